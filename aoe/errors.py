@@ -1,0 +1,32 @@
+"""Every error a caller or an administrator can meet.
+
+A peer's mistakes are not here: they are values and counters (see `aoe.wire.frame.Fault`).
+"""
+
+
+class AoeError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class ConfigurationError(AoeError):
+    """What was asked for cannot be served. One line that names the thing and the remedy."""
+
+
+class DiskError(AoeError):
+    """The backing store failed.
+
+    `offset` is the first failing byte, `errno` the kernel's number (0 for a short read).
+    """
+
+    def __init__(self, message: str, offset: int, errno: int = 0) -> None:
+        super().__init__(message)
+        self.offset = offset
+        self.errno = errno
+
+
+class DiskFailed(DiskError):
+    """A sync failed earlier, so nothing may be promised any more until a restart (order rule T6)."""
+
+
+class RequestError(AoeError):
+    """The target answered a request with an error, or did not answer at all."""

@@ -1,0 +1,111 @@
+"""Every bound, in one place. Lengths are bytes unless the name says otherwise."""
+
+SECTOR = 512
+"""AoE addresses and counts are in 512-byte sectors, whatever the disk beneath (AoEr11 section 3.1)."""
+
+ETHERNET_HEADER = 14
+FRAME_MIN = 60
+"""Shortest frame sent, without FCS: veth and tap do not pad, and aoetools drop less."""
+
+AOE_HEADER = 24
+ATA_HEADER = 36
+CONFIG_HEADER = 32
+MASK_HEADER = 28
+RESERVE_HEADER = 26
+"""Ethernet header + AoE header + the fixed argument of each command (AoEr11 section 2, 3)."""
+
+CONFIG_STRING_MAX = 1024
+MACS_MAX = 255
+"""Mask and reserve lists are counted in one byte."""
+
+MTU_MIN = ATA_HEADER - ETHERNET_HEADER + SECTOR
+"""534: the smallest MTU over which one sector fits."""
+
+SHELF_MAX = 0xFFFE
+SHELF_REFUSED_BY_LINUX = 0x0FFF
+SLOT_MAX = 254
+SHELF_ALL = 0xFFFF
+SLOT_ALL = 0xFF
+
+LBA28_SECTORS = 0x0FFFFFFF
+LBA48_SECTORS = 1 << 48
+SECTORS_PER_FRAME_MAX = 255
+
+BUFFER_COUNT_MIN = 2
+"""The Linux driver never brings a device up that advertises 0 or 1."""
+BUFFER_COUNT_MAX = 0xFFFF
+BUFFER_COUNT_DEFAULT_MAX = 64
+
+FRAME_AGE_DEFAULT_S = 1.0
+CLOCK_STEP_NS = 100_000_000
+"""A move of REALTIME against BOOTTIME by more than this is a stepped clock (order rule T3)."""
+
+EXPORT_QUEUE_MAX = 1024
+"""Requests admitted to one export and not yet answered; more are dropped, the client re-sends."""
+SPANS_MAX = 4
+"""Ranges of one request that are compared one by one with those of others."""
+TARGET_BYTES_MAX = 64 << 20
+"""Payload held by one process for requests not yet answered."""
+ADMIN_QUEUE_MAX = 64
+"""Config, mask and reserve messages that wait for a change in progress on their export."""
+DISK_WORKERS = 8
+"""Requests one export has inside system calls at a time."""
+
+CLAIMANTS_MAX = 16
+"""Hosts remembered that answer for one of our addresses."""
+
+PACE_BURST = 16
+PACE_INTERVAL_S = 0.001
+PACED_FRAMES_MAX = 16384
+"""Answers of many exports to one wildcard leave in bursts with pauses (order rule T7)."""
+
+RECEIVE_BATCH = 64
+"""Frames taken from one link before the others get their turn."""
+SEND_BACKLOG_MAX = 1024
+"""Frames kept for one link while its socket buffer is full."""
+UDP_QUEUE_MAX = 1024
+"""Datagrams kept between the UDP library's queue and the target."""
+RECEIVE_BUFFER = 16 << 20
+SEND_BUFFER = 4 << 20
+"""Socket buffers asked for."""
+
+STOP_TIMEOUT_S = 5.0
+LOCK_WAIT_S = 5.0
+BAD_SECTOR_SEARCH_S = 0.5
+"""How long the first failing sector is looked for after the kernel reported an error."""
+
+SPIN_US = 50
+"""Longest busy wait of an engine thread before it sleeps, microseconds."""
+FRAME_ROOM = 9014
+"""Largest frame the engine has room for, so that the MTU may be raised to 9000 while it runs."""
+ENGINE_QUEUE_MAX = 256
+"""Requests admitted to one export of an engine, so that one that hangs does not use up what all share."""
+ENGINE_PLACES = 64
+"""Requests one export has at the disk at a time when the engine serves it."""
+
+
+def sectors_per_frame(mtu: int) -> int:
+    """Sector Count to advertise on an interface of this MTU: 0 where not even one sector fits.
+
+    The common formula leaves 36 bytes, not the exact 22, because every client computes it so.
+    From 8 up it is a multiple of 8, so that pieces stay aligned to 4 KiB.
+    """
+    fit = min((mtu - ATA_HEADER) // SECTOR, SECTORS_PER_FRAME_MAX)
+    if fit < 1:
+        return 1 if mtu >= MTU_MIN else 0
+    return fit & ~7 if fit >= 8 else fit
+
+
+def config_string_max(mtu: int) -> int:
+    """Longest config string whose reply fits the MTU."""
+    return min(CONFIG_STRING_MAX, mtu + ETHERNET_HEADER - CONFIG_HEADER)
+
+
+def mask_max(mtu: int) -> int:
+    """Longest mask list whose reply fits the MTU (8 bytes an entry)."""
+    return min(MACS_MAX, (mtu + ETHERNET_HEADER - MASK_HEADER) // 8)
+
+
+def reserve_max(mtu: int) -> int:
+    """Longest reserve list whose reply fits the MTU (6 bytes an entry)."""
+    return min(MACS_MAX, (mtu + ETHERNET_HEADER - RESERVE_HEADER) // 6)
