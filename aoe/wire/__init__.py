@@ -1,0 +1,1 @@
+"""Bytes <-> frozen values. No I/O, exact lengths, zero padding (AoEr11)."""

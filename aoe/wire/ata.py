@@ -1,0 +1,57 @@
+"""Command 0: an ATA register file and its data (AoEr11 section 3.1)."""
+
+import struct
+from typing import NamedTuple
+
+from aoe.limits import AOE_HEADER, ATA_HEADER
+from aoe.wire.frame import Fault
+
+AFLAG_EXTENDED = 0x40
+AFLAG_DEVICE = 0x10
+AFLAG_ASYNC = 0x02
+AFLAG_WRITE = 0x01
+
+_REGISTERS = struct.Struct("<BBBBIHH")
+assert AOE_HEADER + _REGISTERS.size == ATA_HEADER
+
+
+class AtaRequest(NamedTuple):
+    """Registers as an initiator writes them. `lba` is all six bytes, lba0 least significant."""
+
+    aflags: int
+    feature: int
+    sector_count: int
+    command: int
+    lba: int
+    data: bytes = b""
+
+
+class AtaReply(NamedTuple):
+    """Registers as a drive leaves them, in the same places."""
+
+    aflags: int
+    error: int
+    sector_count: int
+    status: int
+    lba: int
+    data: bytes = b""
+
+
+def decode_request(frame: bytes) -> AtaRequest | Fault:
+    """Read a request; `data` is whatever follows, padding included."""
+    if len(frame) < ATA_HEADER:
+        return Fault.TRUNCATED
+    aflags, feature, count, command, low, high, _ = _REGISTERS.unpack_from(frame, AOE_HEADER)
+    return AtaRequest(aflags, feature, count, command, low | high << 32, frame[ATA_HEADER:])
+
+
+def decode_reply(frame: bytes) -> AtaReply | Fault:
+    """Read a reply; `data` is whatever follows, padding included."""
+    registers = decode_request(frame)
+    return registers if isinstance(registers, Fault) else AtaReply(*registers)
+
+
+def encode(message: AtaRequest | AtaReply) -> bytes:
+    """The bytes after the AoE header."""
+    aflags, feature, count, command, lba, data = message
+    return _REGISTERS.pack(aflags, feature, count, command, lba & 0xFFFFFFFF, lba >> 32, 0) + data

@@ -1,0 +1,104 @@
+"""The Ethernet and AoE header that every message starts with (AoEr11 section 2)."""
+
+import enum
+import re
+import struct
+from typing import NamedTuple
+
+from aoe.limits import AOE_HEADER, FRAME_MIN
+
+ETHERTYPE = 0x88A2
+VERSION = 1
+BROADCAST = b"\xff" * 6
+
+FLAG_RESPONSE = 0x8
+FLAG_ERROR = 0x4
+
+_MAC = re.compile(r"[0-9A-Fa-f]{2}(?:([:-]?)[0-9A-Fa-f]{2})(?:\1[0-9A-Fa-f]{2}){4}")
+
+_HEADER = struct.Struct("!6s6sHBBHBBI")
+assert _HEADER.size == AOE_HEADER
+
+
+class Command(enum.IntEnum):
+    """Command byte (AoEr11 section 2.5)."""
+
+    ATA = 0
+    CONFIG = 1
+    MASK = 2
+    RESERVE = 3
+
+
+class Error(enum.IntEnum):
+    """Error byte of a reply whose E flag is set (AoEr11 section 2.4)."""
+
+    UNRECOGNIZED_COMMAND = 1
+    BAD_ARGUMENT = 2
+    DEVICE_UNAVAILABLE = 3
+    CONFIG_PRESENT = 4
+    UNSUPPORTED_VERSION = 5
+    RESERVED = 6
+
+
+class Fault(enum.StrEnum):
+    """Why bytes are not the message they claim to be: a peer's mistake, as a value."""
+
+    RUNT = "runt"
+    ETHERTYPE = "wrong_ethertype"
+    TRUNCATED = "truncated"
+    LYING_LENGTH = "lying_length"
+
+
+class Header(NamedTuple):
+    """The first 24 bytes. `flags` is the low nibble of byte 14, `version` the high one."""
+
+    dst: bytes
+    src: bytes
+    version: int
+    flags: int
+    error: int
+    shelf: int
+    slot: int
+    command: int
+    tag: int
+
+
+def decode(frame: bytes) -> Header | Fault:
+    """Read the header; unknown flag bits are kept, not judged."""
+    if len(frame) < AOE_HEADER:
+        return Fault.RUNT
+    dst, src, ethertype, verfl, error, shelf, slot, command, tag = _HEADER.unpack_from(frame)
+    if ethertype != ETHERTYPE:
+        return Fault.ETHERTYPE
+    return Header(dst, src, verfl >> 4, verfl & 0xF, error, shelf, slot, command, tag)
+
+
+def encode(header: Header, body: bytes = b"") -> bytes:
+    """The frame of a header and the bytes after it, padded with zeros to 60."""
+    dst, src, version, flags, error, shelf, slot, command, tag = header
+    verfl = version << 4 | flags
+    frame = _HEADER.pack(dst, src, ETHERTYPE, verfl, error, shelf, slot, command, tag) + body
+    return frame if len(frame) >= FRAME_MIN else frame.ljust(FRAME_MIN, b"\0")
+
+
+def answer(request: Header, mac: bytes, shelf: int, slot: int, error: int = 0) -> Header:
+    """Header of the reply to a request: R set, own address, tag and command echoed."""
+    flags = FLAG_RESPONSE | FLAG_ERROR if error else FLAG_RESPONSE
+    return Header(request.src, mac, VERSION, flags, error, shelf, slot, request.command, request.tag)
+
+
+def is_group(mac: bytes) -> bool:
+    """Whether a MAC is multicast or broadcast (the I/G bit of IEEE 802)."""
+    return bool(mac[0] & 1)
+
+
+def format_mac(mac: bytes) -> str:
+    """`b"\\x02..."` -> `02:...`."""
+    return mac.hex(":")
+
+
+def parse_mac(text: str) -> bytes:
+    """Six octets in hex, with colons, dashes or nothing between; ValueError for anything else."""
+    if not _MAC.fullmatch(text):
+        raise ValueError(f"{text!r} is not a MAC address")
+    return bytes.fromhex(text.replace(":", "").replace("-", ""))
