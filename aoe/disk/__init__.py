@@ -1,0 +1,1 @@
+"""Backing stores behind one interface, in bytes."""

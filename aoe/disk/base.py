@@ -1,0 +1,57 @@
+"""The one interface of everything that stores sectors, in bytes."""
+
+import abc
+
+
+class Disk(abc.ABC):
+    """A backing store.
+
+    `size` is in bytes and a multiple of 512; `block` the unit (bytes, >= 512) in which it can be written
+    without reading first; `physical_block` and `alignment` (bytes: power of two; 512-byte sectors) are what
+    IDENTIFY says of the medium; `trims` whether `trim` works and `trim_zeroes` whether zeroes are guaranteed
+    after it; `identity` the device's own id where it has one.
+
+    Every method raises `DiskError` with the first failing byte. Offsets and lengths are inside `size`
+    and multiples of 512: whoever calls has checked that.
+    """
+
+    size: int
+    block: int = 512
+    physical_block: int = 512
+    alignment: int = 0
+    read_only: bool = False
+    trims: bool = False
+    trim_zeroes: bool = False
+    identity: str | None = None
+
+    def try_read(self, offset: int, length: int) -> bytes | None:
+        """The bytes if they can be had without waiting, else None."""
+        return None
+
+    @abc.abstractmethod
+    async def read(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes."""
+
+    @abc.abstractmethod
+    async def write(self, offset: int, data: bytes, fua: bool = False) -> None:
+        """Store `data`; with `fua` it is on stable storage when this returns."""
+
+    @abc.abstractmethod
+    async def flush(self) -> None:
+        """Put every write that returned before this call on stable storage."""
+
+    @abc.abstractmethod
+    async def trim(self, offset: int, length: int) -> None:
+        """Give the range back to the store; durable with the next flush."""
+
+    @abc.abstractmethod
+    async def write_zeroes(self, offset: int, length: int) -> None:
+        """Make the range read as zeroes; durable with the next flush."""
+
+    @abc.abstractmethod
+    def refresh(self) -> None:
+        """Look again how large the store is; `size` changes."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Release it. Requests in flight may fail."""

@@ -1,0 +1,293 @@
+"""A disk on a file descriptor: regular files, and what block devices share with them."""
+
+import asyncio
+import errno
+import functools
+import mmap
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol, TypeVar
+
+from aoe import limits
+from aoe.disk import syscalls
+from aoe.disk.base import Disk
+from aoe.errors import DiskError, DiskFailed
+
+T = TypeVar("T")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Transfer(Protocol[R_co]):
+    """Moves some bytes at an offset of the disk, blocking; both in bytes."""
+
+    def __call__(self, offset: int, length: int, /) -> R_co: ...
+
+
+_ZEROES_CHUNK = 1 << 20
+
+
+class Store(NamedTuple):
+    """What a path was opened as: `size` bytes of `fd` from `base` on.
+
+    `direct` means O_DIRECT in steps of `block`. `shared` is a store that another host serves too.
+    `grows` lets `refresh` take up what was added behind the end.
+    """
+
+    fd: int
+    base: int
+    size: int
+    block: int
+    direct: bool
+    read_only: bool
+    shared: bool
+    grows: bool
+
+
+class Search:
+    """Repeats a failed transfer block by block. `at` is where it has come to: once it ended or was
+    stopped, the first byte of the block that fails, or hangs."""
+
+    def __init__(self, transfer: Transfer[object], start: int, end: int, block: int) -> None:
+        self.at = start
+        self.stopped = False
+        self._start = start
+        self._end = end
+        self._block = block
+        self._transfer = transfer
+
+    def run(self) -> None:
+        """Blocks; stops at the first failure, or back at the start if there is none any more."""
+        while self.at < self._end and not self.stopped:
+            step = min(self._block - self.at % self._block, self._end - self.at)
+            try:
+                self._transfer(self.at, step)
+            except DiskError:
+                return
+            self.at += step
+        if self.at >= self._end:
+            self.at = self._start
+
+
+class FileDisk(Disk):
+    """A disk on an open file.
+
+    With direct I/O, transfers go through aligned buffers, and odd ends are read, patched and written
+    back, which the caller keeps from overlapping by ordering whole blocks. On a shared store odd ends
+    are refused: another host may be writing the same block.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._fd = store.fd
+        self._base = store.base
+        self.direct = store.direct
+        self.size = store.size
+        self.block = store.block
+        self.read_only = store.read_only
+        self.in_memory = not store.direct and syscalls.is_memory(store.fd)
+        self.remote = syscalls.is_remote(store.fd)
+        self.failed = False
+        self._instant = not store.direct
+        self._searches = 0
+        self._syncing = threading.Lock()
+        self._counting = threading.Lock()
+        self._users = 0
+        self._closed = False
+        self._local = threading.local()
+        self._pool = ThreadPoolExecutor(2 * limits.DISK_WORKERS, thread_name_prefix="disk")
+
+    # The interface
+
+    def try_read(self, offset: int, length: int) -> bytes | None:
+        if not self._instant:
+            return None
+        buffer = bytearray(length)
+        try:
+            flags = 0 if self.in_memory else os.RWF_NOWAIT
+            got = os.preadv(self._fd, [buffer], self._base + offset, flags)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self._instant = error.errno != errno.EOPNOTSUPP
+            return None
+        return bytes(buffer) if got == length else None
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return await self._located(self._read, offset, length, abandon=True)
+
+    async def write(self, offset: int, data: bytes, fua: bool = False) -> None:
+        def piece(at: int, length: int) -> None:
+            self._write(at, data[at - offset : at - offset + length], fua)
+
+        await self._located(piece, offset, len(data), abandon=False)
+
+    async def flush(self) -> None:
+        await self._run(self._sync)
+
+    async def trim(self, offset: int, length: int) -> None:
+        await self._run(functools.partial(self._trim, offset, length))
+
+    async def write_zeroes(self, offset: int, length: int) -> None:
+        await self._run(functools.partial(self._zero, offset, length))
+
+    def refresh(self) -> None:
+        rest = max(0, os.lseek(self._fd, 0, os.SEEK_END) - self._base) // self.block * self.block
+        self.size = rest if self.store.grows else min(self.size, rest)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._release()
+
+    def distrust(self) -> None:
+        """A sync failed: nothing may be promised any more until a restart (rule T6)."""
+        self.failed = True
+
+    # Where it fails
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._use, call)
+
+    def _use(self, call: Callable[[], T]) -> T:
+        """On a thread: call, but not on a disk that is closed, and keep the descriptor until it is done."""
+        with self._counting:
+            if self._closed:
+                raise DiskError("closed", 0)
+            self._users += 1
+        try:
+            return call()
+        finally:
+            with self._counting:
+                self._users -= 1
+            if self._closed:
+                self._release()
+
+    def _release(self) -> None:
+        """The number of a descriptor that a thread still uses must not come to mean another file."""
+        with self._counting:
+            if self._users or self._fd < 0:
+                return
+            fd, self._fd = self._fd, -1
+        os.close(fd)
+
+    async def _located(self, transfer: Transfer[T], offset: int, length: int, *, abandon: bool) -> T:
+        """Run a transfer; if it fails within several blocks, find the first block that does.
+
+        Repeating is harmless: the same bytes again, under the same place in the export's order. So a
+        write's search is waited for; a read's is abandoned, with its thread, if a block hangs.
+        """
+        try:
+            return await self._run(functools.partial(transfer, offset, length))
+        except DiskError as error:
+            hopeless = error.errno != errno.EIO or length <= self.block or isinstance(error, DiskFailed)
+            if hopeless or self._searches >= limits.DISK_WORKERS:
+                error.offset = max(offset, error.offset)
+                raise
+            search = Search(transfer, max(offset, error.offset), offset + length, self.block)
+            self._searches += 1
+            running = asyncio.ensure_future(self._run(search.run))
+            running.add_done_callback(self._search_ended)
+            await asyncio.wait([running], timeout=limits.BAD_SECTOR_SEARCH_S)
+            search.stopped = True
+            if not abandon:
+                await running
+            raise DiskError(str(error), search.at, error.errno) from error
+
+    def _search_ended(self, _: object) -> None:
+        self._searches -= 1
+
+    # System calls, on a thread of the pool
+
+    def _read(self, offset: int, length: int) -> bytes:
+        if not self.direct:
+            buffer = bytearray(length)
+            self._read_into(memoryview(buffer), offset, length)
+            return bytes(buffer)
+        start, end = self._rounded(offset, length)
+        aligned = self._aligned(end - start)
+        self._read_into(aligned, start, offset + length - start)
+        return bytes(aligned[offset - start : offset - start + length])
+
+    def _read_into(self, buffer: memoryview, offset: int, needed: int) -> None:
+        done = 0
+        while done < needed:
+            try:
+                got = os.preadv(self._fd, [buffer[done:]], self._base + offset + done)
+            except OSError as error:
+                raise DiskError(f"read: {error.strerror}", offset + done, error.errno or 0) from error
+            if not got:
+                raise DiskError("read: the store ends early", offset + done)
+            done += got
+
+    def _write(self, offset: int, data: bytes, durable: bool) -> None:
+        self._check_failed(offset)
+        if not self.direct:
+            self._write_from(memoryview(data), offset, durable)
+            return
+        start, end = self._rounded(offset, len(data))
+        aligned = self._aligned(end - start)
+        if end - start != len(data):
+            if self.store.shared:
+                raise DiskError("write: smaller than a block of a shared store", offset)
+            self._read_into(aligned, start, end - start)
+        aligned[offset - start : offset - start + len(data)] = data
+        self._write_from(aligned, start, durable)
+
+    def _write_from(self, buffer: memoryview, offset: int, durable: bool) -> None:
+        done = 0
+        flags = os.RWF_DSYNC if durable else 0
+        while done < len(buffer):
+            try:
+                got = os.pwritev(self._fd, [buffer[done:]], self._base + offset + done, flags)
+            except OSError as error:
+                # A buffered durable write that fails leaves the page cache in doubt (order rule T6).
+                self.failed |= durable and not self.direct and error.errno == errno.EIO
+                raise DiskError(f"write: {error.strerror}", offset + done, error.errno or 0) from error
+            if not got:
+                raise DiskError("write: nothing was stored", offset + done)
+            done += got
+        if durable and not self.direct:
+            # The kernel tells a lost write once: whoever synced at the same time may have been told instead.
+            with self._syncing:
+                self._check_failed(offset)
+
+    def _sync(self) -> None:
+        with self._syncing:
+            self._check_failed(0)
+            try:
+                os.fdatasync(self._fd)
+            except OSError as error:
+                self.failed = True
+                raise DiskFailed(f"sync: {error.strerror}", 0, error.errno or 0) from error
+
+    def _trim(self, offset: int, length: int) -> None:
+        self._check_failed(offset)
+        self._give_back(offset, length)
+
+    def _give_back(self, offset: int, length: int) -> None:
+        try:
+            syscalls.punch_hole(self._fd, self._base + offset, length)
+        except OSError as error:
+            raise DiskError(f"trim: {error.strerror}", offset, error.errno or 0) from error
+
+    def _zero(self, offset: int, length: int) -> None:
+        for at in range(offset, offset + length, _ZEROES_CHUNK):
+            self._write(at, bytes(min(_ZEROES_CHUNK, offset + length - at)), False)
+
+    def _check_failed(self, offset: int) -> None:
+        if self.failed:
+            raise DiskFailed("an earlier sync failed: restart the target when the disk is repaired", offset)
+
+    def _rounded(self, offset: int, length: int) -> tuple[int, int]:
+        return offset // self.block * self.block, -(-(offset + length) // self.block) * self.block
+
+    def _aligned(self, length: int) -> memoryview:
+        """A page-aligned buffer of this thread's own."""
+        buffer: mmap.mmap | None = getattr(self._local, "buffer", None)
+        if buffer is None or len(buffer) < length:
+            buffer = self._local.buffer = mmap.mmap(-1, length)
+        return memoryview(buffer)[:length]

@@ -1,0 +1,146 @@
+"""From a path to a disk: which kind, how it is opened and locked, and what is wrong where it can't be."""
+
+import errno
+import fcntl
+import mmap
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from aoe import limits
+from aoe.disk import syscalls
+from aoe.disk.blockdev import BlockDisk
+from aoe.disk.file import FileDisk, Store
+from aoe.errors import ConfigurationError
+
+_PROBE_BLOCKS = (512, 1024, 2048, 4096)
+_IN_USE = (errno.EBUSY, errno.EWOULDBLOCK)
+
+
+class Opening(NamedTuple):
+    """How a backing store is to be opened; `direct` None means block devices direct, files buffered.
+
+    `offset` and `length` are in 512-byte sectors; a `length` of None is the rest.
+    """
+
+    read_only: bool = False
+    direct: bool | None = None
+    shared: bool = False
+    offset: int = 0
+    length: int | None = None
+    lock_wait_s: float = limits.LOCK_WAIT_S
+
+
+def open_disk(path: Path, how: Opening = Opening()) -> FileDisk:  # noqa: B008
+    """Open and lock `path`; ConfigurationError says in one line what is wrong and what to do."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: {error.strerror}; name an existing file or block device"
+        ) from error
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise ConfigurationError(f"{path} is not a disk; name a regular file or a block device")
+    is_block = stat.S_ISBLK(mode)
+    direct = how.shared or (is_block if how.direct is None else how.direct)
+    fd = _open(path, how, is_block, direct)
+    try:
+        return _disk(fd, path, how, is_block, direct)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _open(path: Path, how: Opening, is_block: bool, direct: bool) -> int:
+    flags = os.O_CLOEXEC | (os.O_RDONLY if how.read_only else os.O_RDWR)
+    flags |= os.O_DIRECT if direct else 0
+    flags |= os.O_EXCL if is_block and not how.shared else 0
+    try:
+        fd = _patiently(lambda: os.open(path, flags), how.lock_wait_s)
+    except OSError as error:
+        raise ConfigurationError(_open_problem(path, error, direct)) from error
+    if is_block or how.shared:
+        return fd
+    try:
+        lock = fcntl.LOCK_SH if how.read_only else fcntl.LOCK_EX
+        _patiently(lambda: fcntl.flock(fd, lock | fcntl.LOCK_NB), how.lock_wait_s)
+    except OSError as error:
+        os.close(fd)
+        raise ConfigurationError(_open_problem(path, error, direct)) from error
+    return fd
+
+
+def _patiently(call: Callable[[], int | None], seconds: float) -> int:
+    """Repeat while the store is in use: a restarted target waits for the old one to be gone."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return call() or 0
+        except OSError as error:
+            if error.errno not in _IN_USE or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+def _open_problem(path: Path, error: OSError, direct: bool) -> str:
+    if error.errno in _IN_USE:
+        return f"{path} is in use (mounted, or served by another process); unmount it, or say --shared"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{path}: permission denied; give this user access to it, or say --read-only"
+    if error.errno == errno.EROFS:
+        return f"{path} is on a read-only file system; say --read-only"
+    if error.errno == errno.EINVAL and direct:
+        return f"{path} cannot be opened for direct I/O; say --buffered (not possible with --shared)"
+    return f"{path}: {error.strerror}"
+
+
+def _disk(fd: int, path: Path, how: Opening, is_block: bool, direct: bool) -> FileDisk:
+    block = (syscalls.logical_block(fd) if is_block else _direct_block(fd, path)) if direct else limits.SECTOR
+    base = how.offset * limits.SECTOR
+    rest = os.lseek(fd, 0, os.SEEK_END) - base
+    if rest < block:
+        raise ConfigurationError(
+            f"{path} holds no whole sector from --offset {how.offset} on; make it larger"
+        )
+    size = rest // block * block if how.length is None else how.length * limits.SECTOR
+    if not 0 < size <= rest:
+        raise ConfigurationError(
+            f"{path} has {rest // limits.SECTOR} sectors there, not --length {how.length}"
+        )
+    if base % block or size % block:
+        raise ConfigurationError(f"{path}: direct I/O needs --offset and --length in steps of {block // 512}")
+    store = Store(fd, base, size, block, direct, how.read_only, how.shared, grows=how.length is None)
+    disk = BlockDisk(store) if is_block else FileDisk(store)
+    if not is_block:
+        disk.physical_block = 4096
+        disk.alignment = how.offset % 8
+        disk.trims = disk.trim_zeroes = not how.read_only and _can_punch(fd)
+    return disk
+
+
+def _direct_block(fd: int, path: Path) -> int:
+    """The alignment that direct I/O on a file needs: the smallest that a read gets away with."""
+    with mmap.mmap(-1, _PROBE_BLOCKS[-1]) as buffer, memoryview(buffer) as view:
+        for block in _PROBE_BLOCKS:
+            with view[:block] as part:
+                try:
+                    os.preadv(fd, [part], 0)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise ConfigurationError(f"{path}: {error.strerror}") from error
+                else:
+                    return block
+    raise ConfigurationError(f"{path} cannot be used for direct I/O; say --buffered")
+
+
+def _can_punch(fd: int) -> bool:
+    """Try it where it cannot hurt: behind the end."""
+    end = os.lseek(fd, 0, os.SEEK_END)
+    try:
+        syscalls.punch_hole(fd, -(-end // 4096) * 4096, 4096)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,68 @@
+"""The system calls that Python's standard library lacks (fallocate(2), block device ioctls)."""
+
+import ctypes
+import fcntl
+import os
+import struct
+
+_FALLOC_FL_KEEP_SIZE = 0x01
+_FALLOC_FL_PUNCH_HOLE = 0x02
+
+_BLKDISCARD = 0x1277
+_BLKSSZGET = 0x1268
+_BLKPBSZGET = 0x127B
+_BLKALIGNOFF = 0x127A
+
+_TMPFS_MAGIC = 0x01021994
+_REMOTE_MAGICS = frozenset({0x65735546, 0x6969, 0xFF534D42, 0xFE534D42, 0x01021997, 0x00C36400})
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """fallocate(PUNCH_HOLE | KEEP_SIZE); on a block device an unmap that guarantees zeroes. OSError."""
+    if _libc.fallocate(fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, offset, length):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def discard(fd: int, offset: int, length: int) -> None:
+    """ioctl(BLKDISCARD): the content afterwards is up to the device. OSError."""
+    fcntl.ioctl(fd, _BLKDISCARD, struct.pack("QQ", offset, length))
+
+
+def is_memory(fd: int) -> bool:
+    """Whether the file lives in memory (tmpfs), so that no access to it waits for a device."""
+    return _filesystem(fd) == _TMPFS_MAGIC
+
+
+def is_remote(fd: int) -> bool:
+    """Whether somebody else serves the file's system: FUSE, NFS, SMB, 9p, Ceph."""
+    return _filesystem(fd) in _REMOTE_MAGICS
+
+
+def _filesystem(fd: int) -> int:
+    """The magic number of statfs(2), 0 where there is none."""
+    buffer = (ctypes.c_ulong * 32)()
+    return buffer[0] & 0xFFFFFFFF if _libc.fstatfs(fd, buffer) == 0 else 0
+
+
+def logical_block(fd: int) -> int:
+    """Bytes in the smallest unit the device can address."""
+    return _ioctl_int(fd, _BLKSSZGET)
+
+
+def physical_block(fd: int) -> int:
+    """Bytes in the smallest unit the medium can write without reading."""
+    return _ioctl_int(fd, _BLKPBSZGET)
+
+
+def alignment_offset(fd: int) -> int:
+    """Bytes by which the device's start is off its medium's grid."""
+    return max(0, _ioctl_int(fd, _BLKALIGNOFF))
+
+
+def _ioctl_int(fd: int, request: int) -> int:
+    (value,) = struct.unpack("i", fcntl.ioctl(fd, request, b"\0" * 4))
+    return int(value)

@@ -1,0 +1,1 @@
+"""The ATA drive as arithmetic: registers -> operation, outcome -> registers. No I/O."""

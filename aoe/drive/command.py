@@ -1,0 +1,205 @@
+"""What a register file asks of a drive, and what the registers say afterwards (ATA8-ACS section 7)."""
+
+import enum
+import struct
+from typing import NamedTuple
+
+from aoe.errors import DiskError, DiskFailed
+from aoe.limits import SECTOR
+from aoe.wire.ata import AtaReply, AtaRequest
+
+READY = 0x40
+DEVICE_FAULT = 0x20
+ERROR = 0x01
+
+UNC = 0x40
+IDNF = 0x10
+ABRT = 0x04
+
+LBA28_MASK = 0x0FFFFFFF
+LBA48_MASK = 0xFFFFFFFFFFFF
+POWER_ACTIVE = 0xFF
+
+IDENTIFY_DEVICE = 0xEC
+
+
+class Kind(enum.Enum):
+    """What an operation does to the disk; the value names its counter."""
+
+    READ = "reads"
+    WRITE = "writes"
+    VERIFY = "verifies"
+    TRIM = "trims"
+    FLUSH = "flushes"
+    CACHE_ON = "cache_on"
+    CACHE_OFF = "cache_off"
+
+
+CHANGES_DATA = frozenset({Kind.WRITE, Kind.TRIM})
+
+
+class Drive(NamedTuple):
+    """What decides whether a command is admitted: capacity and transfer limits in sectors.
+
+    `trim_blocks` is the most 512-byte range blocks a TRIM may carry, 0 where TRIM is not supported.
+    """
+
+    sectors: int
+    read_only: bool = False
+    trim_blocks: int = 0
+
+
+class Extent(NamedTuple):
+    """A run of sectors from `lba`."""
+
+    lba: int
+    sectors: int
+
+
+class Operation(NamedTuple):
+    """A command that touches the disk, validated: every extent lies inside it.
+
+    `extents` is empty for FLUSH and the cache switches; `data` is exactly what a WRITE stores.
+    """
+
+    kind: Kind
+    extents: tuple[Extent, ...] = ()
+    data: bytes = b""
+    fua: bool = False
+
+
+class Identify(enum.Enum):
+    """The one command whose answer the drive itself does not know."""
+
+    DEVICE = enum.auto()
+
+
+_READS = {0x20: False, 0xC8: False, 0xC4: False, 0x24: True, 0x25: True, 0x29: True}
+_WRITES = {0x30: False, 0xCA: False, 0xC5: False, 0x34: True, 0x35: True, 0x39: True, 0x3D: True, 0xCE: True}
+_FUA = frozenset({0x3D, 0xCE})
+_VERIFIES = {0x40: False, 0x42: True}
+_FLUSHES = frozenset({0xE7, 0xEA})
+_POWER_NO_OPS = frozenset({0xE0, 0xE1, 0xE2, 0xE3, 0xE6})
+_CHECK_POWER_MODE = 0xE5
+_DEVICE_DIAGNOSTIC = 0x90
+_SET_FEATURES = 0xEF
+_DATA_SET_MANAGEMENT = 0x06
+_DSM_TRIM = 0x01
+_FEATURES = {0x02: Kind.CACHE_ON, 0x82: Kind.CACHE_OFF, 0x03: None, 0x55: None, 0xAA: None}
+_RANGE = struct.Struct("<Q")
+
+
+def interpret(request: AtaRequest, drive: Drive, sectors_max: int) -> Operation | Identify | AtaReply:
+    """What is to be done, or the reply where nothing is.
+
+    `sectors_max` is the most sectors one frame may carry on the interface the request came by.
+    """
+    command = request.command
+    if command in _READS:
+        return _transfer(request, drive, sectors_max, Kind.READ, _READS[command])
+    if command in _WRITES:
+        return _transfer(request, drive, sectors_max, Kind.WRITE, _WRITES[command])
+    if command == IDENTIFY_DEVICE:
+        return Identify.DEVICE
+    if command in _FLUSHES:
+        return Operation(Kind.FLUSH)
+    if command in _VERIFIES:
+        return _verify(request, drive, _VERIFIES[command])
+    if command == _DATA_SET_MANAGEMENT:
+        return _trim(request, drive)
+    if command == _SET_FEATURES and request.feature in _FEATURES:
+        kind = _FEATURES[request.feature]
+        return Operation(kind) if kind else done(request)
+    if command in _POWER_NO_OPS:
+        return done(request)
+    if command == _CHECK_POWER_MODE:
+        return done(request)._replace(sector_count=POWER_ACTIVE)
+    if command == _DEVICE_DIAGNOSTIC:
+        return AtaReply(request.aflags, 1, 1, READY, 1)
+    return failed(request, ABRT)
+
+
+def done(request: AtaRequest, data: bytes = b"") -> AtaReply:
+    """Success: nothing remains, the address is echoed."""
+    return AtaReply(request.aflags, 0, 0, READY, request.lba, data)
+
+
+def failed(request: AtaRequest, error: int, lba: int | None = None, status: int = READY | ERROR) -> AtaReply:
+    """An ATA error (never an AoE error: the Linux driver throws those away and stalls).
+
+    `lba` is the first failing sector where one is known; the device bits of an LBA28 register stay.
+    """
+    if lba is None:
+        where = request.lba
+    elif is_extended(request.command):
+        where = lba & LBA48_MASK
+    else:
+        where = request.lba & ~LBA28_MASK | lba & LBA28_MASK
+    return AtaReply(request.aflags, error, request.sector_count, status, where)
+
+
+def is_extended(command: int) -> bool:
+    """Whether the opcode takes a 48-bit address (the opcode decides, not the E flag of AoE)."""
+    table = _READS.get(command, _WRITES.get(command, _VERIFIES.get(command, False)))
+    return table or command == _DATA_SET_MANAGEMENT
+
+
+def _address(request: AtaRequest, extended: bool) -> int:
+    return request.lba if extended else request.lba & LBA28_MASK
+
+
+def _transfer(
+    request: AtaRequest, drive: Drive, sectors_max: int, kind: Kind, extended: bool
+) -> Operation | AtaReply:
+    count = request.sector_count
+    if not 0 < count <= sectors_max:
+        return failed(request, ABRT)
+    data = b""
+    if kind is Kind.WRITE:
+        data = request.data[: count * SECTOR]
+        if drive.read_only or len(data) < count * SECTOR:
+            return failed(request, ABRT)
+    lba = _address(request, extended)
+    if lba + count > drive.sectors:
+        return failed(request, IDNF)
+    return Operation(kind, (Extent(lba, count),), data, request.command in _FUA)
+
+
+def _verify(request: AtaRequest, drive: Drive, extended: bool) -> Operation | AtaReply:
+    lba = _address(request, extended)
+    count = request.sector_count or (65536 if extended else 256)
+    if lba + count > drive.sectors:
+        return failed(request, IDNF)
+    return Operation(Kind.VERIFY, (Extent(lba, count),))
+
+
+def _trim(request: AtaRequest, drive: Drive) -> Operation | AtaReply:
+    blocks = request.sector_count
+    data = request.data[: blocks * SECTOR]
+    supported = drive.trim_blocks and not drive.read_only and request.feature == _DSM_TRIM
+    if not supported or not 0 < blocks <= drive.trim_blocks or len(data) < blocks * SECTOR:
+        return failed(request, ABRT)
+    ranges = (entry for (entry,) in _RANGE.iter_unpack(data))
+    extents = tuple(Extent(entry & LBA48_MASK, entry >> 48) for entry in ranges if entry >> 48)
+    if any(lba + sectors > drive.sectors for lba, sectors in extents):
+        return failed(request, IDNF)
+    return Operation(Kind.TRIM, extents)
+
+
+def conclude(request: AtaRequest, operation: Operation, data: bytes, error: DiskError | None) -> AtaReply:
+    """The registers after the disk did, or failed to do, an operation; `data` is what a READ returned."""
+    if error is None:
+        return done(request, data)
+    if isinstance(error, DiskFailed):
+        return failed(request, ABRT, status=READY | DEVICE_FAULT | ERROR)
+    if not operation.extents:
+        return failed(request, ABRT)
+    reads = operation.kind in (Kind.READ, Kind.VERIFY)
+    return failed(request, UNC if reads else ABRT, _inside(operation, error.offset // SECTOR))
+
+
+def _inside(operation: Operation, lba: int) -> int:
+    """The failing sector, or where the request begins if a block around it failed."""
+    if any(first <= lba < first + sectors for first, sectors in operation.extents):
+        return lba
+    return operation.extents[0].lba

@@ -1,0 +1,159 @@
+"""The 512 bytes a drive says of itself (ATA8-ACS section 7.16, IDENTIFY DEVICE)."""
+
+import hashlib
+import struct
+from typing import NamedTuple
+
+from aoe.limits import LBA28_SECTORS, LBA48_SECTORS, SECTOR
+
+MODEL = "aoe-target"
+FIRMWARE = "0.1"
+SERIAL_MAX = 20
+
+_VENDOR_WORD = 129
+_VENDOR = struct.Struct("<4sHIQ")
+_VENDOR_SIGNATURE = b"AoEt"
+_VENDOR_LAYOUT = 1
+
+_WORD_82_NOP_AND_POWER = 0x4008
+_VOLATILE_CACHE = 0x0020
+_LOOK_AHEAD = 0x0040
+_FUA_AND_WWN = 0x0140
+_TRIM_IS_DETERMINISTIC_ZERO = 0x4020
+
+
+class Identity(NamedTuple):
+    """What IDENTIFY tells; sizes in 512-byte sectors.
+
+    `physical_block` is in bytes (a power of two >= 512), `alignment` the physical-block offset of LBA 0
+    in sectors, `trim_blocks` the 512-byte range blocks a TRIM may carry (0: no TRIM), `cache` whether a
+    volatile write cache exists and `cache_on` whether it is in use. `frame_age_ms` and `instance` go
+    into the vendor words of order rule T4.
+    """
+
+    sectors: int
+    serial: str
+    physical_block: int = SECTOR
+    alignment: int = 0
+    trim_blocks: int = 0
+    trim_zeroes: bool = False
+    cache: bool = False
+    cache_on: bool = False
+    frame_age_ms: int = 0
+    instance: int = 0
+
+
+def text_words(text: str, length: int) -> bytes:
+    """ATA string: space padded, the first character of each pair in the high byte of its word."""
+    padded = text.encode("ascii", "replace")[:length].ljust(length)
+    swapped = bytearray(padded)
+    swapped[0::2], swapped[1::2] = padded[1::2], padded[0::2]
+    return bytes(swapped)
+
+
+def wwn(serial: str) -> int:
+    """World wide name of a serial: NAA 3 (locally assigned) and 60 bits of its hash.
+
+    Two primaries that share a serial share the name.
+    """
+    return 3 << 60 | int.from_bytes(hashlib.sha256(serial.encode()).digest()[:8], "big") >> 4
+
+
+def build(identity: Identity) -> bytes:
+    """The data of an IDENTIFY DEVICE reply, checksum included."""
+    words = dict(_fixed_words())
+    total = min(identity.sectors, LBA48_SECTORS - 1)
+    cylinders = min(total // (16 * 63), 16383)
+    words |= {1: cylinders, 3: 16, 6: 63, 54: cylinders, 55: 16, 56: 63}
+    words |= _split(57, cylinders * 16 * 63, 2)
+    words |= _split(60, min(total, LBA28_SECTORS), 2)
+    words |= _split(100, total, 3)
+    supported = _WORD_82_NOP_AND_POWER | _LOOK_AHEAD | (_VOLATILE_CACHE if identity.cache else 0)
+    words[82] = supported
+    words[85] = supported if identity.cache_on else supported & ~_VOLATILE_CACHE
+    words |= _physical_words(identity)
+    words |= {111 - i: wwn(identity.serial) >> 16 * i & 0xFFFF for i in range(4)}
+    if identity.trim_blocks:
+        words[105] = identity.trim_blocks
+        words[169] = 1
+        words[69] = _TRIM_IS_DETERMINISTIC_ZERO if identity.trim_zeroes else 0
+    return _checksummed(words, identity)
+
+
+def _fixed_words() -> dict[int, int]:
+    return {
+        0: 0x0040,  # ATA device, fixed medium
+        47: 0x8001,  # READ/WRITE MULTIPLE: one sector an interrupt
+        48: 0x4000,
+        49: 0x0F00,  # LBA, DMA, IORDY
+        50: 0x4000,
+        53: 0x0007,  # words 54-58, 64-70 and 88 are valid
+        59: 0x0101,
+        63: 0x0007,
+        64: 0x0003,
+        65: 120,
+        66: 120,
+        67: 120,
+        68: 120,
+        80: 0x01F0,  # ATA/ATAPI-4 to ATA8-ACS
+        83: 0x7400,  # FLUSH CACHE EXT, FLUSH CACHE, LBA48
+        84: 0x4000 | _FUA_AND_WWN,
+        86: 0xB400,
+        87: 0x4000 | _FUA_AND_WWN,
+        88: 0x203F,
+        119: 0x4000,
+        120: 0x4000,
+        217: 0x0001,  # does not rotate
+    }
+
+
+def _physical_words(identity: Identity) -> dict[int, int]:
+    shift = (identity.physical_block // SECTOR).bit_length() - 1
+    if not shift:
+        return {106: 0x4000}
+    return {106: 0x6000 | shift, 209: 0x4000 | identity.alignment}
+
+
+def _split(first: int, value: int, words: int) -> dict[int, int]:
+    return {first + i: value >> 16 * i & 0xFFFF for i in range(words)}
+
+
+def _checksummed(words: dict[int, int], identity: Identity) -> bytes:
+    data = bytearray(SECTOR)
+    for word, value in words.items():
+        struct.pack_into("<H", data, 2 * word, value)
+    data[20:40] = text_words(identity.serial, SERIAL_MAX)
+    data[46:54] = text_words(FIRMWARE, 8)
+    data[54:94] = text_words(MODEL, 40)
+    vendor = (_VENDOR_SIGNATURE, _VENDOR_LAYOUT, identity.frame_age_ms, identity.instance)
+    _VENDOR.pack_into(data, 2 * _VENDOR_WORD, *vendor)
+    data[510] = 0xA5
+    data[511] = -sum(data) & 0xFF
+    return bytes(data)
+
+
+def serial_of(data: bytes) -> str:
+    """The serial number in IDENTIFY data, without its padding."""
+    raw = bytearray(data[20:40])
+    raw[0::2], raw[1::2] = data[21:40:2], data[20:40:2]
+    return raw.decode("ascii", "replace").strip(" \0")
+
+
+class Vendor(NamedTuple):
+    """What a target of ours promises in the vendor words (order rule T4)."""
+
+    frame_age_ms: int
+    instance: int
+
+
+def vendor_of(data: bytes) -> Vendor | None:
+    """The vendor words, or None where another kind of drive answered."""
+    signature, layout, age, instance = _VENDOR.unpack_from(data, 2 * _VENDOR_WORD)
+    return Vendor(age, instance) if (signature, layout) == (_VENDOR_SIGNATURE, _VENDOR_LAYOUT) else None
+
+
+def sectors_of(data: bytes) -> int:
+    """Capacity in sectors: words 100-103 where LBA48 is supported, else 60-61."""
+    lba48 = struct.unpack_from("<H", data, 2 * 83)[0] & 0x0400
+    size: int = struct.unpack_from("<Q", data, 200)[0] if lba48 else struct.unpack_from("<I", data, 120)[0]
+    return size
