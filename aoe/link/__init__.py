@@ -1,0 +1,1 @@
+"""Ways a frame comes in and goes out, behind one interface."""

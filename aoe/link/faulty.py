@@ -1,0 +1,70 @@
+"""Faults as a wrapper around any link, for tests."""
+
+import asyncio
+import random
+from collections.abc import Hashable
+
+from aoe.link.base import Batch, Link, Listener
+
+
+class FaultyLink(Link):
+    """Sends through `link`, but loses, repeats or delays frames with the given probabilities.
+
+    `delay_s` is the longest delay of a frame chosen with probability `late`; what it overtakes is
+    reordered. All chance comes from `seed`.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        seed: int,
+        lose: float = 0.0,
+        repeat: float = 0.0,
+        late: float = 0.0,
+        delay_s: float = 0.01,
+    ) -> None:
+        self._link = link
+        self._random = random.Random(seed)
+        self.lose = lose
+        self.repeat = repeat
+        self.late = late
+        self.delay_s = delay_s
+        self.name = link.name
+        self.mac = link.mac
+        self.mtu = link.mtu
+        self.receive_buffer = link.receive_buffer
+        self.counters = link.counters
+        self._listener: Listener
+
+    def start(self, listener: Listener) -> None:
+        self._listener = listener
+        self._link.start(self)
+
+    def ready(self, link: Link) -> None:
+        self._listener.ready(self)
+
+    def changed(self, link: Link, came_up: bool) -> None:
+        self.mac, self.mtu = link.mac, link.mtu
+        self._listener.changed(self, came_up)
+
+    def take(self) -> Batch:
+        return self._link.take()
+
+    def stop(self) -> None:
+        self._link.stop()
+
+    def send(self, frame: bytes, origin: Hashable = None) -> None:
+        if self._random.random() < self.lose:
+            self.counters["fault_lost"] += 1
+            return
+        copies = 2 if self._random.random() < self.repeat else 1
+        for _ in range(copies):
+            if self._random.random() < self.late:
+                delay = self._random.random() * self.delay_s
+                asyncio.get_running_loop().call_later(delay, self._link.send, frame, origin)
+            else:
+                self._link.send(frame, origin)
+
+    def close(self) -> None:
+        self._link.close()

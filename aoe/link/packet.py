@@ -1,0 +1,257 @@
+"""AF_PACKET on an Ethernet interface (packet(7))."""
+
+import asyncio
+import ctypes
+import errno
+import select
+import socket
+import struct
+from collections import Counter, deque
+from collections.abc import Hashable
+
+from aoe import limits
+from aoe.errors import ConfigurationError
+from aoe.link.base import Batch, Link, Listener, Received
+from aoe.link.interface import Interface, Monitor, ethernet_interfaces_up, look_up
+from aoe.wire.frame import ETHERTYPE
+
+_SO_ATTACH_FILTER = 26
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
+_SO_TIMESTAMPNS_NEW = 64
+_TIMESPEC = struct.Struct("qq")
+_FOR_US = (socket.PACKET_HOST, socket.PACKET_BROADCAST)
+_ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
+_VLAN_HEADER = 4
+
+_ONLY_REPLIES = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 14),  # load the byte with version and flags
+        (0x45, 0, 1, 0x08),  # jump unless it has the R flag
+        (0x06, 0, 0, 0xFFFFFFFF),  # accept
+        (0x06, 0, 0, 0),  # drop
+    )
+)
+
+
+class PacketLink(Link):
+    """AoE frames on one interface. Survives the interface going down, away and coming back."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.counters = Counter()
+        self._interface = _usable(name)
+        self.mac = self._interface.mac
+        self.mtu = self._interface.mtu
+        self._socket = _open(name)
+        self._engine_sockets: list[socket.socket] = []
+        self.receive_buffer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        self._listener: Listener | None = None
+        self._monitor: Monitor | None = None
+        self._backlog: deque[bytes] = deque()
+        # The loop watches this instead of the socket: uvloop gives a descriptor up for good once it
+        # reports an error, as a packet socket does whenever its interface goes down.
+        self._events = select.epoll()
+        self._watched = False
+        self._events.register(self._socket, select.EPOLLIN)
+
+    def engine_sockets(self, count: int) -> list[int]:
+        """Open sockets for the threads of an engine; 0 closes those that there are."""
+        for it in self._engine_sockets:
+            it.close()
+        self._engine_sockets = [_open(self.name) for _ in range(count)]
+        return [it.fileno() for it in self._engine_sockets]
+
+    def only_replies(self) -> None:
+        """Leave the requests to an engine: only replies of others come here."""
+        _attach_filter(self._socket, _ONLY_REPLIES)
+
+    def start(self, listener: Listener) -> None:
+        self._listener = listener
+        self._monitor = Monitor(self._look_again)
+        self._watch()
+
+    def take(self) -> Batch:
+        frames: list[Received] = []
+        room = self.mtu + limits.ETHERNET_HEADER + _VLAN_HEADER
+        for _ in range(limits.RECEIVE_BATCH):
+            try:
+                frame, ancillary, flags, address = self._socket.recvmsg(room, _ANCILLARY)
+            except BlockingIOError:
+                return Batch(frames, True)
+            except OSError:
+                self.counters["receive_error"] += 1
+                return Batch(frames, False)
+            if address[2] not in _FOR_US:
+                self.counters["other_host"] += 1
+            elif flags & socket.MSG_TRUNC:
+                self.counters["receive_too_long"] += 1
+            else:
+                seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+                frames.append(Received(frame, seconds * 1_000_000_000 + nanoseconds, None))
+        return Batch(frames, False)
+
+    def stop(self) -> None:
+        if self._listener is not None:
+            self._listener = None
+            self._watch()
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
+
+    def send(self, frame: bytes, origin: Hashable = None) -> None:
+        if self._backlog:
+            self._keep(frame)
+            return
+        try:
+            self._socket.send(frame)
+        except BlockingIOError:
+            self._keep(frame)
+            self._watch()
+        except OSError as error:
+            self._count_send_error(error)
+
+    def close(self) -> None:
+        self.stop()
+        self._backlog.clear()
+        if not self._events.closed:
+            self._watch()
+        self._events.close()
+        for it in (self._socket, *self._engine_sockets):
+            it.close()
+
+    def _watch(self) -> None:
+        """Wait for what is of use: frames while there is a listener, room while something is to be sent."""
+        wanted = select.EPOLLIN if self._listener is not None else 0
+        wanted |= select.EPOLLOUT if self._backlog else 0
+        self._events.modify(self._socket, wanted)
+        if wanted:
+            asyncio.get_running_loop().add_reader(self._events, self._ready)
+        elif self._watched:
+            asyncio.get_running_loop().remove_reader(self._events)
+        self._watched = bool(wanted)
+
+    def _ready(self) -> None:
+        if self._backlog:
+            self._send_backlog()
+        if self._listener is not None:
+            self._listener.ready(self)
+
+    # Sending
+
+    def _keep(self, frame: bytes) -> None:
+        if len(self._backlog) >= limits.SEND_BACKLOG_MAX:
+            self.counters["send_queue_full"] += 1
+        else:
+            self._backlog.append(frame)
+
+    def _send_backlog(self) -> None:
+        while self._backlog:
+            try:
+                self._socket.send(self._backlog[0])
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._count_send_error(error)
+            self._backlog.popleft()
+        self._watch()
+
+    def _count_send_error(self, error: OSError) -> None:
+        known = {errno.EMSGSIZE: "send_too_long", errno.ENOBUFS: "send_no_buffer"}
+        self.counters[known.get(error.errno or 0, "send_link_down")] += 1
+
+    # The interface changes
+
+    def _look_again(self) -> None:
+        before, now = self._interface, look_up(self.name)
+        if now is None:
+            self._interface = before._replace(number=0, up=False)
+            return
+        # One that was away is bound to nothing, even if it came back with its old number.
+        away = now.number != before.number or self._socket.getsockname()[0] != self.name
+        if away and not self._rebind():
+            return
+        if now == before:
+            return
+        self._interface = now
+        self.mac, self.mtu = now.mac, now.mtu
+        if self._listener is not None:
+            self._listener.changed(self, now.up and not before.up)
+
+    def _rebind(self) -> bool:
+        """The interface was removed and came back: the socket follows it (needs no privilege)."""
+        try:
+            for it in (self._socket, *self._engine_sockets):
+                it.bind((self.name, ETHERTYPE))
+        except OSError:
+            return False
+        self.counters["rebound"] += 1
+        return True
+
+
+def _usable(name: str) -> Interface:
+    interface = look_up(name)
+    if interface is None:
+        raise ConfigurationError(f"there is no network interface {name}; up are: {_choices()}")
+    if not interface.carries_ethernet:
+        raise ConfigurationError(f"{name} is not an Ethernet interface; up are: {_choices()}")
+    if interface.mtu < limits.MTU_MIN:
+        raise ConfigurationError(
+            f"the MTU {interface.mtu} of {name} is too small; raise it to {limits.MTU_MIN} or more"
+        )
+    return interface
+
+
+def _choices() -> str:
+    return ", ".join(ethernet_interfaces_up()) or "none"
+
+
+def only_interface() -> str:
+    """The Ethernet interface to use where none was named."""
+    up = ethernet_interfaces_up()
+    if len(up) != 1:
+        which = (
+            f"several Ethernet interfaces are up ({', '.join(up)})" if up else "no Ethernet interface is up"
+        )
+        raise ConfigurationError(f"{which}; say --interface NAME")
+    return up[0]
+
+
+def _open(name: str) -> socket.socket:
+    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    try:
+        link = socket.socket(socket.AF_PACKET, kind, 0)
+    except PermissionError as error:
+        raise ConfigurationError(
+            f"no permission to open a packet socket on {name}; run as root, or grant it: "
+            "setcap cap_net_raw+ep on the Python interpreter, or AmbientCapabilities=CAP_NET_RAW in a unit"
+        ) from error
+    try:
+        _enlarge(link)
+        link.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW, 1)
+        link.bind((name, ETHERTYPE))
+    except OSError as error:
+        link.close()
+        raise ConfigurationError(f"{name}: {error.strerror}") from error
+    return link
+
+
+def _attach_filter(link: socket.socket, program: bytes) -> None:
+    """Classic BPF (socket(7), SO_ATTACH_FILTER)."""
+    code = ctypes.create_string_buffer(program)
+    fprog = struct.pack("HP", len(program) // 8, ctypes.addressof(code))
+    link.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
+
+
+def _enlarge(link: socket.socket) -> None:
+    """As large as allowed: past the system's limit only CAP_NET_ADMIN goes."""
+    sizes = (
+        (_SO_RCVBUFFORCE, socket.SO_RCVBUF, limits.RECEIVE_BUFFER),
+        (_SO_SNDBUFFORCE, socket.SO_SNDBUF, limits.SEND_BUFFER),
+    )
+    for beyond_limit, within_limit, size in sizes:
+        try:
+            link.setsockopt(socket.SOL_SOCKET, beyond_limit, size)
+        except PermissionError:
+            link.setsockopt(socket.SOL_SOCKET, within_limit, size)
