@@ -1,0 +1,232 @@
+"""The compiled engine as a Python object. What its functions mean stands in csrc/engine.h."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from aoe import limits
+from aoe.errors import AoeError
+
+_ffi: Any = None
+_lib: Any = None
+_reason: str | None = None
+try:
+    from aoe.engine import _engine  # type: ignore[attr-defined,unused-ignore]
+
+    _ffi, _lib = _engine.ffi, _engine.lib
+except ImportError as error:
+    _reason = f"it is not built ({error}); install gcc, python3-dev and liburing-dev, then this package again"
+
+NO_EXPORT = 0xFFFFFFFF
+
+_COUNTER_NAMES = {
+    "AOE_READS": "engine_reads",
+    "AOE_WRITES": "engine_writes",
+    "AOE_FLUSHES": "engine_flushes",
+    "AOE_HANDED_UP": "engine_handed_up",
+    "AOE_MASKED": "masked",
+    "AOE_EXPIRED": "expired",
+    "AOE_OTHER_ADDRESS": "other_address",
+    "AOE_FOREIGN_DESTINATION": "foreign_destination",
+    "AOE_GROUP_SOURCE": "group_source",
+    "AOE_OTHER_HOST": "other_host",
+    "AOE_QUEUE_FULL": "queue_full",
+    "AOE_RING_FULL": "ring_full",
+    "AOE_SEND_LOST": "send_lost",
+    "AOE_DISK_ERRORS": "engine_disk_errors",
+    "AOE_CLOCK_STEPPED": "engine_clock_stepped",
+}
+
+
+class EngineUnavailable(AoeError):
+    """The engine cannot be used here; the text says why and what to do."""
+
+
+class PortFacts(NamedTuple):
+    """`sectors` is the most a request may carry there; 0 serves nothing."""
+
+    mac: bytes
+    sectors: int
+
+
+class ExportFacts(NamedTuple):
+    """An export as the gate in C sees it. `base` is in bytes, `block` too; `sectors` are 512 bytes.
+
+    `memory` says that the store never makes anyone wait, `failed` that a sync failed: whatever changes or
+    syncs is then left to Python, `remote` that somebody else serves it, as with FUSE and NFS.
+    """
+
+    shelf: int
+    slot: int
+    fd: int
+    base: int
+    sectors: int
+    block: int
+    read_only: bool
+    durable: bool
+    direct: bool
+    memory: bool
+    failed: bool
+    remote: bool
+    mask: tuple[bytes, ...]
+    reserve: tuple[bytes, ...]
+
+
+class Up(NamedTuple):
+    """A frame for Python. `ticket` 0 holds no place; `export` is None for a wildcard address.
+
+    `error` is the errno of the disk where the engine tried in vain, negative where a sync failed, else 0.
+    """
+
+    frame: bytes
+    stamp_ns: int
+    ticket: int
+    port: int
+    export: int | None
+    error: int
+
+
+def why_unavailable() -> str | None:
+    """Why the engine cannot be loaded; None if it can."""
+    return _reason
+
+
+class Engine:
+    """Threads that serve `exports` on `ports`. EngineUnavailable where the kernel refuses.
+
+    `frame_max` is in bytes with the Ethernet header; `spin_us` how long at most a thread waits busily.
+    """
+
+    def __init__(
+        self,
+        ports: Sequence[PortFacts],
+        exports: Sequence[ExportFacts],
+        *,
+        frame_max: int,
+        frame_age_ns: int,
+        threads: int = 1,
+        spin_us: int = limits.SPIN_US,
+        plain_io: bool = False,
+    ) -> None:
+        if _reason is not None:
+            raise EngineUnavailable(_reason)
+        self._threads = threads
+        self._counted: dict[str, int] = {}
+        self._frame = _ffi.new("uint8_t[]", frame_max)
+        self._up = _ffi.new("aoe_up *")
+        handle = _ffi.new("aoe_engine **")
+        settings = _ffi.new(
+            "aoe_settings *",
+            {
+                "threads": threads,
+                "ports": len(ports),
+                "exports": len(exports),
+                "frame_max": frame_max,
+                "ring_frames": max(64, limits.RECEIVE_BUFFER // frame_max),
+                "spin_us": spin_us,
+                "queue_max": limits.ENGINE_QUEUE_MAX,
+                "places": limits.ENGINE_PLACES,
+                "frame_age_ns": frame_age_ns,
+                "plain_io": plain_io,
+            },
+        )
+        _checked(_lib.aoe_engine_open(handle, settings))
+        self._engine = handle[0]
+        for index, port in enumerate(ports):
+            self.set_port(index, port)
+        for index, export in enumerate(exports):
+            self.publish(index, export)
+
+    @property
+    def event(self) -> int:
+        """The descriptor that is readable when `take` or `settled` has news."""
+        return int(_lib.aoe_engine_event(self._engine))
+
+    @property
+    def uses_uring(self) -> bool:
+        """Whether the kernel allowed io_uring; if not, threads do its work."""
+        return bool(_lib.aoe_engine_uses_uring(self._engine))
+
+    def acknowledge(self) -> None:
+        """Make `event` unreadable until there is more."""
+        os.eventfd_read(self.event)
+
+    def attach(self, thread: int, port: int, socket: int) -> None:
+        """Give a thread its packet socket on a port."""
+        _checked(_lib.aoe_engine_attach(self._engine, thread, port, socket))
+
+    def start(self, cpus: Sequence[int] = ()) -> None:
+        """Start the threads, the i-th on cpus[i] where that is given."""
+        chosen = [*cpus, *[-1] * self._threads][: self._threads]
+        _checked(_lib.aoe_engine_start(self._engine, chosen))
+
+    def set_port(self, index: int, facts: PortFacts) -> None:
+        """From now on the port is like this."""
+        _lib.aoe_engine_set_port(self._engine, index, _ffi.new("aoe_port *", tuple(facts)))
+
+    def publish(self, index: int, facts: ExportFacts) -> int:
+        """From now on the export is like this; the number to wait for in `settled`."""
+        flags = (
+            facts.read_only * _lib.AOE_READ_ONLY
+            | facts.durable * _lib.AOE_DURABLE
+            | facts.direct * _lib.AOE_DIRECT
+            | facts.memory * _lib.AOE_INSTANT
+            | facts.failed * _lib.AOE_PASS
+            | facts.remote * _lib.AOE_REMOTE
+        )
+        macs = _ffi.from_buffer("uint8_t[]", b"".join((*facts.mask, *facts.reserve)))
+        export = {
+            "fd": facts.fd,
+            "shelf": facts.shelf,
+            "slot": facts.slot,
+            "flags": flags,
+            "block": facts.block,
+            "base": facts.base,
+            "sectors": facts.sectors,
+            "masked": len(facts.mask),
+            "reserved": len(facts.reserve),
+            "macs": macs,
+        }
+        return _checked(_lib.aoe_engine_set_export(self._engine, index, _ffi.new("aoe_export *", export)))
+
+    def settled(self, index: int) -> int:
+        """The number before which everything admitted to the export is complete (order rule T5)."""
+        return int(_lib.aoe_engine_settled(self._engine, index))
+
+    def take(self) -> Up | None:
+        """The next frame that came up."""
+        up = self._up
+        if not _lib.aoe_engine_take(self._engine, up, self._frame, len(self._frame)):
+            return None
+        export = None if up.export_index == NO_EXPORT else up.export_index
+        frame = _ffi.buffer(self._frame, up.length)[:]
+        return Up(frame, up.stamp_ns, up.ticket, up.port, export, up.error)
+
+    def release(self, index: int, ticket: int) -> None:
+        """Python is done with the export's tickets up to this one."""
+        _lib.aoe_engine_release(self._engine, index, ticket)
+
+    def drain(self) -> int:
+        """Take no more frames; how many requests are still pending."""
+        return int(_lib.aoe_engine_drain(self._engine))
+
+    def counters(self) -> Counter[str]:
+        """What the threads counted, by the names that Python uses for the same."""
+        if self._engine is not None:
+            numbers = _ffi.new("uint64_t[]", _lib.AOE_COUNTERS)
+            _lib.aoe_engine_count(self._engine, numbers)
+            self._counted = {name: numbers[getattr(_lib, key)] for key, name in _COUNTER_NAMES.items()}
+        return Counter(self._counted)
+
+    def close(self) -> None:
+        """Stop the threads. Of the methods, only `counters` may be called after that."""
+        self.counters()
+        _lib.aoe_engine_close(self._engine)
+        self._engine = None
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        raise EngineUnavailable(f"the engine cannot start: {os.strerror(-result)}")
+    return int(result)

@@ -1,0 +1,21 @@
+"""How cffi compiles the engine: csrc/engine.h is the border, the other files what is behind it."""
+
+import os
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).parent
+SOURCES = sorted(path.name for path in HERE.glob("*.c"))
+
+ffi = FFI()
+ffi.cdef((HERE / "engine.h").read_text())
+ffi.set_source(
+    "aoe.engine._engine",
+    '#include "abi.h"',
+    sources=[os.path.relpath(HERE / name, HERE.parent) for name in SOURCES],
+    include_dirs=[os.path.relpath(HERE, HERE.parent)],
+    libraries=["uring"],
+    extra_compile_args=["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-pthread"],
+    py_limited_api=True,
+)

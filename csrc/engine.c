@@ -1,0 +1,263 @@
+/* The engine's life, and what Python calls. */
+#include "internal.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static int make_ops(struct thread *t)
+{
+    aoe_engine *e = t->engine;
+    t->ops = calloc(OPS, sizeof *t->ops);
+    t->buffers = mmap(NULL, OPS * e->buffer_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                      -1, 0);
+    if (!t->ops || t->buffers == MAP_FAILED) {
+        t->buffers = NULL;
+        return -ENOMEM;
+    }
+    for (uint32_t i = OPS; i-- > 0;) {
+        t->ops[i].op.data = t->buffers + i * e->buffer_size + PAGE;
+        t->ops[i].op.link = t->free_ops;
+        t->free_ops = &t->ops[i].op;
+    }
+    return 0;
+}
+
+int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings)
+{
+    aoe_engine *e = calloc(1, sizeof *e);
+    *engine = e;
+    if (!e)
+        return -ENOMEM;
+    e->set = *settings;
+    e->uring = 1;
+    e->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    /* Room before the payload for the header, and behind it for a read rounded out to 4 KiB at both ends. */
+    e->buffer_size = PAGE + ((settings->frame_max + 2 * PAGE + PAGE - 1) & ~(size_t)(PAGE - 1));
+    pthread_mutex_init(&e->up_lock, NULL);
+    sem_init(&e->started, 0, 0);
+    e->up = malloc(UP_BYTES);
+    e->exports = calloc(settings->exports, sizeof *e->exports);
+    e->threads = calloc(settings->threads, sizeof *e->threads);
+    e->port_facts = calloc(settings->ports, sizeof *e->port_facts);
+    for (e->table_mask = 4; e->table_mask < 2 * settings->exports; e->table_mask *= 2)
+        ;
+    e->table = malloc(e->table_mask * sizeof *e->table);
+    int bad = e->event < 0 || !e->up || !e->exports || !e->threads || !e->port_facts || !e->table;
+    if (!bad) {
+        memset(e->table, 0xFF, e->table_mask * sizeof *e->table);
+        e->table_mask--;
+    }
+    for (uint32_t i = 0; !bad && i < settings->threads; i++) {
+        struct thread *t = &e->threads[i];
+        t->engine = e;
+        t->index = i;
+        t->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        t->ports = calloc(settings->ports, sizeof *t->ports);
+        bad = t->event < 0 || !t->ports || make_ops(t) < 0;
+        for (uint32_t p = 0; !bad && p < settings->ports; p++) {
+            t->ports[p].ring.fd = -1;
+            for (uint32_t m = 0; m < OUTLET; m++)
+                t->ports[p].out.messages[m].msg_hdr.msg_iov = t->ports[p].out.replies[m].part;
+        }
+    }
+    if (!bad)
+        return 0;
+    aoe_engine_close(e);
+    *engine = NULL;
+    return -ENOMEM;
+}
+
+int aoe_engine_attach(aoe_engine *e, uint32_t thread, uint32_t port, int socket)
+{
+    return ring_open(&e->threads[thread].ports[port].ring, socket, e->set.frame_max, e->set.ring_frames);
+}
+
+int aoe_engine_set_port(aoe_engine *e, uint32_t port, const aoe_port *now)
+{
+    uint64_t fit = (e->set.frame_max - ATA_HEADER) / SECTOR; /* buffers are made for that */
+    uint64_t facts = (now->sectors < fit ? now->sectors : fit) << 48;
+    for (int i = 0; i < 6; i++)
+        facts |= (uint64_t)now->mac[i] << 8 * i;
+    atomic_store(&e->port_facts[port], facts);
+    return 0;
+}
+
+static void wake(struct thread *t)
+{
+    atomic_store(&t->mail, 1);
+    eventfd_write(t->event, 1);
+}
+
+int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *now)
+{
+    size_t macs = 6 * ((size_t)now->masked + now->reserved);
+    struct view *v = malloc(sizeof *v + macs);
+    struct export *x = &e->exports[index];
+    if (!v)
+        return -ENOMEM;
+    *v = (struct view){.number = atomic_fetch_add(&x->published, 1) + 1,
+                       .fd = now->fd,
+                       .flags = now->flags,
+                       .block_sectors = now->block / SECTOR,
+                       .base = now->base,
+                       .sectors = now->sectors,
+                       .masked = now->masked,
+                       .reserved = now->reserved};
+    if (macs)
+        memcpy(v->macs, now->macs, macs);
+    int64_t number = v->number;
+    if (e->running) {
+        free(atomic_exchange(&x->next, v));
+        wake(&e->threads[ring_owner(now->shelf, now->slot, e->set.threads)]);
+        return number;
+    }
+    x->index = index;
+    x->shelf = now->shelf;
+    x->slot = now->slot;
+    x->ready_tail = &x->ready;
+    e->table[table_slot(e, (uint32_t)now->shelf << 8 | now->slot)] = index;
+    x->now = v;
+    map_store(x);
+    x->settled = number;
+    return number;
+}
+
+static int filter_all(aoe_engine *e)
+{
+    uint16_t shelves[256];
+    uint32_t shelf_count = 0;
+    for (uint32_t i = 0; i < e->set.exports && shelf_count < 256; i++) {
+        uint32_t known = 0;
+        while (known < shelf_count && shelves[known] != e->exports[i].shelf)
+            known++;
+        if (known == shelf_count)
+            shelves[shelf_count++] = e->exports[i].shelf;
+    }
+    for (uint32_t i = 0; i < e->set.threads; i++)
+        for (uint32_t p = 0; p < e->set.ports; p++) {
+            int bad = ring_filter(e->threads[i].ports[p].ring.fd, shelves, shelf_count, i, e->set.threads);
+            if (bad)
+                return bad;
+        }
+    return 0;
+}
+
+int aoe_engine_start(aoe_engine *e, const int *cpus)
+{
+    sigset_t all, before;
+    int bad = filter_all(e);
+    if (bad)
+        return bad;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (uint32_t i = 0; i < e->set.threads && !bad; i++) {
+        struct thread *t = &e->threads[i];
+        bad = -pthread_create(&t->id, NULL, thread_run, t);
+        if (bad)
+            break;
+        e->running++;
+        if (cpus[i] >= 0) {
+            cpu_set_t set;
+            CPU_ZERO(&set);
+            CPU_SET((size_t)cpus[i], &set);
+            pthread_setaffinity_np(t->id, sizeof set, &set);
+        }
+        sem_wait(&e->started);
+        bad = e->start_error;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return bad;
+}
+
+int64_t aoe_engine_settled(aoe_engine *e, uint32_t index) { return atomic_load(&e->exports[index].settled); }
+
+int aoe_engine_event(aoe_engine *e) { return e->event; }
+
+int aoe_engine_release(aoe_engine *e, uint32_t index, uint64_t ticket)
+{
+    struct export *x = &e->exports[index];
+    atomic_store(&x->released, ticket);
+    wake(&e->threads[ring_owner(x->shelf, x->slot, e->set.threads)]);
+    return 0;
+}
+
+int64_t aoe_engine_drain(aoe_engine *e)
+{
+    int64_t pending = 0;
+    atomic_store(&e->draining, 1);
+    for (uint32_t i = 0; i < e->set.threads; i++) {
+        pending += atomic_load(&e->threads[i].pending);
+        eventfd_write(e->threads[i].event, 1);
+    }
+    return pending;
+}
+
+void aoe_engine_count(aoe_engine *e, uint64_t *counters)
+{
+    memset(counters, 0, AOE_COUNTERS * sizeof *counters);
+    for (uint32_t i = 0; i < e->set.threads; i++) {
+        for (uint32_t p = 0; p < e->set.ports; p++)
+            atomic_fetch_add(&e->threads[i].counters[AOE_RING_FULL], ring_lost(&e->threads[i].ports[p].ring));
+        for (uint32_t c = 0; c < AOE_COUNTERS; c++)
+            counters[c] += atomic_load(&e->threads[i].counters[c]);
+    }
+}
+
+int aoe_engine_uses_uring(aoe_engine *e) { return e->uring; }
+
+void aoe_engine_close(aoe_engine *e)
+{
+    int hangs = 0;
+    atomic_store(&e->stopping, 1);
+    for (int i = 0; i < e->running; i++) {
+        struct thread *t = &e->threads[i];
+        int under_way = atomic_load(&t->pending) != 0; /* its thread would wait for that as it ends */
+        hangs |= under_way;
+        eventfd_write(t->event, 1);
+        if (under_way)
+            pthread_detach(t->id);
+        else
+            pthread_join(t->id, NULL);
+    }
+    for (uint32_t i = 0; e->threads && i < e->set.threads; i++) {
+        struct thread *t = &e->threads[i];
+        if (t->sectors)
+            sectors_close(t->sectors);
+        for (uint32_t p = 0; t->ports && p < e->set.ports; p++)
+            ring_close(&t->ports[p].ring);
+    }
+    if (hangs)
+        return; /* a request at the disk still owns buffers */
+    for (uint32_t i = 0; e->threads && i < e->set.threads; i++) {
+        struct thread *t = &e->threads[i];
+        if (t->buffers)
+            munmap(t->buffers, OPS * e->buffer_size);
+        free(t->ops);
+        free(t->ports);
+        if (t->event > 0)
+            close(t->event);
+    }
+    for (uint32_t i = 0; e->exports && i < e->set.exports; i++) {
+        struct export *x = &e->exports[i];
+        if (x->map)
+            munmap(x->map, x->map_length);
+        free(x->now);
+        free(atomic_load(&x->next));
+    }
+    if (e->event >= 0)
+        close(e->event);
+    pthread_mutex_destroy(&e->up_lock);
+    sem_destroy(&e->started);
+    free(e->up);
+    free(e->exports);
+    free(e->threads);
+    free(e->port_facts);
+    free(e->table);
+    free(e);
+}

@@ -1,0 +1,126 @@
+/* The loop's fuzzer in three parts: fuzz_loop.c reads the input as a script, world.c is all that the engine
+ * meets (clocks, ring, sockets, disks), model.c knows what must be true of it. Everything runs in one thread. */
+#ifndef AOE_FUZZ_H
+#define AOE_FUZZ_H
+
+#include "small.h"
+
+enum { THREADS = 2, PORTS = 2, EXPORTS = 4, CLIENTS = 4, FACTS = 64, RECORDS = 2048 };
+enum { FILE_SECTORS = 64, BASE_MAX = 8192, FRAME_MAX = 9014, CLOCK_STEP_NS = 100000000 };
+
+/* Planted faults, for the tests of the fuzzer itself. */
+enum { PLANT_OVERREAD = 1, PLANT_LOST_WRITE, PLANT_LEAK };
+#ifndef AOE_FUZZ_PLANT
+#define AOE_FUZZ_PLANT 0
+#endif
+static inline int planted(int fault) { return fault == AOE_FUZZ_PLANT; }
+
+#define CHECK(what) ((what) ? (void)0 : broken(#what, __FILE__, __LINE__))
+_Noreturn void broken(const char *what, const char *file, int line);
+
+/* Memory that nobody may touch for now, where the build can tell. */
+#if defined(AOE_ASAN)
+#include <sanitizer/asan_interface.h>
+enum { CAN_URING = 1 };
+#define FORBID(at, length) ASAN_POISON_MEMORY_REGION(at, length)
+#define ALLOW(at, length) ASAN_UNPOISON_MEMORY_REGION(at, length)
+#define ALLOW_BLANK(at, length) ALLOW(at, length)
+#elif defined(AOE_VALGRIND)
+#include <valgrind/memcheck.h>
+enum { CAN_URING = 0 }; /* what it fills would count as never written */
+#define FORBID(at, length) VALGRIND_MAKE_MEM_NOACCESS(at, length)
+#define ALLOW(at, length) VALGRIND_MAKE_MEM_DEFINED(at, length)
+#define ALLOW_BLANK(at, length) VALGRIND_MAKE_MEM_UNDEFINED(at, length)
+#else
+enum { CAN_URING = 1 };
+#define FORBID(at, length) ((void)(at), (void)(length))
+#define ALLOW(at, length) FORBID(at, length)
+#define ALLOW_BLANK(at, length) FORBID(at, length)
+#endif
+
+/* An export's unchanging side, and what was published of it under one number. */
+struct store {
+    uint16_t shelf;
+    uint8_t slot, flags;
+    uint32_t block;
+    uint64_t base;
+};
+
+struct facts {
+    uint64_t sectors;
+    uint32_t flags, masked, reserved;
+    uint8_t macs[2 * CLIENTS][6];
+};
+
+enum outcome { O_NONE, O_REPLIED, O_UP };
+
+/* A frame, from the ring to its end. Its number is its tag. */
+struct record {
+    uint8_t head[ATA_HEADER];
+    uint32_t length;
+    uint64_t stamp_ns;
+    uint32_t thread, port;
+    uint32_t steps;    /* of the clock that its thread knew of when it came in */
+    uint32_t arrival;  /* place in the order of being served; 0: not yet */
+    int export;        /* -1: none */
+    enum kind kind;    /* K_UP: anything else */
+    uint64_t lba;
+    uint32_t count;
+    int64_t view;      /* number of the publication it came under */
+    int may_serve;     /* the engine may answer it */
+    int durable;       /* a write reply means stable storage */
+    enum outcome outcome;
+    int by_python;     /* ends in Python, and so does its durability */
+    int synced, lost;  /* carried its own sync; a sync that covered it failed */
+    uint64_t done_at;  /* tick at which the engine learned that it is written */
+};
+
+extern const struct store stores[EXPORTS];
+extern int store_fd[EXPORTS];
+
+/* fuzz_loop.c */
+extern aoe_engine *engine;
+void python_at_once(void); /* Python runs beside the engine: it may take a frame as soon as that is there */
+
+/* world.c */
+enum send_mode { SEND_ALL, SEND_AGAIN, SEND_NO_BUFFERS, SEND_FAULT, SEND_DOWN, SEND_INTERRUPTED, SEND_SOME, SEND_MODES };
+enum disk_fault { D_GOOD, D_ERROR, D_SHORT, D_NO_SPACE, D_ERROR_AFTER, D_NOTHING, D_INTERRUPTED, D_FAULTS };
+
+void world_reset(void);
+void world_close(void);
+void world_tick(int64_t real_ns, int64_t boot_ns);
+uint64_t world_now(void);
+uint32_t world_steps(uint32_t thread); /* clock steps that the thread has noticed */
+uint32_t world_thread(void);           /* the one whose pass runs */
+void world_pass(uint32_t thread);
+int world_ring_fd(uint32_t thread, uint32_t port);
+void world_frame(uint32_t tag, const uint8_t *frame, uint32_t length, int for_us);
+int world_rings_empty(void);
+void world_socket(uint32_t thread, uint32_t port, enum send_mode mode, uint32_t calls, uint32_t most);
+void world_disk(int at_once, int early);
+void world_disk_done(uint32_t number, int last_first, enum disk_fault fault);
+void world_disk_wait(void);
+int world_disk_idle(void);
+void world_memory(uint8_t faults);     /* of the calls that do not wait: two bits each for cached read, write, copy */
+void world_fail_start(uint32_t number); /* the next requests go to a descriptor that is closed */
+uint64_t world_stamp_of_next(uint32_t thread, uint32_t port);
+
+/* model.c */
+void model_reset(void);
+uint32_t model_frame(uint8_t *frame, uint32_t length, uint32_t thread, uint32_t port, uint64_t stamp_ns);
+struct record *model_record(const uint8_t *header);
+void model_port(uint32_t port, const aoe_port *now);
+void model_published(int export, int64_t number, const struct facts *facts);
+void model_pattern(uint8_t *sector, uint32_t tag, uint64_t lba);
+void model_starts(const struct record *r, const struct thread *t, enum action action);
+void model_written(struct record *r, uint64_t lba, uint32_t sectors);
+void model_read(const struct record *r);
+void model_sync(int export, uint64_t started, int good);
+void model_reply(uint32_t thread, uint32_t port, const uint8_t *reply, uint32_t length);
+void model_took(const aoe_up *up, const uint8_t *frame);
+uint64_t model_clock(void);
+void model_left_out(void); /* an empty message: its frame was handed up instead */
+void model_clogged(int fits);
+void model_final(void);
+
+#endif

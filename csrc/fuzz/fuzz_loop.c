@@ -1,0 +1,472 @@
+/* The engine's loop in a fake world. The input is a script: settings, then commands of some bytes each. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "fuzz.h"
+
+enum command {
+    C_PASS,    /* thread and how many */
+    C_REQUEST, /* opcode, place, lba, count */
+    C_FRAME,   /* fixes, place, sectors behind it, length, and that many bytes */
+    C_REPEAT,  /* how often the last frame comes again */
+    C_DONE,    /* how the disk finishes how many */
+    C_DISK,    /* how it works from now on, and how many requests find it closed */
+    C_CLOCK,   /* which step */
+    C_PUBLISH, /* export and flags, sectors, lists */
+    C_PORT,    /* port, MAC, sectors */
+    C_TAKE,    /* how many frames Python takes; whether it takes more at once from now on */
+    C_RELEASE, /* of which export it releases how much */
+    C_SOCKET,  /* which and what, how long, how many messages pass */
+    C_MEMORY,  /* faults of the calls that do not wait */
+    C_CLOG,    /* how little room is left in the queue to Python */
+    COMMANDS
+};
+
+enum { UP_ROOM = UP_BYTES, ROUNDS_MAX = 4000, NOBODY = 0x5555, TRIM = 0x06 };
+enum { FIX_DST = 1, FIX_BROADCAST = 2, FIX_SRC = 4, FIX_TYPE = 8, FIX_ADDRESS = 16, FIX_VERSION = 32, SPOIL = 64 };
+
+const struct store stores[EXPORTS] = {
+    {0, 0, AOE_INSTANT, 512, 0},
+    {1, 1, 0, 512, 4096},
+    {0x58, 2, AOE_DIRECT, 4096, 0},
+    {0x58, 3, AOE_INSTANT | AOE_DURABLE, 512, 8192},
+};
+int store_fd[EXPORTS];
+aoe_engine *engine;
+
+/* A frame that Python has and whose place the engine keeps. */
+struct held {
+    uint64_t ticket;
+    struct record *record;
+};
+
+static struct {
+    const uint8_t *data;
+    size_t size;
+    uint8_t frame[FRAME_MAX], taken[UP_ROOM];
+    uint32_t length, port;
+    int for_us, more, at_once;
+    struct held held[EXPORTS][RECORDS];
+    uint32_t holds[EXPORTS];
+    int failed[EXPORTS];
+    struct facts now[EXPORTS];
+    int64_t published[EXPORTS];
+} s;
+
+static uint8_t next(void)
+{
+    if (!s.size)
+        return 0;
+    s.size--;
+    return *s.data++;
+}
+
+/* What Python publishes */
+
+static uint32_t add_clients(struct facts *f, uint32_t at, uint8_t chosen)
+{
+    uint32_t count = 0;
+    for (uint8_t client = 0; client < CLIENTS; client++)
+        if (chosen >> client & 1)
+            memcpy(f->macs[at + count++], (uint8_t[]){2, 0, 0, 0, 1, client}, 6);
+    return count;
+}
+
+static void publish(int export)
+{
+    const struct store *store = &stores[export];
+    const struct facts *now = &s.now[export];
+    aoe_export e = {.fd = store_fd[export],
+                    .shelf = store->shelf,
+                    .slot = store->slot,
+                    .flags = (uint8_t)now->flags,
+                    .block = store->block,
+                    .base = store->base,
+                    .sectors = now->sectors,
+                    .masked = now->masked,
+                    .reserved = now->reserved,
+                    .macs = now->macs[0]};
+    model_published(export, ++s.published[export], now);
+    CHECK(aoe_engine_set_export(engine, (uint32_t)export, &e) == s.published[export]);
+}
+
+/* Sizes go from a bit less to a bit more than the file has. */
+static void publish_new(void)
+{
+    uint8_t what = next(), sectors = next(), lists = next();
+    int export = what & 3;
+    struct facts *f = &s.now[export];
+    if (s.published[export] == FACTS - 1)
+        return;
+    s.failed[export] |= what >> 4 & 1;
+    *f = (struct facts){.sectors = FILE_SECTORS - 8 + (sectors & 15), .flags = stores[export].flags};
+    f->flags ^= (what & 4 ? AOE_READ_ONLY : 0) | (what & 8 ? AOE_DURABLE : 0) | (s.failed[export] ? AOE_PASS : 0);
+    f->masked = add_clients(f, 0, lists & 15);
+    f->reserved = add_clients(f, f->masked, lists >> 4);
+    publish(export);
+}
+
+static void set_port(uint32_t port, uint8_t mac, uint8_t sectors)
+{
+    aoe_port now = {{2, 0xA0, 0, 0, (uint8_t)port, mac}, sectors};
+    model_port(port, &now);
+    aoe_engine_set_port(engine, port, &now);
+}
+
+/* Frames */
+
+/* A place says for which export, from which client, on which port, how long ago. */
+static int export_at(uint8_t place) { return place & 3; }
+
+static uint32_t port_at(uint8_t place) { return (place >> 4 & 1) % engine->set.ports; }
+
+static uint64_t stamp_at(uint8_t place)
+{
+    static const int64_t ages[] = {0, 1000, 1000000, 999000000, 1000100000, 2000000000, -50000, 0};
+    return world_now() - (uint64_t)ages[place >> 5];
+}
+
+static void arrive(uint64_t stamp_ns)
+{
+    uint32_t thread = s.length >= 19 ? ring_owner((uint16_t)(s.frame[16] << 8 | s.frame[17]), s.frame[18],
+                                                  engine->set.threads)
+                                     : 0;
+    uint32_t tag = model_frame(s.frame, s.length, thread, s.port, stamp_ns);
+    if (tag)
+        world_frame(tag, s.frame, s.length, s.for_us);
+}
+
+static void fix(uint8_t fixes, uint8_t place)
+{
+    const struct store *store = &stores[export_at(place)];
+    uint8_t mac[6];
+    uint32_t sectors;
+    port_facts(engine, port_at(place), mac, &sectors);
+    if (fixes & FIX_DST)
+        memcpy(s.frame, mac, 6);
+    if (fixes & FIX_BROADCAST)
+        memset(s.frame, 0xFF, 6);
+    if (fixes & FIX_SRC)
+        memcpy(s.frame + 6, (uint8_t[]){2, 0, 0, 0, 1, place >> 2 & 3}, 6);
+    if (fixes & FIX_TYPE)
+        memcpy(s.frame + 12, (uint8_t[]){0x88, 0xA2}, 2);
+    if (fixes & FIX_VERSION)
+        s.frame[14] = 0x10;
+    if (fixes & FIX_ADDRESS)
+        memcpy(s.frame + 16, (uint8_t[]){(uint8_t)(store->shelf >> 8), (uint8_t)store->shelf, store->slot}, 3);
+}
+
+/* What is longer than a ring's slot is cut off. */
+static void come(uint32_t length, uint8_t fixes, uint8_t place)
+{
+    fix(fixes, place);
+    s.for_us = !(fixes & SPOIL) && length <= engine->set.frame_max;
+    s.length = length <= engine->set.frame_max ? length : engine->set.frame_max;
+    s.port = port_at(place);
+    arrive(stamp_at(place));
+}
+
+static void request(void)
+{
+    static const uint8_t opcodes[] = {0x24, 0x34, 0x25, 0x35, 0x20, 0x30, 0x29, 0x39, 0xC8, 0xCA,
+                                      0xC4, 0xC5, 0x3D, 0xCE, 0xEA, 0xE7, 0xEC, 0x42, TRIM, 0xEF};
+    uint8_t what = next(), place = next(), lba = next() % 72, count = next();
+    count = count < 216 ? count % 18 : count - 198; /* rarely more than a frame holds */
+    memset(s.frame, 0, ATA_HEADER);
+    s.frame[26] = count;
+    s.frame[27] = opcodes[what % sizeof opcodes];
+    s.frame[28] = lba;
+    int carries = strchr("\x30\x34\x35\x39\x3D\xC5\xCA\xCE", s.frame[27]) != NULL;
+    come(ATA_HEADER + (carries ? count * SECTOR : 0), FIX_DST | FIX_SRC | FIX_TYPE | FIX_VERSION | FIX_ADDRESS, place);
+}
+
+static void raw_frame(void)
+{
+    uint8_t fixes = next(), place = next(), sectors = next(), length = next();
+    memset(s.frame, 0, sizeof s.frame);
+    for (uint32_t i = 0; i < length; i++)
+        s.frame[i] = next();
+    come(length + sectors % 18 * SECTOR, fixes, place);
+}
+
+static void repeat(uint8_t times)
+{
+    while (times-- && s.length)
+        arrive(world_now());
+}
+
+/* Python's side */
+
+/* The changes that are left to Python overwrite what they name with their own tag. */
+static void work(struct record *r)
+{
+    static uint8_t bytes[BATCH * SECTOR];
+    const struct facts *f = &s.now[r->export];
+    uint32_t count = r->head[27] == TRIM ? r->count % 16 : r->count;
+    uint32_t carried = r->length > ATA_HEADER ? (r->length - ATA_HEADER) / SECTOR : 0;
+    int changes = r->head[19] == 0 && (r->head[27] == TRIM || (r->kind == K_WRITE && count <= carried));
+    if (!changes || f->flags & AOE_READ_ONLY || s.failed[r->export] || r->lba + count > FILE_SECTORS)
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        model_pattern(bytes + i * SECTOR, (uint32_t)r->head[22] << 8 | r->head[23], r->lba + i);
+    off_t at = (off_t)(stores[r->export].base + r->lba * SECTOR);
+    CHECK(pwrite(store_fd[r->export], bytes, count * SECTOR, at) == (ssize_t)count * SECTOR);
+    model_written(r, r->lba, count);
+}
+
+/* Some work is done as soon as Python has the frame, some only right before its place is given up. */
+static int works_late(const struct record *r) { return r->head[23] & 1; }
+
+static int take(void)
+{
+    aoe_up up;
+    if (!aoe_engine_take(engine, &up, s.taken, UP_ROOM))
+        return 0;
+    if (up.port == NOBODY)
+        return 1;
+    model_took(&up, s.taken);
+    struct record *r = model_record(s.taken);
+    if (up.error < 0)
+        s.failed[r->export] = 1;
+    if (up.ticket) {
+        s.held[r->export][s.holds[r->export]++] = (struct held){up.ticket, r};
+        if (!works_late(r))
+            work(r);
+    }
+    return 1;
+}
+
+void python_at_once(void)
+{
+    if (s.at_once)
+        take();
+}
+
+static void take_some(uint32_t number)
+{
+    eventfd_t ignored;
+    s.more |= eventfd_read(aoe_engine_event(engine), &ignored) == 0;
+    while (s.more && number--)
+        s.more = take();
+}
+
+static void release(uint32_t export, uint32_t number)
+{
+    struct held *held = s.held[export];
+    number = number < s.holds[export] ? number : s.holds[export];
+    if (!number)
+        return;
+    for (uint32_t i = 0; i < number; i++)
+        if (works_late(held[i].record))
+            work(held[i].record);
+    uint64_t ticket = held[number - 1].ticket;
+    s.holds[export] -= number;
+    memmove(held, held + number, s.holds[export] * sizeof *held);
+    aoe_engine_release(engine, export, ticket);
+}
+
+int __real_hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame);
+
+static void fill_queue(uint32_t room)
+{
+    size_t taken = engine->up_used + sizeof(aoe_up) + room;
+    if (taken >= UP_BYTES)
+        return;
+    aoe_up up = {.port = NOBODY, .length = (uint32_t)(UP_BYTES - taken)};
+    model_clogged(__real_hand_up(&engine->threads[0], &up, s.taken));
+}
+
+/* The script */
+
+static void clock_step(uint8_t which)
+{
+    static const int64_t steps[][2] = {{1000, 1000},           {1000000, 1000000},   {500000000, 500000000},
+                                       {1100000000, 1100000000}, {50000000, 0},      {-50000000, 0},
+                                       {150000000, 0},         {-150000000, 0}};
+    world_tick(steps[which & 7][0], steps[which & 7][1]);
+}
+
+static void pass(uint8_t how)
+{
+    for (uint32_t i = 0; i <= (how >> 1 & 3); i++)
+        world_pass((how & 1) % engine->set.threads);
+}
+
+static void use_socket(void)
+{
+    uint8_t what = next(), calls = next(), most = next();
+    world_socket((what & 1) % engine->set.threads, (what >> 1 & 1) % engine->set.ports, (what >> 2) % SEND_MODES,
+                 calls & 15, most ? most : 1);
+}
+
+static void command_with(enum command command, uint8_t how)
+{
+    switch (command) {
+    case C_PASS: pass(how); break;
+    case C_REPEAT: repeat(how & 63); break;
+    case C_CLOCK: clock_step(how); break;
+    case C_PORT: set_port((how & 1) % engine->set.ports, how >> 4, next()); break;
+    case C_RELEASE: release(how & 3, (uint32_t)(how >> 2) + 1); break;
+    case C_MEMORY: world_memory(how); break;
+    case C_CLOG: fill_queue(how * 16u); break;
+    case C_DONE:
+        world_disk_wait();
+        world_disk_done((how & 15) + 1, how >> 4 & 1, (how >> 5) % D_FAULTS);
+        break;
+    case C_DISK:
+        world_disk(how & 1, how >> 1 & 1);
+        world_fail_start(how >> 4);
+        break;
+    case C_TAKE:
+        take_some((how & 63) + 1);
+        s.at_once = how >> 6 & 1;
+        break;
+    default: break;
+    }
+}
+
+static void command(void)
+{
+    enum command command = next() % COMMANDS;
+    switch (command) {
+    case C_REQUEST: request(); break;
+    case C_FRAME: raw_frame(); break;
+    case C_PUBLISH: publish_new(); break;
+    case C_SOCKET: use_socket(); break;
+    default: command_with(command, next()); break;
+    }
+}
+
+/* Beginning and end */
+
+static void open_stores(void)
+{
+    for (int i = 0; i < EXPORTS; i++) {
+        store_fd[i] = memfd_create("store", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        CHECK(!ftruncate(store_fd[i], (off_t)(stores[i].base + FILE_SECTORS * SECTOR)));
+        CHECK(!fcntl(store_fd[i], F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK));
+    }
+}
+
+static void blank_stores(void)
+{
+    static uint8_t blank[FILE_SECTORS * SECTOR];
+    for (uint32_t i = 0; !blank[2] && i < FILE_SECTORS; i++)
+        model_pattern(blank + i * SECTOR, 0, i);
+    for (int i = 0; i < EXPORTS; i++)
+        CHECK(pwrite(store_fd[i], blank, sizeof blank, (off_t)stores[i].base) == sizeof blank);
+}
+
+/* Few requests at a time, so that running out of them is near. */
+static void limit_ops(struct thread *t, uint32_t number)
+{
+    struct op *op = t->free_ops;
+    while (--number)
+        op = op->link;
+    op->link = NULL;
+}
+
+static aoe_settings settings(uint8_t a, uint8_t b)
+{
+    static const uint32_t sizes[] = {FRAME_MAX, 1514, 4150, 578}, places[] = {64, 1, 2, 5}, queues[] = {1024, 3, 16, 100};
+    uint32_t disk = a >> 2 & 7;
+    return (aoe_settings){.threads = 1 + (a >> 1 & 1),
+                          .ports = 1 + (a & 1),
+                          .exports = EXPORTS,
+                          .frame_max = sizes[a >> 6],
+                          .ring_frames = 64,
+                          .spin_us = a & 32 ? 50 : 0,
+                          .queue_max = queues[b >> 2 & 3],
+                          .places = places[b & 3],
+                          .frame_age_ns = 1000000000,
+                          .plain_io = disk == 6 ? 2 : disk == 7 ? 3 : 0};
+}
+
+static void begin(void)
+{
+    static const uint32_t ops[] = {OPS, 4, 32, 200};
+    uint8_t a = next(), b = next(), head = next(), sectors = next();
+    aoe_settings set = settings(a, b);
+    CHECK(!aoe_engine_open(&engine, &set));
+    engine->up_head = (UP_BYTES - head * 8u) % UP_BYTES;
+    for (uint32_t i = 0; i < set.threads; i++) {
+        limit_ops(&engine->threads[i], ops[b >> 4 & 3]);
+        for (uint32_t p = 0; p < set.ports; p++)
+            CHECK(!aoe_engine_attach(engine, i, p, world_ring_fd(i, p)));
+    }
+    for (uint32_t p = 0; p < set.ports; p++)
+        set_port(p, 1, sectors ? sectors : 17);
+    for (int i = 0; i < EXPORTS; i++) {
+        s.now[i] = (struct facts){.sectors = FILE_SECTORS, .flags = stores[i].flags};
+        publish(i);
+    }
+    CHECK(!aoe_engine_start(engine, (int[THREADS]){-1, -1}));
+}
+
+static void mend_everything(void)
+{
+    world_disk(1, 0);
+    world_memory(0);
+    world_fail_start(0);
+    for (uint32_t i = 0; i < THREADS * PORTS; i++)
+        world_socket(i / PORTS, i % PORTS, SEND_ALL, 0, 0);
+}
+
+static int is_quiet(void)
+{
+    uint64_t left = engine->up_used + !world_rings_empty() + !world_disk_idle();
+    for (uint32_t i = 0; i < EXPORTS; i++)
+        left += s.holds[i] + (aoe_engine_settled(engine, i) != s.published[i]);
+    for (uint32_t i = 0; i < engine->set.threads; i++) {
+        left += atomic_load(&engine->threads[i].pending) + atomic_load(&engine->threads[i].mail);
+        for (uint32_t p = 0; p < engine->set.ports; p++)
+            left += engine->threads[i].ports[p].out.count;
+    }
+    return !left;
+}
+
+/* Whatever happened: once nothing fails any more, everything that was admitted comes to its end. */
+static void end(void)
+{
+    mend_everything();
+    for (int round = 0; round < ROUNDS_MAX && !is_quiet(); round++) {
+        for (uint32_t i = 0; i < engine->set.threads; i++)
+            world_pass(i);
+        world_disk_done(OPS, 0, D_GOOD);
+        world_disk_wait();
+        take_some(OPS);
+        for (uint32_t i = 0; i < EXPORTS; i++)
+            release(i, RECORDS);
+        world_tick(100000, 100000);
+    }
+    CHECK(is_quiet());
+    CHECK(aoe_engine_drain(engine) == 0);
+    model_final();
+    world_close();
+    aoe_engine_close(engine);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (!store_fd[0])
+        open_stores();
+    s.data = data;
+    s.size = size;
+    s.length = 0;
+    s.more = s.at_once = 0;
+    memset(s.holds, 0, sizeof s.holds);
+    memset(s.failed, 0, sizeof s.failed);
+    memset(s.published, 0, sizeof s.published);
+    model_reset();
+    world_reset();
+    blank_stores();
+    begin();
+    while (s.size)
+        command();
+    end();
+    return 0;
+}

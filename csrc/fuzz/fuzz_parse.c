@@ -1,0 +1,218 @@
+/* One frame against one gate. The input is a struct of facts, then the frame; see read_gate and read_frame. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../abi.h"
+#include "../parse.h"
+
+#define CHECK(what) ((what) ? (void)0 : broken(#what, __LINE__))
+
+enum { LISTED_MAX = 3, FACTS = 20 };
+
+#ifdef AOE_FUZZ_PLANT
+enum { TOLD_TOO_MUCH = 8 };
+#else
+enum { TOLD_TOO_MUCH = 0 };
+#endif
+
+struct facts {
+    struct gate gate;
+    uint8_t *macs, port_mac[6];
+    int fix;
+};
+
+static const uint8_t everybody[6] = {255, 255, 255, 255, 255, 255};
+
+static void broken(const char *what, int line)
+{
+    fprintf(stderr, "fuzz_parse.c:%d: not so: %s\n", line, what);
+    abort();
+}
+
+/* Lists are made of a few MACs, the frame's own source among them if it is one of these. */
+static uint8_t *make_list(uint8_t **to, uint32_t count, uint8_t choice)
+{
+    uint8_t *list = *to;
+    for (uint32_t i = 0; i < count; i++, *to += 6)
+        memcpy(*to, (uint8_t[]){2, 0, 0, 0, 0, (uint8_t)(choice >> 2 * i & 3)}, 6);
+    return list;
+}
+
+static uint64_t number(const uint8_t *bytes, int length)
+{
+    uint64_t value = 0;
+    for (int i = 0; i < length; i++)
+        value = value << 8 | bytes[i];
+    return value;
+}
+
+static void read_gate(struct facts *facts, const uint8_t data[FACTS])
+{
+    uint32_t masked = (uint32_t)(data[0] & 3), reserved = (uint32_t)(data[0] >> 2 & 3);
+    uint8_t *at = facts->macs = malloc(6 * (masked + reserved));
+    memcpy(facts->port_mac, data + 8, 6);
+    facts->fix = data[1];
+    facts->gate = (struct gate){
+        .port_mac = facts->port_mac,
+        .sectors_max = (uint32_t)number(data + 2, 2),
+        .masked_count = masked,
+        .reserved_count = reserved,
+        .flags = data[4],
+        .block_sectors = 1u << (data[0] >> 4 & 3),
+        .sectors = number(data + 14, 6),
+    };
+    facts->gate.masked = make_list(&at, masked, data[5]);
+    facts->gate.reserved = make_list(&at, reserved, data[6]);
+}
+
+/* In memory of exactly its size. The facts say how far zeros stretch it, and which fields to put right:
+ * few mutations would pass the gate otherwise. */
+static uint8_t *read_frame(const struct facts *facts, const uint8_t *data, size_t size, size_t *length, uint8_t sectors)
+{
+    *length = size + (size_t)sectors * SECTOR;
+    uint8_t *frame = calloc(1, *length);
+    if (size)
+        memcpy(frame, data, size);
+    if (size < 16)
+        return frame;
+    if (facts->fix & 1)
+        memcpy(frame, facts->fix & 2 ? everybody : facts->port_mac, 6);
+    if (facts->fix & 4)
+        memcpy(frame + 6, (uint8_t[]){2, 0, 0, 0, 0, (uint8_t)(facts->fix >> 6)}, 6);
+    if (facts->fix & 8)
+        memcpy(frame + 12, (uint8_t[]){0x88, 0xA2, 0x10}, 3);
+    if (facts->fix & 16 && *length >= ATA_HEADER)
+        memset(frame + 30, 0, 4);
+    return frame;
+}
+
+static int listed(const uint8_t *mac, const uint8_t *list, uint32_t count)
+{
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < count; i++)
+        found += memcmp(list + 6 * i, mac, 6) == 0;
+    return found || !count;
+}
+
+static int is_among(uint8_t opcode, const char *opcodes) { return opcode && strchr(opcodes, opcode) != NULL; }
+
+static int is_extended(uint8_t opcode) { return is_among(opcode, "\x24\x25\x29\x34\x35\x39\x3D\xCE"); }
+
+static int is_read(uint8_t opcode) { return is_among(opcode, "\x20\x24\x25\x29\xC4\xC8"); }
+
+static int is_write(uint8_t opcode) { return is_among(opcode, "\x30\x34\x35\x39\x3D\xC5\xCA\xCE"); }
+
+static uint64_t lba_of(const uint8_t *frame)
+{
+    uint64_t lba = 0;
+    for (int i = 0; i < 6; i++)
+        lba |= (uint64_t)frame[28 + i] << 8 * i;
+    return is_extended(frame[27]) ? lba : lba % (1 << 28);
+}
+
+static void check_extent(const uint8_t *frame, const struct gate *gate, const struct request *r)
+{
+    CHECK(r->lba == lba_of(frame) && r->count == frame[26]);
+    CHECK(r->count >= 1 && r->count <= gate->sectors_max);
+    CHECK(r->lba < gate->sectors && gate->sectors - r->lba >= r->count);
+}
+
+static void check_write(const uint8_t *frame, size_t length, const struct gate *gate, const struct request *r)
+{
+    uint64_t first = r->lba, last = r->lba + r->count;
+    CHECK(is_write(frame[27]));
+    CHECK(!(gate->flags & (AOE_READ_ONLY | AOE_PASS)));
+    CHECK(length >= ATA_HEADER && (length - ATA_HEADER) / SECTOR >= r->count);
+    CHECK(first % gate->block_sectors == 0 && last % gate->block_sectors == 0);
+    CHECK(r->durable == is_among(frame[27], "\x3D\xCE"));
+}
+
+static void check_request(const uint8_t *frame, size_t length, const struct gate *gate, const struct request *r)
+{
+    int masked = !listed(frame + 6, gate->masked, gate->masked_count);
+    int reserved = !listed(frame + 6, gate->reserved, gate->reserved_count);
+    CHECK((r->verdict == V_DROP) == masked);
+    CHECK(r->reason == (masked ? AOE_MASKED : AOE_COUNTERS));
+    if (r->verdict == V_DROP || r->verdict == V_UP)
+        return;
+    CHECK(!reserved && gate->sectors_max);
+    CHECK(length >= ATA_HEADER && frame[14] >> 4 == 1 && !(frame[14] & 8) && frame[19] == 0);
+    if (r->verdict == V_FLUSH)
+        CHECK(is_among(frame[27], "\xE7\xEA") && !(gate->flags & AOE_PASS));
+    if (r->verdict == V_READ || r->verdict == V_WRITE)
+        check_extent(frame, gate, r);
+    if (r->verdict == V_READ)
+        CHECK(is_read(frame[27]));
+    if (r->verdict == V_WRITE)
+        check_write(frame, length, gate, r);
+}
+
+/* What must not be left to Python: a request that the engine can serve. */
+static void check_served(const uint8_t *frame, size_t length, const struct gate *gate, const struct request *r)
+{
+    if (length < ATA_HEADER || frame[14] >> 4 != 1 || frame[19] || !gate->sectors_max || r->verdict == V_DROP ||
+        !listed(frame + 6, gate->reserved, gate->reserved_count))
+        return;
+    uint64_t lba = lba_of(frame);
+    int fits = frame[26] && frame[26] <= gate->sectors_max && lba + frame[26] <= gate->sectors;
+    CHECK((r->verdict == V_READ) == (fits && is_read(frame[27])));
+    if (fits && is_write(frame[27]) && !(gate->flags & (AOE_READ_ONLY | AOE_PASS)) && gate->block_sectors == 1)
+        CHECK((r->verdict == V_WRITE) == (length >= ATA_HEADER + (size_t)frame[26] * SECTOR));
+}
+
+static void check_reply(const uint8_t *frame, const uint8_t *port_mac)
+{
+    uint8_t *request = malloc(ATA_HEADER), *reply = malloc(ATA_HEADER);
+    memcpy(request, frame, ATA_HEADER);
+    parse_reply(reply, request, port_mac);
+    CHECK(!memcmp(request, frame, ATA_HEADER));
+    parse_reply(request, request, port_mac);
+    CHECK(!memcmp(request, reply, ATA_HEADER));
+    CHECK(!memcmp(reply, frame + 6, 6) && !memcmp(reply + 6, port_mac, 6) && !memcmp(reply + 12, frame + 12, 2));
+    CHECK(reply[14] == 0x18 && reply[15] == 0 && !memcmp(reply + 16, frame + 16, 9));
+    CHECK(reply[25] == 0 && reply[26] == 0 && reply[27] == 0x40 && !memcmp(reply + 28, frame + 28, 6));
+    CHECK(reply[34] == 0 && reply[35] == 0);
+    free(request);
+    free(reply);
+}
+
+static void check_address(const uint8_t *frame, size_t length, const uint8_t *port_mac, int goes_on, uint32_t reason)
+{
+    int ours = length >= 24 && frame[12] == 0x88 && frame[13] == 0xA2 && !(frame[14] & 8);
+    int to_us = ours && (!memcmp(frame, port_mac, 6) || !memcmp(frame, everybody, 6));
+    uint32_t expected = !ours ? AOE_COUNTERS : !to_us ? AOE_FOREIGN_DESTINATION : AOE_GROUP_SOURCE;
+    CHECK(goes_on == (to_us && !(frame[6] & 1)));
+    CHECK(goes_on ? reason == AOE_COUNTERS : reason == expected);
+}
+
+static void check_frame(const struct facts *facts, const uint8_t *frame, size_t length)
+{
+    uint16_t shelf = 0;
+    uint8_t slot = 0;
+    uint32_t reason;
+    int goes_on = parse_address(frame, length + TOLD_TOO_MUCH, facts->port_mac, &shelf, &slot, &reason);
+    check_address(frame, length, facts->port_mac, goes_on, reason);
+    if (!goes_on)
+        return;
+    CHECK(shelf == number(frame + 16, 2) && slot == frame[18]);
+    struct request r = parse_request(frame, length, &facts->gate);
+    check_request(frame, length, &facts->gate, &r);
+    check_served(frame, length, &facts->gate, &r);
+    if (length >= ATA_HEADER)
+        check_reply(frame, facts->port_mac);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct facts facts;
+    size_t length;
+    if (size < FACTS)
+        return 0;
+    read_gate(&facts, data);
+    uint8_t *frame = read_frame(&facts, data + FACTS, size - FACTS, &length, data[7]);
+    check_frame(&facts, frame, length);
+    free(frame);
+    free(facts.macs);
+    return 0;
+}

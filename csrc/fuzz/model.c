@@ -1,0 +1,434 @@
+/* What must be true of the engine, told from frames, disk accesses and replies alone. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fuzz.h"
+
+enum { EVENTS = 1 << 17, TRIM = 0x06 };
+
+/* A sector as a request wrote it; `older` is the event before it on the same sector. */
+struct event {
+    uint32_t tag, older;
+};
+
+static struct {
+    struct record records[RECORDS + 1];
+    uint32_t tags, arrivals, events, silent, replies, left_out, clogged;
+    struct event event[EVENTS];
+    uint32_t newest[EXPORTS][FILE_SECTORS], seen[EXPORTS][FILE_SECTORS];
+    struct facts facts[EXPORTS][FACTS];
+    aoe_port ports[PORTS];
+    uint64_t tick, good_sync[EXPORTS];
+    int64_t settled[EXPORTS];
+    int sync_failed[EXPORTS], distrusted[EXPORTS];
+} m;
+
+void broken(const char *what, const char *file, int line)
+{
+    fprintf(stderr, "%s:%d: not so: %s\n", file, line, what);
+    abort();
+}
+
+void model_reset(void)
+{
+    memset(m.records, 0, (m.tags + 1) * sizeof m.records[0]);
+    memset(m.newest, 0, sizeof m.newest);
+    memset(m.seen, 0, sizeof m.seen);
+    memset(m.good_sync, 0, sizeof m.good_sync);
+    memset(m.settled, 0, sizeof m.settled);
+    memset(m.sync_failed, 0, sizeof m.sync_failed);
+    memset(m.distrusted, 0, sizeof m.distrusted);
+    m.tags = m.arrivals = m.events = m.silent = m.replies = m.left_out = m.clogged = 0;
+    m.tick = 1;
+}
+
+uint64_t model_clock(void) { return ++m.tick; }
+
+void model_left_out(void) { m.left_out++; }
+
+void model_clogged(int fits) { m.clogged += (uint32_t)fits; }
+
+void model_port(uint32_t port, const aoe_port *now) { m.ports[port] = *now; }
+
+void model_published(int export, int64_t number, const struct facts *facts)
+{
+    CHECK(number > 0 && number < FACTS);
+    m.facts[export][number] = *facts;
+}
+
+void model_pattern(uint8_t *sector, uint32_t tag, uint64_t lba)
+{
+    for (uint64_t i = 0; i < SECTOR / 8; i++) {
+        uint64_t word = (uint64_t)tag << 32 | (lba & 0xFFFF) << 16 | i;
+        memcpy(sector + 8 * i, &word, 8);
+    }
+}
+
+/* Requests as they come in */
+
+static int is_among(uint8_t opcode, const char *opcodes) { return opcode && strchr(opcodes, opcode) != NULL; }
+
+static enum kind kind_of(uint8_t opcode)
+{
+    if (is_among(opcode, "\x20\x24\x25\x29\xC4\xC8"))
+        return K_READ;
+    if (is_among(opcode, "\x30\x34\x35\x39\x3D\xC5\xCA\xCE"))
+        return K_WRITE;
+    return is_among(opcode, "\xE7\xEA") ? K_FLUSH : K_UP;
+}
+
+static uint64_t lba_of(const uint8_t *frame)
+{
+    uint64_t lba = 0;
+    for (int i = 0; i < 6; i++)
+        lba |= (uint64_t)frame[28 + i] << 8 * i;
+    return is_among(frame[27], "\x24\x25\x29\x34\x35\x39\x3D\xCE") ? lba : lba % (1 << 28);
+}
+
+static int export_of(const uint8_t *frame)
+{
+    for (int i = 0; i < EXPORTS; i++)
+        if ((frame[16] << 8 | frame[17]) == stores[i].shelf && frame[18] == stores[i].slot)
+            return i;
+    return -1;
+}
+
+static void decode(struct record *r, const uint8_t *frame)
+{
+    r->export = r->length >= 24 ? export_of(frame) : -1;
+    r->kind = K_UP;
+    if (r->length < ATA_HEADER || frame[19])
+        return;
+    r->kind = kind_of(frame[27]);
+    r->lba = lba_of(frame);
+    r->count = frame[26];
+}
+
+/* Register a frame: it gets a tag of its own, and sectors that tell what wrote them. 0 if there were too many. */
+uint32_t model_frame(uint8_t *frame, uint32_t length, uint32_t thread, uint32_t port, uint64_t stamp_ns)
+{
+    uint32_t tag = m.tags + 1;
+    if (tag > RECORDS)
+        return 0;
+    struct record *r = &m.records[tag];
+    m.tags = tag;
+    if (length >= 24)
+        memcpy(frame + 20, (uint8_t[]){0, 0, (uint8_t)(tag >> 8), (uint8_t)tag}, 4);
+    *r = (struct record){.length = length, .stamp_ns = stamp_ns, .thread = thread, .port = port};
+    memcpy(r->head, frame, length < ATA_HEADER ? length : ATA_HEADER);
+    decode(r, frame);
+    r->steps = world_steps(thread);
+    for (uint32_t at = ATA_HEADER, i = 0; at + SECTOR <= length; at += SECTOR, i++)
+        model_pattern(frame + at, tag, r->lba + i);
+    return tag;
+}
+
+struct record *model_record(const uint8_t *header)
+{
+    uint32_t tag = (uint32_t)header[20] << 24 | (uint32_t)header[21] << 16 | (uint32_t)header[22] << 8 | header[23];
+    CHECK(tag && tag <= m.tags);
+    return &m.records[tag];
+}
+
+static uint32_t tag_of(const struct record *r) { return (uint32_t)(r - m.records); }
+
+static int listed(const uint8_t *mac, const uint8_t (*list)[6], uint32_t count)
+{
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < count; i++)
+        found += memcmp(list[i], mac, 6) == 0;
+    return found || !count;
+}
+
+static int may_change(const struct record *r, const struct facts *f)
+{
+    uint64_t block = stores[r->export].block / SECTOR;
+    if (f->flags & AOE_PASS)
+        return 0;
+    return r->kind == K_FLUSH || (!(f->flags & AOE_READ_ONLY) && r->lba % block == 0 && r->count % block == 0 &&
+                                  r->length >= ATA_HEADER + r->count * (size_t)SECTOR);
+}
+
+static int may_serve(const struct record *r, const struct facts *f, const aoe_port *port)
+{
+    if (r->kind == K_UP || r->head[14] >> 4 != 1 || !port->sectors)
+        return 0;
+    if (!listed(r->head + 6, f->macs, f->masked) || !listed(r->head + 6, f->macs + f->masked, f->reserved))
+        return 0;
+    if (r->kind != K_FLUSH && (!r->count || r->count > port->sectors || r->lba + r->count > f->sectors))
+        return 0;
+    return r->kind == K_READ || may_change(r, f);
+}
+
+static void arrives(const struct thread *t, uint32_t port, const struct arrival *a)
+{
+    const uint8_t *frame = a->frame;
+    for (uint32_t p = 0; p < t->engine->set.ports; p++) /* rule T2 */
+        CHECK(p == port || world_stamp_of_next(t->index, p) >= a->stamp_ns);
+    if (!a->for_us)
+        return;
+    if (a->length < 24 || frame[12] != 0x88 || frame[13] != 0xA2 || frame[14] & 8) {
+        m.silent++;
+        return;
+    }
+    struct record *r = model_record(frame);
+    CHECK(!r->arrival && r->port == port && r->thread == t->index);
+    r->arrival = ++m.arrivals;
+    if (r->export < 0)
+        return;
+    r->view = t->engine->exports[r->export].now->number;
+    const struct facts *f = &m.facts[r->export][r->view];
+    r->may_serve = may_serve(r, f, &m.ports[port]);
+    r->durable = r->kind == K_WRITE && (f->flags & AOE_DURABLE || is_among(frame[27], "\x3D\xCE"));
+}
+
+void __real_serve_frame(struct thread *t, uint32_t port, const struct arrival *a);
+void __wrap_serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
+{
+    arrives(t, port, a);
+    __real_serve_frame(t, port, a);
+}
+
+/* Sectors */
+
+static uint32_t arrival_of(uint32_t event) { return event ? m.records[m.event[event].tag].arrival : 0; }
+
+/* What wrote a sector last, of all that came in no later than `arrival`; 0: nothing did. */
+static uint32_t writer(int export, uint64_t sector, uint32_t arrival)
+{
+    uint32_t event = m.newest[export][sector];
+    while (arrival_of(event) > arrival)
+        event = m.event[event].older;
+    return m.event[event].tag;
+}
+
+void model_written(struct record *r, uint64_t lba, uint32_t sectors)
+{
+    for (uint64_t s = lba; s < lba + sectors; s++) {
+        CHECK(s < FILE_SECTORS);
+        uint32_t *newest = &m.newest[r->export][s];
+        CHECK(arrival_of(*newest) <= r->arrival); /* rule T1 */
+        CHECK(m.seen[r->export][s] < r->arrival);
+        CHECK(m.events + 1 < EVENTS);
+        m.event[++m.events] = (struct event){tag_of(r), *newest};
+        *newest = m.events;
+    }
+}
+
+void model_read(const struct record *r)
+{
+    for (uint64_t s = r->lba; s < r->lba + r->count; s++) {
+        CHECK(s < FILE_SECTORS);
+        uint32_t *seen = &m.seen[r->export][s];
+        *seen = *seen > r->arrival ? *seen : r->arrival;
+    }
+}
+
+static void check_read(const struct record *r, const uint8_t *data)
+{
+    uint8_t expected[SECTOR];
+    for (uint32_t i = 0; i < r->count; i++) {
+        model_pattern(expected, writer(r->export, r->lba + i, r->arrival), r->lba + i);
+        CHECK(!memcmp(data + (size_t)i * SECTOR, expected, SECTOR));
+    }
+    model_read(r);
+}
+
+static void check_written(const struct record *r)
+{
+    for (uint64_t s = r->lba; s < r->lba + r->count; s++)
+        CHECK(writer(r->export, s, r->arrival) == tag_of(r));
+}
+
+/* Every sector of a store is as the last request left it. */
+static void check_store(int export)
+{
+    uint8_t found[FILE_SECTORS * SECTOR], expected[SECTOR];
+    CHECK(pread(store_fd[export], found, sizeof found, (off_t)stores[export].base) == sizeof found);
+    for (uint32_t s = 0; s < FILE_SECTORS; s++) {
+        model_pattern(expected, writer(export, s, UINT32_MAX), s);
+        CHECK(!memcmp(found + (size_t)s * SECTOR, expected, SECTOR));
+    }
+}
+
+/* Stable storage (rule T6) */
+
+static int vouched(const struct record *r)
+{
+    return r->by_python || r->synced || (r->done_at && r->done_at < m.good_sync[r->export]);
+}
+
+/* A sync that began at tick `started` ended. A failed one is remembered until the engine has seen it. */
+void model_sync(int export, uint64_t started, int good)
+{
+    if (!good)
+        m.sync_failed[export] = 1;
+    else if (started > m.good_sync[export])
+        m.good_sync[export] = started;
+}
+
+static void lose(int export)
+{
+    m.sync_failed[export] = 0;
+    m.distrusted[export] = 1;
+    for (struct record *r = m.records + 1; r <= m.records + m.tags; r++)
+        if (r->export == export && r->kind == K_WRITE && r->done_at && !vouched(r))
+            r->lost = 1;
+}
+
+/* What is settled stays so. */
+static void check_settled(const struct thread *t)
+{
+    for (uint32_t i = 0; i < EXPORTS; i++) {
+        int64_t settled = atomic_load(&t->engine->exports[i].settled);
+        CHECK(settled >= m.settled[i]);
+        m.settled[i] = settled;
+    }
+}
+
+int __real_serve_completions(struct thread *t);
+int __wrap_serve_completions(struct thread *t)
+{
+    int any = __real_serve_completions(t);
+    check_settled(t);
+    for (int i = 0; i < EXPORTS; i++)
+        if (m.sync_failed[i])
+            lose(i);
+    return any;
+}
+
+static void check_stable(const struct record *r) { CHECK(vouched(r) && !r->lost); }
+
+static void check_flushed(const struct record *flush)
+{
+    for (const struct record *r = m.records + 1; r <= m.records + m.tags; r++)
+        if (r->export == flush->export && r->kind == K_WRITE && r->arrival < flush->arrival && r->done_at)
+            check_stable(r);
+}
+
+/* What the engine does with a request */
+
+/* Nothing admitted under an older publication is unfinished once that is settled (rule T5). */
+static void check_fence(const struct record *r, const struct thread *t)
+{
+    CHECK(atomic_load(&t->engine->exports[r->export].settled) <= r->view);
+}
+
+void model_starts(const struct record *r, const struct thread *t, enum action action)
+{
+    const struct view *now = t->engine->exports[r->export].now;
+    CHECK(r->may_serve && r->outcome == O_NONE);
+    check_fence(r, t);
+    if (action == IO_READ)
+        return;
+    CHECK(!(now->flags & AOE_PASS) && !m.distrusted[r->export]); /* rule T6 */
+    if (action == IO_SYNC)
+        return;
+    CHECK(r->stamp_ns <= t->now_ns && t->now_ns - r->stamp_ns <= t->engine->set.frame_age_ns); /* rule T3 */
+    CHECK(r->steps == world_steps(t->index));
+}
+
+int __real_reply_op(struct thread *t, struct op *op);
+int __wrap_reply_op(struct thread *t, struct op *op)
+{
+    const struct record *r = model_record(op->data - ATA_HEADER);
+    CHECK(r->may_serve && r->outcome == O_NONE && r->kind == op->kind);
+    check_fence(r, t);
+    if (r->kind == K_FLUSH)
+        check_flushed(r);
+    if (r->durable)
+        check_stable(r);
+    return __real_reply_op(t, op);
+}
+
+int __real_hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame);
+int __wrap_hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame)
+{
+    struct record *r = model_record(frame);
+    CHECK(r->outcome == O_NONE && r->arrival);
+    CHECK(up->port == r->port && up->export_index == (r->export < 0 ? NO_EXPORT : (uint32_t)r->export));
+    if (up->ticket)
+        check_fence(r, t);
+    if (!up->error)
+        CHECK(up->stamp_ns == r->stamp_ns);
+    r->outcome = O_UP;
+    r->by_python = 1;
+    int fits = __real_hand_up(t, up, frame);
+    python_at_once();
+    return fits;
+}
+
+/* Bytes of a frame that came up are those that came in; of one that failed in the outlet, what matters is. */
+void model_took(const aoe_up *up, const uint8_t *frame)
+{
+    const struct record *r = model_record(frame);
+    CHECK(r->outcome == O_UP && up->length <= r->length);
+    if (!up->error || up->ticket) {
+        CHECK(!memcmp(frame, r->head, up->length < ATA_HEADER ? up->length : ATA_HEADER));
+    } else {
+        CHECK(up->length == ATA_HEADER && !memcmp(frame + 6, r->head + 6, 8) && frame[14] == 0x10);
+        CHECK(!memcmp(frame + 16, r->head + 16, 9) && !memcmp(frame + 26, r->head + 26, 8));
+    }
+    uint8_t expected[SECTOR];
+    for (uint32_t at = ATA_HEADER, i = 0; at + SECTOR <= up->length; at += SECTOR, i++) {
+        model_pattern(expected, tag_of(r), r->lba + i);
+        CHECK(!memcmp(frame + at, expected, SECTOR));
+    }
+}
+
+static void check_header(const struct record *r, const uint8_t *reply)
+{
+    const uint8_t mac[5] = {2, 0xA0, 0, 0, (uint8_t)r->port};
+    CHECK(!memcmp(reply, r->head + 6, 6) && !memcmp(reply + 6, mac, sizeof mac));
+    CHECK(reply[12] == 0x88 && reply[13] == 0xA2 && reply[14] == 0x18 && reply[15] == 0);
+    CHECK(!memcmp(reply + 16, r->head + 16, 9));
+    CHECK(reply[25] == 0 && reply[26] == 0 && reply[27] == 0x40 && !memcmp(reply + 28, r->head + 28, 6));
+    CHECK(reply[34] == 0 && reply[35] == 0);
+}
+
+void model_reply(uint32_t thread, uint32_t port, const uint8_t *reply, uint32_t length)
+{
+    CHECK(length >= FRAME_MIN);
+    struct record *r = model_record(reply);
+    CHECK(r->arrival && r->outcome == O_NONE && r->may_serve && r->port == port && r->thread == thread);
+    r->outcome = O_REPLIED;
+    m.replies++;
+    check_header(r, reply);
+    if (r->kind == K_READ) {
+        CHECK(length == ATA_HEADER + r->count * SECTOR);
+        check_read(r, reply + ATA_HEADER);
+        return;
+    }
+    CHECK(length == FRAME_MIN);
+    for (uint32_t i = ATA_HEADER; i < FRAME_MIN; i++)
+        CHECK(reply[i] == 0);
+    if (r->kind == K_WRITE)
+        check_written(r);
+    if (r->durable)
+        CHECK(vouched(r));
+}
+
+/* The end */
+
+/* Every frame was answered, handed up or counted as dropped. */
+static void check_counts(void)
+{
+    static const int dropped[] = {AOE_MASKED,      AOE_EXPIRED,    AOE_OTHER_ADDRESS, AOE_FOREIGN_DESTINATION,
+                                  AOE_GROUP_SOURCE, AOE_OTHER_HOST, AOE_QUEUE_FULL,    AOE_SEND_LOST};
+    uint64_t counters[AOE_COUNTERS];
+    aoe_engine_count(engine, counters);
+    uint64_t total = m.replies + m.silent + counters[AOE_HANDED_UP];
+    for (size_t i = 0; i < sizeof dropped / sizeof dropped[0]; i++)
+        total += counters[dropped[i]];
+    CHECK(total == m.tags + m.left_out + m.clogged);
+}
+
+void model_final(void)
+{
+    check_counts();
+    for (int i = 0; i < EXPORTS; i++)
+        check_store(i);
+}

@@ -1,0 +1,701 @@
+/* All that the engine meets: clocks, a ring, sockets, disks. What they do was said by the script. */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "calls.h"
+#undef clock_gettime
+#undef poll
+#undef getsockopt
+#undef sendmmsg
+#undef pread
+#undef preadv2
+#undef pwritev2
+#undef pthread_create
+#undef pthread_join
+
+#include "fuzz.h"
+
+enum { RING_FD = 5000, STARTED = 1200, CLOSED_FD = -1 };
+
+struct frame {
+    struct frame *next;
+    uint8_t *bytes;
+    uint32_t length;
+    uint64_t stamp_ns;
+    int for_us;
+};
+
+struct fake_socket {
+    struct frame *head, **tail;
+    enum send_mode mode;
+    uint32_t calls, most; /* how many calls the mode lasts, and how many messages SEND_SOME lets pass */
+};
+
+struct started {
+    struct io *io;
+    uint64_t tick;
+    int performed;
+    int32_t result;
+};
+
+/* Stands for a thread's `struct sectors`; the real one is behind it where the input asks for that. */
+struct fake_disk {
+    struct sectors *real;
+    int event;
+    uint32_t running, done;
+    struct started start[STARTED], end[STARTED];
+};
+
+static struct {
+    uint64_t real_ns, boot_ns, mono_ns;
+    uint32_t thread;
+    uint32_t steps[THREADS];
+    int64_t distance[THREADS];
+    int known[THREADS];
+    struct fake_socket sockets[THREADS * PORTS];
+    struct fake_disk disks[THREADS];
+    uint8_t live[THREADS][OPS];
+    uint32_t used[THREADS];
+    int at_once, early;
+    uint8_t faults;
+    uint32_t fail_start;
+} w;
+
+void world_reset(void)
+{
+    w.real_ns = 1700000000000000000ull;
+    w.boot_ns = w.mono_ns = 1000000000000ull;
+    w.at_once = w.early = w.faults = 0;
+    w.thread = w.fail_start = 0;
+    for (uint32_t i = 0; i < THREADS; i++) {
+        memset(w.live[i], 0, w.used[i]);
+        w.used[i] = w.steps[i] = 0;
+        w.known[i] = 0;
+        w.disks[i].running = w.disks[i].done = 0;
+    }
+    for (int i = 0; i < THREADS * PORTS; i++)
+        w.sockets[i] = (struct fake_socket){.tail = &w.sockets[i].head};
+}
+
+/* Before the engine unmaps its buffers. */
+void world_close(void)
+{
+    for (uint32_t i = 0; i < engine->set.threads; i++)
+        ALLOW(engine->threads[i].buffers, (w.used[i] + 1) * engine->buffer_size);
+}
+
+/* Clocks */
+
+void world_tick(int64_t real_ns, int64_t boot_ns)
+{
+    w.real_ns += (uint64_t)real_ns;
+    w.boot_ns += (uint64_t)boot_ns;
+    w.mono_ns += (uint64_t)boot_ns;
+}
+
+uint64_t world_now(void) { return w.real_ns; }
+
+uint32_t world_steps(uint32_t thread) { return w.steps[thread]; }
+
+uint32_t world_thread(void) { return w.thread; }
+
+/* The engine compares the clocks when it asks for this one. */
+static void notice_step(void)
+{
+    int64_t distance = (int64_t)(w.real_ns - w.boot_ns);
+    if (w.known[w.thread] && llabs(distance - w.distance[w.thread]) > CLOCK_STEP_NS)
+        w.steps[w.thread]++;
+    w.known[w.thread] = 1;
+    w.distance[w.thread] = distance;
+}
+
+int world_clock_gettime(clockid_t clock, struct timespec *now)
+{
+    if (clock == CLOCK_BOOTTIME)
+        notice_step();
+    else if (clock == CLOCK_MONOTONIC)
+        world_tick(5000, 5000);
+    uint64_t ns = clock == CLOCK_REALTIME ? w.real_ns : clock == CLOCK_BOOTTIME ? w.boot_ns : w.mono_ns;
+    *now = (struct timespec){(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+    return 0;
+}
+
+/* Threads run when the script says so. */
+
+int world_pthread_create(pthread_t *id, const pthread_attr_t *how, void *(*run)(void *), void *argument)
+{
+    struct thread *t = argument;
+    (void)id, (void)how;
+    CHECK(run == thread_run);
+    w.thread = t->index;
+    atomic_store(&engine->stopping, 1); /* it only opens its disk */
+    run(t);
+    atomic_store(&engine->stopping, 0);
+    return 0;
+}
+
+int world_pthread_join(pthread_t id, void **result)
+{
+    (void)id, (void)result;
+    return 0;
+}
+
+void world_pass(uint32_t thread)
+{
+    w.thread = thread;
+    thread_pass(&engine->threads[thread]);
+}
+
+/* The ring: each frame is memory of its own, of just its size. */
+
+static struct fake_socket *socket_of(int fd)
+{
+    CHECK(fd >= RING_FD && fd < RING_FD + THREADS * PORTS);
+    return &w.sockets[fd - RING_FD];
+}
+
+static struct fake_socket *socket_at(uint32_t thread, uint32_t port) { return &w.sockets[thread * PORTS + port]; }
+
+int world_ring_fd(uint32_t thread, uint32_t port) { return RING_FD + (int)(thread * PORTS + port); }
+
+void world_frame(uint32_t tag, const uint8_t *frame, uint32_t length, int for_us)
+{
+    const struct record *r = model_record((uint8_t[24]){[22] = (uint8_t)(tag >> 8), [23] = (uint8_t)tag});
+    struct fake_socket *s = socket_at(r->thread, r->port);
+    struct frame *f = malloc(sizeof *f);
+    uint32_t room = planted(PLANT_OVERREAD) && length > ATA_HEADER ? length - 1 : length;
+    *f = (struct frame){NULL, malloc(room), length, r->stamp_ns, for_us};
+    if (room)
+        memcpy(f->bytes, frame, room);
+    *s->tail = f;
+    s->tail = &f->next;
+}
+
+int world_rings_empty(void)
+{
+    for (int i = 0; i < THREADS * PORTS; i++)
+        if (w.sockets[i].head)
+            return 0;
+    return 1;
+}
+
+uint64_t world_stamp_of_next(uint32_t thread, uint32_t port)
+{
+    const struct frame *head = socket_at(thread, port)->head;
+    return head ? head->stamp_ns : UINT64_MAX;
+}
+
+int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots)
+{
+    CHECK(frame_max && slots);
+    ring->fd = fd;
+    return 0;
+}
+
+void ring_close(struct ring *ring)
+{
+    if (ring->fd >= 0)
+        CHECK(!socket_of(ring->fd)->head);
+}
+
+uint32_t ring_lost(const struct ring *ring)
+{
+    (void)ring;
+    return 0;
+}
+
+int ring_filter(int fd, const uint16_t *shelves, uint32_t count, uint32_t index, uint32_t threads)
+{
+    CHECK(socket_of(fd) && shelves && count && index < threads);
+    return 0;
+}
+
+/* As in ring.c. */
+uint32_t ring_owner(uint16_t shelf, uint8_t slot, uint32_t threads)
+{
+    return shelf == 0xFFFF || slot == 0xFF ? 0 : (shelf * 257u + slot) % threads;
+}
+
+int ring_ready(const struct ring *ring) { return socket_of(ring->fd)->head != NULL; }
+
+struct arrival ring_peek(const struct ring *ring)
+{
+    const struct frame *f = socket_of(ring->fd)->head;
+    CHECK(f);
+    return (struct arrival){f->bytes, f->length, f->stamp_ns, f->for_us};
+}
+
+void ring_next(struct ring *ring)
+{
+    struct fake_socket *s = socket_of(ring->fd);
+    struct frame *f = s->head;
+    s->head = f->next;
+    if (!s->head)
+        s->tail = &s->head;
+    if (!planted(PLANT_LEAK))
+        free(f->bytes);
+    free(f);
+}
+
+/* Sockets */
+
+void world_socket(uint32_t thread, uint32_t port, enum send_mode mode, uint32_t calls, uint32_t most)
+{
+    struct fake_socket *s = socket_at(thread, port);
+    s->mode = mode;
+    s->calls = calls;
+    s->most = most;
+}
+
+static int is_mapped(const uint8_t *at)
+{
+    for (int i = 0; i < EXPORTS; i++) {
+        const struct export *x = &engine->exports[i];
+        if (x->map && at >= x->map && at < x->map + x->map_length)
+            return 1;
+    }
+    return 0;
+}
+
+/* As the kernel does: a map that ends early is no signal but EFAULT. */
+static int copy_mapped(uint8_t *to, const struct iovec *part)
+{
+    static int scratch = -1;
+    if (scratch < 0)
+        scratch = memfd_create("scratch", MFD_CLOEXEC);
+    return pwritev(scratch, part, 1, 0) == (ssize_t)part->iov_len &&
+           pread(scratch, to, part->iov_len, 0) == (ssize_t)part->iov_len;
+}
+
+/* The length of a message that could be sent, or a negative errno. */
+static int gather(const struct msghdr *message, uint8_t *bytes)
+{
+    size_t length = 0;
+    if (!message->msg_iovlen)
+        return -EINVAL;
+    for (size_t i = 0; i < message->msg_iovlen; i++) {
+        const struct iovec *part = &message->msg_iov[i];
+        CHECK(length + part->iov_len <= FRAME_MAX);
+        if (!is_mapped(part->iov_base))
+            memcpy(bytes + length, part->iov_base, part->iov_len);
+        else if (!copy_mapped(bytes + length, part))
+            return -EFAULT;
+        length += part->iov_len;
+    }
+    return (int)length;
+}
+
+static int send_some(int fd, const struct mmsghdr *messages, unsigned count)
+{
+    static uint8_t bytes[FRAME_MAX];
+    uint32_t at = (uint32_t)(fd - RING_FD);
+    for (unsigned i = 0; i < count; i++) {
+        int length = gather(&messages[i].msg_hdr, bytes);
+        if (length < 0) {
+            if (!i && length == -EINVAL)
+                model_left_out();
+            errno = -length;
+            return i ? (int)i : -1;
+        }
+        model_reply(at / PORTS, at % PORTS, bytes, (uint32_t)length);
+    }
+    return (int)count;
+}
+
+int world_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
+{
+    static const int errors[] = {[SEND_AGAIN] = EAGAIN, [SEND_NO_BUFFERS] = ENOBUFS, [SEND_FAULT] = EFAULT,
+                                 [SEND_DOWN] = ENETDOWN, [SEND_INTERRUPTED] = EINTR};
+    struct fake_socket *s = socket_of(fd);
+    CHECK(count && flags == MSG_DONTWAIT);
+    if (!s->calls || s->mode == SEND_ALL)
+        return send_some(fd, messages, count);
+    s->calls--;
+    if (s->mode == SEND_SOME)
+        return send_some(fd, messages, s->most < count ? s->most : count);
+    if (!messages->msg_hdr.msg_iovlen && s->mode != SEND_AGAIN && s->mode != SEND_INTERRUPTED)
+        model_left_out();
+    errno = errors[s->mode];
+    return -1;
+}
+
+int world_getsockopt(int fd, int level, int name, void *value, socklen_t *size)
+{
+    CHECK(socket_of(fd) && level == SOL_SOCKET && name == SO_ERROR && *size == sizeof(int));
+    *(int *)value = ENETDOWN;
+    return 0;
+}
+
+static short ring_events(const struct pollfd *it)
+{
+    const struct fake_socket *s = socket_of(it->fd);
+    int down = s->calls && s->mode == SEND_DOWN, full = s->calls && s->mode == SEND_AGAIN;
+    return (short)((s->head ? POLLIN : 0) | (full ? 0 : it->events & POLLOUT) | (down ? POLLERR : 0));
+}
+
+/* The engine may only sleep when whatever it has left to do would wake it. */
+static void check_may_sleep(const struct thread *t, const struct pollfd *fds, int woken)
+{
+    CHECK(woken || !atomic_load(&t->mail));
+    CHECK(woken || w.disks[t->index].real || !w.disks[t->index].done);
+    for (uint32_t p = 0; p < engine->set.ports; p++)
+        CHECK(!t->ports[p].out.count || fds[p].events & POLLOUT);
+}
+
+int world_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+{
+    uint32_t ports = engine->set.ports;
+    struct pollfd *event = &fds[ports];
+    CHECK(count == ports + 1 && timeout_ms > 0);
+    int some = poll(event, 1, 0);
+    check_may_sleep(&engine->threads[w.thread], fds, some);
+    for (uint32_t p = 0; p < ports; p++)
+        some += (fds[p].revents = ring_events(&fds[p])) != 0;
+    if (!some)
+        world_tick(1000000, 1000000);
+    return some;
+}
+
+/* Disks: what is asked at once */
+
+void world_memory(uint8_t faults) { w.faults = faults; }
+
+static void check_extent(int export, uint64_t offset, size_t length)
+{
+    const struct store *s = &stores[export];
+    CHECK(offset >= s->base && offset - s->base <= 2 * FILE_SECTORS * SECTOR);
+    CHECK(length <= 2 * FILE_SECTORS * SECTOR);
+    if (s->flags & AOE_DIRECT)
+        CHECK(offset % s->block == 0 && length % s->block == 0);
+}
+
+ssize_t world_preadv2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
+{
+    const struct record *r = model_record((const uint8_t *)parts->iov_base - ATA_HEADER);
+    const struct store *s = &stores[r->export];
+    CHECK(count == 1 && fd == store_fd[r->export] && (s->flags & AOE_INSTANT || flags & RWF_NOWAIT));
+    CHECK(!(s->flags & AOE_DIRECT));
+    CHECK((uint64_t)offset == s->base + r->lba * SECTOR && parts->iov_len == r->count * SECTOR);
+    model_starts(r, &engine->threads[w.thread], IO_READ);
+    uint32_t fault = w.faults & 3;
+    if (fault == 1 || fault == 3) {
+        errno = fault == 1 ? EAGAIN : EIO;
+        return -1;
+    }
+    ssize_t got = pread(fd, parts->iov_base, fault ? parts->iov_len / 2 : parts->iov_len, offset);
+    if (got == (ssize_t)parts->iov_len)
+        model_read(r);
+    return got;
+}
+
+/* A write out of the ring. */
+ssize_t world_pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
+{
+    struct record *r = model_record((const uint8_t *)parts->iov_base - ATA_HEADER);
+    const struct store *s = &stores[r->export];
+    CHECK(count == 1 && fd == store_fd[r->export] && s->flags & AOE_INSTANT && r->kind == K_WRITE);
+    CHECK((uint64_t)offset == s->base + r->lba * SECTOR && parts->iov_len == r->count * SECTOR);
+    model_starts(r, &engine->threads[w.thread], IO_WRITE);
+    uint32_t fault = w.faults >> 2 & 3;
+    if (fault & 1) {
+        errno = fault == 1 ? EIO : ENOSPC;
+        return -1;
+    }
+    ssize_t got = pwrite(fd, parts->iov_base, fault ? r->count / 2 * SECTOR : parts->iov_len, offset);
+    if (got > 0)
+        model_written(r, r->lba, (uint32_t)(got / SECTOR));
+    if (got == (ssize_t)parts->iov_len) {
+        r->done_at = model_clock();
+        r->synced = (flags & RWF_DSYNC) != 0;
+    }
+    return got;
+}
+
+/* What was to be sent out of a map, copied. */
+ssize_t world_pread(int fd, void *buffer, size_t length, off_t offset)
+{
+    uint32_t fault = w.faults >> 4 & 3;
+    if (fault == 1) {
+        errno = EIO;
+        return -1;
+    }
+    return pread(fd, buffer, fault == 2 ? length / 2 : length, offset);
+}
+
+/* Disks: what may take long */
+
+void world_disk(int at_once, int early)
+{
+    w.at_once = at_once;
+    w.early = early;
+}
+
+void world_fail_start(uint32_t number) { w.fail_start = number; }
+
+static struct export *export_of(const struct io *io)
+{
+    if (io->owner)
+        return ((struct op *)io->owner)->export;
+    return (struct export *)((uint8_t *)(uintptr_t)io - offsetof(struct export, sync));
+}
+
+static struct record *record_of(const struct io *io)
+{
+    return io->owner ? model_record(((struct op *)io->owner)->data - ATA_HEADER) : NULL;
+}
+
+static int is_write(const struct io *io) { return io->action == IO_WRITE || io->action == IO_WRITE_DURABLE; }
+
+static int32_t access_disk(const struct io *io, uint32_t length)
+{
+    ssize_t got = 0;
+    if (io->action == IO_READ)
+        got = pread(io->fd, io->buffer, length, (off_t)io->offset);
+    else if (is_write(io))
+        got = planted(PLANT_LOST_WRITE) ? (ssize_t)length : pwrite(io->fd, io->buffer, length, (off_t)io->offset);
+    else if (io->fd == CLOSED_FD)
+        return -EBADF;
+    return got < 0 ? -errno : (int32_t)got;
+}
+
+static void tell_model(const struct io *io, int32_t result)
+{
+    struct record *r = record_of(io);
+    if (result > 0 && is_write(io))
+        model_written(r, r->lba, (uint32_t)result / SECTOR);
+    else if (result == (int32_t)io->length && io->action == IO_READ)
+        model_read(r);
+}
+
+static void perform(struct started *it, uint32_t length)
+{
+    struct io *io = it->io;
+    it->result = access_disk(io, length);
+    it->performed = 1;
+    tell_model(io, it->result);
+}
+
+static void disk_done(struct fake_disk *d, uint32_t at, enum disk_fault fault)
+{
+    static const int32_t results[] = {[D_ERROR] = -EIO, [D_NO_SPACE] = -ENOSPC, [D_ERROR_AFTER] = -EIO,
+                                      [D_NOTHING] = 0, [D_INTERRUPTED] = -EINTR};
+    struct started it = d->start[at];
+    struct io *io = it.io;
+    d->running--;
+    memmove(d->start + at, d->start + at + 1, (d->running - at) * sizeof it);
+    if (io->action == IO_READ && !it.performed)
+        ALLOW_BLANK(io->buffer, io->length);
+    else if (io->length)
+        ALLOW(io->buffer, io->length);
+    uint32_t half = io->length / 2 / SECTOR * SECTOR;
+    if (io->action == IO_SYNC && (fault == D_SHORT || fault == D_NOTHING))
+        fault = D_GOOD;
+    if (!it.performed && (fault == D_GOOD || fault == D_SHORT || fault == D_ERROR_AFTER))
+        perform(&it, fault == D_SHORT ? half : io->length);
+    io->result = fault == D_GOOD || fault == D_SHORT ? it.result : results[fault];
+    if (fault == D_SHORT && io->result > (int32_t)half)
+        io->result = (int32_t)half;
+    d->end[d->done++] = it;
+    eventfd_write(d->event, 1);
+}
+
+void world_disk_done(uint32_t number, int last_first, enum disk_fault fault)
+{
+    for (uint32_t i = 0; i < THREADS; i++)
+        for (struct fake_disk *d = &w.disks[i]; !d->real && d->running && number; number--)
+            disk_done(d, last_first ? d->running - 1 : 0, fault);
+}
+
+int world_disk_idle(void)
+{
+    uint32_t busy = 0;
+    for (uint32_t i = 0; i < THREADS; i++)
+        busy += w.disks[i].running + w.disks[i].done;
+    return !busy;
+}
+
+/* Until a real disk has done something. */
+void world_disk_wait(void)
+{
+    eventfd_t ignored;
+    for (uint32_t i = 0; i < THREADS; i++)
+        if (w.disks[i].real && w.disks[i].running && poll(&(struct pollfd){w.disks[i].event, POLLIN, 0}, 1, 20) == 1)
+            eventfd_read(w.disks[i].event, &ignored);
+}
+
+static struct fake_disk *disk_of(const struct sectors *s) { return (struct fake_disk *)(uintptr_t)s; }
+
+struct sectors *__real_sectors_open(int plain, int event);
+int __real_sectors_use_uring(const struct sectors *s);
+void __real_sectors_start(struct sectors *s, struct io *io);
+void __real_sectors_go(struct sectors *s);
+struct io *__real_sectors_reap(struct sectors *s);
+void __real_sectors_close(struct sectors *s);
+
+/* A ring that is not of this thread would refuse to serve it: it is opened where it is used. */
+struct sectors *__wrap_sectors_open(int plain, int event)
+{
+    struct fake_disk *d = &w.disks[w.thread];
+    d->event = event;
+    d->real = plain > 1 ? __real_sectors_open(plain == 2 || !CAN_URING, event) : NULL;
+    return (struct sectors *)d;
+}
+
+int __wrap_sectors_use_uring(const struct sectors *s)
+{
+    return disk_of(s)->real ? __real_sectors_use_uring(disk_of(s)->real) : 0;
+}
+
+static void check_start(const struct io *io)
+{
+    const struct export *x = export_of(io);
+    const struct record *r = record_of(io);
+    CHECK(io->fd == store_fd[x->index]);
+    if (r)
+        model_starts(r, &engine->threads[w.thread], io->action);
+    if (io->action == IO_SYNC)
+        return;
+    CHECK(r->export == (int)x->index);
+    check_extent(r->export, io->offset, io->length);
+    uint64_t first = stores[r->export].base + r->lba * SECTOR;
+    if (is_write(io))
+        CHECK(r->kind == K_WRITE && io->offset == first && io->length == r->count * SECTOR);
+    else
+        CHECK(r->kind == K_READ && io->offset <= first && io->offset + io->length >= first + r->count * SECTOR);
+}
+
+void __wrap_sectors_start(struct sectors *s, struct io *io)
+{
+    struct fake_disk *d = disk_of(s);
+    check_start(io);
+    CHECK(d->running < STARTED);
+    struct started *it = &d->start[d->running++];
+    *it = (struct started){.io = io, .tick = model_clock()};
+    if (w.fail_start) {
+        w.fail_start--;
+        io->fd = CLOSED_FD;
+    }
+    if (d->real) {
+        __real_sectors_start(d->real, io);
+        return;
+    }
+    if (w.early)
+        perform(it, io->length);
+    if (io->length)
+        FORBID(io->buffer, io->length);
+}
+
+void __wrap_sectors_go(struct sectors *s)
+{
+    struct fake_disk *d = disk_of(s);
+    if (d->real)
+        __real_sectors_go(d->real);
+    while (w.at_once && !d->real && d->running)
+        disk_done(d, 0, D_GOOD);
+}
+
+/* The engine learns of it now. */
+static void learned(const struct started *it)
+{
+    const struct io *io = it->io;
+    const struct export *x = export_of(io);
+    struct record *r = record_of(io);
+    if (io->action == IO_SYNC)
+        model_sync((int)x->index, it->tick, io->result == 0);
+    else if (is_write(io) && io->result == (int32_t)io->length) {
+        r->done_at = model_clock();
+        r->synced = io->action == IO_WRITE_DURABLE;
+    } else if (is_write(io) && r->durable && io->action == IO_WRITE && io->result == -EIO)
+        model_sync((int)x->index, 0, 0);
+}
+
+static struct io *reap_fake(struct fake_disk *d)
+{
+    struct io *chain = NULL;
+    for (uint32_t i = d->done; i-- > 0;) {
+        d->end[i].io->link = chain;
+        chain = d->end[i].io;
+    }
+    for (uint32_t i = 0; i < d->done; i++)
+        learned(&d->end[i]);
+    d->done = 0;
+    return chain;
+}
+
+static void reaped_real(struct fake_disk *d, struct io *io)
+{
+    uint32_t at = 0;
+    while (at < d->running && d->start[at].io != io)
+        at++;
+    CHECK(at < d->running);
+    struct started it = d->start[at];
+    d->start[at] = d->start[--d->running];
+    tell_model(io, io->result);
+    learned(&it);
+}
+
+struct io *__wrap_sectors_reap(struct sectors *s)
+{
+    struct fake_disk *d = disk_of(s);
+    if (!d->real)
+        return reap_fake(d);
+    struct io *chain = __real_sectors_reap(d->real);
+    for (struct io *io = chain; io; io = io->link)
+        reaped_real(d, io);
+    return chain;
+}
+
+void __wrap_sectors_close(struct sectors *s)
+{
+    struct fake_disk *d = disk_of(s);
+    CHECK(!d->running && !d->done);
+    if (d->real)
+        __real_sectors_close(d->real);
+    d->real = NULL;
+}
+
+/* Requests: whoever frees one twice, or uses its buffer after that, is found out. */
+
+struct op *__real_op_new(struct thread *t);
+void __real_op_free(struct thread *t, struct op *op);
+
+static uint32_t index_of(const struct thread *t, const struct op *op)
+{
+    return (uint32_t)((struct request_io *)((uint8_t *)(uintptr_t)op - offsetof(struct request_io, op)) - t->ops);
+}
+
+struct op *__wrap_op_new(struct thread *t)
+{
+    struct op *op = __real_op_new(t);
+    if (!op)
+        return NULL;
+    uint32_t index = index_of(t, op);
+    CHECK(index < OPS && !w.live[t->index][index]);
+    w.live[t->index][index] = 1;
+    if (index >= w.used[t->index])
+        w.used[t->index] = index + 1;
+    uint8_t *end = op->data + engine->set.frame_max - ATA_HEADER + 2 * PAGE;
+    uint8_t *next = op->data - PAGE + engine->buffer_size;
+    FORBID(op->data - PAGE, PAGE - ATA_HEADER);
+    ALLOW_BLANK(op->data - ATA_HEADER, (size_t)(end - op->data) + ATA_HEADER);
+    FORBID(end, (size_t)(next - end));
+    FORBID(next, PAGE - ATA_HEADER);
+    return op;
+}
+
+void __wrap_op_free(struct thread *t, struct op *op)
+{
+    uint32_t index = index_of(t, op);
+    CHECK(w.live[t->index][index]);
+    w.live[t->index][index] = 0;
+    FORBID(op->data - ATA_HEADER, engine->set.frame_max + 2 * PAGE);
+    __real_op_free(t, op);
+    op->prev = op->next = op;
+    op->export = NULL;
+    op->kind = op->state = 0xEE;
+}

@@ -1,0 +1,156 @@
+/* What the files of the engine share. Each export belongs to one thread, which alone touches it. */
+#ifndef AOE_INTERNAL_H
+#define AOE_INTERNAL_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "abi.h"
+#include "order.h"
+#include "parse.h"
+#include "ring.h"
+#include "sectors.h"
+
+enum {
+    BATCH = 64,           /* frames taken, and replies sent, at a time */
+    OPS = 8192,           /* requests one thread has pending */
+    OUTLET = 1024,        /* replies kept for a port whose socket has no room */
+    PAGE = 4096,
+    UP_BYTES = 4 << 20,   /* frames handed up and not yet taken */
+};
+
+#define NO_EXPORT UINT32_MAX
+
+/* An export as published; only AOE_PASS is added to it later. */
+struct view {
+    int64_t number;
+    int fd;
+    uint32_t flags, block_sectors;
+    uint64_t base, sectors;
+    uint32_t masked, reserved;
+    uint8_t macs[];
+};
+
+struct request_io {
+    struct io io;
+    struct op op;
+};
+
+struct export {
+    struct order order;
+    struct view *now;
+    _Atomic(struct view *) next;
+    uint32_t index;
+    uint16_t shelf;
+    uint8_t slot;
+    uint8_t *map; /* of the whole store where it is instant */
+    size_t map_length;
+    struct op *ready, **ready_tail; /* may go, but all places are taken */
+    uint32_t at_disk;
+    struct op *unsynced, *syncing; /* written, and waiting for a sync that began after that (rule T6) */
+    struct io sync;
+    uint64_t tickets;
+    _Atomic uint64_t released;
+    _Atomic int64_t published, settled;
+};
+
+struct reply {
+    struct op *op;           /* whose buffer it uses */
+    struct export *mapped;   /* or whose map, from `offset` on */
+    uint64_t offset;
+    uint8_t opcode;
+    uint8_t head[64];
+    struct iovec part[2];
+};
+
+struct outlet {
+    uint32_t count, sent, mapped;
+    int blocked;
+    struct reply replies[OUTLET];
+    struct mmsghdr messages[OUTLET];
+};
+
+struct port {
+    struct ring ring;
+    struct outlet out;
+};
+
+struct thread {
+    aoe_engine *engine;
+    uint32_t index;
+    int event;
+    int cpu;
+    pthread_t id;
+    struct port *ports;
+    struct sectors *sectors;
+    struct request_io *ops;
+    struct op *free_ops;
+    uint8_t *buffers;
+    uint64_t era;
+    int64_t distance;
+    int clock_known, suspect;
+    uint64_t now_ns;
+    uint32_t spin_ns;
+    int up_news;
+    _Atomic uint32_t mail;
+    _Atomic uint32_t pending;
+    _Atomic uint64_t counters[AOE_COUNTERS];
+};
+
+struct aoe_engine {
+    aoe_settings set;
+    struct thread *threads;
+    struct export *exports;
+    uint32_t *table; /* address -> export, open addressing */
+    uint32_t table_mask;
+    _Atomic uint64_t *port_facts; /* MAC and sectors in one word */
+    size_t buffer_size;
+    int event, running, uring;
+    _Atomic int stopping, draining;
+    sem_t started;
+    int start_error;
+    pthread_mutex_t up_lock;
+    uint8_t *up;
+    size_t up_head, up_used;
+};
+
+static inline void count(struct thread *t, uint32_t what)
+{
+    if (what < AOE_COUNTERS)
+        atomic_fetch_add_explicit(&t->counters[what], 1, memory_order_relaxed);
+}
+
+/* thread.c */
+uint64_t clock_ns(clockid_t clock);
+struct op *op_new(struct thread *t);
+void op_free(struct thread *t, struct op *op);
+void port_facts(const aoe_engine *e, uint32_t port, uint8_t mac[6], uint32_t *sectors);
+uint32_t table_slot(const aoe_engine *e, uint32_t key);
+void *thread_run(void *thread);
+void thread_pass(struct thread *t);
+void map_store(struct export *x);
+
+/* up.c: a queue of frames for Python; 0 where it is full */
+int hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame);
+
+/* outlet.c: replies to requests, given by their first ATA_HEADER bytes; 0, and counted, where there is no room */
+int reply_plain(struct thread *t, uint32_t port, const uint8_t *request);
+int reply_op(struct thread *t, struct op *op);
+int reply_mapped(struct thread *t, uint32_t port, const uint8_t *request, struct export *x, uint64_t offset,
+                 uint32_t sectors);
+/* Send what is there; outlets_unmap only so much that no reply refers to a map any more. */
+void outlets_flush(struct thread *t);
+void outlets_unmap(struct thread *t);
+
+/* serve.c */
+void serve_frame(struct thread *t, uint32_t port, const struct arrival *a);
+int serve_completions(struct thread *t);
+void serve_released(struct thread *t, struct export *x);
+void settle(struct thread *t, struct export *x);
+
+#endif

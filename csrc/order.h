@@ -1,0 +1,42 @@
+/* The order queue of one export (order rule T1), the same rules as aoe/target/order.py. Pure. */
+#ifndef AOE_ORDER_H
+#define AOE_ORDER_H
+
+#include <stdint.h>
+
+enum kind { K_READ, K_WRITE, K_FLUSH, K_UP };
+enum state { S_WAITING, S_READY, S_RUNNING, S_UP };
+
+struct export;
+
+struct op {
+    struct op *prev, *next; /* pending requests of the export, in order of arrival */
+    struct op *link;        /* whichever other list it is on */
+    struct export *export;
+    uint64_t first, last;   /* sectors [first, last), rounded out to the disk's block */
+    uint64_t lba;
+    uint32_t count;         /* sectors */
+    uint32_t waits;         /* earlier requests it must not overtake */
+    uint64_t stamp_ns, era;
+    int64_t number;         /* of the export's publication it was admitted under */
+    uint64_t ticket;        /* K_UP and S_UP: what Python knows it by */
+    uint32_t port;
+    uint32_t length;        /* bytes of the frame at `data - ATA_HEADER` */
+    int32_t error;
+    uint8_t kind, state, durable;
+    uint8_t *data;          /* payload, aligned for direct I/O; the ATA header stands right before it */
+    uint32_t skip;          /* bytes between `data` and the first sector read, where a read was rounded */
+};
+
+struct order {
+    struct op *head, *tail;
+    uint32_t pending, changes, waiting;
+};
+
+/* Put a request behind those that are there; it is S_READY or S_WAITING then. */
+void order_admit(struct order *order, struct op *op);
+
+/* Take a finished request out; the ones that may go now are S_READY and chained by `link`, in order. */
+struct op *order_done(struct order *order, struct op *op);
+
+#endif

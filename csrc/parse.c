@@ -1,0 +1,134 @@
+#include "parse.h"
+
+#include <string.h>
+
+#include "abi.h"
+
+enum { DST = 0, SRC = 6, ETHERTYPE = 12, VERFL = 14, ERROR = 15, SHELF = 16, SLOT = 18, COMMAND = 19 };
+enum { AFLAGS = 24, FEATURE = 25, COUNT = 26, OPCODE = 27, LBA = 28, LBA_RESERVED = 34 };
+enum { AOE_HEADER = 24, FLAG_RESPONSE = 0x08, VERSION = 0x10, ATA_COMMAND = 0, READY = 0x40 };
+
+static const uint8_t broadcast[6] = {255, 255, 255, 255, 255, 255};
+
+static int is_mac(const uint8_t *a, const uint8_t *b) { return memcmp(a, b, 6) == 0; }
+
+static int listed(const uint8_t *mac, const uint8_t *list, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (is_mac(mac, list + 6 * i))
+            return 1;
+    return count == 0;
+}
+
+int parse_address(const uint8_t *frame, size_t length, const uint8_t *port_mac, uint16_t *shelf,
+                  uint8_t *slot, uint32_t *reason)
+{
+    *reason = AOE_COUNTERS;
+    if (length < AOE_HEADER || frame[ETHERTYPE] != 0x88 || frame[ETHERTYPE + 1] != 0xA2)
+        return 0;
+    if (frame[VERFL] & FLAG_RESPONSE)
+        return 0;
+    if (!is_mac(frame + DST, port_mac) && !is_mac(frame + DST, broadcast)) {
+        *reason = AOE_FOREIGN_DESTINATION;
+        return 0;
+    }
+    if (frame[SRC] & 1) {
+        *reason = AOE_GROUP_SOURCE;
+        return 0;
+    }
+    *shelf = (uint16_t)(frame[SHELF] << 8 | frame[SHELF + 1]);
+    *slot = frame[SLOT];
+    return 1;
+}
+
+enum form { F_NONE, F_READ, F_WRITE, F_FLUSH, F_PASS };
+
+/* How an ATA opcode is served: F_PASS are those that touch data in ways left to Python. */
+static enum form form_of(uint8_t opcode, int *extended, int *fua)
+{
+    *extended = *fua = 0;
+    switch (opcode) {
+    case 0x24: case 0x25: case 0x29:
+        *extended = 1;
+        return F_READ;
+    case 0x20: case 0xC8: case 0xC4:
+        return F_READ;
+    case 0x3D: case 0xCE:
+        *extended = *fua = 1;
+        return F_WRITE;
+    case 0x34: case 0x35: case 0x39:
+        *extended = 1;
+        return F_WRITE;
+    case 0x30: case 0xCA: case 0xC5:
+        return F_WRITE;
+    case 0xE7: case 0xEA:
+        return F_FLUSH;
+    case 0x06: case 0x40: case 0x42: case 0xEF:
+        return F_PASS;
+    default:
+        return F_NONE;
+    }
+}
+
+static uint64_t lba_of(const uint8_t *frame, int extended)
+{
+    uint64_t lba = 0;
+    for (int i = 5; i >= 0; i--)
+        lba = lba << 8 | frame[LBA + i];
+    return extended ? lba : lba & 0x0FFFFFFF;
+}
+
+struct request parse_request(const uint8_t *frame, size_t length, const struct gate *gate)
+{
+    struct request r = {.verdict = V_UP, .reason = AOE_COUNTERS};
+    int extended, fua;
+    if (!listed(frame + SRC, gate->masked, gate->masked_count)) {
+        r.verdict = V_DROP;
+        r.reason = AOE_MASKED;
+        return r;
+    }
+    if ((frame[VERFL] & 0xF0) != VERSION || frame[COMMAND] != ATA_COMMAND || length < ATA_HEADER)
+        return r;
+    if (!gate->sectors_max || !listed(frame + SRC, gate->reserved, gate->reserved_count))
+        return r;
+    enum form form = form_of(frame[OPCODE], &extended, &fua);
+    if (form == F_NONE)
+        return r;
+    r.verdict = V_UP_ORDERED;
+    if (form == F_PASS || (form != F_READ && gate->flags & AOE_PASS))
+        return r;
+    if (form == F_FLUSH) {
+        r.verdict = V_FLUSH;
+        return r;
+    }
+    r.lba = lba_of(frame, extended);
+    r.count = frame[COUNT];
+    r.durable = (uint8_t)fua;
+    if (r.count == 0 || r.count > gate->sectors_max || r.lba + r.count > gate->sectors)
+        return r;
+    if (form == F_READ) {
+        r.verdict = V_READ;
+        return r;
+    }
+    uint64_t odd = (r.lba | r.count) & (gate->block_sectors - 1);
+    if (gate->flags & AOE_READ_ONLY || length < ATA_HEADER + r.count * (size_t)SECTOR || odd)
+        return r;
+    r.verdict = V_WRITE;
+    return r;
+}
+
+void parse_reply(uint8_t *reply, const uint8_t *request, const uint8_t *port_mac)
+{
+    uint8_t src[6];
+    memcpy(src, request + SRC, 6);
+    if (reply != request)
+        memcpy(reply, request, ATA_HEADER);
+    memcpy(reply + DST, src, 6);
+    memcpy(reply + SRC, port_mac, 6);
+    reply[VERFL] = VERSION | FLAG_RESPONSE;
+    reply[ERROR] = 0;
+    reply[FEATURE] = 0; /* the error register */
+    reply[COUNT] = 0;
+    reply[OPCODE] = READY; /* the status register */
+    reply[LBA_RESERVED] = reply[LBA_RESERVED + 1] = 0;
+}

@@ -1,0 +1,125 @@
+#include "ring.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_packet.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { BLOCK_MIN = 1 << 16, SHELVES_MAX = 200, LINK_HEADROOM = 64 };
+
+static struct tpacket2_hdr *slot_at(const struct ring *ring)
+{
+    uint32_t in_block = ring->block / ring->slot;
+    size_t at = (size_t)(ring->head / in_block) * ring->block + (size_t)(ring->head % in_block) * ring->slot;
+    return (struct tpacket2_hdr *)(ring->map + at);
+}
+
+int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots)
+{
+    int version = TPACKET_V2;
+    uint32_t slot = TPACKET_ALIGN((uint32_t)TPACKET2_HDRLEN + LINK_HEADROOM + frame_max);
+    uint32_t block = BLOCK_MIN;
+    while (block < slot)
+        block *= 2;
+    uint32_t blocks = (slots + block / slot - 1) / (block / slot);
+    struct tpacket_req req = {
+        .tp_block_size = block, .tp_block_nr = blocks, .tp_frame_size = slot, .tp_frame_nr = blocks * (block / slot)};
+    if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
+        setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof req))
+        return -errno;
+    ring->map_length = (size_t)block * blocks;
+    ring->map = mmap(NULL, ring->map_length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (ring->map == MAP_FAILED) {
+        ring->map = NULL;
+        return -errno;
+    }
+    ring->fd = fd;
+    ring->block = block;
+    ring->slot = slot;
+    ring->slots = req.tp_frame_nr;
+    ring->head = 0;
+    return 0;
+}
+
+void ring_close(struct ring *ring)
+{
+    struct tpacket_req none = {0};
+    if (!ring->map)
+        return;
+    munmap(ring->map, ring->map_length);
+    setsockopt(ring->fd, SOL_PACKET, PACKET_RX_RING, &none, sizeof none);
+    ring->map = NULL;
+}
+
+uint32_t ring_lost(const struct ring *ring)
+{
+    struct tpacket_stats seen = {0};
+    socklen_t size = sizeof seen;
+    return ring->map && !getsockopt(ring->fd, SOL_PACKET, PACKET_STATISTICS, &seen, &size) ? seen.tp_drops : 0;
+}
+
+int ring_ready(const struct ring *ring)
+{
+    return (__atomic_load_n(&slot_at(ring)->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER) != 0;
+}
+
+struct arrival ring_peek(const struct ring *ring)
+{
+    const struct tpacket2_hdr *slot = slot_at(ring);
+    const struct sockaddr_ll *from = (const void *)((const uint8_t *)slot + TPACKET_ALIGN(sizeof *slot));
+    return (struct arrival){
+        .frame = (const uint8_t *)slot + slot->tp_mac,
+        .length = slot->tp_snaplen,
+        .stamp_ns = slot->tp_sec * 1000000000ull + slot->tp_nsec,
+        .for_us = slot->tp_snaplen == slot->tp_len &&
+                  (from->sll_pkttype == PACKET_HOST || from->sll_pkttype == PACKET_BROADCAST),
+    };
+}
+
+void ring_next(struct ring *ring)
+{
+    __atomic_store_n(&slot_at(ring)->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+    ring->head = ring->head + 1 == ring->slots ? 0 : ring->head + 1;
+}
+
+uint32_t ring_owner(uint16_t shelf, uint8_t slot, uint32_t threads)
+{
+    return shelf == 0xFFFF || slot == 0xFF ? 0 : (shelf * 257u + slot) % threads;
+}
+
+#define JUMP(op, k, yes, no) ((struct sock_filter)BPF_JUMP(BPF_JMP | (op) | BPF_K, k, yes, no))
+#define DO(code, k) ((struct sock_filter)BPF_STMT(code, k))
+
+int ring_filter(int fd, const uint16_t *shelves, uint32_t count, uint32_t index, uint32_t threads)
+{
+    struct sock_filter code[SHELVES_MAX + 32];
+    unsigned short n = 0;
+    uint32_t listed = count <= SHELVES_MAX ? count : 0;
+    code[n++] = DO(BPF_LD | BPF_B | BPF_ABS, 14);
+    code[n++] = JUMP(BPF_JSET, 0x08, 0, 1);
+    code[n++] = DO(BPF_RET | BPF_K, 0);
+    code[n++] = DO(BPF_LD | BPF_B | BPF_ABS, 18); /* any slot: for thread 0 */
+    code[n++] = JUMP(BPF_JEQ, 0xFF, 0, 1);
+    code[n++] = DO(BPF_RET | BPF_K, index ? 0 : 0xFFFFFFFF);
+    code[n++] = DO(BPF_LD | BPF_H | BPF_ABS, 16); /* any shelf: likewise */
+    code[n++] = JUMP(BPF_JEQ, 0xFFFF, 0, 1);
+    code[n++] = DO(BPF_RET | BPF_K, index ? 0 : 0xFFFFFFFF);
+    for (uint32_t i = 0; i < listed; i++)
+        code[n++] = JUMP(BPF_JEQ, shelves[i], (uint8_t)(listed - i), 0);
+    if (listed)
+        code[n++] = DO(BPF_RET | BPF_K, 0);
+    code[n++] = DO(BPF_ALU | BPF_MUL | BPF_K, 257);
+    code[n++] = DO(BPF_MISC | BPF_TAX, 0);
+    code[n++] = DO(BPF_LD | BPF_B | BPF_ABS, 18);
+    code[n++] = DO(BPF_ALU | BPF_ADD | BPF_X, 0);
+    code[n++] = DO(BPF_ALU | BPF_MOD | BPF_K, threads);
+    code[n++] = JUMP(BPF_JEQ, index, 0, 1);
+    code[n++] = DO(BPF_RET | BPF_K, 0xFFFFFFFF);
+    code[n++] = DO(BPF_RET | BPF_K, 0);
+    struct sock_fprog program = {.len = n, .filter = code};
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) ? -errno : 0;
+}

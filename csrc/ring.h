@@ -1,0 +1,38 @@
+/* A packet socket's receive ring (TPACKET_V2) and its replies on the way out. */
+#ifndef AOE_RING_H
+#define AOE_RING_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct ring {
+    int fd;
+    uint8_t *map;
+    size_t map_length;
+    uint32_t block, slot, slots, head;
+};
+
+struct arrival {
+    const uint8_t *frame;
+    uint32_t length;
+    uint64_t stamp_ns;
+    int for_us; /* not sent to another host, not cut off */
+};
+
+/* Map a ring of `slots` frames of up to `frame_max` bytes. Negative errno. */
+int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots);
+void ring_close(struct ring *ring);
+
+/* Let the kernel pass only requests for these shelves that belong to thread `index` of `threads`;
+ * wildcards belong to thread 0. Owner of an address: ring_owner. */
+int ring_filter(int fd, const uint16_t *shelves, uint32_t count, uint32_t index, uint32_t threads);
+uint32_t ring_owner(uint16_t shelf, uint8_t slot, uint32_t threads);
+
+/* Frames for which there was no room, since this was last asked. */
+uint32_t ring_lost(const struct ring *ring);
+
+int ring_ready(const struct ring *ring);
+struct arrival ring_peek(const struct ring *ring); /* only if it is ready */
+void ring_next(struct ring *ring);                 /* give the slot back */
+
+#endif

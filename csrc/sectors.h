@@ -1,0 +1,37 @@
+/* Reads, writes and syncs that may take long: io_uring, or threads where the kernel refuses it. */
+#ifndef AOE_SECTORS_H
+#define AOE_SECTORS_H
+
+#include <stdint.h>
+
+enum action { IO_READ, IO_WRITE, IO_WRITE_DURABLE, IO_SYNC };
+
+struct io {
+    struct io *link;
+    void *owner;
+    void *buffer;
+    uint64_t offset;
+    uint32_t length;
+    int32_t result; /* bytes, or a negative errno */
+    int fd;
+    int may_block; /* even where it is only started */
+    enum action action;
+};
+
+struct sectors;
+
+/* `event` is an eventfd that is written whenever something is done. NULL where memory is short. */
+struct sectors *sectors_open(int plain, int event);
+int sectors_use_uring(const struct sectors *sectors);
+
+/* Hand over; what was started is sent on its way by sectors_go. The io is the caller's again once reaped. */
+void sectors_start(struct sectors *sectors, struct io *io);
+void sectors_go(struct sectors *sectors);
+
+/* What is done, chained by `link`; NULL if nothing is. */
+struct io *sectors_reap(struct sectors *sectors);
+
+/* Frees everything if nothing is under way, else leaves it to whatever hangs. */
+void sectors_close(struct sectors *sectors);
+
+#endif

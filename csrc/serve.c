@@ -1,0 +1,344 @@
+/* From a frame to its reply: the gate, the order, the disk. */
+#include "internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct request_io *request_of(struct op *op)
+{
+    return (struct request_io *)((uint8_t *)op - offsetof(struct request_io, op));
+}
+
+static struct export *find(const aoe_engine *e, uint16_t shelf, uint8_t slot)
+{
+    uint32_t index = e->table[table_slot(e, (uint32_t)shelf << 8 | slot)];
+    return index == NO_EXPORT ? NULL : &e->exports[index];
+}
+
+static void run_ready(struct thread *t, struct op *op);
+static void sync_next(struct thread *t, struct export *x);
+
+static int expired(const struct thread *t, uint64_t stamp_ns, uint64_t era)
+{
+    return era != t->era || stamp_ns > t->now_ns || t->now_ns - stamp_ns > t->engine->set.frame_age_ns;
+}
+
+void settle(struct thread *t, struct export *x)
+{
+    int64_t number = x->order.head ? x->order.head->number : x->now->number;
+    if (number == atomic_load_explicit(&x->settled, memory_order_relaxed))
+        return;
+    atomic_store_explicit(&x->settled, number, memory_order_release);
+    t->up_news = 1;
+}
+
+/* Out of the order; the ones that waited for it may go. Its buffer is the caller's to free. */
+static void leave(struct thread *t, struct op *op)
+{
+    struct export *x = op->export;
+    struct op *ready = order_done(&x->order, op);
+    if (x->now->number != atomic_load_explicit(&x->settled, memory_order_relaxed))
+        settle(t, x);
+    while (ready) {
+        struct op *next = ready->link;
+        run_ready(t, ready);
+        ready = next;
+    }
+}
+
+static void finish(struct thread *t, struct op *op)
+{
+    count(t, op->kind == K_READ ? AOE_READS : op->kind == K_WRITE ? AOE_WRITES : AOE_FLUSHES);
+    int replied = reply_op(t, op);
+    leave(t, op);
+    if (!replied)
+        op_free(t, op);
+}
+
+/* To Python with its place kept: it is K_UP, or the disk failed and Python is to find out how. */
+static void pass_up(struct thread *t, struct op *op)
+{
+    outlets_unmap(t); /* what Python does to the disk must not show in replies to earlier reads */
+    op->state = S_UP;
+    op->ticket = ++op->export->tickets;
+    aoe_up up = {
+        .stamp_ns = op->error ? t->now_ns : op->stamp_ns,
+        .ticket = op->ticket,
+        .port = op->port,
+        .export_index = op->export->index,
+        .error = op->error,
+        .length = op->length,
+    };
+    if (!hand_up(t, &up, op->data - ATA_HEADER)) {
+        leave(t, op);
+        op_free(t, op);
+    }
+}
+
+static void failed(struct thread *t, struct op *op, int32_t result)
+{
+    count(t, AOE_DISK_ERRORS);
+    op->error = result < 0 ? -result : EIO;
+    pass_up(t, op);
+}
+
+/* After that nothing is known of what is stored, whatever later syncs say: only a restart ends it (rule T6). */
+static void sync_failed(struct thread *t, struct op *op, int32_t result)
+{
+    op->export->now->flags |= AOE_PASS;
+    count(t, AOE_DISK_ERRORS);
+    op->error = result < 0 ? result : -EIO;
+    pass_up(t, op);
+}
+
+static int distrusted(const struct export *x) { return (x->now->flags & AOE_PASS) != 0; }
+
+static void place_free(struct thread *t, struct export *x)
+{
+    x->at_disk--;
+    while (x->ready && x->at_disk < t->engine->set.places) { /* one that needs no place leaves it to the next */
+        struct op *op = x->ready;
+        x->ready = op->link;
+        if (!x->ready)
+            x->ready_tail = &x->ready;
+        run_ready(t, op);
+    }
+}
+
+static void start_io(struct thread *t, struct op *op, enum action action, uint64_t first, uint64_t last)
+{
+    struct request_io *r = request_of(op);
+    const struct view *v = op->export->now;
+    op->state = S_RUNNING;
+    op->export->at_disk++;
+    r->io = (struct io){.owner = op,
+                        .buffer = op->data,
+                        .fd = v->fd,
+                        .may_block = (v->flags & AOE_REMOTE) != 0,
+                        .action = action,
+                        .offset = v->base + first * SECTOR,
+                        .length = (uint32_t)(last - first) * SECTOR};
+    sectors_start(t->sectors, &r->io);
+}
+
+/* Without waiting: memory, or what the page cache holds. */
+static int read_now(struct op *op)
+{
+    const struct view *v = op->export->now;
+    struct iovec part = {op->data, (size_t)op->count * SECTOR};
+    if (v->flags & (AOE_DIRECT | AOE_REMOTE))
+        return 0;
+    int flags = v->flags & AOE_INSTANT ? 0 : RWF_NOWAIT;
+    return preadv2(v->fd, &part, 1, (off_t)(v->base + op->lba * SECTOR), flags) == (ssize_t)part.iov_len;
+}
+
+static void run_write(struct thread *t, struct op *op)
+{
+    const struct view *v = op->export->now;
+    outlets_unmap(t); /* where threads do the work, it begins before the replies have left */
+    op->durable |= (v->flags & AOE_DURABLE) != 0; /* the cache was switched off while it waited */
+    /* Through the page cache many writes share a sync; a direct write to a local disk carries its own. */
+    int carries = op->durable && (v->flags & (AOE_DIRECT | AOE_REMOTE)) == AOE_DIRECT;
+    start_io(t, op, carries ? IO_WRITE_DURABLE : IO_WRITE, op->lba, op->lba + op->count);
+}
+
+static void run_ready(struct thread *t, struct op *op)
+{
+    struct export *x = op->export;
+    if (op->kind == K_UP || (op->kind != K_READ && distrusted(x))) {
+        pass_up(t, op);
+        return;
+    }
+    if (op->kind == K_READ && read_now(op)) {
+        finish(t, op);
+        return;
+    }
+    if (x->at_disk >= t->engine->set.places) {
+        op->link = NULL;
+        *x->ready_tail = op;
+        x->ready_tail = &op->link;
+        return;
+    }
+    if (op->kind == K_FLUSH) {
+        start_io(t, op, IO_SYNC, 0, 0);
+    } else if (op->kind == K_READ) {
+        op->skip = (uint32_t)(op->lba - op->first) * SECTOR;
+        start_io(t, op, IO_READ, op->first, op->last);
+    } else if (expired(t, op->stamp_ns, op->era)) {
+        count(t, AOE_EXPIRED);
+        leave(t, op);
+        op_free(t, op);
+    } else {
+        run_write(t, op);
+    }
+}
+
+static void sync_done(struct thread *t, struct export *x)
+{
+    struct op *op = x->syncing;
+    int32_t result = x->sync.result;
+    x->syncing = NULL;
+    x->sync.owner = NULL;
+    while (op) {
+        struct op *next = op->link;
+        if (result < 0 || distrusted(x))
+            sync_failed(t, op, result);
+        else
+            finish(t, op);
+        op = next;
+    }
+    sync_next(t, x);
+}
+
+static void sync_next(struct thread *t, struct export *x)
+{
+    if (x->syncing || !x->unsynced)
+        return;
+    x->syncing = x->unsynced;
+    x->unsynced = NULL;
+    x->sync = (struct io){.owner = NULL, .fd = x->now->fd, .may_block = 1, .action = IO_SYNC};
+    sectors_start(t->sectors, &x->sync);
+}
+
+static void io_done(struct thread *t, struct op *op, const struct io *io)
+{
+    struct export *x = op->export;
+    int good = io->action == IO_SYNC ? io->result == 0 : io->result == (int32_t)io->length;
+    int shared_sync = op->kind == K_WRITE && op->durable && io->action == IO_WRITE;
+    if (good && shared_sync) {
+        op->link = x->unsynced;
+        x->unsynced = op;
+        sync_next(t, x);
+    } else if (good && !(op->kind == K_FLUSH && distrusted(x))) {
+        finish(t, op);
+    } else if (op->kind == K_FLUSH || (shared_sync && io->result == -EIO && !(x->now->flags & AOE_DIRECT))) {
+        sync_failed(t, op, io->result);
+    } else {
+        failed(t, op, io->result);
+    }
+    place_free(t, x);
+}
+
+int serve_completions(struct thread *t)
+{
+    int any = 0;
+    for (struct io *io = sectors_reap(t->sectors), *next; io; io = next, any = 1) {
+        next = io->link;
+        if (io->owner)
+            io_done(t, io->owner, io);
+        else
+            sync_done(t, (struct export *)((uint8_t *)io - offsetof(struct export, sync)));
+    }
+    return any;
+}
+
+static void admit(struct thread *t, struct export *x, uint32_t port, const struct arrival *a, uint64_t era,
+                  const struct request *r)
+{
+    struct op *op = x->order.pending < t->engine->set.queue_max ? op_new(t) : NULL;
+    if (!op) {
+        count(t, AOE_QUEUE_FULL);
+        return;
+    }
+    uint64_t mask = x->now->block_sectors - 1;
+    op->export = x;
+    op->kind = (uint8_t[]){[V_UP_ORDERED] = K_UP, [V_READ] = K_READ, [V_WRITE] = K_WRITE, [V_FLUSH] = K_FLUSH}[r->verdict];
+    op->port = port;
+    op->lba = r->lba;
+    op->count = r->count;
+    op->first = r->lba & ~mask;
+    op->last = (r->lba + r->count + mask) & ~mask;
+    op->stamp_ns = a->stamp_ns;
+    op->era = era;
+    op->number = x->now->number;
+    op->durable = r->durable || x->now->flags & AOE_DURABLE;
+    op->error = 0;
+    op->skip = 0;
+    op->length = op->kind == K_READ || op->kind == K_FLUSH ? ATA_HEADER : a->length;
+    memcpy(op->data - ATA_HEADER, a->frame, op->length);
+    order_admit(&x->order, op);
+    if (op->state == S_READY)
+        run_ready(t, op);
+}
+
+/* A store that is memory is served at once, out of the ring and the map, as long as nothing is in the way. */
+static int serve_instantly(struct thread *t, struct export *x, uint32_t port, const struct arrival *a,
+                           const struct request *r)
+{
+    const struct view *v = x->now;
+    uint64_t offset = v->base + r->lba * SECTOR;
+    if (!(v->flags & AOE_INSTANT) || x->order.pending)
+        return 0;
+    if (r->verdict == V_READ) {
+        if (!x->map)
+            return 0;
+        count(t, AOE_READS);
+        reply_mapped(t, port, a->frame, x, offset, r->count);
+        return 1;
+    }
+    if (r->verdict != V_WRITE)
+        return 0;
+    outlets_unmap(t); /* replies to earlier reads are copied out of the map as they are sent */
+    struct iovec part = {(void *)(uintptr_t)(a->frame + ATA_HEADER), (size_t)r->count * SECTOR};
+    int durable = r->durable || v->flags & AOE_DURABLE;
+    if (pwritev2(v->fd, &part, 1, (off_t)offset, durable ? RWF_DSYNC : 0) != (ssize_t)part.iov_len)
+        return 0; /* written again, and judged, on the long way */
+    count(t, AOE_WRITES);
+    reply_plain(t, port, a->frame);
+    return 1;
+}
+
+void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
+{
+    aoe_engine *e = t->engine;
+    uint8_t mac[6];
+    uint32_t sectors, reason;
+    uint16_t shelf;
+    uint8_t slot;
+    if (!a->for_us) {
+        count(t, AOE_OTHER_HOST);
+        return;
+    }
+    port_facts(e, port, mac, &sectors);
+    if (!parse_address(a->frame, a->length, mac, &shelf, &slot, &reason)) {
+        count(t, reason);
+        return;
+    }
+    aoe_up up = {.stamp_ns = a->stamp_ns, .port = port, .export_index = NO_EXPORT, .length = a->length};
+    struct export *x = find(e, shelf, slot);
+    if (!x) {
+        if (shelf == 0xFFFF || slot == 0xFF)
+            hand_up(t, &up, a->frame);
+        else
+            count(t, AOE_OTHER_ADDRESS);
+        return;
+    }
+    const struct view *v = x->now;
+    struct gate gate = {mac, sectors, v->macs, v->macs + 6 * (size_t)v->masked, v->masked, v->reserved,
+                        v->sectors, v->flags, v->block_sectors};
+    struct request r = parse_request(a->frame, a->length, &gate);
+    uint64_t era = t->era - (uint64_t)t->suspect;
+    up.export_index = x->index;
+    if (r.verdict == V_DROP)
+        count(t, r.reason);
+    else if (r.verdict == V_UP)
+        hand_up(t, &up, a->frame);
+    else if (r.verdict == V_WRITE && expired(t, a->stamp_ns, era))
+        count(t, AOE_EXPIRED);
+    else if (!serve_instantly(t, x, port, a, &r))
+        admit(t, x, port, a, era, &r);
+}
+
+void serve_released(struct thread *t, struct export *x)
+{
+    uint64_t upto = atomic_load(&x->released);
+    for (struct op *op = x->order.head; op;) {
+        struct op *next = op->next;
+        if (op->state == S_UP && op->ticket <= upto) {
+            leave(t, op);
+            op_free(t, op);
+            next = x->order.head; /* leaving may have handed up and dropped others */
+        }
+        op = next;
+    }
+}

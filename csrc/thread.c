@@ -1,0 +1,235 @@
+/* One thread of the engine: clocks, frames in order of reception, what Python published, and rest. */
+#include "internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { CLOCK_STEP_NS = 100000000 };
+
+uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+struct op *op_new(struct thread *t)
+{
+    struct op *op = t->free_ops;
+    if (op) {
+        t->free_ops = op->link;
+        atomic_fetch_add_explicit(&t->pending, 1, memory_order_relaxed);
+    }
+    return op;
+}
+
+void op_free(struct thread *t, struct op *op)
+{
+    op->link = t->free_ops;
+    t->free_ops = op;
+    atomic_fetch_sub_explicit(&t->pending, 1, memory_order_relaxed);
+}
+
+uint32_t table_slot(const aoe_engine *e, uint32_t key)
+{
+    uint32_t at = key * 2654435761u & e->table_mask;
+    while (e->table[at] != NO_EXPORT) {
+        const struct export *x = &e->exports[e->table[at]];
+        if (((uint32_t)x->shelf << 8 | x->slot) == key)
+            break;
+        at = (at + 1) & e->table_mask;
+    }
+    return at;
+}
+
+void port_facts(const aoe_engine *e, uint32_t port, uint8_t mac[6], uint32_t *sectors)
+{
+    uint64_t facts = atomic_load_explicit(&e->port_facts[port], memory_order_relaxed);
+    for (int i = 0; i < 6; i++)
+        mac[i] = (uint8_t)(facts >> 8 * i);
+    *sectors = (uint32_t)(facts >> 48);
+}
+
+/* The port whose next frame came first; with one port there is nothing to compare (rule T2). */
+static int next_port(struct thread *t, uint64_t horizon)
+{
+    int first = -1;
+    uint64_t first_ns = 0;
+    if (t->engine->set.ports == 1)
+        return ring_ready(&t->ports[0].ring) ? 0 : -1;
+    for (uint32_t p = 0; p < t->engine->set.ports; p++) {
+        if (!ring_ready(&t->ports[p].ring))
+            continue;
+        uint64_t stamp = ring_peek(&t->ports[p].ring).stamp_ns;
+        if ((first < 0 || stamp < first_ns) && (stamp <= horizon || t->suspect)) {
+            first = (int)p;
+            first_ns = stamp;
+        }
+    }
+    return first;
+}
+
+static uint32_t take_frames(struct thread *t)
+{
+    uint32_t taken = 0;
+    uint64_t horizon = t->now_ns;
+    int port = -1;
+    while (taken < BATCH && (port = next_port(t, horizon)) >= 0) {
+        struct arrival a = ring_peek(&t->ports[port].ring);
+        if (a.stamp_ns > t->now_ns)
+            t->now_ns = clock_ns(CLOCK_REALTIME);
+        serve_frame(t, (uint32_t)port, &a);
+        ring_next(&t->ports[port].ring);
+        taken++;
+    }
+    if (port < 0)
+        t->suspect = 0;
+    return taken;
+}
+
+/* What Python published and released */
+
+void map_store(struct export *x)
+{
+    const struct view *v = x->now;
+    size_t length = v->flags & AOE_INSTANT ? v->base + v->sectors * SECTOR : 0;
+    struct stat now;
+    if (length && (fstat(v->fd, &now) || (size_t)now.st_blocks * SECTOR < length))
+        length = 0; /* to read a hole through a map is to fill it */
+    if (length == x->map_length)
+        return;
+    if (x->map)
+        munmap(x->map, x->map_length);
+    x->map = length ? mmap(NULL, length, PROT_READ, MAP_SHARED, v->fd, 0) : NULL;
+    if (x->map == MAP_FAILED)
+        x->map = NULL;
+    x->map_length = x->map ? length : 0;
+}
+
+static void adopt(struct thread *t, struct export *x)
+{
+    struct view *next = atomic_exchange(&x->next, NULL);
+    if (!next)
+        return;
+    next->flags |= x->now->flags & AOE_PASS; /* Python may not know yet that a sync failed */
+    free(x->now);
+    x->now = next;
+    map_store(x);
+    settle(t, x);
+}
+
+static void read_mail(struct thread *t)
+{
+    aoe_engine *e = t->engine;
+    if (!atomic_exchange(&t->mail, 0))
+        return;
+    outlets_unmap(t); /* a map may go */
+    for (uint32_t i = 0; i < e->set.exports; i++) {
+        struct export *x = &e->exports[i];
+        if (ring_owner(x->shelf, x->slot, e->set.threads) == t->index) {
+            adopt(t, x);
+            serve_released(t, x);
+        }
+    }
+}
+
+/* The loop */
+
+static void look_at_clocks(struct thread *t)
+{
+    t->now_ns = clock_ns(CLOCK_REALTIME);
+    int64_t distance = (int64_t)(t->now_ns - clock_ns(CLOCK_BOOTTIME));
+    if (t->clock_known && llabs(distance - t->distance) > CLOCK_STEP_NS) {
+        t->era++;
+        t->suspect = 1;
+        count(t, AOE_CLOCK_STEPPED);
+    }
+    t->clock_known = 1;
+    t->distance = distance;
+}
+
+static int something_waits(struct thread *t)
+{
+    if (atomic_load_explicit(&t->mail, memory_order_relaxed))
+        return 1;
+    for (uint32_t p = 0; p < t->engine->set.ports; p++)
+        if (ring_ready(&t->ports[p].ring))
+            return 1;
+    return 0;
+}
+
+/* Spin as long as it has lately paid; then sleep until something happens. */
+static void rest(struct thread *t)
+{
+    aoe_engine *e = t->engine;
+    uint64_t since = clock_ns(CLOCK_MONOTONIC), spent = 0;
+    while (spent < t->spin_ns) {
+        for (int i = 0; i < 16; i++) {
+            if (something_waits(t))
+                return;
+            __builtin_ia32_pause();
+        }
+        if (serve_completions(t))
+            return;
+        spent = clock_ns(CLOCK_MONOTONIC) - since;
+    }
+    struct pollfd fds[e->set.ports + 1];
+    for (uint32_t p = 0; p < e->set.ports; p++)
+        fds[p] = (struct pollfd){t->ports[p].ring.fd, POLLIN | (t->ports[p].out.blocked ? POLLOUT : 0), 0};
+    fds[e->set.ports] = (struct pollfd){t->event, POLLIN, 0};
+    poll(fds, e->set.ports + 1, 1000);
+    if (fds[e->set.ports].revents & POLLIN) {
+        eventfd_t ignored;
+        eventfd_read(t->event, &ignored);
+    }
+    for (uint32_t p = 0; p < e->set.ports; p++)
+        if (fds[p].revents & POLLERR) { /* the interface went down: take the error off the socket */
+            int error;
+            socklen_t size = sizeof error;
+            getsockopt(t->ports[p].ring.fd, SOL_SOCKET, SO_ERROR, &error, &size);
+        }
+    uint64_t slept = clock_ns(CLOCK_MONOTONIC) - since;
+    uint32_t most = e->set.spin_us * 1000;
+    t->spin_ns = slept < most ? most : t->spin_ns / 2;
+}
+
+/* Once around: what Python said, what the disk did, what came in, what goes out. */
+void thread_pass(struct thread *t)
+{
+    aoe_engine *e = t->engine;
+    uint32_t work = 0;
+    look_at_clocks(t);
+    if (atomic_load_explicit(&t->mail, memory_order_relaxed))
+        read_mail(t);
+    work += (uint32_t)serve_completions(t);
+    if (!atomic_load_explicit(&e->draining, memory_order_relaxed))
+        work += take_frames(t);
+    outlets_flush(t);
+    sectors_go(t->sectors);
+    if (t->up_news) {
+        t->up_news = 0;
+        eventfd_write(e->event, 1);
+    }
+    if (!work)
+        rest(t);
+}
+
+void *thread_run(void *argument)
+{
+    struct thread *t = argument;
+    aoe_engine *e = t->engine;
+    t->sectors = sectors_open((int)e->set.plain_io, t->event);
+    if (!t->sectors)
+        e->start_error = -ENOMEM;
+    else if (!sectors_use_uring(t->sectors))
+        e->uring = 0;
+    sem_post(&e->started);
+    while (t->sectors && !atomic_load_explicit(&e->stopping, memory_order_relaxed))
+        thread_pass(t);
+    return NULL;
+}

@@ -1,0 +1,52 @@
+/* Frames on their way to Python: one bounded queue for all threads. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+int hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame)
+{
+    aoe_engine *e = t->engine;
+    size_t need = sizeof *up + up->length;
+    pthread_mutex_lock(&e->up_lock);
+    int fits = e->up_used + need <= UP_BYTES;
+    if (fits) {
+        const uint8_t *parts[2] = {(const uint8_t *)up, frame};
+        size_t lengths[2] = {sizeof *up, up->length};
+        size_t at = (e->up_head + e->up_used) % UP_BYTES;
+        for (int i = 0; i < 2; i++) {
+            size_t first = lengths[i] < UP_BYTES - at ? lengths[i] : UP_BYTES - at;
+            memcpy(e->up + at, parts[i], first);
+            memcpy(e->up, parts[i] + first, lengths[i] - first);
+            at = (at + lengths[i]) % UP_BYTES;
+        }
+        e->up_used += need;
+    }
+    pthread_mutex_unlock(&e->up_lock);
+    count(t, fits ? AOE_HANDED_UP : AOE_QUEUE_FULL);
+    t->up_news |= fits;
+    return fits;
+}
+
+static void up_read(aoe_engine *e, void *to, size_t length)
+{
+    size_t first = length < UP_BYTES - e->up_head ? length : UP_BYTES - e->up_head;
+    memcpy(to, e->up + e->up_head, first);
+    memcpy((uint8_t *)to + first, e->up, length - first);
+    e->up_head = (e->up_head + length) % UP_BYTES;
+    e->up_used -= length;
+}
+
+int aoe_engine_take(aoe_engine *e, aoe_up *up, uint8_t *frame, uint32_t room)
+{
+    pthread_mutex_lock(&e->up_lock);
+    int there = e->up_used != 0;
+    if (there) {
+        up_read(e, up, sizeof *up);
+        if (up->length > room) /* the caller made room for frame_max: cannot be */
+            abort();
+        up_read(e, frame, up->length);
+    }
+    pthread_mutex_unlock(&e->up_lock);
+    return there;
+}
