@@ -1,0 +1,378 @@
+"""`aoe-target`: serve disks over AoE."""
+
+import argparse
+import asyncio
+import functools
+import hashlib
+import json
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aoe import limits
+from aoe.cli.links import check_distinct, open_links
+from aoe.cli.privilege import drop_privileges, raise_descriptor_limit
+from aoe.disk.file import FileDisk
+from aoe.disk.open import Opening, open_disk
+from aoe.drive.identify import SERIAL_MAX
+from aoe.engine import EngineUnavailable
+from aoe.errors import ConfigurationError
+from aoe.link.base import Link
+from aoe.target.accelerator import EngineOptions
+from aoe.target.serve import check_address, check_serial, make_export
+from aoe.target.server import Served, Server
+from aoe.target.state import AoeState
+from aoe.target.store import Record, StateStore, default_directory
+from aoe.wire.frame import is_group, parse_mac
+
+FRAME_AGE_MIN_S = 0.5
+"""Below this the UDP link, which knows ages to a fifth of a second, would drop fresh writes."""
+
+_PATH = re.compile(
+    r"(?P<path>.+?)(?:=(?P<shelf>\d+)\.(?P<slot>\d+))?(?:,serial=(?P<serial>[^,]+))?", re.DOTALL
+)
+
+
+class Wanted(NamedTuple):
+    """One PATH of the command line, with its address decided."""
+
+    path: Path
+    shelf: int
+    slot: int
+    serial: str | None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command. 0 after a clean stop, 1 if work was left behind, 2 if it could not start."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.WARNING,
+        format="aoe-target: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        clean = _run(_serve(options))
+    except ConfigurationError as error:
+        print(f"aoe-target: {error}", file=sys.stderr)
+        return 2
+    if not clean:
+        # A thread that hangs in the disk would keep the interpreter from ending.
+        sys.stdout.flush()
+        os._exit(1)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="aoe-target", description="Serve disks over ATA over Ethernet.")
+    commands = top.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="serve files or block devices until stopped")
+    add = serve.add_argument
+    add("paths", nargs="+", metavar="PATH[=SHELF.SLOT][,serial=TEXT]", help="a file or block device")
+    add("--interface", action="append", default=[], metavar="IF", help="Ethernet interface (repeatable)")
+    add("--link", action="append", default=[], metavar="udp:BIND:PORT[,peer=HOST:PORT...][,mtu=N]")
+    add("--shelf", type=int, default=0, metavar="N", help="shelf of the first PATH (0)")
+    add("--slot", type=int, default=0, metavar="N", help="slot of the first PATH (0); others follow")
+    add("--buffer-count", type=int, metavar="N", help="messages a client may have outstanding (2-65535)")
+    add("--read-only", action="store_true", help="refuse writes")
+    add("--direct", action="store_true", help="bypass the page cache (default for block devices)")
+    add("--buffered", action="store_true", help="use the page cache (default for files)")
+    add("--shared", action="store_true", help="another host serves the store too: no lock, direct I/O")
+    add(
+        "--durability",
+        choices=("write-through", "write-back"),
+        default="write-through",
+        help="write-through (default): a write reply means stable storage; write-back: a FLUSH reply does",
+    )
+    add("--max-frame-age", type=float, default=limits.FRAME_AGE_DEFAULT_S, metavar="S")
+    add("--mask", metavar="MAC,...", help="serve only these hosts, whatever was persisted")
+    add("--no-remote-admin", action="store_true", help="refuse config, mask and reserve changes")
+    add("--offset", type=int, default=0, metavar="SECTORS", help="serve from this sector on")
+    add("--length", type=int, metavar="SECTORS", help="serve only so many sectors")
+    add("--serial", metavar="TEXT", help=f"serial number, up to {SERIAL_MAX} characters (one PATH only)")
+    add("--state-dir", type=Path, metavar="DIR", help="where config string, lists and serials are kept")
+    add("--reset-state", action="store_true", help="forget config string, mask list and reservation")
+    add("--engine", choices=("auto", "python", "c"), default="auto", help="which code moves the sectors")
+    add("--cpus", type=_cpus, metavar="N,...", help="one engine thread on each of these CPUs")
+    add("--no-spin", action="store_true", help="let the engine sleep at once when there is nothing to do")
+    add("--force", action="store_true", help="serve even if another target has the address")
+    add("--json", action="store_true", help="print JSON, one object a line")
+    add("-v", "--verbose", action="store_true")
+    return top
+
+
+def _run(main_task: Coroutine[Any, Any, bool]) -> bool:
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return asyncio.run(main_task)
+    return uvloop.run(main_task)
+
+
+# From options to a server
+
+
+async def _serve(options: argparse.Namespace) -> bool:
+    wanted = plan(options)
+    mask = _mask(options.mask)
+    _check_options(options)
+    raise_descriptor_limit()
+    disks: list[FileDisk] = []
+    links: list[Link] = []
+    try:
+        for one in wanted:
+            disks.append(open_disk(one.path, _opening(options)))
+        links += open_links(options.interface, options.link)
+        # Only now: a process that still served these disks has ended, and written what it acknowledged.
+        store = StateStore(options.state_dir or default_directory())
+        server, served = _assemble(options, wanted, disks, links, store)
+        drop_privileges()
+    except BaseException:
+        for disk in disks:
+            disk.close()
+        for link in links:
+            link.close()
+        raise
+    try:
+        await server.claim(force=options.force)
+        _restore(options, served, mask)
+    except BaseException:
+        await server.stop(0)
+        raise
+    server.serve()
+    _announce(options, served, links)
+    await _until_stopped(options, server)
+    clean = await server.stop()
+    _print_counters(options, server)
+    if not clean:
+        print(f"aoe-target: {server.left_behind} requests hang in the disk", file=sys.stderr)
+    return clean
+
+
+def plan(options: argparse.Namespace) -> list[Wanted]:
+    """Which path gets which address: its own, or the next slot, and after slot 254 the next shelf."""
+    if options.serial and len(options.paths) > 1:
+        raise ConfigurationError("--serial fits one PATH; say PATH,serial=TEXT for each")
+    shelf, slot = options.shelf, options.slot
+    wanted: list[Wanted] = []
+    for text in options.paths:
+        match = _PATH.fullmatch(text)
+        assert match is not None, "the pattern matches every text that is not empty"
+        if match["shelf"] is not None:
+            shelf, slot = int(match["shelf"]), int(match["slot"])
+        elif slot == limits.SLOT_MAX + 1 and wanted:
+            shelf, slot = shelf + 1, 0
+            shelf += shelf == limits.SHELF_REFUSED_BY_LINUX
+        check_address(shelf, slot)
+        serial = match["serial"] or options.serial
+        if serial is not None:
+            check_serial(serial)
+        wanted.append(Wanted(Path(match["path"]), shelf, slot, serial))
+        slot += 1
+    check_distinct([f"{one.shelf}.{one.slot}" for one in wanted], "address")
+    return wanted
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    if options.direct and options.buffered:
+        raise ConfigurationError("--direct and --buffered exclude each other; choose one")
+    if options.shared and options.buffered:
+        raise ConfigurationError("--shared forces direct I/O (a page cache is one host's); drop --buffered")
+    if options.buffer_count is not None and not (
+        limits.BUFFER_COUNT_MIN <= options.buffer_count <= limits.BUFFER_COUNT_MAX
+    ):
+        raise ConfigurationError(f"--buffer-count {options.buffer_count} is not 2 to 65535")
+    if not FRAME_AGE_MIN_S <= options.max_frame_age <= 3600:
+        raise ConfigurationError(f"--max-frame-age {options.max_frame_age} is not {FRAME_AGE_MIN_S} to 3600")
+    if options.offset < 0 or (options.length is not None and options.length < 1):
+        raise ConfigurationError("--offset and --length are sectors, and --length is at least 1")
+
+
+def _cpus(text: str) -> list[int]:
+    """For argparse: CPU numbers this process may run on."""
+    cpus = [int(number) for number in text.split(",")]
+    if not set(cpus) <= os.sched_getaffinity(0):
+        raise ValueError(text)
+    return cpus
+
+
+def _mask(text: str | None) -> tuple[bytes, ...] | None:
+    if text is None:
+        return None
+    try:
+        macs = tuple(dict.fromkeys(parse_mac(mac) for mac in text.split(",")))
+    except ValueError as error:
+        raise ConfigurationError(f"--mask: {error}; write it as 02:00:00:00:00:01") from error
+    if len(macs) > limits.MACS_MAX:
+        raise ConfigurationError(f"--mask: {len(macs)} hosts; a list holds up to {limits.MACS_MAX}")
+    for mac in macs:
+        if is_group(mac):
+            raise ConfigurationError(f"--mask: {mac.hex(':')} is a group address; name single hosts")
+    return macs
+
+
+def _opening(options: argparse.Namespace) -> Opening:
+    direct = True if options.direct else False if options.buffered else None
+    return Opening(options.read_only, direct, options.shared, options.offset, options.length)
+
+
+def _assemble(
+    options: argparse.Namespace,
+    wanted: list[Wanted],
+    disks: list[FileDisk],
+    links: list[Link],
+    store: StateStore,
+) -> tuple[Server, list[Served]]:
+    served = []
+    mtu = min(link.mtu for link in links)
+    for one, disk in zip(wanted, disks, strict=True):
+        path = str(one.path.resolve())
+        serial = one.serial or _own_serial(options, disk) or store.serial_of(_part(options, path))
+        export = make_export(
+            disk,
+            one.shelf,
+            one.slot,
+            serial,
+            write_back=options.durability == "write-back",
+            frame_age_s=options.max_frame_age,
+            mtu=mtu,
+        )
+        served.append(Served(export, disk, store.record(serial, _part(options, path))))
+    check_distinct([one.export.identity.serial for one in served], "serial")
+    return _with_engine(options, functools.partial(_server, options, served, links)), served
+
+
+def _server(
+    options: argparse.Namespace, served: list[Served], links: list[Link], engine: EngineOptions | None
+) -> Server:
+    return Server(
+        served,
+        links,
+        frame_age_s=options.max_frame_age,
+        buffer_count=options.buffer_count,
+        remote_admin=not options.no_remote_admin,
+        engine=engine,
+    )
+
+
+def _with_engine(options: argparse.Namespace, server: Callable[[EngineOptions | None], Server]) -> Server:
+    if options.engine == "python":
+        return server(None)
+    cpus = tuple(options.cpus or ())
+    try:
+        return server(EngineOptions(len(cpus) or 1, cpus, 0 if options.no_spin else limits.SPIN_US))
+    except EngineUnavailable as error:
+        if options.engine == "c":
+            raise ConfigurationError(f"--engine c: {error}; or say --engine python") from error
+        print(f"aoe-target: serving without the compiled engine: {error}", file=sys.stderr)
+        return server(None)
+
+
+def _part(options: argparse.Namespace, path: str) -> str:
+    """A part of a store is another disk than the whole."""
+    if not options.offset and options.length is None:
+        return path
+    return f"{path}@{options.offset}+{options.length or ''}"
+
+
+def _own_serial(options: argparse.Namespace, disk: FileDisk) -> str | None:
+    """The device's own id, hashed where it is too long for ATA's 20 characters."""
+    if disk.identity is None:
+        return None
+    own = _part(options, disk.identity)
+    fits = len(own) <= SERIAL_MAX and own.isascii() and own.isprintable()
+    return own if fits else hashlib.sha256(own.encode()).hexdigest()[:SERIAL_MAX].upper()
+
+
+def _restore(options: argparse.Namespace, served: list[Served], mask: tuple[bytes, ...] | None) -> None:
+    """Take up what the records remember, and what the command line says against it."""
+    for export, _, record in served:
+        assert record is not None, "the command always keeps records"
+        record.open(export.address)
+        state = AoeState() if options.reset_state else record.state
+        if mask is not None:
+            if state.mask not in ((), mask):
+                print(f"aoe-target: {export.address}: --mask replaces the persisted list", file=sys.stderr)
+            state = state._replace(mask=mask)
+        if state != record.state:
+            _save(record, state)
+        export.state = state
+
+
+def _save(record: Record, state: AoeState) -> None:
+    try:
+        record.save(state)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot keep state: {error.strerror}; give a writable --state-dir"
+        ) from error
+
+
+# What it says
+
+
+def _announce(options: argparse.Namespace, served: list[Served], links: list[Link]) -> None:
+    for export, disk, record in served:
+        assert isinstance(disk, FileDisk), "the command serves paths"
+        facts = {
+            "event": "serving",
+            "address": export.address,
+            "path": record.path if record else "",
+            "bytes": disk.size,
+            "serial": export.identity.serial,
+            "durability": options.durability,
+            "direct": disk.direct,
+            "read_only": disk.read_only,
+            "interfaces": [{"name": link.name, "mtu": link.mtu, "payload": _payload(link)} for link in links],
+        }
+        print(json.dumps(facts) if options.json else _sentence(facts), flush=True)
+
+
+def _payload(link: Link) -> int:
+    return limits.sectors_per_frame(link.mtu) * limits.SECTOR
+
+
+def _sentence(facts: dict[str, Any]) -> str:
+    where = ", ".join("{name} (MTU {mtu}, payload {payload})".format(**it) for it in facts["interfaces"])
+    how = "direct" if facts["direct"] else "buffered"
+    access = ", read-only" if facts["read_only"] else ""
+    return (
+        f"{facts['address']}: {facts['path']}, {facts['bytes']} bytes, on {where}, "
+        f"{facts['durability']}, {how}{access}, serial {facts['serial']}"
+    )
+
+
+def _print_counters(options: argparse.Namespace, server: Server) -> None:
+    counted = dict(sorted(server.counters().items()))
+    if options.json:
+        print(json.dumps({"event": "counters", **counted}), flush=True)
+    else:
+        print("counters:", " ".join(f"{name}={n}" for name, n in counted.items()) or "none", flush=True)
+
+
+async def _until_stopped(options: argparse.Namespace, server: Server) -> None:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    handlers: dict[int, Callable[[], None]] = {
+        signal.SIGTERM: stopped.set,
+        signal.SIGINT: stopped.set,
+        signal.SIGHUP: lambda: _refresh(server),
+        signal.SIGUSR1: lambda: _print_counters(options, server),
+    }
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    await stopped.wait()
+
+
+def _refresh(server: Server) -> None:
+    for export in server.refresh():
+        print(f"{export.address}: now {export.drive.sectors * limits.SECTOR} bytes", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What answers: state, responder, server."""

@@ -1,0 +1,146 @@
+"""One disk as the network sees it: its address, drive, AoE state and order queue."""
+
+from collections import deque
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from aoe import limits
+from aoe.drive import identify
+from aoe.drive.command import Drive, Operation
+from aoe.drive.identify import Identity
+from aoe.target.order import OrderQueue, Ticket
+from aoe.target.state import AoeState, Verdict
+from aoe.wire.ata import AtaRequest
+from aoe.wire.frame import Header
+
+
+class Port:
+    """An interface as the responder sees it. `mtu` is in bytes without the Ethernet header."""
+
+    __slots__ = ("mac", "mtu", "name", "sectors", "suspect")
+
+    def __init__(self, name: str, mac: bytes, mtu: int) -> None:
+        self.name = name
+        self.suspect = False
+        """Whether what it still holds was stamped before a clock step."""
+        self.change(mac, mtu)
+
+    def change(self, mac: bytes, mtu: int) -> None:
+        """The interface got another MAC or MTU."""
+        self.mac = mac
+        self.mtu = mtu
+        self.sectors = limits.sectors_per_frame(mtu)
+
+
+class Arrival(NamedTuple):
+    """Where a frame came from and when: what an answer needs besides the message."""
+
+    port: Port
+    origin: Hashable
+    header: Header
+    frame: bytes
+    stamp_ns: int
+    era: int
+    wildcard: bool
+
+
+class Job:
+    """A disk operation on its way: what was asked, and of whom."""
+
+    __slots__ = ("arrival", "durable", "export", "operation", "request", "size", "ticket")
+
+    def __init__(self, export: "Export", arrival: Arrival, request: AtaRequest, operation: Operation) -> None:
+        self.export = export
+        self.arrival = arrival
+        self.request = request
+        self.operation = operation
+        self.durable = operation.fua or not export.identity.cache_on
+        self.size = limits.ATA_HEADER + len(operation.data)
+        self.ticket: Ticket[Entry] | None = None
+
+
+class Change:
+    """A change of the AoE state on its way: acknowledged once it is persisted and drained (rule T5)."""
+
+    __slots__ = ("arrival", "before", "drained", "export", "failed", "persisted", "verdict")
+
+    def __init__(self, export: "Export", arrival: Arrival, before: AoeState, verdict: Verdict) -> None:
+        self.export = export
+        self.arrival = arrival
+        self.before = before
+        self.verdict = verdict
+        self.persisted = False
+        self.drained = False
+        self.failed = False
+
+
+Entry = Job | Change
+
+
+class Export:
+    """`shelf.slot`, and everything that belongs to it alone.
+
+    `block` is the disk's block in bytes, `cache` whether the export was started in write-back mode.
+    """
+
+    def __init__(
+        self,
+        shelf: int,
+        slot: int,
+        identity: Identity,
+        *,
+        read_only: bool = False,
+        block: int = limits.SECTOR,
+        state: AoeState | None = None,
+        places: int = limits.DISK_WORKERS,
+    ) -> None:
+        self.shelf = shelf
+        self.slot = slot
+        self.identity = identity
+        self.drive = Drive(identity.sectors, read_only, identity.trim_blocks)
+        self.state = state or AoeState()
+        self.queue: OrderQueue[Entry] = OrderQueue(block, places)
+        self.changing: Change | None = None
+        self.waiting: deque[Arrival] = deque()
+        self.jobs = 0
+        """Disk operations admitted and not yet finished."""
+        self._identify: bytes | None = None
+
+    @property
+    def address(self) -> str:
+        """`e<shelf>.<slot>`."""
+        return f"e{self.shelf}.{self.slot}"
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """(shelf, slot)."""
+        return self.shelf, self.slot
+
+    @property
+    def identify(self) -> bytes:
+        """The data of IDENTIFY DEVICE as things stand."""
+        if self._identify is None:
+            self._identify = identify.build(self.identity)
+        return self._identify
+
+    def describe(self, identity: Identity) -> None:
+        """Replace what IDENTIFY says: the disk grew, the cache was switched."""
+        self.identity = identity
+        self.drive = self.drive._replace(sectors=identity.sectors)
+        self._identify = None
+
+    def switch_cache(self, on: bool) -> None:
+        """SET FEATURES 0x02 and 0x82; an export without a volatile cache stays without."""
+        self.describe(self.identity._replace(cache_on=on and self.identity.cache))
+
+    def admits(self, mac: bytes) -> bool:
+        """Whether a host is served at all; during a change, under the old state and the new."""
+        return self.state.admits(mac) and (self.changing is None or self.changing.before.admits(mac))
+
+    def holds(self, mac: bytes) -> bool:
+        """Whether a host may do I/O; during a change, under the old state and the new."""
+        return self.state.holds(mac) and (self.changing is None or self.changing.before.holds(mac))
+
+    def matches(self, shelf: int, slot: int) -> bool:
+        """Whether an address, wildcards included, means this export."""
+        return shelf in (self.shelf, limits.SHELF_ALL) and slot in (self.slot, limits.SLOT_ALL)

@@ -1,0 +1,340 @@
+"""The target without its I/O: frames, clocks and finished work go in, effects come out.
+
+One call in, a list of effects out, in the order in which they are to be done.
+"""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from typing import NamedTuple
+
+from aoe import limits
+from aoe.drive import command as drive
+from aoe.drive.command import CHANGES_DATA, Identify, Kind, Operation
+from aoe.errors import DiskError
+from aoe.target.age import AgeGate
+from aoe.target.export import Arrival, Change, Export, Job, Port
+from aoe.target.state import Verdict, bounds, decide, mask_body
+from aoe.wire import ata, config, frame, reserve
+from aoe.wire.ata import AtaRequest
+from aoe.wire.config import ConfigCommand
+from aoe.wire.frame import BROADCAST, FLAG_RESPONSE, Command, Error, Fault, Header
+from aoe.wire.reserve import Reserve
+
+FIRMWARE = 1
+"""Firmware Version in config replies."""
+
+EVERYONE: Hashable = None
+"""Origin of a frame that nobody asked for: it goes to all peers of a link."""
+
+
+class Send(NamedTuple):
+    """Put a frame on the wire, towards where the request came from."""
+
+    port: Port
+    origin: Hashable
+    frame: bytes
+
+
+class Submit(NamedTuple):
+    """Let the disk do an operation, then call `complete`."""
+
+    job: Job
+
+
+class Persist(NamedTuple):
+    """Store the changed state and sync it, fence what else serves the export, then call `persisted`."""
+
+    change: Change
+
+
+class Claimed(NamedTuple):
+    """Somebody else says that he is one of our exports."""
+
+    export: Export
+    mac: bytes
+
+
+Effect = Send | Submit | Persist | Claimed
+
+
+class Responder:
+    """Answers for `exports` on `ports`. Unsafe for threads; owns the gate, the order and the counters.
+
+    `frame_age_ns` bounds how long a change may have waited (rule T3), `buffer_count` is advertised,
+    `remote_admin` false refuses changes of config string, mask list and reservation from the network.
+    """
+
+    def __init__(
+        self,
+        exports: Iterable[Export],
+        ports: Iterable[Port],
+        *,
+        frame_age_ns: int = int(limits.FRAME_AGE_DEFAULT_S * 1e9),
+        buffer_count: int = limits.BUFFER_COUNT_DEFAULT_MAX,
+        remote_admin: bool = True,
+    ) -> None:
+        self.exports = {(export.shelf, export.slot): export for export in exports}
+        self.ports = list(ports)
+        self.age = AgeGate(frame_age_ns)
+        self.buffer_count = buffer_count
+        self.remote_admin = remote_admin
+        self.counters: Counter[str] = Counter()
+        self.active = 0
+        """Jobs and changes admitted and not yet finished."""
+        self._held_bytes = 0
+
+    # What happens outside
+
+    def clock(self, realtime_ns: int, boottime_ns: int) -> bool:
+        """Both clocks, before the frames of a pass are taken; whether REALTIME was stepped."""
+        stepped = self.age.observe(realtime_ns, boottime_ns)
+        if stepped:
+            self.counters["clock_stepped"] += 1
+            for port in self.ports:
+                port.suspect = True
+        return stepped
+
+    def receive(self, port: Port, origin: Hashable, raw: bytes, stamp_ns: int, now_ns: int) -> list[Effect]:
+        """A frame came in: `stamp_ns` is when the kernel received it, both times CLOCK_REALTIME."""
+        header = frame.decode(raw)
+        if isinstance(header, Fault):
+            return self._drop(header)
+        if header.flags & FLAG_RESPONSE:
+            return self._claims(header)
+        if header.dst not in (port.mac, BROADCAST):
+            return self._drop("foreign_destination")
+        if frame.is_group(header.src):
+            return self._drop("group_source")
+        era = self.age.era - 1 if port.suspect else self.age.era
+        export = self.exports.get((header.shelf, header.slot))
+        if export is not None:
+            return self._gate(export, Arrival(port, origin, header, raw, stamp_ns, era, False), now_ns)
+        if header.shelf != limits.SHELF_ALL and header.slot != limits.SLOT_ALL:
+            return self._drop("other_address")
+        arrival = Arrival(port, origin, header, raw, stamp_ns, era, True)
+        matching = [e for e in self.exports.values() if e.matches(header.shelf, header.slot)]
+        return [effect for export in matching for effect in self._gate(export, arrival, now_ns)]
+
+    def drained(self, port: Port) -> None:
+        """Everything the port held when the last pass began has been handed in."""
+        port.suspect = False
+
+    def complete(self, job: Job, data: bytes, error: DiskError | None, now_ns: int) -> list[Effect]:
+        """The disk is done with a job: `data` is what a READ returned."""
+        effects: list[Effect] = []
+        if error is not None:
+            self.counters["disk_errors"] += 1
+        reply = drive.conclude(job.request, job.operation, data, error)
+        effects += self._reply(job.export, job.arrival, ata.encode(reply))
+        self._finish(job)
+        return self._pump(job.export, now_ns, effects)
+
+    def persisted(self, change: Change, ok: bool, now_ns: int) -> list[Effect]:
+        """The state of a change is on stable storage, or could not be put there."""
+        change.persisted = True
+        if not ok:
+            self.counters["state_not_saved"] += 1
+            change.failed = True
+            change.export.state = change.before
+        return self._settle(change, now_ns)
+
+    def advertise(self, port: Port) -> list[Effect]:
+        """The unsolicited config reply of every export: to all, or one for each MAC of its mask list."""
+        effects: list[Effect] = []
+        if not port.sectors:
+            return effects
+        for export in self.exports.values():
+            for dst in export.state.mask or (BROADCAST,):
+                to = Header(dst, port.mac, frame.VERSION, FLAG_RESPONSE, 0, *export.key, Command.CONFIG, 0)
+                body = self._config_body(export.state.config, port, ConfigCommand.READ)
+                effects.append(Send(port, EVERYONE, frame.encode(to, body)))
+        return effects
+
+    # The gate
+
+    def _gate(self, export: Export, arrival: Arrival, now_ns: int) -> list[Effect]:
+        """Who may do what, for every message, in one place."""
+        header = arrival.header
+        if not export.admits(header.src):
+            return self._drop("masked")
+        if arrival.wildcard and not self._wildcard_runs(arrival):
+            return self._drop("wildcard")
+        if header.version != frame.VERSION:
+            self.counters["bad_version"] += 1
+            return self._refuse(export, arrival, Error.UNSUPPORTED_VERSION)
+        if not arrival.port.sectors:
+            return self._drop("mtu_too_small")
+        if header.command == Command.ATA:
+            return self._ata(export, arrival, now_ns)
+        if header.command in (Command.CONFIG, Command.MASK, Command.RESERVE):
+            return self._admin(export, arrival, now_ns)
+        self.counters["unknown_command"] += 1
+        return self._refuse(export, arrival, Error.UNRECOGNIZED_COMMAND)
+
+    def _wildcard_runs(self, arrival: Arrival) -> bool:
+        """Order rule T7: an address that means many runs only what cannot harm many."""
+        header, raw = arrival.header, arrival.frame
+        if header.version != frame.VERSION:
+            return False
+        if header.command == Command.ATA:
+            return len(raw) >= limits.ATA_HEADER and raw[27] == drive.IDENTIFY_DEVICE
+        return header.command == Command.CONFIG
+
+    def _expired(self, arrival: Arrival, now_ns: int) -> bool:
+        if not self.age.expired(arrival.stamp_ns, now_ns, arrival.era):
+            return False
+        self.counters["expired"] += 1
+        return True
+
+    # ATA
+
+    def _ata(self, export: Export, arrival: Arrival, now_ns: int) -> list[Effect]:
+        request = ata.decode_request(arrival.frame)
+        if isinstance(request, Fault):
+            return self._drop(request)
+        identifies = request.command == drive.IDENTIFY_DEVICE
+        if not identifies and not export.holds(arrival.header.src):
+            self.counters["reserved"] += 1
+            return self._refuse(export, arrival, Error.RESERVED)
+        meant = drive.interpret(request, export.drive, arrival.port.sectors)
+        if meant is Identify.DEVICE:
+            self.counters["identify"] += 1
+            return self._reply(export, arrival, ata.encode(drive.done(request, export.identify)))
+        if isinstance(meant, Operation):
+            return self._admit(export, arrival, request, meant, now_ns)
+        self.counters["refused_ata" if meant.status & drive.ERROR else "no_data_commands"] += 1
+        return self._reply(export, arrival, ata.encode(meant))
+
+    def _admit(
+        self, export: Export, arrival: Arrival, request: AtaRequest, operation: Operation, now_ns: int
+    ) -> list[Effect]:
+        kind = operation.kind
+        changes = kind in CHANGES_DATA
+        if changes and self._expired(arrival, now_ns):
+            return []
+        # Only the operation holds the payload on.
+        job = Job(export, arrival._replace(frame=b""), request._replace(data=b""), operation)
+        if (
+            len(export.queue) >= limits.EXPORT_QUEUE_MAX
+            or self._held_bytes + job.size > limits.TARGET_BYTES_MAX
+        ):
+            return self._drop("queue_full")
+        if kind in (Kind.CACHE_ON, Kind.CACHE_OFF):
+            export.switch_cache(kind is Kind.CACHE_ON)
+        self.counters[kind.value] += 1
+        self.active += 1
+        export.jobs += 1
+        self._held_bytes += job.size
+        if operation.extents:
+            export.queue.admit(job, operation.extents, changes)
+        else:
+            export.queue.admit_flush(job)
+        return self._pump(export, now_ns, [])
+
+    def _pump(self, export: Export, now_ns: int, effects: list[Effect]) -> list[Effect]:
+        """Start whatever may run now; the age is tested once more, just before the disk gets it."""
+        while (ticket := export.queue.take()) is not None:
+            entry = ticket.job
+            if isinstance(entry, Change):
+                export.queue.done(ticket)
+                entry.drained = True
+                effects += self._settle(entry, now_ns)
+            elif entry.operation.kind in CHANGES_DATA and self._expired(entry.arrival, now_ns):
+                entry.ticket = ticket
+                self._finish(entry)
+            else:
+                entry.ticket = ticket
+                effects.append(Submit(entry))
+        return effects
+
+    def _finish(self, job: Job) -> None:
+        assert job.ticket is not None, "a job that was never submitted cannot finish"
+        job.export.queue.done(job.ticket)
+        self.active -= 1
+        job.export.jobs -= 1
+        self._held_bytes -= job.size
+
+    # Config, mask, reserve
+
+    def _admin(self, export: Export, arrival: Arrival, now_ns: int) -> list[Effect]:
+        """Messages that arrive while a change is on its way wait for it: nobody sees half of one."""
+        if export.changing is None:
+            return self._decide(export, arrival, now_ns)
+        if len(export.waiting) >= limits.ADMIN_QUEUE_MAX:
+            return self._drop("queue_full")
+        export.waiting.append(arrival)
+        return []
+
+    def _decide(self, export: Export, arrival: Arrival, now_ns: int) -> list[Effect]:
+        header, before = arrival.header, export.state
+        bound = bounds(min(port.mtu for port in self.ports if port.sectors))
+        verdict = decide(before, header.command, arrival.frame, header.src, bound, self.remote_admin)
+        if isinstance(verdict, Fault):
+            return self._drop(verdict)
+        if verdict.silent:
+            return self._drop("config_mismatch")
+        if not verdict.changes:
+            self.counters["refused_admin" if verdict.error or verdict.mask_error else "queries"] += 1
+            return self._reply_admin(export, arrival, verdict)
+        if self._expired(arrival, now_ns):
+            return []
+        self.counters["changes"] += 1
+        self.active += 1
+        change = Change(export, arrival, before, verdict)
+        export.changing = change
+        export.state = verdict.state
+        export.queue.admit_barrier(change)
+        return self._pump(export, now_ns, [Persist(change)])
+
+    def _settle(self, change: Change, now_ns: int) -> list[Effect]:
+        """Acknowledge a change once it is both stored and drained, then let the waiting ones on."""
+        if not (change.persisted and change.drained):
+            return []
+        export = change.export
+        failure = Verdict(change.before, error=Error.DEVICE_UNAVAILABLE)
+        effects = self._reply_admin(export, change.arrival, failure if change.failed else change.verdict)
+        export.changing = None
+        self.active -= 1
+        while export.waiting and export.changing is None:
+            arrival = export.waiting.popleft()
+            effects += self._gate(export, arrival, now_ns)
+        return effects
+
+    # Answers
+
+    def _reply_admin(self, export: Export, arrival: Arrival, verdict: Verdict) -> list[Effect]:
+        raw, command = arrival.frame, arrival.header.command
+        if command == Command.CONFIG:
+            body = self._config_body(verdict.state.config, arrival.port, raw[29] & 0xF)
+        elif command == Command.MASK:
+            body = mask_body(verdict, raw[25])
+        else:
+            body = reserve.encode(Reserve(raw[24], verdict.state.reserve))
+        return self._reply(export, arrival, body, verdict.error)
+
+    def _config_body(self, text: bytes, port: Port, ccmd: int) -> bytes:
+        """A string set under a larger MTU is cut to what fits: discovery must go on."""
+        fits = text[: limits.config_string_max(port.mtu)]
+        return config.encode(config.reply(ccmd, fits, self.buffer_count, FIRMWARE, port.sectors))
+
+    def _reply(self, export: Export, arrival: Arrival, body: bytes, error: int = 0) -> list[Effect]:
+        port = arrival.port
+        raw = frame.encode(frame.answer(arrival.header, port.mac, *export.key, error), body)
+        if len(raw) > port.mtu + limits.ETHERNET_HEADER:
+            return self._drop("reply_too_long")
+        return [Send(port, arrival.origin, raw)]
+
+    def _refuse(self, export: Export, arrival: Arrival, error: Error) -> list[Effect]:
+        """An AoE error; RESERVED and the like echo the registers, as clients expect 36 bytes there."""
+        return self._reply(export, arrival, arrival.frame[limits.AOE_HEADER : limits.ATA_HEADER], error)
+
+    def _claims(self, header: Header) -> list[Effect]:
+        export = self.exports.get((header.shelf, header.slot))
+        if export is None or any(header.src == port.mac for port in self.ports):
+            return self._drop("response")
+        self.counters["address_claimed"] += 1
+        return [Claimed(export, header.src)]
+
+    def _drop(self, reason: str) -> list[Effect]:
+        self.counters[reason] += 1
+        return []

@@ -1,0 +1,242 @@
+"""The command as a process: what it prints, its signals, what it remembers, what it gives up."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from aoe.wire.config import ConfigCommand
+from aoe.wire.mask import Directive, DirectiveCommand
+from aoe.wire.reserve import ReserveCommand
+from tests.support.net import Client, NoAnswer, Refused, UdpPort, sectors_of, text_of
+
+SECTORS = 2048
+FRIEND = b"\x02\0\0\0\0\x01"
+STRANGER = b"\x02\0\0\0\0\x02"
+
+
+class Served:
+    """A target over UDP and the first line that it said."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        self.facts = json.loads(self.line())
+        host, _, port = self.facts["interfaces"][0]["name"].removeprefix("udp:").rpartition(":")
+        self.remote = (host, int(port))
+
+    def line(self, seconds: float = 10) -> str:
+        assert self.process.stdout is not None
+        assert select.select([self.process.stdout], [], [], seconds)[0], "it says nothing"
+        return self.process.stdout.readline()
+
+    def client(self, mac: bytes = FRIEND) -> Client:
+        return Client(UdpPort(self.remote, mac), 0, 0)
+
+    def tell(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def stop(self) -> tuple[int, str, str]:
+        self.tell(signal.SIGTERM)
+        out, err = self.process.communicate(timeout=10)
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.img"
+    path.write_bytes(bytes(SECTORS * 512))
+    return path
+
+
+@contextmanager
+def serving(*arguments: str | Path, launcher: Sequence[str] = ("-m", "aoe.cli.target")) -> Iterator[Served]:
+    command = [sys.executable, *launcher, "serve", "--engine", "python", *map(str, arguments), "--json"]
+    with subprocess.Popen(
+        [*command, "--link", "udp:127.0.0.1:0,mtu=9000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as process:
+        try:
+            yield Served(process)
+        finally:
+            process.kill()
+
+
+def test_says_what_it_serves(disk: Path, tmp_path: Path) -> None:
+    with serving(f"{disk}=3.4,serial=ONE", "--state-dir", tmp_path / "s") as target:
+        facts = target.facts
+        assert facts["address"] == "e3.4"
+        assert facts["bytes"] == SECTORS * 512
+        assert facts["serial"] == "ONE"
+        assert facts["durability"] == "write-through"
+        assert facts["direct"] is False
+        assert facts["interfaces"][0]["mtu"] == 9000
+        assert facts["interfaces"][0]["payload"] == 8192
+
+
+def test_counters_on_sigusr1_and_at_stop(disk: Path, tmp_path: Path) -> None:
+    with serving(disk, "--state-dir", tmp_path / "s") as target, target.client() as client:
+        client.write(0, b"x" * 512)
+        client.read(0)
+        target.tell(signal.SIGUSR1)
+        counters = json.loads(target.line())
+        assert (counters["event"], counters["writes"], counters["reads"]) == ("counters", 1, 1)
+        client.read(0)
+        status, out, err = target.stop()
+        assert (status, err) == (0, "")
+        assert json.loads(out)["reads"] == 2
+
+
+def test_growth_is_picked_up_on_sighup(disk: Path, tmp_path: Path) -> None:
+    with serving(disk, "--state-dir", tmp_path / "s") as target, target.client() as client:
+        os.truncate(disk, 2 * SECTORS * 512)
+        assert sectors_of(client.identify()) == SECTORS
+        target.tell(signal.SIGHUP)
+        assert str(2 * SECTORS * 512) in target.line()
+        assert sectors_of(client.identify()) == 2 * SECTORS
+        client.write(2 * SECTORS - 1, b"y" * 512)
+
+
+def test_serial_is_kept_and_is_neither_slot_nor_host(disk: Path, tmp_path: Path) -> None:
+    seen = set()
+    for address in ("0.0", "5.6"):
+        with serving(f"{disk}={address}", "--state-dir", tmp_path / "s") as target:
+            seen.add(target.facts["serial"])
+    assert len(seen) == 1
+    with serving(disk, "--state-dir", tmp_path / "other") as target:
+        assert target.facts["serial"] not in seen
+        with target.client() as client:
+            assert text_of(client.identify(), 10, 10) == target.facts["serial"]
+
+
+def test_a_part_of_a_disk_is_another_disk(disk: Path, tmp_path: Path) -> None:
+    with serving(disk, "--state-dir", tmp_path / "s") as target:
+        whole = target.facts["serial"]
+    part = ["--offset", "8", "--length", "16"]
+    with serving(disk, "--state-dir", tmp_path / "s", *part) as target, target.client() as client:
+        assert target.facts["serial"] != whole
+        assert sectors_of(client.identify()) == 16
+        client.write(0, b"z" * 512)
+    assert disk.read_bytes()[8 * 512 : 9 * 512] == b"z" * 512
+
+
+def test_state_survives_kill_9_and_reset_forgets_it(disk: Path, tmp_path: Path) -> None:
+    state = ["--state-dir", tmp_path / "s"]
+    with serving(disk, *state) as target, target.client() as client:
+        client.config(ConfigCommand.SET, b"mine")
+        client.mask(Directive(DirectiveCommand.ADD, FRIEND))
+        client.reserve(ReserveCommand.SET, FRIEND)
+        target.process.kill()
+    with serving(disk, *state) as target, target.client() as client:
+        assert client.config().text == b"mine"
+        assert [it.mac for it in client.mask().directives] == [FRIEND]
+        assert client.reserve().macs == (FRIEND,)
+    with serving(disk, *state, "--reset-state") as target, target.client(STRANGER) as client:
+        assert client.config().text == b""
+        assert client.mask().directives == ()
+        assert client.reserve().macs == ()
+
+
+def test_mask_on_the_command_line_wins_and_says_so(disk: Path, tmp_path: Path) -> None:
+    state = ["--state-dir", tmp_path / "s"]
+    with serving(disk, *state) as target, target.client() as client:
+        client.mask(Directive(DirectiveCommand.ADD, FRIEND))
+    with serving(disk, *state, "--mask", STRANGER.hex(":")) as target:
+        with target.client() as friend, pytest.raises(NoAnswer):
+            friend.retries = 0
+            friend.config()
+        with target.client(STRANGER) as stranger:
+            stranger.config()
+        _, _, err = target.stop()
+        assert "--mask replaces the persisted list" in err
+
+
+def test_no_remote_admin_refuses_every_change(disk: Path, tmp_path: Path) -> None:
+    arguments = [disk, "--state-dir", tmp_path / "s", "--no-remote-admin"]
+    with serving(*arguments) as target, target.client() as client:
+        with pytest.raises(Refused):
+            client.config(ConfigCommand.FORCE_SET, b"x")
+        assert client.mask(Directive(DirectiveCommand.ADD, STRANGER)).merror
+        with pytest.raises(Refused):
+            client.reserve(ReserveCommand.FORCE_SET, STRANGER)
+        assert client.config().text == b""
+        client.write(0, b"x" * 512)
+
+
+def test_read_only_refuses_writes(disk: Path, tmp_path: Path) -> None:
+    with serving(disk, "--state-dir", tmp_path / "s", "--read-only") as target, target.client() as client:
+        reply = client.ata(0x34, 0, 1, b"x" * 512)
+        assert (reply.status, reply.error) == (0x41, 0x04)
+        client.read(0)
+
+
+def test_write_back_is_visible_and_can_be_switched_off(disk: Path, tmp_path: Path) -> None:
+    arguments = [disk, "--state-dir", tmp_path / "s", "--durability", "write-back"]
+
+    def cache_on(client: Client) -> bool:
+        return bool(int.from_bytes(client.identify()[170:172], "little") & 0x20)
+
+    with serving(*arguments) as target, target.client() as client:
+        assert cache_on(client)
+        client.ata(0xEF, feature=0x82)
+        assert not cache_on(client)
+        client.ata(0xEF, feature=0x02)
+        assert cache_on(client)
+    with serving(disk, "--state-dir", tmp_path / "s") as target, target.client() as client:
+        assert not cache_on(client)
+
+
+def test_holds_no_capability_after_start(disk: Path, tmp_path: Path) -> None:
+    with serving(disk, "--state-dir", tmp_path / "s") as target, target.client() as client:
+        client.write(0, b"x" * 512)  # so that a worker thread exists
+        for task in Path(f"/proc/{target.process.pid}/task").iterdir():
+            fields = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines())
+            assert {fields[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {"0" * 16}
+            assert fields["NoNewPrivs"] == "1"
+
+
+def test_descriptor_limit_is_raised(disk: Path, tmp_path: Path) -> None:
+    with serving(disk, "--state-dir", tmp_path / "s") as target:
+        text = Path(f"/proc/{target.process.pid}/limits").read_text()
+        soft, hard = next(line for line in text.splitlines() if "open files" in line).split()[3:5]
+        assert soft == hard
+
+
+def test_a_hung_disk_bounds_the_stop_and_is_named(disk: Path, tmp_path: Path) -> None:
+    hangs = (
+        "import sys, time, os, aoe.disk.file as f\n"
+        "f.FileDisk._sync = lambda self: time.sleep(60)\n"
+        "from aoe.cli.target import main\n"
+        "sys.exit(main())\n"
+    )
+    with serving(disk, "--state-dir", tmp_path / "s", launcher=("-c", hangs)) as target:
+        with target.client() as client, pytest.raises(NoAnswer):
+            client.retries = 0
+            client.flush()
+        target.tell(signal.SIGTERM)
+        out, err = target.process.communicate(timeout=7)
+        assert target.process.returncode == 1
+        assert "1 requests hang in the disk" in err
+        assert json.loads(out)["event"] == "counters"
+
+
+def test_two_targets_cannot_share_a_serial_in_one_state_directory(disk: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.img"
+    other.write_bytes(bytes(SECTORS * 512))
+    state = ["--state-dir", str(tmp_path / "s"), "--serial", "SAME"]
+    with serving(disk, *state):
+        command = [sys.executable, "-m", "aoe.cli.target", "serve", str(other), *state]
+        second = subprocess.run(
+            [*command, "--link", "udp:127.0.0.1:0"], capture_output=True, text=True, check=False, timeout=10
+        )
+        assert second.returncode == 2
+        assert "--state-dir" in second.stderr

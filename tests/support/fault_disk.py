@@ -1,0 +1,173 @@
+"""Files, file systems and devices that fail below the system call: what an engine in C cannot bypass."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from aoe.limits import SECTOR
+from tests.support.net import wait_for
+from tests.support.tools import need, need_loop, need_root, unavailable, which
+
+# What `nbdkit eval` runs: a file fail-KIND says from which byte to which it fails.
+_JUDGE = """
+if [ -e "{0}/fail-{1}" ]; then
+    read -r first end < "{0}/fail-{1}"
+    [ "{2}" -ge "$end" ] || [ "{3}" -le "$first" ] || {{ echo EIO >&2; exit 1; }}
+fi
+"""
+_EXTENT = ("$4", "$(($4 + $3))")
+_READ = 'dd if="{0}/store" skip="$4" count="$3" iflag=skip_bytes,count_bytes status=none'
+_WRITE = 'dd of="{0}/store" seek="$4" oflag=seek_bytes conv=notrunc status=none'
+
+
+class FuseDisk:
+    """A file that a server of ours stands behind: nbdkit, through nbdfuse. `path` is that file.
+
+    By default it does what `fail` tells it; `plugin` is another command line for nbdkit.
+    """
+
+    def __init__(self, work: Path, sectors: int = 2048, plugin: Sequence[str] = ()) -> None:
+        self._work = work
+        work.mkdir()
+        with (work / "store").open("wb") as store:
+            store.truncate(sectors * SECTOR)
+        self.path = work / "mount" / "disk"
+        self._plugin = list(plugin) or self._scripts(sectors)
+        self._children: list[subprocess.Popen[Any]] = []
+        self._short = tempfile.TemporaryDirectory(prefix="aoe-")  # a socket's path is short, pytest's long
+
+    def _scripts(self, sectors: int) -> list[str]:
+        read, write, flush = (
+            _JUDGE.format(self._work, kind, *extent)
+            for kind, extent in (("read", _EXTENT), ("write", _EXTENT), ("flush", ("0", "1")))
+        )
+        return [
+            "eval",
+            f"get_size=echo {sectors * SECTOR}",
+            f"pread={read}{_READ.format(self._work)}",
+            f"pwrite={write}{_WRITE.format(self._work)}",
+            f"flush={flush}",
+        ]
+
+    def __enter__(self) -> Self:
+        need_fuse()
+        self.path.parent.mkdir()
+        socket, ready = Path(self._short.name, "socket"), self._work / "pid"
+        life = ("--foreground", "--exit-with-parent", "--pidfile", ready)
+        try:
+            self._start("nbdkit", *life, "--unix", socket, *self._plugin)
+            wait_for(ready.exists, what="nbdkit does not start")
+            self._start("nbdfuse", self.path, f"nbd+unix:///?socket={socket}")
+            wait_for(self._mounted, what="nbdfuse does not mount")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in reversed(self._children):
+            child.kill()
+            child.wait()
+        with contextlib.suppress(subprocess.CalledProcessError):
+            _tool("umount", "--lazy", self.path.parent)
+        self._short.cleanup()
+
+    def _start(self, *argv: str | Path) -> None:
+        command = [which(str(argv[0])) or str(argv[0]), *map(str, argv[1:])]
+        with (self._work / "log").open("a") as log:
+            self._children.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+
+    def _mounted(self) -> bool:
+        assert all(child.poll() is None for child in self._children), (self._work / "log").read_text()
+        return self.path.exists()
+
+    def fail(self, kind: str, first: int = 0, sectors: int = 1 << 40) -> None:
+        """Let every "read" or "write" that touches these sectors, or every "flush", fail."""
+        ready = self._work / "fail"
+        ready.write_text(f"{first * SECTOR} {(first + sectors) * SECTOR}\n")
+        ready.replace(self._work / f"fail-{kind}")
+
+    def heal(self, kind: str) -> None:
+        (self._work / f"fail-{kind}").unlink()
+
+    def hang(self) -> None:
+        """From now on nothing is answered."""
+        self._children[0].send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._children[0].send_signal(signal.SIGCONT)
+
+    @property
+    def store(self) -> Path:
+        """What is really stored."""
+        return self._work / "store"
+
+
+def need_fuse() -> None:
+    """Skip unless a user-space file system can be mounted."""
+    need_root()
+    need("nbdkit", "nbdfuse", "umount")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        unavailable("no FUSE here: modprobe fuse, or allow the use of /dev/fuse")
+
+
+def _tool(*argv: str | Path) -> str:
+    command = [which(str(argv[0])) or str(argv[0]), *map(str, argv[1:])]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+
+
+@contextmanager
+def loop_device(file: Path, sector_size: int = SECTOR) -> Iterator[Path]:
+    """A block device on a file."""
+    need_loop()
+    device = Path(_tool("losetup", "--sector-size", str(sector_size), "--show", "--find", file))
+    try:
+        yield device
+    finally:
+        _tool("losetup", "--detach", device)
+
+
+@contextmanager
+def small_tmpfs(directory: Path, size: int) -> Iterator[Path]:
+    """A file system in memory of `size` bytes."""
+    need_root()
+    need("mount", "umount")
+    directory.mkdir()
+    _tool("mount", "-t", "tmpfs", "-o", f"size={size}", "none", directory)
+    try:
+        yield directory
+    finally:
+        _tool("umount", "--lazy", directory)
+
+
+@contextmanager
+def small_ext4(directory: Path, size: int) -> Iterator[Path]:
+    """A file system on a device of `size` bytes; `abort` turns it read-only while it is in use."""
+    need_loop()
+    need("mkfs.ext4", "mount", "umount")
+    directory.mkdir()
+    image = directory.with_suffix(".ext4")
+    with image.open("wb") as file:
+        file.truncate(size)
+    _tool("mkfs.ext4", "-q", "-F", "-m", "0", image)
+    try:
+        _tool("mount", "-o", "loop,errors=remount-ro", image, directory)
+    except subprocess.CalledProcessError as error:
+        unavailable(
+            f"no file system can be mounted here (be root of the machine): {error.stderr.splitlines()[0]}"
+        )
+    try:
+        yield directory
+    finally:
+        _tool("umount", "--lazy", directory)
+
+
+def abort(directory: Path) -> None:
+    """What the kernel does to an ext4 whose metadata turns out to be corrupt: no more changes."""
+    _tool("mount", "-o", "remount,abort", directory)

@@ -1,0 +1,36 @@
+"""Our target with the engine, and what its counters say of who served."""
+
+import os
+import re
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.support.net import Lab, wait_for
+from tests.support.peers import AoeTarget
+from tests.support.tools import need_engine
+
+LAUNCH = Path(__file__).with_name("fault_launch.py")
+
+
+def engine_target(lab: Lab, work: Path, *arguments: str | Path, **options: Any) -> AoeTarget:
+    """A target that serves with the engine or not at all; not yet started."""
+    need_engine()
+    return AoeTarget(lab, work, *arguments, "--engine", "c", **options)
+
+
+def counted(target: AoeTarget) -> Counter[str]:
+    """What SIGUSR1 makes it print, by name."""
+    before = len(_lines(target))
+    os.kill(target.pid, signal.SIGUSR1)
+    wait_for(lambda: len(_lines(target)) > before, what="SIGUSR1 printed no counters")
+    return Counter({name: int(n) for name, n in re.findall(r"(\S+)=(\d+)", _lines(target)[-1])})
+
+
+def _lines(target: AoeTarget) -> list[str]:
+    return [
+        line
+        for line in target.output.splitlines(keepends=True)
+        if line.startswith("counters: ") and line[-1] == "\n"
+    ]

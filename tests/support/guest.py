@@ -1,0 +1,271 @@
+"""QEMU guests: emulated machines with their serial console in a file, and Linux ones with a shell."""
+
+import contextlib
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from tests.support.guest_files import GuestFiles
+from tests.support.guest_kernel import Kernel
+from tests.support.net import Lab
+from tests.support.tools import need, which
+
+LIFETIME_S = 180.0
+"""No guest outlives this, whatever its test waits for."""
+
+SIDE = "host"
+_BOOT_S = 60.0
+_POLL_S = 0.02
+_TAIL = 3000
+
+
+class GuestError(AssertionError):
+    """A guest died, or did not do in time what was waited for; the message ends with its console."""
+
+
+class Done(NamedTuple):
+    """What a command in a guest left."""
+
+    status: int
+    output: str
+
+
+def needs_qemu() -> None:
+    """Skip the calling test where guests cannot run."""
+    need("qemu-system-x86_64", "setpriv")
+
+
+def tied(lab: Lab | None, *argv: str | Path, drop: bool = False) -> list[str]:
+    """A command line that dies with the process that starts it; inside the lab's namespace if there is one.
+
+    With `drop` it has no capability, even when the tests run as root.
+    """
+    options = ["--pdeathsig", "KILL"]
+    if drop and os.geteuid() == 0:
+        options += ["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+    command = ["setpriv", *options, "--", which(str(argv[0])) or str(argv[0]), *map(str, argv[1:])]
+    return lab.command(SIDE, *command) if lab else [which("setpriv") or "setpriv", *command[1:]]
+
+
+def host() -> Lab:
+    """A network namespace with nothing in it, for taps."""
+    return Lab((SIDE,), cables=0)
+
+
+def add_tap(lab: Lab, name: str, mtu: int) -> None:
+    """A virtual cable: this end is an interface of the namespace, a guest's network card is the other."""
+    lab.run(SIDE, "ip", "tuntap", "add", "dev", name, "mode", "tap", check=True)
+    lab.run(SIDE, "ip", "link", "set", name, "mtu", str(mtu), "up", check=True)
+
+
+def tap_card(name: str, mtu: int = 1500) -> list[str]:
+    """QEMU arguments for a network card at the far end of a tap."""
+    return _card(f"tap,ifname={name},script=no,downscript=no,id={name}", name, mtu)
+
+
+def _card(backend: str, name: str, mtu: int = 1500) -> list[str]:
+    """QEMU arguments for a network card; the MTU is what the guest's driver sets at first."""
+    # No option ROM: the firmware would wait for a network boot.
+    device = f"virtio-net-pci,netdev={name},host_mtu={mtu},romfile="
+    return ["-netdev", backend, "-device", device]
+
+
+def udp_card(here: int, there: int) -> list[str]:
+    """QEMU arguments for a network card whose frames travel in UDP between two ports of the loopback."""
+    local = f"local.type=inet,local.host=127.0.0.1,local.port={there}"
+    remote = f"remote.type=inet,remote.host=127.0.0.1,remote.port={here}"
+    return _card(f"dgram,id=udp,{local},{remote}", "udp")
+
+
+def free_port() -> int:
+    """A UDP port that nobody has at the moment."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Guest:
+    """A machine that runs from construction to the end of the `with` block. Its console is COM1."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        lab: Lab | None = None,
+        memory_mib: int = 256,
+        drop: bool = False,
+        process_group: int | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        self.console = directory / "console"
+        self.console.touch()
+        self._log = directory / "qemu"
+        self._deadline = time.monotonic() + LIFETIME_S
+        machine = ["-accel", "tcg", "-M", "pc", "-cpu", "max", "-m", str(memory_mib), "-no-reboot"]
+        quiet = ["-nodefaults", "-display", "none", "-serial", f"file:{self.console}"]
+        command = tied(lab, "qemu-system-x86_64", *machine, *quiet, *arguments, drop=drop)
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=process_group,
+                pass_fds=pass_fds,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """Pull the plug: SIGKILL, nothing is written back."""
+        self.process.kill()
+        self.process.wait(timeout=30)
+
+    def text(self) -> str:
+        """Everything on the console so far."""
+        return self.console.read_text(errors="replace")
+
+    def wait_for(self, text: str, timeout: float) -> str:
+        """The console once it holds a text; GuestError when the guest ends before, or time runs out."""
+        deadline = self.before(timeout)
+        while text not in (shown := self.text()):
+            ended = self.process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                raise self.error(f"no {text!r} on the console")
+            time.sleep(_POLL_S)
+        return shown
+
+    def before(self, timeout: float) -> float:
+        """The time at which a wait ends: its own timeout, or the guest's end of life."""
+        return min(time.monotonic() + timeout, self._deadline)
+
+    def error(self, what: str) -> GuestError:
+        """What went wrong, with all that there is to tell why."""
+        state = "running" if self.process.poll() is None else f"ended with {self.process.returncode}"
+        log = self._log.read_text(errors="replace")
+        return GuestError(f"{what}; guest {state}\n--- qemu\n{log}--- console\n{self.text()[-_TAIL:]}")
+
+
+class LinuxGuest(Guest):
+    """A Linux guest with a shell on its second serial port."""
+
+    def __init__(
+        self,
+        directory: Path,
+        kernel: Kernel,
+        files: GuestFiles,
+        *arguments: str,
+        lab: Lab | None = None,
+        memory_mib: int = 256,
+        process_group: int | None = None,
+    ) -> None:
+        self._shell, theirs = socket.socketpair()
+        self._received = b""
+        self._archive = files.write(directory / "initramfs")
+        boot = ["-kernel", str(kernel.image), "-initrd", str(self._archive), "-append", _KERNEL_ARGUMENTS]
+        shell = ["-chardev", f"socket,id=shell,fd={theirs.fileno()}", "-serial", "chardev:shell"]
+        with theirs:
+            super().__init__(
+                directory,
+                *boot,
+                *shell,
+                *arguments,
+                lab=lab,
+                memory_mib=memory_mib,
+                process_group=process_group,
+                pass_fds=(theirs.fileno(),),
+            )
+
+    def __enter__(self) -> Self:
+        try:
+            self._read_until(rb"ready\n", _BOOT_S, "no shell")
+        except BaseException:
+            self.kill()
+            raise
+        self._archive.unlink()
+        return self
+
+    def kill(self) -> None:
+        super().kill()
+        self._shell.close()
+
+    def run(self, command: str, timeout: float = 20) -> Done:
+        """Run one line in the guest's shell, and wait for it."""
+        self.start(command)
+        return self.finish(timeout)
+
+    def start(self, command: str) -> None:
+        """Give the shell one line; `finish` must follow before the next."""
+        assert "\n" not in command
+        if self.process.poll() is not None:
+            raise self.error("no guest to run a command")
+        self._shell.sendall(command.encode() + b"\n")
+
+    def finish(self, timeout: float = 20) -> Done:
+        """Wait until the line given to the shell has ended."""
+        output, status = self._read_until(rb"status (\d+)\n", timeout, "the command did not end")
+        return Done(int(status), output)
+
+    def check(self, command: str, timeout: float = 20) -> str:
+        """Output of a command that must succeed."""
+        done = self.run(command, timeout)
+        if done.status:
+            raise self.error(f"{command}: status {done.status}: {done.output}")
+        return done.output
+
+    def see(self, text: str, timeout: float) -> None:
+        """Wait until the command that runs has printed a text; `finish` will not show what came before."""
+        self._read_until(re.escape(text.encode()) + b"()", timeout, f"the command did not print {text!r}")
+
+    def pending(self) -> str:
+        """What the command that runs has printed since it was last looked at."""
+        while data := self._receive(deadline=0):
+            self._received += data
+        shown, self._received = self._received.decode(errors="replace"), b""
+        return shown
+
+    def _read_until(self, pattern: bytes, timeout: float, failure: str) -> tuple[str, str]:
+        """Text before a match, and the last group in it. A shell that fails to answer is of no more use."""
+        deadline = self.before(timeout)
+        while not (found := re.search(pattern, self._received)):
+            if not (data := self._receive(deadline)):
+                error = self.error(f"{failure} within {timeout} s: {self._received[-_TAIL:]!r}")
+                self.kill()
+                raise error
+            self._received += data
+        before, self._received = self._received[: found.start()], self._received[found.end() :]
+        return before.decode(errors="replace"), found[found.lastindex or 0].decode()
+
+    def _receive(self, deadline: float) -> bytes:
+        """More of the shell's output; nothing when the guest ended, or time runs out."""
+        left = max(0.0, deadline - time.monotonic())
+        with contextlib.suppress(ConnectionError):
+            if select.select([self._shell], [], [], left)[0]:
+                return self._shell.recv(65536)
+        return b""
+
+
+_KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1 nokaslr mitigations=off ipv6.disable=1"
+
+
+@contextlib.contextmanager
+def killed_together() -> Iterator[int]:
+    """A process group for processes that must die at one instant; whoever is left at the end is killed."""
+    leader = subprocess.Popen(["sleep", str(int(LIFETIME_S))], process_group=0)
+    try:
+        yield leader.pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader.pid, signal.SIGKILL)
+        leader.wait(timeout=10)

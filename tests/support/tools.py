@@ -1,0 +1,119 @@
+"""What the machine must have: a test without it is skipped with the remedy, and fails where CI=true."""
+
+import functools
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from aoe.engine import why_unavailable
+
+_PACKAGES = {
+    "aoe-sancheck": "aoetools",
+    "aoecfg": "aoetools",
+    "aoeping": "aoetools",
+    "busybox": "busybox-static",
+    "capsh": "libcap2-bin",
+    "clang": "clang libclang-rt-14-dev",
+    "cpio": "cpio",
+    "fio": "fio",
+    "gcc": "gcc",
+    "ip": "iproute2",
+    "ipxe": "ipxe",
+    "losetup": "mount",
+    "mkfs.ext4": "e2fsprogs",
+    "mount": "mount",
+    "nbdfuse": "libnbd-bin",
+    "nbdinfo": "libnbd-bin",
+    "nbdkit": "nbdkit",
+    "qemu-img": "qemu-utils",
+    "qemu-nbd": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "setpriv": "util-linux",
+    "tc": "iproute2",
+    "tshark": "tshark",
+    "unshare": "util-linux",
+    "vblade": "vblade",
+}
+_FILES = {"ipxe": "/usr/lib/ipxe/ipxe.lkrn"}
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def which(tool: str) -> str | None:
+    """Path of a tool, also where PATH lacks the sbin directories, as an ordinary user's does."""
+    if tool in _FILES:
+        return _FILES[tool] if Path(_FILES[tool]).exists() else None
+    return shutil.which(tool, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
+
+
+def need(*tools: str) -> None:
+    """Skip the calling test unless all of these tools are installed."""
+    missing = [tool for tool in tools if which(tool) is None]
+    if missing:
+        packages = sorted({_PACKAGES.get(tool, tool) for tool in missing})
+        unavailable(f"{', '.join(missing)} missing: apt-get install {' '.join(packages)}")
+
+
+def need_root() -> None:
+    """Skip unless uid 0, perhaps of a user namespace."""
+    if os.geteuid() != 0:
+        unavailable("needs root: run as root, or under unshare --user --map-root-user --net --mount")
+
+
+def need_namespaces() -> None:
+    """Skip unless this process can make network namespaces and move interfaces between them."""
+    need_root()
+    need("ip")
+    reason = _namespace_obstacle()
+    if reason:
+        unavailable(f"no network namespaces here: {reason}")
+
+
+def need_loop() -> None:
+    """Skip unless loop devices can be set up (never in a user namespace)."""
+    need_root()
+    need("losetup")
+    reason = loop_obstacle()
+    if reason:
+        unavailable(f"no loop devices here: {reason}")
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip with a reason, or fail where a skip would hide that nothing was tested."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@functools.cache
+def _namespace_obstacle() -> str:
+    need("unshare")
+    tried = subprocess.run(
+        [which("unshare") or "unshare", "--net", "true"],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    if tried.returncode:
+        return tried.stderr.strip()
+    runtime = Path("/run/netns") if Path("/run/netns").exists() else Path("/run")
+    return "" if os.access(runtime, os.W_OK) else f"{runtime} is not writable (mount a tmpfs on /run)"
+
+
+def loop_obstacle() -> str:
+    """Why loop devices cannot be set up; empty where they can."""
+    control = Path("/dev/loop-control")
+    if which("losetup") is None or not control.exists():
+        return "no losetup or no loop driver"
+    return "" if os.access(control, os.R_OK | os.W_OK) else f"{control} may not be used"
+
+
+def need_engine() -> None:
+    """Skip unless the compiled engine can be loaded."""
+    reason = why_unavailable()
+    if reason:
+        unavailable(f"no compiled engine: {reason}")
