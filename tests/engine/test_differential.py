@@ -1,0 +1,265 @@
+"""The engine and the Python responder get the same frames and must send the same bytes.
+
+The reference is `Responder` over a memory disk, run at once; the other side is a whole target with the
+engine, on a network. Frames go out in groups. One that changes the reference's state goes alone: what is
+under way around it may be judged under the old state or the new (order rule T5).
+"""
+
+import os
+import random
+import select
+import shutil
+import socket
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from aoe.target.export import Export
+from tests.engine.recorded import RECORDED
+from tests.support.net import Lab
+from tests.support.peers import AoeTarget
+from tests.support.tools import need_engine, need_namespaces
+from tests.target import driver
+from tests.target.driver import BROADCAST, Driver, make_driver, make_export
+
+FRAMES = int(
+    os.environ.get("AOE_DIFFERENTIAL_FRAMES", "340000" if os.environ.get("CI") == "true" else "20000")
+)
+"""In each of the three ways."""
+GROUP = 64
+SECTORS = 512
+BUSY = 48
+"""Most requests fall on these sectors, so that they overlap."""
+ANSWER_S = 20.0
+CLIENTS = [bytes((2, 0, 0, 0, 0, last)) for last in (0x11, 0x12, 0x13, 0x14)]
+
+_IDENTIFY_AT = 36
+_INSTANCE = slice(_IDENTIFY_AT + 2 * 134, _IDENTIFY_AT + 2 * 138)
+_CHECKSUM = _IDENTIFY_AT + 511
+
+
+class Way(NamedTuple):
+    """How the disk is served; each is another path through the engine."""
+
+    name: str
+    memory: bool
+    options: tuple[str, ...]
+    cache: bool
+
+
+WAYS = [
+    Way("memory", True, ("--durability", "write-back"), True),
+    Way("buffered", False, ("--durability", "write-back"), True),
+    Way("direct", False, ("--direct", "--durability", "write-back"), True),
+]
+
+
+class Generator:
+    """Frames of several clients: valid ones, changes of state, and spoilt ones."""
+
+    def __init__(self, seed: int, server: bytes) -> None:
+        self._rng = random.Random(seed)
+        self._server = server
+        self._tag = 0
+        self.valid = 0
+
+    def frame(self) -> bytes:
+        self._tag += 1
+        kind = self._rng.random()
+        if kind < 0.70:
+            self.valid += 1
+            return self._valid(kind)
+        if kind < 0.71:
+            return self._change()
+        source = self._rng.choice(RECORDED) if kind > 0.85 else self._valid(self._rng.random() * 0.7)
+        return self._spoil(self._addressed(source))
+
+    def _to(self) -> dict[str, object]:
+        src = self._rng.choice(CLIENTS)
+        dst = self._server if self._rng.random() < 0.9 else BROADCAST
+        return {"src": src, "dst": dst, "tag": self._tag}
+
+    def _extent(self) -> tuple[int, int]:
+        lba = self._rng.randrange(BUSY) if self._rng.random() < 0.9 else self._rng.randrange(SECTORS)
+        return lba, min(self._rng.randint(1, 16), SECTORS - lba)
+
+    def _valid(self, kind: float) -> bytes:
+        lba, count = self._extent()
+        to = self._to()
+        if kind < 0.30:
+            opcode = self._rng.choice((0x20, 0x24, 0x25, 0x29, 0xC4, 0xC8))
+            return driver.ata(opcode, count, lba, aflags=self._rng.choice((0, 0x40)), **to)
+        if kind < 0.62:
+            opcode = self._rng.choice((0x30, 0x34, 0x35, 0x39, 0x3D, 0xC5, 0xCA, 0xCE))
+            return driver.ata(opcode, count, lba, self._rng.randbytes(512 * count), aflags=0x41, **to)
+        if kind < 0.64:
+            return driver.flush(**to)
+        if kind < 0.66:
+            return driver.trim((lba, count), (self._rng.randrange(BUSY), 1), **to)
+        if kind < 0.67:
+            return driver.ata(0x42, count, lba, **to)
+        if kind < 0.68:
+            return driver.identify(**to)
+        if kind < 0.69:
+            return driver.config(self._rng.randrange(3), self._rng.choice((b"", b"one")), **to)
+        return driver.ata(self._rng.choice((0xE5, 0xE0, 0x90, 0x00, 0xB0)), **to)
+
+    def _change(self) -> bytes:
+        """Never against the first client, who ends what the others began."""
+        mine, other = CLIENTS[0], self._rng.choice(CLIENTS[1:])
+        to = {**self._to(), "src": mine}
+        changes = (
+            lambda: driver.config(4, self._rng.choice((b"", b"one", b"two")), **to),
+            lambda: driver.mask(1, (self._rng.randint(1, 2), other), (1, mine), **to),
+            lambda: driver.mask(1, *((2, mac) for mac in CLIENTS), **to),
+            lambda: driver.reserve(2, mine, other, **to),
+            lambda: driver.reserve(2, **to),
+            lambda: driver.cache(self._rng.random() < 0.5, **to),
+        )
+        return self._rng.choice(changes)()
+
+    def _addressed(self, frame: bytes) -> bytes:
+        """A recorded frame, as if it were for our target."""
+        src = self._rng.choice(CLIENTS)
+        return self._server + src + frame[12:16] + bytes((0, driver.SHELF, driver.SLOT)) + frame[19:]
+
+    def _spoil(self, frame: bytes) -> bytes:
+        spoilt = bytearray(frame)
+        for _ in range(self._rng.choice((1, 1, 1, 2, 5))):
+            how = self._rng.random()
+            if how < 0.6:
+                spoilt[self._rng.randrange(14, min(len(spoilt), 48))] = self._rng.randrange(256)
+            elif how < 0.8:
+                spoilt[self._rng.randrange(len(spoilt))] ^= 1 << self._rng.randrange(8)
+            elif how < 0.9:
+                del spoilt[self._rng.randrange(14, len(spoilt)) :]
+                spoilt += b"\x10" * (15 - len(spoilt))
+            else:
+                spoilt += self._rng.randbytes(self._rng.randrange(64))
+        return bytes(spoilt)
+
+
+class Reference:
+    """The responder; remembers whether a frame changed its state."""
+
+    def __init__(self, way: Way, server: bytes) -> None:
+        about = {"cache": way.cache, "cache_on": way.cache, "frame_age_ms": 1000, "physical_block": 4096}
+        export = make_export(sectors=SECTORS, identity=about)
+        self._driver: Driver = make_driver(export)
+        self._driver.checked = False
+        self._driver.port.change(server, 9000)
+        self._export: Export = export
+        export.identity = export.identity._replace(serial="DIFFERENTIAL")
+
+    @property
+    def disk(self) -> bytes:
+        return bytes(self._driver.disk)
+
+    def answer(self, frame: bytes) -> tuple[list[bytes], bool]:
+        """What leaves because of a frame, and whether it changed how later ones are judged."""
+        before = self._export.state, self._export.identity
+        # A frame that a switch would not have delivered does not arrive.
+        replies = self._driver.send(frame) if frame[:6] in (self._driver.port.mac, BROADCAST) else []
+        self._driver.log.clear()
+        return replies, (self._export.state, self._export.identity) != before
+
+
+def comparable(frame: bytes) -> bytes:
+    """Without what is new at every start: the instance id in IDENTIFY, and with it the checksum."""
+    if len(frame) == _IDENTIFY_AT + 512 and frame[_IDENTIFY_AT : _IDENTIFY_AT + 2] == b"\x40\x00":
+        blank = bytearray(frame)
+        blank[_INSTANCE] = bytes(8)
+        blank[_CHECKSUM] = 0
+        return bytes(blank)
+    return frame
+
+
+def advertises(frame: bytes) -> bool:
+    """Whether it is, or looks like, a config reply that nobody asked for."""
+    return frame[19] == 1 and frame[20:24] == bytes(4)
+
+
+def receive(wire: socket.socket, number: int) -> Counter[bytes]:
+    """The next frames but for advertisements, as many as asked for or as come in time."""
+    found: Counter[bytes] = Counter()
+    deadline = time.monotonic() + ANSWER_S
+    while found.total() < number and (left := deadline - time.monotonic()) > 0:
+        if select.select([wire], [], [], left)[0]:
+            raw, address = wire.recvfrom(65536)
+            if address[2] != socket.PACKET_OUTGOING and not advertises(raw):
+                found[comparable(raw)] += 1
+    return found
+
+
+def groups(frames: Iterator[bytes], reference: Reference) -> Iterator[tuple[list[bytes], Counter[bytes]]]:
+    """Frames to send together, and what must come back; one that changes the state goes alone."""
+    together: list[bytes] = []
+    expected: Counter[bytes] = Counter()
+    for frame in frames:
+        replies, changed = reference.answer(frame)
+        if changed or len(together) == GROUP:
+            yield together, expected
+            together, expected = [], Counter()
+        together.append(frame)
+        expected.update(comparable(reply) for reply in replies if not advertises(reply))
+        if changed:
+            yield together, expected
+            together, expected = [], Counter()
+    yield together, expected
+
+
+def explain(together: list[bytes], expected: Counter[bytes], found: Counter[bytes]) -> str:
+    missing, extra = expected - found, found - expected
+    show = [f"{missing.total()} missing, {extra.total()} extra of {expected.total()} for {len(together)}"]
+    show += [f"missing {raw[:64].hex()} ({len(raw)})" for raw in list(missing)[:3]]
+    show += [f"extra   {raw[:64].hex()} ({len(raw)})" for raw in list(extra)[:3]]
+    tags = {raw[20:24] for raw in (*missing, *extra)}
+    show += [f"asked   {raw[:64].hex()} ({len(raw)})" for raw in together if raw[20:24] in tags]
+    return "\n".join(show)
+
+
+def run(wire: socket.socket, way: Way, server: bytes, seed: int, number: int) -> tuple[Reference, Generator]:
+    generator, reference = Generator(seed, server), Reference(way, server)
+    for together, expected in groups((generator.frame() for _ in range(number)), reference):
+        for frame in together:
+            wire.send(frame)
+        found = receive(wire, expected.total())
+        assert found == expected, explain(together, expected, found)
+    return reference, generator
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_same_frames_same_bytes_same_disk(way: Way, tmp_path: Path) -> None:
+    need_namespaces()
+    need_engine()
+    memory = Path(tempfile.mkdtemp(dir="/dev/shm"))  # also for the state, of which every change is synced
+    image = (memory if way.memory else tmp_path) / "image"
+    try:
+        image.write_bytes(bytes(SECTORS * 512))
+        with Lab(mtu=9000) as lab:
+            options = (*way.options, "--serial", "DIFFERENTIAL", "--engine", "c")
+            path = f"{image}={driver.SHELF}.{driver.SLOT}"
+            with (
+                AoeTarget(lab, tmp_path, path, *options, state_dir=memory / "state") as target,
+                lab.socket("client", "v0") as wire,
+            ):
+                reference, generator = run(wire, way, lab.cables[0].a.mac, 1, FRAMES)
+                counters = target.counters()
+                target.stop()
+        assert image.read_bytes() == reference.disk
+        assert generator.valid > 0.3 * FRAMES
+        served = dict(word.split("=") for word in counters.split() if "=" in word)
+        assert int(served["engine_reads"]) + int(served["engine_writes"]) > 0.3 * FRAMES
+    finally:
+        shutil.rmtree(memory)
+
+
+def test_the_comparison_notices_a_wrong_byte() -> None:
+    expected, found = Counter([b"\1" * 60]), Counter([b"\1" * 59 + b"\2"])
+    assert found != expected
+    assert "missing" in explain([], expected, found)

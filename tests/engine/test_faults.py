@@ -1,0 +1,306 @@
+"""Disks that fail below the system call: errors in time, in the right place, and no more than that."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from aoe.limits import SECTOR
+from aoe.wire.ata import AtaReply
+from tests.disk.helpers import need_direct, noise
+from tests.support.fault_disk import FuseDisk, abort, loop_device, small_ext4, small_tmpfs
+from tests.support.fault_load import DATA, PIECE, read_request, repeated, write_request
+from tests.support.fault_target import counted, engine_target
+from tests.support.net import (
+    FLUSH_EXT,
+    READ_EXT,
+    WRITE_EXT,
+    WRITE_FUA_EXT,
+    Client,
+    Lab,
+    sectors_of,
+    wait_for,
+)
+from tests.support.peers import AoeTarget, image
+from tests.support.tools import need_namespaces
+
+SECTORS = 2048
+PAGE = 8
+"""Sectors in a page: what the page cache reads at a time."""
+ANSWER_S = 1.0
+"""A disk error reaches the client within a second, at the first attempt."""
+
+GOOD = (0x40, 0)
+UNREADABLE = (0x41, 0x40)
+ABORTED = (0x41, 0x04)
+OUTSIDE = (0x41, 0x10)
+FAULT = (0x61, 0x04)
+
+
+class Way(NamedTuple):
+    """How a disk is served; `exact` says that a single sector of it can fail."""
+
+    name: str
+    options: tuple[str, ...]
+    device: bool = False
+    exact: bool = True
+
+
+WRITE_BACK = ("--durability", "write-back")
+BUFFERED = Way("buffered", WRITE_BACK, exact=False)
+DIRECT = Way("direct", ("--direct",))
+DEVICE = Way("device", (), device=True, exact=False)
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    need_namespaces()
+    with Lab(mtu=9000) as made:
+        yield made
+
+
+class Sick(NamedTuple):
+    """A target, the disk that it serves as 1.1, and a client that asks once."""
+
+    target: AoeTarget
+    disk: FuseDisk
+    client: Client
+
+
+@contextmanager
+def sick(lab: Lab, work: Path, way: Way) -> Iterator[Sick]:
+    with ExitStack() as stack:
+        disk = stack.enter_context(FuseDisk(work / "sick", SECTORS))
+        disk.store.write_bytes(noise(SECTORS))
+        path = stack.enter_context(loop_device(disk.path)) if way.device else disk.path
+        target = stack.enter_context(engine_target(lab, work, f"{path}=1.1", *way.options))
+        yield Sick(target, disk, impatient(lab))
+
+
+def impatient(lab: Lab) -> Client:
+    """A client that takes an answer within a second, or none."""
+    return lab.client(timeout=ANSWER_S, retries=0)
+
+
+def result(reply: AtaReply) -> tuple[int, int]:
+    return reply.status, reply.error
+
+
+def served(target: AoeTarget, **least: int) -> None:
+    """The engine's counters, named without their prefix, are at least so high; and the target is well."""
+    numbers = counted(target)
+    assert all(numbers[f"engine_{name}"] >= number for name, number in least.items()), numbers
+    assert target.alive
+    assert "Traceback" not in target.errors
+    assert "defect" not in target.errors
+
+
+# Sectors that fail
+
+
+@pytest.mark.parametrize("way", [BUFFERED, DIRECT, DEVICE], ids=lambda way: way.name)
+def test_a_bad_sector_is_named_and_costs_no_other(way: Way, lab: Lab, tmp_path: Path) -> None:
+    with sick(lab, tmp_path, way) as it:
+        it.disk.fail("read", 35, 1)
+        bad = it.client.ata(READ_EXT, 32, 2 * PAGE)
+        assert (result(bad), bad.lba) == (UNREADABLE, 35 if way.exact else 32)
+        assert it.client.read(16, 16) == noise(SECTORS)[16 * SECTOR : 32 * SECTOR]
+        it.disk.heal("read")
+        assert it.client.read(32, PAGE) == noise(SECTORS)[32 * SECTOR : 40 * SECTOR]
+
+        it.disk.fail("write", 100, 1)
+        bad = it.client.ata(WRITE_EXT, 96, PAGE, DATA)
+        assert (result(bad), bad.lba) == (ABORTED, 100)
+        it.client.write(104, DATA)
+        it.disk.heal("write")
+        it.client.write(96, DATA)
+        it.client.flush()
+        assert it.disk.store.read_bytes()[96 * SECTOR : 112 * SECTOR] == 2 * DATA
+        served(it.target, reads=2, writes=2, flushes=1, disk_errors=2)
+
+
+@pytest.mark.parametrize("way", [BUFFERED, DIRECT], ids=lambda way: way.name)
+def test_after_a_failed_sync_nothing_is_promised_until_a_restart(way: Way, lab: Lab, tmp_path: Path) -> None:
+    with sick(lab, tmp_path, way) as it:
+        it.client.write(0, DATA)
+        it.disk.fail("flush")
+        assert result(it.client.ata(FLUSH_EXT)) == FAULT
+        it.disk.heal("flush")
+        for command, data in ((WRITE_EXT, DATA), (WRITE_FUA_EXT, DATA), (FLUSH_EXT, b"")):
+            assert result(it.client.ata(command, PAGE, len(data) // SECTOR, data)) == FAULT
+        assert it.client.read(0, PIECE) == DATA
+        assert it.client.read(PAGE, PIECE) == noise(SECTORS)[PAGE * SECTOR : 2 * PAGE * SECTOR]
+        served(it.target, reads=2, writes=1, disk_errors=1)
+        it.target.restart()
+        it.client.write(PAGE, DATA)
+        it.client.flush()
+        assert it.disk.store.read_bytes()[: 2 * PAGE * SECTOR] == 2 * DATA
+        served(it.target, writes=1, flushes=1)
+
+
+@pytest.mark.parametrize(
+    ("way", "afterwards"),
+    [(Way("buffered", ()), {FAULT}), (DIRECT, {GOOD, FAULT}), (DEVICE, {GOOD})],
+    ids=["buffered", "direct", "device"],
+)
+def test_a_write_is_not_acknowledged_when_its_sync_fails(
+    way: Way, afterwards: set[tuple[int, int]], lab: Lab, tmp_path: Path
+) -> None:
+    """Neither of two at a time, as they may share a sync. Nothing else was in doubt on the device."""
+    with sick(lab, tmp_path, way) as it:
+        it.client.write(0, DATA)
+        it.disk.fail("flush")
+        for lba in (PAGE, 2 * PAGE):
+            it.client.send(write_request(it.client, lba))
+        for _ in range(2):
+            raw = it.client.receive(ANSWER_S)
+            assert raw is not None
+            assert raw[27] & 0x01, "acknowledged, although it was never synced"
+        it.disk.heal("flush")
+        assert result(it.client.ata(WRITE_EXT, 3 * PAGE, PIECE, DATA)) in afterwards
+        assert it.client.read(0, PIECE) == DATA
+        served(it.target, reads=1, writes=1, disk_errors=1)
+
+
+# Stores that are full, end early or must not be changed
+
+
+@contextmanager
+def place(kind: str, directory: Path, size: int) -> Iterator[Path]:
+    """A directory on a file system of `size` bytes, or just one on a disk."""
+    if kind == "disk":
+        directory.mkdir()
+        need_direct(directory)
+        yield directory
+        return
+    make = small_tmpfs if kind == "tmpfs" else small_ext4
+    with make(directory, size) as made:
+        yield made
+
+
+@contextmanager
+def small(lab: Lab, kind: str, work: Path, size: int, *options: str) -> Iterator[tuple[AoeTarget, Path]]:
+    """A target with a sparse disk of 4 MiB in such a place."""
+    with place(kind, work / kind, size) as directory:
+        disk = image(directory / "disk", 8192)
+        with engine_target(lab, work, f"{disk}=1.1", *options) as target:
+            yield target, disk
+
+
+@pytest.mark.parametrize(("kind", "size"), [("tmpfs", 1 << 20), ("ext4", 2 << 20)])
+def test_a_full_store_refuses_writes_until_there_is_room(
+    kind: str, size: int, lab: Lab, tmp_path: Path
+) -> None:
+    with small(lab, kind, tmp_path, size) as (target, disk):
+        ballast = disk.with_name("ballast")
+        ballast.write_bytes(bytes(256 << 10))
+        client = impatient(lab)
+        full = next(
+            lba for lba in range(0, 8192, 16) if result(client.ata(WRITE_EXT, lba, 16, 2 * DATA)) != GOOD
+        )
+        assert result(client.ata(WRITE_EXT, full, 16, 2 * DATA)) == ABORTED
+        assert full > 16
+        assert client.read(full - 16, 16) == 2 * DATA
+        assert client.read(8176, 16) == bytes(16 * SECTOR), "a hole cannot be read when there is no room"
+        ballast.unlink()
+        wait_for(lambda: written(client, full) == GOOD, 3)
+        served(target, reads=2, writes=full // 16, disk_errors=1)
+
+
+def written(client: Client, lba: int) -> tuple[int, int]:
+    return result(client.ata(WRITE_EXT, lba, 16, 2 * DATA))
+
+
+def test_reading_holes_needs_no_room(lab: Lab, tmp_path: Path) -> None:
+    """Who only reads must not be able to fill the memory of the target's host."""
+    with small(lab, "tmpfs", tmp_path, 8 << 20) as (target, disk):
+        client = impatient(lab)
+        for lba in range(0, 8192, 16):
+            assert client.read(lba, 16) == bytes(16 * SECTOR)
+        served(target, reads=512)
+        assert disk.stat().st_blocks < 100
+
+
+WAYS_TO_CUT = [("tmpfs", ()), ("disk", ()), ("disk", ("--direct",))]
+
+
+@pytest.mark.parametrize(("kind", "options"), WAYS_TO_CUT, ids=["memory", "buffered", "direct"])
+def test_a_store_that_is_cut_gives_errors_and_no_signal(
+    kind: str, options: tuple[str, ...], lab: Lab, tmp_path: Path
+) -> None:
+    with small(lab, kind, tmp_path, 16 << 20, *options) as (target, disk):
+        client, busy = impatient(lab), lab.client(mac=b"\2\0\0\0\0\1")
+        for lba in range(0, 1024, PIECE):
+            client.write(lba, DATA)
+        with repeated(lambda: burst(busy)):
+            for _ in range(30):
+                os.truncate(disk, 512 * SECTOR)
+                assert result(client.ata(READ_EXT, 1000, PIECE)) == UNREADABLE
+                os.truncate(disk, 8192 * SECTOR)
+                assert client.read(1000, PIECE) == bytes(PIECE * SECTOR)
+        os.truncate(disk, 512 * SECTOR)
+        assert client.read(504, PIECE) == DATA
+        across = client.ata(READ_EXT, 504, 2 * PIECE)
+        assert (result(across), across.lba) == (UNREADABLE, 512)
+        served(target, reads=32, writes=128, disk_errors=31)
+
+
+def burst(client: Client) -> None:
+    """Reads from a part that stays and from one that comes and goes, and a write to each."""
+    for lba in range(256, 512 + 256, PIECE):
+        client.send(read_request(client, lba))
+    client.send(write_request(client, 0))
+    while client.receive(0.005) is not None:
+        pass
+
+
+@pytest.mark.parametrize(("kind", "options"), WAYS_TO_CUT, ids=["memory", "buffered", "direct"])
+def test_a_store_that_ends_within_a_page(
+    kind: str, options: tuple[str, ...], lab: Lab, tmp_path: Path
+) -> None:
+    with small(lab, kind, tmp_path, 16 << 20, *options) as (target, disk):
+        client = impatient(lab)
+        client.write(0, DATA)
+        os.truncate(disk, 3 * SECTOR)
+        assert client.read(2) == DATA[:SECTOR]
+        cut = client.ata(READ_EXT, 3, 1)
+        assert (result(cut), cut.lba) == (UNREADABLE, 3), "zeroes that nobody wrote"
+        served(target, reads=1, disk_errors=1)
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "disk"])
+def test_a_store_that_shrank_is_served_smaller_after_sighup(kind: str, lab: Lab, tmp_path: Path) -> None:
+    with small(lab, kind, tmp_path, 16 << 20) as (target, disk):
+        client = impatient(lab)
+        client.write(0, DATA)
+        os.truncate(disk, 64 * SECTOR)
+        os.kill(target.pid, signal.SIGHUP)
+        wait_for(lambda: sectors_of(client.identify()) == 64)
+        assert result(client.ata(READ_EXT, 64, 1)) == OUTSIDE
+        assert result(client.ata(WRITE_EXT, 63, 2, DATA[: 2 * SECTOR])) == OUTSIDE
+        assert client.read(0, PIECE) == DATA
+        client.write(56, DATA)
+        os.truncate(disk, 128 * SECTOR)
+        os.kill(target.pid, signal.SIGHUP)
+        wait_for(lambda: sectors_of(client.identify()) == 128)
+        assert client.read(56, 2 * PIECE) == DATA + bytes(PIECE * SECTOR)
+        client.write(120, DATA)
+        assert disk.read_bytes() == b"".join((DATA, bytes(48 * SECTOR), DATA, bytes(56 * SECTOR), DATA))
+        served(target, reads=2, writes=3)
+
+
+@pytest.mark.parametrize("options", [(), ("--direct",)], ids=["buffered", "direct"])
+def test_a_file_system_that_turns_read_only(options: tuple[str, ...], lab: Lab, tmp_path: Path) -> None:
+    with small(lab, "ext4", tmp_path, 8 << 20, *options) as (target, disk):
+        client = impatient(lab)
+        client.write(0, DATA)
+        abort(disk.parent)
+        for _ in range(2):
+            refused = client.ata(WRITE_EXT, PIECE, PIECE, DATA)
+            assert result(refused) in (ABORTED, FAULT)
+        assert client.read(0, PIECE) == DATA
+        served(target, reads=1, writes=1, disk_errors=1)

@@ -1,0 +1,203 @@
+"""A disk that hangs or is slow costs its own clients time, and nobody else's (at most 10 ms)."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from aoe.limits import EXPORT_QUEUE_MAX
+from aoe.wire import ata
+from aoe.wire.frame import Command
+from tests.support.fault_disk import FuseDisk, loop_device
+from tests.support.fault_load import DATA, PIECE, Latency, latency, leave_outstanding, repeated
+from tests.support.fault_target import LAUNCH, counted, engine_target
+from tests.support.net import Client, Lab, ata_request
+from tests.support.peers import AoeTarget
+from tests.support.tools import need_namespaces
+
+ASKED = 100
+MAY_COST_S = 0.010
+ATTEMPTS = 3
+STOP_S = 5.0
+VERIFY_EXT = 0x42
+MEMORY = ("memory", "16M")
+
+
+class Way(NamedTuple):
+    """How the disks that hang are attached and served, how many there are, and how many reads, and as many
+    writes, each is asked for."""
+
+    name: str
+    disks: int
+    device: bool = False
+    options: tuple[str, ...] = ()
+    launcher: tuple[str, ...] = ()
+    outstanding: int = 64
+
+
+WAYS = [
+    Way("device", 1, device=True),
+    Way("4-devices", 4, device=True),
+    Way("4-devices-no-uring", 4, device=True, launcher=("no-uring",)),
+    Way("8-devices-full-queues", 8, device=True, outstanding=EXPORT_QUEUE_MAX // 2 + 16),
+    Way("file", 1),
+    Way("4-files", 4),
+    Way("direct-file", 1, options=("--direct",)),
+]
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    need_namespaces()
+    with Lab(mtu=9000) as made:
+        yield made
+
+
+class Neighbours(NamedTuple):
+    """A target, disks of its that can be made to hang, clients of those, and one of a healthy disk."""
+
+    target: AoeTarget
+    disks: list[FuseDisk]
+    victims: list[Client]
+    healthy: Client
+
+
+@contextmanager
+def neighbours(lab: Lab, work: Path, way: Way, plugin: tuple[str, ...] = MEMORY) -> Iterator[Neighbours]:
+    with ExitStack() as stack:
+        disks = [stack.enter_context(FuseDisk(work / f"sick{n}", plugin=plugin)) for n in range(way.disks)]
+        paths = [stack.enter_context(loop_device(it.path)) if way.device else it.path for it in disks]
+        for disk in disks:
+            stack.callback(disk.resume)  # or the target could not end, and a device not be detached
+        exports = [f"{path}=1.{n}" for n, path in enumerate(paths)]
+        launcher = [LAUNCH, *way.launcher, "--"]
+        # Not on the machine's own disk, which may be slow for reasons of its own.
+        healthy = stack.enter_context(FuseDisk(work / "healthy", plugin=MEMORY)).path
+        target = engine_target(lab, work, *exports, f"{healthy}=2.1", *way.options, launcher=launcher)
+        stack.enter_context(target)
+        for disk in disks:
+            stack.callback(disk.resume)
+        victims = [lab.client(1, n, mac=bytes((2, 0, 0, 0, 0, n)), retries=0) for n in range(way.disks)]
+        yield Neighbours(target, disks, victims, lab.client(2, 1, timeout=2.5, retries=0))
+
+
+def measured(client: Client) -> dict[str, Latency]:
+    """Latencies of everything that may be asked of an export."""
+    return {
+        "read": latency(lambda n: client.read(PIECE * n, PIECE), ASKED),
+        "write": latency(lambda n: client.write(PIECE * n, DATA), ASKED),
+        "flush": latency(lambda _: client.flush(), ASKED // 5),
+        "config": latency(lambda _: client.config(), ASKED // 5),
+    }
+
+
+Measure = Callable[[Client], dict[str, Latency]]
+
+
+def assert_undisturbed(quiet: dict[str, Latency], measure: Measure, client: Client) -> None:
+    """Others use this machine too: the highest tenth is left out, and what delays once does not count."""
+    excess = {}
+    for _ in range(ATTEMPTS):
+        excess = delayed(quiet, measure(client))
+        if not excess:
+            return
+    raise AssertionError(f"delayed {ATTEMPTS} times: {excess}")
+
+
+def delayed(quiet: dict[str, Latency], now: dict[str, Latency]) -> dict[str, tuple[Latency, Latency]]:
+    """Before and after, of what takes too long now."""
+    return {
+        kind: (before, now[kind])
+        for kind, before in quiet.items()
+        if now[kind].median > before.median + MAY_COST_S or now[kind].p90 > before.p90 + MAY_COST_S
+    }
+
+
+def assert_engine_served(target: AoeTarget, passes: int) -> None:
+    """Reads, writes and flushes; only the config queries went up."""
+    numbers = counted(target)
+    assert numbers["engine_reads"] >= passes * ASKED
+    assert numbers["engine_writes"] >= passes * ASKED
+    assert numbers["engine_flushes"] >= passes * ASKED // 5
+    assert numbers["reads"] == numbers["engine_reads"]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_exports_that_hang_do_not_delay_another(way: Way, lab: Lab, tmp_path: Path) -> None:
+    with neighbours(lab, tmp_path, way) as it:
+        quiet = measured(it.healthy)
+        for disk, victim in zip(it.disks, it.victims, strict=True):
+            disk.hang()
+            leave_outstanding(victim, way.outstanding, way.outstanding)
+        assert_undisturbed(quiet, measured, it.healthy)
+        assert_engine_served(it.target, 2)
+        for victim in it.victims:
+            assert victim.receive(0) is None, "it did not hang"
+
+
+@pytest.mark.parametrize("way", [WAYS[1], WAYS[4]], ids=lambda way: way.name)
+def test_a_stop_with_disks_that_hang_is_bounded(way: Way, lab: Lab, tmp_path: Path) -> None:
+    """Only reads wait in the file: a write in a file system that hangs cannot be killed by anyone."""
+    with neighbours(lab, tmp_path, way) as it:
+        for disk, victim in zip(it.disks, it.victims, strict=True):
+            disk.hang()
+            leave_outstanding(victim, way.outstanding, way.outstanding if way.device else 0)
+        hanging = way.disks * way.outstanding * (2 if way.device else 1)
+        it.healthy.write(0, DATA)
+        assert it.healthy.read(0, PIECE) == DATA
+        assert counted(it.target)["engine_writes"] == 1
+        assert it.target.process is not None
+        it.target.process.send_signal(signal.SIGTERM)
+        assert it.target.wait(STOP_S + 5) == 1
+        assert f"{hanging} requests hang in the disk" in it.target.errors
+        assert "counters: " in it.target.output
+
+
+def test_slow_buffered_writes_do_not_delay_another(lab: Lab, tmp_path: Path) -> None:
+    slow = ("--filter=delay", *MEMORY, "delay-write=100ms")
+    with neighbours(lab, tmp_path, Way("slow", 2), slow) as it:
+        quiet = measured(it.healthy)
+        assert latency(lambda n: it.victims[n].write(0, DATA), 2).median > 0.1, "it is not slow"
+        with repeated(lambda: overload(it.victims[0])), repeated(lambda: overload(it.victims[1])):
+            assert_undisturbed(quiet, measured, it.healthy)
+        assert_engine_served(it.target, 2)
+
+
+def overload(client: Client) -> None:
+    """More writes than are done in the time that this takes."""
+    leave_outstanding(client, 0, 64)
+    for _ in range(8):
+        client.receive(0.02)
+
+
+def test_what_python_does_for_an_export_that_hangs_does_not_delay_another(lab: Lab, tmp_path: Path) -> None:
+    """VERIFY is not the engine's to do."""
+    with neighbours(lab, tmp_path, WAYS[0]) as it:
+        quiet = measured_in_python(it.healthy)
+        it.disks[0].hang()
+        victim = it.victims[0]
+        for lba in range(64):
+            victim.send(victim.request(Command.ATA, ata.encode(ata_request(VERIFY_EXT, 16384 + lba, PIECE))))
+        assert_undisturbed(quiet, measured_in_python, it.healthy)
+        assert victim.receive(0) is None, "it did not hang"
+        numbers = counted(it.target)
+        assert numbers["verifies"] >= 2 * ASKED // 5
+        assert numbers["engine_handed_up"] >= numbers["verifies"]
+
+
+def measured_in_python(client: Client) -> dict[str, Latency]:
+    """Latencies of what the engine hands up."""
+    return {
+        "verify": latency(lambda n: client.ata(VERIFY_EXT, PIECE * n, PIECE), ASKED // 5),
+        "identify": latency(lambda _: client.identify(), ASKED // 5),
+    }
+
+
+def test_a_delay_would_be_noticed() -> None:
+    quiet = {"read": Latency(0.001, 0.002, 0.5)}
+    assert not delayed(quiet, {"read": Latency(0.0109, 0.0119, 9.0)})
+    assert delayed(quiet, {"read": Latency(0.0111, 0.0119, 0.1)})
+    assert delayed(quiet, {"read": Latency(0.001, 0.0121, 0.1)})

@@ -1,0 +1,50 @@
+"""Every test here runs on a lab of its own, with our target once on each engine."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.net import Lab
+from tests.support.peers import ENGINE
+from tests.support.tools import need_engine, need_namespaces
+
+_ENGINES = ("python", "c")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what is ours; what runs vblade runs it once."""
+    ours = [item for item in items if item.nodeid.startswith("tests/net/")]
+    for item in ours:
+        item.add_marker(pytest.mark.net)
+    twice = [item for item in ours if {"vblade", "python"} <= set(_parameters(item))]
+    items[:] = [item for item in items if item not in twice]
+    config.hook.pytest_deselected(items=twice)
+
+
+def _parameters(item: pytest.Item) -> list[str]:
+    return item.name.partition("[")[2].rstrip("]").split("-")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module whose targets outlive a test names its ENGINES itself."""
+    if "engine" in metafunc.fixturenames:
+        engines = getattr(metafunc.module, "ENGINES", _ENGINES)
+        metafunc.parametrize("engine", engines, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What serves: the engine, or the Python path that is its reference."""
+    chosen: str = request.param
+    if chosen == "c":
+        need_engine()
+    monkeypatch.setenv(ENGINE, chosen)
+    return chosen
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """A target's host and a client's host, joined by one cable."""
+    need_namespaces()
+    with Lab() as made:
+        yield made

@@ -1,0 +1,31 @@
+"""The README says nothing that does not hold."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from aoe.cli.target import parser
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_example_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=20)
+
+
+def test_every_option_is_explained_and_every_explained_option_exists() -> None:
+    usage = parser()._subparsers._group_actions[0].choices["serve"].format_help()
+    real = set(re.findall(r"--[a-z-]+", usage)) - {"--help"}
+    table = README.split("### Options")[1].split("### Coming")[0]
+    assert set(re.findall(r"--[a-z][a-z-]+", table)) == real
+
+
+def test_every_test_that_carries_a_promise_exists() -> None:
+    promises = README.split("## What is promised")[1].split("Never promised")[0]
+    named = re.findall(r"`(tests/[\w/.]+)`", promises)
+    assert named
+    for path in named:
+        assert (ROOT / path).exists(), path

@@ -1,0 +1,85 @@
+"""A PC without a disk: iPXE boots an image from our target, over a tap and over UDP without privilege."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import guest_target
+from tests.support.boot_sector import FAILURE, GREETING, write_image
+from tests.support.guest import Guest, add_tap, free_port, host, needs_qemu, tap_card, udp_card
+from tests.support.guest_target import Export
+from tests.support.tools import need, need_namespaces, which
+
+pytestmark = pytest.mark.vm
+
+SHELF, SLOT = 88, 2
+BOOT_S = 30.0
+READY = "iPXE is up"
+GAVE_UP = "no boot disk"
+
+# iPXE gives up after 16 s without an answer, which leaves time to start a target late.
+SCRIPT = f"""#!ipxe
+ifopen net0
+echo {READY}
+sanboot --no-describe --drive 0x80 aoe:e{SHELF}.{SLOT} || echo {GAVE_UP}
+"""
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    needs_qemu()
+    need("ipxe")
+    return tmp_path / "image"
+
+
+def ipxe(directory: Path) -> list[str]:
+    """QEMU arguments for a machine with no disk; its firmware's screen is COM1 too."""
+    script = directory / "script"
+    script.write_text(SCRIPT)
+    return ["-M", "pc,graphics=off", "-kernel", which("ipxe") or "", "-initrd", str(script)]
+
+
+def assert_boots(guest: Guest, text: bytes) -> None:
+    """The boot sector ran, and the far sectors that it printed are those of the image."""
+    console = guest.wait_for(text.decode().strip(), BOOT_S)
+    assert GREETING.decode().strip() in console
+    assert FAILURE.decode().strip() not in console
+    assert GAVE_UP not in console
+
+
+def test_boots_over_a_tap(image: Path, tmp_path: Path) -> None:
+    need_namespaces()
+    text = write_image(image, seed=1)
+    with host() as lab:
+        add_tap(lab, "tap0", 1500)
+        with Guest(tmp_path, *ipxe(tmp_path), *tap_card("tap0"), lab=lab) as guest:
+            guest.wait_for(READY, BOOT_S)
+            time.sleep(1)
+            assert GREETING.decode().strip() not in guest.text(), "booted before there was a target"
+            with guest_target.ours(Export(image, SHELF, SLOT), tmp_path, lab=lab):
+                assert_boots(guest, text)
+
+
+def test_boots_over_udp_without_privilege(image: Path, tmp_path: Path) -> None:
+    text = write_image(image, seed=2)
+    here, there = free_port(), free_port()
+    link = f"udp:127.0.0.1:{here},peer=127.0.0.1:{there}"
+    with (
+        guest_target.ours(Export(image, SHELF, SLOT), tmp_path, "--link", link),
+        Guest(tmp_path, *ipxe(tmp_path), *udp_card(here, there), drop=True) as guest,
+    ):
+        assert_boots(guest, text)
+
+
+def test_vblade_on_the_same_tap(image: Path, tmp_path: Path) -> None:
+    """The comparison: it boots as well, though its first reply is shorter than an Ethernet frame."""
+    need_namespaces()
+    text = write_image(image, seed=3)
+    with host() as lab:
+        add_tap(lab, "tap0", 1500)
+        with (
+            guest_target.vblade(Export(image, SHELF, SLOT), tmp_path, lab=lab),
+            Guest(tmp_path, *ipxe(tmp_path), *tap_card("tap0"), lab=lab) as guest,
+        ):
+            assert_boots(guest, text)

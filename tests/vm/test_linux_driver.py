@@ -1,0 +1,229 @@
+"""Linux's own initiator in a guest: a filesystem over our target at two MTUs, and a target that dies."""
+
+import hashlib
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from aoe.limits import SECTOR, sectors_per_frame
+from tests.support.guest import Done, LinuxGuest, add_tap, host, needs_qemu, tap_card
+from tests.support.guest_files import GuestFiles
+from tests.support.guest_kernel import kernel
+from tests.support.guest_target import VBLADE_INSTEAD, Export, TargetProcess, need_engine, on_tap
+from tests.support.net import Lab, wait_for
+from tests.support.tools import need, need_namespaces, which
+
+pytestmark = pytest.mark.vm
+
+WAYS = [(mtu, engine) for engine in ("python", "c") for mtu in (1500, 9000)]
+SPOILT = len(WAYS)
+"""Number of one more way, for the tests that plant a fault."""
+
+IMAGE_BYTES = 64 << 20
+FILE_BYTES = [0, 1, 511, 4097, *[300_001] * 12]
+KILL_AFTER = (5, 10)
+RECOVERY_S = 40.0
+
+TROUBLE = r"I/O error|EXT4-fs (error|warning)|JBD2:.*error|Aborting journal|aoe:.*(fail|error|down)"
+"""What the kernel prints once the data path failed: block layer, page cache, ext4, aoe."""
+
+
+class Way(NamedTuple):
+    """A target, and the names under which the guest finds it."""
+
+    image: Path
+    target: TargetProcess
+    device: str
+    sysfs: str
+
+
+class Site(NamedTuple):
+    guest: LinuxGuest
+    ways: list[Way]
+
+
+def tree() -> dict[str, bytes]:
+    """Files of known content: empty, shorter than a block, and several hundred KB."""
+    rng = random.Random(88)
+    return {f"tree/f{number:02}": rng.randbytes(size) for number, size in enumerate(FILE_BYTES)}
+
+
+def guest_files() -> GuestFiles:
+    files = GuestFiles(kernel())
+    for program in ("mke2fs", "e2fsck"):
+        files.copy_program(Path(which(program) or ""), f"sbin/{program}")
+    sums = []
+    for name, data in tree().items():
+        files.add(name, data)
+        sums.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
+    files.add("sums", "".join(sums).encode())
+    return files
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One guest with a network card, a tap and a target process for each way."""
+    needs_qemu()
+    need_namespaces()
+    need("mkfs.ext4")
+    with ExitStack() as stack:
+        lab = stack.enter_context(host())
+        ways, cards = [], []
+        for number, (mtu, engine) in enumerate([*WAYS, (1500, "c")]):
+            add_tap(lab, f"tap{number}", mtu)
+            cards += tap_card(f"tap{number}", mtu)
+            directory = tmp_path_factory.mktemp("way")
+            # Not "c", so that the other ways can be tested where it is not built.
+            chosen = "python" if engine == "python" else "auto"
+            ways.append(way(stack, lab, directory, number, "--engine", chosen))
+        directory = tmp_path_factory.mktemp("guest")
+        guest = stack.enter_context(LinuxGuest(directory, kernel(), guest_files(), *cards, lab=lab))
+        discover(guest, ways)
+        yield Site(guest, ways)
+
+
+def way(stack: ExitStack, lab: Lab, directory: Path, number: int, *options: str) -> Way:
+    """A target for an image of zeroes; its tap and its address have the same number."""
+    image = directory / "image"
+    image.touch()
+    os.truncate(image, IMAGE_BYTES)
+    export = Export(image, number, number, f"tap{number}")
+    target = stack.enter_context(on_tap(export, directory, lab, *options))
+    return Way(image, target, f"/dev/etherd/e{number}.{number}", f"etherd!e{number}.{number}")
+
+
+def discover(guest: LinuxGuest, ways: list[Way]) -> None:
+    for number in range(len(ways)):
+        guest.check(f"ip link set eth{number} up")
+    guest.check("echo > /dev/etherd/discover")
+    for way in ways:
+        wait_for(lambda way=way: up(guest, way), 40, f"{way.device} is not up")
+
+
+def up(guest: LinuxGuest, way: Way) -> bool:
+    return guest.run(f"cat /sys/block/{way.sysfs}/state").output == "up\n"
+
+
+@pytest.fixture
+def healthy(site: Site) -> Iterator[LinuxGuest]:
+    """The guest, whose kernel must not complain of anything during the test."""
+    site.guest.check("dmesg -c >/dev/null")
+    yield site.guest
+    assert trouble(site.guest) == ""
+
+
+def trouble(guest: LinuxGuest) -> str:
+    """Lines of the kernel's log that tell of a failed data path."""
+    return guest.run(f"dmesg | grep -E '{TROUBLE}'").output
+
+
+def make_filesystem(guest: LinuxGuest, way: Way) -> None:
+    guest.run("umount /mnt 2>/dev/null")
+    guest.check(f"/sbin/mke2fs -q -F -t ext4 {way.device}")
+    mount(guest, way)
+
+
+def mount(guest: LinuxGuest, way: Way) -> None:
+    guest.check(f"mount -t ext4 {way.device} /mnt")
+
+
+def checksums(guest: LinuxGuest) -> Done:
+    """Compare every file below /mnt with what it was copied from."""
+    return guest.run("cd /mnt && sha256sum -c /sums; result=$?; cd /; (exit $result)", 60)
+
+
+def unmount_and_check(guest: LinuxGuest, way: Way) -> None:
+    """Every byte comes back from the target, because the last close empties the caches."""
+    guest.check("umount /mnt", RECOVERY_S)
+    guest.check(f"/sbin/e2fsck -f -n {way.device}", 60)
+    mount(guest, way)
+    done = checksums(guest)
+    guest.check("umount /mnt")
+    assert done.status == 0, done.output
+
+
+each_way = pytest.mark.parametrize("number", range(len(WAYS)), ids=[f"{e}-mtu{mtu}" for mtu, e in WAYS])
+
+
+@each_way
+def test_filesystem(site: Site, healthy: LinuxGuest, number: int) -> None:
+    way = site.ways[number]
+    mtu, engine = WAYS[number]
+    need_engine(engine)
+    payload = int(healthy.check(f"cat /sys/block/{way.sysfs}/payload"))
+    assert payload >= sectors_per_frame(mtu) * SECTOR
+    make_filesystem(healthy, way)
+    healthy.check("cp -r /tree /mnt", 60)
+    unmount_and_check(healthy, way)
+    assert VBLADE_INSTEAD or ("engine_writes=" in way.target.counters()) is (engine == "c")
+
+
+@each_way
+def test_target_is_killed_while_files_are_copied(site: Site, healthy: LinuxGuest, number: int) -> None:
+    way = site.ways[number]
+    need_engine(WAYS[number][1])
+    make_filesystem(healthy, way)
+    settle(healthy, way)
+    healthy.start(
+        "mkdir /mnt/tree; for f in $(ls /tree); do"
+        " dd if=/tree/$f of=/mnt/tree/$f bs=64k conv=fsync 2>/dev/null && echo copied || break; done"
+    )
+    copied = 0
+    for goal in KILL_AFTER:
+        for _ in range(goal - copied):
+            healthy.see("copied", 20)
+        way.target.kill()
+        copied = goal + stalled(healthy)
+        assert copied < len(FILE_BYTES)
+        way.target.restart()
+    done = healthy.finish(RECOVERY_S)
+    assert done.status == 0
+    assert copied + done.output.count("copied") == len(FILE_BYTES)
+    unmount_and_check(healthy, way)
+
+
+def settle(guest: LinuxGuest, way: Way) -> None:
+    """Some hundred round trips: the driver's first retransmission timeout of 16.5 s shrinks with each."""
+    guest.check(f"dd if={way.device} of=/dev/null bs=64k count=64 iflag=direct", 60)
+
+
+def stalled(guest: LinuxGuest) -> int:
+    """Files that were ready when the target died. After that nothing is: the copy waits for a target."""
+    time.sleep(0.3)
+    ready = guest.pending().count("copied")
+    time.sleep(0.7)
+    assert guest.pending() == ""
+    return ready
+
+
+def test_trouble_and_spoilt_data_are_noticed(site: Site) -> None:
+    """The checks above can fail: a byte that changes on the disk, and a target that stays away."""
+    guest, way = site.guest, site.ways[SPOILT]
+    make_filesystem(guest, way)
+    guest.check("mkdir /mnt/tree && cp /tree/f07 /mnt/tree && umount /mnt", 60)
+    spoil(way.image, tree()["tree/f07"][4096:4608])
+    mount(guest, way)
+    assert "tree/f07: FAILED\n" in checksums(guest).output
+
+    assert trouble(guest) == ""
+    settle(guest, way)
+    guest.check("echo 1 > /sys/module/aoe/parameters/aoe_deadsecs")
+    way.target.kill()
+    assert guest.run("dd if=/sums of=/mnt/late conv=fsync", 40).status
+    assert "I/O error" in trouble(guest)
+    guest.check("echo 180 > /sys/module/aoe/parameters/aoe_deadsecs")
+    guest.run("umount /mnt")
+
+
+def spoil(image: Path, data: bytes) -> None:
+    """Flip one bit of the place where some data is."""
+    where = image.read_bytes().index(data)
+    with image.open("r+b") as file:
+        file.seek(where)
+        file.write(bytes([data[0] ^ 1]))
