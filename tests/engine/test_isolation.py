@@ -1,6 +1,9 @@
 """A disk that hangs or is slow costs its own clients time, and nobody else's (at most 10 ms)."""
 
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -123,6 +126,23 @@ def assert_engine_served(target: AoeTarget, passes: int) -> None:
     assert numbers["engine_writes"] >= passes * ASKED
     assert numbers["engine_flushes"] >= passes * ASKED // 5
     assert numbers["reads"] == numbers["engine_reads"]
+
+
+def test_a_disk_that_hangs_does_so_at_once(tmp_path: Path) -> None:
+    """What the tests here rest on. Every thread of the server has stopped, on a busy machine too."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        with FuseDisk(tmp_path / "disk", plugin=MEMORY) as disk:
+            for _ in range(10):
+                disk.hang()
+                states = {stat.read_text().rsplit(")", 1)[1].split()[0] for stat in disk.threads()}
+                disk.resume()
+                assert states == {"T"}
+                time.sleep(0.01)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)

@@ -97,11 +97,17 @@ class FuseDisk:
         (self._work / f"fail-{kind}").unlink()
 
     def hang(self) -> None:
-        """From now on nothing is answered."""
-        self._children[0].send_signal(signal.SIGSTOP)
+        """From now on nothing is answered: a signal alone leaves threads of the server at work for a while."""
+        server = self._children[0]
+        server.send_signal(signal.SIGSTOP)
+        os.waitpid(server.pid, os.WUNTRACED)
 
     def resume(self) -> None:
         self._children[0].send_signal(signal.SIGCONT)
+
+    def threads(self) -> list[Path]:
+        """The kernel's account of each of the server's threads (proc(5), `stat`)."""
+        return list(Path(f"/proc/{self._children[0].pid}/task").glob("*/stat"))
 
     @property
     def store(self) -> Path:
