@@ -97,7 +97,7 @@ class FuseDisk:
         (self._work / f"fail-{kind}").unlink()
 
     def hang(self) -> None:
-        """From now on nothing is answered: a signal alone leaves threads of the server at work for a while."""
+        """From now on nothing is answered: a signal alone leaves threads of the server at work a while."""
         server = self._children[0]
         server.send_signal(signal.SIGSTOP)
         os.waitpid(server.pid, os.WUNTRACED)
