@@ -59,7 +59,7 @@ int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings)
         t->index = i;
         t->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
         t->ports = calloc(settings->ports, sizeof *t->ports);
-        bad = t->event < 0 || !t->ports || make_ops(t) < 0;
+        bad = t->event < 0 || maps_open(t) < 0 || !t->ports || make_ops(t) < 0;
         for (uint32_t p = 0; !bad && p < settings->ports; p++) {
             t->ports[p].ring.fd = -1;
             for (uint32_t m = 0; m < OUTLET; m++)
@@ -123,7 +123,7 @@ int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *n
     x->ready_tail = &x->ready;
     e->table[table_slot(e, (uint32_t)now->shelf << 8 | now->slot)] = index;
     x->now = v;
-    map_store(x);
+    map_store(&e->threads[ring_owner(x->shelf, x->slot, e->set.threads)], x);
     x->settled = number;
     return number;
 }
@@ -155,6 +155,7 @@ int aoe_engine_start(aoe_engine *e, const int *cpus)
     if (bad)
         return bad;
     sigfillset(&all);
+    sigdelset(&all, SIGBUS); /* map.c takes it */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (uint32_t i = 0; i < e->set.threads && !bad; i++) {
         struct thread *t = &e->threads[i];
@@ -242,11 +243,12 @@ void aoe_engine_close(aoe_engine *e)
         free(t->ports);
         if (t->event > 0)
             close(t->event);
+        if (t->watch > 0)
+            close(t->watch);
     }
     for (uint32_t i = 0; e->exports && i < e->set.exports; i++) {
         struct export *x = &e->exports[i];
-        if (x->map)
-            munmap(x->map, x->map_length);
+        map_drop(x);
         free(x->now);
         free(atomic_load(&x->next));
     }

@@ -50,6 +50,7 @@ struct export {
     uint8_t slot;
     uint8_t *map; /* of the whole store where it is instant */
     size_t map_length;
+    int watch, cut;
     struct op *ready, **ready_tail; /* may go, but all places are taken */
     uint32_t at_disk;
     struct op *unsynced, *syncing; /* written, and waiting for a sync that began after that (rule T6) */
@@ -61,7 +62,7 @@ struct export {
 
 struct reply {
     struct op *op;           /* whose buffer it uses */
-    struct export *mapped;   /* or whose map, from `offset` on */
+    struct export *mapped;   /* or whose map, from `offset` on; without a second part it is written there */
     uint64_t offset;
     uint8_t opcode;
     uint8_t head[64];
@@ -84,6 +85,7 @@ struct thread {
     aoe_engine *engine;
     uint32_t index;
     int event;
+    int watch; /* inotify, of the files that are mapped */
     int cpu;
     pthread_t id;
     struct port *ports;
@@ -133,7 +135,16 @@ void port_facts(const aoe_engine *e, uint32_t port, uint8_t mac[6], uint32_t *se
 uint32_t table_slot(const aoe_engine *e, uint32_t key);
 void *thread_run(void *thread);
 void thread_pass(struct thread *t);
-void map_store(struct export *x);
+
+/* map.c */
+int maps_open(struct thread *t);
+void map_store(struct thread *t, struct export *x);
+void map_drop(struct export *x);
+/* 0 where not all of it could be written. */
+int map_write(struct export *x, uint64_t offset, const uint8_t *bytes, size_t length);
+/* How many files have become shorter than their maps; those are not to be used any more, and then dropped. */
+uint32_t maps_cut(struct thread *t);
+void maps_drop_cut(struct thread *t);
 
 /* up.c: a queue of frames for Python; 0 where it is full */
 int hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame);
@@ -143,9 +154,13 @@ int reply_plain(struct thread *t, uint32_t port, const uint8_t *request);
 int reply_op(struct thread *t, struct op *op);
 int reply_mapped(struct thread *t, uint32_t port, const uint8_t *request, struct export *x, uint64_t offset,
                  uint32_t sectors);
-/* Send what is there; outlets_unmap only so much that no reply refers to a map any more. */
+int reply_map_written(struct thread *t, uint32_t port, const uint8_t *request, struct export *x);
+/* Make room for one more; a map may go with that. */
+void outlet_room(struct thread *t, uint32_t port);
+/* Send what is there; or only so much that no reply refers to a map, or to this part of it, any more. */
 void outlets_flush(struct thread *t);
 void outlets_unmap(struct thread *t);
+void outlets_unmap_part(struct thread *t, const struct export *x, uint64_t offset, size_t length);
 
 /* serve.c */
 void serve_frame(struct thread *t, uint32_t port, const struct arrival *a);

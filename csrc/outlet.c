@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static int full(const struct outlet *out) { return out->count == OUTLET; }
@@ -17,6 +16,11 @@ static void sent(struct thread *t, struct outlet *out, uint32_t number)
     }
     if (out->sent == out->count)
         out->sent = out->count = out->mapped = 0;
+}
+
+static int reads_map(const struct outlet *out, uint32_t i)
+{
+    return out->replies[i].mapped && out->messages[i].msg_hdr.msg_iovlen == 2;
 }
 
 /* Copy what a reply wants from a map: the request that comes next may change it. 0 if it cannot be read. */
@@ -55,42 +59,38 @@ static void ask_python(struct thread *t, uint32_t port, const struct reply *repl
     hand_up(t, &up, request);
 }
 
-/* Unmap what has to stay, or put an empty message in its place. */
-static void unmap_rest(struct thread *t, uint32_t port)
+/* Not sent: refused by the socket, and so left out. */
+static void empty(struct outlet *out, uint32_t i) { out->messages[i].msg_hdr.msg_iovlen = 0; }
+
+/* Let no reply that is kept refer to a map. What was written to one that was cut may be lost: no answer, and the
+ * client asks again. */
+static void unmap_rest(struct thread *t, uint32_t port, int cut)
 {
     struct outlet *out = &t->ports[port].out;
     for (uint32_t i = out->sent; i < out->count; i++) {
         struct reply *reply = &out->replies[i];
-        if (reply->mapped && !unmap(t, reply)) {
-            ask_python(t, port, reply);
+        if (reads_map(out, i)) {
+            if (!unmap(t, reply)) {
+                ask_python(t, port, reply);
+                reply->mapped = NULL;
+                empty(out, i);
+            }
+        } else if (reply->mapped) {
             reply->mapped = NULL;
-            out->messages[i].msg_hdr.msg_iovlen = 0; /* refused by the socket, and so left out */
+            if (cut)
+                empty(out, i);
         }
     }
     out->mapped = 0;
 }
 
-/* A file that was cut off within a page reads as zeroes through its map. */
-static int ends_early(const struct export *x)
+static void check_maps(struct thread *t)
 {
-    struct stat now;
-    return fstat(x->now->fd, &now) || (size_t)now.st_size < x->map_length;
-}
-
-static void check_maps(struct thread *t, uint32_t port)
-{
-    struct outlet *out = &t->ports[port].out;
-    const struct export *good = NULL;
-    for (uint32_t i = out->sent; i < out->count; i++) {
-        const struct export *x = out->replies[i].mapped;
-        if (!x || x == good)
-            continue;
-        if (ends_early(x)) {
-            unmap_rest(t, port);
-            return;
-        }
-        good = x;
-    }
+    if (!maps_cut(t))
+        return;
+    for (uint32_t p = 0; p < t->engine->set.ports; p++)
+        unmap_rest(t, p, 1);
+    maps_drop_cut(t);
 }
 
 static void flush(struct thread *t, uint32_t port)
@@ -98,7 +98,7 @@ static void flush(struct thread *t, uint32_t port)
     struct outlet *out = &t->ports[port].out;
     out->blocked = 0;
     if (out->mapped)
-        check_maps(t, port);
+        check_maps(t);
     while (out->count) {
         struct reply *next = &out->replies[out->sent];
         int number = sendmmsg(t->ports[port].ring.fd, out->messages + out->sent, out->count - out->sent, MSG_DONTWAIT);
@@ -106,9 +106,9 @@ static void flush(struct thread *t, uint32_t port)
             sent(t, out, (uint32_t)number);
         } else if (errno == EAGAIN) {
             out->blocked = 1;
-            unmap_rest(t, port);
+            unmap_rest(t, port, 0);
             return;
-        } else if (errno == EFAULT && next->mapped) {
+        } else if (errno == EFAULT && reads_map(out, out->sent)) {
             ask_python(t, port, next);
             sent(t, out, 1);
         } else if (errno != EINTR) {
@@ -131,13 +131,37 @@ void outlets_unmap(struct thread *t)
             flush(t, p);
 }
 
+static int reads_part(const struct outlet *out, uint32_t i, const struct export *x, uint64_t offset, size_t length)
+{
+    const struct reply *reply = &out->replies[i];
+    return reads_map(out, i) && reply->mapped == x && reply->offset < offset + length &&
+           offset < reply->offset + reply->part[1].iov_len;
+}
+
+void outlets_unmap_part(struct thread *t, const struct export *x, uint64_t offset, size_t length)
+{
+    for (uint32_t p = 0; p < t->engine->set.ports; p++) {
+        struct outlet *out = &t->ports[p].out;
+        for (uint32_t i = out->mapped ? out->sent : out->count; i < out->count; i++)
+            if (reads_part(out, i, x, offset, length)) {
+                flush(t, p);
+                break;
+            }
+    }
+}
+
+void outlet_room(struct thread *t, uint32_t port)
+{
+    struct outlet *out = &t->ports[port].out;
+    if (out->count >= BATCH && !out->blocked)
+        flush(t, port);
+}
+
 static struct reply *reply_new(struct thread *t, uint32_t port, const uint8_t *request)
 {
     struct outlet *out = &t->ports[port].out;
     uint8_t mac[6];
     uint32_t sectors;
-    if (out->count >= BATCH && !out->blocked)
-        flush(t, port);
     if (full(out)) {
         count(t, AOE_SEND_LOST);
         return NULL;
@@ -188,6 +212,16 @@ int reply_mapped(struct thread *t, uint32_t port, const uint8_t *request, struct
     reply->mapped = x;
     reply->offset = offset;
     attach(t, port, reply, x->map + offset, sectors);
+    t->ports[port].out.mapped++;
+    return 1;
+}
+
+int reply_map_written(struct thread *t, uint32_t port, const uint8_t *request, struct export *x)
+{
+    struct reply *reply = reply_new(t, port, request);
+    if (!reply)
+        return 0;
+    reply->mapped = x;
     t->ports[port].out.mapped++;
     return 1;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct request_io *request_of(struct op *op)
 {
@@ -49,6 +50,7 @@ static void leave(struct thread *t, struct op *op)
 static void finish(struct thread *t, struct op *op)
 {
     count(t, op->kind == K_READ ? AOE_READS : op->kind == K_WRITE ? AOE_WRITES : AOE_FLUSHES);
+    outlet_room(t, op->port);
     int replied = reply_op(t, op);
     leave(t, op);
     if (!replied)
@@ -278,13 +280,17 @@ static int serve_instantly(struct thread *t, struct export *x, uint32_t port, co
     }
     if (r->verdict != V_WRITE)
         return 0;
-    outlets_unmap(t); /* replies to earlier reads are copied out of the map as they are sent */
-    struct iovec part = {(void *)(uintptr_t)(a->frame + ATA_HEADER), (size_t)r->count * SECTOR};
-    int durable = r->durable || v->flags & AOE_DURABLE;
-    if (pwritev2(v->fd, &part, 1, (off_t)offset, durable ? RWF_DSYNC : 0) != (ssize_t)part.iov_len)
+    const uint8_t *payload = a->frame + ATA_HEADER;
+    size_t length = (size_t)r->count * SECTOR;
+    outlets_unmap_part(t, x, offset, length); /* replies to earlier reads are copied out of the map as they are sent */
+    int mapped = x->map && map_write(x, offset, payload, length);
+    if (!mapped && pwrite(v->fd, payload, length, (off_t)offset) != (ssize_t)length)
         return 0; /* written again, and judged, on the long way */
     count(t, AOE_WRITES);
-    reply_plain(t, port, a->frame);
+    if (mapped)
+        reply_map_written(t, port, a->frame, x);
+    else
+        reply_plain(t, port, a->frame);
     return 1;
 }
 
@@ -299,6 +305,7 @@ void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
         count(t, AOE_OTHER_HOST);
         return;
     }
+    outlet_room(t, port);
     port_facts(e, port, mac, &sectors);
     if (!parse_address(a->frame, a->length, mac, &shelf, &slot, &reason)) {
         count(t, reason);

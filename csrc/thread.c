@@ -5,8 +5,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { CLOCK_STEP_NS = 100000000 };
@@ -94,23 +92,6 @@ static uint32_t take_frames(struct thread *t)
 
 /* What Python published and released */
 
-void map_store(struct export *x)
-{
-    const struct view *v = x->now;
-    size_t length = v->flags & AOE_INSTANT ? v->base + v->sectors * SECTOR : 0;
-    struct stat now;
-    if (length && (fstat(v->fd, &now) || (size_t)now.st_blocks * SECTOR < length))
-        length = 0; /* to read a hole through a map is to fill it */
-    if (length == x->map_length)
-        return;
-    if (x->map)
-        munmap(x->map, x->map_length);
-    x->map = length ? mmap(NULL, length, PROT_READ, MAP_SHARED, v->fd, 0) : NULL;
-    if (x->map == MAP_FAILED)
-        x->map = NULL;
-    x->map_length = x->map ? length : 0;
-}
-
 static void adopt(struct thread *t, struct export *x)
 {
     struct view *next = atomic_exchange(&x->next, NULL);
@@ -119,7 +100,7 @@ static void adopt(struct thread *t, struct export *x)
     next->flags |= x->now->flags & AOE_PASS; /* Python may not know yet that a sync failed */
     free(x->now);
     x->now = next;
-    map_store(x);
+    map_store(t, x);
     settle(t, x);
 }
 

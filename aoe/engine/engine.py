@@ -123,7 +123,7 @@ class Engine:
                 "ports": len(ports),
                 "exports": len(exports),
                 "frame_max": frame_max,
-                "ring_frames": max(64, limits.RECEIVE_BUFFER // frame_max),
+                "ring_frames": max(64, limits.RING_BUFFER // frame_max),
                 "spin_us": spin_us,
                 "queue_max": limits.ENGINE_QUEUE_MAX,
                 "places": limits.ENGINE_PLACES,

@@ -101,7 +101,7 @@ void world_disk(int at_once, int early);
 void world_disk_done(uint32_t number, int last_first, enum disk_fault fault);
 void world_disk_wait(void);
 int world_disk_idle(void);
-void world_memory(uint8_t faults);     /* of the calls that do not wait: two bits each for cached read, write, copy */
+void world_memory(uint8_t faults);     /* of the calls that do not wait: two bits each for cached read, write, copy, one for maps */
 void world_fail_start(uint32_t number); /* the next requests go to a descriptor that is closed */
 uint64_t world_stamp_of_next(uint32_t thread, uint32_t port);
 

@@ -14,13 +14,15 @@
 #undef sendmmsg
 #undef pread
 #undef preadv2
-#undef pwritev2
+#undef pwrite
+#undef inotify_init1
+#undef inotify_add_watch
 #undef pthread_create
 #undef pthread_join
 
 #include "fuzz.h"
 
-enum { RING_FD = 5000, STARTED = 1200, CLOSED_FD = -1 };
+enum { RING_FD = 5000, STARTED = 1200, CLOSED_FD = -1, CUT = 1 << 6 };
 
 struct frame {
     struct frame *next;
@@ -290,6 +292,13 @@ static int gather(const struct msghdr *message, uint8_t *bytes)
     return (int)length;
 }
 
+/* An empty message: a read that was handed up instead, or a write that is not answered, as if it had been lost. */
+static void left_out(const struct msghdr *message)
+{
+    if (message->msg_iov->iov_len == ATA_HEADER)
+        model_left_out();
+}
+
 static int send_some(int fd, const struct mmsghdr *messages, unsigned count)
 {
     static uint8_t bytes[FRAME_MAX];
@@ -298,7 +307,7 @@ static int send_some(int fd, const struct mmsghdr *messages, unsigned count)
         int length = gather(&messages[i].msg_hdr, bytes);
         if (length < 0) {
             if (!i && length == -EINVAL)
-                model_left_out();
+                left_out(&messages->msg_hdr);
             errno = -length;
             return i ? (int)i : -1;
         }
@@ -319,7 +328,7 @@ int world_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
     if (s->mode == SEND_SOME)
         return send_some(fd, messages, s->most < count ? s->most : count);
     if (!messages->msg_hdr.msg_iovlen && s->mode != SEND_AGAIN && s->mode != SEND_INTERRUPTED)
-        model_left_out();
+        left_out(&messages->msg_hdr);
     errno = errors[s->mode];
     return -1;
 }
@@ -393,26 +402,74 @@ ssize_t world_preadv2(int fd, const struct iovec *parts, int count, off_t offset
     return got;
 }
 
-/* A write out of the ring. */
-ssize_t world_pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
+/* The record of a write out of the ring. */
+static struct record *instant_write(int fd, const uint8_t *payload, size_t length, uint64_t offset)
 {
-    struct record *r = model_record((const uint8_t *)parts->iov_base - ATA_HEADER);
+    struct record *r = model_record(payload - ATA_HEADER);
     const struct store *s = &stores[r->export];
-    CHECK(count == 1 && fd == store_fd[r->export] && s->flags & AOE_INSTANT && r->kind == K_WRITE);
-    CHECK((uint64_t)offset == s->base + r->lba * SECTOR && parts->iov_len == r->count * SECTOR);
+    CHECK(fd == store_fd[r->export] && s->flags & AOE_INSTANT && r->kind == K_WRITE);
+    CHECK(offset == s->base + r->lba * SECTOR && length == r->count * SECTOR);
     model_starts(r, &engine->threads[w.thread], IO_WRITE);
+    return r;
+}
+
+static void stored(struct record *r, uint32_t sectors)
+{
+    model_written(r, r->lba, sectors);
+    if (sectors < r->count)
+        return;
+    r->done_at = model_clock();
+    r->synced = 1; /* there is nothing more stable than memory */
+}
+
+int __real_map_write(struct export *x, uint64_t offset, const uint8_t *bytes, size_t length);
+int __wrap_map_write(struct export *x, uint64_t offset, const uint8_t *bytes, size_t length)
+{
+    struct record *r = instant_write(x->now->fd, bytes, length, offset);
+    uint32_t written = w.faults >> 2 & 3 ? r->count / 2 : r->count; /* as far as there are pages */
+    CHECK(offset + length <= x->map_length);
+    CHECK(!written || __real_map_write(x, offset, bytes, written * SECTOR));
+    if (written)
+        stored(r, written);
+    return written == r->count;
+}
+
+/* To close a real one takes milliseconds. */
+int world_inotify_init1(int flags)
+{
+    CHECK(flags == (IN_NONBLOCK | IN_CLOEXEC));
+    return dup(STDERR_FILENO);
+}
+
+int world_inotify_add_watch(int fd, const char *path, uint32_t events)
+{
+    CHECK(fd > 0 && path && events == IN_MODIFY);
+    return 1;
+}
+
+uint32_t __wrap_maps_cut(struct thread *t)
+{
+    uint32_t cut = 0;
+    for (int i = 0; w.faults & CUT && i < EXPORTS; i++) {
+        struct export *x = &engine->exports[i];
+        x->cut = x->map && ring_owner(x->shelf, x->slot, engine->set.threads) == t->index;
+        cut += (uint32_t)x->cut;
+    }
+    w.faults &= (uint8_t)~CUT;
+    return cut;
+}
+
+ssize_t world_pwrite(int fd, const void *bytes, size_t length, off_t offset)
+{
+    struct record *r = instant_write(fd, bytes, length, (uint64_t)offset);
     uint32_t fault = w.faults >> 2 & 3;
     if (fault & 1) {
         errno = fault == 1 ? EIO : ENOSPC;
         return -1;
     }
-    ssize_t got = pwrite(fd, parts->iov_base, fault ? r->count / 2 * SECTOR : parts->iov_len, offset);
+    ssize_t got = pwrite(fd, bytes, fault ? length / 2 / SECTOR * SECTOR : length, offset);
     if (got > 0)
-        model_written(r, r->lba, (uint32_t)(got / SECTOR));
-    if (got == (ssize_t)parts->iov_len) {
-        r->done_at = model_clock();
-        r->synced = (flags & RWF_DSYNC) != 0;
-    }
+        stored(r, (uint32_t)(got / SECTOR));
     return got;
 }
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from aoe.limits import FRAME_ROOM, RECEIVE_BUFFER, SECTOR, SHELF_ALL, SLOT_ALL
+from aoe.limits import FRAME_ROOM, RING_BUFFER, SECTOR, SHELF_ALL, SLOT_ALL
 from aoe.wire import frame
 from aoe.wire.frame import Command, Header
 from tests.support.fault_disk import FuseDisk
@@ -232,7 +232,7 @@ def test_direct_requests_run_at_the_same_time(way: str | None, lab: Lab, tmp_pat
 
 
 def test_more_than_the_ring_holds_is_lost_and_survived(lab: Lab, tmp_path: Path) -> None:
-    ring = RECEIVE_BUFFER // FRAME_ROOM
+    ring = RING_BUFFER // FRAME_ROOM
     with engine_target(lab, tmp_path, f"{image(tmp_path / 'disk')}=1.1") as target:
         client = lab.client(retries=0)
         client.write(0, DATA)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -184,9 +185,11 @@ def place(kind: str, directory: Path, size: int) -> Iterator[Path]:
 
 @contextmanager
 def small(lab: Lab, kind: str, work: Path, size: int, *options: str) -> Iterator[tuple[AoeTarget, Path]]:
-    """A target with a sparse disk of 4 MiB in such a place."""
-    with place(kind, work / kind, size) as directory:
+    """A target with a sparse disk of 4 MiB in such a place; "whole" is a tmpfs, and nothing is sparse."""
+    with place("tmpfs" if kind == "whole" else kind, work / kind, size) as directory:
         disk = image(directory / "disk", 8192)
+        if kind == "whole":
+            disk.write_bytes(bytes(8192 * SECTOR))
         with engine_target(lab, work, f"{disk}=1.1", *options) as target:
             yield target, disk
 
@@ -225,10 +228,11 @@ def test_reading_holes_needs_no_room(lab: Lab, tmp_path: Path) -> None:
         assert disk.stat().st_blocks < 100
 
 
-WAYS_TO_CUT = [("tmpfs", ()), ("disk", ()), ("disk", ("--direct",))]
+WAYS_TO_CUT = [("tmpfs", ()), ("whole", ()), ("disk", ()), ("disk", ("--direct",))]
+CUT_IDS = ["memory", "mapped", "buffered", "direct"]
 
 
-@pytest.mark.parametrize(("kind", "options"), WAYS_TO_CUT, ids=["memory", "buffered", "direct"])
+@pytest.mark.parametrize(("kind", "options"), WAYS_TO_CUT, ids=CUT_IDS)
 def test_a_store_that_is_cut_gives_errors_and_no_signal(
     kind: str, options: tuple[str, ...], lab: Lab, tmp_path: Path
 ) -> None:
@@ -258,7 +262,7 @@ def burst(client: Client) -> None:
         pass
 
 
-@pytest.mark.parametrize(("kind", "options"), WAYS_TO_CUT, ids=["memory", "buffered", "direct"])
+@pytest.mark.parametrize(("kind", "options"), WAYS_TO_CUT, ids=CUT_IDS)
 def test_a_store_that_ends_within_a_page(
     kind: str, options: tuple[str, ...], lab: Lab, tmp_path: Path
 ) -> None:
@@ -272,7 +276,52 @@ def test_a_store_that_ends_within_a_page(
         served(target, reads=1, disk_errors=1)
 
 
-@pytest.mark.parametrize("kind", ["tmpfs", "disk"])
+def test_writes_to_a_map_that_was_cut_are_not_lost(lab: Lab, tmp_path: Path) -> None:
+    """Neither in pages that are gone nor in what is left of one; the file grows, as with any write."""
+    for first in (64, 64 + 3):
+        directory = tmp_path / str(first)
+        directory.mkdir()
+        with small(lab, "whole", directory, 16 << 20) as (target, disk):
+            client = lab.client(timeout=ANSWER_S)
+            client.write(0, DATA)
+            assert is_mapped(target, disk)
+            os.truncate(disk, first * SECTOR)
+            client.write(first, DATA[:SECTOR])
+            client.write(first + PIECE, DATA)
+            assert disk.stat().st_size == (first + 2 * PIECE) * SECTOR
+            assert client.read(first, 1) == DATA[:SECTOR]
+            assert client.read(first + PIECE, PIECE) == DATA
+            assert not is_mapped(target, disk)
+            served(target, reads=2, writes=3)
+
+
+def test_a_full_tmpfs_under_a_map_is_an_error(lab: Lab, tmp_path: Path) -> None:
+    """The page of a hole that was punched cannot be had again."""
+    with small(lab, "whole", tmp_path, 5 << 20) as (target, disk):
+        client = impatient(lab)
+        client.write(0, DATA)
+        assert is_mapped(target, disk)
+        punch_hole(disk, 64 * SECTOR, 64 * SECTOR)
+        ballast = disk.with_name("ballast")
+        ballast.write_bytes(bytes((1 << 20) + 64 * SECTOR))
+        assert result(client.ata(WRITE_EXT, 64, PIECE, DATA)) == ABORTED
+        ballast.unlink()
+        wait_for(lambda: result(client.ata(WRITE_EXT, 64, PIECE, DATA)) == GOOD, 3)
+        assert client.read(64, PIECE) == DATA
+        served(target, reads=1, writes=2, disk_errors=1)
+
+
+def is_mapped(target: AoeTarget, disk: Path) -> bool:
+    """Whether the target reads and writes the file through a map (proc(5), `maps`)."""
+    return str(disk) in Path(f"/proc/{target.pid}/maps").read_text()
+
+
+def punch_hole(disk: Path, offset: int, length: int) -> None:
+    """Free a part of a file (fallocate(1))."""
+    subprocess.run(["fallocate", "--punch-hole", "-o", str(offset), "-l", str(length), disk], check=True)
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "whole", "disk"])
 def test_a_store_that_shrank_is_served_smaller_after_sighup(kind: str, lab: Lab, tmp_path: Path) -> None:
     with small(lab, kind, tmp_path, 16 << 20) as (target, disk):
         client = impatient(lab)
