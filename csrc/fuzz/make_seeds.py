@@ -157,7 +157,7 @@ def of_the_wire() -> Iterator[tuple[str, bytes]]:
     yield "short-file", settings() + short + PASS_ONCE + done() + python(INSTANT)
     clog = bytes((CLOG, 3)) + 3 * request(0xEC) + request(0x42) + read(place()) + PASS_ONCE
     yield "clogged", settings() + clog + bytes((TAKE, 0, TAKE, 9)) + PASS_ONCE
-    for faults in (1, 2, 3, 4, 8, 12, 16, 32):
+    for faults in (1, 2, 3, 4, 8, 12, 16, 32, 64):
         memory = bytes((MEMORY, faults)) + overlapping(INSTANT) + overlapping(BUFFERED) + PASS_ONCE
         yield f"memory-{faults}", settings() + memory + done() + python(INSTANT)
     moved = bytes((PORT, 0x20, 0)) + read(place()) + PASS_ONCE + bytes((PORT, 0x30, 2)) + read(place(), 0, 3)
@@ -176,9 +176,24 @@ def loop_seeds() -> Iterator[tuple[str, bytes]]:
     yield from of_the_wire()
 
 
+FOUND = {
+    "map-cut-as-room-is-made": (
+        "1800081101010000080100040402010104000c0100fa070821010e00000101010008080100040011"
+        "000fffff60ffffffff0d040f0000040f0000"
+    ),
+    "memory-write-reply-refused": (
+        "000008110b0c03020101000008010004040201010400100100000808010e00000101010008080100"
+        "0400110101010008010005040201010500100100010808010e010001010101080801000500110000"
+        "040f0000"
+    ),
+}
+"""What the fuzzer once found, in hexadecimal."""
+
+
 def seeds() -> dict[str, bytes]:
     """All of them, by the name of their file under seeds/."""
     found = {f"parse/{name}": seed for name, seed in parse_seeds()}
+    found |= {f"loop/{name}": bytes.fromhex(seed) for name, seed in FOUND.items()}
     return found | {f"loop/{name}": seed for name, seed in loop_seeds()}
 
 
