@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,11 +110,18 @@ def run(lab: Lab, load: Path, target: Target, arguments: Iterable[str], seconds:
 def compare(
     lab: Lab, load: Path, targets: list[Target], arguments: Iterable[str], *, rounds: int, seconds: float
 ) -> dict[str, dict[str, Any]]:
-    """Every target in turn, several times over; medians, and the spread of the rates."""
-    runs: dict[str, list[Result]] = {target.name: [] for target in targets}
-    arguments = tuple(arguments)
+    """Every target under the same load."""
+    same = tuple(arguments)
+    return compare_all(lab, load, [(target, same) for target in targets], rounds=rounds, seconds=seconds)
+
+
+def compare_all(
+    lab: Lab, load: Path, targets: list[tuple[Target, Sequence[str]]], *, rounds: int, seconds: float
+) -> dict[str, dict[str, Any]]:
+    """Every target in turn under its load, several times over; medians, and the spread of the rates."""
+    runs: dict[str, list[Result]] = {target.name: [] for target, _ in targets}
     for _ in range(rounds):
-        for target in targets:
+        for target, arguments in targets:
             runs[target.name].append(run(lab, load, target, arguments, seconds))
     return {name: summary(results) for name, results in runs.items()}
 
