@@ -103,16 +103,19 @@ class FileDisk(Disk):
     def try_read(self, offset: int, length: int) -> bytes | None:
         if not self._instant:
             return None
-        buffer = bytearray(length)
         try:
-            flags = 0 if self.in_memory else os.RWF_NOWAIT
-            got = os.preadv(self._fd, [buffer], self._base + offset, flags)
+            if self.in_memory:
+                data = os.pread(self._fd, length, self._base + offset)
+            else:
+                buffer = bytearray(length)
+                got = os.preadv(self._fd, [buffer], self._base + offset, os.RWF_NOWAIT)
+                data = bytes(buffer) if got == length else b""
         except BlockingIOError:
             return None
         except OSError as error:
             self._instant = error.errno != errno.EOPNOTSUPP
             return None
-        return bytes(buffer) if got == length else None
+        return data if len(data) == length else None
 
     async def read(self, offset: int, length: int) -> bytes:
         return await self._located(self._read, offset, length, abandon=True)

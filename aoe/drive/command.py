@@ -23,7 +23,7 @@ POWER_ACTIVE = 0xFF
 IDENTIFY_DEVICE = 0xEC
 
 
-class Kind(enum.Enum):
+class Kind(enum.StrEnum):
     """What an operation does to the disk; the value names its counter."""
 
     READ = "reads"
@@ -74,9 +74,21 @@ class Identify(enum.Enum):
     DEVICE = enum.auto()
 
 
-_READS = {0x20: False, 0xC8: False, 0xC4: False, 0x24: True, 0x25: True, 0x29: True}
-_WRITES = {0x30: False, 0xCA: False, 0xC5: False, 0x34: True, 0x35: True, 0x39: True, 0x3D: True, 0xCE: True}
-_FUA = frozenset({0x3D, 0xCE})
+class _Transfer(NamedTuple):
+    """An opcode that moves sectors."""
+
+    kind: Kind
+    extended: bool
+    fua: bool = False
+
+
+_TRANSFERS = {
+    **dict.fromkeys((0x20, 0xC4, 0xC8), _Transfer(Kind.READ, False)),
+    **dict.fromkeys((0x24, 0x25, 0x29), _Transfer(Kind.READ, True)),
+    **dict.fromkeys((0x30, 0xC5, 0xCA), _Transfer(Kind.WRITE, False)),
+    **dict.fromkeys((0x34, 0x35, 0x39), _Transfer(Kind.WRITE, True)),
+    **dict.fromkeys((0x3D, 0xCE), _Transfer(Kind.WRITE, True, fua=True)),
+}
 _VERIFIES = {0x40: False, 0x42: True}
 _FLUSHES = frozenset({0xE7, 0xEA})
 _POWER_NO_OPS = frozenset({0xE0, 0xE1, 0xE2, 0xE3, 0xE6})
@@ -95,10 +107,9 @@ def interpret(request: AtaRequest, drive: Drive, sectors_max: int) -> Operation 
     `sectors_max` is the most sectors one frame may carry on the interface the request came by.
     """
     command = request.command
-    if command in _READS:
-        return _transfer(request, drive, sectors_max, Kind.READ, _READS[command])
-    if command in _WRITES:
-        return _transfer(request, drive, sectors_max, Kind.WRITE, _WRITES[command])
+    transfer = _TRANSFERS.get(command)
+    if transfer is not None:
+        return _transfer(request, drive, sectors_max, *transfer)
     if command == IDENTIFY_DEVICE:
         return Identify.DEVICE
     if command in _FLUSHES:
@@ -140,8 +151,9 @@ def failed(request: AtaRequest, error: int, lba: int | None = None, status: int 
 
 def is_extended(command: int) -> bool:
     """Whether the opcode takes a 48-bit address (the opcode decides, not the E flag of AoE)."""
-    table = _READS.get(command, _WRITES.get(command, _VERIFIES.get(command, False)))
-    return table or command == _DATA_SET_MANAGEMENT
+    if command in _TRANSFERS:
+        return _TRANSFERS[command].extended
+    return _VERIFIES.get(command, False) or command == _DATA_SET_MANAGEMENT
 
 
 def _address(request: AtaRequest, extended: bool) -> int:
@@ -149,7 +161,7 @@ def _address(request: AtaRequest, extended: bool) -> int:
 
 
 def _transfer(
-    request: AtaRequest, drive: Drive, sectors_max: int, kind: Kind, extended: bool
+    request: AtaRequest, drive: Drive, sectors_max: int, kind: Kind, extended: bool, fua: bool
 ) -> Operation | AtaReply:
     count = request.sector_count
     if not 0 < count <= sectors_max:
@@ -162,7 +174,7 @@ def _transfer(
     lba = _address(request, extended)
     if lba + count > drive.sectors:
         return failed(request, IDNF)
-    return Operation(kind, (Extent(lba, count),), data, request.command in _FUA)
+    return Operation(kind, (Extent(lba, count),), data, fua)
 
 
 def _verify(request: AtaRequest, drive: Drive, extended: bool) -> Operation | AtaReply:

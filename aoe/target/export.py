@@ -96,6 +96,7 @@ class Export:
     ) -> None:
         self.shelf = shelf
         self.slot = slot
+        self.key = shelf, slot
         self.identity = identity
         self.drive = Drive(identity.sectors, read_only, identity.trim_blocks)
         self.state = state or AoeState()
@@ -110,11 +111,6 @@ class Export:
     def address(self) -> str:
         """`e<shelf>.<slot>`."""
         return f"e{self.shelf}.{self.slot}"
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """(shelf, slot)."""
-        return self.shelf, self.slot
 
     @property
     def identify(self) -> bytes:

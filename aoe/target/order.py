@@ -40,6 +40,11 @@ class OrderQueue(Generic[Job]):
     def __len__(self) -> int:
         return len(self._pending)
 
+    @property
+    def unchanging(self) -> bool:
+        """Whether nothing is queued that a read would have to wait for."""
+        return not self._changes
+
     def admit(self, job: Job, extents: Iterable[tuple[int, int]], changes: bool) -> None:
         """Queue a transfer; `extents` are (lba, sectors)."""
         ticket = Ticket(job, self._spans(extents), changes)

@@ -15,7 +15,7 @@ from aoe.target.age import AgeGate
 from aoe.target.export import Arrival, Change, Export, Job, Port
 from aoe.target.state import Verdict, bounds, decide, mask_body
 from aoe.wire import ata, config, frame, reserve
-from aoe.wire.ata import AtaRequest
+from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_RESPONSE, Command, Error, Fault, Header
 from aoe.wire.reserve import Reserve
@@ -41,6 +41,16 @@ class Submit(NamedTuple):
     job: Job
 
 
+class Peek(NamedTuple):
+    """A READ that nothing is in the way of: call `peeked` at once, with the data if they can be had without
+    waiting."""
+
+    export: Export
+    arrival: Arrival
+    request: AtaRequest
+    operation: Operation
+
+
 class Persist(NamedTuple):
     """Store the changed state and sync it, fence what else serves the export, then call `persisted`."""
 
@@ -54,7 +64,7 @@ class Claimed(NamedTuple):
     mac: bytes
 
 
-Effect = Send | Submit | Persist | Claimed
+Effect = Send | Submit | Peek | Persist | Claimed
 
 
 class Responder:
@@ -125,7 +135,7 @@ class Responder:
         if error is not None:
             self.counters["disk_errors"] += 1
         reply = drive.conclude(job.request, job.operation, data, error)
-        effects += self._reply(job.export, job.arrival, ata.encode(reply))
+        effects += self._reply_ata(job.export, job.arrival, reply)
         self._finish(job)
         return self._pump(job.export, now_ns, effects)
 
@@ -197,13 +207,13 @@ class Responder:
             self.counters["reserved"] += 1
             return self._refuse(export, arrival, Error.RESERVED)
         meant = drive.interpret(request, export.drive, arrival.port.sectors)
-        if meant is Identify.DEVICE:
-            self.counters["identify"] += 1
-            return self._reply(export, arrival, ata.encode(drive.done(request, export.identify)))
         if isinstance(meant, Operation):
             return self._admit(export, arrival, request, meant, now_ns)
+        if meant is Identify.DEVICE:
+            self.counters["identify"] += 1
+            return self._reply_ata(export, arrival, drive.done(request, export.identify))
         self.counters["refused_ata" if meant.status & drive.ERROR else "no_data_commands"] += 1
-        return self._reply(export, arrival, ata.encode(meant))
+        return self._reply_ata(export, arrival, meant)
 
     def _admit(
         self, export: Export, arrival: Arrival, request: AtaRequest, operation: Operation, now_ns: int
@@ -212,6 +222,21 @@ class Responder:
         changes = kind in CHANGES_DATA
         if changes and self._expired(arrival, now_ns):
             return []
+        if kind is Kind.READ and export.queue.unchanging:
+            return [Peek(export, arrival, request, operation)]
+        return self._queue(export, arrival, request, operation, now_ns)
+
+    def peeked(self, peek: Peek, data: bytes | None, now_ns: int) -> list[Effect]:
+        """What a Peek brought; None if it would have had to wait, and takes its place in the order."""
+        if data is None:
+            return self._queue(*peek, now_ns)
+        self.counters[Kind.READ] += 1
+        return self._reply_ata(peek.export, peek.arrival, drive.done(peek.request, data))
+
+    def _queue(
+        self, export: Export, arrival: Arrival, request: AtaRequest, operation: Operation, now_ns: int
+    ) -> list[Effect]:
+        kind = operation.kind
         # Only the operation holds the payload on.
         job = Job(export, arrival._replace(frame=b""), request._replace(data=b""), operation)
         if (
@@ -221,12 +246,12 @@ class Responder:
             return self._drop("queue_full")
         if kind in (Kind.CACHE_ON, Kind.CACHE_OFF):
             export.switch_cache(kind is Kind.CACHE_ON)
-        self.counters[kind.value] += 1
+        self.counters[kind] += 1
         self.active += 1
         export.jobs += 1
         self._held_bytes += job.size
         if operation.extents:
-            export.queue.admit(job, operation.extents, changes)
+            export.queue.admit(job, operation.extents, kind in CHANGES_DATA)
         else:
             export.queue.admit_flush(job)
         return self._pump(export, now_ns, [])
@@ -310,23 +335,28 @@ class Responder:
             body = mask_body(verdict, raw[25])
         else:
             body = reserve.encode(Reserve(raw[24], verdict.state.reserve))
-        return self._reply(export, arrival, body, verdict.error)
+        return self._reply(export, arrival, verdict.error, body)
 
     def _config_body(self, text: bytes, port: Port, ccmd: int) -> bytes:
         """A string set under a larger MTU is cut to what fits: discovery must go on."""
         fits = text[: limits.config_string_max(port.mtu)]
         return config.encode(config.reply(ccmd, fits, self.buffer_count, FIRMWARE, port.sectors))
 
-    def _reply(self, export: Export, arrival: Arrival, body: bytes, error: int = 0) -> list[Effect]:
+    def _reply_ata(self, export: Export, arrival: Arrival, reply: AtaReply) -> list[Effect]:
+        return self._reply(export, arrival, 0, ata.encode_registers(reply), reply.data)
+
+    def _reply(
+        self, export: Export, arrival: Arrival, error: int, body: bytes, data: bytes = b""
+    ) -> list[Effect]:
         port = arrival.port
-        raw = frame.encode(frame.answer(arrival.header, port.mac, *export.key, error), body)
+        raw = frame.encode_answer(arrival.header, port.mac, export.shelf, export.slot, error, body, data)
         if len(raw) > port.mtu + limits.ETHERNET_HEADER:
             return self._drop("reply_too_long")
         return [Send(port, arrival.origin, raw)]
 
     def _refuse(self, export: Export, arrival: Arrival, error: Error) -> list[Effect]:
         """An AoE error; RESERVED and the like echo the registers, as clients expect 36 bytes there."""
-        return self._reply(export, arrival, arrival.frame[limits.AOE_HEADER : limits.ATA_HEADER], error)
+        return self._reply(export, arrival, error, arrival.frame[limits.AOE_HEADER : limits.ATA_HEADER])
 
     def _claims(self, header: Header) -> list[Effect]:
         export = self.exports.get((header.shelf, header.slot))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from aoe import limits
 from aoe.disk.base import Disk
 from aoe.disk.file import FileDisk
-from aoe.drive.command import Kind
+from aoe.drive.command import Kind, Operation
 from aoe.engine import EngineUnavailable, Up
 from aoe.errors import ConfigurationError, DiskError
 from aoe.link.base import Link, Received
@@ -22,7 +22,7 @@ from aoe.target.accelerator import Accelerator, EngineOptions
 from aoe.target.claims import AddressCheck
 from aoe.target.export import Change, Export, Job, Port
 from aoe.target.merge import Merge
-from aoe.target.responder import Claimed, Effect, Persist, Responder, Send, Submit
+from aoe.target.responder import Claimed, Effect, Peek, Persist, Responder, Send, Submit
 from aoe.target.store import Record
 from aoe.wire.frame import FLAG_RESPONSE
 
@@ -156,7 +156,7 @@ class Server:
             served = self._accelerator.engine.counters()
             total.update(served)
             for kind in (Kind.READ, Kind.WRITE, Kind.FLUSH):
-                total[kind.value] += served[f"engine_{kind.value}"]
+                total[kind] += served[f"engine_{kind}"]
         return total
 
     # What links tell us
@@ -174,9 +174,11 @@ class Server:
         now_ns = self._look_at_clocks()
         if len(self._ports) == 1:
             batch = link.take()
-            self._receive((self._port_of[link], received) for received in batch.frames)
+            port = self._port_of[link]
+            for received in batch.frames:
+                self._receive(port, received)
             if batch.drained:
-                self.responder.drained(self._port_of[link])
+                self.responder.drained(port)
             return
         empty = []
         for port, other in self._ports.items():
@@ -184,15 +186,17 @@ class Server:
             self._merge.add(port, batch, now_ns)
             if batch.drained:
                 empty.append(port)
-        self._receive(self._merge.flush() if any(port.suspect for port in self._ports) else self._merge.due())
+        suspect = any(port.suspect for port in self._ports)
+        for port, received in self._merge.flush() if suspect else self._merge.due():
+            self._receive(port, received)
         for port in empty:
             self.responder.drained(port)
         if self._merge:
             asyncio.get_running_loop().call_soon(self.ready, link)
 
-    def _receive(self, arrived: Iterable[tuple[Port, Received]]) -> None:
-        for port, (frame, stamp_ns, origin) in arrived:
-            self._perform(self.responder.receive(port, origin, frame, stamp_ns, time.time_ns()))
+    def _receive(self, port: Port, received: Received) -> None:
+        frame, stamp_ns, origin = received
+        self._perform(self.responder.receive(port, origin, frame, stamp_ns, time.time_ns()))
 
     def _look_at_clocks(self) -> int:
         """REALTIME now; whoever may let a change go to the disk calls this first (rule T3)."""
@@ -204,7 +208,7 @@ class Server:
         """The engine has the requests: what is left to see is who claims our addresses."""
         for received in link.take().frames:
             if len(received.frame) > 14 and received.frame[14] & FLAG_RESPONSE:
-                self._receive([(self._port_of[link], received)])
+                self._receive(self._port_of[link], received)
 
     def _handed_up(self, port: Port, up: Up, export: Export | None) -> None:
         """A frame that the engine left to us."""
@@ -248,16 +252,17 @@ class Server:
 
     # Effects
 
-    def _perform(self, effects: Iterable[Effect]) -> None:
-        todo = deque(effects)
+    def _perform(self, effects: list[Effect]) -> None:
         burst = 0
-        while todo:
-            effect = todo.popleft()
+        for effect in effects:  # what they lead to is added behind
             if isinstance(effect, Send):
                 burst += 1
                 self._send(effect, burst)
+            elif isinstance(effect, Peek):
+                data = self._try_read(effect.export, effect.operation)
+                effects += self.responder.peeked(effect, data, time.time_ns())
             elif isinstance(effect, Submit):
-                todo.extend(self._submit(effect.job))
+                effects += self._submit(effect.job)
             elif isinstance(effect, Persist):
                 self._spawn(self._persist(effect.change))
             else:
@@ -283,13 +288,15 @@ class Server:
 
     def _submit(self, job: Job) -> list[Effect]:
         if job.operation.kind is Kind.READ:
-            (extent,) = job.operation.extents
-            disk = self._served[job.export].disk
-            data = disk.try_read(extent.lba * limits.SECTOR, extent.sectors * limits.SECTOR)
+            data = self._try_read(job.export, job.operation)
             if data is not None:
                 return self.responder.complete(job, data, None, time.time_ns())
         self._spawn(self._run(job))
         return []
+
+    def _try_read(self, export: Export, read: Operation) -> bytes | None:
+        ((lba, sectors),) = read.extents
+        return self._served[export].disk.try_read(lba * limits.SECTOR, sectors * limits.SECTOR)
 
     async def _run(self, job: Job) -> None:
         data, failure = b"", None

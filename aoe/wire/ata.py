@@ -53,5 +53,10 @@ def decode_reply(frame: bytes) -> AtaReply | Fault:
 
 def encode(message: AtaRequest | AtaReply) -> bytes:
     """The bytes after the AoE header."""
-    aflags, feature, count, command, lba, data = message
-    return _REGISTERS.pack(aflags, feature, count, command, lba & 0xFFFFFFFF, lba >> 32, 0) + data
+    return encode_registers(message) + message.data
+
+
+def encode_registers(message: AtaRequest | AtaReply) -> bytes:
+    """The bytes between the AoE header and the data."""
+    aflags, feature, count, command, lba, _ = message
+    return _REGISTERS.pack(aflags, feature, count, command, lba & 0xFFFFFFFF, lba >> 32, 0)

@@ -13,6 +13,7 @@ BROADCAST = b"\xff" * 6
 
 FLAG_RESPONSE = 0x8
 FLAG_ERROR = 0x4
+_ANSWERS = VERSION << 4 | FLAG_RESPONSE
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?:([:-]?)[0-9A-Fa-f]{2})(?:\1[0-9A-Fa-f]{2}){4}")
 
@@ -77,14 +78,20 @@ def encode(header: Header, body: bytes = b"") -> bytes:
     """The frame of a header and the bytes after it, padded with zeros to 60."""
     dst, src, version, flags, error, shelf, slot, command, tag = header
     verfl = version << 4 | flags
-    frame = _HEADER.pack(dst, src, ETHERTYPE, verfl, error, shelf, slot, command, tag) + body
+    return _padded(_HEADER.pack(dst, src, ETHERTYPE, verfl, error, shelf, slot, command, tag) + body)
+
+
+def encode_answer(
+    request: Header, mac: bytes, shelf: int, slot: int, error: int, body: bytes, data: bytes = b""
+) -> bytes:
+    """The reply to a request: R set, own address, tag and command echoed; `data` follows the body."""
+    verfl = _ANSWERS | FLAG_ERROR if error else _ANSWERS
+    _, src, _, _, _, _, _, command, tag = request
+    return _padded(_HEADER.pack(src, mac, ETHERTYPE, verfl, error, shelf, slot, command, tag) + body + data)
+
+
+def _padded(frame: bytes) -> bytes:
     return frame if len(frame) >= FRAME_MIN else frame.ljust(FRAME_MIN, b"\0")
-
-
-def answer(request: Header, mac: bytes, shelf: int, slot: int, error: int = 0) -> Header:
-    """Header of the reply to a request: R set, own address, tag and command echoed."""
-    flags = FLAG_RESPONSE | FLAG_ERROR if error else FLAG_RESPONSE
-    return Header(request.src, mac, VERSION, flags, error, shelf, slot, request.command, request.tag)
 
 
 def is_group(mac: bytes) -> bool:

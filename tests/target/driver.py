@@ -12,7 +12,7 @@ from aoe.drive.command import Kind
 from aoe.drive.identify import Identity
 from aoe.errors import DiskError
 from aoe.target.export import Change, Export, Job, Port
-from aoe.target.responder import EVERYONE, Claimed, Effect, Persist, Responder, Send, Submit
+from aoe.target.responder import EVERYONE, Claimed, Effect, Peek, Persist, Responder, Send, Submit
 
 CLIENT = bytes.fromhex("020000000001")
 RIVAL = bytes.fromhex("020000000002")
@@ -256,6 +256,8 @@ class Driver:
                 if self.checked:
                     self._check(effect)
                 sent.append(effect.frame)
+            elif isinstance(effect, Peek):
+                todo.extend(self.responder.peeked(effect, self._peek(effect), self.now_ns))
             elif isinstance(effect, Submit):
                 self.jobs.append(effect.job)
                 if not self.held:
@@ -290,7 +292,11 @@ class Driver:
         self.changes.remove(change)
         return self.responder.persisted(change, ok, self.now_ns)
 
-    def _touch(self, job: Job) -> bytes:
+    def _peek(self, peek: Peek) -> bytes | None:
+        """A disk that holds requests back, or fails, has nothing at hand."""
+        return None if self.held or self.error else self._touch(peek)
+
+    def _touch(self, job: Job | Peek) -> bytes:
         operation, disk = job.operation, self.disks[job.export.key]
         self.log.append(Touch(operation.kind, operation.extents, operation.data))
         for lba, sectors in operation.extents:

@@ -11,6 +11,7 @@ from aoe import limits
 from aoe.drive.command import Kind
 from aoe.errors import DiskError, DiskFailed
 from aoe.target.export import Port
+from aoe.target.responder import Effect, Peek, Send, Submit
 from aoe.target.state import AoeState
 from tests.target.driver import (
     BROADCAST,
@@ -516,6 +517,42 @@ def test_reads_and_writes_of_one_place_are_done_in_the_order_of_arrival() -> Non
     while driver.jobs:
         shown |= {reply.tag: reply.data[:1] for reply in map(parse, driver.finish(driver.jobs[-1]))}
     assert (shown[2], shown[4]) == (b"a", b"b")
+
+
+def effects_of(driver: Driver, raw: bytes) -> list[Effect]:
+    return driver.responder.receive(driver.port, "origin", raw, driver.now_ns, driver.now_ns)
+
+
+def test_a_read_that_nothing_is_in_the_way_of_is_looked_up_at_once() -> None:
+    driver = make_driver()
+    (peek,) = effects_of(driver, read(5, 2))
+    assert isinstance(peek, Peek)
+    assert driver.counters == {}
+    (reply,) = driver.responder.peeked(peek, b"x" * 1024, driver.now_ns)
+    assert isinstance(reply, Send)
+    assert parse(reply.frame).data == b"x" * 1024
+    assert driver.counters == {"reads": 1}
+    assert (driver.responder.active, len(driver.export.queue)) == (0, 0)
+
+
+def test_a_read_that_would_have_to_wait_takes_its_place_in_the_order() -> None:
+    driver = make_driver()
+    (peek,) = effects_of(driver, read(5, 2))
+    assert isinstance(peek, Peek)
+    (submit,) = driver.responder.peeked(peek, None, driver.now_ns)
+    assert isinstance(submit, Submit)
+    assert not effects_of(driver, write(5, DATA, tag=2)), "it has to wait for the read"
+    assert driver.counters == {"reads": 1, "writes": 1}
+
+
+@pytest.mark.parametrize("before", [write(900, bytes(512), tag=1), trim((900, 1), tag=1)])
+def test_no_read_is_looked_up_while_a_change_is_queued(before: bytes) -> None:
+    driver = holding()
+    driver.send(before)
+    (submit,) = effects_of(driver, read(5, 2))
+    assert isinstance(submit, Submit)
+    driver.send(write(5, DATA, tag=3))
+    assert not effects_of(driver, read(5, tag=4))
 
 
 # Claims

@@ -73,12 +73,15 @@ def test_no_bytes_raise(raw: bytes) -> None:
 @pytest.mark.parametrize(("error", "flags"), [(0, 8), (1, 0xC), (6, 0xC)])
 def test_answer_swaps_addresses_and_echoes(error: int, flags: int) -> None:
     request = Header(b"\xff" * 6, CLIENT, 3, 7, 9, 0xFFFF, 0xFF, 2, 0xDEADBEEF)
-    reply = frame.answer(request, SERVER, 7, 3, error)
-    assert reply == Header(CLIENT, SERVER, 1, flags, error, 7, 3, 2, 0xDEADBEEF)
+    raw = frame.encode_answer(request, SERVER, 7, 3, error, b"body", b"data" * 9)
+    assert raw == frame.encode(
+        Header(CLIENT, SERVER, 1, flags, error, 7, 3, 2, 0xDEADBEEF), b"body" + b"data" * 9
+    )
 
 
-def test_answer_is_no_error_unless_told() -> None:
-    assert frame.answer(KNOWN[0][1], SERVER, 7, 3) == frame.answer(KNOWN[0][1], SERVER, 7, 3, 0)
+def test_a_short_answer_is_padded() -> None:
+    raw = frame.encode_answer(KNOWN[0][1], SERVER, 7, 3, 0, b"body")
+    assert raw[24:] == b"body" + bytes(32)
 
 
 @pytest.mark.parametrize(
