@@ -116,7 +116,7 @@ static unsigned receive(unsigned *lengths)
 {
     static struct mmsghdr messages[BATCH];
     static struct iovec parts[BATCH];
-    for (unsigned i = 0; i < BATCH; i++) {
+    for (unsigned i = 0; i < BATCH && !parts[i].iov_len; i++) {
         parts[i] = (struct iovec){replies[i], FRAME};
         messages[i].msg_hdr = (struct msghdr){.msg_iov = &parts[i], .msg_iovlen = 1};
     }

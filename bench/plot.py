@@ -13,7 +13,16 @@ import matplotlib as mpl
 mpl.use("svg")
 from matplotlib import pyplot as plt
 
-_COLOURS = {"vblade": "#9a9a9a", "aoe-target (c)": "#1f6fb4", "null target": "#d7d7d7"}
+# The limits have one colour.
+_COLOURS = {
+    "vblade": "#9a9a9a",
+    "aoe-target (c)": "#1f6fb4",
+    "aoe-target (python)": "#7fb0d8",
+    "null target": "#d7d7d7",
+    "fio": "#d7d7d7",
+    "bare asyncio loop": "#d7d7d7",
+}
+_LEGEND = {"vblade": "vblade", "aoe-target (c)": "aoe-target", "null target": "limit: null target, fio"}
 
 
 def rows(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -32,29 +41,25 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     for name, targets in found.items():
         (first, *_) = targets.values()
         for target, it in targets.items():
-            cpu = f"{it['cpu_us']:.2f}" if "cpu_us" in it else "-"
-            ratio = f"{it['cpu_us'] / first['cpu_us']:.2f}" if "cpu_us" in it else "-"
-            rate = f"{it['iops'] / 1000:.1f} | {it['p50_us']:.0f} | {cpu} | {it['iops'] / first['iops']:.2f}"
-            lines.append(f"| {name} | {target} | {rate} | {ratio} |")
+            measured = f"{it['iops'] / 1000:.1f} | {it['p50_us']:.0f} | {it['cpu_us']:.2f}"
+            ratios = f"{it['iops'] / first['iops']:.2f} | {it['cpu_us'] / first['cpu_us']:.2f}"
+            lines.append(f"| {name} | {target} | {measured} | {ratios} |")
     return "\n".join(lines)
 
 
 def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
     """Rates and CPU time of the rows that vblade takes part in."""
-    names = [name for name, targets in found.items() if "null target" in targets]
-    figure, (rates, costs) = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
-    for position, (target, colour) in enumerate(_COLOURS.items()):
-        places = [index + 0.27 * (position - 1) for index in range(len(names))]
-        results = [found[name][target] for name in names]
-        spread = [
-            [it["iops"] / 1000 - it["spread"][0] / 1000 for it in results],
-            [it["spread"][1] / 1000 - it["iops"] / 1000 for it in results],
-        ]
-        rates.barh(
-            places, [it["iops"] / 1000 for it in results], 0.25, xerr=spread, color=colour, label=target
-        )
-        costs.barh(places, [it["cpu_us"] for it in results], 0.25, color=colour)
-    rates.set_yticks(range(len(names)), names)
+    shown = {name: targets for name, targets in found.items() if "vblade" in targets}
+    figure, (rates, costs) = plt.subplots(1, 2, figsize=(11, 5.2), sharey=True)
+    for row, targets in enumerate(shown.values()):
+        for position, (target, it) in enumerate(targets.items()):
+            place, colour = row + 0.27 * (position - 1), _COLOURS[target]
+            spread = [[it["iops"] - it["spread"][0]], [it["spread"][1] - it["iops"]]]
+            whiskers = [[value / 1000 for value in side] for side in spread]
+            label = _LEGEND.get(target) if row == 0 else None
+            rates.barh(place, it["iops"] / 1000, 0.25, xerr=whiskers, color=colour, label=label)
+            costs.barh(place, it["cpu_us"], 0.25, color=colour)
+    rates.set_yticks(range(len(shown)), list(shown))
     rates.invert_yaxis()
     rates.set_xlabel("thousand requests a second (more is better)")
     costs.set_xlabel("CPU microseconds a request (less is better)")

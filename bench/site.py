@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,22 +107,12 @@ def run(lab: Lab, load: Path, target: Target, arguments: Iterable[str], seconds:
     )
 
 
-def compare(
-    lab: Lab, load: Path, targets: list[Target], arguments: Iterable[str], *, rounds: int, seconds: float
-) -> dict[str, dict[str, Any]]:
-    """Every target under the same load."""
-    same = tuple(arguments)
-    return compare_all(lab, load, [(target, same) for target in targets], rounds=rounds, seconds=seconds)
-
-
-def compare_all(
-    lab: Lab, load: Path, targets: list[tuple[Target, Sequence[str]]], *, rounds: int, seconds: float
-) -> dict[str, dict[str, Any]]:
-    """Every target in turn under its load, several times over; medians, and the spread of the rates."""
-    runs: dict[str, list[Result]] = {target.name: [] for target, _ in targets}
+def compare(contestants: Mapping[str, Callable[[], Result]], rounds: int) -> dict[str, dict[str, Any]]:
+    """All in turn, several times over; medians, and the spread of the rates."""
+    runs: dict[str, list[Result]] = {name: [] for name in contestants}
     for _ in range(rounds):
-        for target, arguments in targets:
-            runs[target.name].append(run(lab, load, target, arguments, seconds))
+        for name, once in contestants.items():
+            runs[name].append(once())
     return {name: summary(results) for name, results in runs.items()}
 
 
@@ -134,14 +124,19 @@ def summary(results: list[Result]) -> dict[str, Any]:
     return {**medians, **sums, "spread": [min(columns.iops), max(columns.iops)]}
 
 
-def fio(image: Path, rw: str, seconds: float, *options: str) -> dict[str, Any]:
+def fio(image: Path, rw: str, seconds: float, *options: str) -> Result:
     """The local limit: fio on the target's CPU, 4 KiB, queue depth 32, past the page cache."""
     command = ["taskset", "-c", TARGET_CPU, "fio", "--name=local", f"--filename={image}", f"--rw={rw}"]
     shape = ["--ioengine=io_uring", "--direct=1", "--bs=4k", "--iodepth=32", f"--runtime={seconds}"]
     rest = ["--time_based", "--output-format=json", "--randrepeat=0", *options]
     done = subprocess.run([*command, *shape, *rest], capture_output=True, text=True, check=True)
-    job = json.loads(done.stdout)["jobs"][0]["read" if "read" in rw else "write"]
-    return {"iops": job["iops"], "p50_us": job["clat_ns"]["percentile"]["50.000000"] / 1000}
+    job = json.loads(done.stdout)["jobs"][0]
+    side = job["read" if "read" in rw else "write"]
+    p50, p99, p999 = (
+        side["clat_ns"]["percentile"][f"{part}0000"] / 1000 for part in ("50.00", "99.00", "99.90")
+    )
+    cpu_us = (job["usr_cpu"] + job["sys_cpu"]) / 100 * 1e6 / side["iops"]
+    return Result(side["iops"], p50, p99, p999, cpu_us, 0, job["error"], 0)
 
 
 def scratch() -> Path:

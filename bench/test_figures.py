@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import pytest
 
 from bench import site
 from bench.image import write_image
-from bench.site import Target
+from bench.site import Result, Target
 from tests.support.net import Lab
 from tests.support.tools import need, need_engine, need_namespaces
 
@@ -25,7 +26,8 @@ SECTORS = 131072
 DISK_SECTORS = 1048576
 EXPORTS, EXPORT_SECTORS = 1000, 2048
 
-Measure = Callable[[Callable[[], dict[str, Any]]], dict[str, Any]]
+Contestants = dict[str, Callable[[], Result]]
+Measure = Callable[[Contestants], None]
 
 
 class Row(NamedTuple):
@@ -62,12 +64,6 @@ def memory() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-@pytest.fixture(scope="session")
-def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image on this machine's disk."""
-    return write_image(tmp_path_factory.mktemp("disk") / "image", DISK_SECTORS)
-
-
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     with Lab(mtu=9000) as made:
@@ -78,21 +74,21 @@ def lab() -> Iterator[Lab]:
 def measure(benchmark: Any) -> Measure:
     """Run once, keep what it says, and never believe a run with a loss, an error or a wrong payload."""
 
-    def once(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = benchmark.pedantic(work, rounds=1, iterations=1)
+    def all_rounds(contestants: Contestants) -> None:
+        found = benchmark.pedantic(site.compare, args=(contestants, ROUNDS), rounds=1, iterations=1)
         benchmark.extra_info.update(found)
         for name, result in found.items():
-            assert not result.get("errors"), (name, result)
-            assert not result.get("bad"), (name, result)
-            if "vblade" not in name and "null" not in name:
-                assert not result.get("lost"), (name, result)
-        return found
+            assert not result["errors"], (name, result)
+            assert not result["bad"], (name, result)
+            if name not in {"vblade", "null target"}:
+                assert not result["lost"], (name, result)
 
-    return once
+    return all_rounds
 
 
-def vary(lab: Lab, tools: dict[str, Path], targets: list[Target], load: tuple[str, ...]) -> dict[str, Any]:
-    return site.compare(lab, tools["load"], targets, load, rounds=ROUNDS, seconds=SECONDS)
+def loaded(lab: Lab, tools: dict[str, Path], targets: list[Target], load: tuple[str, ...]) -> Contestants:
+    """Every target under the same load."""
+    return {it.name: partial(site.run, lab, tools["load"], it, load, SECONDS) for it in targets}
 
 
 @pytest.mark.parametrize("row", MEMORY_ROWS, ids=lambda row: row.name)
@@ -106,32 +102,33 @@ def test_page_cache(
         Target("null target", (str(tools["null"]), "v0"), blind=True),
     ]
     load = (*row.load, "--range", str(SECTORS))
-    measure(lambda: vary(lab, tools, targets, load))
+    measure(loaded(lab, tools, targets, load))
 
 
-def test_direct_reads(measure: Measure, lab: Lab, tools: dict[str, Path], disk: Path, tmp_path: Path) -> None:
-    """4 KiB random reads past the page cache, QD32."""
+class DirectRow(NamedTuple):
+    """Work past the page cache: how the load generator, vblade and fio call it."""
+
+    name: str
+    rw: str
+    vblade: tuple[str, ...]
+    fio: tuple[str, ...]
+
+
+DIRECT_ROWS = [
+    DirectRow("4 KiB random reads, O_DIRECT, QD32", "randread", ("-d",), ()),
+    DirectRow("4 KiB random durable writes, O_DIRECT, QD32", "randwrite", ("-s", "-d"), ("--sync=dsync",)),
+]
+
+
+@pytest.mark.parametrize("row", DIRECT_ROWS, ids=lambda row: row.name)
+def test_direct(row: DirectRow, measure: Measure, lab: Lab, tools: dict[str, Path], tmp_path: Path) -> None:
+    """fio writes no stamps: each row has an image of its own."""
     need("fio")
-    targets = [site.vblade(disk, "-d"), site.ours(disk, tmp_path / "state", "--direct")]
-    load = ("--rw", "randread", "--sectors", "8", "--depth", "32", "--range", str(DISK_SECTORS))
-    measure(lambda: {**vary(lab, tools, targets, load), "fio": local_limit(disk, "randread")})
-
-
-def test_direct_durable_writes(
-    measure: Measure, lab: Lab, tools: dict[str, Path], disk: Path, tmp_path: Path
-) -> None:
-    """4 KiB random writes that are on stable storage when answered, QD32."""
-    need("fio")
-    targets = [site.vblade(disk, "-s", "-d"), site.ours(disk, tmp_path / "state", "--direct")]
-    load = ("--rw", "randwrite", "--sectors", "8", "--depth", "32", "--range", str(DISK_SECTORS))
-    measure(
-        lambda: {**vary(lab, tools, targets, load), "fio": local_limit(disk, "randwrite", "--sync=dsync")}
-    )
-
-
-def local_limit(disk: Path, rw: str, *options: str) -> dict[str, Any]:
-    runs = sorted((site.fio(disk, rw, SECONDS, *options) for _ in range(3)), key=lambda run: run["iops"])
-    return runs[1]
+    disk = write_image(tmp_path / "image", DISK_SECTORS)
+    targets = [site.vblade(disk, *row.vblade), site.ours(disk, tmp_path / "state", "--direct")]
+    load = ("--rw", row.rw, "--sectors", "8", "--depth", "32", "--range", str(DISK_SECTORS))
+    local = partial(site.fio, disk, row.rw, SECONDS, *row.fio)
+    measure({**loaded(lab, tools, targets, load), "fio": local})
 
 
 def test_a_thousand_exports(measure: Measure, lab: Lab, tools: dict[str, Path], tmp_path: Path) -> None:
@@ -146,18 +143,15 @@ def test_a_thousand_exports(measure: Measure, lab: Lab, tools: dict[str, Path], 
         start = site.ours(many[0], tmp_path / "state", "--durability", "write-back", more=many[1:])
         single = site.ours(one, tmp_path / "single", "--durability", "write-back", name="1 export")
         load = ("--rw", "randread", "--sectors", "16", "--depth", "64", "--range")
-        targets = [
-            (single, (*load, str(EXPORTS * EXPORT_SECTORS))),
-            (
-                start._replace(name="1000 exports", start_s=8.0),
-                (*load, str(EXPORT_SECTORS), "--slots", str(EXPORTS - 1)),
-            ),
-        ]
-
-        def work() -> dict[str, Any]:
-            return site.compare_all(lab, tools["load"], targets, rounds=ROUNDS, seconds=SECONDS)
-
-        measure(work)
+        all_of_them = start._replace(name="1000 exports", start_s=8.0)
+        measure(
+            {
+                **loaded(lab, tools, [single], (*load, str(EXPORTS * EXPORT_SECTORS))),
+                **loaded(
+                    lab, tools, [all_of_them], (*load, str(EXPORT_SECTORS), "--slots", str(EXPORTS - 1))
+                ),
+            }
+        )
     finally:
         shutil.rmtree(directory)
 
@@ -172,4 +166,4 @@ def test_python_path(
         site.ours(memory, tmp_path / "state", "--durability", "write-back", engine="python"),
     ]
     load = ("--rw", "randread", "--sectors", "16", "--depth", "16", "--range", str(SECTORS))
-    measure(lambda: vary(lab, tools, targets, load))
+    measure(loaded(lab, tools, targets, load))

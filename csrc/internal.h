@@ -97,7 +97,7 @@ struct thread {
     int64_t distance;
     int clock_known, suspect;
     uint64_t now_ns;
-    uint32_t spin_ns;
+    uint64_t spin_ns[2]; /* with nothing and with something at the disk */
     int up_news;
     _Atomic uint32_t mail;
     _Atomic uint32_t pending;

@@ -9,17 +9,17 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { ENTRIES = 1024, WORKERS_MAX = 1024 };
+enum { ENTRIES = 1024, WORKERS_MAX = 1024, PART = 2 };
 
 struct sectors {
     int uring, event;
-    uint32_t under_way;
+    uint32_t under_way, in_threads;
     struct io_uring ring;
     /* Without io_uring: */
     pthread_mutex_t lock;
     pthread_cond_t more;
     struct io *todo, **todo_tail, *done;
-    uint32_t queued, idle, workers;
+    uint32_t queued, finished, idle, workers;
     int stopping;
 };
 
@@ -33,9 +33,6 @@ static int32_t perform(const struct io *io)
         break;
     case IO_WRITE:
         got = pwritev(io->fd, &part, 1, (off_t)io->offset);
-        break;
-    case IO_WRITE_DURABLE:
-        got = pwritev2(io->fd, &part, 1, (off_t)io->offset, RWF_DSYNC);
         break;
     case IO_SYNC:
         got = fdatasync(io->fd);
@@ -65,6 +62,7 @@ static void *work(void *argument)
         pthread_mutex_lock(&s->lock);
         io->link = s->done;
         s->done = io;
+        s->finished++;
         eventfd_write(s->event, 1);
     }
     s->workers--;
@@ -123,10 +121,6 @@ static void prepare(struct io_uring_sqe *sqe, struct io *io)
     case IO_WRITE:
         io_uring_prep_write(sqe, io->fd, io->buffer, io->length, io->offset);
         break;
-    case IO_WRITE_DURABLE:
-        io_uring_prep_write(sqe, io->fd, io->buffer, io->length, io->offset);
-        sqe->rw_flags = RWF_DSYNC;
-        break;
     case IO_SYNC:
         io_uring_prep_fsync(sqe, io->fd, IORING_FSYNC_DATASYNC);
         break;
@@ -136,9 +130,19 @@ static void prepare(struct io_uring_sqe *sqe, struct io *io)
         io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
 }
 
+/* io_uring itself has threads for what cannot be done without blocking. */
+static uint32_t takes_thread(const struct sectors *s, const struct io *io)
+{
+    return !s->uring || io->may_block || io->action == IO_SYNC;
+}
+
+int sectors_busy(const struct sectors *s) { return s->under_way != 0; }
+int sectors_threads_busy(const struct sectors *s) { return s->in_threads != 0; }
+
 void sectors_start(struct sectors *s, struct io *io)
 {
     s->under_way++;
+    s->in_threads += takes_thread(s, io);
     if (s->uring) {
         struct io_uring_sqe *sqe;
         while (!(sqe = io_uring_get_sqe(&s->ring)))
@@ -162,19 +166,39 @@ void sectors_go(struct sectors *s)
         io_uring_submit(&s->ring);
 }
 
+/* How many to take: no more than the disk still works on. */
+static uint32_t part(const struct sectors *s, uint32_t ready)
+{
+    uint32_t left = s->under_way - ready;
+    return left > PART ? left : PART;
+}
+
 static struct io *reap_uring(struct sectors *s)
 {
     struct io *done = NULL, **tail = &done;
     struct io_uring_cqe *cqe;
-    while (io_uring_peek_cqe(&s->ring, &cqe) == 0) {
+    if (io_uring_peek_cqe(&s->ring, &cqe))
+        return NULL;
+    for (uint32_t n = part(s, io_uring_cq_ready(&s->ring)); n && io_uring_peek_cqe(&s->ring, &cqe) == 0; n--) {
         struct io *io = io_uring_cqe_get_data(cqe);
         io->result = cqe->res;
         io_uring_cqe_seen(&s->ring, cqe);
         *tail = io;
         tail = &io->link;
-        s->under_way--;
     }
     *tail = NULL;
+    return done;
+}
+
+static struct io *reap_workers(struct sectors *s)
+{
+    pthread_mutex_lock(&s->lock);
+    struct io *done = s->done, **tail = &s->done;
+    for (uint32_t n = part(s, s->finished); n && *tail; n--, s->finished--)
+        tail = &(*tail)->link;
+    s->done = *tail;
+    *tail = NULL;
+    pthread_mutex_unlock(&s->lock);
     return done;
 }
 
@@ -182,14 +206,11 @@ struct io *sectors_reap(struct sectors *s)
 {
     if (!s->under_way)
         return NULL;
-    if (s->uring)
-        return reap_uring(s);
-    pthread_mutex_lock(&s->lock);
-    struct io *done = s->done;
-    s->done = NULL;
-    pthread_mutex_unlock(&s->lock);
-    for (struct io *io = done; io; io = io->link)
+    struct io *done = s->uring ? reap_uring(s) : reap_workers(s);
+    for (struct io *io = done; io; io = io->link) {
         s->under_way--;
+        s->in_threads -= takes_thread(s, io);
+    }
     return done;
 }
 

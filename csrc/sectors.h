@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-enum action { IO_READ, IO_WRITE, IO_WRITE_DURABLE, IO_SYNC };
+enum action { IO_READ, IO_WRITE, IO_SYNC };
 
 struct io {
     struct io *link;
@@ -28,8 +28,13 @@ int sectors_use_uring(const struct sectors *sectors);
 void sectors_start(struct sectors *sectors, struct io *io);
 void sectors_go(struct sectors *sectors);
 
-/* What is done, chained by `link`; NULL if nothing is. */
+/* What is done, chained by `link`; NULL if nothing is. Where the disk has little left to do it is only a part: the
+ * clients' next requests must get there before all that is done is answered. */
 struct io *sectors_reap(struct sectors *sectors);
+
+/* Whether anything is under way; and whether threads work on it, which may need the caller's processor. */
+int sectors_busy(const struct sectors *sectors);
+int sectors_threads_busy(const struct sectors *sectors);
 
 /* Frees everything if nothing is under way, else leaves it to whatever hangs. */
 void sectors_close(struct sectors *sectors);

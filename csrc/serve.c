@@ -139,9 +139,7 @@ static void run_write(struct thread *t, struct op *op)
     const struct view *v = op->export->now;
     outlets_unmap(t); /* where threads do the work, it begins before the replies have left */
     op->durable |= (v->flags & AOE_DURABLE) != 0; /* the cache was switched off while it waited */
-    /* Through the page cache many writes share a sync; a direct write to a local disk carries its own. */
-    int carries = op->durable && (v->flags & (AOE_DIRECT | AOE_REMOTE)) == AOE_DIRECT;
-    start_io(t, op, carries ? IO_WRITE_DURABLE : IO_WRITE, op->lba, op->lba + op->count);
+    start_io(t, op, IO_WRITE, op->lba, op->lba + op->count);
 }
 
 static void run_ready(struct thread *t, struct op *op)
@@ -206,14 +204,14 @@ static void io_done(struct thread *t, struct op *op, const struct io *io)
 {
     struct export *x = op->export;
     int good = io->action == IO_SYNC ? io->result == 0 : io->result == (int32_t)io->length;
-    int shared_sync = op->kind == K_WRITE && op->durable && io->action == IO_WRITE;
-    if (good && shared_sync) {
+    int durable = op->kind == K_WRITE && op->durable;
+    if (good && durable) { /* many writes share a sync */
         op->link = x->unsynced;
         x->unsynced = op;
         sync_next(t, x);
     } else if (good && !(op->kind == K_FLUSH && distrusted(x))) {
         finish(t, op);
-    } else if (op->kind == K_FLUSH || (shared_sync && io->result == -EIO && !(x->now->flags & AOE_DIRECT))) {
+    } else if (op->kind == K_FLUSH || (durable && io->result == -EIO && !(x->now->flags & AOE_DIRECT))) {
         sync_failed(t, op, io->result);
     } else {
         failed(t, op, io->result);

@@ -144,12 +144,14 @@ static int something_waits(struct thread *t)
     return 0;
 }
 
-/* Spin as long as it has lately paid; then sleep until something happens. */
+/* Spin as long as it has lately paid and takes nobody's processor; then sleep until something happens. The disk
+ * and the clients keep one waiting for different times. */
 static void rest(struct thread *t)
 {
     aoe_engine *e = t->engine;
     uint64_t since = clock_ns(CLOCK_MONOTONIC), spent = 0;
-    while (spent < t->spin_ns) {
+    uint64_t *spin_ns = &t->spin_ns[sectors_busy(t->sectors)];
+    while (spent < *spin_ns && !sectors_threads_busy(t->sectors)) {
         for (int i = 0; i < 16; i++) {
             if (something_waits(t))
                 return;
@@ -176,7 +178,7 @@ static void rest(struct thread *t)
         }
     uint64_t slept = clock_ns(CLOCK_MONOTONIC) - since;
     uint32_t most = e->set.spin_us * 1000;
-    t->spin_ns = slept < most ? most : t->spin_ns / 2;
+    *spin_ns = slept < most ? most : *spin_ns / 2;
 }
 
 /* Once around: what Python said, what the disk did, what came in, what goes out. */
@@ -190,8 +192,8 @@ void thread_pass(struct thread *t)
     work += (uint32_t)serve_completions(t);
     if (!atomic_load_explicit(&e->draining, memory_order_relaxed))
         work += take_frames(t);
-    outlets_flush(t);
     sectors_go(t->sectors);
+    outlets_flush(t);
     if (t->up_news) {
         t->up_news = 0;
         eventfd_write(e->event, 1);

@@ -71,7 +71,8 @@ struct record {
     int durable;       /* a write reply means stable storage */
     enum outcome outcome;
     int by_python;     /* ends in Python, and so does its durability */
-    int synced, lost;  /* carried its own sync; a sync that covered it failed */
+    int in_memory;     /* written there at once: nothing is more stable than its store */
+    int lost;          /* a sync that covered it failed */
     uint64_t done_at;  /* tick at which the engine learned that it is written */
 };
 

@@ -258,7 +258,7 @@ static void check_store(int export)
 
 static int vouched(const struct record *r)
 {
-    return r->by_python || r->synced || (r->done_at && r->done_at < m.good_sync[r->export]);
+    return r->by_python || r->in_memory || (r->done_at && r->done_at < m.good_sync[r->export]);
 }
 
 /* A sync that began at tick `started` ended. A failed one is remembered until the engine has seen it. */

@@ -419,7 +419,7 @@ static void stored(struct record *r, uint32_t sectors)
     if (sectors < r->count)
         return;
     r->done_at = model_clock();
-    r->synced = 1; /* there is nothing more stable than memory */
+    r->in_memory = 1;
 }
 
 int __real_map_write(struct export *x, uint64_t offset, const uint8_t *bytes, size_t length);
@@ -506,14 +506,12 @@ static struct record *record_of(const struct io *io)
     return io->owner ? model_record(((struct op *)io->owner)->data - ATA_HEADER) : NULL;
 }
 
-static int is_write(const struct io *io) { return io->action == IO_WRITE || io->action == IO_WRITE_DURABLE; }
-
 static int32_t access_disk(const struct io *io, uint32_t length)
 {
     ssize_t got = 0;
     if (io->action == IO_READ)
         got = pread(io->fd, io->buffer, length, (off_t)io->offset);
-    else if (is_write(io))
+    else if (io->action == IO_WRITE)
         got = planted(PLANT_LOST_WRITE) ? (ssize_t)length : pwrite(io->fd, io->buffer, length, (off_t)io->offset);
     else if (io->fd == CLOSED_FD)
         return -EBADF;
@@ -523,7 +521,7 @@ static int32_t access_disk(const struct io *io, uint32_t length)
 static void tell_model(const struct io *io, int32_t result)
 {
     struct record *r = record_of(io);
-    if (result > 0 && is_write(io))
+    if (result > 0 && io->action == IO_WRITE)
         model_written(r, r->lba, (uint32_t)result / SECTOR);
     else if (result == (int32_t)io->length && io->action == IO_READ)
         model_read(r);
@@ -608,6 +606,19 @@ int __wrap_sectors_use_uring(const struct sectors *s)
     return disk_of(s)->real ? __real_sectors_use_uring(disk_of(s)->real) : 0;
 }
 
+int __real_sectors_busy(const struct sectors *s);
+int __wrap_sectors_busy(const struct sectors *s)
+{
+    const struct fake_disk *d = disk_of(s);
+    return d->real ? __real_sectors_busy(d->real) : d->running || d->done;
+}
+
+int __real_sectors_threads_busy(const struct sectors *s);
+int __wrap_sectors_threads_busy(const struct sectors *s)
+{
+    return disk_of(s)->real ? __real_sectors_threads_busy(disk_of(s)->real) : 0;
+}
+
 static void check_start(const struct io *io)
 {
     const struct export *x = export_of(io);
@@ -620,7 +631,7 @@ static void check_start(const struct io *io)
     CHECK(r->export == (int)x->index);
     check_extent(r->export, io->offset, io->length);
     uint64_t first = stores[r->export].base + r->lba * SECTOR;
-    if (is_write(io))
+    if (io->action == IO_WRITE)
         CHECK(r->kind == K_WRITE && io->offset == first && io->length == r->count * SECTOR);
     else
         CHECK(r->kind == K_READ && io->offset <= first && io->offset + io->length >= first + r->count * SECTOR);
@@ -664,10 +675,9 @@ static void learned(const struct started *it)
     struct record *r = record_of(io);
     if (io->action == IO_SYNC)
         model_sync((int)x->index, it->tick, io->result == 0);
-    else if (is_write(io) && io->result == (int32_t)io->length) {
+    else if (io->action == IO_WRITE && io->result == (int32_t)io->length)
         r->done_at = model_clock();
-        r->synced = io->action == IO_WRITE_DURABLE;
-    } else if (is_write(io) && r->durable && io->action == IO_WRITE && io->result == -EIO)
+    else if (io->action == IO_WRITE && r->durable && io->result == -EIO && !(x->now->flags & AOE_DIRECT))
         model_sync((int)x->index, 0, 0);
 }
 
