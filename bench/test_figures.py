@@ -156,6 +156,27 @@ def test_a_thousand_exports(measure: Measure, lab: Lab, tools: dict[str, Path], 
         shutil.rmtree(directory)
 
 
+SPIN_ROWS = [
+    Row("spinning, 4 KiB reads, QD1", ("--rw", "randread", "--sectors", "8", "--depth", "1")),
+    Row("spinning, 8 KiB reads, half load", ("--rw", "randread", "--sectors", "16", "--depth", "64")),
+]
+
+
+@pytest.mark.parametrize("row", SPIN_ROWS, ids=lambda row: row.name)
+def test_spinning(
+    row: Row, measure: Measure, lab: Lab, tools: dict[str, Path], memory: Path, tmp_path: Path
+) -> None:
+    """What spinning costs against sleeping: one at a time, and at half of the rate that can be had."""
+    options = ("--durability", "write-back", "--buffer-count", "128")
+    sleeps = site.ours(memory, tmp_path / "sleeps", *options, "--no-spin", name="sleeps")
+    spins = site.ours(memory, tmp_path / "spins", *options, name="spins")
+    load = (*row.load, "--range", str(SECTORS))
+    if "half" in row.name:
+        most = site.run(lab, tools["load"], spins, load, SECONDS).iops
+        load = (*load, "--rate", str(most / 2))
+    measure(loaded(lab, tools, [sleeps, spins], load))
+
+
 def test_python_path(
     measure: Measure, lab: Lab, tools: dict[str, Path], memory: Path, tmp_path: Path
 ) -> None:
