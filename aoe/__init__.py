@@ -1,9 +1,12 @@
-"""ATA over Ethernet: a target, and a library to talk to one.
+"""ATA over Ethernet: a target, and an initiator.
 
 async with aoe.serve(disk, link):
     ...
+async with aoe.attach("e0.0", interface="eth0") as disk:
+    await disk.write(0, b"data")
 """
 
+from aoe.initiator.remote import attach
 from aoe.target.serve import serve
 
-__all__ = ["serve"]
+__all__ = ["attach", "serve"]

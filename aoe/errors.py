@@ -30,3 +30,11 @@ class DiskFailed(DiskError):
 
 class RequestError(AoeError):
     """The target answered a request with an error, or did not answer at all."""
+
+
+class Unreachable(RequestError):
+    """No answer for as long as the caller wanted to wait."""
+
+
+class TargetRefused(RequestError):
+    """The target answered with an AoE error: reserved by another host, or not a command it knows."""

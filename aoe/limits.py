@@ -48,6 +48,8 @@ TARGET_BYTES_MAX = 64 << 20
 """Payload held by one process for requests not yet answered."""
 ADMIN_QUEUE_MAX = 64
 """Config, mask and reserve messages that wait for a change in progress on their export."""
+ZEROES_CHUNK = 1 << 20
+"""Bytes written at a time where zeroes are."""
 DISK_WORKERS = 8
 """Requests one export has inside system calls at a time."""
 
@@ -85,6 +87,25 @@ ENGINE_QUEUE_MAX = 256
 """Requests admitted to one export of an engine, so that one that hangs does not use up what all share."""
 ENGINE_PLACES = 64
 """Requests one export has at the disk at a time when the engine serves it."""
+
+QUERY_FIRST_S = 0.05
+QUERY_MAX_S = 1.0
+"""Time between two config queries of an initiator that looks for a target, at first and at most."""
+RTO_FIRST_NS = 100_000_000
+RTO_MIN_NS = 5_000_000
+RTO_MAX_NS = 2_000_000_000
+"""How long an initiator waits before it sends a request again: before the first reply, at least, at most."""
+PATIENCE_MAX = 16
+"""Times the usual round trip that a request is waited for although later ones are answered."""
+WINDOW_FIRST = 8
+WINDOW_MIN = 2
+"""Requests outstanding at first, and after losses."""
+NETWORK_LIFETIME_NS = 1_000_000_000
+"""After which no network delivers a frame (order rule I2)."""
+COMPLETION_NS = 1_000_000_000
+"""Allowance for a disk to do what a target has begun."""
+FOREIGN_AGE_NS = 10_000_000_000
+"""How long a target that says nothing of it may keep a write waiting."""
 
 
 def sectors_per_frame(mtu: int) -> int:

@@ -2,18 +2,18 @@
 
 import argparse
 import asyncio
-import re
 import sys
 
 from aoe import limits
 from aoe.cli.links import open_links
-from aoe.drive import identify
 from aoe.errors import AoeError, ConfigurationError, RequestError
-from aoe.initiator.client import Client, Found, client
+from aoe.initiator.discover import discover
+from aoe.initiator.remote import RemoteDisk, attach, connect, parse_address
+from aoe.link.base import Link
 from aoe.wire.frame import format_mac
 
-_CHUNK = 2048
-"""Sectors between two looks at the terminal."""
+_CHUNK = 2048 * limits.SECTOR
+"""Bytes between two looks at the terminal."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,58 +53,56 @@ def parser() -> argparse.ArgumentParser:
 
 
 async def _run(options: argparse.Namespace) -> None:
+    if options.command != "discover":
+        parse_address(options.address)
     links = open_links(options.interface, options.link)
     for link in links[1:]:
         link.close()
     if len(links) > 1:
         links[0].close()
         raise ConfigurationError("this command asks over one link; name one")
-    async with client(links[0]) as asking:
-        if options.command == "discover":
-            await _discover(asking)
-        else:
-            await _use(asking, options)
+    if options.command == "discover":
+        await _discover(links[0])
+        return
+    async with attach(options.address, link=links[0]) as disk:
+        await _use(disk, options)
 
 
-async def _discover(asking: Client) -> None:
-    for found in await asking.discover():
-        size = identify.sectors_of(await asking.identify(found)) * limits.SECTOR
-        sectors = found.config.sector_count
-        print(f"{found.address}\t{format_mac(found.mac)}\t{size} bytes\t{sectors} sectors a frame")
+async def _discover(link: Link) -> None:
+    try:
+        for found in await discover(link):
+            disk = await connect(link, found)
+            disk.close()
+            sectors = found.config.sector_count
+            print(f"{found.address}\t{format_mac(found.mac)}\t{disk.size} bytes\t{sectors} sectors a frame")
+    finally:
+        link.close()
 
 
-async def _use(asking: Client, options: argparse.Namespace) -> None:
-    found = await asking.find(*_address(options.address))
-    data = await asking.identify(found)
-    total = identify.sectors_of(data)
+async def _use(disk: RemoteDisk, options: argparse.Namespace) -> None:
     if options.command == "identify":
-        print(f"{found.address}: {total * limits.SECTOR} bytes, serial {identify.serial_of(data)}")
+        print(f"{disk.address}: {disk.size} bytes, serial {disk.identity}")
         return
+    total = disk.size // limits.SECTOR
     if not 0 <= options.lba < total:
-        raise RequestError(f"{found.address} has {total} sectors: --lba {options.lba} is not one of them")
+        raise RequestError(f"{disk.address} has {total} sectors: --lba {options.lba} is not one of them")
+    start = options.lba * limits.SECTOR
     if options.command == "write":
-        await _write(asking, found, options.lba, total)
+        await _write(disk, start)
         return
-    end = total if options.sectors is None else min(total, options.lba + options.sectors)
-    for lba in range(options.lba, end, _CHUNK):
-        sys.stdout.buffer.write(await asking.read(found, lba, min(_CHUNK, end - lba)))
+    end = disk.size if options.sectors is None else min(disk.size, start + options.sectors * limits.SECTOR)
+    for at in range(start, end, _CHUNK):
+        sys.stdout.buffer.write(await disk.read(at, min(_CHUNK, end - at)))
     sys.stdout.buffer.flush()
 
 
-async def _write(asking: Client, found: Found, lba: int, total: int) -> None:
-    while data := sys.stdin.buffer.read(_CHUNK * limits.SECTOR):
-        if len(data) % limits.SECTOR or lba + len(data) // limits.SECTOR > total:
-            raise RequestError(f"standard input does not end at a sector that {found.address} has")
-        await asking.write(found, lba, data)
-        lba += len(data) // limits.SECTOR
-    await asking.flush(found)
-
-
-def _address(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"e?(\d{1,5})\.(\d{1,3})", text)
-    if match is None:
-        raise ConfigurationError(f"{text!r} is not an address; write it as e0.0")
-    return int(match[1]), int(match[2])
+async def _write(disk: RemoteDisk, at: int) -> None:
+    while data := sys.stdin.buffer.read(_CHUNK):
+        if len(data) % limits.SECTOR or at + len(data) > disk.size:
+            raise RequestError(f"standard input does not end at a sector that {disk.address} has")
+        await disk.write(at, data)
+        at += len(data)
+    await disk.flush()
 
 
 if __name__ == "__main__":

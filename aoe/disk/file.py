@@ -25,9 +25,6 @@ class Transfer(Protocol[R_co]):
     def __call__(self, offset: int, length: int, /) -> R_co: ...
 
 
-_ZEROES_CHUNK = 1 << 20
-
-
 class Store(NamedTuple):
     """What a path was opened as: `size` bytes of `fd` from `base` on.
 
@@ -278,8 +275,8 @@ class FileDisk(Disk):
             raise DiskError(f"trim: {error.strerror}", offset, error.errno or 0) from error
 
     def _zero(self, offset: int, length: int) -> None:
-        for at in range(offset, offset + length, _ZEROES_CHUNK):
-            self._write(at, bytes(min(_ZEROES_CHUNK, offset + length - at)), False)
+        for at in range(offset, offset + length, limits.ZEROES_CHUNK):
+            self._write(at, bytes(min(limits.ZEROES_CHUNK, offset + length - at)), False)
 
     def _check_failed(self, offset: int) -> None:
         if self.failed:

@@ -157,3 +157,35 @@ def sectors_of(data: bytes) -> int:
     lba48 = struct.unpack_from("<H", data, 2 * 83)[0] & 0x0400
     size: int = struct.unpack_from("<Q", data, 200)[0] if lba48 else struct.unpack_from("<I", data, 120)[0]
     return size
+
+
+def _word(data: bytes, word: int) -> int:
+    value: int = struct.unpack_from("<H", data, 2 * word)[0]
+    return value
+
+
+def physical_block_of(data: bytes) -> int:
+    """Bytes of the medium's block: word 106."""
+    word = _word(data, 106)
+    return SECTOR << (word & 0xF) if word & 0xE000 == 0x6000 else SECTOR
+
+
+def trim_blocks_of(data: bytes) -> int:
+    """512-byte range blocks that one TRIM may carry, 0 where there is no TRIM: words 169 and 105."""
+    return max(1, _word(data, 105)) if _word(data, 169) & 1 else 0
+
+
+def trims_to_zeroes(data: bytes) -> bool:
+    """Whether sectors read as zeroes after a TRIM: word 69."""
+    return _word(data, 69) & _TRIM_IS_DETERMINISTIC_ZERO == _TRIM_IS_DETERMINISTIC_ZERO
+
+
+def has_fua(data: bytes) -> bool:
+    """Whether WRITE DMA FUA EXT is supported: word 84."""
+    return _word(data, 84) & 0xC040 == 0x4040
+
+
+def flush_of(data: bytes) -> int | None:
+    """The opcode that empties the cache, None where there is nothing to empty: word 83."""
+    supported = _word(data, 83)
+    return 0xEA if supported & 0x2000 else 0xE7 if supported & 0x1000 else None

@@ -43,6 +43,12 @@ class Link(abc.ABC):
     receive_buffer: int
     counters: Counter[str]
 
+    @property
+    def frames_that_fit(self) -> int:
+        """How many of the largest frames the receive buffer holds, each costing what the kernel charges for
+        it: its memory rounded up to a power of two, and its bookkeeping."""
+        return self.receive_buffer // ((1 << (self.mtu + 64).bit_length()) + 1024)
+
     @abc.abstractmethod
     def start(self, listener: Listener) -> None:
         """Tell `listener` from now on, inside the running event loop."""

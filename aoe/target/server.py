@@ -395,7 +395,6 @@ class Server:
 
 
 def buffers_that_fit(links: Iterable[Link]) -> int:
-    """Buffer Count that the smallest receive buffer granted can hold, a frame costing what the kernel
-    charges for it: its memory rounded up to a power of two, and its bookkeeping."""
-    fits = (link.receive_buffer // ((1 << (link.mtu + 64).bit_length()) + 1024) for link in links)
+    """Buffer Count that the smallest receive buffer granted can hold."""
+    fits = (link.frames_that_fit for link in links)
     return max(limits.BUFFER_COUNT_MIN, min(limits.BUFFER_COUNT_DEFAULT_MAX, *fits))

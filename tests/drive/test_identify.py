@@ -207,3 +207,28 @@ def test_vendor_words_of_another_drive(place: int) -> None:
     data[place] ^= 1
     assert identify.vendor_of(bytes(data)) is None
     assert identify.vendor_of(bytes(512)) is None
+
+
+@pytest.mark.parametrize("name", IDENTITIES)
+def test_an_initiator_reads_what_was_meant(name: str) -> None:
+    meant = IDENTITIES[name]
+    data = identify.build(meant)
+    assert identify.physical_block_of(data) == meant.physical_block
+    assert identify.trim_blocks_of(data) == meant.trim_blocks
+    assert identify.trims_to_zeroes(data) is meant.trim_zeroes
+    assert identify.has_fua(data)
+    assert identify.flush_of(data) == 0xEA
+
+
+@pytest.mark.parametrize(("word", "opcode"), [(0x7400, 0xEA), (0x5400, 0xE7), (0x4400, None), (0, None)])
+def test_how_a_cache_is_emptied_where_a_drive_says_less(word: int, opcode: int | None) -> None:
+    data = bytearray(512)
+    struct.pack_into("<H", data, 2 * 83, word)
+    assert identify.flush_of(data) == opcode
+
+
+@pytest.mark.parametrize("word", [0, 0x0040, 0x8040, 0xC040])
+def test_fua_is_believed_only_where_its_word_is_valid(word: int) -> None:
+    data = bytearray(512)
+    struct.pack_into("<H", data, 2 * 84, word)
+    assert not identify.has_fua(data)

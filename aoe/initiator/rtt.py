@@ -1,0 +1,32 @@
+"""How long a reply takes (Jacobson/Karels, as in RFC 6298)."""
+
+from aoe.limits import RTO_FIRST_NS, RTO_MAX_NS, RTO_MIN_NS
+
+
+class Rtt:
+    """Smoothed round-trip time and its mean deviation, in nanoseconds."""
+
+    def __init__(self) -> None:
+        self.smoothed_ns = 0
+        """0 until there is a sample."""
+        self._deviation_ns = 0
+
+    def sample(self, ns: int) -> None:
+        """One reply took this long. Every copy has a tag of its own, so re-sent requests count, too."""
+        if not self.smoothed_ns:
+            self.smoothed_ns = max(ns, 1)
+            self._deviation_ns = ns // 2
+            return
+        error = ns - self.smoothed_ns
+        self.smoothed_ns = max(self.smoothed_ns + error // 8, 1)
+        self._deviation_ns += (abs(error) - self._deviation_ns) // 4
+
+    @property
+    def usual_ns(self) -> int:
+        """Up to which a reply is not late."""
+        return self.smoothed_ns + 4 * self._deviation_ns if self.smoothed_ns else RTO_FIRST_NS
+
+    @property
+    def timeout_ns(self) -> int:
+        """After which a request is sent again although nothing says that it was lost."""
+        return min(max(self.usual_ns, RTO_MIN_NS), RTO_MAX_NS)

@@ -1,0 +1,58 @@
+"""Our initiator against real servers over Ethernet: ours on either engine, and vblade."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import exercise
+from tests.support.net import Lab
+from tests.support.peers import AoeTarget, Target, Vblade, image
+from tests.support.tools import need, need_namespaces
+
+SECTORS = 8192
+
+
+def exercised(lab: Lab, operations: int = 200) -> dict[str, Any]:
+    """What the exercise said: it compares what it reads itself."""
+    command = (exercise.__file__, "e1.1", "v0", str(operations))
+    done = lab.run("client", sys.executable, *command, timeout=60)
+    assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout)
+    assert said["size"] == SECTORS * 512
+    return said
+
+
+@contextmanager
+def served(kind: str, mtu: int, directory: Path) -> Iterator[tuple[Lab, Target]]:
+    need_namespaces()
+    path = image(directory / "disk", SECTORS)
+    with Lab(mtu=mtu) as lab:
+        if kind == "vblade":
+            need("vblade")
+            target: Target = Vblade(lab, path)
+        else:
+            target = AoeTarget(lab, directory, f"{path}=1.1")
+        with target:
+            yield lab, target
+
+
+@pytest.mark.parametrize("mtu", [1500, 9000])
+def test_any_bytes_over_ethernet(mtu: int, engine: str, tmp_path: Path) -> None:
+    with served("ours", mtu, tmp_path) as (lab, target):
+        exercised(lab)
+        assert target.alive
+        said = target.counters()
+        assert ("engine_writes=0" not in said and "engine_writes=" in said) is (engine == "c"), said
+
+
+@pytest.mark.parametrize("mtu", [1500, 9000])
+@pytest.mark.parametrize("kind", ["vblade"])
+def test_vblade_serves_us_too(kind: str, mtu: int, tmp_path: Path) -> None:
+    """It answers with short frames, version 0 advertisements and a FLUSH of its own kind."""
+    with served(kind, mtu, tmp_path) as (lab, _):
+        exercised(lab)
