@@ -104,6 +104,14 @@ NETWORK_LIFETIME_NS = 1_000_000_000
 """After which no network delivers a frame (order rule I2)."""
 COMPLETION_NS = 1_000_000_000
 """Allowance for a disk to do what a target has begun."""
+SILENCE_NS = 1_000_000_000
+"""After which a way to a disk is looked at before the next change goes there (order rule I6)."""
+PROBE_NS = 250_000_000
+DEAD_NS = 1_000_000_000
+"""How long a server owes an answer before it is asked whether it is there, and before it counts as dead."""
+SLOW_NS = 10_000_000_000
+"""How long a server that is there may leave reads and writes unanswered before another one is tried (I7)."""
+RECHECK_NS = 1_000_000_000
 FOREIGN_AGE_NS = 10_000_000_000
 """How long a target that says nothing of it may keep a write waiting."""
 

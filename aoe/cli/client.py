@@ -71,7 +71,7 @@ async def _run(options: argparse.Namespace) -> None:
 async def _discover(link: Link) -> None:
     try:
         for found in await discover(link):
-            disk = await connect(link, found)
+            disk = await connect([(link, found)])
             disk.close()
             sectors = found.config.sector_count
             print(f"{found.address}\t{format_mac(found.mac)}\t{disk.size} bytes\t{sectors} sectors a frame")

@@ -189,3 +189,8 @@ def flush_of(data: bytes) -> int | None:
     """The opcode that empties the cache, None where there is nothing to empty: word 83."""
     supported = _word(data, 83)
     return 0xEA if supported & 0x2000 else 0xE7 if supported & 0x1000 else None
+
+
+def caches(data: bytes) -> bool:
+    """Whether a volatile write cache is in use: word 85."""
+    return bool(_word(data, 85) & _VOLATILE_CACHE)

@@ -1,13 +1,13 @@
 """Who is there: config queries over one link, and whoever answers them."""
 
 import asyncio
+import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from aoe import limits
-from aoe.errors import RequestError
 from aoe.initiator.path import USER_TAG
 from aoe.link.base import Link
 from aoe.wire import config, frame
@@ -37,27 +37,24 @@ async def discover(link: Link, seconds: float = 0.5) -> list[Found]:
         return sorted(finder.found.values())
 
 
-async def find(link: Link, shelf: int, slot: int, timeout_s: float) -> Found:
-    """The first that answers for an address. RequestError if nobody does."""
+async def find(link: Link, addresses: Sequence[tuple[int, int]], timeout_s: float) -> list[Found]:
+    """Whoever answers for any of the (shelf, slot): a moment after there is one for each, or when the time is
+    over. The link is not closed."""
+    loop = asyncio.get_running_loop()
     async with _asking(link) as finder:
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        deadline = loop.time() + timeout_s
         wait_s = limits.QUERY_FIRST_S
-        while asyncio.get_running_loop().time() < deadline:
-            finder.news.clear()
-            finder.ask(shelf, slot)
-            try:
-                async with asyncio.timeout(wait_s):
-                    while not finder.answers(shelf, slot):
-                        await finder.news.wait()
-                        finder.news.clear()
-            except TimeoutError:
-                wait_s = min(2 * wait_s, limits.QUERY_MAX_S)
-            else:
-                return finder.answers(shelf, slot)[0]
-    raise RequestError(
-        f"e{shelf}.{slot} does not answer on {link.name}; "
-        "is it served there, and is this host allowed to use it?"
-    )
+        while loop.time() < deadline:
+            if not finder.missing(addresses):
+                break
+            for address in finder.missing(addresses):
+                finder.ask(*address)
+            await finder.wait_for(addresses, min(wait_s, deadline - loop.time()))
+            wait_s = min(2 * wait_s, limits.QUERY_MAX_S)
+            if finder.found and loop.time() > deadline - timeout_s + limits.QUERY_MAX_S:
+                break  # some primaries may be away
+        await asyncio.sleep(limits.QUERY_FIRST_S if finder.found else 0)
+        return sorted(it for it in finder.found.values() if (it.shelf, it.slot) in addresses)
 
 
 class _Finder:
@@ -75,8 +72,16 @@ class _Finder:
         header = Header(BROADCAST, self._link.mac, frame.VERSION, 0, 0, shelf, slot, Command.CONFIG, tag)
         self._link.send(frame.encode(header, config.encode(Config(ConfigCommand.READ))))
 
-    def answers(self, shelf: int, slot: int) -> list[Found]:
-        return [it for it in self.found.values() if (it.shelf, it.slot) == (shelf, slot)]
+    def missing(self, addresses: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+        return set(addresses) - {(it.shelf, it.slot) for it in self.found.values()}
+
+    async def wait_for(self, addresses: Sequence[tuple[int, int]], seconds: float) -> None:
+        """Until all have answered, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.missing(addresses):
+                    self.news.clear()
+                    await self.news.wait()
 
     def ready(self, link: Link) -> None:
         for received in link.take().frames:

@@ -123,6 +123,10 @@ class Path:
         self.window = Window(window_max)
         self.counters: Counter[str] = Counter()
         self._tag = first_tag % USER_TAG
+        self.heard_ns = 0
+        """When the peer last answered anything."""
+        self.asked_ns = 0
+        """When something was asked while nothing else was outstanding."""
         self._tags: dict[int, Exchange] = {}
         self._waiting: dict[Exchange, None] = {}
         self._reads = _Lane(limits.NETWORK_LIFETIME_NS)
@@ -146,6 +150,23 @@ class Path:
     def rtt_ns(self) -> int:
         """Smoothed round-trip time of reads, 0 if there were none."""
         return self._reads.rtt.smoothed_ns
+
+    def quiet_ns(self, now_ns: int) -> int:
+        """For how long the peer has owed an answer without a word."""
+        return now_ns - max(self.heard_ns, self.asked_ns) if self.outstanding else 0
+
+    def new_tag(self) -> int:
+        """A tag that no other transmission has."""
+        self._tag = (self._tag + 1) % USER_TAG
+        return USER_TAG | self._tag
+
+    def settle_all(self) -> list[Effect]:
+        """The peer was fenced: what was sent and is not open any more can do nothing."""
+        effects: list[Effect] = []
+        for lane in (self._reads, self._changes):
+            for exchange in list(lane.unsettled):
+                self._forget(exchange, effects)
+        return effects
 
     def start(self, exchange: Exchange, now_ns: int) -> list[Effect]:
         """Ask; at once if the window has room."""
@@ -171,6 +192,7 @@ class Path:
             return self._drop("unfit_reply")
         lane = self._lane(exchange)
         del self._tags[header.tag]
+        self.heard_ns = now_ns
         sent_ns = exchange.copies.pop(header.tag)
         lane.answered(sent_ns, now_ns, spurious=sent_ns < exchange.sent_ns)
         effects: list[Effect] = []
@@ -208,8 +230,9 @@ class Path:
         return effects
 
     def _transmit(self, lane: _Lane, exchange: Exchange, now_ns: int, effects: list[Effect]) -> None:
-        self._tag = (self._tag + 1) % USER_TAG
-        tag = USER_TAG | self._tag
+        tag = self.new_tag()
+        if not self.outstanding:
+            self.asked_ns = now_ns
         exchange.tries += 1
         exchange.sent_ns = now_ns
         exchange.copies[tag] = now_ns
@@ -247,7 +270,7 @@ class Path:
 
     def _forget(self, exchange: Exchange, effects: list[Effect]) -> None:
         """Whatever became of its copies, they can do nothing any more."""
-        self.counters["quiesced"] += 1
+        self.counters["unanswered"] += 1
         for tag in exchange.copies:
             del self._tags[tag]
         exchange.copies.clear()

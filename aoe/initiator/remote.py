@@ -2,12 +2,15 @@
 
 import asyncio
 import errno
+import logging
 import random
 import re
 import struct
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from aoe import limits
 from aoe.disk.base import Disk
@@ -15,15 +18,18 @@ from aoe.drive import identify
 from aoe.drive.command import DEVICE_FAULT, ERROR, IDENTIFY_DEVICE
 from aoe.errors import ConfigurationError, DiskError, RequestError, TargetRefused, Unreachable
 from aoe.initiator.discover import Found, find
-from aoe.initiator.path import Answered, Effect, Exchange, Path, Peer, Transmit
+from aoe.initiator.path import Path, Peer
+from aoe.initiator.session import Answered, Effect, Operation, Send, Session, Settled, State, Way, facts_of
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, only_interface
 from aoe.target.order import OrderQueue, Ticket
 from aoe.wire import ata
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaReply, AtaRequest
-from aoe.wire.frame import FLAG_ERROR, Command, Fault
+from aoe.wire.frame import FLAG_ERROR, Fault, format_mac
 
 _READ_EXT, _WRITE_EXT, _WRITE_FUA_EXT, _TRIM = 0x24, 0x34, 0x3D, 0x06
+log = logging.getLogger("aoe.initiator")
+
 _RANGE = struct.Struct("<Q")
 _RANGE_SECTORS_MAX = 0xFFFF
 _PLACES = 1 << 30
@@ -33,6 +39,16 @@ _DRAIN_POLL_S = 0.005
 _ADDRESS = re.compile(r"e?(\d{1,5})\.(\d{1,3})")
 
 
+class PathStatus(NamedTuple):
+    """One way to a disk: `owner` carries reads and writes, `rtt_us` is the smoothed round trip of reads."""
+
+    name: str
+    state: str
+    reason: str
+    owner: bool
+    rtt_us: float
+
+
 class _Turn:
     """A change's hold on its range: from when nothing before it can touch the range any more until nothing
     of its own can (order rule I2)."""
@@ -40,7 +56,7 @@ class _Turn:
     def __init__(self) -> None:
         self.come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ticket: Ticket[_Turn] | None = None
-        self.unsettled: set[Exchange] = set()
+        self.unsettled: set[Operation] = set()
         self.over = False
 
 
@@ -53,22 +69,21 @@ class RemoteDisk(Disk):
     out of the question. All sizes in bytes.
     """
 
-    def __init__(self, link: Link, found: Found, timeout_s: float | None) -> None:
-        self.address = found.address
+    def __init__(self, ways: Sequence[tuple[Link, Found]], timeout_s: float | None) -> None:
+        self.address = "/".join(dict.fromkeys(found.address for _, found in ways))
         self.timeout_s = timeout_s
         self.identity_data = b""
-        self._link = link
-        fits = min(found.config.buffer_count or 1, link.frames_that_fit)
-        self._path = Path(
-            Peer(link.mac, found.mac, found.shelf, found.slot),
-            window_max=fits,
-            first_tag=random.getrandbits(31),
-            quiesce_ns=limits.NETWORK_LIFETIME_NS + limits.FOREIGN_AGE_NS + limits.COMPLETION_NS,
+        self._links = list(dict.fromkeys(link for link, _ in ways))
+        self._link_of = {_way(link, found): link for link, found in ways}
+        self._way_of = {(link, *way.path.peer[1:]): way for way, link in self._link_of.items()}
+        self._session = Session(list(self._link_of))
+        self._piece = min(
+            min(found.config.sector_count or 2, limits.sectors_per_frame(link.mtu)) for link, found in ways
         )
-        self._piece = min(found.config.sector_count or 2, limits.sectors_per_frame(link.mtu))
         self._order: OrderQueue[_Turn] = OrderQueue(limits.SECTOR, _PLACES)
-        self._answers: dict[Exchange, asyncio.Future[Answered]] = {}
-        self._turns: dict[Exchange, _Turn] = {}
+        self._answers: dict[Operation, asyncio.Future[Answered]] = {}
+        self._turns: dict[Operation, _Turn] = {}
+        self._news = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -98,6 +113,10 @@ class RemoteDisk(Disk):
     async def flush(self) -> None:
         if self._flush is not None:
             await self._ata(AtaRequest(0, 0, 0, self._flush, 0), changes=True)
+        if not self._session.flushed():
+            raise DiskError(
+                f"{self.address}: a server lost its cache, and what was not flushed", 0, errno.EIO
+            )
 
     async def trim(self, offset: int, length: int) -> None:
         self._check(offset, length)
@@ -131,6 +150,10 @@ class RemoteDisk(Disk):
         """Ask what the target says of its disk again; `size` follows, as do the other properties."""
         request = AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24)
         data = (await self._ata(request, reply_bytes=limits.SECTOR)).data[: limits.SECTOR]
+        self._session.facts = facts_of(data)
+        self._describe(data)
+
+    def _describe(self, data: bytes) -> None:
         self.identity_data = data
         self.size = identify.sectors_of(data) * limits.SECTOR
         self.identity = identify.serial_of(data)
@@ -140,14 +163,25 @@ class RemoteDisk(Disk):
         self._trim_blocks = identify.trim_blocks_of(data)
         self._has_fua = identify.has_fua(data)
         self._flush = identify.flush_of(data)
-        vendor = identify.vendor_of(data)
-        age_ns = vendor.frame_age_ms * 1_000_000 if vendor else limits.FOREIGN_AGE_NS
-        self._path.quiesce_after(limits.NETWORK_LIFETIME_NS + age_ns + limits.COMPLETION_NS)
+
+    async def begin(self) -> None:
+        """Look at every way until one is usable. RequestError if none is."""
+        for link in self._links:
+            link.start(self)
+        self._perform(self._session.begin(time.monotonic_ns()))
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                while self._session.owner is None:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError as error:
+            raise Unreachable(f"{self.address}: {self._reasons()}") from error
 
     def close(self) -> None:
         """Ask nothing more; what is open fails."""
         self._closed = True
-        self._link.stop()
+        for link in self._links:
+            link.stop()
         if self._timer is not None:
             self._timer.cancel()
         for answer in self._answers.values():
@@ -164,13 +198,37 @@ class RemoteDisk(Disk):
 
     @property
     def counters(self) -> dict[str, int]:
-        """What was counted so far, by reason."""
-        return dict(self._path.counters)
+        """What was counted so far on all paths, by reason."""
+        total: Counter[str] = Counter()
+        for way in self._session.ways:
+            total.update(way.path.counters)
+        return dict(total)
 
     @property
-    def rtt_us(self) -> float:
-        """Smoothed round-trip time of reads, in microseconds."""
-        return self._path.rtt_ns / 1000
+    def paths(self) -> list[PathStatus]:
+        """How the ways to the disk are."""
+        return [
+            PathStatus(way.name, way.state, way.reason, way is self._session.owner, way.path.rtt_ns / 1000)
+            for way in self._session.ways
+        ]
+
+    def prefer(self, name: str) -> None:
+        """Make the usable path of that name the owner. RequestError if there is none."""
+        for way in self._session.ways:
+            if way.name == name and way.state is State.USABLE:
+                self._perform(self._session.switch(way, time.monotonic_ns()))
+                return
+        raise RequestError(f"{self.address} has no usable path {name}: {self._reasons()}")
+
+    def fenced(self, name: str) -> None:
+        """The server at the other end of a path was made sure to do nothing any more (order rule I4): what
+        is of unknown fate there is settled."""
+        for way in self._session.ways:
+            if way.name == name:
+                self._perform(self._session.fenced(way, time.monotonic_ns()))
+
+    def _reasons(self) -> str:
+        return "; ".join(f"{way.name} is {way.state} {way.reason}".strip() for way in self._session.ways)
 
     # Requests
 
@@ -183,22 +241,24 @@ class RemoteDisk(Disk):
             )
 
     async def _read_sectors(self, first: int, last: int) -> bytes:
-        exchanges = [
-            _exchange(AtaRequest(AFLAG_EXTENDED, 0, count, _READ_EXT, lba), reply_bytes=count * limits.SECTOR)
+        operations = [
+            _operation(
+                AtaRequest(AFLAG_EXTENDED, 0, count, _READ_EXT, lba), reply_bytes=count * limits.SECTOR
+            )
             for lba, count in self._pieces(first, last)
         ]
-        replies = await self._ask(exchanges)
-        sizes = (exchange.reply_min - limits.ATA_HEADER for exchange in exchanges)
+        replies = await self._ask(operations)
+        sizes = (operation.reply_min - limits.ATA_HEADER for operation in operations)
         return b"".join(reply.data[:size] for reply, size in zip(replies, sizes, strict=True))
 
     async def _write_sectors(self, turn: _Turn, command: int, first: int, data: bytes) -> None:
         flags = AFLAG_EXTENDED | AFLAG_WRITE
-        exchanges = []
+        operations = []
         for lba, count in self._pieces(first, first + len(data) // limits.SECTOR):
             start = (lba - first) * limits.SECTOR
             piece = data[start : start + count * limits.SECTOR]
-            exchanges.append(_exchange(AtaRequest(flags, 0, count, command, lba, piece), changes=True))
-        await self._ask(exchanges, turn)
+            operations.append(_operation(AtaRequest(flags, 0, count, command, lba, piece), changes=True))
+        await self._ask(operations, turn)
 
     async def _patched(self, first: int, last: int, offset: int, data: bytes) -> bytes:
         """The data with what the sectors at its ends hold around it."""
@@ -211,31 +271,31 @@ class RemoteDisk(Disk):
     async def _ata(
         self, request: AtaRequest, *, turn: _Turn | None = None, changes: bool = False, reply_bytes: int = 0
     ) -> AtaReply:
-        (reply,) = await self._ask([_exchange(request, changes=changes, reply_bytes=reply_bytes)], turn)
+        (reply,) = await self._ask([_operation(request, changes=changes, reply_bytes=reply_bytes)], turn)
         return reply
 
-    async def _ask(self, exchanges: list[Exchange], turn: _Turn | None = None) -> list[AtaReply]:
+    async def _ask(self, operations: list[Operation], turn: _Turn | None = None) -> list[AtaReply]:
         """All at once, as far as the window goes; the replies, or the first error."""
         if self._closed:
             raise RequestError(f"{self.address} is closed")
         loop = asyncio.get_running_loop()
-        answers = [self._answers.setdefault(exchange, loop.create_future()) for exchange in exchanges]
+        answers = [self._answers.setdefault(operation, loop.create_future()) for operation in operations]
         if turn is not None:
-            turn.unsettled.update(exchanges)
-            self._turns.update(dict.fromkeys(exchanges, turn))
+            turn.unsettled.update(operations)
+            self._turns.update(dict.fromkeys(operations, turn))
         try:
-            for exchange in exchanges:
-                self._perform(self._path.start(exchange, time.monotonic_ns()))
+            for operation in operations:
+                self._perform(self._session.start(operation, time.monotonic_ns()))
             async with asyncio.timeout(self.timeout_s):
                 return [self._judged(await answer) for answer in answers]
         except TimeoutError as error:
             raise Unreachable(f"{self.address} does not answer any more") from error
         finally:
-            for exchange, answer in zip(exchanges, answers, strict=True):
-                del self._answers[exchange]
+            for operation, answer in zip(operations, answers, strict=True):
+                del self._answers[operation]
                 answer.cancel()
-                if exchange.open:
-                    self._perform(self._path.abandon(exchange, time.monotonic_ns()))
+                if operation.open:
+                    self._perform(self._session.abandon(operation, time.monotonic_ns()))
 
     def _judged(self, answer: Answered) -> AtaReply:
         header, raw = answer.header, answer.raw
@@ -286,39 +346,64 @@ class RemoteDisk(Disk):
 
     def ready(self, link: Link) -> None:
         for received in link.take().frames:
-            self._perform(self._path.received(received.frame, time.monotonic_ns()))
+            raw = received.frame
+            way = self._way_of.get(
+                (link, raw[6:12], int.from_bytes(raw[16:18], "big"), int.from_bytes(raw[18:19]))
+            )
+            if way is not None:
+                self._perform(self._session.received(way, raw, time.monotonic_ns()))
 
     def changed(self, link: Link, came_up: bool) -> None:
-        self._path.peer = self._path.peer._replace(own=link.mac)
+        for way, over in self._link_of.items():
+            if over is link:
+                way.path.peer = way.path.peer._replace(own=link.mac)
+                self._perform(self._session.link_changed(way, link.up, time.monotonic_ns()))
 
     def _perform(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, Transmit):
-                self._link.send(effect.frame)
+            if isinstance(effect, Send):
+                self._link_of[effect.way].send(effect.frame)
             elif isinstance(effect, Answered):
-                answer = self._answers.get(effect.exchange)
+                answer = self._answers.get(effect.operation)
                 if answer is not None and not answer.done():
                     answer.set_result(effect)
+            elif isinstance(effect, Settled):
+                self._settled(effect.operation)
             else:
-                self._settled(effect.exchange)
-        if self._timer is None and self._path.busy and not self._closed:
+                self._tell(effect.way)
+        if self._timer is None and self._session.busy and not self._closed:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(limits.RTO_MIN_NS / 1e9, self._tick)
 
-    def _settled(self, exchange: Exchange) -> None:
-        turn = self._turns.pop(exchange, None)
+    def _settled(self, operation: Operation) -> None:
+        turn = self._turns.pop(operation, None)
         if turn is not None:
-            turn.unsettled.discard(exchange)
+            turn.unsettled.discard(operation)
             self._leave(turn)
 
     def _tick(self) -> None:
         self._timer = None
-        self._perform(self._path.tick(time.monotonic_ns()))
+        self._perform(self._session.tick(time.monotonic_ns()))
+
+    def _tell(self, way: Way) -> None:
+        self._news.set()
+        facts = self._session.facts
+        if facts is not None and facts.data != self.identity_data:
+            self._describe(facts.data)
+        owner = self._session.owner
+        log.info(
+            "%s: %s is %s %s; owner is %s",
+            self.address,
+            way.name,
+            way.state,
+            way.reason,
+            owner and owner.name,
+        )
 
 
-def _exchange(request: AtaRequest, *, changes: bool = False, reply_bytes: int = 0) -> Exchange:
+def _operation(request: AtaRequest, *, changes: bool = False, reply_bytes: int = 0) -> Operation:
     least = limits.ATA_HEADER + reply_bytes
-    return Exchange(Command.ATA, ata.encode(request), changes=changes, reply_min=least)
+    return Operation(ata.encode(request), changes=changes, reply_min=least)
 
 
 def _sectors(offset: int, length: int) -> tuple[int, int]:
@@ -326,12 +411,21 @@ def _sectors(offset: int, length: int) -> tuple[int, int]:
     return offset // limits.SECTOR, -(-(offset + length) // limits.SECTOR)
 
 
-async def connect(link: Link, found: Found, timeout_s: float | None = TIMEOUT_S) -> RemoteDisk:
-    """Use a target that was found. Closing the disk leaves the link open."""
-    disk = RemoteDisk(link, found, timeout_s)
-    link.start(disk)
+def _way(link: Link, found: Found) -> Way:
+    path = Path(
+        Peer(link.mac, found.mac, found.shelf, found.slot),
+        window_max=max(1, min(found.config.buffer_count, link.frames_that_fit)),
+        first_tag=random.getrandbits(31),
+        quiesce_ns=limits.NETWORK_LIFETIME_NS + limits.FOREIGN_AGE_NS + limits.COMPLETION_NS,
+    )
+    return Way(f"{link.name} {format_mac(found.mac)} {found.address}", path)
+
+
+async def connect(ways: Sequence[tuple[Link, Found]], timeout_s: float | None = TIMEOUT_S) -> RemoteDisk:
+    """Use targets that were found, all of which serve one disk. Closing the disk leaves the links open."""
+    disk = RemoteDisk(ways, timeout_s)
     try:
-        await disk.revalidate()
+        await disk.begin()
     except BaseException:
         disk.close()
         raise
@@ -340,31 +434,40 @@ async def connect(link: Link, found: Found, timeout_s: float | None = TIMEOUT_S)
 
 @asynccontextmanager
 async def attach(
-    address: str,
-    *,
-    interface: str | None = None,
-    link: Link | None = None,
+    *addresses: str,
+    interface: str | Sequence[str] = (),
+    link: Link | Sequence[Link] = (),
     find_s: float = 5.0,
     timeout_s: float | None = TIMEOUT_S,
 ) -> AsyncIterator[RemoteDisk]:
-    """The disk at `address` ("e0.0"), over an Ethernet interface (the only one that is up, unless named) or
-    over a link, which is closed in the end.
+    """The one disk that is at all `addresses` ("e0.0"), over Ethernet interfaces (the only one that is up,
+    unless named) or over links, which are closed in the end. Every server that answers there is a path to it.
 
-    `find_s` is how long the target is looked for, `timeout_s` how long a request is repeated (None: for
-    ever).
+    `find_s` is how long targets are looked for, `timeout_s` how long a request is repeated (None: for ever).
     ConfigurationError for a bad address or interface, RequestError if nobody answers there.
     """
-    shelf, slot = parse_address(address)
-    over = link or PacketLink(interface or only_interface())
+    wanted = [parse_address(address) for address in addresses]
+    links = [link] if isinstance(link, Link) else list(link)
+    names = [interface] if isinstance(interface, str) else list(interface)
     try:
-        disk = await connect(over, await find(over, shelf, slot, find_s), timeout_s)
+        links += [PacketLink(name) for name in names or ([] if links else [only_interface()])]
+        found = await asyncio.gather(*(find(over, wanted, find_s) for over in links))
+        ways = [(over, it) for over, answers in zip(links, found, strict=True) for it in answers]
+        if not ways:
+            where = " or ".join(over.name for over in links)
+            raise RequestError(
+                f"{'/'.join(addresses)} does not answer on {where}; "
+                "is it served there, and is this host allowed to use it?"
+            )
+        disk = await connect(ways, timeout_s)
         try:
             yield disk
             await disk.drain()
         finally:
             disk.close()
     finally:
-        over.close()
+        for over in links:
+            over.close()
 
 
 def parse_address(text: str) -> tuple[int, int]:

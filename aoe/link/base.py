@@ -44,6 +44,11 @@ class Link(abc.ABC):
     counters: Counter[str]
 
     @property
+    def up(self) -> bool:
+        """Whether it can carry frames."""
+        return True
+
+    @property
     def frames_that_fit(self) -> int:
         """How many of the largest frames the receive buffer holds, each costing what the kernel charges for
         it: its memory rounded up to a power of two, and its bookkeeping."""

@@ -37,6 +37,10 @@ class FaultyLink(Link):
         self.counters = link.counters
         self._listener: Listener
 
+    @property
+    def up(self) -> bool:
+        return self._link.up
+
     def start(self, listener: Listener) -> None:
         self._listener = listener
         self._link.start(self)

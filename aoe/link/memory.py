@@ -46,6 +46,18 @@ class MemoryLink(Link):
         self._listener: Listener | None = None
         self._queue: list[Received] = []
         self._closed = False
+        self._plugged = True
+
+    @property
+    def up(self) -> bool:
+        return self._plugged
+
+    def plug(self, up: bool = True) -> None:
+        """Put its cable in, or pull it out."""
+        came_up = up and not self._plugged
+        self._plugged = up
+        if self._listener is not None:
+            self._listener.changed(self, came_up)
 
     def start(self, listener: Listener) -> None:
         self._listener = listener
@@ -62,11 +74,15 @@ class MemoryLink(Link):
     def send(self, frame: bytes, origin: Hashable = None) -> None:
         if len(frame) > self.mtu + limits.ETHERNET_HEADER:
             self.counters["send_too_long"] += 1
+        elif not self._plugged:
+            self.counters["send_link_down"] += 1
         elif not self._closed:
             self._network.deliver(self, frame)
 
     def arrive(self, frame: bytes, stamp_ns: int) -> None:
         """A frame has come in from the segment."""
+        if not self._plugged:
+            return
         if len(self._queue) >= limits.UDP_QUEUE_MAX:
             self.counters["queue_full"] += 1
             return

@@ -58,6 +58,10 @@ class PacketLink(Link):
         self._watched = False
         self._events.register(self._socket, select.EPOLLIN)
 
+    @property
+    def up(self) -> bool:
+        return self._interface.up
+
     def engine_sockets(self, count: int) -> list[int]:
         """Open sockets for the threads of an engine; 0 closes those that there are."""
         for it in self._engine_sockets:
@@ -173,6 +177,8 @@ class PacketLink(Link):
         before, now = self._interface, look_up(self.name)
         if now is None:
             self._interface = before._replace(number=0, up=False)
+            if before.up and self._listener is not None:
+                self._listener.changed(self, False)
             return
         # One that was away is bound to nothing, even if it came back with its old number.
         away = now.number != before.number or self._socket.getsockname()[0] != self.name

@@ -1,0 +1,456 @@
+"""One disk over several paths: what happens when one is lost, comes back, or leads elsewhere."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+import aoe
+from aoe import limits
+from aoe.disk.base import Disk
+from aoe.disk.faulty import FaultyDisk
+from aoe.disk.memory import MemoryDisk
+from aoe.errors import DiskError, RequestError, Unreachable
+from aoe.initiator.path import Path
+from aoe.initiator.remote import RemoteDisk
+from aoe.link.base import Link
+from aoe.link.faulty import FaultyLink
+from aoe.link.memory import MemoryLink, Network
+from aoe.target.server import Server
+from tests.initiator.helpers import limited
+from tests.support.writers import Writers
+
+SIZE = 1 << 20
+SERIAL = "ONE DISK"
+QUICK_S = 0.5
+SILENT_S = 3.0
+QUIESCE_S = (limits.NETWORK_LIFETIME_NS + limits.COMPLETION_NS) / 1e9 + limits.FRAME_AGE_DEFAULT_S
+
+
+def mac(host: int, port: int = 0) -> bytes:
+    return bytes((2, 0, 0, 0, host, port))
+
+
+class Holding(FaultyLink):
+    """A link whose frames are kept back while `held`, and go out later, as a network might do it."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(link, seed=1)
+        self.held = False
+        self.kept: list[bytes] = []
+        self.sent: list[bytes] = []
+
+    def send(self, frame: bytes, origin: Any = None) -> None:
+        self.sent.append(frame)
+        if self.held:
+            self.kept.append(frame)
+        else:
+            super().send(frame, origin)
+
+    def let_go(self) -> None:
+        self.held = False
+        for frame in self.kept:
+            super().send(frame)
+        self.kept.clear()
+
+
+class Pair:
+    """Two primaries, e1.0 and e2.0, and a client with a port towards each. `servers` and `ports` are the ends
+    of the cables, `disks` what each primary serves."""
+
+    def __init__(self, *disks: Disk) -> None:
+        self.networks = [Network(), Network()]
+        self.disks = disks
+        self.servers: list[MemoryLink] = []
+        self.ports = [Holding(network.attach(mac(9, n), 9000)) for n, network in enumerate(self.networks)]
+
+    @asynccontextmanager
+    async def primary(self, number: int, **how: Any) -> AsyncIterator[Server]:
+        """Serve as one of the two."""
+        link = self.networks[number].attach(mac(1 + number), 9000)
+        self.servers[number:] = [link]
+        options = {"serial": SERIAL, "shelf": 1 + number, "slot": 0, **how}
+        async with aoe.serve(self.disks[number], link, **options) as server:
+            yield server
+
+
+@asynccontextmanager
+async def pair(
+    *disks: Disk, timeout_s: float | None = 20.0, **how: Any
+) -> AsyncIterator[tuple[RemoteDisk, Pair]]:
+    """Both primaries on one disk, unless told otherwise, and the disk as the client sees it."""
+    one = MemoryDisk(SIZE)
+    there = Pair(*(disks or (one, one)))
+    async with there.primary(0, **how), there.primary(1, **how):
+        addresses = ("e1.0", "e2.0")
+        async with aoe.attach(*addresses, link=there.ports, find_s=1.0, timeout_s=timeout_s) as remote:
+            for _ in range(100):
+                if all(path.state != "checking" for path in remote.paths):
+                    break
+                await asyncio.sleep(0.01)
+            yield remote, there
+
+
+def owner(remote: RemoteDisk) -> str:
+    return next((path.name.split()[-1] for path in remote.paths if path.owner), "")
+
+
+def states(remote: RemoteDisk) -> list[str]:
+    return [path.state for path in remote.paths]
+
+
+# Life with writers
+
+
+async def cut_client_port(there: Pair) -> None:
+    there.ports[0]._link.plug(False)  # type: ignore[attr-defined]
+    await asyncio.sleep(1.0)
+    there.ports[0]._link.plug(True)  # type: ignore[attr-defined]
+
+
+async def silence_server(there: Pair) -> None:
+    there.servers[0].plug(False)
+    await asyncio.sleep(2.0)
+    there.servers[0].plug(True)
+
+
+async def silence_one_way(there: Pair) -> None:
+    """What the client sends is delayed, and arrives in the end."""
+    there.ports[0].held = True
+    await asyncio.sleep(2.0)
+    there.ports[0].let_go()
+
+
+async def flap(there: Pair) -> None:
+    for turn in range(6):
+        there.ports[turn % 2]._link.plug(False)  # type: ignore[attr-defined]
+        await asyncio.sleep(0.2)
+        there.ports[turn % 2]._link.plug(True)  # type: ignore[attr-defined]
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("trouble", [cut_client_port, silence_server, silence_one_way, flap])
+def test_writers_notice_nothing_but_a_pause(trouble: Callable[[Pair], Any]) -> None:
+    @limited
+    async def run() -> None:
+        async with pair() as (remote, there):
+            writers = Writers(remote)
+            working = asyncio.ensure_future(writers.run(5.0))
+            await asyncio.sleep(0.5)
+            await trouble(there)
+            await working
+            writers.check()
+
+    run()
+
+
+def test_without_the_protection_the_writers_find_stale_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the test above can fail: nothing keeps a range closed here."""
+
+    def forget(path: Path, _: int) -> None:
+        path._changes.quiesce_ns = 0
+
+    monkeypatch.setattr(Path, "quiesce_after", forget)
+
+    @limited
+    async def run() -> None:
+        async with pair() as (remote, there):
+            writers = Writers(remote)
+            working = asyncio.ensure_future(writers.run(4.0))
+            await asyncio.sleep(0.5)
+            await silence_one_way(there)
+            await working
+            with pytest.raises(AssertionError):
+                writers.check()
+
+    run()
+
+
+async def pause_of_another_range(remote: RemoteDisk) -> float:
+    """How long a write takes that overlaps nothing."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    await remote.write(SIZE // 2, b"x" * 512)
+    return loop.time() - started
+
+
+@limited
+async def test_a_link_that_goes_down_is_left_at_once() -> None:
+    async with pair() as (remote, there):
+        assert owner(remote) == "e1.0"
+        there.ports[0]._link.plug(False)  # type: ignore[attr-defined]
+        assert await pause_of_another_range(remote) < QUICK_S
+        assert owner(remote) == "e2.0"
+        assert remote.paths[0].reason == "link down"
+
+
+@limited
+async def test_a_server_that_falls_silent_is_left_within_seconds() -> None:
+    async with pair() as (remote, there):
+        there.servers[0].plug(False)
+        assert 0.5 < await pause_of_another_range(remote) < SILENT_S
+        assert owner(remote) == "e2.0"
+        assert remote.paths[0].reason == "silent"
+
+
+@limited
+async def test_several_servers_of_one_address_are_paths_to_one_disk() -> None:
+    network, disk = Network(), MemoryDisk(SIZE)
+    servers = [network.attach(mac(host), 9000) for host in (1, 2)]
+    async with (
+        aoe.serve(disk, servers[0], serial=SERIAL),
+        aoe.serve(disk, servers[1], serial=SERIAL),
+        aoe.attach("e0.0", link=network.attach(mac(9), 9000)) as remote,
+    ):
+        assert len(remote.paths) == 2
+        await remote.write(0, b"x" * 512)
+        servers[0].plug(False)
+        assert await remote.read(0, 512) == b"x" * 512
+
+
+@limited
+async def test_both_gone_and_one_back() -> None:
+    async with pair(timeout_s=None) as (remote, there):
+        await remote.write(0, b"a" * 512)
+        for server in there.servers:
+            server.plug(False)
+        waiting = asyncio.ensure_future(remote.write(512, b"b" * 512))
+        reading = asyncio.ensure_future(remote.read(0, 512))
+        await asyncio.sleep(4)
+        assert not waiting.done()
+        there.servers[1].plug(True)
+        async with asyncio.timeout(SILENT_S):
+            await waiting
+            assert await reading == b"a" * 512
+        assert owner(remote) == "e2.0"
+
+
+@limited
+async def test_both_gone_for_longer_than_the_caller_waits() -> None:
+    async with pair(timeout_s=1.5) as (remote, there):
+        for server in there.servers:
+            server.plug(False)
+        with pytest.raises(Unreachable):
+            await remote.read(0, 512)
+
+
+# Stale writes
+
+
+async def overtake(remote: RemoteDisk, there: Pair, later_s: float) -> tuple[bytes, float]:
+    """A write hangs on the way to the owner, which is lost; the same place is written over by the other path;
+    then the network delivers the first. What is stored in the end, and how long the overwriting took."""
+    loop = asyncio.get_running_loop()
+    there.ports[0].held = True
+    first = asyncio.ensure_future(remote.write(0, b"old!" * 128))
+    await asyncio.sleep(0.05)
+    there.servers[0].plug(False)
+    await first
+    started = loop.time()
+    second = asyncio.ensure_future(remote.write(0, b"new!" * 128))
+    there.servers[0].plug(True)
+    await asyncio.sleep(later_s)
+    there.ports[0].let_go()
+    await second
+    took_s = loop.time() - started
+    await asyncio.sleep(0.1)
+    return await remote.read(0, 512), took_s
+
+
+@limited
+async def test_a_write_that_hung_on_the_way_does_not_land_over_newer_data() -> None:
+    async with pair() as (remote, there):
+        data, took_s = await overtake(remote, there, 1.0)
+        assert data == b"new!" * 128
+        assert took_s < QUIESCE_S + 0.5
+
+
+@limited
+async def test_without_the_protection_it_does() -> None:
+    """So the test above can fail."""
+    async with pair() as (remote, there):
+        for way in remote._session.ways:
+            way.path.quiesce_after(0)
+        data, took_s = await overtake(remote, there, 1.0)
+        assert data == b"old!" * 128
+        assert took_s < 1.5
+
+
+@limited
+async def test_its_range_opens_when_the_time_is_over() -> None:
+    async with pair() as (remote, there):
+        there.ports[0].held = True
+        there.ports[0].kept = []
+        first = asyncio.ensure_future(remote.write(0, b"a" * 512))
+        await first
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        assert await pause_of_another_range(remote) < 0.1, "only the range is closed"
+        await remote.write(0, b"b" * 512)
+        assert 0.5 < loop.time() - started < QUIESCE_S + 0.5
+
+
+@limited
+async def test_a_fence_opens_it_at_once() -> None:
+    async with pair() as (remote, there):
+        there.ports[0].held = True
+        await remote.write(0, b"a" * 512)
+        lost = next(path.name for path in remote.paths if not path.owner)
+        remote.fenced(lost)
+        started = asyncio.get_running_loop().time()
+        await remote.write(0, b"b" * 512)
+        assert asyncio.get_running_loop().time() - started < 0.5
+
+
+# Who may join
+
+
+@pytest.mark.parametrize(
+    ("second", "how", "reason"),
+    [
+        (MemoryDisk(SIZE), {"serial": "ANOTHER"}, "another disk"),
+        (MemoryDisk(SIZE // 2), {}, "another size"),
+    ],
+    ids=["serial", "size"],
+)
+def test_what_is_another_disk_does_not_join(second: Disk, how: dict[str, Any], reason: str) -> None:
+    @limited
+    async def run() -> None:
+        there = Pair(MemoryDisk(SIZE), second)
+        async with (
+            there.primary(0),
+            there.primary(1, **how),
+            aoe.attach("e1.0", "e2.0", link=there.ports) as remote,
+        ):
+            await asyncio.sleep(0.05)
+            assert [reason in path.reason for path in remote.paths if path.state != "usable"] == [True]
+            await remote.write(0, b"x" * 512)
+
+    run()
+
+
+@limited
+async def test_volatile_caches_do_not_join() -> None:
+    async with pair(write_back=True) as (remote, _):
+        assert sorted(states(remote)) == ["refused", "usable"]
+        assert any("volatile" in path.reason for path in remote.paths)
+
+
+# Who is still the same
+
+
+@limited
+async def test_a_server_that_started_again_is_looked_at_before_the_next_write() -> None:
+    disk = MemoryDisk(SIZE)
+    there = Pair(disk, disk)
+    async with there.primary(0), aoe.attach("e1.0", link=there.ports[0]) as remote:
+        await remote.write(0, b"a" * 512)
+        there.ports[0].sent.clear()
+        remote._session.ways[0].vouched = False  # as an advertisement would have it
+        await remote.write(0, b"b" * 512)
+        assert [raw[27] for raw in there.ports[0].sent] == [0xEC, 0x34]
+
+
+@limited
+async def test_an_advertisement_asks_for_a_look() -> None:
+    disk = MemoryDisk(SIZE)
+    there = Pair(disk, disk)
+    async with there.primary(0), aoe.attach("e1.0", link=there.ports[0]) as remote:
+        await remote.write(0, b"a" * 512)
+        await asyncio.sleep(1.3)  # our target advertises at 0, 1 and 3 s
+        assert not remote._session.ways[0].vouched
+        there.ports[0].sent.clear()
+        await remote.write(0, b"b" * 512)
+        assert there.ports[0].sent[0][27] == 0xEC
+
+
+@limited
+async def test_a_flush_fails_once_after_a_server_lost_its_cache() -> None:
+    there = Pair(MemoryDisk(SIZE))
+    async with there.primary(0, write_back=True), aoe.attach("e1.0", link=there.ports[0]) as remote:
+        await remote.write(0, b"a" * 512)
+        await remote.flush()
+        await remote.write(0, b"b" * 512)
+        way = remote._session.ways[0]
+        assert way.facts is not None
+        way.facts = way.facts._replace(instance=1)  # it was another process then
+        way.vouched = False
+        await remote.write(512, b"c" * 512)
+        with pytest.raises(DiskError, match="lost its cache"):
+            await remote.flush()
+        await remote.flush()
+
+
+# Slow is not dead
+
+
+@limited
+async def test_a_disk_that_is_slow_for_seconds_is_not_left() -> None:
+    """Rule I7: the server answers queries."""
+    held = FaultyDisk(MemoryDisk(SIZE))
+    async with pair(held, MemoryDisk(SIZE)) as (remote, _):
+        held.hang.clear()
+        writing = asyncio.ensure_future(remote.write(0, b"a" * 512))
+        await asyncio.sleep(3)
+        assert owner(remote) == "e1.0"
+        held.hang.set()
+        await writing
+        assert not any(path.reason for path in remote.paths)
+
+
+def test_one_that_stays_slow_is_left_and_not_gone_back_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SLOW_NS", 1_000_000_000)
+
+    @limited
+    async def run() -> None:
+        held = FaultyDisk(MemoryDisk(SIZE))
+        async with pair(held, MemoryDisk(SIZE)) as (remote, _):
+            held.hang.clear()
+            async with asyncio.timeout(SILENT_S):
+                await remote.write(0, b"a" * 512)
+            for _ in range(20):
+                assert owner(remote) == "e2.0"
+                await remote.write(4096, b"b" * 512)
+                await asyncio.sleep(0.1)
+            held.hang.set()
+
+    run()
+
+
+@limited
+async def test_the_owner_is_chosen_by_hand() -> None:
+    async with pair() as (remote, there):
+        assert owner(remote) == "e1.0"
+        remote.prefer(remote.paths[1].name)
+        there.ports[0].sent.clear()
+        await remote.write(0, b"x" * 512)
+        assert owner(remote) == "e2.0"
+        assert not there.ports[0].sent
+        with pytest.raises(RequestError, match="no usable path"):
+            remote.prefer("nowhere")
+
+
+@limited
+async def test_growth_is_noticed_by_itself_and_the_other_server_may_be_later() -> None:
+    disks = [MemoryDisk(SIZE), MemoryDisk(SIZE)]
+    there = Pair(*disks)
+    async with (
+        there.primary(0) as first,
+        there.primary(1) as second,
+        aoe.attach("e1.0", "e2.0", link=there.ports) as remote,
+    ):
+        disks[0].data += bytes(SIZE)
+        first.refresh()
+        await asyncio.sleep(1.1)  # a second of silence
+        await remote.write(0, b"x" * 512)
+        assert remote.size == 2 * SIZE
+        there.ports[0]._link.plug(False)  # type: ignore[attr-defined]
+        writing = asyncio.ensure_future(remote.write(SIZE, b"y" * 512))
+        await asyncio.sleep(0.3)
+        assert not writing.done(), "there is no such sector there yet"
+        disks[1].data += bytes(SIZE)
+        second.refresh()
+        async with asyncio.timeout(SILENT_S):
+            await writing

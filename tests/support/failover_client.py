@@ -1,0 +1,47 @@
+"""Runs inside the client's namespace: writers on one disk over two interfaces.
+
+failover_client.py SECONDS BLOCK. Says "go" when they run, and in the end one JSON object.
+"""
+
+import asyncio
+import json
+import sys
+
+import aoe
+from aoe.initiator.remote import RemoteDisk
+from tests.support.writers import Writers
+
+
+def owner(disk: RemoteDisk) -> str:
+    return next((path.name for path in disk.paths if path.owner), "")
+
+
+async def main(seconds: float, block: int) -> None:
+    async with aoe.attach("e1.0", "e2.0", interface=["v0", "v1"], find_s=2.0, timeout_s=None) as disk:
+        while any(path.state == "checking" for path in disk.paths):
+            await asyncio.sleep(0.01)
+        writers = Writers(disk, block=block)
+        first = owner(disk)
+        moves = 0
+
+        async def watch() -> None:
+            nonlocal moves, first
+            while True:
+                if owner(disk) not in (first, ""):
+                    moves, first = moves + 1, owner(disk)
+                await asyncio.sleep(0.005)
+
+        watching = asyncio.ensure_future(watch())
+        print("go", first, flush=True)
+        await writers.run(seconds)
+        watching.cancel()
+        said = {
+            "moves": moves,
+            "calls": len(writers.calls),
+            "pause_s": writers.pause_s,
+            "faults": writers.faults(),
+        }
+        print(json.dumps(said | {"paths": [path._asdict() for path in disk.paths]}))
+
+
+asyncio.run(main(float(sys.argv[1]), int(sys.argv[2])))

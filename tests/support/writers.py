@@ -1,0 +1,92 @@
+"""Writers that remember everything they did to a disk, and whether it can be explained."""
+
+import asyncio
+import itertools
+import random
+import struct
+
+from aoe.disk.base import Disk
+from aoe.errors import DiskError, RequestError
+from tests.support.linear import Call, faults
+
+STAMP = struct.Struct("<QQ")
+
+
+class Writers:
+    """Eight that write and read stamped blocks of a few places, and remember all of it; and one more that
+    writes to a place of its own all the time: `pause_s` is the longest it had to wait."""
+
+    def __init__(self, remote: Disk, places: int = 24, block: int = 512) -> None:
+        self.remote = remote
+        self.places = places
+        self.block = block
+        self.calls: list[tuple[int, Call]] = []
+        self.errors: list[BaseException] = []
+        self.pause_s = 0.0
+        self._numbers = itertools.count(1)
+        self._stop = False
+
+    async def run(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        workers = [asyncio.ensure_future(self._work(random.Random(n))) for n in range(8)]
+        workers.append(asyncio.ensure_future(self._probe(loop)))
+        await asyncio.sleep(seconds)
+        self._stop = True
+        await asyncio.gather(*workers)
+        for place in range(self.places):
+            await self._read(loop, place)
+
+    async def _work(self, rng: random.Random) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._stop:
+            place = rng.randrange(self.places)
+            try:
+                if rng.random() < 0.6:
+                    await self._write(loop, place)
+                else:
+                    await self._read(loop, place)
+            except (DiskError, RequestError) as error:
+                self.errors.append(error)
+            await asyncio.sleep(0.002)
+
+    async def _probe(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Each write goes to another block: none waits for an earlier one's range to open."""
+        first = self.places * self.block
+        for offset in itertools.cycle(range(first, self.remote.size, self.block)):
+            if self._stop:
+                return
+            started = loop.time()
+            try:
+                await self.remote.write(offset, bytes(self.block))
+            except (DiskError, RequestError) as error:
+                self.errors.append(error)
+            self.pause_s = max(self.pause_s, loop.time() - started)
+            await asyncio.sleep(0.005)
+
+    async def _write(self, loop: asyncio.AbstractEventLoop, place: int) -> None:
+        number, called = next(self._numbers), loop.time()
+        index = len(self.calls)
+        self.calls.append((place, Call(True, number, called)))
+        stamps = STAMP.pack(place, number) * (self.block // STAMP.size)
+        await self.remote.write(place * self.block, stamps)
+        self.calls[index] = (place, Call(True, number, called, loop.time()))
+
+    async def _read(self, loop: asyncio.AbstractEventLoop, place: int) -> None:
+        called = loop.time()
+        data = await self.remote.read(place * self.block, self.block)
+        stamps = set(STAMP.iter_unpack(data))
+        assert len(stamps) == 1, "torn"
+        ((where, number),) = stamps
+        assert where == (place if number else 0)
+        self.calls.append((place, Call(False, number or None, called, loop.time())))
+
+    def faults(self) -> list[str]:
+        """What cannot be explained."""
+        found = [repr(error) for error in self.errors]
+        for place in range(self.places):
+            found += faults(call for where, call in self.calls if where == place)
+        return found
+
+    def check(self) -> None:
+        assert len(self.calls) > 200
+        assert not self.faults()
