@@ -111,9 +111,10 @@ class RemoteDisk(Disk):
             await self.flush()
 
     async def flush(self) -> None:
+        changes = self._session.changes()
         if self._flush is not None:
             await self._ata(AtaRequest(0, 0, 0, self._flush, 0), changes=True)
-        if not self._session.flushed():
+        if not self._session.flushed(changes):
             raise DiskError(
                 f"{self.address}: a server lost its cache, and what was not flushed", 0, errno.EIO
             )

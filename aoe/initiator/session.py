@@ -129,6 +129,8 @@ class Session:
         self.cache_lost = False
         """Whether a server with a volatile cache was replaced since the last flush (I6)."""
         self._unflushed: Way | None = None
+        """Which way's volatile cache holds changes that no flush vouches for."""
+        self._changes = 0
         self._open: dict[Operation, None] = {}
         self._held: dict[Operation, None] = {}
         self._of: dict[Exchange, Operation] = {}
@@ -258,6 +260,7 @@ class Session:
         way.io_ns = now_ns
         if operation.changes and way.facts is not None and way.facts.volatile:
             self._unflushed = way
+            self._changes += 1
         if not operation.open:
             return
         effects.append(Answered(operation, answer.header, answer.raw))
@@ -267,9 +270,15 @@ class Session:
             if exchange.open:
                 self._follow(other, other.path.abandon(exchange, now_ns), now_ns, effects)
 
-    def flushed(self) -> bool:
-        """A flush was answered; whether it vouches for everything written before."""
-        lost, self.cache_lost, self._unflushed = self.cache_lost, False, None
+    def changes(self) -> int:
+        """Changes answered so far: what a flush that begins now will vouch for."""
+        return self._changes
+
+    def flushed(self, changes: int) -> bool:
+        """A flush that began after so many changes was answered; whether it vouches for them all."""
+        if changes + 1 >= self._changes:  # the flush itself is one
+            self._unflushed = None
+        lost, self.cache_lost = self.cache_lost, False
         return not lost
 
     # Ways

@@ -454,3 +454,29 @@ async def test_growth_is_noticed_by_itself_and_the_other_server_may_be_later() -
         second.refresh()
         async with asyncio.timeout(SILENT_S):
             await writing
+
+
+@limited
+async def test_a_flush_does_not_vouch_for_what_was_written_meanwhile() -> None:
+    class SlowFlush(MemoryDisk):
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def flush(self) -> None:
+            self.begun.set()
+            await self.go_on.wait()
+
+    disk = SlowFlush(SIZE)
+    there = Pair(disk)
+    async with there.primary(0, write_back=True), aoe.attach("e1.0", link=there.ports[0]) as remote:
+        flushing = asyncio.ensure_future(remote.flush())
+        await disk.begun.wait()
+        await remote.write(0, b"a" * 512)
+        disk.go_on.set()
+        await flushing
+        way = remote._session.ways[0]
+        assert way.facts is not None
+        way.facts = way.facts._replace(instance=1)
+        way.vouched = False
+        await remote.write(512, b"b" * 512)
+        with pytest.raises(DiskError, match="lost its cache"):
+            await remote.flush()
