@@ -2,14 +2,25 @@
 
 import argparse
 import asyncio
+import json
 import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import uvloop
 
 from aoe import limits
+from aoe.cli.bench import RW, Load, measure, size_of
+from aoe.cli.copying import Progress, copy
 from aoe.cli.links import open_links
+from aoe.disk.base import Disk
+from aoe.disk.open import Opening, open_disk
 from aoe.errors import AoeError, ConfigurationError, RequestError
 from aoe.initiator.discover import discover
-from aoe.initiator.remote import RemoteDisk, attach, connect, parse_address
-from aoe.link.base import Link
+from aoe.initiator.remote import ADDRESS, RemoteDisk, attach, connect, parse_address
 from aoe.wire.frame import format_mac
 
 _CHUNK = 2048 * limits.SECTOR
@@ -20,12 +31,15 @@ def main(arguments: list[str] | None = None) -> int:
     """The command. 0 if it did what was asked, 1 if a target did not, 2 if it could not be asked."""
     options = parser().parse_args(arguments)
     try:
-        asyncio.run(_run(options))
+        uvloop.run(options.run(options))
     except ConfigurationError as error:
         print(f"aoe: {error}", file=sys.stderr)
         return 2
     except AoeError as error:
         print(f"aoe: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever reads has seen enough
         return 1
     return 0
 
@@ -34,75 +48,243 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="aoe", description="Talk to ATA over Ethernet targets.")
     commands = top.add_subparsers(dest="command", required=True)
-    commands.add_parser("discover", help="list the targets that answer")
-    for name, what in (
-        ("identify", "what a target says of its disk"),
-        ("read", "copy sectors to standard output"),
-        ("write", "copy standard input to sectors, then flush"),
+    add = _adder(commands)
+    add("discover", _discover, "list the targets that answer")
+    add("stat", _stat, "list them as aoe-stat does, with round-trip times")
+    for name, run, what in (
+        ("identify", _identify, "what a target says of its disk"),
+        ("ping", _ping, "how long its answers take"),
+        ("read", _read, "copy sectors to standard output"),
+        ("write", _write, "copy standard input to sectors, then flush"),
+        ("bench", _bench, "how fast it is"),
     ):
-        command = commands.add_parser(name, help=what)
-        command.add_argument("address", metavar="eSHELF.SLOT")
+        command = add(name, run, what)
+        command.add_argument(
+            "address", metavar="eSHELF.SLOT", nargs="+", help="several are paths to one disk"
+        )
         if name in ("read", "write"):
             command.add_argument("--lba", type=int, default=0, metavar="N", help="first sector (0)")
         if name == "read":
             command.add_argument("--sectors", type=int, metavar="N", help="how many (all)")
-    for command in commands.choices.values():
-        command.add_argument("--interface", action="append", default=[], metavar="IF")
-        command.add_argument("--link", action="append", default=[], metavar="udp:BIND:PORT,peer=HOST:PORT")
+        if name == "ping":
+            command.add_argument("--count", "-c", type=int, default=3, metavar="N")
+            command.add_argument("--interval", "-i", type=float, default=1.0, metavar="S")
+        if name == "bench":
+            command.add_argument("--rw", choices=RW, default="randread")
+            command.add_argument(
+                "--bs", type=size_of, default="4k", metavar="BYTES", help="of a request (4k)"
+            )
+            command.add_argument(
+                "--iodepth", type=int, default=64, metavar="N", help="requests at a time (64)"
+            )
+            command.add_argument("--runtime", type=float, default=3.0, metavar="S")
+    command = add("copy", _copy, "from a disk or file to a disk or file")
+    for end in ("source", "destination"):
+        command.add_argument(end, metavar=end.upper(), help="eSHELF.SLOT[,eSHELF.SLOT...], file or device")
+    command.add_argument("--verify", action="store_true", help="read it back and compare")
     return top
 
 
-async def _run(options: argparse.Namespace) -> None:
-    if options.command != "discover":
-        parse_address(options.address)
+Run = Callable[[argparse.Namespace], Coroutine[Any, Any, None]]
+
+
+def _adder(commands: Any) -> Callable[[str, Run, str], argparse.ArgumentParser]:
+    def add(name: str, run: Run, what: str) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = commands.add_parser(name, help=what)
+        command.set_defaults(run=run)
+        command.add_argument("--interface", action="append", default=[], metavar="IF")
+        command.add_argument("--link", action="append", default=[], metavar="udp:BIND:PORT,peer=HOST:PORT")
+        command.add_argument("--json", action="store_true", help="one JSON object a line")
+        return command
+
+    return add
+
+
+def _say(options: argparse.Namespace, text: str, **facts: Any) -> None:
+    print(json.dumps(facts) if options.json else text, flush=True)
+
+
+def _attached(options: argparse.Namespace, *addresses: str) -> AbstractAsyncContextManager[RemoteDisk]:
+    for address in addresses:
+        parse_address(address)
+    return attach(*addresses, link=open_links(options.interface, options.link))
+
+
+# Whoever is there
+
+
+async def _found(options: argparse.Namespace) -> AsyncIterator[tuple[str, int, RemoteDisk]]:
+    """The interface, the sectors a frame, and the disk of each target that answers."""
     links = open_links(options.interface, options.link)
-    for link in links[1:]:
-        link.close()
-    if len(links) > 1:
-        links[0].close()
-        raise ConfigurationError("this command asks over one link; name one")
-    if options.command == "discover":
-        await _discover(links[0])
-        return
-    async with attach(options.address, link=links[0]) as disk:
-        await _use(disk, options)
-
-
-async def _discover(link: Link) -> None:
     try:
-        for found in await discover(link):
-            disk = await connect([(link, found)])
-            disk.close()
-            sectors = found.config.sector_count
-            print(f"{found.address}\t{format_mac(found.mac)}\t{disk.size} bytes\t{sectors} sectors a frame")
+        for link in links:
+            for found in await discover(link):
+                disk = await connect([(link, found)])
+                disk.close()
+                yield link.name, found.config.sector_count, disk
     finally:
-        link.close()
+        for link in links:
+            link.close()
 
 
-async def _use(disk: RemoteDisk, options: argparse.Namespace) -> None:
-    if options.command == "identify":
-        print(f"{disk.address}: {disk.size} bytes, serial {disk.identity}")
-        return
+async def _discover(options: argparse.Namespace) -> None:
+    async for interface, sectors, disk in _found(options):
+        mac = format_mac(disk.peers[0])
+        _say(
+            options,
+            f"{disk.address}\t{mac}\t{disk.size} bytes\t{sectors} sectors a frame",
+            address=disk.address,
+            mac=mac,
+            size=disk.size,
+            sectors=sectors,
+            interface=interface,
+        )
+
+
+async def _stat(options: argparse.Namespace) -> None:
+    async for interface, sectors, disk in _found(options):
+        (path,) = disk.paths
+        size, payload = f"{disk.size / 1e9:.3f}GB", sectors * limits.SECTOR
+        _say(
+            options,
+            f"{disk.address:>10}{size:>15} {interface:>10} {payload:<5} {'up':<14}{path.rtt_us:8.0f} us",
+            address=disk.address,
+            size=disk.size,
+            interface=interface,
+            payload=payload,
+            state="up",
+            rtt_us=path.rtt_us,
+            serial=disk.identity,
+        )
+
+
+# One disk
+
+
+async def _identify(options: argparse.Namespace) -> None:
+    async with _attached(options, *options.address) as disk:
+        _say(
+            options,
+            f"{disk.address}: {disk.size} bytes, serial {disk.identity}",
+            address=disk.address,
+            size=disk.size,
+            serial=disk.identity,
+            block=disk.physical_block,
+            trim=disk.trims,
+            paths=[path._asdict() for path in disk.paths],
+        )
+
+
+async def _ping(options: argparse.Namespace) -> None:
+    async with _attached(options, *options.address) as disk:
+        for number in range(1, options.count + 1):
+            started = time.perf_counter()
+            await disk.revalidate()
+            took_us = (time.perf_counter() - started) * 1e6
+            text = f"{disk.size} bytes of disk at {disk.address}: seq={number} time={took_us:.0f} us"
+            _say(options, text, address=disk.address, seq=number, time_us=took_us)
+            if number < options.count:
+                await asyncio.sleep(options.interval)
+
+
+async def _read(options: argparse.Namespace) -> None:
+    async with _attached(options, *options.address) as disk:
+        start = _start(disk, options.lba)
+        end = (
+            disk.size if options.sectors is None else min(disk.size, start + options.sectors * limits.SECTOR)
+        )
+        for at in range(start, end, _CHUNK):
+            sys.stdout.buffer.write(await disk.read(at, min(_CHUNK, end - at)))
+        sys.stdout.buffer.flush()
+
+
+async def _write(options: argparse.Namespace) -> None:
+    async with _attached(options, *options.address) as disk:
+        at = _start(disk, options.lba)
+        while data := sys.stdin.buffer.read(_CHUNK):
+            if len(data) % limits.SECTOR or at + len(data) > disk.size:
+                raise RequestError(f"standard input does not end at a sector that {disk.address} has")
+            await disk.write(at, data)
+            at += len(data)
+        await disk.flush()
+
+
+def _start(disk: RemoteDisk, lba: int) -> int:
     total = disk.size // limits.SECTOR
-    if not 0 <= options.lba < total:
-        raise RequestError(f"{disk.address} has {total} sectors: --lba {options.lba} is not one of them")
-    start = options.lba * limits.SECTOR
-    if options.command == "write":
-        await _write(disk, start)
+    if not 0 <= lba < total:
+        raise RequestError(f"{disk.address} has {total} sectors: --lba {lba} is not one of them")
+    return lba * limits.SECTOR
+
+
+async def _bench(options: argparse.Namespace) -> None:
+    async with _attached(options, *options.address) as disk:
+        found = await measure(disk, Load(options.rw, options.bs, options.iodepth, options.runtime))
+        found["retransmits"] = disk.counters.get("retransmits", 0)
+        _say(
+            options,
+            f"{found['iops']:.0f} IOPS, {found['mbps']:.1f} MB/s, p50 {found['p50_us']:.0f} us, "
+            f"p99 {found['p99_us']:.0f} us, p99.9 {found['p999_us']:.0f} us, "
+            f"{found['retransmits']} retransmits, {found['errors']} errors",
+            **found,
+        )
+
+
+# Copying
+
+
+async def _copy(options: argparse.Namespace) -> None:
+    for end in (options.source, options.destination):
+        _addresses(end)
+    if _addresses(options.source) and _addresses(options.destination) and options.link:
+        raise ConfigurationError("a UDP link leads to one target; copy by way of a file")
+    async with _opened(options, options.source, Opening(read_only=True)) as source:
+        fresh = not _addresses(options.destination) and not Path(options.destination).exists()
+        if fresh:
+            _create(Path(options.destination), source.size)
+        async with _opened(options, options.destination, Opening()) as destination:
+            shown = None if options.json or not sys.stderr.isatty() else sys.stderr
+            progress = Progress(source.size, shown)
+            await copy(source, destination, progress, sparse=fresh, verify=options.verify)
+            verified = ", verified" if options.verify else ""
+            _say(
+                options,
+                f"{source.size} bytes in {progress.seconds:.2f} s, {progress.rate / 1e6:.1f} MB/s{verified}",
+                bytes=source.size,
+                seconds=progress.seconds,
+                verified=options.verify,
+            )
+
+
+def _create(path: Path, size: int) -> None:
+    try:
+        with path.open("xb") as file:
+            file.truncate(size)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}; name a file that can be made") from error
+
+
+def _addresses(end: str) -> list[str]:
+    """The addresses that an end of a copy names; none, if it is a path."""
+    words = end.split(",")
+    return words if all(ADDRESS.fullmatch(word) and word.startswith("e") for word in words) else []
+
+
+@asynccontextmanager
+async def _opened(options: argparse.Namespace, end: str, how: Opening) -> AsyncIterator[Disk]:
+    if addresses := _addresses(end):
+        async with _attached(options, *addresses) as remote:
+            yield remote
         return
-    end = disk.size if options.sectors is None else min(disk.size, start + options.sectors * limits.SECTOR)
-    for at in range(start, end, _CHUNK):
-        sys.stdout.buffer.write(await disk.read(at, min(_CHUNK, end - at)))
-    sys.stdout.buffer.flush()
-
-
-async def _write(disk: RemoteDisk, at: int) -> None:
-    while data := sys.stdin.buffer.read(_CHUNK):
-        if len(data) % limits.SECTOR or at + len(data) > disk.size:
-            raise RequestError(f"standard input does not end at a sector that {disk.address} has")
-        await disk.write(at, data)
-        at += len(data)
-    await disk.flush()
+    path = Path(end)
+    if path.is_file() and path.stat().st_size % limits.SECTOR:
+        raise ConfigurationError(
+            f"{path} does not end at a sector; a multiple of {limits.SECTOR} bytes is needed"
+        )
+    disk = open_disk(path, how)
+    try:
+        yield disk
+    finally:
+        disk.close()
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ _PLACES = 1 << 30
 TIMEOUT_S = 30.0
 """How long a request is repeated unless the caller says so."""
 _DRAIN_POLL_S = 0.005
-_ADDRESS = re.compile(r"e?(\d{1,5})\.(\d{1,3})")
+ADDRESS = re.compile(r"e?(\d{1,5})\.(\d{1,3})")
 
 
 class PathStatus(NamedTuple):
@@ -212,6 +212,11 @@ class RemoteDisk(Disk):
             PathStatus(way.name, way.state, way.reason, way is self._session.owner, way.path.rtt_ns / 1000)
             for way in self._session.ways
         ]
+
+    @property
+    def peers(self) -> list[bytes]:
+        """The MAC at the other end of each path."""
+        return [way.path.peer.mac for way in self._session.ways]
 
     def prefer(self, name: str) -> None:
         """Make the usable path of that name the owner. RequestError if there is none."""
@@ -473,7 +478,7 @@ async def attach(
 
 def parse_address(text: str) -> tuple[int, int]:
     """`e0.0` -> (0, 0)."""
-    match = _ADDRESS.fullmatch(text)
+    match = ADDRESS.fullmatch(text)
     if match is None or int(match[1]) > limits.SHELF_MAX or int(match[2]) > limits.SLOT_MAX:
         raise ConfigurationError(f"{text!r} is not an address; write it as e0.0")
     return int(match[1]), int(match[2])

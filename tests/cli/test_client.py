@@ -1,0 +1,134 @@
+"""The command `aoe` as a process, over UDP to a target of ours."""
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.test_serve import SECTORS, Served, serving
+
+SIZE = SECTORS * 512
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "served.img"
+    path.write_bytes(random.Random(1).randbytes(SIZE))
+    return path
+
+
+@pytest.fixture
+def served(image: Path, tmp_path: Path) -> Iterator[Served]:
+    state = tmp_path / "state"
+    with serving(f"{image}=1.2,serial=S1", "--link", "udp:127.0.0.1:0", "--state-dir", state) as target:
+        yield target
+
+
+def run(served: Served, *words: str | Path, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    host, port = served.remote
+    over = ("--link", f"udp:127.0.0.1:0,peer={host}:{port},mtu=9000")
+    command = [sys.executable, "-m", "aoe.cli.client", *map(str, words), *over]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=30, check=False)
+
+
+def said(served: Served, *words: str | Path) -> list[dict[str, Any]]:
+    done = run(served, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_discover_identify_and_stat_agree(served: Served) -> None:
+    (found,) = said(served, "discover")
+    (identified,) = said(served, "identify", "e1.2")
+    (listed,) = said(served, "stat")
+    assert found["address"] == identified["address"] == listed["address"] == "e1.2"
+    assert found["size"] == identified["size"] == listed["size"] == SIZE
+    assert identified["serial"] == listed["serial"] == "S1"
+    assert listed["rtt_us"] >= 0
+    assert [path["owner"] for path in identified["paths"]] == [True]
+    text = run(served, "stat").stdout.decode()
+    assert text.split()[:2] == ["e1.2", "0.001GB"]
+
+
+def test_read_and_write(served: Served, image: Path) -> None:
+    before = image.read_bytes()
+    assert run(served, "read", "e1.2").stdout == before
+    assert run(served, "read", "e1.2", "--lba", "7", "--sectors", "3").stdout == before[7 * 512 : 10 * 512]
+    assert run(served, "write", "e1.2", "--lba", "9", stdin=b"w" * 1024).returncode == 0
+    assert image.read_bytes() == before[: 9 * 512] + b"w" * 1024 + before[11 * 512 :]
+
+
+def test_ping(served: Served) -> None:
+    answers = said(served, "ping", "e1.2", "-c", "3", "-i", "0.01")
+    assert [answer["seq"] for answer in answers] == [1, 2, 3]
+    assert all(0 < answer["time_us"] < 1e6 for answer in answers)
+
+
+def test_copy_there_and_back(served: Served, image: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(2).randbytes(SIZE // 2))
+    (done,) = said(served, "copy", source, "e1.2", "--verify")
+    assert (done["bytes"], done["verified"]) == (SIZE // 2, True)
+    assert image.read_bytes()[: SIZE // 2] == source.read_bytes()
+    said(served, "copy", "e1.2", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == image.read_bytes()
+
+
+def test_what_is_zero_takes_no_room_in_a_new_file(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    size = 32 << 20
+    with image.open("wb") as file:
+        file.write(b"x" * 4096)
+        file.truncate(size)
+    with serving(image, "--link", "udp:127.0.0.1:0", "--state-dir", tmp_path / "state") as served:
+        said(served, "copy", "e0.0", tmp_path / "copy")
+    copied = tmp_path / "copy"
+    assert copied.read_bytes() == image.read_bytes()
+    assert copied.stat().st_blocks * 512 < size // 4
+
+
+@pytest.mark.parametrize("rw", ["randread", "randwrite", "read", "write", "randrw"])
+def test_bench_speaks_as_fio_does(served: Served, rw: str) -> None:
+    (found,) = said(served, "bench", "e1.2", "--rw", rw, "--bs", "8k", "--iodepth", "8", "--runtime", "0.3")
+    assert set(found) == {"iops", "mbps", "p50_us", "p99_us", "p999_us", "retransmits", "errors"}
+    assert found["iops"] > 10
+    assert found["mbps"] == pytest.approx(found["iops"] * 8192 / 1e6)
+    assert 0 < found["p50_us"] <= found["p99_us"] <= found["p999_us"]
+    assert found["errors"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (["identify", "e1.x"], 2, "not an address"),
+        (["identify", "e9.9"], 1, "does not answer"),
+        (["read", "e1.2", "--lba", str(SECTORS)], 1, "--lba"),
+        (["write", "e1.2", "--lba", str(SECTORS - 1)], 1, "does not end at a sector"),
+        (["copy", "nowhere", "e1.2"], 2, "nowhere"),
+        (["copy", "e1.2", "no/such/place"], 2, "no/such/place"),
+        (["copy", "e1.2", "e1.3"], 2, "one target"),
+        (["bench", "e1.2", "--bs", "1g"], 2, "not a size"),
+        (["bench", "e1.2", "--bs", "64m"], 2, "no room"),
+        (["bench", "e1.2", "--iodepth", "0"], 2, "no room"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    served: Served, words: list[str], status: int, says: str
+) -> None:
+    done = run(served, *words, stdin=b"x" * 1024)
+    assert done.returncode == status, done
+    assert says in done.stderr.decode().splitlines()[-1]
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_destination_that_is_too_small(served: Served, tmp_path: Path) -> None:
+    large, odd = tmp_path / "large", tmp_path / "odd"
+    large.write_bytes(bytes(SIZE + 512))
+    odd.write_bytes(bytes(1000))
+    assert b"enlarge" in run(served, "copy", large, "e1.2").stderr
+    assert b"does not end at a sector" in run(served, "copy", odd, "e1.2").stderr
