@@ -21,7 +21,7 @@ from aoe.disk.open import Opening, open_disk
 from aoe.errors import AoeError, ConfigurationError, RequestError
 from aoe.initiator.discover import discover
 from aoe.initiator.remote import ADDRESS, RemoteDisk, attach, connect, parse_address
-from aoe.wire.frame import format_mac
+from aoe.wire.frame import format_mac, parse_mac
 
 _CHUNK = 2048 * limits.SECTOR
 """Bytes between two looks at the terminal."""
@@ -78,6 +78,18 @@ def parser() -> argparse.ArgumentParser:
                 "--iodepth", type=int, default=64, metavar="N", help="requests at a time (64)"
             )
             command.add_argument("--runtime", type=float, default=3.0, metavar="S")
+    command = add("config", _config, "show or set the config string")
+    command.add_argument("--set", metavar="TEXT", help="refused if there is another one")
+    command.add_argument("--force-set", metavar="TEXT")
+    command = add("mask", _mask, "show or edit the list of MACs that are served")
+    command.add_argument("--add", type=_macs, default=[], metavar="MAC,...")
+    command.add_argument("--delete", type=_macs, default=[], metavar="MAC,...")
+    command = add("reserve", _reserve, "show, take or give up the reservation")
+    command.add_argument("--set", action="store_true", help="for this host; refused if another one holds it")
+    command.add_argument("--release", action="store_true")
+    command.add_argument("--force", action="store_true", help="whoever holds it")
+    for name in ("config", "mask", "reserve"):
+        commands.choices[name].add_argument("address", metavar="eSHELF.SLOT", nargs="+")
     command = add("copy", _copy, "from a disk or file to a disk or file")
     for end in ("source", "destination"):
         command.add_argument(end, metavar=end.upper(), help="eSHELF.SLOT[,eSHELF.SLOT...], file or device")
@@ -227,6 +239,54 @@ async def _bench(options: argparse.Namespace) -> None:
             f"{found['retransmits']} retransmits, {found['errors']} errors",
             **found,
         )
+
+
+# Its administration
+
+
+def _macs(text: str) -> list[bytes]:
+    try:
+        return [parse_mac(word) for word in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+async def _config(options: argparse.Namespace) -> None:
+    async with _attached(options, *options.address) as disk:
+        new = options.set if options.force_set is None else options.force_set
+        if new is None:
+            text = await disk.admin.config()
+        else:
+            text = await disk.admin.set_config(new.encode(), force=options.force_set is not None)
+        shown = text.decode("utf-8", "backslashreplace")
+        _say(options, shown, address=disk.address, config=shown)
+
+
+async def _mask(options: argparse.Namespace) -> None:
+    async with _attached(options, *options.address) as disk:
+        if options.add or options.delete:
+            macs = await disk.admin.edit_mask(add=options.add, delete=options.delete)
+        else:
+            macs = await disk.admin.mask()
+        _list(options, disk, macs)
+
+
+async def _reserve(options: argparse.Namespace) -> None:
+    if options.set and options.release:
+        raise ConfigurationError("--set and --release exclude each other")
+    async with _attached(options, *options.address) as disk:
+        if options.set:
+            macs = await disk.admin.reserve(force=options.force)
+        elif options.release:
+            macs = await disk.admin.release(force=options.force)
+        else:
+            macs = await disk.admin.reserved()
+        _list(options, disk, macs)
+
+
+def _list(options: argparse.Namespace, disk: RemoteDisk, macs: list[bytes]) -> None:
+    shown = [format_mac(mac) for mac in macs]
+    _say(options, "\n".join(shown) or "all", address=disk.address, macs=shown)
 
 
 # Copying

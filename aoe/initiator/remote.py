@@ -17,6 +17,7 @@ from aoe.disk.base import Disk
 from aoe.drive import identify
 from aoe.drive.command import DEVICE_FAULT, ERROR, IDENTIFY_DEVICE
 from aoe.errors import ConfigurationError, DiskError, RequestError, TargetRefused, Unreachable
+from aoe.initiator.admin import Admin
 from aoe.initiator.discover import Found, find
 from aoe.initiator.path import Path, Peer
 from aoe.initiator.session import Answered, Effect, Operation, Send, Session, Settled, State, Way, facts_of
@@ -25,7 +26,7 @@ from aoe.link.packet import PacketLink, only_interface
 from aoe.target.order import OrderQueue, Ticket
 from aoe.wire import ata
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaReply, AtaRequest
-from aoe.wire.frame import FLAG_ERROR, Fault, format_mac
+from aoe.wire.frame import FLAG_ERROR, Command, Fault, format_mac
 
 _READ_EXT, _WRITE_EXT, _WRITE_FUA_EXT, _TRIM = 0x24, 0x34, 0x3D, 0x06
 log = logging.getLogger("aoe.initiator")
@@ -84,6 +85,8 @@ class RemoteDisk(Disk):
         self._answers: dict[Operation, asyncio.Future[Answered]] = {}
         self._turns: dict[Operation, _Turn] = {}
         self._news = asyncio.Event()
+        self.admin = Admin(self._ask_servers, self._own)
+        """Config string, mask list and reservation."""
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -282,6 +285,9 @@ class RemoteDisk(Disk):
 
     async def _ask(self, operations: list[Operation], turn: _Turn | None = None) -> list[AtaReply]:
         """All at once, as far as the window goes; the replies, or the first error."""
+        return [self._judged(answer) for answer in await self._answers_to(operations, turn)]
+
+    async def _answers_to(self, operations: list[Operation], turn: _Turn | None = None) -> list[Answered]:
         if self._closed:
             raise RequestError(f"{self.address} is closed")
         loop = asyncio.get_running_loop()
@@ -293,7 +299,7 @@ class RemoteDisk(Disk):
             for operation in operations:
                 self._perform(self._session.start(operation, time.monotonic_ns()))
             async with asyncio.timeout(self.timeout_s):
-                return [self._judged(await answer) for answer in answers]
+                return [self._accepted(await answer) for answer in answers]
         except TimeoutError as error:
             raise Unreachable(f"{self.address} does not answer any more") from error
         finally:
@@ -303,10 +309,28 @@ class RemoteDisk(Disk):
                 if operation.open:
                     self._perform(self._session.abandon(operation, time.monotonic_ns()))
 
+    async def _ask_servers(self, command: Command, body: bytes, least: int) -> list[bytes]:
+        """Every server that can be reached, once."""
+        servers = {way.path.peer[1:]: way for way in self._session.ways if way.state is State.USABLE}
+        return [
+            (
+                await self._answers_to(
+                    [Operation(body, changes=False, reply_min=least, command=command, only=way)]
+                )
+            )[0].raw
+            for way in servers.values()
+        ]
+
+    def _own(self) -> list[bytes]:
+        return list(dict.fromkeys(link.mac for link in self._links))
+
+    def _accepted(self, answer: Answered) -> Answered:
+        if answer.header.flags & FLAG_ERROR:
+            raise TargetRefused(f"{self.address} refused: AoE error {answer.header.error}")
+        return answer
+
     def _judged(self, answer: Answered) -> AtaReply:
-        header, raw = answer.header, answer.raw
-        if header.flags & FLAG_ERROR:
-            raise TargetRefused(f"{self.address} refused: AoE error {header.error}")
+        raw = answer.raw
         reply = ata.decode_reply(raw)
         assert not isinstance(reply, Fault), "the path lets only whole replies through"
         if reply.status & (ERROR | DEVICE_FAULT):

@@ -70,18 +70,29 @@ class Way:
         self.check: Exchange | None = None
         self.check_after_ns = 0
         self.probed_ns = 0
-        self.probe_tag = 0
+        self.probe_tag = -1
         self.io_ns = 0
         """When the last read or write was answered."""
 
 
 class Operation:
-    """A request of the user's, carried by one exchange for each way it was sent on."""
+    """A request of the user's, carried by one exchange for each way it was sent on; `only` is the way where
+    it is meant for one server and no other."""
 
-    __slots__ = ("body", "changes", "exchanges", "open", "reply_min")
+    __slots__ = ("body", "changes", "command", "exchanges", "only", "open", "reply_min")
 
-    def __init__(self, body: bytes, *, changes: bool, reply_min: int) -> None:
+    def __init__(
+        self,
+        body: bytes,
+        *,
+        changes: bool,
+        reply_min: int,
+        command: Command = Command.ATA,
+        only: Way | None = None,
+    ) -> None:
         self.body = body
+        self.command = command
+        self.only = only
         self.changes = changes
         self.reply_min = reply_min
         self.exchanges: dict[Exchange, Way] = {}
@@ -166,7 +177,7 @@ class Session:
         """A frame from the peer of a way."""
         effects: list[Effect] = []
         header = frame.decode(raw)
-        if isinstance(header, Header) and header.command == Command.CONFIG and header.flags & FLAG_RESPONSE:
+        if isinstance(header, Header) and self._says_it_is_there(way, header):
             self._config_reply(way, header, now_ns)
         else:
             self._follow(way, way.path.received(raw, now_ns), now_ns, effects)
@@ -211,7 +222,9 @@ class Session:
 
     def _dispatch(self, operation: Operation, now_ns: int, effects: list[Effect]) -> None:
         way = self.owner
-        if way is None:
+        if operation.only is not None:
+            self._send(operation, operation.only, now_ns, effects)
+        elif way is None:
             self._held[operation] = None
         elif operation.changes and not self._vouched(way, now_ns):
             self._held[operation] = None
@@ -224,7 +237,7 @@ class Session:
 
     def _send(self, operation: Operation, way: Way, now_ns: int, effects: list[Effect]) -> None:
         changes, least = operation.changes, operation.reply_min
-        exchange = Exchange(Command.ATA, operation.body, changes=changes, reply_min=least)
+        exchange = Exchange(operation.command, operation.body, changes=changes, reply_min=least)
         operation.exchanges[exchange] = way
         self._of[exchange] = operation
         self._follow(way, way.path.start(exchange, now_ns), now_ns, effects)
@@ -361,7 +374,7 @@ class Session:
         if way is not self.owner:
             return
         self.owner = None
-        for operation in self._open:
+        for operation in [it for it in self._open if it.only is None]:
             self._held[operation] = None
             for exchange, carrier in list(operation.exchanges.items()):
                 if carrier is way and exchange.open:
@@ -392,9 +405,13 @@ class Session:
         )
         effects.append(Send(way, frame.encode(header, config.encode(Config(ConfigCommand.READ)))))
 
+    def _says_it_is_there(self, way: Way, header: Header) -> bool:
+        """Whether a frame is the answer to a probe, or an advertisement."""
+        unasked = not header.tag & USER_TAG or header.tag == way.probe_tag
+        return header.command == Command.CONFIG and bool(header.flags & FLAG_RESPONSE) and unasked
+
     def _config_reply(self, way: Way, header: Header, now_ns: int) -> None:
-        if header.tag & USER_TAG:
-            if header.tag == way.probe_tag:
-                way.path.heard_ns = now_ns
+        if header.tag == way.probe_tag:
+            way.path.heard_ns = now_ns
         else:  # an advertisement: the server may have started again
             way.vouched = False

@@ -132,3 +132,28 @@ def test_a_destination_that_is_too_small(served: Served, tmp_path: Path) -> None
     odd.write_bytes(bytes(1000))
     assert b"enlarge" in run(served, "copy", large, "e1.2").stderr
     assert b"does not end at a sector" in run(served, "copy", odd, "e1.2").stderr
+
+
+def test_config_string(served: Served) -> None:
+    assert said(served, "config", "e1.2") == [{"address": "e1.2", "config": ""}]
+    assert said(served, "config", "e1.2", "--set", "rack 3")[0]["config"] == "rack 3"
+    refused = run(served, "config", "e1.2", "--set", "rack 4")
+    assert (refused.returncode, b"AoE error 4" in refused.stderr) == (1, True)
+    assert said(served, "config", "e1.2", "--force-set", "rack 4")[0]["config"] == "rack 4"
+    assert run(served, "config", "e1.2").stdout == b"rack 4\n"
+
+
+def test_reservation(served: Served) -> None:
+    """The UDP link has the same MAC every time that the same address is bound; here it has another one."""
+    assert said(served, "reserve", "e1.2") == [{"address": "e1.2", "macs": []}]
+    (mine,) = said(served, "reserve", "e1.2", "--set")[0]["macs"]
+    assert said(served, "reserve", "e1.2")[0]["macs"] == [mine]
+    assert said(served, "reserve", "e1.2", "--release", "--force")[0]["macs"] == []
+    assert b"exclude" in run(served, "reserve", "e1.2", "--set", "--release").stderr
+
+
+def test_nobody_locks_himself_out(served: Served) -> None:
+    refused = run(served, "mask", "e1.2", "--add", "02:00:00:00:00:77")
+    assert (refused.returncode, b"lock this host out" in refused.stderr) == (1, True)
+    assert said(served, "mask", "e1.2") == [{"address": "e1.2", "macs": []}]
+    assert run(served, "mask", "e1.2", "--add", "x").returncode == 2

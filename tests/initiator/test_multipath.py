@@ -12,7 +12,7 @@ from aoe import limits
 from aoe.disk.base import Disk
 from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
-from aoe.errors import DiskError, RequestError, Unreachable
+from aoe.errors import DiskError, RequestError, TargetRefused, Unreachable
 from aoe.initiator.path import Path
 from aoe.initiator.remote import RemoteDisk
 from aoe.link.base import Link
@@ -158,9 +158,9 @@ def test_without_the_protection_the_writers_find_stale_data(monkeypatch: pytest.
     async def run() -> None:
         async with pair() as (remote, there):
             writers = Writers(remote)
-            working = asyncio.ensure_future(writers.run(4.0))
+            working = asyncio.ensure_future(writers.run(4.0, there.ports[0].let_go))
             await asyncio.sleep(0.5)
-            await silence_one_way(there)
+            there.ports[0].held = True
             await working
             with pytest.raises(AssertionError):
                 writers.check()
@@ -480,3 +480,38 @@ async def test_a_flush_does_not_vouch_for_what_was_written_meanwhile() -> None:
         await remote.write(512, b"b" * 512)
         with pytest.raises(DiskError, match="lost its cache"):
             await remote.flush()
+
+
+# The AoE verbs
+
+
+@limited
+async def test_every_server_is_told_and_all_our_macs_are_named() -> None:
+    async with pair() as (remote, there):
+        ours = sorted(port.mac for port in there.ports)
+        assert sorted(await remote.admin.reserve()) == ours
+        for port in there.ports:
+            port._link.plug(False)  # type: ignore[attr-defined]
+            await remote.write(0, b"x" * 512)
+            port._link.plug(True)  # type: ignore[attr-defined]
+            await asyncio.sleep(0.05)
+        assert sorted(await remote.admin.reserved()) == ours
+        assert await remote.admin.release() == []
+
+
+@limited
+async def test_config_string_and_mask_list() -> None:
+    async with pair() as (remote, there):
+        assert await remote.admin.config() == b""
+        assert await remote.admin.set_config(b"one") == b"one"
+        with pytest.raises(TargetRefused, match="4"):
+            await remote.admin.set_config(b"two")
+        assert await remote.admin.set_config(b"two", force=True) == b"two"
+        with pytest.raises(RequestError, match="1024"):
+            await remote.admin.set_config(bytes(1025))
+        with pytest.raises(RequestError, match="lock this host out"):
+            await remote.admin.edit_mask(add=[mac(77)])
+        ours = [port.mac for port in there.ports]
+        assert sorted(await remote.admin.edit_mask(add=[*ours, mac(77)])) == sorted([*ours, mac(77)])
+        assert sorted(await remote.admin.edit_mask(delete=[mac(77)])) == sorted(ours)
+        await remote.write(0, b"x" * 512)

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import random
 import struct
+from collections.abc import Callable
 
 from aoe.disk.base import Disk
 from aoe.errors import DiskError, RequestError
@@ -26,13 +27,15 @@ class Writers:
         self._numbers = itertools.count(1)
         self._stop = False
 
-    async def run(self, seconds: float) -> None:
+    async def run(self, seconds: float, then: Callable[[], None] = lambda: None) -> None:
+        """For a time, `then` what is to happen before every place is read a last time."""
         loop = asyncio.get_running_loop()
         workers = [asyncio.ensure_future(self._work(random.Random(n))) for n in range(8)]
         workers.append(asyncio.ensure_future(self._probe(loop)))
         await asyncio.sleep(seconds)
         self._stop = True
         await asyncio.gather(*workers)
+        then()
         for place in range(self.places):
             await self._read(loop, place)
 

@@ -1,0 +1,86 @@
+"""The AoE verbs: config string, mask list and reservation of a target (AoEr11 sections 3.2 to 3.4).
+
+Each server keeps its own, so with several servers each is told; what is returned is what the last one said.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+
+from aoe import limits
+from aoe.errors import RequestError
+from aoe.wire import config, mask, reserve
+from aoe.wire.config import Config, ConfigCommand
+from aoe.wire.frame import Command, Fault
+from aoe.wire.mask import Directive, DirectiveCommand, Mask, MaskCommand, MaskError
+from aoe.wire.reserve import Reserve, ReserveCommand
+
+Ask = Callable[[Command, bytes, int], Awaitable[list[bytes]]]
+"""Sends the bytes after the AoE header to every server; their replies, each at least so long."""
+
+
+class Admin:
+    """`ask` reaches the servers, `own` are the MACs of our ends of the paths."""
+
+    def __init__(self, ask: Ask, own: Callable[[], list[bytes]]) -> None:
+        self._ask = ask
+        self._own = own
+
+    async def config(self) -> bytes:
+        """The config string."""
+        return await self._config(Config(ConfigCommand.READ))
+
+    async def set_config(self, text: bytes, *, force: bool = False) -> bytes:
+        """Store a config string of up to 1024 bytes; TargetRefused (AoE error 4) if there is another one,
+        unless forced."""
+        if len(text) > limits.CONFIG_STRING_MAX:
+            raise RequestError(
+                f"a config string has at most {limits.CONFIG_STRING_MAX} bytes, not {len(text)}"
+            )
+        return await self._config(Config(ConfigCommand.FORCE_SET if force else ConfigCommand.SET, text))
+
+    async def mask(self) -> list[bytes]:
+        """The MACs that are served; empty means all."""
+        return await self._mask(Mask(MaskCommand.READ))
+
+    async def edit_mask(self, *, add: Iterable[bytes] = (), delete: Iterable[bytes] = ()) -> list[bytes]:
+        """Add and delete MACs. Who is not in a list that is not empty gets no answer any more, to anything:
+        RequestError if that would be we."""
+        added = list(add)
+        if added and not set(self._own()) & {*added, *await self.mask()}:
+            raise RequestError("the list would lock this host out; add one of its own MACs, too")
+        edits = [Directive(DirectiveCommand.ADD, mac) for mac in added]
+        edits += [Directive(DirectiveCommand.DELETE, mac) for mac in delete]
+        return await self._mask(mask.edit(*edits))
+
+    async def reserved(self) -> list[bytes]:
+        """The MACs that may do I/O; empty means all."""
+        return await self._reserve(Reserve(ReserveCommand.READ))
+
+    async def reserve(self, *, force: bool = False, more: Iterable[bytes] = ()) -> list[bytes]:
+        """Reserve the disk for all our own MACs, so that no change of path locks us out, and `more`.
+        TargetRefused (AoE error 6) if another host holds it, unless forced."""
+        macs = tuple(dict.fromkeys([*self._own(), *more]))
+        return await self._reserve(Reserve(_how(force), macs))
+
+    async def release(self, *, force: bool = False) -> list[bytes]:
+        """Give the reservation up; TargetRefused (AoE error 6) if it is another host's, unless forced."""
+        return await self._reserve(Reserve(_how(force)))
+
+    async def _config(self, message: Config) -> bytes:
+        replies = await self._ask(Command.CONFIG, config.encode(message), limits.CONFIG_HEADER)
+        return [it.text for it in map(config.decode, replies) if not isinstance(it, Fault)][-1]
+
+    async def _mask(self, message: Mask) -> list[bytes]:
+        replies = await self._ask(Command.MASK, mask.encode(message), limits.MASK_HEADER)
+        found = [it for it in map(mask.decode, replies) if not isinstance(it, Fault)][-1]
+        if found.merror:
+            what = MaskError(found.merror).name.lower().replace("_", " ")
+            raise RequestError(f"the mask list was not changed as asked: {what}, at edit {found.dir_count}")
+        return [directive.mac for directive in found.directives]
+
+    async def _reserve(self, message: Reserve) -> list[bytes]:
+        replies = await self._ask(Command.RESERVE, reserve.encode(message), limits.RESERVE_HEADER)
+        return list([it.macs for it in map(reserve.decode, replies) if not isinstance(it, Fault)][-1])
+
+
+def _how(force: bool) -> ReserveCommand:
+    return ReserveCommand.FORCE_SET if force else ReserveCommand.SET
