@@ -56,7 +56,7 @@ isolation() {
     echo --net --mount
 }
 
-# isolated COMMAND...: run it as root of a network of its own, where `ip netns` works.
+# isolated COMMAND...: run it as root of a network of its own, where `ip netns` works and there is a loopback.
 isolated() {
-    unshare $(isolation) sh -c 'mount -t tmpfs none /run && export PATH="$PATH:/usr/sbin:/sbin" && exec "$@"' sh "$@"
+    unshare $(isolation) sh -c 'mount -t tmpfs none /run && export PATH="$PATH:/usr/sbin:/sbin" && ip link set lo up && exec "$@"' sh "$@"
 }

@@ -40,7 +40,6 @@ class FuseDisk:
         self.path = work / "mount" / "disk"
         self._plugin = list(plugin) or self._scripts(sectors)
         self._children: list[subprocess.Popen[Any]] = []
-        self._short = tempfile.TemporaryDirectory(prefix="aoe-")  # a socket's path is short, pytest's long
 
     def _scripts(self, sectors: int) -> list[str]:
         read, write, flush = (
@@ -58,6 +57,7 @@ class FuseDisk:
     def __enter__(self) -> Self:
         need_fuse()
         self.path.parent.mkdir()
+        self._short = tempfile.TemporaryDirectory(prefix="aoe-")  # a socket's path is short, pytest's long
         socket, ready = Path(self._short.name, "socket"), self._work / "pid"
         life = ("--foreground", "--exit-with-parent", "--pidfile", ready)
         try:
