@@ -246,11 +246,11 @@ class Session:
         operation.open = False
         self._open.pop(operation, None)
         self._held.pop(operation, None)
+        if not operation.exchanges:
+            effects.append(Settled(operation))
         for exchange, way in list(operation.exchanges.items()):
             if exchange.open:
                 self._follow(way, way.path.abandon(exchange, now_ns), now_ns, effects)
-        if not operation.exchanges:
-            effects.append(Settled(operation))
 
     def _follow(self, way: Way, done: list[one_way.Effect], now_ns: int, effects: list[Effect]) -> None:
         """What a path did means this for operations."""
