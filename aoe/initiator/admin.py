@@ -4,6 +4,7 @@ Each server keeps its own, so with several servers each is told; what is returne
 """
 
 from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from aoe import limits
 from aoe.errors import RequestError
@@ -13,6 +14,7 @@ from aoe.wire.frame import Command, Fault
 from aoe.wire.mask import Directive, DirectiveCommand, Mask, MaskCommand, MaskError
 from aoe.wire.reserve import Reserve, ReserveCommand
 
+T = TypeVar("T")
 Ask = Callable[[Command, bytes, int], Awaitable[list[bytes]]]
 """Sends the bytes after the AoE header to every server; their replies, each at least so long."""
 
@@ -67,11 +69,11 @@ class Admin:
 
     async def _config(self, message: Config) -> bytes:
         replies = await self._ask(Command.CONFIG, config.encode(message), limits.CONFIG_HEADER)
-        return [it.text for it in map(config.decode, replies) if not isinstance(it, Fault)][-1]
+        return _last(map(config.decode, replies)).text
 
     async def _mask(self, message: Mask) -> list[bytes]:
         replies = await self._ask(Command.MASK, mask.encode(message), limits.MASK_HEADER)
-        found = [it for it in map(mask.decode, replies) if not isinstance(it, Fault)][-1]
+        found = _last(map(mask.decode, replies))
         if found.merror:
             what = MaskError(found.merror).name.lower().replace("_", " ")
             raise RequestError(f"the mask list was not changed as asked: {what}, at edit {found.dir_count}")
@@ -79,7 +81,14 @@ class Admin:
 
     async def _reserve(self, message: Reserve) -> list[bytes]:
         replies = await self._ask(Command.RESERVE, reserve.encode(message), limits.RESERVE_HEADER)
-        return list([it.macs for it in map(reserve.decode, replies) if not isinstance(it, Fault)][-1])
+        return list(_last(map(reserve.decode, replies)).macs)
+
+
+def _last(decoded: Iterable[T | Fault]) -> T:
+    *_, found = decoded
+    if isinstance(found, Fault):
+        raise RequestError(f"the answer is malformed: {found}")
+    return found
 
 
 def _how(force: bool) -> ReserveCommand:

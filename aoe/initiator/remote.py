@@ -312,14 +312,13 @@ class RemoteDisk(Disk):
     async def _ask_servers(self, command: Command, body: bytes, least: int) -> list[bytes]:
         """Every server that can be reached, once."""
         servers = {way.path.peer[1:]: way for way in self._session.ways if way.state is State.USABLE}
-        return [
-            (
-                await self._answers_to(
-                    [Operation(body, changes=False, reply_min=least, command=command, only=way)]
-                )
-            )[0].raw
-            for way in servers.values()
-        ]
+        if not servers:
+            raise Unreachable(f"{self.address}: {self._reasons()}")
+        replies = []
+        for way in servers.values():
+            operation = Operation(body, changes=False, reply_min=least, command=command, only=way)
+            replies += [answer.raw for answer in await self._answers_to([operation])]
+        return replies
 
     def _own(self) -> list[bytes]:
         return list(dict.fromkeys(link.mac for link in self._links))

@@ -13,12 +13,14 @@ from aoe.disk.base import Disk
 from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
 from aoe.errors import DiskError, RequestError, TargetRefused, Unreachable
+from aoe.initiator.admin import Admin
 from aoe.initiator.path import Path
 from aoe.initiator.remote import RemoteDisk
 from aoe.link.base import Link
 from aoe.link.faulty import FaultyLink
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.server import Server
+from aoe.wire.frame import Command
 from tests.initiator.helpers import limited
 from tests.support.writers import Writers
 
@@ -515,3 +517,20 @@ async def test_config_string_and_mask_list() -> None:
         assert sorted(await remote.admin.edit_mask(add=[*ours, mac(77)])) == sorted([*ours, mac(77)])
         assert sorted(await remote.admin.edit_mask(delete=[mac(77)])) == sorted(ours)
         await remote.write(0, b"x" * 512)
+
+
+@limited
+async def test_the_verbs_say_so_where_no_server_is_left() -> None:
+    async with pair() as (remote, there):
+        for port in there.ports:
+            port._link.plug(False)  # type: ignore[attr-defined]
+        with pytest.raises(Unreachable, match="link down"):
+            await remote.admin.config()
+
+
+def test_a_malformed_answer_to_a_verb_is_an_error() -> None:
+    async def lying(command: Command, body: bytes, least: int) -> list[bytes]:
+        return [bytes(24) + bytes((0, 9))]  # nine MACs, it says
+
+    with pytest.raises(RequestError, match="malformed"):
+        asyncio.run(Admin(lying, list).reserved())
