@@ -97,6 +97,8 @@ RTO_MAX_NS = 2_000_000_000
 """How long an initiator waits before it sends a request again: before the first reply, at least, at most."""
 PATIENCE_MAX = 16
 """Times the usual round trip that a request is waited for although later ones are answered."""
+COPIES_MAX = 32
+"""Copies of one request that are remembered; older ones are past doing anything (RTO_MAX_NS apart)."""
 WINDOW_FIRST = 8
 WINDOW_MIN = 2
 """Requests outstanding at first, and after losses."""

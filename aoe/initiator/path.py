@@ -236,6 +236,9 @@ class Path:
         exchange.tries += 1
         exchange.sent_ns = now_ns
         exchange.copies[tag] = now_ns
+        if len(exchange.copies) > limits.COPIES_MAX:
+            oldest = next(iter(exchange.copies))
+            del exchange.copies[oldest], self._tags[oldest]
         self._tags[tag] = exchange
         lane.flying[exchange] = None
         own, mac, shelf, slot = self.peer

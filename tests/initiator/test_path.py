@@ -137,6 +137,19 @@ def test_an_open_request_is_answered_however_late() -> None:
     assert answered(path.received(reply(first, DATA), 60_000 * MS)) == [exchange]
 
 
+def test_copies_are_bounded_however_long_nobody_answers() -> None:
+    path, exchange = make_path(), write()
+    path.start(exchange, 0)
+    last = b""
+    for at in range(0, 3_600_000, 100):
+        for raw in frames(path.tick(at * MS)):
+            last = raw
+    assert len(exchange.copies) == len(path._tags) == limits.COPIES_MAX
+    assert answered(path.received(reply(last), 3_600_000 * MS)) == [exchange]
+    assert settled(path.tick(3_610_000 * MS)) == [exchange]
+    assert not path._tags
+
+
 # What is no reply
 
 
