@@ -212,6 +212,14 @@ void aoe_engine_count(aoe_engine *e, uint64_t *counters)
 
 int aoe_engine_uses_uring(aoe_engine *e) { return e->uring; }
 
+/* A request at the disk may keep a thread from ending, but hardly its loop. */
+static int leaves(struct thread *t)
+{
+    for (int ms = 0; ms < 1000 && !atomic_load(&t->left); ms++)
+        usleep(1000);
+    return atomic_load(&t->left);
+}
+
 void aoe_engine_close(aoe_engine *e)
 {
     int hangs = 0;
@@ -228,6 +236,8 @@ void aoe_engine_close(aoe_engine *e)
     }
     for (uint32_t i = 0; e->threads && i < e->set.threads; i++) {
         struct thread *t = &e->threads[i];
+        if ((int)i < e->running && !leaves(t))
+            continue;
         if (t->sectors)
             sectors_close(t->sectors);
         for (uint32_t p = 0; t->ports && p < e->set.ports; p++)

@@ -100,6 +100,7 @@ struct thread {
     uint64_t spin_ns[2]; /* with nothing and with something at the disk */
     int up_news;
     _Atomic uint32_t mail;
+    _Atomic int left; /* its loop: it uses nothing any more */
     _Atomic uint32_t pending;
     _Atomic uint64_t counters[AOE_COUNTERS];
 };

@@ -214,5 +214,6 @@ void *thread_run(void *argument)
     sem_post(&e->started);
     while (t->sectors && !atomic_load_explicit(&e->stopping, memory_order_relaxed))
         thread_pass(t);
+    atomic_store(&t->left, 1);
     return NULL;
 }
