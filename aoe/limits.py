@@ -88,9 +88,11 @@ ENGINE_QUEUE_MAX = 256
 ENGINE_PLACES = 64
 """Requests one export has at the disk at a time when the engine serves it."""
 
-QUERY_FIRST_S = 0.05
-QUERY_MAX_S = 1.0
-"""Time between two config queries of an initiator that looks for a target, at first and at most."""
+QUERY_FIRST_NS = 50_000_000
+QUERY_MAX_NS = 1_000_000_000
+QUERY_IDLE_NS = 10_000_000_000
+"""Time between two config queries of an initiator that looks for a target: at first, at most, and at most
+while another path carries everything."""
 RTO_FIRST_NS = 100_000_000
 RTO_MIN_NS = 5_000_000
 RTO_MAX_NS = 2_000_000_000
@@ -102,6 +104,10 @@ COPIES_MAX = 32
 WINDOW_FIRST = 8
 WINDOW_MIN = 2
 """Requests outstanding at first, and after losses."""
+SWEEP_NS = 50_000_000
+"""Between two looks at what is of unknown fate."""
+UNSETTLED_MAX = 1 << 16
+"""Changes of unknown fate on one path; beyond that no new change goes there."""
 NETWORK_LIFETIME_NS = 1_000_000_000
 """After which no network delivers a frame (order rule I2)."""
 COMPLETION_NS = 1_000_000_000
@@ -114,6 +120,17 @@ DEAD_NS = 1_000_000_000
 SLOW_NS = 10_000_000_000
 """How long a server that is there may leave reads and writes unanswered before another one is tried (I7)."""
 RECHECK_NS = 1_000_000_000
+"""After which a path that was not usable is looked at again."""
+STANDBY_NS = 10_000_000_000
+"""How long a path that carries nothing may be silent before it is looked at."""
+SETTLE_IN_NS = 50_000_000
+"""How long more paths may answer after there is one to each address, before one is chosen."""
+WAYS_MAX = 32
+"""Paths to one disk."""
+REQUESTS_MAX = 1 << 16
+"""Requests of one disk that are not yet settled."""
+PULSE_NS = 100_000_000
+"""Between two looks at the paths while nothing is asked."""
 FOREIGN_AGE_NS = 10_000_000_000
 """How long a target that says nothing of it may keep a write waiting."""
 

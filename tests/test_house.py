@@ -18,6 +18,7 @@ SANS_IO = [
         f"target/{name}"
         for name in ("advertise", "age", "claims", "export", "merge", "order", "responder", "state")
     ),
+    *(f"initiator/{name}" for name in ("core", "path", "ranges", "rtt", "session", "window")),
 ]
 WORLD = {
     "socket",

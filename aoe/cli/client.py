@@ -20,9 +20,10 @@ from aoe.disk.base import Disk
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import AoeError, ConfigurationError, RequestError
 from aoe.initiator.discover import discover
-from aoe.initiator.remote import ADDRESS, RemoteDisk, attach, connect, parse_address
+from aoe.initiator.remote import ADDRESS, PathStatus, RemoteDisk, attach, connect, parse_address
 from aoe.wire.frame import format_mac, parse_mac
 
+_AOE_STAT = {"usable": "up", "checking": "checking", "down": "down", "refused": "down"}
 _CHUNK = 2048 * limits.SECTOR
 """Bytes between two looks at the terminal."""
 
@@ -125,47 +126,50 @@ def _attached(options: argparse.Namespace, *addresses: str) -> AbstractAsyncCont
 # Whoever is there
 
 
-async def _found(options: argparse.Namespace) -> AsyncIterator[tuple[str, int, RemoteDisk]]:
-    """The interface, the sectors a frame, and the disk of each target that answers."""
+async def _found(options: argparse.Namespace) -> AsyncIterator[tuple[RemoteDisk, PathStatus]]:
+    """Every disk, and path to it, of the targets that answer."""
     links = open_links(options.interface, options.link)
     try:
         for link in links:
-            for found in await discover(link):
-                disk = await connect([(link, found)])
+            for shelf, slot in sorted({found[:2] for found in await discover(link)}):
+                disk = await connect([link], [(shelf, slot)])
+                for path in disk.paths:
+                    yield disk, path
                 disk.close()
-                yield link.name, found.config.sector_count, disk
     finally:
         for link in links:
             link.close()
 
 
 async def _discover(options: argparse.Namespace) -> None:
-    async for interface, sectors, disk in _found(options):
-        mac = format_mac(disk.peers[0])
+    async for disk, path in _found(options):
         _say(
             options,
-            f"{disk.address}\t{mac}\t{disk.size} bytes\t{sectors} sectors a frame",
-            address=disk.address,
-            mac=mac,
+            f"{path.address}\t{path.mac}\t{disk.size} bytes\t{path.sectors} sectors a frame",
+            address=path.address,
+            mac=path.mac,
             size=disk.size,
-            sectors=sectors,
-            interface=interface,
+            sectors=path.sectors,
+            interface=path.interface,
         )
 
 
 async def _stat(options: argparse.Namespace) -> None:
-    async for interface, sectors, disk in _found(options):
-        (path,) = disk.paths
-        size, payload = f"{disk.size / 1e9:.3f}GB", sectors * limits.SECTOR
+    async for disk, path in _found(options):
+        size, payload = f"{disk.size / 1e9:.3f}GB", path.sectors * limits.SECTOR
+        retransmits = disk.counters.get("retransmits", 0)
         _say(
             options,
-            f"{disk.address:>10}{size:>15} {interface:>10} {payload:<5} {'up':<14}{path.rtt_us:8.0f} us",
-            address=disk.address,
+            f"{path.address:>10}{size:>15} {path.interface:>10} {payload:<5} {_AOE_STAT[path.state]:<14}"
+            f"{path.rtt_us:8.0f} us {retransmits:5} retransmits {path.mac}",
+            address=path.address,
             size=disk.size,
-            interface=interface,
+            interface=path.interface,
             payload=payload,
-            state="up",
+            state=_AOE_STAT[path.state],
             rtt_us=path.rtt_us,
+            retransmits=retransmits,
+            mac=path.mac,
             serial=disk.identity,
         )
 

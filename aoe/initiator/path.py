@@ -2,9 +2,10 @@
 
 Frames and clock readings (CLOCK_MONOTONIC, nanoseconds) go in, effects come out in the order in which they
 are to be done. Every transmission of a request has a tag and a fate of its own (order rules I1 and I2):
-`Settled` says that no copy of a request can change data any more.
+`Settled` says that no copy of a request can change data any more. csrc/path.c does the same, frame by frame.
 """
 
+import enum
 from collections import Counter
 from typing import NamedTuple
 
@@ -12,7 +13,8 @@ from aoe import limits
 from aoe.drive.command import DEVICE_FAULT, ERROR
 from aoe.initiator.rtt import Rtt
 from aoe.initiator.window import Window
-from aoe.wire import frame
+from aoe.wire import ata, frame
+from aoe.wire.ata import AtaRequest
 from aoe.wire.frame import FLAG_ERROR, FLAG_RESPONSE, Command, Fault, Header
 
 USER_TAG = 1 << 31
@@ -28,18 +30,29 @@ class Peer(NamedTuple):
     slot: int
 
 
+class Kind(enum.IntEnum):
+    """Requests that take alike long, and whose copies are alike harmless."""
+
+    READS = 0
+    CHANGES = 1
+    SYNCS = 2
+
+
+FLUSH = ata.encode(AtaRequest(0, 0, 0, 0xEA, 0))
+
+
 class Exchange:
     """A request, the bytes after its AoE header, and the copies of it whose fate is not known.
 
-    `reply_min` is how long a reply without an error is at least, in bytes; `changes` whether it changes data.
+    `reply_min` is how long a reply without an error is at least, in bytes.
     """
 
-    __slots__ = ("body", "changes", "command", "copies", "open", "reply_min", "sent_ns", "tries")
+    __slots__ = ("body", "command", "copies", "kind", "open", "reply_min", "sent_ns", "tries")
 
-    def __init__(self, command: Command, body: bytes, *, changes: bool = False, reply_min: int = 0) -> None:
+    def __init__(self, command: Command, body: bytes, *, kind: Kind = Kind.READS, reply_min: int = 0) -> None:
         self.command = command
         self.body = body
-        self.changes = changes
+        self.kind = kind
         self.reply_min = reply_min
         self.copies: dict[int, int] = {}
         """When each was sent, by its tag."""
@@ -56,9 +69,7 @@ class Exchange:
             return True
         if header.command != Command.ATA:
             return len(raw) >= self.reply_min
-        return len(raw) >= limits.ATA_HEADER and (
-            bool(raw[27] & (ERROR | DEVICE_FAULT)) or len(raw) >= self.reply_min
-        )
+        return len(raw) >= limits.ATA_HEADER and (_failed(raw) or len(raw) >= self.reply_min)
 
 
 class Transmit(NamedTuple):
@@ -85,7 +96,7 @@ Effect = Transmit | Answered | Settled
 
 
 class _Lane:
-    """Requests that take alike long: reads, or what changes data."""
+    """The requests of one kind. `quiesce_ns` after its last transmission a copy can do nothing any more."""
 
     def __init__(self, quiesce_ns: int) -> None:
         self.quiesce_ns = quiesce_ns
@@ -121,6 +132,8 @@ class Path:
     def __init__(self, peer: Peer, *, window_max: int, first_tag: int, quiesce_ns: int) -> None:
         self.peer = peer
         self.window = Window(window_max)
+        self.drains = False
+        """Whether the peer answers a FLUSH only after every change that reached it before."""
         self.counters: Counter[str] = Counter()
         self._tag = first_tag % USER_TAG
         self.heard_ns = 0
@@ -129,12 +142,14 @@ class Path:
         """When something was asked while nothing else was outstanding."""
         self._tags: dict[int, Exchange] = {}
         self._waiting: dict[Exchange, None] = {}
-        self._reads = _Lane(limits.NETWORK_LIFETIME_NS)
-        self._changes = _Lane(quiesce_ns)
+        harmless = limits.NETWORK_LIFETIME_NS
+        self._lanes = [_Lane(quiesce_ns if kind is Kind.CHANGES else harmless) for kind in Kind]
+        self._drain: Exchange | None = None
+        self._swept_ns = 0
 
     def quiesce_after(self, quiesce_ns: int) -> None:
         """What is known of the target has changed."""
-        self._changes.quiesce_ns = quiesce_ns
+        self._lanes[Kind.CHANGES].quiesce_ns = quiesce_ns
 
     @property
     def busy(self) -> bool:
@@ -144,12 +159,22 @@ class Path:
     @property
     def outstanding(self) -> int:
         """Requests sent and still open."""
-        return len(self._reads.flying) + len(self._changes.flying)
+        return sum(len(lane.flying) for lane in self._lanes)
+
+    @property
+    def load(self) -> int:
+        """Requests that are open."""
+        return self.outstanding + len(self._waiting)
+
+    @property
+    def unsettled(self) -> int:
+        """Changes of unknown fate that nobody waits for an answer to."""
+        return len(self._lanes[Kind.CHANGES].unsettled)
 
     @property
     def rtt_ns(self) -> int:
         """Smoothed round-trip time of reads, 0 if there were none."""
-        return self._reads.rtt.smoothed_ns
+        return self._lanes[Kind.READS].rtt.smoothed_ns
 
     def quiet_ns(self, now_ns: int) -> int:
         """For how long the peer has owed an answer without a word."""
@@ -160,10 +185,14 @@ class Path:
         self._tag = (self._tag + 1) % USER_TAG
         return USER_TAG | self._tag
 
+    def knows(self, tag: int) -> bool:
+        """Whether a copy with that tag is of unknown fate."""
+        return tag in self._tags
+
     def settle_all(self) -> list[Effect]:
         """The peer was fenced: what was sent and is not open any more can do nothing."""
         effects: list[Effect] = []
-        for lane in (self._reads, self._changes):
+        for lane in self._lanes:
             for exchange in list(lane.unsettled):
                 self._forget(exchange, effects)
         return effects
@@ -190,13 +219,17 @@ class Path:
             return self._drop("unknown_tag")
         if (header.src, header.shelf, header.slot) != self.peer[1:] or not exchange.accepts(header, raw):
             return self._drop("unfit_reply")
-        lane = self._lane(exchange)
+        lane = self._lanes[exchange.kind]
         del self._tags[header.tag]
         self.heard_ns = now_ns
         sent_ns = exchange.copies.pop(header.tag)
         lane.answered(sent_ns, now_ns, spurious=sent_ns < exchange.sent_ns)
         effects: list[Effect] = []
-        if exchange.open:
+        if exchange is self._drain:
+            self._drain = None
+            if not header.flags & FLAG_ERROR and not _failed(raw):
+                self._drained(sent_ns, effects)
+        elif exchange.open:
             self.window.answered()
             effects.append(Answered(exchange, header, raw))
         else:
@@ -208,30 +241,52 @@ class Path:
     def tick(self, now_ns: int) -> list[Effect]:
         """Time has passed: send again what seems lost, give up on copies that nothing will come of."""
         effects: list[Effect] = []
-        for lane in (self._reads, self._changes):
+        for lane in self._lanes:
             for exchange in list(lane.flying):
                 if now_ns - exchange.sent_ns >= lane.wait_ns(exchange):
                     self._resend(lane, exchange, now_ns, effects)
-            for exchange in list(lane.unsettled):
-                if now_ns - exchange.sent_ns >= lane.quiesce_ns:
-                    self._forget(exchange, effects)
+        if now_ns - self._swept_ns >= limits.SWEEP_NS:
+            self._swept_ns = now_ns
+            self._sweep(now_ns, effects)
         return self._fill(now_ns, effects)
 
     # Inside
 
-    def _lane(self, exchange: Exchange) -> _Lane:
-        return self._changes if exchange.changes else self._reads
-
     def _fill(self, now_ns: int, effects: list[Effect]) -> list[Effect]:
         while self._waiting and self.outstanding < self.window.size:
             exchange = next(iter(self._waiting))
+            if exchange.kind is Kind.CHANGES and self.unsettled >= limits.UNSETTLED_MAX:
+                break
             del self._waiting[exchange]
-            self._transmit(self._lane(exchange), exchange, now_ns, effects)
+            self._transmit(self._lanes[exchange.kind], exchange, now_ns, effects)
         return effects
+
+    def _sweep(self, now_ns: int, effects: list[Effect]) -> None:
+        """Copies that are too old settle by their age; younger ones if a FLUSH says so (T1): it is sent when
+        the network can no longer deliver them, so it comes after those that were delivered."""
+        for lane in self._lanes:
+            for exchange in list(lane.unsettled):
+                if now_ns - exchange.sent_ns >= lane.quiesce_ns:
+                    self._forget(exchange, effects)
+        oldest = next(iter(self._lanes[Kind.CHANGES].unsettled), None)
+        if oldest is None and self._drain is not None:
+            self._close(self._drain, effects)
+            self._drain = None
+        elif oldest is not None and self.drains and self._drain is None:
+            if now_ns - oldest.sent_ns < limits.NETWORK_LIFETIME_NS:
+                return
+            self._drain = Exchange(Command.ATA, FLUSH, kind=Kind.SYNCS, reply_min=limits.ATA_HEADER)
+            self.counters["drains"] += 1
+            self._transmit(self._lanes[Kind.SYNCS], self._drain, now_ns, effects)
+
+    def _drained(self, sent_ns: int, effects: list[Effect]) -> None:
+        for exchange in list(self._lanes[Kind.CHANGES].unsettled):
+            if exchange.sent_ns + limits.NETWORK_LIFETIME_NS <= sent_ns:
+                self._forget(exchange, effects)
 
     def _transmit(self, lane: _Lane, exchange: Exchange, now_ns: int, effects: list[Effect]) -> None:
         tag = self.new_tag()
-        if not self.outstanding:
+        if not self.outstanding and not exchange.tries:
             self.asked_ns = now_ns
         exchange.tries += 1
         exchange.sent_ns = now_ns
@@ -262,7 +317,7 @@ class Path:
 
     def _close(self, exchange: Exchange, effects: list[Effect]) -> None:
         """No answer is wanted any more, or a copy less is of unknown fate."""
-        lane = self._lane(exchange)
+        lane = self._lanes[exchange.kind]
         exchange.open = False
         lane.flying.pop(exchange, None)
         if exchange.copies:
@@ -282,3 +337,8 @@ class Path:
     def _drop(self, reason: str) -> list[Effect]:
         self.counters[reason] += 1
         return []
+
+
+def _failed(raw: bytes) -> bool:
+    """Whether an ATA reply reports an error."""
+    return bool(raw[27] & (ERROR | DEVICE_FAULT))

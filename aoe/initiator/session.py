@@ -1,13 +1,15 @@
-"""One disk over several ways: which of them carries what, and when to change, without I/O.
+"""One disk over several ways: which there are, which of them carries what, and when to change, without I/O.
 
-One way, the owner, carries everything (order rule I5). When it is lost, what is open goes to another one at
-once, with the same bytes (I3); the copies on the old way keep their ranges closed until their fate is known
-(I2), as `aoe.initiator.path` says. A way is used for a change only while IDENTIFY vouches for it: that it is
-the same disk, and the same process as before (I6). One that answers queries but no I/O is slow, not dead, and
-is given more time (I7).
+Ways are found by config queries on every port, for every address, as long as there is one without a usable
+way. One way, the owner, carries everything; reads that overlap no change may be spread over all (order rule
+I5). When a way is lost, what is open there goes to another one at once, with the same bytes (I3); the copies
+on the old way keep their ranges closed until their fate is known (I2), as `aoe.initiator.path` says. A way is
+used only while IDENTIFY vouches for it: that it is the same disk, and the same process as before (I6). One
+that answers queries but no I/O is slow, not dead, and is given more time (I7). csrc/session.c does the same.
 """
 
 import enum
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,17 +17,40 @@ from aoe import limits
 from aoe.drive import identify
 from aoe.drive.command import DEVICE_FAULT, ERROR, IDENTIFY_DEVICE
 from aoe.initiator import path as one_way
-from aoe.initiator.path import USER_TAG, Exchange, Path
+from aoe.initiator.path import USER_TAG, Exchange, Kind, Path, Peer
 from aoe.wire import ata, config, frame
-from aoe.wire.ata import AtaRequest
+from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
 from aoe.wire.config import Config, ConfigCommand
-from aoe.wire.frame import FLAG_ERROR, FLAG_RESPONSE, Command, Header
+from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Fault, Header
+
+Address = tuple[int, int]
+_TAG_STEP = 0x1E3779B1
+_ASKED_MAX = 64
+_NEVER_NS = 1 << 62
+
+
+class Port(NamedTuple):
+    """Our end: `sectors` is the most that fit a frame there, `window` how many frames its buffer holds."""
+
+    mac: bytes
+    sectors: int
+    window: int
+    up: bool
+
+
+class Policy(NamedTuple):
+    """`spread` reads over all ways; `hold` ranges of unknown fate closed until the server answers or is
+    fenced; go back to a way named earlier when it was usable for `failback_ns` (None: never)."""
+
+    spread: bool = False
+    hold: bool = False
+    failback_ns: int | None = None
 
 
 class Facts(NamedTuple):
     """What IDENTIFY said that decides whether a way leads to the disk."""
 
-    serial: str
+    serial: bytes
     sectors: int
     volatile: bool
     instance: int | None
@@ -37,7 +62,7 @@ def facts_of(data: bytes) -> Facts:
     """Read them off the 512 bytes."""
     vendor = identify.vendor_of(data)
     return Facts(
-        identify.serial_of(data),
+        data[20:40],
         identify.sectors_of(data),
         identify.caches(data),
         vendor.instance if vendor else None,
@@ -46,70 +71,88 @@ def facts_of(data: bytes) -> Facts:
     )
 
 
-class State(enum.StrEnum):
+class State(enum.IntEnum):
     """Of a way."""
 
-    CHECKING = "checking"
-    USABLE = "usable"
-    DOWN = "down"
-    REFUSED = "refused"
+    CHECKING = 0
+    USABLE = 1
+    DOWN = 2
+    REFUSED = 3
+
+
+class Reason(enum.IntEnum):
+    """Why a way is not usable."""
+
+    NONE = 0
+    LINK_DOWN = 1
+    SILENT = 2
+    SLOW = 3
+    IDENTIFY_FAILS = 4
+    OTHER_SIZE = 5
+    OTHER_DISK = 6
+    VOLATILE = 7
+    SMALL_FRAMES = 8
 
 
 class Way:
-    """A path, and what is known of it. `state` and `reason` are for people, too."""
+    """A path, and what is known of it. `number` is its name, `rank` the place of its address among those
+    given, `sectors` what it takes in one request."""
 
-    def __init__(self, name: str, path: Path) -> None:
-        self.name = name
+    def __init__(self, number: int, port: int, rank: int, path: Path, sectors: int) -> None:
+        self.number = number
+        self.port = port
+        self.rank = rank
         self.path = path
+        self.sectors = sectors
         self.state = State.CHECKING
-        self.reason = ""
-        self.link_up = True
+        self.reason = Reason.NONE
         self.facts: Facts | None = None
         self.vouched = False
         """Whether nothing happened since the last IDENTIFY that would make it another server."""
+        self.slow = False
+        """Whether it has to answer a read before it is usable again."""
         self.check: Exchange | None = None
         self.check_after_ns = 0
         self.probed_ns = 0
-        self.probe_tag = -1
         self.io_ns = 0
         """When the last read or write was answered."""
+        self.usable_ns = 0
+        """Since when it is."""
 
 
 class Operation:
-    """A request of the user's, carried by one exchange for each way it was sent on; `only` is the way where
-    it is meant for one server and no other."""
+    """A request of one frame, carried by one exchange for each way it was sent on; `only` is the way where it
+    is meant for one server and no other, `free` whether any way will do."""
 
-    __slots__ = ("body", "changes", "command", "exchanges", "only", "open", "reply_min")
+    __slots__ = ("body", "command", "exchanges", "free", "kind", "only", "open", "reply_min", "user")
 
     def __init__(
         self,
         body: bytes,
         *,
-        changes: bool,
+        kind: Kind,
         reply_min: int,
         command: Command = Command.ATA,
         only: Way | None = None,
+        free: bool = False,
+        user: object = None,
     ) -> None:
         self.body = body
         self.command = command
+        self.kind = kind
         self.only = only
-        self.changes = changes
+        self.free = free
         self.reply_min = reply_min
+        self.user = user
         self.exchanges: dict[Exchange, Way] = {}
         self.open = True
-
-
-class Send(NamedTuple):
-    """Put a frame on the link of a way."""
-
-    way: Way
-    frame: bytes
 
 
 class Answered(NamedTuple):
     """The reply to an operation; there is only one of these."""
 
     operation: Operation
+    way: Way
     header: Header
     raw: bytes
 
@@ -120,24 +163,33 @@ class Settled(NamedTuple):
     operation: Operation
 
 
-class Changed(NamedTuple):
-    """The state of a way, or whether it is the owner."""
-
-    way: Way
-
-
-Effect = Send | Answered | Settled | Changed
+Event = Answered | Settled
 
 
 class Session:
-    """Carries operations over `ways`, the first usable of which is the owner."""
+    """Carries operations to whoever serves one of `addresses` (in order of preference), by way of `ports`.
 
-    def __init__(self, ways: Sequence[Way]) -> None:
-        self.ways = list(ways)
+    `out` is what is to be sent, by port; `events` what became of operations; `news` rises with every change
+    of a way or of the disk.
+    """
+
+    def __init__(
+        self, ports: int, addresses: Sequence[Address], first_tag: int, policy: Policy = Policy()
+    ) -> None:
+        self.ports: list[Port | None] = [None] * ports
+        self.addresses = list(addresses)
+        self.policy = policy
+        self.ways: list[Way] = []
         self.owner: Way | None = None
         self.facts: Facts | None = None
         """Of the disk, as the first way described it."""
-        self.cache_lost = False
+        self.out: list[tuple[int, bytes]] = []
+        self.events: deque[Event] = deque()
+        self.news = 0
+        self.piece = 0
+        """The most sectors that every way takes in one request, from when an owner was first chosen."""
+        self.counters: Counter[str] = Counter()
+        self._cache_lost = False
         """Whether a server with a volatile cache was replaced since the last flush (I6)."""
         self._unflushed: Way | None = None
         """Which way's volatile cache holds changes that no flush vouches for."""
@@ -145,143 +197,170 @@ class Session:
         self._open: dict[Operation, None] = {}
         self._held: dict[Operation, None] = {}
         self._of: dict[Exchange, Operation] = {}
+        self._tag = first_tag % USER_TAG
+        self._first_tag = self._tag
+        self._ways_made = 0
+        self._asked: deque[int] = deque(maxlen=_ASKED_MAX)
+        self._seek_ns = 0
+        self._seek_wait_ns = limits.QUERY_FIRST_NS
+        self._usable_ns = 0
+        """When the first way became usable."""
+        self._last: Way | None = None
+        """Where the last spread read went."""
 
     @property
-    def busy(self) -> bool:
-        """Whether `tick` has anything to wait for."""
-        return bool(self._held) or any(way.path.busy for way in self.ways)
+    def pulse_ns(self) -> int:
+        """How soon `tick` is wanted."""
+        if not self.piece or any(way.path.load for way in self.ways if way.state is not State.DOWN):
+            return limits.RTO_MIN_NS
+        return limits.PULSE_NS
 
     # What comes in
 
-    def begin(self, now_ns: int) -> list[Effect]:
-        """Look at every way."""
-        effects: list[Effect] = []
-        for way in self.ways:
-            self._look(way, now_ns, effects)
-        return effects
+    def set_port(self, number: int, port: Port, now_ns: int) -> None:
+        """A port is like this from now on."""
+        came_up = port.up and not ((was := self.ports[number]) and was.up)
+        self.ports[number] = port
+        for way in [way for way in self.ways if way.port == number]:
+            way.path.peer = way.path.peer._replace(own=port.mac)
+            if not port.up:
+                self._lose(way, Reason.LINK_DOWN, now_ns)
+            elif came_up:
+                self._look(way, now_ns)
+        if came_up:
+            self._seek_wait_ns = limits.QUERY_FIRST_NS
+            self._seek(now_ns)
 
-    def start(self, operation: Operation, now_ns: int) -> list[Effect]:
+    def start(self, operation: Operation, now_ns: int) -> None:
         """Carry it out."""
-        effects: list[Effect] = []
         self._open[operation] = None
-        self._dispatch(operation, now_ns, effects)
-        return effects
+        self._dispatch(operation, now_ns)
 
-    def abandon(self, operation: Operation, now_ns: int) -> list[Effect]:
+    def abandon(self, operation: Operation, now_ns: int) -> None:
         """No answer is wanted any more. What was sent stays of unknown fate."""
-        effects: list[Effect] = []
-        self._end(operation, now_ns, effects)
-        return effects
-
-    def received(self, way: Way, raw: bytes, now_ns: int) -> list[Effect]:
-        """A frame from the peer of a way."""
-        effects: list[Effect] = []
-        header = frame.decode(raw)
-        if isinstance(header, Header) and self._says_it_is_there(way, header):
-            self._config_reply(way, header, now_ns)
-        else:
-            self._follow(way, way.path.received(raw, now_ns), now_ns, effects)
-        return effects
-
-    def link_changed(self, way: Way, up: bool, now_ns: int) -> list[Effect]:
-        """The link of a way went down or came up."""
-        effects: list[Effect] = []
-        came_up = up and not way.link_up
-        way.link_up = up
-        if not up:
-            self._lose(way, "link down", now_ns, effects)
-        elif came_up:
-            self._look(way, now_ns, effects)
-        return effects
-
-    def switch(self, way: Way, now_ns: int) -> list[Effect]:
-        """Make a usable way the owner. What the old one has under way ends there."""
-        effects: list[Effect] = []
-        if way.state is State.USABLE and way is not self.owner:
-            self._take_over(way, now_ns, effects)
-        return effects
-
-    def fenced(self, way: Way, now_ns: int) -> list[Effect]:
-        """Somebody made sure that the server of a way does nothing any more (I4)."""
-        effects: list[Effect] = []
-        self._follow(way, way.path.settle_all(), now_ns, effects)
-        return effects
-
-    def tick(self, now_ns: int) -> list[Effect]:
-        """Time has passed."""
-        effects: list[Effect] = []
-        for way in self.ways:
-            self._follow(way, way.path.tick(now_ns), now_ns, effects)
-            if way.state is State.DOWN and way.check is None and now_ns >= way.check_after_ns:
-                self._look(way, now_ns, effects)
-        if self.owner is not None:
-            self._judge(self.owner, now_ns, effects)
-        return effects
-
-    # Operations
-
-    def _dispatch(self, operation: Operation, now_ns: int, effects: list[Effect]) -> None:
-        way = self.owner
-        if operation.only is not None:
-            self._send(operation, operation.only, now_ns, effects)
-        elif way is None:
-            self._held[operation] = None
-        elif operation.changes and not self._vouched(way, now_ns):
-            self._held[operation] = None
-            self._look(way, now_ns, effects)
-        else:
-            self._send(operation, way, now_ns, effects)
-
-    def _vouched(self, way: Way, now_ns: int) -> bool:
-        return way.vouched and now_ns - way.path.heard_ns < limits.SILENCE_NS
-
-    def _send(self, operation: Operation, way: Way, now_ns: int, effects: list[Effect]) -> None:
-        changes, least = operation.changes, operation.reply_min
-        exchange = Exchange(operation.command, operation.body, changes=changes, reply_min=least)
-        operation.exchanges[exchange] = way
-        self._of[exchange] = operation
-        self._follow(way, way.path.start(exchange, now_ns), now_ns, effects)
-
-    def _end(self, operation: Operation, now_ns: int, effects: list[Effect]) -> None:
         operation.open = False
         self._open.pop(operation, None)
         self._held.pop(operation, None)
         if not operation.exchanges:
-            effects.append(Settled(operation))
+            self.events.append(Settled(operation))
+        self._drop_exchanges(operation, now_ns)
+
+    def received(self, port: int, raw: bytes, now_ns: int) -> None:
+        """A frame came in on a port."""
+        header = frame.decode(raw)
+        if isinstance(header, Fault) or not header.flags & FLAG_RESPONSE:
+            return  # others ask, too
+        way = self._way_of(port, header)
+        if way is not None and way.path.knows(header.tag):
+            self._follow(way, way.path.received(raw, now_ns), now_ns)
+        elif self._tells_of_itself(header):
+            self._config_reply(port, way, header, raw, now_ns)
+        else:
+            self.counters["unknown_tag"] += 1
+
+    def switch(self, way: Way, now_ns: int) -> bool:
+        """Make a usable way the owner. What the old one has under way ends there."""
+        if way.state is not State.USABLE:
+            return False
+        if way is not self.owner:
+            self._take_over(way, now_ns)
+        return True
+
+    def fenced(self, way: Way, now_ns: int) -> None:
+        """Somebody made sure that the server of a way does nothing any more (I4)."""
+        for other in self.ways:
+            if other.path.peer[1:] == way.path.peer[1:]:
+                self._follow(other, other.path.settle_all(), now_ns)
+
+    def tick(self, now_ns: int) -> None:
+        """Time has passed."""
+        for way in list(self.ways):
+            self._follow(way, way.path.tick(now_ns), now_ns)
+        for way in list(self.ways):
+            self._attend(way, now_ns)
+        if now_ns >= self._seek_ns:
+            self._seek(now_ns)
+        if not self.piece:
+            self._settle_in(now_ns)
+        elif self.policy.failback_ns is not None and self.owner is not None:
+            self._go_back(self.policy.failback_ns, now_ns)
+
+    # Operations
+
+    def _dispatch(self, operation: Operation, now_ns: int) -> None:
+        if operation.only is not None:
+            self._send(operation, operation.only, now_ns)
+            return
+        way = self.owner
+        if way is not None and operation.free and self.policy.spread:
+            way = self._least_loaded(way, now_ns)
+        if way is None:
+            self._held[operation] = None
+        elif not self._vouched(way, now_ns):
+            self._held[operation] = None
+            self._look(way, now_ns)
+        else:
+            self._send(operation, way, now_ns)
+
+    def _vouched(self, way: Way, now_ns: int) -> bool:
+        return way.vouched and now_ns - way.path.heard_ns < limits.SILENCE_NS
+
+    def _least_loaded(self, owner: Way, now_ns: int) -> Way:
+        """The way with the fewest requests; of equals, the one after the last that was chosen."""
+        at = self.ways.index(self._last) + 1 if self._last in self.ways else 0
+        best = None
+        for way in self.ways[at:] + self.ways[:at]:
+            if way.state is not State.USABLE:
+                continue
+            if not self._vouched(way, now_ns):
+                self._look(way, now_ns)
+            elif best is None or way.path.load < best.path.load:
+                best = way
+        self._last = best or owner
+        return self._last
+
+    def _send(self, operation: Operation, way: Way, now_ns: int) -> None:
+        exchange = Exchange(
+            operation.command, operation.body, kind=operation.kind, reply_min=operation.reply_min
+        )
+        operation.exchanges[exchange] = way
+        self._of[exchange] = operation
+        self._follow(way, way.path.start(exchange, now_ns), now_ns)
+
+    def _drop_exchanges(self, operation: Operation, now_ns: int) -> None:
         for exchange, way in list(operation.exchanges.items()):
             if exchange.open:
-                self._follow(way, way.path.abandon(exchange, now_ns), now_ns, effects)
+                self._follow(way, way.path.abandon(exchange, now_ns), now_ns)
 
-    def _follow(self, way: Way, done: list[one_way.Effect], now_ns: int, effects: list[Effect]) -> None:
+    def _follow(self, way: Way, done: list[one_way.Effect], now_ns: int) -> None:
         """What a path did means this for operations."""
         for effect in done:
             if isinstance(effect, one_way.Transmit):
-                effects.append(Send(way, effect.frame))
+                self.out.append((way.port, effect.frame))
             elif isinstance(effect, one_way.Answered):
                 if effect.exchange is way.check:
-                    self._checked(way, effect, now_ns, effects)
-                else:
-                    self._answered(way, effect, now_ns, effects)
+                    self._checked(way, effect, now_ns)
+                elif effect.exchange in self._of:
+                    self._answered(way, effect, now_ns)
             elif effect.exchange in self._of:
                 operation = self._of.pop(effect.exchange)
                 del operation.exchanges[effect.exchange]
                 if not operation.open and not operation.exchanges:
-                    effects.append(Settled(operation))
+                    self.events.append(Settled(operation))
 
-    def _answered(self, way: Way, answer: one_way.Answered, now_ns: int, effects: list[Effect]) -> None:
+    def _answered(self, way: Way, answer: one_way.Answered, now_ns: int) -> None:
         operation = self._of[answer.exchange]
-        way.io_ns = now_ns
-        if operation.changes and way.facts is not None and way.facts.volatile:
+        if operation.command == Command.ATA:
+            way.io_ns = now_ns
+        if operation.kind is not Kind.READS and way.facts is not None and way.facts.volatile:
             self._unflushed = way
             self._changes += 1
         if not operation.open:
             return
-        effects.append(Answered(operation, answer.header, answer.raw))
         operation.open = False
         del self._open[operation]
-        for exchange, other in list(operation.exchanges.items()):
-            if exchange.open:
-                self._follow(other, other.path.abandon(exchange, now_ns), now_ns, effects)
+        self.events.append(Answered(operation, way, answer.header, answer.raw))
+        self._drop_exchanges(operation, now_ns)
 
     def changes(self) -> int:
         """Changes answered so far: what a flush that begins now will vouch for."""
@@ -291,127 +370,264 @@ class Session:
         """A flush that began after so many changes was answered; whether it vouches for them all."""
         if changes + 1 >= self._changes:  # the flush itself is one
             self._unflushed = None
-        lost, self.cache_lost = self.cache_lost, False
+        lost, self._cache_lost = self._cache_lost, False
         return not lost
 
-    # Ways
+    # Finding ways
 
-    def _look(self, way: Way, now_ns: int, effects: list[Effect]) -> None:
+    def _seek(self, now_ns: int) -> None:
+        """Ask for every address on every port where no usable way is known."""
+        for port, facts in enumerate(self.ports):
+            for address in self.addresses:
+                if facts is not None and facts.up and not self._led(port, address):
+                    self._query(port, BROADCAST, facts.mac, address)
+        self._seek_ns = now_ns + self._seek_wait_ns
+        most = limits.QUERY_MAX_NS if self.owner is None else limits.QUERY_IDLE_NS
+        self._seek_wait_ns = min(2 * self._seek_wait_ns, most)
+
+    def _led(self, port: int | None, address: Address) -> bool:
+        """Whether a way there (on any port, if None) has been checked and found well, or not ours."""
+        return any(
+            way.state in (State.USABLE, State.REFUSED)
+            for way in self.ways
+            if port in (None, way.port) and way.path.peer[2:] == address
+        )
+
+    def _query(self, port: int, mac: bytes, own: bytes, address: Address) -> None:
+        self._tag = (self._tag + 1) % USER_TAG
+        tag = USER_TAG | self._tag
+        self._asked.append(tag)
+        header = Header(mac, own, frame.VERSION, 0, 0, *address, Command.CONFIG, tag)
+        self.out.append((port, frame.encode(header, config.encode(Config(ConfigCommand.READ)))))
+
+    def _tells_of_itself(self, header: Header) -> bool:
+        """Whether a frame is the answer to a query of ours, or an advertisement."""
+        expected = not header.tag & USER_TAG or header.tag in self._asked
+        return header.command == Command.CONFIG and not header.flags & FLAG_ERROR and expected
+
+    def _way_of(self, port: int, header: Header) -> Way | None:
+        there = (header.src, header.shelf, header.slot)
+        return next((way for way in self.ways if way.port == port and way.path.peer[1:] == there), None)
+
+    def _config_reply(self, port: int, way: Way | None, header: Header, raw: bytes, now_ns: int) -> None:
+        said = config.decode(raw)
+        address = (header.shelf, header.slot)
+        facts = self.ports[port]
+        if isinstance(said, Fault) or address not in self.addresses or facts is None or not facts.up:
+            self.counters["unfit_reply"] += 1
+            return
+        sectors = min(said.sector_count or 2, facts.sectors)
+        window = max(1, min(said.buffer_count, facts.window))
+        if way is None:
+            if len(self.ways) < limits.WAYS_MAX:
+                self._join(port, facts, header, sectors, window, now_ns)
+            else:
+                self.counters["too_many_ways"] += 1
+            return
+        way.sectors = sectors
+        way.path.window.limit(window)
+        if header.tag & USER_TAG:
+            way.path.heard_ns = now_ns
+        else:  # an advertisement: the server may have started again
+            way.vouched = False
+        if sectors < self.piece and way.state is State.USABLE:
+            self._lose(way, Reason.SMALL_FRAMES, now_ns)
+        elif way.state is State.REFUSED and not header.tag & USER_TAG:
+            self._become(way, State.CHECKING, Reason.NONE, now_ns)
+            self._look(way, now_ns)
+        elif way.state is State.DOWN:
+            self._look(way, now_ns)
+
+    def _join(self, port: int, facts: Port, header: Header, sectors: int, window: int, now_ns: int) -> None:
+        self._ways_made += 1
+        path = Path(
+            Peer(facts.mac, header.src, header.shelf, header.slot),
+            window_max=window,
+            first_tag=self._first_tag + self._ways_made * _TAG_STEP,
+            quiesce_ns=self._quiesce_ns(limits.FOREIGN_AGE_NS),
+        )
+        rank = self.addresses.index((header.shelf, header.slot))
+        way = Way(self._ways_made, port, rank, path, sectors)
+        at = sum((other.rank, other.port) <= (rank, port) for other in self.ways)
+        self.ways.insert(at, way)
+        self.news += 1
+        self._look(way, now_ns)
+
+    def _quiesce_ns(self, age_ns: int) -> int:
+        if self.policy.hold:
+            return _NEVER_NS
+        return limits.NETWORK_LIFETIME_NS + age_ns + limits.COMPLETION_NS
+
+    # Judging ways
+
+    def _look(self, way: Way, now_ns: int) -> None:
         """Ask a way what it leads to."""
-        if way.check is not None or not way.link_up or way.state is State.REFUSED:
+        port = self.ports[way.port]
+        if way.check is not None or way.state is State.REFUSED or port is None or not port.up:
             return
-        body = ata.encode(AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24))
-        way.check = Exchange(Command.ATA, body, reply_min=limits.ATA_HEADER + limits.SECTOR)
-        self._follow(way, way.path.start(way.check, now_ns), now_ns, effects)
+        self._check(way, AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24), now_ns)
 
-    def _checked(self, way: Way, answer: one_way.Answered, now_ns: int, effects: list[Effect]) -> None:
+    def _check(self, way: Way, request: AtaRequest, now_ns: int) -> None:
+        least = limits.ATA_HEADER + limits.SECTOR
+        way.check = Exchange(Command.ATA, ata.encode(request), reply_min=least)
+        self._follow(way, way.path.start(way.check, now_ns), now_ns)
+
+    def _checked(self, way: Way, answer: one_way.Answered, now_ns: int) -> None:
+        assert way.check is not None, "what was answered was asked"
+        identifies = way.check.body[3] == IDENTIFY_DEVICE
         way.check = None
-        raw = answer.raw
-        if answer.header.flags & FLAG_ERROR or raw[27] & (ERROR | DEVICE_FAULT):
-            way.check_after_ns = now_ns + limits.RECHECK_NS
-            self._lose(way, "IDENTIFY fails", now_ns, effects)
-            return
-        facts = facts_of(raw[limits.ATA_HEADER : limits.ATA_HEADER + limits.SECTOR])
-        if self.facts is None or (way is self.owner and facts.sectors > self.facts.sectors):
-            self.facts = facts
-            effects.append(Changed(way))
-        if facts.sectors != self.facts.sectors:  # while a disk grows, its servers notice at different times
-            way.check_after_ns = now_ns + limits.RECHECK_NS
-            size = f"another size: {facts.sectors} sectors, not {self.facts.sectors}"
-            self._lose(way, size, now_ns, effects)
-            return
-        reason = self._mismatch(way, facts)
-        if reason:
-            self._lose(way, reason, now_ns, effects, State.REFUSED)
-            return
-        if self._unflushed is way and way.facts is not None and way.facts.instance != facts.instance:
-            self.cache_lost = True
-        way.facts = facts
-        way.vouched = True
-        way.path.quiesce_after(limits.NETWORK_LIFETIME_NS + facts.age_ns + limits.COMPLETION_NS)
-        self._become(way, State.USABLE, "", effects)
-        if self.owner is None:
-            self._take_over(way, now_ns, effects)
-        elif way is self.owner:
-            self._release(now_ns, effects)
+        if not identifies:
+            way.slow = False
+            self._accept(way, now_ns)
+        elif answer.header.flags & FLAG_ERROR or answer.raw[27] & (ERROR | DEVICE_FAULT):
+            self._lose_for_now(way, Reason.IDENTIFY_FAILS, now_ns)
+        else:
+            self.identified(way, answer.raw, now_ns)
 
-    def _mismatch(self, way: Way, facts: Facts) -> str:
+    def identified(self, way: Way, raw: bytes, now_ns: int) -> None:
+        """A way answered IDENTIFY."""
+        facts = facts_of(raw[limits.ATA_HEADER : limits.ATA_HEADER + limits.SECTOR])
+        if self.facts is None or self._grew(way, facts):
+            self.facts = facts
+            self.news += 1
+        refused = self._mismatch(way, facts)
+        way_was, way.facts = way.facts, facts
+        if refused is not Reason.NONE:
+            self._lose(way, refused, now_ns, State.REFUSED)
+        elif facts.sectors != self.facts.sectors:  # while a disk grows, its servers notice at different times
+            self._lose_for_now(way, Reason.OTHER_SIZE, now_ns)
+        elif way.sectors < max(self.piece, 1):
+            self._lose_for_now(way, Reason.SMALL_FRAMES, now_ns)
+        else:
+            if self._unflushed is way and way_was is not None and way_was.instance != facts.instance:
+                self._cache_lost = True
+            way.path.quiesce_after(self._quiesce_ns(facts.age_ns))
+            way.path.drains = facts.instance is not None
+            if way.slow:
+                self._check(way, AtaRequest(AFLAG_EXTENDED, 0, 1, 0x24, 0), now_ns)
+            else:
+                self._accept(way, now_ns)
+
+    def _grew(self, way: Way, facts: Facts) -> bool:
+        """Whether the disk has become larger; the owner is believed, or who answers while there is none."""
+        was = self.facts
+        assert was is not None, "set by the first way that is checked"
+        believed = self.owner in (None, way)
+        return believed and facts.serial == was.serial and facts.sectors > was.sectors
+
+    def _accept(self, way: Way, now_ns: int) -> None:
+        way.vouched = True
+        self._become(way, State.USABLE, Reason.NONE, now_ns)
+        if self.owner is None and self.piece:
+            self._take_over(way, now_ns)
+        else:
+            self._release(now_ns)
+
+    def _mismatch(self, way: Way, facts: Facts) -> Reason:
         assert self.facts is not None, "set by the first way that is checked"
         if facts.serial != self.facts.serial:
-            return f"another disk: serial {facts.serial}, not {self.facts.serial}"
+            return Reason.OTHER_DISK
         servers = {other.path.peer.mac for other in self.ways if other.state is State.USABLE}
         if facts.volatile and servers - {way.path.peer.mac}:
-            return "a volatile write cache, with several servers"
-        return ""
+            return Reason.VOLATILE
+        return Reason.NONE
 
-    def _take_over(self, way: Way, now_ns: int, effects: list[Effect]) -> None:
+    def _settle_in(self, now_ns: int) -> None:
+        """Choose the first owner: when every address has a way, or those that have none take too long."""
+        usable = [way for way in self.ways if way.state is State.USABLE]
+        if not usable:
+            return
+        waited_ns = now_ns - self._usable_ns
+        everybody = all(self._led(None, address) for address in self.addresses)
+        if waited_ns >= (limits.SETTLE_IN_NS if everybody else limits.QUERY_MAX_NS):
+            self.piece = min(way.sectors for way in usable)
+            self._take_over(usable[0], now_ns)
+
+    def _take_over(self, way: Way, now_ns: int) -> None:
         if self._unflushed not in (None, way):
-            self.cache_lost = True
+            self._cache_lost = True
         self.owner = way
         way.io_ns = now_ns
-        effects.append(Changed(way))
-        self._release(now_ns, effects)
+        self.news += 1
+        self._release(now_ns)
 
-    def _release(self, now_ns: int, effects: list[Effect]) -> None:
+    def _release(self, now_ns: int) -> None:
         held, self._held = self._held, {}
         for operation in held:
-            self._dispatch(operation, now_ns, effects)
+            self._dispatch(operation, now_ns)
 
-    def _become(self, way: Way, state: State, reason: str, effects: list[Effect]) -> None:
+    def _become(self, way: Way, state: State, reason: Reason, now_ns: int) -> None:
         if (way.state, way.reason) != (state, reason):
+            if state is State.USABLE:
+                way.usable_ns = now_ns
+                self._usable_ns = self._usable_ns or now_ns
             way.state, way.reason = state, reason
-            effects.append(Changed(way))
+            self.news += 1
 
-    def _lose(
-        self, way: Way, reason: str, now_ns: int, effects: list[Effect], state: State = State.DOWN
-    ) -> None:
+    def _lose_for_now(self, way: Way, reason: Reason, now_ns: int, again_ns: int = limits.RECHECK_NS) -> None:
+        way.check_after_ns = now_ns + again_ns
+        self._lose(way, reason, now_ns)
+
+    def _lose(self, way: Way, reason: Reason, now_ns: int, state: State = State.DOWN) -> None:
         """A way is of no use for now: what it had under way goes to another one."""
         way.vouched = False
         if way.check is not None:
             check, way.check = way.check, None
-            self._follow(way, way.path.abandon(check, now_ns), now_ns, effects)
-        self._become(way, state, reason, effects)
-        if way is not self.owner:
+            self._follow(way, way.path.abandon(check, now_ns), now_ns)
+        self._become(way, state, reason, now_ns)
+        if way is self.owner:
+            self.owner = None
+        there = [
+            exchange
+            for operation in self._open
+            if operation.only is None
+            for exchange, carrier in operation.exchanges.items()
+            if carrier is way and exchange.open
+        ]
+        self._held |= {self._of[exchange]: None for exchange in there}
+        for sent in (False, True):  # or what waits would be sent as soon as there is room
+            for exchange in there:
+                if bool(exchange.tries) is sent:
+                    self._follow(way, way.path.abandon(exchange, now_ns), now_ns)
+        if self.owner is not None:
+            self._release(now_ns)
             return
-        self.owner = None
-        for operation in [it for it in self._open if it.only is None]:
-            self._held[operation] = None
-            for exchange, carrier in list(operation.exchanges.items()):
-                if carrier is way and exchange.open:
-                    self._follow(way, way.path.abandon(exchange, now_ns), now_ns, effects)
-        for other in self.ways:
+        for other in list(self.ways):
             if now_ns >= other.check_after_ns:
-                self._look(other, now_ns, effects)
+                self._look(other, now_ns)
 
-    def _judge(self, way: Way, now_ns: int, effects: list[Effect]) -> None:
-        """Is the owner alive? Only where there is another one to turn to."""
+    def _attend(self, way: Way, now_ns: int) -> None:
+        """Look at what has been quiet for too long."""
+        if way.state is State.USABLE:
+            self._judge(way, now_ns)
+        elif way.state is State.CHECKING and way.path.quiet_ns(now_ns) >= limits.DEAD_NS:
+            self._lose_for_now(way, Reason.SILENT, now_ns)
+        if way.check is not None:
+            return
+        lost = way.state is State.DOWN and now_ns >= way.check_after_ns
+        idle = way.state is State.USABLE and now_ns - way.path.heard_ns >= limits.STANDBY_NS
+        if lost or idle:
+            self._look(way, now_ns)
+
+    def _judge(self, way: Way, now_ns: int) -> None:
+        """Is it alive? Only where there is another one to turn to."""
         if not any(other.state is not State.REFUSED for other in self.ways if other is not way):
             return
         quiet_ns = way.path.quiet_ns(now_ns)
         if quiet_ns >= limits.PROBE_NS and now_ns - way.probed_ns >= limits.PROBE_NS:
             way.probed_ns = now_ns
-            self._probe(way, effects)
+            own, mac, *address = way.path.peer
+            self._query(way.port, mac, own, (address[0], address[1]))
         if quiet_ns >= limits.DEAD_NS:
-            self._lose(way, "silent", now_ns, effects)
+            self._lose(way, Reason.SILENT, now_ns)
         elif way.path.outstanding and now_ns - max(way.io_ns, way.path.asked_ns) >= limits.SLOW_NS:
-            way.check_after_ns = now_ns + limits.SLOW_NS
-            self._lose(way, "slow: it answers, but not what is read and written", now_ns, effects)
+            way.slow = True
+            self._lose_for_now(way, Reason.SLOW, now_ns, limits.SLOW_NS)
 
-    def _probe(self, way: Way, effects: list[Effect]) -> None:
-        peer = way.path.peer
-        way.probe_tag = way.path.new_tag()
-        header = Header(
-            peer.mac, peer.own, frame.VERSION, 0, 0, peer.shelf, peer.slot, Command.CONFIG, way.probe_tag
-        )
-        effects.append(Send(way, frame.encode(header, config.encode(Config(ConfigCommand.READ)))))
-
-    def _says_it_is_there(self, way: Way, header: Header) -> bool:
-        """Whether a frame is the answer to a probe, or an advertisement."""
-        unasked = not header.tag & USER_TAG or header.tag == way.probe_tag
-        return header.command == Command.CONFIG and bool(header.flags & FLAG_RESPONSE) and unasked
-
-    def _config_reply(self, way: Way, header: Header, now_ns: int) -> None:
-        if header.tag == way.probe_tag:
-            way.path.heard_ns = now_ns
-        else:  # an advertisement: the server may have started again
-            way.vouched = False
+    def _go_back(self, failback_ns: int, now_ns: int) -> None:
+        for way in self.ways:
+            if way is self.owner:
+                return
+            if way.state is State.USABLE and now_ns - way.usable_ns >= failback_ns:
+                self._take_over(way, now_ns)
+                return

@@ -17,6 +17,11 @@ class Window:
         self._round_ends_ns = 0
         self._lost = 0
 
+    def limit(self, most: int) -> None:
+        """The target says that it queues so many now."""
+        self.most = most
+        self._size = min(self._size, most)
+
     @property
     def size(self) -> int:
         """Requests that may be outstanding now."""

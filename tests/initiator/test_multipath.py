@@ -14,8 +14,10 @@ from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
 from aoe.errors import DiskError, RequestError, TargetRefused, Unreachable
 from aoe.initiator.admin import Admin
-from aoe.initiator.path import Path
+from aoe.initiator.carrier import LinkCarrier
+from aoe.initiator.path import Kind, Path
 from aoe.initiator.remote import RemoteDisk
+from aoe.initiator.session import Way
 from aoe.link.base import Link
 from aoe.link.faulty import FaultyLink
 from aoe.link.memory import MemoryLink, Network
@@ -95,6 +97,13 @@ async def pair(
             yield remote, there
 
 
+def ways_of(remote: RemoteDisk) -> list[Way]:
+    """The ways as the Python session knows them."""
+    carrier = remote._carrier
+    assert isinstance(carrier, LinkCarrier)
+    return carrier._core.session.ways
+
+
 def owner(remote: RemoteDisk) -> str:
     return next((path.name.split()[-1] for path in remote.paths if path.owner), "")
 
@@ -152,7 +161,8 @@ def test_without_the_protection_the_writers_find_stale_data(monkeypatch: pytest.
     """So the test above can fail: nothing keeps a range closed here."""
 
     def forget(path: Path, _: int) -> None:
-        path._changes.quiesce_ns = 0
+        path._lanes[Kind.CHANGES].quiesce_ns = 0
+        path.drains = False
 
     monkeypatch.setattr(Path, "quiesce_after", forget)
 
@@ -273,8 +283,9 @@ async def test_a_write_that_hung_on_the_way_does_not_land_over_newer_data() -> N
 async def test_without_the_protection_it_does() -> None:
     """So the test above can fail."""
     async with pair() as (remote, there):
-        for way in remote._session.ways:
+        for way in ways_of(remote):
             way.path.quiesce_after(0)
+            way.path.drains = False
         data, took_s = await overtake(remote, there, 1.0)
         assert data == b"old!" * 128
         assert took_s < 1.5
@@ -350,7 +361,7 @@ async def test_a_server_that_started_again_is_looked_at_before_the_next_write() 
     async with there.primary(0), aoe.attach("e1.0", link=there.ports[0]) as remote:
         await remote.write(0, b"a" * 512)
         there.ports[0].sent.clear()
-        remote._session.ways[0].vouched = False  # as an advertisement would have it
+        ways_of(remote)[0].vouched = False  # as an advertisement would have it
         await remote.write(0, b"b" * 512)
         assert [raw[27] for raw in there.ports[0].sent] == [0xEC, 0x34]
 
@@ -362,7 +373,7 @@ async def test_an_advertisement_asks_for_a_look() -> None:
     async with there.primary(0), aoe.attach("e1.0", link=there.ports[0]) as remote:
         await remote.write(0, b"a" * 512)
         await asyncio.sleep(1.3)  # our target advertises at 0, 1 and 3 s
-        assert not remote._session.ways[0].vouched
+        assert not ways_of(remote)[0].vouched
         there.ports[0].sent.clear()
         await remote.write(0, b"b" * 512)
         assert there.ports[0].sent[0][27] == 0xEC
@@ -375,7 +386,7 @@ async def test_a_flush_fails_once_after_a_server_lost_its_cache() -> None:
         await remote.write(0, b"a" * 512)
         await remote.flush()
         await remote.write(0, b"b" * 512)
-        way = remote._session.ways[0]
+        way = ways_of(remote)[0]
         assert way.facts is not None
         way.facts = way.facts._replace(instance=1)  # it was another process then
         way.vouched = False
@@ -475,7 +486,7 @@ async def test_a_flush_does_not_vouch_for_what_was_written_meanwhile() -> None:
         await remote.write(0, b"a" * 512)
         disk.go_on.set()
         await flushing
-        way = remote._session.ways[0]
+        way = ways_of(remote)[0]
         assert way.facts is not None
         way.facts = way.facts._replace(instance=1)
         way.vouched = False

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from aoe import limits
-from aoe.initiator.path import USER_TAG, Answered, Effect, Exchange, Path, Peer, Settled, Transmit
+from aoe.initiator.path import USER_TAG, Answered, Effect, Exchange, Kind, Path, Peer, Settled, Transmit
 from aoe.wire import ata, frame
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaReply, AtaRequest
 from aoe.wire.frame import FLAG_ERROR, FLAG_RESPONSE, Command, Header
@@ -28,7 +28,7 @@ def read(lba: int = 0) -> Exchange:
 
 def write(lba: int = 0, data: bytes = DATA) -> Exchange:
     request = AtaRequest(AFLAG_EXTENDED | AFLAG_WRITE, 0, 1, 0x34, lba, data)
-    return Exchange(Command.ATA, ata.encode(request), changes=True, reply_min=limits.ATA_HEADER)
+    return Exchange(Command.ATA, ata.encode(request), kind=Kind.CHANGES, reply_min=limits.ATA_HEADER)
 
 
 def frames(effects: list[Effect]) -> list[bytes]:
@@ -108,7 +108,7 @@ def test_what_is_never_answered_settles_when_its_last_copy_can_do_nothing_any_mo
     second = sent(path.tick(100 * MS))
     path.received(reply(second), 101 * MS)
     assert settled(path.tick(100 * MS + QUIESCE_NS - 1)) == []
-    assert settled(path.tick(100 * MS + QUIESCE_NS)) == [exchange]
+    assert settled(path.tick(100 * MS + QUIESCE_NS + limits.SWEEP_NS)) == [exchange]
     assert not path.busy
 
 
@@ -117,7 +117,7 @@ def test_what_was_abandoned_settles_likewise() -> None:
     path.start(exchange, 0)
     assert settled(path.abandon(exchange, MS)) == []
     assert frames(path.tick(QUIESCE_NS - 1)) == [], "nobody wants an answer any more"
-    assert settled(path.tick(QUIESCE_NS)) == [exchange]
+    assert settled(path.tick(QUIESCE_NS + limits.SWEEP_NS)) == [exchange]
 
 
 def test_what_was_abandoned_before_it_was_sent_is_settled_at_once() -> None:

@@ -1,58 +1,311 @@
-"""Which way carries an operation, and what it means for the operation when it ends."""
+"""Which ways there are, which of them carries an operation, and what becomes of it."""
 
+from aoe import limits
 from aoe.drive import identify
 from aoe.drive.identify import Identity
-from aoe.initiator.path import Path, Peer
-from aoe.initiator.session import Effect, Operation, Send, Session, Settled, State, Way
-from aoe.wire import ata
+from aoe.initiator.path import USER_TAG, Kind
+from aoe.initiator.session import Operation, Policy, Port, Reason, Session, Settled, State, Way
+from aoe.wire import ata, config, frame
 from aoe.wire.ata import AtaRequest
-from tests.initiator.test_path import MS, OWN, SERVER, reply
+from aoe.wire.config import Config, ConfigCommand
+from aoe.wire.frame import FLAG_RESPONSE, Header
+from tests.initiator.test_path import MS, OWN, SERVER, STRANGER, reply
+
+ADDRESS = (7, 3)
+PORT = Port(OWN, 16, 64, True)
 
 
-def make_session(window_max: int = 64) -> tuple[Session, Way]:
-    """A session whose one way has been looked at."""
-    way = Way("way", Path(Peer(OWN, SERVER, 7, 3), window_max=window_max, first_tag=1, quiesce_ns=0))
-    session = Session([way])
-    (look,) = sent(session.begin(0))
-    session.received(way, reply(look, identify.build(Identity(2048, "S", frame_age_ms=1000))), MS)
-    assert way.state is State.USABLE
+def identity(serial: str = "S", sectors: int = 2048, **more: int) -> bytes:
+    return identify.build(Identity(sectors, serial, frame_age_ms=1000, **more))
+
+
+def sent(session: Session) -> list[bytes]:
+    """What it has to say, once."""
+    out = [raw for _, raw in session.out]
+    session.out.clear()
+    return out
+
+
+def settled(session: Session) -> list[Operation]:
+    found = [event.operation for event in session.events if isinstance(event, Settled)]
+    session.events.clear()
+    return found
+
+
+def told(query: bytes, src: bytes = SERVER, buffers: int = 64, sectors: int = 16, **fields: object) -> bytes:
+    """A config reply."""
+    asked = frame.decode(query)
+    assert isinstance(asked, Header)
+    header = asked._replace(dst=asked.src, src=src, flags=FLAG_RESPONSE)._replace(**fields)
+    return frame.encode(header, config.encode(Config(ConfigCommand.READ, b"", buffers, 0, sectors, 1)))
+
+
+def advertised(src: bytes = SERVER, sectors: int = 16) -> bytes:
+    header = Header(b"\xff" * 6, src, 0, FLAG_RESPONSE, 0, *ADDRESS, 1, 0)
+    return frame.encode(header, config.encode(Config(ConfigCommand.READ, b"", 64, 0, sectors, 1)))
+
+
+def make_session(window: int = 64, policy: Policy = Policy()) -> tuple[Session, Way]:
+    """A session whose one way has been looked at and chosen."""
+    session = Session(1, [ADDRESS], 1, policy)
+    session.set_port(0, PORT, MS)
+    (query,) = sent(session)
+    session.received(0, told(query, buffers=window), 2 * MS)
+    (look,) = sent(session)
+    session.received(0, reply(look, identity()), 3 * MS)
+    session.tick(3 * MS + limits.SETTLE_IN_NS)
+    (way,) = session.ways
     assert session.owner is way
+    assert session.piece == 16
     return session, way
 
 
-def sent(effects: list[Effect]) -> list[bytes]:
-    return [effect.frame for effect in effects if isinstance(effect, Send)]
-
-
-def settled(effects: list[Effect]) -> list[Operation]:
-    return [effect.operation for effect in effects if isinstance(effect, Settled)]
+NOW = 3 * MS + limits.SETTLE_IN_NS
 
 
 def write(lba: int) -> Operation:
     body = ata.encode(AtaRequest(0x41, 0, 1, 0x34, lba, bytes(512)))
-    return Operation(body, changes=True, reply_min=36)
+    return Operation(body, kind=Kind.CHANGES, reply_min=36)
+
+
+def read(lba: int) -> Operation:
+    body = ata.encode(AtaRequest(0x40, 0, 1, 0x24, lba))
+    return Operation(body, kind=Kind.READS, reply_min=36 + 512, free=True)
+
+
+# Operations
 
 
 def test_what_waits_for_the_window_settles_once_when_it_is_abandoned() -> None:
-    session, _ = make_session(window_max=1)
-    session.start(write(0), MS)
+    session, _ = make_session(window=1)
+    session.start(write(0), NOW)
+    sent(session)
     waiting = write(1)
-    assert not sent(session.start(waiting, MS))
-    assert settled(session.abandon(waiting, MS)) == [waiting]
+    session.start(waiting, NOW)
+    assert not sent(session)
+    session.abandon(waiting, NOW)
+    assert settled(session) == [waiting]
 
 
 def test_what_waits_for_a_way_settles_once_when_it_is_abandoned() -> None:
-    session, way = make_session()
-    session.link_changed(way, False, MS)
+    session, _ = make_session()
+    session.set_port(0, PORT._replace(up=False), NOW)
     waiting = write(0)
-    assert not sent(session.start(waiting, MS))
-    assert settled(session.abandon(waiting, MS)) == [waiting]
+    session.start(waiting, NOW)
+    assert not sent(session)
+    session.abandon(waiting, NOW)
+    assert settled(session) == [waiting]
 
 
 def test_what_was_sent_settles_once_when_nothing_can_come_of_it() -> None:
+    session, way = make_session()
+    way.path.drains = False
+    operation = write(0)
+    session.start(operation, NOW)
+    assert sent(session)
+    session.abandon(operation, NOW)
+    assert settled(session) == []
+    session.tick(NOW + 3001 * MS)
+    assert settled(session) == [operation]
+    session.tick(NOW + 9000 * MS)
+    assert settled(session) == []
+
+
+def test_what_is_lost_with_a_way_is_not_sent_there_once_more() -> None:
+    """What waits for the window must not take the place of what is abandoned."""
+    session, _ = make_session(window=1)
+    for lba in range(3):
+        session.start(write(lba), NOW)
+    assert len(sent(session)) == 1
+    session.set_port(0, PORT._replace(up=False), NOW)
+    assert not sent(session)
+
+
+# Fate
+
+
+def test_a_flush_that_comes_behind_settles_what_went_before() -> None:
     session, _ = make_session()
     operation = write(0)
-    assert sent(session.start(operation, MS))
-    assert settled(session.abandon(operation, MS)) == []
-    assert settled(session.tick(3001 * MS)) == [operation]
-    assert settled(session.tick(9000 * MS)) == []
+    session.start(operation, NOW)
+    session.abandon(operation, NOW)
+    sent(session)
+    session.tick(NOW + 900 * MS)
+    assert not sent(session), "the network may still deliver it"
+    session.tick(NOW + 1000 * MS)
+    (drain,) = sent(session)
+    assert drain[27] == 0xEA
+    session.received(0, reply(drain), NOW + 1001 * MS)
+    assert settled(session) == [operation]
+
+
+def test_a_flush_that_fails_settles_nothing() -> None:
+    session, _ = make_session()
+    operation = write(0)
+    session.start(operation, NOW)
+    session.abandon(operation, NOW)
+    sent(session)
+    session.tick(NOW + 1000 * MS)
+    (drain,) = sent(session)
+    session.received(0, reply(drain, status=0x41), NOW + 1001 * MS)
+    assert settled(session) == []
+    session.tick(NOW + 3001 * MS)
+    assert settled(session) == [operation]
+
+
+def test_what_is_held_waits_for_its_answer_or_a_fence() -> None:
+    session, way = make_session(policy=Policy(hold=True))
+    way.path.drains = False
+    first, second = write(0), write(1)
+    for operation in (first, second):
+        session.start(operation, NOW)
+    raw, _ = sent(session)
+    session.abandon(first, NOW)
+    session.abandon(second, NOW)
+    session.tick(NOW + 3600_000 * MS)
+    assert settled(session) == []
+    session.received(0, reply(raw), NOW + 3600_001 * MS)
+    assert settled(session) == [first]
+    session.fenced(way, NOW + 3600_002 * MS)
+    assert settled(session) == [second]
+
+
+# Finding ways
+
+
+def test_it_asks_until_somebody_answers() -> None:
+    session = Session(1, [ADDRESS, (8, 0)], 1)
+    session.set_port(0, PORT, 0)
+    asked = len(sent(session))
+    assert asked == 2
+    for at in range(0, 3000, 5):
+        session.tick(at * MS)
+    asked = len(sent(session))
+    assert 10 <= asked <= 14, "50 ms, and twice as long each time, up to a second"
+
+
+def test_a_primary_that_was_away_becomes_a_path_when_it_tells_of_itself() -> None:
+    session, _ = make_session()
+    session.received(0, advertised(STRANGER), NOW)
+    (look,) = sent(session)
+    session.received(0, reply(look, identity(), src=STRANGER), NOW)
+    assert [way.state for way in session.ways] == [State.USABLE, State.USABLE]
+
+
+def test_an_answer_to_a_query_that_nobody_asked_is_none() -> None:
+    session, _ = make_session()
+    (query,) = [told(advertised(), STRANGER, tag=USER_TAG | 12345)]
+    session.received(0, query, NOW)
+    assert len(session.ways) == 1
+    assert session.counters["unknown_tag"] == 1
+
+
+def test_paths_are_bounded() -> None:
+    session, _ = make_session()
+    for number in range(100):
+        session.received(0, advertised(bytes((2, 1, 1, 1, 1, number))), NOW)
+    assert len(session.ways) == limits.WAYS_MAX
+    assert session.counters["too_many_ways"] == 101 - limits.WAYS_MAX
+
+
+def test_one_that_takes_smaller_frames_does_not_join_late() -> None:
+    session, _ = make_session()
+    session.received(0, advertised(STRANGER, sectors=2), NOW)
+    (look,) = sent(session)
+    session.received(0, reply(look, identity(), src=STRANGER), NOW)
+    assert [way.reason for way in session.ways] == [Reason.NONE, Reason.SMALL_FRAMES]
+
+
+def test_a_refused_path_is_looked_at_again_when_its_server_starts_again() -> None:
+    session, _ = make_session()
+    session.received(0, advertised(STRANGER), NOW)
+    (look,) = sent(session)
+    session.received(0, reply(look, identity("T"), src=STRANGER), NOW)
+    assert session.ways[1].reason is Reason.OTHER_DISK
+    session.received(0, advertised(STRANGER), NOW)
+    (look,) = sent(session)
+    session.received(0, reply(look, identity(), src=STRANGER), NOW)
+    assert session.ways[1].state is State.USABLE
+
+
+# Choosing ways
+
+
+def two_ways(policy: Policy = Policy()) -> tuple[Session, Way, Way]:
+    """The second one joins later."""
+    session, first = make_session(policy=policy)
+    session.received(0, advertised(STRANGER), NOW)
+    (look,) = sent(session)
+    session.received(0, reply(look, identity(), src=STRANGER), NOW)
+    return session, first, session.ways[1]
+
+
+def test_reads_are_spread_but_not_those_that_overlap_a_change() -> None:
+    session, _, _ = two_ways(Policy(spread=True))
+    for lba in range(4):
+        session.start(read(lba), NOW)
+    peers = [raw[:6] for raw in sent(session)]
+    assert sorted(peers) == [SERVER, SERVER, STRANGER, STRANGER]
+    for lba in range(4):
+        bound = read(lba)
+        bound.free = False
+        session.start(bound, NOW)
+    assert {raw[:6] for raw in sent(session)} == {SERVER}
+
+
+def test_it_goes_back_to_the_preferred_path_after_a_stable_time() -> None:
+    session, first, second = two_ways(Policy(failback_ns=5000 * MS))
+    session.switch(second, NOW)
+    session.tick(NOW + 4000 * MS)
+    assert session.owner is second
+    session.tick(NOW + 5000 * MS)
+    assert session.owner is first
+
+
+def test_without_that_it_stays() -> None:
+    session, _, second = two_ways()
+    session.switch(second, NOW)
+    for second_ in range(10):
+        session.tick(NOW + second_ * 1000 * MS)
+    assert session.owner is second
+
+
+def test_an_idle_path_that_falls_silent_is_noticed() -> None:
+    session, _, second = two_ways()
+    for tick in range(1, 130):
+        session.tick(NOW + tick * 100 * MS)
+        for raw in sent(session):
+            if raw[:6] == SERVER and raw[19] == 0:
+                session.received(0, reply(raw, identity()), NOW + tick * 100 * MS)
+    assert (second.state, second.reason) == (State.DOWN, Reason.SILENT)
+
+
+def test_one_that_was_slow_has_to_read_before_it_is_usable() -> None:
+    session, first, second = two_ways()
+    stuck = read(0)
+    session.start(stuck, NOW)
+    now = NOW
+    while first.state is State.USABLE:
+        now += 250 * MS
+        session.tick(now)
+        for raw in sent(session):
+            if raw[19] == 1:
+                session.received(0, told(raw, src=raw[:6]), now)
+            elif raw[:6] == STRANGER:
+                session.received(0, reply(raw, identity()), now)
+        assert now < NOW + 20_000 * MS
+    assert first.reason is Reason.SLOW
+    assert session.owner is second
+    while True:
+        now += 1000 * MS
+        session.tick(now)
+        frames = [raw for raw in sent(session) if raw[:6] == SERVER]
+        if any(raw[27] == 0x24 for raw in frames if raw[19] == 0):
+            break
+        for raw in frames:
+            if raw[19] == 0 and raw[27] == 0xEC:
+                session.received(0, reply(raw, identity()), now)
+        assert now < NOW + 60_000 * MS
+    assert first.state is State.DOWN
+    session.received(0, reply(frames[-1], bytes(512)), now)
+    assert first.state is State.USABLE

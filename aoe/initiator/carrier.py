@@ -1,0 +1,183 @@
+"""What carries the requests of a disk: the initiator's arithmetic, and the links that it needs (asyncio)."""
+
+import abc
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aoe import limits
+from aoe.initiator.core import Core, Request, Result, Verb, WayStatus
+from aoe.initiator.session import Port
+from aoe.link.base import Link
+
+
+class Carrier(abc.ABC):
+    """Requests go in by `start`; `on_finished` and `on_news` are called when there is news."""
+
+    on_finished: Callable[[Any, Result], None]
+    on_news: Callable[[], None]
+
+    @property
+    @abc.abstractmethod
+    def chosen(self) -> bool:
+        """Whether a way to the disk was found and chosen."""
+
+    @property
+    @abc.abstractmethod
+    def identity(self) -> bytes:
+        """What IDENTIFY said."""
+
+    @property
+    @abc.abstractmethod
+    def ways(self) -> list[WayStatus]:
+        """The ways to the disk."""
+
+    @property
+    @abc.abstractmethod
+    def counters(self) -> Counter[str]:
+        """What was counted, by reason."""
+
+    @abc.abstractmethod
+    def begin(self) -> None:
+        """Look for ways, inside the running event loop."""
+
+    @abc.abstractmethod
+    def start(self, verb: Verb, offset: int, length: int, data: bytes = b"", number: int = 0) -> Any:
+        """Begin a request; the token that it is known by."""
+
+    @abc.abstractmethod
+    def abandon(self, token: Any) -> None:
+        """Nobody waits for it any more."""
+
+    @abc.abstractmethod
+    def switch(self, number: int) -> bool:
+        """Make the way of that number the owner; whether it could be."""
+
+    @abc.abstractmethod
+    def fenced(self, number: int) -> None:
+        """The server of that way does nothing any more."""
+
+    @abc.abstractmethod
+    def mac(self, port: int) -> bytes:
+        """Our own at a port."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Take and send nothing more; the links stay open."""
+
+
+class LinkCarrier(Carrier):
+    """Moves frames between the arithmetic and links of any kind."""
+
+    def __init__(self, core: Core, links: Sequence[Link]) -> None:
+        self._core = core
+        self._links = list(links)
+        self._timer: asyncio.TimerHandle | None = None
+        self._due_ns = 0
+        self._news = 0
+        self._closed = False
+
+    @property
+    def chosen(self) -> bool:
+        return self._core.chosen
+
+    @property
+    def identity(self) -> bytes:
+        return self._core.identity
+
+    @property
+    def ways(self) -> list[WayStatus]:
+        return self._core.ways
+
+    @property
+    def counters(self) -> Counter[str]:
+        return self._core.counters
+
+    def begin(self) -> None:
+        for link in self._links:
+            link.start(self)
+            self.changed(link, True)
+
+    def start(self, verb: Verb, offset: int, length: int, data: bytes = b"", number: int = 0) -> Request:
+        request = self._core.start(verb, offset, length, data, time.monotonic_ns(), number)
+        self._send()
+        if self._core.done:  # whoever asked does not know the token yet
+            asyncio.get_running_loop().call_soon(self._perform)
+        return request
+
+    def abandon(self, token: Request) -> None:
+        self._core.abandon(token, time.monotonic_ns())
+        self._perform()
+
+    def switch(self, number: int) -> bool:
+        done = self._core.switch(number, time.monotonic_ns())
+        self._perform()
+        return done
+
+    def fenced(self, number: int) -> None:
+        self._core.fenced(number, time.monotonic_ns())
+        self._perform()
+
+    def mac(self, port: int) -> bytes:
+        return self._links[port].mac
+
+    def close(self) -> None:
+        self._closed = True
+        for link in self._links:
+            link.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # As a listener
+
+    def ready(self, link: Link) -> None:
+        """A link has frames."""
+        port = self._links.index(link)
+        for received in link.take().frames:
+            self._core.received(port, received.frame, time.monotonic_ns())
+        self._perform()
+
+    def changed(self, link: Link, came_up: bool) -> None:
+        """A link is another one now."""
+        sectors = limits.sectors_per_frame(link.mtu)
+        port = Port(link.mac, sectors, max(1, link.frames_that_fit), link.up and sectors > 0)
+        self._core.set_port(self._links.index(link), port, time.monotonic_ns())
+        self._perform()
+
+    # Inside
+
+    def _perform(self) -> None:
+        self._send()
+        while self._core.done:
+            request = self._core.done.popleft()
+            assert request.result is not None, "it is done"
+            self.on_finished(request, request.result)
+        if self._core.news != self._news:
+            self._news = self._core.news
+            self.on_news()
+
+    def _send(self) -> None:
+        out = self._core.out
+        for port, frame in out:
+            self._links[port].send(frame)
+        out.clear()
+        self._wind()
+
+    def _wind(self) -> None:
+        """Have `tick` called as soon as it is wanted."""
+        if self._closed:
+            return
+        due_ns = time.monotonic_ns() + self._core.pulse_ns
+        if self._timer is not None:
+            if due_ns >= self._due_ns:
+                return
+            self._timer.cancel()
+        self._due_ns = due_ns
+        self._timer = asyncio.get_running_loop().call_later(self._core.pulse_ns / 1e9, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._core.tick(time.monotonic_ns())
+        self._perform()

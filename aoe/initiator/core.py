@@ -1,0 +1,498 @@
+"""Byte ranges become requests of one frame and back: split, put in order, patched at odd ends; without I/O.
+
+This is the whole initiator as arithmetic: frames and clock readings go in, `out` and `done` say what is to be
+sent and what is finished. csrc/core.c is the same in C, and a differential test holds it to this, frame by
+frame.
+"""
+
+import enum
+import struct
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from aoe import limits
+from aoe.drive import identify
+from aoe.drive.command import DEVICE_FAULT, ERROR, IDENTIFY_DEVICE
+from aoe.initiator.path import Kind
+from aoe.initiator.ranges import Claim, Ranges
+from aoe.initiator.session import Address, Answered, Operation, Policy, Port, Reason, Session, State, Way
+from aoe.wire import ata
+from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaRequest
+from aoe.wire.frame import FLAG_ERROR, Command
+
+_READ_EXT, _WRITE_EXT, _WRITE_FUA_EXT, _TRIM = 0x24, 0x34, 0x3D, 0x06
+_RANGE = struct.Struct("<Q")
+_RANGE_SECTORS_MAX = 0xFFFF
+
+
+class Verb(enum.IntEnum):
+    """What may be asked for."""
+
+    READ = 0
+    WRITE = 1
+    WRITE_FUA = 2
+    FLUSH = 3
+    TRIM = 4
+    IDENTIFY = 5
+    ASK = 6
+    """Of one server: a message of another kind than ATA, in `data`, its command in `offset`."""
+
+
+class Outcome(enum.IntEnum):
+    """How it ended."""
+
+    OK = 0
+    ATA_ERROR = 1
+    AOE_ERROR = 2
+    CACHE_LOST = 3
+    """A flush cannot vouch for what a server forgot."""
+    OUT_OF_RANGE = 4
+    TOO_MANY = 5
+    UNSUPPORTED = 6
+
+
+class Result(NamedTuple):
+    """`status` and `error` are the drive's registers, or `error` is the AoE error, `lba` the failing sector;
+    `data` what was read."""
+
+    outcome: Outcome = Outcome.OK
+    status: int = 0
+    error: int = 0
+    lba: int = 0
+    data: bytes = b""
+
+
+class WayStatus(NamedTuple):
+    """A way to the disk as it is now: `number` is its name, `owner` whether it carries what changes,
+    `unsettled` how many changes there are of unknown fate."""
+
+    number: int
+    port: int
+    mac: bytes
+    shelf: int
+    slot: int
+    state: State
+    reason: Reason
+    owner: bool
+    rtt_ns: int
+    sectors: int
+    unsettled: int
+
+
+class Request:
+    """What somebody wants; `result` is None until it is in `done`."""
+
+    __slots__ = (
+        "buffer",
+        "changes",
+        "data",
+        "flushes",
+        "left",
+        "length",
+        "offset",
+        "result",
+        "verb",
+        "worst",
+    )
+
+    def __init__(self, verb: Verb, offset: int, length: int, data: bytes) -> None:
+        self.verb = verb
+        self.offset = offset
+        self.length = length
+        self.data = data
+        self.result: Result | None = None
+        self.worst: Result | None = None
+        """The failure with the lowest lba so far."""
+        self.left = 0
+        self.flushes = False
+        self.changes = 0
+        self.buffer = bytearray()
+
+
+class _Piece(Claim):
+    """One frame's worth of a request. `request` is None when nobody waits for it any more."""
+
+    __slots__ = ("count", "data", "operation", "request")
+
+    def __init__(self, request: Request, lba: int, sectors: int, count: int = 0) -> None:
+        super().__init__(lba, lba + sectors)
+        self.request: Request | None = request
+        self.count = count or sectors
+        self.operation: Operation | None = None
+        self.data: bytes | None = None
+        """What is written, where that is not a part of the request's data."""
+
+    @property
+    def patches(self) -> bool:
+        """Whether the request covers only a part of its sectors."""
+        request = self.request
+        assert request is not None, "it is asked while somebody waits"
+        if request.verb is Verb.TRIM:
+            return False
+        end = request.offset + request.length
+        return self.first * limits.SECTOR < request.offset or self.last * limits.SECTOR > end
+
+
+class Core:
+    """The disk at `addresses`, over `ports` of ours.
+
+    `out` is what is to be sent, (port, frame), and whoever sends it empties it; `done` what has ended.
+    """
+
+    def __init__(
+        self, ports: int, addresses: Sequence[Address], first_tag: int, policy: Policy = Policy()
+    ) -> None:
+        self.session = Session(ports, addresses, first_tag, policy)
+        self.done: deque[Request] = deque()
+        self.pending = 0
+        """Frames' worth of requests that are not settled."""
+        self._ranges = Ranges()
+        self._pieces: dict[Request, list[_Piece]] = {}
+
+    @property
+    def out(self) -> list[tuple[int, bytes]]:
+        """Frames to be sent, and by which port."""
+        return self.session.out
+
+    @property
+    def news(self) -> int:
+        """Rises with every change of a way or of the disk."""
+        return self.session.news
+
+    @property
+    def chosen(self) -> bool:
+        """Whether a way was found and chosen."""
+        return self.session.piece > 0
+
+    @property
+    def identity(self) -> bytes:
+        """What IDENTIFY said of the disk, empty until it did."""
+        return self.session.facts.data if self.session.facts else b""
+
+    @property
+    def pulse_ns(self) -> int:
+        """How soon `tick` is wanted."""
+        return self.session.pulse_ns
+
+    @property
+    def ways(self) -> list[WayStatus]:
+        """The ways to the disk, the preferred one first."""
+        return [
+            WayStatus(
+                way.number,
+                way.port,
+                *way.path.peer[1:],
+                way.state,
+                way.reason,
+                way is self.session.owner,
+                way.path.rtt_ns,
+                way.sectors,
+                way.path.unsettled,
+            )
+            for way in self.session.ways
+        ]
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What was counted on all ways, by reason."""
+        return sum((way.path.counters for way in self.session.ways), self.session.counters)
+
+    # What comes in
+
+    def set_port(self, number: int, port: Port, now_ns: int) -> None:
+        """A port is like this from now on."""
+        self.session.set_port(number, port, now_ns)
+        self._run(now_ns)
+
+    def received(self, port: int, raw: bytes, now_ns: int) -> None:
+        """A frame came in on a port."""
+        self.session.received(port, raw, now_ns)
+        self._run(now_ns)
+
+    def tick(self, now_ns: int) -> None:
+        """Time has passed."""
+        self.session.tick(now_ns)
+        self._run(now_ns)
+
+    def switch(self, number: int, now_ns: int) -> bool:
+        """Make a way the owner, if it is usable."""
+        done = self.session.switch(self._way(number), now_ns)
+        self._run(now_ns)
+        return done
+
+    def fenced(self, number: int, now_ns: int) -> None:
+        """Somebody made sure that the server of a way does nothing any more."""
+        self.session.fenced(self._way(number), now_ns)
+        self._run(now_ns)
+
+    def start(
+        self, verb: Verb, offset: int, length: int, data: bytes, now_ns: int, number: int = 0
+    ) -> Request:
+        """Begin what is asked for, in bytes; ASK goes to the server of the way of that number."""
+        way = self._way(number) if number else None
+        request = Request(verb, offset, length, data)
+        refused = self._refused(request)
+        if refused is not None:
+            self._end(request, refused)
+        elif verb in (Verb.FLUSH, Verb.IDENTIFY, Verb.ASK):
+            self._single(request, way, now_ns)
+        else:
+            self._split(request, now_ns)
+        self._run(now_ns)
+        return request
+
+    def abandon(self, request: Request, now_ns: int) -> None:
+        """Nobody waits any more. What was sent stays of unknown fate."""
+        for piece in self._pieces.pop(request, []):
+            if piece.request is None:
+                continue
+            piece.request = None
+            if piece.operation is not None:
+                self.session.abandon(piece.operation, now_ns)
+        self._run(now_ns)
+
+    def _way(self, number: int) -> Way:
+        return next(way for way in self.session.ways if way.number == number)
+
+    # Splitting
+
+    def _refused(self, request: Request) -> Result | None:
+        facts = self.session.facts
+        if request.verb is Verb.ASK:
+            return None
+        if facts is None or not self.session.piece:
+            return Result(Outcome.OUT_OF_RANGE)
+        if request.offset + request.length > facts.sectors * limits.SECTOR:
+            return Result(Outcome.OUT_OF_RANGE)
+        if request.verb is Verb.TRIM and not identify.trim_blocks_of(facts.data):
+            return Result(Outcome.UNSUPPORTED)
+        return Result(Outcome.TOO_MANY) if self.pending >= limits.REQUESTS_MAX else None
+
+    def _split(self, request: Request, now_ns: int) -> None:
+        facts = self.session.facts
+        assert facts is not None, "without, it was refused"
+        request.buffer = bytearray(request.length if request.verb is Verb.READ else 0)
+        request.flushes = request.verb is Verb.WRITE_FUA and not identify.has_fua(facts.data)
+        pieces = list(self._trims(request) if request.verb is Verb.TRIM else self._transfers(request))
+        request.left = len(pieces)
+        self._pieces[request] = pieces
+        if not pieces:
+            self._end(request, Result())
+        for piece in pieces:
+            self.pending += 1
+            if request.verb is Verb.READ:
+                free = not self._ranges.touched(piece.first, piece.last)
+                self._read(piece, free, now_ns)
+            else:
+                self._ranges.enter(piece)
+                if not piece.waits:
+                    self._go(piece, now_ns)
+
+    def _transfers(self, request: Request) -> Iterator[_Piece]:
+        first = request.offset // limits.SECTOR
+        last = -(-(request.offset + request.length) // limits.SECTOR) if request.length else first
+        for lba in range(first, last, self.session.piece):
+            yield _Piece(request, lba, min(self.session.piece, last - lba))
+
+    def _trims(self, request: Request) -> Iterator[_Piece]:
+        """Whole sectors only; each piece is as many ranges as fit one request."""
+        facts = self.session.facts
+        assert facts is not None, "without, it was refused"
+        blocks = min(identify.trim_blocks_of(facts.data), self.session.piece)
+        first = -(-request.offset // limits.SECTOR)
+        last = (request.offset + request.length) // limits.SECTOR
+        most = blocks * (limits.SECTOR // _RANGE.size) * _RANGE_SECTORS_MAX
+        for start in range(first, last, most):
+            end = min(start + most, last)
+            ranges = [
+                _RANGE.pack(lba | min(_RANGE_SECTORS_MAX, end - lba) << 48)
+                for lba in range(start, end, _RANGE_SECTORS_MAX)
+            ]
+            data = b"".join(ranges)
+            used = -(-len(data) // limits.SECTOR)
+            piece = _Piece(request, start, end - start, used)
+            piece.data = data.ljust(used * limits.SECTOR, b"\0")
+            yield piece
+
+    def _single(self, request: Request, way: Way | None, now_ns: int) -> None:
+        """What is one message."""
+        session = self.session
+        piece = _Piece(request, 0, 1)
+        request.left = 1
+        request.changes = session.changes()
+        self._pieces[request] = [piece]
+        self.pending += 1
+        if request.verb is Verb.ASK:
+            command = Command(request.offset)
+            piece.operation = Operation(
+                request.data,
+                kind=Kind.READS,
+                reply_min=request.length,
+                command=command,
+                only=way,
+                user=piece,
+            )
+        elif request.verb is Verb.IDENTIFY:
+            body = ata.encode(AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24))
+            least = limits.ATA_HEADER + limits.SECTOR
+            piece.operation = Operation(body, kind=Kind.READS, reply_min=least, user=piece)
+        else:
+            self._flush(piece)
+        if piece.operation is not None:
+            session.start(piece.operation, now_ns)
+
+    def _flush(self, piece: _Piece) -> None:
+        """Prepare it; where the disk has no cache to flush, it is done."""
+        facts, request = self.session.facts, piece.request
+        assert facts is not None, "without, it was refused"
+        assert request is not None, "somebody waits for it"
+        opcode = identify.flush_of(facts.data)
+        if opcode is None:
+            self.pending -= 1
+            self._part(request, Result())
+            return
+        body = ata.encode(AtaRequest(0, 0, 0, opcode, 0))
+        piece.operation = Operation(body, kind=Kind.SYNCS, reply_min=limits.ATA_HEADER, user=piece)
+
+    # A piece's life
+
+    def _go(self, piece: _Piece, now_ns: int) -> None:
+        """Its range is its own now."""
+        if piece.request is None:
+            self._leave(piece, now_ns)
+        elif piece.data is None and piece.patches:
+            self._read(piece, False, now_ns)
+        else:
+            self._write(piece, now_ns)
+
+    def _read(self, piece: _Piece, free: bool, now_ns: int) -> None:
+        body = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, piece.count, _READ_EXT, piece.first))
+        least = limits.ATA_HEADER + piece.count * limits.SECTOR
+        piece.operation = Operation(body, kind=Kind.READS, reply_min=least, free=free, user=piece)
+        self.session.start(piece.operation, now_ns)
+
+    def _write(self, piece: _Piece, now_ns: int) -> None:
+        request = piece.request
+        assert request is not None, "somebody waits for it"
+        flags = AFLAG_EXTENDED | AFLAG_WRITE
+        if request.verb is Verb.TRIM:
+            assert piece.data is not None, "made when it was split"
+            message = AtaRequest(flags, 1, piece.count, _TRIM, 0, piece.data)
+        else:
+            fua = request.verb is Verb.WRITE_FUA and not request.flushes
+            at = piece.first * limits.SECTOR - request.offset
+            data = piece.data
+            if data is None:
+                data = request.data[at : at + piece.count * limits.SECTOR]
+            message = AtaRequest(
+                flags, 0, piece.count, _WRITE_FUA_EXT if fua else _WRITE_EXT, piece.first, data
+            )
+        body = ata.encode(message)
+        piece.operation = Operation(body, kind=Kind.CHANGES, reply_min=limits.ATA_HEADER, user=piece)
+        self.session.start(piece.operation, now_ns)
+
+    def _run(self, now_ns: int) -> None:
+        """What became of operations means this for requests."""
+        events = self.session.events
+        while events:
+            event = events.popleft()
+            piece = event.operation.user
+            assert isinstance(piece, _Piece), "every operation is a piece's"
+            if isinstance(event, Answered):
+                self._answered(piece, event, now_ns)
+            elif piece.operation is event.operation:
+                self._settled(piece, now_ns)
+
+    def _answered(self, piece: _Piece, event: Answered, now_ns: int) -> None:
+        request = piece.request
+        if request is None:
+            return
+        result = _judged(event)
+        if result.outcome is not Outcome.OK:
+            self._part(request, result, piece)
+        elif request.verb is Verb.READ:
+            start = max(0, piece.first * limits.SECTOR - request.offset)
+            skip = max(0, request.offset - piece.first * limits.SECTOR)
+            size = min(piece.count * limits.SECTOR - skip, request.length - start)
+            at = limits.ATA_HEADER + skip
+            request.buffer[start : start + size] = event.raw[at : at + size]
+            self._part(request, Result(), piece)
+        elif event.operation.kind is Kind.READS and request.verb in (Verb.WRITE, Verb.WRITE_FUA):
+            self._patch(piece, request, event.raw)
+            self._write(piece, now_ns)
+        elif request.verb is Verb.IDENTIFY:
+            request.buffer = bytearray(event.raw[limits.ATA_HEADER : limits.ATA_HEADER + limits.SECTOR])
+            self.session.identified(event.way, event.raw, now_ns)
+            self._part(request, Result(), piece)
+        elif request.verb is Verb.ASK:
+            request.buffer = bytearray(event.raw)
+            self._part(request, Result(), piece)
+        elif event.operation.kind is Kind.SYNCS:
+            kept = self.session.flushed(request.changes)
+            self._part(request, Result() if kept else Result(Outcome.CACHE_LOST), piece)
+        else:
+            self._part(request, Result(), piece)
+        if request.flushes and not request.left and request.result is None and piece.request is None:
+            self._flush_behind(request, now_ns)
+
+    def _patch(self, piece: _Piece, request: Request, raw: bytes) -> None:
+        """The sectors as they are, with the part of them that the request covers."""
+        old = bytearray(raw[limits.ATA_HEADER : limits.ATA_HEADER + piece.count * limits.SECTOR])
+        start = max(0, piece.first * limits.SECTOR - request.offset)
+        skip = max(0, request.offset - piece.first * limits.SECTOR)
+        size = min(len(old) - skip, request.length - start)
+        old[skip : skip + size] = request.data[start : start + size]
+        piece.data = bytes(old)
+
+    def _flush_behind(self, request: Request, now_ns: int) -> None:
+        """A durable write to a disk that knows only FLUSH."""
+        request.flushes = False
+        request.left = 1
+        request.changes = self.session.changes()
+        piece = _Piece(request, 0, 1)
+        self._pieces[request] = [piece]
+        self.pending += 1
+        self._flush(piece)
+        if piece.operation is not None:
+            self.session.start(piece.operation, now_ns)
+
+    def _part(self, request: Request, result: Result, piece: _Piece | None = None) -> None:
+        """One piece of a request has its answer."""
+        if piece is not None:
+            piece.request = None
+        request.left -= 1
+        if result.outcome is not Outcome.OK and (request.worst is None or result.lba < request.worst.lba):
+            request.worst = result
+        if request.left or (request.flushes and request.worst is None):
+            return
+        self._end(request, request.worst or result._replace(data=bytes(request.buffer)))
+
+    def _end(self, request: Request, result: Result) -> None:
+        self._pieces.pop(request, None)
+        request.result = result
+        self.done.append(request)
+
+    def _settled(self, piece: _Piece, now_ns: int) -> None:
+        """Nothing of it can do anything any more."""
+        assert piece.operation is not None, "it was started"
+        if piece.operation.kind is Kind.CHANGES or piece in self._ranges:
+            self._leave(piece, now_ns)
+        else:
+            self.pending -= 1
+
+    def _leave(self, piece: _Piece, now_ns: int) -> None:
+        self.pending -= 1
+        for follower in self._ranges.leave(piece):
+            assert isinstance(follower, _Piece), "only pieces claim ranges"
+            self._go(follower, now_ns)
+
+
+def _judged(event: Answered) -> Result:
+    header, raw = event.header, event.raw
+    if header.flags & FLAG_ERROR:
+        return Result(Outcome.AOE_ERROR, 0, header.error)
+    if header.command == Command.ATA and raw[27] & (ERROR | DEVICE_FAULT):
+        lba = int.from_bytes(raw[28:34], "little")
+        return Result(Outcome.ATA_ERROR, raw[27], raw[25], lba)
+    return Result()
