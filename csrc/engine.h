@@ -112,3 +112,153 @@ int aoe_engine_uses_uring(aoe_engine *engine);
 
 /* Stop the threads and free everything. Requests at a disk that hangs are left behind. */
 void aoe_engine_close(aoe_engine *engine);
+
+/* The initiator's arithmetic: aoe/initiator/core.py in C, held to it frame by frame by a differential test.
+ * Frames and clock readings (CLOCK_MONOTONIC, nanoseconds) go in; what is to be sent and what has ended is
+ * taken out. It does no I/O and belongs to one thread at a time. */
+
+enum { AOE_ASK_READ, AOE_ASK_WRITE, AOE_ASK_WRITE_FUA, AOE_ASK_FLUSH, AOE_ASK_TRIM, AOE_ASK_IDENTIFY, AOE_ASK_SERVER };
+enum {
+    AOE_ENDED_WELL,
+    AOE_ENDED_ATA_ERROR,
+    AOE_ENDED_AOE_ERROR,
+    AOE_ENDED_CACHE_LOST,
+    AOE_ENDED_OUT_OF_RANGE,
+    AOE_ENDED_TOO_MANY,
+    AOE_ENDED_UNSUPPORTED,
+};
+enum {
+    AOE_RETRANSMITS,
+    AOE_LATE_REPLIES,
+    AOE_UNANSWERED,
+    AOE_DRAINS,
+    AOE_UNFIT_REPLY,
+    AOE_UNKNOWN_TAG,
+    AOE_TOO_MANY_WAYS,
+    AOE_CORE_COUNTERS,
+};
+
+typedef struct aoe_core aoe_core;
+
+typedef struct {
+    uint32_t ports;
+    uint32_t addresses;
+    const uint32_t *address; /* shelf << 8 | slot, the preferred one first */
+    uint32_t first_tag;
+    uint32_t spread;         /* not 0: reads go over all ways */
+    uint32_t hold;           /* not 0: ranges of unknown fate stay closed until the server answers */
+    int64_t failback_ns;     /* negative: never */
+} aoe_core_settings;
+
+typedef struct {
+    uint8_t mac[6];
+    uint16_t sectors; /* most that fit a frame */
+    uint32_t window;  /* frames that the receive buffer holds */
+    uint32_t up;
+} aoe_core_port;
+
+typedef struct {
+    uint32_t number, port, state, reason, owner, sectors, unsettled;
+    uint16_t shelf;
+    uint8_t slot;
+    uint8_t mac[6];
+    int64_t rtt_ns;
+} aoe_way;
+
+typedef struct {
+    uint64_t user;          /* the caller's */
+    uint64_t offset, length; /* bytes */
+    uint8_t *data;          /* what was read, or is written; the caller's, unless it gave none */
+    uint64_t data_length;
+    uint64_t lba;           /* where it failed */
+    uint32_t verb, outcome, status, error;
+} aoe_request;
+
+typedef struct {
+    uint32_t port, head_length, data_length;
+    const uint8_t *data; /* follows the head */
+    uint8_t head[60];
+} aoe_out;
+
+aoe_core *aoe_core_open(const aoe_core_settings *settings);
+void aoe_core_close(aoe_core *core);
+
+void aoe_core_set_port(aoe_core *core, uint32_t port, const aoe_core_port *now, int64_t now_ns);
+void aoe_core_receive(aoe_core *core, uint32_t port, const uint8_t *frame, uint32_t length, int64_t now_ns);
+void aoe_core_tick(aoe_core *core, int64_t now_ns);
+
+/* Begin a request. `data` is what is written, and stays as it is until the request has ended and what is out was
+ * sent; for a read it is where to, or NULL. AOE_ASK_SERVER: `offset` is the command, `length` the least reply,
+ * `data` of `data_length` bytes the message, `way` whom to ask. */
+aoe_request *aoe_core_start(aoe_core *core, uint32_t verb, uint64_t offset, uint64_t length, uint8_t *data,
+                            uint64_t data_length, uint32_t way, uint64_t user, int64_t now_ns);
+/* Nobody waits any more; the request is gone. Only for one that aoe_core_done did not give yet. */
+void aoe_core_abandon(aoe_core *core, aoe_request *request, int64_t now_ns);
+/* The next request that has ended, or NULL; and done with it. What is out is sent before this is asked. */
+aoe_request *aoe_core_done(aoe_core *core);
+void aoe_core_free(aoe_core *core, aoe_request *request);
+
+/* What is to be sent; aoe_core_sent says that it was. */
+uint32_t aoe_core_out(aoe_core *core, aoe_out **out);
+void aoe_core_sent(aoe_core *core);
+
+int aoe_core_switch(aoe_core *core, uint32_t way, int64_t now_ns);
+void aoe_core_fenced(aoe_core *core, uint32_t way, int64_t now_ns);
+
+/* How soon a tick is wanted; what rises with every change of a way or the disk; whether a way was chosen; 1 and the
+ * 512 bytes of IDENTIFY if there are any; the ways; AOE_CORE_COUNTERS numbers. */
+int64_t aoe_core_pulse(const aoe_core *core);
+uint64_t aoe_core_news(const aoe_core *core);
+int aoe_core_chosen(const aoe_core *core);
+int aoe_core_identity(const aoe_core *core, uint8_t *data);
+uint32_t aoe_core_ways(const aoe_core *core, aoe_way *ways, uint32_t room);
+void aoe_core_count(const aoe_core *core, uint64_t *counters);
+
+/* The initiator's I/O: a core, and the sockets of its ports. It belongs to one thread at a time, too. It watches
+ * its interfaces, and survives that they go down, away and come back. */
+
+typedef struct aoe_remote aoe_remote;
+
+typedef struct {
+    uint32_t host; /* IPv4, network order */
+    uint16_t port; /* network order */
+} aoe_peer;
+
+typedef struct {
+    const char *interface; /* Ethernet; NULL: datagrams */
+    int socket;            /* for datagrams: bound, non-blocking; the caller's */
+    uint32_t mtu;          /* for datagrams */
+    uint8_t mac[6];        /* for datagrams */
+    uint32_t peers;        /* for datagrams: who gets each frame, and whose are taken; 0: whoever sends */
+    const aoe_peer *peer;
+} aoe_remote_port;
+
+/* Negative errno. `core` is closed with it. */
+int aoe_remote_open(aoe_remote **remote, aoe_core *core, const aoe_core_settings *settings, const aoe_remote_port *ports);
+void aoe_remote_close(aoe_remote *remote);
+
+/* Readable when aoe_remote_pump has something to do: take what came, tick, send what is out. aoe_remote_send does
+ * only the last; aoe_remote_wait waits for so long, the first `spin_us` of it busily. */
+int aoe_remote_fd(aoe_remote *remote);
+void aoe_remote_pump(aoe_remote *remote);
+void aoe_remote_send(aoe_remote *remote);
+void aoe_remote_wait(aoe_remote *remote, int timeout_ms, uint32_t spin_us);
+int64_t aoe_remote_now(void);
+/* Frames that could not be sent, and that did not fit or were for others. */
+void aoe_remote_lost(const aoe_remote *remote, uint64_t *unsent, uint64_t *unfit);
+void aoe_remote_mac(const aoe_remote *remote, uint32_t port, uint8_t *mac);
+
+/* A load, in fio's words; it goes on where it stopped. */
+enum { AOE_LOAD_BUCKETS = 2048 };
+
+typedef struct {
+    uint32_t random, write_percent, depth;
+    uint64_t block, range, position, seed; /* bytes */
+    const uint8_t *data;                   /* what is written: `block` bytes */
+    uint64_t done, errors;
+    uint64_t histogram[AOE_LOAD_BUCKETS];  /* of nanoseconds: 32 steps for each power of two */
+} aoe_load;
+
+/* Put it on a disk for so long; `more` 0: and wait for what is outstanding then. Other requests of the same disk end
+ * meanwhile, too, and stay with the caller: 0, or -EBUSY if there are any at first. */
+int aoe_remote_load(aoe_remote *remote, aoe_load *load, int64_t for_ns, int more);

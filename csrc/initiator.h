@@ -1,0 +1,273 @@
+/* What the files of the initiator's arithmetic share: one core, its ways, requests and their pieces. */
+#ifndef AOE_INITIATOR_H
+#define AOE_INITIATOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "abi.h"
+#include "limits.h"
+
+#define USER_TAG 0x80000000u
+#define TAG_MASK 0x7FFFFFFFu
+#define NEVER_NS (1ll << 62)
+
+enum { TAG_BUCKETS = 1 << 12, RANGE_BUCKETS = 1 << 13, ASKED_MAX = 64, ATA_BYTES = 36, AOE_BYTES = 24, SECTOR_BYTES = 512 };
+enum { LANE_READS, LANE_CHANGES, LANE_SYNCS, LANES };
+enum { WAY_CHECKING, WAY_USABLE, WAY_DOWN, WAY_REFUSED };
+enum {
+    WHY_NOT,
+    WHY_LINK_DOWN,
+    WHY_SILENT,
+    WHY_SLOW,
+    WHY_IDENTIFY_FAILS,
+    WHY_OTHER_SIZE,
+    WHY_OTHER_DISK,
+    WHY_VOLATILE,
+    WHY_SMALL_FRAMES,
+};
+
+/* Lists: a head points to itself when it is empty; so does a member of none. */
+struct link {
+    struct link *prev, *next;
+};
+
+static inline void link_init(struct link *l)
+{
+    l->prev = l->next = l;
+}
+
+static inline int link_alone(const struct link *l)
+{
+    return l->next == l;
+}
+
+static inline void link_remove(struct link *l)
+{
+    l->prev->next = l->next;
+    l->next->prev = l->prev;
+    link_init(l);
+}
+
+static inline void link_append(struct link *head, struct link *l)
+{
+    l->prev = head->prev;
+    l->next = head;
+    head->prev->next = l;
+    head->prev = l;
+}
+
+#define OWNER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
+/* Objects of one size, kept for the next one who needs one. */
+struct pool {
+    size_t size;
+    void *free;
+    void *chunks;
+};
+
+void pool_init(struct pool *pool, size_t size);
+void *pool_take(struct pool *pool); /* zeroed */
+void pool_give(struct pool *pool, void *object);
+void pool_end(struct pool *pool);
+void *must_allocate(void *old, size_t size);
+
+/* The bytes after the AoE header: registers, or a short message; and what follows. */
+struct body {
+    uint8_t head[12];
+    uint32_t head_length, data_length;
+    const uint8_t *data;
+};
+
+struct copy {
+    struct link of_exchange;
+    struct copy *next; /* in its bucket */
+    struct exchange *exchange;
+    uint32_t tag;
+    int64_t sent_ns;
+};
+
+struct exchange {
+    struct link where; /* waiting, flying or unsettled */
+    struct link of_operation;
+    struct link copies; /* the oldest first */
+    struct operation *operation; /* NULL: a check of the way, or a drain */
+    struct way *way;
+    const struct body *body;
+    uint8_t command, lane, open, waits;
+    uint32_t reply_min, tries, copies_count;
+    int64_t sent_ns;
+};
+
+struct lane {
+    int64_t quiesce_ns;
+    int64_t smoothed_ns, deviation_ns;
+    double patience;
+    int64_t newest_ns;
+    struct link flying, unsettled;
+    uint32_t flying_count, unsettled_count;
+};
+
+struct window {
+    double most, size, threshold;
+    int64_t round_ends_ns, lost;
+};
+
+/* A way: the path to one server, as aoe/initiator/path.py, and what is known of it, as Way in session.py. */
+struct way {
+    uint32_t number, port, rank, sectors;
+    uint8_t own[6], mac[6];
+    uint16_t shelf;
+    uint8_t slot;
+    struct window window;
+    int drains;
+    uint32_t tag;
+    int64_t heard_ns, asked_ns, swept_ns;
+    struct link waiting;
+    uint32_t waiting_count;
+    struct lane lanes[LANES];
+    struct exchange *drain;
+    struct copy *tags[TAG_BUCKETS];
+
+    int state, reason, vouched, slow, identified, ours;
+    uint64_t instance;
+    int volatile_cache;
+    struct exchange *check;
+    struct body check_body;
+    int64_t check_after_ns, probed_ns, io_ns, usable_ns;
+};
+
+struct operation {
+    struct link open_link, held_link, exchanges;
+    struct body body;
+    struct piece *piece; /* NULL: of no interest any more */
+    struct way *only;
+    uint8_t command, lane, open, free, queued_free;
+    uint32_t reply_min;
+};
+
+struct range_node {
+    struct link link;
+    struct piece *piece;
+};
+
+/* One frame's worth of a request, and its claim on sectors. */
+struct piece {
+    struct link of_request, all, wide;
+    struct range_node nodes[2];
+    uint64_t first, last;
+    uint32_t waits, followers_count, followers_room, count;
+    struct piece **followers;
+    uint64_t mark;
+    int claims;
+    struct asked *request; /* NULL: nobody waits */
+    struct operation *operation;
+    uint8_t *data; /* what is written, where that is not a part of the request's data */
+};
+
+struct asked {
+    aoe_request request; /* first: it is what the caller knows */
+    struct link pieces, done;
+    uint32_t left;
+    int flushes, own_data, worst;
+    uint64_t changes;
+};
+
+struct ranges {
+    struct link all, wide;
+    struct link buckets[RANGE_BUCKETS];
+    uint64_t mark;
+};
+
+enum { EFFECT_ANSWERED, EFFECT_SETTLED };
+
+/* What a path did; `exchange` is gone when its settling was looked at. */
+struct effect {
+    int what;
+    struct exchange *exchange;
+    const uint8_t *raw;
+    uint32_t length;
+};
+
+struct event {
+    int what;
+    struct operation *operation;
+    struct way *way;
+    const uint8_t *raw;
+    uint32_t length;
+};
+
+struct aoe_core {
+    aoe_core_settings set;
+    uint32_t *addresses;
+    aoe_core_port *ports;
+    struct way *ways[WAYS_MAX];
+    uint32_t ways_count;
+    struct way *owner, *unflushed, *last;
+    int has_facts;
+    uint8_t facts[SECTOR_BYTES];
+    uint64_t sectors;
+    uint64_t news, changes, counters[AOE_CORE_COUNTERS];
+    uint32_t piece;
+    int cache_lost;
+    struct link open, held;
+    uint32_t tag, first_tag, ways_made;
+    uint32_t asked[ASKED_MAX], asked_count;
+    int64_t seek_ns, seek_wait_ns, usable_ns;
+
+    struct ranges ranges;
+    uint32_t pending;
+    struct link done;
+
+    struct pool copies, exchanges, operations, pieces;
+    struct effect *effects;
+    size_t effects_count, effects_room;
+    struct event *events;
+    size_t events_first, events_count, events_room;
+    aoe_out *out;
+    uint32_t out_count, out_room;
+    void **garbage; /* buffers that what is out may refer to */
+    size_t garbage_count, garbage_room;
+};
+
+/* path.c: what one way does. All append to core->effects. */
+void path_init(aoe_core *c, struct way *w, uint32_t window, uint32_t first_tag, int64_t quiesce_ns);
+void path_start(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns);
+void path_abandon(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns);
+void path_received(aoe_core *c, struct way *w, const uint8_t *raw, uint32_t length, int64_t now_ns);
+void path_tick(aoe_core *c, struct way *w, int64_t now_ns);
+void path_settle_all(aoe_core *c, struct way *w);
+int path_knows(const struct way *w, uint32_t tag);
+void path_limit(struct way *w, uint32_t window);
+uint32_t path_outstanding(const struct way *w);
+int64_t path_quiet_ns(const struct way *w, int64_t now_ns);
+struct exchange *exchange_new(aoe_core *c, struct way *w, const struct body *body, uint32_t command, uint32_t lane,
+                              uint32_t reply_min);
+void send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
+                uint32_t command, uint32_t tag, const struct body *body);
+
+/* session.c: which way carries what. All append to core->events. */
+void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, int64_t now_ns);
+void session_start(aoe_core *c, struct operation *o, int64_t now_ns);
+void session_abandon(aoe_core *c, struct operation *o, int64_t now_ns);
+void session_received(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t length, int64_t now_ns);
+int session_switch(aoe_core *c, struct way *w, int64_t now_ns);
+void session_fenced(aoe_core *c, struct way *w, int64_t now_ns);
+void session_tick(aoe_core *c, int64_t now_ns);
+int64_t session_pulse(const aoe_core *c);
+int session_flushed(aoe_core *c, uint64_t changes);
+void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int64_t now_ns);
+
+/* ranges.c: the same rules as aoe/initiator/ranges.py */
+void ranges_init(struct ranges *r);
+void ranges_enter(struct ranges *r, struct piece *p);
+/* Give up a claim; p->followers that wait for nothing any more may go. */
+void ranges_leave(struct ranges *r, struct piece *p);
+int ranges_touched(struct ranges *r, uint64_t first, uint64_t last);
+
+static inline uint32_t word_of(const uint8_t *identity, uint32_t word)
+{
+    return (uint32_t)(identity[2 * word] | identity[2 * word + 1] << 8);
+}
+
+#endif
