@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "abi.h"
-#include "limits.h"
+#include "bounds.h"
 
 #define USER_TAG 0x80000000u
 #define TAG_MASK 0x7FFFFFFFu
@@ -167,7 +167,7 @@ struct piece {
 
 struct asked {
     aoe_request request; /* first: it is what the caller knows */
-    struct link pieces, done;
+    struct link pieces, done, every;
     uint32_t left;
     int flushes, own_data, worst;
     uint64_t changes;
@@ -217,7 +217,7 @@ struct aoe_core {
 
     struct ranges ranges;
     uint32_t pending;
-    struct link done;
+    struct link done, requests;
 
     struct pool copies, exchanges, operations, pieces;
     struct effect *effects;

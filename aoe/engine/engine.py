@@ -87,6 +87,13 @@ class Up(NamedTuple):
     error: int
 
 
+def library() -> tuple[Any, Any]:
+    """cffi's view of the engine: ffi and lib. EngineUnavailable if it cannot be loaded."""
+    if _reason is not None:
+        raise EngineUnavailable(_reason)
+    return _ffi, _lib
+
+
 def why_unavailable() -> str | None:
     """Why the engine cannot be loaded; None if it can."""
     return _reason
@@ -109,8 +116,7 @@ class Engine:
         spin_us: int = limits.SPIN_US,
         plain_io: bool = False,
     ) -> None:
-        if _reason is not None:
-            raise EngineUnavailable(_reason)
+        library()
         self._threads = threads
         self._counted: dict[str, int] = {}
         self._frame = _ffi.new("uint8_t[]", frame_max)

@@ -359,9 +359,7 @@ class Core:
 
     def _go(self, piece: _Piece, now_ns: int) -> None:
         """Its range is its own now."""
-        if piece.request is None:
-            self._leave(piece, now_ns)
-        elif piece.data is None and piece.patches:
+        if piece.data is None and piece.patches:
             self._read(piece, False, now_ns)
         else:
             self._write(piece, now_ns)
@@ -482,10 +480,17 @@ class Core:
             self.pending -= 1
 
     def _leave(self, piece: _Piece, now_ns: int) -> None:
-        self.pending -= 1
-        for follower in self._ranges.leave(piece):
-            assert isinstance(follower, _Piece), "only pieces claim ranges"
-            self._go(follower, now_ns)
+        """The range is given up; those behind may go. One that nobody waits for leaves at once, too: a queue,
+        as there may be many behind each other."""
+        leaving = deque([piece])
+        while leaving:
+            self.pending -= 1
+            for follower in self._ranges.leave(leaving.popleft()):
+                assert isinstance(follower, _Piece), "only pieces claim ranges"
+                if follower.request is None:
+                    leaving.append(follower)
+                else:
+                    self._go(follower, now_ns)
 
 
 def _judged(event: Answered) -> Result:

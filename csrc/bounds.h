@@ -1,6 +1,6 @@
 /* Bounds that the initiator shares with aoe/limits.py; a test compares them. */
-#ifndef AOE_LIMITS_H
-#define AOE_LIMITS_H
+#ifndef AOE_BOUNDS_H
+#define AOE_BOUNDS_H
 
 #define RTO_FIRST_NS 100000000ll
 #define RTO_MIN_NS 5000000ll

@@ -1,0 +1,228 @@
+"""The initiator's arithmetic in C (csrc/core.c), behind the interface of `aoe.initiator.core.Core`."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from aoe.engine.engine import library
+from aoe.initiator.core import Outcome, Result, Verb, WayStatus
+from aoe.initiator.session import Address, Policy, Port, Reason, State
+from aoe.limits import SECTOR, WAYS_MAX
+
+_COUNTERS = (
+    "retransmits",
+    "late_replies",
+    "unanswered",
+    "drains",
+    "unfit_reply",
+    "unknown_tag",
+    "too_many_ways",
+)
+
+
+def settings(ffi: Any, ports: int, addresses: Sequence[Address], first_tag: int, policy: Policy) -> Any:
+    """`aoe_core_settings *`, and what must live as long as it is used."""
+    numbers = ffi.new("uint32_t[]", [shelf << 8 | slot for shelf, slot in addresses])
+    failback_ns = -1 if policy.failback_ns is None else policy.failback_ns
+    made = ffi.new(
+        "aoe_core_settings *",
+        {
+            "ports": ports,
+            "addresses": len(addresses),
+            "address": numbers,
+            "first_tag": first_tag,
+            "spread": policy.spread,
+            "hold": policy.hold,
+            "failback_ns": failback_ns,
+        },
+    )
+    return made, numbers
+
+
+class View:
+    """What a core in C says of itself."""
+
+    def __init__(self, ffi: Any, lib: Any, core: Any) -> None:
+        self._ffi = ffi
+        self._lib = lib
+        self._core = core
+        self._ways = ffi.new("aoe_way[]", WAYS_MAX)
+        self._identity = ffi.new("uint8_t[]", SECTOR)
+        self._numbers = ffi.new("uint64_t[]", lib.AOE_CORE_COUNTERS)
+
+    @property
+    def news(self) -> int:
+        """Rises with every change of a way or of the disk."""
+        return int(self._lib.aoe_core_news(self._core))
+
+    @property
+    def chosen(self) -> bool:
+        """Whether a way was found and chosen."""
+        return bool(self._lib.aoe_core_chosen(self._core))
+
+    @property
+    def identity(self) -> bytes:
+        """What IDENTIFY said of the disk, empty until it did."""
+        known = self._lib.aoe_core_identity(self._core, self._identity)
+        return bytes(self._ffi.buffer(self._identity)) if known else b""
+
+    @property
+    def pulse_ns(self) -> int:
+        """How soon `tick` is wanted."""
+        return int(self._lib.aoe_core_pulse(self._core))
+
+    @property
+    def ways(self) -> list[WayStatus]:
+        """The ways to the disk, the preferred one first."""
+        count = self._lib.aoe_core_ways(self._core, self._ways, WAYS_MAX)
+        return [self._way(self._ways[n]) for n in range(count)]
+
+    def _way(self, way: Any) -> WayStatus:
+        return WayStatus(
+            way.number,
+            way.port,
+            bytes(way.mac),
+            way.shelf,
+            way.slot,
+            State(way.state),
+            Reason(way.reason),
+            bool(way.owner),
+            way.rtt_ns,
+            way.sectors,
+            way.unsettled,
+        )
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What was counted on all ways, by reason."""
+        self._lib.aoe_core_count(self._core, self._numbers)
+        return Counter(
+            {name: number for name, number in zip(_COUNTERS, self._numbers, strict=True) if number}
+        )
+
+
+def result_of(ffi: Any, request: Any) -> Result:
+    """How a request in C ended."""
+    if request.outcome:
+        return Result(Outcome(request.outcome), request.status, request.error, request.lba)
+    return Result(data=ffi.buffer(request.data, request.data_length)[:] if request.data_length else b"")
+
+
+class Request:
+    """A request in C, and the bytes that it refers to."""
+
+    __slots__ = ("data", "inside", "result")
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        self.inside: Any = None
+        self.result: Result | None = None
+
+
+class _Done:
+    """The requests that have ended, as the deque that `Core.done` is."""
+
+    def __init__(self, core: "CompiledCore") -> None:
+        self._core = core
+        self._next: Request | None = None
+
+    def __bool__(self) -> bool:
+        if self._next is None:
+            self._next = self._core.take_done()
+        return self._next is not None
+
+    def popleft(self) -> Request:
+        """The next one."""
+        if not self:
+            raise IndexError("nothing has ended")
+        assert self._next is not None, "just looked"
+        request, self._next = self._next, None
+        return request
+
+
+class _Out:
+    """The frames to be sent, as the list that `Core.out` is."""
+
+    def __init__(self, ffi: Any, lib: Any, core: Any) -> None:
+        self._ffi = ffi
+        self._lib = lib
+        self._core = core
+        self._frames = ffi.new("aoe_out **")
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        count = self._lib.aoe_core_out(self._core, self._frames)
+        for n in range(count):
+            out = self._frames[0][n]
+            head = bytes(self._ffi.buffer(out.head, out.head_length))
+            yield (
+                out.port,
+                head + bytes(self._ffi.buffer(out.data, out.data_length)) if out.data_length else head,
+            )
+
+    def clear(self) -> None:
+        """They were sent."""
+        self._lib.aoe_core_sent(self._core)
+
+
+class CompiledCore(View):
+    """As `Core`, in C. EngineUnavailable where it is not built."""
+
+    def __init__(
+        self, ports: int, addresses: Sequence[Address], first_tag: int, policy: Policy = Policy()
+    ) -> None:
+        ffi, lib = library()
+        made, _kept = settings(ffi, ports, addresses, first_tag, policy)
+        core = ffi.gc(lib.aoe_core_open(made), lib.aoe_core_close)
+        super().__init__(ffi, lib, core)
+        self.out = _Out(ffi, lib, core)
+        self.done = _Done(self)
+        self._requests: dict[int, Request] = {}
+        self._number = 0
+
+    def set_port(self, number: int, port: Port, now_ns: int) -> None:
+        """A port is like this from now on."""
+        self._lib.aoe_core_set_port(self._core, number, self._ffi.new("aoe_core_port *", tuple(port)), now_ns)
+
+    def received(self, port: int, raw: bytes, now_ns: int) -> None:
+        """A frame came in on a port."""
+        self._lib.aoe_core_receive(self._core, port, raw, len(raw), now_ns)
+
+    def tick(self, now_ns: int) -> None:
+        """Time has passed."""
+        self._lib.aoe_core_tick(self._core, now_ns)
+
+    def switch(self, number: int, now_ns: int) -> bool:
+        """Make a way the owner, if it is usable."""
+        return bool(self._lib.aoe_core_switch(self._core, number, now_ns))
+
+    def fenced(self, number: int, now_ns: int) -> None:
+        """Somebody made sure that the server of a way does nothing any more."""
+        self._lib.aoe_core_fenced(self._core, number, now_ns)
+
+    def start(
+        self, verb: Verb, offset: int, length: int, data: bytes, now_ns: int, number: int = 0
+    ) -> Request:
+        """Begin what is asked for, in bytes; ASK goes to the server of the way of that number."""
+        request = Request(self._ffi.from_buffer("uint8_t[]", data) if data else self._ffi.NULL)
+        self._number += 1
+        self._requests[self._number] = request
+        request.inside = self._lib.aoe_core_start(
+            self._core, verb, offset, length, request.data, len(data), number, self._number, now_ns
+        )
+        return request
+
+    def abandon(self, request: Request, now_ns: int) -> None:
+        """Nobody waits any more. What was sent stays of unknown fate."""
+        if request.result is None:
+            del self._requests[request.inside.user]
+            self._lib.aoe_core_abandon(self._core, request.inside, now_ns)
+
+    def take_done(self) -> Request | None:
+        """The next request that has ended."""
+        inside = self._lib.aoe_core_done(self._core)
+        if inside == self._ffi.NULL:
+            return None
+        request = self._requests.pop(inside.user)
+        request.result = result_of(self._ffi, inside)
+        self._lib.aoe_core_free(self._core, inside)
+        return request

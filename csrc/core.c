@@ -1,0 +1,673 @@
+/* Byte ranges become requests of one frame and back: split, put in order, patched at odd ends. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "initiator.h"
+
+enum {
+    READ_EXT = 0x24,
+    WRITE_EXT = 0x34,
+    WRITE_FUA_EXT = 0x3D,
+    DATA_SET_MANAGEMENT = 0x06,
+    IDENTIFY = 0xEC,
+    FLUSH = 0xE7,
+    FLUSH_EXT = 0xEA,
+    COMMAND_ATA = 0,
+    FLAG_ERROR = 0x04,
+    ERROR_OR_FAULT = 0x21,
+    EXTENDED = 0x40,
+    WRITES = 0x01,
+    RANGE_BYTES = 8,
+    RANGE_SECTORS_MAX = 0xFFFF,
+};
+
+static void go(aoe_core *c, struct piece *p, int64_t now_ns);
+static void run(aoe_core *c, int64_t now_ns);
+
+/* What the disk can do */
+
+static uint32_t trim_blocks(const aoe_core *c)
+{
+    uint32_t blocks = word_of(c->facts, 105);
+    return word_of(c->facts, 169) & 1 ? (blocks ? blocks : 1) : 0;
+}
+
+static int has_fua(const aoe_core *c)
+{
+    return (word_of(c->facts, 84) & 0xC040) == 0x4040;
+}
+
+static uint32_t flush_opcode(const aoe_core *c)
+{
+    uint32_t supported = word_of(c->facts, 83);
+    return supported & 0x2000 ? FLUSH_EXT : supported & 0x1000 ? FLUSH : 0;
+}
+
+/* Memory that what is out may refer to */
+
+static void discard(aoe_core *c, void *buffer)
+{
+    if (!buffer)
+        return;
+    if (!c->out_count) {
+        free(buffer);
+        return;
+    }
+    if (c->garbage_count == c->garbage_room) {
+        c->garbage_room = c->garbage_room ? 2 * c->garbage_room : 16;
+        c->garbage = must_allocate(c->garbage, c->garbage_room * sizeof *c->garbage);
+    }
+    c->garbage[c->garbage_count++] = buffer;
+}
+
+static struct piece *piece_new(aoe_core *c, struct asked *a, uint64_t first, uint64_t last, uint32_t count)
+{
+    struct piece *p = pool_take(&c->pieces);
+    p->first = first;
+    p->last = last;
+    p->count = count;
+    p->request = a;
+    link_init(&p->of_request);
+    link_init(&p->all);
+    link_init(&p->wide);
+    link_init(&p->nodes[0].link);
+    link_init(&p->nodes[1].link);
+    link_append(&a->pieces, &p->of_request);
+    a->left++;
+    c->pending++;
+    return p;
+}
+
+/* Only when nothing refers to it any more: no request, no range, no operation. */
+static void piece_end(aoe_core *c, struct piece *p)
+{
+    c->pending--;
+    discard(c, p->data);
+    free(p->followers);
+    pool_give(&c->pieces, p);
+}
+
+/* Requests */
+
+static void end(aoe_core *c, struct asked *a, uint32_t outcome)
+{
+    if (outcome != AOE_ENDED_WELL) {
+        a->request.outcome = outcome;
+        a->request.data_length = 0;
+    }
+    link_append(&c->done, &a->done);
+}
+
+/* One piece of a request has its answer; true where the request has ended. */
+static int part(aoe_core *c, struct asked *a, struct piece *p)
+{
+    link_remove(&p->of_request);
+    p->request = NULL;
+    if (--a->left || (a->flushes && !a->worst))
+        return 0;
+    end(c, a, a->request.outcome);
+    return 1;
+}
+
+static void worse(struct asked *a, uint32_t outcome, uint32_t status, uint32_t error, uint64_t lba)
+{
+    if (a->worst && lba >= a->request.lba)
+        return;
+    a->worst = 1;
+    a->request.outcome = outcome;
+    a->request.status = status;
+    a->request.error = error;
+    a->request.lba = lba;
+}
+
+/* Operations of pieces */
+
+static struct operation *operation_new(aoe_core *c, struct piece *p, uint32_t lane, uint32_t reply_min)
+{
+    struct operation *o = pool_take(&c->operations);
+    link_init(&o->open_link);
+    link_init(&o->held_link);
+    link_init(&o->exchanges);
+    o->lane = (uint8_t)lane;
+    o->reply_min = reply_min;
+    o->open = 1;
+    o->piece = p;
+    if (p->operation)
+        p->operation->piece = NULL; /* its copies are of no interest any more */
+    p->operation = o;
+    return o;
+}
+
+static void registers(struct body *b, uint32_t flags, uint32_t feature, uint32_t count, uint32_t opcode, uint64_t lba)
+{
+    b->head[0] = (uint8_t)flags;
+    b->head[1] = (uint8_t)feature;
+    b->head[2] = (uint8_t)count;
+    b->head[3] = (uint8_t)opcode;
+    for (int i = 0; i < 6; i++)
+        b->head[4 + i] = (uint8_t)(lba >> 8 * i);
+    b->head_length = 12;
+}
+
+static void read_piece(aoe_core *c, struct piece *p, int anywhere, int64_t now_ns)
+{
+    struct operation *o = operation_new(c, p, LANE_READS, ATA_BYTES + p->count * SECTOR_BYTES);
+    registers(&o->body, EXTENDED, 0, p->count, READ_EXT, p->first);
+    o->free = (uint8_t)anywhere;
+    session_start(c, o, now_ns);
+}
+
+static void write_piece(aoe_core *c, struct piece *p, int64_t now_ns)
+{
+    struct asked *a = p->request;
+    struct operation *o = operation_new(c, p, LANE_CHANGES, ATA_BYTES);
+    int fua = a->request.verb == AOE_ASK_WRITE_FUA && !a->flushes;
+    if (a->request.verb == AOE_ASK_TRIM)
+        registers(&o->body, EXTENDED | WRITES, 1, p->count, DATA_SET_MANAGEMENT, 0);
+    else
+        registers(&o->body, EXTENDED | WRITES, 0, p->count, fua ? WRITE_FUA_EXT : WRITE_EXT, p->first);
+    o->body.data = p->data ? p->data : a->request.data + (p->first * SECTOR_BYTES - a->request.offset);
+    o->body.data_length = p->count * SECTOR_BYTES;
+    session_start(c, o, now_ns);
+}
+
+/* Whether the request covers only a part of its sectors. */
+static int patches(const struct piece *p)
+{
+    const aoe_request *r = &p->request->request;
+    if (r->verb == AOE_ASK_TRIM)
+        return 0;
+    return p->first * SECTOR_BYTES < r->offset || p->last * SECTOR_BYTES > r->offset + r->length;
+}
+
+/* Where a piece and its request have bytes in common. */
+struct common {
+    uint64_t start, skip, size; /* in the request, in the piece, bytes */
+};
+
+static struct common common_bytes(const struct piece *p)
+{
+    const aoe_request *r = &p->request->request;
+    uint64_t at = p->first * SECTOR_BYTES, size;
+    struct common both = {at > r->offset ? at - r->offset : 0, r->offset > at ? r->offset - at : 0, 0};
+    size = (uint64_t)p->count * SECTOR_BYTES - both.skip;
+    both.size = size < r->length - both.start ? size : r->length - both.start;
+    return both;
+}
+
+/* The sectors as they are, with the part of them that the request covers. */
+static void patch(struct piece *p, const uint8_t *sectors)
+{
+    struct common both = common_bytes(p);
+    p->data = must_allocate(NULL, (size_t)p->count * SECTOR_BYTES);
+    memcpy(p->data, sectors, (size_t)p->count * SECTOR_BYTES);
+    memcpy(p->data + both.skip, p->request->request.data + both.start, both.size);
+}
+
+/* The range is given up; those behind may go. One that nobody waits for leaves at once, too: a queue, as there may
+ * be many behind each other. */
+static void leave(aoe_core *c, struct piece *first, int64_t now_ns)
+{
+    struct link queue;
+    link_init(&queue);
+    link_append(&queue, &first->of_request);
+    while (!link_alone(&queue)) {
+        struct piece *p = OWNER_OF(queue.next, struct piece, of_request);
+        link_remove(&p->of_request);
+        ranges_leave(&c->ranges, p);
+        for (uint32_t i = 0; i < p->followers_count; i++) {
+            struct piece *follower = p->followers[i];
+            if (follower->waits)
+                continue;
+            if (follower->request)
+                go(c, follower, now_ns);
+            else
+                link_append(&queue, &follower->of_request);
+        }
+        piece_end(c, p);
+    }
+}
+
+/* Its range is its own now. */
+static void go(aoe_core *c, struct piece *p, int64_t now_ns)
+{
+    if (!p->data && patches(p))
+        read_piece(c, p, 0, now_ns);
+    else
+        write_piece(c, p, now_ns);
+}
+
+/* What became of operations */
+
+static void copy_read(struct piece *p, const uint8_t *sectors)
+{
+    struct common both = common_bytes(p);
+    memcpy(p->request->request.data + both.start, sectors + both.skip, both.size);
+}
+
+static void keep(struct asked *a, const uint8_t *bytes, uint32_t length)
+{
+    a->request.data = must_allocate(NULL, length);
+    a->request.data_length = length;
+    a->own_data = 1;
+    memcpy(a->request.data, bytes, length);
+}
+
+/* Prepare a flush; where the disk has no cache to flush, it is done. */
+static void flush(aoe_core *c, struct asked *a, int64_t now_ns)
+{
+    struct piece *p = piece_new(c, a, 0, 1, 1);
+    a->changes = c->changes;
+    if (!flush_opcode(c)) {
+        part(c, a, p);
+        piece_end(c, p);
+        return;
+    }
+    struct operation *o = operation_new(c, p, LANE_SYNCS, ATA_BYTES);
+    registers(&o->body, 0, 0, 0, flush_opcode(c), 0);
+    session_start(c, o, now_ns);
+}
+
+static void answered_well(aoe_core *c, struct asked *a, struct piece *p, const struct event *e, int64_t now_ns)
+{
+    uint32_t verb = a->request.verb;
+    if (verb == AOE_ASK_READ) {
+        copy_read(p, e->raw + ATA_BYTES);
+    } else if (verb == AOE_ASK_IDENTIFY) {
+        keep(a, e->raw + ATA_BYTES, SECTOR_BYTES);
+        session_identified(c, e->way, e->raw, now_ns);
+    } else if (verb == AOE_ASK_SERVER) {
+        keep(a, e->raw, e->length);
+    } else if (e->operation->lane == LANE_SYNCS) {
+        if (!session_flushed(c, a->changes))
+            worse(a, AOE_ENDED_CACHE_LOST, 0, 0, 0);
+    }
+    part(c, a, p);
+}
+
+static void answered(aoe_core *c, struct piece *p, const struct event *e, int64_t now_ns)
+{
+    struct asked *a = p->request;
+    const uint8_t *raw = e->raw;
+    if (!a)
+        return;
+    int is_ata = e->operation->command == COMMAND_ATA;
+    int writes = a->request.verb == AOE_ASK_WRITE || a->request.verb == AOE_ASK_WRITE_FUA;
+    if (raw[14] & FLAG_ERROR) {
+        worse(a, AOE_ENDED_AOE_ERROR, 0, raw[15], 0);
+        part(c, a, p);
+    } else if (is_ata && raw[27] & ERROR_OR_FAULT) {
+        uint64_t lba = 0;
+        for (int i = 6; i--;)
+            lba = lba << 8 | raw[28 + i];
+        worse(a, AOE_ENDED_ATA_ERROR, raw[27], raw[25], lba);
+        part(c, a, p);
+    } else if (writes && e->operation->lane == LANE_READS) {
+        patch(p, raw + ATA_BYTES);
+        write_piece(c, p, now_ns);
+    } else {
+        answered_well(c, a, p, e, now_ns);
+    }
+    if (a->flushes && !a->left && !a->worst) { /* a durable write to a disk that knows only FLUSH */
+        a->flushes = 0;
+        flush(c, a, now_ns);
+    }
+}
+
+static void settled(aoe_core *c, struct operation *o, int64_t now_ns)
+{
+    struct piece *p = o->piece;
+    pool_give(&c->operations, o);
+    if (!p)
+        return;
+    p->operation = NULL;
+    if (p->claims)
+        leave(c, p, now_ns);
+    else
+        piece_end(c, p);
+}
+
+static void run(aoe_core *c, int64_t now_ns)
+{
+    while (c->events_first < c->events_count) {
+        struct event e = c->events[c->events_first++];
+        if (e.what == EFFECT_SETTLED)
+            settled(c, e.operation, now_ns);
+        else if (e.operation->piece)
+            answered(c, e.operation->piece, &e, now_ns);
+    }
+    c->events_first = c->events_count = 0;
+}
+
+/* Splitting */
+
+static void transfer(aoe_core *c, struct asked *a, int64_t now_ns)
+{
+    const aoe_request *r = &a->request;
+    uint64_t lba = r->offset / SECTOR_BYTES, last = (r->offset + r->length + SECTOR_BYTES - 1) / SECTOR_BYTES;
+    for (uint64_t next; r->length && lba < last; lba = next) {
+        next = lba + c->piece < last ? lba + c->piece : last;
+        struct piece *p = piece_new(c, a, lba, next, (uint32_t)(next - lba));
+        if (r->verb == AOE_ASK_READ) {
+            read_piece(c, p, !ranges_touched(&c->ranges, lba, next), now_ns);
+            continue;
+        }
+        ranges_enter(&c->ranges, p);
+        if (!p->waits)
+            go(c, p, now_ns);
+    }
+}
+
+/* The ranges of a TRIM, and in how many blocks they are. */
+static uint8_t *trim_ranges(uint64_t lba, uint64_t end, uint32_t *blocks)
+{
+    uint64_t ranges = (end - lba + RANGE_SECTORS_MAX - 1) / RANGE_SECTORS_MAX;
+    *blocks = (uint32_t)((ranges * RANGE_BYTES + SECTOR_BYTES - 1) / SECTOR_BYTES);
+    uint8_t *data = must_allocate(NULL, (size_t)*blocks * SECTOR_BYTES), *at = data;
+    memset(data, 0, (size_t)*blocks * SECTOR_BYTES);
+    for (uint64_t count; lba < end; lba += count, at += RANGE_BYTES) {
+        count = end - lba < RANGE_SECTORS_MAX ? end - lba : RANGE_SECTORS_MAX;
+        uint64_t range = lba | count << 48;
+        for (int i = 0; i < RANGE_BYTES; i++)
+            at[i] = (uint8_t)(range >> 8 * i);
+    }
+    return data;
+}
+
+/* Whole sectors only; each piece is as many ranges as fit one request. */
+static void trim(aoe_core *c, struct asked *a, int64_t now_ns)
+{
+    const aoe_request *r = &a->request;
+    uint64_t lba = (r->offset + SECTOR_BYTES - 1) / SECTOR_BYTES, last = (r->offset + r->length) / SECTOR_BYTES;
+    uint32_t blocks = trim_blocks(c) < c->piece ? trim_blocks(c) : c->piece, used;
+    uint64_t most = (uint64_t)blocks * (SECTOR_BYTES / RANGE_BYTES) * RANGE_SECTORS_MAX;
+    for (uint64_t next; lba < last; lba = next) {
+        next = lba + most < last ? lba + most : last;
+        uint8_t *data = trim_ranges(lba, next, &used);
+        struct piece *p = piece_new(c, a, lba, next, used);
+        p->data = data;
+        ranges_enter(&c->ranges, p);
+        if (!p->waits)
+            go(c, p, now_ns);
+    }
+}
+
+static struct way *way_numbered(const aoe_core *c, uint32_t number)
+{
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        if (c->ways[i]->number == number)
+            return c->ways[i];
+    return NULL;
+}
+
+static void ask(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
+{
+    aoe_request *r = &a->request;
+    struct piece *p = piece_new(c, a, 0, 1, 1);
+    struct operation *o;
+    if (r->verb == AOE_ASK_SERVER) {
+        o = operation_new(c, p, LANE_READS, (uint32_t)r->length);
+        p->data = must_allocate(NULL, r->data_length);
+        memcpy(p->data, r->data, r->data_length);
+        o->body = (struct body){.data = p->data, .data_length = (uint32_t)r->data_length};
+        o->command = (uint8_t)r->offset;
+        o->only = w;
+    } else {
+        o = operation_new(c, p, LANE_READS, ATA_BYTES + SECTOR_BYTES);
+        registers(&o->body, 0, 0, 1, IDENTIFY, 0xA0ull << 24);
+    }
+    session_start(c, o, now_ns);
+}
+
+static uint32_t refused(const aoe_core *c, const aoe_request *r, const struct way *w)
+{
+    if (r->verb == AOE_ASK_SERVER)
+        return w ? AOE_ENDED_WELL : AOE_ENDED_OUT_OF_RANGE;
+    uint64_t size = c->sectors * SECTOR_BYTES;
+    if (!c->has_facts || !c->piece || r->offset > size || r->length > size - r->offset)
+        return AOE_ENDED_OUT_OF_RANGE;
+    if (r->verb == AOE_ASK_TRIM && !trim_blocks(c))
+        return AOE_ENDED_UNSUPPORTED;
+    return c->pending >= REQUESTS_MAX ? AOE_ENDED_TOO_MANY : AOE_ENDED_WELL;
+}
+
+static void begin(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
+{
+    aoe_request *r = &a->request;
+    switch (r->verb) {
+    case AOE_ASK_SERVER:
+    case AOE_ASK_IDENTIFY:
+        ask(c, a, w, now_ns);
+        return;
+    case AOE_ASK_FLUSH:
+        flush(c, a, now_ns);
+        return;
+    case AOE_ASK_TRIM:
+        trim(c, a, now_ns);
+        break;
+    case AOE_ASK_READ:
+        a->own_data = !r->data && r->length;
+        if (a->own_data)
+            r->data = must_allocate(NULL, r->length);
+        r->data_length = r->length;
+        transfer(c, a, now_ns);
+        break;
+    default:
+        a->flushes = r->verb == AOE_ASK_WRITE_FUA && !has_fua(c);
+        r->data_length = 0;
+        transfer(c, a, now_ns);
+    }
+    if (!a->left)
+        end(c, a, AOE_ENDED_WELL);
+}
+
+/* The border */
+
+aoe_core *aoe_core_open(const aoe_core_settings *settings)
+{
+    aoe_core *c = must_allocate(NULL, sizeof *c);
+    memset(c, 0, sizeof *c);
+    c->set = *settings;
+    c->addresses = must_allocate(NULL, (settings->addresses + 1) * sizeof *c->addresses);
+    memcpy(c->addresses, settings->address, settings->addresses * sizeof *c->addresses);
+    c->set.address = c->addresses;
+    c->ports = must_allocate(NULL, (settings->ports + 1) * sizeof *c->ports);
+    memset(c->ports, 0, (settings->ports + 1) * sizeof *c->ports);
+    c->tag = c->first_tag = settings->first_tag & TAG_MASK;
+    c->seek_wait_ns = QUERY_FIRST_NS;
+    link_init(&c->open);
+    link_init(&c->held);
+    link_init(&c->done);
+    link_init(&c->requests);
+    ranges_init(&c->ranges);
+    pool_init(&c->copies, sizeof(struct copy));
+    pool_init(&c->exchanges, sizeof(struct exchange));
+    pool_init(&c->operations, sizeof(struct operation));
+    pool_init(&c->pieces, sizeof(struct piece));
+    return c;
+}
+
+void aoe_core_free(aoe_core *c, aoe_request *request)
+{
+    struct asked *a = (struct asked *)request;
+    link_remove(&a->every);
+    if (a->own_data)
+        discard(c, a->request.data);
+    free(a);
+}
+
+static void end_pieces(struct link *head, size_t member)
+{
+    while (!link_alone(head)) {
+        struct link *l = head->next;
+        struct piece *p = (struct piece *)((char *)l - member);
+        link_remove(l);
+        free(p->data);
+        free(p->followers);
+    }
+}
+
+void aoe_core_close(aoe_core *c)
+{
+    aoe_core_sent(c);
+    for (struct link *l = c->open.next; l != &c->open; l = l->next) {
+        struct piece *p = OWNER_OF(l, struct operation, open_link)->piece;
+        if (p && !p->claims) {
+            free(p->data);
+            free(p->followers);
+        }
+    }
+    end_pieces(&c->ranges.all, offsetof(struct piece, all));
+    while (!link_alone(&c->requests))
+        aoe_core_free(c, &OWNER_OF(c->requests.next, struct asked, every)->request);
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        free(c->ways[i]);
+    pool_end(&c->copies);
+    pool_end(&c->exchanges);
+    pool_end(&c->operations);
+    pool_end(&c->pieces);
+    free(c->effects);
+    free(c->events);
+    free(c->out);
+    free(c->garbage);
+    free(c->addresses);
+    free(c->ports);
+    free(c);
+}
+
+void aoe_core_set_port(aoe_core *c, uint32_t port, const aoe_core_port *now, int64_t now_ns)
+{
+    session_set_port(c, port, now, now_ns);
+    run(c, now_ns);
+}
+
+void aoe_core_receive(aoe_core *c, uint32_t port, const uint8_t *frame, uint32_t length, int64_t now_ns)
+{
+    session_received(c, port, frame, length, now_ns);
+    run(c, now_ns);
+}
+
+void aoe_core_tick(aoe_core *c, int64_t now_ns)
+{
+    session_tick(c, now_ns);
+    run(c, now_ns);
+}
+
+aoe_request *aoe_core_start(aoe_core *c, uint32_t verb, uint64_t offset, uint64_t length, uint8_t *data,
+                            uint64_t data_length, uint32_t way, uint64_t user, int64_t now_ns)
+{
+    struct asked *a = must_allocate(NULL, sizeof *a);
+    struct way *w = way_numbered(c, way);
+    *a = (struct asked){.request = {user, offset, length, data, data_length, 0, verb, AOE_ENDED_WELL, 0, 0}};
+    link_init(&a->pieces);
+    link_init(&a->done);
+    link_append(&c->requests, &a->every);
+    uint32_t why_not = refused(c, &a->request, w);
+    if (why_not)
+        end(c, a, why_not);
+    else
+        begin(c, a, w, now_ns);
+    run(c, now_ns);
+    return &a->request;
+}
+
+void aoe_core_abandon(aoe_core *c, aoe_request *request, int64_t now_ns)
+{
+    struct asked *a = (struct asked *)request;
+    while (!link_alone(&a->pieces)) {
+        struct piece *p = OWNER_OF(a->pieces.next, struct piece, of_request);
+        link_remove(&p->of_request);
+        p->request = NULL;
+        if (p->operation)
+            session_abandon(c, p->operation, now_ns);
+    }
+    run(c, now_ns);
+    link_remove(&a->done);
+    aoe_core_free(c, request);
+}
+
+aoe_request *aoe_core_done(aoe_core *c)
+{
+    if (link_alone(&c->done))
+        return NULL;
+    struct asked *a = OWNER_OF(c->done.next, struct asked, done);
+    link_remove(&a->done);
+    return &a->request;
+}
+
+uint32_t aoe_core_out(aoe_core *c, aoe_out **out)
+{
+    *out = c->out;
+    return c->out_count;
+}
+
+void aoe_core_sent(aoe_core *c)
+{
+    c->out_count = 0;
+    while (c->garbage_count)
+        free(c->garbage[--c->garbage_count]);
+}
+
+int aoe_core_switch(aoe_core *c, uint32_t way, int64_t now_ns)
+{
+    struct way *w = way_numbered(c, way);
+    int done = w && session_switch(c, w, now_ns);
+    run(c, now_ns);
+    return done;
+}
+
+void aoe_core_fenced(aoe_core *c, uint32_t way, int64_t now_ns)
+{
+    struct way *w = way_numbered(c, way);
+    if (w)
+        session_fenced(c, w, now_ns);
+    run(c, now_ns);
+}
+
+int64_t aoe_core_pulse(const aoe_core *c)
+{
+    return session_pulse(c);
+}
+
+uint64_t aoe_core_news(const aoe_core *c)
+{
+    return c->news;
+}
+
+int aoe_core_chosen(const aoe_core *c)
+{
+    return c->piece > 0;
+}
+
+int aoe_core_identity(const aoe_core *c, uint8_t *data)
+{
+    if (c->has_facts)
+        memcpy(data, c->facts, SECTOR_BYTES);
+    return c->has_facts;
+}
+
+uint32_t aoe_core_ways(const aoe_core *c, aoe_way *ways, uint32_t room)
+{
+    for (uint32_t i = 0; i < c->ways_count && i < room; i++) {
+        const struct way *w = c->ways[i];
+        ways[i] = (aoe_way){
+            .number = w->number,
+            .port = w->port,
+            .state = (uint32_t)w->state,
+            .reason = (uint32_t)w->reason,
+            .owner = w == c->owner,
+            .sectors = w->sectors,
+            .unsettled = w->lanes[LANE_CHANGES].unsettled_count,
+            .shelf = w->shelf,
+            .slot = w->slot,
+            .rtt_ns = w->lanes[LANE_READS].smoothed_ns,
+        };
+        memcpy(ways[i].mac, w->mac, 6);
+    }
+    return c->ways_count;
+}
+
+void aoe_core_count(const aoe_core *c, uint64_t *counters)
+{
+    memcpy(counters, c->counters, sizeof c->counters);
+}

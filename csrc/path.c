@@ -1,0 +1,492 @@
+/* One way to a target: tags, copies, round-trip times, window and retransmission. */
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "initiator.h"
+
+enum { FLUSH_EXT = 0xEA, ERROR_OR_FAULT = 0x21, FLAG_ERROR = 0x04, COMMAND_ATA = 0, FRAME_LEAST = 60 };
+
+/* Objects and arrays */
+
+void *must_allocate(void *old, size_t size)
+{
+    void *got = realloc(old, size);
+    if (!got) {
+        perror("aoe: out of memory");
+        abort();
+    }
+    return got;
+}
+
+void pool_init(struct pool *pool, size_t size)
+{
+    *pool = (struct pool){.size = (size + 15) & ~(size_t)15};
+}
+
+void *pool_take(struct pool *pool)
+{
+    enum { OBJECTS = 64, CHUNK_HEAD = 16 };
+    if (!pool->free) {
+        char *chunk = must_allocate(NULL, CHUNK_HEAD + OBJECTS * pool->size);
+        *(void **)chunk = pool->chunks;
+        pool->chunks = chunk;
+        for (int i = OBJECTS; i--;)
+            pool_give(pool, chunk + CHUNK_HEAD + (size_t)i * pool->size);
+    }
+    void *object = pool->free;
+    pool->free = *(void **)object;
+    return memset(object, 0, pool->size);
+}
+
+void pool_give(struct pool *pool, void *object)
+{
+    *(void **)object = pool->free;
+    pool->free = object;
+}
+
+void pool_end(struct pool *pool)
+{
+    while (pool->chunks) {
+        void *chunk = pool->chunks;
+        pool->chunks = *(void **)chunk;
+        free(chunk);
+    }
+}
+
+static void effect(aoe_core *c, int what, struct exchange *x, const uint8_t *raw, uint32_t length)
+{
+    if (c->effects_count == c->effects_room) {
+        c->effects_room = c->effects_room ? 2 * c->effects_room : 64;
+        c->effects = must_allocate(c->effects, c->effects_room * sizeof *c->effects);
+    }
+    c->effects[c->effects_count++] = (struct effect){what, x, raw, length};
+}
+
+/* Frames */
+
+void send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
+                uint32_t command, uint32_t tag, const struct body *body)
+{
+    if (c->out_count == c->out_room) {
+        c->out_room = c->out_room ? 2 * c->out_room : 64;
+        c->out = must_allocate(c->out, c->out_room * sizeof *c->out);
+    }
+    aoe_out *out = &c->out[c->out_count++];
+    uint8_t *f = out->head;
+    uint32_t head = AOE_BYTES + body->head_length;
+    memcpy(f, mac, 6);
+    memcpy(f + 6, own, 6);
+    f[12] = 0x88, f[13] = 0xA2, f[14] = 0x10, f[15] = 0;
+    f[16] = (uint8_t)(shelf >> 8), f[17] = (uint8_t)shelf, f[18] = (uint8_t)slot, f[19] = (uint8_t)command;
+    tag = htonl(tag);
+    memcpy(f + 20, &tag, 4);
+    memcpy(f + AOE_BYTES, body->head, body->head_length);
+    out->port = port;
+    out->data = body->data;
+    out->data_length = body->data_length;
+    if (head + body->data_length < FRAME_LEAST) {
+        memset(f + head, 0, FRAME_LEAST - head);
+        if (body->data_length)
+            memcpy(f + head, body->data, body->data_length);
+        out->data_length = 0;
+        head = FRAME_LEAST;
+    }
+    out->head_length = head;
+}
+
+/* Round trips and the window */
+
+static int64_t usual_ns(const struct lane *l)
+{
+    return l->smoothed_ns ? l->smoothed_ns + 4 * l->deviation_ns : RTO_FIRST_NS;
+}
+
+static int64_t timeout_ns(const struct lane *l)
+{
+    int64_t usual = usual_ns(l);
+    return usual < RTO_MIN_NS ? RTO_MIN_NS : usual > RTO_MAX_NS ? RTO_MAX_NS : usual;
+}
+
+static void rtt_sample(struct lane *l, int64_t ns)
+{
+    if (!l->smoothed_ns) {
+        l->smoothed_ns = ns > 1 ? ns : 1;
+        l->deviation_ns = ns >> 1;
+        return;
+    }
+    int64_t error = ns - l->smoothed_ns; /* shifts round down, as // does in Python */
+    l->smoothed_ns += error >> 3;
+    if (l->smoothed_ns < 1)
+        l->smoothed_ns = 1;
+    l->deviation_ns += (llabs(error) - l->deviation_ns) >> 2;
+}
+
+static int64_t wait_ns(const struct lane *l, const struct exchange *x)
+{
+    int overtaken = x->sent_ns < l->newest_ns;
+    int64_t wait = overtaken ? (int64_t)((double)usual_ns(l) * l->patience) : timeout_ns(l);
+    uint32_t doublings = x->tries - 1 < 16 ? x->tries - 1 : 16;
+    wait <<= doublings;
+    return wait < RTO_MAX_NS ? wait : RTO_MAX_NS;
+}
+
+static void lane_answered(struct lane *l, int64_t sent_ns, int64_t now_ns, int spurious)
+{
+    rtt_sample(l, now_ns - sent_ns);
+    if (sent_ns > l->newest_ns)
+        l->newest_ns = sent_ns;
+    if (spurious)
+        l->patience = 2 * l->patience < PATIENCE_MAX ? 2 * l->patience : PATIENCE_MAX;
+    else
+        l->patience += (1 - l->patience) / 256;
+}
+
+static uint32_t window_size(const struct window *w)
+{
+    return (uint32_t)w->size;
+}
+
+static void window_answered(struct window *w)
+{
+    w->size += w->size < w->threshold ? 1 : 1 / w->size;
+    if (w->size > w->most)
+        w->size = w->most;
+}
+
+static void window_lost(struct window *w, int64_t now_ns, int64_t round_ns)
+{
+    if (now_ns >= w->round_ends_ns) {
+        w->round_ends_ns = now_ns + round_ns;
+        w->lost = 0;
+    }
+    w->lost++;
+    double quarter = w->size / 4;
+    if ((double)w->lost > (quarter > 1 ? quarter : 1)) {
+        double least = WINDOW_MIN < w->most ? WINDOW_MIN : w->most;
+        w->lost = -(int64_t)w->most; /* once in a round */
+        w->size = w->size / 2 > least ? w->size / 2 : least;
+        w->threshold = w->size;
+    }
+}
+
+void path_limit(struct way *w, uint32_t window)
+{
+    w->window.most = window;
+    if (w->window.size > window)
+        w->window.size = window;
+}
+
+/* Copies and their tags */
+
+static struct copy **tag_slot(struct way *w, uint32_t tag)
+{
+    struct copy **slot = &w->tags[tag % TAG_BUCKETS];
+    while (*slot && (*slot)->tag != tag)
+        slot = &(*slot)->next;
+    return slot;
+}
+
+int path_knows(const struct way *w, uint32_t tag)
+{
+    return *tag_slot((struct way *)w, tag) != NULL;
+}
+
+static void drop_copy(aoe_core *c, struct way *w, struct copy *copy)
+{
+    *tag_slot(w, copy->tag) = copy->next;
+    link_remove(&copy->of_exchange);
+    copy->exchange->copies_count--;
+    pool_give(&c->copies, copy);
+}
+
+static struct copy *oldest_copy(struct exchange *x)
+{
+    return OWNER_OF(x->copies.next, struct copy, of_exchange);
+}
+
+/* Exchanges */
+
+void path_init(aoe_core *c, struct way *w, uint32_t window, uint32_t first_tag, int64_t quiesce_ns)
+{
+    (void)c;
+    w->window.most = w->window.threshold = window;
+    w->window.size = window < WINDOW_FIRST ? window : WINDOW_FIRST;
+    w->tag = first_tag & TAG_MASK;
+    link_init(&w->waiting);
+    for (int i = 0; i < LANES; i++) {
+        w->lanes[i].quiesce_ns = i == LANE_CHANGES ? quiesce_ns : NETWORK_LIFETIME_NS;
+        w->lanes[i].patience = 1.0;
+        link_init(&w->lanes[i].flying);
+        link_init(&w->lanes[i].unsettled);
+    }
+}
+
+struct exchange *exchange_new(aoe_core *c, struct way *w, const struct body *body, uint32_t command, uint32_t lane,
+                              uint32_t reply_min)
+{
+    struct exchange *x = pool_take(&c->exchanges);
+    x->way = w;
+    x->body = body;
+    x->command = (uint8_t)command;
+    x->lane = (uint8_t)lane;
+    x->reply_min = reply_min;
+    x->open = 1;
+    link_init(&x->where);
+    link_init(&x->of_operation);
+    link_init(&x->copies);
+    return x;
+}
+
+uint32_t path_outstanding(const struct way *w)
+{
+    return w->lanes[0].flying_count + w->lanes[1].flying_count + w->lanes[2].flying_count;
+}
+
+int64_t path_quiet_ns(const struct way *w, int64_t now_ns)
+{
+    int64_t since = w->heard_ns > w->asked_ns ? w->heard_ns : w->asked_ns;
+    return path_outstanding(w) ? now_ns - since : 0;
+}
+
+static void fly(struct way *w, struct exchange *x, int up)
+{
+    struct lane *l = &w->lanes[x->lane];
+    if (up) {
+        link_append(&l->flying, &x->where);
+        l->flying_count++;
+    } else {
+        link_remove(&x->where);
+        l->flying_count--;
+    }
+}
+
+static void transmit(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
+{
+    if (!path_outstanding(w) && !x->tries)
+        w->asked_ns = now_ns;
+    w->tag = (w->tag + 1) & TAG_MASK;
+    struct copy *copy = pool_take(&c->copies), **slot;
+    copy->tag = USER_TAG | w->tag;
+    copy->sent_ns = now_ns;
+    copy->exchange = x;
+    slot = &w->tags[copy->tag % TAG_BUCKETS];
+    copy->next = *slot;
+    *slot = copy;
+    link_append(&x->copies, &copy->of_exchange);
+    x->tries++;
+    x->sent_ns = now_ns;
+    if (++x->copies_count > COPIES_MAX)
+        drop_copy(c, w, oldest_copy(x));
+    fly(w, x, 1);
+    send_frame(c, w->port, w->mac, w->own, w->shelf, w->slot, x->command, copy->tag, x->body);
+}
+
+static void resend(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
+{
+    c->counters[AOE_RETRANSMITS]++;
+    window_lost(&w->window, now_ns, usual_ns(&w->lanes[x->lane]));
+    fly(w, x, 0);
+    transmit(c, w, x, now_ns);
+}
+
+static void fill(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    while (w->waiting_count && path_outstanding(w) < window_size(&w->window)) {
+        struct exchange *x = OWNER_OF(w->waiting.next, struct exchange, where);
+        if (x->lane == LANE_CHANGES && w->lanes[LANE_CHANGES].unsettled_count >= UNSETTLED_MAX)
+            break;
+        link_remove(&x->where);
+        w->waiting_count--;
+        x->waits = 0;
+        transmit(c, w, x, now_ns);
+    }
+}
+
+/* No answer is wanted any more, or a copy less is of unknown fate. */
+static void close_exchange(aoe_core *c, struct way *w, struct exchange *x)
+{
+    struct lane *l = &w->lanes[x->lane];
+    int was_unsettled = !x->open && !link_alone(&x->where);
+    if (x->open && !link_alone(&x->where))
+        fly(w, x, 0);
+    x->open = 0;
+    if (x->copies_count) {
+        if (!was_unsettled) {
+            link_append(&l->unsettled, &x->where);
+            l->unsettled_count++;
+        }
+        return;
+    }
+    if (was_unsettled) {
+        link_remove(&x->where);
+        l->unsettled_count--;
+    }
+    effect(c, EFFECT_SETTLED, x, NULL, 0);
+}
+
+/* Whatever became of its copies, they can do nothing any more. */
+static void forget(aoe_core *c, struct way *w, struct exchange *x)
+{
+    c->counters[AOE_UNANSWERED]++;
+    while (x->copies_count)
+        drop_copy(c, w, oldest_copy(x));
+    close_exchange(c, w, x);
+}
+
+void path_start(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
+{
+    link_append(&w->waiting, &x->where);
+    w->waiting_count++;
+    x->waits = 1;
+    fill(c, w, now_ns);
+}
+
+void path_abandon(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
+{
+    if (x->waits) {
+        link_remove(&x->where);
+        w->waiting_count--;
+        x->waits = 0;
+    }
+    close_exchange(c, w, x);
+    fill(c, w, now_ns);
+}
+
+void path_settle_all(aoe_core *c, struct way *w)
+{
+    for (int i = 0; i < LANES; i++)
+        while (w->lanes[i].unsettled_count)
+            forget(c, w, OWNER_OF(w->lanes[i].unsettled.next, struct exchange, where));
+}
+
+/* Answers */
+
+static int failed(const uint8_t *raw)
+{
+    return (raw[27] & ERROR_OR_FAULT) != 0;
+}
+
+static int accepts(const struct exchange *x, const uint8_t *raw, uint32_t length)
+{
+    if (raw[19] != x->command)
+        return 0;
+    if (raw[14] & FLAG_ERROR)
+        return 1;
+    if (x->command != COMMAND_ATA)
+        return length >= x->reply_min;
+    return length >= ATA_BYTES && (failed(raw) || length >= x->reply_min);
+}
+
+static int from_peer(const struct way *w, const uint8_t *raw)
+{
+    return !memcmp(raw + 6, w->mac, 6) && (uint32_t)(raw[16] << 8 | raw[17]) == w->shelf && raw[18] == w->slot;
+}
+
+/* A FLUSH came back that was sent when the network could no longer deliver these. */
+static void drained(aoe_core *c, struct way *w, int64_t sent_ns)
+{
+    struct link *head = &w->lanes[LANE_CHANGES].unsettled, *next;
+    for (struct link *l = head->next; l != head; l = next) {
+        struct exchange *x = OWNER_OF(l, struct exchange, where);
+        next = l->next;
+        if (x->sent_ns + NETWORK_LIFETIME_NS <= sent_ns)
+            forget(c, w, x);
+    }
+}
+
+/* What was sent before something that is already answered, and is late (RFC 8985 has the idea). */
+static void resend_overtaken(aoe_core *c, struct way *w, struct lane *l, int64_t now_ns)
+{
+    while (l->flying_count) {
+        struct exchange *x = OWNER_OF(l->flying.next, struct exchange, where);
+        int late = now_ns - x->sent_ns >= wait_ns(l, x);
+        if (!late || x->sent_ns >= l->newest_ns)
+            return;
+        resend(c, w, x, now_ns);
+    }
+}
+
+void path_received(aoe_core *c, struct way *w, const uint8_t *raw, uint32_t length, int64_t now_ns)
+{
+    uint32_t tag;
+    memcpy(&tag, raw + 20, 4);
+    struct copy *copy = *tag_slot(w, ntohl(tag));
+    if (!copy || !from_peer(w, raw) || !accepts(copy->exchange, raw, length)) {
+        c->counters[AOE_UNFIT_REPLY]++;
+        return;
+    }
+    struct exchange *x = copy->exchange;
+    struct lane *l = &w->lanes[x->lane];
+    int64_t sent_ns = copy->sent_ns;
+    w->heard_ns = now_ns;
+    drop_copy(c, w, copy);
+    lane_answered(l, sent_ns, now_ns, sent_ns < x->sent_ns);
+    if (x == w->drain) {
+        w->drain = NULL;
+        if (!(raw[14] & FLAG_ERROR) && !failed(raw))
+            drained(c, w, sent_ns);
+    } else if (x->open) {
+        window_answered(&w->window);
+        effect(c, EFFECT_ANSWERED, x, raw, length);
+    } else {
+        c->counters[AOE_LATE_REPLIES]++;
+    }
+    close_exchange(c, w, x);
+    resend_overtaken(c, w, l, now_ns);
+    fill(c, w, now_ns);
+}
+
+/* Time */
+
+static void begin_drain(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    static const struct body flush = {.head = {[3] = FLUSH_EXT}, .head_length = 12};
+    w->drain = exchange_new(c, w, &flush, COMMAND_ATA, LANE_SYNCS, ATA_BYTES);
+    c->counters[AOE_DRAINS]++;
+    transmit(c, w, w->drain, now_ns);
+}
+
+static void sweep(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    for (int i = 0; i < LANES; i++) {
+        struct link *head = &w->lanes[i].unsettled, *next;
+        for (struct link *l = head->next; l != head; l = next) {
+            struct exchange *x = OWNER_OF(l, struct exchange, where);
+            next = l->next;
+            if (now_ns - x->sent_ns >= w->lanes[i].quiesce_ns)
+                forget(c, w, x);
+        }
+    }
+    struct lane *changes = &w->lanes[LANE_CHANGES];
+    if (!changes->unsettled_count) {
+        if (w->drain) {
+            close_exchange(c, w, w->drain);
+            w->drain = NULL;
+        }
+        return;
+    }
+    const struct exchange *oldest = OWNER_OF(changes->unsettled.next, struct exchange, where);
+    if (w->drains && !w->drain && now_ns - oldest->sent_ns >= NETWORK_LIFETIME_NS)
+        begin_drain(c, w, now_ns);
+}
+
+void path_tick(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    for (int i = 0; i < LANES; i++) {
+        struct lane *l = &w->lanes[i];
+        struct link *next, *at = l->flying.next;
+        for (uint32_t n = l->flying_count; n--; at = next) { /* what is sent again goes to the end */
+            struct exchange *x = OWNER_OF(at, struct exchange, where);
+            next = at->next;
+            if (now_ns - x->sent_ns >= wait_ns(l, x))
+                resend(c, w, x, now_ns);
+        }
+    }
+    if (now_ns - w->swept_ns >= SWEEP_NS) {
+        w->swept_ns = now_ns;
+        sweep(c, w, now_ns);
+    }
+    fill(c, w, now_ns);
+}

@@ -1,0 +1,686 @@
+/* One disk over several ways: which there are, which of them carries what, and when to change. */
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "initiator.h"
+
+enum { COMMAND_ATA = 0, COMMAND_CONFIG = 1, FLAG_RESPONSE = 0x08, FLAG_ERROR = 0x04, ERROR_OR_FAULT = 0x21 };
+enum { CONFIG_BYTES = 32, CONFIG_STRING_MAX = 1024, IDENTIFY = 0xEC, READ_EXT = 0x24 };
+enum { SERIAL_AT = 20, SERIAL_BYTES = 20, VENDOR_AT = 2 * 129, VOLATILE_CACHE = 0x20, LBA48 = 0x0400 };
+#define TAG_STEP 0x1E3779B1u
+
+static const uint8_t BROADCAST[6] = {255, 255, 255, 255, 255, 255};
+
+static void look(aoe_core *c, struct way *w, int64_t now_ns);
+static void lose(aoe_core *c, struct way *w, int reason, int64_t now_ns, int state);
+static void take_over(aoe_core *c, struct way *w, int64_t now_ns);
+static void checked(aoe_core *c, struct way *w, const struct effect *answer, uint8_t command, int64_t now_ns);
+static void release(aoe_core *c, int64_t now_ns);
+
+static void event(aoe_core *c, struct event e)
+{
+    if (c->events_count == c->events_room) {
+        c->events_room = c->events_room ? 2 * c->events_room : 64;
+        c->events = must_allocate(c->events, c->events_room * sizeof *c->events);
+    }
+    c->events[c->events_count++] = e;
+}
+
+/* Operations */
+
+static void drop_exchanges(aoe_core *c, struct operation *o, int64_t now_ns);
+
+static void answered(aoe_core *c, struct way *w, const struct effect *e, int64_t now_ns)
+{
+    struct operation *o = e->exchange->operation;
+    if (o->command == COMMAND_ATA)
+        w->io_ns = now_ns;
+    if (o->lane != LANE_READS && w->identified && w->volatile_cache) {
+        c->unflushed = w;
+        c->changes++;
+    }
+    if (!o->open)
+        return;
+    o->open = 0;
+    link_remove(&o->open_link);
+    event(c, (struct event){EFFECT_ANSWERED, o, w, e->raw, e->length});
+    drop_exchanges(c, o, now_ns);
+}
+
+static void settled(aoe_core *c, struct exchange *x)
+{
+    struct operation *o = x->operation;
+    if (o) {
+        link_remove(&x->of_operation);
+        if (!o->open && link_alone(&o->exchanges))
+            event(c, (struct event){EFFECT_SETTLED, o, NULL, NULL, 0});
+    }
+    pool_give(&c->exchanges, x);
+}
+
+/* What a path did since `base` means this for operations. */
+static void follow(aoe_core *c, struct way *w, size_t base, int64_t now_ns)
+{
+    size_t end = c->effects_count;
+    for (size_t i = base; i < end; i++) {
+        struct effect e = c->effects[i];
+        if (e.what == EFFECT_SETTLED)
+            settled(c, e.exchange);
+        else if (e.exchange == w->check)
+            checked(c, w, &e, e.exchange->body->head[3], now_ns);
+        else if (e.exchange->operation)
+            answered(c, w, &e, now_ns);
+    }
+    c->effects_count = base;
+}
+
+static void start_exchange(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
+{
+    size_t base = c->effects_count;
+    path_start(c, w, x, now_ns);
+    follow(c, w, base, now_ns);
+}
+
+static void abandon_exchange(aoe_core *c, struct exchange *x, int64_t now_ns)
+{
+    size_t base = c->effects_count;
+    struct way *w = x->way;
+    path_abandon(c, w, x, now_ns);
+    follow(c, w, base, now_ns);
+}
+
+static void drop_exchanges(aoe_core *c, struct operation *o, int64_t now_ns)
+{
+    struct link *next;
+    for (struct link *l = o->exchanges.next; l != &o->exchanges; l = next) {
+        struct exchange *x = OWNER_OF(l, struct exchange, of_operation);
+        next = l->next;
+        if (x->open)
+            abandon_exchange(c, x, now_ns);
+    }
+}
+
+static void send_by(aoe_core *c, struct operation *o, struct way *w, int64_t now_ns)
+{
+    struct exchange *x = exchange_new(c, w, &o->body, o->command, o->lane, o->reply_min);
+    x->operation = o;
+    link_append(&o->exchanges, &x->of_operation);
+    start_exchange(c, w, x, now_ns);
+}
+
+static int vouched(const struct way *w, int64_t now_ns)
+{
+    return w->vouched && now_ns - w->heard_ns < SILENCE_NS;
+}
+
+static uint32_t load_of(const struct way *w)
+{
+    return path_outstanding(w) + w->waiting_count;
+}
+
+/* The way with the fewest requests; of equals, the one after the last that was chosen. */
+static struct way *least_loaded(aoe_core *c, int64_t now_ns)
+{
+    struct way *best = NULL;
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        if (c->ways[i] == c->last)
+            at = i + 1;
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        struct way *w = c->ways[(at + i) % c->ways_count];
+        if (w->state != WAY_USABLE)
+            continue;
+        if (!vouched(w, now_ns))
+            look(c, w, now_ns);
+        else if (!best || load_of(w) < load_of(best))
+            best = w;
+    }
+    return c->last = best ? best : c->owner;
+}
+
+static void hold(aoe_core *c, struct operation *o)
+{
+    if (link_alone(&o->held_link))
+        link_append(&c->held, &o->held_link);
+}
+
+static void dispatch(aoe_core *c, struct operation *o, int64_t now_ns)
+{
+    struct way *w = c->owner;
+    if (o->only) {
+        send_by(c, o, o->only, now_ns);
+        return;
+    }
+    if (w && o->free && c->set.spread)
+        w = least_loaded(c, now_ns);
+    if (!w) {
+        hold(c, o);
+    } else if (!vouched(w, now_ns)) {
+        hold(c, o);
+        look(c, w, now_ns);
+    } else {
+        send_by(c, o, w, now_ns);
+    }
+}
+
+void session_start(aoe_core *c, struct operation *o, int64_t now_ns)
+{
+    link_append(&c->open, &o->open_link);
+    dispatch(c, o, now_ns);
+}
+
+void session_abandon(aoe_core *c, struct operation *o, int64_t now_ns)
+{
+    o->open = 0;
+    link_remove(&o->open_link);
+    link_remove(&o->held_link);
+    if (link_alone(&o->exchanges))
+        event(c, (struct event){EFFECT_SETTLED, o, NULL, NULL, 0});
+    drop_exchanges(c, o, now_ns);
+}
+
+int session_flushed(aoe_core *c, uint64_t changes)
+{
+    if (changes + 1 >= c->changes) /* the flush itself is one */
+        c->unflushed = NULL;
+    int lost = c->cache_lost;
+    c->cache_lost = 0;
+    return !lost;
+}
+
+/* Finding ways */
+
+static void query(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot)
+{
+    static const struct body read_config = {.head_length = 8};
+    c->tag = (c->tag + 1) & TAG_MASK;
+    c->asked[c->asked_count++ % ASKED_MAX] = USER_TAG | c->tag;
+    send_frame(c, port, mac, own, shelf, slot, COMMAND_CONFIG, USER_TAG | c->tag, &read_config);
+}
+
+static int leads_to(const struct way *w, uint32_t address)
+{
+    return ((uint32_t)w->shelf << 8 | w->slot) == address;
+}
+
+/* Whether a way there (on any port, if negative) has been checked and found well, or not ours. */
+static int led(const aoe_core *c, int64_t port, uint32_t address)
+{
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        const struct way *w = c->ways[i];
+        if ((w->state == WAY_USABLE || w->state == WAY_REFUSED) && (port < 0 || w->port == port) && leads_to(w, address))
+            return 1;
+    }
+    return 0;
+}
+
+static void seek(aoe_core *c, int64_t now_ns)
+{
+    for (uint32_t p = 0; p < c->set.ports; p++)
+        for (uint32_t a = 0; a < c->set.addresses; a++)
+            if (c->ports[p].up && !led(c, p, c->addresses[a]))
+                query(c, p, BROADCAST, c->ports[p].mac, c->addresses[a] >> 8, c->addresses[a] & 0xFF);
+    c->seek_ns = now_ns + c->seek_wait_ns;
+    int64_t most = c->owner ? QUERY_IDLE_NS : QUERY_MAX_NS;
+    c->seek_wait_ns = 2 * c->seek_wait_ns < most ? 2 * c->seek_wait_ns : most;
+}
+
+static int64_t quiesce_ns(const aoe_core *c, int64_t age_ns)
+{
+    return c->set.hold ? NEVER_NS : NETWORK_LIFETIME_NS + age_ns + COMPLETION_NS;
+}
+
+static int64_t rank_of(const aoe_core *c, uint32_t address)
+{
+    for (uint32_t a = 0; a < c->set.addresses; a++)
+        if (c->addresses[a] == address)
+            return a;
+    return -1;
+}
+
+static void join(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t sectors, uint32_t window, int64_t now_ns)
+{
+    struct way *w = must_allocate(NULL, sizeof *w);
+    memset(w, 0, sizeof *w);
+    w->number = ++c->ways_made;
+    w->port = port;
+    w->sectors = sectors;
+    w->shelf = (uint16_t)(raw[16] << 8 | raw[17]);
+    w->slot = raw[18];
+    w->rank = (uint32_t)rank_of(c, (uint32_t)w->shelf << 8 | w->slot);
+    memcpy(w->mac, raw + 6, 6);
+    memcpy(w->own, c->ports[port].mac, 6);
+    path_init(c, w, window, c->first_tag + c->ways_made * TAG_STEP, quiesce_ns(c, FOREIGN_AGE_NS));
+    uint32_t at = 0;
+    while (at < c->ways_count && (c->ways[at]->rank < w->rank || (c->ways[at]->rank == w->rank && c->ways[at]->port <= port)))
+        at++;
+    memmove(&c->ways[at + 1], &c->ways[at], (c->ways_count - at) * sizeof *c->ways);
+    c->ways[at] = w;
+    c->ways_count++;
+    c->news++;
+    look(c, w, now_ns);
+}
+
+static void become(aoe_core *c, struct way *w, int state, int reason, int64_t now_ns)
+{
+    if (w->state == state && w->reason == reason)
+        return;
+    if (state == WAY_USABLE) {
+        w->usable_ns = now_ns;
+        if (!c->usable_ns)
+            c->usable_ns = now_ns;
+    }
+    w->state = state;
+    w->reason = reason;
+    c->news++;
+}
+
+static int config_fits(const uint8_t *raw, uint32_t length)
+{
+    if (length < CONFIG_BYTES)
+        return 0;
+    uint32_t text = (uint32_t)(raw[30] << 8 | raw[31]);
+    return !(raw[29] & 0xF) || (text <= CONFIG_STRING_MAX && CONFIG_BYTES + text <= length);
+}
+
+static void config_reply(aoe_core *c, uint32_t port, struct way *w, const uint8_t *raw, uint32_t length, int asked,
+                         int64_t now_ns)
+{
+    const aoe_core_port *facts = &c->ports[port];
+    uint32_t address = (uint32_t)raw[16] << 16 | (uint32_t)raw[17] << 8 | raw[18];
+    if (!config_fits(raw, length) || rank_of(c, address) < 0 || !facts->up) {
+        c->counters[AOE_UNFIT_REPLY]++;
+        return;
+    }
+    uint32_t buffers = (uint32_t)(raw[24] << 8 | raw[25]), sectors = raw[28] ? raw[28] : 2;
+    uint32_t window = buffers < facts->window ? buffers : facts->window;
+    sectors = sectors < facts->sectors ? sectors : facts->sectors;
+    window = window > 1 ? window : 1;
+    if (!w) {
+        if (c->ways_count < WAYS_MAX)
+            join(c, port, raw, sectors, window, now_ns);
+        else
+            c->counters[AOE_TOO_MANY_WAYS]++;
+        return;
+    }
+    w->sectors = sectors;
+    path_limit(w, window);
+    if (asked)
+        w->heard_ns = now_ns;
+    else /* an advertisement: the server may have started again */
+        w->vouched = 0;
+    if (sectors < c->piece && w->state == WAY_USABLE) {
+        lose(c, w, WHY_SMALL_FRAMES, now_ns, WAY_DOWN);
+    } else if (w->state == WAY_REFUSED && !asked) {
+        become(c, w, WAY_CHECKING, WHY_NOT, now_ns);
+        look(c, w, now_ns);
+    } else if (w->state == WAY_DOWN) {
+        look(c, w, now_ns);
+    }
+}
+
+static struct way *way_of(const aoe_core *c, uint32_t port, const uint8_t *raw)
+{
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        struct way *w = c->ways[i];
+        if (w->port == port && w->slot == raw[18] && w->shelf == (raw[16] << 8 | raw[17]) && !memcmp(w->mac, raw + 6, 6))
+            return w;
+    }
+    return NULL;
+}
+
+static int was_asked(const aoe_core *c, uint32_t tag)
+{
+    uint32_t n = c->asked_count < ASKED_MAX ? c->asked_count : ASKED_MAX;
+    while (n--)
+        if (c->asked[n] == tag)
+            return 1;
+    return 0;
+}
+
+void session_received(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t length, int64_t now_ns)
+{
+    uint32_t tag;
+    if (length < AOE_BYTES || raw[12] != 0x88 || raw[13] != 0xA2 || !(raw[14] & FLAG_RESPONSE))
+        return; /* others ask, too */
+    memcpy(&tag, raw + 20, 4);
+    tag = ntohl(tag);
+    struct way *w = way_of(c, port, raw);
+    if (w && path_knows(w, tag)) {
+        size_t base = c->effects_count;
+        path_received(c, w, raw, length, now_ns);
+        follow(c, w, base, now_ns);
+    } else if (raw[19] == COMMAND_CONFIG && !(raw[14] & FLAG_ERROR) && (!(tag & USER_TAG) || was_asked(c, tag))) {
+        config_reply(c, port, w, raw, length, (tag & USER_TAG) != 0, now_ns);
+    } else {
+        c->counters[AOE_UNKNOWN_TAG]++;
+    }
+}
+
+void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, int64_t now_ns)
+{
+    int came_up = port->up && !c->ports[number].up;
+    c->ports[number] = *port;
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        struct way *w = c->ways[i];
+        if (w->port != number)
+            continue;
+        memcpy(w->own, port->mac, 6);
+        if (!port->up)
+            lose(c, w, WHY_LINK_DOWN, now_ns, WAY_DOWN);
+        else if (came_up)
+            look(c, w, now_ns);
+    }
+    if (came_up) {
+        c->seek_wait_ns = QUERY_FIRST_NS;
+        seek(c, now_ns);
+    }
+}
+
+/* Judging ways */
+
+static void check(aoe_core *c, struct way *w, uint32_t flags, uint32_t opcode, uint8_t device, int64_t now_ns)
+{
+    w->check_body = (struct body){.head = {[0] = (uint8_t)flags, [2] = 1, [3] = (uint8_t)opcode, [7] = device}, .head_length = 12};
+    w->check = exchange_new(c, w, &w->check_body, COMMAND_ATA, LANE_READS, ATA_BYTES + SECTOR_BYTES);
+    start_exchange(c, w, w->check, now_ns);
+}
+
+/* Ask a way what it leads to. */
+static void look(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    if (!w->check && w->state != WAY_REFUSED && c->ports[w->port].up)
+        check(c, w, 0, IDENTIFY, 0xA0, now_ns);
+}
+
+static void lose_for_now(aoe_core *c, struct way *w, int reason, int64_t now_ns, int64_t again_ns)
+{
+    w->check_after_ns = now_ns + again_ns;
+    lose(c, w, reason, now_ns, WAY_DOWN);
+}
+
+static void accept_way(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    w->vouched = 1;
+    become(c, w, WAY_USABLE, WHY_NOT, now_ns);
+    if (!c->owner && c->piece)
+        take_over(c, w, now_ns);
+    else
+        release(c, now_ns);
+}
+
+static void checked(aoe_core *c, struct way *w, const struct effect *answer, uint8_t command, int64_t now_ns)
+{
+    const uint8_t *raw = answer->raw;
+    w->check = NULL;
+    if (command != IDENTIFY) {
+        w->slow = 0;
+        accept_way(c, w, now_ns);
+    } else if (raw[14] & FLAG_ERROR || raw[27] & ERROR_OR_FAULT) {
+        lose_for_now(c, w, WHY_IDENTIFY_FAILS, now_ns, RECHECK_NS);
+    } else {
+        session_identified(c, w, raw, now_ns);
+    }
+}
+
+static uint64_t little(const uint8_t *from, int bytes)
+{
+    uint64_t value = 0;
+    while (bytes--)
+        value = value << 8 | from[bytes];
+    return value;
+}
+
+static uint64_t sectors_of(const uint8_t *identity)
+{
+    return word_of(identity, 83) & LBA48 ? little(identity + 200, 8) : little(identity + 120, 4);
+}
+
+static int same_serial(const aoe_core *c, const uint8_t *identity)
+{
+    return !memcmp(identity + SERIAL_AT, c->facts + SERIAL_AT, SERIAL_BYTES);
+}
+
+static int other_server_usable(const aoe_core *c, const struct way *w)
+{
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        if (c->ways[i]->state == WAY_USABLE && memcmp(c->ways[i]->mac, w->mac, 6))
+            return 1;
+    return 0;
+}
+
+static void believe(aoe_core *c, const uint8_t *identity)
+{
+    memcpy(c->facts, identity, SECTOR_BYTES);
+    c->sectors = sectors_of(identity);
+    c->has_facts = 1;
+    c->news++;
+}
+
+void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int64_t now_ns)
+{
+    const uint8_t *identity = raw + ATA_BYTES, *vendor = identity + VENDOR_AT;
+    int ours = !memcmp(vendor, "AoEt", 4) && little(vendor + 4, 2) == 1, was_ours = w->ours, known = w->identified;
+    int64_t age_ns = ours ? (int64_t)little(vendor + 6, 4) * 1000000 : FOREIGN_AGE_NS;
+    uint64_t sectors = sectors_of(identity), was_instance = w->instance;
+    int believed = !c->owner || c->owner == w;
+    if (!c->has_facts || (believed && same_serial(c, identity) && sectors > c->sectors))
+        believe(c, identity);
+    w->identified = 1;
+    w->ours = ours;
+    w->instance = ours ? little(vendor + 10, 8) : 0;
+    w->volatile_cache = (word_of(identity, 85) & VOLATILE_CACHE) != 0;
+    if (!same_serial(c, identity)) {
+        lose(c, w, WHY_OTHER_DISK, now_ns, WAY_REFUSED);
+    } else if (w->volatile_cache && other_server_usable(c, w)) {
+        lose(c, w, WHY_VOLATILE, now_ns, WAY_REFUSED);
+    } else if (sectors != c->sectors) { /* while a disk grows, its servers notice at different times */
+        lose_for_now(c, w, WHY_OTHER_SIZE, now_ns, RECHECK_NS);
+    } else if (w->sectors < (c->piece ? c->piece : 1)) {
+        lose_for_now(c, w, WHY_SMALL_FRAMES, now_ns, RECHECK_NS);
+    } else {
+        if (c->unflushed == w && known && (was_ours != ours || was_instance != w->instance))
+            c->cache_lost = 1;
+        w->lanes[LANE_CHANGES].quiesce_ns = quiesce_ns(c, age_ns);
+        w->drains = ours;
+        if (w->slow)
+            check(c, w, 0x40, READ_EXT, 0, now_ns);
+        else
+            accept_way(c, w, now_ns);
+    }
+}
+
+/* Choose the first owner: when every address has a way, or those that have none take too long. */
+static void settle_in(aoe_core *c, int64_t now_ns)
+{
+    struct way *first = NULL;
+    uint32_t piece = 0;
+    int everybody = 1;
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        struct way *w = c->ways[i];
+        if (w->state != WAY_USABLE)
+            continue;
+        first = first ? first : w;
+        piece = !piece || w->sectors < piece ? w->sectors : piece;
+    }
+    if (!first)
+        return;
+    for (uint32_t a = 0; a < c->set.addresses; a++)
+        everybody &= led(c, -1, c->addresses[a]);
+    if (now_ns - c->usable_ns >= (everybody ? SETTLE_IN_NS : QUERY_MAX_NS)) {
+        c->piece = piece;
+        take_over(c, first, now_ns);
+    }
+}
+
+static void take_over(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    if (c->unflushed && c->unflushed != w)
+        c->cache_lost = 1;
+    c->owner = w;
+    w->io_ns = now_ns;
+    c->news++;
+    release(c, now_ns);
+}
+
+static void release(aoe_core *c, int64_t now_ns)
+{
+    struct link held;
+    if (link_alone(&c->held))
+        return;
+    held = c->held;
+    held.next->prev = held.prev->next = &held;
+    link_init(&c->held);
+    while (!link_alone(&held)) {
+        struct operation *o = OWNER_OF(held.next, struct operation, held_link);
+        link_remove(&o->held_link);
+        dispatch(c, o, now_ns);
+    }
+}
+
+/* The exchanges that are open on a way, in the order of their operations. */
+static struct exchange **open_there(aoe_core *c, const struct way *w, size_t *count)
+{
+    struct exchange **there = NULL;
+    size_t room = 0;
+    for (struct link *l = c->open.next; l != &c->open; l = l->next) {
+        struct operation *o = OWNER_OF(l, struct operation, open_link);
+        for (struct link *m = o->exchanges.next; m != &o->exchanges && !o->only; m = m->next) {
+            struct exchange *x = OWNER_OF(m, struct exchange, of_operation);
+            if (x->way != w || !x->open)
+                continue;
+            if (*count == room)
+                there = must_allocate(there, (room = room ? 2 * room : 64) * sizeof(struct exchange *));
+            there[(*count)++] = x;
+        }
+    }
+    return there;
+}
+
+/* A way is of no use for now: what it had under way goes to another one. */
+static void lose(aoe_core *c, struct way *w, int reason, int64_t now_ns, int state)
+{
+    w->vouched = 0;
+    if (w->check) {
+        struct exchange *over = w->check;
+        w->check = NULL;
+        abandon_exchange(c, over, now_ns);
+    }
+    become(c, w, state, reason, now_ns);
+    if (w == c->owner)
+        c->owner = NULL;
+    size_t count = 0;
+    struct exchange **there = open_there(c, w, &count);
+    uint8_t *waited = count ? must_allocate(NULL, count) : NULL;
+    for (size_t i = 0; i < count; i++) {
+        hold(c, there[i]->operation);
+        waited[i] = !there[i]->tries;
+    }
+    for (int first = 1; first >= 0; first--) /* what waits before what was sent, or it would be sent at once */
+        for (size_t i = 0; i < count; i++)
+            if (waited[i] == first)
+                abandon_exchange(c, there[i], now_ns);
+    free(waited);
+    free(there);
+    if (c->owner) {
+        release(c, now_ns);
+        return;
+    }
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        if (now_ns >= c->ways[i]->check_after_ns)
+            look(c, c->ways[i], now_ns);
+}
+
+/* Is it alive? Only where there is another one to turn to. */
+static void judge(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    int others = 0;
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        others |= c->ways[i] != w && c->ways[i]->state != WAY_REFUSED;
+    if (!others)
+        return;
+    int64_t quiet_ns = path_quiet_ns(w, now_ns), since = w->io_ns > w->asked_ns ? w->io_ns : w->asked_ns;
+    if (quiet_ns >= PROBE_NS && now_ns - w->probed_ns >= PROBE_NS) {
+        w->probed_ns = now_ns;
+        query(c, w->port, w->mac, w->own, w->shelf, w->slot);
+    }
+    if (quiet_ns >= DEAD_NS) {
+        lose(c, w, WHY_SILENT, now_ns, WAY_DOWN);
+    } else if (path_outstanding(w) && now_ns - since >= SLOW_NS) {
+        w->slow = 1;
+        lose_for_now(c, w, WHY_SLOW, now_ns, SLOW_NS);
+    }
+}
+
+/* Look at what has been quiet for too long. */
+static void attend(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    if (w->state == WAY_USABLE)
+        judge(c, w, now_ns);
+    else if (w->state == WAY_CHECKING && path_quiet_ns(w, now_ns) >= DEAD_NS)
+        lose_for_now(c, w, WHY_SILENT, now_ns, RECHECK_NS);
+    if (w->check)
+        return;
+    if ((w->state == WAY_DOWN && now_ns >= w->check_after_ns) || (w->state == WAY_USABLE && now_ns - w->heard_ns >= STANDBY_NS))
+        look(c, w, now_ns);
+}
+
+static void go_back(aoe_core *c, int64_t now_ns)
+{
+    for (uint32_t i = 0; i < c->ways_count && c->ways[i] != c->owner; i++) {
+        struct way *w = c->ways[i];
+        if (w->state == WAY_USABLE && now_ns - w->usable_ns >= c->set.failback_ns) {
+            take_over(c, w, now_ns);
+            return;
+        }
+    }
+}
+
+void session_tick(aoe_core *c, int64_t now_ns)
+{
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        size_t base = c->effects_count;
+        path_tick(c, c->ways[i], now_ns);
+        follow(c, c->ways[i], base, now_ns);
+    }
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        attend(c, c->ways[i], now_ns);
+    if (now_ns >= c->seek_ns)
+        seek(c, now_ns);
+    if (!c->piece)
+        settle_in(c, now_ns);
+    else if (c->set.failback_ns >= 0 && c->owner)
+        go_back(c, now_ns);
+}
+
+int64_t session_pulse(const aoe_core *c)
+{
+    if (!c->piece)
+        return RTO_MIN_NS;
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        if (c->ways[i]->state != WAY_DOWN && load_of(c->ways[i]))
+            return RTO_MIN_NS;
+    return PULSE_NS;
+}
+
+int session_switch(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    if (w->state != WAY_USABLE)
+        return 0;
+    if (w != c->owner)
+        take_over(c, w, now_ns);
+    return 1;
+}
+
+void session_fenced(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        struct way *other = c->ways[i];
+        if (memcmp(other->mac, w->mac, 6) || other->shelf != w->shelf || other->slot != w->slot)
+            continue;
+        size_t base = c->effects_count;
+        path_settle_all(c, other);
+        follow(c, other, base, now_ns);
+    }
+}

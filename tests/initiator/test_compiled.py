@@ -1,0 +1,322 @@
+"""The arithmetic in C against the one in Python, in virtual time: the same frames, results and states, at
+every step of long random lives with losses, late and repeated frames, restarts, growth, cut links, nonsense.
+"""
+
+import heapq
+import itertools
+import os
+import random
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from aoe import limits
+from aoe.drive import identify
+from aoe.drive.identify import Identity
+from aoe.initiator.compiled import CompiledCore
+from aoe.initiator.core import Core, Verb
+from aoe.initiator.session import Policy, Port
+from aoe.wire import ata, config, frame
+from aoe.wire.ata import AtaReply, AtaRequest
+from aoe.wire.config import Config, ConfigCommand
+from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Header
+from tests.support.tools import need_engine
+
+MS = 1_000_000
+ADDRESSES = [(1, 0), (2, 0)]
+SECTORS = 4096
+SEEDS = int(os.environ.get("AOE_DIFFERENTIAL_SEEDS", "60"))
+STEPS = 400
+
+_WORDS = {"no_fua": (84, 0x4000), "no_flush": (83, 0x4400), "no_trim": (169, 0)}
+
+
+class Server:
+    """A target: answers as its seed has it."""
+
+    def __init__(self, rng: random.Random, number: int, ports: list[int]) -> None:
+        self.rng = rng
+        self.mac = bytes((2, 0, 0, 0, 1, number))
+        self.address = rng.choice(ADDRESSES)
+        self.ports = ports
+        self.silent = False
+        self.stuck = False
+        self.instance = rng.getrandbits(64)
+        self.sectors = SECTORS
+        self.serial = "S" if rng.random() < 0.85 else "T"
+        self.cache = rng.random() < 0.2
+        self.foreign = rng.random() < 0.3
+        self.lacks = [name for name in _WORDS if rng.random() < 0.2]
+        self.frame = rng.choice([16, 16, 16, 8, 2, 0])
+        self.buffers = rng.choice([1, 4, 16, 64, 200])
+
+    def identity(self) -> bytes:
+        words = Identity(
+            self.sectors,
+            self.serial,
+            trim_blocks=2,
+            cache=self.cache,
+            cache_on=self.cache,
+            frame_age_ms=1000,
+            instance=self.instance,
+        )
+        data = bytearray(identify.build(words))
+        for name in self.lacks:
+            word, value = _WORDS[name]
+            data[2 * word : 2 * word + 2] = value.to_bytes(2, "little")
+        if self.foreign:
+            data[258:262] = b"none"
+        return bytes(data)
+
+    def answer(self, raw: bytes) -> bytes | None:
+        header = frame.decode(raw)
+        assert isinstance(header, Header)
+        if self.silent or raw[:6] not in (self.mac, BROADCAST) or (header.shelf, header.slot) != self.address:
+            return None
+        back = header._replace(dst=header.src, src=self.mac, flags=FLAG_RESPONSE)
+        if header.command == Command.CONFIG:
+            said = Config(ConfigCommand.READ, b"text", self.buffers, 7, self.frame, 1)
+            return frame.encode(back, config.encode(said))
+        if header.command != Command.ATA:
+            return frame.encode(back, raw[24:26] + bytes(30))
+        request = ata.decode_request(raw)
+        assert isinstance(request, AtaRequest)
+        return None if self.stuck and request.command != 0xEC else self._drive(back, request)
+
+    def _drive(self, back: Header, request: AtaRequest) -> bytes:
+        chance = self.rng.random()
+        if chance < 0.01:
+            return frame.encode(back._replace(flags=FLAG_RESPONSE | FLAG_ERROR, error=6))
+        if chance < 0.02:
+            return frame.encode(back, ata.encode(AtaReply(0, 0x40, 0, 0x41, request.lba + 1)))
+        data = b""
+        if request.command == 0xEC:
+            data = self.identity()
+        elif request.command == 0x24:
+            data = self.rng.randbytes(request.sector_count * 512)
+        reply = frame.encode(back, ata.encode(AtaReply(0, 0, 0, 0x40, request.lba, data)))
+        return reply[:40] if chance < 0.025 else reply + bytes(self.rng.choice([0, 0, 4]))
+
+    def advertisement(self) -> bytes:
+        header = Header(BROADCAST, self.mac, 0, FLAG_RESPONSE, 0, *self.address, Command.CONFIG, 0)
+        said = Config(ConfigCommand.READ, b"", self.buffers, 7, self.frame, 1)
+        return frame.encode(header, config.encode(said))
+
+
+class Both(NamedTuple):
+    """One and the same request, in either language."""
+
+    python: Any
+    c: Any
+
+
+class World:
+    """Drives both, and compares them after every step."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = rng = random.Random(seed)
+        failback_ns = rng.choice([None, None, None, 2_000 * MS, 0])
+        policy = Policy(rng.random() < 0.3, rng.random() < 0.2, failback_ns)
+        ports = rng.choice([1, 2, 2, 3])
+        first_tag = rng.getrandbits(31)
+        self.python = Core(ports, ADDRESSES, first_tag, policy)
+        self.c = CompiledCore(ports, ADDRESSES, first_tag, policy)
+        self.now = 1_000_000 * MS
+        self.lose = rng.choice([0, 0.02, 0.3])
+        self.slow_ms = rng.choice([1, 20, 400])
+        self.up = [True] * ports
+        self.servers = [
+            Server(rng, number, [port for port in range(ports) if rng.random() < 0.8] or [0])
+            for number in range(rng.choice([1, 2, 3, 5]))
+        ]
+        self.coming: list[tuple[int, int, int, bytes]] = []
+        self.numbers = itertools.count()
+        self.open: list[Both] = []
+        self.ended = 0
+        self.sent = 0
+        for port in range(ports):
+            self.plug(port, True)
+
+    def both(self, what: str, *arguments: Any) -> None:
+        getattr(self.python, what)(*arguments, self.now)
+        getattr(self.c, what)(*arguments, self.now)
+        self.compare()
+
+    def compare(self) -> None:
+        frames, others = list(self.python.out), list(self.c.out)
+        self.python.out.clear()
+        self.c.out.clear()
+        assert by_way(frames) == by_way(others)
+        while self.python.done:
+            assert self.c.done
+            one, other = self.python.done.popleft(), self.c.done.popleft()
+            assert one.result == other.result
+            if one.result is not None and one.result.data:
+                assert len(one.result.data) == len(other.result.data)
+            self.open = [both for both in self.open if both.python is not one]
+            assert all(both.c is not other for both in self.open), "another one ended"
+            self.ended += 1
+        assert not self.c.done
+        assert self.python.ways == self.c.ways
+        assert self.python.news == self.c.news
+        assert self.python.chosen == self.c.chosen
+        assert self.python.pulse_ns == self.c.pulse_ns
+        assert self.python.identity == self.c.identity
+        assert +self.python.counters == self.c.counters
+        self.sent += len(frames)
+        for port, raw in frames:
+            self.carry(port, raw)
+
+    def carry(self, port: int, raw: bytes) -> None:
+        if not self.up[port]:
+            return
+        for server in self.servers:
+            if port in server.ports and self.rng.random() >= self.lose:
+                answer = server.answer(raw)
+                copies = self.rng.choice([1, 1, 1, 1, 2])
+                for _ in range(copies if answer and self.rng.random() >= self.lose else 0):
+                    assert answer is not None
+                    self.arrive(port, answer)
+
+    def arrive(self, port: int, raw: bytes) -> None:
+        late = self.rng.random() ** 4 * self.slow_ms * MS
+        if self.rng.random() < 0.01:
+            late += 1500 * MS
+        heapq.heappush(self.coming, (self.now + int(late), next(self.numbers), port, raw))
+
+    def plug(self, port: int, up: bool) -> None:
+        self.up[port] = up
+        mac = bytes((2, 0, 0, 0, 9, port))
+        sectors, window = self.rng.choice([16, 16, 16, 17]), self.rng.choice([8, 64])
+        self.both("set_port", port, Port(mac, sectors, window, up))
+
+    def ask(self) -> None:
+        rng = self.rng
+        verb = rng.choice([Verb.READ, Verb.WRITE, Verb.WRITE, Verb.WRITE_FUA, *Verb])
+        offset = rng.randrange(SECTORS * 512)
+        length = rng.choice([0, 1, 512, 4096, 8192, 8192, 30_000, 100_000])
+        if rng.random() < 0.7:
+            offset, length = offset // 4096 * 4096 % 65536, length // 512 * 512
+        data, number = b"", 0
+        if verb in (Verb.WRITE, Verb.WRITE_FUA):
+            data = rng.randbytes(length)
+        elif verb is Verb.TRIM and rng.random() < 0.3:
+            offset, length = 0, SECTORS * 512
+        elif verb in (Verb.FLUSH, Verb.IDENTIFY):
+            offset = length = 0
+        elif verb is Verb.ASK:
+            if not self.python.ways:
+                return
+            offset, length, data = rng.choice([(2, 28, bytes(4)), (1, 32, bytes(60)), (3, 26, bytes(2))])
+            number = rng.choice(self.python.ways).number
+        one = self.python.start(verb, offset, length, data, self.now, number)
+        other = self.c.start(verb, offset, length, data, self.now, number)
+        self.open.append(Both(one, other))
+        self.compare()
+
+    def step(self) -> None:
+        rng = self.rng
+        chance = rng.random()
+        if chance < 0.35:
+            self.ask()
+        elif chance < 0.4 and self.open:
+            gone = self.open.pop(rng.randrange(len(self.open)))
+            self.python.abandon(gone.python, self.now)
+            self.c.abandon(gone.c, self.now)
+            self.compare()
+        elif chance < 0.42:
+            self.plug(rng.randrange(len(self.up)), rng.random() < 0.7)
+        elif chance < 0.45:
+            self.upset(rng.choice(self.servers))
+        elif chance < 0.46 and self.python.ways:
+            way = rng.choice(self.python.ways).number
+            assert self.python.switch(way, self.now) == self.c.switch(way, self.now)
+            self.compare()
+        elif chance < 0.465 and self.python.ways:
+            self.both("fenced", rng.choice(self.python.ways).number)
+        elif chance < 0.48:
+            self.nonsense()
+        self.live(rng.choice([1, 1, 5, 5, 20, 300]) * MS)
+
+    def upset(self, server: Server) -> None:
+        rng = self.rng
+        server.silent = rng.random() < 0.3
+        server.stuck = rng.random() < 0.2
+        if rng.random() < 0.3:
+            server.instance = rng.getrandbits(64)
+        if rng.random() < 0.05:
+            server.sectors += rng.choice([64, -64])
+        if rng.random() < 0.1:
+            server.frame = rng.choice([16, 2])
+        if rng.random() < 0.5 and not server.silent:
+            self.arrive(rng.choice(server.ports), server.advertisement())
+
+    def nonsense(self) -> None:
+        raw = bytearray(self.coming[0][3] if self.coming else self.servers[0].advertisement())
+        for _ in range(self.rng.choice([1, 2, 20])):
+            raw[self.rng.randrange(len(raw))] = self.rng.getrandbits(8)
+        length = self.rng.choice([10, 24, 30, 36, 9999])
+        self.both("received", self.rng.randrange(len(self.up)), bytes(raw[:length]))
+
+    def live(self, ns: int) -> None:
+        end = self.now + ns
+        while self.now < end:
+            due = min(end, self.now + self.python.pulse_ns)
+            while self.coming and self.coming[0][0] <= due:
+                self.now, _, port, raw = heapq.heappop(self.coming)
+                if self.up[port]:
+                    self.both("received", port, raw)
+            self.now = due
+            self.both("tick")
+
+
+def by_way(frames: list[tuple[int, bytes]]) -> dict[tuple[int, bytes, int], list[bytes]]:
+    """In which order each server hears what; between them there is none."""
+    sorted_ = defaultdict(list)
+    for port, raw in frames:
+        sorted_[port, raw[:6], raw[19]].append(raw)
+    return sorted_
+
+
+@pytest.fixture(autouse=True)
+def engine_is_there() -> None:
+    need_engine()
+
+
+@pytest.mark.parametrize("chunk", range(4))
+def test_both_do_the_same(chunk: int) -> None:
+    sent = ended = 0
+    for seed in range(chunk, SEEDS, 4):
+        world = World(seed)
+        for step in range(STEPS):
+            try:
+                world.step()
+            except AssertionError as error:
+                raise AssertionError(f"seed {seed}, step {step}") from error
+        sent += world.sent
+        ended += world.ended
+    assert sent > 100 * SEEDS
+    assert ended > 5 * SEEDS
+
+
+def test_the_comparison_finds_a_difference() -> None:
+    found = 0
+    for seed in range(8):
+        world = World(seed)
+        world.c.tick(world.now + 60_000 * MS)
+        try:
+            for _ in range(STEPS):
+                world.step()
+        except AssertionError:
+            found += 1
+    assert found == 8
+
+
+def test_both_have_the_same_bounds() -> None:
+    text = (Path(__file__).parents[2] / "csrc" / "bounds.h").read_text()
+    found = {name: int(value) for name, value in re.findall(r"#define (\w+) (\d+)(?:ll)?\n", text)}
+    assert len(found) > 20
+    assert found == {name: getattr(limits, name) for name in found}
