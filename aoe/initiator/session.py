@@ -333,11 +333,12 @@ class Session:
                 self._follow(way, way.path.abandon(exchange, now_ns), now_ns)
 
     def _follow(self, way: Way, done: list[one_way.Effect], now_ns: int) -> None:
-        """What a path did means this for operations."""
+        """What a path did means this for operations; what follows from that is sent behind what it sent."""
+        self.out += [(way.port, effect.frame) for effect in done if isinstance(effect, one_way.Transmit)]
         for effect in done:
             if isinstance(effect, one_way.Transmit):
-                self.out.append((way.port, effect.frame))
-            elif isinstance(effect, one_way.Answered):
+                continue
+            if isinstance(effect, one_way.Answered):
                 if effect.exchange is way.check:
                     self._checked(way, effect, now_ns)
                 elif effect.exchange in self._of:

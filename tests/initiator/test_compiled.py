@@ -227,8 +227,8 @@ class World:
             self.python.abandon(gone.python, self.now)
             self.c.abandon(gone.c, self.now)
             self.compare()
-        elif chance < 0.42:
-            self.plug(rng.randrange(len(self.up)), rng.random() < 0.7)
+        elif chance < 0.415:
+            self.plug(rng.randrange(len(self.up)), rng.random() < 0.85)
         elif chance < 0.45:
             self.upset(rng.choice(self.servers))
         elif chance < 0.46 and self.python.ways:
