@@ -79,9 +79,12 @@ def parser() -> argparse.ArgumentParser:
                 "--iodepth", type=int, default=64, metavar="N", help="requests at a time (64)"
             )
             command.add_argument("--runtime", type=float, default=3.0, metavar="S")
-    command = add("config", _config, "show or set the config string")
-    command.add_argument("--set", metavar="TEXT", help="refused if there is another one")
-    command.add_argument("--force-set", metavar="TEXT")
+    command = add("config", _config, "show, test or set the config string")
+    verb = command.add_mutually_exclusive_group()
+    verb.add_argument("--set", metavar="TEXT", help="refused if there is another one")
+    verb.add_argument("--force-set", metavar="TEXT")
+    verb.add_argument("--test", metavar="TEXT", help="whether this is it: exit status 1 if not")
+    verb.add_argument("--prefix", metavar="TEXT", help="whether it begins so")
     command = add("mask", _mask, "show or edit the list of MACs that are served")
     command.add_argument("--add", type=_macs, default=[], metavar="MAC,...")
     command.add_argument("--delete", type=_macs, default=[], metavar="MAC,...")
@@ -257,6 +260,10 @@ def _macs(text: str) -> list[bytes]:
 
 async def _config(options: argparse.Namespace) -> None:
     async with _attached(options, *options.address) as disk:
+        if options.test is not None:
+            await _test(disk, options.test, prefix=False)
+        if options.prefix is not None:
+            await _test(disk, options.prefix, prefix=True)
         new = options.set if options.force_set is None else options.force_set
         if new is None:
             text = await disk.admin.config()
@@ -264,6 +271,12 @@ async def _config(options: argparse.Namespace) -> None:
             text = await disk.admin.set_config(new.encode(), force=options.force_set is not None)
         shown = text.decode("utf-8", "backslashreplace")
         _say(options, shown, address=disk.address, config=shown)
+
+
+async def _test(disk: RemoteDisk, text: str, *, prefix: bool) -> None:
+    if not await disk.admin.test_config(text.encode(), prefix=prefix):
+        verb = "does not begin with" if prefix else "is not"
+        raise RequestError(f"{disk.address}: the config string {verb} {text!r}")
 
 
 async def _mask(options: argparse.Namespace) -> None:

@@ -3,11 +3,12 @@
 Each server keeps its own, so with several servers each is told; what is returned is what the last one said.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from aoe import limits
-from aoe.errors import RequestError
+from aoe.errors import RequestError, Unreachable
 from aoe.wire import config, mask, reserve
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import Command, Fault
@@ -17,6 +18,9 @@ from aoe.wire.reserve import Reserve, ReserveCommand
 T = TypeVar("T")
 Ask = Callable[[Command, bytes, int], Awaitable[list[bytes]]]
 """Sends the bytes after the AoE header to every server; their replies, each at least so long."""
+
+TEST_S = 1.0
+"""How long an answer to a test is waited for. Every server that does not match keeps silent."""
 
 
 class Admin:
@@ -33,11 +37,24 @@ class Admin:
     async def set_config(self, text: bytes, *, force: bool = False) -> bytes:
         """Store a config string of up to 1024 bytes; TargetRefused (AoE error 4) if there is another one,
         unless forced."""
-        if len(text) > limits.CONFIG_STRING_MAX:
-            raise RequestError(
-                f"a config string has at most {limits.CONFIG_STRING_MAX} bytes, not {len(text)}"
-            )
+        _check_length(text)
         return await self._config(Config(ConfigCommand.FORCE_SET if force else ConfigCommand.SET, text))
+
+    async def test_config(self, text: bytes, *, prefix: bool = False) -> bool:
+        """Whether every server's config string is `text`, or with `prefix` begins with it.
+
+        A server answers only if it matches. So silence for TEST_S is a no, unless to a read of the string it
+        is silent, too: then Unreachable, as always. What is lost on the way is sent again within that time.
+        """
+        _check_length(text)
+        command = ConfigCommand.TEST_PREFIX if prefix else ConfigCommand.TEST
+        try:
+            async with asyncio.timeout(TEST_S):
+                await self._config(Config(command, text))
+        except (TimeoutError, Unreachable):
+            await self.config()
+            return False
+        return True
 
     async def mask(self) -> list[bytes]:
         """The MACs that are served; empty means all."""
@@ -82,6 +99,11 @@ class Admin:
     async def _reserve(self, message: Reserve) -> list[bytes]:
         replies = await self._ask(Command.RESERVE, reserve.encode(message), limits.RESERVE_HEADER)
         return list(_last(map(reserve.decode, replies)).macs)
+
+
+def _check_length(text: bytes) -> None:
+    if len(text) > limits.CONFIG_STRING_MAX:
+        raise RequestError(f"a config string has at most {limits.CONFIG_STRING_MAX} bytes, not {len(text)}")
 
 
 def _last(decoded: Iterable[T | Fault]) -> T:

@@ -143,6 +143,25 @@ def test_config_string(served: Served) -> None:
     assert run(served, "config", "e1.2").stdout == b"rack 4\n"
 
 
+def test_config_string_is_tested_by_the_target(served: Served) -> None:
+    said(served, "config", "e1.2", "--set", "rack 3")
+    for right in (["--test", "rack 3"], ["--prefix", "rack"], ["--prefix", ""]):
+        assert said(served, "config", "e1.2", *right)[0]["config"] == "rack 3"
+    for wrong, says in (
+        (["--test", "rack"], "is not 'rack'"),
+        (["--test", ""], "is not ''"),
+        (["--prefix", "ack"], "does not begin with 'ack'"),
+    ):
+        done = run(served, "config", "e1.2", *wrong)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert done.stderr.decode() == f"aoe: e1.2: the config string {says}\n"
+
+
+def test_one_config_verb_at_a_time(served: Served) -> None:
+    assert run(served, "config", "e1.2", "--test", "x", "--set", "y").returncode == 2
+    assert said(served, "config", "e1.2")[0]["config"] == ""
+
+
 def test_reservation(served: Served) -> None:
     """The UDP link has the same MAC every time that the same address is bound; here it has another one."""
     assert said(served, "reserve", "e1.2") == [{"address": "e1.2", "macs": []}]
