@@ -36,7 +36,8 @@ class _Worker:
         self._over = asyncio.Event()
         self._closing = False
         self._lock = threading.RLock()
-        """Whatever is asked under it before `_closing` is set gets an answer."""
+        """Whatever is asked under it before `_closing` is set is a task before the loop stops, and then done
+        or cancelled."""
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop = self._runner.get_loop()
 
@@ -107,7 +108,6 @@ class _Worker:
         finally:
             with self._lock:
                 self._closing = True
-            await asyncio.sleep(0)  # what was asked before is a task now, which the runner ends
 
 
 class BlockingDisk:

@@ -1,5 +1,6 @@
 """The blocking twin: the same disk, from threads and scripts, and every way in which it may be left."""
 
+import asyncio
 import inspect
 import random
 import signal
@@ -7,9 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ import aoe
 from aoe.disk.memory import MemoryDisk
 from aoe.errors import ConfigurationError, DiskError, RequestError, TargetRefused, Unreachable
 from aoe.initiator.admin import Admin
-from aoe.initiator.blocking import BlockingAdmin, BlockingDisk
+from aoe.initiator.blocking import BlockingAdmin, BlockingDisk, _Worker
 from aoe.initiator.remote import RemoteDisk
 from tests.support.elsewhere import Elsewhere, elsewhere
 
@@ -209,6 +210,16 @@ def test_a_write_that_was_interrupted_does_not_undo_a_later_one(
     assert store.data[:512] == b"b" * 512
 
 
+def test_what_was_interrupted_is_not_asked_any_more(target: Elsewhere) -> None:
+    disk = opened(target)
+    target.do(target.disk.hang.clear)
+    with pytest.raises(KeyboardInterrupt), interrupted_after(0.2):
+        disk.read(0, 512)
+    started = time.monotonic()
+    disk.close()
+    assert time.monotonic() - started < 1
+
+
 def test_an_interrupt_ends_the_opening(target: Elsewhere) -> None:
     link = target.link_to()
     started = time.monotonic()
@@ -324,7 +335,40 @@ def test_nobody_is_left_waiting_when_others_close(target: Elsewhere) -> None:
         disk._end(urgent=bool(turn % 2))
         for thread in threads:
             thread.join(5)
-        assert not any(thread.is_alive() for thread in threads)
+        assert len(failures) == 4
+        assert all("closed" in failure for failure in failures)
+
+
+def test_nobody_is_left_waiting_when_the_disk_ends_by_itself() -> None:
+    @asynccontextmanager
+    async def short() -> AsyncIterator[Any]:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_later(0.005, task.cancel)
+        yield None
+
+    async def ask(worker: _Worker) -> None:
+        await asyncio.sleep(60 if worker._closing else 0)
+
+    def work(worker: _Worker, failures: list[str]) -> None:
+        try:
+            while True:
+                worker.call(ask(worker))
+        except RequestError as error:
+            failures.append(str(error))
+
+    for _ in range(100):
+        worker = _Worker("short", short())
+        worker.thread.start()
+        worker.opened.result(5)
+        failures: list[str] = []
+        threads = [threading.Thread(target=work, args=(worker, failures), daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(5)
+        worker.ended.result(5)
+        assert len(failures) == 4
         assert all("closed" in failure for failure in failures)
 
 
