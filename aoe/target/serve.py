@@ -73,12 +73,14 @@ async def serve(
     remote_admin: bool = True,
     state_dir: Path | None = None,
     force: bool = False,
+    check: bool = True,
     rng: random.Random | None = None,
 ) -> AsyncIterator[Server]:
     """Serve `disk` as `shelf.slot` (0-65534, 0-254) on `links` until the block is left.
 
     The disk and the links are closed then. Without `state_dir` the config string, the mask list and the
-    reservation are gone with the block. ConfigurationError if another target has the address.
+    reservation are gone with the block. ConfigurationError if another target has the address; without
+    `check` nobody is asked, which saves 0.3 s.
     """
     try:
         server, record = _server(
@@ -99,7 +101,8 @@ async def serve(
             link.close()
         raise
     try:
-        await server.claim(force=force)
+        if check:
+            await server.claim(force=force)
         if record is not None:
             record.open(f"e{shelf}.{slot}")
             server.responder.exports[shelf, slot].state = record.state

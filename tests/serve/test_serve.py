@@ -616,6 +616,20 @@ def test_force_takes_an_address_all_the_same(caplog: pytest.LogCaptureFixture) -
     assert "answers for this address too, with another disk" in caplog.text
 
 
+def test_without_a_check_nobody_is_asked() -> None:
+    async def scenario() -> None:
+        network = Network()
+        async with aoe.serve(memory_disk(), network.attach(TARGET), serial="first") as first:
+            async with second_server(network, "second", check=False):
+                assert first.counters()["queries"] == 0
+            with pytest.raises(ConfigurationError):
+                async with second_server(network, "third"):
+                    pass
+            assert first.counters()["queries"] > 0
+
+    asyncio.run(scenario())
+
+
 def test_who_served_the_address_before_may_come_back(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
