@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from aoe.wire.frame import format_mac
 from tests.support.guest_files import GuestFiles
 from tests.support.guest_kernel import Kernel
 from tests.support.net import Lab
@@ -67,16 +68,16 @@ def add_tap(lab: Lab, name: str, mtu: int) -> None:
     lab.run(SIDE, "ip", "link", "set", name, "mtu", str(mtu), "up", check=True)
 
 
-def tap_card(name: str, mtu: int = 1500) -> list[str]:
+def tap_card(name: str, mtu: int = 1500, mac: bytes | None = None) -> list[str]:
     """QEMU arguments for a network card at the far end of a tap."""
-    return _card(f"tap,ifname={name},script=no,downscript=no,id={name}", name, mtu)
+    return _card(f"tap,ifname={name},script=no,downscript=no,id={name}", name, mtu, mac)
 
 
-def _card(backend: str, name: str, mtu: int = 1500) -> list[str]:
+def _card(backend: str, name: str, mtu: int = 1500, mac: bytes | None = None) -> list[str]:
     """QEMU arguments for a network card; the MTU is what the guest's driver sets at first."""
     # No option ROM: the firmware would wait for a network boot.
     device = f"virtio-net-pci,netdev={name},host_mtu={mtu},romfile="
-    return ["-netdev", backend, "-device", device]
+    return ["-netdev", backend, "-device", f"{device},mac={format_mac(mac)}" if mac else device]
 
 
 def udp_card(here: int, there: int) -> list[str]:
