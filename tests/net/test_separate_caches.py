@@ -6,16 +6,16 @@ its own above that one, so two of them on one file are what two hosts with one d
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import aoe
 from aoe.initiator.remote import RemoteDisk
 from tests.support.fault_disk import loop_device
-from tests.support.net import Lab, in_namespace
-from tests.support.peers import AoeTarget, image
-from tests.support.tools import need_namespaces
+from tests.support.net import in_namespace
+from tests.support.peers import image
+from tests.support.primaries import ADDRESSES, Primaries, primaries
 from tests.support.writers import Writers
 
 ENGINES = ("c",)
@@ -29,51 +29,38 @@ WRITING_S = 2.5
 T = TypeVar("T")
 
 
-class Pair(NamedTuple):
-    """Primaries e1.0 and e2.0, each on a cable to the client of its own."""
-
-    lab: Lab
-    first: AoeTarget
-    second: AoeTarget
-
-    def run(self, use: "Callable[[Pair, RemoteDisk], Coroutine[None, None, T]]") -> T:
-        """Use the disk on the client's side, over the first primary."""
-
-        async def main() -> T:
-            async with attached() as disk:
-                return await use(self, disk)
-
-        return in_namespace(self.lab.namespace("client"), lambda: asyncio.run(main()))
-
-
 @contextmanager
-def pair(directory: Path, how: str) -> Iterator[Pair]:
+def pair(directory: Path, how: str) -> Iterator[Primaries]:
     """Both are served `--buffered` or `--shared`, from one store through two caches."""
-    need_namespaces()
     store = image(directory / "disk", SECTORS)
     with store.open("r+b") as file:
         file.seek(OFFSET)
         file.write(OLD)
-    with ExitStack() as stack:
-        lab = stack.enter_context(Lab(("first", "client", "second"), mtu=9000))
-        lab.cable("second", "client")
-        targets = []
-        for shelf, side in ((1, "first"), (2, "second")):
-            device = stack.enter_context(loop_device(store))
-            options = (how, "--serial", "ONE")
-            state = directory / side
-            target = AoeTarget(lab, directory, f"{device}={shelf}.0", *options, side=side, state_dir=state)
-            targets.append(stack.enter_context(target))
-        yield Pair(lab, *targets)
+    with (
+        loop_device(store) as one,
+        loop_device(store) as other,
+        primaries(directory, (one, other), how) as started,
+    ):
+        yield started
+
+
+def run(there: Primaries, use: Callable[[Primaries, RemoteDisk], Coroutine[None, None, T]]) -> T:
+    """Use the disk on the client's side, over the first primary."""
+
+    async def main() -> T:
+        async with attached() as disk:
+            return await use(there, disk)
+
+    return in_namespace(there.lab.namespace("client"), lambda: asyncio.run(main()))
 
 
 @asynccontextmanager
 async def attached() -> AsyncIterator[RemoteDisk]:
     """The disk over both primaries, once they can be used."""
-    async with aoe.attach("e1.0", "e2.0", interface=["v0", "v1"], find_s=0.5) as disk:
+    async with aoe.attach(*ADDRESSES, interface=["v0", "v1"], find_s=0.5) as disk:
         while [path.state for path in disk.paths] != ["usable", "usable"]:
             await asyncio.sleep(0.01)
-        prefer(disk, "e1.0")
+        prefer(disk, ADDRESSES[0])
         yield disk
 
 
@@ -84,13 +71,13 @@ def prefer(disk: RemoteDisk, address: str) -> None:
 async def read_over_both(disk: RemoteDisk, offset: int, length: int) -> list[bytes]:
     """What each primary says, so that each has it in its cache if it uses one."""
     found = []
-    for address in ("e2.0", "e1.0"):
+    for address in reversed(ADDRESSES):
         prefer(disk, address)
         found.append(await disk.read(offset, length))
     return found
 
 
-async def overwrite_and_fail_over(there: Pair, disk: RemoteDisk) -> bytes:
+async def overwrite_and_fail_over(there: Primaries, disk: RemoteDisk) -> bytes:
     """What the second primary says of a place that the first, before it died, wrote to."""
     assert await read_over_both(disk, OFFSET, BLOCK) == [OLD, OLD]
     await disk.write(OFFSET, NEW)
@@ -99,7 +86,7 @@ async def overwrite_and_fail_over(there: Pair, disk: RemoteDisk) -> bytes:
     return await disk.read(OFFSET, BLOCK)
 
 
-async def faults_of_writers(there: Pair, disk: RemoteDisk) -> list[str]:
+async def faults_of_writers(there: Primaries, disk: RemoteDisk) -> list[str]:
     """What writers cannot explain who go on while the first primary is killed."""
     writers = Writers(disk, block=BLOCK)
     await read_over_both(disk, 0, writers.places * BLOCK)
@@ -112,20 +99,20 @@ async def faults_of_writers(there: Pair, disk: RemoteDisk) -> list[str]:
 
 def test_a_buffered_primary_serves_what_was_overwritten(tmp_path: Path) -> None:
     with pair(tmp_path, "--buffered") as there:
-        assert there.run(overwrite_and_fail_over) == OLD
+        assert run(there, overwrite_and_fail_over) == OLD
 
 
 def test_a_shared_primary_serves_what_the_other_has_written(tmp_path: Path) -> None:
     with pair(tmp_path, "--shared") as there:
-        assert there.run(overwrite_and_fail_over) == NEW
+        assert run(there, overwrite_and_fail_over) == NEW
 
 
 def test_writers_find_that_caches_are_separate(tmp_path: Path) -> None:
     """The checker of the failover tests sees the hazard, so that its silence there means something."""
     with pair(tmp_path, "--buffered") as there:
-        assert any("was read after" in fault for fault in there.run(faults_of_writers))
+        assert any("was read after" in fault for fault in run(there, faults_of_writers))
 
 
 def test_writers_find_nothing_with_shared(tmp_path: Path) -> None:
     with pair(tmp_path, "--shared") as there:
-        assert there.run(faults_of_writers) == []
+        assert run(there, faults_of_writers) == []

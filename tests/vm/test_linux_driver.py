@@ -1,8 +1,6 @@
 """Linux's own initiator in a guest: a filesystem over our target at two MTUs, and a target that dies."""
 
-import hashlib
 import os
-import random
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,12 +10,12 @@ from typing import NamedTuple
 import pytest
 
 from aoe.limits import SECTOR, sectors_per_frame
-from tests.support.guest import Done, LinuxGuest, add_tap, host, needs_qemu, tap_card
-from tests.support.guest_files import GuestFiles
+from tests.support.guest import LinuxGuest, add_tap, host, needs_qemu, tap_card
+from tests.support.guest_filesystem import FILE_BYTES, checksums, guest_files, tree, trouble
 from tests.support.guest_kernel import kernel
 from tests.support.guest_target import VBLADE_INSTEAD, Export, TargetProcess, need_engine, on_tap
 from tests.support.net import Lab, wait_for
-from tests.support.tools import need, need_namespaces, which
+from tests.support.tools import need, need_namespaces
 
 pytestmark = pytest.mark.vm
 
@@ -26,12 +24,8 @@ SPOILT = len(WAYS)
 """Number of one more way, for the tests that plant a fault."""
 
 IMAGE_BYTES = 64 << 20
-FILE_BYTES = [0, 1, 511, 4097, *[300_001] * 12]
 KILL_AFTER = (5, 10)
 RECOVERY_S = 40.0
-
-TROUBLE = r"I/O error|EXT4-fs (error|warning)|JBD2:.*error|Aborting journal|aoe:.*(fail|error|down)"
-"""What the kernel prints once the data path failed: block layer, page cache, ext4, aoe."""
 
 
 class Way(NamedTuple):
@@ -46,24 +40,6 @@ class Way(NamedTuple):
 class Site(NamedTuple):
     guest: LinuxGuest
     ways: list[Way]
-
-
-def tree() -> dict[str, bytes]:
-    """Files of known content: empty, shorter than a block, and several hundred KB."""
-    rng = random.Random(88)
-    return {f"tree/f{number:02}": rng.randbytes(size) for number, size in enumerate(FILE_BYTES)}
-
-
-def guest_files() -> GuestFiles:
-    files = GuestFiles(kernel())
-    for program in ("mke2fs", "e2fsck"):
-        files.copy_program(Path(which(program) or ""), f"sbin/{program}")
-    sums = []
-    for name, data in tree().items():
-        files.add(name, data)
-        sums.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
-    files.add("sums", "".join(sums).encode())
-    return files
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +94,6 @@ def healthy(site: Site) -> Iterator[LinuxGuest]:
     assert trouble(site.guest) == ""
 
 
-def trouble(guest: LinuxGuest) -> str:
-    """Lines of the kernel's log that tell of a failed data path."""
-    return guest.run(f"dmesg | grep -E '{TROUBLE}'").output
-
-
 def make_filesystem(guest: LinuxGuest, way: Way) -> None:
     guest.run("umount /mnt 2>/dev/null")
     guest.check(f"/sbin/mke2fs -q -F -t ext4 {way.device}")
@@ -131,11 +102,6 @@ def make_filesystem(guest: LinuxGuest, way: Way) -> None:
 
 def mount(guest: LinuxGuest, way: Way) -> None:
     guest.check(f"mount -t ext4 {way.device} /mnt")
-
-
-def checksums(guest: LinuxGuest) -> Done:
-    """Compare every file below /mnt with what it was copied from."""
-    return guest.run("cd /mnt && sha256sum -c /sums; result=$?; cd /; (exit $result)", 60)
 
 
 def unmount_and_check(guest: LinuxGuest, way: Way) -> None:
