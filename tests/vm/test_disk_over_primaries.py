@@ -1,0 +1,125 @@
+"""A virtual machine with its disk on `aoe nbd` over two primaries, of which it loses one after the other."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.support.door import nbd_door, socket_path
+from tests.support.guest import LinuxGuest, needs_qemu
+from tests.support.guest_filesystem import checksums, guest_files, trouble
+from tests.support.guest_kernel import kernel
+from tests.support.net import wait_for
+from tests.support.peers import AoeTarget, image
+from tests.support.primaries import ADDRESSES, Primaries, primaries
+from tests.support.tools import need
+
+pytestmark = pytest.mark.vm
+
+SECTORS = (64 << 20) // 512
+DISK = "/dev/vda"
+PATIENCE_S = 40.0
+MKFS = "/sbin/mke2fs -q -F -t ext4 -E nodiscard,lazy_itable_init=0,lazy_journal_init=0"
+"""Everything is written at once: nothing is left for the kernel to do later."""
+
+
+class Site(NamedTuple):
+    """What the guest's disk stands on: `store` is the file that both primaries serve."""
+
+    store: Path
+    there: Primaries
+    door: "subprocess.Popen[Any]"
+    guest: LinuxGuest
+
+    def owner(self) -> AoeTarget:
+        """The primary that the guest's reads go to."""
+        before = [served(it) for it in self.there.both]
+        self.guest.check(f"dd if={DISK} of=/dev/null bs=4k count=16 iflag=direct")
+        first, second = (served(it) - count for it, count in zip(self.there.both, before, strict=True))
+        return self.there.first if first > second else self.there.second
+
+
+def served(target: AoeTarget) -> int:
+    """How many reads and writes a primary has answered since its start; 0 if it is away."""
+    said = target.counters() if target.alive else ""
+    return sum(map(int, re.findall(r"\b(?:engine_)?(?:reads|writes)=(\d+)", said)))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    needs_qemu()
+    need("mkfs.ext4")
+    directory = tmp_path_factory.mktemp("site")
+    store = image(directory / "disk", SECTORS)
+    with (
+        primaries(directory, (store, store), "--shared") as there,
+        socket_path() as socket,
+        nbd_door(there.lab, "client", socket, *ADDRESSES) as door,
+        LinuxGuest(directory, kernel(), guest_files(), *drive(socket)) as guest,
+    ):
+        yield Site(store, there, door, guest)
+
+
+def drive(socket: Path) -> list[str]:
+    """QEMU arguments for a disk behind a socket; errors of the disk become the guest's."""
+    disk = f"file=nbd+unix:///?socket={socket},format=raw,if=virtio,cache=none"
+    return ["-drive", f"{disk},werror=report,rerror=report"]
+
+
+def lose_while_written(site: Site) -> AoeTarget:
+    """Kill the owner once some of what the guest writes has arrived."""
+    lost, before = site.owner(), blocks(site.store)
+    site.guest.start(f"{MKFS} {DISK}")
+    wait_for(lambda: blocks(site.store) > before, PATIENCE_S, "nothing is written")
+    lost.kill()
+    assert_goes_on(site, lost)
+    return lost
+
+
+def lose_before_read(site: Site) -> AoeTarget:
+    """Kill the owner when all that is read is still to be asked for."""
+    lost = site.owner()
+    site.guest.start(f"echo fsck; /sbin/e2fsck -f -n {DISK}")
+    site.guest.see("fsck\n", PATIENCE_S)
+    lost.kill()
+    assert_goes_on(site, lost)
+    return lost
+
+
+def assert_goes_on(site: Site, lost: AoeTarget) -> None:
+    """The command that runs succeeds, and the other primary has done some of its work."""
+    other = site.there.other(lost)
+    before = served(other)
+    done = site.guest.finish(PATIENCE_S)
+    assert done.status == 0, done.output
+    assert served(other) > before
+
+
+def blocks(path: Path) -> int:
+    """How much of a sparse file is there."""
+    return path.stat().st_blocks
+
+
+def test_mkfs_and_fsck_survive_the_loss_of_a_primary(site: Site) -> None:
+    guest = site.guest
+    guest.check("dmesg -c >/dev/null")
+    first_lost = lose_while_written(site)
+    first_lost.start()
+    guest.check(f"mount -t ext4 {DISK} /mnt && cp -r /tree /mnt && umount /mnt", PATIENCE_S)
+    second_lost = lose_before_read(site)
+    assert second_lost is not first_lost
+    guest.check(f"mount -t ext4 -o ro {DISK} /mnt")
+    done = checksums(guest)
+    assert done.status == 0, done.output
+    assert trouble(guest) == ""
+    guest.check("umount /mnt")
+
+
+def test_the_loss_of_the_door_is_noticed(site: Site) -> None:
+    """The checks above can fail: an error that QEMU gets is the guest's, and in its kernel's log."""
+    site.door.kill()
+    assert site.guest.run(f"dd if={DISK} of=/dev/null bs=4k count=1 iflag=direct").status
+    assert "I/O error" in trouble(site.guest)
