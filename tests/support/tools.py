@@ -26,6 +26,7 @@ _PACKAGES = {
     "losetup": "mount",
     "mkfs.ext4": "e2fsprogs",
     "mount": "mount",
+    "nbdcopy": "libnbd-bin",
     "nbdfuse": "libnbd-bin",
     "nbdinfo": "libnbd-bin",
     "nbdkit": "nbdkit",
@@ -79,6 +80,20 @@ def need_loop() -> None:
     reason = loop_obstacle()
     if reason:
         unavailable(f"no loop devices here: {reason}")
+
+
+def need_libnbd() -> str:
+    """A Python that has libnbd: Debian's own, as no package index has it. Skip unless it does."""
+    python = "/usr/bin/python3"
+    if not _imports(python, "nbd"):
+        unavailable("libnbd for Python missing: apt-get install python3-libnbd")
+    return python
+
+
+@functools.cache
+def _imports(python: str, module: str) -> bool:
+    command = [python, "-c", f"import {module}"]
+    return Path(python).exists() and not subprocess.run(command, capture_output=True, check=False).returncode
 
 
 def unavailable(reason: str) -> NoReturn:

@@ -1,0 +1,110 @@
+"""What others' NBD programs find behind `aoe nbd`: nbdinfo, nbdcopy, qemu-img, and a script with libnbd."""
+
+import json
+import random
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.support.door import nbd_door, socket_path
+from tests.support.net import Lab, wait_for
+from tests.support.peers import AoeTarget, image
+from tests.support.tools import need, need_libnbd, need_namespaces, which
+
+ENGINES = ("c",)
+SECTORS = 16384
+SIZE = SECTORS * 512
+SCRIPT = Path(__file__).parents[1] / "support" / "nbd_script.py"
+
+
+class Door(NamedTuple):
+    """`store` is what the target behind the door serves."""
+
+    uri: str
+    store: Path
+
+
+@contextmanager
+def door(directory: Path, *options: str) -> Iterator[Door]:
+    need_namespaces()
+    store = image(directory / "disk", SECTORS)
+    with (
+        Lab(mtu=9000) as lab,
+        AoeTarget(lab, directory, f"{store}=1.1"),
+        socket_path() as socket,
+        nbd_door(lab, "client", socket, "e1.1", options=options),
+    ):
+        yield Door(f"nbd+unix:///?socket={socket}", store)
+
+
+def tool(*argv: str | Path) -> "subprocess.CompletedProcess[str]":
+    command = [which(str(argv[0])) or str(argv[0]), *map(str, argv[1:])]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def told(uri: str) -> dict[str, Any]:
+    """What nbdinfo says of the only export."""
+    done = tool("nbdinfo", "--json", uri)
+    assert done.returncode == 0, done.stderr
+    (export,) = json.loads(done.stdout)["exports"]
+    return dict(export)
+
+
+def faults(uri: str, *words: str) -> str:
+    """What the script found wrong; nothing if all is right."""
+    done = tool(need_libnbd(), SCRIPT, uri, *words)
+    return done.stderr if done.returncode else ""
+
+
+def test_what_the_disk_can_is_told(tmp_path: Path) -> None:
+    need("nbdinfo")
+    with door(tmp_path) as there:
+        said = told(there.uri)
+    assert said["export-size"] == SIZE
+    assert not said["is_read_only"]
+    for word in ("flush", "fua", "trim", "zero", "multi_conn"):
+        assert said[f"can_{word}"], word
+
+
+def test_a_read_only_disk_cannot_be_changed(tmp_path: Path) -> None:
+    need("nbdinfo")
+    with door(tmp_path, "--read-only") as there:
+        assert told(there.uri)["is_read_only"]
+        assert faults(there.uri, "read-only") == ""
+        assert not any(there.store.read_bytes())
+
+
+def test_images_are_copied_in_and_out(tmp_path: Path) -> None:
+    need("nbdcopy", "qemu-img")
+    picture, copy = tmp_path / "picture", tmp_path / "copy"
+    picture.write_bytes(random.Random(3).randbytes(SIZE // 2) + bytes(SIZE // 2))
+    with door(tmp_path) as there:
+        assert tool("nbdcopy", "--flush", picture, there.uri).returncode == 0
+        assert there.store.read_bytes() == picture.read_bytes()
+        assert tool("nbdcopy", there.uri, copy).returncode == 0
+        assert copy.read_bytes() == picture.read_bytes()
+        compare = ("qemu-img", "compare", "-f", "raw", "-F", "raw", picture, there.uri)
+        assert tool(*compare).returncode == 0
+        with there.store.open("r+b") as file:
+            file.write(bytes([picture.read_bytes()[0] ^ 1]))
+        assert tool(*compare).returncode == 1
+
+
+def test_a_script_may_ask_for_anything(tmp_path: Path) -> None:
+    with door(tmp_path) as there:
+        assert faults(there.uri) == ""
+
+
+def test_the_script_finds_what_it_looks_for() -> None:
+    """A server that forgets, and one that lets a disk be changed."""
+    need("nbdkit")
+    with socket_path() as socket:
+        uri = f"nbd+unix:///?socket={socket}"
+        command = ["nbdkit", "--foreground", "--exit-with-parent", "--unix", str(socket), "null", str(SIZE)]
+        with subprocess.Popen(command) as server:
+            wait_for(socket.exists, what="nbdkit does not listen")
+            found = faults(uri), faults(uri, "read-only")
+            server.terminate()
+    assert ["AssertionError" in text for text in found] == [True, True]
