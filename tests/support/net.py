@@ -24,6 +24,7 @@ from aoe.wire import config as config_wire
 from aoe.wire import frame
 from aoe.wire import mask as mask_wire
 from aoe.wire import reserve as reserve_wire
+from tests.support import loss
 from tests.support.tools import which
 
 PACKET_OTHERHOST = 3
@@ -563,6 +564,11 @@ class Lab:
         """Change the MTU of both ends."""
         for end in (cable.a, cable.b):
             self.link(end, "mtu", str(mtu))
+
+    def lose(self, end: End, share: float | None) -> None:
+        """Lose this share (0 to 1) of the frames that arrive at one end, whatever it was before; what leaves
+        it goes on. None takes the program away that does it: 0 costs what any other share costs."""
+        in_namespace(self.namespace(end.side), functools.partial(loss.lose, end.interface, share))
 
     def link(self, end: End, *change: str) -> None:
         """`ip link set` on one end."""
