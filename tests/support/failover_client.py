@@ -1,6 +1,6 @@
 """Runs inside the client's namespace: writers on one disk over two interfaces.
 
-failover_client.py SECONDS BLOCK. Says "go" when they run, and in the end one JSON object.
+failover_client.py SECONDS BLOCK SEED. Says "go" and the owner when they run, and in the end one JSON object.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ def owner(disk: RemoteDisk) -> str:
     return next((path.name for path in disk.paths if path.owner), "")
 
 
-async def main(seconds: float, block: int) -> None:
+async def main(seconds: float, block: int, seed: int) -> None:
     async with aoe.attach("e1.0", "e2.0", interface=["v0", "v1"], find_s=2.0, timeout_s=None) as disk:
         while any(path.state == "checking" for path in disk.paths):
             await asyncio.sleep(0.01)
-        writers = Writers(disk, block=block)
+        writers = Writers(disk, block=block, seed=seed)
         first = owner(disk)
         moves = 0
 
@@ -44,4 +44,4 @@ async def main(seconds: float, block: int) -> None:
         print(json.dumps(said | {"paths": [path._asdict() for path in disk.paths]}))
 
 
-asyncio.run(main(float(sys.argv[1]), int(sys.argv[2])))
+asyncio.run(main(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))

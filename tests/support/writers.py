@@ -15,12 +15,14 @@ STAMP = struct.Struct("<QQ")
 
 class Writers:
     """Eight that write and read stamped blocks of a few places, and remember all of it; and one more that
-    writes to a place of its own all the time: `pause_s` is the longest it had to wait."""
+    writes to a place of its own all the time: `pause_s` is the longest it had to wait. One `seed`, one
+    choice of places and of reads and writes for each of the eight."""
 
-    def __init__(self, remote: Disk, places: int = 24, block: int = 512) -> None:
+    def __init__(self, remote: Disk, places: int = 24, block: int = 512, seed: int = 0) -> None:
         self.remote = remote
         self.places = places
         self.block = block
+        self.seed = seed
         self.calls: list[tuple[int, Call]] = []
         self.errors: list[BaseException] = []
         self.pause_s = 0.0
@@ -30,7 +32,8 @@ class Writers:
     async def run(self, seconds: float, then: Callable[[], None] = lambda: None) -> None:
         """For a time, `then` what is to happen before every place is read a last time."""
         loop = asyncio.get_running_loop()
-        workers = [asyncio.ensure_future(self._work(random.Random(n))) for n in range(8)]
+        seeds = range(8 * self.seed, 8 * self.seed + 8)
+        workers = [asyncio.ensure_future(self._work(random.Random(seed))) for seed in seeds]
         workers.append(asyncio.ensure_future(self._probe(loop)))
         await asyncio.sleep(seconds)
         self._stop = True
