@@ -1,6 +1,7 @@
-"""Draws bench/figures.svg from the JSON that pytest-benchmark wrote, and prints the table of the README.
+"""Draws bench/figures.svg and bench/failover.svg from the JSON that pytest-benchmark wrote, and prints the
+tables of the README.
 
-plot.py RESULTS.json FIGURES.svg
+plot.py RESULTS.json DIRECTORY
 """
 
 import json
@@ -25,13 +26,13 @@ _COLOURS = {
 _LEGEND = {"vblade": "vblade", "aoe-target (c)": "aoe-target", "null target": "limit: null target, fio"}
 
 
-def rows(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What each benchmark found, by its name."""
+def rows(results: dict[str, Any], group: str | None = None) -> dict[str, dict[str, Any]]:
+    """What each benchmark of a group found, by its name."""
     found = {}
     for one in results["benchmarks"]:
-        found[one.get("param") or one["name"].partition("[")[2].rstrip("]") or one["name"]] = one[
-            "extra_info"
-        ]
+        if one["group"] == group:
+            name = one["name"].partition("[")[2].rstrip("]") if group is None else one["name"]
+            found[one.get("param") or name or one["name"]] = one["extra_info"]
     return found
 
 

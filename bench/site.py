@@ -1,21 +1,27 @@
 """Two hosts on two CPUs, and what runs on them."""
 
 import json
+import os
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support.net import Lab
 
 TARGET_CPU, LOAD_CPU = "0", "1"
+ROUNDS = int(os.environ.get("AOE_BENCH_ROUNDS", "5"))
+SECONDS = float(os.environ.get("AOE_BENCH_SECONDS", "3"))
 HERE = Path(__file__).parent
 START_S = 1.0
+SETTLE_S = 0.7
+"""After that a client has found its target and asks as fast as it can."""
 
 
 class Target(NamedTuple):
@@ -29,8 +35,16 @@ class Target(NamedTuple):
     """How long it takes to be ready."""
 
 
+class Client(NamedTuple):
+    """A program that puts a load on e1.1 and says in JSON how it went, by name and command line."""
+
+    name: str
+    command: tuple[str, ...]
+
+
 class Result(NamedTuple):
-    """One run, or the median of several. `cpu_us` is of the whole target process, for each request."""
+    """One run, or the median of several. `cpu_us` is of the whole process that is measured, for each request;
+    `lost` counts what was not answered, or was sent again."""
 
     iops: float
     p50_us: float
@@ -80,20 +94,33 @@ def cpu_ns(pid: int) -> int:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
 
 
-def run(lab: Lab, load: Path, target: Target, arguments: Iterable[str], seconds: float) -> Result:
-    """One run of the load generator against a freshly started target."""
-    process = lab.popen("target", "taskset", "-c", TARGET_CPU, *target.command)
+def process_us(pid: int) -> float:
+    """What a process has run, also in threads that have ended, in microseconds: in steps of clock ticks."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def serving(lab: Lab, target: Target, cpu: str = TARGET_CPU) -> Iterator[int]:
+    """A freshly started target: its process."""
+    process = lab.popen("target", "taskset", "-c", cpu, *target.command)
     try:
         time.sleep(target.start_s)
         assert process.poll() is None, f"{target.name} ended"
-        before = cpu_ns(process.pid)
-        command = ["taskset", "-c", LOAD_CPU, load, "v0", "1", "1", *arguments, "--seconds", str(seconds)]
-        done = lab.run("client", *command, *(["--blind"] if target.blind else []), timeout=seconds + 30)
-        assert done.returncode == 0, done.stderr
-        spent = cpu_ns(process.pid) - before
+        yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
+
+
+def run(lab: Lab, load: Path, target: Target, arguments: Iterable[str], seconds: float) -> Result:
+    """One run of the load generator against a freshly started target, which is measured."""
+    with serving(lab, target) as pid:
+        before = cpu_ns(pid)
+        command = ["taskset", "-c", LOAD_CPU, load, "v0", "1", "1", *arguments, "--seconds", str(seconds)]
+        done = lab.run("client", *command, *(["--blind"] if target.blind else []), timeout=seconds + 30)
+        assert done.returncode == 0, done.stderr
+        spent = cpu_ns(pid) - before
     said: dict[str, Any] = json.loads(done.stdout)
     return Result(
         said["iops"],
@@ -105,6 +132,30 @@ def run(lab: Lab, load: Path, target: Target, arguments: Iterable[str], seconds:
         said["errors"],
         said["bad"],
     )
+
+
+def ask(lab: Lab, target: Target, client: Client, seconds: float) -> Result:
+    """One run of a client, which is measured, against a freshly started target."""
+    with serving(lab, target):
+        command = ("taskset", "-c", LOAD_CPU, *client.command)
+        process = lab.popen("client", *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        busy = busy_share(process.pid, seconds)
+        out, complaint = process.communicate(timeout=seconds + 30)
+    assert process.returncode == 0, f"{client.name}: {complaint}"
+    said: dict[str, Any] = json.loads(out)
+    lost = said["lost"] if "lost" in said else said["retransmits"]
+    latencies = (said["p50_us"], said["p99_us"], said["p999_us"])
+    return Result(
+        said["iops"], *latencies, busy * 1e6 / said["iops"], lost, said["errors"], said.get("bad", 0)
+    )
+
+
+def busy_share(pid: int, seconds: float) -> float:
+    """How much of a CPU a process takes while it works, which it does for `seconds` from its start."""
+    time.sleep(SETTLE_S)
+    before, started = cpu_ns(pid), time.monotonic_ns()
+    time.sleep(max(0.2, seconds - SETTLE_S))
+    return (cpu_ns(pid) - before) / (time.monotonic_ns() - started)
 
 
 def compare(contestants: Mapping[str, Callable[[], Result]], rounds: int) -> dict[str, dict[str, Any]]:
@@ -126,16 +177,27 @@ def summary(results: list[Result]) -> dict[str, Any]:
 
 def fio(image: Path, rw: str, seconds: float, *options: str) -> Result:
     """The local limit: fio on the target's CPU, 4 KiB, queue depth 32, past the page cache."""
-    command = ["taskset", "-c", TARGET_CPU, "fio", "--name=local", f"--filename={image}", f"--rw={rw}"]
-    shape = ["--ioengine=io_uring", "--direct=1", "--bs=4k", "--iodepth=32", f"--runtime={seconds}"]
-    rest = ["--time_based", "--output-format=json", "--randrepeat=0", *options]
-    done = subprocess.run([*command, *shape, *rest], capture_output=True, text=True, check=True)
-    job = json.loads(done.stdout)["jobs"][0]
+    where = (f"--filename={image}", "--ioengine=io_uring", "--direct=1")
+    job = fio_job(TARGET_CPU, rw, seconds, *where, *options)
     side = job["read" if "read" in rw else "write"]
+    return fio_result(job, side, (job["usr_cpu"] + job["sys_cpu"]) / 100 * 1e6 / side["iops"])
+
+
+def fio_job(cpu: str, rw: str, seconds: float, *options: str) -> dict[str, Any]:
+    """What fio says of one job of 4 KiB requests, 32 at a time."""
+    command = ["taskset", "-c", cpu, "fio", "--name=job", f"--rw={rw}", "--bs=4k", "--iodepth=32", *options]
+    rest = [f"--runtime={seconds}", "--time_based", "--output-format=json", "--randrepeat=0"]
+    done = subprocess.run([*command, *rest], capture_output=True, text=True, check=True)
+    _, _, said = done.stdout.partition("{")  # its nbd engine prints a line of its own first
+    job: dict[str, Any] = json.loads("{" + said)["jobs"][0]
+    return job
+
+
+def fio_result(job: dict[str, Any], side: dict[str, Any], cpu_us: float) -> Result:
+    """A job's reads, or its writes, as a result."""
     p50, p99, p999 = (
         side["clat_ns"]["percentile"][f"{part}0000"] / 1000 for part in ("50.00", "99.00", "99.90")
     )
-    cpu_us = (job["usr_cpu"] + job["sys_cpu"]) / 100 * 1e6 / side["iops"]
     return Result(side["iops"], p50, p99, p999, cpu_us, 0, job["error"], 0)
 
 

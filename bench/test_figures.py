@@ -4,10 +4,9 @@ AOE_BENCH_ROUNDS (5) and AOE_BENCH_SECONDS (3) choose how long; results go into 
 `extra_info`, from which bench/plot.py draws.
 """
 
-import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +14,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from bench import site
+from bench.conftest import SECTORS
 from bench.image import write_image
-from bench.site import Result, Target
+from bench.site import ROUNDS, SECONDS, Result, Target
 from tests.support.net import Lab
-from tests.support.tools import need, need_engine, need_namespaces
+from tests.support.tools import need
 
-ROUNDS = int(os.environ.get("AOE_BENCH_ROUNDS", "5"))
-SECONDS = float(os.environ.get("AOE_BENCH_SECONDS", "3"))
-SECTORS = 131072
 DISK_SECTORS = 1048576
 EXPORTS, EXPORT_SECTORS = 1000, 2048
 
@@ -45,29 +42,6 @@ MEMORY_ROWS = [
     Row("4 KiB random reads, QD4", ("--rw", "randread", "--sectors", "8", "--depth", "4")),
     Row("4 KiB random reads, QD1", ("--rw", "randread", "--sectors", "8", "--depth", "1")),
 ]
-
-
-@pytest.fixture(scope="session")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    need_namespaces()
-    need_engine()
-    need("vblade", "gcc")
-    directory = tmp_path_factory.mktemp("bin")
-    return {name: site.build(name, directory) for name in ("load", "null")}
-
-
-@pytest.fixture(scope="session")
-def memory() -> Iterator[Path]:
-    """An image in memory: the page cache without a disk behind it."""
-    directory = site.scratch()
-    yield write_image(directory / "image", SECTORS)
-    shutil.rmtree(directory)
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab(mtu=9000) as made:
-        yield made
 
 
 @pytest.fixture
