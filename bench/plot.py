@@ -23,16 +23,22 @@ _COLOURS = {
     "fio": "#d7d7d7",
     "bare asyncio loop": "#d7d7d7",
 }
+_KINDS = {"reads": "#1f6fb4", "writes": "#d98a1f"}
+_HAPPENS = {
+    "link down": "the link to the owner goes down for a second",
+    "kill": "the owner is killed",
+    "pause": "the owner is paused for two seconds",
+}
 _LEGEND = {"vblade": "vblade", "aoe-target (c)": "aoe-target", "null target": "limit: null target, fio"}
 
 
 def rows(results: dict[str, Any], group: str | None = None) -> dict[str, dict[str, Any]]:
-    """What each benchmark of a group found, by its name."""
+    """What each benchmark of a group found, by its name; the figures have no group."""
     found = {}
     for one in results["benchmarks"]:
         if one["group"] == group:
-            name = one["name"].partition("[")[2].rstrip("]") if group is None else one["name"]
-            found[one.get("param") or name or one["name"]] = one["extra_info"]
+            chosen = one.get("param") or one["name"].partition("[")[2].rstrip("]")
+            found[one["name"] if group == "initiator" else chosen or one["name"]] = one["extra_info"]
     return found
 
 
@@ -45,6 +51,21 @@ def table(found: dict[str, dict[str, Any]]) -> str:
             measured = f"{it['iops'] / 1000:.1f} | {it['p50_us']:.0f} | {it['cpu_us']:.2f}"
             ratios = f"{it['iops'] / first['iops']:.2f} | {it['cpu_us'] / first['cpu_us']:.2f}"
             lines.append(f"| {name} | {target} | {measured} | {ratios} |")
+    return "\n".join(lines)
+
+
+def initiator_table(found: dict[str, dict[str, Any]]) -> str:
+    """What each client did, and below it what the initiator must reach."""
+    lines = ["| Work | Client | k requests/s | p50 us | p99 us | CPU us | sent again |", "| --- " * 7 + "|"]
+    for name, row in found.items():
+        for client, it in row.get("results", {}).items():
+            if "iops" in it:
+                measured = f"{it['iops'] / 1000:.1f} | {it['p50_us']:.0f} | {it['p99_us']:.0f}"
+                lines.append(f"| {name} | {client} | {measured} | {it['cpu_us']:.2f} | {it['lost']} |")
+    lines += ["", "| What | is | must be | |", "| --- " * 4 + "|"]
+    for must in (must for row in found.values() for must in row.get("musts", [])):
+        verdict = "" if must["kept"] else "falls short"
+        lines.append(f"| {must['what']} | {must['is']:.4g} | {must['must']} | {verdict} |")
     return "\n".join(lines)
 
 
@@ -69,10 +90,35 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
     figure.savefig(path)
 
 
+def draw_failover(found: dict[str, dict[str, Any]], path: Path) -> None:
+    """Reads and writes over time, one picture for each thing that happens to the owner."""
+    figure, places = plt.subplots(len(found), 1, figsize=(8, 1.9 * len(found)), sharex=True, squeeze=False)
+    for place, (name, it) in zip(places[:, 0], found.items(), strict=True):
+        at_s = [step * it["step_s"] for step in range(len(it["reads"]))]
+        for kind, colour in _KINDS.items():
+            rates = [round(count / it["step_s"] / 1000, 2) for count in it[kind]]
+            place.plot(at_s, rates, color=colour, linewidth=1, label=kind)
+        for moment_s in (it["begin_s"], it["end_s"]):
+            place.axvline(moment_s, color="#c03030", linewidth=1, linestyle=":")
+        place.set_title(_HAPPENS[name], fontsize="small", loc="left")
+        place.set_ylim(bottom=0)
+        place.set_ylabel("thousand/s")
+    places[0, 0].legend(fontsize="small", loc="lower right")
+    places[-1, 0].set_xlabel("seconds (red: it begins, it is over)")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
-    found = rows(json.loads(Path(sys.argv[1]).read_text()))
-    draw(found, Path(sys.argv[2]))
-    print(table(found))
+    results, directory = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    mpl.rcParams["svg.fonttype"] = "none"
+    if found := rows(results):
+        draw(found, directory / "figures.svg")
+        print(table(found))
+    if found := rows(results, "failover"):
+        draw_failover(found, directory / "failover.svg")
+    if found := rows(results, "initiator"):
+        print(initiator_table(found))
 
 
 if __name__ == "__main__":

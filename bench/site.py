@@ -94,6 +94,12 @@ def cpu_ns(pid: int) -> int:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
 
 
+def pin(pid: int, cpu: str) -> None:
+    """Keep all threads that a process has on one CPU."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), {int(cpu)})
+
+
 def process_us(pid: int) -> float:
     """What a process has run, also in threads that have ended, in microseconds: in steps of clock ticks."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
