@@ -44,6 +44,8 @@ EXPORT_QUEUE_MAX = 1024
 """Requests admitted to one export and not yet answered; more are dropped, the client re-sends."""
 SPANS_MAX = 4
 """Ranges of one request that are compared one by one with those of others."""
+STREAMS_MAX = 256
+"""Initiators of one export whose epochs are remembered (order rule T9)."""
 TARGET_BYTES_MAX = 64 << 20
 """Payload held by one process for requests not yet answered."""
 ADMIN_QUEUE_MAX = 64
@@ -106,6 +108,10 @@ WINDOW_MIN = 2
 """Requests outstanding at first, and after losses."""
 SWEEP_NS = 50_000_000
 """Between two looks at what is of unknown fate."""
+DRAIN_NS = 20_000_000
+"""Between two questions to a target what of the past can still be carried out there."""
+STUCK_TRIES = 5
+"""How often a change is sent before its target is told once more who sends it."""
 UNSETTLED_MAX = 1 << 16
 """Changes of unknown fate on one path; beyond that no new change goes there."""
 NETWORK_LIFETIME_NS = 1_000_000_000

@@ -275,7 +275,7 @@ static void answered_well(aoe_core *c, struct asked *a, struct piece *p, const s
         copy_read(p, e->raw + ATA_BYTES);
     } else if (verb == AOE_ASK_IDENTIFY) {
         keep(a, e->raw + ATA_BYTES, SECTOR_BYTES);
-        session_identified(c, e->way, e->raw, now_ns);
+        session_identified(c, e->way, e->raw, 0, now_ns);
     } else if (verb == AOE_ASK_SERVER) {
         keep(a, e->raw, e->length);
     } else if (e->operation->lane == LANE_SYNCS) {

@@ -260,6 +260,7 @@ void aoe_engine_close(aoe_engine *e)
         struct export *x = &e->exports[i];
         map_drop(x);
         free(x->now);
+        streams_end(&x->streams);
         free(atomic_load(&x->next));
     }
     if (e->event >= 0)

@@ -33,6 +33,7 @@ enum {
     AOE_SEND_LOST,
     AOE_DISK_ERRORS,
     AOE_CLOCK_STEPPED,
+    AOE_STALE,
     AOE_COUNTERS,
 };
 

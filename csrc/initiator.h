@@ -96,6 +96,8 @@ struct exchange {
     const struct body *body;
     uint8_t command, lane, open, waits;
     uint32_t reply_min, tries, copies_count;
+    uint16_t stream; /* of the last transmission; 0: none, or copies belong to several (order rule T9) */
+    uint8_t epoch;
     int64_t sent_ns;
 };
 
@@ -121,8 +123,10 @@ struct way {
     uint8_t slot;
     struct window window;
     int drains;
+    uint16_t stream; /* of what is sent now; 0: none */
+    uint8_t epoch;
     uint32_t tag;
-    int64_t heard_ns, asked_ns, swept_ns;
+    int64_t heard_ns, asked_ns, swept_ns, drained_ns;
     struct link waiting;
     uint32_t waiting_count;
     struct lane lanes[LANES];
@@ -131,6 +135,9 @@ struct way {
 
     int state, reason, vouched, slow, identified, ours;
     uint64_t instance;
+    int registered; /* our stream is known to the server whose instance this is */
+    uint64_t registered_instance;
+    int64_t rolled_ns;
     int volatile_cache;
     struct exchange *check;
     struct body check_body;
@@ -243,8 +250,11 @@ uint32_t path_outstanding(const struct way *w);
 int64_t path_quiet_ns(const struct way *w, int64_t now_ns);
 struct exchange *exchange_new(aoe_core *c, struct way *w, const struct body *body, uint32_t command, uint32_t lane,
                               uint32_t reply_min);
-void send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
-                uint32_t command, uint32_t tag, const struct body *body);
+void path_new_stream(struct way *w);
+int path_stuck(const struct way *w);
+/* The frame, whose head may still be changed. */
+uint8_t *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
+                    uint32_t command, uint32_t tag, const struct body *body);
 
 /* session.c: which way carries what. All append to core->events. */
 void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, int64_t now_ns);
@@ -256,7 +266,7 @@ void session_fenced(aoe_core *c, struct way *w, int64_t now_ns);
 void session_tick(aoe_core *c, int64_t now_ns);
 int64_t session_pulse(const aoe_core *c);
 int session_flushed(aoe_core *c, uint64_t changes);
-void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int64_t now_ns);
+void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int registers, int64_t now_ns);
 
 /* ranges.c: the same rules as aoe/initiator/ranges.py */
 void ranges_init(struct ranges *r);

@@ -15,6 +15,7 @@
 #include "parse.h"
 #include "ring.h"
 #include "sectors.h"
+#include "streams.h"
 
 enum {
     BATCH = 64,           /* frames taken, and replies sent, at a time */
@@ -43,6 +44,7 @@ struct request_io {
 
 struct export {
     struct order order;
+    struct streams streams;
     struct view *now;
     _Atomic(struct view *) next;
     uint32_t index;

@@ -6,7 +6,7 @@
 
 enum { DST = 0, SRC = 6, ETHERTYPE = 12, VERFL = 14, ERROR = 15, SHELF = 16, SLOT = 18, COMMAND = 19 };
 enum { AFLAGS = 24, FEATURE = 25, COUNT = 26, OPCODE = 27, LBA = 28, LBA_RESERVED = 34 };
-enum { AOE_HEADER = 24, FLAG_RESPONSE = 0x08, VERSION = 0x10, ATA_COMMAND = 0, READY = 0x40 };
+enum { AOE_HEADER = 24, FLAG_RESPONSE = 0x08, VERSION = 0x10, ATA_COMMAND = 0, READY = 0x40, IDENTIFY = 0xEC };
 
 static const uint8_t broadcast[6] = {255, 255, 255, 255, 255, 255};
 
@@ -89,9 +89,11 @@ struct request parse_request(const uint8_t *frame, size_t length, const struct g
     }
     if ((frame[VERFL] & 0xF0) != VERSION || frame[COMMAND] != ATA_COMMAND || length < ATA_HEADER)
         return r;
+    r.identifies = gate->sectors_max && frame[OPCODE] == IDENTIFY;
     if (!gate->sectors_max || !listed(frame + SRC, gate->reserved, gate->reserved_count))
         return r;
     enum form form = form_of(frame[OPCODE], &extended, &fua);
+    r.stamped = form == F_WRITE || form == F_FLUSH;
     if (form == F_NONE)
         return r;
     r.verdict = V_UP_ORDERED;

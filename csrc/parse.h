@@ -35,6 +35,8 @@ struct request {
     uint64_t lba;
     uint32_t count;
     uint8_t durable; /* asked for by the request itself */
+    uint8_t stamped; /* a write or a FLUSH: order rule T9 is about it */
+    uint8_t identifies;
 };
 
 /* Where a frame goes before its export is known: 0 to drop it (with the counter in `reason`), 1 to go on

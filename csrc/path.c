@@ -6,7 +6,8 @@
 
 #include "initiator.h"
 
-enum { FLUSH_EXT = 0xEA, ERROR_OR_FAULT = 0x21, FLAG_ERROR = 0x04, COMMAND_ATA = 0, FRAME_LEAST = 60 };
+enum { FLUSH_EXT = 0xEA, WRITE_EXT = 0x34, WRITE_FUA_EXT = 0x3D, IDENTIFY = 0xEC, FEATURE = 25, RESERVED = 34 };
+enum { STREAM_STEP = 0x9E37, ERROR_OR_FAULT = 0x21, FLAG_ERROR = 0x04, COMMAND_ATA = 0, FRAME_LEAST = 60 };
 
 /* Objects and arrays */
 
@@ -66,8 +67,8 @@ static void effect(aoe_core *c, int what, struct exchange *x, const uint8_t *raw
 
 /* Frames */
 
-void send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
-                uint32_t command, uint32_t tag, const struct body *body)
+uint8_t *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
+                    uint32_t command, uint32_t tag, const struct body *body)
 {
     if (c->out_count == c->out_room) {
         c->out_room = c->out_room ? 2 * c->out_room : 64;
@@ -94,6 +95,7 @@ void send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *o
         head = FRAME_LEAST;
     }
     out->head_length = head;
+    return f;
 }
 
 /* Round trips and the window */
@@ -262,6 +264,40 @@ static void fly(struct way *w, struct exchange *x, int up)
     }
 }
 
+/* What the peer knew of us it has forgotten: be somebody else to it. */
+void path_new_stream(struct way *w)
+{
+    uint16_t number = (uint16_t)((w->stream ? w->stream : w->tag & 0xFFFF) + STREAM_STEP);
+    w->stream = number ? number : 1;
+    w->epoch = 0;
+}
+
+/* Whether changes are not answered although they are sent again and again. */
+int path_stuck(const struct way *w)
+{
+    const struct lane *l = &w->lanes[LANE_CHANGES];
+    const struct exchange *x = l->flying_count ? OWNER_OF(l->flying.next, struct exchange, where) : w->drain;
+    return x && x->tries > STUCK_TRIES;
+}
+
+static int stamped(const struct way *w, const struct exchange *x)
+{
+    uint8_t opcode = x->body->head[3];
+    if (!w->stream || x->command != COMMAND_ATA)
+        return 0;
+    return x == w->drain || opcode == WRITE_EXT || opcode == WRITE_FUA_EXT || opcode == IDENTIFY;
+}
+
+static void stamp(struct way *w, struct exchange *x, uint8_t *frame)
+{
+    int same = x->tries == 1 || x->stream == w->stream;
+    x->stream = same ? w->stream : 0;
+    x->epoch = same ? w->epoch : 0;
+    frame[FEATURE] = w->epoch;
+    frame[RESERVED] = (uint8_t)(w->stream >> 8);
+    frame[RESERVED + 1] = (uint8_t)w->stream;
+}
+
 static void transmit(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
 {
     if (!path_outstanding(w) && !x->tries)
@@ -280,7 +316,9 @@ static void transmit(aoe_core *c, struct way *w, struct exchange *x, int64_t now
     if (++x->copies_count > COPIES_MAX)
         drop_copy(c, w, oldest_copy(x));
     fly(w, x, 1);
-    send_frame(c, w->port, w->mac, w->own, w->shelf, w->slot, x->command, copy->tag, x->body);
+    uint8_t *frame = send_frame(c, w->port, w->mac, w->own, w->shelf, w->slot, x->command, copy->tag, x->body);
+    if (stamped(w, x))
+        stamp(w, x, frame);
 }
 
 static void resend(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
@@ -384,14 +422,17 @@ static int from_peer(const struct way *w, const uint8_t *raw)
     return !memcmp(raw + 6, w->mac, 6) && (uint32_t)(raw[16] << 8 | raw[17]) == w->shelf && raw[18] == w->slot;
 }
 
-/* A FLUSH came back that was sent when the network could no longer deliver these. */
-static void drained(aoe_core *c, struct way *w, int64_t sent_ns)
+/* A FLUSH came back: what belongs to an earlier epoch is not carried out any more (T9), and what the network could
+ * no longer deliver when it was sent, neither. */
+static void drained(aoe_core *c, struct way *w, const struct exchange *drain, int64_t sent_ns)
 {
     struct link *head = &w->lanes[LANE_CHANGES].unsettled, *next;
     for (struct link *l = head->next; l != head; l = next) {
         struct exchange *x = OWNER_OF(l, struct exchange, where);
         next = l->next;
-        if (x->sent_ns + NETWORK_LIFETIME_NS <= sent_ns)
+        uint8_t behind = (uint8_t)(drain->epoch - x->epoch);
+        int dropped = drain->stream && x->stream == drain->stream && behind > 0 && behind < 128;
+        if (dropped || x->sent_ns + NETWORK_LIFETIME_NS <= sent_ns)
             forget(c, w, x);
     }
 }
@@ -426,7 +467,7 @@ void path_received(aoe_core *c, struct way *w, const uint8_t *raw, uint32_t leng
     if (x == w->drain) {
         w->drain = NULL;
         if (!(raw[14] & FLAG_ERROR) && !failed(raw))
-            drained(c, w, sent_ns);
+            drained(c, w, x, sent_ns);
     } else if (x->open) {
         window_answered(&w->window);
         effect(c, EFFECT_ANSWERED, x, raw, length);
@@ -443,6 +484,9 @@ void path_received(aoe_core *c, struct way *w, const uint8_t *raw, uint32_t leng
 static void begin_drain(aoe_core *c, struct way *w, int64_t now_ns)
 {
     static const struct body flush = {.head = {[3] = FLUSH_EXT}, .head_length = 12};
+    w->drained_ns = now_ns;
+    if (w->stream)
+        w->epoch++;
     w->drain = exchange_new(c, w, &flush, COMMAND_ATA, LANE_SYNCS, ATA_BYTES);
     c->counters[AOE_DRAINS]++;
     transmit(c, w, w->drain, now_ns);
@@ -459,17 +503,21 @@ static void sweep(aoe_core *c, struct way *w, int64_t now_ns)
                 forget(c, w, x);
         }
     }
-    struct lane *changes = &w->lanes[LANE_CHANGES];
-    if (!changes->unsettled_count) {
-        if (w->drain) {
-            close_exchange(c, w, w->drain);
-            w->drain = NULL;
-        }
-        return;
+    if (w->drain && !w->lanes[LANE_CHANGES].unsettled_count) {
+        close_exchange(c, w, w->drain);
+        w->drain = NULL;
     }
+}
+
+static int wants_drain(const struct way *w, int64_t now_ns)
+{
+    const struct lane *changes = &w->lanes[LANE_CHANGES];
+    if (!changes->unsettled_count || !w->drains)
+        return 0;
     const struct exchange *oldest = OWNER_OF(changes->unsettled.next, struct exchange, where);
-    if (w->drains && !w->drain && now_ns - oldest->sent_ns >= NETWORK_LIFETIME_NS)
-        begin_drain(c, w, now_ns);
+    if (oldest->stream && oldest->stream == w->stream)
+        return now_ns - w->drained_ns >= DRAIN_NS;
+    return now_ns - oldest->sent_ns >= NETWORK_LIFETIME_NS;
 }
 
 void path_tick(aoe_core *c, struct way *w, int64_t now_ns)
@@ -488,5 +536,7 @@ void path_tick(aoe_core *c, struct way *w, int64_t now_ns)
         w->swept_ns = now_ns;
         sweep(c, w, now_ns);
     }
+    if (!w->drain && wants_drain(w, now_ns))
+        begin_drain(c, w, now_ns);
     fill(c, w, now_ns);
 }

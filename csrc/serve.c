@@ -292,6 +292,20 @@ static int serve_instantly(struct thread *t, struct export *x, uint32_t port, co
     return 1;
 }
 
+static void carry_out(struct thread *t, struct export *x, uint32_t port, const struct arrival *a, uint64_t era,
+                      const struct request *r)
+{
+    int is_expired = r->stamped && expired(t, a->stamp_ns, era);
+    if (r->verdict == V_WRITE && is_expired) {
+        count(t, AOE_EXPIRED);
+        return;
+    }
+    if (r->stamped && !is_expired)
+        streams_register(&x->streams, a->frame);
+    if (!serve_instantly(t, x, port, a, r))
+        admit(t, x, port, a, era, r);
+}
+
 void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
 {
     aoe_engine *e = t->engine;
@@ -324,14 +338,16 @@ void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
     struct request r = parse_request(a->frame, a->length, &gate);
     uint64_t era = t->era - (uint64_t)t->suspect;
     up.export_index = x->index;
+    if (r.identifies)
+        streams_register(&x->streams, a->frame);
     if (r.verdict == V_DROP)
         count(t, r.reason);
     else if (r.verdict == V_UP)
         hand_up(t, &up, a->frame);
-    else if (r.verdict == V_WRITE && expired(t, a->stamp_ns, era))
-        count(t, AOE_EXPIRED);
-    else if (!serve_instantly(t, x, port, a, &r))
-        admit(t, x, port, a, era, &r);
+    else if (r.stamped && streams_stale(&x->streams, a->frame))
+        count(t, AOE_STALE);
+    else
+        carry_out(t, x, port, a, era, &r);
 }
 
 void serve_released(struct thread *t, struct export *x)

@@ -7,7 +7,7 @@
 
 enum { COMMAND_ATA = 0, COMMAND_CONFIG = 1, FLAG_RESPONSE = 0x08, FLAG_ERROR = 0x04, ERROR_OR_FAULT = 0x21 };
 enum { CONFIG_BYTES = 32, CONFIG_STRING_MAX = 1024, IDENTIFY = 0xEC, READ_EXT = 0x24 };
-enum { SERIAL_AT = 20, SERIAL_BYTES = 20, VENDOR_AT = 2 * 129, VOLATILE_CACHE = 0x20, LBA48 = 0x0400 };
+enum { SERIAL_AT = 20, SERIAL_BYTES = 20, VENDOR_AT = 2 * 129, VOLATILE_CACHE = 0x20, STREAMS = 1, LBA48 = 0x0400 };
 #define TAG_STEP 0x1E3779B1u
 
 static const uint8_t BROADCAST[6] = {255, 255, 255, 255, 255, 255};
@@ -15,7 +15,7 @@ static const uint8_t BROADCAST[6] = {255, 255, 255, 255, 255, 255};
 static void look(aoe_core *c, struct way *w, int64_t now_ns);
 static void lose(aoe_core *c, struct way *w, int reason, int64_t now_ns, int state);
 static void take_over(aoe_core *c, struct way *w, int64_t now_ns);
-static void checked(aoe_core *c, struct way *w, const struct effect *answer, uint8_t command, int64_t now_ns);
+static void checked(aoe_core *c, struct way *w, const struct effect *answer, int64_t now_ns);
 static void release(aoe_core *c, int64_t now_ns);
 
 static void event(aoe_core *c, struct event e)
@@ -68,7 +68,7 @@ static void follow(aoe_core *c, struct way *w, size_t base, int64_t now_ns)
         if (e.what == EFFECT_SETTLED)
             settled(c, e.exchange);
         else if (e.exchange == w->check)
-            checked(c, w, &e, e.exchange->body->head[3], now_ns);
+            checked(c, w, &e, now_ns);
         else if (e.exchange->operation)
             answered(c, w, &e, now_ns);
     }
@@ -410,17 +410,18 @@ static void accept_way(aoe_core *c, struct way *w, int64_t now_ns)
         release(c, now_ns);
 }
 
-static void checked(aoe_core *c, struct way *w, const struct effect *answer, uint8_t command, int64_t now_ns)
+static void checked(aoe_core *c, struct way *w, const struct effect *answer, int64_t now_ns)
 {
     const uint8_t *raw = answer->raw;
+    int registers = answer->exchange->stream == w->stream;
     w->check = NULL;
-    if (command != IDENTIFY) {
+    if (answer->exchange->body->head[3] != IDENTIFY) {
         w->slow = 0;
         accept_way(c, w, now_ns);
     } else if (raw[14] & FLAG_ERROR || raw[27] & ERROR_OR_FAULT) {
         lose_for_now(c, w, WHY_IDENTIFY_FAILS, now_ns, RECHECK_NS);
     } else {
-        session_identified(c, w, raw, now_ns);
+        session_identified(c, w, raw, registers, now_ns);
     }
 }
 
@@ -458,7 +459,27 @@ static void believe(aoe_core *c, const uint8_t *identity)
     c->news++;
 }
 
-void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int64_t now_ns)
+/* Whether the server knows our stream, if it heeds any; else it is told (order rule T9). */
+static int registered(aoe_core *c, struct way *w, int heeds, int registers, int64_t now_ns)
+{
+    if (!heeds) {
+        w->stream = 0;
+        w->epoch = 0;
+        return 1;
+    }
+    if (w->stream && (!w->registered || w->registered_instance == w->instance) && registers) {
+        w->registered = 1;
+        w->registered_instance = w->instance;
+    }
+    if (w->stream && w->registered && w->registered_instance == w->instance)
+        return 1;
+    w->registered = 0;
+    path_new_stream(w);
+    look(c, w, now_ns);
+    return 0;
+}
+
+void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int registers, int64_t now_ns)
 {
     const uint8_t *identity = raw + ATA_BYTES, *vendor = identity + VENDOR_AT;
     int ours = !memcmp(vendor, "AoEt", 4) && little(vendor + 4, 2) == 1, was_ours = w->ours, known = w->identified;
@@ -484,6 +505,8 @@ void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int64_t 
             c->cache_lost = 1;
         w->lanes[LANE_CHANGES].quiesce_ns = quiesce_ns(c, age_ns);
         w->drains = ours;
+        if (!registered(c, w, ours && little(vendor + 18, 2) & STREAMS, registers, now_ns))
+            return;
         if (w->slow)
             check(c, w, 0x40, READ_EXT, 0, now_ns);
         else
@@ -613,6 +636,17 @@ static void judge(aoe_core *c, struct way *w, int64_t now_ns)
     }
 }
 
+/* Perhaps the server has forgotten our stream. */
+static void register_again(struct way *w, int64_t now_ns)
+{
+    if (now_ns - w->rolled_ns < RECHECK_NS)
+        return;
+    w->rolled_ns = now_ns;
+    w->registered = 0;
+    w->vouched = 0;
+    path_new_stream(w);
+}
+
 /* Look at what has been quiet for too long. */
 static void attend(aoe_core *c, struct way *w, int64_t now_ns)
 {
@@ -622,7 +656,12 @@ static void attend(aoe_core *c, struct way *w, int64_t now_ns)
         lose_for_now(c, w, WHY_SILENT, now_ns, RECHECK_NS);
     if (w->check)
         return;
-    if ((w->state == WAY_DOWN && now_ns >= w->check_after_ns) || (w->state == WAY_USABLE && now_ns - w->heard_ns >= STANDBY_NS))
+    if (w->state == WAY_USABLE && w->stream && path_stuck(w))
+        register_again(w, now_ns);
+    int lost = w->state == WAY_DOWN && now_ns >= w->check_after_ns;
+    int idle = w->state == WAY_USABLE && now_ns - w->heard_ns >= STANDBY_NS;
+    int unknown = w->state == WAY_USABLE && w->stream && !w->registered;
+    if (lost || idle || unknown)
         look(c, w, now_ns);
 }
 

@@ -89,6 +89,8 @@ _TRANSFERS = {
     **dict.fromkeys((0x34, 0x35, 0x39), _Transfer(Kind.WRITE, True)),
     **dict.fromkeys((0x3D, 0xCE), _Transfer(Kind.WRITE, True, fua=True)),
 }
+STAMPED = frozenset(opcode for opcode, it in _TRANSFERS.items() if it.kind is Kind.WRITE) | {0xE7, 0xEA}
+"""What order rule T9 is about."""
 _VERIFIES = {0x40: False, 0x42: True}
 _FLUSHES = frozenset({0xE7, 0xEA})
 _POWER_NO_OPS = frozenset({0xE0, 0xE1, 0xE2, 0xE3, 0xE6})

@@ -11,9 +11,10 @@ FIRMWARE = "0.1"
 SERIAL_MAX = 20
 
 _VENDOR_WORD = 129
-_VENDOR = struct.Struct("<4sHIQ")
+_VENDOR = struct.Struct("<4sHIQH")
 _VENDOR_SIGNATURE = b"AoEt"
 _VENDOR_LAYOUT = 1
+_STREAMS = 1
 
 _WORD_82_NOP_AND_POWER = 0x4008
 _VOLATILE_CACHE = 0x0020
@@ -28,7 +29,7 @@ class Identity(NamedTuple):
     `physical_block` is in bytes (a power of two >= 512), `alignment` the physical-block offset of LBA 0
     in sectors, `trim_blocks` the 512-byte range blocks a TRIM may carry (0: no TRIM), `cache` whether a
     volatile write cache exists and `cache_on` whether it is in use. `frame_age_ms` and `instance` go
-    into the vendor words of order rule T4.
+    into the vendor words of order rule T4, `streams` of rule T9.
     """
 
     sectors: int
@@ -41,6 +42,7 @@ class Identity(NamedTuple):
     cache_on: bool = False
     frame_age_ms: int = 0
     instance: int = 0
+    streams: bool = False
 
 
 def text_words(text: str, length: int) -> bytes:
@@ -125,7 +127,8 @@ def _checksummed(words: dict[int, int], identity: Identity) -> bytes:
     data[20:40] = text_words(identity.serial, SERIAL_MAX)
     data[46:54] = text_words(FIRMWARE, 8)
     data[54:94] = text_words(MODEL, 40)
-    vendor = (_VENDOR_SIGNATURE, _VENDOR_LAYOUT, identity.frame_age_ms, identity.instance)
+    features = _STREAMS if identity.streams else 0
+    vendor = (_VENDOR_SIGNATURE, _VENDOR_LAYOUT, identity.frame_age_ms, identity.instance, features)
     _VENDOR.pack_into(data, 2 * _VENDOR_WORD, *vendor)
     data[510] = 0xA5
     data[511] = -sum(data) & 0xFF
@@ -140,16 +143,18 @@ def serial_of(data: bytes) -> str:
 
 
 class Vendor(NamedTuple):
-    """What a target of ours promises in the vendor words (order rule T4)."""
+    """What a target of ours promises in the vendor words (order rules T4 and T9)."""
 
     frame_age_ms: int
     instance: int
+    streams: bool
 
 
 def vendor_of(data: bytes) -> Vendor | None:
     """The vendor words, or None where another kind of drive answered."""
-    signature, layout, age, instance = _VENDOR.unpack_from(data, 2 * _VENDOR_WORD)
-    return Vendor(age, instance) if (signature, layout) == (_VENDOR_SIGNATURE, _VENDOR_LAYOUT) else None
+    signature, layout, age, instance, features = _VENDOR.unpack_from(data, 2 * _VENDOR_WORD)
+    vendor = Vendor(age, instance, bool(features & _STREAMS))
+    return vendor if (signature, layout) == (_VENDOR_SIGNATURE, _VENDOR_LAYOUT) else None
 
 
 def sectors_of(data: bytes) -> int:

@@ -36,6 +36,7 @@ _COUNTER_NAMES = {
     "AOE_SEND_LOST": "send_lost",
     "AOE_DISK_ERRORS": "engine_disk_errors",
     "AOE_CLOCK_STEPPED": "engine_clock_stepped",
+    "AOE_STALE": "stale",
 }
 
 

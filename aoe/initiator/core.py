@@ -421,7 +421,7 @@ class Core:
             self._write(piece, now_ns)
         elif request.verb is Verb.IDENTIFY:
             request.buffer = bytearray(event.raw[limits.ATA_HEADER : limits.ATA_HEADER + limits.SECTOR])
-            self.session.identified(event.way, event.raw, now_ns)
+            self.session.identified(event.way, event.raw, False, now_ns)
             self._part(request, Result(), piece)
         elif request.verb is Verb.ASK:
             request.buffer = bytearray(event.raw)

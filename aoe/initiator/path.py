@@ -10,7 +10,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from aoe import limits
-from aoe.drive.command import DEVICE_FAULT, ERROR
+from aoe.drive.command import DEVICE_FAULT, ERROR, IDENTIFY_DEVICE
 from aoe.initiator.rtt import Rtt
 from aoe.initiator.window import Window
 from aoe.wire import ata, frame
@@ -38,6 +38,16 @@ class Kind(enum.IntEnum):
     SYNCS = 2
 
 
+class Stamp(NamedTuple):
+    """Stream and epoch of a frame; 0 is no stream."""
+
+    stream: int
+    epoch: int
+
+
+UNSTAMPED = Stamp(0, 0)
+_STAMPED = (0x34, 0x3D, IDENTIFY_DEVICE)
+_STREAM_STEP = 0x9E37
 FLUSH = ata.encode(AtaRequest(0, 0, 0, 0xEA, 0))
 
 
@@ -47,7 +57,7 @@ class Exchange:
     `reply_min` is how long a reply without an error is at least, in bytes.
     """
 
-    __slots__ = ("body", "command", "copies", "kind", "open", "reply_min", "sent_ns", "tries")
+    __slots__ = ("body", "command", "copies", "kind", "open", "reply_min", "sent_ns", "stamp", "tries")
 
     def __init__(self, command: Command, body: bytes, *, kind: Kind = Kind.READS, reply_min: int = 0) -> None:
         self.command = command
@@ -60,6 +70,13 @@ class Exchange:
         """Whether an answer is still wanted."""
         self.sent_ns = 0
         self.tries = 0
+        self.stamp = UNSTAMPED
+        """Of its last transmission (order rule T9); none, if its copies belong to several streams."""
+
+    @property
+    def stamped(self) -> bool:
+        """Whether it says which stream it belongs to, where the peer heeds that."""
+        return self.command == Command.ATA and self.body[3] in _STAMPED
 
     def accepts(self, header: Header, raw: bytes) -> bool:
         """Whether a frame can be the reply to this."""
@@ -134,6 +151,8 @@ class Path:
         self.window = Window(window_max)
         self.drains = False
         """Whether the peer answers a FLUSH only after every change that reached it before."""
+        self.stamp = UNSTAMPED
+        """Of what is sent now, where the peer drops writes of earlier epochs (order rule T9)."""
         self.counters: Counter[str] = Counter()
         self._tag = first_tag % USER_TAG
         self.heard_ns = 0
@@ -146,6 +165,8 @@ class Path:
         self._lanes = [_Lane(quiesce_ns if kind is Kind.CHANGES else harmless) for kind in Kind]
         self._drain: Exchange | None = None
         self._swept_ns = 0
+        self._drained_ns = 0
+        """When the last drain began."""
 
     def quiesce_after(self, quiesce_ns: int) -> None:
         """What is known of the target has changed."""
@@ -184,6 +205,17 @@ class Path:
         """A tag that no other transmission has."""
         self._tag = (self._tag + 1) % USER_TAG
         return USER_TAG | self._tag
+
+    def new_stream(self) -> None:
+        """What the peer knew of us it has forgotten: be somebody else to it."""
+        number = self.stamp.stream or self._tag & 0xFFFF
+        self.stamp = Stamp((number + _STREAM_STEP) & 0xFFFF or 1, 0)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether changes are not answered although they are sent again and again."""
+        first = next(iter(self._lanes[Kind.CHANGES].flying), self._drain)
+        return first is not None and first.tries > limits.STUCK_TRIES
 
     def knows(self, tag: int) -> bool:
         """Whether a copy with that tag is of unknown fate."""
@@ -228,7 +260,7 @@ class Path:
         if exchange is self._drain:
             self._drain = None
             if not header.flags & FLAG_ERROR and not _failed(raw):
-                self._drained(sent_ns, effects)
+                self._drained(sent_ns, exchange.stamp, effects)
         elif exchange.open:
             self.window.answered()
             effects.append(Answered(exchange, header, raw))
@@ -248,6 +280,8 @@ class Path:
         if now_ns - self._swept_ns >= limits.SWEEP_NS:
             self._swept_ns = now_ns
             self._sweep(now_ns, effects)
+        if self._drain is None and self._wants_drain(now_ns):
+            self._begin_drain(now_ns, effects)
         return self._fill(now_ns, effects)
 
     # Inside
@@ -262,26 +296,38 @@ class Path:
         return effects
 
     def _sweep(self, now_ns: int, effects: list[Effect]) -> None:
-        """Copies that are too old settle by their age; younger ones if a FLUSH says so (T1): it is sent when
-        the network can no longer deliver them, so it comes after those that were delivered."""
+        """Copies that are too old settle by their age."""
         for lane in self._lanes:
             for exchange in list(lane.unsettled):
                 if now_ns - exchange.sent_ns >= lane.quiesce_ns:
                     self._forget(exchange, effects)
-        oldest = next(iter(self._lanes[Kind.CHANGES].unsettled), None)
-        if oldest is None and self._drain is not None:
+        if self._drain is not None and not self.unsettled:
             self._close(self._drain, effects)
             self._drain = None
-        elif oldest is not None and self.drains and self._drain is None:
-            if now_ns - oldest.sent_ns < limits.NETWORK_LIFETIME_NS:
-                return
-            self._drain = Exchange(Command.ATA, FLUSH, kind=Kind.SYNCS, reply_min=limits.ATA_HEADER)
-            self.counters["drains"] += 1
-            self._transmit(self._lanes[Kind.SYNCS], self._drain, now_ns, effects)
 
-    def _drained(self, sent_ns: int, effects: list[Effect]) -> None:
+    def _wants_drain(self, now_ns: int) -> bool:
+        """A FLUSH settles what came before it (T1): what the peer will not carry out any more, as it belongs
+        to an earlier epoch (T9), and what the network can no longer deliver."""
+        oldest = next(iter(self._lanes[Kind.CHANGES].unsettled), None)
+        if oldest is None or not self.drains:
+            return False
+        if oldest.stamp.stream and oldest.stamp.stream == self.stamp.stream:
+            return now_ns - self._drained_ns >= limits.DRAIN_NS
+        return now_ns - oldest.sent_ns >= limits.NETWORK_LIFETIME_NS
+
+    def _begin_drain(self, now_ns: int, effects: list[Effect]) -> None:
+        self._drained_ns = now_ns
+        if self.stamp.stream:
+            self.stamp = Stamp(self.stamp.stream, (self.stamp.epoch + 1) & 0xFF)
+        self._drain = Exchange(Command.ATA, FLUSH, kind=Kind.SYNCS, reply_min=limits.ATA_HEADER)
+        self.counters["drains"] += 1
+        self._transmit(self._lanes[Kind.SYNCS], self._drain, now_ns, effects)
+
+    def _drained(self, sent_ns: int, stamp: Stamp, effects: list[Effect]) -> None:
         for exchange in list(self._lanes[Kind.CHANGES].unsettled):
-            if exchange.sent_ns + limits.NETWORK_LIFETIME_NS <= sent_ns:
+            dropped = stamp.stream and exchange.stamp.stream == stamp.stream
+            before = dropped and 0 < (stamp.epoch - exchange.stamp.epoch) % 256 < 128
+            if before or exchange.sent_ns + limits.NETWORK_LIFETIME_NS <= sent_ns:
                 self._forget(exchange, effects)
 
     def _transmit(self, lane: _Lane, exchange: Exchange, now_ns: int, effects: list[Effect]) -> None:
@@ -298,7 +344,12 @@ class Path:
         lane.flying[exchange] = None
         own, mac, shelf, slot = self.peer
         header = Header(mac, own, frame.VERSION, 0, 0, shelf, slot, exchange.command, tag)
-        effects.append(Transmit(frame.encode(header, exchange.body)))
+        body = exchange.body
+        if self.stamp.stream and (exchange.stamped or exchange is self._drain):
+            same = exchange.tries == 1 or exchange.stamp.stream == self.stamp.stream
+            exchange.stamp = self.stamp if same else UNSTAMPED
+            body = _stamped(body, self.stamp)
+        effects.append(Transmit(frame.encode(header, body)))
 
     def _resend(self, lane: _Lane, exchange: Exchange, now_ns: int, effects: list[Effect]) -> None:
         self.counters["retransmits"] += 1
@@ -337,6 +388,11 @@ class Path:
     def _drop(self, reason: str) -> list[Effect]:
         self.counters[reason] += 1
         return []
+
+
+def _stamped(body: bytes, stamp: Stamp) -> bytes:
+    """An ATA message with the stream in its reserved bytes and the epoch in the Feature register."""
+    return body[:1] + bytes((stamp.epoch,)) + body[2:10] + stamp.stream.to_bytes(2, "big") + body[12:]
 
 
 def _failed(raw: bytes) -> bool:

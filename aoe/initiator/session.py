@@ -17,7 +17,7 @@ from aoe import limits
 from aoe.drive import identify
 from aoe.drive.command import DEVICE_FAULT, ERROR, IDENTIFY_DEVICE
 from aoe.initiator import path as one_way
-from aoe.initiator.path import USER_TAG, Exchange, Kind, Path, Peer
+from aoe.initiator.path import UNSTAMPED, USER_TAG, Exchange, Kind, Path, Peer
 from aoe.wire import ata, config, frame
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
 from aoe.wire.config import Config, ConfigCommand
@@ -55,6 +55,7 @@ class Facts(NamedTuple):
     volatile: bool
     instance: int | None
     age_ns: int
+    streams: bool
     data: bytes
 
 
@@ -67,6 +68,7 @@ def facts_of(data: bytes) -> Facts:
         identify.caches(data),
         vendor.instance if vendor else None,
         vendor.frame_age_ms * 1_000_000 if vendor else limits.FOREIGN_AGE_NS,
+        vendor is not None and vendor.streams,
         data,
     )
 
@@ -112,6 +114,10 @@ class Way:
         self.slow = False
         """Whether it has to answer a read before it is usable again."""
         self.check: Exchange | None = None
+        self.registered: int | None = None
+        """The instance of the server that knows our stream (order rule T9)."""
+        self.rolled_ns = 0
+        """When it was last told of another one because the first seemed to be forgotten."""
         self.check_after_ns = 0
         self.probed_ns = 0
         self.io_ns = 0
@@ -476,6 +482,7 @@ class Session:
     def _checked(self, way: Way, answer: one_way.Answered, now_ns: int) -> None:
         assert way.check is not None, "what was answered was asked"
         identifies = way.check.body[3] == IDENTIFY_DEVICE
+        registers = way.check.stamp.stream == way.path.stamp.stream
         way.check = None
         if not identifies:
             way.slow = False
@@ -483,10 +490,10 @@ class Session:
         elif answer.header.flags & FLAG_ERROR or answer.raw[27] & (ERROR | DEVICE_FAULT):
             self._lose_for_now(way, Reason.IDENTIFY_FAILS, now_ns)
         else:
-            self.identified(way, answer.raw, now_ns)
+            self.identified(way, answer.raw, registers, now_ns)
 
-    def identified(self, way: Way, raw: bytes, now_ns: int) -> None:
-        """A way answered IDENTIFY."""
+    def identified(self, way: Way, raw: bytes, registers: bool, now_ns: int) -> None:
+        """A way answered IDENTIFY, which told the server of our stream or not."""
         facts = facts_of(raw[limits.ATA_HEADER : limits.ATA_HEADER + limits.SECTOR])
         if self.facts is None or self._grew(way, facts):
             self.facts = facts
@@ -504,10 +511,26 @@ class Session:
                 self._cache_lost = True
             way.path.quiesce_after(self._quiesce_ns(facts.age_ns))
             way.path.drains = facts.instance is not None
+            if not self._registered(way, facts, registers, now_ns):
+                return
             if way.slow:
                 self._check(way, AtaRequest(AFLAG_EXTENDED, 0, 1, 0x24, 0), now_ns)
             else:
                 self._accept(way, now_ns)
+
+    def _registered(self, way: Way, facts: Facts, registers: bool, now_ns: int) -> bool:
+        """Whether the server knows our stream, if it heeds any; else it is told."""
+        if not facts.streams:
+            way.path.stamp = UNSTAMPED
+            return True
+        if way.path.stamp.stream and way.registered in (None, facts.instance) and registers:
+            way.registered = facts.instance
+        if way.path.stamp.stream and way.registered == facts.instance:
+            return True
+        way.registered = None
+        way.path.new_stream()
+        self._look(way, now_ns)
+        return False
 
     def _grew(self, way: Way, facts: Facts) -> bool:
         """Whether the disk has become larger; the owner is believed, or who answers while there is none."""
@@ -605,10 +628,21 @@ class Session:
             self._lose_for_now(way, Reason.SILENT, now_ns)
         if way.check is not None:
             return
+        if way.state is State.USABLE and way.path.stuck and way.path.stamp.stream:
+            self._register_again(way, now_ns)
         lost = way.state is State.DOWN and now_ns >= way.check_after_ns
         idle = way.state is State.USABLE and now_ns - way.path.heard_ns >= limits.STANDBY_NS
-        if lost or idle:
+        unknown = way.path.stamp.stream and way.registered is None
+        if lost or idle or (way.state is State.USABLE and unknown):
             self._look(way, now_ns)
+
+    def _register_again(self, way: Way, now_ns: int) -> None:
+        """Perhaps the server has forgotten our stream."""
+        if now_ns - way.rolled_ns >= limits.RECHECK_NS:
+            way.rolled_ns = now_ns
+            way.registered = None
+            way.vouched = False
+            way.path.new_stream()
 
     def _judge(self, way: Way, now_ns: int) -> None:
         """Is it alive? Only where there is another one to turn to."""

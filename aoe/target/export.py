@@ -10,6 +10,7 @@ from aoe.drive.command import Drive, Operation
 from aoe.drive.identify import Identity
 from aoe.target.order import OrderQueue, Ticket
 from aoe.target.state import AoeState, Verdict
+from aoe.target.streams import Streams
 from aoe.wire.ata import AtaRequest
 from aoe.wire.frame import Header
 
@@ -101,6 +102,7 @@ class Export:
         self.drive = Drive(identity.sectors, read_only, identity.trim_blocks)
         self.state = state or AoeState()
         self.queue: OrderQueue[Entry] = OrderQueue(block, places)
+        self.streams = Streams()
         self.changing: Change | None = None
         self.waiting: deque[Arrival] = deque()
         self.jobs = 0

@@ -14,6 +14,7 @@ from aoe.errors import DiskError
 from aoe.target.age import AgeGate
 from aoe.target.export import Arrival, Change, Export, Job, Port
 from aoe.target.state import Verdict, bounds, decide, mask_body
+from aoe.target.streams import stamp_of
 from aoe.wire import ata, config, frame, reserve
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import ConfigCommand
@@ -88,6 +89,8 @@ class Responder:
         self.age = AgeGate(frame_age_ns)
         self.buffer_count = buffer_count
         self.remote_admin = remote_admin
+        self.heeds_streams = True
+        """Whether order rule T9 is looked after here; an engine sees more frames than come up to us."""
         self.counters: Counter[str] = Counter()
         self.active = 0
         """Jobs and changes admitted and not yet finished."""
@@ -198,6 +201,21 @@ class Responder:
 
     # ATA
 
+    def _stale(self, export: Export, arrival: Arrival, opcode: int, now_ns: int) -> bool:
+        """Order rule T9. What is older than the age test allows says nothing of epochs: it may be of one that
+        was there before the present ones came round."""
+        src, stamp = arrival.header.src, stamp_of(arrival.frame)
+        if not stamp.stream or arrival.wildcard or not self.heeds_streams:
+            return False
+        if opcode in drive.STAMPED:
+            if export.streams.stale(src, stamp):
+                return True
+            if not self.age.expired(arrival.stamp_ns, now_ns, arrival.era):
+                export.streams.register(src, stamp)
+        elif opcode == drive.IDENTIFY_DEVICE:
+            export.streams.register(src, stamp)
+        return False
+
     def _ata(self, export: Export, arrival: Arrival, now_ns: int) -> list[Effect]:
         request = ata.decode_request(arrival.frame)
         if isinstance(request, Fault):
@@ -206,6 +224,8 @@ class Responder:
         if not identifies and not export.holds(arrival.header.src):
             self.counters["reserved"] += 1
             return self._refuse(export, arrival, Error.RESERVED)
+        if self._stale(export, arrival, request.command, now_ns):
+            return self._drop("stale")
         meant = drive.interpret(request, export.drive, arrival.port.sectors)
         if isinstance(meant, Operation):
             return self._admit(export, arrival, request, meant, now_ns)

@@ -56,6 +56,7 @@ def make_export(
         cache_on=write_back,
         frame_age_ms=int(frame_age_s * 1000),
         instance=secrets.randbits(64),
+        streams=True,
     )
     return Export(shelf, slot, identity, read_only=disk.read_only, block=disk.block)
 

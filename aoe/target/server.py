@@ -71,6 +71,7 @@ class Server:
         self._merge: Merge[Port] = Merge(self._ports)
         self._rng = rng or random.Random()
         self._accelerator = self._accelerate(engine) if engine is not None else None
+        self.responder.heeds_streams = self._accelerator is None
         self._check: AddressCheck | None = None
         self._listening = False
         self._stopping = False

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
+from aoe.drive.command import STAMPED
 from aoe.target.export import Export
 from tests.engine.recorded import RECORDED
 from tests.support.net import Lab
@@ -66,6 +67,7 @@ class Generator:
         self._rng = random.Random(seed)
         self._server = server
         self._tag = 0
+        self._epoch = 200
         self.valid = 0
 
     def frame(self) -> bytes:
@@ -89,6 +91,15 @@ class Generator:
         return lba, min(self._rng.randint(1, 16), SECTORS - lba)
 
     def _valid(self, kind: float) -> bytes:
+        raw = self._message(kind)
+        if raw[27] not in STAMPED | {0xEC} or raw[19] or self._rng.random() < 0.5:
+            return raw
+        self._epoch += self._rng.random() < 0.1
+        epoch = (self._epoch + self._rng.choice((-1, 0, 0, 0))) % 256
+        stream = self._rng.randrange(1, 4).to_bytes(2, "big")
+        return raw[:25] + bytes((epoch,)) + raw[26:34] + stream + raw[36:]
+
+    def _message(self, kind: float) -> bytes:
         lba, count = self._extent()
         to = self._to()
         if kind < 0.30:
@@ -149,7 +160,7 @@ class Reference:
 
     def __init__(self, way: Way, server: bytes) -> None:
         about = {"cache": way.cache, "cache_on": way.cache, "frame_age_ms": 1000, "physical_block": 4096}
-        export = make_export(sectors=SECTORS, identity=about)
+        export = make_export(sectors=SECTORS, identity={**about, "streams": True})
         self._driver: Driver = make_driver(export)
         self._driver.checked = False
         self._driver.port.change(server, 9000)

@@ -15,10 +15,12 @@ import pytest
 
 from aoe import limits
 from aoe.drive import identify
+from aoe.drive.command import STAMPED
 from aoe.drive.identify import Identity
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Verb
 from aoe.initiator.session import Policy, Port
+from aoe.target.streams import Streams, stamp_of
 from aoe.wire import ata, config, frame
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import Config, ConfigCommand
@@ -44,7 +46,6 @@ class Server:
         self.ports = ports
         self.silent = False
         self.stuck = False
-        self.instance = rng.getrandbits(64)
         self.sectors = SECTORS
         self.serial = "S" if rng.random() < 0.85 else "T"
         self.cache = rng.random() < 0.2
@@ -52,6 +53,13 @@ class Server:
         self.lacks = [name for name in _WORDS if rng.random() < 0.2]
         self.frame = rng.choice([16, 16, 16, 8, 2, 0])
         self.buffers = rng.choice([1, 4, 16, 64, 200])
+        self.streams: Streams | None = None
+        self.start()
+
+    def start(self) -> None:
+        """As after a restart."""
+        self.instance = self.rng.getrandbits(64)
+        self.streams = Streams() if self.rng.random() < 0.7 else None
 
     def identity(self) -> bytes:
         words = Identity(
@@ -62,6 +70,7 @@ class Server:
             cache_on=self.cache,
             frame_age_ms=1000,
             instance=self.instance,
+            streams=self.streams is not None,
         )
         data = bytearray(identify.build(words))
         for name in self.lacks:
@@ -84,7 +93,16 @@ class Server:
             return frame.encode(back, raw[24:26] + bytes(30))
         request = ata.decode_request(raw)
         assert isinstance(request, AtaRequest)
+        if self.streams is not None and self._drops(self.streams, header.src, raw, request.command):
+            return None
         return None if self.stuck and request.command != 0xEC else self._drive(back, request)
+
+    def _drops(self, streams: Streams, src: bytes, raw: bytes, opcode: int) -> bool:
+        if opcode in STAMPED and streams.stale(src, stamp_of(raw)):
+            return True
+        if opcode in STAMPED or opcode == 0xEC:
+            streams.register(src, stamp_of(raw))
+        return False
 
     def _drive(self, back: Header, request: AtaRequest) -> bytes:
         chance = self.rng.random()
@@ -246,7 +264,7 @@ class World:
         server.silent = rng.random() < 0.3
         server.stuck = rng.random() < 0.2
         if rng.random() < 0.3:
-            server.instance = rng.getrandbits(64)
+            server.start()
         if rng.random() < 0.05:
             server.sectors += rng.choice([64, -64])
         if rng.random() < 0.1:

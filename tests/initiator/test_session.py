@@ -309,3 +309,100 @@ def test_one_that_was_slow_has_to_read_before_it_is_usable() -> None:
     assert first.state is State.DOWN
     session.received(0, reply(frames[-1], bytes(512)), now)
     assert first.state is State.USABLE
+
+
+# Streams
+
+
+def make_stamped_session() -> tuple[Session, Way]:
+    """Its server heeds streams."""
+    session = Session(1, [ADDRESS], 1)
+    session.set_port(0, PORT, MS)
+    (query,) = sent(session)
+    session.received(0, told(query), 2 * MS)
+    (look,) = sent(session)
+    assert look[34:36] == b"\0\0"
+    session.received(0, reply(look, identity(streams=True)), 3 * MS)
+    (registers,) = sent(session)
+    assert registers[34:36] != b"\0\0"
+    session.received(0, reply(registers, identity(streams=True)), 3 * MS)
+    session.tick(NOW)
+    return session, session.ways[0]
+
+
+def test_a_drain_of_the_next_epoch_settles_at_once() -> None:
+    session, way = make_stamped_session()
+    operation = write(0)
+    session.start(operation, NOW)
+    (first,) = sent(session)
+    session.abandon(operation, NOW)
+    session.tick(NOW + 5 * MS)
+    (drain,) = sent(session)
+    assert drain[27] == 0xEA
+    assert drain[34:36] == first[34:36]
+    assert drain[25] == (first[25] + 1) % 256
+    session.received(0, reply(drain), NOW + 6 * MS)
+    assert settled(session) == [operation]
+    later = write(0)
+    session.start(later, NOW + 7 * MS)
+    (raw,) = sent(session)
+    assert raw[25] == drain[25]
+    assert way.path.counters["drains"] == 1
+
+
+def test_reads_and_trims_carry_no_stamp() -> None:
+    session, _ = make_stamped_session()
+    session.start(read(0), NOW)
+    (raw,) = sent(session)
+    assert (raw[25], raw[34:36]) == (0, b"\0\0")
+    body = ata.encode(AtaRequest(0x41, 1, 1, 0x06, 0, bytes(512)))
+    session.start(Operation(body, kind=Kind.CHANGES, reply_min=36), NOW)
+    (raw,) = sent(session)
+    assert (raw[25], raw[34:36]) == (1, b"\0\0")
+
+
+def test_a_server_that_started_again_is_told_of_another_stream() -> None:
+    """So that what it might still get of the old one counts for nothing."""
+    session, way = make_stamped_session()
+    before = way.path.stamp.stream
+    session.received(0, advertised(), NOW)
+    waiting = write(0)
+    session.start(waiting, NOW)
+    (look,) = sent(session)
+    session.received(0, reply(look, identity(streams=True, instance=5)), NOW + MS)
+    (registers,) = sent(session)
+    assert registers[27] == 0xEC
+    assert way.path.stamp.stream != before
+    session.received(0, reply(registers, identity(streams=True, instance=5)), NOW + 2 * MS)
+    (raw,) = sent(session)
+    assert raw[27] == 0x34
+    assert raw[34:36] == registers[34:36] == way.path.stamp.stream.to_bytes(2, "big")
+
+
+def test_a_server_that_forgot_us_is_told_again() -> None:
+    """Reads go on, writes are dropped there."""
+    session, way = make_stamped_session()
+    before = way.path.stamp.stream
+    session.start(write(0), NOW)
+    now = NOW
+    while way.path.stamp.stream == before:
+        now += 5 * MS
+        session.tick(now)
+        assert now < NOW + 20_000 * MS
+    assert any(raw[27] == 0xEC and raw[34:36] != before.to_bytes(2, "big") for raw in sent(session))
+
+
+def test_a_write_sent_under_two_streams_is_settled_by_time_only() -> None:
+    session, way = make_stamped_session()
+    operation = write(0)
+    session.start(operation, NOW)
+    way.path.new_stream()
+    session.tick(NOW + 400 * MS)
+    session.abandon(operation, NOW + 400 * MS)
+    sent(session)
+    session.tick(NOW + 405 * MS)
+    assert not [raw for raw in sent(session) if raw[27] == 0xEA]
+    session.tick(NOW + 1400 * MS)
+    (drain,) = [raw for raw in sent(session) if raw[27] == 0xEA]
+    session.received(0, reply(drain), NOW + 1401 * MS)
+    assert settled(session) == [operation]
