@@ -1,0 +1,246 @@
+"""What carries the requests of a disk in C: csrc/core.c is the arithmetic, csrc/remote.c moves the frames."""
+
+import asyncio
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from aoe.engine.engine import library
+from aoe.errors import ConfigurationError, RequestError
+from aoe.initiator.carrier import Carrier
+from aoe.initiator.compiled import View, result_of, settings
+from aoe.initiator.core import Result, Verb, WayStatus
+from aoe.initiator.session import Address, Policy
+from aoe.link.udp import UdpLink
+
+_DONE = Result()
+_SLICE_S = 0.02
+
+
+class Load(NamedTuple):
+    """What to ask of a disk: `block`, `range` and `position` in bytes."""
+
+    depth: int
+    block: int
+    range: int
+    random: bool = True
+    write_percent: int = 0
+    position: int = 0
+    seed: int = 1
+
+
+class Loaded(NamedTuple):
+    """What became of it; `histogram` counts by nanoseconds, 32 steps for each power of two."""
+
+    done: int
+    errors: int
+    seconds: float
+    histogram: list[int]
+
+
+class EngineCarrier(Carrier):
+    """Over Ethernet interfaces, by name, and datagram links; each port is opened in `begin`.
+
+    EngineUnavailable where there is no engine.
+    """
+
+    def __init__(
+        self,
+        links: Sequence[str | UdpLink],
+        addresses: Sequence[Address],
+        first_tag: int,
+        policy: Policy = Policy(),
+    ) -> None:
+        self._ffi, self._lib = library()
+        self._links = list(links)
+        self._settings, *self._kept = settings(self._ffi, len(links), addresses, first_tag, policy)
+        self._core = self._lib.aoe_core_open(self._settings)
+        self._view = View(self._ffi, self._lib, self._core)
+        self._remote: Any = None
+        self._loop: Any = None
+        self._user = 0
+        self._open: dict[int, tuple[Any, Any]] = {}
+        """By user number: the request, and what keeps its bytes."""
+        self._flushing = False
+        self._heard = 0
+        self._loading = False
+        self._closed = False
+        self._last_ways: list[WayStatus] = []
+        self._last_counters: Counter[str] = Counter()
+        self._last_identity = b""
+
+    def _keep(self, kind: str, value: Any) -> Any:
+        """Memory that C looks at as long as this is."""
+        made = self._ffi.new(kind, value)
+        self._kept.append(made)
+        return made
+
+    # What is known
+
+    @property
+    def chosen(self) -> bool:
+        return not self._closed and self._view.chosen
+
+    @property
+    def identity(self) -> bytes:
+        return self._last_identity if self._closed else self._view.identity
+
+    @property
+    def ways(self) -> list[WayStatus]:
+        return self._last_ways if self._closed else self._view.ways
+
+    @property
+    def counters(self) -> Counter[str]:
+        if self._closed:
+            return self._last_counters
+        counted = self._view.counters
+        if self._remote is not None:
+            lost = self._ffi.new("uint64_t[2]")
+            self._lib.aoe_remote_lost(self._remote, lost, lost + 1)
+            counted.update({"send_lost": lost[0], "receive_unfit": lost[1]})
+        return +counted
+
+    def mac(self, port: int) -> bytes:
+        own = self._ffi.new("uint8_t[6]")
+        self._lib.aoe_remote_mac(self._remote, port, own)
+        return bytes(own)
+
+    # Its life
+
+    def begin(self) -> None:
+        ports = self._keep("aoe_remote_port[]", len(self._links))
+        for port, link in zip(ports, self._links, strict=True):
+            self._describe(port, link)
+        handle = self._ffi.new("aoe_remote **")
+        result = self._lib.aoe_remote_open(handle, self._core, self._settings, ports)
+        if result < 0:
+            names = ", ".join(link if isinstance(link, str) else link.name for link in self._links)
+            raise ConfigurationError(f"{names}: {os.strerror(-result)}")
+        self._remote = handle[0]
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._lib.aoe_remote_fd(self._remote), self._pump)
+
+    def _describe(self, port: Any, link: str | UdpLink) -> None:
+        if isinstance(link, str):
+            port.interface = self._keep("char[]", link.encode())
+            return
+        port.socket = link._socket.fileno()
+        port.mtu = link.mtu
+        port.mac = link.mac
+        peers = [
+            (int.from_bytes(socket.inet_aton(host), "little"), socket.htons(number))
+            for host, number in link._spec.peers
+        ]
+        port.peers = len(peers)
+        port.peer = self._keep("aoe_peer[]", peers)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._last_ways, self._last_counters = self.ways, self.counters
+        self._last_identity = self.identity
+        self._closed = True
+        if self._remote is None:
+            self._lib.aoe_core_close(self._core)
+            return
+        self._loop.remove_reader(self._lib.aoe_remote_fd(self._remote))
+        self._lib.aoe_remote_close(self._remote)
+        self._open.clear()
+
+    # Requests
+
+    def start(self, verb: Verb, offset: int, length: int, data: bytes = b"", number: int = 0) -> int:
+        user = self._user = self._user + 1
+        held = self._ffi.from_buffer("uint8_t[]", data) if data else self._ffi.NULL
+        request = self._lib.aoe_core_start(
+            self._core, verb, offset, length, held, len(data), number, user, time.monotonic_ns()
+        )
+        self._open[user] = (request, held)
+        self._flush_soon()
+        return user
+
+    def abandon(self, token: int) -> None:
+        opened = self._open.pop(token, None)
+        if opened is None or self._closed:
+            return
+        self._lib.aoe_remote_send(self._remote)  # what is out may refer to its bytes
+        self._lib.aoe_core_abandon(self._core, opened[0], time.monotonic_ns())
+        self._flush_soon()
+
+    def switch(self, number: int) -> bool:
+        done = bool(self._lib.aoe_core_switch(self._core, number, time.monotonic_ns()))
+        self._flush()
+        return done
+
+    def fenced(self, number: int) -> None:
+        self._lib.aoe_core_fenced(self._core, number, time.monotonic_ns())
+        self._flush()
+
+    # Inside
+
+    def _pump(self) -> None:
+        """A port has frames, or it is time."""
+        self._lib.aoe_remote_pump(self._remote)
+        self._finish()
+
+    def _flush_soon(self) -> None:
+        """Once for all that was asked for in a turn of the loop."""
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if not self._closed:
+            self._lib.aoe_remote_send(self._remote)
+            self._finish()
+
+    def _finish(self) -> None:
+        ffi, lib, core = self._ffi, self._lib, self._core
+        opened, finished = self._open, self.on_finished
+        while request := lib.aoe_core_done(core):
+            user = request.user
+            result = result_of(ffi, request) if request.data_length or request.outcome else _DONE
+            lib.aoe_core_free(core, request)
+            if opened.pop(user, None) is not None:
+                finished(user, result)
+        news = self._lib.aoe_core_news(core)
+        if news != self._heard:
+            self._heard = news
+            self.on_news()
+
+    # Load
+
+    async def load(self, job: Load, seconds: float) -> Loaded:
+        """Put it on the disk; others may go on to use it meanwhile. One at a time."""
+        if self._loading:
+            raise RequestError("there is a load on the disk already")
+        load = self._ffi.new("aoe_load *", {"histogram": [0] * self._lib.AOE_LOAD_BUCKETS})
+        load.random, load.write_percent, load.depth = job.random, job.write_percent, job.depth
+        load.block, load.range, load.position, load.seed = job.block, job.range, job.position, job.seed
+        data = self._ffi.new("uint8_t[]", os.urandom(job.block))
+        load.data = data
+        descriptor = self._lib.aoe_remote_fd(self._remote)
+        self._loading = True
+        self._loop.remove_reader(descriptor)  # only the load takes what has ended
+        began = time.monotonic()
+        try:
+            while not self._closed and (left := began + seconds - time.monotonic()) > 0:
+                self._slice(load, min(left, _SLICE_S), True)
+                await asyncio.sleep(0)
+        finally:
+            self._loading = False
+            elapsed = time.monotonic() - began
+            if not self._closed:
+                self._loop.add_reader(descriptor, self._pump)
+                self._slice(load, 0.0, False)
+        return Loaded(load.done, load.errors, elapsed, list(load.histogram))
+
+    def _slice(self, load: Any, seconds: float, more: bool) -> None:
+        result = self._lib.aoe_remote_load(self._remote, load, int(seconds * 1e9), more)
+        if result < 0:
+            raise RequestError(f"the load cannot run: {os.strerror(-result)}")
+        self._finish()
