@@ -424,17 +424,18 @@ def test_a_process_that_was_stopped_goes_on(lab: Lab, target: AoeTarget) -> None
     ) as client:
         assert client.stdout is not None
         assert client.stdout.readline() == b"go\n"
-        for _ in range(2):
+        for seconds in (3, 1, 1, 1):
             time.sleep(0.3)
             client.send_signal(signal.SIGSTOP)
-            time.sleep(3)
+            time.sleep(seconds)
             client.send_signal(signal.SIGCONT)
         time.sleep(0.3)
         client.send_signal(signal.SIGUSR1)
         said = json.loads(client.stdout.readline())
     assert said["done"] > 1000
     assert "down" not in said["states"], said
-    assert said["counters"].get("retransmits", 0) <= 64, said
+    # Of the 32 under way at each stop, which were answered meanwhile; a busy machine adds a few.
+    assert said["counters"].get("retransmits", 0) < 60, said
 
 
 def environment() -> dict[str, str]:
