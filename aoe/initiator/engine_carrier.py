@@ -158,6 +158,8 @@ class EngineCarrier(Carrier):
         request = self._lib.aoe_core_start(
             self._core, verb, offset, length, held, len(data), number, user, time.monotonic_ns()
         )
+        if not self._open:  # nothing to wait for
+            self._lib.aoe_remote_send(self._remote)
         self._open[user] = (request, held)
         self._flush_soon()
         return user
