@@ -110,7 +110,7 @@ SWEEP_NS = 50_000_000
 """Between two looks at what is of unknown fate."""
 DRAIN_NS = 20_000_000
 """Between two questions to a target what of the past can still be carried out there."""
-STUCK_TRIES = 5
+STUCK_TRIES = 4
 """How often a change is sent before its target is told once more who sends it."""
 UNSETTLED_MAX = 1 << 16
 """Changes of unknown fate on one path; beyond that no new change goes there."""

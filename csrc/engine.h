@@ -260,6 +260,7 @@ typedef struct {
     uint64_t histogram[AOE_LOAD_BUCKETS];  /* of nanoseconds: 32 steps for each power of two */
 } aoe_load;
 
-/* Put it on a disk for so long; `more` 0: and wait for what is outstanding then. Other requests of the same disk end
- * meanwhile, too, and stay with the caller: 0, or -EBUSY if there are any at first. */
+/* Put it on a disk for so long; `more` 0: and wait for what is outstanding then. Other requests of the same disk may
+ * end meanwhile and wait for aoe_core_done, which is not asked between two slices. 0; -EINVAL for a load that cannot
+ * be, -EBUSY while another one is outstanding, -ENOMEM. */
 int aoe_remote_load(aoe_remote *remote, aoe_load *load, int64_t for_ns, int more);

@@ -240,6 +240,8 @@ struct aoe_core {
 /* path.c: what one way does. All append to core->effects. */
 void path_init(aoe_core *c, struct way *w, uint32_t window, uint32_t first_tag, int64_t quiesce_ns);
 void path_start(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns);
+void path_start_now(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns);
+void path_send_changes_again(aoe_core *c, struct way *w, int64_t now_ns);
 void path_abandon(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns);
 void path_received(aoe_core *c, struct way *w, const uint8_t *raw, uint32_t length, int64_t now_ns);
 void path_tick(aoe_core *c, struct way *w, int64_t now_ns);

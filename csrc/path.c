@@ -381,6 +381,20 @@ void path_start(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
     fill(c, w, now_ns);
 }
 
+/* However full the window is. */
+void path_start_now(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
+{
+    transmit(c, w, x, now_ns);
+}
+
+/* The peer did not heed those that it got. */
+void path_send_changes_again(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    struct lane *l = &w->lanes[LANE_CHANGES];
+    for (uint32_t n = l->flying_count; n--;)
+        resend(c, w, OWNER_OF(l->flying.next, struct exchange, where), now_ns);
+}
+
 void path_abandon(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
 {
     if (x->waits) {

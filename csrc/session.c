@@ -14,6 +14,7 @@ static const uint8_t BROADCAST[6] = {255, 255, 255, 255, 255, 255};
 
 static void look(aoe_core *c, struct way *w, int64_t now_ns);
 static void lose(aoe_core *c, struct way *w, int reason, int64_t now_ns, int state);
+static void lose_for_now(aoe_core *c, struct way *w, int reason, int64_t now_ns, int64_t again_ns);
 static void take_over(aoe_core *c, struct way *w, int64_t now_ns);
 static void checked(aoe_core *c, struct way *w, const struct effect *answer, int64_t now_ns);
 static void release(aoe_core *c, int64_t now_ns);
@@ -75,13 +76,6 @@ static void follow(aoe_core *c, struct way *w, size_t base, int64_t now_ns)
     c->effects_count = base;
 }
 
-static void start_exchange(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
-{
-    size_t base = c->effects_count;
-    path_start(c, w, x, now_ns);
-    follow(c, w, base, now_ns);
-}
-
 static void abandon_exchange(aoe_core *c, struct exchange *x, int64_t now_ns)
 {
     size_t base = c->effects_count;
@@ -106,7 +100,9 @@ static void send_by(aoe_core *c, struct operation *o, struct way *w, int64_t now
     struct exchange *x = exchange_new(c, w, &o->body, o->command, o->lane, o->reply_min);
     x->operation = o;
     link_append(&o->exchanges, &x->of_operation);
-    start_exchange(c, w, x, now_ns);
+    size_t base = c->effects_count;
+    path_start(c, w, x, now_ns);
+    follow(c, w, base, now_ns);
 }
 
 static int vouched(const struct way *w, int64_t now_ns)
@@ -360,16 +356,23 @@ void session_received(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t l
 
 void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, int64_t now_ns)
 {
-    int came_up = port->up && !c->ports[number].up;
+    int came_up = port->up && !c->ports[number].up, renamed = memcmp(port->mac, c->ports[number].mac, 6) != 0;
     c->ports[number] = *port;
     for (uint32_t i = 0; i < c->ways_count; i++) {
         struct way *w = c->ways[i];
         if (w->port != number)
             continue;
         memcpy(w->own, port->mac, 6);
+        w->sectors = w->sectors < port->sectors ? w->sectors : port->sectors;
+        if (renamed) { /* the server does not know whose stream it is */
+            w->registered = 0;
+            w->vouched = 0;
+        }
         if (!port->up)
             lose(c, w, WHY_LINK_DOWN, now_ns, WAY_DOWN);
-        else if (came_up)
+        else if (w->state == WAY_USABLE && w->sectors < c->piece)
+            lose_for_now(c, w, WHY_SMALL_FRAMES, now_ns, RECHECK_NS);
+        else if (came_up || renamed)
             look(c, w, now_ns);
     }
     if (came_up) {
@@ -384,7 +387,7 @@ static void check(aoe_core *c, struct way *w, uint32_t flags, uint32_t opcode, u
 {
     w->check_body = (struct body){.head = {[0] = (uint8_t)flags, [2] = 1, [3] = (uint8_t)opcode, [7] = device}, .head_length = 12};
     w->check = exchange_new(c, w, &w->check_body, COMMAND_ATA, LANE_READS, ATA_BYTES + SECTOR_BYTES);
-    start_exchange(c, w, w->check, now_ns);
+    path_start_now(c, w, w->check, now_ns);
 }
 
 /* Ask a way what it leads to. */
@@ -467,9 +470,10 @@ static int registered(aoe_core *c, struct way *w, int heeds, int registers, int6
         w->epoch = 0;
         return 1;
     }
-    if (w->stream && (!w->registered || w->registered_instance == w->instance) && registers) {
+    if (w->stream && !w->registered && registers) {
         w->registered = 1;
         w->registered_instance = w->instance;
+        path_send_changes_again(c, w, now_ns);
     }
     if (w->stream && w->registered && w->registered_instance == w->instance)
         return 1;

@@ -15,7 +15,7 @@ import uvloop
 from aoe import limits
 from aoe.cli.bench import RW, Load, measure, size_of
 from aoe.cli.copying import Progress, copy
-from aoe.cli.links import open_links
+from aoe.cli.links import check_distinct, open_datagrams, open_links
 from aoe.disk.base import Disk
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import AoeError, ConfigurationError, RequestError
@@ -123,7 +123,8 @@ def _say(options: argparse.Namespace, text: str, **facts: Any) -> None:
 def _attached(options: argparse.Namespace, *addresses: str) -> AbstractAsyncContextManager[RemoteDisk]:
     for address in addresses:
         parse_address(address)
-    return attach(*addresses, link=open_links(options.interface, options.link))
+    check_distinct(options.interface, "interface")
+    return attach(*addresses, interface=options.interface, link=open_datagrams(options.link))
 
 
 # Whoever is there

@@ -10,12 +10,25 @@ from aoe.link.udp import UdpLink, UdpSpec
 
 def open_links(interfaces: Sequence[str], links: Sequence[str]) -> list[Link]:
     """Open every link that is named, or the only Ethernet interface where none is."""
-    specs = [UdpSpec.parse(text) for text in links]
-    names = list(interfaces) or ([] if specs else [only_interface()])
+    names = list(interfaces) or ([] if links else [only_interface()])
     check_distinct([*names, *links], "interface")
     opened: list[Link] = []
     try:
         opened += (PacketLink(name) for name in names)
+        opened += open_datagrams(links)
+    except BaseException:
+        for link in opened:
+            link.close()
+        raise
+    return opened
+
+
+def open_datagrams(links: Sequence[str]) -> list[Link]:
+    """Open the UDP links that are named."""
+    specs = [UdpSpec.parse(text) for text in links]
+    check_distinct(links, "link")
+    opened: list[Link] = []
+    try:
         opened += (UdpLink(spec) for spec in specs)
     except BaseException:
         for link in opened:

@@ -226,6 +226,10 @@ class BlockingDisk:
         """The MAC at the other end of each path."""
         return self._worker.look(lambda: self._remote.peers)
 
+    def next_change(self) -> list[PathStatus]:
+        """Wait until a path, the owner or the disk changes; how the paths are then."""
+        return self._worker.call(self._remote.next_change())
+
     def prefer(self, name: str) -> None:
         """Make the usable path of that name the owner. RequestError if there is none."""
         self._worker.call(_soon(self._remote.prefer, name))

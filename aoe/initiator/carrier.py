@@ -5,9 +5,10 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from aoe import limits
+from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Request, Result, Verb, WayStatus
 from aoe.initiator.session import Port
 from aoe.link.base import Link
@@ -69,11 +70,12 @@ class Carrier(abc.ABC):
 
 
 class LinkCarrier(Carrier):
-    """Moves frames between the arithmetic and links of any kind."""
+    """Moves frames between the arithmetic and links of any kind; `mine` are closed with it."""
 
-    def __init__(self, core: Core, links: Sequence[Link]) -> None:
-        self._core = core
+    def __init__(self, core: Core | CompiledCore, links: Sequence[Link], mine: Sequence[Link] = ()) -> None:
+        self.core = cast(Core, core)  # they look the same
         self._links = list(links)
+        self._mine = list(mine)
         self._timer: asyncio.TimerHandle | None = None
         self._due_ns = 0
         self._news = 0
@@ -81,19 +83,19 @@ class LinkCarrier(Carrier):
 
     @property
     def chosen(self) -> bool:
-        return self._core.chosen
+        return self.core.chosen
 
     @property
     def identity(self) -> bytes:
-        return self._core.identity
+        return self.core.identity
 
     @property
     def ways(self) -> list[WayStatus]:
-        return self._core.ways
+        return self.core.ways
 
     @property
     def counters(self) -> Counter[str]:
-        return self._core.counters
+        return self.core.counters
 
     def begin(self) -> None:
         for link in self._links:
@@ -101,23 +103,23 @@ class LinkCarrier(Carrier):
             self.changed(link, True)
 
     def start(self, verb: Verb, offset: int, length: int, data: bytes = b"", number: int = 0) -> Request:
-        request = self._core.start(verb, offset, length, data, time.monotonic_ns(), number)
+        request = self.core.start(verb, offset, length, data, time.monotonic_ns(), number)
         self._send()
-        if self._core.done:  # whoever asked does not know the token yet
+        if self.core.done:  # whoever asked does not know the token yet
             asyncio.get_running_loop().call_soon(self._perform)
         return request
 
     def abandon(self, token: Request) -> None:
-        self._core.abandon(token, time.monotonic_ns())
+        self.core.abandon(token, time.monotonic_ns())
         self._perform()
 
     def switch(self, number: int) -> bool:
-        done = self._core.switch(number, time.monotonic_ns())
+        done = self.core.switch(number, time.monotonic_ns())
         self._perform()
         return done
 
     def fenced(self, number: int) -> None:
-        self._core.fenced(number, time.monotonic_ns())
+        self.core.fenced(number, time.monotonic_ns())
         self._perform()
 
     def mac(self, port: int) -> bytes:
@@ -127,6 +129,8 @@ class LinkCarrier(Carrier):
         self._closed = True
         for link in self._links:
             link.stop()
+        for link in self._mine:
+            link.close()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -136,30 +140,30 @@ class LinkCarrier(Carrier):
         """A link has frames."""
         port = self._links.index(link)
         for received in link.take().frames:
-            self._core.received(port, received.frame, time.monotonic_ns())
+            self.core.received(port, received.frame, time.monotonic_ns())
         self._perform()
 
     def changed(self, link: Link, came_up: bool) -> None:
         """A link is another one now."""
         sectors = limits.sectors_per_frame(link.mtu)
         port = Port(link.mac, sectors, max(1, link.frames_that_fit), link.up and sectors > 0)
-        self._core.set_port(self._links.index(link), port, time.monotonic_ns())
+        self.core.set_port(self._links.index(link), port, time.monotonic_ns())
         self._perform()
 
     # Inside
 
     def _perform(self) -> None:
         self._send()
-        while self._core.done:
-            request = self._core.done.popleft()
+        while self.core.done:
+            request = self.core.done.popleft()
             assert request.result is not None, "it is done"
             self.on_finished(request, request.result)
-        if self._core.news != self._news:
-            self._news = self._core.news
+        if self.core.news != self._news:
+            self._news = self.core.news
             self.on_news()
 
     def _send(self) -> None:
-        out = self._core.out
+        out = self.core.out
         for port, frame in out:
             self._links[port].send(frame)
         out.clear()
@@ -169,15 +173,15 @@ class LinkCarrier(Carrier):
         """Have `tick` called as soon as it is wanted."""
         if self._closed:
             return
-        due_ns = time.monotonic_ns() + self._core.pulse_ns
+        due_ns = time.monotonic_ns() + self.core.pulse_ns
         if self._timer is not None:
             if due_ns >= self._due_ns:
                 return
             self._timer.cancel()
         self._due_ns = due_ns
-        self._timer = asyncio.get_running_loop().call_later(self._core.pulse_ns / 1e9, self._tick)
+        self._timer = asyncio.get_running_loop().call_later(self.core.pulse_ns / 1e9, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
-        self._core.tick(time.monotonic_ns())
+        self.core.tick(time.monotonic_ns())
         self._perform()

@@ -127,12 +127,12 @@ class EngineCarrier(Carrier):
         if isinstance(link, str):
             port.interface = self._keep("char[]", link.encode())
             return
-        port.socket = link._socket.fileno()
+        port.socket = link.socket.fileno()
         port.mtu = link.mtu
         port.mac = link.mac
         peers = [
             (int.from_bytes(socket.inet_aton(host), "little"), socket.htons(number))
-            for host, number in link._spec.peers
+            for host, number in link.spec.peers
         ]
         port.peers = len(peers)
         port.peer = self._keep("aoe_peer[]", peers)

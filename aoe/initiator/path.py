@@ -234,6 +234,20 @@ class Path:
         self._waiting[exchange] = None
         return self._fill(now_ns, [])
 
+    def start_now(self, exchange: Exchange, now_ns: int) -> list[Effect]:
+        """Ask, however full the window is."""
+        effects: list[Effect] = []
+        self._transmit(self._lanes[exchange.kind], exchange, now_ns, effects)
+        return effects
+
+    def send_changes_again(self, now_ns: int) -> list[Effect]:
+        """The peer did not heed those that it got."""
+        effects: list[Effect] = []
+        lane = self._lanes[Kind.CHANGES]
+        for exchange in list(lane.flying):
+            self._resend(lane, exchange, now_ns, effects)
+        return effects
+
     def abandon(self, exchange: Exchange, now_ns: int) -> list[Effect]:
         """No answer is wanted any more. What was sent stays of unknown fate."""
         effects: list[Effect] = []

@@ -13,13 +13,17 @@ from typing import Any, NamedTuple
 from aoe import limits
 from aoe.disk.base import Disk
 from aoe.drive import identify
+from aoe.engine import why_unavailable
 from aoe.errors import ConfigurationError, DiskError, RequestError, TargetRefused, Unreachable
 from aoe.initiator.admin import Admin
 from aoe.initiator.carrier import Carrier, LinkCarrier
+from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Outcome, Result, Verb, WayStatus
+from aoe.initiator.engine_carrier import EngineCarrier
 from aoe.initiator.session import Address, Policy, Reason, State
 from aoe.link.base import Link
-from aoe.link.packet import PacketLink, only_interface
+from aoe.link.packet import PacketLink, check_interface, only_interface
+from aoe.link.udp import UdpLink
 from aoe.wire.frame import Command, format_mac
 
 log = logging.getLogger("aoe.initiator")
@@ -86,7 +90,8 @@ class RemoteDisk(Disk):
         self.timeout_s = options.timeout_s
         self.identity_data = b""
         self.size = 0
-        self._carrier = carrier
+        self.carrier = carrier
+        """What moves its requests."""
         self._interfaces = list(interfaces)
         self._options = options
         self._waiting: dict[Any, asyncio.Future[Result]] = {}
@@ -133,7 +138,7 @@ class RemoteDisk(Disk):
         self._describe()
 
     def _describe(self) -> None:
-        data = self._carrier.identity
+        data = self.carrier.identity
         if data == self.identity_data or not data:
             return
         self.identity_data = data
@@ -147,10 +152,10 @@ class RemoteDisk(Disk):
 
     async def begin(self, find_s: float) -> None:
         """Look for ways until one is chosen. Unreachable if there is none in time."""
-        self._carrier.begin()
+        self.carrier.begin()
         try:
             async with asyncio.timeout(find_s):
-                while not self._carrier.chosen:
+                while not self.carrier.chosen:
                     await self.next_change()
         except TimeoutError as error:
             raise Unreachable(self._why_not()) from error
@@ -165,7 +170,7 @@ class RemoteDisk(Disk):
     def close(self) -> None:
         """Ask nothing more; what is open fails."""
         self._closed = True
-        self._carrier.close()
+        self.carrier.close()
         if self._alarm is not None:
             self._alarm.cancel()
         for task in self._fencing.values():
@@ -193,31 +198,31 @@ class RemoteDisk(Disk):
     @property
     def counters(self) -> dict[str, int]:
         """What was counted so far on all paths, by reason."""
-        return dict(self._carrier.counters)
+        return dict(self.carrier.counters)
 
     @property
     def paths(self) -> list[PathStatus]:
         """How the ways to the disk are, the preferred one first."""
-        return [self._status(way) for way in self._carrier.ways]
+        return [self._status(way) for way in self.carrier.ways]
 
     @property
     def peers(self) -> list[bytes]:
         """The MAC at the other end of each path."""
-        return [way.mac for way in self._carrier.ways]
+        return [way.mac for way in self.carrier.ways]
 
     def prefer(self, name: str) -> None:
         """Make the usable path of that name the owner. RequestError if there is none."""
-        for way in self._carrier.ways:
-            if self._status(way).name == name and self._carrier.switch(way.number):
+        for way in self.carrier.ways:
+            if self._status(way).name == name and self.carrier.switch(way.number):
                 return
         raise RequestError(f"{self.address} has no usable path {name}: {self._reasons()}")
 
     def fenced(self, name: str) -> None:
         """The server at the other end of a path was made sure to do nothing any more (order rule I4): what
         is of unknown fate there is settled."""
-        for way in self._carrier.ways:
+        for way in self.carrier.ways:
             if self._status(way).name == name:
-                self._carrier.fenced(way.number)
+                self.carrier.fenced(way.number)
 
     def _status(self, way: WayStatus) -> PathStatus:
         address = f"e{way.shelf}.{way.slot}"
@@ -253,7 +258,7 @@ class RemoteDisk(Disk):
 
     def _fence_lost(self) -> None:
         """Run the fence command for servers that were lost with writes of unknown fate."""
-        for way in self._carrier.ways:
+        for way in self.carrier.ways:
             if way.state is State.DOWN and way.unsettled and way.number not in self._fencing:
                 task = asyncio.get_running_loop().create_task(self._fence(way))
                 self._fencing[way.number] = task
@@ -271,7 +276,7 @@ class RemoteDisk(Disk):
             log.error("%s: the fence command cannot run: %s", self.address, error)
             return
         if status == 0:
-            self._carrier.fenced(way.number)
+            self.carrier.fenced(way.number)
         else:
             log.error("%s: the fence command failed with status %d", self.address, status)
 
@@ -289,7 +294,7 @@ class RemoteDisk(Disk):
         if self._closed:
             raise RequestError(f"{self.address} is closed")
         loop = asyncio.get_running_loop()
-        token = self._carrier.start(verb, offset, length, data, number)
+        token = self.carrier.start(verb, offset, length, data, number)
         waiting: asyncio.Future[Result] = loop.create_future()
         self._waiting[token] = waiting
         if self.timeout_s is not None:
@@ -301,7 +306,7 @@ class RemoteDisk(Disk):
         finally:
             if self._waiting.pop(token, None) is not None:  # cancelled, expired or closed
                 self._deadlines.pop(token, None)
-                self._carrier.abandon(token)
+                self.carrier.abandon(token)
         if result.outcome is not Outcome.OK:
             self._fail(verb, offset, result)
         return result
@@ -346,14 +351,14 @@ class RemoteDisk(Disk):
 
     async def _ask_servers(self, command: Command, body: bytes, least: int) -> list[bytes]:
         """Every server that can be reached, once."""
-        ways = [way for way in self._carrier.ways if way.state is State.USABLE]
+        ways = [way for way in self.carrier.ways if way.state is State.USABLE]
         servers = {(way.mac, way.shelf, way.slot): way.number for way in reversed(ways)}
         if not servers:
             raise Unreachable(f"{self.address}: {self._reasons()}")
         return [(await self._ask(Verb.ASK, command, least, body, it)).data for it in servers.values()]
 
     def _own(self) -> list[bytes]:
-        return list(dict.fromkeys(self._carrier.mac(port) for port in range(len(self._interfaces))))
+        return list(dict.fromkeys(self.carrier.mac(port) for port in range(len(self._interfaces))))
 
 
 _REASONS = {
@@ -369,20 +374,35 @@ _REASONS = {
 }
 
 
-def _carrier(links: Sequence[Link], addresses: Sequence[Address], options: Options) -> Carrier:
-    core = Core(len(links), addresses, random.getrandbits(31), options.policy)
-    return LinkCarrier(core, links)
+def _carrier(
+    links: Sequence[Link | str], addresses: Sequence[Address], options: Options, engine: str
+) -> Carrier:
+    """What suits the links best of what may be used; interfaces are named, and opened here if need be."""
+    first_tag, policy = random.getrandbits(31), options.policy
+    compiled = engine == "c" or (engine == "auto" and why_unavailable() is None)
+    suited = [link for link in links if isinstance(link, str | UdpLink)]
+    if compiled and len(suited) == len(links):
+        for name in suited:
+            if isinstance(name, str):
+                check_interface(name)
+        return EngineCarrier(suited, addresses, first_tag, policy)
+    opened = [PacketLink(link) if isinstance(link, str) else link for link in links]
+    core = CompiledCore if compiled else Core
+    mine = [link for link, given in zip(opened, links, strict=True) if isinstance(given, str)]
+    return LinkCarrier(core(len(links), addresses, first_tag, policy), opened, mine)
 
 
 async def connect(
-    links: Sequence[Link],
+    links: Sequence[Link | str],
     addresses: Sequence[Address],
     find_s: float = FIND_S,
     options: Options = Options(),
+    engine: str = "auto",
 ) -> RemoteDisk:
-    """Use the one disk at all addresses, over all links; closing it leaves the links open."""
+    """Use the one disk at all addresses, over all interfaces and links; closing it leaves the links open."""
     name = "/".join(f"e{shelf}.{slot}" for shelf, slot in addresses)
-    disk = RemoteDisk(name, _carrier(links, addresses, options), [link.name for link in links], options)
+    names = [link if isinstance(link, str) else link.name for link in links]
+    disk = RemoteDisk(name, _carrier(links, addresses, options, engine), names, options)
     try:
         await disk.begin(find_s)
     except BaseException:
@@ -402,21 +422,23 @@ async def attach(
     hold: bool = False,
     fence: Sequence[str] = (),
     failback_s: float | None = None,
+    engine: str = "auto",
 ) -> AsyncIterator[RemoteDisk]:
     """The one disk that is at all `addresses` ("e0.0"), over Ethernet interfaces (the only one that is up,
     unless named) or over links, which are closed in the end. Every server that answers there is a path to it;
     the address named first is preferred when the first path is chosen.
 
-    `find_s` is how long targets are looked for; the other options are those of `Options`.
+    `find_s` is how long targets are looked for; `engine` which code does it: `python`, `c`, or `auto`, which
+    takes the compiled one where it can be used. The other options are those of `Options`.
     ConfigurationError for a bad address or interface, Unreachable if nobody answers there.
     """
-    wanted = list(dict.fromkeys(parse_address(address) for address in addresses))
     links = [link] if isinstance(link, Link) else list(link)
     names = [interface] if isinstance(interface, str) else list(interface)
     options = Options(timeout_s, spread, hold, fence, failback_s)
     try:
-        links += [PacketLink(name) for name in names or ([] if links else [only_interface()])]
-        disk = await connect(links, wanted, find_s, options)
+        wanted = list(dict.fromkeys(parse_address(address) for address in addresses))
+        ends: list[Link | str] = [*links, *(names or ([] if links else [only_interface()]))]
+        disk = await connect(ends, wanted, find_s, options, engine)
         try:
             yield disk
             await disk.drain()

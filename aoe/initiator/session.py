@@ -225,13 +225,21 @@ class Session:
 
     def set_port(self, number: int, port: Port, now_ns: int) -> None:
         """A port is like this from now on."""
-        came_up = port.up and not ((was := self.ports[number]) and was.up)
+        was = self.ports[number]
+        came_up = port.up and not (was is not None and was.up)
+        renamed = was is not None and was.mac != port.mac
         self.ports[number] = port
         for way in [way for way in self.ways if way.port == number]:
             way.path.peer = way.path.peer._replace(own=port.mac)
+            way.sectors = min(way.sectors, port.sectors)
+            if renamed:  # the server does not know whose stream it is
+                way.registered = None
+                way.vouched = False
             if not port.up:
                 self._lose(way, Reason.LINK_DOWN, now_ns)
-            elif came_up:
+            elif way.state is State.USABLE and way.sectors < self.piece:
+                self._lose_for_now(way, Reason.SMALL_FRAMES, now_ns)
+            elif came_up or renamed:
                 self._look(way, now_ns)
         if came_up:
             self._seek_wait_ns = limits.QUERY_FIRST_NS
@@ -477,7 +485,7 @@ class Session:
     def _check(self, way: Way, request: AtaRequest, now_ns: int) -> None:
         least = limits.ATA_HEADER + limits.SECTOR
         way.check = Exchange(Command.ATA, ata.encode(request), reply_min=least)
-        self._follow(way, way.path.start(way.check, now_ns), now_ns)
+        self._follow(way, way.path.start_now(way.check, now_ns), now_ns)
 
     def _checked(self, way: Way, answer: one_way.Answered, now_ns: int) -> None:
         assert way.check is not None, "what was answered was asked"
@@ -523,8 +531,9 @@ class Session:
         if not facts.streams:
             way.path.stamp = UNSTAMPED
             return True
-        if way.path.stamp.stream and way.registered in (None, facts.instance) and registers:
+        if way.path.stamp.stream and way.registered is None and registers:
             way.registered = facts.instance
+            self._follow(way, way.path.send_changes_again(now_ns), now_ns)
         if way.path.stamp.stream and way.registered == facts.instance:
             return True
         way.registered = None

@@ -202,6 +202,12 @@ class PacketLink(Link):
         return True
 
 
+def check_interface(name: str) -> None:
+    """ConfigurationError if a packet socket on an interface of that name could not be used."""
+    _usable(name)
+    _open(name).close()
+
+
 def _usable(name: str) -> Interface:
     interface = look_up(name)
     if interface is None:

@@ -82,12 +82,13 @@ class UdpLink(Link):
 
     def __init__(self, spec: UdpSpec) -> None:
         self.counters = Counter()
-        self._spec = spec
-        self._socket = _bound(spec.bind)
-        self.name = "udp:{}:{}".format(*self._socket.getsockname())
+        self.spec = spec
+        self.socket = _bound(spec.bind)
+        """An engine may use it instead of `start` and `send`."""
+        self.name = "udp:{}:{}".format(*self.socket.getsockname())
         self.mac = _stable_mac(self.name)
         self.mtu = spec.mtu
-        self.receive_buffer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        self.receive_buffer = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         self._peers = dict.fromkeys(spec.peers)
         self._queue: deque[Received] = deque()
         self._none_before = 0
@@ -116,7 +117,7 @@ class UdpLink(Link):
             return
         for address in [origin] if isinstance(origin, tuple) else self._peers:
             try:
-                self._socket.sendto(frame, address)
+                self.socket.sendto(frame, address)
             except BlockingIOError:
                 self.counters["send_queue_full"] += 1
             except OSError:
@@ -130,14 +131,14 @@ class UdpLink(Link):
                 task.cancel()
         if self._stream is not None:
             self._stream.close()
-        self._socket.close()
+        self.socket.close()
 
     async def _pump(self) -> None:
         """Empty the library's queue, which has no bound, into ours, which has one."""
         self._none_before = time.time_ns()
         if self._closed:
             return
-        stream = await asyncio_dgram.from_socket(self._socket.dup())
+        stream = await asyncio_dgram.from_socket(self.socket.dup())
         self._stream = stream
         if self._closed:
             stream.close()
@@ -153,7 +154,7 @@ class UdpLink(Link):
             self._arrive(bytes(datagram), cast(Address, source))
 
     def _arrive(self, datagram: bytes, source: Address) -> None:
-        if self._spec.peers and source not in self._peers:
+        if self.spec.peers and source not in self._peers:
             self.counters["not_a_peer"] += 1
         elif len(self._queue) >= limits.UDP_QUEUE_MAX:
             self.counters["queue_full"] += 1
@@ -181,7 +182,7 @@ class UdpLink(Link):
         """Note the time if neither the socket nor the library holds a frame."""
         now = time.time_ns()
         try:
-            _, ancillary, _, _ = self._socket.recvmsg(1, _ANCILLARY, socket.MSG_PEEK)
+            _, ancillary, _, _ = self.socket.recvmsg(1, _ANCILLARY, socket.MSG_PEEK)
         except BlockingIOError:
             pass
         except OSError:

@@ -227,7 +227,7 @@ def test_an_interrupt_ends_the_opening(target: Elsewhere) -> None:
         aoe.open("e9.9", link=link, find_s=30)
     assert time.monotonic() - started < 1
     assert not workers()
-    assert link._socket.fileno() == -1, "the link was not closed"
+    assert link.socket.fileno() == -1, "the link was not closed"
 
 
 def test_an_interrupt_ends_the_closing(target: Elsewhere) -> None:

@@ -23,7 +23,7 @@ from aoe.link.faulty import FaultyLink
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.server import Server
 from aoe.wire.frame import Command
-from tests.initiator.helpers import limited
+from tests.initiator.helpers import attach, limited, only_python
 from tests.support.writers import Writers
 
 SIZE = 1 << 20
@@ -89,7 +89,7 @@ async def pair(
     there = Pair(*(disks or (one, one)))
     async with there.primary(0, **how), there.primary(1, **how):
         addresses = ("e1.0", "e2.0")
-        async with aoe.attach(*addresses, link=there.ports, find_s=1.0, timeout_s=timeout_s) as remote:
+        async with attach(*addresses, link=there.ports, find_s=1.0, timeout_s=timeout_s) as remote:
             for _ in range(100):
                 if all(path.state != "checking" for path in remote.paths):
                     break
@@ -99,9 +99,9 @@ async def pair(
 
 def ways_of(remote: RemoteDisk) -> list[Way]:
     """The ways as the Python session knows them."""
-    carrier = remote._carrier
+    carrier = remote.carrier
     assert isinstance(carrier, LinkCarrier)
-    return carrier._core.session.ways
+    return carrier.core.session.ways
 
 
 def owner(remote: RemoteDisk) -> str:
@@ -157,6 +157,7 @@ def test_writers_notice_nothing_but_a_pause(trouble: Callable[[Pair], Any]) -> N
     run()
 
 
+@only_python
 def test_without_the_protection_the_writers_find_stale_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """So the test above can fail: nothing keeps a range closed here."""
 
@@ -214,7 +215,7 @@ async def test_several_servers_of_one_address_are_paths_to_one_disk() -> None:
     async with (
         aoe.serve(disk, servers[0], serial=SERIAL),
         aoe.serve(disk, servers[1], serial=SERIAL),
-        aoe.attach("e0.0", link=network.attach(mac(9), 9000)) as remote,
+        attach("e0.0", link=network.attach(mac(9), 9000)) as remote,
     ):
         assert len(remote.paths) == 2
         await remote.write(0, b"x" * 512)
@@ -279,6 +280,7 @@ async def test_a_write_that_hung_on_the_way_does_not_land_over_newer_data() -> N
         assert took_s < QUIESCE_S + 0.5
 
 
+@only_python
 @limited
 async def test_without_the_protection_it_does() -> None:
     """So the test above can fail."""
@@ -335,7 +337,7 @@ def test_what_is_another_disk_does_not_join(second: Disk, how: dict[str, Any], r
         async with (
             there.primary(0),
             there.primary(1, **how),
-            aoe.attach("e1.0", "e2.0", link=there.ports) as remote,
+            attach("e1.0", "e2.0", link=there.ports) as remote,
         ):
             await asyncio.sleep(0.05)
             assert [reason in path.reason for path in remote.paths if path.state != "usable"] == [True]
@@ -354,11 +356,12 @@ async def test_volatile_caches_do_not_join() -> None:
 # Who is still the same
 
 
+@only_python
 @limited
 async def test_a_server_that_started_again_is_looked_at_before_the_next_write() -> None:
     disk = MemoryDisk(SIZE)
     there = Pair(disk, disk)
-    async with there.primary(0), aoe.attach("e1.0", link=there.ports[0]) as remote:
+    async with there.primary(0), attach("e1.0", link=there.ports[0]) as remote:
         await remote.write(0, b"a" * 512)
         there.ports[0].sent.clear()
         ways_of(remote)[0].vouched = False  # as an advertisement would have it
@@ -366,11 +369,12 @@ async def test_a_server_that_started_again_is_looked_at_before_the_next_write() 
         assert [raw[27] for raw in there.ports[0].sent] == [0xEC, 0x34]
 
 
+@only_python
 @limited
 async def test_an_advertisement_asks_for_a_look() -> None:
     disk = MemoryDisk(SIZE)
     there = Pair(disk, disk)
-    async with there.primary(0), aoe.attach("e1.0", link=there.ports[0]) as remote:
+    async with there.primary(0), attach("e1.0", link=there.ports[0]) as remote:
         await remote.write(0, b"a" * 512)
         await asyncio.sleep(1.3)  # our target advertises at 0, 1 and 3 s
         assert not ways_of(remote)[0].vouched
@@ -379,10 +383,11 @@ async def test_an_advertisement_asks_for_a_look() -> None:
         assert there.ports[0].sent[0][27] == 0xEC
 
 
+@only_python
 @limited
 async def test_a_flush_fails_once_after_a_server_lost_its_cache() -> None:
     there = Pair(MemoryDisk(SIZE))
-    async with there.primary(0, write_back=True), aoe.attach("e1.0", link=there.ports[0]) as remote:
+    async with there.primary(0, write_back=True), attach("e1.0", link=there.ports[0]) as remote:
         await remote.write(0, b"a" * 512)
         await remote.flush()
         await remote.write(0, b"b" * 512)
@@ -413,6 +418,7 @@ async def test_a_disk_that_is_slow_for_seconds_is_not_left() -> None:
         assert not any(path.reason for path in remote.paths)
 
 
+@only_python
 def test_one_that_stays_slow_is_left_and_not_gone_back_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SLOW_NS", 1_000_000_000)
 
@@ -452,7 +458,7 @@ async def test_growth_is_noticed_by_itself_and_the_other_server_may_be_later() -
     async with (
         there.primary(0) as first,
         there.primary(1) as second,
-        aoe.attach("e1.0", "e2.0", link=there.ports) as remote,
+        attach("e1.0", "e2.0", link=there.ports) as remote,
     ):
         disks[0].data += bytes(SIZE)
         first.refresh()
@@ -469,6 +475,7 @@ async def test_growth_is_noticed_by_itself_and_the_other_server_may_be_later() -
             await writing
 
 
+@only_python
 @limited
 async def test_a_flush_does_not_vouch_for_what_was_written_meanwhile() -> None:
     class SlowFlush(MemoryDisk):
@@ -480,7 +487,7 @@ async def test_a_flush_does_not_vouch_for_what_was_written_meanwhile() -> None:
 
     disk = SlowFlush(SIZE)
     there = Pair(disk)
-    async with there.primary(0, write_back=True), aoe.attach("e1.0", link=there.ports[0]) as remote:
+    async with there.primary(0, write_back=True), attach("e1.0", link=there.ports[0]) as remote:
         flushing = asyncio.ensure_future(remote.flush())
         await disk.begun.wait()
         await remote.write(0, b"a" * 512)

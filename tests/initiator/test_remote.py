@@ -23,7 +23,7 @@ from aoe.link.memory import Network
 from aoe.wire import frame, reserve
 from aoe.wire.frame import Command, Header
 from aoe.wire.reserve import Reserve, ReserveCommand
-from tests.initiator.helpers import limited
+from tests.initiator.helpers import attach, limited
 
 SERVER, CLIENT, OTHER = (b"\2\0\0\0\0" + bytes([n]) for n in (1, 2, 3))
 SIZE = 1 << 20
@@ -61,7 +61,7 @@ async def attached(
     here = Spy(network.attach(CLIENT, mtu), **faults)
     async with (
         aoe.serve(disk, there, shelf=1, slot=2, **target),
-        aoe.attach("e1.2", link=here, timeout_s=timeout_s) as remote,
+        attach("e1.2", link=here, timeout_s=timeout_s) as remote,
     ):
         yield remote, here, disk
 
@@ -260,7 +260,7 @@ async def test_growth_is_seen_when_asked_for() -> None:
     network = Network()
     async with (
         aoe.serve(disk, network.attach(SERVER), shelf=1, slot=2) as server,
-        aoe.attach("e1.2", link=network.attach(CLIENT)) as remote,
+        attach("e1.2", link=network.attach(CLIENT)) as remote,
     ):
         disk.data += bytes(SIZE)
         server.refresh()
@@ -323,7 +323,7 @@ async def test_a_reserved_target_says_so() -> None:
     network = Network()
     async with (
         aoe.serve(MemoryDisk(SIZE), network.attach(SERVER), shelf=1, slot=2),
-        aoe.attach("e1.2", link=network.attach(CLIENT)) as remote,
+        attach("e1.2", link=network.attach(CLIENT)) as remote,
     ):
         body = reserve.encode(Reserve(ReserveCommand.SET, (OTHER,)))
         header = Header(SERVER, OTHER, frame.VERSION, 0, 0, 1, 2, Command.RESERVE, 77)
@@ -350,7 +350,7 @@ async def test_a_target_that_falls_silent_is_unreachable_after_the_time_given() 
 @limited
 async def test_nobody_there_is_an_error_that_names_the_address() -> None:
     with pytest.raises(RequestError, match=r"e9\.9 does not answer"):
-        async with aoe.attach("e9.9", link=Network().attach(CLIENT), find_s=0.2):
+        async with attach("e9.9", link=Network().attach(CLIENT), find_s=0.2):
             pass
 
 

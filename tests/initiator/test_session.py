@@ -392,6 +392,36 @@ def test_a_server_that_forgot_us_is_told_again() -> None:
     assert any(raw[27] == 0xEC and raw[34:36] != before.to_bytes(2, "big") for raw in sent(session))
 
 
+def test_where_the_window_is_full_of_what_is_not_heeded_it_is_told_all_the_same() -> None:
+    session, way = make_stamped_session()
+    before = way.path.stamp.stream
+    for lba in range(100):
+        session.start(write(lba), NOW)
+    now = NOW
+    while way.path.stamp.stream == before:
+        now += 5 * MS
+        session.tick(now)
+        assert now < NOW + 20_000 * MS
+    (registers,) = [raw for raw in sent(session) if raw[27] == 0xEC]
+    session.received(0, reply(registers, identity(streams=True)), now)
+    again = [raw[28] for raw in sent(session) if raw[27] == 0x34]
+    assert again == sorted(again)
+    assert len(again) >= 2
+
+
+def test_a_server_is_told_when_we_have_another_mac() -> None:
+    session, _ = make_stamped_session()
+    session.set_port(0, PORT._replace(mac=STRANGER), NOW)
+    (registers,) = sent(session)
+    assert (registers[6:12], registers[27]) == (STRANGER, 0xEC)
+
+
+def test_a_way_whose_frames_became_smaller_is_not_used() -> None:
+    session, way = make_session()
+    session.set_port(0, PORT._replace(sectors=2), NOW)
+    assert way.reason is Reason.SMALL_FRAMES
+
+
 def test_a_write_sent_under_two_streams_is_settled_by_time_only() -> None:
     session, way = make_stamped_session()
     operation = write(0)
