@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from typing import TextIO
+from typing import TextIO, cast
 
 from aoe.disk.base import Disk
 from aoe.errors import ConfigurationError, DiskError
 
 _CHUNK = 1 << 20
-_AT_A_TIME = 4
+_AT_A_TIME = 8
 _SHOW_S = 0.2
 
 
@@ -57,13 +57,17 @@ async def copy(
             f"the destination has {destination.size} bytes, the source {source.size}: enlarge it"
         )
     todo = iter(range(0, source.size, _CHUNK))
+    zeroes = bytes(_CHUNK)
 
     async def work() -> None:
+        buffer = bytearray(_CHUNK)
         for at in todo:
-            data = await source.read(at, min(_CHUNK, source.size - at))
-            if not sparse or data.count(0) < len(data):
-                await destination.write(at, data)
-            progress.add(len(data))
+            if source.size - at < _CHUNK:
+                buffer = bytearray(source.size - at)
+            await source.read_into(at, buffer)
+            if not sparse or buffer != zeroes[: len(buffer)]:
+                await destination.write(at, cast(bytes, buffer))
+            progress.add(len(buffer))
 
     await asyncio.gather(*(work() for _ in range(_AT_A_TIME)))
     await destination.flush()

@@ -32,6 +32,10 @@ class Disk(abc.ABC):
     async def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes."""
 
+    async def read_into(self, offset: int, buffer: bytearray) -> None:
+        """As `read`, but the bytes fill a buffer of the caller's."""
+        buffer[:] = await self.read(offset, len(buffer))
+
     @abc.abstractmethod
     async def write(self, offset: int, data: bytes, fua: bool = False) -> None:
         """Store `data`; with `fua` it is on stable storage when this returns."""

@@ -118,8 +118,10 @@ class FileDisk(Disk):
         return await self._located(self._read, offset, length, abandon=True)
 
     async def write(self, offset: int, data: bytes, fua: bool = False) -> None:
+        whole = memoryview(data)
+
         def piece(at: int, length: int) -> None:
-            self._write(at, data[at - offset : at - offset + length], fua)
+            self._write(at, whole[at - offset : at - offset + length], fua)
 
         await self._located(piece, offset, len(data), abandon=False)
 
@@ -223,10 +225,10 @@ class FileDisk(Disk):
                 raise DiskError("read: the store ends early", offset + done)
             done += got
 
-    def _write(self, offset: int, data: bytes, durable: bool) -> None:
+    def _write(self, offset: int, data: memoryview, durable: bool) -> None:
         self._check_failed(offset)
         if not self.direct:
-            self._write_from(memoryview(data), offset, durable)
+            self._write_from(data, offset, durable)
             return
         start, end = self._rounded(offset, len(data))
         aligned = self._aligned(end - start)
@@ -276,7 +278,7 @@ class FileDisk(Disk):
 
     def _zero(self, offset: int, length: int) -> None:
         for at in range(offset, offset + length, limits.ZEROES_CHUNK):
-            self._write(at, bytes(min(limits.ZEROES_CHUNK, offset + length - at)), False)
+            self._write(at, memoryview(bytes(min(limits.ZEROES_CHUNK, offset + length - at))), False)
 
     def _check_failed(self, offset: int) -> None:
         if self.failed:

@@ -45,8 +45,10 @@ class Carrier(abc.ABC):
         """Look for ways, inside the running event loop."""
 
     @abc.abstractmethod
-    def start(self, verb: Verb, offset: int, length: int, data: bytes = b"", number: int = 0) -> Any:
-        """Begin a request; the token that it is known by."""
+    def start(
+        self, verb: Verb, offset: int, length: int, data: bytes | bytearray = b"", number: int = 0
+    ) -> Any:
+        """Begin a request; the token that it is known by. An engine reads into `data` if there is any."""
 
     @abc.abstractmethod
     def abandon(self, token: Any) -> None:
@@ -102,8 +104,10 @@ class LinkCarrier(Carrier):
             link.start(self)
             self.changed(link, True)
 
-    def start(self, verb: Verb, offset: int, length: int, data: bytes = b"", number: int = 0) -> Request:
-        request = self.core.start(verb, offset, length, data, time.monotonic_ns(), number)
+    def start(
+        self, verb: Verb, offset: int, length: int, data: bytes | bytearray = b"", number: int = 0
+    ) -> Request:
+        request = self.core.start(verb, offset, length, bytes(data), time.monotonic_ns(), number)
         self._send()
         if self.core.done:  # whoever asked does not know the token yet
             asyncio.get_running_loop().call_soon(self._perform)

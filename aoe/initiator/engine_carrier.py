@@ -152,7 +152,9 @@ class EngineCarrier(Carrier):
 
     # Requests
 
-    def start(self, verb: Verb, offset: int, length: int, data: bytes = b"", number: int = 0) -> int:
+    def start(
+        self, verb: Verb, offset: int, length: int, data: bytes | bytearray = b"", number: int = 0
+    ) -> int:
         user = self._user = self._user + 1
         held = self._ffi.from_buffer("uint8_t[]", data) if data else self._ffi.NULL
         request = self._lib.aoe_core_start(
@@ -205,9 +207,11 @@ class EngineCarrier(Carrier):
         opened, finished = self._open, self.on_finished
         while request := lib.aoe_core_done(core):
             user = request.user
-            result = result_of(ffi, request) if request.data_length or request.outcome else _DONE
+            held = opened.pop(user, None)
+            copies = request.data_length and held is not None and held[1] == ffi.NULL
+            result = result_of(ffi, request) if copies or request.outcome else _DONE
             lib.aoe_core_free(core, request)
-            if opened.pop(user, None) is not None:
+            if held is not None:
                 finished(user, result)
         news = self._lib.aoe_core_news(core)
         if news != self._heard:

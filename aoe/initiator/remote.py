@@ -112,6 +112,13 @@ class RemoteDisk(Disk):
         self._check(offset, length)
         return (await self._ask(Verb.READ, offset, length)).data
 
+    async def read_into(self, offset: int, buffer: bytearray) -> None:
+        self._check(offset, len(buffer))
+        if isinstance(self.carrier, EngineCarrier):
+            await self._ask(Verb.READ, offset, len(buffer), buffer)
+        else:
+            buffer[:] = (await self._ask(Verb.READ, offset, len(buffer))).data
+
     async def write(self, offset: int, data: bytes, fua: bool = False) -> None:
         self._check(offset, len(data))
         # Every copy of a frame has the same bytes (order rule I1).
@@ -290,7 +297,9 @@ class RemoteDisk(Disk):
                 errno.EINVAL,
             )
 
-    async def _ask(self, verb: Verb, offset: int, length: int, data: bytes = b"", number: int = 0) -> Result:
+    async def _ask(
+        self, verb: Verb, offset: int, length: int, data: bytes | bytearray = b"", number: int = 0
+    ) -> Result:
         if self._closed:
             raise RequestError(f"{self.address} is closed")
         loop = asyncio.get_running_loop()
