@@ -1,8 +1,10 @@
 """One disk over several paths: what happens when one is lost, comes back, or leads elsewhere."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
@@ -82,14 +84,15 @@ class Pair:
 
 @asynccontextmanager
 async def pair(
-    *disks: Disk, timeout_s: float | None = 20.0, **how: Any
+    *disks: Disk, timeout_s: float | None = 20.0, write_back: bool = False, **how: Any
 ) -> AsyncIterator[tuple[RemoteDisk, Pair]]:
     """Both primaries on one disk, unless told otherwise, and the disk as the client sees it."""
     one = MemoryDisk(SIZE)
     there = Pair(*(disks or (one, one)))
-    async with there.primary(0, **how), there.primary(1, **how):
+    served = {"write_back": write_back}
+    async with there.primary(0, **served), there.primary(1, **served):
         addresses = ("e1.0", "e2.0")
-        async with attach(*addresses, link=there.ports, find_s=1.0, timeout_s=timeout_s) as remote:
+        async with attach(*addresses, link=there.ports, find_s=1.0, timeout_s=timeout_s, **how) as remote:
             for _ in range(100):
                 if all(path.state != "checking" for path in remote.paths):
                     break
@@ -500,6 +503,104 @@ async def test_a_flush_does_not_vouch_for_what_was_written_meanwhile() -> None:
         await remote.write(512, b"b" * 512)
         with pytest.raises(DiskError, match="lost its cache"):
             await remote.flush()
+
+
+# Policies
+
+
+@limited
+async def test_what_is_held_waits_until_the_old_primary_answers() -> None:
+    async with pair(hold=True) as (remote, there):
+        there.ports[0].held = True
+        await remote.write(0, b"old!" * 128)
+        second = asyncio.ensure_future(remote.write(0, b"new!" * 128))
+        await asyncio.sleep(QUIESCE_S + 0.5)
+        assert not second.done()
+        assert await pause_of_another_range(remote) < QUICK_S
+        (lost,) = [path for path in remote.paths if path.unsettled]
+        assert lost.fate == "hold"
+        there.ports[0].let_go()
+        async with asyncio.timeout(SILENT_S):
+            await second
+        await asyncio.sleep(0.1)
+        assert await remote.read(0, 512) == b"new!" * 128
+        assert not any(path.unsettled for path in remote.paths)
+
+
+@limited
+async def test_a_fence_command_is_told_whom_and_opens_the_ranges() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        said = FilePath(directory) / "said"
+        fence = ("/bin/sh", "-c", f'echo "$@" > {said}', "fence")
+        async with pair(hold=True, fence=fence) as (remote, there):
+            there.ports[0].held = True
+            await remote.write(0, b"old!" * 128)
+            async with asyncio.timeout(SILENT_S):
+                await remote.write(0, b"new!" * 128)
+            assert said.read_text().split() == [mac(1).hex(":"), "e1.0"]
+
+
+@limited
+async def test_a_fence_command_that_fails_opens_nothing() -> None:
+    async with pair(fence=("/bin/false",)) as (remote, there):
+        there.ports[0].held = True
+        await remote.write(0, b"old!" * 128)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        await remote.write(0, b"new!" * 128)
+        assert loop.time() - started > 0.5
+
+
+@limited
+async def test_reads_are_spread_over_the_paths() -> None:
+    async with pair(spread=True) as (remote, there):
+        for port in there.ports:
+            port.sent.clear()
+        await asyncio.gather(*(remote.read(offset, 4096) for offset in range(0, SIZE, 4096)))
+        share = [sum(raw[27] == 0x24 for raw in port.sent if raw[19] == Command.ATA) for port in there.ports]
+        assert min(share) > sum(share) / 4
+
+
+@limited
+async def test_a_preferred_path_is_gone_back_to() -> None:
+    async with pair(failback_s=1.0) as (remote, there):
+        there.ports[0]._link.plug(False)  # type: ignore[attr-defined]
+        await remote.write(0, b"x" * 512)
+        assert owner(remote) == "e2.0"
+        there.ports[0]._link.plug(True)  # type: ignore[attr-defined]
+        await asyncio.sleep(0.5)
+        assert owner(remote) == "e2.0"
+        async with asyncio.timeout(SILENT_S):
+            while owner(remote) != "e1.0":
+                await remote.next_change()
+
+
+@limited
+async def test_a_primary_that_was_away_becomes_a_path() -> None:
+    disk = MemoryDisk(SIZE)
+    there = Pair(disk, disk)
+    async with there.primary(0), attach("e1.0", "e2.0", link=there.ports) as remote:
+        assert states(remote) == ["usable"]
+        async with there.primary(1):
+            async with asyncio.timeout(SILENT_S):
+                while states(remote) != ["usable", "usable"]:
+                    await remote.next_change()
+            there.ports[0]._link.plug(False)  # type: ignore[attr-defined]
+            assert await pause_of_another_range(remote) < QUICK_S
+
+
+@limited
+async def test_both_primaries_may_be_away_for_longer_than_anything_waits() -> None:
+    async with pair(timeout_s=None) as (remote, there):
+        for server in there.servers:
+            server.plug(False)
+        writing = [asyncio.ensure_future(remote.write(place * 512, b"w" * 512)) for place in range(64)]
+        await asyncio.sleep(8)
+        assert not any(write.done() for write in writing)
+        there.servers[1].plug(True)
+        async with asyncio.timeout(5 + SILENT_S):
+            await asyncio.gather(*writing)
+        assert await remote.read(0, 64 * 512) == b"w" * 64 * 512
 
 
 # The AoE verbs
