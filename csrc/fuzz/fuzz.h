@@ -68,6 +68,7 @@ struct record {
     uint32_t count;
     int64_t view;      /* number of the publication it came under */
     int may_serve;     /* the engine may answer it */
+    int stale;         /* of an epoch that was over when it came in (rule T9) */
     int durable;       /* a write reply means stable storage */
     enum outcome outcome;
     int by_python;     /* ends in Python, and so does its durability */

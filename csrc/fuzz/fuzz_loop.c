@@ -180,6 +180,10 @@ static void request(void)
     s.frame[26] = count;
     s.frame[27] = opcodes[what % sizeof opcodes];
     s.frame[28] = lba;
+    if (what >= 6 * sizeof opcodes) { /* of a stream and an epoch */
+        s.frame[25] = next();
+        s.frame[35] = 1 + (what / sizeof opcodes & 1);
+    }
     int carries = strchr("\x30\x34\x35\x39\x3D\xC5\xCA\xCE", s.frame[27]) != NULL;
     come(ATA_HEADER + (carries ? count * SECTOR : 0), FIX_DST | FIX_SRC | FIX_TYPE | FIX_VERSION | FIX_ADDRESS, place);
 }

@@ -14,6 +14,13 @@ struct event {
     uint32_t tag, older;
 };
 
+/* A stream that registered, and the latest epoch of which something was carried out (rule T9). */
+struct initiator {
+    uint8_t mac[6];
+    uint32_t stream, epoch;
+    int export;
+};
+
 static struct {
     struct record records[RECORDS + 1];
     uint32_t tags, arrivals, events, silent, replies, left_out, clogged;
@@ -24,6 +31,8 @@ static struct {
     uint64_t tick, good_sync[EXPORTS];
     int64_t settled[EXPORTS];
     int sync_failed[EXPORTS], distrusted[EXPORTS];
+    struct initiator initiators[RECORDS];
+    uint32_t initiators_count;
 } m;
 
 void broken(const char *what, const char *file, int line)
@@ -42,6 +51,7 @@ void model_reset(void)
     memset(m.sync_failed, 0, sizeof m.sync_failed);
     memset(m.distrusted, 0, sizeof m.distrusted);
     m.tags = m.arrivals = m.events = m.silent = m.replies = m.left_out = m.clogged = 0;
+    m.initiators_count = 0;
     m.tick = 1;
 }
 
@@ -135,6 +145,46 @@ struct record *model_record(const uint8_t *header)
 
 static uint32_t tag_of(const struct record *r) { return (uint32_t)(r - m.records); }
 
+/* Streams */
+
+static uint32_t stream_of(const struct record *r) { return (uint32_t)r->head[34] << 8 | r->head[35]; }
+
+static struct initiator *initiator_of(const struct record *r)
+{
+    for (struct initiator *i = m.initiators; i < m.initiators + m.initiators_count; i++)
+        if (i->export == r->export && i->stream == stream_of(r) && !memcmp(i->mac, r->head + 6, 6))
+            return i;
+    return NULL;
+}
+
+static int is_stale(const struct record *r)
+{
+    const struct initiator *i = initiator_of(r);
+    if (!stream_of(r) || (r->kind != K_WRITE && r->kind != K_FLUSH))
+        return 0;
+    return !i || (i->epoch - r->head[25]) % 256 - 1 < 127;
+}
+
+static void heard(const struct record *r)
+{
+    struct initiator *i = initiator_of(r);
+    if (!stream_of(r) || r->export < 0)
+        return;
+    if (!i) {
+        i = &m.initiators[m.initiators_count++];
+        *i = (struct initiator){.stream = stream_of(r), .epoch = r->head[25], .export = r->export};
+        memcpy(i->mac, r->head + 6, 6);
+    }
+    if ((r->head[25] - i->epoch) % 256 - 1 < 127)
+        i->epoch = r->head[25];
+}
+
+static int registers(const struct record *r)
+{
+    return r->export >= 0 && r->length >= ATA_HEADER && !r->head[19] && r->head[27] == 0xEC && r->head[14] >> 4 == 1 &&
+           m.ports[r->port].sectors;
+}
+
 static int listed(const uint8_t *mac, const uint8_t (*list)[6], uint32_t count)
 {
     uint32_t found = 0;
@@ -182,6 +232,7 @@ static void arrives(const struct thread *t, uint32_t port, const struct arrival 
     r->view = t->engine->exports[r->export].now->number;
     const struct facts *f = &m.facts[r->export][r->view];
     r->may_serve = may_serve(r, f, &m.ports[port]);
+    r->stale = is_stale(r);
     r->durable = r->kind == K_WRITE && (f->flags & AOE_DURABLE || is_among(frame[27], "\x3D\xCE"));
 }
 
@@ -324,6 +375,8 @@ void model_starts(const struct record *r, const struct thread *t, enum action ac
     check_fence(r, t);
     if (action == IO_READ)
         return;
+    CHECK(!r->stale); /* rule T9 */
+    heard(r);
     CHECK(!(now->flags & AOE_PASS) && !m.distrusted[r->export]); /* rule T6 */
     if (action == IO_SYNC)
         return;
@@ -354,6 +407,8 @@ int __wrap_hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame)
         check_fence(r, t);
     if (!up->error)
         CHECK(up->stamp_ns == r->stamp_ns);
+    if (registers(r))
+        heard(r);
     r->outcome = O_UP;
     r->by_python = 1;
     int fits = __real_hand_up(t, up, frame);
@@ -417,7 +472,7 @@ void model_reply(uint32_t thread, uint32_t port, const uint8_t *reply, uint32_t 
 static void check_counts(void)
 {
     static const int dropped[] = {AOE_MASKED,      AOE_EXPIRED,    AOE_OTHER_ADDRESS, AOE_FOREIGN_DESTINATION,
-                                  AOE_GROUP_SOURCE, AOE_OTHER_HOST, AOE_QUEUE_FULL,    AOE_SEND_LOST};
+                                  AOE_GROUP_SOURCE, AOE_OTHER_HOST, AOE_QUEUE_FULL,    AOE_SEND_LOST, AOE_STALE};
     uint64_t counters[AOE_COUNTERS];
     aoe_engine_count(engine, counters);
     uint64_t total = m.replies + m.silent + counters[AOE_HANDED_UP];
