@@ -67,6 +67,18 @@ def request(opcode: int, where: int = 0, lba: int = 0, count: int = 1) -> bytes:
     return bytes((REQUEST, OPCODES.index(opcode), where, lba, count))
 
 
+def stamped(opcode: int, epoch: int, where: int = 0) -> bytes:
+    """Of a stream (order rule T9), for sector 0."""
+    return bytes((REQUEST, 6 * len(OPCODES) + OPCODES.index(opcode), where, 0, 1, epoch))
+
+
+def streams(export: int) -> bytes:
+    """Registered, written to, drained, and written to under the epoch that is over."""
+    here, passes = place(export), PASS_ONCE + done() + PASS_ONCE
+    early = stamped(0xEC, 0, here) + passes + stamped(0x34, 0, here) + passes
+    return early + stamped(0xEA, 1, here) + passes + stamped(0x34, 0, here) + passes + read(here) + passes
+
+
 def read(where: int = 0, lba: int = 0, count: int = 1) -> bytes:
     return request(0x24, where, lba, count)
 
@@ -173,6 +185,7 @@ def loop_seeds() -> Iterator[tuple[str, bytes]]:
     for export, name in enumerate(("instant", "buffered", "direct", "durable")):
         for what, seed in of_an_export(export):
             yield f"{name}-{what}", seed
+        yield f"{name}-streams", settings() + streams(export)
     yield from of_the_wire()
 
 
