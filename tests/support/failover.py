@@ -18,6 +18,7 @@ BLOCK = 4096
 RUN_S = 5.0
 LINK_DOWN_S = 0.5
 SILENT_S = 3.0
+GONE_S = 60.0
 CALLS_MIN = 200
 
 
@@ -188,6 +189,14 @@ def flap(there: Pair) -> None:
         time.sleep(0.1)
 
 
+def both_gone(there: Pair) -> None:
+    """For a minute; then the one that was not the owner is back."""
+    there.owner.kill()
+    there.other.kill()
+    time.sleep(GONE_S)
+    there.other.launch()
+
+
 SCENARIOS = {
     "link down": Scenario(link_down, LINK_DOWN_S, moves=1),
     "kill": Scenario(kill, SILENT_S, moves=1),
@@ -197,4 +206,5 @@ SCENARIOS = {
     "silence to client": Scenario(silence_to_client, SILENT_S, moves=1, loses=True),
     "restart": Scenario(restart_both, 2 * SILENT_S),
     "flap": Scenario(flap, SILENT_S),
+    "both gone": Scenario(both_gone, GONE_S + 5),
 }
