@@ -1,0 +1,498 @@
+/* An nbdkit plugin: the disk behind AoE addresses, for whoever speaks NBD. */
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "initiator.h"
+#include "link.h"
+#include "shared.h"
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+#define SECOND_NS 1e9
+
+enum {
+    PORTS_MAX = 16,
+    ADDRESSES_MAX = 32,
+    FENCE_MAX = 64,
+    CHUNK = 2 << 20, /* bytes asked for at a time: with the smallest frames, 16 threads just fit the core */
+    BLOCK = 4096,
+    LARGEST = 32 << 20,
+    TRIM_IS_ZERO = 0x4020,
+    AOE_RESERVED = 6,
+    SHELF_MAX = 0xFFFE,
+    SLOT_MAX = 254,
+};
+
+static struct {
+    uint32_t address[ADDRESSES_MAX];
+    aoe_remote_port port[PORTS_MAX];
+    char *port_name[PORTS_MAX];
+    char *fence[FENCE_MAX + 1];
+    uint32_t fence_words;
+    double find_s;
+    int announce; /* a descriptor to say on that it is served, or -1 */
+    struct shared_settings set;
+    char name[64];
+    uint8_t identity[SECTOR_BYTES];
+    struct shared *disk;
+} door = {.find_s = 5, .announce = -1, .set = {.timeout_ns = -1, .core.failback_ns = -1}};
+
+/* Configuration */
+
+static int add_address(const char *text)
+{
+    unsigned shelf, slot;
+    int used = 0;
+    const char *number = text + (*text == 'e');
+    uint32_t *count = &door.set.core.addresses;
+    if (sscanf(number, "%5u.%3u%n", &shelf, &slot, &used) != 2 || number[used] || shelf > SHELF_MAX || slot > SLOT_MAX) {
+        nbdkit_error("'%s' is not an address; write it as e0.0", text);
+        return -1;
+    }
+    if (*count == ADDRESSES_MAX) {
+        nbdkit_error("more than %d addresses", ADDRESSES_MAX);
+        return -1;
+    }
+    size_t used_name = strlen(door.name);
+    snprintf(door.name + used_name, sizeof door.name - used_name, "%se%u.%u", *count ? "/" : "", shelf, slot);
+    door.address[(*count)++] = shelf << 8 | slot;
+    return 0;
+}
+
+static int add_port(const char *key, const char *text)
+{
+    uint32_t *count = &door.set.core.ports;
+    if (*count == PORTS_MAX) {
+        nbdkit_error("more than %d interfaces", PORTS_MAX);
+        return -1;
+    }
+    uint32_t i = (*count)++;
+    door.port_name[i] = strdup(text);
+    door.port[i] = (aoe_remote_port){.interface = door.port_name[i], .socket = -1};
+    if (!strcmp(key, "interface"))
+        return 0;
+    const char *wrong = link_open(&door.port[i], text);
+    if (wrong)
+        nbdkit_error("link %s: %s", text, wrong);
+    return wrong ? -1 : 0;
+}
+
+static int add_fence_word(const char *text)
+{
+    if (door.fence_words == FENCE_MAX) {
+        nbdkit_error("fence: more than %d words", FENCE_MAX);
+        return -1;
+    }
+    door.fence[door.fence_words++] = strdup(text);
+    door.set.fence = door.fence;
+    return 0;
+}
+
+/* Fence commands do not get it. */
+static int announce_on(const char *text)
+{
+    if (nbdkit_parse_int("announce", text, &door.announce))
+        return -1;
+    fcntl(door.announce, F_SETFD, FD_CLOEXEC);
+    return 0;
+}
+
+static int seconds(const char *key, const char *text, double *s)
+{
+    char *end;
+    *s = strtod(text, &end);
+    if (end != text && !*end && *s >= 0 && *s < 1e9)
+        return 0;
+    nbdkit_error("%s=%s is not a number of seconds", key, text);
+    return -1;
+}
+
+static int nanoseconds(const char *key, const char *text, int64_t *ns)
+{
+    double s;
+    if (!strcmp(text, "none")) {
+        *ns = -1;
+        return 0;
+    }
+    if (seconds(key, text, &s))
+        return -1;
+    *ns = (int64_t)(s * SECOND_NS);
+    return 0;
+}
+
+static int flag(const char *text, uint32_t *flag)
+{
+    int is = nbdkit_parse_bool(text);
+    *flag = is == 1;
+    return is < 0 ? -1 : 0;
+}
+
+static int door_config(const char *key, const char *value)
+{
+    if (!strcmp(key, "address"))
+        return add_address(value);
+    if (!strcmp(key, "interface") || !strcmp(key, "link"))
+        return add_port(key, value);
+    if (!strcmp(key, "fence"))
+        return add_fence_word(value);
+    if (!strcmp(key, "hold"))
+        return flag(value, &door.set.core.hold);
+    if (!strcmp(key, "spread"))
+        return flag(value, &door.set.core.spread);
+    if (!strcmp(key, "failback"))
+        return nanoseconds(key, value, &door.set.core.failback_ns);
+    if (!strcmp(key, "timeout"))
+        return nanoseconds(key, value, &door.set.timeout_ns);
+    if (!strcmp(key, "announce"))
+        return announce_on(value);
+    if (!strcmp(key, "find"))
+        return seconds(key, value, &door.find_s);
+    nbdkit_error("unknown parameter '%s'", key);
+    return -1;
+}
+
+static int door_config_complete(void)
+{
+    if (door.set.core.addresses && door.set.core.ports)
+        return 0;
+    nbdkit_error("address=eSHELF.SLOT and interface=NAME are needed");
+    return -1;
+}
+
+/* Ways */
+
+static const char *state_of(const aoe_way *way)
+{
+    static const char *const names[] = {"being checked", "usable", "down", "refused"};
+    return names[way->state];
+}
+
+static const char *reason_of(const aoe_way *way)
+{
+    static const char *const texts[] = {
+        [WHY_NOT] = "",
+        [WHY_LINK_DOWN] = ": link down",
+        [WHY_SILENT] = ": silent",
+        [WHY_SLOW] = ": slow: it answers, but not what is read and written",
+        [WHY_IDENTIFY_FAILS] = ": IDENTIFY fails",
+        [WHY_OTHER_SIZE] = ": another size than the disk had",
+        [WHY_OTHER_DISK] = ": another disk: its serial differs; if it is the same, give both servers one --serial",
+        [WHY_VOLATILE] = ": a volatile write cache, with several servers: serve write-through",
+        [WHY_SMALL_FRAMES] = ": takes smaller frames than the others: give its interfaces the same MTU",
+    };
+    return texts[way->reason];
+}
+
+static void describe(const aoe_way *way, char *text, size_t room)
+{
+    const uint8_t *m = way->mac;
+    snprintf(text, room, "e%u.%u at %02x:%02x:%02x:%02x:%02x:%02x on %s is %s%s", way->shelf, way->slot, m[0], m[1],
+             m[2], m[3], m[4], m[5], door.port_name[way->port], state_of(way), reason_of(way));
+}
+
+static void tell(const aoe_way *way)
+{
+    char text[256];
+    describe(way, text, sizeof text);
+    if (way->state == WAY_USABLE || way->state == WAY_CHECKING)
+        nbdkit_debug("%s", text);
+    else
+        nbdkit_error("%s", text);
+}
+
+/* When nbdkit is to end, it waits for the requests under way. There is nothing else that tells of it. */
+static int ending(void) { return nbdkit_nanosleep(0, 1) < 0; }
+
+/* But it waits for clients to hang up, too: whoever started it may end it now. */
+static void hang_up(void)
+{
+    if (door.announce >= 0)
+        close(door.announce);
+    door.announce = -1;
+}
+
+static void say_why_not(void)
+{
+    aoe_way ways[WAYS_MAX];
+    char text[256], where[256] = "";
+    uint32_t count = shared_ways(door.disk, ways, WAYS_MAX);
+    for (uint32_t i = 0; i < door.set.core.ports; i++) {
+        size_t used = strlen(where);
+        snprintf(where + used, sizeof where - used, "%s%s", i ? " or " : "", door.port_name[i]);
+    }
+    if (!count)
+        nbdkit_error("%s does not answer on %s; is it served there, and is this host allowed to use it?", door.name,
+                     where);
+    for (uint32_t i = 0; i < count; i++) {
+        describe(&ways[i], text, sizeof text);
+        nbdkit_error("%s cannot be used: %s", door.name, text);
+    }
+}
+
+/* Life */
+
+static int64_t door_get_size(void *handle);
+
+static int door_get_ready(void)
+{
+    struct shared_settings *set = &door.set;
+    set->core.address = door.address;
+    set->ports = door.port;
+    set->tell = tell;
+    set->ending = ending;
+    set->idle = hang_up;
+    if (getrandom(&set->core.first_tag, sizeof set->core.first_tag, 0) < 0)
+        set->core.first_tag = (uint32_t)aoe_remote_now();
+    int bad = shared_open(&door.disk, set);
+    if (bad) {
+        nbdkit_error("the interfaces cannot be used: %s%s", strerror(-bad),
+                     bad == -EPERM ? "; it takes CAP_NET_RAW" : "");
+        return -1;
+    }
+    if (!shared_find(door.disk, (int64_t)(door.find_s * SECOND_NS))) {
+        say_why_not();
+        return -1;
+    }
+    shared_identity(door.disk, door.identity);
+    return 0;
+}
+
+/* Clients may connect by now. nbdkit has taken standard output away. */
+static int door_after_fork(void)
+{
+    if (door.announce >= 0)
+        dprintf(door.announce, "%lld\n", (long long)door_get_size(NULL));
+    int bad = shared_start(door.disk);
+    if (bad)
+        nbdkit_error("no thread: %s", strerror(-bad));
+    return bad ? -1 : 0;
+}
+
+static void door_cleanup(void)
+{
+    if (door.disk)
+        shared_stop(door.disk);
+}
+
+static void door_unload(void)
+{
+    if (door.disk)
+        shared_close(door.disk);
+    for (uint32_t i = 0; i < door.set.core.ports; i++) {
+        link_close(&door.port[i]);
+        free(door.port_name[i]);
+    }
+    for (uint32_t i = 0; i < door.fence_words; i++)
+        free(door.fence[i]);
+}
+
+static void door_dump_plugin(void)
+{
+    printf("aoe_largest_request=%d\n", LARGEST);
+}
+
+/* What the disk is */
+
+static uint64_t sectors_of(const uint8_t *identity)
+{
+    uint64_t sectors = word_of(identity, 60) | (uint64_t)word_of(identity, 61) << 16;
+    if (!(word_of(identity, 83) & 0x0400))
+        return sectors;
+    sectors = 0;
+    for (uint32_t i = 4; i--;)
+        sectors = sectors << 16 | word_of(identity, 100 + i);
+    return sectors;
+}
+
+static int trims(void) { return word_of(door.identity, 169) & 1; }
+
+static int trims_to_zeroes(void) { return trims() && (word_of(door.identity, 69) & TRIM_IS_ZERO) == TRIM_IS_ZERO; }
+
+static uint32_t physical_block(void)
+{
+    uint32_t word = word_of(door.identity, 106);
+    return (word & 0xE000) == 0x6000 ? (uint32_t)SECTOR_BYTES << (word & 0xF) : SECTOR_BYTES;
+}
+
+/* Whoever connects learns the size as it is now, unless nobody is there to say it. */
+static void *door_open(int readonly)
+{
+    (void)readonly;
+    shared_ask(door.disk, AOE_ASK_IDENTIFY, 0, 0, NULL, (int64_t)(door.find_s * SECOND_NS));
+    return NBDKIT_HANDLE_NOT_NEEDED;
+}
+
+static int64_t door_get_size(void *handle)
+{
+    uint8_t identity[SECTOR_BYTES];
+    (void)handle;
+    shared_identity(door.disk, identity);
+    return (int64_t)(sectors_of(identity) * SECTOR_BYTES);
+}
+
+static int door_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum)
+{
+    (void)handle;
+    *minimum = 1;
+    *preferred = physical_block() > BLOCK ? physical_block() : BLOCK;
+    *maximum = LARGEST;
+    return 0;
+}
+
+static int yes(void *handle)
+{
+    (void)handle;
+    return 1;
+}
+
+static int door_can_trim(void *handle)
+{
+    (void)handle;
+    return trims();
+}
+
+static int door_can_fua(void *handle)
+{
+    (void)handle;
+    return NBDKIT_FUA_NATIVE;
+}
+
+/* Requests */
+
+static const char *verb_of(uint32_t verb)
+{
+    static const char *const names[] = {"read", "write", "write", "flush", "trim", "identify"};
+    return names[verb];
+}
+
+static int fail(uint32_t verb, uint64_t offset, const struct answer *a)
+{
+    const char *what = verb_of(verb), *disk = door.name;
+    unsigned long long at = offset;
+    int code = EIO;
+    switch (a->outcome) {
+    case AOE_ENDED_ATA_ERROR:
+        at = a->lba * SECTOR_BYTES;
+        nbdkit_error("%s: %s failed at byte %llu: status %#x, error %#x", disk, what, at, a->status, a->error);
+        break;
+    case AOE_ENDED_AOE_ERROR:
+        code = a->error == AOE_RESERVED ? EPERM : EIO;
+        nbdkit_error("%s: %s refused: AoE error %u%s", disk, what, a->error,
+                     a->error == AOE_RESERVED ? ", reserved by another host" : "");
+        break;
+    case AOE_ENDED_CACHE_LOST:
+        nbdkit_error("%s: a server lost its cache, and what was not flushed", disk);
+        break;
+    case AOE_ENDED_OUT_OF_RANGE:
+        code = EINVAL;
+        nbdkit_error("%s: %s at byte %llu is not inside", disk, what, at);
+        break;
+    case AOE_ENDED_UNSUPPORTED:
+        code = EOPNOTSUPP;
+        break;
+    case ASK_CLOSED:
+        code = ESHUTDOWN;
+        nbdkit_error("%s: %s at byte %llu was given up at the end", disk, what, at);
+        break;
+    default:
+        nbdkit_error("%s does not answer any more: %s at byte %llu was given up", disk, what, at);
+    }
+    nbdkit_set_error(code);
+    return -1;
+}
+
+static int ask(uint32_t verb, uint64_t offset, uint64_t length, uint8_t *data)
+{
+    struct answer a = shared_ask(door.disk, verb, offset, length, data, -1);
+    return a.outcome == AOE_ENDED_WELL ? 0 : fail(verb, offset, &a);
+}
+
+static int transfer(uint32_t verb, uint64_t offset, uint32_t count, uint8_t *data)
+{
+    for (uint32_t size; count; count -= size, offset += size, data += size) {
+        size = count < CHUNK ? count : CHUNK;
+        if (ask(verb, offset, size, data))
+            return -1;
+    }
+    return 0;
+}
+
+static int door_pread(void *handle, void *data, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    (void)handle, (void)flags;
+    return transfer(AOE_ASK_READ, offset, count, data);
+}
+
+static int door_pwrite(void *handle, const void *data, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    (void)handle;
+    return transfer(flags & NBDKIT_FLAG_FUA ? AOE_ASK_WRITE_FUA : AOE_ASK_WRITE, offset, count, (uint8_t *)data);
+}
+
+static int door_flush(void *handle, uint32_t flags)
+{
+    (void)handle, (void)flags;
+    return ask(AOE_ASK_FLUSH, 0, 0, NULL);
+}
+
+static int door_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    if (ask(AOE_ASK_TRIM, offset, count, NULL))
+        return -1;
+    return flags & NBDKIT_FLAG_FUA ? door_flush(handle, 0) : 0;
+}
+
+/* nbdkit writes zeroes where this is not supported. */
+static int door_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    if (flags & NBDKIT_FLAG_MAY_TRIM && trims_to_zeroes() && !(count % SECTOR_BYTES) && !(offset % SECTOR_BYTES))
+        return door_trim(handle, count, offset, flags);
+    nbdkit_set_error(EOPNOTSUPP);
+    return -1;
+}
+
+static struct nbdkit_plugin plugin = {
+    .name = "aoe",
+    .longname = "ATA over Ethernet",
+    .version = AOE_VERSION,
+    .description = "the disk behind AoE addresses, over any number of paths",
+    .magic_config_key = "address",
+    .config_help = "address=eSHELF.SLOT  (required, may be repeated: paths to one disk)\n"
+                   "interface=NAME       An Ethernet interface, may be repeated\n"
+                   "link=udp:ADDRESS:PORT,peer=ADDRESS:PORT[,mtu=N]\n"
+                   "find=SECONDS         How long it is looked for (5)\n"
+                   "timeout=SECONDS|none How long a request is repeated (none: for ever)\n"
+                   "hold=true            Keep ranges of unknown fate closed until the server answers\n"
+                   "fence=COMMAND        Makes sure that a lost server does nothing; repeat it for arguments\n"
+                   "spread=true          Read over all paths\n"
+                   "failback=SECONDS     Go back to a path named earlier when it was usable for so long",
+    .config = door_config,
+    .config_complete = door_config_complete,
+    .get_ready = door_get_ready,
+    .after_fork = door_after_fork,
+    .cleanup = door_cleanup,
+    .unload = door_unload,
+    .dump_plugin = door_dump_plugin,
+    .open = door_open,
+    .get_size = door_get_size,
+    .block_size = door_block_size,
+    .can_flush = yes,
+    .can_fua = door_can_fua,
+    .can_multi_conn = yes,
+    .can_fast_zero = yes,
+    .can_trim = door_can_trim,
+    .pread = door_pread,
+    .pwrite = door_pwrite,
+    .flush = door_flush,
+    .trim = door_trim,
+    .zero = door_zero,
+};
+
+NBDKIT_REGISTER_PLUGIN(plugin)

@@ -1,0 +1,45 @@
+/* One disk behind AoE, used by many threads at once: each asks and waits for its answer. */
+#ifndef AOE_SHARED_H
+#define AOE_SHARED_H
+
+#include "abi.h"
+
+enum { ASK_TIMED_OUT = 64, ASK_CLOSED }; /* outcomes besides AOE_ENDED_... */
+
+struct shared_settings {
+    aoe_core_settings core;
+    const aoe_remote_port *ports;
+    int64_t timeout_ns; /* of a request; negative: none */
+    char **fence;       /* a command and its arguments, or NULL; two more are added */
+    void (*tell)(const aoe_way *way); /* a way has changed */
+    int (*ending)(void);              /* whether it is to end: nobody should wait for long then */
+    void (*idle)(void);               /* it is to end, and nobody waits */
+};
+
+struct answer {
+    uint32_t outcome, status, error;
+    uint64_t lba;
+};
+
+struct shared;
+
+/* Negative errno. All that `settings` refers to stays. */
+int shared_open(struct shared **shared, const struct shared_settings *settings);
+/* Look for ways until one is chosen; 0 where there was none for so long. Before shared_start. */
+int shared_find(struct shared *s, int64_t for_ns);
+/* From here on somebody looks after the ways while nobody asks. */
+int shared_start(struct shared *s);
+/* Whoever still waits gets ASK_CLOSED, and so does whoever asks from now on. */
+void shared_stop(struct shared *s);
+void shared_close(struct shared *s);
+
+/* With `data` as in aoe_core_start; `for_ns` negative: as long as the settings say. */
+struct answer shared_ask(struct shared *s, uint32_t verb, uint64_t offset, uint64_t length, uint8_t *data,
+                         int64_t for_ns);
+int shared_identity(struct shared *s, uint8_t *data);
+uint32_t shared_ways(struct shared *s, aoe_way *ways, uint32_t room);
+
+/* fence.c: run the command for a way, and wait for it: whether it ended well. */
+int fence_run(char **command, const aoe_way *way);
+
+#endif
