@@ -1,16 +1,36 @@
-"""Builds the engine where it can be built. Everything else is in pyproject.toml."""
+"""Builds the engine and the NBD plugin where they can be built. Everything else is in pyproject.toml."""
 
 import os
+import shlex
+import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
+PLUGIN = "aoe/nbd/aoe_nbd_plugin.so"
+PLUGIN_SOURCES = [
+    *sorted(str(path) for path in Path("csrc/nbd").glob("*.c")),
+    *(
+        f"csrc/{name}.c"
+        for name in ("path", "session", "ranges", "core", "remote", "socket_port", "load", "ring")
+    ),
+]
+PLUGIN_FLAGS = [
+    *("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-pthread"),
+    *("-shared", "-fPIC", "-fvisibility=hidden", "-Icsrc", "-Icsrc/nbd"),
+    "-Wl,-z,nodelete",  # a thread that a lost server keeps may outlast nbdkit's use of the plugin
+]
+
 
 class BuildEngine(build_ext):
-    """Without a compiler or liburing the package is pure Python; AOE_ENGINE=require makes that an error."""
+    """Without a compiler or liburing the package is pure Python; AOE_ENGINE=require makes that an error, and
+    AOE_NBD=require one that the NBD plugin cannot be built."""
 
     def run(self) -> None:
+        self._build_plugin()
         try:
             super().run()
         except Exception as error:
@@ -21,6 +41,20 @@ class BuildEngine(build_ext):
                 raise SystemExit(f"aoe-target: {advice}") from error
             print(f"aoe-target: installing without the compiled engine ({error}); {advice}", file=sys.stderr)
             self.extensions = []
+
+    def _build_plugin(self) -> None:
+        compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+        version = f'-DAOE_VERSION="{self.distribution.get_version()}"'
+        output = Path("." if self.inplace else self.build_lib, PLUGIN)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        command = [*shlex.split(compiler), *PLUGIN_FLAGS, version, *PLUGIN_SOURCES, "-o", str(output)]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            advice = "`aoe nbd` needs a C compiler and nbdkit's header: apt-get install gcc nbdkit-plugin-dev"
+            if os.environ.get("AOE_NBD") == "require":
+                raise SystemExit(f"aoe-target: {advice}\n{getattr(error, 'stderr', '')}") from error
+            print(f"aoe-target: installing without the NBD plugin; {advice}", file=sys.stderr)
 
 
 setup(
