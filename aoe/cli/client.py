@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import shlex
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -20,7 +21,18 @@ from aoe.disk.base import Disk
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import AoeError, ConfigurationError, RequestError
 from aoe.initiator.discover import discover
-from aoe.initiator.remote import ADDRESS, PathStatus, RemoteDisk, attach, connect, parse_address
+from aoe.initiator.remote import (
+    ADDRESS,
+    FIND_S,
+    Options,
+    PathStatus,
+    RemoteDisk,
+    attach,
+    connect,
+    parse_address,
+)
+from aoe.link.packet import only_interface
+from aoe.nbd.door import Plan, serve
 from aoe.wire.frame import format_mac, parse_mac
 
 _AOE_STAT = {"usable": "up", "checking": "checking", "down": "down", "refused": "down"}
@@ -98,7 +110,30 @@ def parser() -> argparse.ArgumentParser:
     for end in ("source", "destination"):
         command.add_argument(end, metavar=end.upper(), help="eSHELF.SLOT[,eSHELF.SLOT...], file or device")
     command.add_argument("--verify", action="store_true", help="read it back and compare")
+    _add_nbd(add("nbd", _nbd, "serve a disk over NBD on a Unix socket"))
     return top
+
+
+def _add_nbd(command: argparse.ArgumentParser) -> None:
+    command.add_argument("address", metavar="eSHELF.SLOT", nargs="+", help="several are paths to one disk")
+    command.add_argument("--socket", type=Path, required=True, metavar="PATH")
+    command.add_argument("--read-only", action="store_true")
+    command.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=None,
+        metavar="S|none",
+        help="of a request (none: repeat for ever)",
+    )
+    command.add_argument("--find", type=float, default=FIND_S, metavar="S", help="look for it so long (5)")
+    command.add_argument("--spread", action="store_true", help="read over all paths")
+    command.add_argument(
+        "--hold", action="store_true", help="ranges of unknown fate stay closed until the server answers"
+    )
+    command.add_argument("--fence", metavar="CMD", help="makes sure that a lost server does nothing more")
+    command.add_argument(
+        "--failback", type=float, metavar="S", help="go back to a path named earlier after so long"
+    )
 
 
 Run = Callable[[argparse.Namespace], Coroutine[Any, Any, None]]
@@ -114,6 +149,10 @@ def _adder(commands: Any) -> Callable[[str, Run, str], argparse.ArgumentParser]:
         return command
 
     return add
+
+
+def _seconds(text: str) -> float | None:
+    return None if text == "none" else float(text)
 
 
 def _say(options: argparse.Namespace, text: str, **facts: Any) -> None:
@@ -247,6 +286,22 @@ async def _bench(options: argparse.Namespace) -> None:
             f"{found['retransmits']} retransmits, {found['errors']} errors",
             **found,
         )
+
+
+async def _nbd(options: argparse.Namespace) -> None:
+    how = Options(
+        options.timeout, options.spread, options.hold, shlex.split(options.fence or ""), options.failback
+    )
+    addresses = ["e{}.{}".format(*parse_address(text)) for text in options.address]
+    names = options.interface or ([] if options.link else [only_interface()])
+    check_distinct([*names, *options.link], "interface")
+    plan = Plan(options.socket, addresses, names, options.link, options.read_only, how, options.find)
+
+    def ready(size: int) -> None:
+        text = f"nbd: {plan.path} serves {' '.join(addresses)}, {size} bytes"
+        _say(options, text, socket=str(plan.path), addresses=addresses, size=size)
+
+    await serve(plan, ready)
 
 
 # Its administration

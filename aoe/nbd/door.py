@@ -1,0 +1,214 @@
+"""Runs nbdkit with our plugin as a child: the command line, when it is ready, and how it ends."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from aoe.errors import ConfigurationError, RequestError, Unreachable
+from aoe.initiator.remote import FIND_S, Options
+from aoe.link.packet import PacketLink
+from aoe.link.udp import UdpSpec
+
+PLUGIN = Path(__file__).with_name("aoe_nbd_plugin.so")
+_PREFIX = "nbdkit: error: "
+_ENDING = _PREFIX + "aborting sleep because of server shut down"
+"""How the plugin learned that it is to end."""
+_LAST_ANSWER_S = 0.2
+"""How long nbdkit has for the last answers it was given."""
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+class Plan(NamedTuple):
+    """What is served, and where: `addresses` ("e0.0") are paths to one disk, over `interfaces` and `links`
+    ("udp:..."), at the Unix socket `path`."""
+
+    path: Path
+    addresses: Sequence[str]
+    interfaces: Sequence[str] = ()
+    links: Sequence[str] = ()
+    read_only: bool = False
+    options: Options = Options(timeout_s=None)
+    find_s: float = FIND_S
+
+
+def command_line(plan: Plan) -> list[str]:
+    """How nbdkit is called. ConfigurationError where something is missing for it."""
+    nbdkit = shutil.which("nbdkit") or shutil.which("nbdkit", path=_SBIN)
+    if nbdkit is None:
+        raise ConfigurationError("nbdkit is not installed: apt-get install nbdkit")
+    if not PLUGIN.exists():
+        raise ConfigurationError(
+            "the NBD plugin is not built: apt-get install gcc nbdkit-plugin-dev, then install this "
+            "package again"
+        )
+    for name in plan.interfaces:
+        PacketLink(name).close()  # it words what is wrong with an interface
+    return [
+        nbdkit,
+        "--foreground",
+        "--exit-with-parent",
+        f"--unix={plan.path}",
+        *(["--readonly"] if plan.read_only else []),
+        str(PLUGIN),
+        *(f"{name}={value}" for name, value in _parameters(plan)),
+    ]
+
+
+def _parameters(plan: Plan) -> list[tuple[str, str]]:
+    options = plan.options
+    return [
+        *(("address", address) for address in plan.addresses),
+        *(("interface", name) for name in plan.interfaces),
+        *(("link", _numeric(text)) for text in plan.links),
+        *(("fence", word) for word in options.fence),
+        ("hold", str(options.hold).lower()),
+        ("spread", str(options.spread).lower()),
+        ("find", str(plan.find_s)),
+        ("timeout", _or_none(options.timeout_s)),
+        ("failback", _or_none(options.failback_s)),
+    ]
+
+
+def _or_none(seconds: float | None) -> str:
+    return "none" if seconds is None else str(seconds)
+
+
+def _numeric(text: str) -> str:
+    """A link with its names resolved."""
+    spec = UdpSpec.parse(text)
+    if not spec.peers:
+        raise ConfigurationError(f"link {text} names nobody to ask; add peer=HOST:PORT")
+    peers = "".join(f",peer={host}:{port}" for host, port in spec.peers)
+    return f"udp:{spec.bind[0]}:{spec.bind[1]}{peers},mtu={spec.mtu}"
+
+
+async def serve(plan: Plan, ready: Callable[[int], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `ready` is called with the disk's size once clients may connect.
+
+    Unreachable with nbdkit's reason where it did not come so far, RequestError where it ended by itself.
+    """
+    command = command_line(plan)
+    _make_room(plan.path)
+    announced, announce = os.pipe()
+    child = await asyncio.create_subprocess_exec(
+        *command,
+        f"announce={announce}",
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        pass_fds=(announce,),
+    )
+    os.close(announce)
+    stopped = _forward_signals(child)
+    talk = _Talk(child, announced)
+    try:
+        size = await talk.size()
+        if size is not None:
+            ready(size)
+        await talk.hung_up()
+        status = await _end(child)
+    except BaseException:
+        if child.returncode is None:
+            child.kill()
+        raise
+    finally:
+        plan.path.unlink(missing_ok=True)
+    said = await talk.ended()
+    if size is None and not stopped:
+        raise Unreachable("; ".join(said) or f"nbdkit ended with status {status}")
+    if status and not stopped:
+        raise RequestError(f"nbdkit ended with status {status}")
+
+
+async def _end(child: asyncio.subprocess.Process) -> int:
+    """Its exit status. It would wait for its clients to hang up; they have all their answers."""
+    try:
+        async with asyncio.timeout(_LAST_ANSWER_S):
+            return await child.wait()
+    except TimeoutError:
+        child.kill()
+        await child.wait()
+        return 0
+
+
+class _Talk:
+    """What the child says: the size when it is ready, and errors. Those before that are kept."""
+
+    def __init__(self, child: asyncio.subprocess.Process, announced: int) -> None:
+        assert child.stderr is not None, "a pipe"
+        self._stderr = child.stderr
+        self._announced = announced
+        self._kept: list[str] = []
+        self._ready = False
+        self._reading = asyncio.ensure_future(self._read())
+
+    async def size(self) -> int | None:
+        """Of the disk, once it is served; None where the child ends before that."""
+        said = asyncio.StreamReader()
+        pipe = os.fdopen(self._announced)
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(said), pipe)
+        self._said = said
+        line = await said.readline()
+        if not line:
+            return None
+        self._ready = True
+        for text in self._kept:
+            print(text, file=sys.stderr, flush=True)
+        return int(line)
+
+    async def hung_up(self) -> None:
+        """Once it has ended, or is to end and nobody waits for an answer."""
+        await self._said.read()
+
+    async def ended(self) -> list[str]:
+        """What it said before it was ready, once its pipe is closed."""
+        await self._reading
+        return self._kept
+
+    async def _read(self) -> None:
+        while line := await self._stderr.readline():
+            text = line.decode(errors="replace").rstrip()
+            if text == _ENDING:
+                continue
+            if self._ready:
+                print(text, file=sys.stderr, flush=True)
+            else:
+                self._kept.append(text.removeprefix(_PREFIX))
+
+
+def _forward_signals(child: asyncio.subprocess.Process) -> list[int]:
+    """SIGTERM and SIGINT go to the child, too; those that came."""
+    came: list[int] = []
+
+    def forward(number: int) -> None:
+        came.append(number)
+        if child.returncode is None:
+            child.send_signal(signal.SIGTERM)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, forward, number)
+    return came
+
+
+def _make_room(path: Path) -> None:
+    """Remove a socket that was left behind; ConfigurationError for one in use, and for anything else."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConfigurationError(f"{path} is there and no socket; name another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise ConfigurationError(f"{path} is in use; name another path, or stop who serves there")
