@@ -52,6 +52,11 @@ def sources(tmp_path: Path) -> Path:
     return copy
 
 
+def need_nbdkit_header() -> None:
+    if not Path("/usr/include/nbdkit-plugin.h").exists():
+        unavailable("no header of nbdkit: apt-get install nbdkit-plugin-dev")
+
+
 def wanted(name: str) -> bool:
     return bool(name) and not name.startswith("tests/") and (ROOT / name).is_file()
 
@@ -80,12 +85,15 @@ def build(
 
 def test_one_wheel_serves_every_later_python(sources: Path, tools: Path, tmp_path: Path) -> None:
     need("gcc")
-    done = build("wheel", sources, "--wheel-dir", tmp_path, tools=tools, AOE_ENGINE="require")
+    need_nbdkit_header()
+    required = {"AOE_ENGINE": "require", "AOE_NBD": "require"}
+    done = build("wheel", sources, "--wheel-dir", tmp_path, tools=tools, **required)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.split("-")[2:4] == ["cp311", "abi3"]
     names = ZipFile(wheel).namelist()
     assert "aoe/engine/_engine.abi3.so" in names
+    assert "aoe/nbd/aoe_nbd_plugin.so" in names
     assert not [name for name in names if name.endswith((".c", ".h", ".o"))]
 
 
@@ -96,6 +104,43 @@ def test_without_a_compiler_an_engine_that_is_required_is_an_error(
     assert done.returncode != 0
     assert "apt-get install gcc python3-dev liburing-dev" in done.stderr
     assert not list(tmp_path.glob("*.whl"))
+
+
+@pytest.mark.parametrize("required", ["", "require"])
+def test_without_nbdkits_header_there_is_no_plugin(
+    required: str, sources: Path, tools: Path, tmp_path: Path
+) -> None:
+    """A compiler that finds none."""
+    need("gcc")
+    compiler = tmp_path / "gcc"
+    compiler.write_text(
+        '#!/bin/sh\nfor word; do case $word in csrc/nbd/*) exit 1; esac; done; exec gcc "$@"\n'
+    )
+    compiler.chmod(0o755)
+    options = {"CC": str(compiler), "AOE_ENGINE": "require", "AOE_NBD": required}
+    done = build("wheel", sources, "--wheel-dir", tmp_path, "-vv", tools=tools, **options)
+    assert "apt-get install gcc nbdkit-plugin-dev" in done.stdout + done.stderr
+    wheels = list(tmp_path.glob("*.whl"))
+    if required:
+        assert done.returncode != 0
+        assert not wheels
+        return
+    assert done.returncode == 0, done.stderr
+    names = ZipFile(wheels[0]).namelist()
+    assert "aoe/engine/_engine.abi3.so" in names
+    assert not [name for name in names if "aoe_nbd_plugin" in name]
+
+
+def test_the_plugin_of_an_installed_package_is_one(sources: Path, tools: Path, tmp_path: Path) -> None:
+    need("gcc", "nbdkit")
+    need_nbdkit_header()
+    home = fresh_venv(tmp_path / "venv")
+    python = home / "bin" / "python"
+    done = build("install", sources, tools=tools, python=python, AOE_NBD="require")
+    assert done.returncode == 0, done.stderr
+    (plugin,) = home.rglob("aoe_nbd_plugin.so")
+    said = subprocess.run(["nbdkit", "--dump-plugin", plugin], capture_output=True, text=True, check=True)
+    assert {"name=aoe", "max_thread_model=parallel"} <= set(said.stdout.splitlines())
 
 
 def test_without_a_compiler_python_serves_and_says_so(
