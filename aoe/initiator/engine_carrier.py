@@ -208,8 +208,8 @@ class EngineCarrier(Carrier):
         while request := lib.aoe_core_done(core):
             user = request.user
             held = opened.pop(user, None)
-            copies = request.data_length and held is not None and held[1] == ffi.NULL
-            result = result_of(ffi, request) if copies or request.outcome else _DONE
+            filled = not request.data_length or (held is not None and request.data == held[1])
+            result = _DONE if filled and not request.outcome else result_of(ffi, request)
             lib.aoe_core_free(core, request)
             if held is not None:
                 finished(user, result)

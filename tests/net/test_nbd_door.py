@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.door import Door
 from tests.support.failover import Pair, pair
-from tests.support.nbd import (
+from tests.support.nbd_client import (
     FLAG_FLUSH,
     FLAG_FUA,
     FLAG_MULTI,
@@ -25,7 +26,6 @@ from tests.support.nbd import (
     TRIM,
     WRITE,
     ZEROES,
-    Door,
     NbdClient,
     NbdError,
 )

@@ -1,7 +1,6 @@
 """`aoe nbd` as a process of a lab: AoE on one side, NBD on a Unix socket on the other."""
 
-import os
-import shlex
+import json
 import signal
 import subprocess
 import sys
@@ -9,14 +8,85 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
+from tests.support.nbd_client import NbdClient
 from tests.support.net import Lab, wait_for
+from tests.support.tools import need, unavailable
 
-READY_S = 15.0
-STOP_S = 10.0
-INSTEAD = "AOE_TEST_NBD"
-"""Environment variable: a command to be called instead of `aoe nbd`, to tell whose fault a failure is."""
+START_S, STOP_S = 15.0, 15.0
+
+
+def need_door() -> None:
+    """Skip unless the plugin is built and nbdkit is there."""
+    from aoe.nbd.door import PLUGIN
+
+    need("nbdkit")
+    if not PLUGIN.exists():
+        unavailable("the NBD plugin is not built: apt-get install nbdkit-plugin-dev")
+
+
+class Door:
+    """`aoe nbd`, with its socket under `work`."""
+
+    def __init__(self, lab: Lab | None, work: Path, *arguments: str | Path, side: str = "client") -> None:
+        need_door()
+        self.path = work / "nbd"
+        self.argv = [sys.executable, "-m", "aoe.cli.client", "nbd", *map(str, arguments)]
+        self.argv += ["--socket", str(self.path)]
+        self.uri = f"nbd+unix:///?socket={self.path}"
+        self._lab, self._side = lab, side
+        self._out, self._err = work / "nbd.out", work / "nbd.err"
+
+    def launch(self) -> Self:
+        with self._out.open("w") as out, self._err.open("w") as err:
+            if self._lab is None:
+                self.process: subprocess.Popen[Any] = subprocess.Popen(self.argv, stdout=out, stderr=err)
+            else:
+                self.process = self._lab.popen(self._side, *self.argv, stdout=out, stderr=err)
+        return self
+
+    def start(self) -> Self:
+        self.launch()
+        wait_for(lambda: self.output.endswith("\n") or self.process.poll() is not None, START_S)
+        assert self.process.poll() is None, self.errors
+        return self
+
+    @property
+    def output(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def errors(self) -> str:
+        return self._err.read_text()
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What it printed with --json."""
+        said: dict[str, Any] = json.loads(self.output)
+        return said
+
+    @property
+    def child(self) -> int:
+        """The process id of nbdkit."""
+        text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        (child,) = text.split()
+        return int(child)
+
+    def connect(self) -> "NbdClient":
+        return NbdClient(self.path)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        self.process.terminate()
+        return self.process.wait(STOP_S)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.stop()
 
 
 @contextmanager
@@ -24,26 +94,12 @@ def nbd_door(
     lab: Lab, side: str, socket: Path, *addresses: str, options: Sequence[str] = ()
 ) -> "Iterator[subprocess.Popen[Any]]":
     """Serve a disk on a socket, over every interface that a side has, until the end of the `with` block."""
-    out, complaints = socket.with_suffix(".out"), socket.with_suffix(".err")
-    command = [*_aoe_nbd(), *addresses, *_interfaces(lab, side), "--socket", str(socket), *options]
-    with out.open("wb") as said, complaints.open("wb") as errors:
-        process = lab.popen(side, *command, stdout=said, stderr=errors)
-    try:
-        wait_for(lambda: b"\n" in out.read_bytes() or process.poll() is not None, READY_S, "no line from it")
-        assert process.poll() is None, complaints.read_text()
-        assert out.read_text().startswith(f"nbd: {socket}")
-        yield process
-        process.terminate()
-        # Only a test kills it so.
-        assert process.wait(STOP_S) in (0, -signal.SIGKILL), complaints.read_text()
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _aoe_nbd() -> list[str]:
-    instead = os.environ.get(INSTEAD)
-    return shlex.split(instead) if instead else [sys.executable, "-m", "aoe.cli.client", "nbd"]
+    door = Door(lab, socket.parent, *addresses, *_interfaces(lab, side), *options, side=side)
+    assert door.path == socket
+    with door:
+        assert door.output.startswith(f"nbd: {socket}")
+        yield door.process
+        assert door.stop() in (0, -signal.SIGKILL), door.errors  # only a test kills it so
 
 
 def _interfaces(lab: Lab, side: str) -> list[str]:

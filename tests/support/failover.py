@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from tests.support.net import End, Lab, wait_for
 from tests.support.peers import AoeTarget, image
-from tests.support.tools import need_loss, need_namespaces
+from tests.support.primaries import primaries
+from tests.support.tools import need_loss
 
 SECTORS = 8192
 BLOCK = 4096
@@ -66,26 +67,10 @@ class Moments(NamedTuple):
 
 @contextmanager
 def pair(directory: Path, sectors: int = SECTORS) -> Iterator[Pair]:
-    need_namespaces()
     path = image(directory / "disk", sectors)
     path.write_bytes(bytes(sectors * 512))
-    with Lab(("first", "client", "second"), mtu=9000) as lab:
-        lab.cable("second", "client")
-        targets = [
-            AoeTarget(
-                lab,
-                directory,
-                f"{path}={number}.0",
-                "--shared",
-                "--serial",
-                "ONE",
-                side=side,
-                state_dir=directory / side,
-            )
-            for number, side in ((1, "first"), (2, "second"))
-        ]
-        with targets[0], targets[1]:
-            yield Pair(lab, targets[0], targets[1])
+    with primaries(directory, [path, path], "--shared") as there:
+        yield Pair(there.lab, *there.both)
 
 
 def troubled(
