@@ -82,6 +82,7 @@ static struct piece *piece_new(aoe_core *c, struct asked *a, uint64_t first, uin
 static void piece_end(aoe_core *c, struct piece *p)
 {
     c->pending--;
+    link_remove(&p->all);
     discard(c, p->data);
     free(p->followers);
     pool_give(&c->pieces, p);
@@ -408,7 +409,9 @@ static void ask(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
     if (r->verb == AOE_ASK_SERVER) {
         o = operation_new(c, p, LANE_READS, (uint32_t)r->length);
         p->data = must_allocate(NULL, r->data_length);
-        memcpy(p->data, r->data, r->data_length);
+        if (r->data_length)
+            memcpy(p->data, r->data, r->data_length);
+        link_append(&c->messages, &p->all);
         o->body = (struct body){.data = p->data, .data_length = (uint32_t)r->data_length};
         o->command = (uint8_t)r->offset;
         o->only = w;
@@ -479,6 +482,7 @@ aoe_core *aoe_core_open(const aoe_core_settings *settings)
     link_init(&c->held);
     link_init(&c->done);
     link_init(&c->requests);
+    link_init(&c->messages);
     ranges_init(&c->ranges);
     pool_init(&c->copies, sizeof(struct copy));
     pool_init(&c->exchanges, sizeof(struct exchange));
@@ -496,12 +500,10 @@ void aoe_core_free(aoe_core *c, aoe_request *request)
     free(a);
 }
 
-static void end_pieces(struct link *head, size_t member)
+static void end_pieces(struct link *all)
 {
-    while (!link_alone(head)) {
-        struct link *l = head->next;
-        struct piece *p = (struct piece *)((char *)l - member);
-        link_remove(l);
+    for (struct link *l = all->next; l != all; l = l->next) {
+        struct piece *p = OWNER_OF(l, struct piece, all);
         free(p->data);
         free(p->followers);
     }
@@ -510,14 +512,8 @@ static void end_pieces(struct link *head, size_t member)
 void aoe_core_close(aoe_core *c)
 {
     aoe_core_sent(c);
-    for (struct link *l = c->open.next; l != &c->open; l = l->next) {
-        struct piece *p = OWNER_OF(l, struct operation, open_link)->piece;
-        if (p && !p->claims) {
-            free(p->data);
-            free(p->followers);
-        }
-    }
-    end_pieces(&c->ranges.all, offsetof(struct piece, all));
+    end_pieces(&c->ranges.all);
+    end_pieces(&c->messages);
     while (!link_alone(&c->requests))
         aoe_core_free(c, &OWNER_OF(c->requests.next, struct asked, every)->request);
     for (uint32_t i = 0; i < c->ways_count; i++)

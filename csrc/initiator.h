@@ -160,7 +160,7 @@ struct range_node {
 
 /* One frame's worth of a request, and its claim on sectors. */
 struct piece {
-    struct link of_request, all, wide;
+    struct link of_request, all, wide; /* `all`: in ranges, or in messages of the core */
     struct range_node nodes[2];
     uint64_t first, last;
     uint32_t waits, followers_count, followers_room, count;
@@ -225,6 +225,7 @@ struct aoe_core {
     struct ranges ranges;
     uint32_t pending;
     struct link done, requests;
+    struct link messages; /* pieces that have data but no claim */
 
     struct pool copies, exchanges, operations, pieces;
     struct effect *effects;
