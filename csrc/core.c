@@ -567,15 +567,30 @@ aoe_request *aoe_core_start(aoe_core *c, uint32_t verb, uint64_t offset, uint64_
     return &a->request;
 }
 
+/* Whether it would be sent as soon as there is room. */
+static int is_waiting(const struct operation *o)
+{
+    int waits = 0;
+    for (const struct link *l = o->exchanges.next; l != &o->exchanges; l = l->next)
+        waits |= OWNER_OF(l, struct exchange, of_operation)->waits;
+    return waits;
+}
+
 void aoe_core_abandon(aoe_core *c, aoe_request *request, int64_t now_ns)
 {
     struct asked *a = (struct asked *)request;
-    while (!link_alone(&a->pieces)) {
-        struct piece *p = OWNER_OF(a->pieces.next, struct piece, of_request);
-        link_remove(&p->of_request);
-        p->request = NULL;
-        if (p->operation)
-            session_abandon(c, p->operation, now_ns);
+    for (int waits = 1; waits >= 0; waits--) { /* what waits first, or it would be sent now */
+        struct link *next;
+        for (struct link *l = a->pieces.next; l != &a->pieces; l = next) {
+            struct piece *p = OWNER_OF(l, struct piece, of_request);
+            next = l->next;
+            if (waits && !(p->operation && is_waiting(p->operation)))
+                continue;
+            link_remove(&p->of_request);
+            p->request = NULL;
+            if (p->operation)
+                session_abandon(c, p->operation, now_ns);
+        }
     }
     run(c, now_ns);
     link_remove(&a->done);

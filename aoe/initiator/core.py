@@ -244,9 +244,9 @@ class Core:
 
     def abandon(self, request: Request, now_ns: int) -> None:
         """Nobody waits any more. What was sent stays of unknown fate."""
-        for piece in self._pieces.pop(request, []):
-            if piece.request is None:
-                continue
+        open_ = [piece for piece in self._pieces.pop(request, []) if piece.request is not None]
+        # What waits first, or it would be sent now.
+        for piece in sorted(open_, key=lambda piece: not (piece.operation and piece.operation.waits)):
             piece.request = None
             if piece.operation is not None:
                 self.session.abandon(piece.operation, now_ns)

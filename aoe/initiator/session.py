@@ -153,6 +153,11 @@ class Operation:
         self.exchanges: dict[Exchange, Way] = {}
         self.open = True
 
+    @property
+    def waits(self) -> bool:
+        """Whether it would be sent as soon as there is room."""
+        return any(exchange.open and not exchange.tries for exchange in self.exchanges)
+
 
 class Answered(NamedTuple):
     """The reply to an operation; there is only one of these."""

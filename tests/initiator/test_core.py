@@ -1,0 +1,50 @@
+"""Requests of the sans-I/O initiator: what becomes of their pieces."""
+
+from aoe import limits
+from aoe.drive import identify
+from aoe.drive.identify import Identity
+from aoe.initiator.core import Core, Verb
+from aoe.initiator.session import Port
+from tests.initiator.test_path import MS, OWN, reply
+from tests.initiator.test_session import ADDRESS, told
+
+NOW = 3 * MS + limits.SETTLE_IN_NS
+
+
+def sent(core: Core) -> list[bytes]:
+    """What it has to say, once."""
+    out = [raw for _, raw in core.out]
+    core.out.clear()
+    return out
+
+
+def make_core(window: int) -> Core:
+    """One way has been looked at and chosen."""
+    core = Core(1, [ADDRESS], 1)
+    core.set_port(0, Port(OWN, 16, 64, True), MS)
+    (query,) = sent(core)
+    core.received(0, told(query, buffers=window), 2 * MS)
+    (look,) = sent(core)
+    core.received(0, reply(look, identify.build(Identity(2048, "S", frame_age_ms=1000))), 3 * MS)
+    core.tick(NOW)
+    assert core.chosen
+    return core
+
+
+def test_what_is_abandoned_is_not_sent_as_it_makes_room_for_itself() -> None:
+    core = make_core(window=2)
+    request = core.start(Verb.WRITE, 0, 8 * 8192, bytes(8 * 8192), NOW)
+    assert len(sent(core)) == 2
+    core.abandon(request, NOW)
+    assert sent(core) == []
+    assert core.pending == 2
+
+
+def test_the_room_goes_to_others() -> None:
+    core = make_core(window=1)
+    request = core.start(Verb.READ, 0, 3 * 8192, b"", NOW)
+    core.start(Verb.READ, 512, 512, b"", NOW)
+    assert len(sent(core)) == 1
+    core.abandon(request, NOW)
+    (other,) = sent(core)
+    assert other[28] == 1
