@@ -130,6 +130,8 @@ static int64_t wait_ns(const struct lane *l, const struct exchange *x)
     int overtaken = x->sent_ns < l->newest_ns;
     int64_t wait = overtaken ? (int64_t)((double)usual_ns(l) * l->patience) : timeout_ns(l);
     uint32_t doublings = x->tries - 1 < 16 ? x->tries - 1 : 16;
+    if (wait >= RTO_MAX_NS) /* may be days, which leave no room for doublings */
+        return RTO_MAX_NS;
     wait <<= doublings;
     return wait < RTO_MAX_NS ? wait : RTO_MAX_NS;
 }
