@@ -709,7 +709,7 @@ int64_t session_pulse(const aoe_core *c)
 
 int session_switch(aoe_core *c, struct way *w, int64_t now_ns)
 {
-    if (w->state != WAY_USABLE)
+    if (w->state != WAY_USABLE || !c->piece)
         return 0;
     if (w != c->owner)
         take_over(c, w, now_ns);

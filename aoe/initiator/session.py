@@ -278,8 +278,8 @@ class Session:
             self.counters["unknown_tag"] += 1
 
     def switch(self, way: Way, now_ns: int) -> bool:
-        """Make a usable way the owner. What the old one has under way ends there."""
-        if way.state is not State.USABLE:
+        """Make a usable way the owner, once one was chosen. What the old one has under way ends there."""
+        if way.state is not State.USABLE or not self.piece:
             return False
         if way is not self.owner:
             self._take_over(way, now_ns)

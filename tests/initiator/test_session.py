@@ -436,3 +436,19 @@ def test_a_write_sent_under_two_streams_is_settled_by_time_only() -> None:
     (drain,) = [raw for raw in sent(session) if raw[27] == 0xEA]
     session.received(0, reply(drain), NOW + 1401 * MS)
     assert settled(session) == [operation]
+
+
+# What the fuzzer found
+
+
+def test_no_path_is_chosen_by_hand_before_one_is_at_all() -> None:
+    session = Session(1, [ADDRESS], 1)
+    session.set_port(0, PORT, MS)
+    (query,) = sent(session)
+    session.received(0, told(query), 2 * MS)
+    (look,) = sent(session)
+    session.received(0, reply(look, identity()), 3 * MS)
+    (way,) = session.ways
+    assert way.state is State.USABLE
+    assert not session.switch(way, 4 * MS)
+    assert session.owner is None
