@@ -490,6 +490,10 @@ void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int regi
     int64_t age_ns = ours ? (int64_t)little(vendor + 6, 4) * 1000000 : FOREIGN_AGE_NS;
     uint64_t sectors = sectors_of(identity), was_instance = w->instance;
     int believed = !c->owner || c->owner == w;
+    if (sectors > LBA48_SECTORS) { /* no request could name its end */
+        lose_for_now(c, w, WHY_IDENTIFY_FAILS, now_ns, RECHECK_NS);
+        return;
+    }
     if (!c->has_facts || (believed && same_serial(c, identity) && sectors > c->sectors))
         believe(c, identity);
     w->identified = 1;

@@ -508,6 +508,9 @@ class Session:
     def identified(self, way: Way, raw: bytes, registers: bool, now_ns: int) -> None:
         """A way answered IDENTIFY, which told the server of our stream or not."""
         facts = facts_of(raw[limits.ATA_HEADER : limits.ATA_HEADER + limits.SECTOR])
+        if facts.sectors > limits.LBA48_SECTORS:  # no request could name its end
+            self._lose_for_now(way, Reason.IDENTIFY_FAILS, now_ns)
+            return
         if self.facts is None or self._grew(way, facts):
             self.facts = facts
             self.news += 1

@@ -452,3 +452,22 @@ def test_no_path_is_chosen_by_hand_before_one_is_at_all() -> None:
     assert way.state is State.USABLE
     assert not session.switch(way, 4 * MS)
     assert session.owner is None
+
+
+def test_a_disk_larger_than_a_request_can_name_is_none() -> None:
+    session = Session(1, [ADDRESS], 1)
+    session.set_port(0, PORT, MS)
+    (query,) = sent(session)
+    session.received(0, told(query), 2 * MS)
+    (look,) = sent(session)
+    data = bytearray(identity())
+    data[200:208] = (limits.LBA48_SECTORS + 1).to_bytes(8, "little")
+    session.received(0, reply(look, bytes(data)), 3 * MS)
+    (way,) = session.ways
+    assert (way.state, way.reason) == (State.DOWN, Reason.IDENTIFY_FAILS)
+    assert session.facts is None
+    data[200:208] = limits.LBA48_SECTORS.to_bytes(8, "little")
+    session.tick(4 * MS + limits.RECHECK_NS)
+    look = next(raw for raw in sent(session) if raw[19] == 0)
+    session.received(0, reply(look, bytes(data)), 5 * MS + limits.RECHECK_NS)
+    assert way.state is State.USABLE
