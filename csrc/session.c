@@ -358,7 +358,7 @@ void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, i
 {
     int came_up = port->up && !c->ports[number].up, renamed = memcmp(port->mac, c->ports[number].mac, 6) != 0;
     c->ports[number] = *port;
-    for (uint32_t i = 0; i < c->ways_count; i++) {
+    for (uint32_t i = 0; i < c->ways_count; i++) { /* first: losing one way sends on others */
         struct way *w = c->ways[i];
         if (w->port != number)
             continue;
@@ -368,6 +368,11 @@ void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, i
             w->registered = 0;
             w->vouched = 0;
         }
+    }
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        struct way *w = c->ways[i];
+        if (w->port != number)
+            continue;
         if (!port->up)
             lose(c, w, WHY_LINK_DOWN, now_ns, WAY_DOWN);
         else if (w->state == WAY_USABLE && w->sectors < c->piece)

@@ -234,12 +234,14 @@ class Session:
         came_up = port.up and not (was is not None and was.up)
         renamed = was is not None and was.mac != port.mac
         self.ports[number] = port
-        for way in [way for way in self.ways if way.port == number]:
+        here = [way for way in self.ways if way.port == number]
+        for way in here:  # first: losing one way sends on others
             way.path.peer = way.path.peer._replace(own=port.mac)
             way.sectors = min(way.sectors, port.sectors)
             if renamed:  # the server does not know whose stream it is
                 way.registered = None
                 way.vouched = False
+        for way in here:
             if not port.up:
                 self._lose(way, Reason.LINK_DOWN, now_ns)
             elif way.state is State.USABLE and way.sectors < self.piece:

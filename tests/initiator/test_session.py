@@ -471,3 +471,15 @@ def test_a_disk_larger_than_a_request_can_name_is_none() -> None:
     look = next(raw for raw in sent(session) if raw[19] == 0)
     session.received(0, reply(look, bytes(data)), 5 * MS + limits.RECHECK_NS)
     assert way.state is State.USABLE
+
+
+def test_what_goes_out_as_a_port_changes_has_its_new_address() -> None:
+    session, first, second = two_ways(Policy(spread=True))
+    session.start(read(0), NOW)
+    session.start(read(1), NOW)
+    session.start(read(2), NOW)
+    assert {raw[6:12] for raw in sent(session)} == {OWN}
+    session.owner = second
+    session.set_port(0, PORT._replace(mac=STRANGER, up=False), NOW)
+    assert {raw[6:12] for raw in sent(session)} <= {STRANGER}
+    assert first.state is second.state is State.DOWN
