@@ -272,6 +272,12 @@ static void become(aoe_core *c, struct way *w, int state, int reason, int64_t no
     c->news++;
 }
 
+/* What a way must take in one request. */
+static uint32_t least_sectors(const aoe_core *c)
+{
+    return c->piece ? c->piece : 1;
+}
+
 static int config_fits(const uint8_t *raw, uint32_t length)
 {
     if (length < CONFIG_BYTES)
@@ -306,7 +312,7 @@ static void config_reply(aoe_core *c, uint32_t port, struct way *w, const uint8_
         w->heard_ns = now_ns;
     else /* an advertisement: the server may have started again */
         w->vouched = 0;
-    if (sectors < c->piece && w->state == WAY_USABLE) {
+    if (sectors < least_sectors(c) && w->state == WAY_USABLE) {
         lose(c, w, WHY_SMALL_FRAMES, now_ns, WAY_DOWN);
     } else if (w->state == WAY_REFUSED && !asked) {
         become(c, w, WAY_CHECKING, WHY_NOT, now_ns);
@@ -375,7 +381,7 @@ void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, i
             continue;
         if (!port->up)
             lose(c, w, WHY_LINK_DOWN, now_ns, WAY_DOWN);
-        else if (w->state == WAY_USABLE && w->sectors < c->piece)
+        else if (w->state == WAY_USABLE && w->sectors < least_sectors(c))
             lose_for_now(c, w, WHY_SMALL_FRAMES, now_ns, RECHECK_NS);
         else if (came_up || renamed)
             look(c, w, now_ns);
@@ -511,7 +517,7 @@ void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int regi
         lose(c, w, WHY_VOLATILE, now_ns, WAY_REFUSED);
     } else if (sectors != c->sectors) { /* while a disk grows, its servers notice at different times */
         lose_for_now(c, w, WHY_OTHER_SIZE, now_ns, RECHECK_NS);
-    } else if (w->sectors < (c->piece ? c->piece : 1)) {
+    } else if (w->sectors < least_sectors(c)) {
         lose_for_now(c, w, WHY_SMALL_FRAMES, now_ns, RECHECK_NS);
     } else {
         if (c->unflushed == w && known && (was_ours != ours || was_instance != w->instance))

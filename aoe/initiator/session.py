@@ -244,7 +244,7 @@ class Session:
         for way in here:
             if not port.up:
                 self._lose(way, Reason.LINK_DOWN, now_ns)
-            elif way.state is State.USABLE and way.sectors < self.piece:
+            elif way.state is State.USABLE and way.sectors < max(self.piece, 1):
                 self._lose_for_now(way, Reason.SMALL_FRAMES, now_ns)
             elif came_up or renamed:
                 self._look(way, now_ns)
@@ -452,7 +452,7 @@ class Session:
             way.path.heard_ns = now_ns
         else:  # an advertisement: the server may have started again
             way.vouched = False
-        if sectors < self.piece and way.state is State.USABLE:
+        if sectors < max(self.piece, 1) and way.state is State.USABLE:
             self._lose(way, Reason.SMALL_FRAMES, now_ns)
         elif way.state is State.REFUSED and not header.tag & USER_TAG:
             self._become(way, State.CHECKING, Reason.NONE, now_ns)

@@ -483,3 +483,20 @@ def test_what_goes_out_as_a_port_changes_has_its_new_address() -> None:
     session.set_port(0, PORT._replace(mac=STRANGER, up=False), NOW)
     assert {raw[6:12] for raw in sent(session)} <= {STRANGER}
     assert first.state is second.state is State.DOWN
+
+
+def test_a_path_that_takes_no_frame_any_more_is_not_chosen() -> None:
+    session = Session(2, [ADDRESS], 1)
+    for number in range(2):
+        session.set_port(number, PORT, MS)
+    queries = dict(session.out)
+    session.out.clear()
+    for number, query in queries.items():
+        session.received(number, told(query), 2 * MS)
+    for number, look in dict(session.out).items():
+        session.received(number, reply(look, identity()), 3 * MS)
+    session.set_port(0, PORT._replace(sectors=0), 4 * MS)
+    session.tick(NOW)
+    assert session.ways[0].reason is Reason.SMALL_FRAMES
+    assert session.owner is session.ways[1]
+    assert session.piece == 16
