@@ -370,10 +370,10 @@ void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, i
             continue;
         memcpy(w->own, port->mac, 6);
         w->sectors = w->sectors < port->sectors ? w->sectors : port->sectors;
-        if (renamed) { /* the server does not know whose stream it is */
+        if (renamed) /* the server does not know whose stream it is */
             w->registered = 0;
+        if (renamed || !port->up || w->sectors < least_sectors(c))
             w->vouched = 0;
-        }
     }
     for (uint32_t i = 0; i < c->ways_count; i++) {
         struct way *w = c->ways[i];

@@ -240,6 +240,7 @@ class Session:
             way.sectors = min(way.sectors, port.sectors)
             if renamed:  # the server does not know whose stream it is
                 way.registered = None
+            if renamed or not port.up or way.sectors < max(self.piece, 1):
                 way.vouched = False
         for way in here:
             if not port.up:
