@@ -604,11 +604,8 @@ static struct exchange **open_there(aoe_core *c, const struct way *w, size_t *co
 static void lose(aoe_core *c, struct way *w, int reason, int64_t now_ns, int state)
 {
     w->vouched = 0;
-    if (w->check) {
-        struct exchange *over = w->check;
-        w->check = NULL;
-        abandon_exchange(c, over, now_ns);
-    }
+    struct exchange *over = w->check;
+    w->check = NULL;
     become(c, w, state, reason, now_ns);
     if (w == c->owner)
         c->owner = NULL;
@@ -623,6 +620,8 @@ static void lose(aoe_core *c, struct way *w, int reason, int64_t now_ns, int sta
         for (size_t i = 0; i < count; i++)
             if (waited[i] == first)
                 abandon_exchange(c, there[i], now_ns);
+    if (over)
+        abandon_exchange(c, over, now_ns);
     free(waited);
     free(there);
     if (c->owner) {

@@ -615,9 +615,7 @@ class Session:
     def _lose(self, way: Way, reason: Reason, now_ns: int, state: State = State.DOWN) -> None:
         """A way is of no use for now: what it had under way goes to another one."""
         way.vouched = False
-        if way.check is not None:
-            check, way.check = way.check, None
-            self._follow(way, way.path.abandon(check, now_ns), now_ns)
+        check, way.check = way.check, None
         self._become(way, state, reason, now_ns)
         if way is self.owner:
             self.owner = None
@@ -633,6 +631,8 @@ class Session:
             for exchange in there:
                 if bool(exchange.tries) is sent:
                     self._follow(way, way.path.abandon(exchange, now_ns), now_ns)
+        if check is not None:
+            self._follow(way, way.path.abandon(check, now_ns), now_ns)
         if self.owner is not None:
             self._release(now_ns)
             return

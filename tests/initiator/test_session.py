@@ -500,3 +500,18 @@ def test_a_path_that_takes_no_frame_any_more_is_not_chosen() -> None:
     assert session.ways[0].reason is Reason.SMALL_FRAMES
     assert session.owner is session.ways[1]
     assert session.piece == 16
+
+
+def test_the_end_of_a_check_makes_no_room_on_a_way_that_is_lost() -> None:
+    session, _ = make_session(window=1)
+    session.start(write(0), NOW)
+    session.start(write(1), NOW)
+    (first,) = sent(session)
+    later = NOW + limits.SILENCE_NS
+    session.start(write(2), later)
+    (look,) = sent(session)
+    assert look[27] == 0xEC
+    session.received(0, reply(first), later)
+    assert not sent(session)
+    session.set_port(0, PORT._replace(up=False), later)
+    assert not sent(session)
