@@ -3,20 +3,11 @@
 #ifndef AOE_FUZZ_H
 #define AOE_FUZZ_H
 
+#include "check.h"
 #include "small.h"
 
 enum { THREADS = 2, PORTS = 2, EXPORTS = 4, CLIENTS = 4, FACTS = 64, RECORDS = 2048 };
 enum { FILE_SECTORS = 64, BASE_MAX = 8192, FRAME_MAX = 9014, CLOCK_STEP_NS = 100000000 };
-
-/* Planted faults, for the tests of the fuzzer itself. */
-enum { PLANT_OVERREAD = 1, PLANT_LOST_WRITE, PLANT_LEAK };
-#ifndef AOE_FUZZ_PLANT
-#define AOE_FUZZ_PLANT 0
-#endif
-static inline int planted(int fault) { return fault == AOE_FUZZ_PLANT; }
-
-#define CHECK(what) ((what) ? (void)0 : broken(#what, __FILE__, __LINE__))
-_Noreturn void broken(const char *what, const char *file, int line);
 
 /* Memory that nobody may touch for now, where the build can tell. */
 #if defined(AOE_ASAN)

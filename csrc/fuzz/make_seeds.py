@@ -1,4 +1,4 @@
-"""Writes seeds/: inputs for the two fuzzers made of requests that real clients sent.
+"""Writes seeds/: inputs for the fuzzers, those of the target made of requests that real clients sent.
 
 Run from the top of the repository: python -m csrc.fuzz.make_seeds
 """
@@ -189,24 +189,223 @@ def loop_seeds() -> Iterator[tuple[str, bytes]]:
     yield from of_the_wire()
 
 
+# fuzz_core.c: settings, then commands
+
+LIVE, TICK, SEND, START, ABANDON, TAKE_DONE, FREE, ANSWER = range(8)
+REPLY, ADVERTISE, ANY_FRAME, IDENTITY, SIZE, PLUG, SWITCH, FENCE = range(8, 16)
+READ, WRITE, WRITE_FUA, FLUSH, TRIM, IDENTIFY, SERVER = range(7)
+AT_BYTE, AT_SECTOR, AT_PAGE, BEFORE_END, BEYOND_END, AT_HALF, NEAR_2_64, HUGE = range(8)
+BYTES, NOTHING, THE_REST, ENDLESS, WRAPPED, SECTORS, ALL_BUT = 0, 2, 3, 4, 5, 6, 7
+GOOD, ATA_ERROR, AOE_ERROR, FAULT, CUT, LONGER, MUTATED, OTHER_PORT, TWICE, OTHER_SERVER = range(10)
+SPREAD, HOLD, GO_BACK, END_WELL = 1, 2, 2 << 2, 16
+A_SECOND, TWO_SECONDS, ELEVEN_SECONDS, A_MINUTE, AN_HOUR = 9, 10, 12, 13, 14
+INTO_A_BUFFER = 0x40
+
+
+def core_settings(ports: int = 2, addresses: int = 2, policy: int = 0, tags: int = 0) -> bytes:
+    return bytes((ports - 1 | addresses - 1 << 2 | tags << 4, policy))
+
+
+def live(steps: int = 8, slow: bool = False, silent: int = 0) -> bytes:
+    return bytes((LIVE, steps - 1 | slow << 3 | silent << 4))
+
+
+def start(
+    verb: int, place: int = 0, length: int = 0, *, at: int = AT_BYTE, of: int = BYTES, how: int = 0
+) -> bytes:
+    return bytes((START, verb, at | of << 3 | how)) + place.to_bytes(2, "big") + length.to_bytes(2, "big")
+
+
+def message(way: int, command: int = 1, least: int = 16, length: int = 8) -> bytes:
+    return bytes((START, SERVER | way << 3, command - 1, least, length)) + (b"" if length else b"\1")
+
+
+def tick(step: int) -> bytes:
+    return bytes((TICK, step))
+
+
+def answered(how: int, value: int = 0, back: int = 0, more: int = 1) -> bytes:
+    """In some way, the frame sent so long before the last one."""
+    return bytes((REPLY, back, how, value)) + (bytes((more,)) if how in (ATA_ERROR, MUTATED) else b"")
+
+
+def plug(port: int, up: bool, sectors: int = 0, window: int = 0) -> bytes:
+    return bytes((PLUG, port | up << 2, sectors | window << 3))
+
+
+def resized(size: int, servers: int = 15) -> bytes:
+    return bytes((SIZE, size | servers << 4))
+
+
+def set_words(word: int, *values: int, servers: int = 15) -> bytes:
+    return bytes((IDENTITY, servers, word, len(values) - 1)) + b"".join(
+        value.to_bytes(2, "big") for value in values
+    )
+
+
+ALL_DONE = bytes((TAKE_DONE, 63))
+CHOSEN = live(3, slow=True) + live(3, slow=True)
+MIXED = (
+    start(WRITE, 0, 9000)
+    + start(WRITE, 700, 3000)
+    + start(READ, 100, 5000)
+    + start(READ, 0, 20000, how=INTO_A_BUFFER)
+    + start(WRITE_FUA, 1, 16, at=AT_PAGE, of=SECTORS)
+    + start(WRITE, 513, 1)
+    + start(TRIM, 0, 0, of=THE_REST)
+    + start(FLUSH)
+    + start(IDENTIFY)
+    + message(1)
+)
+
+
+def core_odds() -> Iterator[tuple[str, bytes]]:
+    """Caller's requests at the edges, and answers of every kind."""
+    places = (AT_BYTE, AT_SECTOR, BEFORE_END, BEYOND_END, AT_HALF, NEAR_2_64, HUGE)
+    for verb, name in enumerate(("read", "write", "write-fua", "flush", "trim", "identify")):
+        odd = b"".join(
+            start(verb, 1000, 700, at=at, of=of)
+            for at in places
+            for of in (BYTES, NOTHING, THE_REST, ENDLESS, WRAPPED)
+        )
+        yield f"odd-{name}", core_settings(policy=END_WELL) + CHOSEN + odd + live() + ALL_DONE + live()
+    for kind in range(1, 10):
+        for value in (0, 23, 36, 0x81):
+            spoilt = b"".join(answered(kind, value, back) for back in range(12))
+            lost = live(1, silent=15)
+            yield (
+                f"reply-{kind}-{value}",
+                core_settings() + CHOSEN + MIXED + lost + spoilt + live() + ALL_DONE,
+            )
+    for words, (word, *values) in {
+        "no-fua": (84, 0x4000),
+        "no-flush": (83, 0x4400),
+        "flush-28": (83, 0x5400),
+        "lba-28": (83, 0x7000),
+        "no-trim": (169, 0),
+        "much-trim": (105, 0xFFFF),
+        "cache": (85, 0x20),
+        "foreign": (129, 0, 0),
+        "old-frames": (132, 0xFFFF, 0xFFFF),
+        "no-streams": (138, 0),
+    }.items():
+        yield (
+            f"words-{words}",
+            core_settings(policy=END_WELL) + set_words(word, *values) + CHOSEN + MIXED + live(),
+        )
+    for size in range(16):
+        yield (
+            f"size-{size}",
+            core_settings(policy=END_WELL) + resized(size) + CHOSEN + MIXED + live() + ALL_DONE,
+        )
+
+
+def core_lives() -> Iterator[tuple[str, bytes]]:
+    """Ways that come and go."""
+    silent = live(8, slow=True, silent=15)
+    for policy in range(16):
+        moved = plug(0, False) + MIXED + live() + plug(0, True) + live(8, slow=True) + MIXED + live()
+        for well in (0, END_WELL):
+            yield (
+                f"moved-{policy + well}",
+                core_settings(policy=policy | well) + CHOSEN + MIXED + live(1, silent=15) + moved,
+            )
+    for step in (A_SECOND, TWO_SECONDS, ELEVEN_SECONDS, A_MINUTE, AN_HOUR, 15):
+        late = CHOSEN + MIXED + live(1, silent=15) + tick(step) + bytes((SEND,)) + tick(step) + MIXED
+        late += b"".join(answered(GOOD, 0, back) for back in range(20))
+        yield f"late-{step}", core_settings() + late + live()
+        yield f"late-drained-{step}", core_settings(ports=1, policy=END_WELL) + late + live(8, slow=True)
+    given_up = b"".join(bytes((ABANDON, which)) for which in range(10))
+    yield (
+        "abandoned",
+        core_settings() + CHOSEN + MIXED + live(1, silent=15) + given_up + MIXED + live(8, slow=True),
+    )
+    yield "abandoned-unsent", core_settings(policy=END_WELL) + CHOSEN + MIXED + given_up + live(8, slow=True)
+    yield (
+        "closed-at-work",
+        core_settings() + CHOSEN + MIXED + live(1, silent=15) + plug(0, False) + plug(1, False),
+    )
+    yield "closed-unsent", core_settings() + CHOSEN + MIXED
+    fenced = b"".join(bytes((FENCE, way)) for way in range(10))
+    yield (
+        "fenced",
+        core_settings(policy=HOLD) + CHOSEN + MIXED + live(1, silent=15) + given_up + fenced + MIXED + live(),
+    )
+    switched = b"".join(bytes((SWITCH, way)) + MIXED + live(1, silent=3) for way in range(10))
+    yield "switched", core_settings(policy=END_WELL) + CHOSEN + switched
+    for sectors in range(8):
+        small = plug(0, True, sectors, sectors) + plug(1, True, sectors) + CHOSEN
+        yield (
+            f"sectors-{sectors}",
+            core_settings(policy=END_WELL) + small + MIXED + live() + plug(0, True, 1) + live(),
+        )
+    told = b"".join(bytes((ADVERTISE, who, who, who % 5, who)) for who in range(40))
+    yield "crowd", core_settings() + told + CHOSEN + told + MIXED + live(8, slow=True)
+    shrunk = bytes((ADVERTISE, 0, 0, 1, 0)) + bytes((ADVERTISE, 1, 1, 255, 255))
+    yield "shrunk", core_settings(policy=END_WELL) + CHOSEN + MIXED + shrunk + live(8, slow=True)
+    news = set_words(134, 9) + bytes((ADVERTISE, 0, 0, 16, 16))
+    cache = core_settings(ports=1, addresses=1) + set_words(85, 0x20) + CHOSEN + MIXED + live()
+    yield "restarted", cache + news + start(FLUSH) + live(8, slow=True) + ALL_DONE
+    slow = b"".join(answered(GOOD, 0, back) for back in range(3)) + live(8, slow=True, silent=14)
+    yield "slow", core_settings(policy=SPREAD) + CHOSEN + MIXED + 6 * slow + silent + live(8, slow=True)
+    frames = b"".join(
+        bytes((ANY_FRAME, fixes, length)) + bytes(length)
+        for fixes in (0, 7, 15)
+        for length in (0, 23, 24, 31, 36, 60)
+    )
+    yield "frames", core_settings() + CHOSEN + MIXED + live(1, silent=15) + frames + live()
+    growing = (
+        resized(4) + bytes((ADVERTISE, 0, 0, 16, 16)) + live(8, slow=True) + resized(3) + live(8, slow=True)
+    )
+    yield "growing", core_settings(policy=END_WELL) + CHOSEN + MIXED + growing + MIXED
+    one_way = (
+        core_settings(ports=1, addresses=1) + live(3, slow=True, silent=14) + live(3, slow=True, silent=14)
+    )
+    one_way += start(READ, 0, 512) + live(2, silent=14)
+    lost = start(READ, 0, 512) + live(1, silent=15) + 18 * (tick(A_MINUTE) + bytes((SEND,)))
+    overtaken = tick(15) + bytes((SEND,)) + tick(2) + start(READ, 0, 512)
+    overtaken += answered(GOOD, back=2) + bytes((SEND,)) + answered(GOOD)
+    yield "overtaken-after-days", one_way + lost + overtaken
+    copies = start(WRITE, 0, 512) + live(1, silent=15) + 40 * (tick(A_MINUTE) + bytes((SEND,)))
+    yield "many-copies", one_way + copies + b"".join(answered(GOOD, back=back) for back in range(0, 80, 3))
+    nothing_fits = plug(0, True, 1) + answered(GOOD, back=9)  # the first frame, a query
+    yield (
+        "sectors-gone",
+        core_settings(ports=1) + live(3) + nothing_fits + live(1, slow=True) + MIXED + live(),
+    )
+    yield "switched-too-early", core_settings() + live(3) + bytes((SWITCH, 2)) + MIXED + CHOSEN
+    kept = bytes((TAKE_DONE, 0x40 | 63, FREE, 3, FREE, 1, FREE, 0))
+    yield "results-kept", core_settings(tags=1) + CHOSEN + MIXED + live(8, slow=True) + kept + MIXED + live()
+
+
+def core_seeds() -> Iterator[tuple[str, bytes]]:
+    yield from core_odds()
+    yield from core_lives()
+
+
 FOUND = {
-    "map-cut-as-room-is-made": (
+    "loop/map-cut-as-room-is-made": (
         "1800081101010000080100040402010104000c0100fa070821010e00000101010008080100040011"
         "000fffff60ffffffff0d040f0000040f0000"
     ),
-    "memory-write-reply-refused": (
+    "loop/memory-write-reply-refused": (
         "000008110b0c03020101000008010004040201010400100100000808010e00000101010008080100"
         "0400110101010008010005040201010500100100010808010e010001010101080801000500110000"
         "040f0000"
     ),
+    "core/way-shrinks-as-it-is-checked": (
+        "05000900000202000a000a0322080803080960b01009030232000101100900080803"
+    ),
+    "core/port-shrinks": "0003000310080e0403004029104e001d000a",
 }
-"""What the fuzzer once found, in hexadecimal."""
+"""What the fuzzers once found, in hexadecimal."""
 
 
 def seeds() -> dict[str, bytes]:
     """All of them, by the name of their file under seeds/."""
     found = {f"parse/{name}": seed for name, seed in parse_seeds()}
-    found |= {f"loop/{name}": bytes.fromhex(seed) for name, seed in FOUND.items()}
+    found |= {f"core/{name}": seed for name, seed in core_seeds()}
+    found |= {name: bytes.fromhex(seed) for name, seed in FOUND.items()}
     return found | {f"loop/{name}": seed for name, seed in loop_seeds()}
 
 

@@ -1,4 +1,4 @@
-"""The fuzzers find nothing in the engine, and find what is planted."""
+"""The fuzzers find nothing in the engine and in the initiator, and find what is planted."""
 
 import os
 import subprocess
@@ -14,12 +14,12 @@ PLANTED_SECONDS = "30"
 CANNOT_BUILD = 2
 
 
-def fuzz(kept: Path, seconds: str, plant: str = "") -> tuple[int, str]:
+def fuzz(kept: Path, seconds: str, *names: str, plant: str = "") -> tuple[int, str]:
     """What tools/fuzz ended with, and said."""
     need("clang")
     environment = {**os.environ, "AOE_FUZZ_DIR": str(kept), "AOE_FUZZ_PLANT": plant}
     ran = subprocess.run(
-        ["tools/fuzz", seconds],
+        ["tools/fuzz", seconds, *names],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -38,10 +38,11 @@ def test_no_finding(tmp_path: Path) -> None:
     assert status == 0, said
     assert "parse: no finding" in said
     assert "loop: no finding" in said
+    assert "core: no finding" in said
 
 
 def test_a_frame_read_beyond_its_end_is_found(tmp_path: Path) -> None:
-    status, said = fuzz(tmp_path, PLANTED_SECONDS, plant="1")
+    status, said = fuzz(tmp_path, PLANTED_SECONDS, "parse", "loop", plant="1")
     assert status == 1
     assert said.count("AddressSanitizer: heap-buffer-overflow") == 2, said
     assert "parse: a finding" in said
@@ -49,10 +50,17 @@ def test_a_frame_read_beyond_its_end_is_found(tmp_path: Path) -> None:
 
 
 def test_a_write_that_never_reached_the_disk_is_found(tmp_path: Path) -> None:
-    status, said = fuzz(tmp_path, PLANTED_SECONDS, plant="2")
+    status, said = fuzz(tmp_path, PLANTED_SECONDS, "loop", plant="2")
     assert status == 1
     assert "not so: !memcmp(" in said, said
     assert list(tmp_path.glob("findings/loop-crash-*"))
+
+
+def test_two_changes_of_the_same_sectors_at_once_are_found(tmp_path: Path) -> None:
+    status, said = fuzz(tmp_path, PLANTED_SECONDS, "core", plant="4")
+    assert status == 1
+    assert "not so: s->user == other->user" in said, said
+    assert list(tmp_path.glob("findings/core-crash-*"))
 
 
 def test_the_seeds_are_small_and_up_to_date() -> None:

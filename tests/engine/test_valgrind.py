@@ -15,7 +15,7 @@ PLANT_LEAK = "-DAOE_FUZZ_PLANT=3"
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the programs `parse` and `loop` are, which run their arguments once each."""
+    """Where the programs `parse`, `loop` and `core` are, which run their arguments once each."""
     return build(tmp_path_factory.mktemp("replay"))
 
 
@@ -45,7 +45,7 @@ def replay(program: Path) -> tuple[int, str]:
     return ran.returncode, ran.stdout
 
 
-@pytest.mark.parametrize("name", ["parse", "loop"])
+@pytest.mark.parametrize("name", ["parse", "loop", "core"])
 def test_clean(built: Path, name: str) -> None:
     status, said = replay(built / name)
     assert status == 0, said

@@ -1,0 +1,433 @@
+/* What must be true of the initiator, told from its frames, its results, and which copies it still knows. */
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fuzz_core.h"
+
+enum { TAG_SLOTS = 1 << 16, HEAD = 36, LEAST = 60, RETRIES = 32 };
+enum cause { BY_CALLER, BY_TICK, BY_FRAME, BY_FENCE };
+
+static const uint8_t everybody[6] = {255, 255, 255, 255, 255, 255};
+
+static struct {
+    struct sent sent[SENT_MAX];
+    uint32_t count, seen; /* `seen` of what is out now */
+    uint16_t slots[TAG_SLOTS]; /* number + 1, by tag */
+    uint32_t unsettled[SENT_MAX], unsettled_count;
+    aoe_core_port ports[PORTS_MAX];
+    int64_t now_ns;
+    uint64_t news;
+    enum cause cause;
+    const struct way *fenced;
+    const struct sent *answers; /* what the frame that came in is the reply to, and not an error */
+    int is_good;
+    int tainted; /* a reply may have brought bytes that are not the disk's */
+} m;
+
+void broken(const char *what, const char *file, int line)
+{
+    fprintf(stderr, "%s:%d: not so: %s\n", file, line, what);
+    abort();
+}
+
+uint8_t model_disk(uint64_t lba, uint32_t at) { return (uint8_t)(lba * 37 + at * 5 + at / 256); }
+
+uint8_t model_pattern(uint64_t user, uint64_t at) { return (uint8_t)(user * 101 + at * 3 + at / 512 + 7); }
+
+/* Tags */
+
+static uint16_t *slot_of(uint32_t tag)
+{
+    uint32_t at = tag * 0x9E3779B1u >> 16;
+    while (m.slots[at] && m.sent[m.slots[at] - 1].tag != tag)
+        at = (at + 1) % TAG_SLOTS;
+    return &m.slots[at];
+}
+
+static struct sent *by_tag(const uint8_t *frame)
+{
+    uint32_t tag;
+    memcpy(&tag, frame + 20, 4);
+    uint16_t number = *slot_of(ntohl(tag));
+    return number ? &m.sent[number - 1] : NULL;
+}
+
+void model_reset(int64_t now_ns)
+{
+    memset(m.slots, 0, sizeof m.slots);
+    m.count = m.seen = m.unsettled_count = 0;
+    m.tainted = 0;
+    m.news = 0;
+    m.cause = BY_CALLER;
+    m.now_ns = now_ns;
+    memset(m.ports, 0, sizeof m.ports);
+}
+
+struct sent *model_sent(uint32_t number) { return &m.sent[number]; }
+
+uint32_t model_sent_count(void) { return m.count; }
+
+/* What is about to happen */
+
+void model_port(uint32_t port, const aoe_core_port *now) { m.ports[port] = *now; }
+
+void model_ticks(int64_t now_ns)
+{
+    m.cause = BY_TICK;
+    m.now_ns = now_ns;
+}
+
+void model_fences(const struct way *w)
+{
+    m.cause = BY_FENCE;
+    m.fenced = w;
+}
+
+static int same_server(const struct way *w, const uint8_t *mac, const uint8_t *address)
+{
+    return !memcmp(w->mac, mac, 6) && w->shelf == (address[0] << 8 | address[1]) && w->slot == address[2];
+}
+
+static struct wanted *wanted_by(uint64_t user)
+{
+    for (uint32_t i = 0; i < REQUESTS; i++)
+        if (wanted[i].request && wanted[i].user == user)
+            return &wanted[i];
+    return NULL;
+}
+
+static void note_written(const struct sent *s)
+{
+    struct wanted *w = wanted_by(s->user);
+    for (uint64_t lba = s->first; w && w->verb != AOE_ASK_TRIM && lba < s->last; lba++)
+        w->written[lba - w->offset / 512] = 1;
+}
+
+void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const struct sent *reply_to)
+{
+    m.cause = BY_FRAME;
+    m.answers = NULL;
+    struct sent *s = length >= 24 ? by_tag(frame) : NULL;
+    if (!s || !(frame[14] & 8) || frame[19] != s->head[19])
+        return;
+    m.tainted |= s != reply_to;
+    if (!s->way || s->port != port || !same_server(s->way, frame + 6, frame + 16))
+        return;
+    m.answers = s;
+    m.is_good = !(frame[14] & 4) && (frame[19] != ATA || (length >= HEAD && !(frame[27] & 0x21)));
+    if (m.is_good && s->changes)
+        note_written(s);
+}
+
+/* Copies whose fate is not known (I2) */
+
+static uint32_t later_copies(const struct sent *s)
+{
+    uint32_t count = 0;
+    for (const struct sent *other = s + 1; other < &m.sent[m.count]; other++)
+        count += other->way == s->way && other->changes && other->first == s->first && other->last == s->last;
+    return count;
+}
+
+/* Which stream and epoch a frame belongs to (T9); stream 0: none. */
+static uint32_t stream_of(const struct sent *s) { return (uint32_t)(s->head[34] << 8 | s->head[35]); }
+
+static int is_of_earlier_epoch(const struct sent *s, const struct sent *flush)
+{
+    uint8_t behind = (uint8_t)(flush->head[25] - s->head[25]);
+    return stream_of(flush) && stream_of(s) == stream_of(flush) && behind > 0 && behind < 128 && s->head[27] != OP_TRIM;
+}
+
+/* A FLUSH came back behind which a copy can do nothing. */
+static int drained(const struct sent *s)
+{
+    const struct sent *flush = m.answers;
+    return m.is_good && flush->head[19] == ATA && flush->head[27] == OP_FLUSH_EXT && flush->way == s->way &&
+           (is_of_earlier_epoch(s, flush) || s->at_ns + NETWORK_LIFETIME_NS <= flush->at_ns);
+}
+
+static int may_be_settled(const struct sent *s)
+{
+    const struct lane *l = &s->way->lanes[LANE_CHANGES];
+    int64_t age_ns = m.now_ns - s->at_ns;
+    if (later_copies(s) >= RETRIES)
+        return 1;
+    switch (m.cause) {
+    case BY_TICK: return age_ns >= l->quiesce_ns && age_ns >= NETWORK_LIFETIME_NS + COMPLETION_NS && !core->set.hold;
+    case BY_FRAME: return m.answers == s || (m.answers && drained(s));
+    case BY_FENCE: return !memcmp(m.fenced->mac, s->way->mac, 6);
+    default: return 0;
+    }
+}
+
+static void settle(void)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < m.unsettled_count; i++) {
+        const struct sent *s = &m.sent[m.unsettled[i]];
+        if (path_knows(s->way, s->tag))
+            m.unsettled[kept++] = m.unsettled[i];
+        else
+            CHECK(may_be_settled(s));
+    }
+    m.unsettled_count = kept;
+}
+
+static void check_alone(const struct sent *s)
+{
+    for (uint32_t i = 0; i < m.unsettled_count; i++) {
+        const struct sent *other = &m.sent[m.unsettled[i]];
+        if (s->first >= other->last || other->first >= s->last)
+            continue;
+        CHECK(s->user == other->user && s->first == other->first && s->last == other->last);
+        CHECK(s->bytes_hash == other->bytes_hash && !memcmp(s->head + 26, other->head + 26, 8));
+    }
+}
+
+/* Frames */
+
+static uint32_t hash(uint32_t so_far, const uint8_t *bytes, uint32_t length)
+{
+    while (length--)
+        so_far = (so_far ^ *bytes++) * 16777619u;
+    return so_far;
+}
+
+static uint64_t lba_of(const uint8_t *head)
+{
+    uint64_t lba = 0;
+    for (int i = 6; i--;)
+        lba = lba << 8 | head[28 + i];
+    return lba;
+}
+
+static struct way *way_to(const struct sent *s)
+{
+    for (uint32_t i = 0; i < core->ways_count; i++)
+        if (core->ways[i]->port == s->port && same_server(core->ways[i], s->head, s->head + 16))
+            return core->ways[i];
+    return NULL;
+}
+
+/* Whose change a frame says that it is, by the core's own books. */
+static const struct wanted *owner_of(struct sent *s)
+{
+    const struct copy *copy = s->way->tags[s->tag % TAG_BUCKETS];
+    while (copy->tag != s->tag)
+        copy = copy->next;
+    s->user = copy->exchange->operation->piece->request->request.user;
+    return wanted_by(s->user);
+}
+
+/* Whether a request has sectors from here to there, and is at work. */
+static int covers(const struct wanted *w, uint64_t first, uint64_t last)
+{
+    uint64_t end = w->offset + w->length;
+    return w->request && !w->ended && w->fits && first >= w->offset / 512 && last <= end / 512 + (end % 512 != 0);
+}
+
+/* The bytes are the request's, and the disk's around them. */
+static int is_data_of(const struct wanted *w, uint64_t lba, const uint8_t *data, uint32_t length)
+{
+    for (uint32_t i = 0; i < length; i++) {
+        uint64_t at = lba * 512 + i;
+        int asked = at >= w->offset && at - w->offset < w->length;
+        if (asked ? data[i] != model_pattern(w->user, at - w->offset)
+                  : !m.tainted && data[i] != model_disk(at / 512, at % 512))
+            return 0;
+    }
+    return 1;
+}
+
+static void check_write(struct sent *s, const uint8_t *data, uint32_t length)
+{
+    CHECK(s->head[24] == 0x41 && length == s->head[26] * 512u); /* the feature is the epoch, if any */
+    const struct wanted *w = owner_of(s);
+    CHECK(w && covers(w, s->first, s->last) && is_data_of(w, s->first, data, length));
+    CHECK(w->verb == AOE_ASK_WRITE_FUA || (w->verb == AOE_ASK_WRITE && s->head[27] == OP_WRITE));
+}
+
+static uint64_t number_of(const uint8_t *bytes, int length)
+{
+    uint64_t value = 0;
+    while (length--)
+        value = value << 8 | bytes[length];
+    return value;
+}
+
+/* Its ranges follow each other, inside of what a TRIM was asked for. */
+static void check_trim(struct sent *s, const uint8_t *data, uint32_t length)
+{
+    CHECK(s->head[24] == 0x41 && s->head[25] == 1 && !lba_of(s->head) && length == s->head[26] * 512u);
+    s->first = s->last = number_of(data, 6);
+    for (uint32_t at = 0; at < length; at += 8) {
+        uint64_t count = number_of(data + at + 6, 2);
+        CHECK(!count || number_of(data + at, 6) == s->last);
+        s->last += count;
+    }
+    CHECK(s->last > s->first);
+    const struct wanted *w = owner_of(s);
+    CHECK(w && covers(w, s->first, s->last) && w->verb == AOE_ASK_TRIM);
+}
+
+static void check_read(const struct sent *s)
+{
+    int found = s->way->slow && s->first == 0 && s->last == 1; /* a check of the way */
+    for (uint32_t i = 0; i < REQUESTS; i++)
+        found |= covers(&wanted[i], s->first, s->last) && wanted[i].verb <= AOE_ASK_WRITE_FUA;
+    CHECK(found);
+}
+
+static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
+{
+    uint32_t opcode = s->head[27], most = s->way->sectors > 1 ? s->way->sectors : 1;
+    s->first = lba_of(s->head);
+    s->last = s->first + s->head[26];
+    switch (opcode) {
+    case OP_READ:
+        CHECK(s->head[26] && s->head[26] <= most && !length);
+        check_read(s);
+        return;
+    case OP_WRITE:
+    case OP_WRITE_FUA: check_write(s, data, length); break;
+    case OP_TRIM: check_trim(s, data, length); break;
+    case OP_IDENTIFY: CHECK(s->head[26] == 1 && s->head[31] == 0xA0 && !length); return;
+    default: CHECK((opcode == OP_FLUSH || opcode == OP_FLUSH_EXT) && !length && !s->head[26]); return;
+    }
+    CHECK(s->head[26] && s->head[26] <= s->way->sectors);
+    s->changes = 1;
+    check_alone(s);
+    m.unsettled[m.unsettled_count++] = m.count;
+}
+
+static void check_frame(struct sent *s, const aoe_out *out)
+{
+    const uint8_t *f = out->head;
+    CHECK(out->port < core->set.ports);
+    CHECK(out->head_length >= 24 && out->head_length <= sizeof out->head && s->length >= LEAST);
+    CHECK(f[12] == 0x88 && f[13] == 0xA2 && f[14] == 0x10 && f[15] == 0);
+    CHECK(!memcmp(f + 6, m.ports[s->port].mac, 6));
+    CHECK(s->tag >> 31 && !*slot_of(s->tag));
+    s->way = way_to(s);
+    if (s->way && path_knows(s->way, s->tag)) {
+        if (f[19] == ATA)
+            check_ata(s, out->data, out->data_length);
+        return;
+    }
+    static const uint8_t nothing[LEAST - 24];
+    CHECK(f[19] == CONFIG && s->length == LEAST && !memcmp(f + 24, nothing, sizeof nothing));
+    CHECK(s->way || !memcmp(f, everybody, 6));
+    s->way = NULL;
+}
+
+static void see(const aoe_out *out)
+{
+    if (m.count == SENT_MAX)
+        return;
+    struct sent *s = &m.sent[m.count];
+    uint32_t tag;
+    memcpy(&tag, out->head + 20, 4);
+    *s = (struct sent){.port = out->port, .length = out->head_length + out->data_length, .at_ns = m.now_ns};
+    memcpy(s->head, out->head, sizeof s->head);
+    s->tag = ntohl(tag);
+    s->bytes_hash = hash(hash(0, out->head, out->head_length), out->data, out->data_length);
+    if (out->data_length)
+        s->bytes_hash = hash(0, out->data, out->data_length);
+    check_frame(s, out);
+    *slot_of(s->tag) = (uint16_t)(++m.count);
+}
+
+static void check_ways(void)
+{
+    aoe_way ways[WAYS_MAX];
+    uint32_t count = aoe_core_ways(core, ways, WAYS_MAX), owners = 0;
+    CHECK(count <= WAYS_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        owners += ways[i].owner;
+        CHECK(ways[i].state <= WAY_REFUSED && ways[i].reason <= WHY_SMALL_FRAMES && ways[i].port < core->set.ports);
+        CHECK(!ways[i].owner || ways[i].state == WAY_USABLE);
+        CHECK(!ways[i].owner || aoe_core_chosen(core));
+    }
+    CHECK(owners <= 1);
+    CHECK(aoe_core_news(core) >= m.news);
+    m.news = aoe_core_news(core);
+    uint64_t counters[AOE_CORE_COUNTERS];
+    aoe_core_count(core, counters);
+    CHECK(counters[AOE_RETRANSMITS] <= m.count || m.count == SENT_MAX);
+    CHECK(aoe_core_pulse(core) > 0);
+}
+
+void model_look(void)
+{
+    aoe_out *out;
+    uint32_t count = aoe_core_out(core, &out);
+    settle();
+    while (m.seen < count)
+        see(&out[m.seen++]);
+    check_ways();
+    m.cause = BY_CALLER;
+}
+
+void model_sends(void)
+{
+    aoe_out *out;
+    uint32_t count = aoe_core_out(core, &out);
+    CHECK(count == m.seen);
+    for (uint32_t i = 0; m.count < SENT_MAX && i < count; i++)
+        if (out[i].data_length)
+            CHECK(m.sent[m.count - count + i].bytes_hash == hash(0, out[i].data, out[i].data_length));
+    m.seen = 0;
+}
+
+/* Results */
+
+static void check_data(const struct wanted *w)
+{
+    const aoe_request *r = w->request;
+    CHECK(r->data_length == w->length && (!w->data || r->data == w->data));
+    for (uint64_t i = 0; i < w->length && !m.tainted; i++)
+        CHECK(r->data[i] == model_disk((w->offset + i) / 512, (w->offset + i) % 512));
+}
+
+static void check_written(const struct wanted *w)
+{
+    uint64_t sectors = (w->offset + w->length + 511) / 512 - w->offset / 512;
+    for (uint64_t i = 0; w->length && i < sectors; i++)
+        CHECK(w->written[i]);
+}
+
+void model_ended(struct wanted *w)
+{
+    const aoe_request *r = w->request;
+    CHECK(!w->ended && r->user == w->user && r->verb == w->verb && r->offset == w->offset && r->length == w->length);
+    CHECK(r->outcome <= AOE_ENDED_UNSUPPORTED);
+    CHECK(w->fits || r->outcome == AOE_ENDED_OUT_OF_RANGE);
+    w->ended = 1;
+    if (r->outcome != AOE_ENDED_WELL)
+        CHECK(r->data_length == 0);
+    else if (w->verb == AOE_ASK_READ)
+        check_data(w);
+    else if (w->verb == AOE_ASK_WRITE || w->verb == AOE_ASK_WRITE_FUA)
+        check_written(w);
+    else if (w->verb == AOE_ASK_IDENTIFY)
+        CHECK(r->data_length == 512);
+    else if (w->verb == AOE_ASK_SERVER)
+        CHECK(r->data_length >= w->length && r->data_length >= 24);
+}
+
+/* A range that nobody finds: those that overlap it do not wait for each other. */
+void __real_ranges_enter(struct ranges *r, struct piece *p);
+void __wrap_ranges_enter(struct ranges *r, struct piece *p)
+{
+    static uint64_t elsewhere = 1ull << 60;
+    uint64_t first = p->first, last = p->last;
+    if (planted(PLANT_OPEN_RANGE)) {
+        p->first = elsewhere++;
+        p->last = elsewhere;
+    }
+    __real_ranges_enter(r, p);
+    p->first = first;
+    p->last = last;
+}
