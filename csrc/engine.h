@@ -239,7 +239,8 @@ int aoe_remote_open(aoe_remote **remote, aoe_core *core, const aoe_core_settings
 void aoe_remote_close(aoe_remote *remote);
 
 /* Readable when aoe_remote_pump has something to do: take what came, tick, send what is out. aoe_remote_send does
- * only the last; aoe_remote_wait waits for so long, the first `spin_us` of it busily. */
+ * only the last; aoe_remote_wait waits for so long, the first `spin_us` of it busily, and another thread may send
+ * meanwhile. */
 int aoe_remote_fd(aoe_remote *remote);
 void aoe_remote_pump(aoe_remote *remote);
 void aoe_remote_send(aoe_remote *remote);

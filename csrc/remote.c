@@ -28,7 +28,7 @@ static struct timespec timespec_of(int64_t ns) { return (struct timespec){ns / 1
 static void wind(aoe_remote *r, int64_t period_ns, int64_t now_ns)
 {
     r->period_ns = period_ns;
-    r->due_ns = now_ns + period_ns;
+    __atomic_store_n(&r->due_ns, now_ns + period_ns, __ATOMIC_RELAXED); /* somebody may be in aoe_remote_wait */
     struct itimerspec when = {.it_value = timespec_of(r->due_ns), .it_interval = timespec_of(period_ns)};
     timerfd_settime(r->timer, TFD_TIMER_ABSTIME, &when, NULL);
 }
@@ -44,7 +44,7 @@ static int due(aoe_remote *r, int64_t now_ns)
     uint64_t times;
     if (now_ns < r->due_ns || read(r->timer, &times, sizeof times) != sizeof times)
         return 0;
-    r->due_ns += (int64_t)times * r->period_ns;
+    __atomic_store_n(&r->due_ns, r->due_ns + (int64_t)times * r->period_ns, __ATOMIC_RELAXED);
     return 1;
 }
 
@@ -236,7 +236,7 @@ void aoe_remote_wait(aoe_remote *r, int timeout_ms, uint32_t spin_us)
                 return;
             __builtin_ia32_pause();
         }
-        if (now_ns >= r->due_ns)
+        if (now_ns >= __atomic_load_n(&r->due_ns, __ATOMIC_RELAXED))
             return;
     }
     if (!anything_waits(r))

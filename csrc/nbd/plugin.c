@@ -16,6 +16,7 @@
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 #define SECOND_NS 1e9
+#define ORPHAN_NS 1000000000
 
 enum {
     PORTS_MAX = 16,
@@ -210,12 +211,17 @@ static void tell(const aoe_way *way)
 /* When nbdkit is to end, it waits for the requests under way. There is nothing else that tells of it. */
 static int ending(void) { return nbdkit_nanosleep(0, 1) < 0; }
 
-/* But it waits for clients to hang up, too: whoever started it may end it now. */
+/* But it waits for clients to hang up, too: whoever started it is told that he may end it now, and may be gone. */
 static void hang_up(void)
 {
-    if (door.announce >= 0)
+    static int64_t since_ns;
+    if (door.announce >= 0) {
         close(door.announce);
-    door.announce = -1;
+        door.announce = -1;
+        since_ns = aoe_remote_now();
+    }
+    if (since_ns && aoe_remote_now() - since_ns > ORPHAN_NS)
+        _exit(0);
 }
 
 static void say_why_not(void)

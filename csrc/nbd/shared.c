@@ -19,7 +19,7 @@
 
 #include "initiator.h"
 
-enum { REST_MS = 10, LOOK_MS = 100, FENCE_AGAIN_NS = 1000000000, LEAVE_MS = 1000 };
+enum { REST_MS = 10, LOOK_MS = 100, FENCE_AGAIN_NS = 1000000000, LEAVE_MS = 1000, SPIN_NS = 50000 };
 #define LONG_NS 3000000000ll
 enum { AWAKE, ASLEEP, APPOINTED, ENDED };
 
@@ -53,6 +53,8 @@ struct shared {
     struct waiter *ended; /* to be told so when the lock is given up */
     struct link open;     /* the oldest first */
     int stopped, ends;
+    int alone; /* the leader's own request is the only one */
+    int64_t spin_ns;
     int64_t look_ns; /* when to ask again whether it ends */
     _Atomic uint32_t inside, stopping;
     pthread_t keeper_id;
@@ -166,6 +168,7 @@ static void appoint(struct shared *s)
     if (atomic_load(&s->leader) || link_alone(&s->open))
         return;
     struct waiter *w = OWNER_OF(s->open.prev, struct waiter, open);
+    s->alone = s->open.next == s->open.prev;
     atomic_store(&s->leader, w);
     become(w, APPOINTED);
 }
@@ -189,14 +192,26 @@ static void give_up_lock(struct shared *s)
     } while (1);
 }
 
-/* Once around; true where the leader goes on leading. */
-static int lead_once(struct shared *s, struct waiter *w, int timeout_ms)
+/* Who waits alone spins for as long as it has lately paid: sleeping costs more than a quick answer takes. With more
+ * of them under way there is better use for the processor. */
+static void wait_for_frames(struct shared *s, const struct waiter *w)
 {
-    aoe_remote_wait(s->remote, timeout_ms, 0);
+    int spins = s->alone && w != &s->keeper;
+    int64_t since_ns = spins ? aoe_remote_now() : 0;
+    aoe_remote_wait(s->remote, LOOK_MS, spins ? (uint32_t)(s->spin_ns / 1000) : 0);
+    if (spins)
+        s->spin_ns = aoe_remote_now() - since_ns < SPIN_NS ? SPIN_NS : s->spin_ns / 2;
+}
+
+/* Once around; true where the leader goes on leading. */
+static int lead_once(struct shared *s, struct waiter *w)
+{
+    wait_for_frames(s, w);
     pthread_mutex_lock(&s->lock);
     aoe_remote_pump(s->remote);
     admit(s);
     reap(s);
+    s->alone = s->open.next == s->open.prev;
     int goes_on = !w->over && (w != &s->keeper || link_alone(&s->open)) && !(w == &s->keeper && s->ended);
     if (!goes_on)
         atomic_store(&s->leader, NULL);
@@ -208,7 +223,7 @@ static void lead(struct shared *s, struct waiter *w)
 {
     uint32_t appointed = APPOINTED;
     atomic_compare_exchange_strong(&w->state, &appointed, AWAKE);
-    while (lead_once(s, w, LOOK_MS))
+    while (lead_once(s, w))
         ;
 }
 
@@ -357,7 +372,7 @@ static void *keep(void *argument)
     struct timespec nap = {0, REST_MS * 1000000};
     while (!atomic_load(&s->stopping)) {
         if (may_lead(s))
-            while (lead_once(s, &s->keeper, LOOK_MS) && !atomic_load(&s->stopping))
+            while (lead_once(s, &s->keeper) && !atomic_load(&s->stopping))
                 chores(s);
         chores(s);
         futex(&s->stopping, FUTEX_WAIT, 0, &nap);

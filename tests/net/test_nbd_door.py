@@ -133,7 +133,7 @@ def test_a_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not(
 
 
 def test_nbdkit_ends_with_its_parent(target: AoeTarget, tmp_path: Path) -> None:
-    with Door(target.lab, tmp_path, "e1.1", *OVER) as door:
+    with Door(target.lab, tmp_path, "e1.1", *OVER) as door, door.connect():
         child = Path(f"/proc/{door.child}")
         door.process.kill()
         door.process.wait()
