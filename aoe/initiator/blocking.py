@@ -147,6 +147,10 @@ class BlockingDisk:
         """Exactly `length` bytes."""
         return self._worker.call(self._remote.read(offset, length))
 
+    def read_into(self, offset: int, buffer: bytearray) -> None:
+        """As `read`, but the bytes fill a buffer of the caller's."""
+        self._worker.call(self._remote.read_into(offset, buffer))
+
     def write(self, offset: int, data: bytes, fua: bool = False) -> None:
         """Store `data`; with `fua` it is on stable storage when this returns."""
         self._worker.call(self._remote.write(offset, data, fua))
