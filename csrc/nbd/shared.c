@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -207,6 +208,8 @@ static void wait_for_frames(struct shared *s, const struct waiter *w)
 static int lead_once(struct shared *s, struct waiter *w)
 {
     wait_for_frames(s, w);
+    if (!s->alone && w != &s->keeper)
+        sched_yield();
     pthread_mutex_lock(&s->lock);
     aoe_remote_pump(s->remote);
     admit(s);
@@ -250,7 +253,9 @@ struct answer shared_ask(struct shared *s, uint32_t verb, uint64_t offset, uint6
     while (!atomic_compare_exchange_weak(&s->inbox, &w.next, &w))
         ;
     atomic_thread_fence(memory_order_seq_cst);
-    if (!pthread_mutex_trylock(&s->lock)) {
+    if (atomic_load(&s->inside) > 2)
+        sched_yield();
+    if (atomic_load(&s->inbox) && !pthread_mutex_trylock(&s->lock)) {
         admit(s);
         give_up_lock(s);
     }
@@ -420,6 +425,8 @@ int shared_find(struct shared *s, int64_t for_ns)
 
 int shared_start(struct shared *s)
 {
+    struct sched_param none = {0};
+    sched_setscheduler(0, SCHED_BATCH, &none);
     int bad = pthread_create(&s->keeper_id, NULL, keep, s);
     s->kept = !bad;
     return -bad;
