@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support.door import nbd_door, socket_path
+from tests.support.fault_disk import loop_device, need_fuse
 from tests.support.net import Lab, wait_for
 from tests.support.peers import AoeTarget, image
 from tests.support.tools import need, need_libnbd, need_namespaces, which
@@ -90,6 +91,29 @@ def test_images_are_copied_in_and_out(tmp_path: Path) -> None:
         with there.store.open("r+b") as file:
             file.write(bytes([picture.read_bytes()[0] ^ 1]))
         assert tool(*compare).returncode == 1
+
+
+def test_a_file_system_is_mounted_through_nbdfuse(tmp_path: Path) -> None:
+    """As the README has it: nbdfuse makes a file of the disk, a loop device a block device of the file."""
+    need_fuse()
+    need("nbdfuse", "mkfs.ext4", "mount", "umount")
+    file, directory = tmp_path / "file", tmp_path / "data"
+    file.touch()
+    directory.mkdir()
+    with door(tmp_path) as there:
+        command = [which("nbdfuse") or "nbdfuse", str(file), there.uri]
+        with subprocess.Popen(command) as fuse:
+            try:
+                wait_for(lambda: file.stat().st_size == SIZE, what="nbdfuse does not mount")
+                assert tool("mkfs.ext4", "-q", "-F", file).returncode == 0
+                with loop_device(file) as device:
+                    assert tool("mount", device, directory).returncode == 0
+                    (directory / "kept").write_bytes(b"kept" * 5000)
+                    assert tool("umount", directory).returncode == 0
+            finally:
+                tool("umount", "--lazy", file)
+                fuse.wait(10)
+        assert b"kept" * 1000 in there.store.read_bytes()
 
 
 def test_a_script_may_ask_for_anything(tmp_path: Path) -> None:
