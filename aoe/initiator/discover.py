@@ -22,17 +22,13 @@ class Found(NamedTuple):
     mac: bytes
     config: Config
 
-    @property
-    def address(self) -> str:
-        """`e<shelf>.<slot>`."""
-        return f"e{self.shelf}.{self.slot}"
-
 
 async def discover(link: Link, seconds: float = 0.5) -> list[Found]:
     """Everybody who answers within the time, by address; the link is not closed."""
     async with _asking(link) as finder:
-        finder.ask(limits.SHELF_ALL, limits.SLOT_ALL)
-        await asyncio.sleep(seconds)
+        for _ in range(2):  # one may be lost
+            finder.ask(limits.SHELF_ALL, limits.SLOT_ALL)
+            await asyncio.sleep(seconds / 2)
         return sorted(finder.found.values())
 
 

@@ -16,6 +16,7 @@ from aoe.initiator.window import Window
 from aoe.wire import ata, frame
 from aoe.wire.ata import AtaRequest
 from aoe.wire.frame import FLAG_ERROR, FLAG_RESPONSE, Command, Fault, Header
+from aoe.wire.stamp import UNSTAMPED, Stamp, earlier, stamped
 
 USER_TAG = 1 << 31
 """The Linux driver ignores replies whose tag has this bit."""
@@ -38,14 +39,6 @@ class Kind(enum.IntEnum):
     SYNCS = 2
 
 
-class Stamp(NamedTuple):
-    """Stream and epoch of a frame; 0 is no stream."""
-
-    stream: int
-    epoch: int
-
-
-UNSTAMPED = Stamp(0, 0)
 _STAMPED = (0x34, 0x3D, IDENTIFY_DEVICE)
 _STREAM_STEP = 0x9E37
 FLUSH = ata.encode(AtaRequest(0, 0, 0, 0xEA, 0))
@@ -340,7 +333,7 @@ class Path:
     def _drained(self, sent_ns: int, stamp: Stamp, effects: list[Effect]) -> None:
         for exchange in list(self._lanes[Kind.CHANGES].unsettled):
             dropped = stamp.stream and exchange.stamp.stream == stamp.stream
-            before = dropped and 0 < (stamp.epoch - exchange.stamp.epoch) % 256 < 128
+            before = dropped and earlier(exchange.stamp.epoch, stamp.epoch)
             if before or exchange.sent_ns + limits.NETWORK_LIFETIME_NS <= sent_ns:
                 self._forget(exchange, effects)
 
@@ -362,7 +355,7 @@ class Path:
         if self.stamp.stream and (exchange.stamped or exchange is self._drain):
             same = exchange.tries == 1 or exchange.stamp.stream == self.stamp.stream
             exchange.stamp = self.stamp if same else UNSTAMPED
-            body = _stamped(body, self.stamp)
+            body = stamped(body, self.stamp)
         effects.append(Transmit(frame.encode(header, body)))
 
     def _resend(self, lane: _Lane, exchange: Exchange, now_ns: int, effects: list[Effect]) -> None:
@@ -402,11 +395,6 @@ class Path:
     def _drop(self, reason: str) -> list[Effect]:
         self.counters[reason] += 1
         return []
-
-
-def _stamped(body: bytes, stamp: Stamp) -> bytes:
-    """An ATA message with the stream in its reserved bytes and the epoch in the Feature register."""
-    return body[:1] + bytes((stamp.epoch,)) + body[2:10] + stamp.stream.to_bytes(2, "big") + body[12:]
 
 
 def _failed(raw: bytes) -> bool:

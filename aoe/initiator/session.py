@@ -17,11 +17,12 @@ from aoe import limits
 from aoe.drive import identify
 from aoe.drive.command import DEVICE_FAULT, ERROR, IDENTIFY_DEVICE
 from aoe.initiator import path as one_way
-from aoe.initiator.path import UNSTAMPED, USER_TAG, Exchange, Kind, Path, Peer
+from aoe.initiator.path import USER_TAG, Exchange, Kind, Path, Peer
 from aoe.wire import ata, config, frame
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Fault, Header
+from aoe.wire.stamp import UNSTAMPED
 
 Address = tuple[int, int]
 _TAG_STEP = 0x1E3779B1

@@ -14,12 +14,12 @@ from aoe.errors import DiskError
 from aoe.target.age import AgeGate
 from aoe.target.export import Arrival, Change, Export, Job, Port
 from aoe.target.state import Verdict, bounds, decide, mask_body
-from aoe.target.streams import stamp_of
 from aoe.wire import ata, config, frame, reserve
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_RESPONSE, Command, Error, Fault, Header
 from aoe.wire.reserve import Reserve
+from aoe.wire.stamp import stamp_of
 
 FIRMWARE = 1
 """Firmware Version in config replies."""

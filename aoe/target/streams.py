@@ -7,26 +7,8 @@ those that had been admitted. Everybody else leaves both fields zero, as the sta
 concerned.
 """
 
-from typing import NamedTuple
-
 from aoe.limits import STREAMS_MAX
-
-
-class Stamp(NamedTuple):
-    """Stream (1 to 65535; 0: none) and epoch (0 to 255) of a frame."""
-
-    stream: int
-    epoch: int
-
-
-def stamp_of(raw: bytes) -> Stamp:
-    """Of an ATA request: the reserved bytes 34 and 35, and the Feature register."""
-    return Stamp(int.from_bytes(raw[34:36], "big"), raw[25])
-
-
-def earlier(one: int, other: int) -> bool:
-    """Whether an epoch comes before another one; of 256, half are before."""
-    return 0 < (other - one) % 256 < 128
+from aoe.wire.stamp import Stamp, earlier
 
 
 class Streams:

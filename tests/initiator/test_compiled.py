@@ -20,11 +20,12 @@ from aoe.drive.identify import Identity
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Verb
 from aoe.initiator.session import Policy, Port
-from aoe.target.streams import Streams, stamp_of
+from aoe.target.streams import Streams
 from aoe.wire import ata, config, frame
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Header
+from aoe.wire.stamp import stamp_of
 from tests.support.tools import need_engine
 
 MS = 1_000_000

@@ -2,7 +2,8 @@
 
 from aoe.drive.command import STAMPED
 from aoe.limits import STREAMS_MAX
-from aoe.target.streams import Stamp, Streams, earlier, stamp_of
+from aoe.target.streams import Streams
+from aoe.wire.stamp import Stamp, earlier, stamp_of
 from tests.target import driver
 from tests.target.driver import make_driver
 
