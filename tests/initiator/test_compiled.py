@@ -19,6 +19,7 @@ from aoe.drive.command import STAMPED
 from aoe.drive.identify import Identity
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Verb
+from aoe.initiator.path import USER_TAG
 from aoe.initiator.session import Policy, Port
 from aoe.target.streams import Streams
 from aoe.wire import ata, config, frame
@@ -339,3 +340,47 @@ def test_both_have_the_same_bounds() -> None:
     found = {name: int(value) for name, value in re.findall(r"#define (\w+) (\d+)(?:ll)?\n", text)}
     assert len(found) > 20
     assert found == {name: getattr(limits, name) for name in found}
+
+
+def test_forged_replies_are_refused_in_c_too() -> None:
+    """A million guesses at 64 tags out of 2^31: 0.03 hits are to be expected, and this seed has none."""
+    rng = random.Random(1)
+    core, server = CompiledCore(1, [(1, 0)], 7), Server(random.Random(2), 0, [0])
+    server.address, server.serial, server.frame, server.buffers = (1, 0), "S", 16, 64
+    server.cache = False
+    server._drive = lambda back, request: frame.encode(  # type: ignore[method-assign]
+        back,
+        ata.encode(AtaReply(0, 0, 0, 0x40, 0, server.identity() if request.command == 0xEC else bytes(8192))),
+    )
+    now = MS
+
+    def exchange() -> None:
+        frames = list(core.out)
+        core.out.clear()
+        for _, raw in frames:
+            core.received(0, server.answer(raw) or b"", now)
+
+    core.set_port(0, Port(bytes((2, 0, 0, 0, 9, 0)), 16, 64, True), now)
+    for at in range(40):
+        now = (1 + 5 * at) * MS
+        exchange()
+        core.tick(now)
+    for _ in range(64):
+        core.start(Verb.READ, 0, 8192, b"", now)
+        exchange()
+    while core.done:
+        core.done.popleft()
+    for _ in range(64):
+        core.start(Verb.READ, 0, 8192, b"", now)
+    asked = [raw for _, raw in core.out]
+    core.out.clear()
+    assert len(asked) == 64
+    forged = bytearray(server.answer(asked[0]) or b"")
+    before = core.counters["unknown_tag"]
+    for _ in range(1_000_000):
+        forged[20:24] = (USER_TAG | rng.getrandbits(31)).to_bytes(4, "big")
+        core.received(0, bytes(forged), now)
+    assert core.counters["unknown_tag"] - before == 1_000_000
+    assert not core.done
+    core.received(0, server.answer(asked[0]) or b"", now)
+    assert core.done
