@@ -148,11 +148,12 @@ static int drained(const struct sent *s)
            (is_of_earlier_epoch(s, flush) || s->at_ns + NETWORK_LIFETIME_NS <= flush->at_ns);
 }
 
-static int may_be_settled(const struct sent *s)
+/* `unseen`: how many frames have just gone out, which may be later copies. */
+static int may_be_settled(const struct sent *s, uint32_t unseen)
 {
     const struct lane *l = &s->way->lanes[LANE_CHANGES];
     int64_t age_ns = m.now_ns - s->at_ns;
-    if (later_copies(s) >= RETRIES)
+    if (later_copies(s) + unseen >= RETRIES)
         return 1;
     switch (m.cause) {
     case BY_TICK: return age_ns >= l->quiesce_ns && age_ns >= NETWORK_LIFETIME_NS + COMPLETION_NS && !core->set.hold;
@@ -162,7 +163,7 @@ static int may_be_settled(const struct sent *s)
     }
 }
 
-static void settle(void)
+static void settle(uint32_t unseen)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < m.unsettled_count; i++) {
@@ -170,7 +171,7 @@ static void settle(void)
         if (path_knows(s->way, s->tag))
             m.unsettled[kept++] = m.unsettled[i];
         else
-            CHECK(may_be_settled(s));
+            CHECK(may_be_settled(s, unseen));
     }
     m.unsettled_count = kept;
 }
@@ -363,7 +364,7 @@ void model_look(void)
 {
     aoe_out *out;
     uint32_t count = aoe_core_out(core, &out);
-    settle();
+    settle(count - m.seen);
     while (m.seen < count)
         see(&out[m.seen++]);
     check_ways();

@@ -19,7 +19,7 @@ from tests.support.tools import need, need_namespaces, unavailable
 
 ROOT = Path(__file__).parents[2]
 BUILD_S = 60
-NO_COMPILER = {"CC": "/nonexistent"}
+NO_COMPILER = {"CC": "/nonexistent", "AOE_NBD": ""}
 TOOLS = ["setuptools>=70.1", "cffi>=1.16"]
 """What pyproject.toml asks for; setuptools makes wheels of its own since 70.1."""
 
