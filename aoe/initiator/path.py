@@ -166,11 +166,6 @@ class Path:
         self._lanes[Kind.CHANGES].quiesce_ns = quiesce_ns
 
     @property
-    def busy(self) -> bool:
-        """Whether `tick` has anything to wait for."""
-        return bool(self._waiting or self._tags)
-
-    @property
     def outstanding(self) -> int:
         """Requests sent and still open."""
         return sum(len(lane.flying) for lane in self._lanes)
