@@ -1,6 +1,6 @@
 """Runs inside a network namespace: uses a disk over AoE as a program would, and compares.
 
-exercise.py ADDRESS INTERFACE OPERATIONS. Prints one JSON object.
+exercise.py ADDRESS INTERFACE OPERATIONS [python|c]. Prints one JSON object.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ WORKERS = 8
 MOST = 40_000
 
 
-async def main(address: str, interface: str, operations: int) -> None:
+async def main(address: str, interface: str, operations: int, engine: str = "auto") -> None:
     rng = random.Random(6)
-    async with aoe.attach(address, interface=interface) as disk:
+    async with aoe.attach(address, interface=interface, engine=engine) as disk:
         model = bytearray(await disk.read(0, disk.size))
         part = disk.size // WORKERS // 512 * 512
 
@@ -35,4 +35,4 @@ async def main(address: str, interface: str, operations: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:]))
