@@ -259,6 +259,7 @@ static void flush(aoe_core *c, struct asked *a, int64_t now_ns)
 {
     struct piece *p = piece_new(c, a, 0, 1, 1);
     a->changes = c->changes;
+    a->losses_told = c->losses_told;
     if (!flush_opcode(c)) {
         part(c, a, p);
         piece_end(c, p);
@@ -280,7 +281,7 @@ static void answered_well(aoe_core *c, struct asked *a, struct piece *p, const s
     } else if (verb == AOE_ASK_SERVER) {
         keep(a, e->raw, e->length);
     } else if (e->operation->lane == LANE_SYNCS) {
-        if (!session_flushed(c, a->changes))
+        if (!session_flushed(c, a->changes, a->losses_told))
             worse(a, AOE_ENDED_CACHE_LOST, 0, 0, 0);
     }
     part(c, a, p);

@@ -98,6 +98,7 @@ struct exchange {
     uint32_t reply_min, tries, copies_count;
     uint16_t stream; /* of the last transmission; 0: none, or copies belong to several (order rule T9) */
     uint8_t epoch;
+    int64_t generation; /* to which process of the peer it was sent; -1: to several */
     int64_t sent_ns;
 };
 
@@ -125,6 +126,7 @@ struct way {
     int drains;
     uint16_t stream; /* of what is sent now; 0: none */
     uint8_t epoch;
+    int64_t generation; /* rises when the peer is another process, which cannot speak for what that one had begun */
     uint32_t tag;
     int64_t heard_ns, asked_ns, swept_ns, drained_ns;
     struct link waiting;
@@ -177,7 +179,7 @@ struct asked {
     struct link pieces, done, every;
     uint32_t left;
     int flushes, own_data, worst;
-    uint64_t changes;
+    uint64_t changes, losses_told;
 };
 
 struct ranges {
@@ -216,7 +218,7 @@ struct aoe_core {
     uint64_t sectors;
     uint64_t news, changes, counters[AOE_CORE_COUNTERS];
     uint32_t piece;
-    int cache_lost;
+    uint64_t losses, losses_told;
     struct link open, held;
     uint32_t tag, first_tag, ways_made;
     uint32_t asked[ASKED_MAX], asked_count;
@@ -268,7 +270,7 @@ int session_switch(aoe_core *c, struct way *w, int64_t now_ns);
 void session_fenced(aoe_core *c, struct way *w, int64_t now_ns);
 void session_tick(aoe_core *c, int64_t now_ns);
 int64_t session_pulse(const aoe_core *c);
-int session_flushed(aoe_core *c, uint64_t changes);
+int session_flushed(aoe_core *c, uint64_t changes, uint64_t losses_told);
 void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int registers, int64_t now_ns);
 
 /* ranges.c: the same rules as aoe/initiator/ranges.py */

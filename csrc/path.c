@@ -6,7 +6,7 @@
 
 #include "initiator.h"
 
-enum { FLUSH_EXT = 0xEA, WRITE_EXT = 0x34, WRITE_FUA_EXT = 0x3D, IDENTIFY = 0xEC, FEATURE = 25, RESERVED = 34 };
+enum { FLUSH = 0xE7, FLUSH_EXT = 0xEA, WRITE_EXT = 0x34, WRITE_FUA_EXT = 0x3D, IDENTIFY = 0xEC, FEATURE = 25, RESERVED = 34 };
 enum { STREAM_STEP = 0x9E37, ERROR_OR_FAULT = 0x21, FLAG_ERROR = 0x04, COMMAND_ATA = 0, FRAME_LEAST = 60 };
 
 /* Objects and arrays */
@@ -218,6 +218,7 @@ void path_init(aoe_core *c, struct way *w, uint32_t window, uint32_t first_tag, 
     w->window.most = w->window.threshold = window;
     w->window.size = window < WINDOW_FIRST ? window : WINDOW_FIRST;
     w->tag = first_tag & TAG_MASK;
+    w->generation = 1;
     link_init(&w->waiting);
     for (int i = 0; i < LANES; i++) {
         w->lanes[i].quiesce_ns = i == LANE_CHANGES ? quiesce_ns : NETWORK_LIFETIME_NS;
@@ -277,9 +278,12 @@ void path_new_stream(struct way *w)
 /* Whether changes are not answered although they are sent again and again. */
 int path_stuck(const struct way *w)
 {
-    const struct lane *l = &w->lanes[LANE_CHANGES];
-    const struct exchange *x = l->flying_count ? OWNER_OF(l->flying.next, struct exchange, where) : w->drain;
-    return x && x->tries > STUCK_TRIES;
+    for (int i = LANE_CHANGES; i <= LANE_SYNCS; i++) {
+        const struct lane *l = &w->lanes[i];
+        if (l->flying_count && OWNER_OF(l->flying.next, struct exchange, where)->tries > STUCK_TRIES)
+            return 1;
+    }
+    return 0;
 }
 
 static int stamped(const struct way *w, const struct exchange *x)
@@ -287,7 +291,7 @@ static int stamped(const struct way *w, const struct exchange *x)
     uint8_t opcode = x->body->head[3];
     if (!w->stream || x->command != COMMAND_ATA)
         return 0;
-    return x == w->drain || opcode == WRITE_EXT || opcode == WRITE_FUA_EXT || opcode == IDENTIFY;
+    return opcode == WRITE_EXT || opcode == WRITE_FUA_EXT || opcode == FLUSH || opcode == FLUSH_EXT || opcode == IDENTIFY;
 }
 
 static void stamp(struct way *w, struct exchange *x, uint8_t *frame)
@@ -315,6 +319,7 @@ static void transmit(aoe_core *c, struct way *w, struct exchange *x, int64_t now
     link_append(&x->copies, &copy->of_exchange);
     x->tries++;
     x->sent_ns = now_ns;
+    x->generation = x->tries == 1 || x->generation == w->generation ? w->generation : -1;
     if (++x->copies_count > COPIES_MAX)
         drop_copy(c, w, oldest_copy(x));
     fly(w, x, 1);
@@ -392,9 +397,11 @@ void path_start_now(aoe_core *c, struct way *w, struct exchange *x, int64_t now_
 /* The peer did not heed those that it got. */
 void path_send_changes_again(aoe_core *c, struct way *w, int64_t now_ns)
 {
-    struct lane *l = &w->lanes[LANE_CHANGES];
-    for (uint32_t n = l->flying_count; n--;)
-        resend(c, w, OWNER_OF(l->flying.next, struct exchange, where), now_ns);
+    for (int i = LANE_CHANGES; i <= LANE_SYNCS; i++) {
+        struct lane *l = &w->lanes[i];
+        for (uint32_t n = l->flying_count; n--;)
+            resend(c, w, OWNER_OF(l->flying.next, struct exchange, where), now_ns);
+    }
 }
 
 void path_abandon(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
@@ -446,6 +453,8 @@ static void drained(aoe_core *c, struct way *w, const struct exchange *drain, in
     for (struct link *l = head->next; l != head; l = next) {
         struct exchange *x = OWNER_OF(l, struct exchange, where);
         next = l->next;
+        if (x->generation != drain->generation || drain->generation < 0)
+            continue;
         uint8_t behind = (uint8_t)(drain->epoch - x->epoch);
         int dropped = drain->stream && x->stream == drain->stream && behind > 0 && behind < 128;
         if (dropped || x->sent_ns + NETWORK_LIFETIME_NS <= sent_ns)

@@ -300,6 +300,10 @@ static void carry_out(struct thread *t, struct export *x, uint32_t port, const s
         count(t, AOE_EXPIRED);
         return;
     }
+    if (r->verdict == V_FLUSH && is_expired && streams_has(a->frame)) { /* it must not vouch for its epoch */
+        count(t, AOE_STALE);
+        return;
+    }
     if (r->stamped && !is_expired)
         streams_register(&x->streams, a->frame);
     if (!serve_instantly(t, x, port, a, r))

@@ -176,13 +176,13 @@ void session_abandon(aoe_core *c, struct operation *o, int64_t now_ns)
     drop_exchanges(c, o, now_ns);
 }
 
-int session_flushed(aoe_core *c, uint64_t changes)
+/* A loss is told to every flush that was under way then. */
+int session_flushed(aoe_core *c, uint64_t changes, uint64_t losses_told)
 {
     if (changes + 1 >= c->changes) /* the flush itself is one */
         c->unflushed = NULL;
-    int lost = c->cache_lost;
-    c->cache_lost = 0;
-    return !lost;
+    c->losses_told = c->losses;
+    return c->losses == losses_told;
 }
 
 /* Finding ways */
@@ -370,8 +370,11 @@ void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, i
             continue;
         memcpy(w->own, port->mac, 6);
         w->sectors = w->sectors < port->sectors ? w->sectors : port->sectors;
-        if (renamed) /* the server does not know whose stream it is */
+        if (renamed) { /* to the server that is somebody else: what was sent before settles by time */
             w->registered = 0;
+            if (w->stream)
+                path_new_stream(w);
+        }
         if (renamed || !port->up || w->sectors < least_sectors(c))
             w->vouched = 0;
     }
@@ -404,7 +407,8 @@ static void check(aoe_core *c, struct way *w, uint32_t flags, uint32_t opcode, u
 /* Ask a way what it leads to. */
 static void look(aoe_core *c, struct way *w, int64_t now_ns)
 {
-    if (!w->check && w->state != WAY_REFUSED && c->ports[w->port].up)
+    int refused = w->state == WAY_REFUSED && now_ns < w->check_after_ns;
+    if (!w->check && !refused && c->ports[w->port].up)
         check(c, w, 0, IDENTIFY, 0xA0, now_ns);
 }
 
@@ -511,6 +515,12 @@ void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int regi
     w->ours = ours;
     w->instance = ours ? little(vendor + 10, 8) : 0;
     w->volatile_cache = (word_of(identity, 85) & VOLATILE_CACHE) != 0;
+    if (known && (was_ours != ours || was_instance != w->instance)) {
+        w->generation++;
+        c->losses += c->unflushed == w;
+    }
+    if (!same_serial(c, identity) || (w->volatile_cache && other_server_usable(c, w)))
+        w->check_after_ns = now_ns + (c->owner ? QUERY_IDLE_NS : RECHECK_NS);
     if (!same_serial(c, identity)) {
         lose(c, w, WHY_OTHER_DISK, now_ns, WAY_REFUSED);
     } else if (w->volatile_cache && other_server_usable(c, w)) {
@@ -520,8 +530,6 @@ void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int regi
     } else if (w->sectors < least_sectors(c)) {
         lose_for_now(c, w, WHY_SMALL_FRAMES, now_ns, RECHECK_NS);
     } else {
-        if (c->unflushed == w && known && (was_ours != ours || was_instance != w->instance))
-            c->cache_lost = 1;
         w->lanes[LANE_CHANGES].quiesce_ns = quiesce_ns(c, age_ns);
         w->drains = ours;
         if (!registered(c, w, ours && little(vendor + 18, 2) & STREAMS, registers, now_ns))
@@ -559,7 +567,7 @@ static void settle_in(aoe_core *c, int64_t now_ns)
 static void take_over(aoe_core *c, struct way *w, int64_t now_ns)
 {
     if (c->unflushed && c->unflushed != w)
-        c->cache_lost = 1;
+        c->losses++;
     c->owner = w;
     w->io_ns = now_ns;
     c->news++;
@@ -676,7 +684,7 @@ static void attend(aoe_core *c, struct way *w, int64_t now_ns)
         return;
     if (w->state == WAY_USABLE && w->stream && path_stuck(w))
         register_again(w, now_ns);
-    int lost = w->state == WAY_DOWN && now_ns >= w->check_after_ns;
+    int lost = (w->state == WAY_DOWN || w->state == WAY_REFUSED) && now_ns >= w->check_after_ns;
     int idle = w->state == WAY_USABLE && now_ns - w->heard_ns >= STANDBY_NS;
     int unknown = w->state == WAY_USABLE && w->stream && !w->registered;
     if (lost || idle || unknown)

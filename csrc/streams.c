@@ -11,6 +11,8 @@ static uint16_t number_of(const uint8_t *frame)
     return (uint16_t)(frame[RESERVED] << 8 | frame[RESERVED + 1]);
 }
 
+int streams_has(const uint8_t *frame) { return number_of(frame) != 0; }
+
 static int earlier(uint8_t one, uint8_t other)
 {
     uint8_t ahead = (uint8_t)(other - one);

@@ -22,6 +22,8 @@ struct streams {
 
 /* By an ATA request that is an IDENTIFY, or a write or a FLUSH that is carried out. */
 void streams_register(struct streams *s, const uint8_t *frame);
+/* Whether a frame belongs to a stream. */
+int streams_has(const uint8_t *frame);
 /* Whether a write or a FLUSH must not be carried out any more. */
 int streams_stale(struct streams *s, const uint8_t *frame);
 void streams_end(struct streams *s);

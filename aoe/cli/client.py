@@ -130,9 +130,15 @@ def _add_nbd(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--hold", action="store_true", help="ranges of unknown fate stay closed until the server answers"
     )
-    command.add_argument("--fence", metavar="CMD", help="makes sure that a lost server does nothing more")
     command.add_argument(
-        "--failback", type=float, metavar="S", help="go back to a path named earlier after so long"
+        "--fence",
+        type=_words,
+        default=[],
+        metavar="CMD",
+        help="makes sure that a lost server does nothing more",
+    )
+    command.add_argument(
+        "--failback", type=_seconds, metavar="S", help="go back to a path named earlier after so long"
     )
 
 
@@ -152,7 +158,19 @@ def _adder(commands: Any) -> Callable[[str, Run, str], argparse.ArgumentParser]:
 
 
 def _seconds(text: str) -> float | None:
-    return None if text == "none" else float(text)
+    if text == "none":
+        return None
+    seconds = float(text)
+    if not 0 <= seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return seconds
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a command: {error}") from error
 
 
 def _say(options: argparse.Namespace, text: str, **facts: Any) -> None:
@@ -289,9 +307,7 @@ async def _bench(options: argparse.Namespace) -> None:
 
 
 async def _nbd(options: argparse.Namespace) -> None:
-    how = Options(
-        options.timeout, options.spread, options.hold, shlex.split(options.fence or ""), options.failback
-    )
+    how = Options(options.timeout, options.spread, options.hold, options.fence, options.failback)
     addresses = ["e{}.{}".format(*parse_address(text)) for text in options.address]
     names = options.interface or ([] if options.link else [only_interface()])
     check_distinct([*names, *options.link], "interface")

@@ -89,10 +89,10 @@ _TRANSFERS = {
     **dict.fromkeys((0x34, 0x35, 0x39), _Transfer(Kind.WRITE, True)),
     **dict.fromkeys((0x3D, 0xCE), _Transfer(Kind.WRITE, True, fua=True)),
 }
-STAMPED = frozenset(opcode for opcode, it in _TRANSFERS.items() if it.kind is Kind.WRITE) | {0xE7, 0xEA}
-"""What order rule T9 is about."""
 _VERIFIES = {0x40: False, 0x42: True}
-_FLUSHES = frozenset({0xE7, 0xEA})
+FLUSHES = frozenset({0xE7, 0xEA})
+STAMPED = FLUSHES | {opcode for opcode, it in _TRANSFERS.items() if it.kind is Kind.WRITE}
+"""What order rule T9 is about."""
 _POWER_NO_OPS = frozenset({0xE0, 0xE1, 0xE2, 0xE3, 0xE6})
 _CHECK_POWER_MODE = 0xE5
 _DEVICE_DIAGNOSTIC = 0x90
@@ -114,7 +114,7 @@ def interpret(request: AtaRequest, drive: Drive, sectors_max: int) -> Operation 
         return _transfer(request, drive, sectors_max, *transfer)
     if command == IDENTIFY_DEVICE:
         return Identify.DEVICE
-    if command in _FLUSHES:
+    if command in FLUSHES:
         return Operation(Kind.FLUSH)
     if command in _VERIFIES:
         return _verify(request, drive, _VERIFIES[command])

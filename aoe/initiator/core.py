@@ -106,7 +106,7 @@ class Request:
         """The failure with the lowest lba so far."""
         self.left = 0
         self.flushes = False
-        self.changes = 0
+        self.changes = (0, 0)
         self.buffer = bytearray()
 
 

@@ -39,7 +39,7 @@ class Kind(enum.IntEnum):
     SYNCS = 2
 
 
-_STAMPED = (0x34, 0x3D, IDENTIFY_DEVICE)
+_STAMPED = (0x34, 0x3D, 0xE7, 0xEA, IDENTIFY_DEVICE)
 _STREAM_STEP = 0x9E37
 FLUSH = ata.encode(AtaRequest(0, 0, 0, 0xEA, 0))
 
@@ -50,7 +50,18 @@ class Exchange:
     `reply_min` is how long a reply without an error is at least, in bytes.
     """
 
-    __slots__ = ("body", "command", "copies", "kind", "open", "reply_min", "sent_ns", "stamp", "tries")
+    __slots__ = (
+        "body",
+        "command",
+        "copies",
+        "generation",
+        "kind",
+        "open",
+        "reply_min",
+        "sent_ns",
+        "stamp",
+        "tries",
+    )
 
     def __init__(self, command: Command, body: bytes, *, kind: Kind = Kind.READS, reply_min: int = 0) -> None:
         self.command = command
@@ -65,6 +76,8 @@ class Exchange:
         self.tries = 0
         self.stamp = UNSTAMPED
         """Of its last transmission (order rule T9); none, if its copies belong to several streams."""
+        self.generation = 0
+        """To which process of the peer it was sent; -1, if its copies were to several."""
 
     @property
     def stamped(self) -> bool:
@@ -146,6 +159,8 @@ class Path:
         """Whether the peer answers a FLUSH only after every change that reached it before."""
         self.stamp = UNSTAMPED
         """Of what is sent now, where the peer drops writes of earlier epochs (order rule T9)."""
+        self.generation = 1
+        """Rises when the peer is another process, which cannot speak for what the one before had begun."""
         self.counters: Counter[str] = Counter()
         self._tag = first_tag % USER_TAG
         self.heard_ns = 0
@@ -202,8 +217,8 @@ class Path:
     @property
     def stuck(self) -> bool:
         """Whether changes are not answered although they are sent again and again."""
-        first = next(iter(self._lanes[Kind.CHANGES].flying), self._drain)
-        return first is not None and first.tries > limits.STUCK_TRIES
+        oldest = (next(iter(self._lanes[kind].flying), None) for kind in (Kind.CHANGES, Kind.SYNCS))
+        return any(first is not None and first.tries > limits.STUCK_TRIES for first in oldest)
 
     def knows(self, tag: int) -> bool:
         """Whether a copy with that tag is of unknown fate."""
@@ -231,9 +246,9 @@ class Path:
     def send_changes_again(self, now_ns: int) -> list[Effect]:
         """The peer did not heed those that it got."""
         effects: list[Effect] = []
-        lane = self._lanes[Kind.CHANGES]
-        for exchange in list(lane.flying):
-            self._resend(lane, exchange, now_ns, effects)
+        for lane in (self._lanes[Kind.CHANGES], self._lanes[Kind.SYNCS]):
+            for exchange in list(lane.flying):
+                self._resend(lane, exchange, now_ns, effects)
         return effects
 
     def abandon(self, exchange: Exchange, now_ns: int) -> list[Effect]:
@@ -262,7 +277,7 @@ class Path:
         if exchange is self._drain:
             self._drain = None
             if not header.flags & FLAG_ERROR and not _failed(raw):
-                self._drained(sent_ns, exchange.stamp, effects)
+                self._drained(sent_ns, exchange, effects)
         elif exchange.open:
             self.window.answered()
             effects.append(Answered(exchange, header, raw))
@@ -325,8 +340,11 @@ class Path:
         self.counters["drains"] += 1
         self._transmit(self._lanes[Kind.SYNCS], self._drain, now_ns, effects)
 
-    def _drained(self, sent_ns: int, stamp: Stamp, effects: list[Effect]) -> None:
+    def _drained(self, sent_ns: int, drain: Exchange, effects: list[Effect]) -> None:
+        stamp = drain.stamp
         for exchange in list(self._lanes[Kind.CHANGES].unsettled):
+            if exchange.generation != drain.generation or drain.generation < 0:
+                continue
             dropped = stamp.stream and exchange.stamp.stream == stamp.stream
             before = dropped and earlier(exchange.stamp.epoch, stamp.epoch)
             if before or exchange.sent_ns + limits.NETWORK_LIFETIME_NS <= sent_ns:
@@ -338,6 +356,8 @@ class Path:
             self.asked_ns = now_ns
         exchange.tries += 1
         exchange.sent_ns = now_ns
+        same = exchange.tries == 1 or exchange.generation == self.generation
+        exchange.generation = self.generation if same else -1
         exchange.copies[tag] = now_ns
         if len(exchange.copies) > limits.COPIES_MAX:
             oldest = next(iter(exchange.copies))
@@ -347,7 +367,7 @@ class Path:
         own, mac, shelf, slot = self.peer
         header = Header(mac, own, frame.VERSION, 0, 0, shelf, slot, exchange.command, tag)
         body = exchange.body
-        if self.stamp.stream and (exchange.stamped or exchange is self._drain):
+        if self.stamp.stream and exchange.stamped:
             same = exchange.tries == 1 or exchange.stamp.stream == self.stamp.stream
             exchange.stamp = self.stamp if same else UNSTAMPED
             body = stamped(body, self.stamp)

@@ -32,6 +32,7 @@ FIND_S = 5.0
 TIMEOUT_S = 30.0
 """How long a request is repeated unless the caller says so."""
 _DRAIN_POLL_S = 0.005
+_FENCE_AGAIN_S = 1.0
 ADDRESS = re.compile(r"e?(\d{1,5})\.(\d{1,3})")
 
 
@@ -98,7 +99,7 @@ class RemoteDisk(Disk):
         self._deadlines: dict[Any, float] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._news = asyncio.Event()
-        self._fencing: dict[int, asyncio.Task[None]] = {}
+        self._fencing: dict[tuple[bytes, int, int], asyncio.Task[None]] = {}
         self._shown: list[PathStatus] = []
         self._closed = False
         carrier.on_finished = self._finished
@@ -219,6 +220,7 @@ class RemoteDisk(Disk):
 
     def prefer(self, name: str) -> None:
         """Make the usable path of that name the owner. RequestError if there is none."""
+        self._check_open()
         for way in self.carrier.ways:
             if self._status(way).name == name and self.carrier.switch(way.number):
                 return
@@ -227,6 +229,7 @@ class RemoteDisk(Disk):
     def fenced(self, name: str) -> None:
         """The server at the other end of a path was made sure to do nothing any more (order rule I4): what
         is of unknown fate there is settled."""
+        self._check_open()
         for way in self.carrier.ways:
             if self._status(way).name == name:
                 self.carrier.fenced(way.number)
@@ -234,7 +237,7 @@ class RemoteDisk(Disk):
     def _status(self, way: WayStatus) -> PathStatus:
         address = f"e{way.shelf}.{way.slot}"
         interface, mac = self._interfaces[way.port], format_mac(way.mac)
-        fate = "fencing" if way.number in self._fencing else "hold" if self._options.hold else "quiesce"
+        fate = "fencing" if _server(way) in self._fencing else "hold" if self._options.hold else "quiesce"
         return PathStatus(
             f"{interface} {mac} {address}",
             way.state.name.lower(),
@@ -264,15 +267,22 @@ class RemoteDisk(Disk):
             self._fence_lost()
 
     def _fence_lost(self) -> None:
-        """Run the fence command for servers that were lost with writes of unknown fate."""
-        for way in self.carrier.ways:
-            if way.state is State.DOWN and way.unsettled and way.number not in self._fencing:
+        """Run the fence command for servers that were lost with writes of unknown fate, once for each, while
+        another one carries on. If it fails it is tried again."""
+        ways = self.carrier.ways
+        used = {_server(way) for way in ways if way.state is State.USABLE}
+        for way in ways:
+            server = _server(way)
+            lost = way.state is State.DOWN and way.unsettled and used and server not in used
+            if lost and server not in self._fencing:
                 task = asyncio.get_running_loop().create_task(self._fence(way))
-                self._fencing[way.number] = task
-                task.add_done_callback(partial(self._fence_over, way.number))
+                self._fencing[server] = task
+                task.add_done_callback(partial(self._fence_over, server))
 
-    def _fence_over(self, number: int, _: asyncio.Task[None]) -> None:
-        del self._fencing[number]
+    def _fence_over(self, server: tuple[bytes, int, int], _: asyncio.Task[None]) -> None:
+        del self._fencing[server]
+        if not self._closed:
+            self._fence_lost()
 
     async def _fence(self, way: WayStatus) -> None:
         command = (*self._options.fence, format_mac(way.mac), f"e{way.shelf}.{way.slot}")
@@ -281,13 +291,18 @@ class RemoteDisk(Disk):
             status = await process.wait()
         except OSError as error:
             log.error("%s: the fence command cannot run: %s", self.address, error)
-            return
+            status = -1
         if status == 0:
             self.carrier.fenced(way.number)
         else:
             log.error("%s: the fence command failed with status %d", self.address, status)
+            await asyncio.sleep(_FENCE_AGAIN_S)
 
     # Requests
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RequestError(f"{self.address} is closed")
 
     def _check(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.size:
@@ -300,8 +315,7 @@ class RemoteDisk(Disk):
     async def _ask(
         self, verb: Verb, offset: int, length: int, data: bytes | bytearray = b"", number: int = 0
     ) -> Result:
-        if self._closed:
-            raise RequestError(f"{self.address} is closed")
+        self._check_open()
         loop = asyncio.get_running_loop()
         token = self.carrier.start(verb, offset, length, data, number)
         waiting: asyncio.Future[Result] = loop.create_future()
@@ -367,7 +381,12 @@ class RemoteDisk(Disk):
         return [(await self._ask(Verb.ASK, command, least, body, it)).data for it in servers.values()]
 
     def _own(self) -> list[bytes]:
+        self._check_open()
         return list(dict.fromkeys(self.carrier.mac(port) for port in range(len(self._interfaces))))
+
+
+def _server(way: WayStatus) -> tuple[bytes, int, int]:
+    return way.mac, way.shelf, way.slot
 
 
 _REASONS = {

@@ -201,8 +201,9 @@ class Session:
         self.piece = 0
         """The most sectors that every way takes in one request, from when an owner was first chosen."""
         self.counters: Counter[str] = Counter()
-        self._cache_lost = False
-        """Whether a server with a volatile cache was replaced since the last flush (I6)."""
+        self._losses = 0
+        """How often a server with a volatile cache was replaced before it was flushed (I6)."""
+        self._losses_told = 0
         self._unflushed: Way | None = None
         """Which way's volatile cache holds changes that no flush vouches for."""
         self._changes = 0
@@ -239,8 +240,10 @@ class Session:
         for way in here:  # first: losing one way sends on others
             way.path.peer = way.path.peer._replace(own=port.mac)
             way.sectors = min(way.sectors, port.sectors)
-            if renamed:  # the server does not know whose stream it is
+            if renamed:  # to the server that is somebody else: what was sent before settles by time
                 way.registered = None
+                if way.path.stamp.stream:
+                    way.path.new_stream()
             if renamed or not port.up or way.sectors < max(self.piece, 1):
                 way.vouched = False
         for way in here:
@@ -386,16 +389,18 @@ class Session:
         self.events.append(Answered(operation, way, answer.header, answer.raw))
         self._drop_exchanges(operation, now_ns)
 
-    def changes(self) -> int:
-        """Changes answered so far: what a flush that begins now will vouch for."""
-        return self._changes
+    def changes(self) -> tuple[int, int]:
+        """Changes answered so far, which a flush that begins now vouches for, and losses already told of."""
+        return self._changes, self._losses_told
 
-    def flushed(self, changes: int) -> bool:
-        """A flush that began after so many changes was answered; whether it vouches for them all."""
+    def flushed(self, began: tuple[int, int]) -> bool:
+        """A flush that began when `changes` was so was answered; whether it vouches for them all. A loss is
+        told to every flush that was under way then."""
+        changes, told = began
         if changes + 1 >= self._changes:  # the flush itself is one
             self._unflushed = None
-        lost, self._cache_lost = self._cache_lost, False
-        return not lost
+        self._losses_told = self._losses
+        return self._losses == told
 
     # Finding ways
 
@@ -487,7 +492,8 @@ class Session:
     def _look(self, way: Way, now_ns: int) -> None:
         """Ask a way what it leads to."""
         port = self.ports[way.port]
-        if way.check is not None or way.state is State.REFUSED or port is None or not port.up:
+        refused = way.state is State.REFUSED and now_ns < way.check_after_ns
+        if way.check is not None or refused or port is None or not port.up:
             return
         self._check(way, AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24), now_ns)
 
@@ -519,16 +525,18 @@ class Session:
             self.facts = facts
             self.news += 1
         refused = self._mismatch(way, facts)
-        way_was, way.facts = way.facts, facts
+        if way.facts is not None and way.facts.instance != facts.instance:
+            way.path.generation += 1
+            self._losses += self._unflushed is way
+        way.facts = facts
         if refused is not Reason.NONE:
+            way.check_after_ns = now_ns + (limits.QUERY_IDLE_NS if self.owner else limits.RECHECK_NS)
             self._lose(way, refused, now_ns, State.REFUSED)
         elif facts.sectors != self.facts.sectors:  # while a disk grows, its servers notice at different times
             self._lose_for_now(way, Reason.OTHER_SIZE, now_ns)
         elif way.sectors < max(self.piece, 1):
             self._lose_for_now(way, Reason.SMALL_FRAMES, now_ns)
         else:
-            if self._unflushed is way and way_was is not None and way_was.instance != facts.instance:
-                self._cache_lost = True
             way.path.quiesce_after(self._quiesce_ns(facts.age_ns))
             way.path.drains = facts.instance is not None
             if not self._registered(way, facts, registers, now_ns):
@@ -590,7 +598,7 @@ class Session:
 
     def _take_over(self, way: Way, now_ns: int) -> None:
         if self._unflushed not in (None, way):
-            self._cache_lost = True
+            self._losses += 1
         self.owner = way
         way.io_ns = now_ns
         self.news += 1
@@ -651,7 +659,7 @@ class Session:
             return
         if way.state is State.USABLE and way.path.stuck and way.path.stamp.stream:
             self._register_again(way, now_ns)
-        lost = way.state is State.DOWN and now_ns >= way.check_after_ns
+        lost = way.state in (State.DOWN, State.REFUSED) and now_ns >= way.check_after_ns
         idle = way.state is State.USABLE and now_ns - way.path.heard_ns >= limits.STANDBY_NS
         unknown = way.path.stamp.stream and way.registered is None
         if lost or idle or (way.state is State.USABLE and unknown):

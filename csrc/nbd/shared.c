@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -315,11 +316,35 @@ static void *fence(void *argument)
     return NULL;
 }
 
+static int same_server(const aoe_way *one, const aoe_way *other)
+{
+    return !memcmp(one->mac, other->mac, 6) && one->shelf == other->shelf && one->slot == other->slot;
+}
+
+/* A server that was lost with writes of unknown fate, once, and while another one carries on. */
+static int may_fence(const struct shared *s, const aoe_way *way)
+{
+    int carried_on = 0;
+    if (way->state != WAY_DOWN || !way->unsettled)
+        return 0;
+    for (uint32_t i = 0; i < WAYS_MAX; i++) {
+        const aoe_way *other = &s->known[i];
+        if (s->fencing[i].runs && same_server(&s->fencing[i].way, way))
+            return 0;
+        if (other->number && other->state == WAY_USABLE) {
+            carried_on = 1;
+            if (same_server(other, way))
+                return 0;
+        }
+    }
+    return carried_on;
+}
+
 static void fence_lost(struct shared *s, uint32_t at, const aoe_way *way, int64_t now_ns)
 {
     struct fencing *f = &s->fencing[at];
     pthread_t id;
-    if (way->state != WAY_DOWN || !way->unsettled || f->runs || now_ns < f->after_ns)
+    if (!may_fence(s, way) || f->runs || now_ns < f->after_ns)
         return;
     *f = (struct fencing){s, *way, 1, 0};
     atomic_fetch_add(&s->inside, 1);
@@ -346,9 +371,10 @@ static void look_at_ways(struct shared *s, int64_t now_ns)
         if (s->known[at].state != ways[i].state || s->known[at].reason != ways[i].reason || !s->known[at].number)
             s->set.tell(&ways[i]);
         s->known[at] = ways[i];
-        if (s->set.fence && !s->stopped)
-            fence_lost(s, at, &ways[i], now_ns);
     }
+    for (uint32_t i = 0; i < count && s->set.fence && !s->stopped; i++)
+        if (ways[i].number - 1 < WAYS_MAX)
+            fence_lost(s, ways[i].number - 1, &ways[i], now_ns);
 }
 
 static void chores(struct shared *s)

@@ -152,6 +152,7 @@ class World:
             Server(rng, number, [port for port in range(ports) if rng.random() < 0.8] or [0])
             for number in range(rng.choice([1, 2, 3, 5]))
         ]
+        self.macs = 0
         self.coming: list[tuple[int, int, int, bytes]] = []
         self.numbers = itertools.count()
         self.open: list[Both] = []
@@ -209,7 +210,8 @@ class World:
 
     def plug(self, port: int, up: bool) -> None:
         self.up[port] = up
-        mac = bytes((2, 0, 0, 0, 9, port))
+        self.macs += self.rng.random() < 0.1
+        mac = bytes((2, 0, 0, 0, 9 + self.macs, port))
         sectors, window = self.rng.choice([16, 16, 16, 17]), self.rng.choice([8, 64])
         self.both("set_port", port, Port(mac, sectors, window, up))
 
