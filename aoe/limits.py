@@ -46,6 +46,8 @@ SPANS_MAX = 4
 """Ranges of one request that are compared one by one with those of others."""
 STREAMS_MAX = 256
 """Initiators of one export whose epochs are remembered (order rule T9)."""
+REPLAY_WINDOW = 1024
+"""How many tags behind the latest of a stream a frame may be that the network has delayed."""
 TARGET_BYTES_MAX = 64 << 20
 """Payload held by one process for requests not yet answered."""
 ADMIN_QUEUE_MAX = 64

@@ -305,7 +305,7 @@ static void carry_out(struct thread *t, struct export *x, uint32_t port, const s
         return;
     }
     if (r->stamped && !is_expired)
-        streams_register(&x->streams, a->frame);
+        streams_register(&x->streams, a->frame, 1);
     if (!serve_instantly(t, x, port, a, r))
         admit(t, x, port, a, era, r);
 }
@@ -343,7 +343,7 @@ void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
     uint64_t era = t->era - (uint64_t)t->suspect;
     up.export_index = x->index;
     if (r.identifies)
-        streams_register(&x->streams, a->frame);
+        streams_register(&x->streams, a->frame, 0);
     if (r.verdict == V_DROP)
         count(t, r.reason);
     else if (r.verdict == V_UP)

@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SRC = 6, FEATURE = 25, RESERVED = 34 };
+enum { SRC = 6, TAG = 20, FEATURE = 25, RESERVED = 34 };
+#define TAG_MASK 0x7FFFFFFFu
+#define HALF_OF_TAGS 0x40000000u
 
 static uint16_t number_of(const uint8_t *frame)
 {
@@ -17,6 +19,37 @@ static int earlier(uint8_t one, uint8_t other)
 {
     uint8_t ahead = (uint8_t)(other - one);
     return ahead > 0 && ahead < 128;
+}
+
+/* Tags: each transmission of our initiator has the next one. */
+
+static uint32_t tag_of(const uint8_t *frame)
+{
+    return (uint32_t)frame[TAG] << 24 | (uint32_t)frame[TAG + 1] << 16 | (uint32_t)frame[TAG + 2] << 8 | frame[TAG + 3];
+}
+
+static uint64_t *word_of(struct stream *known, uint32_t tag) { return &known->seen[tag % REPLAY_WINDOW / 64]; }
+
+static uint64_t bit_of(uint32_t tag) { return 1ull << tag % 64; }
+
+/* Whether a frame was here already, or is so far behind that it may have been. */
+static int repeats(struct stream *known, uint32_t tag)
+{
+    uint32_t behind = (known->newest - tag) & TAG_MASK;
+    return behind < HALF_OF_TAGS && (behind >= REPLAY_WINDOW || *word_of(known, tag) & bit_of(tag));
+}
+
+static void see(struct stream *known, uint32_t tag)
+{
+    uint32_t ahead = (tag - known->newest) & TAG_MASK;
+    if (ahead < HALF_OF_TAGS) {
+        if (ahead >= REPLAY_WINDOW)
+            memset(known->seen, 0, sizeof known->seen);
+        for (uint32_t i = 1; i < ahead && ahead < REPLAY_WINDOW; i++)
+            *word_of(known, known->newest + i) &= ~bit_of(known->newest + i);
+        known->newest = tag;
+    }
+    *word_of(known, tag) |= bit_of(tag);
 }
 
 static struct stream *find(struct streams *s, const uint8_t *frame)
@@ -48,7 +81,7 @@ static struct stream *place(struct streams *s)
     return oldest;
 }
 
-void streams_register(struct streams *s, const uint8_t *frame)
+void streams_register(struct streams *s, const uint8_t *frame, int changes)
 {
     if (!number_of(frame))
         return;
@@ -60,7 +93,12 @@ void streams_register(struct streams *s, const uint8_t *frame)
         memcpy(known->mac, frame + SRC, 6);
         known->number = number_of(frame);
         known->epoch = frame[FEATURE];
+        known->newest = tag_of(frame);
+        memset(known->seen, 0, sizeof known->seen);
+        *word_of(known, known->newest) |= bit_of(known->newest);
     }
+    if (changes)
+        see(known, tag_of(frame));
     if (earlier(known->epoch, frame[FEATURE]))
         known->epoch = frame[FEATURE];
     known->used = ++s->uses;
@@ -70,8 +108,8 @@ int streams_stale(struct streams *s, const uint8_t *frame)
 {
     if (!number_of(frame))
         return 0;
-    const struct stream *known = find(s, frame);
-    return !known || earlier(frame[FEATURE], known->epoch);
+    struct stream *known = find(s, frame);
+    return !known || earlier(frame[FEATURE], known->epoch) || repeats(known, tag_of(frame));
 }
 
 void streams_end(struct streams *s)

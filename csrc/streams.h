@@ -4,12 +4,14 @@
 
 #include <stdint.h>
 
-enum { STREAMS_MAX = 256 };
+enum { STREAMS_MAX = 256, REPLAY_WINDOW = 1024 };
 
 struct stream {
     uint8_t mac[6];
     uint16_t number;
     uint8_t epoch;
+    uint32_t newest; /* tag; and which of the window before it were seen, by tag modulo the window */
+    uint64_t seen[REPLAY_WINDOW / 64];
     uint64_t used;
 };
 
@@ -20,8 +22,8 @@ struct streams {
     uint64_t uses;
 };
 
-/* By an ATA request that is an IDENTIFY, or a write or a FLUSH that is carried out. */
-void streams_register(struct streams *s, const uint8_t *frame);
+/* By an ATA request that is an IDENTIFY, or a write or a FLUSH that is carried out: `changes`. */
+void streams_register(struct streams *s, const uint8_t *frame, int changes);
 /* Whether a frame belongs to a stream. */
 int streams_has(const uint8_t *frame);
 /* Whether a write or a FLUSH must not be carried out any more. */

@@ -204,17 +204,17 @@ class Responder:
     def _stale(self, export: Export, arrival: Arrival, opcode: int, now_ns: int) -> bool:
         """Order rule T9. What is older than the age test allows says nothing of epochs: it may be of one that
         was there before the present ones came round. A FLUSH that old must not vouch for its epoch."""
-        src, stamp = arrival.header.src, stamp_of(arrival.frame)
+        src, tag, stamp = arrival.header.src, arrival.header.tag, stamp_of(arrival.frame)
         if not stamp.stream or arrival.wildcard or not self.heeds_streams:
             return False
         if opcode in drive.STAMPED:
-            if export.streams.stale(src, stamp):
+            if export.streams.stale(src, stamp, tag):
                 return True
             if self.age.expired(arrival.stamp_ns, now_ns, arrival.era):
                 return opcode in drive.FLUSHES
-            export.streams.register(src, stamp)
+            export.streams.register(src, stamp, tag)
         elif opcode == drive.IDENTIFY_DEVICE:
-            export.streams.register(src, stamp)
+            export.streams.register(src, stamp, tag, changes=False)
         return False
 
     def _ata(self, export: Export, arrival: Arrival, now_ns: int) -> list[Effect]:

@@ -97,6 +97,9 @@ class Generator:
         self._epoch += self._rng.random() < 0.1
         epoch = (self._epoch + self._rng.choice((-1, 0, 0, 0))) % 256
         stream = self._rng.randrange(1, 4).to_bytes(2, "big")
+        if self._rng.random() < 0.3:  # late, repeated, or far ahead
+            tag = max(1, self._tag + self._rng.choice((-1500, -1030, -900, -64, -3, -1, 40, 700)))
+            raw = raw[:20] + tag.to_bytes(4, "big") + raw[24:]
         return raw[:25] + bytes((epoch,)) + raw[26:34] + stream + raw[36:]
 
     def _message(self, kind: float) -> bytes:

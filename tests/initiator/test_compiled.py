@@ -100,10 +100,12 @@ class Server:
         return None if self.stuck and request.command != 0xEC else self._drive(back, request)
 
     def _drops(self, streams: Streams, src: bytes, raw: bytes, opcode: int) -> bool:
-        if opcode in STAMPED and streams.stale(src, stamp_of(raw)):
+        stamp, tag = stamp_of(raw), int.from_bytes(raw[20:24], "big")
+        if not stamp.stream or opcode not in STAMPED | {0xEC}:
+            return False
+        if opcode in STAMPED and streams.stale(src, stamp, tag):
             return True
-        if opcode in STAMPED or opcode == 0xEC:
-            streams.register(src, stamp_of(raw))
+        streams.register(src, stamp, tag, changes=opcode in STAMPED)
         return False
 
     def _drive(self, back: Header, request: AtaRequest) -> bytes:

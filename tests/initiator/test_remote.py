@@ -137,6 +137,20 @@ def test_pieces_are_what_the_target_takes(mtu: int, sectors: int) -> None:
 
 
 @limited
+async def test_what_the_network_repeats_does_not_come_back() -> None:
+    """A copy of an old write that the network made, and delivers after a newer one was acknowledged."""
+    network, disk = Network(), MemoryDisk(SIZE)
+    here = FaultyLink(network.attach(CLIENT, 9000), seed=7, repeat=0.3, late=0.3, delay_s=0.004)
+    async with (
+        aoe.serve(disk, network.attach(SERVER, 9000), shelf=1, slot=2),
+        attach("e1.2", link=here) as remote,
+    ):
+        for number in range(400):
+            await remote.write(0, number.to_bytes(8, "big") * 64)
+            assert await remote.read(0, 8) == number.to_bytes(8, "big")
+
+
+@limited
 async def test_writes_that_overlap_are_done_in_the_order_in_which_they_were_called() -> None:
     slow = FaultyDisk(MemoryDisk(SIZE), delay_s=0.002)
     async with attached(slow) as (remote, _, _):
@@ -279,7 +293,7 @@ async def test_everybody_is_discovered() -> None:
         asking = network.attach(CLIENT)
         found = await discover(asking, 0.1)
         asking.close()
-    assert [it.address for it in found] == ["e4.0", "e4.1", "e4.2"]
+    assert [(it.shelf, it.slot) for it in found] == [(4, 0), (4, 1), (4, 2)]
 
 
 # Errors

@@ -1,7 +1,10 @@
 """Writes of an epoch that is over are not carried out (order rule T9)."""
 
+import itertools
+import random
+
 from aoe.drive.command import STAMPED
-from aoe.limits import STREAMS_MAX
+from aoe.limits import REPLAY_WINDOW, STREAMS_MAX
 from aoe.target.streams import Streams
 from aoe.wire.stamp import Stamp, earlier, stamp_of
 from tests.target import driver
@@ -10,7 +13,12 @@ from tests.target.driver import make_driver
 MAC, OTHER = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
 
 
-def stamped(raw: bytes, stream: int, epoch: int) -> bytes:
+tags = itertools.count(100)
+
+
+def stamped(raw: bytes, stream: int, epoch: int, tag: int = 0) -> bytes:
+    """With a tag that nobody had before, unless told."""
+    raw = raw[:20] + (1 << 31 | (tag or next(tags))).to_bytes(4, "big") + raw[24:]
     return raw[:25] + bytes((epoch,)) + raw[26:34] + stream.to_bytes(2, "big") + raw[36:]
 
 
@@ -42,12 +50,12 @@ def test_a_stamp_is_where_the_standard_has_nothing() -> None:
 def test_who_was_not_heard_for_longest_is_forgotten_first() -> None:
     streams = Streams()
     for number in range(1, STREAMS_MAX + 1):
-        streams.register(MAC, Stamp(number, 0))
-    streams.register(MAC, Stamp(1, 0))
-    streams.register(OTHER, Stamp(1, 0))
-    assert not streams.stale(MAC, Stamp(1, 0))
-    assert streams.stale(MAC, Stamp(2, 0))
-    assert not streams.stale(MAC, Stamp(3, 0))
+        streams.register(MAC, Stamp(number, 0), 1)
+    streams.register(MAC, Stamp(1, 0), 2)
+    streams.register(OTHER, Stamp(1, 0), 3)
+    assert not streams.stale(MAC, Stamp(1, 0), 4)
+    assert streams.stale(MAC, Stamp(2, 0), 5)
+    assert not streams.stale(MAC, Stamp(3, 0), 6)
 
 
 def test_a_write_of_an_earlier_epoch_is_dropped() -> None:
@@ -83,3 +91,31 @@ def test_everybody_else_is_not_concerned() -> None:
     assert target.send(driver.ata(0x34, 1, 0, bytes(512), aflags=0x41))
     assert target.send(driver.flush())
     assert not target.responder.counters["stale"]
+
+
+def test_a_frame_that_the_network_repeats_is_carried_out_once() -> None:
+    target = make_driver()
+    target.send(identify(5, 0))
+    first = write(5, 0, 1)
+    assert target.send(first)
+    assert target.send(write(5, 0, 2))
+    assert not target.send(first)
+    assert target.export is not None
+    assert target.disk[:512] == bytes([2]) * 512
+
+
+def test_the_window_of_tags_is_exact() -> None:
+    """Against a set that remembers everything; tags come round at 2**31."""
+    rng = random.Random(1)
+    streams, done = Streams(), set[int]()
+    newest = (1 << 31) - 3000
+    streams.register(MAC, Stamp(1, 0), newest, changes=False)
+    done.add(newest)
+    for _ in range(20_000):
+        place = newest + rng.choice([1, 1, 1, 2, 70, 2000]) - rng.choice([0, 0, 0, 5, 300, 1500])
+        stale = streams.stale(MAC, Stamp(1, 0), place % (1 << 31))
+        assert stale is (place in done or place <= newest - REPLAY_WINDOW)
+        if not stale:
+            streams.register(MAC, Stamp(1, 0), place % (1 << 31))
+            done.add(place)
+            newest = max(newest, place)
