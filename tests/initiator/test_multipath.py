@@ -541,6 +541,41 @@ async def test_a_fence_command_is_told_whom_and_opens_the_ranges() -> None:
 
 
 @limited
+async def test_a_fence_command_that_fails_is_tried_again() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        tried = FilePath(directory) / "tried"
+        fence = ("/bin/sh", "-c", f"test -e {tried} && exit 0; touch {tried}; exit 1")
+        async with pair(hold=True, fence=fence) as (remote, there):
+            there.ports[0].held = True
+            await remote.write(0, b"old!" * 128)
+            async with asyncio.timeout(2 * SILENT_S):
+                await remote.write(0, b"new!" * 128)
+
+
+@limited
+async def test_nobody_is_fenced_while_there_is_nobody_else() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        said = FilePath(directory) / "said"
+        async with pair(fence=("/bin/touch", str(said)), timeout_s=1.0) as (remote, there):
+            for port in there.ports:
+                port._link.plug(False)  # type: ignore[attr-defined]
+            with pytest.raises(Unreachable):
+                await remote.write(0, b"x" * 512)
+            assert not said.exists()
+
+
+@limited
+async def test_what_is_closed_says_so() -> None:
+    async with pair() as (remote, _):
+        name = remote.paths[1].name
+    for call in (lambda: remote.prefer(name), lambda: remote.fenced(name)):
+        with pytest.raises(RequestError, match="closed"):
+            call()
+    with pytest.raises(RequestError, match="closed"):
+        await remote.admin.reserve()
+
+
+@limited
 async def test_a_fence_command_that_fails_opens_nothing() -> None:
     async with pair(fence=("/bin/false",)) as (remote, there):
         there.ports[0].held = True

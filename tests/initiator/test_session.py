@@ -515,3 +515,74 @@ def test_the_end_of_a_check_makes_no_room_on_a_way_that_is_lost() -> None:
     assert not sent(session)
     session.set_port(0, PORT._replace(up=False), later)
     assert not sent(session)
+
+
+def test_after_a_change_of_mac_no_epoch_vouches_for_what_went_before() -> None:
+    """To the server the old address is somebody else, whose epochs nobody ends."""
+    session, way = make_stamped_session()
+    before = way.path.stamp.stream
+    operation = write(0)
+    session.start(operation, NOW)
+    sent(session)
+    session.set_port(0, PORT._replace(mac=STRANGER), NOW)
+    (registers,) = sent(session)
+    assert registers[34:36] != before.to_bytes(2, "big")
+    session.received(0, reply(registers, identity(streams=True)), NOW)
+    session.abandon(operation, NOW)
+    sent(session)
+    session.tick(NOW + 50 * MS)
+    assert not [raw for raw in sent(session) if raw[27] == 0xEA]
+    assert settled(session) == []
+
+
+def test_another_process_does_not_speak_for_what_the_one_before_had_begun() -> None:
+    session, _ = make_stamped_session()
+    operation = write(0)
+    session.start(operation, NOW)
+    session.abandon(operation, NOW)
+    session.received(0, advertised(), NOW)
+    session.start(write(8), NOW)
+    now = NOW
+    for _ in range(2):  # it is looked at, and told of another stream
+        (look,) = [raw for raw in sent(session) if raw[27] == 0xEC]
+        session.received(0, reply(look, identity(streams=True, instance=5)), now)
+    while now < NOW + 2900 * MS:
+        now += 5 * MS
+        session.tick(now)
+        for raw in sent(session):
+            if raw[19] == 0 and raw[27] != 0xEC:
+                session.received(0, reply(raw), now)
+    assert operation not in settled(session)
+    session.tick(NOW + 3100 * MS)
+    assert operation in settled(session)
+
+
+def flush_body() -> Operation:
+    return Operation(ata.encode(AtaRequest(0, 0, 0, 0xEA, 0)), kind=Kind.SYNCS, reply_min=36)
+
+
+def test_a_flush_says_whose_it_is_so_that_another_process_does_not_answer_it() -> None:
+    session, way = make_stamped_session()
+    session.start(flush_body(), NOW)
+    (raw,) = sent(session)
+    assert raw[34:36] == way.path.stamp.stream.to_bytes(2, "big")
+
+
+def test_every_flush_that_is_under_way_is_told_of_a_loss() -> None:
+    session, _ = make_session()
+    session._losses += 1
+    began = [(0, 0), (0, 0)]
+    assert [session.flushed(it) for it in began] == [False, False]
+    assert session.flushed(session.changes())
+
+
+def test_a_refused_path_is_asked_again_though_its_server_says_nothing() -> None:
+    session, _ = make_session()
+    session.received(0, advertised(STRANGER), NOW)
+    (look,) = sent(session)
+    session.received(0, reply(look, identity("T"), src=STRANGER), NOW)
+    assert session.ways[1].state is State.REFUSED
+    session.tick(NOW + limits.QUERY_IDLE_NS)
+    (look,) = [raw for raw in sent(session) if raw[:6] == STRANGER]
+    session.received(0, reply(look, identity(), src=STRANGER), NOW + limits.QUERY_IDLE_NS)
+    assert session.ways[1].state is State.USABLE

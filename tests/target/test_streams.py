@@ -119,3 +119,12 @@ def test_the_window_of_tags_is_exact() -> None:
             streams.register(MAC, Stamp(1, 0), place % (1 << 31))
             done.add(place)
             newest = max(newest, place)
+
+
+def test_a_flush_that_is_too_old_vouches_for_no_epoch() -> None:
+    """Its epoch was not heeded, so earlier writes may still come."""
+    target = make_driver()
+    target.send(identify(5, 0))
+    assert not target.send(flush(5, 1), age_ns=1001 * driver.MS)
+    assert target.send(write(5, 0))
+    assert target.send(driver.flush(), age_ns=1001 * driver.MS), "everybody else's is answered"
