@@ -52,6 +52,7 @@ struct export {
     uint8_t slot;
     uint8_t *map; /* of the whole store where it is instant */
     size_t map_length;
+    int map_access;
     int watch, cut;
     struct op *ready, **ready_tail; /* may go, but all places are taken */
     uint32_t at_disk;

@@ -76,9 +76,10 @@ void map_store(struct thread *t, struct export *x)
     const struct view *v = x->now;
     size_t length = v->flags & AOE_INSTANT ? v->base + v->sectors * SECTOR : 0;
     int access = PROT_READ | (v->flags & AOE_READ_ONLY ? 0 : PROT_WRITE);
-    if (length == x->map_length)
+    if (length == x->map_length && access == x->map_access)
         return;
     map_drop(x);
+    x->map_access = access;
     if (!length || !is_watched(t, x) || !is_whole(v, length))
         return;
     x->map = mmap(NULL, length, access, MAP_SHARED, v->fd, 0);

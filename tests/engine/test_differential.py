@@ -92,7 +92,7 @@ class Generator:
 
     def _valid(self, kind: float) -> bytes:
         raw = self._message(kind)
-        if raw[27] not in STAMPED | {0xEC} or raw[19] or self._rng.random() < 0.5:
+        if raw[27] not in STAMPED | {0xEC} or raw[19] or self._rng.random() < 0.8:
             return raw
         self._epoch += self._rng.random() < 0.1
         epoch = (self._epoch + self._rng.choice((-1, 0, 0, 0))) % 256
