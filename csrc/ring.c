@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BLOCK_MIN = 1 << 16, SHELVES_MAX = 200, LINK_HEADROOM = 64 };
+enum { BLOCK_MIN = 1 << 16, SHELVES_MAX = 200, ADDRESSES_MAX = 200, LINK_HEADROOM = 64 };
 
 static struct tpacket2_hdr *slot_at(const struct ring *ring)
 {
@@ -94,6 +94,12 @@ uint32_t ring_owner(uint16_t shelf, uint8_t slot, uint32_t threads)
 #define JUMP(op, k, yes, no) ((struct sock_filter)BPF_JUMP(BPF_JMP | (op) | BPF_K, k, yes, no))
 #define DO(code, k) ((struct sock_filter)BPF_STMT(code, k))
 
+static int attach(int fd, struct sock_filter *code, unsigned short length)
+{
+    struct sock_fprog program = {.len = length, .filter = code};
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) ? -errno : 0;
+}
+
 int ring_filter(int fd, const uint16_t *shelves, uint32_t count, uint32_t index, uint32_t threads)
 {
     struct sock_filter code[SHELVES_MAX + 32];
@@ -120,6 +126,23 @@ int ring_filter(int fd, const uint16_t *shelves, uint32_t count, uint32_t index,
     code[n++] = JUMP(BPF_JEQ, index, 0, 1);
     code[n++] = DO(BPF_RET | BPF_K, 0xFFFFFFFF);
     code[n++] = DO(BPF_RET | BPF_K, 0);
-    struct sock_fprog program = {.len = n, .filter = code};
-    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) ? -errno : 0;
+    return attach(fd, code, n);
+}
+
+int ring_filter_replies(int fd, const uint32_t *address, uint32_t count)
+{
+    struct sock_filter code[ADDRESSES_MAX + 8];
+    unsigned short n = 0;
+    uint32_t listed = count <= ADDRESSES_MAX ? count : 0;
+    code[n++] = DO(BPF_LD | BPF_B | BPF_ABS, 14);
+    code[n++] = JUMP(BPF_JSET, 0x08, 1, 0);
+    code[n++] = DO(BPF_RET | BPF_K, 0);
+    code[n++] = DO(BPF_LD | BPF_W | BPF_ABS, 16);
+    code[n++] = DO(BPF_ALU | BPF_RSH | BPF_K, 8);
+    for (uint32_t i = 0; i < listed; i++)
+        code[n++] = JUMP(BPF_JEQ, address[i], (uint8_t)(listed - i), 0);
+    if (listed)
+        code[n++] = DO(BPF_RET | BPF_K, 0);
+    code[n++] = DO(BPF_RET | BPF_K, 0xFFFFFFFF);
+    return attach(fd, code, n);
 }

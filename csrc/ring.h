@@ -27,6 +27,8 @@ void ring_close(struct ring *ring);
  * wildcards belong to thread 0. Owner of an address: ring_owner. */
 int ring_filter(int fd, const uint16_t *shelves, uint32_t count, uint32_t index, uint32_t threads);
 uint32_t ring_owner(uint16_t shelf, uint8_t slot, uint32_t threads);
+/* Let it pass only replies of these addresses (shelf << 8 | slot); of any, if there are too many. */
+int ring_filter_replies(int fd, const uint32_t *address, uint32_t count);
 
 /* Frames for which there was no room, since this was last asked. */
 uint32_t ring_lost(const struct ring *ring);

@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/filter.h>
 #include <linux/if_packet.h>
 #include <net/if_arp.h>
 #include <stdlib.h>
@@ -20,7 +19,6 @@ enum {
     RING_BUFFER = 4 << 20,
     RING_MIN = 64,
     SEND_BUFFER = 4 << 20,
-    FILTERED_MAX = 200,
 };
 
 /* As limits.sectors_per_frame in Python. */
@@ -104,29 +102,6 @@ int port_look_again(struct socket_port *p, int query)
 
 /* Opening */
 
-#define JUMP(op, k, yes, no) ((struct sock_filter)BPF_JUMP(BPF_JMP | (op) | BPF_K, k, yes, no))
-#define DO(code, k) ((struct sock_filter)BPF_STMT(code, k))
-
-/* Only replies of these addresses; of any, if there are too many. */
-static int only_replies(int fd, const uint32_t *address, uint32_t count)
-{
-    struct sock_filter code[FILTERED_MAX + 8];
-    unsigned short n = 0;
-    uint32_t listed = count <= FILTERED_MAX ? count : 0;
-    code[n++] = DO(BPF_LD | BPF_B | BPF_ABS, 14);
-    code[n++] = JUMP(BPF_JSET, 0x08, 1, 0);
-    code[n++] = DO(BPF_RET | BPF_K, 0);
-    code[n++] = DO(BPF_LD | BPF_W | BPF_ABS, 16);
-    code[n++] = DO(BPF_ALU | BPF_RSH | BPF_K, 8);
-    for (uint32_t i = 0; i < listed; i++)
-        code[n++] = JUMP(BPF_JEQ, address[i], (uint8_t)(listed - i), 0);
-    if (listed)
-        code[n++] = DO(BPF_RET | BPF_K, 0);
-    code[n++] = DO(BPF_RET | BPF_K, 0xFFFFFFFF);
-    struct sock_fprog program = {.len = n, .filter = code};
-    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) ? -errno : 0;
-}
-
 static void enlarge(int fd)
 {
     int size = SEND_BUFFER;
@@ -152,7 +127,7 @@ int port_open_ethernet(struct socket_port *p, const char *name, int query, const
     uint32_t slots = RING_BUFFER / p->room;
     int bad = ring_open(&p->ring, p->fd, p->room, slots > RING_MIN ? slots : RING_MIN);
     if (!bad)
-        bad = only_replies(p->fd, set->address, set->addresses);
+        bad = ring_filter_replies(p->fd, set->address, set->addresses);
     if (!bad)
         bad = bind_to(p->fd, it.number);
     p->number = it.number;
