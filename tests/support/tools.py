@@ -27,6 +27,7 @@ _PACKAGES = {
     "losetup": "mount",
     "mkfs.ext4": "e2fsprogs",
     "mount": "mount",
+    "nbd-client": "nbd-client",
     "nbdcopy": "libnbd-bin",
     "nbdfuse": "libnbd-bin",
     "nbdinfo": "libnbd-bin",

@@ -1,0 +1,104 @@
+"""A block device without the AoE driver: in a guest, `aoe nbd` and nbd-client as the README shows them."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from aoe.limits import SECTOR
+from aoe.nbd.door import PLUGIN
+from tests.support.door import need_door
+from tests.support.guest import LinuxGuest, add_tap, host, needs_qemu, tap_card
+from tests.support.guest_files import GuestFiles
+from tests.support.guest_filesystem import checksums, guest_files, trouble
+from tests.support.guest_kernel import kernel
+from tests.support.guest_python import add_python
+from tests.support.guest_target import Export, TargetProcess, need_engine, ours
+from tests.support.net import wait_for
+from tests.support.tools import need, need_namespaces, which
+
+pytestmark = pytest.mark.vm
+
+IMAGE_BYTES = 64 << 20
+SOCKET = "/tmp/disk.sock"
+DEVICE = "/dev/nbd0"
+START_S = 60.0
+AWAY_S = 2.0
+
+
+class Site(NamedTuple):
+    target: TargetProcess
+    guest: LinuxGuest
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A target on this side of a tap; on the other a guest with `aoe`, nbdkit and nbd-client."""
+    needs_qemu()
+    need_namespaces()
+    need("mkfs.ext4", "nbd-client")
+    need_engine("c")
+    need_door()
+    image = tmp_path / "image"
+    image.touch()
+    os.truncate(image, IMAGE_BYTES)
+    with host() as lab:
+        add_tap(lab, "tap0", 9000)
+        with (
+            ours(Export(image, 1, 0), tmp_path, lab=lab) as target,
+            LinuxGuest(
+                tmp_path, kernel(), with_door(), *tap_card("tap0", 9000), lab=lab, memory_mib=512
+            ) as guest,
+        ):
+            yield Site(target, guest)
+
+
+def with_door() -> GuestFiles:
+    files = guest_files()
+    python = add_python(files, "aoe.cli.client", "aoe.engine", "asyncio.subprocess", "uvloop")
+    files.add("bin/aoe", f'#!/bin/sh\nexec {python} -m aoe.cli.client "$@"\n'.encode(), 0o755)
+    for program in ("nbdkit", "nbd-client"):
+        files.copy_program(Path(which(program) or ""), f"sbin/{program}")
+    files.copy_program(PLUGIN)
+    return files
+
+
+def connect(guest: LinuxGuest) -> None:
+    guest.check(f"aoe nbd e1.0 --interface eth0 --socket {SOCKET} >/tmp/said 2>&1 & echo $! >/tmp/aoe")
+    wait_for(lambda: f"nbd: {SOCKET} serves" in guest.check("cat /tmp/said"), START_S, "not served")
+    guest.check(f"nbd-client -unix {SOCKET} {DEVICE}")
+
+
+def disconnect(guest: LinuxGuest) -> None:
+    guest.check(f"nbd-client -d {DEVICE}")
+    guest.check("kill $(cat /tmp/aoe) && wait $(cat /tmp/aoe)")
+
+
+def test_a_mounted_filesystem(site: Site) -> None:
+    """It outlives a target that is away for two seconds, and is there after everything is closed."""
+    guest = site.guest
+    guest.check("ip link set eth0 up")
+    connect(guest)
+    assert int(guest.check("cat /sys/block/nbd0/size")) == IMAGE_BYTES // SECTOR
+    guest.check(f"/sbin/mke2fs -q -F -t ext4 {DEVICE} && mount {DEVICE} /mnt", 60)
+    guest.start("cp -r /tree /mnt && sync && echo copied")
+    site.target.kill()
+    time.sleep(AWAY_S)
+    assert "copied" not in guest.pending(), "the target was not missed"
+    site.target.restart()
+    done = guest.finish(60)
+    assert (done.status, done.output) == (0, "copied\n")
+    guest.check("umount /mnt")
+    disconnect(guest)
+
+    connect(guest)
+    guest.check(f"/sbin/e2fsck -f -n {DEVICE}", 60)
+    guest.check(f"mount -o ro {DEVICE} /mnt")
+    done = checksums(guest)
+    assert done.status == 0, done.output
+    guest.check("umount /mnt")
+    disconnect(guest)
+    assert trouble(guest) == ""
