@@ -134,7 +134,7 @@ STANDBY_NS = 10_000_000_000
 SETTLE_IN_NS = 50_000_000
 """How long more paths may answer after there is one to each address, before one is chosen."""
 WAYS_MAX = 32
-"""Paths to one disk."""
+"""Paths to one disk; one that was lost makes room for another."""
 REQUESTS_MAX = 1 << 16
 """Requests of one disk that are not yet settled."""
 PULSE_NS = 100_000_000

@@ -252,6 +252,10 @@ void path_settle_all(aoe_core *c, struct way *w);
 int path_knows(const struct way *w, uint32_t tag);
 void path_limit(struct way *w, uint32_t window);
 uint32_t path_outstanding(const struct way *w);
+/* Whether there are copies of unknown fate that nobody waits for an answer to. */
+int path_uncertain(const struct way *w);
+/* The way is given up with all that was sent there and is open: this. */
+void path_end(aoe_core *c, struct way *w, struct exchange *last);
 int64_t path_quiet_ns(const struct way *w, int64_t now_ns);
 struct exchange *exchange_new(aoe_core *c, struct way *w, const struct body *body, uint32_t command, uint32_t lane,
                               uint32_t reply_min);

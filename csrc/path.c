@@ -249,6 +249,11 @@ uint32_t path_outstanding(const struct way *w)
     return w->lanes[0].flying_count + w->lanes[1].flying_count + w->lanes[2].flying_count;
 }
 
+int path_uncertain(const struct way *w)
+{
+    return w->lanes[0].unsettled_count || w->lanes[1].unsettled_count || w->lanes[2].unsettled_count;
+}
+
 int64_t path_quiet_ns(const struct way *w, int64_t now_ns)
 {
     int64_t since = w->heard_ns > w->asked_ns ? w->heard_ns : w->asked_ns;
@@ -378,6 +383,13 @@ static void forget(aoe_core *c, struct way *w, struct exchange *x)
     while (x->copies_count)
         drop_copy(c, w, oldest_copy(x));
     close_exchange(c, w, x);
+}
+
+void path_end(aoe_core *c, struct way *w, struct exchange *last)
+{
+    while (last->copies_count)
+        drop_copy(c, w, oldest_copy(last));
+    pool_give(&c->exchanges, last);
 }
 
 void path_start(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)

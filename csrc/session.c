@@ -258,6 +258,36 @@ static void join(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t sector
     look(c, w, now_ns);
 }
 
+/* Whether nothing was asked of it whose fate is not known, but what it leads to. */
+static int is_over(const struct way *w)
+{
+    return load_of(w) == (w->check != NULL) && !path_uncertain(w);
+}
+
+/* Whether a way may join. For that, one that is of no use and has nothing under way is forgotten: the one that was
+ * silent for longest. */
+static int has_room(aoe_core *c)
+{
+    uint32_t at = WAYS_MAX;
+    if (c->ways_count < WAYS_MAX)
+        return 1;
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        const struct way *w = c->ways[i];
+        int useless = w->state == WAY_DOWN || w->state == WAY_REFUSED;
+        if (useless && is_over(w) && w != c->unflushed && (at == WAYS_MAX || w->heard_ns < c->ways[at]->heard_ns))
+            at = i;
+    }
+    if (at == WAYS_MAX)
+        return 0;
+    if (c->ways[at]->check)
+        path_end(c, c->ways[at], c->ways[at]->check);
+    free(c->ways[at]);
+    c->ways_count--;
+    memmove(&c->ways[at], &c->ways[at + 1], (c->ways_count - at) * sizeof *c->ways);
+    c->last = NULL;
+    return 1;
+}
+
 static void become(aoe_core *c, struct way *w, int state, int reason, int64_t now_ns)
 {
     if (w->state == state && w->reason == reason)
@@ -300,7 +330,7 @@ static void config_reply(aoe_core *c, uint32_t port, struct way *w, const uint8_
     sectors = sectors < facts->sectors ? sectors : facts->sectors;
     window = window > 1 ? window : 1;
     if (!w) {
-        if (c->ways_count < WAYS_MAX)
+        if (has_room(c))
             join(c, port, raw, sectors, window, now_ns);
         else
             c->counters[AOE_TOO_MANY_WAYS]++;

@@ -217,22 +217,25 @@ class Core:
 
     def switch(self, number: int, now_ns: int) -> bool:
         """Make a way the owner, if it is usable."""
-        done = self.session.switch(self._way(number), now_ns)
+        way = self._way(number)
+        done = way is not None and self.session.switch(way, now_ns)
         self._run(now_ns)
         return done
 
     def fenced(self, number: int, now_ns: int) -> None:
         """Somebody made sure that the server of a way does nothing any more."""
-        self.session.fenced(self._way(number), now_ns)
+        way = self._way(number)
+        if way is not None:
+            self.session.fenced(way, now_ns)
         self._run(now_ns)
 
     def start(
         self, verb: Verb, offset: int, length: int, data: bytes, now_ns: int, number: int = 0
     ) -> Request:
         """Begin what is asked for, in bytes; ASK goes to the server of the way of that number."""
-        way = self._way(number) if number else None
+        way = self._way(number)
         request = Request(verb, offset, length, data)
-        refused = self._refused(request)
+        refused = self._refused(request, way)
         if refused is not None:
             self._end(request, refused)
         elif verb in (Verb.FLUSH, Verb.IDENTIFY, Verb.ASK):
@@ -252,15 +255,16 @@ class Core:
                 self.session.abandon(piece.operation, now_ns)
         self._run(now_ns)
 
-    def _way(self, number: int) -> Way:
-        return next(way for way in self.session.ways if way.number == number)
+    def _way(self, number: int) -> Way | None:
+        """None where there is none any more."""
+        return next((way for way in self.session.ways if way.number == number), None)
 
     # Splitting
 
-    def _refused(self, request: Request) -> Result | None:
+    def _refused(self, request: Request, way: Way | None) -> Result | None:
         facts = self.session.facts
         if request.verb is Verb.ASK:
-            return None
+            return None if way is not None else Result(Outcome.OUT_OF_RANGE)
         if facts is None or not self.session.piece:
             return Result(Outcome.OUT_OF_RANGE)
         if request.offset + request.length > facts.sectors * limits.SECTOR:

@@ -196,6 +196,11 @@ class Path:
         return len(self._lanes[Kind.CHANGES].unsettled)
 
     @property
+    def uncertain(self) -> bool:
+        """Whether there are copies of unknown fate that nobody waits for an answer to."""
+        return any(lane.unsettled for lane in self._lanes)
+
+    @property
     def rtt_ns(self) -> int:
         """Smoothed round-trip time of reads, 0 if there were none."""
         return self._lanes[Kind.READS].rtt.smoothed_ns

@@ -126,6 +126,11 @@ class Way:
         self.usable_ns = 0
         """Since when it is."""
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing was asked of it whose fate is not known, but what it leads to."""
+        return self.path.load == (self.check is not None) and not self.path.uncertain
+
 
 class Operation:
     """A request of one frame, carried by one exchange for each way it was sent on; `only` is the way where it
@@ -448,7 +453,7 @@ class Session:
         sectors = min(said.sector_count or 2, facts.sectors)
         window = max(1, min(said.buffer_count, facts.window))
         if way is None:
-            if len(self.ways) < limits.WAYS_MAX:
+            if self._has_room():
                 self._join(port, facts, header, sectors, window, now_ns)
             else:
                 self.counters["too_many_ways"] += 1
@@ -481,6 +486,21 @@ class Session:
         self.ways.insert(at, way)
         self.news += 1
         self._look(way, now_ns)
+
+    def _has_room(self) -> bool:
+        """Whether a way may join. For that, one that is of no use and has nothing under way is forgotten: the
+        one that was silent for longest."""
+        if len(self.ways) < limits.WAYS_MAX:
+            return True
+        left = [way for way in self.ways if way.state in (State.DOWN, State.REFUSED) and way.over]
+        left = [way for way in left if way is not self._unflushed]
+        if not left:
+            return False
+        way = min(left, key=lambda way: way.path.heard_ns)
+        self.ways.remove(way)
+        self.counters += way.path.counters
+        self._last = None
+        return True
 
     def _quiesce_ns(self, age_ns: int) -> int:
         if self.policy.hold:

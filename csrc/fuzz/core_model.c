@@ -85,6 +85,20 @@ void model_fences(const struct way *w)
     m.fenced = w;
 }
 
+struct way *way_at(uint32_t number)
+{
+    for (uint32_t i = 0; i < core->ways_count; i++)
+        if (core->ways[i]->number == number)
+            return core->ways[i];
+    return NULL;
+}
+
+static int knows(const struct sent *s)
+{
+    const struct way *w = way_at(s->way);
+    return w && path_knows(w, s->tag);
+}
+
 static int same_server(const struct way *w, const uint8_t *mac, const uint8_t *address)
 {
     return !memcmp(w->mac, mac, 6) && w->shelf == (address[0] << 8 | address[1]) && w->slot == address[2];
@@ -113,7 +127,8 @@ void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const 
     if (!s || !(frame[14] & 8) || frame[19] != s->head[19])
         return;
     m.tainted |= s != reply_to;
-    if (!s->way || s->port != port || !same_server(s->way, frame + 6, frame + 16))
+    const struct way *w = way_at(s->way);
+    if (!w || s->port != port || !same_server(w, frame + 6, frame + 16))
         return;
     m.answers = s;
     m.is_good = !(frame[14] & 4) && (frame[19] != ATA || (length >= HEAD && !(frame[27] & 0x21)));
@@ -151,14 +166,16 @@ static int drained(const struct sent *s)
 /* `unseen`: how many frames have just gone out, which may be later copies. */
 static int may_be_settled(const struct sent *s, uint32_t unseen)
 {
-    const struct lane *l = &s->way->lanes[LANE_CHANGES];
+    const struct way *w = way_at(s->way);
     int64_t age_ns = m.now_ns - s->at_ns;
+    if (!w) /* it was forgotten too soon */
+        return 0;
     if (later_copies(s) + unseen >= RETRIES)
         return 1;
     switch (m.cause) {
-    case BY_TICK: return age_ns >= l->quiesce_ns && age_ns >= NETWORK_LIFETIME_NS + COMPLETION_NS && !core->set.hold;
+    case BY_TICK: return age_ns >= w->lanes[LANE_CHANGES].quiesce_ns && age_ns >= NETWORK_LIFETIME_NS + COMPLETION_NS && !core->set.hold;
     case BY_FRAME: return m.answers == s || (m.answers && drained(s));
-    case BY_FENCE: return !memcmp(m.fenced->mac, s->way->mac, 6);
+    case BY_FENCE: return !memcmp(m.fenced->mac, w->mac, 6);
     default: return 0;
     }
 }
@@ -168,7 +185,7 @@ static void settle(uint32_t unseen)
     uint32_t kept = 0;
     for (uint32_t i = 0; i < m.unsettled_count; i++) {
         const struct sent *s = &m.sent[m.unsettled[i]];
-        if (path_knows(s->way, s->tag))
+        if (knows(s))
             m.unsettled[kept++] = m.unsettled[i];
         else
             CHECK(may_be_settled(s, unseen));
@@ -204,7 +221,7 @@ static uint64_t lba_of(const uint8_t *head)
     return lba;
 }
 
-static struct way *way_to(const struct sent *s)
+static const struct way *way_to(const struct sent *s)
 {
     for (uint32_t i = 0; i < core->ways_count; i++)
         if (core->ways[i]->port == s->port && same_server(core->ways[i], s->head, s->head + 16))
@@ -215,7 +232,7 @@ static struct way *way_to(const struct sent *s)
 /* Whose change a frame says that it is, by the core's own books. */
 static const struct wanted *owner_of(struct sent *s)
 {
-    const struct copy *copy = s->way->tags[s->tag % TAG_BUCKETS];
+    const struct copy *copy = way_at(s->way)->tags[s->tag % TAG_BUCKETS];
     while (copy->tag != s->tag)
         copy = copy->next;
     s->user = copy->exchange->operation->piece->request->request.user;
@@ -275,7 +292,7 @@ static void check_trim(struct sent *s, const uint8_t *data, uint32_t length)
 
 static void check_read(const struct sent *s)
 {
-    int found = s->way->slow && s->first == 0 && s->last == 1; /* a check of the way */
+    int found = way_at(s->way)->slow && s->first == 0 && s->last == 1; /* a check of the way */
     for (uint32_t i = 0; i < REQUESTS; i++)
         found |= covers(&wanted[i], s->first, s->last) && wanted[i].verb <= AOE_ASK_WRITE_FUA;
     CHECK(found);
@@ -283,7 +300,7 @@ static void check_read(const struct sent *s)
 
 static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
 {
-    uint32_t opcode = s->head[27], most = s->way->sectors > 1 ? s->way->sectors : 1;
+    uint32_t opcode = s->head[27], sectors = way_at(s->way)->sectors, most = sectors > 1 ? sectors : 1;
     s->first = lba_of(s->head);
     s->last = s->first + s->head[26];
     switch (opcode) {
@@ -297,7 +314,7 @@ static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
     case OP_IDENTIFY: CHECK(s->head[26] == 1 && s->head[31] == 0xA0 && !length); return;
     default: CHECK((opcode == OP_FLUSH || opcode == OP_FLUSH_EXT) && !length && !s->head[26]); return;
     }
-    CHECK(s->head[26] && s->head[26] <= s->way->sectors);
+    CHECK(s->head[26] && s->head[26] <= sectors);
     s->changes = 1;
     check_alone(s);
     m.unsettled[m.unsettled_count++] = m.count;
@@ -311,8 +328,9 @@ static void check_frame(struct sent *s, const aoe_out *out)
     CHECK(f[12] == 0x88 && f[13] == 0xA2 && f[14] == 0x10 && f[15] == 0);
     CHECK(!memcmp(f + 6, m.ports[s->port].mac, 6));
     CHECK(s->tag >> 31 && !*slot_of(s->tag));
-    s->way = way_to(s);
-    if (s->way && path_knows(s->way, s->tag)) {
+    const struct way *w = way_to(s);
+    s->way = w ? w->number : 0;
+    if (knows(s)) {
         if (f[19] == ATA)
             check_ata(s, out->data, out->data_length);
         return;
@@ -320,7 +338,7 @@ static void check_frame(struct sent *s, const aoe_out *out)
     static const uint8_t nothing[LEAST - 24];
     CHECK(f[19] == CONFIG && s->length == LEAST && !memcmp(f + 24, nothing, sizeof nothing));
     CHECK(s->way || !memcmp(f, everybody, 6));
-    s->way = NULL;
+    s->way = 0;
 }
 
 static void see(const aoe_out *out)

@@ -446,14 +446,6 @@ static void take_done(uint32_t number, int keep)
 
 /* The script */
 
-static struct way *way_at(uint32_t number)
-{
-    for (uint32_t i = 0; i < core->ways_count; i++)
-        if (core->ways[i]->number == number)
-            return core->ways[i];
-    return NULL;
-}
-
 static void fence(uint32_t number)
 {
     if (way_at(number))

@@ -26,7 +26,7 @@ struct sent {
     uint8_t head[36];
     uint32_t port, length, tag, bytes_hash;
     int64_t at_ns;
-    struct way *way; /* NULL: a query */
+    uint32_t way;    /* its number; 0: a query */
     uint64_t user;   /* whose write it is */
     uint64_t first, last; /* sectors that it changes, or reads */
     int changes, answered;
@@ -44,6 +44,7 @@ uint8_t model_pattern(uint64_t user, uint64_t at); /* what a request writes */
 void model_ticks(int64_t now_ns);
 void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const struct sent *reply_to);
 void model_fences(const struct way *w);
+struct way *way_at(uint32_t number); /* NULL: there is none any more */
 void model_look(void); /* after every call */
 void model_sends(void); /* what is out leaves memory that must still be as it was */
 struct sent *model_sent(uint32_t number);

@@ -327,24 +327,47 @@ static int may_fence(const struct shared *s, const aoe_way *way)
     int carried_on = 0;
     if (way->state != WAY_DOWN || !way->unsettled)
         return 0;
-    for (uint32_t i = 0; i < WAYS_MAX; i++) {
-        const aoe_way *other = &s->known[i];
+    for (uint32_t i = 0; i < WAYS_MAX; i++)
         if (s->fencing[i].runs && same_server(&s->fencing[i].way, way))
             return 0;
-        if (other->number && other->state == WAY_USABLE) {
+    for (uint32_t i = 0; i < s->known_count; i++)
+        if (s->known[i].state == WAY_USABLE) {
             carried_on = 1;
-            if (same_server(other, way))
+            if (same_server(&s->known[i], way))
                 return 0;
         }
-    }
     return carried_on;
 }
 
-static void fence_lost(struct shared *s, uint32_t at, const aoe_way *way, int64_t now_ns)
+static const aoe_way *known_as(const struct shared *s, uint32_t number)
 {
-    struct fencing *f = &s->fencing[at];
+    for (uint32_t i = 0; i < s->known_count; i++)
+        if (s->known[i].number == number)
+            return &s->known[i];
+    return NULL;
+}
+
+/* Of this way, or else one that is nobody's any more; NULL where all are in use. */
+static struct fencing *fencing_of(struct shared *s, const aoe_way *way)
+{
+    struct fencing *spare = NULL;
+    for (uint32_t i = 0; i < WAYS_MAX; i++) {
+        struct fencing *f = &s->fencing[i];
+        if (f->way.number == way->number)
+            return f;
+        if (!f->runs && !known_as(s, f->way.number))
+            spare = f;
+    }
+    if (spare)
+        *spare = (struct fencing){s, *way, 0, 0};
+    return spare;
+}
+
+static void fence_lost(struct shared *s, const aoe_way *way, int64_t now_ns)
+{
+    struct fencing *f = may_fence(s, way) ? fencing_of(s, way) : NULL;
     pthread_t id;
-    if (!may_fence(s, way) || f->runs || now_ns < f->after_ns)
+    if (!f || f->runs || now_ns < f->after_ns)
         return;
     *f = (struct fencing){s, *way, 1, 0};
     atomic_fetch_add(&s->inside, 1);
@@ -365,16 +388,14 @@ static void look_at_ways(struct shared *s, int64_t now_ns)
     s->news = news;
     uint32_t count = aoe_core_ways(s->core, ways, WAYS_MAX);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t at = ways[i].number - 1; /* they are numbered from 1, and stay */
-        if (at >= WAYS_MAX)
-            continue;
-        if (s->known[at].state != ways[i].state || s->known[at].reason != ways[i].reason || !s->known[at].number)
+        const aoe_way *was = known_as(s, ways[i].number);
+        if (!was || was->state != ways[i].state || was->reason != ways[i].reason)
             s->set.tell(&ways[i]);
-        s->known[at] = ways[i];
     }
+    memcpy(s->known, ways, count * sizeof *ways);
+    s->known_count = count;
     for (uint32_t i = 0; i < count && s->set.fence && !s->stopped; i++)
-        if (ways[i].number - 1 < WAYS_MAX)
-            fence_lost(s, ways[i].number - 1, &ways[i], now_ns);
+        fence_lost(s, &ways[i], now_ns);
 }
 
 static void chores(struct shared *s)

@@ -208,6 +208,43 @@ def test_paths_are_bounded() -> None:
     assert session.counters["too_many_ways"] == 101 - limits.WAYS_MAX
 
 
+def advertise_strangers(session: Session, count: int) -> None:
+    for number in range(count):
+        session.received(0, advertised(bytes((2, 1, 1, 1, 1, number))), NOW)
+
+
+def test_paths_that_were_lost_make_room() -> None:
+    """However many servers there were over the life of a disk, the next one can be used."""
+    session, way = make_session()
+    advertise_strangers(session, limits.WAYS_MAX - 1)
+    for later in range(NOW, NOW + limits.DEAD_NS + limits.NETWORK_LIFETIME_NS + 100 * MS, 10 * MS):
+        way.path.heard_ns = later
+        session.tick(later)
+    assert {other.reason for other in session.ways if other is not way} == {Reason.SILENT}
+    before = session.counters + way.path.counters
+    sent(session)
+    session.received(0, advertised(STRANGER), later)
+    (look,) = sent(session)
+    session.received(0, reply(look, identity(), src=STRANGER), later)
+    assert len(session.ways) == limits.WAYS_MAX
+    assert session.owner is way
+    usable = [other.path.peer.mac for other in session.ways if other.state is State.USABLE]
+    assert usable == [SERVER, STRANGER]
+    assert session.counters + way.path.counters >= before
+
+
+def test_a_lost_path_with_a_change_of_unknown_fate_stays() -> None:
+    session, way = make_session()
+    change = write(7)
+    session.start(change, NOW)
+    session.abandon(change, NOW)
+    session.set_port(0, PORT._replace(up=False), NOW)
+    session.set_port(0, PORT, NOW)
+    advertise_strangers(session, limits.WAYS_MAX + 10)
+    assert len(session.ways) == limits.WAYS_MAX
+    assert way in session.ways
+
+
 def test_one_that_takes_smaller_frames_does_not_join_late() -> None:
     session, _ = make_session()
     session.received(0, advertised(STRANGER, sectors=2), NOW)
