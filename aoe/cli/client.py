@@ -32,7 +32,7 @@ from aoe.initiator.remote import (
     parse_address,
 )
 from aoe.link.packet import only_interface
-from aoe.nbd.door import Plan, serve
+from aoe.nbd.door import THREADS, Plan, serve
 from aoe.wire.frame import format_mac, parse_mac
 
 _AOE_STAT = {"usable": "up", "checking": "checking", "down": "down", "refused": "down"}
@@ -140,6 +140,13 @@ def _add_nbd(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--failback", type=_seconds, metavar="S", help="go back to a path named earlier after so long"
     )
+    command.add_argument(
+        "--threads",
+        type=_threads,
+        default=THREADS,
+        metavar="N",
+        help=f"requests of each client under way at once ({THREADS})",
+    )
 
 
 Run = Callable[[argparse.Namespace], Coroutine[Any, Any, None]]
@@ -164,6 +171,13 @@ def _seconds(text: str) -> float | None:
     if not 0 <= seconds < 1e9:
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
     return seconds
+
+
+def _threads(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 1024:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to 1024")
+    return number
 
 
 def _words(text: str) -> list[str]:
@@ -311,7 +325,16 @@ async def _nbd(options: argparse.Namespace) -> None:
     addresses = ["e{}.{}".format(*parse_address(text)) for text in options.address]
     names = options.interface or ([] if options.link else [only_interface()])
     check_distinct([*names, *options.link], "interface")
-    plan = Plan(options.socket, addresses, names, options.link, options.read_only, how, options.find)
+    plan = Plan(
+        options.socket,
+        addresses,
+        names,
+        options.link,
+        options.read_only,
+        how,
+        options.find,
+        options.threads,
+    )
 
     def ready(size: int) -> None:
         text = f"nbd: {plan.path} serves {' '.join(addresses)}, {size} bytes"

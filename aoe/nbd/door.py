@@ -25,9 +25,15 @@ _LAST_ANSWER_S = 0.2
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
+THREADS = 20
+"""Requests of one client under way at once: each has a thread of nbdkit's. More than a queue of 32 less some
+that wait in its socket, and the threads wait for each other there."""
+
+
 class Plan(NamedTuple):
     """What is served, and where: `addresses` ("e0.0") are paths to one disk, over `interfaces` and `links`
-    ("udp:..."), at the Unix socket `path`."""
+    ("udp:..."), at the Unix socket `path`. `threads` is how many requests of each client are under way at
+    once."""
 
     path: Path
     addresses: Sequence[str]
@@ -36,6 +42,7 @@ class Plan(NamedTuple):
     read_only: bool = False
     options: Options = Options(timeout_s=None)
     find_s: float = FIND_S
+    threads: int = THREADS
 
 
 def command_line(plan: Plan) -> list[str]:
@@ -55,6 +62,7 @@ def command_line(plan: Plan) -> list[str]:
         "--foreground",
         "--exit-with-parent",
         f"--unix={plan.path}",
+        f"--threads={plan.threads}",
         *(["--readonly"] if plan.read_only else []),
         str(PLUGIN),
         *(f"{name}={value}" for name, value in _parameters(plan)),

@@ -22,7 +22,7 @@ enum {
     PORTS_MAX = 16,
     ADDRESSES_MAX = 32,
     FENCE_MAX = 64,
-    CHUNK = 2 << 20, /* bytes asked for at a time: with the smallest frames, 16 threads just fit the core */
+    CHUNK = 1 << 20, /* bytes asked for at a time: with the smallest frames, 32 threads just fit the core */
     BLOCK = 4096,
     LARGEST = 32 << 20,
     TRIM_IS_ZERO = 0x4020,

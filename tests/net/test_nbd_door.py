@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from aoe.nbd.door import THREADS
 from tests.support.door import Door
 from tests.support.failover import Pair, pair
 from tests.support.nbd_client import (
@@ -152,6 +153,19 @@ def test_connections_leave_no_thread_and_no_descriptor(target: AoeTarget, tmp_pa
             with door.connect() as client:
                 client.read(0, 4096)
         wait_for(lambda: used() == before, what=f"{used()} instead of {before}")
+
+
+@pytest.mark.parametrize(("words", "more"), [((), THREADS), (("--threads", "3"), 3)])
+def test_each_client_has_its_threads(
+    target: AoeTarget, tmp_path: Path, words: tuple[str, ...], more: int
+) -> None:
+    """As many as requests of it are under way at once."""
+    with Door(target.lab, tmp_path, "e1.1", *OVER, *words) as door:
+        tasks = Path(f"/proc/{door.child}/task")
+        before = len(list(tasks.iterdir()))
+        with door.connect():
+            # The connection has one of its own, too.
+            wait_for(lambda: len(list(tasks.iterdir())) == before + 1 + more)
 
 
 def test_it_ends_although_a_client_stays_connected(target: AoeTarget, tmp_path: Path) -> None:
