@@ -174,8 +174,8 @@ def copied(lab: Lab, target: Target, image: Path, destination: Path) -> tuple[fl
 def test_nbd(
     measure: Measure, must: Must, lab: Lab, tools: dict[str, Path], memory: Path, tmp_path: Path
 ) -> None:
-    """fio on one CPU, and what serves the disk on the other: nbdkit has the disk itself, `aoe nbd` has it over
-    AoE from a target on fio's CPU. Then the same where the scheduler decides."""
+    """fio on one CPU, and what serves the disk on the other: nbdkit has the disk itself, `aoe nbd` a target
+    on fio's CPU. Then the same where the scheduler decides."""
     need("fio", "nbdkit")
     target = served(memory, tmp_path / "state", "--no-spin")
     found = measure(
