@@ -4,6 +4,7 @@ import asyncio
 import functools
 import logging
 import random
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Coroutine, Iterable, Sequence
@@ -124,7 +125,10 @@ class Server:
         for link in self._port_of:
             link.close()
         for one in self._served.values():
-            one.disk.close()
+            if self.left_behind:  # where requests hang, closing may hang, too
+                threading.Thread(target=one.disk.close, daemon=True).start()
+            else:
+                one.disk.close()
             if one.record is not None:
                 one.record.close()
         return not self.left_behind

@@ -5,6 +5,7 @@ import errno
 import itertools
 import logging
 import random
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -336,6 +337,34 @@ def test_a_hung_disk_bounds_the_stop() -> None:
             hung.cancel()
 
     asyncio.run(scenario())
+
+
+def test_a_disk_whose_close_hangs_bounds_the_stop_too() -> None:
+    """As that of a file whose server does not answer does."""
+
+    class Stuck(FaultyDisk):
+        def close(self) -> None:
+            assert may_close.wait(10)
+            super().close()
+
+    async def scenario() -> None:
+        network = Network()
+        sick = Stuck(memory_disk())
+        async with servers(network, sick, stop_s=0) as (server, _):
+            initiator = Initiator(network.attach(mac(9)))
+            sick.hang.clear()
+            hung = asyncio.ensure_future(initiator.read(0, 1))
+            await asyncio.sleep(0.05)
+            began = time.monotonic()
+            assert not await server.stop(0.3)
+            assert time.monotonic() - began < 0.8
+            hung.cancel()
+
+    may_close = threading.Event()
+    try:
+        asyncio.run(scenario())
+    finally:
+        may_close.set()
 
 
 def test_stopping_inside_the_block_is_harmless(tmp_path: Path) -> None:
