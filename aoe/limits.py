@@ -68,7 +68,9 @@ PACED_FRAMES_MAX = 16384
 RECEIVE_BATCH = 64
 """Frames taken from one link before the others get their turn."""
 SEND_BACKLOG_MAX = 1024
-"""Frames kept for one link while its socket buffer is full."""
+SEND_BACKLOG_NS = 250_000_000
+"""Frames kept for one link while its socket buffer is full, and for how long: a write that is on its way for
+more than NETWORK_LIFETIME_NS would break order rule I2."""
 UDP_QUEUE_MAX = 1024
 """Datagrams kept between the UDP library's queue and the target."""
 RECEIVE_BUFFER = 16 << 20

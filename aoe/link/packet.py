@@ -6,6 +6,7 @@ import errno
 import select
 import socket
 import struct
+import time
 from collections import Counter, deque
 from collections.abc import Hashable
 
@@ -50,7 +51,8 @@ class PacketLink(Link):
         self.receive_buffer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         self._listener: Listener | None = None
         self._monitor: Monitor | None = None
-        self._backlog: deque[bytes] = deque()
+        self._backlog: deque[tuple[int, bytes]] = deque()
+        """Frames, and until when they may be sent."""
         self._buffer = memoryview(b"")
         # The loop watches this instead of the socket: uvloop gives a descriptor up for good once it
         # reports an error, as a packet socket does whenever its interface goes down.
@@ -154,12 +156,17 @@ class PacketLink(Link):
         if len(self._backlog) >= limits.SEND_BACKLOG_MAX:
             self.counters["send_queue_full"] += 1
         else:
-            self._backlog.append(frame)
+            self._backlog.append((time.monotonic_ns() + limits.SEND_BACKLOG_NS, frame))
 
     def _send_backlog(self) -> None:
+        now_ns = time.monotonic_ns()
         while self._backlog:
+            until_ns, frame = self._backlog[0]
             try:
-                self._socket.send(self._backlog[0])
+                if now_ns < until_ns:
+                    self._socket.send(frame)
+                else:
+                    self.counters["send_too_late"] += 1
             except BlockingIOError:
                 return
             except OSError as error:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from aoe import limits
 from aoe.cli.privilege import drop_privileges
 from aoe.errors import ConfigurationError
 from aoe.limits import RECEIVE_BATCH, SEND_BACKLOG_MAX
@@ -217,6 +218,26 @@ def test_a_full_socket_buffer_costs_a_bounded_backlog(lab: Lab, loop: Loop) -> N
             link.send(ethernet(PEER, ME, b"last"))
             expected = [ethernet(PEER, ME, n.to_bytes(4, "big")) for n in range(SEND_BACKLOG_MAX)]
             assert received(port) == [*expected, ethernet(PEER, ME, b"last")]
+
+    inside(lab, scenario(), loop)
+
+
+def test_what_waited_too_long_is_not_sent(lab: Lab, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that comes after its client has given it up could land over newer data."""
+    monkeypatch.setattr(limits, "SEND_BACKLOG_NS", 50_000_000)
+
+    async def scenario() -> None:
+        port = lab.port()
+        async with started(Collector()) as link:
+            stuffed = Stuffed(link._socket)
+            link._socket = stuffed  # type: ignore[assignment]
+            link.send(ethernet(PEER, ME, b"old"))
+            await asyncio.sleep(0.06)
+            link.send(ethernet(PEER, ME, b"new"))
+            stuffed.full = False
+            await until(lambda: not link._backlog)
+            assert link.counters == {"send_too_late": 1}
+            assert received(port) == [ethernet(PEER, ME, b"new")]
 
     inside(lab, scenario(), loop)
 
