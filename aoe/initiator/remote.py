@@ -32,6 +32,7 @@ FIND_S = 5.0
 TIMEOUT_S = 30.0
 """How long a request is repeated unless the caller says so."""
 _DRAIN_POLL_S = 0.005
+_CROWDED_S = 0.01
 _FENCE_AGAIN_S = 1.0
 ADDRESS = re.compile(r"e?(\d{1,5})\.(\d{1,3})")
 
@@ -96,6 +97,8 @@ class RemoteDisk(Disk):
         self._interfaces = list(interfaces)
         self._options = options
         self._waiting: dict[Any, asyncio.Future[Result]] = {}
+        self._crowded = 0
+        """Requests that sleep until there is room for them."""
         self._deadlines: dict[Any, float] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._news = asyncio.Event()
@@ -190,9 +193,9 @@ class RemoteDisk(Disk):
     async def drain(self, timeout_s: float = limits.STOP_TIMEOUT_S) -> None:
         """Wait for what is under way. RequestError if it is not answered in time."""
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while self._waiting:
+        while left := len(self._waiting) + self._crowded:
             if asyncio.get_running_loop().time() > deadline:
-                raise RequestError(f"{self.address}: {len(self._waiting)} requests were not answered")
+                raise RequestError(f"{self.address}: {left} requests were not answered")
             await asyncio.sleep(_DRAIN_POLL_S)
 
     async def next_change(self) -> list[PathStatus]:
@@ -315,6 +318,38 @@ class RemoteDisk(Disk):
     async def _ask(
         self, verb: Verb, offset: int, length: int, data: bytes | bytearray = b"", number: int = 0
     ) -> Result:
+        result = await self._try(verb, offset, length, data, number)
+        if result.outcome is Outcome.TOO_MANY:
+            result = await self._try_again(verb, offset, length, data, number)
+        if result.outcome is not Outcome.OK:
+            self._fail(verb, offset, result)
+        return result
+
+    async def _try_again(
+        self, verb: Verb, offset: int, length: int, data: bytes | bytearray, number: int
+    ) -> Result:
+        """Until there is room for it."""
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                while True:
+                    await self._sleep_crowded()
+                    result = await self._try(verb, offset, length, data, number)
+                    if result.outcome is not Outcome.TOO_MANY:
+                        return result
+        except TimeoutError:
+            why = f"{limits.REQUESTS_MAX} frames are waiting for {self.address}: {self._reasons()}"
+            raise Unreachable(why) from None
+
+    async def _sleep_crowded(self) -> None:
+        self._crowded += 1
+        try:
+            await asyncio.sleep(_CROWDED_S)
+        finally:
+            self._crowded -= 1
+
+    async def _try(
+        self, verb: Verb, offset: int, length: int, data: bytes | bytearray, number: int
+    ) -> Result:
         self._check_open()
         loop = asyncio.get_running_loop()
         token = self.carrier.start(verb, offset, length, data, number)
@@ -325,14 +360,11 @@ class RemoteDisk(Disk):
             if self._alarm is None:
                 self._alarm = loop.call_later(self.timeout_s, self._expire)
         try:
-            result = await waiting
+            return await waiting
         finally:
             if self._waiting.pop(token, None) is not None:  # cancelled, expired or closed
                 self._deadlines.pop(token, None)
                 self.carrier.abandon(token)
-        if result.outcome is not Outcome.OK:
-            self._fail(verb, offset, result)
-        return result
 
     def _finished(self, token: Any, result: Result) -> None:
         waiting = self._waiting.pop(token, None)
@@ -366,10 +398,6 @@ class RemoteDisk(Disk):
             )
         if result.outcome is Outcome.UNSUPPORTED:
             raise DiskError(f"{self.address} has no TRIM", offset, errno.EOPNOTSUPP)
-        if result.outcome is Outcome.TOO_MANY:
-            raise RequestError(
-                f"{self.address}: {limits.REQUESTS_MAX} frames are waiting; ask for less at a time"
-            )
         raise DiskError(f"{self.address} has {self.size} bytes, no more", offset, errno.EINVAL)
 
     async def _ask_servers(self, command: Command, body: bytes, least: int) -> list[bytes]:

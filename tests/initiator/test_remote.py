@@ -23,7 +23,7 @@ from aoe.link.memory import Network
 from aoe.wire import frame, reserve
 from aoe.wire.frame import Command, Header
 from aoe.wire.reserve import Reserve, ReserveCommand
-from tests.initiator.helpers import attach, limited
+from tests.initiator.helpers import attach, limited, only_python
 
 SERVER, CLIENT, OTHER = (b"\2\0\0\0\0" + bytes([n]) for n in (1, 2, 3))
 SIZE = 1 << 20
@@ -129,6 +129,44 @@ def test_pieces_are_what_the_target_takes(mtu: int, sectors: int) -> None:
         async with attached(mtu=mtu) as (remote, spy, _):
             await remote.write(0, bytes(64 * SECTOR))
             assert {count for _, count in spy.writes()} == {sectors}
+
+    run()
+
+
+@only_python
+def test_who_finds_no_room_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of what is asked for fits; nobody is told, and closing waits for them all."""
+    monkeypatch.setattr(limits, "REQUESTS_MAX", 64)
+
+    @limited
+    async def run() -> None:
+        disk = FaultyDisk(MemoryDisk(SIZE), delay_s=0.001)
+        data = random.Random(6).randbytes(SIZE)
+        async with attached(disk) as (remote, _, _):
+            writes = [
+                asyncio.ensure_future(remote.write(at, data[at : at + 4096])) for at in range(0, SIZE, 4096)
+            ]
+            await asyncio.sleep(0.005)
+        assert await asyncio.gather(*writes) == [None] * len(writes)
+        assert await disk.read(0, SIZE) == data
+
+    run()
+
+
+@only_python
+def test_no_room_for_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REQUESTS_MAX", 4)
+
+    @limited
+    async def run() -> None:
+        disk = FaultyDisk(MemoryDisk(SIZE))
+        async with attached(disk, timeout_s=0.3) as (remote, _, _):
+            disk.hang.clear()
+            reads = [asyncio.ensure_future(remote.read(at * 512, 512)) for at in range(8)]
+            ended = await asyncio.gather(*reads, return_exceptions=True)
+            assert [type(error) for error in ended] == [Unreachable] * 8
+            assert sum("4 frames are waiting" in str(error) for error in ended) == 4
+            disk.hang.set()
 
     run()
 
