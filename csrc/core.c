@@ -26,16 +26,9 @@ static void run(aoe_core *c, int64_t now_ns);
 
 /* What the disk can do */
 
-static uint32_t trim_blocks(const aoe_core *c)
-{
-    uint32_t blocks = word_of(c->facts, 105);
-    return word_of(c->facts, 169) & 1 ? (blocks ? blocks : 1) : 0;
-}
+static uint32_t trim_blocks(const aoe_core *c) { return trim_blocks_of(c->facts); }
 
-static int has_fua(const aoe_core *c)
-{
-    return (word_of(c->facts, 84) & 0xC040) == 0x4040;
-}
+static int has_fua(const aoe_core *c) { return fua_of(c->facts); }
 
 static uint32_t flush_opcode(const aoe_core *c)
 {

@@ -25,6 +25,7 @@ enum {
     WHY_OTHER_DISK,
     WHY_VOLATILE,
     WHY_SMALL_FRAMES,
+    WHY_LESS_ABLE,
 };
 
 /* Lists: a head points to itself when it is empty; so does a member of none. */
@@ -288,5 +289,14 @@ static inline uint32_t word_of(const uint8_t *identity, uint32_t word)
 {
     return (uint32_t)(identity[2 * word] | identity[2 * word + 1] << 8);
 }
+
+/* 512-byte range blocks that one TRIM may carry, 0 where there is no TRIM. */
+static inline uint32_t trim_blocks_of(const uint8_t *identity)
+{
+    uint32_t blocks = word_of(identity, 105);
+    return word_of(identity, 169) & 1 ? (blocks ? blocks : 1) : 0;
+}
+
+static inline int fua_of(const uint8_t *identity) { return (word_of(identity, 84) & 0xC040) == 0x4040; }
 
 #endif

@@ -8,6 +8,7 @@
 enum { COMMAND_ATA = 0, COMMAND_CONFIG = 1, FLAG_RESPONSE = 0x08, FLAG_ERROR = 0x04, ERROR_OR_FAULT = 0x21 };
 enum { CONFIG_BYTES = 32, CONFIG_STRING_MAX = 1024, IDENTIFY = 0xEC, READ_EXT = 0x24 };
 enum { SERIAL_AT = 20, SERIAL_BYTES = 20, VENDOR_AT = 2 * 129, VOLATILE_CACHE = 0x20, STREAMS = 1, LBA48 = 0x0400 };
+enum { TRIM_IS_ZERO = 0x4020, FUA = 0x0040, FLUSHES = 0x3000 };
 #define TAG_STEP 0x1E3779B1u
 
 static const uint8_t BROADCAST[6] = {255, 255, 255, 255, 255, 255};
@@ -499,9 +500,45 @@ static int other_server_usable(const aoe_core *c, const struct way *w)
     return 0;
 }
 
+static void clear_bits(uint8_t *identity, uint32_t word, uint32_t bits)
+{
+    identity[2 * word] &= (uint8_t)~bits;
+    identity[2 * word + 1] &= (uint8_t)(~bits >> 8);
+}
+
+/* What is left without those of TRIM, FUA and FLUSH that another drive does not have. */
+static void lessen(uint8_t *identity, const uint8_t *other)
+{
+    uint32_t blocks = trim_blocks_of(other);
+    if (blocks < trim_blocks_of(identity)) {
+        clear_bits(identity, 105, 0xFFFF);
+        identity[2 * 105] = (uint8_t)blocks;
+        identity[2 * 105 + 1] = (uint8_t)(blocks >> 8);
+        clear_bits(identity, 169, blocks ? 0 : 1);
+    }
+    if (!blocks || (word_of(other, 69) & TRIM_IS_ZERO) != TRIM_IS_ZERO)
+        clear_bits(identity, 69, TRIM_IS_ZERO);
+    if (!fua_of(other))
+        clear_bits(identity, 84, FUA);
+    clear_bits(identity, 83, FLUSHES & ~word_of(other, 83));
+}
+
+/* Whether a server cannot do something that the disk was said to do. */
+static int lacks(const aoe_core *c, const uint8_t *identity)
+{
+    uint8_t left[SECTOR_BYTES];
+    memcpy(left, c->facts, sizeof left);
+    lessen(left, identity);
+    return memcmp(left, c->facts, sizeof left) != 0;
+}
+
 static void believe(aoe_core *c, const uint8_t *identity)
 {
+    uint8_t before[SECTOR_BYTES];
+    memcpy(before, c->facts, sizeof before);
     memcpy(c->facts, identity, SECTOR_BYTES);
+    if (c->has_facts)
+        lessen(c->facts, before);
     c->sectors = sectors_of(identity);
     c->has_facts = 1;
     c->news++;
@@ -534,7 +571,7 @@ void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int regi
     int ours = !memcmp(vendor, "AoEt", 4) && little(vendor + 4, 2) == 1, was_ours = w->ours, known = w->identified;
     int64_t age_ns = ours ? (int64_t)little(vendor + 6, 4) * 1000000 : FOREIGN_AGE_NS;
     uint64_t sectors = sectors_of(identity), was_instance = w->instance;
-    int believed = !c->owner || c->owner == w;
+    int less_able = c->piece && lacks(c, identity), believed = (!c->owner || c->owner == w) && !less_able;
     if (sectors > LBA48_SECTORS) { /* no request could name its end */
         lose_for_now(c, w, WHY_IDENTIFY_FAILS, now_ns, RECHECK_NS);
         return;
@@ -559,7 +596,10 @@ void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int regi
         lose_for_now(c, w, WHY_OTHER_SIZE, now_ns, RECHECK_NS);
     } else if (w->sectors < least_sectors(c)) {
         lose_for_now(c, w, WHY_SMALL_FRAMES, now_ns, RECHECK_NS);
+    } else if (less_able) {
+        lose_for_now(c, w, WHY_LESS_ABLE, now_ns, RECHECK_NS);
     } else {
+        lessen(c->facts, identity);
         w->lanes[LANE_CHANGES].quiesce_ns = quiesce_ns(c, age_ns);
         w->drains = ours;
         if (!registered(c, w, ours && little(vendor + 18, 2) & STREAMS, registers, now_ns))

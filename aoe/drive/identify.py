@@ -21,6 +21,8 @@ _VOLATILE_CACHE = 0x0020
 _LOOK_AHEAD = 0x0040
 _FUA_AND_WWN = 0x0140
 _TRIM_IS_DETERMINISTIC_ZERO = 0x4020
+_FUA = 0x0040
+_FLUSHES = 0x3000
 
 
 class Identity(NamedTuple):
@@ -164,7 +166,7 @@ def sectors_of(data: bytes) -> int:
     return size
 
 
-def _word(data: bytes, word: int) -> int:
+def _word(data: bytes | bytearray, word: int) -> int:
     value: int = struct.unpack_from("<H", data, 2 * word)[0]
     return value
 
@@ -194,6 +196,25 @@ def flush_of(data: bytes) -> int | None:
     """The opcode that empties the cache, None where there is nothing to empty: word 83."""
     supported = _word(data, 83)
     return 0xEA if supported & 0x2000 else 0xE7 if supported & 0x1000 else None
+
+
+def lessened(data: bytes, other: bytes) -> bytes:
+    """The same without those of TRIM, FUA and FLUSH that another drive does not have."""
+    words = bytearray(data)
+
+    def clear(word: int, bits: int) -> None:
+        struct.pack_into("<H", words, 2 * word, _word(words, word) & ~bits)
+
+    blocks = trim_blocks_of(other)
+    if blocks < trim_blocks_of(data):
+        struct.pack_into("<H", words, 2 * 105, blocks)
+        clear(169, 0 if blocks else 1)
+    if not (blocks and trims_to_zeroes(other)):
+        clear(69, _TRIM_IS_DETERMINISTIC_ZERO)
+    if not has_fua(other):
+        clear(84, _FUA)
+    clear(83, _FLUSHES & ~_word(other, 83))
+    return bytes(words)
 
 
 def caches(data: bytes) -> bool:

@@ -95,6 +95,7 @@ class Reason(enum.IntEnum):
     OTHER_DISK = 6
     VOLATILE = 7
     SMALL_FRAMES = 8
+    LESS_ABLE = 9
 
 
 class Way:
@@ -199,7 +200,7 @@ class Session:
         self.ways: list[Way] = []
         self.owner: Way | None = None
         self.facts: Facts | None = None
-        """Of the disk, as the first way described it."""
+        """Of the disk, as the first way described it, less what one of those before the choice cannot do."""
         self.out: list[tuple[int, bytes]] = []
         self.events: deque[Event] = deque()
         self.news = 0
@@ -541,8 +542,11 @@ class Session:
         if facts.sectors > limits.LBA48_SECTORS:  # no request could name its end
             self._lose_for_now(way, Reason.IDENTIFY_FAILS, now_ns)
             return
-        if self.facts is None or self._grew(way, facts):
+        if self.facts is None:
             self.facts = facts
+            self.news += 1
+        elif self._grew(way, facts):
+            self.facts = facts._replace(data=identify.lessened(facts.data, self.facts.data))
             self.news += 1
         refused = self._mismatch(way, facts)
         if way.facts is not None and way.facts.instance != facts.instance:
@@ -556,7 +560,10 @@ class Session:
             self._lose_for_now(way, Reason.OTHER_SIZE, now_ns)
         elif way.sectors < max(self.piece, 1):
             self._lose_for_now(way, Reason.SMALL_FRAMES, now_ns)
+        elif self.piece and self._lacks(facts):
+            self._lose_for_now(way, Reason.LESS_ABLE, now_ns)
         else:
+            self.facts = self.facts._replace(data=identify.lessened(self.facts.data, facts.data))
             way.path.quiesce_after(self._quiesce_ns(facts.age_ns))
             way.path.drains = facts.instance is not None
             if not self._registered(way, facts, registers, now_ns):
@@ -586,7 +593,13 @@ class Session:
         was = self.facts
         assert was is not None, "set by the first way that is checked"
         believed = self.owner in (None, way)
-        return believed and facts.serial == was.serial and facts.sectors > was.sectors
+        larger = facts.serial == was.serial and facts.sectors > was.sectors
+        return believed and larger and not (self.piece and self._lacks(facts))
+
+    def _lacks(self, facts: Facts) -> bool:
+        """Whether a server cannot do something that the disk was said to do."""
+        assert self.facts is not None, "set by the first way that is checked"
+        return identify.lessened(self.facts.data, facts.data) != self.facts.data
 
     def _accept(self, way: Way, now_ns: int) -> None:
         way.vouched = True

@@ -232,3 +232,18 @@ def test_fua_is_believed_only_where_its_word_is_valid(word: int) -> None:
     data = bytearray(512)
     struct.pack_into("<H", data, 2 * 84, word)
     assert not identify.has_fua(data)
+
+
+def test_what_is_left_of_a_drive_beside_one_that_can_do_less() -> None:
+    able = identify.build(Identity(2048, "S", trim_blocks=8, trim_zeroes=True))
+    plain = identify.build(Identity(2048, "S"))
+    assert identify.lessened(able, able) == able
+    assert identify.lessened(plain, able) == plain
+    assert identify.trim_blocks_of(identify.lessened(able, plain)) == 0
+    assert not identify.trims_to_zeroes(identify.lessened(able, plain))
+    nothing = bytes(512)
+    assert not identify.has_fua(identify.lessened(able, nothing))
+    assert identify.flush_of(identify.lessened(able, nothing)) is None
+    twice = identify.lessened(identify.lessened(able, nothing), nothing)
+    assert twice == identify.lessened(able, nothing)
+    assert identify.sectors_of(twice) == 2048

@@ -1,5 +1,7 @@
 """Which ways there are, which of them carries an operation, and what becomes of it."""
 
+import pytest
+
 from aoe import limits
 from aoe.drive import identify
 from aoe.drive.identify import Identity
@@ -251,6 +253,63 @@ def test_one_that_takes_smaller_frames_does_not_join_late() -> None:
     (look,) = sent(session)
     session.received(0, reply(look, identity(), src=STRANGER), NOW)
     assert [way.reason for way in session.ways] == [Reason.NONE, Reason.SMALL_FRAMES]
+
+
+def without_fua(data: bytes) -> bytes:
+    return data[:168] + (0x4000).to_bytes(2, "little") + data[170:]
+
+
+def test_the_disk_can_do_what_all_can_who_are_there_when_it_is_opened() -> None:
+    """A TRIM that one primary turns into zeroes and the other into nothing in particular is not one."""
+    session = Session(1, [ADDRESS], 1)
+    session.set_port(0, PORT, MS)
+    (query,) = sent(session)
+    for src, data in (
+        (SERVER, identity(trim_blocks=8, trim_zeroes=True)),
+        (STRANGER, without_fua(identity(trim_blocks=2))),
+    ):
+        session.received(0, told(query, src), 2 * MS)
+        (look,) = sent(session)
+        session.received(0, reply(look, data, src=src), 3 * MS)
+    session.tick(3 * MS + limits.SETTLE_IN_NS)
+    assert [way.state for way in session.ways] == [State.USABLE, State.USABLE]
+    assert session.piece
+    assert session.facts is not None
+    data = session.facts.data
+    assert identify.trim_blocks_of(data) == 2
+    assert not identify.trims_to_zeroes(data)
+    assert not identify.has_fua(data)
+    assert identify.flush_of(data) == 0xEA
+
+
+@pytest.mark.parametrize(
+    "data",
+    [identity(trim_blocks=8), identity(trim_blocks=4, trim_zeroes=True), identity()],
+    ids=["no zeroes", "smaller TRIMs", "no TRIM"],
+)
+def test_one_that_can_do_less_does_not_join_late(data: bytes) -> None:
+    """What is under way may be sent there, and rely on it; one that can do more changes nothing."""
+    session = Session(1, [ADDRESS], 1)
+    session.set_port(0, PORT, MS)
+    (query,) = sent(session)
+    session.received(0, told(query), 2 * MS)
+    (look,) = sent(session)
+    session.received(0, reply(look, identity(trim_blocks=8, trim_zeroes=True)), 3 * MS)
+    session.tick(3 * MS + limits.SETTLE_IN_NS)
+    assert session.owner is not None
+    session.received(0, advertised(STRANGER), NOW)
+    (look,) = sent(session)
+    session.received(0, reply(look, data, src=STRANGER), NOW)
+    assert [way.reason for way in session.ways] == [Reason.NONE, Reason.LESS_ABLE]
+    sent(session)
+    for now in range(NOW, NOW + limits.RECHECK_NS + 100 * MS, 50 * MS):
+        session.ways[0].path.heard_ns = now
+        session.tick(now)
+    look = next(raw for raw in sent(session) if raw[:6] == STRANGER)
+    session.received(0, reply(look, identity(trim_blocks=16, trim_zeroes=True), src=STRANGER), now)
+    assert [way.state for way in session.ways] == [State.USABLE, State.USABLE]
+    assert session.facts is not None
+    assert identify.trim_blocks_of(session.facts.data) == 8
 
 
 def test_a_refused_path_is_looked_at_again_when_its_server_starts_again() -> None:
