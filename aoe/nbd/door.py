@@ -26,8 +26,8 @@ _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 THREADS = 20
-"""Requests of one client under way at once: each has a thread of nbdkit's. More than a queue of 32 less some
-that wait in its socket, and the threads wait for each other there."""
+"""Requests of one client under way at once: each has a thread of nbdkit's. Fewer than the usual queue of 32:
+threads that find no request in the client's socket wake each other for nothing."""
 
 
 class Plan(NamedTuple):
