@@ -119,7 +119,8 @@ async def test_a_large_transfer_is_split_and_put_together() -> None:
         assert disk.data == data
         assert await remote.read(0, SIZE) == data
         assert sorted(set(spy.writes())) == [(lba, 16) for lba in range(0, SIZE // SECTOR, 16)]
-        assert set(remote.counters) <= {"retransmits"}, "a busy machine answers late"
+        late = {"retransmits", "late_replies"}
+        assert set(remote.counters) <= late, "a busy machine is late, and nothing else"
 
 
 @pytest.mark.parametrize(("mtu", "sectors"), [(1500, 2), (9000, 16)])
