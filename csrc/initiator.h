@@ -25,7 +25,7 @@ enum {
     WHY_OTHER_DISK,
     WHY_VOLATILE,
     WHY_SMALL_FRAMES,
-    WHY_LESS_ABLE,
+    WHY_NO_ZEROES,
 };
 
 /* Lists: a head points to itself when it is empty; so does a member of none. */

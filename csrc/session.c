@@ -8,7 +8,7 @@
 enum { COMMAND_ATA = 0, COMMAND_CONFIG = 1, FLAG_RESPONSE = 0x08, FLAG_ERROR = 0x04, ERROR_OR_FAULT = 0x21 };
 enum { CONFIG_BYTES = 32, CONFIG_STRING_MAX = 1024, IDENTIFY = 0xEC, READ_EXT = 0x24 };
 enum { SERIAL_AT = 20, SERIAL_BYTES = 20, VENDOR_AT = 2 * 129, VOLATILE_CACHE = 0x20, STREAMS = 1, LBA48 = 0x0400 };
-enum { TRIM_IS_ZERO = 0x4020, FUA = 0x0040, FLUSHES = 0x3000 };
+enum { TRIM_IS_ZERO = 0x4020, FUA = 0x0040 };
 #define TAG_STEP 0x1E3779B1u
 
 static const uint8_t BROADCAST[6] = {255, 255, 255, 255, 255, 255};
@@ -506,7 +506,10 @@ static void clear_bits(uint8_t *identity, uint32_t word, uint32_t bits)
     identity[2 * word + 1] &= (uint8_t)(~bits >> 8);
 }
 
-/* What is left without those of TRIM, FUA and FLUSH that another drive does not have. */
+static int zeroes(const uint8_t *identity) { return (word_of(identity, 69) & TRIM_IS_ZERO) == TRIM_IS_ZERO; }
+
+/* What is left without what another drive has not of TRIM, its zeroes and FUA. FLUSH stays: a cache that cannot be
+ * emptied everywhere is still to be emptied where it is. */
 static void lessen(uint8_t *identity, const uint8_t *other)
 {
     uint32_t blocks = trim_blocks_of(other);
@@ -516,20 +519,17 @@ static void lessen(uint8_t *identity, const uint8_t *other)
         identity[2 * 105 + 1] = (uint8_t)(blocks >> 8);
         clear_bits(identity, 169, blocks ? 0 : 1);
     }
-    if (!blocks || (word_of(other, 69) & TRIM_IS_ZERO) != TRIM_IS_ZERO)
+    if (!blocks || !zeroes(other))
         clear_bits(identity, 69, TRIM_IS_ZERO);
     if (!fua_of(other))
         clear_bits(identity, 84, FUA);
-    clear_bits(identity, 83, FLUSHES & ~word_of(other, 83));
 }
 
-/* Whether a server cannot do something that the disk was said to do. */
-static int lacks(const aoe_core *c, const uint8_t *identity)
+/* Whether a TRIM there leaves anything, where the disk was said to leave zeroes. What a server cannot do at all it
+ * refuses, and nobody believes that it was done. */
+static int promises_more(const aoe_core *c, const uint8_t *identity)
 {
-    uint8_t left[SECTOR_BYTES];
-    memcpy(left, c->facts, sizeof left);
-    lessen(left, identity);
-    return memcmp(left, c->facts, sizeof left) != 0;
+    return trim_blocks_of(c->facts) && zeroes(c->facts) && trim_blocks_of(identity) && !zeroes(identity);
 }
 
 static void believe(aoe_core *c, const uint8_t *identity)
@@ -571,7 +571,7 @@ void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int regi
     int ours = !memcmp(vendor, "AoEt", 4) && little(vendor + 4, 2) == 1, was_ours = w->ours, known = w->identified;
     int64_t age_ns = ours ? (int64_t)little(vendor + 6, 4) * 1000000 : FOREIGN_AGE_NS;
     uint64_t sectors = sectors_of(identity), was_instance = w->instance;
-    int less_able = c->piece && lacks(c, identity), believed = (!c->owner || c->owner == w) && !less_able;
+    int breaks_promise = c->piece && promises_more(c, identity), believed = (!c->owner || c->owner == w) && !breaks_promise;
     if (sectors > LBA48_SECTORS) { /* no request could name its end */
         lose_for_now(c, w, WHY_IDENTIFY_FAILS, now_ns, RECHECK_NS);
         return;
@@ -596,8 +596,8 @@ void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int regi
         lose_for_now(c, w, WHY_OTHER_SIZE, now_ns, RECHECK_NS);
     } else if (w->sectors < least_sectors(c)) {
         lose_for_now(c, w, WHY_SMALL_FRAMES, now_ns, RECHECK_NS);
-    } else if (less_able) {
-        lose_for_now(c, w, WHY_LESS_ABLE, now_ns, RECHECK_NS);
+    } else if (breaks_promise) {
+        lose_for_now(c, w, WHY_NO_ZEROES, now_ns, RECHECK_NS);
     } else {
         lessen(c->facts, identity);
         w->lanes[LANE_CHANGES].quiesce_ns = quiesce_ns(c, age_ns);

@@ -22,7 +22,6 @@ _LOOK_AHEAD = 0x0040
 _FUA_AND_WWN = 0x0140
 _TRIM_IS_DETERMINISTIC_ZERO = 0x4020
 _FUA = 0x0040
-_FLUSHES = 0x3000
 
 
 class Identity(NamedTuple):
@@ -199,7 +198,8 @@ def flush_of(data: bytes) -> int | None:
 
 
 def lessened(data: bytes, other: bytes) -> bytes:
-    """The same without those of TRIM, FUA and FLUSH that another drive does not have."""
+    """The same without what another drive has not of TRIM, its zeroes and FUA. FLUSH stays: a cache that
+    cannot be emptied everywhere is still to be emptied where it is."""
     words = bytearray(data)
 
     def clear(word: int, bits: int) -> None:
@@ -213,7 +213,6 @@ def lessened(data: bytes, other: bytes) -> bytes:
         clear(69, _TRIM_IS_DETERMINISTIC_ZERO)
     if not has_fua(other):
         clear(84, _FUA)
-    clear(83, _FLUSHES & ~_word(other, 83))
     return bytes(words)
 
 

@@ -427,7 +427,7 @@ _REASONS = {
     Reason.OTHER_DISK: "another disk: its serial differs; if it is the same, give both servers one --serial",
     Reason.VOLATILE: "a volatile write cache, with several servers: serve write-through",
     Reason.SMALL_FRAMES: "takes smaller frames than the others: give its interfaces the same MTU",
-    Reason.LESS_ABLE: "lacks the TRIM, FUA or FLUSH that the disk was opened with: open it again",
+    Reason.NO_ZEROES: "its TRIM leaves no zeroes, as the disk's did when it was opened: open it again",
 }
 
 

@@ -95,7 +95,7 @@ class Reason(enum.IntEnum):
     OTHER_DISK = 6
     VOLATILE = 7
     SMALL_FRAMES = 8
-    LESS_ABLE = 9
+    NO_ZEROES = 9
 
 
 class Way:
@@ -560,8 +560,8 @@ class Session:
             self._lose_for_now(way, Reason.OTHER_SIZE, now_ns)
         elif way.sectors < max(self.piece, 1):
             self._lose_for_now(way, Reason.SMALL_FRAMES, now_ns)
-        elif self.piece and self._lacks(facts):
-            self._lose_for_now(way, Reason.LESS_ABLE, now_ns)
+        elif self.piece and self._breaks_promise(facts):
+            self._lose_for_now(way, Reason.NO_ZEROES, now_ns)
         else:
             self.facts = self.facts._replace(data=identify.lessened(self.facts.data, facts.data))
             way.path.quiesce_after(self._quiesce_ns(facts.age_ns))
@@ -594,12 +594,15 @@ class Session:
         assert was is not None, "set by the first way that is checked"
         believed = self.owner in (None, way)
         larger = facts.serial == was.serial and facts.sectors > was.sectors
-        return believed and larger and not (self.piece and self._lacks(facts))
+        return believed and larger and not (self.piece and self._breaks_promise(facts))
 
-    def _lacks(self, facts: Facts) -> bool:
-        """Whether a server cannot do something that the disk was said to do."""
+    def _breaks_promise(self, facts: Facts) -> bool:
+        """Whether a TRIM there leaves anything, where the disk was said to leave zeroes. What a server cannot
+        do at all it refuses, and nobody believes that it was done."""
         assert self.facts is not None, "set by the first way that is checked"
-        return identify.lessened(self.facts.data, facts.data) != self.facts.data
+        promised = identify.trim_blocks_of(self.facts.data) and identify.trims_to_zeroes(self.facts.data)
+        trims = identify.trim_blocks_of(facts.data) > 0
+        return bool(promised) and trims and not identify.trims_to_zeroes(facts.data)
 
     def _accept(self, way: Way, now_ns: int) -> None:
         way.vouched = True

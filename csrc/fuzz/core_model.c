@@ -365,7 +365,7 @@ static void check_ways(void)
     CHECK(count <= WAYS_MAX);
     for (uint32_t i = 0; i < count; i++) {
         owners += ways[i].owner;
-        CHECK(ways[i].state <= WAY_REFUSED && ways[i].reason <= WHY_LESS_ABLE && ways[i].port < core->set.ports);
+        CHECK(ways[i].state <= WAY_REFUSED && ways[i].reason <= WHY_NO_ZEROES && ways[i].port < core->set.ports);
         CHECK(!ways[i].owner || ways[i].state == WAY_USABLE);
         CHECK(!ways[i].owner || aoe_core_chosen(core));
     }

@@ -187,7 +187,7 @@ static const char *reason_of(const aoe_way *way)
         [WHY_OTHER_DISK] = ": another disk: its serial differs; if it is the same, give both servers one --serial",
         [WHY_VOLATILE] = ": a volatile write cache, with several servers: serve write-through",
         [WHY_SMALL_FRAMES] = ": takes smaller frames than the others: give its interfaces the same MTU",
-        [WHY_LESS_ABLE] = ": lacks the TRIM, FUA or FLUSH that the disk was opened with: start again",
+        [WHY_NO_ZEROES] = ": its TRIM leaves no zeroes, as the disk's did at the start: start again",
     };
     return texts[way->reason];
 }

@@ -255,8 +255,9 @@ def test_one_that_takes_smaller_frames_does_not_join_late() -> None:
     assert [way.reason for way in session.ways] == [Reason.NONE, Reason.SMALL_FRAMES]
 
 
-def without_fua(data: bytes) -> bytes:
-    return data[:168] + (0x4000).to_bytes(2, "little") + data[170:]
+def without_fua_and_flush(data: bytes) -> bytes:
+    words = (0x4400).to_bytes(2, "little") + (0x4000).to_bytes(2, "little")
+    return data[:166] + words + data[170:]
 
 
 def test_the_disk_can_do_what_all_can_who_are_there_when_it_is_opened() -> None:
@@ -266,7 +267,7 @@ def test_the_disk_can_do_what_all_can_who_are_there_when_it_is_opened() -> None:
     (query,) = sent(session)
     for src, data in (
         (SERVER, identity(trim_blocks=8, trim_zeroes=True)),
-        (STRANGER, without_fua(identity(trim_blocks=2))),
+        (STRANGER, without_fua_and_flush(identity(trim_blocks=2))),
     ):
         session.received(0, told(query, src), 2 * MS)
         (look,) = sent(session)
@@ -279,16 +280,11 @@ def test_the_disk_can_do_what_all_can_who_are_there_when_it_is_opened() -> None:
     assert identify.trim_blocks_of(data) == 2
     assert not identify.trims_to_zeroes(data)
     assert not identify.has_fua(data)
-    assert identify.flush_of(data) == 0xEA
+    assert identify.flush_of(data) == 0xEA, "what has a cache must still be flushed"
 
 
-@pytest.mark.parametrize(
-    "data",
-    [identity(trim_blocks=8), identity(trim_blocks=4, trim_zeroes=True), identity()],
-    ids=["no zeroes", "smaller TRIMs", "no TRIM"],
-)
-def test_one_that_can_do_less_does_not_join_late(data: bytes) -> None:
-    """What is under way may be sent there, and rely on it; one that can do more changes nothing."""
+def late_joiner(data: bytes) -> Session:
+    """A disk opened with a server that trims to zeroes, and then there is one more."""
     session = Session(1, [ADDRESS], 1)
     session.set_port(0, PORT, MS)
     (query,) = sent(session)
@@ -300,16 +296,24 @@ def test_one_that_can_do_less_does_not_join_late(data: bytes) -> None:
     session.received(0, advertised(STRANGER), NOW)
     (look,) = sent(session)
     session.received(0, reply(look, data, src=STRANGER), NOW)
-    assert [way.reason for way in session.ways] == [Reason.NONE, Reason.LESS_ABLE]
-    sent(session)
-    for now in range(NOW, NOW + limits.RECHECK_NS + 100 * MS, 50 * MS):
-        session.ways[0].path.heard_ns = now
-        session.tick(now)
-    look = next(raw for raw in sent(session) if raw[:6] == STRANGER)
-    session.received(0, reply(look, identity(trim_blocks=16, trim_zeroes=True), src=STRANGER), now)
+    return session
+
+
+def test_one_whose_trim_leaves_anything_does_not_join_late() -> None:
+    """What is under way may be sent there, and nobody would know."""
+    session = late_joiner(identity(trim_blocks=8))
+    assert [way.reason for way in session.ways] == [Reason.NONE, Reason.NO_ZEROES]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [identity(trim_blocks=2, trim_zeroes=True), identity(), identity(trim_blocks=16, trim_zeroes=True)],
+    ids=["smaller TRIMs", "no TRIM, as one served read-only", "larger TRIMs"],
+)
+def test_one_that_refuses_what_it_cannot_do_joins_late(data: bytes) -> None:
+    """As a server does that starts again with a smaller MTU, or read-only."""
+    session = late_joiner(data)
     assert [way.state for way in session.ways] == [State.USABLE, State.USABLE]
-    assert session.facts is not None
-    assert identify.trim_blocks_of(session.facts.data) == 8
 
 
 def test_a_refused_path_is_looked_at_again_when_its_server_starts_again() -> None:

@@ -84,8 +84,8 @@ def test_a_mounted_filesystem(site: Site) -> None:
     connect(guest)
     assert int(guest.check("cat /sys/block/nbd0/size")) == IMAGE_BYTES // SECTOR
     guest.check(f"/sbin/mke2fs -q -F -t ext4 {DEVICE} && mount {DEVICE} /mnt", 60)
-    guest.start("cp -r /tree /mnt && sync && echo copied")
     site.target.kill()
+    guest.start("cp -r /tree /mnt && sync && echo copied")
     time.sleep(AWAY_S)
     assert "copied" not in guest.pending(), "the target was not missed"
     site.target.restart()
