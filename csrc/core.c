@@ -26,10 +26,6 @@ static void run(aoe_core *c, int64_t now_ns);
 
 /* What the disk can do */
 
-static uint32_t trim_blocks(const aoe_core *c) { return trim_blocks_of(c->facts); }
-
-static int has_fua(const aoe_core *c) { return fua_of(c->facts); }
-
 static uint32_t flush_opcode(const aoe_core *c)
 {
     uint32_t supported = word_of(c->facts, 83);
@@ -374,7 +370,7 @@ static void trim(aoe_core *c, struct asked *a, int64_t now_ns)
 {
     const aoe_request *r = &a->request;
     uint64_t lba = (r->offset + SECTOR_BYTES - 1) / SECTOR_BYTES, last = (r->offset + r->length) / SECTOR_BYTES;
-    uint32_t blocks = trim_blocks(c) < c->piece ? trim_blocks(c) : c->piece, used;
+    uint32_t blocks = trim_blocks_of(c->facts) < c->piece ? trim_blocks_of(c->facts) : c->piece, used;
     uint64_t most = (uint64_t)blocks * (SECTOR_BYTES / RANGE_BYTES) * RANGE_SECTORS_MAX;
     for (uint64_t next; lba < last; lba = next) {
         next = lba + most < last ? lba + most : last;
@@ -423,7 +419,7 @@ static uint32_t refused(const aoe_core *c, const aoe_request *r, const struct wa
     uint64_t size = c->sectors * SECTOR_BYTES;
     if (!c->has_facts || !c->piece || r->offset > size || r->length > size - r->offset)
         return AOE_ENDED_OUT_OF_RANGE;
-    if (r->verb == AOE_ASK_TRIM && !trim_blocks(c))
+    if (r->verb == AOE_ASK_TRIM && !trim_blocks_of(c->facts))
         return AOE_ENDED_UNSUPPORTED;
     return c->pending >= REQUESTS_MAX ? AOE_ENDED_TOO_MANY : AOE_ENDED_WELL;
 }
@@ -450,7 +446,7 @@ static void begin(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
         transfer(c, a, now_ns);
         break;
     default:
-        a->flushes = r->verb == AOE_ASK_WRITE_FUA && !has_fua(c);
+        a->flushes = r->verb == AOE_ASK_WRITE_FUA && !fua_of(c->facts);
         r->data_length = 0;
         transfer(c, a, now_ns);
     }

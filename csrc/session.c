@@ -449,6 +449,12 @@ static void lose_for_now(aoe_core *c, struct way *w, int reason, int64_t now_ns,
     lose(c, w, reason, now_ns, WAY_DOWN);
 }
 
+static void refuse(aoe_core *c, struct way *w, int reason, int64_t now_ns)
+{
+    w->check_after_ns = now_ns + (c->owner ? QUERY_IDLE_NS : RECHECK_NS);
+    lose(c, w, reason, now_ns, WAY_REFUSED);
+}
+
 static void accept_way(aoe_core *c, struct way *w, int64_t now_ns)
 {
     w->vouched = 1;
@@ -500,10 +506,15 @@ static int other_server_usable(const aoe_core *c, const struct way *w)
     return 0;
 }
 
+static void set_word(uint8_t *identity, uint32_t word, uint32_t value)
+{
+    identity[2 * word] = (uint8_t)value;
+    identity[2 * word + 1] = (uint8_t)(value >> 8);
+}
+
 static void clear_bits(uint8_t *identity, uint32_t word, uint32_t bits)
 {
-    identity[2 * word] &= (uint8_t)~bits;
-    identity[2 * word + 1] &= (uint8_t)(~bits >> 8);
+    set_word(identity, word, word_of(identity, word) & ~bits);
 }
 
 static int zeroes(const uint8_t *identity) { return (word_of(identity, 69) & TRIM_IS_ZERO) == TRIM_IS_ZERO; }
@@ -514,9 +525,7 @@ static void lessen(uint8_t *identity, const uint8_t *other)
 {
     uint32_t blocks = trim_blocks_of(other);
     if (blocks < trim_blocks_of(identity)) {
-        clear_bits(identity, 105, 0xFFFF);
-        identity[2 * 105] = (uint8_t)blocks;
-        identity[2 * 105 + 1] = (uint8_t)(blocks >> 8);
+        set_word(identity, 105, blocks);
         clear_bits(identity, 169, blocks ? 0 : 1);
     }
     if (!blocks || !zeroes(other))
@@ -527,9 +536,9 @@ static void lessen(uint8_t *identity, const uint8_t *other)
 
 /* Whether a TRIM there leaves anything, where the disk was said to leave zeroes. What a server cannot do at all it
  * refuses, and nobody believes that it was done. */
-static int promises_more(const aoe_core *c, const uint8_t *identity)
+static int breaks_promise(const aoe_core *c, const uint8_t *identity)
 {
-    return trim_blocks_of(c->facts) && zeroes(c->facts) && trim_blocks_of(identity) && !zeroes(identity);
+    return c->piece && trim_blocks_of(c->facts) && zeroes(c->facts) && trim_blocks_of(identity) && !zeroes(identity);
 }
 
 static void believe(aoe_core *c, const uint8_t *identity)
@@ -571,7 +580,7 @@ void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int regi
     int ours = !memcmp(vendor, "AoEt", 4) && little(vendor + 4, 2) == 1, was_ours = w->ours, known = w->identified;
     int64_t age_ns = ours ? (int64_t)little(vendor + 6, 4) * 1000000 : FOREIGN_AGE_NS;
     uint64_t sectors = sectors_of(identity), was_instance = w->instance;
-    int breaks_promise = c->piece && promises_more(c, identity), believed = (!c->owner || c->owner == w) && !breaks_promise;
+    int breaks = breaks_promise(c, identity), believed = (!c->owner || c->owner == w) && !breaks;
     if (sectors > LBA48_SECTORS) { /* no request could name its end */
         lose_for_now(c, w, WHY_IDENTIFY_FAILS, now_ns, RECHECK_NS);
         return;
@@ -586,17 +595,15 @@ void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int regi
         w->generation++;
         c->losses += c->unflushed == w;
     }
-    if (!same_serial(c, identity) || (w->volatile_cache && other_server_usable(c, w)))
-        w->check_after_ns = now_ns + (c->owner ? QUERY_IDLE_NS : RECHECK_NS);
     if (!same_serial(c, identity)) {
-        lose(c, w, WHY_OTHER_DISK, now_ns, WAY_REFUSED);
+        refuse(c, w, WHY_OTHER_DISK, now_ns);
     } else if (w->volatile_cache && other_server_usable(c, w)) {
-        lose(c, w, WHY_VOLATILE, now_ns, WAY_REFUSED);
+        refuse(c, w, WHY_VOLATILE, now_ns);
     } else if (sectors != c->sectors) { /* while a disk grows, its servers notice at different times */
         lose_for_now(c, w, WHY_OTHER_SIZE, now_ns, RECHECK_NS);
     } else if (w->sectors < least_sectors(c)) {
         lose_for_now(c, w, WHY_SMALL_FRAMES, now_ns, RECHECK_NS);
-    } else if (breaks_promise) {
+    } else if (breaks) {
         lose_for_now(c, w, WHY_NO_ZEROES, now_ns, RECHECK_NS);
     } else {
         lessen(c->facts, identity);

@@ -493,8 +493,8 @@ class Session:
         one that was silent for longest."""
         if len(self.ways) < limits.WAYS_MAX:
             return True
-        left = [way for way in self.ways if way.state in (State.DOWN, State.REFUSED) and way.over]
-        left = [way for way in left if way is not self._unflushed]
+        useless = (State.DOWN, State.REFUSED)
+        left = [it for it in self.ways if it.state in useless and it.over and it is not self._unflushed]
         if not left:
             return False
         way = min(left, key=lambda way: way.path.heard_ns)
@@ -560,7 +560,7 @@ class Session:
             self._lose_for_now(way, Reason.OTHER_SIZE, now_ns)
         elif way.sectors < max(self.piece, 1):
             self._lose_for_now(way, Reason.SMALL_FRAMES, now_ns)
-        elif self.piece and self._breaks_promise(facts):
+        elif self._breaks_promise(facts):
             self._lose_for_now(way, Reason.NO_ZEROES, now_ns)
         else:
             self.facts = self.facts._replace(data=identify.lessened(self.facts.data, facts.data))
@@ -594,7 +594,7 @@ class Session:
         assert was is not None, "set by the first way that is checked"
         believed = self.owner in (None, way)
         larger = facts.serial == was.serial and facts.sectors > was.sectors
-        return believed and larger and not (self.piece and self._breaks_promise(facts))
+        return believed and larger and not self._breaks_promise(facts)
 
     def _breaks_promise(self, facts: Facts) -> bool:
         """Whether a TRIM there leaves anything, where the disk was said to leave zeroes. What a server cannot
@@ -602,7 +602,7 @@ class Session:
         assert self.facts is not None, "set by the first way that is checked"
         promised = identify.trim_blocks_of(self.facts.data) and identify.trims_to_zeroes(self.facts.data)
         trims = identify.trim_blocks_of(facts.data) > 0
-        return bool(promised) and trims and not identify.trims_to_zeroes(facts.data)
+        return bool(self.piece and promised and trims) and not identify.trims_to_zeroes(facts.data)
 
     def _accept(self, way: Way, now_ns: int) -> None:
         way.vouched = True

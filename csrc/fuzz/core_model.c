@@ -173,7 +173,9 @@ static int may_be_settled(const struct sent *s, uint32_t unseen)
     if (later_copies(s) + unseen >= RETRIES)
         return 1;
     switch (m.cause) {
-    case BY_TICK: return age_ns >= w->lanes[LANE_CHANGES].quiesce_ns && age_ns >= NETWORK_LIFETIME_NS + COMPLETION_NS && !core->set.hold;
+    case BY_TICK:
+        return age_ns >= w->lanes[LANE_CHANGES].quiesce_ns && age_ns >= NETWORK_LIFETIME_NS + COMPLETION_NS &&
+               !core->set.hold;
     case BY_FRAME: return m.answers == s || (m.answers && drained(s));
     case BY_FENCE: return !memcmp(m.fenced->mac, w->mac, 6);
     default: return 0;

@@ -47,14 +47,16 @@ def advertised(src: bytes = SERVER, sectors: int = 16) -> bytes:
     return frame.encode(header, config.encode(Config(ConfigCommand.READ, b"", 64, 0, sectors, 1)))
 
 
-def make_session(window: int = 64, policy: Policy = Policy()) -> tuple[Session, Way]:
+def make_session(
+    window: int = 64, policy: Policy = Policy(), data: bytes = identity()
+) -> tuple[Session, Way]:
     """A session whose one way has been looked at and chosen."""
     session = Session(1, [ADDRESS], 1, policy)
     session.set_port(0, PORT, MS)
     (query,) = sent(session)
     session.received(0, told(query, buffers=window), 2 * MS)
     (look,) = sent(session)
-    session.received(0, reply(look, identity()), 3 * MS)
+    session.received(0, reply(look, data), 3 * MS)
     session.tick(3 * MS + limits.SETTLE_IN_NS)
     (way,) = session.ways
     assert session.owner is way
@@ -285,14 +287,7 @@ def test_the_disk_can_do_what_all_can_who_are_there_when_it_is_opened() -> None:
 
 def late_joiner(data: bytes) -> Session:
     """A disk opened with a server that trims to zeroes, and then there is one more."""
-    session = Session(1, [ADDRESS], 1)
-    session.set_port(0, PORT, MS)
-    (query,) = sent(session)
-    session.received(0, told(query), 2 * MS)
-    (look,) = sent(session)
-    session.received(0, reply(look, identity(trim_blocks=8, trim_zeroes=True)), 3 * MS)
-    session.tick(3 * MS + limits.SETTLE_IN_NS)
-    assert session.owner is not None
+    session, _ = make_session(data=identity(trim_blocks=8, trim_zeroes=True))
     session.received(0, advertised(STRANGER), NOW)
     (look,) = sent(session)
     session.received(0, reply(look, data, src=STRANGER), NOW)

@@ -202,12 +202,18 @@ class Stuffed:
         return getattr(self.real, name)
 
 
+def stuff(link: PacketLink) -> Stuffed:
+    """Fill the buffer of its socket."""
+    stuffed = Stuffed(link._socket)
+    link._socket = stuffed  # type: ignore[assignment]  # it does all that a link asks of a socket
+    return stuffed
+
+
 def test_a_full_socket_buffer_costs_a_bounded_backlog(lab: Lab, loop: Loop) -> None:
     async def scenario() -> None:
         port = lab.port()
         async with started(Collector()) as link:
-            stuffed = Stuffed(link._socket)
-            link._socket = stuffed  # type: ignore[assignment]
+            stuffed = stuff(link)
             for number in range(SEND_BACKLOG_MAX + 500):
                 link.send(ethernet(PEER, ME, number.to_bytes(4, "big")))
             await asyncio.sleep(0.01)
@@ -229,8 +235,7 @@ def test_what_waited_too_long_is_not_sent(lab: Lab, loop: Loop, monkeypatch: pyt
     async def scenario() -> None:
         port = lab.port()
         async with started(Collector()) as link:
-            stuffed = Stuffed(link._socket)
-            link._socket = stuffed  # type: ignore[assignment]
+            stuffed = stuff(link)
             link.send(ethernet(PEER, ME, b"old"))
             await asyncio.sleep(0.06)
             link.send(ethernet(PEER, ME, b"new"))
@@ -249,8 +254,7 @@ def test_a_backlog_is_sent_although_the_link_is_stopped(lab: Lab, loop: Loop, st
     async def scenario() -> None:
         port = lab.port()
         async with started(Collector()) as link:
-            stuffed = Stuffed(link._socket)
-            link._socket = stuffed  # type: ignore[assignment]
+            stuffed = stuff(link)
             if stop_first:
                 link.stop()
             for number in range(3):
@@ -267,7 +271,7 @@ def test_a_backlog_is_sent_although_the_link_is_stopped(lab: Lab, loop: Loop, st
 def test_closing_with_a_backlog(lab: Lab, loop: Loop) -> None:
     async def scenario() -> None:
         async with started(Collector()) as link:
-            link._socket = Stuffed(link._socket)  # type: ignore[assignment]
+            stuff(link)
             link.send(ethernet(PEER, ME))
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.01)

@@ -1,6 +1,5 @@
 """A block device without the AoE driver: in a guest, `aoe nbd` and nbd-client as the README shows them."""
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import NamedTuple
 
 import pytest
 
-from aoe.limits import SECTOR
 from aoe.nbd.door import PLUGIN
 from tests.support.door import need_door
 from tests.support.guest import LinuxGuest, add_tap, host, needs_qemu, tap_card
@@ -18,11 +16,12 @@ from tests.support.guest_kernel import kernel
 from tests.support.guest_python import add_python
 from tests.support.guest_target import Export, TargetProcess, need_engine, ours
 from tests.support.net import wait_for
+from tests.support.peers import image
 from tests.support.tools import need, need_namespaces, which
 
 pytestmark = pytest.mark.vm
 
-IMAGE_BYTES = 64 << 20
+SECTORS = (64 << 20) // 512
 SOCKET = "/tmp/disk.sock"
 DEVICE = "/dev/nbd0"
 START_S = 60.0
@@ -42,13 +41,11 @@ def site(tmp_path: Path) -> Iterator[Site]:
     need("mkfs.ext4", "nbd-client")
     need_engine("c")
     need_door()
-    image = tmp_path / "image"
-    image.touch()
-    os.truncate(image, IMAGE_BYTES)
+    disk = image(tmp_path / "image", SECTORS)
     with host() as lab:
         add_tap(lab, "tap0", 9000)
         with (
-            ours(Export(image, 1, 0), tmp_path, lab=lab) as target,
+            ours(Export(disk, 1, 0), tmp_path, lab=lab) as target,
             LinuxGuest(
                 tmp_path, kernel(), with_door(), *tap_card("tap0", 9000), lab=lab, memory_mib=512
             ) as guest,
@@ -82,7 +79,7 @@ def test_a_mounted_filesystem(site: Site) -> None:
     guest = site.guest
     guest.check("ip link set eth0 up")
     connect(guest)
-    assert int(guest.check("cat /sys/block/nbd0/size")) == IMAGE_BYTES // SECTOR
+    assert int(guest.check("cat /sys/block/nbd0/size")) == SECTORS
     guest.check(f"/sbin/mke2fs -q -F -t ext4 {DEVICE} && mount {DEVICE} /mnt", 60)
     site.target.kill()
     guest.start("cp -r /tree /mnt && sync && echo copied")
