@@ -299,4 +299,21 @@ static inline uint32_t trim_blocks_of(const uint8_t *identity)
 
 static inline int fua_of(const uint8_t *identity) { return (word_of(identity, 84) & 0xC040) == 0x4040; }
 
+enum { TRIM_IS_ZERO = 0x4020 }; /* deterministic, and zeroes: word 69 */
+
+/* Whether sectors read as zeroes after a TRIM. */
+static inline int zeroes_of(const uint8_t *identity)
+{
+    return trim_blocks_of(identity) && (word_of(identity, 69) & TRIM_IS_ZERO) == TRIM_IS_ZERO;
+}
+
+static inline uint64_t sectors_of(const uint8_t *identity)
+{
+    uint32_t words = word_of(identity, 83) & 0x0400 ? 4 : 2, first = words == 4 ? 100 : 60;
+    uint64_t sectors = 0;
+    while (words--)
+        sectors = sectors << 16 | word_of(identity, first + words);
+    return sectors;
+}
+
 #endif

@@ -7,8 +7,8 @@
 
 enum { COMMAND_ATA = 0, COMMAND_CONFIG = 1, FLAG_RESPONSE = 0x08, FLAG_ERROR = 0x04, ERROR_OR_FAULT = 0x21 };
 enum { CONFIG_BYTES = 32, CONFIG_STRING_MAX = 1024, IDENTIFY = 0xEC, READ_EXT = 0x24 };
-enum { SERIAL_AT = 20, SERIAL_BYTES = 20, VENDOR_AT = 2 * 129, VOLATILE_CACHE = 0x20, STREAMS = 1, LBA48 = 0x0400 };
-enum { TRIM_IS_ZERO = 0x4020, FUA = 0x0040 };
+enum { SERIAL_AT = 20, SERIAL_BYTES = 20, VENDOR_AT = 2 * 129, VOLATILE_CACHE = 0x20, STREAMS = 1 };
+enum { FUA = 0x0040 };
 #define TAG_STEP 0x1E3779B1u
 
 static const uint8_t BROADCAST[6] = {255, 255, 255, 255, 255, 255};
@@ -488,11 +488,6 @@ static uint64_t little(const uint8_t *from, int bytes)
     return value;
 }
 
-static uint64_t sectors_of(const uint8_t *identity)
-{
-    return word_of(identity, 83) & LBA48 ? little(identity + 200, 8) : little(identity + 120, 4);
-}
-
 static int same_serial(const aoe_core *c, const uint8_t *identity)
 {
     return !memcmp(identity + SERIAL_AT, c->facts + SERIAL_AT, SERIAL_BYTES);
@@ -517,8 +512,6 @@ static void clear_bits(uint8_t *identity, uint32_t word, uint32_t bits)
     set_word(identity, word, word_of(identity, word) & ~bits);
 }
 
-static int zeroes(const uint8_t *identity) { return (word_of(identity, 69) & TRIM_IS_ZERO) == TRIM_IS_ZERO; }
-
 /* What is left without what another drive has not of TRIM, its zeroes and FUA. FLUSH stays: a cache that cannot be
  * emptied everywhere is still to be emptied where it is. */
 static void lessen(uint8_t *identity, const uint8_t *other)
@@ -528,7 +521,7 @@ static void lessen(uint8_t *identity, const uint8_t *other)
         set_word(identity, 105, blocks);
         clear_bits(identity, 169, blocks ? 0 : 1);
     }
-    if (!blocks || !zeroes(other))
+    if (!zeroes_of(other))
         clear_bits(identity, 69, TRIM_IS_ZERO);
     if (!fua_of(other))
         clear_bits(identity, 84, FUA);
@@ -538,7 +531,7 @@ static void lessen(uint8_t *identity, const uint8_t *other)
  * refuses, and nobody believes that it was done. */
 static int breaks_promise(const aoe_core *c, const uint8_t *identity)
 {
-    return c->piece && trim_blocks_of(c->facts) && zeroes(c->facts) && trim_blocks_of(identity) && !zeroes(identity);
+    return c->piece && zeroes_of(c->facts) && trim_blocks_of(identity) && !zeroes_of(identity);
 }
 
 static void believe(aoe_core *c, const uint8_t *identity)

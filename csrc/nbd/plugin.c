@@ -25,7 +25,6 @@ enum {
     CHUNK = 1 << 20, /* bytes asked for at a time: with the smallest frames, 32 threads just fit the core */
     BLOCK = 4096,
     LARGEST = 32 << 20,
-    TRIM_IS_ZERO = 0x4020,
     AOE_RESERVED = 6,
     SHELF_MAX = 0xFFFE,
     SLOT_MAX = 254,
@@ -307,21 +306,6 @@ static void door_dump_plugin(void)
 
 /* What the disk is */
 
-static uint64_t sectors_of(const uint8_t *identity)
-{
-    uint64_t sectors = word_of(identity, 60) | (uint64_t)word_of(identity, 61) << 16;
-    if (!(word_of(identity, 83) & 0x0400))
-        return sectors;
-    sectors = 0;
-    for (uint32_t i = 4; i--;)
-        sectors = sectors << 16 | word_of(identity, 100 + i);
-    return sectors;
-}
-
-static int trims(void) { return word_of(door.identity, 169) & 1; }
-
-static int trims_to_zeroes(void) { return trims() && (word_of(door.identity, 69) & TRIM_IS_ZERO) == TRIM_IS_ZERO; }
-
 static uint32_t physical_block(void)
 {
     uint32_t word = word_of(door.identity, 106);
@@ -362,7 +346,7 @@ static int yes(void *handle)
 static int door_can_trim(void *handle)
 {
     (void)handle;
-    return trims();
+    return trim_blocks_of(door.identity) > 0;
 }
 
 static int door_can_fua(void *handle)
@@ -459,7 +443,7 @@ static int door_trim(void *handle, uint32_t count, uint64_t offset, uint32_t fla
 /* nbdkit writes zeroes where this is not supported. */
 static int door_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    if (flags & NBDKIT_FLAG_MAY_TRIM && trims_to_zeroes() && !(count % SECTOR_BYTES) && !(offset % SECTOR_BYTES))
+    if (flags & NBDKIT_FLAG_MAY_TRIM && zeroes_of(door.identity) && !(count % SECTOR_BYTES) && !(offset % SECTOR_BYTES))
         return door_trim(handle, count, offset, flags);
     nbdkit_set_error(EOPNOTSUPP);
     return -1;
