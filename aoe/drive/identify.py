@@ -1,5 +1,6 @@
 """The 512 bytes a drive says of itself (ATA8-ACS section 7.16, IDENTIFY DEVICE)."""
 
+import enum
 import hashlib
 import struct
 from typing import NamedTuple
@@ -11,7 +12,7 @@ FIRMWARE = "0.1"
 SERIAL_MAX = 20
 
 _VENDOR_WORD = 129
-_VENDOR = struct.Struct("<4sHIQH")
+_VENDOR = struct.Struct("<4sHIQHH16s")
 _VENDOR_SIGNATURE = b"AoEt"
 _VENDOR_LAYOUT = 1
 _STREAMS = 1
@@ -24,13 +25,41 @@ _TRIM_IS_DETERMINISTIC_ZERO = 0x4020
 _FUA = 0x0040
 
 
+class StoreKind(enum.IntEnum):
+    """What the id of a store is an id of. Ids of different kinds say nothing of each other."""
+
+    NONE = 0
+    DEVICE = 1
+    """The block device: its UUID, WWID or serial."""
+    RBD = 2
+    """Cluster, pool and image of a Ceph RBD."""
+    FILE = 3
+    """The UUID of the filesystem and the inode in it."""
+
+
+class StoreId(NamedTuple):
+    """Which store is behind a disk: `kind` (a `StoreKind`, or the number of one that is not known yet) and
+    the first 16 bytes of the SHA-256 of its id. Two servers that show one kind and differ have two disks."""
+
+    kind: int
+    digest: bytes
+
+    @classmethod
+    def of(cls, kind: StoreKind, text: str) -> "StoreId":
+        """The id that `text` names; nothing of it goes over the wire but the hash."""
+        return cls(kind, hashlib.sha256(text.encode()).digest()[:16]) if kind else NO_STORE_ID
+
+
+NO_STORE_ID = StoreId(StoreKind.NONE, bytes(16))
+
+
 class Identity(NamedTuple):
     """What IDENTIFY tells; sizes in 512-byte sectors.
 
     `physical_block` is in bytes (a power of two >= 512), `alignment` the physical-block offset of LBA 0
     in sectors, `trim_blocks` the 512-byte range blocks a TRIM may carry (0: no TRIM), `cache` whether a
     volatile write cache exists and `cache_on` whether it is in use. `frame_age_ms` and `instance` go
-    into the vendor words of order rule T4, `streams` of rule T9.
+    into the vendor words of order rule T4, `streams` of rule T9, `store_id` behind them (words 139-147).
     """
 
     sectors: int
@@ -44,6 +73,7 @@ class Identity(NamedTuple):
     frame_age_ms: int = 0
     instance: int = 0
     streams: bool = False
+    store_id: StoreId = NO_STORE_ID
 
 
 def text_words(text: str, length: int) -> bytes:
@@ -129,7 +159,8 @@ def _checksummed(words: dict[int, int], identity: Identity) -> bytes:
     data[46:54] = text_words(FIRMWARE, 8)
     data[54:94] = text_words(MODEL, 40)
     features = _STREAMS if identity.streams else 0
-    vendor = (_VENDOR_SIGNATURE, _VENDOR_LAYOUT, identity.frame_age_ms, identity.instance, features)
+    promises = identity.frame_age_ms, identity.instance, features
+    vendor = (_VENDOR_SIGNATURE, _VENDOR_LAYOUT, *promises, *identity.store_id)
     _VENDOR.pack_into(data, 2 * _VENDOR_WORD, *vendor)
     data[510] = 0xA5
     data[511] = -sum(data) & 0xFF
@@ -144,17 +175,19 @@ def serial_of(data: bytes) -> str:
 
 
 class Vendor(NamedTuple):
-    """What a target of ours promises in the vendor words (order rules T4 and T9)."""
+    """What a target of ours says in the vendor words: its promises (order rules T4 and T9), its store."""
 
     frame_age_ms: int
     instance: int
     streams: bool
+    store_id: StoreId = NO_STORE_ID
 
 
 def vendor_of(data: bytes) -> Vendor | None:
     """The vendor words, or None where another kind of drive answered."""
-    signature, layout, age, instance, features = _VENDOR.unpack_from(data, 2 * _VENDOR_WORD)
-    vendor = Vendor(age, instance, bool(features & _STREAMS))
+    signature, layout, age, instance, features, *store = _VENDOR.unpack_from(data, 2 * _VENDOR_WORD)
+    store_id = StoreId(*store) if store[0] else NO_STORE_ID
+    vendor = Vendor(age, instance, bool(features & _STREAMS), store_id)
     return vendor if (signature, layout) == (_VENDOR_SIGNATURE, _VENDOR_LAYOUT) else None
 
 

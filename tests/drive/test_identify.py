@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aoe.drive import identify
-from aoe.drive.identify import Identity, Vendor
+from aoe.drive.identify import NO_STORE_ID, Identity, StoreId, StoreKind, Vendor
 from tests.wire.settings import steady
 
 Words = dict[int, int]
@@ -31,6 +31,9 @@ IDENTITIES = {
     "TRIM": Identity(1 << 21, "t", trim_blocks=8),
     "TRIM to zeroes": Identity(1 << 21, "t", trim_blocks=1, trim_zeroes=True),
     "promises": Identity(1 << 21, "p", frame_age_ms=1000, instance=0x1122334455667788),
+    "a store with an id": Identity(
+        1 << 21, "i", instance=1, store_id=StoreId(StoreKind.FILE, bytes(range(0x10, 0x20)))
+    ),
 }
 
 
@@ -99,6 +102,11 @@ def expected(identity: Identity) -> Words:
         135: identity.instance >> 16 & 0xFFFF,
         136: identity.instance >> 32 & 0xFFFF,
         137: identity.instance >> 48,
+        139: identity.store_id.kind,
+        **{
+            140 + i: identity.store_id.digest[2 * i] | identity.store_id.digest[2 * i + 1] << 8
+            for i in range(8)
+        },
         169: 1 if identity.trim_blocks else 0,
         209: 0x4000 | identity.alignment if shift else 0,
         217: 1,
@@ -232,6 +240,33 @@ def test_fua_is_believed_only_where_its_word_is_valid(word: int) -> None:
     data = bytearray(512)
     struct.pack_into("<H", data, 2 * 84, word)
     assert not identify.has_fua(data)
+
+
+# The store's id, in words 139-147
+
+
+def test_the_id_of_a_store_is_a_hash_of_its_text() -> None:
+    made = StoreId.of(StoreKind.DEVICE, "LVM-abc")
+    assert made == StoreId(1, bytes.fromhex("1311554311b1632996708833f3b31790"))
+
+
+@pytest.mark.parametrize("kind", [StoreKind.DEVICE, StoreKind.RBD, StoreKind.FILE, 0xBEEF])
+def test_the_id_of_a_store_is_read_back(kind: int) -> None:
+    told = StoreId(kind, bytes(range(16)))
+    data = identify.build(Identity(1, "S", frame_age_ms=7, instance=9, store_id=told))
+    assert identify.vendor_of(data) == Vendor(7, 9, False, told)
+    assert struct.unpack_from("<H", data, 2 * 139) == (kind,)
+    assert data[2 * 140 : 2 * 148] == told.digest
+
+
+def test_a_store_without_an_id_shows_nothing() -> None:
+    assert StoreId.of(StoreKind.NONE, "text") == NO_STORE_ID
+    data = bytearray(identify.build(Identity(1, "S")))
+    assert data[2 * 139 : 2 * 148] == bytes(18)
+    data[2 * 140] = 7  # of no kind: means nothing
+    vendor = identify.vendor_of(bytes(data))
+    assert vendor is not None
+    assert vendor.store_id == NO_STORE_ID
 
 
 def test_what_is_left_of_a_drive_beside_one_that_can_do_less() -> None:
