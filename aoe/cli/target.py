@@ -7,15 +7,15 @@ import hashlib
 import json
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from aoe import limits
 from aoe.cli.links import check_distinct, open_links
+from aoe.cli.paths import Wanted, plan
 from aoe.cli.privilege import drop_privileges, raise_descriptor_limit
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, open_disk
@@ -24,7 +24,7 @@ from aoe.engine import EngineUnavailable
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.target.accelerator import EngineOptions
-from aoe.target.serve import check_address, check_serial, make_export
+from aoe.target.serve import make_export
 from aoe.target.server import Served, Server
 from aoe.target.state import AoeState
 from aoe.target.store import Record, StateStore, default_directory
@@ -32,19 +32,6 @@ from aoe.wire.frame import is_group, parse_mac
 
 FRAME_AGE_MIN_S = 0.5
 """Below this the UDP link, which knows ages to a fifth of a second, would drop fresh writes."""
-
-_PATH = re.compile(
-    r"(?P<path>.+?)(?:=(?P<shelf>\d+)\.(?P<slot>\d+))?(?:,serial=(?P<serial>[^,]+))?", re.DOTALL
-)
-
-
-class Wanted(NamedTuple):
-    """One PATH of the command line, with its address decided."""
-
-    path: Path
-    shelf: int
-    slot: int
-    serial: str | None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,7 +105,7 @@ def _run(main_task: Coroutine[Any, Any, bool]) -> bool:
 
 
 async def _serve(options: argparse.Namespace) -> bool:
-    wanted = plan(options)
+    wanted = plan(options.paths, options.shelf, options.slot, options.serial)
     mask = _mask(options.mask)
     _check_options(options)
     raise_descriptor_limit()
@@ -126,7 +113,7 @@ async def _serve(options: argparse.Namespace) -> bool:
     links: list[Link] = []
     try:
         for one in wanted:
-            disks.append(open_disk(one.path, _opening(options)))
+            disks.append(_open(one, _opening(options)))
         links += open_links(options.interface, options.link)
         # Only now: a process that still served these disks has ended, and written what it acknowledged.
         store = StateStore(options.state_dir or default_directory())
@@ -152,30 +139,6 @@ async def _serve(options: argparse.Namespace) -> bool:
     if not clean:
         print(f"aoe-target: {server.left_behind} requests hang in the disk", file=sys.stderr)
     return clean
-
-
-def plan(options: argparse.Namespace) -> list[Wanted]:
-    """Which path gets which address: its own, or the next slot, and after slot 254 the next shelf."""
-    if options.serial and len(options.paths) > 1:
-        raise ConfigurationError("--serial fits one PATH; say PATH,serial=TEXT for each")
-    shelf, slot = options.shelf, options.slot
-    wanted: list[Wanted] = []
-    for text in options.paths:
-        match = _PATH.fullmatch(text)
-        assert match is not None, "the pattern matches every text that is not empty"
-        if match["shelf"] is not None:
-            shelf, slot = int(match["shelf"]), int(match["slot"])
-        elif slot == limits.SLOT_MAX + 1 and wanted:
-            shelf, slot = shelf + 1, 0
-            shelf += shelf == limits.SHELF_REFUSED_BY_LINUX
-        check_address(shelf, slot)
-        serial = match["serial"] or options.serial
-        if serial is not None:
-            check_serial(serial)
-        wanted.append(Wanted(Path(match["path"]), shelf, slot, serial))
-        slot += 1
-    check_distinct([f"{one.shelf}.{one.slot}" for one in wanted], "address")
-    return wanted
 
 
 def _check_options(options: argparse.Namespace) -> None:
@@ -219,6 +182,13 @@ def _mask(text: str | None) -> tuple[bytes, ...] | None:
 def _opening(options: argparse.Namespace) -> Opening:
     direct = True if options.direct else False if options.buffered else None
     return Opening(options.read_only, direct, options.shared, options.offset, options.length)
+
+
+def _open(one: Wanted, how: Opening) -> FileDisk:
+    try:
+        return open_disk(one.path, how)
+    except ConfigurationError as error:
+        raise one.quoting(error) from error
 
 
 def _assemble(

@@ -2,12 +2,18 @@
 
 import pytest
 
-from aoe.cli.target import FRAME_AGE_MIN_S, main, parser, plan
+from aoe.cli.paths import Wanted, names_a_disk, plan, quoted, read
+from aoe.cli.target import FRAME_AGE_MIN_S, main, parser
 from aoe.errors import ConfigurationError
 
 
+def planned(*arguments: str) -> list[Wanted]:
+    options = parser().parse_args(["serve", *arguments])
+    return plan(options.paths, options.shelf, options.slot, options.serial)
+
+
 def addresses(*arguments: str) -> list[tuple[int, int]]:
-    return [(one.shelf, one.slot) for one in plan(parser().parse_args(["serve", *arguments]))]
+    return [(one.shelf, one.slot) for one in planned(*arguments)]
 
 
 def test_default_address_and_consecutive_slots() -> None:
@@ -29,14 +35,13 @@ def test_a_path_may_name_its_address_and_others_go_on_from_there() -> None:
 
 
 def test_path_with_equal_signs_address_and_serial() -> None:
-    options = parser().parse_args(["serve", "/x/a=b=1.2,serial=S 1", "/x/c=d"])
-    first, second = plan(options)
+    first, second = planned("/x/a=b=1.2,serial=S 1", "/x/c=d")
     assert (str(first.path), first.shelf, first.slot, first.serial) == ("/x/a=b", 1, 2, "S 1")
     assert (str(second.path), second.shelf, second.slot, second.serial) == ("/x/c=d", 1, 3, None)
 
 
 def test_serial_without_address() -> None:
-    (only,) = plan(parser().parse_args(["serve", "a,serial=X"]))
+    (only,) = planned("a,serial=X")
     assert (str(only.path), only.serial) == ("a", "X")
 
 
@@ -88,3 +93,95 @@ def test_refused_options_are_one_line_and_status_2(
     (line,) = capsys.readouterr().err.splitlines()
     assert names in line
     assert not state.exists()
+
+
+# Files whose names look like options
+
+
+@pytest.mark.parametrize(
+    ("text", "there", "meant"),
+    [
+        ("P,serial=ABC=1.0", "P", ("P", (1, 0), "ABC")),
+        ("P=1.0,serial=ABC", "P", ("P", (1, 0), "ABC")),
+        ("P=1.0", "P=1.0", ("P=1.0", None, None)),
+        ("P=1.0=2.3", "P=1.0", ("P=1.0", (2, 3), None)),
+        ("P=1.0=2.3", "P=1.0=2.3", ("P=1.0=2.3", None, None)),
+        ("P,serial=A", "P,serial=A", ("P,serial=A", None, None)),
+        ("P,serial=A=1.0", "P,serial=A", ("P,serial=A", (1, 0), None)),
+        ("P,serial=A,serial=B", "P,serial=A", ("P,serial=A", None, "B")),
+        ("P=1.0,serial=A", "P=1.0", ("P=1.0", None, "A")),
+        ("P\n=1.0", "P\n", ("P\n", (1, 0), None)),
+        ("P/=1.0", "P", ("P/", (1, 0), None)),
+        ("P,serial=A/", "P", ("P", None, "A/")),
+        ("P=1.0/", "P=1.0", ("P=1.0/", None, None)),
+        ("P=1.0/=2.0,serial=X", "P=1.0", ("P=1.0/", (2, 0), "X")),
+        ("P=" + "9" * 5000 + ".0", "P", ("P=" + "9" * 5000 + ".0", None, None)),
+    ],
+)
+def test_the_reading_that_exists_is_taken(text: str, there: str, meant: tuple[object, ...]) -> None:
+    assert read(text, lambda path: path.rstrip("/") == there) == meant
+
+
+@pytest.mark.parametrize("text", ["P=1.0", "P,serial=A", "P=1.0,serial=A", "P,serial=A=1.0", "P/=1.0"])
+def test_where_nothing_exists_the_options_are_options(text: str) -> None:
+    path, _, _ = read(text, lambda _: False)
+    assert path.rstrip("/") == "P"
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "spellings"),
+    [
+        (["P", "P=1.0"], "P=1.0", {"P=1.0/": "P=1.0", "P/=1.0": "P"}),
+        (["P", "P,serial=A"], "P,serial=A", {"P,serial=A/": "P,serial=A", "P/,serial=A": "P"}),
+        (["P", "P,serial=A"], "P,serial=A=1.0", {"P,serial=A/=1.0": "P,serial=A", "P/=1.0,serial=A": "P"}),
+        (["P", "P=1.0"], "P=1.0,serial=A", {"P=1.0/,serial=A": "P=1.0", "P/=1.0,serial=A": "P"}),
+        (
+            ["P", "P,serial=A", "P,serial=A=1.0"],
+            "P,serial=A=1.0",
+            {"P,serial=A=1.0/": "P,serial=A=1.0", "P,serial=A/=1.0": "P,serial=A", "P/=1.0,serial=A": "P"},
+        ),
+    ],
+)
+def test_where_several_exist_each_is_quoted_with_a_spelling_that_works(
+    names: list[str], text: str, spellings: dict[str, str], tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        (tmp_path / name).write_bytes(bytes(512))
+    with pytest.raises(ConfigurationError) as refused:
+        planned(text)
+    message = str(refused.value)
+    assert message.startswith(quoted(text))
+    for spelling, meant in spellings.items():
+        assert quoted(meant) in message
+        assert quoted(spelling) in message
+        (one,) = planned(spelling)
+        assert str(one.path) == meant
+
+
+def test_a_directory_is_no_reading(tmp_path) -> None:
+    (tmp_path / "P").mkdir()
+    (tmp_path / "P=1.0").write_bytes(bytes(512))
+    assert not names_a_disk(str(tmp_path / "P"))
+    (one,) = planned(str(tmp_path / "P=1.0"))
+    assert one.path == tmp_path / "P=1.0"
+    (tmp_path / "P" / "=1.0").write_bytes(bytes(512))
+    (one,) = planned(str(tmp_path / "P" / "=1.0"))
+    assert one.path == tmp_path / "P" / "=1.0"
+
+
+@pytest.mark.parametrize(
+    "text", ["P=1.300", "P=4095.0", "P,serial=123456789012345678901", "P=7.0,serial=\u00e4"]
+)
+def test_a_refusal_quotes_what_was_typed(text: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        planned(text)
+    assert str(refused.value).startswith(f"{quoted(text)}: s")
+
+
+@pytest.mark.parametrize("options", ["=1.0", ",serial=ABC=1.0", "=1.x"])
+def test_a_file_that_is_not_there_is_named_as_it_was_typed(options: str, tmp_path, capsys) -> None:
+    text = f"{tmp_path}/missing{options}"
+    assert main(["serve", text, "--link", "udp:127.0.0.1:0", "--state-dir", str(tmp_path / "s")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert text in line
