@@ -294,13 +294,26 @@ def _announce(options: argparse.Namespace, served: list[Served], links: list[Lin
             "address": export.address,
             "path": record.path if record else "",
             "bytes": disk.size,
+            "unserved_bytes": disk.tail,
             "serial": export.identity.serial,
             "durability": options.durability,
             "direct": disk.direct,
             "read_only": disk.read_only,
             "interfaces": [{"name": link.name, "mtu": link.mtu, "payload": _payload(link)} for link in links],
         }
+        if disk.tail:
+            print(f"aoe-target: {export.address}: {_unserved(disk)}", file=sys.stderr, flush=True)
         print(json.dumps(facts) if options.json else _sentence(facts), flush=True)
+
+
+def _unserved(disk: FileDisk) -> str:
+    """What of a store is left out, why, and how to have it served."""
+    unit = f"blocks of {disk.block} bytes in direct I/O" if disk.direct else f"sectors of {disk.block} bytes"
+    remedy = ", or say --buffered" if disk.direct and disk.tail >= limits.SECTOR else ""
+    return (
+        f"the last {disk.tail} bytes are not served, as a disk has whole {unit}; "
+        f"append {disk.block - disk.tail} bytes{remedy}"
+    )
 
 
 def _payload(link: Link) -> int:
@@ -311,8 +324,9 @@ def _sentence(facts: dict[str, Any]) -> str:
     where = ", ".join("{name} (MTU {mtu}, payload {payload})".format(**it) for it in facts["interfaces"])
     how = "direct" if facts["direct"] else "buffered"
     access = ", read-only" if facts["read_only"] else ""
+    less = f" (without the last {facts['unserved_bytes']})" if facts["unserved_bytes"] else ""
     return (
-        f"{facts['address']}: {facts['path']}, {facts['bytes']} bytes, on {where}, "
+        f"{facts['address']}: {facts['path']}, {facts['bytes']} bytes{less}, on {where}, "
         f"{facts['durability']}, {how}{access}, serial {facts['serial']}"
     )
 

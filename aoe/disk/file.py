@@ -93,6 +93,8 @@ class FileDisk(Disk):
         self._users = 0
         self._closed = False
         self._local = threading.local()
+        self.tail = self._rest() - store.size if store.grows else 0
+        """Bytes at the end of the store that make no whole block, and are not served."""
         self._pool = ThreadPoolExecutor(2 * limits.DISK_WORKERS, thread_name_prefix="disk")
 
     # The interface
@@ -135,8 +137,14 @@ class FileDisk(Disk):
         await self._run(functools.partial(self._zero, offset, length))
 
     def refresh(self) -> None:
-        rest = max(0, os.lseek(self._fd, 0, os.SEEK_END) - self._base) // self.block * self.block
-        self.size = rest if self.store.grows else min(self.size, rest)
+        rest = self._rest()
+        whole = rest // self.block * self.block
+        self.size = whole if self.store.grows else min(self.size, whole)
+        self.tail = rest - whole if self.store.grows else 0
+
+    def _rest(self) -> int:
+        """Bytes that the store has from where we begin."""
+        return max(0, os.lseek(self._fd, 0, os.SEEK_END) - self._base)
 
     def close(self) -> None:
         if self._closed:

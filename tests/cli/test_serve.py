@@ -83,6 +83,28 @@ def test_says_what_it_serves(disk: Path, tmp_path: Path) -> None:
         assert facts["interfaces"][0]["payload"] == 8192
 
 
+@pytest.mark.parametrize(
+    ("length", "options", "served", "remedy"),
+    [
+        (241_059, [], 240_640, "append 93 bytes"),
+        (241_059, ["--direct"], None, "bytes in direct I/O"),
+        (4096 * 3 + 1, ["--offset", "1"], 4096 * 3 - 512, "append 511 bytes"),
+    ],
+)
+def test_what_is_not_served_is_said(
+    length: int, options: list[str], served: int | None, remedy: str, disk: Path, tmp_path: Path
+) -> None:
+    disk.write_bytes(bytes(length))
+    with serving(disk, "--state-dir", tmp_path / "s", *options) as target:
+        left = length - target.facts["bytes"] - 512 * (options[:1] == ["--offset"])
+        assert target.facts["bytes"] == (served or target.facts["bytes"])
+        assert target.facts["unserved_bytes"] == left > 0
+        _, _, err = target.stop()
+        (line,) = err.splitlines()
+        assert f"the last {left} bytes are not served" in line
+        assert remedy in line
+
+
 def test_counters_on_sigusr1_and_at_stop(disk: Path, tmp_path: Path) -> None:
     with serving(disk, "--state-dir", tmp_path / "s") as target, target.client() as client:
         client.write(0, b"x" * 512)

@@ -106,7 +106,41 @@ def test_a_file_without_a_whole_sector(length: int, direct: bool, tmp_path: Path
 def test_the_rest_of_a_sector_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "odd").write_bytes(bytes(2 * SECTOR + 511))
     with opened(tmp_path / "odd") as disk:
-        assert disk.size == 2 * SECTOR
+        assert (disk.size, disk.tail) == (2 * SECTOR, 511)
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "how", "size", "tail"),
+    [
+        (241_059, Opening(direct=False), 240_640, 419),
+        (241_059, Opening(direct=True), 237_568, 3491),
+        (241_664, Opening(direct=True), 241_664, 0),
+        (241_664, Opening(direct=True, offset=8), 237_568, 0),
+        (241_152, Opening(direct=True, offset=8), 233_472, 3584),
+        (241_059, Opening(direct=False, length=8), 4096, 0),
+        (241_059, Opening(direct=False, offset=1), 240_128, 419),
+    ],
+)
+def test_what_makes_no_whole_block_is_known(
+    bytes_: int, how: Opening, size: int, tail: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_direct(tmp_path)
+    monkeypatch.setattr("aoe.disk.open._PROBE_BLOCKS", (4096,))
+    (tmp_path / "odd").write_bytes(bytes(bytes_))
+    with opened(tmp_path / "odd", how) as disk:
+        assert (disk.size, disk.tail) == (size, tail)
+
+
+def test_the_rest_is_looked_at_again_when_a_file_grows(tmp_path: Path) -> None:
+    path = sparse(tmp_path / "disk", 4)
+    with opened(path, Opening(direct=False)) as disk:
+        assert disk.tail == 0
+        os.truncate(path, 5 * SECTOR + 7)
+        disk.refresh()
+        assert (disk.size, disk.tail) == (5 * SECTOR, 7)
+        os.truncate(path, 6 * SECTOR)
+        disk.refresh()
+        assert (disk.size, disk.tail) == (6 * SECTOR, 0)
 
 
 # Slices
