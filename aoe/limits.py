@@ -57,6 +57,11 @@ ZEROES_CHUNK = 1 << 20
 DISK_WORKERS = 8
 """Requests one export has inside system calls at a time."""
 
+RECORD_BYTES_MAX = 1 << 17
+"""Of a state file; the largest that is written has about half."""
+RECORD_ADDRESSES_MAX = 256
+"""Addresses of one disk that are remembered, the latest."""
+
 CLAIMANTS_MAX = 16
 """Hosts remembered that answer for one of our addresses."""
 

@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     add("--max-frame-age", type=float, default=limits.FRAME_AGE_DEFAULT_S, metavar="S")
     add("--mask", metavar="MAC,...", help="serve only these hosts, whatever was persisted")
     add("--no-remote-admin", action="store_true", help="refuse config, mask and reserve changes")
+    add("--no-remote-masks", action="store_true", help="refuse mask changes: who is served is decided here")
     add("--offset", type=int, default=0, metavar="SECTORS", help="serve from this sector on")
     add("--length", type=int, metavar="SECTORS", help="serve only so many sectors")
     add("--serial", metavar="TEXT", help=f"serial number, up to {SERIAL_MAX} characters (one PATH only)")
@@ -117,6 +118,7 @@ async def _serve(options: argparse.Namespace) -> bool:
         links += open_links(options.interface, options.link)
         # Only now: a process that still served these disks has ended, and written what it acknowledged.
         store = StateStore(options.state_dir or default_directory())
+        _warn_of_damage(store)
         server, served = _assemble(options, wanted, disks, links, store)
         drop_privileges()
     except BaseException:
@@ -226,6 +228,7 @@ def _server(
         frame_age_s=options.max_frame_age,
         buffer_count=options.buffer_count,
         remote_admin=not options.no_remote_admin,
+        remote_masks=not options.no_remote_masks,
         engine=engine,
     )
 
@@ -241,6 +244,14 @@ def _with_engine(options: argparse.Namespace, server: Callable[[EngineOptions | 
             raise ConfigurationError(f"--engine c: {error}; or say --engine python") from error
         print(f"aoe-target: serving without the compiled engine: {error}", file=sys.stderr)
         return server(None)
+
+
+def _warn_of_damage(store: StateStore) -> None:
+    """One line: whatever is served does not need these, or is refused later."""
+    if store.damaged:
+        first, *others = store.damaged.values()
+        more = f" ({len(others)} more like it)" if others else ""
+        print(f"aoe-target: {first.problem}{more}", file=sys.stderr)
 
 
 def _part(options: argparse.Namespace, path: str) -> str:

@@ -76,6 +76,12 @@ class Identity(NamedTuple):
     store_id: StoreId = NO_STORE_ID
 
 
+def is_serial(text: str) -> bool:
+    """Whether IDENTIFY carries the text as it is: printable ASCII, 1 to 20 characters, no blanks around."""
+    plain = text.isascii() and text.isprintable() and text == text.strip()
+    return plain and 0 < len(text) <= SERIAL_MAX
+
+
 def text_words(text: str, length: int) -> bytes:
     """ATA string: space padded, the first character of each pair in the high byte of its word."""
     padded = text.encode("ascii", "replace")[:length].ljust(length)

@@ -83,12 +83,14 @@ class Responder:
         frame_age_ns: int = int(limits.FRAME_AGE_DEFAULT_S * 1e9),
         buffer_count: int = limits.BUFFER_COUNT_DEFAULT_MAX,
         remote_admin: bool = True,
+        remote_masks: bool = True,
     ) -> None:
         self.exports = {(export.shelf, export.slot): export for export in exports}
         self.ports = list(ports)
         self.age = AgeGate(frame_age_ns)
         self.buffer_count = buffer_count
         self.remote_admin = remote_admin
+        self.remote_masks = remote_admin and remote_masks
         self.heeds_streams = True
         """Whether order rule T9 is looked after here; an engine sees more frames than come up to us."""
         self.counters: Counter[str] = Counter()
@@ -314,7 +316,8 @@ class Responder:
     def _decide(self, export: Export, arrival: Arrival, now_ns: int) -> list[Effect]:
         header, before = arrival.header, export.state
         bound = bounds(min(port.mtu for port in self.ports if port.sectors))
-        verdict = decide(before, header.command, arrival.frame, header.src, bound, self.remote_admin)
+        allowed = self.remote_masks if header.command == Command.MASK else self.remote_admin
+        verdict = decide(before, header.command, arrival.frame, header.src, bound, allowed)
         if isinstance(verdict, Fault):
             return self._drop(verdict)
         if verdict.silent:

@@ -9,7 +9,7 @@ from typing import Any
 
 from aoe import limits
 from aoe.disk.base import Disk
-from aoe.drive.identify import SERIAL_MAX, Identity
+from aoe.drive.identify import SERIAL_MAX, Identity, is_serial
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.target.export import Export
@@ -27,8 +27,7 @@ def check_address(shelf: int, slot: int) -> None:
 
 def check_serial(serial: str) -> None:
     """ConfigurationError for a serial that IDENTIFY cannot carry as it is."""
-    plain = serial.isascii() and serial.isprintable() and serial == serial.strip()
-    if not plain or not 0 < len(serial) <= SERIAL_MAX:
+    if not is_serial(serial):
         raise ConfigurationError(
             f"serial {serial!r} is not printable ASCII of 1 to {SERIAL_MAX} characters without blanks around"
         )
@@ -72,6 +71,7 @@ async def serve(
     frame_age_s: float = limits.FRAME_AGE_DEFAULT_S,
     buffer_count: int | None = None,
     remote_admin: bool = True,
+    remote_masks: bool = True,
     state_dir: Path | None = None,
     force: bool = False,
     check: bool = True,
@@ -80,7 +80,8 @@ async def serve(
     """Serve `disk` as `shelf.slot` (0-65534, 0-254) on `links` until the block is left.
 
     The disk and the links are closed then. Without `state_dir` the config string, the mask list and the
-    reservation are gone with the block. ConfigurationError if another target has the address; without
+    reservation are gone with the block. Without `remote_admin` the network may change none of the three,
+    without `remote_masks` not the mask list. ConfigurationError if another target has the address; without
     `check` nobody is asked, which saves 0.3 s.
     """
     try:
@@ -94,6 +95,7 @@ async def serve(
             frame_age_s=frame_age_s,
             buffer_count=buffer_count,
             remote_admin=remote_admin,
+            remote_masks=remote_masks,
             rng=rng,
         )
     except BaseException:

@@ -54,6 +54,7 @@ class Server:
         frame_age_s: float = limits.FRAME_AGE_DEFAULT_S,
         buffer_count: int | None = None,
         remote_admin: bool = True,
+        remote_masks: bool = True,
         rng: random.Random | None = None,
         engine: EngineOptions | None = None,
     ) -> None:
@@ -68,6 +69,7 @@ class Server:
             frame_age_ns=int(frame_age_s * 1e9),
             buffer_count=buffer_count or buffers_that_fit(links),
             remote_admin=remote_admin,
+            remote_masks=remote_masks,
         )
         self._merge: Merge[Port] = Merge(self._ports)
         self._rng = rng or random.Random()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aoe import limits
 from aoe.wire import config, mask, reserve
 from aoe.wire.config import Config, ConfigCommand
-from aoe.wire.frame import Command, Error, Fault
+from aoe.wire.frame import Command, Error, Fault, is_group
 from aoe.wire.mask import Directive, DirectiveCommand, Mask, MaskCommand, MaskError
 from aoe.wire.reserve import Reserve, ReserveCommand
 
@@ -73,7 +73,7 @@ def config_verb(state: AoeState, message: Config, bound: Bounds, admin: bool) ->
 
 
 def mask_verb(state: AoeState, message: Mask, bound: Bounds, admin: bool) -> Verdict:
-    """AoEr11 section 3.3. Directives before a failing one stay applied."""
+    """AoEr11 section 3.3. Directives before a failing one stay applied; a group address is nobody's."""
     if message.mcmd == MaskCommand.READ:
         return Verdict(state)
     if message.mcmd != MaskCommand.EDIT:
@@ -90,6 +90,8 @@ def mask_verb(state: AoeState, message: Mask, bound: Bounds, admin: bool) -> Ver
 
 def _apply(macs: list[bytes], directive: Directive, most: int) -> MaskError:
     if directive.dcmd == DirectiveCommand.ADD and directive.mac not in macs:
+        if is_group(directive.mac):
+            return MaskError.UNSPECIFIED
         if len(macs) >= most:
             return MaskError.LIST_FULL
         macs.append(directive.mac)
@@ -106,7 +108,7 @@ def reserve_verb(state: AoeState, message: Reserve, bound: Bounds, admin: bool, 
         return Verdict(state)
     changing = message.rcmd in (ReserveCommand.SET, ReserveCommand.FORCE_SET)
     macs = tuple(dict.fromkeys(message.macs))
-    if not changing or not admin or len(macs) > bound.reserve:
+    if not changing or not admin or len(macs) > bound.reserve or any(map(is_group, macs)):
         return Verdict(state, error=Error.BAD_ARGUMENT)
     if message.rcmd == ReserveCommand.SET and not state.holds(sender):
         return Verdict(state, error=Error.RESERVED)

@@ -194,6 +194,71 @@ def test_no_remote_admin_refuses_every_change(disk: Path, tmp_path: Path) -> Non
         client.write(0, b"x" * 512)
 
 
+def test_no_remote_masks_refuses_masks_alone(disk: Path, tmp_path: Path) -> None:
+    arguments = [disk, "--state-dir", tmp_path / "s", "--no-remote-masks"]
+    with serving(*arguments) as target, target.client() as client:
+        assert client.mask(Directive(DirectiveCommand.ADD, STRANGER)).merror
+        assert client.config(ConfigCommand.SET, b"mine").text == b"mine"
+        assert client.reserve(ReserveCommand.SET, FRIEND).macs == (FRIEND,)
+
+
+@pytest.mark.parametrize("way_out", [["--mask", FRIEND.hex(":")], ["--reset-state"]])
+def test_who_was_locked_out_is_let_in_again_at_restart_only(
+    disk: Path, tmp_path: Path, way_out: list[str]
+) -> None:
+    state = ["--state-dir", tmp_path / "s"]
+
+    def is_served(client: Client) -> bool:
+        client.retries = 0
+        try:
+            client.config()
+        except NoAnswer:
+            return False
+        return True
+
+    with serving(disk, *state) as target, target.client(STRANGER) as stranger:
+        stranger.mask(Directive(DirectiveCommand.ADD, STRANGER))
+    with serving(disk, *state) as target, target.client() as friend:
+        os.truncate(disk, 2 * SECTORS * 512)
+        target.tell(signal.SIGHUP)
+        target.line()
+        assert not is_served(friend)
+    with serving(disk, *state, *way_out) as target, target.client() as friend:
+        assert is_served(friend)
+
+
+def test_sighup_takes_back_no_mask_of_the_command_line(disk: Path, tmp_path: Path) -> None:
+    """Neither what the record said before, nor anything written into it meanwhile."""
+    state = ["--state-dir", tmp_path / "s"]
+    with serving(f"{disk},serial=ONE", *state, "--mask", STRANGER.hex(":")) as target:
+        record = tmp_path / "s" / "ONE.json"
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"mask": [], "reserve": []}))
+        os.truncate(disk, 2 * SECTORS * 512)
+        target.tell(signal.SIGHUP)
+        target.line()
+        with target.client() as friend, pytest.raises(NoAnswer):
+            friend.retries = 0
+            friend.config()
+        with target.client(STRANGER) as stranger:
+            assert [it.mac for it in stranger.mask().directives] == [STRANGER]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"mask": ["ff:ff:ff:ff:ff:ff"]}'])
+def test_damaged_state_of_another_disk_is_one_line(disk: Path, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "OTHER.json").write_bytes(content)
+    (tmp_path / "s" / "MORE.json").write_bytes(content)
+    os.mkfifo(tmp_path / "s" / "FIFO.json")
+    with serving(disk, "--state-dir", tmp_path / "s") as target:
+        with target.client() as client:
+            client.read(0)
+        status, _, err = target.stop()
+    assert status == 0
+    (line,) = err.splitlines()
+    assert "FIFO.json" in line
+    assert "repair or remove it (2 more like it)" in line
+
+
 def test_read_only_refuses_writes(disk: Path, tmp_path: Path) -> None:
     with serving(disk, "--state-dir", tmp_path / "s", "--read-only") as target, target.client() as client:
         reply = client.ata(0x34, 0, 1, b"x" * 512)

@@ -240,6 +240,27 @@ def test_one_may_lock_oneself_out_but_is_told() -> None:
     assert at.ask(mask(0, src=RIVAL)).listed == [RIVAL]
 
 
+GROUPS = [b"\xff" * 6, bytes.fromhex("01005e000001"), bytes.fromhex("333300000001")]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_address_is_no_host_that_could_be_served(group: bytes) -> None:
+    """A list of nothing else would keep everybody out, and a restart would not accept it."""
+    at = driver()
+    reply = at.ask(mask(1, (ADD, CLIENT), (ADD, group), (ADD, RIVAL)))
+    assert reply.body[:4] == bytes((0, 1, 1, 1))
+    assert stored(at) == AoeState(mask=(CLIENT,))
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("rcmd", [1, 2])
+def test_a_group_address_holds_no_reservation(rcmd: int, group: bytes) -> None:
+    at = driver(AoeState(reserve=(CLIENT,)))
+    reply = at.ask(reserve(rcmd, CLIENT, group))
+    assert (reply.verfl, reply.error, reply.listed) == (0x1C, 2, [CLIENT])
+    assert stored(at) == AoeState(reserve=(CLIENT,))
+
+
 # Reservation
 
 
@@ -323,6 +344,23 @@ def test_an_interface_too_small_to_serve_over_bounds_nothing(small: int) -> None
     at.responder.ports[1].change(at.responder.ports[1].mac, small)
     assert shows(at.ask(config(SET, bytes(1024))), SET, bytes(1024))
     assert len(at.ask(reserve(1, CLIENT, *macs(254))).listed) == 255
+
+
+@pytest.mark.parametrize("directive", [(ADD, RIVAL), (DELETE, CLIENT)])
+def test_no_remote_masks_leaves_the_other_two_to_the_network(directive: tuple[int, bytes]) -> None:
+    at = make_driver(remote_masks=False)
+    at.export.state = AoeState(mask=(CLIENT,))
+    assert at.ask(mask(1, directive)).body[2] == 1
+    assert at.ask(mask(0)).listed == [CLIENT]
+    assert shows(at.ask(config(SET, b"new")), SET, b"new")
+    assert at.ask(reserve(1, CLIENT)).listed == [CLIENT]
+    assert stored(at) == AoeState(b"new", (CLIENT,), (CLIENT,))
+
+
+def test_no_remote_admin_is_no_remote_masks_too() -> None:
+    at = make_driver(remote_admin=False, remote_masks=True)
+    assert at.ask(mask(1, (ADD, RIVAL))).body[2] == 1
+    assert stored(at) == AoeState()
 
 
 @pytest.mark.parametrize("ccmd", [SET, FORCE])

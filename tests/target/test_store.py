@@ -1,7 +1,9 @@
 """What an export remembers over a restart."""
 
+import contextlib
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from aoe.errors import ConfigurationError
+from aoe.limits import RECORD_ADDRESSES_MAX, RECORD_BYTES_MAX
 from aoe.target.state import AoeState
 from aoe.target.store import Record, StateStore, default_directory
 
@@ -166,7 +169,9 @@ def good() -> dict[str, Any]:
 def refused(directory: Path, content: bytes) -> str:
     (directory / "SERIAL.json").write_bytes(content)
     with pytest.raises(ConfigurationError) as found:
-        StateStore(directory)
+        StateStore(directory).record("SERIAL", "/a")
+    with pytest.raises(ConfigurationError):
+        Record(directory, "SERIAL", "/a").open("e0.0")
     assert str(directory / "SERIAL.json") in str(found.value)
     return str(found.value)
 
@@ -228,6 +233,129 @@ def test_json_of_another_shape_is_named(tmp_path: Path, content: bytes) -> None:
 )
 def test_more_than_a_reply_can_say_is_damage(tmp_path: Path, wrong: dict[str, Any]) -> None:
     refused(tmp_path, json.dumps(good() | wrong).encode())
+
+
+@pytest.mark.parametrize("mac", ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "33:33:00:00:00:01"])
+@pytest.mark.parametrize("entry", ["mask", "reserve"])
+def test_a_list_that_names_no_host_is_damage(tmp_path: Path, entry: str, mac: str) -> None:
+    assert mac in refused(tmp_path, json.dumps(good() | {entry: ["02:00:00:00:00:01", mac]}).encode())
+
+
+@pytest.mark.parametrize("serial", ["OTHER", "", " SERIAL", "x" * 21, "\u00e4", "a\nb"])
+def test_a_file_of_another_serial_is_damage(tmp_path: Path, serial: str) -> None:
+    refused(tmp_path, json.dumps(good() | {"serial": serial}).encode())
+
+
+def test_a_file_larger_than_any_record_is_damage(tmp_path: Path) -> None:
+    refused(tmp_path, json.dumps(good()).encode() + b" " * RECORD_BYTES_MAX)
+
+
+def test_the_largest_record_is_read_again(tmp_path: Path) -> None:
+    macs = tuple(b"\x02\0\0\0" + n.to_bytes(2, "big") for n in range(255))
+    full = AoeState(b"c" * 1024, macs, macs)
+    path = "/" + "\udcff" * 4094
+    for number in range(RECORD_ADDRESSES_MAX + 9):
+        record = opened(tmp_path, path=path, address=f"e{60000 + number}.254")
+        if not number:
+            record.save(full)
+        record.close()
+    again = StateStore(tmp_path)
+    assert again.serial_of(path) == "SERIAL"
+    assert again.record("SERIAL", path).state == full
+    assert len(again.record("SERIAL", path).addresses) == RECORD_ADDRESSES_MAX
+
+
+DAMAGE = [b"", b"{", b"\xff\xfe", b'{"serial": "BROKEN"}', json.dumps(good()).encode(), b"[" * 100_000]
+
+
+@pytest.mark.parametrize("content", DAMAGE)
+def test_a_damaged_file_of_another_disk_is_no_matter(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "BROKEN.json").write_bytes(content)
+    store = StateStore(tmp_path)
+    assert list(store.damaged) == [tmp_path / "BROKEN.json"]
+    store.record(store.serial_of("/b"), "/b").open("e1.0")
+    assert (tmp_path / "BROKEN.json").read_bytes() == content
+
+
+def test_a_disk_does_not_lose_its_mask_because_its_record_is_damaged(tmp_path: Path) -> None:
+    """A new serial would have a new record, without the mask."""
+    content = json.dumps(good() | {"path": "/x/ä", "serial": "OLD"}).encode()
+    (tmp_path / "OLD.json").write_bytes(content[:-1])
+    with pytest.raises(ConfigurationError, match=r"OLD\.json"):
+        StateStore(tmp_path).serial_of("/x/ä")
+    assert StateStore(tmp_path).serial_of("/x") != "OLD"
+
+
+# What others put into the directory
+
+
+def linked(directory: Path, name: str, target: Path) -> None:
+    directory.mkdir()
+    (directory / name).symlink_to(target)
+
+
+def test_a_symlink_at_the_temporary_name_gives_way(tmp_path: Path) -> None:
+    directory, victim = tmp_path / "state", tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    linked(directory, "SERIAL.new", victim)
+    opened(directory).save(FULL)
+    assert reopened(directory) == FULL
+    assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("name", ["SERIAL.lock", "SERIAL.json"])
+def test_a_symlink_is_not_followed(tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text(json.dumps(good()))
+    linked(tmp_path / "state", name, victim)
+    with pytest.raises(ConfigurationError, match="not a regular file"):
+        opened(tmp_path / "state")
+    assert victim.read_text() == json.dumps(good())
+
+
+@pytest.mark.parametrize("name", ["SERIAL.new", "SERIAL.lock"])
+def test_a_dangling_symlink_makes_no_file(tmp_path: Path, name: str) -> None:
+    directory = tmp_path / "state"
+    linked(directory, name, tmp_path / "made")
+    with contextlib.suppress(ConfigurationError):
+        opened(directory)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("name", ["SERIAL.json", "SERIAL.lock", "SERIAL.new", "OTHER.json"])
+def test_a_fifo_hangs_nothing(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    if name in ("SERIAL.json", "SERIAL.lock"):
+        with pytest.raises(ConfigurationError, match="not a regular file"):
+            opened(tmp_path)
+    else:
+        opened(tmp_path).save(FULL)
+        assert reopened(tmp_path) == FULL
+
+
+@pytest.mark.parametrize("name", ["SERIAL.new", "SERIAL.lock", "SERIAL.json"])
+def test_a_directory_in_the_way_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigurationError, match=tmp_path.name):
+        opened(tmp_path)
+
+
+def test_what_is_kept_is_for_its_owner_only(tmp_path: Path) -> None:
+    directory = tmp_path / "a" / "state"
+    before = os.umask(0)
+    try:
+        opened(directory).save(FULL)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir()} == {0o600}
+
+
+def test_a_record_that_all_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    (tmp_path / "SERIAL.json").write_text(json.dumps(good()))
+    (tmp_path / "SERIAL.json").chmod(0o644)
+    opened(tmp_path)
+    assert stat.S_IMODE((tmp_path / "SERIAL.json").stat().st_mode) == 0o600
 
 
 # One process at a time
@@ -347,6 +475,15 @@ def test_default_directory(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert default_directory() == Path(expected)
+
+
+def test_a_user_without_a_home_is_told_what_to_say() -> None:
+    """As in a container that knows no user of that number."""
+    code = "from aoe.target.store import default_directory; default_directory()"
+    hidden = f"import os; os.geteuid = os.getuid = lambda: 54321; {code}"
+    command = [sys.executable, "-c", hidden]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={}, timeout=30)
+    assert done.stderr.splitlines()[-1].endswith("give --state-dir")
 
 
 def test_default_directory_of_root(monkeypatch: pytest.MonkeyPatch) -> None:
