@@ -1,6 +1,25 @@
 """The one interface of everything that stores sectors, in bytes."""
 
 import abc
+from typing import NamedTuple
+
+from aoe.drive.identify import StoreId, StoreKind
+
+
+class StoreName(NamedTuple):
+    """The id of a store in words, empty where it has none; where only a part is served, with that part."""
+
+    kind: StoreKind = StoreKind.NONE
+    text: str = ""
+
+    @property
+    def id(self) -> StoreId:
+        """What IDENTIFY says of it."""
+        return StoreId.of(self.kind, self.text)
+
+    def part(self, text: str) -> "StoreName":
+        """The name of a part of it."""
+        return self._replace(text=self.text + text) if self.kind else self
 
 
 class Disk(abc.ABC):
@@ -9,7 +28,8 @@ class Disk(abc.ABC):
     `size` is in bytes and a multiple of 512; `block` the unit (bytes, >= 512) in which it can be written
     without reading first; `physical_block` and `alignment` (bytes: power of two; 512-byte sectors) are what
     IDENTIFY says of the medium; `trims` whether `trim` works and `trim_zeroes` whether zeroes are guaranteed
-    after it; `identity` the device's own id where it has one.
+    after it; `store_name` the store's own id where it has one, `identity` what the device says it is, which
+    thousands may say.
 
     Every method raises `DiskError` with the first failing byte. Offsets and lengths are inside `size`
     and multiples of 512: whoever calls has checked that.
@@ -23,6 +43,7 @@ class Disk(abc.ABC):
     trims: bool = False
     trim_zeroes: bool = False
     identity: str | None = None
+    store_name: StoreName = StoreName()
 
     def try_read(self, offset: int, length: int) -> bytes | None:
         """The bytes if they can be had without waiting, else None."""

@@ -29,6 +29,7 @@ class FaultyDisk(Disk):
         self.physical_block = disk.physical_block
         self.alignment = disk.alignment
         self.identity = disk.identity
+        self.store_name = disk.store_name
         self.read_only = disk.read_only
         self.trims = disk.trims
         self.trim_zeroes = disk.trim_zeroes

@@ -14,6 +14,7 @@ from aoe import limits
 from aoe.disk import syscalls
 from aoe.disk.blockdev import BlockDisk
 from aoe.disk.file import FileDisk, Store
+from aoe.disk.identity import HERE, Host, file_name
 from aoe.errors import ConfigurationError
 
 _PROBE_BLOCKS = (512, 1024, 2048, 4096)
@@ -33,8 +34,13 @@ class Opening(NamedTuple):
     length: int | None = None
     lock_wait_s: float = limits.LOCK_WAIT_S
 
+    @property
+    def part(self) -> str:
+        """What tells a part of a store, which is another disk, from the whole, where it is empty."""
+        return "" if not self.offset and self.length is None else f"@{self.offset}+{self.length or ''}"
 
-def open_disk(path: Path, how: Opening = Opening()) -> FileDisk:  # noqa: B008
+
+def open_disk(path: Path, how: Opening = Opening(), host: Host = HERE) -> FileDisk:  # noqa: B008
     """Open and lock `path`; ConfigurationError says in one line what is wrong and what to do."""
     try:
         mode = path.stat().st_mode
@@ -48,7 +54,7 @@ def open_disk(path: Path, how: Opening = Opening()) -> FileDisk:  # noqa: B008
     direct = how.shared or (is_block if how.direct is None else how.direct)
     fd = _open(path, how, is_block, direct)
     try:
-        return _disk(fd, path, how, is_block, direct)
+        return _disk(fd, path, how, is_block, direct, host)
     except BaseException:
         os.close(fd)
         raise
@@ -97,7 +103,7 @@ def _open_problem(path: Path, error: OSError, direct: bool) -> str:
     return f"{path}: {error.strerror}"
 
 
-def _disk(fd: int, path: Path, how: Opening, is_block: bool, direct: bool) -> FileDisk:
+def _disk(fd: int, path: Path, how: Opening, is_block: bool, direct: bool, host: Host) -> FileDisk:
     block = (syscalls.logical_block(fd) if is_block else _direct_block(fd, path)) if direct else limits.SECTOR
     base = how.offset * limits.SECTOR
     rest = os.lseek(fd, 0, os.SEEK_END) - base
@@ -113,11 +119,13 @@ def _disk(fd: int, path: Path, how: Opening, is_block: bool, direct: bool) -> Fi
     if base % block or size % block:
         raise ConfigurationError(f"{path}: direct I/O needs --offset and --length in steps of {block // 512}")
     store = Store(fd, base, size, block, direct, how.read_only, how.shared, grows=how.length is None)
-    disk = BlockDisk(store) if is_block else FileDisk(store)
+    disk = BlockDisk(store, host) if is_block else FileDisk(store)
     if not is_block:
+        disk.store_name = file_name(fd, host)
         disk.physical_block = 4096
         disk.alignment = how.offset % 8
         disk.trims = disk.trim_zeroes = not how.read_only and _can_punch(fd)
+    disk.store_name = disk.store_name.part(how.part)
     return disk
 
 

@@ -13,11 +13,23 @@ _BLKSSZGET = 0x1268
 _BLKPBSZGET = 0x127B
 _BLKALIGNOFF = 0x127A
 
+_FS_IOC_GETFSUUID = 0x80111500
+_AT_EMPTY_PATH = 0x1000
+_HANDLE_MAX = 128
+
 _TMPFS_MAGIC = 0x01021994
 _REMOTE_MAGICS = frozenset({0x65735546, 0x6969, 0xFF534D42, 0xFE534D42, 0x01021997, 0x00C36400})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+class _FileHandle(ctypes.Structure):
+    _fields_ = (
+        ("bytes", ctypes.c_uint),
+        ("type", ctypes.c_int),
+        ("handle", ctypes.c_ubyte * _HANDLE_MAX),
+    )
 
 
 def punch_hole(fd: int, offset: int, length: int) -> None:
@@ -46,6 +58,24 @@ def _filesystem(fd: int) -> int:
     """The magic number of statfs(2), 0 where there is none."""
     buffer = (ctypes.c_ulong * 32)()
     return buffer[0] & 0xFFFFFFFF if _libc.fstatfs(fd, buffer) == 0 else 0
+
+
+def filesystem_uuid(fd: int) -> bytes:
+    """The UUID of the file's filesystem, empty where the kernel does not tell (before 6.9, or remote)."""
+    try:
+        told = fcntl.ioctl(fd, _FS_IOC_GETFSUUID, bytes(17))
+    except OSError:
+        return b""
+    return told[1 : 1 + told[0]]
+
+
+def file_handle(fd: int) -> str:
+    """What a file is inside its filesystem, whatever its name: inode, generation, subvolume. Empty where the
+    filesystem does not tell (name_to_handle_at(2))."""
+    found, mount = _FileHandle(_HANDLE_MAX), ctypes.c_int()
+    if _libc.name_to_handle_at(fd, b"", ctypes.byref(found), ctypes.byref(mount), _AT_EMPTY_PATH):
+        return ""
+    return f"{found.type}:{bytes(found.handle[: found.bytes]).hex()}"
 
 
 def logical_block(fd: int) -> int:

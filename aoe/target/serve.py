@@ -56,6 +56,7 @@ def make_export(
         frame_age_ms=int(frame_age_s * 1000),
         instance=secrets.randbits(64),
         streams=True,
+        store_id=disk.store_name.id,
     )
     return Export(shelf, slot, identity, read_only=disk.read_only, block=disk.block)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from aoe.disk.file import FileDisk
+from aoe.disk.identity import HERE, Host
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import DiskError
 from aoe.limits import SECTOR
@@ -44,9 +45,9 @@ def sparse(path: Path, sectors: int) -> Path:
 
 
 @contextmanager
-def opened(path: Path, how: Opening = Opening()) -> Iterator[FileDisk]:  # noqa: B008
+def opened(path: Path, how: Opening = Opening(), host: Host = HERE) -> Iterator[FileDisk]:  # noqa: B008
     """A disk that is closed in the end."""
-    disk = open_disk(path, how)
+    disk = open_disk(path, how, host)
     try:
         yield disk
     finally:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from aoe.disk import blockdev, syscalls
+from aoe.disk import syscalls
+from aoe.disk.base import StoreName
 from aoe.disk.blockdev import BlockDisk
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError
@@ -92,6 +93,7 @@ def test_facts_of_a_device_with_4k_sectors(disk: BlockDisk) -> None:
     assert (disk.block, disk.physical_block, disk.alignment) == (BLOCK, BLOCK, 0)
     assert (disk.trims, disk.trim_zeroes, disk.read_only) == (True, True, False)
     assert disk.identity is None  # a loop device has no id of its own
+    assert disk.store_name == StoreName()
 
 
 def test_facts_of_a_device_with_512_byte_sectors(file: Path) -> None:
@@ -106,41 +108,6 @@ def test_buffered_and_read_only(device: Path) -> None:
         assert (disk.block, disk.physical_block) == (SECTOR, BLOCK)
         assert not disk.trims
         assert read(disk, 3, 7) == bytes(7 * SECTOR)
-
-
-def fake_sysfs(root: Path, files: dict[str, str]) -> None:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-
-
-@pytest.mark.parametrize(
-    ("node", "files", "identity"),
-    [
-        ("dm-0", {"dm-0/dm/uuid": "LVM-abc\n"}, "LVM-abc"),
-        ("dm-0", {"dm-0/dm/uuid": "\n"}, None),
-        ("md0", {"md0/md/uuid": "12:34\n"}, "12:34"),
-        ("sda", {"sda/device/wwid": "t10.ATA     Some   disk\n"}, "t10.ATA Some disk"),
-        ("sda/sda2", {"sda/device/wwid": "naa.5\n", "sda/sda2/partition": "2\n"}, "naa.5-2"),
-        ("nvme0n1", {"nvme0n1/wwid": "eui.1\n", "nvme0n1/device/serial": "S1\n"}, "eui.1"),
-        ("nvme0n1", {"nvme0n1/device/serial": "S1   \n"}, "S1"),
-        ("vda", {"vda/serial": "disk-1"}, "disk-1"),
-        ("loop0", {"loop0/size": "8"}, None),
-    ],
-)
-def test_identity_is_what_sysfs_says(
-    node: str, files: dict[str, str], identity: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_sysfs(tmp_path, files)
-    monkeypatch.setattr(blockdev, "_sysfs", lambda _: tmp_path / node)
-    assert blockdev._identity(0) == identity
-
-
-def test_a_partition_has_the_queue_of_its_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_sysfs(tmp_path, {"sda/queue/discard_max_bytes": "1", "sda/sda1/partition": "1"})
-    for node in ("sda", "sda/sda1"):
-        monkeypatch.setattr(blockdev, "_sysfs", lambda _, node=node: tmp_path / node)
-        assert blockdev._queue(0) == tmp_path / "sda/queue"
 
 
 # Parts of blocks
