@@ -14,7 +14,6 @@ enum {
     FLUSH_EXT = 0xEA,
     COMMAND_ATA = 0,
     FLAG_ERROR = 0x04,
-    ERROR_OR_FAULT = 0x21,
     EXTENDED = 0x40,
     WRITES = 0x01,
     RANGE_BYTES = 8,
@@ -266,7 +265,8 @@ static void answered_well(aoe_core *c, struct asked *a, struct piece *p, const s
         copy_read(p, e->raw + ATA_BYTES);
     } else if (verb == AOE_ASK_IDENTIFY) {
         keep(a, e->raw + ATA_BYTES, SECTOR_BYTES);
-        session_identified(c, e->way, e->raw, 0, now_ns);
+        if (!session_identified(c, e->way, e->raw, 0, now_ns))
+            worse(a, AOE_ENDED_REFUSED, 0, 0, 0);
     } else if (verb == AOE_ASK_SERVER) {
         keep(a, e->raw, e->length);
     } else if (e->operation->lane == LANE_SYNCS) {
@@ -287,7 +287,7 @@ static void answered(aoe_core *c, struct piece *p, const struct event *e, int64_
     if (raw[14] & FLAG_ERROR) {
         worse(a, AOE_ENDED_AOE_ERROR, 0, raw[15], 0);
         part(c, a, p);
-    } else if (is_ata && raw[27] & ERROR_OR_FAULT) {
+    } else if (is_ata && ata_failed(raw)) {
         uint64_t lba = 0;
         for (int i = 6; i--;)
             lba = lba << 8 | raw[28 + i];

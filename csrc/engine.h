@@ -127,6 +127,7 @@ enum {
     AOE_ENDED_OUT_OF_RANGE,
     AOE_ENDED_TOO_MANY,
     AOE_ENDED_UNSUPPORTED,
+    AOE_ENDED_REFUSED, /* what the server said of its disk cannot be, or is not of this disk */
 };
 enum {
     AOE_RETRANSMITS,

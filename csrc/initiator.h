@@ -26,6 +26,11 @@ enum {
     WHY_VOLATILE,
     WHY_SMALL_FRAMES,
     WHY_NO_ZEROES,
+    WHY_CHECKSUM,
+    WHY_NO_LBA,
+    WHY_NO_SECTORS,
+    WHY_TOO_LARGE,
+    WHYS
 };
 
 /* Lists: a head points to itself when it is empty; so does a member of none. */
@@ -276,7 +281,8 @@ void session_fenced(aoe_core *c, struct way *w, int64_t now_ns);
 void session_tick(aoe_core *c, int64_t now_ns);
 int64_t session_pulse(const aoe_core *c);
 int session_flushed(aoe_core *c, uint64_t changes, uint64_t losses_told);
-void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int registers, int64_t now_ns);
+/* Whether the way leads to the disk. */
+int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int registers, int64_t now_ns);
 
 /* ranges.c: the same rules as aoe/initiator/ranges.py */
 void ranges_init(struct ranges *r);
@@ -284,6 +290,16 @@ void ranges_enter(struct ranges *r, struct piece *p);
 /* Give up a claim; p->followers that wait for nothing any more may go. */
 void ranges_leave(struct ranges *r, struct piece *p);
 int ranges_touched(struct ranges *r, uint64_t first, uint64_t last);
+
+/* facts.c: what IDENTIFY says, as aoe/initiator/facts.py and aoe/drive/identify.py have it. */
+int facts_unfit(const uint8_t *identity); /* why it cannot describe a disk, or WHY_NOT */
+int facts_same_serial(const uint8_t *identity, const uint8_t *other);
+/* What is left without what another drive has not of TRIM, its zeroes and FUA. FLUSH stays: a cache that cannot be
+ * emptied everywhere is still to be emptied where it is. */
+void facts_lessen(uint8_t *identity, const uint8_t *other);
+
+/* Whether a drive has not done what it was asked: busy, device fault, data request or error. */
+static inline int ata_failed(const uint8_t *raw) { return (raw[27] & 0xA9) != 0; }
 
 static inline uint32_t word_of(const uint8_t *identity, uint32_t word)
 {

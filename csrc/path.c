@@ -7,7 +7,7 @@
 #include "initiator.h"
 
 enum { FLUSH = 0xE7, FLUSH_EXT = 0xEA, WRITE_EXT = 0x34, WRITE_FUA_EXT = 0x3D, IDENTIFY = 0xEC, FEATURE = 25, RESERVED = 34 };
-enum { STREAM_STEP = 0x9E37, ERROR_OR_FAULT = 0x21, FLAG_ERROR = 0x04, COMMAND_ATA = 0, FRAME_LEAST = 60 };
+enum { STREAM_STEP = 0x9E37, FLAG_ERROR = 0x04, COMMAND_ATA = 0, FRAME_LEAST = 60 };
 
 /* Objects and arrays */
 
@@ -436,11 +436,6 @@ void path_settle_all(aoe_core *c, struct way *w)
 
 /* Answers */
 
-static int failed(const uint8_t *raw)
-{
-    return (raw[27] & ERROR_OR_FAULT) != 0;
-}
-
 static int accepts(const struct exchange *x, const uint8_t *raw, uint32_t length)
 {
     if (raw[19] != x->command)
@@ -449,7 +444,7 @@ static int accepts(const struct exchange *x, const uint8_t *raw, uint32_t length
         return 1;
     if (x->command != COMMAND_ATA)
         return length >= x->reply_min;
-    return length >= ATA_BYTES && (failed(raw) || length >= x->reply_min);
+    return length >= ATA_BYTES && (ata_failed(raw) || length >= x->reply_min);
 }
 
 static int from_peer(const struct way *w, const uint8_t *raw)
@@ -503,7 +498,7 @@ void path_received(aoe_core *c, struct way *w, const uint8_t *raw, uint32_t leng
     lane_answered(l, sent_ns, now_ns, sent_ns < x->sent_ns);
     if (x == w->drain) {
         w->drain = NULL;
-        if (!(raw[14] & FLAG_ERROR) && !failed(raw))
+        if (!(raw[14] & FLAG_ERROR) && !ata_failed(raw))
             drained(c, w, x, sent_ns);
     } else if (x->open) {
         window_answered(&w->window);

@@ -5,10 +5,9 @@
 
 #include "initiator.h"
 
-enum { COMMAND_ATA = 0, COMMAND_CONFIG = 1, FLAG_RESPONSE = 0x08, FLAG_ERROR = 0x04, ERROR_OR_FAULT = 0x21 };
+enum { COMMAND_ATA = 0, COMMAND_CONFIG = 1, FLAG_RESPONSE = 0x08, FLAG_ERROR = 0x04 };
 enum { CONFIG_BYTES = 32, CONFIG_STRING_MAX = 1024, IDENTIFY = 0xEC, READ_EXT = 0x24 };
-enum { SERIAL_AT = 20, SERIAL_BYTES = 20, VENDOR_AT = 2 * 129, VOLATILE_CACHE = 0x20, STREAMS = 1 };
-enum { FUA = 0x0040 };
+enum { VENDOR_AT = 2 * 129, VOLATILE_CACHE = 0x20, STREAMS = 1 };
 #define TAG_STEP 0x1E3779B1u
 
 static const uint8_t BROADCAST[6] = {255, 255, 255, 255, 255, 255};
@@ -201,12 +200,21 @@ static int leads_to(const struct way *w, uint32_t address)
     return ((uint32_t)w->shelf << 8 | w->slot) == address;
 }
 
-/* Whether a way there (on any port, if negative) has been checked and found well, or not ours. */
-static int led(const aoe_core *c, int64_t port, uint32_t address)
+/* Whether there is a usable way. Behind one that is refused a good server may be hidden. */
+static int leads(const aoe_core *c, uint32_t port, uint32_t address)
+{
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        if (c->ways[i]->state == WAY_USABLE && c->ways[i]->port == port && leads_to(c->ways[i], address))
+            return 1;
+    return 0;
+}
+
+/* Whether a way there, on any port, has been checked and found well, or not ours. */
+static int looked_at(const aoe_core *c, uint32_t address)
 {
     for (uint32_t i = 0; i < c->ways_count; i++) {
         const struct way *w = c->ways[i];
-        if ((w->state == WAY_USABLE || w->state == WAY_REFUSED) && (port < 0 || w->port == port) && leads_to(w, address))
+        if ((w->state == WAY_USABLE || w->state == WAY_REFUSED) && leads_to(w, address))
             return 1;
     }
     return 0;
@@ -216,7 +224,7 @@ static void seek(aoe_core *c, int64_t now_ns)
 {
     for (uint32_t p = 0; p < c->set.ports; p++)
         for (uint32_t a = 0; a < c->set.addresses; a++)
-            if (c->ports[p].up && !led(c, p, c->addresses[a]))
+            if (c->ports[p].up && !leads(c, p, c->addresses[a]))
                 query(c, p, BROADCAST, c->ports[p].mac, c->addresses[a] >> 8, c->addresses[a] & 0xFF);
     c->seek_ns = now_ns + c->seek_wait_ns;
     int64_t most = c->owner ? QUERY_IDLE_NS : QUERY_MAX_NS;
@@ -451,7 +459,8 @@ static void lose_for_now(aoe_core *c, struct way *w, int reason, int64_t now_ns,
 
 static void refuse(aoe_core *c, struct way *w, int reason, int64_t now_ns)
 {
-    w->check_after_ns = now_ns + (c->owner ? QUERY_IDLE_NS : RECHECK_NS);
+    int others = c->owner && c->owner != w;
+    w->check_after_ns = now_ns + (others ? QUERY_IDLE_NS : RECHECK_NS);
     lose(c, w, reason, now_ns, WAY_REFUSED);
 }
 
@@ -473,7 +482,7 @@ static void checked(aoe_core *c, struct way *w, const struct effect *answer, int
     if (answer->exchange->body->head[3] != IDENTIFY) {
         w->slow = 0;
         accept_way(c, w, now_ns);
-    } else if (raw[14] & FLAG_ERROR || raw[27] & ERROR_OR_FAULT) {
+    } else if (raw[14] & FLAG_ERROR || ata_failed(raw)) {
         lose_for_now(c, w, WHY_IDENTIFY_FAILS, now_ns, RECHECK_NS);
     } else {
         session_identified(c, w, raw, registers, now_ns);
@@ -488,11 +497,6 @@ static uint64_t little(const uint8_t *from, int bytes)
     return value;
 }
 
-static int same_serial(const aoe_core *c, const uint8_t *identity)
-{
-    return !memcmp(identity + SERIAL_AT, c->facts + SERIAL_AT, SERIAL_BYTES);
-}
-
 static int other_server_usable(const aoe_core *c, const struct way *w)
 {
     for (uint32_t i = 0; i < c->ways_count; i++)
@@ -501,49 +505,52 @@ static int other_server_usable(const aoe_core *c, const struct way *w)
     return 0;
 }
 
-static void set_word(uint8_t *identity, uint32_t word, uint32_t value)
-{
-    identity[2 * word] = (uint8_t)value;
-    identity[2 * word + 1] = (uint8_t)(value >> 8);
-}
-
-static void clear_bits(uint8_t *identity, uint32_t word, uint32_t bits)
-{
-    set_word(identity, word, word_of(identity, word) & ~bits);
-}
-
-/* What is left without what another drive has not of TRIM, its zeroes and FUA. FLUSH stays: a cache that cannot be
- * emptied everywhere is still to be emptied where it is. */
-static void lessen(uint8_t *identity, const uint8_t *other)
-{
-    uint32_t blocks = trim_blocks_of(other);
-    if (blocks < trim_blocks_of(identity)) {
-        set_word(identity, 105, blocks);
-        clear_bits(identity, 169, blocks ? 0 : 1);
-    }
-    if (!zeroes_of(other))
-        clear_bits(identity, 69, TRIM_IS_ZERO);
-    if (!fua_of(other))
-        clear_bits(identity, 84, FUA);
-}
-
 /* Whether a TRIM there leaves anything, where the disk was said to leave zeroes. What a server cannot do at all it
  * refuses, and nobody believes that it was done. */
 static int breaks_promise(const aoe_core *c, const uint8_t *identity)
 {
-    return c->piece && zeroes_of(c->facts) && trim_blocks_of(identity) && !zeroes_of(identity);
+    return c->has_facts && c->piece && zeroes_of(c->facts) && trim_blocks_of(identity) && !zeroes_of(identity);
 }
 
-static void believe(aoe_core *c, const uint8_t *identity)
+/* Whether it is known what the disk is; before the choice only while another way that is usable says so, or whoever
+ * answered first and was gone would keep the others out. */
+static int is_fixed(const aoe_core *c, const struct way *w)
+{
+    int others = 0;
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        others |= c->ways[i] != w && c->ways[i]->state == WAY_USABLE;
+    return c->has_facts && (c->piece || others);
+}
+
+/* Why a way does not lead to the disk, or cannot be used beside the others. */
+static int mismatch(const aoe_core *c, const struct way *w, const uint8_t *identity)
+{
+    int fixed = is_fixed(c, w), believed = !c->owner || c->owner == w;
+    uint64_t sectors = sectors_of(identity);
+    if (fixed && !facts_same_serial(identity, c->facts))
+        return WHY_OTHER_DISK;
+    if (w->volatile_cache && other_server_usable(c, w))
+        return WHY_VOLATILE;
+    if (fixed && sectors != c->sectors && !(believed && sectors > c->sectors))
+        return WHY_OTHER_SIZE; /* while a disk grows, its servers notice at different times */
+    if (w->sectors < least_sectors(c))
+        return WHY_SMALL_FRAMES;
+    return breaks_promise(c, identity) ? WHY_NO_ZEROES : WHY_NOT;
+}
+
+/* The disk is what a way says that it is, less what was not promised before. */
+static void believe(aoe_core *c, const struct way *w, const uint8_t *identity)
 {
     uint8_t before[SECTOR_BYTES];
+    int fixed = is_fixed(c, w), anew = !fixed || sectors_of(identity) != c->sectors;
     memcpy(before, c->facts, sizeof before);
-    memcpy(c->facts, identity, SECTOR_BYTES);
-    if (c->has_facts)
-        lessen(c->facts, before);
-    c->sectors = sectors_of(identity);
+    if (anew)
+        memcpy(c->facts, identity, SECTOR_BYTES);
+    if (fixed)
+        facts_lessen(c->facts, anew ? before : identity);
+    c->sectors = sectors_of(c->facts);
+    c->news += !c->has_facts || memcmp(before, c->facts, sizeof before);
     c->has_facts = 1;
-    c->news++;
 }
 
 /* Whether the server knows our stream, if it heeds any; else it is told (order rule T9). */
@@ -567,48 +574,56 @@ static int registered(aoe_core *c, struct way *w, int heeds, int registers, int6
     return 0;
 }
 
-void session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int registers, int64_t now_ns)
+/* What a way says of its server. */
+static void note(aoe_core *c, struct way *w, const uint8_t *identity)
 {
-    const uint8_t *identity = raw + ATA_BYTES, *vendor = identity + VENDOR_AT;
-    int ours = !memcmp(vendor, "AoEt", 4) && little(vendor + 4, 2) == 1, was_ours = w->ours, known = w->identified;
-    int64_t age_ns = ours ? (int64_t)little(vendor + 6, 4) * 1000000 : FOREIGN_AGE_NS;
-    uint64_t sectors = sectors_of(identity), was_instance = w->instance;
-    int breaks = breaks_promise(c, identity), believed = (!c->owner || c->owner == w) && !breaks;
-    if (sectors > LBA48_SECTORS) { /* no request could name its end */
-        lose_for_now(c, w, WHY_IDENTIFY_FAILS, now_ns, RECHECK_NS);
-        return;
-    }
-    if (!c->has_facts || (believed && same_serial(c, identity) && sectors > c->sectors))
-        believe(c, identity);
-    w->identified = 1;
-    w->ours = ours;
-    w->instance = ours ? little(vendor + 10, 8) : 0;
-    w->volatile_cache = (word_of(identity, 85) & VOLATILE_CACHE) != 0;
-    if (known && (was_ours != ours || was_instance != w->instance)) {
+    const uint8_t *vendor = identity + VENDOR_AT;
+    int ours = !memcmp(vendor, "AoEt", 4) && little(vendor + 4, 2) == 1;
+    uint64_t instance = ours ? little(vendor + 10, 8) : 0;
+    if (w->identified && (w->ours != ours || w->instance != instance)) {
         w->generation++;
         c->losses += c->unflushed == w;
     }
-    if (!same_serial(c, identity)) {
-        refuse(c, w, WHY_OTHER_DISK, now_ns);
-    } else if (w->volatile_cache && other_server_usable(c, w)) {
-        refuse(c, w, WHY_VOLATILE, now_ns);
-    } else if (sectors != c->sectors) { /* while a disk grows, its servers notice at different times */
-        lose_for_now(c, w, WHY_OTHER_SIZE, now_ns, RECHECK_NS);
-    } else if (w->sectors < least_sectors(c)) {
-        lose_for_now(c, w, WHY_SMALL_FRAMES, now_ns, RECHECK_NS);
-    } else if (breaks) {
-        lose_for_now(c, w, WHY_NO_ZEROES, now_ns, RECHECK_NS);
-    } else {
-        lessen(c->facts, identity);
-        w->lanes[LANE_CHANGES].quiesce_ns = quiesce_ns(c, age_ns);
-        w->drains = ours;
-        if (!registered(c, w, ours && little(vendor + 18, 2) & STREAMS, registers, now_ns))
-            return;
-        if (w->slow)
-            check(c, w, 0x40, READ_EXT, 0, now_ns);
-        else
-            accept_way(c, w, now_ns);
+    w->identified = 1;
+    w->ours = ours;
+    w->instance = instance;
+    w->volatile_cache = (word_of(identity, 85) & VOLATILE_CACHE) != 0;
+}
+
+static void fits(aoe_core *c, struct way *w, const uint8_t *identity, int registers, int64_t now_ns)
+{
+    const uint8_t *vendor = identity + VENDOR_AT;
+    int64_t age_ns = w->ours ? (int64_t)little(vendor + 6, 4) * 1000000 : FOREIGN_AGE_NS;
+    believe(c, w, identity);
+    w->lanes[LANE_CHANGES].quiesce_ns = quiesce_ns(c, age_ns);
+    w->drains = w->ours;
+    if (!registered(c, w, w->ours && little(vendor + 18, 2) & STREAMS, registers, now_ns))
+        return;
+    if (w->slow)
+        check(c, w, 0x40, READ_EXT, 0, now_ns);
+    else
+        accept_way(c, w, now_ns);
+}
+
+int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int registers, int64_t now_ns)
+{
+    const uint8_t *identity = raw + ATA_BYTES;
+    int why = facts_unfit(identity);
+    if (why) {
+        refuse(c, w, why, now_ns);
+        return 0;
     }
+    note(c, w, identity);
+    why = mismatch(c, w, identity);
+    if (why == WHY_OTHER_DISK || why == WHY_VOLATILE) {
+        refuse(c, w, why, now_ns);
+        return 0;
+    }
+    if (why)
+        lose_for_now(c, w, why, now_ns, RECHECK_NS);
+    else
+        fits(c, w, identity, registers, now_ns);
+    return 1;
 }
 
 /* Choose the first owner: when every address has a way, or those that have none take too long. */
@@ -627,7 +642,7 @@ static void settle_in(aoe_core *c, int64_t now_ns)
     if (!first)
         return;
     for (uint32_t a = 0; a < c->set.addresses; a++)
-        everybody &= led(c, -1, c->addresses[a]);
+        everybody &= looked_at(c, c->addresses[a]);
     if (now_ns - c->usable_ns >= (everybody ? SETTLE_IN_NS : QUERY_MAX_NS)) {
         c->piece = piece;
         take_over(c, first, now_ns);

@@ -8,9 +8,13 @@ from aoe.errors import DiskError, DiskFailed
 from aoe.limits import SECTOR
 from aoe.wire.ata import AtaReply, AtaRequest
 
+BUSY = 0x80
 READY = 0x40
 DEVICE_FAULT = 0x20
+DATA_REQUEST = 0x08
 ERROR = 0x01
+FAILURES = BUSY | DEVICE_FAULT | DATA_REQUEST | ERROR
+"""A drive whose status has any of these has not done what it was asked (ATA8-ACS section 6.2)."""
 
 UNC = 0x40
 IDNF = 0x10

@@ -23,6 +23,9 @@ _LOOK_AHEAD = 0x0040
 _FUA_AND_WWN = 0x0140
 _TRIM_IS_DETERMINISTIC_ZERO = 0x4020
 _FUA = 0x0040
+_LBA = 0x0200
+_LBA48 = 0x0400
+_CHECKSUM_FOLLOWS = 0xA5
 
 
 class StoreKind(enum.IntEnum):
@@ -168,9 +171,20 @@ def _checksummed(words: dict[int, int], identity: Identity) -> bytes:
     promises = identity.frame_age_ms, identity.instance, features
     vendor = (_VENDOR_SIGNATURE, _VENDOR_LAYOUT, *promises, *identity.store_id)
     _VENDOR.pack_into(data, 2 * _VENDOR_WORD, *vendor)
-    data[510] = 0xA5
-    data[511] = -sum(data) & 0xFF
+    data[510] = _CHECKSUM_FOLLOWS
+    return _sealed(data)
+
+
+def _sealed(data: bytearray) -> bytes:
+    """With the right checksum, where there is to be one: word 255."""
+    if data[510] == _CHECKSUM_FOLLOWS:
+        data[511] = -sum(data[:511]) & 0xFF
     return bytes(data)
+
+
+def sums_up(data: bytes) -> bool:
+    """Whether the checksum is right, or there is none: word 255."""
+    return data[510] != _CHECKSUM_FOLLOWS or not sum(data) & 0xFF
 
 
 def serial_of(data: bytes) -> str:
@@ -199,9 +213,19 @@ def vendor_of(data: bytes) -> Vendor | None:
 
 def sectors_of(data: bytes) -> int:
     """Capacity in sectors: words 100-103 where LBA48 is supported, else 60-61."""
-    lba48 = struct.unpack_from("<H", data, 2 * 83)[0] & 0x0400
+    lba48 = _word(data, 83) & _LBA48
     size: int = struct.unpack_from("<Q", data, 200)[0] if lba48 else struct.unpack_from("<I", data, 120)[0]
     return size
+
+
+def sectors_max(data: bytes) -> int:
+    """The largest capacity in sectors that a drive may have, by the addresses that it knows: word 83."""
+    return LBA48_SECTORS if _word(data, 83) & _LBA48 else LBA28_SECTORS
+
+
+def has_lba(data: bytes) -> bool:
+    """Whether the drive knows logical block addresses: word 49."""
+    return bool(_word(data, 49) & _LBA)
 
 
 def _word(data: bytes | bytearray, word: int) -> int:
@@ -252,7 +276,7 @@ def lessened(data: bytes, other: bytes) -> bytes:
         clear(69, _TRIM_IS_DETERMINISTIC_ZERO)
     if not has_fua(other):
         clear(84, _FUA)
-    return bytes(words)
+    return _sealed(words)
 
 
 def caches(data: bytes) -> bool:

@@ -6,7 +6,8 @@ from typing import Any
 
 from aoe.engine.engine import library
 from aoe.initiator.core import Outcome, Result, Verb, WayStatus
-from aoe.initiator.session import Address, Policy, Port, Reason, State
+from aoe.initiator.facts import Reason
+from aoe.initiator.session import Address, Policy, Port, State
 from aoe.limits import SECTOR, WAYS_MAX
 
 _COUNTERS = (

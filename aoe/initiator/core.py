@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from aoe import limits
 from aoe.drive import identify
-from aoe.drive.command import DEVICE_FAULT, ERROR, IDENTIFY_DEVICE
+from aoe.drive.command import FAILURES, IDENTIFY_DEVICE
+from aoe.initiator.facts import Reason
 from aoe.initiator.path import Kind
 from aoe.initiator.ranges import Claim, Ranges
-from aoe.initiator.session import Address, Answered, Operation, Policy, Port, Reason, Session, State, Way
+from aoe.initiator.session import Address, Answered, Operation, Policy, Port, Session, State, Way
 from aoe.wire import ata
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaRequest
 from aoe.wire.frame import FLAG_ERROR, Command
@@ -50,6 +51,8 @@ class Outcome(enum.IntEnum):
     OUT_OF_RANGE = 4
     TOO_MANY = 5
     UNSUPPORTED = 6
+    REFUSED = 7
+    """What the server said of its disk cannot be, or is not of this disk."""
 
 
 class Result(NamedTuple):
@@ -425,8 +428,8 @@ class Core:
             self._write(piece, now_ns)
         elif request.verb is Verb.IDENTIFY:
             request.buffer = bytearray(event.raw[limits.ATA_HEADER : limits.ATA_HEADER + limits.SECTOR])
-            self.session.identified(event.way, event.raw, False, now_ns)
-            self._part(request, Result(), piece)
+            fits = self.session.identified(event.way, event.raw, False, now_ns)
+            self._part(request, Result() if fits else Result(Outcome.REFUSED), piece)
         elif request.verb is Verb.ASK:
             request.buffer = bytearray(event.raw)
             self._part(request, Result(), piece)
@@ -501,7 +504,7 @@ def _judged(event: Answered) -> Result:
     header, raw = event.header, event.raw
     if header.flags & FLAG_ERROR:
         return Result(Outcome.AOE_ERROR, 0, header.error)
-    if header.command == Command.ATA and raw[27] & (ERROR | DEVICE_FAULT):
+    if header.command == Command.ATA and raw[27] & FAILURES:
         lba = int.from_bytes(raw[28:34], "little")
         return Result(Outcome.ATA_ERROR, raw[27], raw[25], lba)
     return Result()

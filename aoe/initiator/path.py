@@ -10,7 +10,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from aoe import limits
-from aoe.drive.command import DEVICE_FAULT, ERROR, IDENTIFY_DEVICE
+from aoe.drive.command import FAILURES, IDENTIFY_DEVICE
 from aoe.initiator.rtt import Rtt
 from aoe.initiator.window import Window
 from aoe.wire import ata, frame
@@ -418,5 +418,5 @@ class Path:
 
 
 def _failed(raw: bytes) -> bool:
-    """Whether an ATA reply reports an error."""
-    return bool(raw[27] & (ERROR | DEVICE_FAULT))
+    """Whether an ATA reply says that the request was not done."""
+    return bool(raw[27] & FAILURES)

@@ -20,7 +20,8 @@ from aoe.initiator.carrier import Carrier, LinkCarrier
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Outcome, Result, Verb, WayStatus
 from aoe.initiator.engine_carrier import EngineCarrier
-from aoe.initiator.session import Address, Policy, Reason, State
+from aoe.initiator.facts import Reason
+from aoe.initiator.session import Address, Policy, State
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, check_interface, only_interface
 from aoe.link.udp import UdpLink
@@ -396,6 +397,8 @@ class RemoteDisk(Disk):
             raise DiskError(
                 f"{self.address}: a server lost its cache, and what was not flushed", 0, errno.EIO
             )
+        if result.outcome is Outcome.REFUSED:
+            raise RequestError(f"{self.address} says of its disk what cannot be used: {self._reasons()}")
         if result.outcome is Outcome.UNSUPPORTED:
             raise DiskError(f"{self.address} has no TRIM", offset, errno.EOPNOTSUPP)
         raise DiskError(f"{self.address} has {self.size} bytes, no more", offset, errno.EINVAL)
@@ -428,6 +431,10 @@ _REASONS = {
     Reason.VOLATILE: "a volatile write cache, with several servers: serve write-through",
     Reason.SMALL_FRAMES: "takes smaller frames than the others: give its interfaces the same MTU",
     Reason.NO_ZEROES: "its TRIM leaves no zeroes, as the disk's did when it was opened: open it again",
+    Reason.CHECKSUM: "IDENTIFY has a wrong checksum: look at the server and its network card",
+    Reason.NO_LBA: "IDENTIFY names no drive with LBA addresses (word 49): look at what is served there",
+    Reason.NO_SECTORS: "IDENTIFY names no sectors: look at what is served there",
+    Reason.TOO_LARGE: "IDENTIFY names more sectors than can be addressed: look at what is served there",
 }
 
 

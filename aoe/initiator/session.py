@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 from aoe import limits
 from aoe.drive import identify
-from aoe.drive.command import DEVICE_FAULT, ERROR, IDENTIFY_DEVICE
+from aoe.drive.command import FAILURES, IDENTIFY_DEVICE
 from aoe.initiator import path as one_way
+from aoe.initiator.facts import Facts, Reason, facts_of, unfit
 from aoe.initiator.path import USER_TAG, Exchange, Kind, Path, Peer
 from aoe.wire import ata, config, frame
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
@@ -48,32 +49,6 @@ class Policy(NamedTuple):
     failback_ns: int | None = None
 
 
-class Facts(NamedTuple):
-    """What IDENTIFY said that decides whether a way leads to the disk."""
-
-    serial: bytes
-    sectors: int
-    volatile: bool
-    instance: int | None
-    age_ns: int
-    streams: bool
-    data: bytes
-
-
-def facts_of(data: bytes) -> Facts:
-    """Read them off the 512 bytes."""
-    vendor = identify.vendor_of(data)
-    return Facts(
-        data[20:40],
-        identify.sectors_of(data),
-        identify.caches(data),
-        vendor.instance if vendor else None,
-        vendor.frame_age_ms * 1_000_000 if vendor else limits.FOREIGN_AGE_NS,
-        vendor is not None and vendor.streams,
-        data,
-    )
-
-
 class State(enum.IntEnum):
     """Of a way."""
 
@@ -81,21 +56,6 @@ class State(enum.IntEnum):
     USABLE = 1
     DOWN = 2
     REFUSED = 3
-
-
-class Reason(enum.IntEnum):
-    """Why a way is not usable."""
-
-    NONE = 0
-    LINK_DOWN = 1
-    SILENT = 2
-    SLOW = 3
-    IDENTIFY_FAILS = 4
-    OTHER_SIZE = 5
-    OTHER_DISK = 6
-    VOLATILE = 7
-    SMALL_FRAMES = 8
-    NO_ZEROES = 9
 
 
 class Way:
@@ -414,19 +374,23 @@ class Session:
         """Ask for every address on every port where no usable way is known."""
         for port, facts in enumerate(self.ports):
             for address in self.addresses:
-                if facts is not None and facts.up and not self._led(port, address):
+                if facts is not None and facts.up and not self._leads(port, address):
                     self._query(port, BROADCAST, facts.mac, address)
         self._seek_ns = now_ns + self._seek_wait_ns
         most = limits.QUERY_MAX_NS if self.owner is None else limits.QUERY_IDLE_NS
         self._seek_wait_ns = min(2 * self._seek_wait_ns, most)
 
-    def _led(self, port: int | None, address: Address) -> bool:
-        """Whether a way there (on any port, if None) has been checked and found well, or not ours."""
+    def _leads(self, port: int, address: Address) -> bool:
+        """Whether there is a usable way. Behind one that is refused a good server may be hidden."""
         return any(
-            way.state in (State.USABLE, State.REFUSED)
+            way.state is State.USABLE and way.port == port and way.path.peer[2:] == address
             for way in self.ways
-            if port in (None, way.port) and way.path.peer[2:] == address
         )
+
+    def _looked_at(self, address: Address) -> bool:
+        """Whether a way there, on any port, has been checked and found well, or not ours."""
+        known = (State.USABLE, State.REFUSED)
+        return any(way.state in known and way.path.peer[2:] == address for way in self.ways)
 
     def _query(self, port: int, mac: bytes, own: bytes, address: Address) -> None:
         self._tag = (self._tag + 1) % USER_TAG
@@ -531,47 +495,76 @@ class Session:
         if not identifies:
             way.slow = False
             self._accept(way, now_ns)
-        elif answer.header.flags & FLAG_ERROR or answer.raw[27] & (ERROR | DEVICE_FAULT):
+        elif answer.header.flags & FLAG_ERROR or answer.raw[27] & FAILURES:
             self._lose_for_now(way, Reason.IDENTIFY_FAILS, now_ns)
         else:
             self.identified(way, answer.raw, registers, now_ns)
 
-    def identified(self, way: Way, raw: bytes, registers: bool, now_ns: int) -> None:
-        """A way answered IDENTIFY, which told the server of our stream or not."""
-        facts = facts_of(raw[limits.ATA_HEADER : limits.ATA_HEADER + limits.SECTOR])
-        if facts.sectors > limits.LBA48_SECTORS:  # no request could name its end
-            self._lose_for_now(way, Reason.IDENTIFY_FAILS, now_ns)
-            return
-        if self.facts is None:
-            self.facts = facts
-            self.news += 1
-        elif self._grew(way, facts):
-            self.facts = facts._replace(data=identify.lessened(facts.data, self.facts.data))
-            self.news += 1
-        refused = self._mismatch(way, facts)
+    def identified(self, way: Way, raw: bytes, registers: bool, now_ns: int) -> bool:
+        """A way answered IDENTIFY, which told of our stream or not; whether it leads to the disk."""
+        data = raw[limits.ATA_HEADER : limits.ATA_HEADER + limits.SECTOR]
+        nonsense = unfit(data)
+        if nonsense is not Reason.NONE:
+            self._refuse(way, nonsense, now_ns)
+            return False
+        facts = facts_of(data)
         if way.facts is not None and way.facts.instance != facts.instance:
             way.path.generation += 1
             self._losses += self._unflushed is way
         way.facts = facts
-        if refused is not Reason.NONE:
-            way.check_after_ns = now_ns + (limits.QUERY_IDLE_NS if self.owner else limits.RECHECK_NS)
-            self._lose(way, refused, now_ns, State.REFUSED)
-        elif facts.sectors != self.facts.sectors:  # while a disk grows, its servers notice at different times
-            self._lose_for_now(way, Reason.OTHER_SIZE, now_ns)
-        elif way.sectors < max(self.piece, 1):
-            self._lose_for_now(way, Reason.SMALL_FRAMES, now_ns)
-        elif self._breaks_promise(facts):
-            self._lose_for_now(way, Reason.NO_ZEROES, now_ns)
+        reason = self._mismatch(way, facts)
+        if reason in (Reason.OTHER_DISK, Reason.VOLATILE):
+            self._refuse(way, reason, now_ns)
+            return False
+        if reason is not Reason.NONE:
+            self._lose_for_now(way, reason, now_ns)
+            return True
+        self._believe(way, facts)
+        way.path.quiesce_after(self._quiesce_ns(facts.age_ns))
+        way.path.drains = facts.instance is not None
+        if not self._registered(way, facts, registers, now_ns):
+            return True
+        if way.slow:
+            self._check(way, AtaRequest(AFLAG_EXTENDED, 0, 1, 0x24, 0), now_ns)
         else:
-            self.facts = self.facts._replace(data=identify.lessened(self.facts.data, facts.data))
-            way.path.quiesce_after(self._quiesce_ns(facts.age_ns))
-            way.path.drains = facts.instance is not None
-            if not self._registered(way, facts, registers, now_ns):
-                return
-            if way.slow:
-                self._check(way, AtaRequest(AFLAG_EXTENDED, 0, 1, 0x24, 0), now_ns)
-            else:
-                self._accept(way, now_ns)
+            self._accept(way, now_ns)
+        return True
+
+    def _refuse(self, way: Way, reason: Reason, now_ns: int) -> None:
+        others = self.owner not in (None, way)
+        way.check_after_ns = now_ns + (limits.QUERY_IDLE_NS if others else limits.RECHECK_NS)
+        self._lose(way, reason, now_ns, State.REFUSED)
+
+    def _fixed(self, way: Way) -> Facts | None:
+        """What the disk is known to be; before the choice only while another way that is usable says so, or
+        whoever answered first and was gone would keep the others out."""
+        others = any(other.state is State.USABLE for other in self.ways if other is not way)
+        return self.facts if self.piece or others else None
+
+    def _mismatch(self, way: Way, facts: Facts) -> Reason:
+        """Why a way does not lead to the disk, or cannot be used beside the others."""
+        was = self._fixed(way)
+        servers = {other.path.peer.mac for other in self.ways if other.state is State.USABLE}
+        if was is not None and facts.serial != was.serial:
+            return Reason.OTHER_DISK
+        if facts.volatile and servers - {way.path.peer.mac}:
+            return Reason.VOLATILE
+        if was is not None and facts.sectors != was.sectors and not self._grew(way, facts, was):
+            return Reason.OTHER_SIZE  # while a disk grows, its servers notice at different times
+        if way.sectors < max(self.piece, 1):
+            return Reason.SMALL_FRAMES
+        return Reason.NO_ZEROES if self._breaks_promise(facts) else Reason.NONE
+
+    def _believe(self, way: Way, facts: Facts) -> None:
+        """The disk is what a way says that it is, less what was not promised before."""
+        was, before = self._fixed(way), self.facts
+        if was is None:
+            self.facts = facts
+        elif facts.sectors != was.sectors:
+            self.facts = facts._replace(data=identify.lessened(facts.data, was.data))
+        else:
+            self.facts = was._replace(data=identify.lessened(was.data, facts.data))
+        self.news += before is None or before.data != self.facts.data
 
     def _registered(self, way: Way, facts: Facts, registers: bool, now_ns: int) -> bool:
         """Whether the server knows our stream, if it heeds any; else it is told."""
@@ -588,21 +581,18 @@ class Session:
         self._look(way, now_ns)
         return False
 
-    def _grew(self, way: Way, facts: Facts) -> bool:
+    def _grew(self, way: Way, facts: Facts, was: Facts) -> bool:
         """Whether the disk has become larger; the owner is believed, or who answers while there is none."""
-        was = self.facts
-        assert was is not None, "set by the first way that is checked"
-        believed = self.owner in (None, way)
-        larger = facts.serial == was.serial and facts.sectors > was.sectors
-        return believed and larger and not self._breaks_promise(facts)
+        return self.owner in (None, way) and facts.sectors > was.sectors
 
     def _breaks_promise(self, facts: Facts) -> bool:
         """Whether a TRIM there leaves anything, where the disk was said to leave zeroes. What a server cannot
         do at all it refuses, and nobody believes that it was done."""
-        assert self.facts is not None, "set by the first way that is checked"
+        if self.facts is None or not self.piece:
+            return False
         promised = identify.trim_blocks_of(self.facts.data) and identify.trims_to_zeroes(self.facts.data)
         trims = identify.trim_blocks_of(facts.data) > 0
-        return bool(self.piece and promised and trims) and not identify.trims_to_zeroes(facts.data)
+        return bool(promised and trims) and not identify.trims_to_zeroes(facts.data)
 
     def _accept(self, way: Way, now_ns: int) -> None:
         way.vouched = True
@@ -612,22 +602,13 @@ class Session:
         else:
             self._release(now_ns)
 
-    def _mismatch(self, way: Way, facts: Facts) -> Reason:
-        assert self.facts is not None, "set by the first way that is checked"
-        if facts.serial != self.facts.serial:
-            return Reason.OTHER_DISK
-        servers = {other.path.peer.mac for other in self.ways if other.state is State.USABLE}
-        if facts.volatile and servers - {way.path.peer.mac}:
-            return Reason.VOLATILE
-        return Reason.NONE
-
     def _settle_in(self, now_ns: int) -> None:
         """Choose the first owner: when every address has a way, or those that have none take too long."""
         usable = [way for way in self.ways if way.state is State.USABLE]
         if not usable:
             return
         waited_ns = now_ns - self._usable_ns
-        everybody = all(self._led(None, address) for address in self.addresses)
+        everybody = all(self._looked_at(address) for address in self.addresses)
         if waited_ns >= (limits.SETTLE_IN_NS if everybody else limits.QUERY_MAX_NS):
             self.piece = min(way.sectors for way in usable)
             self._take_over(usable[0], now_ns)

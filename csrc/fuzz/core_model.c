@@ -131,7 +131,7 @@ void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const 
     if (!w || s->port != port || !same_server(w, frame + 6, frame + 16))
         return;
     m.answers = s;
-    m.is_good = !(frame[14] & 4) && (frame[19] != ATA || (length >= HEAD && !(frame[27] & 0x21)));
+    m.is_good = !(frame[14] & 4) && (frame[19] != ATA || (length >= HEAD && !(frame[27] & 0xA9)));
     if (m.is_good && s->changes)
         note_written(s);
 }
@@ -360,6 +360,21 @@ static void see(const aoe_out *out)
     *slot_of(s->tag) = (uint16_t)(++m.count);
 }
 
+/* The disk is never what no disk can be. */
+static void check_identity(void)
+{
+    uint8_t identity[512], sum = 0;
+    if (!aoe_core_identity(core, identity))
+        return;
+    int far = identity[167] & 4;
+    uint64_t sectors = far ? number_of(identity + 200, 8) : number_of(identity + 120, 4);
+    for (uint32_t i = 0; i < sizeof identity; i++)
+        sum = (uint8_t)(sum + identity[i]);
+    CHECK(identity[510] != 0xA5 || !sum);
+    CHECK(identity[99] & 2);
+    CHECK(sectors && (far ? sectors <= 1ull << 48 : sectors < 1ull << 28));
+}
+
 static void check_ways(void)
 {
     aoe_way ways[WAYS_MAX];
@@ -367,7 +382,7 @@ static void check_ways(void)
     CHECK(count <= WAYS_MAX);
     for (uint32_t i = 0; i < count; i++) {
         owners += ways[i].owner;
-        CHECK(ways[i].state <= WAY_REFUSED && ways[i].reason <= WHY_NO_ZEROES && ways[i].port < core->set.ports);
+        CHECK(ways[i].state <= WAY_REFUSED && ways[i].reason < WHYS && ways[i].port < core->set.ports);
         CHECK(!ways[i].owner || ways[i].state == WAY_USABLE);
         CHECK(!ways[i].owner || aoe_core_chosen(core));
     }
@@ -388,6 +403,7 @@ void model_look(void)
     while (m.seen < count)
         see(&out[m.seen++]);
     check_ways();
+    check_identity();
     m.cause = BY_CALLER;
 }
 
@@ -423,7 +439,7 @@ void model_ended(struct wanted *w)
 {
     const aoe_request *r = w->request;
     CHECK(!w->ended && r->user == w->user && r->verb == w->verb && r->offset == w->offset && r->length == w->length);
-    CHECK(r->outcome <= AOE_ENDED_UNSUPPORTED);
+    CHECK(r->outcome <= AOE_ENDED_REFUSED);
     CHECK(w->fits || r->outcome == AOE_ENDED_OUT_OF_RANGE);
     w->ended = 1;
     if (r->outcome != AOE_ENDED_WELL)

@@ -87,6 +87,7 @@ static void make_server(struct server *server, uint32_t number)
     uint8_t *identity = server->identity;
     *server = (struct server){.sectors = 16, .buffers = 16};
     memcpy(identity + 20, "serial              ", 20);
+    set_word(identity, 49, 0x0200);
     set_word(identity, 83, 0x7400);
     set_word(identity, 84, 0x4040);
     set_word(identity, 105, 2);
@@ -226,7 +227,7 @@ static uint32_t spoil(enum reply how, uint8_t value, uint8_t *frame, uint32_t le
         frame[28] = value;
         frame[33] = next();
         return 60;
-    case R_FAULT: frame[27] |= 0x20; return 60;
+    case R_FAULT: frame[27] |= (uint8_t[]){0x20, 0x80, 0x08, 0xA8}[value & 3]; return 60;
     case R_AOE_ERROR:
         frame[14] |= 4;
         frame[15] = value;
@@ -585,6 +586,7 @@ static void mend_everything(void)
         uint8_t *identity = s.servers[i].identity;
         aoe_core_identity(core, identity);
         memcpy(identity + VENDOR_AGE, (uint8_t[4]){232, 3}, 4); /* a second: it may have been 49 days */
+        set_word(identity, 255, 0); /* no checksum */
         s.servers[i].sectors = 255;
         s.servers[i].buffers = 16;
     }

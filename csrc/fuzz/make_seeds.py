@@ -288,6 +288,8 @@ def core_odds() -> Iterator[tuple[str, bytes]]:
         "foreign": (129, 0, 0),
         "old-frames": (132, 0xFFFF, 0xFFFF),
         "no-streams": (138, 0),
+        "no-lba": (49, 0),
+        "checksum": (255, 0x00A5),
     }.items():
         yield (
             f"words-{words}",

@@ -187,6 +187,10 @@ static const char *reason_of(const aoe_way *way)
         [WHY_VOLATILE] = ": a volatile write cache, with several servers: serve write-through",
         [WHY_SMALL_FRAMES] = ": takes smaller frames than the others: give its interfaces the same MTU",
         [WHY_NO_ZEROES] = ": its TRIM leaves no zeroes, as the disk's did at the start: start again",
+        [WHY_CHECKSUM] = ": IDENTIFY has a wrong checksum: look at the server and its network card",
+        [WHY_NO_LBA] = ": IDENTIFY names no drive with LBA addresses (word 49): look at what is served there",
+        [WHY_NO_SECTORS] = ": IDENTIFY names no sectors: look at what is served there",
+        [WHY_TOO_LARGE] = ": IDENTIFY names more sectors than can be addressed: look at what is served there",
     };
     return texts[way->reason];
 }

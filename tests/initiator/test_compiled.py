@@ -36,6 +36,13 @@ SEEDS = int(os.environ.get("AOE_DIFFERENTIAL_SEEDS", "60"))
 STEPS = 400
 
 _WORDS = {"no_fua": (84, 0x4000), "no_flush": (83, 0x4400), "no_trim": (169, 0)}
+_NONSENSE = {"no_lba": (49, 0), "large": (103, 1), "lba28": (83, 0x7000)}
+
+
+def sealed(data: bytearray) -> bytes:
+    """With the right checksum."""
+    data[511] = -sum(data[:511]) & 0xFF
+    return bytes(data)
 
 
 class Server:
@@ -53,6 +60,7 @@ class Server:
         self.cache = rng.random() < 0.2
         self.foreign = rng.random() < 0.3
         self.lacks = [name for name in _WORDS if rng.random() < 0.2]
+        self.nonsense = rng.choice(["", "", "", "", "checksum", *_NONSENSE])
         self.frame = rng.choice([16, 16, 16, 8, 2, 0])
         self.buffers = rng.choice([1, 4, 16, 64, 200])
         self.streams: Streams | None = None
@@ -80,7 +88,10 @@ class Server:
             data[2 * word : 2 * word + 2] = value.to_bytes(2, "little")
         if self.foreign:
             data[258:262] = b"none"
-        return bytes(data)
+        if self.nonsense in _NONSENSE:
+            word, value = _NONSENSE[self.nonsense]
+            data[2 * word : 2 * word + 2] = value.to_bytes(2, "little")
+        return bytes(data) if self.nonsense == "checksum" else sealed(data)
 
     def answer(self, raw: bytes) -> bytes | None:
         header = frame.decode(raw)
@@ -283,7 +294,9 @@ class World:
         if rng.random() < 0.1:
             server.mac = bytes((2, 0, 0, 3, rng.getrandbits(8), server.mac[5]))
         if rng.random() < 0.05:
-            server.sectors += rng.choice([64, -64])
+            server.sectors = max(0, server.sectors + rng.choice([64, 64, -64, -SECTORS]))
+        if rng.random() < 0.2:
+            server.nonsense = rng.choice(["", "", "checksum", *_NONSENSE])
         if rng.random() < 0.1:
             server.frame = rng.choice([16, 2])
         if rng.random() < 0.5 and not server.silent:
@@ -364,7 +377,7 @@ def test_forged_replies_are_refused_in_c_too() -> None:
     rng = random.Random(1)
     core, server = CompiledCore(1, [(1, 0)], 7), Server(random.Random(2), 0, [0])
     server.address, server.serial, server.frame, server.buffers = (1, 0), "S", 16, 64
-    server.cache = False
+    server.cache, server.nonsense = False, ""
     server._drive = lambda back, request: frame.encode(  # type: ignore[method-assign]
         back,
         ata.encode(AtaReply(0, 0, 0, 0x40, 0, server.identity() if request.command == 0xEC else bytes(8192))),

@@ -5,12 +5,14 @@ import pytest
 from aoe import limits
 from aoe.drive import identify
 from aoe.drive.identify import Identity
+from aoe.initiator.facts import Reason
 from aoe.initiator.path import USER_TAG, Kind
-from aoe.initiator.session import Operation, Policy, Port, Reason, Session, Settled, State, Way
+from aoe.initiator.session import Operation, Policy, Port, Session, Settled, State, Way
 from aoe.wire import ata, config, frame
 from aoe.wire.ata import AtaRequest
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import FLAG_RESPONSE, Header
+from tests.initiator.play import resealed
 from tests.initiator.test_path import MS, OWN, SERVER, STRANGER, reply
 
 ADDRESS = (7, 3)
@@ -259,7 +261,7 @@ def test_one_that_takes_smaller_frames_does_not_join_late() -> None:
 
 def without_fua_and_flush(data: bytes) -> bytes:
     words = (0x4400).to_bytes(2, "little") + (0x4000).to_bytes(2, "little")
-    return data[:166] + words + data[170:]
+    return resealed(data[:166] + words + data[170:])
 
 
 def test_the_disk_can_do_what_all_can_who_are_there_when_it_is_opened() -> None:
@@ -557,14 +559,14 @@ def test_a_disk_larger_than_a_request_can_name_is_none() -> None:
     (look,) = sent(session)
     data = bytearray(identity())
     data[200:208] = (limits.LBA48_SECTORS + 1).to_bytes(8, "little")
-    session.received(0, reply(look, bytes(data)), 3 * MS)
+    session.received(0, reply(look, resealed(data)), 3 * MS)
     (way,) = session.ways
-    assert (way.state, way.reason) == (State.DOWN, Reason.IDENTIFY_FAILS)
+    assert (way.state, way.reason) == (State.REFUSED, Reason.TOO_LARGE)
     assert session.facts is None
     data[200:208] = limits.LBA48_SECTORS.to_bytes(8, "little")
     session.tick(4 * MS + limits.RECHECK_NS)
     look = next(raw for raw in sent(session) if raw[19] == 0)
-    session.received(0, reply(look, bytes(data)), 5 * MS + limits.RECHECK_NS)
+    session.received(0, reply(look, resealed(data)), 5 * MS + limits.RECHECK_NS)
     assert way.state is State.USABLE
 
 

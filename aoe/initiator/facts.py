@@ -1,0 +1,64 @@
+"""What IDENTIFY says of the disk at the end of a way, and why it cannot be used. csrc/facts.c is the same."""
+
+import enum
+from typing import NamedTuple
+
+from aoe import limits
+from aoe.drive import identify
+
+
+class Reason(enum.IntEnum):
+    """Why a way is not usable."""
+
+    NONE = 0
+    LINK_DOWN = 1
+    SILENT = 2
+    SLOW = 3
+    IDENTIFY_FAILS = 4
+    OTHER_SIZE = 5
+    OTHER_DISK = 6
+    VOLATILE = 7
+    SMALL_FRAMES = 8
+    NO_ZEROES = 9
+    CHECKSUM = 10
+    NO_LBA = 11
+    NO_SECTORS = 12
+    TOO_LARGE = 13
+
+
+class Facts(NamedTuple):
+    """What IDENTIFY said that decides whether a way leads to the disk."""
+
+    serial: bytes
+    sectors: int
+    volatile: bool
+    instance: int | None
+    age_ns: int
+    streams: bool
+    data: bytes
+
+
+def facts_of(data: bytes) -> Facts:
+    """Read them off the 512 bytes."""
+    vendor = identify.vendor_of(data)
+    return Facts(
+        data[20:40],
+        identify.sectors_of(data),
+        identify.caches(data),
+        vendor.instance if vendor else None,
+        vendor.frame_age_ms * 1_000_000 if vendor else limits.FOREIGN_AGE_NS,
+        vendor is not None and vendor.streams,
+        data,
+    )
+
+
+def unfit(data: bytes) -> Reason:
+    """Why the 512 bytes cannot describe a disk that AoE could serve (ATA8-ACS section 7.16)."""
+    sectors = identify.sectors_of(data)
+    if not identify.sums_up(data):
+        return Reason.CHECKSUM
+    if not identify.has_lba(data):
+        return Reason.NO_LBA
+    if not sectors:
+        return Reason.NO_SECTORS
+    return Reason.TOO_LARGE if sectors > identify.sectors_max(data) else Reason.NONE

@@ -1,0 +1,63 @@
+/* What IDENTIFY says of the disk at the end of a way, and why it cannot be used. */
+#include <string.h>
+
+#include "initiator.h"
+
+enum { SERIAL_AT = 20, SERIAL_BYTES = 20, FUA = 0x0040, LBA = 0x0200, LBA48 = 0x0400 };
+enum { SIGNATURE_AT = 510, CHECKSUM_FOLLOWS = 0xA5 };
+
+static uint8_t sum(const uint8_t *identity, uint32_t bytes)
+{
+    uint8_t total = 0;
+    while (bytes--)
+        total = (uint8_t)(total + identity[bytes]);
+    return total;
+}
+
+static uint64_t sectors_max(const uint8_t *identity)
+{
+    return word_of(identity, 83) & LBA48 ? LBA48_SECTORS : LBA28_SECTORS;
+}
+
+int facts_unfit(const uint8_t *identity)
+{
+    uint64_t sectors = sectors_of(identity);
+    if (identity[SIGNATURE_AT] == CHECKSUM_FOLLOWS && sum(identity, SECTOR_BYTES))
+        return WHY_CHECKSUM;
+    if (!(word_of(identity, 49) & LBA))
+        return WHY_NO_LBA;
+    if (!sectors)
+        return WHY_NO_SECTORS;
+    return sectors > sectors_max(identity) ? WHY_TOO_LARGE : WHY_NOT;
+}
+
+int facts_same_serial(const uint8_t *identity, const uint8_t *other)
+{
+    return !memcmp(identity + SERIAL_AT, other + SERIAL_AT, SERIAL_BYTES);
+}
+
+static void set_word(uint8_t *identity, uint32_t word, uint32_t value)
+{
+    identity[2 * word] = (uint8_t)value;
+    identity[2 * word + 1] = (uint8_t)(value >> 8);
+}
+
+static void clear_bits(uint8_t *identity, uint32_t word, uint32_t bits)
+{
+    set_word(identity, word, word_of(identity, word) & ~bits);
+}
+
+void facts_lessen(uint8_t *identity, const uint8_t *other)
+{
+    uint32_t blocks = trim_blocks_of(other);
+    if (blocks < trim_blocks_of(identity)) {
+        set_word(identity, 105, blocks);
+        clear_bits(identity, 169, blocks ? 0 : 1);
+    }
+    if (!zeroes_of(other))
+        clear_bits(identity, 69, TRIM_IS_ZERO);
+    if (!fua_of(other))
+        clear_bits(identity, 84, FUA);
+    if (identity[SIGNATURE_AT] == CHECKSUM_FOLLOWS)
+        identity[SIGNATURE_AT + 1] = (uint8_t)-sum(identity, SIGNATURE_AT + 1);
+}
