@@ -62,6 +62,14 @@ RECORD_BYTES_MAX = 1 << 17
 RECORD_ADDRESSES_MAX = 256
 """Addresses of one disk that are remembered, the latest."""
 
+OUTLET_BYTES_MAX = 4 << 20
+"""Of lines that nobody has taken yet from a service's standard output or error; more are left out."""
+OUTLET_FLUSH_S = 1.0
+"""How long a service that ends waits for somebody to take its last lines."""
+MESSAGE_INTERVAL_S = 5.0
+MESSAGE_KINDS_MAX = 1024
+"""A message of one kind is said once in so long, and of so many kinds."""
+
 CLAIMANTS_MAX = 16
 """Hosts remembered that answer for one of our addresses."""
 

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import functools
 import json
 import shlex
 import sys
@@ -11,15 +12,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
 from aoe import limits
+from aoe.cli import stdio
 from aoe.cli.bench import RW, Load, measure, size_of
 from aoe.cli.copying import Progress, copy
 from aoe.cli.links import check_distinct, open_datagrams, open_links
 from aoe.disk.base import Disk
 from aoe.disk.open import Opening, open_disk
-from aoe.errors import AoeError, ConfigurationError, RequestError
+from aoe.errors import ConfigurationError, RequestError
 from aoe.initiator.discover import discover
 from aoe.initiator.remote import (
     ADDRESS,
@@ -42,19 +42,24 @@ _CHUNK = 2048 * limits.SECTOR
 
 def main(arguments: list[str] | None = None) -> int:
     """The command. 0 if it did what was asked, 1 if a target did not, 2 if it could not be asked."""
+    return stdio.run("aoe", functools.partial(_main, arguments))
+
+
+def _main(arguments: list[str] | None) -> int:
+    # Not before the standard descriptors are open: its loop would take their numbers.
+    import uvloop  # noqa: PLC0415
+
     options = parser().parse_args(arguments)
-    try:
+
+    def ask() -> int:
         uvloop.run(options.run(options))
-    except ConfigurationError as error:
-        print(f"aoe: {error}", file=sys.stderr)
-        return 2
-    except AoeError as error:
-        print(f"aoe: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever reads has seen enough
-        return 1
-    return 0
+        return 0
+
+    if options.command != "nbd":
+        return ask()
+    with stdio.unblocked("aoe", options.json):
+        stdio.start()
+        return stdio.outcome("aoe", ask)
 
 
 def parser() -> argparse.ArgumentParser:

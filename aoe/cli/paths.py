@@ -69,6 +69,8 @@ def plan(
         raise ConfigurationError("--serial fits one PATH; say PATH,serial=TEXT for each")
     wanted: list[Wanted] = []
     for text in texts:
+        if not text:
+            raise ConfigurationError("an empty PATH; name a file or block device")
         path, address, own = read(text, is_disk or names_a_disk)
         if address is not None:
             shelf, slot = address

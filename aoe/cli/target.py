@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aoe import limits
+from aoe.cli import stdio
 from aoe.cli.links import check_distinct, open_links
 from aoe.cli.paths import Wanted, plan
 from aoe.cli.privilege import drop_privileges, raise_descriptor_limit
@@ -36,22 +37,28 @@ FRAME_AGE_MIN_S = 0.5
 
 def main(arguments: list[str] | None = None) -> int:
     """The command. 0 after a clean stop, 1 if work was left behind, 2 if it could not start."""
+    return stdio.run("aoe-target", functools.partial(_main, arguments))
+
+
+def _main(arguments: list[str] | None) -> int:
     options = parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO if options.verbose else logging.WARNING,
-        format="aoe-target: %(message)s",
-        stream=sys.stderr,
-    )
-    try:
+    clean = True
+
+    def serve() -> int:
+        nonlocal clean
         clean = _run(_serve(options))
-    except ConfigurationError as error:
-        print(f"aoe-target: {error}", file=sys.stderr)
-        return 2
+        return 0 if clean else 1
+
+    with stdio.unblocked("aoe-target", options.json):
+        logging.basicConfig(
+            level=logging.INFO if options.verbose else logging.WARNING,
+            format="aoe-target: %(message)s",
+            stream=sys.stderr,
+        )
+        status = stdio.outcome("aoe-target", serve)
     if not clean:
-        # A thread that hangs in the disk would keep the interpreter from ending.
-        sys.stdout.flush()
-        os._exit(1)
-    return 0
+        os._exit(status)  # a thread that hangs in the disk would keep the interpreter from ending
+    return status
 
 
 def parser() -> argparse.ArgumentParser:
@@ -121,6 +128,7 @@ async def _serve(options: argparse.Namespace) -> bool:
         _warn_of_damage(store)
         server, served = _assemble(options, wanted, disks, links, store)
         drop_privileges()
+        stdio.start()
     except BaseException:
         for disk in disks:
             disk.close()

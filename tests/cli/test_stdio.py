@@ -1,0 +1,441 @@
+"""The commands do not depend on their terminal: streams that are closed, full, broken, or not read."""
+
+import contextlib
+import fcntl
+import io
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from aoe.cli import stdio
+from aoe.cli.stdio import Outlet
+from aoe.limits import OUTLET_BYTES_MAX
+from tests.cli.test_serve import SECTORS, Served, serving
+from tests.support.net import AtaFailed, Client, NoAnswer, UdpPort
+
+SIZE = SECTORS * 512
+TARGET = (sys.executable, "-m", "aoe.cli.target")
+AOE = (sys.executable, "-m", "aoe.cli.client")
+
+
+# An outlet alone
+
+
+def words(count: int) -> str:
+    return f"[{count} missing]"
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        with contextlib.suppress(OSError):
+            os.close(end)
+
+
+def soon(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.005)
+
+
+def all_of(end: int) -> str:
+    """What is read until there is nothing more for a while."""
+    os.set_blocking(end, False)
+    found, quiet = b"", 0
+    while quiet < 20:
+        try:
+            found += os.read(end, 1 << 20)
+            quiet = 0
+        except BlockingIOError:
+            quiet += 1
+            time.sleep(0.01)
+    return found.decode()
+
+
+def finished(outlet: Outlet, seconds: float = 5) -> None:
+    outlet.finish(time.monotonic() + seconds)
+
+
+def test_lines_arrive_in_their_order(pipe: tuple[int, int]) -> None:
+    outlet = Outlet(pipe[1], "utf-8", words)
+    for number in range(1000):
+        print("line", number, file=outlet, flush=True)
+    print("no end", end="", file=outlet)
+    finished(outlet)
+    assert all_of(pipe[0]).splitlines() == [*(f"line {number}" for number in range(1000)), "no end"]
+
+
+def test_nothing_is_written_before_it_starts(pipe: tuple[int, int]) -> None:
+    """Its thread would keep the privileges that the process gives up."""
+    outlet = Outlet(pipe[1], "utf-8", words)
+    threads = threading.active_count()
+    print("first", file=outlet)
+    assert threading.active_count() == threads
+    assert all_of(pipe[0]) == ""
+    outlet.start()
+    outlet.start()
+    assert threading.active_count() == threads + 1
+    assert all_of(pipe[0]) == "first\n"
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", r"\xe4\udcff"), ("utf-8", r"ä\udcff")])
+def test_any_text_can_be_written(pipe: tuple[int, int], encoding: str, shown: str) -> None:
+    outlet = Outlet(pipe[1], encoding, words)
+    print("ä\udcff", file=outlet)
+    finished(outlet)
+    assert all_of(pipe[0]) == f"{shown}\n"
+
+
+def test_whoever_writes_never_waits_and_what_is_missing_is_counted(pipe: tuple[int, int]) -> None:
+    outlet = Outlet(pipe[1], "utf-8", words)
+    outlet.start()
+    count = 2 * OUTLET_BYTES_MAX // 1000
+    started = time.monotonic()
+    for number in range(count):
+        print(f"{number:<999}", file=outlet)
+    finished(outlet, 0.1)
+    assert time.monotonic() - started < 5
+    found: list[str] = []
+
+    def drain() -> bool:
+        found.extend(all_of(pipe[0]).splitlines())
+        return found[-1].startswith("[")
+
+    soon(drain)
+    numbers = [int(line) for line in found if not line.startswith("[")]
+    assert numbers == list(range(len(numbers)))
+    assert found[-1] == words(count - len(numbers))
+    print("again", file=outlet)
+    assert all_of(pipe[0]) == "again\n"
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_line_longer_than_a_pipe_arrives_whole(pipe: tuple[int, int], blocking: bool) -> None:
+    os.set_blocking(pipe[1], blocking)
+    outlet = Outlet(pipe[1], "utf-8", words)
+    print("x" * 300_000, file=outlet)
+    outlet.start()
+    assert all_of(pipe[0]) == "x" * 300_000 + "\n"
+
+
+def test_what_could_not_be_written_is_said_when_it_works_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as file, Path("/dev/full").open("wb") as full:
+        outlet = Outlet(file.fileno(), "utf-8", words)
+        kept = os.dup(file.fileno())
+        os.dup2(full.fileno(), file.fileno())
+        for number in range(5):
+            print(number, file=outlet)
+        finished(outlet)
+        os.dup2(kept, file.fileno())
+        os.close(kept)
+        print("back", file=outlet)
+        finished(outlet)
+    assert log.read_text() == "[5 missing]\nback\n"
+
+
+def test_a_reader_that_is_gone_harms_nobody(pipe: tuple[int, int]) -> None:
+    os.close(pipe[0])
+    outlet = Outlet(pipe[1], "utf-8", words)
+    for _ in range(100):
+        print("nobody hears it", file=outlet)
+    finished(outlet)
+    assert outlet._is_idle()
+
+
+def test_streams_of_a_program_around_us_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", mine)
+    monkeypatch.setattr(sys, "stderr", mine)
+    with stdio.checked(), stdio.unblocked("name", False):
+        print("mine")
+        print("too", file=sys.stderr)
+    assert mine.getvalue() == "mine\ntoo\n"
+
+
+# The target as a process
+
+
+def stuffed_pipe() -> tuple[int, int]:
+    """With no room in it."""
+    ends = os.pipe()
+    os.write(ends[1], bytes(fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, 4096)))
+    return ends
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.img"
+    path.write_bytes(random.Random(1).randbytes(SIZE))
+    return path
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def redirected(command: Sequence[str | Path], how: str) -> list[str]:
+    """`how` is what a shell calls it."""
+    return ["sh", "-c", f'exec "$@" {how}', "sh", *map(str, command)]
+
+
+class Running:
+    """A target that says nothing to the test, which therefore chooses its port."""
+
+    def __init__(
+        self, *arguments: str | Path, how: str = "", launcher: Sequence[str] = TARGET, **streams: Any
+    ) -> None:
+        self.remote = ("127.0.0.1", free_port())
+        state = Path(arguments[0]).parent / "state"
+        where = ["--state-dir", state, "--link", f"udp:127.0.0.1:{self.remote[1]}"]
+        serve = [*launcher, "serve", *arguments, "--engine", "python", *where]
+        self.process = subprocess.Popen(redirected(serve, how), **streams)
+
+    def client(self, slot: int = 0) -> Client:
+        return Client(UdpPort(self.remote, b"\x02\0\0\0\0\x01"), 0, slot)
+
+    def is_served(self, slot: int = 0) -> bool:
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with self.client(slot) as client, contextlib.suppress(NoAnswer):
+                client.retries = 0
+                client.read(0)
+                return True
+        return False
+
+    def status(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(10)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        with self.process:
+            pass
+
+
+CLOSED = ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-", ">&- 2>&-"]
+FULL = [">/dev/full", "2>/dev/full", ">/dev/full 2>&1", "2>/dev/full >&-", ">/dev/full 2>&-"]
+
+
+@pytest.mark.parametrize("how", CLOSED + FULL)
+def test_a_target_serves_whatever_its_streams_are(image: Path, how: str) -> None:
+    before = image.read_bytes()
+    with Running(image, "-v", "--json", how=how) as target:
+        assert target.is_served()
+        target.process.send_signal(signal.SIGUSR1)
+        target.process.send_signal(signal.SIGHUP)
+        assert target.is_served()
+        assert target.status() == 0
+    assert image.read_bytes() == before
+
+
+@pytest.mark.parametrize("streams", [("stdout",), ("stderr",), ("stdout", "stderr")])
+def test_a_target_serves_though_its_reader_is_gone(
+    image: Path, pipe: tuple[int, int], streams: tuple[str, ...]
+) -> None:
+    os.close(pipe[0])
+    with Running(image, "-v", **dict.fromkeys(streams, pipe[1])) as target:
+        assert target.is_served()
+        target.process.send_signal(signal.SIGUSR1)
+        assert target.is_served()
+        assert target.status() == 0
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.img", "ä.img".encode(), b"a\nb.img", b"a=b\\.img"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "latin-1:strict"])
+def test_a_file_name_is_no_reason_to_stop(image: Path, name: bytes, encoding: str) -> None:
+    odd = Path(os.fsdecode(os.fsencode(image.parent) + b"/" + name))
+    image.rename(odd)
+    with Running(odd, env=os.environ | {"PYTHONIOENCODING": encoding}, stdout=subprocess.PIPE) as target:
+        assert target.is_served()
+        assert target.status() == 0
+        assert target.process.stdout is not None
+        said = target.process.stdout.read()
+    assert said.startswith(b"e0.0: ")
+    assert b"bytes, on udp" in said
+
+
+@pytest.mark.parametrize("how", [*CLOSED, *FULL])
+def test_a_target_that_cannot_start_says_2_whatever_its_streams_are(image: Path, how: str) -> None:
+    command = [*TARGET, "serve", str(image), "--shelf", "4095", "--link", "udp:127.0.0.1:0"]
+    assert subprocess.run(redirected(command, how), check=False, timeout=30).returncode == 2
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_target_that_cannot_start_waits_for_no_reader(image: Path, stream: str) -> None:
+    read, write = stuffed_pipe()
+    command = [*TARGET, "serve", str(image), "--shelf", "4095", "--link", "udp:127.0.0.1:0"]
+    assert subprocess.run(command, check=False, timeout=30, **{stream: write}).returncode == 2
+    os.close(read)
+    os.close(write)
+
+
+BAD = """
+import os, sys
+from aoe.cli.target import main
+from aoe.disk.file import FileDisk
+from aoe.errors import DiskError
+
+def fails(self, offset, length):
+    raise DiskError("read: Input/output error", offset, 5)
+
+good = FileDisk._read, FileDisk.try_read
+FileDisk._read = lambda self, at, n: (fails if at else good[0])(self, at, n)
+FileDisk.try_read = lambda self, at, n: None if at else good[1](self, at, n)
+sys.exit(main())
+"""
+
+
+def flood(target: Running, count: int) -> None:
+    """Ask for a bad sector that often."""
+    with target.client() as client:
+        for _ in range(count):
+            with pytest.raises(AtaFailed):
+                client.read(8)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("stuffed", [False, True], ids=["empty", "full-from-the-start"])
+def test_a_log_that_nobody_reads_stops_nothing(image: Path, stream: str, stuffed: bool) -> None:
+    """Not the disk, not another one, not the signals; and the end takes a second, no more."""
+    other = image.with_name("other.img")
+    other.write_bytes(bytes(SIZE))
+    read, write = stuffed_pipe()
+    if not stuffed:
+        os.read(read, 4096)
+    launcher = (sys.executable, "-c", BAD)
+    with Running(image, other, "-v", launcher=launcher, **{stream: write}) as target:
+        assert target.is_served()
+        flood(target, 300)
+        for _ in range(100):
+            target.process.send_signal(signal.SIGUSR1)
+        assert target.is_served(slot=1)
+        began = time.monotonic()
+        assert target.status() == 0
+        assert time.monotonic() - began < 4
+    os.close(read)
+    os.close(write)
+
+
+# The commands of `aoe`
+
+
+@pytest.fixture
+def served(image: Path, tmp_path: Path) -> Iterator[Served]:
+    with serving(f"{image}=1.2,serial=S1", "--state-dir", tmp_path / "state") as target:
+        yield target
+
+
+def aoe(served: Served, how: str, *words: str | Path, **options: Any) -> "subprocess.CompletedProcess[bytes]":
+    host, port = served.remote
+    over = ("--link", f"udp:127.0.0.1:0,peer={host}:{port},mtu=9000")
+    command = redirected([*AOE, *map(str, words), *over], how)
+    return subprocess.run(command, capture_output=True, timeout=30, check=False, **options)
+
+
+PRINTS = [
+    ["discover"],
+    ["stat"],
+    ["identify", "e1.2"],
+    ["ping", "e1.2", "-c", "2", "-i", "0.01"],
+    ["read", "e1.2"],
+    ["config", "e1.2"],
+    ["mask", "e1.2"],
+    ["reserve", "e1.2"],
+    ["bench", "e1.2", "--runtime", "0.1"],
+]
+
+
+@pytest.mark.parametrize("how", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("words", PRINTS, ids=lambda words: words[0])
+def test_a_result_that_cannot_be_said_is_one_line_and_status_1(
+    served: Served, words: list[str], how: str
+) -> None:
+    done = aoe(served, how, *words)
+    assert done.returncode == 1
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("aoe: standard output: ")
+
+
+@pytest.mark.parametrize("words", PRINTS, ids=lambda words: words[0])
+def test_a_reader_that_has_seen_enough_is_told_nothing(served: Served, words: list[str]) -> None:
+    done = aoe(served, "| exec true", *words)  # the status is that of `true`
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_reader_that_has_seen_enough_makes_status_1(served: Served, pipe: tuple[int, int]) -> None:
+    os.close(pipe[0])
+    command = [*AOE, "identify", "e1.2", "--link", "udp:127.0.0.1:0,peer={}:{}".format(*served.remote)]
+    done = subprocess.run(command, stdout=pipe[1], stderr=subprocess.PIPE, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("how", ["2>/dev/full", "2>&-", "<&- 2>&-", "2>/dev/full >&-"])
+@pytest.mark.parametrize(
+    ("words", "status"), [(["identify", "e1.x"], 2), (["read", "e1.2", "--lba", "9999"], 1)]
+)
+def test_an_error_that_cannot_be_said_has_its_status(
+    served: Served, words: list[str], status: int, how: str
+) -> None:
+    assert aoe(served, how, *words).returncode == status
+
+
+def test_standard_input_that_is_closed_is_one_line(served: Served, image: Path) -> None:
+    before = image.read_bytes()
+    done = aoe(served, "<&-", "write", "e1.2")
+    assert done.returncode == 1
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("aoe: standard input: ")
+    assert image.read_bytes() == before
+
+
+@pytest.mark.parametrize("how", ["2>&-", "<&- 2>&-", "<&- >/dev/null 2>&-"])
+def test_a_copy_is_whole_whatever_is_closed(served: Served, image: Path, tmp_path: Path, how: str) -> None:
+    done = aoe(served, how, "copy", "e1.2", tmp_path / "copy", "--verify")
+    assert done.returncode == 0
+    assert (tmp_path / "copy").read_bytes() == image.read_bytes()
+
+
+@pytest.mark.parametrize("how", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("command", [AOE, TARGET])
+def test_help_that_nobody_sees_is_a_failure(command: Sequence[str], how: str) -> None:
+    done = subprocess.run(redirected([*command, "--help"], how), capture_output=True, check=False, timeout=30)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_output_that_does_not_wait_is_waited_for(served: Served, image: Path, pipe: tuple[int, int]) -> None:
+    """A terminal is often left non-blocking by another program."""
+    os.set_blocking(pipe[1], False)
+    command = [*AOE, "read", "e1.2", "--link", "udp:127.0.0.1:0,peer={}:{}".format(*served.remote)]
+    with subprocess.Popen(command, stdout=pipe[1], stderr=subprocess.PIPE) as reading:
+        time.sleep(1)  # until the pipe is full
+        os.close(pipe[1])
+        with os.fdopen(os.dup(pipe[0]), "rb") as end:
+            assert end.read() == image.read_bytes()
+        assert reading.wait(10) == 0
+
+
+@pytest.mark.parametrize("command", [AOE, TARGET])
+def test_a_library_user_keeps_the_descriptors_as_they_are(command: Sequence[str]) -> None:
+    code = f"import os, aoe, {command[2]}\ntry: os.fstat(0)\nexcept OSError: print('closed')"
+    done = subprocess.run(redirected([sys.executable, "-c", code], "<&-"), capture_output=True, check=False)
+    assert done.stdout == b"closed\n"
