@@ -116,6 +116,10 @@ RTO_FIRST_NS = 100_000_000
 RTO_MIN_NS = 5_000_000
 RTO_MAX_NS = 2_000_000_000
 """How long an initiator waits before it sends a request again: before the first reply, at least, at most."""
+RTO_CALM_NS = 40_000_000
+"""What the least wait may become where servers only pause, as one on a busy processor does, and nothing is lost."""
+PROBES_FORGIVEN = 3
+"""Requests sent again in vain, one by one, before fewer of them are outstanding."""
 PATIENCE_MAX = 16
 """Times the usual round trip that a request is waited for although later ones are answered."""
 COPIES_MAX = 32

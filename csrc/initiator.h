@@ -111,8 +111,10 @@ struct exchange {
 struct lane {
     int64_t quiesce_ns;
     int64_t smoothed_ns, deviation_ns;
+    int64_t least_ns; /* the shortest wait; it grows where a server that pauses is asked again for nothing */
     double patience;
-    int64_t newest_ns;
+    int64_t newest_ns, probed_ns;
+    uint32_t probes; /* what was sent again, since the last answer, although nothing told of a loss */
     struct link flying, unsettled;
     uint32_t flying_count, unsettled_count;
 };

@@ -108,7 +108,7 @@ static int64_t usual_ns(const struct lane *l)
 static int64_t timeout_ns(const struct lane *l)
 {
     int64_t usual = usual_ns(l);
-    return usual < RTO_MIN_NS ? RTO_MIN_NS : usual > RTO_MAX_NS ? RTO_MAX_NS : usual;
+    return usual < l->least_ns ? l->least_ns : usual > RTO_MAX_NS ? RTO_MAX_NS : usual;
 }
 
 static void rtt_sample(struct lane *l, int64_t ns)
@@ -125,26 +125,47 @@ static void rtt_sample(struct lane *l, int64_t ns)
     l->deviation_ns += (llabs(error) - l->deviation_ns) >> 2;
 }
 
-static int64_t wait_ns(const struct lane *l, const struct exchange *x)
+static int64_t doubled(int64_t wait, uint32_t times)
 {
-    int overtaken = x->sent_ns < l->newest_ns;
-    int64_t wait = overtaken ? (int64_t)((double)usual_ns(l) * l->patience) : timeout_ns(l);
-    uint32_t doublings = x->tries - 1 < 16 ? x->tries - 1 : 16;
     if (wait >= RTO_MAX_NS) /* may be days, which leave no room for doublings */
         return RTO_MAX_NS;
-    wait <<= doublings;
+    wait <<= times < 16 ? times : 16;
     return wait < RTO_MAX_NS ? wait : RTO_MAX_NS;
 }
 
-static void lane_answered(struct lane *l, int64_t sent_ns, int64_t now_ns, int spurious)
+/* Something was answered that was sent later: the sign of a loss. */
+static int overtaken(const struct lane *l, const struct exchange *x) { return x->sent_ns < l->newest_ns; }
+
+static int64_t wait_ns(const struct lane *l, const struct exchange *x)
+{
+    int64_t wait = overtaken(l, x) ? (int64_t)((double)usual_ns(l) * l->patience) : timeout_ns(l);
+    return doubled(wait, x->tries - 1);
+}
+
+static int late(const struct lane *l, const struct exchange *x, int64_t now_ns)
+{
+    return now_ns - x->sent_ns >= wait_ns(l, x);
+}
+
+static int may_probe(const struct lane *l, int64_t now_ns)
+{
+    return !l->probes || now_ns - l->probed_ns >= doubled(timeout_ns(l), l->probes);
+}
+
+static void lane_answered(struct lane *l, const struct exchange *x, int64_t sent_ns, int64_t now_ns)
 {
     rtt_sample(l, now_ns - sent_ns);
     if (sent_ns > l->newest_ns)
         l->newest_ns = sent_ns;
-    if (spurious)
+    l->probes = 0;
+    if (sent_ns < x->sent_ns) { /* it was only late */
+        l->least_ns = 2 * l->least_ns < RTO_CALM_NS ? 2 * l->least_ns : RTO_CALM_NS;
         l->patience = 2 * l->patience < PATIENCE_MAX ? 2 * l->patience : PATIENCE_MAX;
-    else
-        l->patience += (1 - l->patience) / 256;
+        return;
+    }
+    if (x->tries > 1 && x->open)
+        l->least_ns = l->least_ns / 2 > RTO_MIN_NS ? l->least_ns / 2 : RTO_MIN_NS;
+    l->patience += (1 - l->patience) / 256;
 }
 
 static uint32_t window_size(const struct window *w)
@@ -159,6 +180,13 @@ static void window_answered(struct window *w)
         w->size = w->most;
 }
 
+static void window_halve(struct window *w)
+{
+    double least = WINDOW_MIN < w->most ? WINDOW_MIN : w->most;
+    w->size = w->size / 2 > least ? w->size / 2 : least;
+    w->threshold = w->size;
+}
+
 static void window_lost(struct window *w, int64_t now_ns, int64_t round_ns)
 {
     if (now_ns >= w->round_ends_ns) {
@@ -168,10 +196,8 @@ static void window_lost(struct window *w, int64_t now_ns, int64_t round_ns)
     w->lost++;
     double quarter = w->size / 4;
     if ((double)w->lost > (quarter > 1 ? quarter : 1)) {
-        double least = WINDOW_MIN < w->most ? WINDOW_MIN : w->most;
         w->lost = -(int64_t)w->most; /* once in a round */
-        w->size = w->size / 2 > least ? w->size / 2 : least;
-        w->threshold = w->size;
+        window_halve(w);
     }
 }
 
@@ -222,6 +248,7 @@ void path_init(aoe_core *c, struct way *w, uint32_t window, uint32_t first_tag, 
     link_init(&w->waiting);
     for (int i = 0; i < LANES; i++) {
         w->lanes[i].quiesce_ns = i == LANE_CHANGES ? quiesce_ns : NETWORK_LIFETIME_NS;
+        w->lanes[i].least_ns = RTO_MIN_NS;
         w->lanes[i].patience = 1.0;
         link_init(&w->lanes[i].flying);
         link_init(&w->lanes[i].unsettled);
@@ -285,7 +312,9 @@ int path_stuck(const struct way *w)
 {
     for (int i = LANE_CHANGES; i <= LANE_SYNCS; i++) {
         const struct lane *l = &w->lanes[i];
-        if (l->flying_count && OWNER_OF(l->flying.next, struct exchange, where)->tries > STUCK_TRIES)
+        if (!l->flying_count)
+            continue;
+        if (l->probes + 1 > STUCK_TRIES || OWNER_OF(l->flying.next, struct exchange, where)->tries > STUCK_TRIES)
             return 1;
     }
     return 0;
@@ -311,7 +340,9 @@ static void stamp(struct way *w, struct exchange *x, uint8_t *frame)
 
 static void transmit(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
 {
-    if (!path_outstanding(w) && !x->tries)
+    if (!x->tries && !w->lanes[x->lane].flying_count)
+        w->lanes[x->lane].probes = 0;
+    if (!x->tries && !path_outstanding(w))
         w->asked_ns = now_ns;
     w->tag = (w->tag + 1) & TAG_MASK;
     struct copy *copy = pool_take(&c->copies), **slot;
@@ -469,13 +500,26 @@ static void drained(aoe_core *c, struct way *w, const struct exchange *drain, in
     }
 }
 
+/* Send one again of those that only time speaks against. A server that pauses has the others still before it; one that
+ * lost them shows it by answering this one, the youngest (as RFC 8985 has it). */
+static void probe(aoe_core *c, struct way *w, struct lane *l, int64_t now_ns)
+{
+    struct exchange *youngest = OWNER_OF(l->flying.prev, struct exchange, where);
+    if (!l->flying_count || !late(l, youngest, now_ns) || !may_probe(l, now_ns))
+        return;
+    l->probes++;
+    l->probed_ns = now_ns;
+    if (l->probes > PROBES_FORGIVEN)
+        window_halve(&w->window);
+    resend(c, w, youngest, now_ns);
+}
+
 /* What was sent before something that is already answered, and is late (RFC 8985 has the idea). */
 static void resend_overtaken(aoe_core *c, struct way *w, struct lane *l, int64_t now_ns)
 {
     while (l->flying_count) {
         struct exchange *x = OWNER_OF(l->flying.next, struct exchange, where);
-        int late = now_ns - x->sent_ns >= wait_ns(l, x);
-        if (!late || x->sent_ns >= l->newest_ns)
+        if (!overtaken(l, x) || !late(l, x, now_ns))
             return;
         resend(c, w, x, now_ns);
     }
@@ -495,7 +539,7 @@ void path_received(aoe_core *c, struct way *w, const uint8_t *raw, uint32_t leng
     int64_t sent_ns = copy->sent_ns;
     w->heard_ns = now_ns;
     drop_copy(c, w, copy);
-    lane_answered(l, sent_ns, now_ns, sent_ns < x->sent_ns);
+    lane_answered(l, x, sent_ns, now_ns);
     if (x == w->drain) {
         w->drain = NULL;
         if (!(raw[14] & FLAG_ERROR) && !ata_failed(raw))
@@ -560,9 +604,10 @@ void path_tick(aoe_core *c, struct way *w, int64_t now_ns)
         for (uint32_t n = l->flying_count; n--; at = next) { /* what is sent again goes to the end */
             struct exchange *x = OWNER_OF(at, struct exchange, where);
             next = at->next;
-            if (now_ns - x->sent_ns >= wait_ns(l, x))
+            if (overtaken(l, x) && late(l, x, now_ns))
                 resend(c, w, x, now_ns);
         }
+        probe(c, w, l, now_ns);
     }
     if (now_ns - w->swept_ns >= SWEEP_NS) {
         w->swept_ns = now_ns;

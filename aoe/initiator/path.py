@@ -132,20 +132,46 @@ class _Lane:
         """Not open any more, but with copies of unknown fate."""
         self.newest_ns = 0
         """When the youngest copy that was answered had been sent."""
+        self.probes = 0
+        """How often something was sent again, since the last answer, although nothing told of a loss."""
+        self.probed_ns = 0
 
     def wait_ns(self, exchange: Exchange) -> int:
         """How long after its last transmission a request counts as lost."""
-        overtaken = exchange.sent_ns < self.newest_ns
-        wait = int(self.rtt.usual_ns * self.patience) if overtaken else self.rtt.timeout_ns
+        wait = int(self.rtt.usual_ns * self.patience) if self.overtook(exchange) else self.rtt.timeout_ns
         return min(wait << min(exchange.tries - 1, 16), limits.RTO_MAX_NS)
 
-    def answered(self, sent_ns: int, now_ns: int, spurious: bool) -> None:
+    def overtook(self, exchange: Exchange) -> bool:
+        """Whether something was answered that was sent later: the sign of a loss."""
+        return exchange.sent_ns < self.newest_ns
+
+    def late(self, exchange: Exchange, now_ns: int) -> bool:
+        """Whether it is waited for no longer."""
+        return now_ns - exchange.sent_ns >= self.wait_ns(exchange)
+
+    def may_probe(self, now_ns: int) -> bool:
+        """Whether the last probe was long enough ago."""
+        wait = min(self.rtt.timeout_ns << min(self.probes, 16), limits.RTO_MAX_NS)
+        return not self.probes or now_ns - self.probed_ns >= wait
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it is not answered although it is sent again and again."""
+        first = next(iter(self.flying), None)
+        tries = max(self.probes + 1, first.tries) if first else 0
+        return tries > limits.STUCK_TRIES
+
+    def answered(self, exchange: Exchange, sent_ns: int, now_ns: int) -> None:
         self.rtt.sample(now_ns - sent_ns)
         self.newest_ns = max(self.newest_ns, sent_ns)
-        if spurious:
+        self.probes = 0
+        if sent_ns < exchange.sent_ns:
+            self.rtt.spurious()
             self.patience = min(2 * self.patience, limits.PATIENCE_MAX)
-        else:
-            self.patience += (1 - self.patience) / 256
+            return
+        if exchange.tries > 1 and exchange.open:
+            self.rtt.lost()
+        self.patience += (1 - self.patience) / 256
 
 
 class Path:
@@ -222,8 +248,7 @@ class Path:
     @property
     def stuck(self) -> bool:
         """Whether changes are not answered although they are sent again and again."""
-        oldest = (next(iter(self._lanes[kind].flying), None) for kind in (Kind.CHANGES, Kind.SYNCS))
-        return any(first is not None and first.tries > limits.STUCK_TRIES for first in oldest)
+        return any(self._lanes[kind].stuck for kind in (Kind.CHANGES, Kind.SYNCS))
 
     def knows(self, tag: int) -> bool:
         """Whether a copy with that tag is of unknown fate."""
@@ -277,7 +302,7 @@ class Path:
         del self._tags[header.tag]
         self.heard_ns = now_ns
         sent_ns = exchange.copies.pop(header.tag)
-        lane.answered(sent_ns, now_ns, spurious=sent_ns < exchange.sent_ns)
+        lane.answered(exchange, sent_ns, now_ns)
         effects: list[Effect] = []
         if exchange is self._drain:
             self._drain = None
@@ -297,8 +322,9 @@ class Path:
         effects: list[Effect] = []
         for lane in self._lanes:
             for exchange in list(lane.flying):
-                if now_ns - exchange.sent_ns >= lane.wait_ns(exchange):
+                if lane.overtook(exchange) and lane.late(exchange, now_ns):
                     self._resend(lane, exchange, now_ns, effects)
+            self._probe(lane, now_ns, effects)
         if now_ns - self._swept_ns >= limits.SWEEP_NS:
             self._swept_ns = now_ns
             self._sweep(now_ns, effects)
@@ -357,7 +383,9 @@ class Path:
 
     def _transmit(self, lane: _Lane, exchange: Exchange, now_ns: int, effects: list[Effect]) -> None:
         tag = self.new_tag()
-        if not self.outstanding and not exchange.tries:
+        if not exchange.tries and not lane.flying:
+            lane.probes = 0
+        if not exchange.tries and not self.outstanding:
             self.asked_ns = now_ns
         exchange.tries += 1
         exchange.sent_ns = now_ns
@@ -384,12 +412,23 @@ class Path:
         del lane.flying[exchange]
         self._transmit(lane, exchange, now_ns, effects)
 
+    def _probe(self, lane: _Lane, now_ns: int, effects: list[Effect]) -> None:
+        """Send one again of those that only time speaks against. A server that pauses has the others still
+        before it; one that lost them shows it by answering this one, the youngest (as RFC 8985 has it)."""
+        youngest = next(reversed(lane.flying), None)
+        if youngest is None or not lane.late(youngest, now_ns) or not lane.may_probe(now_ns):
+            return
+        lane.probes += 1
+        lane.probed_ns = now_ns
+        if lane.probes > limits.PROBES_FORGIVEN:
+            self.window.halve()
+        self._resend(lane, youngest, now_ns, effects)
+
     def _resend_overtaken(self, lane: _Lane, now_ns: int, effects: list[Effect]) -> None:
         """What was sent before something that is already answered, and is late (RFC 8985 has the idea)."""
         while lane.flying:
             exchange = next(iter(lane.flying))
-            late = now_ns - exchange.sent_ns >= lane.wait_ns(exchange)
-            if not late or exchange.sent_ns >= lane.newest_ns:
+            if not lane.overtook(exchange) or not lane.late(exchange, now_ns):
                 return
             self._resend(lane, exchange, now_ns, effects)
 

@@ -1,6 +1,6 @@
 """How long a reply takes (Jacobson/Karels, as in RFC 6298)."""
 
-from aoe.limits import RTO_FIRST_NS, RTO_MAX_NS, RTO_MIN_NS
+from aoe.limits import RTO_CALM_NS, RTO_FIRST_NS, RTO_MAX_NS, RTO_MIN_NS
 
 
 class Rtt:
@@ -10,6 +10,8 @@ class Rtt:
         self.smoothed_ns = 0
         """0 until there is a sample."""
         self._deviation_ns = 0
+        self.least_ns = RTO_MIN_NS
+        """The shortest wait. It grows where a server that pauses is asked again for nothing."""
 
     def sample(self, ns: int) -> None:
         """One reply took this long. Every copy has a tag of its own, so re-sent requests count, too."""
@@ -29,4 +31,12 @@ class Rtt:
     @property
     def timeout_ns(self) -> int:
         """After which a request is sent again although nothing says that it was lost."""
-        return min(max(self.usual_ns, RTO_MIN_NS), RTO_MAX_NS)
+        return min(max(self.usual_ns, self.least_ns), RTO_MAX_NS)
+
+    def spurious(self) -> None:
+        """The answer was only late."""
+        self.least_ns = min(2 * self.least_ns, RTO_CALM_NS)
+
+    def lost(self) -> None:
+        """It was right to send again: frames are lost here."""
+        self.least_ns = max(self.least_ns // 2, RTO_MIN_NS)

@@ -39,5 +39,9 @@ class Window:
         self._lost += 1
         if self._lost > max(self._size / 4, 1):
             self._lost = -self.most  # once in a round
-            self._size = max(self._size / 2, min(WINDOW_MIN, self.most))
-            self._threshold = self._size
+            self.halve()
+
+    def halve(self) -> None:
+        """Much was lost, or nothing comes back at all."""
+        self._size = max(self._size / 2, min(WINDOW_MIN, self.most))
+        self._threshold = self._size

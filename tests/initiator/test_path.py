@@ -63,9 +63,8 @@ def settled(effects: list[Effect]) -> list[Exchange]:
     return [effect.exchange for effect in effects if isinstance(effect, Settled)]
 
 
-def warm(path: Path, rtt_ns: int, requests: int = 32) -> int:
+def warm(path: Path, rtt_ns: int, requests: int = 32, now: int = 0) -> int:
     """Some requests that are answered as they should be; the time afterwards."""
-    now = 0
     for _ in range(requests):
         for exchange in (read(), write()):
             raw = sent(path.start(exchange, now))
@@ -267,6 +266,80 @@ def test_a_target_that_answers_out_of_order_earns_patience() -> None:
     assert doubled[-1] == 0
 
 
+def pause(path: Path, now: int, requests: int, lasts_ns: int) -> int:
+    """Requests to a server that does nothing for so long and then answers all; how often one was sent again."""
+    before = path.counters["retransmits"]
+    copies = [raw for lba in range(requests) for raw in frames(path.start(read(lba), now))]
+    assert len(copies) == requests
+    for at in range(now, now + lasts_ns, limits.RTO_MIN_NS):
+        copies += frames(path.tick(at))
+    for raw in copies:
+        path.received(reply(raw, DATA), now + lasts_ns)
+    return path.counters["retransmits"] - before
+
+
+@pytest.mark.parametrize(("lasts_ms", "most", "window"), [(9, 1, 64), (50, 3, 64), (1000, 8, 2)])
+def test_a_server_that_pauses_is_not_asked_again_for_all_that_it_has(
+    lasts_ms: int, most: int, window: int
+) -> None:
+    """It may have lost its processor for some milliseconds; nothing tells that anything else was lost."""
+    path = make_path()
+    now = grown(path)
+    assert 1 <= pause(path, now, 64, lasts_ms * MS) <= most
+    assert path.window.size >= window
+
+
+def test_a_server_that_pauses_often_and_loses_nothing_is_not_asked_again_at_all() -> None:
+    path = make_path()
+    now = grown(path)
+    again = []
+    for _ in range(8):
+        again.append(pause(path, now, 64, 20 * MS))
+        now = warm(path, MS // 10, 64, now + 20 * MS)
+    assert again[0] > 0
+    assert again[3:] == [0] * 5
+
+
+def test_where_frames_are_lost_the_wait_becomes_short_again() -> None:
+    path = make_path()
+    now = grown(path)
+    for _ in range(4):
+        pause(path, now, 64, 45 * MS)
+        now = warm(path, MS // 10, 64, now + 50 * MS)
+    waits = []
+    for _ in range(4):
+        path.start(read(), now)
+        waits.append(next(ms for ms in range(1, 100) if (again := frames(path.tick(now + ms * MS)))))
+        now += 200 * MS
+        path.received(reply(again[0], DATA), now)
+        now = warm(path, MS // 10, 64, now)
+    assert waits[0] == limits.RTO_CALM_NS // MS
+    assert waits[-1] == limits.RTO_MIN_NS // MS
+
+
+def test_all_that_was_lost_is_sent_again_as_soon_as_one_copy_is_answered() -> None:
+    path = make_path()
+    now = grown(path)
+    for lba in range(64):
+        path.start(read(lba), now)
+    probe = sent(path.tick(now + limits.RTO_MIN_NS))
+    assert frames(path.tick(now + limits.RTO_MIN_NS + MS)) == []
+    again = frames(path.received(reply(probe, DATA), now + limits.RTO_MIN_NS + 2 * MS))
+    assert len(again) == 63
+
+
+def test_changes_that_nobody_answers_are_noticed_however_many_there_are() -> None:
+    """Their server may have forgotten who sends them."""
+    noticed = []
+    for changes in (1, 8):
+        path = make_path()
+        for lba in range(changes):
+            path.start(write(lba), 0)
+        times = (ms for ms in range(5, 10_000, 5) if path.tick(ms * MS) and path.stuck)
+        noticed.append(next(times))
+    assert noticed[0] == noticed[1]
+
+
 def test_slow_writes_do_not_slow_down_the_resending_of_reads() -> None:
     path = make_path()
     now = 0
@@ -316,9 +389,10 @@ def test_isolated_losses_leave_the_window_alone() -> None:
 def test_losing_much_of_a_round_halves_it_once() -> None:
     path = make_path()
     now = grown(path)
-    for lba in range(64):
+    for lba in range(63):
         path.start(read(lba), now)
-    assert len(frames(path.tick(now + 50 * MS))) == 64
+    last = sent(path.start(read(63), now + 1))
+    assert len(frames(path.received(reply(last, DATA), now + MS + 1))) == 63
     assert path.window.size == 32
 
 
