@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import functools
-import hashlib
 import json
 import logging
 import os
@@ -15,9 +14,10 @@ from typing import Any
 
 from aoe import limits
 from aoe.cli import stdio
-from aoe.cli.links import check_distinct, open_links
+from aoe.cli.links import open_links
 from aoe.cli.paths import Wanted, plan
 from aoe.cli.privilege import drop_privileges, raise_descriptor_limit
+from aoe.cli.records import find_records
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, open_disk
 from aoe.drive.identify import SERIAL_MAX
@@ -210,20 +210,18 @@ def _assemble(
 ) -> tuple[Server, list[Served]]:
     served = []
     mtu = min(link.mtu for link in links)
-    for one, disk in zip(wanted, disks, strict=True):
-        path = str(one.path.resolve())
-        serial = one.serial or _own_serial(options, disk) or store.serial_of(_part(options, path))
+    records = find_records(store, wanted, disks, _opening(options))
+    for one, disk, record in zip(wanted, disks, records, strict=True):
         export = make_export(
             disk,
             one.shelf,
             one.slot,
-            serial,
+            record.serial,
             write_back=options.durability == "write-back",
             frame_age_s=options.max_frame_age,
             mtu=mtu,
         )
-        served.append(Served(export, disk, store.record(serial, _part(options, path))))
-    check_distinct([one.export.identity.serial for one in served], "serial")
+        served.append(Served(export, disk, record))
     return _with_engine(options, functools.partial(_server, options, served, links)), served
 
 
@@ -262,22 +260,6 @@ def _warn_of_damage(store: StateStore) -> None:
         print(f"aoe-target: {first.problem}{more}", file=sys.stderr)
 
 
-def _part(options: argparse.Namespace, path: str) -> str:
-    """A part of a store is another disk than the whole."""
-    if not options.offset and options.length is None:
-        return path
-    return f"{path}@{options.offset}+{options.length or ''}"
-
-
-def _own_serial(options: argparse.Namespace, disk: FileDisk) -> str | None:
-    """The device's own id, hashed where it is too long for ATA's 20 characters."""
-    if disk.identity is None:
-        return None
-    own = _part(options, disk.identity)
-    fits = len(own) <= SERIAL_MAX and own.isascii() and own.isprintable()
-    return own if fits else hashlib.sha256(own.encode()).hexdigest()[:SERIAL_MAX].upper()
-
-
 def _restore(options: argparse.Namespace, served: list[Served], mask: tuple[bytes, ...] | None) -> None:
     """Take up what the records remember, and what the command line says against it."""
     for export, _, record in served:
@@ -311,7 +293,7 @@ def _announce(options: argparse.Namespace, served: list[Served], links: list[Lin
         facts = {
             "event": "serving",
             "address": export.address,
-            "path": record.path if record else "",
+            "path": record.key.path + record.key.part if record else "",
             "bytes": disk.size,
             "unserved_bytes": disk.tail,
             "serial": export.identity.serial,

@@ -13,6 +13,7 @@ from aoe.drive.identify import SERIAL_MAX, Identity, is_serial
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.target.export import Export
+from aoe.target.keys import StoreKey
 from aoe.target.server import Served, Server
 from aoe.target.store import Record, StateStore
 
@@ -90,7 +91,7 @@ async def serve(
             disk,
             links,
             (shelf, slot),
-            serial or secrets.token_hex(8).upper(),
+            serial,
             write_back,
             state_dir,
             frame_age_s=frame_age_s,
@@ -120,7 +121,7 @@ def _server(
     disk: Disk,
     links: tuple[Link, ...],
     address: tuple[int, int],
-    serial: str,
+    serial: str | None,
     write_back: bool,
     state_dir: Path | None,
     **options: Any,
@@ -128,11 +129,13 @@ def _server(
     if not links:
         raise ConfigurationError("there is no link to serve on; give one")
     check_address(*address)
-    check_serial(serial)
+    if serial is not None:
+        check_serial(serial)
+    record = StateStore(state_dir).find(StoreKey(name=disk.store_name), serial)[0] if state_dir else None
+    serial = record.serial if record else serial or secrets.token_hex(8).upper()
     mtu = min(link.mtu for link in links)
     frame_age_s = options["frame_age_s"]
     export = make_export(disk, *address, serial, write_back=write_back, frame_age_s=frame_age_s, mtu=mtu)
-    record = StateStore(state_dir).record(serial, "") if state_dir else None
     if record is not None:
         export.state = record.state
     return Server([Served(export, disk, record)], links, **options), record

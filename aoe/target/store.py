@@ -10,12 +10,15 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from aoe.drive.identify import is_serial
+from aoe.disk.base import StoreName
+from aoe.drive.identify import StoreKind, is_serial
 from aoe.errors import ConfigurationError
 from aoe.limits import CONFIG_STRING_MAX, MACS_MAX, RECORD_ADDRESSES_MAX, RECORD_BYTES_MAX
+from aoe.target import keys
+from aoe.target.keys import VERSION, Sight, StoreKey
 from aoe.target.state import AoeState
 from aoe.wire.frame import format_mac, is_group, parse_mac
 
@@ -25,11 +28,14 @@ _IRREGULAR = "it is not a regular file"
 class Record:
     """The memory of one disk. Nothing is created before `open`."""
 
-    def __init__(self, directory: Path, serial: str, path: str) -> None:
+    def __init__(self, directory: Path, serial: str, key: StoreKey, version: int = VERSION) -> None:
         self._file = directory / f"{quote(serial, safe='')}.json"
         self._lock: int | None = None
         self.serial = serial
-        self.path = path
+        self.version = version
+        self.key = key
+        self.claimed = key
+        """What it belongs to according to the file, and from `open` on."""
         self.state = AoeState()
         self.addresses: list[str] = []
 
@@ -45,6 +51,7 @@ class Record:
                 self.state, self.addresses = last.state, last.addresses
             others = [other for other in self.addresses if other != address]
             self.addresses = [*others, address][-RECORD_ADDRESSES_MAX:]
+            self.key = self.claimed
             self.save(self.state)
         except BlockingIOError as error:
             raise ConfigurationError(
@@ -60,7 +67,11 @@ class Record:
         """Replace the file by one with `state` in it, on stable storage when this returns. OSError."""
         text = json.dumps(
             {
-                "path": self.path,
+                "version": VERSION,
+                "path": self.key.path,
+                "part": self.key.part,
+                "device": self.key.device,
+                "store": {"kind": self.key.name.kind, "id": self.key.name.text},
                 "serial": self.serial,
                 "addresses": self.addresses,
                 "config": state.config.hex(),
@@ -112,6 +123,11 @@ def _load(file: Path) -> Record:
     """Read a record; ConfigurationError where it is damaged."""
     try:
         return _parse(file, _read(file))
+    except NewerVersion as error:
+        raise ConfigurationError(
+            f"{file} is of version {error}, this program knows up to {VERSION}; "
+            "use a newer one, or another --state-dir"
+        ) from error
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read ({error.strerror}); repair or remove it") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -121,7 +137,12 @@ def _load(file: Path) -> Record:
 def _parse(file: Path, content: bytes) -> Record:
     """ValueError, KeyError, TypeError, AttributeError or RecursionError for what no `save` wrote."""
     known = json.loads(content)
-    record = Record(file.parent, _text(known["serial"]), _text(known["path"]))
+    version = known.get("version", 1)
+    if not isinstance(version, int) or version < 1:
+        raise ValueError(f"version {version!r}")
+    if version > VERSION:
+        raise NewerVersion(version)
+    record = Record(file.parent, _text(known["serial"]), _key(known, version), version)
     record.addresses = [_text(address) for address in known["addresses"]][-RECORD_ADDRESSES_MAX:]
     record.state = AoeState(bytes.fromhex(known["config"]), _macs(known["mask"]), _macs(known["reserve"]))
     if len(record.state.config) > CONFIG_STRING_MAX:
@@ -129,6 +150,14 @@ def _parse(file: Path, content: bytes) -> Record:
     if not is_serial(record.serial) or record._file != file:
         raise ValueError(f"the file of serial {record.serial!r} has another name")
     return record
+
+
+def _key(known: dict[str, Any], version: int) -> StoreKey:
+    if version == 1:
+        return StoreKey(device=_text(known["path"]))
+    path, part, device = (_text(known[name]) for name in ("path", "part", "device"))
+    store = known["store"]
+    return StoreKey(path, part, StoreName(StoreKind(store["kind"]), _text(store["id"])), device)
 
 
 def _macs(listed: list[str]) -> tuple[bytes, ...]:
@@ -146,6 +175,10 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not a string")
     return value
+
+
+class NewerVersion(ValueError):
+    """A record that a later release of this program wrote: its rules are not known here."""
 
 
 class Damaged(NamedTuple):
@@ -185,25 +218,64 @@ class StateStore:
         else:
             self._records[record.serial] = record
 
-    def record(self, serial: str, path: str) -> Record:
-        """The record of a serial, a fresh one where there is none; ConfigurationError if it is damaged."""
-        fresh = Record(self._directory, serial, path)
+    def record(self, serial: str, key: StoreKey) -> Record:
+        """The record of a serial, a fresh one where there is none; when it is opened it is `key`'s.
+
+        ConfigurationError if it is damaged, or of a newer version."""
+        fresh = Record(self._directory, serial, key)
         if fresh._file in self.damaged:
             raise self.damaged[fresh._file].problem
-        return self._records.setdefault(serial, fresh)
+        record = self._records.setdefault(serial, fresh)
+        record.claimed = key
+        return record
 
-    def serial_of(self, path: str) -> str:
-        """The serial that a store without an id of its own was given before, or a new random one.
+    def find(self, key: StoreKey, serial: str | None = None) -> tuple[Record, str]:
+        """The record of a disk, a fresh one where there is none, and what is to be said of that.
 
-        ConfigurationError if that stands in a record that is damaged: with another serial the disk would be
+        `serial` is the administrator's word; without it the record that knows the disk decides, or the
+        store's id, or chance. ConfigurationError where that would be a guess, or leave a list of hosts
+        behind; also if the record is damaged.
+        """
+        if serial is not None:
+            note = keys.left_aside(key, serial, self._records.values(), look)
+            return self.record(serial, key), note
+        known, note = keys.choose(key, self._records.values(), look)
+        if known is not None:
+            return self.record(known.serial, key), note
+        self._check_damaged(key)
+        fresh = key.serial or secrets.token_hex(8).upper()
+        if fresh in self._records:
+            raise ConfigurationError(
+                f"the id of {key.path} is serial {fresh}, of which there is a record of "
+                f"{self._records[fresh].key.path}; {keys.remedy(fresh)}"
+            )
+        return self.record(fresh, key), note
+
+    def _check_damaged(self, key: StoreKey) -> None:
+        """ConfigurationError if a disk stands in a record that is damaged: with another serial it would be
         open to all that its mask list keeps out."""
-        for record in self._records.values():
-            if record.path == path:
-                return record.serial
+        names = {key.path, key.device, key.device + key.part, key.name.text} - {""}
         for problem, content in self.damaged.values():
-            if json.dumps(path).encode() in content:
+            if any(json.dumps(name).encode() in content for name in names):
                 raise problem
-        return secrets.token_hex(8).upper()
+
+
+def look(known: str, path: str) -> Sight:
+    """What the path of a record is now, beside another path."""
+    was, now = _thing(known), _thing(path)
+    if was is None:
+        return Sight.GONE
+    return Sight.SAME if was == now else Sight.OTHER
+
+
+def _thing(path: str) -> tuple[bool, int, int] | None:
+    """What a path leads to: a block device by its number, a file by its filesystem and inode."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    is_device = stat.S_ISBLK(found.st_mode)
+    return (True, found.st_rdev, 0) if is_device else (False, found.st_dev, found.st_ino)
 
 
 def _salvage(file: Path) -> bytes:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from aoe.disk.base import StoreName
 from aoe.errors import ConfigurationError
 from aoe.limits import RECORD_ADDRESSES_MAX, RECORD_BYTES_MAX
+from aoe.target.keys import StoreKey
 from aoe.target.state import AoeState
 from aoe.target.store import Record, StateStore, default_directory
 
@@ -22,13 +24,13 @@ FULL = AoeState(bytes(range(256)) * 4, (ONE, TWO), (TWO,))
 
 
 def opened(directory: Path, serial: str = "SERIAL", path: str = "/a", address: str = "e7.3") -> Record:
-    record = StateStore(directory).record(serial, path)
+    record = StateStore(directory).record(serial, StoreKey(path))
     record.open(address)
     return record
 
 
 def reopened(directory: Path, serial: str = "SERIAL") -> AoeState:
-    return StateStore(directory).record(serial, "").state
+    return StateStore(directory).record(serial, StoreKey()).state
 
 
 def names(directory: Path) -> list[str]:
@@ -46,7 +48,7 @@ def test_what_was_saved_is_there_again(tmp_path: Path, state: AoeState) -> None:
 
 def test_a_fresh_store_is_empty_and_creates_nothing(tmp_path: Path) -> None:
     directory = tmp_path / "not" / "yet"
-    record = StateStore(directory).record("SERIAL", "/a")
+    record = StateStore(directory).record("SERIAL", StoreKey("/a"))
     assert (record.state, record.addresses) == (AoeState(), [])
     assert not directory.exists()
     record.open("e7.3")
@@ -169,9 +171,9 @@ def good() -> dict[str, Any]:
 def refused(directory: Path, content: bytes) -> str:
     (directory / "SERIAL.json").write_bytes(content)
     with pytest.raises(ConfigurationError) as found:
-        StateStore(directory).record("SERIAL", "/a")
+        StateStore(directory).record("SERIAL", StoreKey("/a"))
     with pytest.raises(ConfigurationError):
-        Record(directory, "SERIAL", "/a").open("e0.0")
+        Record(directory, "SERIAL", StoreKey("/a")).open("e0.0")
     assert str(directory / "SERIAL.json") in str(found.value)
     return str(found.value)
 
@@ -255,14 +257,15 @@ def test_the_largest_record_is_read_again(tmp_path: Path) -> None:
     full = AoeState(b"c" * 1024, macs, macs)
     path = "/" + "\udcff" * 4094
     for number in range(RECORD_ADDRESSES_MAX + 9):
-        record = opened(tmp_path, path=path, address=f"e{60000 + number}.254")
+        record = StateStore(tmp_path).record("SERIAL", StoreKey(path, "@1+2", StoreName(), path))
+        record.open(f"e{60000 + number}.254")
         if not number:
             record.save(full)
         record.close()
     again = StateStore(tmp_path)
-    assert again.serial_of(path) == "SERIAL"
-    assert again.record("SERIAL", path).state == full
-    assert len(again.record("SERIAL", path).addresses) == RECORD_ADDRESSES_MAX
+    record, _ = again.find(StoreKey(path, "@1+2"))
+    assert (record.serial, record.state) == ("SERIAL", full)
+    assert len(record.addresses) == RECORD_ADDRESSES_MAX
 
 
 DAMAGE = [b"", b"{", b"\xff\xfe", b'{"serial": "BROKEN"}', json.dumps(good()).encode(), b"[" * 100_000]
@@ -273,7 +276,7 @@ def test_a_damaged_file_of_another_disk_is_no_matter(tmp_path: Path, content: by
     (tmp_path / "BROKEN.json").write_bytes(content)
     store = StateStore(tmp_path)
     assert list(store.damaged) == [tmp_path / "BROKEN.json"]
-    store.record(store.serial_of("/b"), "/b").open("e1.0")
+    store.find(StoreKey("/b"))[0].open("e1.0")
     assert (tmp_path / "BROKEN.json").read_bytes() == content
 
 
@@ -282,8 +285,8 @@ def test_a_disk_does_not_lose_its_mask_because_its_record_is_damaged(tmp_path: P
     content = json.dumps(good() | {"path": "/x/ä", "serial": "OLD"}).encode()
     (tmp_path / "OLD.json").write_bytes(content[:-1])
     with pytest.raises(ConfigurationError, match=r"OLD\.json"):
-        StateStore(tmp_path).serial_of("/x/ä")
-    assert StateStore(tmp_path).serial_of("/x") != "OLD"
+        StateStore(tmp_path).find(StoreKey("/x/link", device="/x/ä"))
+    assert StateStore(tmp_path).find(StoreKey("/x", device="/x"))[0].serial != "OLD"
 
 
 # What others put into the directory
@@ -373,7 +376,8 @@ def test_a_record_in_use_is_refused_to_another_process(tmp_path: Path) -> None:
     record = opened(tmp_path)
     code = (
         "import sys; from pathlib import Path; from aoe.target.store import StateStore\n"
-        "StateStore(Path(sys.argv[1])).record('SERIAL', '/a').open('e7.3')"
+        "from aoe.target.keys import StoreKey\n"
+        "StateStore(Path(sys.argv[1])).record('SERIAL', StoreKey('/a')).open('e7.3')"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     assert b"in use" in subprocess.run(command, capture_output=True, check=False, timeout=30).stderr
@@ -391,13 +395,13 @@ def test_closing_twice_or_unopened_is_harmless(tmp_path: Path) -> None:
     record = opened(tmp_path)
     record.close()
     record.close()
-    StateStore(tmp_path).record("OTHER", "/b").close()
+    StateStore(tmp_path).record("OTHER", StoreKey("/b")).close()
 
 
 def test_what_the_last_process_acknowledged_is_not_overwritten(tmp_path: Path) -> None:
     """A restart reads the directory, then waits for the disk while the old process still serves."""
     old = opened(tmp_path)
-    new = StateStore(tmp_path).record("SERIAL", "/a")
+    new = StateStore(tmp_path).record("SERIAL", StoreKey("/a"))
     old.save(FULL)
     old.close()
     try:
@@ -432,21 +436,20 @@ def test_a_directory_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: p
 def test_addresses_are_remembered_each_once_the_last_one_last(tmp_path: Path) -> None:
     for address in ("e7.3", "e1.1", "e7.3"):
         opened(tmp_path, address=address).close()
-    assert StateStore(tmp_path).record("SERIAL", "").addresses == ["e1.1", "e7.3"]
+    assert StateStore(tmp_path).record("SERIAL", StoreKey()).addresses == ["e1.1", "e7.3"]
 
 
 def test_a_path_keeps_its_serial(tmp_path: Path) -> None:
     store = StateStore(tmp_path)
-    serial = store.serial_of("/a")
-    record = store.record(serial, "/a")
+    record, _ = store.find(StoreKey("/a"))
     record.open("e7.3")
     record.close()
-    assert StateStore(tmp_path).serial_of("/a") == serial
-    assert StateStore(tmp_path).serial_of("/b") != serial
+    assert StateStore(tmp_path).find(StoreKey("/a"))[0].serial == record.serial
+    assert StateStore(tmp_path).find(StoreKey("/b"))[0].serial != record.serial
 
 
 def test_new_serials_fit_and_differ(tmp_path: Path) -> None:
-    serials = {StateStore(tmp_path).serial_of("/a") for _ in range(20)}
+    serials = {StateStore(tmp_path).find(StoreKey("/a"))[0].serial for _ in range(20)}
     assert len(serials) == 20
     assert all(len(serial) == 16 and serial.isalnum() for serial in serials)
 
