@@ -47,19 +47,20 @@ int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings)
     e->port_facts = calloc(settings->ports, sizeof *e->port_facts);
     for (e->table_mask = 4; e->table_mask < 2 * settings->exports; e->table_mask *= 2)
         ;
-    e->table = malloc(e->table_mask * sizeof *e->table);
-    int bad = e->event < 0 || !e->up || !e->exports || !e->threads || !e->port_facts || !e->table;
-    if (!bad) {
-        memset(e->table, 0xFF, e->table_mask * sizeof *e->table);
-        e->table_mask--;
-    }
+    e->table_mask--;
+    int bad = e->event < 0 || !e->up || !e->exports || !e->threads || !e->port_facts;
+    for (uint32_t i = 0; !bad && i < settings->exports; i++)
+        e->exports[i].owner = NO_THREAD;
     for (uint32_t i = 0; !bad && i < settings->threads; i++) {
         struct thread *t = &e->threads[i];
         t->engine = e;
         t->index = i;
         t->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
         t->ports = calloc(settings->ports, sizeof *t->ports);
-        bad = t->event < 0 || maps_open(t) < 0 || !t->ports || make_ops(t) < 0;
+        t->table = malloc((e->table_mask + 1) * sizeof *t->table);
+        bad = t->event < 0 || maps_open(t) < 0 || !t->ports || !t->table || make_ops(t) < 0;
+        if (!bad)
+            memset(t->table, 0xFF, (e->table_mask + 1) * sizeof *t->table);
         for (uint32_t p = 0; !bad && p < settings->ports; p++) {
             t->ports[p].ring.fd = -1;
             for (uint32_t m = 0; m < OUTLET; m++)
@@ -99,8 +100,15 @@ int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *n
     size_t macs = 6 * ((size_t)now->masked + now->reserved);
     struct view *v = malloc(sizeof *v + macs);
     struct export *x = &e->exports[index];
+    int is_new = atomic_load_explicit(&x->owner, memory_order_acquire) == NO_THREAD;
     if (!v)
         return -ENOMEM;
+    if (is_new)
+        *x = (struct export){.owner = NO_THREAD,
+                             .index = index,
+                             .shelf = now->shelf,
+                             .slot = now->slot,
+                             .ready_tail = &x->ready};
     *v = (struct view){.number = atomic_fetch_add(&x->published, 1) + 1,
                        .fd = now->fd,
                        .flags = now->flags,
@@ -112,28 +120,25 @@ int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *n
     if (macs)
         memcpy(v->macs, now->macs, macs);
     int64_t number = v->number;
-    if (e->running) {
-        free(atomic_exchange(&x->next, v));
-        wake(&e->threads[ring_owner(now->shelf, now->slot, e->set.threads)]);
-        return number;
-    }
-    x->index = index;
-    x->shelf = now->shelf;
-    x->slot = now->slot;
-    x->ready_tail = &x->ready;
-    e->table[table_slot(e, (uint32_t)now->shelf << 8 | now->slot)] = index;
-    x->now = v;
-    map_store(&e->threads[ring_owner(x->shelf, x->slot, e->set.threads)], x);
-    x->settled = number;
+    free(atomic_exchange(&x->next, v));
+    if (is_new)
+        atomic_store_explicit(&x->owner, ring_owner(x->shelf, x->slot, e->set.threads), memory_order_release);
+    struct thread *t = &e->threads[atomic_load(&x->owner)];
+    if (e->running)
+        wake(t);
+    else
+        thread_adopt(t, x);
     return number;
 }
 
-static int filter_all(aoe_engine *e)
+int aoe_engine_filter(aoe_engine *e)
 {
     uint16_t shelves[256];
     uint32_t shelf_count = 0;
     for (uint32_t i = 0; i < e->set.exports && shelf_count < 256; i++) {
         uint32_t known = 0;
+        if (atomic_load(&e->exports[i].owner) == NO_THREAD)
+            continue;
         while (known < shelf_count && shelves[known] != e->exports[i].shelf)
             known++;
         if (known == shelf_count)
@@ -151,7 +156,7 @@ static int filter_all(aoe_engine *e)
 int aoe_engine_start(aoe_engine *e, const int *cpus)
 {
     sigset_t all, before;
-    int bad = filter_all(e);
+    int bad = aoe_engine_filter(e);
     if (bad)
         return bad;
     sigfillset(&all);
@@ -183,8 +188,10 @@ int aoe_engine_event(aoe_engine *e) { return e->event; }
 int aoe_engine_release(aoe_engine *e, uint32_t index, uint64_t ticket)
 {
     struct export *x = &e->exports[index];
+    uint32_t owner = atomic_load(&x->owner);
     atomic_store(&x->released, ticket);
-    wake(&e->threads[ring_owner(x->shelf, x->slot, e->set.threads)]);
+    if (owner != NO_THREAD)
+        wake(&e->threads[owner]);
     return 0;
 }
 
@@ -251,6 +258,7 @@ void aoe_engine_close(aoe_engine *e)
             munmap(t->buffers, OPS * e->buffer_size);
         free(t->ops);
         free(t->ports);
+        free(t->table);
         if (t->event > 0)
             close(t->event);
         if (t->watch > 0)
@@ -271,6 +279,5 @@ void aoe_engine_close(aoe_engine *e)
     free(e->exports);
     free(e->threads);
     free(e->port_facts);
-    free(e->table);
     free(e);
 }

@@ -15,6 +15,7 @@ enum {
     AOE_INSTANT = 8, /* the store is memory: no access ever waits */
     AOE_PASS = 16,   /* the disk has failed: hand up whatever changes or syncs */
     AOE_REMOTE = 32, /* somebody else serves the store (FUSE, NFS): calls may block, RWF_DSYNC may be ignored */
+    AOE_GONE = 64,   /* it is to go: its address is nobody's, and what was admitted comes to its end */
 };
 
 enum {
@@ -42,7 +43,7 @@ typedef struct aoe_engine aoe_engine;
 typedef struct {
     uint32_t threads;
     uint32_t ports;
-    uint32_t exports;
+    uint32_t exports;      /* at most, at a time */
     uint32_t frame_max;    /* bytes of the largest frame served, Ethernet header included */
     uint32_t ring_frames;  /* of each socket */
     uint32_t spin_us;      /* longest busy wait before sleeping; 0: none */
@@ -89,9 +90,14 @@ int aoe_engine_attach(aoe_engine *engine, uint32_t thread, uint32_t port, int so
 /* Start the threads. `cpus` pins thread i to cpus[i] where that is not negative. */
 int aoe_engine_start(aoe_engine *engine, const int *cpus);
 
-/* Publish a port or an export as it is from now on; the export's number comes back. */
+/* Publish a port or an export as it is from now on; the export's number comes back. An index at which nothing is takes
+ * a new export; one that was published as AOE_GONE is such an index again once it has settled. */
 int aoe_engine_set_port(aoe_engine *engine, uint32_t port, const aoe_port *now);
 int64_t aoe_engine_set_export(aoe_engine *engine, uint32_t export_index, const aoe_export *now);
+
+/* Let the kernel pass the requests of the exports that there are, and no others: once a new one is published, and when
+ * one is gone. */
+int aoe_engine_filter(aoe_engine *engine);
 
 /* The highest number of an export before which everything admitted is complete (order rule T5). The
  * event descriptor tells when it may have risen. */

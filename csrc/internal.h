@@ -26,6 +26,7 @@ enum {
 };
 
 #define NO_EXPORT UINT32_MAX
+#define NO_THREAD UINT32_MAX
 
 /* An export as published; only AOE_PASS is added to it later. */
 struct view {
@@ -48,6 +49,7 @@ struct export {
     struct view *now;
     _Atomic(struct view *) next;
     uint32_t index;
+    _Atomic uint32_t owner; /* the thread that alone touches it; NO_THREAD: free for another export */
     uint16_t shelf;
     uint8_t slot;
     uint8_t *map; /* of the whole store where it is instant */
@@ -89,6 +91,8 @@ struct thread {
     uint32_t index;
     int event;
     int watch; /* inotify, of the files that are mapped */
+    uint32_t *table; /* address -> export of this thread, open addressing */
+    uint32_t leaving; /* exports that are to go, and still have requests */
     int cpu;
     pthread_t id;
     struct port *ports;
@@ -112,7 +116,6 @@ struct aoe_engine {
     aoe_settings set;
     struct thread *threads;
     struct export *exports;
-    uint32_t *table; /* address -> export, open addressing */
     uint32_t table_mask;
     _Atomic uint64_t *port_facts; /* MAC and sectors in one word */
     size_t buffer_size;
@@ -136,7 +139,10 @@ uint64_t clock_ns(clockid_t clock);
 struct op *op_new(struct thread *t);
 void op_free(struct thread *t, struct op *op);
 void port_facts(const aoe_engine *e, uint32_t port, uint8_t mac[6], uint32_t *sectors);
-uint32_t table_slot(const aoe_engine *e, uint32_t key);
+uint32_t table_slot(const struct thread *t, uint32_t key);
+int thread_owns(const struct thread *t, const struct export *x);
+/* Take up what was published of an export. */
+void thread_adopt(struct thread *t, struct export *x);
 void *thread_run(void *thread);
 void thread_pass(struct thread *t);
 
@@ -144,6 +150,7 @@ void thread_pass(struct thread *t);
 int maps_open(struct thread *t);
 void map_store(struct thread *t, struct export *x);
 void map_drop(struct export *x);
+void map_forget(struct thread *t, struct export *x);
 /* 0 where not all of it could be written. */
 int map_write(struct export *x, uint64_t offset, const uint8_t *bytes, size_t length);
 /* How many files have become shorter than their maps; those are not to be used any more, and then dropped. */

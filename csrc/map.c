@@ -71,6 +71,25 @@ void map_drop(struct export *x)
     x->map_length = 0;
 }
 
+/* Two exports of one file share a watch. */
+static int shares_watch(const struct thread *t, const struct export *x)
+{
+    for (uint32_t i = 0; i < t->engine->set.exports; i++) {
+        const struct export *other = &t->engine->exports[i];
+        if (other != x && thread_owns(t, other) && other->watch == x->watch)
+            return 1;
+    }
+    return 0;
+}
+
+void map_forget(struct thread *t, struct export *x)
+{
+    map_drop(x);
+    if (x->watch > 0 && !shares_watch(t, x))
+        inotify_rm_watch(t->watch, x->watch);
+    x->watch = 0;
+}
+
 void map_store(struct thread *t, struct export *x)
 {
     const struct view *v = x->now;
@@ -108,7 +127,7 @@ static uint32_t mark_cut(struct thread *t, const struct inotify_event *event)
     for (uint32_t i = 0; i < t->engine->set.exports; i++) {
         struct export *x = &t->engine->exports[i];
         struct stat now;
-        if (!x->map || x->cut || ring_owner(x->shelf, x->slot, t->engine->set.threads) != t->index)
+        if (!thread_owns(t, x) || !x->map || x->cut)
             continue;
         if (x->watch != event->wd && !(event->mask & IN_Q_OVERFLOW))
             continue;
@@ -136,7 +155,7 @@ void maps_drop_cut(struct thread *t)
 {
     for (uint32_t i = 0; i < t->engine->set.exports; i++) {
         struct export *x = &t->engine->exports[i];
-        if (x->cut) {
+        if (thread_owns(t, x) && x->cut) {
             map_drop(x);
             x->cut = 0;
         }

@@ -10,10 +10,10 @@ static struct request_io *request_of(struct op *op)
     return (struct request_io *)((uint8_t *)op - offsetof(struct request_io, op));
 }
 
-static struct export *find(const aoe_engine *e, uint16_t shelf, uint8_t slot)
+static struct export *find(const struct thread *t, uint16_t shelf, uint8_t slot)
 {
-    uint32_t index = e->table[table_slot(e, (uint32_t)shelf << 8 | slot)];
-    return index == NO_EXPORT ? NULL : &e->exports[index];
+    uint32_t index = t->table[table_slot(t, (uint32_t)shelf << 8 | slot)];
+    return index == NO_EXPORT ? NULL : &t->engine->exports[index];
 }
 
 static void run_ready(struct thread *t, struct op *op);
@@ -27,6 +27,8 @@ static int expired(const struct thread *t, uint64_t stamp_ns, uint64_t era)
 void settle(struct thread *t, struct export *x)
 {
     int64_t number = x->order.head ? x->order.head->number : x->now->number;
+    if (x->now->flags & AOE_GONE) /* that is told when nothing is left of it */
+        return;
     if (number == atomic_load_explicit(&x->settled, memory_order_relaxed))
         return;
     atomic_store_explicit(&x->settled, number, memory_order_release);
@@ -328,7 +330,7 @@ void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
         return;
     }
     aoe_up up = {.stamp_ns = a->stamp_ns, .port = port, .export_index = NO_EXPORT, .length = a->length};
-    struct export *x = find(e, shelf, slot);
+    struct export *x = find(t, shelf, slot);
     if (!x) {
         if (shelf == 0xFFFF || slot == 0xFF)
             hand_up(t, &up, a->frame);

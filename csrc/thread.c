@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -33,16 +34,20 @@ void op_free(struct thread *t, struct op *op)
     atomic_fetch_sub_explicit(&t->pending, 1, memory_order_relaxed);
 }
 
-uint32_t table_slot(const aoe_engine *e, uint32_t key)
+static uint32_t key_of(const struct export *x) { return (uint32_t)x->shelf << 8 | x->slot; }
+
+uint32_t table_slot(const struct thread *t, uint32_t key)
 {
+    const aoe_engine *e = t->engine;
     uint32_t at = key * 2654435761u & e->table_mask;
-    while (e->table[at] != NO_EXPORT) {
-        const struct export *x = &e->exports[e->table[at]];
-        if (((uint32_t)x->shelf << 8 | x->slot) == key)
-            break;
+    while (t->table[at] != NO_EXPORT && key_of(&e->exports[t->table[at]]) != key)
         at = (at + 1) & e->table_mask;
-    }
     return at;
+}
+
+int thread_owns(const struct thread *t, const struct export *x)
+{
+    return atomic_load_explicit(&x->owner, memory_order_acquire) == t->index;
 }
 
 void port_facts(const aoe_engine *e, uint32_t port, uint8_t mac[6], uint32_t *sectors)
@@ -92,16 +97,62 @@ static uint32_t take_frames(struct thread *t)
 
 /* What Python published and released */
 
-static void adopt(struct thread *t, struct export *x)
+static int is_gone(const struct export *x) { return (x->now->flags & AOE_GONE) != 0; }
+
+/* Which exports there are changes rarely. */
+static void fill_table(struct thread *t)
 {
-    struct view *next = atomic_exchange(&x->next, NULL);
+    aoe_engine *e = t->engine;
+    memset(t->table, 0xFF, (e->table_mask + 1) * sizeof *t->table);
+    for (uint32_t i = 0; i < e->set.exports; i++) {
+        const struct export *x = &e->exports[i];
+        if (thread_owns(t, x) && x->now && !is_gone(x))
+            t->table[table_slot(t, key_of(x))] = i;
+    }
+}
+
+void thread_adopt(struct thread *t, struct export *x)
+{
+    struct view *next = atomic_exchange(&x->next, NULL), *last = x->now;
     if (!next)
         return;
-    next->flags |= x->now->flags & AOE_PASS; /* Python may not know yet that a sync failed */
-    free(x->now);
+    if (last)
+        next->flags |= last->flags & AOE_PASS; /* Python may not know yet that a sync failed */
     x->now = next;
+    if (!last || is_gone(x))
+        fill_table(t);
+    free(last);
+    if (is_gone(x)) {
+        t->leaving++;
+        return;
+    }
     map_store(t, x);
     settle(t, x);
+}
+
+/* An export whose last request is over goes, and with it all that refers to it. */
+static void let_go(struct thread *t, struct export *x)
+{
+    struct view *last = x->now;
+    int64_t number = last->number;
+    outlets_unmap(t);
+    map_forget(t, x);
+    streams_end(&x->streams);
+    x->now = NULL;
+    free(last);
+    t->leaving--;
+    t->up_news = 1;
+    atomic_store_explicit(&x->owner, NO_THREAD, memory_order_release);
+    atomic_store_explicit(&x->settled, number, memory_order_release);
+}
+
+static void let_go_of_idle(struct thread *t)
+{
+    for (uint32_t i = 0; i < t->engine->set.exports; i++) {
+        struct export *x = &t->engine->exports[i];
+        if (thread_owns(t, x) && x->now && is_gone(x) && !x->order.head && !x->at_disk && !x->syncing)
+            let_go(t, x);
+    }
 }
 
 static void read_mail(struct thread *t)
@@ -112,8 +163,8 @@ static void read_mail(struct thread *t)
     outlets_unmap(t); /* a map may go */
     for (uint32_t i = 0; i < e->set.exports; i++) {
         struct export *x = &e->exports[i];
-        if (ring_owner(x->shelf, x->slot, e->set.threads) == t->index) {
-            adopt(t, x);
+        if (thread_owns(t, x)) {
+            thread_adopt(t, x);
             serve_released(t, x);
         }
     }
@@ -194,6 +245,8 @@ void thread_pass(struct thread *t)
         work += take_frames(t);
     sectors_go(t->sectors);
     outlets_flush(t);
+    if (t->leaving)
+        let_go_of_idle(t);
     if (t->up_news) {
         t->up_news = 0;
         eventfd_write(e->event, 1);

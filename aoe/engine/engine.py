@@ -101,16 +101,17 @@ def why_unavailable() -> str | None:
 
 
 class Engine:
-    """Threads that serve `exports` on `ports`. EngineUnavailable where the kernel refuses.
+    """Threads that serve up to `exports_max` exports on `ports`. EngineUnavailable where the kernel refuses.
 
-    `frame_max` is in bytes with the Ethernet header; `spin_us` how long at most a thread waits busily.
+    An index is free until an export is published there, and again once one that was published as `gone` has
+    settled. `frame_max` is in bytes with the Ethernet header, `spin_us` the longest busy wait of a thread.
     """
 
     def __init__(
         self,
         ports: Sequence[PortFacts],
-        exports: Sequence[ExportFacts],
         *,
+        exports_max: int,
         frame_max: int,
         frame_age_ns: int,
         threads: int = 1,
@@ -128,7 +129,7 @@ class Engine:
             {
                 "threads": threads,
                 "ports": len(ports),
-                "exports": len(exports),
+                "exports": exports_max,
                 "frame_max": frame_max,
                 "ring_frames": max(64, limits.RING_BUFFER // frame_max),
                 "spin_us": spin_us,
@@ -142,8 +143,6 @@ class Engine:
         self._engine = handle[0]
         for index, port in enumerate(ports):
             self.set_port(index, port)
-        for index, export in enumerate(exports):
-            self.publish(index, export)
 
     @property
     def event(self) -> int:
@@ -172,8 +171,13 @@ class Engine:
         """From now on the port is like this."""
         _lib.aoe_engine_set_port(self._engine, index, _ffi.new("aoe_port *", tuple(facts)))
 
-    def publish(self, index: int, facts: ExportFacts) -> int:
-        """From now on the export is like this; the number to wait for in `settled`."""
+    def pass_exports(self) -> None:
+        """Let the kernel pass requests for the exports that there are, and no others."""
+        _checked(_lib.aoe_engine_filter(self._engine))
+
+    def publish(self, index: int, facts: ExportFacts, *, gone: bool = False) -> int:
+        """From now on the export is like this, or `gone`: it admits nothing more. The number to wait for in
+        `settled`."""
         flags = (
             facts.read_only * _lib.AOE_READ_ONLY
             | facts.durable * _lib.AOE_DURABLE
@@ -181,6 +185,7 @@ class Engine:
             | facts.memory * _lib.AOE_INSTANT
             | facts.failed * _lib.AOE_PASS
             | facts.remote * _lib.AOE_REMOTE
+            | gone * _lib.AOE_GONE
         )
         macs = _ffi.from_buffer("uint8_t[]", b"".join((*facts.mask, *facts.reserve)))
         export = {

@@ -24,8 +24,22 @@ class EngineOptions(NamedTuple):
     plain_io: bool = False
 
 
+class _Place:
+    """What the engine has at one index."""
+
+    def __init__(self, index: int, export: Export, disk: FileDisk) -> None:
+        self.index = index
+        self.export = export
+        self.disk = disk
+        self.ticket = 0
+        """The latest that Python has to give back."""
+        self.number = 0
+        self.published: ExportFacts | None = None
+        """What the engine was told last, with that number; None once it was told that the export goes."""
+
+
 class Accelerator:
-    """An engine for all exports of a server, on links that all are packet sockets.
+    """An engine for up to `exports_max` exports of a target, on links that all are packet sockets.
 
     Everything the engine hands up goes to `handed_up`. A frame with a ticket keeps its place in the
     engine's order until Python has nothing more to do for that export.
@@ -33,19 +47,16 @@ class Accelerator:
 
     def __init__(
         self,
-        disks: Mapping[Export, FileDisk],
         links: Mapping[Port, PacketLink],
         options: EngineOptions,
         frame_age_ns: int,
+        exports_max: int,
     ) -> None:
         self._options = options
-        self._disks = disks
         self._links = links
-        self._exports = list(disks)
-        self._index = {export: index for index, export in enumerate(disks)}
+        self._places: list[_Place | None] = [None] * exports_max
+        self._place_of: dict[Export, _Place] = {}
         self._port_index = {port: index for index, port in enumerate(links)}
-        self._published = [self._facts(export) for export in disks]
-        self._tickets = dict.fromkeys(disks, 0)
         self._changed = asyncio.Event()
         self._handed_up: Callable[[Port, Up, Export | None], None] | None = None
         frame_max = max(limits.FRAME_ROOM, *(port.mtu + limits.ETHERNET_HEADER for port in links))
@@ -53,7 +64,7 @@ class Accelerator:
         """Largest MTU that the engine has room for; more than that is not made use of."""
         self.engine = Engine(
             [PortFacts(port.mac, port.sectors) for port in links],
-            self._published,
+            exports_max=exports_max,
             frame_max=frame_max,
             frame_age_ns=frame_age_ns,
             threads=options.threads,
@@ -82,29 +93,58 @@ class Accelerator:
         """MAC or MTU of a port changed."""
         self.engine.set_port(self._port_index[port], PortFacts(port.mac, port.sectors))
 
+    def add(self, export: Export, disk: FileDisk) -> None:
+        """Serve one more. ValueError where there are `exports_max`."""
+        index = self._places.index(None)
+        place = _Place(index, export, disk)
+        self._places[index] = self._place_of[export] = place
+        self._publish(place)
+        self.engine.pass_exports()
+
+    async def drain(self, export: Export) -> None:
+        """Admit nothing more of an export, and wait until what was admitted is complete."""
+        place = self._place_of[export]
+        self._publish(place, gone=True)
+        await self._settled(place)
+        self._take_all()  # what came up before that is still its own
+
+    def forget(self, export: Export) -> None:
+        """An export that is drained, and of which Python has nothing left either: another one may come."""
+        place = self._place_of.pop(export)
+        self._places[place.index] = None
+        self.engine.pass_exports()
+
     def refresh(self, export: Export) -> None:
         """Tell the engine what changed about an export, if anything did."""
-        index, facts = self._index[export], self._facts(export)
-        if facts != self._published[index]:
-            self._published[index] = facts
-            self.engine.publish(index, facts)
+        place = self._place_of[export]
+        if place.published is not None and _facts(place) != place.published:
+            self._publish(place)
 
     async def fence(self, export: Export) -> None:
         """Publish the export, and wait until everything admitted before that is complete (rule T5)."""
-        index = self._index[export]
-        self._published[index] = self._facts(export)
-        number = self.engine.publish(index, self._published[index])
-        while self.engine.settled(index) < number:
-            self._changed.clear()
-            await self._changed.wait()
+        place = self._place_of[export]
+        if place.published is not None:
+            self._publish(place)
+        await self._settled(place)
 
     def release(self, export: Export) -> None:
         """Python has nothing to do for the export any more: what waits for that in the engine may go."""
         self.refresh(export)
-        ticket = self._tickets[export]
-        if ticket:
-            self._tickets[export] = 0
-            self.engine.release(self._index[export], ticket)
+        place = self._place_of[export]
+        if place.ticket:
+            ticket, place.ticket = place.ticket, 0
+            self.engine.release(place.index, ticket)
+
+    def _publish(self, place: _Place, *, gone: bool = False) -> None:
+        facts = _facts(place)
+        place.published = None if gone else facts
+        place.number = self.engine.publish(place.index, facts, gone=gone)
+
+    async def _settled(self, place: _Place) -> None:
+        number = place.number
+        while self.engine.settled(place.index) < number:
+            self._changed.clear()
+            await self._changed.wait()
 
     def close(self) -> None:
         """Stop the threads; requests that hang in a disk are left behind."""
@@ -117,31 +157,35 @@ class Accelerator:
     def _news(self) -> None:
         self.engine.acknowledge()
         self._changed.set()
+        self._take_all()
+
+    def _take_all(self) -> None:
         assert self._handed_up is not None, "the event is watched from `start` on"
         ports = list(self._links)
         while (up := self.engine.take()) is not None:
-            export = None if up.export is None else self._exports[up.export]
-            if export is not None:
-                self._tickets[export] = max(up.ticket, self._tickets[export])
+            place = None if up.export is None else self._places[up.export]
+            if place is not None:
+                place.ticket = max(up.ticket, place.ticket)
                 if up.error < 0:
-                    self._disks[export].distrust()
-            self._handed_up(ports[up.port], up, export)
+                    place.disk.distrust()
+            self._handed_up(ports[up.port], up, None if place is None else place.export)
 
-    def _facts(self, export: Export) -> ExportFacts:
-        disk = self._disks[export]
-        store = disk.store
-        return ExportFacts(
-            *export.key,
-            fd=store.fd,
-            base=store.base,
-            sectors=export.drive.sectors,
-            block=disk.block,
-            read_only=disk.read_only,
-            durable=not export.identity.cache_on,
-            direct=store.direct,
-            memory=disk.in_memory,
-            failed=disk.failed,
-            remote=disk.remote,
-            mask=export.state.mask,
-            reserve=export.state.reserve,
-        )
+
+def _facts(place: _Place) -> ExportFacts:
+    export, disk = place.export, place.disk
+    store = disk.store
+    return ExportFacts(
+        *export.key,
+        fd=store.fd,
+        base=store.base,
+        sectors=export.drive.sectors,
+        block=disk.block,
+        read_only=disk.read_only,
+        durable=not export.identity.cache_on,
+        direct=store.direct,
+        memory=disk.in_memory,
+        failed=disk.failed,
+        remote=disk.remote,
+        mask=export.state.mask,
+        reserve=export.state.reserve,
+    )

@@ -237,7 +237,10 @@ class Server:
         links = {port: link for port, link in self._ports.items() if isinstance(link, PacketLink)}
         if len(disks) < len(self._served) or len(links) < len(self._ports):
             raise EngineUnavailable("it serves files and block devices on Ethernet interfaces only")
-        return Accelerator(disks, links, options, self.responder.age.age_max_ns)
+        accelerator = Accelerator(links, options, self.responder.age.age_max_ns, len(disks))
+        for export, disk in disks.items():
+            accelerator.add(export, disk)
+        return accelerator
 
     def _ask_back(self, check: AddressCheck, link: Link) -> None:
         for received in link.take().frames:

@@ -104,6 +104,7 @@ uint32_t model_frame(uint8_t *frame, uint32_t length, uint32_t thread, uint32_t 
 struct record *model_record(const uint8_t *header);
 void model_port(uint32_t port, const aoe_port *now);
 void model_published(int export, int64_t number, const struct facts *facts);
+int model_comes(int export); /* again, after it was gone; 1 if a sync had failed there */
 void model_pattern(uint8_t *sector, uint32_t tag, uint64_t lba);
 void model_starts(const struct record *r, const struct thread *t, enum action action);
 void model_written(struct record *r, uint64_t lba, uint32_t sectors);

@@ -23,6 +23,7 @@ enum command {
     C_SOCKET,  /* which and what, how long, how many messages pass */
     C_MEMORY,  /* faults of the calls that do not wait */
     C_CLOG,    /* how little room is left in the queue to Python */
+    C_LEAVE,   /* which export goes; or comes back, if it is gone */
     COMMANDS
 };
 
@@ -55,6 +56,7 @@ static struct {
     int failed[EXPORTS];
     struct facts now[EXPORTS];
     int64_t published[EXPORTS];
+    int leaves[EXPORTS];
 } s;
 
 static uint8_t next(void)
@@ -100,7 +102,7 @@ static void publish_new(void)
     uint8_t what = next(), sectors = next(), lists = next();
     int export = what & 3;
     struct facts *f = &s.now[export];
-    if (s.published[export] == FACTS - 1)
+    if (s.leaves[export] || s.published[export] == FACTS - 2) /* one more number says that it goes */
         return;
     s.failed[export] |= what >> 4 & 1;
     *f = (struct facts){.sectors = FILE_SECTORS - 8 + (sectors & 15), .flags = stores[export].flags};
@@ -108,6 +110,24 @@ static void publish_new(void)
     f->masked = add_clients(f, 0, lists & 15);
     f->reserved = add_clients(f, f->masked, lists >> 4);
     publish(export);
+}
+
+static void leave_or_come(int export)
+{
+    struct facts *f = &s.now[export];
+    if (!s.leaves[export]) {
+        s.leaves[export] = 1;
+        f->flags |= AOE_GONE;
+    } else if (aoe_engine_settled(engine, (uint32_t)export) == s.published[export]) {
+        s.leaves[export] = 0;
+        s.published[export] = 0;
+        f->flags &= ~(uint32_t)AOE_GONE;
+        f->flags |= model_comes(export) ? AOE_PASS : 0;
+    } else {
+        return;
+    }
+    publish(export);
+    CHECK(!aoe_engine_filter(engine));
 }
 
 static void set_port(uint32_t port, uint8_t mac, uint8_t sectors)
@@ -317,6 +337,7 @@ static void command_with(enum command command, uint8_t how)
     case C_RELEASE: release(how & 3, (uint32_t)(how >> 2) + 1); break;
     case C_MEMORY: world_memory(how); break;
     case C_CLOG: fill_queue(how * 16u); break;
+    case C_LEAVE: leave_or_come(how & 3); break;
     case C_DONE:
         world_disk_wait();
         world_disk_done((how & 15) + 1, how >> 4 & 1, (how >> 5) % D_FAULTS);
@@ -465,6 +486,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(s.holds, 0, sizeof s.holds);
     memset(s.failed, 0, sizeof s.failed);
     memset(s.published, 0, sizeof s.published);
+    memset(s.leaves, 0, sizeof s.leaves);
     model_reset();
     world_reset();
     blank_stores();

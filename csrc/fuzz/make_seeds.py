@@ -40,7 +40,7 @@ def parse_seeds() -> Iterator[tuple[str, bytes]]:
 # fuzz_loop.c: settings, then commands
 
 PASS, REQUEST, FRAME, REPEAT, DONE, DISK, CLOCK, PUBLISH, PORT = range(9)
-TAKE, RELEASE, SOCKET, MEMORY, CLOG = range(9, 14)
+TAKE, RELEASE, SOCKET, MEMORY, CLOG, LEAVE = range(9, 15)
 OPCODES = bytes.fromhex("2434253520302939C8CAC4C53DCEEAE7EC4206EF")
 INSTANT, BUFFERED, DIRECT, DURABLE = range(4)
 ADDRESSED = 1 | 4 | 8 | 16
@@ -148,6 +148,10 @@ def of_an_export(export: int) -> Iterator[tuple[str, bytes]]:
     yield "fence", settings() + twice + done()
     failed = bytes((PUBLISH, export | 16, 8, 0))
     yield "failed", settings() + shared + PASS_ONCE + failed + shared + PASS_ONCE + done() + python(export)
+    leave, late = bytes((LEAVE, export)), overlapping(export) + PASS_ONCE
+    gone = overlapping(export) + PASS_ONCE + leave + late + done() + PASS_ONCE + python(export) + done()
+    yield "leave", settings() + gone + PASS_ONCE + leave + overlapping(export) + PASS_ONCE + done()
+    yield "leave-ready", settings(limits=1) + up + gone + leave + late + 4 * done(1)
 
 
 def of_the_wire() -> Iterator[tuple[str, bytes]]:

@@ -69,6 +69,12 @@ void model_published(int export, int64_t number, const struct facts *facts)
     m.facts[export][number] = *facts;
 }
 
+int model_comes(int export)
+{
+    m.settled[export] = 0;
+    return m.distrusted[export];
+}
+
 void model_pattern(uint8_t *sector, uint32_t tag, uint64_t lba)
 {
     for (uint64_t i = 0; i < SECTOR / 8; i++) {
@@ -229,7 +235,12 @@ static void arrives(const struct thread *t, uint32_t port, const struct arrival 
     r->arrival = ++m.arrivals;
     if (r->export < 0)
         return;
-    r->view = t->engine->exports[r->export].now->number;
+    const struct view *now = t->engine->exports[r->export].now;
+    if (!now || m.facts[r->export][now->number].flags & AOE_GONE) { /* its address is nobody's */
+        r->export = -1;
+        return;
+    }
+    r->view = now->number;
     const struct facts *f = &m.facts[r->export][r->view];
     r->may_serve = may_serve(r, f, &m.ports[port]);
     r->stale = is_stale(r);
@@ -371,6 +382,7 @@ static void check_fence(const struct record *r, const struct thread *t)
 void model_starts(const struct record *r, const struct thread *t, enum action action)
 {
     const struct view *now = t->engine->exports[r->export].now;
+    CHECK(now != NULL);
     CHECK(r->may_serve && r->outcome == O_NONE);
     check_fence(r, t);
     if (action == IO_READ)
