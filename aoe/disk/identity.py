@@ -15,10 +15,12 @@ _ATTRIBUTES = ("dm/uuid", "md/uuid", "wwid", "device/wwid", "serial", "device/se
 
 
 class Host(NamedTuple):
-    """Where the kernel and udev tell of devices: sysfs(5), and udev's database."""
+    """Where the kernel and udev tell of devices and processes: sysfs(5), proc(5), udev's database."""
 
     sys: Path = Path("/sys")
     udev: Path = Path("/run/udev/data")
+    proc: Path = Path("/proc")
+    dev: Path = Path("/dev")
 
     def node(self, device: int) -> Path:
         """The directory of a block device, by its number."""
@@ -32,7 +34,7 @@ class Host(NamedTuple):
 
     def property(self, device: int, name: str) -> str:
         """What udev found out about a device."""
-        entries = text_of(self.udev / f"b{os.major(device)}:{os.minor(device)}", "\n").split("\n")
+        entries = raw_text(self.udev / f"b{os.major(device)}:{os.minor(device)}").split("\n")
         found = [entry for entry in entries if entry.startswith(f"E:{name}=")]
         return found[0].partition("=")[2] if found else ""
 
@@ -40,12 +42,17 @@ class Host(NamedTuple):
 HERE = Host()
 
 
-def text_of(path: Path, joint: str = " ") -> str:
-    """What a file of one value says, each run of blanks (or `joint`) as one; empty where there is none."""
+def raw_text(path: Path) -> str:
+    """What a file of the kernel's says, empty where there is none."""
     try:
-        return joint.join(path.read_text(errors="replace").split(None if joint == " " else joint))
+        return path.read_text(errors="surrogateescape")
     except OSError:
         return ""
+
+
+def text_of(path: Path) -> str:
+    """What a file of one value says, each run of blanks as one."""
+    return " ".join(raw_text(path).split())
 
 
 def shown_id(device: int, host: Host = HERE) -> str | None:

@@ -1,7 +1,7 @@
 """From a path to a disk: which kind, how it is opened and locked, and what is wrong where it can't be."""
 
 import errno
-import fcntl
+import functools
 import mmap
 import os
 import stat
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aoe import limits
-from aoe.disk import syscalls
+from aoe.disk import locks, syscalls
 from aoe.disk.blockdev import BlockDisk
 from aoe.disk.file import FileDisk, Store
 from aoe.disk.identity import HERE, Host, file_name
@@ -52,7 +52,7 @@ def open_disk(path: Path, how: Opening = Opening(), host: Host = HERE) -> FileDi
         raise ConfigurationError(f"{path} is not a disk; name a regular file or a block device")
     is_block = stat.S_ISBLK(mode)
     direct = how.shared or (is_block if how.direct is None else how.direct)
-    fd = _open(path, how, is_block, direct)
+    fd = _open(path, how, is_block, direct, host)
     try:
         return _disk(fd, path, how, is_block, direct, host)
     except BaseException:
@@ -60,7 +60,7 @@ def open_disk(path: Path, how: Opening = Opening(), host: Host = HERE) -> FileDi
         raise
 
 
-def _open(path: Path, how: Opening, is_block: bool, direct: bool) -> int:
+def _open(path: Path, how: Opening, is_block: bool, direct: bool, host: Host) -> int:
     flags = os.O_CLOEXEC | (os.O_RDONLY if how.read_only else os.O_RDWR)
     flags |= os.O_DIRECT if direct else 0
     flags |= os.O_EXCL if is_block and not how.shared else 0
@@ -68,15 +68,29 @@ def _open(path: Path, how: Opening, is_block: bool, direct: bool) -> int:
         fd = _patiently(lambda: os.open(path, flags), how.lock_wait_s)
     except OSError as error:
         raise ConfigurationError(_open_problem(path, error, direct)) from error
-    if is_block or how.shared:
-        return fd
     try:
-        lock = fcntl.LOCK_SH if how.read_only else fcntl.LOCK_EX
-        _patiently(lambda: fcntl.flock(fd, lock | fcntl.LOCK_NB), how.lock_wait_s)
-    except OSError as error:
+        if not how.shared:
+            _lock(fd, path, how, is_block, host)
+    except BaseException:
         os.close(fd)
-        raise ConfigurationError(_open_problem(path, error, direct)) from error
+        raise
     return fd
+
+
+def _lock(fd: int, path: Path, how: Opening, is_block: bool, host: Host) -> None:
+    take = functools.partial(locks.take, fd, path, read_only=how.read_only, is_block=is_block)
+    try:
+        _patiently(take, how.lock_wait_s)
+    except BlockingIOError as error:
+        holder = locks.holder(fd, host) or "another program, such as QEMU"
+        raise ConfigurationError(f"{path} is in use by {holder}; end that, or say --shared") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be locked: {error.strerror}; say --shared") from error
+    loop = "" if is_block else locks.loop_on(fd, how.read_only, host)
+    if loop:
+        raise ConfigurationError(
+            f"{path} is in use by {loop}, which may be mounted; detach it: losetup --detach /dev/{loop}"
+        )
 
 
 def _patiently(call: Callable[[], int | None], seconds: float) -> int:

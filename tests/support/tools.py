@@ -33,6 +33,7 @@ _PACKAGES = {
     "nbdinfo": "libnbd-bin",
     "nbdkit": "nbdkit",
     "qemu-img": "qemu-utils",
+    "qemu-io": "qemu-utils",
     "qemu-nbd": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
     "setpriv": "util-linux",

@@ -1,0 +1,154 @@
+"""What keeps a second writer from a store: flock(2), the locks that QEMU takes and respects, loop devices."""
+
+import errno
+import fcntl
+import logging
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from aoe.disk.identity import HERE, Host, raw_text, text_of
+
+log = logging.getLogger("aoe.disk")
+
+_CONSISTENT_READ, _WRITE, _RESIZE = 0, 1, 3
+_HELD, _NOT_SHARED = 100, 200
+"""QEMU's permissions, and from which byte of a file it locks that of one: a read lock there says that a user
+holds it, or lets nobody else hold it."""
+
+_FLOCK = struct.Struct("hhqqi4x")
+_UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+_LOOP_GET_STATUS64 = 0x4C05
+_LOOP_INFO = struct.Struct("QQ216x")
+
+
+class Claim(NamedTuple):
+    """What a user of a store does with it, and what it lets nobody else do meanwhile."""
+
+    held: tuple[int, ...]
+    not_shared: tuple[int, ...]
+
+
+READER = Claim((_CONSISTENT_READ,), (_WRITE,))
+WRITER = Claim((_CONSISTENT_READ, _WRITE, _RESIZE), (_WRITE, _RESIZE))
+
+
+def take(fd: int, path: Path, *, read_only: bool, is_block: bool) -> None:
+    """Take every lock there is for an open store; of block devices O_EXCL has been one already.
+
+    BlockingIOError where somebody has one that excludes it, OSError where there is not even flock(2).
+    """
+    if not is_block:
+        fcntl.flock(fd, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    try:
+        _claim(fd, READER if read_only else WRITER)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        log.warning(
+            "%s: no locks that QEMU respects can be had here (%s); do not use it with QEMU meanwhile",
+            path,
+            error.strerror,
+        )
+
+
+# QEMU's locks (block/file-posix.c there; F_OFD_SETLK in fcntl(2))
+
+
+def _claim(fd: int, claim: Claim) -> None:
+    """Lock first, then look, as QEMU does: of two that come at once at least one sees the other."""
+    mine = [_HELD + it for it in claim.held] + [_NOT_SHARED + it for it in claim.not_shared]
+    theirs = [_NOT_SHARED + it for it in claim.held] + [_HELD + it for it in claim.not_shared]
+    try:
+        for byte in mine:
+            _ofd(fd, fcntl.F_OFD_SETLK, fcntl.F_RDLCK, byte)
+        for byte in theirs:
+            if _ofd(fd, fcntl.F_OFD_GETLK, fcntl.F_WRLCK, byte) != fcntl.F_UNLCK:
+                raise BlockingIOError(errno.EWOULDBLOCK, "in use")
+    except OSError:
+        for byte in mine:
+            with suppress(OSError):
+                _ofd(fd, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, byte)
+        raise
+
+
+def _ofd(fd: int, command: int, kind: int, byte: int) -> int:
+    """One lock of an open file description; the kind of what is in its way."""
+    kind, *_ = _FLOCK.unpack(fcntl.fcntl(fd, command, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)))
+    return kind
+
+
+# Who has it
+
+
+def holder(fd: int, host: Host = HERE) -> str:
+    """Name and number of a process that has a lock on the file; empty where none can be seen."""
+    own = host.proc / str(os.getpid()) / "fd" / str(fd)
+    for entry in _descriptors(host):
+        process = entry.parent.parent
+        if entry != own and _same(entry, fd) and "\nlock:" in raw_text(process / "fdinfo" / entry.name):
+            return f"{text_of(process / 'comm')} (process {process.name})"
+    return ""
+
+
+def _descriptors(host: Host) -> Iterator[Path]:
+    for process in host.proc.glob("[0-9]*"):
+        try:
+            yield from sorted((process / "fd").iterdir())
+        except OSError:  # it ended, or is another user's
+            continue
+
+
+def _same(entry: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(entry.stat(), os.fstat(fd))
+    except OSError:
+        return False
+
+
+# Loop devices
+
+
+def loop_on(fd: int, read_only: bool, host: Host = HERE) -> str:
+    """The loop device that a file is attached to, if one of the two writes; empty where there is none."""
+    file = os.fstat(fd)
+    for attached in sorted((host.sys / "block").glob("loop*/loop/backing_file")):
+        node = attached.parent.parent
+        if _backs(attached, host.dev / node.name, file) and not (read_only and text_of(node / "ro") == "1"):
+            return node.name
+    return ""
+
+
+def _backs(attached: Path, device: Path, file: os.stat_result) -> bool:
+    """By device and inode, as the loop device says; by its path where that may not be opened."""
+    try:
+        fd = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        try:
+            return os.path.samestat(Path(raw_text(attached).rstrip("\n")).stat(), file)
+        except OSError:
+            return False
+    try:
+        number, inode = _LOOP_INFO.unpack(fcntl.ioctl(fd, _LOOP_GET_STATUS64, bytes(_LOOP_INFO.size)))
+    except OSError:  # detached meanwhile
+        return False
+    finally:
+        os.close(fd)
+    return (_major(number), _minor(number), inode) == (
+        os.major(file.st_dev),
+        os.minor(file.st_dev),
+        file.st_ino,
+    )
+
+
+def _major(number: int) -> int:
+    """Of a device number as the kernel hands it out (new_encode_dev)."""
+    return number >> 8 & 0xFFF
+
+
+def _minor(number: int) -> int:
+    return number & 0xFF | number >> 12 & 0xFFF00
