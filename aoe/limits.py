@@ -40,6 +40,10 @@ FRAME_AGE_DEFAULT_S = 1.0
 CLOCK_STEP_NS = 100_000_000
 """A move of REALTIME against BOOTTIME by more than this is a stepped clock (order rule T3)."""
 
+EXPORTS_MAX = 4096
+"""Disks of one target, unless it was told otherwise when it was opened."""
+TRIM_BLOCKS_MAX = 8
+"""512-byte blocks of ranges in one TRIM."""
 EXPORT_QUEUE_MAX = 1024
 """Requests admitted to one export and not yet answered; more are dropped, the client re-sends."""
 SPANS_MAX = 4
@@ -117,7 +121,7 @@ RTO_MIN_NS = 5_000_000
 RTO_MAX_NS = 2_000_000_000
 """How long an initiator waits before it sends a request again: before the first reply, at least, at most."""
 RTO_CALM_NS = 40_000_000
-"""What the least wait may become where servers only pause, as one on a busy processor does, and nothing is lost."""
+"""What the least wait may become where nothing is lost and servers only pause, as on a busy processor."""
 PROBES_FORGIVEN = 3
 """Requests sent again in vain, one by one, before fewer of them are outstanding."""
 PATIENCE_MAX = 16

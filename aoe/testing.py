@@ -47,7 +47,7 @@ from aoe.initiator.remote import RemoteDisk, attach, parse_address
 from aoe.link.faulty import FaultyLink
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.serve import serve
-from aoe.target.server import Server
+from aoe.target.target import Target
 
 
 class Cable(FaultyLink):
@@ -87,7 +87,7 @@ class Primary:
 
     disk: PrimaryDisk
     cables: dict[int, Cable]
-    server: Server
+    target: Target
 
     def __init__(self, lab: "Lab", store: Disk, on: Sequence[int], options: dict[str, Any]) -> None:
         self._lab = lab
@@ -102,7 +102,7 @@ class Primary:
         self.disk = PrimaryDisk(self._store)
         self.cables = self._lab.cables(self._host, self._on)
         serving = serve(self.disk, *self.cables.values(), check=False, **self._options)
-        self.server = await self._life.enter_async_context(serving)
+        self.target = await self._life.enter_async_context(serving)
 
     async def kill(self) -> None:
         """As kill -9 does: it says nothing more, and what it has not done yet is never done."""

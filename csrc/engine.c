@@ -183,6 +183,8 @@ int aoe_engine_start(aoe_engine *e, const int *cpus)
 
 int64_t aoe_engine_settled(aoe_engine *e, uint32_t index) { return atomic_load(&e->exports[index].settled); }
 
+void aoe_engine_set_age(aoe_engine *e, uint64_t ns) { __atomic_store_n(&e->set.frame_age_ns, ns, __ATOMIC_RELAXED); }
+
 int aoe_engine_event(aoe_engine *e) { return e->event; }
 
 int aoe_engine_release(aoe_engine *e, uint32_t index, uint64_t ticket)

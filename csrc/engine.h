@@ -99,6 +99,9 @@ int64_t aoe_engine_set_export(aoe_engine *engine, uint32_t export_index, const a
  * one is gone. */
 int aoe_engine_filter(aoe_engine *engine);
 
+/* From now on drop changes that waited longer (order rule T3). */
+void aoe_engine_set_age(aoe_engine *engine, uint64_t frame_age_ns);
+
 /* The highest number of an export before which everything admitted is complete (order rule T5). The
  * event descriptor tells when it may have risen. */
 int64_t aoe_engine_settled(aoe_engine *engine, uint32_t export_index);

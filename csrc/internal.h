@@ -134,6 +134,11 @@ static inline void count(struct thread *t, uint32_t what)
         atomic_fetch_add_explicit(&t->counters[what], 1, memory_order_relaxed);
 }
 
+static inline uint64_t frame_age_ns(const aoe_engine *e)
+{
+    return __atomic_load_n(&e->set.frame_age_ns, __ATOMIC_RELAXED);
+}
+
 /* thread.c */
 uint64_t clock_ns(clockid_t clock);
 struct op *op_new(struct thread *t);

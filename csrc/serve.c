@@ -21,7 +21,7 @@ static void sync_next(struct thread *t, struct export *x);
 
 static int expired(const struct thread *t, uint64_t stamp_ns, uint64_t era)
 {
-    return era != t->era || stamp_ns > t->now_ns || t->now_ns - stamp_ns > t->engine->set.frame_age_ns;
+    return era != t->era || stamp_ns > t->now_ns || t->now_ns - stamp_ns > frame_age_ns(t->engine);
 }
 
 void settle(struct thread *t, struct export *x)

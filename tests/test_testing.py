@@ -130,7 +130,7 @@ async def test_options_reach_both_ends() -> None:
     async with serving as primary, lab.attach("e0.0", timeout_s=0.1) as disk:
         assert disk.identity == "MINE"
         assert disk.timeout_s == 0.1
-        assert primary.server.responder.buffer_count == 3
+        assert primary.target.server.responder.buffer_count == 3
         assert primary.cables[0].mtu == lab.client[0].mtu == 1500
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from aoe import limits
 from aoe.cli.links import check_distinct
 from aoe.errors import ConfigurationError
-from aoe.target.serve import check_address, check_serial
+from aoe.target.target import check_address, check_serial
 
 _OPTION = re.compile(
     r"(?P<path>.+)(?:=(?P<shelf>[0-9]{1,9})\.(?P<slot>[0-9]{1,9})|,serial=(?P<serial>[^,]+))", re.DOTALL

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,10 @@ from aoe.engine import EngineUnavailable
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.target.accelerator import EngineOptions
-from aoe.target.serve import make_export
-from aoe.target.server import Served, Server
-from aoe.target.state import AoeState
-from aoe.target.store import Record, StateStore, default_directory
+from aoe.target.export import Export
+from aoe.target.server import TargetOptions
+from aoe.target.store import StateStore, default_directory
+from aoe.target.target import Offer, Target
 from aoe.wire.frame import is_group, parse_mac
 
 FRAME_AGE_MIN_S = 0.5
@@ -126,7 +126,8 @@ async def _serve(options: argparse.Namespace) -> bool:
         # Only now: a process that still served these disks has ended, and written what it acknowledged.
         store = StateStore(options.state_dir or default_directory())
         _warn_of_damage(store)
-        server, served = _assemble(options, wanted, disks, links, store)
+        offers = _offers(options, wanted, disks, store, mask)
+        target = _open_target(options, links, len(offers))
         drop_privileges()
         stdio.start()
     except BaseException:
@@ -136,18 +137,18 @@ async def _serve(options: argparse.Namespace) -> bool:
             link.close()
         raise
     try:
-        await server.claim(force=options.force)
-        _restore(options, served, mask)
+        exports = await target.add(*offers, force=options.force)
     except BaseException:
-        await server.stop(0)
+        await target.stop(0)
+        for disk in disks:
+            disk.close()
         raise
-    server.serve()
-    _announce(options, served, links)
-    await _until_stopped(options, server)
-    clean = await server.stop()
-    _print_counters(options, server)
+    _announce(options, zip(exports, offers, strict=True), links)
+    await _until_stopped(options, target)
+    clean = await target.stop()
+    _print_counters(options, target)
     if not clean:
-        print(f"aoe-target: {server.left_behind} requests hang in the disk", file=sys.stderr)
+        print(f"aoe-target: {target.left_behind} requests hang in the disk", file=sys.stderr)
     return clean
 
 
@@ -201,55 +202,40 @@ def _open(one: Wanted, how: Opening) -> FileDisk:
         raise one.quoting(error) from error
 
 
-def _assemble(
+def _offers(
     options: argparse.Namespace,
     wanted: list[Wanted],
     disks: list[FileDisk],
-    links: list[Link],
     store: StateStore,
-) -> tuple[Server, list[Served]]:
-    served = []
-    mtu = min(link.mtu for link in links)
+    mask: tuple[bytes, ...] | None,
+) -> list[Offer]:
+    write_back = options.durability == "write-back"
     records = find_records(store, wanted, disks, _opening(options))
-    for one, disk, record in zip(wanted, disks, records, strict=True):
-        export = make_export(
-            disk,
-            one.shelf,
-            one.slot,
-            record.serial,
-            write_back=options.durability == "write-back",
-            frame_age_s=options.max_frame_age,
-            mtu=mtu,
-        )
-        served.append(Served(export, disk, record))
-    return _with_engine(options, functools.partial(_server, options, served, links)), served
+    return [
+        Offer(disk, one.shelf, one.slot, record.serial, write_back, record, mask, options.reset_state)
+        for one, disk, record in zip(wanted, disks, records, strict=True)
+    ]
 
 
-def _server(
-    options: argparse.Namespace, served: list[Served], links: list[Link], engine: EngineOptions | None
-) -> Server:
-    return Server(
-        served,
-        links,
-        frame_age_s=options.max_frame_age,
-        buffer_count=options.buffer_count,
-        remote_admin=not options.no_remote_admin,
-        remote_masks=not options.no_remote_masks,
-        engine=engine,
+def _open_target(options: argparse.Namespace, links: list[Link], exports_max: int) -> Target:
+    how = TargetOptions(
+        options.max_frame_age,
+        options.buffer_count,
+        not options.no_remote_admin,
+        not options.no_remote_masks,
+        exports_max=exports_max,
     )
-
-
-def _with_engine(options: argparse.Namespace, server: Callable[[EngineOptions | None], Server]) -> Server:
     if options.engine == "python":
-        return server(None)
+        return Target.open(links, how)
     cpus = tuple(options.cpus or ())
+    engine = EngineOptions(len(cpus) or 1, cpus, 0 if options.no_spin else limits.SPIN_US)
     try:
-        return server(EngineOptions(len(cpus) or 1, cpus, 0 if options.no_spin else limits.SPIN_US))
+        return Target.open(links, how._replace(engine=engine))
     except EngineUnavailable as error:
         if options.engine == "c":
             raise ConfigurationError(f"--engine c: {error}; or say --engine python") from error
         print(f"aoe-target: serving without the compiled engine: {error}", file=sys.stderr)
-        return server(None)
+        return Target.open(links, how)
 
 
 def _warn_of_damage(store: StateStore) -> None:
@@ -260,35 +246,12 @@ def _warn_of_damage(store: StateStore) -> None:
         print(f"aoe-target: {first.problem}{more}", file=sys.stderr)
 
 
-def _restore(options: argparse.Namespace, served: list[Served], mask: tuple[bytes, ...] | None) -> None:
-    """Take up what the records remember, and what the command line says against it."""
-    for export, _, record in served:
-        assert record is not None, "the command always keeps records"
-        record.open(export.address)
-        state = AoeState() if options.reset_state else record.state
-        if mask is not None:
-            if state.mask not in ((), mask):
-                print(f"aoe-target: {export.address}: --mask replaces the persisted list", file=sys.stderr)
-            state = state._replace(mask=mask)
-        if state != record.state:
-            _save(record, state)
-        export.state = state
-
-
-def _save(record: Record, state: AoeState) -> None:
-    try:
-        record.save(state)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot keep state: {error.strerror}; give a writable --state-dir"
-        ) from error
-
-
 # What it says
 
 
-def _announce(options: argparse.Namespace, served: list[Served], links: list[Link]) -> None:
-    for export, disk, record in served:
+def _announce(options: argparse.Namespace, served: Iterable[tuple[Export, Offer]], links: list[Link]) -> None:
+    for export, offer in served:
+        disk, record = offer.disk, offer.record
         assert isinstance(disk, FileDisk), "the command serves paths"
         facts = {
             "event": "serving",
@@ -332,30 +295,30 @@ def _sentence(facts: dict[str, Any]) -> str:
     )
 
 
-def _print_counters(options: argparse.Namespace, server: Server) -> None:
-    counted = dict(sorted(server.counters().items()))
+def _print_counters(options: argparse.Namespace, target: Target) -> None:
+    counted = dict(sorted(target.counters().items()))
     if options.json:
         print(json.dumps({"event": "counters", **counted}), flush=True)
     else:
         print("counters:", " ".join(f"{name}={n}" for name, n in counted.items()) or "none", flush=True)
 
 
-async def _until_stopped(options: argparse.Namespace, server: Server) -> None:
+async def _until_stopped(options: argparse.Namespace, target: Target) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     handlers: dict[int, Callable[[], None]] = {
         signal.SIGTERM: stopped.set,
         signal.SIGINT: stopped.set,
-        signal.SIGHUP: lambda: _refresh(server),
-        signal.SIGUSR1: lambda: _print_counters(options, server),
+        signal.SIGHUP: lambda: _refresh(target),
+        signal.SIGUSR1: lambda: _print_counters(options, target),
     }
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
     await stopped.wait()
 
 
-def _refresh(server: Server) -> None:
-    for export in server.refresh():
+def _refresh(target: Target) -> None:
+    for export in target.refresh():
         print(f"{export.address}: now {export.drive.sectors * limits.SECTOR} bytes", flush=True)
 
 

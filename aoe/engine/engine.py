@@ -202,6 +202,10 @@ class Engine:
         }
         return _checked(_lib.aoe_engine_set_export(self._engine, index, _ffi.new("aoe_export *", export)))
 
+    def set_frame_age(self, frame_age_ns: int) -> None:
+        """Drop changes that waited longer (order rule T3)."""
+        _lib.aoe_engine_set_age(self._engine, frame_age_ns)
+
     def settled(self, index: int) -> int:
         """The number before which everything admitted to the export is complete (order rule T5)."""
         return int(_lib.aoe_engine_settled(self._engine, index))

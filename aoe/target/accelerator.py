@@ -89,6 +89,10 @@ class Accelerator:
         if not (self.engine.uses_uring or self._options.plain_io):
             log.warning("io_uring is refused here: threads do its work, at more CPU time for each request")
 
+    def set_frame_age(self, frame_age_ns: int) -> None:
+        """Changes that waited longer are dropped from now on (rule T3)."""
+        self.engine.set_frame_age(frame_age_ns)
+
     def port_changed(self, port: Port) -> None:
         """MAC or MTU of a port changed."""
         self.engine.set_port(self._port_index[port], PortFacts(port.mac, port.sectors))

@@ -139,6 +139,11 @@ class Export:
         """Whether a host may do I/O; during a change, under the old state and the new."""
         return self.state.holds(mac) and (self.changing is None or self.changing.before.holds(mac))
 
+    @property
+    def busy(self) -> bool:
+        """Whether something that was admitted is not over yet."""
+        return bool(self.jobs or self.changing or self.waiting)
+
     def matches(self, shelf: int, slot: int) -> bool:
         """Whether an address, wildcards included, means this export."""
         return shelf in (self.shelf, limits.SHELF_ALL) and slot in (self.slot, limits.SLOT_ALL)

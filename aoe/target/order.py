@@ -40,6 +40,10 @@ class OrderQueue(Generic[Job]):
     def __len__(self) -> int:
         return len(self._pending)
 
+    def tickets(self) -> list[Ticket[Job]]:
+        """What was admitted and is not done."""
+        return list(self._pending)
+
     @property
     def unchanging(self) -> bool:
         """Whether nothing is queued that a read would have to wait for."""

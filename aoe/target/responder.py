@@ -69,7 +69,8 @@ Effect = Send | Submit | Peek | Persist | Claimed
 
 
 class Responder:
-    """Answers for `exports` on `ports`. Unsafe for threads; owns the gate, the order and the counters.
+    """Answers on `ports` for the exports that are admitted. Unsafe for threads; owns the gate, the order and
+    the counters.
 
     `frame_age_ns` bounds how long a change may have waited (rule T3), `buffer_count` is advertised,
     `remote_admin` false refuses changes of config string, mask list and reservation from the network.
@@ -77,7 +78,6 @@ class Responder:
 
     def __init__(
         self,
-        exports: Iterable[Export],
         ports: Iterable[Port],
         *,
         frame_age_ns: int = int(limits.FRAME_AGE_DEFAULT_S * 1e9),
@@ -85,7 +85,7 @@ class Responder:
         remote_admin: bool = True,
         remote_masks: bool = True,
     ) -> None:
-        self.exports = {(export.shelf, export.slot): export for export in exports}
+        self.exports: dict[tuple[int, int], Export] = {}
         self.ports = list(ports)
         self.age = AgeGate(frame_age_ns)
         self.buffer_count = buffer_count
@@ -97,6 +97,15 @@ class Responder:
         self.active = 0
         """Jobs and changes admitted and not yet finished."""
         self._held_bytes = 0
+
+    def admit(self, export: Export) -> None:
+        """Answer for one more."""
+        assert export.key not in self.exports, "its address is free"
+        self.exports[export.key] = export
+
+    def dismiss(self, export: Export) -> None:
+        """Take no request for an export any more. What was admitted comes to its end."""
+        del self.exports[export.key]
 
     # What happens outside
 
@@ -153,12 +162,12 @@ class Responder:
             change.export.state = change.before
         return self._settle(change, now_ns)
 
-    def advertise(self, port: Port) -> list[Effect]:
-        """The unsolicited config reply of every export: to all, or one for each MAC of its mask list."""
+    def advertise(self, port: Port, exports: Iterable[Export]) -> list[Effect]:
+        """The unsolicited config reply of exports: to all, or one for each MAC of a mask list."""
         effects: list[Effect] = []
         if not port.sectors:
             return effects
-        for export in self.exports.values():
+        for export in exports:
             for dst in export.state.mask or (BROADCAST,):
                 to = Header(dst, port.mac, frame.VERSION, FLAG_RESPONSE, 0, *export.key, Command.CONFIG, 0)
                 body = self._config_body(export.state.config, port, ConfigCommand.READ)

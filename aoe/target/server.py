@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import logging
-import random
 import threading
 import time
 from collections import Counter, deque
@@ -15,10 +14,10 @@ from aoe.disk.base import Disk
 from aoe.disk.file import FileDisk
 from aoe.drive.command import Kind, Operation
 from aoe.engine import EngineUnavailable, Up
-from aoe.errors import ConfigurationError, DiskError
+from aoe.errors import DiskError
 from aoe.link.base import Link, Received
 from aoe.link.packet import PacketLink
-from aoe.target import advertise, claims
+from aoe.target import claims
 from aoe.target.accelerator import Accelerator, EngineOptions
 from aoe.target.claims import AddressCheck
 from aoe.target.export import Change, Export, Job, Port
@@ -42,41 +41,54 @@ class Served(NamedTuple):
     disk: Disk
     record: Record | None = None
 
+    def close(self, *, may_hang: bool = False) -> None:
+        """Give disk and record back. Where requests hang in the disk, closing it may hang, too."""
+        if may_hang:
+            threading.Thread(target=self.disk.close, daemon=True).start()
+        else:
+            self.disk.close()
+        if self.record is not None:
+            self.record.close()
+
+
+class TargetOptions(NamedTuple):
+    """How a target serves, whatever it serves.
+
+    A change that waited longer than `frame_age_s` (seconds, 0.5 to 3600) for the disk is dropped (order rule
+    T3). `buffer_count` (2 to 65535) is advertised; by default what the receive buffers hold, up to 64.
+    Without `remote_admin` the network may change neither config string nor lists of hosts, without
+    `remote_masks` not the mask list. The `engine` needs links that all are packet sockets, and disks that are
+    files or block devices. `exports_max` is how many disks are served at a time at most.
+    """
+
+    frame_age_s: float = limits.FRAME_AGE_DEFAULT_S
+    buffer_count: int | None = None
+    remote_admin: bool = True
+    remote_masks: bool = True
+    engine: EngineOptions | None = None
+    exports_max: int = limits.EXPORTS_MAX
+
 
 class Server:
-    """Serves exports over links. Call `claim`, `serve`, `stop`; or `aoe.serve`, which does all three."""
+    """Answers on links for the exports that are admitted, from the start on. `Target` decides which."""
 
-    def __init__(
-        self,
-        served: Sequence[Served],
-        links: Sequence[Link],
-        *,
-        frame_age_s: float = limits.FRAME_AGE_DEFAULT_S,
-        buffer_count: int | None = None,
-        remote_admin: bool = True,
-        remote_masks: bool = True,
-        rng: random.Random | None = None,
-        engine: EngineOptions | None = None,
-    ) -> None:
-        """`engine` needs links that all are packet sockets and disks that are paths; EngineUnavailable
-        where it cannot run."""
-        self._served = {one.export: one for one in served}
+    def __init__(self, links: Sequence[Link], options: TargetOptions) -> None:
+        """Needs a running event loop. EngineUnavailable where the engine that is asked for cannot run."""
+        self._served: dict[Export, Served] = {}
         self._ports = {Port(link.name, link.mac, link.mtu): link for link in links}
         self._port_of = {link: port for port, link in self._ports.items()}
         self.responder = Responder(
-            self._served,
             self._ports,
-            frame_age_ns=int(frame_age_s * 1e9),
-            buffer_count=buffer_count or buffers_that_fit(links),
-            remote_admin=remote_admin,
-            remote_masks=remote_masks,
+            frame_age_ns=int(options.frame_age_s * 1e9),
+            buffer_count=options.buffer_count or buffers_that_fit(links),
+            remote_admin=options.remote_admin,
+            remote_masks=options.remote_masks,
         )
         self._merge: Merge[Port] = Merge(self._ports)
-        self._rng = rng or random.Random()
-        self._accelerator = self._accelerate(engine) if engine is not None else None
+        self._accelerator = self._accelerate(options)
         self.responder.heeds_streams = self._accelerator is None
-        self._check: AddressCheck | None = None
-        self._listening = False
+        self.check: AddressCheck | None = None
+        """Whoever else answers for addresses that are to be ours is told to this."""
         self._stopping = False
         self.left_behind = 0
         """Requests that `stop` did not see finish."""
@@ -86,30 +98,100 @@ class Server:
 
     # Life
 
-    async def claim(self, *, force: bool = False) -> None:
-        """See whether the addresses are free. ConfigurationError if they are taken."""
-        self._check = AddressCheck(self.responder.exports, [link.mac for link in self._port_of])
-        self._listen()
-        for _ in range(claims.QUERIES):
-            for link in self._port_of:
-                for query in self._check.queries(link.mac):
-                    link.send(query)
-            await asyncio.sleep(claims.INTERVAL_S)
-        if self._check.waiting:
-            await asyncio.sleep(claims.PATIENCE_S)
-        self._judge(self._check, force)
-
-    def serve(self) -> None:
-        """Answer from now on, and advertise. What was asked before is left unanswered."""
-        self._listen()
+    def start(self) -> None:
+        """Listen. What was asked before is left unanswered."""
         for link in self._port_of:
+            link.start(self)
             for _ in range(_STALE_BATCHES):
                 if not link.take().frames:
                     break
-        self._check = None
-        if self._accelerator is not None:
+        if self._accelerator is None:
+            return
+        try:
             self._accelerator.start(self._handed_up)
-        self._spawn(self._advertise())
+        except BaseException:
+            self._accelerator.close()
+            for link in self._port_of:
+                link.stop()
+            raise
+
+    @property
+    def exports(self) -> dict[tuple[int, int], Export]:
+        """Those that are served, by address."""
+        return self.responder.exports
+
+    def served(self, export: Export) -> Served:
+        """What is behind an export that was admitted and is not gone."""
+        return self._served[export]
+
+    def can_serve(self, disk: Disk) -> bool:
+        """Whether what moves the sectors here can move those of a disk."""
+        return self._accelerator is None or isinstance(disk, FileDisk)
+
+    def admit(self, one: Served) -> None:
+        """Serve an export from now on."""
+        if self._accelerator is not None:
+            assert isinstance(one.disk, FileDisk), "the engine can serve it"
+            self._accelerator.add(one.export, one.disk)
+        self._served[one.export] = one
+        self.responder.admit(one.export)
+
+    async def dismiss(self, export: Export) -> Served:
+        """Take no request for an export any more; return when all that were taken are answered."""
+        if self._accelerator is None:
+            self.responder.dismiss(export)
+        else:
+            await self._accelerator.drain(export)
+        while export.busy:
+            await asyncio.sleep(_STOP_POLL_S)
+        if self._accelerator is not None:
+            self.responder.dismiss(export)
+            self._accelerator.forget(export)
+        self._claim_logged.pop(export, None)
+        return self._served.pop(export)
+
+    @property
+    def ports(self) -> list[Port]:
+        """Where it serves."""
+        return list(self._ports)
+
+    def set_frame_age(self, frame_age_s: float) -> None:
+        """Changes that waited longer are dropped from now on (order rule T3)."""
+        self.responder.age.age_max_ns = int(frame_age_s * 1e9)
+        if self._accelerator is not None:
+            self._accelerator.set_frame_age(self.responder.age.age_max_ns)
+
+    async def fence(self, export: Export) -> None:
+        """Return when everything that was admitted to an export until now is over."""
+        if self._accelerator is not None:
+            await self._accelerator.fence(export)
+        before = set(export.queue.tickets())
+        while not before.isdisjoint(export.queue.tickets()):
+            await asyncio.sleep(_STOP_POLL_S)
+
+    def changed_export(self, export: Export) -> None:
+        """What is told of an export, or how it is served, has changed."""
+        if self._accelerator is not None:
+            self._accelerator.refresh(export)
+
+    def advertise(self, exports: Sequence[Export]) -> None:
+        """Say unasked that they are there."""
+        for port in self._ports:
+            self._perform(self.responder.advertise(port, exports))
+
+    async def ask_who_answers(self, check: AddressCheck) -> None:
+        """Look for others that answer for addresses."""
+        self.check = check
+        try:
+            for _ in range(claims.QUERIES):
+                for link in self._port_of:
+                    for query in check.queries(link.mac):
+                        link.send(query)
+                await asyncio.sleep(claims.INTERVAL_S)
+            if check.waiting:
+                await asyncio.sleep(claims.PATIENCE_S)
+        finally:
+            self.check = None
 
     async def stop(self, timeout_s: float = limits.STOP_TIMEOUT_S) -> bool:
         """Take nothing more in, let what was admitted finish and be answered; false if it did not in time."""
@@ -127,25 +209,8 @@ class Server:
         for link in self._port_of:
             link.close()
         for one in self._served.values():
-            if self.left_behind:  # where requests hang, closing may hang, too
-                threading.Thread(target=one.disk.close, daemon=True).start()
-            else:
-                one.disk.close()
-            if one.record is not None:
-                one.record.close()
+            one.close(may_hang=bool(self.left_behind))
         return not self.left_behind
-
-    def refresh(self) -> list[Export]:
-        """Look at every disk's size again; the exports that changed."""
-        changed = []
-        for export, one in self._served.items():
-            one.disk.refresh()
-            sectors = one.disk.size // limits.SECTOR
-            if sectors != export.drive.sectors:
-                export.describe(export.identity._replace(sectors=sectors))
-                self._after(export)
-                changed.append(export)
-        return changed
 
     @property
     def active(self) -> int:
@@ -171,9 +236,6 @@ class Server:
     def ready(self, link: Link) -> None:
         """One pass: over the link, or over all of them in the order of reception (rule T2)."""
         if self._stopping:
-            return
-        if self._check is not None:
-            self._ask_back(self._check, link)
             return
         if self._accelerator is not None:
             self._watch(link)
@@ -203,6 +265,9 @@ class Server:
 
     def _receive(self, port: Port, received: Received) -> None:
         frame, stamp_ns, origin = received
+        if self.check is not None:
+            for query in self.check.receive(port.mac, frame):
+                self._ports[port].send(query, origin)
         self._perform(self.responder.receive(port, origin, frame, stamp_ns, time.time_ns()))
 
     def _look_at_clocks(self) -> int:
@@ -232,20 +297,13 @@ class Server:
         if self._accelerator is not None and not export.jobs:
             self._accelerator.release(export)
 
-    def _accelerate(self, options: EngineOptions) -> Accelerator:
-        disks = {e: one.disk for e, one in self._served.items() if isinstance(one.disk, FileDisk)}
+    def _accelerate(self, options: TargetOptions) -> Accelerator | None:
+        if options.engine is None:
+            return None
         links = {port: link for port, link in self._ports.items() if isinstance(link, PacketLink)}
-        if len(disks) < len(self._served) or len(links) < len(self._ports):
-            raise EngineUnavailable("it serves files and block devices on Ethernet interfaces only")
-        accelerator = Accelerator(links, options, self.responder.age.age_max_ns, len(disks))
-        for export, disk in disks.items():
-            accelerator.add(export, disk)
-        return accelerator
-
-    def _ask_back(self, check: AddressCheck, link: Link) -> None:
-        for received in link.take().frames:
-            for query in check.receive(link.mac, received.frame):
-                link.send(query, received.origin)
+        if len(links) < len(self._ports):
+            raise EngineUnavailable("it serves on Ethernet interfaces only")
+        return Accelerator(links, options.engine, self.responder.age.age_max_ns, options.exports_max)
 
     def changed(self, link: Link, came_up: bool) -> None:
         port = self._port_of[link]
@@ -257,8 +315,8 @@ class Server:
         log.info("%s: MTU %d, MAC %s%s", link.name, link.mtu, link.mac.hex(":"), ", up" if came_up else "")
         if not port.sectors:
             log.warning("%s: MTU %d is too small to serve over", link.name, link.mtu)
-        elif came_up and self._check is None:
-            self._perform(self.responder.advertise(port))
+        elif came_up:
+            self._perform(self.responder.advertise(port, self.exports.values()))
 
     # Effects
 
@@ -274,7 +332,7 @@ class Server:
             elif isinstance(effect, Submit):
                 effects += self._submit(effect.job)
             elif isinstance(effect, Persist):
-                self._spawn(self._persist(effect.change))
+                self.spawn(self._persist(effect.change))
             else:
                 self._warn_claimed(effect)
 
@@ -301,7 +359,7 @@ class Server:
             data = self._try_read(job.export, job.operation)
             if data is not None:
                 return self.responder.complete(job, data, None, time.time_ns())
-        self._spawn(self._run(job))
+        self.spawn(self._run(job))
         return []
 
     def _try_read(self, export: Export, read: Operation) -> bytes | None:
@@ -366,34 +424,8 @@ class Server:
 
     # Around it
 
-    def _listen(self) -> None:
-        if not self._listening:
-            self._listening = True
-            for link in self._port_of:
-                link.start(self)
-
-    def _judge(self, check: AddressCheck, force: bool) -> None:
-        for key, found in check.claims.items():
-            export = self.responder.exports[key]
-            record = self._served[export].record
-            who = ", ".join(mac.hex(":") for mac in found)
-            if claims.siblings_only(found, export.identity.serial):
-                log.warning("%s: %s serves the same disk: a sibling primary", export.address, who)
-            elif force or (record is not None and export.address in record.addresses):
-                log.warning("%s: %s answers for this address too, with another disk", export.address, who)
-            else:
-                raise ConfigurationError(
-                    f"{export.address} is already served by {who}, with another disk; "
-                    "choose another address, or say --force"
-                )
-
-    async def _advertise(self) -> None:
-        for delay in advertise.delays(self._rng):
-            await asyncio.sleep(delay)
-            for port in self._ports:
-                self._perform(self.responder.advertise(port))
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def spawn(self, work: Coroutine[None, None, None]) -> None:
+        """Do something meanwhile, at the latest until the stop."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

@@ -21,8 +21,8 @@ from aoe.errors import ConfigurationError
 from aoe.limits import SECTOR
 from aoe.link.memory import Network
 from aoe.target import claims
-from aoe.target.serve import make_export, serve
-from aoe.target.server import Served, Server
+from aoe.target.serve import serve
+from aoe.target.target import Offer, Target
 from tests.disk.helpers import Medium, failure, filled, noise, open_descriptors, read, sparse, write
 from tests.serve.initiator import Initiator, mac, word
 from tests.support.tools import need, need_loop, which
@@ -167,14 +167,13 @@ def test_without_the_order_by_blocks_sectors_would_be_lost(
     async def scenario() -> list[int]:
         network = Network()
         disk = open_disk(device)
-        export = make_export(disk, 0, 0, "S")
+        target = Target.open([network.attach(mac(1))])
+        (export,) = await target.add(Offer(disk, 0, 0, "S"), check=False)
         export.queue._block_sectors = 1
-        server = Server([Served(export, disk)], [network.attach(mac(1))])
-        server.serve()
         try:
             return await neighbours(Initiator(network.attach(mac(2))), noise(64), 3)
         finally:
-            await server.stop()
+            await target.stop()
 
     assert asyncio.run(scenario())
 

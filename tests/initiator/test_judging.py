@@ -246,7 +246,7 @@ def test_the_reason_is_said_of_a_disk_in_use(engine: str, monkeypatch: pytest.Mo
             aoe.serve(MemoryDisk(1 << 20), network.attach(b"\2\0\0\0\0\1")) as server,
             attach("e0.0", link=network.attach(b"\2\0\0\0\0\2"), engine=engine) as disk,
         ):
-            (export,) = server.responder.exports.values()
+            (export,) = server.exports
             export.describe(export.identity._replace(sectors=0))
             with pytest.raises(RequestError, match="IDENTIFY names no sectors"):
                 await disk.revalidate()

@@ -23,7 +23,7 @@ from aoe.initiator.session import Way
 from aoe.link.base import Link
 from aoe.link.faulty import FaultyLink
 from aoe.link.memory import MemoryLink, Network
-from aoe.target.server import Server
+from aoe.target.target import Target
 from aoe.wire.frame import Command
 from tests.initiator.helpers import attach, limited, only_python
 from tests.support.writers import Writers
@@ -73,7 +73,7 @@ class Pair:
         self.ports = [Holding(network.attach(mac(9, n), 9000)) for n, network in enumerate(self.networks)]
 
     @asynccontextmanager
-    async def primary(self, number: int, **how: Any) -> AsyncIterator[Server]:
+    async def primary(self, number: int, **how: Any) -> AsyncIterator[Target]:
         """Serve as one of the two."""
         link = self.networks[number].attach(mac(1 + number), 9000)
         self.servers[number:] = [link]

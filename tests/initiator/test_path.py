@@ -267,7 +267,7 @@ def test_a_target_that_answers_out_of_order_earns_patience() -> None:
 
 
 def pause(path: Path, now: int, requests: int, lasts_ns: int) -> int:
-    """Requests to a server that does nothing for so long and then answers all; how often one was sent again."""
+    """Requests to a server that pauses and then answers all; how often one was sent again."""
     before = path.counters["retransmits"]
     copies = [raw for lba in range(requests) for raw in frames(path.start(read(lba), now))]
     assert len(copies) == requests

@@ -1,4 +1,4 @@
-"""`aoe.serve` and Server as a program uses them, over a network in memory."""
+"""`aoe.serve` and Target as a program uses them, over a network in memory."""
 
 import asyncio
 import errno
@@ -25,8 +25,7 @@ from aoe.link.faulty import FaultyLink
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.export import Export
 from aoe.target.order import OrderQueue, Ticket
-from aoe.target.serve import check_serial, make_export
-from aoe.target.server import Served, Server
+from aoe.target.target import Offer, Target, check_serial
 from aoe.wire import config, frame, mask
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Header
@@ -47,16 +46,15 @@ def memory_disk() -> MemoryDisk:
 @asynccontextmanager
 async def servers(
     network: Network, *disks: Any, shelf: int = 0, stop_s: float = 5.0
-) -> AsyncIterator[tuple[Server, list[Export]]]:
-    """Disks as slots 0, 1, ... of one Server."""
-    exports = [make_export(disk, shelf, slot, f"S{slot}") for slot, disk in enumerate(disks)]
-    served = [Served(export, disk) for export, disk in zip(exports, disks, strict=True)]
-    server = Server(served, [network.attach(TARGET)], rng=random.Random(1))
-    server.serve()
+) -> AsyncIterator[tuple[Target, list[Export]]]:
+    """Disks as slots 0, 1, ... of one target."""
+    offers = [Offer(disk, shelf, slot, f"S{slot}") for slot, disk in enumerate(disks)]
+    target = Target.open([network.attach(TARGET)], rng=random.Random(1))
+    exports = await target.add(*offers, check=False)
     try:
-        yield server, exports
+        yield target, exports
     finally:
-        await server.stop(stop_s)
+        await target.stop(stop_s)
 
 
 async def finished(*work: Awaitable[Any], seconds: float = 5.0) -> list[Any]:
@@ -407,13 +405,12 @@ def test_many_exports_answer_a_wildcard_once_each_and_paced() -> None:
     async def scenario() -> None:
         network = Network()
         initiator = Initiator(network.attach(mac(9)))
-        exports = [
-            Served(make_export(disk, shelf, slot, f"{shelf}.{slot}"), disk)
+        offers = [
+            Offer(MemoryDisk(SECTOR), shelf, slot, f"{shelf}.{slot}")
             for shelf, slot in itertools.product(range(2), range(128))
-            for disk in [MemoryDisk(SECTOR)]
         ]
-        server = Server(exports, [network.attach(TARGET)])
-        server.serve()
+        server = Target.open([network.attach(TARGET)])
+        await server.add(*offers, check=False)
         await asyncio.sleep(0.2)
         assert len(initiator.frames) == 256  # advertisements
         assert max(initiator.looks) <= PACE_BURST

@@ -330,4 +330,7 @@ def make_driver(*exports: Export, mtu: int = 9000, ports: int = 1, **how: Any) -
     """A driver over `ports` interfaces; the first has the MAC `SERVER`, the next ones count up."""
     first = int.from_bytes(SERVER, "big")
     over = [Port(f"port{i}", (first + i).to_bytes(6, "big"), mtu) for i in range(ports)]
-    return Driver(Responder(exports or [make_export()], over, **how))
+    responder = Responder(over, **how)
+    for export in exports or [make_export()]:
+        responder.admit(export)
+    return Driver(responder)

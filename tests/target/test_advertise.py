@@ -37,7 +37,7 @@ def test_targets_started_together_do_not_stay_together() -> None:
 
 def heard(driver: Driver, number: int = 0) -> list[bytes]:
     port = driver.responder.ports[number]
-    effects = driver.responder.advertise(port)
+    effects = driver.responder.advertise(port, driver.responder.exports.values())
     assert all(isinstance(it, Send) and it.port is port and it.origin is EVERYONE for it in effects)
     return driver.perform(effects)
 

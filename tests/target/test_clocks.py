@@ -9,7 +9,7 @@ import pytest
 from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
 from aoe.link.memory import MemoryLink, Network
-from aoe.target.server import Served, Server
+from aoe.target.server import Served, Server, TargetOptions
 from tests.target.driver import MS, SECOND, SERVER, START_NS, make_export, read, write
 
 SECOND_MAC = bytes.fromhex("0200000000ff")
@@ -40,7 +40,9 @@ class Scene:
         self.memory = MemoryDisk(1 << 20)
         self.disk = FaultyDisk(self.memory)
         self.export = make_export(places=places)
-        self.server = Server([Served(self.export, self.disk)], self.links)
+        self.server = Server(self.links, TargetOptions())
+        self.server.start()
+        self.server.admit(Served(self.export, self.disk))
 
     async def turns(self, count: int = 100) -> None:
         for _ in range(count):
@@ -58,7 +60,6 @@ def play(monkeypatch: pytest.MonkeyPatch, act: Act, places: int = 8) -> Scene:
 
     async def run() -> Scene:
         scene = Scene(clocks, places)
-        scene.server.serve()
         await scene.turns()
         scene.arrive(scene.links[0], read(0, tag=1))
         await scene.turns()

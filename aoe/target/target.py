@@ -1,0 +1,333 @@
+"""A target: which disks it serves where. The only way to build one, and to change it while it serves."""
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
+
+from aoe import limits
+from aoe.disk.base import Disk
+from aoe.drive.identify import SERIAL_MAX, Identity, is_serial
+from aoe.errors import ConfigurationError
+from aoe.link.base import Link
+from aoe.target import advertise, claims
+from aoe.target.claims import AddressCheck
+from aoe.target.export import Export
+from aoe.target.server import Served, Server, TargetOptions
+from aoe.target.state import AoeState
+from aoe.target.store import Record
+
+log = logging.getLogger("aoe.target")
+
+Key = tuple[int, int]
+
+
+class Offer(NamedTuple):
+    """A disk to be served as `shelf.slot` (0-65534, 0-254), under a serial of 1 to 20 ASCII characters.
+
+    With `write_back` a reply to a FLUSH means stable storage, else one to a write. What `record` remembers is
+    in force again, unless `forget`; `mask` replaces its list of hosts.
+    """
+
+    disk: Disk
+    shelf: int
+    slot: int
+    serial: str
+    write_back: bool = False
+    record: Record | None = None
+    mask: tuple[bytes, ...] | None = None
+    forget: bool = False
+
+    @property
+    def address(self) -> str:
+        """`e<shelf>.<slot>`."""
+        return f"e{self.shelf}.{self.slot}"
+
+
+def check_address(shelf: int, slot: int) -> None:
+    """ConfigurationError for an address that is a wildcard, out of range, or refused by Linux."""
+    if not 0 <= shelf <= limits.SHELF_MAX or shelf == limits.SHELF_REFUSED_BY_LINUX:
+        raise ConfigurationError(f"shelf {shelf} cannot be used; choose 0 to 65534, but not 4095")
+    if not 0 <= slot <= limits.SLOT_MAX:
+        raise ConfigurationError(f"slot {slot} cannot be used; choose 0 to {limits.SLOT_MAX}")
+
+
+def check_serial(serial: str) -> None:
+    """ConfigurationError for a serial that IDENTIFY cannot carry as it is."""
+    if not is_serial(serial):
+        raise ConfigurationError(
+            f"serial {serial!r} is not printable ASCII of 1 to {SERIAL_MAX} characters without blanks around"
+        )
+
+
+class Target:
+    """Serves disks on links. `open` it, `add` disks, `change` and `remove` them, `stop` it."""
+
+    def __init__(self, server: Server, options: TargetOptions, rng: random.Random) -> None:
+        self.server = server
+        self._options = options
+        self._frame_age_s = options.frame_age_s
+        self._rng = rng
+        self._coming: set[Key] = set()
+        self._leaving: dict[Key, asyncio.Task[None]] = {}
+        self._left: dict[Key, float] = {}
+        """When the last of what was served there was answered (CLOCK_MONOTONIC, s)."""
+
+    @classmethod
+    def open(
+        cls,
+        links: Sequence[Link],
+        options: TargetOptions | None = None,
+        rng: random.Random | None = None,
+    ) -> Self:
+        """A target without disks, inside the running event loop. Its links are closed when it stops.
+
+        ConfigurationError without a link, EngineUnavailable where the engine that is asked for cannot run.
+        """
+        if not links:
+            raise ConfigurationError("there is no link to serve on; give one")
+        chosen = options or TargetOptions()
+        server = Server(links, chosen)
+        server.start()
+        return cls(server, chosen, rng or random.Random())
+
+    @property
+    def exports(self) -> list[Export]:
+        """What is served."""
+        return list(self.server.exports.values())
+
+    @property
+    def left_behind(self) -> int:
+        """Requests that `stop` did not see finish."""
+        return self.server.left_behind
+
+    def counters(self) -> Counter[str]:
+        """Everything counted so far, by reason; what links counted has their name before it."""
+        return self.server.counters()
+
+    async def add(self, *offers: Offer, force: bool = False, check: bool = True) -> list[Export]:
+        """Serve disks; all of them, or after an error none. They are closed when they are removed or the
+        target stops; after an error they are still the caller's.
+
+        ConfigurationError if an address, a serial or a record cannot be used, or if another target answers
+        for an address with another disk, unless `force`; without `check` nobody is asked, which saves 0.3 s.
+        """
+        keys = [(offer.shelf, offer.slot) for offer in offers]
+        self._check_offers(offers)
+        self._coming.update(keys)
+        try:
+            if check:
+                await self._claim(offers, force)
+            await self._outlive(keys)
+            served = _with_states(offers, [self._export(offer) for offer in offers])
+            for one in served:
+                self.server.admit(one)
+        finally:
+            self._coming.difference_update(keys)
+        exports = [one.export for one in served]
+        self.server.spawn(self._advertise(exports))
+        return exports
+
+    async def remove(self, shelf: int, slot: int, timeout_s: float = limits.STOP_TIMEOUT_S) -> bool:
+        """Take no request for an address any more, let what was taken be answered, then close the disk. False
+        if requests still hang in the disk after `timeout_s`: it is removed when they end.
+
+        The address may be added again at once; other bytes are served there when no old frame can be carried
+        out any more (order rule T11)."""
+        export = self._find(shelf, slot)
+        if export.key not in self._leaving:
+            self._leaving[export.key] = asyncio.ensure_future(self._remove(export))
+        done, _ = await asyncio.wait([self._leaving[export.key]], timeout=timeout_s)
+        return bool(done)
+
+    async def change(
+        self, shelf: int, slot: int, *, write_back: bool | None = None, read_only: bool | None = None
+    ) -> None:
+        """Serve a disk otherwise from now on. What was acknowledged under write-back is on stable storage
+        before writes alone count as that. ConfigurationError for what its disk cannot do."""
+        export = self._find(shelf, slot)
+        disk = self.server.served(export).disk
+        if read_only is False and disk.read_only:
+            raise ConfigurationError(f"{export.address}: the disk was opened for reading only; open it again")
+        if read_only is not None:
+            export.drive = export.drive._replace(read_only=read_only)
+        if write_back is False and export.identity.cache:
+            export.switch_cache(False)
+            await self.server.fence(export)
+            await disk.flush()
+        if write_back not in (None, export.identity.cache):
+            export.describe(_renewed(export.identity)._replace(cache=write_back, cache_on=write_back))
+        self.server.changed_export(export)
+        self.server.advertise([export])
+
+    async def set_frame_age(self, frame_age_s: float) -> None:
+        """Let a change wait so long for the disk, in seconds (order rule T3). Initiators build on what was
+        advertised, so never more is enforced: a longer age is told first, as by another process, and is in
+        force when all have asked that had to."""
+        grows = frame_age_s > self._frame_age_s
+        if not grows:
+            self.server.set_frame_age(frame_age_s)
+        for export in self.exports:
+            identity = export.identity._replace(frame_age_ms=int(frame_age_s * 1000))
+            export.describe(_renewed(identity) if grows else identity)
+        self.server.advertise(self.exports)
+        last_s, self._frame_age_s = self._frame_age_s, frame_age_s
+        if grows:
+            await asyncio.sleep(last_s + (limits.NETWORK_LIFETIME_NS + limits.COMPLETION_NS) / 1e9)
+            self.server.set_frame_age(min(frame_age_s, self._frame_age_s))
+
+    def refresh(self) -> list[Export]:
+        """Look at every disk's size again; the exports that changed."""
+        changed = []
+        for export in self.exports:
+            disk = self.server.served(export).disk
+            disk.refresh()
+            sectors = disk.size // limits.SECTOR
+            if sectors != export.drive.sectors:
+                export.describe(export.identity._replace(sectors=sectors))
+                self.server.changed_export(export)
+                changed.append(export)
+        return changed
+
+    async def stop(self, timeout_s: float = limits.STOP_TIMEOUT_S) -> bool:
+        """Take nothing more in, let what was admitted finish and be answered; false if it did not in time."""
+        for task in self._leaving.values():
+            task.cancel()
+        return await self.server.stop(timeout_s)
+
+    # Inside
+
+    def _find(self, shelf: int, slot: int) -> Export:
+        export = self.server.exports.get((shelf, slot))
+        if export is None:
+            raise ConfigurationError(f"e{shelf}.{slot} is not served; look at what is")
+        return export
+
+    def _check_offers(self, offers: Sequence[Offer]) -> None:
+        taken = {*self.server.exports, *self._leaving, *self._coming}
+        serials = {export.identity.serial for export in self.exports}
+        for offer in offers:
+            if not self.server.can_serve(offer.disk):
+                raise ConfigurationError(f"{offer.address}: the engine serves files and block devices only")
+            check_address(offer.shelf, offer.slot)
+            check_serial(offer.serial)
+            if (offer.shelf, offer.slot) in taken:
+                raise ConfigurationError(f"{offer.address} is served already; choose another address")
+            if offer.serial in serials:
+                raise ConfigurationError(f"serial {offer.serial} is served already; choose another one")
+            taken.add((offer.shelf, offer.slot))
+            serials.add(offer.serial)
+        if len(taken) > self._options.exports_max:
+            raise ConfigurationError(
+                f"{len(taken)} disks are too many; this target was opened for {self._options.exports_max}"
+            )
+
+    def _export(self, offer: Offer) -> Export:
+        disk, mtu = offer.disk, min(port.mtu for port in self.server.ports)
+        trim_blocks = min(limits.TRIM_BLOCKS_MAX, limits.sectors_per_frame(mtu))
+        identity = Identity(
+            sectors=disk.size // limits.SECTOR,
+            serial=offer.serial,
+            physical_block=disk.physical_block,
+            alignment=disk.alignment,
+            trim_blocks=trim_blocks if disk.trims and not disk.read_only else 0,
+            trim_zeroes=disk.trim_zeroes,
+            cache=offer.write_back,
+            cache_on=offer.write_back,
+            frame_age_ms=int(self._frame_age_s * 1000),
+            instance=secrets.randbits(64),
+            streams=True,
+            store_id=disk.store_name.id,
+        )
+        return Export(offer.shelf, offer.slot, identity, read_only=disk.read_only, block=disk.block)
+
+    async def _claim(self, offers: Sequence[Offer], force: bool) -> None:
+        check = AddressCheck(
+            [(offer.shelf, offer.slot) for offer in offers], [port.mac for port in self.server.ports]
+        )
+        await self.server.ask_who_answers(check)
+        for offer in offers:
+            found = check.claims.get((offer.shelf, offer.slot))
+            if found:
+                _judge(offer, found, force)
+
+    async def _outlive(self, keys: Sequence[Key]) -> None:
+        """An address gets other bytes when frames for those before have grown too old (order rule T11)."""
+        left_s = [self._left.pop(key) for key in keys if key in self._left]
+        if left_s:
+            await asyncio.sleep(max(0.0, max(left_s) + self._frame_age_s - time.monotonic()))
+
+    async def _remove(self, export: Export) -> None:
+        try:
+            (await self.server.dismiss(export)).close()
+            self._left[export.key] = time.monotonic()
+        finally:
+            del self._leaving[export.key]
+
+    async def _advertise(self, exports: list[Export]) -> None:
+        for delay in advertise.delays(self._rng):
+            await asyncio.sleep(delay)
+            exports = [export for export in exports if self.server.exports.get(export.key) is export]
+            if not exports:
+                return
+            self.server.advertise(exports)
+
+
+def _judge(offer: Offer, found: Mapping[bytes, str | None], force: bool) -> None:
+    """What it means that others answer for an address."""
+    who = ", ".join(mac.hex(":") for mac in found)
+    if claims.siblings_only(found, offer.serial):
+        log.warning("%s: %s serves the same disk: a sibling primary", offer.address, who)
+    elif force or (offer.record is not None and offer.address in offer.record.addresses):
+        log.warning("%s: %s answers for this address too, with another disk", offer.address, who)
+    else:
+        raise ConfigurationError(
+            f"{offer.address} is already served by {who}, with another disk; "
+            "choose another address, or say --force"
+        )
+
+
+def _with_states(offers: Sequence[Offer], exports: Sequence[Export]) -> list[Served]:
+    """Exports as they were when they were served last, but for what is said against it. After an error no
+    record is taken."""
+    served: list[Served] = []
+    try:
+        for offer, export in zip(offers, exports, strict=True):
+            served.append(Served(export, offer.disk, offer.record))
+            export.state = _state(offer)
+    except BaseException:
+        for one in served:
+            if one.record is not None:
+                one.record.close()
+        raise
+    return served
+
+
+def _state(offer: Offer) -> AoeState:
+    """Take up the record of a disk, and write down what is new."""
+    record = offer.record
+    if record is None:
+        return AoeState(mask=offer.mask or ())
+    record.open(offer.address)
+    state = AoeState() if offer.forget else record.state
+    if offer.mask is not None:
+        if state.mask not in ((), offer.mask):
+            log.warning("%s: --mask replaces the persisted list", offer.address)
+        state = state._replace(mask=offer.mask)
+    if state != record.state:
+        try:
+            record.save(state)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot keep state: {error.strerror}; give a writable --state-dir"
+            ) from error
+    return state
+
+
+def _renewed(identity: Identity) -> Identity:
+    """As another process says it: whoever built on what was said before has to ask again."""
+    return identity._replace(instance=secrets.randbits(64))
