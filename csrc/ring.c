@@ -67,6 +67,15 @@ int ring_ready(const struct ring *ring)
     return (__atomic_load_n(&slot_at(ring)->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER) != 0;
 }
 
+/* To this host, or to ff:ff:ff:ff:ff:ff: on the loopback interface, whose broadcast address is another one, the kernel
+ * calls that a multicast. */
+static int is_for_us(uint8_t pkttype, const uint8_t *destination)
+{
+    static const uint8_t broadcast[6] = {255, 255, 255, 255, 255, 255};
+    return pkttype == PACKET_HOST || ((pkttype == PACKET_BROADCAST || pkttype == PACKET_MULTICAST) &&
+                                      !memcmp(destination, broadcast, sizeof broadcast));
+}
+
 struct arrival ring_peek(const struct ring *ring)
 {
     const struct tpacket2_hdr *slot = slot_at(ring);
@@ -76,7 +85,7 @@ struct arrival ring_peek(const struct ring *ring)
         .length = slot->tp_snaplen,
         .stamp_ns = slot->tp_sec * 1000000000ull + slot->tp_nsec,
         .for_us = slot->tp_snaplen == slot->tp_len &&
-                  (from->sll_pkttype == PACKET_HOST || from->sll_pkttype == PACKET_BROADCAST),
+                  is_for_us(from->sll_pkttype, (const uint8_t *)slot + slot->tp_mac),
     };
 }
 

@@ -13,8 +13,8 @@ from collections.abc import Hashable
 from aoe import limits
 from aoe.errors import ConfigurationError
 from aoe.link.base import Batch, Link, Listener, Received
-from aoe.link.interface import Interface, Monitor, ethernet_interfaces_up, look_up
-from aoe.wire.frame import ETHERTYPE
+from aoe.link.interface import ARPHRD_LOOPBACK, Interface, Monitor, ethernet_interfaces_up, look_up
+from aoe.wire.frame import BROADCAST, ETHERTYPE
 
 _SO_ATTACH_FILTER = 26
 _SO_SNDBUFFORCE = 32
@@ -22,18 +22,18 @@ _SO_RCVBUFFORCE = 33
 _SO_TIMESTAMPNS_NEW = 64
 _TIMESPEC = struct.Struct("qq")
 _TRUNCATED = int(socket.MSG_TRUNC)  # as an enumeration it costs more than the rest of the check
-_FOR_US = (socket.PACKET_HOST, socket.PACKET_BROADCAST)
+_TO_ALL = (socket.PACKET_BROADCAST, socket.PACKET_MULTICAST)
+"""What the kernel may call a frame to ff:ff:ff:ff:ff:ff, which is not the loopback's broadcast address."""
+_HOST = socket.PACKET_HOST
 _ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
 _VLAN_HEADER = 4
 
-_ONLY_REPLIES = b"".join(
-    struct.pack("HBBI", *instruction)
-    for instruction in (
-        (0x30, 0, 0, 14),  # load the byte with version and flags
-        (0x45, 0, 1, 0x08),  # jump unless it has the R flag
-        (0x06, 0, 0, 0xFFFFFFFF),  # accept
-        (0x06, 0, 0, 0),  # drop
-    )
+_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
+_ONLY_REPLIES = (
+    struct.pack("HBBI", 0x30, 0, 0, 14)  # load the byte with version and flags
+    + struct.pack("HBBI", 0x45, 0, 1, 0x08)  # jump unless it has the R flag
+    + struct.pack("HBBI", 0x06, 0, 0, 0xFFFFFFFF)  # accept
+    + _NOTHING
 )
 
 
@@ -72,8 +72,9 @@ class PacketLink(Link):
         return [it.fileno() for it in self._engine_sockets]
 
     def only_replies(self) -> None:
-        """Leave the requests to an engine: only replies of others come here."""
-        _attach_filter(self._socket, _ONLY_REPLIES)
+        """Leave the requests to an engine: only replies of others come here. The loopback interface brings
+        our own back, and no others' can be told from them."""
+        _attach_filter(self._socket, _NOTHING if self._interface.kind == ARPHRD_LOOPBACK else _ONLY_REPLIES)
 
     def start(self, listener: Listener) -> None:
         self._listener = listener
@@ -94,7 +95,7 @@ class PacketLink(Link):
             except OSError:
                 self.counters["receive_error"] += 1
                 return Batch(frames, False)
-            if address[2] not in _FOR_US:
+            if address[2] != _HOST and not (address[2] in _TO_ALL and buffer[:6] == BROADCAST):
                 self.counters["other_host"] += 1
             elif flags & _TRUNCATED:
                 self.counters["receive_too_long"] += 1

@@ -1,0 +1,80 @@
+"""A first try on one machine: target and client on the loopback interface, which knows no broadcast."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from aoe.wire import config, frame
+from aoe.wire.config import Config, ConfigCommand
+from tests.support.net import Lab, PacketPort, wait_for
+from tests.support.peers import AoeTarget, image
+
+LOOPBACK = bytes(6)
+QUERY = config.encode(Config(ConfigCommand.READ))
+
+USE = """
+import sys, aoe
+with aoe.open("e7.0", interface="lo", engine=sys.argv[1], timeout_s=10) as disk:
+    data = bytes(range(256)) * 1024
+    disk.write(1000, data)
+    disk.flush()
+    assert disk.read(1000, len(data)) == data
+    print(disk.size)
+"""
+
+
+@pytest.fixture
+def target(lab: Lab, tmp_path: Path) -> AoeTarget:
+    made = AoeTarget(lab, tmp_path, f"{image(tmp_path / 'disk')}=7.0", interfaces=["lo"]).launch()
+    wait_for(lambda: "e7.0:" in made.output or not made.alive, 15)
+    assert made.alive, made.errors
+    return made
+
+
+def query(destination: bytes, tag: int) -> bytes:
+    header = frame.Header(destination, LOOPBACK, 1, 0, 0, 7, 0, frame.Command.CONFIG, tag)
+    return frame.encode(header, QUERY)
+
+
+def answered(port: PacketPort, tag: int, seconds: float) -> bool:
+    """Whether a reply with that tag comes; everything on the interface is seen."""
+    while (raw := port.receive(seconds)) is not None:
+        header = frame.decode(raw)
+        if isinstance(header, frame.Header) and header.flags & frame.FLAG_RESPONSE and header.tag == tag:
+            return True
+    return False
+
+
+def test_a_client_on_the_same_machine_finds_the_disk(lab: Lab, target: AoeTarget) -> None:
+    done = lab.run(
+        "target", sys.executable, "-m", "aoe.cli.client", "discover", "--interface", "lo", "--json"
+    )
+    (found,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (found["address"], found["mac"]) == ("e7.0", "00:00:00:00:00:00")
+
+
+@pytest.mark.parametrize("client", ["python", "c"])
+def test_a_client_on_the_same_machine_uses_the_disk(lab: Lab, target: AoeTarget, client: str) -> None:
+    done = lab.run("target", sys.executable, "-c", USE, client, timeout=30)
+    assert (done.returncode, done.stdout.strip()) == (0, str(2048 * 512)), done.stderr
+
+
+def test_what_is_for_others_or_for_a_group_is_not_answered(lab: Lab, target: AoeTarget) -> None:
+    port = lab.port("target", "lo", promiscuous=True)
+    for tag, destination in enumerate((LOOPBACK, frame.BROADCAST), 1):
+        port.send(query(destination, tag))
+        assert answered(port, tag, 2)
+    groups = ("01:80:c2:00:00:0e", "33:33:00:00:00:01", "fe:ff:ff:ff:ff:ff", "ff:ff:ff:ff:ff:fe")
+    for tag, mac in enumerate((*groups, "02:00:00:00:00:99"), 10):
+        port.send(query(bytes.fromhex(mac.replace(":", "")), tag))
+        assert not answered(port, tag, 0.2)
+    assert "other_host=5" in target.counters()
+
+
+def test_our_own_replies_do_not_come_back_as_work(lab: Lab, target: AoeTarget, engine: str) -> None:
+    done = lab.run("target", sys.executable, "-c", USE, "c", timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert engine == "python" or "response=" not in target.counters()
+    assert "answers for this address too" not in target.errors
