@@ -37,4 +37,11 @@ class Unreachable(RequestError):
 
 
 class TargetRefused(RequestError):
-    """The target answered with an AoE error: reserved by another host, or not a command it knows."""
+    """The target answered with an AoE error: reserved by another host, or not a command it knows.
+
+    `code` is the error's number (AoEr11 section 2.4), 0 where it is not known.
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code

@@ -150,10 +150,9 @@ def ask(lab: Lab, target: Target, client: Client, seconds: float) -> Result:
     assert process.returncode == 0, f"{client.name}: {complaint}"
     said: dict[str, Any] = json.loads(out)
     lost = said["lost"] if "lost" in said else said["retransmits"]
+    rate = said["iops"] if "iops" in said else said["requests_per_s"]
     latencies = (said["p50_us"], said["p99_us"], said["p999_us"])
-    return Result(
-        said["iops"], *latencies, busy * 1e6 / said["iops"], lost, said["errors"], said.get("bad", 0)
-    )
+    return Result(rate, *latencies, busy * 1e6 / rate, lost, said["errors"], said.get("bad", 0))
 
 
 def busy_share(pid: int, seconds: float) -> float:

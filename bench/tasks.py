@@ -43,8 +43,8 @@ async def main(address: str, interface: str, tasks: int, seconds: float) -> None
     taken_ns.sort()
     parts = {"p50_us": 0.5, "p99_us": 0.99, "p999_us": 0.999}
     percentiles = {name: taken_ns[int(len(taken_ns) * part)] / 1000 for name, part in parts.items()}
-    iops = len(taken_ns) / elapsed
-    print(json.dumps({"iops": iops, **percentiles, "retransmits": retransmits, "errors": 0, "bad": bad}))
+    found = {"requests_per_s": len(taken_ns) / elapsed, **percentiles, "retransmits": retransmits}
+    print(json.dumps({**found, "errors": 0, "bad": bad}))
 
 
 uvloop.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))

@@ -72,7 +72,7 @@ def served(image: Path, state: Path, *options: str) -> Target:
 
 def aoe_bench(rw: str, name: str = "aoe bench") -> Client:
     """8 KiB, 64 at a time."""
-    shape = ("--rw", rw, "--bs", "8k", "--iodepth", "64", "--runtime", str(SECONDS))
+    shape = ("--rw", rw, "--bs", "8k", "--iodepth", "64", "--runtime", str(SECONDS), "--overwrite")
     return Client(name, (*AOE, "bench", "e1.1", *shape, "--interface", "v0", "--json"))
 
 
@@ -168,7 +168,7 @@ def copied(lab: Lab, target: Target, image: Path, destination: Path) -> tuple[fl
     assert filecmp.cmp(image, destination, shallow=False)
     destination.unlink()
     said = json.loads(done.stdout)
-    return said["bytes"] / said["seconds"] / 1e6, said["bytes"] / took_s / 1e6
+    return said["bytes_per_s"] / 1e6, said["bytes"] / took_s / 1e6
 
 
 def test_nbd(

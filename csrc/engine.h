@@ -262,6 +262,7 @@ void aoe_remote_mac(const aoe_remote *remote, uint32_t port, uint8_t *mac);
 
 /* A load, in fio's words; it goes on where it stopped. */
 enum { AOE_LOAD_BUCKETS = 2048 };
+enum { AOE_LOAD_ASKS, AOE_LOAD_WAITS, AOE_LOAD_ENDS };
 
 typedef struct {
     uint32_t random, write_percent, depth;
@@ -271,7 +272,7 @@ typedef struct {
     uint64_t histogram[AOE_LOAD_BUCKETS];  /* of nanoseconds: 32 steps for each power of two */
 } aoe_load;
 
-/* Put it on a disk for so long; `more` 0: and wait for what is outstanding then. Other requests of the same disk may
- * end meanwhile and wait for aoe_core_done, which is not asked between two slices. 0; -EINVAL for a load that cannot
- * be, -EBUSY while another one is outstanding, -ENOMEM. */
-int aoe_remote_load(aoe_remote *remote, aoe_load *load, int64_t for_ns, int more);
+/* For so long put it on a disk (ASKS), or wait for what is outstanding (WAITS); or give that up, as errors (ENDS). Other
+ * requests of the same disk may end meanwhile and wait for aoe_core_done, which is not asked between two slices. How
+ * many requests are outstanding; -EINVAL for a load that cannot be, -EBUSY while another one is outstanding, -ENOMEM. */
+int aoe_remote_load(aoe_remote *remote, aoe_load *load, int64_t for_ns, int phase);

@@ -8,7 +8,6 @@
 enum { SPIN_US = 50, WAIT_MS = 5, DEPTH_MAX = 1 << 14 };
 
 static const uint64_t OURS = 1ull << 63; /* in a request's `user`: the caller's have no such bit */
-static const int64_t PATIENCE_NS = 5000000000ll;
 
 struct place {
     aoe_request *request; /* NULL: free */
@@ -185,22 +184,22 @@ static int64_t turn(aoe_remote *r, aoe_load *l)
     return now_ns;
 }
 
-int aoe_remote_load(aoe_remote *r, aoe_load *l, int64_t for_ns, int more)
+int aoe_remote_load(aoe_remote *r, aoe_load *l, int64_t for_ns, int phase)
 {
     int bad = begin(r, l);
     if (bad)
         return bad;
     int64_t now_ns = aoe_remote_now(), end_ns = now_ns + for_ns;
-    while (now_ns < end_ns) {
-        fill(r, l, now_ns);
+    while (now_ns < end_ns && (phase == AOE_LOAD_ASKS || r->run->used)) {
+        if (phase == AOE_LOAD_ASKS)
+            fill(r, l, now_ns);
         now_ns = turn(r, l);
     }
-    for (end_ns = now_ns + PATIENCE_NS; !more && r->run->used && now_ns < end_ns;)
-        now_ns = turn(r, l);
-    if (!more)
+    if (phase == AOE_LOAD_ENDS)
         abandon_rest(r, l, now_ns);
     give_back(r);
-    if (!more)
+    int outstanding = (int)r->run->used;
+    if (phase == AOE_LOAD_ENDS)
         load_end(r);
-    return 0;
+    return outstanding;
 }

@@ -1,21 +1,21 @@
-"""How fast a disk is, in fio's words."""
+"""`aoe bench`: how fast a disk is, in fio's words."""
 
-import argparse
 import asyncio
 import random
-import re
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from aoe.errors import AoeError, ConfigurationError
+from aoe.cli.report import Report
+from aoe.cli.where import Where, one_disk
+from aoe.errors import AoeError, ConfigurationError, RequestError
 from aoe.initiator.engine_carrier import EngineCarrier, Loaded
 from aoe.initiator.engine_carrier import Load as Job
 from aoe.initiator.remote import RemoteDisk
 
 RW = ("randread", "randwrite", "read", "write", "randrw")
+WRITES = ("randwrite", "write", "randrw")
 BUCKETS = 2048
 DEPTH_MAX = 4096
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
 
 
 class Load(NamedTuple):
@@ -27,42 +27,73 @@ class Load(NamedTuple):
     runtime: float
 
 
-def size_of(text: str) -> int:
-    """`8k` -> 8192."""
-    match = re.fullmatch(r"(\d+)([kKmM]?)", text)
-    if match is None or not int(match[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write it as 4096 or 4k")
-    return int(match[1]) * _UNITS[match[2].lower()]
+class Bench(NamedTuple):
+    """A load on one disk. One that writes destroys what is there, so `overwrite` has to be said."""
+
+    where: Where
+    addresses: list[str]
+    load: Load
+    overwrite: bool
+
+    async def run(self, report: Report) -> None:
+        """Whoever interrupts it gets what was measured so far."""
+        if self.load.rw in WRITES and not self.overwrite:
+            raise ConfigurationError(f"--rw {self.load.rw} overwrites the disk; say --overwrite if it may")
+        async with one_disk(self.where, self.addresses, report) as disk:
+            if not disk.size // self.load.bs:
+                raise RequestError(
+                    f"{disk.address} of {disk.size} bytes has no room for requests of {self.load.bs}"
+                )
+            stop = asyncio.Event()
+            measuring = asyncio.ensure_future(measure(disk, self.load, stop))
+            try:
+                await asyncio.shield(measuring)
+            finally:
+                stop.set()
+                _say(report, disk, self.load, await measuring)
 
 
-async def measure(disk: RemoteDisk, load: Load) -> dict[str, Any]:
-    """Put the load on a disk; `iops`, `mbps`, latency percentiles in microseconds, `errors`. Where the engine
-    carries it, the engine asks, too."""
-    places = disk.size // load.bs
-    if not places or not 1 <= load.iodepth <= DEPTH_MAX:
-        raise ConfigurationError(
-            f"a disk of {disk.size} bytes has no room for requests of {load.bs}, "
-            f"or {load.iodepth} at a time are not between 1 and {DEPTH_MAX}"
-        )
-    carrier = disk.carrier
-    found = await (
-        _by_engine(carrier, places, load)
-        if isinstance(carrier, EngineCarrier)
-        else _by_tasks(disk, places, load)
+def _say(report: Report, disk: RemoteDisk, load: Load, found: Loaded) -> None:
+    per_s = found.done / found.seconds
+    shares = {"p50_us": 0.5, "p99_us": 0.99, "p999_us": 0.999}
+    percentiles = {name: _percentile_us(found.histogram, share) for name, share in shares.items()}
+    retransmits = disk.counters.get("retransmits", 0)
+    report.say(
+        f"{per_s:.0f} IOPS, {per_s * load.bs / 1e6:.1f} MB/s, p50 {percentiles['p50_us']:.0f} us, "
+        f"p99 {percentiles['p99_us']:.0f} us, p99.9 {percentiles['p999_us']:.0f} us, "
+        f"{retransmits} retransmits, {found.errors} errors",
+        address=disk.address,
+        rw=load.rw,
+        block_bytes=load.bs,
+        iodepth=load.iodepth,
+        took_us=round(found.seconds * 1e6),
+        requests_per_s=per_s,
+        bytes_per_s=per_s * load.bs,
+        **percentiles,
+        retransmits=retransmits,
+        errors=found.errors,
     )
-    iops = found.done / found.seconds
-    parts = {"p50_us": 0.5, "p99_us": 0.99, "p999_us": 0.999}
-    percentiles = {name: _percentile_us(found.histogram, part) for name, part in parts.items()}
-    return {"iops": iops, "mbps": iops * load.bs / 1e6, **percentiles, "errors": found.errors}
+    if found.errors:
+        report.fail(RequestError(f"{disk.address}: {found.errors} requests failed"), address=disk.address)
 
 
-async def _by_engine(carrier: EngineCarrier, places: int, load: Load) -> Loaded:
+async def measure(disk: RemoteDisk, load: Load, stop: asyncio.Event) -> Loaded:
+    """Put the load on a disk until its time is over or `stop` is set. Where the engine carries it, the engine
+    asks, too."""
+    places = disk.size // load.bs
+    carrier = disk.carrier
+    if isinstance(carrier, EngineCarrier):
+        return await _by_engine(carrier, places, load, stop)
+    return await _by_tasks(disk, places, load, stop)
+
+
+async def _by_engine(carrier: EngineCarrier, places: int, load: Load, stop: asyncio.Event) -> Loaded:
     percent = 50 if load.rw == "randrw" else 100 if load.rw.endswith("write") else 0
     job = Job(load.iodepth, load.bs, places * load.bs, load.rw.startswith("rand"), percent, seed=1)
-    return await carrier.load(job, load.runtime)
+    return await carrier.load(job, load.runtime, stop)
 
 
-async def _by_tasks(disk: RemoteDisk, places: int, load: Load) -> Loaded:
+async def _by_tasks(disk: RemoteDisk, places: int, load: Load, stop: asyncio.Event) -> Loaded:
     rng = random.Random(1)
     data = rng.randbytes(load.bs)
     histogram = [0] * BUCKETS
@@ -87,7 +118,11 @@ async def _by_tasks(disk: RemoteDisk, places: int, load: Load) -> Loaded:
                 errors += 1
             histogram[bucket(time.monotonic_ns() - now)] += 1
 
-    await asyncio.gather(*(work() for _ in range(load.iodepth)))
+    workers = [asyncio.ensure_future(work()) for _ in range(load.iodepth)]
+    stopped = asyncio.ensure_future(stop.wait())
+    stopped.add_done_callback(lambda _: [worker.cancel() for worker in workers])
+    await asyncio.wait(workers)
+    stopped.cancel()
     return Loaded(sum(histogram), errors, (time.monotonic_ns() - started) / 1e9, histogram)
 
 

@@ -77,14 +77,15 @@ def outcome(name: str, body: Callable[[], int]) -> int:
 
 def complain(name: str, problem: object) -> None:
     """One line on standard error, if that can be had."""
-    text = _reason(problem) if isinstance(problem, OSError) else str(problem)
+    text = reason(problem) if isinstance(problem, OSError) else str(problem)
     try:
         print(f"{name}: {' '.join(text.splitlines())}", file=sys.stderr, flush=True)
     except (OSError, ValueError):
         _silence(2)
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """What went wrong, in words, and with the remedy where there is one."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return f"{error.strerror}; raise the limit (ulimit -n, or LimitNOFILE= in a systemd unit)"
     return ": ".join(str(it) for it in (error.filename, error.strerror) if it) or str(error)

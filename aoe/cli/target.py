@@ -9,11 +9,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from aoe import limits
-from aoe.cli import stdio
+from aoe.cli import stdio, words
 from aoe.cli.links import open_links
 from aoe.cli.paths import Wanted, plan
 from aoe.cli.privilege import drop_privileges, raise_descriptor_limit
@@ -63,7 +64,8 @@ def _main(arguments: list[str] | None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="aoe-target", description="Serve disks over ATA over Ethernet.")
+    top = words.Parser(prog="aoe-target", description="Serve disks over ATA over Ethernet.")
+    top.add_argument("--version", action="version", version=f"aoe-target {metadata.version('aoe-target')}")
     commands = top.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve files or block devices until stopped")
     add = serve.add_argument
@@ -169,9 +171,13 @@ def _check_options(options: argparse.Namespace) -> None:
 
 def _cpus(text: str) -> list[int]:
     """For argparse: CPU numbers this process may run on."""
-    cpus = [int(number) for number in text.split(",")]
-    if not set(cpus) <= os.sched_getaffinity(0):
-        raise ValueError(text)
+    usable = sorted(os.sched_getaffinity(0))
+    cpus = [words.whole(0, 1 << 16)(number) for number in text.split(",")]
+    if not set(cpus) <= set(usable):
+        may = ", ".join(map(str, usable))
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names a CPU that this process may not use; it may use {may}"
+        )
     return cpus
 
 

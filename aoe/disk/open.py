@@ -24,7 +24,8 @@ _IN_USE = (errno.EBUSY, errno.EWOULDBLOCK)
 class Opening(NamedTuple):
     """How a backing store is to be opened; `direct` None means block devices direct, files buffered.
 
-    `offset` and `length` are in 512-byte sectors; a `length` of None is the rest.
+    `offset` and `length` are in 512-byte sectors; a `length` of None is the rest. A file with fewer bytes
+    than `at_least` is enlarged to that.
     """
 
     read_only: bool = False
@@ -33,6 +34,7 @@ class Opening(NamedTuple):
     offset: int = 0
     length: int | None = None
     lock_wait_s: float = limits.LOCK_WAIT_S
+    at_least: int = 0
 
     @property
     def part(self) -> str:
@@ -54,6 +56,8 @@ def open_disk(path: Path, how: Opening = Opening(), host: Host = HERE) -> FileDi
     direct = how.shared or (is_block if how.direct is None else how.direct)
     fd = _open(path, how, is_block, direct, host)
     try:
+        if not is_block:
+            _enlarge(fd, path, how.at_least)
         return _disk(fd, path, how, is_block, direct, host)
     except BaseException:
         os.close(fd)
@@ -91,6 +95,15 @@ def _lock(fd: int, path: Path, how: Opening, is_block: bool, host: Host) -> None
         raise ConfigurationError(
             f"{path} is in use by {loop}, which may be mounted; detach it: losetup --detach /dev/{loop}"
         )
+
+
+def _enlarge(fd: int, path: Path, size: int) -> None:
+    if os.lseek(fd, 0, os.SEEK_END) >= size:
+        return
+    try:
+        os.ftruncate(fd, size)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}; it cannot have {size} bytes") from error
 
 
 def _patiently(call: Callable[[], int | None], seconds: float) -> int:

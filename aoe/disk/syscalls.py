@@ -1,12 +1,17 @@
-"""The system calls that Python's standard library lacks (fallocate(2), block device ioctls)."""
+"""The system calls that Python's standard library lacks (fallocate(2), renameat2(2), block device ioctls)."""
 
 import ctypes
+import errno
 import fcntl
 import os
 import struct
+from pathlib import Path
 
 _FALLOC_FL_KEEP_SIZE = 0x01
 _FALLOC_FL_PUNCH_HOLE = 0x02
+
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 0x1
 
 _BLKDISCARD = 0x1277
 _BLKSSZGET = 0x1268
@@ -42,6 +47,16 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
 def discard(fd: int, offset: int, length: int) -> None:
     """ioctl(BLKDISCARD): the content afterwards is up to the device. OSError."""
     fcntl.ioctl(fd, _BLKDISCARD, struct.pack("QQ", offset, length))
+
+
+def rename_new(old: Path, new: Path) -> None:
+    """renameat2(RENAME_NOREPLACE): not over a file that is there, where the file system can tell. OSError."""
+    if not _libc.renameat2(_AT_FDCWD, bytes(old), _AT_FDCWD, bytes(new), _RENAME_NOREPLACE):
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(code, os.strerror(code))
+    old.rename(new)
 
 
 def is_memory(fd: int) -> bool:

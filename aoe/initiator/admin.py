@@ -63,11 +63,12 @@ class Admin:
     async def edit_mask(self, *, add: Iterable[bytes] = (), delete: Iterable[bytes] = ()) -> list[bytes]:
         """Add and delete MACs. Who is not in a list that is not empty gets no answer any more, to anything:
         RequestError if that would be we."""
-        added = list(add)
-        if added and not set(self._own()) & {*added, *await self.mask()}:
-            raise RequestError("the list would lock this host out; add one of its own MACs, too")
+        added, deleted = list(add), list(delete)
+        left = {*added, *await self.mask()} - set(deleted)
+        if left and not set(self._own()) & left:
+            raise RequestError("the list would lock this host out; leave one of its own MACs in it")
         edits = [Directive(DirectiveCommand.ADD, mac) for mac in added]
-        edits += [Directive(DirectiveCommand.DELETE, mac) for mac in delete]
+        edits += [Directive(DirectiveCommand.DELETE, mac) for mac in deleted]
         return await self._mask(mask.edit(*edits))
 
     async def reserved(self) -> list[bytes]:

@@ -18,6 +18,8 @@ from aoe.link.udp import UdpLink
 
 _DONE = Result()
 _SLICE_S = 0.02
+_PATIENCE_S = 5.0
+"""How long the last answers to a load are waited for."""
 
 
 class Load(NamedTuple):
@@ -220,10 +222,12 @@ class EngineCarrier(Carrier):
 
     # Load
 
-    async def load(self, job: Load, seconds: float) -> Loaded:
-        """Put it on the disk; others may go on to use it meanwhile. One at a time."""
+    async def load(self, job: Load, seconds: float, stop: asyncio.Event | None = None) -> Loaded:
+        """Put it on the disk until the time is over, or `stop` is set: then what is outstanding is given up,
+        and is no error. Others may go on to use the disk meanwhile. One at a time."""
         if self._loading:
             raise RequestError("there is a load on the disk already")
+        stop = stop or asyncio.Event()
         load = self._ffi.new("aoe_load *", {"histogram": [0] * self._lib.AOE_LOAD_BUCKETS})
         load.random, load.write_percent, load.depth = job.random, job.write_percent, job.depth
         load.block, load.range, load.position, load.seed = job.block, job.range, job.position, job.seed
@@ -233,20 +237,35 @@ class EngineCarrier(Carrier):
         self._loading = True
         self._loop.remove_reader(descriptor)  # only the load takes what has ended
         began = time.monotonic()
+        elapsed, outstanding = 0.0, 0
         try:
-            while not self._closed and (left := began + seconds - time.monotonic()) > 0:
-                self._slice(load, min(left, _SLICE_S), True)
-                await asyncio.sleep(0)
+            outstanding = await self._turns(load, self._lib.AOE_LOAD_ASKS, began + seconds, stop)
+            elapsed = time.monotonic() - began
+            if not stop.is_set():
+                patience = time.monotonic() + _PATIENCE_S
+                outstanding = await self._turns(load, self._lib.AOE_LOAD_WAITS, patience, stop)
         finally:
             self._loading = False
-            elapsed = time.monotonic() - began
             if not self._closed:
                 self._loop.add_reader(descriptor, self._pump)
-                self._slice(load, 0.0, False)
-        return Loaded(load.done, load.errors, elapsed, list(load.histogram))
+                self._slice(load, 0.0, self._lib.AOE_LOAD_ENDS)
+        given_up = outstanding if stop.is_set() else 0
+        return Loaded(load.done, load.errors - given_up, elapsed, list(load.histogram))
 
-    def _slice(self, load: Any, seconds: float, more: bool) -> None:
-        result = self._lib.aoe_remote_load(self._remote, load, int(seconds * 1e9), more)
+    async def _turns(self, load: Any, phase: int, until: float, stop: asyncio.Event) -> int:
+        """Slices of a load until it is time, or nothing is left to wait for; what is outstanding then."""
+        waits = phase == self._lib.AOE_LOAD_WAITS
+        outstanding = 0
+        while not stop.is_set() and not self._closed and (left := until - time.monotonic()) > 0:
+            outstanding = self._slice(load, min(left, _SLICE_S), phase)
+            if waits and not outstanding:
+                break
+            await asyncio.sleep(0)
+        return outstanding
+
+    def _slice(self, load: Any, seconds: float, phase: int) -> int:
+        result: int = self._lib.aoe_remote_load(self._remote, load, int(seconds * 1e9), phase)
         if result < 0:
             raise RequestError(f"the load cannot run: {os.strerror(-result)}")
         self._finish()
+        return result

@@ -5,6 +5,7 @@ import errno
 import logging
 import random
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -25,7 +26,7 @@ from aoe.initiator.session import Address, Policy, State
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, check_interface, only_interface
 from aoe.link.udp import UdpLink
-from aoe.wire.frame import Command, format_mac
+from aoe.wire.frame import Command, error_text, format_mac
 
 log = logging.getLogger("aoe.initiator")
 
@@ -39,7 +40,8 @@ ADDRESS = re.compile(r"e?(\d{1,5})\.(\d{1,3})")
 
 
 class PathStatus(NamedTuple):
-    """One way to a disk: `owner` carries what is written, `rtt_us` is the smoothed round trip of reads.
+    """One way to a disk: `owner` carries what is written, `rtt_us` is the smoothed round trip of reads,
+    `state_s` how long (s) it has been in its `state`.
 
     `unsettled` writes may still be carried out there although nobody waits for them; their ranges take no new
     write until `fate` has it: `quiesce` (time), `hold` (its answer), `fencing` (a fence command runs).
@@ -56,6 +58,7 @@ class PathStatus(NamedTuple):
     sectors: int
     unsettled: int
     fate: str
+    state_s: float
 
 
 class Options(NamedTuple):
@@ -105,6 +108,8 @@ class RemoteDisk(Disk):
         self._news = asyncio.Event()
         self._fencing: dict[tuple[bytes, int, int], asyncio.Task[None]] = {}
         self._shown: list[PathStatus] = []
+        self._since: dict[int, tuple[State, float]] = {}
+        """By number of a way: its state, and when it came to that (s)."""
         self._closed = False
         carrier.on_finished = self._finished
         carrier.on_news = self._hear
@@ -254,6 +259,7 @@ class RemoteDisk(Disk):
             way.sectors,
             way.unsettled,
             fate if way.unsettled else "",
+            time.monotonic() - self._since.get(way.number, (way.state, time.monotonic()))[1],
         )
 
     def _reasons(self) -> str:
@@ -262,7 +268,13 @@ class RemoteDisk(Disk):
     def _hear(self) -> None:
         self._describe()
         self._news.set()
-        shown = [path._replace(rtt_us=0, unsettled=0, fate="") for path in self.paths]
+        now = time.monotonic()
+        was = self._since
+        self._since = {
+            way.number: was[way.number] if was.get(way.number, (None,))[0] is way.state else (way.state, now)
+            for way in self.carrier.ways
+        }
+        shown = [path._replace(rtt_us=0, unsettled=0, fate="", state_s=0) for path in self.paths]
         for path in shown:
             if path not in self._shown:
                 log.info("%s: %s is %s %s", self.address, path.name, path.state, path.reason or "")
@@ -388,7 +400,7 @@ class RemoteDisk(Disk):
 
     def _fail(self, verb: Verb, offset: int, result: Result) -> None:
         if result.outcome is Outcome.AOE_ERROR:
-            raise TargetRefused(f"{self.address} refused: AoE error {result.error}")
+            raise TargetRefused(f"{self.address} refused: {error_text(result.error)}", result.error)
         if result.outcome is Outcome.ATA_ERROR:
             at = result.lba * limits.SECTOR
             what = f"status {result.status:#04x}, error {result.error:#04x}"

@@ -22,6 +22,8 @@ _ENDING = _PREFIX + "aborting sleep because of server shut down"
 """How the plugin learned that it is to end."""
 _LAST_ANSWER_S = 0.2
 """How long nbdkit has for the last answers it was given."""
+_HURRY_S = 0.5
+"""How long requests under way may still take after Ctrl-C."""
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -97,8 +99,9 @@ def _numeric(text: str) -> str:
     return f"udp:{spec.bind[0]}:{spec.bind[1]}{peers},mtu={spec.mtu}"
 
 
-async def serve(plan: Plan, ready: Callable[[int], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `ready` is called with the disk's size once clients may connect.
+async def serve(plan: Plan, ready: Callable[[int], None]) -> int | None:
+    """Serve until SIGTERM, or until SIGINT, which is waited for hardly at all; the signal that came. `ready`
+    is called with the disk's size once clients may connect.
 
     Unreachable with nbdkit's reason where it did not come so far, RequestError where it ended by itself.
     """
@@ -132,6 +135,7 @@ async def serve(plan: Plan, ready: Callable[[int], None]) -> None:
         raise Unreachable("; ".join(said) or f"nbdkit ended with status {status}")
     if status and not stopped:
         raise RequestError(f"nbdkit ended with status {status}")
+    return stopped[0] if stopped else None
 
 
 async def _end(child: asyncio.subprocess.Process) -> int:
@@ -194,14 +198,22 @@ class _Talk:
 def _forward_signals(child: asyncio.subprocess.Process) -> list[int]:
     """SIGTERM and SIGINT go to the child, too; those that came."""
     came: list[int] = []
+    loop = asyncio.get_running_loop()
 
     def forward(number: int) -> None:
         came.append(number)
         if child.returncode is None:
             child.send_signal(signal.SIGTERM)
+        if number == signal.SIGINT:
+            loop.call_later(_HURRY_S, kill)
+
+    def kill() -> None:
+        if child.returncode is None:
+            child.kill()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, forward, number)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, forward, number)
     return came
 
 

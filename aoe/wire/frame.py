@@ -41,6 +41,22 @@ class Error(enum.IntEnum):
     RESERVED = 6
 
 
+_ERROR_TEXTS: dict[int, str] = {
+    Error.UNRECOGNIZED_COMMAND: "it does not know the command",
+    Error.BAD_ARGUMENT: "an argument of the command is wrong",
+    Error.DEVICE_UNAVAILABLE: "the device is not available, or its state cannot be saved",
+    Error.CONFIG_PRESENT: "there is another config string already",
+    Error.UNSUPPORTED_VERSION: "it does not know this version of AoE",
+    Error.RESERVED: "it is reserved by another host",
+}
+
+
+def error_text(code: int) -> str:
+    """The error byte of a reply in words (AoEr11 section 2.4)."""
+    said = _ERROR_TEXTS.get(code)
+    return f"{said} (AoE error {code})" if said else f"AoE error {code}"
+
+
 class Fault(enum.StrEnum):
     """Why bytes are not the message they claim to be: a peer's mistake, as a value."""
 

@@ -88,9 +88,9 @@ def test_it_says_when_it_serves_and_ends_on_sigterm(target: AoeTarget, tmp_path:
 
 def test_json_and_sigint(target: AoeTarget, tmp_path: Path) -> None:
     with Door(target.lab, tmp_path, "e1.1", *OVER, "--json") as door:
-        assert door.said == {"socket": str(door.path), "addresses": ["e1.1"], "size": SIZE}
+        assert door.said == {"socket": str(door.path), "address": "e1.1", "bytes": SIZE}
         door.process.send_signal(signal.SIGINT)
-        assert door.process.wait(10) == 0
+        assert door.process.wait(10) == 130
 
 
 def test_nobody_answers(target: AoeTarget, tmp_path: Path) -> None:

@@ -1,0 +1,103 @@
+"""What `aoe` says: results on standard output, what went wrong on standard error; or all of it as JSON.
+
+With `--json` each line is one object, errors too: {"error": {...}}. The keys are the same in every command:
+`address`, `bytes` (size of a disk, or what was moved), `..._bytes`, `..._us`, `..._per_s`, `lba` in sectors.
+"""
+
+import json
+import sys
+from typing import Any
+
+from aoe import limits
+from aoe.cli import stdio
+from aoe.cli.ending import Ended
+from aoe.errors import AoeError, ConfigurationError, DiskError, RequestError, TargetRefused, Unreachable
+from aoe.initiator.remote import PathStatus
+
+KINDS = (
+    (ConfigurationError, "usage"),
+    (Unreachable, "unreachable"),
+    (TargetRefused, "refused"),
+    (RequestError, "request"),
+    (DiskError, "disk"),
+)
+"""What an error object's `kind` may be, besides `interrupted`."""
+
+
+class Report:
+    """Where a command's results and failures go. `failed` once something was not done as asked."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.failed = False
+        self.bytes_go_out = False
+        """Whether standard output has a disk's bytes: then all else goes to standard error."""
+
+    def say(self, text: str, **facts: Any) -> None:
+        """A result."""
+        stream = sys.stderr if self.bytes_go_out else sys.stdout
+        print(json.dumps(facts) if self.as_json else text, file=stream, flush=True)
+
+    def note(self, **facts: Any) -> None:
+        """A result that nobody reads who sees no JSON."""
+        if self.as_json:
+            self.say("", **facts)
+
+    def warn(self, text: str, **facts: Any) -> None:
+        """Something that a person should know, and no failure."""
+        if self.as_json:
+            self.say("", **facts)
+        else:
+            stdio.complain("aoe", text)
+
+    def fail(self, error: AoeError, **facts: Any) -> None:
+        """One thing was not done; others may be."""
+        self.failed = True
+        self.warn(message_of(error), **facts, error=error_facts(error))
+
+    def ended(self, ended: Ended) -> None:
+        """A signal ended the command."""
+        message = message_of(ended)
+        self.warn(message, error={"kind": "interrupted", "message": message})
+
+
+def message_of(error: BaseException) -> str:
+    """In one line, with what was added to it."""
+    return "; ".join([str(error), *getattr(error, "__notes__", ())])
+
+
+def error_facts(error: AoeError) -> dict[str, Any]:
+    """An error as an object."""
+    kind = next((kind for of, kind in KINDS if isinstance(error, of)), "request")
+    facts: dict[str, Any] = {"kind": kind, "message": message_of(error)}
+    if isinstance(error, DiskError):
+        facts |= {"byte": error.offset, "errno": error.errno}
+    if isinstance(error, TargetRefused):
+        facts["aoe_error"] = error.code
+    return facts
+
+
+def path_facts(path: PathStatus) -> dict[str, Any]:
+    """A path as an object."""
+    return {
+        "address": path.address,
+        "interface": path.interface,
+        "mac": path.mac,
+        "state": path.state,
+        "state_us": round(path.state_s * 1e6),
+        "reason": path.reason,
+        "owner": path.owner,
+        "rtt_us": path.rtt_us,
+        "payload_bytes": path.sectors * limits.SECTOR,
+        "unsettled": path.unsettled,
+        "fate": path.fate,
+    }
+
+
+def state_words(path: PathStatus) -> str:
+    """How a path is, and for how long where it cannot be used: `down for 3 s: silent`."""
+    if path.state == "usable":
+        return path.state
+    unanswered = "IDENTIFY is not answered" if path.state == "checking" else ""
+    reason = path.reason or unanswered
+    return f"{path.state} for {path.state_s:.0f} s" + (f": {reason}" if reason else "")
