@@ -15,7 +15,18 @@ PLUGIN_SOURCES = [
     *sorted(str(path) for path in Path("csrc/nbd").glob("*.c")),
     *(
         f"csrc/{name}.c"
-        for name in ("path", "facts", "session", "ranges", "core", "remote", "socket_port", "load", "ring")
+        for name in (
+            "path",
+            "facts",
+            "strangers",
+            "session",
+            "ranges",
+            "core",
+            "remote",
+            "socket_port",
+            "load",
+            "ring",
+        )
     ),
 ]
 PLUGIN_FLAGS = [

@@ -158,6 +158,10 @@ SETTLE_IN_NS = 50_000_000
 """How long more paths may answer after there is one to each address, before one is chosen."""
 WAYS_MAX = 32
 """Paths to one disk; one that was lost makes room for another."""
+STRANGERS_MAX = 1024
+"""Servers asked within PULSE_NS what they are while there is no place for them."""
+INVITED_MAX = 8
+"""Of those, how many that answered well are remembered until they take a place."""
 REQUESTS_MAX = 1 << 16
 """Requests of one disk that are not yet settled."""
 PULSE_NS = 100_000_000

@@ -29,6 +29,8 @@
 #ifndef WAYS_MAX /* the fuzzer has fewer */
 #define WAYS_MAX 32
 #endif
+#define STRANGERS_MAX 1024
+#define INVITED_MAX 8
 #define REQUESTS_MAX 65536
 #define PULSE_NS 100000000ll
 #define QUERY_FIRST_NS 50000000ll

@@ -466,7 +466,7 @@ aoe_core *aoe_core_open(const aoe_core_settings *settings)
     c->set.address = c->addresses;
     c->ports = must_allocate(NULL, (settings->ports + 1) * sizeof *c->ports);
     memset(c->ports, 0, (settings->ports + 1) * sizeof *c->ports);
-    c->tag = c->first_tag = settings->first_tag & TAG_MASK;
+    c->tag = c->first_tag = c->strangers.seed = settings->first_tag & TAG_MASK;
     c->seek_wait_ns = QUERY_FIRST_NS;
     link_init(&c->open);
     link_init(&c->held);

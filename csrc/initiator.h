@@ -190,6 +190,14 @@ struct asked {
     uint64_t changes, losses_told;
 };
 
+enum { STRANGER_BYTES = 10 };
+
+struct strangers {
+    uint32_t seed, asked, invited_count;
+    int64_t since_ns;
+    uint8_t invited[INVITED_MAX][STRANGER_BYTES];
+};
+
 struct ranges {
     struct link all, wide;
     struct link buckets[RANGE_BUCKETS];
@@ -231,6 +239,7 @@ struct aoe_core {
     uint32_t tag, first_tag, ways_made;
     uint32_t asked[ASKED_MAX], asked_count;
     int64_t seek_ns, seek_wait_ns, usable_ns;
+    struct strangers strangers;
 
     struct ranges ranges;
     uint32_t pending;
@@ -292,6 +301,12 @@ void ranges_enter(struct ranges *r, struct piece *p);
 /* Give up a claim; p->followers that wait for nothing any more may go. */
 void ranges_leave(struct ranges *r, struct piece *p);
 int ranges_touched(struct ranges *r, uint64_t first, uint64_t last);
+
+/* strangers.c: servers that there is no place for, as aoe/initiator/strangers.py has it. `raw`: what one said. */
+uint32_t strangers_tag(const struct strangers *s, uint32_t port, const uint8_t *raw); /* of the question to it */
+int strangers_may_ask(struct strangers *s, int64_t now_ns);
+void strangers_invite(struct strangers *s, uint32_t port, const uint8_t *raw);
+int strangers_welcome(struct strangers *s, uint32_t port, const uint8_t *raw); /* whether it was invited */
 
 /* facts.c: what IDENTIFY says, as aoe/initiator/facts.py and aoe/drive/identify.py have it. */
 int facts_unfit(const uint8_t *identity); /* why it cannot describe a disk, or WHY_NOT */

@@ -187,12 +187,12 @@ int session_flushed(aoe_core *c, uint64_t changes, uint64_t losses_told)
 
 /* Finding ways */
 
-static void query(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot)
+static void query(aoe_core *c, uint32_t port, const uint8_t *mac, uint32_t shelf, uint32_t slot)
 {
     static const struct body read_config = {.head_length = 8};
     c->tag = (c->tag + 1) & TAG_MASK;
     c->asked[c->asked_count++ % ASKED_MAX] = USER_TAG | c->tag;
-    send_frame(c, port, mac, own, shelf, slot, COMMAND_CONFIG, USER_TAG | c->tag, &read_config);
+    send_frame(c, port, mac, c->ports[port].mac, shelf, slot, COMMAND_CONFIG, USER_TAG | c->tag, &read_config);
 }
 
 static int leads_to(const struct way *w, uint32_t address)
@@ -225,7 +225,7 @@ static void seek(aoe_core *c, int64_t now_ns)
     for (uint32_t p = 0; p < c->set.ports; p++)
         for (uint32_t a = 0; a < c->set.addresses; a++)
             if (c->ports[p].up && !leads(c, p, c->addresses[a]))
-                query(c, p, BROADCAST, c->ports[p].mac, c->addresses[a] >> 8, c->addresses[a] & 0xFF);
+                query(c, p, BROADCAST, c->addresses[a] >> 8, c->addresses[a] & 0xFF);
     c->seek_ns = now_ns + c->seek_wait_ns;
     int64_t most = c->owner ? QUERY_IDLE_NS : QUERY_MAX_NS;
     c->seek_wait_ns = 2 * c->seek_wait_ns < most ? 2 * c->seek_wait_ns : most;
@@ -267,34 +267,83 @@ static void join(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t sector
     look(c, w, now_ns);
 }
 
-/* Whether nothing was asked of it whose fate is not known, but what it leads to. */
-static int is_over(const struct way *w)
+/* Whether it makes room: what was never usable, when it is lost, or at any time for a server that answered well; what
+ * was usable for such a server only, when no copy is of unknown fate there. */
+static int replaceable(const struct way *w, int by_good)
 {
-    return load_of(w) == (w->check != NULL) && !path_uncertain(w);
+    int lost = w->state == WAY_DOWN || w->state == WAY_REFUSED, over = lost && !path_uncertain(w);
+    if (w->state == WAY_USABLE || load_of(w) != (w->check != NULL))
+        return 0;
+    return w->usable_ns ? by_good && over : by_good || over;
 }
 
-/* Whether a way may join. For that, one that is of no use and has nothing under way is forgotten: the one that was
- * silent for longest. */
-static int has_room(aoe_core *c)
+/* Whether another one makes room before it does: it was never usable, was silent for longer, is there for longer. */
+static int goes_first(const struct way *w, const struct way *other)
+{
+    int known = w->usable_ns > 0, other_known = other->usable_ns > 0;
+    if (known != other_known)
+        return other_known;
+    return w->heard_ns != other->heard_ns ? w->heard_ns < other->heard_ns : w->number < other->number;
+}
+
+/* A way that nothing was asked of but what it leads to makes room. */
+static void forget(aoe_core *c, uint32_t at, int64_t now_ns)
+{
+    struct way *w = c->ways[at];
+    size_t base = c->effects_count;
+    path_settle_all(c, w);
+    follow(c, w, base, now_ns);
+    if (w->check)
+        path_end(c, w, w->check);
+    free(w);
+    c->ways_count--;
+    memmove(&c->ways[at], &c->ways[at + 1], (c->ways_count - at) * sizeof *c->ways);
+    c->last = NULL;
+}
+
+/* What is asked of those that there is no place for. */
+static void ask_stranger(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
+{
+    static const struct body identify = {.head = {[2] = 1, [3] = IDENTIFY, [7] = 0xA0}, .head_length = 12};
+    uint32_t shelf = (uint32_t)raw[16] << 8 | raw[17], tag = strangers_tag(&c->strangers, port, raw);
+    c->counters[AOE_TOO_MANY_WAYS]++;
+    if (strangers_may_ask(&c->strangers, now_ns))
+        send_frame(c, port, raw + 6, c->ports[port].mac, shelf, raw[18], COMMAND_ATA, tag, &identify);
+}
+
+/* Whether a server gets a place; if there is none, it is asked what it is. */
+static int has_room(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
 {
     uint32_t at = WAYS_MAX;
     if (c->ways_count < WAYS_MAX)
         return 1;
+    int welcome = strangers_welcome(&c->strangers, port, raw);
     for (uint32_t i = 0; i < c->ways_count; i++) {
         const struct way *w = c->ways[i];
-        int useless = w->state == WAY_DOWN || w->state == WAY_REFUSED;
-        if (useless && is_over(w) && w != c->unflushed && (at == WAYS_MAX || w->heard_ns < c->ways[at]->heard_ns))
+        if (replaceable(w, welcome) && w != c->unflushed && (at == WAYS_MAX || goes_first(w, c->ways[at])))
             at = i;
     }
     if (at == WAYS_MAX)
-        return 0;
-    if (c->ways[at]->check)
-        path_end(c, c->ways[at], c->ways[at]->check);
-    free(c->ways[at]);
-    c->ways_count--;
-    memmove(&c->ways[at], &c->ways[at + 1], (c->ways_count - at) * sizeof *c->ways);
-    c->last = NULL;
-    return 1;
+        ask_stranger(c, port, raw, now_ns);
+    else
+        forget(c, at, now_ns);
+    return at < WAYS_MAX;
+}
+
+/* A server without a place says what it is. */
+static void stranger_reply(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t length)
+{
+    const uint8_t *identity = raw + ATA_BYTES;
+    uint32_t address = (uint32_t)raw[16] << 16 | (uint32_t)raw[17] << 8 | raw[18];
+    int told = raw[19] == COMMAND_ATA && !(raw[14] & FLAG_ERROR) && length >= ATA_BYTES + SECTOR_BYTES;
+    if (!told || rank_of(c, address) < 0 || !c->ports[port].up || ata_failed(raw)) {
+        c->counters[AOE_UNFIT_REPLY]++;
+        return;
+    }
+    if ((c->has_facts && c->piece && !facts_same_serial(identity, c->facts)) || facts_unfit(identity))
+        return;
+    strangers_invite(&c->strangers, port, raw);
+    query(c, port, raw + 6, address >> 8, raw[18]);
 }
 
 static void become(aoe_core *c, struct way *w, int state, int reason, int64_t now_ns)
@@ -339,10 +388,8 @@ static void config_reply(aoe_core *c, uint32_t port, struct way *w, const uint8_
     sectors = sectors < facts->sectors ? sectors : facts->sectors;
     window = window > 1 ? window : 1;
     if (!w) {
-        if (has_room(c))
+        if (has_room(c, port, raw, now_ns))
             join(c, port, raw, sectors, window, now_ns);
-        else
-            c->counters[AOE_TOO_MANY_WAYS]++;
         return;
     }
     w->sectors = sectors;
@@ -394,6 +441,8 @@ void session_received(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t l
         follow(c, w, base, now_ns);
     } else if (raw[19] == COMMAND_CONFIG && !(raw[14] & FLAG_ERROR) && (!(tag & USER_TAG) || was_asked(c, tag))) {
         config_reply(c, port, w, raw, length, (tag & USER_TAG) != 0, now_ns);
+    } else if (!w && strangers_tag(&c->strangers, port, raw) == tag) {
+        stranger_reply(c, port, raw, length);
     } else {
         c->counters[AOE_UNKNOWN_TAG]++;
     }
@@ -737,7 +786,7 @@ static void judge(aoe_core *c, struct way *w, int64_t now_ns)
     int64_t quiet_ns = path_quiet_ns(w, now_ns), since = w->io_ns > w->asked_ns ? w->io_ns : w->asked_ns;
     if (quiet_ns >= PROBE_NS && now_ns - w->probed_ns >= PROBE_NS) {
         w->probed_ns = now_ns;
-        query(c, w->port, w->mac, w->own, w->shelf, w->slot);
+        query(c, w->port, w->mac, w->shelf, w->slot);
     }
     if (quiet_ns >= DEAD_NS) {
         lose(c, w, WHY_SILENT, now_ns, WAY_DOWN);

@@ -21,7 +21,10 @@ SANS_IO = [
         f"target/{name}"
         for name in ("advertise", "age", "claims", "export", "merge", "order", "responder", "state")
     ),
-    *(f"initiator/{name}" for name in ("core", "path", "ranges", "rtt", "session", "window")),
+    *(
+        f"initiator/{name}"
+        for name in ("core", "facts", "path", "ranges", "rtt", "session", "strangers", "window")
+    ),
 ]
 WORLD = {
     "socket",

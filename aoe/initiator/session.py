@@ -19,6 +19,7 @@ from aoe.drive.command import FAILURES, IDENTIFY_DEVICE
 from aoe.initiator import path as one_way
 from aoe.initiator.facts import Facts, Reason, facts_of, unfit
 from aoe.initiator.path import USER_TAG, Exchange, Kind, Path, Peer
+from aoe.initiator.strangers import IDENTIFY, Stranger, Strangers
 from aoe.wire import ata, config, frame
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
 from aoe.wire.config import Config, ConfigCommand
@@ -29,6 +30,7 @@ Address = tuple[int, int]
 _TAG_STEP = 0x1E3779B1
 _ASKED_MAX = 64
 _NEVER_NS = 1 << 62
+_READ_FIRST_SECTOR = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, 1, 0x24, 0))
 
 
 class Port(NamedTuple):
@@ -87,10 +89,15 @@ class Way:
         self.usable_ns = 0
         """Since when it is."""
 
-    @property
-    def over(self) -> bool:
-        """Whether nothing was asked of it whose fate is not known, but what it leads to."""
-        return self.path.load == (self.check is not None) and not self.path.uncertain
+    def replaceable(self, by_good: bool) -> bool:
+        """Whether it makes room: what was never usable, when it is lost, or at any time for a server that
+        answered well; what was usable for such a server only, when no copy is of unknown fate there."""
+        if self.state is State.USABLE or self.path.load != (self.check is not None):
+            return False
+        lost = self.state in (State.DOWN, State.REFUSED)
+        if self.usable_ns:
+            return by_good and lost and not self.path.uncertain
+        return by_good or (lost and not self.path.uncertain)
 
 
 class Operation:
@@ -178,6 +185,7 @@ class Session:
         self._of: dict[Exchange, Operation] = {}
         self._tag = first_tag % USER_TAG
         self._first_tag = self._tag
+        self._strangers = Strangers(self._tag)
         self._ways_made = 0
         self._asked: deque[int] = deque(maxlen=_ASKED_MAX)
         self._seek_ns = 0
@@ -247,6 +255,8 @@ class Session:
             self._follow(way, way.path.received(raw, now_ns), now_ns)
         elif self._tells_of_itself(header):
             self._config_reply(port, way, header, raw, now_ns)
+        elif way is None and self._strangers.tag(stranger := _stranger(port, header)) == header.tag:
+            self._stranger_reply(stranger, header, raw)
         else:
             self.counters["unknown_tag"] += 1
 
@@ -375,7 +385,7 @@ class Session:
         for port, facts in enumerate(self.ports):
             for address in self.addresses:
                 if facts is not None and facts.up and not self._leads(port, address):
-                    self._query(port, BROADCAST, facts.mac, address)
+                    self._query(port, BROADCAST, address)
         self._seek_ns = now_ns + self._seek_wait_ns
         most = limits.QUERY_MAX_NS if self.owner is None else limits.QUERY_IDLE_NS
         self._seek_wait_ns = min(2 * self._seek_wait_ns, most)
@@ -392,12 +402,18 @@ class Session:
         known = (State.USABLE, State.REFUSED)
         return any(way.state in known and way.path.peer[2:] == address for way in self.ways)
 
-    def _query(self, port: int, mac: bytes, own: bytes, address: Address) -> None:
+    def _query(self, port: int, mac: bytes, address: Address) -> None:
         self._tag = (self._tag + 1) % USER_TAG
         tag = USER_TAG | self._tag
         self._asked.append(tag)
-        header = Header(mac, own, frame.VERSION, 0, 0, *address, Command.CONFIG, tag)
-        self.out.append((port, frame.encode(header, config.encode(Config(ConfigCommand.READ)))))
+        self._say(port, mac, address, Command.CONFIG, tag, config.encode(Config(ConfigCommand.READ)))
+
+    def _say(self, port: int, mac: bytes, address: Address, command: Command, tag: int, body: bytes) -> None:
+        """Something that is nobody's request."""
+        ours = self.ports[port]
+        assert ours is not None, "what is heard is heard by a port"
+        header = Header(mac, ours.mac, frame.VERSION, 0, 0, *address, command, tag)
+        self.out.append((port, frame.encode(header, body)))
 
     def _tells_of_itself(self, header: Header) -> bool:
         """Whether a frame is the answer to a query of ours, or an advertisement."""
@@ -418,10 +434,8 @@ class Session:
         sectors = min(said.sector_count or 2, facts.sectors)
         window = max(1, min(said.buffer_count, facts.window))
         if way is None:
-            if self._has_room():
+            if self._has_room(_stranger(port, header), now_ns):
                 self._join(port, facts, header, sectors, window, now_ns)
-            else:
-                self.counters["too_many_ways"] += 1
             return
         way.sectors = sectors
         way.path.window.limit(window)
@@ -452,20 +466,41 @@ class Session:
         self.news += 1
         self._look(way, now_ns)
 
-    def _has_room(self) -> bool:
-        """Whether a way may join. For that, one that is of no use and has nothing under way is forgotten: the
-        one that was silent for longest."""
+    def _has_room(self, stranger: Stranger, now_ns: int) -> bool:
+        """Whether a server gets a place; if there is none, it is asked what it is."""
         if len(self.ways) < limits.WAYS_MAX:
             return True
-        useless = (State.DOWN, State.REFUSED)
-        left = [it for it in self.ways if it.state in useless and it.over and it is not self._unflushed]
-        if not left:
-            return False
-        way = min(left, key=lambda way: way.path.heard_ns)
+        welcome = self._strangers.welcome(stranger)
+        left = [way for way in self.ways if way.replaceable(welcome) and way is not self._unflushed]
+        if left:
+            self._forget(min(left, key=lambda it: (it.usable_ns > 0, it.path.heard_ns, it.number)), now_ns)
+            return True
+        self.counters["too_many_ways"] += 1
+        if self._strangers.may_ask(now_ns):
+            tag, address = self._strangers.tag(stranger), (stranger.shelf, stranger.slot)
+            self._say(stranger.port, stranger.mac, address, Command.ATA, tag, IDENTIFY)
+        return False
+
+    def _forget(self, way: Way, now_ns: int) -> None:
+        """A way that nothing was asked of but what it leads to makes room."""
+        self._follow(way, way.path.settle_all(), now_ns)
         self.ways.remove(way)
         self.counters += way.path.counters
         self._last = None
-        return True
+
+    def _stranger_reply(self, stranger: Stranger, header: Header, raw: bytes) -> None:
+        """A server without a place says what it is."""
+        least, port = limits.ATA_HEADER + limits.SECTOR, self.ports[stranger.port]
+        told = header.command == Command.ATA and not header.flags & FLAG_ERROR and len(raw) >= least
+        expected = (stranger.shelf, stranger.slot) in self.addresses and port is not None and port.up
+        if not told or not expected or raw[27] & FAILURES:
+            self.counters["unfit_reply"] += 1
+            return
+        data = raw[limits.ATA_HEADER : least]
+        known = self.facts is None or not self.piece or self.facts.serial == facts_of(data).serial
+        if known and unfit(data) is Reason.NONE:
+            self._strangers.invite(stranger)
+            self._query(stranger.port, stranger.mac, (stranger.shelf, stranger.slot))
 
     def _quiesce_ns(self, age_ns: int) -> int:
         if self.policy.hold:
@@ -480,11 +515,10 @@ class Session:
         refused = way.state is State.REFUSED and now_ns < way.check_after_ns
         if way.check is not None or refused or port is None or not port.up:
             return
-        self._check(way, AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24), now_ns)
+        self._check(way, IDENTIFY, now_ns)
 
-    def _check(self, way: Way, request: AtaRequest, now_ns: int) -> None:
-        least = limits.ATA_HEADER + limits.SECTOR
-        way.check = Exchange(Command.ATA, ata.encode(request), reply_min=least)
+    def _check(self, way: Way, body: bytes, now_ns: int) -> None:
+        way.check = Exchange(Command.ATA, body, reply_min=limits.ATA_HEADER + limits.SECTOR)
         self._follow(way, way.path.start_now(way.check, now_ns), now_ns)
 
     def _checked(self, way: Way, answer: one_way.Answered, now_ns: int) -> None:
@@ -525,7 +559,7 @@ class Session:
         if not self._registered(way, facts, registers, now_ns):
             return True
         if way.slow:
-            self._check(way, AtaRequest(AFLAG_EXTENDED, 0, 1, 0x24, 0), now_ns)
+            self._check(way, _READ_FIRST_SECTOR, now_ns)
         else:
             self._accept(way, now_ns)
         return True
@@ -697,8 +731,8 @@ class Session:
         quiet_ns = way.path.quiet_ns(now_ns)
         if quiet_ns >= limits.PROBE_NS and now_ns - way.probed_ns >= limits.PROBE_NS:
             way.probed_ns = now_ns
-            own, mac, *address = way.path.peer
-            self._query(way.port, mac, own, (address[0], address[1]))
+            _, mac, *address = way.path.peer
+            self._query(way.port, mac, (address[0], address[1]))
         if quiet_ns >= limits.DEAD_NS:
             self._lose(way, Reason.SILENT, now_ns)
         elif way.path.outstanding and now_ns - max(way.io_ns, way.path.asked_ns) >= limits.SLOW_NS:
@@ -712,3 +746,7 @@ class Session:
             if way.state is State.USABLE and now_ns - way.usable_ns >= failback_ns:
                 self._take_over(way, now_ns)
                 return
+
+
+def _stranger(port: int, header: Header) -> Stranger:
+    return Stranger(port, header.src, header.shelf, header.slot)

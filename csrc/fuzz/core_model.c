@@ -23,6 +23,7 @@ static struct {
     const struct way *fenced;
     const struct sent *answers; /* what the frame that came in is the reply to, and not an error */
     int is_good;
+    uint8_t from[6]; /* whose frame came in */
     int tainted; /* a reply may have brought bytes that are not the disk's */
 } m;
 
@@ -123,6 +124,8 @@ void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const 
 {
     m.cause = BY_FRAME;
     m.answers = NULL;
+    if (length >= 12)
+        memcpy(m.from, frame + 6, sizeof m.from);
     struct sent *s = length >= 24 ? by_tag(frame) : NULL;
     if (!s || !(frame[14] & 8) || frame[19] != s->head[19])
         return;
@@ -322,6 +325,15 @@ static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
     m.unsettled[m.unsettled_count++] = m.count;
 }
 
+/* Who gets no place is asked what it is. Its tag is made of its name, so it may come again. */
+static void check_stranger(const struct sent *s)
+{
+    const struct sent *before = by_tag(s->head);
+    CHECK(core->ways_count == WAYS_MAX && s->tag >> 31 && s->length == LEAST);
+    CHECK(s->head[24] == 0 && s->head[26] == 1 && s->head[27] == OP_IDENTIFY && s->head[31] == 0xA0);
+    CHECK(!before || (!memcmp(before->head, s->head, 6) && before->port == s->port));
+}
+
 static void check_frame(struct sent *s, const aoe_out *out)
 {
     const uint8_t *f = out->head;
@@ -329,8 +341,12 @@ static void check_frame(struct sent *s, const aoe_out *out)
     CHECK(out->head_length >= 24 && out->head_length <= sizeof out->head && s->length >= LEAST);
     CHECK(f[12] == 0x88 && f[13] == 0xA2 && f[14] == 0x10 && f[15] == 0);
     CHECK(!memcmp(f + 6, m.ports[s->port].mac, 6));
-    CHECK(s->tag >> 31 && !*slot_of(s->tag));
     const struct way *w = way_to(s);
+    if (!w && f[19] == ATA) {
+        check_stranger(s);
+        return;
+    }
+    CHECK(s->tag >> 31 && !*slot_of(s->tag));
     s->way = w ? w->number : 0;
     if (knows(s)) {
         if (f[19] == ATA)
@@ -339,7 +355,7 @@ static void check_frame(struct sent *s, const aoe_out *out)
     }
     static const uint8_t nothing[LEAST - 24];
     CHECK(f[19] == CONFIG && s->length == LEAST && !memcmp(f + 24, nothing, sizeof nothing));
-    CHECK(s->way || !memcmp(f, everybody, 6));
+    CHECK(s->way || !memcmp(f, everybody, 6) || (m.cause == BY_FRAME && !memcmp(f, m.from, 6))); /* who is invited */
     s->way = 0;
 }
 

@@ -30,7 +30,7 @@ both = pytest.mark.parametrize("make", [Core, CompiledCore], ids=["python", "c"]
 
 
 def mac(number: int) -> bytes:
-    return bytes((2, 0, 0, 0, 1, number))
+    return bytes((2, 0, 0, 1, *number.to_bytes(2, "big")))
 
 
 def resealed(data: bytes | bytearray, **words: int) -> bytes:
@@ -133,6 +133,8 @@ class Play:
         self.core: Any = make(ports, addresses, 7, policy)
         self.now = 1000 * MS
         self.cut: Callable[[int, bytes, bool], bool] = lambda *_: False
+        self.said: list[bytes] = []
+        """Every frame of the core."""
         self._coming: list[tuple[int, int, int, bytes]] = []
         self._numbers = itertools.count()
         for port in range(ports):
@@ -143,6 +145,7 @@ class Play:
         frames = list(self.core.out)
         self.core.out.clear()
         for port, raw in frames:
+            self.said.append(raw)
             for server in self.servers:
                 if server.port == port and not self.cut(port, raw, False):
                     answer = server.answer(raw, self.now)
