@@ -66,6 +66,8 @@ RECORD_BYTES_MAX = 1 << 17
 RECORD_ADDRESSES_MAX = 256
 """Addresses of one disk that are remembered, the latest."""
 
+CLIENTS_KNOWN_MAX = 256
+"""Hosts of one export that are remembered, so that the first contact of each is said."""
 OUTLET_BYTES_MAX = 4 << 20
 """Of lines that nobody has taken yet from a service's standard output or error; more are left out."""
 OUTLET_FLUSH_S = 1.0

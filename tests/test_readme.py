@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from aoe.cli.target import parser
+from aoe.drive.command import Kind
+from aoe.wire.frame import Fault
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -24,6 +26,21 @@ def test_every_option_is_explained_and_every_explained_option_exists() -> None:
     real = set(re.findall(r"--[a-z-]+", usage)) - {"--help"}
     table = README.split("### Options")[1].split("### Coming")[0]
     assert set(re.findall(r"--[a-z][a-z-]+", table)) == real
+
+
+def counted() -> set[str]:
+    """What a target counts, by the words in its source."""
+    sources = [path for room in ("target", "link", "engine") for path in (ROOT / "aoe" / room).glob("*.py")]
+    text = "\n".join(path.read_text() for path in sources if path.name not in ("faulty.py", "memory.py"))
+    named = re.findall(r'(?:counters\[|_drop\(|"AOE_\w+": |: )"([a-z_]+)"[\]),}]', text)
+    either = re.findall(r'counters\["([a-z_]+)" if .* else "([a-z_]+)"\]', text)
+    return {*named, *sum(either, ()), *Kind, *Fault}
+
+
+def test_every_counter_is_explained_and_every_explained_counter_exists() -> None:
+    table = README.split("### Counters")[1].split("### Coming")[0]
+    explained = set(re.findall(r"`(?:IF\.)?([a-z_]+)`", table))
+    assert explained == counted()
 
 
 def test_every_test_that_carries_a_promise_exists() -> None:

@@ -25,12 +25,16 @@ from aoe.drive.identify import SERIAL_MAX
 from aoe.engine import EngineUnavailable
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
+from aoe.link.packet import PacketLink
 from aoe.target.accelerator import EngineOptions
 from aoe.target.export import Export
+from aoe.target.served import release
 from aoe.target.server import TargetOptions
 from aoe.target.store import StateStore, default_directory
 from aoe.target.target import Offer, Target
 from aoe.wire.frame import is_group, parse_mac
+
+log = logging.getLogger("aoe")
 
 FRAME_AGE_MIN_S = 0.5
 """Below this the UDP link, which knows ages to a fifth of a second, would drop fresh writes."""
@@ -51,11 +55,8 @@ def _main(arguments: list[str] | None) -> int:
         return 0 if clean else 1
 
     with stdio.unblocked("aoe-target", options.json):
-        logging.basicConfig(
-            level=logging.INFO if options.verbose else logging.WARNING,
-            format="aoe-target: %(message)s",
-            stream=sys.stderr,
-        )
+        logging.basicConfig(format="aoe-target: %(message)s", stream=sys.stderr)
+        log.setLevel(logging.DEBUG if options.verbose else logging.INFO)
         status = stdio.outcome("aoe-target", serve)
     if not clean:
         os._exit(status)  # a thread that hangs in the disk would keep the interpreter from ending
@@ -133,17 +134,13 @@ async def _serve(options: argparse.Namespace) -> bool:
         drop_privileges()
         stdio.start()
     except BaseException:
-        for disk in disks:
-            disk.close()
-        for link in links:
-            link.close()
+        release(disks, links)
         raise
     try:
         exports = await target.add(*offers, force=options.force)
     except BaseException:
         await target.stop(0)
-        for disk in disks:
-            disk.close()
+        release(disks, [])
         raise
     _announce(options, zip(exports, offers, strict=True), links)
     await _until_stopped(options, target)
@@ -231,14 +228,17 @@ def _open_target(options: argparse.Namespace, links: list[Link], exports_max: in
         not options.no_remote_masks,
         exports_max=exports_max,
     )
-    if options.engine == "python":
+    by_name = options.engine == "c"
+    is_meant_for_it = all(isinstance(link, PacketLink) for link in links)
+    if options.engine == "python" or not (by_name or is_meant_for_it):
+        log.debug("served in Python%s", "" if is_meant_for_it else ": the engine is for Ethernet interfaces")
         return Target.open(links, how)
     cpus = tuple(options.cpus or ())
     engine = EngineOptions(len(cpus) or 1, cpus, 0 if options.no_spin else limits.SPIN_US)
     try:
         return Target.open(links, how._replace(engine=engine))
     except EngineUnavailable as error:
-        if options.engine == "c":
+        if by_name:
             raise ConfigurationError(f"--engine c: {error}; or say --engine python") from error
         print(f"aoe-target: serving without the compiled engine: {error}", file=sys.stderr)
         return Target.open(links, how)

@@ -79,4 +79,4 @@ class Disk(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Release it. Requests in flight may fail."""
+        """Release it; it is closed even where this raises. Requests in flight may fail."""

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple, Protocol, TypeVar
 
 from aoe import limits
@@ -137,7 +138,10 @@ class FileDisk(Disk):
         await self._run(functools.partial(self._zero, offset, length))
 
     def refresh(self) -> None:
-        rest = self._rest()
+        try:
+            rest = self._rest()
+        except OSError as error:
+            raise DiskError(f"size: {error.strerror}", 0, error.errno or 0) from error
         whole = rest // self.block * self.block
         self.size = whole if self.store.grows else min(self.size, whole)
         self.tail = rest - whole if self.store.grows else 0
@@ -174,7 +178,8 @@ class FileDisk(Disk):
             with self._counting:
                 self._users -= 1
             if self._closed:
-                self._release()
+                with suppress(DiskError):  # what was called for has its own result
+                    self._release()
 
     def _release(self) -> None:
         """The number of a descriptor that a thread still uses must not come to mean another file."""
@@ -182,7 +187,10 @@ class FileDisk(Disk):
             if self._users or self._fd < 0:
                 return
             fd, self._fd = self._fd, -1
-        os.close(fd)
+        try:
+            os.close(fd)
+        except OSError as error:
+            raise DiskError(f"close: {error.strerror}", 0, error.errno or 0) from error
 
     async def _located(self, transfer: Transfer[T], offset: int, length: int, *, abandon: bool) -> T:
         """Run a transfer; if it fails within several blocks, find the first block that does.

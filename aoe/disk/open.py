@@ -7,6 +7,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,8 +60,11 @@ def open_disk(path: Path, how: Opening = Opening(), host: Host = HERE) -> FileDi
         if not is_block:
             _enlarge(fd, path, how.at_least)
         return _disk(fd, path, how, is_block, direct, host)
-    except BaseException:
-        os.close(fd)
+    except BaseException as error:
+        with suppress(OSError):
+            os.close(fd)
+        if isinstance(error, OSError):
+            raise ConfigurationError(_open_problem(path, error, direct)) from error
         raise
 
 

@@ -108,6 +108,7 @@ class Export:
         self.jobs = 0
         """Disk operations admitted and not yet finished."""
         self._identify: bytes | None = None
+        self._known: set[bytes] = set()
 
     @property
     def address(self) -> str:
@@ -130,6 +131,13 @@ class Export:
     def switch_cache(self, on: bool) -> None:
         """SET FEATURES 0x02 and 0x82; an export without a volatile cache stays without."""
         self.describe(self.identity._replace(cache_on=on and self.identity.cache))
+
+    def meets(self, mac: bytes) -> bool:
+        """Whether a host is seen for the first time; those beyond the bound never are."""
+        if mac in self._known or len(self._known) >= limits.CLIENTS_KNOWN_MAX:
+            return False
+        self._known.add(mac)
+        return True
 
     def admits(self, mac: bytes) -> bool:
         """Whether a host is served at all; during a change, under the old state and the new."""

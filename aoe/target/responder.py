@@ -65,7 +65,15 @@ class Claimed(NamedTuple):
     mac: bytes
 
 
-Effect = Send | Submit | Peek | Persist | Claimed
+class Met(NamedTuple):
+    """A host asks an export for the first time which disk it is."""
+
+    export: Export
+    port: Port
+    mac: bytes
+
+
+Effect = Send | Submit | Peek | Persist | Claimed | Met
 
 
 class Responder:
@@ -233,6 +241,8 @@ class Responder:
         if isinstance(request, Fault):
             return self._drop(request)
         identifies = request.command == drive.IDENTIFY_DEVICE
+        if identifies and not arrival.wildcard and export.meets(arrival.header.src):
+            return [Met(export, arrival.port, arrival.header.src), *self._ata(export, arrival, now_ns)]
         if not identifies and not export.holds(arrival.header.src):
             self.counters["reserved"] += 1
             return self._refuse(export, arrival, Error.RESERVED)

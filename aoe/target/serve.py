@@ -10,6 +10,7 @@ from aoe import limits
 from aoe.disk.base import Disk
 from aoe.link.base import Link
 from aoe.target.keys import StoreKey
+from aoe.target.served import release
 from aoe.target.server import TargetOptions
 from aoe.target.store import StateStore
 from aoe.target.target import Offer, Target, check_address, check_serial
@@ -46,11 +47,9 @@ async def serve(
         target = Target.open(links, options, rng)
         await target.add(offer, force=force, check=check)
     except BaseException:
-        disk.close()
         if target is not None:
             await target.stop(0)
-        for link in links:
-            link.close()
+        release([disk], links)
         raise
     try:
         yield target

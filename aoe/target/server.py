@@ -2,8 +2,6 @@
 
 import asyncio
 import functools
-import logging
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Coroutine, Iterable, Sequence
@@ -12,6 +10,7 @@ from typing import NamedTuple
 from aoe import limits
 from aoe.disk.base import Disk
 from aoe.disk.file import FileDisk
+from aoe.disk.watch import Lost, NameWatch
 from aoe.drive.command import Kind, Operation
 from aoe.engine import EngineUnavailable, Up
 from aoe.errors import DiskError
@@ -22,33 +21,14 @@ from aoe.target.accelerator import Accelerator, EngineOptions
 from aoe.target.claims import AddressCheck
 from aoe.target.export import Change, Export, Job, Port
 from aoe.target.merge import Merge
-from aoe.target.responder import Claimed, Effect, Peek, Persist, Responder, Send, Submit
-from aoe.target.store import Record
+from aoe.target.notices import Notices, file_lost
+from aoe.target.responder import Effect, Met, Peek, Persist, Responder, Send, Submit
+from aoe.target.served import Served
 from aoe.wire.frame import FLAG_RESPONSE
 
-log = logging.getLogger("aoe.target")
-
 _VERIFY_CHUNK = 1 << 20
-_CLAIM_LOG_INTERVAL_S = 1.0
 _STOP_POLL_S = 0.01
 _STALE_BATCHES = 1000
-
-
-class Served(NamedTuple):
-    """An export, the disk behind it and, if it is to survive a restart, its record."""
-
-    export: Export
-    disk: Disk
-    record: Record | None = None
-
-    def close(self, *, may_hang: bool = False) -> None:
-        """Give disk and record back. Where requests hang in the disk, closing it may hang, too."""
-        if may_hang:
-            threading.Thread(target=self.disk.close, daemon=True).start()
-        else:
-            self.disk.close()
-        if self.record is not None:
-            self.record.close()
 
 
 class TargetOptions(NamedTuple):
@@ -94,7 +74,8 @@ class Server:
         """Requests that `stop` did not see finish."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._paced: deque[Send] = deque()
-        self._claim_logged: dict[Export, float] = {}
+        self.notices = Notices()
+        self._names = NameWatch(self._name_lost)
 
     # Life
 
@@ -105,12 +86,14 @@ class Server:
             for _ in range(_STALE_BATCHES):
                 if not link.take().frames:
                     break
+            self.notices.link(link)
         if self._accelerator is None:
             return
         try:
             self._accelerator.start(self._handed_up)
         except BaseException:
             self._accelerator.close()
+            self._names.close()
             for link in self._port_of:
                 link.stop()
             raise
@@ -135,6 +118,8 @@ class Server:
             self._accelerator.add(one.export, one.disk)
         self._served[one.export] = one
         self.responder.admit(one.export)
+        if isinstance(one.disk, FileDisk):
+            self._names.watch(one.disk.store.fd)
 
     async def dismiss(self, export: Export) -> Served:
         """Take no request for an export any more; return when all that were taken are answered."""
@@ -147,8 +132,10 @@ class Server:
         if self._accelerator is not None:
             self.responder.dismiss(export)
             self._accelerator.forget(export)
-        self._claim_logged.pop(export, None)
-        return self._served.pop(export)
+        gone = self._served.pop(export)
+        if isinstance(gone.disk, FileDisk):
+            self._names.forget(gone.disk.store.fd)
+        return gone
 
     @property
     def ports(self) -> list[Port]:
@@ -208,6 +195,8 @@ class Server:
             task.cancel()
         for link in self._port_of:
             link.close()
+        self._names.close()
+        self.notices.finish()
         for one in self._served.values():
             one.close(may_hang=bool(self.left_behind))
         return not self.left_behind
@@ -312,10 +301,8 @@ class Server:
         else:
             port.change(link.mac, min(link.mtu, self._accelerator.mtu_max))
             self._accelerator.port_changed(port)
-        log.info("%s: MTU %d, MAC %s%s", link.name, link.mtu, link.mac.hex(":"), ", up" if came_up else "")
-        if not port.sectors:
-            log.warning("%s: MTU %d is too small to serve over", link.name, link.mtu)
-        elif came_up:
+        self.notices.link(link)
+        if port.sectors and came_up:
             self._perform(self.responder.advertise(port, self.exports.values()))
 
     # Effects
@@ -333,8 +320,10 @@ class Server:
                 effects += self._submit(effect.job)
             elif isinstance(effect, Persist):
                 self.spawn(self._persist(effect.change))
+            elif isinstance(effect, Met):
+                self.notices.met(effect)
             else:
-                self._warn_claimed(effect)
+                self.notices.claimed(effect)
 
     def _send(self, effect: Send, burst: int) -> None:
         """Many answers to one question leave in bursts: they would overflow the asker (rule T7)."""
@@ -372,7 +361,7 @@ class Server:
             data = await self._execute(job)
         except DiskError as error:
             failure = error
-            log.error("%s: %s at sector %d", job.export.address, error, error.offset // limits.SECTOR)
+            self.notices.failed(job, error)
         self._perform(self.responder.complete(job, data, failure, self._look_at_clocks()))
         self._after(job.export)
 
@@ -405,24 +394,18 @@ class Server:
                 await asyncio.get_running_loop().run_in_executor(None, save)
             except OSError as error:
                 saved = False
-                log.error("%s: state not saved: %s", change.export.address, error)
+                self.notices.not_saved(change, error)
         if saved and self._accelerator is not None:
             await self._accelerator.fence(change.export)
         self._perform(self.responder.persisted(change, saved, self._look_at_clocks()))
         self._after(change.export)
 
-    def _warn_claimed(self, effect: Claimed) -> None:
-        now = time.monotonic()
-        if now - self._claim_logged.get(effect.export, -_CLAIM_LOG_INTERVAL_S) < _CLAIM_LOG_INTERVAL_S:
-            return
-        self._claim_logged[effect.export] = now
-        log.error(
-            "%s: %s answers for this address too: clients will mix the two disks",
-            effect.export.address,
-            effect.mac.hex(":"),
-        )
-
     # Around it
+
+    def _name_lost(self, file: Lost) -> None:
+        for export, one in self._served.items():
+            if isinstance(one.disk, FileDisk) and one.disk.store.fd == file.fd:
+                file_lost(export, file)
 
     def spawn(self, work: Coroutine[None, None, None]) -> None:
         """Do something meanwhile, at the latest until the stop."""
@@ -432,8 +415,9 @@ class Server:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.critical("defect: a request was not finished", exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.notices.defect(error)
 
 
 def buffers_that_fit(links: Iterable[Link]) -> int:

@@ -12,12 +12,13 @@ from typing import NamedTuple, Self
 from aoe import limits
 from aoe.disk.base import Disk
 from aoe.drive.identify import SERIAL_MAX, Identity, is_serial
-from aoe.errors import ConfigurationError
+from aoe.errors import ConfigurationError, DiskError
 from aoe.link.base import Link
 from aoe.target import advertise, claims
 from aoe.target.claims import AddressCheck
 from aoe.target.export import Export
-from aoe.target.server import Served, Server, TargetOptions
+from aoe.target.served import Served
+from aoe.target.server import Server, TargetOptions
 from aoe.target.state import AoeState
 from aoe.target.store import Record
 
@@ -185,7 +186,10 @@ class Target:
         changed = []
         for export in self.exports:
             disk = self.server.served(export).disk
-            disk.refresh()
+            try:
+                disk.refresh()
+            except DiskError as error:
+                self.server.notices.size_unknown(export, error)
             sectors = disk.size // limits.SECTOR
             if sectors != export.drive.sectors:
                 export.describe(export.identity._replace(sectors=sectors))

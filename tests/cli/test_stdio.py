@@ -203,7 +203,7 @@ class Running:
         self.remote = ("127.0.0.1", free_port())
         state = Path(arguments[0]).parent / "state"
         where = ["--state-dir", state, "--link", f"udp:127.0.0.1:{self.remote[1]}"]
-        serve = [*launcher, "serve", *arguments, "--engine", "python", *where]
+        serve = [*launcher, "serve", "--engine", "python", *arguments, *where]
         self.process = subprocess.Popen(redirected(serve, how), **streams)
 
     def client(self, slot: int = 0) -> Client:
@@ -333,6 +333,70 @@ def test_a_log_that_nobody_reads_stops_nothing(image: Path, stream: str, stuffed
         assert time.monotonic() - began < 4
     os.close(read)
     os.close(write)
+
+
+# What a target says
+
+
+def said_by(target: Running) -> list[str]:
+    """On standard error, once it has ended well."""
+    assert target.status() == 0
+    assert target.process.stderr is not None
+    return target.process.stderr.read().decode().splitlines()
+
+
+def test_bad_sectors_are_two_lines_however_often_they_are_asked_for(image: Path) -> None:
+    launcher = (sys.executable, "-c", BAD)
+    with Running(image, launcher=launcher, stderr=subprocess.PIPE) as target:
+        assert target.is_served()
+        flood(target, 100)
+        lines = said_by(target)
+    assert [line for line in lines if "first contact" not in line] == [
+        "aoe-target: e0.0: read: Input/output error at sector 8",
+        "aoe-target: e0.0: read: Input/output error at sector 8 (and 98 more like it)",
+    ]
+
+
+def test_a_client_and_the_end_of_its_disk_are_a_line_each(image: Path) -> None:
+    with Running(image, stderr=subprocess.PIPE) as target:
+        assert target.is_served()
+        with target.client() as client:
+            client.identify()
+            image.unlink()
+            client.identify()
+            client.read(0)
+        contact, removed = said_by(target)
+    assert contact.startswith("aoe-target: e0.0: first contact of 02:00:00:00:00:01 on udp:127.0.0.1:")
+    assert f"{image} was removed or replaced" in removed
+
+
+def test_datagrams_are_served_by_python_which_is_no_fault(image: Path) -> None:
+    with Running(image, "--engine", "auto", stderr=subprocess.PIPE) as target:
+        assert target.is_served()
+        assert said_by(target) == []
+
+
+LAST_CALL = """
+import errno, os, sys
+from aoe.cli.target import main
+close = os.close
+
+def fails(fd):
+    name = os.readlink(f"/proc/self/fd/{fd}")
+    close(fd)
+    if name.endswith(".img"):
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+os.close = fails
+sys.exit(main())
+"""
+
+
+def test_a_disk_that_fails_as_it_is_closed_is_a_line_and_no_traceback(image: Path) -> None:
+    with Running(image, launcher=(sys.executable, "-c", LAST_CALL), stderr=subprocess.PIPE) as target:
+        assert target.is_served()
+        (line,) = said_by(target)
+    assert line.startswith("aoe-target: e0.0: close: Transport endpoint is not connected")
 
 
 # The commands of `aoe`

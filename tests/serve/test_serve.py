@@ -18,7 +18,7 @@ import aoe
 from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
 from aoe.disk.open import Opening, open_disk
-from aoe.errors import AoeError, ConfigurationError
+from aoe.errors import AoeError, ConfigurationError, DiskError
 from aoe.limits import CONFIG_STRING_MAX, PACE_BURST, SECTOR, SHELF_ALL, SLOT_ALL
 from aoe.link.base import Link
 from aoe.link.faulty import FaultyLink
@@ -579,7 +579,7 @@ def test_what_cannot_be_served_is_a_configuration_error_and_closes(
                 async with aoe.serve(disk, link, **options):
                     pass
             assert link not in network._links
-            with pytest.raises(OSError, match="Bad file"):
+            with pytest.raises(DiskError, match="Bad file"):
                 disk.refresh()
         finally:
             if link in network._links:

@@ -9,7 +9,8 @@ import pytest
 from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
 from aoe.link.memory import MemoryLink, Network
-from aoe.target.server import Served, Server, TargetOptions
+from aoe.target.served import Served
+from aoe.target.server import Server, TargetOptions
 from tests.target.driver import MS, SECOND, SERVER, START_NS, make_export, read, write
 
 SECOND_MAC = bytes.fromhex("0200000000ff")

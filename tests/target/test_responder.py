@@ -11,7 +11,7 @@ from aoe import limits
 from aoe.drive.command import Kind
 from aoe.errors import DiskError, DiskFailed
 from aoe.target.export import Port
-from aoe.target.responder import Effect, Peek, Send, Submit
+from aoe.target.responder import Effect, Met, Peek, Send, Submit
 from aoe.target.state import AoeState
 from tests.target.driver import (
     BROADCAST,
@@ -151,12 +151,39 @@ def test_answers_leave_by_the_interface_the_question_came_by() -> None:
     driver = make_driver(ports=2)
     second = driver.responder.ports[1]
     raw = read(0, dst=OTHER_PORT)
-    (effect,) = driver.responder.receive(
+    met, effect = driver.responder.receive(
         second, "peer 5", identify(dst=OTHER_PORT), driver.now_ns, driver.now_ns
     )
+    assert met == Met(driver.export, second, CLIENT)
     assert effect.port is second  # type: ignore[union-attr]
     assert effect.origin == "peer 5"  # type: ignore[union-attr]
     assert driver.ask(raw, port=second, origin="peer 6").src == OTHER_PORT
+
+
+# Who is new
+
+
+def first_contacts(driver: Driver, *frames: bytes) -> list[bytes]:
+    port = driver.responder.ports[0]
+    effects = [
+        it for raw in frames for it in driver.responder.receive(port, None, raw, *2 * (driver.now_ns,))
+    ]
+    return [it.mac for it in effects if isinstance(it, Met)]
+
+
+def test_a_host_is_new_once_and_only_when_it_asks_which_disk_this_is() -> None:
+    driver = make_driver()
+    assert first_contacts(driver, config(0), read(0), identify(shelf=0xFFFF)) == []
+    assert first_contacts(driver, identify(), identify(), identify(src=RIVAL), identify()) == [CLIENT, RIVAL]
+    driver.export.state = AoeState(mask=(CLIENT,))
+    assert first_contacts(driver, identify(src=STRANGER)) == []
+
+
+def test_no_more_hosts_are_remembered_than_the_bound() -> None:
+    driver = make_driver()
+    macs = [b"\x02\xbb" + number.to_bytes(4, "big") for number in range(2 * limits.CLIENTS_KNOWN_MAX)]
+    assert first_contacts(driver, *(identify(src=mac) for mac in macs)) == macs[: limits.CLIENTS_KNOWN_MAX]
+    assert first_contacts(driver, *(identify(src=mac) for mac in macs)) == []
 
 
 # Wildcards (order rule T7)

@@ -1,0 +1,89 @@
+"""Notices when a file that is open loses the name it was opened by (inotify(7))."""
+
+import asyncio
+import ctypes
+import os
+import stat
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+_IN_ATTRIB, _IN_MOVE_SELF, _IN_Q_OVERFLOW = 0x4, 0x800, 0x4000
+_HEADER = struct.Struct("iIII")
+_EVENTS_BYTES = 1 << 16
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Lost(NamedTuple):
+    """The file on `fd` has not the name `path` any more; `removed` if it has none at all."""
+
+    fd: int
+    path: str
+    removed: bool
+
+
+class NameWatch:
+    """Watches regular files by their descriptors, inside the running event loop, and calls `lost` once for
+    each that loses its name. What cannot be watched is not."""
+
+    def __init__(self, lost: Callable[[Lost], None]) -> None:
+        self._lost = lost
+        self._inotify = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._names: dict[int, str] = {}
+        self._watched: dict[int, set[int]] = {}
+        """Descriptors by watch: one file may be open several times."""
+        self._reading = False
+
+    def watch(self, fd: int) -> None:
+        """From now on, and as long as it is open: `forget` it before."""
+        link = f"/proc/self/fd/{fd}"
+        if self._inotify < 0 or not stat.S_ISREG(os.fstat(fd).st_mode):
+            return
+        watch = _libc.inotify_add_watch(self._inotify, link.encode(), _IN_ATTRIB | _IN_MOVE_SELF)
+        if watch < 0:
+            return
+        self._names[fd] = str(Path(link).readlink())
+        self._watched.setdefault(watch, set()).add(fd)
+        if not self._reading:
+            self._reading = True
+            asyncio.get_running_loop().add_reader(self._inotify, self._readable)
+
+    def forget(self, fd: int) -> None:
+        """Watch it no more."""
+        self._names.pop(fd, None)
+        for watch, fds in list(self._watched.items()):
+            fds.discard(fd)
+            if not fds:
+                _libc.inotify_rm_watch(self._inotify, watch)
+                del self._watched[watch]
+
+    def close(self) -> None:
+        """Watch nothing more; before the files are closed."""
+        if self._reading:
+            self._reading = False
+            asyncio.get_running_loop().remove_reader(self._inotify)
+        if self._inotify >= 0:
+            os.close(self._inotify)
+            self._inotify = -1
+
+    def _readable(self) -> None:
+        events, at = os.read(self._inotify, _EVENTS_BYTES), 0
+        suspects: set[int] = set()
+        while at < len(events):
+            watch, mask, _, length = _HEADER.unpack_from(events, at)
+            at += _HEADER.size + length
+            suspects.update(self._names if mask & _IN_Q_OVERFLOW else self._watched.get(watch, ()))
+        for fd in sorted(suspects & self._names.keys()):
+            self._look(fd)
+
+    def _look(self, fd: int) -> None:
+        now, path = os.fstat(fd), self._names[fd]
+        try:
+            if os.path.samestat(now, Path(path).stat()):
+                return
+        except OSError:
+            pass
+        del self._names[fd]
+        self._lost(Lost(fd, path, not now.st_nlink))

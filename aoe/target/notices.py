@@ -1,0 +1,85 @@
+"""What a server tells people. What peers, disks and interfaces cause is told now and then, with a count."""
+
+import logging
+
+from aoe import limits
+from aoe.disk.watch import Lost
+from aoe.errors import DiskError
+from aoe.link.base import Link
+from aoe.target.export import Change, Export, Job
+from aoe.target.repeated import Repeated
+from aoe.target.responder import Claimed, Met
+
+log = logging.getLogger("aoe.target")
+
+
+class Notices:
+    """The messages of one server, inside a running event loop."""
+
+    def __init__(self) -> None:
+        self._repeated = Repeated(log)
+        self._down: set[str] = set()
+
+    def finish(self) -> None:
+        """Say what is still to be said."""
+        self._repeated.finish()
+
+    def failed(self, job: Job, error: DiskError) -> None:
+        """The disk could not do it."""
+        kind = job.export, job.operation.kind, error.errno
+        sector = error.offset // limits.SECTOR
+        self._repeated.say(kind, logging.ERROR, "%s: %s at sector %d", job.export.address, str(error), sector)
+
+    def size_unknown(self, export: Export, error: DiskError) -> None:
+        """The disk does not say how large it is."""
+        self._repeated.say((export, "size"), logging.ERROR, "%s: %s", export.address, error)
+
+    def not_saved(self, change: Change, error: OSError) -> None:
+        """A change of the AoE state was refused for that."""
+        kind = change.export, "state", error.errno
+        self._repeated.say(kind, logging.ERROR, "%s: state not saved: %s", change.export.address, str(error))
+
+    def claimed(self, by: Claimed) -> None:
+        """Somebody else answers for an export."""
+        said = "%s: %s answers for this address too: clients will mix the two disks"
+        kind = by.export, "claim"
+        self._repeated.say(kind, logging.ERROR, said, by.export.address, by.mac.hex(":"))
+
+    def met(self, client: Met) -> None:
+        """A host asked for a disk for the first time."""
+        said = "%s: first contact of %s on %s"
+        kind = client.export, "client"
+        address, mac = client.export.address, client.mac.hex(":")
+        self._repeated.say(kind, logging.INFO, said, address, mac, client.port.name)
+
+    def link(self, link: Link) -> None:
+        """How an interface is, if it was lost or is there again."""
+        log.debug("%s: MTU %d, MAC %s", link.name, link.mtu, link.mac.hex(":"))
+        if link.up == (link.name in self._down):
+            self._down ^= {link.name}
+            state = "is there again" if link.up else "is down or gone; it is served again once it is back"
+            said = "%s: the interface %s"
+            self._repeated.say((link.name, "state"), logging.WARNING, said, link.name, state)
+        if not limits.sectors_per_frame(link.mtu):
+            said = "%s: MTU %d is too small to serve over"
+            self._repeated.say((link.name, "MTU"), logging.WARNING, said, link.name, link.mtu)
+
+    def defect(self, error: BaseException) -> None:
+        """Something here is wrong."""
+        said = "defect: a request was not finished: %s"
+        self._repeated.say("defect", logging.CRITICAL, said, repr(error), exc_info=error)
+
+
+def file_lost(export: Export, file: Lost) -> None:
+    """What clients write will not be found where the administrator looks for it."""
+    address, path = export.address, file.path
+    if file.removed:
+        fate = "what is written is lost when the target ends; before that, copy it: aoe copy"
+        log.error("%s: %s was removed or replaced; %s %s FILE", address, path, fate, address)
+    else:
+        log.error("%s: %s was renamed; it will not be found there at a restart", address, path)
+
+
+def not_closed(export: Export, error: DiskError) -> None:
+    """The disk failed as it was closed."""
+    log.error("%s: %s; what was not flushed may be lost", export.address, error)

@@ -1,0 +1,45 @@
+"""An export with what is behind it, and how that is closed."""
+
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import NamedTuple
+
+from aoe.disk.base import Disk
+from aoe.errors import DiskError
+from aoe.link.base import Link
+from aoe.target.export import Export
+from aoe.target.notices import not_closed
+from aoe.target.store import Record
+
+
+class Served(NamedTuple):
+    """An export, the disk behind it and, if it is to survive a restart, its record."""
+
+    export: Export
+    disk: Disk
+    record: Record | None = None
+
+    def close(self, *, may_hang: bool = False) -> None:
+        """Give disk and record back. Where requests hang in the disk, closing it may hang, too."""
+        if may_hang:
+            threading.Thread(target=self._close_disk, daemon=True).start()
+        else:
+            self._close_disk()
+        if self.record is not None:
+            self.record.close()
+
+    def _close_disk(self) -> None:
+        try:
+            self.disk.close()
+        except DiskError as error:
+            not_closed(self.export, error)
+
+
+def release(disks: Iterable[Disk], links: Iterable[Link]) -> None:
+    """Close what was opened for nothing, whatever it says to that."""
+    for disk in disks:
+        with suppress(DiskError):
+            disk.close()
+    for link in links:
+        link.close()
