@@ -13,6 +13,11 @@ CONFIG_HEADER = 32
 MASK_HEADER = 28
 RESERVE_HEADER = 26
 """Ethernet header + AoE header + the fixed argument of each command (AoEr11 section 2, 3)."""
+STAMP_TRAILER = 12
+"""Behind header and data of a frame of ours (order rule T9). `sectors_per_frame` leaves room for it wherever
+two sectors fit."""
+STAMPED_SECTORS_MIN = 2
+"""Where frames have room for one sector only, there may be none for the trailer: no streams."""
 
 CONFIG_STRING_MAX = 1024
 MACS_MAX = 255
@@ -49,7 +54,8 @@ EXPORT_QUEUE_MAX = 1024
 SPANS_MAX = 4
 """Ranges of one request that are compared one by one with those of others."""
 STREAMS_MAX = 256
-"""Initiators of one export whose epochs are remembered (order rule T9)."""
+"""Initiators of one export whose epochs are remembered (order rule T9). One that was heard so lately that the
+network may still have something of it keeps its place, and those beyond do without."""
 REPLAY_WINDOW = 1024
 """How many tags behind the latest of a stream a frame may be that the network has delayed."""
 TARGET_BYTES_MAX = 64 << 20
@@ -139,6 +145,8 @@ DRAIN_NS = 20_000_000
 """Between two questions to a target what of the past can still be carried out there."""
 STUCK_TRIES = 4
 """How often a change is sent before its target is told once more who sends it."""
+STREAM_AGAIN_NS = 3_000_000_000
+"""After which a target that had no place for a stream is asked for one again."""
 UNSETTLED_MAX = 1 << 16
 """Changes of unknown fate on one path; beyond that no new change goes there."""
 NETWORK_LIFETIME_NS = 1_000_000_000

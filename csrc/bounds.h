@@ -1,4 +1,4 @@
-/* Bounds that the initiator shares with aoe/limits.py; a test compares them. */
+/* Bounds that are those of aoe/limits.py; a test compares them. */
 #ifndef AOE_BOUNDS_H
 #define AOE_BOUNDS_H
 
@@ -16,6 +16,13 @@
 #define SWEEP_NS 50000000ll
 #define DRAIN_NS 20000000ll
 #define STUCK_TRIES 4
+#define STREAM_AGAIN_NS 3000000000ll
+#define STAMP_TRAILER 12
+#define STAMPED_SECTORS_MIN 2
+#define REPLAY_WINDOW 1024
+#ifndef STREAMS_MAX /* the fuzzer has fewer */
+#define STREAMS_MAX 256
+#endif
 #define UNSETTLED_MAX 65536
 #define NETWORK_LIFETIME_NS 1000000000ll
 #define COMPLETION_NS 1000000000ll

@@ -265,7 +265,7 @@ static void answered_well(aoe_core *c, struct asked *a, struct piece *p, const s
         copy_read(p, e->raw + ATA_BYTES);
     } else if (verb == AOE_ASK_IDENTIFY) {
         keep(a, e->raw + ATA_BYTES, SECTOR_BYTES);
-        if (!session_identified(c, e->way, e->raw, 0, now_ns))
+        if (!session_identified(c, e->way, e->raw, (struct stamp){0}, now_ns))
             worse(a, AOE_ENDED_REFUSED, 0, 0, 0);
     } else if (verb == AOE_ASK_SERVER) {
         keep(a, e->raw, e->length);

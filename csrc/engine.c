@@ -117,6 +117,8 @@ int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *n
                        .sectors = now->sectors,
                        .masked = now->masked,
                        .reserved = now->reserved};
+    for (int i = 0; i < INSTANCE_BYTES; i++)
+        v->instance[i] = (uint8_t)(now->instance >> 8 * i);
     if (macs)
         memcpy(v->macs, now->macs, macs);
     int64_t number = v->number;

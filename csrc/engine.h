@@ -66,6 +66,7 @@ typedef struct {
     uint32_t block; /* bytes */
     uint64_t base;  /* bytes */
     uint64_t sectors;
+    uint64_t instance;    /* the id that IDENTIFY tells (order rule T4) */
     uint32_t masked;      /* how many MACs are served; 0: all */
     uint32_t reserved;    /* how many MACs may do I/O; 0: all */
     const uint8_t *macs;  /* 6 bytes each, the masked ones first */
@@ -77,6 +78,7 @@ typedef struct {
     uint32_t port;
     uint32_t export_index;
     int32_t error; /* errno of the disk where the engine tried and failed, negative for a sync, else 0 */
+    uint32_t registered; /* an IDENTIFY: 1 where its stream is known from now on (order rule T9) */
     uint32_t length;
 } aoe_up;
 
@@ -146,6 +148,7 @@ enum {
     AOE_UNFIT_REPLY,
     AOE_UNKNOWN_TAG,
     AOE_TOO_MANY_WAYS,
+    AOE_STREAMS_RENEWED,
     AOE_CORE_COUNTERS,
 };
 
@@ -186,9 +189,9 @@ typedef struct {
 } aoe_request;
 
 typedef struct {
-    uint32_t port, head_length, data_length;
-    const uint8_t *data; /* follows the head */
-    uint8_t head[60];
+    uint32_t port, head_length, data_length, tail_length;
+    const uint8_t *data; /* follows the head, and the tail that */
+    uint8_t head[60], tail[12];
 } aoe_out;
 
 aoe_core *aoe_core_open(const aoe_core_settings *settings);

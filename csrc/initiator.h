@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "abi.h"
-#include "bounds.h"
+#include "streams.h"
 
 #define USER_TAG 0x80000000u
 #define TAG_MASK 0x7FFFFFFFu
@@ -80,7 +80,7 @@ void *must_allocate(void *old, size_t size);
 
 /* The bytes after the AoE header: registers, or a short message; and what follows. */
 struct body {
-    uint8_t head[12];
+    uint8_t head[12 + STAMP_TRAILER];
     uint32_t head_length, data_length;
     const uint8_t *data;
 };
@@ -93,6 +93,13 @@ struct copy {
     int64_t sent_ns;
 };
 
+/* Of a stream and an epoch, for one life of the server (order rule T9); stream 0: none. */
+struct stamp {
+    uint16_t stream;
+    uint8_t epoch;
+    uint64_t instance;
+};
+
 struct exchange {
     struct link where; /* waiting, flying or unsettled */
     struct link of_operation;
@@ -102,8 +109,7 @@ struct exchange {
     const struct body *body;
     uint8_t command, lane, open, waits;
     uint32_t reply_min, tries, copies_count;
-    uint16_t stream; /* of the last transmission; 0: none, or copies belong to several (order rule T9) */
-    uint8_t epoch;
+    struct stamp stamp; /* of the last transmission; none, if copies belong to several streams */
     int64_t generation; /* to which process of the peer it was sent; -1: to several */
     int64_t sent_ns;
 };
@@ -132,8 +138,8 @@ struct way {
     uint8_t slot;
     struct window window;
     int drains;
-    uint16_t stream; /* of what is sent now; 0: none */
-    uint8_t epoch;
+    struct stamp stamp; /* of what is sent now */
+    uint16_t streams;   /* where their numbers have come to */
     int64_t generation; /* rises when the peer is another process, which cannot speak for what that one had begun */
     uint32_t tag;
     int64_t heard_ns, asked_ns, swept_ns, drained_ns;
@@ -145,9 +151,9 @@ struct way {
 
     int state, reason, vouched, slow, identified, ours;
     uint64_t instance;
-    int registered; /* our stream is known to the server whose instance this is */
-    uint64_t registered_instance;
-    int64_t rolled_ns;
+    struct stamp claim; /* what the check asks the server to know, if anything */
+    int heeds;          /* it has said that it heeds streams */
+    int64_t claim_after_ns;
     int volatile_cache;
     struct exchange *check;
     struct body check_body;
@@ -276,10 +282,13 @@ void path_end(aoe_core *c, struct way *w, struct exchange *last);
 int64_t path_quiet_ns(const struct way *w, int64_t now_ns);
 struct exchange *exchange_new(aoe_core *c, struct way *w, const struct body *body, uint32_t command, uint32_t lane,
                               uint32_t reply_min);
-void path_new_stream(struct way *w);
+struct stamp path_new_stream(struct way *w, uint64_t instance);
+/* In the registers, and the trailer behind registers and data. */
+void stamp_registers(uint8_t *registers, const struct stamp *stamp);
+void stamp_trailer(uint8_t *at, const struct stamp *stamp);
 int path_stuck(const struct way *w);
-/* The frame, whose head may still be changed. */
-uint8_t *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
+/* The frame, whose head may still be changed, and which may be signed. */
+aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
                     uint32_t command, uint32_t tag, const struct body *body);
 
 /* session.c: which way carries what. All append to core->events. */
@@ -292,8 +301,8 @@ void session_fenced(aoe_core *c, struct way *w, int64_t now_ns);
 void session_tick(aoe_core *c, int64_t now_ns);
 int64_t session_pulse(const aoe_core *c);
 int session_flushed(aoe_core *c, uint64_t changes, uint64_t losses_told);
-/* Whether the way leads to the disk. */
-int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int registers, int64_t now_ns);
+/* `claim`: what was asked with it. Whether the way leads to the disk. */
+int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, struct stamp claim, int64_t now_ns);
 
 /* ranges.c: the same rules as aoe/initiator/ranges.py */
 void ranges_init(struct ranges *r);

@@ -93,7 +93,7 @@ struct request parse_request(const uint8_t *frame, size_t length, const struct g
     if (!gate->sectors_max || !listed(frame + SRC, gate->reserved, gate->reserved_count))
         return r;
     enum form form = form_of(frame[OPCODE], &extended, &fua);
-    r.stamped = form == F_WRITE || form == F_FLUSH;
+    r.ages = form == F_WRITE || form == F_FLUSH;
     if (form == F_NONE)
         return r;
     r.verdict = V_UP_ORDERED;

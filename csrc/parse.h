@@ -35,7 +35,7 @@ struct request {
     uint64_t lba;
     uint32_t count;
     uint8_t durable; /* asked for by the request itself */
-    uint8_t stamped; /* a write or a FLUSH: order rule T9 is about it */
+    uint8_t ages;    /* a write or a FLUSH: order rules T3 and T9 are about it */
     uint8_t identifies;
 };
 

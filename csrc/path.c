@@ -6,7 +6,7 @@
 
 #include "initiator.h"
 
-enum { FLUSH = 0xE7, FLUSH_EXT = 0xEA, WRITE_EXT = 0x34, WRITE_FUA_EXT = 0x3D, IDENTIFY = 0xEC, FEATURE = 25, RESERVED = 34 };
+enum { FLUSH = 0xE7, FLUSH_EXT = 0xEA, WRITE_EXT = 0x34, WRITE_FUA_EXT = 0x3D };
 enum { STREAM_STEP = 0x9E37, FLAG_ERROR = 0x04, COMMAND_ATA = 0, FRAME_LEAST = 60 };
 
 /* Objects and arrays */
@@ -67,7 +67,7 @@ static void effect(aoe_core *c, int what, struct exchange *x, const uint8_t *raw
 
 /* Frames */
 
-uint8_t *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
+aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
                     uint32_t command, uint32_t tag, const struct body *body)
 {
     if (c->out_count == c->out_room) {
@@ -95,7 +95,8 @@ uint8_t *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_
         head = FRAME_LEAST;
     }
     out->head_length = head;
-    return f;
+    out->tail_length = 0;
+    return out;
 }
 
 /* Round trips and the window */
@@ -244,6 +245,7 @@ void path_init(aoe_core *c, struct way *w, uint32_t window, uint32_t first_tag, 
     w->window.most = w->window.threshold = window;
     w->window.size = window < WINDOW_FIRST ? window : WINDOW_FIRST;
     w->tag = first_tag & TAG_MASK;
+    w->streams = (uint16_t)first_tag;
     w->generation = 1;
     link_init(&w->waiting);
     for (int i = 0; i < LANES; i++) {
@@ -299,12 +301,12 @@ static void fly(struct way *w, struct exchange *x, int up)
     }
 }
 
-/* What the peer knew of us it has forgotten: be somebody else to it. */
-void path_new_stream(struct way *w)
+/* A stream that was not used here before, for that life of the peer. */
+struct stamp path_new_stream(struct way *w, uint64_t instance)
 {
-    uint16_t number = (uint16_t)((w->stream ? w->stream : w->tag & 0xFFFF) + STREAM_STEP);
-    w->stream = number ? number : 1;
-    w->epoch = 0;
+    w->streams = (uint16_t)(w->streams + STREAM_STEP);
+    w->streams = w->streams ? w->streams : 1;
+    return (struct stamp){w->streams, 0, instance};
 }
 
 /* Whether changes are not answered although they are sent again and again. */
@@ -320,22 +322,39 @@ int path_stuck(const struct way *w)
     return 0;
 }
 
-static int stamped(const struct way *w, const struct exchange *x)
+/* What says which stream it belongs to, where the peer knows ours. */
+static int is_stamped(const struct exchange *x)
 {
     uint8_t opcode = x->body->head[3];
-    if (!w->stream || x->command != COMMAND_ATA)
-        return 0;
-    return opcode == WRITE_EXT || opcode == WRITE_FUA_EXT || opcode == FLUSH || opcode == FLUSH_EXT || opcode == IDENTIFY;
+    int changes = opcode == WRITE_EXT || opcode == WRITE_FUA_EXT, flushes = opcode == FLUSH || opcode == FLUSH_EXT;
+    return x->command == COMMAND_ATA && (changes || flushes);
 }
 
-static void stamp(struct way *w, struct exchange *x, uint8_t *frame)
+void stamp_registers(uint8_t *registers, const struct stamp *stamp)
 {
-    int same = x->tries == 1 || x->stream == w->stream;
-    x->stream = same ? w->stream : 0;
-    x->epoch = same ? w->epoch : 0;
-    frame[FEATURE] = w->epoch;
-    frame[RESERVED] = (uint8_t)(w->stream >> 8);
-    frame[RESERVED + 1] = (uint8_t)w->stream;
+    registers[1] = stamp->epoch;
+    registers[10] = (uint8_t)(stamp->stream >> 8);
+    registers[11] = (uint8_t)stamp->stream;
+}
+
+void stamp_trailer(uint8_t *at, const struct stamp *stamp)
+{
+    memcpy(at, STREAM_SIGNATURE, SIGNATURE_BYTES);
+    for (int i = 0; i < INSTANCE_BYTES; i++)
+        at[SIGNATURE_BYTES + i] = (uint8_t)(stamp->instance >> 8 * i);
+}
+
+static void stamp(const struct way *w, struct exchange *x, aoe_out *out)
+{
+    _Static_assert(sizeof out->tail == STAMP_TRAILER, "room for it");
+    struct stamp stamp = is_stamped(x) ? w->stamp : (struct stamp){0};
+    int same = x->tries == 1 || x->stamp.stream == stamp.stream;
+    x->stamp = same ? stamp : (struct stamp){0};
+    if (!stamp.stream)
+        return;
+    stamp_registers(out->head + AOE_BYTES, &stamp);
+    out->tail_length = out->data_length ? STAMP_TRAILER : 0;
+    stamp_trailer(out->data_length ? out->tail : out->head + ATA_BYTES, &stamp);
 }
 
 static void transmit(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
@@ -359,9 +378,8 @@ static void transmit(aoe_core *c, struct way *w, struct exchange *x, int64_t now
     if (++x->copies_count > COPIES_MAX)
         drop_copy(c, w, oldest_copy(x));
     fly(w, x, 1);
-    uint8_t *frame = send_frame(c, w->port, w->mac, w->own, w->shelf, w->slot, x->command, copy->tag, x->body);
-    if (stamped(w, x))
-        stamp(w, x, frame);
+    aoe_out *out = send_frame(c, w->port, w->mac, w->own, w->shelf, w->slot, x->command, copy->tag, x->body);
+    stamp(w, x, out);
 }
 
 static void resend(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
@@ -493,8 +511,9 @@ static void drained(aoe_core *c, struct way *w, const struct exchange *drain, in
         next = l->next;
         if (x->generation != drain->generation || drain->generation < 0)
             continue;
-        uint8_t behind = (uint8_t)(drain->epoch - x->epoch);
-        int dropped = drain->stream && x->stream == drain->stream && behind > 0 && behind < 128;
+        uint8_t behind = (uint8_t)(drain->stamp.epoch - x->stamp.epoch);
+        int same = drain->stamp.stream && x->stamp.stream == drain->stamp.stream;
+        int dropped = same && behind > 0 && behind < 128;
         if (dropped || x->sent_ns + NETWORK_LIFETIME_NS <= sent_ns)
             forget(c, w, x);
     }
@@ -561,8 +580,8 @@ static void begin_drain(aoe_core *c, struct way *w, int64_t now_ns)
 {
     static const struct body flush = {.head = {[3] = FLUSH_EXT}, .head_length = 12};
     w->drained_ns = now_ns;
-    if (w->stream)
-        w->epoch++;
+    if (w->stamp.stream)
+        w->stamp.epoch++;
     w->drain = exchange_new(c, w, &flush, COMMAND_ATA, LANE_SYNCS, ATA_BYTES);
     c->counters[AOE_DRAINS]++;
     transmit(c, w, w->drain, now_ns);
@@ -591,7 +610,7 @@ static int wants_drain(const struct way *w, int64_t now_ns)
     if (!changes->unsettled_count || !w->drains)
         return 0;
     const struct exchange *oldest = OWNER_OF(changes->unsettled.next, struct exchange, where);
-    if (oldest->stream && oldest->stream == w->stream)
+    if (oldest->stamp.stream && oldest->stamp.stream == w->stamp.stream)
         return now_ns - w->drained_ns >= DRAIN_NS;
     return now_ns - oldest->sent_ns >= NETWORK_LIFETIME_NS;
 }

@@ -294,20 +294,30 @@ static int serve_instantly(struct thread *t, struct export *x, uint32_t port, co
     return 1;
 }
 
-static void carry_out(struct thread *t, struct export *x, uint32_t port, const struct arrival *a, uint64_t era,
-                      const struct request *r)
+/* Order rule T9: whether an IDENTIFY that names this life of ours makes its stream known. One that is too old may be
+ * a repetition from long ago. */
+static int registers(struct thread *t, struct export *x, const struct arrival *a, uint64_t era)
 {
-    int is_expired = r->stamped && expired(t, a->stamp_ns, era);
+    uint64_t under_way_ns = NETWORK_LIFETIME_NS + t->engine->set.frame_age_ns;
+    return !expired(t, a->stamp_ns, era) &&
+           streams_register(&x->streams, a->frame, a->stamp_ns, a->stamp_ns - under_way_ns);
+}
+
+/* `ours`: it belongs to a stream. */
+static void carry_out(struct thread *t, struct export *x, uint32_t port, const struct arrival *a, uint64_t era,
+                      const struct request *r, int ours)
+{
+    int is_expired = r->ages && expired(t, a->stamp_ns, era);
     if (r->verdict == V_WRITE && is_expired) {
         count(t, AOE_EXPIRED);
         return;
     }
-    if (r->verdict == V_FLUSH && is_expired && streams_has(a->frame)) { /* it must not vouch for its epoch */
+    if (r->verdict == V_FLUSH && is_expired && ours) { /* it must not vouch for its epoch */
         count(t, AOE_STALE);
         return;
     }
-    if (r->stamped && !is_expired)
-        streams_register(&x->streams, a->frame, 1);
+    if (ours && !is_expired)
+        streams_see(&x->streams, a->frame, a->stamp_ns);
     if (!serve_instantly(t, x, port, a, r))
         admit(t, x, port, a, era, r);
 }
@@ -343,17 +353,18 @@ void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
                         v->sectors, v->flags, v->block_sectors};
     struct request r = parse_request(a->frame, a->length, &gate);
     uint64_t era = t->era - (uint64_t)t->suspect;
+    const uint8_t *instance = r.ages || r.identifies ? streams_instance(a->frame, a->length) : NULL;
+    int names_us = instance && !memcmp(instance, v->instance, INSTANCE_BYTES);
     up.export_index = x->index;
-    if (r.identifies)
-        streams_register(&x->streams, a->frame, 0);
+    up.registered = r.identifies && names_us && registers(t, x, a, era);
     if (r.verdict == V_DROP)
         count(t, r.reason);
     else if (r.verdict == V_UP)
         hand_up(t, &up, a->frame);
-    else if (r.stamped && streams_stale(&x->streams, a->frame))
+    else if (instance && !(names_us && !streams_stale(&x->streams, a->frame)))
         count(t, AOE_STALE);
     else
-        carry_out(t, x, port, a, era, &r);
+        carry_out(t, x, port, a, era, &r, instance != NULL);
 }
 
 void serve_released(struct thread *t, struct export *x)

@@ -7,7 +7,7 @@
 
 enum { COMMAND_ATA = 0, COMMAND_CONFIG = 1, FLAG_RESPONSE = 0x08, FLAG_ERROR = 0x04 };
 enum { CONFIG_BYTES = 32, CONFIG_STRING_MAX = 1024, IDENTIFY = 0xEC, READ_EXT = 0x24 };
-enum { VENDOR_AT = 2 * 129, VOLATILE_CACHE = 0x20, STREAMS = 1 };
+enum { VENDOR_AT = 2 * 129, VOLATILE_CACHE = 0x20, STREAMS = 2 };
 #define TAG_STEP 0x1E3779B1u
 
 static const uint8_t BROADCAST[6] = {255, 255, 255, 255, 255, 255};
@@ -459,9 +459,8 @@ void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, i
         memcpy(w->own, port->mac, 6);
         w->sectors = w->sectors < port->sectors ? w->sectors : port->sectors;
         if (renamed) { /* to the server that is somebody else: what was sent before settles by time */
-            w->registered = 0;
-            if (w->stream)
-                path_new_stream(w);
+            w->stamp = (struct stamp){0};
+            w->claim_after_ns = now_ns;
         }
         if (renamed || !port->up || w->sectors < least_sectors(c))
             w->vouched = 0;
@@ -485,19 +484,40 @@ void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, i
 
 /* Judging ways */
 
-static void check(aoe_core *c, struct way *w, uint32_t flags, uint32_t opcode, uint8_t device, int64_t now_ns)
+static void check(aoe_core *c, struct way *w, const struct body *body, int64_t now_ns)
 {
-    w->check_body = (struct body){.head = {[0] = (uint8_t)flags, [2] = 1, [3] = (uint8_t)opcode, [7] = device}, .head_length = 12};
+    w->check_body = *body;
     w->check = exchange_new(c, w, &w->check_body, COMMAND_ATA, LANE_READS, ATA_BYTES + SECTOR_BYTES);
     path_start_now(c, w, w->check, now_ns);
+}
+
+static int may_claim(const struct way *w, int64_t now_ns)
+{
+    return w->heeds && w->sectors >= STAMPED_SECTORS_MIN && now_ns >= w->claim_after_ns;
+}
+
+/* What IDENTIFY asks the server to know: the stream in use, or one where there is none and may be. */
+static struct stamp claim(struct way *w, int64_t now_ns)
+{
+    if (w->stamp.stream || !w->ours || !may_claim(w, now_ns))
+        return w->stamp;
+    return path_new_stream(w, w->instance);
 }
 
 /* Ask a way what it leads to. */
 static void look(aoe_core *c, struct way *w, int64_t now_ns)
 {
+    struct body body = {.head = {[2] = 1, [3] = IDENTIFY, [7] = 0xA0}, .head_length = 12};
     int refused = w->state == WAY_REFUSED && now_ns < w->check_after_ns;
-    if (!w->check && !refused && c->ports[w->port].up)
-        check(c, w, 0, IDENTIFY, 0xA0, now_ns);
+    if (w->check || refused || !c->ports[w->port].up)
+        return;
+    w->claim = claim(w, now_ns);
+    if (w->claim.stream) {
+        stamp_registers(body.head, &w->claim);
+        stamp_trailer(body.head + body.head_length, &w->claim);
+        body.head_length += STAMP_TRAILER;
+    }
+    check(c, w, &body, now_ns);
 }
 
 static void lose_for_now(aoe_core *c, struct way *w, int reason, int64_t now_ns, int64_t again_ns)
@@ -526,7 +546,6 @@ static void accept_way(aoe_core *c, struct way *w, int64_t now_ns)
 static void checked(aoe_core *c, struct way *w, const struct effect *answer, int64_t now_ns)
 {
     const uint8_t *raw = answer->raw;
-    int registers = answer->exchange->stream == w->stream;
     w->check = NULL;
     if (answer->exchange->body->head[3] != IDENTIFY) {
         w->slow = 0;
@@ -534,7 +553,7 @@ static void checked(aoe_core *c, struct way *w, const struct effect *answer, int
     } else if (raw[14] & FLAG_ERROR || ata_failed(raw)) {
         lose_for_now(c, w, WHY_IDENTIFY_FAILS, now_ns, RECHECK_NS);
     } else {
-        session_identified(c, w, raw, registers, now_ns);
+        session_identified(c, w, raw, w->claim, now_ns);
     }
 }
 
@@ -602,25 +621,49 @@ static void believe(aoe_core *c, const struct way *w, const uint8_t *identity)
     c->has_facts = 1;
 }
 
-/* Whether the server knows our stream, if it heeds any; else it is told (order rule T9). */
-static int registered(aoe_core *c, struct way *w, int heeds, int registers, int64_t now_ns)
+/* From now on; what the server drops as it does not know the last one is sent again at once. */
+static void use_stream(aoe_core *c, struct way *w, struct stamp stamp, int64_t now_ns)
 {
-    if (!heeds) {
-        w->stream = 0;
-        w->epoch = 0;
-        return 1;
-    }
-    if (w->stream && !w->registered && registers) {
-        w->registered = 1;
-        w->registered_instance = w->instance;
+    uint16_t last = w->stamp.stream;
+    if (last == stamp.stream)
+        return;
+    w->stamp = stamp;
+    if (last)
         path_send_changes_again(c, w, now_ns);
-    }
-    if (w->stream && w->registered && w->registered_instance == w->instance)
+}
+
+/* Whether the way can be used as it is. A server that may know our stream is told of it first: only a question that
+ * names its present life counts there (order rule T9). */
+static int registered(aoe_core *c, struct way *w, int heeds, struct stamp claim, int64_t now_ns)
+{
+    if (claim.stream && w->ours && claim.instance == w->instance) {
+        if (!heeds)
+            w->claim_after_ns = now_ns + STREAM_AGAIN_NS;
+        use_stream(c, w, heeds ? claim : (struct stamp){0}, now_ns);
         return 1;
-    w->registered = 0;
-    path_new_stream(w);
+    }
+    w->heeds = heeds;
+    if (w->stamp.stream && w->ours && w->stamp.instance == w->instance)
+        return 1;
+    use_stream(c, w, (struct stamp){0}, now_ns);
+    if (!may_claim(w, now_ns))
+        return 1;
     look(c, w, now_ns);
     return 0;
+}
+
+/* Changes are not answered: the server has forgotten our stream, or somebody forged its end. What is sent until it
+ * knows another one carries none. */
+static void claim_another(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    if (now_ns < w->claim_after_ns)
+        return;
+    c->counters[AOE_STREAMS_RENEWED]++;
+    c->news++;
+    w->vouched = 0;
+    use_stream(c, w, (struct stamp){0}, now_ns);
+    look(c, w, now_ns);
+    w->claim_after_ns = now_ns + RECHECK_NS;
 }
 
 /* What a way says of its server. */
@@ -639,22 +682,22 @@ static void note(aoe_core *c, struct way *w, const uint8_t *identity)
     w->volatile_cache = (word_of(identity, 85) & VOLATILE_CACHE) != 0;
 }
 
-static void fits(aoe_core *c, struct way *w, const uint8_t *identity, int registers, int64_t now_ns)
+static void fits(aoe_core *c, struct way *w, const uint8_t *identity, struct stamp claim, int64_t now_ns)
 {
     const uint8_t *vendor = identity + VENDOR_AT;
     int64_t age_ns = w->ours ? (int64_t)little(vendor + 6, 4) * 1000000 : FOREIGN_AGE_NS;
     believe(c, w, identity);
     w->lanes[LANE_CHANGES].quiesce_ns = quiesce_ns(c, age_ns);
     w->drains = w->ours;
-    if (!registered(c, w, w->ours && little(vendor + 18, 2) & STREAMS, registers, now_ns))
+    if (!registered(c, w, w->ours && little(vendor + 18, 2) & STREAMS, claim, now_ns))
         return;
     if (w->slow)
-        check(c, w, 0x40, READ_EXT, 0, now_ns);
+        check(c, w, &(struct body){.head = {[0] = 0x40, [2] = 1, [3] = READ_EXT}, .head_length = 12}, now_ns);
     else
         accept_way(c, w, now_ns);
 }
 
-int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int registers, int64_t now_ns)
+int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, struct stamp claim, int64_t now_ns)
 {
     const uint8_t *identity = raw + ATA_BYTES;
     int why = facts_unfit(identity);
@@ -671,7 +714,7 @@ int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, int regis
     if (why)
         lose_for_now(c, w, why, now_ns, RECHECK_NS);
     else
-        fits(c, w, identity, registers, now_ns);
+        fits(c, w, identity, claim, now_ns);
     return 1;
 }
 
@@ -796,17 +839,6 @@ static void judge(aoe_core *c, struct way *w, int64_t now_ns)
     }
 }
 
-/* Perhaps the server has forgotten our stream. */
-static void register_again(struct way *w, int64_t now_ns)
-{
-    if (now_ns - w->rolled_ns < RECHECK_NS)
-        return;
-    w->rolled_ns = now_ns;
-    w->registered = 0;
-    w->vouched = 0;
-    path_new_stream(w);
-}
-
 /* Look at what has been quiet for too long. */
 static void attend(aoe_core *c, struct way *w, int64_t now_ns)
 {
@@ -816,11 +848,13 @@ static void attend(aoe_core *c, struct way *w, int64_t now_ns)
         lose_for_now(c, w, WHY_SILENT, now_ns, RECHECK_NS);
     if (w->check)
         return;
-    if (w->state == WAY_USABLE && w->stream && path_stuck(w))
-        register_again(w, now_ns);
+    if (w->sectors < STAMPED_SECTORS_MIN)
+        use_stream(c, w, (struct stamp){0}, now_ns);
+    if (w->state == WAY_USABLE && w->stamp.stream && path_stuck(w))
+        claim_another(c, w, now_ns);
     int lost = (w->state == WAY_DOWN || w->state == WAY_REFUSED) && now_ns >= w->check_after_ns;
     int idle = w->state == WAY_USABLE && now_ns - w->heard_ns >= STANDBY_NS;
-    int unknown = w->state == WAY_USABLE && w->stream && !w->registered;
+    int unknown = w->state == WAY_USABLE && !w->stamp.stream && may_claim(w, now_ns);
     if (lost || idle || unknown)
         look(c, w, now_ns);
 }

@@ -250,7 +250,7 @@ uint32_t port_take(struct socket_port *p, uint32_t most, aoe_core *core, uint32_
 struct batch {
     uint32_t count;
     struct mmsghdr messages[FRAMES];
-    struct iovec parts[FRAMES][2];
+    struct iovec parts[FRAMES][3];
 };
 
 /* What is refused is lost, and the core sends it again. One refused because of what it is, or because of an error
@@ -293,7 +293,9 @@ static void gather(struct batch *b, const aoe_out *out)
     struct iovec *part = b->parts[b->count];
     part[0] = (struct iovec){(void *)out->head, out->head_length};
     part[1] = (struct iovec){(void *)out->data, out->data_length};
-    b->messages[b->count++] = (struct mmsghdr){.msg_hdr = {.msg_iov = part, .msg_iovlen = out->data_length ? 2 : 1}};
+    part[2] = (struct iovec){(void *)out->tail, out->tail_length};
+    size_t parts = out->tail_length ? 3 : out->data_length ? 2 : 1;
+    b->messages[b->count++] = (struct mmsghdr){.msg_hdr = {.msg_iov = part, .msg_iovlen = parts}};
 }
 
 void port_send(struct socket_port *p, uint32_t number, const aoe_out *out, uint32_t count)
@@ -303,7 +305,7 @@ void port_send(struct socket_port *p, uint32_t number, const aoe_out *out, uint3
     for (uint32_t i = 0; i < count; i++) {
         if (out[i].port != number)
             continue;
-        if (out[i].head_length + out[i].data_length > p->room) {
+        if (out[i].head_length + out[i].data_length + out[i].tail_length > p->room) {
             p->unsent++;
             continue;
         }

@@ -4,16 +4,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SRC = 6, TAG = 20, FEATURE = 25, RESERVED = 34 };
+#include "parse.h"
+
+enum { SRC = 6, TAG = 20, FEATURE = 25, COUNT = 26, OPCODE = 27, RESERVED = 34 };
+enum { USER_TAG = 0x80, FLUSH = 0xE7, FLUSH_EXT = 0xEA, IDENTIFY = 0xEC };
 #define TAG_MASK 0x7FFFFFFFu
 #define HALF_OF_TAGS 0x40000000u
+
+static int has_data(uint8_t opcode) { return opcode != IDENTIFY && opcode != FLUSH && opcode != FLUSH_EXT; }
+
+const uint8_t *streams_instance(const uint8_t *frame, size_t length)
+{
+    size_t at = ATA_HEADER + (has_data(frame[OPCODE]) ? frame[COUNT] * (size_t)SECTOR : 0);
+    if (!(frame[TAG] & USER_TAG) || length < at + STAMP_TRAILER || memcmp(frame + at, STREAM_SIGNATURE, SIGNATURE_BYTES))
+        return NULL;
+    return frame + at + SIGNATURE_BYTES;
+}
 
 static uint16_t number_of(const uint8_t *frame)
 {
     return (uint16_t)(frame[RESERVED] << 8 | frame[RESERVED + 1]);
 }
-
-int streams_has(const uint8_t *frame) { return number_of(frame) != 0; }
 
 static int earlier(uint8_t one, uint8_t other)
 {
@@ -47,7 +58,7 @@ static void see(struct stream *known, uint32_t tag)
             memset(known->seen, 0, sizeof known->seen);
         for (uint32_t i = 1; i < ahead && ahead < REPLAY_WINDOW; i++)
             *word_of(known, known->newest + i) &= ~bit_of(known->newest + i);
-        known->newest = tag;
+        known->newest = tag & TAG_MASK;
     }
     *word_of(known, tag) |= bit_of(tag);
 }
@@ -65,8 +76,8 @@ static struct stream *find(struct streams *s, const uint8_t *frame)
     return NULL;
 }
 
-/* A free place, or that of who was not heard for longest. */
-static struct stream *place(struct streams *s)
+/* A free place, or that of the one that was not heard for longest, if nothing of it can be under way. */
+static struct stream *place(struct streams *s, uint64_t since_ns)
 {
     if (!s->all)
         s->all = calloc(STREAMS_MAX, sizeof *s->all);
@@ -76,40 +87,60 @@ static struct stream *place(struct streams *s)
         return &s->all[s->count++];
     struct stream *oldest = s->all;
     for (uint32_t i = 1; i < s->count; i++)
-        if (s->all[i].used < oldest->used)
+        if (s->all[i].heard_ns < oldest->heard_ns)
             oldest = &s->all[i];
-    return oldest;
+    return oldest->heard_ns < since_ns ? oldest : NULL;
 }
 
-void streams_register(struct streams *s, const uint8_t *frame, int changes)
+/* What was sent before it registered is none of its own: all seen. */
+static void begin(struct stream *known, const uint8_t *frame)
 {
-    if (!number_of(frame))
-        return;
-    struct stream *known = find(s, frame);
-    if (!known) {
-        known = place(s);
-        if (!known)
-            return;
-        memcpy(known->mac, frame + SRC, 6);
-        known->number = number_of(frame);
-        known->epoch = frame[FEATURE];
-        known->newest = tag_of(frame);
-        memset(known->seen, 0, sizeof known->seen);
-        *word_of(known, known->newest) |= bit_of(known->newest);
-    }
-    if (changes)
-        see(known, tag_of(frame));
+    memcpy(known->mac, frame + SRC, 6);
+    known->number = number_of(frame);
+    known->epoch = frame[FEATURE];
+    known->newest = tag_of(frame) & TAG_MASK;
+    memset(known->seen, 0xFF, sizeof known->seen);
+    known->heard_ns = 0;
+}
+
+static void hear(struct stream *known, const uint8_t *frame, uint64_t heard_ns)
+{
+    if (heard_ns > known->heard_ns)
+        known->heard_ns = heard_ns;
     if (earlier(known->epoch, frame[FEATURE]))
         known->epoch = frame[FEATURE];
-    known->used = ++s->uses;
+}
+
+int streams_register(struct streams *s, const uint8_t *frame, uint64_t heard_ns, uint64_t since_ns)
+{
+    struct stream *known = find(s, frame);
+    if (!known) {
+        known = place(s, since_ns);
+        if (!known)
+            return 0;
+        begin(known, frame);
+    }
+    hear(known, frame, heard_ns);
+    return 1;
+}
+
+void streams_see(struct streams *s, const uint8_t *frame, uint64_t heard_ns)
+{
+    struct stream *known = find(s, frame);
+    see(known, tag_of(frame));
+    hear(known, frame, heard_ns);
 }
 
 int streams_stale(struct streams *s, const uint8_t *frame)
 {
-    if (!number_of(frame))
-        return 0;
     struct stream *known = find(s, frame);
     return !known || earlier(frame[FEATURE], known->epoch) || repeats(known, tag_of(frame));
+}
+
+void streams_clock_stepped(struct streams *s, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < s->count; i++)
+        s->all[i].heard_ns = now_ns;
 }
 
 void streams_end(struct streams *s)

@@ -2,9 +2,14 @@
 #ifndef AOE_STREAMS_H
 #define AOE_STREAMS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
-enum { STREAMS_MAX = 256, REPLAY_WINDOW = 1024 };
+#include "bounds.h"
+
+/* What a frame of ours ends with, behind header and data: a signature, and the target's id as IDENTIFY has it. */
+#define STREAM_SIGNATURE "\xd3\x1f\xb6\x4a"
+enum { SIGNATURE_BYTES = 4, INSTANCE_BYTES = STAMP_TRAILER - SIGNATURE_BYTES };
 
 struct stream {
     uint8_t mac[6];
@@ -12,22 +17,25 @@ struct stream {
     uint8_t epoch;
     uint32_t newest; /* tag; and which of the window before it were seen, by tag modulo the window */
     uint64_t seen[REPLAY_WINDOW / 64];
-    uint64_t used;
+    uint64_t heard_ns;
 };
 
 /* The initiators of one export; the table is made when the first one registers. */
 struct streams {
     struct stream *all;
     uint32_t count, last;
-    uint64_t uses;
 };
 
-/* By an ATA request that is an IDENTIFY, or a write or a FLUSH that is carried out: `changes`. */
-void streams_register(struct streams *s, const uint8_t *frame, int changes);
-/* Whether a frame belongs to a stream. */
-int streams_has(const uint8_t *frame);
-/* Whether a write or a FLUSH must not be carried out any more. */
+/* The id that an ATA request names in its trailer; NULL: it is not one of ours. */
+const uint8_t *streams_instance(const uint8_t *frame, size_t length);
+/* An IDENTIFY names its stream; 0 where there is no place, because all were heard since `since_ns`. Times are those
+ * at which the kernel received frames. */
+int streams_register(struct streams *s, const uint8_t *frame, uint64_t heard_ns, uint64_t since_ns);
+/* Whether a write or a FLUSH must not be carried out any more; and one that is carried out. */
 int streams_stale(struct streams *s, const uint8_t *frame);
+void streams_see(struct streams *s, const uint8_t *frame, uint64_t heard_ns);
+/* Nobody knows how long ago anything was: count from now on. */
+void streams_clock_stepped(struct streams *s, uint64_t now_ns);
 void streams_end(struct streams *s);
 
 #endif

@@ -172,15 +172,25 @@ static void read_mail(struct thread *t)
 
 /* The loop */
 
+static void distrust_stamps(struct thread *t)
+{
+    aoe_engine *e = t->engine;
+    t->era++;
+    t->suspect = 1;
+    for (uint32_t i = 0; i < e->set.exports; i++) {
+        struct export *x = &e->exports[i];
+        if (thread_owns(t, x))
+            streams_clock_stepped(&x->streams, t->now_ns);
+    }
+    count(t, AOE_CLOCK_STEPPED);
+}
+
 static void look_at_clocks(struct thread *t)
 {
     t->now_ns = clock_ns(CLOCK_REALTIME);
     int64_t distance = (int64_t)(t->now_ns - clock_ns(CLOCK_BOOTTIME));
-    if (t->clock_known && llabs(distance - t->distance) > CLOCK_STEP_NS) {
-        t->era++;
-        t->suspect = 1;
-        count(t, AOE_CLOCK_STEPPED);
-    }
+    if (t->clock_known && llabs(distance - t->distance) > CLOCK_STEP_NS)
+        distrust_stamps(t);
     t->clock_known = 1;
     t->distance = distance;
 }

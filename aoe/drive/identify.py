@@ -15,7 +15,9 @@ _VENDOR_WORD = 129
 _VENDOR = struct.Struct("<4sHIQHH16s")
 _VENDOR_SIGNATURE = b"AoEt"
 _VENDOR_LAYOUT = 1
-_STREAMS = 1
+_FEATURES_WORD = 138
+_STREAMS = 2
+"""Bit 0 said of an earlier version that it heeds streams that any garbage could be; nobody sets it again."""
 
 _WORD_82_NOP_AND_POWER = 0x4008
 _VOLATILE_CACHE = 0x0020
@@ -180,6 +182,14 @@ def _sealed(data: bytearray) -> bytes:
     if data[510] == _CHECKSUM_FOLLOWS:
         data[511] = -sum(data[:511]) & 0xFF
     return bytes(data)
+
+
+def without_streams(data: bytes) -> bytes:
+    """What build gave, for one whose stream is not registered (order rule T9)."""
+    words = bytearray(data)
+    at = 2 * _FEATURES_WORD
+    struct.pack_into("<H", words, at, struct.unpack_from("<H", words, at)[0] & ~_STREAMS)
+    return _sealed(words)
 
 
 def sums_up(data: bytes) -> bool:

@@ -55,7 +55,8 @@ class ExportFacts(NamedTuple):
     """An export as the gate in C sees it. `base` is in bytes, `block` too; `sectors` are 512 bytes.
 
     `memory` says that the store never makes anyone wait, `failed` that a sync failed: whatever changes or
-    syncs is then left to Python, `remote` that somebody else serves it, as with FUSE and NFS.
+    syncs is then left to Python, `remote` that somebody else serves it, as with FUSE and NFS; `instance` is
+    the id that IDENTIFY tells.
     """
 
     shelf: int
@@ -70,6 +71,7 @@ class ExportFacts(NamedTuple):
     memory: bool
     failed: bool
     remote: bool
+    instance: int
     mask: tuple[bytes, ...]
     reserve: tuple[bytes, ...]
 
@@ -77,7 +79,8 @@ class ExportFacts(NamedTuple):
 class Up(NamedTuple):
     """A frame for Python. `ticket` 0 holds no place; `export` is None for a wildcard address.
 
-    `error` is the errno of the disk where the engine tried in vain, negative where a sync failed, else 0.
+    `error` is the errno of the disk where the engine tried in vain, negative where a sync failed, else 0;
+    `registered` whether an IDENTIFY made its stream known (order rule T9).
     """
 
     frame: bytes
@@ -86,6 +89,7 @@ class Up(NamedTuple):
     port: int
     export: int | None
     error: int
+    registered: bool
 
 
 def library() -> tuple[Any, Any]:
@@ -196,6 +200,7 @@ class Engine:
             "block": facts.block,
             "base": facts.base,
             "sectors": facts.sectors,
+            "instance": facts.instance,
             "masked": len(facts.mask),
             "reserved": len(facts.reserve),
             "macs": macs,
@@ -217,7 +222,7 @@ class Engine:
             return None
         export = None if up.export_index == NO_EXPORT else up.export_index
         frame = _ffi.buffer(self._frame, up.length)[:]
-        return Up(frame, up.stamp_ns, up.ticket, up.port, export, up.error)
+        return Up(frame, up.stamp_ns, up.ticket, up.port, export, up.error, bool(up.registered))
 
     def release(self, index: int, ticket: int) -> None:
         """Python is done with the export's tickets up to this one."""

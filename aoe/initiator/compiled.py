@@ -18,6 +18,7 @@ _COUNTERS = (
     "unfit_reply",
     "unknown_tag",
     "too_many_ways",
+    "streams_renewed",
 )
 
 
@@ -154,11 +155,8 @@ class _Out:
         count = self._lib.aoe_core_out(self._core, self._frames)
         for n in range(count):
             out = self._frames[0][n]
-            head = bytes(self._ffi.buffer(out.head, out.head_length))
-            yield (
-                out.port,
-                head + bytes(self._ffi.buffer(out.data, out.data_length)) if out.data_length else head,
-            )
+            parts = (out.head, out.head_length), (out.data, out.data_length), (out.tail, out.tail_length)
+            yield out.port, b"".join(self._ffi.buffer(at, length)[:] for at, length in parts if length)
 
     def clear(self) -> None:
         """They were sent."""

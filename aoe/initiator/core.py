@@ -21,6 +21,7 @@ from aoe.initiator.session import Address, Answered, Operation, Policy, Port, Se
 from aoe.wire import ata
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaRequest
 from aoe.wire.frame import FLAG_ERROR, Command
+from aoe.wire.stamp import UNSTAMPED
 
 _READ_EXT, _WRITE_EXT, _WRITE_FUA_EXT, _TRIM = 0x24, 0x34, 0x3D, 0x06
 _RANGE = struct.Struct("<Q")
@@ -428,7 +429,7 @@ class Core:
             self._write(piece, now_ns)
         elif request.verb is Verb.IDENTIFY:
             request.buffer = bytearray(event.raw[limits.ATA_HEADER : limits.ATA_HEADER + limits.SECTOR])
-            fits = self.session.identified(event.way, event.raw, False, now_ns)
+            fits = self.session.identified(event.way, event.raw, UNSTAMPED, now_ns)
             self._part(request, Result() if fits else Result(Outcome.REFUSED), piece)
         elif request.verb is Verb.ASK:
             request.buffer = bytearray(event.raw)

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from aoe import limits
-from aoe.drive.command import FAILURES, IDENTIFY_DEVICE
+from aoe.drive.command import FAILURES
 from aoe.initiator.rtt import Rtt
 from aoe.initiator.window import Window
 from aoe.wire import ata, frame
@@ -39,7 +39,7 @@ class Kind(enum.IntEnum):
     SYNCS = 2
 
 
-_STAMPED = (0x34, 0x3D, 0xE7, 0xEA, IDENTIFY_DEVICE)
+_STAMPED = (0x34, 0x3D, 0xE7, 0xEA)
 _STREAM_STEP = 0x9E37
 FLUSH = ata.encode(AtaRequest(0, 0, 0, 0xEA, 0))
 
@@ -81,7 +81,7 @@ class Exchange:
 
     @property
     def stamped(self) -> bool:
-        """Whether it says which stream it belongs to, where the peer heeds that."""
+        """Whether it says which stream it belongs to, where the peer knows ours."""
         return self.command == Command.ATA and self.body[3] in _STAMPED
 
     def accepts(self, header: Header, raw: bytes) -> bool:
@@ -184,7 +184,10 @@ class Path:
         self.drains = False
         """Whether the peer answers a FLUSH only after every change that reached it before."""
         self.stamp = UNSTAMPED
-        """Of what is sent now, where the peer drops writes of earlier epochs (order rule T9)."""
+        """Of what is sent now, once the peer knows our stream and drops writes of earlier epochs (order rule
+        T9)."""
+        self._streams = first_tag & 0xFFFF
+        """Where the numbers of the streams have come to."""
         self.generation = 1
         """Rises when the peer is another process, which cannot speak for what the one before had begun."""
         self.counters: Counter[str] = Counter()
@@ -240,10 +243,10 @@ class Path:
         self._tag = (self._tag + 1) % USER_TAG
         return USER_TAG | self._tag
 
-    def new_stream(self) -> None:
-        """What the peer knew of us it has forgotten: be somebody else to it."""
-        number = self.stamp.stream or self._tag & 0xFFFF
-        self.stamp = Stamp((number + _STREAM_STEP) & 0xFFFF or 1, 0)
+    def new_stream(self, instance: int) -> Stamp:
+        """A stream that was not used here before, for that life of the peer."""
+        self._streams = (self._streams + _STREAM_STEP) & 0xFFFF or 1
+        return Stamp(self._streams, 0, instance)
 
     @property
     def stuck(self) -> bool:
@@ -366,7 +369,7 @@ class Path:
     def _begin_drain(self, now_ns: int, effects: list[Effect]) -> None:
         self._drained_ns = now_ns
         if self.stamp.stream:
-            self.stamp = Stamp(self.stamp.stream, (self.stamp.epoch + 1) & 0xFF)
+            self.stamp = self.stamp._replace(epoch=(self.stamp.epoch + 1) & 0xFF)
         self._drain = Exchange(Command.ATA, FLUSH, kind=Kind.SYNCS, reply_min=limits.ATA_HEADER)
         self.counters["drains"] += 1
         self._transmit(self._lanes[Kind.SYNCS], self._drain, now_ns, effects)
@@ -400,10 +403,11 @@ class Path:
         own, mac, shelf, slot = self.peer
         header = Header(mac, own, frame.VERSION, 0, 0, shelf, slot, exchange.command, tag)
         body = exchange.body
-        if self.stamp.stream and exchange.stamped:
-            same = exchange.tries == 1 or exchange.stamp.stream == self.stamp.stream
-            exchange.stamp = self.stamp if same else UNSTAMPED
-            body = stamped(body, self.stamp)
+        stamp = self.stamp if exchange.stamped else UNSTAMPED
+        same = exchange.tries == 1 or exchange.stamp.stream == stamp.stream
+        exchange.stamp = stamp if same else UNSTAMPED
+        if stamp.stream:
+            body = stamped(body, stamp)
         effects.append(Transmit(frame.encode(header, body)))
 
     def _resend(self, lane: _Lane, exchange: Exchange, now_ns: int, effects: list[Effect]) -> None:

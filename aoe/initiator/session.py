@@ -24,7 +24,7 @@ from aoe.wire import ata, config, frame
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Fault, Header
-from aoe.wire.stamp import UNSTAMPED
+from aoe.wire.stamp import UNSTAMPED, Stamp, stamped
 
 Address = tuple[int, int]
 _TAG_STEP = 0x1E3779B1
@@ -78,10 +78,12 @@ class Way:
         self.slow = False
         """Whether it has to answer a read before it is usable again."""
         self.check: Exchange | None = None
-        self.registered: int | None = None
-        """The instance of the server that knows our stream (order rule T9)."""
-        self.rolled_ns = 0
-        """When it was last told of another one because the first seemed to be forgotten."""
+        self.claim = UNSTAMPED
+        """The stream that the check asks the server to know, if any (order rule T9)."""
+        self.heeds = False
+        """Whether the server has said that it heeds streams."""
+        self.claim_after_ns = 0
+        """Before that no other stream is asked for: there was no place, or the last one is still young."""
         self.check_after_ns = 0
         self.probed_ns = 0
         self.io_ns = 0
@@ -215,9 +217,8 @@ class Session:
             way.path.peer = way.path.peer._replace(own=port.mac)
             way.sectors = min(way.sectors, port.sectors)
             if renamed:  # to the server that is somebody else: what was sent before settles by time
-                way.registered = None
-                if way.path.stamp.stream:
-                    way.path.new_stream()
+                way.path.stamp = UNSTAMPED
+                way.claim_after_ns = now_ns
             if renamed or not port.up or way.sectors < max(self.piece, 1):
                 way.vouched = False
         for way in here:
@@ -515,7 +516,8 @@ class Session:
         refused = way.state is State.REFUSED and now_ns < way.check_after_ns
         if way.check is not None or refused or port is None or not port.up:
             return
-        self._check(way, IDENTIFY, now_ns)
+        way.claim = self._claim(way, now_ns)
+        self._check(way, stamped(IDENTIFY, way.claim) if way.claim.stream else IDENTIFY, now_ns)
 
     def _check(self, way: Way, body: bytes, now_ns: int) -> None:
         way.check = Exchange(Command.ATA, body, reply_min=limits.ATA_HEADER + limits.SECTOR)
@@ -524,7 +526,6 @@ class Session:
     def _checked(self, way: Way, answer: one_way.Answered, now_ns: int) -> None:
         assert way.check is not None, "what was answered was asked"
         identifies = way.check.body[3] == IDENTIFY_DEVICE
-        registers = way.check.stamp.stream == way.path.stamp.stream
         way.check = None
         if not identifies:
             way.slow = False
@@ -532,10 +533,10 @@ class Session:
         elif answer.header.flags & FLAG_ERROR or answer.raw[27] & FAILURES:
             self._lose_for_now(way, Reason.IDENTIFY_FAILS, now_ns)
         else:
-            self.identified(way, answer.raw, registers, now_ns)
+            self.identified(way, answer.raw, way.claim, now_ns)
 
-    def identified(self, way: Way, raw: bytes, registers: bool, now_ns: int) -> bool:
-        """A way answered IDENTIFY, which told of our stream or not; whether it leads to the disk."""
+    def identified(self, way: Way, raw: bytes, claim: Stamp, now_ns: int) -> bool:
+        """A way answered IDENTIFY, which asked to know a stream or not; whether it leads to the disk."""
         data = raw[limits.ATA_HEADER : limits.ATA_HEADER + limits.SECTOR]
         nonsense = unfit(data)
         if nonsense is not Reason.NONE:
@@ -556,7 +557,7 @@ class Session:
         self._believe(way, facts)
         way.path.quiesce_after(self._quiesce_ns(facts.age_ns))
         way.path.drains = facts.instance is not None
-        if not self._registered(way, facts, registers, now_ns):
+        if not self._registered(way, facts, claim, now_ns):
             return True
         if way.slow:
             self._check(way, _READ_FIRST_SECTOR, now_ns)
@@ -600,20 +601,54 @@ class Session:
             self.facts = was._replace(data=identify.lessened(was.data, facts.data))
         self.news += before is None or before.data != self.facts.data
 
-    def _registered(self, way: Way, facts: Facts, registers: bool, now_ns: int) -> bool:
-        """Whether the server knows our stream, if it heeds any; else it is told."""
-        if not facts.streams:
-            way.path.stamp = UNSTAMPED
+    # Streams (order rule T9)
+
+    def _may_claim(self, way: Way, now_ns: int) -> bool:
+        return way.heeds and way.sectors >= limits.STAMPED_SECTORS_MIN and now_ns >= way.claim_after_ns
+
+    def _claim(self, way: Way, now_ns: int) -> Stamp:
+        """What IDENTIFY asks the server to know: the stream in use, or one where there is none and may be."""
+        if way.path.stamp.stream or way.facts is None or way.facts.instance is None:
+            return way.path.stamp
+        return way.path.new_stream(way.facts.instance) if self._may_claim(way, now_ns) else UNSTAMPED
+
+    def _registered(self, way: Way, facts: Facts, claim: Stamp, now_ns: int) -> bool:
+        """Whether the way can be used as it is. A server that may know our stream is told of it first: only a
+        question that names its present life counts there."""
+        if claim.stream and claim.instance == facts.instance:
+            if not facts.streams:
+                way.claim_after_ns = now_ns + limits.STREAM_AGAIN_NS
+            self._use_stream(way, claim if facts.streams else UNSTAMPED, now_ns)
             return True
-        if way.path.stamp.stream and way.registered is None and registers:
-            way.registered = facts.instance
-            self._follow(way, way.path.send_changes_again(now_ns), now_ns)
-        if way.path.stamp.stream and way.registered == facts.instance:
+        way.heeds = facts.streams
+        if way.path.stamp.stream and way.path.stamp.instance == facts.instance:
             return True
-        way.registered = None
-        way.path.new_stream()
+        self._use_stream(way, UNSTAMPED, now_ns)
+        if not self._may_claim(way, now_ns):
+            return True
         self._look(way, now_ns)
         return False
+
+    def _use_stream(self, way: Way, stamp: Stamp, now_ns: int) -> None:
+        """From now on; what the server drops as it does not know the last one is sent again at once."""
+        last = way.path.stamp
+        if last.stream == stamp.stream:
+            return
+        way.path.stamp = stamp
+        if last.stream:
+            self._follow(way, way.path.send_changes_again(now_ns), now_ns)
+
+    def _claim_another(self, way: Way, now_ns: int) -> None:
+        """Changes are not answered: the server has forgotten our stream, or somebody forged its end. What is
+        sent until it knows another one carries none."""
+        if now_ns < way.claim_after_ns:
+            return
+        self.counters["streams_renewed"] += 1
+        self.news += 1
+        way.vouched = False
+        self._use_stream(way, UNSTAMPED, now_ns)
+        self._look(way, now_ns)
+        way.claim_after_ns = now_ns + limits.RECHECK_NS
 
     def _grew(self, way: Way, facts: Facts, was: Facts) -> bool:
         """Whether the disk has become larger; the owner is believed, or who answers while there is none."""
@@ -708,21 +743,15 @@ class Session:
             self._lose_for_now(way, Reason.SILENT, now_ns)
         if way.check is not None:
             return
+        if way.sectors < limits.STAMPED_SECTORS_MIN:
+            self._use_stream(way, UNSTAMPED, now_ns)
         if way.state is State.USABLE and way.path.stuck and way.path.stamp.stream:
-            self._register_again(way, now_ns)
+            self._claim_another(way, now_ns)
         lost = way.state in (State.DOWN, State.REFUSED) and now_ns >= way.check_after_ns
         idle = way.state is State.USABLE and now_ns - way.path.heard_ns >= limits.STANDBY_NS
-        unknown = way.path.stamp.stream and way.registered is None
-        if lost or idle or (way.state is State.USABLE and unknown):
+        unknown = way.state is State.USABLE and not way.path.stamp.stream and self._may_claim(way, now_ns)
+        if lost or idle or unknown:
             self._look(way, now_ns)
-
-    def _register_again(self, way: Way, now_ns: int) -> None:
-        """Perhaps the server has forgotten our stream."""
-        if now_ns - way.rolled_ns >= limits.RECHECK_NS:
-            way.rolled_ns = now_ns
-            way.registered = None
-            way.vouched = False
-            way.path.new_stream()
 
     def _judge(self, way: Way, now_ns: int) -> None:
         """Is it alive? Only where there is another one to turn to."""

@@ -190,6 +190,7 @@ def _facts(place: _Place) -> ExportFacts:
         memory=disk.in_memory,
         failed=disk.failed,
         remote=disk.remote,
+        instance=export.identity.instance,
         mask=export.state.mask,
         reserve=export.state.reserve,
     )

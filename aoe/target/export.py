@@ -34,7 +34,8 @@ class Port:
 
 
 class Arrival(NamedTuple):
-    """Where a frame came from and when: what an answer needs besides the message."""
+    """Where a frame came from and when: what an answer needs besides the message. `judged` says that an
+    engine took care of streams (order rule T9), and whether it registered one."""
 
     port: Port
     origin: Hashable
@@ -43,6 +44,7 @@ class Arrival(NamedTuple):
     stamp_ns: int
     era: int
     wildcard: bool
+    judged: bool | None = None
 
 
 class Job:
@@ -121,6 +123,10 @@ class Export:
         if self._identify is None:
             self._identify = identify.build(self.identity)
         return self._identify
+
+    def identify_for(self, registered: bool | None) -> bytes:
+        """The same to one whose stream was registered, was not, or who named none (order rule T9)."""
+        return identify.without_streams(self.identify) if registered is False else self.identify
 
     def describe(self, identity: Identity) -> None:
         """Replace what IDENTIFY says: the disk grew, the cache was switched."""

@@ -99,8 +99,6 @@ class Responder:
         self.buffer_count = buffer_count
         self.remote_admin = remote_admin
         self.remote_masks = remote_admin and remote_masks
-        self.heeds_streams = True
-        """Whether order rule T9 is looked after here; an engine sees more frames than come up to us."""
         self.counters: Counter[str] = Counter()
         self.active = 0
         """Jobs and changes admitted and not yet finished."""
@@ -124,10 +122,22 @@ class Responder:
             self.counters["clock_stepped"] += 1
             for port in self.ports:
                 port.suspect = True
+            for export in self.exports.values():
+                export.streams.clock_stepped(realtime_ns)
         return stepped
 
-    def receive(self, port: Port, origin: Hashable, raw: bytes, stamp_ns: int, now_ns: int) -> list[Effect]:
-        """A frame came in: `stamp_ns` is when the kernel received it, both times CLOCK_REALTIME."""
+    def receive(
+        self,
+        port: Port,
+        origin: Hashable,
+        raw: bytes,
+        stamp_ns: int,
+        now_ns: int,
+        judged: bool | None = None,
+    ) -> list[Effect]:
+        """A frame came in: `stamp_ns` is when the kernel received it, both times CLOCK_REALTIME. `judged`: an
+        engine, which sees more frames than come up to us, took care of streams, and registered one or not.
+        """
         header = frame.decode(raw)
         if isinstance(header, Fault):
             return self._drop(header)
@@ -140,7 +150,9 @@ class Responder:
         era = self.age.era - 1 if port.suspect else self.age.era
         export = self.exports.get((header.shelf, header.slot))
         if export is not None:
-            return self._gate(export, Arrival(port, origin, header, raw, stamp_ns, era, False), now_ns)
+            return self._gate(
+                export, Arrival(port, origin, header, raw, stamp_ns, era, False, judged), now_ns
+            )
         if header.shelf != limits.SHELF_ALL and header.slot != limits.SLOT_ALL:
             return self._drop("other_address")
         arrival = Arrival(port, origin, header, raw, stamp_ns, era, True)
@@ -223,18 +235,31 @@ class Responder:
     def _stale(self, export: Export, arrival: Arrival, opcode: int, now_ns: int) -> bool:
         """Order rule T9. What is older than the age test allows says nothing of epochs: it may be of one that
         was there before the present ones came round. A FLUSH that old must not vouch for its epoch."""
-        src, tag, stamp = arrival.header.src, arrival.header.tag, stamp_of(arrival.frame)
-        if not stamp.stream or arrival.wildcard or not self.heeds_streams:
+        stamp = stamp_of(arrival.frame) if opcode in drive.STAMPED and arrival.judged is None else None
+        if stamp is None:
             return False
-        if opcode in drive.STAMPED:
-            if export.streams.stale(src, stamp, tag):
-                return True
-            if self.age.expired(arrival.stamp_ns, now_ns, arrival.era):
-                return opcode in drive.FLUSHES
-            export.streams.register(src, stamp, tag)
-        elif opcode == drive.IDENTIFY_DEVICE:
-            export.streams.register(src, stamp, tag, changes=False)
+        src, tag = arrival.header.src, arrival.header.tag
+        if stamp.instance != export.identity.instance or export.streams.stale(src, stamp, tag):
+            return True
+        if self.age.expired(arrival.stamp_ns, now_ns, arrival.era):
+            return opcode in drive.FLUSHES
+        export.streams.see(src, stamp, tag, arrival.stamp_ns)
         return False
+
+    def _registered(self, export: Export, arrival: Arrival, now_ns: int) -> bool | None:
+        """Whether the stream that an IDENTIFY names is known from now on (order rule T9); None where it names
+        none, or names it to an earlier life of ours. One that is too old may be a repetition of long ago."""
+        stamp = stamp_of(arrival.frame)
+        if stamp is None or stamp.instance != export.identity.instance:
+            return None
+        if arrival.judged is not None:
+            return arrival.judged
+        if arrival.wildcard or self.age.expired(arrival.stamp_ns, now_ns, arrival.era):
+            return False
+        since_ns = arrival.stamp_ns - limits.NETWORK_LIFETIME_NS - self.age.age_max_ns
+        return export.streams.register(
+            arrival.header.src, stamp, arrival.header.tag, arrival.stamp_ns, since_ns
+        )
 
     def _ata(self, export: Export, arrival: Arrival, now_ns: int) -> list[Effect]:
         request = ata.decode_request(arrival.frame)
@@ -253,7 +278,8 @@ class Responder:
             return self._admit(export, arrival, request, meant, now_ns)
         if meant is Identify.DEVICE:
             self.counters["identify"] += 1
-            return self._reply_ata(export, arrival, drive.done(request, export.identify))
+            registered = self._registered(export, arrival, now_ns)
+            return self._reply_ata(export, arrival, drive.done(request, export.identify_for(registered)))
         self.counters["refused_ata" if meant.status & drive.ERROR else "no_data_commands"] += 1
         return self._reply_ata(export, arrival, meant)
 

@@ -66,7 +66,6 @@ class Server:
         )
         self._merge: Merge[Port] = Merge(self._ports)
         self._accelerator = self._accelerate(options)
-        self.responder.heeds_streams = self._accelerator is None
         self.check: AddressCheck | None = None
         """Whoever else answers for addresses that are to be ours is told to this."""
         self._stopping = False
@@ -275,7 +274,7 @@ class Server:
         """A frame that the engine left to us."""
         now_ns = self._look_at_clocks()
         port.suspect = False  # the engine judges what it holds itself
-        self._perform(self.responder.receive(port, None, up.frame, up.stamp_ns, now_ns))
+        self._perform(self.responder.receive(port, None, up.frame, up.stamp_ns, now_ns, up.registered))
         if export is not None:
             self._after(export)
 

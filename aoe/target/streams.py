@@ -1,11 +1,13 @@
 """Which writes of an initiator may still be carried out (order rule T9).
 
-Our initiator puts a stream (a number of its own) and an epoch into its writes. It registers the stream by
-IDENTIFY. When it wants to know that nothing sent before can still be carried out, it sends a FLUSH with the
-next epoch: from then on earlier writes of the stream are dropped, and the answer to the FLUSH comes after
-those that had been admitted. A frame that the network delivers twice is carried out once: each transmission
-has a tag of its own. Everybody else leaves both fields zero, as the standard has it, and is not
-concerned.
+Our initiator puts a stream (a number of its own) and an epoch into its writes. It registers the stream by an
+IDENTIFY that names this life of the target. When it wants to know that nothing sent before can still be
+carried out, it sends a FLUSH with the next epoch: from then on earlier writes of the stream are dropped, and
+the answer to the FLUSH comes after those that had been admitted. A frame that the network delivers twice is
+carried out once: each transmission has a tag of its own. Everybody else's frames do not come here.
+
+What keeps old frames out is never emptied by others: as long as the network or a queue may still hold a
+frame of a stream, nobody takes its place. Times are those at which the kernel received frames, nanoseconds.
 """
 
 from aoe.limits import REPLAY_WINDOW, STREAMS_MAX
@@ -13,17 +15,20 @@ from aoe.wire.stamp import Stamp, earlier
 
 _TAGS = 1 << 31
 """Tags of our initiator rise with each transmission, below a bit that is always set."""
+_ALL_SEEN = (1 << REPLAY_WINDOW) - 1
 
 
 class _Stream:
-    """Its latest epoch and tag, and which of the tags before that were seen; bit 0 is the latest."""
+    """Its latest epoch and tag, and which of the tags before that were seen; bit 0 is the latest. What was
+    sent before it registered is none of its own: all seen."""
 
-    __slots__ = ("epoch", "newest", "seen")
+    __slots__ = ("epoch", "heard_ns", "newest", "seen")
 
-    def __init__(self, epoch: int, tag: int) -> None:
+    def __init__(self, epoch: int, tag: int, heard_ns: int) -> None:
         self.epoch = epoch
-        self.newest = tag
-        self.seen = 1
+        self.newest = tag % _TAGS
+        self.seen = _ALL_SEEN
+        self.heard_ns = heard_ns
 
     def repeats(self, tag: int) -> bool:
         """Whether a frame was here already, or is so far behind that it may have been."""
@@ -34,32 +39,55 @@ class _Stream:
         """A frame is carried out."""
         ahead = (tag - self.newest) % _TAGS
         if ahead < _TAGS // 2:
-            self.seen = (self.seen << min(ahead, REPLAY_WINDOW) | 1) % (1 << REPLAY_WINDOW)
-            self.newest = tag
+            self.seen = (self.seen << min(ahead, REPLAY_WINDOW) | 1) & _ALL_SEEN
+            self.newest = tag % _TAGS
         else:
             self.seen |= 1 << (self.newest - tag) % _TAGS
 
+    def hear(self, epoch: int, heard_ns: int) -> None:
+        """Something of it is true that was received then."""
+        self.heard_ns = max(self.heard_ns, heard_ns)
+        if earlier(self.epoch, epoch):
+            self.epoch = epoch
+
 
 class Streams:
-    """The epochs of one export's initiators: of those that were heard last, if there are too many."""
+    """The streams of one export."""
 
     def __init__(self) -> None:
         self._streams: dict[tuple[bytes, int], _Stream] = {}
 
-    def register(self, mac: bytes, stamp: Stamp, tag: int, *, changes: bool = True) -> None:
-        """An initiator said IDENTIFY, or something that is carried out and `changes` what is stored."""
-        stream = self._streams.pop((mac, stamp.stream), None)
+    def register(self, mac: bytes, stamp: Stamp, tag: int, heard_ns: int, since_ns: int) -> bool:
+        """An initiator said IDENTIFY; whether its stream is known from now on. If there are too many, one
+        that was not heard since `since_ns` makes room."""
+        key = mac, stamp.stream
+        stream = self._streams.get(key)
         if stream is None:
-            stream = _Stream(stamp.epoch, tag)
-        elif earlier(stream.epoch, stamp.epoch):
-            stream.epoch = stamp.epoch
-        if changes:
-            stream.see(tag)
-        self._streams[mac, stamp.stream] = stream
-        if len(self._streams) > STREAMS_MAX:
-            del self._streams[next(iter(self._streams))]
+            if len(self._streams) >= STREAMS_MAX and not self._make_room(since_ns):
+                return False
+            self._streams[key] = stream = _Stream(stamp.epoch, tag, heard_ns)
+        stream.hear(stamp.epoch, heard_ns)
+        return True
+
+    def see(self, mac: bytes, stamp: Stamp, tag: int, heard_ns: int) -> None:
+        """A write or a FLUSH that is not stale is carried out."""
+        stream = self._streams[mac, stamp.stream]
+        stream.see(tag)
+        stream.hear(stamp.epoch, heard_ns)
 
     def stale(self, mac: bytes, stamp: Stamp, tag: int) -> bool:
         """Whether a write or a FLUSH must not be carried out any more."""
         stream = self._streams.get((mac, stamp.stream))
         return stream is None or earlier(stamp.epoch, stream.epoch) or stream.repeats(tag)
+
+    def clock_stepped(self, now_ns: int) -> None:
+        """Nobody knows how long ago anything was: count from now on."""
+        for stream in self._streams.values():
+            stream.heard_ns = now_ns
+
+    def _make_room(self, since_ns: int) -> bool:
+        key, oldest = min(self._streams.items(), key=lambda item: item[1].heard_ns)
+        if oldest.heard_ns >= since_ns:
+            return False
+        del self._streams[key]
+        return True

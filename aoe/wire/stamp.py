@@ -1,30 +1,51 @@
-"""The stream and the epoch of an ATA request (order rule T9).
+"""The stream and the epoch of an ATA request, and by what a frame of ours is known (order rule T9).
 
 They are where the standard has nothing: in the two reserved bytes (AoEr11 section 3.1), and in the Feature
-register, which writes, FLUSH and IDENTIFY do not use. Others than us leave both zero.
+register, which writes, FLUSH and IDENTIFY do not use. Others may leave anything there, so that these bytes
+say nothing by themselves. Ours is a frame whose tag has the highest bit, and that has a trailer behind
+header and data: 4 bytes that nobody sends by accident, and the id that the target gave itself in IDENTIFY.
 """
 
 from typing import NamedTuple
 
+from aoe.limits import ATA_HEADER, SECTOR, STAMP_TRAILER
+
+SIGNATURE = b"\xd3\x1f\xb6\x4a"
+_INSTANCE_AT = len(SIGNATURE)
+_USER_TAG = 0x80
+_WITHOUT_DATA = frozenset({0xE7, 0xEA, 0xEC})
+"""FLUSH and IDENTIFY: what follows their header is the trailer. Others say by Sector Count where it is."""
+
 
 class Stamp(NamedTuple):
-    """`stream` is 1 to 65535, or 0 for none; `epoch` 0 to 255, after which it begins again."""
+    """`stream` is 1 to 65535, or 0 for none; `epoch` 0 to 255, after which it begins again; `instance` is
+    the target's, of 64 bits: to another life of it the frame says nothing."""
 
     stream: int
     epoch: int
+    instance: int
 
 
-UNSTAMPED = Stamp(0, 0)
+UNSTAMPED = Stamp(0, 0, 0)
 
 
-def stamp_of(frame: bytes) -> Stamp:
-    """Of a whole frame."""
-    return Stamp(int.from_bytes(frame[34:36], "big"), frame[25])
+def stamp_of(frame: bytes) -> Stamp | None:
+    """Of a whole frame with an ATA header; None where it is not one of ours."""
+    at = ATA_HEADER if frame[27] in _WITHOUT_DATA else ATA_HEADER + SECTOR * frame[26]
+    if not frame[20] & _USER_TAG or frame[at : at + _INSTANCE_AT] != SIGNATURE:
+        return None
+    end = at + STAMP_TRAILER
+    if len(frame) < end:
+        return None
+    instance = int.from_bytes(frame[at + _INSTANCE_AT : end], "little")
+    return Stamp(int.from_bytes(frame[34:36], "big"), frame[25], instance)
 
 
 def stamped(body: bytes, stamp: Stamp) -> bytes:
     """The bytes after the AoE header, with a stamp."""
-    return body[:1] + bytes((stamp.epoch,)) + body[2:10] + stamp.stream.to_bytes(2, "big") + body[12:]
+    stream, epoch, instance = stamp
+    trailer = SIGNATURE + instance.to_bytes(STAMP_TRAILER - _INSTANCE_AT, "little")
+    return b"".join((body[:1], bytes((epoch,)), body[2:10], stream.to_bytes(2, "big"), body[12:], trailer))
 
 
 def earlier(one: int, other: int) -> bool:

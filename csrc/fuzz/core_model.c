@@ -11,6 +11,12 @@ enum cause { BY_CALLER, BY_TICK, BY_FRAME, BY_FENCE };
 
 static const uint8_t everybody[6] = {255, 255, 255, 255, 255, 255};
 
+/* A stream that the server of a way said it knows (rule T9). */
+struct known {
+    uint32_t way, stream;
+    uint8_t instance[8];
+};
+
 static struct {
     struct sent sent[SENT_MAX];
     uint32_t count, seen; /* `seen` of what is out now */
@@ -21,6 +27,8 @@ static struct {
     uint64_t news;
     enum cause cause;
     const struct way *fenced;
+    struct known known[SENT_MAX];
+    uint32_t known_count;
     const struct sent *answers; /* what the frame that came in is the reply to, and not an error */
     int is_good;
     uint8_t from[6]; /* whose frame came in */
@@ -60,6 +68,7 @@ void model_reset(int64_t now_ns)
     memset(m.slots, 0, sizeof m.slots);
     m.count = m.seen = m.unsettled_count = 0;
     m.tainted = 0;
+    m.known_count = 0;
     m.news = 0;
     m.cause = BY_CALLER;
     m.now_ns = now_ns;
@@ -120,6 +129,19 @@ static void note_written(const struct sent *s)
         w->written[lba - w->offset / 512] = 1;
 }
 
+/* An IDENTIFY that names the server's life is answered, and the bit is in the reply: its stream is known. */
+static void note_known(const struct sent *s, const uint8_t *frame, uint32_t length)
+{
+    const uint8_t *vendor = frame + HEAD + 258;
+    if (s->head[27] != OP_IDENTIFY || !s->stream || length < HEAD + 512 || memcmp(vendor, "AoEt\1", 6))
+        return;
+    if (memcmp(vendor + 10, s->instance, 8) || !(vendor[18] & 2) || m.known_count == SENT_MAX)
+        return;
+    struct known *k = &m.known[m.known_count++];
+    *k = (struct known){.way = s->way, .stream = s->stream};
+    memcpy(k->instance, s->instance, 8);
+}
+
 void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const struct sent *reply_to)
 {
     m.cause = BY_FRAME;
@@ -137,6 +159,8 @@ void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const 
     m.is_good = !(frame[14] & 4) && (frame[19] != ATA || (length >= HEAD && !(frame[27] & 0xA9)));
     if (m.is_good && s->changes)
         note_written(s);
+    if (m.is_good && s->head[19] == ATA)
+        note_known(s, frame, length);
 }
 
 /* Copies whose fate is not known (I2) */
@@ -149,13 +173,10 @@ static uint32_t later_copies(const struct sent *s)
     return count;
 }
 
-/* Which stream and epoch a frame belongs to (T9); stream 0: none. */
-static uint32_t stream_of(const struct sent *s) { return (uint32_t)(s->head[34] << 8 | s->head[35]); }
-
 static int is_of_earlier_epoch(const struct sent *s, const struct sent *flush)
 {
     uint8_t behind = (uint8_t)(flush->head[25] - s->head[25]);
-    return stream_of(flush) && stream_of(s) == stream_of(flush) && behind > 0 && behind < 128 && s->head[27] != OP_TRIM;
+    return flush->stream && s->stream == flush->stream && behind > 0 && behind < 128;
 }
 
 /* A FLUSH came back behind which a copy can do nothing. */
@@ -334,6 +355,31 @@ static void check_stranger(const struct sent *s)
     CHECK(!before || (!memcmp(before->head, s->head, 6) && before->port == s->port));
 }
 
+/* The trailer of order rule T9, if any: where the frame's data end, and only with what the rule is about. */
+static void find_stream(struct sent *s, const aoe_out *out)
+{
+    static const uint8_t signature[4] = {0xD3, 0x1F, 0xB6, 0x4A};
+    const uint8_t *at = out->data_length ? out->tail : out->head + HEAD;
+    CHECK(!out->tail_length || (out->tail_length == 12 && out->data_length));
+    if (s->head[19] != ATA || (out->data_length && !out->tail_length) || memcmp(at, signature, 4))
+        return;
+    s->stream = (uint32_t)(s->head[34] << 8 | s->head[35]);
+    memcpy(s->instance, at + 4, 8);
+    CHECK(s->stream && s->tag >> 31);
+    CHECK(s->head[27] == OP_IDENTIFY || s->head[27] == OP_FLUSH || s->head[27] == OP_FLUSH_EXT ||
+          s->head[27] == OP_WRITE || s->head[27] == OP_WRITE_FUA);
+}
+
+static int is_known(const struct sent *s)
+{
+    for (uint32_t i = m.known_count; i--;) {
+        const struct known *k = &m.known[i];
+        if (k->way == s->way && k->stream == s->stream && !memcmp(k->instance, s->instance, 8))
+            return 1;
+    }
+    return m.known_count == SENT_MAX;
+}
+
 static void check_frame(struct sent *s, const aoe_out *out)
 {
     const uint8_t *f = out->head;
@@ -348,6 +394,8 @@ static void check_frame(struct sent *s, const aoe_out *out)
     }
     CHECK(s->tag >> 31 && !*slot_of(s->tag));
     s->way = w ? w->number : 0;
+    find_stream(s, out);
+    CHECK(!s->stream || s->head[27] == OP_IDENTIFY || is_known(s));
     if (knows(s)) {
         if (f[19] == ATA)
             check_ata(s, out->data, out->data_length);
@@ -366,7 +414,7 @@ static void see(const aoe_out *out)
     struct sent *s = &m.sent[m.count];
     uint32_t tag;
     memcpy(&tag, out->head + 20, 4);
-    *s = (struct sent){.port = out->port, .length = out->head_length + out->data_length, .at_ns = m.now_ns};
+    *s = (struct sent){.port = out->port, .length = out->head_length + out->data_length + out->tail_length, .at_ns = m.now_ns};
     memcpy(s->head, out->head, sizeof s->head);
     s->tag = ntohl(tag);
     s->bytes_hash = hash(hash(0, out->head, out->head_length), out->data, out->data_length);

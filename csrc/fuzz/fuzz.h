@@ -38,7 +38,7 @@ struct store {
 };
 
 struct facts {
-    uint64_t sectors;
+    uint64_t sectors, instance;
     uint32_t flags, masked, reserved;
     uint8_t macs[2 * CLIENTS][6];
 };
@@ -59,7 +59,10 @@ struct record {
     uint32_t count;
     int64_t view;      /* number of the publication it came under */
     int may_serve;     /* the engine may answer it */
-    int stale;         /* of an epoch that was over when it came in (rule T9) */
+    int ours;          /* it has a tag and a trailer of our initiator's (rule T9) */
+    uint64_t named;    /* for which life of its export */
+    int names_us;      /* and that was the present one when it came in */
+    int stale;         /* of a stream or an epoch that was over when it came in */
     int durable;       /* a write reply means stable storage */
     enum outcome outcome;
     int by_python;     /* ends in Python, and so does its durability */
@@ -113,6 +116,7 @@ void model_sync(int export, uint64_t started, int good);
 void model_reply(uint32_t thread, uint32_t port, const uint8_t *reply, uint32_t length);
 void model_took(const aoe_up *up, const uint8_t *frame);
 uint64_t model_clock(void);
+void model_clock_stepped(uint32_t thread, uint64_t now_ns);
 void model_left_out(void); /* an empty message: its frame was handed up instead */
 void model_clogged(int fits);
 void model_final(void);

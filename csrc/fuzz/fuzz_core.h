@@ -30,6 +30,8 @@ struct sent {
     uint64_t user;   /* whose write it is */
     uint64_t first, last; /* sectors that it changes, or reads */
     int changes, answered;
+    uint32_t stream;     /* 0: it has none (rule T9) */
+    uint8_t instance[8]; /* of the server, as its trailer says */
 };
 
 extern aoe_core *core;

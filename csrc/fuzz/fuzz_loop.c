@@ -89,6 +89,7 @@ static void publish(int export)
                     .block = store->block,
                     .base = store->base,
                     .sectors = now->sectors,
+                    .instance = now->instance,
                     .masked = now->masked,
                     .reserved = now->reserved,
                     .macs = now->macs[0]};
@@ -105,7 +106,7 @@ static void publish_new(void)
     if (s.leaves[export] || s.published[export] == FACTS - 2) /* one more number says that it goes */
         return;
     s.failed[export] |= what >> 4 & 1;
-    *f = (struct facts){.sectors = FILE_SECTORS - 8 + (sectors & 15), .flags = stores[export].flags};
+    *f = (struct facts){FILE_SECTORS - 8 + (sectors & 15), f->instance, .flags = stores[export].flags};
     f->flags ^= (what & 4 ? AOE_READ_ONLY : 0) | (what & 8 ? AOE_DURABLE : 0) | (s.failed[export] ? AOE_PASS : 0);
     f->masked = add_clients(f, 0, lists & 15);
     f->reserved = add_clients(f, f->masked, lists >> 4);
@@ -122,6 +123,7 @@ static void leave_or_come(int export)
         s.leaves[export] = 0;
         s.published[export] = 0;
         f->flags &= ~(uint32_t)AOE_GONE;
+        f->instance += 2; /* what comes is another life */
         f->flags |= model_comes(export) ? AOE_PASS : 0;
     } else {
         return;
@@ -190,6 +192,19 @@ static void come(uint32_t length, uint8_t fixes, uint8_t place)
     arrive(stamp_at(place));
 }
 
+/* As our initiator stamps a request, for the life of the engine that it knows; its length. */
+static uint32_t stamp(uint32_t length, uint8_t stream, uint8_t epoch, uint64_t instance)
+{
+    if (length + STAMP_TRAILER > FRAME_MAX)
+        return length;
+    s.frame[20] = 0x80;
+    s.frame[25] = epoch;
+    s.frame[35] = stream;
+    memcpy(s.frame + length, STREAM_SIGNATURE, SIGNATURE_BYTES);
+    memcpy(s.frame + length + SIGNATURE_BYTES, &instance, INSTANCE_BYTES);
+    return length + STAMP_TRAILER;
+}
+
 static void request(void)
 {
     static const uint8_t opcodes[] = {0x24, 0x34, 0x25, 0x35, 0x20, 0x30, 0x29, 0x39, 0xC8, 0xCA,
@@ -200,12 +215,11 @@ static void request(void)
     s.frame[26] = count;
     s.frame[27] = opcodes[what % sizeof opcodes];
     s.frame[28] = lba;
-    if (what >= 6 * sizeof opcodes) { /* of a stream and an epoch */
-        s.frame[25] = next();
-        s.frame[35] = 1 + (what / sizeof opcodes & 1);
-    }
     int carries = strchr("\x30\x34\x35\x39\x3D\xC5\xCA\xCE", s.frame[27]) != NULL;
-    come(ATA_HEADER + (carries ? count * SECTOR : 0), FIX_DST | FIX_SRC | FIX_TYPE | FIX_VERSION | FIX_ADDRESS, place);
+    uint32_t length = ATA_HEADER + (carries ? count * SECTOR : 0), kind = what / sizeof opcodes;
+    if (kind >= 6) /* of a stream and an epoch; sometimes for an earlier life */
+        length = stamp(length, 1 + (kind & 1), next(), s.now[export_at(place)].instance + (kind == 11));
+    come(length, FIX_DST | FIX_SRC | FIX_TYPE | FIX_VERSION | FIX_ADDRESS, place);
 }
 
 static void raw_frame(void)
@@ -426,7 +440,7 @@ static void begin(void)
     for (uint32_t p = 0; p < set.ports; p++)
         set_port(p, 1, sectors ? sectors : 17);
     for (int i = 0; i < EXPORTS; i++) {
-        s.now[i] = (struct facts){.sectors = FILE_SECTORS, .flags = stores[i].flags};
+        s.now[i] = (struct facts){FILE_SECTORS, 0x0102030405060708ull * (uint64_t)i, .flags = stores[i].flags};
         publish(i);
     }
     CHECK(!aoe_engine_start(engine, (int[THREADS]){-1, -1}));

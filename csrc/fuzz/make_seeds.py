@@ -67,9 +67,9 @@ def request(opcode: int, where: int = 0, lba: int = 0, count: int = 1) -> bytes:
     return bytes((REQUEST, OPCODES.index(opcode), where, lba, count))
 
 
-def stamped(opcode: int, epoch: int, where: int = 0) -> bytes:
-    """Of a stream (order rule T9), for sector 0."""
-    return bytes((REQUEST, 6 * len(OPCODES) + OPCODES.index(opcode), where, 0, 1, epoch))
+def stamped(opcode: int, epoch: int, where: int = 0, kind: int = 6) -> bytes:
+    """Of a stream (order rule T9), for sector 0. Kind 6 and 7 are streams, 11 is one of an earlier life."""
+    return bytes((REQUEST, kind * len(OPCODES) + OPCODES.index(opcode), where, 0, 1, epoch))
 
 
 def streams(export: int) -> bytes:
@@ -77,6 +77,28 @@ def streams(export: int) -> bytes:
     here, passes = place(export), PASS_ONCE + done() + PASS_ONCE
     early = stamped(0xEC, 0, here) + passes + stamped(0x34, 0, here) + passes
     return early + stamped(0xEA, 1, here) + passes + stamped(0x34, 0, here) + passes + read(here) + passes
+
+
+def many_streams(export: int) -> bytes:
+    """More than there is a place for, old ones repeated, the clock stepped, and time to forget them all."""
+    passes, others = PASS_ONCE + done() + PASS_ONCE, range(1, 4)
+    here = place(export)
+    hello, old = stamped(0xEC, 0, here), stamped(0x34, 0, here)
+    flood = b"".join(stamped(0xEC, 0, place(export, client), kind) for client in others for kind in (6, 7))
+    drained = hello + passes + old + passes + stamped(0xEA, 1, here) + passes
+    again = flood + passes + hello + old + passes
+    stepped = (bytes((CLOCK, 6)) + PASS_ONCE) * 15 + again
+    later = bytes((CLOCK, 3)) * 2 + again
+    return drained + again + stepped + later
+
+
+def strange_streams(export: int) -> bytes:
+    """For an earlier life of the engine, of one that registered in this; and one that registers too late."""
+    passes, here = PASS_ONCE + done() + PASS_ONCE, place(export)
+    old_life = stamped(0xEC, 0, here, 11) + stamped(0x34, 0, here, 11)
+    known = stamped(0xEC, 0, here, 7) + passes + old_life + stamped(0xEA, 0, here, 11) + passes
+    late = place(export, client=1, age=5)
+    return old_life + passes + known + stamped(0xEC, 0, late) + stamped(0x34, 0, place(export, 1)) + passes
 
 
 def read(where: int = 0, lba: int = 0, count: int = 1) -> bytes:
@@ -190,6 +212,8 @@ def loop_seeds() -> Iterator[tuple[str, bytes]]:
         for what, seed in of_an_export(export):
             yield f"{name}-{what}", seed
         yield f"{name}-streams", settings() + streams(export)
+        yield f"{name}-many-streams", settings() + many_streams(export)
+        yield f"{name}-strange-streams", settings() + strange_streams(export)
     yield from of_the_wire()
 
 
@@ -294,11 +318,20 @@ def core_odds() -> Iterator[tuple[str, bytes]]:
         "no-streams": (138, 0),
         "no-lba": (49, 0),
         "checksum": (255, 0x00A5),
+        "old-streams": (138, 1),
     }.items():
         yield (
             f"words-{words}",
             core_settings(policy=END_WELL) + set_words(word, *values) + CHOSEN + MIXED + live(),
         )
+    asked_once = live(2)
+    for words, (word, *values) in {
+        "refused": (138, 0),
+        "another-life": (134, 99),
+        "its-end": (129, 0),
+    }.items():
+        changed = asked_once + set_words(word, *values) + live(3, slow=True) + CHOSEN
+        yield f"stream-{words}", core_settings(policy=END_WELL) + changed + MIXED + live() + ALL_DONE
     for size in range(16):
         yield (
             f"size-{size}",

@@ -14,10 +14,12 @@ struct event {
     uint32_t tag, older;
 };
 
-/* A stream that registered, and the latest epoch of which something was carried out (rule T9). */
+/* A stream that registered (rule T9): the latest epoch of which something was carried out, which may be forgotten
+ * only when nothing was heard for long enough. `arrived_ns`: and when anything at all came in that says it. */
 struct initiator {
     uint8_t mac[6];
-    uint32_t stream, epoch;
+    uint32_t stream, epoch, first_tag;
+    uint64_t heard_ns, arrived_ns, named;
     int export;
 };
 
@@ -123,6 +125,25 @@ static void decode(struct record *r, const uint8_t *frame)
     r->count = frame[26];
 }
 
+static int has_trailer(uint8_t opcode) { return kind_of(opcode) == K_WRITE || is_among(opcode, "\xE7\xEA\xEC"); }
+
+static uint64_t little(const uint8_t *bytes)
+{
+    uint64_t value = 0;
+    for (int i = 8; i--;)
+        value = value << 8 | bytes[i];
+    return value;
+}
+
+static void find_trailer(struct record *r, const uint8_t *frame)
+{
+    uint32_t at = ATA_HEADER + (r->kind == K_WRITE ? r->count * SECTOR : 0);
+    if (r->length < at + 12 || frame[19] || !has_trailer(frame[27]))
+        return;
+    r->ours = frame[20] >> 7 && !memcmp(frame + at, "\xd3\x1f\xb6\x4a", 4);
+    r->named = little(frame + at + 4);
+}
+
 /* Register a frame: it gets a tag of its own, and sectors that tell what wrote them. 0 if there were too many. */
 uint32_t model_frame(uint8_t *frame, uint32_t length, uint32_t thread, uint32_t port, uint64_t stamp_ns)
 {
@@ -132,19 +153,20 @@ uint32_t model_frame(uint8_t *frame, uint32_t length, uint32_t thread, uint32_t 
     struct record *r = &m.records[tag];
     m.tags = tag;
     if (length >= 24)
-        memcpy(frame + 20, (uint8_t[]){0, 0, (uint8_t)(tag >> 8), (uint8_t)tag}, 4);
+        memcpy(frame + 20, (uint8_t[]){frame[20] & 0x80, 0, (uint8_t)(tag >> 8), (uint8_t)tag}, 4);
     *r = (struct record){.length = length, .stamp_ns = stamp_ns, .thread = thread, .port = port};
     memcpy(r->head, frame, length < ATA_HEADER ? length : ATA_HEADER);
     decode(r, frame);
     r->steps = world_steps(thread);
     for (uint32_t at = ATA_HEADER, i = 0; at + SECTOR <= length; at += SECTOR, i++)
         model_pattern(frame + at, tag, r->lba + i);
+    find_trailer(r, frame);
     return tag;
 }
 
 struct record *model_record(const uint8_t *header)
 {
-    uint32_t tag = (uint32_t)header[20] << 24 | (uint32_t)header[21] << 16 | (uint32_t)header[22] << 8 | header[23];
+    uint32_t tag = (uint32_t)(header[20] & 0x7F) << 24 | (uint32_t)header[21] << 16 | (uint32_t)header[22] << 8 | header[23];
     CHECK(tag && tag <= m.tags);
     return &m.records[tag];
 }
@@ -155,40 +177,95 @@ static uint32_t tag_of(const struct record *r) { return (uint32_t)(r - m.records
 
 static uint32_t stream_of(const struct record *r) { return (uint32_t)r->head[34] << 8 | r->head[35]; }
 
+static int is_of_life(const struct initiator *i, const struct record *r)
+{
+    return i->export == r->export && i->named == r->named;
+}
+
 static struct initiator *initiator_of(const struct record *r)
 {
     for (struct initiator *i = m.initiators; i < m.initiators + m.initiators_count; i++)
-        if (i->export == r->export && i->stream == stream_of(r) && !memcmp(i->mac, r->head + 6, 6))
+        if (is_of_life(i, r) && i->stream == stream_of(r) && !memcmp(i->mac, r->head + 6, 6))
             return i;
     return NULL;
 }
 
+static uint64_t under_way_ns(void) { return NETWORK_LIFETIME_NS + engine->set.frame_age_ns; }
+
+/* At least that: the engine may remember for longer than it has to. */
 static int is_stale(const struct record *r)
 {
     const struct initiator *i = initiator_of(r);
-    if (!stream_of(r) || (r->kind != K_WRITE && r->kind != K_FLUSH))
+    if (!r->ours || (r->kind != K_WRITE && r->kind != K_FLUSH))
         return 0;
-    return !i || (i->epoch - r->head[25]) % 256 - 1 < 127;
+    return !r->names_us || !i || tag_of(r) < i->first_tag || (i->epoch - r->head[25]) % 256 - 1 < 127;
 }
 
 static void heard(const struct record *r)
 {
     struct initiator *i = initiator_of(r);
-    if (!stream_of(r) || r->export < 0)
+    if (!r->ours || !i)
         return;
-    if (!i) {
-        i = &m.initiators[m.initiators_count++];
-        *i = (struct initiator){.stream = stream_of(r), .epoch = r->head[25], .export = r->export};
-        memcpy(i->mac, r->head + 6, 6);
-    }
+    i->heard_ns = i->heard_ns > r->stamp_ns ? i->heard_ns : r->stamp_ns;
     if ((r->head[25] - i->epoch) % 256 - 1 < 127)
         i->epoch = r->head[25];
 }
 
-static int registers(const struct record *r)
+static void says(const struct record *r)
 {
-    return r->export >= 0 && r->length >= ATA_HEADER && !r->head[19] && r->head[27] == 0xEC && r->head[14] >> 4 == 1 &&
-           m.ports[r->port].sectors;
+    struct initiator *i = initiator_of(r);
+    if (r->ours && i && r->stamp_ns > i->arrived_ns)
+        i->arrived_ns = r->stamp_ns;
+}
+
+void model_clock_stepped(uint32_t thread, uint64_t now_ns)
+{
+    for (struct initiator *i = m.initiators; i < m.initiators + m.initiators_count; i++)
+        if (thread_owns(&engine->threads[thread], &engine->exports[i->export]))
+            i->heard_ns = i->arrived_ns = now_ns;
+}
+
+static int asks_for_place(const struct record *r)
+{
+    return r->export >= 0 && r->names_us && r->head[27] == 0xEC && r->head[14] >> 4 == 1 && m.ports[r->port].sectors;
+}
+
+/* `heard`: whose place must be kept; else, whose may be. */
+static uint32_t places_taken(const struct record *r, int heard)
+{
+    uint32_t taken = 0;
+    for (const struct initiator *i = m.initiators; i < m.initiators + m.initiators_count; i++) {
+        uint64_t last_ns = heard ? i->heard_ns : i->arrived_ns;
+        taken += is_of_life(i, r) && last_ns + under_way_ns() >= r->stamp_ns;
+    }
+    return taken;
+}
+
+static void registered(const struct record *r)
+{
+    struct initiator *i = initiator_of(r);
+    if (i && i->heard_ns + under_way_ns() >= r->stamp_ns) /* what is known of it must not be forgotten */
+        return;
+    CHECK(places_taken(r, 1) < STREAMS_MAX);
+    if (!i)
+        i = &m.initiators[m.initiators_count++];
+    *i = (struct initiator){.stream = stream_of(r), .epoch = r->head[25], .export = r->export, .first_tag = tag_of(r)};
+    i->arrived_ns = i->heard_ns = r->stamp_ns;
+    i->named = r->named;
+    memcpy(i->mac, r->head + 6, 6);
+}
+
+/* An IDENTIFY goes up: it registers only if it is young and names us, and if so as long as there is a place. */
+static void check_registered(const struct record *r, const struct thread *t, int outcome)
+{
+    int young = r->stamp_ns <= t->now_ns && t->now_ns - r->stamp_ns <= t->engine->set.frame_age_ns;
+    int known = r->steps == world_steps(t->index);
+    CHECK(!outcome || (asks_for_place(r) && young && known));
+    if (outcome)
+        registered(r);
+    else
+        CHECK(!asks_for_place(r) || !young || t->suspect || places_taken(r, 0) >= STREAMS_MAX);
+    heard(r);
 }
 
 static int listed(const uint8_t *mac, const uint8_t (*list)[6], uint32_t count)
@@ -243,7 +320,9 @@ static void arrives(const struct thread *t, uint32_t port, const struct arrival 
     r->view = now->number;
     const struct facts *f = &m.facts[r->export][r->view];
     r->may_serve = may_serve(r, f, &m.ports[port]);
+    r->names_us = r->ours && r->named == f->instance;
     r->stale = is_stale(r);
+    says(r);
     r->durable = r->kind == K_WRITE && (f->flags & AOE_DURABLE || is_among(frame[27], "\x3D\xCE"));
 }
 
@@ -419,8 +498,9 @@ int __wrap_hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame)
         check_fence(r, t);
     if (!up->error)
         CHECK(up->stamp_ns == r->stamp_ns);
-    if (registers(r))
-        heard(r);
+    if (r->head[27] == 0xEC && !up->ticket)
+        check_registered(r, t, (int)up->registered);
+    CHECK(!up->registered || r->head[27] == 0xEC);
     r->outcome = O_UP;
     r->by_python = 1;
     int fits = __real_hand_up(t, up, frame);

@@ -2,6 +2,7 @@
 #ifndef AOE_FUZZ_SMALL_H
 #define AOE_FUZZ_SMALL_H
 
+#define STREAMS_MAX 3
 #define OPS OPS = 1100, OPS_IN_SERVICE
 #define UP_BYTES UP_BYTES = 1 << 16, UP_BYTES_IN_SERVICE
 #include "../internal.h"

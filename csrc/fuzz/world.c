@@ -110,8 +110,10 @@ uint32_t world_thread(void) { return w.thread; }
 static void notice_step(void)
 {
     int64_t distance = (int64_t)(w.real_ns - w.boot_ns);
-    if (w.known[w.thread] && llabs(distance - w.distance[w.thread]) > CLOCK_STEP_NS)
+    if (w.known[w.thread] && llabs(distance - w.distance[w.thread]) > CLOCK_STEP_NS) {
         w.steps[w.thread]++;
+        model_clock_stepped(w.thread, w.real_ns);
+    }
     w.known[w.thread] = 1;
     w.distance[w.thread] = distance;
 }

@@ -64,6 +64,8 @@ class Server:
         self.frame = rng.choice([16, 16, 16, 8, 2, 0])
         self.buffers = rng.choice([1, 4, 16, 64, 200])
         self.streams: Streams | None = None
+        self.places = rng.choice([0, 1, 1000, 1000])
+        """Of how many streams each of its lives knows."""
         self.start()
 
     def start(self) -> None:
@@ -71,7 +73,7 @@ class Server:
         self.instance = self.rng.getrandbits(64)
         self.streams = Streams() if self.rng.random() < 0.7 else None
 
-    def identity(self) -> bytes:
+    def identity(self, streams: bool = False) -> bytes:
         words = Identity(
             self.sectors,
             self.serial,
@@ -80,7 +82,7 @@ class Server:
             cache_on=self.cache,
             frame_age_ms=1000,
             instance=self.instance,
-            streams=self.streams is not None,
+            streams=streams,
         )
         data = bytearray(identify.build(words))
         for name in self.lacks:
@@ -108,18 +110,29 @@ class Server:
         assert isinstance(request, AtaRequest)
         if self.streams is not None and self._drops(self.streams, header.src, raw, request.command):
             return None
-        return None if self.stuck and request.command != 0xEC else self._drive(back, request)
+        return None if self.stuck and request.command != 0xEC else self._drive(back, request, raw)
 
     def _drops(self, streams: Streams, src: bytes, raw: bytes, opcode: int) -> bool:
         stamp, tag = stamp_of(raw), int.from_bytes(raw[20:24], "big")
-        if not stamp.stream or opcode not in STAMPED | {0xEC}:
+        if stamp is None or opcode not in STAMPED:
             return False
-        if opcode in STAMPED and streams.stale(src, stamp, tag):
+        if stamp.instance != self.instance or streams.stale(src, stamp, tag):
             return True
-        streams.register(src, stamp, tag, changes=opcode in STAMPED)
+        streams.see(src, stamp, tag, 0)
         return False
 
-    def _drive(self, back: Header, request: AtaRequest) -> bytes:
+    def _registers(self, src: bytes, raw: bytes) -> bool:
+        """Whether the answer to an IDENTIFY says that streams are heeded, or that this one is known."""
+        if self.streams is None:
+            return False
+        stamp, tag = stamp_of(raw), int.from_bytes(raw[20:24], "big")
+        if stamp is None or stamp.instance != self.instance:
+            return True
+        assert stamp.stream
+        self.places -= 1
+        return self.places > 0 and self.streams.register(src, stamp, tag, 0, 1)
+
+    def _drive(self, back: Header, request: AtaRequest, raw: bytes) -> bytes:
         chance = self.rng.random()
         if chance < 0.01:
             return frame.encode(back._replace(flags=FLAG_RESPONSE | FLAG_ERROR, error=6))
@@ -127,7 +140,7 @@ class Server:
             return frame.encode(back, ata.encode(AtaReply(0, 0x40, 0, 0x41, request.lba + 1)))
         data = b""
         if request.command == 0xEC:
-            data = self.identity()
+            data = self.identity(self._registers(back.dst, raw))
         elif request.command == 0x24:
             data = self.rng.randbytes(request.sector_count * 512)
         reply = frame.encode(back, ata.encode(AtaReply(0, 0, 0, 0x40, request.lba, data)))
@@ -378,7 +391,7 @@ def test_forged_replies_are_refused_in_c_too() -> None:
     core, server = CompiledCore(1, [(1, 0)], 7), Server(random.Random(2), 0, [0])
     server.address, server.serial, server.frame, server.buffers = (1, 0), "S", 16, 64
     server.cache, server.nonsense = False, ""
-    server._drive = lambda back, request: frame.encode(  # type: ignore[method-assign]
+    server._drive = lambda back, request, _raw: frame.encode(  # type: ignore[method-assign]
         back,
         ata.encode(AtaReply(0, 0, 0, 0x40, 0, server.identity() if request.command == 0xEC else bytes(8192))),
     )

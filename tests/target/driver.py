@@ -105,6 +105,16 @@ def reserve(rcmd: int, *macs: bytes, count: int | None = None, **to: Any) -> byt
     return framed(3, bytes((rcmd, len(macs) if count is None else count)) + b"".join(macs), **to)
 
 
+TRAILER = bytes.fromhex("d31fb64a")
+
+
+def stamped(raw: bytes, stream: int, epoch: int, instance: int, tag: int) -> bytes:
+    """A frame of our initiator: a stream, an epoch, the highest bit of its tag, a trailer behind the data."""
+    end = 36 if raw[27] in (0xE7, 0xEA, 0xEC) else 36 + 512 * raw[26]
+    head = raw[:20] + (1 << 31 | tag).to_bytes(4, "big") + raw[24:25] + bytes((epoch,)) + raw[26:34]
+    return head + stream.to_bytes(2, "big") + raw[36:end] + TRAILER + instance.to_bytes(8, "little")
+
+
 # Replies
 
 
