@@ -1,0 +1,191 @@
+"""Order rule T9 as a network sees it, with either engine: what is left of the past lands nowhere, and foreign
+clients are served whatever they leave in their frames."""
+
+import itertools
+import os
+import random
+import select
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aoe.drive.identify import vendor_of
+from aoe.limits import STREAMS_MAX
+from tests.support.fault_target import counted
+from tests.support.foreign import Foreigner
+from tests.support.net import Lab, wait_for
+from tests.support.peers import AoeTarget, image
+from tests.support.tools import need_engine, need_namespaces
+from tests.target import driver
+
+SHELF, SLOT = 1, 1
+CLIENT, OTHER = b"\2\0\0\0\0\x11", b"\2\0\0\0\0\x12"
+WINDOW = 16
+"""Requests under way: far below what the ring holds."""
+SECTORS = 64 * WINDOW
+FOREIGN_FRAMES = int(os.environ.get("AOE_FOREIGN_FRAMES", "100000"))
+ANSWER_S = 20.0
+SILENCE_S = 0.3
+
+tags = itertools.count(1000)
+
+
+class Wire:
+    """A raw socket at a target, and what it calls itself in this life."""
+
+    def __init__(self, raw: socket.socket, server: bytes) -> None:
+        self.raw = raw
+        self.server = server
+        self.to = {"dst": server, "shelf": SHELF, "slot": SLOT}
+        self.instance = 0
+
+    def take(self, timeout: float) -> bytes | None:
+        """The next frame for us, if one comes in time."""
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0 and select.select([self.raw], [], [], left)[0]:
+            data, address = self.raw.recvfrom(65536)
+            if address[2] != socket.PACKET_OUTGOING and data[:6] != driver.BROADCAST:
+                return data
+        return None
+
+    def ask(self, raw: bytes) -> bytes:
+        """The answer to a frame."""
+        self.raw.send(raw)
+        while (answer := self.take(ANSWER_S)) is not None:
+            if answer[20:24] == raw[20:24]:
+                return answer
+        raise AssertionError("no answer")
+
+    def silent_about(self, *frames: bytes) -> bool:
+        """Whether nothing comes of them."""
+        for raw in frames:
+            self.raw.send(raw)
+        return self.take(SILENCE_S) is None
+
+    def learn(self) -> None:
+        vendor = vendor_of(self.ask(driver.identify(src=CLIENT, **self.to))[36:])
+        assert vendor is not None
+        assert vendor.streams
+        self.instance = vendor.instance
+
+    def ours(self, raw: bytes, stream: int, epoch: int = 0) -> bytes:
+        return driver.stamped(raw, stream, epoch, self.instance, next(tags))
+
+    def hello(self, stream: int, src: bytes = CLIENT) -> bytes:
+        return self.ours(driver.identify(src=src, **self.to), stream)
+
+    def write(self, stream: int, fill: int, epoch: int = 0) -> bytes:
+        return self.ours(driver.write(0, bytes([fill]) * 512, src=CLIENT, **self.to), stream, epoch)
+
+    def registers(self, raw: bytes) -> bool:
+        """Whether the answer to an IDENTIFY says that the stream is known; its checksum is always right."""
+        data = self.ask(raw)[36:]
+        vendor = vendor_of(data)
+        assert sum(data) % 256 == 0
+        assert vendor is not None
+        return vendor.streams
+
+    def first_byte(self) -> int:
+        return self.ask(driver.read(0, src=CLIENT, tag=next(tags), **self.to))[36]
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """In memory, so that no sync takes the time."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as work:
+        yield image(Path(work) / "disk", SECTORS)
+
+
+@pytest.fixture(params=["python", "c"])
+def target(request: pytest.FixtureRequest, tmp_path: Path, disk: Path) -> Iterator[AoeTarget]:
+    need_namespaces()
+    if request.param == "c":
+        need_engine()
+    path = f"{disk}={SHELF}.{SLOT}"
+    with Lab(mtu=9000) as lab, AoeTarget(lab, tmp_path, path, "--engine", request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def wire(target: AoeTarget) -> Iterator[Wire]:
+    with target.lab.socket("client", "v0") as raw:
+        made = Wire(raw, target.lab.cables[0].a.mac)
+        made.learn()
+        yield made
+
+
+def test_others_that_register_let_no_old_write_in(wire: Wire, target: AoeTarget) -> None:
+    hello, old = wire.hello(5), wire.write(5, 1)
+    assert wire.registers(hello)
+    wire.ask(old)
+    wire.ask(wire.write(5, 2))
+    known = [wire.registers(wire.hello(1000 + n, OTHER)) for n in range(STREAMS_MAX)]
+    assert known == [True] * (STREAMS_MAX - 1) + [False]
+    wire.ask(hello)
+    assert wire.silent_about(old)
+    assert wire.first_byte() == 2
+    assert counted(target)["stale"] == 1
+
+
+def test_without_a_place_a_client_is_served_and_gets_one_when_others_were_silent(wire: Wire) -> None:
+    for number in range(STREAMS_MAX):
+        assert wire.registers(wire.hello(1000 + number, OTHER))
+    assert not wire.registers(wire.hello(5))
+    assert wire.silent_about(wire.write(5, 1))
+    wire.ask(driver.write(0, bytes([7]) * 512, src=CLIENT, tag=next(tags), **wire.to))
+    assert wire.first_byte() == 7
+    wait_for(lambda: wire.registers(wire.hello(5)), 5.0, "a place")
+    wire.ask(wire.write(5, 1))
+    assert wire.first_byte() == 1
+
+
+def test_a_restart_forgets_nothing(wire: Wire, target: AoeTarget) -> None:
+    """Within a second, and though the stream registers again."""
+    hello, old, unsent = wire.hello(5), wire.write(5, 1), wire.write(5, 9)
+    end = wire.ours(driver.flush(src=CLIENT, **wire.to), 5, 1)
+    assert wire.registers(hello)
+    wire.ask(old)
+    target.kill()
+    target.start()
+    before = wire.instance
+    wire.learn()
+    assert wire.instance != before
+    assert wire.registers(wire.hello(5))
+    wire.ask(wire.write(5, 2))
+    wire.ask(hello)
+    assert wire.silent_about(old, unsent, end)
+    assert wire.first_byte() == 2
+    wire.ask(wire.write(5, 3))
+    assert counted(target)["stale"] == 3
+
+
+def test_foreign_clients_are_served_whatever_they_leave_in_their_frames(
+    wire: Wire, target: AoeTarget, disk: Path
+) -> None:
+    """100,000 frames in a closed loop, or as AOE_FOREIGN_FRAMES has it: none is lost, none is sent again."""
+    assert wire.registers(wire.hello(5))
+    foreign = Foreigner(random.Random(1), wire.server, SHELF, SLOT, sectors=SECTORS)
+    waiting: dict[bytes, tuple[bytes, int]] = {}
+
+    def ask(part: int) -> None:
+        raw = foreign.request(WINDOW, part)
+        waiting[raw[20:24]] = raw, part
+        wire.raw.send(raw)
+
+    for part in range(WINDOW):
+        ask(part)
+    for number in range(FOREIGN_FRAMES):
+        answer = wire.take(ANSWER_S)
+        assert answer is not None, f"no answer to {[raw[:36].hex() for raw, _ in waiting.values()]}"
+        asked, part = waiting.pop(answer[20:24])
+        foreign.check(asked, answer)
+        if number < FOREIGN_FRAMES - WINDOW:
+            ask(part)
+    assert not waiting
+    numbers = counted(target)
+    assert numbers["stale"] == numbers["ring_full"] == 0
+    assert disk.read_bytes() == foreign.disk
