@@ -20,7 +20,7 @@ from typing import NamedTuple
 import pytest
 
 from aoe.drive.command import STAMPED
-from aoe.drive.identify import vendor_of
+from aoe.drive.identify import Vendor, vendor_of
 from aoe.target.export import Export
 from tests.engine.recorded import RECORDED
 from tests.support.net import Lab
@@ -163,8 +163,9 @@ class Generator:
 class Reference:
     """The responder; remembers whether a frame changed its state."""
 
-    def __init__(self, way: Way, server: bytes, instance: int) -> None:
-        about: dict[str, object] = {"cache": way.cache, "cache_on": way.cache, "instance": instance}
+    def __init__(self, way: Way, server: bytes, told: Vendor) -> None:
+        about: dict[str, object] = {"cache": way.cache, "cache_on": way.cache}
+        about |= {"instance": told.instance, "store_id": told.store_id}
         about |= {"frame_age_ms": 1000, "physical_block": 4096}
         export = make_export(sectors=SECTORS, identity={**about, "streams": True})
         self._driver: Driver = make_driver(export)
@@ -186,13 +187,13 @@ class Reference:
         return replies, (self._export.state, self._export.identity) != before
 
 
-def instance_of(wire: socket.socket, server: bytes) -> int:
+def told_by(wire: socket.socket, server: bytes) -> Vendor:
     """What the target calls itself in this life, so that frames may name it and the reference be it."""
     wire.send(driver.identify(dst=server, src=CLIENTS[0]))
     ((raw, _),) = receive(wire, 1).items()
     vendor = vendor_of(raw[_IDENTIFY_AT:])
     assert vendor is not None
-    return vendor.instance
+    return vendor
 
 
 def advertises(frame: bytes) -> bool:
@@ -240,8 +241,8 @@ def explain(together: list[bytes], expected: Counter[bytes], found: Counter[byte
 
 
 def run(wire: socket.socket, way: Way, server: bytes, seed: int, number: int) -> tuple[Reference, Generator]:
-    instance = instance_of(wire, server)
-    generator, reference = Generator(seed, server, instance), Reference(way, server, instance)
+    told = told_by(wire, server)
+    generator, reference = Generator(seed, server, told.instance), Reference(way, server, told)
     for together, expected in groups((generator.frame() for _ in range(number)), reference):
         for frame in together:
             wire.send(frame)

@@ -274,7 +274,7 @@ async def test_what_is_written_is_what_the_buffer_held_then() -> None:
         await writing
         copies = [raw for raw in spy.sent if raw[27] == 0x34]
         assert len(copies) > 1, "it was sent again"
-        assert {raw[36:] for raw in copies} == {b"a" * 512}
+        assert {raw[36 : 36 + 512] for raw in copies} == {b"a" * 512}
 
 
 # Other verbs
