@@ -1,12 +1,13 @@
 """Runs nbdkit with our plugin as a child: the command line, when it is ready, and how it ends."""
 
 import asyncio
+import logging
 import os
+import re
 import shutil
 import signal
 import socket
 import stat
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +16,11 @@ from aoe.errors import ConfigurationError, RequestError, Unreachable
 from aoe.initiator.remote import FIND_S, Options
 from aoe.link.packet import PacketLink
 from aoe.link.udp import UdpSpec
+from aoe.target.repeated import Repeated
 
 PLUGIN = Path(__file__).with_name("aoe_nbd_plugin.so")
+log = logging.getLogger("aoe.nbd")
+
 _PREFIX = "nbdkit: error: "
 _ENDING = _PREFIX + "aborting sleep because of server shut down"
 """How the plugin learned that it is to end."""
@@ -24,7 +28,11 @@ _LAST_ANSWER_S = 0.2
 """How long nbdkit has for the last answers it was given."""
 _HURRY_S = 0.5
 """How long requests under way may still take after Ctrl-C."""
-_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+_USUAL_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+_VARIES = re.compile(r"^nbdkit: [^:]*: |at byte [0-9]+")
+"""What differs between messages of one kind: who says it, and of which byte."""
+_KEPT_MAX = 64
+"""Lines of a child that does not come to serve."""
 
 
 THREADS = 20
@@ -49,7 +57,7 @@ class Plan(NamedTuple):
 
 def command_line(plan: Plan) -> list[str]:
     """How nbdkit is called. ConfigurationError where something is missing for it."""
-    nbdkit = shutil.which("nbdkit") or shutil.which("nbdkit", path=_SBIN)
+    nbdkit = shutil.which("nbdkit") or shutil.which("nbdkit", path=_USUAL_PATH)
     if nbdkit is None:
         raise ConfigurationError("nbdkit is not installed: apt-get install nbdkit")
     if not PLUGIN.exists():
@@ -157,6 +165,7 @@ class _Talk:
         self._stderr = child.stderr
         self._announced = announced
         self._kept: list[str] = []
+        self._repeated = Repeated(log)
         self._ready = False
         self._reading = asyncio.ensure_future(self._read())
 
@@ -172,7 +181,7 @@ class _Talk:
             return None
         self._ready = True
         for text in self._kept:
-            print(text, file=sys.stderr, flush=True)
+            log.error("%s", text)
         return int(line)
 
     async def hung_up(self) -> None:
@@ -182,17 +191,25 @@ class _Talk:
     async def ended(self) -> list[str]:
         """What it said before it was ready, once its pipe is closed."""
         await self._reading
+        self._repeated.finish()
         return self._kept
 
     async def _read(self) -> None:
-        while line := await self._stderr.readline():
+        """Whatever it says is taken: a child that cannot say something does not serve either."""
+        while line := await self._line():
             text = line.decode(errors="replace").rstrip()
             if text == _ENDING:
                 continue
             if self._ready:
-                print(text, file=sys.stderr, flush=True)
-            else:
+                self._repeated.say(_VARIES.sub("", text), logging.ERROR, "%s", text)
+            elif len(self._kept) < _KEPT_MAX:
                 self._kept.append(text.removeprefix(_PREFIX))
+
+    async def _line(self) -> bytes:
+        try:
+            return await self._stderr.readline()
+        except ValueError:  # longer than any that is meant for people
+            return b"nbdkit said more than fits a line\n"
 
 
 def _forward_signals(child: asyncio.subprocess.Process) -> list[int]:

@@ -1,7 +1,12 @@
 """`aoe nbd` over UDP, and what it says where it cannot begin."""
 
+import os
 import random
+import socket
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
@@ -9,7 +14,10 @@ from aoe.errors import ConfigurationError
 from aoe.nbd import door
 from aoe.nbd.door import Plan, command_line
 from tests.cli.test_serve import SECTORS, serving
+from tests.cli.test_stdio import AOE, BAD, CLOSED, FULL, Running, redirected, stuffed_pipe
 from tests.support.door import Door, need_door
+from tests.support.nbd_client import NbdClient, NbdError
+from tests.support.net import wait_for
 
 LINK = "udp:127.0.0.1:0,peer=127.0.0.1:7000"
 
@@ -56,3 +64,102 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     assert started.process.wait(10) == 2
     assert "is there and no socket" in started.errors
     assert there.read_text() == "mine"
+
+
+# Whatever its standard streams are
+
+
+class Quiet:
+    """`aoe nbd` that says nothing to the test."""
+
+    def __init__(self, target: Running, work: Path, how: str = "", **options: Any) -> None:
+        need_door()
+        self.path = work / "nbd"
+        host, port = target.remote
+        words = [
+            "nbd",
+            "e0.0",
+            "--link",
+            f"udp:127.0.0.1:0,peer={host}:{port},mtu=9000",
+            "--socket",
+            self.path,
+        ]
+        self.process = subprocess.Popen(redirected([*AOE, *words], how), **options)
+
+    def connect(self) -> NbdClient:
+        wait_for(self._listens, 15)
+        return NbdClient(self.path)
+
+    def _listens(self) -> bool:
+        assert self.process.poll() is None
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            return not probe.connect_ex(str(self.path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        with self.process:
+            pass
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.img"
+    path.write_bytes(random.Random(1).randbytes(SECTORS * 512))
+    return path
+
+
+@pytest.mark.parametrize("how", [*CLOSED, *FULL])
+def test_a_door_serves_whatever_its_streams_are(image: Path, tmp_path: Path, how: str) -> None:
+    with Running(image) as target, Quiet(target, tmp_path, how) as served:
+        with served.connect() as client:
+            assert client.read(1, 5000) == image.read_bytes()[1:5001]
+        served.process.terminate()
+        assert served.process.wait(10) == 0
+
+
+def test_a_door_needs_no_path_to_nbdkit(image: Path, tmp_path: Path) -> None:
+    bare = {"env": os.environ | {"PATH": ""}, "executable": "/bin/sh"}
+    with (
+        Running(image) as target,
+        Quiet(target, tmp_path, **bare) as served,
+        served.connect() as client,
+    ):
+        assert client.read(0, 512) == image.read_bytes()[:512]
+
+
+def failing_reads(client: NbdClient, count: int) -> None:
+    for _ in range(count):
+        with pytest.raises(NbdError):
+            client.read(4096, 512)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_door_whose_errors_nobody_reads_goes_on(image: Path, tmp_path: Path, stream: str) -> None:
+    read, write = stuffed_pipe()
+    with Running(image, launcher=(sys.executable, "-c", BAD)) as target:
+        assert target.is_served()
+        with Quiet(target, tmp_path, **{stream: write}) as served, served.connect() as client:
+            failing_reads(client, 2000)
+            assert client.read(0, 512) == image.read_bytes()[:512]
+            served.process.terminate()
+            assert served.process.wait(10) == 0
+    os.close(read)
+    os.close(write)
+
+
+def test_errors_of_one_kind_are_two_lines(image: Path, tmp_path: Path) -> None:
+    with Running(image, launcher=(sys.executable, "-c", BAD)) as target:
+        assert target.is_served()
+        with Quiet(target, tmp_path, stderr=subprocess.PIPE) as served:
+            with served.connect() as client:
+                failing_reads(client, 100)
+            served.process.terminate()
+            assert served.process.wait(10) == 0
+            assert served.process.stderr is not None
+            lines = served.process.stderr.read().decode().splitlines()
+    failed = [line for line in lines if "failed at byte 4096" in line]
+    assert len(failed) == 2
+    assert failed[1].endswith("(and 98 more like it)")
