@@ -8,7 +8,8 @@ from aoe import limits
 from aoe.cli.report import Report, error_facts, path_facts, state_words
 from aoe.cli.where import Where, each_disk, refusal
 from aoe.errors import RequestError, Unreachable
-from aoe.initiator.remote import PathStatus, RemoteDisk
+from aoe.initiator.remote import RemoteDisk
+from aoe.initiator.standing import PathStatus
 from aoe.initiator.survey import Surveyed, survey
 
 

@@ -12,7 +12,7 @@ from aoe import limits
 from aoe.cli import stdio
 from aoe.cli.ending import Ended
 from aoe.errors import AoeError, ConfigurationError, DiskError, RequestError, TargetRefused, Unreachable
-from aoe.initiator.remote import PathStatus
+from aoe.initiator.standing import PathStatus
 
 KINDS = (
     (ConfigurationError, "usage"),

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from aoe.cli.links import check_distinct, open_datagrams, open_links
 from aoe.cli.report import Report, state_words
 from aoe.errors import ConfigurationError, RequestError
-from aoe.initiator.remote import PathStatus, RemoteDisk, attach, parse_address
+from aoe.initiator.remote import RemoteDisk, attach, parse_address
+from aoe.initiator.standing import PathStatus
 from aoe.initiator.survey import attach_each
 from aoe.link.base import Link
 from aoe.link.interface import ethernet_interfaces_up

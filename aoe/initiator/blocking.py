@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from aoe.errors import RequestError
 from aoe.initiator.admin import Admin
-from aoe.initiator.remote import PathStatus, RemoteDisk, attach
+from aoe.initiator.remote import RemoteDisk, attach
+from aoe.initiator.standing import PathStatus
 
 T = TypeVar("T")
 

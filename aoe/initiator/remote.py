@@ -5,7 +5,6 @@ import errno
 import logging
 import random
 import re
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,8 +20,8 @@ from aoe.initiator.carrier import Carrier, LinkCarrier
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Outcome, Result, Verb, WayStatus
 from aoe.initiator.engine_carrier import EngineCarrier
-from aoe.initiator.facts import Reason
 from aoe.initiator.session import Address, Policy, State
+from aoe.initiator.standing import PathStatus, Standing
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, check_interface, only_interface
 from aoe.link.udp import UdpLink
@@ -37,28 +36,6 @@ _DRAIN_POLL_S = 0.005
 _CROWDED_S = 0.01
 _FENCE_AGAIN_S = 1.0
 ADDRESS = re.compile(r"e?(\d{1,5})\.(\d{1,3})")
-
-
-class PathStatus(NamedTuple):
-    """One way to a disk: `owner` carries what is written, `rtt_us` is the smoothed round trip of reads,
-    `state_s` how long (s) it has been in its `state`.
-
-    `unsettled` writes may still be carried out there although nobody waits for them; their ranges take no new
-    write until `fate` has it: `quiesce` (time), `hold` (its answer), `fencing` (a fence command runs).
-    """
-
-    name: str
-    state: str
-    reason: str
-    owner: bool
-    rtt_us: float
-    interface: str
-    mac: str
-    address: str
-    sectors: int
-    unsettled: int
-    fate: str
-    state_s: float
 
 
 class Options(NamedTuple):
@@ -108,8 +85,7 @@ class RemoteDisk(Disk):
         self._news = asyncio.Event()
         self._fencing: dict[tuple[bytes, int, int], asyncio.Task[None]] = {}
         self._shown: list[PathStatus] = []
-        self._since: dict[int, tuple[State, float]] = {}
-        """By number of a way: its state, and when it came to that (s)."""
+        self._standing = Standing(interfaces, hold=options.hold)
         self._closed = False
         carrier.on_finished = self._finished
         carrier.on_news = self._hear
@@ -244,23 +220,7 @@ class RemoteDisk(Disk):
                 self.carrier.fenced(way.number)
 
     def _status(self, way: WayStatus) -> PathStatus:
-        address = f"e{way.shelf}.{way.slot}"
-        interface, mac = self._interfaces[way.port], format_mac(way.mac)
-        fate = "fencing" if _server(way) in self._fencing else "hold" if self._options.hold else "quiesce"
-        return PathStatus(
-            f"{interface} {mac} {address}",
-            way.state.name.lower(),
-            _REASONS[way.reason],
-            way.owner,
-            way.rtt_ns / 1000,
-            interface,
-            mac,
-            address,
-            way.sectors,
-            way.unsettled,
-            fate if way.unsettled else "",
-            time.monotonic() - self._since.get(way.number, (way.state, time.monotonic()))[1],
-        )
+        return self._standing.status(way, fencing=_server(way) in self._fencing)
 
     def _reasons(self) -> str:
         return "; ".join(f"{path.name} is {path.state} {path.reason}".strip() for path in self.paths)
@@ -268,12 +228,7 @@ class RemoteDisk(Disk):
     def _hear(self) -> None:
         self._describe()
         self._news.set()
-        now = time.monotonic()
-        was = self._since
-        self._since = {
-            way.number: was[way.number] if was.get(way.number, (None,))[0] is way.state else (way.state, now)
-            for way in self.carrier.ways
-        }
+        self._standing.look(self.carrier.ways)
         shown = [path._replace(rtt_us=0, unsettled=0, fate="", state_s=0) for path in self.paths]
         for path in shown:
             if path not in self._shown:
@@ -430,24 +385,6 @@ class RemoteDisk(Disk):
 
 def _server(way: WayStatus) -> tuple[bytes, int, int]:
     return way.mac, way.shelf, way.slot
-
-
-_REASONS = {
-    Reason.NONE: "",
-    Reason.LINK_DOWN: "link down",
-    Reason.SILENT: "silent",
-    Reason.SLOW: "slow: it answers, but not what is read and written",
-    Reason.IDENTIFY_FAILS: "IDENTIFY fails",
-    Reason.OTHER_SIZE: "another size than the disk had: look at the other server, or revalidate",
-    Reason.OTHER_DISK: "another disk: its serial differs; if it is the same, give both servers one --serial",
-    Reason.VOLATILE: "a volatile write cache, with several servers: serve write-through",
-    Reason.SMALL_FRAMES: "takes smaller frames than the others: give its interfaces the same MTU",
-    Reason.NO_ZEROES: "its TRIM leaves no zeroes, as the disk's did when it was opened: open it again",
-    Reason.CHECKSUM: "IDENTIFY has a wrong checksum: look at the server and its network card",
-    Reason.NO_LBA: "IDENTIFY names no drive with LBA addresses (word 49): look at what is served there",
-    Reason.NO_SECTORS: "IDENTIFY names no sectors: look at what is served there",
-    Reason.TOO_LARGE: "IDENTIFY names more sectors than can be addressed: look at what is served there",
-}
 
 
 def _carrier(
