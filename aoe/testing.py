@@ -52,7 +52,7 @@ from aoe.target.target import Target
 
 class Cable(FaultyLink):
     """A host's end of a cable. What it sends is lost, repeated or late as `lose`, `repeat`, `late` (0.0 to
-    1.0) and `delay_s` say."""
+    1.0) and `delay_s` say, and lost if it is larger than a `switch_mtu` (bytes)."""
 
     def __init__(self, port: MemoryLink, seed: int) -> None:
         super().__init__(port, seed=seed)
@@ -61,6 +61,10 @@ class Cable(FaultyLink):
     def plug(self, up: bool = True) -> None:
         """Put it in, or pull it out. Only this end notices."""
         self._port.plug(up)
+
+    def resize(self, mtu: int) -> None:
+        """Give this end another MTU (bytes)."""
+        self._port.resize(mtu)
 
 
 class PrimaryDisk(FaultyDisk):
@@ -135,7 +139,7 @@ class Lab:
         self._hosts = itertools.count(1)
         self._stores: list[Disk] = []
         self._cables: list[Cable] = []
-        self._faults: dict[str, float] = {}
+        self._faults: dict[str, float | None] = {}
 
     @asynccontextmanager
     async def serve(
@@ -159,10 +163,25 @@ class Lab:
         self.client = self.cables(self.new_host(), on)
         return attach(*addresses, link=list(self.client.values()), **options)
 
-    def faults(self, *, lose: float = 0, repeat: float = 0, late: float = 0, delay_s: float = 0.01) -> None:
-        """Treat what is sent on every cable so, now and later: probabilities (0.0 to 1.0) of a frame, and by
-        how long a late one is late at most (s). Without arguments: as a good network does."""
-        self._faults = {"lose": lose, "repeat": repeat, "late": late, "delay_s": delay_s}
+    def faults(
+        self,
+        *,
+        lose: float = 0,
+        repeat: float = 0,
+        late: float = 0,
+        delay_s: float = 0.01,
+        switch_mtu: int | None = None,
+    ) -> None:
+        """Treat what is sent on every cable so, now and later: probabilities (0.0 to 1.0) of a frame, by how
+        long a late one is late at most (s), and the MTU of the switches between (bytes; None: that of the
+        ends). Without arguments: as a good network does."""
+        self._faults = {
+            "lose": lose,
+            "repeat": repeat,
+            "late": late,
+            "delay_s": delay_s,
+            "switch_mtu": switch_mtu,
+        }
         for cable in self._cables:
             vars(cable).update(self._faults)
 

@@ -121,7 +121,9 @@ static struct operation *operation_new(aoe_core *c, struct piece *p, uint32_t la
     o->reply_min = reply_min;
     o->open = 1;
     o->piece = p;
-    if (p->operation)
+    if (p->operation && p->operation->lane == LANE_CHANGES)
+        p->older++;
+    else if (p->operation)
         p->operation->piece = NULL; /* its copies are of no interest any more */
     p->operation = o;
     return o;
@@ -138,25 +140,35 @@ static void registers(struct body *b, uint32_t flags, uint32_t feature, uint32_t
     b->head_length = 12;
 }
 
-static void read_piece(aoe_core *c, struct piece *p, int anywhere, int64_t now_ns)
+static void reading(struct operation *o, const struct piece *p)
 {
-    struct operation *o = operation_new(c, p, LANE_READS, ATA_BYTES + p->count * SECTOR_BYTES);
-    registers(&o->body, EXTENDED, 0, p->count, READ_EXT, p->first);
-    o->free = (uint8_t)anywhere;
-    session_start(c, o, now_ns);
+    registers(&o->body, EXTENDED, 0, o->sectors, READ_EXT, p->first + p->at);
+    o->reply_min += o->sectors * SECTOR_BYTES;
 }
 
-static void write_piece(aoe_core *c, struct piece *p, int64_t now_ns)
+static void writing(struct operation *o, const struct piece *p)
 {
-    struct asked *a = p->request;
-    struct operation *o = operation_new(c, p, LANE_CHANGES, ATA_BYTES);
+    const struct asked *a = p->request;
     int fua = a->request.verb == AOE_ASK_WRITE_FUA && !a->flushes;
     if (a->request.verb == AOE_ASK_TRIM)
-        registers(&o->body, EXTENDED | WRITES, 1, p->count, DATA_SET_MANAGEMENT, 0);
+        registers(&o->body, EXTENDED | WRITES, 1, o->sectors, DATA_SET_MANAGEMENT, 0);
     else
-        registers(&o->body, EXTENDED | WRITES, 0, p->count, fua ? WRITE_FUA_EXT : WRITE_EXT, p->first);
+        registers(&o->body, EXTENDED | WRITES, 0, o->sectors, fua ? WRITE_FUA_EXT : WRITE_EXT, p->first + p->at);
     o->body.data = p->data ? p->data : a->request.data + (p->first * SECTOR_BYTES - a->request.offset);
-    o->body.data_length = p->count * SECTOR_BYTES;
+    o->body.data += (size_t)p->at * SECTOR_BYTES;
+    o->body.data_length = o->sectors * SECTOR_BYTES;
+}
+
+/* Ask for what comes next of it, at most so many sectors. */
+static void carry_on(aoe_core *c, struct piece *p, uint32_t most, int64_t now_ns)
+{
+    struct operation *o = operation_new(c, p, p->lane, ATA_BYTES);
+    o->free = p->free;
+    o->sectors = most < p->count - p->at ? most : p->count - p->at;
+    if (p->lane == LANE_READS)
+        reading(o, p);
+    else
+        writing(o, p);
     session_start(c, o, now_ns);
 }
 
@@ -169,27 +181,40 @@ static int patches(const struct piece *p)
     return p->first * SECTOR_BYTES < r->offset || p->last * SECTOR_BYTES > r->offset + r->length;
 }
 
-/* Where a piece and its request have bytes in common. */
+/* What `sectors` from a piece's `at` on and its request have in common. */
 struct common {
-    uint64_t start, skip, size; /* in the request, in the piece, bytes */
+    uint64_t start, skip, size; /* in the request, in the sectors, bytes */
 };
 
-static struct common common_bytes(const struct piece *p)
+static struct common common_bytes(const struct piece *p, uint32_t sectors)
 {
     const aoe_request *r = &p->request->request;
-    uint64_t at = p->first * SECTOR_BYTES, size;
+    uint64_t at = (p->first + p->at) * SECTOR_BYTES, size;
     struct common both = {at > r->offset ? at - r->offset : 0, r->offset > at ? r->offset - at : 0, 0};
-    size = (uint64_t)p->count * SECTOR_BYTES - both.skip;
+    size = (uint64_t)sectors * SECTOR_BYTES - both.skip;
     both.size = size < r->length - both.start ? size : r->length - both.start;
     return both;
 }
 
-/* The sectors as they are, with the part of them that the request covers. */
-static void patch(struct piece *p, const uint8_t *sectors)
+/* What was read: the caller's, or what is to be patched. */
+static void keep_read(struct piece *p, const uint8_t *data, uint32_t sectors)
 {
-    struct common both = common_bytes(p);
-    p->data = must_allocate(NULL, (size_t)p->count * SECTOR_BYTES);
-    memcpy(p->data, sectors, (size_t)p->count * SECTOR_BYTES);
+    if (p->request->request.verb == AOE_ASK_READ) {
+        struct common both = common_bytes(p, sectors);
+        memcpy(p->request->request.data + both.start, data + both.skip, both.size);
+        return;
+    }
+    if (!p->data)
+        p->data = must_allocate(NULL, (size_t)p->count * SECTOR_BYTES);
+    memcpy(p->data + (size_t)p->at * SECTOR_BYTES, data, (size_t)sectors * SECTOR_BYTES);
+}
+
+/* The sectors as they are, with the part of them that the request covers: this is written. */
+static void patch(struct piece *p)
+{
+    p->lane = LANE_CHANGES;
+    p->at = 0;
+    struct common both = common_bytes(p, p->count);
     memcpy(p->data + both.skip, p->request->request.data + both.start, both.size);
 }
 
@@ -220,18 +245,25 @@ static void leave(aoe_core *c, struct piece *first, int64_t now_ns)
 /* Its range is its own now. */
 static void go(aoe_core *c, struct piece *p, int64_t now_ns)
 {
-    if (!p->data && patches(p))
-        read_piece(c, p, 0, now_ns);
-    else
-        write_piece(c, p, now_ns);
+    p->lane = patches(p) ? LANE_READS : LANE_CHANGES;
+    carry_on(c, p, p->count, now_ns);
 }
 
 /* What became of operations */
 
-static void copy_read(struct piece *p, const uint8_t *sectors)
+/* So much more of a piece was read or changed. */
+static void advance(aoe_core *c, struct asked *a, struct piece *p, const struct event *e, int64_t now_ns)
 {
-    struct common both = common_bytes(p);
-    memcpy(p->request->request.data + both.start, sectors + both.skip, both.size);
+    uint32_t sectors = e->operation->sectors;
+    if (p->lane == LANE_READS)
+        keep_read(p, e->raw + ATA_BYTES, sectors);
+    p->at += sectors;
+    if (p->at == p->count && p->lane == LANE_READS && a->request.verb != AOE_ASK_READ)
+        patch(p);
+    if (p->at == p->count)
+        part(c, a, p);
+    else
+        carry_on(c, p, session_frame(c), now_ns);
 }
 
 static void keep(struct asked *a, const uint8_t *bytes, uint32_t length)
@@ -258,20 +290,18 @@ static void flush(aoe_core *c, struct asked *a, int64_t now_ns)
     session_start(c, o, now_ns);
 }
 
+/* What was one message. */
 static void answered_well(aoe_core *c, struct asked *a, struct piece *p, const struct event *e, int64_t now_ns)
 {
     uint32_t verb = a->request.verb;
-    if (verb == AOE_ASK_READ) {
-        copy_read(p, e->raw + ATA_BYTES);
-    } else if (verb == AOE_ASK_IDENTIFY) {
+    if (verb == AOE_ASK_IDENTIFY) {
         keep(a, e->raw + ATA_BYTES, SECTOR_BYTES);
         if (!session_identified(c, e->way, e->raw, (struct stamp){0}, now_ns))
             worse(a, AOE_ENDED_REFUSED, 0, 0, 0);
     } else if (verb == AOE_ASK_SERVER) {
         keep(a, e->raw, e->length);
-    } else if (e->operation->lane == LANE_SYNCS) {
-        if (!session_flushed(c, a->changes, a->losses_told))
-            worse(a, AOE_ENDED_CACHE_LOST, 0, 0, 0);
+    } else if (!session_flushed(c, a->changes, a->losses_told)) {
+        worse(a, AOE_ENDED_CACHE_LOST, 0, 0, 0);
     }
     part(c, a, p);
 }
@@ -283,7 +313,6 @@ static void answered(aoe_core *c, struct piece *p, const struct event *e, int64_
     if (!a)
         return;
     int is_ata = e->operation->command == COMMAND_ATA;
-    int writes = a->request.verb == AOE_ASK_WRITE || a->request.verb == AOE_ASK_WRITE_FUA;
     if (raw[14] & FLAG_ERROR) {
         worse(a, AOE_ENDED_AOE_ERROR, 0, raw[15], 0);
         part(c, a, p);
@@ -293,9 +322,8 @@ static void answered(aoe_core *c, struct piece *p, const struct event *e, int64_
             lba = lba << 8 | raw[28 + i];
         worse(a, AOE_ENDED_ATA_ERROR, raw[27], raw[25], lba);
         part(c, a, p);
-    } else if (writes && e->operation->lane == LANE_READS) {
-        patch(p, raw + ATA_BYTES);
-        write_piece(c, p, now_ns);
+    } else if (e->operation->sectors) {
+        advance(c, a, p, e, now_ns);
     } else {
         answered_well(c, a, p, e, now_ns);
     }
@@ -308,10 +336,15 @@ static void answered(aoe_core *c, struct piece *p, const struct event *e, int64_
 static void settled(aoe_core *c, struct operation *o, int64_t now_ns)
 {
     struct piece *p = o->piece;
+    if (p && p->operation == o)
+        p->operation = NULL;
+    else if (p)
+        p->older--;
+    if (o->refusal)
+        pool_give(&c->refusals, o->refusal);
     pool_give(&c->operations, o);
-    if (!p)
+    if (!p || p->operation || p->older)
         return;
-    p->operation = NULL;
     if (p->claims)
         leave(c, p, now_ns);
     else
@@ -324,6 +357,8 @@ static void run(aoe_core *c, int64_t now_ns)
         struct event e = c->events[c->events_first++];
         if (e.what == EFFECT_SETTLED)
             settled(c, e.operation, now_ns);
+        else if (e.what == EFFECT_TOO_LARGE)
+            carry_on(c, e.operation->piece, e.sectors, now_ns);
         else if (e.operation->piece)
             answered(c, e.operation->piece, &e, now_ns);
     }
@@ -336,11 +371,13 @@ static void transfer(aoe_core *c, struct asked *a, int64_t now_ns)
 {
     const aoe_request *r = &a->request;
     uint64_t lba = r->offset / SECTOR_BYTES, last = (r->offset + r->length + SECTOR_BYTES - 1) / SECTOR_BYTES;
+    uint32_t frame = session_frame(c);
     for (uint64_t next; r->length && lba < last; lba = next) {
-        next = lba + c->piece < last ? lba + c->piece : last;
+        next = lba + frame < last ? lba + frame : last;
         struct piece *p = piece_new(c, a, lba, next, (uint32_t)(next - lba));
         if (r->verb == AOE_ASK_READ) {
-            read_piece(c, p, !ranges_touched(&c->ranges, lba, next), now_ns);
+            p->free = !ranges_touched(&c->ranges, lba, next);
+            carry_on(c, p, p->count, now_ns);
             continue;
         }
         ranges_enter(&c->ranges, p);
@@ -370,7 +407,8 @@ static void trim(aoe_core *c, struct asked *a, int64_t now_ns)
 {
     const aoe_request *r = &a->request;
     uint64_t lba = (r->offset + SECTOR_BYTES - 1) / SECTOR_BYTES, last = (r->offset + r->length) / SECTOR_BYTES;
-    uint32_t blocks = trim_blocks_of(c->facts) < c->piece ? trim_blocks_of(c->facts) : c->piece, used;
+    uint32_t blocks = trim_blocks_of(c->facts), frame = session_frame(c), used;
+    blocks = blocks < frame ? blocks : frame;
     uint64_t most = (uint64_t)blocks * (SECTOR_BYTES / RANGE_BYTES) * RANGE_SECTORS_MAX;
     for (uint64_t next; lba < last; lba = next) {
         next = lba + most < last ? lba + most : last;
@@ -417,7 +455,7 @@ static uint32_t refused(const aoe_core *c, const aoe_request *r, const struct wa
     if (r->verb == AOE_ASK_SERVER)
         return w ? AOE_ENDED_WELL : AOE_ENDED_OUT_OF_RANGE;
     uint64_t size = c->sectors * SECTOR_BYTES;
-    if (!c->has_facts || !c->piece || r->offset > size || r->length > size - r->offset)
+    if (!c->has_facts || !c->chosen || r->offset > size || r->length > size - r->offset)
         return AOE_ENDED_OUT_OF_RANGE;
     if (r->verb == AOE_ASK_TRIM && !trim_blocks_of(c->facts))
         return AOE_ENDED_UNSUPPORTED;
@@ -478,6 +516,7 @@ aoe_core *aoe_core_open(const aoe_core_settings *settings)
     pool_init(&c->exchanges, sizeof(struct exchange));
     pool_init(&c->operations, sizeof(struct operation));
     pool_init(&c->pieces, sizeof(struct piece));
+    pool_init(&c->refusals, sizeof(struct refusal));
     return c;
 }
 
@@ -512,6 +551,7 @@ void aoe_core_close(aoe_core *c)
     pool_end(&c->exchanges);
     pool_end(&c->operations);
     pool_end(&c->pieces);
+    pool_end(&c->refusals);
     free(c->effects);
     free(c->events);
     free(c->out);
@@ -637,7 +677,7 @@ uint64_t aoe_core_news(const aoe_core *c)
 
 int aoe_core_chosen(const aoe_core *c)
 {
-    return c->piece > 0;
+    return c->chosen;
 }
 
 int aoe_core_identity(const aoe_core *c, uint8_t *data)

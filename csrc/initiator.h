@@ -24,7 +24,6 @@ enum {
     WHY_OTHER_SIZE,
     WHY_OTHER_DISK,
     WHY_VOLATILE,
-    WHY_SMALL_FRAMES,
     WHY_NO_ZEROES,
     WHY_CHECKSUM,
     WHY_NO_LBA,
@@ -132,7 +131,8 @@ struct window {
 
 /* A way: the path to one server, as aoe/initiator/path.py, and what is known of it, as Way in session.py. */
 struct way {
-    uint32_t number, port, rank, sectors;
+    uint32_t number, port, rank;
+    uint32_t offers, sectors; /* how many its server takes in one request, and how many both ends do */
     uint8_t own[6], mac[6];
     uint16_t shelf;
     uint8_t slot;
@@ -155,18 +155,29 @@ struct way {
     int heeds;          /* it has said that it heeds streams */
     int64_t claim_after_ns;
     int volatile_cache;
-    struct exchange *check;
+    struct exchange *check, *question; /* the latter: a config query */
     struct body check_body;
+    struct link refused; /* operations: perhaps they are too large for it now */
     int64_t check_after_ns, probed_ns, io_ns, usable_ns;
 };
 
+/* The reply to what was refused; `asked`: the query began after that. */
+struct refusal {
+    struct way *by;
+    int asked;
+    uint32_t length;
+    uint8_t head[ATA_BYTES];
+};
+
 struct operation {
-    struct link open_link, held_link, exchanges;
+    struct link open_link, held_link, exchanges; /* held_link: held, or refused by a way */
     struct body body;
     struct piece *piece; /* NULL: of no interest any more */
     struct way *only;
-    uint8_t command, lane, open, free, queued_free;
+    uint8_t command, lane, open, free;
     uint32_t reply_min;
+    uint32_t sectors; /* that go with it; a way may take fewer */
+    struct refusal *refusal;
 };
 
 struct range_node {
@@ -174,12 +185,15 @@ struct range_node {
     struct piece *piece;
 };
 
-/* One frame's worth of a request, and its claim on sectors. */
+/* A part of a request, and its claim on sectors. */
 struct piece {
     struct link of_request, all, wide; /* `all`: in ranges, or in messages of the core */
     struct range_node nodes[2];
     uint64_t first, last;
-    uint32_t waits, followers_count, followers_room, count;
+    uint32_t waits, followers_count, followers_room;
+    uint32_t count, at; /* sectors that go with it, and how many of them were answered */
+    uint8_t lane, free;
+    uint32_t older; /* changes of it before `operation` of which there are copies of unknown fate */
     struct piece **followers;
     uint64_t mark;
     int claims;
@@ -210,7 +224,7 @@ struct ranges {
     uint64_t mark;
 };
 
-enum { EFFECT_ANSWERED, EFFECT_SETTLED };
+enum { EFFECT_ANSWERED, EFFECT_SETTLED, EFFECT_TOO_LARGE };
 
 /* What a path did; `exchange` is gone when its settling was looked at. */
 struct effect {
@@ -226,6 +240,7 @@ struct event {
     struct way *way;
     const uint8_t *raw;
     uint32_t length;
+    uint32_t sectors; /* EFFECT_TOO_LARGE: the most that a request may have where it has to go */
 };
 
 struct aoe_core {
@@ -239,7 +254,7 @@ struct aoe_core {
     uint8_t facts[SECTOR_BYTES];
     uint64_t sectors;
     uint64_t news, changes, counters[AOE_CORE_COUNTERS];
-    uint32_t piece;
+    int chosen; /* there was an owner */
     uint64_t losses, losses_told;
     struct link open, held;
     uint32_t tag, first_tag, ways_made;
@@ -252,7 +267,7 @@ struct aoe_core {
     struct link done, requests;
     struct link messages; /* pieces that have data but no claim */
 
-    struct pool copies, exchanges, operations, pieces;
+    struct pool copies, exchanges, operations, pieces, refusals;
     struct effect *effects;
     size_t effects_count, effects_room;
     struct event *events;
@@ -300,6 +315,8 @@ int session_switch(aoe_core *c, struct way *w, int64_t now_ns);
 void session_fenced(aoe_core *c, struct way *w, int64_t now_ns);
 void session_tick(aoe_core *c, int64_t now_ns);
 int64_t session_pulse(const aoe_core *c);
+/* How many sectors the owner takes in one request, or any way while there is no owner. */
+uint32_t session_frame(const aoe_core *c);
 int session_flushed(aoe_core *c, uint64_t changes, uint64_t losses_told);
 /* `claim`: what was asked with it. Whether the way leads to the disk. */
 int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, struct stamp claim, int64_t now_ns);

@@ -6,6 +6,7 @@
 #include "initiator.h"
 
 enum { COMMAND_ATA = 0, COMMAND_CONFIG = 1, FLAG_RESPONSE = 0x08, FLAG_ERROR = 0x04 };
+enum { FAILURES = 0xA9, ERROR = 0x01, ABRT = 0x04, BAD_ARGUMENT = 2 };
 enum { CONFIG_BYTES = 32, CONFIG_STRING_MAX = 1024, IDENTIFY = 0xEC, READ_EXT = 0x24 };
 enum { VENDOR_AT = 2 * 129, VOLATILE_CACHE = 0x20, STREAMS = 2 };
 #define TAG_STEP 0x1E3779B1u
@@ -16,7 +17,10 @@ static void look(aoe_core *c, struct way *w, int64_t now_ns);
 static void lose(aoe_core *c, struct way *w, int reason, int64_t now_ns, int state);
 static void lose_for_now(aoe_core *c, struct way *w, int reason, int64_t now_ns, int64_t again_ns);
 static void take_over(aoe_core *c, struct way *w, int64_t now_ns);
+static void recall(aoe_core *c, struct way *w, int64_t now_ns);
 static void checked(aoe_core *c, struct way *w, const struct effect *answer, int64_t now_ns);
+static void told(aoe_core *c, struct way *w, const struct effect *answer, int64_t now_ns);
+static void ask_size(aoe_core *c, struct way *w, int64_t now_ns);
 static void release(aoe_core *c, int64_t now_ns);
 
 static void event(aoe_core *c, struct event e)
@@ -30,7 +34,35 @@ static void event(aoe_core *c, struct event e)
 
 /* Operations */
 
-static void drop_exchanges(aoe_core *c, struct operation *o, int64_t now_ns);
+static void close_operation(aoe_core *c, struct operation *o, int64_t now_ns);
+
+static void conclude(aoe_core *c, struct operation *o, struct way *w, const uint8_t *raw, uint32_t length, int64_t now_ns)
+{
+    o->open = 0;
+    link_remove(&o->open_link);
+    event(c, (struct event){EFFECT_ANSWERED, o, w, raw, length, 0});
+    close_operation(c, o, now_ns);
+}
+
+/* Whether this is how a server says that it does not take so much in one request: ours and ggaoed abort the command,
+ * vblade calls it a bad argument. */
+static int refuses(const uint8_t *raw)
+{
+    if (raw[14] & FLAG_ERROR)
+        return raw[15] == BAD_ARGUMENT;
+    return (raw[27] & FAILURES) == ERROR && raw[25] & ABRT;
+}
+
+static void refused(aoe_core *c, struct operation *o, struct way *w, const struct effect *e, int64_t now_ns)
+{
+    uint32_t length = e->length < ATA_BYTES ? e->length : ATA_BYTES;
+    if (!o->refusal)
+        o->refusal = pool_take(&c->refusals);
+    *o->refusal = (struct refusal){.by = w, .length = length};
+    memcpy(o->refusal->head, e->raw, length);
+    link_append(&w->refused, &o->held_link);
+    ask_size(c, w, now_ns);
+}
 
 static void answered(aoe_core *c, struct way *w, const struct effect *e, int64_t now_ns)
 {
@@ -43,10 +75,10 @@ static void answered(aoe_core *c, struct way *w, const struct effect *e, int64_t
     }
     if (!o->open)
         return;
-    o->open = 0;
-    link_remove(&o->open_link);
-    event(c, (struct event){EFFECT_ANSWERED, o, w, e->raw, e->length});
-    drop_exchanges(c, o, now_ns);
+    if (o->sectors > 1 && refuses(e->raw))
+        refused(c, o, w, e, now_ns);
+    else
+        conclude(c, o, w, e->raw, e->length, now_ns);
 }
 
 static void settled(aoe_core *c, struct exchange *x)
@@ -55,7 +87,7 @@ static void settled(aoe_core *c, struct exchange *x)
     if (o) {
         link_remove(&x->of_operation);
         if (!o->open && link_alone(&o->exchanges))
-            event(c, (struct event){EFFECT_SETTLED, o, NULL, NULL, 0});
+            event(c, (struct event){EFFECT_SETTLED, o, NULL, NULL, 0, 0});
     }
     pool_give(&c->exchanges, x);
 }
@@ -70,6 +102,8 @@ static void follow(aoe_core *c, struct way *w, size_t base, int64_t now_ns)
             settled(c, e.exchange);
         else if (e.exchange == w->check)
             checked(c, w, &e, now_ns);
+        else if (e.exchange == w->question)
+            told(c, w, &e, now_ns);
         else if (e.exchange->operation)
             answered(c, w, &e, now_ns);
     }
@@ -84,9 +118,12 @@ static void abandon_exchange(aoe_core *c, struct exchange *x, int64_t now_ns)
     follow(c, w, base, now_ns);
 }
 
-static void drop_exchanges(aoe_core *c, struct operation *o, int64_t now_ns)
+/* No answer to it is wanted any more. */
+static void close_operation(aoe_core *c, struct operation *o, int64_t now_ns)
 {
     struct link *next;
+    if (link_alone(&o->exchanges))
+        event(c, (struct event){EFFECT_SETTLED, o, NULL, NULL, 0, 0});
     for (struct link *l = o->exchanges.next; l != &o->exchanges; l = next) {
         struct exchange *x = OWNER_OF(l, struct exchange, of_operation);
         next = l->next;
@@ -141,6 +178,23 @@ static void hold(aoe_core *c, struct operation *o)
         link_append(&c->held, &o->held_link);
 }
 
+/* It has to become several. What was sent of it stays of unknown fate. */
+static void give_back(aoe_core *c, struct operation *o, const struct way *w, int64_t now_ns)
+{
+    event(c, (struct event){.what = EFFECT_TOO_LARGE, .operation = o, .sectors = w->sectors});
+    session_abandon(c, o, now_ns);
+}
+
+uint32_t session_frame(const aoe_core *c)
+{
+    uint32_t most = c->ways_count ? 0 : 1;
+    if (c->owner)
+        return c->owner->sectors;
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        most = c->ways[i]->sectors > most ? c->ways[i]->sectors : most;
+    return most;
+}
+
 static void dispatch(aoe_core *c, struct operation *o, int64_t now_ns)
 {
     struct way *w = c->owner;
@@ -155,6 +209,8 @@ static void dispatch(aoe_core *c, struct operation *o, int64_t now_ns)
     } else if (!vouched(w, now_ns)) {
         hold(c, o);
         look(c, w, now_ns);
+    } else if (o->sectors > w->sectors) {
+        give_back(c, o, w, now_ns);
     } else {
         send_by(c, o, w, now_ns);
     }
@@ -171,9 +227,7 @@ void session_abandon(aoe_core *c, struct operation *o, int64_t now_ns)
     o->open = 0;
     link_remove(&o->open_link);
     link_remove(&o->held_link);
-    if (link_alone(&o->exchanges))
-        event(c, (struct event){EFFECT_SETTLED, o, NULL, NULL, 0});
-    drop_exchanges(c, o, now_ns);
+    close_operation(c, o, now_ns);
 }
 
 /* A loss is told to every flush that was under way then. */
@@ -187,9 +241,10 @@ int session_flushed(aoe_core *c, uint64_t changes, uint64_t losses_told)
 
 /* Finding ways */
 
+static const struct body read_config = {.head_length = 8};
+
 static void query(aoe_core *c, uint32_t port, const uint8_t *mac, uint32_t shelf, uint32_t slot)
 {
-    static const struct body read_config = {.head_length = 8};
     c->tag = (c->tag + 1) & TAG_MASK;
     c->asked[c->asked_count++ % ASKED_MAX] = USER_TAG | c->tag;
     send_frame(c, port, mac, c->ports[port].mac, shelf, slot, COMMAND_CONFIG, USER_TAG | c->tag, &read_config);
@@ -244,19 +299,96 @@ static int64_t rank_of(const aoe_core *c, uint32_t address)
     return -1;
 }
 
-static void join(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t sectors, uint32_t window, int64_t now_ns)
+/* How much ways take */
+
+/* One of its ends may take another size now. */
+static void fit(aoe_core *c, struct way *w)
+{
+    uint32_t both = c->ports[w->port].sectors;
+    both = w->offers < both ? w->offers : both;
+    both = both ? both : 1;
+    c->news += both != w->sectors;
+    w->sectors = both;
+}
+
+static uint32_t offers_of(const uint8_t *raw)
+{
+    return raw[28] ? raw[28] : 2;
+}
+
+static uint32_t window_of(const aoe_core *c, uint32_t port, const uint8_t *raw)
+{
+    uint32_t buffers = (uint32_t)(raw[24] << 8 | raw[25]), window = c->ports[port].window;
+    window = buffers < window ? buffers : window;
+    return window ? window : 1;
+}
+
+/* Its server says how much. */
+static void takes(aoe_core *c, struct way *w, const uint8_t *raw, int64_t now_ns)
+{
+    w->offers = offers_of(raw);
+    path_limit(w, window_of(c, w->port, raw));
+    fit(c, w);
+    recall(c, w, now_ns);
+}
+
+static int config_fits(const uint8_t *raw, uint32_t length)
+{
+    if (length < CONFIG_BYTES)
+        return 0;
+    uint32_t text = (uint32_t)(raw[30] << 8 | raw[31]);
+    return !(raw[29] & 0xF) || (text <= CONFIG_STRING_MAX && CONFIG_BYTES + text <= length);
+}
+
+static void ask_size(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    if (w->question)
+        return;
+    for (struct link *l = w->refused.next; l != &w->refused; l = l->next)
+        OWNER_OF(l, struct operation, held_link)->refusal->asked = 1;
+    w->question = exchange_new(c, w, &read_config, COMMAND_CONFIG, LANE_READS, CONFIG_BYTES);
+    size_t base = c->effects_count;
+    path_start_now(c, w, w->question, now_ns);
+    follow(c, w, base, now_ns);
+}
+
+/* The answer to a query. What was refused before it, though it is not too large, has failed. */
+static void told(aoe_core *c, struct way *w, const struct effect *answer, int64_t now_ns)
+{
+    struct link *next;
+    w->question = NULL;
+    if (!(answer->raw[14] & FLAG_ERROR) && config_fits(answer->raw, answer->length))
+        takes(c, w, answer->raw, now_ns);
+    for (struct link *l = w->refused.next; l != &w->refused; l = next) {
+        struct operation *o = OWNER_OF(l, struct operation, held_link);
+        next = l->next;
+        if (!o->refusal->asked)
+            continue;
+        link_remove(&o->held_link);
+        if (o->sectors > w->sectors)
+            give_back(c, o, w, now_ns);
+        else
+            conclude(c, o, w, o->refusal->head, o->refusal->length, now_ns);
+    }
+    if (!link_alone(&w->refused))
+        ask_size(c, w, now_ns);
+}
+
+static void join(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
 {
     struct way *w = must_allocate(NULL, sizeof *w);
     memset(w, 0, sizeof *w);
     w->number = ++c->ways_made;
     w->port = port;
-    w->sectors = sectors;
+    w->offers = offers_of(raw);
+    link_init(&w->refused);
+    fit(c, w);
     w->shelf = (uint16_t)(raw[16] << 8 | raw[17]);
     w->slot = raw[18];
     w->rank = (uint32_t)rank_of(c, (uint32_t)w->shelf << 8 | w->slot);
     memcpy(w->mac, raw + 6, 6);
     memcpy(w->own, c->ports[port].mac, 6);
-    path_init(c, w, window, c->first_tag + c->ways_made * TAG_STEP, quiesce_ns(c, FOREIGN_AGE_NS));
+    path_init(c, w, window_of(c, port, raw), c->first_tag + c->ways_made * TAG_STEP, quiesce_ns(c, FOREIGN_AGE_NS));
     uint32_t at = 0;
     while (at < c->ways_count && (c->ways[at]->rank < w->rank || (c->ways[at]->rank == w->rank && c->ways[at]->port <= port)))
         at++;
@@ -340,7 +472,7 @@ static void stranger_reply(aoe_core *c, uint32_t port, const uint8_t *raw, uint3
         c->counters[AOE_UNFIT_REPLY]++;
         return;
     }
-    if ((c->has_facts && c->piece && !facts_same_serial(identity, c->facts)) || facts_unfit(identity))
+    if ((c->has_facts && c->chosen && !facts_same_serial(identity, c->facts)) || facts_unfit(identity))
         return;
     strangers_invite(&c->strangers, port, raw);
     query(c, port, raw + 6, address >> 8, raw[18]);
@@ -360,47 +492,25 @@ static void become(aoe_core *c, struct way *w, int state, int reason, int64_t no
     c->news++;
 }
 
-/* What a way must take in one request. */
-static uint32_t least_sectors(const aoe_core *c)
-{
-    return c->piece ? c->piece : 1;
-}
-
-static int config_fits(const uint8_t *raw, uint32_t length)
-{
-    if (length < CONFIG_BYTES)
-        return 0;
-    uint32_t text = (uint32_t)(raw[30] << 8 | raw[31]);
-    return !(raw[29] & 0xF) || (text <= CONFIG_STRING_MAX && CONFIG_BYTES + text <= length);
-}
-
 static void config_reply(aoe_core *c, uint32_t port, struct way *w, const uint8_t *raw, uint32_t length, int asked,
                          int64_t now_ns)
 {
-    const aoe_core_port *facts = &c->ports[port];
     uint32_t address = (uint32_t)raw[16] << 16 | (uint32_t)raw[17] << 8 | raw[18];
-    if (!config_fits(raw, length) || rank_of(c, address) < 0 || !facts->up) {
+    if (!config_fits(raw, length) || rank_of(c, address) < 0 || !c->ports[port].up) {
         c->counters[AOE_UNFIT_REPLY]++;
         return;
     }
-    uint32_t buffers = (uint32_t)(raw[24] << 8 | raw[25]), sectors = raw[28] ? raw[28] : 2;
-    uint32_t window = buffers < facts->window ? buffers : facts->window;
-    sectors = sectors < facts->sectors ? sectors : facts->sectors;
-    window = window > 1 ? window : 1;
     if (!w) {
         if (has_room(c, port, raw, now_ns))
-            join(c, port, raw, sectors, window, now_ns);
+            join(c, port, raw, now_ns);
         return;
     }
-    w->sectors = sectors;
-    path_limit(w, window);
     if (asked)
         w->heard_ns = now_ns;
     else /* an advertisement: the server may have started again */
         w->vouched = 0;
-    if (sectors < least_sectors(c) && w->state == WAY_USABLE) {
-        lose(c, w, WHY_SMALL_FRAMES, now_ns, WAY_DOWN);
-    } else if (w->state == WAY_REFUSED && !asked) {
+    takes(c, w, raw, now_ns);
+    if (w->state == WAY_REFUSED && !asked) {
         become(c, w, WAY_CHECKING, WHY_NOT, now_ns);
         look(c, w, now_ns);
     } else if (w->state == WAY_DOWN) {
@@ -448,32 +558,36 @@ void session_received(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t l
     }
 }
 
+/* A port over which no sector fits is down. */
 void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, int64_t now_ns)
 {
-    int came_up = port->up && !c->ports[number].up, renamed = memcmp(port->mac, c->ports[number].mac, 6) != 0;
+    int up = port->up && port->sectors, came_up = up && !c->ports[number].up;
+    int renamed = memcmp(port->mac, c->ports[number].mac, 6) != 0;
     c->ports[number] = *port;
+    c->ports[number].up = (uint32_t)up;
     for (uint32_t i = 0; i < c->ways_count; i++) { /* first: losing one way sends on others */
         struct way *w = c->ways[i];
         if (w->port != number)
             continue;
         memcpy(w->own, port->mac, 6);
-        w->sectors = w->sectors < port->sectors ? w->sectors : port->sectors;
+        fit(c, w);
         if (renamed) { /* to the server that is somebody else: what was sent before settles by time */
             w->stamp = (struct stamp){0};
             w->claim_after_ns = now_ns;
         }
-        if (renamed || !port->up || w->sectors < least_sectors(c))
+        if (renamed || !up)
             w->vouched = 0;
     }
     for (uint32_t i = 0; i < c->ways_count; i++) {
         struct way *w = c->ways[i];
         if (w->port != number)
             continue;
-        if (!port->up)
+        if (!up) {
             lose(c, w, WHY_LINK_DOWN, now_ns, WAY_DOWN);
-        else if (w->state == WAY_USABLE && w->sectors < least_sectors(c))
-            lose_for_now(c, w, WHY_SMALL_FRAMES, now_ns, RECHECK_NS);
-        else if (came_up || renamed)
+            continue;
+        }
+        recall(c, w, now_ns);
+        if (came_up || renamed)
             look(c, w, now_ns);
     }
     if (came_up) {
@@ -537,7 +651,7 @@ static void accept_way(aoe_core *c, struct way *w, int64_t now_ns)
 {
     w->vouched = 1;
     become(c, w, WAY_USABLE, WHY_NOT, now_ns);
-    if (!c->owner && c->piece)
+    if (!c->owner && c->chosen)
         take_over(c, w, now_ns);
     else
         release(c, now_ns);
@@ -577,7 +691,7 @@ static int other_server_usable(const aoe_core *c, const struct way *w)
  * refuses, and nobody believes that it was done. */
 static int breaks_promise(const aoe_core *c, const uint8_t *identity)
 {
-    return c->has_facts && c->piece && zeroes_of(c->facts) && trim_blocks_of(identity) && !zeroes_of(identity);
+    return c->has_facts && c->chosen && zeroes_of(c->facts) && trim_blocks_of(identity) && !zeroes_of(identity);
 }
 
 /* Whether it is known what the disk is; before the choice only while another way that is usable says so, or whoever
@@ -587,7 +701,7 @@ static int is_fixed(const aoe_core *c, const struct way *w)
     int others = 0;
     for (uint32_t i = 0; i < c->ways_count; i++)
         others |= c->ways[i] != w && c->ways[i]->state == WAY_USABLE;
-    return c->has_facts && (c->piece || others);
+    return c->has_facts && (c->chosen || others);
 }
 
 /* Why a way does not lead to the disk, or cannot be used beside the others. */
@@ -601,8 +715,6 @@ static int mismatch(const aoe_core *c, const struct way *w, const uint8_t *ident
         return WHY_VOLATILE;
     if (fixed && sectors != c->sectors && !(believed && sectors > c->sectors))
         return WHY_OTHER_SIZE; /* while a disk grows, its servers notice at different times */
-    if (w->sectors < least_sectors(c))
-        return WHY_SMALL_FRAMES;
     return breaks_promise(c, identity) ? WHY_NO_ZEROES : WHY_NOT;
 }
 
@@ -722,21 +834,18 @@ int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, struct st
 static void settle_in(aoe_core *c, int64_t now_ns)
 {
     struct way *first = NULL;
-    uint32_t piece = 0;
     int everybody = 1;
     for (uint32_t i = 0; i < c->ways_count; i++) {
         struct way *w = c->ways[i];
-        if (w->state != WAY_USABLE)
-            continue;
-        first = first ? first : w;
-        piece = !piece || w->sectors < piece ? w->sectors : piece;
+        if (w->state == WAY_USABLE && !first)
+            first = w;
     }
     if (!first)
         return;
     for (uint32_t a = 0; a < c->set.addresses; a++)
         everybody &= looked_at(c, c->addresses[a]);
     if (now_ns - c->usable_ns >= (everybody ? SETTLE_IN_NS : QUERY_MAX_NS)) {
-        c->piece = piece;
+        c->chosen = 1;
         take_over(c, first, now_ns);
     }
 }
@@ -766,8 +875,9 @@ static void release(aoe_core *c, int64_t now_ns)
     }
 }
 
-/* The exchanges that are open on a way, in the order of their operations. */
-static struct exchange **open_there(aoe_core *c, const struct way *w, size_t *count)
+/* What is open on a way and could go elsewhere, in the order of the operations: all of it, or what is larger than so
+ * many sectors. */
+static struct exchange **under_way(aoe_core *c, const struct way *w, uint32_t larger_than, size_t *count)
 {
     struct exchange **there = NULL;
     size_t room = 0;
@@ -775,7 +885,7 @@ static struct exchange **open_there(aoe_core *c, const struct way *w, size_t *co
         struct operation *o = OWNER_OF(l, struct operation, open_link);
         for (struct link *m = o->exchanges.next; m != &o->exchanges && !o->only; m = m->next) {
             struct exchange *x = OWNER_OF(m, struct exchange, of_operation);
-            if (x->way != w || !x->open)
+            if (x->way != w || !x->open || (larger_than && o->sectors <= larger_than))
                 continue;
             if (*count == room)
                 there = must_allocate(there, (room = room ? 2 * room : 64) * sizeof(struct exchange *));
@@ -785,30 +895,53 @@ static struct exchange **open_there(aoe_core *c, const struct way *w, size_t *co
     return there;
 }
 
-/* A way is of no use for now: what it had under way goes to another one. */
-static void lose(aoe_core *c, struct way *w, int reason, int64_t now_ns, int state)
+/* They wait for a way again. What was sent stays of unknown fate. */
+static void take_back(aoe_core *c, struct exchange **exchanges, size_t count, int64_t now_ns)
 {
-    w->vouched = 0;
-    struct exchange *over = w->check;
-    w->check = NULL;
-    become(c, w, state, reason, now_ns);
-    if (w == c->owner)
-        c->owner = NULL;
-    size_t count = 0;
-    struct exchange **there = open_there(c, w, &count);
     uint8_t *waited = count ? must_allocate(NULL, count) : NULL;
     for (size_t i = 0; i < count; i++) {
-        hold(c, there[i]->operation);
-        waited[i] = !there[i]->tries;
+        hold(c, exchanges[i]->operation);
+        waited[i] = !exchanges[i]->tries;
     }
     for (int first = 1; first >= 0; first--) /* what waits before what was sent, or it would be sent at once */
         for (size_t i = 0; i < count; i++)
             if (waited[i] == first)
-                abandon_exchange(c, there[i], now_ns);
-    if (over)
-        abandon_exchange(c, over, now_ns);
+                abandon_exchange(c, exchanges[i], now_ns);
     free(waited);
-    free(there);
+    free(exchanges);
+}
+
+/* What was sent there, or waits for it, and is too large now, is sent again in parts. */
+static void recall(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    size_t count = 0;
+    struct exchange **large = under_way(c, w, w->sectors, &count);
+    if (!count)
+        return;
+    take_back(c, large, count, now_ns);
+    release(c, now_ns);
+}
+
+/* A way is of no use for now: what it had under way goes to another one. */
+static void lose(aoe_core *c, struct way *w, int reason, int64_t now_ns, int state)
+{
+    w->vouched = 0;
+    struct exchange *looks[] = {w->check, w->question};
+    w->check = w->question = NULL;
+    become(c, w, state, reason, now_ns);
+    if (w == c->owner)
+        c->owner = NULL;
+    size_t count = 0;
+    struct exchange **there = under_way(c, w, 0, &count);
+    take_back(c, there, count, now_ns);
+    while (!link_alone(&w->refused)) {
+        struct operation *o = OWNER_OF(w->refused.next, struct operation, held_link);
+        link_remove(&o->held_link);
+        hold(c, o);
+    }
+    for (int i = 0; i < 2; i++)
+        if (looks[i])
+            abandon_exchange(c, looks[i], now_ns);
     if (c->owner) {
         release(c, now_ns);
         return;
@@ -881,7 +1014,7 @@ void session_tick(aoe_core *c, int64_t now_ns)
         attend(c, c->ways[i], now_ns);
     if (now_ns >= c->seek_ns)
         seek(c, now_ns);
-    if (!c->piece)
+    if (!c->chosen)
         settle_in(c, now_ns);
     else if (c->set.failback_ns >= 0 && c->owner)
         go_back(c, now_ns);
@@ -889,7 +1022,7 @@ void session_tick(aoe_core *c, int64_t now_ns)
 
 int64_t session_pulse(const aoe_core *c)
 {
-    if (!c->piece)
+    if (!c->chosen)
         return RTO_MIN_NS;
     for (uint32_t i = 0; i < c->ways_count; i++)
         if (c->ways[i]->state != WAY_DOWN && load_of(c->ways[i]))
@@ -899,7 +1032,7 @@ int64_t session_pulse(const aoe_core *c)
 
 int session_switch(aoe_core *c, struct way *w, int64_t now_ns)
 {
-    if (w->state != WAY_USABLE || !c->piece)
+    if (w->state != WAY_USABLE || !c->chosen)
         return 0;
     if (w != c->owner)
         take_over(c, w, now_ns);

@@ -1,5 +1,9 @@
 """Byte ranges become requests of one frame and back: split, put in order, patched at odd ends; without I/O.
 
+A request is split into pieces as large as the owner's frames are then, each with a claim on its sectors.
+One that comes to a way that takes less is carried out in parts, one after the other; its claim stays until
+the fate of all copies of all parts is known.
+
 This is the whole initiator as arithmetic: frames and clock readings go in, `out` and `done` say what is to be
 sent and what is finished. csrc/core.c is the same in C, and a differential test holds it to this, frame by
 frame.
@@ -17,7 +21,17 @@ from aoe.drive.command import FAILURES, IDENTIFY_DEVICE
 from aoe.initiator.facts import Reason
 from aoe.initiator.path import Kind
 from aoe.initiator.ranges import Claim, Ranges
-from aoe.initiator.session import Address, Answered, Operation, Policy, Port, Session, State, Way
+from aoe.initiator.session import (
+    Address,
+    Answered,
+    Operation,
+    Policy,
+    Port,
+    Session,
+    Settled,
+    State,
+    Way,
+)
 from aoe.wire import ata
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaRequest
 from aoe.wire.frame import FLAG_ERROR, Command
@@ -115,16 +129,23 @@ class Request:
 
 
 class _Piece(Claim):
-    """One frame's worth of a request. `request` is None when nobody waits for it any more."""
+    """A part of a request. `request` is None when nobody waits for it any more, `count` how many sectors go
+    with it."""
 
-    __slots__ = ("count", "data", "operation", "request")
+    __slots__ = ("at", "count", "data", "free", "kind", "older", "operation", "request")
 
     def __init__(self, request: Request, lba: int, sectors: int, count: int = 0) -> None:
         super().__init__(lba, lba + sectors)
         self.request: Request | None = request
         self.count = count or sectors
+        self.at = 0
+        """How many of them were answered."""
+        self.kind = Kind.READS
+        self.free = False
         self.operation: Operation | None = None
-        self.data: bytes | None = None
+        self.older = 0
+        """Changes of it before `operation` of which there are copies of unknown fate."""
+        self.data: bytearray | None = None
         """What is written, where that is not a part of the request's data."""
 
     @property
@@ -167,7 +188,7 @@ class Core:
     @property
     def chosen(self) -> bool:
         """Whether a way was found and chosen."""
-        return self.session.piece > 0
+        return self.session.chosen
 
     @property
     def identity(self) -> bytes:
@@ -269,7 +290,7 @@ class Core:
         facts = self.session.facts
         if request.verb is Verb.ASK:
             return None if way is not None else Result(Outcome.OUT_OF_RANGE)
-        if facts is None or not self.session.piece:
+        if facts is None or not self.session.chosen:
             return Result(Outcome.OUT_OF_RANGE)
         if request.offset + request.length > facts.sectors * limits.SECTOR:
             return Result(Outcome.OUT_OF_RANGE)
@@ -290,8 +311,8 @@ class Core:
         for piece in pieces:
             self.pending += 1
             if request.verb is Verb.READ:
-                free = not self._ranges.touched(piece.first, piece.last)
-                self._read(piece, free, now_ns)
+                piece.free = not self._ranges.touched(piece.first, piece.last)
+                self._carry_on(piece, piece.count, now_ns)
             else:
                 self._ranges.enter(piece)
                 if not piece.waits:
@@ -300,14 +321,15 @@ class Core:
     def _transfers(self, request: Request) -> Iterator[_Piece]:
         first = request.offset // limits.SECTOR
         last = -(-(request.offset + request.length) // limits.SECTOR) if request.length else first
-        for lba in range(first, last, self.session.piece):
-            yield _Piece(request, lba, min(self.session.piece, last - lba))
+        frame = self.session.frame
+        for lba in range(first, last, frame):
+            yield _Piece(request, lba, min(frame, last - lba))
 
     def _trims(self, request: Request) -> Iterator[_Piece]:
         """Whole sectors only; each piece is as many ranges as fit one request."""
         facts = self.session.facts
         assert facts is not None, "without, it was refused"
-        blocks = min(identify.trim_blocks_of(facts.data), self.session.piece)
+        blocks = min(identify.trim_blocks_of(facts.data), self.session.frame)
         first = -(-request.offset // limits.SECTOR)
         last = (request.offset + request.length) // limits.SECTOR
         most = blocks * (limits.SECTOR // _RANGE.size) * _RANGE_SECTORS_MAX
@@ -320,7 +342,7 @@ class Core:
             data = b"".join(ranges)
             used = -(-len(data) // limits.SECTOR)
             piece = _Piece(request, start, end - start, used)
-            piece.data = data.ljust(used * limits.SECTOR, b"\0")
+            piece.data = bytearray(data.ljust(used * limits.SECTOR, b"\0"))
             yield piece
 
     def _single(self, request: Request, way: Way | None, now_ns: int) -> None:
@@ -367,36 +389,41 @@ class Core:
 
     def _go(self, piece: _Piece, now_ns: int) -> None:
         """Its range is its own now."""
-        if piece.data is None and piece.patches:
-            self._read(piece, False, now_ns)
-        else:
-            self._write(piece, now_ns)
+        piece.kind = Kind.READS if piece.patches else Kind.CHANGES
+        self._carry_on(piece, piece.count, now_ns)
 
-    def _read(self, piece: _Piece, free: bool, now_ns: int) -> None:
-        body = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, piece.count, _READ_EXT, piece.first))
-        least = limits.ATA_HEADER + piece.count * limits.SECTOR
-        piece.operation = Operation(body, kind=Kind.READS, reply_min=least, free=free, user=piece)
+    def _carry_on(self, piece: _Piece, most: int, now_ns: int) -> None:
+        """Ask for what comes next of it, at most so many sectors."""
+        before, count = piece.operation, min(most, piece.count - piece.at)
+        if before is not None:
+            piece.older += before.kind is Kind.CHANGES
+        reads = piece.kind is Kind.READS
+        message = self._reading(piece, count) if reads else self._writing(piece, count)
+        piece.operation = Operation(
+            ata.encode(message),
+            kind=piece.kind,
+            reply_min=limits.ATA_HEADER + (count * limits.SECTOR if reads else 0),
+            free=piece.free,
+            sectors=count,
+            user=piece,
+        )
         self.session.start(piece.operation, now_ns)
 
-    def _write(self, piece: _Piece, now_ns: int) -> None:
-        request = piece.request
+    def _reading(self, piece: _Piece, count: int) -> AtaRequest:
+        return AtaRequest(AFLAG_EXTENDED, 0, count, _READ_EXT, piece.first + piece.at)
+
+    def _writing(self, piece: _Piece, count: int) -> AtaRequest:
+        request, flags = piece.request, AFLAG_EXTENDED | AFLAG_WRITE
         assert request is not None, "somebody waits for it"
-        flags = AFLAG_EXTENDED | AFLAG_WRITE
+        at = piece.at * limits.SECTOR
+        if piece.data is None:
+            at += piece.first * limits.SECTOR - request.offset
+        data = bytes((piece.data or request.data)[at : at + count * limits.SECTOR])
         if request.verb is Verb.TRIM:
-            assert piece.data is not None, "made when it was split"
-            message = AtaRequest(flags, 1, piece.count, _TRIM, 0, piece.data)
-        else:
-            fua = request.verb is Verb.WRITE_FUA and not request.flushes
-            at = piece.first * limits.SECTOR - request.offset
-            data = piece.data
-            if data is None:
-                data = request.data[at : at + piece.count * limits.SECTOR]
-            message = AtaRequest(
-                flags, 0, piece.count, _WRITE_FUA_EXT if fua else _WRITE_EXT, piece.first, data
-            )
-        body = ata.encode(message)
-        piece.operation = Operation(body, kind=Kind.CHANGES, reply_min=limits.ATA_HEADER, user=piece)
-        self.session.start(piece.operation, now_ns)
+            return AtaRequest(flags, 1, count, _TRIM, 0, data)
+        fua = request.verb is Verb.WRITE_FUA and not request.flushes
+        opcode = _WRITE_FUA_EXT if fua else _WRITE_EXT
+        return AtaRequest(flags, 0, count, opcode, piece.first + piece.at, data)
 
     def _run(self, now_ns: int) -> None:
         """What became of operations means this for requests."""
@@ -407,8 +434,10 @@ class Core:
             assert isinstance(piece, _Piece), "every operation is a piece's"
             if isinstance(event, Answered):
                 self._answered(piece, event, now_ns)
-            elif piece.operation is event.operation:
-                self._settled(piece, now_ns)
+            elif isinstance(event, Settled):
+                self._settled(piece, event.operation, now_ns)
+            else:
+                self._carry_on(piece, event.sectors, now_ns)
 
     def _answered(self, piece: _Piece, event: Answered, now_ns: int) -> None:
         request = piece.request
@@ -417,16 +446,8 @@ class Core:
         result = _judged(event)
         if result.outcome is not Outcome.OK:
             self._part(request, result, piece)
-        elif request.verb is Verb.READ:
-            start = max(0, piece.first * limits.SECTOR - request.offset)
-            skip = max(0, request.offset - piece.first * limits.SECTOR)
-            size = min(piece.count * limits.SECTOR - skip, request.length - start)
-            at = limits.ATA_HEADER + skip
-            request.buffer[start : start + size] = event.raw[at : at + size]
-            self._part(request, Result(), piece)
-        elif event.operation.kind is Kind.READS and request.verb in (Verb.WRITE, Verb.WRITE_FUA):
-            self._patch(piece, request, event.raw)
-            self._write(piece, now_ns)
+        elif event.operation.sectors:
+            self._advance(piece, request, event, now_ns)
         elif request.verb is Verb.IDENTIFY:
             request.buffer = bytearray(event.raw[limits.ATA_HEADER : limits.ATA_HEADER + limits.SECTOR])
             fits = self.session.identified(event.way, event.raw, UNSTAMPED, now_ns)
@@ -434,22 +455,44 @@ class Core:
         elif request.verb is Verb.ASK:
             request.buffer = bytearray(event.raw)
             self._part(request, Result(), piece)
-        elif event.operation.kind is Kind.SYNCS:
+        else:
             kept = self.session.flushed(request.changes)
             self._part(request, Result() if kept else Result(Outcome.CACHE_LOST), piece)
-        else:
-            self._part(request, Result(), piece)
         if request.flushes and not request.left and request.result is None and piece.request is None:
             self._flush_behind(request, now_ns)
 
-    def _patch(self, piece: _Piece, request: Request, raw: bytes) -> None:
-        """The sectors as they are, with the part of them that the request covers."""
-        old = bytearray(raw[limits.ATA_HEADER : limits.ATA_HEADER + piece.count * limits.SECTOR])
-        start = max(0, piece.first * limits.SECTOR - request.offset)
-        skip = max(0, request.offset - piece.first * limits.SECTOR)
-        size = min(len(old) - skip, request.length - start)
-        old[skip : skip + size] = request.data[start : start + size]
-        piece.data = bytes(old)
+    def _advance(self, piece: _Piece, request: Request, event: Answered, now_ns: int) -> None:
+        """So much more of a piece was read or changed."""
+        sectors = event.operation.sectors
+        if piece.kind is Kind.READS:
+            data = event.raw[limits.ATA_HEADER : limits.ATA_HEADER + sectors * limits.SECTOR]
+            self._keep(piece, request, data)
+        piece.at += sectors
+        if piece.at == piece.count and piece.kind is Kind.READS and request.verb is not Verb.READ:
+            self._patch(piece, request)
+        if piece.at == piece.count:
+            self._part(request, Result(), piece)
+        else:
+            self._carry_on(piece, self.session.frame, now_ns)
+
+    def _keep(self, piece: _Piece, request: Request, data: bytes) -> None:
+        """What was read: the caller's, or what is to be patched."""
+        if request.verb is not Verb.READ:
+            piece.data = (piece.data or bytearray()) + data
+            return
+        first = (piece.first + piece.at) * limits.SECTOR
+        start, skip = max(0, first - request.offset), max(0, request.offset - first)
+        size = min(len(data) - skip, request.length - start)
+        request.buffer[start : start + size] = data[skip : skip + size]
+
+    def _patch(self, piece: _Piece, request: Request) -> None:
+        """The sectors as they are, with the part of them that the request covers: this is written."""
+        assert piece.data is not None, "read before"
+        first = piece.first * limits.SECTOR
+        start, skip = max(0, first - request.offset), max(0, request.offset - first)
+        size = min(len(piece.data) - skip, request.length - start)
+        piece.data[skip : skip + size] = request.data[start : start + size]
+        piece.kind, piece.at = Kind.CHANGES, 0
 
     def _flush_behind(self, request: Request, now_ns: int) -> None:
         """A durable write to a disk that knows only FLUSH."""
@@ -479,10 +522,17 @@ class Core:
         request.result = result
         self.done.append(request)
 
-    def _settled(self, piece: _Piece, now_ns: int) -> None:
-        """Nothing of it can do anything any more."""
-        assert piece.operation is not None, "it was started"
-        if piece.operation.kind is Kind.CHANGES or piece in self._ranges:
+    def _settled(self, piece: _Piece, operation: Operation, now_ns: int) -> None:
+        """Nothing of an operation can do anything any more. Of reads before the last one nobody cares."""
+        if operation is piece.operation:
+            piece.operation = None
+        elif operation.kind is Kind.CHANGES:
+            piece.older -= 1
+        else:
+            return
+        if piece.operation is not None or piece.older:
+            return
+        if piece in self._ranges:
             self._leave(piece, now_ns)
         else:
             self.pending -= 1

@@ -18,12 +18,11 @@ class Reason(enum.IntEnum):
     OTHER_SIZE = 5
     OTHER_DISK = 6
     VOLATILE = 7
-    SMALL_FRAMES = 8
-    NO_ZEROES = 9
-    CHECKSUM = 10
-    NO_LBA = 11
-    NO_SECTORS = 12
-    TOO_LARGE = 13
+    NO_ZEROES = 8
+    CHECKSUM = 9
+    NO_LBA = 10
+    NO_SECTORS = 11
+    TOO_LARGE = 12
 
 
 class Facts(NamedTuple):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from aoe import limits
 from aoe.drive import identify
-from aoe.drive.command import FAILURES, IDENTIFY_DEVICE
+from aoe.drive.command import ABRT, ERROR, FAILURES, IDENTIFY_DEVICE
 from aoe.initiator import path as one_way
 from aoe.initiator.facts import Facts, Reason, facts_of, unfit
 from aoe.initiator.path import USER_TAG, Exchange, Kind, Path, Peer
@@ -23,7 +23,7 @@ from aoe.initiator.strangers import IDENTIFY, Stranger, Strangers
 from aoe.wire import ata, config, frame
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
 from aoe.wire.config import Config, ConfigCommand
-from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Fault, Header
+from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Error, Fault, Header
 from aoe.wire.stamp import UNSTAMPED, Stamp, stamped
 
 Address = tuple[int, int]
@@ -62,14 +62,17 @@ class State(enum.IntEnum):
 
 class Way:
     """A path, and what is known of it. `number` is its name, `rank` the place of its address among those
-    given, `sectors` what it takes in one request."""
+    given."""
 
-    def __init__(self, number: int, port: int, rank: int, path: Path, sectors: int) -> None:
+    def __init__(self, number: int, port: int, rank: int, path: Path) -> None:
         self.number = number
         self.port = port
         self.rank = rank
         self.path = path
-        self.sectors = sectors
+        self.offers = 0
+        """How many sectors its server says that it takes in one request."""
+        self.sectors = 0
+        """How many both ends take."""
         self.state = State.CHECKING
         self.reason = Reason.NONE
         self.facts: Facts | None = None
@@ -84,6 +87,10 @@ class Way:
         """Whether the server has said that it heeds streams."""
         self.claim_after_ns = 0
         """Before that no other stream is asked for: there was no place, or the last one is still young."""
+        self.question: Exchange | None = None
+        """The config query that is under way."""
+        self.refused: dict[Operation, bool] = {}
+        """What its server refused, perhaps as too large for it now; whether the query began after that."""
         self.check_after_ns = 0
         self.probed_ns = 0
         self.io_ns = 0
@@ -104,9 +111,23 @@ class Way:
 
 class Operation:
     """A request of one frame, carried by one exchange for each way it was sent on; `only` is the way where it
-    is meant for one server and no other, `free` whether any way will do."""
+    is meant for one server and no other, `free` whether any way will do. `sectors` go with it one way or the
+    other: a way may take fewer, and then it has to become several."""
 
-    __slots__ = ("body", "command", "exchanges", "free", "kind", "only", "open", "reply_min", "user")
+    __slots__ = (
+        "body",
+        "command",
+        "exchanges",
+        "free",
+        "kind",
+        "only",
+        "open",
+        "refusal",
+        "refused_by",
+        "reply_min",
+        "sectors",
+        "user",
+    )
 
     def __init__(
         self,
@@ -117,6 +138,7 @@ class Operation:
         command: Command = Command.ATA,
         only: Way | None = None,
         free: bool = False,
+        sectors: int = 0,
         user: object = None,
     ) -> None:
         self.body = body
@@ -125,7 +147,10 @@ class Operation:
         self.only = only
         self.free = free
         self.reply_min = reply_min
+        self.sectors = sectors
         self.user = user
+        self.refused_by: Way | None = None
+        self.refusal: one_way.Answered | None = None
         self.exchanges: dict[Exchange, Way] = {}
         self.open = True
 
@@ -144,13 +169,20 @@ class Answered(NamedTuple):
     raw: bytes
 
 
+class TooLarge(NamedTuple):
+    """An operation was given up: where it has to go, `sectors` is the most that a request may have."""
+
+    operation: Operation
+    sectors: int
+
+
 class Settled(NamedTuple):
     """An operation that is no longer open has no copy left that could do anything."""
 
     operation: Operation
 
 
-Event = Answered | Settled
+Event = Answered | TooLarge | Settled
 
 
 class Session:
@@ -173,8 +205,8 @@ class Session:
         self.out: list[tuple[int, bytes]] = []
         self.events: deque[Event] = deque()
         self.news = 0
-        self.piece = 0
-        """The most sectors that every way takes in one request, from when an owner was first chosen."""
+        self.chosen = False
+        """Whether there was an owner yet."""
         self.counters: Counter[str] = Counter()
         self._losses = 0
         """How often a server with a volatile cache was replaced before it was flushed (I6)."""
@@ -200,14 +232,15 @@ class Session:
     @property
     def pulse_ns(self) -> int:
         """How soon `tick` is wanted."""
-        if not self.piece or any(way.path.load for way in self.ways if way.state is not State.DOWN):
+        if not self.chosen or any(way.path.load for way in self.ways if way.state is not State.DOWN):
             return limits.RTO_MIN_NS
         return limits.PULSE_NS
 
     # What comes in
 
     def set_port(self, number: int, port: Port, now_ns: int) -> None:
-        """A port is like this from now on."""
+        """A port is like this from now on. One over which no sector fits is down."""
+        port = port._replace(up=port.up and port.sectors > 0)
         was = self.ports[number]
         came_up = port.up and not (was is not None and was.up)
         renamed = was is not None and was.mac != port.mac
@@ -215,18 +248,18 @@ class Session:
         here = [way for way in self.ways if way.port == number]
         for way in here:  # first: losing one way sends on others
             way.path.peer = way.path.peer._replace(own=port.mac)
-            way.sectors = min(way.sectors, port.sectors)
+            self._fit(way)
             if renamed:  # to the server that is somebody else: what was sent before settles by time
                 way.path.stamp = UNSTAMPED
                 way.claim_after_ns = now_ns
-            if renamed or not port.up or way.sectors < max(self.piece, 1):
+            if renamed or not port.up:
                 way.vouched = False
         for way in here:
             if not port.up:
                 self._lose(way, Reason.LINK_DOWN, now_ns)
-            elif way.state is State.USABLE and way.sectors < max(self.piece, 1):
-                self._lose_for_now(way, Reason.SMALL_FRAMES, now_ns)
-            elif came_up or renamed:
+                continue
+            self._recall(way, now_ns)
+            if came_up or renamed:
                 self._look(way, now_ns)
         if came_up:
             self._seek_wait_ns = limits.QUERY_FIRST_NS
@@ -242,9 +275,9 @@ class Session:
         operation.open = False
         self._open.pop(operation, None)
         self._held.pop(operation, None)
-        if not operation.exchanges:
-            self.events.append(Settled(operation))
-        self._drop_exchanges(operation, now_ns)
+        if operation.refused_by is not None:
+            operation.refused_by.refused.pop(operation, None)
+        self._close(operation, now_ns)
 
     def received(self, port: int, raw: bytes, now_ns: int) -> None:
         """A frame came in on a port."""
@@ -263,7 +296,7 @@ class Session:
 
     def switch(self, way: Way, now_ns: int) -> bool:
         """Make a usable way the owner, once one was chosen. What the old one has under way ends there."""
-        if way.state is not State.USABLE or not self.piece:
+        if way.state is not State.USABLE or not self.chosen:
             return False
         if way is not self.owner:
             self._take_over(way, now_ns)
@@ -283,7 +316,7 @@ class Session:
             self._attend(way, now_ns)
         if now_ns >= self._seek_ns:
             self._seek(now_ns)
-        if not self.piece:
+        if not self.chosen:
             self._settle_in(now_ns)
         elif self.policy.failback_ns is not None and self.owner is not None:
             self._go_back(self.policy.failback_ns, now_ns)
@@ -302,8 +335,21 @@ class Session:
         elif not self._vouched(way, now_ns):
             self._held[operation] = None
             self._look(way, now_ns)
+        elif operation.sectors > way.sectors:
+            self._give_back(operation, way, now_ns)
         else:
             self._send(operation, way, now_ns)
+
+    def _give_back(self, operation: Operation, way: Way, now_ns: int) -> None:
+        """It has to become several. What was sent of it stays of unknown fate."""
+        self.events.append(TooLarge(operation, way.sectors))
+        self.abandon(operation, now_ns)
+
+    @property
+    def frame(self) -> int:
+        """How many sectors the owner takes in one request, or any way while there is no owner."""
+        ways = self.ways if self.owner is None else [self.owner]
+        return max((way.sectors for way in ways), default=1)
 
     def _vouched(self, way: Way, now_ns: int) -> bool:
         return way.vouched and now_ns - way.path.heard_ns < limits.SILENCE_NS
@@ -330,7 +376,10 @@ class Session:
         self._of[exchange] = operation
         self._follow(way, way.path.start(exchange, now_ns), now_ns)
 
-    def _drop_exchanges(self, operation: Operation, now_ns: int) -> None:
+    def _close(self, operation: Operation, now_ns: int) -> None:
+        """No answer to it is wanted any more."""
+        if not operation.exchanges:
+            self.events.append(Settled(operation))
         for exchange, way in list(operation.exchanges.items()):
             if exchange.open:
                 self._follow(way, way.path.abandon(exchange, now_ns), now_ns)
@@ -344,6 +393,8 @@ class Session:
             if isinstance(effect, one_way.Answered):
                 if effect.exchange is way.check:
                     self._checked(way, effect, now_ns)
+                elif effect.exchange is way.question:
+                    self._told(way, effect, now_ns)
                 elif effect.exchange in self._of:
                     self._answered(way, effect, now_ns)
             elif effect.exchange in self._of:
@@ -361,10 +412,18 @@ class Session:
             self._changes += 1
         if not operation.open:
             return
+        if operation.sectors > 1 and _refuses(answer):
+            operation.refused_by, operation.refusal = way, answer
+            way.refused[operation] = False
+            self._ask_size(way, now_ns)
+        else:
+            self._conclude(operation, way, answer, now_ns)
+
+    def _conclude(self, operation: Operation, way: Way, answer: one_way.Answered, now_ns: int) -> None:
         operation.open = False
         del self._open[operation]
         self.events.append(Answered(operation, way, answer.header, answer.raw))
-        self._drop_exchanges(operation, now_ns)
+        self._close(operation, now_ns)
 
     def changes(self) -> tuple[int, int]:
         """Changes answered so far, which a flush that begins now vouches for, and losses already told of."""
@@ -432,36 +491,33 @@ class Session:
         if isinstance(said, Fault) or address not in self.addresses or facts is None or not facts.up:
             self.counters["unfit_reply"] += 1
             return
-        sectors = min(said.sector_count or 2, facts.sectors)
-        window = max(1, min(said.buffer_count, facts.window))
         if way is None:
             if self._has_room(_stranger(port, header), now_ns):
-                self._join(port, facts, header, sectors, window, now_ns)
+                self._join(port, facts, header, said, now_ns)
             return
-        way.sectors = sectors
-        way.path.window.limit(window)
         if header.tag & USER_TAG:
             way.path.heard_ns = now_ns
         else:  # an advertisement: the server may have started again
             way.vouched = False
-        if sectors < max(self.piece, 1) and way.state is State.USABLE:
-            self._lose(way, Reason.SMALL_FRAMES, now_ns)
-        elif way.state is State.REFUSED and not header.tag & USER_TAG:
+        self._takes(way, said, facts, now_ns)
+        if way.state is State.REFUSED and not header.tag & USER_TAG:
             self._become(way, State.CHECKING, Reason.NONE, now_ns)
             self._look(way, now_ns)
         elif way.state is State.DOWN:
             self._look(way, now_ns)
 
-    def _join(self, port: int, facts: Port, header: Header, sectors: int, window: int, now_ns: int) -> None:
+    def _join(self, port: int, facts: Port, header: Header, said: Config, now_ns: int) -> None:
         self._ways_made += 1
         path = Path(
             Peer(facts.mac, header.src, header.shelf, header.slot),
-            window_max=window,
+            window_max=max(1, min(said.buffer_count, facts.window)),
             first_tag=self._first_tag + self._ways_made * _TAG_STEP,
             quiesce_ns=self._quiesce_ns(limits.FOREIGN_AGE_NS),
         )
         rank = self.addresses.index((header.shelf, header.slot))
-        way = Way(self._ways_made, port, rank, path, sectors)
+        way = Way(self._ways_made, port, rank, path)
+        way.offers = said.sector_count or 2
+        self._fit(way)
         at = sum((other.rank, other.port) <= (rank, port) for other in self.ways)
         self.ways.insert(at, way)
         self.news += 1
@@ -498,7 +554,7 @@ class Session:
             self.counters["unfit_reply"] += 1
             return
         data = raw[limits.ATA_HEADER : least]
-        known = self.facts is None or not self.piece or self.facts.serial == facts_of(data).serial
+        known = self.facts is None or not self.chosen or self.facts.serial == facts_of(data).serial
         if known and unfit(data) is Reason.NONE:
             self._strangers.invite(stranger)
             self._query(stranger.port, stranger.mac, (stranger.shelf, stranger.slot))
@@ -507,6 +563,54 @@ class Session:
         if self.policy.hold:
             return _NEVER_NS
         return limits.NETWORK_LIFETIME_NS + age_ns + limits.COMPLETION_NS
+
+    # How much ways take
+
+    def _takes(self, way: Way, said: Config, facts: Port, now_ns: int) -> None:
+        """Its server says how much."""
+        way.offers = said.sector_count or 2
+        way.path.window.limit(max(1, min(said.buffer_count, facts.window)))
+        self._fit(way)
+        self._recall(way, now_ns)
+
+    def _fit(self, way: Way) -> None:
+        """One of its ends may take another size now."""
+        port = self.ports[way.port]
+        assert port is not None, "a way has a port"
+        sectors = max(1, min(way.offers, port.sectors))
+        if sectors != way.sectors:
+            way.sectors = sectors
+            self.news += 1
+
+    def _recall(self, way: Way, now_ns: int) -> None:
+        """What was sent there, or waits for it, and is too large now, is sent again in parts."""
+        large = [exchange for exchange in self._under_way(way) if self._of[exchange].sectors > way.sectors]
+        if large:
+            self._take_back(way, large, now_ns)
+            self._release(now_ns)
+
+    def _ask_size(self, way: Way, now_ns: int) -> None:
+        if way.question is None:
+            way.refused = dict.fromkeys(way.refused, True)
+            body = config.encode(Config(ConfigCommand.READ))
+            way.question = Exchange(Command.CONFIG, body, reply_min=limits.CONFIG_HEADER)
+            self._follow(way, way.path.start_now(way.question, now_ns), now_ns)
+
+    def _told(self, way: Way, answer: one_way.Answered, now_ns: int) -> None:
+        """The answer to a query. What was refused before it, though it is not too large, has failed."""
+        way.question = None
+        said, facts = config.decode(answer.raw), self.ports[way.port]
+        if not answer.header.flags & FLAG_ERROR and not isinstance(said, Fault) and facts is not None:
+            self._takes(way, said, facts, now_ns)
+        for operation in [operation for operation, asked in way.refused.items() if asked]:
+            del way.refused[operation]
+            if operation.sectors > way.sectors:
+                self._give_back(operation, way, now_ns)
+            else:
+                assert operation.refusal is not None, "it was refused"
+                self._conclude(operation, way, operation.refusal, now_ns)
+        if way.refused:
+            self._ask_size(way, now_ns)
 
     # Judging ways
 
@@ -574,7 +678,7 @@ class Session:
         """What the disk is known to be; before the choice only while another way that is usable says so, or
         whoever answered first and was gone would keep the others out."""
         others = any(other.state is State.USABLE for other in self.ways if other is not way)
-        return self.facts if self.piece or others else None
+        return self.facts if self.chosen or others else None
 
     def _mismatch(self, way: Way, facts: Facts) -> Reason:
         """Why a way does not lead to the disk, or cannot be used beside the others."""
@@ -586,8 +690,6 @@ class Session:
             return Reason.VOLATILE
         if was is not None and facts.sectors != was.sectors and not self._grew(way, facts, was):
             return Reason.OTHER_SIZE  # while a disk grows, its servers notice at different times
-        if way.sectors < max(self.piece, 1):
-            return Reason.SMALL_FRAMES
         return Reason.NO_ZEROES if self._breaks_promise(facts) else Reason.NONE
 
     def _believe(self, way: Way, facts: Facts) -> None:
@@ -657,7 +759,7 @@ class Session:
     def _breaks_promise(self, facts: Facts) -> bool:
         """Whether a TRIM there leaves anything, where the disk was said to leave zeroes. What a server cannot
         do at all it refuses, and nobody believes that it was done."""
-        if self.facts is None or not self.piece:
+        if self.facts is None or not self.chosen:
             return False
         promised = identify.trim_blocks_of(self.facts.data) and identify.trims_to_zeroes(self.facts.data)
         trims = identify.trim_blocks_of(facts.data) > 0
@@ -666,7 +768,7 @@ class Session:
     def _accept(self, way: Way, now_ns: int) -> None:
         way.vouched = True
         self._become(way, State.USABLE, Reason.NONE, now_ns)
-        if self.owner is None and self.piece:
+        if self.owner is None and self.chosen:
             self._take_over(way, now_ns)
         else:
             self._release(now_ns)
@@ -679,7 +781,7 @@ class Session:
         waited_ns = now_ns - self._usable_ns
         everybody = all(self._looked_at(address) for address in self.addresses)
         if waited_ns >= (limits.SETTLE_IN_NS if everybody else limits.QUERY_MAX_NS):
-            self.piece = min(way.sectors for way in usable)
+            self.chosen = True
             self._take_over(usable[0], now_ns)
 
     def _take_over(self, way: Way, now_ns: int) -> None:
@@ -710,30 +812,40 @@ class Session:
     def _lose(self, way: Way, reason: Reason, now_ns: int, state: State = State.DOWN) -> None:
         """A way is of no use for now: what it had under way goes to another one."""
         way.vouched = False
-        check, way.check = way.check, None
+        looks, way.check, way.question = (way.check, way.question), None, None
         self._become(way, state, reason, now_ns)
         if way is self.owner:
             self.owner = None
-        there = [
-            exchange
-            for operation in self._open
-            if operation.only is None
-            for exchange, carrier in operation.exchanges.items()
-            if carrier is way and exchange.open
-        ]
-        self._held |= {self._of[exchange]: None for exchange in there}
-        for sent in (False, True):  # or what waits would be sent as soon as there is room
-            for exchange in there:
-                if bool(exchange.tries) is sent:
-                    self._follow(way, way.path.abandon(exchange, now_ns), now_ns)
-        if check is not None:
-            self._follow(way, way.path.abandon(check, now_ns), now_ns)
+        self._take_back(way, self._under_way(way), now_ns)
+        self._held |= dict.fromkeys(way.refused)
+        way.refused.clear()
+        for exchange in looks:
+            if exchange is not None:
+                self._follow(way, way.path.abandon(exchange, now_ns), now_ns)
         if self.owner is not None:
             self._release(now_ns)
             return
         for other in list(self.ways):
             if now_ns >= other.check_after_ns:
                 self._look(other, now_ns)
+
+    def _under_way(self, way: Way) -> list[Exchange]:
+        """What is open there and could go elsewhere, in the order of the operations."""
+        return [
+            exchange
+            for operation in self._open
+            if operation.only is None
+            for exchange, carrier in operation.exchanges.items()
+            if carrier is way and exchange.open
+        ]
+
+    def _take_back(self, way: Way, exchanges: list[Exchange], now_ns: int) -> None:
+        """They wait for a way again. What was sent stays of unknown fate."""
+        self._held |= {self._of[exchange]: None for exchange in exchanges}
+        for sent in (False, True):  # or what waits would be sent as soon as there is room
+            for exchange in exchanges:
+                if bool(exchange.tries) is sent:
+                    self._follow(way, way.path.abandon(exchange, now_ns), now_ns)
 
     def _attend(self, way: Way, now_ns: int) -> None:
         """Look at what has been quiet for too long."""
@@ -779,3 +891,11 @@ class Session:
 
 def _stranger(port: int, header: Header) -> Stranger:
     return Stranger(port, header.src, header.shelf, header.slot)
+
+
+def _refuses(answer: one_way.Answered) -> bool:
+    """Whether this is how a server says that it does not take so much in one request: ours and ggaoed abort
+    the command, vblade calls it a bad argument."""
+    if answer.header.flags & FLAG_ERROR:
+        return answer.header.error == Error.BAD_ARGUMENT
+    return answer.raw[27] & FAILURES == ERROR and bool(answer.raw[25] & ABRT)

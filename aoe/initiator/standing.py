@@ -41,7 +41,6 @@ _REASONS = {
     Reason.OTHER_SIZE: "another size than the disk had: look at the other server, or revalidate",
     Reason.OTHER_DISK: "another disk: its serial differs; if it is the same, give both servers one --serial",
     Reason.VOLATILE: "a volatile write cache, with several servers: serve write-through",
-    Reason.SMALL_FRAMES: "takes smaller frames than the others: give its interfaces the same MTU",
     Reason.NO_ZEROES: "its TRIM leaves no zeroes, as the disk's did when it was opened: open it again",
     Reason.CHECKSUM: "IDENTIFY has a wrong checksum: look at the server and its network card",
     Reason.NO_LBA: "IDENTIFY names no drive with LBA addresses (word 49): look at what is served there",

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Hashable
 
+from aoe import limits
 from aoe.link.base import Batch, Link, Listener
 
 
@@ -11,7 +12,8 @@ class FaultyLink(Link):
     """Sends through `link`, but loses, repeats or delays frames with the given probabilities.
 
     `delay_s` is the longest delay of a frame chosen with probability `late`; what it overtakes is
-    reordered. All chance comes from `seed`.
+    reordered. A switch on the way loses frames of more than `switch_mtu` bytes behind the Ethernet header
+    (None: it takes all). All chance comes from `seed`.
     """
 
     def __init__(
@@ -23,6 +25,7 @@ class FaultyLink(Link):
         repeat: float = 0.0,
         late: float = 0.0,
         delay_s: float = 0.01,
+        switch_mtu: int | None = None,
     ) -> None:
         self._link = link
         self._random = random.Random(seed)
@@ -30,6 +33,7 @@ class FaultyLink(Link):
         self.repeat = repeat
         self.late = late
         self.delay_s = delay_s
+        self.switch_mtu = switch_mtu
         self.name = link.name
         self.mac = link.mac
         self.mtu = link.mtu
@@ -59,6 +63,9 @@ class FaultyLink(Link):
         self._link.stop()
 
     def send(self, frame: bytes, origin: Hashable = None) -> None:
+        if self.switch_mtu is not None and len(frame) > self.switch_mtu + limits.ETHERNET_HEADER:
+            self.counters["fault_too_long"] += 1
+            return
         if self._random.random() < self.lose:
             self.counters["fault_lost"] += 1
             return

@@ -59,6 +59,12 @@ class MemoryLink(Link):
         if self._listener is not None:
             self._listener.changed(self, came_up)
 
+    def resize(self, mtu: int) -> None:
+        """Give it another MTU."""
+        self.mtu = mtu
+        if self._listener is not None:
+            self._listener.changed(self, False)
+
     def start(self, listener: Listener) -> None:
         self._listener = listener
         self._wake()
@@ -82,6 +88,9 @@ class MemoryLink(Link):
     def arrive(self, frame: bytes, stamp_ns: int) -> None:
         """A frame has come in from the segment."""
         if not self._plugged:
+            return
+        if len(frame) > self.mtu + limits.ETHERNET_HEADER:
+            self.counters["receive_too_long"] += 1
             return
         if len(self._queue) >= limits.UDP_QUEUE_MAX:
             self.counters["queue_full"] += 1

@@ -33,6 +33,8 @@ static struct {
     int is_good;
     uint8_t from[6]; /* whose frame came in */
     int tainted; /* a reply may have brought bytes that are not the disk's */
+    aoe_way before[WAYS_MAX]; /* as it was when we last looked */
+    uint32_t before_count;
 } m;
 
 void broken(const char *what, const char *file, int line)
@@ -69,7 +71,7 @@ void model_reset(int64_t now_ns)
     m.count = m.seen = m.unsettled_count = 0;
     m.tainted = 0;
     m.known_count = 0;
-    m.news = 0;
+    m.news = m.before_count = 0;
     m.cause = BY_CALLER;
     m.now_ns = now_ns;
     memset(m.ports, 0, sizeof m.ports);
@@ -219,14 +221,23 @@ static void settle(uint32_t unseen)
     m.unsettled_count = kept;
 }
 
+/* Parts of one change may overlap, as long as they have the same for each sector. */
+static int agree(const struct sent *s, const struct sent *other)
+{
+    if (s->user != other->user || s->head[27] != other->head[27])
+        return 0;
+    for (uint64_t lba = s->first; s->head[27] != OP_TRIM && lba < s->last; lba++)
+        if (lba >= other->first && lba < other->last &&
+            s->sector_hash[lba - s->first] != other->sector_hash[lba - other->first])
+            return 0;
+    return 1;
+}
+
 static void check_alone(const struct sent *s)
 {
     for (uint32_t i = 0; i < m.unsettled_count; i++) {
         const struct sent *other = &m.sent[m.unsettled[i]];
-        if (s->first >= other->last || other->first >= s->last)
-            continue;
-        CHECK(s->user == other->user && s->first == other->first && s->last == other->last);
-        CHECK(s->bytes_hash == other->bytes_hash && !memcmp(s->head + 26, other->head + 26, 8));
+        CHECK(s->first >= other->last || other->first >= s->last || agree(s, other));
     }
 }
 
@@ -291,6 +302,8 @@ static void check_write(struct sent *s, const uint8_t *data, uint32_t length)
     const struct wanted *w = owner_of(s);
     CHECK(w && covers(w, s->first, s->last) && is_data_of(w, s->first, data, length));
     CHECK(w->verb == AOE_ASK_WRITE_FUA || (w->verb == AOE_ASK_WRITE && s->head[27] == OP_WRITE));
+    for (uint32_t i = 0; i < s->head[26]; i++)
+        s->sector_hash[i] = hash(0, data + i * 512u, 512);
 }
 
 static uint64_t number_of(const uint8_t *bytes, int length)
@@ -324,14 +337,24 @@ static void check_read(const struct sent *s)
     CHECK(found);
 }
 
+/* What has waited leaves before it is known that a way takes less now. */
+static uint32_t takes(uint32_t number)
+{
+    uint32_t sectors = way_at(number)->sectors;
+    for (uint32_t i = 0; i < m.before_count; i++)
+        if (m.before[i].number == number && m.before[i].sectors > sectors)
+            sectors = m.before[i].sectors;
+    return sectors;
+}
+
 static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
 {
-    uint32_t opcode = s->head[27], sectors = way_at(s->way)->sectors, most = sectors > 1 ? sectors : 1;
+    uint32_t opcode = s->head[27], sectors = takes(s->way);
     s->first = lba_of(s->head);
     s->last = s->first + s->head[26];
     switch (opcode) {
     case OP_READ:
-        CHECK(s->head[26] && s->head[26] <= most && !length);
+        CHECK(s->head[26] && s->head[26] <= sectors && !length);
         check_read(s);
         return;
     case OP_WRITE:
@@ -451,6 +474,8 @@ static void check_ways(void)
         CHECK(!ways[i].owner || aoe_core_chosen(core));
     }
     CHECK(owners <= 1);
+    memcpy(m.before, ways, count * sizeof *ways);
+    m.before_count = count;
     CHECK(aoe_core_news(core) >= m.news);
     m.news = aoe_core_news(core);
     uint64_t counters[AOE_CORE_COUNTERS];

@@ -15,7 +15,7 @@ enum command {
     DO_FREE,      /* which of these */
     DO_ANSWER,    /* who is silent: the others answer */
     DO_REPLY,     /* to which frame, in what way, how much */
-    DO_ADVERTISE, /* by whom, where, sectors, buffers */
+    DO_ADVERTISE, /* by whom, where and whether it is true, sectors, buffers */
     DO_FRAME,     /* fixes, length, and that many bytes */
     DO_IDENTITY,  /* whose, which word, how many, and so many words */
     DO_SIZE,      /* which disks, and how large they are */
@@ -161,13 +161,17 @@ static uint32_t config_body(const struct server *server, uint8_t *frame)
 
 static uint32_t ata_body(const struct server *server, const struct sent *to, uint8_t *frame)
 {
-    uint32_t length = 60;
+    uint32_t length = 60, opcode = to->head[27];
+    int transfers = opcode == OP_READ || opcode == OP_WRITE || opcode == OP_WRITE_FUA || opcode == OP_TRIM;
     frame[27] = 0x40;
-    if (to->head[27] == OP_READ) {
+    if (transfers && to->head[26] > (server->sectors ? server->sectors : 2)) {
+        frame[25] = 4;
+        frame[27] |= 1;
+    } else if (opcode == OP_READ) {
         length = 36 + to->head[26] * 512u;
         for (uint32_t i = 36; i < length; i++)
             frame[i] = model_disk(to->first + (i - 36) / 512, (i - 36) % 512);
-    } else if (to->head[27] == OP_IDENTIFY) {
+    } else if (opcode == OP_IDENTIFY) {
         memcpy(frame + 36, server->identity, 512);
         length = 36 + 512;
     }
@@ -185,12 +189,12 @@ static uint32_t answer_of(const struct sent *to, uint8_t who, uint8_t *frame)
     memcpy(frame + 6, is_for_all(to) ? (uint8_t[]){2, 0, 0, 0, 1, who} : to->head, 6);
     memcpy(frame + 12, to->head + 12, 12);
     frame[14] |= 8;
-    if (to->head[19] == CONFIG && !to->way)
-        return config_body(server, frame);
     if (to->head[19] == ATA)
         return ata_body(server, to, frame);
     memset(frame + 60, 0, 512);
-    return 60 + 512;
+    if (to->head[19] == CONFIG)
+        config_body(server, frame);
+    return to->way ? 60 + 512 : 60;
 }
 
 /* Whom it was sent to, or one of those whose address it names. */
@@ -269,6 +273,8 @@ static void advertise_one(void)
 {
     uint8_t who = next(), where = next();
     struct server said = {.sectors = next(), .buffers = next()};
+    if (where & 0x80) /* it is so from now on */
+        s.servers[who % SERVERS].sectors = said.sectors;
     advertise((uint8_t[]){2, 0, 0, 0, 1, who & 63}, (who >> 6) % s.ports, s.address[where % s.addresses], &said);
 }
 

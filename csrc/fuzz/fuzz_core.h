@@ -29,6 +29,7 @@ struct sent {
     uint32_t way;    /* its number; 0: a query */
     uint64_t user;   /* whose write it is */
     uint64_t first, last; /* sectors that it changes, or reads */
+    uint32_t sector_hash[LENGTH_MAX / 512 + 2]; /* of what a write has for each of them */
     int changes, answered;
     uint32_t stream;     /* 0: it has none (rule T9) */
     uint8_t instance[8]; /* of the server, as its trailer says */

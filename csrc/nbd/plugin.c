@@ -185,7 +185,6 @@ static const char *reason_of(const aoe_way *way)
         [WHY_OTHER_SIZE] = ": another size than the disk had",
         [WHY_OTHER_DISK] = ": another disk: its serial differs; if it is the same, give both servers one --serial",
         [WHY_VOLATILE] = ": a volatile write cache, with several servers: serve write-through",
-        [WHY_SMALL_FRAMES] = ": takes smaller frames than the others: give its interfaces the same MTU",
         [WHY_NO_ZEROES] = ": its TRIM leaves no zeroes, as the disk's did at the start: start again",
         [WHY_CHECKSUM] = ": IDENTIFY has a wrong checksum: look at the server and its network card",
         [WHY_NO_LBA] = ": IDENTIFY names no drive with LBA addresses (word 49): look at what is served there",

@@ -139,6 +139,10 @@ class Server:
         if chance < 0.02:
             return frame.encode(back, ata.encode(AtaReply(0, 0x40, 0, 0x41, request.lba + 1)))
         data = b""
+        if request.command in (0x24, 0x34, 0x3D, 0x06) and request.sector_count > (self.frame or 2):
+            if self.foreign:
+                return frame.encode(back._replace(flags=FLAG_RESPONSE | FLAG_ERROR, error=2))
+            return frame.encode(back, ata.encode(AtaReply(0, 4, 0, 0x41, request.lba)))
         if request.command == 0xEC:
             data = self.identity(self._registers(back.dst, raw))
         elif request.command == 0x24:
@@ -247,7 +251,7 @@ class World:
         self.up[port] = up
         self.macs += self.rng.random() < 0.1
         mac = bytes((2, 0, 0, 0, 9 + self.macs, port))
-        sectors, window = self.rng.choice([16, 16, 16, 17]), self.rng.choice([8, 64])
+        sectors, window = self.rng.choice([16, 16, 16, 17, 8, 2, 1]), self.rng.choice([8, 64])
         self.both("set_port", port, Port(mac, sectors, window, up))
 
     def ask(self) -> None:
@@ -310,8 +314,8 @@ class World:
             server.sectors = max(0, server.sectors + rng.choice([64, 64, -64, -SECTORS]))
         if rng.random() < 0.2:
             server.nonsense = rng.choice(["", "", "checksum", *_NONSENSE])
-        if rng.random() < 0.1:
-            server.frame = rng.choice([16, 2])
+        if rng.random() < 0.3:
+            server.frame = rng.choice([16, 16, 8, 2, 1, 0])
         if rng.random() < 0.5 and not server.silent:
             self.arrive(rng.choice(server.ports), server.advertisement())
 

@@ -62,7 +62,7 @@ def make_session(
     session.tick(3 * MS + limits.SETTLE_IN_NS)
     (way,) = session.ways
     assert session.owner is way
-    assert session.piece == 16
+    assert session.frame == 16
     return session, way
 
 
@@ -251,12 +251,15 @@ def test_a_lost_path_with_a_change_of_unknown_fate_stays() -> None:
     assert way in session.ways
 
 
-def test_one_that_takes_smaller_frames_does_not_join_late() -> None:
+def test_one_that_takes_smaller_frames_is_a_path() -> None:
     session, _ = make_session()
     session.received(0, advertised(STRANGER, sectors=2), NOW)
     (look,) = sent(session)
     session.received(0, reply(look, identity(), src=STRANGER), NOW)
-    assert [way.reason for way in session.ways] == [Reason.NONE, Reason.SMALL_FRAMES]
+    assert [way.state for way in session.ways] == [State.USABLE, State.USABLE]
+    assert session.frame == 16
+    session.switch(session.ways[1], NOW)
+    assert session.frame == 2
 
 
 def without_fua_and_flush(data: bytes) -> bytes:
@@ -278,7 +281,7 @@ def test_the_disk_can_do_what_all_can_who_are_there_when_it_is_opened() -> None:
         session.received(0, reply(look, data, src=src), 3 * MS)
     session.tick(3 * MS + limits.SETTLE_IN_NS)
     assert [way.state for way in session.ways] == [State.USABLE, State.USABLE]
-    assert session.piece
+    assert session.chosen
     assert session.facts is not None
     data = session.facts.data
     assert identify.trim_blocks_of(data) == 2
@@ -408,10 +411,12 @@ def test_one_that_was_slow_has_to_read_before_it_is_usable() -> None:
     assert first.state is State.USABLE
 
 
-def test_a_way_whose_frames_became_smaller_is_not_used() -> None:
+def test_a_way_whose_frames_became_smaller_is_used() -> None:
     session, way = make_session()
     session.set_port(0, PORT._replace(sectors=2), NOW)
-    assert way.reason is Reason.SMALL_FRAMES
+    assert (way.state, way.sectors) == (State.USABLE, 2)
+    session.set_port(0, PORT, NOW)
+    assert way.sectors == 16
 
 
 # What the fuzzer found
@@ -473,9 +478,9 @@ def test_a_path_that_takes_no_frame_any_more_is_not_chosen() -> None:
         session.received(number, reply(look, identity()), 3 * MS)
     session.set_port(0, PORT._replace(sectors=0), 4 * MS)
     session.tick(NOW)
-    assert session.ways[0].reason is Reason.SMALL_FRAMES
+    assert session.ways[0].reason is Reason.LINK_DOWN
     assert session.owner is session.ways[1]
-    assert session.piece == 16
+    assert session.frame == 16
 
 
 def test_the_end_of_a_check_makes_no_room_on_a_way_that_is_lost() -> None:
