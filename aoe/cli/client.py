@@ -8,9 +8,13 @@ from aoe.cli import stdio
 from aoe.cli.ending import Ended, leave, until_ended
 from aoe.cli.nbd import Nbd
 from aoe.cli.parser import Command, command_of
+from aoe.cli.privilege import allow_descriptors
 from aoe.cli.report import Report
 from aoe.cli.stdio import StreamFailed
 from aoe.errors import AoeError, ConfigurationError
+
+_DESCRIPTORS = 32
+"""Open at a time, with a few interfaces."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +44,7 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 def _run(command: Command, report: Report) -> int:
+    allow_descriptors(_DESCRIPTORS)
     # Not before the standard descriptors are open: its loop would take their numbers.
     import uvloop  # noqa: PLC0415
 

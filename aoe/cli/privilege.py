@@ -5,6 +5,8 @@ import os
 import resource
 import struct
 
+from aoe.errors import ConfigurationError
+
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAPBSET_DROP = 24
 _PR_CAP_AMBIENT = 47
@@ -26,10 +28,16 @@ def drop_privileges() -> None:
     _checked(_libc.capset(header, struct.pack("6I", 0, 0, 0, 0, 0, 0)))
 
 
-def raise_descriptor_limit() -> None:
-    """Allow as many open files as the hard limit does: an export has one or two."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+def allow_descriptors(needed: int, *, for_good: bool = False) -> None:
+    """Allow so many open files, `for_good` as many as can be; ConfigurationError if that is fewer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ConfigurationError(
+            f"{needed} open files are needed for so many disks and interfaces, and {hard} are allowed; "
+            "raise the limit (ulimit -n, or LimitNOFILE= in a systemd unit)"
+        )
+    if for_good or (soft != resource.RLIM_INFINITY and soft < needed):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _checked(result: int) -> None:

@@ -17,7 +17,7 @@ from aoe import limits
 from aoe.cli import stdio, words
 from aoe.cli.links import open_links
 from aoe.cli.paths import Wanted, plan
-from aoe.cli.privilege import drop_privileges, raise_descriptor_limit
+from aoe.cli.privilege import allow_descriptors, drop_privileges
 from aoe.cli.records import find_records
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, open_disk
@@ -36,6 +36,10 @@ from aoe.wire.frame import is_group, parse_mac
 
 log = logging.getLogger("aoe")
 
+_OPEN_ALWAYS = 19
+"""Descriptors: three standard ones, ten of the event loop, two that watch, and four for a moment now and
+then. Besides, each disk has two, each link up to three and one for each engine thread, which has three."""
+
 FRAME_AGE_MIN_S = 0.5
 """Below this the UDP link, which knows ages to a fifth of a second, would drop fresh writes."""
 
@@ -51,6 +55,7 @@ def _main(arguments: list[str] | None) -> int:
 
     def serve() -> int:
         nonlocal clean
+        _allow_descriptors(options)
         clean = _run(_serve(options))
         return 0 if clean else 1
 
@@ -104,6 +109,14 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _allow_descriptors(options: argparse.Namespace) -> None:
+    """As many as will be open; an event loop that has too few ends in a traceback, or serves less."""
+    disks, links = len(options.paths), len(options.interface) + len(options.link) or 1
+    threads = 0 if options.engine == "python" else len(options.cpus or (0,))
+    needed = _OPEN_ALWAYS + 2 * disks + links * (3 + threads) + 3 * threads
+    allow_descriptors(needed, for_good=True)
+
+
 def _run(main_task: Coroutine[Any, Any, bool]) -> bool:
     try:
         import uvloop  # noqa: PLC0415
@@ -119,7 +132,6 @@ async def _serve(options: argparse.Namespace) -> bool:
     wanted = plan(options.paths, options.shelf, options.slot, options.serial)
     mask = _mask(options.mask)
     _check_options(options)
-    raise_descriptor_limit()
     disks: list[FileDisk] = []
     links: list[Link] = []
     try:

@@ -20,6 +20,7 @@ import pytest
 from aoe.cli import stdio
 from aoe.cli.stdio import Outlet
 from aoe.limits import OUTLET_BYTES_MAX
+from aoe.wire.config import ConfigCommand
 from tests.cli.test_serve import SECTORS, Served, serving
 from tests.support.net import AtaFailed, Client, NoAnswer, UdpPort
 
@@ -505,3 +506,35 @@ def test_a_library_user_keeps_the_descriptors_as_they_are(command: Sequence[str]
     code = f"import os, aoe, {command[2]}\ntry: os.fstat(0)\nexcept OSError: print('closed')"
     done = subprocess.run(redirected([sys.executable, "-c", code], "<&-"), capture_output=True, check=False)
     assert done.stdout == b"closed\n"
+
+
+# Too few descriptors
+
+
+def with_descriptors(count: int, *words: str | Path) -> "subprocess.CompletedProcess[str]":
+    command = ["sh", "-c", f'ulimit -n {count} && exec "$@"', "sh", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+
+@pytest.mark.parametrize("count", [5, 8, 10, 12, 16, 20, 24])
+def test_too_few_descriptors_are_one_line(image: Path, count: int) -> None:
+    serve = [*TARGET, "serve", image, "--state-dir", image.parent / "s", "--link", "udp:127.0.0.1:0"]
+    ask = [*AOE, "identify", "e0.0", "--link", "udp:127.0.0.1:0,peer=127.0.0.1:9"]
+    for command in (serve, ask):
+        done = with_descriptors(count, *command)
+        assert (done.returncode, done.stdout) == (2, "")
+        (line,) = done.stderr.splitlines()
+        assert f"and {count} are allowed" in line
+
+
+def test_as_many_descriptors_as_are_said_to_be_needed_suffice(image: Path) -> None:
+    """Also for what happens later: a change of the state is written down."""
+    serve = [*TARGET, "serve", image, "--engine", "python", "--state-dir", image.parent / "s"]
+    asked = with_descriptors(5, *serve, "--link", "udp:127.0.0.1:0").stderr
+    needed = int(asked.split(" open files")[0].split()[-1])
+    with Running(image, launcher=("sh", "-c", f'ulimit -n {needed} && exec "$@"', "sh", *TARGET)) as target:
+        assert target.is_served()
+        with target.client() as client:
+            assert client.config(ConfigCommand.SET, b"kept").text == b"kept"
+            client.write(0, b"x" * 512)
+        assert target.status() == 0
