@@ -699,6 +699,7 @@ uint32_t aoe_core_ways(const aoe_core *c, aoe_way *ways, uint32_t room)
             .owner = w == c->owner,
             .sectors = w->sectors,
             .unsettled = w->lanes[LANE_CHANGES].unsettled_count,
+            .renewed = w->renewed,
             .shelf = w->shelf,
             .slot = w->slot,
             .rtt_ns = w->lanes[LANE_READS].smoothed_ns,

@@ -78,7 +78,8 @@ typedef struct {
     uint32_t port;
     uint32_t export_index;
     int32_t error; /* errno of the disk where the engine tried and failed, negative for a sync, else 0 */
-    uint32_t registered; /* an IDENTIFY: 1 where its stream is known from now on (order rule T9) */
+    uint32_t registered; /* an IDENTIFY that names its stream (order rule T9): 0 it is not known, 1 it is, 2 and the
+                            last one of its host was ended by somebody else */
     uint32_t length;
 } aoe_up;
 
@@ -148,7 +149,6 @@ enum {
     AOE_UNFIT_REPLY,
     AOE_UNKNOWN_TAG,
     AOE_TOO_MANY_WAYS,
-    AOE_STREAMS_RENEWED,
     AOE_CORE_COUNTERS,
 };
 
@@ -173,6 +173,7 @@ typedef struct {
 
 typedef struct {
     uint32_t number, port, state, reason, owner, sectors, unsettled;
+    uint32_t renewed; /* how often it was told of another stream as the last was not heeded (order rule T9) */
     uint16_t shelf;
     uint8_t slot;
     uint8_t mac[6];

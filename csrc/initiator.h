@@ -154,6 +154,7 @@ struct way {
     struct stamp claim; /* what the check asks the server to know, if anything */
     int heeds;          /* it has said that it heeds streams */
     int64_t claim_after_ns;
+    uint32_t renewed;
     int volatile_cache;
     struct exchange *check, *question; /* the latter: a config query */
     struct body check_body;

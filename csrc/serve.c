@@ -294,13 +294,14 @@ static int serve_instantly(struct thread *t, struct export *x, uint32_t port, co
     return 1;
 }
 
-/* Order rule T9: whether an IDENTIFY that names this life of ours makes its stream known. One that is too old may be
- * a repetition from long ago. */
-static int registers(struct thread *t, struct export *x, const struct arrival *a, uint64_t era)
+/* Order rule T9: what an IDENTIFY comes to that names this life of ours. One that is too old may be a repetition of
+ * long ago. */
+static uint32_t registers(struct thread *t, struct export *x, const struct arrival *a, uint64_t era)
 {
     uint64_t under_way_ns = NETWORK_LIFETIME_NS + t->engine->set.frame_age_ns;
-    return !expired(t, a->stamp_ns, era) &&
-           streams_register(&x->streams, a->frame, a->stamp_ns, a->stamp_ns - under_way_ns);
+    if (expired(t, a->stamp_ns, era))
+        return STREAM_NO_PLACE;
+    return (uint32_t)streams_register(&x->streams, a->frame, a->stamp_ns, a->stamp_ns - under_way_ns);
 }
 
 /* `ours`: it belongs to a stream. */
@@ -356,7 +357,8 @@ void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
     const uint8_t *instance = r.ages || r.identifies ? streams_instance(a->frame, a->length) : NULL;
     int names_us = instance && !memcmp(instance, v->instance, INSTANCE_BYTES);
     up.export_index = x->index;
-    up.registered = r.identifies && names_us && registers(t, x, a, era);
+    if (r.identifies && names_us)
+        up.registered = registers(t, x, a, era);
     if (r.verdict == V_DROP)
         count(t, r.reason);
     else if (r.verdict == V_UP)

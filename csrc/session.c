@@ -770,7 +770,7 @@ static void claim_another(aoe_core *c, struct way *w, int64_t now_ns)
 {
     if (now_ns < w->claim_after_ns)
         return;
-    c->counters[AOE_STREAMS_RENEWED]++;
+    w->renewed++;
     c->news++;
     w->vouched = 0;
     use_stream(c, w, (struct stamp){0}, now_ns);

@@ -50,10 +50,15 @@ static int repeats(struct stream *known, uint32_t tag)
     return behind < HALF_OF_TAGS && (behind >= REPLAY_WINDOW || *word_of(known, tag) & bit_of(tag));
 }
 
+static int is_ahead(const struct stream *known, uint32_t tag)
+{
+    return ((tag - known->newest) & TAG_MASK) - 1 < HALF_OF_TAGS - 1;
+}
+
 static void see(struct stream *known, uint32_t tag)
 {
     uint32_t ahead = (tag - known->newest) & TAG_MASK;
-    if (ahead < HALF_OF_TAGS) {
+    if (is_ahead(known, tag)) {
         if (ahead >= REPLAY_WINDOW)
             memset(known->seen, 0, sizeof known->seen);
         for (uint32_t i = 1; i < ahead && ahead < REPLAY_WINDOW; i++)
@@ -93,48 +98,66 @@ static struct stream *place(struct streams *s, uint64_t since_ns)
 }
 
 /* What was sent before it registered is none of its own: all seen. */
-static void begin(struct stream *known, const uint8_t *frame)
+static void begin(struct stream *known, const uint8_t *frame, uint64_t heard_ns)
 {
     memcpy(known->mac, frame + SRC, 6);
     known->number = number_of(frame);
     known->epoch = frame[FEATURE];
     known->newest = tag_of(frame) & TAG_MASK;
     memset(known->seen, 0xFF, sizeof known->seen);
-    known->heard_ns = 0;
+    known->heard_ns = heard_ns;
+    known->forged = 0;
 }
 
-static void hear(struct stream *known, const uint8_t *frame, uint64_t heard_ns)
+static void hear(struct stream *known, uint64_t heard_ns)
 {
     if (heard_ns > known->heard_ns)
         known->heard_ns = heard_ns;
-    if (earlier(known->epoch, frame[FEATURE]))
-        known->epoch = frame[FEATURE];
+}
+
+/* Whether a stream of this host was ended by somebody else; told once. */
+static int takes_forged(struct streams *s, const uint8_t *mac)
+{
+    int found = 0;
+    for (uint32_t i = 0; i < s->count; i++)
+        if (s->all[i].forged && !memcmp(s->all[i].mac, mac, 6)) {
+            s->all[i].forged = 0;
+            found = 1;
+        }
+    return found;
 }
 
 int streams_register(struct streams *s, const uint8_t *frame, uint64_t heard_ns, uint64_t since_ns)
 {
     struct stream *known = find(s, frame);
-    if (!known) {
-        known = place(s, since_ns);
-        if (!known)
-            return 0;
-        begin(known, frame);
+    if (known) {
+        hear(known, heard_ns);
+        return STREAM_KNOWN;
     }
-    hear(known, frame, heard_ns);
-    return 1;
+    known = place(s, since_ns);
+    if (!known)
+        return STREAM_NO_PLACE;
+    begin(known, frame, heard_ns);
+    return takes_forged(s, frame + SRC) ? STREAM_ANEW : STREAM_KNOWN;
 }
 
 void streams_see(struct streams *s, const uint8_t *frame, uint64_t heard_ns)
 {
     struct stream *known = find(s, frame);
+    if (earlier(known->epoch, frame[FEATURE]))
+        known->epoch = frame[FEATURE];
     see(known, tag_of(frame));
-    hear(known, frame, heard_ns);
+    hear(known, heard_ns);
 }
 
 int streams_stale(struct streams *s, const uint8_t *frame)
 {
     struct stream *known = find(s, frame);
-    return !known || earlier(frame[FEATURE], known->epoch) || repeats(known, tag_of(frame));
+    if (!known)
+        return 1;
+    int over = earlier(frame[FEATURE], known->epoch);
+    known->forged |= over && is_ahead(known, tag_of(frame));
+    return over || repeats(known, tag_of(frame));
 }
 
 void streams_clock_stepped(struct streams *s, uint64_t now_ns)

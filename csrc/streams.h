@@ -15,6 +15,7 @@ struct stream {
     uint8_t mac[6];
     uint16_t number;
     uint8_t epoch;
+    uint8_t forged; /* somebody else sent what ended its epoch: its own frames go on in an earlier one */
     uint32_t newest; /* tag; and which of the window before it were seen, by tag modulo the window */
     uint64_t seen[REPLAY_WINDOW / 64];
     uint64_t heard_ns;
@@ -28,8 +29,10 @@ struct streams {
 
 /* The id that an ATA request names in its trailer; NULL: it is not one of ours. */
 const uint8_t *streams_instance(const uint8_t *frame, size_t length);
-/* An IDENTIFY names its stream; 0 where there is no place, because all were heard since `since_ns`. Times are those
- * at which the kernel received frames. */
+/* What an IDENTIFY comes to that names its stream. STREAM_ANEW: the last one of its host was forged. */
+enum { STREAM_NO_PLACE, STREAM_KNOWN, STREAM_ANEW };
+
+/* There is no place where all were heard since `since_ns`. Times are those at which the kernel received frames. */
 int streams_register(struct streams *s, const uint8_t *frame, uint64_t heard_ns, uint64_t since_ns);
 /* Whether a write or a FLUSH must not be carried out any more; and one that is carried out. */
 int streams_stale(struct streams *s, const uint8_t *frame);

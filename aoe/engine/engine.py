@@ -80,7 +80,8 @@ class Up(NamedTuple):
     """A frame for Python. `ticket` 0 holds no place; `export` is None for a wildcard address.
 
     `error` is the errno of the disk where the engine tried in vain, negative where a sync failed, else 0;
-    `registered` whether an IDENTIFY made its stream known (order rule T9).
+    `registered` what an IDENTIFY came to that names its stream (order rule T9): 0 it is not known, 1 it is,
+    2 and the last one of its host was ended by somebody else.
     """
 
     frame: bytes
@@ -89,7 +90,7 @@ class Up(NamedTuple):
     port: int
     export: int | None
     error: int
-    registered: bool
+    registered: int
 
 
 def library() -> tuple[Any, Any]:
@@ -222,7 +223,7 @@ class Engine:
             return None
         export = None if up.export_index == NO_EXPORT else up.export_index
         frame = _ffi.buffer(self._frame, up.length)[:]
-        return Up(frame, up.stamp_ns, up.ticket, up.port, export, up.error, bool(up.registered))
+        return Up(frame, up.stamp_ns, up.ticket, up.port, export, up.error, up.registered)
 
     def release(self, index: int, ticket: int) -> None:
         """Python is done with the export's tickets up to this one."""

@@ -18,7 +18,6 @@ _COUNTERS = (
     "unfit_reply",
     "unknown_tag",
     "too_many_ways",
-    "streams_renewed",
 )
 
 
@@ -92,6 +91,7 @@ class View:
             way.rtt_ns,
             way.sectors,
             way.unsettled,
+            way.renewed,
         )
 
     @property

@@ -83,7 +83,8 @@ class Result(NamedTuple):
 
 class WayStatus(NamedTuple):
     """A way to the disk as it is now: `number` is its name, `owner` whether it carries what changes,
-    `unsettled` how many changes there are of unknown fate."""
+    `unsettled` how many changes there are of unknown fate, `renewed` how often its server was told of another
+    stream because the last was not heeded (order rule T9)."""
 
     number: int
     port: int
@@ -96,6 +97,7 @@ class WayStatus(NamedTuple):
     rtt_ns: int
     sectors: int
     unsettled: int
+    renewed: int = 0
 
 
 class Request:
@@ -214,6 +216,7 @@ class Core:
                 way.path.rtt_ns,
                 way.sectors,
                 way.path.unsettled,
+                way.renewed,
             )
             for way in self.session.ways
         ]

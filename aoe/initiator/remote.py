@@ -35,6 +35,10 @@ TIMEOUT_S = 30.0
 _DRAIN_POLL_S = 0.005
 _CROWDED_S = 0.01
 _FENCE_AGAIN_S = 1.0
+_UNHEEDED = (
+    "%s: %s answers no writes: they are sent again as those of another client; "
+    "either its disk hangs, or somebody else ended the stream of our writes"
+)
 ADDRESS = re.compile(r"e?(\d{1,5})\.(\d{1,3})")
 
 
@@ -86,6 +90,8 @@ class RemoteDisk(Disk):
         self._fencing: dict[tuple[bytes, int, int], asyncio.Task[None]] = {}
         self._shown: list[PathStatus] = []
         self._standing = Standing(interfaces, hold=options.hold)
+        self._renewed: dict[int, int] = {}
+        """How often writes were not heeded, by the number of the path."""
         self._closed = False
         carrier.on_finished = self._finished
         carrier.on_news = self._hear
@@ -234,8 +240,18 @@ class RemoteDisk(Disk):
             if path not in self._shown:
                 log.info("%s: %s is %s %s", self.address, path.name, path.state, path.reason or "")
         self._shown = shown
+        self._tell_renewed()
         if self._options.fence and not self._closed:
             self._fence_lost()
+
+    def _tell_renewed(self) -> None:
+        """Of one path less and less often."""
+        was = self._renewed
+        self._renewed = {way.number: way.renewed for way in self.carrier.ways}
+        for way in self.carrier.ways:
+            often = way.renewed & (way.renewed - 1) == 0
+            if way.renewed > was.get(way.number, 0) and often:
+                log.warning(_UNHEEDED, self.address, self._status(way).name)
 
     def _fence_lost(self) -> None:
         """Run the fence command for servers that were lost with writes of unknown fate, once for each, while

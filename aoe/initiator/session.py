@@ -91,6 +91,8 @@ class Way:
         """The config query that is under way."""
         self.refused: dict[Operation, bool] = {}
         """What its server refused, perhaps as too large for it now; whether the query began after that."""
+        self.renewed = 0
+        """How often another one was taken as the last was not heeded."""
         self.check_after_ns = 0
         self.probed_ns = 0
         self.io_ns = 0
@@ -745,7 +747,7 @@ class Session:
         sent until it knows another one carries none."""
         if now_ns < way.claim_after_ns:
             return
-        self.counters["streams_renewed"] += 1
+        way.renewed += 1
         self.news += 1
         way.vouched = False
         self._use_stream(way, UNSTAMPED, now_ns)

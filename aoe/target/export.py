@@ -10,7 +10,7 @@ from aoe.drive.command import Drive, Operation
 from aoe.drive.identify import Identity
 from aoe.target.order import OrderQueue, Ticket
 from aoe.target.state import AoeState, Verdict
-from aoe.target.streams import Streams
+from aoe.target.streams import Place, Streams
 from aoe.wire.ata import AtaRequest
 from aoe.wire.frame import Header
 
@@ -35,7 +35,7 @@ class Port:
 
 class Arrival(NamedTuple):
     """Where a frame came from and when: what an answer needs besides the message. `judged` says that an
-    engine took care of streams (order rule T9), and whether it registered one."""
+    engine took care of streams (order rule T9), and what an IDENTIFY came to there."""
 
     port: Port
     origin: Hashable
@@ -44,7 +44,7 @@ class Arrival(NamedTuple):
     stamp_ns: int
     era: int
     wildcard: bool
-    judged: bool | None = None
+    judged: Place | None = None
 
 
 class Job:
@@ -124,9 +124,9 @@ class Export:
             self._identify = identify.build(self.identity)
         return self._identify
 
-    def identify_for(self, registered: bool | None) -> bytes:
-        """The same to one whose stream was registered, was not, or who named none (order rule T9)."""
-        return identify.without_streams(self.identify) if registered is False else self.identify
+    def identify_for(self, place: Place | None) -> bytes:
+        """The same to one whose stream is known or is not, or who named none (order rule T9)."""
+        return identify.without_streams(self.identify) if place is Place.NONE else self.identify
 
     def describe(self, identity: Identity) -> None:
         """Replace what IDENTIFY says: the disk grew, the cache was switched."""

@@ -8,7 +8,7 @@ from aoe.errors import DiskError
 from aoe.link.base import Link
 from aoe.target.export import Change, Export, Job
 from aoe.target.repeated import Repeated
-from aoe.target.responder import Claimed, Met
+from aoe.target.responder import Claimed, Forged, Met
 
 log = logging.getLogger("aoe.target")
 
@@ -51,6 +51,15 @@ class Notices:
         kind = client.export, "client"
         address, mac = client.export.address, client.mac.hex(":")
         self._repeated.say(kind, logging.INFO, said, address, mac, client.port.name)
+
+    def forged(self, flush: Forged) -> None:
+        """A client's writes were dropped for a while because of it."""
+        said = (
+            "%s: a FLUSH in the name of %s ended its writes, and was not its own; it goes on with others: "
+            "look for a second host with this MAC, or for an attack"
+        )
+        kind = flush.export, "forged"
+        self._repeated.say(kind, logging.WARNING, said, flush.export.address, flush.mac.hex(":"))
 
     def link(self, link: Link) -> None:
         """How an interface is, if it was lost or is there again."""

@@ -14,6 +14,7 @@ from aoe.errors import DiskError
 from aoe.target.age import AgeGate
 from aoe.target.export import Arrival, Change, Export, Job, Port
 from aoe.target.state import Verdict, bounds, decide, mask_body
+from aoe.target.streams import Place
 from aoe.wire import ata, config, frame, reserve
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import ConfigCommand
@@ -73,7 +74,14 @@ class Met(NamedTuple):
     mac: bytes
 
 
-Effect = Send | Submit | Peek | Persist | Claimed | Met
+class Forged(NamedTuple):
+    """Somebody sent a FLUSH in a client's name, after which its own writes were dropped (order rule T9)."""
+
+    export: Export
+    mac: bytes
+
+
+Effect = Send | Submit | Peek | Persist | Claimed | Met | Forged
 
 
 class Responder:
@@ -133,10 +141,10 @@ class Responder:
         raw: bytes,
         stamp_ns: int,
         now_ns: int,
-        judged: bool | None = None,
+        judged: Place | None = None,
     ) -> list[Effect]:
         """A frame came in: `stamp_ns` is when the kernel received it, both times CLOCK_REALTIME. `judged`: an
-        engine, which sees more frames than come up to us, took care of streams, and registered one or not.
+        engine, which sees more frames than come up to us, took care of streams; and what an IDENTIFY came to.
         """
         header = frame.decode(raw)
         if isinstance(header, Fault):
@@ -246,7 +254,7 @@ class Responder:
         export.streams.see(src, stamp, tag, arrival.stamp_ns)
         return False
 
-    def _registered(self, export: Export, arrival: Arrival, now_ns: int) -> bool | None:
+    def _place(self, export: Export, arrival: Arrival, now_ns: int) -> Place | None:
         """Whether the stream that an IDENTIFY names is known from now on (order rule T9); None where it names
         none, or names it to an earlier life of ours. One that is too old may be a repetition of long ago."""
         stamp = stamp_of(arrival.frame)
@@ -255,7 +263,7 @@ class Responder:
         if arrival.judged is not None:
             return arrival.judged
         if arrival.wildcard or self.age.expired(arrival.stamp_ns, now_ns, arrival.era):
-            return False
+            return Place.NONE
         since_ns = arrival.stamp_ns - limits.NETWORK_LIFETIME_NS - self.age.age_max_ns
         return export.streams.register(
             arrival.header.src, stamp, arrival.header.tag, arrival.stamp_ns, since_ns
@@ -278,8 +286,9 @@ class Responder:
             return self._admit(export, arrival, request, meant, now_ns)
         if meant is Identify.DEVICE:
             self.counters["identify"] += 1
-            registered = self._registered(export, arrival, now_ns)
-            return self._reply_ata(export, arrival, drive.done(request, export.identify_for(registered)))
+            place = self._place(export, arrival, now_ns)
+            answer = self._reply_ata(export, arrival, drive.done(request, export.identify_for(place)))
+            return [Forged(export, arrival.header.src), *answer] if place is Place.ANEW else answer
         self.counters["refused_ata" if meant.status & drive.ERROR else "no_data_commands"] += 1
         return self._reply_ata(export, arrival, meant)
 

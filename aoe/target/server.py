@@ -22,8 +22,9 @@ from aoe.target.claims import AddressCheck
 from aoe.target.export import Change, Export, Job, Port
 from aoe.target.merge import Merge
 from aoe.target.notices import Notices, file_lost
-from aoe.target.responder import Effect, Met, Peek, Persist, Responder, Send, Submit
+from aoe.target.responder import Effect, Forged, Met, Peek, Persist, Responder, Send, Submit
 from aoe.target.served import Served
+from aoe.target.streams import Place
 from aoe.wire.frame import FLAG_RESPONSE
 
 _VERIFY_CHUNK = 1 << 20
@@ -274,7 +275,7 @@ class Server:
         """A frame that the engine left to us."""
         now_ns = self._look_at_clocks()
         port.suspect = False  # the engine judges what it holds itself
-        self._perform(self.responder.receive(port, None, up.frame, up.stamp_ns, now_ns, up.registered))
+        self._perform(self.responder.receive(port, None, up.frame, up.stamp_ns, now_ns, Place(up.registered)))
         if export is not None:
             self._after(export)
 
@@ -321,6 +322,8 @@ class Server:
                 self.spawn(self._persist(effect.change))
             elif isinstance(effect, Met):
                 self.notices.met(effect)
+            elif isinstance(effect, Forged):
+                self.notices.forged(effect)
             else:
                 self.notices.claimed(effect)
 

@@ -10,6 +10,8 @@ What keeps old frames out is never emptied by others: as long as the network or 
 frame of a stream, nobody takes its place. Times are those at which the kernel received frames, nanoseconds.
 """
 
+import enum
+
 from aoe.limits import REPLAY_WINDOW, STREAMS_MAX
 from aoe.wire.stamp import Stamp, earlier
 
@@ -18,37 +20,53 @@ _TAGS = 1 << 31
 _ALL_SEEN = (1 << REPLAY_WINDOW) - 1
 
 
+class Place(enum.IntEnum):
+    """What an IDENTIFY comes to that names its stream: aoe_up.registered in C says the same."""
+
+    NONE = 0
+    KNOWN = 1
+    """From now on, or it was before."""
+    ANEW = 2
+    """As the last one of this host was ended by a FLUSH that was not its own: nobody goes back in epochs."""
+
+
 class _Stream:
     """Its latest epoch and tag, and which of the tags before that were seen; bit 0 is the latest. What was
     sent before it registered is none of its own: all seen."""
 
-    __slots__ = ("epoch", "heard_ns", "newest", "seen")
+    __slots__ = ("epoch", "forged", "heard_ns", "newest", "seen")
 
     def __init__(self, epoch: int, tag: int, heard_ns: int) -> None:
         self.epoch = epoch
         self.newest = tag % _TAGS
         self.seen = _ALL_SEEN
         self.heard_ns = heard_ns
+        self.forged = False
+        """Whether somebody else sent what ended its epoch: its own frames go on in an earlier one."""
 
     def repeats(self, tag: int) -> bool:
         """Whether a frame was here already, or is so far behind that it may have been."""
         behind = (self.newest - tag) % _TAGS
         return behind < _TAGS // 2 and (behind >= REPLAY_WINDOW or bool(self.seen >> behind & 1))
 
-    def see(self, tag: int) -> None:
+    def ahead(self, tag: int) -> bool:
+        """Whether a frame was sent after all that were seen."""
+        return 0 < (tag - self.newest) % _TAGS < _TAGS // 2
+
+    def see(self, epoch: int, tag: int) -> None:
         """A frame is carried out."""
-        ahead = (tag - self.newest) % _TAGS
-        if ahead < _TAGS // 2:
+        if earlier(self.epoch, epoch):
+            self.epoch = epoch
+        if self.ahead(tag):
+            ahead = (tag - self.newest) % _TAGS
             self.seen = (self.seen << min(ahead, REPLAY_WINDOW) | 1) & _ALL_SEEN
             self.newest = tag % _TAGS
         else:
             self.seen |= 1 << (self.newest - tag) % _TAGS
 
-    def hear(self, epoch: int, heard_ns: int) -> None:
-        """Something of it is true that was received then."""
+    def hear(self, heard_ns: int) -> None:
+        """Something of it was received then."""
         self.heard_ns = max(self.heard_ns, heard_ns)
-        if earlier(self.epoch, epoch):
-            self.epoch = epoch
 
 
 class Streams:
@@ -57,28 +75,32 @@ class Streams:
     def __init__(self) -> None:
         self._streams: dict[tuple[bytes, int], _Stream] = {}
 
-    def register(self, mac: bytes, stamp: Stamp, tag: int, heard_ns: int, since_ns: int) -> bool:
+    def register(self, mac: bytes, stamp: Stamp, tag: int, heard_ns: int, since_ns: int) -> Place:
         """An initiator said IDENTIFY; whether its stream is known from now on. If there are too many, one
         that was not heard since `since_ns` makes room."""
         key = mac, stamp.stream
-        stream = self._streams.get(key)
-        if stream is None:
-            if len(self._streams) >= STREAMS_MAX and not self._make_room(since_ns):
-                return False
-            self._streams[key] = stream = _Stream(stamp.epoch, tag, heard_ns)
-        stream.hear(stamp.epoch, heard_ns)
-        return True
+        if key in self._streams:
+            self._streams[key].hear(heard_ns)
+            return Place.KNOWN
+        if len(self._streams) >= STREAMS_MAX and not self._make_room(since_ns):
+            return Place.NONE
+        self._streams[key] = _Stream(stamp.epoch, tag, heard_ns)
+        return Place.ANEW if self._takes_forged(mac) else Place.KNOWN
 
     def see(self, mac: bytes, stamp: Stamp, tag: int, heard_ns: int) -> None:
         """A write or a FLUSH that is not stale is carried out."""
         stream = self._streams[mac, stamp.stream]
-        stream.see(tag)
-        stream.hear(stamp.epoch, heard_ns)
+        stream.see(stamp.epoch, tag)
+        stream.hear(heard_ns)
 
     def stale(self, mac: bytes, stamp: Stamp, tag: int) -> bool:
         """Whether a write or a FLUSH must not be carried out any more."""
         stream = self._streams.get((mac, stamp.stream))
-        return stream is None or earlier(stamp.epoch, stream.epoch) or stream.repeats(tag)
+        if stream is None:
+            return True
+        over = earlier(stamp.epoch, stream.epoch)
+        stream.forged |= over and stream.ahead(tag)
+        return over or stream.repeats(tag)
 
     def clock_stepped(self, now_ns: int) -> None:
         """Nobody knows how long ago anything was: count from now on."""
@@ -91,3 +113,10 @@ class Streams:
             return False
         del self._streams[key]
         return True
+
+    def _takes_forged(self, mac: bytes) -> bool:
+        """Whether a stream of this host was ended by somebody else; told once."""
+        found = [stream for (owner, _), stream in self._streams.items() if owner == mac and stream.forged]
+        for stream in found:
+            stream.forged = False
+        return bool(found)

@@ -207,7 +207,7 @@ static void heard(const struct record *r)
     if (!r->ours || !i)
         return;
     i->heard_ns = i->heard_ns > r->stamp_ns ? i->heard_ns : r->stamp_ns;
-    if ((r->head[25] - i->epoch) % 256 - 1 < 127)
+    if (r->kind != K_UP && (r->head[25] - i->epoch) % 256 - 1 < 127)
         i->epoch = r->head[25];
 }
 
@@ -261,10 +261,11 @@ static void check_registered(const struct record *r, const struct thread *t, int
     int young = r->stamp_ns <= t->now_ns && t->now_ns - r->stamp_ns <= t->engine->set.frame_age_ns;
     int known = r->steps == world_steps(t->index);
     CHECK(!outcome || (asks_for_place(r) && young && known));
-    if (outcome)
-        registered(r);
-    else
+    if (!outcome) {
         CHECK(!asks_for_place(r) || !young || t->suspect || places_taken(r, 0) >= STREAMS_MAX);
+        return;
+    }
+    registered(r);
     heard(r);
 }
 

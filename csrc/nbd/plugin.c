@@ -211,6 +211,14 @@ static void tell(const aoe_way *way)
         nbdkit_error("%s", text);
 }
 
+static void tell_unheeded(const aoe_way *way)
+{
+    char text[256];
+    describe(way, text, sizeof text);
+    nbdkit_error("%s, but answers no writes: they are sent again as those of another client; either its disk hangs, or "
+                 "somebody else ended the stream of our writes", text);
+}
+
 /* When nbdkit is to end, it waits for the requests under way. There is nothing else that tells of it. */
 static int ending(void) { return nbdkit_nanosleep(0, 1) < 0; }
 
@@ -255,6 +263,7 @@ static int door_get_ready(void)
     set->core.address = door.address;
     set->ports = door.port;
     set->tell = tell;
+    set->tell_unheeded = tell_unheeded;
     set->ending = ending;
     set->idle = hang_up;
     if (getrandom(&set->core.first_tag, sizeof set->core.first_tag, 0) < 0)

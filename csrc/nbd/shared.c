@@ -391,6 +391,8 @@ static void look_at_ways(struct shared *s, int64_t now_ns)
         const aoe_way *was = known_as(s, ways[i].number);
         if (!was || was->state != ways[i].state || was->reason != ways[i].reason)
             s->set.tell(&ways[i]);
+        if (was && ways[i].renewed > was->renewed && !(ways[i].renewed & (ways[i].renewed - 1)))
+            s->set.tell_unheeded(&ways[i]); /* less and less often */
     }
     memcpy(s->known, ways, count * sizeof *ways);
     s->known_count = count;

@@ -12,6 +12,7 @@ struct shared_settings {
     int64_t timeout_ns; /* of a request; negative: none */
     char **fence;       /* a command and its arguments, or NULL; two more are added */
     void (*tell)(const aoe_way *way); /* a way has changed */
+    void (*tell_unheeded)(const aoe_way *way); /* its writes were not answered, and are those of another stream now */
     int (*ending)(void);              /* whether it is to end: nobody should wait for long then */
     void (*idle)(void);               /* it is to end, and nobody waits */
 };

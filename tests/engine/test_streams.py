@@ -163,6 +163,21 @@ def test_a_restart_forgets_nothing(wire: Wire, target: AoeTarget) -> None:
     assert counted(target)["stale"] == 3
 
 
+def test_a_flush_that_a_client_did_not_send_is_told_of_once_it_goes_on(wire: Wire, target: AoeTarget) -> None:
+    assert wire.registers(wire.hello(5))
+    wire.ask(wire.write(5, 1))
+    wire.ask(wire.ours(driver.flush(src=CLIENT, **wire.to), 5, 100))
+    assert wire.silent_about(wire.write(5, 2), wire.write(5, 3))
+    assert "FLUSH" not in target.errors
+    assert wire.registers(wire.hello(6))
+    wire.ask(wire.write(6, 4))
+    wait_for(lambda: "a FLUSH in the name of" in target.errors)
+    assert CLIENT.hex(":") in target.errors
+    assert wire.registers(wire.hello(7))
+    wire.ask(wire.write(7, 5))
+    assert target.errors.count("a FLUSH in the name of") == 1
+
+
 def test_foreign_clients_are_served_whatever_they_leave_in_their_frames(
     wire: Wire, target: AoeTarget, disk: Path
 ) -> None:

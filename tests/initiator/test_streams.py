@@ -135,7 +135,7 @@ def test_a_server_that_forgot_us_is_told_again() -> None:
     assert claimed is not None
     assert claimed.stream not in (0, before.stream)
     assert stamps(frames, 0x34)[-1] is None, "it is served as anybody's is, until the next one is known"
-    assert session.counters["streams_renewed"] == 1
+    assert way.renewed == 1
     (registers,) = [raw for raw in frames if raw[27] == 0xEC]
     session.received(0, reply(registers, HEEDS), now)
     assert way.path.stamp == claimed

@@ -17,6 +17,7 @@ from aoe.limits import (
     STREAMS_MAX,
     sectors_per_frame,
 )
+from aoe.target.responder import Forged
 from aoe.target.streams import Streams
 from aoe.wire.stamp import Stamp, earlier, stamp_of
 from aoe.wire.stamp import stamped as wire_stamped
@@ -363,3 +364,35 @@ def test_whatever_foreign_clients_leave_in_their_frames_they_are_served() -> Non
         target.log.clear()
     assert not target.responder.counters["stale"]
     assert bytes(target.disk) == foreign.disk
+
+
+# Who ends the writes of others
+
+
+def forged(target: Driver, raw: bytes) -> list[bytes]:
+    """Whose writes, a frame tells us, were ended by somebody else."""
+    effects = target.responder.receive(target.port, "origin", raw, target.now_ns, target.now_ns)
+    return [effect.mac for effect in effects if isinstance(effect, Forged)]
+
+
+def test_a_flush_that_the_client_did_not_send_is_told_of_once_the_client_goes_on() -> None:
+    target = make_target()
+    assert not forged(target, identify(5, 0))
+    assert target.send(write(5, 0))
+    assert target.send(flush(5, 100))
+    assert not target.send(write(5, 0, 2)), "its own frames are of an epoch that is over"
+    assert not forged(target, identify(5, 0))
+    assert forged(target, identify(6, 0)) == [driver.CLIENT]
+    assert target.send(write(6, 0, 3))
+    assert not forged(target, identify(7, 0)), "it is told once"
+
+
+def test_what_is_only_late_is_not_taken_for_a_forgery() -> None:
+    target = make_target()
+    target.send(identify(5, 0))
+    late = write(5, 0)
+    assert target.send(flush(5, 1))
+    target.send(identify(5, 2))
+    assert not target.send(late)
+    assert target.send(write(5, 1))
+    assert not forged(target, identify(6, 0))
