@@ -19,6 +19,7 @@ from aoe.cli.links import open_links
 from aoe.cli.paths import Wanted, plan
 from aoe.cli.privilege import allow_descriptors, drop_privileges
 from aoe.cli.records import find_records
+from aoe.cli.state import add_state, list_state
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, open_disk
 from aoe.drive.identify import SERIAL_MAX
@@ -51,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _main(arguments: list[str] | None) -> int:
     options = parser().parse_args(arguments)
+    if options.command == "state":
+        return list_state(options)
     clean = True
 
     def serve() -> int:
@@ -73,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     top = words.Parser(prog="aoe-target", description="Serve disks over ATA over Ethernet.")
     top.add_argument("--version", action="version", version=f"aoe-target {metadata.version('aoe-target')}")
     commands = top.add_subparsers(dest="command", required=True)
+    add_state(commands)
     serve = commands.add_parser("serve", help="serve files or block devices until stopped")
     add = serve.add_argument
     add("paths", nargs="+", metavar="PATH[=SHELF.SLOT][,serial=TEXT]", help="a file or block device")

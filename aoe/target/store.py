@@ -44,8 +44,7 @@ class Record:
         directory = self._file.parent
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _open_regular(self._file.with_suffix(".lock"), os.O_CREAT | os.O_RDWR)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
             if os.path.lexists(self._file):
                 last = _load(self._file)
                 self.state, self.addresses = last.state, last.addresses
@@ -62,6 +61,42 @@ class Record:
             raise ConfigurationError(
                 f"cannot keep state in {directory}: {error.strerror}; give a writable --state-dir"
             ) from error
+
+    def _take(self) -> None:
+        """Lock it; BlockingIOError if another process has it."""
+        name = self._file.with_suffix(".lock")
+        while self._lock is None:
+            self._lock = _open_regular(name, os.O_CREAT | os.O_RDWR)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_named(self._lock, name):  # who had it before has forgotten the disk
+                self.close()
+
+    @property
+    def is_of_nothing(self) -> bool:
+        """Whether what it belongs to is not there."""
+        path = self.key.path or self.key.device
+        try:
+            Path(path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return bool(path)
+        except (OSError, ValueError):
+            return False
+        return False
+
+    def forget(self) -> str:
+        """Remove it for good; or why not: another process uses it, or it keeps hosts out. OSError."""
+        try:
+            self._take()
+            state = _load(self._file).state
+            if state.mask or state.reserve:
+                return "its lists of hosts would be forgotten"
+            for suffix in (".json", ".new", ".lock"):
+                self._file.with_suffix(suffix).unlink(missing_ok=True)
+        except BlockingIOError:
+            return "it is in use"
+        finally:
+            self.close()
+        return ""
 
     def save(self, state: AoeState) -> None:
         """Replace the file by one with `state` in it, on stable storage when this returns. OSError."""
@@ -109,6 +144,13 @@ def _open_regular(file: Path, flags: int) -> int:
         return fd
     os.close(fd)
     raise OSError(errno.EINVAL, _IRREGULAR, str(file))
+
+
+def _is_named(fd: int, name: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), name.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _read(file: Path) -> bytes:
@@ -217,6 +259,11 @@ class StateStore:
             self.damaged[file] = Damaged(problem, _salvage(file))
         else:
             self._records[record.serial] = record
+
+    @property
+    def records(self) -> list[Record]:
+        """All that are whole, by serial."""
+        return [self._records[serial] for serial in sorted(self._records)]
 
     def record(self, serial: str, key: StoreKey) -> Record:
         """The record of a serial, a fresh one where there is none; when it is opened it is `key`'s.

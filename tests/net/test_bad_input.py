@@ -234,7 +234,7 @@ def test_no_interface_chosen_among_two(tmp_path: Path, lab: Lab) -> None:
         (["{disk}", "--shelf", "4095"], ["4095", "choose"]),
         (["{disk}", "--slot", "255"], ["255", "choose"]),
         (["{disk}=1.1", "{other}=1.1"], ["1.1", "twice"]),
-        (["{disk}=1.1,serial=SAME", "{other}=1.2,serial=SAME"], ["SAME", "twice"]),
+        (["{disk}=1.1,serial=SAME", "{other}=1.2,serial=SAME"], ["SAME", "one serial"]),
         (["{disk}=1.1", "{other}=1.2", "--serial", "ONE"], ["--serial", "PATH,serial="]),
         (["{disk}=1.1", "--serial", "twenty-one characters"], ["twenty-one", "20"]),
         (["{disk}=1.1", "--mask", "02:00:00:00:00"], ["--mask", "02:00:00:00:00", "02:00:00:00:00:01"]),

@@ -1,0 +1,68 @@
+"""`aoe-target state`: which disks are remembered, and which of them may be forgotten."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from aoe.cli.stdio import complain
+from aoe.errors import ConfigurationError
+from aoe.target.store import Record, StateStore, default_directory
+from aoe.wire.frame import format_mac
+
+
+def add_state(commands: Any) -> None:
+    """The words of the command."""
+    command = commands.add_parser("state", help="list what is remembered of disks that were served")
+    command.add_argument("--state-dir", type=Path, metavar="DIR", help="where it is kept")
+    command.add_argument("--prune", action="store_true", help="forget disks that are not there any more")
+    command.add_argument("--json", action="store_true", help="print JSON, one object a line")
+
+
+def list_state(options: argparse.Namespace) -> int:
+    """Print each record, and with `--prune` what became of those of disks that are not there. 1 if a file is
+    damaged."""
+    store = StateStore(options.state_dir or default_directory())
+    for record in store.records:
+        facts = _facts(record)
+        facts["fate"] = _fate(record) if options.prune and not facts["present"] else ""
+        print(json.dumps(facts) if options.json else _sentence(facts), flush=True)
+    for damaged in store.damaged.values():
+        complain("aoe-target", damaged.problem)
+    return int(bool(store.damaged))
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    return {
+        "serial": record.serial,
+        "path": (record.key.path or record.key.device) + record.key.part,
+        "present": not record.is_of_nothing,
+        "addresses": record.addresses,
+        "config": record.state.config.decode("utf-8", "backslashreplace"),
+        "mask": [format_mac(mac) for mac in record.state.mask],
+        "reserve": [format_mac(mac) for mac in record.state.reserve],
+    }
+
+
+def _fate(record: Record) -> str:
+    try:
+        reason = record.forget()
+    except OSError as error:
+        reason = f"{error.strerror}"
+    except ConfigurationError as error:
+        reason = str(error)
+    return f"kept: {reason}" if reason else "forgotten"
+
+
+def _sentence(facts: dict[str, Any]) -> str:
+    parts = [
+        f"serial {facts['serial']}",
+        facts["path"] or "path unknown",
+        "there" if facts["present"] else "not there",
+        f"last at {facts['addresses'][-1]}" if facts["addresses"] else "",
+        f"mask {','.join(facts['mask'])}" if facts["mask"] else "",
+        f"reserved for {','.join(facts['reserve'])}" if facts["reserve"] else "",
+        f"config {facts['config']!r}" if facts["config"] else "",
+        facts["fate"],
+    ]
+    return ", ".join(part for part in parts if part)
