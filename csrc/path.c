@@ -379,7 +379,8 @@ static void transmit(aoe_core *c, struct way *w, struct exchange *x, int64_t now
         drop_copy(c, w, oldest_copy(x));
     fly(w, x, 1);
     aoe_out *out = send_frame(c, w->port, w->mac, w->own, w->shelf, w->slot, x->command, copy->tag, x->body);
-    stamp(w, x, out);
+    if (x->lane != LANE_READS)
+        stamp(w, x, out);
 }
 
 static void resend(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)

@@ -402,13 +402,15 @@ class Path:
         lane.flying[exchange] = None
         own, mac, shelf, slot = self.peer
         header = Header(mac, own, frame.VERSION, 0, 0, shelf, slot, exchange.command, tag)
-        body = exchange.body
+        body = exchange.body if exchange.kind is Kind.READS else self._stamped(exchange)
+        effects.append(Transmit(frame.encode(header, body)))
+
+    def _stamped(self, exchange: Exchange) -> bytes:
+        """What is sent of something that is no read, and of which stream it is from now on."""
         stamp = self.stamp if exchange.stamped else UNSTAMPED
         same = exchange.tries == 1 or exchange.stamp.stream == stamp.stream
         exchange.stamp = stamp if same else UNSTAMPED
-        if stamp.stream:
-            body = stamped(body, stamp)
-        effects.append(Transmit(frame.encode(header, body)))
+        return stamped(exchange.body, stamp) if stamp.stream else exchange.body
 
     def _resend(self, lane: _Lane, exchange: Exchange, now_ns: int, effects: list[Effect]) -> None:
         self.counters["retransmits"] += 1

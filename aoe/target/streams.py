@@ -94,7 +94,7 @@ class Streams:
         stream.hear(heard_ns)
 
     def stale(self, mac: bytes, stamp: Stamp, tag: int) -> bool:
-        """Whether a write or a FLUSH must not be carried out any more."""
+        """Whether a write or a FLUSH must not be carried out any more. Notes what tells of a forgery."""
         stream = self._streams.get((mac, stamp.stream))
         if stream is None:
             return True

@@ -353,7 +353,7 @@ def engine_is_there() -> None:
 
 @pytest.mark.parametrize("chunk", range(4))
 def test_both_do_the_same(chunk: int) -> None:
-    sent = ended = forgot = 0
+    sent = ended = forgot = renewed = refused = 0
     for seed in range(chunk, SEEDS, 4):
         world = World(seed)
         for step in range(STEPS):
@@ -363,8 +363,12 @@ def test_both_do_the_same(chunk: int) -> None:
                 raise AssertionError(f"seed {seed}, step {step}") from error
         sent += world.sent
         ended += world.ended
+        renewed += sum(way.renewed for way in world.python.ways)
+        refused += any(server.places < 0 for server in world.servers)
         forgot += any(way.number > limits.WAYS_MAX for way in world.python.ways)
     assert forgot, "paths make room for others"
+    assert renewed, "servers that heed no writes are told of other streams"
+    assert refused, "and some have no place for them"
     assert sent > 100 * SEEDS
     assert ended > 5 * SEEDS
 

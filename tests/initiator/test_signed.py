@@ -1,7 +1,9 @@
-"""Somebody on the network sends a FLUSH in our name, and so ends the epoch of our writes (order rule T9)."""
+"""The frames that our initiator signs (order rule T9), over a whole disk: that they fit, and what is done
+when somebody on the network sends a FLUSH in our name, and so ends the epoch of our writes."""
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -56,6 +58,23 @@ def forge(spy: Spy) -> None:
         "slot": last[18],
     }
     spy.send(driver.stamped(driver.flush(**to), stream, epoch + LATER, instance, tag))
+
+
+MTUS = (534, 545, 546, 559, 560, 1059, 1060, 1500, 4200, 9000)
+
+
+@limited
+async def test_what_is_signed_fits_every_mtu() -> None:
+    """Where there is no room for a trailer, nothing is signed."""
+    for mtu in MTUS:
+        async with attached(mtu=mtu) as (remote, spy, _):
+            data = random.Random(mtu).randbytes(20_000)
+            await remote.write(512, data)
+            await remote.flush()
+            assert await remote.read(512, len(data)) == data
+            assert max(map(len, spy.sent)) <= mtu + 14
+            writes = [stamp_of(raw) is not None for raw in spy.sent if raw[27] == 0x34]
+            assert set(writes) == {mtu >= 1060}, mtu
 
 
 @limited
