@@ -71,6 +71,10 @@ RECORD_BYTES_MAX = 1 << 17
 """Of a state file; the largest that is written has about half."""
 RECORD_ADDRESSES_MAX = 256
 """Addresses of one disk that are remembered, the latest."""
+DEVICE_SLOTS_UNKNOWN = 32
+"""Requests that a disk takes at a time where the kernel does not tell."""
+DEVICE_SILENCE_NS = 20_000_000
+"""After which a disk that owes an answer gets no request from a loop that must not wait."""
 
 CLIENTS_KNOWN_MAX = 256
 """Hosts of one export that are remembered, so that the first contact of each is said."""

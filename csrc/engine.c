@@ -58,7 +58,8 @@ int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings)
         t->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
         t->ports = calloc(settings->ports, sizeof *t->ports);
         t->table = malloc((e->table_mask + 1) * sizeof *t->table);
-        bad = t->event < 0 || maps_open(t) < 0 || !t->ports || !t->table || make_ops(t) < 0;
+        t->devices = calloc(settings->exports, sizeof *t->devices);
+        bad = t->event < 0 || maps_open(t) < 0 || !t->ports || !t->table || !t->devices || make_ops(t) < 0;
         if (!bad)
             memset(t->table, 0xFF, (e->table_mask + 1) * sizeof *t->table);
         for (uint32_t p = 0; !bad && p < settings->ports; p++) {
@@ -115,6 +116,8 @@ int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *n
                        .block_sectors = now->block / SECTOR,
                        .base = now->base,
                        .sectors = now->sectors,
+                       .device = now->device,
+                       .room = now->room,
                        .masked = now->masked,
                        .reserved = now->reserved};
     for (int i = 0; i < INSTANCE_BYTES; i++)
@@ -263,6 +266,7 @@ void aoe_engine_close(aoe_engine *e)
         free(t->ops);
         free(t->ports);
         free(t->table);
+        free(t->devices);
         if (t->event > 0)
             close(t->event);
         if (t->watch > 0)

@@ -67,6 +67,8 @@ typedef struct {
     uint64_t base;  /* bytes */
     uint64_t sectors;
     uint64_t instance;    /* the id that IDENTIFY tells (order rule T4) */
+    uint32_t device;      /* number of the disk beneath, less than the number of exports */
+    uint32_t room;        /* requests that may be there at a time before more of them could keep us waiting */
     uint32_t masked;      /* how many MACs are served; 0: all */
     uint32_t reserved;    /* how many MACs may do I/O; 0: all */
     const uint8_t *macs;  /* 6 bytes each, the masked ones first */

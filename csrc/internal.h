@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "abi.h"
+#include "device.h"
 #include "order.h"
 #include "parse.h"
 #include "ring.h"
@@ -34,6 +35,7 @@ struct view {
     int fd;
     uint32_t flags, block_sectors;
     uint64_t base, sectors;
+    uint32_t device, room;
     uint8_t instance[INSTANCE_BYTES]; /* as IDENTIFY has it */
     uint32_t masked, reserved;
     uint8_t macs[];
@@ -46,6 +48,7 @@ struct request_io {
 
 struct export {
     struct order order;
+    struct device *device;
     struct streams streams;
     struct view *now;
     _Atomic(struct view *) next;
@@ -62,6 +65,7 @@ struct export {
     struct op *unsynced, *syncing; /* written, and waiting for a sync that began after that (rule T6) */
     struct io sync;
     uint64_t tickets;
+    size_t up_used; /* bytes handed up and not yet taken */
     _Atomic uint64_t released;
     _Atomic int64_t published, settled;
 };
@@ -98,13 +102,15 @@ struct thread {
     pthread_t id;
     struct port *ports;
     struct sectors *sectors;
+    struct device *devices;
+    uint32_t at_disk;
     struct request_io *ops;
     struct op *free_ops;
     uint8_t *buffers;
     uint64_t era;
     int64_t distance;
     int clock_known, suspect;
-    uint64_t now_ns;
+    uint64_t now_ns, boot_ns;
     uint64_t spin_ns[2]; /* with nothing and with something at the disk */
     int up_news;
     _Atomic uint32_t mail;

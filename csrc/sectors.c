@@ -9,7 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { ENTRIES = 1024, WORKERS_MAX = 1024, PART = 2 };
+enum { ENTRIES = 1024, PART = 2 };
 
 struct sectors {
     int uring, event;

@@ -14,9 +14,13 @@ struct io {
     uint32_t length;
     int32_t result; /* bytes, or a negative errno */
     int fd;
-    int may_block; /* even where it is only started */
+    int may_block;   /* even where it is only started */
+    uint32_t weight; /* requests that the disk beneath may get for it */
     enum action action;
 };
+
+/* Threads of one thread of the engine, the kernel's of io_uring or our own. */
+enum { WORKERS_MAX = 1024 };
 
 struct sectors;
 

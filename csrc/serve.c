@@ -95,12 +95,44 @@ static void sync_failed(struct thread *t, struct op *op, int32_t result)
     pass_up(t, op);
 }
 
+/* What one export may have of what all share: never so much that nothing is left for the others. */
+static uint32_t share(uint32_t left, uint32_t most)
+{
+    enum { PARTS = 8 };
+    return left / PARTS < most ? left / PARTS : most;
+}
+
+static int has_place(const struct thread *t, const struct export *x)
+{
+    uint32_t left = t->at_disk < WORKERS_MAX ? WORKERS_MAX - t->at_disk : 0;
+    return !x->at_disk || x->at_disk < share(left, t->engine->set.places);
+}
+
+/* Whether to begin it might keep this thread, and so all others' exports, waiting. */
+static int may_wait(const struct thread *t, const struct export *x)
+{
+    return x->now->flags & AOE_REMOTE || !(x->now->flags & AOE_INSTANT || device_answers(x->device, t->boot_ns));
+}
+
+static void begin(struct thread *t, struct export *x, struct io *io)
+{
+    sectors_start(t->sectors, io);
+    t->at_disk++;
+    device_begin(x->device, io->weight, t->boot_ns);
+}
+
+static void ended(struct thread *t, struct export *x, const struct io *io)
+{
+    t->at_disk--;
+    device_end(x->device, io->weight, t->boot_ns);
+}
+
 static int distrusted(const struct export *x) { return (x->now->flags & AOE_PASS) != 0; }
 
 static void place_free(struct thread *t, struct export *x)
 {
     x->at_disk--;
-    while (x->ready && x->at_disk < t->engine->set.places) { /* one that needs no place leaves it to the next */
+    while (x->ready && has_place(t, x)) { /* one that needs no place leaves it to the next */
         struct op *op = x->ready;
         x->ready = op->link;
         if (!x->ready)
@@ -118,19 +150,20 @@ static void start_io(struct thread *t, struct op *op, enum action action, uint64
     r->io = (struct io){.owner = op,
                         .buffer = op->data,
                         .fd = v->fd,
-                        .may_block = (v->flags & AOE_REMOTE) != 0,
+                        .may_block = may_wait(t, op->export),
+                        .weight = op->kind == K_FLUSH && !(v->flags & AOE_DIRECT) ? op->export->device->room : 1,
                         .action = action,
                         .offset = v->base + first * SECTOR,
                         .length = (uint32_t)(last - first) * SECTOR};
-    sectors_start(t->sectors, &r->io);
+    begin(t, op->export, &r->io);
 }
 
 /* Without waiting: memory, or what the page cache holds. */
-static int read_now(struct op *op)
+static int read_now(const struct thread *t, struct op *op)
 {
     const struct view *v = op->export->now;
     struct iovec part = {op->data, (size_t)op->count * SECTOR};
-    if (v->flags & (AOE_DIRECT | AOE_REMOTE))
+    if (v->flags & AOE_DIRECT || may_wait(t, op->export))
         return 0;
     int flags = v->flags & AOE_INSTANT ? 0 : RWF_NOWAIT;
     return preadv2(v->fd, &part, 1, (off_t)(v->base + op->lba * SECTOR), flags) == (ssize_t)part.iov_len;
@@ -151,11 +184,11 @@ static void run_ready(struct thread *t, struct op *op)
         pass_up(t, op);
         return;
     }
-    if (op->kind == K_READ && read_now(op)) {
+    if (op->kind == K_READ && read_now(t, op)) {
         finish(t, op);
         return;
     }
-    if (x->at_disk >= t->engine->set.places) {
+    if (!has_place(t, x)) {
         op->link = NULL;
         *x->ready_tail = op;
         x->ready_tail = &op->link;
@@ -179,6 +212,7 @@ static void sync_done(struct thread *t, struct export *x)
 {
     struct op *op = x->syncing;
     int32_t result = x->sync.result;
+    ended(t, x, &x->sync);
     x->syncing = NULL;
     x->sync.owner = NULL;
     while (op) {
@@ -198,13 +232,21 @@ static void sync_next(struct thread *t, struct export *x)
         return;
     x->syncing = x->unsynced;
     x->unsynced = NULL;
-    x->sync = (struct io){.owner = NULL, .fd = x->now->fd, .may_block = 1, .action = IO_SYNC};
-    sectors_start(t->sectors, &x->sync);
+    uint32_t written = 0;
+    for (const struct op *op = x->syncing; op; op = op->link)
+        written++;
+    x->sync = (struct io){.owner = NULL,
+                          .fd = x->now->fd,
+                          .may_block = 1,
+                          .weight = x->now->flags & AOE_DIRECT ? 1 : written,
+                          .action = IO_SYNC};
+    begin(t, x, &x->sync);
 }
 
 static void io_done(struct thread *t, struct op *op, const struct io *io)
 {
     struct export *x = op->export;
+    ended(t, x, io);
     int good = io->action == IO_SYNC ? io->result == 0 : io->result == (int32_t)io->length;
     int durable = op->kind == K_WRITE && op->durable;
     if (good && durable) { /* many writes share a sync */
@@ -237,7 +279,8 @@ int serve_completions(struct thread *t)
 static void admit(struct thread *t, struct export *x, uint32_t port, const struct arrival *a, uint64_t era,
                   const struct request *r)
 {
-    struct op *op = x->order.pending < t->engine->set.queue_max ? op_new(t) : NULL;
+    uint32_t most = share(OPS - atomic_load_explicit(&t->pending, memory_order_relaxed), t->engine->set.queue_max);
+    struct op *op = x->order.pending < most ? op_new(t) : NULL;
     if (!op) {
         count(t, AOE_QUEUE_FULL);
         return;

@@ -118,6 +118,8 @@ void thread_adopt(struct thread *t, struct export *x)
         return;
     if (last)
         next->flags |= last->flags & AOE_PASS; /* Python may not know yet that a sync failed */
+    x->device = &t->devices[next->device];
+    x->device->room = next->room / t->engine->set.threads;
     x->now = next;
     if (!last || is_gone(x))
         fill_table(t);
@@ -188,7 +190,8 @@ static void distrust_stamps(struct thread *t)
 static void look_at_clocks(struct thread *t)
 {
     t->now_ns = clock_ns(CLOCK_REALTIME);
-    int64_t distance = (int64_t)(t->now_ns - clock_ns(CLOCK_BOOTTIME));
+    t->boot_ns = clock_ns(CLOCK_BOOTTIME);
+    int64_t distance = (int64_t)(t->now_ns - t->boot_ns);
     if (t->clock_known && llabs(distance - t->distance) > CLOCK_STEP_NS)
         distrust_stamps(t);
     t->clock_known = 1;

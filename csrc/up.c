@@ -4,13 +4,25 @@
 
 #include "internal.h"
 
+/* Half of what is left for those of one export: nobody fills it for the others. */
+static size_t up_room(const aoe_engine *e, const struct export *x)
+{
+    size_t left = UP_BYTES - e->up_used;
+    if (!x)
+        return left;
+    return left / 2 > x->up_used ? left / 2 - x->up_used : 0;
+}
+
 int hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame)
 {
     aoe_engine *e = t->engine;
     size_t need = sizeof *up + up->length;
     pthread_mutex_lock(&e->up_lock);
-    int fits = e->up_used + need <= UP_BYTES;
+    struct export *x = up->export_index == NO_EXPORT ? NULL : &e->exports[up->export_index];
+    int fits = need <= up_room(e, x);
     if (fits) {
+        if (x)
+            x->up_used += need;
         const uint8_t *parts[2] = {(const uint8_t *)up, frame};
         size_t lengths[2] = {sizeof *up, up->length};
         size_t at = (e->up_head + e->up_used) % UP_BYTES;
@@ -46,6 +58,8 @@ int aoe_engine_take(aoe_engine *e, aoe_up *up, uint8_t *frame, uint32_t room)
         if (up->length > room) /* the caller made room for frame_max: cannot be */
             abort();
         up_read(e, frame, up->length);
+        if (up->export_index != NO_EXPORT)
+            e->exports[up->export_index].up_used -= sizeof *up + up->length;
     }
     pthread_mutex_unlock(&e->up_lock);
     return there;

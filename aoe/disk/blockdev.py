@@ -1,11 +1,10 @@
 """A disk on a block device, and what sysfs knows about it."""
 
 import os
-from pathlib import Path
 
 from aoe.disk import syscalls
 from aoe.disk.file import FileDisk, Store
-from aoe.disk.identity import HERE, Host, device_name, shown_id, text_of
+from aoe.disk.identity import HERE, Host, device_name, number_of, shown_id
 from aoe.errors import DiskError
 
 
@@ -21,8 +20,8 @@ class BlockDisk(FileDisk):
         self.alignment = (store.base - off_grid) // 512 % (self.physical_block // 512)
         device = os.fstat(fd).st_rdev
         queue = host.whole(device)[0] / "queue"
-        self.trim_zeroes = _number(queue / "write_zeroes_max_bytes") > 0
-        self.trims = not store.read_only and _number(queue / "discard_max_bytes") > 0
+        self.trim_zeroes = number_of(queue / "write_zeroes_max_bytes") > 0
+        self.trims = not store.read_only and number_of(queue / "discard_max_bytes") > 0
         self.identity = shown_id(device, host)
         self.store_name = device_name(device, host)
 
@@ -46,8 +45,3 @@ class BlockDisk(FileDisk):
             call(self._fd, start, end - start)
         except OSError as error:
             raise DiskError(f"trim: {error.strerror}", start - self._base, error.errno or 0) from error
-
-
-def _number(path: Path) -> int:
-    text = text_of(path)
-    return int(text) if text.isdigit() else 0

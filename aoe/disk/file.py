@@ -5,6 +5,7 @@ import errno
 import functools
 import mmap
 import os
+import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from aoe import limits
 from aoe.disk import syscalls
 from aoe.disk.base import Disk
+from aoe.disk.device import device_of
 from aoe.errors import DiskError, DiskFailed
 
 T = TypeVar("T")
@@ -86,6 +88,8 @@ class FileDisk(Disk):
         self.read_only = store.read_only
         self.in_memory = not store.direct and syscalls.is_memory(store.fd)
         self.remote = syscalls.is_remote(store.fd)
+        self.device = device_of(_device_number(store.fd))
+        """The disk beneath, which others may use, too."""
         self.failed = False
         self._instant = not store.direct
         self._searches = 0
@@ -101,7 +105,7 @@ class FileDisk(Disk):
     # The interface
 
     def try_read(self, offset: int, length: int) -> bytes | None:
-        if not self._instant:
+        if not self._instant or not (self.in_memory or self.device.answers):
             return None
         try:
             if self.in_memory:
@@ -164,7 +168,13 @@ class FileDisk(Disk):
     # Where it fails
 
     async def _run(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._use, call)
+        future = self._pool.submit(self._use, call)
+        self.device.begin()
+        future.add_done_callback(self._done)
+        return await asyncio.wrap_future(future)
+
+    def _done(self, _: object) -> None:
+        self.device.end()
 
     def _use(self, call: Callable[[], T]) -> T:
         """On a thread: call, but not on a disk that is closed, and keep the descriptor until it is done."""
@@ -309,3 +319,9 @@ class FileDisk(Disk):
         if buffer is None or len(buffer) < length:
             buffer = self._local.buffer = mmap.mmap(-1, length)
         return memoryview(buffer)[:length]
+
+
+def _device_number(fd: int) -> int:
+    """Of the block device that is the store, or that has its filesystem."""
+    found = os.fstat(fd)
+    return found.st_rdev if stat.S_ISBLK(found.st_mode) else found.st_dev

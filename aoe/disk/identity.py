@@ -55,6 +55,12 @@ def text_of(path: Path) -> str:
     return " ".join(raw_text(path).split())
 
 
+def number_of(path: Path) -> int:
+    """The number that a file of one value says, 0 where it says none."""
+    text = text_of(path)
+    return int(text) if text.isdigit() else 0
+
+
 def shown_id(device: int, host: Host = HERE) -> str | None:
     """What a device says it is, although thousands may say the same."""
     disk, part = host.whole(device)

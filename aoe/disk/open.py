@@ -152,6 +152,7 @@ def _disk(fd: int, path: Path, how: Opening, is_block: bool, direct: bool, host:
     store = Store(fd, base, size, block, direct, how.read_only, how.shared, grows=how.length is None)
     disk = BlockDisk(store, host) if is_block else FileDisk(store)
     if not is_block:
+        syscalls.prepare_reads(fd)
         disk.store_name = file_name(fd, host)
         disk.physical_block = 4096
         disk.alignment = how.offset % 8

@@ -56,7 +56,8 @@ class ExportFacts(NamedTuple):
 
     `memory` says that the store never makes anyone wait, `failed` that a sync failed: whatever changes or
     syncs is then left to Python, `remote` that somebody else serves it, as with FUSE and NFS; `instance` is
-    the id that IDENTIFY tells.
+    the id that IDENTIFY tells. `device` is the number of the disk beneath, from 0; `room` how many requests
+    there at a time keep nobody waiting.
     """
 
     shelf: int
@@ -74,6 +75,8 @@ class ExportFacts(NamedTuple):
     instance: int
     mask: tuple[bytes, ...]
     reserve: tuple[bytes, ...]
+    device: int
+    room: int
 
 
 class Up(NamedTuple):
@@ -202,6 +205,8 @@ class Engine:
             "base": facts.base,
             "sectors": facts.sectors,
             "instance": facts.instance,
+            "device": facts.device,
+            "room": facts.room,
             "masked": len(facts.mask),
             "reserved": len(facts.reserve),
             "macs": macs,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from aoe import limits
+from aoe.disk.device import Device
 from aoe.disk.file import FileDisk
 from aoe.engine import Engine, EngineUnavailable, ExportFacts, PortFacts, Up
 from aoe.link.packet import PacketLink
@@ -27,8 +28,10 @@ class EngineOptions(NamedTuple):
 class _Place:
     """What the engine has at one index."""
 
-    def __init__(self, index: int, export: Export, disk: FileDisk) -> None:
+    def __init__(self, index: int, export: Export, disk: FileDisk, device: int) -> None:
         self.index = index
+        self.device = device
+        """The engine's number of the disk beneath."""
         self.export = export
         self.disk = disk
         self.ticket = 0
@@ -56,6 +59,7 @@ class Accelerator:
         self._links = links
         self._places: list[_Place | None] = [None] * exports_max
         self._place_of: dict[Export, _Place] = {}
+        self._devices: list[Device | None] = [None] * exports_max
         self._port_index = {port: index for index, port in enumerate(links)}
         self._changed = asyncio.Event()
         self._handed_up: Callable[[Port, Up, Export | None], None] | None = None
@@ -100,10 +104,18 @@ class Accelerator:
     def add(self, export: Export, disk: FileDisk) -> None:
         """Serve one more. ValueError where there are `exports_max`."""
         index = self._places.index(None)
-        place = _Place(index, export, disk)
+        place = _Place(index, export, disk, self._number_of(disk.device))
         self._places[index] = self._place_of[export] = place
         self._publish(place)
         self.engine.pass_exports()
+
+    def _number_of(self, device: Device) -> int:
+        """Exports on one disk share its number; one that is not used any more is free."""
+        if device not in self._devices:
+            used = {place.disk.device for place in self._places if place is not None}
+            free = next(number for number, other in enumerate(self._devices) if other not in used)
+            self._devices[free] = device
+        return self._devices.index(device)
 
     async def drain(self, export: Export) -> None:
         """Admit nothing more of an export, and wait until what was admitted is complete."""
@@ -193,4 +205,6 @@ def _facts(place: _Place) -> ExportFacts:
         instance=export.identity.instance,
         mask=export.state.mask,
         reserve=export.state.reserve,
+        device=place.device,
+        room=disk.device.room,
     )

@@ -45,9 +45,9 @@ class OrderQueue(Generic[Job]):
         return list(self._pending)
 
     @property
-    def unchanging(self) -> bool:
-        """Whether nothing is queued that a read would have to wait for."""
-        return not self._changes
+    def lets_read(self) -> bool:
+        """Whether a read would wait neither for a change nor for a place at the disk."""
+        return not self._changes and self._free > 0
 
     def admit(self, job: Job, extents: Iterable[tuple[int, int]], changes: bool) -> None:
         """Queue a transfer; `extents` are (lba, sectors)."""

@@ -299,7 +299,7 @@ class Responder:
         changes = kind in CHANGES_DATA
         if changes and self._expired(arrival, now_ns):
             return []
-        if kind is Kind.READ and export.queue.unchanging:
+        if kind is Kind.READ and export.queue.lets_read:
             return [Peek(export, arrival, request, operation)]
         return self._queue(export, arrival, request, operation, now_ns)
 

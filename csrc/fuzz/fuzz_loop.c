@@ -90,6 +90,8 @@ static void publish(int export)
                     .base = store->base,
                     .sectors = now->sectors,
                     .instance = now->instance,
+                    .device = (uint32_t)export / 2,
+                    .room = ROOM,
                     .masked = now->masked,
                     .reserved = now->reserved,
                     .macs = now->macs[0]};
@@ -314,7 +316,7 @@ static void fill_queue(uint32_t room)
     size_t taken = engine->up_used + sizeof(aoe_up) + room;
     if (taken >= UP_BYTES)
         return;
-    aoe_up up = {.port = NOBODY, .length = (uint32_t)(UP_BYTES - taken)};
+    aoe_up up = {.port = NOBODY, .export_index = NO_EXPORT, .length = (uint32_t)(UP_BYTES - taken)};
     model_clogged(__real_hand_up(&engine->threads[0], &up, s.taken));
 }
 

@@ -385,12 +385,32 @@ static void check_extent(int export, uint64_t offset, size_t length)
         CHECK(offset % s->block == 0 && length % s->block == 0);
 }
 
+static struct export *export_of(const struct io *io);
+
+static uint32_t on_device(const struct started *at, uint32_t number, uint32_t device)
+{
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < number; i++)
+        found += export_of(at[i].io)->index / 2 == device;
+    return found;
+}
+
+/* What may keep the caller waiting is only begun where the device beneath has room. */
+static void check_room(const struct export *x)
+{
+    const struct fake_disk *d = &w.disks[w.thread];
+    if (x->now->flags & AOE_INSTANT)
+        return;
+    CHECK(on_device(d->start, d->running, x->index / 2) + on_device(d->end, d->done, x->index / 2) < ROOM);
+}
+
 ssize_t world_preadv2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
 {
     const struct record *r = model_record((const uint8_t *)parts->iov_base - ATA_HEADER);
     const struct store *s = &stores[r->export];
     CHECK(count == 1 && fd == store_fd[r->export] && (s->flags & AOE_INSTANT || flags & RWF_NOWAIT));
     CHECK(!(s->flags & AOE_DIRECT));
+    check_room(&engine->exports[r->export]);
     CHECK((uint64_t)offset == s->base + r->lba * SECTOR && parts->iov_len == r->count * SECTOR);
     model_starts(r, &engine->threads[w.thread], IO_READ);
     uint32_t fault = w.faults & 3;
@@ -626,6 +646,8 @@ static void check_start(const struct io *io)
     const struct export *x = export_of(io);
     const struct record *r = record_of(io);
     CHECK(io->fd == store_fd[x->index]);
+    if (!io->may_block)
+        check_room(x);
     if (r)
         model_starts(r, &engine->threads[w.thread], io->action);
     if (io->action == IO_SYNC)

@@ -174,6 +174,28 @@ def small_ext4(directory: Path, size: int) -> Iterator[Path]:
         _tool("umount", "--lazy", directory)
 
 
+@contextmanager
+def mounted_file(device: Path, directory: Path, size: int) -> Iterator[Path]:
+    """A file of `size` bytes of noise in an ext4 on a device, of which nothing is in memory yet."""
+    need("mkfs.ext4", "mount", "umount")
+    directory.mkdir()
+    _tool("mkfs.ext4", "-q", "-F", "-m", "0", device)
+    _tool("mount", device, directory)
+    file = directory / "file"
+    try:
+        file.write_bytes(os.urandom(size))
+        _tool("umount", directory)
+        _tool("mount", device, directory)
+        yield file
+    finally:
+        _tool("umount", "--lazy", directory)
+
+
+def few_slots(device: Path, number: int) -> None:
+    """Let the block layer have this many requests of a device at a time, as disks of one queue do."""
+    Path("/sys/block", device.name, "queue/nr_requests").write_text(str(number))
+
+
 def abort(directory: Path) -> None:
     """What the kernel does to an ext4 whose metadata turns out to be corrupt: no more changes."""
     _tool("mount", "-o", "remount,abort", directory)

@@ -170,6 +170,24 @@ def test_a_barrier_comes_behind_everything() -> None:
     assert line.done("b1") == ["b2"]
 
 
+def test_a_read_is_let_past_the_queue_only_where_a_place_is_free_and_nothing_changes() -> None:
+    line = Line(places=2)
+    assert line.queue.lets_read
+    line.read("a", (0, 8))
+    line.starts()
+    assert line.queue.lets_read
+    line.read("b", (8, 8))
+    line.starts()
+    assert not line.queue.lets_read
+    line.done("b")
+    line.write("c", (64, 8))
+    line.done("a")
+    assert not line.queue.lets_read
+    line.starts()
+    line.done("c")
+    assert line.queue.lets_read
+
+
 def test_places_bound_what_runs() -> None:
     line = Line(places=2)
     for name in "abcd":

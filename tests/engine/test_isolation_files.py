@@ -1,0 +1,131 @@
+"""Files on a disk that hangs cost nobody else anything: filesystems wait where they were asked not to."""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from aoe.limits import SECTOR
+from tests.support.fault_disk import FuseDisk, few_slots, loop_device, mounted_file
+from tests.support.fault_load import DATA, PIECE, read_request, replies, write_request
+from tests.support.fault_target import LAUNCH, counted
+from tests.support.net import Client, Lab
+from tests.support.peers import AoeTarget
+from tests.support.tools import need_engine, need_namespaces
+
+SLOTS = 32
+"""Of a disk with one queue (SATA): fewer than an export may have outstanding."""
+SIZE = 48 << 20
+ANSWER_S = 2.5
+HUNG_S = 0.3
+
+
+class Way(NamedTuple):
+    """How the file is served, and what it is asked for after its disk hung."""
+
+    name: str
+    engine: str
+    options: tuple[str, ...] = ()
+    reads: int = 300
+    writes: int = 0
+    warm: bool = False
+    launcher: tuple[str, ...] = ()
+
+
+WAYS = [
+    Way("buffered", "c"),
+    Way("buffered-writes", "c", reads=100, writes=100),
+    Way("write-back", "c", ("--durability", "write-back"), reads=100, writes=100, warm=True),
+    Way("direct", "c", ("--direct",)),
+    Way("direct-writes", "c", ("--direct",), reads=100, writes=100),
+    Way("no-uring", "c", reads=100, writes=100, launcher=("no-uring",)),
+    Way("python", "python"),
+    Way("python-writes", "python", reads=100, writes=100, warm=True),
+]
+
+
+class Neighbours(NamedTuple):
+    """A target, the disk under one of its files, that file's client, and the client of another disk."""
+
+    target: AoeTarget
+    disk: FuseDisk
+    victim: Client
+    healthy: Client
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    need_namespaces()
+    with Lab(mtu=9000) as made:
+        yield made
+
+
+@contextmanager
+def neighbours(lab: Lab, work: Path, way: Way) -> Iterator[Neighbours]:
+    with ExitStack() as stack:
+        disk = stack.enter_context(FuseDisk(work / "sick", plugin=("memory", "96M")))
+        device = stack.enter_context(loop_device(disk.path))
+        file = stack.enter_context(mounted_file(device, work / "mount", SIZE))
+        few_slots(device, SLOTS)
+        stack.callback(disk.resume)
+        healthy = stack.enter_context(FuseDisk(work / "healthy", plugin=("memory", "16M"))).path
+        if way.engine == "c":
+            need_engine()
+        exports = (f"{file}=1.0", f"{healthy}=2.1", "--engine", way.engine, *way.options)
+        launcher = [LAUNCH, *way.launcher, "--"]
+        target = stack.enter_context(AoeTarget(lab, work, *exports, launcher=launcher))
+        stack.callback(disk.resume)
+        victim = lab.client(1, 0, mac=bytes((2, 0, 0, 0, 0, 9)), retries=0)
+        yield Neighbours(target, disk, victim, lab.client(2, 1, timeout=ANSWER_S, retries=1))
+
+
+def scattered(number: int) -> list[int]:
+    """Places that the block layer cannot join to one request."""
+    return random.Random(number).sample(range(4096, SIZE // SECTOR - PIECE, 32), number)
+
+
+def leave_waiting(victim: Client, way: Way) -> None:
+    places = scattered(way.reads + way.writes)
+    for lba in places[: way.reads]:
+        victim.send(read_request(victim, lba))
+    for lba in places[way.reads :]:
+        victim.send(write_request(victim, lba))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_a_file_on_a_disk_that_hangs_does_not_stop_another(way: Way, lab: Lab, tmp_path: Path) -> None:
+    with neighbours(lab, tmp_path, way) as it:
+        if way.warm:
+            it.victim.read(0)
+        it.disk.hang()
+        leave_waiting(it.victim, way)
+        time.sleep(HUNG_S)
+        list(replies(it.victim, 0))  # writes into the page cache may have been answered
+        for lba in range(0, 4 * PIECE, PIECE):
+            it.healthy.write(lba, DATA)
+            assert it.healthy.read(lba, PIECE) == DATA
+        it.healthy.flush()
+        assert not list(replies(it.victim, 0)), "it did not hang"
+        numbers = counted(it.target)
+        assert numbers["writes"] >= 4
+        assert numbers["reads"] >= 4
+        assert bool(numbers["engine_writes"]) == (way.engine == "c")
+
+
+def test_a_disk_that_answers_again_is_asked_by_the_loop_again(lab: Lab, tmp_path: Path) -> None:
+    """All that hung is answered, none of it twice, and what it holds is right."""
+    way = WAYS[0]
+    with neighbours(lab, tmp_path, way) as it:
+        expected = {lba: it.victim.read(lba, PIECE) for lba in (0, 64)}
+        it.disk.hang()
+        leave_waiting(it.victim, way)
+        time.sleep(HUNG_S)
+        it.disk.resume()
+        answered = [header.tag for header in replies(it.victim, 1.0)]
+        assert len(answered) == len(set(answered))
+        assert len(answered) + counted(it.target)["queue_full"] + counted(it.target)["ring_full"] == way.reads
+        assert {lba: it.victim.read(lba, PIECE) for lba in expected} == expected
