@@ -49,6 +49,11 @@ class Link(abc.ABC):
         return True
 
     @property
+    def segment(self) -> str:
+        """What it is on, if another process of this host can be on the same; else empty."""
+        return ""
+
+    @property
     def frames_that_fit(self) -> int:
         """How many of the largest frames the receive buffer holds, each costing what the kernel charges for
         it: its memory rounded up to a power of two, and its bookkeeping."""

@@ -64,6 +64,11 @@ class PacketLink(Link):
     def up(self) -> bool:
         return self._interface.up
 
+    @property
+    def segment(self) -> str:
+        """The interface by its number: names can change."""
+        return str(self._interface.number or "")
+
     def engine_sockets(self, count: int) -> list[int]:
         """Open sockets for the threads of an engine; 0 closes those that there are."""
         for it in self._engine_sockets:

@@ -23,6 +23,7 @@ from aoe.target.export import Change, Export, Job, Port
 from aoe.target.merge import Merge
 from aoe.target.notices import Notices, file_lost
 from aoe.target.responder import Effect, Forged, Met, Peek, Persist, Responder, Send, Submit
+from aoe.target.seats import Seats
 from aoe.target.served import Served
 from aoe.target.streams import Place
 from aoe.wire.frame import FLAG_RESPONSE
@@ -58,6 +59,8 @@ class Server:
         self._served: dict[Export, Served] = {}
         self._ports = {Port(link.name, link.mac, link.mtu): link for link in links}
         self._port_of = {link: port for port, link in self._ports.items()}
+        self.seats = Seats(links)
+        """Addresses are taken there before their exports are admitted."""
         self.responder = Responder(
             self._ports,
             frame_age_ns=int(options.frame_age_s * 1e9),
@@ -199,6 +202,7 @@ class Server:
         self.notices.finish()
         for one in self._served.values():
             one.close(may_hang=bool(self.left_behind))
+        self.seats.close()
         return not self.left_behind
 
     @property
@@ -301,6 +305,7 @@ class Server:
         else:
             port.change(link.mac, min(link.mtu, self._accelerator.mtu_max))
             self._accelerator.port_changed(port)
+        self.seats.follow(link)
         self.notices.link(link)
         if port.sectors and came_up:
             self._perform(self.responder.advertise(port, self.exports.values()))

@@ -121,12 +121,16 @@ class Target:
         self._check_offers(offers)
         self._coming.update(keys)
         try:
+            await self.server.seats.take(keys, force=force)
             if check:
                 await self._claim(offers, force)
             await self._outlive(keys)
             served = _with_states(offers, [self._export(offer) for offer in offers])
             for one in served:
                 self.server.admit(one)
+        except BaseException:
+            self.server.seats.free(keys)
+            raise
         finally:
             self._coming.difference_update(keys)
         exports = [one.export for one in served]
@@ -269,6 +273,7 @@ class Target:
         try:
             (await self.server.dismiss(export)).close()
             self._left[export.key] = time.monotonic()
+            self.server.seats.free([export.key])
         finally:
             del self._leaving[export.key]
 

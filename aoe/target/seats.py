@@ -1,0 +1,136 @@
+"""Which addresses this process serves where: a packet socket does not hear what its own host sends."""
+
+import asyncio
+import errno
+import itertools
+import logging
+import socket
+import struct
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from aoe import limits
+from aoe.errors import ConfigurationError
+from aoe.link.base import Link
+
+log = logging.getLogger("aoe.target")
+
+_CREDENTIALS = struct.Struct("3i")
+_BACKLOG = 128
+_RETRY_S = 0.05
+
+Key = tuple[int, int]
+
+
+class Seats:
+    """A lock for each interface and address, of the network namespace: a Unix socket of an abstract name,
+    unix(7), which is gone with its process. Links that keep others out themselves need none."""
+
+    def __init__(self, links: Iterable[Link]) -> None:
+        self._links = list(links)
+        self._keys: set[Key] = set()
+        self._held: dict[tuple[Link, Key], tuple[str, socket.socket]] = {}
+
+    async def take(self, keys: Sequence[Key], *, force: bool) -> None:
+        """Take them all, or after an error none. A process that has one is waited for, for a while.
+
+        ConfigurationError if it stays, unless `force`, or if there are no more descriptors.
+        """
+        deadline = time.monotonic() + limits.LOCK_WAIT_S
+        self._keys.update(keys)
+        try:
+            for link, key in itertools.product(self._links, keys):
+                while not self._take(link, key) and time.monotonic() < deadline:
+                    await asyncio.sleep(_RETRY_S)
+                if not self._take(link, key):
+                    _refuse(link, key, force)
+        except BaseException:
+            self.free(keys)
+            raise
+
+    def free(self, keys: Iterable[Key]) -> None:
+        """Let others serve these addresses."""
+        self._keys.difference_update(keys)
+        for link, key in [place for place in self._held if place[1] not in self._keys]:
+            self._held.pop((link, key))[1].close()
+
+    def follow(self, link: Link) -> None:
+        """The interface of a link may be another one now."""
+        for key in self._keys:
+            try:
+                if not self._take(link, key):
+                    log.error("%s: clients will mix the two", _taken(link, key))
+            except ConfigurationError as error:
+                log.error("%s", error)
+
+    def close(self) -> None:
+        """Let others serve everything."""
+        self.free(list(self._keys))
+
+    def _take(self, link: Link, key: Key) -> bool:
+        """Whether it is ours, or nobody else can have it."""
+        name = _name(link, key)
+        held, seat = self._held.get((link, key), ("", None))
+        if not name or name == held:
+            return True
+        taken = _bound(name)
+        if taken is None:
+            return False
+        if seat is not None:
+            seat.close()
+        self._held[link, key] = name, taken
+        return True
+
+
+def _refuse(link: Link, key: Key, force: bool) -> None:
+    if not force:
+        raise ConfigurationError(f"{_taken(link, key)}; end that, choose another address, or say --force")
+    log.warning("%s: clients will mix the two", _taken(link, key))
+
+
+def _name(link: Link, key: Key) -> str:
+    """Empty where no other process can be on the link."""
+    return "\0aoe-target/{}/{}.{}".format(link.segment, *key) if link.segment else ""
+
+
+def _bound(name: str) -> socket.socket | None:
+    """A socket of that name, None if somebody has it."""
+    try:
+        seat = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        raise ConfigurationError(_problem(name, error)) from error
+    try:
+        seat.bind(name)
+        seat.listen(_BACKLOG)
+    except OSError as error:
+        seat.close()
+        if error.errno != errno.EADDRINUSE:
+            raise ConfigurationError(_problem(name, error)) from error
+        return None
+    return seat
+
+
+def _problem(name: str, error: OSError) -> str:
+    return f"cannot lock {name[1:]}: {error.strerror}; allow more open files (ulimit -n)"
+
+
+def _taken(link: Link, key: Key) -> str:
+    return "e{}.{} is served on {} by {} already".format(*key, link.name, _holder(_name(link, key)))
+
+
+def _holder(name: str) -> str:
+    """Who has the socket, as far as the kernel tells (SO_PEERCRED: not of another PID namespace)."""
+    with socket.socket(
+        socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    ) as ask:
+        try:
+            ask.connect(name)
+            told = ask.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        except OSError:
+            return "another process"
+    process, _, _ = _CREDENTIALS.unpack(told)
+    try:
+        return f"{Path(f'/proc/{process}/comm').read_text().strip()} (process {process})"
+    except OSError:
+        return "another process"
