@@ -59,7 +59,15 @@ def _main(arguments: list[str] | None) -> int:
     def serve() -> int:
         nonlocal clean
         _allow_descriptors(options)
-        clean = _run(_serve(options))
+        # At once, also out of waiting for a disk; later the loop has the signal.
+        before = signal.signal(signal.SIGINT, _interrupt)
+        try:
+            clean = _run(_serve(options))
+        except KeyboardInterrupt:
+            stdio.complain("aoe-target", "interrupted before it served anything")
+            return 128 + signal.SIGINT
+        finally:
+            signal.signal(signal.SIGINT, before)
         return 0 if clean else 1
 
     with stdio.unblocked("aoe-target", options.json):
@@ -69,6 +77,10 @@ def _main(arguments: list[str] | None) -> int:
     if not clean:
         os._exit(status)  # a thread that hangs in the disk would keep the interpreter from ending
     return status
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def parser() -> argparse.ArgumentParser:
@@ -309,10 +321,11 @@ def _payload(link: Link) -> int:
 def _sentence(facts: dict[str, Any]) -> str:
     where = ", ".join("{name} (MTU {mtu}, payload {payload})".format(**it) for it in facts["interfaces"])
     how = "direct" if facts["direct"] else "buffered"
+    path = facts["path"] if facts["path"].isprintable() else repr(facts["path"])
     access = ", read-only" if facts["read_only"] else ""
     less = f" (without the last {facts['unserved_bytes']})" if facts["unserved_bytes"] else ""
     return (
-        f"{facts['address']}: {facts['path']}, {facts['bytes']} bytes{less}, on {where}, "
+        f"{facts['address']}: {path}, {facts['bytes']} bytes{less}, on {where}, "
         f"{facts['durability']}, {how}{access}, serial {facts['serial']}"
     )
 

@@ -81,7 +81,7 @@ class Notices:
 
 def file_lost(export: Export, file: Lost) -> None:
     """What clients write will not be found where the administrator looks for it."""
-    address, path = export.address, file.path
+    address, path = export.address, file.path if file.path.isprintable() else repr(file.path)
     if file.removed:
         fate = "what is written is lost when the target ends; before that, copy it: aoe copy"
         log.error("%s: %s was removed or replaced; %s %s FILE", address, path, fate, address)

@@ -272,8 +272,9 @@ def test_a_file_name_is_no_reason_to_stop(image: Path, name: bytes, encoding: st
         assert target.status() == 0
         assert target.process.stdout is not None
         said = target.process.stdout.read()
-    assert said.startswith(b"e0.0: ")
-    assert b"bytes, on udp" in said
+    (line, _) = said.splitlines()
+    assert line.startswith(b"e0.0: ")
+    assert b"bytes, on udp" in line
 
 
 @pytest.mark.parametrize("how", [*CLOSED, *FULL])
@@ -289,6 +290,18 @@ def test_a_target_that_cannot_start_waits_for_no_reader(image: Path, stream: str
     assert subprocess.run(command, check=False, timeout=30, **{stream: write}).returncode == 2
     os.close(read)
     os.close(write)
+
+
+def test_ctrl_c_while_it_waits_for_the_disk_is_one_line(image: Path) -> None:
+    with image.open("rb+") as held, Running(image, stderr=subprocess.PIPE) as target:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        opened = f"/proc/{target.process.pid}/fd"
+        soon(lambda: any(it.resolve() == image for it in Path(opened).iterdir() if it.exists()))
+        target.process.send_signal(signal.SIGINT)
+        assert target.process.wait(10) == 130
+        assert target.process.stderr is not None
+        (line,) = target.process.stderr.read().splitlines()
+    assert line == b"aoe-target: interrupted before it served anything"
 
 
 BAD = """
