@@ -30,7 +30,7 @@ PLUGIN_SOURCES = [
     ),
 ]
 PLUGIN_FLAGS = [
-    *("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-pthread"),
+    *("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-pthread", "-UNDEBUG"),
     *("-shared", "-fPIC", "-fvisibility=hidden", "-Icsrc", "-Icsrc/nbd"),
     "-Wl,-z,nodelete",  # a thread that a lost server keeps may outlast nbdkit's use of the plugin
 ]

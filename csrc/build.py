@@ -16,6 +16,9 @@ ffi.set_source(
     sources=[os.path.relpath(HERE / name, HERE.parent) for name in SOURCES],
     include_dirs=[os.path.relpath(HERE, HERE.parent)],
     libraries=["uring"],
-    extra_compile_args=["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-pthread"],
+    extra_compile_args=[
+        *("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-pthread"),
+        "-UNDEBUG",  # Python's own flags would switch the asserts off
+    ],
     py_limited_api=True,
 )

@@ -77,11 +77,13 @@ int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings)
 
 int aoe_engine_attach(aoe_engine *e, uint32_t thread, uint32_t port, int socket)
 {
+    assert(!e->running && thread < e->set.threads && port < e->set.ports);
     return ring_open(&e->threads[thread].ports[port].ring, socket, e->set.frame_max, e->set.ring_frames);
 }
 
 int aoe_engine_set_port(aoe_engine *e, uint32_t port, const aoe_port *now)
 {
+    assert(port < e->set.ports);
     uint64_t fit = (e->set.frame_max - ATA_HEADER) / SECTOR; /* buffers are made for that */
     uint64_t facts = (now->sectors < fit ? now->sectors : fit) << 48;
     for (int i = 0; i < 6; i++)
@@ -98,12 +100,14 @@ static void wake(struct thread *t)
 
 int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *now)
 {
+    assert(index < e->set.exports && now->block >= SECTOR);
     size_t macs = 6 * ((size_t)now->masked + now->reserved);
     struct view *v = malloc(sizeof *v + macs);
     struct export *x = &e->exports[index];
     int is_new = atomic_load_explicit(&x->owner, memory_order_acquire) == NO_THREAD;
     if (!v)
         return -ENOMEM;
+    assert(!is_new || !x->up_used); /* Python has taken all that came up of the one before */
     if (is_new)
         *x = (struct export){.owner = NO_THREAD,
                              .index = index,
@@ -186,7 +190,12 @@ int aoe_engine_start(aoe_engine *e, const int *cpus)
     return bad;
 }
 
-int64_t aoe_engine_settled(aoe_engine *e, uint32_t index) { return atomic_load(&e->exports[index].settled); }
+int64_t aoe_engine_settled(aoe_engine *e, uint32_t index)
+{
+    int64_t settled = atomic_load(&e->exports[index].settled);
+    assert(settled <= atomic_load(&e->exports[index].published));
+    return settled;
+}
 
 void aoe_engine_set_age(aoe_engine *e, uint64_t ns) { __atomic_store_n(&e->set.frame_age_ns, ns, __ATOMIC_RELAXED); }
 
@@ -194,6 +203,7 @@ int aoe_engine_event(aoe_engine *e) { return e->event; }
 
 int aoe_engine_release(aoe_engine *e, uint32_t index, uint64_t ticket)
 {
+    assert(index < e->set.exports);
     struct export *x = &e->exports[index];
     uint32_t owner = atomic_load(&x->owner);
     atomic_store(&x->released, ticket);

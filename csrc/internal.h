@@ -2,6 +2,7 @@
 #ifndef AOE_INTERNAL_H
 #define AOE_INTERNAL_H
 
+#include <assert.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -25,6 +26,8 @@ enum {
     PAGE = 4096,
     UP_BYTES = 4 << 20,   /* frames handed up and not yet taken */
 };
+
+_Static_assert(BATCH <= OUTLET, "a batch of replies fits what is kept for a port");
 
 #define NO_EXPORT UINT32_MAX
 #define NO_THREAD UINT32_MAX

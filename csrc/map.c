@@ -110,6 +110,7 @@ void map_store(struct thread *t, struct export *x)
 int map_write(struct export *x, uint64_t offset, const uint8_t *bytes, size_t length)
 {
     sigjmp_buf here;
+    assert(x->map && offset + length <= x->map_length && x->map_access & PROT_WRITE);
     int failed = sigsetjmp(here, 0);
     if (!failed) {
         escape = &here;

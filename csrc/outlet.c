@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static int full(const struct outlet *out) { return out->count == OUTLET; }
 
 static void sent(struct thread *t, struct outlet *out, uint32_t number)
 {
+    assert(out->sent + number <= out->count);
     for (; number; number--, out->sent++) {
         struct reply *reply = &out->replies[out->sent];
         if (reply->op)
@@ -28,6 +30,7 @@ static int unmap(struct thread *t, struct reply *reply)
 {
     struct export *x = reply->mapped;
     struct iovec *part = &reply->part[1];
+    assert(!reply->op && x->now); /* it lives in a map alone, and its export waits for it */
     struct op *op = op_new(t);
     if (op && pread(x->now->fd, op->data, part->iov_len, (off_t)reply->offset) == (ssize_t)part->iov_len) {
         part->iov_base = op->data;
@@ -44,6 +47,7 @@ static int unmap(struct thread *t, struct reply *reply)
 static void ask_python(struct thread *t, uint32_t port, const struct reply *reply)
 {
     uint8_t request[ATA_HEADER];
+    assert(reply->mapped);
     memcpy(request, reply->head, ATA_HEADER);
     memcpy(request, reply->head + 6, 6);
     memcpy(request + 6, reply->head, 6);
@@ -116,6 +120,7 @@ static void flush(struct thread *t, uint32_t port)
             sent(t, out, 1);
         }
     }
+    assert(!out->sent && !out->mapped);
 }
 
 void outlets_flush(struct thread *t)
@@ -182,6 +187,7 @@ static struct reply *reply_new(struct thread *t, uint32_t port, const uint8_t *r
 static void attach(struct thread *t, uint32_t port, struct reply *reply, uint8_t *bytes, uint32_t sectors)
 {
     struct outlet *out = &t->ports[port].out;
+    assert(sectors && reply == &out->replies[out->count - 1]);
     reply->part[0].iov_len = ATA_HEADER;
     reply->part[1] = (struct iovec){bytes, (size_t)sectors * SECTOR};
     out->messages[reply - out->replies].msg_hdr.msg_iovlen = 2;
@@ -194,6 +200,7 @@ int reply_plain(struct thread *t, uint32_t port, const uint8_t *request)
 
 int reply_op(struct thread *t, struct op *op)
 {
+    assert(op->kind != K_UP && op->port < t->engine->set.ports);
     struct reply *reply = reply_new(t, op->port, op->data - ATA_HEADER);
     if (!reply)
         return 0;
@@ -206,6 +213,7 @@ int reply_op(struct thread *t, struct op *op)
 int reply_mapped(struct thread *t, uint32_t port, const uint8_t *request, struct export *x, uint64_t offset,
                  uint32_t sectors)
 {
+    assert(x->map && offset + (size_t)sectors * SECTOR <= x->map_length);
     struct reply *reply = reply_new(t, port, request);
     if (!reply)
         return 0;
@@ -218,6 +226,7 @@ int reply_mapped(struct thread *t, uint32_t port, const uint8_t *request, struct
 
 int reply_map_written(struct thread *t, uint32_t port, const uint8_t *request, struct export *x)
 {
+    assert(x->map && x->map_access & PROT_WRITE);
     struct reply *reply = reply_new(t, port, request);
     if (!reply)
         return 0;

@@ -1,6 +1,7 @@
 #include "ring.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/if_packet.h>
@@ -79,6 +80,7 @@ static int is_for_us(uint8_t pkttype, const uint8_t *destination)
 struct arrival ring_peek(const struct ring *ring)
 {
     const struct tpacket2_hdr *slot = slot_at(ring);
+    assert(ring_ready(ring) && slot->tp_mac + slot->tp_snaplen <= ring->slot);
     const struct sockaddr_ll *from = (const void *)((const uint8_t *)slot + TPACKET_ALIGN(sizeof *slot));
     return (struct arrival){
         .frame = (const uint8_t *)slot + slot->tp_mac,
@@ -93,6 +95,7 @@ void ring_next(struct ring *ring)
 {
     __atomic_store_n(&slot_at(ring)->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
     ring->head = ring->head + 1 == ring->slots ? 0 : ring->head + 1;
+    assert(ring->head < ring->slots);
 }
 
 uint32_t ring_owner(uint16_t shelf, uint8_t slot, uint32_t threads)

@@ -1,5 +1,6 @@
 #include "sectors.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <liburing.h>
 #include <pthread.h>
@@ -60,6 +61,7 @@ static void *work(void *argument)
         pthread_mutex_unlock(&s->lock);
         io->result = perform(io);
         pthread_mutex_lock(&s->lock);
+        assert(s->under_way > s->finished);
         io->link = s->done;
         s->done = io;
         s->finished++;
@@ -141,6 +143,7 @@ int sectors_threads_busy(const struct sectors *s) { return s->in_threads != 0; }
 
 void sectors_start(struct sectors *s, struct io *io)
 {
+    assert(io->action == IO_SYNC || (io->buffer && io->length));
     s->under_way++;
     s->in_threads += takes_thread(s, io);
     if (s->uring) {
@@ -169,6 +172,7 @@ void sectors_go(struct sectors *s)
 /* How many to take: no more than the disk still works on. */
 static uint32_t part(const struct sectors *s, uint32_t ready)
 {
+    assert(ready <= s->under_way); /* only what was begun can be done */
     uint32_t left = s->under_way - ready;
     return left > PART ? left : PART;
 }
@@ -208,6 +212,7 @@ struct io *sectors_reap(struct sectors *s)
         return NULL;
     struct io *done = s->uring ? reap_uring(s) : reap_workers(s);
     for (struct io *io = done; io; io = io->link) {
+        assert(s->under_way && s->in_threads >= takes_thread(s, io));
         s->under_way--;
         s->in_threads -= takes_thread(s, io);
     }

@@ -51,6 +51,7 @@ static void leave(struct thread *t, struct op *op)
 
 static void finish(struct thread *t, struct op *op)
 {
+    assert(op->kind != K_UP && op->state != S_WAITING);
     count(t, op->kind == K_READ ? AOE_READS : op->kind == K_WRITE ? AOE_WRITES : AOE_FLUSHES);
     outlet_room(t, op->port);
     int replied = reply_op(t, op);
@@ -131,6 +132,7 @@ static int distrusted(const struct export *x) { return (x->now->flags & AOE_PASS
 
 static void place_free(struct thread *t, struct export *x)
 {
+    assert(x->at_disk);
     x->at_disk--;
     while (x->ready && has_place(t, x)) { /* one that needs no place leaves it to the next */
         struct op *op = x->ready;
@@ -145,6 +147,7 @@ static void start_io(struct thread *t, struct op *op, enum action action, uint64
 {
     struct request_io *r = request_of(op);
     const struct view *v = op->export->now;
+    assert(op->state == S_READY && op->export->at_disk < t->engine->set.places);
     op->state = S_RUNNING;
     op->export->at_disk++;
     r->io = (struct io){.owner = op,
@@ -230,6 +233,7 @@ static void sync_next(struct thread *t, struct export *x)
 {
     if (x->syncing || !x->unsynced)
         return;
+    assert(!x->sync.owner);
     x->syncing = x->unsynced;
     x->unsynced = NULL;
     uint32_t written = 0;

@@ -29,6 +29,7 @@ struct op *op_new(struct thread *t)
 
 void op_free(struct thread *t, struct op *op)
 {
+    assert(atomic_load_explicit(&t->pending, memory_order_relaxed));
     op->link = t->free_ops;
     t->free_ops = op;
     atomic_fetch_sub_explicit(&t->pending, 1, memory_order_relaxed);
@@ -39,9 +40,11 @@ static uint32_t key_of(const struct export *x) { return (uint32_t)x->shelf << 8 
 uint32_t table_slot(const struct thread *t, uint32_t key)
 {
     const aoe_engine *e = t->engine;
-    uint32_t at = key * 2654435761u & e->table_mask;
-    while (t->table[at] != NO_EXPORT && key_of(&e->exports[t->table[at]]) != key)
+    uint32_t at = key * 2654435761u & e->table_mask, first = at;
+    while (t->table[at] != NO_EXPORT && key_of(&e->exports[t->table[at]]) != key) {
         at = (at + 1) & e->table_mask;
+        assert(at != first); /* at most half of it is used */
+    }
     return at;
 }
 
@@ -80,6 +83,7 @@ static int next_port(struct thread *t, uint64_t horizon)
 static uint32_t take_frames(struct thread *t)
 {
     uint32_t taken = 0;
+    assert(!sectors_busy(t->sectors) || atomic_load_explicit(&t->pending, memory_order_relaxed));
     uint64_t horizon = t->now_ns;
     int port = -1;
     while (taken < BATCH && (port = next_port(t, horizon)) >= 0) {
@@ -99,8 +103,8 @@ static uint32_t take_frames(struct thread *t)
 
 static int is_gone(const struct export *x) { return (x->now->flags & AOE_GONE) != 0; }
 
-/* Which exports there are changes rarely. */
-static void fill_table(struct thread *t)
+/* Without what goes, which happens rarely. */
+static void refill_table(struct thread *t)
 {
     aoe_engine *e = t->engine;
     memset(t->table, 0xFF, (e->table_mask + 1) * sizeof *t->table);
@@ -116,18 +120,21 @@ void thread_adopt(struct thread *t, struct export *x)
     struct view *next = atomic_exchange(&x->next, NULL), *last = x->now;
     if (!next)
         return;
+    assert(thread_owns(t, x) || !t->engine->running);
+    assert(!last || (next->number > last->number && !is_gone(x))); /* what goes does not come back */
     if (last)
         next->flags |= last->flags & AOE_PASS; /* Python may not know yet that a sync failed */
     x->device = &t->devices[next->device];
     x->device->room = next->room / t->engine->set.threads;
     x->now = next;
-    if (!last || is_gone(x))
-        fill_table(t);
     free(last);
     if (is_gone(x)) {
+        refill_table(t);
         t->leaving++;
         return;
     }
+    if (!last)
+        t->table[table_slot(t, key_of(x))] = x->index;
     map_store(t, x);
     settle(t, x);
 }
@@ -137,6 +144,7 @@ static void let_go(struct thread *t, struct export *x)
 {
     struct view *last = x->now;
     int64_t number = last->number;
+    assert(t->leaving && !x->ready && !x->unsynced && !x->order.tail && !x->order.pending);
     outlets_unmap(t);
     map_forget(t, x);
     streams_end(&x->streams);

@@ -1,8 +1,7 @@
 /* Frames on their way to Python: one bounded queue for all threads. */
-#include <stdlib.h>
-#include <string.h>
-
 #include "internal.h"
+
+#include <string.h>
 
 /* Half of what is left for those of one export: nobody fills it for the others. */
 static size_t up_room(const aoe_engine *e, const struct export *x)
@@ -33,6 +32,7 @@ int hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame)
             at = (at + lengths[i]) % UP_BYTES;
         }
         e->up_used += need;
+        assert(e->up_used <= UP_BYTES);
     }
     pthread_mutex_unlock(&e->up_lock);
     count(t, fits ? AOE_HANDED_UP : AOE_QUEUE_FULL);
@@ -45,6 +45,7 @@ static void up_read(aoe_engine *e, void *to, size_t length)
     size_t first = length < UP_BYTES - e->up_head ? length : UP_BYTES - e->up_head;
     memcpy(to, e->up + e->up_head, first);
     memcpy((uint8_t *)to + first, e->up, length - first);
+    assert(length <= e->up_used);
     e->up_head = (e->up_head + length) % UP_BYTES;
     e->up_used -= length;
 }
@@ -55,9 +56,9 @@ int aoe_engine_take(aoe_engine *e, aoe_up *up, uint8_t *frame, uint32_t room)
     int there = e->up_used != 0;
     if (there) {
         up_read(e, up, sizeof *up);
-        if (up->length > room) /* the caller made room for frame_max: cannot be */
-            abort();
+        assert(up->length <= room); /* the caller made room for frame_max */
         up_read(e, frame, up->length);
+        assert(up->export_index == NO_EXPORT || e->exports[up->export_index].up_used >= sizeof *up + up->length);
         if (up->export_index != NO_EXPORT)
             e->exports[up->export_index].up_used -= sizeof *up + up->length;
     }

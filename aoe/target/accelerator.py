@@ -101,12 +101,13 @@ class Accelerator:
         """MAC or MTU of a port changed."""
         self.engine.set_port(self._port_index[port], PortFacts(port.mac, port.sectors))
 
-    def add(self, export: Export, disk: FileDisk) -> None:
-        """Serve one more. ValueError where there are `exports_max`."""
-        index = self._places.index(None)
-        place = _Place(index, export, disk, self._number_of(disk.device))
-        self._places[index] = self._place_of[export] = place
-        self._publish(place)
+    def add(self, disks: Mapping[Export, FileDisk]) -> None:
+        """Serve more. ValueError where there are more than `exports_max` then."""
+        for export, disk in disks.items():
+            index = self._places.index(None)
+            place = _Place(index, export, disk, self._number_of(disk.device))
+            self._places[index] = self._place_of[export] = place
+            self._publish(place)
         self.engine.pass_exports()
 
     def _number_of(self, device: Device) -> int:

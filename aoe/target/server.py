@@ -114,13 +114,15 @@ class Server:
         """Whether what moves the sectors here can move those of a disk."""
         return self._accelerator is None or isinstance(disk, FileDisk)
 
-    def admit(self, one: Served) -> None:
-        """Serve an export from now on."""
+    def admit(self, *served: Served) -> None:
+        """Serve exports from now on."""
         if self._accelerator is not None:
-            assert isinstance(one.disk, FileDisk), "the engine can serve it"
-            self._accelerator.add(one.export, one.disk)
-        self._served[one.export] = one
-        self.responder.admit(one.export)
+            disks = {one.export: one.disk for one in served if isinstance(one.disk, FileDisk)}
+            assert len(disks) == len(served), "the engine can serve them"
+            self._accelerator.add(disks)
+        for one in served:
+            self._served[one.export] = one
+            self.responder.admit(one.export)
         if isinstance(one.disk, FileDisk):
             self._names.watch(one.disk.store.fd)
 

@@ -126,8 +126,7 @@ class Target:
                 await self._claim(offers, force)
             await self._outlive(keys)
             served = _with_states(offers, [self._export(offer) for offer in offers])
-            for one in served:
-                self.server.admit(one)
+            self.server.admit(*served)
         except BaseException:
             self.server.seats.free(keys)
             raise

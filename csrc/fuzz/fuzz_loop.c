@@ -121,7 +121,8 @@ static void leave_or_come(int export)
     if (!s.leaves[export]) {
         s.leaves[export] = 1;
         f->flags |= AOE_GONE;
-    } else if (aoe_engine_settled(engine, (uint32_t)export) == s.published[export]) {
+    } else if (aoe_engine_settled(engine, (uint32_t)export) == s.published[export] &&
+               !engine->exports[export].up_used) { /* Python takes what came up of it before */
         s.leaves[export] = 0;
         s.published[export] = 0;
         f->flags &= ~(uint32_t)AOE_GONE;
