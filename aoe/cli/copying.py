@@ -6,9 +6,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple, TextIO, cast
+from typing import NamedTuple, cast
 
-from aoe.cli import ends
+from aoe.cli import ends, stdio
 from aoe.cli.ends import Addresses, End, Named, Standard
 from aoe.cli.report import Report
 from aoe.cli.transfer import Read, Write
@@ -84,7 +84,7 @@ class Copy(NamedTuple):
             self._say(report, size, left, took_s)
 
     async def _fill(self, origin: End, target: End, fresh: bool, report: Report) -> None:
-        shown = None if report.as_json else sys.stderr
+        shown = not report.as_json
         with Progress("copied", origin.disk.size, shown) as progress:
             holes = _holes(target, fresh) if fresh or self.sparse else None
             await copy(origin, target, progress.add, holes)
@@ -129,14 +129,14 @@ class Copy(NamedTuple):
 
 
 class Progress:
-    """How far it is, on `shown` if there is one: a bar on a terminal, elsewhere a line now and then."""
+    """How far it is, where it is `shown`: a bar on a terminal, elsewhere a line now and then."""
 
-    def __init__(self, what: str, total: int, shown: TextIO | None) -> None:
+    def __init__(self, what: str, total: int, shown: bool) -> None:
         self._what = what
         self._total = total
         self._done = 0
         self._shown = shown
-        self._bar = shown is not None and shown.isatty()
+        self._bar = shown and sys.stderr.isatty()
         self._started = self._last = time.monotonic()
 
     def __enter__(self) -> "Progress":
@@ -144,7 +144,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self._bar:
-            print(file=self._shown, flush=True)
+            stdio.tell("")
 
     def add(self, length: int) -> None:
         """So many bytes more are done."""
@@ -152,7 +152,7 @@ class Progress:
         now = time.monotonic()
         ended = self._done == self._total
         due = (now - self._last > _SHOW_S or ended) if self._bar else now - self._last > _TELL_S
-        if self._shown is not None and due:
+        if self._shown and due:
             self._last = now
             self._show(now)
 
@@ -162,9 +162,9 @@ class Progress:
         part = self._done / self._total
         line = f"{part:4.0%} {self._what}, {rate / 1e6:8.1f} MB/s, {left_s:5.0f} s left"
         if self._bar:
-            print(f"\r{'#' * int(30 * part):<30} {line}", end="", file=self._shown, flush=True)
+            stdio.tell(f"\r{'#' * int(30 * part):<30} {line}", end="")
         else:
-            print(f"aoe: {line}", file=self._shown, flush=True)
+            stdio.tell(f"aoe: {line}")
 
 
 class Holes(NamedTuple):

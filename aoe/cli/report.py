@@ -5,7 +5,6 @@ With `--json` each line is one object, errors too: {"error": {...}}. The keys ar
 """
 
 import json
-import sys
 from typing import Any
 
 from aoe import limits
@@ -35,8 +34,11 @@ class Report:
 
     def say(self, text: str, **facts: Any) -> None:
         """A result."""
-        stream = sys.stderr if self.bytes_go_out else sys.stdout
-        print(json.dumps(facts) if self.as_json else text, file=stream, flush=True)
+        line = json.dumps(facts) if self.as_json else text
+        if self.bytes_go_out:
+            stdio.tell(line)
+        else:
+            print(line, flush=True)
 
     def note(self, **facts: Any) -> None:
         """A result that nobody reads who sees no JSON."""

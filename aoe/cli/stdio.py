@@ -78,8 +78,13 @@ def outcome(name: str, body: Callable[[], int]) -> int:
 def complain(name: str, problem: object) -> None:
     """One line on standard error, if that can be had."""
     text = reason(problem) if isinstance(problem, OSError) else str(problem)
+    tell(f"{name}: {' '.join(text.splitlines())}")
+
+
+def tell(text: str, end: str = "\n") -> None:
+    """Text on standard error, if that can be had: what is only said there never fails for it."""
     try:
-        print(f"{name}: {' '.join(text.splitlines())}", file=sys.stderr, flush=True)
+        print(text, end=end, file=sys.stderr, flush=True)
     except (OSError, ValueError):
         _silence(2)
 

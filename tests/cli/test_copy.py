@@ -5,6 +5,7 @@ import random
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -381,16 +382,35 @@ def test_a_signal_leaves_nothing_half_made(tmp_path: Path, number: signal.Signal
 def test_progress_off_a_terminal_is_a_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import sys
-
     from aoe.cli import copying
 
     now = [100.0]
     monkeypatch.setattr(copying.time, "monotonic", lambda: now[0])
-    with copying.Progress("copied", 100, sys.stderr) as progress:
+    with copying.Progress("copied", 100, shown=True) as progress:
         for _ in range(50):
             now[0] += 1
             progress.add(2)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4
     assert lines[0].startswith("aoe:  22% copied")
+
+
+@pytest.mark.parametrize("how", ["2>/dev/full", "2>&-"])
+def test_progress_that_nobody_can_see_does_not_end_a_copy(
+    served: Served, image: Path, tmp_path: Path, how: str
+) -> None:
+    """A line is told at every step, as one is now and then of a copy that takes long."""
+    code = (
+        "import sys, aoe.cli.copying as copying; copying._TELL_S = -1; from aoe.cli.client import main; "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = [
+        sys.executable,
+        "-c",
+        code,
+        *command("copy", "e1.2", tmp_path / "copy", "--verify")[3:],
+        *over(served),
+    ]
+    done = subprocess.run(["sh", "-c", f'exec "$@" {how}', "sh", *words], check=False, timeout=30)
+    assert done.returncode == 0
+    assert (tmp_path / "copy").read_bytes() == image.read_bytes()
