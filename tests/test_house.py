@@ -19,7 +19,17 @@ SANS_IO = [
     "drive",
     *(
         f"target/{name}"
-        for name in ("advertise", "age", "claims", "export", "merge", "order", "responder", "state")
+        for name in (
+            "advertise",
+            "age",
+            "claims",
+            "export",
+            "merge",
+            "order",
+            "responder",
+            "state",
+            "streams",
+        )
     ),
     *(
         f"initiator/{name}"
