@@ -2,6 +2,7 @@
 
 import enum
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from aoe.errors import DiskError, DiskFailed
@@ -202,6 +203,18 @@ def _trim(request: AtaRequest, drive: Drive) -> Operation | AtaReply:
     if any(lba + sectors > drive.sectors for lba, sectors in extents):
         return failed(request, IDNF)
     return Operation(Kind.TRIM, extents)
+
+
+def joined(extents: Iterable[Extent]) -> list[Extent]:
+    """The same sectors in fewer pieces, where one extent begins at the end of the one before: a range of a
+    TRIM has at most 65,535 sectors."""
+    found: list[Extent] = []
+    for extent in extents:
+        if found and found[-1].lba + found[-1].sectors == extent.lba:
+            found[-1] = Extent(found[-1].lba, found[-1].sectors + extent.sectors)
+        else:
+            found.append(extent)
+    return found
 
 
 def conclude(request: AtaRequest, operation: Operation, data: bytes, error: DiskError | None) -> AtaReply:

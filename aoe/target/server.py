@@ -11,7 +11,7 @@ from aoe import limits
 from aoe.disk.base import Disk
 from aoe.disk.file import FileDisk
 from aoe.disk.watch import Lost, NameWatch
-from aoe.drive.command import Kind, Operation
+from aoe.drive.command import Kind, Operation, joined
 from aoe.engine import EngineUnavailable, Up
 from aoe.errors import DiskError
 from aoe.link.base import Link, Received
@@ -383,7 +383,7 @@ class Server:
                 return await disk.read(offset, extent.sectors * limits.SECTOR)
             await disk.write(offset, operation.data, job.durable)
             return b""
-        for lba, sectors in operation.extents:
+        for lba, sectors in joined(operation.extents):
             offset, length = lba * limits.SECTOR, sectors * limits.SECTOR
             if operation.kind is Kind.TRIM:
                 await disk.trim(offset, length)

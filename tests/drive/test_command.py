@@ -4,7 +4,18 @@ import struct
 
 import pytest
 
-from aoe.drive.command import Drive, Extent, Identify, Kind, Operation, conclude, done, failed, interpret
+from aoe.drive.command import (
+    Drive,
+    Extent,
+    Identify,
+    Kind,
+    Operation,
+    conclude,
+    done,
+    failed,
+    interpret,
+    joined,
+)
 from aoe.errors import DiskError, DiskFailed
 from aoe.wire.ata import AtaReply, AtaRequest
 
@@ -244,6 +255,21 @@ def test_trim_ranges_in_their_order() -> None:
 def test_trim_skips_entries_of_length_zero_wherever_they_point() -> None:
     data = ranges((0xFFFFFFFFFFFF, 0), (5, 1), (0, 0), (SECTORS, 0), (6, 2))
     assert trim(data) == trimmed((5, 1), (6, 2))
+
+
+@pytest.mark.parametrize(
+    ("extents", "pieces"),
+    [
+        ([], []),
+        ([(0, 65535), (65535, 1)], [(0, 65536)]),
+        ([(8 * place, 8) for place in range(512)], [(0, 4096)]),
+        ([(0, 8), (9, 8), (17, 1)], [(0, 8), (9, 9)]),
+        ([(8, 8), (0, 8)], [(8, 8), (0, 8)]),
+        ([(0, 8), (0, 8)], [(0, 8), (0, 8)]),
+    ],
+)
+def test_extents_that_touch_are_joined(extents: list[tuple[int, int]], pieces: list[tuple[int, int]]) -> None:
+    assert joined(Extent(*it) for it in extents) == [Extent(*it) for it in pieces]
 
 
 def test_trim_of_nothing() -> None:

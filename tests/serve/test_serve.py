@@ -89,6 +89,24 @@ def test_round_trip(mtu: int) -> None:
     asyncio.run(scenario())
 
 
+def test_ranges_of_a_trim_that_touch_are_one_call_of_the_disk() -> None:
+    class Counted(MemoryDisk):
+        calls: list[tuple[int, int]] = []
+
+        async def trim(self, offset: int, length: int) -> None:
+            self.calls.append((offset, length))
+            await super().trim(offset, length)
+
+    async def scenario() -> None:
+        network = Network()
+        async with aoe.serve(Counted(1024 * SECTOR), network.attach(TARGET)):
+            initiator = Initiator(network.attach(mac(9)))
+            await initiator.trim((0, 100), (100, 28), (256, 8), (264, 1))
+        assert Counted.calls == [(0, 128 * SECTOR), (256 * SECTOR, 9 * SECTOR)]
+
+    asyncio.run(scenario())
+
+
 def test_a_read_only_disk_refuses_writes() -> None:
     async def scenario() -> None:
         network = Network()
