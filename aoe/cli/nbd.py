@@ -1,14 +1,17 @@
-"""`aoe nbd`: serve a disk over NBD."""
+"""`aoe nbd`: serve a disk over NBD, and ask one that does for its paths."""
 
+import json
 import signal
 from pathlib import Path
 from typing import NamedTuple
 
 from aoe.cli.ending import Ended
-from aoe.cli.links import check_distinct
-from aoe.cli.report import Report
+from aoe.cli.report import Report, path_facts, state_words
 from aoe.cli.where import Where, canonical
+from aoe.errors import ConfigurationError, RequestError
 from aoe.initiator.remote import Options
+from aoe.initiator.standing import PathStatus
+from aoe.nbd import status
 from aoe.nbd.door import Plan, serve
 
 
@@ -26,23 +29,74 @@ class Nbd(NamedTuple):
     async def run(self, report: Report) -> None:
         """Until it is ended: SIGTERM lets requests under way end, Ctrl-C hardly."""
         addresses = canonical(self.addresses)
-        names = self.where.chosen
-        check_distinct([*names, *self.where.links], "interface")
         plan = Plan(
             self.path,
             addresses,
-            names,
+            self.where.chosen,
             self.where.links,
             self.read_only,
             self.options,
             self.find_s,
             self.threads,
         )
-
-        def ready(size: int) -> None:
-            text = f"nbd: {plan.path} serves {' '.join(addresses)}, {size} bytes"
-            report.say(text, address="/".join(addresses), socket=str(plan.path), bytes=size)
-
-        number = await serve(plan, ready)
+        number = await serve(plan, _Listener(report, plan))
         if number == signal.SIGINT:
             raise Ended(number)
+
+
+class _Listener:
+    """Says what becomes of it."""
+
+    def __init__(self, report: Report, plan: Plan) -> None:
+        self._report = report
+        self._plan = plan
+
+    def ready(self, size: int) -> None:
+        """Clients may connect."""
+        plan = self._plan
+        text = f"nbd: {plan.path} serves {' '.join(plan.addresses)}, {size} bytes"
+        self._report.say(text, **self._facts(size))
+
+    def changed(self, path: PathStatus, lost_s: float | None) -> None:
+        """A path was lost, or is back."""
+        back = "" if lost_s is None else f" again after {lost_s:.1f} s"
+        reason = f": {path.reason}" if path.reason else ""
+        text = f"{path.address} at {path.mac} on {path.interface} is {path.state}{back}{reason}"
+        self._report.warn(text, path=path_facts(path))
+
+    def status(self, size: int, paths: list[PathStatus]) -> str:
+        """All that there is to know, for `Status`."""
+        lines = [f"{path.address} at {path.mac} on {path.interface}: {_how(path)}" for path in paths]
+        facts = {**self._facts(size), "paths": [path_facts(path) for path in paths]}
+        return json.dumps({"lines": lines, "facts": facts})
+
+    def _facts(self, size: int) -> dict[str, object]:
+        return {"address": "/".join(self._plan.addresses), "socket": str(self._plan.path), "bytes": size}
+
+
+def _how(path: PathStatus) -> str:
+    words = [state_words(path)]
+    if path.owner:
+        words.append("carries what is written")
+    if path.state == "usable":
+        words.append(f"{path.rtt_us:.0f} us")
+    if path.unsettled:
+        words.append(f"{path.unsettled} writes of unknown fate ({path.fate})")
+    return ", ".join(words)
+
+
+class Status(NamedTuple):
+    """How the paths of the `aoe nbd` at a socket are."""
+
+    path: Path
+
+    async def run(self, report: Report) -> None:
+        """One line for each path; a failure if none can be used."""
+        try:
+            said = json.loads(await status.ask(status.beside(self.path)))
+            lines, facts = said["lines"], said["facts"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigurationError(f"what answers at {self.path} is no aoe nbd") from error
+        report.say("\n".join(lines), **facts)
+        if not any(path["state"] == "usable" for path in facts["paths"]):
+            report.fail(RequestError(f"{facts['address']}: no path can be used"), address=facts["address"])

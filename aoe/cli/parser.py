@@ -12,11 +12,12 @@ from aoe.cli.admin import Config, Mask, Reserve
 from aoe.cli.bench import DEPTH_MAX, RW, Bench, Load
 from aoe.cli.copying import Copy
 from aoe.cli.listing import Discover, Identify, Stat
-from aoe.cli.nbd import Nbd
+from aoe.cli.nbd import Nbd, Status
 from aoe.cli.ping import Ping
 from aoe.cli.report import Report
 from aoe.cli.transfer import Read, Write
 from aoe.cli.where import VARIABLE, Where
+from aoe.errors import ConfigurationError
 from aoe.initiator.remote import FIND_S, Options
 from aoe.nbd.door import THREADS
 
@@ -192,13 +193,21 @@ def _add_copy(commands: Any) -> None:
 
 
 def _add_nbd(commands: Any) -> None:
-    def make(it: argparse.Namespace) -> Nbd:
+    def make(it: argparse.Namespace) -> Command:
+        if it.status is not None:
+            if it.address or it.socket:
+                raise ConfigurationError("--status PATH is not for an address or --socket")
+            return Status(it.status)
+        if not it.address or it.socket is None:
+            raise ConfigurationError("nbd needs eSHELF.SLOT and --socket PATH (see aoe nbd --help)")
         how = Options(it.timeout, it.spread, it.hold, it.fence, it.failback)
         return Nbd(_where(it), it.address, it.socket, it.read_only, how, it.find, it.threads)
 
-    command = _add(commands, "nbd", make, "serve a disk over NBD on a Unix socket", addressed=_PATHS)
+    command = _add(commands, "nbd", make, "serve a disk over NBD on a Unix socket")
     add = command.add_argument
-    add("--socket", type=Path, required=True, metavar="PATH", help="where clients connect")
+    add("address", metavar="eSHELF.SLOT", nargs="*", help=_PATHS)
+    add("--socket", type=Path, metavar="PATH", help="where clients connect")
+    add("--status", type=Path, metavar="PATH", help="ask the aoe nbd that serves there for its paths")
     add("--read-only", action="store_true", help="clients cannot write")
     add(
         "--timeout",

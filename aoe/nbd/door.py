@@ -2,20 +2,22 @@
 
 import asyncio
 import logging
-import os
 import re
 import shutil
 import signal
 import socket
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from aoe.errors import ConfigurationError, RequestError, Unreachable
 from aoe.initiator.remote import FIND_S, Options
+from aoe.initiator.standing import PathStatus
 from aoe.link.packet import PacketLink
 from aoe.link.udp import UdpSpec
+from aoe.nbd import status
+from aoe.nbd.reports import Reports
 from aoe.target.repeated import Repeated
 
 PLUGIN = Path(__file__).with_name("aoe_nbd_plugin.so")
@@ -24,6 +26,8 @@ log = logging.getLogger("aoe.nbd")
 _PREFIX = "nbdkit: error: "
 _ENDING = _PREFIX + "aborting sleep because of server shut down"
 """How the plugin learned that it is to end."""
+_LEFT = re.compile(r"nbdkit: [^ ]+ error: .*: (Broken pipe|Connection reset by peer)")
+"""A client that hung up is no error of ours."""
 _LAST_ANSWER_S = 0.2
 """How long nbdkit has for the last answers it was given."""
 _HURRY_S = 0.5
@@ -107,43 +111,69 @@ def _numeric(text: str) -> str:
     return f"udp:{spec.bind[0]}:{spec.bind[1]}{peers},mtu={spec.mtu}"
 
 
-async def serve(plan: Plan, ready: Callable[[int], None]) -> int | None:
-    """Serve until SIGTERM, or until SIGINT, which is waited for hardly at all; the signal that came. `ready`
-    is called with the disk's size once clients may connect.
+class Listener(Protocol):
+    """Who is told what becomes of it."""
+
+    def ready(self, size: int) -> None:
+        """Clients may connect; the disk has so many bytes."""
+
+    def changed(self, path: PathStatus, lost_s: float | None) -> None:
+        """A path is another one; `lost_s` for how long it could not be used, where it can again."""
+
+    def status(self, size: int, paths: list[PathStatus]) -> str:
+        """What is answered to who asks at `status.beside(plan.path)`: one line."""
+
+
+async def serve(plan: Plan, listener: Listener) -> int | None:
+    """Serve until SIGTERM, or until SIGINT, which is waited for hardly at all; the signal that came.
 
     Unreachable with nbdkit's reason where it did not come so far, RequestError where it ended by itself.
     """
     command = command_line(plan)
     _make_room(plan.path)
-    announced, announce = os.pipe()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     child = await asyncio.create_subprocess_exec(
         *command,
-        f"announce={announce}",
+        f"announce={theirs.fileno()}",
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        pass_fds=(announce,),
+        pass_fds=(theirs.fileno(),),
     )
-    os.close(announce)
+    theirs.close()
     stopped = _forward_signals(child)
-    talk = _Talk(child, announced)
+    talk = _Talk(child)
+    names = [*plan.interfaces, *plan.links]
+    reports = Reports(ours, names, hold=plan.options.hold, on_change=listener.changed)
     try:
-        size = await talk.size()
+        size = await reports.size()
         if size is not None:
-            ready(size)
-        await talk.hung_up()
-        status = await _end(child)
+            await _serving(plan, listener, talk, reports, size)
+        ended = await _end(child)
     except BaseException:
         if child.returncode is None:
             child.kill()
         raise
     finally:
+        reports.close()
         plan.path.unlink(missing_ok=True)
     said = await talk.ended()
     if size is None and not stopped:
-        raise Unreachable("; ".join(said) or f"nbdkit ended with status {status}")
-    if status and not stopped:
-        raise RequestError(f"nbdkit ended with status {status}")
+        raise Unreachable("; ".join(said) or f"nbdkit ended with status {ended}")
+    if ended and not stopped:
+        raise RequestError(f"nbdkit ended with status {ended}")
     return stopped[0] if stopped else None
+
+
+async def _serving(plan: Plan, listener: Listener, talk: "_Talk", reports: Reports, size: int) -> None:
+    """Until the child has ended, or is to end."""
+
+    async def answer() -> str:
+        return listener.status(size, await reports.paths())
+
+    async with status.answering(status.beside(plan.path), answer):
+        talk.serves()
+        listener.ready(size)
+        await reports.hung_up()
 
 
 async def _end(child: asyncio.subprocess.Process) -> int:
@@ -158,35 +188,21 @@ async def _end(child: asyncio.subprocess.Process) -> int:
 
 
 class _Talk:
-    """What the child says: the size when it is ready, and errors. Those before that are kept."""
+    """What the child says on standard error. What it says before it serves is kept."""
 
-    def __init__(self, child: asyncio.subprocess.Process, announced: int) -> None:
+    def __init__(self, child: asyncio.subprocess.Process) -> None:
         assert child.stderr is not None, "a pipe"
         self._stderr = child.stderr
-        self._announced = announced
         self._kept: list[str] = []
         self._repeated = Repeated(log)
         self._ready = False
         self._reading = asyncio.ensure_future(self._read())
 
-    async def size(self) -> int | None:
-        """Of the disk, once it is served; None where the child ends before that."""
-        said = asyncio.StreamReader()
-        pipe = os.fdopen(self._announced)
-        loop = asyncio.get_running_loop()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(said), pipe)
-        self._said = said
-        line = await said.readline()
-        if not line:
-            return None
+    def serves(self) -> None:
+        """Clients may connect now."""
         self._ready = True
         for text in self._kept:
             log.error("%s", text)
-        return int(line)
-
-    async def hung_up(self) -> None:
-        """Once it has ended, or is to end and nobody waits for an answer."""
-        await self._said.read()
 
     async def ended(self) -> list[str]:
         """What it said before it was ready, once its pipe is closed."""
@@ -199,6 +215,9 @@ class _Talk:
         while line := await self._line():
             text = line.decode(errors="replace").rstrip()
             if text == _ENDING:
+                continue
+            if _LEFT.fullmatch(text):
+                log.info("a client left while it was being answered")
                 continue
             if self._ready:
                 self._repeated.say(_VARIES.sub("", text), logging.ERROR, "%s", text)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "initiator.h"
@@ -37,7 +38,8 @@ static struct {
     char *fence[FENCE_MAX + 1];
     uint32_t fence_words;
     double find_s;
-    int announce; /* a descriptor to say on that it is served, or -1 */
+    int announce; /* whoever started us listens there, or -1 */
+    int changed;  /* a way has, and that was not yet said */
     struct shared_settings set;
     char name[64];
     uint8_t identity[SECTOR_BYTES];
@@ -204,8 +206,9 @@ static void describe(const aoe_way *way, char *text, size_t room)
 static void tell(const aoe_way *way)
 {
     char text[256];
+    door.changed = 1;
     describe(way, text, sizeof text);
-    if (way->state == WAY_USABLE || way->state == WAY_CHECKING)
+    if (door.announce >= 0 || way->state == WAY_USABLE || way->state == WAY_CHECKING)
         nbdkit_debug("%s", text);
     else
         nbdkit_error("%s", text);
@@ -217,6 +220,27 @@ static void tell_unheeded(const aoe_way *way)
     describe(way, text, sizeof text);
     nbdkit_error("%s, but answers no writes: they are sent again as those of another client; either its disk hangs, or "
                  "somebody else ended the stream of our writes", text);
+}
+
+/* To who started us: all ways in one message, whenever one has changed or they are asked for. What does not fit the
+ * socket is said the next time. */
+static void report(void)
+{
+    aoe_way ways[WAYS_MAX];
+    char text[WAYS_MAX * 160] = "ways\n", asked[16];
+    size_t used = strlen(text);
+    if (door.announce < 0 || (recv(door.announce, asked, sizeof asked, MSG_DONTWAIT) <= 0 && !door.changed))
+        return;
+    uint32_t count = shared_ways(door.disk, ways, WAYS_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        const aoe_way *way = &ways[i];
+        const uint8_t *m = way->mac;
+        used += (size_t)snprintf(text + used, sizeof text - used,
+                                 "%u %u %02x%02x%02x%02x%02x%02x %u %u %u %u %u %lld %u %u\n", way->number, way->port,
+                                 m[0], m[1], m[2], m[3], m[4], m[5], way->shelf, way->slot, way->state, way->reason,
+                                 way->owner, (long long)way->rtt_ns, way->sectors, way->unsettled);
+    }
+    door.changed = send(door.announce, text, used, MSG_DONTWAIT | MSG_NOSIGNAL) < 0;
 }
 
 /* When nbdkit is to end, it waits for the requests under way. There is nothing else that tells of it. */
@@ -264,6 +288,7 @@ static int door_get_ready(void)
     set->ports = door.port;
     set->tell = tell;
     set->tell_unheeded = tell_unheeded;
+    set->report = report;
     set->ending = ending;
     set->idle = hang_up;
     if (getrandom(&set->core.first_tag, sizeof set->core.first_tag, 0) < 0)
@@ -286,7 +311,7 @@ static int door_get_ready(void)
 static int door_after_fork(void)
 {
     if (door.announce >= 0)
-        dprintf(door.announce, "%lld\n", (long long)door_get_size(NULL));
+        dprintf(door.announce, "size %lld\n", (long long)door_get_size(NULL));
     int bad = shared_start(door.disk);
     if (bad)
         nbdkit_error("no thread: %s", strerror(-bad));

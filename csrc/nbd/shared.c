@@ -407,6 +407,7 @@ static void chores(struct shared *s)
     expire(s, now_ns);
     look_at_ways(s, now_ns);
     give_up_lock(s);
+    s->set.report();
 }
 
 /* Whether it is the leader now: where nobody else is needed. */

@@ -90,11 +90,11 @@ def test_round_trip(mtu: int) -> None:
 
 
 def test_ranges_of_a_trim_that_touch_are_one_call_of_the_disk() -> None:
-    class Counted(MemoryDisk):
-        calls: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
 
+    class Counted(MemoryDisk):
         async def trim(self, offset: int, length: int) -> None:
-            self.calls.append((offset, length))
+            calls.append((offset, length))
             await super().trim(offset, length)
 
     async def scenario() -> None:
@@ -102,7 +102,7 @@ def test_ranges_of_a_trim_that_touch_are_one_call_of_the_disk() -> None:
         async with aoe.serve(Counted(1024 * SECTOR), network.attach(TARGET)):
             initiator = Initiator(network.attach(mac(9)))
             await initiator.trim((0, 100), (100, 28), (256, 8), (264, 1))
-        assert Counted.calls == [(0, 128 * SECTOR), (256 * SECTOR, 9 * SECTOR)]
+        assert calls == [(0, 128 * SECTOR), (256 * SECTOR, 9 * SECTOR)]
 
     asyncio.run(scenario())
 

@@ -72,6 +72,10 @@ class NbdClient:
             self.send(DISCONNECT)
         self._socket.close()
 
+    def vanish(self) -> None:
+        """Hang up without a word, as a client does that is killed."""
+        self._socket.close()
+
     def __enter__(self) -> Self:
         return self
 

@@ -1,0 +1,109 @@
+"""`aoe nbd` and its paths: what it says when one is lost and back, and what it answers to who asks."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.net.test_nbd_door import OVER, SIZE, disk, jumbo, pair_door, target
+from tests.support.door import Door
+from tests.support.failover import pair
+from tests.support.nbd_client import READ, WRITE
+from tests.support.net import wait_for
+from tests.support.peers import AoeTarget
+
+__all__ = ["disk", "jumbo", "target"]
+ENGINES = ("c",)
+
+
+def asked(path: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "aoe.cli.client", "nbd", "--status", str(path), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+
+
+def status(door: Door) -> dict[str, Any]:
+    done = asked(door.path, "--json")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[0])
+    return found
+
+
+def test_a_running_door_tells_its_paths(target: AoeTarget, tmp_path: Path) -> None:
+    with Door(target.lab, tmp_path, "e1.1", *OVER) as door:
+        said = status(door)
+        assert (said["address"], said["bytes"], said["socket"]) == ("e1.1", SIZE, str(door.path))
+        (path,) = said["paths"]
+        assert (path["state"], path["owner"], path["interface"]) == ("usable", True, "v0")
+        with door.connect() as client:
+            client.read(0, 4096)
+        assert status(door)["paths"][0]["rtt_us"] > 0
+        text = asked(door.path)
+        assert text.returncode == 0
+        assert text.stdout.startswith(f"e1.1 at {path['mac']} on v0: usable, carries what is written, ")
+        assert door.stop() == 0
+    done = asked(door.path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no aoe nbd serves there" in done.stderr
+    assert not [it.name for it in tmp_path.iterdir() if it.name.startswith("nbd") and it.is_socket()]
+
+
+def test_a_path_that_is_lost_is_told_since_when_and_when_it_is_back(tmp_path: Path) -> None:
+    with pair(tmp_path) as there, pair_door(there, tmp_path) as door:
+        wait_for(lambda: len(status(door)["paths"]) == 2)
+        assert door.errors == ""
+        there.lab.down(there.client_end)
+        wait_for(lambda: "down: link down" in door.errors)
+        time.sleep(1)
+        down, used = sorted(status(door)["paths"], key=lambda path: path["owner"])
+        assert (down["state"], down["reason"], used["state"]) == ("down", "link down", "usable")
+        assert 900_000 < down["state_us"] < 30_000_000
+        assert "down for 1 s: link down" in asked(door.path).stdout.replace("for 2 s", "for 1 s")
+        there.lab.up(there.client_end)
+        wait_for(lambda: "is usable again after " in door.errors)
+        assert len(door.errors.splitlines()) == 2
+        assert "error" not in door.errors
+
+
+def test_no_path_at_all_is_a_failure_and_requests_of_unknown_fate_are_counted(
+    target: AoeTarget, tmp_path: Path
+) -> None:
+    with Door(target.lab, tmp_path, "e1.1", *OVER) as door, door.connect() as client:
+        target.lab.down(target.lab.cables[0].b)
+        for at in range(4):
+            client.send(WRITE, at * 4096, 4096, b"x" * 4096)
+        wait_for(lambda: asked(door.path).returncode == 1)
+        (line, *_) = asked(door.path).stdout.splitlines()
+        assert "down for " in line
+        target.lab.up(target.lab.cables[0].b)
+        assert [client.answer()[1] for _ in range(4)] == [0] * 4
+
+
+@pytest.mark.parametrize("requests", [0, 8])
+def test_a_client_that_leaves_is_no_error(target: AoeTarget, tmp_path: Path, requests: int) -> None:
+    with Door(target.lab, tmp_path, "e1.1", *OVER) as door:
+        for _ in range(5):
+            client = door.connect()
+            for at in range(requests):
+                client.send(READ, at << 20, 1 << 20)
+            client.vanish()
+        with door.connect() as other:
+            other.read(0, 4096)
+        assert door.stop() == 0
+        assert door.errors == ""
+
+
+def test_ctrl_c_ends_it_at_once_whatever_waits(target: AoeTarget, tmp_path: Path) -> None:
+    with Door(target.lab, tmp_path, "e1.1", *OVER) as door, door.connect() as client:
+        target.kill()
+        for at in range(8):
+            client.send(WRITE, at * 4096, 4096, b"x" * 4096)
+        time.sleep(0.2)
+        started = time.monotonic()
+        door.process.send_signal(signal.SIGINT)
+        assert door.process.wait(10) == 130
+        assert time.monotonic() - started < 1.5
+        assert door.errors.splitlines()[-1] == "aoe: interrupted"
