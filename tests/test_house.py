@@ -24,6 +24,7 @@ SANS_IO = [
             "age",
             "claims",
             "export",
+            "keys",
             "merge",
             "order",
             "responder",

@@ -354,7 +354,10 @@ async def _until_stopped(options: argparse.Namespace, target: Target) -> None:
 
 def _refresh(target: Target) -> None:
     for export in target.refresh():
-        print(f"{export.address}: now {export.drive.sectors * limits.SECTOR} bytes", flush=True)
+        disk = target.server.served(export).disk
+        assert isinstance(disk, FileDisk), "the command serves paths"
+        less = f"; {_unserved(disk)}" if disk.tail else ""
+        print(f"{export.address}: now {export.drive.sectors * limits.SECTOR} bytes{less}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,25 @@
 """The one interface of everything that stores sectors, in bytes."""
 
 import abc
+import re
 from typing import NamedTuple
 
 from aoe.drive.identify import StoreId, StoreKind
+
+_MULTIPATH = re.compile(r"^(?:part(\d+)-)?mpath-([123]?)([^@]+)")
+_KINDS = {"1": "t10.", "2": "eui.", "3": "naa.", "": ""}
+"""What multipath(8) writes before an id, and what the kernel does."""
+
+
+def _one_path(text: str) -> str:
+    """The id that a host shows of a device to which it has one path only."""
+
+    def kernels(found: re.Match[str]) -> str:
+        part, kind, rest = found.groups()
+        return _KINDS[kind] + rest + (f"-{part}" if part else "")
+
+    text = _MULTIPATH.sub(kernels, text)
+    return re.sub(r"[\s_]+", "_", text) if text.startswith("t10.") else text
 
 
 class StoreName(NamedTuple):
@@ -14,8 +30,8 @@ class StoreName(NamedTuple):
 
     @property
     def id(self) -> StoreId:
-        """What IDENTIFY says of it."""
-        return StoreId.of(self.kind, self.text)
+        """What IDENTIFY says of it, the same from every host, however many paths to the device it has."""
+        return StoreId.of(self.kind, _one_path(self.text))
 
     def part(self, text: str) -> "StoreName":
         """The name of a part of it."""

@@ -10,7 +10,14 @@ from aoe.disk.base import StoreName
 from aoe.disk.plausible import plausible
 from aoe.drive.identify import StoreKind
 
-_ATTRIBUTES = ("dm/uuid", "md/uuid", "wwid", "device/wwid", "serial", "device/serial")
+_ATTRIBUTES = {
+    "dm/uuid": StoreKind.DEVICE,
+    "md/uuid": StoreKind.DEVICE,
+    "wwid": StoreKind.DEVICE,
+    "device/wwid": StoreKind.DEVICE,
+    "serial": StoreKind.SERIAL,
+    "device/serial": StoreKind.SERIAL,
+}
 """Where the kernel shows the id of a device: device-mapper and md a UUID, disks a WWID or a serial."""
 
 
@@ -64,7 +71,7 @@ def number_of(path: Path) -> int:
 def shown_id(device: int, host: Host = HERE) -> str | None:
     """What a device says it is, although thousands may say the same."""
     disk, part = host.whole(device)
-    return next((_with(part, text) for text in _shown(disk)), None)
+    return next((_with(part, name.text) for name in _shown(disk)), None)
 
 
 def device_name(device: int, host: Host = HERE) -> StoreName:
@@ -73,9 +80,10 @@ def device_name(device: int, host: Host = HERE) -> StoreName:
     rbd = _rbd(disk / "device") or _rbd(host.sys / "devices/rbd" / disk.name.removeprefix("rbd"))
     if rbd:
         return StoreName(StoreKind.RBD, _with(part, rbd))
-    for text in (*_shown(disk), _md_uuid(host.property(device, "MD_UUID"))):
+    array = StoreName(StoreKind.DEVICE, _md_uuid(host.property(device, "MD_UUID")))
+    for kind, text in (*_shown(disk), array):
         if plausible(text):
-            return StoreName(StoreKind.DEVICE, _with(part, text))
+            return StoreName(kind, _with(part, text))
     return StoreName()
 
 
@@ -87,8 +95,9 @@ def file_name(fd: int, host: Host = HERE) -> StoreName:
     return StoreName(StoreKind.FILE, f"{filesystem}/{handle}") if handle and filesystem else StoreName()
 
 
-def _shown(disk: Path) -> list[str]:
-    return [text for text in (text_of(disk / name) for name in _ATTRIBUTES) if text]
+def _shown(disk: Path) -> list[StoreName]:
+    names = [StoreName(kind, text_of(disk / attribute)) for attribute, kind in _ATTRIBUTES.items()]
+    return [name for name in names if name.text]
 
 
 def _with(part: str, text: str) -> str:

@@ -95,6 +95,30 @@ def holder(fd: int, host: Host = HERE) -> str:
     return ""
 
 
+def user_of_device(path: Path, host: Host = HERE) -> str:
+    """Why a block device cannot be opened for one user alone; empty where that cannot be seen."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        device = os.fstat(fd).st_rdev
+        return _mount_of(device, host) or _holder_of(device, host) or holder(fd, host)
+    finally:
+        os.close(fd)
+
+
+def _mount_of(device: int, host: Host) -> str:
+    number = f"{os.major(device)}:{os.minor(device)}"
+    mounts = (line.split() for line in raw_text(host.proc / "self/mountinfo").splitlines())
+    return next((f"mounted on {mount[4]}" for mount in mounts if mount[2] == number), "")
+
+
+def _holder_of(device: int, host: Host) -> str:
+    """The device that is made of this one."""
+    return next((f"a part of {it.name}" for it in sorted((host.node(device) / "holders").glob("*"))), "")
+
+
 def _descriptors(host: Host) -> Iterator[Path]:
     for process in host.proc.glob("[0-9]*"):
         try:
@@ -120,6 +144,24 @@ def loop_on(fd: int, read_only: bool, host: Host = HERE) -> str:
         node = attached.parent.parent
         if _backs(attached, host.dev / node.name, file) and not (read_only and text_of(node / "ro") == "1"):
             return node.name
+    return ""
+
+
+def user_behind(fd: int, read_only: bool, host: Host = HERE) -> str:
+    """Who has the file that a loop device stands on; empty where nobody has, or it is no loop device."""
+    disk, _ = host.whole(os.fstat(fd).st_rdev)
+    try:
+        file = os.open(raw_text(disk / "loop/backing_file").rstrip("\n"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        take(file, disk, read_only=read_only, is_block=False)
+    except BlockingIOError:
+        return holder(file, host) or "another program, such as QEMU"
+    except OSError:
+        return ""
+    finally:
+        os.close(file)
     return ""
 
 

@@ -75,6 +75,9 @@ def _open(path: Path, how: Opening, is_block: bool, direct: bool, host: Host) ->
     try:
         fd = _patiently(lambda: os.open(path, flags), how.lock_wait_s)
     except OSError as error:
+        if error.errno in _IN_USE:
+            user = locks.user_of_device(path, host) or "mounted, or used by another process"
+            raise ConfigurationError(f"{path} is in use ({user}); end that, or say --shared") from error
         raise ConfigurationError(_open_problem(path, error, direct)) from error
     try:
         if not how.shared:
@@ -94,8 +97,9 @@ def _lock(fd: int, path: Path, how: Opening, is_block: bool, host: Host) -> None
         raise ConfigurationError(f"{path} is in use by {holder}; end that, or say --shared") from error
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be locked: {error.strerror}; say --shared") from error
-    loop = "" if is_block else locks.loop_on(fd, how.read_only, host)
-    if loop:
+    if is_block:
+        _check_file_behind(fd, path, how, host)
+    elif loop := locks.loop_on(fd, how.read_only, host):
         raise ConfigurationError(
             f"{path} is in use by {loop}, which may be mounted; detach it: losetup --detach /dev/{loop}"
         )
@@ -108,6 +112,12 @@ def _enlarge(fd: int, path: Path, size: int) -> None:
         os.ftruncate(fd, size)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}; it cannot have {size} bytes") from error
+
+
+def _check_file_behind(fd: int, path: Path, how: Opening, host: Host) -> None:
+    user = locks.user_behind(fd, how.read_only, host)
+    if user:
+        raise ConfigurationError(f"the file behind {path} is in use by {user}; end that, or say --shared")
 
 
 def _patiently(call: Callable[[], int | None], seconds: float) -> int:
@@ -123,8 +133,6 @@ def _patiently(call: Callable[[], int | None], seconds: float) -> int:
 
 
 def _open_problem(path: Path, error: OSError, direct: bool) -> str:
-    if error.errno in _IN_USE:
-        return f"{path} is in use (mounted, or served by another process); unmount it, or say --shared"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"{path}: permission denied; give this user access to it, or say --read-only"
     if error.errno == errno.EROFS:

@@ -35,11 +35,13 @@ class StoreKind(enum.IntEnum):
 
     NONE = 0
     DEVICE = 1
-    """The block device: its UUID, WWID or serial."""
+    """The block device: its UUID or WWID."""
     RBD = 2
     """Cluster, pool and image of a Ceph RBD."""
     FILE = 3
     """The UUID of the filesystem and the inode in it."""
+    SERIAL = 4
+    """The block device's serial number: a host may see the same device by its WWID."""
 
 
 class StoreId(NamedTuple):

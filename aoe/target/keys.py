@@ -14,7 +14,7 @@ from aoe.target.state import AoeState
 VERSION = 2
 """Of a record. Those of version 1 know a disk by the kernel's name for it."""
 
-_OWN = (StoreKind.DEVICE, StoreKind.RBD)
+_OWN = (StoreKind.DEVICE, StoreKind.RBD, StoreKind.SERIAL)
 """Ids that go with the store wherever it is; a file's goes with the name, which a copy may take over."""
 
 

@@ -126,6 +126,9 @@ def test_growth_is_picked_up_on_sighup(disk: Path, tmp_path: Path) -> None:
         assert str(2 * SECTORS * 512) in target.line()
         assert sectors_of(client.identify()) == 2 * SECTORS
         client.write(2 * SECTORS - 1, b"y" * 512)
+        os.truncate(disk, 3 * SECTORS * 512 + 5)
+        target.tell(signal.SIGHUP)
+        assert f"now {3 * SECTORS * 512} bytes; the last 5 bytes are not served" in target.line()
 
 
 def test_serial_is_kept_and_is_neither_slot_nor_host(disk: Path, tmp_path: Path) -> None:

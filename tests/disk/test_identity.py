@@ -97,8 +97,9 @@ def rbd(**changed: str) -> dict[str, str]:
             "nvme0n1",
             {"nvme0n1/wwid": "eui.0000000000000000", "nvme0n1/device/serial": "BTLJ7313033R512B  "},
             "",
-            "BTLJ7313033R512B",
+            StoreName(StoreKind.SERIAL, "BTLJ7313033R512B"),
         ),
+        ("vda", {"vda/serial": "WD-WCC4N0KDJ5S2"}, "", StoreName(StoreKind.SERIAL, "WD-WCC4N0KDJ5S2")),
         ("sda", {"sda/device/wwid": "t10.ATA     QEMU HARDDISK          QM00001 "}, "", StoreName()),
         ("vda", {"vda/serial": "0123456789"}, "", StoreName()),
         ("loop0", {"loop0/size": "8"}, "", StoreName()),
@@ -290,6 +291,25 @@ def test_a_device_is_opened_with_the_id_that_it_has(tmp_path: Path) -> None:
             assert disk.store_name == StoreName(StoreKind.DEVICE, f"{LV}@0+8")
             assert disk.store_name.id == StoreId.of(StoreKind.DEVICE, f"{LV}@0+8")
             assert disk.identity == LV
+
+
+@pytest.mark.parametrize(
+    ("several_paths", "one_path"),
+    [
+        ("mpath-3600508b400105e210000900000490000", "naa.600508b400105e210000900000490000"),
+        ("part2-mpath-3600508b400105e210000900000490000", "naa.600508b400105e210000900000490000-2"),
+        ("mpath-20025388b01c4f7a2", "eui.0025388b01c4f7a2"),
+        ("mpath-eui.0025388b01c4f7a2", "eui.0025388b01c4f7a2"),
+        ("part1-mpath-uuid." + MD, f"uuid.{MD}-1"),
+        ("mpath-1ATA_____ST2000DM001-1CH164____Z1E4XWQR", "t10.ATA ST2000DM001-1CH164 Z1E4XWQR"),
+    ],
+)
+def test_a_host_with_several_paths_shows_the_id_that_one_with_a_single_path_does(
+    several_paths: str, one_path: str
+) -> None:
+    names = [StoreName(StoreKind.DEVICE, text) for text in (several_paths, one_path)]
+    assert names[0].id == names[1].id
+    assert names[0].part("@8+8").id == names[1].part("@8+8").id != names[0].id
 
 
 def test_a_store_without_an_id_shows_none() -> None:

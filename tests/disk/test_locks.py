@@ -215,3 +215,39 @@ def test_where_the_loop_device_may_not_be_opened_its_path_is_looked_at(image: Pa
 def test_a_store_that_another_host_serves_too_has_no_locks(image: Path) -> None:
     with qemu(image), opened(image, SHARED), opened(image, SHARED):
         pass
+
+
+def test_a_loop_device_whose_file_is_used_otherwise_is_refused(image: Path) -> None:
+    with loop_device(image) as device:
+        with qemu(image) as process:
+            message = refusal(device)
+            assert f"(process {process.pid})" in message
+            assert "the file behind" in message
+        with opened(device):
+            pass
+
+
+# Devices that are in use
+
+
+def test_a_device_that_is_mounted_or_served_is_refused_with_where_and_who(tmp_path: Path) -> None:
+    need("mkfs.ext4", "mount", "umount")
+    with loop_device(sparse(tmp_path / "disk.img", 16384)) as device:
+        with opened(device):
+            assert f"(process {os.getpid()})" in refusal(device)
+        tool("mkfs.ext4", "-q", "-F", "-O", "^has_journal", device)
+        (tmp_path / "mnt").mkdir()
+        tool("mount", device, tmp_path / "mnt")
+        try:
+            assert f"in use (mounted on {tmp_path}/mnt)" in refusal(device)
+            assert "in use (mounted, or used by" in refusal(device, NOW, Host(proc=tmp_path, sys=tmp_path))
+        finally:
+            tool("umount", tmp_path / "mnt")
+
+
+def test_a_device_that_another_is_made_of_is_refused_with_its_name(tmp_path: Path) -> None:
+    with loop_device(sparse(tmp_path / "disk.img", 64)) as device, opened(device):
+        number = device.stat().st_rdev
+        node = tmp_path / "dev/block" / f"{os.major(number)}:{os.minor(number)}"
+        (node / "holders" / "dm-3").mkdir(parents=True)
+        assert "in use (a part of dm-3)" in refusal(device, NOW, Host(sys=tmp_path))
