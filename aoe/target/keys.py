@@ -110,13 +110,18 @@ def _owners(key: StoreKey, records: Sequence[K], look: Look) -> list[K]:
     same_id = [it for it in records if key.name.kind and it.key.name == key.name]
     if key.own and same_id:
         return same_id
-    named = [it for it in records if _named(it, key) and not it.key.own]
+    named = [it for it in records if _named(it, key) and not it.key.own and not _differs(it, key)]
     moved = [it for it in same_id if look(it.key.path, key.path) is not Sight.OTHER]
     return named or moved or [it for it in records if it.version == 1 and _was_its(key, it)]
 
 
 def _named(record: K, key: StoreKey) -> bool:
     return bool(key.path) and (record.key.path, record.key.part) == (key.path, key.part)
+
+
+def _differs(record: K, key: StoreKey) -> bool:
+    """Whether it is another device, although what they say may be said by others, too."""
+    return bool(record.key.shown and key.shown) and record.key.shown != key.shown
 
 
 def _was_its(key: StoreKey, old: K) -> bool:
@@ -134,8 +139,10 @@ def _relatives(key: StoreKey, records: Sequence[K], look: Look) -> list[K]:
 def _knows(record: K, key: StoreKey, look: Look) -> bool:
     if record.version == 1:
         return key.old_serial is not None and record.serial == key.old_serial
-    if not record.key.path or record.key.part != key.part:
+    if not record.key.path or record.key.part != key.part or _differs(record, key):
         return False
+    if key.shown and record.key.shown == key.shown:
+        return True
     sight = look(record.key.path, key.path)
     return sight is Sight.SAME or (sight is Sight.GONE and record.key.device == key.device != "")
 

@@ -106,6 +106,7 @@ class Record:
                 "path": self.key.path,
                 "part": self.key.part,
                 "device": self.key.device,
+                "shown": self.key.shown,
                 "store": {"kind": self.key.name.kind, "id": self.key.name.text},
                 "serial": self.serial,
                 "addresses": self.addresses,
@@ -197,9 +198,9 @@ def _parse(file: Path, content: bytes) -> Record:
 def _key(known: dict[str, Any], version: int) -> StoreKey:
     if version == 1:
         return StoreKey(device=_text(known["path"]))
-    path, part, device = (_text(known[name]) for name in ("path", "part", "device"))
+    path, part, device, shown = (_text(known[name]) for name in ("path", "part", "device", "shown"))
     store = known["store"]
-    return StoreKey(path, part, StoreName(StoreKind(store["kind"]), _text(store["id"])), device)
+    return StoreKey(path, part, StoreName(StoreKind(store["kind"]), _text(store["id"])), device, shown)
 
 
 def _macs(listed: list[str]) -> tuple[bytes, ...]:

@@ -268,6 +268,26 @@ def test_a_disk_without_a_record_gets_none_that_many_share(tmp_path: Path) -> No
     assert "QM00001" in refusal(tmp_path, key)
 
 
+def test_disks_that_say_little_but_not_the_same_are_told_apart(tmp_path: Path) -> None:
+    """Two disks of a virtual machine, by the kernel's names, which change places at a boot."""
+    names = [StoreKey("/dev/sda", device="/dev/sda", shown="QM00001"), StoreKey("/dev/sdb", shown="QM00002")]
+    serials = [serve(StateStore(tmp_path), names[0], MASKED), serve(StateStore(tmp_path), names[1])]
+    assert len({*serials, "QM00001", "QM00002"}) == 4
+    swapped = [names[0]._replace(shown="QM00002"), names[1]._replace(shown="QM00001")]
+    assert serials[0] in refusal(tmp_path, swapped[1])
+    record, note = found(tmp_path, swapped[0])
+    assert (record.serial in serials, record.state) == (False, AoeState())
+    assert f",serial={serials[1]}" in note
+    assert [found(tmp_path, name)[0].serial for name in names] == serials
+
+
+def test_a_device_that_shows_its_id_at_last_is_still_itself(tmp_path: Path) -> None:
+    serial = serve(StateStore(tmp_path), StoreKey("/dev/md0"), MASKED)
+    assert serve(StateStore(tmp_path), StoreKey("/dev/md0", name=LV, shown=LV.text)) == serial
+    other = StoreKey("/dev/md0", name=LV2, shown=LV2.text)
+    assert serve(StateStore(tmp_path), other) == serial_of(LV2.text)
+
+
 def test_an_id_that_the_old_version_did_not_see_does_not_cost_the_serial(tmp_path: Path) -> None:
     old(tmp_path, "RANDOM", "/dev/rbd0", mask=["02:00:00:00:00:01"])
     key = StoreKey("/dev/rbd/pool/image", name=IMAGE, device="/dev/rbd0")
@@ -328,7 +348,7 @@ def test_a_serial_of_another_record_is_not_taken_for_an_id(tmp_path: Path) -> No
 
 
 def test_what_a_record_says_of_its_disk_is_there_again(tmp_path: Path) -> None:
-    key = StoreKey("/a", "@8+8", StoreName(StoreKind.FILE, "u/1@8+8"), "/b")
+    key = StoreKey("/a", "@8+8", StoreName(StoreKind.FILE, "u/1@8+8"), "/b", "QM00001")
     serial = serve(StateStore(tmp_path), key)
     record, _ = found(tmp_path, key)
     assert (record.serial, record.key, record.version) == (serial, key, VERSION)
