@@ -159,7 +159,6 @@ async def _serve(options: argparse.Namespace) -> bool:
         _warn_of_damage(store)
         offers = _offers(options, wanted, disks, store, mask)
         target = _open_target(options, links, len(offers))
-        drop_privileges()
         stdio.start()
     except BaseException:
         release(disks, links)
@@ -260,16 +259,16 @@ def _open_target(options: argparse.Namespace, links: list[Link], exports_max: in
     is_meant_for_it = all(isinstance(link, PacketLink) for link in links)
     if options.engine == "python" or not (by_name or is_meant_for_it):
         log.debug("served in Python%s", "" if is_meant_for_it else ": the engine is for Ethernet interfaces")
-        return Target.open(links, how)
+        return Target.open(links, how, before_threads=drop_privileges)
     cpus = tuple(options.cpus or ())
     engine = EngineOptions(len(cpus) or 1, cpus, 0 if options.no_spin else limits.SPIN_US)
     try:
-        return Target.open(links, how._replace(engine=engine))
+        return Target.open(links, how._replace(engine=engine), before_threads=drop_privileges)
     except EngineUnavailable as error:
         if by_name:
             raise ConfigurationError(f"--engine c: {error}; or say --engine python") from error
         print(f"aoe-target: serving without the compiled engine: {error}", file=sys.stderr)
-        return Target.open(links, how)
+        return Target.open(links, how, before_threads=drop_privileges)
 
 
 def _warn_of_damage(store: StateStore) -> None:

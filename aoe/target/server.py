@@ -4,7 +4,7 @@ import asyncio
 import functools
 import time
 from collections import Counter, deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import NamedTuple
 
 from aoe import limits
@@ -82,24 +82,29 @@ class Server:
 
     # Life
 
-    def start(self) -> None:
-        """Listen. What was asked before is left unanswered."""
-        for link in self._port_of:
-            link.start(self)
-            for _ in range(_STALE_BATCHES):
-                if not link.take().frames:
-                    break
-            self.notices.link(link)
-        if self._accelerator is None:
-            return
+    def start(self, before_threads: Callable[[], None] = lambda: None) -> None:
+        """Listen. What was asked before is left unanswered. Everything is open when `before_threads` is
+        called, and threads start after it, with what it left them of privileges."""
         try:
-            self._accelerator.start(self._handed_up)
+            before_threads()
+            for link in self._port_of:
+                self._listen(link)
+            if self._accelerator is not None:
+                self._accelerator.start(self._handed_up)
         except BaseException:
-            self._accelerator.close()
+            if self._accelerator is not None:
+                self._accelerator.close()
             self._names.close()
             for link in self._port_of:
                 link.stop()
             raise
+
+    def _listen(self, link: Link) -> None:
+        link.start(self)
+        for _ in range(_STALE_BATCHES):
+            if not link.take().frames:
+                break
+        self.notices.link(link)
 
     @property
     def exports(self) -> dict[tuple[int, int], Export]:
@@ -123,8 +128,8 @@ class Server:
         for one in served:
             self._served[one.export] = one
             self.responder.admit(one.export)
-        if isinstance(one.disk, FileDisk):
-            self._names.watch(one.disk.store.fd)
+            if isinstance(one.disk, FileDisk):
+                self._names.watch(one.disk.store.fd)
 
     async def dismiss(self, export: Export) -> Served:
         """Take no request for an export any more; return when all that were taken are answered."""

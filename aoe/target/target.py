@@ -6,7 +6,7 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Self
 
 from aoe import limits
@@ -84,8 +84,10 @@ class Target:
         links: Sequence[Link],
         options: TargetOptions | None = None,
         rng: random.Random | None = None,
+        before_threads: Callable[[], None] = lambda: None,
     ) -> Self:
-        """A target without disks, inside the running event loop. Its links are closed when it stops.
+        """A target without disks, inside the running event loop. Its links are closed when it stops. Whoever
+        gives up privileges does it in `before_threads`: everything is open then, and no thread is there yet.
 
         ConfigurationError without a link, EngineUnavailable where the engine that is asked for cannot run.
         """
@@ -93,7 +95,7 @@ class Target:
             raise ConfigurationError("there is no link to serve on; give one")
         chosen = options or TargetOptions()
         server = Server(links, chosen)
-        server.start()
+        server.start(before_threads)
         return cls(server, chosen, rng or random.Random())
 
     @property

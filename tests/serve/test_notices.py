@@ -160,6 +160,25 @@ def test_a_served_file_that_is_removed_is_one_line(caplog: pytest.LogCaptureFixt
     assert line.endswith("aoe copy e0.0 FILE")
 
 
+def test_of_all_files_served_each_that_goes_is_a_line(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    paths = [sparse(tmp_path / name, 8) for name in ("a", "b", "c")]
+
+    async def scenario() -> None:
+        from tests.serve.test_serve import servers
+
+        async with servers(Network(), *map(open_disk, paths)):
+            for path in paths:
+                path.unlink()
+                await asyncio.sleep(0.02)
+
+    said = lines(caplog, scenario)
+    assert len(said) == len(paths)
+    for number, path in enumerate(paths):
+        assert said[number].startswith(f"e0.{number}: {path} was removed or replaced")
+
+
 class Detached:
     """As on a file system whose server has died: the last call to a descriptor fails, and it is closed."""
 
