@@ -8,6 +8,8 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+from aoe.link.bridge import bridge_of
+
 _SIOCGIFFLAGS = 0x8913
 _SIOCGIFMTU = 0x8921
 _SIOCGIFHWADDR = 0x8927
@@ -21,13 +23,15 @@ ARPHRD_LOOPBACK = 772
 
 
 class Interface(NamedTuple):
-    """One interface as it is now. `up` means administratively up and with carrier."""
+    """One interface as it is now. `up` means administratively up, with carrier, and no port of a `bridge`,
+    which would take all frames (empty: of none)."""
 
     number: int
     kind: int
     mac: bytes
     mtu: int
     up: bool
+    bridge: str = ""
 
     @property
     def carries_ethernet(self) -> bool:
@@ -46,8 +50,8 @@ def look_up(name: str) -> Interface | None:
         except OSError:
             return None
     (kind,) = struct.unpack("H", hardware[:2])
-    up = flags & _IFF_UP and flags & _IFF_RUNNING
-    return Interface(index, kind, hardware[2:8], mtu, bool(up))
+    up, bridge = flags & _IFF_UP and flags & _IFF_RUNNING, bridge_of(index)
+    return Interface(index, kind, hardware[2:8], mtu, bool(up and not bridge), bridge)
 
 
 def ethernet_interfaces_up() -> list[str]:

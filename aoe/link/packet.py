@@ -227,6 +227,10 @@ def _usable(name: str) -> Interface:
         raise ConfigurationError(f"there is no network interface {name}; up are: {_choices()}")
     if not interface.carries_ethernet:
         raise ConfigurationError(f"{name} is not an Ethernet interface; up are: {_choices()}")
+    if interface.bridge:
+        raise ConfigurationError(
+            f"{name} is a port of {interface.bridge}, which takes all frames; name that instead"
+        )
     if interface.mtu < limits.MTU_MIN:
         raise ConfigurationError(
             f"the MTU {interface.mtu} of {name} is too small; raise it to {limits.MTU_MIN} or more"

@@ -66,7 +66,8 @@ class Notices:
         log.debug("%s: MTU %d, MAC %s", link.name, link.mtu, link.mac.hex(":"))
         if link.up == (link.name in self._down):
             self._down ^= {link.name}
-            state = "is there again" if link.up else "is down or gone; it is served again once it is back"
+            lost = "is down, gone or part of a bridge; it is served again once it is back"
+            state = "is there again" if link.up else lost
             said = "%s: the interface %s"
             self._repeated.say((link.name, "state"), logging.WARNING, said, link.name, state)
         if not limits.sectors_per_frame(link.mtu):

@@ -72,7 +72,7 @@ def test_failures_clients_and_interfaces_are_a_line_each(lab: Lab, tmp_path: Pat
                 client.read(BAD, shelf=1, slot=1)
         end = lab.cables[0].a
         lab.down(end)
-        wait_for(lambda: "v0: the interface is down or gone" in target.errors, 5, target.errors)
+        wait_for(lambda: "v0: the interface is down, gone" in target.errors, 5, target.errors)
         lab.up(end)
         wait_for(lambda: "the interface is there again" in target.errors, 10, target.errors)
         wait_for(lambda: answers(client, 1), 5, "not serving again")

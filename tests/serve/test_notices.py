@@ -87,7 +87,7 @@ def test_an_interface_that_is_lost_and_comes_back_is_a_line_each(caplog: pytest.
             link.plug(False)
 
     (line,) = lines(caplog, scenario)
-    assert line.startswith(f"memory:{mac(1).hex(':')}: the interface is down or gone")
+    assert line.startswith(f"memory:{mac(1).hex(':')}: the interface is down, gone")
 
     async def returns() -> None:
         link = Network().attach(mac(1))
@@ -97,7 +97,7 @@ def test_an_interface_that_is_lost_and_comes_back_is_a_line_each(caplog: pytest.
 
     caplog.clear()
     assert [line.split(": ")[1] for line in lines(caplog, returns)] == [
-        "the interface is down or gone; it is served again once it is back",
+        "the interface is down, gone or part of a bridge; it is served again once it is back",
         "the interface is there again",
     ]
 

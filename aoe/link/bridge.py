@@ -1,0 +1,47 @@
+"""Which bridge an interface is a port of: what arrives there goes to the bridge alone (rtnetlink(7))."""
+
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+
+_RTM_NEWLINK, _RTM_GETLINK, _NLM_F_REQUEST = 16, 18, 1
+_IFLA_MASTER, _IFLA_LINKINFO, _IFLA_INFO_SLAVE_KIND = 10, 18, 4
+_HEADER = struct.Struct("IHHII")
+_LINK = struct.Struct("BxHiII")
+_ATTRIBUTE = struct.Struct("HH")
+_TAKES_ALL = (b"bridge\0", b"openvswitch\0")
+_REPLY_MAX = 1 << 16
+
+
+def bridge_of(index: int) -> str:
+    """Name of the bridge of an interface, by its number; empty where it is in none."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as kernel:
+        try:
+            kernel.send(
+                _HEADER.pack(_HEADER.size + _LINK.size, _RTM_GETLINK, _NLM_F_REQUEST, 0, 0)
+                + _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0)
+            )
+            reply = kernel.recv(_REPLY_MAX)
+        except OSError:
+            return ""
+    if _HEADER.unpack_from(reply)[1] != _RTM_NEWLINK:
+        return ""
+    said = dict(_attributes(reply[_HEADER.size + _LINK.size :]))
+    kind = dict(_attributes(said.get(_IFLA_LINKINFO, b""))).get(_IFLA_INFO_SLAVE_KIND)
+    if kind not in _TAKES_ALL or _IFLA_MASTER not in said:
+        return ""
+    with suppress(OSError):
+        return socket.if_indextoname(int.from_bytes(said[_IFLA_MASTER], sys.byteorder))
+    return ""
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind, data[at + _ATTRIBUTE.size : at + length]
+        at += -(-length // 4) * 4
