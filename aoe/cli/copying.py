@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -15,6 +15,7 @@ from aoe.cli.transfer import Read, Write
 from aoe.cli.where import Where, one_disk
 from aoe.disk.file import FileDisk
 from aoe.errors import ConfigurationError, DiskError, RequestError
+from aoe.initiator.remote import RemoteDisk
 
 _CHUNK = 1 << 20
 _AT_A_TIME = 8
@@ -69,6 +70,7 @@ class Copy(NamedTuple):
             size = origin.disk.size
             fresh = isinstance(destination, Path) and ends.check_destination(destination)
             async with self._to(destination, size, fresh, report) as target:
+                _check_different(origin, target)
                 if target.disk.size < size:
                     raise RequestError(
                         f"{target.name} has {target.disk.size} bytes, {origin.name} {size}: enlarge it"
@@ -85,13 +87,14 @@ class Copy(NamedTuple):
 
     async def _fill(self, origin: End, target: End, fresh: bool, report: Report) -> None:
         shown = not report.as_json
-        with Progress("copied", origin.disk.size, shown) as progress:
-            holes = _holes(target, fresh) if fresh or self.sparse else None
-            await copy(origin, target, progress.add, holes)
-        if self.verify:
-            ends.forget_cached(target)
-            with Progress("verified", origin.disk.size, shown) as progress:
-                await compare(origin, target, progress.add)
+        holes = _holes(target, fresh) if fresh or self.sparse else None
+        with _not_waiting(shown):
+            with Progress("copied", origin.disk.size, shown) as progress:
+                await copy(origin, target, progress.add, holes)
+            if self.verify:
+                ends.forget_cached(target)
+                with Progress("verified", origin.disk.size, shown) as progress:
+                    await compare(origin, target, progress.add)
 
     def _from(self, end: Named, report: Report) -> AbstractAsyncContextManager[End]:
         if isinstance(end, Addresses):
@@ -126,6 +129,24 @@ class Copy(NamedTuple):
             bytes_per_s=rate,
             verified=self.verify,
         )
+
+
+def _check_different(origin: End, target: End) -> None:
+    """What others write meanwhile to a disk that is copied onto itself would be undone."""
+    serials = [end.disk.identity for end in (origin, target) if isinstance(end.disk, RemoteDisk)]
+    if len(serials) == 2 and serials[0] == serials[1]:
+        raise RequestError(f"{origin.name} and {target.name} are one disk: both have the serial {serials[0]}")
+
+
+@contextmanager
+def _not_waiting(shown: bool) -> Iterator[None]:
+    """Inside, a copy does not wait for those who read of it, unless that is a terminal."""
+    if not shown or sys.stderr.isatty():
+        yield
+        return
+    with stdio.unblocked("aoe", False):
+        stdio.start()
+        yield
 
 
 class Progress:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import re
 import shutil
 import signal
@@ -19,6 +20,7 @@ from aoe.link.udp import UdpSpec
 from aoe.nbd import status
 from aoe.nbd.reports import Reports
 from aoe.target.repeated import Repeated
+from aoe.wire.frame import error_text
 
 PLUGIN = Path(__file__).with_name("aoe_nbd_plugin.so")
 log = logging.getLogger("aoe.nbd")
@@ -26,8 +28,9 @@ log = logging.getLogger("aoe.nbd")
 _PREFIX = "nbdkit: error: "
 _ENDING = _PREFIX + "aborting sleep because of server shut down"
 """How the plugin learned that it is to end."""
-_LEFT = re.compile(r"nbdkit: [^ ]+ error: .*: (Broken pipe|Connection reset by peer)")
+_LEFT = re.compile(r"nbdkit: [^ ]+ error: .*: (Broken pipe|Connection reset by peer|Bad message)")
 """A client that hung up is no error of ours."""
+_AOE_ERROR = re.compile(r"AoE error ([0-9]+)")
 _LAST_ANSWER_S = 0.2
 """How long nbdkit has for the last answers it was given."""
 _HURRY_S = 0.5
@@ -138,6 +141,7 @@ async def serve(plan: Plan, listener: Listener) -> int | None:
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         pass_fds=(theirs.fileno(),),
+        env=_environment(),
     )
     theirs.close()
     stopped = _forward_signals(child)
@@ -162,6 +166,14 @@ async def serve(plan: Plan, listener: Listener) -> int | None:
     if ended and not stopped:
         raise RequestError(f"nbdkit ended with status {ended}")
     return stopped[0] if stopped else None
+
+
+def _environment() -> dict[str, str]:
+    """Ours, and the plugin preloaded, so that a client may vanish (csrc/nbd/vanished.c)."""
+    before = os.environ.get("LD_PRELOAD")
+    if set(str(PLUGIN)) & {" ", ":"}:  # no such path can be preloaded (ld.so(8))
+        return dict(os.environ)
+    return {**os.environ, "LD_PRELOAD": f"{before}:{PLUGIN}" if before else str(PLUGIN)}
 
 
 async def _serving(plan: Plan, listener: Listener, talk: "_Talk", reports: Reports, size: int) -> None:
@@ -213,7 +225,7 @@ class _Talk:
     async def _read(self) -> None:
         """Whatever it says is taken: a child that cannot say something does not serve either."""
         while line := await self._line():
-            text = line.decode(errors="replace").rstrip()
+            text = _AOE_ERROR.sub(_worded, line.decode(errors="replace").rstrip())
             if text == _ENDING:
                 continue
             if _LEFT.fullmatch(text):
@@ -229,6 +241,11 @@ class _Talk:
             return await self._stderr.readline()
         except ValueError:  # longer than any that is meant for people
             return b"nbdkit said more than fits a line\n"
+
+
+def _worded(match: re.Match[str]) -> str:
+    """An AoE error in the words that it has everywhere."""
+    return error_text(int(match[1]))
 
 
 def _forward_signals(child: asyncio.subprocess.Process) -> list[int]:

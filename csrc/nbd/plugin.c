@@ -412,8 +412,7 @@ static int fail(uint32_t verb, uint64_t offset, const struct answer *a)
         break;
     case AOE_ENDED_AOE_ERROR:
         code = a->error == AOE_RESERVED ? EPERM : EIO;
-        nbdkit_error("%s: %s refused: AoE error %u%s", disk, what, a->error,
-                     a->error == AOE_RESERVED ? ", reserved by another host" : "");
+        nbdkit_error("%s: %s refused: AoE error %u", disk, what, a->error);
         break;
     case AOE_ENDED_CACHE_LOST:
         nbdkit_error("%s: a server lost its cache, and what was not flushed", disk);

@@ -1,5 +1,8 @@
 """`aoe copy`: what it leaves behind, however it ends."""
 
+import asyncio
+import contextlib
+import io
 import os
 import random
 import signal
@@ -14,6 +17,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from aoe.cli.copying import Progress
+from aoe.disk.memory import MemoryDisk
 from aoe.disk.syscalls import is_memory
 from tests.cli.test_serve import SECTORS, Served, serving
 from tests.support.client import command, over, refused, run, said
@@ -136,6 +141,30 @@ def test_a_file_named_like_an_address_can_be_named(served: Served, image: Path, 
 def test_a_disk_is_not_copied_onto_itself(served: Served) -> None:
     done = run(None, "copy", "e1.2", "e1.2", "--interface", "none")
     assert (done.returncode, b"another disk" in done.stderr) == (2, True)
+
+
+def test_nor_by_way_of_its_other_address(tmp_path: Path) -> None:
+    """Two primaries, as over two interfaces: a UDP link may not lead to both ends of a copy."""
+    from aoe.cli.copying import _check_different
+    from aoe.cli.ends import End
+    from aoe.errors import RequestError
+    from aoe.testing import Lab
+
+    async def scenario() -> None:
+        lab, one, other = Lab(seed=1), MemoryDisk(1 << 20), MemoryDisk(1 << 20)
+        async with (
+            lab.serve(one, "e0.0"),
+            lab.serve(one, "e1.0"),
+            lab.serve(other, "e2.0"),
+            lab.attach("e0.0") as first,
+            lab.attach("e1.0") as again,
+            lab.attach("e2.0") as different,
+        ):
+            with pytest.raises(RequestError, match="are one disk"):
+                _check_different(End("e0.0", first), End("e1.0", again))
+            _check_different(End("e0.0", first), End("e2.0", different))
+
+    asyncio.run(scenario())
 
 
 def test_dangling_links_and_missing_directories_are_named(served: Served, tmp_path: Path) -> None:
@@ -412,5 +441,48 @@ def test_progress_that_nobody_can_see_does_not_end_a_copy(
         *over(served),
     ]
     done = subprocess.run(["sh", "-c", f'exec "$@" {how}', "sh", *words], check=False, timeout=30)
+    assert done.returncode == 0
+    assert (tmp_path / "copy").read_bytes() == image.read_bytes()
+
+
+class Terminal(io.StringIO):
+    """Shows a bar."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with Progress("copied", 100, True) as progress:
+        progress.add(50)
+        progress.add(50)
+    assert "\r" + "#" * 30 + " 100% copied" in shown.getvalue()
+    assert shown.getvalue().endswith("\n")
+
+
+def test_a_copy_does_not_wait_for_who_reads_of_it(served: Served, image: Path, tmp_path: Path) -> None:
+    """Standard error is a full pipe, and progress is told at each step."""
+    program = (
+        "import sys\n"
+        "from aoe.cli import copying\n"
+        "copying._TELL_S = 0\n"
+        "from aoe.cli.client import main\n"
+        "sys.exit(main())\n"
+    )
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    words = command("copy", "e1.2", tmp_path / "copy", *over(served))
+    words[1:3] = ["-c", program]
+    try:
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=writing, check=False, timeout=30)
+    finally:
+        os.close(reading)
+        os.close(writing)
     assert done.returncode == 0
     assert (tmp_path / "copy").read_bytes() == image.read_bytes()

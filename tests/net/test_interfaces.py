@@ -1,0 +1,72 @@
+"""`aoe` where no interface is named: which ones it looks at."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.net import Lab
+from tests.support.peers import AoeTarget, image
+from tests.support.tools import need_namespaces
+
+ENGINES = ("c",)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """A client with two interfaces, and at each a disk."""
+    need_namespaces()
+    with ExitStack() as stack:
+        made = stack.enter_context(Lab(mtu=9000))
+        made.cable("target", "client")
+        for number in (0, 1):
+            work = tmp_path / f"t{number}"
+            work.mkdir()
+            disk = image(work / "disk", 2048)
+            stack.enter_context(AoeTarget(made, work, f"{disk}=1.{number}", interfaces=(f"v{number}",)))
+        yield made
+
+
+def aoe(lab: Lab, *words: str, environment: str = "") -> "subprocess.CompletedProcess[str]":
+    named = ("env", f"AOE_INTERFACE={environment}") if environment else ()
+    command = lab.command("client", *named, sys.executable, "-m", "aoe.cli.client", *words)
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def found(lab: Lab, *words: str, environment: str = "") -> list[tuple[str, str]]:
+    done = aoe(lab, *words, "--json", environment=environment)
+    assert done.returncode == 0, done
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return [(line["address"], line["interface"]) for line in lines]
+
+
+def test_discover_and_stat_look_at_all_that_are_up(lab: Lab) -> None:
+    both = [("e1.0", "v0"), ("e1.1", "v1")]
+    assert found(lab, "discover") == found(lab, "stat") == both
+    assert found(lab, "discover", "--interface", "v1") == both[1:]
+    lab.set_mtu(lab.cables[0], 500)  # too small for a sector: of no use, and in nobody's way
+    assert found(lab, "discover") == both[1:]
+    lab.down(lab.cables[1].b)
+    done = aoe(lab, "stat")
+    assert done.returncode == 2
+    assert "MTU" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["v1", " v1 ", "v1,", "v1 v0", "v0,v1"])
+def test_the_environment_names_them(lab: Lab, value: str) -> None:
+    expected = [("e1.0", "v0"), ("e1.1", "v1")] if "v0" in value else [("e1.1", "v1")]
+    assert found(lab, "discover", environment=value) == expected
+    assert found(lab, "discover", "--interface", "v0", environment=value) == [("e1.0", "v0")]
+    assert aoe(lab, "ping", "e1.1", "-c", "1", environment=value).returncode == 0
+
+
+def test_what_uses_a_disk_wants_to_be_told_which(lab: Lab) -> None:
+    done = aoe(lab, "identify", "e1.0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "several Ethernet interfaces are up (v0, v1); say --interface NAME" in done.stderr
+    lab.down(lab.cables[1].b)
+    assert aoe(lab, "identify", "e1.0").stdout.startswith("e1.0: ")
