@@ -180,6 +180,8 @@ REQUESTS_MAX = 1 << 16
 """Requests of one disk that are not yet settled."""
 PULSE_NS = 100_000_000
 """Between two looks at the paths while nothing is asked."""
+GAP_NS = 500_000_000
+"""Where nothing happened for so long, which is far more than PULSE_NS, the process did not run."""
 FOREIGN_AGE_NS = 10_000_000_000
 """How long a target that says nothing of it may keep a write waiting."""
 

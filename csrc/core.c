@@ -561,20 +561,35 @@ void aoe_core_close(aoe_core *c)
     free(c);
 }
 
+int64_t aoe_core_own_time(aoe_core *c, int64_t now_ns)
+{
+    int64_t gap_ns = c->seen_ns ? now_ns - c->seen_ns : 0;
+    c->seen_ns = now_ns > c->seen_ns ? now_ns : c->seen_ns;
+    if (gap_ns >= GAP_NS) {
+        c->stood_ns += gap_ns;
+        session_stand_still(c, gap_ns, now_ns);
+        run(c, now_ns);
+    }
+    return now_ns - c->stood_ns;
+}
+
 void aoe_core_set_port(aoe_core *c, uint32_t port, const aoe_core_port *now, int64_t now_ns)
 {
+    aoe_core_own_time(c, now_ns);
     session_set_port(c, port, now, now_ns);
     run(c, now_ns);
 }
 
 void aoe_core_receive(aoe_core *c, uint32_t port, const uint8_t *frame, uint32_t length, int64_t now_ns)
 {
+    aoe_core_own_time(c, now_ns);
     session_received(c, port, frame, length, now_ns);
     run(c, now_ns);
 }
 
 void aoe_core_tick(aoe_core *c, int64_t now_ns)
 {
+    aoe_core_own_time(c, now_ns);
     session_tick(c, now_ns);
     run(c, now_ns);
 }
@@ -582,6 +597,7 @@ void aoe_core_tick(aoe_core *c, int64_t now_ns)
 aoe_request *aoe_core_start(aoe_core *c, uint32_t verb, uint64_t offset, uint64_t length, uint8_t *data,
                             uint64_t data_length, uint32_t way, uint64_t user, int64_t now_ns)
 {
+    aoe_core_own_time(c, now_ns);
     struct asked *a = must_allocate(NULL, sizeof *a);
     struct way *w = way_numbered(c, way);
     *a = (struct asked){.request = {user, offset, length, data, data_length, 0, verb, AOE_ENDED_WELL, 0, 0}};
@@ -608,6 +624,7 @@ static int is_waiting(const struct operation *o)
 
 void aoe_core_abandon(aoe_core *c, aoe_request *request, int64_t now_ns)
 {
+    aoe_core_own_time(c, now_ns);
     struct asked *a = (struct asked *)request;
     for (int waits = 1; waits >= 0; waits--) { /* what waits first, or it would be sent now */
         struct link *next;
@@ -651,6 +668,7 @@ void aoe_core_sent(aoe_core *c)
 
 int aoe_core_switch(aoe_core *c, uint32_t way, int64_t now_ns)
 {
+    aoe_core_own_time(c, now_ns);
     struct way *w = way_numbered(c, way);
     int done = w && session_switch(c, w, now_ns);
     run(c, now_ns);
@@ -659,6 +677,7 @@ int aoe_core_switch(aoe_core *c, uint32_t way, int64_t now_ns)
 
 void aoe_core_fenced(aoe_core *c, uint32_t way, int64_t now_ns)
 {
+    aoe_core_own_time(c, now_ns);
     struct way *w = way_numbered(c, way);
     if (w)
         session_fenced(c, w, now_ns);

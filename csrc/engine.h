@@ -129,7 +129,7 @@ int aoe_engine_uses_uring(aoe_engine *engine);
 void aoe_engine_close(aoe_engine *engine);
 
 /* The initiator's arithmetic: aoe/initiator/core.py in C, held to it frame by frame by a differential test.
- * Frames and clock readings (CLOCK_MONOTONIC, nanoseconds) go in; what is to be sent and what has ended is
+ * Frames and clock readings (CLOCK_BOOTTIME, nanoseconds) go in; what is to be sent and what has ended is
  * taken out. It does no I/O and belongs to one thread at a time. */
 
 enum { AOE_ASK_READ, AOE_ASK_WRITE, AOE_ASK_WRITE_FUA, AOE_ASK_FLUSH, AOE_ASK_TRIM, AOE_ASK_IDENTIFY, AOE_ASK_SERVER };
@@ -200,6 +200,10 @@ typedef struct {
 aoe_core *aoe_core_open(const aoe_core_settings *settings);
 void aoe_core_close(aoe_core *core);
 
+/* It is now_ns, as every call says; how much of that time we ran, by which whoever waits is to measure:
+ * there is a tick each 100 ms at least, and where two calls are 500 ms apart nothing of ours ran. */
+int64_t aoe_core_own_time(aoe_core *core, int64_t now_ns);
+
 void aoe_core_set_port(aoe_core *core, uint32_t port, const aoe_core_port *now, int64_t now_ns);
 void aoe_core_receive(aoe_core *core, uint32_t port, const uint8_t *frame, uint32_t length, int64_t now_ns);
 void aoe_core_tick(aoe_core *core, int64_t now_ns);
@@ -261,7 +265,7 @@ int aoe_remote_fd(aoe_remote *remote);
 void aoe_remote_pump(aoe_remote *remote);
 void aoe_remote_send(aoe_remote *remote);
 void aoe_remote_wait(aoe_remote *remote, int timeout_ms, uint32_t spin_us);
-int64_t aoe_remote_now(void);
+int64_t aoe_remote_now(void); /* CLOCK_BOOTTIME */
 /* Frames that could not be sent, and that did not fit or were for others. */
 void aoe_remote_lost(const aoe_remote *remote, uint64_t *unsent, uint64_t *unfit);
 void aoe_remote_mac(const aoe_remote *remote, uint32_t port, uint8_t *mac);

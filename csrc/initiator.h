@@ -110,7 +110,7 @@ struct exchange {
     uint32_t reply_min, tries, copies_count;
     struct stamp stamp; /* of the last transmission; none, if copies belong to several streams */
     int64_t generation; /* to which process of the peer it was sent; -1: to several */
-    int64_t sent_ns;
+    int64_t sent_ns, since_ns; /* since_ns: sent_ns, and what time there was since in which we did not run */
 };
 
 struct lane {
@@ -119,6 +119,7 @@ struct lane {
     int64_t least_ns; /* the shortest wait; it grows where a server that pauses is asked again for nothing */
     double patience;
     int64_t newest_ns, probed_ns;
+    int64_t resumed_ns; /* when we last ran again: what was sent before tells nothing of round trips */
     uint32_t probes; /* what was sent again, since the last answer, although nothing told of a loss */
     struct link flying, unsettled;
     uint32_t flying_count, unsettled_count;
@@ -142,6 +143,7 @@ struct way {
     uint16_t streams;   /* where their numbers have come to */
     int64_t generation; /* rises when the peer is another process, which cannot speak for what that one had begun */
     uint32_t tag;
+    int64_t quiet_from_ns; /* heard_ns, and what time there was since in which we did not run */
     int64_t heard_ns, asked_ns, swept_ns, drained_ns;
     struct link waiting;
     uint32_t waiting_count;
@@ -262,6 +264,7 @@ struct aoe_core {
     uint32_t asked[ASKED_MAX], asked_count;
     int64_t seek_ns, seek_wait_ns, usable_ns;
     struct strangers strangers;
+    int64_t seen_ns, stood_ns; /* when we were last told the time, and for how long we did not run in all */
 
     struct ranges ranges;
     uint32_t pending;
@@ -302,6 +305,11 @@ struct stamp path_new_stream(struct way *w, uint64_t instance);
 /* In the registers, and the trailer behind registers and data. */
 void stamp_registers(uint8_t *registers, const struct stamp *stamp);
 void stamp_trailer(uint8_t *at, const struct stamp *stamp);
+void path_heard(struct way *w, int64_t now_ns);
+/* We did not run for so long. What may be late is given that time; copies are as old as they are. */
+void path_stand_still(struct way *w, int64_t gap_ns, int64_t now_ns);
+/* A copy was never sent, and is too old for it now: another one takes its place. */
+void path_make_anew(aoe_core *c, struct way *w, uint32_t tag, int64_t now_ns);
 int path_stuck(const struct way *w);
 /* The frame, whose head may still be changed, and which may be signed. */
 aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
@@ -315,6 +323,7 @@ void session_received(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t l
 int session_switch(aoe_core *c, struct way *w, int64_t now_ns);
 void session_fenced(aoe_core *c, struct way *w, int64_t now_ns);
 void session_tick(aoe_core *c, int64_t now_ns);
+void session_stand_still(aoe_core *c, int64_t gap_ns, int64_t now_ns);
 int64_t session_pulse(const aoe_core *c);
 /* How many sectors the owner takes in one request, or any way while there is no owner. */
 uint32_t session_frame(const aoe_core *c);

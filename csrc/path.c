@@ -145,7 +145,7 @@ static int64_t wait_ns(const struct lane *l, const struct exchange *x)
 
 static int late(const struct lane *l, const struct exchange *x, int64_t now_ns)
 {
-    return now_ns - x->sent_ns >= wait_ns(l, x);
+    return now_ns - x->since_ns >= wait_ns(l, x);
 }
 
 static int may_probe(const struct lane *l, int64_t now_ns)
@@ -155,7 +155,8 @@ static int may_probe(const struct lane *l, int64_t now_ns)
 
 static void lane_answered(struct lane *l, const struct exchange *x, int64_t sent_ns, int64_t now_ns)
 {
-    rtt_sample(l, now_ns - sent_ns);
+    if (sent_ns >= l->resumed_ns)
+        rtt_sample(l, now_ns - sent_ns);
     if (sent_ns > l->newest_ns)
         l->newest_ns = sent_ns;
     l->probes = 0;
@@ -285,8 +286,26 @@ int path_uncertain(const struct way *w)
 
 int64_t path_quiet_ns(const struct way *w, int64_t now_ns)
 {
-    int64_t since = w->heard_ns > w->asked_ns ? w->heard_ns : w->asked_ns;
+    int64_t since = w->quiet_from_ns > w->asked_ns ? w->quiet_from_ns : w->asked_ns;
     return path_outstanding(w) ? now_ns - since : 0;
+}
+
+void path_heard(struct way *w, int64_t now_ns) { w->heard_ns = w->quiet_from_ns = now_ns; }
+
+static void lane_stand_still(struct lane *l, int64_t gap_ns, int64_t now_ns)
+{
+    l->resumed_ns = now_ns;
+    l->probed_ns += gap_ns;
+    for (struct link *at = l->flying.next; at != &l->flying; at = at->next)
+        OWNER_OF(at, struct exchange, where)->since_ns += gap_ns;
+}
+
+void path_stand_still(struct way *w, int64_t gap_ns, int64_t now_ns)
+{
+    w->asked_ns += gap_ns;
+    w->quiet_from_ns += gap_ns;
+    for (int i = 0; i < LANES; i++)
+        lane_stand_still(&w->lanes[i], gap_ns, now_ns);
 }
 
 static void fly(struct way *w, struct exchange *x, int up)
@@ -373,7 +392,7 @@ static void transmit(aoe_core *c, struct way *w, struct exchange *x, int64_t now
     *slot = copy;
     link_append(&x->copies, &copy->of_exchange);
     x->tries++;
-    x->sent_ns = now_ns;
+    x->sent_ns = x->since_ns = now_ns;
     x->generation = x->tries == 1 || x->generation == w->generation ? w->generation : -1;
     if (++x->copies_count > COPIES_MAX)
         drop_copy(c, w, oldest_copy(x));
@@ -433,6 +452,20 @@ static void forget(aoe_core *c, struct way *w, struct exchange *x)
     while (x->copies_count)
         drop_copy(c, w, oldest_copy(x));
     close_exchange(c, w, x);
+}
+
+void path_make_anew(aoe_core *c, struct way *w, uint32_t tag, int64_t now_ns)
+{
+    struct copy *copy = *tag_slot(w, tag);
+    struct exchange *x = copy->exchange;
+    drop_copy(c, w, copy);
+    if (!x->open) {
+        close_exchange(c, w, x);
+        return;
+    }
+    x->tries--;
+    fly(w, x, 0);
+    transmit(c, w, x, now_ns);
 }
 
 void path_end(aoe_core *c, struct way *w, struct exchange *last)
@@ -557,7 +590,7 @@ void path_received(aoe_core *c, struct way *w, const uint8_t *raw, uint32_t leng
     struct exchange *x = copy->exchange;
     struct lane *l = &w->lanes[x->lane];
     int64_t sent_ns = copy->sent_ns;
-    w->heard_ns = now_ns;
+    path_heard(w, now_ns);
     drop_copy(c, w, copy);
     lane_answered(l, x, sent_ns, now_ns);
     if (x == w->drain) {

@@ -16,7 +16,7 @@ enum { BATCH = 256, EVENTS = 16, NEWS = -1, TIMER = -2 };
 int64_t aoe_remote_now(void)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_BOOTTIME, &now);
     return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 
@@ -100,7 +100,7 @@ static int open_all(aoe_remote *r, const aoe_core_settings *set, const aoe_remot
 {
     r->ports = calloc(set->ports + 1, sizeof *r->ports);
     r->poll = epoll_create1(EPOLL_CLOEXEC);
-    r->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    r->timer = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC);
     if (!r->ports || r->poll < 0 || r->timer < 0)
         return r->ports ? -errno : -ENOMEM;
     int bad = watch(r, r->timer, TIMER);
@@ -181,8 +181,8 @@ static uint32_t take_frames(aoe_remote *r, int64_t now_ns)
     return taken;
 }
 
-/* A process that was stopped for long finds the answers in its rings, and only then looks at what is overdue. What
- * comes in all the time does not put the tick off for ever. */
+/* A process that was stopped finds the answers in its rings, and only then looks at what is overdue. What comes in all
+ * the time does not put the tick off for ever. */
 static void tick(aoe_remote *r, uint32_t taken, int64_t now_ns)
 {
     for (int i = 0; i < 8 && taken >= BATCH; i++)
@@ -212,6 +212,10 @@ void aoe_remote_send(aoe_remote *r)
 {
     aoe_out *out;
     uint32_t count = aoe_core_out(r->core, &out);
+    if (count) { /* what was made before a gap is made anew */
+        aoe_core_own_time(r->core, aoe_remote_now());
+        count = aoe_core_out(r->core, &out);
+    }
     for (uint32_t i = 0; i < r->ports_count && count; i++)
         port_send(&r->ports[i], i, out, count);
     aoe_core_sent(r->core);

@@ -142,6 +142,53 @@ static void send_by(aoe_core *c, struct operation *o, struct way *w, int64_t now
     follow(c, w, base, now_ns);
 }
 
+static struct way *sender_of(const aoe_core *c, uint32_t tag)
+{
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        if (path_knows(c->ways[i], tag))
+            return c->ways[i];
+    return NULL;
+}
+
+/* What was not sent by now has a time of sending that is not true, and with it all that is told from that: it goes out
+ * as another copy. Queries are due again anyway. */
+static void make_anew(aoe_core *c, int64_t now_ns)
+{
+    uint32_t count = c->out_count, tag;
+    uint32_t *tags = count ? must_allocate(NULL, count * sizeof *tags) : NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        memcpy(&tag, c->out[i].head + 20, 4);
+        tags[i] = ntohl(tag);
+    }
+    c->out_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct way *w = sender_of(c, tags[i]);
+        size_t base = c->effects_count;
+        if (!w) {
+            c->seek_ns = now_ns;
+            continue;
+        }
+        path_make_anew(c, w, tags[i], now_ns);
+        follow(c, w, base, now_ns);
+    }
+    free(tags);
+}
+
+/* We did not run for so long, which was nobody's silence. Only what waits for a sign of life is put off: fates (I2),
+ * and for how long a way is vouched for (I6), go by true time. */
+void session_stand_still(aoe_core *c, int64_t gap_ns, int64_t now_ns)
+{
+    c->usable_ns += c->usable_ns ? gap_ns : 0;
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        struct way *w = c->ways[i];
+        path_stand_still(w, gap_ns, now_ns);
+        w->io_ns += gap_ns;
+        w->probed_ns += gap_ns;
+        w->usable_ns += gap_ns;
+    }
+    make_anew(c, now_ns);
+}
+
 static int vouched(const struct way *w, int64_t now_ns)
 {
     return w->vouched && now_ns - w->heard_ns < SILENCE_NS;
@@ -506,7 +553,7 @@ static void config_reply(aoe_core *c, uint32_t port, struct way *w, const uint8_
         return;
     }
     if (asked)
-        w->heard_ns = now_ns;
+        path_heard(w, now_ns);
     else /* an advertisement: the server may have started again */
         w->vouched = 0;
     takes(c, w, raw, now_ns);

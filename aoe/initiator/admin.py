@@ -5,6 +5,7 @@ Each server keeps its own, so with several servers each is told; what is returne
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 from aoe import limits
@@ -16,6 +17,7 @@ from aoe.wire.mask import Directive, DirectiveCommand, Mask, MaskCommand, MaskEr
 from aoe.wire.reserve import Reserve, ReserveCommand
 
 T = TypeVar("T")
+Within = Callable[[float], AbstractAsyncContextManager[object]]
 Ask = Callable[[Command, bytes, int], Awaitable[list[bytes]]]
 """Sends the bytes after the AoE header to every server; their replies, each at least so long."""
 
@@ -24,10 +26,12 @@ TEST_S = 1.0
 
 
 class Admin:
-    """`ask` reaches the servers, `own` are the MACs of our ends of the paths."""
+    """`ask` reaches the servers, `own` are the MACs of our ends of the paths, `within` bounds a time by
+    a TimeoutError."""
 
-    def __init__(self, ask: Ask, own: Callable[[], list[bytes]]) -> None:
+    def __init__(self, ask: Ask, own: Callable[[], list[bytes]], within: Within = asyncio.timeout) -> None:
         self._ask = ask
+        self._within = within
         self._own = own
 
     async def config(self) -> bytes:
@@ -49,7 +53,7 @@ class Admin:
         _check_length(text)
         command = ConfigCommand.TEST_PREFIX if prefix else ConfigCommand.TEST
         try:
-            async with asyncio.timeout(TEST_S):
+            async with self._within(TEST_S):
                 await self._config(Config(command, text))
         except (TimeoutError, Unreachable):
             await self.config()

@@ -2,16 +2,19 @@
 
 import abc
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from aoe import limits
+from aoe.initiator.clock import now_ns
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Request, Result, Verb, WayStatus
 from aoe.initiator.session import Port
 from aoe.link.base import Link
+
+_BATCHES_MAX = 16
+"""Taken from a link before a tick: what comes in all the time does not put it off for ever."""
 
 
 class Carrier(abc.ABC):
@@ -39,6 +42,11 @@ class Carrier(abc.ABC):
     @abc.abstractmethod
     def counters(self) -> Counter[str]:
         """What was counted, by reason."""
+
+    @property
+    @abc.abstractmethod
+    def own_time(self) -> float:
+        """Seconds in which we ran: by these whoever waits for an answer measures."""
 
     @abc.abstractmethod
     def begin(self) -> None:
@@ -99,6 +107,10 @@ class LinkCarrier(Carrier):
     def counters(self) -> Counter[str]:
         return self.core.counters
 
+    @property
+    def own_time(self) -> float:
+        return self.core.own_time_ns(now_ns()) / 1e9
+
     def begin(self) -> None:
         for link in self._links:
             link.start(self)
@@ -107,23 +119,23 @@ class LinkCarrier(Carrier):
     def start(
         self, verb: Verb, offset: int, length: int, data: bytes | bytearray = b"", number: int = 0
     ) -> Request:
-        request = self.core.start(verb, offset, length, bytes(data), time.monotonic_ns(), number)
+        request = self.core.start(verb, offset, length, bytes(data), now_ns(), number)
         self._send()
         if self.core.done:  # whoever asked does not know the token yet
             asyncio.get_running_loop().call_soon(self._perform)
         return request
 
     def abandon(self, token: Request) -> None:
-        self.core.abandon(token, time.monotonic_ns())
+        self.core.abandon(token, now_ns())
         self._perform()
 
     def switch(self, number: int) -> bool:
-        done = self.core.switch(number, time.monotonic_ns())
+        done = self.core.switch(number, now_ns())
         self._perform()
         return done
 
     def fenced(self, number: int) -> None:
-        self.core.fenced(number, time.monotonic_ns())
+        self.core.fenced(number, now_ns())
         self._perform()
 
     def mac(self, port: int) -> bytes:
@@ -142,19 +154,24 @@ class LinkCarrier(Carrier):
 
     def ready(self, link: Link) -> None:
         """A link has frames."""
-        port = self._links.index(link)
-        for received in link.take().frames:
-            self.core.received(port, received.frame, time.monotonic_ns())
+        self._take(link)
         self._perform()
 
     def changed(self, link: Link, came_up: bool) -> None:
         """A link is another one now."""
         sectors = limits.sectors_per_frame(link.mtu)
         port = Port(link.mac, sectors, max(1, link.frames_that_fit), link.up and sectors > 0)
-        self.core.set_port(self._links.index(link), port, time.monotonic_ns())
+        self.core.set_port(self._links.index(link), port, now_ns())
         self._perform()
 
     # Inside
+
+    def _take(self, link: Link) -> bool:
+        """Give the core what came; whether there may be more."""
+        port, batch = self._links.index(link), link.take()
+        for received in batch.frames:
+            self.core.received(port, received.frame, now_ns())
+        return len(batch.frames) == limits.RECEIVE_BATCH
 
     def _perform(self) -> None:
         self._send()
@@ -168,6 +185,8 @@ class LinkCarrier(Carrier):
 
     def _send(self) -> None:
         out = self.core.out
+        if out:
+            self.core.own_time_ns(now_ns())  # what was made before a gap is made anew
         for port, frame in out:
             self._links[port].send(frame)
         out.clear()
@@ -177,7 +196,7 @@ class LinkCarrier(Carrier):
         """Have `tick` called as soon as it is wanted."""
         if self._closed:
             return
-        due_ns = time.monotonic_ns() + self.core.pulse_ns
+        due_ns = now_ns() + self.core.pulse_ns
         if self._timer is not None:
             if due_ns >= self._due_ns:
                 return
@@ -187,5 +206,9 @@ class LinkCarrier(Carrier):
 
     def _tick(self) -> None:
         self._timer = None
-        self.core.tick(time.monotonic_ns())
+        for link in self._links:  # what came is read before anything is overdue
+            for _ in range(_BATCHES_MAX):
+                if not self._take(link):
+                    break
+        self.core.tick(now_ns())
         self._perform()

@@ -178,6 +178,10 @@ class CompiledCore(View):
         self._requests: dict[int, Request] = {}
         self._number = 0
 
+    def own_time_ns(self, now_ns: int) -> int:
+        """It is `now_ns`; the time in which we ran until then."""
+        return int(self._lib.aoe_core_own_time(self._core, now_ns))
+
     def set_port(self, number: int, port: Port, now_ns: int) -> None:
         """A port is like this from now on."""
         self._lib.aoe_core_set_port(self._core, number, self._ffi.new("aoe_core_port *", tuple(port)), now_ns)

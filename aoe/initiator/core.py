@@ -174,6 +174,9 @@ class Core:
         self.done: deque[Request] = deque()
         self.pending = 0
         """Frames' worth of requests that are not settled."""
+        self._seen_ns = 0
+        """When we were last told the time."""
+        self._stood_ns = 0
         self._ranges = Ranges()
         self._pieces: dict[Request, list[_Piece]] = {}
 
@@ -228,23 +231,41 @@ class Core:
 
     # What comes in
 
+    def own_time_ns(self, now_ns: int) -> int:
+        """It is `now_ns`; the time in which we ran until then, by which whoever waits is to measure.
+
+        There is a tick each PULSE_NS at least, and every call tells the time. Where two are GAP_NS apart the
+        process was stopped, its machine suspended, or its event loop held up.
+        """
+        gap_ns = now_ns - self._seen_ns if self._seen_ns else 0
+        self._seen_ns = max(self._seen_ns, now_ns)
+        if gap_ns >= limits.GAP_NS:
+            self._stood_ns += gap_ns
+            self.session.stand_still(gap_ns, now_ns)
+            self._run(now_ns)
+        return now_ns - self._stood_ns
+
     def set_port(self, number: int, port: Port, now_ns: int) -> None:
         """A port is like this from now on."""
+        self.own_time_ns(now_ns)
         self.session.set_port(number, port, now_ns)
         self._run(now_ns)
 
     def received(self, port: int, raw: bytes, now_ns: int) -> None:
         """A frame came in on a port."""
+        self.own_time_ns(now_ns)
         self.session.received(port, raw, now_ns)
         self._run(now_ns)
 
     def tick(self, now_ns: int) -> None:
         """Time has passed."""
+        self.own_time_ns(now_ns)
         self.session.tick(now_ns)
         self._run(now_ns)
 
     def switch(self, number: int, now_ns: int) -> bool:
         """Make a way the owner, if it is usable."""
+        self.own_time_ns(now_ns)
         way = self._way(number)
         done = way is not None and self.session.switch(way, now_ns)
         self._run(now_ns)
@@ -252,6 +273,7 @@ class Core:
 
     def fenced(self, number: int, now_ns: int) -> None:
         """Somebody made sure that the server of a way does nothing any more."""
+        self.own_time_ns(now_ns)
         way = self._way(number)
         if way is not None:
             self.session.fenced(way, now_ns)
@@ -261,6 +283,7 @@ class Core:
         self, verb: Verb, offset: int, length: int, data: bytes, now_ns: int, number: int = 0
     ) -> Request:
         """Begin what is asked for, in bytes; ASK goes to the server of the way of that number."""
+        self.own_time_ns(now_ns)
         way = self._way(number)
         request = Request(verb, offset, length, data)
         refused = self._refused(request, way)
@@ -275,6 +298,7 @@ class Core:
 
     def abandon(self, request: Request, now_ns: int) -> None:
         """Nobody waits any more. What was sent stays of unknown fate."""
+        self.own_time_ns(now_ns)
         open_ = [piece for piece in self._pieces.pop(request, []) if piece.request is not None]
         # What waits first, or it would be sent now.
         for piece in sorted(open_, key=lambda piece: not (piece.operation and piece.operation.waits)):

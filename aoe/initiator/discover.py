@@ -13,6 +13,9 @@ from aoe.wire import config, frame
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_RESPONSE, Command, Fault, Header
 
+_LAST_LOOK_S = 0.01
+"""What came while this process was stopped is still read."""
+
 
 class Found(NamedTuple):
     """A target that answered: its address, the MAC it has there, and what its config reply said."""
@@ -29,6 +32,7 @@ async def discover(link: Link, seconds: float = 0.5) -> list[Found]:
         for _ in range(2):  # one may be lost
             finder.ask(limits.SHELF_ALL, limits.SLOT_ALL)
             await asyncio.sleep(seconds / 2)
+        await asyncio.sleep(_LAST_LOOK_S)
         return sorted(finder.found.values())
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from aoe.engine.engine import library
 from aoe.errors import ConfigurationError, RequestError
 from aoe.initiator.carrier import Carrier
+from aoe.initiator.clock import now_ns
 from aoe.initiator.compiled import View, result_of, settings
 from aoe.initiator.core import Result, Verb, WayStatus
 from aoe.initiator.session import Address, Policy
@@ -73,6 +74,7 @@ class EngineCarrier(Carrier):
         self._last_ways: list[WayStatus] = []
         self._last_counters: Counter[str] = Counter()
         self._last_identity = b""
+        self._last_time = 0.0
 
     def _keep(self, kind: str, value: Any) -> Any:
         """Memory that C looks at as long as this is."""
@@ -109,6 +111,12 @@ class EngineCarrier(Carrier):
         own = self._ffi.new("uint8_t[6]")
         self._lib.aoe_remote_mac(self._remote, port, own)
         return bytes(own)
+
+    @property
+    def own_time(self) -> float:
+        if not self._closed:
+            self._last_time = self._lib.aoe_core_own_time(self._core, now_ns()) / 1e9
+        return self._last_time
 
     # Its life
 
@@ -160,7 +168,7 @@ class EngineCarrier(Carrier):
         user = self._user = self._user + 1
         held = self._ffi.from_buffer("uint8_t[]", data) if data else self._ffi.NULL
         request = self._lib.aoe_core_start(
-            self._core, verb, offset, length, held, len(data), number, user, time.monotonic_ns()
+            self._core, verb, offset, length, held, len(data), number, user, now_ns()
         )
         if not self._open:  # nothing to wait for
             self._lib.aoe_remote_send(self._remote)
@@ -173,16 +181,16 @@ class EngineCarrier(Carrier):
         if opened is None or self._closed:
             return
         self._lib.aoe_remote_send(self._remote)  # what is out may refer to its bytes
-        self._lib.aoe_core_abandon(self._core, opened[0], time.monotonic_ns())
+        self._lib.aoe_core_abandon(self._core, opened[0], now_ns())
         self._flush_soon()
 
     def switch(self, number: int) -> bool:
-        done = bool(self._lib.aoe_core_switch(self._core, number, time.monotonic_ns()))
+        done = bool(self._lib.aoe_core_switch(self._core, number, now_ns()))
         self._flush()
         return done
 
     def fenced(self, number: int) -> None:
-        self._lib.aoe_core_fenced(self._core, number, time.monotonic_ns())
+        self._lib.aoe_core_fenced(self._core, number, now_ns())
         self._flush()
 
     # Inside

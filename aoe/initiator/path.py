@@ -1,6 +1,6 @@
 """One way to a target: tags, copies, round-trip times, window and retransmission, without I/O.
 
-Frames and clock readings (CLOCK_MONOTONIC, nanoseconds) go in, effects come out in the order in which they
+Frames and clock readings (CLOCK_BOOTTIME, nanoseconds) go in, effects come out in the order in which they
 are to be done. Every transmission of a request has a tag and a fate of its own (order rules I1 and I2):
 `Settled` says that no copy of a request can change data any more. csrc/path.c does the same, frame by frame.
 """
@@ -59,6 +59,7 @@ class Exchange:
         "open",
         "reply_min",
         "sent_ns",
+        "since_ns",
         "stamp",
         "tries",
     )
@@ -73,6 +74,8 @@ class Exchange:
         self.open = True
         """Whether an answer is still wanted."""
         self.sent_ns = 0
+        self.since_ns = 0
+        """From when it is waited for: `sent_ns`, and the time since in which we did not run."""
         self.tries = 0
         self.stamp = UNSTAMPED
         """Of its last transmission (order rule T9); none, if its copies belong to several streams."""
@@ -135,6 +138,8 @@ class _Lane:
         self.probes = 0
         """How often something was sent again, since the last answer, although nothing told of a loss."""
         self.probed_ns = 0
+        self.resumed_ns = 0
+        """When we last ran again: what was sent before tells nothing of round trips."""
 
     def wait_ns(self, exchange: Exchange) -> int:
         """How long after its last transmission a request counts as lost."""
@@ -147,7 +152,7 @@ class _Lane:
 
     def late(self, exchange: Exchange, now_ns: int) -> bool:
         """Whether it is waited for no longer."""
-        return now_ns - exchange.sent_ns >= self.wait_ns(exchange)
+        return now_ns - exchange.since_ns >= self.wait_ns(exchange)
 
     def may_probe(self, now_ns: int) -> bool:
         """Whether the last probe was long enough ago."""
@@ -161,8 +166,16 @@ class _Lane:
         tries = max(self.probes + 1, first.tries) if first else 0
         return tries > limits.STUCK_TRIES
 
+    def stand_still(self, gap_ns: int, now_ns: int) -> None:
+        """As for `Path`."""
+        self.resumed_ns = now_ns
+        self.probed_ns += gap_ns
+        for exchange in self.flying:
+            exchange.since_ns += gap_ns
+
     def answered(self, exchange: Exchange, sent_ns: int, now_ns: int) -> None:
-        self.rtt.sample(now_ns - sent_ns)
+        if sent_ns >= self.resumed_ns:
+            self.rtt.sample(now_ns - sent_ns)
         self.newest_ns = max(self.newest_ns, sent_ns)
         self.probes = 0
         if sent_ns < exchange.sent_ns:
@@ -194,6 +207,8 @@ class Path:
         self._tag = first_tag % USER_TAG
         self.heard_ns = 0
         """When the peer last answered anything."""
+        self.quiet_from_ns = 0
+        """From when it counts as silent: `heard_ns`, and the time since in which we did not run."""
         self.asked_ns = 0
         """When something was asked while nothing else was outstanding."""
         self._tags: dict[int, Exchange] = {}
@@ -236,7 +251,31 @@ class Path:
 
     def quiet_ns(self, now_ns: int) -> int:
         """For how long the peer has owed an answer without a word."""
-        return now_ns - max(self.heard_ns, self.asked_ns) if self.outstanding else 0
+        return now_ns - max(self.quiet_from_ns, self.asked_ns) if self.outstanding else 0
+
+    def heard(self, now_ns: int) -> None:
+        """The peer answered something."""
+        self.heard_ns = self.quiet_from_ns = now_ns
+
+    def stand_still(self, gap_ns: int, now_ns: int) -> None:
+        """We did not run for so long. What may be late is given that time; copies are as old as they are."""
+        self.asked_ns += gap_ns
+        self.quiet_from_ns += gap_ns
+        for lane in self._lanes:
+            lane.stand_still(gap_ns, now_ns)
+
+    def make_anew(self, tag: int, now_ns: int) -> list[Effect]:
+        """A copy was never sent, and is too old for it now: another one takes its place."""
+        exchange, effects = self._tags.pop(tag), list[Effect]()
+        lane = self._lanes[exchange.kind]
+        del exchange.copies[tag]
+        if exchange.open:
+            exchange.tries -= 1
+            del lane.flying[exchange]
+            self._transmit(lane, exchange, now_ns, effects)
+        else:
+            self._close(exchange, effects)
+        return effects
 
     def new_tag(self) -> int:
         """A tag that no other transmission has."""
@@ -303,7 +342,7 @@ class Path:
             return self._drop("unfit_reply")
         lane = self._lanes[exchange.kind]
         del self._tags[header.tag]
-        self.heard_ns = now_ns
+        self.heard(now_ns)
         sent_ns = exchange.copies.pop(header.tag)
         lane.answered(exchange, sent_ns, now_ns)
         effects: list[Effect] = []
@@ -391,7 +430,7 @@ class Path:
         if not exchange.tries and not self.outstanding:
             self.asked_ns = now_ns
         exchange.tries += 1
-        exchange.sent_ns = now_ns
+        exchange.sent_ns = exchange.since_ns = now_ns
         same = exchange.tries == 1 or exchange.generation == self.generation
         exchange.generation = self.generation if same else -1
         exchange.copies[tag] = now_ns

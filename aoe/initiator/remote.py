@@ -6,7 +6,7 @@ import logging
 import random
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from aoe.engine import why_unavailable
 from aoe.errors import ConfigurationError, DiskError, RequestError, TargetRefused, Unreachable
 from aoe.initiator.admin import Admin
 from aoe.initiator.carrier import Carrier, LinkCarrier
+from aoe.initiator.clock import Alarm, within
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Outcome, Result, Verb, WayStatus
 from aoe.initiator.engine_carrier import EngineCarrier
@@ -85,7 +86,7 @@ class RemoteDisk(Disk):
         self._crowded = 0
         """Requests that sleep until there is room for them."""
         self._deadlines: dict[Any, float] = {}
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: Alarm | None = None
         self._news = asyncio.Event()
         self._fencing: dict[tuple[bytes, int, int], asyncio.Task[None]] = {}
         self._shown: list[PathStatus] = []
@@ -95,7 +96,7 @@ class RemoteDisk(Disk):
         self._closed = False
         carrier.on_finished = self._finished
         carrier.on_news = self._hear
-        self.admin = Admin(self._ask_servers, self._own)
+        self.admin = Admin(self._ask_servers, self._own, self._within)
         """Config string, mask list and reservation."""
 
     # Disk
@@ -153,7 +154,7 @@ class RemoteDisk(Disk):
         """Look for ways until one is chosen. Unreachable if there is none in time."""
         self.carrier.begin()
         try:
-            async with asyncio.timeout(find_s):
+            async with self._within(find_s):
                 while not self.carrier.chosen:
                     await self.next_change()
         except TimeoutError as error:
@@ -180,9 +181,9 @@ class RemoteDisk(Disk):
 
     async def drain(self, timeout_s: float = limits.STOP_TIMEOUT_S) -> None:
         """Wait for what is under way. RequestError if it is not answered in time."""
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        deadline = self.carrier.own_time + timeout_s
         while left := len(self._waiting) + self._crowded:
-            if asyncio.get_running_loop().time() > deadline:
+            if self.carrier.own_time > deadline:
                 raise RequestError(f"{self.address}: {left} requests were not answered")
             await asyncio.sleep(_DRAIN_POLL_S)
 
@@ -314,7 +315,7 @@ class RemoteDisk(Disk):
     ) -> Result:
         """Until there is room for it."""
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with self._within(self.timeout_s):
                 while True:
                     await self._sleep_crowded()
                     result = await self._try(verb, offset, length, data, number)
@@ -340,9 +341,9 @@ class RemoteDisk(Disk):
         waiting: asyncio.Future[Result] = loop.create_future()
         self._waiting[token] = waiting
         if self.timeout_s is not None:
-            self._deadlines[token] = loop.time() + self.timeout_s
+            self._deadlines[token] = deadline = self.carrier.own_time + self.timeout_s
             if self._alarm is None:
-                self._alarm = loop.call_later(self.timeout_s, self._expire)
+                self._alarm = self._set_alarm(deadline)
         try:
             return await waiting
         finally:
@@ -356,13 +357,19 @@ class RemoteDisk(Disk):
         if waiting is not None and not waiting.done():
             waiting.set_result(result)
 
+    def _within(self, seconds: float | None) -> AbstractAsyncContextManager[None]:
+        """TimeoutError after so many seconds in which we ran."""
+        return within(seconds, lambda: self.carrier.own_time)
+
+    def _set_alarm(self, deadline: float) -> Alarm:
+        return Alarm(lambda: self.carrier.own_time, deadline, self._expire)
+
     def _expire(self) -> None:
         """All wait equally long, so the first is the one to look at."""
-        loop = asyncio.get_running_loop()
-        self._alarm = None
+        self._alarm, now = None, self.carrier.own_time
         for token, deadline in list(self._deadlines.items()):
-            if deadline > loop.time():
-                self._alarm = loop.call_at(deadline, self._expire)
+            if deadline > now:
+                self._alarm = self._set_alarm(deadline)
                 return
             del self._deadlines[token]
             if not self._waiting[token].done():

@@ -323,6 +323,30 @@ class Session:
         elif self.policy.failback_ns is not None and self.owner is not None:
             self._go_back(self.policy.failback_ns, now_ns)
 
+    def stand_still(self, gap_ns: int, now_ns: int) -> None:
+        """We did not run for so long, which was nobody's silence. Only what waits for a sign of life is put
+        off: fates (I2), and for how long a way is vouched for (I6), go by true time."""
+        self._usable_ns += gap_ns if self._usable_ns else 0
+        for way in self.ways:
+            way.path.stand_still(gap_ns, now_ns)
+            way.io_ns += gap_ns
+            way.probed_ns += gap_ns
+            way.usable_ns += gap_ns
+        self._make_anew(now_ns)
+
+    def _make_anew(self, now_ns: int) -> None:
+        """What was not sent by now has a time of sending that is not true, and with it all that is told from
+        that: it goes out as another copy. Queries are due again anyway."""
+        unsent = self.out.copy()
+        self.out.clear()
+        for _, raw in unsent:
+            tag = int.from_bytes(raw[20:24], "big")
+            way = next((way for way in self.ways if way.path.knows(tag)), None)
+            if way is None:
+                self._seek_ns = now_ns
+            else:
+                self._follow(way, way.path.make_anew(tag, now_ns), now_ns)
+
     # Operations
 
     def _dispatch(self, operation: Operation, now_ns: int) -> None:
@@ -498,7 +522,7 @@ class Session:
                 self._join(port, facts, header, said, now_ns)
             return
         if header.tag & USER_TAG:
-            way.path.heard_ns = now_ns
+            way.path.heard(now_ns)
         else:  # an advertisement: the server may have started again
             way.vouched = False
         self._takes(way, said, facts, now_ns)

@@ -9,6 +9,7 @@ import struct
 import time
 from collections import Counter, deque
 from collections.abc import Hashable
+from functools import partial
 
 from aoe import limits
 from aoe.errors import ConfigurationError
@@ -27,6 +28,8 @@ _TO_ALL = (socket.PACKET_BROADCAST, socket.PACKET_MULTICAST)
 _HOST = socket.PACKET_HOST
 _ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
 _VLAN_HEADER = 4
+_now_ns = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
+"""A frame that waits grows old while the machine is suspended, too."""
 
 _NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
 _ONLY_REPLIES = (
@@ -162,10 +165,10 @@ class PacketLink(Link):
         if len(self._backlog) >= limits.SEND_BACKLOG_MAX:
             self.counters["send_queue_full"] += 1
         else:
-            self._backlog.append((time.monotonic_ns() + limits.SEND_BACKLOG_NS, frame))
+            self._backlog.append((_now_ns() + limits.SEND_BACKLOG_NS, frame))
 
     def _send_backlog(self) -> None:
-        now_ns = time.monotonic_ns()
+        now_ns = _now_ns()
         while self._backlog:
             until_ns, frame = self._backlog[0]
             try:

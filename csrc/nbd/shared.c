@@ -29,11 +29,11 @@ struct waiter {
     struct waiter *next; /* in the inbox, or among those that have ended */
     struct link open;
     uint32_t verb;
-    int over, crowded;
+    int over, crowded, overdue;
     uint64_t offset, length;
     uint8_t *data;
     aoe_request *request;
-    int64_t since_ns, until_ns;
+    int64_t since_ns, until_ns; /* by the core's own time; until_ns negative: for ever */
     struct answer answer;
     _Atomic uint32_t state;
 };
@@ -154,7 +154,9 @@ static void admit(struct shared *s)
     for (; w; w = next) {
         next = w->next;
         link_append(&s->open, &w->open);
-        w->since_ns = now_ns;
+        w->since_ns = aoe_core_own_time(s->core, now_ns);
+        if (w->until_ns >= 0)
+            w->until_ns += w->since_ns;
         if (s->stopped)
             drop(s, w, ASK_CLOSED, now_ns);
         else
@@ -244,10 +246,8 @@ static void resign(struct shared *s, struct waiter *w)
 struct answer shared_ask(struct shared *s, uint32_t verb, uint64_t offset, uint64_t length, uint8_t *data,
                          int64_t for_ns)
 {
-    struct waiter w = {.verb = verb, .offset = offset, .length = length, .data = data, .until_ns = NEVER_NS};
-    int64_t most_ns = for_ns < 0 ? s->set.timeout_ns : for_ns;
-    if (most_ns >= 0)
-        w.until_ns = aoe_remote_now() + most_ns;
+    struct waiter w = {.verb = verb, .offset = offset, .length = length, .data = data};
+    w.until_ns = for_ns < 0 ? s->set.timeout_ns : for_ns;
     link_init(&w.open);
     atomic_fetch_add(&s->inside, 1);
     w.next = atomic_load(&s->inbox);
@@ -280,16 +280,20 @@ static int ending(struct shared *s, int64_t now_ns)
     return s->ends;
 }
 
+/* One who looks twice has left the leader time to take what had arrived. */
+static int timed_out(struct waiter *w, int64_t own_ns) { return w->until_ns >= 0 && own_ns >= w->until_ns && w->overdue++; }
+
 static void expire(struct shared *s, int64_t now_ns)
 {
     struct link *next;
     int ends = ending(s, now_ns);
+    int64_t own_ns = aoe_core_own_time(s->core, now_ns);
     for (struct link *l = s->open.next; l != &s->open; l = next) {
         struct waiter *w = OWNER_OF(l, struct waiter, open);
         next = l->next;
-        if (s->stopped || (ends && now_ns - w->since_ns >= LONG_NS))
+        if (s->stopped || (ends && own_ns - w->since_ns >= LONG_NS))
             drop(s, w, ASK_CLOSED, now_ns);
-        else if (now_ns >= w->until_ns)
+        else if (timed_out(w, own_ns))
             drop(s, w, ASK_TIMED_OUT, now_ns);
         else if (w->crowded)
             begin(s, w, now_ns);
@@ -465,8 +469,8 @@ int shared_open(struct shared **shared, const struct shared_settings *settings)
 
 int shared_find(struct shared *s, int64_t for_ns)
 {
-    int64_t until_ns = aoe_remote_now() + for_ns;
-    while (!aoe_core_chosen(s->core) && aoe_remote_now() < until_ns) {
+    int64_t until_ns = aoe_core_own_time(s->core, aoe_remote_now()) + for_ns;
+    while (!aoe_core_chosen(s->core) && aoe_core_own_time(s->core, aoe_remote_now()) < until_ns) {
         aoe_remote_wait(s->remote, REST_MS, 0);
         aoe_remote_pump(s->remote);
     }

@@ -162,13 +162,18 @@ class Play:
         while self.now < end:
             due = min(end, self.now + self.core.pulse_ns)
             while self._coming and self._coming[0][0] <= due:
-                self.now, _, port, raw = heapq.heappop(self._coming)
+                at, _, port, raw = heapq.heappop(self._coming)
+                self.now = max(self.now, at)
                 self.core.received(port, raw, self.now)
                 self._carry()
             self.now = due
             self.core.tick(self.now)
             self._carry()
         return self
+
+    def stop(self, ms: float) -> None:
+        """The process does not run for so long; what comes in waits for it."""
+        self.now += int(ms * MS)
 
     def start(self, verb: Verb, offset: int = 0, length: int = 0, data: bytes = b"") -> Any:
         """Begin a request."""

@@ -187,6 +187,7 @@ class World:
         self.numbers = itertools.count()
         self.open: list[Both] = []
         self.ended = 0
+        self.renewed = False
         self.sent = 0
         for port in range(ports):
             self.plug(port, True)
@@ -220,7 +221,9 @@ class World:
             assert all(both.c is not other for both in self.open), "another one ended"
             self.ended += 1
         assert not self.c.done
-        assert self.python.ways == self.c.ways
+        ways = self.python.ways
+        assert ways == self.c.ways
+        self.renewed |= any(way.renewed for way in ways)
         assert self.python.news == self.c.news
         assert self.python.chosen == self.c.chosen
         assert self.python.pulse_ns == self.c.pulse_ns
@@ -276,6 +279,13 @@ class World:
         one = self.python.start(verb, offset, length, data, self.now, number)
         other = self.c.start(verb, offset, length, data, self.now, number)
         self.open.append(Both(one, other))
+
+    def stop(self) -> None:
+        """Nothing of ours runs for a while. What was not sent by then is made anew."""
+        if self.rng.random() < 0.7:
+            self.ask()
+        self.now += self.rng.choice([400, 600, 1200, 5000, 34_000]) * MS
+        assert self.python.own_time_ns(self.now) == self.c.own_time_ns(self.now)
         self.compare()
 
     def step(self) -> None:
@@ -283,6 +293,7 @@ class World:
         chance = rng.random()
         if chance < 0.35:
             self.ask()
+            self.compare()
         elif chance < 0.4 and self.open:
             gone = self.open.pop(rng.randrange(len(self.open)))
             self.python.abandon(gone.python, self.now)
@@ -300,12 +311,14 @@ class World:
             self.both("fenced", rng.choice(self.python.ways).number)
         elif chance < 0.48:
             self.nonsense()
+        elif chance < 0.483:
+            self.stop()
         self.live(rng.choice([1, 1, 5, 5, 20, 300]) * MS)
 
     def upset(self, server: Server) -> None:
         rng = self.rng
         server.silent = rng.random() < 0.3
-        server.stuck = rng.random() < 0.2
+        server.stuck = rng.random() < 0.3
         if rng.random() < 0.3:
             server.start()
         if rng.random() < 0.1:
@@ -331,7 +344,8 @@ class World:
         while self.now < end:
             due = min(end, self.now + self.python.pulse_ns)
             while self.coming and self.coming[0][0] <= due:
-                self.now, _, port, raw = heapq.heappop(self.coming)
+                at, _, port, raw = heapq.heappop(self.coming)
+                self.now = max(self.now, at)
                 if self.up[port]:
                     self.both("received", port, raw)
             self.now = due
@@ -363,7 +377,7 @@ def test_both_do_the_same(chunk: int) -> None:
                 raise AssertionError(f"seed {seed}, step {step}") from error
         sent += world.sent
         ended += world.ended
-        renewed += sum(way.renewed for way in world.python.ways)
+        renewed += world.renewed
         refused += any(server.places < 0 for server in world.servers)
         forgot += any(way.number > limits.WAYS_MAX for way in world.python.ways)
     assert forgot, "paths make room for others"
