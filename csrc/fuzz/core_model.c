@@ -20,6 +20,7 @@ struct known {
 static struct {
     struct sent sent[SENT_MAX];
     uint32_t count, seen; /* `seen` of what is out now */
+    uint32_t left;        /* how many have left, or never will */
     uint16_t slots[TAG_SLOTS]; /* number + 1, by tag */
     uint32_t unsettled[SENT_MAX], unsettled_count;
     aoe_core_port ports[PORTS_MAX];
@@ -68,7 +69,7 @@ static struct sent *by_tag(const uint8_t *frame)
 void model_reset(int64_t now_ns)
 {
     memset(m.slots, 0, sizeof m.slots);
-    m.count = m.seen = m.unsettled_count = 0;
+    m.count = m.seen = m.left = m.unsettled_count = 0;
     m.tainted = 0;
     m.known_count = 0;
     m.news = m.before_count = 0;
@@ -85,8 +86,24 @@ uint32_t model_sent_count(void) { return m.count; }
 
 void model_port(uint32_t port, const aoe_core_port *now) { m.ports[port] = *now; }
 
+/* What has not left before a gap never leaves, and has no fate. */
+static void forget_unsent(void)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = m.left; i < m.count; i++)
+        m.sent[i].unsent = 1;
+    for (uint32_t i = 0; i < m.unsettled_count; i++)
+        if (!m.sent[m.unsettled[i]].unsent)
+            m.unsettled[kept++] = m.unsettled[i];
+    m.unsettled_count = kept;
+    m.left = m.count;
+    m.seen = 0;
+}
+
 void model_ticks(int64_t now_ns)
 {
+    if (now_ns - m.now_ns >= GAP_NS)
+        forget_unsent();
     m.cause = BY_TICK;
     m.now_ns = now_ns;
 }
@@ -151,7 +168,7 @@ void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const 
     if (length >= 12)
         memcpy(m.from, frame + 6, sizeof m.from);
     struct sent *s = length >= 24 ? by_tag(frame) : NULL;
-    if (!s || !(frame[14] & 8) || frame[19] != s->head[19])
+    if (!s || s->unsent || !(frame[14] & 8) || frame[19] != s->head[19])
         return;
     m.tainted |= s != reply_to;
     const struct way *w = way_at(s->way);
@@ -171,7 +188,7 @@ static uint32_t later_copies(const struct sent *s)
 {
     uint32_t count = 0;
     for (const struct sent *other = s + 1; other < &m.sent[m.count]; other++)
-        count += other->way == s->way && other->changes && other->first == s->first && other->last == s->last;
+        count += other->way == s->way && other->changes && !other->unsent && other->first == s->first && other->last == s->last;
     return count;
 }
 
@@ -501,6 +518,8 @@ void model_sends(void)
     aoe_out *out;
     uint32_t count = aoe_core_out(core, &out);
     CHECK(count == m.seen);
+    for (; m.left < m.count; m.left++) /* or the fate of a copy would be told from a time that is not true */
+        CHECK(m.now_ns - m.sent[m.left].at_ns < GAP_NS);
     for (uint32_t i = 0; m.count < SENT_MAX && i < count; i++)
         if (out[i].data_length)
             CHECK(m.sent[m.count - count + i].bytes_hash == hash(0, out[i].data, out[i].data_length));

@@ -31,6 +31,7 @@ struct sent {
     uint64_t first, last; /* sectors that it changes, or reads */
     uint32_t sector_hash[LENGTH_MAX / 512 + 2]; /* of what a write has for each of them */
     int changes, answered;
+    int unsent; /* it waited through a gap, and was made anew */
     uint32_t stream;     /* 0: it has none (rule T9) */
     uint8_t instance[8]; /* of the server, as its trailer says */
 };
