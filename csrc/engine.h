@@ -269,6 +269,8 @@ int64_t aoe_remote_now(void); /* CLOCK_BOOTTIME */
 /* Frames that could not be sent, and that did not fit or were for others. */
 void aoe_remote_lost(const aoe_remote *remote, uint64_t *unsent, uint64_t *unfit);
 void aoe_remote_mac(const aoe_remote *remote, uint32_t port, uint8_t *mac);
+/* Of the interface, which is followed when it is renamed; empty for datagrams. */
+const char *aoe_remote_name(const aoe_remote *remote, uint32_t port);
 
 /* A load, in fio's words; it goes on where it stopped. */
 enum { AOE_LOAD_BUCKETS = 2048 };

@@ -262,4 +262,6 @@ void aoe_remote_lost(const aoe_remote *r, uint64_t *unsent, uint64_t *unfit)
     }
 }
 
+const char *aoe_remote_name(const aoe_remote *r, uint32_t port) { return r->ports[port].name; }
+
 void aoe_remote_mac(const aoe_remote *r, uint32_t port, uint8_t *mac) { memcpy(mac, r->ports[port].facts.mac, 6); }

@@ -25,7 +25,7 @@ struct socket_port {
     aoe_core_port facts;
     uint64_t unsent, unfit;
 
-    char name[IFNAMSIZ]; /* Ethernet */
+    char name[IFNAMSIZ], given[IFNAMSIZ]; /* Ethernet: how the interface is called, and was when it was opened */
     int number;          /* of the interface; 0 where there is none of that name */
     uint32_t room;       /* largest frame that is taken */
     struct ring ring;

@@ -85,12 +85,26 @@ static aoe_core_port facts_of(const struct socket_port *p, const struct interfac
     return facts;
 }
 
+/* An interface is followed by its number, whatever it is called by now; one that was away, by its last name or by the
+ * one that it was given. */
+static struct interface find_again(struct socket_port *p, int query)
+{
+    struct ifreq bound = {.ifr_ifindex = bound_to(p->fd)};
+    if (bound.ifr_ifindex > 0 && !ioctl(query, SIOCGIFNAME, &bound))
+        memcpy(p->name, bound.ifr_name, sizeof p->name);
+    struct interface now = look_up(query, p->name), given = look_up(query, p->given);
+    if (now.number || !given.number)
+        return now;
+    memcpy(p->name, p->given, sizeof p->name);
+    return given;
+}
+
 int port_look_again(struct socket_port *p, int query)
 {
     aoe_core_port before = p->facts;
     if (p->in)
         return 0;
-    struct interface now = look_up(query, p->name);
+    struct interface now = find_again(p, query);
     /* One that was away is bound to nothing, even if it came back with its old number. */
     if (!now.number || (bound_to(p->fd) != now.number && bind_to(p->fd, now.number)))
         p->facts.up = 0;
@@ -114,6 +128,7 @@ int port_open_ethernet(struct socket_port *p, const char *name, int query, const
     if (strlen(name) >= sizeof p->name)
         return -ENODEV;
     strcpy(p->name, name);
+    strcpy(p->given, name);
     struct interface it = look_up(query, p->name);
     if (!it.number || !it.ethernet)
         return it.number ? -EAFNOSUPPORT : -ENODEV;

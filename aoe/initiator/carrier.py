@@ -75,6 +75,10 @@ class Carrier(abc.ABC):
         """Our own at a port."""
 
     @abc.abstractmethod
+    def name(self, port: int) -> str:
+        """What the interface or link of a port is called now."""
+
+    @abc.abstractmethod
     def close(self) -> None:
         """Take and send nothing more; the links stay open."""
 
@@ -140,6 +144,9 @@ class LinkCarrier(Carrier):
 
     def mac(self, port: int) -> bytes:
         return self._links[port].mac
+
+    def name(self, port: int) -> str:
+        return self._links[port].name
 
     def close(self) -> None:
         self._closed = True

@@ -112,6 +112,14 @@ class EngineCarrier(Carrier):
         self._lib.aoe_remote_mac(self._remote, port, own)
         return bytes(own)
 
+    def name(self, port: int) -> str:
+        link = self._links[port]
+        if isinstance(link, UdpLink):
+            return link.name
+        if self._remote is not None and not self._closed:
+            self._links[port] = self._ffi.string(self._lib.aoe_remote_name(self._remote, port)).decode()
+        return str(self._links[port])
+
     @property
     def own_time(self) -> float:
         if not self._closed:

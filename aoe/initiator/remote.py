@@ -90,7 +90,7 @@ class RemoteDisk(Disk):
         self._news = asyncio.Event()
         self._fencing: dict[tuple[bytes, int, int], asyncio.Task[None]] = {}
         self._shown: list[PathStatus] = []
-        self._standing = Standing(interfaces, hold=options.hold)
+        self._standing = Standing(carrier.name, hold=options.hold)
         self._renewed: dict[int, int] = {}
         """How often writes were not heeded, by the number of the path."""
         self._closed = False

@@ -1,7 +1,7 @@
 """How the paths to a disk are, in words, and since when."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from aoe.initiator.core import WayStatus
@@ -50,11 +50,11 @@ _REASONS = {
 
 
 class Standing:
-    """Remembers since when each way is in its state. `interfaces` are the names of the ports; `hold` is what
+    """Remembers since when each way is in its state. `name_of` says what a port is called now; `hold` is what
     settles writes of unknown fate."""
 
-    def __init__(self, interfaces: Sequence[str], *, hold: bool) -> None:
-        self._interfaces = list(interfaces)
+    def __init__(self, name_of: Callable[[int], str], *, hold: bool) -> None:
+        self._name_of = name_of
         self._fate = "hold" if hold else "quiesce"
         self._since: dict[int, tuple[State, float]] = {}
         """By number of a way: its state, and when it came to that (s)."""
@@ -72,7 +72,7 @@ class Standing:
         now = time.monotonic()
         _, since = self._since.get(way.number, (way.state, now))
         address, mac = f"e{way.shelf}.{way.slot}", format_mac(way.mac)
-        interface = self._interfaces[way.port]
+        interface = self._name_of(way.port)
         return PathStatus(
             f"{interface} {mac} {address}",
             way.state.name.lower(),

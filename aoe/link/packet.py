@@ -41,10 +41,11 @@ _ONLY_REPLIES = (
 
 
 class PacketLink(Link):
-    """AoE frames on one interface. Survives the interface going down, away and coming back."""
+    """AoE frames on one interface. Survives the interface going down, away and coming back; `name` follows it
+    when it is renamed."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = self._given = name
         self.counters = Counter()
         self._interface = _usable(name)
         self.mac = self._interface.mac
@@ -190,6 +191,8 @@ class PacketLink(Link):
     # The interface changes
 
     def _look_again(self) -> None:
+        was = self.name
+        self.name = self._find_name()
         before, now = self._interface, look_up(self.name)
         if now is None:
             self._interface = before._replace(number=0, up=False)
@@ -200,12 +203,17 @@ class PacketLink(Link):
         away = now.number != before.number or self._socket.getsockname()[0] != self.name
         if away and not self._rebind():
             return
-        if now == before:
+        if now == before and self.name == was:
             return
         self._interface = now
         self.mac, self.mtu = now.mac, now.mtu
         if self._listener is not None:
             self._listener.changed(self, now.up and not before.up)
+
+    def _find_name(self) -> str:
+        """By its index, whatever it is called by now; where it was away, by its last name or the first."""
+        names = (self._socket.getsockname()[0], self.name, self._given)
+        return next((name for name in names if name and look_up(name)), self.name)
 
     def _rebind(self) -> bool:
         """The interface was removed and came back: the socket follows it (needs no privilege)."""

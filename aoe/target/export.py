@@ -22,6 +22,7 @@ class Port:
 
     def __init__(self, name: str, mac: bytes, mtu: int) -> None:
         self.name = name
+        """Of its link, for people."""
         self.suspect = False
         """Whether what it still holds was stamped before a clock step."""
         self.change(mac, mtu)

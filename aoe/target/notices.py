@@ -18,7 +18,7 @@ class Notices:
 
     def __init__(self) -> None:
         self._repeated = Repeated(log)
-        self._down: set[str] = set()
+        self._down: set[Link] = set()
 
     def finish(self) -> None:
         """Say what is still to be said."""
@@ -64,8 +64,8 @@ class Notices:
     def link(self, link: Link) -> None:
         """How an interface is, if it was lost or is there again."""
         log.debug("%s: MTU %d, MAC %s", link.name, link.mtu, link.mac.hex(":"))
-        if link.up == (link.name in self._down):
-            self._down ^= {link.name}
+        if link.up == (link in self._down):
+            self._down ^= {link}
             lost = "is down, gone or part of a bridge; it is served again once it is back"
             state = "is there again" if link.up else lost
             said = "%s: the interface %s"

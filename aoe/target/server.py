@@ -307,6 +307,7 @@ class Server:
 
     def changed(self, link: Link, came_up: bool) -> None:
         port = self._port_of[link]
+        port.name = link.name
         if self._accelerator is None:
             port.change(link.mac, link.mtu)
         else:

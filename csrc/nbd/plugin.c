@@ -196,11 +196,18 @@ static const char *reason_of(const aoe_way *way)
     return texts[way->reason];
 }
 
+/* An interface may be renamed; a link for datagrams is what was typed. */
+static const char *name_of(uint32_t port)
+{
+    const char *name = door.disk ? shared_interface(door.disk, port) : "";
+    return *name ? name : door.port_name[port];
+}
+
 static void describe(const aoe_way *way, char *text, size_t room)
 {
     const uint8_t *m = way->mac;
     snprintf(text, room, "e%u.%u at %02x:%02x:%02x:%02x:%02x:%02x on %s is %s%s", way->shelf, way->slot, m[0], m[1],
-             m[2], m[3], m[4], m[5], door.port_name[way->port], state_of(way), reason_of(way));
+             m[2], m[3], m[4], m[5], name_of(way->port), state_of(way), reason_of(way));
 }
 
 static void tell(const aoe_way *way)
@@ -266,7 +273,7 @@ static void say_why_not(void)
     uint32_t count = shared_ways(door.disk, ways, WAYS_MAX);
     for (uint32_t i = 0; i < door.set.core.ports; i++) {
         size_t used = strlen(where);
-        snprintf(where + used, sizeof where - used, "%s%s", i ? " or " : "", door.port_name[i]);
+        snprintf(where + used, sizeof where - used, "%s%s", i ? " or " : "", name_of(i));
     }
     if (!count)
         nbdkit_error("%s does not answer on %s; is it served there, and is this host allowed to use it?", door.name,

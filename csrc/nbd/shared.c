@@ -528,3 +528,5 @@ uint32_t shared_ways(struct shared *s, aoe_way *ways, uint32_t room)
     give_up_lock(s);
     return count < room ? count : room;
 }
+
+const char *shared_interface(const struct shared *s, uint32_t port) { return aoe_remote_name(s->remote, port); }

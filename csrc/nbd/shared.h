@@ -40,6 +40,7 @@ struct answer shared_ask(struct shared *s, uint32_t verb, uint64_t offset, uint6
                          int64_t for_ns);
 int shared_identity(struct shared *s, uint8_t *data);
 uint32_t shared_ways(struct shared *s, aoe_way *ways, uint32_t room);
+const char *shared_interface(const struct shared *s, uint32_t port);
 
 /* fence.c: run the command for a way, and wait for it: whether it ended well. */
 int fence_run(char **command, const aoe_way *way);

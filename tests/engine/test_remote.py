@@ -116,6 +116,46 @@ def nothing_lost(disk: RemoteDisk) -> bool:
 USABLE = [("usable", "")]
 
 
+# Interfaces that are renamed
+
+
+def test_an_interface_is_followed_when_it_is_renamed(lab: Lab, target: AoeTarget) -> None:
+    """At either end; the path is called after what the interface is called now."""
+
+    async def scenario() -> None:
+        async with attached() as (disk, _):
+            for near, far in (("lan0", "lan1"), ("v0", "v0")):
+                await asyncio.to_thread(rename, near, far)
+                async with asyncio.timeout(10):
+                    while [path.interface for path in disk.paths] != [near] or states(disk) != USABLE:
+                        await disk.write(0, b"followed")
+                        await asyncio.sleep(0.02)
+                assert disk.paths[0].name.startswith(f"{near} ")
+                disk.prefer(disk.paths[0].name)
+
+    ends = [lab.cables[0].b, lab.cables[0].a]
+
+    def rename(*names: str) -> None:
+        ends[:] = [lab.rename(end, name) for end, name in zip(ends, names, strict=True)]
+
+    inside(lab, scenario())
+
+
+def test_one_that_was_renamed_and_removed_is_found_by_its_first_name(lab: Lab, target: AoeTarget) -> None:
+    async def scenario() -> None:
+        async with attached() as (disk, _):
+            cable = lab.cables[0]
+            renamed = await asyncio.to_thread(lab.rename, cable.b, "lan0")
+            while [path.interface for path in disk.paths] != ["lan0"]:
+                await asyncio.sleep(0.02)
+            await asyncio.to_thread(lab.unplug, cable._replace(b=renamed))
+            await asyncio.to_thread(lab.plug, cable)
+            await disk.write(0, b"found again")
+            assert [path.interface for path in disk.paths] == ["v0"]
+
+    inside(lab, scenario())
+
+
 # Data
 
 

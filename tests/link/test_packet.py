@@ -362,6 +362,55 @@ def test_an_interface_that_was_away_while_the_process_stood_still(lab: Lab) -> N
     inside(lab, scenario())
 
 
+def test_an_interface_is_followed_when_it_is_renamed(lab: Lab, loop: Loop) -> None:
+    async def scenario() -> None:
+        collector, port = Collector(), lab.port()
+        async with started(collector) as link:
+            renamed = lab.rename(lab.cables[0].a, "lan0")
+            await until(lambda: link.name == "lan0" and link.up)
+            await comes(collector, port, b"renamed")
+            link.send(ethernet(BROADCAST, ME, b"and back"))
+            assert port.receive(1) is not None
+            lab.rename(renamed, "v0")
+            await until(lambda: link.name == "v0" and link.up)
+            await comes(collector, port, b"as before")
+
+    inside(lab, scenario(), loop)
+
+
+def test_another_interface_of_the_old_name_is_not_taken_for_it(lab: Lab) -> None:
+    async def scenario() -> None:
+        collector, port = Collector(), lab.port()
+        async with started(collector) as link:
+            lab.rename(lab.cables[0].a, "lan0")
+            await until(lambda: link.name == "lan0")
+            other = ("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v00")
+            lab.run("target", *other, check=True)
+            await asyncio.sleep(0.05)
+            assert link.name == "lan0"
+            await comes(collector, port, b"the same")
+
+    inside(lab, scenario())
+
+
+def test_one_that_was_renamed_and_removed_is_found_by_its_first_name(lab: Lab) -> None:
+    """As a card that is taken out and put in again, before anything renames it."""
+    near = lab.cables[0].a
+
+    async def scenario() -> None:
+        collector = Collector()
+        async with started(collector) as link:
+            renamed = lab.rename(near, "lan0")
+            await until(lambda: link.name == "lan0")
+            lab.unplug(lab.cables[0]._replace(a=renamed))
+            await until(lambda: not link.up)
+            lab.plug(lab.cables[0])
+            await until(lambda: link.name == "v0" and link.up)
+            await comes(collector, lab.port(), b"again")
+
+    inside(lab, scenario())
+
+
 def test_a_new_mtu_and_mac_are_followed(lab: Lab) -> None:
     near, far = lab.cables[0].a, lab.cables[0].b
 

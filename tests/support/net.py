@@ -570,6 +570,14 @@ class Lab:
         it goes on. None takes the program away that does it: 0 costs what any other share costs."""
         in_namespace(self.namespace(end.side), functools.partial(loss.lose, end.interface, share))
 
+    def rename(self, end: End, name: str) -> End:
+        """Call an end otherwise; it is down for a moment. The end as it is then."""
+        self.link(end, "down")
+        self.link(end, "name", name)
+        renamed = end._replace(interface=name)
+        self.link(renamed, "up")
+        return renamed
+
     def link(self, end: End, *change: str) -> None:
         """`ip link set` on one end."""
         _ip("-n", self.namespace(end.side), "link", "set", end.interface, *change)
