@@ -12,6 +12,15 @@ class ConfigurationError(AoeError):
     """What was asked for cannot be served. One line that names the thing and the remedy."""
 
 
+class MisuseError(AoeError, RuntimeError):
+    """Used where it cannot work: in a child of the process that made it (os.fork), in another event loop or
+    thread than its own. One line that names the reason and the remedy."""
+
+
+class OutOfRangeError(AoeError, ValueError):
+    """A number that the caller gave is not one that can be: an offset outside of the disk, say."""
+
+
 class DiskError(AoeError):
     """The backing store failed.
 

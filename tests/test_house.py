@@ -9,7 +9,20 @@ import pytest
 AOE = Path(__file__).parent.parent / "aoe"
 
 ROOMS = [
-    *("errors", "limits", "wire", "drive", "disk", "link", "engine", "target", "initiator", "nbd", "cli"),
+    *(
+        "errors",
+        "limits",
+        "home",
+        "wire",
+        "drive",
+        "disk",
+        "link",
+        "engine",
+        "target",
+        "initiator",
+        "nbd",
+        "cli",
+    ),
     "testing",
 ]
 """A room imports only from itself and from rooms before it."""

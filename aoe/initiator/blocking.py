@@ -13,7 +13,8 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, TypeVar
 
-from aoe.errors import RequestError
+from aoe.errors import MisuseError, RequestError
+from aoe.home import Home, Rooted
 from aoe.initiator.admin import Admin
 from aoe.initiator.remote import RemoteDisk, attach
 from aoe.initiator.standing import PathStatus
@@ -30,6 +31,7 @@ class _Worker:
 
     def __init__(self, name: str, attached: AbstractAsyncContextManager[RemoteDisk]) -> None:
         self.name = name
+        self._home = Home(f"the disk {name}", "open it again here", loop=False)
         self.opened: Future[RemoteDisk] = Future()
         self.ended: Future[None] = Future()
         self.thread = threading.Thread(target=self._run, name=f"aoe {name}", daemon=True)
@@ -44,6 +46,11 @@ class _Worker:
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Have it run there; its result. Whoever is interrupted meanwhile cancels it."""
+        try:
+            self._home.check_process()
+        except MisuseError:
+            coroutine.close()
+            raise
         with self._lock:
             if self._closing:
                 coroutine.close()
@@ -66,7 +73,10 @@ class _Worker:
         return function() if self.ended.done() else self.call(asked())
 
     def stop(self, *, urgent: bool) -> None:
-        """Take nothing more, and end when what is under way is answered; if it is urgent, at once."""
+        """Take nothing more, and end when what is under way is answered; if it is urgent, at once. In a child
+        that was forked there is no thread, and what it used is the parent's: nothing is done."""
+        if self._home.forked:
+            return
         with self._lock:
             self._closing = True
         with contextlib.suppress(RuntimeError):  # the loop is closed already
@@ -74,6 +84,8 @@ class _Worker:
 
     def end(self, *, urgent: bool) -> None:
         """Stop, and wait for the thread. RequestError if something under way was not answered in time."""
+        if self._home.forked:
+            return
         self.stop(urgent=urgent)
         try:
             self.ended.result()
@@ -111,7 +123,7 @@ class _Worker:
                 self._closing = True
 
 
-class BlockingDisk:
+class BlockingDisk(Rooted):
     """A `RemoteDisk` whose methods return when they are done; any number of threads may use it.
 
     Close it, or use it in a `with` statement: left in the ordinary way, that waits for what other threads

@@ -15,6 +15,7 @@ from aoe.disk.base import Disk
 from aoe.drive import identify
 from aoe.engine import why_unavailable
 from aoe.errors import ConfigurationError, DiskError, RequestError, TargetRefused, Unreachable
+from aoe.home import Home, Rooted
 from aoe.initiator.admin import Admin
 from aoe.initiator.carrier import Carrier, LinkCarrier
 from aoe.initiator.clock import Alarm, within
@@ -65,7 +66,7 @@ class Options(NamedTuple):
         return Policy(self.spread, self.hold, failback_ns)
 
 
-class RemoteDisk(Disk):
+class RemoteDisk(Rooted, Disk):
     """What `attach` gives. Any byte range may be read and written; odd ends are read, patched and written
     back. Writes that overlap are done one after the other, in the order in which they were called.
 
@@ -94,6 +95,7 @@ class RemoteDisk(Disk):
         self._renewed: dict[int, int] = {}
         """How often writes were not heeded, by the number of the path."""
         self._closed = False
+        self._home = Home(f"the disk {name}", "attach it here, or use aoe.open, which any thread may use")
         carrier.on_finished = self._finished
         carrier.on_news = self._hear
         self.admin = Admin(self._ask_servers, self._own, self._within)
@@ -168,7 +170,10 @@ class RemoteDisk(Disk):
         return f"{self.address} does not answer on {where}; {asked}"
 
     def close(self) -> None:
-        """Ask nothing more; what is open fails."""
+        """Ask nothing more; what is open fails. In a child that was forked nothing is done."""
+        if self._home.forked:
+            return
+        self._check_reader()
         self._closed = True
         self.carrier.close()
         if self._alarm is not None:
@@ -181,6 +186,7 @@ class RemoteDisk(Disk):
 
     async def drain(self, timeout_s: float = limits.STOP_TIMEOUT_S) -> None:
         """Wait for what is under way. RequestError if it is not answered in time."""
+        self._home.check()
         deadline = self.carrier.own_time + timeout_s
         while left := len(self._waiting) + self._crowded:
             if self.carrier.own_time > deadline:
@@ -189,6 +195,7 @@ class RemoteDisk(Disk):
 
     async def next_change(self) -> list[PathStatus]:
         """Wait until a path, the owner or the disk changes; how the paths are then."""
+        self._home.check()
         self._news.clear()
         await self._news.wait()
         return self.paths
@@ -198,16 +205,19 @@ class RemoteDisk(Disk):
     @property
     def counters(self) -> dict[str, int]:
         """What was counted so far on all paths, by reason."""
+        self._check_reader()
         return dict(self.carrier.counters)
 
     @property
     def paths(self) -> list[PathStatus]:
         """How the ways to the disk are, the preferred one first."""
+        self._check_reader()
         return [self._status(way) for way in self.carrier.ways]
 
     @property
     def peers(self) -> list[bytes]:
         """The MAC at the other end of each path."""
+        self._check_reader()
         return [way.mac for way in self.carrier.ways]
 
     def prefer(self, name: str) -> None:
@@ -288,7 +298,13 @@ class RemoteDisk(Disk):
 
     # Requests
 
+    def _check_reader(self) -> None:
+        """What was known at the end anybody may see."""
+        if not self._closed:
+            self._home.check()
+
     def _check_open(self) -> None:
+        self._home.check()
         if self._closed:
             raise RequestError(f"{self.address} is closed")
 
@@ -347,7 +363,8 @@ class RemoteDisk(Disk):
         try:
             return await waiting
         finally:
-            if self._waiting.pop(token, None) is not None:  # cancelled, expired or closed
+            # Cancelled, expired or closed; where it is only given up by a child that was forked, nothing is.
+            if self._waiting.pop(token, None) is not None and not self._home.forked:
                 self._deadlines.pop(token, None)
                 self.carrier.abandon(token)
 

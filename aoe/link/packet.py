@@ -13,6 +13,7 @@ from functools import partial
 
 from aoe import limits
 from aoe.errors import ConfigurationError
+from aoe.home import Home
 from aoe.link.base import Batch, Link, Listener, Received
 from aoe.link.interface import ARPHRD_LOOPBACK, Interface, Monitor, ethernet_interfaces_up, look_up
 from aoe.wire.frame import BROADCAST, ETHERTYPE
@@ -46,6 +47,7 @@ class PacketLink(Link):
 
     def __init__(self, name: str) -> None:
         self.name = self._given = name
+        self._home = Home(name, loop=False)
         self.counters = Counter()
         self._interface = _usable(name)
         self.mac = self._interface.mac
@@ -135,6 +137,8 @@ class PacketLink(Link):
             self._count_send_error(error)
 
     def close(self) -> None:
+        if self._home.forked:  # what it watches with is its parent's, too
+            return
         self.stop()
         self._backlog.clear()
         if not self._events.closed:

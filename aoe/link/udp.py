@@ -15,6 +15,7 @@ import asyncio_dgram
 
 from aoe import limits
 from aoe.errors import ConfigurationError
+from aoe.home import Home
 from aoe.link.base import Batch, Link, Listener, Received
 
 MTU_DEFAULT = 1500
@@ -86,6 +87,7 @@ class UdpLink(Link):
         self.socket = _bound(spec.bind)
         """An engine may use it instead of `start` and `send`."""
         self.name = "udp:{}:{}".format(*self.socket.getsockname())
+        self._home = Home(self.name, loop=False)
         self.mac = _stable_mac(self.name)
         self.mtu = spec.mtu
         self.receive_buffer = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
@@ -124,6 +126,8 @@ class UdpLink(Link):
                 self.counters["send_link_down"] += 1
 
     def close(self) -> None:
+        if self._home.forked:  # what it watches with is its parent's, too
+            return
         self.stop()
         self._closed = True
         for task in self._tasks:

@@ -13,6 +13,7 @@ from aoe import limits
 from aoe.disk.base import Disk
 from aoe.drive.identify import SERIAL_MAX, Identity, is_serial
 from aoe.errors import ConfigurationError, DiskError
+from aoe.home import Home, Rooted
 from aoe.link.base import Link
 from aoe.target import advertise, claims
 from aoe.target.claims import AddressCheck
@@ -65,11 +66,12 @@ def check_serial(serial: str) -> None:
         )
 
 
-class Target:
+class Target(Rooted):
     """Serves disks on links. `open` it, `add` disks, `change` and `remove` them, `stop` it."""
 
     def __init__(self, server: Server, options: TargetOptions, rng: random.Random) -> None:
         self.server = server
+        self._home = Home("this target")
         self._options = options
         self._frame_age_s = options.frame_age_s
         self._rng = rng
@@ -119,6 +121,7 @@ class Target:
         ConfigurationError if an address, a serial or a record cannot be used, or if another target answers
         for an address with another disk, unless `force`; without `check` nobody is asked, which saves 0.3 s.
         """
+        self._home.check()
         keys = [(offer.shelf, offer.slot) for offer in offers]
         self._check_offers(offers)
         self._coming.update(keys)
@@ -174,6 +177,7 @@ class Target:
         """Let a change wait so long for the disk, in seconds (order rule T3). Initiators build on what was
         advertised, so never more is enforced: a longer age is told first, as by another process, and is in
         force when all have asked that had to."""
+        self._home.check()
         grows = frame_age_s > self._frame_age_s
         if not grows:
             self.server.set_frame_age(frame_age_s)
@@ -188,6 +192,7 @@ class Target:
 
     def refresh(self) -> list[Export]:
         """Look at every disk's size again; the exports that changed."""
+        self._home.check()
         changed = []
         for export in self.exports:
             disk = self.server.served(export).disk
@@ -203,7 +208,11 @@ class Target:
         return changed
 
     async def stop(self, timeout_s: float = limits.STOP_TIMEOUT_S) -> bool:
-        """Take nothing more in, let what was admitted finish and be answered; false if it did not in time."""
+        """Take nothing more in, let what was admitted finish and be answered; false if it did not in time. In
+        a child that was forked nothing is done: the parent goes on."""
+        if self._home.forked:
+            return True
+        self._home.check()
         for task in self._leaving.values():
             task.cancel()
         return await self.server.stop(timeout_s)
@@ -211,6 +220,7 @@ class Target:
     # Inside
 
     def _find(self, shelf: int, slot: int) -> Export:
+        self._home.check()
         export = self.server.exports.get((shelf, slot))
         if export is None:
             raise ConfigurationError(f"e{shelf}.{slot} is not served; look at what is")
