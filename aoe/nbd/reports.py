@@ -28,7 +28,8 @@ class Reports:
         on_change: Callable[[PathStatus, float | None], None],
     ) -> None:
         self._ours = ours
-        self._standing = Standing(interfaces, hold=hold)
+        self._names = list(interfaces)
+        self._standing = Standing(self._names.__getitem__, hold=hold)
         self._on_change = on_change
         self._ways: list[WayStatus] = []
         self._shown: dict[int, tuple[State, Reason]] = {}
@@ -81,7 +82,7 @@ class Reports:
             if not self._size.done():
                 self._size.set_result(int(kind.removeprefix("size ")))
         else:
-            self._take([_way(line) for line in rest.splitlines()])
+            self._take([self._way(line) for line in rest.splitlines()])
 
     def _end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._ours)
@@ -110,21 +111,21 @@ class Reports:
         lost_at = self._lost_at.pop(way.number, now) if way.state is State.USABLE else None
         self._on_change(self._standing.status(way), None if lost_at is None else now - lost_at)
 
-
-def _way(line: str) -> WayStatus:
-    """As csrc/nbd/plugin.c writes it in `report`."""
-    number, port, mac, *rest = line.split()
-    shelf, slot, state, reason, owner, rtt_ns, sectors, unsettled = map(int, rest)
-    return WayStatus(
-        int(number),
-        int(port),
-        bytes.fromhex(mac),
-        shelf,
-        slot,
-        State(state),
-        Reason(reason),
-        bool(owner),
-        rtt_ns,
-        sectors,
-        unsettled,
-    )
+    def _way(self, line: str) -> WayStatus:
+        """As csrc/nbd/plugin.c writes it in `report`; in the end what an interface is called now."""
+        number, port, mac, *rest = line.split()
+        shelf, slot, state, reason, owner, rtt_ns, sectors, unsettled = map(int, rest[:8])
+        self._names[int(port)] = rest[8] if rest[8:] else self._names[int(port)]
+        return WayStatus(
+            int(number),
+            int(port),
+            bytes.fromhex(mac),
+            shelf,
+            slot,
+            State(state),
+            Reason(reason),
+            bool(owner),
+            rtt_ns,
+            sectors,
+            unsettled,
+        )

@@ -243,9 +243,10 @@ static void report(void)
         const aoe_way *way = &ways[i];
         const uint8_t *m = way->mac;
         used += (size_t)snprintf(text + used, sizeof text - used,
-                                 "%u %u %02x%02x%02x%02x%02x%02x %u %u %u %u %u %lld %u %u\n", way->number, way->port,
+                                 "%u %u %02x%02x%02x%02x%02x%02x %u %u %u %u %u %lld %u %u %s\n", way->number, way->port,
                                  m[0], m[1], m[2], m[3], m[4], m[5], way->shelf, way->slot, way->state, way->reason,
-                                 way->owner, (long long)way->rtt_ns, way->sectors, way->unsettled);
+                                 way->owner, (long long)way->rtt_ns, way->sectors, way->unsettled,
+                                 shared_interface(door.disk, way->port));
     }
     door.changed = send(door.announce, text, used, MSG_DONTWAIT | MSG_NOSIGNAL) < 0;
 }

@@ -96,3 +96,13 @@ def test_paths_are_asked_for() -> None:
         assert 0.2 <= path.state_s < 5
 
     run(scenario)
+
+
+def test_a_path_is_called_after_what_its_interface_is_called_now() -> None:
+    async def scenario(plugin: Plugin) -> None:
+        asking = asyncio.ensure_future(plugin.reports.paths())
+        await plugin.say("ways\n" + line().rstrip() + " lan0\n")
+        (path,) = await asking
+        assert (path.interface, path.name.split()[0]) == ("lan0", "lan0")
+
+    run(scenario)
