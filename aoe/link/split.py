@@ -86,8 +86,9 @@ class Branch(Link):
             self._listener.ready(self)
 
     def change(self, came_up: bool) -> None:
-        """The link has another MAC, MTU or state."""
-        self.mac, self.mtu = self._trunk.link.mac, self._trunk.link.mtu
+        """The link has another name, MAC, MTU or state."""
+        link = self._trunk.link
+        self.name, self.mac, self.mtu = link.name, link.mac, link.mtu
         if self._listener is not None:
             self._listener.changed(self, came_up)
 
