@@ -70,7 +70,7 @@ def neighbours(lab: Lab, work: Path, way: Way) -> Iterator[Neighbours]:
         disk = stack.enter_context(FuseDisk(work / "sick", plugin=("memory", "96M")))
         device = stack.enter_context(loop_device(disk.path))
         file = stack.enter_context(mounted_file(device, work / "mount", SIZE))
-        few_slots(device, SLOTS)
+        stack.enter_context(few_slots(device, SLOTS))
         stack.callback(disk.resume)
         healthy = stack.enter_context(FuseDisk(work / "healthy", plugin=("memory", "16M"))).path
         if way.engine == "c":

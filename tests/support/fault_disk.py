@@ -191,9 +191,17 @@ def mounted_file(device: Path, directory: Path, size: int) -> Iterator[Path]:
         _tool("umount", "--lazy", directory)
 
 
-def few_slots(device: Path, number: int) -> None:
-    """Let the block layer have this many requests of a device at a time, as disks of one queue do."""
-    Path("/sys/block", device.name, "queue/nr_requests").write_text(str(number))
+@contextmanager
+def few_slots(device: Path, number: int) -> Iterator[None]:
+    """Let the block layer have this many requests of a device at a time, as disks of one queue do. A loop
+    device that is given back keeps the number, so it is put back."""
+    setting = Path("/sys/block", device.name, "queue/nr_requests")
+    before = setting.read_text()
+    setting.write_text(str(number))
+    try:
+        yield
+    finally:
+        setting.write_text(before)
 
 
 def abort(directory: Path) -> None:
