@@ -199,10 +199,16 @@ def _publish(disk: FileDisk, partial: Path, path: Path) -> None:
 @asynccontextmanager
 async def old_file(path: Path, size: int) -> AsyncIterator[End]:
     """What is there already, written in place; a file has `size` bytes in the end, if all went well."""
+    before = path.stat().st_size
     disk = open_disk(path, _AT_ONCE._replace(at_least=size))
+    end = End(str(path), disk)
     try:
-        yield End(str(path), disk)
+        yield end
         _cut(path, disk, size)
+    except BaseException:
+        if not end.began:
+            _cut(path, disk, before)  # as it was before it was enlarged
+        raise
     finally:
         disk.close()
 

@@ -87,27 +87,31 @@ async def each_disk(
                 if problem is not None:
                     report.fail(problem, address=disk.address)
             usable = {disk.address: disk for disk, problem in found if problem is None}
-            for difference in _differences(list(usable.values())):
-                report.fail(difference)
+            for address, difference in _differences(list(usable.values())):
+                report.fail(difference, address=address)
             yield usable
     finally:
         for link in links:
             link.close()
 
 
-def _differences(disks: Sequence[RemoteDisk]) -> Iterator[RequestError]:
+def _differences(disks: Sequence[RemoteDisk]) -> Iterator[tuple[str, RequestError]]:
     """What is not one disk: at one address, and at all."""
     for disk in disks:
         for path in disk.paths:
             if path.state == "refused":
-                yield RequestError(refusal(path))
-        first = disks[0]
-        for what, one, other in (("serial", first.identity, disk.identity), ("size", first.size, disk.size)):
-            if one != other:
-                yield RequestError(
-                    f"{disk.address} is another disk than {first.address}: its {what} is {other}, not {one}"
-                )
-                break
+                yield disk.address, RequestError(refusal(path))
+        if difference := _difference(disks[0], disk):
+            yield (
+                disk.address,
+                RequestError(f"{disk.address} is another disk than {disks[0].address}: its {difference}"),
+            )
+
+
+def _difference(first: RemoteDisk, other: RemoteDisk) -> str:
+    if other.identity != first.identity:
+        return f"serial is {other.identity}, not {first.identity}"
+    return f"size is {other.size}, not {first.size}" if other.size != first.size else ""
 
 
 def _problem_at(disk: RemoteDisk, address: str) -> str:

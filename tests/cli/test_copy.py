@@ -64,6 +64,26 @@ def test_an_existing_file_that_is_smaller_grows(
     assert copy.read_bytes() == image.read_bytes()
 
 
+def test_a_file_that_was_enlarged_for_nothing_is_as_before(tmp_path: Path, served: Served) -> None:
+    """Nothing can be read."""
+    program = (
+        "import sys, aoe.initiator.remote as r\n"
+        "from aoe.errors import DiskError\n"
+        "async def fail(self, at, buffer):\n"
+        "    raise DiskError('a bad sector', at)\n"
+        "r.RemoteDisk.read_into = fail\n"
+        "from aoe.cli.client import main\n"
+        "sys.exit(main())\n"
+    )
+    copied = tmp_path / "copy"
+    copied.write_bytes(OLD)
+    words = command("copy", "e1.2", copied, *over(served))
+    words[1:3] = ["-c", program]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (1, "aoe: a bad sector\n")
+    assert copied.read_bytes() == OLD
+
+
 def test_a_larger_disk_is_said_to_be(served: Served, image: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(OLD)
