@@ -43,11 +43,12 @@ from typing import Any
 
 from aoe.disk.base import Disk
 from aoe.disk.faulty import FaultyDisk
-from aoe.initiator.remote import RemoteDisk, attach, parse_address
+from aoe.initiator.remote import RemoteDisk, attach
 from aoe.link.faulty import FaultyLink
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.serve import serve
 from aoe.target.target import Target
+from aoe.wire.address import parse_address
 
 
 class Cable(FaultyLink):

@@ -18,7 +18,7 @@ from aoe.disk.base import Disk
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError, DiskError
-from aoe.initiator.remote import parse_address
+from aoe.wire.address import parse_address
 
 T = TypeVar("T")
 _ADDRESS = re.compile(r"e[0-9]+\.[0-9]+")

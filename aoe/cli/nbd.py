@@ -9,7 +9,7 @@ from aoe.cli.ending import Ended
 from aoe.cli.report import Report, path_facts, state_words
 from aoe.cli.where import Where, canonical
 from aoe.errors import ConfigurationError, RequestError
-from aoe.initiator.remote import Options
+from aoe.initiator.options import Options
 from aoe.initiator.standing import PathStatus
 from aoe.nbd import status
 from aoe.nbd.door import Plan, serve

@@ -2,10 +2,10 @@
 
 import argparse
 from collections.abc import Callable, Coroutine, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
+import aoe
 from aoe import limits
 from aoe.cli import words
 from aoe.cli.admin import Config, Mask, Reserve
@@ -18,7 +18,7 @@ from aoe.cli.report import Report
 from aoe.cli.transfer import Read, Write
 from aoe.cli.where import VARIABLE, Where
 from aoe.errors import ConfigurationError
-from aoe.initiator.remote import FIND_S, Options
+from aoe.initiator.options import FIND_S, Options
 from aoe.nbd.door import THREADS
 
 _LBA = words.whole(0, limits.LBA48_SECTORS - 1)
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         description="Talk to ATA over Ethernet targets.",
         epilog=f"{VARIABLE} in the environment names interfaces where --interface and --link do not.",
     )
-    top.add_argument("--version", action="version", version=f"aoe {metadata.version('aoe-target')}")
+    top.add_argument("--version", action="version", version=f"aoe {aoe.__version__}")
     commands = top.add_subparsers(dest="command", required=True)
     _add(commands, "discover", lambda it: Discover(_where(it)), "list the disks that answer")
     what = "list them as aoe-stat does, with round-trip times and the state of each path"

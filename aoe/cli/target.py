@@ -9,10 +9,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import aoe
 from aoe import limits
 from aoe.cli import stdio, words
 from aoe.cli.links import open_links
@@ -86,7 +86,7 @@ def _interrupt(*_: object) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = words.Parser(prog="aoe-target", description="Serve disks over ATA over Ethernet.")
-    top.add_argument("--version", action="version", version=f"aoe-target {metadata.version('aoe-target')}")
+    top.add_argument("--version", action="version", version=f"aoe-target {aoe.__version__}")
     commands = top.add_subparsers(dest="command", required=True)
     add_state(commands)
     serve = commands.add_parser("serve", help="serve files or block devices until stopped")

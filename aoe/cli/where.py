@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from aoe.cli.links import check_distinct, open_datagrams, open_links
 from aoe.cli.report import Report, state_words
-from aoe.errors import ConfigurationError, RequestError
-from aoe.initiator.remote import RemoteDisk, attach, parse_address
+from aoe.errors import RequestError
+from aoe.initiator.remote import RemoteDisk, attach
 from aoe.initiator.standing import PathStatus
 from aoe.initiator.survey import attach_each
 from aoe.link.base import Link
-from aoe.link.interface import ethernet_interfaces_up
-from aoe.link.packet import PacketLink, only_interface
+from aoe.link.packet import every_link, only_interface
+from aoe.wire.address import parse_address
 
 VARIABLE = "AOE_INTERFACE"
 """Names interfaces where the command line names nothing; several with commas or spaces between them."""
@@ -45,16 +45,7 @@ class Where(NamedTuple):
         ConfigurationError where there is none."""
         if self.links or self.named:
             return open_links(self.named, self.links)
-        opened: list[Link] = []
-        problem = ConfigurationError("no Ethernet interface is up; say --interface NAME")
-        for name in ethernet_interfaces_up():
-            try:
-                opened.append(PacketLink(name))
-            except ConfigurationError as error:
-                problem = error
-        if not opened:
-            raise problem
-        return opened
+        return [*every_link()]
 
 
 @asynccontextmanager

@@ -9,11 +9,12 @@ from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 from aoe import limits
-from aoe.errors import RequestError, Unreachable
+from aoe.errors import OutOfRangeError, RequestError, Unreachable
 from aoe.wire import config, mask, reserve
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import Command, Fault
 from aoe.wire.mask import Directive, DirectiveCommand, Mask, MaskCommand, MaskError
+from aoe.wire.octets import mac, octets
 from aoe.wire.reserve import Reserve, ReserveCommand
 
 T = TypeVar("T")
@@ -41,8 +42,8 @@ class Admin:
     async def set_config(self, text: bytes, *, force: bool = False) -> bytes:
         """Store a config string of up to 1024 bytes; TargetRefused (AoE error 4) if there is another one,
         unless forced."""
-        _check_length(text)
-        return await self._config(Config(ConfigCommand.FORCE_SET if force else ConfigCommand.SET, text))
+        command = ConfigCommand.FORCE_SET if force else ConfigCommand.SET
+        return await self._config(Config(command, _text(text)))
 
     async def test_config(self, text: bytes, *, prefix: bool = False) -> bool:
         """Whether every server's config string is `text`, or with `prefix` begins with it.
@@ -50,11 +51,11 @@ class Admin:
         A server answers only if it matches. So silence for TEST_S is a no, unless to a read of the string it
         is silent, too: then Unreachable, as always. What is lost on the way is sent again within that time.
         """
-        _check_length(text)
+        wanted = _text(text)
         command = ConfigCommand.TEST_PREFIX if prefix else ConfigCommand.TEST
         try:
             async with self._within(TEST_S):
-                await self._config(Config(command, text))
+                await self._config(Config(command, wanted))
         except (TimeoutError, Unreachable):
             await self.config()
             return False
@@ -67,12 +68,12 @@ class Admin:
     async def edit_mask(self, *, add: Iterable[bytes] = (), delete: Iterable[bytes] = ()) -> list[bytes]:
         """Add and delete MACs. Who is not in a list that is not empty gets no answer any more, to anything:
         RequestError if that would be we."""
-        added, deleted = list(add), list(delete)
+        added, deleted = list(map(mac, add)), list(map(mac, delete))
         left = {*added, *await self.mask()} - set(deleted)
         if left and not set(self._own()) & left:
             raise RequestError("the list would lock this host out; leave one of its own MACs in it")
-        edits = [Directive(DirectiveCommand.ADD, mac) for mac in added]
-        edits += [Directive(DirectiveCommand.DELETE, mac) for mac in deleted]
+        edits = [Directive(DirectiveCommand.ADD, it) for it in added]
+        edits += [Directive(DirectiveCommand.DELETE, it) for it in deleted]
         return await self._mask(mask.edit(*edits))
 
     async def reserved(self) -> list[bytes]:
@@ -82,7 +83,7 @@ class Admin:
     async def reserve(self, *, force: bool = False, more: Iterable[bytes] = ()) -> list[bytes]:
         """Reserve the disk for all our own MACs, so that no change of path locks us out, and `more`.
         TargetRefused (AoE error 6) if another host holds it, unless forced."""
-        macs = tuple(dict.fromkeys([*self._own(), *more]))
+        macs = tuple(dict.fromkeys([*self._own(), *map(mac, more)]))
         return await self._reserve(Reserve(_how(force), macs))
 
     async def release(self, *, force: bool = False) -> list[bytes]:
@@ -106,9 +107,13 @@ class Admin:
         return list(_last(map(reserve.decode, replies)).macs)
 
 
-def _check_length(text: bytes) -> None:
-    if len(text) > limits.CONFIG_STRING_MAX:
-        raise RequestError(f"a config string has at most {limits.CONFIG_STRING_MAX} bytes, not {len(text)}")
+def _text(text: bytes) -> bytes:
+    found = octets("a config string", text)
+    if len(found) > limits.CONFIG_STRING_MAX:
+        raise OutOfRangeError(
+            f"a config string has at most {limits.CONFIG_STRING_MAX} bytes, not {len(found)}"
+        )
+    return found
 
 
 def _last(decoded: Iterable[T | Fault]) -> T:

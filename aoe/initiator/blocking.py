@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 from aoe.errors import MisuseError, RequestError
 from aoe.home import Home, Rooted
 from aoe.initiator.admin import Admin
+from aoe.initiator.options import FIND_S, TIMEOUT_S
 from aoe.initiator.remote import RemoteDisk, attach
 from aoe.initiator.standing import PathStatus
+from aoe.link.base import Link
 
 T = TypeVar("T")
 
@@ -306,7 +308,18 @@ async def _soon(function: Callable[[str], None], name: str) -> None:
     function(name)
 
 
-def open(*addresses: str, **options: Any) -> BlockingDisk:
+def open(
+    *addresses: str,
+    interface: str | Sequence[str] = (),
+    link: Link | Sequence[Link] = (),
+    find_s: float = FIND_S,
+    timeout_s: float | None = TIMEOUT_S,
+    spread: bool = False,
+    hold: bool = False,
+    fence: Sequence[str] = (),
+    failback_s: float | None = None,
+    engine: str = "auto",
+) -> BlockingDisk:
     """The one disk that is at all `addresses` ("e0.0"), for use from ordinary code:
 
     with aoe.open("e0.0", interface="eth0") as disk:
@@ -315,7 +328,19 @@ def open(*addresses: str, **options: Any) -> BlockingDisk:
     Options, and what it raises, are those of `attach`. A link of `aoe.link.memory` cannot be used: both its
     ends belong to one event loop.
     """
-    worker = _Worker("/".join(addresses), attach(*addresses, **options))
+    attached = attach(
+        *addresses,
+        interface=interface,
+        link=link,
+        find_s=find_s,
+        timeout_s=timeout_s,
+        spread=spread,
+        hold=hold,
+        fence=fence,
+        failback_s=failback_s,
+        engine=engine,
+    )
+    worker = _Worker("/".join(map(str, addresses)), attached)
     worker.thread.start()
     try:
         remote = worker.opened.result()

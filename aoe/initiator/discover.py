@@ -2,13 +2,15 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from aoe import limits
+from aoe.initiator.options import as_links, as_names, check_seconds
 from aoe.initiator.path import USER_TAG
 from aoe.link.base import Link
+from aoe.link.packet import PacketLink, every_link
 from aoe.wire import config, frame
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_RESPONSE, Command, Fault, Header
@@ -18,22 +20,49 @@ _LAST_LOOK_S = 0.01
 
 
 class Found(NamedTuple):
-    """A target that answered: its address, the MAC it has there, and what its config reply said."""
+    """A target that answered at `address`: the MAC that it has there, what its config reply said, and on
+    which interface of ours it came in."""
 
     shelf: int
     slot: int
     mac: bytes
     config: Config
+    interface: str = ""
+
+    @property
+    def address(self) -> str:
+        """As `attach` takes it: `e1.0`."""
+        return f"e{self.shelf}.{self.slot}"
 
 
-async def discover(link: Link, seconds: float = 0.5) -> list[Found]:
-    """Everybody who answers within the time, by address; the link is not closed."""
+async def discover(
+    link: Link | Sequence[Link] = (), seconds: float = 0.5, *, interface: str | Sequence[str] = ()
+) -> list[Found]:
+    """Every target that answers a config query within `seconds` (0 to 1e9), by address: on Ethernet
+    interfaces by name, over links, which stay open, or else on every Ethernet interface that is up.
+
+    ConfigurationError where an interface cannot be used, or none is up.
+    """
+    check_seconds("seconds", seconds)
+    given, names = as_links(link), as_names(interface)
+    opened = [] if names or given else every_link()
+    try:
+        for name in names:
+            opened.append(PacketLink(name))
+        found = await asyncio.gather(*(_heard(each, seconds) for each in [*given, *opened]))
+    finally:
+        for each in opened:
+            each.close()
+    return sorted(it for there in found for it in there)
+
+
+async def _heard(link: Link, seconds: float) -> list[Found]:
     async with _asking(link) as finder:
         for _ in range(2):  # one may be lost
             finder.ask(limits.SHELF_ALL, limits.SLOT_ALL)
             await asyncio.sleep(seconds / 2)
         await asyncio.sleep(_LAST_LOOK_S)
-        return sorted(finder.found.values())
+        return list(finder.found.values())
 
 
 class _Finder:
@@ -56,7 +85,7 @@ class _Finder:
             if isinstance(header, Fault) or isinstance(message, Fault):
                 continue
             if header.flags & FLAG_RESPONSE and header.command == Command.CONFIG:
-                found = Found(header.shelf, header.slot, header.src, message)
+                found = Found(header.shelf, header.slot, header.src, message, link.name)
                 self.found.setdefault(found[:3], found)
 
     def changed(self, link: Link, came_up: bool) -> None:

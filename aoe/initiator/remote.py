@@ -4,17 +4,23 @@ import asyncio
 import errno
 import logging
 import random
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from aoe import limits
 from aoe.disk.base import Disk
 from aoe.drive import identify
 from aoe.engine import why_unavailable
-from aoe.errors import ConfigurationError, DiskError, RequestError, TargetRefused, Unreachable
+from aoe.errors import (
+    ConfigurationError,
+    DiskError,
+    OutOfRangeError,
+    RequestError,
+    TargetRefused,
+    Unreachable,
+)
 from aoe.home import Home, Rooted
 from aoe.initiator.admin import Admin
 from aoe.initiator.carrier import Carrier, LinkCarrier
@@ -22,18 +28,27 @@ from aoe.initiator.clock import Alarm, within
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Outcome, Result, Verb, WayStatus
 from aoe.initiator.engine_carrier import EngineCarrier
-from aoe.initiator.session import Address, Policy, State
+from aoe.initiator.options import (
+    FIND_S,
+    TIMEOUT_S,
+    Options,
+    as_links,
+    as_names,
+    check_engine,
+    check_seconds,
+)
+from aoe.initiator.session import Address, State
 from aoe.initiator.standing import PathStatus, Standing
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, check_interface, only_interface
 from aoe.link.udp import UdpLink
+from aoe.wire.address import parse_address
 from aoe.wire.frame import Command, error_text, format_mac
+from aoe.wire.octets import octets, room
 
 log = logging.getLogger("aoe.initiator")
 
-FIND_S = 5.0
-TIMEOUT_S = 30.0
-"""How long a request is repeated unless the caller says so."""
+_DEFAULTS = Options()
 _DRAIN_POLL_S = 0.005
 _CROWDED_S = 0.01
 _FENCE_AGAIN_S = 1.0
@@ -41,29 +56,6 @@ _UNHEEDED = (
     "%s: %s answers no writes: they are sent again as those of another client; "
     "either its disk hangs, or somebody else ended the stream of our writes"
 )
-ADDRESS = re.compile(r"e?(\d{1,5})\.(\d{1,3})")
-
-
-class Options(NamedTuple):
-    """How a disk is used.
-
-    `timeout_s`: how long a request is repeated, None for ever. `spread`: read over all paths. `hold`: ranges
-    of unknown fate stay closed until the server answers. `fence`: a command that makes sure that a lost
-    server does nothing any more; it gets the server's MAC and address, and ends with status 0 when that is
-    so. `failback_s`: go back to a path named earlier when it was usable for so long.
-    """
-
-    timeout_s: float | None = TIMEOUT_S
-    spread: bool = False
-    hold: bool = False
-    fence: Sequence[str] = ()
-    failback_s: float | None = None
-
-    @property
-    def policy(self) -> Policy:
-        """What of this the session needs to know."""
-        failback_ns = None if self.failback_s is None else int(self.failback_s * 1e9)
-        return Policy(self.spread, self.hold, failback_ns)
 
 
 class RemoteDisk(Rooted, Disk):
@@ -108,16 +100,17 @@ class RemoteDisk(Rooted, Disk):
         return (await self._ask(Verb.READ, offset, length)).data
 
     async def read_into(self, offset: int, buffer: bytearray) -> None:
-        self._check(offset, len(buffer))
+        view = room("buffer", buffer)
+        self._check(offset, len(view))
         if isinstance(self.carrier, EngineCarrier):
-            await self._ask(Verb.READ, offset, len(buffer), buffer)
+            await self._ask(Verb.READ, offset, len(view), buffer)
         else:
-            buffer[:] = (await self._ask(Verb.READ, offset, len(buffer))).data
+            view[:] = (await self._ask(Verb.READ, offset, len(view))).data
 
     async def write(self, offset: int, data: bytes, fua: bool = False) -> None:
-        self._check(offset, len(data))
-        # Every copy of a frame has the same bytes (order rule I1).
-        await self._ask(Verb.WRITE_FUA if fua else Verb.WRITE, offset, len(data), bytes(data))
+        kept = octets("data", data)  # every copy of a frame has the same bytes (order rule I1)
+        self._check(offset, len(kept))
+        await self._ask(Verb.WRITE_FUA if fua else Verb.WRITE, offset, len(kept), kept)
 
     async def flush(self) -> None:
         await self._ask(Verb.FLUSH, 0, 0)
@@ -310,10 +303,8 @@ class RemoteDisk(Rooted, Disk):
 
     def _check(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.size:
-            raise DiskError(
-                f"{self.address} has {self.size} bytes: {length} at {offset} are not inside",
-                offset,
-                errno.EINVAL,
+            raise OutOfRangeError(
+                f"{self.address} has {self.size} bytes: {length} at {offset} are not inside; look at size"
             )
 
     async def _ask(
@@ -408,7 +399,7 @@ class RemoteDisk(Rooted, Disk):
             raise RequestError(f"{self.address} says of its disk what cannot be used: {self._reasons()}")
         if result.outcome is Outcome.UNSUPPORTED:
             raise DiskError(f"{self.address} has no TRIM", offset, errno.EOPNOTSUPP)
-        raise DiskError(f"{self.address} has {self.size} bytes, no more", offset, errno.EINVAL)
+        raise OutOfRangeError(f"{self.address} has {self.size} bytes, no more; look at size")
 
     async def _ask_servers(self, command: Command, body: bytes, least: int) -> list[bytes]:
         """Every server that can be reached, once."""
@@ -449,7 +440,7 @@ async def connect(
     links: Sequence[Link | str],
     addresses: Sequence[Address],
     find_s: float = FIND_S,
-    options: Options = Options(),
+    options: Options = _DEFAULTS,
     engine: str = "auto",
 ) -> RemoteDisk:
     """Use the one disk at all addresses, over all interfaces and links; closing it leaves the links open."""
@@ -481,14 +472,19 @@ async def attach(
     unless named) or over links, which are closed in the end. Every server that answers there is a path to it;
     the address named first is preferred when the first path is chosen.
 
-    `find_s` is how long targets are looked for; `engine` which code does it: `python`, `c`, or `auto`, which
-    takes the compiled one where it can be used. The other options are those of `Options`.
-    ConfigurationError for a bad address or interface, Unreachable if nobody answers there.
+    `find_s` is how long (s) targets are looked for; `engine` which code does it: `python`, `c`, or `auto`,
+    which takes the compiled one where it can be used. The other options are those of `aoe.Options`.
+    ConfigurationError for a bad address, interface or engine, OutOfRangeError for a time that cannot be,
+    Unreachable if nothing answers there.
     """
-    links = [link] if isinstance(link, Link) else list(link)
-    names = [interface] if isinstance(interface, str) else list(interface)
+    links, names = as_links(link), as_names(interface)
     options = Options(timeout_s, spread, hold, fence, failback_s)
     try:
+        options.check()
+        check_seconds("find_s", find_s)
+        check_engine(engine)
+        if not addresses:
+            raise ConfigurationError("there is no address to attach; name one, as e0.0")
         wanted = list(dict.fromkeys(parse_address(address) for address in addresses))
         ends: list[Link | str] = [*links, *(names or ([] if links else [only_interface()]))]
         disk = await connect(ends, wanted, find_s, options, engine)
@@ -500,11 +496,3 @@ async def attach(
     finally:
         for over in links:
             over.close()
-
-
-def parse_address(text: str) -> Address:
-    """`e0.0` -> (0, 0)."""
-    match = ADDRESS.fullmatch(text)
-    if match is None or int(match[1]) > limits.SHELF_MAX or int(match[2]) > limits.SLOT_MAX:
-        raise ConfigurationError(f"{text!r} is not an address; write it as e0.0")
-    return int(match[1]), int(match[2])

@@ -11,11 +11,21 @@ from aoe.wire.frame import format_mac
 
 
 class PathStatus(NamedTuple):
-    """One way to a disk: `owner` carries what is written, `rtt_us` is the smoothed round trip of reads,
-    `state_s` how long (s) it has been in its `state`.
+    """One path to a disk: from an interface of ours to a server.
 
-    `unsettled` writes may still be carried out there although nobody waits for them; their ranges take no new
-    write until `fate` has it: `quiesce` (time), `hold` (its answer), `fencing` (a fence command runs).
+    `name` is what `prefer` and `fenced` take; it is made of `interface`, `mac` (of the server) and `address`.
+    `state` is `usable`, `checking` (the server is asked what it serves), `down` or `refused` (it is not the
+    same disk, or cannot be one); `reason` says why it is not usable, in words; `state_s` since when (s).
+    `owner` says that writes go this way, and with them all reads unless they are spread. `rtt_us` is the
+    smoothed round trip of reads (microseconds, 0 before the first), `sectors` how many sectors of 512 bytes
+    one frame carries.
+
+    `unsettled` is how many writes were sent this way, are not waited for any more, and may still be carried
+    out: they timed out, were cancelled, or were answered on another path first. Until their fate is known
+    their ranges take no new write. `fate` says what it is waited for, empty where there are none: `quiesce`,
+    until neither network nor server can have them any more (at most 3 s with our target, 12 s with others, or
+    as soon as the server says that it is done with them); `hold`, that the server answers, however long that
+    takes; `fencing`, that the fence command ends.
     """
 
     name: str

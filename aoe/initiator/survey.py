@@ -12,7 +12,8 @@ from aoe.initiator.carrier import LinkCarrier
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core
 from aoe.initiator.discover import discover
-from aoe.initiator.remote import FIND_S, Options, RemoteDisk
+from aoe.initiator.options import FIND_S, Options
+from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.session import Address
 from aoe.initiator.standing import PathStatus
 from aoe.link.base import Link

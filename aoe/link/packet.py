@@ -257,6 +257,20 @@ def _choices() -> str:
     return ", ".join(ethernet_interfaces_up()) or "none"
 
 
+def every_link() -> list["PacketLink"]:
+    """On every Ethernet interface that is up and can be used; ConfigurationError where none can."""
+    opened: list[PacketLink] = []
+    problem = ConfigurationError("no Ethernet interface is up; say --interface NAME")
+    for name in ethernet_interfaces_up():
+        try:
+            opened.append(PacketLink(name))
+        except ConfigurationError as error:
+            problem = error
+    if not opened:
+        raise problem
+    return opened
+
+
 def only_interface() -> str:
     """The Ethernet interface to use where none was named."""
     up = ethernet_interfaces_up()

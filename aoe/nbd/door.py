@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from aoe.errors import ConfigurationError, RequestError, Unreachable
-from aoe.initiator.remote import FIND_S, Options
+from aoe.initiator.options import FIND_S, Options
 from aoe.initiator.standing import PathStatus
 from aoe.link.packet import PacketLink
 from aoe.link.udp import UdpSpec

@@ -8,18 +8,21 @@ from pathlib import Path
 
 from aoe import limits
 from aoe.disk.base import Disk
+from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.target.keys import StoreKey
 from aoe.target.served import release
 from aoe.target.server import TargetOptions
 from aoe.target.store import StateStore
 from aoe.target.target import Offer, Target, check_address, check_serial
+from aoe.wire.address import parse_address
 
 
 @asynccontextmanager
 async def serve(
     disk: Disk,
     *links: Link,
+    address: str | None = None,
     shelf: int = 0,
     slot: int = 0,
     serial: str | None = None,
@@ -33,7 +36,8 @@ async def serve(
     check: bool = True,
     rng: random.Random | None = None,
 ) -> AsyncIterator[Target]:
-    """Serve `disk` as `shelf.slot` (0-65534, 0-254) on `links` until the block is left.
+    """Serve `disk` as `address` ("e1.0") on `links` until the block is left; `shelf` (0-65534, not 4095) and
+    `slot` (0-254) say the same in two numbers. Without any of them it is e0.0.
 
     The disk and the links are closed then. Without `state_dir` the config string, the mask list and the
     reservation are gone with the block. Without `remote_admin` the network may change none of the three,
@@ -43,7 +47,7 @@ async def serve(
     options = TargetOptions(frame_age_s, buffer_count, remote_admin, remote_masks)
     target = None
     try:
-        offer = _offer(disk, shelf, slot, serial, write_back, state_dir)
+        offer = _offer(disk, *_place(address, shelf, slot), serial, write_back, state_dir)
         target = Target.open(links, options, rng)
         await target.add(offer, force=force, check=check)
     except BaseException:
@@ -55,6 +59,14 @@ async def serve(
         yield target
     finally:
         await target.stop()
+
+
+def _place(address: str | None, shelf: int, slot: int) -> tuple[int, int]:
+    if address is None:
+        return shelf, slot
+    if shelf or slot:
+        raise ConfigurationError("address and shelf or slot say the same; give one of them")
+    return parse_address(address)
 
 
 def _offer(

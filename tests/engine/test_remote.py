@@ -21,7 +21,8 @@ from aoe import limits
 from aoe.errors import ConfigurationError, DiskError, RequestError, Unreachable
 from aoe.initiator.core import Verb
 from aoe.initiator.engine_carrier import EngineCarrier, Load
-from aoe.initiator.remote import Options, RemoteDisk
+from aoe.initiator.options import Options
+from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.session import State
 from aoe.link.udp import UdpLink, UdpSpec
 from tests.link.collector import until

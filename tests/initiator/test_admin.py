@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from aoe.disk.memory import MemoryDisk
-from aoe.errors import RequestError, Unreachable
+from aoe.errors import OutOfRangeError, Unreachable
 from aoe.initiator import admin
 from aoe.wire.config import ConfigCommand
 from aoe.wire.frame import Command
@@ -30,7 +30,7 @@ async def test_only_the_whole_string_or_a_prefix_of_it_matches() -> None:
         wrong = [(b"rack", False), (b"rack 33", True), (b"ack", True), (b"", False)]
         asked = (remote.admin.test_config(text, prefix=prefix) for text, prefix in wrong)
         assert await asyncio.gather(*asked) == [False] * len(wrong)
-        with pytest.raises(RequestError, match="1024"):
+        with pytest.raises(OutOfRangeError, match="1024"):
             await remote.admin.test_config(bytes(1025))
 
 

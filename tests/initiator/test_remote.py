@@ -14,13 +14,21 @@ from aoe import limits
 from aoe.disk.base import Disk
 from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
-from aoe.errors import ConfigurationError, DiskError, RequestError, TargetRefused, Unreachable
+from aoe.errors import (
+    ConfigurationError,
+    DiskError,
+    OutOfRangeError,
+    RequestError,
+    TargetRefused,
+    Unreachable,
+)
 from aoe.initiator.discover import discover
-from aoe.initiator.remote import RemoteDisk, parse_address
+from aoe.initiator.remote import RemoteDisk
 from aoe.link.base import Link
 from aoe.link.faulty import FaultyLink
 from aoe.link.memory import Network
 from aoe.wire import frame, reserve
+from aoe.wire.address import parse_address
 from aoe.wire.frame import Command, Header
 from aoe.wire.reserve import Reserve, ReserveCommand
 from tests.initiator.helpers import attach, limited, only_python
@@ -347,7 +355,7 @@ def test_beyond_the_end_is_an_error_and_nothing_is_sent(verb: str, offset: int, 
         async with attached() as (remote, spy, _):
             before = len(spy.sent)
             call: Callable[..., Any] = getattr(remote, verb)
-            with pytest.raises(DiskError, match="not inside"):
+            with pytest.raises(OutOfRangeError, match="not inside"):
                 await call(offset, bytes(length) if verb == "write" else length)
             assert len(spy.sent) == before
 

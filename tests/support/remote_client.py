@@ -10,7 +10,8 @@ import signal
 import sys
 
 from aoe.initiator.engine_carrier import EngineCarrier
-from aoe.initiator.remote import Options, RemoteDisk
+from aoe.initiator.options import Options
+from aoe.initiator.remote import RemoteDisk
 
 BLOCK = 4096
 
