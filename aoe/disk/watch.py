@@ -12,6 +12,8 @@ from typing import NamedTuple
 _IN_ATTRIB, _IN_MOVE_SELF, _IN_Q_OVERFLOW = 0x4, 0x800, 0x4000
 _HEADER = struct.Struct("iIII")
 _EVENTS_BYTES = 1 << 16
+_GONE = " (deleted)"
+"""Behind the name of an open file that has lost it (proc_pid_fd(5))."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -44,11 +46,12 @@ class NameWatch:
         watch = _libc.inotify_add_watch(self._inotify, link.encode(), _IN_ATTRIB | _IN_MOVE_SELF)
         if watch < 0:
             return
-        self._names[fd] = str(Path(link).readlink())
+        self._names[fd] = str(Path(link).readlink()).removesuffix(_GONE)
         self._watched.setdefault(watch, set()).add(fd)
         if not self._reading:
             self._reading = True
             asyncio.get_running_loop().add_reader(self._inotify, self._readable)
+        self._look(fd)  # it may have lost its name before this
 
     def forget(self, fd: int) -> None:
         """Watch it no more."""

@@ -57,6 +57,27 @@ def test_a_file_that_has_another_name_left(file: Path, tmp_path: Path) -> None:
     assert noticed(file, do=file.unlink) == [Lost(0, str(file), False)]
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_was_removed_before_it_is_watched(file: Path, replaced: bool) -> None:
+    """As while another target is waited for."""
+    fd = os.open(file, os.O_RDWR)
+    file.unlink()
+    if replaced:
+        file.touch()
+
+    async def run() -> list[Lost]:
+        lost: list[Lost] = []
+        watch = NameWatch(lost.append)
+        watch.watch(fd)
+        watch.close()
+        return lost
+
+    try:
+        assert asyncio.run(run()) == [Lost(fd, str(file), True)]
+    finally:
+        os.close(fd)
+
+
 def test_it_is_said_once(file: Path, tmp_path: Path) -> None:
     os.link(file, tmp_path / "other")
     assert len(noticed(file, do=file.unlink, again=(tmp_path / "other").unlink)) == 1
