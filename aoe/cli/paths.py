@@ -53,6 +53,11 @@ def quoted(text: str) -> str:
     return f"'{text}'" if text.isprintable() and "'" not in text else repr(text)
 
 
+def plain(text: str) -> str:
+    """As it is, where that is one line."""
+    return text if text.isprintable() else repr(text)
+
+
 def plan(
     texts: Sequence[str],
     shelf: int,

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from aoe.cli.paths import plain
 from aoe.cli.stdio import complain
 from aoe.errors import ConfigurationError
 from aoe.target.store import Record, StateStore, default_directory
@@ -22,6 +23,8 @@ def add_state(commands: Any) -> None:
 def list_state(options: argparse.Namespace) -> int:
     """Print each record, and with `--prune` what became of those of disks that are not there. 1 if a file is
     damaged."""
+    if options.state_dir and not options.state_dir.is_dir():
+        raise ConfigurationError(f"{options.state_dir} is no directory; name the one that targets are given")
     store = StateStore(options.state_dir or default_directory())
     for record in store.records:
         facts = _facts(record)
@@ -35,7 +38,7 @@ def list_state(options: argparse.Namespace) -> int:
 def _facts(record: Record) -> dict[str, Any]:
     return {
         "serial": record.serial,
-        "path": (record.key.path or record.key.device) + record.key.part,
+        "path": record.key.place,
         "present": not record.is_of_nothing,
         "addresses": record.addresses,
         "config": record.state.config.decode("utf-8", "backslashreplace"),
@@ -57,7 +60,7 @@ def _fate(record: Record) -> str:
 def _sentence(facts: dict[str, Any]) -> str:
     parts = [
         f"serial {facts['serial']}",
-        facts["path"] or "path unknown",
+        plain(facts["path"]) or "path unknown",
         "there" if facts["present"] else "not there",
         f"last at {facts['addresses'][-1]}" if facts["addresses"] else "",
         f"mask {','.join(facts['mask'])}" if facts["mask"] else "",

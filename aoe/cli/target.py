@@ -8,7 +8,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import aoe
 from aoe import limits
 from aoe.cli import stdio, words
 from aoe.cli.links import open_links
-from aoe.cli.paths import Wanted, plan
+from aoe.cli.paths import Wanted, plain, plan
 from aoe.cli.privilege import allow_descriptors, drop_privileges
 from aoe.cli.records import find_records
 from aoe.cli.state import add_state, list_state
@@ -40,6 +41,9 @@ log = logging.getLogger("aoe")
 _OPEN_ALWAYS = 19
 """Descriptors: three standard ones, ten of the event loop, two that watch, and four for a moment now and
 then. Besides, each disk has two, each link up to three and one for each engine thread, which has three."""
+
+_NOT_TO_END = (signal.SIGHUP, signal.SIGUSR1)
+"""What serving is told by; before and after that they are ignored."""
 
 FRAME_AGE_MIN_S = 0.5
 """Below this the UDP link, which knows ages to a fifth of a second, would drop fresh writes."""
@@ -68,15 +72,46 @@ def _main(arguments: list[str] | None) -> int:
             return 128 + signal.SIGINT
         finally:
             signal.signal(signal.SIGINT, before)
+            _be_deaf()  # the loop has gone, and with it what it did for a signal
         return 0 if clean else 1
 
-    with stdio.unblocked("aoe-target", options.json):
-        logging.basicConfig(format="aoe-target: %(message)s", stream=sys.stderr)
+    with _deaf(), stdio.unblocked("aoe-target", options.json):
+        _start_log()
         log.setLevel(logging.DEBUG if options.verbose else logging.INFO)
         status = stdio.outcome("aoe-target", serve)
     if not clean:
         os._exit(status)  # a thread that hangs in the disk would keep the interpreter from ending
     return status
+
+
+def _be_deaf() -> None:
+    """Nothing is to be looked at or counted while nothing is served: no reason to end."""
+    for number in _NOT_TO_END:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in _NOT_TO_END}
+    _be_deaf()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _OneLine(logging.Formatter):
+    """A message stays one line whatever is in the names that it quotes."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return " ".join(super().formatMessage(record).splitlines())
+
+
+def _start_log() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("aoe-target: %(message)s"))
+    logging.basicConfig(handlers=[handler])
 
 
 def _interrupt(*_: object) -> None:
@@ -169,12 +204,14 @@ async def _serve(options: argparse.Namespace) -> bool:
         await target.stop(0)
         release(disks, [])
         raise
+    stopped = _listen_to_signals(options, target)
+    target.refresh()  # for a signal that came before
     _announce(options, zip(exports, offers, strict=True), links)
-    await _until_stopped(options, target)
+    await stopped.wait()
     clean = await target.stop()
     _print_counters(options, target)
     if not clean:
-        print(f"aoe-target: {target.left_behind} requests hang in the disk", file=sys.stderr)
+        stdio.complain("aoe-target", f"{target.left_behind} requests hang in the disk")
     return clean
 
 
@@ -267,7 +304,7 @@ def _open_target(options: argparse.Namespace, links: list[Link], exports_max: in
     except EngineUnavailable as error:
         if by_name:
             raise ConfigurationError(f"--engine c: {error}; or say --engine python") from error
-        print(f"aoe-target: serving without the compiled engine: {error}", file=sys.stderr)
+        stdio.complain("aoe-target", f"serving without the compiled engine: {error}")
         return Target.open(links, how, before_threads=drop_privileges)
 
 
@@ -276,7 +313,7 @@ def _warn_of_damage(store: StateStore) -> None:
     if store.damaged:
         first, *others = store.damaged.values()
         more = f" ({len(others)} more like it)" if others else ""
-        print(f"aoe-target: {first.problem}{more}", file=sys.stderr)
+        stdio.complain("aoe-target", f"{first.problem}{more}")
 
 
 # What it says
@@ -289,7 +326,7 @@ def _announce(options: argparse.Namespace, served: Iterable[tuple[Export, Offer]
         facts = {
             "event": "serving",
             "address": export.address,
-            "path": record.key.path + record.key.part if record else "",
+            "path": record.key.place if record else "",
             "bytes": disk.size,
             "unserved_bytes": disk.tail,
             "serial": export.identity.serial,
@@ -298,18 +335,20 @@ def _announce(options: argparse.Namespace, served: Iterable[tuple[Export, Offer]
             "read_only": disk.read_only,
             "interfaces": [{"name": link.name, "mtu": link.mtu, "payload": _payload(link)} for link in links],
         }
-        if disk.tail:
-            print(f"aoe-target: {export.address}: {_unserved(disk)}", file=sys.stderr, flush=True)
+        _warn_of_rest(export.address, disk)
         print(json.dumps(facts) if options.json else _sentence(facts), flush=True)
 
 
-def _unserved(disk: FileDisk) -> str:
+def _warn_of_rest(address: str, disk: FileDisk) -> None:
     """What of a store is left out, why, and how to have it served."""
+    if not disk.tail:
+        return
     unit = f"blocks of {disk.block} bytes in direct I/O" if disk.direct else f"sectors of {disk.block} bytes"
     remedy = ", or say --buffered" if disk.direct and disk.tail >= limits.SECTOR else ""
-    return (
-        f"the last {disk.tail} bytes are not served, as a disk has whole {unit}; "
-        f"append {disk.block - disk.tail} bytes{remedy}"
+    stdio.complain(
+        "aoe-target",
+        f"{address}: the last {disk.tail} bytes are not served, as a disk has whole {unit}; "
+        f"append {disk.block - disk.tail} bytes{remedy}",
     )
 
 
@@ -320,11 +359,10 @@ def _payload(link: Link) -> int:
 def _sentence(facts: dict[str, Any]) -> str:
     where = ", ".join("{name} (MTU {mtu}, payload {payload})".format(**it) for it in facts["interfaces"])
     how = "direct" if facts["direct"] else "buffered"
-    path = facts["path"] if facts["path"].isprintable() else repr(facts["path"])
     access = ", read-only" if facts["read_only"] else ""
     less = f" (without the last {facts['unserved_bytes']})" if facts["unserved_bytes"] else ""
     return (
-        f"{facts['address']}: {path}, {facts['bytes']} bytes{less}, on {where}, "
+        f"{facts['address']}: {plain(facts['path'])}, {facts['bytes']} bytes{less}, on {where}, "
         f"{facts['durability']}, {how}{access}, serial {facts['serial']}"
     )
 
@@ -337,26 +375,28 @@ def _print_counters(options: argparse.Namespace, target: Target) -> None:
         print("counters:", " ".join(f"{name}={n}" for name, n in counted.items()) or "none", flush=True)
 
 
-async def _until_stopped(options: argparse.Namespace, target: Target) -> None:
+def _listen_to_signals(options: argparse.Namespace, target: Target) -> asyncio.Event:
+    """What is set when it is to stop."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     handlers: dict[int, Callable[[], None]] = {
         signal.SIGTERM: stopped.set,
         signal.SIGINT: stopped.set,
-        signal.SIGHUP: lambda: _refresh(target),
+        signal.SIGHUP: lambda: _refresh(options, target),
         signal.SIGUSR1: lambda: _print_counters(options, target),
     }
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
-    await stopped.wait()
+    return stopped
 
 
-def _refresh(target: Target) -> None:
+def _refresh(options: argparse.Namespace, target: Target) -> None:
     for export in target.refresh():
-        disk = target.server.served(export).disk
+        disk, size = target.server.served(export).disk, export.drive.sectors * limits.SECTOR
         assert isinstance(disk, FileDisk), "the command serves paths"
-        less = f"; {_unserved(disk)}" if disk.tail else ""
-        print(f"{export.address}: now {export.drive.sectors * limits.SECTOR} bytes{less}", flush=True)
+        facts = {"event": "size", "address": export.address, "bytes": size, "unserved_bytes": disk.tail}
+        _warn_of_rest(export.address, disk)
+        print(json.dumps(facts) if options.json else f"{export.address}: now {size} bytes", flush=True)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,11 @@ class StoreKey(NamedTuple):
     shown: str = ""
 
     @property
+    def place(self) -> str:
+        """What is served, in words: the path, with the part."""
+        return (self.path or self.device) + self.part
+
+    @property
     def own(self) -> bool:
         """Whether the store's id alone tells which record is its."""
         return self.name.kind in _OWN

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aoe.cli.records import absolute
+from aoe.cli.records import name_of
 from aoe.cli.target import main
 from aoe.wire.mask import Directive, DirectiveCommand
 from tests.cli.test_serve import FRIEND, serving
@@ -76,7 +76,7 @@ def test_a_path_is_the_same_from_wherever_it_is_typed(typed: str, tmp_path: Path
     (tmp_path / "disk").touch()
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert absolute(Path(typed)) == tmp_path / "disk"
+    assert name_of(Path(typed)) == str(tmp_path / "disk")
 
 
 def test_no_link_is_resolved(tmp_path: Path) -> None:
@@ -85,7 +85,54 @@ def test_no_link_is_resolved(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "link").symlink_to("disk")
     (tmp_path / "sub").symlink_to("far/sub")
-    assert absolute(tmp_path / "link") == tmp_path / "link"
+    assert name_of(tmp_path / "link") == str(tmp_path / "link")
     through = Path(os.path.join(tmp_path, "sub/../disk"))  # noqa: PTH118
-    assert absolute(through) == tmp_path / "sub" / ".." / "disk"
-    assert absolute(tmp_path / "missing" / ".." / "disk") == tmp_path / "missing" / ".." / "disk"
+    assert name_of(through) == str(tmp_path / "sub" / ".." / "disk")
+    assert name_of(tmp_path / "missing" / ".." / "disk") == str(tmp_path / "missing" / ".." / "disk")
+
+
+@pytest.mark.parametrize("form", ["/dev/fd/{}", "/proc/self/fd/{}", "link"])
+def test_a_descriptor_has_the_name_that_it_was_opened_by(form: str, tmp_path: Path) -> None:
+    """The next time that number is another file's, which must not get the mask list of this one."""
+    paths = [sparse(tmp_path / name, 8) for name in ("a", "b")]
+    with paths[0].open() as first, paths[1].open() as second:
+        for path, file in zip(paths, (first, second), strict=True):
+            handed_on = Path(form.format(file.fileno()))
+            if form == "link":
+                handed_on = tmp_path / f"to-{path.name}"
+                handed_on.symlink_to(f"/proc/self/fd/{file.fileno()}")
+            assert name_of(handed_on) == str(path)
+            path.unlink()
+            assert name_of(handed_on) == ""
+
+
+def test_standard_input_keeps_the_state_of_its_file(tmp_path: Path) -> None:
+    state = ["--state-dir", tmp_path / "s"]
+    one, two = (sparse(tmp_path / name, 8) for name in ("a", "b"))
+    with one.open() as file, serving("/dev/stdin", *state, stdin=file) as target, target.client() as client:
+        client.mask(Directive(DirectiveCommand.ADD, FRIEND))
+        serial = target.facts["serial"]
+    with two.open() as file, serving("/dev/stdin", *state, stdin=file) as target:
+        assert (target.facts["serial"] != serial, target.facts["path"]) == (True, str(two))
+    with serving(one, *state) as target:
+        assert target.facts["serial"] == serial
+
+
+def test_a_relative_path_from_a_directory_that_is_gone(tmp_path: Path, monkeypatch, capsys) -> None:
+    sparse(tmp_path / "disk", 8)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    state = ["--state-dir", str(tmp_path / "s"), "--link", "udp:127.0.0.1:0"]
+    assert main(["serve", "../disk", *state]) == 2
+    assert capsys.readouterr().err == "aoe-target: ../disk: this directory is gone; name the disk from / on\n"
+
+
+def test_what_is_said_of_a_record_is_one_line(tmp_path: Path) -> None:
+    disk = sparse(tmp_path / "d\nisk", 8)
+    (tmp_path / "s").mkdir()
+    known = {"path": str(disk), "serial": "OLD", "addresses": [], "config": "", "mask": [], "reserve": []}
+    (tmp_path / "s" / "OLD.json").write_text(json.dumps(known))
+    with serving(disk, "--state-dir", tmp_path / "s") as target:
+        _, _, err = target.stop()
+        assert len(err.splitlines()) == 1, err

@@ -1,5 +1,6 @@
 """The command as a process: what it prints, its signals, what it remembers, what it gives up."""
 
+import fcntl
 import json
 import os
 import select
@@ -7,15 +8,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
 from aoe.wire.config import ConfigCommand
 from aoe.wire.mask import Directive, DirectiveCommand
 from aoe.wire.reserve import ReserveCommand
-from tests.support.net import Client, NoAnswer, Refused, UdpPort, sectors_of, text_of
+from tests.support.net import Client, NoAnswer, Refused, UdpPort, sectors_of, text_of, wait_for
 
 SECTORS = 2048
 FRIEND = b"\x02\0\0\0\0\x01"
@@ -56,10 +58,15 @@ def disk(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def serving(*arguments: str | Path, launcher: Sequence[str] = ("-m", "aoe.cli.target")) -> Iterator[Served]:
+def serving(
+    *arguments: str | Path,
+    launcher: Sequence[str] = ("-m", "aoe.cli.target"),
+    stdin: IO[Any] | None = None,
+) -> Iterator[Served]:
     command = [sys.executable, *launcher, "serve", "--engine", "python", *map(str, arguments), "--json"]
     with subprocess.Popen(
         [*command, "--link", "udp:127.0.0.1:0,mtu=9000"],
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -123,12 +130,45 @@ def test_growth_is_picked_up_on_sighup(disk: Path, tmp_path: Path) -> None:
         os.truncate(disk, 2 * SECTORS * 512)
         assert sectors_of(client.identify()) == SECTORS
         target.tell(signal.SIGHUP)
-        assert str(2 * SECTORS * 512) in target.line()
+        size = {"event": "size", "address": "e0.0", "bytes": 2 * SECTORS * 512, "unserved_bytes": 0}
+        assert json.loads(target.line()) == size
         assert sectors_of(client.identify()) == 2 * SECTORS
         client.write(2 * SECTORS - 1, b"y" * 512)
         os.truncate(disk, 3 * SECTORS * 512 + 5)
         target.tell(signal.SIGHUP)
-        assert f"now {3 * SECTORS * 512} bytes; the last 5 bytes are not served" in target.line()
+        assert json.loads(target.line()) == size | {"bytes": 3 * SECTORS * 512, "unserved_bytes": 5}
+        _, _, err = target.stop()
+        assert "e0.0: the last 5 bytes are not served" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_signals_before_it_serves_do_not_end_it(number: int, disk: Path, tmp_path: Path) -> None:
+    """As `systemctl reload` sends one right after a start; what grew meanwhile is looked at."""
+    command = [sys.executable, "-m", "aoe.cli.target", "serve", str(disk), "--json"]
+    command += ["--link", "udp:127.0.0.1:0", "--state-dir", str(tmp_path / "s")]
+    with disk.open("r+b") as used:
+        fcntl.flock(used, fcntl.LOCK_EX)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                wait_for(lambda: str(disk) in links_of(process.pid), 10)
+                for _ in range(100):
+                    process.send_signal(number)
+                fcntl.flock(used, fcntl.LOCK_UN)
+                target = Served(process)
+                for _ in range(100):
+                    process.send_signal(number)
+                assert target.stop()[0] == 0
+            finally:
+                process.kill()
+
+
+def links_of(pid: int) -> set[str]:
+    """What a process has open."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").glob("*"):
+        with suppress(FileNotFoundError):
+            found.add(str(entry.readlink()))
+    return found
 
 
 def test_serial_is_kept_and_is_neither_slot_nor_host(disk: Path, tmp_path: Path) -> None:

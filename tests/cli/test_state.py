@@ -122,8 +122,7 @@ def test_damage_is_a_line_and_status_1_beside_the_rest(tmp_path: Path) -> None:
 
 
 def test_an_empty_directory_is_an_empty_list(tmp_path: Path) -> None:
-    assert listed(tmp_path / "none", "--prune") == []
-    assert not (tmp_path / "none").exists()
+    assert listed(tmp_path, "--prune") == []
 
 
 def test_a_record_that_is_forgotten_as_another_takes_it_has_one_owner(
@@ -147,3 +146,19 @@ def test_a_record_that_is_forgotten_as_another_takes_it_has_one_owner(
         Record(tmp_path, "A", key).open("e0.1")
     assert Record(tmp_path, "A", key).forget() == "it is in use"
     mine.close()
+
+
+@pytest.mark.parametrize("name", ["typo", "file", "file/below", "dangling"])
+def test_where_no_state_can_be_is_an_error(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    done = state(tmp_path / name)
+    assert (done.returncode, done.stdout) == (2, "")
+    said = "is no directory; name the one that targets are given"
+    assert done.stderr == f"aoe-target: {tmp_path / name} {said}\n"
+
+
+def test_a_path_with_line_breaks_is_one_line(tmp_path: Path) -> None:
+    remember(tmp_path / "s", "A", "/two\nlines, there").close()
+    done = state(tmp_path / "s")
+    assert done.stdout == "serial A, '/two\\nlines, there', not there, last at e7.3\n"
