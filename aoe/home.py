@@ -4,6 +4,7 @@ is its owner's: sockets, rings and epoll sets are shared with a child that was f
 import asyncio
 import os
 import threading
+from asyncio import _get_running_loop
 from typing import NoReturn
 
 from aoe.errors import MisuseError
@@ -42,9 +43,11 @@ class Home:
 
     def check(self) -> None:
         """MisuseError in a child, in another event loop, or in another thread."""
+        running = _get_running_loop()
+        if running is self._loop and self._life is _life[0]:
+            return
         self.check_process()
-        running = asyncio._get_running_loop()
-        if running is self._loop or (running is None and threading.get_ident() == self._thread):
+        if running is None and threading.get_ident() == self._thread:
             return
         where = "event loop" if threading.get_ident() == self._thread else "thread"
         raise MisuseError(f"{self._what} belongs to another {where}; {self._remedy}")

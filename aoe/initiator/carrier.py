@@ -22,6 +22,8 @@ class Carrier(abc.ABC):
 
     on_finished: Callable[[Any, Result], None]
     on_news: Callable[[], None]
+    began_s = 0.0
+    """The own time when the last request began."""
 
     @property
     @abc.abstractmethod
@@ -123,7 +125,9 @@ class LinkCarrier(Carrier):
     def start(
         self, verb: Verb, offset: int, length: int, data: bytes | bytearray = b"", number: int = 0
     ) -> Request:
-        request = self.core.start(verb, offset, length, bytes(data), now_ns(), number)
+        now = now_ns()
+        request = self.core.start(verb, offset, length, bytes(data), now, number)
+        self.began_s = self.core.own_time_ns(now) / 1e9
         self._send()
         if self.core.done:  # whoever asked does not know the token yet
             asyncio.get_running_loop().call_soon(self._perform)

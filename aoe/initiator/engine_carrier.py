@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from aoe import limits
 from aoe.engine.engine import library
 from aoe.errors import ConfigurationError, RequestError
 from aoe.initiator.carrier import Carrier
@@ -75,6 +76,7 @@ class EngineCarrier(Carrier):
         self._last_counters: Counter[str] = Counter()
         self._last_identity = b""
         self._last_time = 0.0
+        self._began_ns = self._stood_ns = 0
 
     def _keep(self, kind: str, value: Any) -> Any:
         """Memory that C looks at as long as this is."""
@@ -175,8 +177,13 @@ class EngineCarrier(Carrier):
     ) -> int:
         user = self._user = self._user + 1
         held = self._ffi.from_buffer("uint8_t[]", data) if data else self._ffi.NULL
+        now = now_ns()
+        if now - self._began_ns >= limits.GAP_NS:  # else there was no gap since the last request
+            self._stood_ns = now - self._lib.aoe_core_own_time(self._core, now)
+        self._began_ns = now
+        self.began_s = (now - self._stood_ns) / 1e9
         request = self._lib.aoe_core_start(
-            self._core, verb, offset, length, held, len(data), number, user, now_ns()
+            self._core, verb, offset, length, held, len(data), number, user, now
         )
         if not self._open:  # nothing to wait for
             self._lib.aoe_remote_send(self._remote)

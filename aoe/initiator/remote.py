@@ -87,6 +87,7 @@ class RemoteDisk(Rooted, Disk):
         self._renewed: dict[int, int] = {}
         """How often writes were not heeded, by the number of the path."""
         self._closed = False
+        self._loop = asyncio.get_running_loop()
         self._home = Home(f"the disk {name}", "attach it here, or use aoe.open, which any thread may use")
         carrier.on_finished = self._finished
         carrier.on_news = self._hear
@@ -343,12 +344,11 @@ class RemoteDisk(Rooted, Disk):
         self, verb: Verb, offset: int, length: int, data: bytes | bytearray, number: int
     ) -> Result:
         self._check_open()
-        loop = asyncio.get_running_loop()
         token = self.carrier.start(verb, offset, length, data, number)
-        waiting: asyncio.Future[Result] = loop.create_future()
+        waiting: asyncio.Future[Result] = self._loop.create_future()
         self._waiting[token] = waiting
         if self.timeout_s is not None:
-            self._deadlines[token] = deadline = self.carrier.own_time + self.timeout_s
+            self._deadlines[token] = deadline = self.carrier.began_s + self.timeout_s
             if self._alarm is None:
                 self._alarm = self._set_alarm(deadline)
         try:
