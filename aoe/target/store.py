@@ -45,13 +45,14 @@ class Record:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take()
-            if os.path.lexists(self._file):
-                last = _load(self._file)
+            last = _load(self._file) if os.path.lexists(self._file) else None
+            if last is not None:
                 self.state, self.addresses = last.state, last.addresses
             others = [other for other in self.addresses if other != address]
             self.addresses = [*others, address][-RECORD_ADDRESSES_MAX:]
             self.key = self.claimed
-            self.save(self.state)
+            if last is None or not self._is_as(last):
+                self.save(self.state)
         except BlockingIOError as error:
             raise ConfigurationError(
                 f"the state of serial {self.serial} in {directory} is in use by another process; "
@@ -61,6 +62,11 @@ class Record:
             raise ConfigurationError(
                 f"cannot keep state in {directory}: {error.strerror}; give a writable --state-dir"
             ) from error
+
+    def _is_as(self, last: "Record") -> bool:
+        """Whether a file says what is known: a restart needs no room in a file system that is full."""
+        is_ours = last.version == VERSION and last._file.stat().st_mode & 0o077 == 0
+        return is_ours and (last.key, last.addresses) == (self.key, self.addresses)
 
     def _take(self) -> None:
         """Lock it; BlockingIOError if another process has it."""

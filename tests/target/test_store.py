@@ -1,6 +1,7 @@
 """What an export remembers over a restart."""
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -419,6 +420,34 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         opened(blocked / "state")
     with pytest.raises(ConfigurationError, match=r"cannot keep state in .*file.*--state-dir"):
         opened(blocked)
+
+
+def test_a_restart_that_changes_nothing_needs_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def restarted(path: str = "/disk", address: str = "e0.0") -> AoeState:
+        record = StateStore(tmp_path).record("S", StoreKey(path=path, device="/dev/sda", shown="ID"))
+        try:
+            record.open(address)
+        finally:
+            record.close()
+        return record.state
+
+    restarted()
+    record = StateStore(tmp_path).record("S", StoreKey(path="/disk", device="/dev/sda", shown="ID"))
+    record.open("e0.0")
+    record.save(AoeState(mask=(b"\x02\0\0\0\0\x01",)))
+    record.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert restarted().mask
+        for other in ({"address": "e0.1"}, {"path": "/other"}):
+            with pytest.raises(ConfigurationError, match="No space left"):
+                restarted(**other)
+    assert restarted("/other", "e0.1").mask
 
 
 def test_a_directory_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
