@@ -219,20 +219,36 @@ class Outlet(io.TextIOBase):
         self._lost = 0
 
     def start(self) -> None:
-        """Write from now on."""
-        with self._news:
-            if self._started:
-                return
-            self._started = True
-        threading.Thread(target=self._run, name=f"outlet-{self._number}", daemon=True).start()
+        """Write from now on. ConfigurationError if there can be no thread for that."""
+        if self._started:
+            return
+        thread = threading.Thread(target=self._run, name=f"outlet-{self._number}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise ConfigurationError(
+                "no thread can be started; raise the limit (ulimit -u, or TasksMax= in a systemd unit)"
+            ) from error
+        self._started = True
 
     def finish(self, deadline: float) -> None:
         """Wait until everything is written, but not after the deadline (time.monotonic)."""
         if self._text:
             self.write("\n")
-        self.start()
+        try:
+            self.start()
+        except ConfigurationError:
+            self._write_what_fits()
+            return
         with self._news:
             self._news.wait_for(self._is_idle, max(0.0, deadline - time.monotonic()))
+
+    def _write_what_fits(self) -> None:
+        """Without a thread, and without waiting."""
+        poll = select.poll()
+        poll.register(self._number, select.POLLOUT)
+        while self._kept and poll.poll(0):
+            self._put(self._kept.popleft()[1])
 
     def _is_idle(self) -> bool:
         return not (self._kept or self._busy or self._lost)

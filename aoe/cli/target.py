@@ -194,11 +194,11 @@ async def _serve(options: argparse.Namespace) -> bool:
         _warn_of_damage(store)
         offers = _offers(options, wanted, disks, store, mask)
         target = _open_target(options, links, len(offers))
-        stdio.start()
     except BaseException:
         release(disks, links)
         raise
     try:
+        stdio.start()
         exports = await target.add(*offers, force=options.force)
     except BaseException:
         await target.stop(0)

@@ -551,3 +551,23 @@ def test_as_many_descriptors_as_are_said_to_be_needed_suffice(image: Path) -> No
             assert client.config(ConfigCommand.SET, b"kept").text == b"kept"
             client.write(0, b"x" * 512)
         assert target.status() == 0
+
+
+NO_THREADS = """
+import sys, threading
+def start(self): raise RuntimeError("can't start new thread")
+threading.Thread.start = start
+from aoe.cli.target import main
+sys.exit(main())
+"""
+
+
+def test_without_a_thread_for_what_it_says_it_is_one_line(image: Path) -> None:
+    """As where a unit has TasksMax=1, or a user all the processes that are allowed (RLIMIT_NPROC)."""
+    words = ["serve", str(image), "--link", f"udp:127.0.0.1:{free_port()}", "--state-dir", f"{image}.state"]
+    done = subprocess.run(
+        [sys.executable, "-c", NO_THREADS, *words], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    said = "no thread can be started; raise the limit (ulimit -u, or TasksMax= in a systemd unit)"
+    assert done.stderr == f"aoe-target: {said}\n"
