@@ -204,11 +204,12 @@ int aoe_engine_event(aoe_engine *e) { return e->event; }
 int aoe_engine_release(aoe_engine *e, uint32_t index, uint64_t ticket)
 {
     assert(index < e->set.exports);
-    struct export *x = &e->exports[index];
-    uint32_t owner = atomic_load(&x->owner);
-    atomic_store(&x->released, ticket);
-    if (owner != NO_THREAD)
-        wake(&e->threads[owner]);
+    uint32_t owner = atomic_load(&e->exports[index].owner);
+    if (owner == NO_THREAD)
+        return 0;
+    struct thread *t = &e->threads[owner];
+    atomic_store(&t->ops[ticket % OPS].op.released, ticket);
+    wake(t);
     return 0;
 }
 

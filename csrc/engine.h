@@ -115,7 +115,7 @@ int64_t aoe_engine_settled(aoe_engine *engine, uint32_t export_index);
 int aoe_engine_event(aoe_engine *engine);
 int aoe_engine_take(aoe_engine *engine, aoe_up *up, uint8_t *frame, uint32_t room);
 
-/* Python is done with the export's tickets up to this one. */
+/* Python is done with this ticket of the export. */
 int aoe_engine_release(aoe_engine *engine, uint32_t export_index, uint64_t ticket);
 
 /* Take no more frames; how many requests are still pending. Asked again, the same. */

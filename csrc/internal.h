@@ -67,9 +67,7 @@ struct export {
     uint32_t at_disk;
     struct op *unsynced, *syncing; /* written, and waiting for a sync that began after that (rule T6) */
     struct io sync;
-    uint64_t tickets;
     size_t up_used; /* bytes handed up and not yet taken */
-    _Atomic uint64_t released;
     _Atomic int64_t published, settled;
 };
 
@@ -113,6 +111,7 @@ struct thread {
     uint64_t era;
     int64_t distance;
     int clock_known, suspect;
+    uint64_t tickets;
     uint64_t now_ns, boot_ns;
     uint64_t spin_ns[2]; /* with nothing and with something at the disk */
     int up_news;

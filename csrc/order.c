@@ -2,27 +2,33 @@
 
 #include <stddef.h>
 
-static int changes(const struct op *op) { return op->kind == K_WRITE; }
+static int changes(const struct op *op) { return op->kind == K_WRITE || op->kind == K_UP_CHANGE; }
+
+/* A FLUSH; or a TRIM of nothing, which has a flush in it. */
+static int only_flushes(const struct op *op)
+{
+    return op->kind == K_FLUSH || (op->kind == K_UP_CHANGE && !op->where.count);
+}
 
 /* Whether `later` must wait for `earlier`. */
 static int conflict(const struct op *earlier, const struct op *later)
 {
     if (earlier->kind == K_UP || later->kind == K_UP)
         return 1;
-    if (later->kind == K_FLUSH)
-        return changes(earlier);
-    if (earlier->kind == K_FLUSH || !(changes(earlier) || changes(later)))
+    if (only_flushes(earlier))
         return 0;
-    return earlier->first < later->last && later->first < earlier->last;
+    if (only_flushes(later))
+        return changes(earlier);
+    return (changes(earlier) || changes(later)) && spans_overlap(&earlier->where, &later->where);
 }
 
 /* K_UP stands in the way of everything, so it counts as a change where only changes are looked for. */
-static int obstructs(const struct op *op) { return changes(op) || op->kind == K_UP; }
+static int obstructs(const struct op *op) { return (changes(op) && !only_flushes(op)) || op->kind == K_UP; }
 
 void order_admit(struct order *order, struct op *op)
 {
     op->waits = 0;
-    if (order->changes || (op->kind != K_READ && op->kind != K_FLUSH))
+    if (order->changes || obstructs(op))
         for (const struct op *other = order->head; other; other = other->next)
             op->waits += (uint32_t)conflict(other, op);
     op->next = NULL;

@@ -2,9 +2,13 @@
 #ifndef AOE_ORDER_H
 #define AOE_ORDER_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
-enum kind { K_READ, K_WRITE, K_FLUSH, K_UP };
+#include "spans.h"
+
+/* Python does the last three: by their ranges, or with nothing beside them. */
+enum kind { K_READ, K_WRITE, K_FLUSH, K_UP_READ, K_UP_CHANGE, K_UP };
 enum state { S_WAITING, S_READY, S_RUNNING, S_UP };
 
 struct export;
@@ -13,13 +17,14 @@ struct op {
     struct op *prev, *next; /* pending requests of the export, in order of arrival */
     struct op *link;        /* whichever other list it is on */
     struct export *export;
-    uint64_t first, last;   /* sectors [first, last), rounded out to the disk's block */
+    struct spans where;     /* rounded out to the disk's block */
     uint64_t lba;
     uint32_t count;         /* sectors */
     uint32_t waits;         /* earlier requests it must not overtake */
     uint64_t stamp_ns, era;
     int64_t number;         /* of the export's publication it was admitted under */
-    uint64_t ticket;        /* K_UP and S_UP: what Python knows it by */
+    uint64_t ticket;        /* S_UP: what Python knows it by */
+    _Atomic uint64_t released; /* the ticket that Python is done with */
     uint32_t port;
     uint32_t length;        /* bytes of the frame at `data - ATA_HEADER` */
     int32_t error;

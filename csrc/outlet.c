@@ -200,7 +200,7 @@ int reply_plain(struct thread *t, uint32_t port, const uint8_t *request)
 
 int reply_op(struct thread *t, struct op *op)
 {
-    assert(op->kind != K_UP && op->port < t->engine->set.ports);
+    assert(op->kind < K_UP_READ && op->port < t->engine->set.ports);
     struct reply *reply = reply_new(t, op->port, op->data - ATA_HEADER);
     if (!reply)
         return 0;

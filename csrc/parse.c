@@ -7,6 +7,7 @@
 enum { DST = 0, SRC = 6, ETHERTYPE = 12, VERFL = 14, ERROR = 15, SHELF = 16, SLOT = 18, COMMAND = 19 };
 enum { AFLAGS = 24, FEATURE = 25, COUNT = 26, OPCODE = 27, LBA = 28, LBA_RESERVED = 34 };
 enum { AOE_HEADER = 24, FLAG_RESPONSE = 0x08, VERSION = 0x10, ATA_COMMAND = 0, READY = 0x40, IDENTIFY = 0xEC };
+enum { TRIM = 0x06, TRIM_FEATURE = 0x01, RANGE = 8, RANGE_COUNT = 6 };
 
 static const uint8_t broadcast[6] = {255, 255, 255, 255, 255, 255};
 
@@ -41,7 +42,7 @@ int parse_address(const uint8_t *frame, size_t length, const uint8_t *port_mac, 
     return 1;
 }
 
-enum form { F_NONE, F_READ, F_WRITE, F_FLUSH, F_PASS };
+enum form { F_NONE, F_READ, F_WRITE, F_FLUSH, F_VERIFY, F_TRIM, F_PASS };
 
 /* How an ATA opcode is served: F_PASS are those that touch data in ways left to Python. */
 static enum form form_of(uint8_t opcode, int *extended, int *fua)
@@ -63,7 +64,14 @@ static enum form form_of(uint8_t opcode, int *extended, int *fua)
         return F_WRITE;
     case 0xE7: case 0xEA:
         return F_FLUSH;
-    case 0x06: case 0x40: case 0x42: case 0xEF:
+    case 0x42:
+        *extended = 1;
+        return F_VERIFY;
+    case 0x40:
+        return F_VERIFY;
+    case TRIM:
+        return F_TRIM;
+    case 0xEF:
         return F_PASS;
     default:
         return F_NONE;
@@ -76,6 +84,42 @@ static uint64_t lba_of(const uint8_t *frame, int extended)
     for (int i = 5; i >= 0; i--)
         lba = lba << 8 | frame[LBA + i];
     return extended ? lba : lba & 0x0FFFFFFF;
+}
+
+int parse_is_trim(const uint8_t *frame) { return frame[OPCODE] == TRIM; }
+
+/* Each range is an LBA of 48 bits and a count of 16, little-endian; a count of 0 is none (ATA8-ACS 7.9). */
+int parse_trim(const uint8_t *frame, uint64_t block_mask, uint64_t sectors, struct spans *spans)
+{
+    const uint8_t *end = frame + ATA_HEADER + frame[COUNT] * (size_t)SECTOR;
+    spans->count = 0;
+    for (const uint8_t *at = frame + ATA_HEADER; at < end; at += RANGE) {
+        uint64_t lba = 0, count = (uint64_t)at[RANGE_COUNT + 1] << 8 | at[RANGE_COUNT];
+        for (int i = RANGE_COUNT - 1; i >= 0; i--)
+            lba = lba << 8 | at[i];
+        if (lba + count > sectors && count)
+            return 0;
+        if (count)
+            spans_add(spans, span_rounded(lba, count, block_mask));
+    }
+    return 1;
+}
+
+static int trims(const uint8_t *frame, size_t length, const struct gate *gate)
+{
+    struct spans spans;
+    return frame[FEATURE] == TRIM_FEATURE && frame[COUNT] && frame[COUNT] <= gate->sectors_max &&
+           !(gate->flags & AOE_READ_ONLY) && length >= ATA_HEADER + frame[COUNT] * (size_t)SECTOR &&
+           parse_trim(frame, 0, gate->sectors, &spans);
+}
+
+static struct request parse_verify(struct request r, int extended, const struct gate *gate)
+{
+    if (!r.count)
+        r.count = extended ? 65536 : 256;
+    if (r.lba + r.count <= gate->sectors)
+        r.verdict = V_UP_READ;
+    return r;
 }
 
 struct request parse_request(const uint8_t *frame, size_t length, const struct gate *gate)
@@ -97,14 +141,21 @@ struct request parse_request(const uint8_t *frame, size_t length, const struct g
     if (form == F_NONE)
         return r;
     r.verdict = V_UP_ORDERED;
-    if (form == F_PASS || (form != F_READ && gate->flags & AOE_PASS))
+    if (form == F_PASS || (form != F_READ && form != F_VERIFY && gate->flags & AOE_PASS))
         return r;
     if (form == F_FLUSH) {
         r.verdict = V_FLUSH;
         return r;
     }
+    if (form == F_TRIM) {
+        if (trims(frame, length, gate))
+            r.verdict = V_UP_CHANGE;
+        return r;
+    }
     r.lba = lba_of(frame, extended);
     r.count = frame[COUNT];
+    if (form == F_VERIFY)
+        return parse_verify(r, extended, gate);
     r.durable = (uint8_t)fua;
     if (r.count == 0 || r.count > gate->sectors_max || r.lba + r.count > gate->sectors)
         return r;
@@ -113,9 +164,9 @@ struct request parse_request(const uint8_t *frame, size_t length, const struct g
         return r;
     }
     uint64_t odd = (r.lba | r.count) & (gate->block_sectors - 1);
-    if (gate->flags & AOE_READ_ONLY || length < ATA_HEADER + r.count * (size_t)SECTOR || odd)
+    if (gate->flags & AOE_READ_ONLY || length < ATA_HEADER + r.count * (size_t)SECTOR)
         return r;
-    r.verdict = V_WRITE;
+    r.verdict = odd ? V_UP_CHANGE : V_WRITE;
     return r;
 }
 

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "spans.h"
+
 #define ATA_HEADER 36
 #define FRAME_MIN 60
 #define SECTOR 512
@@ -13,6 +15,8 @@ enum verdict {
     V_DROP,      /* counted by `reason` */
     V_UP,        /* for Python, holds no place */
     V_UP_ORDERED, /* for Python, touches data: a place of its own, nothing passes it */
+    V_UP_READ,    /* for Python, too, but it takes its place by range */
+    V_UP_CHANGE,
     V_READ,
     V_WRITE,
     V_FLUSH,
@@ -46,6 +50,10 @@ int parse_address(const uint8_t *frame, size_t length, const uint8_t *port_mac, 
 
 /* What an exactly addressed frame asks of its export. */
 struct request parse_request(const uint8_t *frame, size_t length, const struct gate *gate);
+
+/* The ranges of a V_UP_CHANGE that is a TRIM, each rounded out to blocks; 0 if one is not inside the disk. */
+int parse_trim(const uint8_t *frame, uint64_t block_mask, uint64_t sectors, struct spans *spans);
+int parse_is_trim(const uint8_t *frame);
 
 /* The header of a successful reply to `request` (ATA_HEADER bytes), written to `reply`, which may be it. */
 void parse_reply(uint8_t *reply, const uint8_t *request, const uint8_t *port_mac);

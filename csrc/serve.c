@@ -51,7 +51,7 @@ static void leave(struct thread *t, struct op *op)
 
 static void finish(struct thread *t, struct op *op)
 {
-    assert(op->kind != K_UP && op->state != S_WAITING);
+    assert(op->kind < K_UP_READ && op->state != S_WAITING);
     count(t, op->kind == K_READ ? AOE_READS : op->kind == K_WRITE ? AOE_WRITES : AOE_FLUSHES);
     outlet_room(t, op->port);
     int replied = reply_op(t, op);
@@ -60,12 +60,12 @@ static void finish(struct thread *t, struct op *op)
         op_free(t, op);
 }
 
-/* To Python with its place kept: it is K_UP, or the disk failed and Python is to find out how. */
+/* To Python with its place kept: it is Python's to do, or the disk failed and Python is to find out how. */
 static void pass_up(struct thread *t, struct op *op)
 {
     outlets_unmap(t); /* what Python does to the disk must not show in replies to earlier reads */
     op->state = S_UP;
-    op->ticket = ++op->export->tickets;
+    op->ticket = ++t->tickets * OPS + (uint64_t)(request_of(op) - t->ops);
     aoe_up up = {
         .stamp_ns = op->error ? t->now_ns : op->stamp_ns,
         .ticket = op->ticket,
@@ -180,10 +180,21 @@ static void run_write(struct thread *t, struct op *op)
     start_io(t, op, IO_WRITE, op->lba, op->lba + op->count);
 }
 
+static void drop_expired(struct thread *t, struct op *op)
+{
+    count(t, AOE_EXPIRED);
+    leave(t, op);
+    op_free(t, op);
+}
+
 static void run_ready(struct thread *t, struct op *op)
 {
     struct export *x = op->export;
-    if (op->kind == K_UP || (op->kind != K_READ && distrusted(x))) {
+    if (op->kind == K_UP_CHANGE && expired(t, op->stamp_ns, op->era)) {
+        drop_expired(t, op);
+        return;
+    }
+    if (op->kind >= K_UP_READ || (op->kind != K_READ && distrusted(x))) {
         pass_up(t, op);
         return;
     }
@@ -200,12 +211,10 @@ static void run_ready(struct thread *t, struct op *op)
     if (op->kind == K_FLUSH) {
         start_io(t, op, IO_SYNC, 0, 0);
     } else if (op->kind == K_READ) {
-        op->skip = (uint32_t)(op->lba - op->first) * SECTOR;
-        start_io(t, op, IO_READ, op->first, op->last);
+        op->skip = (uint32_t)(op->lba - op->where.hull.first) * SECTOR;
+        start_io(t, op, IO_READ, op->where.hull.first, op->where.hull.last);
     } else if (expired(t, op->stamp_ns, op->era)) {
-        count(t, AOE_EXPIRED);
-        leave(t, op);
-        op_free(t, op);
+        drop_expired(t, op);
     } else {
         run_write(t, op);
     }
@@ -280,6 +289,19 @@ int serve_completions(struct thread *t)
     return any;
 }
 
+static const uint8_t kind_of[] = {[V_UP_ORDERED] = K_UP, [V_UP_READ] = K_UP_READ, [V_UP_CHANGE] = K_UP_CHANGE,
+                                  [V_READ] = K_READ,     [V_WRITE] = K_WRITE,     [V_FLUSH] = K_FLUSH};
+
+static void place(struct op *op, const struct request *r, const uint8_t *frame, uint64_t block_mask)
+{
+    if (r->verdict == V_UP_CHANGE && parse_is_trim(frame)) {
+        parse_trim(frame, block_mask, UINT64_MAX, &op->where);
+        return;
+    }
+    op->where.count = 1;
+    op->where.hull = span_rounded(r->lba, r->count, block_mask);
+}
+
 static void admit(struct thread *t, struct export *x, uint32_t port, const struct arrival *a, uint64_t era,
                   const struct request *r)
 {
@@ -291,12 +313,11 @@ static void admit(struct thread *t, struct export *x, uint32_t port, const struc
     }
     uint64_t mask = x->now->block_sectors - 1;
     op->export = x;
-    op->kind = (uint8_t[]){[V_UP_ORDERED] = K_UP, [V_READ] = K_READ, [V_WRITE] = K_WRITE, [V_FLUSH] = K_FLUSH}[r->verdict];
+    op->kind = kind_of[r->verdict];
     op->port = port;
     op->lba = r->lba;
     op->count = r->count;
-    op->first = r->lba & ~mask;
-    op->last = (r->lba + r->count + mask) & ~mask;
+    place(op, r, a->frame, mask);
     op->stamp_ns = a->stamp_ns;
     op->era = era;
     op->number = x->now->number;
@@ -355,8 +376,9 @@ static uint32_t registers(struct thread *t, struct export *x, const struct arriv
 static void carry_out(struct thread *t, struct export *x, uint32_t port, const struct arrival *a, uint64_t era,
                       const struct request *r, int ours)
 {
-    int is_expired = r->ages && expired(t, a->stamp_ns, era);
-    if (r->verdict == V_WRITE && is_expired) {
+    int changes = r->verdict == V_WRITE || r->verdict == V_UP_CHANGE;
+    int is_expired = (r->ages || changes) && expired(t, a->stamp_ns, era);
+    if (changes && is_expired) {
         count(t, AOE_EXPIRED);
         return;
     }
@@ -418,10 +440,9 @@ void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
 
 void serve_released(struct thread *t, struct export *x)
 {
-    uint64_t upto = atomic_load(&x->released);
     for (struct op *op = x->order.head; op;) {
         struct op *next = op->next;
-        if (op->state == S_UP && op->ticket <= upto) {
+        if (op->state == S_UP && atomic_load(&op->released) == op->ticket) {
             leave(t, op);
             op_free(t, op);
             next = x->order.head; /* leaving may have handed up and dropped others */

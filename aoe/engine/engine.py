@@ -231,7 +231,7 @@ class Engine:
         return Up(frame, up.stamp_ns, up.ticket, up.port, export, up.error, up.registered)
 
     def release(self, index: int, ticket: int) -> None:
-        """Python is done with the export's tickets up to this one."""
+        """Python is done with this ticket of the export."""
         _lib.aoe_engine_release(self._engine, index, ticket)
 
     def drain(self) -> int:

@@ -34,8 +34,8 @@ class _Place:
         """The engine's number of the disk beneath."""
         self.export = export
         self.disk = disk
-        self.ticket = 0
-        """The latest that Python has to give back."""
+        self.tickets = set[int]()
+        """What Python has to give back."""
         self.number = 0
         self.published: ExportFacts | None = None
         """What the engine was told last, with that number; None once it was told that the export goes."""
@@ -45,7 +45,7 @@ class Accelerator:
     """An engine for up to `exports_max` exports of a target, on links that all are packet sockets.
 
     Everything the engine hands up goes to `handed_up`. A frame with a ticket keeps its place in the
-    engine's order until Python has nothing more to do for that export.
+    engine's order until Python has done what it asks for.
     """
 
     def __init__(
@@ -145,11 +145,11 @@ class Accelerator:
         await self._settled(place)
 
     def release(self, export: Export) -> None:
-        """Python has nothing to do for the export any more: what waits for that in the engine may go."""
+        """Give back the places of all that Python has no disk operation for (any more)."""
         self.refresh(export)
         place = self._place_of[export]
-        if place.ticket:
-            ticket, place.ticket = place.ticket, 0
+        for ticket in place.tickets - export.tickets:
+            place.tickets.remove(ticket)
             self.engine.release(place.index, ticket)
 
     def _publish(self, place: _Place, *, gone: bool = False) -> None:
@@ -182,7 +182,7 @@ class Accelerator:
         while (up := self.engine.take()) is not None:
             place = None if up.export is None else self._places[up.export]
             if place is not None:
-                place.ticket = max(up.ticket, place.ticket)
+                place.tickets |= {up.ticket} - {0}
                 if up.error < 0:
                     place.disk.distrust()
             self._handed_up(ports[up.port], up, None if place is None else place.export)

@@ -36,7 +36,8 @@ class Port:
 
 class Arrival(NamedTuple):
     """Where a frame came from and when: what an answer needs besides the message. `judged` says that an
-    engine took care of streams (order rule T9), and what an IDENTIFY came to there."""
+    engine took care of streams (order rule T9), and what an IDENTIFY came to there; `ticket` (0: none) is the
+    place that the request has in the engine's order."""
 
     port: Port
     origin: Hashable
@@ -46,6 +47,7 @@ class Arrival(NamedTuple):
     era: int
     wildcard: bool
     judged: Place | None = None
+    ticket: int = 0
 
 
 class Job:
@@ -110,6 +112,8 @@ class Export:
         self.waiting: deque[Arrival] = deque()
         self.jobs = 0
         """Disk operations admitted and not yet finished."""
+        self.tickets = set[int]()
+        """Of those, what an engine knows them by."""
         self._identify: bytes | None = None
         self._known: set[bytes] = set()
 

@@ -142,9 +142,11 @@ class Responder:
         stamp_ns: int,
         now_ns: int,
         judged: Place | None = None,
+        ticket: int = 0,
     ) -> list[Effect]:
         """A frame came in: `stamp_ns` is when the kernel received it, both times CLOCK_REALTIME. `judged`: an
         engine, which sees more frames than come up to us, took care of streams; and what an IDENTIFY came to.
+        `ticket` (0: none) is its place there: in `Export.tickets` as long as there is something to do.
         """
         header = frame.decode(raw)
         if isinstance(header, Fault):
@@ -159,7 +161,7 @@ class Responder:
         export = self.exports.get((header.shelf, header.slot))
         if export is not None:
             return self._gate(
-                export, Arrival(port, origin, header, raw, stamp_ns, era, False, judged), now_ns
+                export, Arrival(port, origin, header, raw, stamp_ns, era, False, judged, ticket), now_ns
             )
         if header.shelf != limits.SHELF_ALL and header.slot != limits.SLOT_ALL:
             return self._drop("other_address")
@@ -326,6 +328,7 @@ class Responder:
         self.counters[kind] += 1
         self.active += 1
         export.jobs += 1
+        export.tickets |= {arrival.ticket} - {0}
         self._held_bytes += job.size
         if operation.extents:
             export.queue.admit(job, operation.extents, kind in CHANGES_DATA)
@@ -354,6 +357,7 @@ class Responder:
         job.export.queue.done(job.ticket)
         self.active -= 1
         job.export.jobs -= 1
+        job.export.tickets.discard(job.arrival.ticket)
         self._held_bytes -= job.size
 
     # Config, mask, reserve

@@ -286,15 +286,18 @@ class Server:
         """A frame that the engine left to us."""
         now_ns = self._look_at_clocks()
         port.suspect = False  # the engine judges what it holds itself
-        self._perform(self.responder.receive(port, None, up.frame, up.stamp_ns, now_ns, Place(up.registered)))
+        effects = self.responder.receive(
+            port, None, up.frame, up.stamp_ns, now_ns, Place(up.registered), up.ticket
+        )
+        self._perform(effects)
         if export is not None:
             self._after(export)
 
     def _after(self, export: Export) -> None:
-        """Something was done for an export: if no disk operation is left, the engine need not wait for us.
+        """Something was done for an export: the engine need not wait for that any more.
 
         A change that is on its way does not count: it waits for the engine, and holds no ticket."""
-        if self._accelerator is not None and not export.jobs:
+        if self._accelerator is not None:
             self._accelerator.release(export)
 
     def _accelerate(self, options: TargetOptions) -> Accelerator | None:

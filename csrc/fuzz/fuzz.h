@@ -7,6 +7,7 @@
 #include "small.h"
 
 enum { THREADS = 2, PORTS = 2, EXPORTS = 4, CLIENTS = 4, FACTS = 64, RECORDS = 2048 };
+enum { TRIM = 0x06, TRIMS_MAX = 8 };
 enum { ROOM = 3 }; /* of a device that exports 2n and 2n+1 share */
 enum { FILE_SECTORS = 64, BASE_MAX = 8192, FRAME_MAX = 9014, CLOCK_STEP_NS = 100000000 };
 
@@ -44,6 +45,14 @@ struct facts {
     uint8_t macs[2 * CLIENTS][6];
 };
 
+/* A range of a TRIM. */
+struct extent {
+    uint64_t lba, count;
+};
+
+/* What a request keeps from running beside it. */
+enum claim { EVERYTHING, READS, CHANGES, FLUSHES };
+
 enum outcome { O_NONE, O_REPLIED, O_UP };
 
 /* A frame, from the ring to its end. Its number is its tag. */
@@ -58,6 +67,10 @@ struct record {
     enum kind kind;    /* K_UP: anything else */
     uint64_t lba;
     uint32_t count;
+    enum claim claim;
+    struct extent trims[TRIMS_MAX]; /* the first of them */
+    uint32_t trims_count;
+    uint64_t trim_first, trim_last; /* from the first sector of any to the last */
     int64_t view;      /* number of the publication it came under */
     int may_serve;     /* the engine may answer it */
     int ours;          /* it has a tag and a trailer of our initiator's (rule T9) */
@@ -116,6 +129,7 @@ void model_read(const struct record *r);
 void model_sync(int export, uint64_t started, int good);
 void model_reply(uint32_t thread, uint32_t port, const uint8_t *reply, uint32_t length);
 void model_took(const aoe_up *up, const uint8_t *frame);
+void model_looked(const struct record *r, const uint8_t *data);
 uint64_t model_clock(void);
 void model_clock_stepped(uint32_t thread, uint64_t now_ns);
 void model_left_out(void); /* an empty message: its frame was handed up instead */

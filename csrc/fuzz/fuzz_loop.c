@@ -27,7 +27,7 @@ enum command {
     COMMANDS
 };
 
-enum { UP_ROOM = UP_BYTES, ROUNDS_MAX = 4000, NOBODY = 0x5555, TRIM = 0x06 };
+enum { UP_ROOM = UP_BYTES, ROUNDS_MAX = 4000, NOBODY = 0x5555 };
 enum { FIX_DST = 1, FIX_BROADCAST = 2, FIX_SRC = 4, FIX_TYPE = 8, FIX_ADDRESS = 16, FIX_VERSION = 32, SPOIL = 64 };
 
 const struct store stores[EXPORTS] = {
@@ -208,6 +208,20 @@ static uint32_t stamp(uint32_t length, uint8_t stream, uint8_t epoch, uint64_t i
     return length + STAMP_TRAILER;
 }
 
+/* Of a TRIM: some ranges, now and then none or one too far, of which each may be empty. */
+static void fill_list(void)
+{
+    uint8_t ranges = next() % 12;
+    memset(s.frame + ATA_HEADER, 0, SECTOR);
+    s.frame[25] = 1;
+    s.frame[26] = 1;
+    for (uint8_t i = 0; i < ranges; i++) {
+        uint8_t *range = s.frame + ATA_HEADER + 8 * i;
+        range[0] = next() % 66;
+        range[6] = next() % 5;
+    }
+}
+
 static void request(void)
 {
     static const uint8_t opcodes[] = {0x24, 0x34, 0x25, 0x35, 0x20, 0x30, 0x29, 0x39, 0xC8, 0xCA,
@@ -218,8 +232,11 @@ static void request(void)
     s.frame[26] = count;
     s.frame[27] = opcodes[what % sizeof opcodes];
     s.frame[28] = lba;
-    int carries = strchr("\x30\x34\x35\x39\x3D\xC5\xCA\xCE", s.frame[27]) != NULL;
-    uint32_t length = ATA_HEADER + (carries ? count * SECTOR : 0), kind = what / sizeof opcodes;
+    int trims = s.frame[27] == TRIM;
+    if (trims)
+        fill_list();
+    int carries = trims || strchr("\x30\x34\x35\x39\x3D\xC5\xCA\xCE", s.frame[27]) != NULL;
+    uint32_t length = ATA_HEADER + (carries ? s.frame[26] * SECTOR : 0), kind = what / sizeof opcodes;
     if (kind >= 6) /* of a stream and an epoch; sometimes for an earlier life */
         length = stamp(length, 1 + (kind & 1), next(), s.now[export_at(place)].instance + (kind == 11));
     come(length, FIX_DST | FIX_SRC | FIX_TYPE | FIX_VERSION | FIX_ADDRESS, place);
@@ -243,20 +260,45 @@ static void repeat(uint8_t times)
 /* Python's side */
 
 /* The changes that are left to Python overwrite what they name with their own tag. */
+static void overwrite(struct record *r, uint64_t lba, uint64_t count)
+{
+    static uint8_t bytes[FILE_SECTORS * SECTOR];
+    for (uint32_t i = 0; i < count; i++)
+        model_pattern(bytes + i * SECTOR, (uint32_t)r->head[22] << 8 | r->head[23], lba + i);
+    off_t at = (off_t)(stores[r->export].base + lba * SECTOR);
+    CHECK(pwrite(store_fd[r->export], bytes, count * SECTOR, at) == (ssize_t)count * SECTOR);
+    model_written(r, lba, (uint32_t)count);
+}
+
+static void look(const struct record *r)
+{
+    static uint8_t bytes[FILE_SECTORS * SECTOR];
+    off_t at = (off_t)(stores[r->export].base + r->lba * SECTOR);
+    CHECK(pread(store_fd[r->export], bytes, r->count * SECTOR, at) == (ssize_t)r->count * SECTOR);
+    model_looked(r, bytes);
+}
+
+static void trim(struct record *r)
+{
+    if (r->head[25] != 1 || r->trim_last > FILE_SECTORS)
+        return;
+    for (uint32_t i = 0; i < r->trims_count && i < TRIMS_MAX; i++)
+        overwrite(r, r->trims[i].lba, r->trims[i].count);
+}
+
 static void work(struct record *r)
 {
-    static uint8_t bytes[BATCH * SECTOR];
     const struct facts *f = &s.now[r->export];
-    uint32_t count = r->head[27] == TRIM ? r->count % 16 : r->count;
     uint32_t carried = r->length > ATA_HEADER ? (r->length - ATA_HEADER) / SECTOR : 0;
-    int changes = r->head[19] == 0 && (r->head[27] == TRIM || (r->kind == K_WRITE && count <= carried));
-    if (!changes || f->flags & AOE_READ_ONLY || s.failed[r->export] || r->lba + count > FILE_SECTORS)
+    int inside = r->head[19] == 0 && r->lba + r->count <= FILE_SECTORS;
+    if (inside && r->claim == READS && r->head[27] == 0x42)
+        look(r);
+    if (f->flags & AOE_READ_ONLY || s.failed[r->export])
         return;
-    for (uint32_t i = 0; i < count; i++)
-        model_pattern(bytes + i * SECTOR, (uint32_t)r->head[22] << 8 | r->head[23], r->lba + i);
-    off_t at = (off_t)(stores[r->export].base + r->lba * SECTOR);
-    CHECK(pwrite(store_fd[r->export], bytes, count * SECTOR, at) == (ssize_t)count * SECTOR);
-    model_written(r, r->lba, count);
+    if (r->head[19] == 0 && r->head[27] == TRIM)
+        trim(r);
+    else if (inside && r->kind == K_WRITE && r->count <= carried)
+        overwrite(r, r->lba, r->count);
 }
 
 /* Some work is done as soon as Python has the frame, some only right before its place is given up. */
@@ -304,10 +346,13 @@ static void release(uint32_t export, uint32_t number)
     for (uint32_t i = 0; i < number; i++)
         if (works_late(held[i].record))
             work(held[i].record);
-    uint64_t ticket = held[number - 1].ticket;
+    uint64_t ticket[RECORDS];
+    for (uint32_t i = 0; i < number; i++)
+        ticket[i] = held[i].ticket;
     s.holds[export] -= number;
     memmove(held, held + number, s.holds[export] * sizeof *held);
-    aoe_engine_release(engine, export, ticket);
+    for (uint32_t i = number; i--;) /* in no particular order */
+        aoe_engine_release(engine, export, ticket[i]);
 }
 
 int __real_hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame);

@@ -97,7 +97,7 @@ static int listed(const uint8_t *mac, const uint8_t *list, uint32_t count)
 
 static int is_among(uint8_t opcode, const char *opcodes) { return opcode && strchr(opcodes, opcode) != NULL; }
 
-static int is_extended(uint8_t opcode) { return is_among(opcode, "\x24\x25\x29\x34\x35\x39\x3D\xCE"); }
+static int is_extended(uint8_t opcode) { return is_among(opcode, "\x24\x25\x29\x34\x35\x39\x3D\xCE\x42"); }
 
 static int is_read(uint8_t opcode) { return is_among(opcode, "\x20\x24\x25\x29\xC4\xC8"); }
 
@@ -128,6 +128,29 @@ static void check_write(const uint8_t *frame, size_t length, const struct gate *
     CHECK(r->durable == is_among(frame[27], "\x3D\xCE"));
 }
 
+/* Python's, but by range: each is inside the disk, and rounding makes none smaller. */
+static void check_ranges(const uint8_t *frame, size_t length, const struct gate *gate, const struct request *r)
+{
+    struct spans spans, rounded;
+    int is_trim = frame[27] == 0x06;
+    CHECK(is_trim == parse_is_trim(frame));
+    if (!is_trim) {
+        CHECK(r->verdict == V_UP_READ ? is_among(frame[27], "\x40\x42") : is_write(frame[27]));
+        CHECK(r->count && r->lba < gate->sectors && gate->sectors - r->lba >= r->count);
+        return;
+    }
+    CHECK(r->verdict == V_UP_CHANGE && !(gate->flags & (AOE_READ_ONLY | AOE_PASS)) && frame[25] == 1);
+    CHECK((length - ATA_HEADER) / SECTOR >= frame[26] && frame[26] >= 1 && frame[26] <= gate->sectors_max);
+    CHECK(parse_trim(frame, 0, gate->sectors, &spans) && parse_trim(frame, 7, UINT64_MAX, &rounded));
+    CHECK(spans.count == rounded.count && spans.count <= frame[26] * 64u);
+    for (uint32_t i = 0; i < spans.count && i < SPANS_MAX; i++) {
+        CHECK(spans.each[i].first < spans.each[i].last && spans.each[i].last <= gate->sectors);
+        CHECK(spans.hull.first <= spans.each[i].first && spans.each[i].last <= spans.hull.last);
+        CHECK(rounded.each[i].first <= spans.each[i].first && spans.each[i].last <= rounded.each[i].last);
+        CHECK(rounded.each[i].first % 8 == 0 && rounded.each[i].last % 8 == 0);
+    }
+}
+
 static void check_request(const uint8_t *frame, size_t length, const struct gate *gate, const struct request *r)
 {
     int masked = !listed(frame + 6, gate->masked, gate->masked_count);
@@ -140,6 +163,8 @@ static void check_request(const uint8_t *frame, size_t length, const struct gate
     CHECK(length >= ATA_HEADER && frame[14] >> 4 == 1 && !(frame[14] & 8) && frame[19] == 0);
     if (r->verdict == V_FLUSH)
         CHECK(is_among(frame[27], "\xE7\xEA") && !(gate->flags & AOE_PASS));
+    if (r->verdict == V_UP_READ || r->verdict == V_UP_CHANGE)
+        check_ranges(frame, length, gate, r);
     if (r->verdict == V_READ || r->verdict == V_WRITE)
         check_extent(frame, gate, r);
     if (r->verdict == V_READ)
@@ -157,6 +182,8 @@ static void check_served(const uint8_t *frame, size_t length, const struct gate 
     uint64_t lba = lba_of(frame);
     int fits = frame[26] && frame[26] <= gate->sectors_max && lba + frame[26] <= gate->sectors;
     CHECK((r->verdict == V_READ) == (fits && is_read(frame[27])));
+    if (is_among(frame[27], "\x40\x42") && frame[26])
+        CHECK((r->verdict == V_UP_READ) == (lba + frame[26] <= gate->sectors));
     if (fits && is_write(frame[27]) && !(gate->flags & (AOE_READ_ONLY | AOE_PASS)) && gate->block_sectors == 1)
         CHECK((r->verdict == V_WRITE) == (length >= ATA_HEADER + (size_t)frame[26] * SECTOR));
 }

@@ -113,6 +113,22 @@ def flush(where: int = 0) -> bytes:
     return request(0xEA, where)
 
 
+def trim(where: int, *ranges: tuple[int, int]) -> bytes:
+    return request(0x06, where) + bytes((len(ranges), *(number for one in ranges for number in one)))
+
+
+def ranges(export: int) -> bytes:
+    """TRIMs of some ranges, of too many to be compared, and of none; others between, beside and over them."""
+    one, other = place(export), place(export, client=1)
+    some, many = ((0, 2), (16, 2), (32, 2)), tuple((lba, 1) for lba in range(0, 60, 10))
+    beside = read(other, 8, 4) + write(other, 24, 8) + request(0x42, other, 40, 8) + read(one, 62, 2)
+    over = read(other, 17, 1) + write(one, 32, 8) + request(0x42, other, 0, 8) + flush(other)
+    first = trim(one, *some) + beside + over + PASS_ONCE + done()
+    hull = trim(other, *many) + read(one, 55, 1) + read(one, 62, 2) + PASS_ONCE + done()
+    none = write(one, 0, 8) + trim(one) + trim(one, (3, 0)) + read(other, 0, 8) + PASS_ONCE + done()
+    return first + python(export) + hull + python(export) + none + python(export) + done()
+
+
 def overlapping(export: int) -> bytes:
     """Reads and writes of the same sectors, all at once, by two clients."""
     one, other = place(export), place(export, client=1)
@@ -148,8 +164,9 @@ def of_an_export(export: int) -> Iterator[tuple[str, bytes]]:
     for fault in range(1, 7):
         yield f"fault-{fault}", settings() + overlapping(export) + PASS_ONCE + 3 * done(2, fault=fault)
     yield "early", settings() + bytes((DISK, 2)) + overlapping(export) + PASS_ONCE + done(fault=2)
-    up = request(0x06, here, 0, 4)
+    up = trim(here, (0, 4))
     yield "trim", settings() + write(here) + up + read(here) + PASS_ONCE + done() + python(export) + done()
+    yield "ranges", settings() + ranges(export)
     odd = write(here, 3, 2) + read(here, 2, 5)
     yield "odd", settings() + odd + PASS_ONCE + done() + python(export) + done()
     shared = write(here, 0, 8) + write(here, 8, 8) + write(here, 16, 8) + flush(here) + flush(here)
@@ -159,7 +176,7 @@ def of_an_export(export: int) -> Iterator[tuple[str, bytes]]:
     yield "few-ops", settings(limits=16) + overlapping(export) + PASS_ONCE + done()
     news = flush(here) + PASS_ONCE + done(1, fault=1) + bytes((PUBLISH, export, 8, 0)) + PASS_ONCE
     yield "sync-news", settings() + news + flush(here) + write(here, 0, 8) + PASS_ONCE + done()
-    at_once = bytes((TAKE, 64)) + read(here, 0, 8) + request(0x06, here, 0, 4)
+    at_once = bytes((TAKE, 64)) + read(here, 0, 8) + trim(here, (0, 4))
     yield "at-once", settings() + at_once + PASS_ONCE + python(export)
     refuse = bytes((SOCKET, 1 << 2, 15, 1))
     yield "blocked", settings() + read(here, 0, 8) + refuse + PASS_ONCE + write(here, 0, 8) + 3 * done()

@@ -7,7 +7,7 @@
 
 #include "fuzz.h"
 
-enum { EVENTS = 1 << 17, TRIM = 0x06 };
+enum { EVENTS = 1 << 17 };
 
 /* A sector as a request wrote it; `older` is the event before it on the same sector. */
 struct event {
@@ -98,12 +98,19 @@ static enum kind kind_of(uint8_t opcode)
     return is_among(opcode, "\xE7\xEA") ? K_FLUSH : K_UP;
 }
 
+/* Sectors of what is no TRIM; a VERIFY of 0 is one of the most there are. */
+static uint64_t verified(const struct record *r)
+{
+    int is_verify = is_among(r->head[27], "\x40\x42");
+    return is_verify && !r->count ? (r->head[27] == 0x42 ? 65536 : 256) : r->count;
+}
+
 static uint64_t lba_of(const uint8_t *frame)
 {
     uint64_t lba = 0;
     for (int i = 0; i < 6; i++)
         lba |= (uint64_t)frame[28 + i] << 8 * i;
-    return is_among(frame[27], "\x24\x25\x29\x34\x35\x39\x3D\xCE") ? lba : lba % (1 << 28);
+    return is_among(frame[27], "\x24\x25\x29\x34\x35\x39\x3D\xCE\x42") ? lba : lba % (1 << 28);
 }
 
 static int export_of(const uint8_t *frame)
@@ -125,15 +132,38 @@ static void decode(struct record *r, const uint8_t *frame)
     r->count = frame[26];
 }
 
-static int has_trailer(uint8_t opcode) { return kind_of(opcode) == K_WRITE || is_among(opcode, "\xE7\xEA\xEC"); }
-
-static uint64_t little(const uint8_t *bytes)
+static uint64_t little(const uint8_t *bytes, int length)
 {
     uint64_t value = 0;
-    for (int i = 8; i--;)
-        value = value << 8 | bytes[i];
+    while (length--)
+        value = value << 8 | bytes[length];
     return value;
 }
+
+static int is_trim(const struct record *r) { return r->length >= ATA_HEADER && !r->head[19] && r->head[27] == TRIM; }
+
+static int carries(const struct record *r) { return r->length >= ATA_HEADER + r->count * (size_t)SECTOR; }
+
+static void add_range(struct record *r, uint64_t lba, uint64_t count)
+{
+    if (r->trims_count < TRIMS_MAX)
+        r->trims[r->trims_count] = (struct extent){lba, count};
+    if (!r->trims_count || lba < r->trim_first)
+        r->trim_first = lba;
+    if (lba + count > r->trim_last)
+        r->trim_last = lba + count;
+    r->trims_count++;
+}
+
+static void find_ranges(struct record *r, const uint8_t *frame)
+{
+    uint32_t end = is_trim(r) && carries(r) ? ATA_HEADER + r->count * SECTOR : 0;
+    for (uint32_t at = ATA_HEADER; at < end; at += 8)
+        if (little(frame + at + 6, 2))
+            add_range(r, little(frame + at, 6), little(frame + at + 6, 2));
+}
+
+static int has_trailer(uint8_t opcode) { return kind_of(opcode) == K_WRITE || is_among(opcode, "\xE7\xEA\xEC"); }
 
 static void find_trailer(struct record *r, const uint8_t *frame)
 {
@@ -141,7 +171,7 @@ static void find_trailer(struct record *r, const uint8_t *frame)
     if (r->length < at + 12 || frame[19] || !has_trailer(frame[27]))
         return;
     r->ours = frame[20] >> 7 && !memcmp(frame + at, "\xd3\x1f\xb6\x4a", 4);
-    r->named = little(frame + at + 4);
+    r->named = little(frame + at + 4, 8);
 }
 
 /* Register a frame: it gets a tag of its own, and sectors that tell what wrote them. 0 if there were too many. */
@@ -158,7 +188,8 @@ uint32_t model_frame(uint8_t *frame, uint32_t length, uint32_t thread, uint32_t 
     memcpy(r->head, frame, length < ATA_HEADER ? length : ATA_HEADER);
     decode(r, frame);
     r->steps = world_steps(thread);
-    for (uint32_t at = ATA_HEADER, i = 0; at + SECTOR <= length; at += SECTOR, i++)
+    find_ranges(r, frame);
+    for (uint32_t at = ATA_HEADER, i = 0; at + SECTOR <= length && !is_trim(r); at += SECTOR, i++)
         model_pattern(frame + at, tag, r->lba + i);
     find_trailer(r, frame);
     return tag;
@@ -297,6 +328,27 @@ static int may_serve(const struct record *r, const struct facts *f, const aoe_po
     return r->kind == K_READ || may_change(r, f);
 }
 
+/* What an ordered request keeps from running beside it (rule T1): what cannot be done as it stands is left to
+ * Python with nothing beside it. */
+static enum claim claim_of(const struct record *r, const struct facts *f, const aoe_port *port)
+{
+    uint32_t room = (engine->set.frame_max - ATA_HEADER) / SECTOR, most = port->sectors < room ? port->sectors : room;
+    int is_verify = is_among(r->head[27], "\x40\x42"), fits = r->count && r->count <= most;
+    if (r->kind == K_READ || is_verify)
+        return (is_verify || fits) && r->lba + verified(r) <= f->sectors ? READS : EVERYTHING;
+    if (engine->exports[r->export].now->flags & AOE_PASS) /* it knows first that a sync failed */
+        return EVERYTHING;
+    if (r->kind == K_FLUSH)
+        return FLUSHES;
+    if (f->flags & AOE_READ_ONLY || !fits || !carries(r))
+        return EVERYTHING;
+    if (r->kind == K_WRITE)
+        return r->lba + r->count <= f->sectors ? CHANGES : EVERYTHING;
+    if (!is_trim(r) || r->head[25] != 1 || r->trim_last > f->sectors)
+        return EVERYTHING;
+    return r->trims_count ? CHANGES : FLUSHES;
+}
+
 static void arrives(const struct thread *t, uint32_t port, const struct arrival *a)
 {
     const uint8_t *frame = a->frame;
@@ -321,6 +373,7 @@ static void arrives(const struct thread *t, uint32_t port, const struct arrival 
     r->view = now->number;
     const struct facts *f = &m.facts[r->export][r->view];
     r->may_serve = may_serve(r, f, &m.ports[port]);
+    r->claim = claim_of(r, f, &m.ports[port]);
     r->names_us = r->ours && r->named == f->instance;
     r->stale = is_stale(r);
     says(r);
@@ -451,6 +504,58 @@ static void check_flushed(const struct record *flush)
             check_stable(r);
 }
 
+void model_looked(const struct record *r, const uint8_t *data) { check_read(r, data); }
+
+/* Order (rule T1): whom a request waits for, told from the frames alone. */
+
+enum { COMPARED_MAX = 4 };
+
+/* The n-th range that is compared, in blocks; 0 if there are not so many. */
+static int range_at(const struct record *r, uint32_t n, struct extent *range)
+{
+    uint64_t block = stores[r->export].block / SECTOR, first = r->lba, last = r->lba + verified(r);
+    uint32_t listed = r->trims_count <= COMPARED_MAX ? r->trims_count : 1;
+    if (n >= (is_trim(r) ? listed : 1))
+        return 0;
+    if (is_trim(r)) {
+        first = r->trims_count > COMPARED_MAX ? r->trim_first : r->trims[n].lba;
+        last = r->trims_count > COMPARED_MAX ? r->trim_last : first + r->trims[n].count;
+    }
+    *range = (struct extent){first / block, (last + block - 1) / block};
+    return 1;
+}
+
+static int meet(const struct record *a, const struct record *b)
+{
+    struct extent one, other;
+    for (uint32_t i = 0; range_at(a, i, &one); i++)
+        for (uint32_t k = 0; range_at(b, k, &other); k++)
+            if (one.lba < other.count && other.lba < one.count)
+                return 1;
+    return 0;
+}
+
+static int must_wait(const struct record *later, const struct record *earlier)
+{
+    if (later->claim == EVERYTHING || earlier->claim == EVERYTHING)
+        return 1;
+    if (earlier->claim == FLUSHES)
+        return 0;
+    if (later->claim == FLUSHES)
+        return earlier->claim == CHANGES;
+    return (later->claim == CHANGES || earlier->claim == CHANGES) && meet(later, earlier);
+}
+
+void __real_order_admit(struct order *order, struct op *op);
+void __wrap_order_admit(struct order *order, struct op *op)
+{
+    uint32_t waits = 0;
+    for (const struct op *other = order->head; other; other = other->next)
+        waits += (uint32_t)must_wait(model_record(op->data - ATA_HEADER), model_record(other->data - ATA_HEADER));
+    __real_order_admit(order, op);
+    CHECK(op->waits == waits);
+}
+
 /* What the engine does with a request */
 
 /* Nothing admitted under an older publication is unfinished once that is settled (rule T5). */
@@ -521,7 +626,11 @@ void model_took(const aoe_up *up, const uint8_t *frame)
         CHECK(!memcmp(frame + 16, r->head + 16, 9) && !memcmp(frame + 26, r->head + 26, 8));
     }
     uint8_t expected[SECTOR];
-    for (uint32_t at = ATA_HEADER, i = 0; at + SECTOR <= up->length; at += SECTOR, i++) {
+    struct record again = {.length = up->length, .count = r->count};
+    memcpy(again.head, frame, up->length < ATA_HEADER ? up->length : ATA_HEADER);
+    find_ranges(&again, frame);
+    CHECK(again.trims_count == r->trims_count && !memcmp(again.trims, r->trims, sizeof r->trims));
+    for (uint32_t at = ATA_HEADER, i = 0; at + SECTOR <= up->length && !is_trim(r); at += SECTOR, i++) {
         model_pattern(expected, tag_of(r), r->lba + i);
         CHECK(!memcmp(frame + at, expected, SECTOR));
     }

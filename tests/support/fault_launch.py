@@ -71,12 +71,29 @@ def stall() -> None:
     threading.Thread(target=hold, daemon=True).start()
 
 
+SLOW_TRIM_S = 0.3
+
+
+def slow_trim() -> None:
+    """To give back a range takes long, as on a disk that erases. Python does it, whatever the engine."""
+    from aoe.disk import syscalls
+
+    quick = syscalls.punch_hole
+
+    def slow(fd: int, offset: int, length: int) -> None:
+        time.sleep(SLOW_TRIM_S)
+        quick(fd, offset, length)
+
+    syscalls.punch_hole = slow
+
+
 WAYS = {
     "no-uring": no_uring,
     "no-locked-memory": no_locked_memory,
     "few-descriptors": few_descriptors,
     "no-engine": no_engine,
     "stall": stall,
+    "slow-trim": slow_trim,
 }
 
 if __name__ == "__main__":

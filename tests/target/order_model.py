@@ -3,6 +3,7 @@
 import random
 from typing import NamedTuple
 
+from aoe.limits import SPANS_MAX
 from aoe.target.order import OrderQueue, Ticket
 
 BLOCK_SECTORS = 8
@@ -14,7 +15,8 @@ class OrderBroken(AssertionError):
 
 
 class Op(NamedTuple):
-    """Something admitted. `number` counts admissions, `touches` are the blocks it needs."""
+    """Something admitted. `number` counts admissions, `touches` are the blocks it needs; of a TRIM of many
+    ranges all that lies between them."""
 
     number: int
     kind: str
@@ -22,8 +24,12 @@ class Op(NamedTuple):
 
     @property
     def touches(self) -> frozenset[int]:
+        extents = self.extents
+        if len(extents) > SPANS_MAX:
+            first = min(lba for lba, _ in extents)
+            extents = ((first, max(lba + sectors for lba, sectors in extents) - first),)
         return frozenset(
-            sector // BLOCK_SECTORS for lba, sectors in self.extents for sector in range(lba, lba + sectors)
+            sector // BLOCK_SECTORS for lba, sectors in extents for sector in range(lba, lba + sectors)
         )
 
 
@@ -79,7 +85,7 @@ class Play:
         self.count += 1
         kind = self.rng.choices(["change", "read", "flush", "barrier"], [5, 5, 1, 0.5])[0]
         extents = []
-        for _ in range(self.rng.choice([1, 1, 1, 4])):
+        for _ in range(self.rng.choice([1, 1, 1, 4, SPANS_MAX + 2])):
             lba = self.rng.randrange(DISK_BLOCKS * BLOCK_SECTORS - 20)
             extents.append((lba, self.rng.choice([1, 2, 8, 20])))
         return Op(self.count, kind, tuple(extents) if kind in ("change", "read") else ())
