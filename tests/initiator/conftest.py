@@ -8,7 +8,7 @@ from tests.support.tools import need_engine
 
 __all__ = ["at_once"]
 
-BOTH = ("test_frame_size", "test_multipath", "test_remote", "test_signed")
+BOTH = ("test_frame_size", "test_multipath", "test_one_mac", "test_remote", "test_signed")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
