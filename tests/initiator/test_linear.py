@@ -13,6 +13,10 @@ def write(value: int, called: float, returned: float = math.inf) -> Call:
     return Call(True, value, called, returned)
 
 
+def trim(called: float, returned: float = math.inf) -> Call:
+    return Call(True, None, called, returned)
+
+
 def read(value: int | None, called: float, returned: float) -> Call:
     return Call(False, value, called, returned)
 
@@ -39,13 +43,17 @@ def possible(calls: list[Call]) -> bool:
     return False
 
 
+@pytest.mark.parametrize("trims", [False, True])
 @pytest.mark.parametrize("seed", range(300))
-def test_it_agrees_with_trying_every_order(seed: int) -> None:
+def test_it_agrees_with_trying_every_order(seed: int, trims: bool) -> None:
     rng = random.Random(seed)
     calls = []
     for value in range(rng.randrange(1, 4)):
         called = rng.randrange(20)
         calls.append(write(value, called, math.inf if rng.random() < 0.2 else called + rng.randrange(1, 8)))
+    for _ in range(rng.randrange(3) if trims else 0):
+        called = rng.randrange(20)
+        calls.append(trim(called, math.inf if rng.random() < 0.2 else called + rng.randrange(1, 8)))
     for _ in range(rng.randrange(1, 4)):
         called = rng.randrange(24) + 0.5
         value = rng.choice([None, *(call.value for call in calls if call.writes)])
@@ -59,7 +67,11 @@ def sequential(rng: random.Random, length: int = 40) -> list[Call]:
     for number in range(length):
         now += 1
         early, late = rng.random() * 3, rng.random() * 3
-        if rng.random() < 0.5:
+        chosen = rng.random()
+        if chosen < 0.1:
+            value = None
+            calls.append(trim(now - early, now + late))
+        elif chosen < 0.5:
             value = number
             calls.append(write(number, now - early, now + late))
         else:
@@ -72,7 +84,7 @@ def test_it_finds_20_of_20_planted_stale_reads(seed: int) -> None:
     rng = random.Random(seed)
     calls = sequential(rng)
     assert not faults(calls)
-    writes = [call for call in calls if call.writes]
+    writes = [call for call in calls if call.writes and call.value is not None]
     old, new = writes[3], next(call for call in writes[4:] if call.called > writes[3].returned)
     assert faults([*calls, read(old.value, new.returned + 10, new.returned + 11)])  # type: ignore[arg-type]
 
@@ -97,3 +109,21 @@ def test_what_never_returned_may_have_been_carried_out_or_not() -> None:
 def test_what_nobody_wrote_is_a_fault() -> None:
     assert faults([read(7, 0, 1)])
     assert not faults([read(None, 0, 1)])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_finds_20_of_20_planted_lost_trims(seed: int) -> None:
+    """The last TRIM was acknowledged, and what was there before it is still read."""
+    calls = sequential(random.Random(seed))
+    end = max(call.returned for call in calls)
+    late = [write(999, end + 1, end + 2), trim(end + 3, end + 4)]
+    assert not faults([*calls, *late, read(None, end + 5, end + 6)])
+    assert faults([*calls, *late, read(999, end + 5, end + 6)])
+
+
+def test_a_trim_that_lands_late_is_a_fault() -> None:
+    """Once read, what was written after a TRIM stays, unless another TRIM follows."""
+    base = [write(1, 0, 1), trim(2, 3), write(2, 4, 5), read(2, 6, 7)]
+    assert faults([*base, read(None, 8, 9)])
+    assert not faults([*base, trim(7, 10), read(None, 8, 9)])
+    assert not faults([*base, trim(7), read(2, 8, 9), read(None, 10, 11)])

@@ -150,7 +150,7 @@ def test_writers_notice_nothing_but_a_pause(trouble: Callable[[Pair], Any]) -> N
     @limited
     async def run() -> None:
         async with pair() as (remote, there):
-            writers = Writers(remote)
+            writers = Writers(remote, all_verbs=True)
             working = asyncio.ensure_future(writers.run(5.0))
             await asyncio.sleep(0.5)
             await trouble(there)

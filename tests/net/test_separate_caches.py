@@ -110,7 +110,7 @@ def test_a_shared_primary_serves_what_the_other_has_written(tmp_path: Path) -> N
 def test_writers_find_that_caches_are_separate(tmp_path: Path) -> None:
     """The checker of the failover tests sees the hazard, so that its silence there means something."""
     with pair(tmp_path, "--buffered") as there:
-        assert any("was read after" in fault for fault in run(there, faults_of_writers))
+        assert any("was read from" in fault for fault in run(there, faults_of_writers))
 
 
 def test_writers_find_nothing_with_shared(tmp_path: Path) -> None:

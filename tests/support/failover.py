@@ -95,12 +95,15 @@ def troubled(
     return said, moments
 
 
-def run(directory: Path, scenario: Scenario, seed: int = 0) -> dict[str, Any]:
-    """What the writers say after one scenario; `faults` has what should not be, too."""
+def run(
+    directory: Path, scenario: Scenario, seed: int = 0, engine: str = "auto", verbs: str = "some"
+) -> dict[str, Any]:
+    """What the writers say after one scenario, on one engine of the initiator; `faults` has what should not
+    be, too. With `verbs` "all" they trim and write with FUA as well."""
     if scenario.loses:
         need_loss()
     after_s = random.Random(seed).uniform(0.4, 0.9)
-    writers = ("tests.support.failover_client", str(RUN_S), str(BLOCK), str(seed))
+    writers = ("tests.support.failover_client", str(RUN_S), str(BLOCK), str(seed), engine, verbs)
     with pair(directory) as there:
         said, _ = troubled(there, directory, scenario.trouble, after_s, *writers)
     said["faults"] += complaints(scenario, said)

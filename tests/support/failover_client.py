@@ -1,6 +1,7 @@
 """Runs inside the client's namespace: writers on one disk over two interfaces.
 
-failover_client.py SECONDS BLOCK SEED. Says "go" and the owner when they run, and in the end one JSON object.
+failover_client.py SECONDS BLOCK SEED ENGINE VERBS. Says "go" and the owner when they run, and in the end
+one JSON object.
 """
 
 import asyncio
@@ -16,11 +17,12 @@ def owner(disk: RemoteDisk) -> str:
     return next((path.name for path in disk.paths if path.owner), "")
 
 
-async def main(seconds: float, block: int, seed: int) -> None:
-    async with aoe.attach("e1.0", "e2.0", interface=["v0", "v1"], find_s=2.0, timeout_s=None) as disk:
+async def main(seconds: float, block: int, seed: int, engine: str, verbs: str) -> None:
+    both = ("e1.0", "e2.0")
+    async with aoe.attach(*both, interface=["v0", "v1"], find_s=2.0, timeout_s=None, engine=engine) as disk:
         while any(path.state == "checking" for path in disk.paths):
             await asyncio.sleep(0.01)
-        writers = Writers(disk, block=block, seed=seed)
+        writers = Writers(disk, block=block, seed=seed, all_verbs=verbs == "all")
         first = owner(disk)
         moves = 0
 
@@ -38,10 +40,11 @@ async def main(seconds: float, block: int, seed: int) -> None:
         said = {
             "moves": moves,
             "calls": len(writers.calls),
+            "verbs": writers.verbs,
             "pause_s": writers.pause_s,
             "faults": writers.faults(),
         }
         print(json.dumps(said | {"paths": [path._asdict() for path in disk.paths]}))
 
 
-asyncio.run(main(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+asyncio.run(main(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]))

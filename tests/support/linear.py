@@ -1,19 +1,20 @@
-"""Is a history of reads and writes of one register linearizable, where every write has a value of its own?
+"""Is a history of reads and writes of one register linearizable? A value may be written more than once.
 
-For each value, its write and its reads span a zone (Gibbons and Korach, "Testing shared memories"): forward
-from the first end to the last beginning of them, if that is later, or else backward. A history is
-linearizable if no two forward zones overlap, no backward zone lies inside a forward one, and nothing is read
-before it is written.
+What a register may hold is followed through time (Lowe, "Testing for linearizability", just-in-time
+linearization): each state is a value and those open writes that took effect already. When a call returns,
+only the states remain in which it did; when none remains, no order explains the history.
 """
 
-import itertools
 import math
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
 
 class Call(NamedTuple):
-    """A read or a write of `value`, when it was called and when it returned: infinity if it never did."""
+    """A read or a write of `value`, when it was called and when it returned: infinity if it never did.
+
+    A write with FUA is a write; a TRIM is a write of what is read of a place never written.
+    """
 
     writes: bool
     value: Hashable
@@ -21,34 +22,69 @@ class Call(NamedTuple):
     returned: float = math.inf
 
 
+class _State(NamedTuple):
+    """What the register holds, and the open calls that took effect."""
+
+    value: Hashable
+    done: frozenset[int] = frozenset()
+
+
 def faults(calls: Iterable[Call], initial: Hashable = None) -> list[str]:
     """What is wrong with a history; nothing, if there is an order of it that explains all reads."""
-    by_value: dict[Hashable, list[Call]] = {initial: [Call(True, initial, -math.inf, -math.inf)]}
-    for call in sorted(calls, key=lambda call: not call.writes):
-        if not call.writes and call.value not in by_value:
-            return [f"{call.value} was read, but never written"]
-        if call.writes and call.value in by_value:
-            raise ValueError(f"{call.value} was written twice")
-        by_value.setdefault(call.value, []).append(call)
-    found = []
-    forward, backward = [], []
-    for value, (write, *asked) in by_value.items():
-        reads = [read for read in asked if read.returned < math.inf]
-        if any(read.returned < write.called for read in reads):
-            found.append(f"{value} was read before it was written")
-        if not reads and write.returned == math.inf:
-            continue  # it may never have been carried out
-        first_end = min(call.returned for call in (write, *reads))
-        last_begin = max(call.called for call in (write, *reads))
-        if first_end < last_begin:
-            forward.append((first_end, last_begin, value))
-        else:
-            backward.append((last_begin, first_end, value))
-    forward.sort(key=lambda zone: zone[:2])
-    for (_, end, one), (begin, _, other) in itertools.pairwise(forward):
-        if begin < end:
-            found.append(f"{one} was read after {other} was there already")
-    for begin, end, value in backward:
-        if any(first < begin and end < last for first, last, _ in forward):
-            found.append(f"{value} came and went while another value stayed")
+    history = _that_matter(list(calls))
+    states = {_State(initial)}
+    opened: dict[int, Call] = {}
+    for _, ends, number in sorted(_events(history)):
+        call = history[number]
+        if not ends:
+            opened[number] = call
+            continue
+        states = {state for state in _reachable(states, opened) if number in state.done}
+        states = {state._replace(done=state.done - {number}) for state in states}
+        del opened[number]
+        if not states:
+            return [_complaint(call)]
+    return []
+
+
+def _that_matter(calls: list[Call]) -> list[Call]:
+    """Without those that never returned and that no read shows: they may never have been carried out."""
+    seen = {call.value for call in calls if not call.writes}
+    return [call for call in calls if call.returned < math.inf or (call.writes and call.value in seen)]
+
+
+def _events(history: list[Call]) -> Iterable[tuple[float, bool, int]]:
+    """(when, whether it is the end, which call); of one moment's, the beginnings come first."""
+    for number, call in enumerate(history):
+        yield call.called, False, number
+        if call.returned < math.inf:
+            yield call.returned, True, number
+
+
+def _reachable(states: set[_State], opened: dict[int, Call]) -> set[_State]:
+    """All states that calls which are open can make of these."""
+    found: set[_State] = set()
+    left = [_read(state, opened) for state in states]
+    while left:
+        state = left.pop()
+        if state not in found:
+            found.add(state)
+            left += [_read(after, opened) for after in _written(state, opened)]
     return found
+
+
+def _read(state: _State, opened: dict[int, Call]) -> _State:
+    """Every open read that can be answered is: that hinders none that follows."""
+    answered = {n for n, call in opened.items() if not call.writes and call.value == state.value}
+    return state._replace(done=state.done | answered)
+
+
+def _written(state: _State, opened: dict[int, Call]) -> Iterable[_State]:
+    for number, call in opened.items():
+        if call.writes and number not in state.done:
+            yield _State(call.value, state.done | {number})
+
+
+def _complaint(read: Call) -> str:
+    """Of a read always: a write can take effect in every state."""
+    return f"{read.value} was read from {read.called} to {read.returned}, and no order explains it"

@@ -4,7 +4,9 @@ import asyncio
 import itertools
 import random
 import struct
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager
 
 from aoe.disk.base import Disk
 from aoe.errors import DiskError, RequestError
@@ -14,18 +16,24 @@ STAMP = struct.Struct("<QQ")
 
 
 class Writers:
-    """Eight that write and read stamped blocks of a few places, and remember all of it; and one more that
-    writes to a place of its own all the time: `pause_s` is the longest it had to wait. One `seed`, one
-    choice of places and of reads and writes for each of the eight."""
+    """Eight that write and read stamped blocks of a few places, and remember all
+    of it; and one more that writes to a place of its own all the time: `pause_s` is the longest it had to
+    wait. One `seed`, one choice of places and of calls for each of the eight. With `all_verbs`
+    they also write with FUA, and trim where the disk promises zeroes after it. `verbs` counts
+    what returned."""
 
-    def __init__(self, remote: Disk, places: int = 24, block: int = 512, seed: int = 0) -> None:
+    def __init__(
+        self, remote: Disk, places: int = 24, block: int = 512, seed: int = 0, all_verbs: bool = False
+    ) -> None:
         self.remote = remote
         self.places = places
         self.block = block
         self.seed = seed
+        self.all_verbs = all_verbs
         self.calls: list[tuple[int, Call]] = []
         self.errors: list[BaseException] = []
         self.pause_s = 0.0
+        self.verbs: Counter[str] = Counter()
         self._numbers = itertools.count(1)
         self._stop = False
 
@@ -47,13 +55,18 @@ class Writers:
         while not self._stop:
             place = rng.randrange(self.places)
             try:
-                if rng.random() < 0.6:
-                    await self._write(loop, place)
-                else:
-                    await self._read(loop, place)
+                await self._choose(rng)(loop, place)
             except (DiskError, RequestError) as error:
                 self.errors.append(error)
             await asyncio.sleep(0.002)
+
+    def _choose(self, rng: random.Random) -> Callable[[asyncio.AbstractEventLoop, int], Awaitable[None]]:
+        chosen = rng.random()
+        if self.all_verbs and chosen < 0.1 and self.remote.trim_zeroes:
+            return self._trim
+        if self.all_verbs and chosen < 0.25:
+            return self._write_fua
+        return self._write if chosen < 0.6 else self._read
 
     async def _probe(self, loop: asyncio.AbstractEventLoop) -> None:
         """Each write goes to another block: none waits for an earlier one's range to open."""
@@ -69,13 +82,30 @@ class Writers:
             self.pause_s = max(self.pause_s, loop.time() - started)
             await asyncio.sleep(0.005)
 
-    async def _write(self, loop: asyncio.AbstractEventLoop, place: int) -> None:
-        number, called = next(self._numbers), loop.time()
-        index = len(self.calls)
-        self.calls.append((place, Call(True, number, called)))
+    async def _write(self, loop: asyncio.AbstractEventLoop, place: int, fua: bool = False) -> None:
+        number = next(self._numbers)
         stamps = STAMP.pack(place, number) * (self.block // STAMP.size)
-        await self.remote.write(place * self.block, stamps)
-        self.calls[index] = (place, Call(True, number, called, loop.time()))
+        with self._changes(loop, place, number, "write with FUA" if fua else "write"):
+            await self.remote.write(place * self.block, stamps, fua)
+
+    async def _write_fua(self, loop: asyncio.AbstractEventLoop, place: int) -> None:
+        await self._write(loop, place, fua=True)
+
+    async def _trim(self, loop: asyncio.AbstractEventLoop, place: int) -> None:
+        """After it, the place reads as one that was never written."""
+        with self._changes(loop, place, None, "trim"):
+            await self.remote.trim(place * self.block, self.block)
+
+    @contextmanager
+    def _changes(
+        self, loop: asyncio.AbstractEventLoop, place: int, value: Hashable, verb: str
+    ) -> Iterator[None]:
+        """A call that gives a place a value; one that raises may still take effect, at any time."""
+        index, call = len(self.calls), Call(True, value, loop.time())
+        self.calls.append((place, call))
+        yield
+        self.calls[index] = (place, call._replace(returned=loop.time()))
+        self.verbs[verb] += 1
 
     async def _read(self, loop: asyncio.AbstractEventLoop, place: int) -> None:
         called = loop.time()
@@ -85,6 +115,7 @@ class Writers:
         ((where, number),) = stamps
         assert where == (place if number else 0)
         self.calls.append((place, Call(False, number or None, called, loop.time())))
+        self.verbs["read"] += 1
 
     def faults(self) -> list[str]:
         """What cannot be explained."""

@@ -1,0 +1,22 @@
+"""Failover between targets on the engine in Python, to an initiator on each arithmetic, with TRIM and FUA."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import failover
+from tests.support.failover import SCENARIOS
+from tests.support.tools import need_engine
+
+ENGINES = ("python",)
+
+
+@pytest.mark.parametrize("initiator", ["python", "c"])
+def test_the_owner_is_paused_and_goes_on(initiator: str, tmp_path: Path) -> None:
+    """Neither a write nor a TRIM that the owner had in its queue lands over what the other one did."""
+    if initiator == "c":
+        need_engine()
+    said = failover.run(tmp_path, SCENARIOS["pause"], engine=initiator, verbs="all")
+    print(said)
+    assert not said["faults"]
+    assert min(said["verbs"].get(verb, 0) for verb in ("read", "write", "write with FUA", "trim")) > 20
