@@ -215,7 +215,7 @@ class Responder:
             return self._drop("wildcard")
         if header.version != frame.VERSION:
             self.counters["bad_version"] += 1
-            return self._refuse(export, arrival, Error.UNSUPPORTED_VERSION)
+            return self._refuse_version(export, arrival)
         if not arrival.port.sectors:
             return self._drop("mtu_too_small")
         if header.command == Command.ATA:
@@ -410,7 +410,7 @@ class Responder:
     # Answers
 
     def _reply_admin(self, export: Export, arrival: Arrival, verdict: Verdict) -> list[Effect]:
-        raw, command = arrival.frame, arrival.header.command
+        raw, command = arrival.frame.ljust(limits.CONFIG_HEADER, b"\0"), arrival.header.command
         if command == Command.CONFIG:
             body = self._config_body(verdict.state.config, arrival.port, raw[29] & 0xF)
         elif command == Command.MASK:
@@ -435,6 +435,14 @@ class Responder:
         if len(raw) > port.mtu + limits.ETHERNET_HEADER:
             return self._drop("reply_too_long")
         return [Send(port, arrival.origin, raw)]
+
+    def _refuse_version(self, export: Export, arrival: Arrival) -> list[Effect]:
+        """What config, mask and reserve replies say is our state, with the E flag, too."""
+        if arrival.header.command in (Command.CONFIG, Command.MASK, Command.RESERVE):
+            known = export.changing.before if export.changing else export.state
+            verdict = Verdict(known, error=Error.UNSUPPORTED_VERSION)
+            return self._reply_admin(export, arrival, verdict)
+        return self._refuse(export, arrival, Error.UNSUPPORTED_VERSION)
 
     def _refuse(self, export: Export, arrival: Arrival, error: Error) -> list[Effect]:
         """An AoE error; RESERVED and the like echo the registers, as clients expect 36 bytes there."""

@@ -165,7 +165,7 @@ def parse(raw: bytes) -> Reply:
 
 def message_length(reply: Reply) -> int:
     """Where the message ends and the padding begins, by the reply's own lengths."""
-    if reply.error in (1, 5) or (reply.error == 6 and reply.command == 0):
+    if reply.error == 1 or (reply.error and reply.command not in (1, 2, 3)):
         return 36
     if reply.command == 0:
         return 24 + len(reply.body) if len(reply.body) >= 12 + 512 else 36

@@ -795,3 +795,55 @@ def test_a_port_knows_its_sectors() -> None:
     assert port.sectors == 2
     port.change(SERVER, 100)
     assert port.sectors == 0
+
+
+# Frames of another version
+
+
+@pytest.mark.parametrize("version", [0x00, 0x20, 0xF0])
+@pytest.mark.parametrize(
+    "message",
+    [
+        lambda **to: config(3, b"theirs", **to),
+        lambda **to: config(4, b"theirs", length=1024, **to),
+        lambda **to: config(0, b"theirs", **to),
+        lambda **to: framed(1, b"\xff" * 5, **to),
+        lambda **to: framed(1, b"", **to),
+    ],
+    ids=["set", "lying length", "read", "cut", "empty"],
+)
+def test_another_version_of_config_is_told_our_string(message: Callable[..., bytes], version: int) -> None:
+    """The argument of the request must not pass for what is set."""
+    driver = make_driver(make_export(state=AoeState(config=b"ours")))
+    reply = driver.ask(message(verfl=version))
+    assert (reply.verfl, reply.error) == (0x1C, 5)
+    assert reply.text == b"ours"
+    assert driver.export.state.config == b"ours"
+
+
+@pytest.mark.parametrize("state", [AoeState(), AoeState(reserve=(CLIENT, RIVAL))], ids=["free", "reserved"])
+@pytest.mark.parametrize(
+    "message",
+    [lambda **to: reserve(1, STRANGER, **to), lambda **to: reserve(2, STRANGER, count=255, **to)],
+    ids=["set", "lying count"],
+)
+def test_another_version_of_reserve_is_told_who_holds(message: Callable[..., bytes], state: AoeState) -> None:
+    driver = make_driver(make_export(state=state))
+    reply = driver.ask(message(verfl=0x20))
+    assert (reply.verfl, reply.error) == (0x1C, 5)
+    assert reply.listed == list(state.reserve)
+    assert driver.export.state == state
+
+
+def test_another_version_of_mask_is_told_the_list() -> None:
+    driver = make_driver(make_export(state=AoeState(mask=(CLIENT, RIVAL))))
+    reply = driver.ask(mask(1, (1, STRANGER), verfl=0x20))
+    assert (reply.verfl, reply.error) == (0x1C, 5)
+    assert reply.listed == [CLIENT, RIVAL]
+
+
+def test_another_version_is_told_nothing_of_a_change_that_is_not_stored() -> None:
+    driver = make_driver(make_export(state=AoeState(config=b"ours")))
+    driver.held = True
+    assert driver.send(config(4, b"new")) == []
+    assert driver.ask(config(0, verfl=0x20)).text == b"ours"
