@@ -1,8 +1,7 @@
-"""Interfaces that stand on others: a bridge serves, and frames of a VLAN that is not ours are not ours."""
+"""Interfaces that stand on others: a bridge serves."""
 
 from pathlib import Path
 
-from aoe.wire.frame import Command
 from tests.support.net import Lab
 from tests.support.peers import AoeTarget, image
 
@@ -25,12 +24,3 @@ def test_a_bridge_serves_what_its_ports_bring(lab: Lab, tmp_path: Path) -> None:
     client.write(3, b"b" * 512)
     assert client.read(3) == b"b" * 512
     target.kill()
-
-
-def test_a_tagged_frame_is_for_a_vlan_and_not_answered(lab: Lab, tmp_path: Path) -> None:
-    with AoeTarget(lab, tmp_path, f"{image(tmp_path / 'disk')}=1.1") as target:
-        client = lab.client()
-        untagged = client.request(Command.CONFIG, bytes(8))
-        assert not client.silence(untagged)
-        assert client.silence(untagged[:12] + b"\x81\x00\x00\x05" + untagged[12:])
-        assert "other_host=1" in target.counters()
