@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import logging
-import math
 import os
 import struct
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ _FLOCK = struct.Struct("hhqqi4x")
 _UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 _LOOP_GET_STATUS64 = 0x4C05
-_LOOP_INFO = struct.Struct("5Q192x")
+_LOOP_INFO = struct.Struct("QQ216x")
 
 
 class Claim(NamedTuple):
@@ -138,23 +137,14 @@ def _same(entry: Path, fd: int) -> bool:
 # Loop devices
 
 
-class _Backing(NamedTuple):
-    """Which bytes of which file a loop device has."""
-
-    file: tuple[int, int, int]
-    start: int
-    end: float
-
-    def meets(self, other: "_Backing") -> bool:
-        """Whether both have some bytes."""
-        return self.file == other.file and self.start < other.end and other.start < self.end
-
-
 def loop_on(fd: int, read_only: bool, host: Host = HERE) -> str:
     """The loop device that a file is attached to, if one of the two writes; empty where there is none."""
-    found = os.fstat(fd)
-    file = os.major(found.st_dev), os.minor(found.st_dev), found.st_ino
-    return _loop_with(_Backing(file, 0, math.inf), read_only, host)
+    file = os.fstat(fd)
+    for attached in sorted((host.sys / "block").glob("loop*/loop/backing_file")):
+        node = attached.parent.parent
+        if _backs(attached, host.dev / node.name, file) and not (read_only and text_of(node / "ro") == "1"):
+            return node.name
+    return ""
 
 
 def user_behind(fd: int, read_only: bool, host: Host = HERE) -> str:
@@ -172,43 +162,29 @@ def user_behind(fd: int, read_only: bool, host: Host = HERE) -> str:
         return ""
     finally:
         os.close(file)
-    own = _backing(fd)
-    return _loop_with(own, read_only, host, but=disk.name) if own else ""
-
-
-def _loop_with(wanted: _Backing, read_only: bool, host: Host, but: str = "") -> str:
-    """A loop device that has some of the same bytes, if one of the two writes."""
-    for attached in sorted((host.sys / "block").glob("loop*/loop/backing_file")):
-        node = attached.parent.parent
-        had = None if node.name == but else _backing_of(attached, host.dev / node.name)
-        if had and had.meets(wanted) and not (read_only and text_of(node / "ro") == "1"):
-            return node.name
     return ""
 
 
-def _backing_of(attached: Path, device: Path) -> _Backing | None:
-    """As the loop device says; where that may not be opened, all of the file at the path that it had."""
+def _backs(attached: Path, device: Path, file: os.stat_result) -> bool:
+    """By device and inode, as the loop device says; by its path where that may not be opened."""
     try:
         fd = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         try:
-            found = Path(raw_text(attached).rstrip("\n")).stat()
+            return os.path.samestat(Path(raw_text(attached).rstrip("\n")).stat(), file)
         except OSError:
-            return None
-        return _Backing((os.major(found.st_dev), os.minor(found.st_dev), found.st_ino), 0, math.inf)
+            return False
     try:
-        return _backing(fd)
+        number, inode = _LOOP_INFO.unpack(fcntl.ioctl(fd, _LOOP_GET_STATUS64, bytes(_LOOP_INFO.size)))
+    except OSError:  # detached meanwhile
+        return False
     finally:
         os.close(fd)
-
-
-def _backing(fd: int) -> _Backing | None:
-    try:
-        told = fcntl.ioctl(fd, _LOOP_GET_STATUS64, bytes(_LOOP_INFO.size))
-    except OSError:  # detached meanwhile
-        return None
-    number, inode, _, start, length = _LOOP_INFO.unpack(told)
-    return _Backing((_major(number), _minor(number), inode), start, start + length if length else math.inf)
+    return (_major(number), _minor(number), inode) == (
+        os.major(file.st_dev),
+        os.minor(file.st_dev),
+        file.st_ino,
+    )
 
 
 def _major(number: int) -> int:

@@ -227,24 +227,6 @@ def test_a_loop_device_whose_file_is_used_otherwise_is_refused(image: Path) -> N
             pass
 
 
-def test_another_loop_device_on_the_same_bytes_is_refused(image: Path) -> None:
-    with attached(image) as one, attached(image) as two:
-        for device, other in ((one, two), (two, one)):
-            said = f"the file behind {device} is in use by {Path(other).name}; end that, or say --shared"
-            assert said in refusal(Path(device))
-            assert said in refusal(Path(device), READING)
-    with attached(image, "--sizelimit", "65536") as one, attached(image, "--offset", "65024") as two:
-        assert Path(two).name in refusal(Path(one))
-
-
-def test_loop_devices_on_other_bytes_or_for_reading_are_no_matter(image: Path) -> None:
-    first, rest = ("--sizelimit", "65536"), ("--offset", "65536")
-    with attached(image, *first) as one, attached(image, *rest) as two, opened(Path(one)), opened(Path(two)):
-        pass
-    with attached(image, "--read-only") as one, attached(image, "--read-only"), opened(Path(one), READING):
-        pass
-
-
 # Devices that are in use
 
 
