@@ -14,7 +14,7 @@ from aoe import limits
 from aoe.disk.base import Disk
 from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
-from aoe.errors import DiskError, RequestError, TargetRefused, Unreachable
+from aoe.errors import DiskError, OutOfRangeError, RequestError, TargetRefused, Unreachable
 from aoe.initiator.admin import Admin
 from aoe.initiator.carrier import LinkCarrier
 from aoe.initiator.path import Kind, Path
@@ -663,7 +663,7 @@ async def test_config_string_and_mask_list() -> None:
         with pytest.raises(TargetRefused, match="4"):
             await remote.admin.set_config(b"two")
         assert await remote.admin.set_config(b"two", force=True) == b"two"
-        with pytest.raises(RequestError, match="1024"):
+        with pytest.raises(OutOfRangeError, match="1024"):
             await remote.admin.set_config(bytes(1025))
         with pytest.raises(RequestError, match="lock this host out"):
             await remote.admin.edit_mask(add=[mac(77)])
