@@ -19,6 +19,7 @@ PLUGIN_SOURCES = [
             "path",
             "facts",
             "strangers",
+            "sizes",
             "session",
             "ranges",
             "core",

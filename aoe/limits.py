@@ -123,6 +123,17 @@ ENGINE_QUEUE_MAX = 256
 ENGINE_PLACES = 64
 """Requests one export has at the disk at a time when the engine serves it."""
 
+SECTORS_SURE = 2
+"""Of a request whose frames every Ethernet carries; larger ones are used when one was seen to pass."""
+SIZE_LOSSES = 3
+"""How often a larger frame is lost before it counts as too large."""
+SIZE_WAIT_NS = 50_000_000
+SIZE_WAIT_MAX_NS = 1_000_000_000
+"""How long a probe of that is waited for, at first and at most."""
+SIZE_AGAIN_NS = 60_000_000_000
+"""After which it is looked whether larger frames pass after all."""
+SIZE_PROBES_MAX = 16
+"""Probes of one path whose answers are still taken."""
 QUERY_FIRST_NS = 50_000_000
 QUERY_MAX_NS = 1_000_000_000
 QUERY_IDLE_NS = 10_000_000_000

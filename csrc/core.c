@@ -263,7 +263,7 @@ static void advance(aoe_core *c, struct asked *a, struct piece *p, const struct 
     if (p->at == p->count)
         part(c, a, p);
     else
-        carry_on(c, p, session_frame(c), now_ns);
+        carry_on(c, p, session_frame(c, p->lane), now_ns);
 }
 
 static void keep(struct asked *a, const uint8_t *bytes, uint32_t length)
@@ -371,7 +371,7 @@ static void transfer(aoe_core *c, struct asked *a, int64_t now_ns)
 {
     const aoe_request *r = &a->request;
     uint64_t lba = r->offset / SECTOR_BYTES, last = (r->offset + r->length + SECTOR_BYTES - 1) / SECTOR_BYTES;
-    uint32_t frame = session_frame(c);
+    uint32_t frame = session_frame(c, r->verb == AOE_ASK_READ ? LANE_READS : LANE_CHANGES);
     for (uint64_t next; r->length && lba < last; lba = next) {
         next = lba + frame < last ? lba + frame : last;
         struct piece *p = piece_new(c, a, lba, next, (uint32_t)(next - lba));
@@ -407,7 +407,7 @@ static void trim(aoe_core *c, struct asked *a, int64_t now_ns)
 {
     const aoe_request *r = &a->request;
     uint64_t lba = (r->offset + SECTOR_BYTES - 1) / SECTOR_BYTES, last = (r->offset + r->length) / SECTOR_BYTES;
-    uint32_t blocks = trim_blocks_of(c->facts), frame = session_frame(c), used;
+    uint32_t blocks = trim_blocks_of(c->facts), frame = session_frame(c, LANE_CHANGES), used;
     blocks = blocks < frame ? blocks : frame;
     uint64_t most = (uint64_t)blocks * (SECTOR_BYTES / RANGE_BYTES) * RANGE_SECTORS_MAX;
     for (uint64_t next; lba < last; lba = next) {
@@ -710,13 +710,16 @@ uint32_t aoe_core_ways(const aoe_core *c, aoe_way *ways, uint32_t room)
 {
     for (uint32_t i = 0; i < c->ways_count && i < room; i++) {
         const struct way *w = c->ways[i];
+        struct sizes_shown shown = sizes_shown(&w->sizes);
         ways[i] = (aoe_way){
             .number = w->number,
             .port = w->port,
             .state = (uint32_t)w->state,
             .reason = (uint32_t)w->reason,
             .owner = w == c->owner,
-            .sectors = w->sectors,
+            .sectors = shown.there < shown.back ? shown.there : shown.back,
+            .sectors_max = w->sectors,
+            .narrow = (uint32_t)shown.narrow,
             .unsettled = w->lanes[LANE_CHANGES].unsettled_count,
             .renewed = w->renewed,
             .shelf = w->shelf,

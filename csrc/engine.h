@@ -174,7 +174,8 @@ typedef struct {
 } aoe_core_port;
 
 typedef struct {
-    uint32_t number, port, state, reason, owner, sectors, unsettled;
+    uint32_t number, port, state, reason, owner, unsettled;
+    uint32_t sectors, sectors_max, narrow; /* what passes in one request, what both ends take, and why that is more */
     uint32_t renewed; /* how often it was told of another stream as the last was not heeded (order rule T9) */
     uint16_t shelf;
     uint8_t slot;

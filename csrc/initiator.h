@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "abi.h"
+#include "sizes.h"
 #include "streams.h"
 
 #define USER_TAG 0x80000000u
@@ -108,6 +109,7 @@ struct exchange {
     const struct body *body;
     uint8_t command, lane, open, waits;
     uint32_t reply_min, tries, copies_count;
+    uint32_t sectors; /* that go with it */
     struct stamp stamp; /* of the last transmission; none, if copies belong to several streams */
     int64_t generation; /* to which process of the peer it was sent; -1: to several */
     int64_t sent_ns, since_ns; /* since_ns: sent_ns, and what time there was since in which we did not run */
@@ -121,6 +123,8 @@ struct lane {
     int64_t newest_ns, probed_ns;
     int64_t resumed_ns; /* when we last ran again: what was sent before tells nothing of round trips */
     uint32_t probes; /* what was sent again, since the last answer, although nothing told of a loss */
+    uint32_t large; /* how many sectors went with a large request that has passed of late, and when it was sent */
+    int64_t large_ns;
     struct link flying, unsettled;
     uint32_t flying_count, unsettled_count;
 };
@@ -149,6 +153,8 @@ struct way {
     uint32_t waiting_count;
     struct lane lanes[LANES];
     struct exchange *drain;
+    uint32_t suspect, suspect_lane; /* how many sectors went with what was lost again and again: the largest */
+    uint64_t suspect_lba;
     struct copy *tags[TAG_BUCKETS];
 
     int state, reason, vouched, slow, identified, ours;
@@ -160,6 +166,8 @@ struct way {
     int volatile_cache;
     struct exchange *check, *question; /* the latter: a config query */
     struct body check_body;
+    struct sizes sizes;
+    struct sizes_shown shown;
     struct link refused; /* operations: perhaps they are too large for it now */
     int64_t check_after_ns, probed_ns, io_ns, usable_ns;
 };
@@ -310,6 +318,9 @@ void path_heard(struct way *w, int64_t now_ns);
 void path_stand_still(struct way *w, int64_t gap_ns, int64_t now_ns);
 /* A copy was never sent, and is too old for it now: another one takes its place. */
 void path_make_anew(aoe_core *c, struct way *w, uint32_t tag, int64_t now_ns);
+uint32_t path_new_tag(struct way *w);
+/* Whether a frame can be the reply to an ATA request: an error, or so long at least. */
+int ata_accepts(const uint8_t *raw, uint32_t length, uint32_t least);
 int path_stuck(const struct way *w);
 /* The frame, whose head may still be changed, and which may be signed. */
 aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
@@ -326,7 +337,7 @@ void session_tick(aoe_core *c, int64_t now_ns);
 void session_stand_still(aoe_core *c, int64_t gap_ns, int64_t now_ns);
 int64_t session_pulse(const aoe_core *c);
 /* How many sectors the owner takes in one request, or any way while there is no owner. */
-uint32_t session_frame(const aoe_core *c);
+uint32_t session_frame(const aoe_core *c, uint32_t lane);
 int session_flushed(aoe_core *c, uint64_t changes, uint64_t losses_told);
 /* `claim`: what was asked with it. Whether the way leads to the disk. */
 int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, struct stamp claim, int64_t now_ns);

@@ -376,15 +376,21 @@ static void stamp(const struct way *w, struct exchange *x, aoe_out *out)
     stamp_trailer(out->data_length ? out->tail : out->head + ATA_BYTES, &stamp);
 }
 
+/* One that no other transmission has. */
+uint32_t path_new_tag(struct way *w)
+{
+    w->tag = (w->tag + 1) & TAG_MASK;
+    return USER_TAG | w->tag;
+}
+
 static void transmit(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
 {
     if (!x->tries && !w->lanes[x->lane].flying_count)
         w->lanes[x->lane].probes = 0;
     if (!x->tries && !path_outstanding(w))
         w->asked_ns = now_ns;
-    w->tag = (w->tag + 1) & TAG_MASK;
     struct copy *copy = pool_take(&c->copies), **slot;
-    copy->tag = USER_TAG | w->tag;
+    copy->tag = path_new_tag(w);
     copy->sent_ns = now_ns;
     copy->exchange = x;
     slot = &w->tags[copy->tag % TAG_BUCKETS];
@@ -402,12 +408,43 @@ static void transmit(aoe_core *c, struct way *w, struct exchange *x, int64_t now
         stamp(w, x, out);
 }
 
+/* A large request has passed. */
+static void pass(struct lane *l, uint32_t sectors, int64_t sent_ns)
+{
+    if (sectors < l->large && sent_ns - l->large_ns <= SIZE_WAIT_NS)
+        return;
+    l->large = sectors;
+    l->large_ns = sent_ns;
+}
+
+/* Whether a request is lost again and again, and nothing as large passed since it was first sent. */
+static int suspects(const struct lane *l, struct exchange *x)
+{
+    int again = x->tries >= SIZE_LOSSES || l->probes >= SIZE_LOSSES - 1;
+    if (x->sectors <= 1 || !again)
+        return 0;
+    return l->large < x->sectors || l->large_ns < oldest_copy(x)->sent_ns;
+}
+
+static uint64_t lba_of(const struct body *body)
+{
+    uint64_t lba = 0;
+    for (int i = 6; i--;)
+        lba = lba << 8 | body->head[4 + i];
+    return lba;
+}
+
 static void resend(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
 {
     c->counters[AOE_RETRANSMITS]++;
     window_lost(&w->window, now_ns, usual_ns(&w->lanes[x->lane]));
     fly(w, x, 0);
     transmit(c, w, x, now_ns);
+    if (x->sectors > w->suspect && suspects(&w->lanes[x->lane], x)) {
+        w->suspect = x->sectors;
+        w->suspect_lane = x->lane;
+        w->suspect_lba = lba_of(x->body);
+    }
 }
 
 static void fill(aoe_core *c, struct way *w, int64_t now_ns)
@@ -519,15 +556,17 @@ void path_settle_all(aoe_core *c, struct way *w)
 
 /* Answers */
 
+int ata_accepts(const uint8_t *raw, uint32_t length, uint32_t least)
+{
+    int is_error = (raw[14] & FLAG_ERROR) != 0;
+    return raw[19] == COMMAND_ATA && (is_error || (length >= ATA_BYTES && (ata_failed(raw) || length >= least)));
+}
+
 static int accepts(const struct exchange *x, const uint8_t *raw, uint32_t length)
 {
-    if (raw[19] != x->command)
-        return 0;
-    if (raw[14] & FLAG_ERROR)
-        return 1;
-    if (x->command != COMMAND_ATA)
-        return length >= x->reply_min;
-    return length >= ATA_BYTES && (ata_failed(raw) || length >= x->reply_min);
+    if (x->command == COMMAND_ATA)
+        return ata_accepts(raw, length, x->reply_min);
+    return raw[19] == x->command && (raw[14] & FLAG_ERROR || length >= x->reply_min);
 }
 
 static int from_peer(const struct way *w, const uint8_t *raw)
@@ -593,9 +632,12 @@ void path_received(aoe_core *c, struct way *w, const uint8_t *raw, uint32_t leng
     path_heard(w, now_ns);
     drop_copy(c, w, copy);
     lane_answered(l, x, sent_ns, now_ns);
+    int good = !(raw[14] & FLAG_ERROR) && (x->command != COMMAND_ATA || !ata_failed(raw));
+    if (x->sectors > 1 && (good || x->lane == LANE_CHANGES))
+        pass(l, x->sectors, sent_ns);
     if (x == w->drain) {
         w->drain = NULL;
-        if (!(raw[14] & FLAG_ERROR) && !ata_failed(raw))
+        if (good)
             drained(c, w, x, sent_ns);
     } else if (x->open) {
         window_answered(&w->window);

@@ -136,6 +136,7 @@ static void send_by(aoe_core *c, struct operation *o, struct way *w, int64_t now
 {
     struct exchange *x = exchange_new(c, w, &o->body, o->command, o->lane, o->reply_min);
     x->operation = o;
+    x->sectors = o->sectors;
     link_append(&o->exchanges, &x->of_operation);
     size_t base = c->effects_count;
     path_start(c, w, x, now_ns);
@@ -184,6 +185,7 @@ void session_stand_still(aoe_core *c, int64_t gap_ns, int64_t now_ns)
         path_stand_still(w, gap_ns, now_ns);
         w->io_ns += gap_ns;
         w->probed_ns += gap_ns;
+        sizes_stand_still(&w->sizes, gap_ns);
         w->usable_ns += gap_ns;
     }
     make_anew(c, now_ns);
@@ -225,20 +227,26 @@ static void hold(aoe_core *c, struct operation *o)
         link_append(&c->held, &o->held_link);
 }
 
+/* How many sectors may go with a request there. */
+static uint32_t most_of(const struct way *w, uint32_t lane)
+{
+    return sizes_limit(&w->sizes, lane == LANE_READS ? BACK : THERE);
+}
+
 /* It has to become several. What was sent of it stays of unknown fate. */
 static void give_back(aoe_core *c, struct operation *o, const struct way *w, int64_t now_ns)
 {
-    event(c, (struct event){.what = EFFECT_TOO_LARGE, .operation = o, .sectors = w->sectors});
+    event(c, (struct event){.what = EFFECT_TOO_LARGE, .operation = o, .sectors = most_of(w, o->lane)});
     session_abandon(c, o, now_ns);
 }
 
-uint32_t session_frame(const aoe_core *c)
+uint32_t session_frame(const aoe_core *c, uint32_t lane)
 {
     uint32_t most = c->ways_count ? 0 : 1;
     if (c->owner)
-        return c->owner->sectors;
+        return most_of(c->owner, lane);
     for (uint32_t i = 0; i < c->ways_count; i++)
-        most = c->ways[i]->sectors > most ? c->ways[i]->sectors : most;
+        most = most_of(c->ways[i], lane) > most ? most_of(c->ways[i], lane) : most;
     return most;
 }
 
@@ -256,7 +264,7 @@ static void dispatch(aoe_core *c, struct operation *o, int64_t now_ns)
     } else if (!vouched(w, now_ns)) {
         hold(c, o);
         look(c, w, now_ns);
-    } else if (o->sectors > w->sectors) {
+    } else if (o->sectors > most_of(w, o->lane)) {
         give_back(c, o, w, now_ns);
     } else {
         send_by(c, o, w, now_ns);
@@ -349,13 +357,27 @@ static int64_t rank_of(const aoe_core *c, uint32_t address)
 /* How much ways take */
 
 /* One of its ends may take another size now. */
-static void fit(aoe_core *c, struct way *w)
+static void fit(aoe_core *c, struct way *w, int64_t now_ns)
 {
     uint32_t both = c->ports[w->port].sectors;
     both = w->offers < both ? w->offers : both;
     both = both ? both : 1;
-    c->news += both != w->sectors;
+    if (both == w->sectors)
+        return;
     w->sectors = both;
+    sizes_fit(&w->sizes, both, now_ns);
+    c->news++;
+}
+
+/* What was sent there, or waits for it, and is too large now, is sent again in parts. */
+static void resized(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    struct sizes_shown now = sizes_shown(&w->sizes);
+    if (now.there == w->shown.there && now.back == w->shown.back && now.narrow == w->shown.narrow)
+        return;
+    w->shown = now;
+    c->news++;
+    recall(c, w, now_ns);
 }
 
 static uint32_t offers_of(const uint8_t *raw)
@@ -375,8 +397,8 @@ static void takes(aoe_core *c, struct way *w, const uint8_t *raw, int64_t now_ns
 {
     w->offers = offers_of(raw);
     path_limit(w, window_of(c, w->port, raw));
-    fit(c, w);
-    recall(c, w, now_ns);
+    fit(c, w, now_ns);
+    resized(c, w, now_ns);
 }
 
 static int config_fits(const uint8_t *raw, uint32_t length)
@@ -412,13 +434,69 @@ static void told(aoe_core *c, struct way *w, const struct effect *answer, int64_
         if (!o->refusal->asked)
             continue;
         link_remove(&o->held_link);
-        if (o->sectors > w->sectors)
+        if (o->sectors > most_of(w, o->lane))
             give_back(c, o, w, now_ns);
         else
             conclude(c, o, w, o->refusal->head, o->refusal->length, now_ns);
     }
     if (!link_alone(&w->refused))
         ask_size(c, w, now_ns);
+}
+
+/* How many sectors a probe reads. */
+static uint32_t read_by(const aoe_core *c, const struct size_probe *probe)
+{
+    uint32_t sectors = probe->direction == BACK ? probe->sectors : 1;
+    return sectors < c->sectors ? sectors : (uint32_t)c->sectors;
+}
+
+static void send_probe(aoe_core *c, struct way *w, struct size_probe probe)
+{
+    static const uint8_t zeroes[255 * SECTOR_BYTES + STAMP_TRAILER];
+    uint32_t count = read_by(c, &probe), filler = 0;
+    uint64_t lba = w->sizes.lba < c->sectors - count ? w->sizes.lba : c->sectors - count;
+    if (probe.direction == THERE)
+        filler = probe.sectors * SECTOR_BYTES + (w->stamp.stream ? STAMP_TRAILER : 0);
+    struct body body = {.head = {[0] = 0x40, [2] = (uint8_t)count, [3] = READ_EXT}, .head_length = 12};
+    for (int i = 0; i < 6; i++)
+        body.head[4 + i] = (uint8_t)(lba >> 8 * i);
+    body.data = zeroes;
+    body.data_length = filler;
+    probe.tag = path_new_tag(w);
+    sizes_sent(&w->sizes, probe);
+    send_frame(c, w->port, w->mac, w->own, w->shelf, w->slot, COMMAND_ATA, probe.tag, &body);
+}
+
+/* Also an error says that frames get there, and if it is told at once, nothing of others. */
+static void probe_reply(aoe_core *c, struct way *w, struct size_probe *probe, const uint8_t *raw, uint32_t length,
+                        int64_t now_ns)
+{
+    uint32_t least = ATA_BYTES + SECTOR_BYTES * read_by(c, probe);
+    if (!ata_accepts(raw, length, least)) {
+        c->counters[AOE_UNFIT_REPLY]++;
+        return;
+    }
+    w->heard_ns = now_ns;
+    sizes_answered(&w->sizes, probe);
+    resized(c, w, now_ns);
+}
+
+/* See how large frames may be there. */
+static void measure(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    struct size_probe probes[DIRECTIONS + 1];
+    uint32_t lost = w->suspect, lane = w->suspect_lane;
+    w->suspect = 0;
+    if (lost && lost <= most_of(w, lane)) {
+        sizes_doubt(&w->sizes, lane == LANE_READS ? BACK : THERE, w->suspect_lba, now_ns);
+        ask_size(c, w, now_ns);
+    }
+    if (sizes_again(&w->sizes, c->ports[w->port].sectors, now_ns))
+        ask_size(c, w, now_ns);
+    uint32_t count = sizes_turn(&w->sizes, probes, now_ns);
+    for (uint32_t i = 0; i < count; i++)
+        send_probe(c, w, probes[i]);
+    resized(c, w, now_ns);
 }
 
 static void join(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
@@ -429,7 +507,8 @@ static void join(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
     w->port = port;
     w->offers = offers_of(raw);
     link_init(&w->refused);
-    fit(c, w);
+    sizes_init(&w->sizes);
+    fit(c, w, now_ns);
     w->shelf = (uint16_t)(raw[16] << 8 | raw[17]);
     w->slot = raw[18];
     w->rank = (uint32_t)rank_of(c, (uint32_t)w->shelf << 8 | w->slot);
@@ -596,6 +675,8 @@ void session_received(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t l
         size_t base = c->effects_count;
         path_received(c, w, raw, length, now_ns);
         follow(c, w, base, now_ns);
+    } else if (w && sizes_asked(&w->sizes, tag)) {
+        probe_reply(c, w, sizes_asked(&w->sizes, tag), raw, length, now_ns);
     } else if (raw[19] == COMMAND_CONFIG && !(raw[14] & FLAG_ERROR) && (!(tag & USER_TAG) || was_asked(c, tag))) {
         config_reply(c, port, w, raw, length, (tag & USER_TAG) != 0, now_ns);
     } else if (!w && strangers_tag(&c->strangers, port, raw) == tag) {
@@ -617,7 +698,7 @@ void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, i
         if (w->port != number)
             continue;
         memcpy(w->own, port->mac, 6);
-        fit(c, w);
+        fit(c, w, now_ns);
         if (renamed) { /* to the server that is somebody else: what was sent before settles by time */
             w->stamp = (struct stamp){0};
             w->claim_after_ns = now_ns;
@@ -633,7 +714,7 @@ void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, i
             lose(c, w, WHY_LINK_DOWN, now_ns, WAY_DOWN);
             continue;
         }
-        recall(c, w, now_ns);
+        resized(c, w, now_ns);
         if (came_up || renamed)
             look(c, w, now_ns);
     }
@@ -697,7 +778,10 @@ static void refuse(aoe_core *c, struct way *w, int reason, int64_t now_ns)
 static void accept_way(aoe_core *c, struct way *w, int64_t now_ns)
 {
     w->vouched = 1;
+    if (w->state != WAY_USABLE)
+        sizes_restart(&w->sizes, now_ns);
     become(c, w, WAY_USABLE, WHY_NOT, now_ns);
+    measure(c, w, now_ns);
     if (!c->owner && c->chosen)
         take_over(c, w, now_ns);
     else
@@ -922,9 +1006,8 @@ static void release(aoe_core *c, int64_t now_ns)
     }
 }
 
-/* What is open on a way and could go elsewhere, in the order of the operations: all of it, or what is larger than so
- * many sectors. */
-static struct exchange **under_way(aoe_core *c, const struct way *w, uint32_t larger_than, size_t *count)
+/* What is open on a way and could go elsewhere, in the order of the operations: all of it, or what is too large. */
+static struct exchange **under_way(aoe_core *c, const struct way *w, int only_large, size_t *count)
 {
     struct exchange **there = NULL;
     size_t room = 0;
@@ -932,7 +1015,7 @@ static struct exchange **under_way(aoe_core *c, const struct way *w, uint32_t la
         struct operation *o = OWNER_OF(l, struct operation, open_link);
         for (struct link *m = o->exchanges.next; m != &o->exchanges && !o->only; m = m->next) {
             struct exchange *x = OWNER_OF(m, struct exchange, of_operation);
-            if (x->way != w || !x->open || (larger_than && o->sectors <= larger_than))
+            if (x->way != w || !x->open || (only_large && x->sectors <= most_of(w, x->lane)))
                 continue;
             if (*count == room)
                 there = must_allocate(there, (room = room ? 2 * room : 64) * sizeof(struct exchange *));
@@ -962,7 +1045,7 @@ static void take_back(aoe_core *c, struct exchange **exchanges, size_t count, in
 static void recall(aoe_core *c, struct way *w, int64_t now_ns)
 {
     size_t count = 0;
-    struct exchange **large = under_way(c, w, w->sectors, &count);
+    struct exchange **large = under_way(c, w, 1, &count);
     if (!count)
         return;
     take_back(c, large, count, now_ns);
@@ -1022,10 +1105,12 @@ static void judge(aoe_core *c, struct way *w, int64_t now_ns)
 /* Look at what has been quiet for too long. */
 static void attend(aoe_core *c, struct way *w, int64_t now_ns)
 {
-    if (w->state == WAY_USABLE)
+    if (w->state == WAY_USABLE) {
+        measure(c, w, now_ns);
         judge(c, w, now_ns);
-    else if (w->state == WAY_CHECKING && path_quiet_ns(w, now_ns) >= DEAD_NS)
+    } else if (w->state == WAY_CHECKING && path_quiet_ns(w, now_ns) >= DEAD_NS) {
         lose_for_now(c, w, WHY_SILENT, now_ns, RECHECK_NS);
+    }
     if (w->check)
         return;
     if (w->sectors < STAMPED_SECTORS_MIN)

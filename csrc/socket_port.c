@@ -268,8 +268,8 @@ struct batch {
     struct iovec parts[FRAMES][3];
 };
 
-/* What is refused is lost, and the core sends it again. One refused because of what it is, or because of an error
- * left from before, tells nothing about those behind it. */
+/* What is refused is lost, and the core sends it again. One refused because of what it is (ENOBUFS of a veth: larger
+ * than the other end takes), or because of an error left from before, tells nothing about those behind it. */
 static void send_batch(struct socket_port *p, struct batch *b)
 {
     uint32_t sent = 0;
@@ -277,7 +277,7 @@ static void send_batch(struct socket_port *p, struct batch *b)
         int number = sendmmsg(p->fd, b->messages + sent, b->count - sent, MSG_DONTWAIT);
         if (number > 0) {
             sent += (uint32_t)number;
-        } else if (errno == EAGAIN || errno == ENOBUFS) {
+        } else if (errno == EAGAIN) {
             p->unsent += b->count - sent;
             return;
         } else if (errno != EINTR) {

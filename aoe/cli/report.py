@@ -91,6 +91,8 @@ def path_facts(path: PathStatus) -> dict[str, Any]:
         "owner": path.owner,
         "rtt_us": path.rtt_us,
         "payload_bytes": path.sectors * limits.SECTOR,
+        "payload_max_bytes": path.sectors_max * limits.SECTOR,
+        "narrow": path.narrow,
         "unsettled": path.unsettled,
         "fate": path.fate,
     }
@@ -99,7 +101,7 @@ def path_facts(path: PathStatus) -> dict[str, Any]:
 def state_words(path: PathStatus) -> str:
     """How a path is, and for how long where it cannot be used: `down for 3 s: silent`."""
     if path.state == "usable":
-        return path.state
+        return f"{path.state}: {path.narrow}" if path.narrow else path.state
     unanswered = "IDENTIFY is not answered" if path.state == "checking" else ""
     reason = path.reason or unanswered
     return f"{path.state} for {path.state_s:.0f} s" + (f": {reason}" if reason else "")

@@ -8,6 +8,7 @@ from aoe.engine.engine import library
 from aoe.initiator.core import Outcome, Result, Verb, WayStatus
 from aoe.initiator.facts import Reason
 from aoe.initiator.session import Address, Policy, Port, State
+from aoe.initiator.sizes import Narrow
 from aoe.limits import SECTOR, WAYS_MAX
 
 _COUNTERS = (
@@ -90,6 +91,8 @@ class View:
             bool(way.owner),
             way.rtt_ns,
             way.sectors,
+            way.sectors_max,
+            Narrow(way.narrow),
             way.unsettled,
             way.renewed,
         )

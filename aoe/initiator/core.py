@@ -32,6 +32,7 @@ from aoe.initiator.session import (
     State,
     Way,
 )
+from aoe.initiator.sizes import Narrow
 from aoe.wire import ata
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaRequest
 from aoe.wire.frame import FLAG_ERROR, Command
@@ -83,8 +84,9 @@ class Result(NamedTuple):
 
 class WayStatus(NamedTuple):
     """A way to the disk as it is now: `number` is its name, `owner` whether it carries what changes,
-    `unsettled` how many changes there are of unknown fate, `renewed` how often its server was told of another
-    stream because the last was not heeded (order rule T9)."""
+    `sectors` the most that a request has, `sectors_max` the most that both ends take and `narrow` why that is
+    more, `unsettled` how many changes there are of unknown fate, `renewed` how often its server was told of
+    another stream because the last was not heeded (order rule T9)."""
 
     number: int
     port: int
@@ -96,6 +98,8 @@ class WayStatus(NamedTuple):
     owner: bool
     rtt_ns: int
     sectors: int
+    sectors_max: int
+    narrow: Narrow
     unsettled: int
     renewed: int = 0
 
@@ -217,7 +221,9 @@ class Core:
                 way.reason,
                 way is self.session.owner,
                 way.path.rtt_ns,
+                min(way.sizes.shown[:2]),
                 way.sectors,
+                way.sizes.narrow,
                 way.path.unsettled,
                 way.renewed,
             )
@@ -348,7 +354,7 @@ class Core:
     def _transfers(self, request: Request) -> Iterator[_Piece]:
         first = request.offset // limits.SECTOR
         last = -(-(request.offset + request.length) // limits.SECTOR) if request.length else first
-        frame = self.session.frame
+        frame = self.session.frame(Kind.READS if request.verb is Verb.READ else Kind.CHANGES)
         for lba in range(first, last, frame):
             yield _Piece(request, lba, min(frame, last - lba))
 
@@ -356,7 +362,7 @@ class Core:
         """Whole sectors only; each piece is as many ranges as fit one request."""
         facts = self.session.facts
         assert facts is not None, "without, it was refused"
-        blocks = min(identify.trim_blocks_of(facts.data), self.session.frame)
+        blocks = min(identify.trim_blocks_of(facts.data), self.session.frame(Kind.CHANGES))
         first = -(-request.offset // limits.SECTOR)
         last = (request.offset + request.length) // limits.SECTOR
         most = blocks * (limits.SECTOR // _RANGE.size) * _RANGE_SECTORS_MAX
@@ -500,7 +506,7 @@ class Core:
         if piece.at == piece.count:
             self._part(request, Result(), piece)
         else:
-            self._carry_on(piece, self.session.frame, now_ns)
+            self._carry_on(piece, self.session.frame(piece.kind), now_ns)
 
     def _keep(self, piece: _Piece, request: Request, data: bytes) -> None:
         """What was read: the caller's, or what is to be patched."""

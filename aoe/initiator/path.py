@@ -47,7 +47,7 @@ FLUSH = ata.encode(AtaRequest(0, 0, 0, 0xEA, 0))
 class Exchange:
     """A request, the bytes after its AoE header, and the copies of it whose fate is not known.
 
-    `reply_min` is how long a reply without an error is at least, in bytes.
+    `reply_min` is how long a reply without an error is at least, in bytes, `sectors` how many go with it.
     """
 
     __slots__ = (
@@ -58,17 +58,27 @@ class Exchange:
         "kind",
         "open",
         "reply_min",
+        "sectors",
         "sent_ns",
         "since_ns",
         "stamp",
         "tries",
     )
 
-    def __init__(self, command: Command, body: bytes, *, kind: Kind = Kind.READS, reply_min: int = 0) -> None:
+    def __init__(
+        self,
+        command: Command,
+        body: bytes,
+        *,
+        kind: Kind = Kind.READS,
+        reply_min: int = 0,
+        sectors: int = 0,
+    ) -> None:
         self.command = command
         self.body = body
         self.kind = kind
         self.reply_min = reply_min
+        self.sectors = sectors
         self.copies: dict[int, int] = {}
         """When each was sent, by its tag."""
         self.open = True
@@ -96,6 +106,14 @@ class Exchange:
         if header.command != Command.ATA:
             return len(raw) >= self.reply_min
         return len(raw) >= limits.ATA_HEADER and (_failed(raw) or len(raw) >= self.reply_min)
+
+
+class Suspect(NamedTuple):
+    """What was lost again and again, perhaps because it is large."""
+
+    kind: Kind
+    sectors: int
+    lba: int
 
 
 class Transmit(NamedTuple):
@@ -140,6 +158,21 @@ class _Lane:
         self.probed_ns = 0
         self.resumed_ns = 0
         """When we last ran again: what was sent before tells nothing of round trips."""
+        self.large = (0, 0)
+        """How many sectors went with a large request that has passed of late, and when it was sent."""
+
+    def passed(self, sectors: int, sent_ns: int) -> None:
+        """A request with so many has."""
+        if sectors >= self.large[0] or sent_ns - self.large[1] > limits.SIZE_WAIT_NS:
+            self.large = (sectors, sent_ns)
+
+    def suspects(self, exchange: Exchange) -> bool:
+        """Whether a request is lost again and again, and nothing as large passed since it was first sent."""
+        again = exchange.tries >= limits.SIZE_LOSSES or self.probes >= limits.SIZE_LOSSES - 1
+        if exchange.sectors <= 1 or not again:
+            return False
+        sectors, sent_ns = self.large
+        return sectors < exchange.sectors or sent_ns < next(iter(exchange.copies.values()))
 
     def wait_ns(self, exchange: Exchange) -> int:
         """How long after its last transmission a request counts as lost."""
@@ -219,6 +252,8 @@ class Path:
         self._swept_ns = 0
         self._drained_ns = 0
         """When the last drain began."""
+        self.suspect: Suspect | None = None
+        """The largest since somebody looked."""
 
     def quiesce_after(self, quiesce_ns: int) -> None:
         """What is known of the target has changed."""
@@ -346,9 +381,12 @@ class Path:
         sent_ns = exchange.copies.pop(header.tag)
         lane.answered(exchange, sent_ns, now_ns)
         effects: list[Effect] = []
+        good = not header.flags & FLAG_ERROR and not _failed(raw)
+        if exchange.sectors > 1 and (good or exchange.kind is Kind.CHANGES):
+            lane.passed(exchange.sectors, sent_ns)
         if exchange is self._drain:
             self._drain = None
-            if not header.flags & FLAG_ERROR and not _failed(raw):
+            if good:
                 self._drained(sent_ns, exchange, effects)
         elif exchange.open:
             self.window.answered()
@@ -456,6 +494,10 @@ class Path:
         self.window.lost(now_ns, lane.rtt.usual_ns)
         del lane.flying[exchange]
         self._transmit(lane, exchange, now_ns, effects)
+        known = self.suspect.sectors if self.suspect else 0
+        if exchange.sectors > known and lane.suspects(exchange):
+            lba = int.from_bytes(exchange.body[4:10], "little")
+            self.suspect = Suspect(exchange.kind, exchange.sectors, lba)
 
     def _probe(self, lane: _Lane, now_ns: int, effects: list[Effect]) -> None:
         """Send one again of those that only time speaks against. A server that pauses has the others still

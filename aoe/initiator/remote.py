@@ -38,7 +38,7 @@ from aoe.initiator.options import (
     check_seconds,
 )
 from aoe.initiator.session import Address, State
-from aoe.initiator.standing import PathStatus, Standing
+from aoe.initiator.standing import PathStatus, Standing, size_words, without_figures
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, check_interface, only_interface
 from aoe.link.udp import UdpLink
@@ -240,7 +240,9 @@ class RemoteDisk(Rooted, Disk):
         self._describe()
         self._news.set()
         self._standing.look(self.carrier.ways)
-        shown = [path._replace(rtt_us=0, unsettled=0, fate="", state_s=0) for path in self.paths]
+        for path in self._standing.sizes_found(self.carrier.ways):
+            log.warning("%s: %s: %s", self.address, path.name, size_words(path))
+        shown = [without_figures(path) for path in self.paths]
         for path in shown:
             if path not in self._shown:
                 log.info("%s: %s is %s %s", self.address, path.name, path.state, path.reason or "")

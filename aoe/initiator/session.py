@@ -19,6 +19,7 @@ from aoe.drive.command import ABRT, ERROR, FAILURES, IDENTIFY_DEVICE
 from aoe.initiator import path as one_way
 from aoe.initiator.facts import Facts, Reason, facts_of, unfit
 from aoe.initiator.path import USER_TAG, Exchange, Kind, Path, Peer
+from aoe.initiator.sizes import Direction, Probe, Sizes
 from aoe.initiator.strangers import IDENTIFY, Stranger, Strangers
 from aoe.wire import ata, config, frame
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
@@ -28,9 +29,10 @@ from aoe.wire.stamp import UNSTAMPED, Stamp, stamped
 
 Address = tuple[int, int]
 _TAG_STEP = 0x1E3779B1
+_READ_EXT = 0x24
 _ASKED_MAX = 64
 _NEVER_NS = 1 << 62
-_READ_FIRST_SECTOR = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, 1, 0x24, 0))
+_READ_FIRST_SECTOR = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, 1, _READ_EXT, 0))
 
 
 class Port(NamedTuple):
@@ -73,6 +75,9 @@ class Way:
         """How many sectors its server says that it takes in one request."""
         self.sectors = 0
         """How many both ends take."""
+        self.sizes = Sizes()
+        """How many pass between them."""
+        self.shown = self.sizes.shown
         self.state = State.CHECKING
         self.reason = Reason.NONE
         self.facts: Facts | None = None
@@ -99,6 +104,10 @@ class Way:
         """When the last read or write was answered."""
         self.usable_ns = 0
         """Since when it is."""
+
+    def most(self, kind: Kind) -> int:
+        """How many sectors may go with a request."""
+        return self.sizes.limit(Direction.BACK if kind is Kind.READS else Direction.THERE)
 
     def replaceable(self, by_good: bool) -> bool:
         """Whether it makes room: what was never usable, when it is lost, or at any time for a server that
@@ -250,7 +259,7 @@ class Session:
         here = [way for way in self.ways if way.port == number]
         for way in here:  # first: losing one way sends on others
             way.path.peer = way.path.peer._replace(own=port.mac)
-            self._fit(way)
+            self._fit(way, now_ns)
             if renamed:  # to the server that is somebody else: what was sent before settles by time
                 way.path.stamp = UNSTAMPED
                 way.claim_after_ns = now_ns
@@ -260,7 +269,7 @@ class Session:
             if not port.up:
                 self._lose(way, Reason.LINK_DOWN, now_ns)
                 continue
-            self._recall(way, now_ns)
+            self._resized(way, now_ns)
             if came_up or renamed:
                 self._look(way, now_ns)
         if came_up:
@@ -289,6 +298,8 @@ class Session:
         way = self._way_of(port, header)
         if way is not None and way.path.knows(header.tag):
             self._follow(way, way.path.received(raw, now_ns), now_ns)
+        elif way is not None and (probe := way.sizes.asked(header.tag)) is not None:
+            self._probe_reply(way, probe, header, raw, now_ns)
         elif self._tells_of_itself(header):
             self._config_reply(port, way, header, raw, now_ns)
         elif way is None and self._strangers.tag(stranger := _stranger(port, header)) == header.tag:
@@ -331,6 +342,7 @@ class Session:
             way.path.stand_still(gap_ns, now_ns)
             way.io_ns += gap_ns
             way.probed_ns += gap_ns
+            way.sizes.stand_still(gap_ns)
             way.usable_ns += gap_ns
         self._make_anew(now_ns)
 
@@ -361,21 +373,20 @@ class Session:
         elif not self._vouched(way, now_ns):
             self._held[operation] = None
             self._look(way, now_ns)
-        elif operation.sectors > way.sectors:
+        elif operation.sectors > way.most(operation.kind):
             self._give_back(operation, way, now_ns)
         else:
             self._send(operation, way, now_ns)
 
     def _give_back(self, operation: Operation, way: Way, now_ns: int) -> None:
         """It has to become several. What was sent of it stays of unknown fate."""
-        self.events.append(TooLarge(operation, way.sectors))
+        self.events.append(TooLarge(operation, way.most(operation.kind)))
         self.abandon(operation, now_ns)
 
-    @property
-    def frame(self) -> int:
+    def frame(self, kind: Kind) -> int:
         """How many sectors the owner takes in one request, or any way while there is no owner."""
         ways = self.ways if self.owner is None else [self.owner]
-        return max((way.sectors for way in ways), default=1)
+        return max((way.most(kind) for way in ways), default=1)
 
     def _vouched(self, way: Way, now_ns: int) -> bool:
         return way.vouched and now_ns - way.path.heard_ns < limits.SILENCE_NS
@@ -396,7 +407,11 @@ class Session:
 
     def _send(self, operation: Operation, way: Way, now_ns: int) -> None:
         exchange = Exchange(
-            operation.command, operation.body, kind=operation.kind, reply_min=operation.reply_min
+            operation.command,
+            operation.body,
+            kind=operation.kind,
+            reply_min=operation.reply_min,
+            sectors=operation.sectors,
         )
         operation.exchanges[exchange] = way
         self._of[exchange] = operation
@@ -543,7 +558,7 @@ class Session:
         rank = self.addresses.index((header.shelf, header.slot))
         way = Way(self._ways_made, port, rank, path)
         way.offers = said.sector_count or 2
-        self._fit(way)
+        self._fit(way, now_ns)
         at = sum((other.rank, other.port) <= (rank, port) for other in self.ways)
         self.ways.insert(at, way)
         self.news += 1
@@ -596,21 +611,26 @@ class Session:
         """Its server says how much."""
         way.offers = said.sector_count or 2
         way.path.window.limit(max(1, min(said.buffer_count, facts.window)))
-        self._fit(way)
-        self._recall(way, now_ns)
+        self._fit(way, now_ns)
+        self._resized(way, now_ns)
 
-    def _fit(self, way: Way) -> None:
+    def _fit(self, way: Way, now_ns: int) -> None:
         """One of its ends may take another size now."""
         port = self.ports[way.port]
         assert port is not None, "a way has a port"
         sectors = max(1, min(way.offers, port.sectors))
         if sectors != way.sectors:
             way.sectors = sectors
+            way.sizes.fit(sectors, now_ns)
             self.news += 1
 
-    def _recall(self, way: Way, now_ns: int) -> None:
+    def _resized(self, way: Way, now_ns: int) -> None:
         """What was sent there, or waits for it, and is too large now, is sent again in parts."""
-        large = [exchange for exchange in self._under_way(way) if self._of[exchange].sectors > way.sectors]
+        if way.sizes.shown == way.shown:
+            return
+        way.shown = way.sizes.shown
+        self.news += 1
+        large = [it for it in self._under_way(way) if it.sectors > way.most(it.kind)]
         if large:
             self._take_back(way, large, now_ns)
             self._release(now_ns)
@@ -630,13 +650,52 @@ class Session:
             self._takes(way, said, facts, now_ns)
         for operation in [operation for operation, asked in way.refused.items() if asked]:
             del way.refused[operation]
-            if operation.sectors > way.sectors:
+            if operation.sectors > way.most(operation.kind):
                 self._give_back(operation, way, now_ns)
             else:
                 assert operation.refusal is not None, "it was refused"
                 self._conclude(operation, way, operation.refusal, now_ns)
         if way.refused:
             self._ask_size(way, now_ns)
+
+    def _measure(self, way: Way, now_ns: int) -> None:
+        """See how large frames may be there."""
+        port, lost = self.ports[way.port], way.path.suspect
+        assert port is not None, "a way has a port"
+        way.path.suspect = None
+        if lost is not None and lost.sectors <= way.most(lost.kind):
+            direction = Direction.BACK if lost.kind is Kind.READS else Direction.THERE
+            way.sizes.doubt(direction, lost.lba, now_ns)
+            self._ask_size(way, now_ns)
+        if way.sizes.again(port.sectors, now_ns):
+            self._ask_size(way, now_ns)
+        for probe in way.sizes.turn(now_ns):
+            self._send_probe(way, probe)
+        self._resized(way, now_ns)
+
+    def _send_probe(self, way: Way, probe: Probe) -> None:
+        assert self.facts is not None, "it was asked what it leads to"
+        tag, count, filler = way.path.new_tag(), min(_read_by(probe), self.facts.sectors), 0
+        if probe.direction is Direction.THERE:
+            filler = probe.sectors * limits.SECTOR + limits.STAMP_TRAILER * (way.path.stamp.stream > 0)
+        way.sizes.sent(tag, probe)
+        lba = max(0, min(way.sizes.lba, self.facts.sectors - count))
+        own, mac, shelf, slot = way.path.peer
+        header = Header(mac, own, frame.VERSION, 0, 0, shelf, slot, Command.ATA, tag)
+        body = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, count, _READ_EXT, lba, bytes(filler)))
+        self.out.append((way.port, frame.encode(header, body)))
+
+    def _probe_reply(self, way: Way, probe: Probe, header: Header, raw: bytes, now_ns: int) -> None:
+        """Also an error says that frames get there, and if it is told at once, nothing of others."""
+        least = limits.ATA_HEADER + limits.SECTOR * min(
+            _read_by(probe), self.facts.sectors if self.facts else 0
+        )
+        if not Exchange(Command.ATA, b"", reply_min=least).accepts(header, raw):
+            self.counters["unfit_reply"] += 1
+            return
+        way.path.heard_ns = now_ns
+        way.sizes.answered(header.tag)
+        self._resized(way, now_ns)
 
     # Judging ways
 
@@ -793,7 +852,10 @@ class Session:
 
     def _accept(self, way: Way, now_ns: int) -> None:
         way.vouched = True
+        if way.state is not State.USABLE:
+            way.sizes.restart(now_ns)
         self._become(way, State.USABLE, Reason.NONE, now_ns)
+        self._measure(way, now_ns)
         if self.owner is None and self.chosen:
             self._take_over(way, now_ns)
         else:
@@ -876,6 +938,7 @@ class Session:
     def _attend(self, way: Way, now_ns: int) -> None:
         """Look at what has been quiet for too long."""
         if way.state is State.USABLE:
+            self._measure(way, now_ns)
             self._judge(way, now_ns)
         elif way.state is State.CHECKING and way.path.quiet_ns(now_ns) >= limits.DEAD_NS:
             self._lose_for_now(way, Reason.SILENT, now_ns)
@@ -917,6 +980,11 @@ class Session:
 
 def _stranger(port: int, header: Header) -> Stranger:
     return Stranger(port, header.src, header.shelf, header.slot)
+
+
+def _read_by(probe: Probe) -> int:
+    """How many sectors it reads."""
+    return probe.sectors if probe.direction is Direction.BACK else 1
 
 
 def _refuses(answer: one_way.Answered) -> bool:

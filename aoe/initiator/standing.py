@@ -7,6 +7,8 @@ from typing import NamedTuple
 from aoe.initiator.core import WayStatus
 from aoe.initiator.facts import Reason
 from aoe.initiator.session import State
+from aoe.initiator.sizes import Narrow
+from aoe.limits import SECTOR
 from aoe.wire.frame import format_mac
 
 
@@ -17,8 +19,11 @@ class PathStatus(NamedTuple):
     `state` is `usable`, `checking` (the server is asked what it serves), `down` or `refused` (it is not the
     same disk, or cannot be one); `reason` says why it is not usable, in words; `state_s` since when (s).
     `owner` says that writes go this way, and with them all reads unless they are spread. `rtt_us` is the
-    smoothed round trip of reads (microseconds, 0 before the first), `sectors` how many sectors of 512 bytes
-    one frame carries.
+    smoothed round trip of reads (microseconds, 0 before the first).
+
+    `sectors` is how many sectors of 512 bytes a request has at most, `sectors_max` how many both ends take in
+    a frame. `narrow` says why that is more, empty where it is not: larger frames get lost between the ends,
+    in one direction or both, or it is still being tried whether they pass.
 
     `unsettled` is how many writes were sent this way, are not waited for any more, and may still be carried
     out: they timed out, were cancelled, or were answered on another path first. Until their fate is known
@@ -37,6 +42,8 @@ class PathStatus(NamedTuple):
     mac: str
     address: str
     sectors: int
+    sectors_max: int
+    narrow: str
     unsettled: int
     fate: str
     state_s: float
@@ -59,6 +66,26 @@ _REASONS = {
 }
 
 
+_NARROW = {
+    Narrow.NOT: "",
+    Narrow.TRIED: "larger frames are being tried",
+    Narrow.THERE: "larger frames do not get there: look at the MTU of the switches between",
+    Narrow.BACK: "larger frames do not come back: look at the MTU of the switches between",
+    Narrow.BOTH: "larger frames do not pass: look at the MTU of the switches between",
+}
+
+
+def size_words(path: PathStatus) -> str:
+    """What requests carry there, and why it is less than both ends take, where it is."""
+    carried = f"requests carry {path.sectors * SECTOR} bytes"
+    return f"{carried}, not {path.sectors_max * SECTOR}: {path.narrow}" if path.narrow else f"{carried} again"
+
+
+def without_figures(path: PathStatus) -> PathStatus:
+    """What remains is its state."""
+    return path._replace(rtt_us=0, sectors=0, sectors_max=0, narrow="", unsettled=0, fate="", state_s=0)
+
+
 class Standing:
     """Remembers since when each way is in its state. `name_of` says what a port is called now; `hold` is what
     settles writes of unknown fate."""
@@ -68,6 +95,8 @@ class Standing:
         self._fate = "hold" if hold else "quiesce"
         self._since: dict[int, tuple[State, float]] = {}
         """By number of a way: its state, and when it came to that (s)."""
+        self._narrow: dict[int, Narrow] = {}
+        """By number of a way: what was last found out of the size of its frames."""
 
     def look(self, ways: Sequence[WayStatus]) -> None:
         """The ways are like this now."""
@@ -76,6 +105,16 @@ class Standing:
             way.number: was[way.number] if was.get(way.number, (None,))[0] is way.state else (way.state, now)
             for way in ways
         }
+
+    def sizes_found(self, ways: Sequence[WayStatus]) -> list[PathStatus]:
+        """The ways of which something else was found out about the size of frames since the last look."""
+        was = self._narrow
+        self._narrow = {
+            way.number: was.get(way.number, Narrow.NOT) if way.narrow is Narrow.TRIED else way.narrow
+            for way in ways
+        }
+        changed = [way for way in ways if self._narrow[way.number] is not was.get(way.number, Narrow.NOT)]
+        return [self.status(way) for way in changed]
 
     def status(self, way: WayStatus, *, fencing: bool = False) -> PathStatus:
         """A way in words; `fencing` while a fence command runs for its server."""
@@ -93,6 +132,8 @@ class Standing:
             mac,
             address,
             way.sectors,
+            way.sectors_max,
+            _NARROW[way.narrow],
             way.unsettled,
             ("fencing" if fencing else self._fate) if way.unsettled else "",
             now - since,

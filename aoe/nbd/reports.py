@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from aoe.initiator.core import WayStatus
 from aoe.initiator.facts import Reason
 from aoe.initiator.session import State
+from aoe.initiator.sizes import Narrow
 from aoe.initiator.standing import PathStatus, Standing
 
 MESSAGE_MAX = 1 << 16
@@ -114,8 +115,8 @@ class Reports:
     def _way(self, line: str) -> WayStatus:
         """As csrc/nbd/plugin.c writes it in `report`; in the end what an interface is called now."""
         number, port, mac, *rest = line.split()
-        shelf, slot, state, reason, owner, rtt_ns, sectors, unsettled = map(int, rest[:8])
-        self._names[int(port)] = rest[8] if rest[8:] else self._names[int(port)]
+        shelf, slot, state, reason, owner, rtt_ns, sectors, most, narrow, unsettled = map(int, rest[:10])
+        self._names[int(port)] = rest[10] if rest[10:] else self._names[int(port)]
         return WayStatus(
             int(number),
             int(port),
@@ -127,5 +128,7 @@ class Reports:
             bool(owner),
             rtt_ns,
             sectors,
+            most,
+            Narrow(narrow),
             unsettled,
         )

@@ -311,6 +311,7 @@ class Server:
     def changed(self, link: Link, came_up: bool) -> None:
         port = self._port_of[link]
         port.name = link.name
+        before = port.sectors
         if self._accelerator is None:
             port.change(link.mac, link.mtu)
         else:
@@ -318,7 +319,7 @@ class Server:
             self._accelerator.port_changed(port)
         self.seats.follow(link)
         self.notices.link(link)
-        if port.sectors and came_up:
+        if port.sectors and (came_up or port.sectors != before):
             self._perform(self.responder.advertise(port, self.exports.values()))
 
     # Effects

@@ -17,6 +17,11 @@ struct known {
     uint8_t instance[8];
 };
 
+/* What frames of a path were seen to carry, in sectors. */
+struct passed {
+    uint32_t way, there, back;
+};
+
 static struct {
     struct sent sent[SENT_MAX];
     uint32_t count, seen; /* `seen` of what is out now */
@@ -36,6 +41,8 @@ static struct {
     int tainted; /* a reply may have brought bytes that are not the disk's */
     aoe_way before[WAYS_MAX]; /* as it was when we last looked */
     uint32_t before_count;
+    struct passed passed[SENT_MAX];
+    uint32_t passed_count;
 } m;
 
 void broken(const char *what, const char *file, int line)
@@ -71,7 +78,7 @@ void model_reset(int64_t now_ns)
     memset(m.slots, 0, sizeof m.slots);
     m.count = m.seen = m.left = m.unsettled_count = 0;
     m.tainted = 0;
-    m.known_count = 0;
+    m.known_count = m.passed_count = 0;
     m.news = m.before_count = 0;
     m.cause = BY_CALLER;
     m.now_ns = now_ns;
@@ -161,6 +168,25 @@ static void note_known(const struct sent *s, const uint8_t *frame, uint32_t leng
     memcpy(k->instance, s->instance, 8);
 }
 
+static const struct passed *passed_by(uint32_t way)
+{
+    for (uint32_t i = 0; i < m.passed_count; i++)
+        if (m.passed[i].way == way)
+            return &m.passed[i];
+    m.passed[m.passed_count] = (struct passed){way, SECTORS_SURE, SECTORS_SURE};
+    return &m.passed[m.passed_count++];
+}
+
+static void note_passed(const struct sent *s, const uint8_t *frame, uint32_t length)
+{
+    int is_error = frame[14] & 4 || (length >= HEAD && frame[27] & 0xA9);
+    if (!is_error && length < HEAD + s->head[26] * 512u)
+        return;
+    struct passed *passed = (struct passed *)(uintptr_t)passed_by(s->way);
+    passed->there = s->there > passed->there ? s->there : passed->there;
+    passed->back = s->back > passed->back ? s->back : passed->back;
+}
+
 void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const struct sent *reply_to)
 {
     m.cause = BY_FRAME;
@@ -168,7 +194,8 @@ void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const 
     if (length >= 12)
         memcpy(m.from, frame + 6, sizeof m.from);
     struct sent *s = length >= 24 ? by_tag(frame) : NULL;
-    if (!s || s->unsent || !(frame[14] & 8) || frame[19] != s->head[19])
+    int probes = s && (s->there || s->back); /* it may be answered though it was not sent: nothing hangs on that */
+    if (!s || (s->unsent && !probes) || !(frame[14] & 8) || frame[19] != s->head[19])
         return;
     m.tainted |= s != reply_to;
     const struct way *w = way_at(s->way);
@@ -180,6 +207,8 @@ void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const 
         note_written(s);
     if (m.is_good && s->head[19] == ATA)
         note_known(s, frame, length);
+    if (probes)
+        note_passed(s, frame, length);
 }
 
 /* Copies whose fate is not known (I2) */
@@ -371,7 +400,7 @@ static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
     s->last = s->first + s->head[26];
     switch (opcode) {
     case OP_READ:
-        CHECK(s->head[26] && s->head[26] <= sectors && !length);
+        CHECK(s->head[26] && s->head[26] <= sectors && s->head[26] <= passed_by(s->way)->back && !length);
         check_read(s);
         return;
     case OP_WRITE:
@@ -380,7 +409,7 @@ static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
     case OP_IDENTIFY: CHECK(s->head[26] == 1 && s->head[31] == 0xA0 && !length); return;
     default: CHECK((opcode == OP_FLUSH || opcode == OP_FLUSH_EXT) && !length && !s->head[26]); return;
     }
-    CHECK(s->head[26] && s->head[26] <= sectors);
+    CHECK(s->head[26] && s->head[26] <= sectors && s->head[26] <= passed_by(s->way)->there);
     s->changes = 1;
     check_alone(s);
     m.unsettled[m.unsettled_count++] = m.count;
@@ -420,6 +449,26 @@ static int is_known(const struct sent *s)
     return m.known_count == SENT_MAX;
 }
 
+static int is_zero(const uint8_t *bytes, uint32_t length)
+{
+    while (length--)
+        if (*bytes++)
+            return 0;
+    return 1;
+}
+
+/* How large frames may be is asked by reads alone, of sectors that there are. */
+static void check_probe(struct sent *s, const aoe_out *out)
+{
+    uint32_t filler = out->data_length, count = s->head[26];
+    s->first = lba_of(s->head);
+    CHECK(s->head[19] == ATA && s->head[27] == OP_READ && s->head[24] == 0x40 && !s->head[25]);
+    CHECK(count && s->first + count <= core->sectors && is_zero(out->data, filler) && !out->tail_length);
+    CHECK(filler / 512 <= takes(s->way) && count <= takes(s->way));
+    s->there = filler / 512;
+    s->back = filler ? 0 : count == core->sectors ? UINT8_MAX : count; /* more cannot be read */
+}
+
 static void check_frame(struct sent *s, const aoe_out *out)
 {
     const uint8_t *f = out->head;
@@ -439,6 +488,10 @@ static void check_frame(struct sent *s, const aoe_out *out)
     if (knows(s)) {
         if (f[19] == ATA)
             check_ata(s, out->data, out->data_length);
+        return;
+    }
+    if (w && sizes_asked((struct sizes *)&w->sizes, s->tag)) {
+        check_probe(s, out);
         return;
     }
     static const uint8_t nothing[LEAST - 24];

@@ -19,7 +19,7 @@ enum command {
     DO_FRAME,     /* fixes, length, and that many bytes */
     DO_IDENTITY,  /* whose, which word, how many, and so many words */
     DO_SIZE,      /* which disks, and how large they are */
-    DO_PORT,      /* port and whether it is up, sectors and window */
+    DO_PORT,      /* port, whether it is up and what switches carry, sectors and window */
     DO_SWITCH,    /* to which way */
     DO_FENCE,     /* which way */
     COMMANDS
@@ -50,6 +50,7 @@ static struct {
     aoe_core_port port[PORTS_MAX];
     uint64_t users;
     uint32_t left, next_answer; /* frames that have left, and those that were answered or lost */
+    uint32_t switch_mtu[PORTS_MAX]; /* larger frames are lost */
     void *buffers[REQUESTS];    /* of requests that are gone; what is out may be in them */
     uint32_t buffers_count;
 } s;
@@ -209,8 +210,9 @@ static void answer(uint32_t number, uint8_t silent)
     for (uint8_t who = 0; who < SERVERS; who++) {
         struct sent *to = model_sent(number);
         uint8_t me = asked_server(to, who);
-        if (!(silent >> me % SERVERS & 1))
-            hand_over(to->port, frame, answer_of(to, me, frame), to);
+        uint32_t length = answer_of(to, me, frame), most = s.switch_mtu[to->port];
+        if (!(silent >> me % SERVERS & 1) && to->length <= most && length <= most)
+            hand_over(to->port, frame, length, to);
         if (!is_for_all(to))
             break;
     }
@@ -508,7 +510,9 @@ static void change_port(void)
 {
     static const uint16_t sectors[8] = {17, 0, 1, 2, 8, 16, 255, 65535};
     static const uint32_t windows[8] = {64, 0, 1, 2, 3, 8, 65536, UINT32_MAX};
+    static const uint32_t switches[4] = {UINT32_MAX, 4214, 1514, UINT32_MAX};
     uint8_t what = next(), facts = next();
+    s.switch_mtu[(what & 3) % s.ports] = switches[what >> 3 & 3];
     set_port((what & 3) % s.ports, what >> 2 & 1, sectors[facts & 7], windows[facts >> 3 & 7]);
 }
 
@@ -571,8 +575,10 @@ static int begin(void)
                                   .failback_ns = failbacks[policy >> 2 & 3]};
     core = aoe_core_open(&settings);
     model_reset(s.now_ns);
-    for (uint32_t port = 0; port < s.ports; port++)
+    for (uint32_t port = 0; port < s.ports; port++) {
+        s.switch_mtu[port] = UINT32_MAX;
         set_port(port, 1, 17, 64);
+    }
     return policy >> 4 & 1;
 }
 

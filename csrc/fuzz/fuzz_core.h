@@ -32,6 +32,7 @@ struct sent {
     uint32_t sector_hash[LENGTH_MAX / 512 + 2]; /* of what a write has for each of them */
     int changes, answered;
     int unsent; /* it waited through a gap, and was made anew */
+    uint32_t there, back; /* a probe: as large a request gets there, or comes back, once it is answered */
     uint32_t stream;     /* 0: it has none (rule T9) */
     uint8_t instance[8]; /* of the server, as its trailer says */
 };

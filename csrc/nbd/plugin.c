@@ -203,11 +203,35 @@ static const char *name_of(uint32_t port)
     return *name ? name : door.port_name[port];
 }
 
-static void describe(const aoe_way *way, char *text, size_t room)
+static void say_which(const aoe_way *way, char *text, size_t room)
 {
     const uint8_t *m = way->mac;
-    snprintf(text, room, "e%u.%u at %02x:%02x:%02x:%02x:%02x:%02x on %s is %s%s", way->shelf, way->slot, m[0], m[1],
-             m[2], m[3], m[4], m[5], name_of(way->port), state_of(way), reason_of(way));
+    snprintf(text, room, "e%u.%u at %02x:%02x:%02x:%02x:%02x:%02x on %s", way->shelf, way->slot, m[0], m[1], m[2],
+             m[3], m[4], m[5], name_of(way->port));
+}
+
+static void describe(const aoe_way *way, char *text, size_t room)
+{
+    char which[128];
+    say_which(way, which, sizeof which);
+    snprintf(text, room, "%s is %s%s", which, state_of(way), reason_of(way));
+}
+
+static void tell_size(const aoe_way *way)
+{
+    static const char *const why[] = {
+        [NARROW_THERE] = "larger frames do not get there: look at the MTU of the switches between",
+        [NARROW_BACK] = "larger frames do not come back: look at the MTU of the switches between",
+        [NARROW_BOTH] = "larger frames do not pass: look at the MTU of the switches between",
+    };
+    char which[128];
+    door.changed = 1;
+    say_which(way, which, sizeof which);
+    uint32_t carried = way->sectors * SECTOR_BYTES, most = way->sectors_max * SECTOR_BYTES;
+    if (way->narrow == NARROW_NOT)
+        nbdkit_error("%s: requests carry %u bytes again", which, carried);
+    else
+        nbdkit_error("%s: requests carry %u bytes, not %u: %s", which, carried, most, why[way->narrow]);
 }
 
 static void tell(const aoe_way *way)
@@ -234,7 +258,7 @@ static void tell_unheeded(const aoe_way *way)
 static void report(void)
 {
     aoe_way ways[WAYS_MAX];
-    char text[WAYS_MAX * 160] = "ways\n", asked[16];
+    char text[WAYS_MAX * 192] = "ways\n", asked[16];
     size_t used = strlen(text);
     if (door.announce < 0 || (recv(door.announce, asked, sizeof asked, MSG_DONTWAIT) <= 0 && !door.changed))
         return;
@@ -243,9 +267,11 @@ static void report(void)
         const aoe_way *way = &ways[i];
         const uint8_t *m = way->mac;
         used += (size_t)snprintf(text + used, sizeof text - used,
-                                 "%u %u %02x%02x%02x%02x%02x%02x %u %u %u %u %u %lld %u %u %s\n", way->number, way->port,
+                                 "%u %u %02x%02x%02x%02x%02x%02x %u %u %u %u %u %lld %u %u %u %u %s\n", way->number,
+                                 way->port,
                                  m[0], m[1], m[2], m[3], m[4], m[5], way->shelf, way->slot, way->state, way->reason,
-                                 way->owner, (long long)way->rtt_ns, way->sectors, way->unsettled,
+                                 way->owner, (long long)way->rtt_ns, way->sectors, way->sectors_max, way->narrow,
+                                 way->unsettled,
                                  shared_interface(door.disk, way->port));
     }
     door.changed = send(door.announce, text, used, MSG_DONTWAIT | MSG_NOSIGNAL) < 0;
@@ -297,6 +323,7 @@ static int door_get_ready(void)
     set->tell = tell;
     set->tell_unheeded = tell_unheeded;
     set->report = report;
+    set->tell_size = tell_size;
     set->ending = ending;
     set->idle = hang_up;
     if (getrandom(&set->core.first_tag, sizeof set->core.first_tag, 0) < 0)

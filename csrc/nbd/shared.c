@@ -397,6 +397,11 @@ static void look_at_ways(struct shared *s, int64_t now_ns)
             s->set.tell(&ways[i]);
         if (was && ways[i].renewed > was->renewed && !(ways[i].renewed & (ways[i].renewed - 1)))
             s->set.tell_unheeded(&ways[i]); /* less and less often */
+        uint32_t narrow = was ? was->narrow : NARROW_NOT;
+        if (ways[i].narrow == NARROW_TRIED) /* not found out yet */
+            ways[i].narrow = narrow;
+        else if (ways[i].narrow != narrow)
+            s->set.tell_size(&ways[i]);
     }
     memcpy(s->known, ways, count * sizeof *ways);
     s->known_count = count;

@@ -14,6 +14,7 @@ struct shared_settings {
     void (*tell)(const aoe_way *way); /* a way has changed */
     void (*tell_unheeded)(const aoe_way *way); /* its writes were not answered, and are those of another stream now */
     void (*report)(void);             /* now and then, when shared_ways may be asked */
+    void (*tell_size)(const aoe_way *way); /* something else was found out about the size of its frames */
     int (*ending)(void);              /* whether it is to end: nobody should wait for long then */
     void (*idle)(void);               /* it is to end, and nobody waits */
 };

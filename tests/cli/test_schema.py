@@ -21,6 +21,8 @@ PATH = {
     "owner",
     "rtt_us",
     "payload_bytes",
+    "payload_max_bytes",
+    "narrow",
     "unsettled",
     "fate",
 }

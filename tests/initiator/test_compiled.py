@@ -21,6 +21,7 @@ from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Verb
 from aoe.initiator.path import USER_TAG
 from aoe.initiator.session import Policy, Port
+from aoe.initiator.sizes import Narrow
 from aoe.target.streams import Streams
 from aoe.wire import ata, config, frame
 from aoe.wire.ata import AtaReply, AtaRequest
@@ -178,16 +179,20 @@ class World:
         self.lose = rng.choice([0, 0.02, 0.3])
         self.slow_ms = rng.choice([1, 20, 400])
         self.up = [True] * ports
+        self.switch = [9000] * ports
         self.servers = [
             Server(rng, number, [port for port in range(ports) if rng.random() < 0.8] or [0])
             for number in range(rng.choice([1, 2, 3, 5]))
         ]
         self.macs = 0
+        self.switches = random.Random(-1 - seed)
+        self.one_way = self.switches.choice([-1, *range(ports)])
+        """The port whose switches lose large frames on the way there only."""
         self.coming: list[tuple[int, int, int, bytes]] = []
         self.numbers = itertools.count()
         self.open: list[Both] = []
         self.ended = 0
-        self.renewed = False
+        self.renewed = self.narrow = False
         self.sent = 0
         for port in range(ports):
             self.plug(port, True)
@@ -224,6 +229,7 @@ class World:
         ways = self.python.ways
         assert ways == self.c.ways
         self.renewed |= any(way.renewed for way in ways)
+        self.narrow |= any(way.narrow > Narrow.TRIED for way in ways)
         assert self.python.news == self.c.news
         assert self.python.chosen == self.c.chosen
         assert self.python.pulse_ns == self.c.pulse_ns
@@ -234,7 +240,7 @@ class World:
             self.carry(port, raw)
 
     def carry(self, port: int, raw: bytes) -> None:
-        if not self.up[port]:
+        if not self.up[port] or len(raw) > self.switch[port]:
             return
         for server in self.servers:
             if port in server.ports and self.rng.random() >= self.lose:
@@ -245,6 +251,8 @@ class World:
                     self.arrive(port, answer)
 
     def arrive(self, port: int, raw: bytes) -> None:
+        if len(raw) > self.switch[port] and self.one_way != port:
+            return
         late = self.rng.random() ** 4 * self.slow_ms * MS
         if self.rng.random() < 0.01:
             late += 1500 * MS
@@ -290,6 +298,9 @@ class World:
 
     def step(self) -> None:
         rng = self.rng
+        if self.switches.random() < 0.01:
+            port = self.switches.randrange(len(self.up))
+            self.switch[port] = self.switches.choice([9000, 9000, 4300, 1514, 1000])
         chance = rng.random()
         if chance < 0.35:
             self.ask()
@@ -367,7 +378,7 @@ def engine_is_there() -> None:
 
 @pytest.mark.parametrize("chunk", range(4))
 def test_both_do_the_same(chunk: int) -> None:
-    sent = ended = forgot = renewed = refused = 0
+    sent = ended = forgot = renewed = refused = narrow = 0
     for seed in range(chunk, SEEDS, 4):
         world = World(seed)
         for step in range(STEPS):
@@ -378,10 +389,12 @@ def test_both_do_the_same(chunk: int) -> None:
         sent += world.sent
         ended += world.ended
         renewed += world.renewed
+        narrow += world.narrow
         refused += any(server.places < 0 for server in world.servers)
         forgot += any(way.number > limits.WAYS_MAX for way in world.python.ways)
     assert forgot, "paths make room for others"
     assert renewed, "servers that heed no writes are told of other streams"
+    assert narrow, "some switches lose large frames"
     assert refused, "and some have no place for them"
     assert sent > 100 * SEEDS
     assert ended > 5 * SEEDS

@@ -6,16 +6,15 @@ from aoe.drive.identify import Identity
 from aoe.initiator.core import Core, Verb
 from aoe.initiator.session import Port
 from tests.initiator.test_path import MS, OWN, reply
-from tests.initiator.test_session import ADDRESS, told
+from tests.initiator.test_session import ADDRESS, pass_probes, told
+from tests.initiator.test_session import sent as sent_by
 
 NOW = 3 * MS + limits.SETTLE_IN_NS
 
 
 def sent(core: Core) -> list[bytes]:
     """What it has to say, once."""
-    out = [raw for _, raw in core.out]
-    core.out.clear()
-    return out
+    return sent_by(core.session)
 
 
 def make_core(window: int) -> Core:
@@ -26,6 +25,7 @@ def make_core(window: int) -> Core:
     core.received(0, told(query, buffers=window), 2 * MS)
     (look,) = sent(core)
     core.received(0, reply(look, identify.build(Identity(2048, "S", frame_age_ms=1000))), 3 * MS)
+    pass_probes(core.session, 3 * MS)
     core.tick(NOW)
     assert core.chosen
     return core

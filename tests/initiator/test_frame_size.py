@@ -82,3 +82,168 @@ def test_the_mtu_changes_as_reads_are_spread(ends: Ends) -> None:
         await resize_under_load(ends, [1500, 9000, 576, 9000], 2, spread=True)
 
     run()
+
+
+# A switch between jumbo ends
+
+
+async def until_known(disk: RemoteDisk) -> list[tuple[int, str]]:
+    """Sectors and why there are no more, of each path, when that was found out."""
+    while any("tried" in path.narrow for path in disk.paths):
+        await disk.next_change()
+    return [(path.sectors, path.narrow.partition(":")[0]) for path in disk.paths]
+
+
+@pytest.mark.parametrize(("switch_mtu", "sectors"), [(1500, 2), (4200, 8), (2000, 2)])
+def test_jumbo_ends_over_a_switch_with_smaller_frames(
+    switch_mtu: int, sectors: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    @limited
+    async def run() -> None:
+        lab = Lab()
+        lab.faults(switch_mtu=switch_mtu)
+        async with (
+            lab.serve(MemoryDisk(SIZE), "e1.0"),
+            lab.attach("e1.0", engine=CORE.get(), timeout_s=10) as disk,
+        ):
+            load = Sized(disk)
+            await load.run(0.3)
+            assert await until_known(disk) == [(sectors, "larger frames do not pass")]
+            assert disk.paths[0].sectors_max == 16
+            await load.run(0.3)
+            assert load.pause_s < PAUSE_S
+        said = [record.getMessage() for record in caplog.records if "requests carry" in record.getMessage()]
+        assert len(said) == 1
+        assert f"requests carry {sectors * 512} bytes, not 8192: larger frames do not pass" in said[0]
+
+    run()
+
+
+@pytest.mark.parametrize(
+    ("ends", "why"), [(client_side, "larger frames do not get there"), (target_side, "larger frames do not")]
+)
+def test_in_one_direction_only(ends: Ends, why: str) -> None:
+    @limited
+    async def run() -> None:
+        lab = Lab()
+        async with (
+            lab.serve(MemoryDisk(SIZE), "e1.0") as one,
+            lab.attach("e1.0", engine=CORE.get(), timeout_s=10) as disk,
+        ):
+            for cable in ends([one], lab):
+                cable.switch_mtu = 1500
+            await Sized(disk).run(0.5)
+            ((sectors, said),) = await until_known(disk)
+            assert sectors == 2
+            assert said.startswith(why)
+
+    run()
+
+
+@pytest.mark.parametrize("paths", [1, 2])
+def test_a_switch_is_replaced_under_load(paths: int) -> None:
+    @limited
+    async def run() -> None:
+        lab, store = Lab(), MemoryDisk(SIZE)
+        addresses = [f"e{number}.0" for number in range(1, 1 + paths)]
+        async with (
+            lab.serve(store, "e1.0"),
+            lab.serve(store, "e2.0"),
+            lab.attach(*addresses, engine=CORE.get(), timeout_s=10) as disk,
+        ):
+            load = Sized(disk)
+            working = asyncio.ensure_future(load.run(2.5))
+            await asyncio.sleep(0.5)
+            assert sizes(disk) == [16] * paths
+            lab.faults(switch_mtu=1500)
+            await working
+            print(f"the longest of {load.requests} requests: {load.pause_s:.3f} s")
+            assert load.pause_s < PAUSE_S
+            assert sizes(disk)[0] == 2
+            assert {path.state for path in disk.paths} == {"usable"}
+
+    run()
+
+
+@limited
+async def test_large_writes_alone_are_enough_to_notice() -> None:
+    """Nothing small is asked beside them, and the server tells of nothing."""
+    lab = Lab()
+    async with (
+        lab.serve(MemoryDisk(SIZE), "e1.0") as one,
+        lab.attach("e1.0", engine=CORE.get(), timeout_s=10) as disk,
+    ):
+        await disk.write(0, bytes(SIZE))
+        for cable in client_side([one], lab):
+            cable.switch_mtu = 1500
+        data = bytes(range(256)) * (SIZE // 256)
+        began = asyncio.get_running_loop().time()
+        await disk.write(0, data)
+        assert asyncio.get_running_loop().time() - began < PAUSE_S + 1
+        assert await disk.read(0, SIZE) == data
+
+
+@limited
+async def test_what_loses_frames_of_all_sizes_does_not_make_them_small() -> None:
+    lab = Lab()
+    async with (
+        lab.serve(MemoryDisk(SIZE), "e1.0"),
+        lab.attach("e1.0", engine=CORE.get(), timeout_s=10) as disk,
+    ):
+        lab.faults(lose=0.05)
+        await Sized(disk).run(1.0)
+        lab.client[0].plug(False)
+        await asyncio.sleep(0.5)
+        lab.client[0].plug(True)
+        lab.faults()
+        await Sized(disk).run(0.5)
+        assert await until_known(disk) == [(16, "")]
+
+
+@limited
+async def test_a_disk_with_bad_first_sectors_has_large_frames() -> None:
+    """An error is an answer, too."""
+    lab = Lab()
+    async with lab.serve(MemoryDisk(SIZE), "e1.0") as one:
+        one.disk.bad_offsets = range(0, 65536, 512)
+        async with lab.attach("e1.0", engine=CORE.get(), timeout_s=10) as disk:
+            assert await until_known(disk) == [(16, "")]
+
+
+@limited
+async def test_a_disk_of_few_sectors_has_large_frames() -> None:
+    lab = Lab()
+    async with (
+        lab.serve(MemoryDisk(5 * 512), "e1.0"),
+        lab.attach("e1.0", engine=CORE.get(), timeout_s=10) as disk,
+    ):
+        assert await until_known(disk) == [(16, "")]
+        await disk.write(0, b"x" * 5 * 512)
+        assert await disk.read(0, 5 * 512) == b"x" * 5 * 512
+
+
+@limited
+async def test_a_hung_disk_says_nothing_of_sizes() -> None:
+    lab = Lab()
+    async with (
+        lab.serve(MemoryDisk(SIZE), "e1.0") as one,
+        lab.attach("e1.0", engine=CORE.get(), timeout_s=20) as disk,
+    ):
+        one.disk.hang.clear()
+        writing = asyncio.ensure_future(disk.write(0, bytes(65536)))
+        await asyncio.sleep(1.5)
+        assert sizes(disk) == [16]
+        one.disk.hang.set()
+        await writing
+        assert await until_known(disk) == [(16, "")]
+
+
+@limited
+async def test_large_frames_are_there_when_a_disk_is_attached() -> None:
+    """One round trip is all that it costs, and that passes while other paths may still answer."""
+    lab = Lab()
+    async with (
+        lab.serve(MemoryDisk(SIZE), "e1.0"),
+        lab.attach("e1.0", engine=CORE.get()) as disk,
+    ):
+        assert [(path.sectors, path.narrow) for path in disk.paths] == [(16, "")]

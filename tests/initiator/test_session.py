@@ -23,11 +23,24 @@ def identity(serial: str = "S", sectors: int = 2048, **more: int) -> bytes:
     return identify.build(Identity(sectors, serial, frame_age_ms=1000, **more))
 
 
+def is_probe(session: Session, raw: bytes) -> bool:
+    """Whether it asks how large frames may be."""
+    return any(way.sizes.asked(int.from_bytes(raw[20:24], "big")) for way in session.ways)
+
+
 def sent(session: Session) -> list[bytes]:
-    """What it has to say, once."""
-    out = [raw for _, raw in session.out]
+    """What it has to say, once, but for how large frames may be."""
+    out = [raw for _, raw in session.out if not is_probe(session, raw)]
     session.out.clear()
     return out
+
+
+def pass_probes(session: Session, now: int) -> None:
+    """Frames of every size pass."""
+    probes = [(port, raw) for port, raw in session.out if is_probe(session, raw)]
+    for port, raw in probes:
+        session.out.remove((port, raw))
+        session.received(port, reply(raw, bytes(512 * raw[26])), now)
 
 
 def settled(session: Session) -> list[Operation]:
@@ -59,10 +72,11 @@ def make_session(
     session.received(0, told(query, buffers=window), 2 * MS)
     (look,) = sent(session)
     session.received(0, reply(look, data), 3 * MS)
+    pass_probes(session, 3 * MS)
     session.tick(3 * MS + limits.SETTLE_IN_NS)
     (way,) = session.ways
     assert session.owner is way
-    assert session.frame == 16
+    assert session.frame(Kind.READS) == session.frame(Kind.CHANGES) == 16
     return session, way
 
 
@@ -257,9 +271,9 @@ def test_one_that_takes_smaller_frames_is_a_path() -> None:
     (look,) = sent(session)
     session.received(0, reply(look, identity(), src=STRANGER), NOW)
     assert [way.state for way in session.ways] == [State.USABLE, State.USABLE]
-    assert session.frame == 16
+    assert session.frame(Kind.READS) == 16
     session.switch(session.ways[1], NOW)
-    assert session.frame == 2
+    assert session.frame(Kind.READS) == 2
 
 
 def without_fua_and_flush(data: bytes) -> bytes:
@@ -480,7 +494,7 @@ def test_a_path_that_takes_no_frame_any_more_is_not_chosen() -> None:
     session.tick(NOW)
     assert session.ways[0].reason is Reason.LINK_DOWN
     assert session.owner is session.ways[1]
-    assert session.frame == 16
+    assert session.ways[1].sectors == 16
 
 
 def test_the_end_of_a_check_makes_no_room_on_a_way_that_is_lost() -> None:

@@ -31,7 +31,8 @@ class Sized:
 
     async def _work(self, number: int) -> None:
         rng, held, base = self.rngs[number], self.held[number], number * self.share
-        await self.disk.write(base, bytes(self.share))
+        held[:] = bytes(self.share)
+        await self.disk.write(base, bytes(held))
         while time.monotonic() < self._until:
             length = min(rng.choice([SECTOR, 777, 4096, 8192, 8192, 8192, 30000]), self.share)
             at = rng.randrange(self.share - length + 1)
