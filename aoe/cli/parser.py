@@ -5,7 +5,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import aoe
 from aoe import limits
 from aoe.cli import words
 from aoe.cli.admin import Config, Mask, Reserve
@@ -16,6 +15,7 @@ from aoe.cli.nbd import Nbd, Status
 from aoe.cli.ping import Ping
 from aoe.cli.report import Report
 from aoe.cli.transfer import Read, Write
+from aoe.cli.version import Version
 from aoe.cli.where import VARIABLE, Where
 from aoe.errors import ConfigurationError
 from aoe.initiator.options import FIND_S, Options
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         description="Talk to ATA over Ethernet targets.",
         epilog=f"{VARIABLE} in the environment names interfaces where --interface and --link do not.",
     )
-    top.add_argument("--version", action="version", version=f"aoe {aoe.__version__}")
+    top.add_argument("--version", action=Version)
     commands = top.add_subparsers(dest="command", required=True)
     _add(commands, "discover", lambda it: Discover(_where(it)), "list the disks that answer")
     what = "list them as aoe-stat does, with round-trip times and the state of each path"

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import aoe
 from aoe import limits
 from aoe.cli import stdio, words
 from aoe.cli.links import open_links
@@ -21,6 +20,7 @@ from aoe.cli.paths import Wanted, plain, plan
 from aoe.cli.privilege import allow_descriptors, drop_privileges
 from aoe.cli.records import find_records
 from aoe.cli.state import add_state, list_state
+from aoe.cli.version import Version
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, open_disk
 from aoe.drive.identify import SERIAL_MAX
@@ -121,7 +121,7 @@ def _interrupt(*_: object) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = words.Parser(prog="aoe-target", description="Serve disks over ATA over Ethernet.")
-    top.add_argument("--version", action="version", version=f"aoe-target {aoe.__version__}")
+    top.add_argument("--version", action=Version)
     commands = top.add_subparsers(dest="command", required=True)
     add_state(commands)
     serve = commands.add_parser("serve", help="serve files or block devices until stopped")
