@@ -101,6 +101,29 @@ def strange_streams(export: int) -> bytes:
     return old_life + passes + known + stamped(0xEC, 0, late) + stamped(0x34, 0, place(export, 1)) + passes
 
 
+def far_epochs(export: int) -> bytes:
+    """Each is less than half of all epochs ahead of the one before, not of the first: what waits counts."""
+    here, passes = place(export), PASS_ONCE + done() + PASS_ONCE
+    waits = trim(here, (0, 4)) + stamped(0x34, 100, here) + stamped(0x34, 150, here) + PASS_ONCE
+    return stamped(0xEC, 0, here) + passes + waits + python(export) + passes
+
+
+def known_streams(export: int) -> bytes:
+    """One that registers again after a rest, and says another epoch, goes on where it was."""
+    here, passes, rest = place(export), PASS_ONCE + done() + PASS_ONCE, bytes((CLOCK, 3)) * 3
+    again = rest + PASS_ONCE + stamped(0xEC, 100, here) + passes
+    return stamped(0xEC, 0, here) + passes + again + stamped(0x34, 50, here) + passes
+
+
+def stepped_streams(export: int) -> bytes:
+    """One that made room for others before the clock was set back, and is there again."""
+    here, passes, rest = place(export), PASS_ONCE + done() + PASS_ONCE, bytes((CLOCK, 3)) * 3
+    flood = b"".join(stamped(0xEC, 0, place(export, client), 7) for client in (1, 2, 3))
+    first = stamped(0xEC, 9, here) + stamped(0x34, 9, here) + passes
+    again = rest + PASS_ONCE + stamped(0xEC, 3, here) + stamped(0x34, 3, here) + passes
+    return first + rest + PASS_ONCE + flood + passes + bytes((CLOCK, 7)) + passes + again
+
+
 def read(where: int = 0, lba: int = 0, count: int = 1) -> bytes:
     return request(0x24, where, lba, count)
 
@@ -231,6 +254,9 @@ def loop_seeds() -> Iterator[tuple[str, bytes]]:
         yield f"{name}-streams", settings() + streams(export)
         yield f"{name}-many-streams", settings() + many_streams(export)
         yield f"{name}-strange-streams", settings() + strange_streams(export)
+        yield f"{name}-far-epochs", settings() + far_epochs(export)
+        yield f"{name}-known-streams", settings() + known_streams(export)
+        yield f"{name}-stepped-streams", settings() + stepped_streams(export)
     yield from of_the_wire()
 
 

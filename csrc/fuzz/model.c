@@ -14,11 +14,11 @@ struct event {
     uint32_t tag, older;
 };
 
-/* A stream that registered (rule T9): the latest epoch of which something was carried out, which may be forgotten
- * only when nothing was heard for long enough. `arrived_ns`: and when anything at all came in that says it. */
+/* A stream that registered (rule T9): the latest epoch and tag of what was admitted, which may be forgotten only when
+ * nothing was heard for long enough. `arrived_ns`: and when anything at all came in that says it. */
 struct initiator {
     uint8_t mac[6];
-    uint32_t stream, epoch, first_tag;
+    uint32_t stream, epoch, first_tag, latest_tag;
     uint64_t heard_ns, arrived_ns, named;
     int export;
 };
@@ -223,23 +223,33 @@ static struct initiator *initiator_of(const struct record *r)
 
 static uint64_t under_way_ns(void) { return NETWORK_LIFETIME_NS + engine->set.frame_age_ns; }
 
-/* At least that: the engine may remember for longer than it has to. */
+static int earlier(uint32_t epoch, uint32_t other) { return (other - epoch) % 256 - 1 < 127; }
+
+static int has_epoch(const struct record *r) { return r->ours && (r->kind == K_WRITE || r->kind == K_FLUSH); }
+
 static int is_stale(const struct record *r)
 {
     const struct initiator *i = initiator_of(r);
-    if (!r->ours || (r->kind != K_WRITE && r->kind != K_FLUSH))
+    if (!has_epoch(r))
         return 0;
-    return !r->names_us || !i || tag_of(r) < i->first_tag || (i->epoch - r->head[25]) % 256 - 1 < 127;
+    if (!r->names_us || !i || tag_of(r) < i->first_tag)
+        return 1;
+    return tag_of(r) + REPLAY_WINDOW <= i->latest_tag || earlier(r->head[25], i->epoch);
 }
 
-static void heard(const struct record *r)
+static void hear(struct initiator *i, const struct record *r)
+{
+    i->heard_ns = i->heard_ns > r->stamp_ns ? i->heard_ns : r->stamp_ns;
+}
+
+/* What is admitted counts at once, however long it waits then. Only so is it plain which of two epochs is earlier: one
+ * that is 150 ahead of the first is earlier than that, unless there was one between. */
+static void see(const struct record *r)
 {
     struct initiator *i = initiator_of(r);
-    if (!r->ours || !i)
-        return;
-    i->heard_ns = i->heard_ns > r->stamp_ns ? i->heard_ns : r->stamp_ns;
-    if (r->kind != K_UP && (r->head[25] - i->epoch) % 256 - 1 < 127)
-        i->epoch = r->head[25];
+    hear(i, r);
+    i->epoch = earlier(i->epoch, r->head[25]) ? r->head[25] : i->epoch;
+    i->latest_tag = tag_of(r) > i->latest_tag ? tag_of(r) : i->latest_tag;
 }
 
 static void says(const struct record *r)
@@ -272,32 +282,59 @@ static uint32_t places_taken(const struct record *r, int heard)
     return taken;
 }
 
+static int has_place(const struct initiator *i)
+{
+    const struct streams *s = &engine->exports[i->export].streams;
+    for (uint32_t n = 0; n < s->count; n++)
+        if (s->all[n].number == i->stream && !memcmp(s->all[n].mac, i->mac, 6))
+            return 1;
+    return 0;
+}
+
+/* Whose place another one has got: only one of which nothing can be under way. */
+static void forget_displaced(const struct record *r)
+{
+    for (uint32_t n = m.initiators_count; n--;) {
+        const struct initiator *i = &m.initiators[n];
+        if (!is_of_life(i, r) || has_place(i))
+            continue;
+        CHECK(i->heard_ns + under_way_ns() < r->stamp_ns);
+        m.initiators[n] = m.initiators[--m.initiators_count];
+    }
+}
+
 static void registered(const struct record *r)
 {
+    forget_displaced(r);
     struct initiator *i = initiator_of(r);
-    if (i && i->heard_ns + under_way_ns() >= r->stamp_ns) /* what is known of it must not be forgotten */
+    if (i) { /* what is known of it stays */
+        hear(i, r);
         return;
+    }
     CHECK(places_taken(r, 1) < STREAMS_MAX);
-    if (!i)
-        i = &m.initiators[m.initiators_count++];
+    i = &m.initiators[m.initiators_count++];
     *i = (struct initiator){.stream = stream_of(r), .epoch = r->head[25], .export = r->export, .first_tag = tag_of(r)};
     i->arrived_ns = i->heard_ns = r->stamp_ns;
+    i->latest_tag = i->first_tag;
     i->named = r->named;
     memcpy(i->mac, r->head + 6, 6);
+    CHECK(has_place(i));
+}
+
+static int is_young(const struct record *r, const struct thread *t)
+{
+    return r->stamp_ns <= t->now_ns && t->now_ns - r->stamp_ns <= t->engine->set.frame_age_ns;
 }
 
 /* An IDENTIFY goes up: it registers only if it is young and names us, and if so as long as there is a place. */
 static void check_registered(const struct record *r, const struct thread *t, int outcome)
 {
-    int young = r->stamp_ns <= t->now_ns && t->now_ns - r->stamp_ns <= t->engine->set.frame_age_ns;
     int known = r->steps == world_steps(t->index);
-    CHECK(!outcome || (asks_for_place(r) && young && known));
-    if (!outcome) {
-        CHECK(!asks_for_place(r) || !young || t->suspect || places_taken(r, 0) >= STREAMS_MAX);
-        return;
-    }
-    registered(r);
-    heard(r);
+    CHECK(!outcome || (asks_for_place(r) && is_young(r, t) && known));
+    if (!outcome)
+        CHECK(!asks_for_place(r) || !is_young(r, t) || t->suspect || places_taken(r, 0) >= STREAMS_MAX);
+    else
+        registered(r);
 }
 
 static int listed(const uint8_t *mac, const uint8_t (*list)[6], uint32_t count)
@@ -317,11 +354,16 @@ static int may_change(const struct record *r, const struct facts *f)
                                   r->length >= ATA_HEADER + r->count * (size_t)SECTOR);
 }
 
+/* Whether its client may do I/O here. */
+static int may_ask(const struct record *r, const struct facts *f, const aoe_port *port)
+{
+    return r->head[14] >> 4 == 1 && port->sectors && listed(r->head + 6, f->macs, f->masked) &&
+           listed(r->head + 6, f->macs + f->masked, f->reserved);
+}
+
 static int may_serve(const struct record *r, const struct facts *f, const aoe_port *port)
 {
-    if (r->kind == K_UP || r->head[14] >> 4 != 1 || !port->sectors)
-        return 0;
-    if (!listed(r->head + 6, f->macs, f->masked) || !listed(r->head + 6, f->macs + f->masked, f->reserved))
+    if (r->kind == K_UP || !may_ask(r, f, port))
         return 0;
     if (r->kind != K_FLUSH && (!r->count || r->count > port->sectors || r->lba + r->count > f->sectors))
         return 0;
@@ -377,6 +419,8 @@ static void arrives(const struct thread *t, uint32_t port, const struct arrival 
     r->names_us = r->ours && r->named == f->instance;
     r->stale = is_stale(r);
     says(r);
+    if (has_epoch(r) && !r->stale && may_ask(r, f, &m.ports[port]) && is_young(r, t) && !t->suspect)
+        see(r);
     r->durable = r->kind == K_WRITE && (f->flags & AOE_DURABLE || is_among(frame[27], "\x3D\xCE"));
 }
 
@@ -573,11 +617,10 @@ void model_starts(const struct record *r, const struct thread *t, enum action ac
     if (action == IO_READ)
         return;
     CHECK(!r->stale); /* rule T9 */
-    heard(r);
     CHECK(!(now->flags & AOE_PASS) && !m.distrusted[r->export]); /* rule T6 */
     if (action == IO_SYNC)
         return;
-    CHECK(r->stamp_ns <= t->now_ns && t->now_ns - r->stamp_ns <= t->engine->set.frame_age_ns); /* rule T3 */
+    CHECK(is_young(r, t)); /* rule T3 */
     CHECK(r->steps == world_steps(t->index));
 }
 
