@@ -112,6 +112,8 @@ class Export:
         self.waiting: deque[Arrival] = deque()
         self.jobs = 0
         """Disk operations admitted and not yet finished."""
+        self.held_bytes = 0
+        """Payload of those."""
         self.tickets = set[int]()
         """Of those, what an engine knows them by."""
         self._identify: bytes | None = None

@@ -318,10 +318,7 @@ class Responder:
         kind = operation.kind
         # Only the operation holds the payload on.
         job = Job(export, arrival._replace(frame=b""), request._replace(data=b""), operation)
-        if (
-            len(export.queue) >= limits.EXPORT_QUEUE_MAX
-            or self._held_bytes + job.size > limits.TARGET_BYTES_MAX
-        ):
+        if len(export.queue) >= limits.EXPORT_QUEUE_MAX or not self._has_room(export, job.size):
             return self._drop("queue_full")
         if kind in (Kind.CACHE_ON, Kind.CACHE_OFF):
             export.switch_cache(kind is Kind.CACHE_ON)
@@ -330,11 +327,21 @@ class Responder:
         export.jobs += 1
         export.tickets |= {arrival.ticket} - {0}
         self._held_bytes += job.size
+        export.held_bytes += job.size
         if operation.extents:
             export.queue.admit(job, operation.extents, kind in CHANGES_DATA)
         else:
             export.queue.admit_flush(job)
         return self._pump(export, now_ns, [])
+
+    def _has_room(self, export: Export, size: int) -> bool:
+        """Half of the bytes go to whichever export comes first. The other half is shared out, so that disks
+        that hang leave each other export its share, or one request."""
+        held = self._held_bytes + size
+        if 2 * held <= limits.TARGET_BYTES_MAX:
+            return True
+        share = max(size, limits.TARGET_BYTES_MAX // (2 * len(self.exports)))
+        return held <= limits.TARGET_BYTES_MAX and export.held_bytes + size <= share
 
     def _pump(self, export: Export, now_ns: int, effects: list[Effect]) -> list[Effect]:
         """Start whatever may run now; the age is tested once more, just before the disk gets it."""
@@ -359,6 +366,7 @@ class Responder:
         job.export.jobs -= 1
         job.export.tickets.discard(job.arrival.ticket)
         self._held_bytes -= job.size
+        job.export.held_bytes -= job.size
 
     # Config, mask, reserve
 

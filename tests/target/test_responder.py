@@ -469,23 +469,44 @@ def test_an_export_holds_so_many_requests_and_no_more() -> None:
     assert driver.counters["queue_full"] == 3
 
 
+PIECE_BYTES = 36 + 8192
+
+
+def fill(driver: Driver, slot: int) -> int:
+    """How many writes of 16 sectors are taken before one is dropped; none of them ends."""
+    for number in range(limits.EXPORT_QUEUE_MAX):
+        before = driver.responder.active
+        driver.send(write(16 * (number % 100), DATA * 16, slot=slot, tag=1000 * slot + number))
+        if driver.responder.active == before:
+            return number
+    return limits.EXPORT_QUEUE_MAX
+
+
 def test_the_target_holds_so_many_bytes_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "TARGET_BYTES_MAX", 10 * (36 + 8192))
-    driver = make_driver(make_export(7, 3), make_export(7, 4))
+    monkeypatch.setattr(limits, "TARGET_BYTES_MAX", 20 * PIECE_BYTES)
+    driver = make_driver(*(make_export(7, slot) for slot in (3, 4)))
     driver.held = True
-    for tag in range(10):
-        driver.send(write(16 * tag, DATA * 16, slot=3 + tag % 2, tag=tag))
-    for slot in (3, 4):
-        assert not driver.send(read(0, slot=slot))
-    assert driver.counters["queue_full"] == 2
-    driver.finish()
-    driver.send(write(0, DATA * 15, tag=50))
-    assert driver.counters["queue_full"] == 2
+    assert [fill(driver, 3), fill(driver, 4)] == [10, 5]
+    assert [fill(driver, 3), fill(driver, 4)] == [0, 0]
+    assert driver.counters["queue_full"] == 4
+    assert not driver.send(read(0, slot=3))
     while driver.jobs:
         driver.finish()
-    for tag in range(10):
-        driver.send(write(16 * tag, DATA * 16, tag=100 + tag))
-    assert driver.counters["queue_full"] == 2
+    assert [fill(driver, 4), fill(driver, 3)] == [10, 5]
+
+
+@pytest.mark.parametrize(("hanging", "others", "least"), [(1, 1, 2), (8, 1, 2), (40, 1, 2), (60, 60, 1)])
+def test_disks_that_hang_leave_the_bytes_of_a_request_to_each_other(
+    hanging: int, others: int, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With jumbo frames, the queues of eight hold more than the target may."""
+    monkeypatch.setattr(limits, "TARGET_BYTES_MAX", 200 * PIECE_BYTES)
+    driver = make_driver(*(make_export(7, slot) for slot in range(hanging + others)))
+    driver.held = True
+    for slot in range(hanging):
+        assert fill(driver, slot) >= least
+    assert fill(driver, hanging) >= least
+    assert driver.responder.active * PIECE_BYTES <= limits.TARGET_BYTES_MAX
 
 
 def test_expired_and_refused_requests_hold_nothing() -> None:
