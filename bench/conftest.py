@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import site
+from bench import contest
 from bench.image import write_image
-from tests.support.net import Lab
+from tests.support.labs.network import Lab
 from tests.support.tools import need, need_engine, need_namespaces
 
 SECTORS = 131072
@@ -20,13 +20,13 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     need_engine()
     need("vblade", "gcc")
     directory = tmp_path_factory.mktemp("bin")
-    return {name: site.build(name, directory) for name in ("load", "null")}
+    return {name: contest.build(name, directory) for name in ("load", "null")}
 
 
 @pytest.fixture(scope="session")
 def memory() -> Iterator[Path]:
     """An image in memory: the page cache without a disk behind it."""
-    directory = site.scratch()
+    directory = contest.scratch()
     yield write_image(directory / "image", SECTORS)
     shutil.rmtree(directory)
 

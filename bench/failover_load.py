@@ -15,7 +15,7 @@ import uvloop
 
 import aoe
 from aoe.initiator.remote import RemoteDisk
-from bench.site import LOAD_CPU
+from bench.contest import LOAD_CPU
 
 STEP_S = 0.05
 BLOCK = 8192

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from bench import site
-from tests.support.failover import SCENARIOS, pair, troubled
+from bench import contest
+from tests.support.labs.failover import SCENARIOS, pair, troubled
 from tests.support.tools import need_engine
 
 SECONDS = 8.0
@@ -20,12 +20,12 @@ def test_throughput_through_a_failover(scenario: str, benchmark: Any) -> None:
     """In memory, so that the disk's own stalls are not in the picture; random over 1 GiB, so that few writes
     meet a range that is closed because a write to it was under way then."""
     need_engine()
-    directory = site.scratch()
+    directory = contest.scratch()
     load = ("bench.failover_load", str(SECONDS))
     try:
         with pair(directory, SECTORS) as there:
             for primary in (there.owner, there.other):
-                site.pin(primary.pid, site.TARGET_CPU)
+                contest.pin(primary.pid, contest.TARGET_CPU)
             said, moments = benchmark.pedantic(
                 troubled,
                 args=(there, directory, SCENARIOS[scenario].trouble, TROUBLE_S, *load),

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bench import site
+from bench import contest
 from bench.conftest import SECTORS
+from bench.contest import ROUNDS, SECONDS, Result, Target
 from bench.image import write_image
-from bench.site import ROUNDS, SECONDS, Result, Target
-from tests.support.net import Lab
+from tests.support.labs.network import Lab
 from tests.support.tools import need
 
 DISK_SECTORS = 1048576
@@ -49,7 +49,7 @@ def measure(benchmark: Any) -> Measure:
     """Run once, keep what it says, and never believe a run with a loss, an error or a wrong payload."""
 
     def all_rounds(contestants: Contestants) -> None:
-        found = benchmark.pedantic(site.compare, args=(contestants, ROUNDS), rounds=1, iterations=1)
+        found = benchmark.pedantic(contest.compare, args=(contestants, ROUNDS), rounds=1, iterations=1)
         benchmark.extra_info.update(found)
         for name, result in found.items():
             assert not result["errors"], (name, result)
@@ -62,7 +62,7 @@ def measure(benchmark: Any) -> Measure:
 
 def loaded(lab: Lab, tools: dict[str, Path], targets: list[Target], load: tuple[str, ...]) -> Contestants:
     """Every target under the same load."""
-    return {it.name: partial(site.run, lab, tools["load"], it, load, SECONDS) for it in targets}
+    return {it.name: partial(contest.run, lab, tools["load"], it, load, SECONDS) for it in targets}
 
 
 @pytest.mark.parametrize("row", MEMORY_ROWS, ids=lambda row: row.name)
@@ -71,8 +71,8 @@ def test_page_cache(
 ) -> None:
     ours = ("--durability", "write-back", "--buffer-count", "128")
     targets = [
-        site.vblade(memory),
-        site.ours(memory, tmp_path / "state", *ours),
+        contest.vblade(memory),
+        contest.ours(memory, tmp_path / "state", *ours),
         Target("null target", (str(tools["null"]), "v0"), blind=True),
     ]
     load = (*row.load, "--range", str(SECTORS))
@@ -99,23 +99,23 @@ def test_direct(row: DirectRow, measure: Measure, lab: Lab, tools: dict[str, Pat
     """fio writes no stamps: each row has an image of its own."""
     need("fio")
     disk = write_image(tmp_path / "image", DISK_SECTORS)
-    targets = [site.vblade(disk, *row.vblade), site.ours(disk, tmp_path / "state", "--direct")]
+    targets = [contest.vblade(disk, *row.vblade), contest.ours(disk, tmp_path / "state", "--direct")]
     load = ("--rw", row.rw, "--sectors", "8", "--depth", "32", "--range", str(DISK_SECTORS))
-    local = partial(site.fio, disk, row.rw, SECONDS, *row.fio)
+    local = partial(contest.fio, disk, row.rw, SECONDS, *row.fio)
     measure({**loaded(lab, tools, targets, load), "fio": local})
 
 
 def test_a_thousand_exports(measure: Measure, lab: Lab, tools: dict[str, Path], tmp_path: Path) -> None:
     """8 KiB random reads over all of them, against the same over one as large as they are together."""
-    directory = site.scratch()
+    directory = contest.scratch()
     try:
         one = write_image(directory / "one", EXPORTS * EXPORT_SECTORS)
         first = write_image(directory / "0", EXPORT_SECTORS)
         many = [first, *(directory / str(number) for number in range(1, EXPORTS))]
         for path in many[1:]:
             shutil.copy(first, path)
-        start = site.ours(many[0], tmp_path / "state", "--durability", "write-back", more=many[1:])
-        single = site.ours(one, tmp_path / "single", "--durability", "write-back", name="1 export")
+        start = contest.ours(many[0], tmp_path / "state", "--durability", "write-back", more=many[1:])
+        single = contest.ours(one, tmp_path / "single", "--durability", "write-back", name="1 export")
         load = ("--rw", "randread", "--sectors", "16", "--depth", "64", "--range")
         all_of_them = start._replace(name="1000 exports", start_s=8.0)
         measure(
@@ -142,11 +142,11 @@ def test_spinning(
 ) -> None:
     """What spinning costs against sleeping: one at a time, and at half of the rate that can be had."""
     options = ("--durability", "write-back", "--buffer-count", "128")
-    sleeps = site.ours(memory, tmp_path / "sleeps", *options, "--no-spin", name="sleeps")
-    spins = site.ours(memory, tmp_path / "spins", *options, name="spins")
+    sleeps = contest.ours(memory, tmp_path / "sleeps", *options, "--no-spin", name="sleeps")
+    spins = contest.ours(memory, tmp_path / "spins", *options, name="spins")
     load = (*row.load, "--range", str(SECTORS))
     if "half" in row.name:
-        most = site.run(lab, tools["load"], spins, load, SECONDS).iops
+        most = contest.run(lab, tools["load"], spins, load, SECONDS).iops
         load = (*load, "--rate", str(most / 2))
     measure(loaded(lab, tools, [sleeps, spins], load))
 
@@ -158,7 +158,7 @@ def test_python_path(
     bare = (sys.executable, str(Path(__file__).parent / "bare.py"), "v0", str(memory))
     targets = [
         Target("bare asyncio loop", bare),
-        site.ours(memory, tmp_path / "state", "--durability", "write-back", engine="python"),
+        contest.ours(memory, tmp_path / "state", "--durability", "write-back", engine="python"),
     ]
     load = ("--rw", "randread", "--sectors", "16", "--depth", "16", "--range", str(SECTORS))
     measure(loaded(lab, tools, targets, load))

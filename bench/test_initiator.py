@@ -18,12 +18,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bench import site
+from bench import contest
 from bench.conftest import SECTORS
+from bench.contest import LOAD_CPU, ROUNDS, SECONDS, TARGET_CPU, Client, Result, Target
 from bench.image import write_image
-from bench.site import LOAD_CPU, ROUNDS, SECONDS, TARGET_CPU, Client, Result, Target
-from tests.support.net import Lab, wait_for
-from tests.support.tools import need, need_loss
+from tests.support.labs.loss import need_loss
+from tests.support.labs.network import Lab
+from tests.support.tools import need
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.benchmark(group="initiator")
 
@@ -55,7 +57,7 @@ def measure(benchmark: Any) -> Measure:
     """Run once, keep what it says, and never believe a run with an error or a wrong payload."""
 
     def all_rounds(contestants: dict[str, Callable[[], Result]]) -> Found:
-        found: Found = benchmark.pedantic(site.compare, args=(contestants, ROUNDS), rounds=1, iterations=1)
+        found: Found = benchmark.pedantic(contest.compare, args=(contestants, ROUNDS), rounds=1, iterations=1)
         benchmark.extra_info["results"] = found
         for name, result in found.items():
             assert not result["errors"], (name, result)
@@ -67,7 +69,7 @@ def measure(benchmark: Any) -> Measure:
 
 def served(image: Path, state: Path, *options: str) -> Target:
     """Our target with the page cache only: what limits is to be the client."""
-    return site.ours(image, state, "--durability", "write-back", "--buffer-count", "128", *options)
+    return contest.ours(image, state, "--durability", "write-back", "--buffer-count", "128", *options)
 
 
 def aoe_bench(rw: str, name: str = "aoe bench") -> Client:
@@ -86,9 +88,9 @@ def generator(load: Path) -> Client:
 def test_8_kib_reads(
     server: str, measure: Measure, must: Must, lab: Lab, tools: dict[str, Path], memory: Path, tmp_path: Path
 ) -> None:
-    target = site.vblade(memory) if server == "vblade" else served(memory, tmp_path / "state")
+    target = contest.vblade(memory) if server == "vblade" else served(memory, tmp_path / "state")
     clients = [generator(tools["load"]), aoe_bench("randread")]
-    found = measure({it.name: partial(site.ask, lab, target, it, SECONDS) for it in clients})
+    found = measure({it.name: partial(contest.ask, lab, target, it, SECONDS) for it in clients})
     least, ours = found.values()
     must(f"rate of `aoe bench` to the load generator's, {server}", ours["iops"] / least["iops"], least=0.9)
     must(f"CPU of `aoe bench` to the load generator's, {server}", ours["cpu_us"] / least["cpu_us"], most=1.3)
@@ -99,7 +101,7 @@ def test_tasks(measure: Measure, must: Must, lab: Lab, memory: Path, tmp_path: P
     command = (sys.executable, "-m", "bench.tasks", "e1.1", "v0", str(TASKS), str(SECONDS))
     client = Client(f"{TASKS} tasks", command)
     found = measure(
-        {client.name: partial(site.ask, lab, served(memory, tmp_path / "state"), client, SECONDS)}
+        {client.name: partial(contest.ask, lab, served(memory, tmp_path / "state"), client, SECONDS)}
     )
     must(f"reads a second by {TASKS} tasks", found[client.name]["iops"], least=50000)
 
@@ -121,12 +123,12 @@ def lossy(lab: Lab, target: Target, rw: str, share: float) -> Result:
     (cable,) = lab.cables
     for end in (cable.a, cable.b):
         lab.lose(end, share)
-    return site.ask(lab, target, aoe_bench(rw), SECONDS)
+    return contest.ask(lab, target, aoe_bench(rw), SECONDS)
 
 
 @contextmanager
 def image_in_memory(sectors: int) -> Iterator[Path]:
-    directory = site.scratch()
+    directory = contest.scratch()
     try:
         yield write_image(directory / "image", sectors)
     finally:
@@ -148,7 +150,7 @@ def test_copy(benchmark: Any, must: Must, lab: Lab, tmp_path: Path) -> None:
 
 def copied(lab: Lab, target: Target, image: Path, destination: Path) -> tuple[float, float]:
     """MB a second, as it says itself and as it takes; the copy is compared and removed."""
-    with site.serving(lab, target):
+    with contest.serving(lab, target):
         started = time.monotonic()
         command = (
             "taskset",
@@ -223,7 +225,7 @@ def nbdkit(image: Path) -> tuple[str, ...]:
 
 def nbd_over_aoe(lab: Lab, target: Target, cpus: Cpus, *words: str) -> Result:
     command = (*AOE, "nbd", "e1.1", "--interface", "v0", "--socket", NBD_SOCKET, *words)
-    with site.serving(lab, target, cpus.target):
+    with contest.serving(lab, target, cpus.target):
         return nbd_reads(lab, command, cpus, "nbd: ")
 
 
@@ -235,7 +237,7 @@ def child_of(pid: int) -> int:
 def nbd_reads(lab: Lab, command: tuple[str, ...], cpus: Cpus, ready: str = "") -> Result:
     """fio's 4 KiB random reads, 32 at a time, from an NBD server, which is measured. It is ready once its
     socket is there and it has printed a line that starts with `ready`."""
-    directory = site.scratch()
+    directory = contest.scratch()
     socket, out = directory / "socket", directory / "out"
     words = [str(socket) if word == NBD_SOCKET else word for word in command]
     with out.open("w") as file:
@@ -243,12 +245,12 @@ def nbd_reads(lab: Lab, command: tuple[str, ...], cpus: Cpus, ready: str = "") -
     try:
         wait_for(lambda: socket.exists() and out.read_text().startswith(ready), what=f"{words} is not ready")
         busy = child_of(server.pid) or server.pid
-        before = site.process_us(busy)
+        before = contest.process_us(busy)
         uri = f"--uri=nbd+unix:///?socket={socket}"
-        job = site.fio_job(cpus.fio, "randread", SECONDS, "--ioengine=nbd", uri)
-        spent_us = site.process_us(busy) - before
+        job = contest.fio_job(cpus.fio, "randread", SECONDS, "--ioengine=nbd", uri)
+        spent_us = contest.process_us(busy) - before
     finally:
         server.terminate()
         server.wait(10)
         shutil.rmtree(directory)
-    return site.fio_result(job, job["read"], spent_us / job["read"]["total_ios"])
+    return contest.fio_result(job, job["read"], spent_us / job["read"]["total_ios"])

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.support import failover, soak
-from tests.support.failover import SCENARIOS
+from tests.support.labs import failover
+from tests.support.labs.failover import SCENARIOS
+from tests.support.programs import soak
 
 
 def a_run(name: str, seed: int, pause_s: float = 1.0, faults: tuple[str, ...] = ()) -> soak.Run:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.client import over, run, said
+from tests.cli.mute import mute
 from tests.cli.test_serve import SECTORS, Served, serving
-from tests.support.client import over, run, said
-from tests.support.mute import mute
 
 SIZE = SECTORS * 512
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.client import run, said
 from tests.cli.test_serve import SECTORS, Served, serving
-from tests.support.client import run, said
 
 SIZE = SECTORS * 512
 

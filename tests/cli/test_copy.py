@@ -20,10 +20,10 @@ import pytest
 from aoe.cli.copying import Progress
 from aoe.disk.memory import MemoryDisk
 from aoe.disk.syscalls import is_memory
+from tests.cli.client import command, over, refused, run, said
 from tests.cli.test_serve import SECTORS, Served, serving
-from tests.support.client import command, over, refused, run, said
-from tests.support.net import wait_for
 from tests.support.tools import need, need_root, unavailable
+from tests.support.waiting import wait_for
 
 SIZE = SECTORS * 512
 OLD = b"old tail" * 512

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.client import command, over
 from tests.cli.test_serve import SECTORS, Served
-from tests.support.client import command, over
-from tests.support.door import need_door
+from tests.support.labs.door import need_door
 
 NOWHERE = ("--link", "udp:127.0.0.1:0,peer=127.0.0.1:9")
 STARTED = "begun\n"

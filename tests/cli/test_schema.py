@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.cli.client import over, refused, run, said
+from tests.cli.mute import mute
 from tests.cli.test_serve import SECTORS, Served
-from tests.support.client import over, refused, run, said
-from tests.support.mute import mute
 
 SIZE = SECTORS * 512
 PATH = {

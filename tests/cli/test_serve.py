@@ -17,7 +17,9 @@ import pytest
 from aoe.wire.config import ConfigCommand
 from aoe.wire.mask import Directive, DirectiveCommand
 from aoe.wire.reserve import ReserveCommand
-from tests.support.net import Client, NoAnswer, Refused, UdpPort, sectors_of, text_of, wait_for
+from tests.support.labs.ports import UdpPort
+from tests.support.labs.raw_client import Client, NoAnswer, Refused, sectors_of, text_of
+from tests.support.waiting import wait_for
 
 SECTORS = 2048
 FRIEND = b"\x02\0\0\0\0\x01"

@@ -22,7 +22,8 @@ from aoe.cli.stdio import Outlet
 from aoe.limits import OUTLET_BYTES_MAX
 from aoe.wire.config import ConfigCommand
 from tests.cli.test_serve import SECTORS, Served, serving
-from tests.support.net import AtaFailed, Client, NoAnswer, UdpPort
+from tests.support.labs.ports import UdpPort
+from tests.support.labs.raw_client import AtaFailed, Client, NoAnswer
 
 SIZE = SECTORS * 512
 TARGET = (sys.executable, "-m", "aoe.cli.target")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.client import command, over, refused, run
 from tests.cli.test_serve import SECTORS, Served
-from tests.support.client import command, over, refused, run
 
 SIZE = SECTORS * 512
 

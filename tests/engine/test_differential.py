@@ -23,8 +23,8 @@ from aoe.drive.command import STAMPED
 from aoe.drive.identify import Vendor, vendor_of
 from aoe.target.export import Export
 from tests.engine.recorded import RECORDED
-from tests.support.net import Lab
-from tests.support.peers import AoeTarget
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget
 from tests.support.tools import need_engine, need_namespaces
 from tests.target import driver
 from tests.target.driver import BROADCAST, Driver, make_driver, make_export

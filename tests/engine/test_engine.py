@@ -19,8 +19,9 @@ import pytest
 from aoe.limits import FRAME_ROOM, RING_BUFFER, SECTOR, SHELF_ALL, SLOT_ALL
 from aoe.wire import frame
 from aoe.wire.frame import Command, Header
-from tests.support.fault_disk import FuseDisk
-from tests.support.fault_load import (
+from tests.support.labs.engine_target import LAUNCH, counted, engine_target
+from tests.support.labs.fault_disk import FuseDisk
+from tests.support.labs.load import (
     DATA,
     PIECE,
     latency,
@@ -30,10 +31,11 @@ from tests.support.fault_load import (
     replies,
     write_request,
 )
-from tests.support.fault_target import LAUNCH, counted, engine_target
-from tests.support.net import Client, Lab, NoAnswer, wait_for
-from tests.support.peers import AoeTarget, image
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, image
+from tests.support.labs.raw_client import Client, NoAnswer
 from tests.support.tools import need, need_engine, need_namespaces, unavailable, which
+from tests.support.waiting import wait_for
 
 SECTORS = 32768
 CONFIG_QUERY = bytes(8)

@@ -13,21 +13,14 @@ import pytest
 from aoe.limits import SECTOR
 from aoe.wire.ata import AtaReply
 from tests.disk.helpers import need_direct, noise
-from tests.support.fault_disk import FuseDisk, abort, loop_device, small_ext4, small_tmpfs
-from tests.support.fault_load import DATA, PIECE, read_request, repeated, write_request
-from tests.support.fault_target import counted, engine_target
-from tests.support.net import (
-    FLUSH_EXT,
-    READ_EXT,
-    WRITE_EXT,
-    WRITE_FUA_EXT,
-    Client,
-    Lab,
-    sectors_of,
-    wait_for,
-)
-from tests.support.peers import AoeTarget, image
+from tests.support.labs.engine_target import counted, engine_target
+from tests.support.labs.fault_disk import FuseDisk, abort, loop_device, small_ext4, small_tmpfs
+from tests.support.labs.load import DATA, PIECE, read_request, repeated, write_request
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, image
+from tests.support.labs.raw_client import FLUSH_EXT, READ_EXT, WRITE_EXT, WRITE_FUA_EXT, Client, sectors_of
 from tests.support.tools import need_namespaces
+from tests.support.waiting import wait_for
 
 SECTORS = 2048
 PAGE = 8

@@ -12,9 +12,9 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.support.fault_load import DATA, PIECE
-from tests.support.net import Lab
-from tests.support.peers import Target, image
+from tests.support.labs.load import DATA, PIECE
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import Target, image
 from tests.support.tools import need, need_namespaces, unavailable
 
 ROOT = Path(__file__).parents[2]

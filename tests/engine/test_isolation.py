@@ -14,12 +14,14 @@ import pytest
 from aoe.limits import EXPORT_QUEUE_MAX
 from aoe.wire import ata
 from aoe.wire.frame import Command
-from tests.support.fault_disk import FuseDisk, loop_device
-from tests.support.fault_load import DATA, PIECE, Latency, latency, leave_outstanding, repeated, replies
-from tests.support.fault_target import LAUNCH, counted, engine_target
-from tests.support.net import Client, Lab, ata_request, wait_for
-from tests.support.peers import AoeTarget
+from tests.support.labs.engine_target import LAUNCH, counted, engine_target
+from tests.support.labs.fault_disk import FuseDisk, loop_device
+from tests.support.labs.load import DATA, PIECE, Latency, latency, leave_outstanding, repeated, replies
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget
+from tests.support.labs.raw_client import Client, ata_request
 from tests.support.tools import need_namespaces
+from tests.support.waiting import wait_for
 
 ASKED = 100
 MAY_COST_S = 0.010

@@ -10,11 +10,12 @@ from typing import NamedTuple
 import pytest
 
 from aoe.limits import SECTOR
-from tests.support.fault_disk import FuseDisk, few_slots, loop_device, mounted_file
-from tests.support.fault_load import DATA, PIECE, read_request, replies, write_request
-from tests.support.fault_target import LAUNCH, counted
-from tests.support.net import Client, Lab
-from tests.support.peers import AoeTarget
+from tests.support.labs.engine_target import LAUNCH, counted
+from tests.support.labs.fault_disk import FuseDisk, few_slots, loop_device, mounted_file
+from tests.support.labs.load import DATA, PIECE, read_request, replies, write_request
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget
+from tests.support.labs.raw_client import Client
 from tests.support.tools import need_engine, need_namespaces
 
 SLOTS = 32

@@ -25,10 +25,10 @@ from aoe.initiator.options import Options
 from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.session import State
 from aoe.link.udp import UdpLink, UdpSpec
+from tests.engine import remote_client
 from tests.link.collector import until
-from tests.support import remote_client
-from tests.support.net import Lab, in_namespace
-from tests.support.peers import AoeTarget, image
+from tests.support.labs.network import Lab, in_namespace
+from tests.support.labs.peers import AoeTarget, image
 from tests.support.tools import need_engine, need_namespaces
 
 SECTOR = 512

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.door import need_door, socket_path
-from tests.support.net import wait_for
-from tests.support.peers import image
+from tests.support.labs.door import need_door, socket_path
+from tests.support.labs.peers import image
 from tests.support.tools import need, need_engine, which
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 CC = "gcc -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"

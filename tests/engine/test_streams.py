@@ -15,11 +15,12 @@ import pytest
 
 from aoe.drive.identify import vendor_of
 from aoe.limits import STREAMS_MAX
-from tests.support.fault_target import counted
-from tests.support.foreign import Foreigner
-from tests.support.net import Lab, wait_for
-from tests.support.peers import AoeTarget, image
+from tests.support.checkers.foreign import Foreigner
+from tests.support.labs.engine_target import counted
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, image
 from tests.support.tools import need_engine, need_namespaces
+from tests.support.waiting import wait_for
 from tests.target import driver
 
 SHELF, SLOT = 1, 1

@@ -14,11 +14,12 @@ from aoe.limits import SECTOR, SPANS_MAX
 from aoe.wire import ata, frame
 from aoe.wire.config import ConfigCommand
 from aoe.wire.frame import Command
-from tests.support.fault_launch import SLOW_TRIM_S
-from tests.support.fault_load import DATA, PIECE
-from tests.support.fault_target import LAUNCH, counted
-from tests.support.net import FLUSH_EXT, READ_EXT, WRITE_EXT, Client, Lab, ata_request
-from tests.support.peers import AoeTarget, image
+from tests.support.labs.engine_target import LAUNCH, counted
+from tests.support.labs.load import DATA, PIECE
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, image
+from tests.support.labs.raw_client import FLUSH_EXT, READ_EXT, WRITE_EXT, Client, ata_request
+from tests.support.programs.fault_launch import SLOW_TRIM_S
 from tests.support.tools import need_engine, need_namespaces
 
 DSM, VERIFY_EXT = 0x06, 0x42

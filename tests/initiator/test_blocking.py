@@ -21,7 +21,7 @@ from aoe.errors import ConfigurationError, DiskError, RequestError, TargetRefuse
 from aoe.initiator.admin import Admin
 from aoe.initiator.blocking import BlockingAdmin, BlockingDisk, _Worker
 from aoe.initiator.remote import RemoteDisk
-from tests.support.elsewhere import Elsewhere, elsewhere
+from tests.initiator.elsewhere import Elsewhere, elsewhere
 
 SIZE = 1 << 20
 OWN_AFFAIRS = {"begin", "drain", "refresh", "try_read", "alignment", "store_name"}

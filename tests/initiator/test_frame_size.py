@@ -9,7 +9,7 @@ from aoe.disk.memory import MemoryDisk
 from aoe.initiator.remote import RemoteDisk
 from aoe.testing import Cable, Lab, Primary
 from tests.initiator.helpers import CORE, limited
-from tests.support.sized import Sized
+from tests.support.checkers.sized import Sized
 
 SIZE = 1 << 20
 PAUSE_S = 1.5

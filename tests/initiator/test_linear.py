@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.support.linear import Call, faults
+from tests.support.checkers.linear import Call, faults
 
 
 def write(value: int, called: float, returned: float = math.inf) -> Call:

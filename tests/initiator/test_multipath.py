@@ -26,7 +26,7 @@ from aoe.link.memory import MemoryLink, Network
 from aoe.target.target import Target
 from aoe.wire.frame import Command
 from tests.initiator.helpers import attach, limited, only_python
-from tests.support.writers import Writers
+from tests.support.checkers.writers import Writers
 
 SIZE = 1 << 20
 SERIAL = "ONE DISK"

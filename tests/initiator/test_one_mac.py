@@ -11,7 +11,7 @@ from aoe.disk.memory import MemoryDisk
 from aoe.initiator.remote import RemoteDisk
 from aoe.testing import Lab
 from tests.initiator.helpers import CORE, limited
-from tests.support.writers import Writers
+from tests.support.checkers.writers import Writers
 
 SILENT_S = 3.0
 

@@ -17,7 +17,8 @@ from aoe.errors import ConfigurationError
 from aoe.limits import RECEIVE_BATCH, SEND_BACKLOG_MAX
 from aoe.link.packet import PacketLink, only_interface
 from tests.link.collector import BROADCAST, Collector, ethernet, until
-from tests.support.net import Lab, PacketPort, in_namespace
+from tests.support.labs.network import Lab, in_namespace
+from tests.support.labs.ports import PacketPort
 from tests.support.tools import need_namespaces, unavailable
 
 pytestmark = pytest.mark.net

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.net import Lab
-from tests.support.peers import ENGINE
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import ENGINE
 from tests.support.tools import need_engine, need_namespaces
 
 _ENGINES = ("python", "c")

@@ -15,8 +15,9 @@ import pytest
 
 from aoe.wire.config import ConfigCommand
 from aoe.wire.frame import format_mac
-from tests.support.net import Lab, text_of
-from tests.support.peers import AoeTarget, Vblade, image
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, Vblade, image
+from tests.support.labs.raw_client import text_of
 from tests.support.tools import need, need_namespaces
 
 ENGINES = ("c",)

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.net import Lab, wait_for
-from tests.support.peers import AoeTarget, Vblade, image
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, Vblade, image
 from tests.support.tools import loop_obstacle, need, need_loop, need_namespaces, unavailable, which
+from tests.support.waiting import wait_for
 
 REFUSED = 2
 WITHOUT_RAW = ("setpriv", "--bounding-set", "-net_raw")

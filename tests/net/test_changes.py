@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from bench.contest import build
 from bench.image import write_image
-from bench.site import build
-from tests.support import changing_target
-from tests.support.net import Lab
+from tests.net import changing_target
+from tests.support.labs.network import Lab
 from tests.support.tools import need, need_namespaces
 
 SECTORS = 16384

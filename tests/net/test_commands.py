@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.net import Lab
-from tests.support.peers import AoeTarget, Vblade, image
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, Vblade, image
 from tests.support.tools import need, need_namespaces
 
 ENGINES = ("c",)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import failover
-from tests.support.failover import SCENARIOS
+from tests.support.labs import failover
+from tests.support.labs.failover import SCENARIOS
 
 ENGINES = ("c",)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import failover
-from tests.support.failover import SCENARIOS
+from tests.support.labs import failover
+from tests.support.labs.failover import SCENARIOS
 from tests.support.tools import need_engine
 
 ENGINES = ("python",)

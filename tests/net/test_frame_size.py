@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.support import sized_client
-from tests.support.door import Door
-from tests.support.net import Cable, Lab, wait_for
-from tests.support.peers import AoeTarget, Target, Vblade, image
-from tests.support.primaries import ADDRESSES, primaries
+from tests.net import sized_client
+from tests.support.labs.door import Door
+from tests.support.labs.network import Cable, Lab
+from tests.support.labs.peers import AoeTarget, Target, Vblade, image
+from tests.support.labs.primaries import ADDRESSES, primaries
 from tests.support.tools import need, need_engine, need_namespaces
+from tests.support.waiting import wait_for
 
 ENGINES = ("c",)
 SECTORS = 4096

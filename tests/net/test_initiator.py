@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.support import exercise
-from tests.support.net import Lab
-from tests.support.peers import AoeTarget, Target, Vblade, image
+from tests.net import exercise
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, Target, Vblade, image
 from tests.support.tools import need, need_engine, need_namespaces
 
 SECTORS = 8192

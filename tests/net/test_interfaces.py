@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.net import Lab
-from tests.support.peers import AoeTarget, image
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, image
 from tests.support.tools import need_namespaces
 
 ENGINES = ("c",)

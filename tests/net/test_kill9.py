@@ -15,8 +15,9 @@ from aoe.limits import SECTOR
 from aoe.wire.config import ConfigCommand
 from aoe.wire.mask import Directive, DirectiveCommand
 from aoe.wire.reserve import ReserveCommand
-from tests.support.net import AtaFailed, Client, Lab, NoAnswer
-from tests.support.peers import AoeTarget, image
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, image
+from tests.support.labs.raw_client import AtaFailed, Client, NoAnswer
 
 WRITERS = 8
 REGION = 64

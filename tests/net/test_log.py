@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.net import AtaFailed, Client, Lab, NoAnswer, wait_for
-from tests.support.peers import AoeTarget
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget
+from tests.support.labs.raw_client import AtaFailed, Client, NoAnswer
+from tests.support.waiting import wait_for
 
 SECTORS = 2048
 BAD = 1500

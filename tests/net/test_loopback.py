@@ -8,8 +8,10 @@ import pytest
 
 from aoe.wire import config, frame
 from aoe.wire.config import Config, ConfigCommand
-from tests.support.net import Lab, PacketPort, wait_for
-from tests.support.peers import AoeTarget, image
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, image
+from tests.support.labs.ports import PacketPort
+from tests.support.waiting import wait_for
 
 LOOPBACK = bytes(6)
 QUERY = config.encode(Config(ConfigCommand.READ))

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.net import Lab, PacketPort
-from tests.support.tools import need_loss
+from tests.support.labs.loss import need_loss
+from tests.support.labs.network import Lab
+from tests.support.labs.ports import PacketPort
 
 ENGINES = ("python",)
 ETHERNET_II = bytes.fromhex("88a2")

@@ -16,20 +16,12 @@ import pytest
 from aoe.limits import SECTOR, SHELF_ALL, SLOT_ALL, TARGET_BYTES_MAX, sectors_per_frame
 from aoe.wire import ata
 from aoe.wire.frame import FLAG_RESPONSE, Command, Header, decode
-from tests.support.net import (
-    READ_EXT,
-    WRITE_EXT,
-    AtaFailed,
-    Client,
-    Lab,
-    NoAnswer,
-    UdpPort,
-    ata_request,
-    in_namespace,
-    wait_for,
-)
-from tests.support.peers import AoeTarget, image
+from tests.support.labs.network import Lab, in_namespace
+from tests.support.labs.peers import AoeTarget, image
+from tests.support.labs.ports import UdpPort
+from tests.support.labs.raw_client import READ_EXT, WRITE_EXT, AtaFailed, Client, NoAnswer, ata_request
 from tests.support.tools import need, need_namespaces, unavailable
+from tests.support.waiting import wait_for
 
 CONFIG_QUERY = bytes(8)
 SHELVES, SLOTS = 2, 128

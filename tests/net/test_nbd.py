@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.support.door import nbd_door, socket_path
-from tests.support.fault_disk import loop_device, need_fuse
-from tests.support.net import Lab, wait_for
-from tests.support.peers import AoeTarget, image
+from tests.support.labs.door import nbd_door, socket_path
+from tests.support.labs.fault_disk import loop_device, need_fuse
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, image
 from tests.support.tools import need, need_libnbd, need_namespaces, which
+from tests.support.waiting import wait_for
 
 ENGINES = ("c",)
 SECTORS = 16384
 SIZE = SECTORS * 512
-SCRIPT = Path(__file__).parents[1] / "support" / "nbd_script.py"
+SCRIPT = Path(__file__).with_name("nbd_script.py")
 
 
 class Door(NamedTuple):

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from aoe.nbd.door import THREADS
-from tests.support.door import Door
-from tests.support.failover import Pair, pair
-from tests.support.nbd_client import (
+from tests.support.labs.door import Door
+from tests.support.labs.failover import Pair, pair
+from tests.support.labs.nbd_client import (
     FLAG_FLUSH,
     FLAG_FUA,
     FLAG_MULTI,
@@ -30,9 +30,10 @@ from tests.support.nbd_client import (
     NbdClient,
     NbdError,
 )
-from tests.support.net import Lab, wait_for
-from tests.support.peers import AoeTarget, image
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, image
 from tests.support.tools import need, need_namespaces, which
+from tests.support.waiting import wait_for
 
 ENGINES = ("c",)
 SECTORS = 16384

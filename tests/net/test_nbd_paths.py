@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.net.test_nbd_door import OVER, SIZE, disk, jumbo, pair_door, target
-from tests.support.door import Door
-from tests.support.failover import pair
-from tests.support.nbd_client import READ, WRITE
-from tests.support.net import wait_for
-from tests.support.peers import AoeTarget
+from tests.support.labs.door import Door
+from tests.support.labs.failover import pair
+from tests.support.labs.nbd_client import READ, WRITE
+from tests.support.labs.peers import AoeTarget
+from tests.support.waiting import wait_for
 
 __all__ = ["disk", "jumbo", "target"]
 ENGINES = ("c",)

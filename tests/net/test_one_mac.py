@@ -8,9 +8,9 @@ import pytest
 
 import aoe
 from tests.net.test_initiator import CLIENTS
-from tests.support.net import Lab, in_namespace
-from tests.support.peers import AoeTarget, image
-from tests.support.writers import Writers
+from tests.support.checkers.writers import Writers
+from tests.support.labs.network import Lab, in_namespace
+from tests.support.labs.peers import AoeTarget, image
 
 ADDRESSES = ("e1.0", "e2.0")
 SILENT_S = 3.0

@@ -12,11 +12,11 @@ from typing import TypeVar
 
 import aoe
 from aoe.initiator.remote import RemoteDisk
-from tests.support.fault_disk import loop_device
-from tests.support.net import in_namespace
-from tests.support.peers import image
-from tests.support.primaries import ADDRESSES, Primaries, primaries
-from tests.support.writers import Writers
+from tests.support.checkers.writers import Writers
+from tests.support.labs.fault_disk import loop_device
+from tests.support.labs.network import in_namespace
+from tests.support.labs.peers import image
+from tests.support.labs.primaries import ADDRESSES, Primaries, primaries
 
 ENGINES = ("c",)
 SECTORS = 8192

@@ -3,8 +3,9 @@
 import subprocess
 from pathlib import Path
 
-from tests.support.net import Lab, wait_for
-from tests.support.peers import AoeTarget, image
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, image
+from tests.support.waiting import wait_for
 
 
 def ip(lab: Lab, *words: str) -> None:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.support.net import Lab
-from tests.support.peers import AoeTarget, image
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, image
 
 
 def _ip(lab: Lab, *words: str) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import stopped_client
-from tests.support.door import nbd_door, socket_path
-from tests.support.nbd_client import READ, WRITE, NbdClient
-from tests.support.net import Lab
-from tests.support.peers import AoeTarget, image
-from tests.support.tools import need_loss
+from tests.net import stopped_client
+from tests.support.labs.door import nbd_door, socket_path
+from tests.support.labs.loss import need_loss
+from tests.support.labs.nbd_client import READ, WRITE, NbdClient
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, image
 
 ENGINES = ("c",)
 TIMEOUT_S, STOP_S, GO_ON_S = 1.5, 4.0, 1.0

@@ -19,22 +19,22 @@ from aoe.wire.config import ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Error, Header, decode
 from aoe.wire.mask import Directive, DirectiveCommand, MaskCommand
 from aoe.wire.reserve import ReserveCommand
-from tests.support.net import (
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, Target, Vblade, image
+from tests.support.labs.ports import PacketPort
+from tests.support.labs.raw_client import (
     FLUSH,
     FLUSH_EXT,
     IDENTIFY,
     READ_EXT,
     WRITE_EXT,
     Client,
-    Lab,
     NoAnswer,
-    PacketPort,
     Refused,
     ata_request,
-    wait_for,
 )
-from tests.support.peers import AoeTarget, Target, Vblade, image
 from tests.support.tools import need, need_namespaces, unavailable
+from tests.support.waiting import wait_for
 
 A, B, C = (bytes((2, 0, 0, 0, 0, last)) for last in (0xA, 0xB, 0xC))
 CONFIG_QUERY = bytes(8)

@@ -14,8 +14,10 @@ import pytest
 import aoe
 from aoe.wire import ata, frame
 from tests.net.test_initiator import CLIENTS
-from tests.support.net import READ_EXT, WRITE_EXT, Lab, PacketPort, ata_request, in_namespace
-from tests.support.peers import AoeTarget, image
+from tests.support.labs.network import Lab, in_namespace
+from tests.support.labs.peers import AoeTarget, image
+from tests.support.labs.ports import PacketPort
+from tests.support.labs.raw_client import READ_EXT, WRITE_EXT, ata_request
 
 PRIORITY = b"\x81\x00\xe0\x00"
 ONE = {

@@ -10,7 +10,6 @@ from typing import NoReturn
 import pytest
 
 from aoe.engine import why_unavailable
-from tests.support import loss
 
 _PACKAGES = {
     "aoe-sancheck": "aoetools",
@@ -74,14 +73,6 @@ def need_namespaces() -> None:
     reason = _namespace_obstacle()
     if reason:
         unavailable(f"no network namespaces here: {reason}")
-
-
-def need_loss() -> None:
-    """Skip unless a lab can lose frames (never in a user namespace)."""
-    need_namespaces()
-    reason = loss.obstacle()
-    if reason:
-        unavailable(f"no XDP program can be loaded here: {reason}; run as root")
 
 
 def need_loop() -> None:

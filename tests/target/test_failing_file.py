@@ -9,7 +9,7 @@ from aoe.disk.open import Opening, open_disk
 from aoe.errors import DiskError
 from aoe.initiator.remote import RemoteDisk
 from aoe.testing import Lab
-from tests.support.fault_disk import FuseDisk
+from tests.support.labs.fault_disk import FuseDisk
 
 SECTORS, PAGE = 2048, 4096
 OLD, NEW = b"o" * PAGE, b"n" * PAGE

@@ -21,7 +21,7 @@ from aoe.target.responder import Forged
 from aoe.target.streams import Streams
 from aoe.wire.stamp import Stamp, earlier, stamp_of
 from aoe.wire.stamp import stamped as wire_stamped
-from tests.support.foreign import Foreigner
+from tests.support.checkers.foreign import Foreigner
 from tests.target import driver
 from tests.target.driver import MS, SECOND, Driver, make_driver, make_export
 

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.door import nbd_door, socket_path
-from tests.support.guest import LinuxGuest, needs_qemu
-from tests.support.guest_filesystem import checksums, guest_files, trouble
-from tests.support.guest_kernel import kernel
-from tests.support.net import wait_for
-from tests.support.peers import AoeTarget, image
-from tests.support.primaries import ADDRESSES, Primaries, primaries
+from tests.support.labs.door import nbd_door, socket_path
+from tests.support.labs.guests.filesystem import checksums, guest_files, trouble
+from tests.support.labs.guests.kernel import kernel
+from tests.support.labs.guests.machine import LinuxGuest, needs_qemu
+from tests.support.labs.peers import AoeTarget, image
+from tests.support.labs.primaries import ADDRESSES, Primaries, primaries
 from tests.support.tools import need
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.vm
 

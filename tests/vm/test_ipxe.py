@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import guest_target
-from tests.support.boot_sector import FAILURE, GREETING, write_image
-from tests.support.guest import Guest, add_tap, free_port, host, needs_qemu, tap_card, udp_card
-from tests.support.guest_target import Export
+from tests.support.labs.guests import target as guest_target
+from tests.support.labs.guests.machine import Guest, add_tap, free_port, host, needs_qemu, tap_card, udp_card
+from tests.support.labs.guests.target import Export
 from tests.support.tools import need, need_namespaces, which
+from tests.vm.boot_sector import FAILURE, GREETING, write_image
 
 pytestmark = pytest.mark.vm
 

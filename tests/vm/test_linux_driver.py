@@ -10,12 +10,13 @@ from typing import NamedTuple
 import pytest
 
 from aoe.limits import SECTOR, sectors_per_frame
-from tests.support.guest import LinuxGuest, add_tap, host, needs_qemu, tap_card
-from tests.support.guest_filesystem import FILE_BYTES, checksums, guest_files, tree, trouble
-from tests.support.guest_kernel import kernel
-from tests.support.guest_target import VBLADE_INSTEAD, Export, TargetProcess, need_engine, on_tap
-from tests.support.net import Lab, wait_for
+from tests.support.labs.guests.filesystem import FILE_BYTES, checksums, guest_files, tree, trouble
+from tests.support.labs.guests.kernel import kernel
+from tests.support.labs.guests.machine import LinuxGuest, add_tap, host, needs_qemu, tap_card
+from tests.support.labs.guests.target import VBLADE_INSTEAD, Export, TargetProcess, need_engine, on_tap
+from tests.support.labs.network import Lab
 from tests.support.tools import need, need_namespaces
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.vm
 

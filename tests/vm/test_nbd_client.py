@@ -8,16 +8,16 @@ from typing import NamedTuple
 import pytest
 
 from aoe.nbd.door import PLUGIN
-from tests.support.door import need_door
-from tests.support.guest import LinuxGuest, add_tap, host, needs_qemu, tap_card
-from tests.support.guest_files import GuestFiles
-from tests.support.guest_filesystem import checksums, guest_files, trouble
-from tests.support.guest_kernel import kernel
-from tests.support.guest_python import add_python
-from tests.support.guest_target import Export, TargetProcess, need_engine, ours
-from tests.support.net import wait_for
-from tests.support.peers import image
+from tests.support.labs.door import need_door
+from tests.support.labs.guests.files import GuestFiles
+from tests.support.labs.guests.filesystem import checksums, guest_files, trouble
+from tests.support.labs.guests.kernel import kernel
+from tests.support.labs.guests.machine import LinuxGuest, add_tap, host, needs_qemu, tap_card
+from tests.support.labs.guests.python import add_python
+from tests.support.labs.guests.target import Export, TargetProcess, need_engine, ours
+from tests.support.labs.peers import image
 from tests.support.tools import need, need_namespaces, which
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.vm
 

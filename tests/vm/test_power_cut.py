@@ -18,15 +18,24 @@ from typing import NamedTuple
 import pytest
 
 from aoe.limits import SECTOR
-from tests.support import guest_serve
-from tests.support.guest import LinuxGuest, free_port, killed_together, needs_qemu, tied, udp_card
-from tests.support.guest_files import GuestFiles
-from tests.support.guest_kernel import kernel
-from tests.support.guest_python import add_python
-from tests.support.guest_target import need_engine
-from tests.support.guest_writes import DISK_BYTES, Writer, stamp, version_of
-from tests.support.net import Client, NoAnswer, UdpPort, wait_for
+from tests.support.checkers.guest_writes import DISK_BYTES, Writer, stamp, version_of
+from tests.support.labs.guests.files import GuestFiles
+from tests.support.labs.guests.kernel import kernel
+from tests.support.labs.guests.machine import (
+    LinuxGuest,
+    free_port,
+    killed_together,
+    needs_qemu,
+    tied,
+    udp_card,
+)
+from tests.support.labs.guests.python import add_python
+from tests.support.labs.guests.target import need_engine
+from tests.support.labs.ports import UdpPort
+from tests.support.labs.raw_client import Client, NoAnswer
 from tests.support.tools import need, which
+from tests.support.waiting import wait_for
+from tests.vm import guest_serve
 
 pytestmark = pytest.mark.vm
 

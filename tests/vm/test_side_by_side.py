@@ -18,14 +18,16 @@ from aoe.initiator.remote import RemoteDisk
 from aoe.limits import SECTOR
 from aoe.wire import ata
 from aoe.wire.frame import Command
-from tests.support.guest import SIDE, LinuxGuest, add_tap, needs_qemu, tap_card
-from tests.support.guest_files import GuestFiles
-from tests.support.guest_kernel import kernel
-from tests.support.guest_target import Export, TargetProcess, need_engine, ours
-from tests.support.guest_writes import stamp, version_of
-from tests.support.net import READ_EXT, Lab, ata_request, in_namespace, wait_for
-from tests.support.peers import image
+from tests.support.checkers.guest_writes import stamp, version_of
+from tests.support.labs.guests.files import GuestFiles
+from tests.support.labs.guests.kernel import kernel
+from tests.support.labs.guests.machine import SIDE, LinuxGuest, add_tap, needs_qemu, tap_card
+from tests.support.labs.guests.target import Export, TargetProcess, need_engine, ours
+from tests.support.labs.network import Lab, in_namespace
+from tests.support.labs.peers import image
+from tests.support.labs.raw_client import READ_EXT, ata_request
 from tests.support.tools import need_namespaces
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.vm
 

@@ -18,7 +18,7 @@ from tests.support.tools import need, unavailable, which
 
 PACKAGE = "linux-image-amd64"
 MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "crc32c_generic", "ext4", "nbd", "aoe")
-CACHE = Path(__file__).parents[2] / ".cache" / "guest"
+CACHE = Path(__file__).parents[4] / ".cache" / "guest"
 
 _XZ_MAGIC = b"\xfd7zXZ\0"
 

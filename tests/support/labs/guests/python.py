@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import aoe
-from tests.support.guest_files import GuestFiles
+from tests.support.labs.guests.files import GuestFiles
 
 # The codecs and the event loop are imported at run time only.
 _LIST = """

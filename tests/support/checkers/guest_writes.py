@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from aoe.limits import SECTOR
 from aoe.wire import ata, frame
-from tests.support.net import BUSY_DF_DRQ_ERR, FLUSH_EXT, WRITE_EXT, Client, ata_request
+from tests.support.labs.raw_client import BUSY_DF_DRQ_ERR, FLUSH_EXT, WRITE_EXT, Client, ata_request
 
 PIECE = 2
 """Sectors a write."""

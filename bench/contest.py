@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.support.net import Lab
+from tests.support.labs.network import Lab
 
 TARGET_CPU, LOAD_CPU = "0", "1"
 ROUNDS = int(os.environ.get("AOE_BENCH_ROUNDS", "5"))

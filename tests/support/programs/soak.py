@@ -19,9 +19,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from tests.support import failover, loss
-from tests.support.failover import SCENARIOS
-from tests.support.peers import ENGINE
+from tests.support.labs import failover, loss
+from tests.support.labs.failover import SCENARIOS
+from tests.support.labs.peers import ENGINE
 
 MINUTES_MAX = 80
 RUNS_WANTED = 20

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from aoe.disk.base import Disk
 from aoe.errors import DiskError, RequestError
-from tests.support.linear import Call, faults
+from tests.support.checkers.linear import Call, faults
 
 STAMP = struct.Struct("<QQ")
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tests.support.guest_kernel import Kernel
+from tests.support.labs.guests.kernel import Kernel
 from tests.support.tools import need, which
 
 INIT = """\

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.support.net import End, Lab, wait_for
-from tests.support.peers import AoeTarget, image
-from tests.support.primaries import primaries
-from tests.support.tools import need_loss
+from tests.support.labs.loss import need_loss
+from tests.support.labs.network import End, Lab
+from tests.support.labs.peers import AoeTarget, image
+from tests.support.labs.primaries import primaries
+from tests.support.waiting import wait_for
 
 SECTORS = 8192
 BLOCK = 4096
@@ -103,7 +104,7 @@ def run(
     if scenario.loses:
         need_loss()
     after_s = random.Random(seed).uniform(0.4, 0.9)
-    writers = ("tests.support.failover_client", str(RUN_S), str(BLOCK), str(seed), engine, verbs)
+    writers = ("tests.support.programs.failover_client", str(RUN_S), str(BLOCK), str(seed), engine, verbs)
     with pair(directory) as there:
         said, _ = troubled(there, directory, scenario.trouble, after_s, *writers)
     said["faults"] += complaints(scenario, said)

@@ -4,9 +4,9 @@ import hashlib
 import random
 from pathlib import Path
 
-from tests.support.guest import Done, LinuxGuest
-from tests.support.guest_files import GuestFiles
-from tests.support.guest_kernel import kernel
+from tests.support.labs.guests.files import GuestFiles
+from tests.support.labs.guests.kernel import kernel
+from tests.support.labs.guests.machine import Done, LinuxGuest
 from tests.support.tools import which
 
 FILE_BYTES = [0, 1, 511, 4097, *[300_001] * 12]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from aoe.limits import SECTOR
 from aoe.wire import ata, frame
 from aoe.wire.frame import Command
-from tests.support.net import READ_EXT, WRITE_EXT, Client, ata_request
+from tests.support.labs.raw_client import READ_EXT, WRITE_EXT, Client, ata_request
 
 PIECE = 8
 """Sectors in a request here: 4 KiB."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from aoe.limits import SECTOR
-from tests.support.net import wait_for
 from tests.support.tools import need, need_loop, need_root, unavailable, which
+from tests.support.waiting import wait_for
 
 # What `nbdkit eval` runs: a file fail-KIND says from which byte to which it fails.
 _JUDGE = """

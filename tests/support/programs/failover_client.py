@@ -10,7 +10,7 @@ import sys
 
 import aoe
 from aoe.initiator.remote import RemoteDisk
-from tests.support.writers import Writers
+from tests.support.checkers.writers import Writers
 
 
 def owner(disk: RemoteDisk) -> str:

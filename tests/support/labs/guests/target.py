@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from aoe.engine import why_unavailable
-from tests.support.guest import tied
-from tests.support.net import Lab, wait_for
+from tests.support.labs.guests.machine import tied
+from tests.support.labs.network import Lab
 from tests.support.tools import need, unavailable
+from tests.support.waiting import wait_for
 
 READY_S = 15.0
 VBLADE_INSTEAD = os.environ.get("AOE_GUEST_TARGET") == "vblade"

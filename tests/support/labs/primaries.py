@@ -5,8 +5,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.net import Lab
-from tests.support.peers import AoeTarget
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget
 from tests.support.tools import need_namespaces
 
 ADDRESSES = ("e1.0", "e2.0")

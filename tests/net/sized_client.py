@@ -9,7 +9,7 @@ import json
 import sys
 
 import aoe
-from tests.support.sized import Sized
+from tests.support.checkers.sized import Sized
 
 
 async def main(engine: str, seconds: float, interfaces: list[str], addresses: list[str]) -> None:

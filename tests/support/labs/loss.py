@@ -9,6 +9,8 @@ import platform
 import socket
 import struct
 
+from tests.support.tools import need_namespaces, unavailable
+
 SYS_BPF = {"x86_64": 321, "aarch64": 280}
 BPF_PROG_LOAD = 5
 BPF_PROG_TYPE_XDP = 6
@@ -98,3 +100,11 @@ def obstacle() -> str:
     except OSError as error:
         return error.strerror or str(error)
     return ""
+
+
+def need_loss() -> None:
+    """Skip unless a lab can lose frames (never in a user namespace)."""
+    need_namespaces()
+    reason = obstacle()
+    if reason:
+        unavailable(f"no XDP program can be loaded here: {reason}; run as root")

@@ -10,9 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
-from tests.support.nbd_client import NbdClient
-from tests.support.net import Lab, wait_for
+from tests.support.labs.nbd_client import NbdClient
+from tests.support.labs.network import Lab
 from tests.support.tools import need, unavailable
+from tests.support.waiting import wait_for
 
 START_S, STOP_S = 15.0, 15.0
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from aoe.wire.frame import format_mac
-from tests.support.guest_files import GuestFiles
-from tests.support.guest_kernel import Kernel
-from tests.support.net import Lab
+from tests.support.labs.guests.files import GuestFiles
+from tests.support.labs.guests.kernel import Kernel
+from tests.support.labs.network import Lab
 from tests.support.tools import need, unavailable, which
 
 LIFETIME_S = 180.0

@@ -7,11 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.support.net import Lab, wait_for
-from tests.support.peers import AoeTarget
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget
 from tests.support.tools import need_engine
+from tests.support.waiting import wait_for
 
-LAUNCH = Path(__file__).with_name("fault_launch.py")
+LAUNCH = Path(__file__).parents[1] / "programs" / "fault_launch.py"
 
 
 def engine_target(lab: Lab, work: Path, *arguments: str | Path, **options: Any) -> AoeTarget:

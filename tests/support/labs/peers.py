@@ -11,7 +11,9 @@ from typing import Any, Self
 
 from aoe.limits import SECTOR, SHELF_ALL, SLOT_ALL
 from aoe.wire.frame import Command
-from tests.support.net import Client, End, Lab, wait_for
+from tests.support.labs.network import End, Lab
+from tests.support.labs.raw_client import Client
+from tests.support.waiting import wait_for
 
 ENGINE = "AOE_TEST_ENGINE"
 """Environment variable: what every target here is given as --engine."""

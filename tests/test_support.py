@@ -1,0 +1,69 @@
+"""The rooms of tests/support: each imports only from those above it, and nothing is there for one user."""
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tests.test_house import imports
+
+ROOT = Path(__file__).parent.parent
+SUPPORT = ROOT / "tests" / "support"
+ROOMS = ["tools", "waiting", "labs", "checkers", "programs"]
+PLACE = "tests.support."
+
+
+def modules() -> list[str]:
+    """All of them, with their rooms: `labs.network`."""
+    found = (path.relative_to(SUPPORT).with_suffix("") for path in SUPPORT.rglob("*.py"))
+    return sorted(".".join(path.parts) for path in found if path.name != "__init__")
+
+
+def named(module: str) -> set[str]:
+    """What a support module imports from here, as rooms."""
+    source = (SUPPORT / module.replace(".", "/")).with_suffix(".py").read_text()
+    found = (name.removeprefix(PLACE) for name in imports(source) if name.startswith(PLACE))
+    return {name.partition(".")[0] for name in found}
+
+
+def uses(names: Iterable[str], module: str) -> bool:
+    """Whether one of these imports is a module or something of it."""
+    whole = PLACE + module
+    return any(name == whole or name.startswith(f"{whole}.") for name in names)
+
+
+@functools.cache
+def all_imports() -> dict[Path, list[str]]:
+    python = [path for room in ("tests", "bench") for path in (ROOT / room).rglob("*.py")]
+    return {path: list(imports(path.read_text())) for path in python}
+
+
+def users(module: str) -> set[str]:
+    tools = [path for path in (ROOT / "tools").iterdir() if path.is_file()]
+    found = [path for path, names in all_imports().items() if uses(names, module)]
+    found += [path for path in tools if PLACE + module in path.read_text()]
+    return {str(path.relative_to(ROOT)) for path in found}
+
+
+def test_every_module_is_in_a_room() -> None:
+    assert {module.partition(".")[0] for module in modules()} == set(ROOMS)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_rooms_import_only_from_rooms_above(module: str) -> None:
+    room = module.partition(".")[0]
+    assert named(module) <= set(ROOMS[: ROOMS.index(room) + 1])
+
+
+@pytest.mark.parametrize("module", [it for it in modules() if not it.startswith("programs.")])
+def test_what_has_one_user_is_beside_it(module: str) -> None:
+    assert len(users(module)) > 1, f"{module}: move it to {users(module)}"
+
+
+def test_the_checks_find_what_they_look_for() -> None:
+    assert uses(imports("from tests.support.labs import loss\n"), "labs.loss")
+    assert uses(imports("from tests.support.labs.loss import need_loss\n"), "labs.loss")
+    assert not uses(imports("from tests.support.labs.losses import one\n"), "labs.loss")
+    assert {"tools/test", "tests/vm/test_power_cut.py"} <= users("labs.guests.kernel")
+    assert not users("labs.nothing")
