@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -23,6 +22,7 @@ from aoe.drive.command import STAMPED
 from aoe.drive.identify import Vendor, vendor_of
 from aoe.target.export import Export
 from tests.engine.recorded import RECORDED
+from tests.engine.ways import WRITE_BACK, Way
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget
 from tests.support.tools import need_engine, need_namespaces
@@ -43,19 +43,10 @@ CLIENTS = [bytes((2, 0, 0, 0, 0, last)) for last in (0x11, 0x12, 0x13, 0x14)]
 _IDENTIFY_AT = 36
 
 
-class Way(NamedTuple):
-    """How the disk is served; each is another path through the engine."""
-
-    name: str
-    memory: bool
-    options: tuple[str, ...]
-    cache: bool
-
-
 WAYS = [
-    Way("memory", True, ("--durability", "write-back"), True),
-    Way("buffered", False, ("--durability", "write-back"), True),
-    Way("direct", False, ("--direct", "--durability", "write-back"), True),
+    Way("memory", WRITE_BACK, memory=True),
+    Way("buffered", WRITE_BACK),
+    Way("direct", ("--direct", *WRITE_BACK)),
 ]
 
 
@@ -163,8 +154,8 @@ class Generator:
 class Reference:
     """The responder; remembers whether a frame changed its state."""
 
-    def __init__(self, way: Way, server: bytes, told: Vendor) -> None:
-        about: dict[str, object] = {"cache": way.cache, "cache_on": way.cache}
+    def __init__(self, server: bytes, told: Vendor) -> None:
+        about: dict[str, object] = {"cache": True, "cache_on": True}
         about |= {"instance": told.instance, "store_id": told.store_id}
         about |= {"frame_age_ms": 1000, "physical_block": 4096}
         export = make_export(sectors=SECTORS, identity={**about, "streams": True})
@@ -240,9 +231,9 @@ def explain(together: list[bytes], expected: Counter[bytes], found: Counter[byte
     return "\n".join(show)
 
 
-def run(wire: socket.socket, way: Way, server: bytes, seed: int, number: int) -> tuple[Reference, Generator]:
+def run(wire: socket.socket, server: bytes, seed: int, number: int) -> tuple[Reference, Generator]:
     told = told_by(wire, server)
-    generator, reference = Generator(seed, server, told.instance), Reference(way, server, told)
+    generator, reference = Generator(seed, server, told.instance), Reference(server, told)
     for together, expected in groups((generator.frame() for _ in range(number)), reference):
         for frame in together:
             wire.send(frame)
@@ -266,7 +257,7 @@ def test_same_frames_same_bytes_same_disk(way: Way, tmp_path: Path) -> None:
                 AoeTarget(lab, tmp_path, path, *options, state_dir=memory / "state") as target,
                 lab.socket("client", "v0") as wire,
             ):
-                reference, generator = run(wire, way, lab.cables[0].a.mac, 1, FRAMES)
+                reference, generator = run(wire, lab.cables[0].a.mac, 1, FRAMES)
                 counters = target.counters()
                 target.stop()
         assert image.read_bytes() == reference.disk

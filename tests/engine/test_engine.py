@@ -42,13 +42,6 @@ CONFIG_QUERY = bytes(8)
 NOBODY = 65534
 
 
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    need_namespaces()
-    with Lab(mtu=9000) as made:
-        yield made
-
-
 def launcher(*ways: str | Path) -> list[str | Path]:
     """For a target in a world that lacks something."""
     return [LAUNCH, *ways, "--"]

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -15,7 +14,7 @@ import pytest
 from tests.support.labs.load import DATA, PIECE
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import Target, image
-from tests.support.tools import need, need_namespaces, unavailable
+from tests.support.tools import need, unavailable
 
 ROOT = Path(__file__).parents[2]
 BUILD_S = 60
@@ -165,13 +164,6 @@ def test_without_a_compiler_python_serves_and_says_so(
     refused = lab.run("target", *command, "c", *state)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "gcc, python3-dev and liburing-dev" in refused.stderr
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    need_namespaces()
-    with Lab(mtu=9000) as made:
-        yield made
 
 
 def fresh_venv(home: Path) -> Path:

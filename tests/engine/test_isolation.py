@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -14,13 +14,13 @@ import pytest
 from aoe.limits import EXPORT_QUEUE_MAX
 from aoe.wire import ata
 from aoe.wire.frame import Command
+from tests.engine.ways import BUFFERED, DEVICE, DIRECT, NO_URING, Way
 from tests.support.labs.engine_target import LAUNCH, counted, engine_target
 from tests.support.labs.fault_disk import FuseDisk, loop_device
 from tests.support.labs.load import DATA, PIECE, Latency, latency, leave_outstanding, repeated, replies
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget
 from tests.support.labs.raw_client import Client, ata_request
-from tests.support.tools import need_namespaces
 from tests.support.waiting import wait_for
 
 ASKED = 100
@@ -33,34 +33,24 @@ VERIFY_EXT = 0x42
 MEMORY = ("memory", "16M")
 
 
-class Way(NamedTuple):
-    """How the disks that hang are attached and served, how many there are, and how many reads, and as many
-    writes, each is asked for."""
+class Hanging(NamedTuple):
+    """Disks that hang: how they are served, how many there are, and how many reads, and as many writes, each
+    is asked for."""
 
-    name: str
-    disks: int
-    device: bool = False
-    options: tuple[str, ...] = ()
-    launcher: tuple[str, ...] = ()
+    way: Way
+    disks: int = 1
     outstanding: int = 64
 
 
-WAYS = [
-    Way("device", 1, device=True),
-    Way("4-devices", 4, device=True),
-    Way("4-devices-no-uring", 4, device=True, launcher=("no-uring",)),
-    Way("8-devices-full-queues", 8, device=True, outstanding=EXPORT_QUEUE_MAX // 2 + 16),
-    Way("file", 1),
-    Way("4-files", 4),
-    Way("direct-file", 1, options=("--direct",)),
-]
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    need_namespaces()
-    with Lab(mtu=9000) as made:
-        yield made
+HANGING = {
+    "device": Hanging(DEVICE),
+    "4-devices": Hanging(DEVICE, 4),
+    "4-devices-no-uring": Hanging(DEVICE._replace(launcher=NO_URING), 4),
+    "8-devices-full-queues": Hanging(DEVICE, 8, EXPORT_QUEUE_MAX // 2 + 16),
+    "file": Hanging(BUFFERED),
+    "4-files": Hanging(BUFFERED, 4),
+    "direct-file": Hanging(DIRECT),
+}
 
 
 class Neighbours(NamedTuple):
@@ -73,9 +63,12 @@ class Neighbours(NamedTuple):
 
 
 @contextmanager
-def neighbours(lab: Lab, work: Path, way: Way, plugin: tuple[str, ...] = MEMORY) -> Iterator[Neighbours]:
+def neighbours(
+    lab: Lab, work: Path, hanging: Hanging, plugin: Sequence[str] = MEMORY
+) -> Iterator[Neighbours]:
+    way, number = hanging.way, hanging.disks
     with ExitStack() as stack:
-        disks = [stack.enter_context(FuseDisk(work / f"sick{n}", plugin=plugin)) for n in range(way.disks)]
+        disks = [stack.enter_context(FuseDisk(work / f"sick{n}", plugin=plugin)) for n in range(number)]
         paths = [stack.enter_context(loop_device(it.path)) if way.device else it.path for it in disks]
         for disk in disks:
             stack.callback(disk.resume)  # or the target could not end, and a device not be detached
@@ -87,7 +80,7 @@ def neighbours(lab: Lab, work: Path, way: Way, plugin: tuple[str, ...] = MEMORY)
         stack.enter_context(target)
         for disk in disks:
             stack.callback(disk.resume)
-        victims = [lab.client(1, n, mac=bytes((2, 0, 0, 0, 0, n)), retries=0) for n in range(way.disks)]
+        victims = [lab.client(1, n, mac=bytes((2, 0, 0, 0, 0, n)), retries=0) for n in range(number)]
         yield Neighbours(target, disks, victims, lab.client(2, 1, timeout=2.5, retries=0))
 
 
@@ -160,13 +153,14 @@ def test_a_disk_that_hangs_does_so_at_once(tmp_path: Path) -> None:
             process.wait()
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
-def test_exports_that_hang_do_not_delay_another(way: Way, lab: Lab, tmp_path: Path) -> None:
-    with neighbours(lab, tmp_path, way) as it:
+@pytest.mark.parametrize("name", HANGING)
+def test_exports_that_hang_do_not_delay_another(name: str, lab: Lab, tmp_path: Path) -> None:
+    hanging = HANGING[name]
+    with neighbours(lab, tmp_path, hanging) as it:
         quiet = measured(it.healthy)
         for disk, victim in zip(it.disks, it.victims, strict=True):
             disk.hang()
-            leave_outstanding(victim, way.outstanding, way.outstanding)
+            leave_outstanding(victim, hanging.outstanding, hanging.outstanding)
         flood_taken(it.healthy)
         assert_undisturbed(quiet, measured, it.healthy)
         assert_engine_served(it.target, 2)
@@ -174,15 +168,16 @@ def test_exports_that_hang_do_not_delay_another(way: Way, lab: Lab, tmp_path: Pa
             assert hangs(victim)
 
 
-@pytest.mark.parametrize("way", [WAYS[1], WAYS[4]], ids=lambda way: way.name)
-def test_a_stop_with_disks_that_hang_is_bounded(way: Way, lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["4-devices", "file"])
+def test_a_stop_with_disks_that_hang_is_bounded(name: str, lab: Lab, tmp_path: Path) -> None:
     """Only reads wait in the file: a write in a file system that hangs cannot be killed by anyone. Nor can a
     read, now and then: so there it is enough that the target has said its last word."""
-    with neighbours(lab, tmp_path, way) as it:
+    way, disks, outstanding = HANGING[name]
+    with neighbours(lab, tmp_path, HANGING[name]) as it:
         for disk, victim in zip(it.disks, it.victims, strict=True):
             disk.hang()
-            leave_outstanding(victim, way.outstanding, way.outstanding if way.device else 0)
-        hanging = way.disks * way.outstanding * (2 if way.device else 1)
+            leave_outstanding(victim, outstanding, outstanding if way.device else 0)
+        hanging = disks * outstanding * (2 if way.device else 1)
         it.healthy.write(0, DATA)
         assert it.healthy.read(0, PIECE) == DATA
         assert counted(it.target)["engine_writes"] == 1
@@ -199,7 +194,7 @@ def test_a_stop_with_disks_that_hang_is_bounded(way: Way, lab: Lab, tmp_path: Pa
 
 def test_slow_buffered_writes_do_not_delay_another(lab: Lab, tmp_path: Path) -> None:
     slow = ("--filter=delay", *MEMORY, "delay-write=100ms")
-    with neighbours(lab, tmp_path, Way("slow", 2), slow) as it:
+    with neighbours(lab, tmp_path, Hanging(BUFFERED, 2), slow) as it:
         quiet = measured(it.healthy)
         assert latency(lambda n: it.victims[n].write(0, DATA), 2).median > 0.1, "it is not slow"
         with repeated(lambda: overload(it.victims[0])), repeated(lambda: overload(it.victims[1])):
@@ -216,7 +211,7 @@ def overload(client: Client) -> None:
 
 def test_what_python_does_for_an_export_that_hangs_does_not_delay_another(lab: Lab, tmp_path: Path) -> None:
     """VERIFY is not the engine's to do."""
-    with neighbours(lab, tmp_path, WAYS[0]) as it:
+    with neighbours(lab, tmp_path, HANGING["device"]) as it:
         quiet = measured_in_python(it.healthy)
         it.disks[0].hang()
         victim = it.victims[0]

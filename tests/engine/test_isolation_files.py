@@ -10,13 +10,14 @@ from typing import NamedTuple
 import pytest
 
 from aoe.limits import SECTOR
+from tests.engine.ways import BUFFERED, DIRECT, NO_URING, WRITTEN_BACK, Way
 from tests.support.labs.engine_target import LAUNCH, counted
 from tests.support.labs.fault_disk import FuseDisk, few_slots, loop_device, mounted_file
 from tests.support.labs.load import DATA, PIECE, read_request, replies, write_request
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget
 from tests.support.labs.raw_client import Client
-from tests.support.tools import need_engine, need_namespaces
+from tests.support.tools import need_engine
 
 SLOTS = 32
 """Of a disk with one queue (SATA): fewer than an export may have outstanding."""
@@ -25,28 +26,26 @@ ANSWER_S = 2.5
 HUNG_S = 0.3
 
 
-class Way(NamedTuple):
-    """How the file is served, and what it is asked for after its disk hung."""
+class Asked(NamedTuple):
+    """How the file is served, and what it is asked for after its disk hung; `warm`: it was read before."""
 
-    name: str
-    engine: str
-    options: tuple[str, ...] = ()
+    way: Way
     reads: int = 300
     writes: int = 0
     warm: bool = False
-    launcher: tuple[str, ...] = ()
 
 
-WAYS = [
-    Way("buffered", "c"),
-    Way("buffered-writes", "c", reads=100, writes=100),
-    Way("write-back", "c", ("--durability", "write-back"), reads=100, writes=100, warm=True),
-    Way("direct", "c", ("--direct",)),
-    Way("direct-writes", "c", ("--direct",), reads=100, writes=100),
-    Way("no-uring", "c", reads=100, writes=100, launcher=("no-uring",)),
-    Way("python", "python"),
-    Way("python-writes", "python", reads=100, writes=100, warm=True),
-]
+PYTHON = Way("python", engine="python")
+ASKED = {
+    "buffered": Asked(BUFFERED),
+    "buffered-writes": Asked(BUFFERED, 100, 100),
+    "write-back": Asked(WRITTEN_BACK, 100, 100, warm=True),
+    "direct": Asked(DIRECT),
+    "direct-writes": Asked(DIRECT, 100, 100),
+    "no-uring": Asked(BUFFERED._replace(launcher=NO_URING), 100, 100),
+    "python": Asked(PYTHON),
+    "python-writes": Asked(PYTHON, 100, 100, warm=True),
+}
 
 
 class Neighbours(NamedTuple):
@@ -56,13 +55,6 @@ class Neighbours(NamedTuple):
     disk: FuseDisk
     victim: Client
     healthy: Client
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    need_namespaces()
-    with Lab(mtu=9000) as made:
-        yield made
 
 
 @contextmanager
@@ -89,21 +81,22 @@ def scattered(number: int) -> list[int]:
     return random.Random(number).sample(range(4096, SIZE // SECTOR - PIECE, 32), number)
 
 
-def leave_waiting(victim: Client, way: Way) -> None:
-    places = scattered(way.reads + way.writes)
-    for lba in places[: way.reads]:
+def leave_waiting(victim: Client, asked: Asked) -> None:
+    places = scattered(asked.reads + asked.writes)
+    for lba in places[: asked.reads]:
         victim.send(read_request(victim, lba))
-    for lba in places[way.reads :]:
+    for lba in places[asked.reads :]:
         victim.send(write_request(victim, lba))
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
-def test_a_file_on_a_disk_that_hangs_does_not_stop_another(way: Way, lab: Lab, tmp_path: Path) -> None:
-    with neighbours(lab, tmp_path, way) as it:
-        if way.warm:
+@pytest.mark.parametrize("name", ASKED)
+def test_a_file_on_a_disk_that_hangs_does_not_stop_another(name: str, lab: Lab, tmp_path: Path) -> None:
+    asked = ASKED[name]
+    with neighbours(lab, tmp_path, asked.way) as it:
+        if asked.warm:
             it.victim.read(0)
         it.disk.hang()
-        leave_waiting(it.victim, way)
+        leave_waiting(it.victim, asked)
         time.sleep(HUNG_S)
         list(replies(it.victim, 0))  # writes into the page cache may have been answered
         for lba in range(0, 4 * PIECE, PIECE):
@@ -114,19 +107,21 @@ def test_a_file_on_a_disk_that_hangs_does_not_stop_another(way: Way, lab: Lab, t
         numbers = counted(it.target)
         assert numbers["writes"] >= 4
         assert numbers["reads"] >= 4
-        assert bool(numbers["engine_writes"]) == (way.engine == "c")
+        assert bool(numbers["engine_writes"]) == (asked.way.engine == "c")
 
 
 def test_a_disk_that_answers_again_is_asked_by_the_loop_again(lab: Lab, tmp_path: Path) -> None:
     """All that hung is answered, none of it twice, and what it holds is right."""
-    way = WAYS[0]
-    with neighbours(lab, tmp_path, way) as it:
+    asked = ASKED["buffered"]
+    with neighbours(lab, tmp_path, asked.way) as it:
         expected = {lba: it.victim.read(lba, PIECE) for lba in (0, 64)}
         it.disk.hang()
-        leave_waiting(it.victim, way)
+        leave_waiting(it.victim, asked)
         time.sleep(HUNG_S)
         it.disk.resume()
         answered = [header.tag for header in replies(it.victim, 1.0)]
         assert len(answered) == len(set(answered))
-        assert len(answered) + counted(it.target)["queue_full"] + counted(it.target)["ring_full"] == way.reads
+        assert (
+            len(answered) + counted(it.target)["queue_full"] + counted(it.target)["ring_full"] == asked.reads
+        )
         assert {lba: it.victim.read(lba, PIECE) for lba in expected} == expected

@@ -29,7 +29,7 @@ from tests.engine import remote_client
 from tests.link.collector import until
 from tests.support.labs.network import Lab, in_namespace
 from tests.support.labs.peers import AoeTarget, image
-from tests.support.tools import need_engine, need_namespaces
+from tests.support.tools import need_engine
 
 SECTOR = 512
 SECTORS = 32768
@@ -43,13 +43,6 @@ Scenario = Coroutine[Any, Any, None]
 @pytest.fixture(autouse=True)
 def engine() -> None:
     need_engine()
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    need_namespaces()
-    with Lab(mtu=9000) as made:
-        yield made
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ KILL_AFTER = (5, 10)
 RECOVERY_S = 40.0
 
 
-class Way(NamedTuple):
+class Served(NamedTuple):
     """A target, and the names under which the guest finds it."""
 
     image: Path
@@ -40,7 +40,7 @@ class Way(NamedTuple):
 
 class Site(NamedTuple):
     guest: LinuxGuest
-    ways: list[Way]
+    ways: list[Served]
 
 
 @pytest.fixture(scope="module")
@@ -65,17 +65,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(guest, ways)
 
 
-def way(stack: ExitStack, lab: Lab, directory: Path, number: int, *options: str) -> Way:
+def way(stack: ExitStack, lab: Lab, directory: Path, number: int, *options: str) -> Served:
     """A target for an image of zeroes; its tap and its address have the same number."""
     image = directory / "image"
     image.touch()
     os.truncate(image, IMAGE_BYTES)
     export = Export(image, number, number, f"tap{number}")
     target = stack.enter_context(on_tap(export, directory, lab, *options))
-    return Way(image, target, f"/dev/etherd/e{number}.{number}", f"etherd!e{number}.{number}")
+    return Served(image, target, f"/dev/etherd/e{number}.{number}", f"etherd!e{number}.{number}")
 
 
-def discover(guest: LinuxGuest, ways: list[Way]) -> None:
+def discover(guest: LinuxGuest, ways: list[Served]) -> None:
     for number in range(len(ways)):
         guest.check(f"ip link set eth{number} up")
     guest.check("echo > /dev/etherd/discover")
@@ -83,7 +83,7 @@ def discover(guest: LinuxGuest, ways: list[Way]) -> None:
         wait_for(lambda way=way: up(guest, way), 40, f"{way.device} is not up")
 
 
-def up(guest: LinuxGuest, way: Way) -> bool:
+def up(guest: LinuxGuest, way: Served) -> bool:
     return guest.run(f"cat /sys/block/{way.sysfs}/state").output == "up\n"
 
 
@@ -95,17 +95,17 @@ def healthy(site: Site) -> Iterator[LinuxGuest]:
     assert trouble(site.guest) == ""
 
 
-def make_filesystem(guest: LinuxGuest, way: Way) -> None:
+def make_filesystem(guest: LinuxGuest, way: Served) -> None:
     guest.run("umount /mnt 2>/dev/null")
     guest.check(f"/sbin/mke2fs -q -F -t ext4 {way.device}")
     mount(guest, way)
 
 
-def mount(guest: LinuxGuest, way: Way) -> None:
+def mount(guest: LinuxGuest, way: Served) -> None:
     guest.check(f"mount -t ext4 {way.device} /mnt")
 
 
-def unmount_and_check(guest: LinuxGuest, way: Way) -> None:
+def unmount_and_check(guest: LinuxGuest, way: Served) -> None:
     """Every byte comes back from the target, because the last close empties the caches."""
     guest.check("umount /mnt", RECOVERY_S)
     guest.check(f"/sbin/e2fsck -f -n {way.device}", 60)
@@ -155,7 +155,7 @@ def test_target_is_killed_while_files_are_copied(site: Site, healthy: LinuxGuest
     unmount_and_check(healthy, way)
 
 
-def settle(guest: LinuxGuest, way: Way) -> None:
+def settle(guest: LinuxGuest, way: Served) -> None:
     """Some hundred round trips: the driver's first retransmission timeout of 16.5 s shrinks with each."""
     guest.check(f"dd if={way.device} of=/dev/null bs=64k count=64 iflag=direct", 60)
 
