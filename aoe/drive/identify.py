@@ -199,6 +199,11 @@ def sums_up(data: bytes) -> bool:
     return data[510] != _CHECKSUM_FOLLOWS or not sum(data) & 0xFF
 
 
+def serial_words(data: bytes) -> bytes:
+    """The 20 bytes of the serial number as they are in IDENTIFY, to be compared: words 10-19."""
+    return data[20:40]
+
+
 def serial_of(data: bytes) -> str:
     """The serial number in IDENTIFY data, without its padding."""
     raw = bytearray(data[20:40])

@@ -41,7 +41,7 @@ def facts_of(data: bytes) -> Facts:
     """Read them off the 512 bytes."""
     vendor = identify.vendor_of(data)
     return Facts(
-        data[20:40],
+        identify.serial_words(data),
         identify.sectors_of(data),
         identify.caches(data),
         vendor.instance if vendor else None,

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 
 from aoe import limits
 from aoe.link.base import Batch, Link, Listener, Received
-from aoe.wire.frame import BROADCAST
+from aoe.wire.frame import BROADCAST, destination
 
 
 class Network:
@@ -29,7 +29,7 @@ class Network:
     def deliver(self, sender: "MemoryLink", frame: bytes) -> None:
         """Carry a frame."""
         for link in self._links:
-            if link is not sender and frame[:6] in (link.mac, BROADCAST):
+            if link is not sender and destination(frame) in (link.mac, BROADCAST):
                 link.arrive(frame, time.time_ns())
 
 

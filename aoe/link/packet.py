@@ -16,7 +16,7 @@ from aoe.errors import ConfigurationError
 from aoe.home import Home
 from aoe.link.base import Batch, Link, Listener, Received
 from aoe.link.interface import ARPHRD_LOOPBACK, Interface, Monitor, ethernet_interfaces_up, look_up
-from aoe.wire.frame import BROADCAST, ETHERTYPE
+from aoe.wire.frame import BROADCAST, ETHERTYPE, FLAG_RESPONSE, FLAGS_AT, destination
 
 _SO_ATTACH_FILTER = 26
 _SO_SNDBUFFORCE = 32
@@ -34,8 +34,8 @@ _now_ns = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 
 _NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
 _ONLY_REPLIES = (
-    struct.pack("HBBI", 0x30, 0, 0, 14)  # load the byte with version and flags
-    + struct.pack("HBBI", 0x45, 0, 1, 0x08)  # jump unless it has the R flag
+    struct.pack("HBBI", 0x30, 0, 0, FLAGS_AT)  # load the byte with version and flags
+    + struct.pack("HBBI", 0x45, 0, 1, FLAG_RESPONSE)  # jump unless it has the R flag
     + struct.pack("HBBI", 0x06, 0, 0, 0xFFFFFFFF)  # accept
     + _NOTHING
 )
@@ -106,7 +106,7 @@ class PacketLink(Link):
             except OSError:
                 self.counters["receive_error"] += 1
                 return Batch(frames, False)
-            if address[2] != _HOST and not (address[2] in _TO_ALL and buffer[:6] == BROADCAST):
+            if address[2] != _HOST and not (address[2] in _TO_ALL and destination(buffer) == BROADCAST):
                 self.counters["other_host"] += 1
             elif flags & _TRUNCATED:
                 self.counters["receive_too_long"] += 1

@@ -15,7 +15,7 @@ from aoe.target.age import AgeGate
 from aoe.target.export import Arrival, Change, Export, Job, Port
 from aoe.target.state import Verdict, bounds, decide, mask_body
 from aoe.target.streams import Place
-from aoe.wire import ata, config, frame, reserve
+from aoe.wire import ata, config, frame, mask, reserve
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_RESPONSE, Command, Error, Fault, Header
@@ -227,11 +227,11 @@ class Responder:
 
     def _wildcard_runs(self, arrival: Arrival) -> bool:
         """Order rule T7: an address that means many runs only what cannot harm many."""
-        header, raw = arrival.header, arrival.frame
+        header = arrival.header
         if header.version != frame.VERSION:
             return False
         if header.command == Command.ATA:
-            return len(raw) >= limits.ATA_HEADER and raw[27] == drive.IDENTIFY_DEVICE
+            return ata.command_of(arrival.frame) == drive.IDENTIFY_DEVICE
         return header.command == Command.CONFIG
 
     def _expired(self, arrival: Arrival, now_ns: int) -> bool:
@@ -418,13 +418,13 @@ class Responder:
     # Answers
 
     def _reply_admin(self, export: Export, arrival: Arrival, verdict: Verdict) -> list[Effect]:
-        raw, command = arrival.frame.ljust(limits.CONFIG_HEADER, b"\0"), arrival.header.command
+        asked, command = arrival.frame, arrival.header.command
         if command == Command.CONFIG:
-            body = self._config_body(verdict.state.config, arrival.port, raw[29] & 0xF)
+            body = self._config_body(verdict.state.config, arrival.port, config.ccmd_of(asked))
         elif command == Command.MASK:
-            body = mask_body(verdict, raw[25])
+            body = mask_body(verdict, mask.mcmd_of(asked))
         else:
-            body = reserve.encode(Reserve(raw[24], verdict.state.reserve))
+            body = reserve.encode(Reserve(reserve.rcmd_of(asked), verdict.state.reserve))
         return self._reply(export, arrival, verdict.error, body)
 
     def _config_body(self, text: bytes, port: Port, ccmd: int) -> bytes:

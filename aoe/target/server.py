@@ -26,7 +26,7 @@ from aoe.target.responder import Effect, Forged, Met, Peek, Persist, Responder, 
 from aoe.target.seats import Seats
 from aoe.target.served import Served
 from aoe.target.streams import Place
-from aoe.wire.frame import FLAG_RESPONSE
+from aoe.wire.frame import is_reply
 
 _VERIFY_CHUNK = 1 << 20
 _STOP_POLL_S = 0.01
@@ -279,7 +279,7 @@ class Server:
     def _watch(self, link: Link) -> None:
         """The engine has the requests: what is left to see is who claims our addresses."""
         for received in link.take().frames:
-            if len(received.frame) > 14 and received.frame[14] & FLAG_RESPONSE:
+            if is_reply(received.frame):
                 self._receive(self._port_of[link], received)
 
     def _handed_up(self, port: Port, up: Up, export: Export | None) -> None:

@@ -14,6 +14,13 @@ AFLAG_WRITE = 0x01
 _REGISTERS = struct.Struct("<BBBBIHH")
 assert AOE_HEADER + _REGISTERS.size == ATA_HEADER
 
+# What one register says, where reading all of them would cost a frame of the hot path too much.
+FEATURE_AT = ERROR_AT = AOE_HEADER + 1
+COUNT_AT = AOE_HEADER + 2
+COMMAND_AT = STATUS_AT = AOE_HEADER + 3
+STREAM = slice(AOE_HEADER + 10, ATA_HEADER)
+"""The bytes that the standard reserves (order rule T9)."""
+
 
 class AtaRequest(NamedTuple):
     """Registers as an initiator writes them. `lba` is all six bytes, lba0 least significant."""
@@ -49,6 +56,11 @@ def decode_reply(frame: bytes) -> AtaReply | Fault:
     """Read a reply; `data` is whatever follows, padding included."""
     registers = decode_request(frame)
     return registers if isinstance(registers, Fault) else AtaReply(*registers)
+
+
+def command_of(frame: bytes) -> int | None:
+    """The opcode that a frame asks for; None where it ends before its registers do."""
+    return frame[COMMAND_AT] if len(frame) >= ATA_HEADER else None
 
 
 def encode(message: AtaRequest | AtaReply) -> bytes:

@@ -9,6 +9,7 @@ from aoe.wire.frame import VERSION, Fault
 
 _CONFIG = struct.Struct("!HHBBH")
 assert AOE_HEADER + _CONFIG.size == CONFIG_HEADER
+_VERCMD_AT = AOE_HEADER + 5
 
 
 class ConfigCommand(enum.IntEnum):
@@ -45,6 +46,11 @@ def decode(frame: bytes) -> Config | Fault:
     if ccmd != ConfigCommand.READ and (length > CONFIG_STRING_MAX or len(text) < length):
         return Fault.LYING_LENGTH
     return Config(ccmd, text, buffers, firmware, sectors, vercmd >> 4)
+
+
+def ccmd_of(frame: bytes) -> int:
+    """What a query asks (0 to 15); READ where the frame ends before it says so."""
+    return frame[_VERCMD_AT] & 0xF if len(frame) > _VERCMD_AT else ConfigCommand.READ
 
 
 def encode(message: Config) -> bytes:

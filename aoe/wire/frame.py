@@ -20,6 +20,12 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}(?:([:-]?)[0-9A-Fa-f]{2})(?:\1[0-9A-Fa-f]{2}){
 _HEADER = struct.Struct("!6s6sHBBHBBI")
 assert _HEADER.size == AOE_HEADER
 
+MAC_BYTES = 6
+FLAGS_AT = 14
+"""Offset of the byte that holds version and flags: packet filters look there."""
+TAG_AT = 20
+_TAG = slice(TAG_AT, AOE_HEADER)
+
 
 class Command(enum.IntEnum):
     """Command byte (AoEr11 section 2.5)."""
@@ -88,6 +94,21 @@ def decode(frame: bytes) -> Header | Fault:
     if ethertype != ETHERTYPE:
         return Fault.ETHERTYPE
     return Header(dst, src, verfl >> 4, verfl & 0xF, error, shelf, slot, command, tag)
+
+
+def destination(frame: bytes | memoryview) -> bytes | memoryview:
+    """The MAC that a frame goes to: its first 6 bytes, or what there is of them."""
+    return frame[:MAC_BYTES]
+
+
+def is_reply(frame: bytes) -> bool:
+    """Whether bytes are a frame with the R flag, whatever else is wrong with them."""
+    return len(frame) > FLAGS_AT and bool(frame[FLAGS_AT] & FLAG_RESPONSE)
+
+
+def tag_of(frame: bytes) -> int:
+    """The tag of a whole frame, 0 to 2**32 - 1."""
+    return int.from_bytes(frame[_TAG], "big")
 
 
 def encode(header: Header, body: bytes = b"") -> bytes:

@@ -10,6 +10,7 @@ from aoe.wire.frame import Fault
 _MASK = struct.Struct("!BBBB")
 _DIRECTIVE = struct.Struct("!BB6s")
 assert AOE_HEADER + _MASK.size == MASK_HEADER
+_MCMD_AT = AOE_HEADER + 1
 
 
 class MaskCommand(enum.IntEnum):
@@ -78,6 +79,11 @@ def decode_request(frame: bytes) -> Mask | Fault:
         directives = tuple(Directive(dcmd, mac) for _, dcmd, mac in _DIRECTIVE.iter_unpack(body))
         return Mask(mcmd, MaskError.NONE, count, directives)
     return Mask(mcmd)
+
+
+def mcmd_of(frame: bytes) -> int:
+    """What a request asks (0 to 255); READ where the frame ends before it says so."""
+    return frame[_MCMD_AT] if len(frame) > _MCMD_AT else MaskCommand.READ
 
 
 def encode(message: Mask) -> bytes:

@@ -37,6 +37,11 @@ def decode(frame: bytes) -> Reserve | Fault:
     return Reserve(rcmd, tuple(body[at : at + 6] for at in range(0, len(body), 6)))
 
 
+def rcmd_of(frame: bytes) -> int:
+    """What a request asks (0 to 255); READ where the frame ends before it says so."""
+    return frame[AOE_HEADER] if len(frame) > AOE_HEADER else ReserveCommand.READ
+
+
 def encode(message: Reserve) -> bytes:
     """The bytes after the AoE header."""
     return _RESERVE.pack(message.rcmd, len(message.macs)) + b"".join(message.macs)

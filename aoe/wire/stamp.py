@@ -8,13 +8,19 @@ header and data: 4 bytes that nobody sends by accident, and the id that the targ
 
 from typing import NamedTuple
 
-from aoe.limits import ATA_HEADER, SECTOR, STAMP_TRAILER
+from aoe.limits import AOE_HEADER, ATA_HEADER, SECTOR, STAMP_TRAILER
+from aoe.wire.ata import COMMAND_AT, COUNT_AT, FEATURE_AT, STREAM
+from aoe.wire.frame import TAG_AT
 
 SIGNATURE = b"\xd3\x1f\xb6\x4a"
 _INSTANCE_AT = len(SIGNATURE)
 _USER_TAG = 0x80
 _WITHOUT_DATA = frozenset({0xE7, 0xEA, 0xEC})
 """FLUSH and IDENTIFY: what follows their header is the trailer. Others say by Sector Count where it is."""
+_BEFORE_EPOCH = slice(FEATURE_AT - AOE_HEADER)
+_BEFORE_STREAM = slice(FEATURE_AT - AOE_HEADER + 1, STREAM.start - AOE_HEADER)
+_DATA = slice(ATA_HEADER - AOE_HEADER, None)
+"""Of the bytes after the AoE header."""
 
 
 class Stamp(NamedTuple):
@@ -31,21 +37,22 @@ UNSTAMPED = Stamp(0, 0, 0)
 
 def stamp_of(frame: bytes) -> Stamp | None:
     """Of a whole frame with an ATA header; None where it is not one of ours."""
-    at = ATA_HEADER if frame[27] in _WITHOUT_DATA else ATA_HEADER + SECTOR * frame[26]
-    if not frame[20] & _USER_TAG or frame[at : at + _INSTANCE_AT] != SIGNATURE:
+    at = ATA_HEADER if frame[COMMAND_AT] in _WITHOUT_DATA else ATA_HEADER + SECTOR * frame[COUNT_AT]
+    if not frame[TAG_AT] & _USER_TAG or frame[at : at + _INSTANCE_AT] != SIGNATURE:
         return None
     end = at + STAMP_TRAILER
     if len(frame) < end:
         return None
     instance = int.from_bytes(frame[at + _INSTANCE_AT : end], "little")
-    return Stamp(int.from_bytes(frame[34:36], "big"), frame[25], instance)
+    return Stamp(int.from_bytes(frame[STREAM], "big"), frame[FEATURE_AT], instance)
 
 
 def stamped(body: bytes, stamp: Stamp) -> bytes:
     """The bytes after the AoE header, with a stamp."""
     stream, epoch, instance = stamp
     trailer = SIGNATURE + instance.to_bytes(STAMP_TRAILER - _INSTANCE_AT, "little")
-    return b"".join((body[:1], bytes((epoch,)), body[2:10], stream.to_bytes(2, "big"), body[12:], trailer))
+    head = body[_BEFORE_EPOCH], bytes((epoch,)), body[_BEFORE_STREAM], stream.to_bytes(2, "big")
+    return b"".join((*head, body[_DATA], trailer))
 
 
 def earlier(one: int, other: int) -> bool:
