@@ -100,6 +100,9 @@ SEND_BACKLOG_MAX = 1024
 SEND_BACKLOG_NS = 250_000_000
 """Frames kept for one link while its socket buffer is full, and for how long: a write that is on its way for
 more than NETWORK_LIFETIME_NS would break order rule I2."""
+UDP_MTU_DEFAULT = 1500
+UDP_MTU_MAX = 65507 - ETHERNET_HEADER
+"""What is carried in one datagram counts as a frame."""
 UDP_QUEUE_MAX = 1024
 """Datagrams kept between the UDP library's queue and the target."""
 RECEIVE_BUFFER = 16 << 20
@@ -114,6 +117,8 @@ LOCK_WAIT_S = 5.0
 BAD_SECTOR_SEARCH_S = 0.5
 """How long the first failing sector is looked for after the kernel reported an error."""
 
+RING_FRAMES_MIN = 64
+"""A ring has room for so many, however large they are."""
 SPIN_US = 50
 """Longest busy wait of an engine thread before it sleeps, microseconds."""
 FRAME_ROOM = 9014
@@ -122,6 +127,11 @@ ENGINE_QUEUE_MAX = 256
 """Requests admitted to one export of an engine, so that one that hangs does not use up what all share."""
 ENGINE_PLACES = 64
 """Requests one export has at the disk at a time when the engine serves it."""
+
+LOAD_DEPTH_MAX = 4096
+"""Requests that a load has outstanding at a time."""
+LOAD_BUCKETS = 2048
+"""Of the histogram of its times: 32 for each power of two nanoseconds."""
 
 SECTORS_SURE = 2
 """Of a request whose frames every Ethernet carries; larger ones are used when one was seen to pass."""
@@ -175,6 +185,8 @@ DEAD_NS = 1_000_000_000
 """How long a server owes an answer before it is asked whether it is there, and before it counts as dead."""
 SLOW_NS = 10_000_000_000
 """How long a server that is there may leave reads and writes unanswered before another one is tried (I7)."""
+FENCE_AGAIN_NS = 1_000_000_000
+"""After which a fence command that failed is run again."""
 RECHECK_NS = 1_000_000_000
 """After which a path that was not usable is looked at again."""
 STANDBY_NS = 10_000_000_000

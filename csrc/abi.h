@@ -1,6 +1,8 @@
-/* engine.h has no guard and no includes, so that cffi can read it. */
+/* engine.h has no guard and no includes, so that cffi can read it; of generated.h it reads the enumerations. */
 #ifndef AOE_ABI_H
 #define AOE_ABI_H
 #include <stdint.h>
+#include "generated.h"
+
 #include "engine.h"
 #endif

@@ -1,14 +1,17 @@
 """How cffi compiles the engine: csrc/engine.h is the border, the other files what is behind it."""
 
 import os
+import re
 from pathlib import Path
 
 from cffi import FFI
 
 HERE = Path(__file__).parent
 SOURCES = sorted(path.name for path in HERE.glob("*.c"))
+ENUMERATION = re.compile(r"^enum \{.*?^\};$", re.MULTILINE | re.DOTALL)
 
 ffi = FFI()
+ffi.cdef("\n".join(ENUMERATION.findall((HERE / "generated.h").read_text())))
 ffi.cdef((HERE / "engine.h").read_text())
 ffi.set_source(
     "aoe.engine._engine",

@@ -8,7 +8,6 @@ enum {
     READ_EXT = 0x24,
     WRITE_EXT = 0x34,
     WRITE_FUA_EXT = 0x3D,
-    DATA_SET_MANAGEMENT = 0x06,
     IDENTIFY = 0xEC,
     FLUSH = 0xE7,
     FLUSH_EXT = 0xEA,

@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#include "bounds.h"
+#include "generated.h"
 
 struct device {
     uint32_t room;     /* requests there at a time that leave slots free */

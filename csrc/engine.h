@@ -274,7 +274,6 @@ void aoe_remote_mac(const aoe_remote *remote, uint32_t port, uint8_t *mac);
 const char *aoe_remote_name(const aoe_remote *remote, uint32_t port);
 
 /* A load, in fio's words; it goes on where it stopped. */
-enum { AOE_LOAD_BUCKETS = 2048 };
 enum { AOE_LOAD_ASKS, AOE_LOAD_WAITS, AOE_LOAD_ENDS };
 
 typedef struct {

@@ -3,8 +3,7 @@
 
 #include "initiator.h"
 
-enum { SERIAL_AT = 20, SERIAL_BYTES = 20, FUA = 0x0040, LBA = 0x0200, LBA48 = 0x0400 };
-enum { SIGNATURE_AT = 510, CHECKSUM_FOLLOWS = 0xA5 };
+enum { SERIAL_AT = 20, SERIAL_BYTES = 20, SIGNATURE_AT = 510 };
 
 static uint8_t sum(const uint8_t *identity, uint32_t bytes)
 {
@@ -16,7 +15,7 @@ static uint8_t sum(const uint8_t *identity, uint32_t bytes)
 
 static uint64_t sectors_max(const uint8_t *identity)
 {
-    return word_of(identity, 83) & LBA48 ? LBA48_SECTORS : LBA28_SECTORS;
+    return word_of(identity, 83) & HAS_LBA48 ? LBA48_SECTORS : LBA28_SECTORS;
 }
 
 int facts_unfit(const uint8_t *identity)
@@ -24,7 +23,7 @@ int facts_unfit(const uint8_t *identity)
     uint64_t sectors = sectors_of(identity);
     if (identity[SIGNATURE_AT] == CHECKSUM_FOLLOWS && sum(identity, SECTOR_BYTES))
         return WHY_CHECKSUM;
-    if (!(word_of(identity, 49) & LBA))
+    if (!(word_of(identity, 49) & HAS_LBA))
         return WHY_NO_LBA;
     if (!sectors)
         return WHY_NO_SECTORS;
@@ -57,7 +56,7 @@ void facts_lessen(uint8_t *identity, const uint8_t *other)
     if (!zeroes_of(other))
         clear_bits(identity, 69, TRIM_IS_ZERO);
     if (!fua_of(other))
-        clear_bits(identity, 84, FUA);
+        clear_bits(identity, 84, HAS_FUA);
     if (identity[SIGNATURE_AT] == CHECKSUM_FOLLOWS)
         identity[SIGNATURE_AT + 1] = (uint8_t)-sum(identity, SIGNATURE_AT + 1);
 }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SPIN_US = 50, WAIT_MS = 5, DEPTH_MAX = 1 << 14 };
+enum { WAIT_MS = 5 };
 
 static const uint64_t OURS = 1ull << 63; /* in a request's `user`: the caller's have no such bit */
 
@@ -92,7 +92,7 @@ void load_end(aoe_remote *r)
 
 static int begin(aoe_remote *r, const aoe_load *l)
 {
-    if (!l->depth || l->depth > DEPTH_MAX || !l->block || l->range < l->block)
+    if (!l->depth || l->depth > LOAD_DEPTH_MAX || !l->block || l->range < l->block)
         return -EINVAL;
     if (r->run)
         return r->run->depth == l->depth && r->run->block == l->block ? 0 : -EBUSY;

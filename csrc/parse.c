@@ -4,10 +4,9 @@
 
 #include "abi.h"
 
-enum { DST = 0, SRC = 6, ETHERTYPE = 12, VERFL = 14, ERROR = 15, SHELF = 16, SLOT = 18, COMMAND = 19 };
+enum { DST = 0, SRC = 6, TYPE = 12, VERFL = 14, ERROR = 15, SHELF = 16, SLOT = 18, COMMAND = 19 };
 enum { AFLAGS = 24, FEATURE = 25, COUNT = 26, OPCODE = 27, LBA = 28, LBA_RESERVED = 34 };
-enum { AOE_HEADER = 24, FLAG_RESPONSE = 0x08, VERSION = 0x10, ATA_COMMAND = 0, READY = 0x40, IDENTIFY = 0xEC };
-enum { TRIM = 0x06, TRIM_FEATURE = 0x01, RANGE = 8, RANGE_COUNT = 6 };
+enum { FLAG_RESPONSE = 0x08, COMMAND_ATA = 0, RANGE = 8, RANGE_COUNT = 6 };
 
 static const uint8_t broadcast[6] = {255, 255, 255, 255, 255, 255};
 
@@ -25,7 +24,7 @@ int parse_address(const uint8_t *frame, size_t length, const uint8_t *port_mac, 
                   uint8_t *slot, uint32_t *reason)
 {
     *reason = AOE_COUNTERS;
-    if (length < AOE_HEADER || frame[ETHERTYPE] != 0x88 || frame[ETHERTYPE + 1] != 0xA2)
+    if (length < AOE_HEADER || (frame[TYPE] << 8 | frame[TYPE + 1]) != ETHERTYPE)
         return 0;
     if (frame[VERFL] & FLAG_RESPONSE)
         return 0;
@@ -49,29 +48,29 @@ static enum form form_of(uint8_t opcode, int *extended, int *fua)
 {
     *extended = *fua = 0;
     switch (opcode) {
-    case 0x24: case 0x25: case 0x29:
+    case READ_SECTORS_EXT: case READ_DMA_EXT: case READ_MULTIPLE_EXT:
         *extended = 1;
         return F_READ;
-    case 0x20: case 0xC8: case 0xC4:
+    case READ_SECTORS: case READ_DMA: case READ_MULTIPLE:
         return F_READ;
-    case 0x3D: case 0xCE:
+    case WRITE_DMA_FUA_EXT: case WRITE_MULTIPLE_FUA_EXT:
         *extended = *fua = 1;
         return F_WRITE;
-    case 0x34: case 0x35: case 0x39:
+    case WRITE_SECTORS_EXT: case WRITE_DMA_EXT: case WRITE_MULTIPLE_EXT:
         *extended = 1;
         return F_WRITE;
-    case 0x30: case 0xCA: case 0xC5:
+    case WRITE_SECTORS: case WRITE_DMA: case WRITE_MULTIPLE:
         return F_WRITE;
-    case 0xE7: case 0xEA:
+    case FLUSH_CACHE: case FLUSH_CACHE_EXT:
         return F_FLUSH;
-    case 0x42:
+    case READ_VERIFY_SECTORS_EXT:
         *extended = 1;
         return F_VERIFY;
-    case 0x40:
+    case READ_VERIFY_SECTORS:
         return F_VERIFY;
-    case TRIM:
+    case DATA_SET_MANAGEMENT:
         return F_TRIM;
-    case 0xEF:
+    case SET_FEATURES:
         return F_PASS;
     default:
         return F_NONE;
@@ -83,10 +82,10 @@ static uint64_t lba_of(const uint8_t *frame, int extended)
     uint64_t lba = 0;
     for (int i = 5; i >= 0; i--)
         lba = lba << 8 | frame[LBA + i];
-    return extended ? lba : lba & 0x0FFFFFFF;
+    return extended ? lba : lba & LBA28_MASK;
 }
 
-int parse_is_trim(const uint8_t *frame) { return frame[OPCODE] == TRIM; }
+int parse_is_trim(const uint8_t *frame) { return frame[OPCODE] == DATA_SET_MANAGEMENT; }
 
 /* Each range is an LBA of 48 bits and a count of 16, little-endian; a count of 0 is none (ATA8-ACS 7.9). */
 int parse_trim(const uint8_t *frame, uint64_t block_mask, uint64_t sectors, struct spans *spans)
@@ -108,7 +107,7 @@ int parse_trim(const uint8_t *frame, uint64_t block_mask, uint64_t sectors, stru
 static int trims(const uint8_t *frame, size_t length, const struct gate *gate)
 {
     struct spans spans;
-    return frame[FEATURE] == TRIM_FEATURE && frame[COUNT] && frame[COUNT] <= gate->sectors_max &&
+    return frame[FEATURE] == DSM_TRIM && frame[COUNT] && frame[COUNT] <= gate->sectors_max &&
            !(gate->flags & AOE_READ_ONLY) && length >= ATA_HEADER + frame[COUNT] * (size_t)SECTOR &&
            parse_trim(frame, 0, gate->sectors, &spans);
 }
@@ -131,9 +130,9 @@ struct request parse_request(const uint8_t *frame, size_t length, const struct g
         r.reason = AOE_MASKED;
         return r;
     }
-    if ((frame[VERFL] & 0xF0) != VERSION || frame[COMMAND] != ATA_COMMAND || length < ATA_HEADER)
+    if (frame[VERFL] >> 4 != VERSION || frame[COMMAND] != COMMAND_ATA || length < ATA_HEADER)
         return r;
-    r.identifies = gate->sectors_max && frame[OPCODE] == IDENTIFY;
+    r.identifies = gate->sectors_max && frame[OPCODE] == IDENTIFY_DEVICE;
     if (!gate->sectors_max || !listed(frame + SRC, gate->reserved, gate->reserved_count))
         return r;
     enum form form = form_of(frame[OPCODE], &extended, &fua);
@@ -178,7 +177,7 @@ void parse_reply(uint8_t *reply, const uint8_t *request, const uint8_t *port_mac
         memcpy(reply, request, ATA_HEADER);
     memcpy(reply + DST, src, 6);
     memcpy(reply + SRC, port_mac, 6);
-    reply[VERFL] = VERSION | FLAG_RESPONSE;
+    reply[VERFL] = VERSION << 4 | FLAG_RESPONSE;
     reply[ERROR] = 0;
     reply[FEATURE] = 0; /* the error register */
     reply[COUNT] = 0;

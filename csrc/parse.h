@@ -7,10 +7,6 @@
 
 #include "spans.h"
 
-#define ATA_HEADER 36
-#define FRAME_MIN 60
-#define SECTOR 512
-
 enum verdict {
     V_DROP,      /* counted by `reason` */
     V_UP,        /* for Python, holds no place */

@@ -368,7 +368,7 @@ static uint32_t registers(struct thread *t, struct export *x, const struct arriv
 {
     uint64_t under_way_ns = NETWORK_LIFETIME_NS + t->engine->set.frame_age_ns;
     if (expired(t, a->stamp_ns, era))
-        return STREAM_NO_PLACE;
+        return STREAM_NONE;
     return (uint32_t)streams_register(&x->streams, a->frame, a->stamp_ns, a->stamp_ns - under_way_ns);
 }
 

@@ -10,24 +10,13 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum {
-    ETHERTYPE_AOE = 0x88A2,
-    ETHERNET_HEADER = 14,
-    MTU_MIN = ATA_BYTES - ETHERNET_HEADER + SECTOR_BYTES,
-    SECTORS_MAX = 255,
-    FRAME_ROOM = 9014,
-    RING_BUFFER = 4 << 20,
-    RING_MIN = 64,
-    SEND_BUFFER = 4 << 20,
-};
-
 /* As limits.sectors_per_frame in Python. */
 static uint32_t sectors_per_frame(uint32_t mtu)
 {
-    if (mtu < ATA_BYTES + SECTOR_BYTES)
+    if (mtu < ATA_HEADER + SECTOR)
         return mtu >= MTU_MIN;
-    uint32_t fit = (mtu - ATA_BYTES) / SECTOR_BYTES;
-    fit = fit < SECTORS_MAX ? fit : SECTORS_MAX;
+    uint32_t fit = (mtu - ATA_HEADER) / SECTOR;
+    fit = fit < SECTORS_PER_FRAME_MAX ? fit : SECTORS_PER_FRAME_MAX;
     return fit < 8 ? fit : fit & ~7u;
 }
 
@@ -63,7 +52,7 @@ static struct interface look_up(int query, const char *name)
 
 static int bind_to(int fd, int number)
 {
-    struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_protocol = htons(ETHERTYPE_AOE), .sll_ifindex = number};
+    struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_protocol = htons(ETHERTYPE), .sll_ifindex = number};
     return bind(fd, (struct sockaddr *)&to, sizeof to) ? -errno : 0;
 }
 
@@ -140,7 +129,7 @@ int port_open_ethernet(struct socket_port *p, const char *name, int query, const
     p->owned = 1;
     enlarge(p->fd);
     uint32_t slots = RING_BUFFER / p->room;
-    int bad = ring_open(&p->ring, p->fd, p->room, slots > RING_MIN ? slots : RING_MIN);
+    int bad = ring_open(&p->ring, p->fd, p->room, slots > RING_FRAMES_MIN ? slots : RING_FRAMES_MIN);
     if (!bad)
         bad = ring_filter_replies(p->fd, set->address, set->addresses);
     if (!bad)

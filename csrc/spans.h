@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "bounds.h"
+#include "generated.h"
 
 struct span {
     uint64_t first, last; /* sectors [first, last) */

@@ -7,11 +7,11 @@
 #include "parse.h"
 
 enum { SRC = 6, TAG = 20, FEATURE = 25, COUNT = 26, OPCODE = 27, RESERVED = 34 };
-enum { USER_TAG = 0x80, FLUSH = 0xE7, FLUSH_EXT = 0xEA, IDENTIFY = 0xEC };
+enum { USER_TAG = 0x80 };
 #define TAG_MASK 0x7FFFFFFFu
 #define HALF_OF_TAGS 0x40000000u
 
-static int has_data(uint8_t opcode) { return opcode != IDENTIFY && opcode != FLUSH && opcode != FLUSH_EXT; }
+static int has_data(uint8_t opcode) { return opcode != IDENTIFY_DEVICE && opcode != FLUSH_CACHE && opcode != FLUSH_CACHE_EXT; }
 
 const uint8_t *streams_instance(const uint8_t *frame, size_t length)
 {
@@ -136,7 +136,7 @@ int streams_register(struct streams *s, const uint8_t *frame, uint64_t heard_ns,
     }
     known = place(s, since_ns);
     if (!known)
-        return STREAM_NO_PLACE;
+        return STREAM_NONE;
     begin(known, frame, heard_ns);
     return takes_forged(s, frame + SRC) ? STREAM_ANEW : STREAM_KNOWN;
 }

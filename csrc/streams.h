@@ -5,11 +5,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "bounds.h"
+#include "generated.h"
 
 /* What a frame of ours ends with, behind header and data: a signature, and the target's id as IDENTIFY has it. */
-#define STREAM_SIGNATURE "\xd3\x1f\xb6\x4a"
-enum { SIGNATURE_BYTES = 4, INSTANCE_BYTES = STAMP_TRAILER - SIGNATURE_BYTES };
+enum { SIGNATURE_BYTES = sizeof STREAM_SIGNATURE - 1, INSTANCE_BYTES = STAMP_TRAILER - SIGNATURE_BYTES };
 
 struct stream {
     uint8_t mac[6];
@@ -29,10 +28,9 @@ struct streams {
 
 /* The id that an ATA request names in its trailer; NULL: it is not one of ours. */
 const uint8_t *streams_instance(const uint8_t *frame, size_t length);
-/* What an IDENTIFY comes to that names its stream. STREAM_ANEW: the last one of its host was forged. */
-enum { STREAM_NO_PLACE, STREAM_KNOWN, STREAM_ANEW };
-
-/* There is no place where all were heard since `since_ns`. Times are those at which the kernel received frames. */
+/* What an IDENTIFY comes to that names its stream: STREAM_KNOWN, STREAM_ANEW where the last one of its host was
+ * forged, or STREAM_NONE: there is no place where all were heard since `since_ns`. Times are those at which the
+ * kernel received frames. */
 int streams_register(struct streams *s, const uint8_t *frame, uint64_t heard_ns, uint64_t since_ns);
 /* Whether a write or a FLUSH must not be carried out any more; and one that is carried out. */
 int streams_stale(struct streams *s, const uint8_t *frame);

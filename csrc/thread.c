@@ -8,8 +8,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { CLOCK_STEP_NS = 100000000 };
-
 uint64_t clock_ns(clockid_t clock)
 {
     struct timespec now;

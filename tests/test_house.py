@@ -1,12 +1,16 @@
 """The rules of the house: who may import whom, and which rooms stay free of the world."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from csrc import generate
+
 AOE = Path(__file__).parent.parent / "aoe"
+CSRC = AOE.parent / "csrc"
 
 ROOMS = [
     *(
@@ -190,3 +194,35 @@ def test_the_checks_find_what_they_look_for() -> None:
     assert worldly("import time\n")
     assert worldly("import random\nrandom.random()\n")
     assert not worldly("import random\ndef f(rng: random.Random) -> float: return rng.random()\n")
+
+
+# Two languages, one list
+
+
+def enumerators(text: str) -> Iterator[str]:
+    """Names that a C text gives numbers to in enumerations."""
+    for body in re.findall(r"\benum\b[^{};()]*\{([^}]*)\}", text):
+        yield from re.findall(r"(\w+)\s*(?:=[^,]*)?(?:,|$)", body.strip())
+
+
+def numbered(text: str) -> set[str]:
+    """Names that a C text gives numbers to."""
+    bare = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    defines = re.findall(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+\(?-?(?:\d|sizeof)", bare, re.MULTILINE)
+    return {*defines, *enumerators(bare)}
+
+
+def test_the_generated_header_is_fresh() -> None:
+    assert generate.HEADER.read_text() == generate.header(), "run python -m csrc.generate"
+
+
+def test_all_that_is_generated_is_used() -> None:
+    text = "".join(path.read_text() for path in CSRC.rglob("*.[ch]") if path != generate.HEADER)
+    words = set(re.findall(r"\w+", text))
+    assert numbered(generate.HEADER.read_text()) <= words
+
+
+def test_the_reader_of_c_finds_what_it_looks_for() -> None:
+    text = "#define ONE 1\n# define TWO (2)\n#define NOT(x) 3\nenum { A, B = 5, /* C, */ D };\n"
+    text += "enum kind { E = 1 << 2 };"
+    assert numbered(text) == {"ONE", "TWO", "A", "B", "D", "E"}

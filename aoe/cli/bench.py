@@ -11,11 +11,10 @@ from aoe.errors import AoeError, ConfigurationError, RequestError
 from aoe.initiator.engine_carrier import EngineCarrier, Loaded
 from aoe.initiator.engine_carrier import Load as Job
 from aoe.initiator.remote import RemoteDisk
+from aoe.limits import LOAD_BUCKETS
 
 RW = ("randread", "randwrite", "read", "write", "randrw")
 WRITES = ("randwrite", "write", "randrw")
-BUCKETS = 2048
-DEPTH_MAX = 4096
 
 
 class Load(NamedTuple):
@@ -96,7 +95,7 @@ async def _by_engine(carrier: EngineCarrier, places: int, load: Load, stop: asyn
 async def _by_tasks(disk: RemoteDisk, places: int, load: Load, stop: asyncio.Event) -> Loaded:
     rng = random.Random(1)
     data = rng.randbytes(load.bs)
-    histogram = [0] * BUCKETS
+    histogram = [0] * LOAD_BUCKETS
     errors = position = 0
     started = time.monotonic_ns()
     end = started + int(load.runtime * 1e9)
@@ -131,7 +130,7 @@ def bucket(ns: int) -> int:
     if ns < 32:
         return ns
     top = ns.bit_length() - 1
-    return min((top - 4) * 32 + (ns >> (top - 5) & 31), BUCKETS - 1)
+    return min((top - 4) * 32 + (ns >> (top - 5) & 31), LOAD_BUCKETS - 1)
 
 
 def _percentile_us(histogram: list[int], part: float) -> float:

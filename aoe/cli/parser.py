@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from aoe import limits
 from aoe.cli import words
 from aoe.cli.admin import Config, Mask, Reserve
-from aoe.cli.bench import DEPTH_MAX, RW, Bench, Load
+from aoe.cli.bench import RW, Bench, Load
 from aoe.cli.copying import Copy
 from aoe.cli.listing import Discover, Identify, Stat
 from aoe.cli.nbd import Nbd, Status
@@ -138,7 +138,13 @@ def _add_bench(commands: Any) -> None:
     add = command.add_argument
     add("--rw", choices=RW, default="randread", help="what is asked for (randread)")
     add("--bs", type=words.block, default="4k", metavar="BYTES", help="of a request (4k)")
-    add("--iodepth", type=words.whole(1, DEPTH_MAX), default=64, metavar="N", help="requests at a time (64)")
+    add(
+        "--iodepth",
+        type=words.whole(1, limits.LOAD_DEPTH_MAX),
+        default=64,
+        metavar="N",
+        help="requests at a time (64)",
+    )
     runtime = words.seconds(least=0.01, most=30 * _DAY_S)
     add("--runtime", type=runtime, default=3.0, metavar="S", help="for how long (3)")
     add("--overwrite", action="store_true", help="what is on the disk may be lost; needed to write")

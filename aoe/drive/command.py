@@ -7,7 +7,18 @@ from typing import NamedTuple
 
 from aoe.errors import DiskError, DiskFailed
 from aoe.limits import SECTOR
+from aoe.wire import opcodes
 from aoe.wire.ata import AtaReply, AtaRequest
+from aoe.wire.opcodes import (
+    CHECK_POWER_MODE,
+    DATA_SET_MANAGEMENT,
+    DSM_TRIM,
+    EXECUTE_DEVICE_DIAGNOSTIC,
+    FLUSHES,
+    READ_VERIFY_SECTORS,
+    READ_VERIFY_SECTORS_EXT,
+    SET_FEATURES,
+)
 
 BUSY = 0x80
 READY = 0x40
@@ -25,7 +36,7 @@ LBA28_MASK = 0x0FFFFFFF
 LBA48_MASK = 0xFFFFFFFFFFFF
 POWER_ACTIVE = 0xFF
 
-IDENTIFY_DEVICE = 0xEC
+IDENTIFY_DEVICE = opcodes.IDENTIFY_DEVICE
 
 
 class Kind(enum.StrEnum):
@@ -88,22 +99,24 @@ class _Transfer(NamedTuple):
 
 
 _TRANSFERS = {
-    **dict.fromkeys((0x20, 0xC4, 0xC8), _Transfer(Kind.READ, False)),
-    **dict.fromkeys((0x24, 0x25, 0x29), _Transfer(Kind.READ, True)),
-    **dict.fromkeys((0x30, 0xC5, 0xCA), _Transfer(Kind.WRITE, False)),
-    **dict.fromkeys((0x34, 0x35, 0x39), _Transfer(Kind.WRITE, True)),
-    **dict.fromkeys((0x3D, 0xCE), _Transfer(Kind.WRITE, True, fua=True)),
+    **dict.fromkeys(opcodes.READS, _Transfer(Kind.READ, False)),
+    **dict.fromkeys(opcodes.READS_EXT, _Transfer(Kind.READ, True)),
+    **dict.fromkeys(opcodes.WRITES, _Transfer(Kind.WRITE, False)),
+    **dict.fromkeys(opcodes.WRITES_EXT, _Transfer(Kind.WRITE, True)),
+    **dict.fromkeys(opcodes.WRITES_FUA_EXT, _Transfer(Kind.WRITE, True, fua=True)),
 }
-_VERIFIES = {0x40: False, 0x42: True}
-FLUSHES = frozenset({0xE7, 0xEA})
+_VERIFIES = {READ_VERIFY_SECTORS: False, READ_VERIFY_SECTORS_EXT: True}
 STAMPED = FLUSHES | {opcode for opcode, it in _TRANSFERS.items() if it.kind is Kind.WRITE}
 """What order rule T9 is about."""
-_POWER_NO_OPS = frozenset({0xE0, 0xE1, 0xE2, 0xE3, 0xE6})
-_CHECK_POWER_MODE = 0xE5
-_DEVICE_DIAGNOSTIC = 0x90
-_SET_FEATURES = 0xEF
-_DATA_SET_MANAGEMENT = 0x06
-_DSM_TRIM = 0x01
+_POWER_NO_OPS = frozenset(
+    {
+        opcodes.STANDBY_IMMEDIATE,
+        opcodes.IDLE_IMMEDIATE,
+        opcodes.STANDBY,
+        opcodes.IDLE,
+        opcodes.SLEEP,
+    }
+)
 _FEATURES = {0x02: Kind.CACHE_ON, 0x82: Kind.CACHE_OFF, 0x03: None, 0x55: None, 0xAA: None}
 _RANGE = struct.Struct("<Q")
 
@@ -123,16 +136,16 @@ def interpret(request: AtaRequest, drive: Drive, sectors_max: int) -> Operation 
         return Operation(Kind.FLUSH)
     if command in _VERIFIES:
         return _verify(request, drive, _VERIFIES[command])
-    if command == _DATA_SET_MANAGEMENT:
+    if command == DATA_SET_MANAGEMENT:
         return _trim(request, drive)
-    if command == _SET_FEATURES and request.feature in _FEATURES:
+    if command == SET_FEATURES and request.feature in _FEATURES:
         kind = _FEATURES[request.feature]
         return Operation(kind) if kind else done(request)
     if command in _POWER_NO_OPS:
         return done(request)
-    if command == _CHECK_POWER_MODE:
+    if command == CHECK_POWER_MODE:
         return done(request)._replace(sector_count=POWER_ACTIVE)
-    if command == _DEVICE_DIAGNOSTIC:
+    if command == EXECUTE_DEVICE_DIAGNOSTIC:
         return AtaReply(request.aflags, 1, 1, READY, 1)
     return failed(request, ABRT)
 
@@ -160,7 +173,7 @@ def is_extended(command: int) -> bool:
     """Whether the opcode takes a 48-bit address (the opcode decides, not the E flag of AoE)."""
     if command in _TRANSFERS:
         return _TRANSFERS[command].extended
-    return _VERIFIES.get(command, False) or command == _DATA_SET_MANAGEMENT
+    return _VERIFIES.get(command, False) or command == DATA_SET_MANAGEMENT
 
 
 def _address(request: AtaRequest, extended: bool) -> int:
@@ -195,7 +208,7 @@ def _verify(request: AtaRequest, drive: Drive, extended: bool) -> Operation | At
 def _trim(request: AtaRequest, drive: Drive) -> Operation | AtaReply:
     blocks = request.sector_count
     data = request.data[: blocks * SECTOR]
-    supported = drive.trim_blocks and not drive.read_only and request.feature == _DSM_TRIM
+    supported = drive.trim_blocks and not drive.read_only and request.feature == DSM_TRIM
     if not supported or not 0 < blocks <= drive.trim_blocks or len(data) < blocks * SECTOR:
         return failed(request, ABRT)
     ranges = (entry for (entry,) in _RANGE.iter_unpack(data))

@@ -6,28 +6,29 @@ import struct
 from typing import NamedTuple
 
 from aoe.limits import LBA28_SECTORS, LBA48_SECTORS, SECTOR
+from aoe.wire.opcodes import FLUSH_CACHE, FLUSH_CACHE_EXT
 
 MODEL = "aoe-target"
 FIRMWARE = "0.1"
 SERIAL_MAX = 20
 
-_VENDOR_WORD = 129
+VENDOR_WORD = 129
 _VENDOR = struct.Struct("<4sHIQHH16s")
-_VENDOR_SIGNATURE = b"AoEt"
-_VENDOR_LAYOUT = 1
+VENDOR_SIGNATURE = b"AoEt"
+VENDOR_LAYOUT = 1
 _FEATURES_WORD = 138
-_STREAMS = 2
+VENDOR_STREAMS = 2
 """Bit 0 said of an earlier version that it heeds streams that any garbage could be; nobody sets it again."""
 
 _WORD_82_NOP_AND_POWER = 0x4008
-_VOLATILE_CACHE = 0x0020
+VOLATILE_CACHE = 0x0020
 _LOOK_AHEAD = 0x0040
 _FUA_AND_WWN = 0x0140
-_TRIM_IS_DETERMINISTIC_ZERO = 0x4020
-_FUA = 0x0040
-_LBA = 0x0200
-_LBA48 = 0x0400
-_CHECKSUM_FOLLOWS = 0xA5
+TRIM_IS_ZERO = 0x4020
+HAS_FUA = 0x0040
+HAS_LBA = 0x0200
+HAS_LBA48 = 0x0400
+CHECKSUM_FOLLOWS = 0xA5
 
 
 class StoreKind(enum.IntEnum):
@@ -114,15 +115,15 @@ def build(identity: Identity) -> bytes:
     words |= _split(57, cylinders * 16 * 63, 2)
     words |= _split(60, min(total, LBA28_SECTORS), 2)
     words |= _split(100, total, 3)
-    supported = _WORD_82_NOP_AND_POWER | _LOOK_AHEAD | (_VOLATILE_CACHE if identity.cache else 0)
+    supported = _WORD_82_NOP_AND_POWER | _LOOK_AHEAD | (VOLATILE_CACHE if identity.cache else 0)
     words[82] = supported
-    words[85] = supported if identity.cache_on else supported & ~_VOLATILE_CACHE
+    words[85] = supported if identity.cache_on else supported & ~VOLATILE_CACHE
     words |= _physical_words(identity)
     words |= {111 - i: wwn(identity.serial) >> 16 * i & 0xFFFF for i in range(4)}
     if identity.trim_blocks:
         words[105] = identity.trim_blocks
         words[169] = 1
-        words[69] = _TRIM_IS_DETERMINISTIC_ZERO if identity.trim_zeroes else 0
+        words[69] = TRIM_IS_ZERO if identity.trim_zeroes else 0
     return _checksummed(words, identity)
 
 
@@ -171,17 +172,17 @@ def _checksummed(words: dict[int, int], identity: Identity) -> bytes:
     data[20:40] = text_words(identity.serial, SERIAL_MAX)
     data[46:54] = text_words(FIRMWARE, 8)
     data[54:94] = text_words(MODEL, 40)
-    features = _STREAMS if identity.streams else 0
+    features = VENDOR_STREAMS if identity.streams else 0
     promises = identity.frame_age_ms, identity.instance, features
-    vendor = (_VENDOR_SIGNATURE, _VENDOR_LAYOUT, *promises, *identity.store_id)
-    _VENDOR.pack_into(data, 2 * _VENDOR_WORD, *vendor)
-    data[510] = _CHECKSUM_FOLLOWS
+    vendor = (VENDOR_SIGNATURE, VENDOR_LAYOUT, *promises, *identity.store_id)
+    _VENDOR.pack_into(data, 2 * VENDOR_WORD, *vendor)
+    data[510] = CHECKSUM_FOLLOWS
     return _sealed(data)
 
 
 def _sealed(data: bytearray) -> bytes:
     """With the right checksum, where there is to be one: word 255."""
-    if data[510] == _CHECKSUM_FOLLOWS:
+    if data[510] == CHECKSUM_FOLLOWS:
         data[511] = -sum(data[:511]) & 0xFF
     return bytes(data)
 
@@ -190,13 +191,13 @@ def without_streams(data: bytes) -> bytes:
     """What build gave, for one whose stream is not registered (order rule T9)."""
     words = bytearray(data)
     at = 2 * _FEATURES_WORD
-    struct.pack_into("<H", words, at, struct.unpack_from("<H", words, at)[0] & ~_STREAMS)
+    struct.pack_into("<H", words, at, struct.unpack_from("<H", words, at)[0] & ~VENDOR_STREAMS)
     return _sealed(words)
 
 
 def sums_up(data: bytes) -> bool:
     """Whether the checksum is right, or there is none: word 255."""
-    return data[510] != _CHECKSUM_FOLLOWS or not sum(data) & 0xFF
+    return data[510] != CHECKSUM_FOLLOWS or not sum(data) & 0xFF
 
 
 def serial_words(data: bytes) -> bytes:
@@ -222,27 +223,27 @@ class Vendor(NamedTuple):
 
 def vendor_of(data: bytes) -> Vendor | None:
     """The vendor words, or None where another kind of drive answered."""
-    signature, layout, age, instance, features, *store = _VENDOR.unpack_from(data, 2 * _VENDOR_WORD)
+    signature, layout, age, instance, features, *store = _VENDOR.unpack_from(data, 2 * VENDOR_WORD)
     store_id = StoreId(*store) if store[0] else NO_STORE_ID
-    vendor = Vendor(age, instance, bool(features & _STREAMS), store_id)
-    return vendor if (signature, layout) == (_VENDOR_SIGNATURE, _VENDOR_LAYOUT) else None
+    vendor = Vendor(age, instance, bool(features & VENDOR_STREAMS), store_id)
+    return vendor if (signature, layout) == (VENDOR_SIGNATURE, VENDOR_LAYOUT) else None
 
 
 def sectors_of(data: bytes) -> int:
     """Capacity in sectors: words 100-103 where LBA48 is supported, else 60-61."""
-    lba48 = _word(data, 83) & _LBA48
+    lba48 = _word(data, 83) & HAS_LBA48
     size: int = struct.unpack_from("<Q", data, 200)[0] if lba48 else struct.unpack_from("<I", data, 120)[0]
     return size
 
 
 def sectors_max(data: bytes) -> int:
     """The largest capacity in sectors that a drive may have, by the addresses that it knows: word 83."""
-    return LBA48_SECTORS if _word(data, 83) & _LBA48 else LBA28_SECTORS
+    return LBA48_SECTORS if _word(data, 83) & HAS_LBA48 else LBA28_SECTORS
 
 
 def has_lba(data: bytes) -> bool:
     """Whether the drive knows logical block addresses: word 49."""
-    return bool(_word(data, 49) & _LBA)
+    return bool(_word(data, 49) & HAS_LBA)
 
 
 def _word(data: bytes | bytearray, word: int) -> int:
@@ -263,7 +264,7 @@ def trim_blocks_of(data: bytes) -> int:
 
 def trims_to_zeroes(data: bytes) -> bool:
     """Whether sectors read as zeroes after a TRIM: word 69."""
-    return _word(data, 69) & _TRIM_IS_DETERMINISTIC_ZERO == _TRIM_IS_DETERMINISTIC_ZERO
+    return _word(data, 69) & TRIM_IS_ZERO == TRIM_IS_ZERO
 
 
 def has_fua(data: bytes) -> bool:
@@ -274,7 +275,7 @@ def has_fua(data: bytes) -> bool:
 def flush_of(data: bytes) -> int | None:
     """The opcode that empties the cache, None where there is nothing to empty: word 83."""
     supported = _word(data, 83)
-    return 0xEA if supported & 0x2000 else 0xE7 if supported & 0x1000 else None
+    return FLUSH_CACHE_EXT if supported & 0x2000 else FLUSH_CACHE if supported & 0x1000 else None
 
 
 def lessened(data: bytes, other: bytes) -> bytes:
@@ -290,12 +291,12 @@ def lessened(data: bytes, other: bytes) -> bytes:
         struct.pack_into("<H", words, 2 * 105, blocks)
         clear(169, 0 if blocks else 1)
     if not (blocks and trims_to_zeroes(other)):
-        clear(69, _TRIM_IS_DETERMINISTIC_ZERO)
+        clear(69, TRIM_IS_ZERO)
     if not has_fua(other):
-        clear(84, _FUA)
+        clear(84, HAS_FUA)
     return _sealed(words)
 
 
 def caches(data: bytes) -> bool:
     """Whether a volatile write cache is in use: word 85."""
-    return bool(_word(data, 85) & _VOLATILE_CACHE)
+    return bool(_word(data, 85) & VOLATILE_CACHE)

@@ -139,7 +139,7 @@ class Engine:
                 "ports": len(ports),
                 "exports": exports_max,
                 "frame_max": frame_max,
-                "ring_frames": max(64, limits.RING_BUFFER // frame_max),
+                "ring_frames": max(limits.RING_FRAMES_MIN, limits.RING_BUFFER // frame_max),
                 "spin_us": spin_us,
                 "queue_max": limits.ENGINE_QUEUE_MAX,
                 "places": limits.ENGINE_PLACES,

@@ -251,7 +251,7 @@ class EngineCarrier(Carrier):
         if self._loading:
             raise RequestError("there is a load on the disk already")
         stop = stop or asyncio.Event()
-        load = self._ffi.new("aoe_load *", {"histogram": [0] * self._lib.AOE_LOAD_BUCKETS})
+        load = self._ffi.new("aoe_load *", {"histogram": [0] * limits.LOAD_BUCKETS})
         load.random, load.write_percent, load.depth = job.random, job.write_percent, job.depth
         load.block, load.range, load.position, load.seed = job.block, job.range, job.position, job.seed
         data = self._ffi.new("uint8_t[]", os.urandom(job.block))

@@ -51,7 +51,6 @@ log = logging.getLogger("aoe.initiator")
 _DEFAULTS = Options()
 _DRAIN_POLL_S = 0.005
 _CROWDED_S = 0.01
-_FENCE_AGAIN_S = 1.0
 _UNHEEDED = (
     "%s: %s answers no writes: they are sent again as those of another client; "
     "either its disk hangs, or somebody else ended the stream of our writes"
@@ -290,7 +289,7 @@ class RemoteDisk(Rooted, Disk):
             self.carrier.fenced(way.number)
         else:
             log.error("%s: the fence command failed with status %d", self.address, status)
-            await asyncio.sleep(_FENCE_AGAIN_S)
+            await asyncio.sleep(limits.FENCE_AGAIN_NS / 1e9)
 
     # Requests
 

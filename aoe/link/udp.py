@@ -16,10 +16,9 @@ import asyncio_dgram
 from aoe import limits
 from aoe.errors import ConfigurationError
 from aoe.home import Home
+from aoe.limits import UDP_MTU_DEFAULT, UDP_MTU_MAX
 from aoe.link.base import Batch, Link, Listener, Received
 
-MTU_DEFAULT = 1500
-MTU_MAX = 65507 - limits.ETHERNET_HEADER
 _PULSE_S = 0.2
 _SO_TIMESTAMPNS_NEW = 64
 _TIMESPEC = struct.Struct("qq")
@@ -33,22 +32,22 @@ class UdpSpec(NamedTuple):
 
     bind: Address
     peers: tuple[Address, ...] = ()
-    mtu: int = MTU_DEFAULT
+    mtu: int = UDP_MTU_DEFAULT
 
     @classmethod
     def parse(cls, text: str) -> "UdpSpec":
         """Read the command line's form; ConfigurationError says what is wrong with it."""
         bind, *options = text.removeprefix("udp:").split(",")
-        peers, mtu = [], MTU_DEFAULT
+        peers, mtu = [], UDP_MTU_DEFAULT
         for option in options:
             name, _, value = option.partition("=")
             if name == "peer":
                 peers.append(_address(value, text, 1))
-            elif name == "mtu" and _number(value) in range(limits.MTU_MIN, MTU_MAX + 1):
+            elif name == "mtu" and _number(value) in range(limits.MTU_MIN, UDP_MTU_MAX + 1):
                 mtu = int(value)
             else:
                 raise ConfigurationError(
-                    f"{option!r} in link {text} is not peer=HOST:PORT or mtu={limits.MTU_MIN}..{MTU_MAX}"
+                    f"{option!r} in link {text} is not peer=HOST:PORT or mtu={limits.MTU_MIN}..{UDP_MTU_MAX}"
                 )
         spec = cls(_address(bind, text), tuple(peers), mtu)
         if not peers and not ipaddress.ip_address(spec.bind[0]).is_loopback:

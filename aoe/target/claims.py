@@ -8,6 +8,7 @@ from aoe.wire import ata, config, frame
 from aoe.wire.ata import AtaRequest
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Fault, Header
+from aoe.wire.opcodes import IDENTIFY_DEVICE
 
 Key = tuple[int, int]
 
@@ -54,7 +55,7 @@ class AddressCheck:
             return []
         found.setdefault(header.src, None)
         if header.command == Command.CONFIG:
-            ask = AtaRequest(0, 0, 1, 0xEC, 0xA0 << 24)
+            ask = AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24)
             return [frame.encode(self._header(header.src, mac, key, Command.ATA), ata.encode(ask))]
         if (header.command, header.tag) != (Command.ATA, _TAG):
             return []

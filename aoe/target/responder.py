@@ -15,7 +15,7 @@ from aoe.target.age import AgeGate
 from aoe.target.export import Arrival, Change, Export, Job, Port
 from aoe.target.state import Verdict, bounds, decide, mask_body
 from aoe.target.streams import Place
-from aoe.wire import ata, config, frame, mask, reserve
+from aoe.wire import ata, config, frame, mask, opcodes, reserve
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_RESPONSE, Command, Error, Fault, Header
@@ -231,7 +231,7 @@ class Responder:
         if header.version != frame.VERSION:
             return False
         if header.command == Command.ATA:
-            return ata.command_of(arrival.frame) == drive.IDENTIFY_DEVICE
+            return ata.command_of(arrival.frame) == opcodes.IDENTIFY_DEVICE
         return header.command == Command.CONFIG
 
     def _expired(self, arrival: Arrival, now_ns: int) -> bool:
@@ -252,7 +252,7 @@ class Responder:
         if stamp.instance != export.identity.instance or export.streams.stale(src, stamp, tag):
             return True
         if self.age.expired(arrival.stamp_ns, now_ns, arrival.era):
-            return opcode in drive.FLUSHES
+            return opcode in opcodes.FLUSHES
         export.streams.see(src, stamp, tag, arrival.stamp_ns)
         return False
 
@@ -275,7 +275,7 @@ class Responder:
         request = ata.decode_request(arrival.frame)
         if isinstance(request, Fault):
             return self._drop(request)
-        identifies = request.command == drive.IDENTIFY_DEVICE
+        identifies = request.command == opcodes.IDENTIFY_DEVICE
         if identifies and not arrival.wildcard and export.meets(arrival.header.src):
             return [Met(export, arrival.port, arrival.header.src), *self._ata(export, arrival, now_ns)]
         if not identifies and not export.holds(arrival.header.src):

@@ -11,11 +11,12 @@ from typing import NamedTuple
 from aoe.limits import AOE_HEADER, ATA_HEADER, SECTOR, STAMP_TRAILER
 from aoe.wire.ata import COMMAND_AT, COUNT_AT, FEATURE_AT, STREAM
 from aoe.wire.frame import TAG_AT
+from aoe.wire.opcodes import FLUSHES, IDENTIFY_DEVICE
 
-SIGNATURE = b"\xd3\x1f\xb6\x4a"
-_INSTANCE_AT = len(SIGNATURE)
+STREAM_SIGNATURE = b"\xd3\x1f\xb6\x4a"
+_INSTANCE_AT = len(STREAM_SIGNATURE)
 _USER_TAG = 0x80
-_WITHOUT_DATA = frozenset({0xE7, 0xEA, 0xEC})
+_WITHOUT_DATA = FLUSHES | {IDENTIFY_DEVICE}
 """FLUSH and IDENTIFY: what follows their header is the trailer. Others say by Sector Count where it is."""
 _BEFORE_EPOCH = slice(FEATURE_AT - AOE_HEADER)
 _BEFORE_STREAM = slice(FEATURE_AT - AOE_HEADER + 1, STREAM.start - AOE_HEADER)
@@ -38,7 +39,7 @@ UNSTAMPED = Stamp(0, 0, 0)
 def stamp_of(frame: bytes) -> Stamp | None:
     """Of a whole frame with an ATA header; None where it is not one of ours."""
     at = ATA_HEADER if frame[COMMAND_AT] in _WITHOUT_DATA else ATA_HEADER + SECTOR * frame[COUNT_AT]
-    if not frame[TAG_AT] & _USER_TAG or frame[at : at + _INSTANCE_AT] != SIGNATURE:
+    if not frame[TAG_AT] & _USER_TAG or frame[at : at + _INSTANCE_AT] != STREAM_SIGNATURE:
         return None
     end = at + STAMP_TRAILER
     if len(frame) < end:
@@ -50,7 +51,7 @@ def stamp_of(frame: bytes) -> Stamp | None:
 def stamped(body: bytes, stamp: Stamp) -> bytes:
     """The bytes after the AoE header, with a stamp."""
     stream, epoch, instance = stamp
-    trailer = SIGNATURE + instance.to_bytes(STAMP_TRAILER - _INSTANCE_AT, "little")
+    trailer = STREAM_SIGNATURE + instance.to_bytes(STAMP_TRAILER - _INSTANCE_AT, "little")
     head = body[_BEFORE_EPOCH], bytes((epoch,)), body[_BEFORE_STREAM], stream.to_bytes(2, "big")
     return b"".join((*head, body[_DATA], trailer))
 

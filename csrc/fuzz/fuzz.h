@@ -7,9 +7,9 @@
 #include "small.h"
 
 enum { THREADS = 2, PORTS = 2, EXPORTS = 4, CLIENTS = 4, FACTS = 64, RECORDS = 2048 };
-enum { TRIM = 0x06, TRIMS_MAX = 8 };
+enum { TRIMS_MAX = 8 };
 enum { ROOM = 3 }; /* of a device that exports 2n and 2n+1 share */
-enum { FILE_SECTORS = 64, BASE_MAX = 8192, FRAME_MAX = 9014, CLOCK_STEP_NS = 100000000 };
+enum { FILE_SECTORS = 64, BASE_MAX = 8192, FRAME_MAX = FRAME_ROOM };
 
 /* Memory that nobody may touch for now, where the build can tell. */
 #if defined(AOE_ASAN)

@@ -224,15 +224,17 @@ static void fill_list(void)
 
 static void request(void)
 {
-    static const uint8_t opcodes[] = {0x24, 0x34, 0x25, 0x35, 0x20, 0x30, 0x29, 0x39, 0xC8, 0xCA,
-                                      0xC4, 0xC5, 0x3D, 0xCE, 0xEA, 0xE7, 0xEC, 0x42, TRIM, 0xEF};
+    static const uint8_t opcodes[] = {
+        READ_SECTORS_EXT, WRITE_SECTORS_EXT, READ_DMA_EXT, WRITE_DMA_EXT, READ_SECTORS, WRITE_SECTORS, READ_MULTIPLE_EXT,
+        WRITE_MULTIPLE_EXT, READ_DMA, WRITE_DMA, READ_MULTIPLE, WRITE_MULTIPLE, WRITE_DMA_FUA_EXT, WRITE_MULTIPLE_FUA_EXT,
+        FLUSH_CACHE_EXT, FLUSH_CACHE, IDENTIFY_DEVICE, READ_VERIFY_SECTORS_EXT, DATA_SET_MANAGEMENT, SET_FEATURES};
     uint8_t what = next(), place = next(), lba = next() % 72, count = next();
     count = count < 216 ? count % 18 : count - 198; /* rarely more than a frame holds */
     memset(s.frame, 0, ATA_HEADER);
     s.frame[26] = count;
     s.frame[27] = opcodes[what % sizeof opcodes];
     s.frame[28] = lba;
-    int trims = s.frame[27] == TRIM;
+    int trims = s.frame[27] == DATA_SET_MANAGEMENT;
     if (trims)
         fill_list();
     int carries = trims || strchr("\x30\x34\x35\x39\x3D\xC5\xCA\xCE", s.frame[27]) != NULL;
@@ -295,7 +297,7 @@ static void work(struct record *r)
         look(r);
     if (f->flags & AOE_READ_ONLY || s.failed[r->export])
         return;
-    if (r->head[19] == 0 && r->head[27] == TRIM)
+    if (r->head[19] == 0 && r->head[27] == DATA_SET_MANAGEMENT)
         trim(r);
     else if (inside && r->kind == K_WRITE && r->count <= carried)
         overwrite(r, r->lba, r->count);

@@ -140,7 +140,10 @@ static uint64_t little(const uint8_t *bytes, int length)
     return value;
 }
 
-static int is_trim(const struct record *r) { return r->length >= ATA_HEADER && !r->head[19] && r->head[27] == TRIM; }
+static int is_trim(const struct record *r)
+{
+    return r->length >= ATA_HEADER && !r->head[19] && r->head[27] == DATA_SET_MANAGEMENT;
+}
 
 static int carries(const struct record *r) { return r->length >= ATA_HEADER + r->count * (size_t)SECTOR; }
 

@@ -8,8 +8,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MTU_DEFAULT = 1500, MTU_MIN = 534, MTU_MAX = 65493, RECEIVE_BUFFER = 16 << 20 };
-
 static int endpoint(const char *text, aoe_peer *peer)
 {
     char host[INET_ADDRSTRLEN];
@@ -46,7 +44,7 @@ static const char *option(aoe_remote_port *port, const char *text)
     if (!strncmp(text, "mtu=", 4)) {
         unsigned long mtu = strtoul(text + 4, &end, 10);
         port->mtu = (uint32_t)mtu;
-        return *end || mtu < MTU_MIN || mtu > MTU_MAX ? "mtu= is not a number that fits" : NULL;
+        return *end || mtu < MTU_MIN || mtu > UDP_MTU_MAX ? "mtu= is not a number that fits" : NULL;
     }
     aoe_peer *peers = realloc((void *)port->peer, (port->peers + 1) * sizeof *peers);
     if (!peers)
@@ -72,7 +70,7 @@ static const char *bind_to(aoe_remote_port *port, const aoe_peer *own)
 const char *link_open(aoe_remote_port *port, const char *text)
 {
     aoe_peer own;
-    *port = (aoe_remote_port){.mtu = MTU_DEFAULT, .socket = -1};
+    *port = (aoe_remote_port){.mtu = UDP_MTU_DEFAULT, .socket = -1};
     if (strncmp(text, "udp:", 4))
         return "it does not begin with udp:";
     char *copy = strdup(text + 4), *rest = copy;

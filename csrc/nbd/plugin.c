@@ -27,8 +27,6 @@ enum {
     BLOCK = 4096,
     LARGEST = 32 << 20,
     AOE_RESERVED = 6,
-    SHELF_MAX = 0xFFFE,
-    SLOT_MAX = 254,
 };
 
 static struct {

@@ -21,7 +21,7 @@
 
 #include "initiator.h"
 
-enum { REST_MS = 10, LOOK_MS = 100, FENCE_AGAIN_NS = 1000000000, LEAVE_MS = 1000, SPIN_NS = 50000 };
+enum { REST_MS = 10, LOOK_MS = 100, LEAVE_MS = 1000, SPIN_NS = 1000 * SPIN_US };
 #define LONG_NS 3000000000ll
 enum { AWAKE, ASLEEP, APPOINTED, ENDED };
 
