@@ -1,4 +1,4 @@
-"""Writes generated.h: what Python and C share, as Python has it. A test compares.
+"""Writes generated.h (and nbd/options.h): what Python and C share, as Python has it. A test compares.
 
 Run from the top of the repository: python -m csrc.generate
 """
@@ -12,6 +12,7 @@ from aoe import limits
 from aoe.drive import command, identify
 from aoe.target import streams
 from aoe.wire import frame, opcodes, stamp
+from csrc import generate_options
 
 HEADER = Path(__file__).with_name("generated.h")
 OTHERWISE = ("STREAMS_MAX", "WAYS_MAX")
@@ -117,3 +118,4 @@ def shared() -> Iterator[str]:
 
 if __name__ == "__main__":
     HEADER.write_text(header())
+    generate_options.HEADER.write_text(generate_options.header())

@@ -98,6 +98,8 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"find_s": None}, TypeError, "find_s is a number"),
     ({"failback_s": float("inf")}, aoe.OutOfRangeError, "failback_s is 0 to"),
     ({"failback_s": True}, TypeError, "failback_s is a number"),
+    ({"spread": "yes"}, TypeError, "spread is True or False, not 'yes'"),
+    ({"hold": None}, TypeError, "hold is True or False"),
     ({"fence": "stonith --off"}, TypeError, r"write it as \['stonith', '--off'\]"),
     ({"engine": "rust"}, aoe.ConfigurationError, "'rust' is none of auto, c, python"),
     ({"link": "eth0"}, TypeError, "say interface=name"),

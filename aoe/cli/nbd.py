@@ -23,7 +23,6 @@ class Nbd(NamedTuple):
     path: Path
     read_only: bool
     options: Options
-    find_s: float
     threads: int
 
     async def run(self, report: Report) -> None:
@@ -36,7 +35,6 @@ class Nbd(NamedTuple):
             self.where.links,
             self.read_only,
             self.options,
-            self.find_s,
             self.threads,
         )
         number = await serve(plan, _Listener(report, plan))

@@ -1,4 +1,8 @@
-"""The command line of `aoe`: its words, and the command that they mean."""
+"""The command line of `aoe`: its words, and the command that they mean.
+
+Each subcommand has a `make`: a command, or a function that gives one. Its parameters are `where` and what
+the words are stored as (`dest`), so what was typed goes no further than this module.
+"""
 
 import argparse
 from collections.abc import Callable, Coroutine, Sequence
@@ -18,11 +22,12 @@ from aoe.cli.transfer import Read, Write
 from aoe.cli.version import Version
 from aoe.cli.where import VARIABLE, Where
 from aoe.errors import ConfigurationError
-from aoe.initiator.options import FIND_S, Options
-from aoe.nbd.door import THREADS
+from aoe.initiator.options import OPTIONS, Choice, CommandWords, Kind, Option, Options, Seconds
+from aoe.nbd import door
 
 _LBA = words.whole(0, limits.LBA48_SECTORS - 1)
 _DAY_S = 86400.0
+_NOT_ITS_OWN = ("command", "json")
 _PATHS = "several are paths to one disk"
 
 
@@ -33,14 +38,15 @@ class Command(Protocol):
         """Do it. AoeError where it cannot be done."""
 
 
-Make = Callable[[argparse.Namespace], Command]
+Make = Callable[..., Command]
 
 
 def command_of(arguments: Sequence[str] | None) -> Command:
     """The command that the words mean; ConfigurationError for those that mean none."""
-    options = parser().parse_args(arguments)
-    made: Command = options.make(options)
-    return made
+    said = vars(parser().parse_args(arguments))
+    where = Where(tuple(said.pop("interface")), tuple(said.pop("link")))
+    make: Make = said.pop("make")
+    return make(where=where, **{name: value for name, value in said.items() if name not in _NOT_ITS_OWN})
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,9 +58,9 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action=Version)
     commands = top.add_subparsers(dest="command", required=True)
-    _add(commands, "discover", lambda it: Discover(_where(it)), "list the disks that answer")
+    _add(commands, "discover", Discover, "list the disks that answer")
     what = "list them as aoe-stat does, with round-trip times and the state of each path"
-    _add(commands, "stat", lambda it: Stat(_where(it)), what)
+    _add(commands, "stat", Stat, what)
     _add_ping(commands)
     _add_transfers(commands)
     _add_bench(commands)
@@ -64,11 +70,13 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add(commands: Any, name: str, make: Make, what: str, *, addressed: str = "") -> argparse.ArgumentParser:
+def _add(
+    commands: Any, name: str, make: Make, what: str, *, addresses: str | None = None, at_least: str = "+"
+) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what)
     command.set_defaults(make=make)
-    if addressed:
-        command.add_argument("address", metavar="eSHELF.SLOT", nargs="+", help=addressed)
+    if addresses:
+        command.add_argument("addresses", metavar="eSHELF.SLOT", nargs=at_least, help=addresses)
     command.add_argument(
         "--interface", action="append", default=[], metavar="IF", help="Ethernet interface (repeatable)"
     )
@@ -83,47 +91,19 @@ def _add(commands: Any, name: str, make: Make, what: str, *, addressed: str = ""
     return command
 
 
-def _where(options: argparse.Namespace) -> Where:
-    return Where(tuple(options.interface), tuple(options.link))
-
-
 def _add_ping(commands: Any) -> None:
     what = "what a target says of its disk"
-    _add(commands, "identify", lambda it: Identify(_where(it), it.address), what, addressed=_PATHS)
-    command = _add(
-        commands,
-        "ping",
-        lambda it: Ping(_where(it), it.address, it.count, it.interval),
-        "how long its answers take",
-        addressed=_PATHS,
-    )
-    add = command.add_argument
-    add("--count", "-c", type=words.whole(1, 10**9), default=3, metavar="N", help="how often (3)")
-    add(
-        "--interval",
-        "-i",
-        type=words.seconds(most=_DAY_S),
-        default=1.0,
-        metavar="S",
-        help="between two questions (1)",
-    )
+    _add(commands, "identify", Identify, what, addresses=_PATHS)
+    add = _add(commands, "ping", Ping, "how long its answers take", addresses=_PATHS).add_argument
+    times = words.whole(1, 10**9)
+    add("--count", "-c", dest="times", type=times, default=3, metavar="N", help="how often (3)")
+    interval = words.seconds(most=_DAY_S)
+    add("--interval", "-i", type=interval, default=1.0, metavar="S", help="between two questions (1)")
 
 
 def _add_transfers(commands: Any) -> None:
-    read = _add(
-        commands,
-        "read",
-        lambda it: Read(_where(it), it.address, it.lba, it.sectors),
-        "copy sectors to standard output",
-        addressed=_PATHS,
-    )
-    write = _add(
-        commands,
-        "write",
-        lambda it: Write(_where(it), it.address, it.lba),
-        "copy standard input to sectors, then flush",
-        addressed=_PATHS,
-    )
+    read = _add(commands, "read", Read, "copy sectors to standard output", addresses=_PATHS)
+    write = _add(commands, "write", Write, "copy standard input to sectors, then flush", addresses=_PATHS)
     for command in (read, write):
         command.add_argument("--lba", type=_LBA, default=0, metavar="N", help="first sector (0)")
     sectors = words.whole(1, limits.LBA48_SECTORS)
@@ -131,11 +111,10 @@ def _add_transfers(commands: Any) -> None:
 
 
 def _add_bench(commands: Any) -> None:
-    def make(it: argparse.Namespace) -> Bench:
-        return Bench(_where(it), it.address, Load(it.rw, it.bs, it.iodepth, it.runtime), it.overwrite)
+    def make(where: Where, addresses: list[str], overwrite: bool, **load: Any) -> Bench:
+        return Bench(where, addresses, Load(**load), overwrite)
 
-    command = _add(commands, "bench", make, "how fast it is", addressed=_PATHS)
-    add = command.add_argument
+    add = _add(commands, "bench", make, "how fast it is", addresses=_PATHS).add_argument
     add("--rw", choices=RW, default="randread", help="what is asked for (randread)")
     add("--bs", type=words.block, default="4k", metavar="BYTES", help="of a request (4k)")
     add(
@@ -151,44 +130,29 @@ def _add_bench(commands: Any) -> None:
 
 
 def _add_admin(commands: Any) -> None:
-    def config(it: argparse.Namespace) -> Config:
-        new = it.set if it.force_set is None else it.force_set
-        return Config(_where(it), it.address, new, it.force_set is not None, it.test, it.prefix)
+    def config(
+        where: Where, addresses: list[str], forced: str | None, new: str | None, **test: Any
+    ) -> Config:
+        return Config(where, addresses, new if forced is None else forced, forced is not None, **test)
 
-    command = _add(commands, "config", config, "show, test or set the config string", addressed=_PATHS)
+    command = _add(commands, "config", config, "show, test or set the config string", addresses=_PATHS)
     verb = command.add_mutually_exclusive_group()
-    verb.add_argument("--set", metavar="TEXT", help="refused if there is another one")
-    verb.add_argument("--force-set", metavar="TEXT", help="whatever there is")
+    verb.add_argument("--set", dest="new", metavar="TEXT", help="refused if there is another one")
+    verb.add_argument("--force-set", dest="forced", metavar="TEXT", help="whatever there is")
     verb.add_argument("--test", metavar="TEXT", help="whether this is it: exit status 1 if not")
     verb.add_argument("--prefix", metavar="TEXT", help="whether it begins so")
-    command = _add(
-        commands,
-        "mask",
-        lambda it: Mask(_where(it), it.address, it.add, it.delete),
-        "show or edit the list of MACs that are served",
-        addressed=_PATHS,
-    )
+    command = _add(commands, "mask", Mask, "show or edit the list of MACs that are served", addresses=_PATHS)
     for name, what in (("--add", "serve these, too"), ("--delete", "serve these no more")):
         command.add_argument(name, type=words.macs, default=[], metavar="MAC,...", help=what)
-    command = _add(
-        commands,
-        "reserve",
-        lambda it: Reserve(_where(it), it.address, it.set, it.release, it.force),
-        "show, take or give up the reservation",
-        addressed=_PATHS,
-    )
-    command.add_argument("--set", action="store_true", help="for this host; refused if another one holds it")
+    command = _add(commands, "reserve", Reserve, "show, take or give up the reservation", addresses=_PATHS)
+    taken = "for this host; refused if another one holds it"
+    command.add_argument("--set", dest="take", action="store_true", help=taken)
     command.add_argument("--release", action="store_true", help="give it up; refused if it is another host's")
     command.add_argument("--force", action="store_true", help="whoever holds it")
 
 
 def _add_copy(commands: Any) -> None:
-    command = _add(
-        commands,
-        "copy",
-        lambda it: Copy(_where(it), it.source, it.destination, it.verify, it.sparse),
-        "from a disk or file to a disk or file",
-    )
+    command = _add(commands, "copy", Copy, "from a disk or file to a disk or file")
     what = "eSHELF.SLOT[,eSHELF.SLOT...], a file or device, or - for standard "
     command.add_argument("source", metavar="SOURCE", help=what + "input")
     command.add_argument("destination", metavar="DESTINATION", help=what + "output")
@@ -198,50 +162,61 @@ def _add_copy(commands: Any) -> None:
     )
 
 
-def _add_nbd(commands: Any) -> None:
-    def make(it: argparse.Namespace) -> Command:
-        if it.status is not None:
-            if it.address or it.socket:
-                raise ConfigurationError("--status PATH is not for an address or --socket")
-            return Status(it.status)
-        if not it.address or it.socket is None:
-            raise ConfigurationError("nbd needs eSHELF.SLOT and --socket PATH (see aoe nbd --help)")
-        how = Options(it.timeout, it.spread, it.hold, it.fence, it.failback)
-        return Nbd(_where(it), it.address, it.socket, it.read_only, how, it.find, it.threads)
+def _nbd(
+    where: Where,
+    addresses: list[str],
+    socket: Path | None,
+    status: Path | None,
+    read_only: bool,
+    threads: int,
+    **options: Any,
+) -> Command:
+    if status is not None:
+        if addresses or socket:
+            raise ConfigurationError("--status PATH is not for an address or --socket")
+        return Status(status)
+    if not addresses or socket is None:
+        raise ConfigurationError("nbd needs eSHELF.SLOT and --socket PATH (see aoe nbd --help)")
+    return Nbd(where, addresses, socket, read_only, Options(**options), threads)
 
-    command = _add(commands, "nbd", make, "serve a disk over NBD on a Unix socket")
-    add = command.add_argument
-    add("address", metavar="eSHELF.SLOT", nargs="*", help=_PATHS)
+
+def _add_nbd(commands: Any) -> None:
+    what = "serve a disk over NBD on a Unix socket"
+    add = _add(commands, "nbd", _nbd, what, addresses=_PATHS, at_least="*").add_argument
     add("--socket", type=Path, metavar="PATH", help="where clients connect")
     add("--status", type=Path, metavar="PATH", help="ask the aoe nbd that serves there for its paths")
     add("--read-only", action="store_true", help="clients cannot write")
-    add(
-        "--timeout",
-        type=words.seconds_or_none,
-        default=None,
-        metavar="S|none",
-        help="of a request (none: repeat for ever)",
-    )
-    add("--find", type=words.seconds(), default=FIND_S, metavar="S", help="look for it so long (5)")
-    add("--spread", action="store_true", help="read over all paths")
-    add("--hold", action="store_true", help="ranges of unknown fate stay closed until the server answers")
-    add(
-        "--fence",
-        type=words.command_words,
-        default=[],
-        metavar="CMD",
-        help="makes sure that a lost server does nothing more",
-    )
-    add(
-        "--failback",
-        type=words.seconds_or_none,
-        metavar="S",
-        help="go back to a path named earlier after so long",
-    )
+    for option in OPTIONS:
+        value = getattr(door.DEFAULTS, option.name)
+        add(f"--{option.word}", dest=option.name, default=value, help=_help(option), **_taken(option.kind))
     add(
         "--threads",
-        type=words.whole(1, 1024),
-        default=THREADS,
+        type=words.whole(1, door.THREADS_MAX),
+        default=door.THREADS,
         metavar="N",
-        help=f"requests of each client under way at once ({THREADS})",
+        help=f"requests of each client under way at once ({door.THREADS})",
     )
+
+
+def _help(option: Option) -> str:
+    value = getattr(door.DEFAULTS, option.name)
+    match option.kind:
+        case Seconds():
+            return f"{option.meaning()} ({'none' if value is None else f'{value:g}'})"
+        case Choice():
+            return f"{option.meaning()} ({value})"
+    return option.meaning()
+
+
+def _taken(kind: Kind) -> dict[str, Any]:
+    """How argparse is told of what an option takes."""
+    match kind:
+        case Seconds(none=""):
+            return {"type": words.seconds(), "metavar": "S"}
+        case Seconds():
+            return {"type": words.seconds_or_none, "metavar": "S|none"}
+        case Choice():
+            return {"choices": kind.words}
+        case CommandWords():
+            return {"type": words.command_words, "metavar": "CMD"}
+    return {"action": "store_true"}

@@ -1,4 +1,4 @@
-"""`--version`: asked of the installed package only when somebody wants to know."""
+"""`--version`: looked up only when it is asked for."""
 
 import argparse
 from typing import Any
@@ -9,8 +9,9 @@ import aoe
 class Version(argparse.Action):
     """Prints the program's name and version, and ends."""
 
-    def __init__(self, option_strings: list[str], dest: str, **more: Any) -> None:
-        super().__init__(option_strings, dest, nargs=0, help="print the version and end", **more)
+    def __init__(self, option_strings: list[str], **more: Any) -> None:
+        kept = {**more, "dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}
+        super().__init__(option_strings, nargs=0, help="print the version and end", **kept)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(parser.prog, aoe.__version__)

@@ -5,22 +5,22 @@ Each disk has a thread in which its event loop runs. Whoever calls a method wait
 
 import asyncio
 import contextlib
+import inspect
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from aoe.errors import MisuseError, RequestError
 from aoe.home import Home, Rooted
 from aoe.initiator.admin import Admin
-from aoe.initiator.options import FIND_S, TIMEOUT_S
 from aoe.initiator.remote import RemoteDisk, attach
 from aoe.initiator.standing import PathStatus
-from aoe.link.base import Link
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -308,43 +308,35 @@ async def _soon(function: Callable[[str], None], name: str) -> None:
     function(name)
 
 
-def open(
-    *addresses: str,
-    interface: str | Sequence[str] = (),
-    link: Link | Sequence[Link] = (),
-    find_s: float = FIND_S,
-    timeout_s: float | None = TIMEOUT_S,
-    spread: bool = False,
-    hold: bool = False,
-    fence: Sequence[str] = (),
-    failback_s: float | None = None,
-    engine: str = "auto",
-) -> BlockingDisk:
-    """The one disk that is at all `addresses` ("e0.0"), for use from ordinary code:
+def _blocking(attach: Callable[P, AbstractAsyncContextManager[RemoteDisk]]) -> Callable[P, BlockingDisk]:
+    """The twin of `attach`, with the same parameters."""
+    signature = inspect.signature(attach).replace(return_annotation=BlockingDisk)
 
-    with aoe.open("e0.0", interface="eth0") as disk:
-        disk.write(0, b"data")
+    def open(*addresses: P.args, **options: P.kwargs) -> BlockingDisk:
+        """The one disk that is at all `addresses` ("e0.0"), for use from ordinary code:
 
-    Options, and what it raises, are those of `attach`. A link of `aoe.link.memory` cannot be used: both its
-    ends belong to one event loop.
-    """
-    attached = attach(
-        *addresses,
-        interface=interface,
-        link=link,
-        find_s=find_s,
-        timeout_s=timeout_s,
-        spread=spread,
-        hold=hold,
-        fence=fence,
-        failback_s=failback_s,
-        engine=engine,
-    )
-    worker = _Worker("/".join(map(str, addresses)), attached)
-    worker.thread.start()
-    try:
-        remote = worker.opened.result()
-    except BaseException:
-        worker.end(urgent=True)
-        raise
-    return BlockingDisk(worker, remote)
+        with aoe.open("e0.0", interface="eth0") as disk:
+            disk.write(0, b"data")
+
+        Options, and what it raises, are those of `attach`. A link of `aoe.link.memory` cannot be used: both
+        its ends belong to one event loop.
+        """
+        try:
+            signature.bind(*addresses, **options)
+        except TypeError as error:
+            raise TypeError(f"open() {error}") from None
+        worker = _Worker("/".join(map(str, addresses)), attach(*addresses, **options))
+        worker.thread.start()
+        try:
+            remote = worker.opened.result()
+        except BaseException:
+            worker.end(urgent=True)
+            raise
+        return BlockingDisk(worker, remote)
+
+    open.__signature__ = signature  # type: ignore[attr-defined]
+    open.__qualname__ = open.__name__
+    return open
+
+
+open = _blocking(attach)

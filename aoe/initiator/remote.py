@@ -35,7 +35,6 @@ from aoe.initiator.options import (
     as_links,
     as_names,
     check_engine,
-    check_seconds,
 )
 from aoe.initiator.session import Address, State
 from aoe.initiator.standing import PathStatus, Standing, size_words, without_figures
@@ -440,7 +439,6 @@ def _carrier(
 async def connect(
     links: Sequence[Link | str],
     addresses: Sequence[Address],
-    find_s: float = FIND_S,
     options: Options = _DEFAULTS,
     engine: str = "auto",
 ) -> RemoteDisk:
@@ -449,7 +447,7 @@ async def connect(
     names = [link if isinstance(link, str) else link.name for link in links]
     disk = RemoteDisk(name, _carrier(links, addresses, options, engine), names, options)
     try:
-        await disk.begin(find_s)
+        await disk.begin(options.find_s)
     except BaseException:
         disk.close()
         raise
@@ -473,22 +471,21 @@ async def attach(
     unless named) or over links, which are closed in the end. Every server that answers there is a path to it;
     the address named first is preferred when the first path is chosen.
 
-    `find_s` is how long (s) targets are looked for; `engine` which code does it: `python`, `c`, or `auto`,
-    which takes the compiled one where it can be used. The other options are those of `aoe.Options`.
+    `engine` says which code does it: `python`, `c`, or `auto`, which takes the compiled one where it can be
+    used. The other options are those of `aoe.Options`.
     ConfigurationError for a bad address, interface or engine, OutOfRangeError for a time that cannot be,
     Unreachable if nothing answers there.
     """
     links, names = as_links(link), as_names(interface)
-    options = Options(timeout_s, spread, hold, fence, failback_s)
+    options = Options(timeout_s, spread, hold, fence, failback_s, find_s)
     try:
         options.check()
-        check_seconds("find_s", find_s)
         check_engine(engine)
         if not addresses:
             raise ConfigurationError("there is no address to attach; name one, as e0.0")
         wanted = list(dict.fromkeys(parse_address(address) for address in addresses))
         ends: list[Link | str] = [*links, *(names or ([] if links else [only_interface()]))]
-        disk = await connect(ends, wanted, find_s, options, engine)
+        disk = await connect(ends, wanted, options, engine)
         try:
             yield disk
             await disk.drain()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from aoe.errors import ConfigurationError, RequestError, Unreachable
-from aoe.initiator.options import FIND_S, Options
+from aoe.initiator.options import OPTIONS, Options
 from aoe.initiator.standing import PathStatus
 from aoe.link.packet import PacketLink
 from aoe.link.udp import UdpSpec
@@ -42,9 +42,15 @@ _KEPT_MAX = 64
 """Lines of a child that does not come to serve."""
 
 
-THREADS = 20
+THREADS, THREADS_MAX = 20, 1024
 """Requests of one client under way at once: each has a thread of nbdkit's. Fewer than the usual queue of 32:
 threads that find no request in the client's socket wake each other for nothing."""
+
+
+FENCE_WORDS_MAX = 64
+"""Words of a fence command that the plugin takes."""
+DEFAULTS = Options(timeout_s=None)
+"""A client of a block device expects that it waits."""
 
 
 class Plan(NamedTuple):
@@ -57,8 +63,7 @@ class Plan(NamedTuple):
     interfaces: Sequence[str] = ()
     links: Sequence[str] = ()
     read_only: bool = False
-    options: Options = Options(timeout_s=None)
-    find_s: float = FIND_S
+    options: Options = DEFAULTS
     threads: int = THREADS
 
 
@@ -87,22 +92,12 @@ def command_line(plan: Plan) -> list[str]:
 
 
 def _parameters(plan: Plan) -> list[tuple[str, str]]:
-    options = plan.options
     return [
         *(("address", address) for address in plan.addresses),
         *(("interface", name) for name in plan.interfaces),
         *(("link", _numeric(text)) for text in plan.links),
-        *(("fence", word) for word in options.fence),
-        ("hold", str(options.hold).lower()),
-        ("spread", str(options.spread).lower()),
-        ("find", str(plan.find_s)),
-        ("timeout", _or_none(options.timeout_s)),
-        ("failback", _or_none(options.failback_s)),
+        *((it.word, text) for it in OPTIONS for text in it.kind.texts(getattr(plan.options, it.name))),
     ]
-
-
-def _or_none(seconds: float | None) -> str:
-    return "none" if seconds is None else str(seconds)
 
 
 def _numeric(text: str) -> str:

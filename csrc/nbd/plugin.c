@@ -13,6 +13,7 @@
 
 #include "initiator.h"
 #include "link.h"
+#include "options.h"
 #include "shared.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
@@ -22,7 +23,6 @@
 enum {
     PORTS_MAX = 16,
     ADDRESSES_MAX = 32,
-    FENCE_MAX = 64,
     CHUNK = 1 << 20, /* bytes asked for at a time: with the smallest frames, 32 threads just fit the core */
     BLOCK = 4096,
     LARGEST = 32 << 20,
@@ -33,16 +33,14 @@ static struct {
     uint32_t address[ADDRESSES_MAX];
     aoe_remote_port port[PORTS_MAX];
     char *port_name[PORTS_MAX];
-    char *fence[FENCE_MAX + 1];
-    uint32_t fence_words;
-    double find_s;
+    struct options how;
     int announce; /* whoever started us listens there, or -1 */
     int changed;  /* a way has, and that was not yet said */
     struct shared_settings set;
     char name[64];
     uint8_t identity[SECTOR_BYTES];
     struct shared *disk;
-} door = {.find_s = 5, .announce = -1, .set = {.timeout_ns = -1, .core.failback_ns = -1}};
+} door = {.how = OPTIONS_DEFAULT, .announce = -1};
 
 /* Configuration */
 
@@ -84,17 +82,6 @@ static int add_port(const char *key, const char *text)
     return wrong ? -1 : 0;
 }
 
-static int add_fence_word(const char *text)
-{
-    if (door.fence_words == FENCE_MAX) {
-        nbdkit_error("fence: more than %d words", FENCE_MAX);
-        return -1;
-    }
-    door.fence[door.fence_words++] = strdup(text);
-    door.set.fence = door.fence;
-    return 0;
-}
-
 /* Fence commands do not get it. */
 static int announce_on(const char *text)
 {
@@ -104,26 +91,23 @@ static int announce_on(const char *text)
     return 0;
 }
 
-static int seconds(const char *key, const char *text, double *s)
+static int seconds(const char *key, const char *text, int64_t *ns)
 {
     char *end;
-    *s = strtod(text, &end);
-    if (end != text && !*end && *s >= 0 && *s < 1e9)
-        return 0;
-    nbdkit_error("%s=%s is not a number of seconds", key, text);
-    return -1;
+    double s = strtod(text, &end);
+    if (end == text || *end || !(s >= 0 && s <= OPTION_SECONDS_MAX)) {
+        nbdkit_error("%s=%s is not a number of seconds", key, text);
+        return -1;
+    }
+    *ns = (int64_t)(s * SECOND_NS);
+    return 0;
 }
 
-static int nanoseconds(const char *key, const char *text, int64_t *ns)
+static int seconds_or_none(const char *key, const char *text, int64_t *ns)
 {
-    double s;
-    if (!strcmp(text, "none")) {
-        *ns = -1;
-        return 0;
-    }
-    if (seconds(key, text, &s))
-        return -1;
-    *ns = (int64_t)(s * SECOND_NS);
+    if (strcmp(text, "none"))
+        return seconds(key, text, ns);
+    *ns = -1;
     return 0;
 }
 
@@ -134,26 +118,57 @@ static int flag(const char *text, uint32_t *flag)
     return is < 0 ? -1 : 0;
 }
 
+static int choice(const char *key, const char *text, const char *const *words, uint32_t *chosen)
+{
+    for (*chosen = 0; words[*chosen]; (*chosen)++)
+        if (!strcmp(text, words[*chosen]))
+            return 0;
+    nbdkit_error("%s=%s: there is no such choice", key, text);
+    return -1;
+}
+
+static int command_word(const char *key, const char *text, char **words)
+{
+    uint32_t count = 0;
+    while (words[count])
+        count++;
+    if (count == FENCE_MAX) {
+        nbdkit_error("%s: more than %d words", key, FENCE_MAX);
+        return -1;
+    }
+    words[count] = strdup(text);
+    return words[count] ? 0 : -1;
+}
+
+static int set_option(const struct option *option, const char *text)
+{
+    void *value = (char *)&door.how + option->at;
+    switch (option->kind) {
+    case OPTION_SECONDS:
+        return seconds(option->key, text, value);
+    case OPTION_SECONDS_OR_NONE:
+        return seconds_or_none(option->key, text, value);
+    case OPTION_FLAG:
+        return flag(text, value);
+    case OPTION_CHOICE:
+        return choice(option->key, text, option->words, value);
+    case OPTION_COMMAND:
+        return command_word(option->key, text, value);
+    }
+    return -1;
+}
+
 static int door_config(const char *key, const char *value)
 {
     if (!strcmp(key, "address"))
         return add_address(value);
     if (!strcmp(key, "interface") || !strcmp(key, "link"))
         return add_port(key, value);
-    if (!strcmp(key, "fence"))
-        return add_fence_word(value);
-    if (!strcmp(key, "hold"))
-        return flag(value, &door.set.core.hold);
-    if (!strcmp(key, "spread"))
-        return flag(value, &door.set.core.spread);
-    if (!strcmp(key, "failback"))
-        return nanoseconds(key, value, &door.set.core.failback_ns);
-    if (!strcmp(key, "timeout"))
-        return nanoseconds(key, value, &door.set.timeout_ns);
     if (!strcmp(key, "announce"))
         return announce_on(value);
-    if (!strcmp(key, "find"))
-        return seconds(key, value, &door.find_s);
+    for (size_t i = 0; i < sizeof option_table / sizeof *option_table; i++)
+        if (!strcmp(key, option_table[i].key))
+            return set_option(&option_table[i], value);
     nbdkit_error("unknown parameter '%s'", key);
     return -1;
 }
@@ -313,9 +328,20 @@ static void say_why_not(void)
 
 static int64_t door_get_size(void *handle);
 
+/* What the options mean for the core and for those that ask it. */
+static void apply(struct options *how, struct shared_settings *set)
+{
+    set->core.spread = how->spread;
+    set->core.hold = how->hold;
+    set->core.failback_ns = how->failback_ns;
+    set->timeout_ns = how->timeout_ns;
+    set->fence = how->fence[0] ? how->fence : NULL;
+}
+
 static int door_get_ready(void)
 {
     struct shared_settings *set = &door.set;
+    apply(&door.how, set);
     set->core.address = door.address;
     set->ports = door.port;
     set->tell = tell;
@@ -332,7 +358,7 @@ static int door_get_ready(void)
                      bad == -EPERM ? "; it takes CAP_NET_RAW" : "");
         return -1;
     }
-    if (!shared_find(door.disk, (int64_t)(door.find_s * SECOND_NS))) {
+    if (!shared_find(door.disk, door.how.find_ns)) {
         say_why_not();
         return -1;
     }
@@ -365,8 +391,8 @@ static void door_unload(void)
         link_close(&door.port[i]);
         free(door.port_name[i]);
     }
-    for (uint32_t i = 0; i < door.fence_words; i++)
-        free(door.fence[i]);
+    for (char **word = door.how.fence; *word; word++)
+        free(*word);
 }
 
 static void door_dump_plugin(void)
@@ -386,7 +412,7 @@ static uint32_t physical_block(void)
 static void *door_open(int readonly)
 {
     (void)readonly;
-    shared_ask(door.disk, AOE_ASK_IDENTIFY, 0, 0, NULL, (int64_t)(door.find_s * SECOND_NS));
+    shared_ask(door.disk, AOE_ASK_IDENTIFY, 0, 0, NULL, door.how.find_ns);
     return NBDKIT_HANDLE_NOT_NEEDED;
 }
 
@@ -527,12 +553,7 @@ static struct nbdkit_plugin plugin = {
     .config_help = "address=eSHELF.SLOT  (required, may be repeated: paths to one disk)\n"
                    "interface=NAME       An Ethernet interface, may be repeated\n"
                    "link=udp:ADDRESS:PORT,peer=ADDRESS:PORT[,mtu=N]\n"
-                   "find=SECONDS         How long it is looked for (5)\n"
-                   "timeout=SECONDS|none How long a request is repeated (none: for ever)\n"
-                   "hold=true            Keep ranges of unknown fate closed until the server answers\n"
-                   "fence=COMMAND        Makes sure that a lost server does nothing; repeat it for arguments\n"
-                   "spread=true          Read over all paths\n"
-                   "failback=SECONDS     Go back to a path named earlier when it was usable for so long",
+                   OPTIONS_HELP,
     .config = door_config,
     .config_complete = door_config_complete,
     .get_ready = door_get_ready,
