@@ -11,7 +11,7 @@ from aoe.cli.target import main
 from aoe.wire.mask import Directive, DirectiveCommand
 from tests.cli.test_serve import FRIEND, serving
 from tests.disk.helpers import sparse
-from tests.disk.test_blockdev import loop_device
+from tests.support.labs.fault_disk import loop_device
 
 
 def test_links_to_devices_that_swapped_numbers_keep_serial_and_mask(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -25,28 +24,11 @@ from aoe.target.serve import serve
 from aoe.target.target import Offer, Target
 from tests.disk.helpers import Medium, failure, filled, noise, open_descriptors, read, sparse, write
 from tests.serve.initiator import Initiator, mac, word
-from tests.support.tools import need, need_loop, which
+from tests.support.labs.fault_disk import loop_device
+from tests.support.tools import need, tool
 
 SECTORS = 4096
 BLOCK = 4096
-
-
-def tool(*argv: str | Path) -> str:
-    path = which(str(argv[0]))
-    assert path
-    done = subprocess.run([path, *argv[1:]], capture_output=True, text=True, timeout=10, check=False)
-    assert not done.returncode, f"{argv}: {done.stderr}"
-    return done.stdout.strip()
-
-
-@contextmanager
-def loop_device(file: Path, sector_size: int = BLOCK) -> Iterator[Path]:
-    need_loop()
-    device = Path(tool("losetup", "--sector-size", str(sector_size), "--show", "--find", file))
-    try:
-        yield device
-    finally:
-        tool("losetup", "--detach", device)
 
 
 @contextmanager
@@ -68,7 +50,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def device(file: Path) -> Iterator[Path]:
     """A block device with 4 KiB sectors."""
-    with loop_device(file) as made:
+    with loop_device(file, BLOCK) as made:
         yield made
 
 
@@ -97,7 +79,7 @@ def test_facts_of_a_device_with_4k_sectors(disk: BlockDisk) -> None:
 
 
 def test_facts_of_a_device_with_512_byte_sectors(file: Path) -> None:
-    with loop_device(file, 512) as device, opened(device, Opening(offset=3)) as disk:
+    with loop_device(file) as device, opened(device, Opening(offset=3)) as disk:
         assert (disk.block, disk.physical_block % 512) == (512, 0)
         assert disk.alignment == 3 % (disk.physical_block // 512)
 

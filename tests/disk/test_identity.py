@@ -13,7 +13,7 @@ from aoe.disk.open import Opening
 from aoe.disk.plausible import plausible
 from aoe.drive.identify import NO_STORE_ID, StoreId, StoreKind
 from tests.disk.helpers import opened, sparse
-from tests.disk.test_blockdev import loop_device
+from tests.support.labs.fault_disk import loop_device
 from tests.support.tools import unavailable
 
 NUMBER = os.makedev(253, 7)

@@ -17,8 +17,8 @@ from aoe.disk.identity import Host
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError
 from tests.disk.helpers import open_descriptors, opened, sparse
-from tests.disk.test_blockdev import loop_device, tool
-from tests.support.tools import need, need_loop, which
+from tests.support.labs.fault_disk import loop_device
+from tests.support.tools import need, need_loop, tool, which
 
 NOW = Opening(direct=False, lock_wait_s=0)
 READING = NOW._replace(read_only=True)

@@ -1,7 +1,8 @@
 """Frames become smaller and larger under a disk that is in use: nobody notices but the frames."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -87,6 +88,18 @@ def test_the_mtu_changes_as_reads_are_spread(ends: Ends) -> None:
 # A switch between jumbo ends
 
 
+@asynccontextmanager
+async def one_server(
+    lab: Lab, size: int = SIZE, timeout_s: float = 10
+) -> AsyncIterator[tuple[Primary, RemoteDisk]]:
+    """A server of an empty disk, and the disk as its client has it."""
+    async with (
+        lab.serve(MemoryDisk(size), "e1.0") as one,
+        lab.attach("e1.0", engine=CORE.get(), timeout_s=timeout_s) as disk,
+    ):
+        yield one, disk
+
+
 async def until_known(disk: RemoteDisk) -> list[tuple[int, str]]:
     """Sectors and why there are no more, of each path, when that was found out."""
     while any("tried" in path.narrow for path in disk.paths):
@@ -102,10 +115,7 @@ def test_jumbo_ends_over_a_switch_with_smaller_frames(
     async def run() -> None:
         lab = Lab()
         lab.faults(switch_mtu=switch_mtu)
-        async with (
-            lab.serve(MemoryDisk(SIZE), "e1.0"),
-            lab.attach("e1.0", engine=CORE.get(), timeout_s=10) as disk,
-        ):
+        async with one_server(lab) as (_, disk):
             load = Sized(disk)
             await load.run(0.3)
             assert await until_known(disk) == [(sectors, "larger frames do not pass")]
@@ -126,10 +136,7 @@ def test_in_one_direction_only(ends: Ends, why: str) -> None:
     @limited
     async def run() -> None:
         lab = Lab()
-        async with (
-            lab.serve(MemoryDisk(SIZE), "e1.0") as one,
-            lab.attach("e1.0", engine=CORE.get(), timeout_s=10) as disk,
-        ):
+        async with one_server(lab) as (one, disk):
             for cable in ends([one], lab):
                 cable.switch_mtu = 1500
             await Sized(disk).run(0.5)
@@ -169,10 +176,7 @@ def test_a_switch_is_replaced_under_load(paths: int) -> None:
 async def test_large_writes_alone_are_enough_to_notice() -> None:
     """Nothing small is asked beside them, and the server tells of nothing."""
     lab = Lab()
-    async with (
-        lab.serve(MemoryDisk(SIZE), "e1.0") as one,
-        lab.attach("e1.0", engine=CORE.get(), timeout_s=10) as disk,
-    ):
+    async with one_server(lab) as (one, disk):
         await disk.write(0, bytes(SIZE))
         for cable in client_side([one], lab):
             cable.switch_mtu = 1500
@@ -186,10 +190,7 @@ async def test_large_writes_alone_are_enough_to_notice() -> None:
 @limited
 async def test_what_loses_frames_of_all_sizes_does_not_make_them_small() -> None:
     lab = Lab()
-    async with (
-        lab.serve(MemoryDisk(SIZE), "e1.0"),
-        lab.attach("e1.0", engine=CORE.get(), timeout_s=10) as disk,
-    ):
+    async with one_server(lab) as (_, disk):
         lab.faults(lose=0.05)
         await Sized(disk).run(1.0)
         lab.client[0].plug(False)
@@ -213,10 +214,7 @@ async def test_a_disk_with_bad_first_sectors_has_large_frames() -> None:
 @limited
 async def test_a_disk_of_few_sectors_has_large_frames() -> None:
     lab = Lab()
-    async with (
-        lab.serve(MemoryDisk(5 * 512), "e1.0"),
-        lab.attach("e1.0", engine=CORE.get(), timeout_s=10) as disk,
-    ):
+    async with one_server(lab, 5 * 512) as (_, disk):
         assert await until_known(disk) == [(16, "")]
         await disk.write(0, b"x" * 5 * 512)
         assert await disk.read(0, 5 * 512) == b"x" * 5 * 512
@@ -225,10 +223,7 @@ async def test_a_disk_of_few_sectors_has_large_frames() -> None:
 @limited
 async def test_a_hung_disk_says_nothing_of_sizes() -> None:
     lab = Lab()
-    async with (
-        lab.serve(MemoryDisk(SIZE), "e1.0") as one,
-        lab.attach("e1.0", engine=CORE.get(), timeout_s=20) as disk,
-    ):
+    async with one_server(lab, timeout_s=20) as (one, disk):
         one.disk.hang.clear()
         writing = asyncio.ensure_future(disk.write(0, bytes(65536)))
         await asyncio.sleep(1.5)
@@ -242,8 +237,5 @@ async def test_a_hung_disk_says_nothing_of_sizes() -> None:
 async def test_large_frames_are_there_when_a_disk_is_attached() -> None:
     """One round trip is all that it costs, and that passes while other paths may still answer."""
     lab = Lab()
-    async with (
-        lab.serve(MemoryDisk(SIZE), "e1.0"),
-        lab.attach("e1.0", engine=CORE.get()) as disk,
-    ):
+    async with one_server(lab) as (_, disk):
         assert [(path.sectors, path.narrow) for path in disk.paths] == [(16, "")]

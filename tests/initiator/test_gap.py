@@ -3,16 +3,20 @@ where nothing has; and what safety rests on is as old as it is."""
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from aoe import limits
+from aoe.disk.base import Disk
 from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
 from aoe.errors import Unreachable
 from aoe.initiator.core import Core, Result, Verb
+from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.session import Policy, State
-from aoe.link.memory import Network
+from aoe.link.memory import MemoryLink, Network
 from aoe.target.serve import serve
 from tests.initiator.helpers import attach, limited
 from tests.initiator.play import MS, Play, Server, both
@@ -202,15 +206,28 @@ async def held_up(seconds: float) -> None:
     time.sleep(seconds)
 
 
+@asynccontextmanager
+async def a_server(disk: Disk) -> AsyncIterator[MemoryLink]:
+    """A server of a disk, as e1.0, and a link that leads there."""
+    wires = Network()
+    async with serve(disk, wires.attach(b"\2\0\0\0\0\1"), shelf=1, check=False):
+        yield wires.attach(b"\2\0\0\0\0\2")
+
+
+@asynccontextmanager
+async def a_disk(disk: Disk | None = None, **how: float) -> AsyncIterator[RemoteDisk]:
+    async with (
+        a_server(disk or MemoryDisk(1 << 20)) as link,
+        attach("e1.0", link=link, **how) as remote,
+    ):
+        yield remote
+
+
 @languages
 @limited
 async def test_a_timeout_is_time_in_which_we_ran() -> None:
-    wires = Network()
     disk = FaultyDisk(MemoryDisk(1 << 20))
-    async with (
-        serve(disk, wires.attach(b"\2\0\0\0\0\1"), shelf=1, check=False),
-        attach("e1.0", link=wires.attach(b"\2\0\0\0\0\2"), timeout_s=0.6) as remote,
-    ):
+    async with a_disk(disk, timeout_s=0.6) as remote:
         disk.hang.clear()
         reading = asyncio.ensure_future(remote.read(0, 512))
         await held_up(1.5)
@@ -221,12 +238,8 @@ async def test_a_timeout_is_time_in_which_we_ran() -> None:
 @languages
 @limited
 async def test_a_timeout_still_comes_when_it_is_due() -> None:
-    wires = Network()
     disk = FaultyDisk(MemoryDisk(1 << 20))
-    async with (
-        serve(disk, wires.attach(b"\2\0\0\0\0\1"), shelf=1, check=False),
-        attach("e1.0", link=wires.attach(b"\2\0\0\0\0\2"), timeout_s=0.6) as remote,
-    ):
+    async with a_disk(disk, timeout_s=0.6) as remote:
         disk.hang.clear()
         reading = asyncio.ensure_future(remote.read(0, 512))
         await held_up(1.0)
@@ -241,11 +254,7 @@ async def test_a_timeout_still_comes_when_it_is_due() -> None:
 @limited
 async def test_what_arrived_is_read_before_anything_expires() -> None:
     """Too short for a gap: the answer lies there when the time is over."""
-    wires = Network()
-    async with (
-        serve(MemoryDisk(1 << 20), wires.attach(b"\2\0\0\0\0\1"), shelf=1, check=False),
-        attach("e1.0", link=wires.attach(b"\2\0\0\0\0\2"), timeout_s=0.2) as remote,
-    ):
+    async with a_disk(timeout_s=0.2) as remote:
         reading = asyncio.ensure_future(remote.read(0, 512))
         await asyncio.sleep(0)
         time.sleep(0.4)
@@ -255,10 +264,9 @@ async def test_what_arrived_is_read_before_anything_expires() -> None:
 @languages
 @limited
 async def test_looking_for_a_disk_takes_no_time_in_which_we_do_not_run() -> None:
-    wires = Network()
-    async with serve(MemoryDisk(1 << 20), wires.attach(b"\2\0\0\0\0\1"), shelf=1, check=False):
+    async with a_server(MemoryDisk(1 << 20)) as link:
         stopping = asyncio.ensure_future(held_up(1.0))
-        async with attach("e1.0", link=wires.attach(b"\2\0\0\0\0\2"), find_s=0.3) as remote:
+        async with attach("e1.0", link=link, find_s=0.3) as remote:
             assert await remote.read(0, 4) == bytes(4)
         await stopping
 
@@ -266,11 +274,7 @@ async def test_looking_for_a_disk_takes_no_time_in_which_we_do_not_run() -> None
 @languages
 @limited
 async def test_a_test_of_the_config_string_is_not_failed_by_a_gap() -> None:
-    wires = Network()
-    async with (
-        serve(MemoryDisk(1 << 20), wires.attach(b"\2\0\0\0\0\1"), shelf=1, check=False),
-        attach("e1.0", link=wires.attach(b"\2\0\0\0\0\2")) as remote,
-    ):
+    async with a_disk() as remote:
         await remote.admin.set_config(b"web")
         testing = asyncio.ensure_future(remote.admin.test_config(b"web"))
         await asyncio.sleep(0)

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -78,6 +79,27 @@ async def scene(options: TargetOptions | None = None) -> AsyncIterator[Scene]:
         yield made
     finally:
         await made.target.stop(0.5)
+
+
+class Hanging(NamedTuple):
+    """A target whose e0.0 hangs until `disk` is let go on; what that stores; and a write that waits."""
+
+    here: Scene
+    store: Watched
+    disk: FaultyDisk
+    write: asyncio.Future[None]
+
+
+@asynccontextmanager
+async def hanging(**more: object) -> AsyncIterator[Hanging]:
+    async with scene() as here:
+        store = Watched()
+        slow = FaultyDisk(store)
+        await here.target.add(offer(slow, 0, **more), check=False)
+        slow.hang.clear()
+        write = asyncio.ensure_future(here.client(0).write(0, noise(1)))
+        await asyncio.sleep(0.05)
+        yield Hanging(here, store, slow, write)
 
 
 def offer(disk: MemoryDisk | FaultyDisk, slot: int = 0, **more: object) -> Offer:
@@ -229,18 +251,12 @@ def test_what_is_under_way_is_answered_before_a_disk_goes() -> None:
 
 def test_a_disk_that_hangs_goes_when_it_does_not_any_more() -> None:
     async def run() -> None:
-        async with scene() as here:
-            store = Watched()
-            slow = FaultyDisk(store)
-            await here.target.add(offer(slow, 0), check=False)
-            slow.hang.clear()
-            hung = asyncio.ensure_future(here.client(0).write(0, noise(1)))
-            await asyncio.sleep(0.05)
+        async with hanging() as (here, store, slow, write):
             assert not await here.target.remove(0, 0, 0.1)
             with pytest.raises(ConfigurationError, match=r"e0\.0 is served already"):
                 await here.target.add(offer(Watched(), 0, serial="next"), check=False)
             slow.hang.set()
-            await hung
+            await write
             await asyncio.sleep(0.05)
             assert store.closed
             await here.target.add(offer(Watched(), 0, serial="next"), check=False)
@@ -303,18 +319,12 @@ def test_durability_changes_with_a_flush_and_under_a_new_instance() -> None:
 
 def test_writes_that_were_under_way_are_flushed_too() -> None:
     async def run() -> None:
-        async with scene() as here:
-            store = Watched()
-            slow = FaultyDisk(store)
-            await here.target.add(offer(slow, 0, write_back=True), check=False)
-            slow.hang.clear()
-            under_way = asyncio.ensure_future(here.client(0).write(0, noise(1)))
-            await asyncio.sleep(0.05)
+        async with hanging(write_back=True) as (here, store, slow, write):
             change = asyncio.ensure_future(here.target.change(0, 0, write_back=False))
             await asyncio.sleep(0.05)
             assert store.flushes == 0
             slow.hang.set()
-            await asyncio.gather(under_way, change)
+            await asyncio.gather(write, change)
             assert store.flushes == 1
 
     asyncio.run(run())

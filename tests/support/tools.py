@@ -52,6 +52,18 @@ def which(tool: str) -> str | None:
     return shutil.which(tool, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
 
 
+def tool(*argv: str | Path) -> str:
+    """Run a tool of the system, which must end well: what it prints."""
+    command = [which(str(argv[0])) or str(argv[0]), *map(str, argv[1:])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    try:
+        done.check_returncode()
+    except subprocess.CalledProcessError as error:
+        error.add_note(error.stderr)
+        raise
+    return done.stdout.strip()
+
+
 def need(*tools: str) -> None:
     """Skip the calling test unless all of these tools are installed."""
     missing = [tool for tool in tools if which(tool) is None]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aoe.limits import SECTOR
-from tests.support.tools import need, need_loop, need_root, unavailable, which
+from tests.support.tools import need, need_loop, need_root, tool, unavailable, which
 from tests.support.waiting import wait_for
 
 # What `nbdkit eval` runs: a file fail-KIND says from which byte to which it fails.
@@ -75,7 +75,7 @@ class FuseDisk:
             child.kill()
             child.wait()
         with contextlib.suppress(subprocess.CalledProcessError):
-            _tool("umount", "--lazy", self.path.parent)
+            tool("umount", "--lazy", self.path.parent)
         self._short.cleanup()
 
     def _start(self, *argv: str | Path) -> None:
@@ -123,20 +123,15 @@ def need_fuse() -> None:
         unavailable("no FUSE here: modprobe fuse, or allow the use of /dev/fuse")
 
 
-def _tool(*argv: str | Path) -> str:
-    command = [which(str(argv[0])) or str(argv[0]), *map(str, argv[1:])]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-
-
 @contextmanager
 def loop_device(file: Path, sector_size: int = SECTOR) -> Iterator[Path]:
     """A block device on a file."""
     need_loop()
-    device = Path(_tool("losetup", "--sector-size", str(sector_size), "--show", "--find", file))
+    device = Path(tool("losetup", "--sector-size", str(sector_size), "--show", "--find", file))
     try:
         yield device
     finally:
-        _tool("losetup", "--detach", device)
+        tool("losetup", "--detach", device)
 
 
 @contextmanager
@@ -145,11 +140,11 @@ def small_tmpfs(directory: Path, size: int) -> Iterator[Path]:
     need_root()
     need("mount", "umount")
     directory.mkdir()
-    _tool("mount", "-t", "tmpfs", "-o", f"size={size}", "none", directory)
+    tool("mount", "-t", "tmpfs", "-o", f"size={size}", "none", directory)
     try:
         yield directory
     finally:
-        _tool("umount", "--lazy", directory)
+        tool("umount", "--lazy", directory)
 
 
 @contextmanager
@@ -161,9 +156,9 @@ def small_ext4(directory: Path, size: int) -> Iterator[Path]:
     image = directory.with_suffix(".ext4")
     with image.open("wb") as file:
         file.truncate(size)
-    _tool("mkfs.ext4", "-q", "-F", "-m", "0", image)
+    tool("mkfs.ext4", "-q", "-F", "-m", "0", image)
     try:
-        _tool("mount", "-o", "loop,errors=remount-ro", image, directory)
+        tool("mount", "-o", "loop,errors=remount-ro", image, directory)
     except subprocess.CalledProcessError as error:
         unavailable(
             f"no file system can be mounted here (be root of the machine): {error.stderr.splitlines()[0]}"
@@ -171,7 +166,7 @@ def small_ext4(directory: Path, size: int) -> Iterator[Path]:
     try:
         yield directory
     finally:
-        _tool("umount", "--lazy", directory)
+        tool("umount", "--lazy", directory)
 
 
 @contextmanager
@@ -179,16 +174,16 @@ def mounted_file(device: Path, directory: Path, size: int) -> Iterator[Path]:
     """A file of `size` bytes of noise in an ext4 on a device, of which nothing is in memory yet."""
     need("mkfs.ext4", "mount", "umount")
     directory.mkdir()
-    _tool("mkfs.ext4", "-q", "-F", "-m", "0", device)
-    _tool("mount", device, directory)
+    tool("mkfs.ext4", "-q", "-F", "-m", "0", device)
+    tool("mount", device, directory)
     file = directory / "file"
     try:
         file.write_bytes(os.urandom(size))
-        _tool("umount", directory)
-        _tool("mount", device, directory)
+        tool("umount", directory)
+        tool("mount", device, directory)
         yield file
     finally:
-        _tool("umount", "--lazy", directory)
+        tool("umount", "--lazy", directory)
 
 
 @contextmanager
@@ -206,4 +201,4 @@ def few_slots(device: Path, number: int) -> Iterator[None]:
 
 def abort(directory: Path) -> None:
     """What the kernel does to an ext4 whose metadata turns out to be corrupt: no more changes."""
-    _tool("mount", "-o", "remount,abort", directory)
+    tool("mount", "-o", "remount,abort", directory)
