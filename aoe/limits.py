@@ -1,44 +1,19 @@
 """Every bound, in one place. Lengths are bytes unless the name says otherwise."""
 
-SECTOR = 512
-"""AoE addresses and counts are in 512-byte sectors, whatever the disk beneath (AoEr11 section 3.1)."""
+from aoe.wire import protocol
 
-ETHERNET_HEADER = 14
-FRAME_MIN = 60
-"""Shortest frame sent, without FCS: veth and tap do not pad, and aoetools drop less."""
+SECTOR = protocol.SECTOR
+ATA_HEADER = protocol.ATA_HEADER
+CONFIG_HEADER = protocol.CONFIG_HEADER
+CONFIG_STRING_MAX = protocol.CONFIG_STRING_MAX
+LBA28_SECTORS = protocol.LBA28_SECTORS
+LBA48_SECTORS = protocol.LBA48_SECTORS
+SECTORS_PER_FRAME_MAX = protocol.SECTORS_PER_FRAME_MAX
+STAMP_TRAILER = protocol.STAMP_TRAILER
+STAMPED_SECTORS_MIN = protocol.STAMPED_SECTORS_MIN
+sectors_per_frame = protocol.sectors_per_frame
+"""The initiator has these from here, as yet."""
 
-AOE_HEADER = 24
-ATA_HEADER = 36
-CONFIG_HEADER = 32
-MASK_HEADER = 28
-RESERVE_HEADER = 26
-"""Ethernet header + AoE header + the fixed argument of each command (AoEr11 section 2, 3)."""
-STAMP_TRAILER = 12
-"""Behind header and data of a frame of ours (order rule T9). `sectors_per_frame` leaves room for it wherever
-two sectors fit."""
-STAMPED_SECTORS_MIN = 2
-"""Where frames have room for one sector only, there may be none for the trailer: no streams."""
-
-CONFIG_STRING_MAX = 1024
-MACS_MAX = 255
-"""Mask and reserve lists are counted in one byte."""
-
-MTU_MIN = ATA_HEADER - ETHERNET_HEADER + SECTOR
-"""534: the smallest MTU over which one sector fits."""
-
-SHELF_MAX = 0xFFFE
-SHELF_REFUSED_BY_LINUX = 0x0FFF
-SLOT_MAX = 254
-SHELF_ALL = 0xFFFF
-SLOT_ALL = 0xFF
-
-LBA28_SECTORS = 0x0FFFFFFF
-LBA48_SECTORS = 1 << 48
-SECTORS_PER_FRAME_MAX = 255
-
-BUFFER_COUNT_MIN = 2
-"""The Linux driver never brings a device up that advertises 0 or 1."""
-BUFFER_COUNT_MAX = 0xFFFF
 BUFFER_COUNT_DEFAULT_MAX = 64
 
 FRAME_AGE_DEFAULT_S = 1.0
@@ -101,7 +76,7 @@ SEND_BACKLOG_NS = 250_000_000
 """Frames kept for one link while its socket buffer is full, and for how long: a write that is on its way for
 more than NETWORK_LIFETIME_NS would break order rule I2."""
 UDP_MTU_DEFAULT = 1500
-UDP_MTU_MAX = 65507 - ETHERNET_HEADER
+UDP_MTU_MAX = 65507 - protocol.ETHERNET_HEADER
 """What is carried in one datagram counts as a frame."""
 UDP_QUEUE_MAX = 1024
 """Datagrams kept between the UDP library's queue and the target."""
@@ -207,30 +182,3 @@ GAP_NS = 500_000_000
 """Where nothing happened for so long, which is far more than PULSE_NS, the process did not run."""
 FOREIGN_AGE_NS = 10_000_000_000
 """How long a target that says nothing of it may keep a write waiting."""
-
-
-def sectors_per_frame(mtu: int) -> int:
-    """Sector Count to advertise on an interface of this MTU: 0 where not even one sector fits.
-
-    The common formula leaves 36 bytes, not the exact 22, because every client computes it so.
-    From 8 up it is a multiple of 8, so that pieces stay aligned to 4 KiB.
-    """
-    fit = min((mtu - ATA_HEADER) // SECTOR, SECTORS_PER_FRAME_MAX)
-    if fit < 1:
-        return 1 if mtu >= MTU_MIN else 0
-    return fit & ~7 if fit >= 8 else fit
-
-
-def config_string_max(mtu: int) -> int:
-    """Longest config string whose reply fits the MTU."""
-    return min(CONFIG_STRING_MAX, mtu + ETHERNET_HEADER - CONFIG_HEADER)
-
-
-def mask_max(mtu: int) -> int:
-    """Longest mask list whose reply fits the MTU (8 bytes an entry)."""
-    return min(MACS_MAX, (mtu + ETHERNET_HEADER - MASK_HEADER) // 8)
-
-
-def reserve_max(mtu: int) -> int:
-    """Longest reserve list whose reply fits the MTU (6 bytes an entry)."""
-    return min(MACS_MAX, (mtu + ETHERNET_HEADER - RESERVE_HEADER) // 6)

@@ -13,7 +13,7 @@ import time
 import uvloop
 
 import aoe
-from aoe.limits import SECTOR
+from aoe.wire.protocol import SECTOR
 from bench.image import STAMP
 
 BLOCK = 4096

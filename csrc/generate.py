@@ -11,7 +11,7 @@ from types import ModuleType
 from aoe import limits
 from aoe.drive import command, identify
 from aoe.target import streams
-from aoe.wire import frame, opcodes, stamp
+from aoe.wire import frame, opcodes, protocol, stamp
 from csrc import generate_options
 
 HEADER = Path(__file__).with_name("generated.h")
@@ -70,10 +70,13 @@ def header() -> str:
 def shared() -> Iterator[str]:
     """All that is in it."""
     yield from defined(
-        limits,
+        protocol,
         *("SECTOR", "ETHERNET_HEADER", "FRAME_MIN", "AOE_HEADER", "ATA_HEADER"),
         *("STAMP_TRAILER", "STAMPED_SECTORS_MIN", "MTU_MIN", "SECTORS_PER_FRAME_MAX"),
         *("SHELF_MAX", "SLOT_MAX", "LBA28_SECTORS", "LBA48_SECTORS"),
+    )
+    yield from defined(
+        limits,
         *("CLOCK_STEP_NS", "SPANS_MAX", "STREAMS_MAX", "REPLAY_WINDOW", "DEVICE_SILENCE_NS"),
         *("RECEIVE_BUFFER", "SEND_BUFFER", "RING_BUFFER", "RING_FRAMES_MIN", "SPIN_US", "FRAME_ROOM"),
         *("UDP_MTU_DEFAULT", "UDP_MTU_MAX", "LOAD_DEPTH_MAX", "FENCE_AGAIN_NS"),

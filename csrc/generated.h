@@ -2,7 +2,7 @@
 #ifndef AOE_GENERATED_H
 #define AOE_GENERATED_H
 
-/* aoe.limits */
+/* aoe.wire.protocol */
 #define SECTOR 512
 #define ETHERNET_HEADER 14
 #define FRAME_MIN 60
@@ -16,6 +16,8 @@
 #define SLOT_MAX 254
 #define LBA28_SECTORS 268435455
 #define LBA48_SECTORS 281474976710656ll
+
+/* aoe.limits */
 #define CLOCK_STEP_NS 100000000ll
 #define SPANS_MAX 4
 #ifndef STREAMS_MAX

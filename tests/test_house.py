@@ -15,9 +15,9 @@ CSRC = AOE.parent / "csrc"
 ROOMS = [
     *(
         "errors",
+        "wire",
         "limits",
         "home",
-        "wire",
         "drive",
         "disk",
         "link",

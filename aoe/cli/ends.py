@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from aoe import limits
 from aoe.disk import syscalls
 from aoe.disk.base import Disk
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError, DiskError
+from aoe.wire import protocol
 from aoe.wire.address import parse_address
 
 T = TypeVar("T")
@@ -109,9 +109,9 @@ class End:
 
 def check_source(path: Path) -> None:
     """ConfigurationError for a file that no disk can be like."""
-    if path.is_file() and path.stat().st_size % limits.SECTOR:
+    if path.is_file() and path.stat().st_size % protocol.SECTOR:
         raise ConfigurationError(
-            f"{path} does not end at a sector; a multiple of {limits.SECTOR} bytes is needed"
+            f"{path} does not end at a sector; a multiple of {protocol.SECTOR} bytes is needed"
         )
 
 

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import NamedTuple
 
-from aoe import limits
 from aoe.cli.report import Report, error_facts, path_facts, state_words
 from aoe.cli.where import Where, each_disk, refusal
 from aoe.errors import RequestError, Unreachable
 from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.standing import PathStatus
 from aoe.initiator.survey import Surveyed, survey
+from aoe.wire import protocol
 
 
 class Discover(NamedTuple):
@@ -66,14 +66,14 @@ def _discovered(report: Report, found: Surveyed, path: PathStatus, error: Reques
     if error is not None:
         report.fail(error, **facts)
         return
-    payload = path.sectors * limits.SECTOR
+    payload = path.sectors * protocol.SECTOR
     report.say(
         f"{path.address}\t{path.mac}\t{found.size} bytes\t{payload} bytes a frame\t{path.interface}", **facts
     )
 
 
 def _stated(report: Report, found: Surveyed, path: PathStatus, error: RequestError | None) -> None:
-    size, payload = f"{found.size / 1e9:.3f}GB", path.sectors * limits.SECTOR
+    size, payload = f"{found.size / 1e9:.3f}GB", path.sectors * protocol.SECTOR
     facts = {**path_facts(path), "bytes": found.size, "serial": found.serial}
     if error is not None:
         facts["error"] = error_facts(error)

@@ -24,8 +24,9 @@ from aoe.cli.where import VARIABLE, Where
 from aoe.errors import ConfigurationError
 from aoe.initiator.options import OPTIONS, Choice, CommandWords, Kind, Option, Options, Seconds
 from aoe.nbd import door
+from aoe.wire import protocol
 
-_LBA = words.whole(0, limits.LBA48_SECTORS - 1)
+_LBA = words.whole(0, protocol.LBA48_SECTORS - 1)
 _DAY_S = 86400.0
 _NOT_ITS_OWN = ("command", "json")
 _PATHS = "several are paths to one disk"
@@ -106,7 +107,7 @@ def _add_transfers(commands: Any) -> None:
     write = _add(commands, "write", Write, "copy standard input to sectors, then flush", addresses=_PATHS)
     for command in (read, write):
         command.add_argument("--lba", type=_LBA, default=0, metavar="N", help="first sector (0)")
-    sectors = words.whole(1, limits.LBA48_SECTORS)
+    sectors = words.whole(1, protocol.LBA48_SECTORS)
     read.add_argument("--sectors", type=sectors, metavar="N", help="how many (all)")
 
 

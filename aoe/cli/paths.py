@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from aoe import limits
 from aoe.cli.links import check_distinct
 from aoe.errors import ConfigurationError
 from aoe.target.target import check_address, check_serial
+from aoe.wire import protocol
 
 _OPTION = re.compile(
     r"(?P<path>.+)(?:=(?P<shelf>[0-9]{1,9})\.(?P<slot>[0-9]{1,9})|,serial=(?P<serial>[^,]+))", re.DOTALL
@@ -79,9 +79,9 @@ def plan(
         path, address, own = read(text, is_disk or names_a_disk)
         if address is not None:
             shelf, slot = address
-        elif slot == limits.SLOT_MAX + 1 and wanted:
+        elif slot == protocol.SLOT_MAX + 1 and wanted:
             shelf, slot = shelf + 1, 0
-            shelf += shelf == limits.SHELF_REFUSED_BY_LINUX
+            shelf += shelf == protocol.SHELF_REFUSED_BY_LINUX
         wanted.append(_checked(Wanted(text, Path(path), shelf, slot, own or serial)))
         slot += 1
     check_distinct([f"{one.shelf}.{one.slot}" for one in wanted], "address")

@@ -7,11 +7,11 @@ With `--json` each line is one object, errors too: {"error": {...}}. The keys ar
 import json
 from typing import Any
 
-from aoe import limits
 from aoe.cli import stdio
 from aoe.cli.ending import Ended
 from aoe.errors import AoeError, ConfigurationError, DiskError, RequestError, TargetRefused, Unreachable
 from aoe.initiator.standing import PathStatus
+from aoe.wire import protocol
 
 KINDS = (
     (ConfigurationError, "usage"),
@@ -90,8 +90,8 @@ def path_facts(path: PathStatus) -> dict[str, Any]:
         "reason": path.reason,
         "owner": path.owner,
         "rtt_us": path.rtt_us,
-        "payload_bytes": path.sectors * limits.SECTOR,
-        "payload_max_bytes": path.sectors_max * limits.SECTOR,
+        "payload_bytes": path.sectors * protocol.SECTOR,
+        "payload_max_bytes": path.sectors_max * protocol.SECTOR,
         "narrow": path.narrow,
         "unsettled": path.unsettled,
         "fate": path.fate,

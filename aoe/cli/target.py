@@ -34,6 +34,7 @@ from aoe.target.served import release
 from aoe.target.server import TargetOptions
 from aoe.target.store import StateStore, default_directory
 from aoe.target.target import Offer, Target
+from aoe.wire import protocol
 from aoe.wire.frame import is_group, parse_mac
 
 log = logging.getLogger("aoe")
@@ -221,7 +222,7 @@ def _check_options(options: argparse.Namespace) -> None:
     if options.shared and options.buffered:
         raise ConfigurationError("--shared forces direct I/O (a page cache is one host's); drop --buffered")
     if options.buffer_count is not None and not (
-        limits.BUFFER_COUNT_MIN <= options.buffer_count <= limits.BUFFER_COUNT_MAX
+        protocol.BUFFER_COUNT_MIN <= options.buffer_count <= protocol.BUFFER_COUNT_MAX
     ):
         raise ConfigurationError(f"--buffer-count {options.buffer_count} is not 2 to 65535")
     if not FRAME_AGE_MIN_S <= options.max_frame_age <= 3600:
@@ -249,8 +250,8 @@ def _mask(text: str | None) -> tuple[bytes, ...] | None:
         macs = tuple(dict.fromkeys(parse_mac(mac) for mac in text.split(",")))
     except ValueError as error:
         raise ConfigurationError(f"--mask: {error}; write it as 02:00:00:00:00:01") from error
-    if len(macs) > limits.MACS_MAX:
-        raise ConfigurationError(f"--mask: {len(macs)} hosts; a list holds up to {limits.MACS_MAX}")
+    if len(macs) > protocol.MACS_MAX:
+        raise ConfigurationError(f"--mask: {len(macs)} hosts; a list holds up to {protocol.MACS_MAX}")
     for mac in macs:
         if is_group(mac):
             raise ConfigurationError(f"--mask: {mac.hex(':')} is a group address; name single hosts")
@@ -344,7 +345,7 @@ def _warn_of_rest(address: str, disk: FileDisk) -> None:
     if not disk.tail:
         return
     unit = f"blocks of {disk.block} bytes in direct I/O" if disk.direct else f"sectors of {disk.block} bytes"
-    remedy = ", or say --buffered" if disk.direct and disk.tail >= limits.SECTOR else ""
+    remedy = ", or say --buffered" if disk.direct and disk.tail >= protocol.SECTOR else ""
     stdio.complain(
         "aoe-target",
         f"{address}: the last {disk.tail} bytes are not served, as a disk has whole {unit}; "
@@ -353,7 +354,7 @@ def _warn_of_rest(address: str, disk: FileDisk) -> None:
 
 
 def _payload(link: Link) -> int:
-    return limits.sectors_per_frame(link.mtu) * limits.SECTOR
+    return protocol.sectors_per_frame(link.mtu) * protocol.SECTOR
 
 
 def _sentence(facts: dict[str, Any]) -> str:
@@ -392,7 +393,7 @@ def _listen_to_signals(options: argparse.Namespace, target: Target) -> asyncio.E
 
 def _refresh(options: argparse.Namespace, target: Target) -> None:
     for export in target.refresh():
-        disk, size = target.server.served(export).disk, export.drive.sectors * limits.SECTOR
+        disk, size = target.server.served(export).disk, export.drive.sectors * protocol.SECTOR
         assert isinstance(disk, FileDisk), "the command serves paths"
         facts = {"event": "size", "address": export.address, "bytes": size, "unserved_bytes": disk.tail}
         _warn_of_rest(export.address, disk)

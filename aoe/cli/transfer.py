@@ -5,14 +5,14 @@ import stat
 import sys
 from typing import NamedTuple
 
-from aoe import limits
 from aoe.cli.aside import read_full, write_full
 from aoe.cli.report import Report
 from aoe.cli.where import Where, one_disk
 from aoe.errors import RequestError
 from aoe.initiator.remote import RemoteDisk
+from aoe.wire import protocol
 
-_CHUNK = 2048 * limits.SECTOR
+_CHUNK = 2048 * protocol.SECTOR
 
 
 class Read(NamedTuple):
@@ -28,10 +28,10 @@ class Read(NamedTuple):
         report.bytes_go_out = True
         async with one_disk(self.where, self.addresses, report) as disk:
             start = _start(disk, self.lba)
-            wanted = disk.size - start if self.sectors is None else self.sectors * limits.SECTOR
+            wanted = disk.size - start if self.sectors is None else self.sectors * protocol.SECTOR
             if start + wanted > disk.size:
                 raise RequestError(
-                    f"{disk.address} has {disk.size // limits.SECTOR} sectors: "
+                    f"{disk.address} has {disk.size // protocol.SECTOR} sectors: "
                     f"--lba {self.lba} --sectors {self.sectors} goes past the end"
                 )
             for at in range(start, start + wanted, _CHUNK):
@@ -88,10 +88,10 @@ class _Written:
 
 
 def _start(disk: RemoteDisk, lba: int) -> int:
-    total = disk.size // limits.SECTOR
+    total = disk.size // protocol.SECTOR
     if lba >= total:
         raise RequestError(f"{disk.address} has {total} sectors: --lba {lba} is not one of them")
-    return lba * limits.SECTOR
+    return lba * protocol.SECTOR
 
 
 def _left_in_file(descriptor: int) -> int:
@@ -109,7 +109,7 @@ def _measure(disk: RemoteDisk, at: int, length: int) -> None:
             f"standard input does not end at a sector that {disk.address} has: it is longer than the "
             f"{disk.size - at} bytes from there to the end"
         )
-    if length % limits.SECTOR:
+    if length % protocol.SECTOR:
         raise RequestError(
-            f"standard input does not end at a sector: {length} bytes are no multiple of {limits.SECTOR}"
+            f"standard input does not end at a sector: {length} bytes are no multiple of {protocol.SECTOR}"
         )

@@ -17,6 +17,7 @@ from aoe.disk.blockdev import BlockDisk
 from aoe.disk.file import FileDisk, Store
 from aoe.disk.identity import HERE, Host, file_name
 from aoe.errors import ConfigurationError
+from aoe.wire import protocol
 
 _PROBE_BLOCKS = (512, 1024, 2048, 4096)
 _IN_USE = (errno.EBUSY, errno.EWOULDBLOCK)
@@ -143,17 +144,19 @@ def _open_problem(path: Path, error: OSError, direct: bool) -> str:
 
 
 def _disk(fd: int, path: Path, how: Opening, is_block: bool, direct: bool, host: Host) -> FileDisk:
-    block = (syscalls.logical_block(fd) if is_block else _direct_block(fd, path)) if direct else limits.SECTOR
-    base = how.offset * limits.SECTOR
+    block = protocol.SECTOR
+    if direct:
+        block = syscalls.logical_block(fd) if is_block else _direct_block(fd, path)
+    base = how.offset * protocol.SECTOR
     rest = os.lseek(fd, 0, os.SEEK_END) - base
     if rest < block:
         raise ConfigurationError(
             f"{path} holds no whole sector from --offset {how.offset} on; make it larger"
         )
-    size = rest // block * block if how.length is None else how.length * limits.SECTOR
+    size = rest // block * block if how.length is None else how.length * protocol.SECTOR
     if not 0 < size <= rest:
         raise ConfigurationError(
-            f"{path} has {rest // limits.SECTOR} sectors there, not --length {how.length}"
+            f"{path} has {rest // protocol.SECTOR} sectors there, not --length {how.length}"
         )
     if base % block or size % block:
         raise ConfigurationError(f"{path}: direct I/O needs --offset and --length in steps of {block // 512}")

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from aoe.errors import DiskError, DiskFailed
-from aoe.limits import SECTOR
 from aoe.wire import opcodes
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.opcodes import (
@@ -19,6 +18,7 @@ from aoe.wire.opcodes import (
     READ_VERIFY_SECTORS_EXT,
     SET_FEATURES,
 )
+from aoe.wire.protocol import SECTOR
 
 BUSY = 0x80
 READY = 0x40

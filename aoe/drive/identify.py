@@ -5,8 +5,8 @@ import hashlib
 import struct
 from typing import NamedTuple
 
-from aoe.limits import LBA28_SECTORS, LBA48_SECTORS, SECTOR
 from aoe.wire.opcodes import FLUSH_CACHE, FLUSH_CACHE_EXT
+from aoe.wire.protocol import LBA28_SECTORS, LBA48_SECTORS, SECTOR
 
 MODEL = "aoe-target"
 FIRMWARE = "0.1"

@@ -8,9 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
-from aoe import limits
 from aoe.errors import OutOfRangeError, RequestError, Unreachable
-from aoe.wire import config, mask, reserve
+from aoe.wire import config, mask, protocol, reserve
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import Command, Fault
 from aoe.wire.mask import Directive, DirectiveCommand, Mask, MaskCommand, MaskError
@@ -91,11 +90,11 @@ class Admin:
         return await self._reserve(Reserve(_how(force)))
 
     async def _config(self, message: Config) -> bytes:
-        replies = await self._ask(Command.CONFIG, config.encode(message), limits.CONFIG_HEADER)
+        replies = await self._ask(Command.CONFIG, config.encode(message), protocol.CONFIG_HEADER)
         return _last(map(config.decode, replies)).text
 
     async def _mask(self, message: Mask) -> list[bytes]:
-        replies = await self._ask(Command.MASK, mask.encode(message), limits.MASK_HEADER)
+        replies = await self._ask(Command.MASK, mask.encode(message), protocol.MASK_HEADER)
         found = _last(map(mask.decode, replies))
         if found.merror:
             what = MaskError(found.merror).name.lower().replace("_", " ")
@@ -103,15 +102,15 @@ class Admin:
         return [directive.mac for directive in found.directives]
 
     async def _reserve(self, message: Reserve) -> list[bytes]:
-        replies = await self._ask(Command.RESERVE, reserve.encode(message), limits.RESERVE_HEADER)
+        replies = await self._ask(Command.RESERVE, reserve.encode(message), protocol.RESERVE_HEADER)
         return list(_last(map(reserve.decode, replies)).macs)
 
 
 def _text(text: bytes) -> bytes:
     found = octets("a config string", text)
-    if len(found) > limits.CONFIG_STRING_MAX:
+    if len(found) > protocol.CONFIG_STRING_MAX:
         raise OutOfRangeError(
-            f"a config string has at most {limits.CONFIG_STRING_MAX} bytes, not {len(found)}"
+            f"a config string has at most {protocol.CONFIG_STRING_MAX} bytes, not {len(found)}"
         )
     return found
 

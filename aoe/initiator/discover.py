@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from aoe import limits
 from aoe.initiator.options import as_links, as_names, check_seconds
-from aoe.initiator.path import USER_TAG
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, every_link
-from aoe.wire import config, frame
+from aoe.wire import config, frame, protocol
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_RESPONSE, Command, Fault, Header
+from aoe.wire.protocol import USER_TAG
 
 _LAST_LOOK_S = 0.01
 """What came while this process was stopped is still read."""
@@ -59,7 +58,7 @@ async def discover(
 async def _heard(link: Link, seconds: float) -> list[Found]:
     async with _asking(link) as finder:
         for _ in range(2):  # one may be lost
-            finder.ask(limits.SHELF_ALL, limits.SLOT_ALL)
+            finder.ask(protocol.SHELF_ALL, protocol.SLOT_ALL)
             await asyncio.sleep(seconds / 2)
         await asyncio.sleep(_LAST_LOOK_S)
         return list(finder.found.values())

@@ -13,7 +13,7 @@ from aoe import limits
 from aoe.drive.command import FAILURES
 from aoe.initiator.rtt import Rtt
 from aoe.initiator.window import Window
-from aoe.wire import ata, frame
+from aoe.wire import ata, frame, protocol
 from aoe.wire.ata import AtaRequest
 from aoe.wire.frame import FLAG_ERROR, FLAG_RESPONSE, Command, Fault, Header
 from aoe.wire.stamp import UNSTAMPED, Stamp, earlier, stamped
@@ -105,7 +105,7 @@ class Exchange:
             return True
         if header.command != Command.ATA:
             return len(raw) >= self.reply_min
-        return len(raw) >= limits.ATA_HEADER and (_failed(raw) or len(raw) >= self.reply_min)
+        return len(raw) >= protocol.ATA_HEADER and (_failed(raw) or len(raw) >= self.reply_min)
 
 
 class Suspect(NamedTuple):
@@ -447,7 +447,7 @@ class Path:
         self._drained_ns = now_ns
         if self.stamp.stream:
             self.stamp = self.stamp._replace(epoch=(self.stamp.epoch + 1) & 0xFF)
-        self._drain = Exchange(Command.ATA, FLUSH, kind=Kind.SYNCS, reply_min=limits.ATA_HEADER)
+        self._drain = Exchange(Command.ATA, FLUSH, kind=Kind.SYNCS, reply_min=protocol.ATA_HEADER)
         self.counters["drains"] += 1
         self._transmit(self._lanes[Kind.SYNCS], self._drain, now_ns, effects)
 

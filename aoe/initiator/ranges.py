@@ -1,6 +1,6 @@
 """Which changes wait for which: ranges of sectors, closed by the changes that hold them (order rule I2)."""
 
-from aoe import limits
+from aoe.wire import protocol
 
 _BUCKET_SECTORS = 256
 _BUCKETS_MAX = 2
@@ -80,4 +80,4 @@ class Ranges:
         return [other for other in near if other.overlaps(first, last)]
 
 
-assert limits.SECTORS_PER_FRAME_MAX <= _BUCKET_SECTORS, "a piece lies in two buckets at most"
+assert protocol.SECTORS_PER_FRAME_MAX <= _BUCKET_SECTORS, "a piece lies in two buckets at most"

@@ -4,8 +4,8 @@ import asyncio
 import random
 from collections.abc import Hashable
 
-from aoe import limits
 from aoe.link.base import Batch, Link, Listener
+from aoe.wire import protocol
 
 
 class FaultyLink(Link):
@@ -63,7 +63,7 @@ class FaultyLink(Link):
         self._link.stop()
 
     def send(self, frame: bytes, origin: Hashable = None) -> None:
-        if self.switch_mtu is not None and len(frame) > self.switch_mtu + limits.ETHERNET_HEADER:
+        if self.switch_mtu is not None and len(frame) > self.switch_mtu + protocol.ETHERNET_HEADER:
             self.counters["fault_too_long"] += 1
             return
         if self._random.random() < self.lose:

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 
 from aoe import limits
 from aoe.link.base import Batch, Link, Listener, Received
+from aoe.wire import protocol
 from aoe.wire.frame import BROADCAST, destination
 
 
@@ -78,7 +79,7 @@ class MemoryLink(Link):
         self._listener = None
 
     def send(self, frame: bytes, origin: Hashable = None) -> None:
-        if len(frame) > self.mtu + limits.ETHERNET_HEADER:
+        if len(frame) > self.mtu + protocol.ETHERNET_HEADER:
             self.counters["send_too_long"] += 1
         elif not self._plugged:
             self.counters["send_link_down"] += 1
@@ -89,7 +90,7 @@ class MemoryLink(Link):
         """A frame has come in from the segment."""
         if not self._plugged:
             return
-        if len(frame) > self.mtu + limits.ETHERNET_HEADER:
+        if len(frame) > self.mtu + protocol.ETHERNET_HEADER:
             self.counters["receive_too_long"] += 1
             return
         if len(self._queue) >= limits.UDP_QUEUE_MAX:

@@ -16,6 +16,7 @@ from aoe.errors import ConfigurationError
 from aoe.home import Home
 from aoe.link.base import Batch, Link, Listener, Received
 from aoe.link.interface import ARPHRD_LOOPBACK, Interface, Monitor, ethernet_interfaces_up, look_up
+from aoe.wire import protocol
 from aoe.wire.frame import BROADCAST, ETHERTYPE, FLAG_RESPONSE, FLAGS_AT, destination
 
 _SO_ATTACH_FILTER = 26
@@ -94,7 +95,7 @@ class PacketLink(Link):
 
     def take(self) -> Batch:
         frames: list[Received] = []
-        room = self.mtu + limits.ETHERNET_HEADER + _VLAN_HEADER
+        room = self.mtu + protocol.ETHERNET_HEADER + _VLAN_HEADER
         if len(self._buffer) != room:
             self._buffer = memoryview(bytearray(room))
         buffer = self._buffer
@@ -246,9 +247,9 @@ def _usable(name: str) -> Interface:
         raise ConfigurationError(
             f"{name} is a port of {interface.bridge}, which takes all frames; name that instead"
         )
-    if interface.mtu < limits.MTU_MIN:
+    if interface.mtu < protocol.MTU_MIN:
         raise ConfigurationError(
-            f"the MTU {interface.mtu} of {name} is too small; raise it to {limits.MTU_MIN} or more"
+            f"the MTU {interface.mtu} of {name} is too small; raise it to {protocol.MTU_MIN} or more"
         )
     return interface
 

@@ -18,6 +18,7 @@ from aoe.errors import ConfigurationError
 from aoe.home import Home
 from aoe.limits import UDP_MTU_DEFAULT, UDP_MTU_MAX
 from aoe.link.base import Batch, Link, Listener, Received
+from aoe.wire import protocol
 
 _PULSE_S = 0.2
 _SO_TIMESTAMPNS_NEW = 64
@@ -43,11 +44,12 @@ class UdpSpec(NamedTuple):
             name, _, value = option.partition("=")
             if name == "peer":
                 peers.append(_address(value, text, 1))
-            elif name == "mtu" and _number(value) in range(limits.MTU_MIN, UDP_MTU_MAX + 1):
+            elif name == "mtu" and _number(value) in range(protocol.MTU_MIN, UDP_MTU_MAX + 1):
                 mtu = int(value)
             else:
                 raise ConfigurationError(
-                    f"{option!r} in link {text} is not peer=HOST:PORT or mtu={limits.MTU_MIN}..{UDP_MTU_MAX}"
+                    f"{option!r} in link {text} is neither peer=HOST:PORT nor "
+                    f"mtu={protocol.MTU_MIN}..{UDP_MTU_MAX}"
                 )
         spec = cls(_address(bind, text), tuple(peers), mtu)
         if not peers and not ipaddress.ip_address(spec.bind[0]).is_loopback:
@@ -113,7 +115,7 @@ class UdpLink(Link):
         self._listener = None
 
     def send(self, frame: bytes, origin: Hashable = None) -> None:
-        if len(frame) > self.mtu + limits.ETHERNET_HEADER:
+        if len(frame) > self.mtu + protocol.ETHERNET_HEADER:
             self.counters["send_too_long"] += 1
             return
         for address in [origin] if isinstance(origin, tuple) else self._peers:

@@ -11,6 +11,7 @@ from aoe.disk.file import FileDisk
 from aoe.engine import Engine, EngineUnavailable, ExportFacts, PortFacts, Up
 from aoe.link.packet import PacketLink
 from aoe.target.export import Export, Port
+from aoe.wire import protocol
 
 log = logging.getLogger("aoe.target")
 
@@ -63,8 +64,8 @@ class Accelerator:
         self._port_index = {port: index for index, port in enumerate(links)}
         self._changed = asyncio.Event()
         self._handed_up: Callable[[Port, Up, Export | None], None] | None = None
-        frame_max = max(limits.FRAME_ROOM, *(port.mtu + limits.ETHERNET_HEADER for port in links))
-        self.mtu_max = frame_max - limits.ETHERNET_HEADER
+        frame_max = max(limits.FRAME_ROOM, *(port.mtu + protocol.ETHERNET_HEADER for port in links))
+        self.mtu_max = frame_max - protocol.ETHERNET_HEADER
         """Largest MTU that the engine has room for; more than that is not made use of."""
         self.engine = Engine(
             [PortFacts(port.mac, port.sectors) for port in links],

@@ -3,12 +3,13 @@
 from collections.abc import Collection, Mapping
 
 from aoe.drive import identify
-from aoe.limits import CLAIMANTS_MAX, SECTOR
+from aoe.limits import CLAIMANTS_MAX
 from aoe.wire import ata, config, frame
 from aoe.wire.ata import AtaRequest
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Fault, Header
 from aoe.wire.opcodes import IDENTIFY_DEVICE
+from aoe.wire.protocol import SECTOR, USER_TAG
 
 Key = tuple[int, int]
 
@@ -16,8 +17,6 @@ QUERIES = 3
 INTERVAL_S = 0.1
 PATIENCE_S = 0.2
 """How much longer to wait for the IDENTIFY of one who answered."""
-
-_TAG = 0x80000000
 
 
 class AddressCheck:
@@ -57,7 +56,7 @@ class AddressCheck:
         if header.command == Command.CONFIG:
             ask = AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24)
             return [frame.encode(self._header(header.src, mac, key, Command.ATA), ata.encode(ask))]
-        if (header.command, header.tag) != (Command.ATA, _TAG):
+        if (header.command, header.tag) != (Command.ATA, USER_TAG):
             return []
         reply = ata.decode_reply(raw)
         if not isinstance(reply, Fault) and not header.flags & FLAG_ERROR and len(reply.data) >= SECTOR:
@@ -65,7 +64,7 @@ class AddressCheck:
         return []
 
     def _header(self, dst: bytes, mac: bytes, key: Key, command: Command) -> Header:
-        return Header(dst, mac, frame.VERSION, 0, 0, *key, command, _TAG)
+        return Header(dst, mac, frame.VERSION, 0, 0, *key, command, USER_TAG)
 
 
 def siblings_only(found: Mapping[bytes, str | None], serial: str) -> bool:

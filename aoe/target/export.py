@@ -11,6 +11,7 @@ from aoe.drive.identify import Identity
 from aoe.target.order import OrderQueue, Ticket
 from aoe.target.state import AoeState, Verdict
 from aoe.target.streams import Place, Streams
+from aoe.wire import protocol
 from aoe.wire.ata import AtaRequest
 from aoe.wire.frame import Header
 
@@ -31,7 +32,7 @@ class Port:
         """The interface got another MAC or MTU."""
         self.mac = mac
         self.mtu = mtu
-        self.sectors = limits.sectors_per_frame(mtu)
+        self.sectors = protocol.sectors_per_frame(mtu)
 
 
 class Arrival(NamedTuple):
@@ -61,7 +62,7 @@ class Job:
         self.request = request
         self.operation = operation
         self.durable = operation.fua or not export.identity.cache_on
-        self.size = limits.ATA_HEADER + len(operation.data)
+        self.size = protocol.ATA_HEADER + len(operation.data)
         self.ticket: Ticket[Entry] | None = None
 
 
@@ -96,7 +97,7 @@ class Export:
         identity: Identity,
         *,
         read_only: bool = False,
-        block: int = limits.SECTOR,
+        block: int = protocol.SECTOR,
         state: AoeState | None = None,
         places: int = limits.DISK_WORKERS,
     ) -> None:
@@ -167,4 +168,4 @@ class Export:
 
     def matches(self, shelf: int, slot: int) -> bool:
         """Whether an address, wildcards included, means this export."""
-        return shelf in (self.shelf, limits.SHELF_ALL) and slot in (self.slot, limits.SLOT_ALL)
+        return shelf in (self.shelf, protocol.SHELF_ALL) and slot in (self.slot, protocol.SLOT_ALL)

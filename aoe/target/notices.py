@@ -2,13 +2,13 @@
 
 import logging
 
-from aoe import limits
 from aoe.disk.watch import Lost
 from aoe.errors import DiskError
 from aoe.link.base import Link
 from aoe.target.export import Change, Export, Job
 from aoe.target.repeated import Repeated
 from aoe.target.responder import Claimed, Forged, Met
+from aoe.wire import protocol
 
 log = logging.getLogger("aoe.target")
 
@@ -27,7 +27,7 @@ class Notices:
     def failed(self, job: Job, error: DiskError) -> None:
         """The disk could not do it."""
         kind = job.export, job.operation.kind, error.errno
-        sector = error.offset // limits.SECTOR
+        sector = error.offset // protocol.SECTOR
         self._repeated.say(kind, logging.ERROR, "%s: %s at sector %d", job.export.address, str(error), sector)
 
     def size_unknown(self, export: Export, error: DiskError) -> None:
@@ -70,7 +70,7 @@ class Notices:
             state = "is there again" if link.up else lost
             said = "%s: the interface %s"
             self._repeated.say((link.name, "state"), logging.WARNING, said, link.name, state)
-        if not limits.sectors_per_frame(link.mtu):
+        if not protocol.sectors_per_frame(link.mtu):
             said = "%s: MTU %d is too small to serve over"
             self._repeated.say((link.name, "MTU"), logging.WARNING, said, link.name, link.mtu)
 

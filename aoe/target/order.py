@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
-from aoe.limits import SECTOR, SPANS_MAX
+from aoe.limits import SPANS_MAX
+from aoe.wire.protocol import SECTOR
 
 Job = TypeVar("Job")
 

@@ -15,7 +15,7 @@ from aoe.target.age import AgeGate
 from aoe.target.export import Arrival, Change, Export, Job, Port
 from aoe.target.state import Verdict, bounds, decide, mask_body
 from aoe.target.streams import Place
-from aoe.wire import ata, config, frame, mask, opcodes, reserve
+from aoe.wire import ata, config, frame, mask, opcodes, protocol, reserve
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_RESPONSE, Command, Error, Fault, Header
@@ -163,7 +163,7 @@ class Responder:
             return self._gate(
                 export, Arrival(port, origin, header, raw, stamp_ns, era, False, judged, ticket), now_ns
             )
-        if header.shelf != limits.SHELF_ALL and header.slot != limits.SLOT_ALL:
+        if header.shelf != protocol.SHELF_ALL and header.slot != protocol.SLOT_ALL:
             return self._drop("other_address")
         arrival = Arrival(port, origin, header, raw, stamp_ns, era, True)
         matching = [e for e in self.exports.values() if e.matches(header.shelf, header.slot)]
@@ -429,7 +429,7 @@ class Responder:
 
     def _config_body(self, text: bytes, port: Port, ccmd: int) -> bytes:
         """A string set under a larger MTU is cut to what fits: discovery must go on."""
-        fits = text[: limits.config_string_max(port.mtu)]
+        fits = text[: protocol.config_string_max(port.mtu)]
         return config.encode(config.reply(ccmd, fits, self.buffer_count, FIRMWARE, port.sectors))
 
     def _reply_ata(self, export: Export, arrival: Arrival, reply: AtaReply) -> list[Effect]:
@@ -440,7 +440,7 @@ class Responder:
     ) -> list[Effect]:
         port = arrival.port
         raw = frame.encode_answer(arrival.header, port.mac, export.shelf, export.slot, error, body, data)
-        if len(raw) > port.mtu + limits.ETHERNET_HEADER:
+        if len(raw) > port.mtu + protocol.ETHERNET_HEADER:
             return self._drop("reply_too_long")
         return [Send(port, arrival.origin, raw)]
 
@@ -454,7 +454,7 @@ class Responder:
 
     def _refuse(self, export: Export, arrival: Arrival, error: Error) -> list[Effect]:
         """An AoE error; RESERVED and the like echo the registers, as clients expect 36 bytes there."""
-        return self._reply(export, arrival, error, arrival.frame[limits.AOE_HEADER : limits.ATA_HEADER])
+        return self._reply(export, arrival, error, arrival.frame[protocol.AOE_HEADER : protocol.ATA_HEADER])
 
     def _claims(self, header: Header) -> list[Effect]:
         export = self.exports.get((header.shelf, header.slot))

@@ -26,6 +26,7 @@ from aoe.target.responder import Effect, Forged, Met, Peek, Persist, Responder, 
 from aoe.target.seats import Seats
 from aoe.target.served import Served
 from aoe.target.streams import Place
+from aoe.wire import protocol
 from aoe.wire.frame import is_reply
 
 _VERIFY_CHUNK = 1 << 20
@@ -372,7 +373,7 @@ class Server:
 
     def _try_read(self, export: Export, read: Operation) -> bytes | None:
         ((lba, sectors),) = read.extents
-        return self._served[export].disk.try_read(lba * limits.SECTOR, sectors * limits.SECTOR)
+        return self._served[export].disk.try_read(lba * protocol.SECTOR, sectors * protocol.SECTOR)
 
     async def _run(self, job: Job) -> None:
         data, failure = b"", None
@@ -388,13 +389,13 @@ class Server:
         disk, operation = self._served[job.export].disk, job.operation
         if operation.kind in (Kind.READ, Kind.WRITE):
             (extent,) = operation.extents
-            offset = extent.lba * limits.SECTOR
+            offset = extent.lba * protocol.SECTOR
             if operation.kind is Kind.READ:
-                return await disk.read(offset, extent.sectors * limits.SECTOR)
+                return await disk.read(offset, extent.sectors * protocol.SECTOR)
             await disk.write(offset, operation.data, job.durable)
             return b""
         for lba, sectors in joined(operation.extents):
-            offset, length = lba * limits.SECTOR, sectors * limits.SECTOR
+            offset, length = lba * protocol.SECTOR, sectors * protocol.SECTOR
             if operation.kind is Kind.TRIM:
                 await disk.trim(offset, length)
             else:
@@ -442,4 +443,4 @@ class Server:
 def buffers_that_fit(links: Iterable[Link]) -> int:
     """Buffer Count that the smallest receive buffer granted can hold."""
     fits = (link.frames_that_fit for link in links)
-    return max(limits.BUFFER_COUNT_MIN, min(limits.BUFFER_COUNT_DEFAULT_MAX, *fits))
+    return max(protocol.BUFFER_COUNT_MIN, min(limits.BUFFER_COUNT_DEFAULT_MAX, *fits))

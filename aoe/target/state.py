@@ -5,8 +5,7 @@ Each verb returns a Verdict: the state afterwards, and the reply's error and bod
 
 from typing import NamedTuple
 
-from aoe import limits
-from aoe.wire import config, mask, reserve
+from aoe.wire import config, mask, protocol, reserve
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import Command, Error, Fault, is_group
 from aoe.wire.mask import Directive, DirectiveCommand, Mask, MaskCommand, MaskError
@@ -39,7 +38,7 @@ class Bounds(NamedTuple):
 
 def bounds(mtu: int) -> Bounds:
     """The bounds for a smallest served MTU in bytes."""
-    return Bounds(limits.config_string_max(mtu), limits.mask_max(mtu), limits.reserve_max(mtu))
+    return Bounds(protocol.config_string_max(mtu), protocol.mask_max(mtu), protocol.reserve_max(mtu))
 
 
 class Verdict(NamedTuple):

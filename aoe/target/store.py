@@ -16,11 +16,12 @@ from urllib.parse import quote
 from aoe.disk.base import StoreName
 from aoe.drive.identify import StoreKind, is_serial
 from aoe.errors import ConfigurationError
-from aoe.limits import CONFIG_STRING_MAX, MACS_MAX, RECORD_ADDRESSES_MAX, RECORD_BYTES_MAX
+from aoe.limits import RECORD_ADDRESSES_MAX, RECORD_BYTES_MAX
 from aoe.target import keys
 from aoe.target.keys import VERSION, Sight, StoreKey
 from aoe.target.state import AoeState
 from aoe.wire.frame import format_mac, is_group, parse_mac
+from aoe.wire.protocol import CONFIG_STRING_MAX, MACS_MAX
 
 _IRREGULAR = "it is not a regular file"
 

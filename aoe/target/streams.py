@@ -13,9 +13,10 @@ frame of a stream, nobody takes its place. Times are those at which the kernel r
 import enum
 
 from aoe.limits import REPLAY_WINDOW, STREAMS_MAX
+from aoe.wire.protocol import USER_TAG
 from aoe.wire.stamp import Stamp, earlier
 
-_TAGS = 1 << 31
+_TAGS = USER_TAG
 """Tags of our initiator rise with each transmission, below a bit that is always set."""
 _ALL_SEEN = (1 << REPLAY_WINDOW) - 1
 

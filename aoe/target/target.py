@@ -22,6 +22,7 @@ from aoe.target.served import Served
 from aoe.target.server import Server, TargetOptions
 from aoe.target.state import AoeState
 from aoe.target.store import Record
+from aoe.wire import protocol
 
 log = logging.getLogger("aoe.target")
 
@@ -52,10 +53,10 @@ class Offer(NamedTuple):
 
 def check_address(shelf: int, slot: int) -> None:
     """ConfigurationError for an address that is a wildcard, out of range, or refused by Linux."""
-    if not 0 <= shelf <= limits.SHELF_MAX or shelf == limits.SHELF_REFUSED_BY_LINUX:
+    if not 0 <= shelf <= protocol.SHELF_MAX or shelf == protocol.SHELF_REFUSED_BY_LINUX:
         raise ConfigurationError(f"shelf {shelf} cannot be used; choose 0 to 65534, but not 4095")
-    if not 0 <= slot <= limits.SLOT_MAX:
-        raise ConfigurationError(f"slot {slot} cannot be used; choose 0 to {limits.SLOT_MAX}")
+    if not 0 <= slot <= protocol.SLOT_MAX:
+        raise ConfigurationError(f"slot {slot} cannot be used; choose 0 to {protocol.SLOT_MAX}")
 
 
 def check_serial(serial: str) -> None:
@@ -200,7 +201,7 @@ class Target(Rooted):
                 disk.refresh()
             except DiskError as error:
                 self.server.notices.size_unknown(export, error)
-            sectors = disk.size // limits.SECTOR
+            sectors = disk.size // protocol.SECTOR
             if sectors != export.drive.sectors:
                 export.describe(export.identity._replace(sectors=sectors))
                 self.server.changed_export(export)
@@ -247,9 +248,9 @@ class Target(Rooted):
 
     def _export(self, offer: Offer) -> Export:
         disk, mtu = offer.disk, min(port.mtu for port in self.server.ports)
-        trim_blocks = min(limits.TRIM_BLOCKS_MAX, limits.sectors_per_frame(mtu))
+        trim_blocks = min(limits.TRIM_BLOCKS_MAX, protocol.sectors_per_frame(mtu))
         identity = Identity(
-            sectors=disk.size // limits.SECTOR,
+            sectors=disk.size // protocol.SECTOR,
             serial=offer.serial,
             physical_block=disk.physical_block,
             alignment=disk.alignment,

@@ -3,8 +3,8 @@
 import struct
 from typing import NamedTuple
 
-from aoe.limits import AOE_HEADER, ATA_HEADER
 from aoe.wire.frame import Fault
+from aoe.wire.protocol import AOE_HEADER, ATA_HEADER
 
 AFLAG_EXTENDED = 0x40
 AFLAG_DEVICE = 0x10

@@ -4,8 +4,8 @@ import enum
 import struct
 from typing import NamedTuple
 
-from aoe.limits import AOE_HEADER, CONFIG_HEADER, CONFIG_STRING_MAX
 from aoe.wire.frame import VERSION, Fault
+from aoe.wire.protocol import AOE_HEADER, CONFIG_HEADER, CONFIG_STRING_MAX
 
 _CONFIG = struct.Struct("!HHBBH")
 assert AOE_HEADER + _CONFIG.size == CONFIG_HEADER

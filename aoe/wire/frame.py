@@ -5,7 +5,7 @@ import re
 import struct
 from typing import NamedTuple
 
-from aoe.limits import AOE_HEADER, FRAME_MIN
+from aoe.wire.protocol import AOE_HEADER, FRAME_MIN
 
 ETHERTYPE = 0x88A2
 VERSION = 1

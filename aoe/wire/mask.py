@@ -4,8 +4,8 @@ import enum
 import struct
 from typing import NamedTuple
 
-from aoe.limits import AOE_HEADER, MASK_HEADER
 from aoe.wire.frame import Fault
+from aoe.wire.protocol import AOE_HEADER, MASK_HEADER
 
 _MASK = struct.Struct("!BBBB")
 _DIRECTIVE = struct.Struct("!BB6s")

@@ -4,8 +4,8 @@ import enum
 import struct
 from typing import NamedTuple
 
-from aoe.limits import AOE_HEADER, RESERVE_HEADER
 from aoe.wire.frame import Fault
+from aoe.wire.protocol import AOE_HEADER, RESERVE_HEADER
 
 _RESERVE = struct.Struct("!BB")
 assert AOE_HEADER + _RESERVE.size == RESERVE_HEADER

@@ -8,14 +8,15 @@ header and data: 4 bytes that nobody sends by accident, and the id that the targ
 
 from typing import NamedTuple
 
-from aoe.limits import AOE_HEADER, ATA_HEADER, SECTOR, STAMP_TRAILER
 from aoe.wire.ata import COMMAND_AT, COUNT_AT, FEATURE_AT, STREAM
 from aoe.wire.frame import TAG_AT
 from aoe.wire.opcodes import FLUSHES, IDENTIFY_DEVICE
+from aoe.wire.protocol import AOE_HEADER, ATA_HEADER, SECTOR, STAMP_TRAILER, USER_TAG
 
 STREAM_SIGNATURE = b"\xd3\x1f\xb6\x4a"
 _INSTANCE_AT = len(STREAM_SIGNATURE)
-_USER_TAG = 0x80
+_MARK = USER_TAG >> 24
+"""In the first byte of a tag."""
 _WITHOUT_DATA = FLUSHES | {IDENTIFY_DEVICE}
 """FLUSH and IDENTIFY: what follows their header is the trailer. Others say by Sector Count where it is."""
 _BEFORE_EPOCH = slice(FEATURE_AT - AOE_HEADER)
@@ -39,7 +40,7 @@ UNSTAMPED = Stamp(0, 0, 0)
 def stamp_of(frame: bytes) -> Stamp | None:
     """Of a whole frame with an ATA header; None where it is not one of ours."""
     at = ATA_HEADER if frame[COMMAND_AT] in _WITHOUT_DATA else ATA_HEADER + SECTOR * frame[COUNT_AT]
-    if not frame[TAG_AT] & _USER_TAG or frame[at : at + _INSTANCE_AT] != STREAM_SIGNATURE:
+    if not frame[TAG_AT] & _MARK or frame[at : at + _INSTANCE_AT] != STREAM_SIGNATURE:
         return None
     end = at + STAMP_TRAILER
     if len(frame) < end:

@@ -5,10 +5,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from aoe.limits import SHELF_ALL
 from aoe.wire import config, frame
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import FLAG_RESPONSE, Command, Fault
+from aoe.wire.protocol import SHELF_ALL
 
 MAC = b"\x02\0\0\0\xee\x01"
 

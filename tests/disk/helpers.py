@@ -16,7 +16,7 @@ from aoe.disk.file import FileDisk
 from aoe.disk.identity import HERE, Host
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import DiskError
-from aoe.limits import SECTOR
+from aoe.wire.protocol import SECTOR
 from tests.support.tools import unavailable
 
 Buffers = Sequence[bytearray | memoryview]

@@ -17,11 +17,11 @@ from aoe.disk.base import StoreName
 from aoe.disk.blockdev import BlockDisk
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError
-from aoe.limits import SECTOR
 from aoe.link.memory import Network
 from aoe.target import claims
 from aoe.target.serve import serve
 from aoe.target.target import Offer, Target
+from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import Medium, failure, filled, noise, open_descriptors, read, sparse, write
 from tests.serve.initiator import Initiator, mac, word
 from tests.support.labs.fault_disk import loop_device

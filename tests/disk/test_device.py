@@ -4,7 +4,8 @@ from pathlib import Path
 
 from aoe.disk.device import Device, device_of
 from aoe.disk.identity import Host
-from aoe.limits import DEVICE_SILENCE_NS, DEVICE_SLOTS_UNKNOWN, SECTOR
+from aoe.limits import DEVICE_SILENCE_NS, DEVICE_SLOTS_UNKNOWN
+from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import filled, opened
 
 

@@ -11,7 +11,7 @@ from aoe.disk.base import Disk
 from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
 from aoe.disk.open import Opening
-from aoe.limits import SECTOR
+from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import failure, noise, opened, sparse
 
 FACTS = list(Disk.__annotations__)

@@ -18,7 +18,7 @@ import pytest
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import DiskError, DiskFailed
-from aoe.limits import SECTOR
+from aoe.wire.protocol import SECTOR
 from tests.disk.conftest import SECTORS
 from tests.disk.helpers import Medium, failing, failure, filled, noise, opened, read, sparse, write
 from tests.support.tools import need, need_root, which

@@ -3,7 +3,7 @@
 import asyncio
 
 from aoe.disk.memory import MemoryDisk
-from aoe.limits import SECTOR
+from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import noise
 
 

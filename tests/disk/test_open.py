@@ -16,7 +16,7 @@ import pytest
 
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError
-from aoe.limits import SECTOR
+from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import (
     failing,
     failure,

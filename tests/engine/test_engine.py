@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from aoe.limits import FRAME_ROOM, RING_BUFFER, SECTOR, SHELF_ALL, SLOT_ALL
+from aoe.limits import FRAME_ROOM, RING_BUFFER
 from aoe.wire import frame
 from aoe.wire.frame import Command, Header
+from aoe.wire.protocol import SECTOR, SHELF_ALL, SLOT_ALL
 from tests.support.labs.engine_target import LAUNCH, counted, engine_target
 from tests.support.labs.fault_disk import FuseDisk
 from tests.support.labs.load import (

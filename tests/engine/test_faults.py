@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from aoe.limits import SECTOR
 from aoe.wire.ata import AtaReply
+from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import need_direct, noise
 from tests.engine.ways import BUFFERED, DEVICE, DIRECT, WRITTEN_BACK, Way
 from tests.support.labs.engine_target import counted, engine_target

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from aoe.limits import SECTOR
+from aoe.wire.protocol import SECTOR
 from tests.engine.ways import BUFFERED, DIRECT, NO_URING, WRITTEN_BACK, Way
 from tests.support.labs.engine_target import LAUNCH, counted
 from tests.support.labs.fault_disk import FuseDisk, few_slots, loop_device, mounted_file

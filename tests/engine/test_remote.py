@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import uvloop
 
-from aoe import limits
 from aoe.errors import ConfigurationError, DiskError, RequestError, Unreachable
 from aoe.initiator.core import Verb
 from aoe.initiator.engine_carrier import EngineCarrier, Load
@@ -25,6 +24,7 @@ from aoe.initiator.options import Options
 from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.session import State
 from aoe.link.udp import UdpLink, UdpSpec
+from aoe.wire import protocol
 from tests.engine import remote_client
 from tests.link.collector import until
 from tests.support.labs.network import Lab, in_namespace
@@ -169,11 +169,13 @@ def test_any_bytes_over_ethernet(run: Callable[[Scenario], None], lab: Lab, targ
 def test_a_frame_is_as_long_as_the_interface_takes(mtu: int, lab: Lab, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with attached() as (disk, _):
-            assert [path.sectors for path in disk.paths] == [min(limits.sectors_per_frame(mtu), server_most)]
+            assert [path.sectors for path in disk.paths] == [
+                min(protocol.sectors_per_frame(mtu), server_most)
+            ]
             await exercise(disk, 80)
 
     lab.set_mtu(lab.cables[0], mtu)
-    server_most = limits.sectors_per_frame(mtu)
+    server_most = protocol.sectors_per_frame(mtu)
     with AoeTarget(lab, tmp_path, f"{image(tmp_path / 'disk', SECTORS)}=1.1", "--engine", "python"):
         inside(lab, scenario())
 

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import pytest
 
-from aoe.limits import SECTOR, SPANS_MAX
+from aoe.limits import SPANS_MAX
 from aoe.wire import ata, frame
 from aoe.wire.config import ConfigCommand
 from aoe.wire.frame import Command
+from aoe.wire.protocol import SECTOR
 from tests.support.labs.engine_target import LAUNCH, counted
 from tests.support.labs.load import DATA, PIECE
 from tests.support.labs.network import Lab

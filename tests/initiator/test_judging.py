@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 import aoe
-from aoe import limits
 from aoe.disk.memory import MemoryDisk
 from aoe.drive import identify
 from aoe.drive.identify import Identity
@@ -14,11 +13,12 @@ from aoe.initiator.core import Outcome, Result, Verb
 from aoe.initiator.facts import Reason
 from aoe.initiator.session import Port, State
 from aoe.link.memory import Network
+from aoe.wire import protocol
 from tests.initiator.helpers import attach, limited
 from tests.initiator.play import SECTORS, Play, Server, both, resealed
 
 BUSY, FAULT, DATA_REQUEST, ERROR = 0x80, 0x20, 0x08, 0x01
-SECTOR = limits.SECTOR
+SECTOR = protocol.SECTOR
 VERBS = {
     "read": (Verb.READ, b""),
     "write": (Verb.WRITE, b"x" * SECTOR),
@@ -159,7 +159,7 @@ def test_a_disk_of_28_bits_is_one(make: Any) -> None:
     server = Server(0)
     server.identity = shown(w60=0xFFFF, w61=0x0FFF, w83=0x7000)
     play = Play(make, server).run(500)
-    assert identify.sectors_of(play.core.identity) == limits.LBA28_SECTORS
+    assert identify.sectors_of(play.core.identity) == protocol.LBA28_SECTORS
 
 
 LARGER = good(sectors=2 * SECTORS)

@@ -6,7 +6,7 @@ import pytest
 
 from aoe import limits
 from aoe.initiator.path import USER_TAG, Answered, Effect, Exchange, Kind, Path, Peer, Settled, Transmit
-from aoe.wire import ata, frame
+from aoe.wire import ata, frame, protocol
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaReply, AtaRequest
 from aoe.wire.frame import FLAG_ERROR, FLAG_RESPONSE, Command, Header
 
@@ -23,12 +23,12 @@ def make_path(window_max: int = 64, first_tag: int = 5) -> Path:
 
 def read(lba: int = 0) -> Exchange:
     request = AtaRequest(AFLAG_EXTENDED, 0, 1, 0x24, lba)
-    return Exchange(Command.ATA, ata.encode(request), reply_min=limits.ATA_HEADER + 512)
+    return Exchange(Command.ATA, ata.encode(request), reply_min=protocol.ATA_HEADER + 512)
 
 
 def write(lba: int = 0, data: bytes = DATA) -> Exchange:
     request = AtaRequest(AFLAG_EXTENDED | AFLAG_WRITE, 0, 1, 0x34, lba, data)
-    return Exchange(Command.ATA, ata.encode(request), kind=Kind.CHANGES, reply_min=limits.ATA_HEADER)
+    return Exchange(Command.ATA, ata.encode(request), kind=Kind.CHANGES, reply_min=protocol.ATA_HEADER)
 
 
 def busy(path: Path) -> bool:

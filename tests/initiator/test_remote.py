@@ -27,7 +27,7 @@ from aoe.initiator.remote import RemoteDisk
 from aoe.link.base import Link
 from aoe.link.faulty import FaultyLink
 from aoe.link.memory import Network
-from aoe.wire import frame, reserve
+from aoe.wire import frame, protocol, reserve
 from aoe.wire.address import parse_address
 from aoe.wire.frame import Command, Header
 from aoe.wire.reserve import Reserve, ReserveCommand
@@ -432,4 +432,4 @@ def test_bad_addresses(text: str) -> None:
 
 def test_addresses() -> None:
     assert parse_address("e1.2") == parse_address("1.2") == (1, 2)
-    assert parse_address("e65534.254") == (limits.SHELF_MAX, limits.SLOT_MAX)
+    assert parse_address("e65534.254") == (protocol.SHELF_MAX, protocol.SLOT_MAX)

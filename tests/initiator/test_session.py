@@ -8,7 +8,7 @@ from aoe.drive.identify import Identity
 from aoe.initiator.facts import Reason
 from aoe.initiator.path import USER_TAG, Kind
 from aoe.initiator.session import Operation, Policy, Port, Session, Settled, State, Way
-from aoe.wire import ata, config, frame
+from aoe.wire import ata, config, frame, protocol
 from aoe.wire.ata import AtaRequest
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import FLAG_RESPONSE, Header
@@ -456,12 +456,12 @@ def test_a_disk_larger_than_a_request_can_name_is_none() -> None:
     session.received(0, told(query), 2 * MS)
     (look,) = sent(session)
     data = bytearray(identity())
-    data[200:208] = (limits.LBA48_SECTORS + 1).to_bytes(8, "little")
+    data[200:208] = (protocol.LBA48_SECTORS + 1).to_bytes(8, "little")
     session.received(0, reply(look, resealed(data)), 3 * MS)
     (way,) = session.ways
     assert (way.state, way.reason) == (State.REFUSED, Reason.TOO_LARGE)
     assert session.facts is None
-    data[200:208] = limits.LBA48_SECTORS.to_bytes(8, "little")
+    data[200:208] = protocol.LBA48_SECTORS.to_bytes(8, "little")
     session.tick(4 * MS + limits.RECHECK_NS)
     look = next(raw for raw in sent(session) if raw[19] == 0)
     session.received(0, reply(look, resealed(data)), 5 * MS + limits.RECHECK_NS)

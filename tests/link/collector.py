@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from aoe.limits import ETHERNET_HEADER
 from aoe.link.base import Batch, Link, Received
 from aoe.wire.frame import BROADCAST, ETHERTYPE
+from aoe.wire.protocol import ETHERNET_HEADER
 
 __all__ = ["BROADCAST", "Collector", "ethernet", "until"]
 

@@ -20,13 +20,14 @@ import uvloop
 import aoe
 from aoe.disk.memory import MemoryDisk
 from aoe.errors import ConfigurationError
-from aoe.limits import FRAME_AGE_DEFAULT_S, RECEIVE_BATCH, SECTOR, UDP_QUEUE_MAX
+from aoe.limits import FRAME_AGE_DEFAULT_S, RECEIVE_BATCH, UDP_QUEUE_MAX
 from aoe.link.base import Link
 from aoe.link.udp import UdpLink, UdpSpec
 from aoe.target import claims
 from aoe.wire import ata, frame
 from aoe.wire.ata import AtaRequest
 from aoe.wire.frame import FLAG_RESPONSE, Command, Header
+from aoe.wire.protocol import SECTOR
 from tests.link.collector import BROADCAST, Collector, ethernet, until
 
 Run = Callable[[Coroutine[Any, Any, None]], None]

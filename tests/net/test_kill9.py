@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from aoe.limits import SECTOR
 from aoe.wire.config import ConfigCommand
 from aoe.wire.mask import Directive, DirectiveCommand
+from aoe.wire.protocol import SECTOR
 from aoe.wire.reserve import ReserveCommand
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image

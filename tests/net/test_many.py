@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from aoe.limits import SECTOR, SHELF_ALL, SLOT_ALL, TARGET_BYTES_MAX, sectors_per_frame
+from aoe.limits import TARGET_BYTES_MAX
 from aoe.wire import ata
 from aoe.wire.frame import FLAG_RESPONSE, Command, Header, decode
+from aoe.wire.protocol import SECTOR, SHELF_ALL, SLOT_ALL, sectors_per_frame
 from tests.support.labs.network import Lab, in_namespace
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.labs.ports import UdpPort

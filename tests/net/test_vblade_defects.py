@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from aoe.limits import FRAME_MIN, SECTOR
 from aoe.wire import ata, mask
 from aoe.wire.ata import AtaReply
 from aoe.wire.config import ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Error, Header, decode
 from aoe.wire.mask import Directive, DirectiveCommand, MaskCommand
+from aoe.wire.protocol import FRAME_MIN, SECTOR
 from aoe.wire.reserve import ReserveCommand
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, Target, Vblade, image

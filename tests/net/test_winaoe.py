@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
-from aoe.limits import SECTOR, SHELF_ALL, SLOT_ALL
 from aoe.wire import ata
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaReply, AtaRequest
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, Command, Header, decode
+from aoe.wire.protocol import SECTOR, SHELF_ALL, SLOT_ALL
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.labs.raw_client import IDENTIFY, READ_EXT, WRITE_EXT, Client, sectors_of

@@ -3,12 +3,12 @@
 import asyncio
 from typing import Any
 
-from aoe.limits import SECTOR
 from aoe.link.base import Link
 from aoe.wire import ata, config, frame, reserve
 from aoe.wire.ata import AtaReply
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Header
+from aoe.wire.protocol import SECTOR
 from aoe.wire.reserve import Reserve, ReserveCommand
 
 IDENTIFY, TRIM = 0xEC, 0x06

@@ -16,9 +16,9 @@ from aoe.disk.file import FileDisk
 from aoe.disk.memory import MemoryDisk
 from aoe.disk.open import open_disk
 from aoe.errors import DiskError
-from aoe.limits import SECTOR
 from aoe.link.memory import Network
 from aoe.wire.config import ConfigCommand
+from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import sparse
 from tests.serve.initiator import AtaFailed, Initiator, Refused, mac
 

@@ -19,7 +19,7 @@ from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import AoeError, ConfigurationError, DiskError
-from aoe.limits import CONFIG_STRING_MAX, PACE_BURST, SECTOR, SHELF_ALL, SLOT_ALL
+from aoe.limits import PACE_BURST
 from aoe.link.base import Link
 from aoe.link.faulty import FaultyLink
 from aoe.link.memory import MemoryLink, Network
@@ -30,6 +30,7 @@ from aoe.wire import config, frame, mask
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Header
 from aoe.wire.mask import Directive, DirectiveCommand
+from aoe.wire.protocol import CONFIG_STRING_MAX, SECTOR, SHELF_ALL, SLOT_ALL
 from aoe.wire.reserve import ReserveCommand
 from tests.disk.helpers import Medium, noise, open_descriptors, sparse
 from tests.serve.initiator import AtaFailed, Initiator, NoAnswer, Refused, decoded, mac, word

@@ -13,7 +13,6 @@ from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
 from aoe.drive.identify import Vendor, vendor_of
 from aoe.errors import ConfigurationError
-from aoe.limits import SECTOR
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.keys import StoreKey
 from aoe.target.server import TargetOptions
@@ -22,6 +21,7 @@ from aoe.target.target import Offer, Target
 from aoe.wire import ata
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaRequest
 from aoe.wire.frame import Command
+from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import noise
 from tests.serve.initiator import WRITE_EXT, AtaFailed, Initiator, NoAnswer, mac, word
 

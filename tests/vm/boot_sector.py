@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from aoe.limits import SECTOR
+from aoe.wire.protocol import SECTOR
 
 GREETING = b"boot sector runs\r\n"
 FAILURE = b"INT 13h failed\r\n"

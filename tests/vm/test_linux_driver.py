@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from aoe.limits import SECTOR, sectors_per_frame
+from aoe.wire.protocol import SECTOR, sectors_per_frame
 from tests.support.labs.guests.filesystem import FILE_BYTES, checksums, guest_files, tree, trouble
 from tests.support.labs.guests.kernel import kernel
 from tests.support.labs.guests.machine import LinuxGuest, add_tap, host, needs_qemu, tap_card

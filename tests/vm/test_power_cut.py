@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from aoe.limits import SECTOR
+from aoe.wire.protocol import SECTOR
 from tests.support.checkers.guest_writes import DISK_BYTES, Writer, stamp, version_of
 from tests.support.labs.guests.files import GuestFiles
 from tests.support.labs.guests.kernel import kernel

@@ -15,9 +15,9 @@ import pytest
 
 import aoe
 from aoe.initiator.remote import RemoteDisk
-from aoe.limits import SECTOR
 from aoe.wire import ata
 from aoe.wire.frame import Command
+from aoe.wire.protocol import SECTOR
 from tests.support.checkers.guest_writes import stamp, version_of
 from tests.support.labs.guests.files import GuestFiles
 from tests.support.labs.guests.kernel import kernel

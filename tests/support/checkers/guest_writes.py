@@ -5,8 +5,8 @@ import random
 import struct
 from typing import NamedTuple
 
-from aoe.limits import SECTOR
 from aoe.wire import ata, frame
+from aoe.wire.protocol import SECTOR
 from tests.support.labs.raw_client import BUSY_DF_DRQ_ERR, FLUSH_EXT, WRITE_EXT, Client, ata_request
 
 PIECE = 2

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from aoe.limits import SECTOR
+from aoe.wire.protocol import SECTOR
 from tests.support.tools import need, need_loop, need_root, tool, unavailable, which
 from tests.support.waiting import wait_for
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from aoe.limits import SECTOR
 from aoe.wire import ata, frame
 from aoe.wire.frame import Command
+from aoe.wire.protocol import SECTOR
 from tests.support.labs.raw_client import READ_EXT, WRITE_EXT, Client, ata_request
 
 PIECE = 8

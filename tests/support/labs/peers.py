@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from aoe.limits import SECTOR, SHELF_ALL, SLOT_ALL
 from aoe.wire.frame import Command
+from aoe.wire.protocol import SECTOR, SHELF_ALL, SLOT_ALL
 from tests.support.labs.network import End, Lab
 from tests.support.labs.raw_client import Client
 from tests.support.waiting import wait_for

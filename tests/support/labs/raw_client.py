@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
 
-from aoe.limits import SECTOR
 from aoe.wire import ata as ata_wire
 from aoe.wire import config as config_wire
 from aoe.wire import frame
 from aoe.wire import mask as mask_wire
 from aoe.wire import reserve as reserve_wire
+from aoe.wire.protocol import SECTOR
 from tests.support.labs.ports import Port
 
 BUSY_DF_DRQ_ERR = 0xA9

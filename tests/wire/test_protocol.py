@@ -2,7 +2,7 @@
 
 import pytest
 
-from aoe import limits
+from aoe.wire import protocol
 
 ADVERTISED = {
     68: 0,
@@ -28,12 +28,12 @@ ADVERTISED = {
 
 @pytest.mark.parametrize(("mtu", "sectors"), ADVERTISED.items())
 def test_sector_count(mtu: int, sectors: int) -> None:
-    assert limits.sectors_per_frame(mtu) == sectors
+    assert protocol.sectors_per_frame(mtu) == sectors
 
 
 def test_what_is_advertised_fits_is_aligned_and_not_more_than_linux_would_take() -> None:
     for mtu in range(20_000):
-        sectors = limits.sectors_per_frame(mtu)
+        sectors = protocol.sectors_per_frame(mtu)
         assert sectors == 0 or 14 + mtu >= 36 + 512 * sectors
         assert sectors < 8 or sectors % 8 == 0
         assert sectors <= max(1, (mtu - 36) // 512)
@@ -43,9 +43,9 @@ def test_what_is_advertised_fits_is_aligned_and_not_more_than_linux_would_take()
 def test_the_longest_answers_fit(mtu: int) -> None:
     room = mtu + 14
     for header, each, most, found in [
-        (32, 1, 1024, limits.config_string_max(mtu)),
-        (28, 8, 255, limits.mask_max(mtu)),
-        (26, 6, 255, limits.reserve_max(mtu)),
+        (32, 1, 1024, protocol.config_string_max(mtu)),
+        (28, 8, 255, protocol.mask_max(mtu)),
+        (26, 6, 255, protocol.reserve_max(mtu)),
     ]:
         assert found <= most
         assert header + each * found <= room
