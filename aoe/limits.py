@@ -16,10 +16,6 @@ sectors_per_frame = protocol.sectors_per_frame
 
 BUFFER_COUNT_DEFAULT_MAX = 64
 
-FRAME_AGE_DEFAULT_S = 1.0
-CLOCK_STEP_NS = 100_000_000
-"""A move of REALTIME against BOOTTIME by more than this is a stepped clock (order rule T3)."""
-
 EXPORTS_MAX = 4096
 """Disks of one target, unless it was told otherwise when it was opened."""
 TRIM_BLOCKS_MAX = 8
@@ -39,6 +35,18 @@ ADMIN_QUEUE_MAX = 64
 """Config, mask and reserve messages that wait for a change in progress on their export."""
 ZEROES_CHUNK = 1 << 20
 """Bytes written at a time where zeroes are."""
+VERIFY_CHUNK = 1 << 20
+"""Bytes read at a time where nobody wants them."""
+COPY_CHUNK = 1 << 20
+COPIED_AT_ONCE = 8
+"""Bytes of a copy that are asked for in one request, and requests at a time."""
+WATCH_BYTES = 1 << 16
+"""Of events that a file has lost its name, taken at a time."""
+SERIAL_LENGTH_MIN = 6
+SERIAL_VARIETY_MIN = 4
+SERIAL_WORDS_MAX = 24
+"""An id that is shorter, or has fewer different characters, is no disk's own; of a name, so many words are
+looked at."""
 DISK_WORKERS = 8
 """Requests one export has inside system calls at a time."""
 
@@ -48,33 +56,35 @@ RECORD_ADDRESSES_MAX = 256
 """Addresses of one disk that are remembered, the latest."""
 DEVICE_SLOTS_UNKNOWN = 32
 """Requests that a disk takes at a time where the kernel does not tell."""
-DEVICE_SILENCE_NS = 20_000_000
-"""After which a disk that owes an answer gets no request from a loop that must not wait."""
 
 CLIENTS_KNOWN_MAX = 256
 """Hosts of one export that are remembered, so that the first contact of each is said."""
 OUTLET_BYTES_MAX = 4 << 20
 """Of lines that nobody has taken yet from a service's standard output or error; more are left out."""
-OUTLET_FLUSH_S = 1.0
-"""How long a service that ends waits for somebody to take its last lines."""
-MESSAGE_INTERVAL_S = 5.0
 MESSAGE_KINDS_MAX = 1024
-"""A message of one kind is said once in so long, and of so many kinds."""
+"""Kinds of messages whose last time is remembered."""
 
+CLAIM_QUERIES = 3
+"""Questions whether another target answers for an address."""
 CLAIMANTS_MAX = 16
 """Hosts remembered that answer for one of our addresses."""
+SEAT_BACKLOG = 128
+"""Processes at a time that ask who serves an address."""
+STALE_BATCHES_MAX = 1000
+"""Batches of frames thrown away at the start, that came before the target served."""
+LINKS_FOLLOWED_MAX = 40
+"""Symbolic links to a disk that are followed: as many as the kernel follows (path_resolution(7))."""
 
 PACE_BURST = 16
-PACE_INTERVAL_S = 0.001
 PACED_FRAMES_MAX = 16384
 """Answers of many exports to one wildcard leave in bursts with pauses (order rule T7)."""
 
 RECEIVE_BATCH = 64
 """Frames taken from one link before the others get their turn."""
 SEND_BACKLOG_MAX = 1024
-SEND_BACKLOG_NS = 250_000_000
-"""Frames kept for one link while its socket buffer is full, and for how long: a write that is on its way for
-more than NETWORK_LIFETIME_NS would break order rule I2."""
+"""Frames kept for one link while its socket buffer is full."""
+NETLINK_BYTES_MAX = 1 << 16
+"""Of the kernel's answer what an interface belongs to."""
 UDP_MTU_DEFAULT = 1500
 UDP_MTU_MAX = 65507 - protocol.ETHERNET_HEADER
 """What is carried in one datagram counts as a frame."""
@@ -87,11 +97,6 @@ RING_BUFFER = 4 << 20
 """Bytes of a packet ring. It is used from end to end, so it has to stay in the processor's cache: with four
 times as much, 8 KiB writes are a fifth slower. At 10 Gbit/s jumbo frames fill it in 3 ms."""
 
-STOP_TIMEOUT_S = 5.0
-LOCK_WAIT_S = 5.0
-BAD_SECTOR_SEARCH_S = 0.5
-"""How long the first failing sector is looked for after the kernel reported an error."""
-
 RING_FRAMES_MIN = 64
 """A ring has room for so many, however large they are."""
 SPIN_US = 50
@@ -103,6 +108,25 @@ ENGINE_QUEUE_MAX = 256
 ENGINE_PLACES = 64
 """Requests one export has at the disk at a time when the engine serves it."""
 
+SECONDS_MAX = 1e9
+"""The longest time that may be asked for."""
+PING_INTERVAL_MAX_S = 86400.0
+LOAD_MAX_S = 30 * 86400.0
+"""The longest time between two pings, and for which a disk is loaded."""
+SURVEYED_AT_ONCE = 64
+"""Disks looked at at a time."""
+NBD_THREADS = 20
+NBD_THREADS_MAX = 1024
+"""Requests of one NBD client under way at once: each has a thread of nbdkit's. Fewer than the usual queue of
+32: threads that find no request in the client's socket wake each other for nothing."""
+NBD_LINES_MAX = 64
+"""Lines of an nbdkit that does not come to serve."""
+FENCE_WORDS_MAX = 64
+"""Words of a fence command that the plugin takes."""
+REPORT_BYTES_MAX = 1 << 16
+"""Of what the plugin says of its paths."""
+STATUS_BYTES_MAX = 1 << 20
+"""Of what `aoe nbd` says of them."""
 LOAD_DEPTH_MAX = 4096
 """Requests that a load has outstanding at a time."""
 LOAD_BUCKETS = 2048
@@ -147,6 +171,9 @@ STUCK_TRIES = 4
 """How often a change is sent before its target is told once more who sends it."""
 STREAM_AGAIN_NS = 3_000_000_000
 """After which a target that had no place for a stream is asked for one again."""
+BUCKET_SECTORS = 256
+BUCKETS_MAX = 2
+"""Closed ranges are found by buckets of so many sectors; one in more buckets is looked at always."""
 UNSETTLED_MAX = 1 << 16
 """Changes of unknown fate on one path; beyond that no new change goes there."""
 NETWORK_LIFETIME_NS = 1_000_000_000

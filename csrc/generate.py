@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.drive import command, identify
 from aoe.target import streams
 from aoe.wire import frame, opcodes, protocol, stamp
@@ -77,7 +77,7 @@ def shared() -> Iterator[str]:
     )
     yield from defined(
         limits,
-        *("CLOCK_STEP_NS", "SPANS_MAX", "STREAMS_MAX", "REPLAY_WINDOW", "DEVICE_SILENCE_NS"),
+        *("BUCKET_SECTORS", "BUCKETS_MAX", "SPANS_MAX", "STREAMS_MAX", "REPLAY_WINDOW"),
         *("RECEIVE_BUFFER", "SEND_BUFFER", "RING_BUFFER", "RING_FRAMES_MIN", "SPIN_US", "FRAME_ROOM"),
         *("UDP_MTU_DEFAULT", "UDP_MTU_MAX", "LOAD_DEPTH_MAX", "FENCE_AGAIN_NS"),
         *(
@@ -96,6 +96,7 @@ def shared() -> Iterator[str]:
         *("RECHECK_NS", "STANDBY_NS", "SETTLE_IN_NS", "WAYS_MAX", "STRANGERS_MAX", "INVITED_MAX"),
         *("REQUESTS_MAX", "PULSE_NS", "GAP_NS", "FOREIGN_AGE_NS"),
     )
+    yield from defined(timing, "CLOCK_STEP_NS", "DEVICE_SILENCE_NS")
     yield from listed("aoe.limits", [("AOE_LOAD_BUCKETS", limits.LOAD_BUCKETS)])
     yield from defined(frame, "ETHERTYPE", "VERSION")
     yield from defined(stamp, "STREAM_SIGNATURE")

@@ -7,16 +7,9 @@ import json
 import textwrap
 from pathlib import Path
 
-from aoe.initiator.options import (
-    OPTIONS,
-    SECONDS_MAX,
-    Choice,
-    CommandWords,
-    Flag,
-    Option,
-    Seconds,
-)
-from aoe.nbd.door import DEFAULTS, FENCE_WORDS_MAX
+from aoe import limits
+from aoe.initiator.options import OPTIONS, Choice, CommandWords, Flag, Option, Seconds
+from aoe.nbd.door import DEFAULTS
 
 HEADER = Path(__file__).parent / "nbd" / "options.h"
 HEAD = """\
@@ -47,7 +40,8 @@ def header() -> str:
 
 
 def _bounds() -> str:
-    return f"#define OPTION_SECONDS_MAX {SECONDS_MAX:.0e}\nenum {{ FENCE_MAX = {FENCE_WORDS_MAX} }};\n"
+    seconds, words = limits.SECONDS_MAX, limits.FENCE_WORDS_MAX
+    return f"#define OPTION_SECONDS_MAX {seconds:.0e}\nenum {{ FENCE_MAX = {words} }};\n"
 
 
 def _choices() -> list[str]:

@@ -18,13 +18,13 @@
 #define LBA48_SECTORS 281474976710656ll
 
 /* aoe.limits */
-#define CLOCK_STEP_NS 100000000ll
+#define BUCKET_SECTORS 256
+#define BUCKETS_MAX 2
 #define SPANS_MAX 4
 #ifndef STREAMS_MAX
 #define STREAMS_MAX 256
 #endif
 #define REPLAY_WINDOW 1024
-#define DEVICE_SILENCE_NS 20000000ll
 #define RECEIVE_BUFFER 16777216
 #define SEND_BUFFER 4194304
 #define RING_BUFFER 4194304
@@ -76,6 +76,10 @@
 #define PULSE_NS 100000000ll
 #define GAP_NS 500000000ll
 #define FOREIGN_AGE_NS 10000000000ll
+
+/* aoe.timing */
+#define CLOCK_STEP_NS 100000000ll
+#define DEVICE_SILENCE_NS 20000000ll
 
 /* aoe.limits */
 enum {

@@ -2,8 +2,6 @@
 
 #include "initiator.h"
 
-enum { BUCKET_SECTORS = 256, BUCKETS_MAX = 2 };
-
 static uint64_t buckets_of(uint64_t first, uint64_t last)
 {
     return (last - 1) / BUCKET_SECTORS - first / BUCKET_SECTORS + 1;

@@ -17,6 +17,7 @@ ROOMS = [
         "errors",
         "wire",
         "limits",
+        "timing",
         "home",
         "drive",
         "disk",

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from aoe import limits, timing
 from aoe.cli import ends, stdio
 from aoe.cli.ends import Addresses, End, Named, Standard
 from aoe.cli.report import Report
@@ -17,12 +18,8 @@ from aoe.disk.file import FileDisk
 from aoe.errors import ConfigurationError, DiskError, RequestError
 from aoe.initiator.remote import RemoteDisk
 
-_CHUNK = 1 << 20
-_AT_A_TIME = 8
 _HOLE = 4096
 """Zeroes of this length, where they are aligned, become a hole in a file."""
-_SHOW_S = 0.2
-_TELL_S = 10.0
 
 
 class Copy(NamedTuple):
@@ -172,7 +169,8 @@ class Progress:
         self._done += length
         now = time.monotonic()
         ended = self._done == self._total
-        due = (now - self._last > _SHOW_S or ended) if self._bar else now - self._last > _TELL_S
+        every_s = timing.PROGRESS_SHOWN_S if self._bar else timing.PROGRESS_TOLD_S
+        due = now - self._last > every_s or (self._bar and ended)
         if self._shown and due:
             self._last = now
             self._show(now)
@@ -196,7 +194,7 @@ class Holes(NamedTuple):
 
 
 def _holes(target: End, fresh: bool) -> Holes:
-    step = _HOLE if isinstance(target.disk, FileDisk) else _CHUNK
+    step = _HOLE if isinstance(target.disk, FileDisk) else limits.COPY_CHUNK
     return Holes(step, not fresh)
 
 
@@ -231,16 +229,16 @@ async def compare(origin: End, target: End, done: Callable[[int], None]) -> None
 
 async def _all_of(size: int, step: Callable[[int, bytearray], Awaitable[None]]) -> None:
     """Take the steps of a disk, some at a time; the first failure ends the others before it is raised."""
-    todo = iter(range(0, size, _CHUNK))
+    todo = iter(range(0, size, limits.COPY_CHUNK))
 
     async def work() -> None:
-        buffer = bytearray(_CHUNK)
+        buffer = bytearray(limits.COPY_CHUNK)
         for at in todo:
-            if size - at < _CHUNK:
+            if size - at < limits.COPY_CHUNK:
                 buffer = bytearray(size - at)
             await step(at, buffer)
 
-    tasks = [asyncio.ensure_future(work()) for _ in range(_AT_A_TIME)]
+    tasks = [asyncio.ensure_future(work()) for _ in range(limits.COPIED_AT_ONCE)]
     try:
         await asyncio.gather(*tasks)
     finally:

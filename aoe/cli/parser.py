@@ -27,7 +27,6 @@ from aoe.nbd import door
 from aoe.wire import protocol
 
 _LBA = words.whole(0, protocol.LBA48_SECTORS - 1)
-_DAY_S = 86400.0
 _NOT_ITS_OWN = ("command", "json")
 _PATHS = "several are paths to one disk"
 
@@ -98,7 +97,7 @@ def _add_ping(commands: Any) -> None:
     add = _add(commands, "ping", Ping, "how long its answers take", addresses=_PATHS).add_argument
     times = words.whole(1, 10**9)
     add("--count", "-c", dest="times", type=times, default=3, metavar="N", help="how often (3)")
-    interval = words.seconds(most=_DAY_S)
+    interval = words.seconds(most=limits.PING_INTERVAL_MAX_S)
     add("--interval", "-i", type=interval, default=1.0, metavar="S", help="between two questions (1)")
 
 
@@ -125,7 +124,7 @@ def _add_bench(commands: Any) -> None:
         metavar="N",
         help="requests at a time (64)",
     )
-    runtime = words.seconds(least=0.01, most=30 * _DAY_S)
+    runtime = words.seconds(least=0.01, most=limits.LOAD_MAX_S)
     add("--runtime", type=runtime, default=3.0, metavar="S", help="for how long (3)")
     add("--overwrite", action="store_true", help="what is on the disk may be lost; needed to write")
 
@@ -192,10 +191,10 @@ def _add_nbd(commands: Any) -> None:
         add(f"--{option.word}", dest=option.name, default=value, help=_help(option), **_taken(option.kind))
     add(
         "--threads",
-        type=words.whole(1, door.THREADS_MAX),
-        default=door.THREADS,
+        type=words.whole(1, limits.NBD_THREADS_MAX),
+        default=limits.NBD_THREADS,
         metavar="N",
-        help=f"requests of each client under way at once ({door.THREADS})",
+        help=f"requests of each client under way at once ({limits.NBD_THREADS})",
     )
 
 

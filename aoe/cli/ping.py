@@ -4,13 +4,11 @@ import asyncio
 import time
 from typing import NamedTuple
 
+from aoe import timing
 from aoe.cli.report import Report
 from aoe.cli.where import Where, one_disk
 from aoe.errors import Unreachable
 from aoe.initiator.remote import RemoteDisk
-
-WAIT_S = 1.0
-"""How long an answer is waited for, at least."""
 
 
 class Ping(NamedTuple):
@@ -36,7 +34,7 @@ class Ping(NamedTuple):
         for number in range(1, self.times + 1):
             if number > 1:
                 await asyncio.sleep(self.interval)
-            rtt_us = await tally.ask(max(WAIT_S, self.interval))
+            rtt_us = await tally.ask(max(timing.PING_S, self.interval))
             took = "no answer" if rtt_us is None else f"time={rtt_us:.0f} us"
             text = f"{disk.size} bytes of disk at {disk.address}: seq={number} {took}"
             report.say(text, address=disk.address, bytes=disk.size, seq=number, rtt_us=rtt_us)

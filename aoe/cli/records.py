@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from aoe import limits
 from aoe.cli.paths import Wanted, quoted
 from aoe.cli.stdio import complain
 from aoe.disk.file import FileDisk
@@ -11,9 +12,6 @@ from aoe.disk.open import Opening
 from aoe.errors import ConfigurationError
 from aoe.target.keys import StoreKey
 from aoe.target.store import Record, StateStore
-
-_LINKS_MAX = 40
-"""As many as the kernel follows (path_resolution(7))."""
 
 
 def find_records(
@@ -63,7 +61,7 @@ def _leads_to(name: Path, path: Path) -> bool:
 
 def _is_handed_on(path: Path) -> bool:
     """Whether it is a descriptor of a process, as /dev/stdin: the next time it is another file's."""
-    for _ in range(_LINKS_MAX):
+    for _ in range(limits.LINKS_FOLLOWED_MAX):
         if Path("/proc") in path.parent.resolve().parents:
             return True
         if not path.is_symlink():

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
+from aoe import timing
 from aoe.errors import AoeError, ConfigurationError
-from aoe.limits import OUTLET_BYTES_MAX, OUTLET_FLUSH_S
+from aoe.limits import OUTLET_BYTES_MAX
 
 _NAMES = ("standard input", "standard output", "standard error")
 _FAILING = (os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)
@@ -319,7 +320,7 @@ def unblocked(name: str, as_json: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        deadline = time.monotonic() + OUTLET_FLUSH_S
+        deadline = time.monotonic() + timing.OUTLET_FLUSH_S
         for outlet in used:
             outlet.finish(deadline)
         sys.stdout, sys.stderr = before

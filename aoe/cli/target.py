@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.cli import stdio, words
 from aoe.cli.links import open_links
 from aoe.cli.paths import Wanted, plain, plan
@@ -23,7 +23,6 @@ from aoe.cli.state import add_state, list_state
 from aoe.cli.version import Version
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, open_disk
-from aoe.drive.identify import SERIAL_MAX
 from aoe.engine import EngineUnavailable
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
@@ -45,9 +44,6 @@ then. Besides, each disk has two, each link up to three and one for each engine 
 
 _NOT_TO_END = (signal.SIGHUP, signal.SIGUSR1)
 """What serving is told by; before and after that they are ignored."""
-
-FRAME_AGE_MIN_S = 0.5
-"""Below this the UDP link, which knows ages to a fifth of a second, would drop fresh writes."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -143,13 +139,17 @@ def parser() -> argparse.ArgumentParser:
         default="write-through",
         help="write-through (default): a write reply means stable storage; write-back: a FLUSH reply does",
     )
-    add("--max-frame-age", type=float, default=limits.FRAME_AGE_DEFAULT_S, metavar="S")
+    add("--max-frame-age", type=float, default=timing.FRAME_AGE_DEFAULT_S, metavar="S")
     add("--mask", metavar="MAC,...", help="serve only these hosts, whatever was persisted")
     add("--no-remote-admin", action="store_true", help="refuse config, mask and reserve changes")
     add("--no-remote-masks", action="store_true", help="refuse mask changes: who is served is decided here")
     add("--offset", type=int, default=0, metavar="SECTORS", help="serve from this sector on")
     add("--length", type=int, metavar="SECTORS", help="serve only so many sectors")
-    add("--serial", metavar="TEXT", help=f"serial number, up to {SERIAL_MAX} characters (one PATH only)")
+    add(
+        "--serial",
+        metavar="TEXT",
+        help=f"serial number, up to {protocol.SERIAL_MAX} characters (one PATH only)",
+    )
     add("--state-dir", type=Path, metavar="DIR", help="where config string, lists and serials are kept")
     add("--reset-state", action="store_true", help="forget config string, mask list and reservation")
     add("--engine", choices=("auto", "python", "c"), default="auto", help="which code moves the sectors")
@@ -225,8 +225,10 @@ def _check_options(options: argparse.Namespace) -> None:
         protocol.BUFFER_COUNT_MIN <= options.buffer_count <= protocol.BUFFER_COUNT_MAX
     ):
         raise ConfigurationError(f"--buffer-count {options.buffer_count} is not 2 to 65535")
-    if not FRAME_AGE_MIN_S <= options.max_frame_age <= 3600:
-        raise ConfigurationError(f"--max-frame-age {options.max_frame_age} is not {FRAME_AGE_MIN_S} to 3600")
+    if not timing.FRAME_AGE_MIN_S <= options.max_frame_age <= 3600:
+        raise ConfigurationError(
+            f"--max-frame-age {options.max_frame_age} is not {timing.FRAME_AGE_MIN_S} to 3600"
+        )
     if options.offset < 0 or (options.length is not None and options.length < 1):
         raise ConfigurationError("--offset and --length are sectors, and --length is at least 1")
 

@@ -5,14 +5,13 @@ import stat
 import sys
 from typing import NamedTuple
 
+from aoe import limits
 from aoe.cli.aside import read_full, write_full
 from aoe.cli.report import Report
 from aoe.cli.where import Where, one_disk
 from aoe.errors import RequestError
 from aoe.initiator.remote import RemoteDisk
 from aoe.wire import protocol
-
-_CHUNK = 2048 * protocol.SECTOR
 
 
 class Read(NamedTuple):
@@ -34,8 +33,8 @@ class Read(NamedTuple):
                     f"{disk.address} has {disk.size // protocol.SECTOR} sectors: "
                     f"--lba {self.lba} --sectors {self.sectors} goes past the end"
                 )
-            for at in range(start, start + wanted, _CHUNK):
-                data = await disk.read(at, min(_CHUNK, start + wanted - at))
+            for at in range(start, start + wanted, limits.COPY_CHUNK):
+                data = await disk.read(at, min(limits.COPY_CHUNK, start + wanted - at))
                 await write_full(data)
             report.note(address=disk.address, lba=self.lba, bytes=wanted)
 
@@ -72,7 +71,7 @@ class _Written:
 
     async def fill(self) -> None:
         """Write whatever comes, then flush."""
-        while data := await read_full(_CHUNK):
+        while data := await read_full(limits.COPY_CHUNK):
             _measure(self._disk, self.at, len(data))
             self._under_way = len(data)
             await self._disk.write(self.at, data)

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Callable
 from typing import NoReturn
 
+from aoe import limits
 from aoe.errors import ConfigurationError
-from aoe.initiator.options import SECONDS_MAX
 from aoe.wire.frame import parse_mac
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
@@ -33,7 +33,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return convert
 
 
-def seconds(*, least: float = 0.0, most: float = SECONDS_MAX) -> Callable[[str], float]:
+def seconds(*, least: float = 0.0, most: float = limits.SECONDS_MAX) -> Callable[[str], float]:
     """A type for argparse: a time within the bounds, in seconds."""
 
     def convert(text: str) -> float:

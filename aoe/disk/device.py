@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.disk.identity import HERE, Host, number_of
 
 
@@ -43,7 +43,7 @@ class Device:
         """Whether it has room, and did not leave requests unanswered for long."""
         if not self._inside:
             return self.room > 0
-        return self._inside < self.room and self._clock() - self._heard_ns < limits.DEVICE_SILENCE_NS
+        return self._inside < self.room and self._clock() - self._heard_ns < timing.DEVICE_SILENCE_NS
 
 
 _known: "WeakValueDictionary[Path, Device]" = WeakValueDictionary()

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple, Protocol, TypeVar
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.disk import syscalls
 from aoe.disk.base import Disk
 from aoe.disk.device import device_of
@@ -219,7 +219,7 @@ class FileDisk(Disk):
             self._searches += 1
             running = asyncio.ensure_future(self._run(search.run))
             running.add_done_callback(self._search_ended)
-            await asyncio.wait([running], timeout=limits.BAD_SECTOR_SEARCH_S)
+            await asyncio.wait([running], timeout=timing.BAD_SECTOR_SEARCH_S)
             search.stopped = True
             if not abandon:
                 await running

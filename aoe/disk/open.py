@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from aoe import limits
+from aoe import timing
 from aoe.disk import locks, syscalls
 from aoe.disk.blockdev import BlockDisk
 from aoe.disk.file import FileDisk, Store
@@ -35,7 +35,7 @@ class Opening(NamedTuple):
     shared: bool = False
     offset: int = 0
     length: int | None = None
-    lock_wait_s: float = limits.LOCK_WAIT_S
+    lock_wait_s: float = timing.LOCK_WAIT_S
     at_least: int = 0
 
     @property

@@ -2,10 +2,9 @@
 
 import re
 
-_LENGTH_MIN = 6
-_VARIETY_MIN = 4
+from aoe import limits
+
 _MOST_OF_IT = 0.75
-_WORDS_MAX = 24
 
 _COUNTED = (
     "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ",
@@ -33,10 +32,10 @@ def plausible(text: str) -> bool:
     """Whether `text`, an id as the kernel shows it, can be taken for one disk's alone."""
     core = _core(text)
     return not (
-        len(core) < _LENGTH_MIN
-        or len(set(core)) < _VARIETY_MIN
+        len(core) < limits.SERIAL_LENGTH_MIN
+        or len(set(core)) < limits.SERIAL_VARIETY_MIN
         or max(core.count(letter) for letter in set(core)) >= _MOST_OF_IT * len(core)
-        or (core.isalpha() and len(core) < _WORDS_MAX)
+        or (core.isalpha() and len(core) < limits.SERIAL_WORDS_MAX)
         or re.fullmatch(r"(.+?)\1+", core)
         or _counted(core)
         or _DEFAULT.fullmatch(core)

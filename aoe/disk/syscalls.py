@@ -23,7 +23,7 @@ _FS_IOC_FIEMAP = 0xC020660B
 _FIEMAP_FLAG_CACHE = 0x04
 _FS_IOC_GETFSUUID = 0x80111500
 _AT_EMPTY_PATH = 0x1000
-_HANDLE_MAX = 128
+_MAX_HANDLE_SZ = 128
 
 _TMPFS_MAGIC = 0x01021994
 _REMOTE_MAGICS = frozenset({0x65735546, 0x6969, 0xFF534D42, 0xFE534D42, 0x01021997, 0x00C36400})
@@ -36,7 +36,7 @@ class _FileHandle(ctypes.Structure):
     _fields_ = (
         ("bytes", ctypes.c_uint),
         ("type", ctypes.c_int),
-        ("handle", ctypes.c_ubyte * _HANDLE_MAX),
+        ("handle", ctypes.c_ubyte * _MAX_HANDLE_SZ),
     )
 
 
@@ -99,7 +99,7 @@ def filesystem_uuid(fd: int) -> bytes:
 def file_handle(fd: int) -> str:
     """What a file is inside its filesystem, whatever its name: inode, generation, subvolume. Empty where the
     filesystem does not tell (name_to_handle_at(2))."""
-    found, mount = _FileHandle(_HANDLE_MAX), ctypes.c_int()
+    found, mount = _FileHandle(_MAX_HANDLE_SZ), ctypes.c_int()
     if _libc.name_to_handle_at(fd, b"", ctypes.byref(found), ctypes.byref(mount), _AT_EMPTY_PATH):
         return ""
     return f"{found.type}:{bytes(found.handle[: found.bytes]).hex()}"

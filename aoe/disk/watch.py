@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from aoe import limits
+
 _IN_ATTRIB, _IN_MOVE_SELF, _IN_Q_OVERFLOW = 0x4, 0x800, 0x4000
 _HEADER = struct.Struct("iIII")
-_EVENTS_BYTES = 1 << 16
 _GONE = " (deleted)"
 """Behind the name of an open file that has lost it (proc_pid_fd(5))."""
 
@@ -72,7 +73,7 @@ class NameWatch:
             self._inotify = -1
 
     def _readable(self) -> None:
-        events, at = os.read(self._inotify, _EVENTS_BYTES), 0
+        events, at = os.read(self._inotify, limits.WATCH_BYTES), 0
         suspects: set[int] = set()
         while at < len(events):
             watch, mask, _, length = _HEADER.unpack_from(events, at)

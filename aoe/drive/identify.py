@@ -5,12 +5,12 @@ import hashlib
 import struct
 from typing import NamedTuple
 
+from aoe.wire import protocol
 from aoe.wire.opcodes import FLUSH_CACHE, FLUSH_CACHE_EXT
 from aoe.wire.protocol import LBA28_SECTORS, LBA48_SECTORS, SECTOR
 
 MODEL = "aoe-target"
 FIRMWARE = "0.1"
-SERIAL_MAX = 20
 
 VENDOR_WORD = 129
 _VENDOR = struct.Struct("<4sHIQHH16s")
@@ -87,7 +87,7 @@ class Identity(NamedTuple):
 def is_serial(text: str) -> bool:
     """Whether IDENTIFY carries the text as it is: printable ASCII, 1 to 20 characters, no blanks around."""
     plain = text.isascii() and text.isprintable() and text == text.strip()
-    return plain and 0 < len(text) <= SERIAL_MAX
+    return plain and 0 < len(text) <= protocol.SERIAL_MAX
 
 
 def text_words(text: str, length: int) -> bytes:
@@ -169,7 +169,7 @@ def _checksummed(words: dict[int, int], identity: Identity) -> bytes:
     data = bytearray(SECTOR)
     for word, value in words.items():
         struct.pack_into("<H", data, 2 * word, value)
-    data[20:40] = text_words(identity.serial, SERIAL_MAX)
+    data[20:40] = text_words(identity.serial, protocol.SERIAL_MAX)
     data[46:54] = text_words(FIRMWARE, 8)
     data[54:94] = text_words(MODEL, 40)
     features = VENDOR_STREAMS if identity.streams else 0

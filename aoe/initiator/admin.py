@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
+from aoe import timing
 from aoe.errors import OutOfRangeError, RequestError, Unreachable
 from aoe.wire import config, mask, protocol, reserve
 from aoe.wire.config import Config, ConfigCommand
@@ -20,9 +21,6 @@ T = TypeVar("T")
 Within = Callable[[float], AbstractAsyncContextManager[object]]
 Ask = Callable[[Command, bytes, int], Awaitable[list[bytes]]]
 """Sends the bytes after the AoE header to every server; their replies, each at least so long."""
-
-TEST_S = 1.0
-"""How long an answer to a test is waited for. Every server that does not match keeps silent."""
 
 
 class Admin:
@@ -47,13 +45,13 @@ class Admin:
     async def test_config(self, text: bytes, *, prefix: bool = False) -> bool:
         """Whether every server's config string is `text`, or with `prefix` begins with it.
 
-        A server answers only if it matches. So silence for TEST_S is a no, unless to a read of the string it
-        is silent, too: then Unreachable, as always. What is lost on the way is sent again within that time.
+        A server answers only if it matches. So silence for a second is a no, unless to a read of the string
+        it is silent, too: then Unreachable, as always. What is lost on the way is sent again meanwhile.
         """
         wanted = _text(text)
         command = ConfigCommand.TEST_PREFIX if prefix else ConfigCommand.TEST
         try:
-            async with self._within(TEST_S):
+            async with self._within(timing.CONFIG_TEST_S):
                 await self._config(Config(command, wanted))
         except (TimeoutError, Unreachable):
             await self.config()

@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
+from aoe import timing
+
 now_ns: Callable[[], int] = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 """It goes on while the machine is suspended, as the servers do."""
 
 OwnTime = Callable[[], float]
 """Seconds in which this process ran, as `Core.own_time_ns` has it."""
-
-_LAST_LOOK_S = 0.01
-"""Enough turns of an event loop to read what arrived by any link."""
 
 
 class Alarm:
@@ -34,7 +33,7 @@ class Alarm:
         if left_s > 0:
             self._timer = loop.call_later(left_s, self._wait)
         else:
-            self._timer = loop.call_later(_LAST_LOOK_S, self._ring)
+            self._timer = loop.call_later(timing.LAST_LOOK_S, self._ring)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from aoe import timing
 from aoe.initiator.options import as_links, as_names, check_seconds
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, every_link
@@ -13,9 +14,6 @@ from aoe.wire import config, frame, protocol
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_RESPONSE, Command, Fault, Header
 from aoe.wire.protocol import USER_TAG
-
-_LAST_LOOK_S = 0.01
-"""What came while this process was stopped is still read."""
 
 
 class Found(NamedTuple):
@@ -60,7 +58,7 @@ async def _heard(link: Link, seconds: float) -> list[Found]:
         for _ in range(2):  # one may be lost
             finder.ask(protocol.SHELF_ALL, protocol.SLOT_ALL)
             await asyncio.sleep(seconds / 2)
-        await asyncio.sleep(_LAST_LOOK_S)
+        await asyncio.sleep(timing.LAST_LOOK_S)
         return list(finder.found.values())
 
 

@@ -7,14 +7,11 @@ The command line (`aoe nbd`), the words of the NBD plugin (csrc/nbd/options.h) a
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from aoe import limits, timing
 from aoe.errors import ConfigurationError, OutOfRangeError
 from aoe.initiator.session import Policy
 from aoe.link.base import Link
 
-FIND_S = 5.0
-TIMEOUT_S = 30.0
-"""How long a request is repeated unless the caller says so."""
-SECONDS_MAX = 1e9
 ENGINES = ("auto", "c", "python")
 
 
@@ -82,12 +79,12 @@ Kind = Seconds | Flag | Choice | CommandWords
 class Options(NamedTuple):
     """How a disk is used. Times are in seconds, 0 to 1e9."""
 
-    timeout_s: float | None = TIMEOUT_S
+    timeout_s: float | None = timing.REQUEST_S
     spread: bool = False
     hold: bool = False
     fence: Sequence[str] = ()
     failback_s: float | None = None
-    find_s: float = FIND_S
+    find_s: float = timing.FIND_S
 
     @property
     def policy(self) -> Policy:
@@ -150,8 +147,8 @@ def check_seconds(name: str, value: float) -> None:
     """OutOfRangeError for what is no length of time, TypeError for what is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is a number of seconds, not {value!r}")
-    if not 0 <= value <= SECONDS_MAX:
-        raise OutOfRangeError(f"{name} is 0 to {SECONDS_MAX:.0e} seconds, not {value}")
+    if not 0 <= value <= limits.SECONDS_MAX:
+        raise OutOfRangeError(f"{name} is 0 to {limits.SECONDS_MAX:.0e} seconds, not {value}")
 
 
 def check_engine(engine: str) -> None:

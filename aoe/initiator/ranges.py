@@ -1,9 +1,7 @@
 """Which changes wait for which: ranges of sectors, closed by the changes that hold them (order rule I2)."""
 
+from aoe import limits
 from aoe.wire import protocol
-
-_BUCKET_SECTORS = 256
-_BUCKETS_MAX = 2
 
 
 class Claim:
@@ -25,7 +23,7 @@ class Claim:
 
     @property
     def _buckets(self) -> range:
-        return range(self.first // _BUCKET_SECTORS, (self.last - 1) // _BUCKET_SECTORS + 1)
+        return range(self.first // limits.BUCKET_SECTORS, (self.last - 1) // limits.BUCKET_SECTORS + 1)
 
 
 class Ranges:
@@ -45,7 +43,7 @@ class Ranges:
             other.followers.append(claim)
             claim.waits += 1
         self._all[claim] = None
-        if len(claim._buckets) > _BUCKETS_MAX:
+        if len(claim._buckets) > limits.BUCKETS_MAX:
             self._wide[claim] = None
         else:
             for bucket in claim._buckets:
@@ -55,7 +53,7 @@ class Ranges:
         """Give up a claim that waits for nothing; those that wait for nothing any more, in their order."""
         assert not claim.waits, "who waits holds nothing"
         del self._all[claim]
-        if len(claim._buckets) > _BUCKETS_MAX:
+        if len(claim._buckets) > limits.BUCKETS_MAX:
             del self._wide[claim]
         else:
             for bucket in claim._buckets:
@@ -71,8 +69,8 @@ class Ranges:
         return bool(self._near(first, last))
 
     def _near(self, first: int, last: int) -> list[Claim]:
-        buckets = range(first // _BUCKET_SECTORS, (last - 1) // _BUCKET_SECTORS + 1)
-        if len(buckets) > _BUCKETS_MAX:
+        buckets = range(first // limits.BUCKET_SECTORS, (last - 1) // limits.BUCKET_SECTORS + 1)
+        if len(buckets) > limits.BUCKETS_MAX:
             return [other for other in self._all if other.overlaps(first, last)]
         near: dict[Claim, None] = dict(self._wide)
         for bucket in buckets:
@@ -80,4 +78,4 @@ class Ranges:
         return [other for other in near if other.overlaps(first, last)]
 
 
-assert protocol.SECTORS_PER_FRAME_MAX <= _BUCKET_SECTORS, "a piece lies in two buckets at most"
+assert protocol.SECTORS_PER_FRAME_MAX <= limits.BUCKET_SECTORS, "a piece lies in two buckets at most"

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.disk.base import Disk
 from aoe.drive import identify
 from aoe.engine import why_unavailable
@@ -29,8 +29,6 @@ from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Outcome, Result, Verb, WayStatus
 from aoe.initiator.engine_carrier import EngineCarrier
 from aoe.initiator.options import (
-    FIND_S,
-    TIMEOUT_S,
     Options,
     as_links,
     as_names,
@@ -176,7 +174,7 @@ class RemoteDisk(Rooted, Disk):
             if not waiting.done():
                 waiting.set_exception(RequestError(f"{self.address} was closed"))
 
-    async def drain(self, timeout_s: float = limits.STOP_TIMEOUT_S) -> None:
+    async def drain(self, timeout_s: float = timing.STOP_TIMEOUT_S) -> None:
         """Wait for what is under way. RequestError if it is not answered in time."""
         self._home.check()
         deadline = self.carrier.own_time + timeout_s
@@ -459,8 +457,8 @@ async def attach(
     *addresses: str,
     interface: str | Sequence[str] = (),
     link: Link | Sequence[Link] = (),
-    find_s: float = FIND_S,
-    timeout_s: float | None = TIMEOUT_S,
+    find_s: float = timing.FIND_S,
+    timeout_s: float | None = timing.REQUEST_S,
     spread: bool = False,
     hold: bool = False,
     fence: Sequence[str] = (),

@@ -6,23 +6,19 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
+from aoe import limits, timing
 from aoe.engine import why_unavailable
 from aoe.errors import Unreachable
 from aoe.initiator.carrier import LinkCarrier
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core
 from aoe.initiator.discover import discover
-from aoe.initiator.options import FIND_S, Options
+from aoe.initiator.options import Options
 from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.session import Address
 from aoe.initiator.standing import PathStatus
 from aoe.link.base import Link
 from aoe.link.split import SplitLink
-
-HEARD_S = 2.5
-"""How long a disk is looked for whose target answered a config query."""
-AT_ONCE = 64
-"""Disks looked at at the same time."""
 
 
 class Surveyed(NamedTuple):
@@ -37,11 +33,13 @@ class Surveyed(NamedTuple):
     problem: Unreachable | None
 
 
-async def survey(links: Sequence[Link], find_s: float = HEARD_S) -> AsyncGenerator[Surveyed, None]:
+async def survey(
+    links: Sequence[Link], find_s: float = timing.FIND_HEARD_S
+) -> AsyncGenerator[Surveyed, None]:
     """Whoever answers a config query, by address. The links stay open, and have no other user meanwhile."""
     with _split(links) as trunks:
         everywhere = await asyncio.gather(*(discover(trunk.branch(None)) for trunk in trunks))
-        room = asyncio.Semaphore(AT_ONCE)
+        room = asyncio.Semaphore(limits.SURVEYED_AT_ONCE)
 
         async def look(address: Address) -> Surveyed:
             async with room:
@@ -64,7 +62,7 @@ async def survey(links: Sequence[Link], find_s: float = HEARD_S) -> AsyncGenerat
 
 @asynccontextmanager
 async def attach_each(
-    links: Sequence[Link], addresses: Sequence[Address], find_s: float = FIND_S
+    links: Sequence[Link], addresses: Sequence[Address], find_s: float = timing.FIND_S
 ) -> AsyncIterator[list[tuple[RemoteDisk, Unreachable | None]]]:
     """A disk for each address, or why it cannot be used; as for `survey`."""
     with _split(links) as trunks:

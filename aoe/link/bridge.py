@@ -6,13 +6,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
+from aoe import limits
+
 _RTM_NEWLINK, _RTM_GETLINK, _NLM_F_REQUEST = 16, 18, 1
 _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_INFO_SLAVE_KIND = 10, 18, 4
 _HEADER = struct.Struct("IHHII")
 _LINK = struct.Struct("BxHiII")
 _ATTRIBUTE = struct.Struct("HH")
 _TAKES_ALL = (b"bridge\0", b"openvswitch\0")
-_REPLY_MAX = 1 << 16
 
 
 def bridge_of(index: int) -> str:
@@ -23,7 +24,7 @@ def bridge_of(index: int) -> str:
                 _HEADER.pack(_HEADER.size + _LINK.size, _RTM_GETLINK, _NLM_F_REQUEST, 0, 0)
                 + _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0)
             )
-            reply = kernel.recv(_REPLY_MAX)
+            reply = kernel.recv(limits.NETLINK_BYTES_MAX)
         except OSError:
             return ""
     if _HEADER.unpack_from(reply)[1] != _RTM_NEWLINK:

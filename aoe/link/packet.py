@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Hashable
 from functools import partial
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.errors import ConfigurationError
 from aoe.home import Home
 from aoe.link.base import Batch, Link, Listener, Received
@@ -171,7 +171,7 @@ class PacketLink(Link):
         if len(self._backlog) >= limits.SEND_BACKLOG_MAX:
             self.counters["send_queue_full"] += 1
         else:
-            self._backlog.append((_now_ns() + limits.SEND_BACKLOG_NS, frame))
+            self._backlog.append((_now_ns() + timing.SEND_BACKLOG_NS, frame))
 
     def _send_backlog(self) -> None:
         now_ns = _now_ns()

@@ -13,14 +13,13 @@ from typing import NamedTuple, cast
 
 import asyncio_dgram
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.errors import ConfigurationError
 from aoe.home import Home
 from aoe.limits import UDP_MTU_DEFAULT, UDP_MTU_MAX
 from aoe.link.base import Batch, Link, Listener, Received
 from aoe.wire import protocol
 
-_PULSE_S = 0.2
 _SO_TIMESTAMPNS_NEW = 64
 _TIMESPEC = struct.Struct("qq")
 _ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
@@ -179,7 +178,7 @@ class UdpLink(Link):
 
     async def _pulse(self) -> None:
         while True:
-            await asyncio.sleep(_PULSE_S)
+            await asyncio.sleep(timing.UDP_LOOK_S)
             if not self._queue:
                 self._look_empty()
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from aoe import limits, timing
 from aoe.errors import ConfigurationError, RequestError, Unreachable
 from aoe.initiator.options import OPTIONS, Options
 from aoe.initiator.standing import PathStatus
@@ -31,24 +32,16 @@ _ENDING = _PREFIX + "aborting sleep because of server shut down"
 _LEFT = re.compile(r"nbdkit: [^ ]+ error: .*: (Broken pipe|Connection reset by peer|Bad message)")
 """A client that hung up is no error of ours."""
 _AOE_ERROR = re.compile(r"AoE error ([0-9]+)")
-_LAST_ANSWER_S = 0.2
-"""How long nbdkit has for the last answers it was given."""
-_HURRY_S = 0.5
-"""How long requests under way may still take after Ctrl-C."""
 _USUAL_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 _VARIES = re.compile(r"^nbdkit: [^:]*: |at byte [0-9]+")
 """What differs between messages of one kind: who says it, and of which byte."""
-_KEPT_MAX = 64
-"""Lines of a child that does not come to serve."""
 
 
-THREADS, THREADS_MAX = 20, 1024
+limits.NBD_THREADS, limits.NBD_THREADS_MAX = 20, 1024
 """Requests of one client under way at once: each has a thread of nbdkit's. Fewer than the usual queue of 32:
 threads that find no request in the client's socket wake each other for nothing."""
 
 
-FENCE_WORDS_MAX = 64
-"""Words of a fence command that the plugin takes."""
 DEFAULTS = Options(timeout_s=None)
 """A client of a block device expects that it waits."""
 
@@ -64,7 +57,7 @@ class Plan(NamedTuple):
     links: Sequence[str] = ()
     read_only: bool = False
     options: Options = DEFAULTS
-    threads: int = THREADS
+    threads: int = limits.NBD_THREADS
 
 
 def command_line(plan: Plan) -> list[str]:
@@ -186,7 +179,7 @@ async def _serving(plan: Plan, listener: Listener, talk: "_Talk", reports: Repor
 async def _end(child: asyncio.subprocess.Process) -> int:
     """Its exit status. It would wait for its clients to hang up; they have all their answers."""
     try:
-        async with asyncio.timeout(_LAST_ANSWER_S):
+        async with asyncio.timeout(timing.NBD_LAST_ANSWER_S):
             return await child.wait()
     except TimeoutError:
         child.kill()
@@ -228,7 +221,7 @@ class _Talk:
                 continue
             if self._ready:
                 self._repeated.say(_VARIES.sub("", text), logging.ERROR, "%s", text)
-            elif len(self._kept) < _KEPT_MAX:
+            elif len(self._kept) < limits.NBD_LINES_MAX:
                 self._kept.append(text.removeprefix(_PREFIX))
 
     async def _line(self) -> bytes:
@@ -253,7 +246,7 @@ def _forward_signals(child: asyncio.subprocess.Process) -> list[int]:
         if child.returncode is None:
             child.send_signal(signal.SIGTERM)
         if number == signal.SIGINT:
-            loop.call_later(_HURRY_S, kill)
+            loop.call_later(timing.NBD_HURRY_S, kill)
 
     def kill() -> None:
         if child.returncode is None:

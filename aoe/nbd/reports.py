@@ -5,15 +5,12 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
+from aoe import limits, timing
 from aoe.initiator.core import WayStatus
 from aoe.initiator.facts import Reason
 from aoe.initiator.session import State
 from aoe.initiator.sizes import Narrow
 from aoe.initiator.standing import PathStatus, Standing
-
-MESSAGE_MAX = 1 << 16
-ANSWER_S = 2.0
-"""How long the plugin has to say how the paths are."""
 
 
 class Reports:
@@ -55,7 +52,7 @@ class Reports:
         self._heard.clear()
         try:
             self._ours.send(b"?")
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(timing.REPORT_S):
                 await self._heard.wait()
         except (OSError, TimeoutError):
             pass
@@ -71,7 +68,7 @@ class Reports:
 
     def _readable(self) -> None:
         try:
-            message = self._ours.recv(MESSAGE_MAX)
+            message = self._ours.recv(limits.REPORT_BYTES_MAX)
         except BlockingIOError:
             return
         except OSError:

@@ -5,11 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from aoe import limits, timing
 from aoe.errors import ConfigurationError, RequestError, Unreachable
-
-ASK_S = 5.0
-"""How long an answer is waited for."""
-_LINE_MAX = 1 << 20
 
 
 def beside(path: Path) -> Path:
@@ -42,8 +39,8 @@ async def answering(path: Path, answer: Callable[[], Awaitable[str]]) -> AsyncIt
 async def ask(path: Path) -> str:
     """The answer at that socket. ConfigurationError where there is none."""
     try:
-        async with asyncio.timeout(ASK_S):
-            reader, writer = await asyncio.open_unix_connection(path, limit=_LINE_MAX)
+        async with asyncio.timeout(timing.STATUS_S):
+            reader, writer = await asyncio.open_unix_connection(path, limit=limits.STATUS_BYTES_MAX)
             try:
                 line = await reader.readline()
             finally:

@@ -3,9 +3,7 @@
 import random
 from collections.abc import Iterator
 
-_START_S = (0.0, 1.0, 2.0)
-_EARLY_S, _EARLY_TIMES = 10.0, 12
-_STEADY_S, _JITTER = 60.0, 0.1
+from aoe import timing
 
 
 def delays(rng: random.Random) -> Iterator[float]:
@@ -14,7 +12,8 @@ def delays(rng: random.Random) -> Iterator[float]:
 
     The Linux driver asks once and then only every 60 s: a first query lost is a minute of boot stall.
     """
-    yield from _START_S
-    yield from [_EARLY_S] * _EARLY_TIMES
+    jitter = timing.ADVERTISED_JITTER
+    yield from timing.ADVERTISED_FIRST_S
+    yield from [timing.ADVERTISED_EARLY_S] * timing.ADVERTISED_EARLY_TIMES
     while True:
-        yield _STEADY_S * rng.uniform(1 - _JITTER, 1 + _JITTER)
+        yield timing.ADVERTISED_STEADY_S * rng.uniform(1 - jitter, 1 + jitter)

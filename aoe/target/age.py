@@ -1,6 +1,6 @@
 """How old a frame is, by its kernel receive stamp, and when stamps cannot be trusted (order rule T3)."""
 
-from aoe.limits import CLOCK_STEP_NS
+from aoe import timing
 
 
 class AgeGate:
@@ -19,7 +19,7 @@ class AgeGate:
     def observe(self, realtime_ns: int, boottime_ns: int) -> bool:
         """Look at both clocks, once a pass; true where REALTIME was stepped since the last time."""
         distance = realtime_ns - boottime_ns
-        stepped = self._distance is not None and abs(distance - self._distance) > CLOCK_STEP_NS
+        stepped = self._distance is not None and abs(distance - self._distance) > timing.CLOCK_STEP_NS
         self._distance = distance
         if stepped:
             self.era += 1

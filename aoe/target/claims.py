@@ -13,11 +13,6 @@ from aoe.wire.protocol import SECTOR, USER_TAG
 
 Key = tuple[int, int]
 
-QUERIES = 3
-INTERVAL_S = 0.1
-PATIENCE_S = 0.2
-"""How much longer to wait for the IDENTIFY of one who answered."""
-
 
 class AddressCheck:
     """Collects who claims what. `keys` are our (shelf, slot), `own` the MACs whose answers are ours.

@@ -7,9 +7,10 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from aoe.disk.base import StoreName
 from aoe.disk.plausible import plausible
-from aoe.drive.identify import SERIAL_MAX, StoreKind, is_serial
+from aoe.drive.identify import StoreKind, is_serial
 from aoe.errors import ConfigurationError
 from aoe.target.state import AoeState
+from aoe.wire.protocol import SERIAL_MAX
 
 VERSION = 2
 """Of a record. Those of version 1 know a disk by the kernel's name for it."""

@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections.abc import Hashable
 
-from aoe.limits import MESSAGE_INTERVAL_S, MESSAGE_KINDS_MAX
+from aoe import timing
+from aoe.limits import MESSAGE_KINDS_MAX
 
 _OTHERS = object()
 """The kind of all that are more than are told apart."""
@@ -24,7 +25,7 @@ class Repeated:
     """Says the first message of a kind at once, and from then on the latest of them every few seconds, with
     the number of those left out. Inside a running event loop, which says what is due."""
 
-    def __init__(self, log: logging.Logger, interval_s: float = MESSAGE_INTERVAL_S) -> None:
+    def __init__(self, log: logging.Logger, interval_s: float = timing.MESSAGE_INTERVAL_S) -> None:
         self._log = log
         self._interval_s = interval_s
         self._kinds: dict[Hashable, _Kind] = {}

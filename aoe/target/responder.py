@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.drive import command as drive
 from aoe.drive.command import CHANGES_DATA, Identify, Kind, Operation
 from aoe.errors import DiskError
@@ -96,7 +96,7 @@ class Responder:
         self,
         ports: Iterable[Port],
         *,
-        frame_age_ns: int = int(limits.FRAME_AGE_DEFAULT_S * 1e9),
+        frame_age_ns: int = int(timing.FRAME_AGE_DEFAULT_S * 1e9),
         buffer_count: int = limits.BUFFER_COUNT_DEFAULT_MAX,
         remote_admin: bool = True,
         remote_masks: bool = True,

@@ -10,15 +10,13 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 
 log = logging.getLogger("aoe.target")
 
 _CREDENTIALS = struct.Struct("3i")
-_BACKLOG = 128
-_RETRY_S = 0.05
 
 Key = tuple[int, int]
 
@@ -37,12 +35,12 @@ class Seats:
 
         ConfigurationError if it stays, unless `force`, or if there are no more descriptors.
         """
-        deadline = time.monotonic() + limits.LOCK_WAIT_S
+        deadline = time.monotonic() + timing.LOCK_WAIT_S
         self._keys.update(keys)
         try:
             for link, key in itertools.product(self._links, keys):
                 while not self._take(link, key) and time.monotonic() < deadline:
-                    await asyncio.sleep(_RETRY_S)
+                    await asyncio.sleep(timing.SEAT_RETRY_S)
                 if not self._take(link, key):
                     _refuse(link, key, force)
         except BaseException:
@@ -102,7 +100,7 @@ def _bound(name: str) -> socket.socket | None:
         raise ConfigurationError(_problem(name, error)) from error
     try:
         seat.bind(name)
-        seat.listen(_BACKLOG)
+        seat.listen(limits.SEAT_BACKLOG)
     except OSError as error:
         seat.close()
         if error.errno != errno.EADDRINUSE:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from aoe import limits
+from aoe import timing
 from aoe.disk.base import Disk
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
@@ -27,7 +27,7 @@ async def serve(
     slot: int = 0,
     serial: str | None = None,
     write_back: bool = False,
-    frame_age_s: float = limits.FRAME_AGE_DEFAULT_S,
+    frame_age_s: float = timing.FRAME_AGE_DEFAULT_S,
     buffer_count: int | None = None,
     remote_admin: bool = True,
     remote_masks: bool = True,

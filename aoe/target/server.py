@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import NamedTuple
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.disk.base import Disk
 from aoe.disk.file import FileDisk
 from aoe.disk.watch import Lost, NameWatch
@@ -16,7 +16,6 @@ from aoe.engine import EngineUnavailable, Up
 from aoe.errors import DiskError
 from aoe.link.base import Link, Received
 from aoe.link.packet import PacketLink
-from aoe.target import claims
 from aoe.target.accelerator import Accelerator, EngineOptions
 from aoe.target.claims import AddressCheck
 from aoe.target.export import Change, Export, Job, Port
@@ -29,10 +28,6 @@ from aoe.target.streams import Place
 from aoe.wire import protocol
 from aoe.wire.frame import is_reply
 
-_VERIFY_CHUNK = 1 << 20
-_STOP_POLL_S = 0.01
-_STALE_BATCHES = 1000
-
 
 class TargetOptions(NamedTuple):
     """How a target serves, whatever it serves.
@@ -44,7 +39,7 @@ class TargetOptions(NamedTuple):
     files or block devices. `exports_max` is how many disks are served at a time at most.
     """
 
-    frame_age_s: float = limits.FRAME_AGE_DEFAULT_S
+    frame_age_s: float = timing.FRAME_AGE_DEFAULT_S
     buffer_count: int | None = None
     remote_admin: bool = True
     remote_masks: bool = True
@@ -102,7 +97,7 @@ class Server:
 
     def _listen(self, link: Link) -> None:
         link.start(self)
-        for _ in range(_STALE_BATCHES):
+        for _ in range(limits.STALE_BATCHES_MAX):
             if not link.take().frames:
                 break
         self.notices.link(link)
@@ -139,7 +134,7 @@ class Server:
         else:
             await self._accelerator.drain(export)
         while export.busy:
-            await asyncio.sleep(_STOP_POLL_S)
+            await asyncio.sleep(timing.STOP_POLL_S)
         if self._accelerator is not None:
             self.responder.dismiss(export)
             self._accelerator.forget(export)
@@ -165,7 +160,7 @@ class Server:
             await self._accelerator.fence(export)
         before = set(export.queue.tickets())
         while not before.isdisjoint(export.queue.tickets()):
-            await asyncio.sleep(_STOP_POLL_S)
+            await asyncio.sleep(timing.STOP_POLL_S)
 
     def changed_export(self, export: Export) -> None:
         """What is told of an export, or how it is served, has changed."""
@@ -181,24 +176,24 @@ class Server:
         """Look for others that answer for addresses."""
         self.check = check
         try:
-            for _ in range(claims.QUERIES):
+            for _ in range(limits.CLAIM_QUERIES):
                 for link in self._port_of:
                     for query in check.queries(link.mac):
                         link.send(query)
-                await asyncio.sleep(claims.INTERVAL_S)
+                await asyncio.sleep(timing.CLAIM_INTERVAL_S)
             if check.waiting:
-                await asyncio.sleep(claims.PATIENCE_S)
+                await asyncio.sleep(timing.CLAIM_PATIENCE_S)
         finally:
             self.check = None
 
-    async def stop(self, timeout_s: float = limits.STOP_TIMEOUT_S) -> bool:
+    async def stop(self, timeout_s: float = timing.STOP_TIMEOUT_S) -> bool:
         """Take nothing more in, let what was admitted finish and be answered; false if it did not in time."""
         self._stopping = True
         for link in self._port_of:
             link.stop()
         deadline = time.monotonic() + timeout_s
         while (self.active or self._paced) and time.monotonic() < deadline:
-            await asyncio.sleep(_STOP_POLL_S)
+            await asyncio.sleep(timing.STOP_POLL_S)
         self.left_behind = self.active
         if self._accelerator is not None:
             self._accelerator.close()
@@ -353,7 +348,7 @@ class Server:
             self.responder.counters["paced_queue_full"] += 1
         else:
             if not self._paced:
-                asyncio.get_running_loop().call_later(limits.PACE_INTERVAL_S, self._send_paced)
+                asyncio.get_running_loop().call_later(timing.PACE_INTERVAL_S, self._send_paced)
             self._paced.append(effect)
 
     def _send_paced(self) -> None:
@@ -361,7 +356,7 @@ class Server:
             effect = self._paced.popleft()
             self._ports[effect.port].send(effect.frame, effect.origin)
         if self._paced:
-            asyncio.get_running_loop().call_later(limits.PACE_INTERVAL_S, self._send_paced)
+            asyncio.get_running_loop().call_later(timing.PACE_INTERVAL_S, self._send_paced)
 
     def _submit(self, job: Job) -> list[Effect]:
         if job.operation.kind is Kind.READ:
@@ -399,8 +394,8 @@ class Server:
             if operation.kind is Kind.TRIM:
                 await disk.trim(offset, length)
             else:
-                for at in range(offset, offset + length, _VERIFY_CHUNK):
-                    await disk.read(at, min(_VERIFY_CHUNK, offset + length - at))
+                for at in range(offset, offset + length, limits.VERIFY_CHUNK):
+                    await disk.read(at, min(limits.VERIFY_CHUNK, offset + length - at))
         if operation.kind is not Kind.VERIFY:
             await disk.flush()
         return b""

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Self
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.disk.base import Disk
-from aoe.drive.identify import SERIAL_MAX, Identity, is_serial
+from aoe.drive.identify import Identity, is_serial
 from aoe.errors import ConfigurationError, DiskError
 from aoe.home import Home, Rooted
 from aoe.link.base import Link
@@ -63,7 +63,8 @@ def check_serial(serial: str) -> None:
     """ConfigurationError for a serial that IDENTIFY cannot carry as it is."""
     if not is_serial(serial):
         raise ConfigurationError(
-            f"serial {serial!r} is not printable ASCII of 1 to {SERIAL_MAX} characters without blanks around"
+            f"serial {serial!r} is not printable ASCII of 1 to {protocol.SERIAL_MAX} characters "
+            "without blanks around"
         )
 
 
@@ -142,7 +143,7 @@ class Target(Rooted):
         self.server.spawn(self._advertise(exports))
         return exports
 
-    async def remove(self, shelf: int, slot: int, timeout_s: float = limits.STOP_TIMEOUT_S) -> bool:
+    async def remove(self, shelf: int, slot: int, timeout_s: float = timing.STOP_TIMEOUT_S) -> bool:
         """Take no request for an address any more, let what was taken be answered, then close the disk. False
         if requests still hang in the disk after `timeout_s`: it is removed when they end.
 
@@ -208,7 +209,7 @@ class Target(Rooted):
                 changed.append(export)
         return changed
 
-    async def stop(self, timeout_s: float = limits.STOP_TIMEOUT_S) -> bool:
+    async def stop(self, timeout_s: float = timing.STOP_TIMEOUT_S) -> bool:
         """Take nothing more in, let what was admitted finish and be answered; false if it did not in time. In
         a child that was forked nothing is done: the parent goes on."""
         if self._home.forked:

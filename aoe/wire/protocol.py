@@ -41,6 +41,9 @@ LBA28_SECTORS = 0x0FFFFFFF
 LBA48_SECTORS = 1 << 48
 SECTORS_PER_FRAME_MAX = 255
 
+SERIAL_MAX = 20
+"""Characters of a serial number (ATA8-ACS section 7.16)."""
+
 BUFFER_COUNT_MIN = 2
 """The Linux driver never brings a device up that advertises 0 or 1."""
 BUFFER_COUNT_MAX = 0xFFFF

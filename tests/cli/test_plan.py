@@ -2,8 +2,9 @@
 
 import pytest
 
+from aoe import timing
 from aoe.cli.paths import Wanted, names_a_disk, plan, quoted, read
-from aoe.cli.target import FRAME_AGE_MIN_S, main, parser
+from aoe.cli.target import main, parser
 from aoe.errors import ConfigurationError
 
 
@@ -71,7 +72,7 @@ def test_refused_plans(arguments: list[str], names: str) -> None:
         (["--shared", "--buffered"], "--shared"),
         (["--buffer-count", "1"], "--buffer-count 1"),
         (["--buffer-count", "65536"], "--buffer-count 65536"),
-        (["--max-frame-age", "0.1"], f"{FRAME_AGE_MIN_S} to 3600"),
+        (["--max-frame-age", "0.1"], f"{timing.FRAME_AGE_MIN_S} to 3600"),
         (["--max-frame-age", "nan"], "--max-frame-age"),
         (["--offset", "-1"], "--offset"),
         (["--length", "0"], "--length"),

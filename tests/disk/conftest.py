@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aoe import limits
+from aoe import timing
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening
 from tests.disk.helpers import Medium, need_direct, opened, sparse
@@ -49,4 +49,4 @@ def medium(monkeypatch: pytest.MonkeyPatch) -> Iterator[Medium]:
 @pytest.fixture
 def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """The search for a bad sector ends a little sooner."""
-    monkeypatch.setattr(limits, "BAD_SECTOR_SEARCH_S", 0.1)
+    monkeypatch.setattr(timing, "BAD_SECTOR_SEARCH_S", 0.1)

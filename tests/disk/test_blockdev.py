@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
+from aoe import timing
 from aoe.disk import syscalls
 from aoe.disk.base import StoreName
 from aoe.disk.blockdev import BlockDisk
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError
 from aoe.link.memory import Network
-from aoe.target import claims
 from aoe.target.serve import serve
 from aoe.target.target import Offer, Target
 from aoe.wire.protocol import SECTOR
@@ -63,7 +63,7 @@ def disk(device: Path) -> Iterator[BlockDisk]:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "INTERVAL_S", 0.005)
+    monkeypatch.setattr(timing, "CLAIM_INTERVAL_S", 0.005)
 
 
 # Facts

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from aoe import timing
 from aoe.disk.device import Device, device_of
 from aoe.disk.identity import Host
-from aoe.limits import DEVICE_SILENCE_NS, DEVICE_SLOTS_UNKNOWN
+from aoe.limits import DEVICE_SLOTS_UNKNOWN
 from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import filled, opened
 
@@ -40,13 +41,13 @@ def test_a_disk_that_owes_an_answer_for_long_gets_no_more_until_it_gives_one() -
     clock.now = 10**12
     device.begin()
     device.begin()
-    clock.now += DEVICE_SILENCE_NS - 1
+    clock.now += timing.DEVICE_SILENCE_NS - 1
     assert device.answers
     clock.now += 1
     assert not device.answers
     device.end()
     assert device.answers
-    clock.now += DEVICE_SILENCE_NS
+    clock.now += timing.DEVICE_SILENCE_NS
     assert not device.answers
     device.end()
     assert device.answers

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import aoe
-from aoe import limits
+from aoe import limits, timing
 from aoe.disk.base import Disk
 from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
@@ -32,7 +32,7 @@ SIZE = 1 << 20
 SERIAL = "ONE DISK"
 QUICK_S = 0.5
 SILENT_S = 3.0
-QUIESCE_S = (limits.NETWORK_LIFETIME_NS + limits.COMPLETION_NS) / 1e9 + limits.FRAME_AGE_DEFAULT_S
+QUIESCE_S = (limits.NETWORK_LIFETIME_NS + limits.COMPLETION_NS) / 1e9 + timing.FRAME_AGE_DEFAULT_S
 
 
 def mac(host: int, port: int = 0) -> bytes:

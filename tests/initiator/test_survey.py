@@ -8,7 +8,6 @@ import pytest
 import aoe
 from aoe.disk.memory import MemoryDisk
 from aoe.errors import Unreachable
-from aoe.initiator import survey as module
 from aoe.initiator.survey import Surveyed, attach_each, survey
 from aoe.link.memory import Network
 
@@ -46,7 +45,7 @@ def test_disks_of_several_servers_on_several_links() -> None:
 
 
 def test_more_than_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AT_ONCE", 2)
+    monkeypatch.setattr("aoe.limits.SURVEYED_AT_ONCE", 2)
 
     async def scenario() -> None:
         network = Network()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from aoe import limits
+from aoe import timing
 from aoe.cli.privilege import drop_privileges
 from aoe.errors import ConfigurationError
 from aoe.limits import RECEIVE_BATCH, SEND_BACKLOG_MAX
@@ -231,7 +231,7 @@ def test_a_full_socket_buffer_costs_a_bounded_backlog(lab: Lab, loop: Loop) -> N
 
 def test_what_waited_too_long_is_not_sent(lab: Lab, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that comes after its client has given it up could land over newer data."""
-    monkeypatch.setattr(limits, "SEND_BACKLOG_NS", 50_000_000)
+    monkeypatch.setattr(timing, "SEND_BACKLOG_NS", 50_000_000)
 
     async def scenario() -> None:
         port = lab.port()

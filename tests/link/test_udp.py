@@ -18,12 +18,12 @@ import pytest
 import uvloop
 
 import aoe
+from aoe import timing
 from aoe.disk.memory import MemoryDisk
 from aoe.errors import ConfigurationError
-from aoe.limits import FRAME_AGE_DEFAULT_S, RECEIVE_BATCH, UDP_QUEUE_MAX
+from aoe.limits import RECEIVE_BATCH, UDP_QUEUE_MAX
 from aoe.link.base import Link
 from aoe.link.udp import UdpLink, UdpSpec
-from aoe.target import claims
 from aoe.wire import ata, frame
 from aoe.wire.ata import AtaRequest
 from aoe.wire.frame import FLAG_RESPONSE, Command, Header
@@ -463,7 +463,7 @@ def test_under_steady_load_frames_are_not_said_to_be_old(run: Run) -> None:
             await asyncio.sleep(0.01)
         assert len(collector.sent_ns) > 1000
         assert collector.late_ns == 0, "no frame may be said to be younger than it is"
-        assert collector.early_ns < FRAME_AGE_DEFAULT_S * 1e9 / 2
+        assert collector.early_ns < timing.FRAME_AGE_DEFAULT_S * 1e9 / 2
 
     run(scenario())
 
@@ -482,7 +482,7 @@ def answered(peer: Peer) -> list[int]:
 
 def test_a_write_that_waited_while_the_process_stood_still_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """And one that comes after seconds of silence does not. Both loops, each in a thread: it takes long."""
-    monkeypatch.setattr(claims, "INTERVAL_S", 0.005)
+    monkeypatch.setattr(timing, "CLAIM_INTERVAL_S", 0.005)
 
     async def scenario() -> None:
         disk, link = MemoryDisk(64 * SECTOR), UdpLink(ANY_PORT)

@@ -10,9 +10,9 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 import aoe
+from aoe import limits
 from aoe.cli.parser import command_of
-from aoe.initiator.options import OPTIONS, SECONDS_MAX, Choice, CommandWords, Flag, Option, Options, Seconds
-from aoe.nbd import door
+from aoe.initiator.options import OPTIONS, Choice, CommandWords, Flag, Option, Options, Seconds
 from aoe.nbd.door import DEFAULTS, PLUGIN, Plan, command_line
 from csrc import generate_options
 from tests.support.labs.door import need_door
@@ -146,14 +146,14 @@ def test_the_plugin_understands_each() -> None:
 def test_the_plugin_says_what_it_cannot_mean(option: Option) -> None:
     need_door()
     if isinstance(option.kind, Seconds):
-        for text in ("soon", "-1", "nan", "", f"{SECONDS_MAX * 2}"):
+        for text in ("soon", "-1", "nan", "", f"{limits.SECONDS_MAX * 2}"):
             assert f"{option.word}={text} is not a number of seconds" in nbdkit(f"{option.word}={text}")
         assert ("is not a number" in nbdkit(f"{option.word}=none")) == (not option.kind.none)
     elif isinstance(option.kind, Flag | Choice):
         assert "maybe" in nbdkit(f"{option.word}=maybe")
     else:
-        many = [f"{option.word}=word"] * (door.FENCE_WORDS_MAX + 1)
-        assert f"more than {door.FENCE_WORDS_MAX} words" in nbdkit(*many)
+        many = [f"{option.word}=word"] * (limits.FENCE_WORDS_MAX + 1)
+        assert f"more than {limits.FENCE_WORDS_MAX} words" in nbdkit(*many)
 
 
 @each_option

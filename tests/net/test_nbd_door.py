@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aoe.nbd.door import THREADS
+from aoe import limits
 from tests.support.labs.door import Door
 from tests.support.labs.failover import Pair, pair
 from tests.support.labs.nbd_client import (
@@ -156,7 +156,7 @@ def test_connections_leave_no_thread_and_no_descriptor(target: AoeTarget, tmp_pa
         wait_for(lambda: used() == before, what=f"{used()} instead of {before}")
 
 
-@pytest.mark.parametrize(("words", "more"), [((), THREADS), (("--threads", "3"), 3)])
+@pytest.mark.parametrize(("words", "more"), [((), limits.NBD_THREADS), (("--threads", "3"), 3)])
 def test_each_client_has_its_threads(
     target: AoeTarget, tmp_path: Path, words: tuple[str, ...], more: int
 ) -> None:

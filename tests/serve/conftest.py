@@ -2,10 +2,10 @@
 
 import pytest
 
-from aoe.target import claims
+from aoe import timing
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "INTERVAL_S", 0.01)
-    monkeypatch.setattr(claims, "PATIENCE_S", 0.02)
+    monkeypatch.setattr(timing, "CLAIM_INTERVAL_S", 0.01)
+    monkeypatch.setattr(timing, "CLAIM_PATIENCE_S", 0.02)

@@ -786,7 +786,7 @@ def test_it_says_that_it_is_there() -> None:
 def test_before_the_address_is_known_to_be_free_nothing_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aoe.target.claims.INTERVAL_S", 0.1)
+    monkeypatch.setattr("aoe.timing.CLAIM_INTERVAL_S", 0.1)
 
     async def scenario() -> None:
         network, link = Network(), None

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 import aoe
-from aoe import limits
+from aoe import timing
 from aoe.disk.memory import MemoryDisk
 from aoe.errors import ConfigurationError
 from aoe.link.memory import MemoryLink, Network
@@ -50,7 +50,7 @@ def place() -> str:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "LOCK_WAIT_S", 0.2)
+    monkeypatch.setattr(timing, "LOCK_WAIT_S", 0.2)
 
 
 def take(seats: Seats, *keys: tuple[int, int], force: bool = False) -> None:
@@ -103,7 +103,7 @@ def test_all_interfaces_are_taken_or_none(place: str) -> None:
 
 
 def test_one_that_ends_meanwhile_is_waited_for(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "LOCK_WAIT_S", 5)
+    monkeypatch.setattr(timing, "LOCK_WAIT_S", 5)
     one, two = Seats([wire(place)]), Seats([wire(place)])
 
     async def scenario() -> None:
