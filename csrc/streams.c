@@ -1,5 +1,6 @@
 #include "streams.h"
 
+#include <assert.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,10 @@ enum { SRC = 6, TAG = 20, FEATURE = 25, COUNT = 26, OPCODE = 27, RESERVED = 34 }
 enum { USER_TAG = 0x80 };
 #define TAG_MASK 0x7FFFFFFFu
 #define HALF_OF_TAGS 0x40000000u
+
+_Static_assert(REPLAY_WINDOW % 64 == 0, "the window is whole words");
+_Static_assert((TAG_MASK + 1u) % REPLAY_WINDOW == 0, "a tag keeps its bit where tags begin anew");
+_Static_assert(REPLAY_WINDOW < HALF_OF_TAGS, "what is behind the window is behind the latest tag");
 
 static int has_data(uint8_t opcode) { return opcode != IDENTIFY_DEVICE && opcode != FLUSH_CACHE && opcode != FLUSH_CACHE_EXT; }
 
@@ -43,16 +48,16 @@ static uint64_t *word_of(struct stream *known, uint32_t tag) { return &known->se
 
 static uint64_t bit_of(uint32_t tag) { return 1ull << tag % 64; }
 
+static int is_ahead(const struct stream *known, uint32_t tag)
+{
+    return ((tag - known->newest) & TAG_MASK) - 1 < HALF_OF_TAGS - 1;
+}
+
 /* Whether a frame was here already, or is so far behind that it may have been. */
 static int repeats(struct stream *known, uint32_t tag)
 {
     uint32_t behind = (known->newest - tag) & TAG_MASK;
-    return behind < HALF_OF_TAGS && (behind >= REPLAY_WINDOW || *word_of(known, tag) & bit_of(tag));
-}
-
-static int is_ahead(const struct stream *known, uint32_t tag)
-{
-    return ((tag - known->newest) & TAG_MASK) - 1 < HALF_OF_TAGS - 1;
+    return !is_ahead(known, tag) && (behind >= REPLAY_WINDOW || *word_of(known, tag) & bit_of(tag));
 }
 
 static void see(struct stream *known, uint32_t tag)
@@ -66,11 +71,13 @@ static void see(struct stream *known, uint32_t tag)
         known->newest = tag & TAG_MASK;
     }
     *word_of(known, tag) |= bit_of(tag);
+    assert(repeats(known, tag)); /* it is carried out once */
 }
 
 static struct stream *find(struct streams *s, const uint8_t *frame)
 {
     uint16_t number = number_of(frame);
+    assert(s->count <= STREAMS_MAX && (s->all || !s->count));
     for (uint32_t i = 0; i < s->count; i++) {
         uint32_t at = (s->last + i) % s->count; /* mostly it is who was here before */
         if (s->all[at].number == number && !memcmp(s->all[at].mac, frame + SRC, 6)) {
@@ -107,6 +114,7 @@ static void begin(struct stream *known, const uint8_t *frame, uint64_t heard_ns)
     memset(known->seen, 0xFF, sizeof known->seen);
     known->heard_ns = heard_ns;
     known->forged = 0;
+    assert(repeats(known, tag_of(frame)));
 }
 
 static void hear(struct stream *known, uint64_t heard_ns)
@@ -144,6 +152,7 @@ int streams_register(struct streams *s, const uint8_t *frame, uint64_t heard_ns,
 void streams_see(struct streams *s, const uint8_t *frame, uint64_t heard_ns)
 {
     struct stream *known = find(s, frame);
+    assert(known && !earlier(frame[FEATURE], known->epoch)); /* it was not stale */
     if (earlier(known->epoch, frame[FEATURE]))
         known->epoch = frame[FEATURE];
     see(known, tag_of(frame));

@@ -48,7 +48,7 @@ class _Stream:
     def repeats(self, tag: int) -> bool:
         """Whether a frame was here already, or is so far behind that it may have been."""
         behind = (self.newest - tag) % _TAGS
-        return behind < _TAGS // 2 and (behind >= REPLAY_WINDOW or bool(self.seen >> behind & 1))
+        return not self.ahead(tag) and (behind >= REPLAY_WINDOW or bool(self.seen >> behind & 1))
 
     def ahead(self, tag: int) -> bool:
         """Whether a frame was sent after all that were seen."""

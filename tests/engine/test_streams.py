@@ -132,6 +132,21 @@ def test_others_that_register_let_no_old_write_in(wire: Wire, target: AoeTarget)
     assert counted(target)["stale"] == 1
 
 
+def test_a_tag_from_the_other_half_of_all_tags_is_dropped(wire: Wire, target: AoeTarget) -> None:
+    """One that is as far ahead as it is behind would be carried out as often as the network delivers it."""
+    here = next(tags)
+    to = {"src": CLIENT, **wire.to}
+    half = [
+        driver.stamped(driver.write(0, bytes([9]) * 512, **to), 5, 0, wire.instance, here + away)
+        for away in (1 << 30, (1 << 30) + 1)
+    ]
+    assert wire.registers(driver.stamped(driver.identify(**to), 5, 0, wire.instance, here))
+    assert wire.silent_about(*half, *half)
+    assert counted(target)["stale"] == 4
+    wire.ask(wire.write(5, 2))
+    assert wire.first_byte() == 2
+
+
 def test_without_a_place_a_client_is_served_and_gets_one_when_others_were_silent(wire: Wire) -> None:
     for number in range(STREAMS_MAX):
         assert wire.registers(wire.hello(1000 + number, OTHER))

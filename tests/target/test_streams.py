@@ -308,6 +308,16 @@ def test_a_frame_that_the_network_repeats_is_carried_out_once() -> None:
     assert target.disk[:512] == bytes([2]) * 512
 
 
+@pytest.mark.parametrize("away", [1 << 30, (1 << 30) + 1, (1 << 31) - REPLAY_WINDOW])
+def test_a_tag_from_the_other_half_of_all_tags_is_behind(away: int) -> None:
+    target = make_target()
+    target.send(identify(5, 0, tag=7))
+    assert not target.send(write(5, 0, tag=7 + away))
+    assert not target.send(flush(5, 1, tag=7 + away))
+    assert target.responder.counters["stale"] == 2
+    assert target.send(write(5, 0, tag=7 + (1 << 30) - 1))
+
+
 def test_the_window_of_tags_is_exact() -> None:
     """Against a set that remembers everything; tags come round at 2**31."""
     rng = random.Random(1)
