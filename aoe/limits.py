@@ -209,3 +209,13 @@ GAP_NS = 500_000_000
 """Where nothing happened for so long, which is far more than PULSE_NS, the process did not run."""
 FOREIGN_AGE_NS = 10_000_000_000
 """How long a target that says nothing of it may keep a write waiting."""
+
+
+# What must hold between them
+
+assert STUCK_TRIES < COPIES_MAX
+assert WINDOW_MIN <= WINDOW_FIRST
+assert UNSETTLED_MAX <= REQUESTS_MAX
+assert protocol.STAMPED_SECTORS_MIN <= SECTORS_SURE, "every Ethernet carries a stream (T9)"
+assert ENGINE_PLACES <= ENGINE_QUEUE_MAX <= EXPORT_QUEUE_MAX
+assert BUFFER_COUNT_DEFAULT_MAX < REPLAY_WINDOW, "what is under way is in the window of tags (T9)"

@@ -1,5 +1,7 @@
 """How long things are waited for, and how often they are looked at."""
 
+from aoe import limits
+
 # A target
 
 FRAME_AGE_DEFAULT_S = 1.0
@@ -76,3 +78,28 @@ REPORT_S = 2.0
 """How long the plugin has to say how the paths are."""
 STATUS_S = 5.0
 """How long `aoe nbd` has to say it to a command that asks."""
+
+
+# What must hold between times, and between them and bounds
+
+assert SEND_BACKLOG_NS < limits.NETWORK_LIFETIME_NS, (
+    "what waits here is not older than a network lets it be (I2)"
+)
+assert CLOCK_STEP_NS < FRAME_AGE_DEFAULT_S * 1e9, "a stepped clock is noticed before it spoils the age (T3)"
+assert limits.RTO_MIN_NS <= limits.RTO_CALM_NS <= limits.RTO_FIRST_NS <= limits.RTO_MAX_NS
+assert (limits.COPIES_MAX - (limits.RTO_MAX_NS // limits.RTO_MIN_NS).bit_length()) * limits.RTO_MAX_NS > (
+    limits.NETWORK_LIFETIME_NS + limits.FOREIGN_AGE_NS + limits.COMPLETION_NS
+), "a copy that is forgotten can do nothing any more (I2)"
+assert limits.SWEEP_NS < limits.NETWORK_LIFETIME_NS, "what time settles is looked at in time"
+assert limits.DRAIN_NS < limits.NETWORK_LIFETIME_NS, "a question settles sooner than time does"
+assert limits.STREAM_AGAIN_NS >= limits.NETWORK_LIFETIME_NS + FRAME_AGE_DEFAULT_S * 1e9, (
+    "a place is free by then (T9)"
+)
+assert limits.PROBE_NS < limits.DEAD_NS <= limits.SLOW_NS, "a server is asked before it counts as dead"
+assert limits.PULSE_NS < limits.GAP_NS < limits.DEAD_NS, (
+    "a process that stood still does not take that for its server's silence"
+)
+assert limits.SETTLE_IN_NS < limits.QUERY_MAX_NS
+assert limits.QUERY_FIRST_NS <= limits.QUERY_MAX_NS <= limits.QUERY_IDLE_NS
+assert limits.SIZE_WAIT_NS <= limits.SIZE_WAIT_MAX_NS < limits.SIZE_AGAIN_NS
+assert limits.SPIN_US * 1000 < limits.RTO_MIN_NS

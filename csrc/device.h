@@ -4,6 +4,7 @@
 #ifndef AOE_DEVICE_H
 #define AOE_DEVICE_H
 
+#include <assert.h>
 #include <stdint.h>
 
 #include "generated.h"
@@ -23,6 +24,7 @@ static inline void device_begin(struct device *d, uint32_t requests, uint64_t no
 
 static inline void device_end(struct device *d, uint32_t requests, uint64_t now_ns)
 {
+    assert(d->inside >= requests);
     d->inside -= requests;
     d->heard_ns = now_ns;
 }

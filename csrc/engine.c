@@ -100,7 +100,7 @@ static void wake(struct thread *t)
 
 int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *now)
 {
-    assert(index < e->set.exports && now->block >= SECTOR);
+    assert(index < e->set.exports && now->device < e->set.exports && now->block >= SECTOR);
     size_t macs = 6 * ((size_t)now->masked + now->reserved);
     struct view *v = malloc(sizeof *v + macs);
     struct export *x = &e->exports[index];
@@ -203,7 +203,7 @@ int aoe_engine_event(aoe_engine *e) { return e->event; }
 
 int aoe_engine_release(aoe_engine *e, uint32_t index, uint64_t ticket)
 {
-    assert(index < e->set.exports);
+    assert(index < e->set.exports && ticket);
     uint32_t owner = atomic_load(&e->exports[index].owner);
     if (owner == NO_THREAD)
         return 0;

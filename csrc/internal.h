@@ -28,6 +28,7 @@ enum {
 };
 
 _Static_assert(BATCH <= OUTLET, "a batch of replies fits what is kept for a port");
+_Static_assert(PAGE >= ATA_HEADER, "a header fits before the payload");
 
 #define NO_EXPORT UINT32_MAX
 #define NO_THREAD UINT32_MAX
@@ -86,6 +87,8 @@ struct outlet {
     struct reply replies[OUTLET];
     struct mmsghdr messages[OUTLET];
 };
+
+_Static_assert(sizeof((struct reply){0}.head) >= FRAME_MIN, "the shortest frame is in the head");
 
 struct port {
     struct ring ring;

@@ -1,6 +1,7 @@
 /* A load on a disk: a number of requests outstanding, and how long each took. */
 #include "remote.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,6 +112,7 @@ static void fill(aoe_remote *r, aoe_load *l, int64_t now_ns)
     while (run->used < run->depth) {
         uint32_t number = run->free[run->used++];
         struct place *place = &run->places[number];
+        assert(number < run->depth && !place->request);
         int writes = l->write_percent && chance(l) % 100 < l->write_percent;
         place->began_ns = now_ns;
         place->request = aoe_core_start(r->core, writes ? AOE_ASK_WRITE : AOE_ASK_READ, next_place(l), run->block,
@@ -120,6 +122,7 @@ static void fill(aoe_remote *r, aoe_load *l, int64_t now_ns)
 
 static void vacate(struct load_run *run, uint32_t number)
 {
+    assert(run->used && run->used <= run->depth && run->places[number].request);
     run->places[number].request = NULL;
     run->free[--run->used] = number;
 }

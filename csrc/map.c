@@ -111,6 +111,7 @@ int map_write(struct export *x, uint64_t offset, const uint8_t *bytes, size_t le
 {
     sigjmp_buf here;
     assert(x->map && offset + length <= x->map_length && x->map_access & PROT_WRITE);
+    assert(!escape); /* one copy at a time */
     int failed = sigsetjmp(here, 0);
     if (!failed) {
         escape = &here;

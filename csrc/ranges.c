@@ -1,6 +1,10 @@
+#include <assert.h>
 #include <stdlib.h>
 
 #include "initiator.h"
+
+_Static_assert(BUCKETS_MAX == sizeof((struct piece){0}.nodes) / sizeof(struct range_node), "a node for each");
+_Static_assert(BUCKETS_MAX < RANGE_BUCKETS, "neighbours are in different lists");
 
 static uint64_t buckets_of(uint64_t first, uint64_t last)
 {
@@ -14,6 +18,7 @@ static int overlaps(const struct piece *p, uint64_t first, uint64_t last)
 
 static void follow(struct piece *p, struct piece *follower)
 {
+    assert(p != follower && p->claims);
     if (p->followers_count == p->followers_room) {
         p->followers_room = p->followers_room ? 2 * p->followers_room : 4;
         p->followers = must_allocate(p->followers, p->followers_room * sizeof *p->followers);
@@ -72,6 +77,7 @@ int ranges_touched(struct ranges *r, uint64_t first, uint64_t last)
 
 void ranges_enter(struct ranges *r, struct piece *p)
 {
+    assert(p->first < p->last && !p->claims && link_alone(&p->all));
     look_near(r, p->first, p->last, p);
     p->claims = 1;
     link_append(&r->all, &p->all);
@@ -80,6 +86,7 @@ void ranges_enter(struct ranges *r, struct piece *p)
         return;
     }
     for (uint64_t n = 0; n < buckets_of(p->first, p->last); n++) {
+        assert(n < sizeof p->nodes / sizeof *p->nodes);
         p->nodes[n].piece = p;
         link_append(&r->buckets[(p->first / BUCKET_SECTORS + n) % RANGE_BUCKETS], &p->nodes[n].link);
     }
@@ -88,11 +95,14 @@ void ranges_enter(struct ranges *r, struct piece *p)
 void ranges_leave(struct ranges *r, struct piece *p)
 {
     (void)r;
+    assert(p->claims && !p->waits);
     p->claims = 0;
     link_remove(&p->all);
     link_remove(&p->wide);
     link_remove(&p->nodes[0].link);
     link_remove(&p->nodes[1].link);
-    for (uint32_t n = 0; n < p->followers_count; n++)
+    for (uint32_t n = 0; n < p->followers_count; n++) {
+        assert(p->followers[n]->waits && p->followers[n]->claims);
         p->followers[n]->waits--;
+    }
 }

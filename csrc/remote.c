@@ -1,6 +1,7 @@
 /* The initiator's I/O: what its ports take goes to the core, and what the core says goes out. */
 #include "remote.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -27,6 +28,7 @@ static struct timespec timespec_of(int64_t ns) { return (struct timespec){ns / 1
 /* It fires at due_ns and every period from then on, until another period is wanted. */
 static void wind(aoe_remote *r, int64_t period_ns, int64_t now_ns)
 {
+    assert(period_ns > 0);
     r->period_ns = period_ns;
     __atomic_store_n(&r->due_ns, now_ns + period_ns, __ATOMIC_RELAXED); /* somebody may be in aoe_remote_wait */
     struct itimerspec when = {.it_value = timespec_of(r->due_ns), .it_interval = timespec_of(period_ns)};
@@ -155,6 +157,7 @@ static void look(aoe_remote *r, int timeout_ms)
     int count = epoll_wait(r->poll, events, EVENTS, timeout_ms);
     for (int i = 0; i < count; i++) {
         int who = (int)events[i].data.u64;
+        assert(who < (int)r->ports_count);
         if (who == NEWS)
             r->links_changed = 1;
         else if (who >= 0 && events[i].events & (EPOLLERR | EPOLLHUP))
@@ -262,6 +265,14 @@ void aoe_remote_lost(const aoe_remote *r, uint64_t *unsent, uint64_t *unfit)
     }
 }
 
-const char *aoe_remote_name(const aoe_remote *r, uint32_t port) { return r->ports[port].name; }
+const char *aoe_remote_name(const aoe_remote *r, uint32_t port)
+{
+    assert(port < r->ports_count);
+    return r->ports[port].name;
+}
 
-void aoe_remote_mac(const aoe_remote *r, uint32_t port, uint8_t *mac) { memcpy(mac, r->ports[port].facts.mac, 6); }
+void aoe_remote_mac(const aoe_remote *r, uint32_t port, uint8_t *mac)
+{
+    assert(port < r->ports_count);
+    memcpy(mac, r->ports[port].facts.mac, 6);
+}

@@ -12,6 +12,8 @@
 
 enum { BLOCK_MIN = 1 << 16, SHELVES_MAX = 200, ADDRESSES_MAX = 200, LINK_HEADROOM = 64 };
 
+_Static_assert(SHELVES_MAX <= UINT8_MAX && ADDRESSES_MAX <= UINT8_MAX, "a jump over the list is one of a byte");
+
 static struct tpacket2_hdr *slot_at(const struct ring *ring)
 {
     uint32_t in_block = ring->block / ring->slot;
@@ -100,6 +102,7 @@ void ring_next(struct ring *ring)
 
 uint32_t ring_owner(uint16_t shelf, uint8_t slot, uint32_t threads)
 {
+    assert(threads);
     return shelf == 0xFFFF || slot == 0xFF ? 0 : (shelf * 257u + slot) % threads;
 }
 
@@ -138,6 +141,7 @@ int ring_filter(int fd, const uint16_t *shelves, uint32_t count, uint32_t index,
     code[n++] = JUMP(BPF_JEQ, index, 0, 1);
     code[n++] = DO(BPF_RET | BPF_K, 0xFFFFFFFF);
     code[n++] = DO(BPF_RET | BPF_K, 0);
+    assert(n <= sizeof code / sizeof *code);
     return attach(fd, code, n);
 }
 
@@ -156,5 +160,6 @@ int ring_filter_replies(int fd, const uint32_t *address, uint32_t count)
     if (listed)
         code[n++] = DO(BPF_RET | BPF_K, 0);
     code[n++] = DO(BPF_RET | BPF_K, 0xFFFFFFFF);
+    assert(n <= sizeof code / sizeof *code);
     return attach(fd, code, n);
 }

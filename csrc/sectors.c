@@ -54,6 +54,7 @@ static void *work(void *argument)
             s->idle--;
             continue;
         }
+        assert(s->queued);
         s->todo = io->link;
         if (!s->todo)
             s->todo_tail = &s->todo;
@@ -146,6 +147,7 @@ void sectors_start(struct sectors *s, struct io *io)
     assert(io->action == IO_SYNC || (io->buffer && io->length));
     s->under_way++;
     s->in_threads += takes_thread(s, io);
+    assert(s->in_threads <= s->under_way);
     if (s->uring) {
         struct io_uring_sqe *sqe;
         while (!(sqe = io_uring_get_sqe(&s->ring)))

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+_Static_assert(WORKERS_MAX < OPS, "what is at the disk leaves requests for what is not");
+
 static struct request_io *request_of(struct op *op)
 {
     return (struct request_io *)((uint8_t *)op - offsetof(struct request_io, op));
@@ -31,6 +33,7 @@ void settle(struct thread *t, struct export *x)
         return;
     if (number == atomic_load_explicit(&x->settled, memory_order_relaxed))
         return;
+    assert(number > atomic_load_explicit(&x->settled, memory_order_relaxed)); /* what is settled stays so (rule T5) */
     atomic_store_explicit(&x->settled, number, memory_order_release);
     t->up_news = 1;
 }
@@ -63,6 +66,7 @@ static void finish(struct thread *t, struct op *op)
 /* To Python with its place kept: it is Python's to do, or the disk failed and Python is to find out how. */
 static void pass_up(struct thread *t, struct op *op)
 {
+    assert(op->state == S_READY || op->state == S_RUNNING);
     outlets_unmap(t); /* what Python does to the disk must not show in replies to earlier reads */
     op->state = S_UP;
     op->ticket = ++t->tickets * OPS + (uint64_t)(request_of(op) - t->ops);
@@ -124,6 +128,7 @@ static void begin(struct thread *t, struct export *x, struct io *io)
 
 static void ended(struct thread *t, struct export *x, const struct io *io)
 {
+    assert(t->at_disk);
     t->at_disk--;
     device_end(x->device, io->weight, t->boot_ns);
 }
@@ -190,6 +195,7 @@ static void drop_expired(struct thread *t, struct op *op)
 static void run_ready(struct thread *t, struct op *op)
 {
     struct export *x = op->export;
+    assert(op->state == S_READY && !op->waits && x->now);
     if (op->kind == K_UP_CHANGE && expired(t, op->stamp_ns, op->era)) {
         drop_expired(t, op);
         return;
@@ -229,6 +235,7 @@ static void sync_done(struct thread *t, struct export *x)
     x->sync.owner = NULL;
     while (op) {
         struct op *next = op->link;
+        assert(op->export == x && op->kind == K_WRITE && op->durable && op->state == S_RUNNING);
         if (result < 0 || distrusted(x))
             sync_failed(t, op, result);
         else
@@ -259,6 +266,7 @@ static void sync_next(struct thread *t, struct export *x)
 static void io_done(struct thread *t, struct op *op, const struct io *io)
 {
     struct export *x = op->export;
+    assert(op->state == S_RUNNING && &request_of(op)->io == io);
     ended(t, x, io);
     int good = io->action == IO_SYNC ? io->result == 0 : io->result == (int32_t)io->length;
     int durable = op->kind == K_WRITE && op->durable;
@@ -305,6 +313,7 @@ static void place(struct op *op, const struct request *r, const uint8_t *frame, 
 static void admit(struct thread *t, struct export *x, uint32_t port, const struct arrival *a, uint64_t era,
                   const struct request *r)
 {
+    assert(r->verdict >= V_UP_ORDERED && r->verdict < sizeof kind_of);
     uint32_t most = share(OPS - atomic_load_explicit(&t->pending, memory_order_relaxed), t->engine->set.queue_max);
     struct op *op = x->order.pending < most ? op_new(t) : NULL;
     if (!op) {
@@ -419,6 +428,7 @@ void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
         return;
     }
     const struct view *v = x->now;
+    assert(v && !(v->flags & AOE_GONE) && thread_owns(t, x)); /* or the table would not have it */
     struct gate gate = {mac, sectors, v->macs, v->macs + 6 * (size_t)v->masked, v->masked, v->reserved,
                         v->sectors, v->flags, v->block_sectors};
     struct request r = parse_request(a->frame, a->length, &gate);

@@ -1,7 +1,11 @@
 /* How large frames may be on one path: no more than its ends take, and no more than was seen to pass between. */
 #include "sizes.h"
 
+#include <assert.h>
 #include <string.h>
+
+_Static_assert(SIZE_PROBES_MAX >= SIZE_LOSSES * (DIRECTIONS + 1), "a search remembers what it judges by");
+_Static_assert(SIZE_WAIT_NS <= SIZE_WAIT_MAX_NS && SIZE_WAIT_MAX_NS < SIZE_AGAIN_NS, "a search ends before the next");
 
 static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
@@ -113,6 +117,8 @@ static void judge(struct sizes *s)
     for (int way = 0; way < DIRECTIONS; way++) {
         if (!s->tried[way])
             continue;
+        assert(s->tried[way] <= s->most && s->losses[way] < SIZE_LOSSES);
+        assert(s->doubted[way] || s->tried[way] > s->passed[way]);
         if (s->doubted[way]) {
             s->passed[way] = SECTORS_SURE;
             s->doubted[way] = s->settled = 0;
@@ -144,6 +150,7 @@ uint32_t sizes_turn(struct sizes *s, struct size_probe *probes, int64_t now_ns)
     for (int way = 0; way < DIRECTIONS; way++)
         if (s->tried[way])
             probes[count++] = (struct size_probe){.direction = way, .sectors = s->tried[way], .turn = s->turn};
+    assert(count && count <= DIRECTIONS);
     probes[count++] = (struct size_probe){.direction = SMALL, .sectors = 1, .turn = s->turn};
     return count;
 }
@@ -167,6 +174,7 @@ struct size_probe *sizes_asked(struct sizes *s, uint32_t tag)
 void sizes_answered(struct sizes *s, struct size_probe *probe)
 {
     int way = probe->direction;
+    assert(probe->tag && way <= SMALL);
     uint32_t passed = least(probe->sectors, s->most);
     probe->tag = 0;
     if (way == SMALL) {
@@ -174,6 +182,7 @@ void sizes_answered(struct sizes *s, struct size_probe *probe)
         return;
     }
     s->passed[way] = passed > s->passed[way] ? passed : s->passed[way];
+    assert(s->passed[way] >= SECTORS_SURE);
     if (s->passed[way] >= s->tried[way])
         s->tried[way] = 0, s->doubted[way] = 0;
     if (!searches(s))

@@ -2,6 +2,7 @@
 #include "remote.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <linux/if_packet.h>
 #include <net/if_arp.h>
@@ -205,6 +206,7 @@ static int fill(struct socket_port *p)
         in->messages[i].msg_hdr.msg_namelen = sizeof in->from[i];
     int got = recvmmsg(p->fd, in->messages, FRAMES, MSG_DONTWAIT, NULL);
     in->next = 0;
+    assert(got <= FRAMES);
     in->count = got > 0 ? (uint32_t)got : 0;
     return got > 0;
 }
@@ -226,6 +228,7 @@ static struct arrival next_datagram(struct socket_port *p)
 {
     struct datagrams *in = p->in;
     uint32_t i = in->next++;
+    assert(i < in->count);
     return (struct arrival){
         .frame = in->parts[i].iov_base,
         .length = in->messages[i].msg_len,
@@ -264,6 +267,7 @@ static void send_batch(struct socket_port *p, struct batch *b)
     uint32_t sent = 0;
     while (sent < b->count) {
         int number = sendmmsg(p->fd, b->messages + sent, b->count - sent, MSG_DONTWAIT);
+        assert(number <= (int)(b->count - sent));
         if (number > 0) {
             sent += (uint32_t)number;
         } else if (errno == EAGAIN) {
@@ -294,6 +298,7 @@ static void send_to(struct socket_port *p, struct batch *b)
 
 static void gather(struct batch *b, const aoe_out *out)
 {
+    assert(b->count < FRAMES && out->head_length <= sizeof out->head && out->tail_length <= sizeof out->tail);
     struct iovec *part = b->parts[b->count];
     part[0] = (struct iovec){(void *)out->head, out->head_length};
     part[1] = (struct iovec){(void *)out->data, out->data_length};

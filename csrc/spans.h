@@ -2,6 +2,7 @@
 #ifndef AOE_SPANS_H
 #define AOE_SPANS_H
 
+#include <assert.h>
 #include <stdint.h>
 
 #include "generated.h"
@@ -23,6 +24,7 @@ static inline struct span span_rounded(uint64_t lba, uint64_t sectors, uint64_t 
 
 static inline void spans_add(struct spans *s, struct span one)
 {
+    assert(one.first < one.last);
     if (s->count < SPANS_MAX)
         s->each[s->count] = one;
     if (!s->count || one.first < s->hull.first)

@@ -122,6 +122,7 @@ void thread_adopt(struct thread *t, struct export *x)
     assert(!last || (next->number > last->number && !is_gone(x))); /* what goes does not come back */
     if (last)
         next->flags |= last->flags & AOE_PASS; /* Python may not know yet that a sync failed */
+    assert(!last || x->device == &t->devices[next->device] || (!x->at_disk && !x->syncing)); /* what is there is counted there */
     x->device = &t->devices[next->device];
     x->device->room = next->room / t->engine->set.threads;
     x->now = next;

@@ -7,6 +7,7 @@
  * at, aoe_remote_send and the core change nothing. */
 #include "shared.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
@@ -95,6 +96,7 @@ static uint32_t rest(struct waiter *w)
 
 static void finish(struct shared *s, struct waiter *w)
 {
+    assert(!w->over && !w->request);
     link_remove(&w->open);
     w->over = 1;
     w->next = s->ended;
@@ -118,6 +120,7 @@ static void reap(struct shared *s)
     aoe_request *r;
     while ((r = aoe_core_done(s->core))) {
         struct waiter *w = (struct waiter *)(uintptr_t)r->user;
+        assert(w->request == r && !w->over);
         w->answer = (struct answer){r->outcome, r->status, r->error, r->lba};
         w->request = NULL;
         w->crowded = r->outcome == AOE_ENDED_TOO_MANY;
@@ -129,6 +132,7 @@ static void reap(struct shared *s)
 
 static void begin(struct shared *s, struct waiter *w, int64_t now_ns)
 {
+    assert(!w->request && !w->over);
     w->crowded = 0;
     w->request = aoe_core_start(s->core, w->verb, w->offset, w->length, w->data, w->length, 0,
                                 (uint64_t)(uintptr_t)w, now_ns);
