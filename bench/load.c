@@ -21,7 +21,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HEADER = 36, SECTOR = 512, DEPTH_MAX = 4096, TABLE = 1 << 20, BATCH = 64, FRAME = HEADER + 255 * SECTOR };
+#include "../csrc/wire.h"
+
+enum { DEPTH_MAX = 4096, TABLE = 1 << 20, BATCH = 64, FRAME = ATA_HEADER + SECTORS_PER_FRAME_MAX * SECTOR };
 enum { BUCKETS = 64 * 32 };
 
 static const uint64_t STAMP = 0x5354414d50ull; /* also in bench/image.py */
@@ -48,7 +50,7 @@ static uint64_t histogram[BUCKETS];
 static struct pending table[TABLE];
 static unsigned outstanding;
 static uint8_t frames[BATCH][FRAME], replies[BATCH][FRAME];
-static uint8_t own[6], server[6];
+static uint8_t own[MAC_BYTES], server[MAC_BYTES];
 static int fd;
 static int receive_buffer;
 static uint32_t sequence, oldest;
@@ -100,17 +102,6 @@ static double percentile(double part)
     return 0;
 }
 
-static void header(uint8_t *f, const uint8_t *dst, unsigned shelf, unsigned slot, unsigned command, uint32_t tag)
-{
-    memset(f, 0, HEADER);
-    memcpy(f, dst, 6);
-    memcpy(f + 6, own, 6);
-    f[12] = 0x88, f[13] = 0xA2, f[14] = 0x10;
-    f[16] = (uint8_t)(shelf >> 8), f[17] = (uint8_t)shelf, f[18] = (uint8_t)slot, f[19] = (uint8_t)command;
-    tag = htonl(tag);
-    memcpy(f + 20, &tag, 4);
-}
-
 /* Up to BATCH frames without waiting; their lengths are in `lengths`. */
 static unsigned receive(unsigned *lengths)
 {
@@ -129,15 +120,15 @@ static unsigned receive(unsigned *lengths)
 static void find_server(void)
 {
     unsigned lengths[BATCH];
-    uint8_t f[60] = {0};
-    static const uint8_t all[6] = {255, 255, 255, 255, 255, 255};
+    uint8_t f[FRAME_MIN] = {0};
     for (int attempt = 0; attempt < 50; attempt++) {
-        header(f, all, o.shelf, o.slot, 1, 0x80000000u);
+        wire_put_header(f, wire_all(), own, o.shelf, o.slot, COMMAND_CONFIG, USER_TAG);
         send(fd, f, sizeof f, 0);
         for (uint64_t until = now_ns() + 100000000; now_ns() < until;)
             for (unsigned i = 0, seen = receive(lengths); i < seen; i++)
-                if (lengths[i] >= 32 && replies[i][14] & 8 && replies[i][19] == 1) {
-                    memcpy(server, replies[i] + 6, 6);
+                if (lengths[i] >= CONFIG_HEADER && wire_is_reply(replies[i]) &&
+                    wire_of(replies[i])->command == COMMAND_CONFIG) {
+                    memcpy(server, wire_of(replies[i])->src, MAC_BYTES);
                     return;
                 }
     }
@@ -162,25 +153,25 @@ static uint64_t next_lba(void)
 /* A request in `f`; its length. */
 static unsigned compose(uint8_t *f, uint64_t now)
 {
-    uint32_t tag = 0x80000000u | (sequence & 0x7FFFFFFF);
+    uint32_t tag = USER_TAG | (sequence & TAG_MASK);
     struct pending *p = &table[sequence++ % TABLE];
     unsigned address = o.slot + (o.slots > 1 ? (unsigned)(chance() % o.slots) : 0);
     *p = (struct pending){now, next_lba(), tag, (uint32_t)writes_now()};
-    header(f, server, o.shelf + address / 255, address % 255, 0, tag);
-    f[24] = p->write ? 0x41 : 0x40;
-    f[26] = (uint8_t)o.sectors;
-    f[27] = p->write ? 0x34 : 0x24;
-    for (int i = 0; i < 6; i++)
-        f[28 + i] = (uint8_t)(p->lba >> 8 * i);
+    wire_put_header(f, server, own, o.shelf + address / 255, address % 255, COMMAND_ATA, tag);
+    struct wire_registers *asks = &wire_at(f)->ata;
+    *asks = (struct wire_registers){.count = (uint8_t)o.sectors};
+    asks->flags = p->write ? AFLAG_EXTENDED | AFLAG_WRITE : AFLAG_EXTENDED;
+    asks->opcode = p->write ? WRITE_SECTORS_EXT : READ_SECTORS_EXT;
+    wire_put_little(asks->lba, LBA_BYTES, p->lba);
     outstanding++;
     if (!p->write)
-        return HEADER;
+        return ATA_HEADER;
     for (unsigned s = 0; s < o.sectors; s++) {
         uint64_t words[2] = {STAMP, p->lba + s};
-        memcpy(f + HEADER + s * SECTOR, words, sizeof words);
-        memcpy(f + HEADER + (s + 1) * SECTOR - sizeof words, words, sizeof words);
+        memcpy(f + ATA_HEADER + s * SECTOR, words, sizeof words);
+        memcpy(f + ATA_HEADER + (s + 1) * SECTOR - sizeof words, words, sizeof words);
     }
-    return HEADER + o.sectors * SECTOR;
+    return ATA_HEADER + o.sectors * SECTOR;
 }
 
 static void send_some(unsigned count)
@@ -215,13 +206,16 @@ static int stamped(const uint8_t *data, uint64_t lba)
     return 1;
 }
 
+static int carries(const uint8_t *frame, unsigned length, uint64_t lba)
+{
+    return length >= ATA_HEADER + o.sectors * SECTOR && (o.blind || stamped(frame + ATA_HEADER, lba));
+}
+
 static void judge(const uint8_t *frame, unsigned length, uint64_t now)
 {
-    uint32_t tag;
-    if (length < HEADER || !(frame[14] & 8) || frame[19] != 0)
+    if (length < ATA_HEADER || !wire_is_reply(frame) || wire_of(frame)->command != COMMAND_ATA)
         return;
-    memcpy(&tag, frame + 20, 4);
-    tag = ntohl(tag);
+    uint32_t tag = wire_tag(frame);
     struct pending *p = &table[tag % TABLE];
     if (!p->sent_ns || p->tag != tag) {
         n.late++;
@@ -230,9 +224,9 @@ static void judge(const uint8_t *frame, unsigned length, uint64_t now)
     histogram[bucket(now - p->sent_ns)]++;
     n.done++;
     n.answered++;
-    if (frame[14] & 4 || frame[27] & 0xA9)
+    if (wire_is_error(frame) || wire_failed(frame))
         n.errors++;
-    else if (!p->write && (length < HEADER + o.sectors * SECTOR || (!o.blind && !stamped(frame + HEADER, p->lba))))
+    else if (!p->write && !carries(frame, length, p->lba))
         n.bad++;
     p->sent_ns = 0;
     outstanding--;
@@ -296,7 +290,7 @@ static void settle(void)
 
 static void open_socket(void)
 {
-    struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88A2)};
+    struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETHERTYPE)};
     struct ifreq request = {0};
     int big = 64 << 20, bypass = 1;
     socklen_t size = sizeof receive_buffer;

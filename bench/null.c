@@ -11,30 +11,33 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-enum { HEADER = 36, SECTOR = 512, BATCH = 64, FRAME = HEADER + 255 * SECTOR };
+#include "../csrc/wire.h"
+
+enum { BATCH = 64, FRAME = ATA_HEADER + SECTORS_PER_FRAME_MAX * SECTOR };
 
 static uint8_t in[BATCH][FRAME], out[BATCH][FRAME];
 
-static unsigned answer(const uint8_t *f, int length, uint8_t *r, const uint8_t *mac)
+static unsigned answer(const uint8_t *f, unsigned length, uint8_t *r, const uint8_t *mac)
 {
-    unsigned size = HEADER;
-    if (length < HEADER || f[14] & 8)
+    unsigned size = ATA_HEADER;
+    struct wire *reply = wire_at(r);
+    if (length < ATA_HEADER || wire_is_reply(f))
         return 0;
-    memcpy(r, f, HEADER);
-    memcpy(r, f + 6, 6);
-    memcpy(r + 6, mac, 6);
-    r[14] = 0x18;
-    if (f[19] == 0) {
-        if (f[27] == 0x24)
-            size += f[26] * SECTOR;
-        r[27] = 0x40;
+    memcpy(r, f, ATA_HEADER);
+    memcpy(reply->dst, wire_of(f)->src, MAC_BYTES);
+    memcpy(reply->src, mac, MAC_BYTES);
+    reply->verfl = VERSION << 4 | FLAG_RESPONSE;
+    if (reply->command == COMMAND_ATA) {
+        if (reply->ata.opcode == READ_SECTORS_EXT)
+            size += reply->ata.count * SECTOR;
+        reply->ata.status = READY;
     }
-    return size < 60 ? 60 : size;
+    return size < FRAME_MIN ? FRAME_MIN : size;
 }
 
 int main(int argc, char **argv)
 {
-    struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88A2)};
+    struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETHERTYPE)};
     struct mmsghdr get[BATCH] = {0}, put[BATCH];
     struct iovec from[BATCH], to[BATCH];
     struct ifreq request = {0};
@@ -55,7 +58,7 @@ int main(int argc, char **argv)
         }
         int got = recvmmsg(fd, get, BATCH, MSG_WAITFORONE, NULL), n = 0;
         for (int i = 0; i < got; i++) {
-            unsigned size = answer(in[i], (int)get[i].msg_len, out[n], (uint8_t *)request.ifr_hwaddr.sa_data);
+            unsigned size = answer(in[i], get[i].msg_len, out[n], (uint8_t *)request.ifr_hwaddr.sa_data);
             if (!size)
                 continue;
             to[n] = (struct iovec){out[n], size};

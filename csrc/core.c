@@ -11,8 +11,6 @@ enum {
     IDENTIFY = 0xEC,
     FLUSH = 0xE7,
     FLUSH_EXT = 0xEA,
-    COMMAND_ATA = 0,
-    FLAG_ERROR = 0x04,
     EXTENDED = 0x40,
     WRITES = 0x01,
     RANGE_BYTES = 8,

@@ -11,13 +11,13 @@ from types import ModuleType
 from aoe import limits, timing
 from aoe.drive import command, identify
 from aoe.target import streams
-from aoe.wire import frame, opcodes, protocol, stamp
+from aoe.wire import ata, frame, opcodes, protocol, stamp
 from csrc import generate_options
 
 HEADER = Path(__file__).with_name("generated.h")
 OTHERWISE = ("STREAMS_MAX", "WAYS_MAX")
 """The fuzzers compile with other values of these."""
-BITS = (command, frame, identify, opcodes)
+BITS = (ata, command, frame, identify, opcodes)
 """Modules whose numbers are codes and bits: hexadecimal."""
 _INT_MAX, _UINT_MAX = (1 << 31) - 1, (1 << 32) - 1
 
@@ -48,9 +48,9 @@ def listed(title: str, names: Iterable[tuple[str, int]]) -> Iterator[str]:
     yield from ("};", "")
 
 
-def members(kind: type[enum.IntEnum] | type[enum.IntFlag], prefix: str) -> Iterator[str]:
-    """An enumeration of Python, each name behind a prefix."""
-    named = [(f"{prefix}_{name}", int(one)) for name, one in kind.__members__.items()]
+def members(kind: type[enum.IntEnum] | type[enum.IntFlag], prefix: str, *only: str) -> Iterator[str]:
+    """An enumeration of Python, or only some of its names, each behind a prefix."""
+    named = [(f"{prefix}_{name}", int(kind[name])) for name in only or kind.__members__]
     return listed(f"{kind.__module__}.{kind.__qualname__}", named)
 
 
@@ -71,9 +71,18 @@ def shared() -> Iterator[str]:
     """All that is in it."""
     yield from defined(
         protocol,
-        *("SECTOR", "ETHERNET_HEADER", "FRAME_MIN", "AOE_HEADER", "ATA_HEADER"),
+        *("SECTOR", "ETHERNET_HEADER", "FRAME_MIN", "AOE_HEADER", "ATA_HEADER", "CONFIG_HEADER"),
         *("STAMP_TRAILER", "STAMPED_SECTORS_MIN", "MTU_MIN", "SECTORS_PER_FRAME_MAX"),
-        *("SHELF_MAX", "SLOT_MAX", "LBA28_SECTORS", "LBA48_SECTORS"),
+        *(
+            "SHELF_MAX",
+            "SHELF_ALL",
+            "SLOT_MAX",
+            "SLOT_ALL",
+            "LBA28_SECTORS",
+            "LBA48_SECTORS",
+            "USER_TAG",
+            "TAG_MASK",
+        ),
     )
     yield from defined(
         limits,
@@ -98,7 +107,9 @@ def shared() -> Iterator[str]:
     )
     yield from defined(timing, "CLOCK_STEP_NS", "DEVICE_SILENCE_NS")
     yield from listed("aoe.limits", [("AOE_LOAD_BUCKETS", limits.LOAD_BUCKETS)])
-    yield from defined(frame, "ETHERTYPE", "VERSION")
+    yield from defined(frame, "ETHERTYPE", "VERSION", "FLAG_RESPONSE", "FLAG_ERROR")
+    yield from members(frame.Command, "COMMAND", "ATA", "CONFIG")
+    yield from defined(ata, "AFLAG_EXTENDED", "AFLAG_WRITE")
     yield from defined(stamp, "STREAM_SIGNATURE")
     yield from defined(
         opcodes,
@@ -115,7 +126,7 @@ def shared() -> Iterator[str]:
         *("READ_VERIFY_SECTORS", "READ_VERIFY_SECTORS_EXT", "FLUSH_CACHE", "FLUSH_CACHE_EXT"),
         *("DATA_SET_MANAGEMENT", "DSM_TRIM", "IDENTIFY_DEVICE", "SET_FEATURES"),
     )
-    yield from defined(command, "READY", "LBA28_MASK")
+    yield from defined(command, "READY", "FAILURES", "LBA28_MASK")
     yield from defined(identify, "HAS_LBA", "HAS_LBA48", "HAS_FUA", "CHECKSUM_FOLLOWS")
     yield from members(streams.Place, "STREAM")
 

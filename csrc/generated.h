@@ -8,14 +8,19 @@
 #define FRAME_MIN 60
 #define AOE_HEADER 24
 #define ATA_HEADER 36
+#define CONFIG_HEADER 32
 #define STAMP_TRAILER 12
 #define STAMPED_SECTORS_MIN 2
 #define MTU_MIN 534
 #define SECTORS_PER_FRAME_MAX 255
 #define SHELF_MAX 65534
+#define SHELF_ALL 65535
 #define SLOT_MAX 254
+#define SLOT_ALL 255
 #define LBA28_SECTORS 268435455
 #define LBA48_SECTORS 281474976710656ll
+#define USER_TAG 2147483648u
+#define TAG_MASK 2147483647
 
 /* aoe.limits */
 #define BUCKET_SECTORS 256
@@ -89,6 +94,18 @@ enum {
 /* aoe.wire.frame */
 #define ETHERTYPE 0x88a2
 #define VERSION 0x01
+#define FLAG_RESPONSE 0x08
+#define FLAG_ERROR 0x04
+
+/* aoe.wire.frame.Command */
+enum {
+    COMMAND_ATA = 0,
+    COMMAND_CONFIG = 1,
+};
+
+/* aoe.wire.ata */
+#define AFLAG_EXTENDED 0x40
+#define AFLAG_WRITE 0x01
 
 /* aoe.wire.stamp */
 #define STREAM_SIGNATURE "\xd3\x1f\xb6\x4a"
@@ -119,6 +136,7 @@ enum {
 
 /* aoe.drive.command */
 #define READY 0x40
+#define FAILURES 0xa9
 #define LBA28_MASK 0xfffffff
 
 /* aoe.drive.identify */

@@ -9,8 +9,6 @@
 #include "sizes.h"
 #include "streams.h"
 
-#define USER_TAG 0x80000000u
-#define TAG_MASK 0x7FFFFFFFu
 #define NEVER_NS (1ll << 62)
 
 enum { TAG_BUCKETS = 1 << 12, RANGE_BUCKETS = 1 << 13, ASKED_MAX = 64, ATA_BYTES = 36, AOE_BYTES = 24, SECTOR_BYTES = 512 };

@@ -49,11 +49,13 @@ static void ask_python(struct thread *t, uint32_t port, const struct reply *repl
     uint8_t request[ATA_HEADER];
     assert(reply->mapped);
     memcpy(request, reply->head, ATA_HEADER);
-    memcpy(request, reply->head + 6, 6);
-    memcpy(request + 6, reply->head, 6);
-    request[14] = 0x10;
-    request[26] = (uint8_t)(reply->part[1].iov_len / SECTOR);
-    request[27] = reply->opcode;
+    const struct wire *sent = wire_of(reply->head);
+    struct wire *f = wire_at(request);
+    memcpy(f->dst, sent->src, MAC_BYTES);
+    memcpy(f->src, sent->dst, MAC_BYTES);
+    f->verfl = VERSION << 4;
+    f->ata.count = (uint8_t)(reply->part[1].iov_len / SECTOR);
+    f->ata.opcode = reply->opcode;
     count(t, AOE_DISK_ERRORS);
     aoe_up up = {.stamp_ns = t->now_ns,
                  .port = port,
@@ -175,7 +177,7 @@ static struct reply *reply_new(struct thread *t, uint32_t port, const uint8_t *r
     port_facts(t->engine, port, mac, &sectors);
     reply->op = NULL;
     reply->mapped = NULL;
-    reply->opcode = request[27];
+    reply->opcode = wire_of(request)->ata.opcode;
     memset(reply->head + ATA_HEADER, 0, FRAME_MIN - ATA_HEADER);
     parse_reply(reply->head, request, mac);
     reply->part[0] = (struct iovec){reply->head, FRAME_MIN};

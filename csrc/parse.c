@@ -4,18 +4,10 @@
 
 #include "abi.h"
 
-enum { DST = 0, SRC = 6, TYPE = 12, VERFL = 14, ERROR = 15, SHELF = 16, SLOT = 18, COMMAND = 19 };
-enum { AFLAGS = 24, FEATURE = 25, COUNT = 26, OPCODE = 27, LBA = 28, LBA_RESERVED = 34 };
-enum { FLAG_RESPONSE = 0x08, COMMAND_ATA = 0, RANGE = 8, RANGE_COUNT = 6 };
-
-static const uint8_t broadcast[6] = {255, 255, 255, 255, 255, 255};
-
-static int is_mac(const uint8_t *a, const uint8_t *b) { return memcmp(a, b, 6) == 0; }
-
 static int listed(const uint8_t *mac, const uint8_t *list, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
-        if (is_mac(mac, list + 6 * i))
+        if (same_mac(mac, list + MAC_BYTES * i))
             return 1;
     return count == 0;
 }
@@ -23,21 +15,20 @@ static int listed(const uint8_t *mac, const uint8_t *list, uint32_t count)
 int parse_address(const uint8_t *frame, size_t length, const uint8_t *port_mac, uint16_t *shelf,
                   uint8_t *slot, uint32_t *reason)
 {
+    const struct wire *f = wire_of(frame);
     *reason = AOE_COUNTERS;
-    if (length < AOE_HEADER || (frame[TYPE] << 8 | frame[TYPE + 1]) != ETHERTYPE)
+    if (!wire_is_aoe(frame, length) || wire_is_reply(frame))
         return 0;
-    if (frame[VERFL] & FLAG_RESPONSE)
-        return 0;
-    if (!is_mac(frame + DST, port_mac) && !is_mac(frame + DST, broadcast)) {
+    if (!same_mac(f->dst, port_mac) && !same_mac(f->dst, wire_all())) {
         *reason = AOE_FOREIGN_DESTINATION;
         return 0;
     }
-    if (frame[SRC] & 1) {
+    if (wire_is_group(f->src)) {
         *reason = AOE_GROUP_SOURCE;
         return 0;
     }
-    *shelf = (uint16_t)(frame[SHELF] << 8 | frame[SHELF + 1]);
-    *slot = frame[SLOT];
+    *shelf = wire_shelf(frame);
+    *slot = f->slot;
     return 1;
 }
 
@@ -79,23 +70,18 @@ static enum form form_of(uint8_t opcode, int *extended, int *fua)
 
 static uint64_t lba_of(const uint8_t *frame, int extended)
 {
-    uint64_t lba = 0;
-    for (int i = 5; i >= 0; i--)
-        lba = lba << 8 | frame[LBA + i];
-    return extended ? lba : lba & LBA28_MASK;
+    return extended ? wire_lba(frame) : wire_lba(frame) & LBA28_MASK;
 }
 
-int parse_is_trim(const uint8_t *frame) { return frame[OPCODE] == DATA_SET_MANAGEMENT; }
+int parse_is_trim(const uint8_t *frame) { return wire_of(frame)->ata.opcode == DATA_SET_MANAGEMENT; }
 
 /* Each range is an LBA of 48 bits and a count of 16, little-endian; a count of 0 is none (ATA8-ACS 7.9). */
 int parse_trim(const uint8_t *frame, uint64_t block_mask, uint64_t sectors, struct spans *spans)
 {
-    const uint8_t *end = frame + ATA_HEADER + frame[COUNT] * (size_t)SECTOR;
+    const struct wire_range *range = wire_ranges(frame), *end = range + wire_of(frame)->ata.count * WIRE_RANGES;
     spans->count = 0;
-    for (const uint8_t *at = frame + ATA_HEADER; at < end; at += RANGE) {
-        uint64_t lba = 0, count = (uint64_t)at[RANGE_COUNT + 1] << 8 | at[RANGE_COUNT];
-        for (int i = RANGE_COUNT - 1; i >= 0; i--)
-            lba = lba << 8 | at[i];
+    for (; range < end; range++) {
+        uint64_t lba = wire_little(range->lba, LBA_BYTES), count = wire_little(range->count, sizeof range->count);
         if (lba + count > sectors && count)
             return 0;
         if (count)
@@ -107,8 +93,9 @@ int parse_trim(const uint8_t *frame, uint64_t block_mask, uint64_t sectors, stru
 static int trims(const uint8_t *frame, size_t length, const struct gate *gate)
 {
     struct spans spans;
-    return frame[FEATURE] == DSM_TRIM && frame[COUNT] && frame[COUNT] <= gate->sectors_max &&
-           !(gate->flags & AOE_READ_ONLY) && length >= ATA_HEADER + frame[COUNT] * (size_t)SECTOR &&
+    const struct wire_registers *asked = &wire_of(frame)->ata;
+    return asked->feature == DSM_TRIM && asked->count && asked->count <= gate->sectors_max &&
+           !(gate->flags & AOE_READ_ONLY) && length >= ATA_HEADER + asked->count * (size_t)SECTOR &&
            parse_trim(frame, 0, gate->sectors, &spans);
 }
 
@@ -123,19 +110,20 @@ static struct request parse_verify(struct request r, int extended, const struct 
 
 struct request parse_request(const uint8_t *frame, size_t length, const struct gate *gate)
 {
+    const struct wire *f = wire_of(frame);
     struct request r = {.verdict = V_UP, .reason = AOE_COUNTERS};
     int extended, fua;
-    if (!listed(frame + SRC, gate->masked, gate->masked_count)) {
+    if (!listed(f->src, gate->masked, gate->masked_count)) {
         r.verdict = V_DROP;
         r.reason = AOE_MASKED;
         return r;
     }
-    if (frame[VERFL] >> 4 != VERSION || frame[COMMAND] != COMMAND_ATA || length < ATA_HEADER)
+    if (wire_version(frame) != VERSION || f->command != COMMAND_ATA || length < ATA_HEADER)
         return r;
-    r.identifies = gate->sectors_max && frame[OPCODE] == IDENTIFY_DEVICE;
-    if (!gate->sectors_max || !listed(frame + SRC, gate->reserved, gate->reserved_count))
+    r.identifies = gate->sectors_max && f->ata.opcode == IDENTIFY_DEVICE;
+    if (!gate->sectors_max || !listed(f->src, gate->reserved, gate->reserved_count))
         return r;
-    enum form form = form_of(frame[OPCODE], &extended, &fua);
+    enum form form = form_of(f->ata.opcode, &extended, &fua);
     r.ages = form == F_WRITE || form == F_FLUSH;
     if (form == F_NONE)
         return r;
@@ -152,7 +140,7 @@ struct request parse_request(const uint8_t *frame, size_t length, const struct g
         return r;
     }
     r.lba = lba_of(frame, extended);
-    r.count = frame[COUNT];
+    r.count = f->ata.count;
     if (form == F_VERIFY)
         return parse_verify(r, extended, gate);
     r.durable = (uint8_t)fua;
@@ -171,16 +159,15 @@ struct request parse_request(const uint8_t *frame, size_t length, const struct g
 
 void parse_reply(uint8_t *reply, const uint8_t *request, const uint8_t *port_mac)
 {
-    uint8_t src[6];
-    memcpy(src, request + SRC, 6);
+    struct wire *f = wire_at(reply);
     if (reply != request)
         memcpy(reply, request, ATA_HEADER);
-    memcpy(reply + DST, src, 6);
-    memcpy(reply + SRC, port_mac, 6);
-    reply[VERFL] = VERSION << 4 | FLAG_RESPONSE;
-    reply[ERROR] = 0;
-    reply[FEATURE] = 0; /* the error register */
-    reply[COUNT] = 0;
-    reply[OPCODE] = READY; /* the status register */
-    reply[LBA_RESERVED] = reply[LBA_RESERVED + 1] = 0;
+    memcpy(f->dst, f->src, MAC_BYTES);
+    memcpy(f->src, port_mac, MAC_BYTES);
+    f->verfl = VERSION << 4 | FLAG_RESPONSE;
+    f->error = 0;
+    f->ata.error = 0;
+    f->ata.count = 0;
+    f->ata.status = READY;
+    memset(f->ata.stream, 0, sizeof f->ata.stream);
 }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "spans.h"
+#include "wire.h"
 
 enum verdict {
     V_DROP,      /* counted by `reason` */

@@ -7,7 +7,7 @@
 #include "initiator.h"
 
 enum { FLUSH = 0xE7, FLUSH_EXT = 0xEA, WRITE_EXT = 0x34, WRITE_FUA_EXT = 0x3D };
-enum { STREAM_STEP = 0x9E37, FLAG_ERROR = 0x04, COMMAND_ATA = 0, FRAME_LEAST = 60 };
+enum { STREAM_STEP = 0x9E37, FRAME_LEAST = 60 };
 
 /* Objects and arrays */
 

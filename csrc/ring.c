@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "wire.h"
+
 enum { BLOCK_MIN = 1 << 16, SHELVES_MAX = 200, ADDRESSES_MAX = 200, LINK_HEADROOM = 64 };
 
 _Static_assert(SHELVES_MAX <= UINT8_MAX && ADDRESSES_MAX <= UINT8_MAX, "a jump over the list is one of a byte");
@@ -74,9 +76,8 @@ int ring_ready(const struct ring *ring)
  * calls that a multicast. */
 static int is_for_us(uint8_t pkttype, const uint8_t *destination)
 {
-    static const uint8_t broadcast[6] = {255, 255, 255, 255, 255, 255};
-    return pkttype == PACKET_HOST || ((pkttype == PACKET_BROADCAST || pkttype == PACKET_MULTICAST) &&
-                                      !memcmp(destination, broadcast, sizeof broadcast));
+    int to_many = pkttype == PACKET_BROADCAST || pkttype == PACKET_MULTICAST;
+    return pkttype == PACKET_HOST || (to_many && same_mac(destination, wire_all()));
 }
 
 struct arrival ring_peek(const struct ring *ring)
@@ -89,7 +90,7 @@ struct arrival ring_peek(const struct ring *ring)
         .length = slot->tp_snaplen,
         .stamp_ns = slot->tp_sec * 1000000000ull + slot->tp_nsec,
         .for_us = slot->tp_snaplen == slot->tp_len &&
-                  is_for_us(from->sll_pkttype, (const uint8_t *)slot + slot->tp_mac),
+                  is_for_us(from->sll_pkttype, wire_of((const uint8_t *)slot + slot->tp_mac)->dst),
     };
 }
 
@@ -103,11 +104,13 @@ void ring_next(struct ring *ring)
 uint32_t ring_owner(uint16_t shelf, uint8_t slot, uint32_t threads)
 {
     assert(threads);
-    return shelf == 0xFFFF || slot == 0xFF ? 0 : (shelf * 257u + slot) % threads;
+    return shelf == SHELF_ALL || slot == SLOT_ALL ? 0 : (shelf * 257u + slot) % threads;
 }
 
 #define JUMP(op, k, yes, no) ((struct sock_filter)BPF_JUMP(BPF_JMP | (op) | BPF_K, k, yes, no))
 #define DO(code, k) ((struct sock_filter)BPF_STMT(code, k))
+#define LOAD(size, field) DO(BPF_LD | (size) | BPF_ABS, offsetof(struct wire, field))
+#define IS_REPLY(yes, no) JUMP(BPF_JSET, FLAG_RESPONSE, yes, no)
 
 static int attach(int fd, struct sock_filter *code, unsigned short length)
 {
@@ -120,14 +123,14 @@ int ring_filter(int fd, const uint16_t *shelves, uint32_t count, uint32_t index,
     struct sock_filter code[SHELVES_MAX + 32];
     unsigned short n = 0;
     uint32_t listed = count <= SHELVES_MAX ? count : 0;
-    code[n++] = DO(BPF_LD | BPF_B | BPF_ABS, 14);
-    code[n++] = JUMP(BPF_JSET, 0x08, 0, 1);
+    code[n++] = LOAD(BPF_B, verfl);
+    code[n++] = IS_REPLY(0, 1);
     code[n++] = DO(BPF_RET | BPF_K, 0);
-    code[n++] = DO(BPF_LD | BPF_B | BPF_ABS, 18); /* any slot: for thread 0 */
-    code[n++] = JUMP(BPF_JEQ, 0xFF, 0, 1);
+    code[n++] = LOAD(BPF_B, slot); /* any slot: for thread 0 */
+    code[n++] = JUMP(BPF_JEQ, SLOT_ALL, 0, 1);
     code[n++] = DO(BPF_RET | BPF_K, index ? 0 : 0xFFFFFFFF);
-    code[n++] = DO(BPF_LD | BPF_H | BPF_ABS, 16); /* any shelf: likewise */
-    code[n++] = JUMP(BPF_JEQ, 0xFFFF, 0, 1);
+    code[n++] = LOAD(BPF_H, shelf); /* any shelf: likewise */
+    code[n++] = JUMP(BPF_JEQ, SHELF_ALL, 0, 1);
     code[n++] = DO(BPF_RET | BPF_K, index ? 0 : 0xFFFFFFFF);
     for (uint32_t i = 0; i < listed; i++)
         code[n++] = JUMP(BPF_JEQ, shelves[i], (uint8_t)(listed - i), 0);
@@ -135,7 +138,7 @@ int ring_filter(int fd, const uint16_t *shelves, uint32_t count, uint32_t index,
         code[n++] = DO(BPF_RET | BPF_K, 0);
     code[n++] = DO(BPF_ALU | BPF_MUL | BPF_K, 257);
     code[n++] = DO(BPF_MISC | BPF_TAX, 0);
-    code[n++] = DO(BPF_LD | BPF_B | BPF_ABS, 18);
+    code[n++] = LOAD(BPF_B, slot);
     code[n++] = DO(BPF_ALU | BPF_ADD | BPF_X, 0);
     code[n++] = DO(BPF_ALU | BPF_MOD | BPF_K, threads);
     code[n++] = JUMP(BPF_JEQ, index, 0, 1);
@@ -150,10 +153,10 @@ int ring_filter_replies(int fd, const uint32_t *address, uint32_t count)
     struct sock_filter code[ADDRESSES_MAX + 8];
     unsigned short n = 0;
     uint32_t listed = count <= ADDRESSES_MAX ? count : 0;
-    code[n++] = DO(BPF_LD | BPF_B | BPF_ABS, 14);
-    code[n++] = JUMP(BPF_JSET, 0x08, 1, 0);
+    code[n++] = LOAD(BPF_B, verfl);
+    code[n++] = IS_REPLY(1, 0);
     code[n++] = DO(BPF_RET | BPF_K, 0);
-    code[n++] = DO(BPF_LD | BPF_W | BPF_ABS, 16);
+    code[n++] = LOAD(BPF_W, shelf); /* and the slot, and the command */
     code[n++] = DO(BPF_ALU | BPF_RSH | BPF_K, 8);
     for (uint32_t i = 0; i < listed; i++)
         code[n++] = JUMP(BPF_JEQ, address[i], (uint8_t)(listed - i), 0);

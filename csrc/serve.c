@@ -421,7 +421,7 @@ void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
     aoe_up up = {.stamp_ns = a->stamp_ns, .port = port, .export_index = NO_EXPORT, .length = a->length};
     struct export *x = find(t, shelf, slot);
     if (!x) {
-        if (shelf == 0xFFFF || slot == 0xFF)
+        if (shelf == SHELF_ALL || slot == SLOT_ALL)
             hand_up(t, &up, a->frame);
         else
             count(t, AOE_OTHER_ADDRESS);

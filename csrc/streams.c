@@ -7,29 +7,28 @@
 
 #include "parse.h"
 
-enum { SRC = 6, TAG = 20, FEATURE = 25, COUNT = 26, OPCODE = 27, RESERVED = 34 };
-enum { USER_TAG = 0x80 };
-#define TAG_MASK 0x7FFFFFFFu
-#define HALF_OF_TAGS 0x40000000u
+#define HALF_OF_TAGS (USER_TAG / 2)
 
 _Static_assert(REPLAY_WINDOW % 64 == 0, "the window is whole words");
 _Static_assert((TAG_MASK + 1u) % REPLAY_WINDOW == 0, "a tag keeps its bit where tags begin anew");
 _Static_assert(REPLAY_WINDOW < HALF_OF_TAGS, "what is behind the window is behind the latest tag");
 
-static int has_data(uint8_t opcode) { return opcode != IDENTIFY_DEVICE && opcode != FLUSH_CACHE && opcode != FLUSH_CACHE_EXT; }
+static int has_data(uint8_t opcode)
+{
+    return opcode != IDENTIFY_DEVICE && opcode != FLUSH_CACHE && opcode != FLUSH_CACHE_EXT;
+}
 
 const uint8_t *streams_instance(const uint8_t *frame, size_t length)
 {
-    size_t at = ATA_HEADER + (has_data(frame[OPCODE]) ? frame[COUNT] * (size_t)SECTOR : 0);
-    if (!(frame[TAG] & USER_TAG) || length < at + STAMP_TRAILER || memcmp(frame + at, STREAM_SIGNATURE, SIGNATURE_BYTES))
-        return NULL;
-    return frame + at + SIGNATURE_BYTES;
+    const struct wire_registers *asked = &wire_of(frame)->ata;
+    size_t at = ATA_HEADER + (has_data(asked->opcode) ? asked->count * (size_t)SECTOR : 0);
+    int may = wire_tag(frame) & USER_TAG && length >= at + STAMP_TRAILER;
+    return may && !memcmp(frame + at, STREAM_SIGNATURE, SIGNATURE_BYTES) ? frame + at + SIGNATURE_BYTES : NULL;
 }
 
-static uint16_t number_of(const uint8_t *frame)
-{
-    return (uint16_t)(frame[RESERVED] << 8 | frame[RESERVED + 1]);
-}
+static uint16_t number_of(const uint8_t *frame) { return wire_big16(wire_of(frame)->ata.stream); }
+
+static uint8_t epoch_of(const uint8_t *frame) { return wire_of(frame)->ata.feature; }
 
 static int earlier(uint8_t one, uint8_t other)
 {
@@ -38,11 +37,6 @@ static int earlier(uint8_t one, uint8_t other)
 }
 
 /* Tags: each transmission of our initiator has the next one. */
-
-static uint32_t tag_of(const uint8_t *frame)
-{
-    return (uint32_t)frame[TAG] << 24 | (uint32_t)frame[TAG + 1] << 16 | (uint32_t)frame[TAG + 2] << 8 | frame[TAG + 3];
-}
 
 static uint64_t *word_of(struct stream *known, uint32_t tag) { return &known->seen[tag % REPLAY_WINDOW / 64]; }
 
@@ -80,7 +74,7 @@ static struct stream *find(struct streams *s, const uint8_t *frame)
     assert(s->count <= STREAMS_MAX && (s->all || !s->count));
     for (uint32_t i = 0; i < s->count; i++) {
         uint32_t at = (s->last + i) % s->count; /* mostly it is who was here before */
-        if (s->all[at].number == number && !memcmp(s->all[at].mac, frame + SRC, 6)) {
+        if (s->all[at].number == number && same_mac(s->all[at].mac, wire_of(frame)->src)) {
             s->last = at;
             return &s->all[at];
         }
@@ -107,10 +101,10 @@ static struct stream *place(struct streams *s, uint64_t since_ns)
 /* What was sent before it registered is none of its own: all seen. */
 static void begin(struct stream *known, const uint8_t *frame, uint64_t heard_ns)
 {
-    memcpy(known->mac, frame + SRC, 6);
+    memcpy(known->mac, wire_of(frame)->src, MAC_BYTES);
     known->number = number_of(frame);
-    known->epoch = frame[FEATURE];
-    known->newest = tag_of(frame) & TAG_MASK;
+    known->epoch = epoch_of(frame);
+    known->newest = wire_tag(frame) & TAG_MASK;
     memset(known->seen, 0xFF, sizeof known->seen);
     known->heard_ns = heard_ns;
     known->forged = 0;
@@ -128,7 +122,7 @@ static int takes_forged(struct streams *s, const uint8_t *mac)
 {
     int found = 0;
     for (uint32_t i = 0; i < s->count; i++)
-        if (s->all[i].forged && !memcmp(s->all[i].mac, mac, 6)) {
+        if (s->all[i].forged && same_mac(s->all[i].mac, mac)) {
             s->all[i].forged = 0;
             found = 1;
         }
@@ -146,16 +140,16 @@ int streams_register(struct streams *s, const uint8_t *frame, uint64_t heard_ns,
     if (!known)
         return STREAM_NONE;
     begin(known, frame, heard_ns);
-    return takes_forged(s, frame + SRC) ? STREAM_ANEW : STREAM_KNOWN;
+    return takes_forged(s, wire_of(frame)->src) ? STREAM_ANEW : STREAM_KNOWN;
 }
 
 void streams_see(struct streams *s, const uint8_t *frame, uint64_t heard_ns)
 {
     struct stream *known = find(s, frame);
-    assert(known && !earlier(frame[FEATURE], known->epoch)); /* it was not stale */
-    if (earlier(known->epoch, frame[FEATURE]))
-        known->epoch = frame[FEATURE];
-    see(known, tag_of(frame));
+    assert(known && !earlier(epoch_of(frame), known->epoch)); /* it was not stale */
+    if (earlier(known->epoch, epoch_of(frame)))
+        known->epoch = epoch_of(frame);
+    see(known, wire_tag(frame));
     hear(known, heard_ns);
 }
 
@@ -164,9 +158,9 @@ int streams_stale(struct streams *s, const uint8_t *frame)
     struct stream *known = find(s, frame);
     if (!known)
         return 1;
-    int over = earlier(frame[FEATURE], known->epoch);
-    known->forged |= over && is_ahead(known, tag_of(frame));
-    return over || repeats(known, tag_of(frame));
+    int over = earlier(epoch_of(frame), known->epoch);
+    known->forged |= over && is_ahead(known, wire_tag(frame));
+    return over || repeats(known, wire_tag(frame));
 }
 
 void streams_clock_stepped(struct streams *s, uint64_t now_ns)

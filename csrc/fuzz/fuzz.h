@@ -57,7 +57,10 @@ enum outcome { O_NONE, O_REPLIED, O_UP };
 
 /* A frame, from the ring to its end. Its number is its tag. */
 struct record {
-    uint8_t head[ATA_HEADER];
+    union {
+        uint8_t head[ATA_HEADER];
+        struct wire wire;
+    };
     uint32_t length;
     uint64_t stamp_ns;
     uint32_t thread, port;
@@ -119,6 +122,7 @@ uint64_t world_stamp_of_next(uint32_t thread, uint32_t port);
 void model_reset(void);
 uint32_t model_frame(uint8_t *frame, uint32_t length, uint32_t thread, uint32_t port, uint64_t stamp_ns);
 struct record *model_record(const uint8_t *header);
+struct record *model_tagged(uint32_t tag);
 void model_port(uint32_t port, const aoe_port *now);
 void model_published(int export, int64_t number, const struct facts *facts);
 int model_comes(int export); /* again, after it was gone; 1 if a sync had failed there */

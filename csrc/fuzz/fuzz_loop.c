@@ -157,9 +157,8 @@ static uint64_t stamp_at(uint8_t place)
 
 static void arrive(uint64_t stamp_ns)
 {
-    uint32_t thread = s.length >= 19 ? ring_owner((uint16_t)(s.frame[16] << 8 | s.frame[17]), s.frame[18],
-                                                  engine->set.threads)
-                                     : 0;
+    int named = s.length > offsetof(struct wire, slot);
+    uint32_t thread = named ? ring_owner(wire_shelf(s.frame), wire_of(s.frame)->slot, engine->set.threads) : 0;
     uint32_t tag = model_frame(s.frame, s.length, thread, s.port, stamp_ns);
     if (tag)
         world_frame(tag, s.frame, s.length, s.for_us);
@@ -168,21 +167,22 @@ static void arrive(uint64_t stamp_ns)
 static void fix(uint8_t fixes, uint8_t place)
 {
     const struct store *store = &stores[export_at(place)];
-    uint8_t mac[6];
+    struct wire *f = wire_at(s.frame);
+    uint8_t mac[MAC_BYTES];
     uint32_t sectors;
     port_facts(engine, port_at(place), mac, &sectors);
     if (fixes & FIX_DST)
-        memcpy(s.frame, mac, 6);
+        memcpy(f->dst, mac, MAC_BYTES);
     if (fixes & FIX_BROADCAST)
-        memset(s.frame, 0xFF, 6);
+        memset(f->dst, 0xFF, MAC_BYTES);
     if (fixes & FIX_SRC)
-        memcpy(s.frame + 6, (uint8_t[]){2, 0, 0, 0, 1, place >> 2 & 3}, 6);
+        memcpy(f->src, (uint8_t[]){2, 0, 0, 0, 1, place >> 2 & 3}, MAC_BYTES);
     if (fixes & FIX_TYPE)
-        memcpy(s.frame + 12, (uint8_t[]){0x88, 0xA2}, 2);
+        wire_put_big16(f->type, ETHERTYPE);
     if (fixes & FIX_VERSION)
-        s.frame[14] = 0x10;
+        f->verfl = VERSION << 4;
     if (fixes & FIX_ADDRESS)
-        memcpy(s.frame + 16, (uint8_t[]){(uint8_t)(store->shelf >> 8), (uint8_t)store->shelf, store->slot}, 3);
+        wire_put_address(s.frame, store->shelf, store->slot);
 }
 
 /* What is longer than a ring's slot is cut off. */
@@ -200,9 +200,9 @@ static uint32_t stamp(uint32_t length, uint8_t stream, uint8_t epoch, uint64_t i
 {
     if (length + STAMP_TRAILER > FRAME_MAX)
         return length;
-    s.frame[20] = 0x80;
-    s.frame[25] = epoch;
-    s.frame[35] = stream;
+    wire_put_tag(s.frame, USER_TAG);
+    wire_at(s.frame)->ata.feature = epoch;
+    wire_put_big16(wire_at(s.frame)->ata.stream, stream);
     memcpy(s.frame + length, STREAM_SIGNATURE, SIGNATURE_BYTES);
     memcpy(s.frame + length + SIGNATURE_BYTES, &instance, INSTANCE_BYTES);
     return length + STAMP_TRAILER;
@@ -213,12 +213,12 @@ static void fill_list(void)
 {
     uint8_t ranges = next() % 12;
     memset(s.frame + ATA_HEADER, 0, SECTOR);
-    s.frame[25] = 1;
-    s.frame[26] = 1;
+    wire_at(s.frame)->ata.feature = 1;
+    wire_at(s.frame)->ata.count = 1;
     for (uint8_t i = 0; i < ranges; i++) {
-        uint8_t *range = s.frame + ATA_HEADER + 8 * i;
-        range[0] = next() % 66;
-        range[6] = next() % 5;
+        struct wire_range *range = (struct wire_range *)(s.frame + ATA_HEADER) + i;
+        *range->lba = next() % 66;
+        *range->count = next() % 5;
     }
 }
 
@@ -231,14 +231,15 @@ static void request(void)
     uint8_t what = next(), place = next(), lba = next() % 72, count = next();
     count = count < 216 ? count % 18 : count - 198; /* rarely more than a frame holds */
     memset(s.frame, 0, ATA_HEADER);
-    s.frame[26] = count;
-    s.frame[27] = opcodes[what % sizeof opcodes];
-    s.frame[28] = lba;
-    int trims = s.frame[27] == DATA_SET_MANAGEMENT;
+    struct wire_registers *asked = &wire_at(s.frame)->ata;
+    asked->count = count;
+    asked->opcode = opcodes[what % sizeof opcodes];
+    *asked->lba = lba;
+    int trims = asked->opcode == DATA_SET_MANAGEMENT;
     if (trims)
         fill_list();
-    int carries = trims || strchr("\x30\x34\x35\x39\x3D\xC5\xCA\xCE", s.frame[27]) != NULL;
-    uint32_t length = ATA_HEADER + (carries ? s.frame[26] * SECTOR : 0), kind = what / sizeof opcodes;
+    int carries = trims || strchr("\x30\x34\x35\x39\x3D\xC5\xCA\xCE", asked->opcode) != NULL;
+    uint32_t length = ATA_HEADER + (carries ? asked->count * SECTOR : 0), kind = what / sizeof opcodes;
     if (kind >= 6) /* of a stream and an epoch; sometimes for an earlier life */
         length = stamp(length, 1 + (kind & 1), next(), s.now[export_at(place)].instance + (kind == 11));
     come(length, FIX_DST | FIX_SRC | FIX_TYPE | FIX_VERSION | FIX_ADDRESS, place);
@@ -266,7 +267,7 @@ static void overwrite(struct record *r, uint64_t lba, uint64_t count)
 {
     static uint8_t bytes[FILE_SECTORS * SECTOR];
     for (uint32_t i = 0; i < count; i++)
-        model_pattern(bytes + i * SECTOR, (uint32_t)r->head[22] << 8 | r->head[23], lba + i);
+        model_pattern(bytes + i * SECTOR, wire_tag(r->head) & TAG_MASK, lba + i);
     off_t at = (off_t)(stores[r->export].base + lba * SECTOR);
     CHECK(pwrite(store_fd[r->export], bytes, count * SECTOR, at) == (ssize_t)count * SECTOR);
     model_written(r, lba, (uint32_t)count);
@@ -282,7 +283,7 @@ static void look(const struct record *r)
 
 static void trim(struct record *r)
 {
-    if (r->head[25] != 1 || r->trim_last > FILE_SECTORS)
+    if (r->wire.ata.feature != 1 || r->trim_last > FILE_SECTORS)
         return;
     for (uint32_t i = 0; i < r->trims_count && i < TRIMS_MAX; i++)
         overwrite(r, r->trims[i].lba, r->trims[i].count);
@@ -292,19 +293,19 @@ static void work(struct record *r)
 {
     const struct facts *f = &s.now[r->export];
     uint32_t carried = r->length > ATA_HEADER ? (r->length - ATA_HEADER) / SECTOR : 0;
-    int inside = r->head[19] == 0 && r->lba + r->count <= FILE_SECTORS;
-    if (inside && r->claim == READS && r->head[27] == 0x42)
+    int inside = r->wire.command == COMMAND_ATA && r->lba + r->count <= FILE_SECTORS;
+    if (inside && r->claim == READS && r->wire.ata.opcode == 0x42)
         look(r);
     if (f->flags & AOE_READ_ONLY || s.failed[r->export])
         return;
-    if (r->head[19] == 0 && r->head[27] == DATA_SET_MANAGEMENT)
+    if (r->wire.command == COMMAND_ATA && r->wire.ata.opcode == DATA_SET_MANAGEMENT)
         trim(r);
     else if (inside && r->kind == K_WRITE && r->count <= carried)
         overwrite(r, r->lba, r->count);
 }
 
 /* Some work is done as soon as Python has the frame, some only right before its place is given up. */
-static int works_late(const struct record *r) { return r->head[23] & 1; }
+static int works_late(const struct record *r) { return wire_tag(r->head) & 1; }
 
 static int take(void)
 {

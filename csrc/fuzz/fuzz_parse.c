@@ -22,8 +22,6 @@ struct facts {
     int fix;
 };
 
-static const uint8_t everybody[6] = {255, 255, 255, 255, 255, 255};
-
 static void broken(const char *what, int line)
 {
     fprintf(stderr, "fuzz_parse.c:%d: not so: %s\n", line, what);
@@ -72,18 +70,21 @@ static uint8_t *read_frame(const struct facts *facts, const uint8_t *data, size_
 {
     *length = size + (size_t)sectors * SECTOR;
     uint8_t *frame = calloc(1, *length);
+    struct wire *f = wire_at(frame);
     if (size)
         memcpy(frame, data, size);
     if (size < 16)
         return frame;
     if (facts->fix & 1)
-        memcpy(frame, facts->fix & 2 ? everybody : facts->port_mac, 6);
+        memcpy(f->dst, facts->fix & 2 ? wire_all() : facts->port_mac, MAC_BYTES);
     if (facts->fix & 4)
-        memcpy(frame + 6, (uint8_t[]){2, 0, 0, 0, 0, (uint8_t)(facts->fix >> 6)}, 6);
-    if (facts->fix & 8)
-        memcpy(frame + 12, (uint8_t[]){0x88, 0xA2, 0x10}, 3);
+        memcpy(f->src, (uint8_t[]){2, 0, 0, 0, 0, (uint8_t)(facts->fix >> 6)}, MAC_BYTES);
+    if (facts->fix & 8) {
+        wire_put_big16(f->type, ETHERTYPE);
+        f->verfl = VERSION << 4;
+    }
     if (facts->fix & 16 && *length >= ATA_HEADER)
-        memset(frame + 30, 0, 4);
+        wire_put_little(f->ata.lba, LBA_BYTES, wire_lba(frame) & 0xFFFF);
     return frame;
 }
 
@@ -105,44 +106,43 @@ static int is_write(uint8_t opcode) { return is_among(opcode, "\x30\x34\x35\x39\
 
 static uint64_t lba_of(const uint8_t *frame)
 {
-    uint64_t lba = 0;
-    for (int i = 0; i < 6; i++)
-        lba |= (uint64_t)frame[28 + i] << 8 * i;
-    return is_extended(frame[27]) ? lba : lba % (1 << 28);
+    return is_extended(wire_of(frame)->ata.opcode) ? wire_lba(frame) : wire_lba(frame) % (1 << 28);
 }
 
 static void check_extent(const uint8_t *frame, const struct gate *gate, const struct request *r)
 {
-    CHECK(r->lba == lba_of(frame) && r->count == frame[26]);
+    CHECK(r->lba == lba_of(frame) && r->count == wire_of(frame)->ata.count);
     CHECK(r->count >= 1 && r->count <= gate->sectors_max);
     CHECK(r->lba < gate->sectors && gate->sectors - r->lba >= r->count);
 }
 
 static void check_write(const uint8_t *frame, size_t length, const struct gate *gate, const struct request *r)
 {
+    uint8_t opcode = wire_of(frame)->ata.opcode;
     uint64_t first = r->lba, last = r->lba + r->count;
-    CHECK(is_write(frame[27]));
+    CHECK(is_write(opcode));
     CHECK(!(gate->flags & (AOE_READ_ONLY | AOE_PASS)));
     CHECK(length >= ATA_HEADER && (length - ATA_HEADER) / SECTOR >= r->count);
     CHECK(first % gate->block_sectors == 0 && last % gate->block_sectors == 0);
-    CHECK(r->durable == is_among(frame[27], "\x3D\xCE"));
+    CHECK(r->durable == is_among(opcode, "\x3D\xCE"));
 }
 
 /* Python's, but by range: each is inside the disk, and rounding makes none smaller. */
 static void check_ranges(const uint8_t *frame, size_t length, const struct gate *gate, const struct request *r)
 {
     struct spans spans, rounded;
-    int is_trim = frame[27] == 0x06;
+    const struct wire_registers *asked = &wire_of(frame)->ata;
+    int is_trim = asked->opcode == 0x06;
     CHECK(is_trim == parse_is_trim(frame));
     if (!is_trim) {
-        CHECK(r->verdict == V_UP_READ ? is_among(frame[27], "\x40\x42") : is_write(frame[27]));
+        CHECK(r->verdict == V_UP_READ ? is_among(asked->opcode, "\x40\x42") : is_write(asked->opcode));
         CHECK(r->count && r->lba < gate->sectors && gate->sectors - r->lba >= r->count);
         return;
     }
-    CHECK(r->verdict == V_UP_CHANGE && !(gate->flags & (AOE_READ_ONLY | AOE_PASS)) && frame[25] == 1);
-    CHECK((length - ATA_HEADER) / SECTOR >= frame[26] && frame[26] >= 1 && frame[26] <= gate->sectors_max);
+    CHECK(r->verdict == V_UP_CHANGE && !(gate->flags & (AOE_READ_ONLY | AOE_PASS)) && asked->feature == 1);
+    CHECK((length - ATA_HEADER) / SECTOR >= asked->count && asked->count >= 1 && asked->count <= gate->sectors_max);
     CHECK(parse_trim(frame, 0, gate->sectors, &spans) && parse_trim(frame, 7, UINT64_MAX, &rounded));
-    CHECK(spans.count == rounded.count && spans.count <= frame[26] * 64u);
+    CHECK(spans.count == rounded.count && spans.count <= asked->count * 64u);
     for (uint32_t i = 0; i < spans.count && i < SPANS_MAX; i++) {
         CHECK(spans.each[i].first < spans.each[i].last && spans.each[i].last <= gate->sectors);
         CHECK(spans.hull.first <= spans.each[i].first && spans.each[i].last <= spans.hull.last);
@@ -153,22 +153,23 @@ static void check_ranges(const uint8_t *frame, size_t length, const struct gate 
 
 static void check_request(const uint8_t *frame, size_t length, const struct gate *gate, const struct request *r)
 {
-    int masked = !listed(frame + 6, gate->masked, gate->masked_count);
-    int reserved = !listed(frame + 6, gate->reserved, gate->reserved_count);
+    const struct wire *f = wire_of(frame);
+    int masked = !listed(f->src, gate->masked, gate->masked_count);
+    int reserved = !listed(f->src, gate->reserved, gate->reserved_count);
     CHECK((r->verdict == V_DROP) == masked);
     CHECK(r->reason == (masked ? AOE_MASKED : AOE_COUNTERS));
     if (r->verdict == V_DROP || r->verdict == V_UP)
         return;
     CHECK(!reserved && gate->sectors_max);
-    CHECK(length >= ATA_HEADER && frame[14] >> 4 == 1 && !(frame[14] & 8) && frame[19] == 0);
+    CHECK(length >= ATA_HEADER && f->verfl >> 4 == 1 && !(f->verfl & 8) && f->command == 0);
     if (r->verdict == V_FLUSH)
-        CHECK(is_among(frame[27], "\xE7\xEA") && !(gate->flags & AOE_PASS));
+        CHECK(is_among(f->ata.opcode, "\xE7\xEA") && !(gate->flags & AOE_PASS));
     if (r->verdict == V_UP_READ || r->verdict == V_UP_CHANGE)
         check_ranges(frame, length, gate, r);
     if (r->verdict == V_READ || r->verdict == V_WRITE)
         check_extent(frame, gate, r);
     if (r->verdict == V_READ)
-        CHECK(is_read(frame[27]));
+        CHECK(is_read(f->ata.opcode));
     if (r->verdict == V_WRITE)
         check_write(frame, length, gate, r);
 }
@@ -176,40 +177,47 @@ static void check_request(const uint8_t *frame, size_t length, const struct gate
 /* What must not be left to Python: a request that the engine can serve. */
 static void check_served(const uint8_t *frame, size_t length, const struct gate *gate, const struct request *r)
 {
-    if (length < ATA_HEADER || frame[14] >> 4 != 1 || frame[19] || !gate->sectors_max || r->verdict == V_DROP ||
-        !listed(frame + 6, gate->reserved, gate->reserved_count))
+    const struct wire *f = wire_of(frame);
+    if (length < ATA_HEADER || f->verfl >> 4 != 1 || f->command || !gate->sectors_max || r->verdict == V_DROP ||
+        !listed(f->src, gate->reserved, gate->reserved_count))
         return;
     uint64_t lba = lba_of(frame);
-    int fits = frame[26] && frame[26] <= gate->sectors_max && lba + frame[26] <= gate->sectors;
-    CHECK((r->verdict == V_READ) == (fits && is_read(frame[27])));
-    if (is_among(frame[27], "\x40\x42") && frame[26])
-        CHECK((r->verdict == V_UP_READ) == (lba + frame[26] <= gate->sectors));
-    if (fits && is_write(frame[27]) && !(gate->flags & (AOE_READ_ONLY | AOE_PASS)) && gate->block_sectors == 1)
-        CHECK((r->verdict == V_WRITE) == (length >= ATA_HEADER + (size_t)frame[26] * SECTOR));
+    uint8_t opcode = f->ata.opcode, count = f->ata.count;
+    int fits = count && count <= gate->sectors_max && lba + count <= gate->sectors;
+    CHECK((r->verdict == V_READ) == (fits && is_read(opcode)));
+    if (is_among(opcode, "\x40\x42") && count)
+        CHECK((r->verdict == V_UP_READ) == (lba + count <= gate->sectors));
+    if (fits && is_write(opcode) && !(gate->flags & (AOE_READ_ONLY | AOE_PASS)) && gate->block_sectors == 1)
+        CHECK((r->verdict == V_WRITE) == (length >= ATA_HEADER + (size_t)count * SECTOR));
 }
 
 static void check_reply(const uint8_t *frame, const uint8_t *port_mac)
 {
     uint8_t *request = malloc(ATA_HEADER), *reply = malloc(ATA_HEADER);
+    struct wire expected = *wire_of(frame);
     memcpy(request, frame, ATA_HEADER);
     parse_reply(reply, request, port_mac);
     CHECK(!memcmp(request, frame, ATA_HEADER));
     parse_reply(request, request, port_mac);
     CHECK(!memcmp(request, reply, ATA_HEADER));
-    CHECK(!memcmp(reply, frame + 6, 6) && !memcmp(reply + 6, port_mac, 6) && !memcmp(reply + 12, frame + 12, 2));
-    CHECK(reply[14] == 0x18 && reply[15] == 0 && !memcmp(reply + 16, frame + 16, 9));
-    CHECK(reply[25] == 0 && reply[26] == 0 && reply[27] == 0x40 && !memcmp(reply + 28, frame + 28, 6));
-    CHECK(reply[34] == 0 && reply[35] == 0);
+    memcpy(expected.dst, wire_of(frame)->src, MAC_BYTES);
+    memcpy(expected.src, port_mac, MAC_BYTES);
+    expected.verfl = 0x18;
+    expected.error = expected.ata.error = expected.ata.count = 0;
+    expected.ata.status = 0x40;
+    memset(expected.ata.stream, 0, sizeof expected.ata.stream);
+    CHECK(!memcmp(reply, &expected, sizeof expected));
     free(request);
     free(reply);
 }
 
 static void check_address(const uint8_t *frame, size_t length, const uint8_t *port_mac, int goes_on, uint32_t reason)
 {
-    int ours = length >= 24 && frame[12] == 0x88 && frame[13] == 0xA2 && !(frame[14] & 8);
-    int to_us = ours && (!memcmp(frame, port_mac, 6) || !memcmp(frame, everybody, 6));
+    const struct wire *f = wire_of(frame);
+    int ours = length >= AOE_HEADER && number(f->type, 2) == 0x88A2 && !(f->verfl & 8);
+    int to_us = ours && (same_mac(f->dst, port_mac) || same_mac(f->dst, wire_all()));
     uint32_t expected = !ours ? AOE_COUNTERS : !to_us ? AOE_FOREIGN_DESTINATION : AOE_GROUP_SOURCE;
-    CHECK(goes_on == (to_us && !(frame[6] & 1)));
+    CHECK(goes_on == (to_us && !(*f->src & 1)));
     CHECK(goes_on ? reason == AOE_COUNTERS : reason == expected);
 }
 
@@ -222,7 +230,7 @@ static void check_frame(const struct facts *facts, const uint8_t *frame, size_t 
     check_address(frame, length, facts->port_mac, goes_on, reason);
     if (!goes_on)
         return;
-    CHECK(shelf == number(frame + 16, 2) && slot == frame[18]);
+    CHECK(shelf == number(wire_of(frame)->shelf, 2) && slot == wire_of(frame)->slot);
     struct request r = parse_request(frame, length, &facts->gate);
     check_request(frame, length, &facts->gate, &r);
     check_served(frame, length, &facts->gate, &r);

@@ -101,22 +101,20 @@ static enum kind kind_of(uint8_t opcode)
 /* Sectors of what is no TRIM; a VERIFY of 0 is one of the most there are. */
 static uint64_t verified(const struct record *r)
 {
-    int is_verify = is_among(r->head[27], "\x40\x42");
-    return is_verify && !r->count ? (r->head[27] == 0x42 ? 65536 : 256) : r->count;
+    int is_verify = is_among(r->wire.ata.opcode, "\x40\x42");
+    return is_verify && !r->count ? (r->wire.ata.opcode == 0x42 ? 65536 : 256) : r->count;
 }
 
 static uint64_t lba_of(const uint8_t *frame)
 {
-    uint64_t lba = 0;
-    for (int i = 0; i < 6; i++)
-        lba |= (uint64_t)frame[28 + i] << 8 * i;
-    return is_among(frame[27], "\x24\x25\x29\x34\x35\x39\x3D\xCE\x42") ? lba : lba % (1 << 28);
+    int far = is_among(wire_of(frame)->ata.opcode, "\x24\x25\x29\x34\x35\x39\x3D\xCE\x42");
+    return far ? wire_lba(frame) : wire_lba(frame) % (1 << 28);
 }
 
 static int export_of(const uint8_t *frame)
 {
     for (int i = 0; i < EXPORTS; i++)
-        if ((frame[16] << 8 | frame[17]) == stores[i].shelf && frame[18] == stores[i].slot)
+        if (wire_shelf(frame) == stores[i].shelf && wire_of(frame)->slot == stores[i].slot)
             return i;
     return -1;
 }
@@ -125,24 +123,16 @@ static void decode(struct record *r, const uint8_t *frame)
 {
     r->export = r->length >= 24 ? export_of(frame) : -1;
     r->kind = K_UP;
-    if (r->length < ATA_HEADER || frame[19])
+    if (r->length < ATA_HEADER || wire_of(frame)->command)
         return;
-    r->kind = kind_of(frame[27]);
+    r->kind = kind_of(wire_of(frame)->ata.opcode);
     r->lba = lba_of(frame);
-    r->count = frame[26];
-}
-
-static uint64_t little(const uint8_t *bytes, int length)
-{
-    uint64_t value = 0;
-    while (length--)
-        value = value << 8 | bytes[length];
-    return value;
+    r->count = wire_of(frame)->ata.count;
 }
 
 static int is_trim(const struct record *r)
 {
-    return r->length >= ATA_HEADER && !r->head[19] && r->head[27] == DATA_SET_MANAGEMENT;
+    return r->length >= ATA_HEADER && !r->wire.command && r->wire.ata.opcode == DATA_SET_MANAGEMENT;
 }
 
 static int carries(const struct record *r) { return r->length >= ATA_HEADER + r->count * (size_t)SECTOR; }
@@ -160,10 +150,10 @@ static void add_range(struct record *r, uint64_t lba, uint64_t count)
 
 static void find_ranges(struct record *r, const uint8_t *frame)
 {
-    uint32_t end = is_trim(r) && carries(r) ? ATA_HEADER + r->count * SECTOR : 0;
-    for (uint32_t at = ATA_HEADER; at < end; at += 8)
-        if (little(frame + at + 6, 2))
-            add_range(r, little(frame + at, 6), little(frame + at + 6, 2));
+    uint32_t ranges = is_trim(r) && carries(r) ? r->count * WIRE_RANGES : 0;
+    for (const struct wire_range *at = wire_ranges(frame), *end = at + ranges; at < end; at++)
+        if (wire_little(at->count, 2))
+            add_range(r, wire_little(at->lba, LBA_BYTES), wire_little(at->count, 2));
 }
 
 static int has_trailer(uint8_t opcode) { return kind_of(opcode) == K_WRITE || is_among(opcode, "\xE7\xEA\xEC"); }
@@ -171,10 +161,10 @@ static int has_trailer(uint8_t opcode) { return kind_of(opcode) == K_WRITE || is
 static void find_trailer(struct record *r, const uint8_t *frame)
 {
     uint32_t at = ATA_HEADER + (r->kind == K_WRITE ? r->count * SECTOR : 0);
-    if (r->length < at + 12 || frame[19] || !has_trailer(frame[27]))
+    if (r->length < at + STAMP_TRAILER || wire_of(frame)->command || !has_trailer(wire_of(frame)->ata.opcode))
         return;
-    r->ours = frame[20] >> 7 && !memcmp(frame + at, "\xd3\x1f\xb6\x4a", 4);
-    r->named = little(frame + at + 4, 8);
+    r->ours = wire_tag(frame) & USER_TAG && !memcmp(frame + at, "\xd3\x1f\xb6\x4a", SIGNATURE_BYTES);
+    r->named = wire_little(frame + at + SIGNATURE_BYTES, INSTANCE_BYTES);
 }
 
 /* Register a frame: it gets a tag of its own, and sectors that tell what wrote them. 0 if there were too many. */
@@ -186,7 +176,7 @@ uint32_t model_frame(uint8_t *frame, uint32_t length, uint32_t thread, uint32_t 
     struct record *r = &m.records[tag];
     m.tags = tag;
     if (length >= 24)
-        memcpy(frame + 20, (uint8_t[]){frame[20] & 0x80, 0, (uint8_t)(tag >> 8), (uint8_t)tag}, 4);
+        wire_put_tag(frame, (wire_tag(frame) & USER_TAG) | tag);
     *r = (struct record){.length = length, .stamp_ns = stamp_ns, .thread = thread, .port = port};
     memcpy(r->head, frame, length < ATA_HEADER ? length : ATA_HEADER);
     decode(r, frame);
@@ -198,18 +188,22 @@ uint32_t model_frame(uint8_t *frame, uint32_t length, uint32_t thread, uint32_t 
     return tag;
 }
 
-struct record *model_record(const uint8_t *header)
+struct record *model_tagged(uint32_t tag)
 {
-    uint32_t tag = (uint32_t)(header[20] & 0x7F) << 24 | (uint32_t)header[21] << 16 | (uint32_t)header[22] << 8 | header[23];
     CHECK(tag && tag <= m.tags);
     return &m.records[tag];
+}
+
+struct record *model_record(const uint8_t *header)
+{
+    return model_tagged(wire_tag(header) & TAG_MASK);
 }
 
 static uint32_t tag_of(const struct record *r) { return (uint32_t)(r - m.records); }
 
 /* Streams */
 
-static uint32_t stream_of(const struct record *r) { return (uint32_t)r->head[34] << 8 | r->head[35]; }
+static uint32_t stream_of(const struct record *r) { return wire_big16(r->wire.ata.stream); }
 
 static int is_of_life(const struct initiator *i, const struct record *r)
 {
@@ -219,7 +213,7 @@ static int is_of_life(const struct initiator *i, const struct record *r)
 static struct initiator *initiator_of(const struct record *r)
 {
     for (struct initiator *i = m.initiators; i < m.initiators + m.initiators_count; i++)
-        if (is_of_life(i, r) && i->stream == stream_of(r) && !memcmp(i->mac, r->head + 6, 6))
+        if (is_of_life(i, r) && i->stream == stream_of(r) && same_mac(i->mac, r->wire.src))
             return i;
     return NULL;
 }
@@ -237,7 +231,7 @@ static int is_stale(const struct record *r)
         return 0;
     if (!r->names_us || !i || tag_of(r) < i->first_tag)
         return 1;
-    return tag_of(r) + REPLAY_WINDOW <= i->latest_tag || earlier(r->head[25], i->epoch);
+    return tag_of(r) + REPLAY_WINDOW <= i->latest_tag || earlier(r->wire.ata.feature, i->epoch);
 }
 
 static void hear(struct initiator *i, const struct record *r)
@@ -251,7 +245,7 @@ static void see(const struct record *r)
 {
     struct initiator *i = initiator_of(r);
     hear(i, r);
-    i->epoch = earlier(i->epoch, r->head[25]) ? r->head[25] : i->epoch;
+    i->epoch = earlier(i->epoch, r->wire.ata.feature) ? r->wire.ata.feature : i->epoch;
     i->latest_tag = tag_of(r) > i->latest_tag ? tag_of(r) : i->latest_tag;
 }
 
@@ -271,7 +265,8 @@ void model_clock_stepped(uint32_t thread, uint64_t now_ns)
 
 static int asks_for_place(const struct record *r)
 {
-    return r->export >= 0 && r->names_us && r->head[27] == 0xEC && r->head[14] >> 4 == 1 && m.ports[r->port].sectors;
+    int may = r->export >= 0 && wire_version(r->head) == VERSION && m.ports[r->port].sectors;
+    return may && r->names_us && r->wire.ata.opcode == 0xEC;
 }
 
 /* `heard`: whose place must be kept; else, whose may be. */
@@ -316,11 +311,11 @@ static void registered(const struct record *r)
     }
     CHECK(places_taken(r, 1) < STREAMS_MAX);
     i = &m.initiators[m.initiators_count++];
-    *i = (struct initiator){.stream = stream_of(r), .epoch = r->head[25], .export = r->export, .first_tag = tag_of(r)};
+    *i = (struct initiator){.stream = stream_of(r), .epoch = r->wire.ata.feature, .export = r->export, .first_tag = tag_of(r)};
     i->arrived_ns = i->heard_ns = r->stamp_ns;
     i->latest_tag = i->first_tag;
     i->named = r->named;
-    memcpy(i->mac, r->head + 6, 6);
+    memcpy(i->mac, r->wire.src, MAC_BYTES);
     CHECK(has_place(i));
 }
 
@@ -360,8 +355,8 @@ static int may_change(const struct record *r, const struct facts *f)
 /* Whether its client may do I/O here. */
 static int may_ask(const struct record *r, const struct facts *f, const aoe_port *port)
 {
-    return r->head[14] >> 4 == 1 && port->sectors && listed(r->head + 6, f->macs, f->masked) &&
-           listed(r->head + 6, f->macs + f->masked, f->reserved);
+    return wire_version(r->head) == VERSION && port->sectors && listed(r->wire.src, f->macs, f->masked) &&
+           listed(r->wire.src, f->macs + f->masked, f->reserved);
 }
 
 static int may_serve(const struct record *r, const struct facts *f, const aoe_port *port)
@@ -378,7 +373,7 @@ static int may_serve(const struct record *r, const struct facts *f, const aoe_po
 static enum claim claim_of(const struct record *r, const struct facts *f, const aoe_port *port)
 {
     uint32_t room = (engine->set.frame_max - ATA_HEADER) / SECTOR, most = port->sectors < room ? port->sectors : room;
-    int is_verify = is_among(r->head[27], "\x40\x42"), fits = r->count && r->count <= most;
+    int is_verify = is_among(r->wire.ata.opcode, "\x40\x42"), fits = r->count && r->count <= most;
     if (r->kind == K_READ || is_verify)
         return (is_verify || fits) && r->lba + verified(r) <= f->sectors ? READS : EVERYTHING;
     if (engine->exports[r->export].now->flags & AOE_PASS) /* it knows first that a sync failed */
@@ -389,7 +384,7 @@ static enum claim claim_of(const struct record *r, const struct facts *f, const 
         return EVERYTHING;
     if (r->kind == K_WRITE)
         return r->lba + r->count <= f->sectors ? CHANGES : EVERYTHING;
-    if (!is_trim(r) || r->head[25] != 1 || r->trim_last > f->sectors)
+    if (!is_trim(r) || r->wire.ata.feature != 1 || r->trim_last > f->sectors)
         return EVERYTHING;
     return r->trims_count ? CHANGES : FLUSHES;
 }
@@ -401,7 +396,7 @@ static void arrives(const struct thread *t, uint32_t port, const struct arrival 
         CHECK(p == port || world_stamp_of_next(t->index, p) >= a->stamp_ns);
     if (!a->for_us)
         return;
-    if (a->length < 24 || frame[12] != 0x88 || frame[13] != 0xA2 || frame[14] & 8) {
+    if (!wire_is_aoe(frame, a->length) || wire_is_reply(frame)) {
         m.silent++;
         return;
     }
@@ -424,7 +419,7 @@ static void arrives(const struct thread *t, uint32_t port, const struct arrival 
     says(r);
     if (has_epoch(r) && !r->stale && may_ask(r, f, &m.ports[port]) && is_young(r, t) && !t->suspect)
         see(r);
-    r->durable = r->kind == K_WRITE && (f->flags & AOE_DURABLE || is_among(frame[27], "\x3D\xCE"));
+    r->durable = r->kind == K_WRITE && (f->flags & AOE_DURABLE || is_among(wire_of(frame)->ata.opcode, "\x3D\xCE"));
 }
 
 void __real_serve_frame(struct thread *t, uint32_t port, const struct arrival *a);
@@ -650,9 +645,9 @@ int __wrap_hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame)
         check_fence(r, t);
     if (!up->error)
         CHECK(up->stamp_ns == r->stamp_ns);
-    if (r->head[27] == 0xEC && !up->ticket)
+    if (r->wire.ata.opcode == 0xEC && !up->ticket)
         check_registered(r, t, (int)up->registered);
-    CHECK(!up->registered || r->head[27] == 0xEC);
+    CHECK(!up->registered || r->wire.ata.opcode == 0xEC);
     r->outcome = O_UP;
     r->by_python = 1;
     int fits = __real_hand_up(t, up, frame);
@@ -668,8 +663,12 @@ void model_took(const aoe_up *up, const uint8_t *frame)
     if (!up->error || up->ticket) {
         CHECK(!memcmp(frame, r->head, up->length < ATA_HEADER ? up->length : ATA_HEADER));
     } else {
-        CHECK(up->length == ATA_HEADER && !memcmp(frame + 6, r->head + 6, 8) && frame[14] == 0x10);
-        CHECK(!memcmp(frame + 16, r->head + 16, 9) && !memcmp(frame + 26, r->head + 26, 8));
+        struct wire asked = r->wire;
+        memcpy(asked.dst, frame, MAC_BYTES);
+        asked.verfl = VERSION << 4;
+        asked.error = asked.ata.feature = 0;
+        memset(asked.ata.stream, 0, sizeof asked.ata.stream);
+        CHECK(up->length == ATA_HEADER && !memcmp(frame, &asked, sizeof asked));
     }
     uint8_t expected[SECTOR];
     struct record again = {.length = up->length, .count = r->count};
@@ -682,14 +681,20 @@ void model_took(const aoe_up *up, const uint8_t *frame)
     }
 }
 
+/* The registers are those of success, the address of the disk is the request's, and the LBA, too. */
 static void check_header(const struct record *r, const uint8_t *reply)
 {
-    const uint8_t mac[5] = {2, 0xA0, 0, 0, (uint8_t)r->port};
-    CHECK(!memcmp(reply, r->head + 6, 6) && !memcmp(reply + 6, mac, sizeof mac));
-    CHECK(reply[12] == 0x88 && reply[13] == 0xA2 && reply[14] == 0x18 && reply[15] == 0);
-    CHECK(!memcmp(reply + 16, r->head + 16, 9));
-    CHECK(reply[25] == 0 && reply[26] == 0 && reply[27] == 0x40 && !memcmp(reply + 28, r->head + 28, 6));
-    CHECK(reply[34] == 0 && reply[35] == 0);
+    struct wire expected = r->wire;
+    uint8_t last = wire_of(reply)->src[MAC_BYTES - 1]; /* a port's MAC changes there */
+    memcpy(expected.dst, r->wire.src, MAC_BYTES);
+    memcpy(expected.src, (uint8_t[]){2, 0xA0, 0, 0, (uint8_t)r->port, last}, MAC_BYTES);
+    wire_put_big16(expected.type, 0x88A2);
+    expected.verfl = 0x18;
+    expected.error = 0;
+    expected.ata.error = expected.ata.count = 0;
+    expected.ata.status = 0x40;
+    memset(expected.ata.stream, 0, sizeof expected.ata.stream);
+    CHECK(!memcmp(reply, &expected, sizeof expected));
 }
 
 void model_reply(uint32_t thread, uint32_t port, const uint8_t *reply, uint32_t length)

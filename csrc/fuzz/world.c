@@ -169,7 +169,7 @@ int world_ring_fd(uint32_t thread, uint32_t port) { return RING_FD + (int)(threa
 
 void world_frame(uint32_t tag, const uint8_t *frame, uint32_t length, int for_us)
 {
-    const struct record *r = model_record((uint8_t[24]){[22] = (uint8_t)(tag >> 8), [23] = (uint8_t)tag});
+    const struct record *r = model_tagged(tag);
     struct fake_socket *s = socket_at(r->thread, r->port);
     struct frame *f = malloc(sizeof *f);
     uint32_t room = planted(PLANT_OVERREAD) && length > ATA_HEADER ? length - 1 : length;
