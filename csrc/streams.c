@@ -108,7 +108,7 @@ static void begin(struct stream *known, const uint8_t *frame, uint64_t heard_ns)
     memset(known->seen, 0xFF, sizeof known->seen);
     known->heard_ns = heard_ns;
     known->forged = 0;
-    assert(repeats(known, tag_of(frame)));
+    assert(repeats(known, wire_tag(frame)));
 }
 
 static void hear(struct stream *known, uint64_t heard_ns)
