@@ -44,13 +44,14 @@ def look_up(name: str) -> Interface | None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as query:
         try:
             index = socket.if_nametoindex(name)
+            bridge = bridge_of(index)  # first: it makes the kernel notice a carrier, else up to a second late
             (flags,) = struct.unpack("H", _ifreq(query, name, _SIOCGIFFLAGS)[:2])
             (mtu,) = struct.unpack("i", _ifreq(query, name, _SIOCGIFMTU)[:4])
             hardware = _ifreq(query, name, _SIOCGIFHWADDR)
         except OSError:
             return None
     (kind,) = struct.unpack("H", hardware[:2])
-    up, bridge = flags & _IFF_UP and flags & _IFF_RUNNING, bridge_of(index)
+    up = flags & _IFF_UP and flags & _IFF_RUNNING
     return Interface(index, kind, hardware[2:8], mtu, bool(up and not bridge), bridge)
 
 
@@ -65,7 +66,8 @@ def _ifreq(query: socket.socket, name: str, request: int) -> bytes:
 
 
 class Monitor:
-    """Calls back whenever any interface changed; what changed is for `look_up` to say."""
+    """Calls back whenever any interface changed; what changed is for `look_up` to say. It calls back once at
+    first, too: nobody tells of what changed before it watched."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -75,7 +77,9 @@ class Monitor:
         # Lost events leave no error, on which uvloop would give the socket up: the others suffice.
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_NO_ENOBUFS, 1)
         self._socket.bind((0, _RTMGRP_LINK))
-        asyncio.get_running_loop().add_reader(self._socket, self._readable)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._socket, self._readable)
+        self._first = loop.call_soon(changed)
 
     def _readable(self) -> None:
         while True:
@@ -89,5 +93,6 @@ class Monitor:
 
     def close(self) -> None:
         """Stop watching."""
+        self._first.cancel()
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()

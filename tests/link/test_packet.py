@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from aoe import timing
 from aoe.cli.privilege import drop_privileges
 from aoe.errors import ConfigurationError
 from aoe.limits import RECEIVE_BATCH, SEND_BACKLOG_MAX
+from aoe.link.interface import ethernet_interfaces_up
 from aoe.link.packet import PacketLink, only_interface
 from tests.link.collector import BROADCAST, Collector, ethernet, until
 from tests.support.labs.network import Lab, in_namespace
 from tests.support.labs.ports import PacketPort
-from tests.support.tools import need_namespaces, unavailable
+from tests.support.tools import need_namespaces, unavailable, which
 
 pytestmark = pytest.mark.net
 
@@ -319,6 +320,72 @@ def test_an_interface_that_goes_down_and_up(lab: Lab, loop: Loop) -> None:
             await until(lambda: True in collector.changes)
             assert collector.changes.count(True) == 1
             await comes(collector, lab.port(), b"after")
+
+    inside(lab, scenario(), loop)
+
+
+def new_cable(lab: Lab) -> None:
+    """A cable with equal numbers: the kernel notices its carrier up to a second late, unless it is asked."""
+    near, far = (("netns", lab.namespace(side), "index", "77") for side in ("target", "other"))
+    ip("link", "add", "new0", *near, "type", "veth", "peer", "name", "new0", *far)
+    for side in ("target", "other"):
+        ip("-n", lab.namespace(side), "link", "set", "new0", "up")
+
+
+def ip(*words: str) -> None:
+    subprocess.run([which("ip") or "ip", *words], check=True)
+
+
+@pytest.mark.parametrize("side", ["target", "other"])
+def test_an_interface_that_was_just_made_is_up(lab: Lab, side: str) -> None:
+    """Catches a look that asks for the carrier before the kernel has noticed it: `aoe discover` beside links
+    that had just come up heard a target and then asked it nothing, and without a name found no interface."""
+
+    def looks() -> tuple[bool, bool, list[str]]:
+        name = only_interface() if side == "other" else "new0"
+        link = PacketLink(name)
+        link.close()
+        return link.up, "new0" in ethernet_interfaces_up(), [name]
+
+    for _ in range(4):
+        new_cable(lab)
+        assert in_namespace(lab.namespace(side), looks) == (True, True, ["new0"])
+        ip("-n", lab.namespace(side), "link", "delete", "new0")
+
+
+@pytest.mark.parametrize("change", ["up", "down", "mtu", "mac", "name"])
+def test_what_changed_before_it_was_watched_is_learned(lab: Lab, loop: Loop, change: str) -> None:
+    """Between a link's first look at its interface and its `start`, where nobody tells of a change."""
+    near = lab.cables[0].a
+
+    async def scenario() -> None:
+        if change == "up":
+            lab.down(near)
+        with closing(PacketLink("v0")) as link:
+            collector = Collector()
+            if change in ("up", "down"):
+                lab.up(near) if change == "up" else lab.down(near)
+            elif change == "name":
+                lab.rename(near, "lan0")
+            else:
+                lab.link(near, *{"mtu": ("mtu", "9000"), "mac": ("address", "02:a0:e0:00:00:77")}[change])
+            await asyncio.sleep(0.1)
+            link.start(collector)
+            assert collector.changes == []  # whoever starts it is not ready yet to hear of it
+            await until(lambda: collector.changes)
+            seen = {"up": link.up, "down": not link.up, "mtu": link.mtu == 9000, "name": link.name == "lan0"}
+            assert {**seen, "mac": link.mac[-1] == 0x77}[change]
+            assert collector.changes == [change == "up"]
+
+    inside(lab, scenario(), loop)
+
+
+def test_a_link_that_is_closed_at_once_does_not_look_again(lab: Lab, loop: Loop) -> None:
+    async def scenario() -> None:
+        link = PacketLink("v0")
+        link.start(Collector())
+        link.close()
+        await asyncio.sleep(0.05)
 
     inside(lab, scenario(), loop)
 

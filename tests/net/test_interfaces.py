@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
-from tests.support.tools import need_namespaces
+from tests.support.tools import need_namespaces, which
 
 ENGINES = ("c",)
 
@@ -70,3 +70,40 @@ def test_what_uses_a_disk_wants_to_be_told_which(lab: Lab) -> None:
     assert "several Ethernet interfaces are up (v0, v1); say --interface NAME" in done.stderr
     lab.down(lab.cables[1].b)
     assert aoe(lab, "identify", "e1.0").stdout.startswith("e1.0: ")
+
+
+def remade(lab: Lab) -> None:
+    """The cable goes, and comes back with equal numbers at both ends: the kernel notices its carrier up to a
+    second late then, unless it is asked."""
+    near, far = lab.cables[0].a, lab.cables[0].b
+    lab.unplug(lab.cables[0])
+    words = [
+        ("name", end.interface, "netns", lab.namespace(end.side), "mtu", "9000", "index", "77")
+        for end in (near, far)
+    ]
+    ip = which("ip") or "ip"
+    subprocess.run([ip, "link", "add", *words[0], "type", "veth", "peer", *words[1]], check=True)
+    for end in (near, far):
+        lab.link(end, "up")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("discover",),
+        ("stat",),
+        ("identify", "e1.0"),
+        ("config", "e1.0"),
+        ("ping", "e1.0", "-c", "1"),
+        ("read", "e1.0", "--sectors", "1"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_link_that_came_up_just_now_is_used(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Catches what asks for the carrier before it watches it, and never hears that it is there."""
+    need_namespaces()
+    with Lab(mtu=9000) as lab, AoeTarget(lab, tmp_path, f"{image(tmp_path / 'disk', 2048)}=1.0"):
+        for interface in ((), ("--interface", "v0")):
+            remade(lab)
+            done = aoe(lab, *words, *interface)
+            assert done.returncode == 0, done
