@@ -20,6 +20,8 @@ PLUGIN_SOURCES = [
             "facts",
             "strangers",
             "sizes",
+            "trial",
+            "proof",
             "session",
             "ranges",
             "core",

@@ -197,6 +197,23 @@ SETTLE_IN_NS = 50_000_000
 """How long more paths may answer after there is one to each address, before one is chosen."""
 WAYS_MAX = 32
 """Paths to one disk; one that was lost makes room for another."""
+PROOF_NS = 100_000_000
+"""How long a range is closed at most while two servers are compared."""
+PROOF_AGAIN_NS = 10_000_000
+"""Between two looks at what showed nothing."""
+CONDEMNED_NS = 60_000_000_000
+"""Between two looks at a server that had another disk."""
+COMPARE_NS = 2_000_000_000
+"""How long a disk is not said to be attached while its servers are compared."""
+SAMPLE_END_SECTORS = 2048
+SAMPLE_BLOCKS = 16
+SAMPLE_BLOCK_SECTORS = 8
+"""What is read of a disk to compare two servers: so many sectors at either end, and blocks between."""
+SAMPLES_AT_ONCE = 8
+SAMPLE_TRIES = 3
+"""How often a range that differs is read, and how often one is tried that cannot be read now."""
+ECHOES_MAX = 8
+"""Writes that are not seen at a server before it is refused."""
 STRANGERS_MAX = 1024
 """Servers asked within PULSE_NS what they are while there is no place for them."""
 INVITED_MAX = 8

@@ -102,4 +102,5 @@ assert limits.PULSE_NS < limits.GAP_NS < limits.DEAD_NS, (
 assert limits.SETTLE_IN_NS < limits.QUERY_MAX_NS
 assert limits.QUERY_FIRST_NS <= limits.QUERY_MAX_NS <= limits.QUERY_IDLE_NS
 assert limits.SIZE_WAIT_NS <= limits.SIZE_WAIT_MAX_NS < limits.SIZE_AGAIN_NS
+assert limits.PROOF_AGAIN_NS < limits.PROOF_NS < limits.DEAD_NS, "a proof holds up no write for long"
 assert limits.SPIN_US * 1000 < limits.RTO_MIN_NS

@@ -45,21 +45,27 @@ static void discard(aoe_core *c, void *buffer)
     c->garbage[c->garbage_count++] = buffer;
 }
 
-static struct piece *piece_new(aoe_core *c, struct asked *a, uint64_t first, uint64_t last, uint32_t count)
+static struct piece *claim_new(aoe_core *c, uint64_t first, uint64_t last)
 {
     struct piece *p = pool_take(&c->pieces);
     p->first = first;
     p->last = last;
-    p->count = count;
-    p->request = a;
     link_init(&p->of_request);
     link_init(&p->all);
     link_init(&p->wide);
     link_init(&p->nodes[0].link);
     link_init(&p->nodes[1].link);
+    c->pending++;
+    return p;
+}
+
+static struct piece *piece_new(aoe_core *c, struct asked *a, uint64_t first, uint64_t last, uint32_t count)
+{
+    struct piece *p = claim_new(c, first, last);
+    p->count = count;
+    p->request = a;
     link_append(&a->pieces, &p->of_request);
     a->left++;
-    c->pending++;
     return p;
 }
 
@@ -108,15 +114,22 @@ static void worse(struct asked *a, uint32_t outcome, uint32_t status, uint32_t e
 
 /* Operations of pieces */
 
-static struct operation *operation_new(aoe_core *c, struct piece *p, uint32_t lane, uint32_t reply_min)
+struct operation *operation_for(aoe_core *c, struct way *only, uint32_t reply_min)
 {
     struct operation *o = pool_take(&c->operations);
     link_init(&o->open_link);
     link_init(&o->held_link);
     link_init(&o->exchanges);
-    o->lane = (uint8_t)lane;
     o->reply_min = reply_min;
     o->open = 1;
+    o->only = only;
+    return o;
+}
+
+static struct operation *operation_new(aoe_core *c, struct piece *p, uint32_t lane, uint32_t reply_min)
+{
+    struct operation *o = operation_for(c, NULL, reply_min);
+    o->lane = (uint8_t)lane;
     o->piece = p;
     if (p->operation && p->operation->lane == LANE_CHANGES)
         p->older++;
@@ -143,6 +156,14 @@ static void reading(struct operation *o, const struct piece *p)
     o->reply_min += o->sectors * SECTOR_BYTES;
 }
 
+/* What is written by the next sectors of it. */
+static const uint8_t *bytes_of(const struct piece *p)
+{
+    const aoe_request *r = &p->request->request;
+    const uint8_t *data = p->data ? p->data : r->data + (p->first * SECTOR_BYTES - r->offset);
+    return data + (size_t)p->at * SECTOR_BYTES;
+}
+
 static void writing(struct operation *o, const struct piece *p)
 {
     const struct asked *a = p->request;
@@ -151,8 +172,7 @@ static void writing(struct operation *o, const struct piece *p)
         registers(&o->body, EXTENDED | WRITES, 1, o->sectors, DATA_SET_MANAGEMENT, 0);
     else
         registers(&o->body, EXTENDED | WRITES, 0, o->sectors, fua ? WRITE_FUA_EXT : WRITE_EXT, p->first + p->at);
-    o->body.data = p->data ? p->data : a->request.data + (p->first * SECTOR_BYTES - a->request.offset);
-    o->body.data += (size_t)p->at * SECTOR_BYTES;
+    o->body.data = bytes_of(p);
     o->body.data_length = o->sectors * SECTOR_BYTES;
 }
 
@@ -217,7 +237,7 @@ static void patch(struct piece *p)
 
 /* The range is given up; those behind may go. One that nobody waits for leaves at once, too: a queue, as there may
  * be many behind each other. */
-static void leave(aoe_core *c, struct piece *first, int64_t now_ns)
+static __attribute__((noinline)) void leave(aoe_core *c, struct piece *first, int64_t now_ns)
 {
     struct link queue;
     link_init(&queue);
@@ -239,11 +259,18 @@ static void leave(aoe_core *c, struct piece *first, int64_t now_ns)
     }
 }
 
+/* Whether a write waits until a server that is to be proved has shown its range. */
+static int is_looked_for(aoe_core *c, struct piece *p, int64_t now_ns)
+{
+    return c->proof.wanted && p->request->request.verb != AOE_ASK_TRIM && proof_takes(c, p, bytes_of(p), now_ns);
+}
+
 /* Its range is its own now. */
 static void go(aoe_core *c, struct piece *p, int64_t now_ns)
 {
     p->lane = patches(p) ? LANE_READS : LANE_CHANGES;
-    carry_on(c, p, p->count, now_ns);
+    if (p->lane == LANE_READS || !is_looked_for(c, p, now_ns))
+        carry_on(c, p, p->count, now_ns);
 }
 
 /* What became of operations */
@@ -255,12 +282,18 @@ static void advance(aoe_core *c, struct asked *a, struct piece *p, const struct 
     if (p->lane == LANE_READS)
         keep_read(p, e->raw + ATA_BYTES, sectors);
     p->at += sectors;
-    if (p->at == p->count && p->lane == LANE_READS && a->request.verb != AOE_ASK_READ)
+    if (p->at == p->count && p->lane == LANE_READS && a->request.verb != AOE_ASK_READ) {
         patch(p);
-    if (p->at == p->count)
-        part(c, a, p);
-    else
+        if (is_looked_for(c, p, now_ns))
+            return;
+    }
+    if (p->at < p->count) {
         carry_on(c, p, session_frame(c, p->lane), now_ns);
+        return;
+    }
+    part(c, a, p);
+    if (p->echo)
+        proof_acknowledged(c, p, e->way, now_ns);
 }
 
 static void keep(struct asked *a, const uint8_t *bytes, uint32_t length)
@@ -303,6 +336,13 @@ static void answered_well(aoe_core *c, struct asked *a, struct piece *p, const s
     part(c, a, p);
 }
 
+static void failed(aoe_core *c, struct asked *a, struct piece *p, int64_t now_ns)
+{
+    part(c, a, p);
+    if (p->echo)
+        proof_given_up(c, p, now_ns);
+}
+
 static void answered(aoe_core *c, struct piece *p, const struct event *e, int64_t now_ns)
 {
     struct asked *a = p->request;
@@ -312,13 +352,13 @@ static void answered(aoe_core *c, struct piece *p, const struct event *e, int64_
     int is_ata = e->operation->command == COMMAND_ATA;
     if (raw[14] & FLAG_ERROR) {
         worse(a, AOE_ENDED_AOE_ERROR, 0, raw[15], 0);
-        part(c, a, p);
+        failed(c, a, p, now_ns);
     } else if (is_ata && ata_failed(raw)) {
         uint64_t lba = 0;
         for (int i = 6; i--;)
             lba = lba << 8 | raw[28 + i];
         worse(a, AOE_ENDED_ATA_ERROR, raw[27], raw[25], lba);
-        part(c, a, p);
+        failed(c, a, p, now_ns);
     } else if (e->operation->sectors) {
         advance(c, a, p, e, now_ns);
     } else {
@@ -340,7 +380,7 @@ static void settled(aoe_core *c, struct operation *o, int64_t now_ns)
     if (o->refusal)
         pool_give(&c->refusals, o->refusal);
     pool_give(&c->operations, o);
-    if (!p || p->operation || p->older)
+    if (!p || p->operation || p->older || p->echo)
         return;
     if (p->claims)
         leave(c, p, now_ns);
@@ -348,18 +388,58 @@ static void settled(aoe_core *c, struct operation *o, int64_t now_ns)
         piece_end(c, p);
 }
 
-static void run(aoe_core *c, int64_t now_ns)
+static void conclude(aoe_core *c, int64_t now_ns)
 {
     while (c->events_first < c->events_count) {
         struct event e = c->events[c->events_first++];
         if (e.what == EFFECT_SETTLED)
             settled(c, e.operation, now_ns);
-        else if (e.what == EFFECT_TOO_LARGE)
+        else if (e.operation->look)
+            proof_became(c, e.operation->look, &e, now_ns);
+        else if (e.what == EFFECT_TOO_LARGE && e.operation->piece)
             carry_on(c, e.operation->piece, e.sectors, now_ns);
         else if (e.operation->piece)
             answered(c, e.operation->piece, &e, now_ns);
     }
     c->events_first = c->events_count = 0;
+}
+
+/* Nothing is left to be done now. */
+static void run(aoe_core *c, int64_t now_ns)
+{
+    conclude(c, now_ns);
+    if (!c->proof.works && c->proof.news == c->news)
+        return;
+    proof_step(c, now_ns);
+    conclude(c, now_ns);
+}
+
+/* For the proof */
+
+struct piece *core_close(aoe_core *c, uint64_t first, uint64_t last)
+{
+    struct piece *claim = claim_new(c, first, last);
+    ranges_enter(&c->ranges, claim);
+    return claim;
+}
+
+void core_open(aoe_core *c, struct piece *claim, int64_t now_ns)
+{
+    leave(c, claim, now_ns);
+}
+
+void core_rest(aoe_core *c, struct piece *p, int64_t now_ns)
+{
+    if (!p->operation && !p->older && p->claims)
+        leave(c, p, now_ns);
+}
+
+void core_write(aoe_core *c, struct piece *p, int64_t now_ns)
+{
+    if (p->request)
+        carry_on(c, p, p->count, now_ns);
+    else
+        core_rest(c, p, now_ns);
 }
 
 /* Splitting */
@@ -418,7 +498,7 @@ static void trim(aoe_core *c, struct asked *a, int64_t now_ns)
     }
 }
 
-static struct way *way_numbered(const aoe_core *c, uint32_t number)
+struct way *way_numbered(const aoe_core *c, uint32_t number)
 {
     for (uint32_t i = 0; i < c->ways_count; i++)
         if (c->ways[i]->number == number)
@@ -514,6 +594,7 @@ aoe_core *aoe_core_open(const aoe_core_settings *settings)
     pool_init(&c->operations, sizeof(struct operation));
     pool_init(&c->pieces, sizeof(struct piece));
     pool_init(&c->refusals, sizeof(struct refusal));
+    proof_init(&c->proof);
     return c;
 }
 
@@ -537,6 +618,7 @@ static void end_pieces(struct link *all)
 
 void aoe_core_close(aoe_core *c)
 {
+    proof_close(&c->proof);
     aoe_core_sent(c);
     end_pieces(&c->ranges.all);
     end_pieces(&c->messages);
@@ -564,6 +646,7 @@ int64_t aoe_core_own_time(aoe_core *c, int64_t now_ns)
     c->seen_ns = now_ns > c->seen_ns ? now_ns : c->seen_ns;
     if (gap_ns >= GAP_NS) {
         c->stood_ns += gap_ns;
+        proof_stand_still(&c->proof, gap_ns);
         session_stand_still(c, gap_ns, now_ns);
         run(c, now_ns);
     }
@@ -634,6 +717,8 @@ void aoe_core_abandon(aoe_core *c, aoe_request *request, int64_t now_ns)
             p->request = NULL;
             if (p->operation)
                 session_abandon(c, p->operation, now_ns);
+            if (p->echo)
+                proof_given_up(c, p, now_ns);
         }
     }
     run(c, now_ns);
@@ -696,6 +781,14 @@ int aoe_core_chosen(const aoe_core *c)
     return c->chosen;
 }
 
+int aoe_core_comparing(const aoe_core *c)
+{
+    int comparing = 0;
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        comparing |= c->ways[i]->sampling;
+    return comparing;
+}
+
 int aoe_core_identity(const aoe_core *c, uint8_t *data)
 {
     if (c->has_facts)
@@ -722,6 +815,8 @@ uint32_t aoe_core_ways(const aoe_core *c, aoe_way *ways, uint32_t room)
             .shelf = w->shelf,
             .slot = w->slot,
             .rtt_ns = w->lanes[LANE_READS].smoothed_ns,
+            .proved = w->trial.proved || !c->chosen,
+            .lba = w->trial.lba,
         };
         memcpy(ways[i].mac, w->mac, 6);
     }

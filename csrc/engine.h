@@ -163,6 +163,7 @@ typedef struct {
     uint32_t first_tag;
     uint32_t spread;         /* not 0: reads go over all ways */
     uint32_t hold;           /* not 0: ranges of unknown fate stay closed until the server answers */
+    uint32_t require;        /* not 0: who takes over has to be proved */
     int64_t failback_ns;     /* negative: never */
 } aoe_core_settings;
 
@@ -174,9 +175,10 @@ typedef struct {
 } aoe_core_port;
 
 typedef struct {
-    uint32_t number, port, state, reason, owner, unsettled;
+    uint32_t number, port, state, reason, owner, unsettled, proved;
     uint32_t sectors, sectors_max, narrow; /* what passes in one request, what both ends take, and why that is more */
     uint32_t renewed; /* how often it was told of another stream as the last was not heeded (order rule T9) */
+    uint64_t lba;     /* where it was seen that it has another disk */
     uint16_t shelf;
     uint8_t slot;
     uint8_t mac[6];
@@ -232,6 +234,7 @@ void aoe_core_fenced(aoe_core *core, uint32_t way, int64_t now_ns);
 int64_t aoe_core_pulse(const aoe_core *core);
 uint64_t aoe_core_news(const aoe_core *core);
 int aoe_core_chosen(const aoe_core *core);
+int aoe_core_comparing(const aoe_core *core); /* whether samples of a server are compared with the owner's */
 int aoe_core_identity(const aoe_core *core, uint8_t *data);
 uint32_t aoe_core_ways(const aoe_core *core, aoe_way *ways, uint32_t room);
 void aoe_core_count(const aoe_core *core, uint64_t *counters);

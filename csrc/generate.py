@@ -15,7 +15,7 @@ from aoe.wire import ata, frame, opcodes, protocol, stamp
 from csrc import generate_options
 
 HEADER = Path(__file__).with_name("generated.h")
-OTHERWISE = ("STREAMS_MAX", "WAYS_MAX")
+OTHERWISE = ("SAMPLE_BLOCKS", "SAMPLE_END_SECTORS", "STREAMS_MAX", "WAYS_MAX")
 """The fuzzers compile with other values of these."""
 BITS = (ata, command, frame, identify, opcodes)
 """Modules whose numbers are codes and bits: hexadecimal."""
@@ -103,6 +103,9 @@ def shared() -> Iterator[str]:
         *("SWEEP_NS", "DRAIN_NS", "STUCK_TRIES", "STREAM_AGAIN_NS", "UNSETTLED_MAX"),
         *("NETWORK_LIFETIME_NS", "COMPLETION_NS", "SILENCE_NS", "PROBE_NS", "DEAD_NS", "SLOW_NS"),
         *("RECHECK_NS", "STANDBY_NS", "SETTLE_IN_NS", "WAYS_MAX", "STRANGERS_MAX", "INVITED_MAX"),
+        *("PROOF_NS", "PROOF_AGAIN_NS", "CONDEMNED_NS", "COMPARE_NS"),
+        *("SAMPLE_END_SECTORS", "SAMPLE_BLOCKS", "SAMPLE_BLOCK_SECTORS", "SAMPLES_AT_ONCE"),
+        *("SAMPLE_TRIES", "ECHOES_MAX"),
         *("REQUESTS_MAX", "PULSE_NS", "GAP_NS", "FOREIGN_AGE_NS"),
     )
     yield from defined(timing, "CLOCK_STEP_NS", "DEVICE_SILENCE_NS")

@@ -28,6 +28,9 @@ enum {
     WHY_NO_LBA,
     WHY_NO_SECTORS,
     WHY_TOO_LARGE,
+    WHY_OTHER_STORE,
+    WHY_OTHER_DATA,
+    WHY_NOT_SEEN,
     WHYS
 };
 
@@ -132,6 +135,14 @@ struct window {
     int64_t round_ends_ns, lost;
 };
 
+/* What is known of whether a server has the disk of the owner: as aoe/initiator/trial.py has it. */
+struct trial {
+    int sampled, proved, condemned; /* the last: why it has another disk */
+    uint64_t lba;
+    uint32_t misses;
+    int64_t again_ns;
+};
+
 /* A way: the path to one server, as aoe/initiator/path.py, and what is known of it, as Way in session.py. */
 struct way {
     uint32_t number, port, rank;
@@ -161,6 +172,10 @@ struct way {
     int heeds;          /* it has said that it heeds streams */
     int64_t claim_after_ns;
     uint32_t renewed;
+    struct trial trial; /* of its server */
+    int sampling;       /* its samples are to be compared with the owner's */
+    uint32_t store_kind;
+    uint8_t store[16];
     int volatile_cache;
     struct exchange *check, *question; /* the latter: a config query */
     struct body check_body;
@@ -182,6 +197,7 @@ struct operation {
     struct link open_link, held_link, exchanges; /* held_link: held, or refused by a way */
     struct body body;
     struct piece *piece; /* NULL: of no interest any more */
+    struct look *look;   /* whose read it is, if it is for the proof */
     struct way *only;
     uint8_t command, lane, open, free;
     uint32_t reply_min;
@@ -205,7 +221,7 @@ struct piece {
     uint32_t older; /* changes of it before `operation` of which there are copies of unknown fate */
     struct piece **followers;
     uint64_t mark;
-    int claims;
+    int claims, echo; /* `echo`: the proof keeps its range closed */
     struct asked *request; /* NULL: nobody waits */
     struct operation *operation;
     uint8_t *data; /* what is written, where that is not a part of the request's data */
@@ -217,6 +233,50 @@ struct asked {
     uint32_t left;
     int flushes, own_data, worst;
     uint64_t changes, losses_told;
+};
+
+/* The proof that servers have one disk: as aoe/initiator/proof.py has it. Ways are named by their numbers. */
+
+struct lives {
+    int owner_ours, ours;
+    uint64_t owner, instance;
+};
+
+struct look {
+    struct sample *sample; /* NULL: of the echo */
+    struct operation *operation; /* NULL: none under way */
+    int is_answered;
+};
+
+struct sample {
+    struct link where; /* left or flying */
+    uint64_t first, last;
+    struct piece *claim;
+    struct look looks[2];
+    uint8_t *data; /* of the first answer; NULL: it was an error */
+    uint32_t differed, held;
+    int64_t since_ns, again_ns;
+};
+
+struct echo {
+    uint32_t owner, way, sectors;
+    int stage;
+    struct lives lives;
+    struct piece *piece; /* NULL: there is no echo */
+    uint8_t *data;
+    int64_t since_ns;
+    struct look look;
+};
+
+struct proof {
+    uint64_t news;
+    int works, wanted;
+    uint32_t owner, subject; /* `subject` 0: no samples are compared */
+    struct lives lives;
+    int64_t began_ns;
+    struct link left, flying;
+    uint32_t left_count, flying_count;
+    struct echo echo;
 };
 
 enum { STRANGER_BYTES = 10 };
@@ -269,8 +329,10 @@ struct aoe_core {
     uint32_t tag, first_tag, ways_made;
     uint32_t asked[ASKED_MAX], asked_count;
     int64_t seek_ns, seek_wait_ns, usable_ns;
+    int64_t lost_ns; /* when the last owner was */
     struct strangers strangers;
     int64_t seen_ns, stood_ns; /* when we were last told the time, and for how long we did not run in all */
+    struct proof proof;
 
     struct ranges ranges;
     uint32_t pending;
@@ -339,6 +401,46 @@ uint32_t session_frame(const aoe_core *c, uint32_t lane);
 int session_flushed(aoe_core *c, uint64_t changes, uint64_t losses_told);
 /* `claim`: what was asked with it. Whether the way leads to the disk. */
 int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, struct stamp claim, int64_t now_ns);
+
+void session_look(aoe_core *c, struct way *w, int64_t now_ns); /* ask it what it leads to */
+/* What the proof found out of the server of a way. */
+void session_sampled(aoe_core *c, struct way *w, int64_t now_ns);
+void session_silent(aoe_core *c, struct way *w, int64_t now_ns);
+void session_condemn(aoe_core *c, struct way *w, int reason, uint64_t lba, int64_t now_ns);
+void session_prove(aoe_core *c, struct way *w, int64_t now_ns);
+
+/* trial.c: what is known of servers' disks, and what follows from it */
+int trial_same_server(const struct way *w, const struct way *other);
+int trial_leads_to_owner(const aoe_core *c, const struct way *w);
+void trial_share(aoe_core *c, const struct way *w);
+void trial_meet(const aoe_core *c, struct way *w);
+void trial_refer_to(aoe_core *c, const struct way *w);
+int trial_has_other_store(const aoe_core *c, const struct way *w);
+int trial_is_unsure(const aoe_core *c, const struct way *w);
+int trial_is_barred(const aoe_core *c, const struct way *w);
+int trial_may_inherit(const aoe_core *c, const struct way *w);
+struct way *trial_heir(const aoe_core *c);
+int trial_is_replaced(aoe_core *c, struct way *w);
+
+/* proof.c: finds it out */
+void proof_init(struct proof *f);
+void proof_close(struct proof *f);
+void proof_stand_still(struct proof *f, int64_t gap_ns); /* we did not run for so long */
+void proof_step(aoe_core *c, int64_t now_ns); /* something happened, or time has passed */
+void proof_became(aoe_core *c, struct look *l, const struct event *e, int64_t now_ns);
+/* Whether a write waits until its range was read through a server that is to be proved. */
+int proof_takes(aoe_core *c, struct piece *p, const uint8_t *data, int64_t now_ns);
+/* It was answered by the server of a way, and all went well; it failed, or nobody waits for it any more. */
+void proof_acknowledged(aoe_core *c, const struct piece *p, const struct way *by, int64_t now_ns);
+void proof_given_up(aoe_core *c, const struct piece *p, int64_t now_ns);
+
+/* core.c, for the proof */
+struct way *way_numbered(const aoe_core *c, uint32_t number);
+struct operation *operation_for(aoe_core *c, struct way *only, uint32_t reply_min);
+struct piece *core_close(aoe_core *c, uint64_t first, uint64_t last); /* keep our writes out of a range */
+void core_open(aoe_core *c, struct piece *claim, int64_t now_ns);
+void core_write(aoe_core *c, struct piece *p, int64_t now_ns); /* send one that was looked for */
+void core_rest(aoe_core *c, struct piece *p, int64_t now_ns);  /* it is not looked for any more */
 
 /* ranges.c: the same rules as aoe/initiator/ranges.py */
 void ranges_init(struct ranges *r);

@@ -12,7 +12,6 @@ enum { VENDOR_AT = 2 * 129, VOLATILE_CACHE = 0x20, STREAMS = 2 };
 
 static const uint8_t BROADCAST[6] = {255, 255, 255, 255, 255, 255};
 
-static void look(aoe_core *c, struct way *w, int64_t now_ns);
 static void lose(aoe_core *c, struct way *w, int reason, int64_t now_ns, int state);
 static void lose_for_now(aoe_core *c, struct way *w, int reason, int64_t now_ns, int64_t again_ns);
 static void take_over(aoe_core *c, struct way *w, int64_t now_ns);
@@ -179,13 +178,14 @@ static void make_anew(aoe_core *c, int64_t now_ns)
 void session_stand_still(aoe_core *c, int64_t gap_ns, int64_t now_ns)
 {
     c->usable_ns += c->usable_ns ? gap_ns : 0;
+    c->lost_ns += gap_ns;
     for (uint32_t i = 0; i < c->ways_count; i++) {
         struct way *w = c->ways[i];
         path_stand_still(w, gap_ns, now_ns);
         w->io_ns += gap_ns;
         w->probed_ns += gap_ns;
         sizes_stand_still(&w->sizes, gap_ns);
-        w->usable_ns += gap_ns;
+        w->usable_ns += w->usable_ns ? gap_ns : 0;
     }
     make_anew(c, now_ns);
 }
@@ -200,7 +200,7 @@ static uint32_t load_of(const struct way *w)
     return path_outstanding(w) + w->waiting_count;
 }
 
-/* The way with the fewest requests; of equals, the one after the last that was chosen. */
+/* The proved way with the fewest requests; of equals, the one after the last that was chosen. */
 static struct way *least_loaded(aoe_core *c, int64_t now_ns)
 {
     struct way *best = NULL;
@@ -210,10 +210,10 @@ static struct way *least_loaded(aoe_core *c, int64_t now_ns)
             at = i + 1;
     for (uint32_t i = 0; i < c->ways_count; i++) {
         struct way *w = c->ways[(at + i) % c->ways_count];
-        if (w->state != WAY_USABLE)
+        if (w->state != WAY_USABLE || !(w->trial.proved || trial_leads_to_owner(c, w)))
             continue;
         if (!vouched(w, now_ns))
-            look(c, w, now_ns);
+            session_look(c, w, now_ns);
         else if (!best || load_of(w) < load_of(best))
             best = w;
     }
@@ -239,6 +239,18 @@ static void give_back(aoe_core *c, struct operation *o, const struct way *w, int
     session_abandon(c, o, now_ns);
 }
 
+/* What is meant for that way alone, and is too large for it now. */
+static void give_back_large(aoe_core *c, const struct way *w, int64_t now_ns)
+{
+    struct link *next;
+    for (struct link *l = c->open.next; l != &c->open; l = next) {
+        struct operation *o = OWNER_OF(l, struct operation, open_link);
+        next = l->next;
+        if (o->only == w && o->sectors > most_of(w, o->lane))
+            give_back(c, o, w, now_ns);
+    }
+}
+
 uint32_t session_frame(const aoe_core *c, uint32_t lane)
 {
     uint32_t most = c->ways_count ? 0 : 1;
@@ -262,7 +274,7 @@ static void dispatch(aoe_core *c, struct operation *o, int64_t now_ns)
         hold(c, o);
     } else if (!vouched(w, now_ns)) {
         hold(c, o);
-        look(c, w, now_ns);
+        session_look(c, w, now_ns);
     } else if (o->sectors > most_of(w, o->lane)) {
         give_back(c, o, w, now_ns);
     } else {
@@ -376,6 +388,7 @@ static void resized(aoe_core *c, struct way *w, int64_t now_ns)
         return;
     w->shown = now;
     c->news++;
+    give_back_large(c, w, now_ns);
     recall(c, w, now_ns);
 }
 
@@ -521,7 +534,7 @@ static void join(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
     c->ways[at] = w;
     c->ways_count++;
     c->news++;
-    look(c, w, now_ns);
+    session_look(c, w, now_ns);
 }
 
 /* Whether it makes room: what was never usable, when it is lost, or at any time for a server that answered well; what
@@ -637,9 +650,9 @@ static void config_reply(aoe_core *c, uint32_t port, struct way *w, const uint8_
     takes(c, w, raw, now_ns);
     if (w->state == WAY_REFUSED && !asked) {
         become(c, w, WAY_CHECKING, WHY_NOT, now_ns);
-        look(c, w, now_ns);
+        session_look(c, w, now_ns);
     } else if (w->state == WAY_DOWN) {
-        look(c, w, now_ns);
+        session_look(c, w, now_ns);
     }
 }
 
@@ -715,7 +728,7 @@ void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, i
         }
         resized(c, w, now_ns);
         if (came_up || renamed)
-            look(c, w, now_ns);
+            session_look(c, w, now_ns);
     }
     if (came_up) {
         c->seek_wait_ns = QUERY_FIRST_NS;
@@ -746,7 +759,7 @@ static struct stamp claim(struct way *w, int64_t now_ns)
 }
 
 /* Ask a way what it leads to. */
-static void look(aoe_core *c, struct way *w, int64_t now_ns)
+void session_look(aoe_core *c, struct way *w, int64_t now_ns)
 {
     struct body body = {.head = {[2] = 1, [3] = IDENTIFY, [7] = 0xA0}, .head_length = 12};
     int refused = w->state == WAY_REFUSED && now_ns < w->check_after_ns;
@@ -774,17 +787,106 @@ static void refuse(aoe_core *c, struct way *w, int reason, int64_t now_ns)
     lose(c, w, reason, now_ns, WAY_REFUSED);
 }
 
+/* Its samples are compared with the owner's before it is usable. */
+static void try_way(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    w->sampling = 1;
+    c->news++;
+    if (w->state == WAY_USABLE)
+        become(c, w, WAY_CHECKING, WHY_NOT, now_ns);
+}
+
+/* One that had another disk stays refused until it shows something else. */
+static void try_again(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    w->check_after_ns = now_ns + CONDEMNED_NS;
+    w->sampling = w->trial.condemned == WHY_OTHER_DATA;
+    c->news++;
+    become(c, w, WAY_REFUSED, w->trial.condemned, now_ns);
+}
+
+static void put_to_use(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    if (!c->owner && c->chosen && trial_may_inherit(c, w))
+        take_over(c, w, now_ns);
+    else
+        release(c, now_ns);
+}
+
 static void accept_way(aoe_core *c, struct way *w, int64_t now_ns)
 {
     w->vouched = 1;
     if (w->state != WAY_USABLE)
         sizes_restart(&w->sizes, now_ns);
-    become(c, w, WAY_USABLE, WHY_NOT, now_ns);
-    measure(c, w, now_ns);
-    if (!c->owner && c->chosen)
-        take_over(c, w, now_ns);
+    if (w->trial.condemned)
+        try_again(c, w, now_ns);
+    else if (trial_is_unsure(c, w))
+        try_way(c, w, now_ns);
     else
-        release(c, now_ns);
+        become(c, w, WAY_USABLE, WHY_NOT, now_ns);
+    measure(c, w, now_ns);
+    if (w->state == WAY_USABLE)
+        put_to_use(c, w, now_ns);
+}
+
+/* Others are compared with one that is the owner from now on. */
+static void compare_all(aoe_core *c, int64_t now_ns)
+{
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        if (c->ways[i]->state == WAY_USABLE && trial_is_unsure(c, c->ways[i]))
+            try_way(c, c->ways[i], now_ns);
+}
+
+void session_sampled(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    w->trial.sampled = 1;
+    w->trial.condemned = WHY_NOT;
+    trial_share(c, w);
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        struct way *other = c->ways[i];
+        if (!other->sampling || !trial_same_server(other, w))
+            continue;
+        other->sampling = 0;
+        become(c, other, WAY_USABLE, WHY_NOT, now_ns);
+        put_to_use(c, other, now_ns);
+    }
+}
+
+void session_silent(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    lose_for_now(c, w, WHY_SILENT, now_ns, RECHECK_NS);
+}
+
+void session_condemn(aoe_core *c, struct way *w, int reason, uint64_t lba, int64_t now_ns)
+{
+    w->trial.condemned = reason;
+    w->trial.lba = lba;
+    trial_share(c, w);
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        if (!trial_same_server(c->ways[i], w))
+            continue;
+        c->ways[i]->check_after_ns = now_ns + CONDEMNED_NS;
+        lose(c, c->ways[i], reason, now_ns, WAY_REFUSED);
+    }
+}
+
+/* It has the disk of the owner, who thereby is proved, too. */
+void session_prove(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    struct way *both[2] = {c->owner, w};
+    c->news++;
+    for (int i = 0; i < 2; i++) {
+        both[i]->trial.proved = 1;
+        both[i]->trial.condemned = WHY_NOT;
+        both[i]->trial.misses = 0;
+        trial_share(c, both[i]);
+    }
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        if (c->ways[i]->state != WAY_REFUSED || !trial_same_server(c->ways[i], w))
+            continue;
+        c->ways[i]->check_after_ns = now_ns;
+        session_look(c, c->ways[i], now_ns);
+    }
 }
 
 static void checked(aoe_core *c, struct way *w, const struct effect *answer, int64_t now_ns)
@@ -841,6 +943,8 @@ static int mismatch(const aoe_core *c, const struct way *w, const uint8_t *ident
     uint64_t sectors = sectors_of(identity);
     if (fixed && !facts_same_serial(identity, c->facts))
         return WHY_OTHER_DISK;
+    if (trial_has_other_store(c, w))
+        return WHY_OTHER_STORE;
     if (w->volatile_cache && other_server_usable(c, w))
         return WHY_VOLATILE;
     if (fixed && sectors != c->sectors && !(believed && sectors > c->sectors))
@@ -890,7 +994,7 @@ static int registered(aoe_core *c, struct way *w, int heeds, struct stamp claim,
     use_stream(c, w, (struct stamp){0}, now_ns);
     if (!may_claim(w, now_ns))
         return 1;
-    look(c, w, now_ns);
+    session_look(c, w, now_ns);
     return 0;
 }
 
@@ -904,24 +1008,30 @@ static void claim_another(aoe_core *c, struct way *w, int64_t now_ns)
     c->news++;
     w->vouched = 0;
     use_stream(c, w, (struct stamp){0}, now_ns);
-    look(c, w, now_ns);
+    session_look(c, w, now_ns);
     w->claim_after_ns = now_ns + RECHECK_NS;
 }
 
-/* What a way says of its server. */
-static void note(aoe_core *c, struct way *w, const uint8_t *identity)
+/* What a way says of its server; whether that has begun another life. */
+static int note(aoe_core *c, struct way *w, const uint8_t *identity)
 {
     const uint8_t *vendor = identity + VENDOR_AT;
     int ours = !memcmp(vendor, "AoEt", 4) && little(vendor + 4, 2) == 1;
     uint64_t instance = ours ? little(vendor + 10, 8) : 0;
-    if (w->identified && (w->ours != ours || w->instance != instance)) {
+    int known = w->identified, born = !known || w->ours != ours || w->instance != instance;
+    if (known && born) {
         w->generation++;
         c->losses += c->unflushed == w;
     }
     w->identified = 1;
     w->ours = ours;
     w->instance = instance;
+    w->store_kind = ours ? (uint32_t)little(vendor + 20, 2) : 0;
+    memcpy(w->store, vendor + 22, sizeof w->store);
     w->volatile_cache = (word_of(identity, 85) & VOLATILE_CACHE) != 0;
+    if (born)
+        trial_meet(c, w);
+    return born;
 }
 
 static void fits(aoe_core *c, struct way *w, const uint8_t *identity, struct stamp claim, int64_t now_ns)
@@ -939,6 +1049,17 @@ static void fits(aoe_core *c, struct way *w, const uint8_t *identity, struct sta
         accept_way(c, w, now_ns);
 }
 
+/* The owner has started again: whether another one is it from now on. */
+static int is_replaced(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    if (w->trial.proved) /* another way there has seen to it */
+        return 0;
+    if (trial_is_replaced(c, w))
+        return 1;
+    compare_all(c, now_ns);
+    return 0;
+}
+
 int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, struct stamp claim, int64_t now_ns)
 {
     const uint8_t *identity = raw + ATA_BYTES;
@@ -947,14 +1068,16 @@ int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, struct st
         refuse(c, w, why, now_ns);
         return 0;
     }
-    note(c, w, identity);
+    int born = note(c, w, identity);
     why = mismatch(c, w, identity);
-    if (why == WHY_OTHER_DISK || why == WHY_VOLATILE) {
+    if (why == WHY_OTHER_DISK || why == WHY_OTHER_STORE || why == WHY_VOLATILE) {
         refuse(c, w, why, now_ns);
         return 0;
     }
     if (why)
         lose_for_now(c, w, why, now_ns, RECHECK_NS);
+    else if (born && w == c->owner && is_replaced(c, w, now_ns))
+        lose(c, w, WHY_NOT, now_ns, WAY_CHECKING);
     else
         fits(c, w, identity, claim, now_ns);
     return 1;
@@ -976,6 +1099,8 @@ static void settle_in(aoe_core *c, int64_t now_ns)
         everybody &= looked_at(c, c->addresses[a]);
     if (now_ns - c->usable_ns >= (everybody ? SETTLE_IN_NS : QUERY_MAX_NS)) {
         c->chosen = 1;
+        first->trial.proved = 1;
+        trial_share(c, first);
         take_over(c, first, now_ns);
     }
 }
@@ -984,9 +1109,14 @@ static void take_over(aoe_core *c, struct way *w, int64_t now_ns)
 {
     if (c->unflushed && c->unflushed != w)
         c->losses++;
+    if (!w->trial.proved)
+        trial_refer_to(c, w);
+    w->sampling = 0;
+    become(c, w, WAY_USABLE, WHY_NOT, now_ns);
     c->owner = w;
     w->io_ns = now_ns;
     c->news++;
+    compare_all(c, now_ns);
     release(c, now_ns);
 }
 
@@ -1058,15 +1188,19 @@ static void lose(aoe_core *c, struct way *w, int reason, int64_t now_ns, int sta
     struct exchange *looks[] = {w->check, w->question};
     w->check = w->question = NULL;
     become(c, w, state, reason, now_ns);
-    if (w == c->owner)
+    w->sampling = 0;
+    if (w == c->owner) {
         c->owner = NULL;
+        c->lost_ns = now_ns;
+    }
     size_t count = 0;
     struct exchange **there = under_way(c, w, 0, &count);
     take_back(c, there, count, now_ns);
     while (!link_alone(&w->refused)) {
         struct operation *o = OWNER_OF(w->refused.next, struct operation, held_link);
         link_remove(&o->held_link);
-        hold(c, o);
+        if (!o->only)
+            hold(c, o);
     }
     for (int i = 0; i < 2; i++)
         if (looks[i])
@@ -1077,7 +1211,7 @@ static void lose(aoe_core *c, struct way *w, int reason, int64_t now_ns, int sta
     }
     for (uint32_t i = 0; i < c->ways_count; i++)
         if (now_ns >= c->ways[i]->check_after_ns)
-            look(c, c->ways[i], now_ns);
+            session_look(c, c->ways[i], now_ns);
 }
 
 /* Is it alive? Only where there is another one to turn to. */
@@ -1104,8 +1238,9 @@ static void judge(aoe_core *c, struct way *w, int64_t now_ns)
 /* Look at what has been quiet for too long. */
 static void attend(aoe_core *c, struct way *w, int64_t now_ns)
 {
-    if (w->state == WAY_USABLE) {
+    if (w->state == WAY_USABLE || w->sampling)
         measure(c, w, now_ns);
+    if (w->state == WAY_USABLE) {
         judge(c, w, now_ns);
     } else if (w->state == WAY_CHECKING && path_quiet_ns(w, now_ns) >= DEAD_NS) {
         lose_for_now(c, w, WHY_SILENT, now_ns, RECHECK_NS);
@@ -1120,14 +1255,22 @@ static void attend(aoe_core *c, struct way *w, int64_t now_ns)
     int idle = w->state == WAY_USABLE && now_ns - w->heard_ns >= STANDBY_NS;
     int unknown = w->state == WAY_USABLE && !w->stamp.stream && may_claim(w, now_ns);
     if (lost || idle || unknown)
-        look(c, w, now_ns);
+        session_look(c, w, now_ns);
+}
+
+/* The proved ones do not answer, either. */
+static void inherit(aoe_core *c, int64_t now_ns)
+{
+    struct way *heir = trial_heir(c);
+    if (heir && now_ns - c->lost_ns >= PROBE_NS)
+        take_over(c, heir, now_ns);
 }
 
 static void go_back(aoe_core *c, int64_t now_ns)
 {
     for (uint32_t i = 0; i < c->ways_count && c->ways[i] != c->owner; i++) {
         struct way *w = c->ways[i];
-        if (w->state == WAY_USABLE && now_ns - w->usable_ns >= c->set.failback_ns) {
+        if (w->state == WAY_USABLE && w->trial.proved && now_ns - w->usable_ns >= c->set.failback_ns) {
             take_over(c, w, now_ns);
             return;
         }
@@ -1147,7 +1290,9 @@ void session_tick(aoe_core *c, int64_t now_ns)
         seek(c, now_ns);
     if (!c->chosen)
         settle_in(c, now_ns);
-    else if (c->set.failback_ns >= 0 && c->owner)
+    else if (!c->owner)
+        inherit(c, now_ns);
+    else if (c->set.failback_ns >= 0)
         go_back(c, now_ns);
 }
 
@@ -1163,7 +1308,8 @@ int64_t session_pulse(const aoe_core *c)
 
 int session_switch(aoe_core *c, struct way *w, int64_t now_ns)
 {
-    if (w->state != WAY_USABLE || !c->chosen)
+    int usable = w->state == WAY_USABLE || (w->sampling && w->state == WAY_CHECKING);
+    if (!usable || !c->chosen || trial_is_barred(c, w))
         return 0;
     if (w != c->owner)
         take_over(c, w, now_ns);

@@ -95,13 +95,15 @@ def path_facts(path: PathStatus) -> dict[str, Any]:
         "narrow": path.narrow,
         "unsettled": path.unsettled,
         "fate": path.fate,
+        "proof": path.proof,
     }
 
 
 def state_words(path: PathStatus) -> str:
     """How a path is, and for how long where it cannot be used: `down for 3 s: silent`."""
     if path.state == "usable":
-        return f"{path.state}: {path.narrow}" if path.narrow else path.state
+        words = f"{path.state} {path.proof}".rstrip()
+        return f"{words}: {path.narrow}" if path.narrow else words
     unanswered = "IDENTIFY is not answered" if path.state == "checking" else ""
     reason = path.reason or unanswered
     return f"{path.state} for {path.state_s:.0f} s" + (f": {reason}" if reason else "")

@@ -32,6 +32,11 @@ class Carrier(abc.ABC):
 
     @property
     @abc.abstractmethod
+    def comparing(self) -> bool:
+        """Whether a server is compared with the owner before it is a way."""
+
+    @property
+    @abc.abstractmethod
     def identity(self) -> bytes:
         """What IDENTIFY said."""
 
@@ -100,6 +105,10 @@ class LinkCarrier(Carrier):
     @property
     def chosen(self) -> bool:
         return self.core.chosen
+
+    @property
+    def comparing(self) -> bool:
+        return self.core.comparing
 
     @property
     def identity(self) -> bytes:

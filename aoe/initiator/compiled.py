@@ -35,6 +35,7 @@ def settings(ffi: Any, ports: int, addresses: Sequence[Address], first_tag: int,
             "first_tag": first_tag,
             "spread": policy.spread,
             "hold": policy.hold,
+            "require": policy.require,
             "failback_ns": failback_ns,
         },
     )
@@ -61,6 +62,11 @@ class View:
     def chosen(self) -> bool:
         """Whether a way was found and chosen."""
         return bool(self._lib.aoe_core_chosen(self._core))
+
+    @property
+    def comparing(self) -> bool:
+        """Whether samples of a server are compared with the owner's."""
+        return bool(self._lib.aoe_core_comparing(self._core))
 
     @property
     def identity(self) -> bytes:
@@ -95,6 +101,8 @@ class View:
             Narrow(way.narrow),
             way.unsettled,
             way.renewed,
+            bool(way.proved),
+            way.lba,
         )
 
     @property

@@ -20,6 +20,7 @@ from aoe.drive import identify
 from aoe.drive.command import FAILURES, IDENTIFY_DEVICE
 from aoe.initiator.facts import Reason
 from aoe.initiator.path import Kind
+from aoe.initiator.proof import Look, Proof, Write
 from aoe.initiator.ranges import Claim, Ranges
 from aoe.initiator.session import (
     Address,
@@ -86,7 +87,8 @@ class WayStatus(NamedTuple):
     """A way to the disk as it is now: `number` is its name, `owner` whether it carries what changes,
     `sectors` the most that a request has, `sectors_max` the most that both ends take and `narrow` why that is
     more, `unsettled` how many changes there are of unknown fate, `renewed` how often its server was told of
-    another stream because the last was not heeded (order rule T9)."""
+    another stream because the last was not heeded (order rule T9), `proved` whether it is known to lead to
+    the disk, `lba` where it was seen that it does not."""
 
     number: int
     port: int
@@ -102,6 +104,8 @@ class WayStatus(NamedTuple):
     narrow: Narrow
     unsettled: int
     renewed: int = 0
+    proved: bool = True
+    lba: int = 0
 
 
 class Request:
@@ -134,7 +138,7 @@ class Request:
         self.buffer = bytearray()
 
 
-class _Piece(Claim):
+class _Piece(Write):
     """A part of a request. `request` is None when nobody waits for it any more, `count` how many sectors go
     with it."""
 
@@ -183,6 +187,7 @@ class Core:
         self._stood_ns = 0
         self._ranges = Ranges()
         self._pieces: dict[Request, list[_Piece]] = {}
+        self._proof = Proof(self.session, self._ranges, self)
 
     @property
     def out(self) -> list[tuple[int, bytes]]:
@@ -198,6 +203,11 @@ class Core:
     def chosen(self) -> bool:
         """Whether a way was found and chosen."""
         return self.session.chosen
+
+    @property
+    def comparing(self) -> bool:
+        """Whether samples of a server are compared with the owner's."""
+        return any(way.sampling for way in self.session.ways)
 
     @property
     def identity(self) -> bytes:
@@ -226,6 +236,8 @@ class Core:
                 way.sizes.narrow,
                 way.path.unsettled,
                 way.renewed,
+                way.trial.proved or not self.session.chosen,
+                way.trial.lba,
             )
             for way in self.session.ways
         ]
@@ -247,6 +259,7 @@ class Core:
         self._seen_ns = max(self._seen_ns, now_ns)
         if gap_ns >= limits.GAP_NS:
             self._stood_ns += gap_ns
+            self._proof.stand_still(gap_ns)
             self.session.stand_still(gap_ns, now_ns)
             self._run(now_ns)
         return now_ns - self._stood_ns
@@ -311,6 +324,8 @@ class Core:
             piece.request = None
             if piece.operation is not None:
                 self.session.abandon(piece.operation, now_ns)
+            if piece.echo:
+                self._proof.given_up(piece, now_ns)
         self._run(now_ns)
 
     def _way(self, number: int) -> Way | None:
@@ -423,7 +438,15 @@ class Core:
     def _go(self, piece: _Piece, now_ns: int) -> None:
         """Its range is its own now."""
         piece.kind = Kind.READS if piece.patches else Kind.CHANGES
-        self._carry_on(piece, piece.count, now_ns)
+        if piece.kind is Kind.READS or not self._is_looked_for(piece, now_ns):
+            self._carry_on(piece, piece.count, now_ns)
+
+    def _is_looked_for(self, piece: _Piece, now_ns: int) -> bool:
+        """Whether a write waits until a server that is to be proved has shown its range."""
+        request = piece.request
+        if not self._proof.wanted or request is None or request.verb is Verb.TRIM:
+            return False
+        return self._proof.takes(piece, self._bytes(piece, piece.count), now_ns)
 
     def _carry_on(self, piece: _Piece, most: int, now_ns: int) -> None:
         """Ask for what comes next of it, at most so many sectors."""
@@ -448,23 +471,38 @@ class Core:
     def _writing(self, piece: _Piece, count: int) -> AtaRequest:
         request, flags = piece.request, AFLAG_EXTENDED | AFLAG_WRITE
         assert request is not None, "somebody waits for it"
-        at = piece.at * limits.SECTOR
-        if piece.data is None:
-            at += piece.first * limits.SECTOR - request.offset
-        data = bytes((piece.data or request.data)[at : at + count * limits.SECTOR])
+        data = self._bytes(piece, count)
         if request.verb is Verb.TRIM:
             return AtaRequest(flags, 1, count, _TRIM, 0, data)
         fua = request.verb is Verb.WRITE_FUA and not request.flushes
         opcode = _WRITE_FUA_EXT if fua else _WRITE_EXT
         return AtaRequest(flags, 0, count, opcode, piece.first + piece.at, data)
 
+    def _bytes(self, piece: _Piece, count: int) -> bytes:
+        """What is written by the next sectors of it."""
+        request, at = piece.request, piece.at * limits.SECTOR
+        assert request is not None, "somebody waits for it"
+        if piece.data is None:
+            at += piece.first * limits.SECTOR - request.offset
+        return bytes((piece.data or request.data)[at : at + count * limits.SECTOR])
+
     def _run(self, now_ns: int) -> None:
+        """Nothing is left to be done now."""
+        self._conclude(now_ns)
+        if self._proof.works or self._proof.news != self.session.news:
+            self._proof.step(now_ns)
+            self._conclude(now_ns)
+
+    def _conclude(self, now_ns: int) -> None:
         """What became of operations means this for requests."""
         events = self.session.events
         while events:
             event = events.popleft()
             piece = event.operation.user
-            assert isinstance(piece, _Piece), "every operation is a piece's"
+            if isinstance(piece, Look):
+                self._proof.became(piece, event, now_ns)
+                continue
+            assert isinstance(piece, _Piece), "every other operation is a piece's"
             if isinstance(event, Answered):
                 self._answered(piece, event, now_ns)
             elif isinstance(event, Settled):
@@ -479,6 +517,8 @@ class Core:
         result = _judged(event)
         if result.outcome is not Outcome.OK:
             self._part(request, result, piece)
+            if piece.echo:
+                self._proof.given_up(piece, now_ns)
         elif event.operation.sectors:
             self._advance(piece, request, event, now_ns)
         elif request.verb is Verb.IDENTIFY:
@@ -503,10 +543,14 @@ class Core:
         piece.at += sectors
         if piece.at == piece.count and piece.kind is Kind.READS and request.verb is not Verb.READ:
             self._patch(piece, request)
-        if piece.at == piece.count:
-            self._part(request, Result(), piece)
-        else:
+            if self._is_looked_for(piece, now_ns):
+                return
+        if piece.at < piece.count:
             self._carry_on(piece, self.session.frame(piece.kind), now_ns)
+            return
+        self._part(request, Result(), piece)
+        if piece.echo:
+            self._proof.acknowledged(piece, event.way, now_ns)
 
     def _keep(self, piece: _Piece, request: Request, data: bytes) -> None:
         """What was read: the caller's, or what is to be patched."""
@@ -563,17 +607,42 @@ class Core:
             piece.older -= 1
         else:
             return
-        if piece.operation is not None or piece.older:
+        if piece.operation is not None or piece.older or piece.echo:
             return
         if piece in self._ranges:
             self._leave(piece, now_ns)
         else:
             self.pending -= 1
 
-    def _leave(self, piece: _Piece, now_ns: int) -> None:
+    # For the proof
+
+    def close(self, sample: Claim) -> None:
+        """Keep our writes out of a range that none of them holds."""
+        self.pending += 1
+        self._ranges.enter(sample)
+
+    def open(self, sample: Claim, now_ns: int) -> None:
+        """Let them in."""
+        self._leave(sample, now_ns)
+
+    def write(self, piece: Write, now_ns: int) -> None:
+        """Send one that was looked for."""
+        assert isinstance(piece, _Piece), "only pieces are looked for"
+        if piece.request is None:
+            self.rest(piece, now_ns)
+        else:
+            self._carry_on(piece, piece.count, now_ns)
+
+    def rest(self, piece: Write, now_ns: int) -> None:
+        """One is not looked for any more."""
+        assert isinstance(piece, _Piece), "only pieces are looked for"
+        if piece.operation is None and not piece.older and piece in self._ranges:
+            self._leave(piece, now_ns)
+
+    def _leave(self, piece: Claim, now_ns: int) -> None:
         """The range is given up; those behind may go. One that nobody waits for leaves at once, too: a queue,
         as there may be many behind each other."""
-        leaving = deque([piece])
+        leaving: deque[Claim] = deque([piece])
         while leaving:
             self.pending -= 1
             for follower in self._ranges.leave(leaving.popleft()):

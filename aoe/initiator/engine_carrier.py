@@ -91,6 +91,10 @@ class EngineCarrier(Carrier):
         return not self._closed and self._view.chosen
 
     @property
+    def comparing(self) -> bool:
+        return not self._closed and self._view.comparing
+
+    @property
     def identity(self) -> bytes:
         return self._last_identity if self._closed else self._view.identity
 

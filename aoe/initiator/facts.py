@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from aoe import limits
 from aoe.drive import identify
+from aoe.drive.identify import NO_STORE_ID, StoreId
 
 
 class Reason(enum.IntEnum):
@@ -23,6 +24,9 @@ class Reason(enum.IntEnum):
     NO_LBA = 10
     NO_SECTORS = 11
     TOO_LARGE = 12
+    OTHER_STORE = 13
+    OTHER_DATA = 14
+    NOT_SEEN = 15
 
 
 class Facts(NamedTuple):
@@ -34,6 +38,7 @@ class Facts(NamedTuple):
     instance: int | None
     age_ns: int
     streams: bool
+    store: StoreId
     data: bytes
 
 
@@ -47,6 +52,7 @@ def facts_of(data: bytes) -> Facts:
         vendor.instance if vendor else None,
         vendor.frame_age_ms * 1_000_000 if vendor else limits.FOREIGN_AGE_NS,
         vendor is not None and vendor.streams,
+        vendor.store_id if vendor else NO_STORE_ID,
         data,
     )
 

@@ -5,7 +5,7 @@ The command line (`aoe nbd`), the words of the NBD plugin (csrc/nbd/options.h) a
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from aoe import limits, timing
 from aoe.errors import ConfigurationError, OutOfRangeError
@@ -76,6 +76,9 @@ class CommandWords(NamedTuple):
 Kind = Seconds | Flag | Choice | CommandWords
 
 
+Verify = Literal["trust", "require"]
+
+
 class Options(NamedTuple):
     """How a disk is used. Times are in seconds, 0 to 1e9."""
 
@@ -85,12 +88,13 @@ class Options(NamedTuple):
     fence: Sequence[str] = ()
     failback_s: float | None = None
     find_s: float = timing.FIND_S
+    verify: Verify = "trust"
 
     @property
     def policy(self) -> Policy:
         """What of this the session needs to know."""
         failback_ns = None if self.failback_s is None else int(self.failback_s * 1e9)
-        return Policy(self.spread, self.hold, failback_ns)
+        return Policy(self.spread, self.hold, failback_ns, self.verify == "require")
 
     def check(self) -> None:
         """OutOfRangeError, ConfigurationError or TypeError for what cannot be meant."""
@@ -100,7 +104,7 @@ class Options(NamedTuple):
 
 _KINDS: dict[str, Kind] = {
     "timeout_s": Seconds("how long a request is repeated before it fails", none="for ever"),
-    "spread": Flag("read over all paths; a read that overlaps a write still goes to the owner"),
+    "spread": Flag("read over all proved paths; a read that overlaps a write still goes to the owner"),
     "hold": Flag(
         "keep ranges of unknown fate closed until the server answers or is fenced, not only for a time"
     ),
@@ -109,9 +113,15 @@ _KINDS: dict[str, Kind] = {
         "blocklist); it gets the server's MAC and address, and opens the ranges when it ends with status 0"
     ),
     "failback_s": Seconds(
-        "go back to a path whose address is named earlier once it was usable for so long", none="never"
+        "go back to a proved path whose address is named earlier once it was usable for so long",
+        none="never",
     ),
     "find_s": Seconds("how long the disk is looked for at first"),
+    "verify": Choice(
+        "when the owner is lost and no other server was proved to have the disk: trust lets one that was not "
+        "take over, require waits for one that was",
+        get_args(Verify),
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 """A disk behind AoE, as a Disk (asyncio)."""
 
 import asyncio
+import contextlib
 import errno
 import logging
 import random
@@ -30,6 +31,7 @@ from aoe.initiator.core import Core, Outcome, Result, Verb, WayStatus
 from aoe.initiator.engine_carrier import EngineCarrier
 from aoe.initiator.options import (
     Options,
+    Verify,
     as_links,
     as_names,
     check_engine,
@@ -143,7 +145,8 @@ class RemoteDisk(Rooted, Disk):
     # Life
 
     async def begin(self, find_s: float) -> None:
-        """Look for ways until one is chosen. Unreachable if there is none in time."""
+        """Look for ways until one is chosen, and compared with the others. Unreachable if there is none in
+        time."""
         self.carrier.begin()
         try:
             async with self._within(find_s):
@@ -151,6 +154,10 @@ class RemoteDisk(Rooted, Disk):
                     await self.next_change()
         except TimeoutError as error:
             raise Unreachable(self._why_not()) from error
+        with contextlib.suppress(TimeoutError):
+            async with self._within(limits.COMPARE_NS / 1e9):
+                while self.carrier.comparing:
+                    await self.next_change()
 
     def _why_not(self) -> str:
         where = " or ".join(self._interfaces)
@@ -230,7 +237,9 @@ class RemoteDisk(Rooted, Disk):
         return self._standing.status(way, fencing=_server(way) in self._fencing)
 
     def _reasons(self) -> str:
-        return "; ".join(f"{path.name} is {path.state} {path.reason}".strip() for path in self.paths)
+        return "; ".join(
+            f"{path.name} is {path.state} {path.reason}{path.proof}".strip() for path in self.paths
+        )
 
     def _hear(self) -> None:
         self._describe()
@@ -241,7 +250,7 @@ class RemoteDisk(Rooted, Disk):
         shown = [without_figures(path) for path in self.paths]
         for path in shown:
             if path not in self._shown:
-                log.info("%s: %s is %s %s", self.address, path.name, path.state, path.reason or "")
+                log.info("%s: %s is %s %s", self.address, path.name, path.state, path.reason or path.proof)
         self._shown = shown
         self._tell_renewed()
         if self._options.fence and not self._closed:
@@ -463,6 +472,7 @@ async def attach(
     hold: bool = False,
     fence: Sequence[str] = (),
     failback_s: float | None = None,
+    verify: Verify = "trust",
     engine: str = "auto",
 ) -> AsyncIterator[RemoteDisk]:
     """The one disk that is at all `addresses` ("e0.0"), over Ethernet interfaces (the only one that is up,
@@ -475,7 +485,7 @@ async def attach(
     Unreachable if nothing answers there.
     """
     links, names = as_links(link), as_names(interface)
-    options = Options(timeout_s, spread, hold, fence, failback_s, find_s)
+    options = Options(timeout_s, spread, hold, fence, failback_s, find_s, verify)
     try:
         options.check()
         check_engine(engine)

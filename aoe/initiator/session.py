@@ -21,6 +21,7 @@ from aoe.initiator.facts import Facts, Reason, facts_of, unfit
 from aoe.initiator.path import USER_TAG, Exchange, Kind, Path, Peer
 from aoe.initiator.sizes import Direction, Probe, Sizes
 from aoe.initiator.strangers import IDENTIFY, Stranger, Strangers
+from aoe.initiator.trial import Trial, other_store, same_server
 from aoe.wire import ata, config, frame
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
 from aoe.wire.config import Config, ConfigCommand
@@ -45,12 +46,14 @@ class Port(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """`spread` reads over all ways; `hold` ranges of unknown fate closed until the server answers or is
-    fenced; go back to a way named earlier when it was usable for `failback_ns` (None: never)."""
+    """`spread` reads over all proved ways; `hold` ranges of unknown fate closed until the server answers or
+    is fenced; go back to a proved way named earlier when it was usable for `failback_ns` (None: never);
+    `require` a proof of whoever takes over."""
 
     spread: bool = False
     hold: bool = False
     failback_ns: int | None = None
+    require: bool = False
 
 
 class State(enum.IntEnum):
@@ -81,6 +84,10 @@ class Way:
         self.state = State.CHECKING
         self.reason = Reason.NONE
         self.facts: Facts | None = None
+        self.trial = Trial()
+        """Of its server, together with the other ways there."""
+        self.sampling = False
+        """Whether its samples are to be compared with the owner's."""
         self.vouched = False
         """Whether nothing happened since the last IDENTIFY that would make it another server."""
         self.slow = False
@@ -218,6 +225,8 @@ class Session:
         self.news = 0
         self.chosen = False
         """Whether there was an owner yet."""
+        self._lost_ns = 0
+        """When the last one was lost."""
         self.counters: Counter[str] = Counter()
         self._losses = 0
         """How often a server with a volatile cache was replaced before it was flushed (I6)."""
@@ -271,7 +280,7 @@ class Session:
                 continue
             self._resized(way, now_ns)
             if came_up or renamed:
-                self._look(way, now_ns)
+                self.look(way, now_ns)
         if came_up:
             self._seek_wait_ns = limits.QUERY_FIRST_NS
             self._seek(now_ns)
@@ -308,8 +317,10 @@ class Session:
             self.counters["unknown_tag"] += 1
 
     def switch(self, way: Way, now_ns: int) -> bool:
-        """Make a usable way the owner, once one was chosen. What the old one has under way ends there."""
-        if way.state is not State.USABLE or not self.chosen:
+        """Make a way the owner that is usable, or is being compared, once one was chosen. What the old one
+        has under way ends there."""
+        usable = way.state is State.USABLE or (way.sampling and way.state is State.CHECKING)
+        if not usable or not self.chosen or self._is_barred(way):
             return False
         if way is not self.owner:
             self._take_over(way, now_ns)
@@ -331,19 +342,22 @@ class Session:
             self._seek(now_ns)
         if not self.chosen:
             self._settle_in(now_ns)
-        elif self.policy.failback_ns is not None and self.owner is not None:
+        elif self.owner is None:
+            self._inherit(now_ns)
+        elif self.policy.failback_ns is not None:
             self._go_back(self.policy.failback_ns, now_ns)
 
     def stand_still(self, gap_ns: int, now_ns: int) -> None:
         """We did not run for so long, which was nobody's silence. Only what waits for a sign of life is put
         off: fates (I2), and for how long a way is vouched for (I6), go by true time."""
         self._usable_ns += gap_ns if self._usable_ns else 0
+        self._lost_ns += gap_ns
         for way in self.ways:
             way.path.stand_still(gap_ns, now_ns)
             way.io_ns += gap_ns
             way.probed_ns += gap_ns
             way.sizes.stand_still(gap_ns)
-            way.usable_ns += gap_ns
+            way.usable_ns += gap_ns if way.usable_ns else 0
         self._make_anew(now_ns)
 
     def _make_anew(self, now_ns: int) -> None:
@@ -372,7 +386,7 @@ class Session:
             self._held[operation] = None
         elif not self._vouched(way, now_ns):
             self._held[operation] = None
-            self._look(way, now_ns)
+            self.look(way, now_ns)
         elif operation.sectors > way.most(operation.kind):
             self._give_back(operation, way, now_ns)
         else:
@@ -392,14 +406,14 @@ class Session:
         return way.vouched and now_ns - way.path.heard_ns < limits.SILENCE_NS
 
     def _least_loaded(self, owner: Way, now_ns: int) -> Way:
-        """The way with the fewest requests; of equals, the one after the last that was chosen."""
+        """The proved way with the fewest requests; of equals, the one after the last that was chosen."""
         at = self.ways.index(self._last) + 1 if self._last in self.ways else 0
         best = None
         for way in self.ways[at:] + self.ways[:at]:
-            if way.state is not State.USABLE:
+            if way.state is not State.USABLE or not (way.trial.proved or self.leads_to_owner(way)):
                 continue
             if not self._vouched(way, now_ns):
-                self._look(way, now_ns)
+                self.look(way, now_ns)
             elif best is None or way.path.load < best.path.load:
                 best = way
         self._last = best or owner
@@ -543,9 +557,9 @@ class Session:
         self._takes(way, said, facts, now_ns)
         if way.state is State.REFUSED and not header.tag & USER_TAG:
             self._become(way, State.CHECKING, Reason.NONE, now_ns)
-            self._look(way, now_ns)
+            self.look(way, now_ns)
         elif way.state is State.DOWN:
-            self._look(way, now_ns)
+            self.look(way, now_ns)
 
     def _join(self, port: int, facts: Port, header: Header, said: Config, now_ns: int) -> None:
         self._ways_made += 1
@@ -562,7 +576,7 @@ class Session:
         at = sum((other.rank, other.port) <= (rank, port) for other in self.ways)
         self.ways.insert(at, way)
         self.news += 1
-        self._look(way, now_ns)
+        self.look(way, now_ns)
 
     def _has_room(self, stranger: Stranger, now_ns: int) -> bool:
         """Whether a server gets a place; if there is none, it is asked what it is."""
@@ -630,6 +644,8 @@ class Session:
             return
         way.shown = way.sizes.shown
         self.news += 1
+        for it in [it for it in self._open if it.only is way and it.sectors > way.most(it.kind)]:
+            self._give_back(it, way, now_ns)
         large = [it for it in self._under_way(way) if it.sectors > way.most(it.kind)]
         if large:
             self._take_back(way, large, now_ns)
@@ -699,7 +715,7 @@ class Session:
 
     # Judging ways
 
-    def _look(self, way: Way, now_ns: int) -> None:
+    def look(self, way: Way, now_ns: int) -> None:
         """Ask a way what it leads to."""
         port = self.ports[way.port]
         refused = way.state is State.REFUSED and now_ns < way.check_after_ns
@@ -732,16 +748,22 @@ class Session:
             self._refuse(way, nonsense, now_ns)
             return False
         facts = facts_of(data)
-        if way.facts is not None and way.facts.instance != facts.instance:
+        was, way.facts = way.facts, facts
+        if was is not None and was.instance != facts.instance:
             way.path.generation += 1
             self._losses += self._unflushed is way
-        way.facts = facts
+        born = was is None or was.instance != facts.instance
+        if born:
+            self._meet(way)
         reason = self._mismatch(way, facts)
-        if reason in (Reason.OTHER_DISK, Reason.VOLATILE):
+        if reason in (Reason.OTHER_DISK, Reason.OTHER_STORE, Reason.VOLATILE):
             self._refuse(way, reason, now_ns)
             return False
         if reason is not Reason.NONE:
             self._lose_for_now(way, reason, now_ns)
+            return True
+        if born and way is self.owner and self._is_replaced(way, now_ns):
+            self._lose(way, Reason.NONE, now_ns, State.CHECKING)
             return True
         self._believe(way, facts)
         way.path.quiesce_after(self._quiesce_ns(facts.age_ns))
@@ -771,6 +793,8 @@ class Session:
         servers = {other.path.peer.mac for other in self.ways if other.state is State.USABLE}
         if was is not None and facts.serial != was.serial:
             return Reason.OTHER_DISK
+        if self._has_other_store(way, facts):
+            return Reason.OTHER_STORE
         if facts.volatile and servers - {way.path.peer.mac}:
             return Reason.VOLATILE
         if was is not None and facts.sectors != was.sectors and not self._grew(way, facts, was):
@@ -813,7 +837,7 @@ class Session:
         self._use_stream(way, UNSTAMPED, now_ns)
         if not self._may_claim(way, now_ns):
             return True
-        self._look(way, now_ns)
+        self.look(way, now_ns)
         return False
 
     def _use_stream(self, way: Way, stamp: Stamp, now_ns: int) -> None:
@@ -834,7 +858,7 @@ class Session:
         self.news += 1
         way.vouched = False
         self._use_stream(way, UNSTAMPED, now_ns)
-        self._look(way, now_ns)
+        self.look(way, now_ns)
         way.claim_after_ns = now_ns + limits.RECHECK_NS
 
     def _grew(self, way: Way, facts: Facts, was: Facts) -> bool:
@@ -854,12 +878,139 @@ class Session:
         way.vouched = True
         if way.state is not State.USABLE:
             way.sizes.restart(now_ns)
-        self._become(way, State.USABLE, Reason.NONE, now_ns)
+        if way.trial.condemned is not Reason.NONE:
+            self._try_again(way, now_ns)
+        elif self._is_unsure(way):
+            self._try(way, now_ns)
+        else:
+            self._become(way, State.USABLE, Reason.NONE, now_ns)
         self._measure(way, now_ns)
-        if self.owner is None and self.chosen:
+        if way.state is State.USABLE:
+            self._put_to_use(way, now_ns)
+
+    def _put_to_use(self, way: Way, now_ns: int) -> None:
+        if self.owner is None and self.chosen and self._may_inherit(way):
             self._take_over(way, now_ns)
         else:
             self._release(now_ns)
+
+    def _may_inherit(self, way: Way) -> bool:
+        """Whether it takes over at once where there is no owner: a proved one goes first."""
+        better = any(other.state is State.USABLE and other.trial.proved for other in self.ways)
+        return way.trial.proved or not (better or self._is_barred(way))
+
+    def _is_barred(self, way: Way) -> bool:
+        """Whether it has to be proved before: as long as one that is may come back. When all have started
+        again, there is none, and it is as it was at first."""
+        unproved = self.policy.require and not way.trial.proved
+        return unproved and any(other.trial.proved for other in self.ways)
+
+    def _inherit(self, now_ns: int) -> None:
+        """The proved ones do not answer, either."""
+        there = [way for way in self.ways if way.state is State.USABLE and way.check is None]
+        heirs = [way for way in there if way.vouched and not self._is_barred(way)]
+        if heirs and now_ns - self._lost_ns >= limits.PROBE_NS:
+            self._take_over(min(heirs, key=lambda way: not way.trial.proved), now_ns)
+
+    # Whether servers have one disk: what aoe.initiator.proof finds out means this for ways
+
+    def _same_server(self, way: Way, other: Way) -> bool:
+        return way is other or same_server(way.path, way.facts, other.path, other.facts)
+
+    def _kin(self, way: Way) -> list[Way]:
+        """The ways to the same server, this one among them."""
+        return [other for other in self.ways if self._same_server(other, way)]
+
+    def leads_to_owner(self, way: Way) -> bool:
+        """Whether it is another way to the server of the owner."""
+        return self.owner is not None and self._same_server(way, self.owner)
+
+    def _meet(self, way: Way) -> None:
+        """A server that is new, or has started again: its trial begins, or another way there has begun it."""
+        kin = [other for other in self._kin(way) if other is not way]
+        way.trial = kin[0].trial if kin else Trial()
+
+    def _is_replaced(self, way: Way, now_ns: int) -> bool:
+        """The owner has started again: whether a proved server, if there is one, is the owner from now on.
+        Else this is what the disk is; it counts as proved where there never was another."""
+        if way.trial.proved:  # another way there has seen to it
+            return False
+        others = [other for other in self.ways if not self._same_server(other, way) and other.trial.proved]
+        if others and (self.policy.require or any(other.state is State.USABLE for other in others)):
+            return True
+        self._refer_to(way)
+        way.trial.proved = not others
+        self._compare_all(now_ns)
+        return False
+
+    def _refer_to(self, way: Way) -> None:
+        """What others were compared with is no more: the disk is what this server has."""
+        for other in self.ways:
+            if not self._same_server(other, way):
+                other.trial.reopen()
+
+    def _has_other_store(self, way: Way, facts: Facts) -> bool:
+        usable = [other for other in self.ways if other.state is State.USABLE]
+        compared = usable if self.owner is None else [self.owner]
+        others = [other for other in compared if not self._same_server(other, way)]
+        return any(other.facts is not None and other_store(facts, other.facts) for other in others)
+
+    def _is_unsure(self, way: Way) -> bool:
+        """Whether it has to be compared with the owner before it is usable."""
+        known = way.trial.sampled or way.trial.proved
+        return self.owner is not None and not known and not self.leads_to_owner(way)
+
+    def _compare_all(self, now_ns: int) -> None:
+        """Others with one that is the owner from now on."""
+        for way in self.ways:
+            if way.state is State.USABLE and self._is_unsure(way):
+                self._try(way, now_ns)
+
+    def _try(self, way: Way, now_ns: int) -> None:
+        way.sampling = True
+        self.news += 1
+        if way.state is State.USABLE:
+            self._become(way, State.CHECKING, Reason.NONE, now_ns)
+
+    def _try_again(self, way: Way, now_ns: int) -> None:
+        """One that had another disk stays refused until it shows something else."""
+        way.check_after_ns = now_ns + limits.CONDEMNED_NS
+        way.sampling = way.trial.condemned is Reason.OTHER_DATA
+        self.news += 1
+        self._become(way, State.REFUSED, way.trial.condemned, now_ns)
+
+    def sampled(self, way: Way, now_ns: int) -> None:
+        """Its samples are equal to the owner's."""
+        way.trial.sampled, way.trial.condemned = True, Reason.NONE
+        for other in self._kin(way):
+            if other.sampling:
+                other.sampling = False
+                self._become(other, State.USABLE, Reason.NONE, now_ns)
+                self._put_to_use(other, now_ns)
+
+    def silent(self, way: Way, now_ns: int) -> None:
+        """It does not answer what is read to compare it."""
+        self._lose_for_now(way, Reason.SILENT, now_ns)
+
+    def condemn(self, way: Way, reason: Reason, lba: int, now_ns: int) -> None:
+        """It has another disk, as is seen there."""
+        way.trial.condemned, way.trial.lba = reason, lba
+        for other in self._kin(way):
+            other.check_after_ns = now_ns + limits.CONDEMNED_NS
+            self._lose(other, reason, now_ns, State.REFUSED)
+
+    def prove(self, way: Way, now_ns: int) -> None:
+        """It has the disk of the owner, who thereby is proved, too."""
+        assert self.owner is not None, "it acknowledged the write"
+        self.news += 1
+        for trial in (self.owner.trial, way.trial):
+            trial.proved, trial.condemned, trial.misses = True, Reason.NONE, 0
+        for other in self._kin(way):
+            if other.state is State.REFUSED:
+                other.check_after_ns = now_ns
+                self.look(other, now_ns)
+
+    # Choosing
 
     def _settle_in(self, now_ns: int) -> None:
         """Choose the first owner: when every address has a way, or those that have none take too long."""
@@ -870,14 +1021,20 @@ class Session:
         everybody = all(self._looked_at(address) for address in self.addresses)
         if waited_ns >= (limits.SETTLE_IN_NS if everybody else limits.QUERY_MAX_NS):
             self.chosen = True
+            usable[0].trial.proved = True
             self._take_over(usable[0], now_ns)
 
     def _take_over(self, way: Way, now_ns: int) -> None:
         if self._unflushed not in (None, way):
             self._losses += 1
+        if not way.trial.proved:
+            self._refer_to(way)
+        way.sampling = False
+        self._become(way, State.USABLE, Reason.NONE, now_ns)
         self.owner = way
         way.io_ns = now_ns
         self.news += 1
+        self._compare_all(now_ns)
         self._release(now_ns)
 
     def _release(self, now_ns: int) -> None:
@@ -902,10 +1059,12 @@ class Session:
         way.vouched = False
         looks, way.check, way.question = (way.check, way.question), None, None
         self._become(way, state, reason, now_ns)
+        way.sampling = False
         if way is self.owner:
             self.owner = None
+            self._lost_ns = now_ns
         self._take_back(way, self._under_way(way), now_ns)
-        self._held |= dict.fromkeys(way.refused)
+        self._held |= dict.fromkeys(operation for operation in way.refused if operation.only is None)
         way.refused.clear()
         for exchange in looks:
             if exchange is not None:
@@ -915,7 +1074,7 @@ class Session:
             return
         for other in list(self.ways):
             if now_ns >= other.check_after_ns:
-                self._look(other, now_ns)
+                self.look(other, now_ns)
 
     def _under_way(self, way: Way) -> list[Exchange]:
         """What is open there and could go elsewhere, in the order of the operations."""
@@ -937,8 +1096,9 @@ class Session:
 
     def _attend(self, way: Way, now_ns: int) -> None:
         """Look at what has been quiet for too long."""
-        if way.state is State.USABLE:
+        if way.state is State.USABLE or way.sampling:
             self._measure(way, now_ns)
+        if way.state is State.USABLE:
             self._judge(way, now_ns)
         elif way.state is State.CHECKING and way.path.quiet_ns(now_ns) >= limits.DEAD_NS:
             self._lose_for_now(way, Reason.SILENT, now_ns)
@@ -952,7 +1112,7 @@ class Session:
         idle = way.state is State.USABLE and now_ns - way.path.heard_ns >= limits.STANDBY_NS
         unknown = way.state is State.USABLE and not way.path.stamp.stream and self._may_claim(way, now_ns)
         if lost or idle or unknown:
-            self._look(way, now_ns)
+            self.look(way, now_ns)
 
     def _judge(self, way: Way, now_ns: int) -> None:
         """Is it alive? Only where there is another one to turn to."""
@@ -973,7 +1133,7 @@ class Session:
         for way in self.ways:
             if way is self.owner:
                 return
-            if way.state is State.USABLE and now_ns - way.usable_ns >= failback_ns:
+            if way.state is State.USABLE and way.trial.proved and now_ns - way.usable_ns >= failback_ns:
                 self._take_over(way, now_ns)
                 return
 

@@ -31,6 +31,9 @@ class PathStatus(NamedTuple):
     until neither network nor server can have them any more (at most 3 s with our target, 12 s with others, or
     as soon as the server says that it is done with them); `hold`, that the server answers, however long that
     takes; `fencing`, that the fence command ends.
+
+    `proof` is `unproved` while a usable path may still lead to another disk with the same serial: no write of
+    ours has shown yet that its server stores what the owner stores. It is empty otherwise.
     """
 
     name: str
@@ -47,6 +50,7 @@ class PathStatus(NamedTuple):
     unsettled: int
     fate: str
     state_s: float
+    proof: str
 
 
 _REASONS = {
@@ -63,6 +67,9 @@ _REASONS = {
     Reason.NO_LBA: "IDENTIFY names no drive with LBA addresses (word 49): look at what is served there",
     Reason.NO_SECTORS: "IDENTIFY names no sectors: look at what is served there",
     Reason.TOO_LARGE: "IDENTIFY names more sectors than can be addressed: look at what is served there",
+    Reason.OTHER_STORE: "another disk: the id of its store differs; give every disk a serial of its own",
+    Reason.OTHER_DATA: "another disk: LBA {lba} differs; give every disk a serial of its own",
+    Reason.NOT_SEEN: "another disk, or not in step: what was written at LBA {lba} is not there",
 }
 
 
@@ -125,7 +132,7 @@ class Standing:
         return PathStatus(
             f"{interface} {mac} {address}",
             way.state.name.lower(),
-            _REASONS[way.reason],
+            _REASONS[way.reason].format(lba=way.lba),
             way.owner,
             way.rtt_ns / 1000,
             interface,
@@ -137,4 +144,5 @@ class Standing:
             way.unsettled,
             ("fencing" if fencing else self._fate) if way.unsettled else "",
             now - since,
+            "" if way.proved or way.state is not State.USABLE else "unproved",
         )

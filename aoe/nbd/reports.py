@@ -113,7 +113,8 @@ class Reports:
         """As csrc/nbd/plugin.c writes it in `report`; in the end what an interface is called now."""
         number, port, mac, *rest = line.split()
         shelf, slot, state, reason, owner, rtt_ns, sectors, most, narrow, unsettled = map(int, rest[:10])
-        self._names[int(port)] = rest[10] if rest[10:] else self._names[int(port)]
+        proved, lba = map(int, rest[10:12])
+        self._names[int(port)] = rest[12] if rest[12:] else self._names[int(port)]
         return WayStatus(
             int(number),
             int(port),
@@ -128,4 +129,6 @@ class Reports:
             most,
             Narrow(narrow),
             unsettled,
+            proved=bool(proved),
+            lba=lba,
         )

@@ -312,14 +312,50 @@ static const struct way *way_to(const struct sent *s)
     return NULL;
 }
 
-/* Whose change a frame says that it is, by the core's own books. */
-static const struct wanted *owner_of(struct sent *s)
+/* What a frame belongs to, by the core's own books; NULL: to a check of its way. */
+static const struct operation *operation_of(const struct sent *s)
 {
     const struct copy *copy = way_at(s->way)->tags[s->tag % TAG_BUCKETS];
     while (copy->tag != s->tag)
         copy = copy->next;
-    s->user = copy->exchange->operation->piece->request->request.user;
+    return copy->exchange->operation;
+}
+
+/* Whose change it says that it is. */
+static const struct wanted *owner_of(struct sent *s)
+{
+    s->user = operation_of(s)->piece->request->request.user;
     return wanted_by(s->user);
+}
+
+static int overlap(const struct piece *p, const struct sent *s) { return s->first < p->last && p->first < s->last; }
+
+/* What is compared between servers is closed. */
+static void check_not_compared(const struct sent *s)
+{
+    const struct proof *f = &core->proof;
+    CHECK(!f->echo.piece || f->echo.stage == 1 || !overlap(f->echo.piece, s));
+    for (const struct link *l = f->flying.next; l != &f->flying; l = l->next)
+        CHECK(!overlap(OWNER_OF(l, struct sample, where)->claim, s));
+}
+
+/* A read that the proof began, of a range that it holds. */
+static int is_compared(const struct sent *s)
+{
+    const struct operation *o = operation_of(s);
+    if (!o || !o->only || o->piece)
+        return 0;
+    const struct look *look = o->look;
+    const struct piece *p = !look ? NULL : look->sample ? look->sample->claim : core->proof.echo.piece;
+    CHECK(!look || (p->claims && s->first == p->first && s->last <= p->last));
+    return 1;
+}
+
+const uint8_t *model_echo(const struct sent *s)
+{
+    const struct operation *o = knows(s) ? operation_of(s) : NULL;
+    const struct echo *echo = &core->proof.echo;
+    return o && o->look == &echo->look && echo->stage == 2 ? echo->data : NULL;
 }
 
 /* Whether a request has sectors from here to there, and is at work. */
@@ -380,7 +416,7 @@ static void check_read(const struct sent *s)
     int found = way_at(s->way)->slow && s->first == 0 && s->last == 1; /* a check of the way */
     for (uint32_t i = 0; i < REQUESTS; i++)
         found |= covers(&wanted[i], s->first, s->last) && wanted[i].verb <= AOE_ASK_WRITE_FUA;
-    CHECK(found);
+    CHECK(found || is_compared(s));
 }
 
 /* What has waited leaves before it is known that a way takes less now. */
@@ -412,6 +448,7 @@ static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
     CHECK(s->head[26] && s->head[26] <= sectors && s->head[26] <= passed_by(s->way)->there);
     s->changes = 1;
     check_alone(s);
+    check_not_compared(s);
     m.unsettled[m.unsettled_count++] = m.count;
 }
 

@@ -34,7 +34,7 @@ enum { SERVERS = 4, REPLY_MAX = 36 + 255 * 512 + 256, PIECES_MAX = 256, ROUNDS =
 
 /* What a server says of itself. Its number is in the last byte of its MAC. */
 struct server {
-    uint8_t identity[512], sectors;
+    uint8_t identity[512], sectors, shows; /* the last: what others store; its own is nobody's */
     uint16_t buffers;
 };
 
@@ -86,7 +86,7 @@ static void set_size(uint8_t *identity, uint64_t sectors)
 static void make_server(struct server *server, uint32_t number)
 {
     uint8_t *identity = server->identity;
-    *server = (struct server){.sectors = 16, .buffers = 16};
+    *server = (struct server){.sectors = 16, .buffers = 16, .shows = number < 2};
     memcpy(identity + 20, "serial              ", 20);
     set_word(identity, 49, 0x0200);
     set_word(identity, 83, 0x7400);
@@ -172,6 +172,8 @@ static uint32_t ata_body(const struct server *server, const struct sent *to, uin
         length = 36 + to->head[26] * 512u;
         for (uint32_t i = 36; i < length; i++)
             frame[i] = model_disk(to->first + (i - 36) / 512, (i - 36) % 512);
+        if (server->shows && model_echo(to))
+            memcpy(frame + 36, model_echo(to), length - 36);
     } else if (opcode == OP_IDENTIFY) {
         memcpy(frame + 36, server->identity, 512);
         length = 36 + 512;
@@ -572,6 +574,7 @@ static int begin(void)
                                   .first_tag = tags[sizes >> 4 & 3],
                                   .spread = policy & 1,
                                   .hold = policy >> 1 & 1,
+                                  .require = policy >> 5 & 1,
                                   .failback_ns = failbacks[policy >> 2 & 3]};
     core = aoe_core_open(&settings);
     model_reset(s.now_ns);

@@ -55,5 +55,7 @@ void model_sends(void); /* what is out leaves memory that must still be as it wa
 struct sent *model_sent(uint32_t number);
 uint32_t model_sent_count(void);
 void model_ended(struct wanted *w);
+/* What a write put there, where a read is the second one of an echo; or NULL. */
+const uint8_t *model_echo(const struct sent *s);
 
 #endif

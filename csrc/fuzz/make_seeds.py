@@ -268,7 +268,7 @@ READ, WRITE, WRITE_FUA, FLUSH, TRIM, IDENTIFY, SERVER = range(7)
 AT_BYTE, AT_SECTOR, AT_PAGE, BEFORE_END, BEYOND_END, AT_HALF, NEAR_2_64, HUGE = range(8)
 BYTES, NOTHING, THE_REST, ENDLESS, WRAPPED, SECTORS, ALL_BUT = 0, 2, 3, 4, 5, 6, 7
 GOOD, ATA_ERROR, AOE_ERROR, FAULT, CUT, LONGER, MUTATED, OTHER_PORT, TWICE, OTHER_SERVER = range(10)
-SPREAD, HOLD, GO_BACK, END_WELL = 1, 2, 2 << 2, 16
+SPREAD, HOLD, GO_BACK, END_WELL, REQUIRE = 1, 2, 2 << 2, 16, 32
 A_SECOND, TWO_SECONDS, ELEVEN_SECONDS, A_MINUTE, AN_HOUR = 9, 10, 12, 13, 14
 INTO_A_BUFFER = 0x40
 
@@ -460,7 +460,29 @@ def core_lives() -> Iterator[tuple[str, bytes]]:
     yield "results-kept", core_settings(tags=1) + CHOSEN + MIXED + live(8, slow=True) + kept + MIXED + live()
 
 
+def core_proofs() -> Iterator[tuple[str, bytes]]:
+    """Servers whose disks are compared. The first two of the four show what others store."""
+    written = b"".join(
+        start(WRITE, 9 * number, 1, at=AT_SECTOR, of=SECTORS) + live(2) for number in range(12)
+    )
+    end = written + live(8, slow=True)
+    for policy in (0, SPREAD, END_WELL, REQUIRE | END_WELL, GO_BACK | END_WELL):
+        for silent in (3, 12):
+            apart = CHOSEN + written + live(4, silent=silent) + written + live(8, slow=True)
+            yield f"echo-{policy}-{silent}", core_settings(policy=policy) + apart + end
+    differ = set_words(139, 1, 7, servers=2) + set_words(139, 1, 8, servers=13)
+    yield "stores-differ", core_settings(policy=END_WELL) + differ + CHOSEN + MIXED + live(8, slow=True)
+    lost = start(WRITE, 0, 512) + live(1, silent=1) + plug(0, False) + live(2) + plug(0, True)
+    yield "lost-in-an-echo", core_settings(policy=END_WELL) + CHOSEN + lost + end
+    shrunk = bytes((ADVERTISE, 0, 0, 1, 16)) + bytes((ADVERTISE, 1, 1, 1, 16))
+    yield (
+        "shrunk-as-it-is-compared",
+        core_settings(policy=END_WELL) + live(3) + live(1) + shrunk + CHOSEN + end,
+    )
+
+
 def core_seeds() -> Iterator[tuple[str, bytes]]:
+    yield from core_proofs()
     yield from core_odds()
     yield from core_lives()
 

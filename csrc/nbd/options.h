@@ -8,6 +8,9 @@
 #define OPTION_SECONDS_MAX 1e+09
 enum { FENCE_MAX = 64 };
 
+enum { VERIFY_TRUST, VERIFY_REQUIRE };
+static const char *const verify_words[] = {"trust", "require", NULL};
+
 struct options {
     int64_t timeout_ns; /* negative: none */
     uint32_t spread;
@@ -15,6 +18,7 @@ struct options {
     char *fence[FENCE_MAX + 1]; /* and NULL */
     int64_t failback_ns; /* negative: none */
     int64_t find_ns;
+    uint32_t verify;
 };
 
 enum option_kind { OPTION_SECONDS, OPTION_SECONDS_OR_NONE, OPTION_FLAG, OPTION_CHOICE, OPTION_COMMAND };
@@ -33,16 +37,18 @@ static const struct option option_table[] = {
     {"fence", OPTION_COMMAND, offsetof(struct options, fence), NULL},
     {"failback", OPTION_SECONDS_OR_NONE, offsetof(struct options, failback_ns), NULL},
     {"find", OPTION_SECONDS, offsetof(struct options, find_ns), NULL},
+    {"verify", OPTION_CHOICE, offsetof(struct options, verify), verify_words},
 };
 
-#define OPTIONS_DEFAULT {.timeout_ns = -1, .spread = 0, .hold = 0, .failback_ns = -1, .find_ns = 5000000000}
+#define OPTIONS_DEFAULT {.timeout_ns = -1, .spread = 0, .hold = 0, .failback_ns = -1, .find_ns = 5000000000, .verify = VERIFY_TRUST}
 
 #define OPTIONS_HELP \
     "timeout=SECONDS|none  how long a request is repeated before it fails; none: for\n                      ever\n" \
-    "spread=true           read over all paths; a read that overlaps a write still goes\n                      to the owner\n" \
+    "spread=true           read over all proved paths; a read that overlaps a write\n                      still goes to the owner\n" \
     "hold=true             keep ranges of unknown fate closed until the server answers\n                      or is fenced, not only for a time\n" \
     "fence=COMMAND         a command that makes sure that a lost server does nothing\n                      any more (power switch, DRBD, RBD blocklist); it gets the\n                      server's MAC and address, and opens the ranges when it ends\n                      with status 0\n" \
-    "failback=SECONDS|none go back to a path whose address is named earlier once it was\n                      usable for so long; none: never\n" \
-    "find=SECONDS          how long the disk is looked for at first\n"
+    "failback=SECONDS|none go back to a proved path whose address is named earlier once\n                      it was usable for so long; none: never\n" \
+    "find=SECONDS          how long the disk is looked for at first\n" \
+    "verify=trust|require  when the owner is lost and no other server was proved to\n                      have the disk: trust lets one that was not take over,\n                      require waits for one that was\n"
 
 #endif

@@ -186,7 +186,7 @@ static int door_config_complete(void)
 static const char *state_of(const aoe_way *way)
 {
     static const char *const names[] = {"being checked", "usable", "down", "refused"};
-    return names[way->state];
+    return way->state == WAY_USABLE && !way->proved ? "usable, unproved" : names[way->state];
 }
 
 static const char *reason_of(const aoe_way *way)
@@ -205,6 +205,9 @@ static const char *reason_of(const aoe_way *way)
         [WHY_NO_LBA] = ": IDENTIFY names no drive with LBA addresses (word 49): look at what is served there",
         [WHY_NO_SECTORS] = ": IDENTIFY names no sectors: look at what is served there",
         [WHY_TOO_LARGE] = ": IDENTIFY names more sectors than can be addressed: look at what is served there",
+        [WHY_OTHER_STORE] = ": another disk: the id of its store differs; give every disk a serial of its own",
+        [WHY_OTHER_DATA] = ": another disk: it differs; give every disk a serial of its own",
+        [WHY_NOT_SEEN] = ": another disk, or not in step: what was written is not there",
     };
     return texts[way->reason];
 }
@@ -225,9 +228,11 @@ static void say_which(const aoe_way *way, char *text, size_t room)
 
 static void describe(const aoe_way *way, char *text, size_t room)
 {
-    char which[128];
+    char which[128], lba[32] = "";
     say_which(way, which, sizeof which);
-    snprintf(text, room, "%s is %s%s", which, state_of(way), reason_of(way));
+    if (way->reason == WHY_OTHER_DATA || way->reason == WHY_NOT_SEEN)
+        snprintf(lba, sizeof lba, ", LBA %llu", (unsigned long long)way->lba);
+    snprintf(text, room, "%s is %s%s%s", which, state_of(way), reason_of(way), lba);
 }
 
 static void tell_size(const aoe_way *way)
@@ -280,11 +285,11 @@ static void report(void)
         const aoe_way *way = &ways[i];
         const uint8_t *m = way->mac;
         used += (size_t)snprintf(text + used, sizeof text - used,
-                                 "%u %u %02x%02x%02x%02x%02x%02x %u %u %u %u %u %lld %u %u %u %u %s\n", way->number,
-                                 way->port,
-                                 m[0], m[1], m[2], m[3], m[4], m[5], way->shelf, way->slot, way->state, way->reason,
-                                 way->owner, (long long)way->rtt_ns, way->sectors, way->sectors_max, way->narrow,
-                                 way->unsettled,
+                                 "%u %u %02x%02x%02x%02x%02x%02x %u %u %u %u %u %lld %u %u %u %u %u %llu %s\n",
+                                 way->number, way->port, m[0], m[1], m[2], m[3], m[4], m[5], way->shelf, way->slot,
+                                 way->state, way->reason, way->owner, (long long)way->rtt_ns, way->sectors,
+                                 way->sectors_max, way->narrow, way->unsettled, way->proved,
+                                 (unsigned long long)way->lba,
                                  shared_interface(door.disk, way->port));
     }
     door.changed = send(door.announce, text, used, MSG_DONTWAIT | MSG_NOSIGNAL) < 0;
@@ -333,6 +338,7 @@ static void apply(struct options *how, struct shared_settings *set)
 {
     set->core.spread = how->spread;
     set->core.hold = how->hold;
+    set->core.require = how->verify == VERIFY_REQUIRE;
     set->core.failback_ns = how->failback_ns;
     set->timeout_ns = how->timeout_ns;
     set->fence = how->fence[0] ? how->fence : NULL;

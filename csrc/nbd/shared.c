@@ -397,7 +397,7 @@ static void look_at_ways(struct shared *s, int64_t now_ns)
     uint32_t count = aoe_core_ways(s->core, ways, WAYS_MAX);
     for (uint32_t i = 0; i < count; i++) {
         const aoe_way *was = known_as(s, ways[i].number);
-        if (!was || was->state != ways[i].state || was->reason != ways[i].reason)
+        if (!was || was->state != ways[i].state || was->reason != ways[i].reason || was->proved != ways[i].proved)
             s->set.tell(&ways[i]);
         if (was && ways[i].renewed > was->renewed && !(ways[i].renewed & (ways[i].renewed - 1)))
             s->set.tell_unheeded(&ways[i]); /* less and less often */
@@ -476,13 +476,18 @@ int shared_open(struct shared **shared, const struct shared_settings *settings)
     return 0;
 }
 
-int shared_find(struct shared *s, int64_t for_ns)
+static void wait_while(struct shared *s, int (*so)(const aoe_core *core), int is, int64_t until_ns)
 {
-    int64_t until_ns = aoe_core_own_time(s->core, aoe_remote_now()) + for_ns;
-    while (!aoe_core_chosen(s->core) && aoe_core_own_time(s->core, aoe_remote_now()) < until_ns) {
+    while (so(s->core) == is && aoe_core_own_time(s->core, aoe_remote_now()) < until_ns) {
         aoe_remote_wait(s->remote, REST_MS, 0);
         aoe_remote_pump(s->remote);
     }
+}
+
+int shared_find(struct shared *s, int64_t for_ns)
+{
+    wait_while(s, aoe_core_chosen, 0, aoe_core_own_time(s->core, aoe_remote_now()) + for_ns);
+    wait_while(s, aoe_core_comparing, 1, aoe_core_own_time(s->core, aoe_remote_now()) + COMPARE_NS);
     return aoe_core_chosen(s->core);
 }
 

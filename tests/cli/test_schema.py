@@ -25,6 +25,7 @@ PATH = {
     "narrow",
     "unsettled",
     "fate",
+    "proof",
 }
 DISK = {"address", "bytes", "serial"}
 KEYS = {

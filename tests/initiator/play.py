@@ -57,7 +57,8 @@ class Server:
     """Answers queries and drives a disk, `store`; two servers of one store are two primaries of one disk.
 
     `identity` is what IDENTIFY says, None for no answer to it; `status` what it says after each command;
-    `deaf` drops every frame, `spoil` may change what was read; `heard` is what it was asked.
+    `deaf` drops every frame, `spoil` may change what was read, `bad` sectors cannot be read, `frame` sectors
+    are what it takes in one request; `heard` is what it was asked.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class Server:
         self.address: Address = ADDRESS
         self.store = bytearray(SECTORS * limits.SECTOR) if store is None else store
         facts = {"frame_age_ms": 1000, "instance": number + 1, **facts}
-        sectors = len(self.store) // limits.SECTOR
-        self.identity: bytes | None = identify.build(Identity(sectors, serial, **facts))
+        self._facts = Identity(len(self.store) // limits.SECTOR, serial, **facts)
+        self.identity: bytes | None = identify.build(self._facts)
+        self.bad: set[int] = set()
+        self.frame = 16
         self.status = READY
         self.deaf = False
         self.port = 0
@@ -83,14 +86,18 @@ class Server:
             return None
         back = header._replace(dst=header.src, src=self.mac, flags=FLAG_RESPONSE)
         if header.command == Command.CONFIG:
-            return frame.encode(back, config.encode(self._config))
+            return frame.encode(back, config.encode(self._config._replace(sector_count=self.frame)))
         request = ata.decode_request(raw)
         assert isinstance(request, AtaRequest)
         self.heard.append(Asked(now_ns, request.command, request.lba, request.sector_count, request.data))
         data = self._drive(request)
         if data is None:
             return None
-        reply = AtaReply(0, 0, 0, self.status, request.lba, data)
+        if request.sector_count > self.frame:
+            return frame.encode(back, ata.encode(AtaReply(0, 4, 0, 0x41, request.lba, b"")))
+        asked = range(request.lba, request.lba + request.sector_count)
+        hit = request.command == 0x24 and self.bad.intersection(asked)
+        reply = AtaReply(0, 0, 0, 0x41 if hit else self.status, request.lba, b"" if hit else data)
         return frame.encode(back, ata.encode(reply))
 
     _config = Config(ConfigCommand.READ, b"", 64, 0, 16, 1)
@@ -105,10 +112,15 @@ class Server:
             self.store[at : at + size] = request.data
         return b""
 
+    def restart(self, instance: int) -> None:
+        """As another process."""
+        self._facts = self._facts._replace(instance=instance)
+        self.identity = identify.build(self._facts)
+
     def advertisement(self) -> bytes:
         """As after a start."""
         header = Header(BROADCAST, self.mac, 0, FLAG_RESPONSE, 0, *self.address, Command.CONFIG, 0)
-        return frame.encode(header, config.encode(self._config))
+        return frame.encode(header, config.encode(self._config._replace(sector_count=self.frame)))
 
     def count(self, opcode: int) -> int:
         """How often it was asked so."""
@@ -209,7 +221,8 @@ class Play:
 
     def way(self, server: Server) -> WayStatus:
         """The one to a server."""
-        return next(way for way in self.core.ways if way.mac == server.mac)
+        ways: list[WayStatus] = self.core.ways
+        return next(way for way in ways if way.mac == server.mac)
 
     @property
     def owner(self) -> bytes:

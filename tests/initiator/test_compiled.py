@@ -6,7 +6,7 @@ import heapq
 import itertools
 import os
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from aoe import limits
 from aoe.drive import identify
 from aoe.drive.command import STAMPED
-from aoe.drive.identify import Identity
+from aoe.drive.identify import NO_STORE_ID, Identity, StoreId
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Verb
 from aoe.initiator.path import USER_TAG
@@ -30,11 +30,12 @@ from tests.support.tools import need_engine
 
 MS = 1_000_000
 ADDRESSES = [(1, 0), (2, 0)]
-SECTORS = 4096
+SECTORS = 512
 SEEDS = int(os.environ.get("AOE_DIFFERENTIAL_SEEDS", "60"))
 STEPS = 400
 
 _WORDS = {"no_fua": (84, 0x4000), "no_flush": (83, 0x4400), "no_trim": (169, 0)}
+STORES = [StoreId(kind, digest * 16) for kind in (1, 2) for digest in (b"a", b"b")]
 _NONSENSE = {"no_lba": (49, 0), "large": (103, 1), "lba28": (83, 0x7000)}
 
 
@@ -47,8 +48,10 @@ def sealed(data: bytearray) -> bytes:
 class Server:
     """A target: answers as its seed has it."""
 
-    def __init__(self, rng: random.Random, number: int, ports: list[int]) -> None:
+    def __init__(self, rng: random.Random, number: int, ports: list[int], disk: bytearray) -> None:
         self.rng = rng
+        self.disk = disk
+        self.store = disk
         self.mac = bytes((2, 0, 0, 0, 1, number))
         self.address = rng.choice(ADDRESSES)
         self.ports = ports
@@ -70,7 +73,22 @@ class Server:
     def start(self) -> None:
         """As after a restart."""
         self.instance = self.rng.getrandbits(64)
+        self.store = self.rng.choice([self.disk, self.disk, self.disk, self.clone()])
+        self.store_id = self.rng.choice([NO_STORE_ID, NO_STORE_ID, *STORES])
         self.streams = Streams() if self.rng.random() < 0.7 else None
+
+    def suit(self) -> None:
+        """Nothing but what it stores keeps it from being a path."""
+        self.serial, self.nonsense, self.cache, self.frame = "S", "", False, 16
+        self.store = self.rng.choice([self.disk, self.clone()])
+        self.store_id = self.rng.choice([NO_STORE_ID] * 5 + STORES)
+
+    def clone(self) -> bytearray:
+        """Of the disk, as it is, or with a sector that is not."""
+        clone = bytearray(self.disk)
+        if self.rng.random() < 0.7:
+            clone[self.rng.randrange(len(clone))] ^= 1
+        return clone
 
     def identity(self, streams: bool = False) -> bytes:
         words = Identity(
@@ -82,6 +100,7 @@ class Server:
             frame_age_ms=1000,
             instance=self.instance,
             streams=streams,
+            store_id=self.store_id,
         )
         data = bytearray(identify.build(words))
         for name in self.lacks:
@@ -145,7 +164,10 @@ class Server:
         if request.command == 0xEC:
             data = self.identity(self._registers(back.dst, raw))
         elif request.command == 0x24:
-            data = self.rng.randbytes(request.sector_count * 512)
+            at, size = request.lba * 512, request.sector_count * 512
+            data = bytes(self.store[at : at + size]).ljust(size, b"\0")
+        elif request.command in (0x34, 0x3D):
+            self.store[request.lba * 512 : request.lba * 512 + len(request.data)] = request.data
         reply = frame.encode(back, ata.encode(AtaReply(0, 0, 0, 0x40, request.lba, data)))
         return reply[:40] if chance < 0.025 else reply + bytes(self.rng.choice([0, 0, 4]))
 
@@ -168,7 +190,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.rng = rng = random.Random(seed)
         failback_ns = rng.choice([None, None, None, 2_000 * MS, 0])
-        policy = Policy(rng.random() < 0.3, rng.random() < 0.2, failback_ns)
+        policy = Policy(rng.random() < 0.3, rng.random() < 0.2, failback_ns, rng.random() < 0.2)
         ports = rng.choice([1, 2, 2, 3])
         first_tag = rng.getrandbits(31)
         self.python = Core(ports, ADDRESSES, first_tag, policy)
@@ -178,10 +200,15 @@ class World:
         self.slow_ms = rng.choice([1, 20, 400])
         self.up = [True] * ports
         self.switch = [9000] * ports
+        disk = bytearray(rng.randbytes(SECTORS * 512))
+        self.seen: Counter[str] = Counter()
         self.servers = [
-            Server(rng, number, [port for port in range(ports) if rng.random() < 0.8] or [0])
+            Server(rng, number, [port for port in range(ports) if rng.random() < 0.8] or [0], disk)
             for number in range(rng.choice([1, 2, 3, 5]))
         ]
+        self.calm = rng.random() < 0.5
+        for server in self.servers if self.calm else []:
+            server.suit()
         self.macs = 0
         self.switches = random.Random(-1 - seed)
         self.one_way = self.switches.choice([-1, *range(ports)])
@@ -230,10 +257,15 @@ class World:
         self.narrow |= any(way.narrow > Narrow.TRIED for way in ways)
         assert self.python.news == self.c.news
         assert self.python.chosen == self.c.chosen
+        assert self.python.comparing == self.c.comparing
         assert self.python.pulse_ns == self.c.pulse_ns
         assert self.python.identity == self.c.identity
         assert +self.python.counters == self.c.counters
         self.sent += len(frames)
+        chosen = self.python.chosen
+        self.seen["proved"] += chosen and any(way.proved and not way.owner for way in self.python.ways)
+        self.seen["unproved owner"] += any(way.owner and not way.proved for way in self.python.ways)
+        self.seen.update(way.reason.name for way in self.python.ways)
         for port, raw in frames:
             self.carry(port, raw)
 
@@ -338,6 +370,9 @@ class World:
             server.nonsense = rng.choice(["", "", "checksum", *_NONSENSE])
         if rng.random() < 0.3:
             server.frame = rng.choice([16, 16, 8, 2, 1, 0])
+        if self.calm and rng.random() < 0.8:
+            server.silent = False
+            server.suit()
         if rng.random() < 0.5 and not server.silent:
             self.arrive(rng.choice(server.ports), server.advertisement())
 
@@ -377,6 +412,7 @@ def engine_is_there() -> None:
 @pytest.mark.parametrize("chunk", range(4))
 def test_both_do_the_same(chunk: int) -> None:
     sent = ended = forgot = renewed = refused = narrow = 0
+    seen: Counter[str] = Counter()
     for seed in range(chunk, SEEDS, 4):
         world = World(seed)
         for step in range(STEPS):
@@ -385,6 +421,7 @@ def test_both_do_the_same(chunk: int) -> None:
             except AssertionError as error:
                 raise AssertionError(f"seed {seed}, step {step}") from error
         sent += world.sent
+        seen += world.seen
         ended += world.ended
         renewed += world.renewed
         narrow += world.narrow
@@ -394,6 +431,7 @@ def test_both_do_the_same(chunk: int) -> None:
     assert renewed, "servers that heed no writes are told of other streams"
     assert narrow, "some switches lose large frames"
     assert refused, "and some have no place for them"
+    assert all(seen[what] for what in ("proved", "unproved owner", "OTHER_DATA")), "servers are compared"
     assert sent > 100 * SEEDS
     assert ended > 5 * SEEDS
 
@@ -414,7 +452,7 @@ def test_the_comparison_finds_a_difference() -> None:
 def test_forged_replies_are_refused_in_c_too() -> None:
     """A million guesses at 64 tags out of 2^31: 0.03 hits are to be expected, and this seed has none."""
     rng = random.Random(1)
-    core, server = CompiledCore(1, [(1, 0)], 7), Server(random.Random(2), 0, [0])
+    core, server = CompiledCore(1, [(1, 0)], 7), Server(random.Random(2), 0, [0], bytearray(SECTORS * 512))
     server.address, server.serial, server.frame, server.buffers = (1, 0), "S", 16, 64
     server.cache, server.nonsense = False, ""
     server._drive = lambda back, request, _raw: frame.encode(  # type: ignore[method-assign]

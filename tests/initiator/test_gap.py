@@ -189,6 +189,7 @@ def test_failback_counts_what_was_seen(make: type[Core]) -> None:
     play.run(12_000)
     lost.deaf = False
     play.run(1500)
+    play.write(0, b"B" * 512)  # shows that it has the disk
     assert play.owner != first
     play.stop(STOP_MS)
     play.run(100)

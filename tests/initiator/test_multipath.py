@@ -14,7 +14,14 @@ from aoe import limits, timing
 from aoe.disk.base import Disk
 from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
-from aoe.errors import DiskError, OutOfRangeError, RequestError, TargetRefused, Unreachable
+from aoe.errors import (
+    ConfigurationError,
+    DiskError,
+    OutOfRangeError,
+    RequestError,
+    TargetRefused,
+    Unreachable,
+)
 from aoe.initiator.admin import Admin
 from aoe.initiator.carrier import LinkCarrier
 from aoe.initiator.path import Kind, Path
@@ -113,6 +120,13 @@ def owner(remote: RemoteDisk) -> str:
 
 def states(remote: RemoteDisk) -> list[str]:
     return [path.state for path in remote.paths]
+
+
+async def prove(remote: RemoteDisk) -> None:
+    """A write shows that both have one disk."""
+    await remote.write(SIZE - 512, b"proof" + bytes(507))
+    while any(path.proof for path in remote.paths):
+        await remote.next_change()
 
 
 # Life with writers
@@ -445,6 +459,7 @@ def test_one_that_stays_slow_is_left_and_not_gone_back_to(monkeypatch: pytest.Mo
 async def test_the_owner_is_chosen_by_hand() -> None:
     async with pair() as (remote, there):
         assert owner(remote) == "e1.0"
+        await prove(remote)
         remote.prefer(remote.paths[1].name)
         there.ports[0].sent.clear()
         await remote.write(0, b"x" * 512)
@@ -589,6 +604,7 @@ async def test_a_fence_command_that_fails_opens_nothing() -> None:
 @limited
 async def test_reads_are_spread_over_the_paths() -> None:
     async with pair(spread=True) as (remote, there):
+        await prove(remote)
         for port in there.ports:
             port.sent.clear()
         await asyncio.gather(*(remote.read(offset, 4096) for offset in range(0, SIZE, 4096)))
@@ -599,6 +615,7 @@ async def test_reads_are_spread_over_the_paths() -> None:
 @limited
 async def test_a_preferred_path_is_gone_back_to() -> None:
     async with pair(failback_s=1.0) as (remote, there):
+        await prove(remote)
         there.ports[0]._link.plug(False)  # type: ignore[attr-defined]
         await remote.write(0, b"x" * 512)
         assert owner(remote) == "e2.0"
@@ -688,3 +705,73 @@ def test_a_malformed_answer_to_a_verb_is_an_error() -> None:
 
     with pytest.raises(RequestError, match="malformed"):
         asyncio.run(Admin(lying, list).reserved())
+
+
+# One disk or two
+
+
+@limited
+async def test_two_servers_with_one_serial_and_different_disks_are_not_joined() -> None:
+    """They are equal where both are looked at, as two clones of one template are."""
+    async with pair(*clones(), spread=True, timeout_s=3) as (remote, there):
+        assert states(remote) == ["usable", "usable"]
+        assert [path.proof for path in remote.paths] == ["", "unproved"]
+        assert {await remote.read(3 * SIZE, 512) for _ in range(20)} == {b"a" * 512}
+        for place in range(limits.ECHOES_MAX):
+            await remote.write(3 * SIZE + place * 4096, b"w" * 512)
+            await asyncio.sleep(0.05)
+        path = remote.paths[1]
+        assert path.state == "refused"
+        assert "what was written at LBA" in path.reason
+        there.servers[0].plug(False)
+        with pytest.raises(Unreachable, match="another disk"):
+            await remote.read(0, 512)
+
+
+def clones() -> tuple[MemoryDisk, MemoryDisk]:
+    disks = MemoryDisk(8 * SIZE), MemoryDisk(8 * SIZE)
+    for disk, filler in zip(disks, b"ab", strict=True):
+        disk.data[3 * SIZE : 3 * SIZE + 512] = bytes((filler,)) * 512
+    return disks
+
+
+@limited
+async def test_two_servers_with_one_serial_and_other_content_are_refused_at_attach() -> None:
+    first, second = MemoryDisk(SIZE), MemoryDisk(SIZE)
+    second.data[SIZE // 2] = 1
+    async with pair(first, second) as (remote, _):
+        assert states(remote) == ["usable", "refused"]
+        assert f"LBA {SIZE // 1024} differs" in remote.paths[1].reason
+
+
+@limited
+async def test_one_that_has_to_be_proved_waits_for_the_owner() -> None:
+    async with pair(verify="require", timeout_s=10) as (remote, there):
+        there.servers[0].plug(False)
+        writing = asyncio.ensure_future(remote.write(0, b"a" * 512))
+        await asyncio.sleep(3)
+        assert not writing.done()
+        with pytest.raises(RequestError, match="unproved"):
+            remote.prefer(remote.paths[1].name)
+        there.servers[0].plug(True)
+        await writing
+        await prove(remote)
+        there.servers[0].plug(False)
+        await remote.write(0, b"b" * 512)
+        assert owner(remote) == "e2.0"
+
+
+@limited
+async def test_without_that_it_takes_over_and_is_said_to_be_unproved() -> None:
+    async with pair() as (remote, there):
+        there.servers[0].plug(False)
+        await remote.write(0, b"a" * 512)
+        assert owner(remote) == "e2.0"
+        assert remote.paths[1].proof == "unproved"
+
+
+@limited
+async def test_no_other_word_says_how_servers_are_verified() -> None:
+    with pytest.raises(ConfigurationError, match="none of trust, require"):
+        async with pair(verify="never"):
+            pass

@@ -10,7 +10,10 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 import aoe
+from aoe import limits
 from aoe.initiator.remote import RemoteDisk
 from tests.support.checkers.writers import Writers
 from tests.support.labs.fault_disk import loop_device
@@ -44,20 +47,22 @@ def pair(directory: Path, how: str) -> Iterator[Primaries]:
         yield started
 
 
-def run(there: Primaries, use: Callable[[Primaries, RemoteDisk], Coroutine[None, None, T]]) -> T:
+def run(
+    there: Primaries, use: Callable[[Primaries, RemoteDisk], Coroutine[None, None, T]], engine: str = "auto"
+) -> T:
     """Use the disk on the client's side, over the first primary."""
 
     async def main() -> T:
-        async with attached() as disk:
+        async with attached(engine) as disk:
             return await use(there, disk)
 
     return in_namespace(there.lab.namespace("client"), lambda: asyncio.run(main()))
 
 
 @asynccontextmanager
-async def attached() -> AsyncIterator[RemoteDisk]:
+async def attached(engine: str) -> AsyncIterator[RemoteDisk]:
     """The disk over both primaries, once they can be used."""
-    async with aoe.attach(*ADDRESSES, interface=["v0", "v1"], find_s=0.5) as disk:
+    async with aoe.attach(*ADDRESSES, interface=["v0", "v1"], find_s=0.5, engine=engine) as disk:
         while [path.state for path in disk.paths] != ["usable", "usable"]:
             await asyncio.sleep(0.01)
         prefer(disk, ADDRESSES[0])
@@ -107,10 +112,27 @@ def test_a_shared_primary_serves_what_the_other_has_written(tmp_path: Path) -> N
         assert run(there, overwrite_and_fail_over) == NEW
 
 
-def test_writers_find_that_caches_are_separate(tmp_path: Path) -> None:
-    """The checker of the failover tests sees the hazard, so that its silence there means something."""
+def test_writers_find_that_caches_are_separate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checker of the failover tests sees the hazard, so that its silence there means something. No number
+    of writes that are not seen keeps the second one out here."""
+    monkeypatch.setattr(limits, "ECHOES_MAX", 1 << 30)
     with pair(tmp_path, "--buffered") as there:
-        assert any("was read from" in fault for fault in run(there, faults_of_writers))
+        assert any("was read from" in fault for fault in run(there, faults_of_writers, "python"))
+
+
+@pytest.mark.parametrize("arithmetic", ["c", "python"])
+def test_separate_caches_are_found_out(tmp_path: Path, arithmetic: str) -> None:
+    async def use(there: Primaries, disk: RemoteDisk) -> list[str]:
+        writers = Writers(disk, block=BLOCK)
+        await read_over_both(disk, 0, writers.places * BLOCK)
+        await writers.run(1.0)
+        writers.check()
+        return [f"{path.address} {path.state}: {path.reason}" for path in disk.paths]
+
+    with pair(tmp_path, "--buffered") as there:
+        first, second = run(there, use, arithmetic)
+    assert first == "e1.0 usable: "
+    assert "e2.0 refused: another disk, or not in step: what was written at LBA" in second
 
 
 def test_writers_find_nothing_with_shared(tmp_path: Path) -> None:
