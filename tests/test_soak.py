@@ -1,5 +1,6 @@
 """The soak goes round all scenarios, goes on where it was, and hides no fault."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,33 @@ from tests.support.labs.failover import SCENARIOS
 from tests.support.programs import soak
 
 
-def a_run(name: str, seed: int, pause_s: float = 1.0, faults: tuple[str, ...] = ()) -> soak.Run:
-    return soak.Run(name, seed, "2000-01-01T00:00:00+00:00", "abc", pause_s, 1, 5000, list(faults))
+def a_run(kind: soak.Kind, seed: int, pause_s: float = 1.0, faults: tuple[str, ...] = ()) -> soak.Run:
+    when = "2000-01-01T00:00:00+00:00"
+    return soak.Run(kind.scenario, seed, when, "abc", pause_s, 1, 5000, list(faults), kind.engine)
 
 
-def test_every_scenario_has_its_turn_and_a_new_seed_each_time(tmp_path: Path) -> None:
+def test_every_scenario_has_its_turn_on_each_engine_and_a_new_seed_each_time(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    for _ in range(2 * len(SCENARIOS)):
+    for _ in range(2 * len(soak.KINDS)):
         soak.keep(path, a_run(*soak.next_run(soak.ledger(path))))
-    done = [(run.scenario, run.seed) for run in soak.ledger(path)]
-    assert done == [(name, seed) for seed in (1, 2) for name in SCENARIOS]
-    assert soak.missing(soak.ledger(path)) == (soak.RUNS_WANTED - 2) * len(SCENARIOS)
+    done = [(run.scenario, run.engine, run.seed) for run in soak.ledger(path)]
+    once = [(name, engine) for name in SCENARIOS for engine in ("c", "python")]
+    assert done == [(*kind, seed) for seed in (1, 2) for kind in once]
+    assert soak.missing(soak.ledger(path)) == (soak.RUNS_WANTED - 2) * 2 * len(SCENARIOS)
 
 
 def test_the_table_has_the_worst_and_the_median() -> None:
-    runs = [a_run("kill", 1, 0.9), a_run("kill", 2, 1.1), a_run("kill", 3, 1.0, ("read before written",))]
-    assert "| kill | 3 | 1.100 | 1.000 | 15000 | 1 |" in soak.table(runs)
+    kind = soak.Kind("kill", "python")
+    runs = [a_run(kind, 1, 0.9), a_run(kind, 2, 1.1), a_run(kind, 3, 1.0, ("read before written",))]
+    assert "| kill, python | 3 | 1.100 | 1.000 | 15000 | 1 |" in soak.table(runs)
+
+
+def test_a_line_of_an_older_ledger_is_a_run_in_c(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    line = a_run(soak.Kind("kill", "c"), 4)._asdict()
+    del line["engine"]
+    path.write_text(json.dumps(line) + "\n")
+    assert soak.ledger(path) == [a_run(soak.Kind("kill", "c"), 4)]
 
 
 @pytest.mark.parametrize("raises", [False, True])
@@ -38,6 +50,6 @@ def test_a_fault_is_told_and_what_it_left_is_kept(
         return {"pause_s": 1.0, "moves": 1, "calls": 5000, "faults": ["torn"]}
 
     monkeypatch.setattr(failover, "run", broken)
-    run = soak.perform("link down", 7, "abc", tmp_path)
+    run = soak.perform(soak.Kind("link down", "c"), 7, "abc", tmp_path)
     assert any(("the client ended" if raises else "torn") in fault for fault in run.faults)
-    assert (tmp_path / "link-down-7" / "trace").read_text() == "here"
+    assert (tmp_path / "link-down-c-7" / "trace").read_text() == "here"

@@ -51,14 +51,24 @@ def test_links_that_flap(tmp_path: Path) -> None:
     survived(tmp_path, "flap")
 
 
+GOOD: dict[str, Any] = {
+    "calls": 5000,
+    "pause_s": 0.01,
+    "moves": 1,
+    "verbs": dict.fromkeys(("read", "write", "write with FUA", "trim"), 100),
+}
+
+
 @pytest.mark.parametrize(
-    ("said", "complains"),
+    ("other", "complains"),
     [
-        ({"calls": 5000, "pause_s": 0.01, "moves": 1}, 0),
-        ({"calls": 200, "pause_s": 0.01, "moves": 1}, 1),
-        ({"calls": 5000, "pause_s": 0.5, "moves": 1}, 1),
-        ({"calls": 5000, "pause_s": 0.01, "moves": 2}, 1),
+        ({}, 0),
+        ({"calls": 200}, 1),
+        ({"pause_s": 0.5}, 1),
+        ({"moves": 2}, 1),
+        ({"verbs": GOOD["verbs"] | {"trim": 9}}, 1),
+        ({"verbs": {"read": 5000}}, 1),
     ],
 )
-def test_what_is_not_as_it_should_be_is_seen(said: dict[str, Any], complains: int) -> None:
-    assert len(failover.complaints(SCENARIOS["link down"], said)) == complains
+def test_what_is_not_as_it_should_be_is_seen(other: dict[str, Any], complains: int) -> None:
+    assert len(failover.complaints(SCENARIOS["link down"], GOOD | other)) == complains

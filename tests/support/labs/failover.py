@@ -22,6 +22,8 @@ LINK_DOWN_S = 0.5
 SILENT_S = 3.0
 GONE_S = 60.0
 CALLS_MIN = 200
+VERB_MIN = 10
+VERBS = ("read", "write", "write with FUA", "trim")
 
 
 class Pair(NamedTuple):
@@ -67,10 +69,10 @@ class Moments(NamedTuple):
 
 
 @contextmanager
-def pair(directory: Path, sectors: int = SECTORS) -> Iterator[Pair]:
+def pair(directory: Path, sectors: int = SECTORS, *options: str) -> Iterator[Pair]:
     path = image(directory / "disk", sectors)
     path.write_bytes(bytes(sectors * 512))
-    with primaries(directory, [path, path], "--shared") as there:
+    with primaries(directory, [path, path], "--shared", *options) as there:
         yield Pair(there.lab, *there.both)
 
 
@@ -97,15 +99,15 @@ def troubled(
 
 
 def run(
-    directory: Path, scenario: Scenario, seed: int = 0, engine: str = "auto", verbs: str = "some"
+    directory: Path, scenario: Scenario, seed: int = 0, initiator: str = "auto", target: str | None = None
 ) -> dict[str, Any]:
-    """What the writers say after one scenario, on one engine of the initiator; `faults` has what should not
-    be, too. With `verbs` "all" they trim and write with FUA as well."""
+    """What the writers say after one scenario, with these engines (of the target, by default the test's own);
+    `faults` has what should not be, too."""
     if scenario.loses:
         need_loss()
     after_s = random.Random(seed).uniform(0.4, 0.9)
-    writers = ("tests.support.programs.failover_client", str(RUN_S), str(BLOCK), str(seed), engine, verbs)
-    with pair(directory) as there:
+    writers = ("tests.support.programs.failover_client", str(RUN_S), str(BLOCK), str(seed), initiator)
+    with pair(directory, SECTORS, *(("--engine", target) if target else ())) as there:
         said, _ = troubled(there, directory, scenario.trouble, after_s, *writers)
     said["faults"] += complaints(scenario, said)
     return said
@@ -116,6 +118,8 @@ def complaints(scenario: Scenario, said: dict[str, Any]) -> list[str]:
     found = []
     if said["calls"] <= CALLS_MIN:
         found.append(f"{said['calls']} calls show nothing")
+    if seldom := [verb for verb in VERBS if said["verbs"].get(verb, 0) < VERB_MIN]:
+        found.append(f"of {seldom} there are too few: {said['verbs']}")
     if said["pause_s"] >= scenario.pause_max_s:
         found.append(f"a pause of {said['pause_s']:.3f} s, {scenario.pause_max_s} s is too long")
     if scenario.moves not in (None, said["moves"]):

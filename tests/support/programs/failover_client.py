@@ -1,6 +1,6 @@
 """Runs inside the client's namespace: writers on one disk over two interfaces.
 
-failover_client.py SECONDS BLOCK SEED ENGINE VERBS. Says "go" and the owner when they run, and in the end
+failover_client.py SECONDS BLOCK SEED ENGINE. Says "go" and the owner when they run, and in the end
 one JSON object.
 """
 
@@ -17,12 +17,12 @@ def owner(disk: RemoteDisk) -> str:
     return next((path.name for path in disk.paths if path.owner), "")
 
 
-async def main(seconds: float, block: int, seed: int, engine: str, verbs: str) -> None:
+async def main(seconds: float, block: int, seed: int, engine: str) -> None:
     both = ("e1.0", "e2.0")
     async with aoe.attach(*both, interface=["v0", "v1"], find_s=2.0, timeout_s=None, engine=engine) as disk:
         while any(path.state == "checking" for path in disk.paths):
             await asyncio.sleep(0.01)
-        writers = Writers(disk, block=block, seed=seed, all_verbs=verbs == "all")
+        writers = Writers(disk, block=block, seed=seed, all_verbs=True)
         first = owner(disk)
         moves = 0
 
