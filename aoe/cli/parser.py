@@ -28,7 +28,7 @@ from aoe.wire import protocol
 
 _LBA = words.whole(0, protocol.LBA48_SECTORS - 1)
 _NOT_ITS_OWN = ("command", "json")
-_PATHS = "several are paths to one disk"
+_PATHS = "address of the disk; several are paths to one disk"
 
 
 class Command(Protocol):
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action=Version)
     commands = top.add_subparsers(dest="command", required=True)
     _add(commands, "discover", Discover, "list the disks that answer")
-    what = "list them as aoe-stat does, with round-trip times and the state of each path"
+    what = "list the disks as aoe-stat does, with the round-trip time, retransmits and state of each path"
     _add(commands, "stat", Stat, what)
     _add_ping(commands)
     _add_transfers(commands)
@@ -78,27 +78,27 @@ def _add(
     if addresses:
         command.add_argument("addresses", metavar="eSHELF.SLOT", nargs=at_least, help=addresses)
     command.add_argument(
-        "--interface", action="append", default=[], metavar="IF", help="Ethernet interface (repeatable)"
+        "--interface", action="append", default=[], metavar="IF", help="Ethernet interface; repeatable"
     )
     command.add_argument(
         "--link",
         action="append",
         default=[],
         metavar="udp:BIND:PORT,peer=HOST:PORT",
-        help="frames in datagrams (repeatable)",
+        help="carry Ethernet frames in UDP datagrams, as QEMU does; repeatable",
     )
-    command.add_argument("--json", action="store_true", help="one JSON object a line, errors too")
+    command.add_argument("--json", action="store_true", help="print one JSON object a line, also for errors")
     return command
 
 
 def _add_ping(commands: Any) -> None:
-    what = "what a target says of its disk"
+    what = "show what a target says of its disk"
     _add(commands, "identify", Identify, what, addresses=_PATHS)
-    add = _add(commands, "ping", Ping, "how long its answers take", addresses=_PATHS).add_argument
+    add = _add(commands, "ping", Ping, "measure how long answers take", addresses=_PATHS).add_argument
     times = words.whole(1, 10**9)
-    add("--count", "-c", dest="times", type=times, default=3, metavar="N", help="how often (3)")
+    add("--count", "-c", dest="times", type=times, default=3, metavar="N", help="questions to ask (3)")
     interval = words.seconds(most=limits.PING_INTERVAL_MAX_S)
-    add("--interval", "-i", type=interval, default=1.0, metavar="S", help="between two questions (1)")
+    add("--interval", "-i", type=interval, default=1.0, metavar="S", help="seconds between two questions (1)")
 
 
 def _add_transfers(commands: Any) -> None:
@@ -107,26 +107,38 @@ def _add_transfers(commands: Any) -> None:
     for command in (read, write):
         command.add_argument("--lba", type=_LBA, default=0, metavar="N", help="first sector (0)")
     sectors = words.whole(1, protocol.LBA48_SECTORS)
-    read.add_argument("--sectors", type=sectors, metavar="N", help="how many (all)")
+    read.add_argument("--sectors", type=sectors, metavar="N", help="number of sectors (all to the end)")
 
 
 def _add_bench(commands: Any) -> None:
     def make(where: Where, addresses: list[str], overwrite: bool, **load: Any) -> Bench:
         return Bench(where, addresses, Load(**load), overwrite)
 
-    add = _add(commands, "bench", make, "how fast it is", addresses=_PATHS).add_argument
-    add("--rw", choices=RW, default="randread", help="what is asked for (randread)")
-    add("--bs", type=words.block, default="4k", metavar="BYTES", help="of a request (4k)")
+    add = _add(
+        commands,
+        "bench",
+        make,
+        "measure how fast the disk is: requests and bytes a second, latency percentiles",
+        addresses=_PATHS,
+    ).add_argument
+    add("--rw", choices=RW, default="randread", help="kind of load (randread)")
+    add(
+        "--bs",
+        type=words.block,
+        default="4k",
+        metavar="BYTES",
+        help="size of a request in whole sectors, such as 4096 or 4k (4k)",
+    )
     add(
         "--iodepth",
         type=words.whole(1, limits.LOAD_DEPTH_MAX),
         default=64,
         metavar="N",
-        help="requests at a time (64)",
+        help="requests under way at a time (64)",
     )
     runtime = words.seconds(least=0.01, most=limits.LOAD_MAX_S)
-    add("--runtime", type=runtime, default=3.0, metavar="S", help="for how long (3)")
-    add("--overwrite", action="store_true", help="what is on the disk may be lost; needed to write")
+    add("--runtime", type=runtime, default=3.0, metavar="S", help="seconds to run (3)")
+    add("--overwrite", action="store_true", help="allow loads that write, and destroy what is on the disk")
 
 
 def _add_admin(commands: Any) -> None:
@@ -137,28 +149,42 @@ def _add_admin(commands: Any) -> None:
 
     command = _add(commands, "config", config, "show, test or set the config string", addresses=_PATHS)
     verb = command.add_mutually_exclusive_group()
-    verb.add_argument("--set", dest="new", metavar="TEXT", help="refused if there is another one")
-    verb.add_argument("--force-set", dest="forced", metavar="TEXT", help="whatever there is")
-    verb.add_argument("--test", metavar="TEXT", help="whether this is it: exit status 1 if not")
-    verb.add_argument("--prefix", metavar="TEXT", help="whether it begins so")
-    command = _add(commands, "mask", Mask, "show or edit the list of MACs that are served", addresses=_PATHS)
-    for name, what in (("--add", "serve these, too"), ("--delete", "serve these no more")):
+    verb.add_argument(
+        "--set", dest="new", metavar="TEXT", help="set the string; refused if there is another one"
+    )
+    verb.add_argument("--force-set", dest="forced", metavar="TEXT", help="set the string, whatever there is")
+    verb.add_argument(
+        "--test", metavar="TEXT", help="compare the string with this; exit status 1 if it is another one"
+    )
+    verb.add_argument("--prefix", metavar="TEXT", help="compare the beginning of the string with this")
+    command = _add(
+        commands, "mask", Mask, "show or edit the list of MACs that the target serves", addresses=_PATHS
+    )
+    for name, what in (("--add", "serve these hosts, too"), ("--delete", "serve these hosts no more")):
         command.add_argument(name, type=words.macs, default=[], metavar="MAC,...", help=what)
-    command = _add(commands, "reserve", Reserve, "show, take or give up the reservation", addresses=_PATHS)
-    taken = "for this host; refused if another one holds it"
+    command = _add(
+        commands,
+        "reserve",
+        Reserve,
+        "show, take or give up the reservation, which names all MACs that this host uses",
+        addresses=_PATHS,
+    )
+    taken = "take it for this host; refused if another host holds it"
     command.add_argument("--set", dest="take", action="store_true", help=taken)
     command.add_argument("--release", action="store_true", help="give it up; refused if it is another host's")
-    command.add_argument("--force", action="store_true", help="whoever holds it")
+    command.add_argument("--force", action="store_true", help="take it or give it up whichever host holds it")
 
 
 def _add_copy(commands: Any) -> None:
-    command = _add(commands, "copy", Copy, "from a disk or file to a disk or file")
-    what = "eSHELF.SLOT[,eSHELF.SLOT...], a file or device, or - for standard "
+    command = _add(commands, "copy", Copy, "copy a disk or file to a disk or file")
+    what = "disk (eSHELF.SLOT[,eSHELF.SLOT...]), file or device, or - for standard "
     command.add_argument("source", metavar="SOURCE", help=what + "input")
     command.add_argument("destination", metavar="DESTINATION", help=what + "output")
-    command.add_argument("--verify", action="store_true", help="read it back from the store and compare")
     command.add_argument(
-        "--sparse", action="store_true", help="zeroes become holes, in what is there already, too"
+        "--verify", action="store_true", help="read the copy back from the store and compare"
+    )
+    command.add_argument(
+        "--sparse", action="store_true", help="write zeroes as holes also into a file that exists"
     )
 
 
@@ -183,9 +209,11 @@ def _nbd(
 def _add_nbd(commands: Any) -> None:
     what = "serve a disk over NBD on a Unix socket"
     add = _add(commands, "nbd", _nbd, what, addresses=_PATHS, at_least="*").add_argument
-    add("--socket", type=Path, metavar="PATH", help="where clients connect")
-    add("--status", type=Path, metavar="PATH", help="ask the aoe nbd that serves there for its paths")
-    add("--read-only", action="store_true", help="clients cannot write")
+    add("--socket", type=Path, metavar="PATH", help="socket that clients connect to")
+    add(
+        "--status", type=Path, metavar="PATH", help="ask the aoe nbd that serves on this socket for its paths"
+    )
+    add("--read-only", action="store_true", help="refuse writes")
     for option in OPTIONS:
         value = getattr(door.DEFAULTS, option.name)
         add(f"--{option.word}", dest=option.name, default=value, help=_help(option), **_taken(option.kind))
@@ -194,7 +222,7 @@ def _add_nbd(commands: Any) -> None:
         type=words.whole(1, limits.NBD_THREADS_MAX),
         default=limits.NBD_THREADS,
         metavar="N",
-        help=f"requests of each client under way at once ({limits.NBD_THREADS})",
+        help=f"requests of each client that are under way at a time ({limits.NBD_THREADS})",
     )
 
 

@@ -1,9 +1,8 @@
 """`aoe-target state`: which disks are remembered, and which of them may be forgotten."""
 
-import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aoe.cli.paths import plain
 from aoe.cli.stdio import complain
@@ -12,27 +11,26 @@ from aoe.target.store import Record, StateStore, default_directory
 from aoe.wire.frame import format_mac
 
 
-def add_state(commands: Any) -> None:
-    """The words of the command."""
-    command = commands.add_parser("state", help="list what is remembered of disks that were served")
-    command.add_argument("--state-dir", type=Path, metavar="DIR", help="where it is kept")
-    command.add_argument("--prune", action="store_true", help="forget disks that are not there any more")
-    command.add_argument("--json", action="store_true", help="print JSON, one object a line")
+class State(NamedTuple):
+    """List what is remembered in a directory; with `prune` forget the disks that are not there."""
 
+    state_dir: Path | None
+    prune: bool
+    json: bool
 
-def list_state(options: argparse.Namespace) -> int:
-    """Print each record, and with `--prune` what became of those of disks that are not there. 1 if a file is
-    damaged."""
-    if options.state_dir and not options.state_dir.is_dir():
-        raise ConfigurationError(f"{options.state_dir} is no directory; name the one that targets are given")
-    store = StateStore(options.state_dir or default_directory())
-    for record in store.records:
-        facts = _facts(record)
-        facts["fate"] = _fate(record) if options.prune and not facts["present"] else ""
-        print(json.dumps(facts) if options.json else _sentence(facts), flush=True)
-    for damaged in store.damaged.values():
-        complain("aoe-target", damaged.problem)
-    return int(bool(store.damaged))
+    def run(self) -> int:
+        """Print each record, and with `prune` what became of those of disks that are not there. 1 if a file
+        is damaged."""
+        if self.state_dir and not self.state_dir.is_dir():
+            raise ConfigurationError(f"{self.state_dir} is no directory; name the one that targets are given")
+        store = StateStore(self.state_dir or default_directory())
+        for record in store.records:
+            facts = _facts(record)
+            facts["fate"] = _fate(record) if self.prune and not facts["present"] else ""
+            print(json.dumps(facts) if self.json else _sentence(facts), flush=True)
+        for damaged in store.damaged.values():
+            complain("aoe-target", damaged.problem)
+        return int(bool(store.damaged))
 
 
 def _facts(record: Record) -> dict[str, Any]:

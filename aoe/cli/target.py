@@ -1,6 +1,5 @@
 """`aoe-target`: serve disks over AoE."""
 
-import argparse
 import asyncio
 import functools
 import json
@@ -8,33 +7,28 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from aoe import limits, timing
-from aoe.cli import stdio, words
+from aoe.cli import stdio
 from aoe.cli.links import open_links
-from aoe.cli.paths import Wanted, plain, plan
+from aoe.cli.paths import Wanted, plain
 from aoe.cli.privilege import allow_descriptors, drop_privileges
 from aoe.cli.records import find_records
-from aoe.cli.state import add_state, list_state
-from aoe.cli.version import Version
+from aoe.cli.state import State
+from aoe.cli.target_parser import Serve, Words, words_of
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, open_disk
 from aoe.engine import EngineUnavailable
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink
-from aoe.target.accelerator import EngineOptions
 from aoe.target.export import Export
 from aoe.target.served import release
-from aoe.target.server import TargetOptions
 from aoe.target.store import StateStore, default_directory
 from aoe.target.target import Offer, Target
 from aoe.wire import protocol
-from aoe.wire.frame import is_group, parse_mac
 
 log = logging.getLogger("aoe")
 
@@ -52,18 +46,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _main(arguments: list[str] | None) -> int:
-    options = parser().parse_args(arguments)
-    if options.command == "state":
-        return list_state(options)
+    said = words_of(arguments)
+    return said.run() if isinstance(said, State) else _guarded(said)
+
+
+def _guarded(said: Words) -> int:
+    """Serve, whatever becomes of the standard streams, and of the signals before and after."""
     clean = True
 
     def serve() -> int:
         nonlocal clean
-        _allow_descriptors(options)
+        command = said.meaning()
+        _allow_descriptors(command)
         # At once, also out of waiting for a disk; later the loop has the signal.
         before = signal.signal(signal.SIGINT, _interrupt)
         try:
-            clean = _run(_serve(options))
+            clean = _run(_serve(command))
         except KeyboardInterrupt:
             stdio.complain("aoe-target", "interrupted before it served anything")
             return 128 + signal.SIGINT
@@ -72,9 +70,9 @@ def _main(arguments: list[str] | None) -> int:
             _be_deaf()  # the loop has gone, and with it what it did for a signal
         return 0 if clean else 1
 
-    with _deaf(), stdio.unblocked("aoe-target", options.json):
+    with _deaf(), stdio.unblocked("aoe-target", said.json):
         _start_log()
-        log.setLevel(logging.DEBUG if options.verbose else logging.INFO)
+        log.setLevel(logging.DEBUG if said.verbose else logging.INFO)
         status = stdio.outcome("aoe-target", serve)
     if not clean:
         os._exit(status)  # a thread that hangs in the disk would keep the interpreter from ending
@@ -115,56 +113,10 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    top = words.Parser(prog="aoe-target", description="Serve disks over ATA over Ethernet.")
-    top.add_argument("--version", action=Version)
-    commands = top.add_subparsers(dest="command", required=True)
-    add_state(commands)
-    serve = commands.add_parser("serve", help="serve files or block devices until stopped")
-    add = serve.add_argument
-    add("paths", nargs="+", metavar="PATH[=SHELF.SLOT][,serial=TEXT]", help="a file or block device")
-    add("--interface", action="append", default=[], metavar="IF", help="Ethernet interface (repeatable)")
-    add("--link", action="append", default=[], metavar="udp:BIND:PORT[,peer=HOST:PORT...][,mtu=N]")
-    add("--shelf", type=int, default=0, metavar="N", help="shelf of the first PATH (0)")
-    add("--slot", type=int, default=0, metavar="N", help="slot of the first PATH (0); others follow")
-    add("--buffer-count", type=int, metavar="N", help="messages a client may have outstanding (2-65535)")
-    add("--read-only", action="store_true", help="refuse writes")
-    add("--direct", action="store_true", help="bypass the page cache (default for block devices)")
-    add("--buffered", action="store_true", help="use the page cache (default for files)")
-    add("--shared", action="store_true", help="another host serves the store too: no lock, direct I/O")
-    add(
-        "--durability",
-        choices=("write-through", "write-back"),
-        default="write-through",
-        help="write-through (default): a write reply means stable storage; write-back: a FLUSH reply does",
-    )
-    add("--max-frame-age", type=float, default=timing.FRAME_AGE_DEFAULT_S, metavar="S")
-    add("--mask", metavar="MAC,...", help="serve only these hosts, whatever was persisted")
-    add("--no-remote-admin", action="store_true", help="refuse config, mask and reserve changes")
-    add("--no-remote-masks", action="store_true", help="refuse mask changes: who is served is decided here")
-    add("--offset", type=int, default=0, metavar="SECTORS", help="serve from this sector on")
-    add("--length", type=int, metavar="SECTORS", help="serve only so many sectors")
-    add(
-        "--serial",
-        metavar="TEXT",
-        help=f"serial number, up to {protocol.SERIAL_MAX} characters (one PATH only)",
-    )
-    add("--state-dir", type=Path, metavar="DIR", help="where config string, lists and serials are kept")
-    add("--reset-state", action="store_true", help="forget config string, mask list and reservation")
-    add("--engine", choices=("auto", "python", "c"), default="auto", help="which code moves the sectors")
-    add("--cpus", type=_cpus, metavar="N,...", help="one engine thread on each of these CPUs")
-    add("--no-spin", action="store_true", help="let the engine sleep at once when there is nothing to do")
-    add("--force", action="store_true", help="serve even if another target has the address")
-    add("--json", action="store_true", help="print JSON, one object a line")
-    add("-v", "--verbose", action="store_true")
-    return top
-
-
-def _allow_descriptors(options: argparse.Namespace) -> None:
+def _allow_descriptors(command: Serve) -> None:
     """As many as will be open; an event loop that has too few ends in a traceback, or serves less."""
-    disks, links = len(options.paths), len(options.interface) + len(options.link) or 1
-    threads = 0 if options.engine == "python" else len(options.cpus or (0,))
+    disks, links = len(command.wanted), len(command.interfaces) + len(command.links) or 1
+    threads = 0 if command.engine == "python" else command.threads.threads
     needed = _OPEN_ALWAYS + 2 * disks + links * (3 + threads) + 3 * threads
     allow_descriptors(needed, for_good=True)
 
@@ -177,92 +129,42 @@ def _run(main_task: Coroutine[Any, Any, bool]) -> bool:
     return uvloop.run(main_task)
 
 
-# From options to a server
+# From words to a server
 
 
-async def _serve(options: argparse.Namespace) -> bool:
-    wanted = plan(options.paths, options.shelf, options.slot, options.serial)
-    mask = _mask(options.mask)
-    _check_options(options)
+async def _serve(command: Serve) -> bool:
     disks: list[FileDisk] = []
     links: list[Link] = []
     try:
-        for one in wanted:
-            disks.append(_open(one, _opening(options)))
-        links += open_links(options.interface, options.link)
+        for one in command.wanted:
+            disks.append(_open(one, command.opening))
+        links += open_links(command.interfaces, command.links)
         # Only now: a process that still served these disks has ended, and written what it acknowledged.
-        store = StateStore(options.state_dir or default_directory())
+        store = StateStore(command.state_dir or default_directory())
         _warn_of_damage(store)
-        offers = _offers(options, wanted, disks, store, mask)
-        target = _open_target(options, links, len(offers))
+        offers = _offers(command, disks, store)
+        target = _open_target(command, links)
     except BaseException:
         release(disks, links)
         raise
     try:
         stdio.start()
-        exports = await target.add(*offers, force=options.force)
+        exports = await target.add(*offers, force=command.force)
     except BaseException:
         await target.stop(0)
         release(disks, [])
         raise
-    stopped = _listen_to_signals(options, target)
+    told = Told(command.json)
+    stopped = _listen_to_signals(target, told)
     target.refresh()  # for a signal that came before
-    _announce(options, zip(exports, offers, strict=True), links)
+    for export, offer in zip(exports, offers, strict=True):
+        _announce(told, export, offer, command.durability, links)
     await stopped.wait()
     clean = await target.stop()
-    _print_counters(options, target)
+    _print_counters(target, told)
     if not clean:
         stdio.complain("aoe-target", f"{target.left_behind} requests hang in the disk")
     return clean
-
-
-def _check_options(options: argparse.Namespace) -> None:
-    if options.direct and options.buffered:
-        raise ConfigurationError("--direct and --buffered exclude each other; choose one")
-    if options.shared and options.buffered:
-        raise ConfigurationError("--shared forces direct I/O (a page cache is one host's); drop --buffered")
-    if options.buffer_count is not None and not (
-        protocol.BUFFER_COUNT_MIN <= options.buffer_count <= protocol.BUFFER_COUNT_MAX
-    ):
-        raise ConfigurationError(f"--buffer-count {options.buffer_count} is not 2 to 65535")
-    if not timing.FRAME_AGE_MIN_S <= options.max_frame_age <= 3600:
-        raise ConfigurationError(
-            f"--max-frame-age {options.max_frame_age} is not {timing.FRAME_AGE_MIN_S} to 3600"
-        )
-    if options.offset < 0 or (options.length is not None and options.length < 1):
-        raise ConfigurationError("--offset and --length are sectors, and --length is at least 1")
-
-
-def _cpus(text: str) -> list[int]:
-    """For argparse: CPU numbers this process may run on."""
-    usable = sorted(os.sched_getaffinity(0))
-    cpus = [words.whole(0, 1 << 16)(number) for number in text.split(",")]
-    if not set(cpus) <= set(usable):
-        may = ", ".join(map(str, usable))
-        raise argparse.ArgumentTypeError(
-            f"{text!r} names a CPU that this process may not use; it may use {may}"
-        )
-    return cpus
-
-
-def _mask(text: str | None) -> tuple[bytes, ...] | None:
-    if text is None:
-        return None
-    try:
-        macs = tuple(dict.fromkeys(parse_mac(mac) for mac in text.split(",")))
-    except ValueError as error:
-        raise ConfigurationError(f"--mask: {error}; write it as 02:00:00:00:00:01") from error
-    if len(macs) > protocol.MACS_MAX:
-        raise ConfigurationError(f"--mask: {len(macs)} hosts; a list holds up to {protocol.MACS_MAX}")
-    for mac in macs:
-        if is_group(mac):
-            raise ConfigurationError(f"--mask: {mac.hex(':')} is a group address; name single hosts")
-    return macs
-
-
-def _opening(options: argparse.Namespace) -> Opening:
-    direct = True if options.direct else False if options.buffered else None
-    return Opening(options.read_only, direct, options.shared, options.offset, options.length)
 
 
 def _open(one: Wanted, how: Opening) -> FileDisk:
@@ -272,38 +174,24 @@ def _open(one: Wanted, how: Opening) -> FileDisk:
         raise one.quoting(error) from error
 
 
-def _offers(
-    options: argparse.Namespace,
-    wanted: list[Wanted],
-    disks: list[FileDisk],
-    store: StateStore,
-    mask: tuple[bytes, ...] | None,
-) -> list[Offer]:
-    write_back = options.durability == "write-back"
-    records = find_records(store, wanted, disks, _opening(options))
+def _offers(command: Serve, disks: list[FileDisk], store: StateStore) -> list[Offer]:
+    write_back = command.durability == "write-back"
+    records = find_records(store, command.wanted, disks, command.opening)
     return [
-        Offer(disk, one.shelf, one.slot, record.serial, write_back, record, mask, options.reset_state)
-        for one, disk, record in zip(wanted, disks, records, strict=True)
+        Offer(disk, one.shelf, one.slot, it.serial, write_back, it, command.mask, command.reset_state)
+        for one, disk, it in zip(command.wanted, disks, records, strict=True)
     ]
 
 
-def _open_target(options: argparse.Namespace, links: list[Link], exports_max: int) -> Target:
-    how = TargetOptions(
-        options.max_frame_age,
-        options.buffer_count,
-        not options.no_remote_admin,
-        not options.no_remote_masks,
-        exports_max=exports_max,
-    )
-    by_name = options.engine == "c"
+def _open_target(command: Serve, links: list[Link]) -> Target:
+    how = command.options
+    by_name = command.engine == "c"
     is_meant_for_it = all(isinstance(link, PacketLink) for link in links)
-    if options.engine == "python" or not (by_name or is_meant_for_it):
+    if command.engine == "python" or not (by_name or is_meant_for_it):
         log.debug("served in Python%s", "" if is_meant_for_it else ": the engine is for Ethernet interfaces")
         return Target.open(links, how, before_threads=drop_privileges)
-    cpus = tuple(options.cpus or ())
-    engine = EngineOptions(len(cpus) or 1, cpus, 0 if options.no_spin else limits.SPIN_US)
     try:
-        return Target.open(links, how._replace(engine=engine), before_threads=drop_privileges)
+        return Target.open(links, how._replace(engine=command.threads), before_threads=drop_privileges)
     except EngineUnavailable as error:
         if by_name:
             raise ConfigurationError(f"--engine c: {error}; or say --engine python") from error
@@ -322,24 +210,33 @@ def _warn_of_damage(store: StateStore) -> None:
 # What it says
 
 
-def _announce(options: argparse.Namespace, served: Iterable[tuple[Export, Offer]], links: list[Link]) -> None:
-    for export, offer in served:
-        disk, record = offer.disk, offer.record
-        assert isinstance(disk, FileDisk), "the command serves paths"
-        facts = {
-            "event": "serving",
-            "address": export.address,
-            "path": record.key.place if record else "",
-            "bytes": disk.size,
-            "unserved_bytes": disk.tail,
-            "serial": export.identity.serial,
-            "durability": options.durability,
-            "direct": disk.direct,
-            "read_only": disk.read_only,
-            "interfaces": [{"name": link.name, "mtu": link.mtu, "payload": _payload(link)} for link in links],
-        }
-        _warn_of_rest(export.address, disk)
-        print(json.dumps(facts) if options.json else _sentence(facts), flush=True)
+class Told(NamedTuple):
+    """What is told on standard output: as sentences, or as JSON."""
+
+    as_json: bool
+
+    def tell(self, facts: dict[str, Any], sentence: str) -> None:
+        """One line, at once."""
+        print(json.dumps(facts) if self.as_json else sentence, flush=True)
+
+
+def _announce(told: Told, export: Export, offer: Offer, durability: str, links: list[Link]) -> None:
+    disk, record = offer.disk, offer.record
+    assert isinstance(disk, FileDisk), "the command serves paths"
+    facts = {
+        "event": "serving",
+        "address": export.address,
+        "path": record.key.place if record else "",
+        "bytes": disk.size,
+        "unserved_bytes": disk.tail,
+        "serial": export.identity.serial,
+        "durability": durability,
+        "direct": disk.direct,
+        "read_only": disk.read_only,
+        "interfaces": [{"name": link.name, "mtu": link.mtu, "payload": _payload(link)} for link in links],
+    }
+    _warn_of_rest(export.address, disk)
+    told.tell(facts, _sentence(facts))
 
 
 def _warn_of_rest(address: str, disk: FileDisk) -> None:
@@ -370,36 +267,34 @@ def _sentence(facts: dict[str, Any]) -> str:
     )
 
 
-def _print_counters(options: argparse.Namespace, target: Target) -> None:
+def _print_counters(target: Target, told: Told) -> None:
     counted = dict(sorted(target.counters().items()))
-    if options.json:
-        print(json.dumps({"event": "counters", **counted}), flush=True)
-    else:
-        print("counters:", " ".join(f"{name}={n}" for name, n in counted.items()) or "none", flush=True)
+    words = " ".join(f"{name}={n}" for name, n in counted.items()) or "none"
+    told.tell({"event": "counters", **counted}, f"counters: {words}")
 
 
-def _listen_to_signals(options: argparse.Namespace, target: Target) -> asyncio.Event:
+def _listen_to_signals(target: Target, told: Told) -> asyncio.Event:
     """What is set when it is to stop."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     handlers: dict[int, Callable[[], None]] = {
         signal.SIGTERM: stopped.set,
         signal.SIGINT: stopped.set,
-        signal.SIGHUP: lambda: _refresh(options, target),
-        signal.SIGUSR1: lambda: _print_counters(options, target),
+        signal.SIGHUP: lambda: _refresh(target, told),
+        signal.SIGUSR1: lambda: _print_counters(target, told),
     }
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
     return stopped
 
 
-def _refresh(options: argparse.Namespace, target: Target) -> None:
+def _refresh(target: Target, told: Told) -> None:
     for export in target.refresh():
         disk, size = target.server.served(export).disk, export.drive.sectors * protocol.SECTOR
         assert isinstance(disk, FileDisk), "the command serves paths"
         facts = {"event": "size", "address": export.address, "bytes": size, "unserved_bytes": disk.tail}
         _warn_of_rest(export.address, disk)
-        print(json.dumps(facts) if options.json else f"{export.address}: now {size} bytes", flush=True)
+        told.tell(facts, f"{export.address}: now {size} bytes")
 
 
 if __name__ == "__main__":

@@ -3,14 +3,16 @@
 import pytest
 
 from aoe import timing
-from aoe.cli.paths import Wanted, names_a_disk, plan, quoted, read
-from aoe.cli.target import main, parser
+from aoe.cli.paths import Wanted, names_a_disk, quoted, read
+from aoe.cli.target import main
+from aoe.cli.target_parser import Words, words_of
 from aoe.errors import ConfigurationError
 
 
 def planned(*arguments: str) -> list[Wanted]:
-    options = parser().parse_args(["serve", *arguments])
-    return plan(options.paths, options.shelf, options.slot, options.serial)
+    said = words_of(["serve", *arguments])
+    assert isinstance(said, Words)
+    return said.meaning().wanted
 
 
 def addresses(*arguments: str) -> list[tuple[int, int]]:
