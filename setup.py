@@ -74,5 +74,6 @@ class BuildEngine(build_ext):
 setup(
     cffi_modules=["csrc/build.py:ffi"],
     cmdclass={"build_ext": BuildEngine},
+    data_files=[("share/man/man1", ["man/aoe.1"]), ("share/man/man8", ["man/aoe-target.8"])],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},  # the engine serves every later Python too
 )

@@ -131,7 +131,7 @@ def test_where_the_bytes_go_out_an_object_goes_to_standard_error(served: Served,
 
 
 def test_the_manual_names_every_key(served: Served) -> None:
-    manual = (Path(__file__).parents[2] / "README.md").read_text()
+    manual = (Path(__file__).parents[2] / "man" / "aoe.1.md").read_text()
     for key in set().union(*KEYS.values(), {"seq", "sent", "received", "loss_percent", "error", "kind"}):
         assert f"`{key}`" in manual, key
 

@@ -21,6 +21,7 @@ _PACKAGES = {
     "cpio": "cpio",
     "fio": "fio",
     "gcc": "gcc",
+    "groff": "groff-base",
     "ip": "iproute2",
     "ipxe": "ipxe",
     "losetup": "mount",

@@ -1,0 +1,208 @@
+"""Writes aoe.1 and aoe-target.8 of the prose in aoe.1.md and aoe-target.8.md. A test compares.
+
+Run from the top of the repository: python -m man.generate
+
+The prose is a small part of Markdown: `#` the title (name, section, date), `##` and `###` headings,
+paragraphs, `-` items, indented examples, terms (a line that is followed by `: text`), `literal` and
+*argument*. A line {like this} is what a parser or a table in aoe/ says; `PARTS` has what there is.
+"""
+
+import argparse
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from aoe.cli import parser, target_parser
+from aoe.target.counters import COUNTERS, LINK_COUNTERS
+
+HERE = Path(__file__).parent
+PAGES = ("aoe.1", "aoe-target.8")
+COMMON = ("-h", "--interface", "--link", "--json")
+"""Options of every command of `aoe`, which are explained once; and so are its addresses."""
+
+
+def page(name: str) -> str:
+    """The whole page, in roff's man macros."""
+    lines = [f'.\\" Made of {name}.md by `python -m man.generate`: change that.', *_lines(name), ""]
+    first = [line for before, line in zip(["", *lines], lines, strict=False) if not _needless(before, line)]
+    return "\n".join(first)
+
+
+def _needless(before: str, line: str) -> bool:
+    """A paragraph begins behind a heading anyway."""
+    return line == ".PP" and before.startswith((".SH", ".SS"))
+
+
+def _lines(name: str) -> Iterator[str]:
+    text = (HERE / f"{name}.md").read_text()
+    for block in re.split(r"\n{2,}", text.strip()):
+        yield from _block(block)
+
+
+def _block(block: str) -> Iterator[str]:
+    part = re.fullmatch(r"\{(\w+)(?: ([\w-]+))?\}", block)
+    if part:
+        yield from PARTS[part[1]](*filter(None, [part[2]]))
+    elif block.startswith("# "):
+        name, section, date = block[2:].split()
+        yield f'.TH {name.upper()} {section} {date} aoe-target "aoe-target"'
+    elif block.startswith("## "):
+        yield f".SH {block[3:]}"
+    elif block.startswith("### "):
+        yield f".SS {inline(block[4:])}"
+    elif block.startswith("    "):
+        yield from (".PP", ".RS 4", ".nf", *(_literal(line[4:]) for line in block.splitlines()), ".fi", ".RE")
+    elif block.startswith("- "):
+        yield from (".IP \\(bu 2", *_guarded(inline(block[2:])))
+    elif "\n: " in block:
+        term, text = block.split("\n: ", 1)
+        yield from tagged(inline(term), inline(text))
+    else:
+        yield from (".PP", *_guarded(inline(block)))
+
+
+def inline(text: str) -> str:
+    """With `literal` in bold and *argument* in italics."""
+    pieces = re.split(r"(`[^`]+`|\*[^*\s][^*]*\*)", text)
+    return "".join(map(_piece, pieces))
+
+
+def _piece(piece: str) -> str:
+    if piece[:1] == "`":
+        return bold(piece[1:-1])
+    if piece[:1] == "*" and piece[-1:] == "*" and len(piece) > 2:
+        return italic(piece[1:-1])
+    return escape(piece)
+
+
+def escape(text: str) -> str:
+    """Text as roff prints it. Of hyphens, only those of options and names are ones that may be copied."""
+    return text.replace("\\", "\\e").replace("'", "\\(aq").replace(" - ", " \\- ")
+
+
+def _literal(text: str) -> str:
+    shown = escape(text).replace("-", "\\-")
+    return f"\\&{shown}" if shown[:1] == "." else shown
+
+
+def bold(text: str) -> str:
+    """What is typed as it stands."""
+    return f"\\fB{escape(text)}\\fR".replace("-", "\\-")
+
+
+def italic(text: str) -> str:
+    """What stands for something else."""
+    return f"\\fI{escape(text)}\\fR".replace("-", "\\-")
+
+
+def _guarded(text: str) -> list[str]:
+    """Lines of running text: none is taken for a request."""
+    lines = textwrap.wrap(text, 79, break_long_words=False, break_on_hyphens=False)
+    return [f"\\&{line}" if line[:1] in (".", "'") else line for line in lines]
+
+
+def tagged(term: str, text: str) -> list[str]:
+    """A term, and what it means."""
+    return [".TP", *_guarded(term), *_guarded(text)]
+
+
+# What the parsers say
+
+
+def commands(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The subcommands."""
+    (choices,) = [it.choices for it in top._actions if isinstance(it, argparse._SubParsersAction)]
+    return dict(choices)
+
+
+def _parser_of(name: str) -> argparse.ArgumentParser:
+    return (commands(parser.parser()) | commands(target_parser.parser()))[name]
+
+
+def synopsis(name: str) -> list[str]:
+    """How a command is typed."""
+    command = _parser_of(name)
+    words = [bold(command.prog)]
+    words += [_bracketed(it) for it in command._actions if it.option_strings and it.dest != "help"]
+    words += [_operand(it) for it in command._actions if not it.option_strings]
+    return [".HP", *_guarded(" ".join(words))]
+
+
+def _bracketed(action: argparse.Action) -> str:
+    return f"[{bold(action.option_strings[0])}{_value(action)}]"
+
+
+def _operand(action: argparse.Action) -> str:
+    shown = italic(str(action.metavar))
+    return {"+": f"{shown} ...", "*": f"[{shown} ...]"}.get(str(action.nargs), shown)
+
+
+def _value(action: argparse.Action) -> str:
+    if action.choices:
+        return " " + "|".join(map(bold, action.choices))
+    return f" {italic(action.metavar)}" if isinstance(action.metavar, str) else ""
+
+
+def options(name: str) -> Iterator[str]:
+    """What each operand and option of a command is."""
+    yield from _told(_parser_of(name)._actions)
+
+
+def _told(actions: Iterable[argparse.Action]) -> Iterator[str]:
+    for action in actions:
+        yield from (
+            _option(action) if action.option_strings else tagged(_operand(action), _sentence(action.help))
+        )
+
+
+def common() -> Iterator[str]:
+    """The options that each command of `aoe` has."""
+    yield from _told(it for it in _parser_of("discover")._actions if it.option_strings)
+
+
+def _option(action: argparse.Action) -> list[str]:
+    names = ", ".join(map(bold, action.option_strings))
+    return tagged(names + _value(action), _sentence(action.help))
+
+
+def _sentence(text: str | None) -> str:
+    assert text, "each option is told of"
+    first, *rest = text.split(" ", 1)
+    return inline(" ".join([first[0].upper() + first[1:] if first.islower() else first, *rest]) + ".")
+
+
+def command(name: str) -> Iterator[str]:
+    """A command of `aoe`: how it is typed, what it does, its options."""
+    own = [it for it in _parser_of(name)._actions if not _is_common(it)]
+    words = [bold(f"aoe {name}"), *(_bracketed(it) for it in own if it.option_strings)]
+    words += [_operand(it) for it in _parser_of(name)._actions if not it.option_strings]
+    yield from (".HP", *_guarded(" ".join(words)), ".RS")
+    yield from (".PP", *_guarded(_sentence(_parser_of(name).description)))
+    yield from (*_told(own), ".RE")
+
+
+def _is_common(action: argparse.Action) -> bool:
+    return action.dest == "addresses" or bool({*action.option_strings} & {*COMMON})
+
+
+def counters() -> Iterator[str]:
+    """What each counter of a target means."""
+    for name, text in COUNTERS.items():
+        yield from tagged(bold(name), inline(text))
+    for name, text in LINK_COUNTERS.items():
+        yield from tagged(f"{italic('IF')}.{bold(name)}", inline(text))
+
+
+PARTS: dict[str, Callable[..., Iterator[str] | list[str]]] = {
+    "synopsis": synopsis,
+    "options": options,
+    "common": common,
+    "command": command,
+    "counters": counters,
+}
+
+
+if __name__ == "__main__":
+    for made in PAGES:
+        (HERE / made).write_text(page(made))

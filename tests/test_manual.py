@@ -1,0 +1,119 @@
+"""The manual pages are those of this code, and well-formed."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from aoe.cli import parser, target_parser
+from aoe.drive.command import Kind
+from aoe.target.counters import COUNTERS, LINK_COUNTERS
+from aoe.wire.frame import Fault
+from man import generate
+from tests.support.tools import need, which
+
+ROOT = Path(__file__).parent.parent
+each_page = pytest.mark.parametrize("name", generate.PAGES)
+
+
+def rendered(name: str) -> str:
+    """A page as a reader sees it, without bold and underline."""
+    need("groff")
+    command = ["groff", "-man", "-ww", "-Tutf8", "-rLL=200n", generate.HERE / name]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not done.stderr
+    return re.sub(r".\x08|\x1b\[[0-9;]*m", "", done.stdout).replace("\N{HYPHEN}", "-")
+
+
+@each_page
+def test_a_page_is_fresh(name: str) -> None:
+    assert generate.page(name) == (generate.HERE / name).read_text(), "run python -m man.generate"
+
+
+@each_page
+def test_a_page_is_well_formed(name: str) -> None:
+    assert rendered(name).startswith(name.partition(".")[0].upper())
+    if which("mandoc") is None:
+        return
+    command = ["mandoc", "-Tlint", "-W", "style", generate.HERE / name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@each_page
+def test_no_mark_of_the_prose_is_left(name: str) -> None:
+    text = rendered(name)
+    assert "`" not in text
+    assert not re.search(r"\{\w+[} ]|^\s*#", text, re.MULTILINE)
+    assert "\\" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "top"), [("aoe.1", parser.parser()), ("aoe-target.8", target_parser.parser())]
+)
+def test_every_command_and_option_is_told_of(name: str, top: target_parser.argparse.ArgumentParser) -> None:
+    text = rendered(name)
+    for word, command in generate.commands(top).items():
+        assert f"{top.prog} {word}" in text
+        for action in command._actions:
+            for flag in action.option_strings:
+                assert re.search(rf"^\s+(-\w, |--[\w-]+, )?{flag}\b", text, re.MULTILINE), (word, flag)
+
+
+def test_every_option_that_the_prose_names_exists() -> None:
+    known = {"--target-is-zero"}
+    for top in (parser.parser(), target_parser.parser()):
+        for command in generate.commands(top).values():
+            known |= {flag for action in command._actions for flag in action.option_strings}
+    for name in generate.PAGES:
+        prose = (generate.HERE / f"{name}.md").read_text()
+        assert set(re.findall(r"--[a-z][a-z-]+", prose)) <= known, name
+
+
+# The converter
+
+
+@pytest.mark.parametrize(
+    ("prose", "roff"),
+    [
+        ("# aoe 1 2026-11-28", ['.TH AOE 1 2026-11-28 aoe-target "aoe-target"']),
+        ("## A B", [".SH A B"]),
+        ("### `a-b`", [".SS \\fBa\\-b\\fR"]),
+        ("of `a` and\n*B*", [".PP", "of \\fBa\\fR and \\fIB\\fR"]),
+        (".not a request", [".PP", "\\&.not a request"]),
+        ("it's a \\ b", [".PP", "it\\(aqs a \\e b"]),
+        ("`-x` *N*\n: does it\nwell", [".TP", "\\fB\\-x\\fR \\fIN\\fR", "does it well"]),
+        ("- an item", [".IP \\(bu 2", "an item"]),
+        ("    a -b\n    .c", [".PP", ".RS 4", ".nf", "a \\-b", "\\&.c", ".fi", ".RE"]),
+    ],
+)
+def test_prose_becomes_roff(prose: str, roff: list[str]) -> None:
+    assert list(generate._block(prose)) == roff
+
+
+def test_a_part_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        list(generate._block("{nothing}"))
+
+
+# Counters
+
+
+def counted(*rooms: str) -> set[str]:
+    """What a target counts, by the words in its source."""
+    sources = [path for room in rooms for path in (ROOT / "aoe" / room).glob("*.py")]
+    named = "\n".join(path.read_text() for path in sources if path.name not in ("faulty.py", "memory.py"))
+    either = re.findall(r'counters\["([a-z_]+)" if .* else "([a-z_]+)"\]', named)
+    found = re.findall(r'(?:counters\[|_drop\(|"AOE_\w+": |: )"([a-z_]+)"[\]),}]', named)
+    return {*found, *sum(either, ())}
+
+
+def test_every_counter_is_explained_and_every_explained_counter_exists() -> None:
+    assert set(COUNTERS) == {*counted("target", "engine"), *Kind, *Fault}
+    assert set(LINK_COUNTERS) == counted("link")
+
+
+def test_an_explanation_is_a_sentence() -> None:
+    for name, text in (COUNTERS | LINK_COUNTERS).items():
+        assert re.fullmatch(r"[A-Z].*\.", text), name
