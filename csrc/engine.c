@@ -98,6 +98,15 @@ static void wake(struct thread *t)
     eventfd_write(t->event, 1);
 }
 
+static void make_anew(struct export *x, uint32_t index, const aoe_export *now)
+{
+    memset(x, 0, offsetof(struct export, owner));
+    x->index = index;
+    x->shelf = now->shelf;
+    x->slot = now->slot;
+    x->ready_tail = &x->ready;
+}
+
 int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *now)
 {
     assert(index < e->set.exports && now->device < e->set.exports && now->block >= SECTOR);
@@ -109,11 +118,7 @@ int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *n
         return -ENOMEM;
     assert(!is_new || !x->up_used); /* Python has taken all that came up of the one before */
     if (is_new)
-        *x = (struct export){.owner = NO_THREAD,
-                             .index = index,
-                             .shelf = now->shelf,
-                             .slot = now->slot,
-                             .ready_tail = &x->ready};
+        make_anew(x, index, now);
     *v = (struct view){.number = atomic_fetch_add(&x->published, 1) + 1,
                        .fd = now->fd,
                        .flags = now->flags,

@@ -57,7 +57,6 @@ struct export {
     struct view *now;
     _Atomic(struct view *) next;
     uint32_t index;
-    _Atomic uint32_t owner; /* the thread that alone touches it; NO_THREAD: free for another export */
     uint16_t shelf;
     uint8_t slot;
     uint8_t *map; /* of the whole store where it is instant */
@@ -70,6 +69,9 @@ struct export {
     struct io sync;
     size_t up_used; /* bytes handed up and not yet taken */
     _Atomic int64_t published, settled;
+    /* The thread that alone touches it; NO_THREAD: free for another export. Last, as all threads look at it while
+     * the rest is made anew. */
+    _Atomic uint32_t owner;
 };
 
 struct reply {

@@ -46,6 +46,7 @@ int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots)
     ring->block = block;
     ring->slot = slot;
     ring->slots = req.tp_frame_nr;
+    ring->frame_max = frame_max;
     ring->head = 0;
     return 0;
 }
@@ -89,7 +90,7 @@ struct arrival ring_peek(const struct ring *ring)
         .frame = (const uint8_t *)slot + slot->tp_mac,
         .length = slot->tp_snaplen,
         .stamp_ns = slot->tp_sec * 1000000000ull + slot->tp_nsec,
-        .for_us = slot->tp_snaplen == slot->tp_len &&
+        .for_us = slot->tp_snaplen == slot->tp_len && slot->tp_len <= ring->frame_max && /* a slot has a rest */
                   is_for_us(from->sll_pkttype, wire_of((const uint8_t *)slot + slot->tp_mac)->dst),
     };
 }

@@ -10,13 +10,14 @@ struct ring {
     uint8_t *map;
     size_t map_length;
     uint32_t block, slot, slots, head;
+    uint32_t frame_max;
 };
 
 struct arrival {
     const uint8_t *frame;
     uint32_t length;
     uint64_t stamp_ns;
-    int for_us; /* not sent to another host, not cut off */
+    int for_us; /* not sent to another host, not cut off, no longer than the ring is for */
 };
 
 /* Map a ring of `slots` frames of up to `frame_max` bytes. Negative errno. */

@@ -412,6 +412,7 @@ void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
         count(t, AOE_OTHER_HOST);
         return;
     }
+    assert(a->length <= e->set.frame_max); /* requests and Python have room for that */
     outlet_room(t, port);
     port_facts(e, port, mac, &sectors);
     if (!parse_address(a->frame, a->length, mac, &shelf, &slot, &reason)) {

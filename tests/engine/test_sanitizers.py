@@ -1,67 +1,110 @@
-"""A load through the initiator's C and the NBD plugin, both built with sanitizers: nothing is reported."""
+"""A load through the engine's C, the target's and the initiator's, and through the NBD plugin, all built with
+sanitizers: nothing is reported. Once for memory and undefined behaviour, once for what two threads share."""
 
 import os
 import random
 import shutil
+import signal
 import socket
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from aoe.wire.config import ConfigCommand
+from aoe.wire.mask import Directive, DirectiveCommand
+from aoe.wire.reserve import ReserveCommand
 from tests.support.labs.door import need_door, socket_path
-from tests.support.labs.peers import image
-from tests.support.tools import need, need_engine, which
+from tests.support.labs.engine_target import counted
+from tests.support.labs.load import repeated
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, image
+from tests.support.labs.raw_client import Client
+from tests.support.tools import need, need_engine, need_namespaces
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
-CC = "gcc -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 ENGINE = "aoe/engine/_engine.abi3.so"
 PLUGIN = "aoe/nbd/aoe_nbd_plugin.so"
+ENGINE_ALONE = ("-c", "from setuptools import setup; setup(cffi_modules=['csrc/build.py:ffi'])")
 SECTORS = 16384
+TRIM, TRIMMED = 0x06, struct.pack("<Q", SECTORS - 64 | 64 << 48).ljust(512, b"\0")
+CPUS = ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))
+MOST_S = 60.0
 RIGHT, SHORT = "malloc(l->depth * l->block)", "malloc(l->depth * l->block - 1)"
+RACE = """
+#include <pthread.h>
+static int shared;
+static void *add(void *none) { shared++; return none; }
+void race(void)
+{
+    pthread_t other;
+    pthread_create(&other, 0, add, 0);
+    add(0);
+    pthread_join(other, 0);
+}
+"""
+
+
+class Sanitizer(NamedTuple):
+    """What a compiler looks for, what a program needs for it, and where that takes options from."""
+
+    flags: str
+    library: str
+    options: dict[str, str]
+
+    @property
+    def compiler(self) -> str:
+        return f"gcc {self.flags} -fno-omit-frame-pointer"
+
+
+ADDRESS = Sanitizer(
+    "-fsanitize=address,undefined -fno-sanitize-recover=all",
+    "libasan.so",
+    {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"},
+)
+THREAD = Sanitizer("-fsanitize=thread -Wno-tsan", "libtsan.so", {"TSAN_OPTIONS": "history_size=4"})
 
 
 class Checked(NamedTuple):
-    """A copy of the package with what is compiled in it, and where the sanitizers write what they find."""
+    """A copy of the package with what is compiled in it, and where the sanitizer writes what it finds."""
 
     directory: Path
+    sanitizer: Sanitizer
 
     def found(self) -> str:
         return "\n".join(path.read_text() for path in self.directory.glob("report.*"))
 
     def environment(self) -> dict[str, str]:
-        library = subprocess.check_output(["gcc", "-print-file-name=libasan.so"], text=True).strip()
+        """What is set for a process that is to be checked."""
+        command = ["gcc", f"-print-file-name={self.sanitizer.library}"]
         report = f"log_path={self.directory}/report"
         return {
-            **os.environ,
-            "LD_PRELOAD": library,
+            "LD_PRELOAD": subprocess.check_output(command, text=True).strip(),
             "PYTHONMALLOC": "malloc",
             "PYTHONPATH": str(self.directory),
-            "ASAN_OPTIONS": f"detect_leaks=0:{report}",
-            "UBSAN_OPTIONS": f"print_stacktrace=1:{report}",
+            **{name: f"{words}:{report}" for name, words in self.sanitizer.options.items()},
         }
 
+    def prefix(self) -> tuple[str, ...]:
+        """What stands before a command that is to be checked."""
+        variables = (f"{name}={value}" for name, value in self.environment().items())
+        return ("env", "-C", str(self.directory), *variables)
+
     def run(self, *command: str | Path) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [which(str(command[0])) or str(command[0]), *map(str, command[1:])],
-            cwd=self.directory,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        words = [*self.prefix(), *map(str, command)]
+        return subprocess.run(words, capture_output=True, text=True, timeout=MOST_S, check=False)
 
     def client(self, *words: str | Path) -> "subprocess.CompletedProcess[str]":
         return self.run(sys.executable, "-m", "aoe.cli.client", *words)
 
 
-def copied(to: Path) -> Checked:
+def copied(to: Path, sanitizer: Sanitizer) -> Checked:
     """What is built from, without what was built."""
     need("gcc")
     need_engine()
@@ -70,28 +113,37 @@ def copied(to: Path) -> Checked:
         shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for name in ("setup.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, to)
-    return Checked(to)
+    return Checked(to, sanitizer)
 
 
-def build(there: Checked) -> Checked:
-    """The engine and the plugin, as they are installed but with the sanitizers."""
+def build(there: Checked, setup: Sequence[str] = ("setup.py",)) -> Checked:
+    """What a set-up makes, with the sanitizer; by default the engine and the plugin as they are installed."""
     done = subprocess.run(
-        [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--parallel", "2"],
+        [sys.executable, *setup, "--quiet", "build_ext", "--inplace", "--parallel", "2"],
         cwd=there.directory,
-        env={**os.environ, "CC": CC, "AOE_ENGINE": "require", "AOE_NBD": "require"},
+        env={**os.environ, "CC": there.sanitizer.compiler, "AOE_ENGINE": "require", "AOE_NBD": "require"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for name in (ENGINE, PLUGIN):
-        assert b"__asan_init" in (there.directory / name).read_bytes()
     return there
 
 
-@pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Checked:
-    return build(copied(tmp_path_factory.mktemp("checked")))
+@pytest.fixture(scope="module", params=[ADDRESS, THREAD], ids=["address", "thread"])
+def there(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checked:
+    there = build(copied(tmp_path_factory.mktemp("checked"), request.param))
+    for name in (ENGINE, PLUGIN):
+        assert there.sanitizer.library.encode() in (there.directory / name).read_bytes()
+    return there
+
+
+@pytest.fixture(autouse=True)
+def nothing_found_before(request: pytest.FixtureRequest) -> None:
+    """A test is not blamed for what the one before it found."""
+    if "there" in request.fixturenames:
+        for report in request.getfixturevalue("there").directory.glob("report.*"):
+            report.unlink()
 
 
 def free_port() -> int:
@@ -116,42 +168,111 @@ def served(directory: Path) -> Iterator[str]:
         target.wait(10)
 
 
-def bench(there: Checked, link: str, mode: str) -> "subprocess.CompletedProcess[str]":
-    load = ("--rw", mode, "--bs", "8k", "--iodepth", "16", "--runtime", "1", "--overwrite")
-    return there.client("bench", "e1.1", "--link", link, *load)
+def load(mode: str) -> tuple[str, ...]:
+    return ("--rw", mode, "--bs", "8k", "--iodepth", "16", "--runtime", "1", "--overwrite")
 
 
 def test_the_initiator_in_c(there: Checked, tmp_path: Path) -> None:
     with served(tmp_path) as link:
-        done = bench(there, link, "randrw")
+        done = there.client("bench", "e1.1", "--link", link, *load("randrw"))
     assert not there.found()
     assert done.returncode == 0, done.stderr
     assert " 0 errors" in done.stdout
 
 
+@pytest.mark.parametrize("cache", ["--buffered", "--direct"])
+def test_both_ends_in_c(there: Checked, cache: str, tmp_path: Path) -> None:
+    """Over Ethernet, which the target's engine needs: a disk on each of its threads, a load on each disk, and
+    everything beside them that Python tells the threads."""
+    need_namespaces()
+    exports = [f"{image(tmp_path / f'disk{n}', SECTORS)}=1.{n}" for n in (1, 2)]
+    words = (*exports, cache, "--engine", "c", "--cpus", CPUS)
+    with Lab(mtu=9000) as lab, AoeTarget(lab, tmp_path, *words, prefix=there.prefix()) as target:
+        loads = [loaded(there, lab, f"e1.{n}") for n in (1, 2)]
+        other = lab.client(1, 1, timeout=5)
+        with repeated(lambda: changes(target, other)):
+            said = [load.communicate(timeout=MOST_S)[0] for load in loads]
+        maps = Path(f"/proc/{target.pid}/maps").read_text()
+        numbers = counted(target)
+        target.stop()
+    assert not there.found()
+    assert str(there.directory / ENGINE) in maps
+    assert [load.returncode for load in loads] == [0, 0], said
+    assert all(" 0 errors" in each for each in said), said
+    assert min(numbers[f"engine_{kind}"] for kind in ("reads", "writes")) > 100
+    assert min(numbers[kind] for kind in ("changes", "trims")) > 3
+    assert target.status == 0
+
+
+def loaded(there: Checked, lab: Lab, address: str) -> "subprocess.Popen[str]":
+    command = (*there.prefix(), sys.executable, "-m", "aoe.cli.client", "bench", address, "--interface", "v0")
+    return lab.popen(
+        "client", *command, *load("randrw"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def changes(target: AoeTarget, client: Client) -> None:
+    """Each way to change a disk that is in use, and to ask after it; none keeps its other client out."""
+    client.config(ConfigCommand.FORCE_SET, b"another")
+    client.reserve(ReserveCommand.SET, client.mac)
+    client.reserve(ReserveCommand.SET)
+    client.mask(Directive(DirectiveCommand.ADD, client.mac))
+    client.mask(Directive(DirectiveCommand.DELETE, client.mac))
+    assert not client.ata(TRIM, 0, 1, TRIMMED, feature=1, aflags=0x41).status & 1
+    client.write(SECTORS - 8, bytes(8 * 512), fua=True)
+    client.flush()
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        os.kill(target.pid, number)
+
+
 def test_the_nbd_plugin(there: Checked, tmp_path: Path) -> None:
+    """With several connections, whose threads share one disk."""
     need("nbdcopy")
-    picture, copy = tmp_path / "picture", tmp_path / "copy"
+    picture = tmp_path / "picture"
     picture.write_bytes(random.Random(1).randbytes(SECTORS * 512))
     with served(tmp_path) as link, socket_path() as path:
-        address = ("address=e1.1", f"link={link},mtu=9000")
-        nbdkit = ("nbdkit", "--foreground", f"--unix={path}", there.directory / PLUGIN, *address, "--run")
-        there_and_back = f'nbdcopy --flush {picture} "$uri" && nbdcopy "$uri" {copy}'
-        done = there.run(*nbdkit, there_and_back)
+        words = (f"--unix={path}", there.directory / PLUGIN, "address=e1.1", f"link={link},mtu=9000")
+        command = [*there.prefix(), "nbdkit", "--foreground", *map(str, words)]
+        with (tmp_path / "nbdkit").open("w") as out:
+            nbdkit = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            wait_for(lambda: path.exists() or nbdkit.poll() is not None, MOST_S)
+            there_and_back(f"nbd+unix:///?socket={path}", picture, tmp_path / "copy")
+        finally:
+            nbdkit.terminate()
+            nbdkit.wait(10)
     assert not there.found()
-    assert done.returncode == 0, done.stderr
-    assert copy.read_bytes() == picture.read_bytes()
+    assert nbdkit.returncode == 0, (tmp_path / "nbdkit").read_text()
+    assert (tmp_path / "copy").read_bytes() == picture.read_bytes()
+
+
+def there_and_back(uri: str, picture: Path, copy: Path) -> None:
+    many = ("nbdcopy", "--connections=4", "--requests=16")
+    for words in ((*many, "--flush", picture, uri), (*many, uri, copy)):
+        subprocess.run(words, check=True, timeout=MOST_S)
+
+
+# So the tests above can fail
 
 
 def test_a_buffer_that_is_too_short_is_found(tmp_path: Path) -> None:
-    """So the tests above can fail."""
-    there = copied(tmp_path)
-    load = tmp_path / "csrc" / "load.c"
-    right = load.read_text()
+    there = copied(tmp_path, ADDRESS)
+    source = tmp_path / "csrc" / "load.c"
+    right = source.read_text()
     assert right.count(RIGHT) == 1
-    load.write_text(right.replace(RIGHT, SHORT))
-    build(there)
+    source.write_text(right.replace(RIGHT, SHORT))
+    build(there, ENGINE_ALONE)
     with served(tmp_path) as link:
-        done = bench(there, link, "read")
+        done = there.client("bench", "e1.1", "--link", link, *load("read"))
     assert done.returncode != 0
     assert "heap-buffer-overflow" in there.found()
+
+
+def test_what_two_threads_share_unprotected_is_found(tmp_path: Path) -> None:
+    need("gcc")
+    there = Checked(tmp_path, THREAD)
+    (tmp_path / "race.c").write_text(RACE)
+    compiler = there.sanitizer.compiler.split()
+    subprocess.run([*compiler, "-shared", "-fPIC", "-o", "race.so", "race.c"], cwd=tmp_path, check=True)
+    there.run(sys.executable, "-c", "import ctypes; ctypes.CDLL('./race.so').race()")
+    assert "data race" in there.found()
