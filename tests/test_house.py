@@ -39,7 +39,6 @@ WITH_IO = {
 """Modules that may know the world. The others of these rooms are sans-I/O, and so are `wire` and `drive`."""
 NOT_FRAMES = {AOE / "drive/identify.py", AOE / "disk/syscalls.py"}
 """Whose bytes are the words of IDENTIFY, and what ioctl(2) returns."""
-NOT_YET = {*AOE.glob("initiator/*.py")} - {AOE / "initiator/facts.py"}
 WORLD = {
     "socket",
     "asyncio",
@@ -172,9 +171,7 @@ def test_frames_are_read_in_one_place() -> None:
     named = {name for path in AOE.rglob("*.py") for name in of_bytes(path.read_text())}
     assert named >= {"raw", "frame", "body", "data"}
     found = {path: bare_places(text, named) for path, text in texts.items()}
-    elsewhere = {
-        str(path): places for path, places in found.items() if places and path not in NOT_FRAMES | NOT_YET
-    }
+    elsewhere = {str(path): places for path, places in found.items() if places and path not in NOT_FRAMES}
     assert not elsewhere, "read it by a name from aoe/wire"
     assert all(found[path] for path in NOT_FRAMES), "no exception is needed"
 

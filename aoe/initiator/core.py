@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from aoe import limits
 from aoe.drive import identify
-from aoe.drive.command import FAILURES, IDENTIFY_DEVICE
+from aoe.drive.command import IDENTIFY_DEVICE
 from aoe.initiator.facts import Reason
 from aoe.initiator.path import Kind
 from aoe.initiator.proof import Look, Proof, Write
@@ -35,7 +35,7 @@ from aoe.initiator.session import (
 )
 from aoe.initiator.sizes import Narrow
 from aoe.wire import ata
-from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaRequest
+from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaReply, AtaRequest
 from aoe.wire.frame import FLAG_ERROR, Command
 from aoe.wire.stamp import UNSTAMPED
 
@@ -654,10 +654,10 @@ class Core:
 
 
 def _judged(event: Answered) -> Result:
-    header, raw = event.header, event.raw
-    if header.flags & FLAG_ERROR:
-        return Result(Outcome.AOE_ERROR, 0, header.error)
-    if header.command == Command.ATA and raw[27] & FAILURES:
-        lba = int.from_bytes(raw[28:34], "little")
-        return Result(Outcome.ATA_ERROR, raw[27], raw[25], lba)
-    return Result()
+    if event.good:
+        return Result()
+    if event.header.flags & FLAG_ERROR:
+        return Result(Outcome.AOE_ERROR, 0, event.header.error)
+    said = ata.decode_reply(event.raw)
+    assert isinstance(said, AtaReply), "it has its registers, or it would be no reply"
+    return Result(Outcome.ATA_ERROR, said.status, said.error, said.lba)

@@ -15,7 +15,7 @@ from aoe.initiator.rtt import Rtt
 from aoe.initiator.window import Window
 from aoe.wire import ata, frame, protocol
 from aoe.wire.ata import AtaRequest
-from aoe.wire.frame import FLAG_ERROR, FLAG_RESPONSE, Command, Fault, Header
+from aoe.wire.frame import FLAG_ERROR, Command, Header
 from aoe.wire.stamp import UNSTAMPED, Stamp, earlier, stamped
 
 USER_TAG = 1 << 31
@@ -95,17 +95,20 @@ class Exchange:
     @property
     def stamped(self) -> bool:
         """Whether it says which stream it belongs to, where the peer knows ours."""
-        return self.command == Command.ATA and self.body[3] in _STAMPED
+        return self.command == Command.ATA and ata.command_in(self.body) in _STAMPED
 
-    def accepts(self, header: Header, raw: bytes) -> bool:
-        """Whether a frame can be the reply to this."""
+    def judge(self, header: Header, raw: bytes) -> bool | None:
+        """Whether a reply says that it was done; None where the frame cannot be the reply to this."""
         if header.command != self.command:
-            return False
+            return None
         if header.flags & FLAG_ERROR:
-            return True
-        if header.command != Command.ATA:
-            return len(raw) >= self.reply_min
-        return len(raw) >= protocol.ATA_HEADER and (_failed(raw) or len(raw) >= self.reply_min)
+            return False
+        if self.command == Command.ATA:
+            if len(raw) < protocol.ATA_HEADER:
+                return None
+            if ata.status_of(raw) & FAILURES:
+                return False
+        return True if len(raw) >= self.reply_min else None
 
 
 class Suspect(NamedTuple):
@@ -123,11 +126,12 @@ class Transmit(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """The reply to a request; there is only one of these."""
+    """The reply to a request; there is only one of these. `good`: it was done."""
 
     exchange: Exchange
     header: Header
     raw: bytes
+    good: bool
 
 
 class Settled(NamedTuple):
@@ -365,15 +369,13 @@ class Path:
         self._close(exchange, effects)
         return self._fill(now_ns, effects)
 
-    def received(self, raw: bytes, now_ns: int) -> list[Effect]:
-        """A frame came in on the link of this path."""
-        header = frame.decode(raw)
-        if isinstance(header, Fault) or not header.flags & FLAG_RESPONSE:
-            return self._drop("not_a_reply")
+    def received(self, header: Header, raw: bytes, now_ns: int) -> list[Effect]:
+        """A reply came in on the link of this path."""
         exchange = self._tags.get(header.tag)
         if exchange is None:
             return self._drop("unknown_tag")
-        if (header.src, header.shelf, header.slot) != self.peer[1:] or not exchange.accepts(header, raw):
+        good = exchange.judge(header, raw)
+        if good is None or (header.src, header.shelf, header.slot) != self.peer[1:]:
             return self._drop("unfit_reply")
         lane = self._lanes[exchange.kind]
         del self._tags[header.tag]
@@ -381,7 +383,6 @@ class Path:
         sent_ns = exchange.copies.pop(header.tag)
         lane.answered(exchange, sent_ns, now_ns)
         effects: list[Effect] = []
-        good = not header.flags & FLAG_ERROR and not _failed(raw)
         if exchange.sectors > 1 and (good or exchange.kind is Kind.CHANGES):
             lane.passed(exchange.sectors, sent_ns)
         if exchange is self._drain:
@@ -390,7 +391,7 @@ class Path:
                 self._drained(sent_ns, exchange, effects)
         elif exchange.open:
             self.window.answered()
-            effects.append(Answered(exchange, header, raw))
+            effects.append(Answered(exchange, header, raw, good))
         else:
             self.counters["late_replies"] += 1
         self._close(exchange, effects)
@@ -496,7 +497,7 @@ class Path:
         self._transmit(lane, exchange, now_ns, effects)
         known = self.suspect.sectors if self.suspect else 0
         if exchange.sectors > known and lane.suspects(exchange):
-            lba = int.from_bytes(exchange.body[4:10], "little")
+            lba = ata.lba_in(exchange.body)
             self.suspect = Suspect(exchange.kind, exchange.sectors, lba)
 
     def _probe(self, lane: _Lane, now_ns: int, effects: list[Effect]) -> None:
@@ -541,8 +542,3 @@ class Path:
     def _drop(self, reason: str) -> list[Effect]:
         self.counters[reason] += 1
         return []
-
-
-def _failed(raw: bytes) -> bool:
-    """Whether an ATA reply says that the request was not done."""
-    return bool(raw[27] & FAILURES)

@@ -31,14 +31,12 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from aoe import limits
-from aoe.drive.command import FAILURES
 from aoe.initiator.facts import Reason
 from aoe.initiator.path import Kind
 from aoe.initiator.ranges import Claim, Ranges
 from aoe.initiator.session import Answered, Event, Operation, Session, State, TooLarge, Way
 from aoe.wire import ata
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
-from aoe.wire.frame import FLAG_ERROR
 
 _READ_EXT = 0x24
 
@@ -86,9 +84,8 @@ class Look:
 
     def answered(self, event: Answered, sectors: int) -> None:
         """By the server."""
-        failed = event.header.flags & FLAG_ERROR or event.raw[27] & FAILURES
         end = limits.ATA_HEADER + sectors * limits.SECTOR
-        self.data = b"" if failed else event.raw[limits.ATA_HEADER : end]
+        self.data = event.raw[limits.ATA_HEADER : end] if event.good else b""
 
 
 class Sample(Claim):

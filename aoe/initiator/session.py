@@ -23,7 +23,7 @@ from aoe.initiator.sizes import Direction, Probe, Sizes
 from aoe.initiator.strangers import IDENTIFY, Stranger, Strangers
 from aoe.initiator.trial import Trial, other_store, same_server
 from aoe.wire import ata, config, frame
-from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
+from aoe.wire.ata import AFLAG_EXTENDED, AtaReply, AtaRequest
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Error, Fault, Header
 from aoe.wire.stamp import UNSTAMPED, Stamp, stamped
@@ -179,12 +179,13 @@ class Operation:
 
 
 class Answered(NamedTuple):
-    """The reply to an operation; there is only one of these."""
+    """The reply to an operation; there is only one of these. `good`: it was done."""
 
     operation: Operation
     way: Way
     header: Header
     raw: bytes
+    good: bool
 
 
 class TooLarge(NamedTuple):
@@ -306,7 +307,7 @@ class Session:
             return  # others ask, too
         way = self._way_of(port, header)
         if way is not None and way.path.knows(header.tag):
-            self._follow(way, way.path.received(raw, now_ns), now_ns)
+            self._follow(way, way.path.received(header, raw, now_ns), now_ns)
         elif way is not None and (probe := way.sizes.asked(header.tag)) is not None:
             self._probe_reply(way, probe, header, raw, now_ns)
         elif self._tells_of_itself(header):
@@ -366,7 +367,7 @@ class Session:
         unsent = self.out.copy()
         self.out.clear()
         for _, raw in unsent:
-            tag = int.from_bytes(raw[20:24], "big")
+            tag = frame.tag_of(raw)
             way = next((way for way in self.ways if way.path.knows(tag)), None)
             if way is None:
                 self._seek_ns = now_ns
@@ -477,7 +478,7 @@ class Session:
     def _conclude(self, operation: Operation, way: Way, answer: one_way.Answered, now_ns: int) -> None:
         operation.open = False
         del self._open[operation]
-        self.events.append(Answered(operation, way, answer.header, answer.raw))
+        self.events.append(Answered(operation, way, answer.header, answer.raw, answer.good))
         self._close(operation, now_ns)
 
     def changes(self) -> tuple[int, int]:
@@ -605,7 +606,7 @@ class Session:
         least, port = limits.ATA_HEADER + limits.SECTOR, self.ports[stranger.port]
         told = header.command == Command.ATA and not header.flags & FLAG_ERROR and len(raw) >= least
         expected = (stranger.shelf, stranger.slot) in self.addresses and port is not None and port.up
-        if not told or not expected or raw[27] & FAILURES:
+        if not told or not expected or ata.status_of(raw) & FAILURES:
             self.counters["unfit_reply"] += 1
             return
         data = raw[limits.ATA_HEADER : least]
@@ -662,7 +663,7 @@ class Session:
         """The answer to a query. What was refused before it, though it is not too large, has failed."""
         way.question = None
         said, facts = config.decode(answer.raw), self.ports[way.port]
-        if not answer.header.flags & FLAG_ERROR and not isinstance(said, Fault) and facts is not None:
+        if answer.good and not isinstance(said, Fault) and facts is not None:
             self._takes(way, said, facts, now_ns)
         for operation in [operation for operation, asked in way.refused.items() if asked]:
             del way.refused[operation]
@@ -706,7 +707,7 @@ class Session:
         least = limits.ATA_HEADER + limits.SECTOR * min(
             _read_by(probe), self.facts.sectors if self.facts else 0
         )
-        if not Exchange(Command.ATA, b"", reply_min=least).accepts(header, raw):
+        if Exchange(Command.ATA, b"", reply_min=least).judge(header, raw) is None:
             self.counters["unfit_reply"] += 1
             return
         way.path.heard_ns = now_ns
@@ -730,12 +731,12 @@ class Session:
 
     def _checked(self, way: Way, answer: one_way.Answered, now_ns: int) -> None:
         assert way.check is not None, "what was answered was asked"
-        identifies = way.check.body[3] == IDENTIFY_DEVICE
+        identifies = ata.command_in(way.check.body) == IDENTIFY_DEVICE
         way.check = None
         if not identifies:
             way.slow = False
             self._accept(way, now_ns)
-        elif answer.header.flags & FLAG_ERROR or answer.raw[27] & FAILURES:
+        elif not answer.good:
             self._lose_for_now(way, Reason.IDENTIFY_FAILS, now_ns)
         else:
             self.identified(way, answer.raw, way.claim, now_ns)
@@ -1150,6 +1151,9 @@ def _read_by(probe: Probe) -> int:
 def _refuses(answer: one_way.Answered) -> bool:
     """Whether this is how a server says that it does not take so much in one request: ours and ggaoed abort
     the command, vblade calls it a bad argument."""
+    if answer.good:
+        return False
     if answer.header.flags & FLAG_ERROR:
         return answer.header.error == Error.BAD_ARGUMENT
-    return answer.raw[27] & FAILURES == ERROR and bool(answer.raw[25] & ABRT)
+    said = ata.decode_reply(answer.raw)
+    return isinstance(said, AtaReply) and said.status & FAILURES == ERROR and bool(said.error & ABRT)

@@ -18,6 +18,8 @@ assert AOE_HEADER + _REGISTERS.size == ATA_HEADER
 FEATURE_AT = ERROR_AT = AOE_HEADER + 1
 COUNT_AT = AOE_HEADER + 2
 COMMAND_AT = STATUS_AT = AOE_HEADER + 3
+_COMMAND = 3
+_LBA = slice(4, 10)
 STREAM = slice(AOE_HEADER + 10, ATA_HEADER)
 """The bytes that the standard reserves (order rule T9)."""
 
@@ -61,6 +63,21 @@ def decode_reply(frame: bytes) -> AtaReply | Fault:
 def command_of(frame: bytes) -> int | None:
     """The opcode that a frame asks for; None where it ends before its registers do."""
     return frame[COMMAND_AT] if len(frame) >= ATA_HEADER else None
+
+
+def status_of(frame: bytes) -> int:
+    """The status register of a reply that has all its registers."""
+    return frame[STATUS_AT]
+
+
+def command_in(body: bytes) -> int:
+    """The opcode of a request, from the bytes after the AoE header."""
+    return body[_COMMAND]
+
+
+def lba_in(body: bytes) -> int:
+    """The LBA of a request, from the bytes after the AoE header."""
+    return int.from_bytes(body[_LBA], "little")
 
 
 def encode(message: AtaRequest | AtaReply) -> bytes:

@@ -55,6 +55,13 @@ def reply(request: bytes, data: bytes = b"", status: int = 0x40, **fields: objec
     return frame.encode(header, ata.encode(AtaReply(registers.aflags, 0, 0, status, registers.lba, data)))
 
 
+def received(path: Path, raw: bytes, now: int) -> list[Effect]:
+    """What a path does about a frame, which its session has decoded."""
+    header = frame.decode(raw)
+    assert isinstance(header, Header)
+    return path.received(header, raw, now)
+
+
 def answered(effects: list[Effect]) -> list[Exchange]:
     return [effect.exchange for effect in effects if isinstance(effect, Answered)]
 
@@ -69,7 +76,7 @@ def warm(path: Path, rtt_ns: int, requests: int = 32, now: int = 0) -> int:
         for exchange in (read(), write()):
             raw = sent(path.start(exchange, now))
             now += rtt_ns
-            path.received(reply(raw, DATA), now)
+            received(path, reply(raw, DATA), now)
     return now
 
 
@@ -91,9 +98,9 @@ def test_any_copy_may_be_answered_but_only_one_answer_counts() -> None:
     path, exchange = make_path(), write()
     first = sent(path.start(exchange, 0))
     second = sent(path.tick(100 * MS))
-    effects = path.received(reply(first), 101 * MS)
+    effects = received(path, reply(first), 101 * MS)
     assert (answered(effects), settled(effects)) == ([exchange], [])
-    effects = path.received(reply(second), 102 * MS)
+    effects = received(path, reply(second), 102 * MS)
     assert (answered(effects), settled(effects)) == ([], [exchange])
     assert path.counters == {"retransmits": 1, "late_replies": 1}
     assert not busy(path)
@@ -101,7 +108,7 @@ def test_any_copy_may_be_answered_but_only_one_answer_counts() -> None:
 
 def test_a_request_that_was_sent_once_is_settled_by_its_answer() -> None:
     path, exchange = make_path(), write()
-    effects = path.received(reply(sent(path.start(exchange, 0))), MS)
+    effects = received(path, reply(sent(path.start(exchange, 0))), MS)
     assert (answered(effects), settled(effects)) == ([exchange], [exchange])
     assert not busy(path)
 
@@ -110,7 +117,7 @@ def test_what_is_never_answered_settles_when_its_last_copy_can_do_nothing_any_mo
     path, exchange = make_path(), write()
     path.start(exchange, 0)
     second = sent(path.tick(100 * MS))
-    path.received(reply(second), 101 * MS)
+    received(path, reply(second), 101 * MS)
     assert settled(path.tick(100 * MS + QUIESCE_NS - 1)) == []
     assert settled(path.tick(100 * MS + QUIESCE_NS + limits.SWEEP_NS)) == [exchange]
     assert not busy(path)
@@ -138,7 +145,7 @@ def test_an_open_request_is_answered_however_late() -> None:
     first = sent(path.start(exchange, 0))
     for second in range(1, 60):
         path.tick(second * 1000 * MS)
-    assert answered(path.received(reply(first, DATA), 60_000 * MS)) == [exchange]
+    assert answered(received(path, reply(first, DATA), 60_000 * MS)) == [exchange]
 
 
 def test_copies_are_bounded_however_long_nobody_answers() -> None:
@@ -149,7 +156,7 @@ def test_copies_are_bounded_however_long_nobody_answers() -> None:
         for raw in frames(path.tick(at * MS)):
             last = raw
     assert len(exchange.copies) == len(path._tags) == limits.COPIES_MAX
-    assert answered(path.received(reply(last), 3_600_000 * MS)) == [exchange]
+    assert answered(received(path, reply(last), 3_600_000 * MS)) == [exchange]
     assert settled(path.tick(3_610_000 * MS)) == [exchange]
     assert not path._tags
 
@@ -165,25 +172,17 @@ def test_copies_are_bounded_however_long_nobody_answers() -> None:
 def test_a_reply_that_does_not_fit_has_no_effect(fields: dict[str, object]) -> None:
     path, exchange = make_path(), read()
     raw = sent(path.start(exchange, 0))
-    assert path.received(reply(raw, DATA, **fields), MS) == []
+    assert received(path, reply(raw, DATA, **fields), MS) == []
     assert sum(path.counters.values()) == 1
-    assert answered(path.received(reply(raw, DATA), 2 * MS)) == [exchange]
-
-
-def test_requests_of_others_and_scraps_are_no_replies() -> None:
-    path = make_path()
-    raw = sent(path.start(read(), 0))
-    for scrap in (raw, b"", reply(raw, DATA)[:23], reply(raw, DATA).replace(b"\x88\xa2", b"\x08\x00", 1)):
-        assert path.received(scrap, MS) == []
-    assert path.counters == {"not_a_reply": 4}
+    assert answered(received(path, reply(raw, DATA), 2 * MS)) == [exchange]
 
 
 def test_a_read_is_not_answered_by_less_than_it_asked_for() -> None:
     path, exchange = make_path(), read()
     raw = sent(path.start(exchange, 0))
-    assert path.received(reply(raw, DATA[:-1]), MS) == []
+    assert received(path, reply(raw, DATA[:-1]), MS) == []
     assert path.counters == {"unfit_reply": 1}
-    assert answered(path.received(reply(raw, DATA + b"trailing"), 2 * MS)) == [exchange]
+    assert answered(received(path, reply(raw, DATA + b"trailing"), 2 * MS)) == [exchange]
 
 
 @pytest.mark.parametrize("shape", ["ata", "aoe", "bare"])
@@ -192,7 +191,7 @@ def test_an_error_is_an_answer_however_short(shape: str) -> None:
     raw = sent(path.start(exchange, 0))
     aoe_error = {"flags": FLAG_RESPONSE | FLAG_ERROR, "error": 6}
     error = reply(raw, status=0x41) if shape == "ata" else reply(raw, **aoe_error)
-    assert answered(path.received(error[:24] if shape == "bare" else error, MS)) == [exchange]
+    assert answered(received(path, error[:24] if shape == "bare" else error, MS)) == [exchange]
 
 
 def test_guessed_tags_hit_nothing() -> None:
@@ -204,7 +203,7 @@ def test_guessed_tags_hit_nothing() -> None:
     forged = bytearray(reply(requests[0], bytes(512)))
     for _ in range(1_000_000):
         forged[20:24] = (USER_TAG | rng.getrandbits(31)).to_bytes(4, "big")
-        assert path.received(bytes(forged), 10**12 + MS) == []
+        assert received(path, bytes(forged), 10**12 + MS) == []
     assert path.counters["unknown_tag"] == 1_000_000
 
 
@@ -242,7 +241,7 @@ def test_what_later_requests_have_overtaken_is_sent_again_early() -> None:
     lost, later = read(1), read(2)
     path.start(lost, now)
     second = sent(path.start(later, now + MS // 5))
-    effects = path.received(reply(second, DATA), now + 3 * MS // 10)
+    effects = received(path, reply(second, DATA), now + 3 * MS // 10)
     assert answered(effects) == [later]
     assert len(frames(effects)) == 1, "not after RTO_MIN: it was overtaken"
 
@@ -257,9 +256,9 @@ def test_a_target_that_answers_out_of_order_earns_patience() -> None:
         slow, quick = read(1), read(2)
         first = sent(path.start(slow, now))
         second = sent(path.start(quick, now + 1))
-        path.received(reply(second, DATA), now + MS // 5)
+        received(path, reply(second, DATA), now + MS // 5)
         path.tick(now + 4 * MS // 5)
-        path.received(reply(first, DATA), now + MS)
+        received(path, reply(first, DATA), now + MS)
         doubled.append(path.counters["retransmits"] - before)
         now += 2 * MS
     assert doubled[0] == 1
@@ -274,7 +273,7 @@ def pause(path: Path, now: int, requests: int, lasts_ns: int) -> int:
     for at in range(now, now + lasts_ns, limits.RTO_MIN_NS):
         copies += frames(path.tick(at))
     for raw in copies:
-        path.received(reply(raw, DATA), now + lasts_ns)
+        received(path, reply(raw, DATA), now + lasts_ns)
     return path.counters["retransmits"] - before
 
 
@@ -311,7 +310,7 @@ def test_where_frames_are_lost_the_wait_becomes_short_again() -> None:
         path.start(read(), now)
         waits.append(next(ms for ms in range(1, 100) if (again := frames(path.tick(now + ms * MS)))))
         now += 200 * MS
-        path.received(reply(again[0], DATA), now)
+        received(path, reply(again[0], DATA), now)
         now = warm(path, MS // 10, 64, now)
     assert waits[0] == limits.RTO_CALM_NS // MS
     assert waits[-1] == limits.RTO_MIN_NS // MS
@@ -324,7 +323,7 @@ def test_all_that_was_lost_is_sent_again_as_soon_as_one_copy_is_answered() -> No
         path.start(read(lba), now)
     probe = sent(path.tick(now + limits.RTO_MIN_NS))
     assert frames(path.tick(now + limits.RTO_MIN_NS + MS)) == []
-    again = frames(path.received(reply(probe, DATA), now + limits.RTO_MIN_NS + 2 * MS))
+    again = frames(received(path, reply(probe, DATA), now + limits.RTO_MIN_NS + 2 * MS))
     assert len(again) == 63
 
 
@@ -346,7 +345,7 @@ def test_slow_writes_do_not_slow_down_the_resending_of_reads() -> None:
     for _ in range(64):
         raw = sent(path.start(write(), now))
         now += 500 * MS
-        path.received(reply(raw), now)
+        received(path, reply(raw), now)
     now += warm(path, MS)
     path.start(read(), now)
     assert frames(path.tick(now + 200 * MS))
@@ -362,7 +361,7 @@ def test_no_more_than_the_window_is_outstanding_and_the_rest_follows() -> None:
     done = []
     while flying:
         assert path.outstanding <= 4
-        effects = path.received(reply(flying.pop(0), DATA), MS)
+        effects = received(path, reply(flying.pop(0), DATA), MS)
         done += answered(effects)
         flying += frames(effects)
     assert done == exchanges
@@ -381,7 +380,7 @@ def test_isolated_losses_leave_the_window_alone() -> None:
         exchange = read()
         path.start(exchange, now)
         second = sent(path.tick(now + 50 * MS))
-        path.received(reply(second, DATA), now + 51 * MS)
+        received(path, reply(second, DATA), now + 51 * MS)
         now += 100 * MS
     assert path.window.size == 64
 
@@ -392,7 +391,7 @@ def test_losing_much_of_a_round_halves_it_once() -> None:
     for lba in range(63):
         path.start(read(lba), now)
     last = sent(path.start(read(63), now + 1))
-    assert len(frames(path.received(reply(last, DATA), now + MS + 1))) == 63
+    assert len(frames(received(path, reply(last, DATA), now + MS + 1))) == 63
     assert path.window.size == 32
 
 

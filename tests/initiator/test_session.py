@@ -7,7 +7,7 @@ from aoe.drive import identify
 from aoe.drive.identify import Identity
 from aoe.initiator.facts import Reason
 from aoe.initiator.path import USER_TAG, Kind
-from aoe.initiator.session import Operation, Policy, Port, Session, Settled, State, Way
+from aoe.initiator.session import Answered, Operation, Policy, Port, Session, Settled, State, Way
 from aoe.wire import ata, config, frame, protocol
 from aoe.wire.ata import AtaRequest
 from aoe.wire.config import Config, ConfigCommand
@@ -129,6 +129,40 @@ def test_what_was_sent_settles_once_when_nothing_can_come_of_it() -> None:
     assert settled(session) == [operation]
     session.tick(NOW + 9000 * MS)
     assert settled(session) == []
+
+
+@pytest.mark.parametrize("kind", ["request", "empty", "runt", "type"])
+def test_requests_of_others_and_scraps_are_no_replies(kind: str) -> None:
+    session, way = make_session()
+    operation = write(0)
+    session.start(operation, NOW)
+    (raw,) = sent(session)
+    whole = reply(raw)
+    scraps = {
+        "request": raw,
+        "empty": b"",
+        "runt": whole[:23],
+        "type": whole.replace(b"\x88\xa2", b"\x08\x00", 1),
+    }
+    before = session.counters.copy()
+    session.received(0, scraps[kind], NOW + MS)
+    assert (session.counters, [*session.events], sent(session)) == (before, [], [])
+    assert way.path.knows(frame.tag_of(raw))
+    session.received(0, whole, NOW + 2 * MS)
+    assert [type(event) for event in session.events] == [Answered, Settled]
+
+
+def test_a_reply_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, _ = make_session()
+    session.start(write(0), NOW)
+    (raw,) = sent(session)
+    frames = [reply(raw), advertised(), told(raw, tag=0x80000003), reply(raw, tag=0x80000004)]
+    decoded = []
+    decode = frame.decode
+    monkeypatch.setattr(frame, "decode", lambda raw: decoded.append(raw) or decode(raw))
+    for one in frames:
+        session.received(0, one, NOW + MS)
+    assert decoded == frames
 
 
 def test_what_is_lost_with_a_way_is_not_sent_there_once_more() -> None:
