@@ -1,5 +1,5 @@
 /* The engine's life, and what Python calls. */
-#include "internal.h"
+#include "state.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -10,23 +10,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static int make_ops(struct thread *t)
-{
-    aoe_engine *e = t->engine;
-    t->ops = calloc(OPS, sizeof *t->ops);
-    t->buffers = mmap(NULL, OPS * e->buffer_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                      -1, 0);
-    if (!t->ops || t->buffers == MAP_FAILED) {
-        t->buffers = NULL;
-        return -ENOMEM;
-    }
-    for (uint32_t i = OPS; i-- > 0;) {
-        t->ops[i].op.data = t->buffers + i * e->buffer_size + PAGE;
-        t->ops[i].op.link = t->free_ops;
-        t->free_ops = &t->ops[i].op;
-    }
-    return 0;
-}
+#include "map.h"
+#include "ports.h"
+#include "requests.h"
+#include "table.h"
+#include "thread.h"
 
 int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings)
 {
@@ -57,11 +45,8 @@ int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings)
         t->index = i;
         t->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
         t->ports = calloc(settings->ports, sizeof *t->ports);
-        t->table = malloc((e->table_mask + 1) * sizeof *t->table);
         t->devices = calloc(settings->exports, sizeof *t->devices);
-        bad = t->event < 0 || maps_open(t) < 0 || !t->ports || !t->table || !t->devices || make_ops(t) < 0;
-        if (!bad)
-            memset(t->table, 0xFF, (e->table_mask + 1) * sizeof *t->table);
+        bad = t->event < 0 || maps_open(t) < 0 || !t->ports || !t->devices || table_make(t) < 0 || requests_make(t) < 0;
         for (uint32_t p = 0; !bad && p < settings->ports; p++) {
             t->ports[p].ring.fd = -1;
             for (uint32_t m = 0; m < OUTLET; m++)
@@ -84,11 +69,7 @@ int aoe_engine_attach(aoe_engine *e, uint32_t thread, uint32_t port, int socket)
 int aoe_engine_set_port(aoe_engine *e, uint32_t port, const aoe_port *now)
 {
     assert(port < e->set.ports);
-    uint64_t fit = (e->set.frame_max - ATA_HEADER) / SECTOR; /* buffers are made for that */
-    uint64_t facts = (now->sectors < fit ? now->sectors : fit) << 48;
-    for (int i = 0; i < 6; i++)
-        facts |= (uint64_t)now->mac[i] << 8 * i;
-    atomic_store(&e->port_facts[port], facts);
+    port_publish(e, port, now);
     return 0;
 }
 

@@ -3,7 +3,7 @@
  * A page that is gone, because the file was cut off or its file system is full, is EFAULT to the kernel as it
  * copies and SIGBUS to us. A page that is still there in part is neither: it reads as zeroes and forgets what is
  * written, so inotify(7) tells when a file may have been cut. */
-#include "internal.h"
+#include "map.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -14,6 +14,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "table.h"
 
 static _Thread_local sigjmp_buf *volatile escape __attribute__((tls_model("initial-exec")));
 static struct sigaction others;

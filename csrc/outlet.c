@@ -1,10 +1,14 @@
-/* Replies on their way out: gathered, and sent many at a time. */
-#include "internal.h"
+#include "replies.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "handed_up.h"
+#include "map.h"
+#include "ports.h"
+#include "requests.h"
 
 static int full(const struct outlet *out) { return out->count == OUTLET; }
 

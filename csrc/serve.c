@@ -1,21 +1,22 @@
 /* From a frame to its reply: the gate, the order, the disk. */
-#include "internal.h"
+#include "serve.h"
 
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
-_Static_assert(WORKERS_MAX < OPS, "what is at the disk leaves requests for what is not");
+#include "handed_up.h"
+#include "map.h"
+#include "ports.h"
+#include "replies.h"
+#include "requests.h"
+#include "table.h"
+
+_Static_assert((int)WORKERS_MAX < (int)OPS, "what is at the disk leaves requests for what is not");
 
 static struct request_io *request_of(struct op *op)
 {
     return (struct request_io *)((uint8_t *)op - offsetof(struct request_io, op));
-}
-
-static struct export *find(const struct thread *t, uint16_t shelf, uint8_t slot)
-{
-    uint32_t index = t->table[table_slot(t, (uint32_t)shelf << 8 | slot)];
-    return index == NO_EXPORT ? NULL : &t->engine->exports[index];
 }
 
 static void run_ready(struct thread *t, struct op *op);
@@ -29,7 +30,7 @@ static int expired(const struct thread *t, uint64_t stamp_ns, uint64_t era)
 void settle(struct thread *t, struct export *x)
 {
     int64_t number = x->order.head ? x->order.head->number : x->now->number;
-    if (x->now->flags & AOE_GONE) /* that is told when nothing is left of it */
+    if (is_gone(x)) /* that is told when nothing is left of it */
         return;
     if (number == atomic_load_explicit(&x->settled, memory_order_relaxed))
         return;
@@ -420,7 +421,7 @@ void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
         return;
     }
     aoe_up up = {.stamp_ns = a->stamp_ns, .port = port, .export_index = NO_EXPORT, .length = a->length};
-    struct export *x = find(t, shelf, slot);
+    struct export *x = table_find(t, shelf, slot);
     if (!x) {
         if (shelf == SHELF_ALL || slot == SLOT_ALL)
             hand_up(t, &up, a->frame);
@@ -429,7 +430,7 @@ void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
         return;
     }
     const struct view *v = x->now;
-    assert(v && !(v->flags & AOE_GONE) && thread_owns(t, x)); /* or the table would not have it */
+    assert(v && !is_gone(x) && thread_owns(t, x)); /* or the table would not have it */
     struct gate gate = {mac, sectors, v->macs, v->macs + 6 * (size_t)v->masked, v->masked, v->reserved,
                         v->sectors, v->flags, v->block_sectors};
     struct request r = parse_request(a->frame, a->length, &gate);

@@ -1,5 +1,5 @@
 /* One thread of the engine: clocks, frames in order of reception, what Python published, and rest. */
-#include "internal.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -8,55 +8,16 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-uint64_t clock_ns(clockid_t clock)
+#include "map.h"
+#include "replies.h"
+#include "serve.h"
+#include "table.h"
+
+static uint64_t clock_ns(clockid_t clock)
 {
     struct timespec now;
     clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
-}
-
-struct op *op_new(struct thread *t)
-{
-    struct op *op = t->free_ops;
-    if (op) {
-        t->free_ops = op->link;
-        atomic_fetch_add_explicit(&t->pending, 1, memory_order_relaxed);
-    }
-    return op;
-}
-
-void op_free(struct thread *t, struct op *op)
-{
-    assert(atomic_load_explicit(&t->pending, memory_order_relaxed));
-    op->link = t->free_ops;
-    t->free_ops = op;
-    atomic_fetch_sub_explicit(&t->pending, 1, memory_order_relaxed);
-}
-
-static uint32_t key_of(const struct export *x) { return (uint32_t)x->shelf << 8 | x->slot; }
-
-uint32_t table_slot(const struct thread *t, uint32_t key)
-{
-    const aoe_engine *e = t->engine;
-    uint32_t at = key * 2654435761u & e->table_mask, first = at;
-    while (t->table[at] != NO_EXPORT && key_of(&e->exports[t->table[at]]) != key) {
-        at = (at + 1) & e->table_mask;
-        assert(at != first); /* at most half of it is used */
-    }
-    return at;
-}
-
-int thread_owns(const struct thread *t, const struct export *x)
-{
-    return atomic_load_explicit(&x->owner, memory_order_acquire) == t->index;
-}
-
-void port_facts(const aoe_engine *e, uint32_t port, uint8_t mac[6], uint32_t *sectors)
-{
-    uint64_t facts = atomic_load_explicit(&e->port_facts[port], memory_order_relaxed);
-    for (int i = 0; i < 6; i++)
-        mac[i] = (uint8_t)(facts >> 8 * i);
-    *sectors = (uint32_t)(facts >> 48);
 }
 
 /* The port whose next frame came first; with one port there is nothing to compare (rule T2). */
@@ -99,20 +60,6 @@ static uint32_t take_frames(struct thread *t)
 
 /* What Python published and released */
 
-static int is_gone(const struct export *x) { return (x->now->flags & AOE_GONE) != 0; }
-
-/* Without what goes, which happens rarely. */
-static void refill_table(struct thread *t)
-{
-    aoe_engine *e = t->engine;
-    memset(t->table, 0xFF, (e->table_mask + 1) * sizeof *t->table);
-    for (uint32_t i = 0; i < e->set.exports; i++) {
-        const struct export *x = &e->exports[i];
-        if (thread_owns(t, x) && x->now && !is_gone(x))
-            t->table[table_slot(t, key_of(x))] = i;
-    }
-}
-
 void thread_adopt(struct thread *t, struct export *x)
 {
     struct view *next = atomic_exchange(&x->next, NULL), *last = x->now;
@@ -128,12 +75,12 @@ void thread_adopt(struct thread *t, struct export *x)
     x->now = next;
     free(last);
     if (is_gone(x)) {
-        refill_table(t);
+        table_refill(t);
         t->leaving++;
         return;
     }
     if (!last)
-        t->table[table_slot(t, key_of(x))] = x->index;
+        table_add(t, x);
     map_store(t, x);
     settle(t, x);
 }

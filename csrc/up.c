@@ -1,5 +1,4 @@
-/* Frames on their way to Python: one bounded queue for all threads. */
-#include "internal.h"
+#include "handed_up.h"
 
 #include <string.h>
 

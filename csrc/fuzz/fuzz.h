@@ -6,6 +6,10 @@
 #include "check.h"
 #include "small.h"
 
+#include "../ports.h"
+#include "../table.h"
+#include "../thread.h"
+
 enum { THREADS = 2, PORTS = 2, EXPORTS = 4, CLIENTS = 4, FACTS = 64, RECORDS = 2048 };
 enum { TRIMS_MAX = 8 };
 enum { ROOM = 3 }; /* of a device that exports 2n and 2n+1 share */

@@ -1,6 +1,6 @@
-/* What the files of the engine share. Each export belongs to one thread, which alone touches it. */
-#ifndef AOE_INTERNAL_H
-#define AOE_INTERNAL_H
+/* What an engine is made of. Each export belongs to one thread, which alone touches it. */
+#ifndef AOE_STATE_H
+#define AOE_STATE_H
 
 #include <assert.h>
 #include <pthread.h>
@@ -152,50 +152,5 @@ static inline uint64_t frame_age_ns(const aoe_engine *e)
 {
     return __atomic_load_n(&e->set.frame_age_ns, __ATOMIC_RELAXED);
 }
-
-/* thread.c */
-uint64_t clock_ns(clockid_t clock);
-struct op *op_new(struct thread *t);
-void op_free(struct thread *t, struct op *op);
-void port_facts(const aoe_engine *e, uint32_t port, uint8_t mac[6], uint32_t *sectors);
-uint32_t table_slot(const struct thread *t, uint32_t key);
-int thread_owns(const struct thread *t, const struct export *x);
-/* Take up what was published of an export. */
-void thread_adopt(struct thread *t, struct export *x);
-void *thread_run(void *thread);
-void thread_pass(struct thread *t);
-
-/* map.c */
-int maps_open(struct thread *t);
-void map_store(struct thread *t, struct export *x);
-void map_drop(struct export *x);
-void map_forget(struct thread *t, struct export *x);
-/* 0 where not all of it could be written. */
-int map_write(struct export *x, uint64_t offset, const uint8_t *bytes, size_t length);
-/* How many files have become shorter than their maps; those are not to be used any more, and then dropped. */
-uint32_t maps_cut(struct thread *t);
-void maps_drop_cut(struct thread *t);
-
-/* up.c: a queue of frames for Python; 0 where it is full */
-int hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame);
-
-/* outlet.c: replies to requests, given by their first ATA_HEADER bytes; 0, and counted, where there is no room */
-int reply_plain(struct thread *t, uint32_t port, const uint8_t *request);
-int reply_op(struct thread *t, struct op *op);
-int reply_mapped(struct thread *t, uint32_t port, const uint8_t *request, struct export *x, uint64_t offset,
-                 uint32_t sectors);
-int reply_map_written(struct thread *t, uint32_t port, const uint8_t *request, struct export *x);
-/* Make room for one more; a map may go with that. */
-void outlet_room(struct thread *t, uint32_t port);
-/* Send what is there; or only so much that no reply refers to a map, or to this part of it, any more. */
-void outlets_flush(struct thread *t);
-void outlets_unmap(struct thread *t);
-void outlets_unmap_part(struct thread *t, const struct export *x, uint64_t offset, size_t length);
-
-/* serve.c */
-void serve_frame(struct thread *t, uint32_t port, const struct arrival *a);
-int serve_completions(struct thread *t);
-void serve_released(struct thread *t, struct export *x);
-void settle(struct thread *t, struct export *x);
 
 #endif
