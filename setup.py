@@ -12,29 +12,11 @@ from setuptools.command.build_ext import build_ext
 
 PLUGIN = "aoe/nbd/aoe_nbd_plugin.so"
 PLUGIN_SOURCES = [
-    *sorted(str(path) for path in Path("csrc/nbd").glob("*.c")),
-    *(
-        f"csrc/{name}.c"
-        for name in (
-            "path",
-            "facts",
-            "strangers",
-            "sizes",
-            "trial",
-            "proof",
-            "session",
-            "ranges",
-            "core",
-            "remote",
-            "socket_port",
-            "load",
-            "ring",
-        )
-    ),
+    str(path) for room in ("shared", "initiator", "nbd") for path in sorted(Path("csrc", room).glob("*.c"))
 ]
 PLUGIN_FLAGS = [
     *("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-pthread", "-UNDEBUG"),
-    *("-shared", "-fPIC", "-fvisibility=hidden", "-Icsrc", "-Icsrc/nbd"),
+    *("-shared", "-fPIC", "-fvisibility=hidden", "-Icsrc"),
     "-Wl,-z,nodelete",  # a thread that a lost server keeps may outlast nbdkit's use of the plugin
 ]
 

@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../csrc/wire.h"
+#include "../csrc/shared/wire.h"
 
 enum { DEPTH_MAX = 4096, TABLE = 1 << 20, BATCH = 64, FRAME = ATA_HEADER + SECTORS_PER_FRAME_MAX * SECTOR };
 enum { BUCKETS = 64 * 32 };

@@ -11,7 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "../csrc/wire.h"
+#include "../csrc/shared/wire.h"
 
 enum { BATCH = 64, FRAME = ATA_HEADER + SECTORS_PER_FRAME_MAX * SECTOR };
 

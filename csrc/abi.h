@@ -2,7 +2,7 @@
 #ifndef AOE_ABI_H
 #define AOE_ABI_H
 #include <stdint.h>
-#include "generated.h"
+#include "shared/generated.h"
 
 #include "engine.h"
 #endif

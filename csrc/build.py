@@ -7,16 +7,17 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-SOURCES = sorted(path.name for path in HERE.glob("*.c"))
+ROOMS = ("shared", "target", "initiator")
+SOURCES = sorted(path for room in ROOMS for path in (HERE / room).glob("*.c"))
 ENUMERATION = re.compile(r"^enum \{.*?^\};$", re.MULTILINE | re.DOTALL)
 
 ffi = FFI()
-ffi.cdef("\n".join(ENUMERATION.findall((HERE / "generated.h").read_text())))
+ffi.cdef("\n".join(ENUMERATION.findall((HERE / "shared" / "generated.h").read_text())))
 ffi.cdef((HERE / "engine.h").read_text())
 ffi.set_source(
     "aoe.engine._engine",
     '#include "abi.h"',
-    sources=[os.path.relpath(HERE / name, HERE.parent) for name in SOURCES],
+    sources=[os.path.relpath(path, HERE.parent) for path in SOURCES],
     include_dirs=[os.path.relpath(HERE, HERE.parent)],
     libraries=["uring"],
     extra_compile_args=[

@@ -1,4 +1,4 @@
-"""Writes generated.h (and nbd/options.h): what Python and C share, as Python has it. A test compares.
+"""Writes shared/generated.h (and nbd/options.h): what Python and C share, as Python has it. A test compares.
 
 Run from the top of the repository: python -m csrc.generate
 """
@@ -14,7 +14,7 @@ from aoe.target import streams
 from aoe.wire import ata, frame, opcodes, protocol, stamp
 from csrc import generate_options
 
-HEADER = Path(__file__).with_name("generated.h")
+HEADER = Path(__file__).parent / "shared" / "generated.h"
 OTHERWISE = ("SAMPLE_BLOCKS", "SAMPLE_END_SECTORS", "STREAMS_MAX", "WAYS_MAX")
 """The fuzzers compile with other values of these."""
 BITS = (ata, command, frame, identify, opcodes)

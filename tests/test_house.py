@@ -229,7 +229,7 @@ def test_the_reader_of_c_finds_what_it_looks_for() -> None:
 
 # The wire in C
 
-WIRE = CSRC / "wire.h"
+WIRE = CSRC / "shared" / "wire.h"
 OTHER_BYTES = {
     "fuzz_parse.c": {"data", "list"},  # its input, and a list of MACs
     "fuzz_loop.c": {"macs", "blank"},  # a list of MACs, and a pipe
@@ -282,7 +282,7 @@ def test_c_reads_frames_in_one_place() -> None:
     for path, text in texts.items():
         allowed = OTHER_BYTES.get(path.name, set())
         found = [(what, at) for what, at in c_bare_places(text, named, numbers) if what not in allowed]
-        assert path.name in C_NOT_YET or not found, f"{path}: read it by a name from csrc/wire.h"
+        assert path.name in C_NOT_YET or not found, f"{path}: read it by a name from csrc/shared/wire.h"
 
 
 def test_the_reader_of_places_in_c_finds_what_it_looks_for() -> None:

@@ -1,4 +1,4 @@
-"""The initiator's arithmetic in C (csrc/core.c), behind the interface of `aoe.initiator.core.Core`."""
+"""The initiator's arithmetic in C (csrc/initiator), behind the interface of `aoe.initiator.core.Core`."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -5,8 +5,8 @@ One that comes to a way that takes less is carried out in parts, one after the o
 the fate of all copies of all parts is known.
 
 This is the whole initiator as arithmetic: frames and clock readings go in, `out` and `done` say what is to be
-sent and what is finished. csrc/core.c is the same in C, and a differential test holds it to this, frame by
-frame.
+sent and what is finished. csrc/initiator/core.c is the same in C, and a differential test holds it to this,
+frame by frame.
 """
 
 import enum

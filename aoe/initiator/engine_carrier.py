@@ -1,4 +1,4 @@
-"""What carries the requests of a disk in C: csrc/core.c is the arithmetic, csrc/remote.c moves the frames."""
+"""What carries the requests of a disk in C: in csrc/initiator, core.c is the arithmetic, remote.c the I/O."""
 
 import asyncio
 import os

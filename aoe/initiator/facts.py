@@ -1,4 +1,7 @@
-"""What IDENTIFY says of the disk at the end of a way, and why it cannot be used. csrc/facts.c is the same."""
+"""What IDENTIFY says of the disk at the end of a way, and why it cannot be used.
+
+csrc/initiator/facts.c is the same.
+"""
 
 import enum
 from typing import NamedTuple

@@ -2,7 +2,8 @@
 
 Frames and clock readings (CLOCK_BOOTTIME, nanoseconds) go in, effects come out in the order in which they
 are to be done. Every transmission of a request has a tag and a fate of its own (order rules I1 and I2):
-`Settled` says that no copy of a request can change data any more. csrc/path.c does the same, frame by frame.
+`Settled` says that no copy of a request can change data any more. csrc/initiator/path.c does the same,
+frame by frame.
 """
 
 import enum

@@ -22,7 +22,7 @@ compared again from time to time, and stays refused until it passes.
 Nothing here holds up work: one write at a time waits for one read over a way that is idle, a range is closed
 for PROOF_NS at most, and when the owner or the server is lost all of it is given up at once.
 
-csrc/proof.c does the same.
+csrc/initiator/proof.c does the same.
 """
 
 import enum

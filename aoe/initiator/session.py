@@ -5,7 +5,8 @@ way. One way, the owner, carries everything; reads that overlap no change may be
 I5). When a way is lost, what is open there goes to another one at once, with the same bytes (I3); the copies
 on the old way keep their ranges closed until their fate is known (I2), as `aoe.initiator.path` says. A way is
 used only while IDENTIFY vouches for it: that it is the same disk, and the same process as before (I6). One
-that answers queries but no I/O is slow, not dead, and is given more time (I7). csrc/session.c does the same.
+that answers queries but no I/O is slow, not dead, and is given more time (I7). csrc/initiator/session.c does
+the same.
 """
 
 import enum

@@ -4,7 +4,7 @@ What a server and our interface take says nothing of the switches between them. 
 than every Ethernet carries are used only after one as large has passed: a READ whose request is filled up
 with zeroes shows that it arrives there (targets ignore trailing bytes), a READ of so many sectors that its
 answer comes back. Beside them goes a READ of one sector: where that is lost, too, nothing is learned of
-sizes. What is lost three times does not pass, and half of it is tried. csrc/sizes.c does the same.
+sizes. What is lost three times does not pass, and half of it is tried. csrc/initiator/sizes.c does the same.
 """
 
 import enum

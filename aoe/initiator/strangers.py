@@ -5,7 +5,7 @@
   a way that was never usable, or of one that is of no use any more.
 - Questions and invitations are bounded (`limits.STRANGERS_MAX`, `limits.INVITED_MAX`).
 
-csrc/strangers.c does the same.
+csrc/initiator/strangers.c does the same.
 """
 
 from collections import deque

@@ -1,4 +1,4 @@
-"""What is known of whether a server has the disk of the owner. csrc/trial.c has the same."""
+"""What is known of whether a server has the disk of the owner. csrc/initiator/trial.c has the same."""
 
 from dataclasses import dataclass
 

@@ -6,9 +6,9 @@
 #include "check.h"
 #include "small.h"
 
-#include "../ports.h"
-#include "../table.h"
-#include "../thread.h"
+#include "target/ports.h"
+#include "target/table.h"
+#include "target/thread.h"
 
 enum { THREADS = 2, PORTS = 2, EXPORTS = 4, CLIENTS = 4, FACTS = 64, RECORDS = 2048 };
 enum { TRIMS_MAX = 8 };

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../abi.h"
-#include "../parse.h"
+#include "abi.h"
+#include "target/parse.h"
 
 #define CHECK(what) ((what) ? (void)0 : broken(#what, __LINE__))
 

@@ -5,7 +5,7 @@
 #define STREAMS_MAX 3
 #define OPS OPS = 1100, OPS_IN_SERVICE
 #define UP_BYTES UP_BYTES = 1 << 16, UP_BYTES_IN_SERVICE
-#include "../state.h"
+#include "target/state.h"
 #undef OPS
 #undef UP_BYTES
 

@@ -257,7 +257,7 @@ def there_and_back(uri: str, picture: Path, copy: Path) -> None:
 
 def test_a_buffer_that_is_too_short_is_found(tmp_path: Path) -> None:
     there = copied(tmp_path, ADDRESS)
-    source = tmp_path / "csrc" / "load.c"
+    source = tmp_path / "csrc" / "initiator" / "load.c"
     right = source.read_text()
     assert right.count(RIGHT) == 1
     source.write_text(right.replace(RIGHT, SHORT))

@@ -1,4 +1,4 @@
-"""csrc/wire.h says what aoe/wire says of the same bytes, and writes the same ones."""
+"""csrc/shared/wire.h says what aoe/wire says of the same bytes, and writes the same ones."""
 
 import ctypes
 import subprocess
@@ -62,7 +62,7 @@ def in_c(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     need("gcc")
     source = tmp_path_factory.mktemp("wire") / "fields.c"
     readers = [f"uint64_t {name}(const uint8_t *raw) {{ return {how}; }}\n" for name, how in FIELDS.items()]
-    source.write_text('#include "wire.h"\n' + "".join(readers) + WRITERS)
+    source.write_text('#include "shared/wire.h"\n' + "".join(readers) + WRITERS)
     library = source.with_suffix(".so")
     flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{CSRC}"]
     subprocess.run(["gcc", *flags, str(source), "-o", str(library)], check=True)

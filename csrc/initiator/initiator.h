@@ -7,7 +7,7 @@
 
 #include "abi.h"
 #include "sizes.h"
-#include "streams.h"
+#include "shared/wire.h"
 
 #define NEVER_NS (1ll << 62)
 

@@ -15,7 +15,7 @@
 #include "device.h"
 #include "order.h"
 #include "parse.h"
-#include "ring.h"
+#include "shared/ring.h"
 #include "sectors.h"
 #include "streams.h"
 

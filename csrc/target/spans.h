@@ -5,7 +5,7 @@
 #include <assert.h>
 #include <stdint.h>
 
-#include "generated.h"
+#include "shared/generated.h"
 
 struct span {
     uint64_t first, last; /* sectors [first, last) */

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "initiator.h"
-#include "wire.h"
+#include "shared/wire.h"
 
 enum { EXTENDED = 0x40, BEFORE = 0, WRITING = 1, AFTER = 2 };
 

@@ -7,7 +7,7 @@
 #include <assert.h>
 #include <stdint.h>
 
-#include "generated.h"
+#include "shared/generated.h"
 
 struct device {
     uint32_t room;     /* requests there at a time that leave slots free */

@@ -5,10 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "wire.h"
-
-/* What a frame of ours ends with, behind header and data: a signature, and the target's id as IDENTIFY has it. */
-enum { SIGNATURE_BYTES = sizeof STREAM_SIGNATURE - 1, INSTANCE_BYTES = STAMP_TRAILER - SIGNATURE_BYTES };
+#include "shared/wire.h"
 
 struct stream {
     uint8_t mac[6];

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "spans.h"
-#include "wire.h"
+#include "shared/wire.h"
 
 enum verdict {
     V_DROP,      /* counted by `reason` */

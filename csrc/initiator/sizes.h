@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "generated.h"
+#include "shared/generated.h"
 
 enum { THERE, BACK, DIRECTIONS, SMALL = DIRECTIONS };
 enum { NARROW_NOT, NARROW_TRIED, NARROW_THERE, NARROW_BACK, NARROW_BOTH };

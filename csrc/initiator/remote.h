@@ -8,7 +8,7 @@
 #include <sys/uio.h>
 
 #include "initiator.h"
-#include "ring.h"
+#include "shared/ring.h"
 
 enum { FRAMES = 64 /* datagrams taken, and frames sent, in one call */ };
 
