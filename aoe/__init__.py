@@ -10,7 +10,28 @@
         ...
 
 An address is written "e1.0" everywhere: shelf and slot. Sizes and offsets are in bytes, times in seconds.
-What goes wrong raises a subclass of `AoeError`; a word or type that a function does not take is a TypeError.
+
+What goes wrong raises a subclass of `AoeError`: `DiskError` where the disk fails, `Unreachable` and
+`TargetRefused` where the server does not, `OutOfRangeError` for what is outside the disk. A word or type
+that a function does not take is a TypeError.
+
+A request that is lost on the way is sent again. Large transfers are split and overlap. Writes that overlap
+are done one after the other: a range takes no new write while a copy of an old one may still be under way
+(with our target for about a round trip, at most 3 s). With several addresses or interfaces every server
+that answers is a path to the disk: `disk.paths` tells of each, `disk.next_change` waits for the next
+change, `disk.prefer(name)` chooses the path that carries the writes, and `disk.fenced(name)` says that a
+lost server was made sure to do nothing any more.
+
+`aoe.open` has a thread and an event loop of its own. Ctrl-C ends the waiting; a write that was interrupted
+may still be carried out, but never over a later one of ours. Leaving the block waits for what other threads
+have under way (at most 5 s), leaving it by an exception does not. A program that ends without closing ends.
+
+A disk belongs to its process and event loop (`aoe.open`: to its process). Elsewhere, as in a child after
+`os.fork`, it raises `MisuseError`; attach it there. A program that was stopped (Ctrl-Z, a suspended
+machine) goes on: its time-outs count only the time in which it ran, and what arrived meanwhile is read
+first.
+
+`aoe.testing` puts targets, clients and faults between them into one event loop, for your own tests.
 """
 
 from importlib import metadata

@@ -1,1 +1,1 @@
-"""How fast, against whom: `tools/bench` runs this and reproduces every figure of the README."""
+"""How fast, against whom: `tools/bench` runs this and reproduces every figure of bench/README.md."""

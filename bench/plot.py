@@ -1,5 +1,5 @@
 """Draws bench/figures.svg and bench/failover.svg from the JSON that pytest-benchmark wrote, and prints the
-tables of the README.
+tables of bench/README.md.
 
 plot.py RESULTS.json DIRECTORY
 """

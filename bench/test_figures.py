@@ -1,4 +1,4 @@
-"""Every figure of the README, measured: pinned, peers interleaved, medians (`tools/bench` runs this).
+"""Every figure of bench/README.md, measured: pinned, peers interleaved, medians (`tools/bench` runs this).
 
 AOE_BENCH_ROUNDS (5) and AOE_BENCH_SECONDS (3) choose how long; results go into pytest-benchmark's JSON as
 `extra_info`, from which bench/plot.py draws.

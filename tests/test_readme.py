@@ -20,6 +20,8 @@ def test_the_examples_run(code: str) -> None:
 def test_every_test_that_carries_a_promise_exists() -> None:
     promises = README.split("## What is promised")[1].split("Never promised")[0]
     named = re.findall(r"`(tests/[\w/.]+)`", promises)
-    assert named
     for path in named:
         assert (ROOT / path).exists(), path
+    rows = re.findall(r"^\| (P\d) \|.*\| (.*) \|$", promises, re.MULTILINE)
+    assert [name for name, _ in rows] == [f"P{number}" for number in range(1, 8)]
+    assert all("`tests/" in carried for _, carried in rows)

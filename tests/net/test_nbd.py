@@ -95,7 +95,7 @@ def test_images_are_copied_in_and_out(tmp_path: Path) -> None:
 
 
 def test_a_file_system_is_mounted_through_nbdfuse(tmp_path: Path) -> None:
-    """As the README has it: nbdfuse makes a file of the disk, a loop device a block device of the file."""
+    """As the manual has it: nbdfuse makes a file of the disk, a loop device a block device of the file."""
     need_fuse()
     need("nbdfuse", "mkfs.ext4", "mount", "umount")
     file, directory = tmp_path / "file", tmp_path / "data"

@@ -1,4 +1,4 @@
-"""A block device without the AoE driver: in a guest, `aoe nbd` and nbd-client as the README shows them."""
+"""A block device without the AoE driver: in a guest, `aoe nbd` and nbd-client as the manual shows them."""
 
 import time
 from collections.abc import Iterator
