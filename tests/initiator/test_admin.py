@@ -61,9 +61,9 @@ async def test_every_server_has_to_match() -> None:
     async with pair(*(MemoryDisk(SIZE) for _ in range(2))) as (remote, there):
         await remote.admin.set_config(b"one")
         assert await remote.admin.test_config(b"one")
-        there.ports[1]._link.plug(False)  # type: ignore[attr-defined]
+        there.ports[1].plug(False)
         await remote.admin.set_config(b"two", force=True)
-        there.ports[1]._link.plug(True)  # type: ignore[attr-defined]
+        there.ports[1].plug(True)
         await asyncio.sleep(0.05)
         assert states(remote) == ["usable", "usable"]
         assert not await remote.admin.test_config(b"one")

@@ -27,10 +27,9 @@ from aoe.initiator.carrier import LinkCarrier
 from aoe.initiator.path import Kind, Path
 from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.session import Way
-from aoe.link.base import Link
-from aoe.link.faulty import FaultyLink
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.target import Target
+from aoe.testing import Cable
 from aoe.wire.frame import Command
 from tests.initiator.helpers import attach, limited, only_python
 from tests.support.checkers.writers import Writers
@@ -46,11 +45,11 @@ def mac(host: int, port: int = 0) -> bytes:
     return bytes((2, 0, 0, 0, host, port))
 
 
-class Holding(FaultyLink):
-    """A link whose frames are kept back while `held`, and go out later, as a network might do it."""
+class Holding(Cable):
+    """A cable whose frames are kept back while `held`, and go out later, as a network might do it."""
 
-    def __init__(self, link: Link) -> None:
-        super().__init__(link, seed=1)
+    def __init__(self, port: MemoryLink) -> None:
+        super().__init__(port, seed=1)
         self.held = False
         self.kept: list[bytes] = []
         self.sent: list[bytes] = []
@@ -133,9 +132,9 @@ async def prove(remote: RemoteDisk) -> None:
 
 
 async def cut_client_port(there: Pair) -> None:
-    there.ports[0]._link.plug(False)  # type: ignore[attr-defined]
+    there.ports[0].plug(False)
     await asyncio.sleep(1.0)
-    there.ports[0]._link.plug(True)  # type: ignore[attr-defined]
+    there.ports[0].plug(True)
 
 
 async def silence_server(there: Pair) -> None:
@@ -153,9 +152,9 @@ async def silence_one_way(there: Pair) -> None:
 
 async def flap(there: Pair) -> None:
     for turn in range(6):
-        there.ports[turn % 2]._link.plug(False)  # type: ignore[attr-defined]
+        there.ports[turn % 2].plug(False)
         await asyncio.sleep(0.2)
-        there.ports[turn % 2]._link.plug(True)  # type: ignore[attr-defined]
+        there.ports[turn % 2].plug(True)
         await asyncio.sleep(0.1)
 
 
@@ -210,7 +209,7 @@ async def pause_of_another_range(remote: RemoteDisk) -> float:
 async def test_a_link_that_goes_down_is_left_at_once() -> None:
     async with pair() as (remote, there):
         assert owner(remote) == "e1.0"
-        there.ports[0]._link.plug(False)  # type: ignore[attr-defined]
+        there.ports[0].plug(False)
         assert await pause_of_another_range(remote) < QUICK_S
         assert owner(remote) == "e2.0"
         assert remote.paths[0].reason == "link down"
@@ -483,7 +482,7 @@ async def test_growth_is_noticed_by_itself_and_the_other_server_may_be_later() -
         await asyncio.sleep(1.1)  # a second of silence
         await remote.write(0, b"x" * 512)
         assert remote.size == 2 * SIZE
-        there.ports[0]._link.plug(False)  # type: ignore[attr-defined]
+        there.ports[0].plug(False)
         writing = asyncio.ensure_future(remote.write(SIZE, b"y" * 512))
         await asyncio.sleep(0.3)
         assert not writing.done(), "there is no such sector there yet"
@@ -573,7 +572,7 @@ async def test_nobody_is_fenced_while_there_is_nobody_else() -> None:
         said = FilePath(directory) / "said"
         async with pair(fence=("/bin/touch", str(said)), timeout_s=1.0) as (remote, there):
             for port in there.ports:
-                port._link.plug(False)  # type: ignore[attr-defined]
+                port.plug(False)
             with pytest.raises(Unreachable):
                 await remote.write(0, b"x" * 512)
             assert not said.exists()
@@ -616,10 +615,10 @@ async def test_reads_are_spread_over_the_paths() -> None:
 async def test_a_preferred_path_is_gone_back_to() -> None:
     async with pair(failback_s=1.0) as (remote, there):
         await prove(remote)
-        there.ports[0]._link.plug(False)  # type: ignore[attr-defined]
+        there.ports[0].plug(False)
         await remote.write(0, b"x" * 512)
         assert owner(remote) == "e2.0"
-        there.ports[0]._link.plug(True)  # type: ignore[attr-defined]
+        there.ports[0].plug(True)
         await asyncio.sleep(0.5)
         assert owner(remote) == "e2.0"
         async with asyncio.timeout(SILENT_S):
@@ -637,7 +636,7 @@ async def test_a_primary_that_was_away_becomes_a_path() -> None:
             async with asyncio.timeout(SILENT_S):
                 while states(remote) != ["usable", "usable"]:
                     await remote.next_change()
-            there.ports[0]._link.plug(False)  # type: ignore[attr-defined]
+            there.ports[0].plug(False)
             assert await pause_of_another_range(remote) < QUICK_S
 
 
@@ -664,9 +663,9 @@ async def test_every_server_is_told_and_all_our_macs_are_named() -> None:
         ours = sorted(port.mac for port in there.ports)
         assert sorted(await remote.admin.reserve()) == ours
         for port in there.ports:
-            port._link.plug(False)  # type: ignore[attr-defined]
+            port.plug(False)
             await remote.write(0, b"x" * 512)
-            port._link.plug(True)  # type: ignore[attr-defined]
+            port.plug(True)
             await asyncio.sleep(0.05)
         assert sorted(await remote.admin.reserved()) == ours
         assert await remote.admin.release() == []
@@ -694,7 +693,7 @@ async def test_config_string_and_mask_list() -> None:
 async def test_the_verbs_say_so_where_no_server_is_left() -> None:
     async with pair() as (remote, there):
         for port in there.ports:
-            port._link.plug(False)  # type: ignore[attr-defined]
+            port.plug(False)
         with pytest.raises(Unreachable, match="link down"):
             await remote.admin.config()
 
