@@ -1,4 +1,4 @@
-"""Writes shared/generated.h (and nbd/options.h): what Python and C share, as Python has it. A test compares.
+"""Writes shared/generated.h, initiator/life.h and life.c, nbd/options.h, which a test compares.
 
 Run from the top of the repository: python -m csrc.generate
 """
@@ -12,7 +12,7 @@ from aoe import limits, timing
 from aoe.drive import command, identify
 from aoe.target import streams
 from aoe.wire import ata, frame, opcodes, protocol, stamp
-from csrc import generate_options
+from csrc import generate_life, generate_options
 
 HEADER = Path(__file__).parent / "shared" / "generated.h"
 OTHERWISE = ("SAMPLE_BLOCKS", "SAMPLE_END_SECTORS", "STREAMS_MAX", "WAYS_MAX")
@@ -136,4 +136,6 @@ def shared() -> Iterator[str]:
 
 if __name__ == "__main__":
     HEADER.write_text(header())
+    generate_life.HEADER.write_text(generate_life.header())
+    generate_life.SOURCE.write_text(generate_life.source())
     generate_options.HEADER.write_text(generate_options.header())

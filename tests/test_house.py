@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from csrc import generate
+from csrc import generate, generate_life
 
 AOE = Path(__file__).parent.parent / "aoe"
 CSRC = AOE.parent / "csrc"
@@ -212,6 +212,8 @@ def numbered(text: str) -> set[str]:
 
 def test_the_generated_header_is_fresh() -> None:
     assert generate.HEADER.read_text() == generate.header(), "run python -m csrc.generate"
+    assert generate_life.HEADER.read_text() == generate_life.header(), "run python -m csrc.generate"
+    assert generate_life.SOURCE.read_text() == generate_life.source(), "run python -m csrc.generate"
 
 
 def test_all_that_is_generated_is_used() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from aoe.engine.engine import library
 from aoe.initiator.core import Outcome, Result, Verb, WayStatus
 from aoe.initiator.facts import Reason
-from aoe.initiator.session import Address, Policy, Port, State
+from aoe.initiator.life import State
+from aoe.initiator.session import Address, Policy, Port
 from aoe.initiator.sizes import Narrow
 from aoe.limits import SECTOR, WAYS_MAX
 

@@ -19,20 +19,11 @@ from aoe import limits
 from aoe.drive import identify
 from aoe.drive.command import IDENTIFY_DEVICE
 from aoe.initiator.facts import Reason
+from aoe.initiator.life import State
 from aoe.initiator.path import Kind
 from aoe.initiator.proof import Look, Proof, Write
 from aoe.initiator.ranges import Claim, Ranges
-from aoe.initiator.session import (
-    Address,
-    Answered,
-    Operation,
-    Policy,
-    Port,
-    Session,
-    Settled,
-    State,
-    Way,
-)
+from aoe.initiator.session import Address, Answered, Operation, Policy, Port, Session, Settled, Way
 from aoe.initiator.sizes import Narrow
 from aoe.wire import ata
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaReply, AtaRequest
@@ -227,7 +218,7 @@ class Core:
                 way.number,
                 way.port,
                 *way.path.peer[1:],
-                way.state,
+                way.state.shown,
                 way.reason,
                 way is self.session.owner,
                 way.path.rtt_ns,

@@ -32,9 +32,10 @@ from typing import Protocol
 
 from aoe import limits
 from aoe.initiator.facts import Reason
+from aoe.initiator.life import State
 from aoe.initiator.path import Kind
 from aoe.initiator.ranges import Claim, Ranges
-from aoe.initiator.session import Answered, Event, Operation, Session, State, TooLarge, Way
+from aoe.initiator.session import Answered, Event, Operation, Session, TooLarge, Way
 from aoe.wire import ata
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
 

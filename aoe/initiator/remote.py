@@ -29,6 +29,7 @@ from aoe.initiator.clock import Alarm, within
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Outcome, Result, Verb, WayStatus
 from aoe.initiator.engine_carrier import EngineCarrier
+from aoe.initiator.life import State
 from aoe.initiator.options import (
     Options,
     Verify,
@@ -36,7 +37,7 @@ from aoe.initiator.options import (
     as_names,
     check_engine,
 )
-from aoe.initiator.session import Address, State
+from aoe.initiator.session import Address
 from aoe.initiator.standing import PathStatus, Standing, size_words, without_figures
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, check_interface, only_interface

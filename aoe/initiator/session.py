@@ -9,9 +9,8 @@ that answers queries but no I/O is slow, not dead, and is given more time (I7). 
 the same.
 """
 
-import enum
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from aoe import limits
@@ -19,6 +18,7 @@ from aoe.drive import identify
 from aoe.drive.command import ABRT, ERROR, FAILURES, IDENTIFY_DEVICE
 from aoe.initiator import path as one_way
 from aoe.initiator.facts import Facts, Reason, facts_of, unfit
+from aoe.initiator.life import TABLE, Do, Happens, State
 from aoe.initiator.path import USER_TAG, Exchange, Kind, Path, Peer
 from aoe.initiator.sizes import Direction, Probe, Sizes
 from aoe.initiator.strangers import IDENTIFY, Stranger, Strangers
@@ -57,15 +57,6 @@ class Policy(NamedTuple):
     require: bool = False
 
 
-class State(enum.IntEnum):
-    """Of a way."""
-
-    CHECKING = 0
-    USABLE = 1
-    DOWN = 2
-    REFUSED = 3
-
-
 class Way:
     """A path, and what is known of it. `number` is its name, `rank` the place of its address among those
     given."""
@@ -87,8 +78,6 @@ class Way:
         self.facts: Facts | None = None
         self.trial = Trial()
         """Of its server, together with the other ways there."""
-        self.sampling = False
-        """Whether its samples are to be compared with the owner's."""
         self.vouched = False
         """Whether nothing happened since the last IDENTIFY that would make it another server."""
         self.slow = False
@@ -113,6 +102,16 @@ class Way:
         self.usable_ns = 0
         """Since when it is."""
 
+    @property
+    def sampling(self) -> bool:
+        """Whether its samples are to be compared with the owner's."""
+        return self.state in (State.COMPARED, State.RETRIED)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is looked at from time to time, as it may come back."""
+        return self.state in (State.DOWN, State.REFUSED, State.RETRIED)
+
     def most(self, kind: Kind) -> int:
         """How many sectors may go with a request."""
         return self.sizes.limit(Direction.BACK if kind is Kind.READS else Direction.THERE)
@@ -122,10 +121,8 @@ class Way:
         answered well; what was usable for such a server only, when no copy is of unknown fate there."""
         if self.state is State.USABLE or self.path.load != (self.check is not None):
             return False
-        lost = self.state in (State.DOWN, State.REFUSED)
-        if self.usable_ns:
-            return by_good and lost and not self.path.uncertain
-        return by_good or (lost and not self.path.uncertain)
+        over = self.lost and not self.path.uncertain
+        return by_good and over if self.usable_ns else by_good or over
 
 
 class Operation:
@@ -205,6 +202,13 @@ class Settled(NamedTuple):
 Event = Answered | TooLarge | Settled
 
 
+class Note(NamedTuple):
+    """Something has happened to a way."""
+
+    happens: Happens
+    reason: Reason = Reason.NONE
+
+
 class Session:
     """Carries operations to whoever serves one of `addresses` (in order of preference), by way of `ports`.
 
@@ -224,6 +228,8 @@ class Session:
         """Of the disk, as the first way described it, less what one of those before the choice cannot do."""
         self.out: list[tuple[int, bytes]] = []
         self.events: deque[Event] = deque()
+        self._todo: deque[tuple[Way, one_way.Effect | Note]] = deque()
+        """What is to be seen to, one after the other."""
         self.news = 0
         self.chosen = False
         """Whether there was an owner yet."""
@@ -278,22 +284,28 @@ class Session:
                 way.vouched = False
         for way in here:
             if not port.up:
-                self._lose(way, Reason.LINK_DOWN, now_ns)
+                self._note(way, Happens.UNPLUGGED, Reason.LINK_DOWN)
                 continue
             self._resized(way, now_ns)
             if came_up or renamed:
-                self.look(way, now_ns)
+                self._look(way, now_ns)
         if came_up:
             self._seek_wait_ns = limits.QUERY_FIRST_NS
             self._seek(now_ns)
+        self._run(now_ns)
 
     def start(self, operation: Operation, now_ns: int) -> None:
         """Carry it out."""
         self._open[operation] = None
         self._dispatch(operation, now_ns)
+        self._run(now_ns)
 
     def abandon(self, operation: Operation, now_ns: int) -> None:
         """No answer is wanted any more. What was sent stays of unknown fate."""
+        self._abandon(operation, now_ns)
+        self._run(now_ns)
+
+    def _abandon(self, operation: Operation, now_ns: int) -> None:
         operation.open = False
         self._open.pop(operation, None)
         self._held.pop(operation, None)
@@ -308,7 +320,7 @@ class Session:
             return  # others ask, too
         way = self._way_of(port, header)
         if way is not None and way.path.knows(header.tag):
-            self._follow(way, way.path.received(header, raw, now_ns), now_ns)
+            self._follow(way, way.path.received(header, raw, now_ns))
         elif way is not None and (probe := way.sizes.asked(header.tag)) is not None:
             self._probe_reply(way, probe, header, raw, now_ns)
         elif self._tells_of_itself(header):
@@ -317,29 +329,36 @@ class Session:
             self._stranger_reply(stranger, header, raw)
         else:
             self.counters["unknown_tag"] += 1
+        self._run(now_ns)
 
     def switch(self, way: Way, now_ns: int) -> bool:
         """Make a way the owner that is usable, or is being compared, once one was chosen. What the old one
         has under way ends there."""
-        usable = way.state is State.USABLE or (way.sampling and way.state is State.CHECKING)
+        usable = way.state in (State.USABLE, State.COMPARED)
         if not usable or not self.chosen or self._is_barred(way):
             return False
         if way is not self.owner:
-            self._take_over(way, now_ns)
+            self._note(way, Happens.CHOSEN)
+            self._run(now_ns)
         return True
 
     def fenced(self, way: Way, now_ns: int) -> None:
         """Somebody made sure that the server of a way does nothing any more (I4)."""
         for other in self.ways:
             if other.path.peer[1:] == way.path.peer[1:]:
-                self._follow(other, other.path.settle_all(), now_ns)
+                self._follow(other, other.path.settle_all())
+        self._run(now_ns)
 
     def tick(self, now_ns: int) -> None:
         """Time has passed."""
-        for way in list(self.ways):
-            self._follow(way, way.path.tick(now_ns), now_ns)
-        for way in list(self.ways):
-            self._attend(way, now_ns)
+        for way in self.ways:
+            self._follow(way, way.path.tick(now_ns))
+        self._run(now_ns)
+        for way in self.ways:
+            self._watch(way, now_ns)
+            self._run(now_ns)
+            self._tend(way, now_ns)
+            self._run(now_ns)
         if now_ns >= self._seek_ns:
             self._seek(now_ns)
         if not self.chosen:
@@ -348,6 +367,7 @@ class Session:
             self._inherit(now_ns)
         elif self.policy.failback_ns is not None:
             self._go_back(self.policy.failback_ns, now_ns)
+        self._run(now_ns)
 
     def stand_still(self, gap_ns: int, now_ns: int) -> None:
         """We did not run for so long, which was nobody's silence. Only what waits for a sign of life is put
@@ -361,6 +381,7 @@ class Session:
             way.sizes.stand_still(gap_ns)
             way.usable_ns += gap_ns if way.usable_ns else 0
         self._make_anew(now_ns)
+        self._run(now_ns)
 
     def _make_anew(self, now_ns: int) -> None:
         """What was not sent by now has a time of sending that is not true, and with it all that is told from
@@ -373,7 +394,56 @@ class Session:
             if way is None:
                 self._seek_ns = now_ns
             else:
-                self._follow(way, way.path.make_anew(tag, now_ns), now_ns)
+                self._follow(way, way.path.make_anew(tag, now_ns))
+
+    # What is to be seen to
+
+    def _follow(self, way: Way, done: list[one_way.Effect]) -> None:
+        """What a path did. Frames leave at once; what else it means is seen to in its turn."""
+        for effect in done:
+            if isinstance(effect, one_way.Transmit):
+                self.out.append((way.port, effect.frame))
+            else:
+                self._todo.append((way, effect))
+
+    def _note(self, way: Way, happens: Happens, reason: Reason = Reason.NONE) -> None:
+        self._todo.append((way, Note(happens, reason)))
+
+    def _run(self, now_ns: int) -> None:
+        """See to one after the other, to its end; nothing is left to be done now."""
+        while self._todo:
+            way, it = self._todo.popleft()
+            if isinstance(it, one_way.Answered):
+                self._replied(way, it, now_ns)
+            elif isinstance(it, one_way.Settled):
+                self._settled(it.exchange)
+            elif isinstance(it, Note):
+                self._happened(way, it, now_ns)
+
+    def _replied(self, way: Way, answer: one_way.Answered, now_ns: int) -> None:
+        if answer.exchange is way.check:
+            self._checked(way, answer, now_ns)
+        elif answer.exchange is way.question:
+            self._told(way, answer, now_ns)
+        elif answer.exchange in self._of:
+            self._answered(way, answer, now_ns)
+
+    def _settled(self, exchange: Exchange) -> None:
+        operation = self._of.pop(exchange, None)
+        if operation is None:
+            return
+        del operation.exchanges[exchange]
+        if not operation.open and not operation.exchanges:
+            self.events.append(Settled(operation))
+
+    def _happened(self, way: Way, note: Note, now_ns: int) -> None:
+        """As the table of a path's life has it."""
+        row = TABLE.get((way.state, note.happens))
+        assert row is not None, f"{note.happens.name} does not happen to a path that is {way.state.name}"
+        if row.to is not None:
+            self._become(way, row.to, note.reason, now_ns)
+        for do in row.do:
+            _DOING[do](self, way, now_ns)
 
     # Operations
 
@@ -388,7 +458,7 @@ class Session:
             self._held[operation] = None
         elif not self._vouched(way, now_ns):
             self._held[operation] = None
-            self.look(way, now_ns)
+            self._look(way, now_ns)
         elif operation.sectors > way.most(operation.kind):
             self._give_back(operation, way, now_ns)
         else:
@@ -397,7 +467,7 @@ class Session:
     def _give_back(self, operation: Operation, way: Way, now_ns: int) -> None:
         """It has to become several. What was sent of it stays of unknown fate."""
         self.events.append(TooLarge(operation, way.most(operation.kind)))
-        self.abandon(operation, now_ns)
+        self._abandon(operation, now_ns)
 
     def frame(self, kind: Kind) -> int:
         """How many sectors the owner takes in one request, or any way while there is no owner."""
@@ -415,7 +485,7 @@ class Session:
             if way.state is not State.USABLE or not (way.trial.proved or self.leads_to_owner(way)):
                 continue
             if not self._vouched(way, now_ns):
-                self.look(way, now_ns)
+                self._look(way, now_ns)
             elif best is None or way.path.load < best.path.load:
                 best = way
         self._last = best or owner
@@ -431,7 +501,7 @@ class Session:
         )
         operation.exchanges[exchange] = way
         self._of[exchange] = operation
-        self._follow(way, way.path.start(exchange, now_ns), now_ns)
+        self._follow(way, way.path.start(exchange, now_ns))
 
     def _close(self, operation: Operation, now_ns: int) -> None:
         """No answer to it is wanted any more."""
@@ -439,26 +509,7 @@ class Session:
             self.events.append(Settled(operation))
         for exchange, way in list(operation.exchanges.items()):
             if exchange.open:
-                self._follow(way, way.path.abandon(exchange, now_ns), now_ns)
-
-    def _follow(self, way: Way, done: list[one_way.Effect], now_ns: int) -> None:
-        """What a path did means this for operations; what follows from that is sent behind what it sent."""
-        self.out += [(way.port, effect.frame) for effect in done if isinstance(effect, one_way.Transmit)]
-        for effect in done:
-            if isinstance(effect, one_way.Transmit):
-                continue
-            if isinstance(effect, one_way.Answered):
-                if effect.exchange is way.check:
-                    self._checked(way, effect, now_ns)
-                elif effect.exchange is way.question:
-                    self._told(way, effect, now_ns)
-                elif effect.exchange in self._of:
-                    self._answered(way, effect, now_ns)
-            elif effect.exchange in self._of:
-                operation = self._of.pop(effect.exchange)
-                del operation.exchanges[effect.exchange]
-                if not operation.open and not operation.exchanges:
-                    self.events.append(Settled(operation))
+                self._follow(way, way.path.abandon(exchange, now_ns))
 
     def _answered(self, way: Way, answer: one_way.Answered, now_ns: int) -> None:
         operation = self._of[answer.exchange]
@@ -517,7 +568,7 @@ class Session:
     def _looked_at(self, address: Address) -> bool:
         """Whether a way there, on any port, has been checked and found well, or not ours."""
         known = (State.USABLE, State.REFUSED)
-        return any(way.state in known and way.path.peer[2:] == address for way in self.ways)
+        return any(way.state.shown in known and way.path.peer[2:] == address for way in self.ways)
 
     def _query(self, port: int, mac: bytes, address: Address) -> None:
         self._tag = (self._tag + 1) % USER_TAG
@@ -557,11 +608,7 @@ class Session:
         else:  # an advertisement: the server may have started again
             way.vouched = False
         self._takes(way, said, facts, now_ns)
-        if way.state is State.REFUSED and not header.tag & USER_TAG:
-            self._become(way, State.CHECKING, Reason.NONE, now_ns)
-            self.look(way, now_ns)
-        elif way.state is State.DOWN:
-            self.look(way, now_ns)
+        self._note(way, Happens.ANSWERS if header.tag & USER_TAG else Happens.TELLS)
 
     def _join(self, port: int, facts: Port, header: Header, said: Config, now_ns: int) -> None:
         self._ways_made += 1
@@ -578,7 +625,7 @@ class Session:
         at = sum((other.rank, other.port) <= (rank, port) for other in self.ways)
         self.ways.insert(at, way)
         self.news += 1
-        self.look(way, now_ns)
+        self._look(way, now_ns)
 
     def _has_room(self, stranger: Stranger, now_ns: int) -> bool:
         """Whether a server gets a place; if there is none, it is asked what it is."""
@@ -587,7 +634,7 @@ class Session:
         welcome = self._strangers.welcome(stranger)
         left = [way for way in self.ways if way.replaceable(welcome) and way is not self._unflushed]
         if left:
-            self._forget(min(left, key=lambda it: (it.usable_ns > 0, it.path.heard_ns, it.number)), now_ns)
+            self._forget(min(left, key=lambda it: (it.usable_ns > 0, it.path.heard_ns, it.number)))
             return True
         self.counters["too_many_ways"] += 1
         if self._strangers.may_ask(now_ns):
@@ -595,9 +642,9 @@ class Session:
             self._say(stranger.port, stranger.mac, address, Command.ATA, tag, IDENTIFY)
         return False
 
-    def _forget(self, way: Way, now_ns: int) -> None:
+    def _forget(self, way: Way) -> None:
         """A way that nothing was asked of but what it leads to makes room."""
-        self._follow(way, way.path.settle_all(), now_ns)
+        self._follow(way, way.path.settle_all())
         self.ways.remove(way)
         self.counters += way.path.counters
         self._last = None
@@ -658,7 +705,7 @@ class Session:
             way.refused = dict.fromkeys(way.refused, True)
             body = config.encode(Config(ConfigCommand.READ))
             way.question = Exchange(Command.CONFIG, body, reply_min=limits.CONFIG_HEADER)
-            self._follow(way, way.path.start_now(way.question, now_ns), now_ns)
+            self._follow(way, way.path.start_now(way.question, now_ns))
 
     def _told(self, way: Way, answer: one_way.Answered, now_ns: int) -> None:
         """The answer to a query. What was refused before it, though it is not too large, has failed."""
@@ -719,8 +766,12 @@ class Session:
 
     def look(self, way: Way, now_ns: int) -> None:
         """Ask a way what it leads to."""
+        self._look(way, now_ns)
+        self._run(now_ns)
+
+    def _look(self, way: Way, now_ns: int) -> None:
         port = self.ports[way.port]
-        refused = way.state is State.REFUSED and now_ns < way.check_after_ns
+        refused = way.state.shown is State.REFUSED and now_ns < way.check_after_ns
         if way.check is not None or refused or port is None or not port.up:
             return
         way.claim = self._claim(way, now_ns)
@@ -728,7 +779,7 @@ class Session:
 
     def _check(self, way: Way, body: bytes, now_ns: int) -> None:
         way.check = Exchange(Command.ATA, body, reply_min=limits.ATA_HEADER + limits.SECTOR)
-        self._follow(way, way.path.start_now(way.check, now_ns), now_ns)
+        self._follow(way, way.path.start_now(way.check, now_ns))
 
     def _checked(self, way: Way, answer: one_way.Answered, now_ns: int) -> None:
         assert way.check is not None, "what was answered was asked"
@@ -736,18 +787,23 @@ class Session:
         way.check = None
         if not identifies:
             way.slow = False
-            self._accept(way, now_ns)
+            self._fits(way)
         elif not answer.good:
-            self._lose_for_now(way, Reason.IDENTIFY_FAILS, now_ns)
+            self._note(way, Happens.UNFIT, Reason.IDENTIFY_FAILS)
         else:
-            self.identified(way, answer.raw, way.claim, now_ns)
+            self._identified(way, answer.raw, way.claim, now_ns)
 
     def identified(self, way: Way, raw: bytes, claim: Stamp, now_ns: int) -> bool:
         """A way answered IDENTIFY, which asked to know a stream or not; whether it leads to the disk."""
+        it_does = self._identified(way, raw, claim, now_ns)
+        self._run(now_ns)
+        return it_does
+
+    def _identified(self, way: Way, raw: bytes, claim: Stamp, now_ns: int) -> bool:
         data = raw[limits.ATA_HEADER : limits.ATA_HEADER + limits.SECTOR]
         nonsense = unfit(data)
         if nonsense is not Reason.NONE:
-            self._refuse(way, nonsense, now_ns)
+            self._note(way, Happens.ANOTHER, nonsense)
             return False
         facts = facts_of(data)
         was, way.facts = way.facts, facts
@@ -759,13 +815,13 @@ class Session:
             self._meet(way)
         reason = self._mismatch(way, facts)
         if reason in (Reason.OTHER_DISK, Reason.OTHER_STORE, Reason.VOLATILE):
-            self._refuse(way, reason, now_ns)
+            self._note(way, Happens.ANOTHER, reason)
             return False
         if reason is not Reason.NONE:
-            self._lose_for_now(way, reason, now_ns)
+            self._note(way, Happens.UNFIT, reason)
             return True
-        if born and way is self.owner and self._is_replaced(way, now_ns):
-            self._lose(way, Reason.NONE, now_ns, State.CHECKING)
+        if born and way is self.owner and self._is_replaced(way):
+            self._note(way, Happens.REPLACED)
             return True
         self._believe(way, facts)
         way.path.quiesce_after(self._quiesce_ns(facts.age_ns))
@@ -775,13 +831,8 @@ class Session:
         if way.slow:
             self._check(way, _READ_FIRST_SECTOR, now_ns)
         else:
-            self._accept(way, now_ns)
+            self._fits(way)
         return True
-
-    def _refuse(self, way: Way, reason: Reason, now_ns: int) -> None:
-        others = self.owner not in (None, way)
-        way.check_after_ns = now_ns + (limits.QUERY_IDLE_NS if others else limits.RECHECK_NS)
-        self._lose(way, reason, now_ns, State.REFUSED)
 
     def _fixed(self, way: Way) -> Facts | None:
         """What the disk is known to be; before the choice only while another way that is usable says so, or
@@ -839,7 +890,7 @@ class Session:
         self._use_stream(way, UNSTAMPED, now_ns)
         if not self._may_claim(way, now_ns):
             return True
-        self.look(way, now_ns)
+        self._look(way, now_ns)
         return False
 
     def _use_stream(self, way: Way, stamp: Stamp, now_ns: int) -> None:
@@ -849,7 +900,7 @@ class Session:
             return
         way.path.stamp = stamp
         if last.stream:
-            self._follow(way, way.path.send_changes_again(now_ns), now_ns)
+            self._follow(way, way.path.send_changes_again(now_ns))
 
     def _claim_another(self, way: Way, now_ns: int) -> None:
         """Changes are not answered: the server has forgotten our stream, or somebody forged its end. What is
@@ -860,7 +911,7 @@ class Session:
         self.news += 1
         way.vouched = False
         self._use_stream(way, UNSTAMPED, now_ns)
-        self.look(way, now_ns)
+        self._look(way, now_ns)
         way.claim_after_ns = now_ns + limits.RECHECK_NS
 
     def _grew(self, way: Way, facts: Facts, was: Facts) -> bool:
@@ -876,19 +927,15 @@ class Session:
         trims = identify.trim_blocks_of(facts.data) > 0
         return bool(promised and trims) and not identify.trims_to_zeroes(facts.data)
 
-    def _accept(self, way: Way, now_ns: int) -> None:
-        way.vouched = True
-        if way.state is not State.USABLE:
-            way.sizes.restart(now_ns)
-        if way.trial.condemned is not Reason.NONE:
-            self._try_again(way, now_ns)
-        elif self._is_unsure(way):
-            self._try(way, now_ns)
+    def _fits(self, way: Way) -> None:
+        """IDENTIFY says nothing against it."""
+        condemned = way.trial.condemned
+        if condemned is Reason.OTHER_DATA:
+            self._note(way, Happens.DIFFERENT, condemned)
+        elif condemned is not Reason.NONE:
+            self._note(way, Happens.UNSEEN, condemned)
         else:
-            self._become(way, State.USABLE, Reason.NONE, now_ns)
-        self._measure(way, now_ns)
-        if way.state is State.USABLE:
-            self._put_to_use(way, now_ns)
+            self._note(way, Happens.UNSURE if self._is_unsure(way) else Happens.FIT)
 
     def _put_to_use(self, way: Way, now_ns: int) -> None:
         if self.owner is None and self.chosen and self._may_inherit(way):
@@ -912,7 +959,7 @@ class Session:
         there = [way for way in self.ways if way.state is State.USABLE and way.check is None]
         heirs = [way for way in there if way.vouched and not self._is_barred(way)]
         if heirs and now_ns - self._lost_ns >= limits.PROBE_NS:
-            self._take_over(min(heirs, key=lambda way: not way.trial.proved), now_ns)
+            self._note(min(heirs, key=lambda way: not way.trial.proved), Happens.CHOSEN)
 
     # Whether servers have one disk: what aoe.initiator.proof finds out means this for ways
 
@@ -932,7 +979,7 @@ class Session:
         kin = [other for other in self._kin(way) if other is not way]
         way.trial = kin[0].trial if kin else Trial()
 
-    def _is_replaced(self, way: Way, now_ns: int) -> bool:
+    def _is_replaced(self, way: Way) -> bool:
         """The owner has started again: whether a proved server, if there is one, is the owner from now on.
         Else this is what the disk is; it counts as proved where there never was another."""
         if way.trial.proved:  # another way there has seen to it
@@ -942,7 +989,7 @@ class Session:
             return True
         self._refer_to(way)
         way.trial.proved = not others
-        self._compare_all(now_ns)
+        self._compare_all()
         return False
 
     def _refer_to(self, way: Way) -> None:
@@ -962,44 +1009,31 @@ class Session:
         known = way.trial.sampled or way.trial.proved
         return self.owner is not None and not known and not self.leads_to_owner(way)
 
-    def _compare_all(self, now_ns: int) -> None:
+    def _compare_all(self) -> None:
         """Others with one that is the owner from now on."""
         for way in self.ways:
             if way.state is State.USABLE and self._is_unsure(way):
-                self._try(way, now_ns)
-
-    def _try(self, way: Way, now_ns: int) -> None:
-        way.sampling = True
-        self.news += 1
-        if way.state is State.USABLE:
-            self._become(way, State.CHECKING, Reason.NONE, now_ns)
-
-    def _try_again(self, way: Way, now_ns: int) -> None:
-        """One that had another disk stays refused until it shows something else."""
-        way.check_after_ns = now_ns + limits.CONDEMNED_NS
-        way.sampling = way.trial.condemned is Reason.OTHER_DATA
-        self.news += 1
-        self._become(way, State.REFUSED, way.trial.condemned, now_ns)
+                self._note(way, Happens.DOUBTED)
 
     def sampled(self, way: Way, now_ns: int) -> None:
         """Its samples are equal to the owner's."""
         way.trial.sampled, way.trial.condemned = True, Reason.NONE
         for other in self._kin(way):
             if other.sampling:
-                other.sampling = False
-                self._become(other, State.USABLE, Reason.NONE, now_ns)
-                self._put_to_use(other, now_ns)
+                self._note(other, Happens.EQUAL)
+        self._run(now_ns)
 
     def silent(self, way: Way, now_ns: int) -> None:
         """It does not answer what is read to compare it."""
-        self._lose_for_now(way, Reason.SILENT, now_ns)
+        self._note(way, Happens.SILENT, Reason.SILENT)
+        self._run(now_ns)
 
     def condemn(self, way: Way, reason: Reason, lba: int, now_ns: int) -> None:
         """It has another disk, as is seen there."""
         way.trial.condemned, way.trial.lba = reason, lba
         for other in self._kin(way):
-            other.check_after_ns = now_ns + limits.CONDEMNED_NS
-            self._lose(other, reason, now_ns, State.REFUSED)
+            self._note(other, Happens.CONDEMNED, reason)
+        self._run(now_ns)
 
     def prove(self, way: Way, now_ns: int) -> None:
         """It has the disk of the owner, who thereby is proved, too."""
@@ -1008,9 +1042,10 @@ class Session:
         for trial in (self.owner.trial, way.trial):
             trial.proved, trial.condemned, trial.misses = True, Reason.NONE, 0
         for other in self._kin(way):
-            if other.state is State.REFUSED:
+            if other.state.shown is State.REFUSED:
                 other.check_after_ns = now_ns
-                self.look(other, now_ns)
+                self._look(other, now_ns)
+        self._run(now_ns)
 
     # Choosing
 
@@ -1024,19 +1059,17 @@ class Session:
         if waited_ns >= (limits.SETTLE_IN_NS if everybody else limits.QUERY_MAX_NS):
             self.chosen = True
             usable[0].trial.proved = True
-            self._take_over(usable[0], now_ns)
+            self._note(usable[0], Happens.CHOSEN)
 
     def _take_over(self, way: Way, now_ns: int) -> None:
         if self._unflushed not in (None, way):
             self._losses += 1
         if not way.trial.proved:
             self._refer_to(way)
-        way.sampling = False
-        self._become(way, State.USABLE, Reason.NONE, now_ns)
         self.owner = way
         way.io_ns = now_ns
         self.news += 1
-        self._compare_all(now_ns)
+        self._compare_all()
         self._release(now_ns)
 
     def _release(self, now_ns: int) -> None:
@@ -1052,16 +1085,9 @@ class Session:
             way.state, way.reason = state, reason
             self.news += 1
 
-    def _lose_for_now(self, way: Way, reason: Reason, now_ns: int, again_ns: int = limits.RECHECK_NS) -> None:
-        way.check_after_ns = now_ns + again_ns
-        self._lose(way, reason, now_ns)
-
-    def _lose(self, way: Way, reason: Reason, now_ns: int, state: State = State.DOWN) -> None:
-        """A way is of no use for now: what it had under way goes to another one."""
+    def _give_up(self, way: Way, now_ns: int) -> None:
         way.vouched = False
         looks, way.check, way.question = (way.check, way.question), None, None
-        self._become(way, state, reason, now_ns)
-        way.sampling = False
         if way is self.owner:
             self.owner = None
             self._lost_ns = now_ns
@@ -1070,13 +1096,35 @@ class Session:
         way.refused.clear()
         for exchange in looks:
             if exchange is not None:
-                self._follow(way, way.path.abandon(exchange, now_ns), now_ns)
+                self._follow(way, way.path.abandon(exchange, now_ns))
+
+    def _turn(self, _: Way, now_ns: int) -> None:
         if self.owner is not None:
             self._release(now_ns)
             return
-        for other in list(self.ways):
+        for other in self.ways:
             if now_ns >= other.check_after_ns:
-                self.look(other, now_ns)
+                self._look(other, now_ns)
+
+    def _vouch(self, way: Way, _: int) -> None:
+        self.news += not way.vouched
+        way.vouched = True
+
+    def _resize(self, way: Way, now_ns: int) -> None:
+        way.sizes.restart(now_ns)
+
+    def _look_again_soon(self, way: Way, now_ns: int) -> None:
+        way.check_after_ns = now_ns + limits.RECHECK_NS
+
+    def _look_again_if_slow(self, way: Way, now_ns: int) -> None:
+        way.check_after_ns = now_ns + limits.SLOW_NS
+
+    def _look_again_if_refused(self, way: Way, now_ns: int) -> None:
+        others = self.owner not in (None, way)
+        way.check_after_ns = now_ns + (limits.QUERY_IDLE_NS if others else limits.RECHECK_NS)
+
+    def _look_again_if_condemned(self, way: Way, now_ns: int) -> None:
+        way.check_after_ns = now_ns + limits.CONDEMNED_NS
 
     def _under_way(self, way: Way) -> list[Exchange]:
         """What is open there and could go elsewhere, in the order of the operations."""
@@ -1094,31 +1142,35 @@ class Session:
         for sent in (False, True):  # or what waits would be sent as soon as there is room
             for exchange in exchanges:
                 if bool(exchange.tries) is sent:
-                    self._follow(way, way.path.abandon(exchange, now_ns), now_ns)
+                    self._follow(way, way.path.abandon(exchange, now_ns))
 
-    def _attend(self, way: Way, now_ns: int) -> None:
-        """Look at what has been quiet for too long."""
+    def _watch(self, way: Way, now_ns: int) -> None:
+        """Look for what has been quiet for too long."""
         if way.state is State.USABLE or way.sampling:
             self._measure(way, now_ns)
+        waits = way.state in (State.CHECKING, State.COMPARED)
         if way.state is State.USABLE:
             self._judge(way, now_ns)
-        elif way.state is State.CHECKING and way.path.quiet_ns(now_ns) >= limits.DEAD_NS:
-            self._lose_for_now(way, Reason.SILENT, now_ns)
+        elif waits and way.path.quiet_ns(now_ns) >= limits.DEAD_NS:
+            self._note(way, Happens.SILENT, Reason.SILENT)
+
+    def _tend(self, way: Way, now_ns: int) -> None:
+        """Look at what was not looked at for long."""
         if way.check is not None:
             return
         if way.sectors < limits.STAMPED_SECTORS_MIN:
             self._use_stream(way, UNSTAMPED, now_ns)
         if way.state is State.USABLE and way.path.stuck and way.path.stamp.stream:
             self._claim_another(way, now_ns)
-        lost = way.state in (State.DOWN, State.REFUSED) and now_ns >= way.check_after_ns
+        due = way.lost and now_ns >= way.check_after_ns
         idle = way.state is State.USABLE and now_ns - way.path.heard_ns >= limits.STANDBY_NS
         unknown = way.state is State.USABLE and not way.path.stamp.stream and self._may_claim(way, now_ns)
-        if lost or idle or unknown:
-            self.look(way, now_ns)
+        if due or idle or unknown:
+            self._look(way, now_ns)
 
     def _judge(self, way: Way, now_ns: int) -> None:
         """Is it alive? Only where there is another one to turn to."""
-        if not any(other.state is not State.REFUSED for other in self.ways if other is not way):
+        if all(other.state.shown is State.REFUSED for other in self.ways if other is not way):
             return
         quiet_ns = way.path.quiet_ns(now_ns)
         if quiet_ns >= limits.PROBE_NS and now_ns - way.probed_ns >= limits.PROBE_NS:
@@ -1126,18 +1178,34 @@ class Session:
             _, mac, *address = way.path.peer
             self._query(way.port, mac, (address[0], address[1]))
         if quiet_ns >= limits.DEAD_NS:
-            self._lose(way, Reason.SILENT, now_ns)
+            self._note(way, Happens.SILENT, Reason.SILENT)
         elif way.path.outstanding and now_ns - max(way.io_ns, way.path.asked_ns) >= limits.SLOW_NS:
             way.slow = True
-            self._lose_for_now(way, Reason.SLOW, now_ns, limits.SLOW_NS)
+            self._note(way, Happens.SLOW, Reason.SLOW)
 
     def _go_back(self, failback_ns: int, now_ns: int) -> None:
         for way in self.ways:
             if way is self.owner:
                 return
             if way.state is State.USABLE and way.trial.proved and now_ns - way.usable_ns >= failback_ns:
-                self._take_over(way, now_ns)
+                self._note(way, Happens.CHOSEN)
                 return
+
+
+_DOING: dict[Do, Callable[[Session, Way, int], None]] = {
+    Do.GIVE_UP: Session._give_up,
+    Do.TURN: Session._turn,
+    Do.VOUCH: Session._vouch,
+    Do.LOOK: Session._look,
+    Do.RESIZE: Session._resize,
+    Do.MEASURE: Session._measure,
+    Do.USE: Session._put_to_use,
+    Do.OWN: Session._take_over,
+    Do.AGAIN_SOON: Session._look_again_soon,
+    Do.AGAIN_SLOW: Session._look_again_if_slow,
+    Do.AGAIN_REFUSED: Session._look_again_if_refused,
+    Do.AGAIN_CONDEMNED: Session._look_again_if_condemned,
+}
 
 
 def _stranger(port: int, header: Header) -> Stranger:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from aoe.initiator.core import WayStatus
 from aoe.initiator.facts import Reason
-from aoe.initiator.session import State
+from aoe.initiator.life import State
 from aoe.initiator.sizes import Narrow
 from aoe.limits import SECTOR
 from aoe.wire.frame import format_mac

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from aoe import limits, timing
 from aoe.initiator.core import WayStatus
 from aoe.initiator.facts import Reason
-from aoe.initiator.session import State
+from aoe.initiator.life import State
 from aoe.initiator.sizes import Narrow
 from aoe.initiator.standing import PathStatus, Standing
 

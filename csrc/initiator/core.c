@@ -785,7 +785,7 @@ int aoe_core_comparing(const aoe_core *c)
 {
     int comparing = 0;
     for (uint32_t i = 0; i < c->ways_count; i++)
-        comparing |= c->ways[i]->sampling;
+        comparing |= way_samples(c->ways[i]);
     return comparing;
 }
 
@@ -804,7 +804,7 @@ uint32_t aoe_core_ways(const aoe_core *c, aoe_way *ways, uint32_t room)
         ways[i] = (aoe_way){
             .number = w->number,
             .port = w->port,
-            .state = (uint32_t)w->state,
+            .state = (uint32_t)life_shown(w->state),
             .reason = (uint32_t)w->reason,
             .owner = w == c->owner,
             .sectors = shown.there < shown.back ? shown.there : shown.back,

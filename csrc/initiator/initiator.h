@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "abi.h"
+#include "life.h"
 #include "sizes.h"
 #include "shared/wire.h"
 
@@ -13,7 +14,6 @@
 
 enum { TAG_BUCKETS = 1 << 12, RANGE_BUCKETS = 1 << 13, ASKED_MAX = 64, ATA_BYTES = 36, AOE_BYTES = 24, SECTOR_BYTES = 512 };
 enum { LANE_READS, LANE_CHANGES, LANE_SYNCS, LANES };
-enum { WAY_CHECKING, WAY_USABLE, WAY_DOWN, WAY_REFUSED };
 enum {
     WHY_NOT,
     WHY_LINK_DOWN,
@@ -173,7 +173,6 @@ struct way {
     int64_t claim_after_ns;
     uint32_t renewed;
     struct trial trial; /* of its server */
-    int sampling;       /* its samples are to be compared with the owner's */
     uint32_t store_kind;
     uint8_t store[16];
     int volatile_cache;
@@ -293,14 +292,16 @@ struct ranges {
     uint64_t mark;
 };
 
-enum { EFFECT_ANSWERED, EFFECT_SETTLED, EFFECT_TOO_LARGE };
+enum { EFFECT_ANSWERED, EFFECT_SETTLED, EFFECT_TOO_LARGE, EFFECT_HAPPENED };
 
-/* What a path did; `exchange` is gone when its settling was looked at. */
+/* What a path did, or what has happened to it; `exchange` is gone when its settling was looked at. */
 struct effect {
     int what;
     struct exchange *exchange;
     const uint8_t *raw;
     uint32_t length;
+    struct way *way; /* with EFFECT_HAPPENED, as the next two */
+    int happens, reason;
 };
 
 struct event {
@@ -341,7 +342,7 @@ struct aoe_core {
 
     struct pool copies, exchanges, operations, pieces, refusals;
     struct effect *effects;
-    size_t effects_count, effects_room;
+    size_t effects_first, effects_count, effects_room; /* what is to be seen to, one after the other */
     struct event *events;
     size_t events_first, events_count, events_room;
     aoe_out *out;
@@ -351,6 +352,7 @@ struct aoe_core {
 };
 
 /* path.c: what one way does. All append to core->effects. */
+void path_effect(aoe_core *c, struct effect e);
 void path_init(aoe_core *c, struct way *w, uint32_t window, uint32_t first_tag, int64_t quiesce_ns);
 void path_start(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns);
 void path_start_now(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns);
@@ -408,6 +410,9 @@ void session_sampled(aoe_core *c, struct way *w, int64_t now_ns);
 void session_silent(aoe_core *c, struct way *w, int64_t now_ns);
 void session_condemn(aoe_core *c, struct way *w, int reason, uint64_t lba, int64_t now_ns);
 void session_prove(aoe_core *c, struct way *w, int64_t now_ns);
+
+/* Whether its samples are to be compared with the owner's. */
+static inline int way_samples(const struct way *w) { return w->state == WAY_COMPARED || w->state == WAY_RETRIED; }
 
 /* trial.c: what is known of servers' disks, and what follows from it */
 int trial_same_server(const struct way *w, const struct way *other);

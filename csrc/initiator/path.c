@@ -56,13 +56,18 @@ void pool_end(struct pool *pool)
     }
 }
 
-static void effect(aoe_core *c, int what, struct exchange *x, const uint8_t *raw, uint32_t length)
+void path_effect(aoe_core *c, struct effect e)
 {
     if (c->effects_count == c->effects_room) {
         c->effects_room = c->effects_room ? 2 * c->effects_room : 64;
         c->effects = must_allocate(c->effects, c->effects_room * sizeof *c->effects);
     }
-    c->effects[c->effects_count++] = (struct effect){what, x, raw, length};
+    c->effects[c->effects_count++] = e;
+}
+
+static void effect(aoe_core *c, int what, struct exchange *x, const uint8_t *raw, uint32_t length)
+{
+    path_effect(c, (struct effect){.what = what, .exchange = x, .raw = raw, .length = length});
 }
 
 /* Frames */

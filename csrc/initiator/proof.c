@@ -109,7 +109,7 @@ static int begin_samples(aoe_core *c, int64_t now_ns)
     struct proof *f = &c->proof;
     struct way *w = NULL;
     for (uint32_t i = 0; i < c->ways_count && !w; i++)
-        w = c->ways[i]->sampling ? c->ways[i] : NULL;
+        w = way_samples(c->ways[i]) ? c->ways[i] : NULL;
     if (!w || !c->owner || !c->has_facts)
         return 0;
     f->owner = c->owner->number;
@@ -168,7 +168,7 @@ static void watch_samples(aoe_core *c, int64_t now_ns)
 {
     struct proof *f = &c->proof;
     struct way *w = way_numbered(c, f->subject);
-    int goes_on = w && w->sampling && c->owner && c->owner->number == f->owner;
+    int goes_on = w && way_samples(w) && c->owner && c->owner->number == f->owner;
     if (!goes_on || !same_lives(&f->lives, c->owner, w)) {
         end_samples(c, now_ns);
         return;

@@ -1,5 +1,6 @@
 /* One disk over several ways: which there are, which of them carries what, and when to change. */
 #include <arpa/inet.h>
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,12 +13,9 @@ enum { VENDOR_AT = 2 * 129, VOLATILE_CACHE = 0x20, STREAMS = 2 };
 
 static const uint8_t BROADCAST[6] = {255, 255, 255, 255, 255, 255};
 
-static void lose(aoe_core *c, struct way *w, int reason, int64_t now_ns, int state);
-static void lose_for_now(aoe_core *c, struct way *w, int reason, int64_t now_ns, int64_t again_ns);
-static void take_over(aoe_core *c, struct way *w, int64_t now_ns);
 static void recall(aoe_core *c, struct way *w, int64_t now_ns);
-static void checked(aoe_core *c, struct way *w, const struct effect *answer, int64_t now_ns);
-static void told(aoe_core *c, struct way *w, const struct effect *answer, int64_t now_ns);
+static void look(aoe_core *c, struct way *w, int64_t now_ns);
+static void take_over(aoe_core *c, struct way *w, int64_t now_ns);
 static void ask_size(aoe_core *c, struct way *w, int64_t now_ns);
 static void release(aoe_core *c, int64_t now_ns);
 
@@ -28,6 +26,12 @@ static void event(aoe_core *c, struct event e)
         c->events = must_allocate(c->events, c->events_room * sizeof *c->events);
     }
     c->events[c->events_count++] = e;
+}
+
+/* Something has happened to a path: it is seen to in its turn. */
+static void note(aoe_core *c, struct way *w, int happens, int reason)
+{
+    path_effect(c, (struct effect){.what = EFFECT_HAPPENED, .way = w, .happens = happens, .reason = reason});
 }
 
 /* Operations */
@@ -90,30 +94,9 @@ static void settled(aoe_core *c, struct exchange *x)
     pool_give(&c->exchanges, x);
 }
 
-/* What a path did since `base` means this for operations. */
-static void follow(aoe_core *c, struct way *w, size_t base, int64_t now_ns)
-{
-    size_t end = c->effects_count;
-    for (size_t i = base; i < end; i++) {
-        struct effect e = c->effects[i];
-        if (e.what == EFFECT_SETTLED)
-            settled(c, e.exchange);
-        else if (e.exchange == w->check)
-            checked(c, w, &e, now_ns);
-        else if (e.exchange == w->question)
-            told(c, w, &e, now_ns);
-        else if (e.exchange->operation)
-            answered(c, w, &e, now_ns);
-    }
-    c->effects_count = base;
-}
-
 static void abandon_exchange(aoe_core *c, struct exchange *x, int64_t now_ns)
 {
-    size_t base = c->effects_count;
-    struct way *w = x->way;
-    path_abandon(c, w, x, now_ns);
-    follow(c, w, base, now_ns);
+    path_abandon(c, x->way, x, now_ns);
 }
 
 /* No answer to it is wanted any more. */
@@ -136,9 +119,7 @@ static void send_by(aoe_core *c, struct operation *o, struct way *w, int64_t now
     x->operation = o;
     x->sectors = o->sectors;
     link_append(&o->exchanges, &x->of_operation);
-    size_t base = c->effects_count;
     path_start(c, w, x, now_ns);
-    follow(c, w, base, now_ns);
 }
 
 static struct way *sender_of(const aoe_core *c, uint32_t tag)
@@ -162,32 +143,12 @@ static void make_anew(aoe_core *c, int64_t now_ns)
     c->out_count = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct way *w = sender_of(c, tags[i]);
-        size_t base = c->effects_count;
-        if (!w) {
+        if (w)
+            path_make_anew(c, w, tags[i], now_ns);
+        else
             c->seek_ns = now_ns;
-            continue;
-        }
-        path_make_anew(c, w, tags[i], now_ns);
-        follow(c, w, base, now_ns);
     }
     free(tags);
-}
-
-/* We did not run for so long, which was nobody's silence. Only what waits for a sign of life is put off: fates (I2),
- * and for how long a way is vouched for (I6), go by true time. */
-void session_stand_still(aoe_core *c, int64_t gap_ns, int64_t now_ns)
-{
-    c->usable_ns += c->usable_ns ? gap_ns : 0;
-    c->lost_ns += gap_ns;
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        struct way *w = c->ways[i];
-        path_stand_still(w, gap_ns, now_ns);
-        w->io_ns += gap_ns;
-        w->probed_ns += gap_ns;
-        sizes_stand_still(&w->sizes, gap_ns);
-        w->usable_ns += w->usable_ns ? gap_ns : 0;
-    }
-    make_anew(c, now_ns);
 }
 
 static int vouched(const struct way *w, int64_t now_ns)
@@ -213,7 +174,7 @@ static struct way *least_loaded(aoe_core *c, int64_t now_ns)
         if (w->state != WAY_USABLE || !(w->trial.proved || trial_leads_to_owner(c, w)))
             continue;
         if (!vouched(w, now_ns))
-            session_look(c, w, now_ns);
+            look(c, w, now_ns);
         else if (!best || load_of(w) < load_of(best))
             best = w;
     }
@@ -232,11 +193,20 @@ static uint32_t most_of(const struct way *w, uint32_t lane)
     return sizes_limit(&w->sizes, lane == LANE_READS ? BACK : THERE);
 }
 
+/* No answer is wanted any more. What was sent stays of unknown fate. */
+static void abandon(aoe_core *c, struct operation *o, int64_t now_ns)
+{
+    o->open = 0;
+    link_remove(&o->open_link);
+    link_remove(&o->held_link);
+    close_operation(c, o, now_ns);
+}
+
 /* It has to become several. What was sent of it stays of unknown fate. */
 static void give_back(aoe_core *c, struct operation *o, const struct way *w, int64_t now_ns)
 {
     event(c, (struct event){.what = EFFECT_TOO_LARGE, .operation = o, .sectors = most_of(w, o->lane)});
-    session_abandon(c, o, now_ns);
+    abandon(c, o, now_ns);
 }
 
 /* What is meant for that way alone, and is too large for it now. */
@@ -274,26 +244,12 @@ static void dispatch(aoe_core *c, struct operation *o, int64_t now_ns)
         hold(c, o);
     } else if (!vouched(w, now_ns)) {
         hold(c, o);
-        session_look(c, w, now_ns);
+        look(c, w, now_ns);
     } else if (o->sectors > most_of(w, o->lane)) {
         give_back(c, o, w, now_ns);
     } else {
         send_by(c, o, w, now_ns);
     }
-}
-
-void session_start(aoe_core *c, struct operation *o, int64_t now_ns)
-{
-    link_append(&c->open, &o->open_link);
-    dispatch(c, o, now_ns);
-}
-
-void session_abandon(aoe_core *c, struct operation *o, int64_t now_ns)
-{
-    o->open = 0;
-    link_remove(&o->open_link);
-    link_remove(&o->held_link);
-    close_operation(c, o, now_ns);
 }
 
 /* A loss is told to every flush that was under way then. */
@@ -335,7 +291,8 @@ static int looked_at(const aoe_core *c, uint32_t address)
 {
     for (uint32_t i = 0; i < c->ways_count; i++) {
         const struct way *w = c->ways[i];
-        if ((w->state == WAY_USABLE || w->state == WAY_REFUSED) && leads_to(w, address))
+        int known = w->state == WAY_USABLE || life_shown(w->state) == WAY_REFUSED;
+        if (known && leads_to(w, address))
             return 1;
     }
     return 0;
@@ -428,9 +385,7 @@ static void ask_size(aoe_core *c, struct way *w, int64_t now_ns)
     for (struct link *l = w->refused.next; l != &w->refused; l = l->next)
         OWNER_OF(l, struct operation, held_link)->refusal->asked = 1;
     w->question = exchange_new(c, w, &read_config, COMMAND_CONFIG, LANE_READS, CONFIG_BYTES);
-    size_t base = c->effects_count;
     path_start_now(c, w, w->question, now_ns);
-    follow(c, w, base, now_ns);
 }
 
 /* The answer to a query. What was refused before it, though it is not too large, has failed. */
@@ -534,14 +489,17 @@ static void join(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
     c->ways[at] = w;
     c->ways_count++;
     c->news++;
-    session_look(c, w, now_ns);
+    look(c, w, now_ns);
 }
+
+/* Whether it is looked at from time to time, as it may come back. */
+static int is_lost(const struct way *w) { return w->state == WAY_DOWN || life_shown(w->state) == WAY_REFUSED; }
 
 /* Whether it makes room: what was never usable, when it is lost, or at any time for a server that answered well; what
  * was usable for such a server only, when no copy is of unknown fate there. */
 static int replaceable(const struct way *w, int by_good)
 {
-    int lost = w->state == WAY_DOWN || w->state == WAY_REFUSED, over = lost && !path_uncertain(w);
+    int over = is_lost(w) && !path_uncertain(w);
     if (w->state == WAY_USABLE || load_of(w) != (w->check != NULL))
         return 0;
     return w->usable_ns ? by_good && over : by_good || over;
@@ -557,12 +515,11 @@ static int goes_first(const struct way *w, const struct way *other)
 }
 
 /* A way that nothing was asked of but what it leads to makes room. */
-static void forget(aoe_core *c, uint32_t at, int64_t now_ns)
+static void forget(aoe_core *c, uint32_t at)
 {
     struct way *w = c->ways[at];
-    size_t base = c->effects_count;
+    assert(c->effects_count == 0 && "nothing of it is to be seen to");
     path_settle_all(c, w);
-    follow(c, w, base, now_ns);
     if (w->check)
         path_end(c, w, w->check);
     free(w);
@@ -596,7 +553,7 @@ static int has_room(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_
     if (at == WAYS_MAX)
         ask_stranger(c, port, raw, now_ns);
     else
-        forget(c, at, now_ns);
+        forget(c, at);
     return at < WAYS_MAX;
 }
 
@@ -614,20 +571,6 @@ static void stranger_reply(aoe_core *c, uint32_t port, const uint8_t *raw, uint3
         return;
     strangers_invite(&c->strangers, port, raw);
     query(c, port, raw + 6, address >> 8, raw[18]);
-}
-
-static void become(aoe_core *c, struct way *w, int state, int reason, int64_t now_ns)
-{
-    if (w->state == state && w->reason == reason)
-        return;
-    if (state == WAY_USABLE) {
-        w->usable_ns = now_ns;
-        if (!c->usable_ns)
-            c->usable_ns = now_ns;
-    }
-    w->state = state;
-    w->reason = reason;
-    c->news++;
 }
 
 static void config_reply(aoe_core *c, uint32_t port, struct way *w, const uint8_t *raw, uint32_t length, int asked,
@@ -648,12 +591,7 @@ static void config_reply(aoe_core *c, uint32_t port, struct way *w, const uint8_
     else /* an advertisement: the server may have started again */
         w->vouched = 0;
     takes(c, w, raw, now_ns);
-    if (w->state == WAY_REFUSED && !asked) {
-        become(c, w, WAY_CHECKING, WHY_NOT, now_ns);
-        session_look(c, w, now_ns);
-    } else if (w->state == WAY_DOWN) {
-        session_look(c, w, now_ns);
-    }
+    note(c, w, asked ? HAPPENS_ANSWERS : HAPPENS_TELLS, WHY_NOT);
 }
 
 static struct way *way_of(const aoe_core *c, uint32_t port, const uint8_t *raw)
@@ -673,67 +611,6 @@ static int was_asked(const aoe_core *c, uint32_t tag)
         if (c->asked[n] == tag)
             return 1;
     return 0;
-}
-
-void session_received(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t length, int64_t now_ns)
-{
-    uint32_t tag;
-    if (length < AOE_BYTES || raw[12] != 0x88 || raw[13] != 0xA2 || !(raw[14] & FLAG_RESPONSE))
-        return; /* others ask, too */
-    memcpy(&tag, raw + 20, 4);
-    tag = ntohl(tag);
-    struct way *w = way_of(c, port, raw);
-    if (w && path_knows(w, tag)) {
-        size_t base = c->effects_count;
-        path_received(c, w, raw, length, now_ns);
-        follow(c, w, base, now_ns);
-    } else if (w && sizes_asked(&w->sizes, tag)) {
-        probe_reply(c, w, sizes_asked(&w->sizes, tag), raw, length, now_ns);
-    } else if (raw[19] == COMMAND_CONFIG && !(raw[14] & FLAG_ERROR) && (!(tag & USER_TAG) || was_asked(c, tag))) {
-        config_reply(c, port, w, raw, length, (tag & USER_TAG) != 0, now_ns);
-    } else if (!w && strangers_tag(&c->strangers, port, raw) == tag) {
-        stranger_reply(c, port, raw, length);
-    } else {
-        c->counters[AOE_UNKNOWN_TAG]++;
-    }
-}
-
-/* A port over which no sector fits is down. */
-void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, int64_t now_ns)
-{
-    int up = port->up && port->sectors, came_up = up && !c->ports[number].up;
-    int renamed = memcmp(port->mac, c->ports[number].mac, 6) != 0;
-    c->ports[number] = *port;
-    c->ports[number].up = (uint32_t)up;
-    for (uint32_t i = 0; i < c->ways_count; i++) { /* first: losing one way sends on others */
-        struct way *w = c->ways[i];
-        if (w->port != number)
-            continue;
-        memcpy(w->own, port->mac, 6);
-        fit(c, w, now_ns);
-        if (renamed) { /* to the server that is somebody else: what was sent before settles by time */
-            w->stamp = (struct stamp){0};
-            w->claim_after_ns = now_ns;
-        }
-        if (renamed || !up)
-            w->vouched = 0;
-    }
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        struct way *w = c->ways[i];
-        if (w->port != number)
-            continue;
-        if (!up) {
-            lose(c, w, WHY_LINK_DOWN, now_ns, WAY_DOWN);
-            continue;
-        }
-        resized(c, w, now_ns);
-        if (came_up || renamed)
-            session_look(c, w, now_ns);
-    }
-    if (came_up) {
-        c->seek_wait_ns = QUERY_FIRST_NS;
-        seek(c, now_ns);
-    }
 }
 
 /* Judging ways */
@@ -759,10 +636,10 @@ static struct stamp claim(struct way *w, int64_t now_ns)
 }
 
 /* Ask a way what it leads to. */
-void session_look(aoe_core *c, struct way *w, int64_t now_ns)
+static void look(aoe_core *c, struct way *w, int64_t now_ns)
 {
     struct body body = {.head = {[2] = 1, [3] = IDENTIFY, [7] = 0xA0}, .head_length = 12};
-    int refused = w->state == WAY_REFUSED && now_ns < w->check_after_ns;
+    int refused = life_shown(w->state) == WAY_REFUSED && now_ns < w->check_after_ns;
     if (w->check || refused || !c->ports[w->port].up)
         return;
     w->claim = claim(w, now_ns);
@@ -774,35 +651,15 @@ void session_look(aoe_core *c, struct way *w, int64_t now_ns)
     check(c, w, &body, now_ns);
 }
 
-static void lose_for_now(aoe_core *c, struct way *w, int reason, int64_t now_ns, int64_t again_ns)
+/* IDENTIFY says nothing against it. */
+static void fits(aoe_core *c, struct way *w)
 {
-    w->check_after_ns = now_ns + again_ns;
-    lose(c, w, reason, now_ns, WAY_DOWN);
-}
-
-static void refuse(aoe_core *c, struct way *w, int reason, int64_t now_ns)
-{
-    int others = c->owner && c->owner != w;
-    w->check_after_ns = now_ns + (others ? QUERY_IDLE_NS : RECHECK_NS);
-    lose(c, w, reason, now_ns, WAY_REFUSED);
-}
-
-/* Its samples are compared with the owner's before it is usable. */
-static void try_way(aoe_core *c, struct way *w, int64_t now_ns)
-{
-    w->sampling = 1;
-    c->news++;
-    if (w->state == WAY_USABLE)
-        become(c, w, WAY_CHECKING, WHY_NOT, now_ns);
-}
-
-/* One that had another disk stays refused until it shows something else. */
-static void try_again(aoe_core *c, struct way *w, int64_t now_ns)
-{
-    w->check_after_ns = now_ns + CONDEMNED_NS;
-    w->sampling = w->trial.condemned == WHY_OTHER_DATA;
-    c->news++;
-    become(c, w, WAY_REFUSED, w->trial.condemned, now_ns);
+    if (w->trial.condemned == WHY_OTHER_DATA)
+        note(c, w, HAPPENS_DIFFERENT, w->trial.condemned);
+    else if (w->trial.condemned)
+        note(c, w, HAPPENS_UNSEEN, w->trial.condemned);
+    else
+        note(c, w, trial_is_unsure(c, w) ? HAPPENS_UNSURE : HAPPENS_FIT, WHY_NOT);
 }
 
 static void put_to_use(aoe_core *c, struct way *w, int64_t now_ns)
@@ -813,94 +670,12 @@ static void put_to_use(aoe_core *c, struct way *w, int64_t now_ns)
         release(c, now_ns);
 }
 
-static void accept_way(aoe_core *c, struct way *w, int64_t now_ns)
-{
-    w->vouched = 1;
-    if (w->state != WAY_USABLE)
-        sizes_restart(&w->sizes, now_ns);
-    if (w->trial.condemned)
-        try_again(c, w, now_ns);
-    else if (trial_is_unsure(c, w))
-        try_way(c, w, now_ns);
-    else
-        become(c, w, WAY_USABLE, WHY_NOT, now_ns);
-    measure(c, w, now_ns);
-    if (w->state == WAY_USABLE)
-        put_to_use(c, w, now_ns);
-}
-
 /* Others are compared with one that is the owner from now on. */
-static void compare_all(aoe_core *c, int64_t now_ns)
+static void compare_all(aoe_core *c)
 {
     for (uint32_t i = 0; i < c->ways_count; i++)
         if (c->ways[i]->state == WAY_USABLE && trial_is_unsure(c, c->ways[i]))
-            try_way(c, c->ways[i], now_ns);
-}
-
-void session_sampled(aoe_core *c, struct way *w, int64_t now_ns)
-{
-    w->trial.sampled = 1;
-    w->trial.condemned = WHY_NOT;
-    trial_share(c, w);
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        struct way *other = c->ways[i];
-        if (!other->sampling || !trial_same_server(other, w))
-            continue;
-        other->sampling = 0;
-        become(c, other, WAY_USABLE, WHY_NOT, now_ns);
-        put_to_use(c, other, now_ns);
-    }
-}
-
-void session_silent(aoe_core *c, struct way *w, int64_t now_ns)
-{
-    lose_for_now(c, w, WHY_SILENT, now_ns, RECHECK_NS);
-}
-
-void session_condemn(aoe_core *c, struct way *w, int reason, uint64_t lba, int64_t now_ns)
-{
-    w->trial.condemned = reason;
-    w->trial.lba = lba;
-    trial_share(c, w);
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        if (!trial_same_server(c->ways[i], w))
-            continue;
-        c->ways[i]->check_after_ns = now_ns + CONDEMNED_NS;
-        lose(c, c->ways[i], reason, now_ns, WAY_REFUSED);
-    }
-}
-
-/* It has the disk of the owner, who thereby is proved, too. */
-void session_prove(aoe_core *c, struct way *w, int64_t now_ns)
-{
-    struct way *both[2] = {c->owner, w};
-    c->news++;
-    for (int i = 0; i < 2; i++) {
-        both[i]->trial.proved = 1;
-        both[i]->trial.condemned = WHY_NOT;
-        both[i]->trial.misses = 0;
-        trial_share(c, both[i]);
-    }
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        if (c->ways[i]->state != WAY_REFUSED || !trial_same_server(c->ways[i], w))
-            continue;
-        c->ways[i]->check_after_ns = now_ns;
-        session_look(c, c->ways[i], now_ns);
-    }
-}
-
-static void checked(aoe_core *c, struct way *w, const struct effect *answer, int64_t now_ns)
-{
-    const uint8_t *raw = answer->raw;
-    w->check = NULL;
-    if (answer->exchange->body->head[3] != IDENTIFY) {
-        w->slow = 0;
-        accept_way(c, w, now_ns);
-    } else if (raw[14] & FLAG_ERROR || ata_failed(raw)) {
-        lose_for_now(c, w, WHY_IDENTIFY_FAILS, now_ns, RECHECK_NS);
-    } else {
-        session_identified(c, w, raw, w->claim, now_ns);
-    }
+            note(c, c->ways[i], HAPPENS_DOUBTED, WHY_NOT);
 }
 
 static uint64_t little(const uint8_t *from, int bytes)
@@ -994,7 +769,7 @@ static int registered(aoe_core *c, struct way *w, int heeds, struct stamp claim,
     use_stream(c, w, (struct stamp){0}, now_ns);
     if (!may_claim(w, now_ns))
         return 1;
-    session_look(c, w, now_ns);
+    look(c, w, now_ns);
     return 0;
 }
 
@@ -1008,12 +783,12 @@ static void claim_another(aoe_core *c, struct way *w, int64_t now_ns)
     c->news++;
     w->vouched = 0;
     use_stream(c, w, (struct stamp){0}, now_ns);
-    session_look(c, w, now_ns);
+    look(c, w, now_ns);
     w->claim_after_ns = now_ns + RECHECK_NS;
 }
 
 /* What a way says of its server; whether that has begun another life. */
-static int note(aoe_core *c, struct way *w, const uint8_t *identity)
+static int learn(aoe_core *c, struct way *w, const uint8_t *identity)
 {
     const uint8_t *vendor = identity + VENDOR_AT;
     int ours = !memcmp(vendor, "AoEt", 4) && little(vendor + 4, 2) == 1;
@@ -1034,7 +809,8 @@ static int note(aoe_core *c, struct way *w, const uint8_t *identity)
     return born;
 }
 
-static void fits(aoe_core *c, struct way *w, const uint8_t *identity, struct stamp claim, int64_t now_ns)
+/* It may be the disk, and can be used. */
+static void fitted(aoe_core *c, struct way *w, const uint8_t *identity, struct stamp claim, int64_t now_ns)
 {
     const uint8_t *vendor = identity + VENDOR_AT;
     int64_t age_ns = w->ours ? (int64_t)little(vendor + 6, 4) * 1000000 : FOREIGN_AGE_NS;
@@ -1046,41 +822,55 @@ static void fits(aoe_core *c, struct way *w, const uint8_t *identity, struct sta
     if (w->slow)
         check(c, w, &(struct body){.head = {[0] = 0x40, [2] = 1, [3] = READ_EXT}, .head_length = 12}, now_ns);
     else
-        accept_way(c, w, now_ns);
+        fits(c, w);
 }
 
 /* The owner has started again: whether another one is it from now on. */
-static int is_replaced(aoe_core *c, struct way *w, int64_t now_ns)
+static int is_replaced(aoe_core *c, struct way *w)
 {
     if (w->trial.proved) /* another way there has seen to it */
         return 0;
     if (trial_is_replaced(c, w))
         return 1;
-    compare_all(c, now_ns);
+    compare_all(c);
     return 0;
 }
 
-int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, struct stamp claim, int64_t now_ns)
+static int identified(aoe_core *c, struct way *w, const uint8_t *raw, struct stamp claim, int64_t now_ns)
 {
     const uint8_t *identity = raw + ATA_BYTES;
     int why = facts_unfit(identity);
     if (why) {
-        refuse(c, w, why, now_ns);
+        note(c, w, HAPPENS_ANOTHER, why);
         return 0;
     }
-    int born = note(c, w, identity);
+    int born = learn(c, w, identity);
     why = mismatch(c, w, identity);
     if (why == WHY_OTHER_DISK || why == WHY_OTHER_STORE || why == WHY_VOLATILE) {
-        refuse(c, w, why, now_ns);
+        note(c, w, HAPPENS_ANOTHER, why);
         return 0;
     }
     if (why)
-        lose_for_now(c, w, why, now_ns, RECHECK_NS);
-    else if (born && w == c->owner && is_replaced(c, w, now_ns))
-        lose(c, w, WHY_NOT, now_ns, WAY_CHECKING);
+        note(c, w, HAPPENS_UNFIT, why);
+    else if (born && w == c->owner && is_replaced(c, w))
+        note(c, w, HAPPENS_REPLACED, WHY_NOT);
     else
-        fits(c, w, identity, claim, now_ns);
+        fitted(c, w, identity, claim, now_ns);
     return 1;
+}
+
+static void checked(aoe_core *c, struct way *w, const struct effect *answer, int64_t now_ns)
+{
+    const uint8_t *raw = answer->raw;
+    w->check = NULL;
+    if (answer->exchange->body->head[3] != IDENTIFY) {
+        w->slow = 0;
+        fits(c, w);
+    } else if (raw[14] & FLAG_ERROR || ata_failed(raw)) {
+        note(c, w, HAPPENS_UNFIT, WHY_IDENTIFY_FAILS);
+    } else {
+        identified(c, w, raw, w->claim, now_ns);
+    }
 }
 
 /* Choose the first owner: when every address has a way, or those that have none take too long. */
@@ -1101,7 +891,7 @@ static void settle_in(aoe_core *c, int64_t now_ns)
         c->chosen = 1;
         first->trial.proved = 1;
         trial_share(c, first);
-        take_over(c, first, now_ns);
+        note(c, first, HAPPENS_CHOSEN, WHY_NOT);
     }
 }
 
@@ -1111,12 +901,10 @@ static void take_over(aoe_core *c, struct way *w, int64_t now_ns)
         c->losses++;
     if (!w->trial.proved)
         trial_refer_to(c, w);
-    w->sampling = 0;
-    become(c, w, WAY_USABLE, WHY_NOT, now_ns);
     c->owner = w;
     w->io_ns = now_ns;
     c->news++;
-    compare_all(c, now_ns);
+    compare_all(c);
     release(c, now_ns);
 }
 
@@ -1181,14 +969,13 @@ static void recall(aoe_core *c, struct way *w, int64_t now_ns)
     release(c, now_ns);
 }
 
-/* A way is of no use for now: what it had under way goes to another one. */
-static void lose(aoe_core *c, struct way *w, int reason, int64_t now_ns, int state)
+/* What rows of the table do */
+
+static void give_up(aoe_core *c, struct way *w, int64_t now_ns)
 {
     w->vouched = 0;
     struct exchange *looks[] = {w->check, w->question};
     w->check = w->question = NULL;
-    become(c, w, state, reason, now_ns);
-    w->sampling = 0;
     if (w == c->owner) {
         c->owner = NULL;
         c->lost_ns = now_ns;
@@ -1205,13 +992,99 @@ static void lose(aoe_core *c, struct way *w, int reason, int64_t now_ns, int sta
     for (int i = 0; i < 2; i++)
         if (looks[i])
             abandon_exchange(c, looks[i], now_ns);
+}
+
+static void turn(aoe_core *c, int64_t now_ns)
+{
     if (c->owner) {
         release(c, now_ns);
         return;
     }
     for (uint32_t i = 0; i < c->ways_count; i++)
         if (now_ns >= c->ways[i]->check_after_ns)
-            session_look(c, c->ways[i], now_ns);
+            look(c, c->ways[i], now_ns);
+}
+
+static void vouch(aoe_core *c, struct way *w)
+{
+    c->news += !w->vouched;
+    w->vouched = 1;
+}
+
+/* How soon one that is refused is looked at again. */
+static int64_t refused_ns(const aoe_core *c, const struct way *w)
+{
+    return c->owner && c->owner != w ? QUERY_IDLE_NS : RECHECK_NS;
+}
+
+static void carry_out(aoe_core *c, struct way *w, int deed, int64_t now_ns)
+{
+    switch (deed) {
+    case DO_GIVE_UP: give_up(c, w, now_ns); break;
+    case DO_TURN: turn(c, now_ns); break;
+    case DO_VOUCH: vouch(c, w); break;
+    case DO_LOOK: look(c, w, now_ns); break;
+    case DO_RESIZE: sizes_restart(&w->sizes, now_ns); break;
+    case DO_MEASURE: measure(c, w, now_ns); break;
+    case DO_USE: put_to_use(c, w, now_ns); break;
+    case DO_OWN: take_over(c, w, now_ns); break;
+    case DO_AGAIN_SOON: w->check_after_ns = now_ns + RECHECK_NS; break;
+    case DO_AGAIN_SLOW: w->check_after_ns = now_ns + SLOW_NS; break;
+    case DO_AGAIN_REFUSED: w->check_after_ns = now_ns + refused_ns(c, w); break;
+    default: w->check_after_ns = now_ns + CONDEMNED_NS;
+    }
+}
+
+static void become(aoe_core *c, struct way *w, int state, int reason, int64_t now_ns)
+{
+    if (w->state == state && w->reason == reason)
+        return;
+    if (state == WAY_USABLE) {
+        w->usable_ns = now_ns;
+        if (!c->usable_ns)
+            c->usable_ns = now_ns;
+    }
+    w->state = state;
+    w->reason = reason;
+    c->news++;
+}
+
+/* As the table of a path's life has it. */
+static void happened(aoe_core *c, const struct effect *e, int64_t now_ns)
+{
+    struct way *w = e->way;
+    const struct life_row *row = &life_table[w->state][e->happens];
+    assert(row->is_there && "this happens to a path in such a state");
+    if (!row->stays)
+        become(c, w, row->to, e->reason, now_ns);
+    for (const uint8_t *deed = row->deeds; *deed; deed++)
+        carry_out(c, w, *deed, now_ns);
+}
+
+static void replied(aoe_core *c, const struct effect *e, int64_t now_ns)
+{
+    struct way *w = e->exchange->way;
+    if (e->exchange == w->check)
+        checked(c, w, e, now_ns);
+    else if (e->exchange == w->question)
+        told(c, w, e, now_ns);
+    else if (e->exchange->operation)
+        answered(c, w, e, now_ns);
+}
+
+/* See to one after the other, to its end; nothing is left to be done now. */
+static void run(aoe_core *c, int64_t now_ns)
+{
+    while (c->effects_first < c->effects_count) {
+        struct effect e = c->effects[c->effects_first++];
+        if (e.what == EFFECT_ANSWERED)
+            replied(c, &e, now_ns);
+        else if (e.what == EFFECT_SETTLED)
+            settled(c, e.exchange);
+        else
+            happened(c, &e, now_ns);
+    }
+    c->effects_first = c->effects_count = 0;
 }
 
 /* Is it alive? Only where there is another one to turn to. */
@@ -1219,7 +1092,7 @@ static void judge(aoe_core *c, struct way *w, int64_t now_ns)
 {
     int others = 0;
     for (uint32_t i = 0; i < c->ways_count; i++)
-        others |= c->ways[i] != w && c->ways[i]->state != WAY_REFUSED;
+        others |= c->ways[i] != w && life_shown(c->ways[i]->state) != WAY_REFUSED;
     if (!others)
         return;
     int64_t quiet_ns = path_quiet_ns(w, now_ns), since = w->io_ns > w->asked_ns ? w->io_ns : w->asked_ns;
@@ -1228,34 +1101,39 @@ static void judge(aoe_core *c, struct way *w, int64_t now_ns)
         query(c, w->port, w->mac, w->shelf, w->slot);
     }
     if (quiet_ns >= DEAD_NS) {
-        lose(c, w, WHY_SILENT, now_ns, WAY_DOWN);
+        note(c, w, HAPPENS_SILENT, WHY_SILENT);
     } else if (path_outstanding(w) && now_ns - since >= SLOW_NS) {
         w->slow = 1;
-        lose_for_now(c, w, WHY_SLOW, now_ns, SLOW_NS);
+        note(c, w, HAPPENS_SLOW, WHY_SLOW);
     }
 }
 
-/* Look at what has been quiet for too long. */
-static void attend(aoe_core *c, struct way *w, int64_t now_ns)
+/* Look for what has been quiet for too long. */
+static void watch(aoe_core *c, struct way *w, int64_t now_ns)
 {
-    if (w->state == WAY_USABLE || w->sampling)
+    int waits = w->state == WAY_CHECKING || w->state == WAY_COMPARED;
+    if (w->state == WAY_USABLE || way_samples(w))
         measure(c, w, now_ns);
-    if (w->state == WAY_USABLE) {
+    if (w->state == WAY_USABLE)
         judge(c, w, now_ns);
-    } else if (w->state == WAY_CHECKING && path_quiet_ns(w, now_ns) >= DEAD_NS) {
-        lose_for_now(c, w, WHY_SILENT, now_ns, RECHECK_NS);
-    }
+    else if (waits && path_quiet_ns(w, now_ns) >= DEAD_NS)
+        note(c, w, HAPPENS_SILENT, WHY_SILENT);
+}
+
+/* Look at what was not looked at for long. */
+static void tend(aoe_core *c, struct way *w, int64_t now_ns)
+{
     if (w->check)
         return;
     if (w->sectors < STAMPED_SECTORS_MIN)
         use_stream(c, w, (struct stamp){0}, now_ns);
     if (w->state == WAY_USABLE && w->stamp.stream && path_stuck(w))
         claim_another(c, w, now_ns);
-    int lost = (w->state == WAY_DOWN || w->state == WAY_REFUSED) && now_ns >= w->check_after_ns;
+    int due = is_lost(w) && now_ns >= w->check_after_ns;
     int idle = w->state == WAY_USABLE && now_ns - w->heard_ns >= STANDBY_NS;
     int unknown = w->state == WAY_USABLE && !w->stamp.stream && may_claim(w, now_ns);
-    if (lost || idle || unknown)
-        session_look(c, w, now_ns);
+    if (due || idle || unknown)
+        look(c, w, now_ns);
 }
 
 /* The proved ones do not answer, either. */
@@ -1263,7 +1141,7 @@ static void inherit(aoe_core *c, int64_t now_ns)
 {
     struct way *heir = trial_heir(c);
     if (heir && now_ns - c->lost_ns >= PROBE_NS)
-        take_over(c, heir, now_ns);
+        note(c, heir, HAPPENS_CHOSEN, WHY_NOT);
 }
 
 static void go_back(aoe_core *c, int64_t now_ns)
@@ -1271,21 +1149,180 @@ static void go_back(aoe_core *c, int64_t now_ns)
     for (uint32_t i = 0; i < c->ways_count && c->ways[i] != c->owner; i++) {
         struct way *w = c->ways[i];
         if (w->state == WAY_USABLE && w->trial.proved && now_ns - w->usable_ns >= c->set.failback_ns) {
-            take_over(c, w, now_ns);
+            note(c, w, HAPPENS_CHOSEN, WHY_NOT);
             return;
         }
     }
 }
 
+/* The border to the core */
+
+void session_received(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t length, int64_t now_ns)
+{
+    uint32_t tag;
+    if (length < AOE_BYTES || raw[12] != 0x88 || raw[13] != 0xA2 || !(raw[14] & FLAG_RESPONSE))
+        return; /* others ask, too */
+    memcpy(&tag, raw + 20, 4);
+    tag = ntohl(tag);
+    struct way *w = way_of(c, port, raw);
+    if (w && path_knows(w, tag)) {
+        path_received(c, w, raw, length, now_ns);
+    } else if (w && sizes_asked(&w->sizes, tag)) {
+        probe_reply(c, w, sizes_asked(&w->sizes, tag), raw, length, now_ns);
+    } else if (raw[19] == COMMAND_CONFIG && !(raw[14] & FLAG_ERROR) && (!(tag & USER_TAG) || was_asked(c, tag))) {
+        config_reply(c, port, w, raw, length, (tag & USER_TAG) != 0, now_ns);
+    } else if (!w && strangers_tag(&c->strangers, port, raw) == tag) {
+        stranger_reply(c, port, raw, length);
+    } else {
+        c->counters[AOE_UNKNOWN_TAG]++;
+    }
+    run(c, now_ns);
+}
+
+/* A port over which no sector fits is down. */
+void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, int64_t now_ns)
+{
+    int up = port->up && port->sectors, came_up = up && !c->ports[number].up;
+    int renamed = memcmp(port->mac, c->ports[number].mac, 6) != 0;
+    c->ports[number] = *port;
+    c->ports[number].up = (uint32_t)up;
+    for (uint32_t i = 0; i < c->ways_count; i++) { /* first: losing one way sends on others */
+        struct way *w = c->ways[i];
+        if (w->port != number)
+            continue;
+        memcpy(w->own, port->mac, 6);
+        fit(c, w, now_ns);
+        if (renamed) { /* to the server that is somebody else: what was sent before settles by time */
+            w->stamp = (struct stamp){0};
+            w->claim_after_ns = now_ns;
+        }
+        if (renamed || !up)
+            w->vouched = 0;
+    }
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        struct way *w = c->ways[i];
+        if (w->port != number)
+            continue;
+        if (!up) {
+            note(c, w, HAPPENS_UNPLUGGED, WHY_LINK_DOWN);
+            continue;
+        }
+        resized(c, w, now_ns);
+        if (came_up || renamed)
+            look(c, w, now_ns);
+    }
+    if (came_up) {
+        c->seek_wait_ns = QUERY_FIRST_NS;
+        seek(c, now_ns);
+    }
+    run(c, now_ns);
+}
+
+void session_start(aoe_core *c, struct operation *o, int64_t now_ns)
+{
+    link_append(&c->open, &o->open_link);
+    dispatch(c, o, now_ns);
+    run(c, now_ns);
+}
+
+void session_abandon(aoe_core *c, struct operation *o, int64_t now_ns)
+{
+    abandon(c, o, now_ns);
+    run(c, now_ns);
+}
+
+int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, struct stamp claim, int64_t now_ns)
+{
+    int it_does = identified(c, w, raw, claim, now_ns);
+    run(c, now_ns);
+    return it_does;
+}
+
+void session_look(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    look(c, w, now_ns);
+    run(c, now_ns);
+}
+
+/* We did not run for so long, which was nobody's silence. Only what waits for a sign of life is put off: fates (I2),
+ * and for how long a way is vouched for (I6), go by true time. */
+void session_stand_still(aoe_core *c, int64_t gap_ns, int64_t now_ns)
+{
+    c->usable_ns += c->usable_ns ? gap_ns : 0;
+    c->lost_ns += gap_ns;
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        struct way *w = c->ways[i];
+        path_stand_still(w, gap_ns, now_ns);
+        w->io_ns += gap_ns;
+        w->probed_ns += gap_ns;
+        sizes_stand_still(&w->sizes, gap_ns);
+        w->usable_ns += w->usable_ns ? gap_ns : 0;
+    }
+    make_anew(c, now_ns);
+    run(c, now_ns);
+}
+
+void session_sampled(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    w->trial.sampled = 1;
+    w->trial.condemned = WHY_NOT;
+    trial_share(c, w);
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        struct way *other = c->ways[i];
+        if (way_samples(other) && trial_same_server(other, w))
+            note(c, other, HAPPENS_EQUAL, WHY_NOT);
+    }
+    run(c, now_ns);
+}
+
+void session_silent(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    note(c, w, HAPPENS_SILENT, WHY_SILENT);
+    run(c, now_ns);
+}
+
+void session_condemn(aoe_core *c, struct way *w, int reason, uint64_t lba, int64_t now_ns)
+{
+    w->trial.condemned = reason;
+    w->trial.lba = lba;
+    trial_share(c, w);
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        if (trial_same_server(c->ways[i], w))
+            note(c, c->ways[i], HAPPENS_CONDEMNED, reason);
+    run(c, now_ns);
+}
+
+/* It has the disk of the owner, who thereby is proved, too. */
+void session_prove(aoe_core *c, struct way *w, int64_t now_ns)
+{
+    struct way *both[2] = {c->owner, w};
+    c->news++;
+    for (int i = 0; i < 2; i++) {
+        both[i]->trial.proved = 1;
+        both[i]->trial.condemned = WHY_NOT;
+        both[i]->trial.misses = 0;
+        trial_share(c, both[i]);
+    }
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        if (life_shown(c->ways[i]->state) != WAY_REFUSED || !trial_same_server(c->ways[i], w))
+            continue;
+        c->ways[i]->check_after_ns = now_ns;
+        look(c, c->ways[i], now_ns);
+    }
+    run(c, now_ns);
+}
+
 void session_tick(aoe_core *c, int64_t now_ns)
 {
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        size_t base = c->effects_count;
-        path_tick(c, c->ways[i], now_ns);
-        follow(c, c->ways[i], base, now_ns);
-    }
     for (uint32_t i = 0; i < c->ways_count; i++)
-        attend(c, c->ways[i], now_ns);
+        path_tick(c, c->ways[i], now_ns);
+    run(c, now_ns);
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        watch(c, c->ways[i], now_ns);
+        run(c, now_ns);
+        tend(c, c->ways[i], now_ns);
+        run(c, now_ns);
+    }
     if (now_ns >= c->seek_ns)
         seek(c, now_ns);
     if (!c->chosen)
@@ -1294,6 +1331,7 @@ void session_tick(aoe_core *c, int64_t now_ns)
         inherit(c, now_ns);
     else if (c->set.failback_ns >= 0)
         go_back(c, now_ns);
+    run(c, now_ns);
 }
 
 int64_t session_pulse(const aoe_core *c)
@@ -1308,11 +1346,13 @@ int64_t session_pulse(const aoe_core *c)
 
 int session_switch(aoe_core *c, struct way *w, int64_t now_ns)
 {
-    int usable = w->state == WAY_USABLE || (w->sampling && w->state == WAY_CHECKING);
+    int usable = w->state == WAY_USABLE || w->state == WAY_COMPARED;
     if (!usable || !c->chosen || trial_is_barred(c, w))
         return 0;
-    if (w != c->owner)
-        take_over(c, w, now_ns);
+    if (w != c->owner) {
+        note(c, w, HAPPENS_CHOSEN, WHY_NOT);
+        run(c, now_ns);
+    }
     return 1;
 }
 
@@ -1322,8 +1362,7 @@ void session_fenced(aoe_core *c, struct way *w, int64_t now_ns)
         struct way *other = c->ways[i];
         if (memcmp(other->mac, w->mac, 6) || other->shelf != w->shelf || other->slot != w->slot)
             continue;
-        size_t base = c->effects_count;
         path_settle_all(c, other);
-        follow(c, other, base, now_ns);
     }
+    run(c, now_ns);
 }

@@ -77,6 +77,10 @@ class Server:
         self.store_id = self.rng.choice([NO_STORE_ID, NO_STORE_ID, *STORES])
         self.streams = Streams() if self.rng.random() < 0.7 else None
 
+    def forget(self) -> None:
+        """Our stream, and nothing else."""
+        self.streams = self.streams and Streams()
+
     def suit(self) -> None:
         """Nothing but what it stores keeps it from being a path."""
         self.serial, self.nonsense, self.cache, self.frame = "S", "", False, 16
@@ -331,6 +335,8 @@ class World:
         if self.switches.random() < 0.01:
             port = self.switches.randrange(len(self.up))
             self.switch[port] = self.switches.choice([9000, 9000, 4300, 1514, 1000])
+        for server in self.servers if self.switches.random() < 0.05 else []:
+            server.forget()
         chance = rng.random()
         if chance < 0.35:
             self.ask()

@@ -14,8 +14,9 @@ from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
 from aoe.errors import Unreachable
 from aoe.initiator.core import Core, Result, Verb
+from aoe.initiator.life import State
 from aoe.initiator.remote import RemoteDisk
-from aoe.initiator.session import Policy, State
+from aoe.initiator.session import Policy
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.serve import serve
 from tests.initiator.helpers import attach, limited

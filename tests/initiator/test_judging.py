@@ -11,7 +11,8 @@ from aoe.drive.identify import Identity
 from aoe.errors import RequestError, Unreachable
 from aoe.initiator.core import Outcome, Result, Verb
 from aoe.initiator.facts import Reason
-from aoe.initiator.session import Port, State
+from aoe.initiator.life import State
+from aoe.initiator.session import Port
 from aoe.link.memory import Network
 from aoe.wire import protocol
 from tests.initiator.helpers import attach, limited

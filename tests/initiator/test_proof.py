@@ -9,7 +9,8 @@ from aoe import limits
 from aoe.drive.identify import StoreId, StoreKind
 from aoe.initiator.core import Outcome, Verb
 from aoe.initiator.facts import Reason
-from aoe.initiator.session import Policy, State
+from aoe.initiator.life import State
+from aoe.initiator.session import Policy
 from tests.initiator.play import MS, Play, Server, both
 
 SECTOR = limits.SECTOR

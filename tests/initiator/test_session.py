@@ -6,8 +6,9 @@ from aoe import limits
 from aoe.drive import identify
 from aoe.drive.identify import Identity
 from aoe.initiator.facts import Reason
+from aoe.initiator.life import State
 from aoe.initiator.path import USER_TAG, Kind
-from aoe.initiator.session import Answered, Operation, Policy, Port, Session, Settled, State, Way
+from aoe.initiator.session import Answered, Operation, Policy, Port, Session, Settled, Way
 from aoe.wire import ata, config, frame, protocol
 from aoe.wire.ata import AtaRequest
 from aoe.wire.config import Config, ConfigCommand

@@ -7,7 +7,7 @@ import pytest
 from aoe import limits
 from aoe.initiator.core import Outcome
 from aoe.initiator.facts import Reason
-from aoe.initiator.session import State
+from aoe.initiator.life import State
 from tests.initiator.play import Play, Server, both, mac
 
 SILENT, GARBAGE, FAILS = "silent", "garbage", "fails"

@@ -4,8 +4,9 @@ import pytest
 
 from aoe import limits
 from aoe.drive import identify as drive_identify
+from aoe.initiator.life import State
 from aoe.initiator.path import Kind
-from aoe.initiator.session import Operation, Port, Session, State, Way
+from aoe.initiator.session import Operation, Port, Session, Way
 from aoe.wire import ata
 from aoe.wire.ata import AtaRequest
 from aoe.wire.stamp import Stamp, stamp_of
