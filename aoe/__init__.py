@@ -4,7 +4,7 @@
         await disk.write(0, b"data")
     with aoe.open("e1.0", interface="eth0") as disk:             # the same without an event loop
         disk.write(0, b"data")
-    for found in await aoe.discover(interface="eth0"):           # who answers
+    for found in await aoe.discover(interface="eth0"):           # which disks answer
         print(found.address)
     async with aoe.serve(store, link, address="e1.0"):           # serve one
         ...
@@ -80,7 +80,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> str:
-    """`__version__`, which the installed package knows; looked up when somebody asks."""
+    """`__version__`, which the installed package knows; looked up when it is asked for."""
     if name == "__version__":
         return metadata.version("aoe-target")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

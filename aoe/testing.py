@@ -128,7 +128,7 @@ class Primary:
 
 
 class Lab:
-    """Segments inside the process, numbered from 0, with whoever is on them: a server and a client see each
+    """Segments inside the process, numbered from 0, with the hosts on them: a server and a client see each
     other where they are `on` the same one. `seed` decides which frames suffer, but time is real."""
 
     def __init__(self, *, seed: int = 1, mtu: int = 9000) -> None:
@@ -146,8 +146,8 @@ class Lab:
     async def serve(
         self, disk: Disk, address: str = "e0.0", *, on: Sequence[int] = (0,), **options: Any
     ) -> AsyncIterator[Primary]:
-        """Serve it until the block is left; the disk is not closed then. Whoever serves the same disk object
-        has the same serial, so is another primary. Options are those of `aoe.serve`."""
+        """Serve it until the block is left; the disk is not closed then. A server of the same disk object
+        has the same serial, so it is another primary. Options are those of `aoe.serve`."""
         shelf, slot = parse_address(address)
         named = {"shelf": shelf, "slot": slot, "serial": self._serial(disk), **options}
         primary = Primary(self, disk, on, named)

@@ -14,8 +14,8 @@ enum {
     AOE_DIRECT = 4,  /* the descriptor was opened O_DIRECT */
     AOE_INSTANT = 8, /* the store is memory: no access ever waits */
     AOE_PASS = 16,   /* the disk has failed: hand up whatever changes or syncs */
-    AOE_REMOTE = 32, /* somebody else serves the store (FUSE, NFS): calls may block, RWF_DSYNC may be ignored */
-    AOE_GONE = 64,   /* it is to go: its address is nobody's, and what was admitted comes to its end */
+    AOE_REMOTE = 32, /* another program serves the store (FUSE, NFS): calls may block, RWF_DSYNC may be ignored */
+    AOE_GONE = 64,   /* it is to go: its address is free, and what was admitted comes to its end */
 };
 
 enum {
@@ -81,7 +81,7 @@ typedef struct {
     uint32_t export_index;
     int32_t error; /* errno of the disk where the engine tried and failed, negative for a sync, else 0 */
     uint32_t registered; /* an IDENTIFY that names its stream (order rule T9): 0 it is not known, 1 it is, 2 and the
-                            last one of its host was ended by somebody else */
+                            last one of its host was ended by another host */
     uint32_t length;
 } aoe_up;
 
@@ -163,7 +163,7 @@ typedef struct {
     uint32_t first_tag;
     uint32_t spread;         /* not 0: reads go over all ways */
     uint32_t hold;           /* not 0: ranges of unknown fate stay closed until the server answers */
-    uint32_t require;        /* not 0: who takes over has to be proved */
+    uint32_t require;        /* not 0: only a proved server takes over */
     int64_t failback_ns;     /* negative: never */
 } aoe_core_settings;
 
@@ -203,7 +203,7 @@ typedef struct {
 aoe_core *aoe_core_open(const aoe_core_settings *settings);
 void aoe_core_close(aoe_core *core);
 
-/* It is now_ns, as every call says; how much of that time we ran, by which whoever waits is to measure:
+/* It is now_ns, as every call says; how much of that time we ran, by which waiting is measured:
  * there is a tick each 100 ms at least, and where two calls are 500 ms apart nothing of ours ran. */
 int64_t aoe_core_own_time(aoe_core *core, int64_t now_ns);
 
@@ -216,7 +216,7 @@ void aoe_core_tick(aoe_core *core, int64_t now_ns);
  * `data` of `data_length` bytes the message, `way` whom to ask. */
 aoe_request *aoe_core_start(aoe_core *core, uint32_t verb, uint64_t offset, uint64_t length, uint8_t *data,
                             uint64_t data_length, uint32_t way, uint64_t user, int64_t now_ns);
-/* Nobody waits any more; the request is gone. Only for one that aoe_core_done did not give yet. */
+/* No thread waits any more; the request is gone. Only for one that aoe_core_done did not give yet. */
 void aoe_core_abandon(aoe_core *core, aoe_request *request, int64_t now_ns);
 /* The next request that has ended, or NULL; and done with it. What is out is sent before this is asked. */
 aoe_request *aoe_core_done(aoe_core *core);
@@ -254,7 +254,7 @@ typedef struct {
     int socket;            /* for datagrams: bound, non-blocking; the caller's */
     uint32_t mtu;          /* for datagrams */
     uint8_t mac[6];        /* for datagrams */
-    uint32_t peers;        /* for datagrams: who gets each frame, and whose are taken; 0: whoever sends */
+    uint32_t peers;        /* for datagrams: where each frame goes, and whose are taken; 0: any sender's */
     const aoe_peer *peer;
 } aoe_remote_port;
 

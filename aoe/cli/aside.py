@@ -1,4 +1,4 @@
-"""Calls that may block for ever, on threads that nobody waits for at the end."""
+"""Calls that may block for ever, on threads that are not waited for at the end."""
 
 import asyncio
 import io
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def aside(call: Callable[[], T]) -> T:
-    """What it returns or raises. Whoever is cancelled leaves the call behind: its thread ends with it, or
+    """What it returns or raises. A task that is cancelled leaves the call behind: its thread ends with it, or
     with the process."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()

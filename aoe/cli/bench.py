@@ -35,7 +35,7 @@ class Bench(NamedTuple):
     overwrite: bool
 
     async def run(self, report: Report) -> None:
-        """Whoever interrupts it gets what was measured so far."""
+        """If it is interrupted, it tells what was measured so far."""
         if self.load.rw in WRITES and not self.overwrite:
             raise ConfigurationError(f"--rw {self.load.rw} overwrites the disk; say --overwrite if it may")
         async with one_disk(self.where, self.addresses, report) as disk:

@@ -19,7 +19,7 @@ _DESCRIPTORS = 32
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. 0 if it did what was asked; 1 if something that was asked failed, at a target, a disk or a
-    file; 2 if the words or a file that they name are of no use, and nothing was asked of anybody; 130 after
+    file; 2 if the words or a file that they name are of no use, and nothing was sent; 130 after
     Ctrl-C (128 and the number of the signal)."""
     return stdio.run("aoe", functools.partial(_main, sys.argv[1:] if arguments is None else arguments))
 

@@ -137,7 +137,7 @@ def _check_different(origin: End, target: End) -> None:
 
 @contextmanager
 def _not_waiting(shown: bool) -> Iterator[None]:
-    """Inside, a copy does not wait for those who read of it, unless that is a terminal."""
+    """Inside, a copy does not wait for the reader of its output, unless that is a terminal."""
     if not shown or sys.stderr.isatty():
         yield
         return

@@ -40,7 +40,7 @@ class Identify(NamedTuple):
     addresses: list[str]
 
     async def run(self, report: Report) -> None:
-        """An address that leads to another disk, or that nobody answers at, is a failure."""
+        """An address that leads to another disk, or at which no target answers, is a failure."""
         async with each_disk(self.where, self.addresses, report) as disks:
             for disk in disks.values():
                 _identified(report, disk)

@@ -41,7 +41,7 @@ class Report:
             print(line, flush=True)
 
     def note(self, **facts: Any) -> None:
-        """A result that nobody reads who sees no JSON."""
+        """A result that only JSON has."""
         if self.as_json:
             self.say("", **facts)
 

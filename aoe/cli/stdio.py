@@ -1,7 +1,7 @@
 """Standard input, output and error of both commands.
 
 What a command was asked for may stand on standard output: there an error is the command's (`checked`). A
-service does not depend on those who read what it says: it hands lines to a thread (`unblocked`).
+service does not depend on what reads its output: it hands lines to a thread (`unblocked`).
 """
 
 import errno
@@ -23,11 +23,11 @@ from aoe.limits import OUTLET_BYTES_MAX
 
 _NAMES = ("standard input", "standard output", "standard error")
 _FAILING = (os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)
-"""How a closed one is opened: using it still fails, except that errors may be said to nobody."""
+"""How a closed one is opened: using it still fails, except that errors may be written and lost."""
 
 
 class StreamFailed(AoeError):
-    """Standard input or output cannot be used. `quiet`: whoever read has seen enough."""
+    """Standard input or output cannot be used. `quiet`: the reader has seen enough."""
 
     quiet = False
 
@@ -176,7 +176,7 @@ def _stands_for(stream: TextIO, number: int) -> bool:
 
 
 class Outlet(io.TextIOBase):
-    """Text to a descriptor, line by line, on a thread: whoever writes never waits and never fails.
+    """Text to a descriptor, line by line, on a thread: writing never waits and never fails.
 
     Of what cannot be kept, or written, the number of lines is said as soon as it works again, in the words of
     `missing`. Until `start` everything is kept, so that no thread is there before privileges are given up.
@@ -305,7 +305,7 @@ def unblocked(name: str, as_json: bool) -> Iterator[None]:
     before = sys.stdout, sys.stderr
 
     def in_words(count: int) -> str:
-        return f"{name}: {count} lines are missing here: nobody took them"
+        return f"{name}: {count} lines are missing here: they were not read in time"
 
     def in_json(count: int) -> str:
         return json.dumps({"event": "missing", "lines": count})

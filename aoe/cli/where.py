@@ -28,7 +28,7 @@ class Where(NamedTuple):
 
     @property
     def named(self) -> list[str]:
-        """The interfaces that somebody named."""
+        """The interfaces that are named, on the command line or in the environment."""
         if self.interfaces or self.links:
             return list(self.interfaces)
         return [name for name in re.split(r"[,\s]+", os.environ.get(VARIABLE, "")) if name]

@@ -48,7 +48,7 @@ class Disk(abc.ABC):
     thousands may say.
 
     Every method raises `DiskError` with the first failing byte. Offsets and lengths are inside `size`
-    and multiples of 512: whoever calls has checked that.
+    and multiples of 512: the caller has checked that.
     """
 
     size: int

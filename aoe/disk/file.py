@@ -279,7 +279,7 @@ class FileDisk(Disk):
                 raise DiskError("write: nothing was stored", offset + done)
             done += got
         if durable and not self.direct:
-            # The kernel tells a lost write once: whoever synced at the same time may have been told instead.
+            # The kernel tells a lost write once: another sync at the same time may have been told instead.
             with self._syncing:
                 self._check_failed(offset)
 

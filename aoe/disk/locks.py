@@ -17,7 +17,7 @@ log = logging.getLogger("aoe.disk")
 _CONSISTENT_READ, _WRITE, _RESIZE = 0, 1, 3
 _HELD, _NOT_SHARED = 100, 200
 """QEMU's permissions, and from which byte of a file it locks that of one: a read lock there says that a user
-holds it, or lets nobody else hold it."""
+holds it, or lets no other hold it."""
 
 _FLOCK = struct.Struct("hhqqi4x")
 _UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -27,7 +27,7 @@ _LOOP_INFO = struct.Struct("QQ216x")
 
 
 class Claim(NamedTuple):
-    """What a user of a store does with it, and what it lets nobody else do meanwhile."""
+    """What a user of a store does with it, and what it lets no other user do meanwhile."""
 
     held: tuple[int, ...]
     not_shared: tuple[int, ...]
@@ -40,7 +40,7 @@ WRITER = Claim((_CONSISTENT_READ, _WRITE, _RESIZE), (_WRITE, _RESIZE))
 def take(fd: int, path: Path, *, read_only: bool, is_block: bool) -> None:
     """Take every lock there is for an open store; of block devices O_EXCL has been one already.
 
-    BlockingIOError where somebody has one that excludes it, OSError where there is not even flock(2).
+    BlockingIOError where another program has one that excludes it, OSError where there is not even flock(2).
     """
     if not is_block:
         fcntl.flock(fd, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -82,7 +82,7 @@ def _ofd(fd: int, command: int, kind: int, byte: int) -> int:
     return kind
 
 
-# Who has it
+# Which program has it
 
 
 def holder(fd: int, host: Host = HERE) -> str:
@@ -148,7 +148,7 @@ def loop_on(fd: int, read_only: bool, host: Host = HERE) -> str:
 
 
 def user_behind(fd: int, read_only: bool, host: Host = HERE) -> str:
-    """Who has the file that a loop device stands on; empty where nobody has, or it is no loop device."""
+    """Which program has the file of a loop device; empty where none has, or it is no loop device."""
     disk, _ = host.whole(os.fstat(fd).st_rdev)
     try:
         file = os.open(raw_text(disk / "loop/backing_file").rstrip("\n"), os.O_RDONLY | os.O_CLOEXEC)

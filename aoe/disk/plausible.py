@@ -1,4 +1,4 @@
-"""Whether an id can be one disk's own: thousands of devices share those that nobody ever set."""
+"""Whether an id can be one disk's own: thousands of devices share those that no vendor ever set."""
 
 import re
 

@@ -68,7 +68,7 @@ def is_memory(fd: int) -> bool:
 
 
 def is_remote(fd: int) -> bool:
-    """Whether somebody else serves the file's system: FUSE, NFS, SMB, 9p, Ceph."""
+    """Whether another program or host serves the file's system: FUSE, NFS, SMB, 9p, Ceph."""
     return _filesystem(fd) in _REMOTE_MAGICS
 
 

@@ -55,9 +55,9 @@ class ExportFacts(NamedTuple):
     """An export as the gate in C sees it. `base` is in bytes, `block` too; `sectors` are 512 bytes.
 
     `memory` says that the store never makes anyone wait, `failed` that a sync failed: whatever changes or
-    syncs is then left to Python, `remote` that somebody else serves it, as with FUSE and NFS; `instance` is
+    syncs is then left to Python, `remote` that another program serves it, as with FUSE and NFS; `instance` is
     the id that IDENTIFY tells. `device` is the number of the disk beneath, from 0; `room` how many requests
-    there at a time keep nobody waiting.
+    there at a time do not wait.
     """
 
     shelf: int
@@ -84,7 +84,7 @@ class Up(NamedTuple):
 
     `error` is the errno of the disk where the engine tried in vain, negative where a sync failed, else 0;
     `registered` what an IDENTIFY came to that names its stream (order rule T9): 0 it is not known, 1 it is,
-    2 and the last one of its host was ended by somebody else.
+    2 and the last one of its host was ended by another host.
     """
 
     frame: bytes

@@ -63,8 +63,8 @@ class Admin:
         return await self._mask(Mask(MaskCommand.READ))
 
     async def edit_mask(self, *, add: Iterable[bytes] = (), delete: Iterable[bytes] = ()) -> list[bytes]:
-        """Add and delete MACs. Who is not in a list that is not empty gets no answer any more, to anything:
-        RequestError if that would be we."""
+        """Add and delete MACs. A host that is not in the list gets no answer any more, to anything,
+        unless the list is empty: RequestError if that would be this host."""
         added, deleted = list(map(mac, add)), list(map(mac, delete))
         left = {*added, *await self.mask()} - set(deleted)
         if left and not set(self._own()) & left:

@@ -1,6 +1,6 @@
 """`aoe.open`: what `aoe.attach` gives, for programs without an event loop.
 
-Each disk has a thread in which its event loop runs. Whoever calls a method waits for that thread.
+Each disk has a thread in which its event loop runs. A caller of a method waits for that thread.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class _Worker:
         self._loop = self._runner.get_loop()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Have it run there; its result. Whoever is interrupted meanwhile cancels it."""
+        """Have it run there; its result. A caller that is interrupted meanwhile cancels it."""
         try:
             self._home.check_process()
         except MisuseError:
@@ -129,8 +129,8 @@ class BlockingDisk(Rooted):
     """A `RemoteDisk` whose methods return when they are done; any number of threads may use it.
 
     Close it, or use it in a `with` statement: left in the ordinary way, that waits for what other threads
-    have under way. An exception inside gives it up, and those threads get a RequestError. Who is interrupted
-    while he waits (KeyboardInterrupt) leaves a write of unknown fate behind, as one that is cancelled does.
+    have under way. An exception inside gives it up, and those threads get a RequestError. A call
+    that is interrupted (KeyboardInterrupt) leaves a write of unknown fate behind, as a cancelled one does.
     """
 
     def __init__(self, worker: _Worker, remote: RemoteDisk) -> None:

@@ -53,7 +53,7 @@ class Carrier(abc.ABC):
     @property
     @abc.abstractmethod
     def own_time(self) -> float:
-        """Seconds in which we ran: by these whoever waits for an answer measures."""
+        """Seconds in which we ran: by these a caller measures how long it waits."""
 
     @abc.abstractmethod
     def begin(self) -> None:
@@ -67,7 +67,7 @@ class Carrier(abc.ABC):
 
     @abc.abstractmethod
     def abandon(self, token: Any) -> None:
-        """Nobody waits for it any more."""
+        """No caller waits for it any more."""
 
     @abc.abstractmethod
     def switch(self, number: int) -> bool:
@@ -138,7 +138,7 @@ class LinkCarrier(Carrier):
         request = self.core.start(verb, offset, length, bytes(data), now, number)
         self.began_s = self.core.own_time_ns(now) / 1e9
         self._send()
-        if self.core.done:  # whoever asked does not know the token yet
+        if self.core.done:  # the caller does not know the token yet
             asyncio.get_running_loop().call_soon(self._perform)
         return request
 

@@ -211,7 +211,7 @@ class CompiledCore(View):
         return bool(self._lib.aoe_core_switch(self._core, number, now_ns))
 
     def fenced(self, number: int, now_ns: int) -> None:
-        """Somebody made sure that the server of a way does nothing any more."""
+        """The server of a way was made sure to do nothing any more."""
         self._lib.aoe_core_fenced(self._core, number, now_ns)
 
     def start(
@@ -227,7 +227,7 @@ class CompiledCore(View):
         return request
 
     def abandon(self, request: Request, now_ns: int) -> None:
-        """Nobody waits any more. What was sent stays of unknown fate."""
+        """No caller waits any more. What was sent stays of unknown fate."""
         if request.result is None:
             del self._requests[request.inside.user]
             self._lib.aoe_core_abandon(self._core, request.inside, now_ns)

@@ -1,4 +1,4 @@
-"""Who is there: config queries over one link, and whoever answers them."""
+"""Which targets are there: config queries over one link, and the answers."""
 
 import asyncio
 import random

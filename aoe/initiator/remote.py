@@ -53,7 +53,7 @@ _DRAIN_POLL_S = 0.005
 _CROWDED_S = 0.01
 _UNHEEDED = (
     "%s: %s answers no writes: they are sent again as those of another client; "
-    "either its disk hangs, or somebody else ended the stream of our writes"
+    "either its disk hangs, or another host ended the stream of our writes"
 )
 
 
@@ -301,7 +301,7 @@ class RemoteDisk(Rooted, Disk):
     # Requests
 
     def _check_reader(self) -> None:
-        """What was known at the end anybody may see."""
+        """What was known at the end may be read anywhere."""
         if not self._closed:
             self._home.check()
 

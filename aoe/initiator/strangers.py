@@ -22,7 +22,7 @@ _FNV_PRIME = 0x01000193
 
 
 class Stranger(NamedTuple):
-    """Who it is: the port of ours that hears it, its MAC and its address."""
+    """Which server it is: the port of ours that hears it, its MAC and its address."""
 
     port: int
     mac: bytes
@@ -31,7 +31,7 @@ class Stranger(NamedTuple):
 
 
 class Strangers:
-    """Who is asked, and who is invited. `seed` makes the tags other ones than another client's."""
+    """Which servers are asked, and which are invited. `seed` keeps its tags apart from another client's."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed

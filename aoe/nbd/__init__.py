@@ -1,1 +1,1 @@
-"""A disk behind AoE for whoever speaks NBD: nbdkit with a plugin of ours (csrc/nbd/)."""
+"""A disk behind AoE for clients that speak NBD: nbdkit with a plugin of ours (csrc/nbd/)."""

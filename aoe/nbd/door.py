@@ -34,12 +34,7 @@ _LEFT = re.compile(r"nbdkit: [^ ]+ error: .*: (Broken pipe|Connection reset by p
 _AOE_ERROR = re.compile(r"AoE error ([0-9]+)")
 _USUAL_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 _VARIES = re.compile(r"^nbdkit: [^:]*: |at byte [0-9]+")
-"""What differs between messages of one kind: who says it, and of which byte."""
-
-
-limits.NBD_THREADS, limits.NBD_THREADS_MAX = 20, 1024
-"""Requests of one client under way at once: each has a thread of nbdkit's. Fewer than the usual queue of 32:
-threads that find no request in the client's socket wake each other for nothing."""
+"""What differs between messages of one kind: the program's name, and the byte."""
 
 
 DEFAULTS = Options(timeout_s=None)
@@ -97,13 +92,13 @@ def _numeric(text: str) -> str:
     """A link with its names resolved."""
     spec = UdpSpec.parse(text)
     if not spec.peers:
-        raise ConfigurationError(f"link {text} names nobody to ask; add peer=HOST:PORT")
+        raise ConfigurationError(f"link {text} names no peer; add peer=HOST:PORT")
     peers = "".join(f",peer={host}:{port}" for host, port in spec.peers)
     return f"udp:{spec.bind[0]}:{spec.bind[1]}{peers},mtu={spec.mtu}"
 
 
 class Listener(Protocol):
-    """Who is told what becomes of it."""
+    """What is told what becomes of it."""
 
     def ready(self, size: int) -> None:
         """Clients may connect; the disk has so many bytes."""
@@ -112,7 +107,7 @@ class Listener(Protocol):
         """A path is another one; `lost_s` for how long it could not be used, where it can again."""
 
     def status(self, size: int, paths: list[PathStatus]) -> str:
-        """What is answered to who asks at `status.beside(plan.path)`: one line."""
+        """What is answered to a client that asks at `status.beside(plan.path)`: one line."""
 
 
 async def serve(plan: Plan, listener: Listener) -> int | None:
@@ -227,7 +222,7 @@ class _Talk:
     async def _line(self) -> bytes:
         try:
             return await self._stderr.readline()
-        except ValueError:  # longer than any that is meant for people
+        except ValueError:  # longer than any that is meant to be read
             return b"nbdkit said more than fits a line\n"
 
 
@@ -272,4 +267,4 @@ def _make_room(path: Path) -> None:
         except OSError:
             path.unlink(missing_ok=True)
             return
-    raise ConfigurationError(f"{path} is in use; name another path, or stop who serves there")
+    raise ConfigurationError(f"{path} is in use; name another path, or stop what serves there")

@@ -44,7 +44,7 @@ class Reports:
         return await self._size
 
     async def hung_up(self) -> None:
-        """Once the plugin has ended, or is to end and nobody waits for an answer."""
+        """Once the plugin has ended, or is to end and no request waits for an answer."""
         await self._over.wait()
 
     async def paths(self) -> list[PathStatus]:

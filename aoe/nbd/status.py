@@ -1,4 +1,4 @@
-"""A Unix socket beside the NBD socket: whoever connects is told how the paths are, in one line."""
+"""A Unix socket beside the NBD socket: a client that connects is told how the paths are, in one line."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -7,7 +7,7 @@ class AgeGate:
     """Drops data-changing frames that waited too long. All times are nanoseconds.
 
     Stamps are CLOCK_REALTIME, which may be stepped. The step shows in the distance to BOOTTIME; every
-    frame stamped before it has an age that nobody knows, and counts as expired: `era` tells apart what
+    frame stamped before it has an unknown age, and counts as expired: `era` tells apart what
     was admitted before the last step.
     """
 

@@ -23,7 +23,7 @@ class Port:
 
     def __init__(self, name: str, mac: bytes, mtu: int) -> None:
         self.name = name
-        """Of its link, for people."""
+        """Name of its link, for messages."""
         self.suspect = False
         """Whether what it still holds was stamped before a clock step."""
         self.change(mac, mtu)
@@ -133,7 +133,7 @@ class Export:
         return self._identify
 
     def identify_for(self, place: Place | None) -> bytes:
-        """The same to one whose stream is known or is not, or who named none (order rule T9)."""
+        """The same for an initiator whose stream is known or is not, or that named none (order rule T9)."""
         return identify.without_streams(self.identify) if place is Place.NONE else self.identify
 
     def describe(self, identity: Identity) -> None:

@@ -1,4 +1,4 @@
-"""What a server tells people. What peers, disks and interfaces cause is told now and then, with a count."""
+"""What a server logs. What peers, disks and interfaces cause is told now and then, with a count."""
 
 import logging
 
@@ -40,7 +40,7 @@ class Notices:
         self._repeated.say(kind, logging.ERROR, "%s: state not saved: %s", change.export.address, str(error))
 
     def claimed(self, by: Claimed) -> None:
-        """Somebody else answers for an export."""
+        """Another target answers for the address of an export."""
         said = "%s: %s answers for this address too: clients will mix the two disks"
         kind = by.export, "claim"
         self._repeated.say(kind, logging.ERROR, said, by.export.address, by.mac.hex(":"))

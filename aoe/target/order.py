@@ -29,7 +29,7 @@ class Ticket(Generic[Job]):
 
 
 class OrderQueue(Generic[Job]):
-    """Who may run now. `block` is the disk's block in bytes, `places` how many run at a time."""
+    """Which requests may run now. `block` is the disk's block in bytes, `places` how many run at a time."""
 
     def __init__(self, block: int, places: int) -> None:
         self._block_sectors = block // SECTOR

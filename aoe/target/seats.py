@@ -67,7 +67,7 @@ class Seats:
         self.free(list(self._keys))
 
     def _take(self, link: Link, key: Key) -> bool:
-        """Whether it is ours, or nobody else can have it."""
+        """Whether it is ours, or no other process can have it."""
         name = _name(link, key)
         held, seat = self._held.get((link, key), ("", None))
         if not name or name == held:
@@ -93,7 +93,7 @@ def _name(link: Link, key: Key) -> str:
 
 
 def _bound(name: str) -> socket.socket | None:
-    """A socket of that name, None if somebody has it."""
+    """A socket of that name, None if a process has it."""
     try:
         seat = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     except OSError as error:
@@ -118,7 +118,7 @@ def _taken(link: Link, key: Key) -> str:
 
 
 def _holder(name: str) -> str:
-    """Who has the socket, as far as the kernel tells (SO_PEERCRED: not of another PID namespace)."""
+    """The process that has the socket, if the kernel tells (SO_PEERCRED: not in another PID namespace)."""
     with socket.socket(
         socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     ) as ask:

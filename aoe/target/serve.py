@@ -42,7 +42,7 @@ async def serve(
     The disk and the links are closed then. Without `state_dir` the config string, the mask list and the
     reservation are gone with the block. Without `remote_admin` the network may change none of the three,
     without `remote_masks` not the mask list. ConfigurationError if another target has the address; without
-    `check` nobody is asked, which saves 0.3 s.
+    `check` no other target is asked, which saves 0.3 s.
     """
     options = TargetOptions(frame_age_s, buffer_count, remote_admin, remote_masks)
     target = None

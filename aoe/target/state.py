@@ -72,7 +72,7 @@ def config_verb(state: AoeState, message: Config, bound: Bounds, admin: bool) ->
 
 
 def mask_verb(state: AoeState, message: Mask, bound: Bounds, admin: bool) -> Verdict:
-    """AoEr11 section 3.3. Directives before a failing one stay applied; a group address is nobody's."""
+    """AoEr11 section 3.3. Directives before a failing one stay applied; a group address is no host's."""
     if message.mcmd == MaskCommand.READ:
         return Verdict(state)
     if message.mcmd != MaskCommand.EDIT:
@@ -102,7 +102,7 @@ def _apply(macs: list[bytes], directive: Directive, most: int) -> MaskError:
 
 
 def reserve_verb(state: AoeState, message: Reserve, bound: Bounds, admin: bool, sender: bytes) -> Verdict:
-    """AoEr11 section 3.4. `set` is for the holders, or for anyone while nobody holds it."""
+    """AoEr11 section 3.4. `set` is for the holders, or for any host while none holds it."""
     if message.rcmd == ReserveCommand.READ:
         return Verdict(state)
     changing = message.rcmd in (ReserveCommand.SET, ReserveCommand.FORCE_SET)

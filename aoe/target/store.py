@@ -75,7 +75,7 @@ class Record:
         while self._lock is None:
             self._lock = _open_regular(name, os.O_CREAT | os.O_RDWR)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not _is_named(self._lock, name):  # who had it before has forgotten the disk
+            if not _is_named(self._lock, name):  # the process that had it has forgotten the disk
                 self.close()
 
     @property
@@ -123,7 +123,7 @@ class Record:
             }
         )
         fresh = self._file.with_suffix(".new")
-        fresh.unlink(missing_ok=True)  # what a dead process left, or somebody put there
+        fresh.unlink(missing_ok=True)  # left by a dead process, or put there by another
         with os.fdopen(_open_regular(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "w") as file:
             file.write(text)
             file.flush()
@@ -211,7 +211,7 @@ def _key(known: dict[str, Any], version: int) -> StoreKey:
 
 
 def _macs(listed: list[str]) -> tuple[bytes, ...]:
-    """A list of hosts. One that names none of them, as a group address does, would keep everybody out."""
+    """A list of hosts. One that names none of them, as a group address does, would keep every host out."""
     macs = tuple(parse_mac(mac) for mac in listed)
     if len(macs) > MACS_MAX:
         raise ValueError("more hosts than a reply can say")

@@ -4,10 +4,10 @@ Our initiator puts a stream (a number of its own) and an epoch into its writes. 
 IDENTIFY that names this life of the target. When it wants to know that nothing sent before can still be
 carried out, it sends a FLUSH with the next epoch: from then on earlier writes of the stream are dropped, and
 the answer to the FLUSH comes after those that had been admitted. A frame that the network delivers twice is
-carried out once: each transmission has a tag of its own. Everybody else's frames do not come here.
+carried out once: each transmission has a tag of its own. Frames of other clients do not come here.
 
-What keeps old frames out is never emptied by others: as long as the network or a queue may still hold a
-frame of a stream, nobody takes its place. Times are those at which the kernel received frames, nanoseconds.
+No other stream empties what keeps old frames out: as long as the network or a queue may still hold a
+frame of a stream, no other takes its place. Times are those at which the kernel received frames, nanoseconds.
 """
 
 import enum
@@ -28,7 +28,7 @@ class Place(enum.IntEnum):
     KNOWN = 1
     """From now on, or it was before."""
     ANEW = 2
-    """As the last one of this host was ended by a FLUSH that was not its own: nobody goes back in epochs."""
+    """The last stream of this host was ended by a FLUSH that was not its own: no host goes back in epochs."""
 
 
 class _Stream:
@@ -43,7 +43,7 @@ class _Stream:
         self.seen = _ALL_SEEN
         self.heard_ns = heard_ns
         self.forged = False
-        """Whether somebody else sent what ended its epoch: its own frames go on in an earlier one."""
+        """Whether another host sent what ended its epoch: its own frames go on in an earlier one."""
 
     def repeats(self, tag: int) -> bool:
         """Whether a frame was here already, or is so far behind that it may have been."""
@@ -104,7 +104,7 @@ class Streams:
         return over or stream.repeats(tag)
 
     def clock_stepped(self, now_ns: int) -> None:
-        """Nobody knows how long ago anything was: count from now on."""
+        """It is not known how long ago anything was: count from now on."""
         for stream in self._streams.values():
             stream.heard_ns = now_ns
 
@@ -116,7 +116,7 @@ class Streams:
         return True
 
     def _takes_forged(self, mac: bytes) -> bool:
-        """Whether a stream of this host was ended by somebody else; told once."""
+        """Whether another host ended a stream of this one; told once."""
         found = [stream for (owner, _), stream in self._streams.items() if owner == mac and stream.forged]
         for stream in found:
             stream.forged = False

@@ -90,8 +90,8 @@ class Target(Rooted):
         rng: random.Random | None = None,
         before_threads: Callable[[], None] = lambda: None,
     ) -> Self:
-        """A target without disks, inside the running event loop. Its links are closed when it stops. Whoever
-        gives up privileges does it in `before_threads`: everything is open then, and no thread is there yet.
+        """A target without disks, inside the running event loop. Its links are closed when it stops. A
+        process gives up privileges in `before_threads`: everything is open then, and no thread is there yet.
 
         ConfigurationError without a link, EngineUnavailable where the engine that is asked for cannot run.
         """
@@ -121,7 +121,7 @@ class Target(Rooted):
         target stops; after an error they are still the caller's.
 
         ConfigurationError if an address, a serial or a record cannot be used, or if another target answers
-        for an address with another disk, unless `force`; without `check` nobody is asked, which saves 0.3 s.
+        for an address with another disk, unless `force`; without `check` none is asked, which saves 0.3 s.
         """
         self._home.check()
         keys = [(offer.shelf, offer.slot) for offer in offers]
@@ -351,5 +351,5 @@ def _state(offer: Offer) -> AoeState:
 
 
 def _renewed(identity: Identity) -> Identity:
-    """As another process says it: whoever built on what was said before has to ask again."""
+    """As another process says it: an initiator that built on the last one has to ask again."""
     return identity._replace(instance=secrets.randbits(64))

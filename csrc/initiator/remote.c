@@ -30,7 +30,7 @@ static void wind(aoe_remote *r, int64_t period_ns, int64_t now_ns)
 {
     assert(period_ns > 0);
     r->period_ns = period_ns;
-    __atomic_store_n(&r->due_ns, now_ns + period_ns, __ATOMIC_RELAXED); /* somebody may be in aoe_remote_wait */
+    __atomic_store_n(&r->due_ns, now_ns + period_ns, __ATOMIC_RELAXED); /* a thread may be in aoe_remote_wait */
     struct itimerspec when = {.it_value = timespec_of(r->due_ns), .it_interval = timespec_of(period_ns)};
     timerfd_settime(r->timer, TFD_TIMER_ABSTIME, &when, NULL);
 }
@@ -97,7 +97,7 @@ static void close_all(aoe_remote *r)
     free(r);
 }
 
-/* Whoever asks for it too late gets no ports that changed meanwhile: the news are watched first. */
+/* The news are watched first, so that no change of a port is missed. */
 static int open_all(aoe_remote *r, const aoe_core_settings *set, const aoe_remote_port *ports)
 {
     r->ports = calloc(set->ports + 1, sizeof *r->ports);

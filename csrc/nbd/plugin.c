@@ -1,4 +1,4 @@
-/* An nbdkit plugin: the disk behind AoE addresses, for whoever speaks NBD. */
+/* An nbdkit plugin: the disk behind AoE addresses, for clients that speak NBD. */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
@@ -34,7 +34,7 @@ static struct {
     aoe_remote_port port[PORTS_MAX];
     char *port_name[PORTS_MAX];
     struct options how;
-    int announce; /* whoever started us listens there, or -1 */
+    int announce; /* the program that started us listens there, or -1 */
     int changed;  /* a way has, and that was not yet said */
     struct shared_settings set;
     char name[64];
@@ -268,11 +268,11 @@ static void tell_unheeded(const aoe_way *way)
     char text[256];
     describe(way, text, sizeof text);
     nbdkit_error("%s, but answers no writes: they are sent again as those of another client; either its disk hangs, or "
-                 "somebody else ended the stream of our writes", text);
+                 "another host ended the stream of our writes", text);
 }
 
-/* To who started us: all ways in one message, whenever one has changed or they are asked for. What does not fit the
- * socket is said the next time. */
+/* To the program that started us: all ways in one message, whenever one has changed or they are asked for. What does not
+ * fit the socket is said the next time. */
 static void report(void)
 {
     aoe_way ways[WAYS_MAX];
@@ -298,7 +298,7 @@ static void report(void)
 /* When nbdkit is to end, it waits for the requests under way. There is nothing else that tells of it. */
 static int ending(void) { return nbdkit_nanosleep(0, 1) < 0; }
 
-/* But it waits for clients to hang up, too: whoever started it is told that he may end it now, and may be gone. */
+/* But it waits for clients to hang up, too: the program that started it is told to end it now, and may be gone. */
 static void hang_up(void)
 {
     static int64_t since_ns;
@@ -414,7 +414,7 @@ static uint32_t physical_block(void)
     return (word & 0xE000) == 0x6000 ? (uint32_t)SECTOR_BYTES << (word & 0xF) : SECTOR_BYTES;
 }
 
-/* Whoever connects learns the size as it is now, unless nobody is there to say it. */
+/* A client that connects learns the size as it is now, unless no server is there to say it. */
 static void *door_open(int readonly)
 {
     (void)readonly;

@@ -1,7 +1,7 @@
-/* Who moves the frames: of those that wait for an answer, one leads. It sleeps in the sockets, and gives each of the
- * others its answer; when it has its own, it appoints one of them. So a request that comes alone needs no other
- * thread, and of many that come together each costs one waking. Who finds the lock taken leaves the request in the
- * inbox, and whoever holds it sends all that are there at once. While nobody asks, the keeper leads.
+/* Which thread moves the frames: of those that wait for an answer, one leads. It sleeps in the sockets, and gives each
+ * of the others its answer; when it has its own, it appoints one of them. So a request that comes alone needs no other
+ * thread, and of many that come together each costs one waking. A thread that finds the lock taken leaves the
+ * request in the inbox, and the one that holds it sends all that are there at once. While none asks, the keeper leads.
  *
  * aoe_remote_pump and aoe_remote_wait are the leader's, and the latter is called without the lock: of what it looks
  * at, aoe_remote_send and the core change nothing. */
@@ -181,7 +181,7 @@ static void appoint(struct shared *s)
     become(w, APPOINTED);
 }
 
-/* What came into the inbox while the lock was held is nobody else's. */
+/* What came into the inbox while the lock was held is for no other thread. */
 static void give_up_lock(struct shared *s)
 {
     do {
@@ -200,8 +200,8 @@ static void give_up_lock(struct shared *s)
     } while (1);
 }
 
-/* Who waits alone spins for as long as it has lately paid: sleeping costs more than a quick answer takes. With more
- * of them under way there is better use for the processor. */
+/* A thread that waits alone spins for as long as it has lately paid: sleeping costs more than a quick answer takes. With
+ * more of them under way there is better use for the processor. */
 static void wait_for_frames(struct shared *s, const struct waiter *w)
 {
     int spins = s->alone && w != &s->keeper;
@@ -284,7 +284,7 @@ static int ending(struct shared *s, int64_t now_ns)
     return s->ends;
 }
 
-/* One who looks twice has left the leader time to take what had arrived. */
+/* A thread that looks twice has left the leader time to take what had arrived. */
 static int timed_out(struct waiter *w, int64_t own_ns) { return w->until_ns >= 0 && own_ns >= w->until_ns && w->overdue++; }
 
 static void expire(struct shared *s, int64_t now_ns)
@@ -355,7 +355,7 @@ static const aoe_way *known_as(const struct shared *s, uint32_t number)
     return NULL;
 }
 
-/* Of this way, or else one that is nobody's any more; NULL where all are in use. */
+/* Of this way, or else one that is no way's any more; NULL where all are in use. */
 static struct fencing *fencing_of(struct shared *s, const aoe_way *way)
 {
     struct fencing *spare = NULL;
@@ -423,7 +423,7 @@ static void chores(struct shared *s)
     s->set.report();
 }
 
-/* Whether it is the leader now: where nobody else is needed. */
+/* Whether it is the leader now: where no other thread is needed. */
 static int may_lead(struct shared *s)
 {
     pthread_mutex_lock(&s->lock);
@@ -513,7 +513,7 @@ void shared_stop(struct shared *s)
     give_up_lock(s);
 }
 
-/* Somebody who does not come back in time keeps all of it. */
+/* A thread that does not come back in time keeps all of it. */
 void shared_close(struct shared *s)
 {
     struct timespec nap = {0, 1000000};

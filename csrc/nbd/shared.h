@@ -15,8 +15,8 @@ struct shared_settings {
     void (*tell_unheeded)(const aoe_way *way); /* its writes were not answered, and are those of another stream now */
     void (*report)(void);             /* now and then, when shared_ways may be asked */
     void (*tell_size)(const aoe_way *way); /* something else was found out about the size of its frames */
-    int (*ending)(void);              /* whether it is to end: nobody should wait for long then */
-    void (*idle)(void);               /* it is to end, and nobody waits */
+    int (*ending)(void);              /* whether it is to end: no thread should wait for long then */
+    void (*idle)(void);               /* it is to end, and no thread waits */
 };
 
 struct answer {
@@ -30,9 +30,9 @@ struct shared;
 int shared_open(struct shared **shared, const struct shared_settings *settings);
 /* Look for ways until one is chosen; 0 where there was none for so long. Before shared_start. */
 int shared_find(struct shared *s, int64_t for_ns);
-/* From here on somebody looks after the ways while nobody asks. */
+/* From here on a thread looks after the ways while none asks. */
 int shared_start(struct shared *s);
-/* Whoever still waits gets ASK_CLOSED, and so does whoever asks from now on. */
+/* A thread that still waits gets ASK_CLOSED, and so does one that asks from now on. */
 void shared_stop(struct shared *s);
 void shared_close(struct shared *s);
 

@@ -1,7 +1,7 @@
 /* A client that vanishes. nbdkit 1.32 gives the connection up when a reply cannot be sent, and then aborts in the next
- * thread that has a reply for it: one client that is killed takes all others with it. So whoever starts nbdkit has this
- * library preloaded (aoe/nbd/door.py), and nbdkit's send() and read() come by here: what is sent to nobody counts as
- * sent, and what is read from nobody is the end of what it said, a little later, so that whoever waits to send is
+ * thread that has a reply for it: one client that is killed takes all others with it. So aoe/nbd/door.py
+ * has this library preloaded, and nbdkit's send() and read() come by here: what is sent to a client that is gone counts
+ * as sent, and what is read from it is the end of what it said, a little later, so that a thread that waits to send is
  * done by then. */
 #include <errno.h>
 #include <stdlib.h>

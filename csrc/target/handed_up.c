@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* Half of what is left for those of one export: nobody fills it for the others. */
+/* Half of what is left for those of one export: no export fills it for the others. */
 static size_t up_room(const aoe_engine *e, const struct export *x)
 {
     size_t left = UP_BYTES - e->up_used;

@@ -73,7 +73,7 @@ static struct stream *find(struct streams *s, const uint8_t *frame)
     uint16_t number = number_of(frame);
     assert(s->count <= STREAMS_MAX && (s->all || !s->count));
     for (uint32_t i = 0; i < s->count; i++) {
-        uint32_t at = (s->last + i) % s->count; /* mostly it is who was here before */
+        uint32_t at = (s->last + i) % s->count; /* mostly it is the stream of the frame before */
         if (s->all[at].number == number && same_mac(s->all[at].mac, wire_of(frame)->src)) {
             s->last = at;
             return &s->all[at];
@@ -117,7 +117,7 @@ static void hear(struct stream *known, uint64_t heard_ns)
         known->heard_ns = heard_ns;
 }
 
-/* Whether a stream of this host was ended by somebody else; told once. */
+/* Whether another host ended a stream of this one; told once. */
 static int takes_forged(struct streams *s, const uint8_t *mac)
 {
     int found = 0;

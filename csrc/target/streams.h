@@ -11,7 +11,7 @@ struct stream {
     uint8_t mac[6];
     uint16_t number;
     uint8_t epoch;
-    uint8_t forged; /* somebody else sent what ended its epoch: its own frames go on in an earlier one */
+    uint8_t forged; /* another host sent what ended its epoch: its own frames go on in an earlier one */
     uint32_t newest; /* tag; and which of the window before it were seen, by tag modulo the window */
     uint64_t seen[REPLAY_WINDOW / 64];
     uint64_t heard_ns;
@@ -32,7 +32,7 @@ int streams_register(struct streams *s, const uint8_t *frame, uint64_t heard_ns,
 /* Whether a write or a FLUSH must not be carried out any more; and one that is carried out. */
 int streams_stale(struct streams *s, const uint8_t *frame);
 void streams_see(struct streams *s, const uint8_t *frame, uint64_t heard_ns);
-/* Nobody knows how long ago anything was: count from now on. */
+/* It is not known how long ago anything was: count from now on. */
 void streams_clock_stepped(struct streams *s, uint64_t now_ns);
 void streams_end(struct streams *s);
 

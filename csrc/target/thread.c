@@ -162,8 +162,8 @@ static int something_waits(struct thread *t)
     return 0;
 }
 
-/* Spin as long as it has lately paid and takes nobody's processor; then sleep until something happens. The disk
- * and the clients keep one waiting for different times. */
+/* Spin as long as it has lately paid and takes no other thread's processor; then sleep until something happens. The
+ * disk and the clients keep one waiting for different times. */
 static void rest(struct thread *t)
 {
     aoe_engine *e = t->engine;

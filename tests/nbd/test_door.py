@@ -40,7 +40,7 @@ def test_a_disk_over_udp(tmp_path: Path) -> None:
     [
         ({"nbdkit": None}, "apt-get install nbdkit"),
         ({"plugin": Path("/nonexistent")}, "apt-get install gcc nbdkit-plugin-dev"),
-        ({"links": ["udp:127.0.0.1:0"]}, "names nobody to ask"),
+        ({"links": ["udp:127.0.0.1:0"]}, "names no peer"),
         ({"links": ["udp:127.0.0.1:0,peer=1"]}, "udp:ADDRESS:PORT"),
     ],
 )
