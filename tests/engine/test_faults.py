@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,18 +14,20 @@ import pytest
 from aoe.wire.ata import AtaReply
 from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import need_direct, noise
-from tests.engine.ways import BUFFERED, DEVICE, DIRECT, WRITTEN_BACK, Way
-from tests.support.labs.engine_target import counted, engine_target
+from tests.engine.ways import BUFFERED, DEVICE, DIRECT, WRITTEN_BACK, Way, in_python
+from tests.support.labs.engine_target import counted
 from tests.support.labs.fault_disk import FuseDisk, abort, loop_device, small_ext4, small_tmpfs
-from tests.support.labs.load import DATA, PIECE, read_request, repeated, write_request
+from tests.support.labs.load import DATA, PIECE, read_request, repeated, replies, write_request
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.labs.raw_client import FLUSH_EXT, READ_EXT, WRITE_EXT, WRITE_FUA_EXT, Client, sectors_of
+from tests.support.tools import need_engine
 from tests.support.waiting import wait_for
 
 SECTORS = 2048
 PAGE = 8
 """Sectors in a page: what the page cache reads at a time."""
+BURST_S = 0.3
 ANSWER_S = 1.0
 """A disk error reaches the client within a second, at the first attempt."""
 
@@ -49,8 +52,14 @@ def sick(lab: Lab, work: Path, way: Way) -> Iterator[Sick]:
         disk = stack.enter_context(FuseDisk(work / "sick", SECTORS))
         disk.store.write_bytes(noise(SECTORS))
         path = stack.enter_context(loop_device(disk.path)) if way.device else disk.path
-        target = stack.enter_context(engine_target(lab, work, f"{path}=1.1", *way.options))
+        target = stack.enter_context(served_as(way, lab, work, path))
         yield Sick(target, disk, impatient(lab))
+
+
+def served_as(way: Way, lab: Lab, work: Path, path: Path) -> AoeTarget:
+    if way.engine == "c":
+        need_engine()
+    return AoeTarget(lab, work, f"{path}=1.1", "--engine", way.engine, *way.options)
 
 
 def impatient(lab: Lab) -> Client:
@@ -63,9 +72,11 @@ def result(reply: AtaReply) -> tuple[int, int]:
 
 
 def served(target: AoeTarget, **least: int) -> None:
-    """The engine's counters, named without their prefix, are at least so high; and the target is well."""
+    """The counters of its engine, named without a prefix, are at least so high; and the target is well."""
     numbers = counted(target)
-    assert all(numbers[f"engine_{name}"] >= number for name, number in least.items()), numbers
+    prefix = "" if "python" in target.argv else "engine_"
+    assert all(numbers[f"{prefix}{name}"] >= number for name, number in least.items()), numbers
+    assert bool(numbers["engine_handed_up"]) == bool(prefix)
     assert target.alive
     assert "Traceback" not in target.errors
     assert "defect" not in target.errors
@@ -74,7 +85,9 @@ def served(target: AoeTarget, **least: int) -> None:
 # Sectors that fail
 
 
-@pytest.mark.parametrize("way", [WRITTEN_BACK, DIRECT, DEVICE], ids=lambda way: way.name)
+@pytest.mark.parametrize(
+    "way", [WRITTEN_BACK, DIRECT, DEVICE, *map(in_python, (WRITTEN_BACK, DEVICE))], ids=lambda way: way.name
+)
 def test_a_bad_sector_is_named_and_costs_no_other(way: Way, lab: Lab, tmp_path: Path) -> None:
     with sick(lab, tmp_path, way) as it:
         it.disk.fail("read", 35, 1)
@@ -96,7 +109,7 @@ def test_a_bad_sector_is_named_and_costs_no_other(way: Way, lab: Lab, tmp_path: 
         served(it.target, reads=2, writes=2, flushes=1, disk_errors=2)
 
 
-@pytest.mark.parametrize("way", [WRITTEN_BACK, DIRECT], ids=lambda way: way.name)
+@pytest.mark.parametrize("way", [WRITTEN_BACK, DIRECT, in_python(DIRECT)], ids=lambda way: way.name)
 def test_after_a_failed_sync_nothing_is_promised_until_a_restart(way: Way, lab: Lab, tmp_path: Path) -> None:
     with sick(lab, tmp_path, way) as it:
         it.client.write(0, DATA)
@@ -115,7 +128,7 @@ def test_after_a_failed_sync_nothing_is_promised_until_a_restart(way: Way, lab: 
         served(it.target, writes=1, flushes=1)
 
 
-@pytest.mark.parametrize("way", [BUFFERED, DIRECT, DEVICE], ids=lambda way: way.name)
+@pytest.mark.parametrize("way", [BUFFERED, DIRECT, DEVICE, in_python(BUFFERED)], ids=lambda way: way.name)
 def test_a_write_is_not_acknowledged_when_its_sync_fails(way: Way, lab: Lab, tmp_path: Path) -> None:
     """Neither of two at a time, as they may share a sync; and then nothing until a restart."""
     with sick(lab, tmp_path, way) as it:
@@ -150,21 +163,27 @@ def place(kind: str, directory: Path, size: int) -> Iterator[Path]:
 
 
 @contextmanager
-def small(lab: Lab, kind: str, work: Path, size: int, *options: str) -> Iterator[tuple[AoeTarget, Path]]:
+def small(
+    lab: Lab, kind: str, work: Path, size: int, way: Way = BUFFERED
+) -> Iterator[tuple[AoeTarget, Path]]:
     """A target with a sparse disk of 4 MiB in such a place; "whole" is a tmpfs, and nothing is sparse."""
     with place("tmpfs" if kind == "whole" else kind, work / kind, size) as directory:
         disk = image(directory / "disk", 8192)
         if kind == "whole":
             disk.write_bytes(bytes(8192 * SECTOR))
-        with engine_target(lab, work, f"{disk}=1.1", *options) as target:
+        with served_as(way, lab, work, disk) as target:
             yield target, disk
 
 
-@pytest.mark.parametrize(("kind", "size"), [("tmpfs", 1 << 20), ("ext4", 2 << 20)])
+@pytest.mark.parametrize(
+    ("kind", "size", "way"),
+    [("tmpfs", 1 << 20, BUFFERED), ("ext4", 2 << 20, BUFFERED), ("tmpfs", 1 << 20, in_python(BUFFERED))],
+    ids=["tmpfs", "ext4", "tmpfs-python"],
+)
 def test_a_full_store_refuses_writes_until_there_is_room(
-    kind: str, size: int, lab: Lab, tmp_path: Path
+    kind: str, size: int, way: Way, lab: Lab, tmp_path: Path
 ) -> None:
-    with small(lab, kind, tmp_path, size) as (target, disk):
+    with small(lab, kind, tmp_path, size, way) as (target, disk):
         ballast = disk.with_name("ballast")
         ballast.write_bytes(bytes(256 << 10))
         client = impatient(lab)
@@ -194,15 +213,22 @@ def test_reading_holes_needs_no_room(lab: Lab, tmp_path: Path) -> None:
         assert disk.stat().st_blocks < 100
 
 
-WAYS_TO_CUT = [("tmpfs", ()), ("whole", ()), ("disk", ()), ("disk", ("--direct",))]
-CUT_IDS = ["memory", "mapped", "buffered", "direct"]
+WAYS_TO_CUT = [
+    ("tmpfs", BUFFERED),
+    ("whole", BUFFERED),
+    ("disk", BUFFERED),
+    ("disk", DIRECT),
+    ("disk", in_python(BUFFERED)),
+    ("disk", in_python(DIRECT)),
+]
+CUT_IDS = ["memory", "mapped", "buffered", "direct", "buffered-python", "direct-python"]
 
 
-@pytest.mark.parametrize(("kind", "options"), WAYS_TO_CUT, ids=CUT_IDS)
+@pytest.mark.parametrize(("kind", "way"), WAYS_TO_CUT, ids=CUT_IDS)
 def test_a_store_that_is_cut_gives_errors_and_no_signal(
-    kind: str, options: tuple[str, ...], lab: Lab, tmp_path: Path
+    kind: str, way: Way, lab: Lab, tmp_path: Path
 ) -> None:
-    with small(lab, kind, tmp_path, 16 << 20, *options) as (target, disk):
+    with small(lab, kind, tmp_path, 16 << 20, way) as (target, disk):
         client, busy = impatient(lab), lab.client(mac=b"\2\0\0\0\0\1")
         for lba in range(0, 1024, PIECE):
             client.write(lba, DATA)
@@ -220,19 +246,19 @@ def test_a_store_that_is_cut_gives_errors_and_no_signal(
 
 
 def burst(client: Client) -> None:
-    """Reads from a part that stays and from one that comes and goes, and a write to each."""
-    for lba in range(256, 512 + 256, PIECE):
+    """Reads from a part that stays and from one that comes and goes, and a write; and as many answers: the
+    target need not drop what others ask."""
+    places = range(256, 512 + 256, PIECE)
+    for lba in places:
         client.send(read_request(client, lba))
     client.send(write_request(client, 0))
-    while client.receive(0.005) is not None:
+    for _ in islice(replies(client, BURST_S), len(places) + 1):
         pass
 
 
-@pytest.mark.parametrize(("kind", "options"), WAYS_TO_CUT, ids=CUT_IDS)
-def test_a_store_that_ends_within_a_page(
-    kind: str, options: tuple[str, ...], lab: Lab, tmp_path: Path
-) -> None:
-    with small(lab, kind, tmp_path, 16 << 20, *options) as (target, disk):
+@pytest.mark.parametrize(("kind", "way"), WAYS_TO_CUT, ids=CUT_IDS)
+def test_a_store_that_ends_within_a_page(kind: str, way: Way, lab: Lab, tmp_path: Path) -> None:
+    with small(lab, kind, tmp_path, 16 << 20, way) as (target, disk):
         client = impatient(lab)
         client.write(0, DATA)
         os.truncate(disk, 3 * SECTOR)
@@ -287,9 +313,15 @@ def punch_hole(disk: Path, offset: int, length: int) -> None:
     subprocess.run(["fallocate", "--punch-hole", "-o", str(offset), "-l", str(length), disk], check=True)
 
 
-@pytest.mark.parametrize("kind", ["tmpfs", "whole", "disk"])
-def test_a_store_that_shrank_is_served_smaller_after_sighup(kind: str, lab: Lab, tmp_path: Path) -> None:
-    with small(lab, kind, tmp_path, 16 << 20) as (target, disk):
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [("tmpfs", BUFFERED), ("whole", BUFFERED), ("disk", BUFFERED), ("disk", in_python(BUFFERED))],
+    ids=["tmpfs", "whole", "disk", "disk-python"],
+)
+def test_a_store_that_shrank_is_served_smaller_after_sighup(
+    kind: str, way: Way, lab: Lab, tmp_path: Path
+) -> None:
+    with small(lab, kind, tmp_path, 16 << 20, way) as (target, disk):
         client = impatient(lab)
         client.write(0, DATA)
         os.truncate(disk, 64 * SECTOR)
@@ -308,9 +340,9 @@ def test_a_store_that_shrank_is_served_smaller_after_sighup(kind: str, lab: Lab,
         served(target, reads=2, writes=3)
 
 
-@pytest.mark.parametrize("options", [(), ("--direct",)], ids=["buffered", "direct"])
-def test_a_file_system_that_turns_read_only(options: tuple[str, ...], lab: Lab, tmp_path: Path) -> None:
-    with small(lab, "ext4", tmp_path, 8 << 20, *options) as (target, disk):
+@pytest.mark.parametrize("way", [BUFFERED, DIRECT, in_python(DIRECT)], ids=lambda way: way.name)
+def test_a_file_system_that_turns_read_only(way: Way, lab: Lab, tmp_path: Path) -> None:
+    with small(lab, "ext4", tmp_path, 8 << 20, way) as (target, disk):
         client = impatient(lab)
         client.write(0, DATA)
         abort(disk.parent)

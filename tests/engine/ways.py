@@ -22,6 +22,11 @@ class Way(NamedTuple):
         return "--direct" in self.options
 
 
+def in_python(way: Way) -> Way:
+    """The same without the engine in C."""
+    return way._replace(name=f"{way.name}-python", engine="python")
+
+
 BUFFERED = Way("buffered")
 WRITTEN_BACK = Way("write-back", WRITE_BACK)
 DIRECT = Way("direct", ("--direct",))
