@@ -15,7 +15,7 @@ from aoe.wire.ata import AtaReply
 from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import need_direct, noise
 from tests.engine.ways import BUFFERED, DEVICE, DIRECT, WRITTEN_BACK, Way, in_python
-from tests.support.labs.engine_target import counted
+from tests.support.labs.engine_target import counted, prefix
 from tests.support.labs.fault_disk import FuseDisk, abort, loop_device, small_ext4, small_tmpfs
 from tests.support.labs.load import DATA, PIECE, read_request, repeated, replies, write_request
 from tests.support.labs.network import Lab
@@ -74,9 +74,8 @@ def result(reply: AtaReply) -> tuple[int, int]:
 def served(target: AoeTarget, **least: int) -> None:
     """The counters of its engine, named without a prefix, are at least so high; and the target is well."""
     numbers = counted(target)
-    prefix = "" if "python" in target.argv else "engine_"
-    assert all(numbers[f"{prefix}{name}"] >= number for name, number in least.items()), numbers
-    assert bool(numbers["engine_handed_up"]) == bool(prefix)
+    assert all(numbers[f"{prefix(target)}{name}"] >= number for name, number in least.items()), numbers
+    assert bool(numbers["engine_handed_up"]) == bool(prefix(target))
     assert target.alive
     assert "Traceback" not in target.errors
     assert "defect" not in target.errors

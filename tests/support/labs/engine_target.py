@@ -29,6 +29,11 @@ def counted(target: AoeTarget) -> Counter[str]:
     return Counter({name: int(n) for name, n in re.findall(r"(\S+)=(\d+)", _lines(target)[-1])})
 
 
+def prefix(target: AoeTarget) -> str:
+    """What stands before the names of the counters of the engine that it was told to use."""
+    return "" if "python" in target.argv else "engine_"
+
+
 def _lines(target: AoeTarget) -> list[str]:
     return [
         line
