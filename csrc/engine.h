@@ -200,6 +200,13 @@ typedef struct {
     uint8_t head[60], tail[12];
 } aoe_out;
 
+/* What a disk is, as its paths have said it. */
+typedef struct {
+    uint64_t size;           /* bytes */
+    uint32_t physical_block; /* bytes */
+    uint32_t trims, zeroes;  /* not 0: it has TRIM, and what was trimmed reads as zeroes */
+} aoe_disk;
+
 aoe_core *aoe_core_open(const aoe_core_settings *settings);
 void aoe_core_close(aoe_core *core);
 
@@ -236,6 +243,8 @@ uint64_t aoe_core_news(const aoe_core *core);
 int aoe_core_chosen(const aoe_core *core);
 int aoe_core_comparing(const aoe_core *core); /* whether samples of a server are compared with the owner's */
 int aoe_core_identity(const aoe_core *core, uint8_t *data);
+/* The same in numbers, for who has no use for the rest: 1, or 0 where nothing is known. */
+int aoe_core_disk(const aoe_core *core, aoe_disk *disk);
 uint32_t aoe_core_ways(const aoe_core *core, aoe_way *ways, uint32_t room);
 void aoe_core_count(const aoe_core *core, uint64_t *counters);
 

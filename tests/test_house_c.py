@@ -1,6 +1,7 @@
 """The rules of the house for C."""
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,140 @@ def test_bounds_that_do_not_fit_each_other_are_refused(
     changed = re.sub(rf"^{name} = .*$", f"{name} = {value}", source, flags=re.MULTILINE)
     with pytest.raises(AssertionError):
         exec(compile(changed, "timing", "exec"), {})
+
+
+# Rooms and circles
+
+ROOMS = {
+    "": {"shared"},
+    "shared": set(),
+    "target": {"", "shared"},
+    "initiator": {"", "shared"},
+    "nbd": {"", "shared"},
+    "fuzz": {"", "shared", "target", "initiator"},
+}
+"""Which rooms a room may use, besides its own. The first is the border, engine.h."""
+NOT_YET = {("nbd/plugin.c", "initiator/initiator.h"), ("nbd/shared.c", "initiator/initiator.h")}
+"""For the names of states and reasons."""
+OPEN = {("initiator/proof.c", "initiator/core.c")}
+"""A circle that is left: the proof gives a range back, and what waits for it may be what it looks for."""
+OTHERS = "nbd/vanished.c"
+"""What it defines is called instead of what the C library has of that name."""
+
+
+def bare(source: str) -> str:
+    """A source text without comments and strings."""
+    return re.sub(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"', "", source, flags=re.DOTALL)
+
+
+def room_of(name: str) -> str:
+    """The room of a file, which is named from csrc on."""
+    return name.rpartition("/")[0]
+
+
+def included(name: str, source: str) -> list[str]:
+    """What of ours a file includes, named from csrc on."""
+    found = re.findall(r'^#include "([\w/.]+)"', source, re.MULTILINE)
+    beside = [str(Path(room_of(name)) / one) for one in found]
+    return [near if (CSRC / near).exists() else one for near, one in zip(beside, found, strict=True)]
+
+
+def defined(source: str) -> set[str]:
+    """Functions that other files may call."""
+    head = r"^(?=\w)(?!static\b|typedef\b|_Static_assert\b)[\w *]*?\b(\w+)\([^;{}]*\)\s*\{"
+    return set(re.findall(head, bare(source), re.MULTILINE))
+
+
+def owners(sources: Mapping[str, str]) -> dict[str, str]:
+    """Functions, and in which file each is."""
+    return {function: name for name, source in sources.items() for function in defined(source)}
+
+
+def named(source: str) -> set[str]:
+    """All words of a source text."""
+    return set(re.findall(r"\w+", bare(source)))
+
+
+def called(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """For each file, those whose functions it names."""
+    where = owners(sources)
+    used = {name: {where[word] for word in named(source) & where.keys()} for name, source in sources.items()}
+    return {name: found - {name} for name, found in used.items()}
+
+
+def circle(below: Mapping[str, Iterable[str]]) -> list[str]:
+    """Files that come back to where they began; none, if there is no circle."""
+    way: list[str] = []
+    done = set[str]()
+
+    def look(name: str) -> list[str]:
+        if name in way:
+            return [*way[way.index(name) :], name]
+        if name in done:
+            return []
+        way.append(name)
+        found = next(filter(None, map(look, below.get(name, ()))), [])
+        way.pop()
+        done.add(name)
+        return found
+
+    return next(filter(None, map(look, below)), [])
+
+
+def everything(pattern: str = "*.[ch]") -> dict[str, str]:
+    return {str(path.relative_to(CSRC)): path.read_text() for path in sorted(CSRC.rglob(pattern))}
+
+
+def functions() -> dict[str, str]:
+    """The files that have some, but for the fuzzers', which stand in for others."""
+    return {name: source for name, source in everything("*.c").items() if room_of(name) != "fuzz"} | {
+        OTHERS: ""
+    }
+
+
+def test_every_file_is_in_a_room() -> None:
+    files = everything()
+    assert {room_of(name) for name in files} == set(ROOMS)
+    assert {name for name in files if not room_of(name)} == {"abi.h", "engine.h"}
+
+
+def test_a_room_includes_only_rooms_above() -> None:
+    for name, source in everything().items():
+        for other in included(name, source):
+            assert (CSRC / other).exists(), f"{name} includes {other}"
+            allowed = room_of(other) in ROOMS[room_of(name)] | {room_of(name)} or (name, other) in NOT_YET
+            assert allowed, f"{name} includes {other}"
+
+
+def test_a_room_calls_only_rooms_above_and_the_border() -> None:
+    files = functions()
+    where = owners(files)
+    for name, source in files.items():
+        for word in named(source) & where.keys():
+            allowed = room_of(where[word]) in ROOMS[room_of(name)] | {room_of(name)} or word.startswith(
+                "aoe_"
+            )
+            assert allowed, f"{name} calls {word}"
+
+
+def test_headers_include_each_other_in_no_circle() -> None:
+    assert not circle({name: included(name, source) for name, source in everything().items()})
+
+
+def test_files_call_each_other_in_no_circle() -> None:
+    below = called(functions())
+    assert "target/serve.c" in below["target/thread.c"]
+    assert not circle(
+        {name: {one for one in found if (name, one) not in OPEN} for name, found in below.items()}
+    )
+
+
+def test_the_finder_of_circles_finds_what_it_looks_for() -> None:
+    one = "int a(void)\n{\n    return b();\n}\n"
+    two = "/* a */\nstatic int a2(void) { return 0; }\nint b(int x,\n      int y) { return c(); }\n"
+    three = 'struct piece *c(void)\n{\n    a(); /* "\n*/\n}\nint not_here(void);\n'
+    assert [defined(text) for text in (one, two, three)] == [{"a"}, {"b"}, {"c"}]
+    below = called({"1.c": one, "2.c": two, "3.c": three})
+    assert below == {"1.c": {"2.c"}, "2.c": {"3.c"}, "3.c": {"1.c"}}
+    assert circle(below) == ["1.c", "2.c", "3.c", "1.c"]
+    assert not circle({"1.c": {"2.c", "3.c"}, "2.c": {"3.c"}, "3.c": set()})

@@ -796,6 +796,17 @@ int aoe_core_identity(const aoe_core *c, uint8_t *data)
     return c->has_facts;
 }
 
+int aoe_core_disk(const aoe_core *c, aoe_disk *disk)
+{
+    *disk = (aoe_disk){
+        .size = c->sectors * SECTOR_BYTES,
+        .physical_block = facts_physical_block(c->facts),
+        .trims = trim_blocks_of(c->facts) > 0,
+        .zeroes = (uint32_t)zeroes_of(c->facts),
+    };
+    return c->has_facts;
+}
+
 uint32_t aoe_core_ways(const aoe_core *c, aoe_way *ways, uint32_t room)
 {
     for (uint32_t i = 0; i < c->ways_count && i < room; i++) {

@@ -30,6 +30,13 @@ int facts_unfit(const uint8_t *identity)
     return sectors > sectors_max(identity) ? WHY_TOO_LARGE : WHY_NOT;
 }
 
+/* Word 106 says whether it has a physical sector of several, and how many as a power of two. */
+uint32_t facts_physical_block(const uint8_t *identity)
+{
+    uint32_t word = word_of(identity, 106);
+    return (word & 0xE000) == 0x6000 ? (uint32_t)SECTOR << (word & 0xF) : SECTOR;
+}
+
 int facts_same_serial(const uint8_t *identity, const uint8_t *other)
 {
     return !memcmp(identity + SERIAL_AT, other + SERIAL_AT, SERIAL_BYTES);

@@ -7,8 +7,10 @@
 
 #include "abi.h"
 #include "life.h"
-#include "sizes.h"
+#include "memory.h"
+#include "shared/list.h"
 #include "shared/wire.h"
+#include "sizes.h"
 
 #define NEVER_NS (1ll << 62)
 
@@ -33,51 +35,6 @@ enum {
     WHY_NOT_SEEN,
     WHYS
 };
-
-/* Lists: a head points to itself when it is empty; so does a member of none. */
-struct link {
-    struct link *prev, *next;
-};
-
-static inline void link_init(struct link *l)
-{
-    l->prev = l->next = l;
-}
-
-static inline int link_alone(const struct link *l)
-{
-    return l->next == l;
-}
-
-static inline void link_remove(struct link *l)
-{
-    l->prev->next = l->next;
-    l->next->prev = l->prev;
-    link_init(l);
-}
-
-static inline void link_append(struct link *head, struct link *l)
-{
-    l->prev = head->prev;
-    l->next = head;
-    head->prev->next = l;
-    head->prev = l;
-}
-
-#define OWNER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
-
-/* Objects of one size, kept for the next one who needs one. */
-struct pool {
-    size_t size;
-    void *free;
-    void *chunks;
-};
-
-void pool_init(struct pool *pool, size_t size);
-void *pool_take(struct pool *pool); /* zeroed */
-void pool_give(struct pool *pool, void *object);
-void pool_end(struct pool *pool);
-void *must_allocate(void *old, size_t size);
 
 /* The bytes after the AoE header: registers, or a short message; and what follows. */
 struct body {
@@ -462,6 +419,7 @@ int strangers_welcome(struct strangers *s, uint32_t port, const uint8_t *raw); /
 
 /* facts.c: what IDENTIFY says, as aoe/initiator/facts.py and aoe/drive/identify.py have it. */
 int facts_unfit(const uint8_t *identity); /* why it cannot describe a disk, or WHY_NOT */
+uint32_t facts_physical_block(const uint8_t *identity); /* bytes */
 int facts_same_serial(const uint8_t *identity, const uint8_t *other);
 /* What is left without what another drive has not of TRIM, its zeroes and FUA. FLUSH stays: a cache that cannot be
  * emptied everywhere is still to be emptied where it is. */

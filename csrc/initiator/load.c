@@ -84,7 +84,7 @@ static void run_free(struct load_run *run)
     free(run);
 }
 
-void load_end(aoe_remote *r)
+static void end(aoe_remote *r)
 {
     if (r->run)
         run_free(r->run);
@@ -98,9 +98,10 @@ static int begin(aoe_remote *r, const aoe_load *l)
     if (r->run)
         return r->run->depth == l->depth && r->run->block == l->block ? 0 : -EBUSY;
     r->run = run_new(l);
+    r->run_free = run_free;
     if (r->run && r->run->free && r->run->buffers && r->run->data)
         return 0;
-    load_end(r);
+    end(r);
     return -ENOMEM;
 }
 
@@ -203,6 +204,6 @@ int aoe_remote_load(aoe_remote *r, aoe_load *l, int64_t for_ns, int phase)
     give_back(r);
     int outstanding = (int)r->run->used;
     if (phase == AOE_LOAD_ENDS)
-        load_end(r);
+        end(r);
     return outstanding;
 }

@@ -1,6 +1,5 @@
 /* One way to a target: tags, copies, round-trip times, window and retransmission. */
 #include <arpa/inet.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,52 +8,7 @@
 enum { FLUSH = 0xE7, FLUSH_EXT = 0xEA, WRITE_EXT = 0x34, WRITE_FUA_EXT = 0x3D };
 enum { STREAM_STEP = 0x9E37, FRAME_LEAST = 60 };
 
-/* Objects and arrays */
-
-void *must_allocate(void *old, size_t size)
-{
-    void *got = realloc(old, size);
-    if (!got) {
-        perror("aoe: out of memory");
-        abort();
-    }
-    return got;
-}
-
-void pool_init(struct pool *pool, size_t size)
-{
-    *pool = (struct pool){.size = (size + 15) & ~(size_t)15};
-}
-
-void *pool_take(struct pool *pool)
-{
-    enum { OBJECTS = 64, CHUNK_HEAD = 16 };
-    if (!pool->free) {
-        char *chunk = must_allocate(NULL, CHUNK_HEAD + OBJECTS * pool->size);
-        *(void **)chunk = pool->chunks;
-        pool->chunks = chunk;
-        for (int i = OBJECTS; i--;)
-            pool_give(pool, chunk + CHUNK_HEAD + (size_t)i * pool->size);
-    }
-    void *object = pool->free;
-    pool->free = *(void **)object;
-    return memset(object, 0, pool->size);
-}
-
-void pool_give(struct pool *pool, void *object)
-{
-    *(void **)object = pool->free;
-    pool->free = object;
-}
-
-void pool_end(struct pool *pool)
-{
-    while (pool->chunks) {
-        void *chunk = pool->chunks;
-        pool->chunks = *(void **)chunk;
-        free(chunk);
-    }
-}
+/* Effects */
 
 void path_effect(aoe_core *c, struct effect e)
 {

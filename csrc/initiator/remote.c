@@ -136,7 +136,8 @@ int aoe_remote_open(aoe_remote **remote, aoe_core *core, const aoe_core_settings
 
 void aoe_remote_close(aoe_remote *r)
 {
-    load_end(r);
+    if (r->run)
+        r->run_free(r->run);
     aoe_core_close(r->core);
     close_all(r);
 }

@@ -44,7 +44,8 @@ struct aoe_remote {
     int poll, news, timer, query; /* query: any socket, to ask for interfaces */
     int links_changed;
     int64_t period_ns, due_ns;
-    struct load_run *run;
+    struct load_run *run; /* of aoe_remote_load; NULL: none */
+    void (*run_free)(struct load_run *run);
 };
 
 /* socket_port.c: one port. Negative errno. */
@@ -58,8 +59,5 @@ int port_ready(struct socket_port *p);
 uint32_t port_take(struct socket_port *p, uint32_t most, aoe_core *core, uint32_t number, int64_t now_ns);
 /* Send those of `out` that are this port's. */
 void port_send(struct socket_port *p, uint32_t number, const aoe_out *out, uint32_t count);
-
-/* load.c */
-void load_end(struct aoe_remote *r);
 
 #endif

@@ -38,7 +38,7 @@ static struct {
     int changed;  /* a way has, and that was not yet said */
     struct shared_settings set;
     char name[64];
-    uint8_t identity[SECTOR_BYTES];
+    aoe_disk is; /* as it was when it was found */
     struct shared *disk;
 } door = {.how = OPTIONS_DEFAULT, .announce = -1};
 
@@ -245,7 +245,7 @@ static void tell_size(const aoe_way *way)
     char which[128];
     door.changed = 1;
     say_which(way, which, sizeof which);
-    uint32_t carried = way->sectors * SECTOR_BYTES, most = way->sectors_max * SECTOR_BYTES;
+    uint32_t carried = way->sectors * SECTOR, most = way->sectors_max * SECTOR;
     if (way->narrow == NARROW_NOT)
         nbdkit_error("%s: requests carry %u bytes again", which, carried);
     else
@@ -368,7 +368,7 @@ static int door_get_ready(void)
         say_why_not();
         return -1;
     }
-    shared_identity(door.disk, door.identity);
+    shared_disk(door.disk, &door.is);
     return 0;
 }
 
@@ -408,12 +408,6 @@ static void door_dump_plugin(void)
 
 /* What the disk is */
 
-static uint32_t physical_block(void)
-{
-    uint32_t word = word_of(door.identity, 106);
-    return (word & 0xE000) == 0x6000 ? (uint32_t)SECTOR_BYTES << (word & 0xF) : SECTOR_BYTES;
-}
-
 /* A client that connects learns the size as it is now, unless no server is there to say it. */
 static void *door_open(int readonly)
 {
@@ -424,17 +418,17 @@ static void *door_open(int readonly)
 
 static int64_t door_get_size(void *handle)
 {
-    uint8_t identity[SECTOR_BYTES];
+    aoe_disk now;
     (void)handle;
-    shared_identity(door.disk, identity);
-    return (int64_t)(sectors_of(identity) * SECTOR_BYTES);
+    shared_disk(door.disk, &now);
+    return (int64_t)now.size;
 }
 
 static int door_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum)
 {
     (void)handle;
     *minimum = 1;
-    *preferred = physical_block() > BLOCK ? physical_block() : BLOCK;
+    *preferred = door.is.physical_block > BLOCK ? door.is.physical_block : BLOCK;
     *maximum = LARGEST;
     return 0;
 }
@@ -448,7 +442,7 @@ static int yes(void *handle)
 static int door_can_trim(void *handle)
 {
     (void)handle;
-    return trim_blocks_of(door.identity) > 0;
+    return (int)door.is.trims;
 }
 
 static int door_can_fua(void *handle)
@@ -472,7 +466,7 @@ static int fail(uint32_t verb, uint64_t offset, const struct answer *a)
     int code = EIO;
     switch (a->outcome) {
     case AOE_ENDED_ATA_ERROR:
-        at = a->lba * SECTOR_BYTES;
+        at = a->lba * SECTOR;
         nbdkit_error("%s: %s failed at byte %llu: status %#x, error %#x", disk, what, at, a->status, a->error);
         break;
     case AOE_ENDED_AOE_ERROR:
@@ -544,7 +538,7 @@ static int door_trim(void *handle, uint32_t count, uint64_t offset, uint32_t fla
 /* nbdkit writes zeroes where this is not supported. */
 static int door_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    if (flags & NBDKIT_FLAG_MAY_TRIM && zeroes_of(door.identity) && !(count % SECTOR_BYTES) && !(offset % SECTOR_BYTES))
+    if (flags & NBDKIT_FLAG_MAY_TRIM && door.is.zeroes && !(count % SECTOR) && !(offset % SECTOR))
         return door_trim(handle, count, offset, flags);
     nbdkit_set_error(EOPNOTSUPP);
     return -1;

@@ -527,10 +527,10 @@ void shared_close(struct shared *s)
     free(s);
 }
 
-int shared_identity(struct shared *s, uint8_t *data)
+int shared_disk(struct shared *s, aoe_disk *disk)
 {
     pthread_mutex_lock(&s->lock);
-    int known = aoe_core_identity(s->core, data);
+    int known = aoe_core_disk(s->core, disk);
     give_up_lock(s);
     return known;
 }

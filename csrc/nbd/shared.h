@@ -39,7 +39,7 @@ void shared_close(struct shared *s);
 /* With `data` as in aoe_core_start; `for_ns` negative: as long as the settings say. */
 struct answer shared_ask(struct shared *s, uint32_t verb, uint64_t offset, uint64_t length, uint8_t *data,
                          int64_t for_ns);
-int shared_identity(struct shared *s, uint8_t *data);
+int shared_disk(struct shared *s, aoe_disk *disk);
 uint32_t shared_ways(struct shared *s, aoe_way *ways, uint32_t room);
 const char *shared_interface(const struct shared *s, uint32_t port);
 
