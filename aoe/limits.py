@@ -36,7 +36,7 @@ ADMIN_QUEUE_MAX = 64
 ZEROES_CHUNK = 1 << 20
 """Bytes written at a time where zeroes are."""
 VERIFY_CHUNK = 1 << 20
-"""Bytes read at a time where nobody wants them."""
+"""Bytes read at a time where they are only thrown away."""
 COPY_CHUNK = 1 << 20
 COPIED_AT_ONCE = 8
 """Bytes of a copy that are asked for in one request, and requests at a time."""
@@ -60,7 +60,7 @@ DEVICE_SLOTS_UNKNOWN = 32
 CLIENTS_KNOWN_MAX = 256
 """Hosts of one export that are remembered, so that the first contact of each is said."""
 OUTLET_BYTES_MAX = 4 << 20
-"""Of lines that nobody has taken yet from a service's standard output or error; more are left out."""
+"""Of lines that were not taken yet from a service's standard output or error; more are left out."""
 MESSAGE_KINDS_MAX = 1024
 """Kinds of messages whose last time is remembered."""
 
@@ -69,7 +69,7 @@ CLAIM_QUERIES = 3
 CLAIMANTS_MAX = 16
 """Hosts remembered that answer for one of our addresses."""
 SEAT_BACKLOG = 128
-"""Processes at a time that ask who serves an address."""
+"""Processes at a time that ask which process serves an address."""
 STALE_BATCHES_MAX = 1000
 """Batches of frames thrown away at the start, that came before the target served."""
 LINKS_FOLLOWED_MAX = 40
@@ -168,7 +168,7 @@ SWEEP_NS = 50_000_000
 DRAIN_NS = 20_000_000
 """Between two questions to a target what of the past can still be carried out there."""
 STUCK_TRIES = 4
-"""How often a change is sent before its target is told once more who sends it."""
+"""How often a change is sent before its target is told its sender once more."""
 STREAM_AGAIN_NS = 3_000_000_000
 """After which a target that had no place for a stream is asked for one again."""
 BUCKET_SECTORS = 256

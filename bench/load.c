@@ -132,7 +132,7 @@ static void find_server(void)
                     return;
                 }
     }
-    fprintf(stderr, "load: nobody serves e%u.%u\n", o.shelf, o.slot);
+    fprintf(stderr, "load: no target serves e%u.%u\n", o.shelf, o.slot);
     exit(1);
 }
 

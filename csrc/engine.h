@@ -243,7 +243,7 @@ uint64_t aoe_core_news(const aoe_core *core);
 int aoe_core_chosen(const aoe_core *core);
 int aoe_core_comparing(const aoe_core *core); /* whether samples of a server are compared with the owner's */
 int aoe_core_identity(const aoe_core *core, uint8_t *data);
-/* The same in numbers, for who has no use for the rest: 1, or 0 where nothing is known. */
+/* The same in numbers, for a caller that has no use for the rest: 1, or 0 where nothing is known. */
 int aoe_core_disk(const aoe_core *core, aoe_disk *disk);
 uint32_t aoe_core_ways(const aoe_core *core, aoe_way *ways, uint32_t room);
 void aoe_core_count(const aoe_core *core, uint64_t *counters);

@@ -308,3 +308,18 @@ def test_the_reader_of_places_in_c_finds_what_it_looks_for() -> None:
         assert not c_bare_places(text, named, {"at"})
     assert [*c_bytes("f(const uint8_t *raw, int n) { uint8_t a, own[6], *to; }")] == ["raw", "own", "to"]
     assert c_numbers("uint32_t at = 0; for (int i;) size_t f(x);") == {"at", "i"}
+
+
+# Words
+
+PEOPLE = re.compile(r"\b(who|somebody|nobody|whoever|anybody|everybody)\b", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("room", ["aoe", "csrc", "man", "bench", "tools", "README.md", "CONTRIBUTING.md"])
+def test_a_host_a_server_or_a_thread_is_called_so(room: str) -> None:
+    """Machines are no people: a sentence names what does something."""
+    top = AOE.parent / room
+    for path in [top] if top.is_file() else sorted(it for it in top.rglob("*") if it.is_file()):
+        if path.suffix in (".py", ".c", ".h", ".md", "") and "__pycache__" not in path.parts:
+            found = PEOPLE.findall(path.read_text(errors="replace"))
+            assert not found, path

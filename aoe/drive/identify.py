@@ -18,7 +18,7 @@ VENDOR_SIGNATURE = b"AoEt"
 VENDOR_LAYOUT = 1
 _FEATURES_WORD = 138
 VENDOR_STREAMS = 2
-"""Bit 0 said of an earlier version that it heeds streams that any garbage could be; nobody sets it again."""
+"""Bit 0 said of an earlier version that it heeds streams that any garbage could be; it is never set again."""
 
 _WORD_82_NOP_AND_POWER = 0x4008
 VOLATILE_CACHE = 0x0020

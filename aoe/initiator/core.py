@@ -100,7 +100,7 @@ class WayStatus(NamedTuple):
 
 
 class Request:
-    """What somebody wants; `result` is None until it is in `done`."""
+    """What a caller wants; `result` is None until it is in `done`."""
 
     __slots__ = (
         "buffer",
@@ -130,8 +130,8 @@ class Request:
 
 
 class _Piece(Write):
-    """A part of a request. `request` is None when nobody waits for it any more, `count` how many sectors go
-    with it."""
+    """A part of a request. `request` is None when no caller waits for it any more, `count` how many sectors
+    go with it."""
 
     __slots__ = ("at", "count", "data", "free", "kind", "older", "operation", "request")
 
@@ -153,7 +153,7 @@ class _Piece(Write):
     def patches(self) -> bool:
         """Whether the request covers only a part of its sectors."""
         request = self.request
-        assert request is not None, "it is asked while somebody waits"
+        assert request is not None, "it is asked while a caller waits"
         if request.verb is Verb.TRIM:
             return False
         end = request.offset + request.length
@@ -163,7 +163,7 @@ class _Piece(Write):
 class Core:
     """The disk at `addresses`, over `ports` of ours.
 
-    `out` is what is to be sent, (port, frame), and whoever sends it empties it; `done` what has ended.
+    `out` is what is to be sent, (port, frame), and its sender empties it; `done` what has ended.
     """
 
     def __init__(
@@ -241,7 +241,7 @@ class Core:
     # What comes in
 
     def own_time_ns(self, now_ns: int) -> int:
-        """It is `now_ns`; the time in which we ran until then, by which whoever waits is to measure.
+        """It is `now_ns`; the time in which we ran until then, by which waiting is measured.
 
         There is a tick each PULSE_NS at least, and every call tells the time. Where two are GAP_NS apart the
         process was stopped, its machine suspended, or its event loop held up.
@@ -282,7 +282,7 @@ class Core:
         return done
 
     def fenced(self, number: int, now_ns: int) -> None:
-        """Somebody made sure that the server of a way does nothing any more."""
+        """The server of a way was made sure to do nothing any more."""
         self.own_time_ns(now_ns)
         way = self._way(number)
         if way is not None:
@@ -307,7 +307,7 @@ class Core:
         return request
 
     def abandon(self, request: Request, now_ns: int) -> None:
-        """Nobody waits any more. What was sent stays of unknown fate."""
+        """No caller waits any more. What was sent stays of unknown fate."""
         self.own_time_ns(now_ns)
         open_ = [piece for piece in self._pieces.pop(request, []) if piece.request is not None]
         # What waits first, or it would be sent now.
@@ -415,7 +415,7 @@ class Core:
         """Prepare it; where the disk has no cache to flush, it is done."""
         facts, request = self.session.facts, piece.request
         assert facts is not None, "without, it was refused"
-        assert request is not None, "somebody waits for it"
+        assert request is not None, "a caller waits for it"
         opcode = identify.flush_of(facts.data)
         if opcode is None:
             self.pending -= 1
@@ -461,7 +461,7 @@ class Core:
 
     def _writing(self, piece: _Piece, count: int) -> AtaRequest:
         request, flags = piece.request, AFLAG_EXTENDED | AFLAG_WRITE
-        assert request is not None, "somebody waits for it"
+        assert request is not None, "a caller waits for it"
         data = self._bytes(piece, count)
         if request.verb is Verb.TRIM:
             return AtaRequest(flags, 1, count, _TRIM, 0, data)
@@ -472,7 +472,7 @@ class Core:
     def _bytes(self, piece: _Piece, count: int) -> bytes:
         """What is written by the next sectors of it."""
         request, at = piece.request, piece.at * limits.SECTOR
-        assert request is not None, "somebody waits for it"
+        assert request is not None, "a caller waits for it"
         if piece.data is None:
             at += piece.first * limits.SECTOR - request.offset
         return bytes((piece.data or request.data)[at : at + count * limits.SECTOR])
@@ -591,7 +591,7 @@ class Core:
         self.done.append(request)
 
     def _settled(self, piece: _Piece, operation: Operation, now_ns: int) -> None:
-        """Nothing of an operation can do anything any more. Of reads before the last one nobody cares."""
+        """Nothing of an operation can do anything any more. Reads before the last one do not matter."""
         if operation is piece.operation:
             piece.operation = None
         elif operation.kind is Kind.CHANGES:
@@ -631,8 +631,8 @@ class Core:
             self._leave(piece, now_ns)
 
     def _leave(self, piece: Claim, now_ns: int) -> None:
-        """The range is given up; those behind may go. One that nobody waits for leaves at once, too: a queue,
-        as there may be many behind each other."""
+        """The range is given up; those behind may go. One that no caller waits for leaves at once, too: a
+        queue, as there may be many behind each other."""
         leaving: deque[Claim] = deque([piece])
         while leaving:
             self.pending -= 1

@@ -24,7 +24,7 @@ USER_TAG = 1 << 31
 
 
 class Peer(NamedTuple):
-    """Who is asked: the MACs at both ends and the address."""
+    """Which server is asked: the MACs at both ends and the address."""
 
     own: bytes
     mac: bytes
@@ -258,7 +258,7 @@ class Path:
         self._drained_ns = 0
         """When the last drain began."""
         self.suspect: Suspect | None = None
-        """The largest since somebody looked."""
+        """The largest since the last look."""
 
     def quiesce_after(self, quiesce_ns: int) -> None:
         """What is known of the target has changed."""
@@ -276,12 +276,12 @@ class Path:
 
     @property
     def unsettled(self) -> int:
-        """Changes of unknown fate that nobody waits for an answer to."""
+        """Changes of unknown fate whose answer is not waited for."""
         return len(self._lanes[Kind.CHANGES].unsettled)
 
     @property
     def uncertain(self) -> bool:
-        """Whether there are copies of unknown fate that nobody waits for an answer to."""
+        """Whether there are copies of unknown fate whose answer is not waited for."""
         return any(lane.unsettled for lane in self._lanes)
 
     @property

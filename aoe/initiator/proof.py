@@ -15,9 +15,9 @@ was closed all the time. Only what is stored together does that: not a clone, a 
 cache or the other half of a split brain. Another host may write between: it takes 8 writes that are not seen,
 and none that is, to refuse the server, with the LBA.
 
-Who is asked. The owner is what the disk is. An unproved server carries nothing but this, unless the owner is
-lost before the proof: then it takes over, and the others have to be proved against it. What was refused is
-compared again from time to time, and stays refused until it passes.
+Which servers are asked. The owner is what the disk is. An unproved server carries nothing but this, unless
+the owner is lost before the proof: then it takes over, and the others have to be proved against it. What was
+refused is compared again from time to time, and stays refused until it passes.
 
 Nothing here holds up work: one write at a time waits for one read over a way that is idle, a range is closed
 for PROOF_NS at most, and when the owner or the server is lost all of it is given up at once.
@@ -209,7 +209,7 @@ class Proof:
             self._end_echo(look.of, limits.PROOF_AGAIN_NS, now_ns)
 
     def stand_still(self, gap_ns: int) -> None:
-        """We did not run for so long, which was nobody's silence."""
+        """We did not run for so long, which was no server's silence."""
         self._began_ns += gap_ns
         for sample in self._flying:
             sample.since_ns += gap_ns
@@ -341,7 +341,7 @@ class Proof:
 
     def _begin_echo(self, way: Way, piece: Write, data: bytes, now_ns: int) -> None:
         owner = self._session.owner
-        assert owner is not None, "without, nobody is doubtful"
+        assert owner is not None, "without, no server is doubtful"
         piece.echo = True
         self.works = True
         data = data[: way.most(Kind.READS) * limits.SECTOR]
@@ -388,7 +388,7 @@ class Proof:
             self._end_echo(echo, limits.PROOF_AGAIN_NS, now_ns)
 
     def given_up(self, piece: Write, now_ns: int) -> None:
-        """The write failed, or nobody waits for it any more."""
+        """The write failed, or no caller waits for it any more."""
         if self._echo is not None and self._echo.piece is piece:
             self._end_echo(self._echo, limits.PROOF_AGAIN_NS, now_ns)
 

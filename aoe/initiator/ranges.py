@@ -51,7 +51,7 @@ class Ranges:
 
     def leave(self, claim: Claim) -> list[Claim]:
         """Give up a claim that waits for nothing; those that wait for nothing any more, in their order."""
-        assert not claim.waits, "who waits holds nothing"
+        assert not claim.waits, "a claim that waits holds nothing"
         del self._all[claim]
         if len(claim._buckets) > limits.BUCKETS_MAX:
             del self._wide[claim]

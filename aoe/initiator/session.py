@@ -49,7 +49,7 @@ class Port(NamedTuple):
 class Policy(NamedTuple):
     """`spread` reads over all proved ways; `hold` ranges of unknown fate closed until the server answers or
     is fenced; go back to a proved way named earlier when it was usable for `failback_ns` (None: never);
-    `require` a proof of whoever takes over."""
+    `require` a proof of a server that takes over."""
 
     spread: bool = False
     hold: bool = False
@@ -210,7 +210,7 @@ class Note(NamedTuple):
 
 
 class Session:
-    """Carries operations to whoever serves one of `addresses` (in order of preference), by way of `ports`.
+    """Carries operations to the servers of `addresses` (in order of preference), by way of `ports`.
 
     `out` is what is to be sent, by port; `events` what became of operations; `news` rises with every change
     of a way or of the disk.
@@ -277,7 +277,7 @@ class Session:
         for way in here:  # first: losing one way sends on others
             way.path.peer = way.path.peer._replace(own=port.mac)
             self._fit(way, now_ns)
-            if renamed:  # to the server that is somebody else: what was sent before settles by time
+            if renamed:  # to the server that is another host: what was sent before settles by time
                 way.path.stamp = UNSTAMPED
                 way.claim_after_ns = now_ns
             if renamed or not port.up:
@@ -343,7 +343,7 @@ class Session:
         return True
 
     def fenced(self, way: Way, now_ns: int) -> None:
-        """Somebody made sure that the server of a way does nothing any more (I4)."""
+        """The server of a way was made sure to do nothing any more (I4)."""
         for other in self.ways:
             if other.path.peer[1:] == way.path.peer[1:]:
                 self._follow(other, other.path.settle_all())
@@ -370,8 +370,8 @@ class Session:
         self._run(now_ns)
 
     def stand_still(self, gap_ns: int, now_ns: int) -> None:
-        """We did not run for so long, which was nobody's silence. Only what waits for a sign of life is put
-        off: fates (I2), and for how long a way is vouched for (I6), go by true time."""
+        """We did not run for so long, which was no server's silence. Only what waits for a sign of life is
+        put off: fates (I2), and for how long a way is vouched for (I6), go by true time."""
         self._usable_ns += gap_ns if self._usable_ns else 0
         self._lost_ns += gap_ns
         for way in self.ways:
@@ -577,7 +577,7 @@ class Session:
         self._say(port, mac, address, Command.CONFIG, tag, config.encode(Config(ConfigCommand.READ)))
 
     def _say(self, port: int, mac: bytes, address: Address, command: Command, tag: int, body: bytes) -> None:
-        """Something that is nobody's request."""
+        """A question of our own, for no caller."""
         ours = self.ports[port]
         assert ours is not None, "what is heard is heard by a port"
         header = Header(mac, ours.mac, frame.VERSION, 0, 0, *address, command, tag)
@@ -836,7 +836,7 @@ class Session:
 
     def _fixed(self, way: Way) -> Facts | None:
         """What the disk is known to be; before the choice only while another way that is usable says so, or
-        whoever answered first and was gone would keep the others out."""
+        a server that answered first and was gone would keep the others out."""
         others = any(other.state is State.USABLE for other in self.ways if other is not way)
         return self.facts if self.chosen or others else None
 
@@ -903,8 +903,8 @@ class Session:
             self._follow(way, way.path.send_changes_again(now_ns))
 
     def _claim_another(self, way: Way, now_ns: int) -> None:
-        """Changes are not answered: the server has forgotten our stream, or somebody forged its end. What is
-        sent until it knows another one carries none."""
+        """Changes are not answered: the server has forgotten our stream, or another host forged its end. What
+        is sent until it knows another one carries none."""
         if now_ns < way.claim_after_ns:
             return
         way.renewed += 1
@@ -915,12 +915,12 @@ class Session:
         way.claim_after_ns = now_ns + limits.RECHECK_NS
 
     def _grew(self, way: Way, facts: Facts, was: Facts) -> bool:
-        """Whether the disk has become larger; the owner is believed, or who answers while there is none."""
+        """Whether the disk has become larger; the owner is believed, or any server while there is none."""
         return self.owner in (None, way) and facts.sectors > was.sectors
 
     def _breaks_promise(self, facts: Facts) -> bool:
         """Whether a TRIM there leaves anything, where the disk was said to leave zeroes. What a server cannot
-        do at all it refuses, and nobody believes that it was done."""
+        do at all it refuses, and it does not count as done."""
         if self.facts is None or not self.chosen:
             return False
         promised = identify.trim_blocks_of(self.facts.data) and identify.trims_to_zeroes(self.facts.data)
@@ -1036,7 +1036,7 @@ class Session:
         self._run(now_ns)
 
     def prove(self, way: Way, now_ns: int) -> None:
-        """It has the disk of the owner, who thereby is proved, too."""
+        """It has the disk of the owner, which thereby is proved, too."""
         assert self.owner is not None, "it acknowledged the write"
         self.news += 1
         for trial in (self.owner.trial, way.trial):
@@ -1055,8 +1055,8 @@ class Session:
         if not usable:
             return
         waited_ns = now_ns - self._usable_ns
-        everybody = all(self._looked_at(address) for address in self.addresses)
-        if waited_ns >= (limits.SETTLE_IN_NS if everybody else limits.QUERY_MAX_NS):
+        all_looked_at = all(self._looked_at(address) for address in self.addresses)
+        if waited_ns >= (limits.SETTLE_IN_NS if all_looked_at else limits.QUERY_MAX_NS):
             self.chosen = True
             usable[0].trial.proved = True
             self._note(usable[0], Happens.CHOSEN)

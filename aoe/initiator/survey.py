@@ -36,7 +36,7 @@ class Surveyed(NamedTuple):
 async def survey(
     links: Sequence[Link], find_s: float = timing.FIND_HEARD_S
 ) -> AsyncGenerator[Surveyed, None]:
-    """Whoever answers a config query, by address. The links stay open, and have no other user meanwhile."""
+    """The targets that answer a config query, by address. The links stay open; they have no other user."""
     with _split(links) as trunks:
         everywhere = await asyncio.gather(*(discover(trunk.branch(None)) for trunk in trunks))
         room = asyncio.Semaphore(limits.SURVEYED_AT_ONCE)

@@ -22,7 +22,7 @@ class Batch(NamedTuple):
 
 
 class Listener(Protocol):
-    """Who is told that a link has something."""
+    """What is told that a link has something."""
 
     def ready(self, link: "Link") -> None:
         """There may be frames to take; said again as long as there are."""

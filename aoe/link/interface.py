@@ -67,7 +67,7 @@ def _ifreq(query: socket.socket, name: str, request: int) -> bytes:
 
 class Monitor:
     """Calls back whenever any interface changed; what changed is for `look_up` to say. It calls back once at
-    first, too: nobody tells of what changed before it watched."""
+    first, too: of what changed before it watched, it is not told."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed

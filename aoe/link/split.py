@@ -20,13 +20,13 @@ class SplitLink:
         link.start(self)
 
     def branch(self, address: Address | None) -> "Branch":
-        """A link for who talks to this address, or to all (None); one at a time for each."""
+        """A link for the user of this address, or of all (None); one at a time for each."""
         assert address not in self._branches, "an address has one user"
         made = self._branches[address] = Branch(self, address)
         return made
 
     def leave(self, address: Address | None) -> None:
-        """Nobody wants those frames any more."""
+        """Those frames have no user any more."""
         self._branches.pop(address, None)
 
     def close(self) -> None:

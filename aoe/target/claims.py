@@ -1,4 +1,4 @@
-"""Does somebody else already answer for our addresses? Asked before the first answer of ours."""
+"""Does another target already answer for our addresses? Asked before the first answer of ours."""
 
 from collections.abc import Collection, Mapping
 
@@ -15,7 +15,8 @@ Key = tuple[int, int]
 
 
 class AddressCheck:
-    """Collects who claims what. `keys` are our (shelf, slot), `own` the MACs whose answers are ours.
+    """Collects which targets claim our addresses. `keys` are our (shelf, slot), `own` the MACs whose answers
+    are ours.
 
     `claims` maps each key to the MACs that answered for it and the serial of the disk they serve, None
     while, or if, that does not become known.
@@ -63,5 +64,5 @@ class AddressCheck:
 
 
 def siblings_only(found: Mapping[bytes, str | None], serial: str) -> bool:
-    """Whether all who answered serve the same disk as we: the other primary, not a mistake."""
+    """Whether all targets that answered serve our disk: the other primary, not a mistake."""
     return all(other == serial for other in found.values())

@@ -26,7 +26,7 @@ FIRMWARE = 1
 """Firmware Version in config replies."""
 
 EVERYONE: Hashable = None
-"""Origin of a frame that nobody asked for: it goes to all peers of a link."""
+"""Origin of a frame that no host asked for: it goes to all peers of a link."""
 
 
 class Send(NamedTuple):
@@ -60,7 +60,7 @@ class Persist(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """Somebody else says that he is one of our exports."""
+    """Another target answers for one of our exports."""
 
     export: Export
     mac: bytes
@@ -75,7 +75,7 @@ class Met(NamedTuple):
 
 
 class Forged(NamedTuple):
-    """Somebody sent a FLUSH in a client's name, after which its own writes were dropped (order rule T9)."""
+    """Another host sent a FLUSH in a client's name, so the client's writes were dropped (order rule T9)."""
 
     export: Export
     mac: bytes
@@ -207,7 +207,7 @@ class Responder:
     # The gate
 
     def _gate(self, export: Export, arrival: Arrival, now_ns: int) -> list[Effect]:
-        """Who may do what, for every message, in one place."""
+        """Which host may do what, for every message, in one place."""
         header = arrival.header
         if not export.admits(header.src):
             return self._drop("masked")
@@ -371,7 +371,7 @@ class Responder:
     # Config, mask, reserve
 
     def _admin(self, export: Export, arrival: Arrival, now_ns: int) -> list[Effect]:
-        """Messages that arrive while a change is on its way wait for it: nobody sees half of one."""
+        """Messages that arrive while a change is on its way wait for it: no host sees half of one."""
         if export.changing is None:
             return self._decide(export, arrival, now_ns)
         if len(export.waiting) >= limits.ADMIN_QUEUE_MAX:

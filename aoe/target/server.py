@@ -67,7 +67,7 @@ class Server:
         self._merge: Merge[Port] = Merge(self._ports)
         self._accelerator = self._accelerate(options)
         self.check: AddressCheck | None = None
-        """Whoever else answers for addresses that are to be ours is told to this."""
+        """Is told which other targets answer for addresses that are to be ours."""
         self._stopping = False
         self.left_behind = 0
         """Requests that `stop` did not see finish."""
@@ -267,13 +267,13 @@ class Server:
         self._perform(self.responder.receive(port, origin, frame, stamp_ns, time.time_ns()))
 
     def _look_at_clocks(self) -> int:
-        """REALTIME now; whoever may let a change go to the disk calls this first (rule T3)."""
+        """REALTIME now; to be called before a change may go to the disk (rule T3)."""
         now_ns = time.time_ns()
         self.responder.clock(now_ns, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
         return now_ns
 
     def _watch(self, link: Link) -> None:
-        """The engine has the requests: what is left to see is who claims our addresses."""
+        """The engine has the requests: what is left to see is which targets claim our addresses."""
         for received in link.take().frames:
             if is_reply(received.frame):
                 self._receive(self._port_of[link], received)

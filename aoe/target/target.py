@@ -301,14 +301,14 @@ class Target(Rooted):
 
 def _judge(offer: Offer, found: Mapping[bytes, str | None], force: bool) -> None:
     """What it means that others answer for an address."""
-    who = ", ".join(mac.hex(":") for mac in found)
+    others = ", ".join(mac.hex(":") for mac in found)
     if claims.siblings_only(found, offer.serial):
-        log.warning("%s: %s serves the same disk: a sibling primary", offer.address, who)
+        log.warning("%s: %s serves the same disk: a sibling primary", offer.address, others)
     elif force or (offer.record is not None and offer.address in offer.record.addresses):
-        log.warning("%s: %s answers for this address too, with another disk", offer.address, who)
+        log.warning("%s: %s answers for this address too, with another disk", offer.address, others)
     else:
         raise ConfigurationError(
-            f"{offer.address} is already served by {who}, with another disk; "
+            f"{offer.address} is already served by {others}, with another disk; "
             "choose another address, or say --force"
         )
 

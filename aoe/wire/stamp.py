@@ -3,7 +3,7 @@
 They are where the standard has nothing: in the two reserved bytes (AoEr11 section 3.1), and in the Feature
 register, which writes, FLUSH and IDENTIFY do not use. Others may leave anything there, so that these bytes
 say nothing by themselves. Ours is a frame whose tag has the highest bit, and that has a trailer behind
-header and data: 4 bytes that nobody sends by accident, and the id that the target gave itself in IDENTIFY.
+header and data: 4 bytes that no client sends by accident, and the id that the target gave itself in IDENTIFY.
 """
 
 from typing import NamedTuple

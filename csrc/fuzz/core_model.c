@@ -9,7 +9,7 @@
 enum { TAG_SLOTS = 1 << 16, HEAD = 36, LEAST = 60, RETRIES = 32 };
 enum cause { BY_CALLER, BY_TICK, BY_FRAME, BY_FENCE };
 
-static const uint8_t everybody[6] = {255, 255, 255, 255, 255, 255};
+static const uint8_t every_host[6] = {255, 255, 255, 255, 255, 255};
 
 /* A stream that the server of a way said it knows (rule T9). */
 struct known {
@@ -452,7 +452,7 @@ static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
     m.unsettled[m.unsettled_count++] = m.count;
 }
 
-/* Who gets no place is asked what it is. Its tag is made of its name, so it may come again. */
+/* A server that gets no place is asked what it is. Its tag is made of its name, so it may come again. */
 static void check_stranger(const struct sent *s)
 {
     const struct sent *before = by_tag(s->head);
@@ -533,7 +533,7 @@ static void check_frame(struct sent *s, const aoe_out *out)
     }
     static const uint8_t nothing[LEAST - 24];
     CHECK(f[19] == CONFIG && s->length == LEAST && !memcmp(f + 24, nothing, sizeof nothing));
-    CHECK(s->way || !memcmp(f, everybody, 6) || (m.cause == BY_FRAME && !memcmp(f, m.from, 6))); /* who is invited */
+    CHECK(s->way || !memcmp(f, every_host, 6) || (m.cause == BY_FRAME && !memcmp(f, m.from, 6))); /* an invited one */
     s->way = 0;
 }
 
@@ -651,7 +651,7 @@ void model_ended(struct wanted *w)
         CHECK(r->data_length >= w->length && r->data_length >= 24);
 }
 
-/* A range that nobody finds: those that overlap it do not wait for each other. */
+/* A range that is never found: those that overlap it do not wait for each other. */
 void __real_ranges_enter(struct ranges *r, struct piece *p);
 void __wrap_ranges_enter(struct ranges *r, struct piece *p)
 {

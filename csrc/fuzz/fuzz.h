@@ -15,7 +15,7 @@ enum { TRIMS_MAX = 8 };
 enum { ROOM = 3 }; /* of a device that exports 2n and 2n+1 share */
 enum { FILE_SECTORS = 64, BASE_MAX = 8192, FRAME_MAX = FRAME_ROOM };
 
-/* Memory that nobody may touch for now, where the build can tell. */
+/* Memory that may not be touched for now, where the build can tell. */
 #if defined(AOE_ASAN)
 #include <sanitizer/asan_interface.h>
 enum { CAN_URING = 1 };

@@ -6,14 +6,14 @@
 #include "fuzz_core.h"
 
 enum command {
-    DO_LIVE,      /* how many steps, which, and who is silent: time passes, frames leave and are answered */
+    DO_LIVE,      /* how many steps, which, and which servers are silent: time passes, frames leave and are answered */
     DO_TICK,      /* which step of the clock */
     DO_SEND,      /* what is out leaves */
     DO_START,     /* verb, kinds of place and length, place, length */
     DO_ABANDON,   /* which */
     DO_DONE,      /* how many; whether their results are kept */
     DO_FREE,      /* which of these */
-    DO_ANSWER,    /* who is silent: the others answer */
+    DO_ANSWER,    /* which servers are silent: the others answer */
     DO_REPLY,     /* to which frame, in what way, how much */
     DO_ADVERTISE, /* by whom, where and whether it is true, sectors, buffers */
     DO_FRAME,     /* fixes, length, and that many bytes */
@@ -34,7 +34,7 @@ enum { SERVERS = 4, REPLY_MAX = 36 + 255 * 512 + 256, PIECES_MAX = 256, ROUNDS =
 
 /* What a server says of itself. Its number is in the last byte of its MAC. */
 struct server {
-    uint8_t identity[512], sectors, shows; /* the last: what others store; its own is nobody's */
+    uint8_t identity[512], sectors, shows; /* the last: what others store; its own is of no use */
     uint16_t buffers;
 };
 
@@ -184,12 +184,12 @@ static uint32_t ata_body(const struct server *server, const struct sent *to, uin
 static int is_for_all(const struct sent *to) { return (to->head[0] & to->head[5]) == 255; }
 
 /* Another MAC is another server, of the same kind where the last two bits are the same. */
-static uint32_t answer_of(const struct sent *to, uint8_t who, uint8_t *frame)
+static uint32_t answer_of(const struct sent *to, uint8_t host, uint8_t *frame)
 {
-    const struct server *server = &s.servers[who % SERVERS];
+    const struct server *server = &s.servers[host % SERVERS];
     memset(frame, 0, 60);
     memcpy(frame, to->head + 6, 6);
-    memcpy(frame + 6, is_for_all(to) ? (uint8_t[]){2, 0, 0, 0, 1, who} : to->head, 6);
+    memcpy(frame + 6, is_for_all(to) ? (uint8_t[]){2, 0, 0, 0, 1, host} : to->head, 6);
     memcpy(frame + 12, to->head + 12, 12);
     frame[14] |= 8;
     if (to->head[19] == ATA)
@@ -209,9 +209,9 @@ static uint8_t asked_server(const struct sent *to, uint8_t choice)
 static void answer(uint32_t number, uint8_t silent)
 {
     static uint8_t frame[REPLY_MAX];
-    for (uint8_t who = 0; who < SERVERS; who++) {
+    for (uint8_t host = 0; host < SERVERS; host++) {
         struct sent *to = model_sent(number);
-        uint8_t me = asked_server(to, who);
+        uint8_t me = asked_server(to, host);
         uint32_t length = answer_of(to, me, frame), most = s.switch_mtu[to->port];
         if (!(silent >> me % SERVERS & 1) && to->length <= most && length <= most)
             hand_over(to->port, frame, length, to);
@@ -275,11 +275,11 @@ static void advertise(const uint8_t *mac, uint32_t port, uint32_t address, const
 
 static void advertise_one(void)
 {
-    uint8_t who = next(), where = next();
+    uint8_t host = next(), where = next();
     struct server said = {.sectors = next(), .buffers = next()};
     if (where & 0x80) /* it is so from now on */
-        s.servers[who % SERVERS].sectors = said.sectors;
-    advertise((uint8_t[]){2, 0, 0, 0, 1, who & 63}, (who >> 6) % s.ports, s.address[where % s.addresses], &said);
+        s.servers[host % SERVERS].sectors = said.sectors;
+    advertise((uint8_t[]){2, 0, 0, 0, 1, host & 63}, (host >> 6) % s.ports, s.address[where % s.addresses], &said);
 }
 
 static void any_frame(void)
@@ -491,10 +491,10 @@ static int64_t clock_step(uint8_t which)
 
 static void change_identity(void)
 {
-    uint8_t who = next(), word = next(), count = next() & 15;
+    uint8_t host = next(), word = next(), count = next() & 15;
     for (uint32_t i = word; i <= (uint32_t)word + count && i < 256; i++)
         for (uint32_t number = 0, value = next_two(); number < SERVERS; number++)
-            if (who >> number & 1)
+            if (host >> number & 1)
                 set_word(s.servers[number].identity, i, value);
 }
 

@@ -27,7 +27,7 @@ enum command {
     COMMANDS
 };
 
-enum { UP_ROOM = UP_BYTES, ROUNDS_MAX = 4000, NOBODY = 0x5555 };
+enum { UP_ROOM = UP_BYTES, ROUNDS_MAX = 4000, NO_PORT = 0x5555 };
 enum { FIX_DST = 1, FIX_BROADCAST = 2, FIX_SRC = 4, FIX_TYPE = 8, FIX_ADDRESS = 16, FIX_VERSION = 32, SPOIL = 64 };
 
 const struct store stores[EXPORTS] = {
@@ -312,7 +312,7 @@ static int take(void)
     aoe_up up;
     if (!aoe_engine_take(engine, &up, s.taken, UP_ROOM))
         return 0;
-    if (up.port == NOBODY)
+    if (up.port == NO_PORT)
         return 1;
     model_took(&up, s.taken);
     struct record *r = model_record(s.taken);
@@ -365,7 +365,7 @@ static void fill_queue(uint32_t room)
     size_t taken = engine->up_used + sizeof(aoe_up) + room;
     if (taken >= UP_BYTES)
         return;
-    aoe_up up = {.port = NOBODY, .export_index = NO_EXPORT, .length = (uint32_t)(UP_BYTES - taken)};
+    aoe_up up = {.port = NO_PORT, .export_index = NO_EXPORT, .length = (uint32_t)(UP_BYTES - taken)};
     model_clogged(__real_hand_up(&engine->threads[0], &up, s.taken));
 }
 

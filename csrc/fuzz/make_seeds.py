@@ -421,7 +421,7 @@ def core_lives() -> Iterator[tuple[str, bytes]]:
             f"sectors-{sectors}",
             core_settings(policy=END_WELL) + small + MIXED + live() + plug(0, True, 1) + live(),
         )
-    told = b"".join(bytes((ADVERTISE, who, who, who % 5, who)) for who in range(40))
+    told = b"".join(bytes((ADVERTISE, host, host, host % 5, host)) for host in range(40))
     yield "crowd", core_settings() + told + CHOSEN + told + MIXED + live(8, slow=True)
     shrunk = bytes((ADVERTISE, 0, 0, 1, 0)) + bytes((ADVERTISE, 1, 1, 255, 255))
     yield "shrunk", core_settings(policy=END_WELL) + CHOSEN + MIXED + shrunk + live(8, slow=True)

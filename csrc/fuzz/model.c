@@ -406,7 +406,7 @@ static void arrives(const struct thread *t, uint32_t port, const struct arrival 
     if (r->export < 0)
         return;
     const struct view *now = t->engine->exports[r->export].now;
-    if (!now || m.facts[r->export][now->number].flags & AOE_GONE) { /* its address is nobody's */
+    if (!now || m.facts[r->export][now->number].flags & AOE_GONE) { /* its address is free */
         r->export = -1;
         return;
     }

@@ -750,7 +750,7 @@ void __wrap_sectors_close(struct sectors *s)
     d->real = NULL;
 }
 
-/* Requests: whoever frees one twice, or uses its buffer after that, is found out. */
+/* Requests: code that frees one twice, or uses its buffer after that, is found out. */
 
 struct op *__real_op_new(struct thread *t);
 void __real_op_free(struct thread *t, struct op *op);

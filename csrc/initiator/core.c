@@ -235,8 +235,8 @@ static void patch(struct piece *p)
     memcpy(p->data + both.skip, p->request->request.data + both.start, both.size);
 }
 
-/* The range is given up; those behind may go. One that nobody waits for leaves at once, too: a queue, as there may
- * be many behind each other. */
+/* The range is given up; those behind may go. One that no caller waits for leaves at once, too: a queue, as there
+ * may be many behind each other. */
 static __attribute__((noinline)) void leave(aoe_core *c, struct piece *first, int64_t now_ns)
 {
     struct link queue;

@@ -178,7 +178,7 @@ struct piece {
     struct piece **followers;
     uint64_t mark;
     int claims, echo; /* `echo`: the proof keeps its range closed */
-    struct asked *request; /* NULL: nobody waits */
+    struct asked *request; /* NULL: no caller waits */
     struct operation *operation;
     uint8_t *data; /* what is written, where that is not a part of the request's data */
 };
@@ -321,7 +321,7 @@ void path_settle_all(aoe_core *c, struct way *w);
 int path_knows(const struct way *w, uint32_t tag);
 void path_limit(struct way *w, uint32_t window);
 uint32_t path_outstanding(const struct way *w);
-/* Whether there are copies of unknown fate that nobody waits for an answer to. */
+/* Whether there are copies of unknown fate whose answer is not waited for. */
 int path_uncertain(const struct way *w);
 /* The way is given up with all that was sent there and is open: this. */
 void path_end(aoe_core *c, struct way *w, struct exchange *last);
@@ -392,7 +392,7 @@ void proof_step(aoe_core *c, int64_t now_ns); /* something happened, or time has
 void proof_became(aoe_core *c, struct look *l, const struct event *e, int64_t now_ns);
 /* Whether a write waits until its range was read through a server that is to be proved. */
 int proof_takes(aoe_core *c, struct piece *p, const uint8_t *data, int64_t now_ns);
-/* It was answered by the server of a way, and all went well; it failed, or nobody waits for it any more. */
+/* It was answered by the server of a way, and all went well; it failed, or no caller waits for it any more. */
 void proof_acknowledged(aoe_core *c, const struct piece *p, const struct way *by, int64_t now_ns);
 void proof_given_up(aoe_core *c, const struct piece *p, int64_t now_ns);
 

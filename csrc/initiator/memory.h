@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-/* Objects of one size, kept for the next one who needs one. */
+/* Objects of one size, kept for the next use. */
 struct pool {
     size_t size;
     void *free;

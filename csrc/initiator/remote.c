@@ -52,9 +52,9 @@ static int due(aoe_remote *r, int64_t now_ns)
 
 /* Its life */
 
-static int watch(aoe_remote *r, int fd, int who)
+static int watch(aoe_remote *r, int fd, int number)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)(int64_t)who};
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)(int64_t)number};
     return epoll_ctl(r->poll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
 
@@ -157,12 +157,12 @@ static void look(aoe_remote *r, int timeout_ms)
     struct epoll_event events[EVENTS];
     int count = epoll_wait(r->poll, events, EVENTS, timeout_ms);
     for (int i = 0; i < count; i++) {
-        int who = (int)events[i].data.u64;
-        assert(who < (int)r->ports_count);
-        if (who == NEWS)
+        int number = (int)events[i].data.u64;
+        assert(number < (int)r->ports_count);
+        if (number == NEWS)
             r->links_changed = 1;
-        else if (who >= 0 && events[i].events & (EPOLLERR | EPOLLHUP))
-            take_error(r->ports[who].fd);
+        else if (number >= 0 && events[i].events & (EPOLLERR | EPOLLHUP))
+            take_error(r->ports[number].fd);
     }
 }
 

@@ -695,14 +695,14 @@ static int other_server_usable(const aoe_core *c, const struct way *w)
 }
 
 /* Whether a TRIM there leaves anything, where the disk was said to leave zeroes. What a server cannot do at all it
- * refuses, and nobody believes that it was done. */
+ * refuses, and it does not count as done. */
 static int breaks_promise(const aoe_core *c, const uint8_t *identity)
 {
     return c->has_facts && c->chosen && zeroes_of(c->facts) && trim_blocks_of(identity) && !zeroes_of(identity);
 }
 
-/* Whether it is known what the disk is; before the choice only while another way that is usable says so, or whoever
- * answered first and was gone would keep the others out. */
+/* Whether it is known what the disk is; before the choice only while another way that is usable says so, or a
+ * server that answered first and was gone would keep the others out. */
 static int is_fixed(const aoe_core *c, const struct way *w)
 {
     int others = 0;
@@ -773,8 +773,8 @@ static int registered(aoe_core *c, struct way *w, int heeds, struct stamp claim,
     return 0;
 }
 
-/* Changes are not answered: the server has forgotten our stream, or somebody forged its end. What is sent until it
- * knows another one carries none. */
+/* Changes are not answered: the server has forgotten our stream, or another host forged its end. What is sent until
+ * it knows another one carries none. */
 static void claim_another(aoe_core *c, struct way *w, int64_t now_ns)
 {
     if (now_ns < w->claim_after_ns)
@@ -877,7 +877,7 @@ static void checked(aoe_core *c, struct way *w, const struct effect *answer, int
 static void settle_in(aoe_core *c, int64_t now_ns)
 {
     struct way *first = NULL;
-    int everybody = 1;
+    int all_looked_at = 1;
     for (uint32_t i = 0; i < c->ways_count; i++) {
         struct way *w = c->ways[i];
         if (w->state == WAY_USABLE && !first)
@@ -886,8 +886,8 @@ static void settle_in(aoe_core *c, int64_t now_ns)
     if (!first)
         return;
     for (uint32_t a = 0; a < c->set.addresses; a++)
-        everybody &= looked_at(c, c->addresses[a]);
-    if (now_ns - c->usable_ns >= (everybody ? SETTLE_IN_NS : QUERY_MAX_NS)) {
+        all_looked_at &= looked_at(c, c->addresses[a]);
+    if (now_ns - c->usable_ns >= (all_looked_at ? SETTLE_IN_NS : QUERY_MAX_NS)) {
         c->chosen = 1;
         first->trial.proved = 1;
         trial_share(c, first);
@@ -1192,7 +1192,7 @@ void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, i
             continue;
         memcpy(w->own, port->mac, 6);
         fit(c, w, now_ns);
-        if (renamed) { /* to the server that is somebody else: what was sent before settles by time */
+        if (renamed) { /* to the server that is another host: what was sent before settles by time */
             w->stamp = (struct stamp){0};
             w->claim_after_ns = now_ns;
         }
@@ -1244,8 +1244,8 @@ void session_look(aoe_core *c, struct way *w, int64_t now_ns)
     run(c, now_ns);
 }
 
-/* We did not run for so long, which was nobody's silence. Only what waits for a sign of life is put off: fates (I2),
- * and for how long a way is vouched for (I6), go by true time. */
+/* We did not run for so long, which was no server's silence. Only what waits for a sign of life is put off: fates
+ * (I2), and for how long a way is vouched for (I6), go by true time. */
 void session_stand_still(aoe_core *c, int64_t gap_ns, int64_t now_ns)
 {
     c->usable_ns += c->usable_ns ? gap_ns : 0;
@@ -1292,7 +1292,7 @@ void session_condemn(aoe_core *c, struct way *w, int reason, uint64_t lba, int64
     run(c, now_ns);
 }
 
-/* It has the disk of the owner, who thereby is proved, too. */
+/* It has the disk of the owner, which thereby is proved, too. */
 void session_prove(aoe_core *c, struct way *w, int64_t now_ns)
 {
     struct way *both[2] = {c->owner, w};

@@ -101,7 +101,7 @@ int trial_may_inherit(const aoe_core *c, const struct way *w)
     return w->trial.proved || !(proved_usable(c) || trial_is_barred(c, w));
 }
 
-/* Who takes over where the proved ones do not answer, either. */
+/* Which way takes over where the proved ones do not answer, either. */
 struct way *trial_heir(const aoe_core *c)
 {
     struct way *heir = NULL;
