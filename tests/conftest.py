@@ -1,6 +1,12 @@
-"""How tests are handed out to several processes."""
+"""How tests are handed out to several processes, and what these hand on."""
+
+import signal
 
 import pytest
+
+# A shell starts a script's background work so, and whatever a test starts would ignore it, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SHARED = ("class", "module", "package")
 

@@ -42,10 +42,12 @@ def started(
         text=True,
         errors="replace",
     ) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline() == STARTED
-        yield process
-        process.kill()
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline() == STARTED
+            yield process
+        finally:
+            process.kill()
 
 
 def interrupt(process: "subprocess.Popen[str]") -> tuple[str, str]:
