@@ -4,9 +4,11 @@ import signal
 
 import pytest
 
-# A shell starts a script's background work so, and whatever a test starts would ignore it, too.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A script starts background work with SIGINT ignored, nohup with SIGHUP, and what tests start would inherit
+# that. What is handled here has its default there.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 _SHARED = ("class", "module", "package")
 

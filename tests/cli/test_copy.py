@@ -397,8 +397,15 @@ def slowly(served: Served, *words: str | Path) -> Iterator["subprocess.Popen[str
     line = [command()[0], "-c", program, *map(str, words), *over(served)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
     with subprocess.Popen(line, text=True, **pipes) as process:  # type: ignore[call-overload]
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(3)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -415,7 +422,7 @@ def test_a_signal_leaves_nothing_half_made(tmp_path: Path, number: signal.Signal
         serving_image(tmp_path, b"new" * 512 * 1024, size) as served,
         slowly(served, "copy", "e1.2", copied) as process,
     ):
-        wait_for(lambda: written.exists() and written.read_bytes()[:3] == b"new")
+        wait_for(lambda: written.exists() and beginning(written) == b"new")
         started = time.monotonic()
         process.send_signal(number)
         _, err = process.communicate(timeout=10)
