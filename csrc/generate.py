@@ -71,7 +71,15 @@ def shared() -> Iterator[str]:
     """All that is in it."""
     yield from defined(
         protocol,
-        *("SECTOR", "ETHERNET_HEADER", "FRAME_MIN", "AOE_HEADER", "ATA_HEADER", "CONFIG_HEADER"),
+        *(
+            "SECTOR",
+            "ETHERNET_HEADER",
+            "FRAME_MIN",
+            "AOE_HEADER",
+            "ATA_HEADER",
+            "CONFIG_HEADER",
+            "CONFIG_STRING_MAX",
+        ),
         *("STAMP_TRAILER", "STAMPED_SECTORS_MIN", "MTU_MIN", "SECTORS_PER_FRAME_MAX"),
         *(
             "SHELF_MAX",
@@ -112,6 +120,7 @@ def shared() -> Iterator[str]:
     yield from listed("aoe.limits", [("AOE_LOAD_BUCKETS", limits.LOAD_BUCKETS)])
     yield from defined(frame, "ETHERTYPE", "VERSION", "FLAG_RESPONSE", "FLAG_ERROR")
     yield from members(frame.Command, "COMMAND", "ATA", "CONFIG")
+    yield from members(frame.Error, "ERROR", "BAD_ARGUMENT", "RESERVED")
     yield from defined(ata, "AFLAG_EXTENDED", "AFLAG_WRITE")
     yield from defined(stamp, "STREAM_SIGNATURE")
     yield from defined(
@@ -129,8 +138,11 @@ def shared() -> Iterator[str]:
         *("READ_VERIFY_SECTORS", "READ_VERIFY_SECTORS_EXT", "FLUSH_CACHE", "FLUSH_CACHE_EXT"),
         *("DATA_SET_MANAGEMENT", "DSM_TRIM", "IDENTIFY_DEVICE", "SET_FEATURES"),
     )
-    yield from defined(command, "READY", "FAILURES", "LBA28_MASK")
-    yield from defined(identify, "HAS_LBA", "HAS_LBA48", "HAS_FUA", "CHECKSUM_FOLLOWS")
+    yield from defined(command, "READY", "ERROR", "FAILURES", "ABRT", "LBA28_MASK")
+    yield from defined(
+        identify, "HAS_LBA", "HAS_LBA48", "HAS_FUA", "CHECKSUM_FOLLOWS", "VOLATILE_CACHE", "TRIM_IS_ZERO"
+    )
+    yield from defined(identify, "VENDOR_WORD", "VENDOR_SIGNATURE", "VENDOR_LAYOUT", "VENDOR_STREAMS")
     yield from members(streams.Place, "STREAM")
 
 

@@ -1,15 +1,12 @@
 /* What must be true of the initiator, told from its frames, its results, and which copies it still knows. */
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "fuzz_core.h"
 
-enum { TAG_SLOTS = 1 << 16, HEAD = 36, LEAST = 60, RETRIES = 32 };
+enum { TAG_SLOTS = 1 << 16, RETRIES = 32 };
 enum cause { BY_CALLER, BY_TICK, BY_FRAME, BY_FENCE };
-
-static const uint8_t every_host[6] = {255, 255, 255, 255, 255, 255};
 
 /* A stream that the server of a way said it knows (rule T9). */
 struct known {
@@ -67,9 +64,7 @@ static uint16_t *slot_of(uint32_t tag)
 
 static struct sent *by_tag(const uint8_t *frame)
 {
-    uint32_t tag;
-    memcpy(&tag, frame + 20, 4);
-    uint16_t number = *slot_of(ntohl(tag));
+    uint16_t number = *slot_of(wire_tag(frame));
     return number ? &m.sent[number - 1] : NULL;
 }
 
@@ -135,9 +130,9 @@ static int knows(const struct sent *s)
     return w && path_knows(w, s->tag);
 }
 
-static int same_server(const struct way *w, const uint8_t *mac, const uint8_t *address)
+static int same_server(const struct way *w, const uint8_t *mac, uint32_t address)
 {
-    return !memcmp(w->mac, mac, 6) && w->shelf == (address[0] << 8 | address[1]) && w->slot == address[2];
+    return same_mac(w->mac, mac) && ((uint32_t)w->shelf << 8 | w->slot) == address;
 }
 
 static struct wanted *wanted_by(uint64_t user)
@@ -158,10 +153,12 @@ static void note_written(const struct sent *s)
 /* An IDENTIFY that names the server's life is answered, and the bit is in the reply: its stream is known. */
 static void note_known(const struct sent *s, const uint8_t *frame, uint32_t length)
 {
-    const uint8_t *vendor = frame + HEAD + 258;
-    if (s->head[27] != OP_IDENTIFY || !s->stream || length < HEAD + 512 || memcmp(vendor, "AoEt\1", 6))
+    const struct vendor *vendor = vendor_of(frame + ATA_HEADER);
+    if (s->wire.ata.opcode != IDENTIFY_DEVICE || !s->stream || length < ATA_HEADER + 512 || m.known_count == SENT_MAX)
         return;
-    if (memcmp(vendor + 10, s->instance, 8) || !(vendor[18] & 2) || m.known_count == SENT_MAX)
+    if (memcmp(vendor->signature, "AoEt", 4) || wire_little(vendor->layout, 2) != 1)
+        return;
+    if (memcmp(vendor->instance, s->instance, 8) || !(wire_little(vendor->features, 2) & 2))
         return;
     struct known *k = &m.known[m.known_count++];
     *k = (struct known){.way = s->way, .stream = s->stream};
@@ -179,8 +176,8 @@ static const struct passed *passed_by(uint32_t way)
 
 static void note_passed(const struct sent *s, const uint8_t *frame, uint32_t length)
 {
-    int is_error = frame[14] & 4 || (length >= HEAD && frame[27] & 0xA9);
-    if (!is_error && length < HEAD + s->head[26] * 512u)
+    int is_error = wire_is_error(frame) || (length >= ATA_HEADER && wire_failed(frame));
+    if (!is_error && length < ATA_HEADER + s->wire.ata.count * 512u)
         return;
     struct passed *passed = (struct passed *)(uintptr_t)passed_by(s->way);
     passed->there = s->there > passed->there ? s->there : passed->there;
@@ -192,20 +189,22 @@ void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const 
     m.cause = BY_FRAME;
     m.answers = NULL;
     if (length >= 12)
-        memcpy(m.from, frame + 6, sizeof m.from);
+        memcpy(m.from, wire_of(frame)->src, sizeof m.from);
     struct sent *s = length >= 24 ? by_tag(frame) : NULL;
     int probes = s && (s->there || s->back); /* it may be answered though it was not sent: nothing hangs on that */
-    if (!s || (s->unsent && !probes) || !(frame[14] & 8) || frame[19] != s->head[19])
+    if (!s || (s->unsent && !probes) || !wire_is_reply(frame) || wire_of(frame)->command != s->wire.command)
         return;
     m.tainted |= s != reply_to;
     const struct way *w = way_at(s->way);
-    if (!w || s->port != port || !same_server(w, frame + 6, frame + 16))
+    if (!w || s->port != port || !same_server(w, wire_of(frame)->src, wire_address(frame)))
         return;
     m.answers = s;
-    m.is_good = !(frame[14] & 4) && (frame[19] != ATA || (length >= HEAD && !(frame[27] & 0xA9)));
+    m.is_good = !wire_is_error(frame);
+    if (s->wire.command == COMMAND_ATA)
+        m.is_good = m.is_good && length >= ATA_HEADER && !wire_failed(frame);
     if (m.is_good && s->changes)
         note_written(s);
-    if (m.is_good && s->head[19] == ATA)
+    if (m.is_good && s->wire.command == COMMAND_ATA)
         note_known(s, frame, length);
     if (probes)
         note_passed(s, frame, length);
@@ -223,7 +222,7 @@ static uint32_t later_copies(const struct sent *s)
 
 static int is_of_earlier_epoch(const struct sent *s, const struct sent *flush)
 {
-    uint8_t behind = (uint8_t)(flush->head[25] - s->head[25]);
+    uint8_t behind = (uint8_t)(flush->wire.ata.feature - s->wire.ata.feature);
     return flush->stream && s->stream == flush->stream && behind > 0 && behind < 128;
 }
 
@@ -231,7 +230,8 @@ static int is_of_earlier_epoch(const struct sent *s, const struct sent *flush)
 static int drained(const struct sent *s)
 {
     const struct sent *flush = m.answers;
-    return m.is_good && flush->head[19] == ATA && flush->head[27] == OP_FLUSH_EXT && flush->way == s->way &&
+    int is_flush = flush->wire.command == COMMAND_ATA && flush->wire.ata.opcode == FLUSH_CACHE_EXT;
+    return m.is_good && is_flush && flush->way == s->way &&
            (is_of_earlier_epoch(s, flush) || s->at_ns + NETWORK_LIFETIME_NS <= flush->at_ns);
 }
 
@@ -270,9 +270,9 @@ static void settle(uint32_t unseen)
 /* Parts of one change may overlap, as long as they have the same for each sector. */
 static int agree(const struct sent *s, const struct sent *other)
 {
-    if (s->user != other->user || s->head[27] != other->head[27])
+    if (s->user != other->user || s->wire.ata.opcode != other->wire.ata.opcode)
         return 0;
-    for (uint64_t lba = s->first; s->head[27] != OP_TRIM && lba < s->last; lba++)
+    for (uint64_t lba = s->first; s->wire.ata.opcode != DATA_SET_MANAGEMENT && lba < s->last; lba++)
         if (lba >= other->first && lba < other->last &&
             s->sector_hash[lba - s->first] != other->sector_hash[lba - other->first])
             return 0;
@@ -296,18 +296,10 @@ static uint32_t hash(uint32_t so_far, const uint8_t *bytes, uint32_t length)
     return so_far;
 }
 
-static uint64_t lba_of(const uint8_t *head)
-{
-    uint64_t lba = 0;
-    for (int i = 6; i--;)
-        lba = lba << 8 | head[28 + i];
-    return lba;
-}
-
 static const struct way *way_to(const struct sent *s)
 {
     for (uint32_t i = 0; i < core->ways_count; i++)
-        if (core->ways[i]->port == s->port && same_server(core->ways[i], s->head, s->head + 16))
+        if (core->ways[i]->port == s->port && same_server(core->ways[i], s->wire.dst, wire_address(s->head)))
             return core->ways[i];
     return NULL;
 }
@@ -380,11 +372,11 @@ static int is_data_of(const struct wanted *w, uint64_t lba, const uint8_t *data,
 
 static void check_write(struct sent *s, const uint8_t *data, uint32_t length)
 {
-    CHECK(s->head[24] == 0x41 && length == s->head[26] * 512u); /* the feature is the epoch, if any */
+    CHECK(s->wire.ata.flags == 0x41 && length == s->wire.ata.count * 512u); /* the feature is the epoch, if any */
     const struct wanted *w = owner_of(s);
     CHECK(w && covers(w, s->first, s->last) && is_data_of(w, s->first, data, length));
-    CHECK(w->verb == AOE_ASK_WRITE_FUA || (w->verb == AOE_ASK_WRITE && s->head[27] == OP_WRITE));
-    for (uint32_t i = 0; i < s->head[26]; i++)
+    CHECK(w->verb == AOE_ASK_WRITE_FUA || (w->verb == AOE_ASK_WRITE && s->wire.ata.opcode == WRITE_SECTORS_EXT));
+    for (uint32_t i = 0; i < s->wire.ata.count; i++)
         s->sector_hash[i] = hash(0, data + i * 512u, 512);
 }
 
@@ -399,11 +391,13 @@ static uint64_t number_of(const uint8_t *bytes, int length)
 /* Its ranges follow each other, inside of what a TRIM was asked for. */
 static void check_trim(struct sent *s, const uint8_t *data, uint32_t length)
 {
-    CHECK(s->head[24] == 0x41 && s->head[25] == 1 && !lba_of(s->head) && length == s->head[26] * 512u);
-    s->first = s->last = number_of(data, 6);
-    for (uint32_t at = 0; at < length; at += 8) {
-        uint64_t count = number_of(data + at + 6, 2);
-        CHECK(!count || number_of(data + at, 6) == s->last);
+    CHECK(s->wire.ata.flags == 0x41 && s->wire.ata.feature == 1 && !wire_lba(s->head));
+    CHECK(length == s->wire.ata.count * 512u);
+    const struct wire_range *range = (const struct wire_range *)data;
+    s->first = s->last = number_of(range->lba, LBA_BYTES);
+    for (uint32_t i = 0; i < length / sizeof *range; i++) {
+        uint64_t count = number_of(range[i].count, 2);
+        CHECK(!count || number_of(range[i].lba, LBA_BYTES) == s->last);
         s->last += count;
     }
     CHECK(s->last > s->first);
@@ -429,23 +423,26 @@ static uint32_t takes(uint32_t number)
     return sectors;
 }
 
+/* The bits of the Device register that were always set. */
+static int is_old(const struct sent *s) { return wire_lba(s->head) == 0xA0000000u; }
+
 static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
 {
-    uint32_t opcode = s->head[27], sectors = takes(s->way);
-    s->first = lba_of(s->head);
-    s->last = s->first + s->head[26];
+    uint32_t opcode = s->wire.ata.opcode, count = s->wire.ata.count, sectors = takes(s->way);
+    s->first = wire_lba(s->head);
+    s->last = s->first + s->wire.ata.count;
     switch (opcode) {
-    case OP_READ:
-        CHECK(s->head[26] && s->head[26] <= sectors && s->head[26] <= passed_by(s->way)->back && !length);
+    case READ_SECTORS_EXT:
+        CHECK(count && count <= sectors && count <= passed_by(s->way)->back && !length);
         check_read(s);
         return;
-    case OP_WRITE:
-    case OP_WRITE_FUA: check_write(s, data, length); break;
-    case OP_TRIM: check_trim(s, data, length); break;
-    case OP_IDENTIFY: CHECK(s->head[26] == 1 && s->head[31] == 0xA0 && !length); return;
-    default: CHECK((opcode == OP_FLUSH || opcode == OP_FLUSH_EXT) && !length && !s->head[26]); return;
+    case WRITE_SECTORS_EXT:
+    case WRITE_DMA_FUA_EXT: check_write(s, data, length); break;
+    case DATA_SET_MANAGEMENT: check_trim(s, data, length); break;
+    case IDENTIFY_DEVICE: CHECK(s->wire.ata.count == 1 && is_old(s) && !length); return;
+    default: CHECK((opcode == FLUSH_CACHE || opcode == FLUSH_CACHE_EXT) && !length && !s->wire.ata.count); return;
     }
-    CHECK(s->head[26] && s->head[26] <= sectors && s->head[26] <= passed_by(s->way)->there);
+    CHECK(count && count <= sectors && count <= passed_by(s->way)->there);
     s->changes = 1;
     check_alone(s);
     check_not_compared(s);
@@ -456,24 +453,24 @@ static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
 static void check_stranger(const struct sent *s)
 {
     const struct sent *before = by_tag(s->head);
-    CHECK(core->ways_count == WAYS_MAX && s->tag >> 31 && s->length == LEAST);
-    CHECK(s->head[24] == 0 && s->head[26] == 1 && s->head[27] == OP_IDENTIFY && s->head[31] == 0xA0);
+    CHECK(core->ways_count == WAYS_MAX && s->tag >> 31 && s->length == FRAME_MIN);
+    CHECK(s->wire.ata.flags == 0 && s->wire.ata.count == 1 && s->wire.ata.opcode == IDENTIFY_DEVICE && is_old(s));
     CHECK(!before || (!memcmp(before->head, s->head, 6) && before->port == s->port));
 }
 
 /* The trailer of order rule T9, if any: where the frame's data end, and only with what the rule is about. */
 static void find_stream(struct sent *s, const aoe_out *out)
 {
-    static const uint8_t signature[4] = {0xD3, 0x1F, 0xB6, 0x4A};
-    const uint8_t *at = out->data_length ? out->tail : out->head + HEAD;
+    const uint8_t *at = out->data_length ? out->tail : out->head + ATA_HEADER;
     CHECK(!out->tail_length || (out->tail_length == 12 && out->data_length));
-    if (s->head[19] != ATA || (out->data_length && !out->tail_length) || memcmp(at, signature, 4))
+    if (s->wire.command != COMMAND_ATA || (out->data_length && !out->tail_length) || memcmp(at, "\xd3\x1f\xb6\x4a", 4))
         return;
-    s->stream = (uint32_t)(s->head[34] << 8 | s->head[35]);
-    memcpy(s->instance, at + 4, 8);
+    s->stream = wire_big16(s->wire.ata.stream);
+    memcpy(s->instance, at + SIGNATURE_BYTES, INSTANCE_BYTES);
     CHECK(s->stream && s->tag >> 31);
-    CHECK(s->head[27] == OP_IDENTIFY || s->head[27] == OP_FLUSH || s->head[27] == OP_FLUSH_EXT ||
-          s->head[27] == OP_WRITE || s->head[27] == OP_WRITE_FUA);
+    uint8_t opcode = s->wire.ata.opcode;
+    CHECK(opcode == IDENTIFY_DEVICE || opcode == FLUSH_CACHE || opcode == FLUSH_CACHE_EXT ||
+          opcode == WRITE_SECTORS_EXT || opcode == WRITE_DMA_FUA_EXT);
 }
 
 static int is_known(const struct sent *s)
@@ -497,9 +494,10 @@ static int is_zero(const uint8_t *bytes, uint32_t length)
 /* How large frames may be is asked by reads alone, of sectors that there are. */
 static void check_probe(struct sent *s, const aoe_out *out)
 {
-    uint32_t filler = out->data_length, count = s->head[26];
-    s->first = lba_of(s->head);
-    CHECK(s->head[19] == ATA && s->head[27] == OP_READ && s->head[24] == 0x40 && !s->head[25]);
+    uint32_t filler = out->data_length, count = s->wire.ata.count;
+    s->first = wire_lba(s->head);
+    CHECK(s->wire.command == COMMAND_ATA && s->wire.ata.opcode == READ_SECTORS_EXT);
+    CHECK(s->wire.ata.flags == 0x40 && !s->wire.ata.feature);
     CHECK(count && s->first + count <= core->sectors && is_zero(out->data, filler) && !out->tail_length);
     CHECK(filler / 512 <= takes(s->way) && count <= takes(s->way));
     s->there = filler / 512;
@@ -510,20 +508,20 @@ static void check_frame(struct sent *s, const aoe_out *out)
 {
     const uint8_t *f = out->head;
     CHECK(out->port < core->set.ports);
-    CHECK(out->head_length >= 24 && out->head_length <= sizeof out->head && s->length >= LEAST);
-    CHECK(f[12] == 0x88 && f[13] == 0xA2 && f[14] == 0x10 && f[15] == 0);
-    CHECK(!memcmp(f + 6, m.ports[s->port].mac, 6));
+    CHECK(out->head_length >= 24 && out->head_length <= sizeof out->head && s->length >= FRAME_MIN);
+    CHECK(wire_big16(wire_of(f)->type) == ETHERTYPE && wire_of(f)->verfl == VERSION << 4 && wire_of(f)->error == 0);
+    CHECK(same_mac(wire_of(f)->src, m.ports[s->port].mac));
     const struct way *w = way_to(s);
-    if (!w && f[19] == ATA) {
+    if (!w && wire_of(f)->command == COMMAND_ATA) {
         check_stranger(s);
         return;
     }
     CHECK(s->tag >> 31 && !*slot_of(s->tag));
     s->way = w ? w->number : 0;
     find_stream(s, out);
-    CHECK(!s->stream || s->head[27] == OP_IDENTIFY || is_known(s));
+    CHECK(!s->stream || s->wire.ata.opcode == IDENTIFY_DEVICE || is_known(s));
     if (knows(s)) {
-        if (f[19] == ATA)
+        if (wire_of(f)->command == COMMAND_ATA)
             check_ata(s, out->data, out->data_length);
         return;
     }
@@ -531,9 +529,10 @@ static void check_frame(struct sent *s, const aoe_out *out)
         check_probe(s, out);
         return;
     }
-    static const uint8_t nothing[LEAST - 24];
-    CHECK(f[19] == CONFIG && s->length == LEAST && !memcmp(f + 24, nothing, sizeof nothing));
-    CHECK(s->way || !memcmp(f, every_host, 6) || (m.cause == BY_FRAME && !memcmp(f, m.from, 6))); /* an invited one */
+    static const uint8_t nothing[FRAME_MIN - AOE_HEADER];
+    CHECK(s->wire.command == COMMAND_CONFIG && s->length == FRAME_MIN);
+    CHECK(!memcmp(f + AOE_HEADER, nothing, sizeof nothing));
+    CHECK(s->way || same_mac(f, wire_all()) || (m.cause == BY_FRAME && same_mac(f, m.from))); /* an invited one */
     s->way = 0;
 }
 
@@ -542,11 +541,9 @@ static void see(const aoe_out *out)
     if (m.count == SENT_MAX)
         return;
     struct sent *s = &m.sent[m.count];
-    uint32_t tag;
-    memcpy(&tag, out->head + 20, 4);
     *s = (struct sent){.port = out->port, .length = out->head_length + out->data_length + out->tail_length, .at_ns = m.now_ns};
     memcpy(s->head, out->head, sizeof s->head);
-    s->tag = ntohl(tag);
+    s->tag = wire_tag(out->head);
     s->bytes_hash = hash(hash(0, out->head, out->head_length), out->data, out->data_length);
     if (out->data_length)
         s->bytes_hash = hash(0, out->data, out->data_length);
@@ -560,12 +557,12 @@ static void check_identity(void)
     uint8_t identity[512], sum = 0;
     if (!aoe_core_identity(core, identity))
         return;
-    int far = identity[167] & 4;
-    uint64_t sectors = far ? number_of(identity + 200, 8) : number_of(identity + 120, 4);
+    int far = (word_of(identity, 83) & 0x0400) != 0;
+    uint64_t sectors = far ? number_of(&identity[2 * 100], 8) : number_of(&identity[2 * 60], 4);
     for (uint32_t i = 0; i < sizeof identity; i++)
         sum = (uint8_t)(sum + identity[i]);
-    CHECK(identity[510] != 0xA5 || !sum);
-    CHECK(identity[99] & 2);
+    CHECK((word_of(identity, 255) & 0xFF) != 0xA5 || !sum);
+    CHECK(word_of(identity, 49) & 0x0200);
     CHECK(sectors && (far ? sectors <= 1ull << 48 : sectors < 1ull << 28));
 }
 

@@ -87,14 +87,14 @@ static void make_server(struct server *server, uint32_t number)
 {
     uint8_t *identity = server->identity;
     *server = (struct server){.sectors = 16, .buffers = 16, .shows = number < 2};
-    memcpy(identity + 20, "serial              ", 20);
+    memcpy(&identity[2 * 10], "serial              ", 20);
     set_word(identity, 49, 0x0200);
     set_word(identity, 83, 0x7400);
     set_word(identity, 84, 0x4040);
     set_word(identity, 105, 2);
     set_word(identity, 169, 1);
     set_size(identity, 4096);
-    memcpy(identity + 258, "AoEt\1\0", 6);
+    memcpy(&identity[2 * 129], "AoEt\1\0", 6);
     set_word(identity, 132, 1000); /* ms: how old a frame may be */
     set_word(identity, 134, number + 1); /* its instance */
     set_word(identity, 138, 2);          /* it heeds streams (T9) */
@@ -153,49 +153,49 @@ static void hand_over(uint32_t port, const uint8_t *bytes, uint32_t length, cons
 
 static uint32_t config_body(const struct server *server, uint8_t *frame)
 {
-    frame[24] = (uint8_t)(server->buffers >> 8);
-    frame[25] = (uint8_t)server->buffers;
-    frame[28] = server->sectors;
-    frame[29] = 0x10;
+    wire_put_big16(wire_at(frame)->config.buffers, server->buffers);
+    wire_at(frame)->config.sectors = server->sectors;
+    wire_at(frame)->config.vercmd = VERSION << 4;
     return 60;
 }
 
 static uint32_t ata_body(const struct server *server, const struct sent *to, uint8_t *frame)
 {
-    uint32_t length = 60, opcode = to->head[27];
-    int transfers = opcode == OP_READ || opcode == OP_WRITE || opcode == OP_WRITE_FUA || opcode == OP_TRIM;
-    frame[27] = 0x40;
-    if (transfers && to->head[26] > (server->sectors ? server->sectors : 2)) {
-        frame[25] = 4;
-        frame[27] |= 1;
-    } else if (opcode == OP_READ) {
-        length = 36 + to->head[26] * 512u;
+    uint32_t length = 60, opcode = to->wire.ata.opcode;
+    int transfers = opcode == READ_SECTORS_EXT || opcode == WRITE_SECTORS_EXT || opcode == WRITE_DMA_FUA_EXT ||
+                    opcode == DATA_SET_MANAGEMENT;
+    wire_at(frame)->ata.status = READY;
+    if (transfers && to->wire.ata.count > (server->sectors ? server->sectors : 2)) {
+        wire_at(frame)->ata.error = ABRT;
+        wire_at(frame)->ata.status |= ERROR;
+    } else if (opcode == READ_SECTORS_EXT) {
+        length = 36 + to->wire.ata.count * 512u;
         for (uint32_t i = 36; i < length; i++)
             frame[i] = model_disk(to->first + (i - 36) / 512, (i - 36) % 512);
         if (server->shows && model_echo(to))
-            memcpy(frame + 36, model_echo(to), length - 36);
-    } else if (opcode == OP_IDENTIFY) {
-        memcpy(frame + 36, server->identity, 512);
+            memcpy(frame + ATA_HEADER, model_echo(to), length - ATA_HEADER);
+    } else if (opcode == IDENTIFY_DEVICE) {
+        memcpy(frame + ATA_HEADER, server->identity, 512);
         length = 36 + 512;
     }
     return length;
 }
 
-static int is_for_all(const struct sent *to) { return (to->head[0] & to->head[5]) == 255; }
+static int is_for_all(const struct sent *to) { return same_mac(to->wire.dst, wire_all()); }
 
 /* Another MAC is another server, of the same kind where the last two bits are the same. */
 static uint32_t answer_of(const struct sent *to, uint8_t host, uint8_t *frame)
 {
     const struct server *server = &s.servers[host % SERVERS];
     memset(frame, 0, 60);
-    memcpy(frame, to->head + 6, 6);
-    memcpy(frame + 6, is_for_all(to) ? (uint8_t[]){2, 0, 0, 0, 1, host} : to->head, 6);
-    memcpy(frame + 12, to->head + 12, 12);
-    frame[14] |= 8;
-    if (to->head[19] == ATA)
+    memcpy(frame, to->head, AOE_HEADER);
+    memcpy(wire_at(frame)->dst, to->wire.src, MAC_BYTES);
+    memcpy(wire_at(frame)->src, is_for_all(to) ? (uint8_t[]){2, 0, 0, 0, 1, host} : to->wire.dst, MAC_BYTES);
+    wire_at(frame)->verfl |= FLAG_RESPONSE;
+    if (to->wire.command == COMMAND_ATA)
         return ata_body(server, to, frame);
-    memset(frame + 60, 0, 512);
-    if (to->head[19] == CONFIG)
+    memset(frame + FRAME_MIN, 0, 512);
+    if (to->wire.command == COMMAND_CONFIG)
         config_body(server, frame);
     return to->way ? 60 + 512 : 60;
 }
@@ -203,7 +203,7 @@ static uint32_t answer_of(const struct sent *to, uint8_t host, uint8_t *frame)
 /* Whom it was sent to, or one of those whose address it names. */
 static uint8_t asked_server(const struct sent *to, uint8_t choice)
 {
-    return is_for_all(to) ? choice : to->head[5];
+    return is_for_all(to) ? choice : to->wire.dst[MAC_BYTES - 1];
 }
 
 static void answer(uint32_t number, uint8_t silent)
@@ -228,22 +228,23 @@ static void answer_all(uint8_t silent)
 
 static uint32_t spoil(enum reply how, uint8_t value, uint8_t *frame, uint32_t length)
 {
+    struct wire *f = wire_at(frame);
     switch (how) {
     case R_ATA_ERROR:
-        frame[25] = value;
-        frame[27] |= 1;
-        frame[28] = value;
-        frame[33] = next();
+        f->ata.error = value;
+        f->ata.status |= ERROR;
+        *f->ata.lba = value;
+        f->ata.lba[LBA_BYTES - 1] = next();
         return 60;
-    case R_FAULT: frame[27] |= (uint8_t[]){0x20, 0x80, 0x08, 0xA8}[value & 3]; return 60;
+    case R_FAULT: f->ata.status |= (uint8_t[]){0x20, 0x80, 0x08, 0xA8}[value & 3]; return 60;
     case R_AOE_ERROR:
-        frame[14] |= 4;
-        frame[15] = value;
+        f->verfl |= FLAG_ERROR;
+        f->error = value;
         return value & 0x80 ? 24 : 60;
     case R_CUT: return value & 0x80 ? length - (length < (value & 0x7F) ? length : (value & 0x7F)) : value;
     case R_LONGER: memset(frame + length, value, value); return length + value;
     case R_MUTATED: frame[value % 36] ^= next(); return length;
-    case R_OTHER_SERVER: frame[11] = value; return length;
+    case R_OTHER_SERVER: f->src[MAC_BYTES - 1] = value; return length;
     default: return length;
     }
 }
@@ -264,12 +265,9 @@ static void reply(void)
 
 static void advertise(const uint8_t *mac, uint32_t port, uint32_t address, const struct server *server)
 {
-    uint8_t frame[60] = {255, 255, 255, 255, 255, 255, [12] = 0x88, 0xA2, 0x18};
-    memcpy(frame + 6, mac, 6);
-    frame[16] = (uint8_t)(address >> 16);
-    frame[17] = (uint8_t)(address >> 8);
-    frame[18] = (uint8_t)address;
-    frame[19] = CONFIG;
+    uint8_t frame[FRAME_MIN] = {0};
+    wire_put_header(frame, wire_all(), mac, address >> 8, address & 0xFF, COMMAND_CONFIG, 0);
+    wire_at(frame)->verfl |= FLAG_RESPONSE;
     hand_over(port, frame, config_body(server, frame), NULL);
 }
 
@@ -282,21 +280,38 @@ static void advertise_one(void)
     advertise((uint8_t[]){2, 0, 0, 0, 1, host & 63}, (host >> 6) % s.ports, s.address[where % s.addresses], &said);
 }
 
+/* It is a reply of AoE. */
+static void put_kind(struct wire *f)
+{
+    wire_put_big16(f->type, ETHERTYPE);
+    f->verfl = VERSION << 4 | FLAG_RESPONSE;
+}
+
+/* It names the address, the command and the tag of what was sent. */
+static void belong_to(struct wire *f, const struct wire *sent)
+{
+    memcpy(f->shelf, sent->shelf, sizeof f->shelf);
+    f->slot = sent->slot;
+    f->command = sent->command;
+    memcpy(f->tag, sent->tag, sizeof f->tag);
+}
+
 static void any_frame(void)
 {
     static uint8_t frame[256];
+    struct wire *f = wire_at(frame);
     uint8_t fixes = next();
     uint32_t length = next();
     for (uint32_t i = 0; i < length; i++)
         frame[i] = next();
     if (length >= 24 && fixes & 1)
-        memcpy(frame + 12, (uint8_t[]){0x88, 0xA2, 0x18}, 3);
+        put_kind(f);
     if (length >= 24 && fixes & 2)
-        memcpy(frame + 6, (uint8_t[]){2, 0, 0, 0, 1, fixes >> 6}, 6);
+        memcpy(f->src, (uint8_t[]){2, 0, 0, 0, 1, fixes >> 6}, MAC_BYTES);
     if (length >= 24 && fixes & 4)
-        memcpy(frame + 16, (uint8_t[]){0, (uint8_t)(s.address[0] >> 8), (uint8_t)s.address[0]}, 3);
+        wire_put_address(frame, s.address[0] >> 8 & 0xFF, s.address[0] & 0xFF);
     if (length >= 24 && fixes & 8 && s.left)
-        memcpy(frame + 16, model_sent(s.left - 1)->head + 16, 8);
+        belong_to(f, &model_sent(s.left - 1)->wire);
     hand_over((fixes >> 4) % s.ports, frame, length, NULL);
 }
 
@@ -361,7 +376,7 @@ static void prepare(struct wanted *w, uint32_t verb)
         w->data[i] = model_pattern(w->user, i);
 }
 
-/* A message of another kind than ATA, to one server. */
+/* A message of another kind than COMMAND_ATA, to one server. */
 static void prepare_message(struct wanted *w)
 {
     *w = (struct wanted){.verb = AOE_ASK_SERVER, .user = ++s.users, .offset = 1 + next() % 3, .fits = 1};

@@ -7,8 +7,6 @@
 #include "check.h"
 
 enum { PORTS_MAX = 3, ADDRESSES_MAX = 3, REQUESTS = 64, LENGTH_MAX = 1 << 16, SENT_MAX = 1 << 14 };
-enum { OP_READ = 0x24, OP_WRITE = 0x34, OP_WRITE_FUA = 0x3D, OP_TRIM = 0x06, OP_IDENTIFY = 0xEC };
-enum { OP_FLUSH = 0xE7, OP_FLUSH_EXT = 0xEA, ATA = 0, CONFIG = 1 };
 
 /* A request, as its caller knows it. */
 struct wanted {
@@ -23,7 +21,10 @@ struct wanted {
 
 /* A frame out of the core. */
 struct sent {
-    uint8_t head[36];
+    union {
+        uint8_t head[ATA_HEADER];
+        struct wire wire;
+    };
     uint32_t port, length, tag, bytes_hash;
     int64_t at_ns;
     uint32_t way;    /* its number; 0: a query */

@@ -4,18 +4,7 @@
 
 #include "initiator.h"
 
-enum {
-    READ_EXT = 0x24,
-    WRITE_EXT = 0x34,
-    WRITE_FUA_EXT = 0x3D,
-    IDENTIFY = 0xEC,
-    FLUSH = 0xE7,
-    FLUSH_EXT = 0xEA,
-    EXTENDED = 0x40,
-    WRITES = 0x01,
-    RANGE_BYTES = 8,
-    RANGE_SECTORS_MAX = 0xFFFF,
-};
+enum { RANGE_SECTORS_MAX = 0xFFFF };
 
 static void go(aoe_core *c, struct piece *p, int64_t now_ns);
 static void run(aoe_core *c, int64_t now_ns);
@@ -25,7 +14,7 @@ static void run(aoe_core *c, int64_t now_ns);
 static uint32_t flush_opcode(const aoe_core *c)
 {
     uint32_t supported = word_of(c->facts, 83);
-    return supported & 0x2000 ? FLUSH_EXT : supported & 0x1000 ? FLUSH : 0;
+    return supported & 0x2000 ? FLUSH_CACHE_EXT : supported & 0x1000 ? FLUSH_CACHE : 0;
 }
 
 /* Memory that what is out may refer to */
@@ -141,18 +130,15 @@ static struct operation *operation_new(aoe_core *c, struct piece *p, uint32_t la
 
 static void registers(struct body *b, uint32_t flags, uint32_t feature, uint32_t count, uint32_t opcode, uint64_t lba)
 {
-    b->head[0] = (uint8_t)flags;
-    b->head[1] = (uint8_t)feature;
-    b->head[2] = (uint8_t)count;
-    b->head[3] = (uint8_t)opcode;
-    for (int i = 0; i < 6; i++)
-        b->head[4 + i] = (uint8_t)(lba >> 8 * i);
-    b->head_length = 12;
+    b->ata = (struct wire_registers){
+        .flags = (uint8_t)flags, .feature = (uint8_t)feature, .count = (uint8_t)count, .opcode = (uint8_t)opcode};
+    wire_put_little(b->ata.lba, LBA_BYTES, lba);
+    b->head_length = sizeof b->ata;
 }
 
 static void reading(struct operation *o, const struct piece *p)
 {
-    registers(&o->body, EXTENDED, 0, o->sectors, READ_EXT, p->first + p->at);
+    registers(&o->body, AFLAG_EXTENDED, 0, o->sectors, READ_SECTORS_EXT, p->first + p->at);
     o->reply_min += o->sectors * SECTOR_BYTES;
 }
 
@@ -168,10 +154,11 @@ static void writing(struct operation *o, const struct piece *p)
 {
     const struct asked *a = p->request;
     int fua = a->request.verb == AOE_ASK_WRITE_FUA && !a->flushes;
+    uint32_t flags = AFLAG_EXTENDED | AFLAG_WRITE, opcode = fua ? WRITE_DMA_FUA_EXT : WRITE_SECTORS_EXT;
     if (a->request.verb == AOE_ASK_TRIM)
-        registers(&o->body, EXTENDED | WRITES, 1, o->sectors, DATA_SET_MANAGEMENT, 0);
+        registers(&o->body, flags, DSM_TRIM, o->sectors, DATA_SET_MANAGEMENT, 0);
     else
-        registers(&o->body, EXTENDED | WRITES, 0, o->sectors, fua ? WRITE_FUA_EXT : WRITE_EXT, p->first + p->at);
+        registers(&o->body, flags, 0, o->sectors, opcode, p->first + p->at);
     o->body.data = bytes_of(p);
     o->body.data_length = o->sectors * SECTOR_BYTES;
 }
@@ -346,25 +333,21 @@ static void failed(aoe_core *c, struct asked *a, struct piece *p, int64_t now_ns
 static void answered(aoe_core *c, struct piece *p, const struct event *e, int64_t now_ns)
 {
     struct asked *a = p->request;
-    const uint8_t *raw = e->raw;
+    const struct wire *said = wire_of(e->raw);
     if (!a)
         return;
-    int is_ata = e->operation->command == COMMAND_ATA;
-    if (raw[14] & FLAG_ERROR) {
-        worse(a, AOE_ENDED_AOE_ERROR, 0, raw[15], 0);
-        failed(c, a, p, now_ns);
-    } else if (is_ata && ata_failed(raw)) {
-        uint64_t lba = 0;
-        for (int i = 6; i--;)
-            lba = lba << 8 | raw[28 + i];
-        worse(a, AOE_ENDED_ATA_ERROR, raw[27], raw[25], lba);
+    if (!e->good) {
+        if (wire_is_error(e->raw))
+            worse(a, AOE_ENDED_AOE_ERROR, 0, said->error, 0);
+        else
+            worse(a, AOE_ENDED_ATA_ERROR, said->ata.status, said->ata.error, wire_lba(e->raw));
         failed(c, a, p, now_ns);
     } else if (e->operation->sectors) {
         advance(c, a, p, e, now_ns);
     } else {
         answered_well(c, a, p, e, now_ns);
     }
-    if (a->flushes && !a->left && !a->worst) { /* a durable write to a disk that knows only FLUSH */
+    if (a->flushes && !a->left && !a->worst) { /* a durable write to a disk that knows only FLUSH_CACHE */
         a->flushes = 0;
         flush(c, a, now_ns);
     }
@@ -467,16 +450,15 @@ static void transfer(aoe_core *c, struct asked *a, int64_t now_ns)
 static uint8_t *trim_ranges(uint64_t lba, uint64_t end, uint32_t *blocks)
 {
     uint64_t ranges = (end - lba + RANGE_SECTORS_MAX - 1) / RANGE_SECTORS_MAX;
-    *blocks = (uint32_t)((ranges * RANGE_BYTES + SECTOR_BYTES - 1) / SECTOR_BYTES);
-    uint8_t *data = must_allocate(NULL, (size_t)*blocks * SECTOR_BYTES), *at = data;
+    *blocks = (uint32_t)((ranges + WIRE_RANGES - 1) / WIRE_RANGES);
+    struct wire_range *data = must_allocate(NULL, (size_t)*blocks * SECTOR_BYTES), *at = data;
     memset(data, 0, (size_t)*blocks * SECTOR_BYTES);
-    for (uint64_t count; lba < end; lba += count, at += RANGE_BYTES) {
+    for (uint64_t count; lba < end; lba += count, at++) {
         count = end - lba < RANGE_SECTORS_MAX ? end - lba : RANGE_SECTORS_MAX;
-        uint64_t range = lba | count << 48;
-        for (int i = 0; i < RANGE_BYTES; i++)
-            at[i] = (uint8_t)(range >> 8 * i);
+        wire_put_little(at->lba, LBA_BYTES, lba);
+        wire_put_little(at->count, sizeof at->count, count);
     }
-    return data;
+    return (uint8_t *)data;
 }
 
 /* Whole sectors only; each piece is as many ranges as fit one request. */
@@ -486,7 +468,7 @@ static void trim(aoe_core *c, struct asked *a, int64_t now_ns)
     uint64_t lba = (r->offset + SECTOR_BYTES - 1) / SECTOR_BYTES, last = (r->offset + r->length) / SECTOR_BYTES;
     uint32_t blocks = trim_blocks_of(c->facts), frame = session_frame(c, LANE_CHANGES), used;
     blocks = blocks < frame ? blocks : frame;
-    uint64_t most = (uint64_t)blocks * (SECTOR_BYTES / RANGE_BYTES) * RANGE_SECTORS_MAX;
+    uint64_t most = (uint64_t)blocks * WIRE_RANGES * RANGE_SECTORS_MAX;
     for (uint64_t next; lba < last; lba = next) {
         next = lba + most < last ? lba + most : last;
         uint8_t *data = trim_ranges(lba, next, &used);
@@ -522,7 +504,7 @@ static void ask(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
         o->only = w;
     } else {
         o = operation_new(c, p, LANE_READS, ATA_BYTES + SECTOR_BYTES);
-        registers(&o->body, 0, 0, 1, IDENTIFY, 0xA0ull << 24);
+        registers(&o->body, 0, 0, 1, IDENTIFY_DEVICE, 0xA0ull << 24);
     }
     session_start(c, o, now_ns);
 }

@@ -38,7 +38,10 @@ enum {
 
 /* The bytes after the AoE header: registers, or a short message; and what follows. */
 struct body {
-    uint8_t head[12 + STAMP_TRAILER];
+    union {
+        uint8_t head[sizeof(struct wire_registers) + STAMP_TRAILER];
+        struct wire_registers ata;
+    };
     uint32_t head_length, data_length;
     const uint8_t *data;
 };
@@ -235,12 +238,15 @@ struct proof {
     struct echo echo;
 };
 
-enum { STRANGER_BYTES = 10 };
+/* Where a server is: without gaps, so that two are compared as bytes. */
+struct stranger {
+    uint8_t mac[MAC_BYTES], shelf[2], slot, port;
+};
 
 struct strangers {
     uint32_t seed, asked, invited_count;
     int64_t since_ns;
-    uint8_t invited[INVITED_MAX][STRANGER_BYTES];
+    struct stranger invited[INVITED_MAX];
 };
 
 struct ranges {
@@ -251,12 +257,16 @@ struct ranges {
 
 enum { EFFECT_ANSWERED, EFFECT_SETTLED, EFFECT_TOO_LARGE, EFFECT_HAPPENED };
 
+/* What a frame is to the request that it may belong to. */
+enum verdict_on_reply { REPLY_UNFIT, REPLY_FAILED, REPLY_GOOD };
+
 /* What a path did, or what has happened to it; `exchange` is gone when its settling was looked at. */
 struct effect {
     int what;
     struct exchange *exchange;
     const uint8_t *raw;
     uint32_t length;
+    int good;        /* EFFECT_ANSWERED: it was done */
     struct way *way; /* with EFFECT_HAPPENED, as the next two */
     int happens, reason;
 };
@@ -268,6 +278,7 @@ struct event {
     const uint8_t *raw;
     uint32_t length;
     uint32_t sectors; /* EFFECT_TOO_LARGE: the most that a request may have where it has to go */
+    int good;         /* EFFECT_ANSWERED: it was done */
 };
 
 struct aoe_core {
@@ -315,7 +326,7 @@ void path_start(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns);
 void path_start_now(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns);
 void path_send_changes_again(aoe_core *c, struct way *w, int64_t now_ns);
 void path_abandon(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns);
-void path_received(aoe_core *c, struct way *w, const uint8_t *raw, uint32_t length, int64_t now_ns);
+void path_received(aoe_core *c, struct way *w, uint32_t tag, const uint8_t *raw, uint32_t length, int64_t now_ns);
 void path_tick(aoe_core *c, struct way *w, int64_t now_ns);
 void path_settle_all(aoe_core *c, struct way *w);
 int path_knows(const struct way *w, uint32_t tag);
@@ -330,7 +341,7 @@ struct exchange *exchange_new(aoe_core *c, struct way *w, const struct body *bod
                               uint32_t reply_min);
 struct stamp path_new_stream(struct way *w, uint64_t instance);
 /* In the registers, and the trailer behind registers and data. */
-void stamp_registers(uint8_t *registers, const struct stamp *stamp);
+void stamp_registers(struct wire_registers *registers, const struct stamp *stamp);
 void stamp_trailer(uint8_t *at, const struct stamp *stamp);
 void path_heard(struct way *w, int64_t now_ns);
 /* We did not run for so long. What may be late is given that time; copies are as old as they are. */
@@ -338,8 +349,8 @@ void path_stand_still(struct way *w, int64_t gap_ns, int64_t now_ns);
 /* A copy was never sent, and is too old for it now: another one takes its place. */
 void path_make_anew(aoe_core *c, struct way *w, uint32_t tag, int64_t now_ns);
 uint32_t path_new_tag(struct way *w);
-/* Whether a frame can be the reply to an ATA request: an error, or so long at least. */
-int ata_accepts(const uint8_t *raw, uint32_t length, uint32_t least);
+/* Whether a frame can be the reply to a request: an error, or so long at least; and whether that was done. */
+enum verdict_on_reply reply_judge(const uint8_t *raw, uint32_t length, uint32_t command, uint32_t least);
 int path_stuck(const struct way *w);
 /* The frame, whose head may still be changed, and which may be signed. */
 aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
@@ -425,12 +436,20 @@ int facts_same_serial(const uint8_t *identity, const uint8_t *other);
  * emptied everywhere is still to be emptied where it is. */
 void facts_lessen(uint8_t *identity, const uint8_t *other);
 
-/* Whether a drive has not done what it was asked: busy, device fault, data request or error. */
-static inline int ata_failed(const uint8_t *raw) { return (raw[27] & 0xA9) != 0; }
-
 static inline uint32_t word_of(const uint8_t *identity, uint32_t word)
 {
     return (uint32_t)(identity[2 * word] | identity[2 * word + 1] << 8);
+}
+
+/* The vendor words of a target of ours, as aoe/drive/identify.py has them. Numbers are little-endian. */
+struct vendor {
+    uint8_t signature[sizeof VENDOR_SIGNATURE - 1], layout[2], age_ms[4], instance[8], features[2];
+    uint8_t store_kind[2], store[16];
+};
+
+static inline const struct vendor *vendor_of(const uint8_t *identity)
+{
+    return (const struct vendor *)&identity[2 * VENDOR_WORD];
 }
 
 /* 512-byte range blocks that one TRIM may carry, 0 where there is no TRIM. */
@@ -442,9 +461,7 @@ static inline uint32_t trim_blocks_of(const uint8_t *identity)
 
 static inline int fua_of(const uint8_t *identity) { return (word_of(identity, 84) & 0xC040) == 0x4040; }
 
-enum { TRIM_IS_ZERO = 0x4020 }; /* deterministic, and zeroes: word 69 */
-
-/* Whether sectors read as zeroes after a TRIM. */
+/* Whether sectors read as zeroes after a TRIM, and always: word 69. */
 static inline int zeroes_of(const uint8_t *identity)
 {
     return trim_blocks_of(identity) && (word_of(identity, 69) & TRIM_IS_ZERO) == TRIM_IS_ZERO;

@@ -1,12 +1,11 @@
 /* One way to a target: tags, copies, round-trip times, window and retransmission. */
-#include <arpa/inet.h>
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "initiator.h"
 
-enum { FLUSH = 0xE7, FLUSH_EXT = 0xEA, WRITE_EXT = 0x34, WRITE_FUA_EXT = 0x3D };
-enum { STREAM_STEP = 0x9E37, FRAME_LEAST = 60 };
+enum { STREAM_STEP = 0x9E37 };
 
 /* Effects */
 
@@ -17,11 +16,6 @@ void path_effect(aoe_core *c, struct effect e)
         c->effects = must_allocate(c->effects, c->effects_room * sizeof *c->effects);
     }
     c->effects[c->effects_count++] = e;
-}
-
-static void effect(aoe_core *c, int what, struct exchange *x, const uint8_t *raw, uint32_t length)
-{
-    path_effect(c, (struct effect){.what = what, .exchange = x, .raw = raw, .length = length});
 }
 
 /* Frames */
@@ -36,22 +30,17 @@ aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_
     aoe_out *out = &c->out[c->out_count++];
     uint8_t *f = out->head;
     uint32_t head = AOE_BYTES + body->head_length;
-    memcpy(f, mac, 6);
-    memcpy(f + 6, own, 6);
-    f[12] = 0x88, f[13] = 0xA2, f[14] = 0x10, f[15] = 0;
-    f[16] = (uint8_t)(shelf >> 8), f[17] = (uint8_t)shelf, f[18] = (uint8_t)slot, f[19] = (uint8_t)command;
-    tag = htonl(tag);
-    memcpy(f + 20, &tag, 4);
+    wire_put_header(f, mac, own, shelf, slot, command, tag);
     memcpy(f + AOE_BYTES, body->head, body->head_length);
     out->port = port;
     out->data = body->data;
     out->data_length = body->data_length;
-    if (head + body->data_length < FRAME_LEAST) {
-        memset(f + head, 0, FRAME_LEAST - head);
+    if (head + body->data_length < FRAME_MIN) {
+        memset(f + head, 0, FRAME_MIN - head);
         if (body->data_length)
             memcpy(f + head, body->data, body->data_length);
         out->data_length = 0;
-        head = FRAME_LEAST;
+        head = FRAME_MIN;
     }
     out->head_length = head;
     out->tail_length = 0;
@@ -303,23 +292,22 @@ int path_stuck(const struct way *w)
 /* What says which stream it belongs to, where the peer knows ours. */
 static int is_stamped(const struct exchange *x)
 {
-    uint8_t opcode = x->body->head[3];
-    int changes = opcode == WRITE_EXT || opcode == WRITE_FUA_EXT, flushes = opcode == FLUSH || opcode == FLUSH_EXT;
+    uint8_t opcode = x->body->ata.opcode;
+    int changes = opcode == WRITE_SECTORS_EXT || opcode == WRITE_DMA_FUA_EXT;
+    int flushes = opcode == FLUSH_CACHE || opcode == FLUSH_CACHE_EXT;
     return x->command == COMMAND_ATA && (changes || flushes);
 }
 
-void stamp_registers(uint8_t *registers, const struct stamp *stamp)
+void stamp_registers(struct wire_registers *registers, const struct stamp *stamp)
 {
-    registers[1] = stamp->epoch;
-    registers[10] = (uint8_t)(stamp->stream >> 8);
-    registers[11] = (uint8_t)stamp->stream;
+    registers->feature = stamp->epoch;
+    wire_put_big16(registers->stream, stamp->stream);
 }
 
 void stamp_trailer(uint8_t *at, const struct stamp *stamp)
 {
     memcpy(at, STREAM_SIGNATURE, SIGNATURE_BYTES);
-    for (int i = 0; i < INSTANCE_BYTES; i++)
-        at[SIGNATURE_BYTES + i] = (uint8_t)(stamp->instance >> 8 * i);
+    wire_put_little(at + SIGNATURE_BYTES, INSTANCE_BYTES, stamp->instance);
 }
 
 static void stamp(const struct way *w, struct exchange *x, aoe_out *out)
@@ -330,7 +318,7 @@ static void stamp(const struct way *w, struct exchange *x, aoe_out *out)
     x->stamp = same ? stamp : (struct stamp){0};
     if (!stamp.stream)
         return;
-    stamp_registers(out->head + AOE_BYTES, &stamp);
+    stamp_registers(&wire_at(out->head)->ata, &stamp);
     out->tail_length = out->data_length ? STAMP_TRAILER : 0;
     stamp_trailer(out->data_length ? out->tail : out->head + ATA_BYTES, &stamp);
 }
@@ -385,14 +373,6 @@ static int suspects(const struct lane *l, struct exchange *x)
     return l->large < x->sectors || l->large_ns < oldest_copy(x)->sent_ns;
 }
 
-static uint64_t lba_of(const struct body *body)
-{
-    uint64_t lba = 0;
-    for (int i = 6; i--;)
-        lba = lba << 8 | body->head[4 + i];
-    return lba;
-}
-
 static void resend(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
 {
     c->counters[AOE_RETRANSMITS]++;
@@ -402,7 +382,7 @@ static void resend(aoe_core *c, struct way *w, struct exchange *x, int64_t now_n
     if (x->sectors > w->suspect && suspects(&w->lanes[x->lane], x)) {
         w->suspect = x->sectors;
         w->suspect_lane = x->lane;
-        w->suspect_lba = lba_of(x->body);
+        w->suspect_lba = wire_little(x->body->ata.lba, LBA_BYTES);
     }
 }
 
@@ -438,7 +418,7 @@ static void close_exchange(aoe_core *c, struct way *w, struct exchange *x)
         link_remove(&x->where);
         l->unsettled_count--;
     }
-    effect(c, EFFECT_SETTLED, x, NULL, 0);
+    path_effect(c, (struct effect){.what = EFFECT_SETTLED, .exchange = x});
 }
 
 /* Whatever became of its copies, they can do nothing any more. */
@@ -515,22 +495,19 @@ void path_settle_all(aoe_core *c, struct way *w)
 
 /* Answers */
 
-int ata_accepts(const uint8_t *raw, uint32_t length, uint32_t least)
+enum verdict_on_reply reply_judge(const uint8_t *raw, uint32_t length, uint32_t command, uint32_t least)
 {
-    int is_error = (raw[14] & FLAG_ERROR) != 0;
-    return raw[19] == COMMAND_ATA && (is_error || (length >= ATA_BYTES && (ata_failed(raw) || length >= least)));
-}
-
-static int accepts(const struct exchange *x, const uint8_t *raw, uint32_t length)
-{
-    if (x->command == COMMAND_ATA)
-        return ata_accepts(raw, length, x->reply_min);
-    return raw[19] == x->command && (raw[14] & FLAG_ERROR || length >= x->reply_min);
-}
-
-static int from_peer(const struct way *w, const uint8_t *raw)
-{
-    return !memcmp(raw + 6, w->mac, 6) && (uint32_t)(raw[16] << 8 | raw[17]) == w->shelf && raw[18] == w->slot;
+    if (wire_of(raw)->command != command)
+        return REPLY_UNFIT;
+    if (wire_is_error(raw))
+        return REPLY_FAILED;
+    if (command == COMMAND_ATA) {
+        if (length < ATA_BYTES)
+            return REPLY_UNFIT;
+        if (wire_failed(raw))
+            return REPLY_FAILED;
+    }
+    return length >= least ? REPLY_GOOD : REPLY_UNFIT;
 }
 
 /* A FLUSH came back: what belongs to an earlier epoch is not carried out any more (T9), and what the network could
@@ -576,22 +553,22 @@ static void resend_overtaken(aoe_core *c, struct way *w, struct lane *l, int64_t
     }
 }
 
-void path_received(aoe_core *c, struct way *w, const uint8_t *raw, uint32_t length, int64_t now_ns)
+void path_received(aoe_core *c, struct way *w, uint32_t tag, const uint8_t *raw, uint32_t length, int64_t now_ns)
 {
-    uint32_t tag;
-    memcpy(&tag, raw + 20, 4);
-    struct copy *copy = *tag_slot(w, ntohl(tag));
-    if (!copy || !from_peer(w, raw) || !accepts(copy->exchange, raw, length)) {
+    struct copy *copy = *tag_slot(w, tag);
+    assert(copy); /* the session looked before it came here */
+    struct exchange *x = copy->exchange;
+    enum verdict_on_reply verdict = reply_judge(raw, length, x->command, x->reply_min);
+    int good = verdict == REPLY_GOOD;
+    if (verdict == REPLY_UNFIT) {
         c->counters[AOE_UNFIT_REPLY]++;
         return;
     }
-    struct exchange *x = copy->exchange;
     struct lane *l = &w->lanes[x->lane];
     int64_t sent_ns = copy->sent_ns;
     path_heard(w, now_ns);
     drop_copy(c, w, copy);
     lane_answered(l, x, sent_ns, now_ns);
-    int good = !(raw[14] & FLAG_ERROR) && (x->command != COMMAND_ATA || !ata_failed(raw));
     if (x->sectors > 1 && (good || x->lane == LANE_CHANGES))
         pass(l, x->sectors, sent_ns);
     if (x == w->drain) {
@@ -600,7 +577,8 @@ void path_received(aoe_core *c, struct way *w, const uint8_t *raw, uint32_t leng
             drained(c, w, x, sent_ns);
     } else if (x->open) {
         window_answered(&w->window);
-        effect(c, EFFECT_ANSWERED, x, raw, length);
+        path_effect(c, (struct effect){
+            .what = EFFECT_ANSWERED, .exchange = x, .raw = raw, .length = length, .good = good});
     } else {
         c->counters[AOE_LATE_REPLIES]++;
     }
@@ -613,7 +591,7 @@ void path_received(aoe_core *c, struct way *w, const uint8_t *raw, uint32_t leng
 
 static void begin_drain(aoe_core *c, struct way *w, int64_t now_ns)
 {
-    static const struct body flush = {.head = {[3] = FLUSH_EXT}, .head_length = 12};
+    static const struct body flush = {.ata = {.opcode = FLUSH_CACHE_EXT}, .head_length = sizeof flush.ata};
     w->drained_ns = now_ns;
     if (w->stamp.stream)
         w->stamp.epoch++;

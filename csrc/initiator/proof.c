@@ -9,7 +9,7 @@
 #include "initiator.h"
 #include "shared/wire.h"
 
-enum { EXTENDED = 0x40, BEFORE = 0, WRITING = 1, AFTER = 2 };
+enum { BEFORE = 0, WRITING = 1, AFTER = 2 };
 
 /* Which processes of the two servers are compared. */
 static struct lives lives_of(const struct way *owner, const struct way *w)
@@ -29,12 +29,11 @@ static int same_lives(const struct lives *one, const struct way *owner, const st
 static void begin_look(aoe_core *c, struct look *l, struct way *w, uint64_t lba, uint32_t sectors, int64_t now_ns)
 {
     struct operation *o = operation_for(c, w, ATA_BYTES + sectors * SECTOR_BYTES);
-    struct wire_registers *registers = wire_registers(o->body.head);
-    registers->flags = EXTENDED;
-    registers->count = (uint8_t)sectors;
-    registers->opcode = READ_SECTORS_EXT;
-    wire_put_little(registers->lba, LBA_BYTES, lba);
-    o->body.head_length = 12;
+    o->body.ata.flags = AFLAG_EXTENDED;
+    o->body.ata.count = (uint8_t)sectors;
+    o->body.ata.opcode = READ_SECTORS_EXT;
+    wire_put_little(o->body.ata.lba, LBA_BYTES, lba);
+    o->body.head_length = sizeof o->body.ata;
     o->look = l;
     o->sectors = sectors;
     l->operation = o;
@@ -56,7 +55,7 @@ static void end_look(aoe_core *c, struct look *l, int64_t now_ns)
 /* The bytes that were read, or NULL. */
 static const uint8_t *read_bytes(const struct event *e)
 {
-    return wire_is_error(e->raw) || wire_failed(e->raw) ? NULL : e->raw + ATA_BYTES;
+    return e->good ? e->raw + ATA_BYTES : NULL;
 }
 
 /* Samples */

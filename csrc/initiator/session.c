@@ -1,17 +1,14 @@
 /* One disk over several ways: which there are, which of them carries what, and when to change. */
-#include <arpa/inet.h>
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "initiator.h"
 
-enum { ERROR = 0x01, ABRT = 0x04, BAD_ARGUMENT = 2 };
-enum { CONFIG_BYTES = 32, CONFIG_STRING_MAX = 1024, IDENTIFY = 0xEC, READ_EXT = 0x24 };
-enum { VENDOR_AT = 2 * 129, VOLATILE_CACHE = 0x20, STREAMS = 2 };
 #define TAG_STEP 0x1E3779B1u
 
-static const uint8_t BROADCAST[6] = {255, 255, 255, 255, 255, 255};
+static const struct body identify = {
+    .ata = {.count = 1, .opcode = IDENTIFY_DEVICE, .lba = {0, 0, 0, 0xA0}}, .head_length = sizeof identify.ata};
 
 static void recall(aoe_core *c, struct way *w, int64_t now_ns);
 static void look(aoe_core *c, struct way *w, int64_t now_ns);
@@ -38,21 +35,25 @@ static void note(aoe_core *c, struct way *w, int happens, int reason)
 
 static void close_operation(aoe_core *c, struct operation *o, int64_t now_ns);
 
-static void conclude(aoe_core *c, struct operation *o, struct way *w, const uint8_t *raw, uint32_t length, int64_t now_ns)
+static void conclude(aoe_core *c, struct operation *o, struct way *w, const uint8_t *raw, uint32_t length, int good,
+                     int64_t now_ns)
 {
     o->open = 0;
     link_remove(&o->open_link);
-    event(c, (struct event){EFFECT_ANSWERED, o, w, raw, length, 0});
+    event(c, (struct event){EFFECT_ANSWERED, o, w, raw, length, 0, good});
     close_operation(c, o, now_ns);
 }
 
 /* Whether this is how a server says that it does not take so much in one request: ours and ggaoed abort the command,
  * vblade calls it a bad argument. */
-static int refuses(const uint8_t *raw)
+static int refuses(const struct effect *e)
 {
-    if (raw[14] & FLAG_ERROR)
-        return raw[15] == BAD_ARGUMENT;
-    return (raw[27] & FAILURES) == ERROR && raw[25] & ABRT;
+    const struct wire *said = wire_of(e->raw);
+    if (e->good)
+        return 0;
+    if (wire_is_error(e->raw))
+        return said->error == ERROR_BAD_ARGUMENT;
+    return (said->ata.status & FAILURES) == ERROR && said->ata.error & ABRT;
 }
 
 static void refused(aoe_core *c, struct operation *o, struct way *w, const struct effect *e, int64_t now_ns)
@@ -77,10 +78,10 @@ static void answered(aoe_core *c, struct way *w, const struct effect *e, int64_t
     }
     if (!o->open)
         return;
-    if (o->sectors > 1 && refuses(e->raw))
+    if (o->sectors > 1 && refuses(e))
         refused(c, o, w, e, now_ns);
     else
-        conclude(c, o, w, e->raw, e->length, now_ns);
+        conclude(c, o, w, e->raw, e->length, e->good, now_ns);
 }
 
 static void settled(aoe_core *c, struct exchange *x)
@@ -89,7 +90,7 @@ static void settled(aoe_core *c, struct exchange *x)
     if (o) {
         link_remove(&x->of_operation);
         if (!o->open && link_alone(&o->exchanges))
-            event(c, (struct event){EFFECT_SETTLED, o, NULL, NULL, 0, 0});
+            event(c, (struct event){.what = EFFECT_SETTLED, .operation = o});
     }
     pool_give(&c->exchanges, x);
 }
@@ -104,7 +105,7 @@ static void close_operation(aoe_core *c, struct operation *o, int64_t now_ns)
 {
     struct link *next;
     if (link_alone(&o->exchanges))
-        event(c, (struct event){EFFECT_SETTLED, o, NULL, NULL, 0, 0});
+        event(c, (struct event){.what = EFFECT_SETTLED, .operation = o});
     for (struct link *l = o->exchanges.next; l != &o->exchanges; l = next) {
         struct exchange *x = OWNER_OF(l, struct exchange, of_operation);
         next = l->next;
@@ -134,12 +135,10 @@ static struct way *sender_of(const aoe_core *c, uint32_t tag)
  * as another copy. Queries are due again anyway. */
 static void make_anew(aoe_core *c, int64_t now_ns)
 {
-    uint32_t count = c->out_count, tag;
+    uint32_t count = c->out_count;
     uint32_t *tags = count ? must_allocate(NULL, count * sizeof *tags) : NULL;
-    for (uint32_t i = 0; i < count; i++) {
-        memcpy(&tag, c->out[i].head + 20, 4);
-        tags[i] = ntohl(tag);
-    }
+    for (uint32_t i = 0; i < count; i++)
+        tags[i] = wire_tag(c->out[i].head);
     c->out_count = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct way *w = sender_of(c, tags[i]);
@@ -303,7 +302,7 @@ static void seek(aoe_core *c, int64_t now_ns)
     for (uint32_t p = 0; p < c->set.ports; p++)
         for (uint32_t a = 0; a < c->set.addresses; a++)
             if (c->ports[p].up && !leads(c, p, c->addresses[a]))
-                query(c, p, BROADCAST, c->addresses[a] >> 8, c->addresses[a] & 0xFF);
+                query(c, p, wire_all(), c->addresses[a] >> 8, c->addresses[a] & 0xFF);
     c->seek_ns = now_ns + c->seek_wait_ns;
     int64_t most = c->owner ? QUERY_IDLE_NS : QUERY_MAX_NS;
     c->seek_wait_ns = 2 * c->seek_wait_ns < most ? 2 * c->seek_wait_ns : most;
@@ -351,12 +350,13 @@ static void resized(aoe_core *c, struct way *w, int64_t now_ns)
 
 static uint32_t offers_of(const uint8_t *raw)
 {
-    return raw[28] ? raw[28] : 2;
+    uint8_t sectors = wire_of(raw)->config.sectors;
+    return sectors ? sectors : 2;
 }
 
 static uint32_t window_of(const aoe_core *c, uint32_t port, const uint8_t *raw)
 {
-    uint32_t buffers = (uint32_t)(raw[24] << 8 | raw[25]), window = c->ports[port].window;
+    uint32_t buffers = wire_big16(wire_of(raw)->config.buffers), window = c->ports[port].window;
     window = buffers < window ? buffers : window;
     return window ? window : 1;
 }
@@ -372,10 +372,10 @@ static void takes(aoe_core *c, struct way *w, const uint8_t *raw, int64_t now_ns
 
 static int config_fits(const uint8_t *raw, uint32_t length)
 {
-    if (length < CONFIG_BYTES)
+    if (length < CONFIG_HEADER)
         return 0;
-    uint32_t text = (uint32_t)(raw[30] << 8 | raw[31]);
-    return !(raw[29] & 0xF) || (text <= CONFIG_STRING_MAX && CONFIG_BYTES + text <= length);
+    uint32_t text = wire_big16(wire_of(raw)->config.length), ccmd = wire_of(raw)->config.vercmd & 0xF;
+    return !ccmd || (text <= CONFIG_STRING_MAX && CONFIG_HEADER + text <= length);
 }
 
 static void ask_size(aoe_core *c, struct way *w, int64_t now_ns)
@@ -384,7 +384,7 @@ static void ask_size(aoe_core *c, struct way *w, int64_t now_ns)
         return;
     for (struct link *l = w->refused.next; l != &w->refused; l = l->next)
         OWNER_OF(l, struct operation, held_link)->refusal->asked = 1;
-    w->question = exchange_new(c, w, &read_config, COMMAND_CONFIG, LANE_READS, CONFIG_BYTES);
+    w->question = exchange_new(c, w, &read_config, COMMAND_CONFIG, LANE_READS, CONFIG_HEADER);
     path_start_now(c, w, w->question, now_ns);
 }
 
@@ -393,7 +393,7 @@ static void told(aoe_core *c, struct way *w, const struct effect *answer, int64_
 {
     struct link *next;
     w->question = NULL;
-    if (!(answer->raw[14] & FLAG_ERROR) && config_fits(answer->raw, answer->length))
+    if (answer->good && config_fits(answer->raw, answer->length))
         takes(c, w, answer->raw, now_ns);
     for (struct link *l = w->refused.next; l != &w->refused; l = next) {
         struct operation *o = OWNER_OF(l, struct operation, held_link);
@@ -404,7 +404,7 @@ static void told(aoe_core *c, struct way *w, const struct effect *answer, int64_
         if (o->sectors > most_of(w, o->lane))
             give_back(c, o, w, now_ns);
         else
-            conclude(c, o, w, o->refusal->head, o->refusal->length, now_ns);
+            conclude(c, o, w, o->refusal->head, o->refusal->length, 0, now_ns);
     }
     if (!link_alone(&w->refused))
         ask_size(c, w, now_ns);
@@ -417,6 +417,12 @@ static uint32_t read_by(const aoe_core *c, const struct size_probe *probe)
     return sectors < c->sectors ? sectors : (uint32_t)c->sectors;
 }
 
+static struct body reading(uint8_t count)
+{
+    struct wire_registers asked = {.flags = AFLAG_EXTENDED, .count = count, .opcode = READ_SECTORS_EXT};
+    return (struct body){.ata = asked, .head_length = sizeof asked};
+}
+
 static void send_probe(aoe_core *c, struct way *w, struct size_probe probe)
 {
     static const uint8_t zeroes[255 * SECTOR_BYTES + STAMP_TRAILER];
@@ -424,9 +430,8 @@ static void send_probe(aoe_core *c, struct way *w, struct size_probe probe)
     uint64_t lba = w->sizes.lba < c->sectors - count ? w->sizes.lba : c->sectors - count;
     if (probe.direction == THERE)
         filler = probe.sectors * SECTOR_BYTES + (w->stamp.stream ? STAMP_TRAILER : 0);
-    struct body body = {.head = {[0] = 0x40, [2] = (uint8_t)count, [3] = READ_EXT}, .head_length = 12};
-    for (int i = 0; i < 6; i++)
-        body.head[4 + i] = (uint8_t)(lba >> 8 * i);
+    struct body body = reading((uint8_t)count);
+    wire_put_little(body.ata.lba, LBA_BYTES, lba);
     body.data = zeroes;
     body.data_length = filler;
     probe.tag = path_new_tag(w);
@@ -439,7 +444,7 @@ static void probe_reply(aoe_core *c, struct way *w, struct size_probe *probe, co
                         int64_t now_ns)
 {
     uint32_t least = ATA_BYTES + SECTOR_BYTES * read_by(c, probe);
-    if (!ata_accepts(raw, length, least)) {
+    if (reply_judge(raw, length, COMMAND_ATA, least) == REPLY_UNFIT) {
         c->counters[AOE_UNFIT_REPLY]++;
         return;
     }
@@ -476,11 +481,11 @@ static void join(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
     link_init(&w->refused);
     sizes_init(&w->sizes);
     fit(c, w, now_ns);
-    w->shelf = (uint16_t)(raw[16] << 8 | raw[17]);
-    w->slot = raw[18];
+    w->shelf = wire_shelf(raw);
+    w->slot = wire_of(raw)->slot;
     w->rank = (uint32_t)rank_of(c, (uint32_t)w->shelf << 8 | w->slot);
-    memcpy(w->mac, raw + 6, 6);
-    memcpy(w->own, c->ports[port].mac, 6);
+    memcpy(w->mac, wire_of(raw)->src, MAC_BYTES);
+    memcpy(w->own, c->ports[port].mac, MAC_BYTES);
     path_init(c, w, window_of(c, port, raw), c->first_tag + c->ways_made * TAG_STEP, quiesce_ns(c, FOREIGN_AGE_NS));
     uint32_t at = 0;
     while (at < c->ways_count && (c->ways[at]->rank < w->rank || (c->ways[at]->rank == w->rank && c->ways[at]->port <= port)))
@@ -531,11 +536,11 @@ static void forget(aoe_core *c, uint32_t at)
 /* What is asked of those that there is no place for. */
 static void ask_stranger(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
 {
-    static const struct body identify = {.head = {[2] = 1, [3] = IDENTIFY, [7] = 0xA0}, .head_length = 12};
-    uint32_t shelf = (uint32_t)raw[16] << 8 | raw[17], tag = strangers_tag(&c->strangers, port, raw);
+    const struct wire *said = wire_of(raw);
+    uint32_t tag = strangers_tag(&c->strangers, port, raw);
     c->counters[AOE_TOO_MANY_WAYS]++;
     if (strangers_may_ask(&c->strangers, now_ns))
-        send_frame(c, port, raw + 6, c->ports[port].mac, shelf, raw[18], COMMAND_ATA, tag, &identify);
+        send_frame(c, port, said->src, c->ports[port].mac, wire_shelf(raw), said->slot, COMMAND_ATA, tag, &identify);
 }
 
 /* Whether a server gets a place; if there is none, it is asked what it is. */
@@ -561,22 +566,22 @@ static int has_room(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_
 static void stranger_reply(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t length)
 {
     const uint8_t *identity = raw + ATA_BYTES;
-    uint32_t address = (uint32_t)raw[16] << 16 | (uint32_t)raw[17] << 8 | raw[18];
-    int told = raw[19] == COMMAND_ATA && !(raw[14] & FLAG_ERROR) && length >= ATA_BYTES + SECTOR_BYTES;
-    if (!told || rank_of(c, address) < 0 || !c->ports[port].up || ata_failed(raw)) {
+    uint32_t address = wire_address(raw);
+    int told = reply_judge(raw, length, COMMAND_ATA, ATA_BYTES + SECTOR_BYTES) == REPLY_GOOD;
+    if (!told || rank_of(c, address) < 0 || !c->ports[port].up) {
         c->counters[AOE_UNFIT_REPLY]++;
         return;
     }
     if ((c->has_facts && c->chosen && !facts_same_serial(identity, c->facts)) || facts_unfit(identity))
         return;
     strangers_invite(&c->strangers, port, raw);
-    query(c, port, raw + 6, address >> 8, raw[18]);
+    query(c, port, wire_of(raw)->src, wire_shelf(raw), wire_of(raw)->slot);
 }
 
 static void config_reply(aoe_core *c, uint32_t port, struct way *w, const uint8_t *raw, uint32_t length, int asked,
                          int64_t now_ns)
 {
-    uint32_t address = (uint32_t)raw[16] << 16 | (uint32_t)raw[17] << 8 | raw[18];
+    uint32_t address = wire_address(raw);
     if (!config_fits(raw, length) || rank_of(c, address) < 0 || !c->ports[port].up) {
         c->counters[AOE_UNFIT_REPLY]++;
         return;
@@ -594,11 +599,13 @@ static void config_reply(aoe_core *c, uint32_t port, struct way *w, const uint8_
     note(c, w, asked ? HAPPENS_ANSWERS : HAPPENS_TELLS, WHY_NOT);
 }
 
+static uint32_t address_of(const struct way *w) { return (uint32_t)w->shelf << 8 | w->slot; }
+
 static struct way *way_of(const aoe_core *c, uint32_t port, const uint8_t *raw)
 {
     for (uint32_t i = 0; i < c->ways_count; i++) {
         struct way *w = c->ways[i];
-        if (w->port == port && w->slot == raw[18] && w->shelf == (raw[16] << 8 | raw[17]) && !memcmp(w->mac, raw + 6, 6))
+        if (w->port == port && address_of(w) == wire_address(raw) && same_mac(w->mac, wire_of(raw)->src))
             return w;
     }
     return NULL;
@@ -638,13 +645,13 @@ static struct stamp claim(struct way *w, int64_t now_ns)
 /* Ask a way what it leads to. */
 static void look(aoe_core *c, struct way *w, int64_t now_ns)
 {
-    struct body body = {.head = {[2] = 1, [3] = IDENTIFY, [7] = 0xA0}, .head_length = 12};
+    struct body body = identify;
     int refused = life_shown(w->state) == WAY_REFUSED && now_ns < w->check_after_ns;
     if (w->check || refused || !c->ports[w->port].up)
         return;
     w->claim = claim(w, now_ns);
     if (w->claim.stream) {
-        stamp_registers(body.head, &w->claim);
+        stamp_registers(&body.ata, &w->claim);
         stamp_trailer(body.head + body.head_length, &w->claim);
         body.head_length += STAMP_TRAILER;
     }
@@ -676,14 +683,6 @@ static void compare_all(aoe_core *c)
     for (uint32_t i = 0; i < c->ways_count; i++)
         if (c->ways[i]->state == WAY_USABLE && trial_is_unsure(c, c->ways[i]))
             note(c, c->ways[i], HAPPENS_DOUBTED, WHY_NOT);
-}
-
-static uint64_t little(const uint8_t *from, int bytes)
-{
-    uint64_t value = 0;
-    while (bytes--)
-        value = value << 8 | from[bytes];
-    return value;
 }
 
 static int other_server_usable(const aoe_core *c, const struct way *w)
@@ -790,9 +789,10 @@ static void claim_another(aoe_core *c, struct way *w, int64_t now_ns)
 /* What a way says of its server; whether that has begun another life. */
 static int learn(aoe_core *c, struct way *w, const uint8_t *identity)
 {
-    const uint8_t *vendor = identity + VENDOR_AT;
-    int ours = !memcmp(vendor, "AoEt", 4) && little(vendor + 4, 2) == 1;
-    uint64_t instance = ours ? little(vendor + 10, 8) : 0;
+    const struct vendor *vendor = vendor_of(identity);
+    int ours = !memcmp(vendor->signature, VENDOR_SIGNATURE, sizeof vendor->signature) &&
+               wire_little(vendor->layout, sizeof vendor->layout) == VENDOR_LAYOUT;
+    uint64_t instance = ours ? wire_little(vendor->instance, sizeof vendor->instance) : 0;
     int known = w->identified, born = !known || w->ours != ours || w->instance != instance;
     if (known && born) {
         w->generation++;
@@ -801,8 +801,8 @@ static int learn(aoe_core *c, struct way *w, const uint8_t *identity)
     w->identified = 1;
     w->ours = ours;
     w->instance = instance;
-    w->store_kind = ours ? (uint32_t)little(vendor + 20, 2) : 0;
-    memcpy(w->store, vendor + 22, sizeof w->store);
+    w->store_kind = ours ? (uint32_t)wire_little(vendor->store_kind, sizeof vendor->store_kind) : 0;
+    memcpy(w->store, vendor->store, sizeof w->store);
     w->volatile_cache = (word_of(identity, 85) & VOLATILE_CACHE) != 0;
     if (born)
         trial_meet(c, w);
@@ -812,15 +812,17 @@ static int learn(aoe_core *c, struct way *w, const uint8_t *identity)
 /* It may be the disk, and can be used. */
 static void fitted(aoe_core *c, struct way *w, const uint8_t *identity, struct stamp claim, int64_t now_ns)
 {
-    const uint8_t *vendor = identity + VENDOR_AT;
-    int64_t age_ns = w->ours ? (int64_t)little(vendor + 6, 4) * 1000000 : FOREIGN_AGE_NS;
+    const struct vendor *vendor = vendor_of(identity);
+    int64_t told_ns = (int64_t)wire_little(vendor->age_ms, sizeof vendor->age_ms) * 1000000;
+    struct body sector = reading(1);
+    int heeds = w->ours && wire_little(vendor->features, sizeof vendor->features) & VENDOR_STREAMS;
     believe(c, w, identity);
-    w->lanes[LANE_CHANGES].quiesce_ns = quiesce_ns(c, age_ns);
+    w->lanes[LANE_CHANGES].quiesce_ns = quiesce_ns(c, w->ours ? told_ns : FOREIGN_AGE_NS);
     w->drains = w->ours;
-    if (!registered(c, w, w->ours && little(vendor + 18, 2) & STREAMS, claim, now_ns))
+    if (!registered(c, w, heeds, claim, now_ns))
         return;
     if (w->slow)
-        check(c, w, &(struct body){.head = {[0] = 0x40, [2] = 1, [3] = READ_EXT}, .head_length = 12}, now_ns);
+        check(c, w, &sector, now_ns);
     else
         fits(c, w);
 }
@@ -861,15 +863,14 @@ static int identified(aoe_core *c, struct way *w, const uint8_t *raw, struct sta
 
 static void checked(aoe_core *c, struct way *w, const struct effect *answer, int64_t now_ns)
 {
-    const uint8_t *raw = answer->raw;
     w->check = NULL;
-    if (answer->exchange->body->head[3] != IDENTIFY) {
+    if (answer->exchange->body->ata.opcode != IDENTIFY_DEVICE) {
         w->slow = 0;
         fits(c, w);
-    } else if (raw[14] & FLAG_ERROR || ata_failed(raw)) {
+    } else if (!answer->good) {
         note(c, w, HAPPENS_UNFIT, WHY_IDENTIFY_FAILS);
     } else {
-        identified(c, w, raw, w->claim, now_ns);
+        identified(c, w, answer->raw, w->claim, now_ns);
     }
 }
 
@@ -1159,17 +1160,15 @@ static void go_back(aoe_core *c, int64_t now_ns)
 
 void session_received(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t length, int64_t now_ns)
 {
-    uint32_t tag;
-    if (length < AOE_BYTES || raw[12] != 0x88 || raw[13] != 0xA2 || !(raw[14] & FLAG_RESPONSE))
+    if (!wire_is_aoe(raw, length) || !wire_is_reply(raw))
         return; /* others ask, too */
-    memcpy(&tag, raw + 20, 4);
-    tag = ntohl(tag);
+    uint32_t tag = wire_tag(raw), command = wire_of(raw)->command;
     struct way *w = way_of(c, port, raw);
     if (w && path_knows(w, tag)) {
-        path_received(c, w, raw, length, now_ns);
+        path_received(c, w, tag, raw, length, now_ns);
     } else if (w && sizes_asked(&w->sizes, tag)) {
         probe_reply(c, w, sizes_asked(&w->sizes, tag), raw, length, now_ns);
-    } else if (raw[19] == COMMAND_CONFIG && !(raw[14] & FLAG_ERROR) && (!(tag & USER_TAG) || was_asked(c, tag))) {
+    } else if (command == COMMAND_CONFIG && !wire_is_error(raw) && (!(tag & USER_TAG) || was_asked(c, tag))) {
         config_reply(c, port, w, raw, length, (tag & USER_TAG) != 0, now_ns);
     } else if (!w && strangers_tag(&c->strangers, port, raw) == tag) {
         stranger_reply(c, port, raw, length);

@@ -6,22 +6,23 @@
 
 #include "initiator.h"
 
-enum { FNV_PRIME = 0x01000193, MAC_AT = 6, ADDRESS_AT = 16 };
+enum { FNV_PRIME = 0x01000193 };
 
-/* MAC, address and our port. */
-static void name_of(uint8_t *name, uint32_t port, const uint8_t *raw)
+static struct stranger stranger_of(uint32_t port, const uint8_t *raw)
 {
-    memcpy(name, raw + MAC_AT, 6);
-    memcpy(name + 6, raw + ADDRESS_AT, 3);
-    name[9] = (uint8_t)port;
+    const struct wire *said = wire_of(raw);
+    struct stranger server = {.slot = said->slot, .port = (uint8_t)port};
+    memcpy(server.mac, said->src, sizeof server.mac);
+    memcpy(server.shelf, said->shelf, sizeof server.shelf);
+    return server;
 }
 
 uint32_t strangers_tag(const struct strangers *s, uint32_t port, const uint8_t *raw)
 {
-    uint8_t name[STRANGER_BYTES];
+    struct stranger server = stranger_of(port, raw);
+    const uint8_t *name = (const uint8_t *)&server;
     uint32_t value = s->seed;
-    name_of(name, port, raw);
-    for (uint32_t i = 0; i < sizeof name; i++)
+    for (uint32_t i = 0; i < sizeof server; i++)
         value = (value ^ name[i]) * FNV_PRIME;
     return USER_TAG | value;
 }
@@ -35,10 +36,10 @@ int strangers_may_ask(struct strangers *s, int64_t now_ns)
     return ++s->asked <= STRANGERS_MAX;
 }
 
-static uint32_t find(const struct strangers *s, const uint8_t *name)
+static uint32_t find(const struct strangers *s, struct stranger server)
 {
     uint32_t at = 0;
-    while (at < s->invited_count && memcmp(s->invited[at], name, STRANGER_BYTES))
+    while (at < s->invited_count && memcmp(&s->invited[at], &server, sizeof server))
         at++;
     return at;
 }
@@ -46,25 +47,22 @@ static uint32_t find(const struct strangers *s, const uint8_t *name)
 static void leave_out(struct strangers *s, uint32_t at)
 {
     s->invited_count--;
-    memmove(s->invited[at], s->invited[at + 1], (s->invited_count - at) * sizeof s->invited[0]);
+    memmove(s->invited + at, s->invited + at + 1, (s->invited_count - at) * sizeof *s->invited);
 }
 
 void strangers_invite(struct strangers *s, uint32_t port, const uint8_t *raw)
 {
-    uint8_t name[STRANGER_BYTES];
-    name_of(name, port, raw);
-    if (find(s, name) < s->invited_count)
+    struct stranger server = stranger_of(port, raw);
+    if (find(s, server) < s->invited_count)
         return;
     if (s->invited_count == INVITED_MAX)
         leave_out(s, 0);
-    memcpy(s->invited[s->invited_count++], name, sizeof name);
+    s->invited[s->invited_count++] = server;
 }
 
 int strangers_welcome(struct strangers *s, uint32_t port, const uint8_t *raw)
 {
-    uint8_t name[STRANGER_BYTES];
-    name_of(name, port, raw);
-    uint32_t at = find(s, name);
+    uint32_t at = find(s, stranger_of(port, raw));
     if (at == s->invited_count)
         return 0;
     leave_out(s, at);

@@ -26,7 +26,6 @@ enum {
     CHUNK = 1 << 20, /* bytes asked for at a time: with the smallest frames, 32 threads just fit the core */
     BLOCK = 4096,
     LARGEST = 32 << 20,
-    AOE_RESERVED = 6,
 };
 
 static struct {
@@ -470,7 +469,7 @@ static int fail(uint32_t verb, uint64_t offset, const struct answer *a)
         nbdkit_error("%s: %s failed at byte %llu: status %#x, error %#x", disk, what, at, a->status, a->error);
         break;
     case AOE_ENDED_AOE_ERROR:
-        code = a->error == AOE_RESERVED ? EPERM : EIO;
+        code = a->error == ERROR_RESERVED ? EPERM : EIO;
         nbdkit_error("%s: %s refused: AoE error %u", disk, what, a->error);
         break;
     case AOE_ENDED_CACHE_LOST:

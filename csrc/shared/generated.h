@@ -9,6 +9,7 @@
 #define AOE_HEADER 24
 #define ATA_HEADER 36
 #define CONFIG_HEADER 32
+#define CONFIG_STRING_MAX 1024
 #define STAMP_TRAILER 12
 #define STAMPED_SECTORS_MIN 2
 #define MTU_MIN 534
@@ -117,6 +118,12 @@ enum {
     COMMAND_CONFIG = 1,
 };
 
+/* aoe.wire.frame.Error */
+enum {
+    ERROR_BAD_ARGUMENT = 2,
+    ERROR_RESERVED = 6,
+};
+
 /* aoe.wire.ata */
 #define AFLAG_EXTENDED 0x40
 #define AFLAG_WRITE 0x01
@@ -150,7 +157,9 @@ enum {
 
 /* aoe.drive.command */
 #define READY 0x40
+#define ERROR 0x01
 #define FAILURES 0xa9
+#define ABRT 0x04
 #define LBA28_MASK 0xfffffff
 
 /* aoe.drive.identify */
@@ -158,6 +167,14 @@ enum {
 #define HAS_LBA48 0x400
 #define HAS_FUA 0x40
 #define CHECKSUM_FOLLOWS 0xa5
+#define VOLATILE_CACHE 0x20
+#define TRIM_IS_ZERO 0x4020
+
+/* aoe.drive.identify */
+#define VENDOR_WORD 0x81
+#define VENDOR_SIGNATURE "\x41\x6f\x45\x74"
+#define VENDOR_LAYOUT 0x01
+#define VENDOR_STREAMS 0x02
 
 /* aoe.target.streams.Place */
 enum {

@@ -57,8 +57,6 @@ static inline const struct wire_range *wire_ranges(const uint8_t *raw)
     return (const struct wire_range *)(raw + ATA_HEADER);
 }
 
-static inline struct wire_registers *wire_registers(uint8_t *head) { return (struct wire_registers *)head; }
-
 static inline uint16_t wire_big16(const uint8_t at[2]) { return (uint16_t)(at[0] << 8 | at[1]); }
 
 static inline void wire_put_big16(uint8_t at[2], uint32_t value)
