@@ -3,6 +3,8 @@
 A peer's mistakes are not here: they are values and counters (see `aoe.wire.frame.Fault`).
 """
 
+import errno
+
 
 class AoeError(Exception):
     """Base of everything this package raises on purpose."""
@@ -35,6 +37,14 @@ class DiskError(AoeError):
 
 class DiskFailed(DiskError):
     """A sync failed earlier, so nothing may be promised any more until a restart (order rule T6)."""
+
+
+class NoThread(DiskError):
+    """A thread that a call needs cannot be started. Nothing was done; later it may be possible."""
+
+    def __init__(self) -> None:
+        remedy = "raise the limit (ulimit -u, or TasksMax= in a systemd unit)"
+        super().__init__(f"no thread can be started; {remedy}", 0, errno.EAGAIN)
 
 
 class RequestError(AoeError):

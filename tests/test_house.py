@@ -33,7 +33,7 @@ ROOMS = [
 """A room imports only from itself and from rooms before it."""
 
 WITH_IO = {
-    "target": "accelerator notices repeated seats serve served server store target",
+    "target": "accelerator measure notices repeated seats serve server store target",
     "initiator": "admin blocking carrier clock discover engine_carrier remote standing survey",
 }
 """Modules that may know the world. The others of these rooms are sans-I/O, and so are `wire` and `drive`."""

@@ -1,41 +1,10 @@
-"""Calls that may block for ever, on threads that are not waited for at the end."""
+"""Standard streams that may block for ever."""
 
-import asyncio
 import io
 import sys
-import threading
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TypeVar, cast
+from typing import cast
 
-T = TypeVar("T")
-
-
-async def aside(call: Callable[[], T]) -> T:
-    """What it returns or raises. A task that is cancelled leaves the call behind: its thread ends with it, or
-    with the process."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
-
-    def work() -> None:
-        result, failure = None, None
-        try:
-            result = call()
-        except BaseException as error:
-            failure = error
-        with suppress(RuntimeError):  # the loop is closed already
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    threading.Thread(target=work, name="aside", daemon=True).start()
-    return await future
+from aoe.disk.threads import aside
 
 
 async def read_full(length: int) -> bytes:

@@ -18,7 +18,8 @@ from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
 from aoe import timing
-from aoe.errors import AoeError, ConfigurationError
+from aoe.disk.threads import begin
+from aoe.errors import AoeError, ConfigurationError, NoThread
 from aoe.limits import OUTLET_BYTES_MAX
 
 _NAMES = ("standard input", "standard output", "standard error")
@@ -223,13 +224,10 @@ class Outlet(io.TextIOBase):
         """Write from now on. ConfigurationError if there can be no thread for that."""
         if self._started:
             return
-        thread = threading.Thread(target=self._run, name=f"outlet-{self._number}", daemon=True)
         try:
-            thread.start()
-        except RuntimeError as error:
-            raise ConfigurationError(
-                "no thread can be started; raise the limit (ulimit -u, or TasksMax= in a systemd unit)"
-            ) from error
+            begin(self._run, f"outlet-{self._number}")
+        except NoThread as error:
+            raise ConfigurationError(str(error)) from error
         self._started = True
 
     def finish(self, deadline: float) -> None:

@@ -156,7 +156,7 @@ async def _serve(command: Serve) -> bool:
         raise
     told = Told(command.json)
     stopped = _listen_to_signals(target, told)
-    target.refresh()  # for a signal that came before
+    await target.refresh()  # for a signal that came before
     for export, offer in zip(exports, offers, strict=True):
         _announce(told, export, offer, command.durability, links)
     await stopped.wait()
@@ -280,7 +280,7 @@ def _listen_to_signals(target: Target, told: Told) -> asyncio.Event:
     handlers: dict[int, Callable[[], None]] = {
         signal.SIGTERM: stopped.set,
         signal.SIGINT: stopped.set,
-        signal.SIGHUP: lambda: _refresh(target, told),
+        signal.SIGHUP: lambda: target.server.spawn(_refresh(target, told)),
         signal.SIGUSR1: lambda: _print_counters(target, told),
     }
     for number, handler in handlers.items():
@@ -288,8 +288,8 @@ def _listen_to_signals(target: Target, told: Told) -> asyncio.Event:
     return stopped
 
 
-def _refresh(target: Target, told: Told) -> None:
-    for export in target.refresh():
+async def _refresh(target: Target, told: Told) -> None:
+    for export in await target.refresh():
         disk, size = target.server.served(export).disk, export.drive.sectors * protocol.SECTOR
         assert isinstance(disk, FileDisk), "the command serves paths"
         facts = {"event": "size", "address": export.address, "bytes": size, "unserved_bytes": disk.tail}

@@ -93,6 +93,10 @@ class Disk(abc.ABC):
     def refresh(self) -> None:
         """Look again how large the store is; `size` changes."""
 
+    async def measure(self) -> None:
+        """As `refresh`, for an event loop that must not wait for the store."""
+        self.refresh()
+
     @abc.abstractmethod
     def close(self) -> None:
         """Release it; it is closed even where this raises. Requests in flight may fail."""

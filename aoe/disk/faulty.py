@@ -68,5 +68,10 @@ class FaultyDisk(Disk):
         self._disk.refresh()
         self.size = self._disk.size
 
+    async def measure(self) -> None:
+        await self._suffer(0, 0)
+        await self._disk.measure()
+        self.size = self._disk.size
+
     def close(self) -> None:
         self._disk.close()

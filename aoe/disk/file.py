@@ -8,7 +8,6 @@ import os
 import stat
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -16,7 +15,8 @@ from aoe import limits, timing
 from aoe.disk import syscalls
 from aoe.disk.base import Disk
 from aoe.disk.device import device_of
-from aoe.errors import DiskError, DiskFailed
+from aoe.disk.threads import Workers
+from aoe.errors import DiskError, DiskFailed, NoThread
 
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
@@ -100,7 +100,7 @@ class FileDisk(Disk):
         self._local = threading.local()
         self.tail = self._rest() - store.size if store.grows else 0
         """Bytes at the end of the store that make no whole block, and are not served."""
-        self._pool = ThreadPoolExecutor(2 * limits.DISK_WORKERS, thread_name_prefix="disk")
+        self._workers = Workers(2 * limits.DISK_WORKERS, "disk")
 
     # The interface
 
@@ -142,10 +142,18 @@ class FileDisk(Disk):
         await self._run(functools.partial(self._zero, offset, length))
 
     def refresh(self) -> None:
+        self._resize(self._look())
+
+    async def measure(self) -> None:
+        self._resize(await self._run(self._look))
+
+    def _look(self) -> int:
         try:
-            rest = self._rest()
+            return self._rest()
         except OSError as error:
             raise DiskError(f"size: {error.strerror}", 0, error.errno or 0) from error
+
+    def _resize(self, rest: int) -> None:
         whole = rest // self.block * self.block
         self.size = whole if self.store.grows else min(self.size, whole)
         self.tail = rest - whole if self.store.grows else 0
@@ -158,7 +166,7 @@ class FileDisk(Disk):
         if self._closed:
             return
         self._closed = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
         self._release()
 
     def distrust(self) -> None:
@@ -168,13 +176,8 @@ class FileDisk(Disk):
     # Where it fails
 
     async def _run(self, call: Callable[[], T]) -> T:
-        future = self._pool.submit(self._use, call)
         self.device.begin()
-        future.add_done_callback(self._done)
-        return await asyncio.wrap_future(future)
-
-    def _done(self, _: object) -> None:
-        self.device.end()
+        return await self._workers.run(functools.partial(self._use, call), self.device.end)
 
     def _use(self, call: Callable[[], T]) -> T:
         """On a thread: call, but not on a disk that is closed, and keep the descriptor until it is done."""
@@ -217,13 +220,18 @@ class FileDisk(Disk):
                 raise
             search = Search(transfer, max(offset, error.offset), offset + length, self.block)
             self._searches += 1
-            running = asyncio.ensure_future(self._run(search.run))
+            running = asyncio.ensure_future(self._look_for(search))
             running.add_done_callback(self._search_ended)
             await asyncio.wait([running], timeout=timing.BAD_SECTOR_SEARCH_S)
             search.stopped = True
             if not abandon:
                 await running
             raise DiskError(str(error), search.at, error.errno) from error
+
+    async def _look_for(self, search: Search) -> None:
+        """Where no thread can be started for it, the start of the request counts as what fails."""
+        with suppress(NoThread):
+            await self._run(search.run)
 
     def _search_ended(self, _: object) -> None:
         self._searches -= 1

@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from aoe.errors import MisuseError, RequestError
+from aoe.errors import MisuseError, NoThread, RequestError
 from aoe.home import Home, Rooted
 from aoe.initiator.admin import Admin
 from aoe.initiator.remote import RemoteDisk, attach
@@ -45,6 +45,14 @@ class _Worker:
         or cancelled."""
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop = self._runner.get_loop()
+
+    def start(self) -> None:
+        """Attach the disk. NoThread."""
+        try:
+            self.thread.start()
+        except RuntimeError as error:
+            self._loop.close()
+            raise NoThread from error
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Have it run there; its result. A caller that is interrupted meanwhile cancels it."""
@@ -326,7 +334,7 @@ def _blocking(attach: Callable[P, AbstractAsyncContextManager[RemoteDisk]]) -> C
         except TypeError as error:
             raise TypeError(f"open() {error}") from None
         worker = _Worker("/".join(map(str, addresses)), attach(*addresses, **options))
-        worker.thread.start()
+        worker.start()
         try:
             remote = worker.opened.result()
         except BaseException:

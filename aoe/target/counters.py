@@ -39,6 +39,7 @@ COUNTERS = {
     "ring_full": "Frames that the kernel dropped because the receive ring was full. The client asks again; a "
     "smaller --buffer-count helps.",
     "paced_queue_full": "Answers to broadcasts that found too many others waiting to be sent.",
+    "no_thread": "Requests for which no thread could be started. The client asks again.",
     "config_mismatch": "Tests of a config string that is another one.",
     "wildcard": "Messages to all shelves or slots that are answered for one only.",
     "other_address": "Frames for another shelf or slot.",

@@ -3,7 +3,7 @@
 import logging
 
 from aoe.disk.watch import Lost
-from aoe.errors import DiskError
+from aoe.errors import DiskError, NoThread
 from aoe.link.base import Link
 from aoe.target.export import Change, Export, Job
 from aoe.target.repeated import Repeated
@@ -26,6 +26,10 @@ class Notices:
 
     def failed(self, job: Job, error: DiskError) -> None:
         """The disk could not do it."""
+        if isinstance(error, NoThread):
+            said = "%s: %s; until then requests are dropped, and clients ask again"
+            self._repeated.say((job.export, "thread"), logging.ERROR, said, job.export.address, error)
+            return
         kind = job.export, job.operation.kind, error.errno
         sector = error.offset // protocol.SECTOR
         self._repeated.say(kind, logging.ERROR, "%s: %s at sector %d", job.export.address, str(error), sector)
@@ -34,7 +38,7 @@ class Notices:
         """The disk does not say how large it is."""
         self._repeated.say((export, "size"), logging.ERROR, "%s: %s", export.address, error)
 
-    def not_saved(self, change: Change, error: OSError) -> None:
+    def not_saved(self, change: Change, error: OSError | NoThread) -> None:
         """A change of the AoE state was refused for that."""
         kind = change.export, "state", error.errno
         self._repeated.say(kind, logging.ERROR, "%s: state not saved: %s", change.export.address, str(error))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from aoe import limits, timing
 from aoe.drive import command as drive
 from aoe.drive.command import CHANGES_DATA, Identify, Kind, Operation
-from aoe.errors import DiskError
+from aoe.errors import DiskError, NoThread
 from aoe.target.age import AgeGate
 from aoe.target.export import Arrival, Change, Export, Job, Port
 from aoe.target.state import Verdict, bounds, decide, mask_body
@@ -176,10 +176,12 @@ class Responder:
     def complete(self, job: Job, data: bytes, error: DiskError | None, now_ns: int) -> list[Effect]:
         """The disk is done with a job: `data` is what a READ returned."""
         effects: list[Effect] = []
-        if error is not None:
-            self.counters["disk_errors"] += 1
-        reply = drive.conclude(job.request, job.operation, data, error)
-        effects += self._reply_ata(job.export, job.arrival, reply)
+        if isinstance(error, NoThread):  # the client asks again
+            self.counters["no_thread"] += 1
+        else:
+            self.counters["disk_errors"] += error is not None
+            reply = drive.conclude(job.request, job.operation, data, error)
+            effects += self._reply_ata(job.export, job.arrival, reply)
         self._finish(job)
         return self._pump(job.export, now_ns, effects)
 

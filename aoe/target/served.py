@@ -1,12 +1,12 @@
 """An export with what is behind it, and how that is closed."""
 
-import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
 from aoe.disk.base import Disk
-from aoe.errors import DiskError
+from aoe.disk.threads import begin
+from aoe.errors import DiskError, NoThread
 from aoe.link.base import Link
 from aoe.target.export import Export
 from aoe.target.notices import not_closed
@@ -23,7 +23,8 @@ class Served(NamedTuple):
     def close(self, *, may_hang: bool = False) -> None:
         """Give disk and record back. Where requests hang in the disk, closing it may hang, too."""
         if may_hang:
-            threading.Thread(target=self._close_disk, daemon=True).start()
+            with suppress(NoThread):  # the process ends, and with it what the disk has
+                begin(self._close_disk, "close")
         else:
             self._close_disk()
         if self.record is not None:

@@ -10,10 +10,11 @@ from typing import NamedTuple
 from aoe import limits, timing
 from aoe.disk.base import Disk
 from aoe.disk.file import FileDisk
+from aoe.disk.threads import aside
 from aoe.disk.watch import Lost, NameWatch
 from aoe.drive.command import Kind, Operation, joined
 from aoe.engine import EngineUnavailable, Up
-from aoe.errors import DiskError
+from aoe.errors import DiskError, NoThread
 from aoe.link.base import Link, Received
 from aoe.link.packet import PacketLink
 from aoe.target.accelerator import Accelerator, EngineOptions
@@ -406,8 +407,8 @@ class Server:
         if record is not None and change.before != change.verdict.state:
             save = functools.partial(record.save, change.verdict.state)
             try:
-                await asyncio.get_running_loop().run_in_executor(None, save)
-            except OSError as error:
+                await aside(save)
+            except (OSError, NoThread) as error:
                 saved = False
                 self.notices.not_saved(change, error)
         if saved and self._accelerator is not None:

@@ -18,6 +18,7 @@ from aoe.link.base import Link
 from aoe.target import advertise, claims
 from aoe.target.claims import AddressCheck
 from aoe.target.export import Export
+from aoe.target.measure import Measure
 from aoe.target.served import Served
 from aoe.target.server import Server, TargetOptions
 from aoe.target.state import AoeState
@@ -81,6 +82,7 @@ class Target(Rooted):
         self._leaving: dict[Key, asyncio.Task[None]] = {}
         self._left: dict[Key, float] = {}
         """When the last of what was served there was answered (CLOCK_MONOTONIC, s)."""
+        self._measure = Measure()
 
     @classmethod
     def open(
@@ -192,22 +194,13 @@ class Target(Rooted):
             await asyncio.sleep(last_s + (limits.NETWORK_LIFETIME_NS + limits.COMPLETION_NS) / 1e9)
             self.server.set_frame_age(min(frame_age_s, self._frame_age_s))
 
-    def refresh(self) -> list[Export]:
-        """Look at every disk's size again; the exports that changed."""
+    async def refresh(self, timeout_s: float = timing.MEASURE_S) -> list[Export]:
+        """Look at every disk's size again; the exports that changed. A disk that does not answer within
+        `timeout_s` (seconds) keeps its size, which is said."""
         self._home.check()
-        changed = []
-        for export in self.exports:
-            disk = self.server.served(export).disk
-            try:
-                disk.refresh()
-            except DiskError as error:
-                self.server.notices.size_unknown(export, error)
-            sectors = disk.size // protocol.SECTOR
-            if sectors != export.drive.sectors:
-                export.describe(export.identity._replace(sectors=sectors))
-                self.server.changed_export(export)
-                changed.append(export)
-        return changed
+        disks = {export: self.server.served(export).disk for export in self.exports}
+        problems = await self._measure.ask(disks.values(), timeout_s)
+        return [export for export, disk in disks.items() if self._resized(export, disk, problems[disk])]
 
     async def stop(self, timeout_s: float = timing.STOP_TIMEOUT_S) -> bool:
         """Take nothing more in, let what was admitted finish and be answered; false if it did not in time. In
@@ -217,9 +210,21 @@ class Target(Rooted):
         self._home.check()
         for task in self._leaving.values():
             task.cancel()
+        self._measure.close()
         return await self.server.stop(timeout_s)
 
     # Inside
+
+    def _resized(self, export: Export, disk: Disk, problem: DiskError | None) -> bool:
+        """Whether it is served with another size from now on."""
+        if problem is not None:
+            self.server.notices.size_unknown(export, problem)
+        sectors = disk.size // protocol.SECTOR
+        if sectors == export.drive.sectors or self.server.exports.get(export.key) is not export:
+            return False
+        export.describe(export.identity._replace(sectors=sectors))
+        self.server.changed_export(export)
+        return True
 
     def _find(self, shelf: int, slot: int) -> Export:
         self._home.check()

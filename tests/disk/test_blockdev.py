@@ -307,7 +307,7 @@ def test_a_device_that_grows_is_served_larger(device: Path, file: Path) -> None:
             os.truncate(file, 2 * SECTORS * SECTOR)
             tool("losetup", "--set-capacity", device)
             refused = await initiator.ata(0x24, SECTORS, 1)
-            changed = server.refresh()
+            changed = await server.refresh()
             await initiator.write(2 * SECTORS - 1, noise(1))
             size = int.from_bytes((await initiator.identify())[200:208], "little")
             return [refused.status, refused.error, len(changed), size]

@@ -478,7 +478,7 @@ async def test_growth_is_noticed_by_itself_and_the_other_server_may_be_later() -
         attach("e1.0", "e2.0", link=there.ports) as remote,
     ):
         disks[0].data += bytes(SIZE)
-        first.refresh()
+        await first.refresh()
         await asyncio.sleep(1.1)  # a second of silence
         await remote.write(0, b"x" * 512)
         assert remote.size == 2 * SIZE
@@ -487,7 +487,7 @@ async def test_growth_is_noticed_by_itself_and_the_other_server_may_be_later() -
         await asyncio.sleep(0.3)
         assert not writing.done(), "there is no such sector there yet"
         disks[1].data += bytes(SIZE)
-        second.refresh()
+        await second.refresh()
         async with asyncio.timeout(SILENT_S):
             await writing
 

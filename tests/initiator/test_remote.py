@@ -325,7 +325,7 @@ async def test_growth_is_seen_when_asked_for() -> None:
         attach("e1.2", link=network.attach(CLIENT)) as remote,
     ):
         disk.data += bytes(SIZE)
-        server.refresh()
+        await server.refresh()
         await remote.revalidate()
         assert remote.size == 2 * SIZE
         await remote.write(SIZE, b"x" * 512)

@@ -247,7 +247,7 @@ def test_a_disk_whose_size_cannot_be_asked_does_not_hide_another_that_grew(
 
         async with servers(Network(), bad, good) as (server, (first, second)):
             monkeypatch.setattr(FileDisk, "_rest", gone)
-            assert server.refresh() == [second]
+            assert await server.refresh() == [second]
             assert first.drive.sectors == 8
 
     assert lines(caplog, scenario) == ["e0.0: size: Transport endpoint is not connected"]

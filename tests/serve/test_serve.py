@@ -156,9 +156,9 @@ def test_a_disk_that_grew_is_served_larger() -> None:
         network, disk = Network(), memory_disk()
         async with aoe.serve(disk, network.attach(TARGET)) as server:
             initiator = Initiator(network.attach(mac(9)))
-            assert server.refresh() == []
+            assert await server.refresh() == []
             disk.data.extend(bytes(8 * SECTOR))
-            assert [export.address for export in server.refresh()] == ["e0.0"]
+            assert [export.address for export in await server.refresh()] == ["e0.0"]
             await initiator.write(SECTORS + 7, noise(1))
             assert int.from_bytes((await initiator.identify())[200:208], "little") == SECTORS + 8
 
