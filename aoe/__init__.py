@@ -34,8 +34,6 @@ first.
 `aoe.testing` puts targets, clients and faults between them into one event loop, for your own tests.
 """
 
-from importlib import metadata
-
 from aoe.errors import (
     AoeError,
     ConfigurationError,
@@ -82,5 +80,7 @@ __all__ = [
 def __getattr__(name: str) -> str:
     """`__version__`, which the installed package knows; looked up when it is asked for."""
     if name == "__version__":
+        from importlib import metadata  # noqa: PLC0415 - only --version waits for it
+
         return metadata.version("aoe-target")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
