@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import os
 import random
 import re
 import threading
@@ -26,7 +27,7 @@ from tests.support.waiting import wait_for
 
 CONFIG_QUERY = bytes(8)
 SHELVES, SLOTS = 2, 128
-FLOOD_S = 1.2
+FLOOD_S, FLOOD_MAX_S = 1.2, 60.0
 UNREAD = 8000
 GROWTH_KIB = TARGET_BYTES_MAX >> 10
 """Memory a flood may cost: what the target allows itself for requests not yet answered."""
@@ -259,16 +260,17 @@ def lost_sends(counted: str) -> int:
     return sum(int(value) for name, _, value in pairs if lost.search(name))
 
 
+def worked_s(target: AoeTarget) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{target.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def idle(target: AoeTarget, seconds: float = 0.1) -> bool:
     """Whether a process used next to no processor time for a while."""
-
-    def ticks() -> int:
-        fields = Path(f"/proc/{target.pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
-
-    before = ticks()
+    before = worked_s(target)
     time.sleep(seconds)
-    return ticks() - before <= 1
+    return worked_s(target) - before < 0.015
 
 
 # Junk
@@ -317,19 +319,21 @@ def cost_of_junk(target: AoeTarget, client: Client) -> int:
     assert client.read(0) == bytes(SECTOR)
     frames = list(itertools.islice(junk(random.Random(1), client), 500))
     before = target.resident_kib
-    assert flood(client, frames, FLOOD_S) > 1000
+    assert flood(client, frames, target) > 1000
     highest = target.resident_kib
     wait_for(lambda: idle(target), 20, "still busy with a flood that is over")
     assert target.alive
     return max(highest, target.resident_kib) - before
 
 
-def flood(client: Client, frames: list[bytes], seconds: float) -> int:
-    """Send as fast as possible; how many frames that was."""
-    deadline = time.monotonic() + seconds
+def flood(client: Client, frames: list[bytes], target: AoeTarget) -> int:
+    """Send as fast as possible, until the target has had some work with it; how many frames that was."""
+    enough = worked_s(target) + FLOOD_S
+    deadline = time.monotonic() + FLOOD_MAX_S
     for sent in itertools.count():
-        if sent % 100 == 0 and time.monotonic() > deadline:
+        if sent % 100 == 0 and worked_s(target) > enough:
             return sent
+        assert time.monotonic() < deadline, "the flood does not get there"
         try:
             client.send(frames[sent % len(frames)])
         except OSError:
