@@ -101,9 +101,9 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"spread": "yes"}, TypeError, "spread is True or False, not 'yes'"),
     ({"hold": None}, TypeError, "hold is True or False"),
     ({"fence": "stonith --off"}, TypeError, r"write it as \['stonith', '--off'\]"),
-    ({"engine": "rust"}, aoe.ConfigurationError, "'rust' is none of auto, c, python"),
+    ({"engine": "rust"}, aoe.ConfigurationError, "'rust' is not one of auto, c, python"),
     ({"link": "eth0"}, TypeError, "say interface=name"),
-    ({"interface": [1]}, TypeError, "1 is no interface"),
+    ({"interface": [1]}, TypeError, "1 is not an interface"),
 ]
 
 

@@ -322,3 +322,9 @@ def test_a_host_a_server_or_a_thread_is_called_so(room: str) -> None:
         if path.suffix in (".py", ".c", ".h", ".md", "") and "__pycache__" not in path.parts:
             found = PEOPLE.findall(path.read_text(errors="replace"))
             assert not found, path
+
+
+def test_what_argparse_returns_stays_in_the_parsers() -> None:
+    """Functions take what the words mean, with types."""
+    users = [path.name for path in sources("cli") if "Namespace" in path.read_text()]
+    assert users == []

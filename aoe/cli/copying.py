@@ -52,7 +52,7 @@ class Copy(NamedTuple):
         if len(disks) == 2 and self.where.links:
             raise ConfigurationError("a UDP link leads to one target; copy by way of a file")
         if len(disks) == 2 and set(disks[0]) & set(disks[1]):
-            raise ConfigurationError(f"{self.destination} is what is to be copied; name another disk")
+            raise ConfigurationError(f"{self.destination} is the source, too; name another disk")
         if self.verify and Standard() in (source, destination):
             raise ConfigurationError(
                 "--verify reads both sides again, which standard input and output cannot"

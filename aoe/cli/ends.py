@@ -120,7 +120,7 @@ def check_destination(path: Path) -> bool:
     if path.is_file() or path.is_block_device():
         return False
     if path.exists():
-        raise ConfigurationError(f"{path} is no file or block device; `-` is standard output")
+        raise ConfigurationError(f"{path} is not a file or block device; `-` is standard output")
     if path.is_symlink():
         raise ConfigurationError(f"{path} is a link to {path.readlink()}, which is not there")
     if not path.parent.is_dir():
@@ -163,7 +163,7 @@ def _create(partial: Path, size: int) -> None:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError as error:
         raise ConfigurationError(
-            f"{partial} is there, of a copy that did not end or has not yet ended; remove it, or wait"
+            f"{partial} was left by a copy that failed or still runs; remove it, or wait"
         ) from error
     except OSError as error:
         if error.errno in _FULL:

@@ -94,7 +94,7 @@ class Status(NamedTuple):
             said = json.loads(await status.ask(status.beside(self.path)))
             lines, facts = said["lines"], said["facts"]
         except (ValueError, TypeError, KeyError) as error:
-            raise ConfigurationError(f"what answers at {self.path} is no aoe nbd") from error
+            raise ConfigurationError(f"{self.path} is answered by another program, not by aoe nbd") from error
         report.say("\n".join(lines), **facts)
         if not any(path["state"] == "usable" for path in facts["paths"]):
             report.fail(RequestError(f"{facts['address']}: no path can be used"), address=facts["address"])

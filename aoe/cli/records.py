@@ -77,5 +77,5 @@ def _check_claims(wanted: Sequence[Wanted], records: Sequence[Record]) -> None:
         if other is not one:
             raise ConfigurationError(
                 f"{quoted(other.text)} and {quoted(one.text)} have one serial, {record.serial}; "
-                "say ,serial= with another one behind one of them"
+                "give one of them a ,serial= of its own"
             )

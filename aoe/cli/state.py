@@ -22,7 +22,9 @@ class State(NamedTuple):
         """Print each record, and with `prune` what became of those of disks that are not there. 1 if a file
         is damaged."""
         if self.state_dir and not self.state_dir.is_dir():
-            raise ConfigurationError(f"{self.state_dir} is no directory; name the one that targets are given")
+            raise ConfigurationError(
+                f"{self.state_dir} is not a directory; name the --state-dir of the target"
+            )
         store = StateStore(self.state_dir or default_directory())
         for record in store.records:
             facts = _facts(record)

@@ -110,5 +110,5 @@ def _measure(disk: RemoteDisk, at: int, length: int) -> None:
         )
     if length % protocol.SECTOR:
         raise RequestError(
-            f"standard input does not end at a sector: {length} bytes are no multiple of {protocol.SECTOR}"
+            f"standard input does not end at a sector: {length} bytes are not a multiple of {protocol.SECTOR}"
         )

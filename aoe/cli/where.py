@@ -95,7 +95,7 @@ def _differences(disks: Sequence[RemoteDisk]) -> Iterator[tuple[str, RequestErro
         if difference := _difference(disks[0], disk):
             yield (
                 disk.address,
-                RequestError(f"{disk.address} is another disk than {disks[0].address}: its {difference}"),
+                RequestError(f"{disk.address} is not the same disk as {disks[0].address}: its {difference}"),
             )
 
 

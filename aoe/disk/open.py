@@ -78,7 +78,7 @@ def _open(path: Path, how: Opening, is_block: bool, direct: bool, host: Host) ->
     except OSError as error:
         if error.errno in _IN_USE:
             user = locks.user_of_device(path, host) or "mounted, or used by another process"
-            raise ConfigurationError(f"{path} is in use ({user}); end that, or say --shared") from error
+            raise ConfigurationError(f"{path} is in use ({user}); stop it, or say --shared") from error
         raise ConfigurationError(_open_problem(path, error, direct)) from error
     try:
         if not how.shared:
@@ -95,7 +95,7 @@ def _lock(fd: int, path: Path, how: Opening, is_block: bool, host: Host) -> None
         _patiently(take, how.lock_wait_s)
     except BlockingIOError as error:
         holder = locks.holder(fd, host) or "another program, such as QEMU"
-        raise ConfigurationError(f"{path} is in use by {holder}; end that, or say --shared") from error
+        raise ConfigurationError(f"{path} is in use by {holder}; stop it, or say --shared") from error
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be locked: {error.strerror}; say --shared") from error
     if is_block:
@@ -118,7 +118,7 @@ def _enlarge(fd: int, path: Path, size: int) -> None:
 def _check_file_behind(fd: int, path: Path, how: Opening, host: Host) -> None:
     user = locks.user_behind(fd, how.read_only, host)
     if user:
-        raise ConfigurationError(f"the file behind {path} is in use by {user}; end that, or say --shared")
+        raise ConfigurationError(f"the file behind {path} is in use by {user}; stop it, or say --shared")
 
 
 def _patiently(call: Callable[[], int | None], seconds: float) -> int:

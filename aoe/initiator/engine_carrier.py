@@ -253,7 +253,7 @@ class EngineCarrier(Carrier):
         """Put it on the disk until the time is over, or `stop` is set: then what is outstanding is given up,
         and is no error. Others may go on to use the disk meanwhile. One at a time."""
         if self._loading:
-            raise RequestError("there is a load on the disk already")
+            raise RequestError("a load runs on this disk already")
         stop = stop or asyncio.Event()
         load = self._ffi.new("aoe_load *", {"histogram": [0] * limits.LOAD_BUCKETS})
         load.random, load.write_percent, load.depth = job.random, job.write_percent, job.depth

@@ -54,7 +54,7 @@ class Choice(NamedTuple):
 
     def check(self, name: str, value: Any) -> None:
         if value not in self.words:
-            raise ConfigurationError(f"{name} {value!r} is none of {', '.join(self.words)}")
+            raise ConfigurationError(f"{name} {value!r} is not one of {', '.join(self.words)}")
 
     def texts(self, value: str) -> list[str]:
         return [value]
@@ -164,7 +164,7 @@ def check_seconds(name: str, value: float) -> None:
 def check_engine(engine: str) -> None:
     """ConfigurationError for what is no engine."""
     if engine not in ENGINES:
-        raise ConfigurationError(f"engine {engine!r} is none of {', '.join(ENGINES)}")
+        raise ConfigurationError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
 
 
 def as_links(link: Link | Sequence[Link]) -> list[Link]:
@@ -172,7 +172,7 @@ def as_links(link: Link | Sequence[Link]) -> list[Link]:
     links = [link] if isinstance(link, Link) else list(link)
     for it in links:
         if not isinstance(it, Link):
-            raise TypeError(f"{it!r} is no link; open one, as PacketLink(name), or say interface=name")
+            raise TypeError(f"{it!r} is not a link; open one, as PacketLink(name), or say interface=name")
     return links
 
 
@@ -181,5 +181,5 @@ def as_names(interface: str | Sequence[str]) -> list[str]:
     names = [interface] if isinstance(interface, str) else list(interface)
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"{name!r} is no interface; name one, as 'eth0'")
+            raise TypeError(f"{name!r} is not an interface; name one, as 'eth0'")
     return names

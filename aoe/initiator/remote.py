@@ -313,7 +313,7 @@ class RemoteDisk(Rooted, Disk):
     def _check(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.size:
             raise OutOfRangeError(
-                f"{self.address} has {self.size} bytes: {length} at {offset} are not inside; look at size"
+                f"{self.address} has {self.size} bytes: {length} at {offset} are outside; look at size"
             )
 
     async def _ask(
@@ -401,10 +401,10 @@ class RemoteDisk(Rooted, Disk):
             raise DiskError(f"{self.address} failed at byte {at}: {what}", at, errno.EIO)
         if result.outcome is Outcome.CACHE_LOST:
             raise DiskError(
-                f"{self.address}: a server lost its cache, and what was not flushed", 0, errno.EIO
+                f"{self.address}: a server lost its cache with data that was not flushed", 0, errno.EIO
             )
         if result.outcome is Outcome.REFUSED:
-            raise RequestError(f"{self.address} says of its disk what cannot be used: {self._reasons()}")
+            raise RequestError(f"{self.address} describes a disk that cannot be used: {self._reasons()}")
         if result.outcome is Outcome.UNSUPPORTED:
             raise DiskError(f"{self.address} has no TRIM", offset, errno.EOPNOTSUPP)
         raise OutOfRangeError(f"{self.address} has {self.size} bytes, no more; look at size")

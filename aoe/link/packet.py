@@ -240,9 +240,9 @@ def check_interface(name: str) -> None:
 def _usable(name: str) -> Interface:
     interface = look_up(name)
     if interface is None:
-        raise ConfigurationError(f"there is no network interface {name}; up are: {_choices()}")
+        raise ConfigurationError(f"there is no network interface {name}; these are up: {_choices()}")
     if not interface.carries_ethernet:
-        raise ConfigurationError(f"{name} is not an Ethernet interface; up are: {_choices()}")
+        raise ConfigurationError(f"{name} is not an Ethernet interface; these are up: {_choices()}")
     if interface.bridge:
         raise ConfigurationError(
             f"{name} is a port of {interface.bridge}, which takes all frames; name that instead"

@@ -83,7 +83,7 @@ class Seats:
 
 def _refuse(link: Link, key: Key, force: bool) -> None:
     if not force:
-        raise ConfigurationError(f"{_taken(link, key)}; end that, choose another address, or say --force")
+        raise ConfigurationError(f"{_taken(link, key)}; stop it, choose another address, or say --force")
     log.warning("%s: clients will mix the two", _taken(link, key))
 
 

@@ -196,7 +196,7 @@ def _parse(file: Path, content: bytes) -> Record:
     record.addresses = [_text(address) for address in known["addresses"]][-RECORD_ADDRESSES_MAX:]
     record.state = AoeState(bytes.fromhex(known["config"]), _macs(known["mask"]), _macs(known["reserve"]))
     if len(record.state.config) > CONFIG_STRING_MAX:
-        raise ValueError("a config string longer than a reply can say")
+        raise ValueError("a config string longer than a reply can hold")
     if not is_serial(record.serial) or record._file != file:
         raise ValueError(f"the file of serial {record.serial!r} has another name")
     return record
@@ -214,10 +214,10 @@ def _macs(listed: list[str]) -> tuple[bytes, ...]:
     """A list of hosts. One that names none of them, as a group address does, would keep every host out."""
     macs = tuple(parse_mac(mac) for mac in listed)
     if len(macs) > MACS_MAX:
-        raise ValueError("more hosts than a reply can say")
+        raise ValueError("more hosts than a reply can hold")
     for mac in macs:
         if is_group(mac):
-            raise ValueError(f"{format_mac(mac)} is no host's address")
+            raise ValueError(f"{format_mac(mac)} is not the address of a host")
     return macs
 
 

@@ -230,7 +230,7 @@ class Target(Rooted):
         self._home.check()
         export = self.server.exports.get((shelf, slot))
         if export is None:
-            raise ConfigurationError(f"e{shelf}.{slot} is not served; look at what is")
+            raise ConfigurationError(f"e{shelf}.{slot} is not served here")
         return export
 
     def _check_offers(self, offers: Sequence[Offer]) -> None:

@@ -119,10 +119,14 @@ static int flag(const char *text, uint32_t *flag)
 
 static int choice(const char *key, const char *text, const char *const *words, uint32_t *chosen)
 {
-    for (*chosen = 0; words[*chosen]; (*chosen)++)
+    char known[128] = "";
+    for (*chosen = 0; words[*chosen]; (*chosen)++) {
         if (!strcmp(text, words[*chosen]))
             return 0;
-    nbdkit_error("%s=%s: there is no such choice", key, text);
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, " %s", words[*chosen]);
+    }
+    nbdkit_error("%s=%s is not one of:%s", key, text, known);
     return -1;
 }
 
@@ -378,7 +382,7 @@ static int door_after_fork(void)
         dprintf(door.announce, "size %lld\n", (long long)door_get_size(NULL));
     int bad = shared_start(door.disk);
     if (bad)
-        nbdkit_error("no thread: %s", strerror(-bad));
+        nbdkit_error("no thread can be started: %s", strerror(-bad));
     return bad ? -1 : 0;
 }
 
@@ -473,11 +477,11 @@ static int fail(uint32_t verb, uint64_t offset, const struct answer *a)
         nbdkit_error("%s: %s refused: AoE error %u", disk, what, a->error);
         break;
     case AOE_ENDED_CACHE_LOST:
-        nbdkit_error("%s: a server lost its cache, and what was not flushed", disk);
+        nbdkit_error("%s: a server lost its cache with data that was not flushed", disk);
         break;
     case AOE_ENDED_OUT_OF_RANGE:
         code = EINVAL;
-        nbdkit_error("%s: %s at byte %llu is not inside", disk, what, at);
+        nbdkit_error("%s: %s at byte %llu is outside the disk", disk, what, at);
         break;
     case AOE_ENDED_UNSUPPORTED:
         code = EOPNOTSUPP;

@@ -57,7 +57,7 @@ def test_each_address_has_a_line_and_another_disk_is_a_failure(different: Two, w
     reasons = done.stderr.decode().splitlines()
     assert len(reasons) == 2
     assert "e7.7 does not answer on udp:" in reasons[0]
-    assert reasons[1] == "aoe: e1.0 is another disk than e0.0: its serial is S1, not S0"
+    assert reasons[1] == "aoe: e1.0 is not the same disk as e0.0: its serial is S1, not S0"
 
 
 def test_nothing_is_changed_where_one_address_is_another_disk(different: Two) -> None:

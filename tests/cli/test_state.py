@@ -154,7 +154,7 @@ def test_where_no_state_can_be_is_an_error(name: str, tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to("nowhere")
     done = state(tmp_path / name)
     assert (done.returncode, done.stdout) == (2, "")
-    said = "is no directory; name the one that targets are given"
+    said = "is not a directory; name the --state-dir of the target"
     assert done.stderr == f"aoe-target: {tmp_path / name} {said}\n"
 
 

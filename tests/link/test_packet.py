@@ -554,15 +554,15 @@ def test_none_and_several_are_told_apart(lab: Lab) -> None:
 def test_an_interface_that_is_not_there(lab: Lab) -> None:
     for name in ("nope", "x" * 20, "v0 ", "", "\N{SNOWMAN}"):
         message = refusal(lab, lambda name=name: PacketLink(name))  # type: ignore[misc]
-        assert message == f"there is no network interface {name}; up are: v0"
-    assert "up are: none" in refusal(lab, lambda: PacketLink("nope"), "other")
+        assert message == f"there is no network interface {name}; these are up: v0"
+    assert "these are up: none" in refusal(lab, lambda: PacketLink("nope"), "other")
 
 
 def test_an_interface_without_ethernet(lab: Lab) -> None:
     done = lab.run("target", "ip", "tuntap", "add", "dev", "tun0", "mode", "tun")
     if done.returncode:
         unavailable(f"no tun interfaces here: {done.stderr.strip()}")
-    assert refusal(lab, lambda: PacketLink("tun0")) == "tun0 is not an Ethernet interface; up are: v0"
+    assert refusal(lab, lambda: PacketLink("tun0")) == "tun0 is not an Ethernet interface; these are up: v0"
 
 
 def test_an_mtu_that_holds_no_sector(lab: Lab) -> None:

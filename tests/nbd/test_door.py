@@ -62,7 +62,7 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     there.write_text("mine")
     started = Door(None, tmp_path, "e1.1", "--link", LINK).launch()
     assert started.process.wait(10) == 2
-    assert "is there and no socket" in started.errors
+    assert "exists and is not a socket" in started.errors
     assert there.read_text() == "mine"
 
 

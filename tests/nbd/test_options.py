@@ -149,7 +149,10 @@ def test_the_plugin_says_what_it_cannot_mean(option: Option) -> None:
         for text in ("soon", "-1", "nan", "", f"{limits.SECONDS_MAX * 2}"):
             assert f"{option.word}={text} is not a number of seconds" in nbdkit(f"{option.word}={text}")
         assert ("is not a number" in nbdkit(f"{option.word}=none")) == (not option.kind.none)
-    elif isinstance(option.kind, Flag | Choice):
+    elif isinstance(option.kind, Choice):
+        said = nbdkit(f"{option.word}=maybe")
+        assert f"{option.word}=maybe is not one of: {' '.join(option.kind.words)}" in said
+    elif isinstance(option.kind, Flag):
         assert "maybe" in nbdkit(f"{option.word}=maybe")
     else:
         many = [f"{option.word}=word"] * (limits.FENCE_WORDS_MAX + 1)
