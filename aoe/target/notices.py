@@ -5,9 +5,9 @@ import logging
 from aoe.disk.watch import Lost
 from aoe.errors import DiskError, NoThread
 from aoe.link.base import Link
+from aoe.target.effects import Claimed, Forged, Met
 from aoe.target.export import Change, Export, Job
 from aoe.target.repeated import Repeated
-from aoe.target.responder import Claimed, Forged, Met
 from aoe.wire import protocol
 
 log = logging.getLogger("aoe.target")

@@ -5,13 +5,13 @@ One call in, a list of effects out, in the order in which they are to be done.
 
 from collections import Counter
 from collections.abc import Hashable, Iterable
-from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.drive import command as drive
 from aoe.drive.command import CHANGES_DATA, Identify, Kind, Operation
 from aoe.errors import DiskError, NoThread
 from aoe.target.age import AgeGate
+from aoe.target.effects import EVERYONE, Claimed, Effect, Forged, Met, Peek, Persist, Send, Submit
 from aoe.target.export import Arrival, Change, Export, Job, Port
 from aoe.target.state import Verdict, bounds, decide, mask_body
 from aoe.target.streams import Place
@@ -24,64 +24,6 @@ from aoe.wire.stamp import stamp_of
 
 FIRMWARE = 1
 """Firmware Version in config replies."""
-
-EVERYONE: Hashable = None
-"""Origin of a frame that no host asked for: it goes to all peers of a link."""
-
-
-class Send(NamedTuple):
-    """Put a frame on the wire, towards where the request came from."""
-
-    port: Port
-    origin: Hashable
-    frame: bytes
-
-
-class Submit(NamedTuple):
-    """Let the disk do an operation, then call `complete`."""
-
-    job: Job
-
-
-class Peek(NamedTuple):
-    """A READ that nothing is in the way of: call `peeked` at once, with the data if they can be had without
-    waiting."""
-
-    export: Export
-    arrival: Arrival
-    request: AtaRequest
-    operation: Operation
-
-
-class Persist(NamedTuple):
-    """Store the changed state and sync it, fence what else serves the export, then call `persisted`."""
-
-    change: Change
-
-
-class Claimed(NamedTuple):
-    """Another target answers for one of our exports."""
-
-    export: Export
-    mac: bytes
-
-
-class Met(NamedTuple):
-    """A host asks an export for the first time which disk it is."""
-
-    export: Export
-    port: Port
-    mac: bytes
-
-
-class Forged(NamedTuple):
-    """Another host sent a FLUSH in a client's name, so the client's writes were dropped (order rule T9)."""
-
-    export: Export
-    mac: bytes
-
-
-Effect = Send | Submit | Peek | Persist | Claimed | Met | Forged
 
 
 class Responder:
@@ -179,7 +121,8 @@ class Responder:
         if isinstance(error, NoThread):  # the client asks again
             self.counters["no_thread"] += 1
         else:
-            self.counters["disk_errors"] += error is not None
+            if error is not None:
+                self.counters["disk_errors"] += 1
             reply = drive.conclude(job.request, job.operation, data, error)
             effects += self._reply_ata(job.export, job.arrival, reply)
         self._finish(job)

@@ -19,10 +19,11 @@ from aoe.link.base import Link, Received
 from aoe.link.packet import PacketLink
 from aoe.target.accelerator import Accelerator, EngineOptions
 from aoe.target.claims import AddressCheck
+from aoe.target.effects import Effect, Forged, Met, Peek, Persist, Send, Submit
 from aoe.target.export import Change, Export, Job, Port
 from aoe.target.merge import Merge
 from aoe.target.notices import Notices, file_lost
-from aoe.target.responder import Effect, Forged, Met, Peek, Persist, Responder, Send, Submit
+from aoe.target.responder import Responder
 from aoe.target.seats import Seats
 from aoe.target.served import Served
 from aoe.target.streams import Place

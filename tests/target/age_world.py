@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from aoe.target.age import AgeGate
+from aoe.target.effects import Send, Submit
 from aoe.target.export import Job, Port
-from aoe.target.responder import Responder, Send, Submit
+from aoe.target.responder import Responder
 from tests.target.driver import MS, SECOND, START_NS, make_driver, make_export, write
 
 BOUND_NS = SECOND

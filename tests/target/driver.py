@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from aoe.drive.command import Kind
 from aoe.drive.identify import Identity
 from aoe.errors import DiskError
+from aoe.target.effects import EVERYONE, Claimed, Effect, Peek, Persist, Send, Submit
 from aoe.target.export import Change, Export, Job, Port
-from aoe.target.responder import EVERYONE, Claimed, Effect, Peek, Persist, Responder, Send, Submit
+from aoe.target.responder import Responder
 
 CLIENT = bytes.fromhex("020000000001")
 RIVAL = bytes.fromhex("020000000002")

@@ -8,8 +8,9 @@ import itertools
 import random
 from collections.abc import Callable, Iterable
 
+from aoe.target.effects import Send, Submit
 from aoe.target.export import Job
-from aoe.target.responder import Responder, Send, Submit
+from aoe.target.responder import Responder
 from tests.target.driver import MS, SECOND, SERVER, START_NS, framed, make_driver, make_export, registers
 
 OUTSTANDING = 64

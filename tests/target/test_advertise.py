@@ -6,7 +6,7 @@ import random
 import pytest
 
 from aoe.target import advertise
-from aoe.target.responder import EVERYONE, Send
+from aoe.target.effects import EVERYONE, Send
 from aoe.target.state import AoeState
 from tests.target.driver import BROADCAST, CLIENT, RIVAL, SERVER, Driver, make_driver, make_export, parse
 

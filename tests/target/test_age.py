@@ -7,8 +7,9 @@ import pytest
 from aoe.drive.command import Kind
 from aoe.errors import DiskError
 from aoe.target.age import AgeGate
+from aoe.target.effects import Effect
 from aoe.target.export import Arrival, Job
-from aoe.target.responder import Effect, Responder
+from aoe.target.responder import Responder
 from tests.target.age_world import StaleWrite, live
 from tests.target.driver import (
     MS,

@@ -2,8 +2,9 @@
 
 import pytest
 
+from aoe.target.effects import Effect
 from aoe.target.export import Arrival, Change, Export
-from aoe.target.responder import Effect, Responder
+from aoe.target.responder import Responder
 from aoe.target.state import AoeState
 from tests.target.driver import CLIENT, RIVAL, make_driver, parse, reserve, write
 from tests.target.fence_model import FenceBroken, play

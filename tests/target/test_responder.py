@@ -10,8 +10,8 @@ import pytest
 from aoe import limits
 from aoe.drive.command import Kind
 from aoe.errors import DiskError, DiskFailed
+from aoe.target.effects import Effect, Met, Peek, Send, Submit
 from aoe.target.export import Port
-from aoe.target.responder import Effect, Met, Peek, Send, Submit
 from aoe.target.state import AoeState
 from tests.target.driver import (
     BROADCAST,

@@ -9,7 +9,7 @@ import pytest
 from aoe.drive import identify as drive_identify
 from aoe.drive.command import STAMPED
 from aoe.limits import NETWORK_LIFETIME_NS, REPLAY_WINDOW, STREAMS_MAX
-from aoe.target.responder import Forged
+from aoe.target.effects import Forged
 from aoe.target.streams import Streams
 from aoe.wire.protocol import MTU_MIN, STAMP_TRAILER, STAMPED_SECTORS_MIN, sectors_per_frame
 from aoe.wire.stamp import Stamp, earlier, stamp_of
