@@ -2,18 +2,6 @@
 
 from aoe.wire import protocol
 
-SECTOR = protocol.SECTOR
-ATA_HEADER = protocol.ATA_HEADER
-CONFIG_HEADER = protocol.CONFIG_HEADER
-CONFIG_STRING_MAX = protocol.CONFIG_STRING_MAX
-LBA28_SECTORS = protocol.LBA28_SECTORS
-LBA48_SECTORS = protocol.LBA48_SECTORS
-SECTORS_PER_FRAME_MAX = protocol.SECTORS_PER_FRAME_MAX
-STAMP_TRAILER = protocol.STAMP_TRAILER
-STAMPED_SECTORS_MIN = protocol.STAMPED_SECTORS_MIN
-sectors_per_frame = protocol.sectors_per_frame
-"""The initiator has these from here, as yet."""
-
 BUFFER_COUNT_DEFAULT_MAX = 64
 
 EXPORTS_MAX = 4096
@@ -88,6 +76,8 @@ NETLINK_BYTES_MAX = 1 << 16
 UDP_MTU_DEFAULT = 1500
 UDP_MTU_MAX = 65507 - protocol.ETHERNET_HEADER
 """What is carried in one datagram counts as a frame."""
+BATCHES_MAX = 16
+"""Taken from a link before a tick: what comes in all the time does not put it off for ever."""
 UDP_QUEUE_MAX = 1024
 """Datagrams kept between the UDP library's queue and the target."""
 RECEIVE_BUFFER = 16 << 20
@@ -136,24 +126,8 @@ SECTORS_SURE = 2
 """Of a request whose frames every Ethernet carries; larger ones are used when one was seen to pass."""
 SIZE_LOSSES = 3
 """How often a larger frame is lost before it counts as too large."""
-SIZE_WAIT_NS = 50_000_000
-SIZE_WAIT_MAX_NS = 1_000_000_000
-"""How long a probe of that is waited for, at first and at most."""
-SIZE_AGAIN_NS = 60_000_000_000
-"""After which it is looked whether larger frames pass after all."""
 SIZE_PROBES_MAX = 16
 """Probes of one path whose answers are still taken."""
-QUERY_FIRST_NS = 50_000_000
-QUERY_MAX_NS = 1_000_000_000
-QUERY_IDLE_NS = 10_000_000_000
-"""Time between two config queries of an initiator that looks for a target: at first, at most, and at most
-while another path carries everything."""
-RTO_FIRST_NS = 100_000_000
-RTO_MIN_NS = 5_000_000
-RTO_MAX_NS = 2_000_000_000
-"""How long an initiator waits before it sends a request again: before the first reply, at least, at most."""
-RTO_CALM_NS = 40_000_000
-"""What the least wait may become where nothing is lost and servers only pause, as on a busy processor."""
 PROBES_FORGIVEN = 3
 """Requests sent again in vain, one by one, before fewer of them are outstanding."""
 PATIENCE_MAX = 16
@@ -163,48 +137,17 @@ COPIES_MAX = 32
 WINDOW_FIRST = 8
 WINDOW_MIN = 2
 """Requests outstanding at first, and after losses."""
-SWEEP_NS = 50_000_000
-"""Between two looks at what is of unknown fate."""
-DRAIN_NS = 20_000_000
-"""Between two questions to a target what of the past can still be carried out there."""
 STUCK_TRIES = 4
 """How often a change is sent before its target is told its sender once more."""
-STREAM_AGAIN_NS = 3_000_000_000
-"""After which a target that had no place for a stream is asked for one again."""
 BUCKET_SECTORS = 256
 BUCKETS_MAX = 2
 """Closed ranges are found by buckets of so many sectors; one in more buckets is looked at always."""
+ASKED_MAX = 64
+"""Tags of config queries whose answers are still taken."""
 UNSETTLED_MAX = 1 << 16
 """Changes of unknown fate on one path; beyond that no new change goes there."""
-NETWORK_LIFETIME_NS = 1_000_000_000
-"""After which no network delivers a frame (order rule I2)."""
-COMPLETION_NS = 1_000_000_000
-"""Allowance for a disk to do what a target has begun."""
-SILENCE_NS = 1_000_000_000
-"""After which a way to a disk is looked at before the next change goes there (order rule I6)."""
-PROBE_NS = 250_000_000
-DEAD_NS = 1_000_000_000
-"""How long a server owes an answer before it is asked whether it is there, and before it counts as dead."""
-SLOW_NS = 10_000_000_000
-"""How long a server that is there may leave reads and writes unanswered before another one is tried (I7)."""
-FENCE_AGAIN_NS = 1_000_000_000
-"""After which a fence command that failed is run again."""
-RECHECK_NS = 1_000_000_000
-"""After which a path that was not usable is looked at again."""
-STANDBY_NS = 10_000_000_000
-"""How long a path that carries nothing may be silent before it is looked at."""
-SETTLE_IN_NS = 50_000_000
-"""How long more paths may answer after there is one to each address, before one is chosen."""
 WAYS_MAX = 32
 """Paths to one disk; one that was lost makes room for another."""
-PROOF_NS = 100_000_000
-"""How long a range is closed at most while two servers are compared."""
-PROOF_AGAIN_NS = 10_000_000
-"""Between two looks at what showed nothing."""
-CONDEMNED_NS = 60_000_000_000
-"""Between two looks at a server that had another disk."""
-COMPARE_NS = 2_000_000_000
-"""How long a disk is not said to be attached while its servers are compared."""
 SAMPLE_END_SECTORS = 2048
 SAMPLE_BLOCKS = 16
 SAMPLE_BLOCK_SECTORS = 8
@@ -220,12 +163,6 @@ INVITED_MAX = 8
 """Of those, how many that answered well are remembered until they take a place."""
 REQUESTS_MAX = 1 << 16
 """Requests of one disk that are not yet settled."""
-PULSE_NS = 100_000_000
-"""Between two looks at the paths while nothing is asked."""
-GAP_NS = 500_000_000
-"""Where nothing happened for so long, which is far more than PULSE_NS, the process did not run."""
-FOREIGN_AGE_NS = 10_000_000_000
-"""How long a target that says nothing of it may keep a write waiting."""
 
 
 # What must hold between them

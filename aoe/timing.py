@@ -1,6 +1,19 @@
 """How long things are waited for, and how often they are looked at."""
 
+from typing import NamedTuple
+
 from aoe import limits
+
+# Order rule I2
+
+NETWORK_LIFETIME_NS = 1_000_000_000
+"""After which no network delivers a frame (order rule I2)."""
+COMPLETION_NS = 1_000_000_000
+"""Allowance for a disk to do what a target has begun."""
+FENCE_AGAIN_NS = 1_000_000_000
+"""After which a fence command that failed is run again."""
+COMPARE_NS = 2_000_000_000
+"""How long a disk is not said to be attached while its servers are compared."""
 
 # A target
 
@@ -66,9 +79,21 @@ CONFIG_TEST_S = 1.0
 PING_S = 1.0
 """How long an answer to a ping is waited for, at least."""
 
+DRAIN_POLL_S = 0.005
+"""Between two looks whether the last requests of a disk are answered."""
+CROWDED_S = 0.01
+"""Between two attempts of a request that the core has no room for."""
+LOAD_SLICE_S = 0.02
+"""For how long a load runs before others have their turn."""
+LOAD_PATIENCE_S = 5.0
+"""How long the last answers to a load are waited for."""
+
 PROGRESS_SHOWN_S = 0.2
 PROGRESS_TOLD_S = 10.0
 """Between two looks at how far a copy is: on a terminal, and elsewhere."""
+
+NEVER_NS = 1 << 62
+"""Later than any clock says."""
 
 # aoe nbd
 
@@ -82,27 +107,85 @@ STATUS_S = 5.0
 """How long `aoe nbd` has to say it to a command that asks."""
 
 
+class Timing(NamedTuple):
+    """What the session of a disk goes by, in nanoseconds. Tests give their own."""
+
+    query_first_ns: int = 50_000_000
+    query_max_ns: int = 1_000_000_000
+    query_idle_ns: int = 10_000_000_000
+    """Time between two config queries of an initiator that looks for a target: at first, at most, and at
+    most while another path carries everything."""
+    settle_in_ns: int = 50_000_000
+    """How long more paths may answer after there is one to each address, before one is chosen."""
+    rto_first_ns: int = 100_000_000
+    rto_min_ns: int = 5_000_000
+    rto_max_ns: int = 2_000_000_000
+    """How long an initiator waits before it sends a request again: before the first reply, at least, at
+    most."""
+    rto_calm_ns: int = 40_000_000
+    """What the least wait may become where nothing is lost and servers only pause, as on a busy processor."""
+    sweep_ns: int = 50_000_000
+    """Between two looks at what is of unknown fate."""
+    drain_ns: int = 20_000_000
+    """Between two questions to a target what of the past can still be carried out there."""
+    stream_again_ns: int = 3_000_000_000
+    """After which a target that had no place for a stream is asked for one again."""
+    network_lifetime_ns: int = NETWORK_LIFETIME_NS
+    completion_ns: int = COMPLETION_NS
+    foreign_age_ns: int = 10_000_000_000
+    """How long a target that says nothing of it may keep a write waiting."""
+    silence_ns: int = 1_000_000_000
+    """After which a path is looked at before the next change goes there (order rule I6)."""
+    probe_ns: int = 250_000_000
+    dead_ns: int = 1_000_000_000
+    """How long a server owes an answer before it is asked whether it is there, and before it counts as
+    dead."""
+    slow_ns: int = 10_000_000_000
+    """How long a server that is there may leave reads and writes unanswered before another one is tried
+    (I7)."""
+    recheck_ns: int = 1_000_000_000
+    """After which a path that was not usable is looked at again."""
+    standby_ns: int = 10_000_000_000
+    """How long a path that carries nothing may be silent before it is looked at."""
+    proof_ns: int = 100_000_000
+    """How long a range is closed at most while two servers are compared."""
+    proof_again_ns: int = 10_000_000
+    """Between two looks at what showed nothing."""
+    condemned_ns: int = 60_000_000_000
+    """Between two looks at a server that had another disk."""
+    pulse_ns: int = 100_000_000
+    """Between two looks at the paths while nothing is asked."""
+    gap_ns: int = 500_000_000
+    """Where nothing happened for so long, which is far more than `pulse_ns`, the process did not run."""
+    size_wait_ns: int = 50_000_000
+    size_wait_max_ns: int = 1_000_000_000
+    """How long a probe of what passes is waited for, at first and at most."""
+    size_again_ns: int = 60_000_000_000
+    """After which it is looked whether larger frames pass after all."""
+
+
+USUAL = Timing()
+
+
 # What must hold between times, and between them and bounds
 
-assert SEND_BACKLOG_NS < limits.NETWORK_LIFETIME_NS, (
-    "what waits here is not older than a network lets it be (I2)"
-)
+assert SEND_BACKLOG_NS < NETWORK_LIFETIME_NS, "what waits here is not older than a network lets it be (I2)"
 assert CLOCK_STEP_NS < FRAME_AGE_DEFAULT_S * 1e9, "a stepped clock is noticed before it spoils the age (T3)"
-assert limits.RTO_MIN_NS <= limits.RTO_CALM_NS <= limits.RTO_FIRST_NS <= limits.RTO_MAX_NS
-assert (limits.COPIES_MAX - (limits.RTO_MAX_NS // limits.RTO_MIN_NS).bit_length()) * limits.RTO_MAX_NS > (
-    limits.NETWORK_LIFETIME_NS + limits.FOREIGN_AGE_NS + limits.COMPLETION_NS
+assert USUAL.rto_min_ns <= USUAL.rto_calm_ns <= USUAL.rto_first_ns <= USUAL.rto_max_ns
+assert (limits.COPIES_MAX - (USUAL.rto_max_ns // USUAL.rto_min_ns).bit_length()) * USUAL.rto_max_ns > (
+    NETWORK_LIFETIME_NS + USUAL.foreign_age_ns + COMPLETION_NS
 ), "a copy that is forgotten can do nothing any more (I2)"
-assert limits.SWEEP_NS < limits.NETWORK_LIFETIME_NS, "what time settles is looked at in time"
-assert limits.DRAIN_NS < limits.NETWORK_LIFETIME_NS, "a question settles sooner than time does"
-assert limits.STREAM_AGAIN_NS >= limits.NETWORK_LIFETIME_NS + FRAME_AGE_DEFAULT_S * 1e9, (
+assert USUAL.sweep_ns < NETWORK_LIFETIME_NS, "what time settles is looked at in time"
+assert USUAL.drain_ns < NETWORK_LIFETIME_NS, "a question settles sooner than time does"
+assert USUAL.stream_again_ns >= NETWORK_LIFETIME_NS + FRAME_AGE_DEFAULT_S * 1e9, (
     "a place is free by then (T9)"
 )
-assert limits.PROBE_NS < limits.DEAD_NS <= limits.SLOW_NS, "a server is asked before it counts as dead"
-assert limits.PULSE_NS < limits.GAP_NS < limits.DEAD_NS, (
+assert USUAL.probe_ns < USUAL.dead_ns <= USUAL.slow_ns, "a server is asked before it counts as dead"
+assert USUAL.pulse_ns < USUAL.gap_ns < USUAL.dead_ns, (
     "a process that stood still does not take that for its server's silence"
 )
-assert limits.SETTLE_IN_NS < limits.QUERY_MAX_NS
-assert limits.QUERY_FIRST_NS <= limits.QUERY_MAX_NS <= limits.QUERY_IDLE_NS
-assert limits.SIZE_WAIT_NS <= limits.SIZE_WAIT_MAX_NS < limits.SIZE_AGAIN_NS
-assert limits.PROOF_AGAIN_NS < limits.PROOF_NS < limits.DEAD_NS, "a proof holds up no write for long"
-assert limits.SPIN_US * 1000 < limits.RTO_MIN_NS
+assert USUAL.settle_in_ns < USUAL.query_max_ns
+assert USUAL.query_first_ns <= USUAL.query_max_ns <= USUAL.query_idle_ns
+assert USUAL.size_wait_ns <= USUAL.size_wait_max_ns < USUAL.size_again_ns
+assert USUAL.proof_again_ns < USUAL.proof_ns < USUAL.dead_ns, "a proof holds up no write for long"
+assert USUAL.rto_min_ns > limits.SPIN_US * 1000

@@ -9,10 +9,10 @@ from cffi import FFI
 HERE = Path(__file__).parent
 ROOMS = ("shared", "target", "initiator")
 SOURCES = sorted(path for room in ROOMS for path in (HERE / room).glob("*.c"))
-ENUMERATION = re.compile(r"^enum \{.*?^\};$", re.MULTILINE | re.DOTALL)
+DECLARATION = re.compile(r"^(?:enum|typedef struct) \{.*?^\}[^;]*;$", re.MULTILINE | re.DOTALL)
 
 ffi = FFI()
-ffi.cdef("\n".join(ENUMERATION.findall((HERE / "shared" / "generated.h").read_text())))
+ffi.cdef("\n".join(DECLARATION.findall((HERE / "shared" / "generated.h").read_text())))
 ffi.cdef((HERE / "engine.h").read_text())
 ffi.set_source(
     "aoe.engine._engine",

@@ -132,28 +132,6 @@ void aoe_engine_close(aoe_engine *engine);
  * Frames and clock readings (CLOCK_BOOTTIME, nanoseconds) go in; what is to be sent and what has ended is
  * taken out. It does no I/O and belongs to one thread at a time. */
 
-enum { AOE_ASK_READ, AOE_ASK_WRITE, AOE_ASK_WRITE_FUA, AOE_ASK_FLUSH, AOE_ASK_TRIM, AOE_ASK_IDENTIFY, AOE_ASK_SERVER };
-enum {
-    AOE_ENDED_WELL,
-    AOE_ENDED_ATA_ERROR,
-    AOE_ENDED_AOE_ERROR,
-    AOE_ENDED_CACHE_LOST,
-    AOE_ENDED_OUT_OF_RANGE,
-    AOE_ENDED_TOO_MANY,
-    AOE_ENDED_UNSUPPORTED,
-    AOE_ENDED_REFUSED, /* what the server said of its disk cannot be, or is not of this disk */
-};
-enum {
-    AOE_RETRANSMITS,
-    AOE_LATE_REPLIES,
-    AOE_UNANSWERED,
-    AOE_DRAINS,
-    AOE_UNFIT_REPLY,
-    AOE_UNKNOWN_TAG,
-    AOE_TOO_MANY_WAYS,
-    AOE_CORE_COUNTERS,
-};
-
 typedef struct aoe_core aoe_core;
 
 typedef struct {
@@ -165,6 +143,7 @@ typedef struct {
     uint32_t hold;           /* not 0: ranges of unknown fate stay closed until the server answers */
     uint32_t require;        /* not 0: only a proved server takes over */
     int64_t failback_ns;     /* negative: never */
+    aoe_timing timing;       /* AOE_TIMING, but for tests */
 } aoe_core_settings;
 
 typedef struct {

@@ -1,15 +1,18 @@
-"""Writes shared/generated.h, initiator/life.h and life.c, nbd/options.h, which a test compares.
+"""Writes shared/generated.h, initiator/life.h and life.c, nbd/options.h. Tests compare them with Python.
 
 Run from the top of the repository: python -m csrc.generate
 """
 
 import enum
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.drive import command, identify
+from aoe.initiator import compiled, core, facts, life, path, session, sizes, strangers
 from aoe.target import streams
 from aoe.wire import ata, frame, opcodes, protocol, stamp
 from csrc import generate_life, generate_options
@@ -17,7 +20,7 @@ from csrc import generate_life, generate_options
 HEADER = Path(__file__).parent / "shared" / "generated.h"
 OTHERWISE = ("SAMPLE_BLOCKS", "SAMPLE_END_SECTORS", "STREAMS_MAX", "WAYS_MAX")
 """The fuzzers compile with other values of these."""
-BITS = (ata, command, frame, identify, opcodes)
+BITS = (ata, command, frame, identify, opcodes, path, session, strangers)
 """Modules whose numbers are codes and bits: hexadecimal."""
 _INT_MAX, _UINT_MAX = (1 << 31) - 1, (1 << 32) - 1
 
@@ -25,7 +28,8 @@ _INT_MAX, _UINT_MAX = (1 << 31) - 1, (1 << 32) - 1
 def literal(name: str, value: object, spelled: str = "") -> str:
     """A number or bytes in C; `spelled` is a format. Nanoseconds are 64 bits, whatever their number."""
     if isinstance(value, bytes):
-        return '"' + "".join(f"\\x{byte:02x}" for byte in value) + '"'
+        text = value.decode("latin-1")
+        return json.dumps(text) if text.isalnum() else '"' + "".join(f"\\x{byte:02x}" for byte in value) + '"'
     assert isinstance(value, int), f"{name} is no number"
     if name.endswith("_NS") or value > _UINT_MAX:
         return f"{value}ll"
@@ -48,10 +52,31 @@ def listed(title: str, names: Iterable[tuple[str, int]]) -> Iterator[str]:
     yield from ("};", "")
 
 
-def members(kind: type[enum.IntEnum] | type[enum.IntFlag], prefix: str, *only: str) -> Iterator[str]:
-    """An enumeration of Python, or only some of its names, each behind a prefix."""
-    named = [(f"{prefix}_{name}", int(kind[name])) for name in only or kind.__members__]
-    return listed(f"{kind.__module__}.{kind.__qualname__}", named)
+def members(kind: type[enum.IntEnum], prefix: str, count: str = "") -> Iterator[str]:
+    """An enumeration of Python, each name behind a prefix; `count` is what their number is called."""
+    named = [(f"{prefix}{name}", int(one)) for name, one in kind.__members__.items()]
+    counted = [(count, len(named))] if count else []
+    return listed(f"{kind.__module__}.{kind.__qualname__}", [*named, *counted])
+
+
+def texts(name: str, said: Mapping[enum.IntEnum, str]) -> Iterator[str]:
+    """A text for each member of an enumeration, by number."""
+    numbers = [int(one) for one in said]
+    assert numbers == list(range(len(numbers))), "all of them, in order"
+    yield f"static const char *const {name}[] = {{"
+    yield from (f"    {json.dumps(text)}," for text in said.values())
+    yield from ("};", "")
+
+
+def structure(name: str, values: NamedTuple) -> Iterator[str]:
+    """A named tuple of nanoseconds as a structure, and as what it is initialized with."""
+    fields = values._asdict()
+    yield from (f"/* {type(values).__module__}.{type(values).__qualname__} */", "typedef struct {")
+    yield from (f"    int64_t {field};" for field in fields)
+    yield f"}} {name};"
+    each = (f"    .{field} = {literal(field.upper(), value)}," for field, value in fields.items())
+    yield from (line + " \\" for line in (f"#define {name.upper()} {{", *each))
+    yield from ("}", "")
 
 
 def header() -> str:
@@ -60,6 +85,8 @@ def header() -> str:
         "/* Made of the Python modules named below by `python -m csrc.generate`: change those. */",
         "#ifndef AOE_GENERATED_H",
         "#define AOE_GENERATED_H",
+        "",
+        "#include <stdint.h>",
         "",
         *shared(),
         "#endif",
@@ -88,6 +115,8 @@ def shared() -> Iterator[str]:
             "SLOT_ALL",
             "LBA28_SECTORS",
             "LBA48_SECTORS",
+            "RANGE_SECTORS_MAX",
+            "CONFIG_STRING_MAX",
             "USER_TAG",
             "TAG_MASK",
         ),
@@ -96,31 +125,23 @@ def shared() -> Iterator[str]:
         limits,
         *("BUCKET_SECTORS", "BUCKETS_MAX", "SPANS_MAX", "STREAMS_MAX", "REPLAY_WINDOW"),
         *("RECEIVE_BUFFER", "SEND_BUFFER", "RING_BUFFER", "RING_FRAMES_MIN", "SPIN_US", "FRAME_ROOM"),
-        *("UDP_MTU_DEFAULT", "UDP_MTU_MAX", "LOAD_DEPTH_MAX", "FENCE_AGAIN_NS"),
-        *(
-            "SECTORS_SURE",
-            "SIZE_LOSSES",
-            "SIZE_WAIT_NS",
-            "SIZE_WAIT_MAX_NS",
-            "SIZE_AGAIN_NS",
-            "SIZE_PROBES_MAX",
-        ),
-        *("QUERY_FIRST_NS", "QUERY_MAX_NS", "QUERY_IDLE_NS"),
-        *("RTO_FIRST_NS", "RTO_MIN_NS", "RTO_MAX_NS", "RTO_CALM_NS"),
-        *("PROBES_FORGIVEN", "PATIENCE_MAX", "COPIES_MAX", "WINDOW_FIRST", "WINDOW_MIN"),
-        *("SWEEP_NS", "DRAIN_NS", "STUCK_TRIES", "STREAM_AGAIN_NS", "UNSETTLED_MAX"),
-        *("NETWORK_LIFETIME_NS", "COMPLETION_NS", "SILENCE_NS", "PROBE_NS", "DEAD_NS", "SLOW_NS"),
-        *("RECHECK_NS", "STANDBY_NS", "SETTLE_IN_NS", "WAYS_MAX", "STRANGERS_MAX", "INVITED_MAX"),
-        *("PROOF_NS", "PROOF_AGAIN_NS", "CONDEMNED_NS", "COMPARE_NS"),
+        *("UDP_MTU_DEFAULT", "UDP_MTU_MAX", "LOAD_DEPTH_MAX"),
+        *("SECTORS_SURE", "SIZE_LOSSES", "SIZE_PROBES_MAX"),
+        *("PROBES_FORGIVEN", "PATIENCE_MAX", "COPIES_MAX", "WINDOW_FIRST", "WINDOW_MIN", "STUCK_TRIES"),
         *("SAMPLE_END_SECTORS", "SAMPLE_BLOCKS", "SAMPLE_BLOCK_SECTORS", "SAMPLES_AT_ONCE"),
         *("SAMPLE_TRIES", "ECHOES_MAX"),
-        *("REQUESTS_MAX", "PULSE_NS", "GAP_NS", "FOREIGN_AGE_NS"),
+        *("ASKED_MAX", "UNSETTLED_MAX", "WAYS_MAX", "STRANGERS_MAX", "INVITED_MAX", "REQUESTS_MAX"),
     )
-    yield from defined(timing, "CLOCK_STEP_NS", "DEVICE_SILENCE_NS")
+    yield from defined(
+        timing,
+        *("NETWORK_LIFETIME_NS", "CLOCK_STEP_NS", "DEVICE_SILENCE_NS", "NEVER_NS"),
+        *("FENCE_AGAIN_NS", "COMPARE_NS"),
+    )
+    yield from structure("aoe_timing", timing.USUAL)
     yield from listed("aoe.limits", [("AOE_LOAD_BUCKETS", limits.LOAD_BUCKETS)])
-    yield from defined(frame, "ETHERTYPE", "VERSION", "FLAG_RESPONSE", "FLAG_ERROR")
-    yield from members(frame.Command, "COMMAND", "ATA", "CONFIG")
-    yield from members(frame.Error, "ERROR", "BAD_ARGUMENT", "RESERVED")
+    yield from defined(frame, "MAC_BYTES", "ETHERTYPE", "VERSION", "FLAG_RESPONSE", "FLAG_ERROR")
+    yield from members(frame.Command, "COMMAND_")
+    yield from members(frame.Error, "ERROR_")
     yield from defined(ata, "AFLAG_EXTENDED", "AFLAG_WRITE")
     yield from defined(stamp, "STREAM_SIGNATURE")
     yield from defined(
@@ -138,12 +159,27 @@ def shared() -> Iterator[str]:
         *("READ_VERIFY_SECTORS", "READ_VERIFY_SECTORS_EXT", "FLUSH_CACHE", "FLUSH_CACHE_EXT"),
         *("DATA_SET_MANAGEMENT", "DSM_TRIM", "IDENTIFY_DEVICE", "SET_FEATURES"),
     )
-    yield from defined(command, "READY", "ERROR", "FAILURES", "ABRT", "LBA28_MASK")
+    yield from defined(command, "READY", "ERROR", "ABRT", "FAILURES", "LBA28_MASK")
     yield from defined(
-        identify, "HAS_LBA", "HAS_LBA48", "HAS_FUA", "CHECKSUM_FOLLOWS", "VOLATILE_CACHE", "TRIM_IS_ZERO"
+        identify,
+        *("VENDOR_WORD", "VENDOR_SIGNATURE", "VENDOR_LAYOUT", "VENDOR_STREAMS"),
+        *("VOLATILE_CACHE", "TRIM_IS_ZERO", "HAS_LBA", "HAS_LBA48", "HAS_FUA", "CHECKSUM_FOLLOWS"),
     )
-    yield from defined(identify, "VENDOR_WORD", "VENDOR_SIGNATURE", "VENDOR_LAYOUT", "VENDOR_STREAMS")
-    yield from members(streams.Place, "STREAM")
+    yield from members(streams.Place, "STREAM_")
+    yield from defined(session, "TAG_STEP")
+    yield from defined(path, "STREAM_STEP")
+    yield from defined(strangers, "FNV_PRIME")
+    yield from members(path.Kind, "LANE_", "LANES")
+    yield from members(sizes.Direction, "", "DIRECTIONS")
+    yield from members(sizes.Narrow, "NARROW_")
+    yield from texts("narrow_texts", sizes.NARROW_TEXTS)
+    yield from texts("state_texts", {state: state.name.lower() for state in life.State})
+    yield from members(facts.Reason, "WHY_", "WHYS")
+    yield from texts("reason_texts", facts.REASON_TEXTS)
+    yield from members(core.Verb, "AOE_VERB_")
+    yield from members(core.Outcome, "AOE_ENDED_")
+    names = [f"AOE_{name.upper()}" for name in (*compiled.COUNTERS, "core_counters")]
+    yield from listed("aoe.initiator.compiled.COUNTERS", ((name, n) for n, name in enumerate(names)))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from csrc import generate, generate_life
 
 AOE = Path(__file__).parent.parent / "aoe"
 CSRC = AOE.parent / "csrc"
+BOUND = re.compile(r"_?[A-Z][A-Z0-9_]*_(MAX|MIN|NS|MS|US|S|BYTES|CHUNK)")
+BOUNDS_HOMES = (AOE / "limits.py", AOE / "timing.py")
+GENERATED = [path for path in CSRC.rglob("*.[ch]") if path.read_text().startswith("/* Made of")]
 
 ROOMS = [
     *(
@@ -216,17 +219,62 @@ def test_the_generated_header_is_fresh() -> None:
     assert generate_life.SOURCE.read_text() == generate_life.source(), "run python -m csrc.generate"
 
 
+def constants(source: str) -> set[str]:
+    """Numbers that a Python module gives names to, without the underscores before them."""
+    found = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            plain = isinstance(node.value, ast.Constant) and isinstance(node.value.value, int | float)
+            if plain or isinstance(node.value, ast.BinOp | ast.UnaryOp):
+                found.add(node.targets[0].id.lstrip("_"))
+    return {name for name in found if name.isupper()}
+
+
+def bounds(source: str) -> set[str]:
+    """Names of a Python module, or of a class in it, that say that they are a bound or a time."""
+    named = set()
+    for node in ast.walk(ast.parse(source)):
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+        names = [it.id for target in targets for it in ast.walk(target) if isinstance(it, ast.Name)]
+        named |= {name for name in names if BOUND.fullmatch(name)}
+    return named
+
+
+def test_every_bound_and_every_time_is_at_home() -> None:
+    strayed = {}
+    for path in AOE.rglob("*.py"):
+        if path not in BOUNDS_HOMES and path.parent != AOE / "wire":
+            strayed[str(path)] = bounds(path.read_text())
+    assert not {path: names for path, names in strayed.items() if names}, "limits.py and timing.py have these"
+
+
+def test_c_has_no_number_of_its_own_for_what_python_has() -> None:
+    ours = {name for path in AOE.rglob("*.py") for name in constants(path.read_text())}
+    ours |= set().union(*(numbered(path.read_text()) for path in GENERATED))
+    assert len(ours) > 200
+    assert generate.HEADER in GENERATED
+    files = [path for path in CSRC.rglob("*.[ch]") if path not in GENERATED]
+    twice = {str(path): numbered(path.read_text()) & ours - set(generate.OTHERWISE) for path in files}
+    hint = "write it in Python, and name it in csrc/generate.py"
+    assert not {path: names for path, names in twice.items() if names}, hint
+
+
 def test_all_that_is_generated_is_used() -> None:
     paths = [*CSRC.rglob("*.[ch]"), *(AOE.parent / "bench").glob("*.c")]
     text = "".join(path.read_text() for path in paths if path != generate.HEADER)
-    words = set(re.findall(r"\w+", text))
-    assert numbered(generate.HEADER.read_text()) <= words
+    defined = re.findall(r"#define (\w+) ", generate.HEADER.read_text())
+    assert len(defined) > 100
+    assert set(defined) <= set(re.findall(r"\w+", text))
 
 
 def test_the_reader_of_c_finds_what_it_looks_for() -> None:
     text = "#define ONE 1\n# define TWO (2)\n#define NOT(x) 3\nenum { A, B = 5, /* C, */ D };\n"
     text += "enum kind { E = 1 << 2 };"
     assert numbered(text) == {"ONE", "TWO", "A", "B", "D", "E"}
+    assert constants("_ONE_MAX = 1 << 2\nTWO = 2.0\nWORD = 'x'\nlower = 3\n") == {"ONE_MAX", "TWO"}
+    text = "_A_MAX, B_NS = 1, 2\nclass C:\n    D_S: float = 1.0\nE_MAXIMAL = most_max = 5\n"
+    assert bounds(text) == {"_A_MAX", "B_NS", "D_S"}
 
 
 # The wire in C

@@ -12,9 +12,7 @@ from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Request, Result, Verb, WayStatus
 from aoe.initiator.session import Port
 from aoe.link.base import Link
-
-_BATCHES_MAX = 16
-"""Taken from a link before a tick: what comes in all the time does not put it off for ever."""
+from aoe.wire import protocol
 
 
 class Carrier(abc.ABC):
@@ -179,7 +177,7 @@ class LinkCarrier(Carrier):
 
     def changed(self, link: Link, came_up: bool) -> None:
         """A link is another one now."""
-        sectors = limits.sectors_per_frame(link.mtu)
+        sectors = protocol.sectors_per_frame(link.mtu)
         port = Port(link.mac, sectors, max(1, link.frames_that_fit), link.up and sectors > 0)
         self.core.set_port(self._links.index(link), port, now_ns())
         self._perform()
@@ -227,7 +225,7 @@ class LinkCarrier(Carrier):
     def _tick(self) -> None:
         self._timer = None
         for link in self._links:  # what came is read before anything is overdue
-            for _ in range(_BATCHES_MAX):
+            for _ in range(limits.BATCHES_MAX):
                 if not self._take(link):
                     break
         self.core.tick(now_ns())

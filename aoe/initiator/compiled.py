@@ -10,9 +10,10 @@ from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
 from aoe.initiator.session import Address, Policy, Port
 from aoe.initiator.sizes import Narrow
-from aoe.limits import SECTOR, WAYS_MAX
+from aoe.limits import WAYS_MAX
+from aoe.wire.protocol import SECTOR
 
-_COUNTERS = (
+COUNTERS = (
     "retransmits",
     "late_replies",
     "unanswered",
@@ -38,6 +39,7 @@ def settings(ffi: Any, ports: int, addresses: Sequence[Address], first_tag: int,
             "hold": policy.hold,
             "require": policy.require,
             "failback_ns": failback_ns,
+            "timing": policy.timing._asdict(),
         },
     )
     return made, numbers
@@ -52,7 +54,7 @@ class View:
         self._core = core
         self._ways = ffi.new("aoe_way[]", WAYS_MAX)
         self._identity = ffi.new("uint8_t[]", SECTOR)
-        self._numbers = ffi.new("uint64_t[]", lib.AOE_CORE_COUNTERS)
+        self._numbers = ffi.new("uint64_t[]", len(COUNTERS))
 
     @property
     def news(self) -> int:
@@ -110,9 +112,7 @@ class View:
     def counters(self) -> Counter[str]:
         """What was counted on all ways, by reason."""
         self._lib.aoe_core_count(self._core, self._numbers)
-        return Counter(
-            {name: number for name, number in zip(_COUNTERS, self._numbers, strict=True) if number}
-        )
+        return Counter({name: number for name, number in zip(COUNTERS, self._numbers, strict=True) if number})
 
 
 def result_of(ffi: Any, request: Any) -> Result:

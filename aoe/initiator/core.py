@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from aoe import limits
 from aoe.drive import identify
-from aoe.drive.command import IDENTIFY_DEVICE
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
 from aoe.initiator.path import Kind
@@ -25,14 +24,20 @@ from aoe.initiator.proof import Look, Proof, Write
 from aoe.initiator.ranges import Claim, Ranges
 from aoe.initiator.session import Address, Answered, Operation, Policy, Port, Session, Settled, Way
 from aoe.initiator.sizes import Narrow
-from aoe.wire import ata
+from aoe.wire import ata, protocol
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaReply, AtaRequest
 from aoe.wire.frame import FLAG_ERROR, Command
+from aoe.wire.opcodes import (
+    DATA_SET_MANAGEMENT,
+    IDENTIFY_DEVICE,
+    READ_SECTORS_EXT,
+    WRITE_DMA_FUA_EXT,
+    WRITE_SECTORS_EXT,
+)
+from aoe.wire.protocol import RANGE_SECTORS_MAX
 from aoe.wire.stamp import UNSTAMPED
 
-_READ_EXT, _WRITE_EXT, _WRITE_FUA_EXT, _TRIM = 0x24, 0x34, 0x3D, 0x06
 _RANGE = struct.Struct("<Q")
-_RANGE_SECTORS_MAX = 0xFFFF
 
 
 class Verb(enum.IntEnum):
@@ -157,7 +162,7 @@ class _Piece(Write):
         if request.verb is Verb.TRIM:
             return False
         end = request.offset + request.length
-        return self.first * limits.SECTOR < request.offset or self.last * limits.SECTOR > end
+        return self.first * protocol.SECTOR < request.offset or self.last * protocol.SECTOR > end
 
 
 class Core:
@@ -248,7 +253,7 @@ class Core:
         """
         gap_ns = now_ns - self._seen_ns if self._seen_ns else 0
         self._seen_ns = max(self._seen_ns, now_ns)
-        if gap_ns >= limits.GAP_NS:
+        if gap_ns >= self.session.timing.gap_ns:
             self._stood_ns += gap_ns
             self._proof.stand_still(gap_ns)
             self.session.stand_still(gap_ns, now_ns)
@@ -331,7 +336,7 @@ class Core:
             return None if way is not None else Result(Outcome.OUT_OF_RANGE)
         if facts is None or not self.session.chosen:
             return Result(Outcome.OUT_OF_RANGE)
-        if request.offset + request.length > facts.sectors * limits.SECTOR:
+        if request.offset + request.length > facts.sectors * protocol.SECTOR:
             return Result(Outcome.OUT_OF_RANGE)
         if request.verb is Verb.TRIM and not identify.trim_blocks_of(facts.data):
             return Result(Outcome.UNSUPPORTED)
@@ -358,8 +363,8 @@ class Core:
                     self._go(piece, now_ns)
 
     def _transfers(self, request: Request) -> Iterator[_Piece]:
-        first = request.offset // limits.SECTOR
-        last = -(-(request.offset + request.length) // limits.SECTOR) if request.length else first
+        first = request.offset // protocol.SECTOR
+        last = -(-(request.offset + request.length) // protocol.SECTOR) if request.length else first
         frame = self.session.frame(Kind.READS if request.verb is Verb.READ else Kind.CHANGES)
         for lba in range(first, last, frame):
             yield _Piece(request, lba, min(frame, last - lba))
@@ -369,19 +374,19 @@ class Core:
         facts = self.session.facts
         assert facts is not None, "without, it was refused"
         blocks = min(identify.trim_blocks_of(facts.data), self.session.frame(Kind.CHANGES))
-        first = -(-request.offset // limits.SECTOR)
-        last = (request.offset + request.length) // limits.SECTOR
-        most = blocks * (limits.SECTOR // _RANGE.size) * _RANGE_SECTORS_MAX
+        first = -(-request.offset // protocol.SECTOR)
+        last = (request.offset + request.length) // protocol.SECTOR
+        most = blocks * (protocol.SECTOR // _RANGE.size) * RANGE_SECTORS_MAX
         for start in range(first, last, most):
             end = min(start + most, last)
             ranges = [
-                _RANGE.pack(lba | min(_RANGE_SECTORS_MAX, end - lba) << 48)
-                for lba in range(start, end, _RANGE_SECTORS_MAX)
+                _RANGE.pack(lba | min(RANGE_SECTORS_MAX, end - lba) << 48)
+                for lba in range(start, end, RANGE_SECTORS_MAX)
             ]
             data = b"".join(ranges)
-            used = -(-len(data) // limits.SECTOR)
+            used = -(-len(data) // protocol.SECTOR)
             piece = _Piece(request, start, end - start, used)
-            piece.data = bytearray(data.ljust(used * limits.SECTOR, b"\0"))
+            piece.data = bytearray(data.ljust(used * protocol.SECTOR, b"\0"))
             yield piece
 
     def _single(self, request: Request, way: Way | None, now_ns: int) -> None:
@@ -404,7 +409,7 @@ class Core:
             )
         elif request.verb is Verb.IDENTIFY:
             body = ata.encode(AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24))
-            least = limits.ATA_HEADER + limits.SECTOR
+            least = protocol.ATA_HEADER + protocol.SECTOR
             piece.operation = Operation(body, kind=Kind.READS, reply_min=least, user=piece)
         else:
             self._flush(piece)
@@ -422,7 +427,7 @@ class Core:
             self._part(request, Result())
             return
         body = ata.encode(AtaRequest(0, 0, 0, opcode, 0))
-        piece.operation = Operation(body, kind=Kind.SYNCS, reply_min=limits.ATA_HEADER, user=piece)
+        piece.operation = Operation(body, kind=Kind.SYNCS, reply_min=protocol.ATA_HEADER, user=piece)
 
     # A piece's life
 
@@ -449,7 +454,7 @@ class Core:
         piece.operation = Operation(
             ata.encode(message),
             kind=piece.kind,
-            reply_min=limits.ATA_HEADER + (count * limits.SECTOR if reads else 0),
+            reply_min=protocol.ATA_HEADER + (count * protocol.SECTOR if reads else 0),
             free=piece.free,
             sectors=count,
             user=piece,
@@ -457,25 +462,25 @@ class Core:
         self.session.start(piece.operation, now_ns)
 
     def _reading(self, piece: _Piece, count: int) -> AtaRequest:
-        return AtaRequest(AFLAG_EXTENDED, 0, count, _READ_EXT, piece.first + piece.at)
+        return AtaRequest(AFLAG_EXTENDED, 0, count, READ_SECTORS_EXT, piece.first + piece.at)
 
     def _writing(self, piece: _Piece, count: int) -> AtaRequest:
         request, flags = piece.request, AFLAG_EXTENDED | AFLAG_WRITE
         assert request is not None, "a caller waits for it"
         data = self._bytes(piece, count)
         if request.verb is Verb.TRIM:
-            return AtaRequest(flags, 1, count, _TRIM, 0, data)
+            return AtaRequest(flags, 1, count, DATA_SET_MANAGEMENT, 0, data)
         fua = request.verb is Verb.WRITE_FUA and not request.flushes
-        opcode = _WRITE_FUA_EXT if fua else _WRITE_EXT
+        opcode = WRITE_DMA_FUA_EXT if fua else WRITE_SECTORS_EXT
         return AtaRequest(flags, 0, count, opcode, piece.first + piece.at, data)
 
     def _bytes(self, piece: _Piece, count: int) -> bytes:
         """What is written by the next sectors of it."""
-        request, at = piece.request, piece.at * limits.SECTOR
+        request, at = piece.request, piece.at * protocol.SECTOR
         assert request is not None, "a caller waits for it"
         if piece.data is None:
-            at += piece.first * limits.SECTOR - request.offset
-        return bytes((piece.data or request.data)[at : at + count * limits.SECTOR])
+            at += piece.first * protocol.SECTOR - request.offset
+        return bytes((piece.data or request.data)[at : at + count * protocol.SECTOR])
 
     def _run(self, now_ns: int) -> None:
         """Nothing is left to be done now."""
@@ -513,7 +518,7 @@ class Core:
         elif event.operation.sectors:
             self._advance(piece, request, event, now_ns)
         elif request.verb is Verb.IDENTIFY:
-            request.buffer = bytearray(event.raw[limits.ATA_HEADER : limits.ATA_HEADER + limits.SECTOR])
+            request.buffer = bytearray(event.raw[protocol.ATA_HEADER : protocol.ATA_HEADER + protocol.SECTOR])
             fits = self.session.identified(event.way, event.raw, UNSTAMPED, now_ns)
             self._part(request, Result() if fits else Result(Outcome.REFUSED), piece)
         elif request.verb is Verb.ASK:
@@ -529,7 +534,7 @@ class Core:
         """So much more of a piece was read or changed."""
         sectors = event.operation.sectors
         if piece.kind is Kind.READS:
-            data = event.raw[limits.ATA_HEADER : limits.ATA_HEADER + sectors * limits.SECTOR]
+            data = event.raw[protocol.ATA_HEADER : protocol.ATA_HEADER + sectors * protocol.SECTOR]
             self._keep(piece, request, data)
         piece.at += sectors
         if piece.at == piece.count and piece.kind is Kind.READS and request.verb is not Verb.READ:
@@ -548,7 +553,7 @@ class Core:
         if request.verb is not Verb.READ:
             piece.data = (piece.data or bytearray()) + data
             return
-        first = (piece.first + piece.at) * limits.SECTOR
+        first = (piece.first + piece.at) * protocol.SECTOR
         start, skip = max(0, first - request.offset), max(0, request.offset - first)
         size = min(len(data) - skip, request.length - start)
         request.buffer[start : start + size] = data[skip : skip + size]
@@ -556,7 +561,7 @@ class Core:
     def _patch(self, piece: _Piece, request: Request) -> None:
         """The sectors as they are, with the part of them that the request covers: this is written."""
         assert piece.data is not None, "read before"
-        first = piece.first * limits.SECTOR
+        first = piece.first * protocol.SECTOR
         start, skip = max(0, first - request.offset), max(0, request.offset - first)
         size = min(len(piece.data) - skip, request.length - start)
         piece.data[skip : skip + size] = request.data[start : start + size]

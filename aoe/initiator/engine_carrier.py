@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.engine.engine import library
 from aoe.errors import ConfigurationError, RequestError
 from aoe.initiator.carrier import Carrier
@@ -19,9 +19,6 @@ from aoe.initiator.session import Address, Policy
 from aoe.link.udp import UdpLink
 
 _DONE = Result()
-_SLICE_S = 0.02
-_PATIENCE_S = 5.0
-"""How long the last answers to a load are waited for."""
 
 
 class Load(NamedTuple):
@@ -60,6 +57,7 @@ class EngineCarrier(Carrier):
     ) -> None:
         self._ffi, self._lib = library()
         self._links = list(links)
+        self._gap_ns = policy.timing.gap_ns
         self._settings, *self._kept = settings(self._ffi, len(links), addresses, first_tag, policy)
         self._core = self._lib.aoe_core_open(self._settings)
         self._view = View(self._ffi, self._lib, self._core)
@@ -182,7 +180,7 @@ class EngineCarrier(Carrier):
         user = self._user = self._user + 1
         held = self._ffi.from_buffer("uint8_t[]", data) if data else self._ffi.NULL
         now = now_ns()
-        if now - self._began_ns >= limits.GAP_NS:  # else there was no gap since the last request
+        if now - self._began_ns >= self._gap_ns:  # else there was no gap since the last request
             self._stood_ns = now - self._lib.aoe_core_own_time(self._core, now)
         self._began_ns = now
         self.began_s = (now - self._stood_ns) / 1e9
@@ -269,7 +267,7 @@ class EngineCarrier(Carrier):
             outstanding = await self._turns(load, self._lib.AOE_LOAD_ASKS, began + seconds, stop)
             elapsed = time.monotonic() - began
             if not stop.is_set():
-                patience = time.monotonic() + _PATIENCE_S
+                patience = time.monotonic() + timing.LOAD_PATIENCE_S
                 outstanding = await self._turns(load, self._lib.AOE_LOAD_WAITS, patience, stop)
         finally:
             self._loading = False
@@ -284,7 +282,7 @@ class EngineCarrier(Carrier):
         waits = phase == self._lib.AOE_LOAD_WAITS
         outstanding = 0
         while not stop.is_set() and not self._closed and (left := until - time.monotonic()) > 0:
-            outstanding = self._slice(load, min(left, _SLICE_S), phase)
+            outstanding = self._slice(load, min(left, timing.LOAD_SLICE_S), phase)
             if waits and not outstanding:
                 break
             await asyncio.sleep(0)

@@ -6,9 +6,9 @@ csrc/initiator/facts.c is the same.
 import enum
 from typing import NamedTuple
 
-from aoe import limits
 from aoe.drive import identify
 from aoe.drive.identify import NO_STORE_ID, StoreId
+from aoe.timing import USUAL, Timing
 
 
 class Reason(enum.IntEnum):
@@ -32,6 +32,26 @@ class Reason(enum.IntEnum):
     NOT_SEEN = 15
 
 
+REASON_TEXTS = {
+    Reason.NONE: "",
+    Reason.LINK_DOWN: "link down",
+    Reason.SILENT: "silent",
+    Reason.SLOW: "slow: it answers, but not what is read and written",
+    Reason.IDENTIFY_FAILS: "IDENTIFY fails",
+    Reason.OTHER_SIZE: "another size than the disk had: look at the other server, or open the disk again",
+    Reason.OTHER_DISK: "another disk: its serial differs; if it is the same, give both servers one --serial",
+    Reason.VOLATILE: "a volatile write cache, with several servers: serve write-through",
+    Reason.NO_ZEROES: "its TRIM leaves no zeroes, as the disk's did when it was opened: open the disk again",
+    Reason.CHECKSUM: "IDENTIFY has a wrong checksum: look at the server and its network card",
+    Reason.NO_LBA: "IDENTIFY names no drive with LBA addresses (word 49): look at what is served there",
+    Reason.NO_SECTORS: "IDENTIFY names no sectors: look at what is served there",
+    Reason.TOO_LARGE: "IDENTIFY names more sectors than can be addressed: look at what is served there",
+    Reason.OTHER_STORE: "another disk: the id of its store differs; give every disk a serial of its own",
+    Reason.OTHER_DATA: "another disk: LBA {lba} differs; give every disk a serial of its own",
+    Reason.NOT_SEEN: "another disk, or not in step: what was written at LBA {lba} is not there",
+}
+
+
 class Facts(NamedTuple):
     """What IDENTIFY said that decides whether a way leads to the disk."""
 
@@ -45,15 +65,15 @@ class Facts(NamedTuple):
     data: bytes
 
 
-def facts_of(data: bytes) -> Facts:
-    """Read them off the 512 bytes."""
+def facts_of(data: bytes, timing: Timing = USUAL) -> Facts:
+    """Read them off the 512 bytes; `timing` says what holds for a target that makes no promise."""
     vendor = identify.vendor_of(data)
     return Facts(
         identify.serial_words(data),
         identify.sectors_of(data),
         identify.caches(data),
         vendor.instance if vendor else None,
-        vendor.frame_age_ms * 1_000_000 if vendor else limits.FOREIGN_AGE_NS,
+        vendor.frame_age_ms * 1_000_000 if vendor else timing.foreign_age_ns,
         vendor is not None and vendor.streams,
         vendor.store_id if vendor else NO_STORE_ID,
         data,

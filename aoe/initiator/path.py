@@ -14,13 +14,12 @@ from aoe import limits
 from aoe.drive.command import FAILURES
 from aoe.initiator.rtt import Rtt
 from aoe.initiator.window import Window
-from aoe.wire import ata, frame, protocol
+from aoe.timing import USUAL, Timing
+from aoe.wire import ata, frame, opcodes, protocol
 from aoe.wire.ata import AtaRequest
 from aoe.wire.frame import FLAG_ERROR, Command, Header
+from aoe.wire.protocol import USER_TAG
 from aoe.wire.stamp import UNSTAMPED, Stamp, earlier, stamped
-
-USER_TAG = 1 << 31
-"""The Linux driver ignores replies whose tag has this bit."""
 
 
 class Peer(NamedTuple):
@@ -40,9 +39,14 @@ class Kind(enum.IntEnum):
     SYNCS = 2
 
 
-_STAMPED = (0x34, 0x3D, 0xE7, 0xEA)
-_STREAM_STEP = 0x9E37
-FLUSH = ata.encode(AtaRequest(0, 0, 0, 0xEA, 0))
+_STAMPED = (
+    opcodes.WRITE_SECTORS_EXT,
+    opcodes.WRITE_DMA_FUA_EXT,
+    opcodes.FLUSH_CACHE,
+    opcodes.FLUSH_CACHE_EXT,
+)
+STREAM_STEP = 0x9E37
+FLUSH = ata.encode(AtaRequest(0, 0, 0, opcodes.FLUSH_CACHE_EXT, 0))
 
 
 class Exchange:
@@ -147,9 +151,10 @@ Effect = Transmit | Answered | Settled
 class _Lane:
     """The requests of one kind. `quiesce_ns` after its last transmission a copy can do nothing any more."""
 
-    def __init__(self, quiesce_ns: int) -> None:
+    def __init__(self, quiesce_ns: int, timing: Timing) -> None:
         self.quiesce_ns = quiesce_ns
-        self.rtt = Rtt()
+        self._timing = timing
+        self.rtt = Rtt(timing)
         self.patience = 1.0
         """How many times the usual round trip an overtaken request is waited for."""
         self.flying: dict[Exchange, None] = {}
@@ -168,7 +173,7 @@ class _Lane:
 
     def passed(self, sectors: int, sent_ns: int) -> None:
         """A request with so many has."""
-        if sectors >= self.large[0] or sent_ns - self.large[1] > limits.SIZE_WAIT_NS:
+        if sectors >= self.large[0] or sent_ns - self.large[1] > self._timing.size_wait_ns:
             self.large = (sectors, sent_ns)
 
     def suspects(self, exchange: Exchange) -> bool:
@@ -182,7 +187,7 @@ class _Lane:
     def wait_ns(self, exchange: Exchange) -> int:
         """How long after its last transmission a request counts as lost."""
         wait = int(self.rtt.usual_ns * self.patience) if self.overtook(exchange) else self.rtt.timeout_ns
-        return min(wait << min(exchange.tries - 1, 16), limits.RTO_MAX_NS)
+        return min(wait << min(exchange.tries - 1, 16), self._timing.rto_max_ns)
 
     def overtook(self, exchange: Exchange) -> bool:
         """Whether something was answered that was sent later: the sign of a loss."""
@@ -194,7 +199,7 @@ class _Lane:
 
     def may_probe(self, now_ns: int) -> bool:
         """Whether the last probe was long enough ago."""
-        wait = min(self.rtt.timeout_ns << min(self.probes, 16), limits.RTO_MAX_NS)
+        wait = min(self.rtt.timeout_ns << min(self.probes, 16), self._timing.rto_max_ns)
         return not self.probes or now_ns - self.probed_ns >= wait
 
     @property
@@ -229,7 +234,10 @@ class Path:
     """Asks one `peer`. `window_max` is in requests, `first_tag` any number, `quiesce_ns` the time after which
     a copy of a change that was not answered can no longer be carried out there (order rule I2)."""
 
-    def __init__(self, peer: Peer, *, window_max: int, first_tag: int, quiesce_ns: int) -> None:
+    def __init__(
+        self, peer: Peer, *, window_max: int, first_tag: int, quiesce_ns: int, timing: Timing = USUAL
+    ) -> None:
+        self.timing = timing
         self.peer = peer
         self.window = Window(window_max)
         self.drains = False
@@ -251,8 +259,8 @@ class Path:
         """When something was asked while nothing else was outstanding."""
         self._tags: dict[int, Exchange] = {}
         self._waiting: dict[Exchange, None] = {}
-        harmless = limits.NETWORK_LIFETIME_NS
-        self._lanes = [_Lane(quiesce_ns if kind is Kind.CHANGES else harmless) for kind in Kind]
+        harmless = self.timing.network_lifetime_ns
+        self._lanes = [_Lane(quiesce_ns if kind is Kind.CHANGES else harmless, timing) for kind in Kind]
         self._drain: Exchange | None = None
         self._swept_ns = 0
         self._drained_ns = 0
@@ -324,7 +332,7 @@ class Path:
 
     def new_stream(self, instance: int) -> Stamp:
         """A stream that was not used here before, for that life of the peer."""
-        self._streams = (self._streams + _STREAM_STEP) & 0xFFFF or 1
+        self._streams = (self._streams + STREAM_STEP) & 0xFFFF or 1
         return Stamp(self._streams, 0, instance)
 
     @property
@@ -407,7 +415,7 @@ class Path:
                 if lane.overtook(exchange) and lane.late(exchange, now_ns):
                     self._resend(lane, exchange, now_ns, effects)
             self._probe(lane, now_ns, effects)
-        if now_ns - self._swept_ns >= limits.SWEEP_NS:
+        if now_ns - self._swept_ns >= self.timing.sweep_ns:
             self._swept_ns = now_ns
             self._sweep(now_ns, effects)
         if self._drain is None and self._wants_drain(now_ns):
@@ -442,8 +450,8 @@ class Path:
         if oldest is None or not self.drains:
             return False
         if oldest.stamp.stream and oldest.stamp.stream == self.stamp.stream:
-            return now_ns - self._drained_ns >= limits.DRAIN_NS
-        return now_ns - oldest.sent_ns >= limits.NETWORK_LIFETIME_NS
+            return now_ns - self._drained_ns >= self.timing.drain_ns
+        return now_ns - oldest.sent_ns >= self.timing.network_lifetime_ns
 
     def _begin_drain(self, now_ns: int, effects: list[Effect]) -> None:
         self._drained_ns = now_ns
@@ -460,7 +468,7 @@ class Path:
                 continue
             dropped = stamp.stream and exchange.stamp.stream == stamp.stream
             before = dropped and earlier(exchange.stamp.epoch, stamp.epoch)
-            if before or exchange.sent_ns + limits.NETWORK_LIFETIME_NS <= sent_ns:
+            if before or exchange.sent_ns + self.timing.network_lifetime_ns <= sent_ns:
                 self._forget(exchange, effects)
 
     def _transmit(self, lane: _Lane, exchange: Exchange, now_ns: int, effects: list[Effect]) -> None:

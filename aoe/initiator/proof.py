@@ -36,7 +36,7 @@ from aoe.initiator.life import State
 from aoe.initiator.path import Kind
 from aoe.initiator.ranges import Claim, Ranges
 from aoe.initiator.session import Answered, Event, Operation, Session, TooLarge, Way
-from aoe.wire import ata
+from aoe.wire import ata, protocol
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
 
 _READ_EXT = 0x24
@@ -78,15 +78,15 @@ class Look:
         self.data: bytes | None = None
         """None until it is answered, empty if that was an error."""
         body = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, sectors, _READ_EXT, lba))
-        least = limits.ATA_HEADER + sectors * limits.SECTOR
+        least = protocol.ATA_HEADER + sectors * protocol.SECTOR
         self.operation = Operation(
             body, kind=Kind.READS, reply_min=least, only=way, sectors=sectors, user=self
         )
 
     def answered(self, event: Answered, sectors: int) -> None:
         """By the server."""
-        end = limits.ATA_HEADER + sectors * limits.SECTOR
-        self.data = event.raw[limits.ATA_HEADER : end] if event.good else b""
+        end = protocol.ATA_HEADER + sectors * protocol.SECTOR
+        self.data = event.raw[protocol.ATA_HEADER : end] if event.good else b""
 
 
 class Sample(Claim):
@@ -139,7 +139,7 @@ class Echo:
     @property
     def sectors(self) -> int:
         """How many are compared."""
-        return len(self.data) // limits.SECTOR
+        return len(self.data) // protocol.SECTOR
 
 
 def ranges_of(sectors: int) -> Iterator[Sample]:
@@ -206,7 +206,7 @@ class Proof:
                 self._take_back(look.of, now_ns)
                 self._left.append(look.of)
         elif self._echo is look.of and look.of.look is look:
-            self._end_echo(look.of, limits.PROOF_AGAIN_NS, now_ns)
+            self._end_echo(look.of, self._session.timing.proof_again_ns, now_ns)
 
     def stand_still(self, gap_ns: int) -> None:
         """We did not run for so long, which was no server's silence."""
@@ -235,10 +235,10 @@ class Proof:
         if not goes_on or _lives(owner, way) != self._lives:
             self._end_samples(now_ns)
             return
-        for sample in [it for it in self._flying if now_ns - it.since_ns >= limits.PROOF_NS]:
+        for sample in [it for it in self._flying if now_ns - it.since_ns >= self._session.timing.proof_ns]:
             self._take_back(sample, now_ns)
             self._left.append(sample)
-        if now_ns - max(way.path.quiet_from_ns, self._began_ns) >= limits.DEAD_NS:
+        if now_ns - max(way.path.quiet_from_ns, self._began_ns) >= self._session.timing.dead_ns:
             self._end_samples(now_ns)
             session.silent(way, now_ns)
 
@@ -286,7 +286,7 @@ class Proof:
 
     def _later(self, sample: Sample, tries: int, now_ns: int) -> bool:
         """Whether it is tried again, or left out."""
-        sample.again_ns = now_ns + limits.PROOF_AGAIN_NS
+        sample.again_ns = now_ns + self._session.timing.proof_again_ns
         if tries < limits.SAMPLE_TRIES:
             self._left.append(sample)
         return tries < limits.SAMPLE_TRIES
@@ -344,7 +344,7 @@ class Proof:
         assert owner is not None, "without, no server is doubtful"
         piece.echo = True
         self.works = True
-        data = data[: way.most(Kind.READS) * limits.SECTOR]
+        data = data[: way.most(Kind.READS) * protocol.SECTOR]
         self._echo = Echo(owner, way, piece, data, now_ns)
         self._look_through(self._echo, now_ns)
 
@@ -357,18 +357,18 @@ class Proof:
         if self._echo is not echo or echo.look is not look:
             return
         if not look.data:
-            self._end_echo(echo, limits.RECHECK_NS, now_ns)
+            self._end_echo(echo, self._session.timing.recheck_ns, now_ns)
         elif echo.stage is Stage.AFTER:
             self._judge(echo, look.data == echo.data, now_ns)
         elif look.data == echo.data:  # it would show nothing
-            self._end_echo(echo, limits.PROOF_AGAIN_NS, now_ns)
+            self._end_echo(echo, self._session.timing.proof_again_ns, now_ns)
         else:
             echo.stage = Stage.WRITING
             self._host.write(echo.piece, now_ns)
 
     def _judge(self, echo: Echo, seen: bool, now_ns: int) -> None:
         way, lba = echo.way, echo.piece.first
-        self._end_echo(echo, limits.PROOF_AGAIN_NS, now_ns)
+        self._end_echo(echo, self._session.timing.proof_again_ns, now_ns)
         if seen:
             self._session.prove(way, now_ns)
             return
@@ -385,21 +385,21 @@ class Proof:
             echo.stage = Stage.AFTER
             self._look_through(echo, now_ns)
         else:
-            self._end_echo(echo, limits.PROOF_AGAIN_NS, now_ns)
+            self._end_echo(echo, self._session.timing.proof_again_ns, now_ns)
 
     def given_up(self, piece: Write, now_ns: int) -> None:
         """The write failed, or no caller waits for it any more."""
         if self._echo is not None and self._echo.piece is piece:
-            self._end_echo(self._echo, limits.PROOF_AGAIN_NS, now_ns)
+            self._end_echo(self._echo, self._session.timing.proof_again_ns, now_ns)
 
     def _watch_echo(self, echo: Echo, now_ns: int) -> None:
         way, session = echo.way, self._session
         goes_on = way in session.ways and session.owner is echo.owner and self._is_doubtful(way)
         fits = echo.sectors <= way.most(Kind.READS)
         if not goes_on or not fits or _lives(echo.owner, way) != echo.lives:
-            self._end_echo(echo, limits.PROOF_AGAIN_NS, now_ns)
-        elif echo.stage is not Stage.WRITING and now_ns - echo.since_ns >= limits.PROOF_NS:
-            self._end_echo(echo, limits.RECHECK_NS, now_ns)
+            self._end_echo(echo, self._session.timing.proof_again_ns, now_ns)
+        elif echo.stage is not Stage.WRITING and now_ns - echo.since_ns >= self._session.timing.proof_ns:
+            self._end_echo(echo, self._session.timing.recheck_ns, now_ns)
             session.look(way, now_ns)
 
     def _end_echo(self, echo: Echo, wait_ns: int, now_ns: int) -> None:
@@ -424,4 +424,4 @@ def _lives(owner: Way, way: Way) -> tuple[int | None, int | None]:
 def _first_difference(one: bytes, other: bytes) -> int:
     """In which sector two ranges differ first."""
     at = next(at for at in range(len(one)) if one[at] != other[at])
-    return at // limits.SECTOR
+    return at // protocol.SECTOR

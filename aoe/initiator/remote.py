@@ -37,11 +37,13 @@ from aoe.initiator.options import (
     as_names,
     check_engine,
 )
-from aoe.initiator.session import Address
+from aoe.initiator.session import Address, Policy
 from aoe.initiator.standing import PathStatus, Standing, size_words, without_figures
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, check_interface, only_interface
 from aoe.link.udp import UdpLink
+from aoe.timing import USUAL, Timing
+from aoe.wire import protocol
 from aoe.wire.address import parse_address
 from aoe.wire.frame import Command, error_text, format_mac
 from aoe.wire.octets import octets, room
@@ -49,8 +51,6 @@ from aoe.wire.octets import octets, room
 log = logging.getLogger("aoe.initiator")
 
 _DEFAULTS = Options()
-_DRAIN_POLL_S = 0.005
-_CROWDED_S = 0.01
 _UNHEEDED = (
     "%s: %s answers no writes: they are sent again as those of another client; "
     "either its disk hangs, or another host ended the stream of our writes"
@@ -137,7 +137,7 @@ class RemoteDisk(Rooted, Disk):
         if data == self.identity_data or not data:
             return
         self.identity_data = data
-        self.size = identify.sectors_of(data) * limits.SECTOR
+        self.size = identify.sectors_of(data) * protocol.SECTOR
         self.identity = identify.serial_of(data)
         self.physical_block = identify.physical_block_of(data)
         self.trims = bool(identify.trim_blocks_of(data))
@@ -156,7 +156,7 @@ class RemoteDisk(Rooted, Disk):
         except TimeoutError as error:
             raise Unreachable(self._why_not()) from error
         with contextlib.suppress(TimeoutError):
-            async with self._within(limits.COMPARE_NS / 1e9):
+            async with self._within(timing.COMPARE_NS / 1e9):
                 while self.carrier.comparing:
                     await self.next_change()
 
@@ -189,7 +189,7 @@ class RemoteDisk(Rooted, Disk):
         while left := len(self._waiting) + self._crowded:
             if self.carrier.own_time > deadline:
                 raise RequestError(f"{self.address}: {left} requests were not answered")
-            await asyncio.sleep(_DRAIN_POLL_S)
+            await asyncio.sleep(timing.DRAIN_POLL_S)
 
     async def next_change(self) -> list[PathStatus]:
         """Wait until a path, the owner or the disk changes; how the paths are then."""
@@ -296,7 +296,7 @@ class RemoteDisk(Rooted, Disk):
             self.carrier.fenced(way.number)
         else:
             log.error("%s: the fence command failed with status %d", self.address, status)
-            await asyncio.sleep(limits.FENCE_AGAIN_NS / 1e9)
+            await asyncio.sleep(timing.FENCE_AGAIN_NS / 1e9)
 
     # Requests
 
@@ -344,7 +344,7 @@ class RemoteDisk(Rooted, Disk):
     async def _sleep_crowded(self) -> None:
         self._crowded += 1
         try:
-            await asyncio.sleep(_CROWDED_S)
+            await asyncio.sleep(timing.CROWDED_S)
         finally:
             self._crowded -= 1
 
@@ -396,7 +396,7 @@ class RemoteDisk(Rooted, Disk):
         if result.outcome is Outcome.AOE_ERROR:
             raise TargetRefused(f"{self.address} refused: {error_text(result.error)}", result.error)
         if result.outcome is Outcome.ATA_ERROR:
-            at = result.lba * limits.SECTOR
+            at = result.lba * protocol.SECTOR
             what = f"status {result.status:#04x}, error {result.error:#04x}"
             raise DiskError(f"{self.address} failed at byte {at}: {what}", at, errno.EIO)
         if result.outcome is Outcome.CACHE_LOST:
@@ -427,10 +427,10 @@ def _server(way: WayStatus) -> tuple[bytes, int, int]:
 
 
 def _carrier(
-    links: Sequence[Link | str], addresses: Sequence[Address], options: Options, engine: str
+    links: Sequence[Link | str], addresses: Sequence[Address], policy: Policy, engine: str
 ) -> Carrier:
     """What suits the links best of what may be used; interfaces are named, and opened here if need be."""
-    first_tag, policy = random.getrandbits(31), options.policy
+    first_tag = random.getrandbits(31)
     compiled = engine == "c" or (engine == "auto" and why_unavailable() is None)
     suited = [link for link in links if isinstance(link, str | UdpLink)]
     if compiled and len(suited) == len(links):
@@ -449,11 +449,13 @@ async def connect(
     addresses: Sequence[Address],
     options: Options = _DEFAULTS,
     engine: str = "auto",
+    timing: Timing = USUAL,
 ) -> RemoteDisk:
     """Use the one disk at all addresses, over all interfaces and links; closing it leaves the links open."""
+    policy = options.policy._replace(timing=timing)
     name = "/".join(f"e{shelf}.{slot}" for shelf, slot in addresses)
     names = [link if isinstance(link, str) else link.name for link in links]
-    disk = RemoteDisk(name, _carrier(links, addresses, options, engine), names, options)
+    disk = RemoteDisk(name, _carrier(links, addresses, policy, engine), names, options)
     try:
         await disk.begin(options.find_s)
     except BaseException:

@@ -13,28 +13,28 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.drive import identify
-from aoe.drive.command import ABRT, ERROR, FAILURES, IDENTIFY_DEVICE
+from aoe.drive.command import ABRT, ERROR, FAILURES
 from aoe.initiator import path as one_way
 from aoe.initiator.facts import Facts, Reason, facts_of, unfit
 from aoe.initiator.life import TABLE, Do, Happens, State
-from aoe.initiator.path import USER_TAG, Exchange, Kind, Path, Peer
+from aoe.initiator.path import Exchange, Kind, Path, Peer
 from aoe.initiator.sizes import Direction, Probe, Sizes
 from aoe.initiator.strangers import IDENTIFY, Stranger, Strangers
 from aoe.initiator.trial import Trial, other_store, same_server
-from aoe.wire import ata, config, frame
+from aoe.timing import USUAL, Timing
+from aoe.wire import ata, config, frame, protocol
 from aoe.wire.ata import AFLAG_EXTENDED, AtaReply, AtaRequest
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Error, Fault, Header
+from aoe.wire.opcodes import IDENTIFY_DEVICE, READ_SECTORS_EXT
+from aoe.wire.protocol import USER_TAG
 from aoe.wire.stamp import UNSTAMPED, Stamp, stamped
 
 Address = tuple[int, int]
-_TAG_STEP = 0x1E3779B1
-_READ_EXT = 0x24
-_ASKED_MAX = 64
-_NEVER_NS = 1 << 62
-_READ_FIRST_SECTOR = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, 1, _READ_EXT, 0))
+TAG_STEP = 0x1E3779B1
+_READ_FIRST_SECTOR = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, 1, READ_SECTORS_EXT, 0))
 
 
 class Port(NamedTuple):
@@ -49,12 +49,13 @@ class Port(NamedTuple):
 class Policy(NamedTuple):
     """`spread` reads over all proved ways; `hold` ranges of unknown fate closed until the server answers or
     is fenced; go back to a proved way named earlier when it was usable for `failback_ns` (None: never);
-    `require` a proof of a server that takes over."""
+    `require` a proof of a server that takes over; `timing` is how long things are waited for."""
 
     spread: bool = False
     hold: bool = False
     failback_ns: int | None = None
     require: bool = False
+    timing: Timing = USUAL
 
 
 class Way:
@@ -70,7 +71,7 @@ class Way:
         """How many sectors its server says that it takes in one request."""
         self.sectors = 0
         """How many both ends take."""
-        self.sizes = Sizes()
+        self.sizes = Sizes(path.timing)
         """How many pass between them."""
         self.shown = self.sizes.shown
         self.state = State.CHECKING
@@ -222,6 +223,7 @@ class Session:
         self.ports: list[Port | None] = [None] * ports
         self.addresses = list(addresses)
         self.policy = policy
+        self.timing = policy.timing
         self.ways: list[Way] = []
         self.owner: Way | None = None
         self.facts: Facts | None = None
@@ -247,11 +249,11 @@ class Session:
         self._of: dict[Exchange, Operation] = {}
         self._tag = first_tag % USER_TAG
         self._first_tag = self._tag
-        self._strangers = Strangers(self._tag)
+        self._strangers = Strangers(self._tag, self.timing)
         self._ways_made = 0
-        self._asked: deque[int] = deque(maxlen=_ASKED_MAX)
+        self._asked: deque[int] = deque(maxlen=limits.ASKED_MAX)
         self._seek_ns = 0
-        self._seek_wait_ns = limits.QUERY_FIRST_NS
+        self._seek_wait_ns = self.timing.query_first_ns
         self._usable_ns = 0
         """When the first way became usable."""
         self._last: Way | None = None
@@ -261,8 +263,8 @@ class Session:
     def pulse_ns(self) -> int:
         """How soon `tick` is wanted."""
         if not self.chosen or any(way.path.load for way in self.ways if way.state is not State.DOWN):
-            return limits.RTO_MIN_NS
-        return limits.PULSE_NS
+            return self.timing.rto_min_ns
+        return self.timing.pulse_ns
 
     # What comes in
 
@@ -290,7 +292,7 @@ class Session:
             if came_up or renamed:
                 self._look(way, now_ns)
         if came_up:
-            self._seek_wait_ns = limits.QUERY_FIRST_NS
+            self._seek_wait_ns = self.timing.query_first_ns
             self._seek(now_ns)
         self._run(now_ns)
 
@@ -475,7 +477,7 @@ class Session:
         return max((way.most(kind) for way in ways), default=1)
 
     def _vouched(self, way: Way, now_ns: int) -> bool:
-        return way.vouched and now_ns - way.path.heard_ns < limits.SILENCE_NS
+        return way.vouched and now_ns - way.path.heard_ns < self.timing.silence_ns
 
     def _least_loaded(self, owner: Way, now_ns: int) -> Way:
         """The proved way with the fewest requests; of equals, the one after the last that was chosen."""
@@ -555,7 +557,7 @@ class Session:
                 if facts is not None and facts.up and not self._leads(port, address):
                     self._query(port, BROADCAST, address)
         self._seek_ns = now_ns + self._seek_wait_ns
-        most = limits.QUERY_MAX_NS if self.owner is None else limits.QUERY_IDLE_NS
+        most = self.timing.query_max_ns if self.owner is None else self.timing.query_idle_ns
         self._seek_wait_ns = min(2 * self._seek_wait_ns, most)
 
     def _leads(self, port: int, address: Address) -> bool:
@@ -615,8 +617,9 @@ class Session:
         path = Path(
             Peer(facts.mac, header.src, header.shelf, header.slot),
             window_max=max(1, min(said.buffer_count, facts.window)),
-            first_tag=self._first_tag + self._ways_made * _TAG_STEP,
-            quiesce_ns=self._quiesce_ns(limits.FOREIGN_AGE_NS),
+            first_tag=self._first_tag + self._ways_made * TAG_STEP,
+            quiesce_ns=self._quiesce_ns(self.timing.foreign_age_ns),
+            timing=self.timing,
         )
         rank = self.addresses.index((header.shelf, header.slot))
         way = Way(self._ways_made, port, rank, path)
@@ -651,13 +654,13 @@ class Session:
 
     def _stranger_reply(self, stranger: Stranger, header: Header, raw: bytes) -> None:
         """A server without a place says what it is."""
-        least, port = limits.ATA_HEADER + limits.SECTOR, self.ports[stranger.port]
+        least, port = protocol.ATA_HEADER + protocol.SECTOR, self.ports[stranger.port]
         told = header.command == Command.ATA and not header.flags & FLAG_ERROR and len(raw) >= least
         expected = (stranger.shelf, stranger.slot) in self.addresses and port is not None and port.up
         if not told or not expected or ata.status_of(raw) & FAILURES:
             self.counters["unfit_reply"] += 1
             return
-        data = raw[limits.ATA_HEADER : least]
+        data = raw[protocol.ATA_HEADER : least]
         known = self.facts is None or not self.chosen or self.facts.serial == facts_of(data).serial
         if known and unfit(data) is Reason.NONE:
             self._strangers.invite(stranger)
@@ -665,8 +668,8 @@ class Session:
 
     def _quiesce_ns(self, age_ns: int) -> int:
         if self.policy.hold:
-            return _NEVER_NS
-        return limits.NETWORK_LIFETIME_NS + age_ns + limits.COMPLETION_NS
+            return timing.NEVER_NS
+        return self.timing.network_lifetime_ns + age_ns + self.timing.completion_ns
 
     # How much ways take
 
@@ -704,7 +707,7 @@ class Session:
         if way.question is None:
             way.refused = dict.fromkeys(way.refused, True)
             body = config.encode(Config(ConfigCommand.READ))
-            way.question = Exchange(Command.CONFIG, body, reply_min=limits.CONFIG_HEADER)
+            way.question = Exchange(Command.CONFIG, body, reply_min=protocol.CONFIG_HEADER)
             self._follow(way, way.path.start_now(way.question, now_ns))
 
     def _told(self, way: Way, answer: one_way.Answered, now_ns: int) -> None:
@@ -742,17 +745,17 @@ class Session:
         assert self.facts is not None, "it was asked what it leads to"
         tag, count, filler = way.path.new_tag(), min(_read_by(probe), self.facts.sectors), 0
         if probe.direction is Direction.THERE:
-            filler = probe.sectors * limits.SECTOR + limits.STAMP_TRAILER * (way.path.stamp.stream > 0)
+            filler = probe.sectors * protocol.SECTOR + protocol.STAMP_TRAILER * (way.path.stamp.stream > 0)
         way.sizes.sent(tag, probe)
         lba = max(0, min(way.sizes.lba, self.facts.sectors - count))
         own, mac, shelf, slot = way.path.peer
         header = Header(mac, own, frame.VERSION, 0, 0, shelf, slot, Command.ATA, tag)
-        body = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, count, _READ_EXT, lba, bytes(filler)))
+        body = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, count, READ_SECTORS_EXT, lba, bytes(filler)))
         self.out.append((way.port, frame.encode(header, body)))
 
     def _probe_reply(self, way: Way, probe: Probe, header: Header, raw: bytes, now_ns: int) -> None:
         """Also an error says that frames get there, and if it is told at once, nothing of others."""
-        least = limits.ATA_HEADER + limits.SECTOR * min(
+        least = protocol.ATA_HEADER + protocol.SECTOR * min(
             _read_by(probe), self.facts.sectors if self.facts else 0
         )
         if Exchange(Command.ATA, b"", reply_min=least).judge(header, raw) is None:
@@ -778,7 +781,7 @@ class Session:
         self._check(way, stamped(IDENTIFY, way.claim) if way.claim.stream else IDENTIFY, now_ns)
 
     def _check(self, way: Way, body: bytes, now_ns: int) -> None:
-        way.check = Exchange(Command.ATA, body, reply_min=limits.ATA_HEADER + limits.SECTOR)
+        way.check = Exchange(Command.ATA, body, reply_min=protocol.ATA_HEADER + protocol.SECTOR)
         self._follow(way, way.path.start_now(way.check, now_ns))
 
     def _checked(self, way: Way, answer: one_way.Answered, now_ns: int) -> None:
@@ -800,12 +803,12 @@ class Session:
         return it_does
 
     def _identified(self, way: Way, raw: bytes, claim: Stamp, now_ns: int) -> bool:
-        data = raw[limits.ATA_HEADER : limits.ATA_HEADER + limits.SECTOR]
+        data = raw[protocol.ATA_HEADER : protocol.ATA_HEADER + protocol.SECTOR]
         nonsense = unfit(data)
         if nonsense is not Reason.NONE:
             self._note(way, Happens.ANOTHER, nonsense)
             return False
-        facts = facts_of(data)
+        facts = facts_of(data, self.timing)
         was, way.facts = way.facts, facts
         if was is not None and was.instance != facts.instance:
             way.path.generation += 1
@@ -868,7 +871,7 @@ class Session:
     # Streams (order rule T9)
 
     def _may_claim(self, way: Way, now_ns: int) -> bool:
-        return way.heeds and way.sectors >= limits.STAMPED_SECTORS_MIN and now_ns >= way.claim_after_ns
+        return way.heeds and way.sectors >= protocol.STAMPED_SECTORS_MIN and now_ns >= way.claim_after_ns
 
     def _claim(self, way: Way, now_ns: int) -> Stamp:
         """What IDENTIFY asks the server to know: the stream in use, or one where there is none and may be."""
@@ -881,7 +884,7 @@ class Session:
         question that names its present life counts there."""
         if claim.stream and claim.instance == facts.instance:
             if not facts.streams:
-                way.claim_after_ns = now_ns + limits.STREAM_AGAIN_NS
+                way.claim_after_ns = now_ns + self.timing.stream_again_ns
             self._use_stream(way, claim if facts.streams else UNSTAMPED, now_ns)
             return True
         way.heeds = facts.streams
@@ -912,7 +915,7 @@ class Session:
         way.vouched = False
         self._use_stream(way, UNSTAMPED, now_ns)
         self._look(way, now_ns)
-        way.claim_after_ns = now_ns + limits.RECHECK_NS
+        way.claim_after_ns = now_ns + self.timing.recheck_ns
 
     def _grew(self, way: Way, facts: Facts, was: Facts) -> bool:
         """Whether the disk has become larger; the owner is believed, or any server while there is none."""
@@ -958,7 +961,7 @@ class Session:
         """The proved ones do not answer, either."""
         there = [way for way in self.ways if way.state is State.USABLE and way.check is None]
         heirs = [way for way in there if way.vouched and not self._is_barred(way)]
-        if heirs and now_ns - self._lost_ns >= limits.PROBE_NS:
+        if heirs and now_ns - self._lost_ns >= self.timing.probe_ns:
             self._note(min(heirs, key=lambda way: not way.trial.proved), Happens.CHOSEN)
 
     # Whether servers have one disk: what aoe.initiator.proof finds out means this for ways
@@ -1056,7 +1059,7 @@ class Session:
             return
         waited_ns = now_ns - self._usable_ns
         all_looked_at = all(self._looked_at(address) for address in self.addresses)
-        if waited_ns >= (limits.SETTLE_IN_NS if all_looked_at else limits.QUERY_MAX_NS):
+        if waited_ns >= (self.timing.settle_in_ns if all_looked_at else self.timing.query_max_ns):
             self.chosen = True
             usable[0].trial.proved = True
             self._note(usable[0], Happens.CHOSEN)
@@ -1114,17 +1117,17 @@ class Session:
         way.sizes.restart(now_ns)
 
     def _look_again_soon(self, way: Way, now_ns: int) -> None:
-        way.check_after_ns = now_ns + limits.RECHECK_NS
+        way.check_after_ns = now_ns + self.timing.recheck_ns
 
     def _look_again_if_slow(self, way: Way, now_ns: int) -> None:
-        way.check_after_ns = now_ns + limits.SLOW_NS
+        way.check_after_ns = now_ns + self.timing.slow_ns
 
     def _look_again_if_refused(self, way: Way, now_ns: int) -> None:
         others = self.owner not in (None, way)
-        way.check_after_ns = now_ns + (limits.QUERY_IDLE_NS if others else limits.RECHECK_NS)
+        way.check_after_ns = now_ns + (self.timing.query_idle_ns if others else self.timing.recheck_ns)
 
     def _look_again_if_condemned(self, way: Way, now_ns: int) -> None:
-        way.check_after_ns = now_ns + limits.CONDEMNED_NS
+        way.check_after_ns = now_ns + self.timing.condemned_ns
 
     def _under_way(self, way: Way) -> list[Exchange]:
         """What is open there and could go elsewhere, in the order of the operations."""
@@ -1151,19 +1154,19 @@ class Session:
         waits = way.state in (State.CHECKING, State.COMPARED)
         if way.state is State.USABLE:
             self._judge(way, now_ns)
-        elif waits and way.path.quiet_ns(now_ns) >= limits.DEAD_NS:
+        elif waits and way.path.quiet_ns(now_ns) >= self.timing.dead_ns:
             self._note(way, Happens.SILENT, Reason.SILENT)
 
     def _tend(self, way: Way, now_ns: int) -> None:
         """Look at what was not looked at for long."""
         if way.check is not None:
             return
-        if way.sectors < limits.STAMPED_SECTORS_MIN:
+        if way.sectors < protocol.STAMPED_SECTORS_MIN:
             self._use_stream(way, UNSTAMPED, now_ns)
         if way.state is State.USABLE and way.path.stuck and way.path.stamp.stream:
             self._claim_another(way, now_ns)
         due = way.lost and now_ns >= way.check_after_ns
-        idle = way.state is State.USABLE and now_ns - way.path.heard_ns >= limits.STANDBY_NS
+        idle = way.state is State.USABLE and now_ns - way.path.heard_ns >= self.timing.standby_ns
         unknown = way.state is State.USABLE and not way.path.stamp.stream and self._may_claim(way, now_ns)
         if due or idle or unknown:
             self._look(way, now_ns)
@@ -1173,13 +1176,13 @@ class Session:
         if all(other.state.shown is State.REFUSED for other in self.ways if other is not way):
             return
         quiet_ns = way.path.quiet_ns(now_ns)
-        if quiet_ns >= limits.PROBE_NS and now_ns - way.probed_ns >= limits.PROBE_NS:
+        if quiet_ns >= self.timing.probe_ns and now_ns - way.probed_ns >= self.timing.probe_ns:
             way.probed_ns = now_ns
             _, mac, *address = way.path.peer
             self._query(way.port, mac, (address[0], address[1]))
-        if quiet_ns >= limits.DEAD_NS:
+        if quiet_ns >= self.timing.dead_ns:
             self._note(way, Happens.SILENT, Reason.SILENT)
-        elif way.path.outstanding and now_ns - max(way.io_ns, way.path.asked_ns) >= limits.SLOW_NS:
+        elif way.path.outstanding and now_ns - max(way.io_ns, way.path.asked_ns) >= self.timing.slow_ns:
             way.slow = True
             self._note(way, Happens.SLOW, Reason.SLOW)
 

@@ -11,6 +11,7 @@ import enum
 from typing import NamedTuple
 
 from aoe import limits
+from aoe.timing import USUAL, Timing
 
 
 class Direction(enum.IntEnum):
@@ -33,6 +34,15 @@ class Narrow(enum.IntEnum):
     BOTH = 4
 
 
+NARROW_TEXTS = {
+    Narrow.NOT: "",
+    Narrow.TRIED: "larger frames are being tried",
+    Narrow.THERE: "larger frames do not get there: look at the MTU of the switches between",
+    Narrow.BACK: "larger frames do not come back: look at the MTU of the switches between",
+    Narrow.BOTH: "larger frames do not pass: look at the MTU of the switches between",
+}
+
+
 class Probe(NamedTuple):
     """What is sent to find out; without a direction it is the small one beside the others."""
 
@@ -44,7 +54,8 @@ class Probe(NamedTuple):
 class Sizes:
     """Of one path, in sectors."""
 
-    def __init__(self) -> None:
+    def __init__(self, timing: Timing = USUAL) -> None:
+        self._timing = timing
         self.most = 0
         """What both ends take."""
         self.lba = 0
@@ -58,7 +69,7 @@ class Sizes:
         self._turn = 0
         self._heard = False
         """Whether the small probe of this turn was answered."""
-        self._wait_ns = limits.SIZE_WAIT_NS
+        self._wait_ns = self._timing.size_wait_ns
         self._due_ns = 0
         self._again_ns = 0
         self._settled = True
@@ -180,14 +191,14 @@ class Sizes:
     def _search(self, now_ns: int) -> None:
         self._sent.clear()
         self._turn = 0
-        self._wait_ns = limits.SIZE_WAIT_NS
+        self._wait_ns = self._timing.size_wait_ns
         self._due_ns = now_ns
-        self._again_ns = now_ns + limits.SIZE_AGAIN_NS
+        self._again_ns = now_ns + self._timing.size_again_ns
 
     def _judge(self) -> None:
         """A turn is over. What was not answered, though a small one was, counts as lost."""
         if not self._heard:
-            self._wait_ns = min(2 * self._wait_ns, limits.SIZE_WAIT_MAX_NS)
+            self._wait_ns = min(2 * self._wait_ns, self._timing.size_wait_max_ns)
             return
         for way in Direction:
             if not self._tried[way]:

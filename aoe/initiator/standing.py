@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from aoe.initiator.core import WayStatus
-from aoe.initiator.facts import Reason
+from aoe.initiator.facts import REASON_TEXTS
 from aoe.initiator.life import State
-from aoe.initiator.sizes import Narrow
-from aoe.limits import SECTOR
+from aoe.initiator.sizes import NARROW_TEXTS, Narrow
 from aoe.wire.frame import format_mac
+from aoe.wire.protocol import SECTOR
 
 
 class PathStatus(NamedTuple):
@@ -51,35 +51,6 @@ class PathStatus(NamedTuple):
     fate: str
     state_s: float
     proof: str
-
-
-_REASONS = {
-    Reason.NONE: "",
-    Reason.LINK_DOWN: "link down",
-    Reason.SILENT: "silent",
-    Reason.SLOW: "slow: it answers, but not what is read and written",
-    Reason.IDENTIFY_FAILS: "IDENTIFY fails",
-    Reason.OTHER_SIZE: "another size than the disk had: look at the other server, or revalidate",
-    Reason.OTHER_DISK: "another disk: its serial differs; if it is the same, give both servers one --serial",
-    Reason.VOLATILE: "a volatile write cache, with several servers: serve write-through",
-    Reason.NO_ZEROES: "its TRIM leaves no zeroes, as the disk's did when it was opened: open it again",
-    Reason.CHECKSUM: "IDENTIFY has a wrong checksum: look at the server and its network card",
-    Reason.NO_LBA: "IDENTIFY names no drive with LBA addresses (word 49): look at what is served there",
-    Reason.NO_SECTORS: "IDENTIFY names no sectors: look at what is served there",
-    Reason.TOO_LARGE: "IDENTIFY names more sectors than can be addressed: look at what is served there",
-    Reason.OTHER_STORE: "another disk: the id of its store differs; give every disk a serial of its own",
-    Reason.OTHER_DATA: "another disk: LBA {lba} differs; give every disk a serial of its own",
-    Reason.NOT_SEEN: "another disk, or not in step: what was written at LBA {lba} is not there",
-}
-
-
-_NARROW = {
-    Narrow.NOT: "",
-    Narrow.TRIED: "larger frames are being tried",
-    Narrow.THERE: "larger frames do not get there: look at the MTU of the switches between",
-    Narrow.BACK: "larger frames do not come back: look at the MTU of the switches between",
-    Narrow.BOTH: "larger frames do not pass: look at the MTU of the switches between",
-}
 
 
 def size_words(path: PathStatus) -> str:
@@ -132,7 +103,7 @@ class Standing:
         return PathStatus(
             f"{interface} {mac} {address}",
             way.state.name.lower(),
-            _REASONS[way.reason].format(lba=way.lba),
+            REASON_TEXTS[way.reason].format(lba=way.lba),
             way.owner,
             way.rtt_ns / 1000,
             interface,
@@ -140,7 +111,7 @@ class Standing:
             address,
             way.sectors,
             way.sectors_max,
-            _NARROW[way.narrow],
+            NARROW_TEXTS[way.narrow],
             way.unsettled,
             ("fencing" if fencing else self._fate) if way.unsettled else "",
             now - since,

@@ -12,13 +12,14 @@ from collections import deque
 from typing import NamedTuple
 
 from aoe import limits
-from aoe.drive.command import IDENTIFY_DEVICE
-from aoe.initiator.path import USER_TAG
+from aoe.timing import USUAL, Timing
 from aoe.wire import ata
 from aoe.wire.ata import AtaRequest
+from aoe.wire.opcodes import IDENTIFY_DEVICE
+from aoe.wire.protocol import TAG_MASK, USER_TAG
 
 IDENTIFY = ata.encode(AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24))
-_FNV_PRIME = 0x01000193
+FNV_PRIME = 0x01000193
 
 
 class Stranger(NamedTuple):
@@ -33,7 +34,8 @@ class Stranger(NamedTuple):
 class Strangers:
     """Which servers are asked, and which are invited. `seed` keeps its tags apart from another client's."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, timing: Timing = USUAL) -> None:
+        self._timing = timing
         self._seed = seed
         self._invited: deque[Stranger] = deque(maxlen=limits.INVITED_MAX)
         self._asked = 0
@@ -43,12 +45,12 @@ class Strangers:
         """Of the question to it."""
         value = self._seed
         for byte in (*stranger.mac, stranger.shelf >> 8, stranger.shelf & 0xFF, stranger.slot, stranger.port):
-            value = (value ^ byte) * _FNV_PRIME & 0xFFFFFFFF
-        return USER_TAG | value & (USER_TAG - 1)
+            value = (value ^ byte) * FNV_PRIME & 0xFFFFFFFF
+        return USER_TAG | value & TAG_MASK
 
     def may_ask(self, now_ns: int) -> bool:
         """Whether one more may be asked now."""
-        if now_ns - self._since_ns >= limits.PULSE_NS:
+        if now_ns - self._since_ns >= self._timing.pulse_ns:
             self._since_ns, self._asked = now_ns, 0
         self._asked += 1
         return self._asked <= limits.STRANGERS_MAX

@@ -211,7 +211,7 @@ class Responder:
             return arrival.judged
         if arrival.wildcard or self.age.expired(arrival.stamp_ns, now_ns, arrival.era):
             return Place.NONE
-        since_ns = arrival.stamp_ns - limits.NETWORK_LIFETIME_NS - self.age.age_max_ns
+        since_ns = arrival.stamp_ns - timing.NETWORK_LIFETIME_NS - self.age.age_max_ns
         return export.streams.register(
             arrival.header.src, stamp, arrival.header.tag, arrival.stamp_ns, since_ns
         )

@@ -191,7 +191,7 @@ class Target(Rooted):
         self.server.advertise(self.exports)
         last_s, self._frame_age_s = self._frame_age_s, frame_age_s
         if grows:
-            await asyncio.sleep(last_s + (limits.NETWORK_LIFETIME_NS + limits.COMPLETION_NS) / 1e9)
+            await asyncio.sleep(last_s + (timing.NETWORK_LIFETIME_NS + timing.COMPLETION_NS) / 1e9)
             self.server.set_frame_age(min(frame_age_s, self._frame_age_s))
 
     async def refresh(self, timeout_s: float = timing.MEASURE_S) -> list[Export]:

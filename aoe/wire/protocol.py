@@ -41,6 +41,8 @@ LBA28_SECTORS = 0x0FFFFFFF
 LBA48_SECTORS = 1 << 48
 SECTORS_PER_FRAME_MAX = 255
 
+RANGE_SECTORS_MAX = 0xFFFF
+"""Of one range of a TRIM (ATA8-ACS section 7.9)."""
 SERIAL_MAX = 20
 """Characters of a serial number (ATA8-ACS section 7.16)."""
 

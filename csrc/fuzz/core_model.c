@@ -104,7 +104,7 @@ static void forget_unsent(void)
 
 void model_ticks(int64_t now_ns)
 {
-    if (now_ns - m.now_ns >= GAP_NS)
+    if (now_ns - m.now_ns >= core->set.timing.gap_ns)
         forget_unsent();
     m.cause = BY_TICK;
     m.now_ns = now_ns;
@@ -146,7 +146,7 @@ static struct wanted *wanted_by(uint64_t user)
 static void note_written(const struct sent *s)
 {
     struct wanted *w = wanted_by(s->user);
-    for (uint64_t lba = s->first; w && w->verb != AOE_ASK_TRIM && lba < s->last; lba++)
+    for (uint64_t lba = s->first; w && w->verb != AOE_VERB_TRIM && lba < s->last; lba++)
         w->written[lba - w->offset / 512] = 1;
 }
 
@@ -232,7 +232,7 @@ static int drained(const struct sent *s)
     const struct sent *flush = m.answers;
     int is_flush = flush->wire.command == COMMAND_ATA && flush->wire.ata.opcode == FLUSH_CACHE_EXT;
     return m.is_good && is_flush && flush->way == s->way &&
-           (is_of_earlier_epoch(s, flush) || s->at_ns + NETWORK_LIFETIME_NS <= flush->at_ns);
+           (is_of_earlier_epoch(s, flush) || s->at_ns + core->set.timing.network_lifetime_ns <= flush->at_ns);
 }
 
 /* `unseen`: how many frames have just gone out, which may be later copies. */
@@ -246,7 +246,7 @@ static int may_be_settled(const struct sent *s, uint32_t unseen)
         return 1;
     switch (m.cause) {
     case BY_TICK:
-        return age_ns >= w->lanes[LANE_CHANGES].quiesce_ns && age_ns >= NETWORK_LIFETIME_NS + COMPLETION_NS &&
+        return age_ns >= w->lanes[LANE_CHANGES].quiesce_ns && age_ns >= core->set.timing.network_lifetime_ns + core->set.timing.completion_ns &&
                !core->set.hold;
     case BY_FRAME: return m.answers == s || (m.answers && drained(s));
     case BY_FENCE: return !memcmp(m.fenced->mac, w->mac, 6);
@@ -375,7 +375,7 @@ static void check_write(struct sent *s, const uint8_t *data, uint32_t length)
     CHECK(s->wire.ata.flags == 0x41 && length == s->wire.ata.count * 512u); /* the feature is the epoch, if any */
     const struct wanted *w = owner_of(s);
     CHECK(w && covers(w, s->first, s->last) && is_data_of(w, s->first, data, length));
-    CHECK(w->verb == AOE_ASK_WRITE_FUA || (w->verb == AOE_ASK_WRITE && s->wire.ata.opcode == WRITE_SECTORS_EXT));
+    CHECK(w->verb == AOE_VERB_WRITE_FUA || (w->verb == AOE_VERB_WRITE && s->wire.ata.opcode == WRITE_SECTORS_EXT));
     for (uint32_t i = 0; i < s->wire.ata.count; i++)
         s->sector_hash[i] = hash(0, data + i * 512u, 512);
 }
@@ -402,14 +402,14 @@ static void check_trim(struct sent *s, const uint8_t *data, uint32_t length)
     }
     CHECK(s->last > s->first);
     const struct wanted *w = owner_of(s);
-    CHECK(w && covers(w, s->first, s->last) && w->verb == AOE_ASK_TRIM);
+    CHECK(w && covers(w, s->first, s->last) && w->verb == AOE_VERB_TRIM);
 }
 
 static void check_read(const struct sent *s)
 {
     int found = way_at(s->way)->slow && s->first == 0 && s->last == 1; /* a check of the way */
     for (uint32_t i = 0; i < REQUESTS; i++)
-        found |= covers(&wanted[i], s->first, s->last) && wanted[i].verb <= AOE_ASK_WRITE_FUA;
+        found |= covers(&wanted[i], s->first, s->last) && wanted[i].verb <= AOE_VERB_WRITE_FUA;
     CHECK(found || is_compared(s));
 }
 
@@ -636,15 +636,15 @@ void model_ended(struct wanted *w)
     CHECK(r->outcome <= AOE_ENDED_REFUSED);
     CHECK(w->fits || r->outcome == AOE_ENDED_OUT_OF_RANGE);
     w->ended = 1;
-    if (r->outcome != AOE_ENDED_WELL)
+    if (r->outcome != AOE_ENDED_OK)
         CHECK(r->data_length == 0);
-    else if (w->verb == AOE_ASK_READ)
+    else if (w->verb == AOE_VERB_READ)
         check_data(w);
-    else if (w->verb == AOE_ASK_WRITE || w->verb == AOE_ASK_WRITE_FUA)
+    else if (w->verb == AOE_VERB_WRITE || w->verb == AOE_VERB_WRITE_FUA)
         check_written(w);
-    else if (w->verb == AOE_ASK_IDENTIFY)
+    else if (w->verb == AOE_VERB_IDENTIFY)
         CHECK(r->data_length == 512);
-    else if (w->verb == AOE_ASK_SERVER)
+    else if (w->verb == AOE_VERB_ASK)
         CHECK(r->data_length >= w->length && r->data_length >= 24);
 }
 

@@ -353,7 +353,7 @@ static int fits(uint64_t sectors, uint64_t offset, uint64_t length)
 /* As much as there is memory and time for. */
 static uint64_t bearable(uint32_t verb, uint64_t length)
 {
-    uint64_t most = verb == AOE_ASK_TRIM ? PIECES_MAX * 64ull * 0xFFFF * 512 : LENGTH_MAX;
+    uint64_t most = verb == AOE_VERB_TRIM ? PIECES_MAX * 64ull * 0xFFFF * 512 : LENGTH_MAX;
     return length < most ? length : most;
 }
 
@@ -365,21 +365,21 @@ static void prepare(struct wanted *w, uint32_t verb)
     *w = (struct wanted){.verb = verb, .user = ++s.users, .offset = place(kinds, size, at)};
     w->length = extent(kinds >> 3, size - w->offset, w->offset, number);
     w->fits = fits(sectors, w->offset, w->length);
-    if (w->fits && (verb <= AOE_ASK_WRITE_FUA || verb == AOE_ASK_TRIM))
+    if (w->fits && (verb <= AOE_VERB_WRITE_FUA || verb == AOE_VERB_TRIM))
         w->length = bearable(verb, w->length);
-    int has_data = verb == AOE_ASK_WRITE || verb == AOE_ASK_WRITE_FUA || (verb == AOE_ASK_READ && kinds & 0x40);
+    int has_data = verb == AOE_VERB_WRITE || verb == AOE_VERB_WRITE_FUA || (verb == AOE_VERB_READ && kinds & 0x40);
     if (!has_data || (!w->length && kinds & 0x80))
         return;
     w->data_length = w->fits ? (uint32_t)w->length : 0;
     w->data = malloc(w->data_length);
-    for (uint64_t i = 0; verb != AOE_ASK_READ && i < w->data_length; i++)
+    for (uint64_t i = 0; verb != AOE_VERB_READ && i < w->data_length; i++)
         w->data[i] = model_pattern(w->user, i);
 }
 
 /* A message of another kind than COMMAND_ATA, to one server. */
 static void prepare_message(struct wanted *w)
 {
-    *w = (struct wanted){.verb = AOE_ASK_SERVER, .user = ++s.users, .offset = 1 + next() % 3, .fits = 1};
+    *w = (struct wanted){.verb = AOE_VERB_ASK, .user = ++s.users, .offset = 1 + next() % 3, .fits = 1};
     w->length = next() * 2u;
     w->data_length = next();
     if (w->data_length || next() & 1)
@@ -404,8 +404,8 @@ static void start(void)
     if (at == REQUESTS)
         return;
     struct wanted *w = &wanted[at];
-    verb = (verb & 7) % (AOE_ASK_SERVER + 1);
-    if (verb == AOE_ASK_SERVER) {
+    verb = (verb & 7) % (AOE_VERB_ASK + 1);
+    if (verb == AOE_VERB_ASK) {
         prepare_message(w);
         w->fits = is_way(way);
     } else {
@@ -590,7 +590,8 @@ static int begin(void)
                                   .spread = policy & 1,
                                   .hold = policy >> 1 & 1,
                                   .require = policy >> 5 & 1,
-                                  .failback_ns = failbacks[policy >> 2 & 3]};
+                                  .failback_ns = failbacks[policy >> 2 & 3],
+                                  .timing = AOE_TIMING};
     core = aoe_core_open(&settings);
     model_reset(s.now_ns);
     for (uint32_t port = 0; port < s.ports; port++) {

@@ -4,7 +4,6 @@
 
 #include "initiator.h"
 
-enum { RANGE_SECTORS_MAX = 0xFFFF };
 
 static void go(aoe_core *c, struct piece *p, int64_t now_ns);
 static void run(aoe_core *c, int64_t now_ns);
@@ -72,7 +71,7 @@ static void piece_end(aoe_core *c, struct piece *p)
 
 static void end(aoe_core *c, struct asked *a, uint32_t outcome)
 {
-    if (outcome != AOE_ENDED_WELL) {
+    if (outcome != AOE_ENDED_OK) {
         a->request.outcome = outcome;
         a->request.data_length = 0;
     }
@@ -139,34 +138,34 @@ static void registers(struct body *b, uint32_t flags, uint32_t feature, uint32_t
 static void reading(struct operation *o, const struct piece *p)
 {
     registers(&o->body, AFLAG_EXTENDED, 0, o->sectors, READ_SECTORS_EXT, p->first + p->at);
-    o->reply_min += o->sectors * SECTOR_BYTES;
+    o->reply_min += o->sectors * SECTOR;
 }
 
 /* What is written by the next sectors of it. */
 static const uint8_t *bytes_of(const struct piece *p)
 {
     const aoe_request *r = &p->request->request;
-    const uint8_t *data = p->data ? p->data : r->data + (p->first * SECTOR_BYTES - r->offset);
-    return data + (size_t)p->at * SECTOR_BYTES;
+    const uint8_t *data = p->data ? p->data : r->data + (p->first * SECTOR - r->offset);
+    return data + (size_t)p->at * SECTOR;
 }
 
 static void writing(struct operation *o, const struct piece *p)
 {
     const struct asked *a = p->request;
-    int fua = a->request.verb == AOE_ASK_WRITE_FUA && !a->flushes;
+    int fua = a->request.verb == AOE_VERB_WRITE_FUA && !a->flushes;
     uint32_t flags = AFLAG_EXTENDED | AFLAG_WRITE, opcode = fua ? WRITE_DMA_FUA_EXT : WRITE_SECTORS_EXT;
-    if (a->request.verb == AOE_ASK_TRIM)
+    if (a->request.verb == AOE_VERB_TRIM)
         registers(&o->body, flags, DSM_TRIM, o->sectors, DATA_SET_MANAGEMENT, 0);
     else
         registers(&o->body, flags, 0, o->sectors, opcode, p->first + p->at);
     o->body.data = bytes_of(p);
-    o->body.data_length = o->sectors * SECTOR_BYTES;
+    o->body.data_length = o->sectors * SECTOR;
 }
 
 /* Ask for what comes next of it, at most so many sectors. */
 static void carry_on(aoe_core *c, struct piece *p, uint32_t most, int64_t now_ns)
 {
-    struct operation *o = operation_new(c, p, p->lane, ATA_BYTES);
+    struct operation *o = operation_new(c, p, p->lane, ATA_HEADER);
     o->free = p->free;
     o->sectors = most < p->count - p->at ? most : p->count - p->at;
     if (p->lane == LANE_READS)
@@ -180,9 +179,9 @@ static void carry_on(aoe_core *c, struct piece *p, uint32_t most, int64_t now_ns
 static int patches(const struct piece *p)
 {
     const aoe_request *r = &p->request->request;
-    if (r->verb == AOE_ASK_TRIM)
+    if (r->verb == AOE_VERB_TRIM)
         return 0;
-    return p->first * SECTOR_BYTES < r->offset || p->last * SECTOR_BYTES > r->offset + r->length;
+    return p->first * SECTOR < r->offset || p->last * SECTOR > r->offset + r->length;
 }
 
 /* What `sectors` from a piece's `at` on and its request have in common. */
@@ -193,9 +192,9 @@ struct common {
 static struct common common_bytes(const struct piece *p, uint32_t sectors)
 {
     const aoe_request *r = &p->request->request;
-    uint64_t at = (p->first + p->at) * SECTOR_BYTES, size;
+    uint64_t at = (p->first + p->at) * SECTOR, size;
     struct common both = {at > r->offset ? at - r->offset : 0, r->offset > at ? r->offset - at : 0, 0};
-    size = (uint64_t)sectors * SECTOR_BYTES - both.skip;
+    size = (uint64_t)sectors * SECTOR - both.skip;
     both.size = size < r->length - both.start ? size : r->length - both.start;
     return both;
 }
@@ -203,14 +202,14 @@ static struct common common_bytes(const struct piece *p, uint32_t sectors)
 /* What was read: the caller's, or what is to be patched. */
 static void keep_read(struct piece *p, const uint8_t *data, uint32_t sectors)
 {
-    if (p->request->request.verb == AOE_ASK_READ) {
+    if (p->request->request.verb == AOE_VERB_READ) {
         struct common both = common_bytes(p, sectors);
         memcpy(p->request->request.data + both.start, data + both.skip, both.size);
         return;
     }
     if (!p->data)
-        p->data = must_allocate(NULL, (size_t)p->count * SECTOR_BYTES);
-    memcpy(p->data + (size_t)p->at * SECTOR_BYTES, data, (size_t)sectors * SECTOR_BYTES);
+        p->data = must_allocate(NULL, (size_t)p->count * SECTOR);
+    memcpy(p->data + (size_t)p->at * SECTOR, data, (size_t)sectors * SECTOR);
 }
 
 /* The sectors as they are, with the part of them that the request covers: this is written. */
@@ -249,7 +248,7 @@ static __attribute__((noinline)) void leave(aoe_core *c, struct piece *first, in
 /* Whether a write waits until a server that is to be proved has shown its range. */
 static int is_looked_for(aoe_core *c, struct piece *p, int64_t now_ns)
 {
-    return c->proof.wanted && p->request->request.verb != AOE_ASK_TRIM && proof_takes(c, p, bytes_of(p), now_ns);
+    return c->proof.wanted && p->request->request.verb != AOE_VERB_TRIM && proof_takes(c, p, bytes_of(p), now_ns);
 }
 
 /* Its range is its own now. */
@@ -267,9 +266,9 @@ static void advance(aoe_core *c, struct asked *a, struct piece *p, const struct 
 {
     uint32_t sectors = e->operation->sectors;
     if (p->lane == LANE_READS)
-        keep_read(p, e->raw + ATA_BYTES, sectors);
+        keep_read(p, e->raw + ATA_HEADER, sectors);
     p->at += sectors;
-    if (p->at == p->count && p->lane == LANE_READS && a->request.verb != AOE_ASK_READ) {
+    if (p->at == p->count && p->lane == LANE_READS && a->request.verb != AOE_VERB_READ) {
         patch(p);
         if (is_looked_for(c, p, now_ns))
             return;
@@ -302,7 +301,7 @@ static void flush(aoe_core *c, struct asked *a, int64_t now_ns)
         piece_end(c, p);
         return;
     }
-    struct operation *o = operation_new(c, p, LANE_SYNCS, ATA_BYTES);
+    struct operation *o = operation_new(c, p, LANE_SYNCS, ATA_HEADER);
     registers(&o->body, 0, 0, 0, flush_opcode(c), 0);
     session_start(c, o, now_ns);
 }
@@ -311,11 +310,11 @@ static void flush(aoe_core *c, struct asked *a, int64_t now_ns)
 static void answered_well(aoe_core *c, struct asked *a, struct piece *p, const struct event *e, int64_t now_ns)
 {
     uint32_t verb = a->request.verb;
-    if (verb == AOE_ASK_IDENTIFY) {
-        keep(a, e->raw + ATA_BYTES, SECTOR_BYTES);
+    if (verb == AOE_VERB_IDENTIFY) {
+        keep(a, e->raw + ATA_HEADER, SECTOR);
         if (!session_identified(c, e->way, e->raw, (struct stamp){0}, now_ns))
             worse(a, AOE_ENDED_REFUSED, 0, 0, 0);
-    } else if (verb == AOE_ASK_SERVER) {
+    } else if (verb == AOE_VERB_ASK) {
         keep(a, e->raw, e->length);
     } else if (!session_flushed(c, a->changes, a->losses_told)) {
         worse(a, AOE_ENDED_CACHE_LOST, 0, 0, 0);
@@ -430,12 +429,12 @@ void core_write(aoe_core *c, struct piece *p, int64_t now_ns)
 static void transfer(aoe_core *c, struct asked *a, int64_t now_ns)
 {
     const aoe_request *r = &a->request;
-    uint64_t lba = r->offset / SECTOR_BYTES, last = (r->offset + r->length + SECTOR_BYTES - 1) / SECTOR_BYTES;
-    uint32_t frame = session_frame(c, r->verb == AOE_ASK_READ ? LANE_READS : LANE_CHANGES);
+    uint64_t lba = r->offset / SECTOR, last = (r->offset + r->length + SECTOR - 1) / SECTOR;
+    uint32_t frame = session_frame(c, r->verb == AOE_VERB_READ ? LANE_READS : LANE_CHANGES);
     for (uint64_t next; r->length && lba < last; lba = next) {
         next = lba + frame < last ? lba + frame : last;
         struct piece *p = piece_new(c, a, lba, next, (uint32_t)(next - lba));
-        if (r->verb == AOE_ASK_READ) {
+        if (r->verb == AOE_VERB_READ) {
             p->free = !ranges_touched(&c->ranges, lba, next);
             carry_on(c, p, p->count, now_ns);
             continue;
@@ -451,8 +450,8 @@ static uint8_t *trim_ranges(uint64_t lba, uint64_t end, uint32_t *blocks)
 {
     uint64_t ranges = (end - lba + RANGE_SECTORS_MAX - 1) / RANGE_SECTORS_MAX;
     *blocks = (uint32_t)((ranges + WIRE_RANGES - 1) / WIRE_RANGES);
-    struct wire_range *data = must_allocate(NULL, (size_t)*blocks * SECTOR_BYTES), *at = data;
-    memset(data, 0, (size_t)*blocks * SECTOR_BYTES);
+    struct wire_range *data = must_allocate(NULL, (size_t)*blocks * SECTOR), *at = data;
+    memset(data, 0, (size_t)*blocks * SECTOR);
     for (uint64_t count; lba < end; lba += count, at++) {
         count = end - lba < RANGE_SECTORS_MAX ? end - lba : RANGE_SECTORS_MAX;
         wire_put_little(at->lba, LBA_BYTES, lba);
@@ -465,7 +464,7 @@ static uint8_t *trim_ranges(uint64_t lba, uint64_t end, uint32_t *blocks)
 static void trim(aoe_core *c, struct asked *a, int64_t now_ns)
 {
     const aoe_request *r = &a->request;
-    uint64_t lba = (r->offset + SECTOR_BYTES - 1) / SECTOR_BYTES, last = (r->offset + r->length) / SECTOR_BYTES;
+    uint64_t lba = (r->offset + SECTOR - 1) / SECTOR, last = (r->offset + r->length) / SECTOR;
     uint32_t blocks = trim_blocks_of(c->facts), frame = session_frame(c, LANE_CHANGES), used;
     blocks = blocks < frame ? blocks : frame;
     uint64_t most = (uint64_t)blocks * WIRE_RANGES * RANGE_SECTORS_MAX;
@@ -493,7 +492,7 @@ static void ask(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
     aoe_request *r = &a->request;
     struct piece *p = piece_new(c, a, 0, 1, 1);
     struct operation *o;
-    if (r->verb == AOE_ASK_SERVER) {
+    if (r->verb == AOE_VERB_ASK) {
         o = operation_new(c, p, LANE_READS, (uint32_t)r->length);
         p->data = must_allocate(NULL, r->data_length);
         if (r->data_length)
@@ -503,7 +502,7 @@ static void ask(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
         o->command = (uint8_t)r->offset;
         o->only = w;
     } else {
-        o = operation_new(c, p, LANE_READS, ATA_BYTES + SECTOR_BYTES);
+        o = operation_new(c, p, LANE_READS, ATA_HEADER + SECTOR);
         registers(&o->body, 0, 0, 1, IDENTIFY_DEVICE, 0xA0ull << 24);
     }
     session_start(c, o, now_ns);
@@ -511,31 +510,31 @@ static void ask(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
 
 static uint32_t refused(const aoe_core *c, const aoe_request *r, const struct way *w)
 {
-    if (r->verb == AOE_ASK_SERVER)
-        return w ? AOE_ENDED_WELL : AOE_ENDED_OUT_OF_RANGE;
-    uint64_t size = c->sectors * SECTOR_BYTES;
+    if (r->verb == AOE_VERB_ASK)
+        return w ? AOE_ENDED_OK : AOE_ENDED_OUT_OF_RANGE;
+    uint64_t size = c->sectors * SECTOR;
     if (!c->has_facts || !c->chosen || r->offset > size || r->length > size - r->offset)
         return AOE_ENDED_OUT_OF_RANGE;
-    if (r->verb == AOE_ASK_TRIM && !trim_blocks_of(c->facts))
+    if (r->verb == AOE_VERB_TRIM && !trim_blocks_of(c->facts))
         return AOE_ENDED_UNSUPPORTED;
-    return c->pending >= REQUESTS_MAX ? AOE_ENDED_TOO_MANY : AOE_ENDED_WELL;
+    return c->pending >= REQUESTS_MAX ? AOE_ENDED_TOO_MANY : AOE_ENDED_OK;
 }
 
 static void begin(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
 {
     aoe_request *r = &a->request;
     switch (r->verb) {
-    case AOE_ASK_SERVER:
-    case AOE_ASK_IDENTIFY:
+    case AOE_VERB_ASK:
+    case AOE_VERB_IDENTIFY:
         ask(c, a, w, now_ns);
         return;
-    case AOE_ASK_FLUSH:
+    case AOE_VERB_FLUSH:
         flush(c, a, now_ns);
         return;
-    case AOE_ASK_TRIM:
+    case AOE_VERB_TRIM:
         trim(c, a, now_ns);
         break;
-    case AOE_ASK_READ:
+    case AOE_VERB_READ:
         a->own_data = !r->data && r->length;
         if (a->own_data)
             r->data = must_allocate(NULL, r->length);
@@ -543,18 +542,19 @@ static void begin(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
         transfer(c, a, now_ns);
         break;
     default:
-        a->flushes = r->verb == AOE_ASK_WRITE_FUA && !fua_of(c->facts);
+        a->flushes = r->verb == AOE_VERB_WRITE_FUA && !fua_of(c->facts);
         r->data_length = 0;
         transfer(c, a, now_ns);
     }
     if (!a->left)
-        end(c, a, AOE_ENDED_WELL);
+        end(c, a, AOE_ENDED_OK);
 }
 
 /* The border */
 
 aoe_core *aoe_core_open(const aoe_core_settings *settings)
 {
+    assert(settings->timing.rto_min_ns > 0 && settings->timing.pulse_ns < settings->timing.gap_ns);
     aoe_core *c = must_allocate(NULL, sizeof *c);
     memset(c, 0, sizeof *c);
     c->set = *settings;
@@ -564,7 +564,7 @@ aoe_core *aoe_core_open(const aoe_core_settings *settings)
     c->ports = must_allocate(NULL, (settings->ports + 1) * sizeof *c->ports);
     memset(c->ports, 0, (settings->ports + 1) * sizeof *c->ports);
     c->tag = c->first_tag = c->strangers.seed = settings->first_tag & TAG_MASK;
-    c->seek_wait_ns = QUERY_FIRST_NS;
+    c->seek_wait_ns = c->set.timing.query_first_ns;
     link_init(&c->open);
     link_init(&c->held);
     link_init(&c->done);
@@ -626,7 +626,7 @@ int64_t aoe_core_own_time(aoe_core *c, int64_t now_ns)
 {
     int64_t gap_ns = c->seen_ns ? now_ns - c->seen_ns : 0;
     c->seen_ns = now_ns > c->seen_ns ? now_ns : c->seen_ns;
-    if (gap_ns >= GAP_NS) {
+    if (gap_ns >= c->set.timing.gap_ns) {
         c->stood_ns += gap_ns;
         proof_stand_still(&c->proof, gap_ns);
         session_stand_still(c, gap_ns, now_ns);
@@ -662,7 +662,7 @@ aoe_request *aoe_core_start(aoe_core *c, uint32_t verb, uint64_t offset, uint64_
     aoe_core_own_time(c, now_ns);
     struct asked *a = must_allocate(NULL, sizeof *a);
     struct way *w = way_numbered(c, way);
-    *a = (struct asked){.request = {user, offset, length, data, data_length, 0, verb, AOE_ENDED_WELL, 0, 0}};
+    *a = (struct asked){.request = {user, offset, length, data, data_length, 0, verb, AOE_ENDED_OK, 0, 0}};
     link_init(&a->pieces);
     link_init(&a->done);
     link_append(&c->requests, &a->every);
@@ -774,14 +774,14 @@ int aoe_core_comparing(const aoe_core *c)
 int aoe_core_identity(const aoe_core *c, uint8_t *data)
 {
     if (c->has_facts)
-        memcpy(data, c->facts, SECTOR_BYTES);
+        memcpy(data, c->facts, SECTOR);
     return c->has_facts;
 }
 
 int aoe_core_disk(const aoe_core *c, aoe_disk *disk)
 {
     *disk = (aoe_disk){
-        .size = c->sectors * SECTOR_BYTES,
+        .size = c->sectors * SECTOR,
         .physical_block = facts_physical_block(c->facts),
         .trims = trim_blocks_of(c->facts) > 0,
         .zeroes = (uint32_t)zeroes_of(c->facts),

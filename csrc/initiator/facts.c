@@ -21,13 +21,13 @@ static uint64_t sectors_max(const uint8_t *identity)
 int facts_unfit(const uint8_t *identity)
 {
     uint64_t sectors = sectors_of(identity);
-    if (identity[SIGNATURE_AT] == CHECKSUM_FOLLOWS && sum(identity, SECTOR_BYTES))
+    if (identity[SIGNATURE_AT] == CHECKSUM_FOLLOWS && sum(identity, SECTOR))
         return WHY_CHECKSUM;
     if (!(word_of(identity, 49) & HAS_LBA))
         return WHY_NO_LBA;
     if (!sectors)
         return WHY_NO_SECTORS;
-    return sectors > sectors_max(identity) ? WHY_TOO_LARGE : WHY_NOT;
+    return sectors > sectors_max(identity) ? WHY_TOO_LARGE : WHY_NONE;
 }
 
 /* Word 106 says whether it has a physical sector of several, and how many as a power of two. */

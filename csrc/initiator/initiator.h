@@ -12,29 +12,7 @@
 #include "shared/wire.h"
 #include "sizes.h"
 
-#define NEVER_NS (1ll << 62)
-
-enum { TAG_BUCKETS = 1 << 12, RANGE_BUCKETS = 1 << 13, ASKED_MAX = 64, ATA_BYTES = 36, AOE_BYTES = 24, SECTOR_BYTES = 512 };
-enum { LANE_READS, LANE_CHANGES, LANE_SYNCS, LANES };
-enum {
-    WHY_NOT,
-    WHY_LINK_DOWN,
-    WHY_SILENT,
-    WHY_SLOW,
-    WHY_IDENTIFY_FAILS,
-    WHY_OTHER_SIZE,
-    WHY_OTHER_DISK,
-    WHY_VOLATILE,
-    WHY_NO_ZEROES,
-    WHY_CHECKSUM,
-    WHY_NO_LBA,
-    WHY_NO_SECTORS,
-    WHY_TOO_LARGE,
-    WHY_OTHER_STORE,
-    WHY_OTHER_DATA,
-    WHY_NOT_SEEN,
-    WHYS
-};
+enum { TAG_BUCKETS = 1 << 12, RANGE_BUCKETS = 1 << 13 };
 
 /* The bytes after the AoE header: registers, or a short message; and what follows. */
 struct body {
@@ -77,6 +55,7 @@ struct exchange {
 };
 
 struct lane {
+    const aoe_timing *timing;
     int64_t quiesce_ns;
     int64_t smoothed_ns, deviation_ns;
     int64_t least_ns; /* the shortest wait; it grows where a server that pauses is asked again for nothing */
@@ -149,7 +128,7 @@ struct refusal {
     struct way *by;
     int asked;
     uint32_t length;
-    uint8_t head[ATA_BYTES];
+    uint8_t head[ATA_HEADER];
 };
 
 struct operation {
@@ -289,7 +268,7 @@ struct aoe_core {
     uint32_t ways_count;
     struct way *owner, *unflushed, *last;
     int has_facts;
-    uint8_t facts[SECTOR_BYTES];
+    uint8_t facts[SECTOR];
     uint64_t sectors;
     uint64_t news, changes, counters[AOE_CORE_COUNTERS];
     int chosen; /* there was an owner */
@@ -424,7 +403,7 @@ int ranges_touched(struct ranges *r, uint64_t first, uint64_t last);
 
 /* strangers.c: servers that there is no place for, as aoe/initiator/strangers.py has it. `raw`: what one said. */
 uint32_t strangers_tag(const struct strangers *s, uint32_t port, const uint8_t *raw); /* of the question to it */
-int strangers_may_ask(struct strangers *s, int64_t now_ns);
+int strangers_may_ask(struct strangers *s, int64_t pulse_ns, int64_t now_ns);
 void strangers_invite(struct strangers *s, uint32_t port, const uint8_t *raw);
 int strangers_welcome(struct strangers *s, uint32_t port, const uint8_t *raw); /* whether it was invited */
 

@@ -116,7 +116,7 @@ static void fill(aoe_remote *r, aoe_load *l, int64_t now_ns)
         assert(number < run->depth && !place->request);
         int writes = l->write_percent && chance(l) % 100 < l->write_percent;
         place->began_ns = now_ns;
-        place->request = aoe_core_start(r->core, writes ? AOE_ASK_WRITE : AOE_ASK_READ, next_place(l), run->block,
+        place->request = aoe_core_start(r->core, writes ? AOE_VERB_WRITE : AOE_VERB_READ, next_place(l), run->block,
                                         writes ? run->data : place->buffer, run->block, 0, OURS | number, now_ns);
     }
 }
@@ -144,7 +144,7 @@ static void reap(aoe_remote *r, aoe_load *l, int64_t now_ns)
             continue;
         }
         uint32_t number = (uint32_t)(request->user & ~OURS);
-        if (request->outcome == AOE_ENDED_WELL) {
+        if (request->outcome == AOE_ENDED_OK) {
             l->done++;
             l->histogram[bucket((uint64_t)(now_ns - run->places[number].began_ns))]++;
         } else {

@@ -5,7 +5,6 @@
 
 #include "initiator.h"
 
-enum { STREAM_STEP = 0x9E37 };
 
 /* Effects */
 
@@ -29,9 +28,9 @@ aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_
     }
     aoe_out *out = &c->out[c->out_count++];
     uint8_t *f = out->head;
-    uint32_t head = AOE_BYTES + body->head_length;
+    uint32_t head = AOE_HEADER + body->head_length;
     wire_put_header(f, mac, own, shelf, slot, command, tag);
-    memcpy(f + AOE_BYTES, body->head, body->head_length);
+    memcpy(f + AOE_HEADER, body->head, body->head_length);
     out->port = port;
     out->data = body->data;
     out->data_length = body->data_length;
@@ -51,13 +50,13 @@ aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_
 
 static int64_t usual_ns(const struct lane *l)
 {
-    return l->smoothed_ns ? l->smoothed_ns + 4 * l->deviation_ns : RTO_FIRST_NS;
+    return l->smoothed_ns ? l->smoothed_ns + 4 * l->deviation_ns : l->timing->rto_first_ns;
 }
 
 static int64_t timeout_ns(const struct lane *l)
 {
     int64_t usual = usual_ns(l);
-    return usual < l->least_ns ? l->least_ns : usual > RTO_MAX_NS ? RTO_MAX_NS : usual;
+    return usual < l->least_ns ? l->least_ns : usual > l->timing->rto_max_ns ? l->timing->rto_max_ns : usual;
 }
 
 static void rtt_sample(struct lane *l, int64_t ns)
@@ -74,12 +73,12 @@ static void rtt_sample(struct lane *l, int64_t ns)
     l->deviation_ns += (llabs(error) - l->deviation_ns) >> 2;
 }
 
-static int64_t doubled(int64_t wait, uint32_t times)
+static int64_t doubled(const struct lane *l, int64_t wait, uint32_t times)
 {
-    if (wait >= RTO_MAX_NS) /* may be days, which leave no room for doublings */
-        return RTO_MAX_NS;
+    if (wait >= l->timing->rto_max_ns) /* may be days, which leave no room for doublings */
+        return l->timing->rto_max_ns;
     wait <<= times < 16 ? times : 16;
-    return wait < RTO_MAX_NS ? wait : RTO_MAX_NS;
+    return wait < l->timing->rto_max_ns ? wait : l->timing->rto_max_ns;
 }
 
 /* Something was answered that was sent later: the sign of a loss. */
@@ -88,7 +87,7 @@ static int overtaken(const struct lane *l, const struct exchange *x) { return x-
 static int64_t wait_ns(const struct lane *l, const struct exchange *x)
 {
     int64_t wait = overtaken(l, x) ? (int64_t)((double)usual_ns(l) * l->patience) : timeout_ns(l);
-    return doubled(wait, x->tries - 1);
+    return doubled(l, wait, x->tries - 1);
 }
 
 static int late(const struct lane *l, const struct exchange *x, int64_t now_ns)
@@ -98,7 +97,7 @@ static int late(const struct lane *l, const struct exchange *x, int64_t now_ns)
 
 static int may_probe(const struct lane *l, int64_t now_ns)
 {
-    return !l->probes || now_ns - l->probed_ns >= doubled(timeout_ns(l), l->probes);
+    return !l->probes || now_ns - l->probed_ns >= doubled(l, timeout_ns(l), l->probes);
 }
 
 static void lane_answered(struct lane *l, const struct exchange *x, int64_t sent_ns, int64_t now_ns)
@@ -109,12 +108,12 @@ static void lane_answered(struct lane *l, const struct exchange *x, int64_t sent
         l->newest_ns = sent_ns;
     l->probes = 0;
     if (sent_ns < x->sent_ns) { /* it was only late */
-        l->least_ns = 2 * l->least_ns < RTO_CALM_NS ? 2 * l->least_ns : RTO_CALM_NS;
+        l->least_ns = 2 * l->least_ns < l->timing->rto_calm_ns ? 2 * l->least_ns : l->timing->rto_calm_ns;
         l->patience = 2 * l->patience < PATIENCE_MAX ? 2 * l->patience : PATIENCE_MAX;
         return;
     }
     if (x->tries > 1 && x->open)
-        l->least_ns = l->least_ns / 2 > RTO_MIN_NS ? l->least_ns / 2 : RTO_MIN_NS;
+        l->least_ns = l->least_ns / 2 > l->timing->rto_min_ns ? l->least_ns / 2 : l->timing->rto_min_ns;
     l->patience += (1 - l->patience) / 256;
 }
 
@@ -198,8 +197,9 @@ void path_init(aoe_core *c, struct way *w, uint32_t window, uint32_t first_tag, 
     w->generation = 1;
     link_init(&w->waiting);
     for (int i = 0; i < LANES; i++) {
-        w->lanes[i].quiesce_ns = i == LANE_CHANGES ? quiesce_ns : NETWORK_LIFETIME_NS;
-        w->lanes[i].least_ns = RTO_MIN_NS;
+        w->lanes[i].quiesce_ns = i == LANE_CHANGES ? quiesce_ns : c->set.timing.network_lifetime_ns;
+        w->lanes[i].timing = &c->set.timing;
+        w->lanes[i].least_ns = c->set.timing.rto_min_ns;
         w->lanes[i].patience = 1.0;
         link_init(&w->lanes[i].flying);
         link_init(&w->lanes[i].unsettled);
@@ -320,7 +320,7 @@ static void stamp(const struct way *w, struct exchange *x, aoe_out *out)
         return;
     stamp_registers(&wire_at(out->head)->ata, &stamp);
     out->tail_length = out->data_length ? STAMP_TRAILER : 0;
-    stamp_trailer(out->data_length ? out->tail : out->head + ATA_BYTES, &stamp);
+    stamp_trailer(out->data_length ? out->tail : out->head + ATA_HEADER, &stamp);
 }
 
 /* One that no other transmission has. */
@@ -358,7 +358,7 @@ static void transmit(aoe_core *c, struct way *w, struct exchange *x, int64_t now
 /* A large request has passed. */
 static void pass(struct lane *l, uint32_t sectors, int64_t sent_ns)
 {
-    if (sectors < l->large && sent_ns - l->large_ns <= SIZE_WAIT_NS)
+    if (sectors < l->large && sent_ns - l->large_ns <= l->timing->size_wait_ns)
         return;
     l->large = sectors;
     l->large_ns = sent_ns;
@@ -502,7 +502,7 @@ enum verdict_on_reply reply_judge(const uint8_t *raw, uint32_t length, uint32_t 
     if (wire_is_error(raw))
         return REPLY_FAILED;
     if (command == COMMAND_ATA) {
-        if (length < ATA_BYTES)
+        if (length < ATA_HEADER)
             return REPLY_UNFIT;
         if (wire_failed(raw))
             return REPLY_FAILED;
@@ -523,7 +523,7 @@ static void drained(aoe_core *c, struct way *w, const struct exchange *drain, in
         uint8_t behind = (uint8_t)(drain->stamp.epoch - x->stamp.epoch);
         int same = drain->stamp.stream && x->stamp.stream == drain->stamp.stream;
         int dropped = same && behind > 0 && behind < 128;
-        if (dropped || x->sent_ns + NETWORK_LIFETIME_NS <= sent_ns)
+        if (dropped || x->sent_ns + c->set.timing.network_lifetime_ns <= sent_ns)
             forget(c, w, x);
     }
 }
@@ -595,7 +595,7 @@ static void begin_drain(aoe_core *c, struct way *w, int64_t now_ns)
     w->drained_ns = now_ns;
     if (w->stamp.stream)
         w->stamp.epoch++;
-    w->drain = exchange_new(c, w, &flush, COMMAND_ATA, LANE_SYNCS, ATA_BYTES);
+    w->drain = exchange_new(c, w, &flush, COMMAND_ATA, LANE_SYNCS, ATA_HEADER);
     c->counters[AOE_DRAINS]++;
     transmit(c, w, w->drain, now_ns);
 }
@@ -617,15 +617,15 @@ static void sweep(aoe_core *c, struct way *w, int64_t now_ns)
     }
 }
 
-static int wants_drain(const struct way *w, int64_t now_ns)
+static int wants_drain(const aoe_core *c, const struct way *w, int64_t now_ns)
 {
     const struct lane *changes = &w->lanes[LANE_CHANGES];
     if (!changes->unsettled_count || !w->drains)
         return 0;
     const struct exchange *oldest = OWNER_OF(changes->unsettled.next, struct exchange, where);
     if (oldest->stamp.stream && oldest->stamp.stream == w->stamp.stream)
-        return now_ns - w->drained_ns >= DRAIN_NS;
-    return now_ns - oldest->sent_ns >= NETWORK_LIFETIME_NS;
+        return now_ns - w->drained_ns >= c->set.timing.drain_ns;
+    return now_ns - oldest->sent_ns >= c->set.timing.network_lifetime_ns;
 }
 
 void path_tick(aoe_core *c, struct way *w, int64_t now_ns)
@@ -641,11 +641,11 @@ void path_tick(aoe_core *c, struct way *w, int64_t now_ns)
         }
         probe(c, w, l, now_ns);
     }
-    if (now_ns - w->swept_ns >= SWEEP_NS) {
+    if (now_ns - w->swept_ns >= c->set.timing.sweep_ns) {
         w->swept_ns = now_ns;
         sweep(c, w, now_ns);
     }
-    if (!w->drain && wants_drain(w, now_ns))
+    if (!w->drain && wants_drain(c, w, now_ns))
         begin_drain(c, w, now_ns);
     fill(c, w, now_ns);
 }

@@ -28,7 +28,7 @@ static int same_lives(const struct lives *one, const struct way *owner, const st
 
 static void begin_look(aoe_core *c, struct look *l, struct way *w, uint64_t lba, uint32_t sectors, int64_t now_ns)
 {
-    struct operation *o = operation_for(c, w, ATA_BYTES + sectors * SECTOR_BYTES);
+    struct operation *o = operation_for(c, w, ATA_HEADER + sectors * SECTOR);
     o->body.ata.flags = AFLAG_EXTENDED;
     o->body.ata.count = (uint8_t)sectors;
     o->body.ata.opcode = READ_SECTORS_EXT;
@@ -55,7 +55,7 @@ static void end_look(aoe_core *c, struct look *l, int64_t now_ns)
 /* The bytes that were read, or NULL. */
 static const uint8_t *read_bytes(const struct event *e)
 {
-    return e->good ? e->raw + ATA_BYTES : NULL;
+    return e->good ? e->raw + ATA_HEADER : NULL;
 }
 
 /* Samples */
@@ -153,9 +153,10 @@ static void end_samples(aoe_core *c, int64_t now_ns)
 }
 
 /* Whether it is tried again, or left out. */
-static int later(struct proof *f, struct sample *s, uint32_t tries, int64_t now_ns)
+static int later(aoe_core *c, struct sample *s, uint32_t tries, int64_t now_ns)
 {
-    s->again_ns = now_ns + PROOF_AGAIN_NS;
+    struct proof *f = &c->proof;
+    s->again_ns = now_ns + c->set.timing.proof_again_ns;
     if (tries < SAMPLE_TRIES)
         keep(f, s);
     else
@@ -176,12 +177,12 @@ static void watch_samples(aoe_core *c, int64_t now_ns)
     for (uint32_t n = f->flying_count; n--; at = next) {
         struct sample *s = OWNER_OF(at, struct sample, where);
         next = at->next;
-        if (now_ns - s->since_ns < PROOF_NS)
+        if (now_ns - s->since_ns < c->set.timing.proof_ns)
             continue;
         take_back(c, s, now_ns);
         keep(f, s);
     }
-    if (now_ns - (w->quiet_from_ns > f->began_ns ? w->quiet_from_ns : f->began_ns) >= DEAD_NS) {
+    if (now_ns - (w->quiet_from_ns > f->began_ns ? w->quiet_from_ns : f->began_ns) >= c->set.timing.dead_ns) {
         end_samples(c, now_ns);
         session_silent(c, w, now_ns);
     }
@@ -219,7 +220,7 @@ static int attempt(aoe_core *c, struct sample *s, struct way *w, int64_t now_ns)
     }
     cut(f, s, passes(w) < passes(c->owner) ? passes(w) : passes(c->owner));
     if (ranges_touched(&c->ranges, s->first, s->last))
-        return later(f, s, ++s->held, now_ns);
+        return later(c, s, ++s->held, now_ns);
     read_both(c, s, w, now_ns);
     return 0;
 }
@@ -247,14 +248,14 @@ static uint64_t first_difference(const uint8_t *one, const uint8_t *other)
     uint64_t at = 0;
     while (one[at] == other[at])
         at++;
-    return at / SECTOR_BYTES;
+    return at / SECTOR;
 }
 
 static void differs(aoe_core *c, struct sample *s, uint64_t lba, int64_t now_ns)
 {
     struct way *w = way_numbered(c, c->proof.subject);
     int over = ++s->differed == SAMPLE_TRIES;
-    later(&c->proof, s, s->differed, now_ns);
+    later(c, s, s->differed, now_ns);
     if (!over)
         return;
     end_samples(c, now_ns);
@@ -264,14 +265,14 @@ static void differs(aoe_core *c, struct sample *s, uint64_t lba, int64_t now_ns)
 /* Both have answered, the second one just now, with these bytes. */
 static void compare(aoe_core *c, struct sample *s, const uint8_t *data, int64_t now_ns)
 {
-    size_t bytes = (size_t)(s->last - s->first) * SECTOR_BYTES;
+    size_t bytes = (size_t)(s->last - s->first) * SECTOR;
     int read = s->data && data, equal = read && !memcmp(s->data, data, bytes);
     uint64_t lba = read && !equal ? s->first + first_difference(s->data, data) : 0;
     free(s->data);
     s->data = NULL;
     take_back(c, s, now_ns);
     if (!read)
-        later(&c->proof, s, ++s->held, now_ns);
+        later(c, s, ++s->held, now_ns);
     else if (equal)
         drop(s);
     else
@@ -282,7 +283,7 @@ static void sampled(aoe_core *c, struct look *l, const struct event *e, int64_t 
 {
     struct sample *s = l->sample;
     const uint8_t *data = read_bytes(e);
-    size_t bytes = (size_t)(s->last - s->first) * SECTOR_BYTES;
+    size_t bytes = (size_t)(s->last - s->first) * SECTOR;
     l->is_answered = 1;
     if (s->looks[0].is_answered && s->looks[1].is_answered) {
         compare(c, s, data, now_ns);
@@ -320,8 +321,8 @@ static void begin_echo(aoe_core *c, struct way *w, struct piece *p, const uint8_
     uint32_t sectors = p->count < passes(w) ? p->count : passes(w);
     *o = (struct echo){.owner = c->owner->number, .way = w->number, .piece = p, .sectors = sectors};
     o->lives = lives_of(c->owner, w);
-    o->data = must_allocate(NULL, (size_t)sectors * SECTOR_BYTES);
-    memcpy(o->data, data, (size_t)sectors * SECTOR_BYTES);
+    o->data = must_allocate(NULL, (size_t)sectors * SECTOR);
+    memcpy(o->data, data, (size_t)sectors * SECTOR);
     p->echo = 1;
     c->proof.works = 1;
     look_through(c, w, now_ns);
@@ -366,7 +367,7 @@ static void judge(aoe_core *c, int seen, int64_t now_ns)
 {
     struct way *w = way_numbered(c, c->proof.echo.way);
     uint64_t lba = c->proof.echo.piece->first;
-    end_echo(c, PROOF_AGAIN_NS, now_ns);
+    end_echo(c, c->set.timing.proof_again_ns, now_ns);
     if (seen) {
         session_prove(c, w, now_ns);
         return;
@@ -381,13 +382,13 @@ static void looked(aoe_core *c, const struct event *e, int64_t now_ns)
 {
     struct echo *o = &c->proof.echo;
     const uint8_t *data = read_bytes(e);
-    int equal = data && !memcmp(data, o->data, (size_t)o->sectors * SECTOR_BYTES);
+    int equal = data && !memcmp(data, o->data, (size_t)o->sectors * SECTOR);
     if (!data) {
-        end_echo(c, RECHECK_NS, now_ns);
+        end_echo(c, c->set.timing.recheck_ns, now_ns);
     } else if (o->stage == AFTER) {
         judge(c, equal, now_ns);
     } else if (equal) { /* it would show nothing */
-        end_echo(c, PROOF_AGAIN_NS, now_ns);
+        end_echo(c, c->set.timing.proof_again_ns, now_ns);
     } else {
         o->stage = WRITING;
         core_write(c, o->piece, now_ns);
@@ -404,14 +405,14 @@ void proof_acknowledged(aoe_core *c, const struct piece *p, const struct way *by
         o->stage = AFTER;
         look_through(c, w, now_ns);
     } else {
-        end_echo(c, PROOF_AGAIN_NS, now_ns);
+        end_echo(c, c->set.timing.proof_again_ns, now_ns);
     }
 }
 
 void proof_given_up(aoe_core *c, const struct piece *p, int64_t now_ns)
 {
     if (c->proof.echo.piece == p)
-        end_echo(c, PROOF_AGAIN_NS, now_ns);
+        end_echo(c, c->set.timing.proof_again_ns, now_ns);
 }
 
 static void watch_echo(aoe_core *c, int64_t now_ns)
@@ -420,9 +421,9 @@ static void watch_echo(aoe_core *c, int64_t now_ns)
     struct way *w = way_numbered(c, o->way);
     int goes_on = w && c->owner && c->owner->number == o->owner && is_doubtful(c, w);
     if (!goes_on || o->sectors > passes(w) || !same_lives(&o->lives, c->owner, w)) {
-        end_echo(c, PROOF_AGAIN_NS, now_ns);
-    } else if (o->stage != WRITING && now_ns - o->since_ns >= PROOF_NS) {
-        end_echo(c, RECHECK_NS, now_ns);
+        end_echo(c, c->set.timing.proof_again_ns, now_ns);
+    } else if (o->stage != WRITING && now_ns - o->since_ns >= c->set.timing.proof_ns) {
+        end_echo(c, c->set.timing.recheck_ns, now_ns);
         session_look(c, w, now_ns);
     }
 }
@@ -478,7 +479,7 @@ static void shrink(aoe_core *c, struct look *l, int64_t now_ns)
         take_back(c, l->sample, now_ns);
         keep(&c->proof, l->sample);
     } else {
-        end_echo(c, PROOF_AGAIN_NS, now_ns);
+        end_echo(c, c->set.timing.proof_again_ns, now_ns);
     }
 }
 

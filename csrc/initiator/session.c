@@ -5,7 +5,6 @@
 
 #include "initiator.h"
 
-#define TAG_STEP 0x1E3779B1u
 
 static const struct body identify = {
     .ata = {.count = 1, .opcode = IDENTIFY_DEVICE, .lba = {0, 0, 0, 0xA0}}, .head_length = sizeof identify.ata};
@@ -58,7 +57,7 @@ static int refuses(const struct effect *e)
 
 static void refused(aoe_core *c, struct operation *o, struct way *w, const struct effect *e, int64_t now_ns)
 {
-    uint32_t length = e->length < ATA_BYTES ? e->length : ATA_BYTES;
+    uint32_t length = e->length < ATA_HEADER ? e->length : ATA_HEADER;
     if (!o->refusal)
         o->refusal = pool_take(&c->refusals);
     *o->refusal = (struct refusal){.by = w, .length = length};
@@ -150,9 +149,9 @@ static void make_anew(aoe_core *c, int64_t now_ns)
     free(tags);
 }
 
-static int vouched(const struct way *w, int64_t now_ns)
+static int vouched(const aoe_core *c, const struct way *w, int64_t now_ns)
 {
-    return w->vouched && now_ns - w->heard_ns < SILENCE_NS;
+    return w->vouched && now_ns - w->heard_ns < c->set.timing.silence_ns;
 }
 
 static uint32_t load_of(const struct way *w)
@@ -172,7 +171,7 @@ static struct way *least_loaded(aoe_core *c, int64_t now_ns)
         struct way *w = c->ways[(at + i) % c->ways_count];
         if (w->state != WAY_USABLE || !(w->trial.proved || trial_leads_to_owner(c, w)))
             continue;
-        if (!vouched(w, now_ns))
+        if (!vouched(c, w, now_ns))
             look(c, w, now_ns);
         else if (!best || load_of(w) < load_of(best))
             best = w;
@@ -241,7 +240,7 @@ static void dispatch(aoe_core *c, struct operation *o, int64_t now_ns)
         w = least_loaded(c, now_ns);
     if (!w) {
         hold(c, o);
-    } else if (!vouched(w, now_ns)) {
+    } else if (!vouched(c, w, now_ns)) {
         hold(c, o);
         look(c, w, now_ns);
     } else if (o->sectors > most_of(w, o->lane)) {
@@ -304,13 +303,13 @@ static void seek(aoe_core *c, int64_t now_ns)
             if (c->ports[p].up && !leads(c, p, c->addresses[a]))
                 query(c, p, wire_all(), c->addresses[a] >> 8, c->addresses[a] & 0xFF);
     c->seek_ns = now_ns + c->seek_wait_ns;
-    int64_t most = c->owner ? QUERY_IDLE_NS : QUERY_MAX_NS;
+    int64_t most = c->owner ? c->set.timing.query_idle_ns : c->set.timing.query_max_ns;
     c->seek_wait_ns = 2 * c->seek_wait_ns < most ? 2 * c->seek_wait_ns : most;
 }
 
 static int64_t quiesce_ns(const aoe_core *c, int64_t age_ns)
 {
-    return c->set.hold ? NEVER_NS : NETWORK_LIFETIME_NS + age_ns + COMPLETION_NS;
+    return c->set.hold ? NEVER_NS : c->set.timing.network_lifetime_ns + age_ns + c->set.timing.completion_ns;
 }
 
 static int64_t rank_of(const aoe_core *c, uint32_t address)
@@ -425,11 +424,11 @@ static struct body reading(uint8_t count)
 
 static void send_probe(aoe_core *c, struct way *w, struct size_probe probe)
 {
-    static const uint8_t zeroes[255 * SECTOR_BYTES + STAMP_TRAILER];
+    static const uint8_t zeroes[255 * SECTOR + STAMP_TRAILER];
     uint32_t count = read_by(c, &probe), filler = 0;
     uint64_t lba = w->sizes.lba < c->sectors - count ? w->sizes.lba : c->sectors - count;
     if (probe.direction == THERE)
-        filler = probe.sectors * SECTOR_BYTES + (w->stamp.stream ? STAMP_TRAILER : 0);
+        filler = probe.sectors * SECTOR + (w->stamp.stream ? STAMP_TRAILER : 0);
     struct body body = reading((uint8_t)count);
     wire_put_little(body.ata.lba, LBA_BYTES, lba);
     body.data = zeroes;
@@ -443,7 +442,7 @@ static void send_probe(aoe_core *c, struct way *w, struct size_probe probe)
 static void probe_reply(aoe_core *c, struct way *w, struct size_probe *probe, const uint8_t *raw, uint32_t length,
                         int64_t now_ns)
 {
-    uint32_t least = ATA_BYTES + SECTOR_BYTES * read_by(c, probe);
+    uint32_t least = ATA_HEADER + SECTOR * read_by(c, probe);
     if (reply_judge(raw, length, COMMAND_ATA, least) == REPLY_UNFIT) {
         c->counters[AOE_UNFIT_REPLY]++;
         return;
@@ -479,14 +478,14 @@ static void join(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
     w->port = port;
     w->offers = offers_of(raw);
     link_init(&w->refused);
-    sizes_init(&w->sizes);
+    sizes_init(&w->sizes, &c->set.timing);
     fit(c, w, now_ns);
     w->shelf = wire_shelf(raw);
     w->slot = wire_of(raw)->slot;
     w->rank = (uint32_t)rank_of(c, (uint32_t)w->shelf << 8 | w->slot);
     memcpy(w->mac, wire_of(raw)->src, MAC_BYTES);
     memcpy(w->own, c->ports[port].mac, MAC_BYTES);
-    path_init(c, w, window_of(c, port, raw), c->first_tag + c->ways_made * TAG_STEP, quiesce_ns(c, FOREIGN_AGE_NS));
+    path_init(c, w, window_of(c, port, raw), c->first_tag + c->ways_made * TAG_STEP, quiesce_ns(c, c->set.timing.foreign_age_ns));
     uint32_t at = 0;
     while (at < c->ways_count && (c->ways[at]->rank < w->rank || (c->ways[at]->rank == w->rank && c->ways[at]->port <= port)))
         at++;
@@ -539,7 +538,7 @@ static void ask_stranger(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t
     const struct wire *said = wire_of(raw);
     uint32_t tag = strangers_tag(&c->strangers, port, raw);
     c->counters[AOE_TOO_MANY_WAYS]++;
-    if (strangers_may_ask(&c->strangers, now_ns))
+    if (strangers_may_ask(&c->strangers, c->set.timing.pulse_ns, now_ns))
         send_frame(c, port, said->src, c->ports[port].mac, wire_shelf(raw), said->slot, COMMAND_ATA, tag, &identify);
 }
 
@@ -565,9 +564,9 @@ static int has_room(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_
 /* A server without a place says what it is. */
 static void stranger_reply(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t length)
 {
-    const uint8_t *identity = raw + ATA_BYTES;
+    const uint8_t *identity = raw + ATA_HEADER;
     uint32_t address = wire_address(raw);
-    int told = reply_judge(raw, length, COMMAND_ATA, ATA_BYTES + SECTOR_BYTES) == REPLY_GOOD;
+    int told = reply_judge(raw, length, COMMAND_ATA, ATA_HEADER + SECTOR) == REPLY_GOOD;
     if (!told || rank_of(c, address) < 0 || !c->ports[port].up) {
         c->counters[AOE_UNFIT_REPLY]++;
         return;
@@ -596,7 +595,7 @@ static void config_reply(aoe_core *c, uint32_t port, struct way *w, const uint8_
     else /* an advertisement: the server may have started again */
         w->vouched = 0;
     takes(c, w, raw, now_ns);
-    note(c, w, asked ? HAPPENS_ANSWERS : HAPPENS_TELLS, WHY_NOT);
+    note(c, w, asked ? HAPPENS_ANSWERS : HAPPENS_TELLS, WHY_NONE);
 }
 
 static uint32_t address_of(const struct way *w) { return (uint32_t)w->shelf << 8 | w->slot; }
@@ -625,7 +624,7 @@ static int was_asked(const aoe_core *c, uint32_t tag)
 static void check(aoe_core *c, struct way *w, const struct body *body, int64_t now_ns)
 {
     w->check_body = *body;
-    w->check = exchange_new(c, w, &w->check_body, COMMAND_ATA, LANE_READS, ATA_BYTES + SECTOR_BYTES);
+    w->check = exchange_new(c, w, &w->check_body, COMMAND_ATA, LANE_READS, ATA_HEADER + SECTOR);
     path_start_now(c, w, w->check, now_ns);
 }
 
@@ -666,7 +665,7 @@ static void fits(aoe_core *c, struct way *w)
     else if (w->trial.condemned)
         note(c, w, HAPPENS_UNSEEN, w->trial.condemned);
     else
-        note(c, w, trial_is_unsure(c, w) ? HAPPENS_UNSURE : HAPPENS_FIT, WHY_NOT);
+        note(c, w, trial_is_unsure(c, w) ? HAPPENS_UNSURE : HAPPENS_FIT, WHY_NONE);
 }
 
 static void put_to_use(aoe_core *c, struct way *w, int64_t now_ns)
@@ -682,7 +681,7 @@ static void compare_all(aoe_core *c)
 {
     for (uint32_t i = 0; i < c->ways_count; i++)
         if (c->ways[i]->state == WAY_USABLE && trial_is_unsure(c, c->ways[i]))
-            note(c, c->ways[i], HAPPENS_DOUBTED, WHY_NOT);
+            note(c, c->ways[i], HAPPENS_DOUBTED, WHY_NONE);
 }
 
 static int other_server_usable(const aoe_core *c, const struct way *w)
@@ -723,17 +722,17 @@ static int mismatch(const aoe_core *c, const struct way *w, const uint8_t *ident
         return WHY_VOLATILE;
     if (fixed && sectors != c->sectors && !(believed && sectors > c->sectors))
         return WHY_OTHER_SIZE; /* while a disk grows, its servers notice at different times */
-    return breaks_promise(c, identity) ? WHY_NO_ZEROES : WHY_NOT;
+    return breaks_promise(c, identity) ? WHY_NO_ZEROES : WHY_NONE;
 }
 
 /* The disk is what a way says that it is, less what was not promised before. */
 static void believe(aoe_core *c, const struct way *w, const uint8_t *identity)
 {
-    uint8_t before[SECTOR_BYTES];
+    uint8_t before[SECTOR];
     int fixed = is_fixed(c, w), anew = !fixed || sectors_of(identity) != c->sectors;
     memcpy(before, c->facts, sizeof before);
     if (anew)
-        memcpy(c->facts, identity, SECTOR_BYTES);
+        memcpy(c->facts, identity, SECTOR);
     if (fixed)
         facts_lessen(c->facts, anew ? before : identity);
     c->sectors = sectors_of(c->facts);
@@ -758,7 +757,7 @@ static int registered(aoe_core *c, struct way *w, int heeds, struct stamp claim,
 {
     if (claim.stream && w->ours && claim.instance == w->instance) {
         if (!heeds)
-            w->claim_after_ns = now_ns + STREAM_AGAIN_NS;
+            w->claim_after_ns = now_ns + c->set.timing.stream_again_ns;
         use_stream(c, w, heeds ? claim : (struct stamp){0}, now_ns);
         return 1;
     }
@@ -783,7 +782,7 @@ static void claim_another(aoe_core *c, struct way *w, int64_t now_ns)
     w->vouched = 0;
     use_stream(c, w, (struct stamp){0}, now_ns);
     look(c, w, now_ns);
-    w->claim_after_ns = now_ns + RECHECK_NS;
+    w->claim_after_ns = now_ns + c->set.timing.recheck_ns;
 }
 
 /* What a way says of its server; whether that has begun another life. */
@@ -817,7 +816,7 @@ static void fitted(aoe_core *c, struct way *w, const uint8_t *identity, struct s
     struct body sector = reading(1);
     int heeds = w->ours && wire_little(vendor->features, sizeof vendor->features) & VENDOR_STREAMS;
     believe(c, w, identity);
-    w->lanes[LANE_CHANGES].quiesce_ns = quiesce_ns(c, w->ours ? told_ns : FOREIGN_AGE_NS);
+    w->lanes[LANE_CHANGES].quiesce_ns = quiesce_ns(c, w->ours ? told_ns : c->set.timing.foreign_age_ns);
     w->drains = w->ours;
     if (!registered(c, w, heeds, claim, now_ns))
         return;
@@ -840,7 +839,7 @@ static int is_replaced(aoe_core *c, struct way *w)
 
 static int identified(aoe_core *c, struct way *w, const uint8_t *raw, struct stamp claim, int64_t now_ns)
 {
-    const uint8_t *identity = raw + ATA_BYTES;
+    const uint8_t *identity = raw + ATA_HEADER;
     int why = facts_unfit(identity);
     if (why) {
         note(c, w, HAPPENS_ANOTHER, why);
@@ -855,7 +854,7 @@ static int identified(aoe_core *c, struct way *w, const uint8_t *raw, struct sta
     if (why)
         note(c, w, HAPPENS_UNFIT, why);
     else if (born && w == c->owner && is_replaced(c, w))
-        note(c, w, HAPPENS_REPLACED, WHY_NOT);
+        note(c, w, HAPPENS_REPLACED, WHY_NONE);
     else
         fitted(c, w, identity, claim, now_ns);
     return 1;
@@ -888,11 +887,11 @@ static void settle_in(aoe_core *c, int64_t now_ns)
         return;
     for (uint32_t a = 0; a < c->set.addresses; a++)
         all_looked_at &= looked_at(c, c->addresses[a]);
-    if (now_ns - c->usable_ns >= (all_looked_at ? SETTLE_IN_NS : QUERY_MAX_NS)) {
+    if (now_ns - c->usable_ns >= (all_looked_at ? c->set.timing.settle_in_ns : c->set.timing.query_max_ns)) {
         c->chosen = 1;
         first->trial.proved = 1;
         trial_share(c, first);
-        note(c, first, HAPPENS_CHOSEN, WHY_NOT);
+        note(c, first, HAPPENS_CHOSEN, WHY_NONE);
     }
 }
 
@@ -1015,7 +1014,7 @@ static void vouch(aoe_core *c, struct way *w)
 /* How soon one that is refused is looked at again. */
 static int64_t refused_ns(const aoe_core *c, const struct way *w)
 {
-    return c->owner && c->owner != w ? QUERY_IDLE_NS : RECHECK_NS;
+    return c->owner && c->owner != w ? c->set.timing.query_idle_ns : c->set.timing.recheck_ns;
 }
 
 static void carry_out(aoe_core *c, struct way *w, int deed, int64_t now_ns)
@@ -1029,10 +1028,10 @@ static void carry_out(aoe_core *c, struct way *w, int deed, int64_t now_ns)
     case DO_MEASURE: measure(c, w, now_ns); break;
     case DO_USE: put_to_use(c, w, now_ns); break;
     case DO_OWN: take_over(c, w, now_ns); break;
-    case DO_AGAIN_SOON: w->check_after_ns = now_ns + RECHECK_NS; break;
-    case DO_AGAIN_SLOW: w->check_after_ns = now_ns + SLOW_NS; break;
+    case DO_AGAIN_SOON: w->check_after_ns = now_ns + c->set.timing.recheck_ns; break;
+    case DO_AGAIN_SLOW: w->check_after_ns = now_ns + c->set.timing.slow_ns; break;
     case DO_AGAIN_REFUSED: w->check_after_ns = now_ns + refused_ns(c, w); break;
-    default: w->check_after_ns = now_ns + CONDEMNED_NS;
+    default: w->check_after_ns = now_ns + c->set.timing.condemned_ns;
     }
 }
 
@@ -1097,13 +1096,13 @@ static void judge(aoe_core *c, struct way *w, int64_t now_ns)
     if (!others)
         return;
     int64_t quiet_ns = path_quiet_ns(w, now_ns), since = w->io_ns > w->asked_ns ? w->io_ns : w->asked_ns;
-    if (quiet_ns >= PROBE_NS && now_ns - w->probed_ns >= PROBE_NS) {
+    if (quiet_ns >= c->set.timing.probe_ns && now_ns - w->probed_ns >= c->set.timing.probe_ns) {
         w->probed_ns = now_ns;
         query(c, w->port, w->mac, w->shelf, w->slot);
     }
-    if (quiet_ns >= DEAD_NS) {
+    if (quiet_ns >= c->set.timing.dead_ns) {
         note(c, w, HAPPENS_SILENT, WHY_SILENT);
-    } else if (path_outstanding(w) && now_ns - since >= SLOW_NS) {
+    } else if (path_outstanding(w) && now_ns - since >= c->set.timing.slow_ns) {
         w->slow = 1;
         note(c, w, HAPPENS_SLOW, WHY_SLOW);
     }
@@ -1117,7 +1116,7 @@ static void watch(aoe_core *c, struct way *w, int64_t now_ns)
         measure(c, w, now_ns);
     if (w->state == WAY_USABLE)
         judge(c, w, now_ns);
-    else if (waits && path_quiet_ns(w, now_ns) >= DEAD_NS)
+    else if (waits && path_quiet_ns(w, now_ns) >= c->set.timing.dead_ns)
         note(c, w, HAPPENS_SILENT, WHY_SILENT);
 }
 
@@ -1131,7 +1130,7 @@ static void tend(aoe_core *c, struct way *w, int64_t now_ns)
     if (w->state == WAY_USABLE && w->stamp.stream && path_stuck(w))
         claim_another(c, w, now_ns);
     int due = is_lost(w) && now_ns >= w->check_after_ns;
-    int idle = w->state == WAY_USABLE && now_ns - w->heard_ns >= STANDBY_NS;
+    int idle = w->state == WAY_USABLE && now_ns - w->heard_ns >= c->set.timing.standby_ns;
     int unknown = w->state == WAY_USABLE && !w->stamp.stream && may_claim(w, now_ns);
     if (due || idle || unknown)
         look(c, w, now_ns);
@@ -1141,8 +1140,8 @@ static void tend(aoe_core *c, struct way *w, int64_t now_ns)
 static void inherit(aoe_core *c, int64_t now_ns)
 {
     struct way *heir = trial_heir(c);
-    if (heir && now_ns - c->lost_ns >= PROBE_NS)
-        note(c, heir, HAPPENS_CHOSEN, WHY_NOT);
+    if (heir && now_ns - c->lost_ns >= c->set.timing.probe_ns)
+        note(c, heir, HAPPENS_CHOSEN, WHY_NONE);
 }
 
 static void go_back(aoe_core *c, int64_t now_ns)
@@ -1150,7 +1149,7 @@ static void go_back(aoe_core *c, int64_t now_ns)
     for (uint32_t i = 0; i < c->ways_count && c->ways[i] != c->owner; i++) {
         struct way *w = c->ways[i];
         if (w->state == WAY_USABLE && w->trial.proved && now_ns - w->usable_ns >= c->set.failback_ns) {
-            note(c, w, HAPPENS_CHOSEN, WHY_NOT);
+            note(c, w, HAPPENS_CHOSEN, WHY_NONE);
             return;
         }
     }
@@ -1211,7 +1210,7 @@ void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, i
             look(c, w, now_ns);
     }
     if (came_up) {
-        c->seek_wait_ns = QUERY_FIRST_NS;
+        c->seek_wait_ns = c->set.timing.query_first_ns;
         seek(c, now_ns);
     }
     run(c, now_ns);
@@ -1264,12 +1263,12 @@ void session_stand_still(aoe_core *c, int64_t gap_ns, int64_t now_ns)
 void session_sampled(aoe_core *c, struct way *w, int64_t now_ns)
 {
     w->trial.sampled = 1;
-    w->trial.condemned = WHY_NOT;
+    w->trial.condemned = WHY_NONE;
     trial_share(c, w);
     for (uint32_t i = 0; i < c->ways_count; i++) {
         struct way *other = c->ways[i];
         if (way_samples(other) && trial_same_server(other, w))
-            note(c, other, HAPPENS_EQUAL, WHY_NOT);
+            note(c, other, HAPPENS_EQUAL, WHY_NONE);
     }
     run(c, now_ns);
 }
@@ -1298,7 +1297,7 @@ void session_prove(aoe_core *c, struct way *w, int64_t now_ns)
     c->news++;
     for (int i = 0; i < 2; i++) {
         both[i]->trial.proved = 1;
-        both[i]->trial.condemned = WHY_NOT;
+        both[i]->trial.condemned = WHY_NONE;
         both[i]->trial.misses = 0;
         trial_share(c, both[i]);
     }
@@ -1336,11 +1335,11 @@ void session_tick(aoe_core *c, int64_t now_ns)
 int64_t session_pulse(const aoe_core *c)
 {
     if (!c->chosen)
-        return RTO_MIN_NS;
+        return c->set.timing.rto_min_ns;
     for (uint32_t i = 0; i < c->ways_count; i++)
         if (c->ways[i]->state != WAY_DOWN && load_of(c->ways[i]))
-            return RTO_MIN_NS;
-    return PULSE_NS;
+            return c->set.timing.rto_min_ns;
+    return c->set.timing.pulse_ns;
 }
 
 int session_switch(aoe_core *c, struct way *w, int64_t now_ns)
@@ -1349,7 +1348,7 @@ int session_switch(aoe_core *c, struct way *w, int64_t now_ns)
     if (!usable || !c->chosen || trial_is_barred(c, w))
         return 0;
     if (w != c->owner) {
-        note(c, w, HAPPENS_CHOSEN, WHY_NOT);
+        note(c, w, HAPPENS_CHOSEN, WHY_NONE);
         run(c, now_ns);
     }
     return 1;

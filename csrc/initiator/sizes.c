@@ -5,8 +5,6 @@
 #include <string.h>
 
 _Static_assert(SIZE_PROBES_MAX >= SIZE_LOSSES * (DIRECTIONS + 1), "a search remembers what it judges by");
-_Static_assert(SIZE_WAIT_NS <= SIZE_WAIT_MAX_NS && SIZE_WAIT_MAX_NS < SIZE_AGAIN_NS, "a search ends before the next");
-
 static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 static int searches(const struct sizes *s) { return s->tried[THERE] || s->tried[BACK]; }
@@ -20,9 +18,9 @@ static uint32_t candidate(const struct sizes *s, int way, uint32_t sectors)
 /* From 8 up a multiple of 8, so that pieces stay aligned to 4 KiB. */
 static uint32_t half_of(uint32_t sectors) { return sectors / 2 >= 8 ? sectors / 2 & ~7u : sectors / 2; }
 
-void sizes_init(struct sizes *s)
+void sizes_init(struct sizes *s, const aoe_timing *timing)
 {
-    *s = (struct sizes){.passed = {SECTORS_SURE, SECTORS_SURE}, .wait_ns = SIZE_WAIT_NS, .settled = 1};
+    *s = (struct sizes){.timing = timing, .passed = {SECTORS_SURE, SECTORS_SURE}, .wait_ns = timing->size_wait_ns, .settled = 1};
 }
 
 uint32_t sizes_limit(const struct sizes *s, int direction) { return least(s->most, s->passed[direction]); }
@@ -40,9 +38,9 @@ static void search(struct sizes *s, int64_t now_ns)
 {
     memset(s->sent, 0, sizeof s->sent);
     s->turn = 0;
-    s->wait_ns = SIZE_WAIT_NS;
+    s->wait_ns = s->timing->size_wait_ns;
     s->due_ns = now_ns;
-    s->again_ns = now_ns + SIZE_AGAIN_NS;
+    s->again_ns = now_ns + s->timing->size_again_ns;
 }
 
 /* Try what the ends take where less is known to pass. */
@@ -111,7 +109,7 @@ void sizes_doubt(struct sizes *s, int direction, uint64_t lba, int64_t now_ns)
 static void judge(struct sizes *s)
 {
     if (!s->heard) {
-        s->wait_ns = 2 * s->wait_ns < SIZE_WAIT_MAX_NS ? 2 * s->wait_ns : SIZE_WAIT_MAX_NS;
+        s->wait_ns = 2 * s->wait_ns < s->timing->size_wait_max_ns ? 2 * s->wait_ns : s->timing->size_wait_max_ns;
         return;
     }
     for (int way = 0; way < DIRECTIONS; way++) {

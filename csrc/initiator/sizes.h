@@ -6,8 +6,7 @@
 
 #include "shared/generated.h"
 
-enum { THERE, BACK, DIRECTIONS, SMALL = DIRECTIONS };
-enum { NARROW_NOT, NARROW_TRIED, NARROW_THERE, NARROW_BACK, NARROW_BOTH };
+enum { SMALL = DIRECTIONS };
 
 struct size_probe {
     uint32_t tag; /* 0: none, or it was answered */
@@ -17,6 +16,7 @@ struct size_probe {
 };
 
 struct sizes {
+    const aoe_timing *timing;
     uint32_t most; /* what both ends take */
     uint64_t lba;  /* where probes read */
     uint32_t passed[DIRECTIONS], tried[DIRECTIONS], losses[DIRECTIONS];
@@ -33,7 +33,7 @@ struct sizes_shown {
     int narrow;
 };
 
-void sizes_init(struct sizes *s);
+void sizes_init(struct sizes *s, const aoe_timing *timing);
 uint32_t sizes_limit(const struct sizes *s, int direction);
 struct sizes_shown sizes_shown(const struct sizes *s);
 void sizes_fit(struct sizes *s, uint32_t most, int64_t now_ns);

@@ -6,7 +6,6 @@
 
 #include "initiator.h"
 
-enum { FNV_PRIME = 0x01000193 };
 
 static struct stranger stranger_of(uint32_t port, const uint8_t *raw)
 {
@@ -27,9 +26,9 @@ uint32_t strangers_tag(const struct strangers *s, uint32_t port, const uint8_t *
     return USER_TAG | value;
 }
 
-int strangers_may_ask(struct strangers *s, int64_t now_ns)
+int strangers_may_ask(struct strangers *s, int64_t pulse_ns, int64_t now_ns)
 {
-    if (now_ns - s->since_ns >= PULSE_NS) {
+    if (now_ns - s->since_ns >= pulse_ns) {
         s->since_ns = now_ns;
         s->asked = 0;
     }

@@ -48,7 +48,7 @@ void trial_refer_to(aoe_core *c, const struct way *w)
         if (trial_same_server(c->ways[i], w))
             continue;
         t->sampled = t->proved = 0;
-        t->condemned = WHY_NOT;
+        t->condemned = WHY_NONE;
         t->misses = 0;
     }
 }

@@ -188,31 +188,7 @@ static int door_config_complete(void)
 
 static const char *state_of(const aoe_way *way)
 {
-    static const char *const names[] = {"being checked", "usable", "down", "refused"};
-    return way->state == WAY_USABLE && !way->proved ? "usable, unproved" : names[way->state];
-}
-
-static const char *reason_of(const aoe_way *way)
-{
-    static const char *const texts[] = {
-        [WHY_NOT] = "",
-        [WHY_LINK_DOWN] = ": link down",
-        [WHY_SILENT] = ": silent",
-        [WHY_SLOW] = ": slow: it answers, but not what is read and written",
-        [WHY_IDENTIFY_FAILS] = ": IDENTIFY fails",
-        [WHY_OTHER_SIZE] = ": another size than the disk had",
-        [WHY_OTHER_DISK] = ": another disk: its serial differs; if it is the same, give both servers one --serial",
-        [WHY_VOLATILE] = ": a volatile write cache, with several servers: serve write-through",
-        [WHY_NO_ZEROES] = ": its TRIM leaves no zeroes, as the disk's did at the start: start again",
-        [WHY_CHECKSUM] = ": IDENTIFY has a wrong checksum: look at the server and its network card",
-        [WHY_NO_LBA] = ": IDENTIFY names no drive with LBA addresses (word 49): look at what is served there",
-        [WHY_NO_SECTORS] = ": IDENTIFY names no sectors: look at what is served there",
-        [WHY_TOO_LARGE] = ": IDENTIFY names more sectors than can be addressed: look at what is served there",
-        [WHY_OTHER_STORE] = ": another disk: the id of its store differs; give every disk a serial of its own",
-        [WHY_OTHER_DATA] = ": another disk: it differs; give every disk a serial of its own",
-        [WHY_NOT_SEEN] = ": another disk, or not in step: what was written is not there",
-    };
-    return texts[way->reason];
+    return way->state == WAY_USABLE && !way->proved ? "usable, unproved" : state_texts[way->state];
 }
 
 /* An interface may be renamed; a link for datagrams is what was typed. */
@@ -229,22 +205,26 @@ static void say_which(const aoe_way *way, char *text, size_t room)
              m[3], m[4], m[5], name_of(way->port));
 }
 
+/* Why it is not usable, behind a colon; {lba} is where it was seen. */
+static void append_reason(const aoe_way *way, char *text, size_t room)
+{
+    const char *reason = reason_texts[way->reason], *lba = strstr(reason, "{lba}");
+    if (lba)
+        snprintf(text, room, ": %.*s%llu%s", (int)(lba - reason), reason, (unsigned long long)way->lba, lba + 5);
+    else if (*reason)
+        snprintf(text, room, ": %s", reason);
+}
+
 static void describe(const aoe_way *way, char *text, size_t room)
 {
-    char which[128], lba[32] = "";
+    char which[128];
     say_which(way, which, sizeof which);
-    if (way->reason == WHY_OTHER_DATA || way->reason == WHY_NOT_SEEN)
-        snprintf(lba, sizeof lba, ", LBA %llu", (unsigned long long)way->lba);
-    snprintf(text, room, "%s is %s%s%s", which, state_of(way), reason_of(way), lba);
+    int used = snprintf(text, room, "%s: %s", which, state_of(way));
+    append_reason(way, text + used, room - (size_t)used);
 }
 
 static void tell_size(const aoe_way *way)
 {
-    static const char *const why[] = {
-        [NARROW_THERE] = "larger frames do not get there: look at the MTU of the switches between",
-        [NARROW_BACK] = "larger frames do not come back: look at the MTU of the switches between",
-        [NARROW_BOTH] = "larger frames do not pass: look at the MTU of the switches between",
-    };
     char which[128];
     door.changed = 1;
     say_which(way, which, sizeof which);
@@ -252,7 +232,7 @@ static void tell_size(const aoe_way *way)
     if (way->narrow == NARROW_NOT)
         nbdkit_error("%s: requests carry %u bytes again", which, carried);
     else
-        nbdkit_error("%s: requests carry %u bytes, not %u: %s", which, carried, most, why[way->narrow]);
+        nbdkit_error("%s: requests carry %u bytes, not %u: %s", which, carried, most, narrow_texts[way->narrow]);
 }
 
 static void tell(const aoe_way *way)
@@ -415,7 +395,7 @@ static void door_dump_plugin(void)
 static void *door_open(int readonly)
 {
     (void)readonly;
-    shared_ask(door.disk, AOE_ASK_IDENTIFY, 0, 0, NULL, door.how.find_ns);
+    shared_ask(door.disk, AOE_VERB_IDENTIFY, 0, 0, NULL, door.how.find_ns);
     return NBDKIT_HANDLE_NOT_NEEDED;
 }
 
@@ -500,7 +480,7 @@ static int fail(uint32_t verb, uint64_t offset, const struct answer *a)
 static int ask(uint32_t verb, uint64_t offset, uint64_t length, uint8_t *data)
 {
     struct answer a = shared_ask(door.disk, verb, offset, length, data, -1);
-    return a.outcome == AOE_ENDED_WELL ? 0 : fail(verb, offset, &a);
+    return a.outcome == AOE_ENDED_OK ? 0 : fail(verb, offset, &a);
 }
 
 static int transfer(uint32_t verb, uint64_t offset, uint32_t count, uint8_t *data)
@@ -516,24 +496,24 @@ static int transfer(uint32_t verb, uint64_t offset, uint32_t count, uint8_t *dat
 static int door_pread(void *handle, void *data, uint32_t count, uint64_t offset, uint32_t flags)
 {
     (void)handle, (void)flags;
-    return transfer(AOE_ASK_READ, offset, count, data);
+    return transfer(AOE_VERB_READ, offset, count, data);
 }
 
 static int door_pwrite(void *handle, const void *data, uint32_t count, uint64_t offset, uint32_t flags)
 {
     (void)handle;
-    return transfer(flags & NBDKIT_FLAG_FUA ? AOE_ASK_WRITE_FUA : AOE_ASK_WRITE, offset, count, (uint8_t *)data);
+    return transfer(flags & NBDKIT_FLAG_FUA ? AOE_VERB_WRITE_FUA : AOE_VERB_WRITE, offset, count, (uint8_t *)data);
 }
 
 static int door_flush(void *handle, uint32_t flags)
 {
     (void)handle, (void)flags;
-    return ask(AOE_ASK_FLUSH, 0, 0, NULL);
+    return ask(AOE_VERB_FLUSH, 0, 0, NULL);
 }
 
 static int door_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    if (ask(AOE_ASK_TRIM, offset, count, NULL))
+    if (ask(AOE_VERB_TRIM, offset, count, NULL))
         return -1;
     return flags & NBDKIT_FLAG_FUA ? door_flush(handle, 0) : 0;
 }

@@ -2,6 +2,8 @@
 #ifndef AOE_GENERATED_H
 #define AOE_GENERATED_H
 
+#include <stdint.h>
+
 /* aoe.wire.protocol */
 #define SECTOR 512
 #define ETHERNET_HEADER 14
@@ -20,6 +22,8 @@
 #define SLOT_ALL 255
 #define LBA28_SECTORS 268435455
 #define LBA48_SECTORS 281474976710656ll
+#define RANGE_SECTORS_MAX 65535
+#define CONFIG_STRING_MAX 1024
 #define USER_TAG 2147483648u
 #define TAG_MASK 2147483647
 
@@ -40,48 +44,15 @@
 #define UDP_MTU_DEFAULT 1500
 #define UDP_MTU_MAX 65493
 #define LOAD_DEPTH_MAX 4096
-#define FENCE_AGAIN_NS 1000000000ll
 #define SECTORS_SURE 2
 #define SIZE_LOSSES 3
-#define SIZE_WAIT_NS 50000000ll
-#define SIZE_WAIT_MAX_NS 1000000000ll
-#define SIZE_AGAIN_NS 60000000000ll
 #define SIZE_PROBES_MAX 16
-#define QUERY_FIRST_NS 50000000ll
-#define QUERY_MAX_NS 1000000000ll
-#define QUERY_IDLE_NS 10000000000ll
-#define RTO_FIRST_NS 100000000ll
-#define RTO_MIN_NS 5000000ll
-#define RTO_MAX_NS 2000000000ll
-#define RTO_CALM_NS 40000000ll
 #define PROBES_FORGIVEN 3
 #define PATIENCE_MAX 16
 #define COPIES_MAX 32
 #define WINDOW_FIRST 8
 #define WINDOW_MIN 2
-#define SWEEP_NS 50000000ll
-#define DRAIN_NS 20000000ll
 #define STUCK_TRIES 4
-#define STREAM_AGAIN_NS 3000000000ll
-#define UNSETTLED_MAX 65536
-#define NETWORK_LIFETIME_NS 1000000000ll
-#define COMPLETION_NS 1000000000ll
-#define SILENCE_NS 1000000000ll
-#define PROBE_NS 250000000ll
-#define DEAD_NS 1000000000ll
-#define SLOW_NS 10000000000ll
-#define RECHECK_NS 1000000000ll
-#define STANDBY_NS 10000000000ll
-#define SETTLE_IN_NS 50000000ll
-#ifndef WAYS_MAX
-#define WAYS_MAX 32
-#endif
-#define STRANGERS_MAX 1024
-#define INVITED_MAX 8
-#define PROOF_NS 100000000ll
-#define PROOF_AGAIN_NS 10000000ll
-#define CONDEMNED_NS 60000000000ll
-#define COMPARE_NS 2000000000ll
 #ifndef SAMPLE_END_SECTORS
 #define SAMPLE_END_SECTORS 2048
 #endif
@@ -92,14 +63,84 @@
 #define SAMPLES_AT_ONCE 8
 #define SAMPLE_TRIES 3
 #define ECHOES_MAX 8
+#define ASKED_MAX 64
+#define UNSETTLED_MAX 65536
+#ifndef WAYS_MAX
+#define WAYS_MAX 32
+#endif
+#define STRANGERS_MAX 1024
+#define INVITED_MAX 8
 #define REQUESTS_MAX 65536
-#define PULSE_NS 100000000ll
-#define GAP_NS 500000000ll
-#define FOREIGN_AGE_NS 10000000000ll
 
 /* aoe.timing */
+#define NETWORK_LIFETIME_NS 1000000000ll
 #define CLOCK_STEP_NS 100000000ll
 #define DEVICE_SILENCE_NS 20000000ll
+#define NEVER_NS 4611686018427387904ll
+#define FENCE_AGAIN_NS 1000000000ll
+#define COMPARE_NS 2000000000ll
+
+/* aoe.timing.Timing */
+typedef struct {
+    int64_t query_first_ns;
+    int64_t query_max_ns;
+    int64_t query_idle_ns;
+    int64_t settle_in_ns;
+    int64_t rto_first_ns;
+    int64_t rto_min_ns;
+    int64_t rto_max_ns;
+    int64_t rto_calm_ns;
+    int64_t sweep_ns;
+    int64_t drain_ns;
+    int64_t stream_again_ns;
+    int64_t network_lifetime_ns;
+    int64_t completion_ns;
+    int64_t foreign_age_ns;
+    int64_t silence_ns;
+    int64_t probe_ns;
+    int64_t dead_ns;
+    int64_t slow_ns;
+    int64_t recheck_ns;
+    int64_t standby_ns;
+    int64_t proof_ns;
+    int64_t proof_again_ns;
+    int64_t condemned_ns;
+    int64_t pulse_ns;
+    int64_t gap_ns;
+    int64_t size_wait_ns;
+    int64_t size_wait_max_ns;
+    int64_t size_again_ns;
+} aoe_timing;
+#define AOE_TIMING { \
+    .query_first_ns = 50000000ll, \
+    .query_max_ns = 1000000000ll, \
+    .query_idle_ns = 10000000000ll, \
+    .settle_in_ns = 50000000ll, \
+    .rto_first_ns = 100000000ll, \
+    .rto_min_ns = 5000000ll, \
+    .rto_max_ns = 2000000000ll, \
+    .rto_calm_ns = 40000000ll, \
+    .sweep_ns = 50000000ll, \
+    .drain_ns = 20000000ll, \
+    .stream_again_ns = 3000000000ll, \
+    .network_lifetime_ns = 1000000000ll, \
+    .completion_ns = 1000000000ll, \
+    .foreign_age_ns = 10000000000ll, \
+    .silence_ns = 1000000000ll, \
+    .probe_ns = 250000000ll, \
+    .dead_ns = 1000000000ll, \
+    .slow_ns = 10000000000ll, \
+    .recheck_ns = 1000000000ll, \
+    .standby_ns = 10000000000ll, \
+    .proof_ns = 100000000ll, \
+    .proof_again_ns = 10000000ll, \
+    .condemned_ns = 60000000000ll, \
+    .pulse_ns = 100000000ll, \
+    .gap_ns = 500000000ll, \
+    .size_wait_ns = 50000000ll, \
+    .size_wait_max_ns = 1000000000ll, \
+    .size_again_ns = 60000000000ll, \
+}
 
 /* aoe.limits */
 enum {
@@ -107,6 +148,7 @@ enum {
 };
 
 /* aoe.wire.frame */
+#define MAC_BYTES 0x06
 #define ETHERTYPE 0x88a2
 #define VERSION 0x01
 #define FLAG_RESPONSE 0x08
@@ -116,11 +158,17 @@ enum {
 enum {
     COMMAND_ATA = 0,
     COMMAND_CONFIG = 1,
+    COMMAND_MASK = 2,
+    COMMAND_RESERVE = 3,
 };
 
 /* aoe.wire.frame.Error */
 enum {
+    ERROR_UNRECOGNIZED_COMMAND = 1,
     ERROR_BAD_ARGUMENT = 2,
+    ERROR_DEVICE_UNAVAILABLE = 3,
+    ERROR_CONFIG_PRESENT = 4,
+    ERROR_UNSUPPORTED_VERSION = 5,
     ERROR_RESERVED = 6,
 };
 
@@ -158,29 +206,152 @@ enum {
 /* aoe.drive.command */
 #define READY 0x40
 #define ERROR 0x01
-#define FAILURES 0xa9
 #define ABRT 0x04
+#define FAILURES 0xa9
 #define LBA28_MASK 0xfffffff
 
 /* aoe.drive.identify */
+#define VENDOR_WORD 0x81
+#define VENDOR_SIGNATURE "AoEt"
+#define VENDOR_LAYOUT 0x01
+#define VENDOR_STREAMS 0x02
+#define VOLATILE_CACHE 0x20
+#define TRIM_IS_ZERO 0x4020
 #define HAS_LBA 0x200
 #define HAS_LBA48 0x400
 #define HAS_FUA 0x40
 #define CHECKSUM_FOLLOWS 0xa5
-#define VOLATILE_CACHE 0x20
-#define TRIM_IS_ZERO 0x4020
-
-/* aoe.drive.identify */
-#define VENDOR_WORD 0x81
-#define VENDOR_SIGNATURE "\x41\x6f\x45\x74"
-#define VENDOR_LAYOUT 0x01
-#define VENDOR_STREAMS 0x02
 
 /* aoe.target.streams.Place */
 enum {
     STREAM_NONE = 0,
     STREAM_KNOWN = 1,
     STREAM_ANEW = 2,
+};
+
+/* aoe.initiator.session */
+#define TAG_STEP 0x1e3779b1
+
+/* aoe.initiator.path */
+#define STREAM_STEP 0x9e37
+
+/* aoe.initiator.strangers */
+#define FNV_PRIME 0x1000193
+
+/* aoe.initiator.path.Kind */
+enum {
+    LANE_READS = 0,
+    LANE_CHANGES = 1,
+    LANE_SYNCS = 2,
+    LANES = 3,
+};
+
+/* aoe.initiator.sizes.Direction */
+enum {
+    THERE = 0,
+    BACK = 1,
+    DIRECTIONS = 2,
+};
+
+/* aoe.initiator.sizes.Narrow */
+enum {
+    NARROW_NOT = 0,
+    NARROW_TRIED = 1,
+    NARROW_THERE = 2,
+    NARROW_BACK = 3,
+    NARROW_BOTH = 4,
+};
+
+static const char *const narrow_texts[] = {
+    "",
+    "larger frames are being tried",
+    "larger frames do not get there: look at the MTU of the switches between",
+    "larger frames do not come back: look at the MTU of the switches between",
+    "larger frames do not pass: look at the MTU of the switches between",
+};
+
+static const char *const state_texts[] = {
+    "checking",
+    "usable",
+    "down",
+    "refused",
+    "compared",
+    "retried",
+};
+
+/* aoe.initiator.facts.Reason */
+enum {
+    WHY_NONE = 0,
+    WHY_LINK_DOWN = 1,
+    WHY_SILENT = 2,
+    WHY_SLOW = 3,
+    WHY_IDENTIFY_FAILS = 4,
+    WHY_OTHER_SIZE = 5,
+    WHY_OTHER_DISK = 6,
+    WHY_VOLATILE = 7,
+    WHY_NO_ZEROES = 8,
+    WHY_CHECKSUM = 9,
+    WHY_NO_LBA = 10,
+    WHY_NO_SECTORS = 11,
+    WHY_TOO_LARGE = 12,
+    WHY_OTHER_STORE = 13,
+    WHY_OTHER_DATA = 14,
+    WHY_NOT_SEEN = 15,
+    WHYS = 16,
+};
+
+static const char *const reason_texts[] = {
+    "",
+    "link down",
+    "silent",
+    "slow: it answers, but not what is read and written",
+    "IDENTIFY fails",
+    "another size than the disk had: look at the other server, or open the disk again",
+    "another disk: its serial differs; if it is the same, give both servers one --serial",
+    "a volatile write cache, with several servers: serve write-through",
+    "its TRIM leaves no zeroes, as the disk's did when it was opened: open the disk again",
+    "IDENTIFY has a wrong checksum: look at the server and its network card",
+    "IDENTIFY names no drive with LBA addresses (word 49): look at what is served there",
+    "IDENTIFY names no sectors: look at what is served there",
+    "IDENTIFY names more sectors than can be addressed: look at what is served there",
+    "another disk: the id of its store differs; give every disk a serial of its own",
+    "another disk: LBA {lba} differs; give every disk a serial of its own",
+    "another disk, or not in step: what was written at LBA {lba} is not there",
+};
+
+/* aoe.initiator.core.Verb */
+enum {
+    AOE_VERB_READ = 0,
+    AOE_VERB_WRITE = 1,
+    AOE_VERB_WRITE_FUA = 2,
+    AOE_VERB_FLUSH = 3,
+    AOE_VERB_TRIM = 4,
+    AOE_VERB_IDENTIFY = 5,
+    AOE_VERB_ASK = 6,
+};
+
+/* aoe.initiator.core.Outcome */
+enum {
+    AOE_ENDED_OK = 0,
+    AOE_ENDED_ATA_ERROR = 1,
+    AOE_ENDED_AOE_ERROR = 2,
+    AOE_ENDED_CACHE_LOST = 3,
+    AOE_ENDED_OUT_OF_RANGE = 4,
+    AOE_ENDED_TOO_MANY = 5,
+    AOE_ENDED_UNSUPPORTED = 6,
+    AOE_ENDED_REFUSED = 7,
+};
+
+/* aoe.initiator.compiled.COUNTERS */
+enum {
+    AOE_RETRANSMITS = 0,
+    AOE_LATE_REPLIES = 1,
+    AOE_UNANSWERED = 2,
+    AOE_DRAINS = 3,
+    AOE_UNFIT_REPLY = 4,
+    AOE_UNKNOWN_TAG = 5,
+    AOE_TOO_MANY_WAYS = 6,
+    AOE_CORE_COUNTERS = 7,
 };
 
 #endif

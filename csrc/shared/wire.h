@@ -10,7 +10,7 @@
 
 #include "generated.h"
 
-enum { MAC_BYTES = 6, LBA_BYTES = 6 };
+enum { LBA_BYTES = 6 };
 
 /* What a frame of ours ends with, behind header and data: a signature, and the target's id as IDENTIFY has it. */
 enum { SIGNATURE_BYTES = sizeof STREAM_SIGNATURE - 1, INSTANCE_BYTES = STAMP_TRAILER - SIGNATURE_BYTES };

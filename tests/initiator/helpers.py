@@ -3,14 +3,18 @@
 import asyncio
 import contextvars
 import functools
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
 
 import aoe
-from aoe.initiator.remote import RemoteDisk
+from aoe.initiator.options import Options
+from aoe.initiator.remote import RemoteDisk, connect
+from aoe.initiator.session import Address
+from aoe.link.base import Link
+from aoe.timing import Timing
 
 LIMIT_S = 30.0
 CORE = contextvars.ContextVar("CORE", default="auto")
@@ -23,6 +27,18 @@ only_python = pytest.mark.only_python
 def attach(*addresses: str, **how: Any) -> AbstractAsyncContextManager[RemoteDisk]:
     """As `aoe.attach`, with the arithmetic that the test is about."""
     return aoe.attach(*addresses, **{"engine": CORE.get(), **how})
+
+
+@asynccontextmanager
+async def attach_by(
+    timing: Timing, *addresses: Address, link: Sequence[Link], **how: Any
+) -> AsyncGenerator[RemoteDisk, None]:
+    """As `attach`, by other times."""
+    disk = await connect(link, addresses, Options(**how), CORE.get(), timing)
+    try:
+        yield disk
+    finally:
+        disk.close()
 
 
 def limited(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:

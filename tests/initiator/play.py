@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from aoe import limits
 from aoe.drive import identify
 from aoe.drive.identify import Identity
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Result, Verb, WayStatus
 from aoe.initiator.session import Address, Policy, Port
-from aoe.wire import ata, config, frame
+from aoe.wire import ata, config, frame, protocol
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_RESPONSE, Command, Header
@@ -66,9 +65,9 @@ class Server:
     ) -> None:
         self.mac = mac(number)
         self.address: Address = ADDRESS
-        self.store = bytearray(SECTORS * limits.SECTOR) if store is None else store
+        self.store = bytearray(SECTORS * protocol.SECTOR) if store is None else store
         facts = {"frame_age_ms": 1000, "instance": number + 1, **facts}
-        self._facts = Identity(len(self.store) // limits.SECTOR, serial, **facts)
+        self._facts = Identity(len(self.store) // protocol.SECTOR, serial, **facts)
         self.identity: bytes | None = identify.build(self._facts)
         self.bad: set[int] = set()
         self.frame = 16
@@ -103,7 +102,7 @@ class Server:
     _config = Config(ConfigCommand.READ, b"", 64, 0, 16, 1)
 
     def _drive(self, request: AtaRequest) -> bytes | None:
-        at, size = request.lba * limits.SECTOR, request.sector_count * limits.SECTOR
+        at, size = request.lba * protocol.SECTOR, request.sector_count * protocol.SECTOR
         if request.command == 0xEC:
             return self.identity
         if request.command == 0x24:
@@ -212,10 +211,10 @@ class Play:
             self.run(1)
 
     def write(self, lba: int, data: bytes) -> Result | None:
-        return self.do(Verb.WRITE, lba * limits.SECTOR, data=data)
+        return self.do(Verb.WRITE, lba * protocol.SECTOR, data=data)
 
     def read(self, lba: int, sectors: int = 1) -> bytes:
-        result = self.do(Verb.READ, lba * limits.SECTOR, sectors * limits.SECTOR)
+        result = self.do(Verb.READ, lba * protocol.SECTOR, sectors * protocol.SECTOR)
         assert result is not None
         return result.data
 

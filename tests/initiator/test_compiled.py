@@ -21,6 +21,7 @@ from aoe.initiator.path import USER_TAG
 from aoe.initiator.session import Policy, Port
 from aoe.initiator.sizes import Narrow
 from aoe.target.streams import Streams
+from aoe.timing import USUAL, Timing
 from aoe.wire import ata, config, frame
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import Config, ConfigCommand
@@ -188,6 +189,13 @@ class Both(NamedTuple):
     c: Any
 
 
+def timing_of(rng: random.Random) -> Timing:
+    """Mostly the usual one; else all twice as fast or as slow, and servers that are given up sooner."""
+    twice, parts = rng.choice([(2, 2), (2, 2), (2, 2), (1, 2), (4, 2)])
+    scaled = Timing(*(ns * twice // parts for ns in USUAL))
+    return scaled._replace(slow_ns=scaled.dead_ns) if rng.random() < 0.1 else scaled
+
+
 class World:
     """Drives both, and compares them after every step."""
 
@@ -195,6 +203,7 @@ class World:
         self.rng = rng = random.Random(seed)
         failback_ns = rng.choice([None, None, None, 2_000 * MS, 0])
         policy = Policy(rng.random() < 0.3, rng.random() < 0.2, failback_ns, rng.random() < 0.2)
+        policy = policy._replace(timing=timing_of(random.Random(-2 - seed)))
         ports = rng.choice([1, 2, 2, 3])
         first_tag = rng.getrandbits(31)
         self.python = Core(ports, ADDRESSES, first_tag, policy)

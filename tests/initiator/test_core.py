@@ -1,15 +1,15 @@
 """Requests of the sans-I/O initiator: what becomes of their pieces."""
 
-from aoe import limits
 from aoe.drive import identify
 from aoe.drive.identify import Identity
 from aoe.initiator.core import Core, Verb
 from aoe.initiator.session import Port
+from aoe.timing import USUAL
 from tests.initiator.test_path import MS, OWN, reply
 from tests.initiator.test_session import ADDRESS, pass_probes, told
 from tests.initiator.test_session import sent as sent_by
 
-NOW = 3 * MS + limits.SETTLE_IN_NS
+NOW = 3 * MS + USUAL.settle_in_ns
 
 
 def sent(core: Core) -> list[bytes]:

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from aoe import limits
 from aoe.disk.base import Disk
 from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
@@ -19,6 +18,7 @@ from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.session import Policy
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.serve import serve
+from aoe.timing import USUAL
 from tests.initiator.helpers import attach, limited
 from tests.initiator.play import MS, Play, Server, both
 
@@ -96,7 +96,7 @@ def test_a_dead_server_is_found_out_however_often_we_are_stopped(make: type[Core
         play.stop(700)
         ran_ms += 100
         assert ran_ms <= 1500
-    assert ran_ms >= limits.DEAD_NS // MS
+    assert ran_ms >= USUAL.dead_ns // MS
     assert play.wait(asked) == Result(data=bytes(512))
 
 
@@ -106,12 +106,12 @@ def test_own_time_stands_still_in_gaps_only(make: type[Core]) -> None:
     before = play.core.own_time_ns(play.now)
     play.run(1000)
     assert play.core.own_time_ns(play.now) == before + 1000 * MS
-    play.stop(limits.GAP_NS / MS - 1)
-    assert play.core.own_time_ns(play.now) == before + 999 * MS + limits.GAP_NS
-    play.stop(limits.GAP_NS / MS)
-    assert play.core.own_time_ns(play.now) == before + 999 * MS + limits.GAP_NS
+    play.stop(USUAL.gap_ns / MS - 1)
+    assert play.core.own_time_ns(play.now) == before + 999 * MS + USUAL.gap_ns
+    play.stop(USUAL.gap_ns / MS)
+    assert play.core.own_time_ns(play.now) == before + 999 * MS + USUAL.gap_ns
     play.stop(STOP_MS)
-    assert play.core.own_time_ns(play.now) == before + 999 * MS + limits.GAP_NS
+    assert play.core.own_time_ns(play.now) == before + 999 * MS + USUAL.gap_ns
 
 
 # What safety rests on

@@ -30,15 +30,16 @@ from aoe.initiator.session import Way
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.target import Target
 from aoe.testing import Cable
+from aoe.timing import USUAL
 from aoe.wire.frame import Command
-from tests.initiator.helpers import attach, limited, only_python
+from tests.initiator.helpers import attach, attach_by, limited, only_python
 from tests.support.checkers.writers import Writers
 
 SIZE = 1 << 20
 SERIAL = "ONE DISK"
 QUICK_S = 0.5
 SILENT_S = 3.0
-QUIESCE_S = (limits.NETWORK_LIFETIME_NS + limits.COMPLETION_NS) / 1e9 + timing.FRAME_AGE_DEFAULT_S
+QUIESCE_S = (timing.NETWORK_LIFETIME_NS + timing.COMPLETION_NS) / 1e9 + timing.FRAME_AGE_DEFAULT_S
 
 
 def mac(host: int, port: int = 0) -> bytes:
@@ -434,24 +435,23 @@ async def test_a_disk_that_is_slow_for_seconds_is_not_left() -> None:
         assert not any(path.reason for path in remote.paths)
 
 
-@only_python
-def test_one_that_stays_slow_is_left_and_not_gone_back_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "SLOW_NS", 1_000_000_000)
-
-    @limited
-    async def run() -> None:
-        held = FaultyDisk(MemoryDisk(SIZE))
-        async with pair(held, MemoryDisk(SIZE)) as (remote, _):
-            held.hang.clear()
-            async with asyncio.timeout(SILENT_S):
-                await remote.write(0, b"a" * 512)
-            for _ in range(20):
-                assert owner(remote) == "e2.0"
-                await remote.write(4096, b"b" * 512)
-                await asyncio.sleep(0.1)
-            held.hang.set()
-
-    run()
+@limited
+async def test_one_that_stays_slow_is_left_and_not_gone_back_to() -> None:
+    held, slow = FaultyDisk(MemoryDisk(SIZE)), USUAL._replace(slow_ns=1_000_000_000)
+    there = Pair(held, MemoryDisk(SIZE))
+    async with (
+        there.primary(0),
+        there.primary(1),
+        attach_by(slow, (1, 0), (2, 0), link=there.ports, find_s=1.0, timeout_s=20.0) as remote,
+    ):
+        held.hang.clear()
+        async with asyncio.timeout(SILENT_S):
+            await remote.write(0, b"a" * 512)
+        for _ in range(20):
+            assert owner(remote) == "e2.0"
+            await remote.write(4096, b"b" * 512)
+            await asyncio.sleep(0.1)
+        held.hang.set()
 
 
 @limited

@@ -6,6 +6,7 @@ import pytest
 
 from aoe import limits
 from aoe.initiator.path import USER_TAG, Answered, Effect, Exchange, Kind, Path, Peer, Settled, Transmit
+from aoe.timing import USUAL
 from aoe.wire import ata, frame, protocol
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaReply, AtaRequest
 from aoe.wire.frame import FLAG_ERROR, FLAG_RESPONSE, Command, Header
@@ -119,7 +120,7 @@ def test_what_is_never_answered_settles_when_its_last_copy_can_do_nothing_any_mo
     second = sent(path.tick(100 * MS))
     received(path, reply(second), 101 * MS)
     assert settled(path.tick(100 * MS + QUIESCE_NS - 1)) == []
-    assert settled(path.tick(100 * MS + QUIESCE_NS + limits.SWEEP_NS)) == [exchange]
+    assert settled(path.tick(100 * MS + QUIESCE_NS + USUAL.sweep_ns)) == [exchange]
     assert not busy(path)
 
 
@@ -128,7 +129,7 @@ def test_what_was_abandoned_settles_likewise() -> None:
     path.start(exchange, 0)
     assert settled(path.abandon(exchange, MS)) == []
     assert frames(path.tick(QUIESCE_NS - 1)) == [], "nobody wants an answer any more"
-    assert settled(path.tick(QUIESCE_NS + limits.SWEEP_NS)) == [exchange]
+    assert settled(path.tick(QUIESCE_NS + USUAL.sweep_ns)) == [exchange]
 
 
 def test_what_was_abandoned_before_it_was_sent_is_settled_at_once() -> None:
@@ -216,7 +217,7 @@ def test_the_first_wait_is_short_and_doubles_up_to_a_bound() -> None:
     times = [at for at in range(0, 20_000, 5) if frames(path.tick(at * MS))]
     waits = [later - earlier for earlier, later in zip([0, *times], times, strict=False)]
     assert waits[:5] == [100, 200, 400, 800, 1600]
-    assert set(waits[5:]) == {limits.RTO_MAX_NS // MS}
+    assert set(waits[5:]) == {USUAL.rto_max_ns // MS}
 
 
 def test_afterwards_the_wait_follows_the_round_trip_time() -> None:
@@ -231,8 +232,8 @@ def test_it_is_never_shorter_than_the_bound_where_nothing_tells_of_a_loss() -> N
     path = make_path()
     now = warm(path, MS // 10)
     path.start(read(), now)
-    assert not frames(path.tick(now + limits.RTO_MIN_NS - 1))
-    assert frames(path.tick(now + limits.RTO_MIN_NS))
+    assert not frames(path.tick(now + USUAL.rto_min_ns - 1))
+    assert frames(path.tick(now + USUAL.rto_min_ns))
 
 
 def test_what_later_requests_have_overtaken_is_sent_again_early() -> None:
@@ -270,7 +271,7 @@ def pause(path: Path, now: int, requests: int, lasts_ns: int) -> int:
     before = path.counters["retransmits"]
     copies = [raw for lba in range(requests) for raw in frames(path.start(read(lba), now))]
     assert len(copies) == requests
-    for at in range(now, now + lasts_ns, limits.RTO_MIN_NS):
+    for at in range(now, now + lasts_ns, USUAL.rto_min_ns):
         copies += frames(path.tick(at))
     for raw in copies:
         received(path, reply(raw, DATA), now + lasts_ns)
@@ -312,8 +313,8 @@ def test_where_frames_are_lost_the_wait_becomes_short_again() -> None:
         now += 200 * MS
         received(path, reply(again[0], DATA), now)
         now = warm(path, MS // 10, 64, now)
-    assert waits[0] == limits.RTO_CALM_NS // MS
-    assert waits[-1] == limits.RTO_MIN_NS // MS
+    assert waits[0] == USUAL.rto_calm_ns // MS
+    assert waits[-1] == USUAL.rto_min_ns // MS
 
 
 def test_all_that_was_lost_is_sent_again_as_soon_as_one_copy_is_answered() -> None:
@@ -321,9 +322,9 @@ def test_all_that_was_lost_is_sent_again_as_soon_as_one_copy_is_answered() -> No
     now = grown(path)
     for lba in range(64):
         path.start(read(lba), now)
-    probe = sent(path.tick(now + limits.RTO_MIN_NS))
-    assert frames(path.tick(now + limits.RTO_MIN_NS + MS)) == []
-    again = frames(received(path, reply(probe, DATA), now + limits.RTO_MIN_NS + 2 * MS))
+    probe = sent(path.tick(now + USUAL.rto_min_ns))
+    assert frames(path.tick(now + USUAL.rto_min_ns + MS)) == []
+    again = frames(received(path, reply(probe, DATA), now + USUAL.rto_min_ns + 2 * MS))
     assert len(again) == 63
 
 

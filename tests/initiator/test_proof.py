@@ -11,9 +11,11 @@ from aoe.initiator.core import Outcome, Verb
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
 from aoe.initiator.session import Policy
+from aoe.timing import USUAL
+from aoe.wire import protocol
 from tests.initiator.play import MS, Play, Server, both
 
-SECTOR = limits.SECTOR
+SECTOR = protocol.SECTOR
 PROBES = 3
 """Reads that show how large frames pass."""
 LARGE = 32768
@@ -175,11 +177,11 @@ def test_a_second_server_that_is_silent_holds_up_a_write_for_a_moment(make: Any,
         result = play.wait(request)
         assert result is not None
         assert result.outcome is Outcome.OK
-    assert play.now - began < 2 * limits.PROOF_NS
+    assert play.now - began < 2 * USUAL.proof_ns
     began = play.now
     for number in range(100):
         play.write(9000 + number, b"c" * SECTOR)
-    assert play.now - began < 2 * limits.PROOF_NS, "it is not asked again and again"
+    assert play.now - began < 2 * USUAL.proof_ns, "it is not asked again and again"
     play.run(2000)
     assert play.way(other).state is State.DOWN
 
@@ -293,9 +295,9 @@ def test_a_server_that_was_refused_is_looked_at_again(make: Any) -> None:
     _, other = settled(play)
     assert play.way(other).state is State.REFUSED
     other.store = store
-    play.run(limits.CONDEMNED_NS / MS / 2)
+    play.run(USUAL.condemned_ns / MS / 2)
     assert play.way(other).state is State.REFUSED
-    play.run(limits.CONDEMNED_NS / MS)
+    play.run(USUAL.condemned_ns / MS)
     assert play.way(other).state is State.USABLE
     assert not play.way(other).proved
 
@@ -310,7 +312,7 @@ def test_one_that_did_not_show_our_writes_stays_refused_until_it_does(make: Any)
         play.write(7000 + number, b"w" * SECTOR)
         play.run(20)
     for minute in range(3):
-        play.run(limits.CONDEMNED_NS / MS + 1000)
+        play.run(USUAL.condemned_ns / MS + 1000)
         assert play.way(other)[5:7] == (State.REFUSED, Reason.NOT_SEEN)
         play.write(7100 + minute, b"w" * SECTOR)
         play.run(20)
@@ -319,7 +321,7 @@ def test_one_that_did_not_show_our_writes_stays_refused_until_it_does(make: Any)
     owner.deaf = False
     play.run(2000)
     other.store = store
-    play.run(limits.CONDEMNED_NS / MS + 1000)
+    play.run(USUAL.condemned_ns / MS + 1000)
     play.write(7200, b"w" * SECTOR)
     play.run(20)
     assert play.way(other).state is State.USABLE
@@ -399,7 +401,7 @@ def test_a_write_waits_not_for_frames_that_got_smaller(make: Any, how: str) -> N
         other.frame = 2
     began = play.now
     play.write(9000, b"w" * 16 * SECTOR)
-    assert play.now - began < 2 * limits.PROOF_NS
+    assert play.now - began < 2 * USUAL.proof_ns
     play.run(3000)
     play.write(9100, b"w" * 16 * SECTOR)
     assert play.run(50).way(other).proved

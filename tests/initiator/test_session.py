@@ -2,13 +2,14 @@
 
 import pytest
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.drive import identify
 from aoe.drive.identify import Identity
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
 from aoe.initiator.path import USER_TAG, Kind
 from aoe.initiator.session import Answered, Operation, Policy, Port, Session, Settled, Way
+from aoe.timing import USUAL
 from aoe.wire import ata, config, frame, protocol
 from aoe.wire.ata import AtaRequest
 from aoe.wire.config import Config, ConfigCommand
@@ -74,14 +75,14 @@ def make_session(
     (look,) = sent(session)
     session.received(0, reply(look, data), 3 * MS)
     pass_probes(session, 3 * MS)
-    session.tick(3 * MS + limits.SETTLE_IN_NS)
+    session.tick(3 * MS + USUAL.settle_in_ns)
     (way,) = session.ways
     assert session.owner is way
     assert session.frame(Kind.READS) == session.frame(Kind.CHANGES) == 16
     return session, way
 
 
-NOW = 3 * MS + limits.SETTLE_IN_NS
+NOW = 3 * MS + USUAL.settle_in_ns
 
 
 def write(lba: int) -> Operation:
@@ -272,7 +273,7 @@ def test_paths_that_were_lost_make_room() -> None:
     """However many servers there were over the life of a disk, the next one can be used."""
     session, way = make_session()
     advertise_strangers(session, limits.WAYS_MAX - 1)
-    for later in range(NOW, NOW + limits.DEAD_NS + limits.NETWORK_LIFETIME_NS + 100 * MS, 10 * MS):
+    for later in range(NOW, NOW + USUAL.dead_ns + timing.NETWORK_LIFETIME_NS + 100 * MS, 10 * MS):
         way.path.heard_ns = later
         session.tick(later)
     assert {other.reason for other in session.ways if other is not way} == {Reason.SILENT}
@@ -328,7 +329,7 @@ def test_the_disk_can_do_what_all_can_who_are_there_when_it_is_opened() -> None:
         session.received(0, told(query, src), 2 * MS)
         (look,) = sent(session)
         session.received(0, reply(look, data, src=src), 3 * MS)
-    session.tick(3 * MS + limits.SETTLE_IN_NS)
+    session.tick(3 * MS + USUAL.settle_in_ns)
     assert [way.state for way in session.ways] == [State.USABLE, State.USABLE]
     assert session.chosen
     assert session.facts is not None
@@ -497,9 +498,9 @@ def test_a_disk_larger_than_a_request_can_name_is_none() -> None:
     assert (way.state, way.reason) == (State.REFUSED, Reason.TOO_LARGE)
     assert session.facts is None
     data[200:208] = protocol.LBA48_SECTORS.to_bytes(8, "little")
-    session.tick(4 * MS + limits.RECHECK_NS)
+    session.tick(4 * MS + USUAL.recheck_ns)
     look = next(raw for raw in sent(session) if raw[19] == 0)
-    session.received(0, reply(look, resealed(data)), 5 * MS + limits.RECHECK_NS)
+    session.received(0, reply(look, resealed(data)), 5 * MS + USUAL.recheck_ns)
     assert way.state is State.USABLE
 
 
@@ -537,7 +538,7 @@ def test_the_end_of_a_check_makes_no_room_on_a_way_that_is_lost() -> None:
     session.start(write(0), NOW)
     session.start(write(1), NOW)
     (first,) = sent(session)
-    later = NOW + limits.SILENCE_NS
+    later = NOW + USUAL.silence_ns
     session.start(write(2), later)
     (look,) = sent(session)
     assert look[27] == 0xEC
@@ -561,7 +562,7 @@ def test_a_refused_path_is_asked_again_though_its_server_says_nothing() -> None:
     (look,) = sent(session)
     session.received(0, reply(look, identity("T"), src=STRANGER), NOW)
     assert session.ways[1].state is State.REFUSED
-    session.tick(NOW + limits.QUERY_IDLE_NS)
+    session.tick(NOW + USUAL.query_idle_ns)
     (look,) = [raw for raw in sent(session) if raw[:6] == STRANGER]
-    session.received(0, reply(look, identity(), src=STRANGER), NOW + limits.QUERY_IDLE_NS)
+    session.received(0, reply(look, identity(), src=STRANGER), NOW + USUAL.query_idle_ns)
     assert session.ways[1].state is State.USABLE

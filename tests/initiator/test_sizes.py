@@ -6,10 +6,11 @@ import pytest
 
 from aoe import limits
 from aoe.initiator.sizes import Direction, Narrow, Sizes
+from aoe.timing import USUAL
 from tests.initiator.test_path import MS
 
 THERE, BACK = Direction
-WAIT = limits.SIZE_WAIT_NS
+WAIT = USUAL.size_wait_ns
 
 
 class Wire:
@@ -60,7 +61,7 @@ def test_nothing_large_before_it_was_seen_to_pass() -> None:
     assert it.sent == [(THERE, 16), (BACK, 16), (None, 1)]
     assert it.limits == (16, 16)
     assert it.sizes.narrow is Narrow.NOT
-    it.live(10 * limits.SIZE_AGAIN_NS, 100 * MS)
+    it.live(10 * USUAL.size_again_ns, 100 * MS)
     assert len(it.sent) == 3, "what is known is not asked again"
 
 
@@ -108,7 +109,7 @@ def test_a_silent_server_says_nothing_of_sizes() -> None:
     assert {sectors for way, sectors in it.sent if way is THERE} == {16}
     assert len(it.sent) < 3 * 20, "less and less often"
     it.lose = 0.0
-    it.live(limits.SIZE_WAIT_MAX_NS + 10 * MS)
+    it.live(USUAL.size_wait_max_ns + 10 * MS)
     assert it.limits == (16, 16)
 
 
@@ -116,7 +117,7 @@ def test_more_passes_later() -> None:
     it = wire(16, there=2, back=4)
     it.live(1000 * MS)
     it.there = it.back = 255
-    it.live(limits.SIZE_AGAIN_NS - 2000 * MS, 100 * MS)
+    it.live(USUAL.size_again_ns - 2000 * MS, 100 * MS)
     assert it.limits == (2, 4)
     assert not it.sizes.again(16, it.now)
     it.now += 2000 * MS
@@ -129,7 +130,7 @@ def test_what_still_does_not_pass_changes_nothing_meanwhile() -> None:
     it = wire(16, there=8, back=8)
     it.live(1000 * MS)
     shown = it.sizes.shown
-    it.now += limits.SIZE_AGAIN_NS
+    it.now += USUAL.size_again_ns
     assert it.sizes.again(16, it.now)
     for _ in range(100):
         it.live(10 * MS)

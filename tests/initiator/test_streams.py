@@ -2,11 +2,12 @@
 
 import pytest
 
-from aoe import limits
+from aoe import timing
 from aoe.drive import identify as drive_identify
 from aoe.initiator.life import State
 from aoe.initiator.path import Kind
 from aoe.initiator.session import Operation, Port, Session, Way
+from aoe.timing import USUAL
 from aoe.wire import ata
 from aoe.wire.ata import AtaRequest
 from aoe.wire.stamp import Stamp, stamp_of
@@ -284,7 +285,7 @@ def test_a_server_without_a_place_for_us_is_used_and_asked_again_every_few_secon
             claims.append((at - refused, stamp_of(look)))
             refused = at
             session.received(0, reply(look, FULL if len(claims) < 3 else HEEDS), at)
-    assert {waited for waited, _ in claims} <= {limits.STREAM_AGAIN_NS + n * MS for n in range(6)}
+    assert {waited for waited, _ in claims} <= {USUAL.stream_again_ns + n * MS for n in range(6)}
     assert len({claim for _, claim in claims} - {None}) == 3, "each time another one: none is half known"
     assert way.path.stamp == claims[-1][1]
     session.start(write(0), at)
@@ -299,9 +300,9 @@ def test_without_a_stream_an_abandoned_write_waits_out_its_time() -> None:
     sent(session)
     session.tick(NOW + 50 * MS)
     assert not [raw for raw in sent(session) if raw[27] == 0xEA]
-    session.tick(NOW + limits.NETWORK_LIFETIME_NS)
+    session.tick(NOW + timing.NETWORK_LIFETIME_NS)
     (drain,) = [raw for raw in sent(session) if raw[27] == 0xEA]
-    session.received(0, reply(drain), NOW + limits.NETWORK_LIFETIME_NS + MS)
+    session.received(0, reply(drain), NOW + timing.NETWORK_LIFETIME_NS + MS)
     assert settled(session) == [operation]
 
 
@@ -313,7 +314,7 @@ def test_a_server_that_lost_our_place_gets_what_is_open_again_at_once() -> None:
     session.received(0, reply(asked(session), HEEDS), NOW)
     (first,) = sent(session)
     assert stamp_of(first) == way.path.stamp
-    later = NOW + limits.SILENCE_NS
+    later = NOW + USUAL.silence_ns
     session.start(write(8), later)
     session.received(0, reply(asked(session), FULL), later)
     assert way.path.stamp.stream == 0

@@ -12,6 +12,7 @@ import aoe
 from aoe import limits
 from aoe.errors import Unreachable
 from aoe.initiator.remote import RemoteDisk
+from aoe.wire import protocol
 from tests.support.labs.network import in_namespace
 from tests.support.labs.peers import image
 from tests.support.labs.primaries import ADDRESSES, Primaries, primaries
@@ -97,7 +98,7 @@ def test_disks_that_differ_at_their_ends_are_refused_at_attach(
     store = image(tmp_path / "disk", SECTORS)
     clone = clone_of(store)
     with clone.open("r+b") as file:
-        file.seek(lba * limits.SECTOR)
+        file.seek(lba * protocol.SECTOR)
         file.write(b"other")
     with primaries(tmp_path, (store, clone)) as there:
         use(there, what, engine=arithmetic)

@@ -371,8 +371,8 @@ async def lands(here: Scene, store: Watched, age_s: float, seed: int) -> bool:
 
 
 def test_a_longer_age_is_told_before_it_is_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aoe.limits.NETWORK_LIFETIME_NS", 100_000_000)
-    monkeypatch.setattr("aoe.limits.COMPLETION_NS", 100_000_000)
+    monkeypatch.setattr("aoe.timing.NETWORK_LIFETIME_NS", 100_000_000)
+    monkeypatch.setattr("aoe.timing.COMPLETION_NS", 100_000_000)
 
     async def run() -> None:
         async with scene(TargetOptions(frame_age_s=0.5)) as here:
@@ -405,8 +405,8 @@ def test_a_shorter_age_is_in_force_at_once() -> None:
 
 
 def test_a_longer_age_that_is_taken_back_meanwhile_is_never_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aoe.limits.NETWORK_LIFETIME_NS", 100_000_000)
-    monkeypatch.setattr("aoe.limits.COMPLETION_NS", 100_000_000)
+    monkeypatch.setattr("aoe.timing.NETWORK_LIFETIME_NS", 100_000_000)
+    monkeypatch.setattr("aoe.timing.COMPLETION_NS", 100_000_000)
 
     async def run() -> None:
         async with scene(TargetOptions(frame_age_s=0.5)) as here:

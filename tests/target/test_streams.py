@@ -6,9 +6,10 @@ import random
 
 import pytest
 
+from aoe import timing
 from aoe.drive import identify as drive_identify
 from aoe.drive.command import STAMPED
-from aoe.limits import NETWORK_LIFETIME_NS, REPLAY_WINDOW, STREAMS_MAX
+from aoe.limits import REPLAY_WINDOW, STREAMS_MAX
 from aoe.target.effects import Forged
 from aoe.target.streams import Streams
 from aoe.wire.protocol import MTU_MIN, STAMP_TRAILER, STAMPED_SECTORS_MIN, sectors_per_frame
@@ -21,7 +22,7 @@ from tests.target.driver import MS, SECOND, Driver, make_driver, make_export
 MAC, OTHER = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
 INSTANCE, BEFORE = 0x1122334455667788, 0x99
 AGE_NS = 1000 * MS
-LIFE_NS = NETWORK_LIFETIME_NS + AGE_NS
+LIFE_NS = timing.NETWORK_LIFETIME_NS + AGE_NS
 FOREIGN_FRAMES = int(os.environ.get("AOE_FOREIGN_FRAMES", "100000"))
 
 tags = itertools.count(100)
