@@ -16,7 +16,7 @@ from aoe.disk import locks, syscalls
 from aoe.disk.blockdev import BlockDisk
 from aoe.disk.file import FileDisk, Store
 from aoe.disk.identity import HERE, Host, file_name
-from aoe.errors import ConfigurationError
+from aoe.errors import ConfigurationError, DiskError
 from aoe.wire import protocol
 
 _PROBE_BLOCKS = (512, 1024, 2048, 4096)
@@ -112,7 +112,8 @@ def _enlarge(fd: int, path: Path, size: int) -> None:
     try:
         os.ftruncate(fd, size)
     except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}; it cannot have {size} bytes") from error
+        message = f"{path}: {error.strerror}; it cannot have {size} bytes"
+        raise DiskError(message, size, error.errno or 0) from error
 
 
 def _check_file_behind(fd: int, path: Path, how: Opening, host: Host) -> None:

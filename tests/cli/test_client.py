@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.client import run, said
+from tests.cli.client import refused, run, said
 from tests.cli.test_serve import SECTORS, Served, serving
 
 SIZE = SECTORS * 512
@@ -101,15 +101,15 @@ def test_a_destination_that_is_too_small(served: Served, tmp_path: Path) -> None
     large, odd = tmp_path / "large", tmp_path / "odd"
     large.write_bytes(bytes(SIZE + 512))
     odd.write_bytes(bytes(1000))
-    assert b"enlarge" in run(served, "copy", large, "e1.2").stderr
-    assert b"does not end at a sector" in run(served, "copy", odd, "e1.2").stderr
+    assert "enlarge" in refused(served, "copy", large, "e1.2", status=1)
+    assert "does not end at a sector" in refused(served, "copy", odd, "e1.2", status=2)
 
 
 def test_config_string(served: Served) -> None:
     assert said(served, "config", "e1.2") == [{"address": "e1.2", "config": ""}]
     assert said(served, "config", "e1.2", "--set", "rack 3")[0]["config"] == "rack 3"
-    refused = run(served, "config", "e1.2", "--set", "rack 4")
-    assert (refused.returncode, b"AoE error 4" in refused.stderr) == (1, True)
+    kept = run(served, "config", "e1.2", "--set", "rack 4")
+    assert (kept.returncode, b"AoE error 4" in kept.stderr) == (1, True)
     assert said(served, "config", "e1.2", "--force-set", "rack 4")[0]["config"] == "rack 4"
     assert run(served, "config", "e1.2").stdout == b"rack 4\n"
 
@@ -143,7 +143,7 @@ def test_reservation(served: Served) -> None:
 
 
 def test_nobody_locks_himself_out(served: Served) -> None:
-    refused = run(served, "mask", "e1.2", "--add", "02:00:00:00:00:77")
-    assert (refused.returncode, b"lock this host out" in refused.stderr) == (1, True)
+    outside = run(served, "mask", "e1.2", "--add", "02:00:00:00:00:77")
+    assert (outside.returncode, b"lock this host out" in outside.stderr) == (1, True)
     assert said(served, "mask", "e1.2") == [{"address": "e1.2", "macs": []}]
     assert run(served, "mask", "e1.2", "--add", "x").returncode == 2

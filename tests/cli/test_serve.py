@@ -93,6 +93,42 @@ def test_says_what_it_serves(disk: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("", "an empty PATH; name a file or block device"),
+        ("=1.0", "=1.0: No such file"),
+        (",serial=A", ",serial=A: No such file"),
+        ("/", "/ is not a disk"),
+    ],
+)
+def test_what_names_no_disk_is_one_line(path: str, says: str, tmp_path: Path) -> None:
+    (line,) = cannot_start(path, "--state-dir", tmp_path / "s")
+    assert line.startswith(f"aoe-target: {says}")
+
+
+def test_a_user_without_a_home_is_told_what_to_say(disk: Path) -> None:
+    """As in a container that knows no user of that number."""
+    nobody = (
+        "import os; os.geteuid = os.getuid = lambda: 54321; from aoe.cli.target import main; exit(main())"
+    )
+    (line,) = cannot_start(disk, launcher=("-c", nobody), env={})
+    assert line.startswith("aoe-target: ")
+    assert line.endswith("give --state-dir")
+
+
+def cannot_start(
+    *arguments: str | Path,
+    launcher: Sequence[str] = ("-m", "aoe.cli.target"),
+    env: dict[str, str] | None = None,
+) -> list[str]:
+    """The lines of a start that fails."""
+    words = [sys.executable, *launcher, "serve", *map(str, arguments), "--link", "udp:127.0.0.1:0"]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout) == (2, "")
+    return done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
     ("length", "options", "served", "remedy"),
     [
         (241_059, [], 240_640, "append 93 bytes"),
