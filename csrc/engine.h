@@ -186,6 +186,8 @@ typedef struct {
     uint32_t trims, zeroes;  /* not 0: it has TRIM, and what was trimmed reads as zeroes */
 } aoe_disk;
 
+/* NULL where memory is short. What cannot be had later ends the core: it sends nothing any more, and all requests end with
+ * AOE_ENDED_NO_MEMORY; a request that is too large for the memory there is ends so alone. */
 aoe_core *aoe_core_open(const aoe_core_settings *settings);
 void aoe_core_close(aoe_core *core);
 
@@ -199,7 +201,7 @@ void aoe_core_tick(aoe_core *core, int64_t now_ns);
 
 /* Begin a request. `data` is what is written, and stays as it is until the request has ended and what is out was
  * sent; for a read it is where to, or NULL. AOE_ASK_SERVER: `offset` is the command, `length` the least reply,
- * `data` of `data_length` bytes the message, `way` whom to ask. */
+ * `data` of `data_length` bytes the message, `way` whom to ask. NULL where there is no memory even for the request. */
 aoe_request *aoe_core_start(aoe_core *core, uint32_t verb, uint64_t offset, uint64_t length, uint8_t *data,
                             uint64_t data_length, uint32_t way, uint64_t user, int64_t now_ns);
 /* No thread waits any more; the request is gone. Only for one that aoe_core_done did not give yet. */

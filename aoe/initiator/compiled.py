@@ -45,6 +45,13 @@ def settings(ffi: Any, ports: int, addresses: Sequence[Address], first_tag: int,
     return made, numbers
 
 
+def had(ffi: Any, pointer: Any) -> Any:
+    """What C has made; MemoryError where it could not."""
+    if pointer == ffi.NULL:
+        raise MemoryError("no memory for a request, or for a disk")
+    return pointer
+
+
 class View:
     """What a core in C says of itself."""
 
@@ -183,7 +190,7 @@ class CompiledCore(View):
     ) -> None:
         ffi, lib = library()
         made, _kept = settings(ffi, ports, addresses, first_tag, policy)
-        core = ffi.gc(lib.aoe_core_open(made), lib.aoe_core_close)
+        core = ffi.gc(had(ffi, lib.aoe_core_open(made)), lib.aoe_core_close)
         super().__init__(ffi, lib, core)
         self.out = _Out(ffi, lib, core)
         self.done = _Done(self)
@@ -220,10 +227,11 @@ class CompiledCore(View):
         """Begin what is asked for, in bytes; ASK goes to the server of the way of that number."""
         request = Request(self._ffi.from_buffer("uint8_t[]", data) if data else self._ffi.NULL)
         self._number += 1
-        self._requests[self._number] = request
-        request.inside = self._lib.aoe_core_start(
+        started = self._lib.aoe_core_start(
             self._core, verb, offset, length, request.data, len(data), number, self._number, now_ns
         )
+        request.inside = had(self._ffi, started)
+        self._requests[self._number] = request
         return request
 
     def abandon(self, request: Request, now_ns: int) -> None:

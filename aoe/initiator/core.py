@@ -66,6 +66,8 @@ class Outcome(enum.IntEnum):
     UNSUPPORTED = 6
     REFUSED = 7
     """What the server said of its disk cannot be, or is not of this disk."""
+    NO_MEMORY = 8
+    """Only in C: here, Python raises MemoryError."""
 
 
 class Result(NamedTuple):

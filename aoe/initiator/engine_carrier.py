@@ -13,7 +13,7 @@ from aoe.engine.engine import library
 from aoe.errors import ConfigurationError, RequestError
 from aoe.initiator.carrier import Carrier
 from aoe.initiator.clock import now_ns
-from aoe.initiator.compiled import View, result_of, settings
+from aoe.initiator.compiled import View, had, result_of, settings
 from aoe.initiator.core import Result, Verb, WayStatus
 from aoe.initiator.session import Address, Policy
 from aoe.link.udp import UdpLink
@@ -59,7 +59,7 @@ class EngineCarrier(Carrier):
         self._links = list(links)
         self._gap_ns = policy.timing.gap_ns
         self._settings, *self._kept = settings(self._ffi, len(links), addresses, first_tag, policy)
-        self._core = self._lib.aoe_core_open(self._settings)
+        self._core = had(self._ffi, self._lib.aoe_core_open(self._settings))
         self._view = View(self._ffi, self._lib, self._core)
         self._remote: Any = None
         self._loop: Any = None
@@ -184,9 +184,10 @@ class EngineCarrier(Carrier):
             self._stood_ns = now - self._lib.aoe_core_own_time(self._core, now)
         self._began_ns = now
         self.began_s = (now - self._stood_ns) / 1e9
-        request = self._lib.aoe_core_start(
+        started = self._lib.aoe_core_start(
             self._core, verb, offset, length, held, len(data), number, user, now
         )
+        request = had(self._ffi, started)
         if not self._open:  # nothing to wait for
             self._lib.aoe_remote_send(self._remote)
         self._open[user] = (request, held)

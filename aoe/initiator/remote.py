@@ -405,6 +405,8 @@ class RemoteDisk(Rooted, Disk):
             )
         if result.outcome is Outcome.REFUSED:
             raise RequestError(f"{self.address} describes a disk that cannot be used: {self._reasons()}")
+        if result.outcome is Outcome.NO_MEMORY:
+            raise MemoryError(f"{self.address}: no memory; ask for less at a time, or open the disk again")
         if result.outcome is Outcome.UNSUPPORTED:
             raise DiskError(f"{self.address} has no TRIM", offset, errno.EOPNOTSUPP)
         raise OutOfRangeError(f"{self.address} has {self.size} bytes, no more; look at size")

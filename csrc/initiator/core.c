@@ -1,4 +1,5 @@
 /* Byte ranges become requests of one frame and back: split, put in order, patched at odd ends. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,8 +28,12 @@ static void discard(aoe_core *c, void *buffer)
         return;
     }
     if (c->garbage_count == c->garbage_room) {
-        c->garbage_room = c->garbage_room ? 2 * c->garbage_room : 16;
-        c->garbage = must_allocate(c->garbage, c->garbage_room * sizeof *c->garbage);
+        size_t room = c->garbage_room ? 2 * c->garbage_room : 16;
+        void **more = realloc(c->garbage, room * sizeof *more);
+        if (!more)
+            return; /* better kept for ever than freed too early */
+        c->garbage = more;
+        c->garbage_room = room;
     }
     c->garbage[c->garbage_count++] = buffer;
 }
@@ -75,6 +80,8 @@ static void end(aoe_core *c, struct asked *a, uint32_t outcome)
         a->request.outcome = outcome;
         a->request.data_length = 0;
     }
+    assert(!a->ended);
+    a->ended = 1;
     link_append(&c->done, &a->done);
 }
 
@@ -508,7 +515,16 @@ static void ask(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
     session_start(c, o, now_ns);
 }
 
-static uint32_t refused(const aoe_core *c, const aoe_request *r, const struct way *w)
+/* Whether there is memory for as many pieces as a request may have: a large one is refused alone, before it begins. */
+static int is_room_for(aoe_core *c, const aoe_request *r)
+{
+    uint32_t frame = session_frame(c, r->verb == AOE_VERB_READ ? LANE_READS : LANE_CHANGES);
+    uint64_t pieces = r->verb == AOE_VERB_TRIM ? 1 : r->length / SECTOR / frame + 2;
+    return pool_reserve(&c->pieces, pieces) && pool_reserve(&c->operations, pieces) &&
+           pool_reserve(&c->exchanges, pieces) && pool_reserve(&c->copies, pieces);
+}
+
+static uint32_t refused(aoe_core *c, const aoe_request *r, const struct way *w)
 {
     if (r->verb == AOE_VERB_ASK)
         return w ? AOE_ENDED_OK : AOE_ENDED_OUT_OF_RANGE;
@@ -517,6 +533,8 @@ static uint32_t refused(const aoe_core *c, const aoe_request *r, const struct wa
         return AOE_ENDED_OUT_OF_RANGE;
     if (r->verb == AOE_VERB_TRIM && !trim_blocks_of(c->facts))
         return AOE_ENDED_UNSUPPORTED;
+    if (!is_room_for(c, r))
+        return AOE_ENDED_NO_MEMORY;
     return c->pending >= REQUESTS_MAX ? AOE_ENDED_TOO_MANY : AOE_ENDED_OK;
 }
 
@@ -536,8 +554,10 @@ static void begin(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
         break;
     case AOE_VERB_READ:
         a->own_data = !r->data && r->length;
-        if (a->own_data)
-            r->data = must_allocate(NULL, r->length);
+        if (a->own_data && !(r->data = malloc(r->length))) {
+            end(c, a, AOE_ENDED_NO_MEMORY);
+            return;
+        }
         r->data_length = r->length;
         transfer(c, a, now_ns);
         break;
@@ -555,14 +575,20 @@ static void begin(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
 aoe_core *aoe_core_open(const aoe_core_settings *settings)
 {
     assert(settings->timing.rto_min_ns > 0 && settings->timing.pulse_ns < settings->timing.gap_ns);
-    aoe_core *c = must_allocate(NULL, sizeof *c);
-    memset(c, 0, sizeof *c);
+    aoe_core *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->addresses = calloc(settings->addresses + 1, sizeof *c->addresses);
+    c->ports = calloc(settings->ports + 1, sizeof *c->ports);
+    if (!c->addresses || !c->ports) {
+        free(c->addresses);
+        free(c->ports);
+        free(c);
+        return NULL;
+    }
     c->set = *settings;
-    c->addresses = must_allocate(NULL, (settings->addresses + 1) * sizeof *c->addresses);
     memcpy(c->addresses, settings->address, settings->addresses * sizeof *c->addresses);
     c->set.address = c->addresses;
-    c->ports = must_allocate(NULL, (settings->ports + 1) * sizeof *c->ports);
-    memset(c->ports, 0, (settings->ports + 1) * sizeof *c->ports);
     c->tag = c->first_tag = c->strangers.seed = settings->first_tag & TAG_MASK;
     c->seek_wait_ns = c->set.timing.query_first_ns;
     link_init(&c->open);
@@ -622,7 +648,33 @@ void aoe_core_close(aoe_core *c)
     free(c);
 }
 
-int64_t aoe_core_own_time(aoe_core *c, int64_t now_ns)
+/* Nothing is known of what was under way: nothing is sent any more, and every request ends. */
+static void spend(aoe_core *c)
+{
+    c->spent = 1;
+    c->out_count = 0;
+    for (struct link *l = c->requests.next; l != &c->requests; l = l->next) {
+        struct asked *a = OWNER_OF(l, struct asked, every);
+        if (!a->ended)
+            end(c, a, AOE_ENDED_NO_MEMORY);
+    }
+}
+
+/* What may need memory, and ends the core where there is none. */
+#define GUARDED(c, work)                                                                                               \
+    do {                                                                                                               \
+        jmp_buf here;                                                                                                  \
+        jmp_buf *before = memory_escape(&here);                                                                        \
+        if (setjmp(here))                                                                                              \
+            spend(c);                                                                                                  \
+        else if ((c)->spent)                                                                                           \
+            spend(c);                                                                                                  \
+        else                                                                                                           \
+            work;                                                                                                      \
+        memory_escape(before);                                                                                         \
+    } while (0)
+
+static void see_time(aoe_core *c, int64_t now_ns)
 {
     int64_t gap_ns = c->seen_ns ? now_ns - c->seen_ns : 0;
     c->seen_ns = now_ns > c->seen_ns ? now_ns : c->seen_ns;
@@ -632,46 +684,73 @@ int64_t aoe_core_own_time(aoe_core *c, int64_t now_ns)
         session_stand_still(c, gap_ns, now_ns);
         run(c, now_ns);
     }
+}
+
+int64_t aoe_core_own_time(aoe_core *c, int64_t now_ns)
+{
+    GUARDED(c, see_time(c, now_ns));
     return now_ns - c->stood_ns;
+}
+
+static void set_port(aoe_core *c, uint32_t port, const aoe_core_port *now, int64_t now_ns)
+{
+    see_time(c, now_ns);
+    session_set_port(c, port, now, now_ns);
+    run(c, now_ns);
 }
 
 void aoe_core_set_port(aoe_core *c, uint32_t port, const aoe_core_port *now, int64_t now_ns)
 {
-    aoe_core_own_time(c, now_ns);
-    session_set_port(c, port, now, now_ns);
+    GUARDED(c, set_port(c, port, now, now_ns));
+}
+
+static void receive(aoe_core *c, uint32_t port, const uint8_t *frame, uint32_t length, int64_t now_ns)
+{
+    see_time(c, now_ns);
+    session_received(c, port, frame, length, now_ns);
     run(c, now_ns);
 }
 
 void aoe_core_receive(aoe_core *c, uint32_t port, const uint8_t *frame, uint32_t length, int64_t now_ns)
 {
-    aoe_core_own_time(c, now_ns);
-    session_received(c, port, frame, length, now_ns);
+    GUARDED(c, receive(c, port, frame, length, now_ns));
+}
+
+static void tick(aoe_core *c, int64_t now_ns)
+{
+    see_time(c, now_ns);
+    session_tick(c, now_ns);
     run(c, now_ns);
 }
 
 void aoe_core_tick(aoe_core *c, int64_t now_ns)
 {
-    aoe_core_own_time(c, now_ns);
-    session_tick(c, now_ns);
-    run(c, now_ns);
+    GUARDED(c, tick(c, now_ns));
 }
 
-aoe_request *aoe_core_start(aoe_core *c, uint32_t verb, uint64_t offset, uint64_t length, uint8_t *data,
-                            uint64_t data_length, uint32_t way, uint64_t user, int64_t now_ns)
+static void start(aoe_core *c, struct asked *a, uint32_t way, int64_t now_ns)
 {
-    aoe_core_own_time(c, now_ns);
-    struct asked *a = must_allocate(NULL, sizeof *a);
+    see_time(c, now_ns);
     struct way *w = way_numbered(c, way);
-    *a = (struct asked){.request = {user, offset, length, data, data_length, 0, verb, AOE_ENDED_OK, 0, 0}};
-    link_init(&a->pieces);
-    link_init(&a->done);
-    link_append(&c->requests, &a->every);
     uint32_t why_not = refused(c, &a->request, w);
     if (why_not)
         end(c, a, why_not);
     else
         begin(c, a, w, now_ns);
     run(c, now_ns);
+}
+
+aoe_request *aoe_core_start(aoe_core *c, uint32_t verb, uint64_t offset, uint64_t length, uint8_t *data,
+                            uint64_t data_length, uint32_t way, uint64_t user, int64_t now_ns)
+{
+    struct asked *a = malloc(sizeof *a);
+    if (!a)
+        return NULL;
+    *a = (struct asked){.request = {user, offset, length, data, data_length, 0, verb, AOE_ENDED_OK, 0, 0}};
+    link_init(&a->pieces);
+    link_init(&a->done);
+    link_append(&c->requests, &a->every);
+    GUARDED(c, start(c, a, way, now_ns));
     return &a->request;
 }
 
@@ -684,10 +763,9 @@ static int is_waiting(const struct operation *o)
     return waits;
 }
 
-void aoe_core_abandon(aoe_core *c, aoe_request *request, int64_t now_ns)
+static void abandon(aoe_core *c, struct asked *a, int64_t now_ns)
 {
-    aoe_core_own_time(c, now_ns);
-    struct asked *a = (struct asked *)request;
+    see_time(c, now_ns);
     for (int waits = 1; waits >= 0; waits--) { /* what waits first, or it would be sent now */
         struct link *next;
         for (struct link *l = a->pieces.next; l != &a->pieces; l = next) {
@@ -704,6 +782,12 @@ void aoe_core_abandon(aoe_core *c, aoe_request *request, int64_t now_ns)
         }
     }
     run(c, now_ns);
+}
+
+void aoe_core_abandon(aoe_core *c, aoe_request *request, int64_t now_ns)
+{
+    struct asked *a = (struct asked *)request;
+    GUARDED(c, abandon(c, a, now_ns));
     link_remove(&a->done);
     aoe_core_free(c, request);
 }
@@ -730,22 +814,33 @@ void aoe_core_sent(aoe_core *c)
         free(c->garbage[--c->garbage_count]);
 }
 
-int aoe_core_switch(aoe_core *c, uint32_t way, int64_t now_ns)
+static void change_owner(aoe_core *c, uint32_t way, int64_t now_ns, volatile int *done)
 {
-    aoe_core_own_time(c, now_ns);
+    see_time(c, now_ns);
     struct way *w = way_numbered(c, way);
-    int done = w && session_switch(c, w, now_ns);
+    *done = w && session_switch(c, w, now_ns);
     run(c, now_ns);
-    return done;
 }
 
-void aoe_core_fenced(aoe_core *c, uint32_t way, int64_t now_ns)
+int aoe_core_switch(aoe_core *c, uint32_t way, int64_t now_ns)
 {
-    aoe_core_own_time(c, now_ns);
+    volatile int done = 0;
+    GUARDED(c, change_owner(c, way, now_ns, &done));
+    return done && !c->spent;
+}
+
+static void fenced(aoe_core *c, uint32_t way, int64_t now_ns)
+{
+    see_time(c, now_ns);
     struct way *w = way_numbered(c, way);
     if (w)
         session_fenced(c, w, now_ns);
     run(c, now_ns);
+}
+
+void aoe_core_fenced(aoe_core *c, uint32_t way, int64_t now_ns)
+{
+    GUARDED(c, fenced(c, way, now_ns));
 }
 
 int64_t aoe_core_pulse(const aoe_core *c)

@@ -169,7 +169,7 @@ struct asked {
     aoe_request request; /* first: it is what the caller knows */
     struct link pieces, done, every;
     uint32_t left;
-    int flushes, own_data, worst;
+    int flushes, own_data, worst, ended;
     uint64_t changes, losses_told;
 };
 
@@ -262,6 +262,7 @@ struct event {
 
 struct aoe_core {
     aoe_core_settings set;
+    int spent; /* memory could not be had: nothing is sent any more, and what is asked ends with that */
     uint32_t *addresses;
     aoe_core_port *ports;
     struct way *ways[WAYS_MAX];

@@ -116,8 +116,14 @@ static void fill(aoe_remote *r, aoe_load *l, int64_t now_ns)
         assert(number < run->depth && !place->request);
         int writes = l->write_percent && chance(l) % 100 < l->write_percent;
         place->began_ns = now_ns;
-        place->request = aoe_core_start(r->core, writes ? AOE_VERB_WRITE : AOE_VERB_READ, next_place(l), run->block,
+        aoe_request *request = aoe_core_start(r->core, writes ? AOE_VERB_WRITE : AOE_VERB_READ, next_place(l), run->block,
                                         writes ? run->data : place->buffer, run->block, 0, OURS | number, now_ns);
+        if (!request) {
+            l->errors++;
+            run->used--;
+            return;
+        }
+        place->request = request;
     }
 }
 

@@ -1,20 +1,26 @@
-/* Memory of the initiator's arithmetic. */
+/* Memory of the initiator's arithmetic. It is used deep inside, where there is no way on without: what cannot be had is
+ * told to the border, which ends the core (core.c), and never ends the user's process. */
 #ifndef AOE_MEMORY_H
 #define AOE_MEMORY_H
 
+#include <setjmp.h>
 #include <stddef.h>
 
-/* Objects of one size, kept for the next use. */
+/* Where this thread goes on when memory cannot be had; NULL outside of a core. */
+jmp_buf *memory_escape(jmp_buf *to); /* the one before comes back */
+void *must_allocate(void *old, size_t size);
+
+/* Objects of one size, kept for later. */
 struct pool {
-    size_t size;
+    size_t size, spare;
     void *free;
     void *chunks;
 };
 
 void pool_init(struct pool *pool, size_t size);
+int pool_reserve(struct pool *pool, size_t objects); /* have so many at hand; 0 where there is no memory for them */
 void *pool_take(struct pool *pool); /* zeroed */
 void pool_give(struct pool *pool, void *object);
 void pool_end(struct pool *pool);
-void *must_allocate(void *old, size_t size);
 
 #endif

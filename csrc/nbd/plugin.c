@@ -463,6 +463,10 @@ static int fail(uint32_t verb, uint64_t offset, const struct answer *a)
         code = EINVAL;
         nbdkit_error("%s: %s at byte %llu is outside the disk", disk, what, at);
         break;
+    case AOE_ENDED_NO_MEMORY:
+        code = ENOMEM;
+        nbdkit_error("%s: %s at byte %llu: no memory", disk, what, at);
+        break;
     case AOE_ENDED_UNSUPPORTED:
         code = EOPNOTSUPP;
         break;

@@ -136,6 +136,10 @@ static void begin(struct shared *s, struct waiter *w, int64_t now_ns)
     w->crowded = 0;
     w->request = aoe_core_start(s->core, w->verb, w->offset, w->length, w->data, w->length, 0,
                                 (uint64_t)(uintptr_t)w, now_ns);
+    if (w->request)
+        return;
+    w->answer.outcome = AOE_ENDED_NO_MEMORY;
+    finish(s, w);
 }
 
 static struct waiter *inbox_in_order(struct shared *s)

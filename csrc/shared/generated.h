@@ -340,6 +340,7 @@ enum {
     AOE_ENDED_TOO_MANY = 5,
     AOE_ENDED_UNSUPPORTED = 6,
     AOE_ENDED_REFUSED = 7,
+    AOE_ENDED_NO_MEMORY = 8,
 };
 
 /* aoe.initiator.compiled.COUNTERS */
