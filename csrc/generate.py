@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.drive import command, identify
-from aoe.initiator import compiled, core, facts, life, path, session, sizes, strangers
+from aoe.initiator import compiled, core, discovery, facts, life, path, sizes, strangers
 from aoe.target import streams
 from aoe.wire import ata, frame, opcodes, protocol, stamp
 from csrc import generate_life, generate_options
@@ -20,7 +20,7 @@ from csrc import generate_life, generate_options
 HEADER = Path(__file__).parent / "shared" / "generated.h"
 OTHERWISE = ("SAMPLE_BLOCKS", "SAMPLE_END_SECTORS", "STREAMS_MAX", "WAYS_MAX")
 """The fuzzers compile with other values of these."""
-BITS = (ata, command, frame, identify, opcodes, path, session, strangers)
+BITS = (ata, command, frame, identify, opcodes, path, discovery, strangers)
 """Modules whose numbers are codes and bits: hexadecimal."""
 _INT_MAX, _UINT_MAX = (1 << 31) - 1, (1 << 32) - 1
 
@@ -166,7 +166,7 @@ def shared() -> Iterator[str]:
         *("VOLATILE_CACHE", "TRIM_IS_ZERO", "HAS_LBA", "HAS_LBA48", "HAS_FUA", "CHECKSUM_FOLLOWS"),
     )
     yield from members(streams.Place, "STREAM_")
-    yield from defined(session, "TAG_STEP")
+    yield from defined(discovery, "TAG_STEP")
     yield from defined(path, "STREAM_STEP")
     yield from defined(strangers, "FNV_PRIME")
     yield from members(path.Kind, "LANE_", "LANES")

@@ -10,7 +10,7 @@ from aoe import limits
 from aoe.initiator.clock import now_ns
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Request, Result, Verb, WayStatus
-from aoe.initiator.session import Port
+from aoe.initiator.way import Port
 from aoe.link.base import Link
 from aoe.wire import protocol
 

@@ -22,8 +22,9 @@ from aoe.initiator.life import State
 from aoe.initiator.path import Kind
 from aoe.initiator.proof import Look, Proof, Write
 from aoe.initiator.ranges import Claim, Ranges
-from aoe.initiator.session import Address, Answered, Operation, Policy, Port, Session, Settled, Way
+from aoe.initiator.session import Session
 from aoe.initiator.sizes import Narrow
+from aoe.initiator.way import Address, Answered, Operation, Policy, Port, Settled, Way
 from aoe.wire import ata, protocol
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaReply, AtaRequest
 from aoe.wire.frame import FLAG_ERROR, Command

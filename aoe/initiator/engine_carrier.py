@@ -15,7 +15,7 @@ from aoe.initiator.carrier import Carrier
 from aoe.initiator.clock import now_ns
 from aoe.initiator.compiled import View, had, result_of, settings
 from aoe.initiator.core import Result, Verb, WayStatus
-from aoe.initiator.session import Address, Policy
+from aoe.initiator.way import Address, Policy
 from aoe.link.udp import UdpLink
 
 _DONE = Result()

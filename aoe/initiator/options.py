@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from aoe import limits, timing
 from aoe.errors import ConfigurationError, OutOfRangeError
-from aoe.initiator.session import Policy
+from aoe.initiator.way import Policy
 from aoe.link.base import Link
 
 ENGINES = ("auto", "c", "python")

@@ -35,7 +35,8 @@ from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
 from aoe.initiator.path import Kind
 from aoe.initiator.ranges import Claim, Ranges
-from aoe.initiator.session import Answered, Event, Operation, Session, TooLarge, Way
+from aoe.initiator.session import Session
+from aoe.initiator.way import Answered, Event, Operation, TooLarge, Way
 from aoe.wire import ata, protocol
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
 

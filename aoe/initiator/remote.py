@@ -37,8 +37,8 @@ from aoe.initiator.options import (
     as_names,
     check_engine,
 )
-from aoe.initiator.session import Address, Policy
 from aoe.initiator.standing import PathStatus, Standing, size_words, without_figures
+from aoe.initiator.way import Address, Policy
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, check_interface, only_interface
 from aoe.link.udp import UdpLink

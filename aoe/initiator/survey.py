@@ -15,8 +15,8 @@ from aoe.initiator.core import Core
 from aoe.initiator.discover import discover
 from aoe.initiator.options import Options
 from aoe.initiator.remote import RemoteDisk
-from aoe.initiator.session import Address
 from aoe.initiator.standing import PathStatus
+from aoe.initiator.way import Address
 from aoe.link.base import Link
 from aoe.link.split import SplitLink
 

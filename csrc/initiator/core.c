@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "initiator.h"
+#include "session.h"
 
 
 static void go(aoe_core *c, struct piece *p, int64_t now_ns);

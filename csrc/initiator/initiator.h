@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "abi.h"
+#include "facts.h"
 #include "life.h"
 #include "memory.h"
 #include "shared/list.h"
@@ -336,46 +337,10 @@ int path_stuck(const struct way *w);
 aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
                     uint32_t command, uint32_t tag, const struct body *body);
 
-/* session.c: which way carries what. All append to core->events. */
-void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, int64_t now_ns);
-void session_start(aoe_core *c, struct operation *o, int64_t now_ns);
-void session_abandon(aoe_core *c, struct operation *o, int64_t now_ns);
-void session_received(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t length, int64_t now_ns);
-int session_switch(aoe_core *c, struct way *w, int64_t now_ns);
-void session_fenced(aoe_core *c, struct way *w, int64_t now_ns);
-void session_tick(aoe_core *c, int64_t now_ns);
-void session_stand_still(aoe_core *c, int64_t gap_ns, int64_t now_ns);
-int64_t session_pulse(const aoe_core *c);
-/* How many sectors the owner takes in one request, or any way while there is no owner. */
-uint32_t session_frame(const aoe_core *c, uint32_t lane);
-int session_flushed(aoe_core *c, uint64_t changes, uint64_t losses_told);
-/* `claim`: what was asked with it. Whether the way leads to the disk. */
-int session_identified(aoe_core *c, struct way *w, const uint8_t *raw, struct stamp claim, int64_t now_ns);
-
-void session_look(aoe_core *c, struct way *w, int64_t now_ns); /* ask it what it leads to */
-/* What the proof found out of the server of a way. */
-void session_sampled(aoe_core *c, struct way *w, int64_t now_ns);
-void session_silent(aoe_core *c, struct way *w, int64_t now_ns);
-void session_condemn(aoe_core *c, struct way *w, int reason, uint64_t lba, int64_t now_ns);
-void session_prove(aoe_core *c, struct way *w, int64_t now_ns);
-
 /* Whether its samples are to be compared with the owner's. */
 static inline int way_samples(const struct way *w) { return w->state == WAY_COMPARED || w->state == WAY_RETRIED; }
 
-/* trial.c: what is known of servers' disks, and what follows from it */
-int trial_same_server(const struct way *w, const struct way *other);
-int trial_leads_to_owner(const aoe_core *c, const struct way *w);
-void trial_share(aoe_core *c, const struct way *w);
-void trial_meet(const aoe_core *c, struct way *w);
-void trial_refer_to(aoe_core *c, const struct way *w);
-int trial_has_other_store(const aoe_core *c, const struct way *w);
-int trial_is_unsure(const aoe_core *c, const struct way *w);
-int trial_is_barred(const aoe_core *c, const struct way *w);
-int trial_may_inherit(const aoe_core *c, const struct way *w);
-struct way *trial_heir(const aoe_core *c);
-int trial_is_replaced(aoe_core *c, struct way *w);
-
-/* proof.c: finds it out */
+/* proof.c: whether servers have one disk */
 void proof_init(struct proof *f);
 void proof_close(struct proof *f);
 void proof_stand_still(struct proof *f, int64_t gap_ns); /* we did not run for so long */
@@ -407,53 +372,5 @@ uint32_t strangers_tag(const struct strangers *s, uint32_t port, const uint8_t *
 int strangers_may_ask(struct strangers *s, int64_t pulse_ns, int64_t now_ns);
 void strangers_invite(struct strangers *s, uint32_t port, const uint8_t *raw);
 int strangers_welcome(struct strangers *s, uint32_t port, const uint8_t *raw); /* whether it was invited */
-
-/* facts.c: what IDENTIFY says, as aoe/initiator/facts.py and aoe/drive/identify.py have it. */
-int facts_unfit(const uint8_t *identity); /* why it cannot describe a disk, or WHY_NOT */
-uint32_t facts_physical_block(const uint8_t *identity); /* bytes */
-int facts_same_serial(const uint8_t *identity, const uint8_t *other);
-/* What is left without what another drive has not of TRIM, its zeroes and FUA. FLUSH stays: a cache that cannot be
- * emptied everywhere is still to be emptied where it is. */
-void facts_lessen(uint8_t *identity, const uint8_t *other);
-
-static inline uint32_t word_of(const uint8_t *identity, uint32_t word)
-{
-    return (uint32_t)(identity[2 * word] | identity[2 * word + 1] << 8);
-}
-
-/* The vendor words of a target of ours, as aoe/drive/identify.py has them. Numbers are little-endian. */
-struct vendor {
-    uint8_t signature[sizeof VENDOR_SIGNATURE - 1], layout[2], age_ms[4], instance[8], features[2];
-    uint8_t store_kind[2], store[16];
-};
-
-static inline const struct vendor *vendor_of(const uint8_t *identity)
-{
-    return (const struct vendor *)&identity[2 * VENDOR_WORD];
-}
-
-/* 512-byte range blocks that one TRIM may carry, 0 where there is no TRIM. */
-static inline uint32_t trim_blocks_of(const uint8_t *identity)
-{
-    uint32_t blocks = word_of(identity, 105);
-    return word_of(identity, 169) & 1 ? (blocks ? blocks : 1) : 0;
-}
-
-static inline int fua_of(const uint8_t *identity) { return (word_of(identity, 84) & 0xC040) == 0x4040; }
-
-/* Whether sectors read as zeroes after a TRIM, and always: word 69. */
-static inline int zeroes_of(const uint8_t *identity)
-{
-    return trim_blocks_of(identity) && (word_of(identity, 69) & TRIM_IS_ZERO) == TRIM_IS_ZERO;
-}
-
-static inline uint64_t sectors_of(const uint8_t *identity)
-{
-    uint32_t words = word_of(identity, 83) & 0x0400 ? 4 : 2, first = words == 4 ? 100 : 60;
-    uint64_t sectors = 0;
-    while (words--)
-        sectors = sectors << 16 | word_of(identity, first + words);
-    return sectors;
-}
 
 #endif

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "initiator.h"
+#include "session.h"
 #include "shared/wire.h"
 
 enum { BEFORE = 0, WRITING = 1, AFTER = 2 };

@@ -1,7 +1,7 @@
 /* Whether servers have one disk: what proof.c finds out means this for ways. As in aoe/initiator/trial.py and session.py. */
 #include <string.h>
 
-#include "initiator.h"
+#include "session.h"
 
 /* Whether two ways lead to one life of one server: by its MAC, or, where it has several network cards, by its instance:
  * 64 bits that a target of ours draws when it starts. One address is one export of it. */
@@ -117,7 +117,7 @@ struct way *trial_heir(const aoe_core *c)
 
 /* The owner has started again: whether a proved server, if there is one, is the owner from now on. Else this is what
  * the disk is; it counts as proved where there never was another. */
-int trial_is_replaced(aoe_core *c, struct way *w)
+static int gives_way(aoe_core *c, struct way *w)
 {
     int others = 0, usable = 0;
     for (uint32_t i = 0; i < c->ways_count; i++) {
@@ -132,5 +132,24 @@ int trial_is_replaced(aoe_core *c, struct way *w)
     trial_refer_to(c, w);
     w->trial.proved = !others;
     trial_share(c, w);
+    return 0;
+}
+
+/* Others are compared with one that is the owner from now on. */
+void trial_compare_all(aoe_core *c)
+{
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        if (c->ways[i]->state == WAY_USABLE && trial_is_unsure(c, c->ways[i]))
+            board_note(c, c->ways[i], HAPPENS_DOUBTED, WHY_NONE);
+}
+
+/* The owner has started again: whether another one is it from now on. */
+int trial_is_replaced(aoe_core *c, struct way *w)
+{
+    if (w->trial.proved) /* another way there has seen to it */
+        return 0;
+    if (gives_way(c, w))
+        return 1;
+    trial_compare_all(c);
     return 0;
 }

@@ -229,7 +229,7 @@ enum {
     STREAM_ANEW = 2,
 };
 
-/* aoe.initiator.session */
+/* aoe.initiator.discovery */
 #define TAG_STEP 0x1e3779b1
 
 /* aoe.initiator.path */

@@ -12,7 +12,7 @@ import pytest
 import aoe
 from aoe.initiator.options import Options
 from aoe.initiator.remote import RemoteDisk, connect
-from aoe.initiator.session import Address
+from aoe.initiator.way import Address
 from aoe.link.base import Link
 from aoe.timing import Timing
 

@@ -11,7 +11,7 @@ from aoe.drive import identify
 from aoe.drive.identify import Identity
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Result, Verb, WayStatus
-from aoe.initiator.session import Address, Policy, Port
+from aoe.initiator.way import Address, Policy, Port
 from aoe.wire import ata, config, frame, protocol
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import Config, ConfigCommand

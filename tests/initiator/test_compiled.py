@@ -18,8 +18,8 @@ from aoe.drive.identify import NO_STORE_ID, Identity, StoreId
 from aoe.initiator.compiled import CompiledCore
 from aoe.initiator.core import Core, Verb
 from aoe.initiator.path import USER_TAG
-from aoe.initiator.session import Policy, Port
 from aoe.initiator.sizes import Narrow
+from aoe.initiator.way import Policy, Port
 from aoe.target.streams import Streams
 from aoe.timing import USUAL, Timing
 from aoe.wire import ata, config, frame

@@ -3,7 +3,7 @@
 from aoe.drive import identify
 from aoe.drive.identify import Identity
 from aoe.initiator.core import Core, Verb
-from aoe.initiator.session import Port
+from aoe.initiator.way import Port
 from aoe.timing import USUAL
 from tests.initiator.test_path import MS, OWN, reply
 from tests.initiator.test_session import ADDRESS, pass_probes, told

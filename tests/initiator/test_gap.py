@@ -15,7 +15,7 @@ from aoe.errors import Unreachable
 from aoe.initiator.core import Core, Result, Verb
 from aoe.initiator.life import State
 from aoe.initiator.remote import RemoteDisk
-from aoe.initiator.session import Policy
+from aoe.initiator.way import Policy
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.serve import serve
 from aoe.timing import USUAL

@@ -12,7 +12,7 @@ from aoe.errors import RequestError, Unreachable
 from aoe.initiator.core import Outcome, Result, Verb
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
-from aoe.initiator.session import Port
+from aoe.initiator.way import Port
 from aoe.link.memory import Network
 from aoe.wire import protocol
 from tests.initiator.helpers import attach, limited

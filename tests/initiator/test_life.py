@@ -57,7 +57,7 @@ def test_what_cannot_happen_is_a_mistake_of_ours() -> None:
     play = Play(Core, Server(0)).run(200)
     session: Session = play.core.session
     (way,) = session.ways
-    session._note(way, Happens.EQUAL)
+    session.note(way, Happens.EQUAL)
     with pytest.raises(AssertionError, match="EQUAL does not happen to a path that is USABLE"):
         session.tick(play.now)
 

@@ -26,7 +26,7 @@ from aoe.initiator.admin import Admin
 from aoe.initiator.carrier import LinkCarrier
 from aoe.initiator.path import Kind, Path
 from aoe.initiator.remote import RemoteDisk
-from aoe.initiator.session import Way
+from aoe.initiator.way import Way
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.target import Target
 from aoe.testing import Cable

@@ -9,7 +9,7 @@ from aoe import limits
 from aoe.drive import identify
 from aoe.drive.identify import Identity
 from aoe.initiator.core import Core, Outcome, Request, Verb
-from aoe.initiator.session import Port
+from aoe.initiator.way import Port
 from aoe.wire.frame import FLAG_ERROR, FLAG_RESPONSE, Error
 from tests.initiator.test_core import NOW, make_core, sent
 from tests.initiator.test_path import MS, OWN, SERVER, STRANGER, reply

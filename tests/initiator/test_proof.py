@@ -10,7 +10,7 @@ from aoe.drive.identify import StoreId, StoreKind
 from aoe.initiator.core import Outcome, Verb
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
-from aoe.initiator.session import Policy
+from aoe.initiator.way import Policy
 from aoe.timing import USUAL
 from aoe.wire import protocol
 from tests.initiator.play import MS, Play, Server, both

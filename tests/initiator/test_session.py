@@ -8,7 +8,8 @@ from aoe.drive.identify import Identity
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
 from aoe.initiator.path import USER_TAG, Kind
-from aoe.initiator.session import Answered, Operation, Policy, Port, Session, Settled, Way
+from aoe.initiator.session import Session
+from aoe.initiator.way import Answered, Operation, Policy, Port, Settled, Way
 from aoe.timing import USUAL
 from aoe.wire import ata, config, frame, protocol
 from aoe.wire.ata import AtaRequest
@@ -550,7 +551,7 @@ def test_the_end_of_a_check_makes_no_room_on_a_way_that_is_lost() -> None:
 
 def test_every_flush_that_is_under_way_is_told_of_a_loss() -> None:
     session, _ = make_session()
-    session._losses += 1
+    session.losses += 1
     began = [(0, 0), (0, 0)]
     assert [session.flushed(it) for it in began] == [False, False]
     assert session.flushed(session.changes())

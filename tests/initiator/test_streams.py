@@ -6,7 +6,8 @@ from aoe import timing
 from aoe.drive import identify as drive_identify
 from aoe.initiator.life import State
 from aoe.initiator.path import Kind
-from aoe.initiator.session import Operation, Port, Session, Way
+from aoe.initiator.session import Session
+from aoe.initiator.way import Operation, Port, Way
 from aoe.timing import USUAL
 from aoe.wire import ata
 from aoe.wire.ata import AtaRequest

@@ -1,0 +1,104 @@
+"""What the rooms of a session share: its ports, ways and operations, and what is to be seen to."""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+
+from aoe import limits, timing
+from aoe.initiator import path as one_way
+from aoe.initiator.facts import Facts, Reason
+from aoe.initiator.life import Happens
+from aoe.initiator.path import Exchange
+from aoe.initiator.strangers import Strangers
+from aoe.initiator.way import (
+    Address,
+    Event,
+    Note,
+    Operation,
+    Policy,
+    Port,
+    Way,
+)
+from aoe.wire import config, frame
+from aoe.wire.config import Config, ConfigCommand
+from aoe.wire.frame import Command, Header
+from aoe.wire.protocol import USER_TAG
+
+
+class Board:
+    """Of a session. `out` is what is to be sent, by port; `events` what became of operations; `news` rises
+    with every change of a way or of the disk.
+    """
+
+    def __init__(
+        self, ports: int, addresses: Sequence[Address], first_tag: int, policy: Policy = Policy()
+    ) -> None:
+        self.ports: list[Port | None] = [None] * ports
+        self.addresses = list(addresses)
+        self.policy = policy
+        self.timing = policy.timing
+        self.ways: list[Way] = []
+        self.owner: Way | None = None
+        self.facts: Facts | None = None
+        """Of the disk, as the first way described it, less what one of those before the choice cannot do."""
+        self.out: list[tuple[int, bytes]] = []
+        self.events: deque[Event] = deque()
+        self.todo: deque[tuple[Way, one_way.Effect | Note]] = deque()
+        """What is to be seen to, one after the other."""
+        self.news = 0
+        self.chosen = False
+        """Whether there was an owner yet."""
+        self.lost_ns = 0
+        """When the last one was lost."""
+        self.counters: Counter[str] = Counter()
+        self.losses = 0
+        """How often a server with a volatile cache was replaced before it was flushed (I6)."""
+        self.losses_told = 0
+        self.unflushed: Way | None = None
+        """Which way's volatile cache holds changes that no flush vouches for."""
+        self.changed = 0
+        self.opened: dict[Operation, None] = {}
+        self.held: dict[Operation, None] = {}
+        self.operations: dict[Exchange, Operation] = {}
+        self.tag = first_tag % USER_TAG
+        self.first_tag = self.tag
+        self.strangers = Strangers(self.tag, self.timing)
+        self.ways_made = 0
+        self.asked: deque[int] = deque(maxlen=limits.ASKED_MAX)
+        self.seek_ns = 0
+        self.seek_wait_ns = self.timing.query_first_ns
+        self.usable_ns = 0
+        """When the first way became usable."""
+        self.last: Way | None = None
+        """Where the last spread read went."""
+
+    def follow(self, way: Way, done: list[one_way.Effect]) -> None:
+        """What a path did. Frames leave at once; what else it means is seen to in its turn."""
+        for effect in done:
+            if isinstance(effect, one_way.Transmit):
+                self.out.append((way.port, effect.frame))
+            else:
+                self.todo.append((way, effect))
+
+    def note(self, way: Way, happens: Happens, reason: Reason = Reason.NONE) -> None:
+        """Something has happened to a way: it is seen to in its turn."""
+        self.todo.append((way, Note(happens, reason)))
+
+    def query(self, port: int, mac: bytes, address: Address) -> None:
+        """Ask a server, or all of them, how much they take."""
+        self.tag = (self.tag + 1) % USER_TAG
+        tag = USER_TAG | self.tag
+        self.asked.append(tag)
+        self.say(port, mac, address, Command.CONFIG, tag, config.encode(Config(ConfigCommand.READ)))
+
+    def say(self, port: int, mac: bytes, address: Address, command: Command, tag: int, body: bytes) -> None:
+        """A question of our own, for no caller."""
+        ours = self.ports[port]
+        assert ours is not None, "what is heard is heard by a port"
+        header = Header(mac, ours.mac, frame.VERSION, 0, 0, *address, command, tag)
+        self.out.append((port, frame.encode(header, body)))
+
+    def quiesce_ns(self, age_ns: int) -> int:
+        """How long a copy of a write can do anything, where a server lets it wait for `age_ns` (I2)."""
+        if self.policy.hold:
+            return timing.NEVER_NS
+        return self.timing.network_lifetime_ns + age_ns + self.timing.completion_ns

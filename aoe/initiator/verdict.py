@@ -1,0 +1,126 @@
+"""What IDENTIFY says of a way: whether it leads to the disk, and may be used."""
+
+from aoe.drive import identify
+from aoe.initiator import looks, trial
+from aoe.initiator import path as one_way
+from aoe.initiator.board import Board
+from aoe.initiator.facts import Facts, Reason, facts_of, unfit
+from aoe.initiator.life import Happens, State
+from aoe.initiator.way import Way
+from aoe.wire import ata, protocol
+from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
+from aoe.wire.opcodes import IDENTIFY_DEVICE, READ_SECTORS_EXT
+from aoe.wire.stamp import Stamp
+
+_READ_FIRST_SECTOR = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, 1, READ_SECTORS_EXT, 0))
+
+
+def checked(board: Board, way: Way, answer: one_way.Answered, now_ns: int) -> None:
+    """The answer to a question of what a way leads to."""
+    assert way.check is not None, "what was answered was asked"
+    identifies = ata.command_in(way.check.body) == IDENTIFY_DEVICE
+    way.check = None
+    if not identifies:
+        way.slow = False
+        _fits(board, way)
+    elif not answer.good:
+        board.note(way, Happens.UNFIT, Reason.IDENTIFY_FAILS)
+    else:
+        identified(board, way, answer.raw, way.claim, now_ns)
+
+
+def identified(board: Board, way: Way, raw: bytes, claim: Stamp, now_ns: int) -> bool:
+    """What IDENTIFY says of a way is noted; whether it leads to the disk. `claim`: asked with it."""
+    data = raw[protocol.ATA_HEADER : protocol.ATA_HEADER + protocol.SECTOR]
+    nonsense = unfit(data)
+    if nonsense is not Reason.NONE:
+        board.note(way, Happens.ANOTHER, nonsense)
+        return False
+    facts = facts_of(data, board.timing)
+    was, way.facts = way.facts, facts
+    if was is not None and was.instance != facts.instance:
+        way.path.generation += 1
+        board.losses += board.unflushed is way
+    born = was is None or was.instance != facts.instance
+    if born:
+        trial.meet(board, way)
+    reason = _mismatch(board, way, facts)
+    if reason in (Reason.OTHER_DISK, Reason.OTHER_STORE, Reason.VOLATILE):
+        board.note(way, Happens.ANOTHER, reason)
+        return False
+    if reason is not Reason.NONE:
+        board.note(way, Happens.UNFIT, reason)
+        return True
+    if born and way is board.owner and trial.is_replaced(board, way):
+        board.note(way, Happens.REPLACED)
+        return True
+    _believe(board, way, facts)
+    way.path.quiesce_after(board.quiesce_ns(facts.age_ns))
+    way.path.drains = facts.instance is not None
+    if not looks.registered(board, way, facts, claim, now_ns):
+        return True
+    if way.slow:
+        looks.check(board, way, _READ_FIRST_SECTOR, now_ns)
+    else:
+        _fits(board, way)
+    return True
+
+
+def _fits(board: Board, way: Way) -> None:
+    """IDENTIFY says nothing against it."""
+    condemned = way.trial.condemned
+    if condemned is Reason.OTHER_DATA:
+        board.note(way, Happens.DIFFERENT, condemned)
+    elif condemned is not Reason.NONE:
+        board.note(way, Happens.UNSEEN, condemned)
+    else:
+        board.note(way, Happens.UNSURE if trial.is_unsure(board, way) else Happens.FIT)
+
+
+def _fixed(board: Board, way: Way) -> Facts | None:
+    """What the disk is known to be; before the choice only while another way that is usable says so, or
+    a server that answered first and was gone would keep the others out."""
+    others = any(other.state is State.USABLE for other in board.ways if other is not way)
+    return board.facts if board.chosen or others else None
+
+
+def _mismatch(board: Board, way: Way, facts: Facts) -> Reason:
+    """Why a way does not lead to the disk, or cannot be used beside the others."""
+    was = _fixed(board, way)
+    servers = {other.path.peer.mac for other in board.ways if other.state is State.USABLE}
+    if was is not None and facts.serial != was.serial:
+        return Reason.OTHER_DISK
+    if trial.has_other_store(board, way, facts):
+        return Reason.OTHER_STORE
+    if facts.volatile and servers - {way.path.peer.mac}:
+        return Reason.VOLATILE
+    if was is not None and facts.sectors != was.sectors and not _grew(board, way, facts, was):
+        return Reason.OTHER_SIZE  # while a disk grows, its servers notice at different times
+    return Reason.NO_ZEROES if _breaks_promise(board, facts) else Reason.NONE
+
+
+def _believe(board: Board, way: Way, facts: Facts) -> None:
+    """The disk is what a way says that it is, less what was not promised before."""
+    was, before = _fixed(board, way), board.facts
+    if was is None:
+        board.facts = facts
+    elif facts.sectors != was.sectors:
+        board.facts = facts._replace(data=identify.lessened(facts.data, was.data))
+    else:
+        board.facts = was._replace(data=identify.lessened(was.data, facts.data))
+    board.news += before is None or before.data != board.facts.data
+
+
+def _grew(board: Board, way: Way, facts: Facts, was: Facts) -> bool:
+    """Whether the disk has become larger; the owner is believed, or any server while there is none."""
+    return board.owner in (None, way) and facts.sectors > was.sectors
+
+
+def _breaks_promise(board: Board, facts: Facts) -> bool:
+    """Whether a TRIM there leaves anything, where the disk was said to leave zeroes. What a server cannot
+    do at all it refuses, and it does not count as done."""
+    if board.facts is None or not board.chosen:
+        return False
+    promised = identify.trim_blocks_of(board.facts.data) and identify.trims_to_zeroes(board.facts.data)
+    trims = identify.trim_blocks_of(facts.data) > 0
+    return bool(promised and trims) and not identify.trims_to_zeroes(facts.data)

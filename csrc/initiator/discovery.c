@@ -1,0 +1,213 @@
+/* Finding ways: config queries for every address on every port, and the servers that answer.
+ * As aoe/initiator/discovery.py. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "session.h"
+
+static int leads_to(const struct way *w, uint32_t address)
+{
+    return ((uint32_t)w->shelf << 8 | w->slot) == address;
+}
+
+/* Whether there is a usable way. Behind one that is refused a good server may be hidden. */
+static int leads(const aoe_core *c, uint32_t port, uint32_t address)
+{
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        if (c->ways[i]->state == WAY_USABLE && c->ways[i]->port == port && leads_to(c->ways[i], address))
+            return 1;
+    return 0;
+}
+
+/* Whether a way there, on any port, has been checked and found well, or not ours. */
+int discovery_looked_at(const aoe_core *c, uint32_t address)
+{
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        const struct way *w = c->ways[i];
+        int known = w->state == WAY_USABLE || life_shown(w->state) == WAY_REFUSED;
+        if (known && leads_to(w, address))
+            return 1;
+    }
+    return 0;
+}
+
+void discovery_seek(aoe_core *c, int64_t now_ns)
+{
+    for (uint32_t p = 0; p < c->set.ports; p++)
+        for (uint32_t a = 0; a < c->set.addresses; a++)
+            if (c->ports[p].up && !leads(c, p, c->addresses[a]))
+                board_query(c, p, wire_all(), c->addresses[a] >> 8, c->addresses[a] & 0xFF);
+    c->seek_ns = now_ns + c->seek_wait_ns;
+    int64_t most = c->owner ? c->set.timing.query_idle_ns : c->set.timing.query_max_ns;
+    c->seek_wait_ns = 2 * c->seek_wait_ns < most ? 2 * c->seek_wait_ns : most;
+}
+
+static int64_t rank_of(const aoe_core *c, uint32_t address)
+{
+    for (uint32_t a = 0; a < c->set.addresses; a++)
+        if (c->addresses[a] == address)
+            return a;
+    return -1;
+}
+
+/* Whether the place of a way is before that of a new one. */
+static int comes_before(const struct way *w, const struct way *late)
+{
+    return w->rank < late->rank || (w->rank == late->rank && w->port <= late->port);
+}
+
+static void join(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
+{
+    struct way *w = must_allocate(NULL, sizeof *w);
+    memset(w, 0, sizeof *w);
+    w->number = ++c->ways_made;
+    w->port = port;
+    w->offers = health_offers_of(raw);
+    link_init(&w->refused);
+    sizes_init(&w->sizes, &c->set.timing);
+    health_fit(c, w, now_ns);
+    w->shelf = wire_shelf(raw);
+    w->slot = wire_of(raw)->slot;
+    w->rank = (uint32_t)rank_of(c, (uint32_t)w->shelf << 8 | w->slot);
+    memcpy(w->mac, wire_of(raw)->src, MAC_BYTES);
+    memcpy(w->own, c->ports[port].mac, MAC_BYTES);
+    path_init(c, w, health_window_of(c, port, raw), c->first_tag + c->ways_made * TAG_STEP,
+              board_quiesce_ns(c, c->set.timing.foreign_age_ns));
+    uint32_t at = 0;
+    while (at < c->ways_count && comes_before(c->ways[at], w))
+        at++;
+    memmove(&c->ways[at + 1], &c->ways[at], (c->ways_count - at) * sizeof *c->ways);
+    c->ways[at] = w;
+    c->ways_count++;
+    c->news++;
+    looks_look(c, w, now_ns);
+}
+
+/* Whether it makes room: what was never usable, when it is lost, or at any time for a server that answered well; what
+ * was usable for such a server only, when no copy is of unknown fate there. */
+static int replaceable(const struct way *w, int by_good)
+{
+    int over = way_is_lost(w) && !path_uncertain(w);
+    if (w->state == WAY_USABLE || way_load(w) != (w->check != NULL))
+        return 0;
+    return w->usable_ns ? by_good && over : by_good || over;
+}
+
+/* Whether another one makes room before it does: it was never usable, was silent for longer, is there for longer. */
+static int goes_first(const struct way *w, const struct way *other)
+{
+    int known = w->usable_ns > 0, other_known = other->usable_ns > 0;
+    if (known != other_known)
+        return other_known;
+    return w->heard_ns != other->heard_ns ? w->heard_ns < other->heard_ns : w->number < other->number;
+}
+
+/* A way that nothing was asked of but what it leads to makes room. */
+static void forget(aoe_core *c, uint32_t at)
+{
+    struct way *w = c->ways[at];
+    assert(c->effects_count == 0 && "nothing of it is to be seen to");
+    path_settle_all(c, w);
+    if (w->check)
+        path_end(c, w, w->check);
+    free(w);
+    c->ways_count--;
+    memmove(&c->ways[at], &c->ways[at + 1], (c->ways_count - at) * sizeof *c->ways);
+    c->last = NULL;
+}
+
+/* What is asked of those that there is no place for. */
+static void ask_stranger(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
+{
+    const struct wire *said = wire_of(raw);
+    uint32_t tag = strangers_tag(&c->strangers, port, raw);
+    c->counters[AOE_TOO_MANY_WAYS]++;
+    if (strangers_may_ask(&c->strangers, c->set.timing.pulse_ns, now_ns))
+        send_frame(c, port, said->src, c->ports[port].mac, wire_shelf(raw), said->slot, COMMAND_ATA, tag, &board_identify);
+}
+
+/* Whether a server gets a place; if there is none, it is asked what it is. */
+static int has_room(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
+{
+    uint32_t at = WAYS_MAX;
+    if (c->ways_count < WAYS_MAX)
+        return 1;
+    int welcome = strangers_welcome(&c->strangers, port, raw);
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        const struct way *w = c->ways[i];
+        if (replaceable(w, welcome) && w != c->unflushed && (at == WAYS_MAX || goes_first(w, c->ways[at])))
+            at = i;
+    }
+    if (at == WAYS_MAX)
+        ask_stranger(c, port, raw, now_ns);
+    else
+        forget(c, at);
+    return at < WAYS_MAX;
+}
+
+/* A server without a place says what it is. */
+void discovery_stranger_reply(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t length)
+{
+    const uint8_t *identity = raw + ATA_HEADER;
+    uint32_t address = wire_address(raw);
+    int told = reply_judge(raw, length, COMMAND_ATA, ATA_HEADER + SECTOR) == REPLY_GOOD;
+    if (!told || rank_of(c, address) < 0 || !c->ports[port].up) {
+        c->counters[AOE_UNFIT_REPLY]++;
+        return;
+    }
+    if ((c->has_facts && c->chosen && !facts_same_serial(identity, c->facts)) || facts_unfit(identity))
+        return;
+    strangers_invite(&c->strangers, port, raw);
+    board_query(c, port, wire_of(raw)->src, wire_shelf(raw), wire_of(raw)->slot);
+}
+
+void discovery_config_reply(aoe_core *c, uint32_t port, struct way *w, const uint8_t *raw, uint32_t length, int asked,
+                         int64_t now_ns)
+{
+    uint32_t address = wire_address(raw);
+    if (!health_config_fits(raw, length) || rank_of(c, address) < 0 || !c->ports[port].up) {
+        c->counters[AOE_UNFIT_REPLY]++;
+        return;
+    }
+    if (!w) {
+        if (has_room(c, port, raw, now_ns))
+            join(c, port, raw, now_ns);
+        return;
+    }
+    if (asked)
+        path_heard(w, now_ns);
+    else /* an advertisement: the server may have started again */
+        w->vouched = 0;
+    health_takes(c, w, raw, now_ns);
+    board_note(c, w, asked ? HAPPENS_ANSWERS : HAPPENS_TELLS, WHY_NONE);
+}
+
+static uint32_t address_of(const struct way *w) { return (uint32_t)w->shelf << 8 | w->slot; }
+
+struct way *discovery_way_of(const aoe_core *c, uint32_t port, const uint8_t *raw)
+{
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        struct way *w = c->ways[i];
+        if (w->port == port && address_of(w) == wire_address(raw) && same_mac(w->mac, wire_of(raw)->src))
+            return w;
+    }
+    return NULL;
+}
+
+static int was_asked(const aoe_core *c, uint32_t tag)
+{
+    uint32_t n = c->asked_count < ASKED_MAX ? c->asked_count : ASKED_MAX;
+    while (n--)
+        if (c->asked[n] == tag)
+            return 1;
+    return 0;
+}
+
+/* Whether a frame is the answer to a query of ours, or an advertisement. */
+int discovery_tells_of_itself(const aoe_core *c, const uint8_t *raw)
+{
+    uint32_t tag = wire_tag(raw);
+    int is_expected = !(tag & USER_TAG) || was_asked(c, tag);
+    return wire_of(raw)->command == COMMAND_CONFIG && !wire_is_error(raw) && is_expected;
+}
