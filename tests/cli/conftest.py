@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_serve import SECTORS, Served, serving
+from tests.support.labs.served import SECTORS, Served, serving
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.client import over, run, said
 from tests.cli.mute import mute
-from tests.cli.test_serve import SECTORS, Served, serving
+from tests.support.labs.served import SECTORS, Served, serving
 
 SIZE = SECTORS * 512
 

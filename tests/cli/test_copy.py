@@ -21,7 +21,7 @@ from aoe.cli.copying import Progress
 from aoe.disk.memory import MemoryDisk
 from aoe.disk.syscalls import is_memory
 from tests.cli.client import command, over, refused, run, said
-from tests.cli.test_serve import SECTORS, Served, serving
+from tests.support.labs.served import SECTORS, Served, serving
 from tests.support.tools import need, need_root, unavailable
 from tests.support.waiting import wait_for
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.client import command, over
-from tests.cli.test_serve import SECTORS, Served
 from tests.support.labs.door import need_door
+from tests.support.labs.served import SECTORS, Served
 
 NOWHERE = ("--link", "udp:127.0.0.1:0,peer=127.0.0.1:9")
 STARTED = "begun\n"

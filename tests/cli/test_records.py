@@ -9,9 +9,9 @@ import pytest
 from aoe.cli.records import name_of
 from aoe.cli.target import main
 from aoe.wire.mask import Directive, DirectiveCommand
-from tests.cli.test_serve import FRIEND, serving
 from tests.disk.helpers import sparse
 from tests.support.labs.fault_disk import loop_device
+from tests.support.labs.served import FRIEND, serving
 
 
 def test_links_to_devices_that_swapped_numbers_keep_serial_and_mask(tmp_path: Path) -> None:

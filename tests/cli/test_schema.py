@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.client import over, refused, run, said
 from tests.cli.mute import mute
-from tests.cli.test_serve import SECTORS, Served
+from tests.support.labs.served import SECTORS, Served
 
 SIZE = SECTORS * 512
 PATH = {

@@ -3,53 +3,23 @@
 import fcntl
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
 
 import pytest
 
 from aoe.wire.config import ConfigCommand
 from aoe.wire.mask import Directive, DirectiveCommand
 from aoe.wire.reserve import ReserveCommand
-from tests.support.labs.ports import UdpPort
 from tests.support.labs.raw_client import Client, NoAnswer, Refused, sectors_of, text_of
+from tests.support.labs.served import FRIEND, SECTORS, Served, serving
 from tests.support.waiting import wait_for
 
-SECTORS = 2048
-FRIEND = b"\x02\0\0\0\0\x01"
 STRANGER = b"\x02\0\0\0\0\x02"
-
-
-class Served:
-    """A target over UDP and the first line that it said."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self.process = process
-        self.facts = json.loads(self.line())
-        host, _, port = self.facts["interfaces"][0]["name"].removeprefix("udp:").rpartition(":")
-        self.remote = (host, int(port))
-
-    def line(self, seconds: float = 10) -> str:
-        assert self.process.stdout is not None
-        assert select.select([self.process.stdout], [], [], seconds)[0], "it says nothing"
-        return self.process.stdout.readline()
-
-    def client(self, mac: bytes = FRIEND) -> Client:
-        return Client(UdpPort(self.remote, mac), 0, 0)
-
-    def tell(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def stop(self) -> tuple[int, str, str]:
-        self.tell(signal.SIGTERM)
-        out, err = self.process.communicate(timeout=10)
-        return self.process.returncode, out, err
 
 
 @pytest.fixture
@@ -57,27 +27,6 @@ def disk(tmp_path: Path) -> Path:
     path = tmp_path / "disk.img"
     path.write_bytes(bytes(SECTORS * 512))
     return path
-
-
-@contextmanager
-def serving(
-    *arguments: str | Path,
-    launcher: Sequence[str] = ("-m", "aoe.cli.target"),
-    stdin: IO[Any] | None = None,
-) -> Iterator[Served]:
-    command = [sys.executable, *launcher, "serve", "--engine", "python", *map(str, arguments), "--json"]
-    with subprocess.Popen(
-        [*command, "--link", "udp:127.0.0.1:0,mtu=9000"],
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    ) as process:
-        try:
-            yield Served(process)
-        finally:
-            process.kill()
 
 
 def test_says_what_it_serves(disk: Path, tmp_path: Path) -> None:

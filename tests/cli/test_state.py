@@ -14,7 +14,7 @@ from aoe.errors import ConfigurationError
 from aoe.target.keys import StoreKey
 from aoe.target.state import AoeState
 from aoe.target.store import Record, StateStore
-from tests.cli.test_serve import serving
+from tests.support.labs.served import serving
 
 ONE = bytes.fromhex("020000000001")
 

@@ -21,9 +21,9 @@ from aoe.cli import stdio
 from aoe.cli.stdio import Outlet
 from aoe.limits import OUTLET_BYTES_MAX
 from aoe.wire.config import ConfigCommand
-from tests.cli.test_serve import SECTORS, Served, serving
 from tests.support.labs.ports import UdpPort
 from tests.support.labs.raw_client import AtaFailed, Client, NoAnswer
+from tests.support.labs.served import SECTORS, Served, serving
 
 SIZE = SECTORS * 512
 TARGET = (sys.executable, "-m", "aoe.cli.target")

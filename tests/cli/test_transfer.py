@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.client import command, over, refused, run
-from tests.cli.test_serve import SECTORS, Served
+from tests.support.labs.served import SECTORS, Served
 
 SIZE = SECTORS * 512
 

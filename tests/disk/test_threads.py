@@ -17,7 +17,7 @@ from aoe.disk.threads import Workers, aside
 from aoe.errors import DiskError, NoThread
 from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import noise, opened, sparse
-from tests.support.exhausted import no_threads
+from tests.support.labs.exhausted import no_threads
 
 
 class Gate:

@@ -13,10 +13,10 @@ import pytest
 from aoe.errors import ConfigurationError
 from aoe.nbd import door
 from aoe.nbd.door import Plan, command_line
-from tests.cli.test_serve import SECTORS, serving
 from tests.cli.test_stdio import AOE, BAD, CLOSED, FULL, Running, redirected, stuffed_pipe
 from tests.support.labs.door import Door, need_door
 from tests.support.labs.nbd_client import NbdClient, NbdError
+from tests.support.labs.served import SECTORS, serving
 from tests.support.waiting import wait_for
 
 LINK = "udp:127.0.0.1:0,peer=127.0.0.1:7000"

@@ -20,7 +20,7 @@ from aoe.wire.frame import Error
 from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import noise, sparse
 from tests.serve.initiator import Initiator, Refused, mac
-from tests.support.exhausted import no_threads
+from tests.support.labs.exhausted import no_threads
 
 Request = Callable[[Initiator], Awaitable[object]]
 
