@@ -175,6 +175,7 @@ def shared() -> Iterator[str]:
     yield from texts("narrow_texts", sizes.NARROW_TEXTS)
     yield from texts("state_texts", {state: state.name.lower() for state in life.State})
     yield from members(facts.Reason, "WHY_", "WHYS")
+    yield from members(life.State, "WAY_", "WAY_STATES")
     yield from texts("reason_texts", facts.REASON_TEXTS)
     yield from members(core.Verb, "AOE_VERB_")
     yield from members(core.Outcome, "AOE_ENDED_")

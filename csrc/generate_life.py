@@ -20,9 +20,8 @@ _HEADER = """\
 
 #include <stdint.h>
 
-enum {{
-{states}
-}};
+#include "shared/generated.h"
+
 enum {{
 {happens}
 }};
@@ -63,7 +62,6 @@ def header() -> str:
     """The whole of life.h."""
     return _HEADER.format(
         made=MADE,
-        states=_wrapped([*_names(State, "WAY"), "WAY_STATES"]),
         happens=_wrapped([*_names(Happens, "HAPPENS"), "HAPPENINGS"]),
         do=_wrapped(["DO_NOTHING", *_names(Do, "DO")]),
         deeds=DEEDS_MAX + 1,

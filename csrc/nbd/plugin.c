@@ -11,7 +11,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "initiator/initiator.h"
 #include "link.h"
 #include "options.h"
 #include "shared.h"

@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "initiator/initiator.h"
+#include "shared/list.h"
 
 enum { REST_MS = 10, LOOK_MS = 100, LEAVE_MS = 1000, SPIN_NS = 1000 * SPIN_US };
 #define LONG_NS 3000000000ll

@@ -300,6 +300,17 @@ enum {
     WHYS = 16,
 };
 
+/* aoe.initiator.life.State */
+enum {
+    WAY_CHECKING = 0,
+    WAY_USABLE = 1,
+    WAY_DOWN = 2,
+    WAY_REFUSED = 3,
+    WAY_COMPARED = 4,
+    WAY_RETRIED = 5,
+    WAY_STATES = 6,
+};
+
 static const char *const reason_texts[] = {
     "",
     "link down",
