@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.drive import command, identify
-from aoe.initiator import compiled, core, discovery, facts, life, path, sizes, strangers
+from aoe.initiator import compiled, discovery, exchange, facts, life, path, request, sizes, strangers
 from aoe.target import streams
 from aoe.wire import ata, frame, opcodes, protocol, stamp
 from csrc import generate_life, generate_options
@@ -169,7 +169,7 @@ def shared() -> Iterator[str]:
     yield from defined(discovery, "TAG_STEP")
     yield from defined(path, "STREAM_STEP")
     yield from defined(strangers, "FNV_PRIME")
-    yield from members(path.Kind, "LANE_", "LANES")
+    yield from members(exchange.Kind, "LANE_", "LANES")
     yield from members(sizes.Direction, "", "DIRECTIONS")
     yield from members(sizes.Narrow, "NARROW_")
     yield from texts("narrow_texts", sizes.NARROW_TEXTS)
@@ -177,8 +177,8 @@ def shared() -> Iterator[str]:
     yield from members(facts.Reason, "WHY_", "WHYS")
     yield from members(life.State, "WAY_", "WAY_STATES")
     yield from texts("reason_texts", facts.REASON_TEXTS)
-    yield from members(core.Verb, "AOE_VERB_")
-    yield from members(core.Outcome, "AOE_ENDED_")
+    yield from members(request.Verb, "AOE_VERB_")
+    yield from members(request.Outcome, "AOE_ENDED_")
     names = [f"AOE_{name.upper()}" for name in (*compiled.COUNTERS, "core_counters")]
     yield from listed("aoe.initiator.compiled.COUNTERS", ((name, n) for n, name in enumerate(names)))
 

@@ -4,10 +4,10 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from aoe import limits, timing
-from aoe.initiator import path as one_way
+from aoe.initiator import exchange as one_way
+from aoe.initiator.exchange import Exchange
 from aoe.initiator.facts import Facts, Reason
 from aoe.initiator.life import Happens
-from aoe.initiator.path import Exchange
 from aoe.initiator.strangers import Strangers
 from aoe.initiator.way import (
     Address,

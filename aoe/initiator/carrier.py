@@ -9,8 +9,9 @@ from typing import Any, cast
 from aoe import limits
 from aoe.initiator.clock import now_ns
 from aoe.initiator.compiled import CompiledCore
-from aoe.initiator.core import Core, Request, Result, Verb, WayStatus
-from aoe.initiator.way import Port
+from aoe.initiator.core import Core
+from aoe.initiator.request import Request, Result, Verb
+from aoe.initiator.way import Port, WayStatus
 from aoe.link.base import Link
 from aoe.wire import protocol
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aoe.engine.engine import library
-from aoe.initiator.core import Outcome, Result, Verb, WayStatus
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
+from aoe.initiator.request import Outcome, Result, Verb
 from aoe.initiator.sizes import Narrow
-from aoe.initiator.way import Address, Policy, Port
+from aoe.initiator.way import Address, Policy, Port, WayStatus
 from aoe.limits import WAYS_MAX
 from aoe.wire.protocol import SECTOR
 

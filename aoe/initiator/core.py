@@ -9,22 +9,18 @@ sent and what is finished. csrc/initiator/core.c is the same in C, and a differe
 frame by frame.
 """
 
-import enum
 import struct
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from aoe import limits
 from aoe.drive import identify
-from aoe.initiator.facts import Reason
-from aoe.initiator.life import State
-from aoe.initiator.path import Kind
-from aoe.initiator.proof import Look, Proof, Write
-from aoe.initiator.ranges import Claim, Ranges
+from aoe.initiator.exchange import Kind
+from aoe.initiator.proof import Look, Proof
+from aoe.initiator.ranges import Claim, Ranges, Write
+from aoe.initiator.request import Outcome, Piece, Request, Result, Verb
 from aoe.initiator.session import Session
-from aoe.initiator.sizes import Narrow
-from aoe.initiator.way import Address, Answered, Operation, Policy, Port, Settled, Way
+from aoe.initiator.way import Address, Answered, Operation, Policy, Port, Settled, Way, WayStatus
 from aoe.wire import ata, protocol
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaReply, AtaRequest
 from aoe.wire.frame import FLAG_ERROR, Command
@@ -39,133 +35,6 @@ from aoe.wire.protocol import RANGE_SECTORS_MAX
 from aoe.wire.stamp import UNSTAMPED
 
 _RANGE = struct.Struct("<Q")
-
-
-class Verb(enum.IntEnum):
-    """What may be asked for."""
-
-    READ = 0
-    WRITE = 1
-    WRITE_FUA = 2
-    FLUSH = 3
-    TRIM = 4
-    IDENTIFY = 5
-    ASK = 6
-    """Of one server: a message of another kind than ATA, in `data`, its command in `offset`."""
-
-
-class Outcome(enum.IntEnum):
-    """How it ended."""
-
-    OK = 0
-    ATA_ERROR = 1
-    AOE_ERROR = 2
-    CACHE_LOST = 3
-    """A flush cannot vouch for what a server forgot."""
-    OUT_OF_RANGE = 4
-    TOO_MANY = 5
-    UNSUPPORTED = 6
-    REFUSED = 7
-    """What the server said of its disk cannot be, or is not of this disk."""
-    NO_MEMORY = 8
-    """Only in C: here, Python raises MemoryError."""
-
-
-class Result(NamedTuple):
-    """`status` and `error` are the drive's registers, or `error` is the AoE error, `lba` the failing sector;
-    `data` what was read."""
-
-    outcome: Outcome = Outcome.OK
-    status: int = 0
-    error: int = 0
-    lba: int = 0
-    data: bytes = b""
-
-
-class WayStatus(NamedTuple):
-    """A way to the disk as it is now: `number` is its name, `owner` whether it carries what changes,
-    `sectors` the most that a request has, `sectors_max` the most that both ends take and `narrow` why that is
-    more, `unsettled` how many changes there are of unknown fate, `renewed` how often its server was told of
-    another stream because the last was not heeded (order rule T9), `proved` whether it is known to lead to
-    the disk, `lba` where it was seen that it does not."""
-
-    number: int
-    port: int
-    mac: bytes
-    shelf: int
-    slot: int
-    state: State
-    reason: Reason
-    owner: bool
-    rtt_ns: int
-    sectors: int
-    sectors_max: int
-    narrow: Narrow
-    unsettled: int
-    renewed: int = 0
-    proved: bool = True
-    lba: int = 0
-
-
-class Request:
-    """What a caller wants; `result` is None until it is in `done`."""
-
-    __slots__ = (
-        "buffer",
-        "changes",
-        "data",
-        "flushes",
-        "left",
-        "length",
-        "offset",
-        "result",
-        "verb",
-        "worst",
-    )
-
-    def __init__(self, verb: Verb, offset: int, length: int, data: bytes) -> None:
-        self.verb = verb
-        self.offset = offset
-        self.length = length
-        self.data = data
-        self.result: Result | None = None
-        self.worst: Result | None = None
-        """The failure with the lowest lba so far."""
-        self.left = 0
-        self.flushes = False
-        self.changes = (0, 0)
-        self.buffer = bytearray()
-
-
-class _Piece(Write):
-    """A part of a request. `request` is None when no caller waits for it any more, `count` how many sectors
-    go with it."""
-
-    __slots__ = ("at", "count", "data", "free", "kind", "older", "operation", "request")
-
-    def __init__(self, request: Request, lba: int, sectors: int, count: int = 0) -> None:
-        super().__init__(lba, lba + sectors)
-        self.request: Request | None = request
-        self.count = count or sectors
-        self.at = 0
-        """How many of them were answered."""
-        self.kind = Kind.READS
-        self.free = False
-        self.operation: Operation | None = None
-        self.older = 0
-        """Changes of it before `operation` of which there are copies of unknown fate."""
-        self.data: bytearray | None = None
-        """What is written, where that is not a part of the request's data."""
-
-    @property
-    def patches(self) -> bool:
-        """Whether the request covers only a part of its sectors."""
-        request = self.request
-        assert request is not None, "it is asked while a caller waits"
-        if request.verb is Verb.TRIM:
-            return False
-        end = request.offset + request.length
-        return self.first * protocol.SECTOR < request.offset or self.last * protocol.SECTOR > end
 
 
 class Core:
@@ -185,7 +54,7 @@ class Core:
         """When we were last told the time."""
         self._stood_ns = 0
         self._ranges = Ranges()
-        self._pieces: dict[Request, list[_Piece]] = {}
+        self._pieces: dict[Request, list[Piece]] = {}
         self._proof = Proof(self.session, self._ranges, self)
 
     @property
@@ -365,14 +234,14 @@ class Core:
                 if not piece.waits:
                     self._go(piece, now_ns)
 
-    def _transfers(self, request: Request) -> Iterator[_Piece]:
+    def _transfers(self, request: Request) -> Iterator[Piece]:
         first = request.offset // protocol.SECTOR
         last = -(-(request.offset + request.length) // protocol.SECTOR) if request.length else first
         frame = self.session.frame(Kind.READS if request.verb is Verb.READ else Kind.CHANGES)
         for lba in range(first, last, frame):
-            yield _Piece(request, lba, min(frame, last - lba))
+            yield Piece(request, lba, min(frame, last - lba))
 
-    def _trims(self, request: Request) -> Iterator[_Piece]:
+    def _trims(self, request: Request) -> Iterator[Piece]:
         """Whole sectors only; each piece is as many ranges as fit one request."""
         facts = self.session.facts
         assert facts is not None, "without, it was refused"
@@ -388,14 +257,14 @@ class Core:
             ]
             data = b"".join(ranges)
             used = -(-len(data) // protocol.SECTOR)
-            piece = _Piece(request, start, end - start, used)
+            piece = Piece(request, start, end - start, used)
             piece.data = bytearray(data.ljust(used * protocol.SECTOR, b"\0"))
             yield piece
 
     def _single(self, request: Request, way: Way | None, now_ns: int) -> None:
         """What is one message."""
         session = self.session
-        piece = _Piece(request, 0, 1)
+        piece = Piece(request, 0, 1)
         request.left = 1
         request.changes = session.changes()
         self._pieces[request] = [piece]
@@ -419,7 +288,7 @@ class Core:
         if piece.operation is not None:
             session.start(piece.operation, now_ns)
 
-    def _flush(self, piece: _Piece) -> None:
+    def _flush(self, piece: Piece) -> None:
         """Prepare it; where the disk has no cache to flush, it is done."""
         facts, request = self.session.facts, piece.request
         assert facts is not None, "without, it was refused"
@@ -434,20 +303,20 @@ class Core:
 
     # A piece's life
 
-    def _go(self, piece: _Piece, now_ns: int) -> None:
+    def _go(self, piece: Piece, now_ns: int) -> None:
         """Its range is its own now."""
         piece.kind = Kind.READS if piece.patches else Kind.CHANGES
         if piece.kind is Kind.READS or not self._is_looked_for(piece, now_ns):
             self._carry_on(piece, piece.count, now_ns)
 
-    def _is_looked_for(self, piece: _Piece, now_ns: int) -> bool:
+    def _is_looked_for(self, piece: Piece, now_ns: int) -> bool:
         """Whether a write waits until a server that is to be proved has shown its range."""
         request = piece.request
         if not self._proof.wanted or request is None or request.verb is Verb.TRIM:
             return False
         return self._proof.takes(piece, self._bytes(piece, piece.count), now_ns)
 
-    def _carry_on(self, piece: _Piece, most: int, now_ns: int) -> None:
+    def _carry_on(self, piece: Piece, most: int, now_ns: int) -> None:
         """Ask for what comes next of it, at most so many sectors."""
         before, count = piece.operation, min(most, piece.count - piece.at)
         if before is not None:
@@ -464,10 +333,10 @@ class Core:
         )
         self.session.start(piece.operation, now_ns)
 
-    def _reading(self, piece: _Piece, count: int) -> AtaRequest:
+    def _reading(self, piece: Piece, count: int) -> AtaRequest:
         return AtaRequest(AFLAG_EXTENDED, 0, count, READ_SECTORS_EXT, piece.first + piece.at)
 
-    def _writing(self, piece: _Piece, count: int) -> AtaRequest:
+    def _writing(self, piece: Piece, count: int) -> AtaRequest:
         request, flags = piece.request, AFLAG_EXTENDED | AFLAG_WRITE
         assert request is not None, "a caller waits for it"
         data = self._bytes(piece, count)
@@ -477,7 +346,7 @@ class Core:
         opcode = WRITE_DMA_FUA_EXT if fua else WRITE_SECTORS_EXT
         return AtaRequest(flags, 0, count, opcode, piece.first + piece.at, data)
 
-    def _bytes(self, piece: _Piece, count: int) -> bytes:
+    def _bytes(self, piece: Piece, count: int) -> bytes:
         """What is written by the next sectors of it."""
         request, at = piece.request, piece.at * protocol.SECTOR
         assert request is not None, "a caller waits for it"
@@ -501,7 +370,7 @@ class Core:
             if isinstance(piece, Look):
                 self._proof.became(piece, event, now_ns)
                 continue
-            assert isinstance(piece, _Piece), "every other operation is a piece's"
+            assert isinstance(piece, Piece), "every other operation is a piece's"
             if isinstance(event, Answered):
                 self._answered(piece, event, now_ns)
             elif isinstance(event, Settled):
@@ -509,7 +378,7 @@ class Core:
             else:
                 self._carry_on(piece, event.sectors, now_ns)
 
-    def _answered(self, piece: _Piece, event: Answered, now_ns: int) -> None:
+    def _answered(self, piece: Piece, event: Answered, now_ns: int) -> None:
         request = piece.request
         if request is None:
             return
@@ -533,7 +402,7 @@ class Core:
         if request.flushes and not request.left and request.result is None and piece.request is None:
             self._flush_behind(request, now_ns)
 
-    def _advance(self, piece: _Piece, request: Request, event: Answered, now_ns: int) -> None:
+    def _advance(self, piece: Piece, request: Request, event: Answered, now_ns: int) -> None:
         """So much more of a piece was read or changed."""
         sectors = event.operation.sectors
         if piece.kind is Kind.READS:
@@ -551,7 +420,7 @@ class Core:
         if piece.echo:
             self._proof.acknowledged(piece, event.way, now_ns)
 
-    def _keep(self, piece: _Piece, request: Request, data: bytes) -> None:
+    def _keep(self, piece: Piece, request: Request, data: bytes) -> None:
         """What was read: the caller's, or what is to be patched."""
         if request.verb is not Verb.READ:
             piece.data = (piece.data or bytearray()) + data
@@ -561,7 +430,7 @@ class Core:
         size = min(len(data) - skip, request.length - start)
         request.buffer[start : start + size] = data[skip : skip + size]
 
-    def _patch(self, piece: _Piece, request: Request) -> None:
+    def _patch(self, piece: Piece, request: Request) -> None:
         """The sectors as they are, with the part of them that the request covers: this is written."""
         assert piece.data is not None, "read before"
         first = piece.first * protocol.SECTOR
@@ -575,14 +444,14 @@ class Core:
         request.flushes = False
         request.left = 1
         request.changes = self.session.changes()
-        piece = _Piece(request, 0, 1)
+        piece = Piece(request, 0, 1)
         self._pieces[request] = [piece]
         self.pending += 1
         self._flush(piece)
         if piece.operation is not None:
             self.session.start(piece.operation, now_ns)
 
-    def _part(self, request: Request, result: Result, piece: _Piece | None = None) -> None:
+    def _part(self, request: Request, result: Result, piece: Piece | None = None) -> None:
         """One piece of a request has its answer."""
         if piece is not None:
             piece.request = None
@@ -598,7 +467,7 @@ class Core:
         request.result = result
         self.done.append(request)
 
-    def _settled(self, piece: _Piece, operation: Operation, now_ns: int) -> None:
+    def _settled(self, piece: Piece, operation: Operation, now_ns: int) -> None:
         """Nothing of an operation can do anything any more. Reads before the last one do not matter."""
         if operation is piece.operation:
             piece.operation = None
@@ -626,7 +495,7 @@ class Core:
 
     def write(self, piece: Write, now_ns: int) -> None:
         """Send one that was looked for."""
-        assert isinstance(piece, _Piece), "only pieces are looked for"
+        assert isinstance(piece, Piece), "only pieces are looked for"
         if piece.request is None:
             self.rest(piece, now_ns)
         else:
@@ -634,7 +503,7 @@ class Core:
 
     def rest(self, piece: Write, now_ns: int) -> None:
         """One is not looked for any more."""
-        assert isinstance(piece, _Piece), "only pieces are looked for"
+        assert isinstance(piece, Piece), "only pieces are looked for"
         if piece.operation is None and not piece.older and piece in self._ranges:
             self._leave(piece, now_ns)
 
@@ -645,7 +514,7 @@ class Core:
         while leaving:
             self.pending -= 1
             for follower in self._ranges.leave(leaving.popleft()):
-                assert isinstance(follower, _Piece), "only pieces claim ranges"
+                assert isinstance(follower, Piece), "only pieces claim ranges"
                 if follower.request is None:
                     leaving.append(follower)
                 else:

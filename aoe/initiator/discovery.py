@@ -4,9 +4,10 @@ from aoe import limits
 from aoe.drive.command import FAILURES
 from aoe.initiator import health, looks
 from aoe.initiator.board import Board
+from aoe.initiator.exchange import Peer
 from aoe.initiator.facts import Reason, facts_of, unfit
 from aoe.initiator.life import Happens, State
-from aoe.initiator.path import Path, Peer
+from aoe.initiator.path import Path
 from aoe.initiator.strangers import IDENTIFY, Stranger
 from aoe.initiator.way import Address, Port, Way
 from aoe.wire import ata, config, protocol

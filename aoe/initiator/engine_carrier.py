@@ -14,8 +14,8 @@ from aoe.errors import ConfigurationError, RequestError
 from aoe.initiator.carrier import Carrier
 from aoe.initiator.clock import now_ns
 from aoe.initiator.compiled import View, had, result_of, settings
-from aoe.initiator.core import Result, Verb, WayStatus
-from aoe.initiator.way import Address, Policy
+from aoe.initiator.request import Result, Verb
+from aoe.initiator.way import Address, Policy, WayStatus
 from aoe.link.udp import UdpLink
 
 _DONE = Result()

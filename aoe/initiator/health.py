@@ -1,11 +1,11 @@
 """How a way is: how large its frames may be, whether it is alive, and whether it was looked at."""
 
+from aoe.initiator import exchange as one_way
 from aoe.initiator import looks, traffic
-from aoe.initiator import path as one_way
 from aoe.initiator.board import Board
+from aoe.initiator.exchange import Exchange, Kind
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import Happens, State
-from aoe.initiator.path import Exchange, Kind
 from aoe.initiator.sizes import Direction, Probe
 from aoe.initiator.way import Port, Way
 from aoe.wire import ata, config, frame, protocol

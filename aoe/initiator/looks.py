@@ -1,9 +1,9 @@
 """Questions to the server of a way: IDENTIFY, with a stream of ours (order rule T9); how much it takes."""
 
 from aoe.initiator.board import Board
+from aoe.initiator.exchange import Exchange
 from aoe.initiator.facts import Facts
 from aoe.initiator.life import State
-from aoe.initiator.path import Exchange
 from aoe.initiator.strangers import IDENTIFY
 from aoe.initiator.way import Way
 from aoe.wire import config, protocol

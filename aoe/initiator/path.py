@@ -6,228 +6,19 @@ are to be done. Every transmission of a request has a tag and a fate of its own 
 frame by frame.
 """
 
-import enum
 from collections import Counter
-from typing import NamedTuple
 
 from aoe import limits
-from aoe.drive.command import FAILURES
-from aoe.initiator.rtt import Rtt
+from aoe.initiator.exchange import FLUSH, Answered, Effect, Exchange, Kind, Peer, Settled, Transmit
+from aoe.initiator.lane import Lane, Suspect
 from aoe.initiator.window import Window
 from aoe.timing import USUAL, Timing
-from aoe.wire import ata, frame, opcodes, protocol
-from aoe.wire.ata import AtaRequest
-from aoe.wire.frame import FLAG_ERROR, Command, Header
+from aoe.wire import ata, frame, protocol
+from aoe.wire.frame import Command, Header
 from aoe.wire.protocol import USER_TAG
 from aoe.wire.stamp import UNSTAMPED, Stamp, earlier, stamped
 
-
-class Peer(NamedTuple):
-    """Which server is asked: the MACs at both ends and the address."""
-
-    own: bytes
-    mac: bytes
-    shelf: int
-    slot: int
-
-
-class Kind(enum.IntEnum):
-    """Requests that take alike long, and whose copies are alike harmless."""
-
-    READS = 0
-    CHANGES = 1
-    SYNCS = 2
-
-
-_STAMPED = (
-    opcodes.WRITE_SECTORS_EXT,
-    opcodes.WRITE_DMA_FUA_EXT,
-    opcodes.FLUSH_CACHE,
-    opcodes.FLUSH_CACHE_EXT,
-)
 STREAM_STEP = 0x9E37
-FLUSH = ata.encode(AtaRequest(0, 0, 0, opcodes.FLUSH_CACHE_EXT, 0))
-
-
-class Exchange:
-    """A request, the bytes after its AoE header, and the copies of it whose fate is not known.
-
-    `reply_min` is how long a reply without an error is at least, in bytes, `sectors` how many go with it.
-    """
-
-    __slots__ = (
-        "body",
-        "command",
-        "copies",
-        "generation",
-        "kind",
-        "open",
-        "reply_min",
-        "sectors",
-        "sent_ns",
-        "since_ns",
-        "stamp",
-        "tries",
-    )
-
-    def __init__(
-        self,
-        command: Command,
-        body: bytes,
-        *,
-        kind: Kind = Kind.READS,
-        reply_min: int = 0,
-        sectors: int = 0,
-    ) -> None:
-        self.command = command
-        self.body = body
-        self.kind = kind
-        self.reply_min = reply_min
-        self.sectors = sectors
-        self.copies: dict[int, int] = {}
-        """When each was sent, by its tag."""
-        self.open = True
-        """Whether an answer is still wanted."""
-        self.sent_ns = 0
-        self.since_ns = 0
-        """From when it is waited for: `sent_ns`, and the time since in which we did not run."""
-        self.tries = 0
-        self.stamp = UNSTAMPED
-        """Of its last transmission (order rule T9); none, if its copies belong to several streams."""
-        self.generation = 0
-        """To which process of the peer it was sent; -1, if its copies were to several."""
-
-    @property
-    def stamped(self) -> bool:
-        """Whether it says which stream it belongs to, where the peer knows ours."""
-        return self.command == Command.ATA and ata.command_in(self.body) in _STAMPED
-
-    def judge(self, header: Header, raw: bytes) -> bool | None:
-        """Whether a reply says that it was done; None where the frame cannot be the reply to this."""
-        if header.command != self.command:
-            return None
-        if header.flags & FLAG_ERROR:
-            return False
-        if self.command == Command.ATA:
-            if len(raw) < protocol.ATA_HEADER:
-                return None
-            if ata.status_of(raw) & FAILURES:
-                return False
-        return True if len(raw) >= self.reply_min else None
-
-
-class Suspect(NamedTuple):
-    """What was lost again and again, perhaps because it is large."""
-
-    kind: Kind
-    sectors: int
-    lba: int
-
-
-class Transmit(NamedTuple):
-    """Put a frame on the wire."""
-
-    frame: bytes
-
-
-class Answered(NamedTuple):
-    """The reply to a request; there is only one of these. `good`: it was done."""
-
-    exchange: Exchange
-    header: Header
-    raw: bytes
-    good: bool
-
-
-class Settled(NamedTuple):
-    """A request that is no longer open has no copy left that could do anything."""
-
-    exchange: Exchange
-
-
-Effect = Transmit | Answered | Settled
-
-
-class _Lane:
-    """The requests of one kind. `quiesce_ns` after its last transmission a copy can do nothing any more."""
-
-    def __init__(self, quiesce_ns: int, timing: Timing) -> None:
-        self.quiesce_ns = quiesce_ns
-        self._timing = timing
-        self.rtt = Rtt(timing)
-        self.patience = 1.0
-        """How many times the usual round trip an overtaken request is waited for."""
-        self.flying: dict[Exchange, None] = {}
-        """Open and sent, in the order of their last transmission."""
-        self.unsettled: dict[Exchange, None] = {}
-        """Not open any more, but with copies of unknown fate."""
-        self.newest_ns = 0
-        """When the youngest copy that was answered had been sent."""
-        self.probes = 0
-        """How often something was sent again, since the last answer, although nothing told of a loss."""
-        self.probed_ns = 0
-        self.resumed_ns = 0
-        """When we last ran again: what was sent before tells nothing of round trips."""
-        self.large = (0, 0)
-        """How many sectors went with a large request that has passed of late, and when it was sent."""
-
-    def passed(self, sectors: int, sent_ns: int) -> None:
-        """A request with so many has."""
-        if sectors >= self.large[0] or sent_ns - self.large[1] > self._timing.size_wait_ns:
-            self.large = (sectors, sent_ns)
-
-    def suspects(self, exchange: Exchange) -> bool:
-        """Whether a request is lost again and again, and nothing as large passed since it was first sent."""
-        again = exchange.tries >= limits.SIZE_LOSSES or self.probes >= limits.SIZE_LOSSES - 1
-        if exchange.sectors <= 1 or not again:
-            return False
-        sectors, sent_ns = self.large
-        return sectors < exchange.sectors or sent_ns < next(iter(exchange.copies.values()))
-
-    def wait_ns(self, exchange: Exchange) -> int:
-        """How long after its last transmission a request counts as lost."""
-        wait = int(self.rtt.usual_ns * self.patience) if self.overtook(exchange) else self.rtt.timeout_ns
-        return min(wait << min(exchange.tries - 1, 16), self._timing.rto_max_ns)
-
-    def overtook(self, exchange: Exchange) -> bool:
-        """Whether something was answered that was sent later: the sign of a loss."""
-        return exchange.sent_ns < self.newest_ns
-
-    def late(self, exchange: Exchange, now_ns: int) -> bool:
-        """Whether it is waited for no longer."""
-        return now_ns - exchange.since_ns >= self.wait_ns(exchange)
-
-    def may_probe(self, now_ns: int) -> bool:
-        """Whether the last probe was long enough ago."""
-        wait = min(self.rtt.timeout_ns << min(self.probes, 16), self._timing.rto_max_ns)
-        return not self.probes or now_ns - self.probed_ns >= wait
-
-    @property
-    def stuck(self) -> bool:
-        """Whether it is not answered although it is sent again and again."""
-        first = next(iter(self.flying), None)
-        tries = max(self.probes + 1, first.tries) if first else 0
-        return tries > limits.STUCK_TRIES
-
-    def stand_still(self, gap_ns: int, now_ns: int) -> None:
-        """As for `Path`."""
-        self.resumed_ns = now_ns
-        self.probed_ns += gap_ns
-        for exchange in self.flying:
-            exchange.since_ns += gap_ns
-
-    def answered(self, exchange: Exchange, sent_ns: int, now_ns: int) -> None:
-        if sent_ns >= self.resumed_ns:
-            self.rtt.sample(now_ns - sent_ns)
-        self.newest_ns = max(self.newest_ns, sent_ns)
-        self.probes = 0
-        if sent_ns < exchange.sent_ns:
-            self.rtt.spurious()
-            self.patience = min(2 * self.patience, limits.PATIENCE_MAX)
-            return
-        if exchange.tries > 1 and exchange.open:
-            self.rtt.lost()
-        self.patience += (1 - self.patience) / 256
 
 
 class Path:
@@ -260,7 +51,7 @@ class Path:
         self._tags: dict[int, Exchange] = {}
         self._waiting: dict[Exchange, None] = {}
         harmless = self.timing.network_lifetime_ns
-        self._lanes = [_Lane(quiesce_ns if kind is Kind.CHANGES else harmless, timing) for kind in Kind]
+        self._lanes = [Lane(quiesce_ns if kind is Kind.CHANGES else harmless, timing) for kind in Kind]
         self._drain: Exchange | None = None
         self._swept_ns = 0
         self._drained_ns = 0
@@ -471,7 +262,7 @@ class Path:
             if before or exchange.sent_ns + self.timing.network_lifetime_ns <= sent_ns:
                 self._forget(exchange, effects)
 
-    def _transmit(self, lane: _Lane, exchange: Exchange, now_ns: int, effects: list[Effect]) -> None:
+    def _transmit(self, lane: Lane, exchange: Exchange, now_ns: int, effects: list[Effect]) -> None:
         tag = self.new_tag()
         if not exchange.tries and not lane.flying:
             lane.probes = 0
@@ -499,7 +290,7 @@ class Path:
         exchange.stamp = stamp if same else UNSTAMPED
         return stamped(exchange.body, stamp) if stamp.stream else exchange.body
 
-    def _resend(self, lane: _Lane, exchange: Exchange, now_ns: int, effects: list[Effect]) -> None:
+    def _resend(self, lane: Lane, exchange: Exchange, now_ns: int, effects: list[Effect]) -> None:
         self.counters["retransmits"] += 1
         self.window.lost(now_ns, lane.rtt.usual_ns)
         del lane.flying[exchange]
@@ -509,7 +300,7 @@ class Path:
             lba = ata.lba_in(exchange.body)
             self.suspect = Suspect(exchange.kind, exchange.sectors, lba)
 
-    def _probe(self, lane: _Lane, now_ns: int, effects: list[Effect]) -> None:
+    def _probe(self, lane: Lane, now_ns: int, effects: list[Effect]) -> None:
         """Send one again of those that only time speaks against. A server that pauses has the others still
         before it; one that lost them shows it by answering this one, the youngest (as RFC 8985 has it)."""
         youngest = next(reversed(lane.flying), None)
@@ -521,7 +312,7 @@ class Path:
             self.window.halve()
         self._resend(lane, youngest, now_ns, effects)
 
-    def _resend_overtaken(self, lane: _Lane, now_ns: int, effects: list[Effect]) -> None:
+    def _resend_overtaken(self, lane: Lane, now_ns: int, effects: list[Effect]) -> None:
         """What was sent before something that is already answered, and is late (RFC 8985 has the idea)."""
         while lane.flying:
             exchange = next(iter(lane.flying))

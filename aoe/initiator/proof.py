@@ -31,26 +31,16 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from aoe import limits
+from aoe.initiator.exchange import Kind
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
-from aoe.initiator.path import Kind
-from aoe.initiator.ranges import Claim, Ranges
+from aoe.initiator.ranges import Claim, Ranges, Write
 from aoe.initiator.session import Session
 from aoe.initiator.way import Answered, Event, Operation, TooLarge, Way
 from aoe.wire import ata, protocol
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
 
 _READ_EXT = 0x24
-
-
-class Write(Claim):
-    """A piece of a write, of which `echo` says whether the proof keeps its range closed."""
-
-    __slots__ = ("echo",)
-
-    def __init__(self, first: int, last: int) -> None:
-        super().__init__(first, last)
-        self.echo = False
 
 
 class Host(Protocol):

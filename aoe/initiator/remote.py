@@ -27,7 +27,7 @@ from aoe.initiator.admin import Admin
 from aoe.initiator.carrier import Carrier, LinkCarrier
 from aoe.initiator.clock import Alarm, within
 from aoe.initiator.compiled import CompiledCore
-from aoe.initiator.core import Core, Outcome, Result, Verb, WayStatus
+from aoe.initiator.core import Core
 from aoe.initiator.engine_carrier import EngineCarrier
 from aoe.initiator.life import State
 from aoe.initiator.options import (
@@ -37,8 +37,9 @@ from aoe.initiator.options import (
     as_names,
     check_engine,
 )
+from aoe.initiator.request import Outcome, Result, Verb
 from aoe.initiator.standing import PathStatus, Standing, size_words, without_figures
-from aoe.initiator.way import Address, Policy
+from aoe.initiator.way import Address, Policy, WayStatus
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, check_interface, only_interface
 from aoe.link.udp import UdpLink

@@ -10,11 +10,11 @@ the same.
 """
 
 from aoe.initiator import discovery, health, lifecycle, looks, traffic, trial, verdict
-from aoe.initiator import path as one_way
+from aoe.initiator import exchange as one_way
 from aoe.initiator.board import Board
+from aoe.initiator.exchange import Kind
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import Happens, State
-from aoe.initiator.path import Kind
 from aoe.initiator.way import Note, Operation, Port, Way
 from aoe.wire import frame
 from aoe.wire.frame import FLAG_RESPONSE, Fault

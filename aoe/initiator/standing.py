@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from aoe.initiator.core import WayStatus
 from aoe.initiator.facts import REASON_TEXTS
 from aoe.initiator.life import State
 from aoe.initiator.sizes import NARROW_TEXTS, Narrow
+from aoe.initiator.way import WayStatus
 from aoe.wire.frame import format_mac
 from aoe.wire.protocol import SECTOR
 

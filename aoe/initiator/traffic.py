@@ -1,11 +1,11 @@
 """Which way carries an operation, and what becomes of it."""
 
 from aoe.drive.command import ABRT, ERROR, FAILURES
+from aoe.initiator import exchange as one_way
 from aoe.initiator import looks, trial
-from aoe.initiator import path as one_way
 from aoe.initiator.board import Board
+from aoe.initiator.exchange import Exchange, Kind
 from aoe.initiator.life import State
-from aoe.initiator.path import Exchange, Kind
 from aoe.initiator.way import Answered, Operation, Settled, TooLarge, Way
 from aoe.wire import ata
 from aoe.wire.ata import AtaReply

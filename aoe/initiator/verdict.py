@@ -1,8 +1,8 @@
 """What IDENTIFY says of a way: whether it leads to the disk, and may be used."""
 
 from aoe.drive import identify
+from aoe.initiator import exchange as one_way
 from aoe.initiator import looks, trial
-from aoe.initiator import path as one_way
 from aoe.initiator.board import Board
 from aoe.initiator.facts import Facts, Reason, facts_of, unfit
 from aoe.initiator.life import Happens, State

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from aoe.initiator import path as one_way
+from aoe.initiator import exchange as one_way
+from aoe.initiator.exchange import Exchange, Kind
 from aoe.initiator.facts import Facts, Reason
 from aoe.initiator.life import Happens, State
-from aoe.initiator.path import Exchange, Kind, Path
-from aoe.initiator.sizes import Direction, Sizes
+from aoe.initiator.path import Path
+from aoe.initiator.sizes import Direction, Narrow, Sizes
 from aoe.timing import USUAL, Timing
 from aoe.wire.frame import Command, Header
 from aoe.wire.stamp import UNSTAMPED
@@ -210,3 +211,28 @@ class Note(NamedTuple):
 
     happens: Happens
     reason: Reason = Reason.NONE
+
+
+class WayStatus(NamedTuple):
+    """A way to the disk as it is now: `number` is its name, `owner` whether it carries what changes,
+    `sectors` the most that a request has, `sectors_max` the most that both ends take and `narrow` why that is
+    more, `unsettled` how many changes there are of unknown fate, `renewed` how often its server was told of
+    another stream because the last was not heeded (order rule T9), `proved` whether it is known to lead to
+    the disk, `lba` where it was seen that it does not."""
+
+    number: int
+    port: int
+    mac: bytes
+    shelf: int
+    slot: int
+    state: State
+    reason: Reason
+    owner: bool
+    rtt_ns: int
+    sectors: int
+    sectors_max: int
+    narrow: Narrow
+    unsettled: int
+    renewed: int = 0
+    proved: bool = True
+    lba: int = 0

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from aoe import limits, timing
-from aoe.initiator.core import WayStatus
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
 from aoe.initiator.sizes import Narrow
 from aoe.initiator.standing import PathStatus, Standing
+from aoe.initiator.way import WayStatus
 
 
 class Reports:

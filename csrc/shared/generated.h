@@ -238,7 +238,7 @@ enum {
 /* aoe.initiator.strangers */
 #define FNV_PRIME 0x1000193
 
-/* aoe.initiator.path.Kind */
+/* aoe.initiator.exchange.Kind */
 enum {
     LANE_READS = 0,
     LANE_CHANGES = 1,
@@ -330,7 +330,7 @@ static const char *const reason_texts[] = {
     "another disk, or not in step: what was written at LBA {lba} is not there",
 };
 
-/* aoe.initiator.core.Verb */
+/* aoe.initiator.request.Verb */
 enum {
     AOE_VERB_READ = 0,
     AOE_VERB_WRITE = 1,
@@ -341,7 +341,7 @@ enum {
     AOE_VERB_ASK = 6,
 };
 
-/* aoe.initiator.core.Outcome */
+/* aoe.initiator.request.Outcome */
 enum {
     AOE_ENDED_OK = 0,
     AOE_ENDED_ATA_ERROR = 1,

@@ -18,11 +18,11 @@ import pytest
 import uvloop
 
 from aoe.errors import ConfigurationError, DiskError, RequestError, Unreachable
-from aoe.initiator.core import Verb
 from aoe.initiator.engine_carrier import EngineCarrier, Load
 from aoe.initiator.life import State
 from aoe.initiator.options import Options
 from aoe.initiator.remote import RemoteDisk
+from aoe.initiator.request import Verb
 from aoe.link.udp import UdpLink, UdpSpec
 from aoe.wire import protocol
 from tests.engine import remote_client

@@ -10,8 +10,9 @@ import pytest
 from aoe.drive import identify
 from aoe.drive.identify import Identity
 from aoe.initiator.compiled import CompiledCore
-from aoe.initiator.core import Core, Result, Verb, WayStatus
-from aoe.initiator.way import Address, Policy, Port
+from aoe.initiator.core import Core
+from aoe.initiator.request import Result, Verb
+from aoe.initiator.way import Address, Policy, Port, WayStatus
 from aoe.wire import ata, config, frame, protocol
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import Config, ConfigCommand

@@ -16,8 +16,9 @@ from aoe.drive import identify
 from aoe.drive.command import STAMPED
 from aoe.drive.identify import NO_STORE_ID, Identity, StoreId
 from aoe.initiator.compiled import CompiledCore
-from aoe.initiator.core import Core, Verb
+from aoe.initiator.core import Core
 from aoe.initiator.path import USER_TAG
+from aoe.initiator.request import Verb
 from aoe.initiator.sizes import Narrow
 from aoe.initiator.way import Policy, Port
 from aoe.target.streams import Streams

@@ -2,7 +2,8 @@
 
 from aoe.drive import identify
 from aoe.drive.identify import Identity
-from aoe.initiator.core import Core, Verb
+from aoe.initiator.core import Core
+from aoe.initiator.request import Verb
 from aoe.initiator.way import Port
 from aoe.timing import USUAL
 from tests.initiator.test_path import MS, OWN, reply

@@ -12,9 +12,10 @@ from aoe.disk.base import Disk
 from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
 from aoe.errors import Unreachable
-from aoe.initiator.core import Core, Result, Verb
+from aoe.initiator.core import Core
 from aoe.initiator.life import State
 from aoe.initiator.remote import RemoteDisk
+from aoe.initiator.request import Result, Verb
 from aoe.initiator.way import Policy
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.serve import serve

@@ -9,9 +9,9 @@ from aoe.disk.memory import MemoryDisk
 from aoe.drive import identify
 from aoe.drive.identify import Identity
 from aoe.errors import RequestError, Unreachable
-from aoe.initiator.core import Outcome, Result, Verb
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
+from aoe.initiator.request import Outcome, Result, Verb
 from aoe.initiator.way import Port
 from aoe.link.memory import Network
 from aoe.wire import protocol

@@ -10,7 +10,7 @@ from cffi import FFI
 
 from aoe.initiator import compiled
 from aoe.initiator.compiled import CompiledCore
-from aoe.initiator.core import Outcome, Verb
+from aoe.initiator.request import Outcome, Verb
 from aoe.wire.protocol import SECTOR
 from csrc.build import DECLARATION
 from tests.initiator.play import Play, Server

@@ -24,7 +24,8 @@ from aoe.errors import (
 )
 from aoe.initiator.admin import Admin
 from aoe.initiator.carrier import LinkCarrier
-from aoe.initiator.path import Kind, Path
+from aoe.initiator.exchange import Kind
+from aoe.initiator.path import Path
 from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.way import Way
 from aoe.link.memory import MemoryLink, Network

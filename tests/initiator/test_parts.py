@@ -8,7 +8,8 @@ import pytest
 from aoe import limits
 from aoe.drive import identify
 from aoe.drive.identify import Identity
-from aoe.initiator.core import Core, Outcome, Request, Verb
+from aoe.initiator.core import Core
+from aoe.initiator.request import Outcome, Request, Verb
 from aoe.initiator.way import Port
 from aoe.wire.frame import FLAG_ERROR, FLAG_RESPONSE, Error
 from tests.initiator.test_core import NOW, make_core, sent

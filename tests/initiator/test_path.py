@@ -5,7 +5,8 @@ import random
 import pytest
 
 from aoe import limits
-from aoe.initiator.path import USER_TAG, Answered, Effect, Exchange, Kind, Path, Peer, Settled, Transmit
+from aoe.initiator.exchange import Answered, Effect, Exchange, Kind, Peer, Settled, Transmit
+from aoe.initiator.path import USER_TAG, Path
 from aoe.timing import USUAL
 from aoe.wire import ata, frame, protocol
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaReply, AtaRequest

@@ -7,9 +7,9 @@ import pytest
 
 from aoe import limits
 from aoe.drive.identify import StoreId, StoreKind
-from aoe.initiator.core import Outcome, Verb
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
+from aoe.initiator.request import Outcome, Verb
 from aoe.initiator.way import Policy
 from aoe.timing import USUAL
 from aoe.wire import protocol

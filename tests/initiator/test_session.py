@@ -5,9 +5,10 @@ import pytest
 from aoe import limits, timing
 from aoe.drive import identify
 from aoe.drive.identify import Identity
+from aoe.initiator.exchange import Kind
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
-from aoe.initiator.path import USER_TAG, Kind
+from aoe.initiator.path import USER_TAG
 from aoe.initiator.session import Session
 from aoe.initiator.way import Answered, Operation, Policy, Port, Settled, Way
 from aoe.timing import USUAL

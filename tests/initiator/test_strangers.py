@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from aoe import limits
-from aoe.initiator.core import Outcome
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
+from aoe.initiator.request import Outcome
 from tests.initiator.play import Play, Server, both, mac
 
 SILENT, GARBAGE, FAILS = "silent", "garbage", "fails"

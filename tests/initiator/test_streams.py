@@ -4,8 +4,8 @@ import pytest
 
 from aoe import timing
 from aoe.drive import identify as drive_identify
+from aoe.initiator.exchange import Kind
 from aoe.initiator.life import State
-from aoe.initiator.path import Kind
 from aoe.initiator.session import Session
 from aoe.initiator.way import Operation, Port, Way
 from aoe.timing import USUAL

@@ -1,0 +1,127 @@
+"""A request to one server, its copies of unknown fate, and what a path says of it, without I/O."""
+
+import enum
+from typing import NamedTuple
+
+from aoe.drive.command import FAILURES
+from aoe.wire import ata, opcodes, protocol
+from aoe.wire.ata import AtaRequest
+from aoe.wire.frame import FLAG_ERROR, Command, Header
+from aoe.wire.stamp import UNSTAMPED
+
+
+class Peer(NamedTuple):
+    """Which server is asked: the MACs at both ends and the address."""
+
+    own: bytes
+    mac: bytes
+    shelf: int
+    slot: int
+
+
+class Kind(enum.IntEnum):
+    """Requests that take alike long, and whose copies are alike harmless."""
+
+    READS = 0
+    CHANGES = 1
+    SYNCS = 2
+
+
+_STAMPED = (
+    opcodes.WRITE_SECTORS_EXT,
+    opcodes.WRITE_DMA_FUA_EXT,
+    opcodes.FLUSH_CACHE,
+    opcodes.FLUSH_CACHE_EXT,
+)
+FLUSH = ata.encode(AtaRequest(0, 0, 0, opcodes.FLUSH_CACHE_EXT, 0))
+
+
+class Exchange:
+    """A request, the bytes after its AoE header, and the copies of it whose fate is not known.
+
+    `reply_min` is how long a reply without an error is at least, in bytes, `sectors` how many go with it.
+    """
+
+    __slots__ = (
+        "body",
+        "command",
+        "copies",
+        "generation",
+        "kind",
+        "open",
+        "reply_min",
+        "sectors",
+        "sent_ns",
+        "since_ns",
+        "stamp",
+        "tries",
+    )
+
+    def __init__(
+        self,
+        command: Command,
+        body: bytes,
+        *,
+        kind: Kind = Kind.READS,
+        reply_min: int = 0,
+        sectors: int = 0,
+    ) -> None:
+        self.command = command
+        self.body = body
+        self.kind = kind
+        self.reply_min = reply_min
+        self.sectors = sectors
+        self.copies: dict[int, int] = {}
+        """When each was sent, by its tag."""
+        self.open = True
+        """Whether an answer is still wanted."""
+        self.sent_ns = 0
+        self.since_ns = 0
+        """From when it is waited for: `sent_ns`, and the time since in which we did not run."""
+        self.tries = 0
+        self.stamp = UNSTAMPED
+        """Of its last transmission (order rule T9); none, if its copies belong to several streams."""
+        self.generation = 0
+        """To which process of the peer it was sent; -1, if its copies were to several."""
+
+    @property
+    def stamped(self) -> bool:
+        """Whether it says which stream it belongs to, where the peer knows ours."""
+        return self.command == Command.ATA and ata.command_in(self.body) in _STAMPED
+
+    def judge(self, header: Header, raw: bytes) -> bool | None:
+        """Whether a reply says that it was done; None where the frame cannot be the reply to this."""
+        if header.command != self.command:
+            return None
+        if header.flags & FLAG_ERROR:
+            return False
+        if self.command == Command.ATA:
+            if len(raw) < protocol.ATA_HEADER:
+                return None
+            if ata.status_of(raw) & FAILURES:
+                return False
+        return True if len(raw) >= self.reply_min else None
+
+
+class Transmit(NamedTuple):
+    """Put a frame on the wire."""
+
+    frame: bytes
+
+
+class Answered(NamedTuple):
+    """The reply to a request; there is only one of these. `good`: it was done."""
+
+    exchange: Exchange
+    header: Header
+    raw: bytes
+    good: bool
+
+
+class Settled(NamedTuple):
+    """A request that is no longer open has no copy left that could do anything."""
+
+    exchange: Exchange
+
+
+Effect = Transmit | Answered | Settled
