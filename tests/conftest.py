@@ -1,6 +1,9 @@
 """How tests are handed out to several processes, and what these hand on."""
 
+import functools
 import signal
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,20 +13,25 @@ for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
 
-_SHARED = ("class", "module", "package")
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With --dist loadscope, each test goes to the process that is free next; those of a file stay together
+    where they share a fixture, which is set up once so, or would disturb each other."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneByOne(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if stays_together(config.rootpath / file) else nodeid
+
+    return OneByOne(config, log)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --dist loadgroup, tests of a file that share a fixture stay in one process, which sets it up once.
-    Any other test goes to the process that is free next."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if _shares(item):
-                item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
-def _shares(item: pytest.Item) -> bool:
-    info = getattr(item, "_fixtureinfo", None)
-    found = info.name2fixturedefs.values() if info else ()
-    return any(fixture.scope in _SHARED for fixtures in found for fixture in fixtures)
+@functools.cache
+def stays_together(file: Path) -> bool:
+    """Only its text is known where tests are handed out."""
+    text = file.read_text()
+    return 'scope="module"' in text or "one_at_a_time" in text

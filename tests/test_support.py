@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import stays_together
 from tests.test_house import imports
 
 ROOT = Path(__file__).parent.parent
@@ -67,3 +68,10 @@ def test_the_checks_find_what_they_look_for() -> None:
     assert not uses(imports("from tests.support.labs.losses import one\n"), "labs.loss")
     assert {"tools/test", "tests/vm/test_power_cut.py"} <= users("labs.guests.kernel")
     assert not users("labs.nothing")
+
+
+def test_tests_that_share_something_stay_together() -> None:
+    tests = ROOT / "tests"
+    assert stays_together(tests / "engine" / "test_trim.py")  # one lab for all
+    assert stays_together(tests / "engine" / "test_fuzz.py")  # it says so
+    assert not stays_together(tests / "cli" / "test_copy.py")

@@ -4,12 +4,16 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from csrc.fuzz.make_seeds import SEEDS, seeds
 from tests.support.tools import need, unavailable
 
+pytestmark = pytest.mark.one_at_a_time
+
 ROOT = Path(__file__).parent.parent.parent
 SECONDS = os.environ.get("AOE_FUZZ_SECONDS", "5")
-PLANTED_SECONDS = "30"
+PLANTED_SECONDS = "60"
 """At most: a fuzzer ends with its first finding."""
 CANNOT_BUILD = 2
 

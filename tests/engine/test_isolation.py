@@ -24,6 +24,8 @@ from tests.support.labs.raw_client import Client, ata_request
 from tests.support.tools import need_engine
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.one_at_a_time
+
 ASKED = 100
 MAY_COST_S = 0.010
 ATTEMPTS = 3

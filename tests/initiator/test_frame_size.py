@@ -12,6 +12,8 @@ from aoe.testing import Cable, Lab, Primary
 from tests.initiator.helpers import CORE, limited
 from tests.support.checkers.sized import Sized
 
+pytestmark = pytest.mark.one_at_a_time
+
 SIZE = 1 << 20
 PAUSE_S = 1.5
 """How long a request may take at most as frames change; measured are the times that the tests print."""

@@ -36,6 +36,8 @@ import sys
 from aoe.cli.target import main
 from aoe.target.responder import Responder
 
+pytestmark = pytest.mark.one_at_a_time
+
 kept = []
 receive = Responder.receive
 
