@@ -284,7 +284,8 @@ OTHER_BYTES = {
     "fuzz_parse.c": {"data", "list"},  # its input, and a list of MACs
     "fuzz_loop.c": {"macs", "blank"},  # a list of MACs, and a pipe
     "fence.c": {"m", "mac"},  # a MAC as text
-    "plugin.c": {"m", "name"},
+    "notices.c": {"m"},
+    "plugin.c": {"name"},
     "link.c": {"mac"},  # one that is made up
 }
 """Bytes of C that are no frames, by file."""

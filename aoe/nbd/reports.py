@@ -110,7 +110,7 @@ class Reports:
         self._on_change(self._standing.status(way), None if lost_at is None else now - lost_at)
 
     def _way(self, line: str) -> WayStatus:
-        """As csrc/nbd/plugin.c writes it in `report`; in the end what an interface is called now."""
+        """As csrc/nbd/notices.c writes it in `notices_report`; in the end what an interface is called now."""
         number, port, mac, *rest = line.split()
         shelf, slot, state, reason, owner, rtt_ns, sectors, most, narrow, unsettled = map(int, rest[:10])
         proved, lba = map(int, rest[10:12])

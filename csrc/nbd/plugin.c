@@ -3,21 +3,19 @@
 #include <nbdkit-plugin.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "link.h"
+#include "notices.h"
 #include "options.h"
 #include "shared.h"
+#include "shared/wire.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 #define SECOND_NS 1e9
-#define ORPHAN_NS 1000000000
 
 enum {
     PORTS_MAX = 16,
@@ -32,13 +30,11 @@ static struct {
     aoe_remote_port port[PORTS_MAX];
     char *port_name[PORTS_MAX];
     struct options how;
-    int announce; /* the program that started us listens there, or -1 */
-    int changed;  /* a way has, and that was not yet said */
     struct shared_settings set;
     char name[64];
     aoe_disk is; /* as it was when it was found */
     struct shared *disk;
-} door = {.how = OPTIONS_DEFAULT, .announce = -1};
+} door = {.how = OPTIONS_DEFAULT};
 
 /* Configuration */
 
@@ -80,12 +76,12 @@ static int add_port(const char *key, const char *text)
     return wrong ? -1 : 0;
 }
 
-/* Fence commands do not get it. */
 static int announce_on(const char *text)
 {
-    if (nbdkit_parse_int("announce", text, &door.announce))
+    int announce;
+    if (nbdkit_parse_int("announce", text, &announce))
         return -1;
-    fcntl(door.announce, F_SETFD, FD_CLOEXEC);
+    notices_to(announce);
     return 0;
 }
 
@@ -183,135 +179,10 @@ static int door_config_complete(void)
     return -1;
 }
 
-/* Ways */
-
-static const char *state_of(const aoe_way *way)
-{
-    return way->state == WAY_USABLE && !way->proved ? "usable, unproved" : state_texts[way->state];
-}
-
-/* An interface may be renamed; a link for datagrams is what was typed. */
-static const char *name_of(uint32_t port)
-{
-    const char *name = door.disk ? shared_interface(door.disk, port) : "";
-    return *name ? name : door.port_name[port];
-}
-
-static void say_which(const aoe_way *way, char *text, size_t room)
-{
-    const uint8_t *m = way->mac;
-    snprintf(text, room, "e%u.%u at %02x:%02x:%02x:%02x:%02x:%02x on %s", way->shelf, way->slot, m[0], m[1], m[2],
-             m[3], m[4], m[5], name_of(way->port));
-}
-
-/* Why it is not usable, behind a colon; {lba} is where it was seen. */
-static void append_reason(const aoe_way *way, char *text, size_t room)
-{
-    const char *reason = reason_texts[way->reason], *lba = strstr(reason, "{lba}");
-    if (lba)
-        snprintf(text, room, ": %.*s%llu%s", (int)(lba - reason), reason, (unsigned long long)way->lba, lba + 5);
-    else if (*reason)
-        snprintf(text, room, ": %s", reason);
-}
-
-static void describe(const aoe_way *way, char *text, size_t room)
-{
-    char which[128];
-    say_which(way, which, sizeof which);
-    int used = snprintf(text, room, "%s: %s", which, state_of(way));
-    append_reason(way, text + used, room - (size_t)used);
-}
-
-static void tell_size(const aoe_way *way)
-{
-    char which[128];
-    door.changed = 1;
-    say_which(way, which, sizeof which);
-    uint32_t carried = way->sectors * SECTOR, most = way->sectors_max * SECTOR;
-    if (way->narrow == NARROW_NOT)
-        nbdkit_error("%s: requests carry %u bytes again", which, carried);
-    else
-        nbdkit_error("%s: requests carry %u bytes, not %u: %s", which, carried, most, narrow_texts[way->narrow]);
-}
-
-static void tell(const aoe_way *way)
-{
-    char text[256];
-    door.changed = 1;
-    describe(way, text, sizeof text);
-    if (door.announce >= 0 || way->state == WAY_USABLE || way->state == WAY_CHECKING)
-        nbdkit_debug("%s", text);
-    else
-        nbdkit_error("%s", text);
-}
-
-static void tell_unheeded(const aoe_way *way)
-{
-    char text[256];
-    describe(way, text, sizeof text);
-    nbdkit_error("%s, but answers no writes: they are sent again as those of another client; either its disk hangs, or "
-                 "another host ended the stream of our writes", text);
-}
-
-/* To the program that started us: all ways in one message, whenever one has changed or they are asked for. What does not
- * fit the socket is said the next time. */
-static void report(void)
-{
-    aoe_way ways[WAYS_MAX];
-    char text[WAYS_MAX * 192] = "ways\n", asked[16];
-    size_t used = strlen(text);
-    if (door.announce < 0 || (recv(door.announce, asked, sizeof asked, MSG_DONTWAIT) <= 0 && !door.changed))
-        return;
-    uint32_t count = shared_ways(door.disk, ways, WAYS_MAX);
-    for (uint32_t i = 0; i < count; i++) {
-        const aoe_way *way = &ways[i];
-        const uint8_t *m = way->mac;
-        used += (size_t)snprintf(text + used, sizeof text - used,
-                                 "%u %u %02x%02x%02x%02x%02x%02x %u %u %u %u %u %lld %u %u %u %u %u %llu %s\n",
-                                 way->number, way->port, m[0], m[1], m[2], m[3], m[4], m[5], way->shelf, way->slot,
-                                 way->state, way->reason, way->owner, (long long)way->rtt_ns, way->sectors,
-                                 way->sectors_max, way->narrow, way->unsettled, way->proved,
-                                 (unsigned long long)way->lba,
-                                 shared_interface(door.disk, way->port));
-    }
-    door.changed = send(door.announce, text, used, MSG_DONTWAIT | MSG_NOSIGNAL) < 0;
-}
+/* Life */
 
 /* When nbdkit is to end, it waits for the requests under way. There is nothing else that tells of it. */
 static int ending(void) { return nbdkit_nanosleep(0, 1) < 0; }
-
-/* But it waits for clients to hang up, too: the program that started it is told to end it now, and may be gone. */
-static void hang_up(void)
-{
-    static int64_t since_ns;
-    if (door.announce >= 0) {
-        close(door.announce);
-        door.announce = -1;
-        since_ns = aoe_remote_now();
-    }
-    if (since_ns && aoe_remote_now() - since_ns > ORPHAN_NS)
-        _exit(0);
-}
-
-static void say_why_not(void)
-{
-    aoe_way ways[WAYS_MAX];
-    char text[256], where[256] = "";
-    uint32_t count = shared_ways(door.disk, ways, WAYS_MAX);
-    for (uint32_t i = 0; i < door.set.core.ports; i++) {
-        size_t used = strlen(where);
-        snprintf(where + used, sizeof where - used, "%s%s", i ? " or " : "", name_of(i));
-    }
-    if (!count)
-        nbdkit_error("%s does not answer on %s; is it served there, and is this host allowed to use it?", door.name,
-                     where);
-    for (uint32_t i = 0; i < count; i++) {
-        describe(&ways[i], text, sizeof text);
-        nbdkit_error("%s cannot be used: %s", door.name, text);
-    }
-}
-
-/* Life */
 
 static int64_t door_get_size(void *handle);
 
@@ -332,22 +203,24 @@ static int door_get_ready(void)
     apply(&door.how, set);
     set->core.address = door.address;
     set->ports = door.port;
-    set->tell = tell;
-    set->tell_unheeded = tell_unheeded;
-    set->report = report;
-    set->tell_size = tell_size;
+    set->tell = notices_state;
+    set->tell_unheeded = notices_unheeded;
+    set->report = notices_report;
+    set->tell_size = notices_size;
     set->ending = ending;
-    set->idle = hang_up;
+    set->idle = notices_hang_up;
     if (getrandom(&set->core.first_tag, sizeof set->core.first_tag, 0) < 0)
         set->core.first_tag = (uint32_t)aoe_remote_now();
+    notices_of(door.name, door.port_name, set->core.ports, NULL);
     int bad = shared_open(&door.disk, set);
     if (bad) {
         nbdkit_error("the interfaces cannot be used: %s%s", strerror(-bad),
                      bad == -EPERM ? "; it takes CAP_NET_RAW" : "");
         return -1;
     }
+    notices_of(door.name, door.port_name, set->core.ports, door.disk);
     if (!shared_find(door.disk, door.how.find_ns)) {
-        say_why_not();
+        notices_why_not();
         return -1;
     }
     shared_disk(door.disk, &door.is);
@@ -357,8 +230,7 @@ static int door_get_ready(void)
 /* Clients may connect by now. nbdkit has taken standard output away. */
 static int door_after_fork(void)
 {
-    if (door.announce >= 0)
-        dprintf(door.announce, "size %lld\n", (long long)door_get_size(NULL));
+    notices_found(door_get_size(NULL));
     int bad = shared_start(door.disk);
     if (bad)
         nbdkit_error("no thread can be started: %s", strerror(-bad));
