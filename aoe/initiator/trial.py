@@ -1,4 +1,4 @@
-"""What is known of whether servers have one disk, and what follows from it. csrc/trial.c has the same."""
+"""What is known of whether servers have one disk, and what follows from it, as in csrc/initiator/trial.c."""
 
 from aoe.initiator.board import Board
 from aoe.initiator.facts import Facts
