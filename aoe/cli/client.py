@@ -10,8 +10,6 @@ from aoe.cli.nbd import Nbd
 from aoe.cli.parser import Command, command_of
 from aoe.cli.privilege import allow_descriptors
 from aoe.cli.report import Report
-from aoe.cli.stdio import StreamFailed
-from aoe.errors import AoeError, ConfigurationError
 
 _DESCRIPTORS = 32
 """Open at a time, with a few interfaces."""
@@ -25,22 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str]) -> int:
-    report = Report(as_json="--json" in arguments)
-    try:
-        return _run(command_of(arguments), report)
-    except Ended as ended:
-        report.ended(ended)
-        leave(ended.status)
-    except StreamFailed:
-        raise
-    except ConfigurationError as error:
-        report.fail(error)
-        return 2
-    except AoeError as error:
-        report.fail(error)
-    except OSError as error:
-        report.fail(AoeError(stdio.reason(error)))
-    return 1
+    report = Report("aoe", as_json="--json" in arguments)
+
+    def inside() -> int:
+        try:
+            return _run(command_of(arguments), report)
+        except Ended as ended:
+            report.ended(ended)
+            leave(ended.status)
+
+    return report.outcome(inside)
 
 
 def _run(command: Command, report: Report) -> int:

@@ -23,6 +23,12 @@ def find_records(
         record, note = store.find(key_of(one.path, disk, how), one.serial)
         if note:
             complain("aoe-target", f"e{one.shelf}.{one.slot}: {note}")
+        if record.mended:
+            what = " and ".join(record.mended)
+            complain(
+                "aoe-target",
+                f"e{one.shelf}.{one.slot}: the damaged {what} of serial {record.serial} is replaced",
+            )
         found.append(record)
     _check_claims(wanted, found)
     return found

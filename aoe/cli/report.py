@@ -1,14 +1,16 @@
-"""What `aoe` says: results on standard output, what went wrong on standard error; or all of it as JSON.
+"""What the commands say: results on standard output, errors on standard error; or all of it as JSON.
 
 With `--json` each line is one object, errors too: {"error": {...}}. The keys are the same in every command:
 `address`, `bytes` (size of a disk, or what was moved), `..._bytes`, `..._us`, `..._per_s`, `lba` in sectors.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from aoe.cli import stdio
 from aoe.cli.ending import Ended
+from aoe.cli.stdio import StreamFailed
 from aoe.errors import AoeError, ConfigurationError, DiskError, RequestError, TargetRefused, Unreachable
 from aoe.initiator.standing import PathStatus
 from aoe.wire import protocol
@@ -26,7 +28,9 @@ KINDS = (
 class Report:
     """Where a command's results and failures go. `failed` once something was not done as asked."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, name: str, *, as_json: bool) -> None:
+        self.name = name
+        """Of the command."""
         self.as_json = as_json
         self.failed = False
         self.bytes_go_out = False
@@ -50,7 +54,7 @@ class Report:
         if self.as_json:
             self.say("", **facts)
         else:
-            stdio.complain("aoe", text)
+            stdio.complain(self.name, text)
 
     def fail(self, error: AoeError, **facts: Any) -> None:
         """One thing was not done; others may be."""
@@ -59,8 +63,27 @@ class Report:
 
     def ended(self, ended: Ended) -> None:
         """A signal ended the command."""
-        message = message_of(ended)
+        self.interrupted(message_of(ended))
+
+    def interrupted(self, message: str) -> None:
+        """A signal came before the command had done what it was to do."""
         self.warn(message, error={"kind": "interrupted", "message": message})
+
+    def outcome(self, body: Callable[[], int]) -> int:
+        """What `body` returns; 2 for a ConfigurationError, 1 for another failure that has a reason, which is
+        said. A StreamFailed is raised, as there may be nowhere to say it."""
+        try:
+            return body()
+        except StreamFailed:
+            raise
+        except ConfigurationError as error:
+            self.fail(error)
+            return 2
+        except AoeError as error:
+            self.fail(error)
+        except OSError as error:
+            self.fail(AoeError(stdio.reason(error)))
+        return 1
 
 
 def message_of(error: BaseException) -> str:

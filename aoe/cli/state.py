@@ -1,11 +1,10 @@
 """`aoe-target state`: which disks are remembered, and which of them may be forgotten."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aoe.cli.paths import plain
-from aoe.cli.stdio import complain
+from aoe.cli.report import Report
 from aoe.errors import ConfigurationError
 from aoe.target.store import Record, StateStore, default_directory
 from aoe.wire.frame import format_mac
@@ -18,7 +17,7 @@ class State(NamedTuple):
     prune: bool
     json: bool
 
-    def run(self) -> int:
+    def run(self, report: Report) -> int:
         """Print each record, and with `prune` what became of those of disks that are not there. 1 if a file
         is damaged."""
         if self.state_dir and not self.state_dir.is_dir():
@@ -29,10 +28,10 @@ class State(NamedTuple):
         for record in store.records:
             facts = _facts(record)
             facts["fate"] = _fate(record) if self.prune and not facts["present"] else ""
-            print(json.dumps(facts) if self.json else _sentence(facts), flush=True)
+            report.say(_sentence(facts), **facts)
         for damaged in store.damaged.values():
-            complain("aoe-target", damaged.problem)
-        return int(bool(store.damaged))
+            report.fail(damaged.problem)
+        return int(report.failed)
 
 
 def _facts(record: Record) -> dict[str, Any]:

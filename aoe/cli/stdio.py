@@ -48,33 +48,17 @@ def open_closed() -> None:
 
 
 def run(name: str, body: Callable[[], int]) -> int:
-    """A command: opens what is closed, and says what goes wrong. Its exit status, as `outcome` has it."""
+    """A command: opens what is closed, and says if standard input or output failed. Its exit status."""
     open_closed()
-
-    def inside() -> int:
+    try:
         with checked():
             return body()
-
-    try:
-        return outcome(name, inside)
-    finally:
-        _settle_errors()
-
-
-def outcome(name: str, body: Callable[[], int]) -> int:
-    """What `body` returns; 2 for a ConfigurationError and 1 for any other failure that has a reason, which is
-    said in one line."""
-    try:
-        return body()
     except StreamFailed as error:
         if not error.quiet:
             complain(name, error)
-    except ConfigurationError as error:
-        complain(name, error)
-        return 2
-    except (AoeError, OSError) as error:
-        complain(name, error)
-    return 1
+        return 1
+    finally:
+        _settle_errors()
 
 
 def complain(name: str, problem: object) -> None:

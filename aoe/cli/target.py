@@ -1,27 +1,28 @@
 """`aoe-target`: serve disks over AoE."""
 
 import asyncio
+import errno
 import functools
-import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from aoe.cli import stdio
 from aoe.cli.links import open_links
 from aoe.cli.paths import Wanted, plain
 from aoe.cli.privilege import allow_descriptors, drop_privileges
 from aoe.cli.records import find_records
+from aoe.cli.report import Report
 from aoe.cli.state import State
 from aoe.cli.target_parser import Serve, Words, words_of
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, open_disk
 from aoe.engine import EngineUnavailable
-from aoe.errors import ConfigurationError
+from aoe.errors import ConfigurationError, DiskError
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink
 from aoe.target.export import Export
@@ -46,11 +47,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _main(arguments: list[str] | None) -> int:
-    said = words_of(arguments)
-    return said.run() if isinstance(said, State) else _guarded(said)
+    words = sys.argv[1:] if arguments is None else arguments
+    report = Report("aoe-target", as_json="--json" in words)
+
+    def inside() -> int:
+        said = words_of(words)
+        report.as_json = said.json
+        return said.run(report) if isinstance(said, State) else _guarded(said, report)
+
+    return report.outcome(inside)
 
 
-def _guarded(said: Words) -> int:
+def _guarded(said: Words, report: Report) -> int:
     """Serve, whatever becomes of the standard streams, and of the signals before and after."""
     clean = True
 
@@ -61,19 +69,19 @@ def _guarded(said: Words) -> int:
         # At once, also out of waiting for a disk; later the loop has the signal.
         before = signal.signal(signal.SIGINT, _interrupt)
         try:
-            clean = _run(_serve(command))
+            clean = _run(_serve(command, report))
         except KeyboardInterrupt:
-            stdio.complain("aoe-target", "interrupted before it served anything")
+            report.interrupted("interrupted before it served anything")
             return 128 + signal.SIGINT
         finally:
             signal.signal(signal.SIGINT, before)
             _be_deaf()  # the loop has gone, and with it what it did for a signal
         return 0 if clean else 1
 
-    with _deaf(), stdio.unblocked("aoe-target", said.json):
+    with _deaf(), stdio.unblocked("aoe-target", report.as_json):
         _start_log()
         log.setLevel(logging.DEBUG if said.verbose else logging.INFO)
-        status = stdio.outcome("aoe-target", serve)
+        status = report.outcome(serve)
     if not clean:
         os._exit(status)  # a thread that hangs in the disk would keep the interpreter from ending
     return status
@@ -132,7 +140,7 @@ def _run(main_task: Coroutine[Any, Any, bool]) -> bool:
 # From words to a server
 
 
-async def _serve(command: Serve) -> bool:
+async def _serve(command: Serve, report: Report) -> bool:
     disks: list[FileDisk] = []
     links: list[Link] = []
     try:
@@ -140,7 +148,7 @@ async def _serve(command: Serve) -> bool:
             disks.append(_open(one, command.opening))
         links += open_links(command.interfaces, command.links)
         # Only now: a process that still served these disks has ended, and written what it acknowledged.
-        store = StateStore(command.state_dir or default_directory())
+        store = StateStore(command.state_dir or default_directory(), _replaced(command))
         _warn_of_damage(store)
         offers = _offers(command, disks, store)
         target = _open_target(command, links)
@@ -154,17 +162,23 @@ async def _serve(command: Serve) -> bool:
         await target.stop(0)
         release(disks, [])
         raise
-    told = Told(command.json)
-    stopped = _listen_to_signals(target, told)
+    stopped = _listen_to_signals(target, report)
     await target.refresh()  # for a signal that came before
     for export, offer in zip(exports, offers, strict=True):
-        _announce(told, export, offer, command.durability, links)
+        _announce(report, export, offer, command.durability, links)
     await stopped.wait()
     clean = await target.stop()
-    _print_counters(target, told)
+    _print_counters(target, report)
     if not clean:
-        stdio.complain("aoe-target", f"{target.left_behind} requests hang in the disk")
+        report.fail(DiskError(f"{target.left_behind} requests hang in the disk", 0, errno.ETIMEDOUT))
     return clean
+
+
+def _replaced(command: Serve) -> Sequence[str]:
+    """What of a record gets another value, so that it is no matter if it is damaged."""
+    if command.reset_state:
+        return "config", "mask", "reserve"
+    return ("mask",) if command.mask is not None else ()
 
 
 def _open(one: Wanted, how: Opening) -> FileDisk:
@@ -210,17 +224,7 @@ def _warn_of_damage(store: StateStore) -> None:
 # What it says
 
 
-class Told(NamedTuple):
-    """What is told on standard output: as sentences, or as JSON."""
-
-    as_json: bool
-
-    def tell(self, facts: dict[str, Any], sentence: str) -> None:
-        """One line, at once."""
-        print(json.dumps(facts) if self.as_json else sentence, flush=True)
-
-
-def _announce(told: Told, export: Export, offer: Offer, durability: str, links: list[Link]) -> None:
+def _announce(report: Report, export: Export, offer: Offer, durability: str, links: list[Link]) -> None:
     disk, record = offer.disk, offer.record
     assert isinstance(disk, FileDisk), "the command serves paths"
     facts = {
@@ -236,7 +240,7 @@ def _announce(told: Told, export: Export, offer: Offer, durability: str, links: 
         "interfaces": [{"name": link.name, "mtu": link.mtu, "payload": _payload(link)} for link in links],
     }
     _warn_of_rest(export.address, disk)
-    told.tell(facts, _sentence(facts))
+    report.say(_sentence(facts), **facts)
 
 
 def _warn_of_rest(address: str, disk: FileDisk) -> None:
@@ -267,34 +271,34 @@ def _sentence(facts: dict[str, Any]) -> str:
     )
 
 
-def _print_counters(target: Target, told: Told) -> None:
+def _print_counters(target: Target, report: Report) -> None:
     counted = dict(sorted(target.counters().items()))
     words = " ".join(f"{name}={n}" for name, n in counted.items()) or "none"
-    told.tell({"event": "counters", **counted}, f"counters: {words}")
+    report.say(f"counters: {words}", event="counters", **counted)
 
 
-def _listen_to_signals(target: Target, told: Told) -> asyncio.Event:
+def _listen_to_signals(target: Target, report: Report) -> asyncio.Event:
     """What is set when it is to stop."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     handlers: dict[int, Callable[[], None]] = {
         signal.SIGTERM: stopped.set,
         signal.SIGINT: stopped.set,
-        signal.SIGHUP: lambda: target.server.spawn(_refresh(target, told)),
-        signal.SIGUSR1: lambda: _print_counters(target, told),
+        signal.SIGHUP: lambda: target.server.spawn(_refresh(target, report)),
+        signal.SIGUSR1: lambda: _print_counters(target, report),
     }
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
     return stopped
 
 
-async def _refresh(target: Target, told: Told) -> None:
+async def _refresh(target: Target, report: Report) -> None:
     for export in await target.refresh():
         disk, size = target.server.served(export).disk, export.drive.sectors * protocol.SECTOR
         assert isinstance(disk, FileDisk), "the command serves paths"
         facts = {"event": "size", "address": export.address, "bytes": size, "unserved_bytes": disk.tail}
         _warn_of_rest(export.address, disk)
-        told.tell(facts, f"{export.address}: now {size} bytes")
+        report.say(f"{export.address}: now {size} bytes", **facts)
 
 
 if __name__ == "__main__":

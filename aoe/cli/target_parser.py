@@ -39,7 +39,6 @@ class Serve(NamedTuple):
     state_dir: Path | None
     reset_state: bool
     force: bool
-    json: bool
 
 
 class Words(NamedTuple):
@@ -51,7 +50,7 @@ class Words(NamedTuple):
 
     def meaning(self) -> Serve:
         """What they mean together; ConfigurationError if that is nothing."""
-        return _serve(json=self.json, **self.others)
+        return _serve(**self.others)
 
 
 def words_of(arguments: Sequence[str] | None) -> Words | State:

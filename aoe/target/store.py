@@ -7,8 +7,10 @@ import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 import stat
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -24,12 +26,23 @@ from aoe.wire.frame import format_mac, is_group, parse_mac
 from aoe.wire.protocol import CONFIG_STRING_MAX, MACS_MAX
 
 _IRREGULAR = "it is not a regular file"
+_PART = re.compile(r"@\d+\+\d*$")
+"""As `Opening.part` has it."""
+_REPLACEABLE = {"config": "", "mask": "--mask or ", "reserve": ""}
+"""What `--reset-state` forgets of a record, and what else replaces it alone."""
 
 
 class Record:
     """The memory of one disk. Nothing is created before `open`."""
 
-    def __init__(self, directory: Path, serial: str, key: StoreKey, version: int = VERSION) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        serial: str,
+        key: StoreKey,
+        version: int = VERSION,
+        replaced: Collection[str] = (),
+    ) -> None:
         self._file = directory / f"{quote(serial, safe='')}.json"
         self._lock: int | None = None
         self.serial = serial
@@ -39,6 +52,10 @@ class Record:
         """What it belongs to according to the file, and from `open` on."""
         self.state = AoeState()
         self.addresses: list[str] = []
+        self.replaced = replaced
+        """Which of `config`, `mask` and `reserve` may be damaged in the file: they are replaced."""
+        self.mended: list[str] = []
+        """Which of those were."""
 
     def open(self, address: str) -> None:
         """Take the record for this process, with what the last one left, and write the address down."""
@@ -46,7 +63,7 @@ class Record:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take()
-            last = _load(self._file) if os.path.lexists(self._file) else None
+            last = _load(self._file, self.replaced) if os.path.lexists(self._file) else None
             if last is not None:
                 self.state, self.addresses = last.state, last.addresses
             others = [other for other in self.addresses if other != address]
@@ -66,7 +83,7 @@ class Record:
 
     def _is_as(self, last: "Record") -> bool:
         """Whether a file says what is known: a restart needs no room in a file system that is full."""
-        is_ours = last.version == VERSION and last._file.stat().st_mode & 0o077 == 0
+        is_ours = last.version == VERSION and not last.mended and last._file.stat().st_mode & 0o077 == 0
         return is_ours and (last.key, last.addresses) == (self.key, self.addresses)
 
     def _take(self) -> None:
@@ -80,15 +97,10 @@ class Record:
 
     @property
     def is_of_nothing(self) -> bool:
-        """Whether what it belongs to is not there."""
+        """Whether what it belongs to is not there. Version 1 wrote the part behind the path."""
         path = self.key.path or self.key.device
-        try:
-            Path(path).stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return bool(path)
-        except (OSError, ValueError):
-            return False
-        return False
+        names = {path, _PART.sub("", path)} if self.version == 1 else {path}
+        return bool(path) and all(map(_is_gone, names))
 
     def forget(self) -> str:
         """Remove it for good; or why not: another process uses it, or it keeps hosts out. OSError."""
@@ -154,6 +166,17 @@ def _open_regular(file: Path, flags: int) -> int:
     raise OSError(errno.EINVAL, _IRREGULAR, str(file))
 
 
+def _is_gone(path: str) -> bool:
+    """Not where it cannot be known."""
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def _is_named(fd: int, name: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(fd), name.lstat())
@@ -169,10 +192,10 @@ def _read(file: Path) -> bytes:
     return content
 
 
-def _load(file: Path) -> Record:
-    """Read a record; ConfigurationError where it is damaged."""
+def _load(file: Path, replaced: Collection[str] = ()) -> Record:
+    """Read a record; ConfigurationError where it is damaged, but for what is replaced anyway."""
     try:
-        return _parse(file, _read(file))
+        return _parse(file, _read(file), replaced)
     except NewerVersion as error:
         raise ConfigurationError(
             f"{file} is of version {error}, this program knows up to {VERSION}; "
@@ -180,11 +203,14 @@ def _load(file: Path) -> Record:
         ) from error
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read ({error.strerror}); repair or remove it") from error
+    except BadState as error:
+        remedy = f"repair it, or say {_REPLACEABLE[error.name]}--reset-state to replace it"
+        raise ConfigurationError(f"{file} is damaged ({error.name}: {error}); {remedy}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigurationError(f"{file} is damaged ({error}); repair or remove it") from error
 
 
-def _parse(file: Path, content: bytes) -> Record:
+def _parse(file: Path, content: bytes, replaced: Collection[str]) -> Record:
     """ValueError, KeyError, TypeError, AttributeError or RecursionError for what no `save` wrote."""
     known = json.loads(content)
     version = known.get("version", 1)
@@ -192,14 +218,32 @@ def _parse(file: Path, content: bytes) -> Record:
         raise ValueError(f"version {version!r}")
     if version > VERSION:
         raise NewerVersion(version)
-    record = Record(file.parent, _text(known["serial"]), _key(known, version), version)
+    record = Record(file.parent, _text(known["serial"]), _key(known, version), version, replaced)
     record.addresses = [_text(address) for address in known["addresses"]][-RECORD_ADDRESSES_MAX:]
-    record.state = AoeState(bytes.fromhex(known["config"]), _macs(known["mask"]), _macs(known["reserve"]))
-    if len(record.state.config) > CONFIG_STRING_MAX:
-        raise ValueError("a config string longer than a reply can hold")
+    record.state = _state(known, record)
     if not is_serial(record.serial) or record._file != file:
         raise ValueError(f"the file of serial {record.serial!r} has another name")
     return record
+
+
+def _state(known: dict[str, Any], record: Record) -> AoeState:
+    """BadState for what no `save` wrote, unless it is replaced anyway: then it is empty."""
+    values: dict[str, Any] = {}
+    for name, read in (("config", _config), ("mask", _macs), ("reserve", _macs)):
+        try:
+            values[name] = read(known[name])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if name not in record.replaced:
+                raise BadState(name, error) from error
+            record.mended.append(name)
+    return AoeState(**values)
+
+
+def _config(text: str) -> bytes:
+    config = bytes.fromhex(text)
+    if len(config) > CONFIG_STRING_MAX:
+        raise ValueError("a config string longer than a reply can hold")
+    return config
 
 
 def _key(known: dict[str, Any], version: int) -> StoreKey:
@@ -227,6 +271,14 @@ def _text(value: object) -> str:
     return value
 
 
+class BadState(ValueError):
+    """One of the values of a record that can be replaced is none."""
+
+    def __init__(self, name: str, problem: Exception) -> None:
+        super().__init__(str(problem))
+        self.name = name
+
+
 class NewerVersion(ValueError):
     """A record that a later release of this program wrote: its rules are not known here."""
 
@@ -242,10 +294,12 @@ class StateStore:
     """All records of a state directory, which need not exist yet.
 
     `damaged` are the files that are none, by name; only the one of a disk that is asked for is an error.
+    What is in `replaced` (`config`, `mask`, `reserve`) may be damaged in a record: it gets another value.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, replaced: Collection[str] = ()) -> None:
         self._directory = directory
+        self._replaced = replaced
         self._records: dict[str, Record] = {}
         self.damaged: dict[Path, Damaged] = {}
         try:
@@ -262,7 +316,7 @@ class StateStore:
 
     def _take(self, file: Path) -> None:
         try:
-            record = _load(file)
+            record = _load(file, self._replaced)
         except ConfigurationError as problem:
             self.damaged[file] = Damaged(problem, _salvage(file))
         else:
@@ -277,7 +331,7 @@ class StateStore:
         """The record of a serial, a fresh one where there is none; when it is opened it is `key`'s.
 
         ConfigurationError if it is damaged, or of a newer version."""
-        fresh = Record(self._directory, serial, key)
+        fresh = Record(self._directory, serial, key, replaced=self._replaced)
         if fresh._file in self.damaged:
             raise self.damaged[fresh._file].problem
         record = self._records.setdefault(serial, fresh)

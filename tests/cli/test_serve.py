@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,13 @@ def disk(tmp_path: Path) -> Path:
     path = tmp_path / "disk.img"
     path.write_bytes(bytes(SECTORS * 512))
     return path
+
+
+def ended(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    """A target that does not come to serve."""
+    words = ("serve", "--engine", "python", *map(str, arguments), "--link", "udp:127.0.0.1:0,mtu=9000")
+    command = [sys.executable, "-m", "aoe.cli.target", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
 
 def test_says_what_it_serves(disk: Path, tmp_path: Path) -> None:
@@ -287,6 +295,59 @@ def test_damaged_state_of_another_disk_is_one_line(disk: Path, tmp_path: Path, c
     (line,) = err.splitlines()
     assert "FIFO.json" in line
     assert "repair or remove it (2 more like it)" in line
+
+
+GROUP = ["01:00:5e:00:00:01"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words", "mended"),
+    [
+        ({"mask": ["ff:ff:ff:ff:ff:ff"]}, ("--mask", FRIEND.hex(":")), "mask"),
+        ({"mask": ["ff:ff:ff:ff:ff:ff"]}, ("--reset-state",), "mask"),
+        ({"mask": 7}, ("--reset-state", "--mask", FRIEND.hex(":")), "mask"),
+        ({"mask": ["02:00:00:00:00:01"] * 256}, ("--mask", FRIEND.hex(":")), "mask"),
+        ({"config": "xyz", "reserve": GROUP}, ("--reset-state",), "config and reserve"),
+    ],
+    ids=["mask", "reset", "both", "too-many", "others"],
+)
+def test_what_is_replaced_may_be_damaged(
+    disk: Path, tmp_path: Path, damage: dict[str, Any], words: tuple[str, ...], mended: str
+) -> None:
+    """Once, and for good: the way back in must not need an editor."""
+    with serving(disk, "--serial", "ONE", "--state-dir", tmp_path / "s") as target, target.client() as client:
+        client.config(ConfigCommand.FORCE_SET, b"kept")
+    record = tmp_path / "s" / "ONE.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | damage))
+    refused = ended(disk, "--serial", "ONE", "--state-dir", tmp_path / "s")
+    assert refused.returncode == 2
+    assert str(record) in refused.stderr
+    assert "--reset-state to replace it" in refused.stderr
+    with serving(disk, "--serial", "ONE", "--state-dir", tmp_path / "s", *words) as target:
+        _, _, err = target.stop()
+    assert err == f"aoe-target: e0.0: the damaged {mended} of serial ONE is replaced\n"
+    with serving(disk, "--serial", "ONE", "--state-dir", tmp_path / "s") as target:
+        with target.client() as client:
+            assert client.config().text == (b"" if "--reset-state" in words else b"kept")
+            assert client.reserve().macs == ()
+        with target.client(STRANGER) as stranger:
+            stranger.retries = 0
+            if "--mask" in words:
+                with pytest.raises(NoAnswer):
+                    stranger.config()
+            else:
+                stranger.config()
+
+
+@pytest.mark.parametrize("damage", [{"reserve": GROUP}, {"config": "xyz"}], ids=["reserve", "config"])
+def test_a_new_mask_list_gets_nothing_else_past(disk: Path, tmp_path: Path, damage: dict[str, Any]) -> None:
+    with serving(disk, "--serial", "ONE", "--state-dir", tmp_path / "s"):
+        pass
+    record = tmp_path / "s" / "ONE.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | damage))
+    refused = ended(disk, "--state-dir", tmp_path / "s", "--mask", FRIEND.hex(":"))
+    assert refused.returncode == 2
+    assert "repair it, or say --reset-state to replace it" in refused.stderr
 
 
 def test_read_only_refuses_writes(disk: Path, tmp_path: Path) -> None:

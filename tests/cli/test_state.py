@@ -91,6 +91,22 @@ def test_only_what_is_not_there_is_forgotten(tmp_path: Path) -> None:
     assert left(directory) == {f"{name}.{suffix}" for name in kept for suffix in ("json", "lock")}
 
 
+@pytest.mark.parametrize("part", ["", "@8+16", "@8+", "@0+16"])
+@pytest.mark.parametrize("name", ["disk", "disk@4+4"])
+def test_a_record_of_old_of_a_disk_that_is_there_is_not_forgotten(
+    tmp_path: Path, name: str, part: str
+) -> None:
+    """Version 1 wrote the part behind the path: no file has such a name, or another one."""
+    directory, disk = tmp_path / "s", tmp_path / name
+    disk.write_bytes(bytes(512))
+    directory.mkdir()
+    old = {"addresses": [], "config": "", "mask": [], "reserve": []}
+    for serial, path in (("THERE", str(disk)), ("GONE", str(tmp_path / "other"))):
+        (directory / f"{serial}.json").write_text(json.dumps({**old, "serial": serial, "path": path + part}))
+    fates = {facts["serial"]: (facts["present"], facts["fate"]) for facts in listed(directory, "--prune")}
+    assert fates == {"THERE": (True, ""), "GONE": (False, "forgotten")}
+
+
 def test_a_disk_that_is_served_is_not_forgotten_though_its_file_was_removed(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(bytes(1 << 20))

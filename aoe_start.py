@@ -1,0 +1,33 @@
+"""Where the commands begin. Loading them takes a moment, in which Ctrl-C ends them without a word."""
+
+import importlib
+import os
+import signal
+
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+def client() -> int:
+    """`aoe`."""
+    return _run("aoe.cli.client")
+
+
+def target() -> int:
+    """`aoe-target`."""
+    return _run("aoe.cli.target")
+
+
+def _run(name: str) -> int:
+    """Until a command has a handler of its own there is nothing that it could leave half-made. Where Ctrl-C
+    is ignored, as behind nohup, it stays so."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+    try:
+        status: int = importlib.import_module(name).main()
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    return status
+
+
+def _leave(*_: object) -> None:
+    os._exit(_INTERRUPTED)
