@@ -350,25 +350,6 @@ def test_one_of_two_primaries_is_lost(trouble: str, tmp_path: Path) -> None:
         assert door.stop() == 0
 
 
-def test_the_fence_command_is_told_who_was_lost(tmp_path: Path) -> None:
-    """With --hold nothing but the fence opens the ranges of what the lost server was asked for."""
-    told = tmp_path / "told"
-    script = tmp_path / "fence"
-    script.write_text(f'#!/bin/sh\necho "$@" >> {told}\n')
-    script.chmod(0o755)
-    with (
-        pair(tmp_path) as there,
-        pair_door(there, tmp_path, "--hold", "--fence", f"{script} 'a b'") as door,
-    ):
-        lost = as_used(there, door)
-        with writers(door, 4, 4.0) as faults:
-            time.sleep(1)
-            lost.owner.kill()
-        assert not faults
-        assert told.read_text().splitlines()[0].startswith("a b 02:a0:e0:")
-        assert told.read_text().splitlines()[0].endswith("e1.0" if lost is there else "e2.0")
-
-
 def test_the_only_target_restarts(target: AoeTarget, tmp_path: Path) -> None:
     with Door(target.lab, tmp_path, "e1.1", *OVER) as door:
         with writers(door, 4, 4.0) as faults:

@@ -5,7 +5,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 
 from tests.net.test_nbd_door import OVER, SIZE, disk, jumbo, pair_door, target
 from tests.support.labs.door import Door
-from tests.support.labs.failover import pair
+from tests.support.labs.failover import Pair, pair
 from tests.support.labs.nbd_client import READ, WRITE
 from tests.support.labs.peers import AoeTarget
 from tests.support.waiting import wait_for
@@ -115,3 +118,90 @@ def test_ctrl_c_ends_it_at_once_whatever_waits(target: AoeTarget, tmp_path: Path
         assert door.process.wait(10) == 130
         assert time.monotonic() - started < 1.5
         assert door.errors.splitlines()[-1] == "aoe: interrupted"
+
+
+class Fence:
+    """A door with a fence command that writes down what it is told."""
+
+    def __init__(self, work: Path) -> None:
+        self._told = work / "told"
+        self._script = work / "fence"
+        self._script.write_text(f'#!/bin/sh\necho "$@" >> {self._told}\n')
+        self._script.chmod(0o755)
+
+    def door(self, there: Pair, work: Path) -> Door:
+        return pair_door(there, work, "--hold", "--fence", f"{self._script} 'a b'")
+
+    @property
+    def told(self) -> list[str]:
+        return self._told.read_text().splitlines() if self._told.exists() else []
+
+
+def owner_of(there: Pair, door: Door) -> AoeTarget:
+    """The primary that carries what is written; on a busy machine not always the first."""
+    wait_for(lambda: [path["state"] for path in status(door)["paths"]] == ["usable", "usable"])
+    (owner,) = (path["address"] for path in status(door)["paths"] if path["owner"])
+    return there.owner if owner == "e1.0" else there.other
+
+
+@contextmanager
+def under_way(door: Door, kind: int, depth: int = 8) -> Iterator[None]:
+    """So many requests of one kind are always under way, and no other; each is done without an error."""
+    answers: list[int] = []
+    over = threading.Event()
+
+    def work() -> None:
+        with door.connect() as client:
+            for at in range(depth):
+                client.send(kind, at * 4096, 4096, b"x" * 4096 * (kind == WRITE))
+            while not over.is_set():
+                answers.append(client.answer()[1])
+                at = len(answers) % depth
+                client.send(kind, at * 4096, 4096, b"x" * 4096 * (kind == WRITE))
+            answers.extend(client.answer()[1] for _ in range(depth))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        wait_for(lambda: answers)
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert not any(answers)
+
+
+@pytest.mark.parametrize("trouble", ["kill", "pause"])
+def test_the_fence_command_is_told_who_was_lost(tmp_path: Path, trouble: str) -> None:
+    """With --hold nothing but the fence opens the ranges of what the lost server was asked for. Only for
+    writes that it has not answered is it fenced: it is paused while some are under way, and lost then."""
+    fence = Fence(tmp_path)
+    with pair(tmp_path) as there, fence.door(there, tmp_path) as door:
+        with under_way(door, WRITE):
+            owner = owner_of(there, door)
+            owner.pause()
+            if trouble == "kill":
+                time.sleep(0.2)
+                owner.kill()
+            (line, *_) = wait_for(lambda: fence.told)
+            address = "e1.0" if owner is there.owner else "e2.0"
+            assert re.fullmatch(rf"a b 02:a0:e0:[0-9a-f:]+ {address}", line)
+        wait_for(lambda: not any(path["unsettled"] for path in status(door)["paths"]))
+        if trouble == "pause":
+            owner.resume()
+
+
+def test_a_server_that_is_lost_with_reads_alone_is_not_fenced(tmp_path: Path) -> None:
+    """They change nothing, so nothing need be made sure of, and writes wait for nothing."""
+    fence = Fence(tmp_path)
+    with pair(tmp_path) as there, fence.door(there, tmp_path) as door:
+        with under_way(door, READ):
+            owner = owner_of(there, door)
+            owner.pause()
+            time.sleep(0.2)
+            owner.kill()
+            wait_for(lambda: [path["state"] for path in status(door)["paths"]].count("usable") == 1)
+        with door.connect() as client:
+            for at in range(8):
+                client.write(at * 4096, b"y" * 4096)
+        assert fence.told == []
