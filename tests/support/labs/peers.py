@@ -35,6 +35,8 @@ class Target:
     """A server process on one side of a lab; what it prints goes to files, so no pipe can fill."""
 
     probe_address = (SHELF_ALL, SLOT_ALL)
+    stop_s = STOP_S
+    """How long `stop` waits at most."""
     probe_mac: bytes | None = None
     """What `start` asks with: a target with a mask list answers listed MACs only."""
 
@@ -118,7 +120,7 @@ class Target:
         if self.alive:
             self._running.terminate()
             try:
-                self._running.wait(STOP_S)
+                self._running.wait(self.stop_s)
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise
