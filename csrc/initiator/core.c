@@ -519,7 +519,8 @@ static void ask(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
 static int is_room_for(aoe_core *c, const aoe_request *r)
 {
     uint32_t frame = session_frame(c, r->verb == AOE_VERB_READ ? LANE_READS : LANE_CHANGES);
-    uint64_t pieces = r->verb == AOE_VERB_TRIM ? 1 : r->length / SECTOR / frame + 2;
+    int moves = r->verb == AOE_VERB_READ || r->verb == AOE_VERB_WRITE || r->verb == AOE_VERB_WRITE_FUA;
+    uint64_t pieces = moves ? r->length / SECTOR / frame + 2 : 1;
     return pool_reserve(&c->pieces, pieces) && pool_reserve(&c->operations, pieces) &&
            pool_reserve(&c->exchanges, pieces) && pool_reserve(&c->copies, pieces);
 }
@@ -533,9 +534,9 @@ static uint32_t refused(aoe_core *c, const aoe_request *r, const struct way *w)
         return AOE_ENDED_OUT_OF_RANGE;
     if (r->verb == AOE_VERB_TRIM && !trim_blocks_of(c->facts))
         return AOE_ENDED_UNSUPPORTED;
-    if (!is_room_for(c, r))
-        return AOE_ENDED_NO_MEMORY;
-    return c->pending >= REQUESTS_MAX ? AOE_ENDED_TOO_MANY : AOE_ENDED_OK;
+    if (c->pending >= REQUESTS_MAX)
+        return AOE_ENDED_TOO_MANY;
+    return is_room_for(c, r) ? AOE_ENDED_OK : AOE_ENDED_NO_MEMORY;
 }
 
 static void begin(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
