@@ -772,6 +772,6 @@ async def test_without_that_it_takes_over_and_is_said_to_be_unproved() -> None:
 
 @limited
 async def test_no_other_word_says_how_servers_are_verified() -> None:
-    with pytest.raises(ConfigurationError, match="none of trust, require"):
+    with pytest.raises(ConfigurationError, match="not one of trust, require"):
         async with pair(verify="never"):
             pass
