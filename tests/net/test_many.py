@@ -25,6 +25,8 @@ from tests.support.labs.raw_client import READ_EXT, WRITE_EXT, AtaFailed, Client
 from tests.support.tools import need, need_namespaces, unavailable
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.one_at_a_time
+
 CONFIG_QUERY = bytes(8)
 SHELVES, SLOTS = 2, 128
 FLOOD_S, FLOOD_MAX_S = 1.2, 60.0
@@ -35,8 +37,6 @@ LEAK = """
 import sys
 from aoe.cli.target import main
 from aoe.target.responder import Responder
-
-pytestmark = pytest.mark.one_at_a_time
 
 kept = []
 receive = Responder.receive
