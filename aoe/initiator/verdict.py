@@ -87,12 +87,12 @@ def _fixed(board: Board, way: Way) -> Facts | None:
 def _mismatch(board: Board, way: Way, facts: Facts) -> Reason:
     """Why a way does not lead to the disk, or cannot be used beside the others."""
     was = _fixed(board, way)
-    servers = {other.path.peer.mac for other in board.ways if other.state is State.USABLE}
+    servers = {other.path.peer[1:] for other in board.ways if other.state is State.USABLE}
     if was is not None and facts.serial != was.serial:
         return Reason.OTHER_DISK
     if trial.has_other_store(board, way, facts):
         return Reason.OTHER_STORE
-    if facts.volatile and servers - {way.path.peer.mac}:
+    if facts.volatile and servers - {way.path.peer[1:]}:  # two processes may share a MAC
         return Reason.VOLATILE
     if was is not None and facts.sectors != was.sectors and not _grew(board, way, facts, was):
         return Reason.OTHER_SIZE  # while a disk grows, its servers notice at different times

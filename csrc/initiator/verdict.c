@@ -14,10 +14,16 @@ static void fits(aoe_core *c, struct way *w)
         board_note(c, w, trial_is_unsure(c, w) ? HAPPENS_UNSURE : HAPPENS_FIT, WHY_NONE);
 }
 
+static int same_server(const struct way *one, const struct way *other)
+{
+    return !memcmp(one->mac, other->mac, 6) && one->shelf == other->shelf && one->slot == other->slot;
+}
+
+/* Two processes may share a MAC, and one serves a disk at one address. */
 static int other_server_usable(const aoe_core *c, const struct way *w)
 {
     for (uint32_t i = 0; i < c->ways_count; i++)
-        if (c->ways[i]->state == WAY_USABLE && memcmp(c->ways[i]->mac, w->mac, 6))
+        if (c->ways[i]->state == WAY_USABLE && !same_server(c->ways[i], w))
             return 1;
     return 0;
 }

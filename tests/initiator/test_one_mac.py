@@ -32,6 +32,23 @@ def owner(disk: RemoteDisk) -> str:
     return next(path.name.split()[-1] for path in disk.paths if path.owner)
 
 
+@limited
+async def test_of_two_volatile_caches_one_is_used() -> None:
+    """They are two although they share a MAC: what one of them holds the other does not know."""
+    lab, store = OneMac(), MemoryDisk(1 << 20)
+    async with (
+        lab.serve(store, "e1.0", write_back=True) as one,
+        lab.serve(store, "e2.0", write_back=True) as two,
+        lab.attach("e1.0", "e2.0", engine=CORE.get(), find_s=2.0, timeout_s=None) as disk,
+    ):
+        assert one.cables[0].mac == two.cables[0].mac
+        while len(disk.paths) < 2 or "checking" in {path.state for path in disk.paths}:
+            await asyncio.sleep(0.01)
+        assert sorted(path.state for path in disk.paths) == ["refused", "usable"]
+        assert [path.reason for path in disk.paths if "volatile" in path.reason]
+        await disk.write(0, b"x" * 512)
+
+
 ROUGH = {"lose": 0.02, "repeat": 0.05, "late": 0.05}
 
 
