@@ -65,6 +65,7 @@ static struct piece *piece_new(aoe_core *c, struct asked *a, uint64_t first, uin
 /* Only when nothing refers to it any more: no request, no range, no operation. */
 static void piece_end(aoe_core *c, struct piece *p)
 {
+    assert(c->pending && !p->claims && !p->operation);
     c->pending--;
     link_remove(&p->all);
     discard(c, p->data);
@@ -88,6 +89,7 @@ static void end(aoe_core *c, struct asked *a, uint32_t outcome)
 /* One piece of a request has its answer; true where the request has ended. */
 static int part(aoe_core *c, struct asked *a, struct piece *p)
 {
+    assert(a->left && p->request == a && !a->ended);
     link_remove(&p->of_request);
     p->request = NULL;
     if (--a->left || (a->flushes && !a->worst))
@@ -272,6 +274,7 @@ static void go(aoe_core *c, struct piece *p, int64_t now_ns)
 static void advance(aoe_core *c, struct asked *a, struct piece *p, const struct event *e, int64_t now_ns)
 {
     uint32_t sectors = e->operation->sectors;
+    assert(sectors && p->at + sectors <= p->count);
     if (p->lane == LANE_READS)
         keep_read(p, e->raw + ATA_HEADER, sectors);
     p->at += sectors;
@@ -362,10 +365,12 @@ static void answered(aoe_core *c, struct piece *p, const struct event *e, int64_
 static void settled(aoe_core *c, struct operation *o, int64_t now_ns)
 {
     struct piece *p = o->piece;
-    if (p && p->operation == o)
+    if (p && p->operation == o) {
         p->operation = NULL;
-    else if (p)
+    } else if (p) {
+        assert(p->older);
         p->older--;
+    }
     if (o->refusal)
         pool_give(&c->refusals, o->refusal);
     pool_give(&c->operations, o);

@@ -134,6 +134,7 @@ static void window_halve(struct window *w)
     double least = WINDOW_MIN < w->most ? WINDOW_MIN : w->most;
     w->size = w->size / 2 > least ? w->size / 2 : least;
     w->threshold = w->size;
+    assert(w->size > 0 && w->size <= w->most);
 }
 
 static void window_lost(struct window *w, int64_t now_ns, int64_t round_ns)
@@ -174,6 +175,7 @@ int path_knows(const struct way *w, uint32_t tag)
 
 static void drop_copy(aoe_core *c, struct way *w, struct copy *copy)
 {
+    assert(*tag_slot(w, copy->tag) == copy && copy->exchange->copies_count);
     *tag_slot(w, copy->tag) = copy->next;
     link_remove(&copy->of_exchange);
     copy->exchange->copies_count--;
@@ -182,6 +184,7 @@ static void drop_copy(aoe_core *c, struct way *w, struct copy *copy)
 
 static struct copy *oldest_copy(struct exchange *x)
 {
+    assert(x->copies_count);
     return OWNER_OF(x->copies.next, struct copy, of_exchange);
 }
 
@@ -263,6 +266,7 @@ static void fly(struct way *w, struct exchange *x, int up)
         link_append(&l->flying, &x->where);
         l->flying_count++;
     } else {
+        assert(l->flying_count);
         link_remove(&x->where);
         l->flying_count--;
     }
@@ -390,6 +394,7 @@ static void fill(aoe_core *c, struct way *w, int64_t now_ns)
 {
     while (w->waiting_count && path_outstanding(w) < window_size(&w->window)) {
         struct exchange *x = OWNER_OF(w->waiting.next, struct exchange, where);
+        assert(x->waits && x->open && x->way == w);
         if (x->lane == LANE_CHANGES && w->lanes[LANE_CHANGES].unsettled_count >= UNSETTLED_MAX)
             break;
         link_remove(&x->where);
@@ -415,6 +420,7 @@ static void close_exchange(aoe_core *c, struct way *w, struct exchange *x)
         return;
     }
     if (was_unsettled) {
+        assert(l->unsettled_count);
         link_remove(&x->where);
         l->unsettled_count--;
     }
