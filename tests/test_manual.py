@@ -11,7 +11,7 @@ from aoe.drive.command import Kind
 from aoe.target.counters import COUNTERS, LINK_COUNTERS
 from aoe.wire.frame import Fault
 from man import generate
-from tests.support.tools import need, which
+from tests.support.tools import need
 
 ROOT = Path(__file__).parent.parent
 each_page = pytest.mark.parametrize("name", generate.PAGES)
@@ -34,8 +34,7 @@ def test_a_page_is_fresh(name: str) -> None:
 @each_page
 def test_a_page_is_well_formed(name: str) -> None:
     assert rendered(name).startswith(name.partition(".")[0].upper())
-    if which("mandoc") is None:
-        return
+    need("mandoc")
     command = ["mandoc", "-Tlint", "-W", "style", generate.HERE / name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")

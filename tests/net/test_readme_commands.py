@@ -24,6 +24,7 @@ PROGRAMS = {"aoe": "aoe.cli.client", "aoe-target": "aoe.cli.target"}
 ELSEWHERE = {
     "pip install .": ("tests/engine/test_install.py", 'build("install", sources'),
     "tools/demo": (".ci/run", "tools/demo"),
+    "tools/test": (".ci/run", "tools/test"),
     "qemu-system-x86_64 -drive file=nbd+unix:///?socket=/run/disk.sock,format=raw,if=virtio,cache=none": (
         "tests/vm/test_disk_over_primaries.py",
         "file=nbd+unix:///?socket={socket},format=raw,if=virtio,cache=none",
