@@ -189,7 +189,6 @@ static int64_t door_get_size(void *handle);
 /* What the options mean for the core and for those that ask it. */
 static void apply(struct options *how, struct shared_settings *set)
 {
-    set->core.timing = (aoe_timing)AOE_TIMING;
     set->core.spread = how->spread;
     set->core.hold = how->hold;
     set->core.require = how->verify == VERIFY_REQUIRE;
