@@ -1,6 +1,7 @@
 """A target of ours in an event loop in another thread, for clients that block."""
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -30,9 +31,13 @@ class Elsewhere:
 
     def do(self, what: Callable[[], Any]) -> None:
         """Have it done in its loop, and wait for that."""
-        done: Future[None] = Future()
-        self._loop.call_soon_threadsafe(lambda: done.set_result(what()))
-        done.result(10)
+
+        async def doing() -> None:
+            result = what()
+            if inspect.isawaitable(result):
+                await result
+
+        asyncio.run_coroutine_threadsafe(doing(), self._loop).result(10)
 
     def run(self, started: Future[None]) -> None:
         """Serve until told to stop."""

@@ -24,7 +24,7 @@ from aoe.initiator.remote import RemoteDisk
 from tests.initiator.elsewhere import Elsewhere, elsewhere
 
 SIZE = 1 << 20
-OWN_AFFAIRS = {"begin", "drain", "refresh", "try_read", "alignment", "store_name"}
+OWN_AFFAIRS = {"begin", "drain", "refresh", "measure", "try_read", "alignment", "store_name"}
 """What only the asyncio side needs."""
 
 
