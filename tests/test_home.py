@@ -265,6 +265,6 @@ def test_a_target_in_a_child_changes_nothing() -> None:
             assert in_child(lambda: asyncio.run(target.stop())) == "True"
             assert await disk.read(0, 4) == bytes(4)
             with pytest.raises(MisuseError, match="another thread"):
-                await asyncio.to_thread(target.refresh)
+                await asyncio.to_thread(lambda: asyncio.run(target.refresh()))
 
     run(scenario())

@@ -211,7 +211,7 @@ def may_be(uid: int) -> bool:
 
 @pytest.mark.parametrize("way", ["no-uring", None])
 def test_direct_requests_run_at_the_same_time(way: str | None, lab: Lab, tmp_path: Path) -> None:
-    slow = ["--filter=delay", "memory", "16M", "delay-read=100ms"]
+    slow = ["--filter=delay", "memory", "16M", "delay-read=300ms"]
     with FuseDisk(tmp_path / "slow", plugin=slow) as disk:
         options = launcher(*([way] if way else []))
         with engine_target(lab, tmp_path, f"{disk.path}=1.1", "--direct", launcher=options) as target:
@@ -219,7 +219,7 @@ def test_direct_requests_run_at_the_same_time(way: str | None, lab: Lab, tmp_pat
             began = time.monotonic()
             leave_outstanding(client, 16, 0)
             assert len(list(itertools.islice(replies(client, 2), 16))) == 16
-            assert time.monotonic() - began < 16 * 0.1 / 3
+            assert time.monotonic() - began < 16 * 0.3 / 3
             assert counted(target)["engine_reads"] == 16
 
 
