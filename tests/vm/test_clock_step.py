@@ -100,7 +100,7 @@ class Site(NamedTuple):
 @contextlib.contextmanager
 def site(directory: Path) -> Iterator[Site]:
     files = GuestFiles(kernel())
-    python = add_python(files, "aoe.cli.target", "aoe.engine", "json", "pathlib", "signal")
+    python = add_python(files, "aoe.cli.target", "aoe.engine", "shutil", "json", "signal")
     files.copy(Path(guest_clock.__file__), "clock.py")
     files.add("exports", json.dumps([(it.careful, it.arguments()) for it in TARGETS]).encode())
     for target in TARGETS:
