@@ -28,8 +28,8 @@ def forget_to_sync_in_c() -> None:
     """The same for the compiled engine: it is told that write replies promise nothing."""
     publish = Engine.publish
 
-    def careless_publish(self: Engine, index: int, facts: ExportFacts) -> int:
-        return publish(self, index, facts._replace(durable=False))
+    def careless_publish(self: Engine, index: int, facts: ExportFacts, *, gone: bool = False) -> int:
+        return publish(self, index, facts._replace(durable=False), gone=gone)
 
     Engine.publish = careless_publish
 
