@@ -87,12 +87,13 @@ def _fixed(board: Board, way: Way) -> Facts | None:
 def _mismatch(board: Board, way: Way, facts: Facts) -> Reason:
     """Why a way does not lead to the disk, or cannot be used beside the others."""
     was = _fixed(board, way)
-    servers = {other.path.peer[1:] for other in board.ways if other.state is State.USABLE}
+    # Two processes may share a MAC, and one serves a disk at one address.
+    others = [it for it in board.ways if it.state is State.USABLE and it.path.peer[1:] != way.path.peer[1:]]
     if was is not None and facts.serial != was.serial:
         return Reason.OTHER_DISK
     if trial.has_other_store(board, way, facts):
         return Reason.OTHER_STORE
-    if facts.volatile and servers - {way.path.peer[1:]}:  # two processes may share a MAC
+    if others and (facts.volatile or any(it.facts is not None and it.facts.volatile for it in others)):
         return Reason.VOLATILE
     if was is not None and facts.sectors != was.sectors and not _grew(board, way, facts, was):
         return Reason.OTHER_SIZE  # while a disk grows, its servers notice at different times

@@ -19,12 +19,15 @@ static int same_server(const struct way *one, const struct way *other)
     return !memcmp(one->mac, other->mac, 6) && one->shelf == other->shelf && one->slot == other->slot;
 }
 
-/* Two processes may share a MAC, and one serves a disk at one address. */
-static int other_server_usable(const aoe_core *c, const struct way *w)
+/* Whether another server is in use while either has a volatile cache. Two processes may share a MAC, and one serves a
+ * disk at one address. */
+static int has_volatile_company(const aoe_core *c, const struct way *w)
 {
-    for (uint32_t i = 0; i < c->ways_count; i++)
-        if (c->ways[i]->state == WAY_USABLE && !same_server(c->ways[i], w))
+    for (uint32_t i = 0; i < c->ways_count; i++) {
+        const struct way *other = c->ways[i];
+        if (other->state == WAY_USABLE && !same_server(other, w) && (w->volatile_cache || other->volatile_cache))
             return 1;
+    }
     return 0;
 }
 
@@ -54,7 +57,7 @@ static int mismatch(const aoe_core *c, const struct way *w, const uint8_t *ident
         return WHY_OTHER_DISK;
     if (trial_has_other_store(c, w))
         return WHY_OTHER_STORE;
-    if (w->volatile_cache && other_server_usable(c, w))
+    if (has_volatile_company(c, w))
         return WHY_VOLATILE;
     if (fixed && sectors != c->sectors && !(believed && sectors > c->sectors))
         return WHY_OTHER_SIZE; /* while a disk grows, its servers notice at different times */

@@ -194,6 +194,19 @@ def test_a_server_that_is_not_taken_does_not_enlarge_the_disk(make: Any) -> None
 
 
 @both
+def test_a_server_without_a_cache_does_not_join_one_that_has_a_volatile_one(make: Any) -> None:
+    """What the first acknowledged and has not flushed, the second would not have."""
+    server, late = Server(0), Server(1)
+    server.port, late.port = 0, 1
+    server.identity, late.deaf = good(cache=True, cache_on=True), True
+    play = Play(make, server, late).run(500)
+    assert play.owner == server.mac
+    late.deaf = False
+    play.run(5000)
+    assert play.way(late)[5:7] == (State.REFUSED, Reason.VOLATILE)
+
+
+@both
 def test_a_server_that_was_gone_before_the_choice_does_not_keep_others_out(make: Any) -> None:
     early, server = Server(0, serial="T"), Server(1)
     play = Play(make, early).run(30)
