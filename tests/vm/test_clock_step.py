@@ -78,7 +78,6 @@ class Site(NamedTuple):
 
     guest: LinuxGuest
     port: UdpPort
-    python: str
 
     def client(self, target: Served) -> Client:
         return Client(self.port, 0, target.slot, timeout=0.5, retries=20)
@@ -102,6 +101,7 @@ def site(directory: Path) -> Iterator[Site]:
     files = GuestFiles(kernel())
     python = add_python(files, "aoe.cli.target", "aoe.engine", "shutil", "json", "signal")
     files.copy(Path(guest_clock.__file__), "clock.py")
+    files.add("clock", f'#!/bin/sh\nexec {python} /clock.py "$@"\n'.encode(), 0o755)
     files.add("exports", json.dumps([(it.careful, it.arguments()) for it in TARGETS]).encode())
     for target in TARGETS:
         files.add(f"tmp/disk{target.slot}", bytes(256 * SECTOR))
@@ -111,9 +111,9 @@ def site(directory: Path) -> Iterator[Site]:
         guest = stack.enter_context(LinuxGuest(directory, kernel(), files, *card, memory_mib=512))
         port = UdpPort(("127.0.0.1", there), local=("127.0.0.1", here))
         stack.callback(port.close)
-        made = Site(guest, port, python)
+        made = Site(guest, port)
         guest.check("ip link set eth0 up")
-        guest.check(f"{python} /clock.py serve /exports >/tmp/said 2>&1 &")
+        guest.check("/clock serve /exports >/tmp/said 2>&1 &")
         for target in TARGETS:
             wait_for(functools.partial(answers, made.client(target)), START_S, f"no answer from {target}")
         yield made
@@ -149,8 +149,7 @@ def test_what_waits_while_the_clock_is_set(tmp_path: Path) -> None:
 
 def waits_through(there: Site, step: Step) -> list[Served]:
     """A write and a read wait at each target; whose write was acknowledged. Every read is answered."""
-    script = f"{there.python} /clock.py step {2 * len(TARGETS)} {step.wait_s} {step.step_s}"
-    there.guest.start(script)
+    there.guest.start(f"/clock step {2 * len(TARGETS)} {step.wait_s} {step.step_s}")
     there.guest.see("stopped", START_S)
     reads: dict[bytes, Served] = {}
     writes: dict[bytes, Served] = {}
