@@ -283,12 +283,17 @@ def test_datagrams_from_others_and_too_long_ones_are_dropped(tmp_path: Path) -> 
                     stranger.sendto(reply().ljust(3000, b"\0"), link.socket.getsockname())
                 await until(lambda: disk.counters.get("receive_unfit") == 2)
                 assert await disk.read(0, SECTOR) == bytes(SECTOR)
-                assert set(disk.counters) == {"receive_unfit"}
+                assert judged(disk) == {"receive_unfit": 2}
         finally:
             link.close()
 
     with served_over_udp(tmp_path, 1500) as port:
         asyncio.run(asyncio.wait_for(scenario(port), LIMIT_S))
+
+
+def judged(disk: RemoteDisk) -> dict[str, int]:
+    """What a disk counted, without what a busy machine makes it send again."""
+    return {name: n for name, n in disk.counters.items() if name not in {"retransmits", "late_replies"}}
 
 
 def reply(
@@ -311,11 +316,11 @@ def test_frames_for_others_are_dropped(lab: Lab, target: AoeTarget) -> None:
             port.send(reply(own, address=(1, 2)))
             port.send(reply(own, address=(2, 1)))
             await disk.read(0, SECTOR)
-            assert not disk.counters
+            assert not judged(disk)
             port.send(reply(STRANGER))
-            await until(lambda: disk.counters == {"receive_unfit": 1})
+            await until(lambda: judged(disk) == {"receive_unfit": 1})
             port.send(reply(own))
-            await until(lambda: disk.counters == {"receive_unfit": 1, "unknown_tag": 1})
+            await until(lambda: judged(disk) == {"receive_unfit": 1, "unknown_tag": 1})
             await exercise(disk, 40)
 
     inside(lab, scenario())
