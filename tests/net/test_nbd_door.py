@@ -4,7 +4,6 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from aoe import limits
-from tests.support.labs.door import Door
+from tests.support.labs.door import Door, owner_address
 from tests.support.labs.failover import Pair, pair
 from tests.support.labs.nbd_client import (
     FLAG_FLUSH,
@@ -325,11 +324,8 @@ def pair_door(there: Pair, directory: Path, *more: str) -> Door:
 
 
 def as_used(there: Pair, door: Door) -> Pair:
-    """On a busy machine the server that was named second may answer first, and is the owner then."""
-    command = [sys.executable, "-m", "aoe.cli.client", "nbd", "--status", str(door.path), "--json"]
-    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    (owner,) = [path["address"] for path in said["paths"] if path["owner"]]
-    return there if owner == "e1.0" else Pair(there.lab, there.other, there.owner)
+    """With the server that carries what is written as its owner."""
+    return there if owner_address(door.path) == "e1.0" else Pair(there.lab, there.other, there.owner)
 
 
 @pytest.mark.parametrize("trouble", ["kill", "unplug", "pause"])

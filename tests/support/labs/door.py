@@ -18,6 +18,15 @@ from tests.support.waiting import wait_for
 START_S, STOP_S = 30.0, 15.0
 
 
+def owner_address(socket: Path) -> str:
+    """Which server carries what is written, as a running `aoe nbd` says: on a busy machine the one that was
+    named second may answer first."""
+    command = [sys.executable, "-m", "aoe.cli.client", "nbd", "--status", str(socket), "--json"]
+    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    (owner,) = [path["address"] for path in said["paths"] if path["owner"]]
+    return str(owner)
+
+
 def need_door() -> None:
     """Skip unless the plugin is built and nbdkit is there."""
     from aoe.nbd.door import PLUGIN
