@@ -3,8 +3,8 @@ is its owner's: sockets, rings and epoll sets are shared with a child that was f
 
 import asyncio
 import os
-import threading
 from asyncio import _get_running_loop
+from threading import get_ident
 from typing import NoReturn
 
 from aoe.errors import MisuseError
@@ -26,7 +26,7 @@ class Home:
         self._what = what
         self._remedy = remedy
         self._life = _life[0]
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         self._loop = asyncio.get_running_loop() if loop else None
 
     @property
@@ -43,13 +43,17 @@ class Home:
 
     def check(self) -> None:
         """MisuseError in a child, in another event loop, or in another thread."""
-        running = _get_running_loop()
-        if running is self._loop and self._life is _life[0]:
-            return
+        here = get_ident() == self._thread
+        loop = self._loop
+        if here and self._life is _life[0] and loop is not None and loop.is_running():
+            return  # asking which loop runs would cost a system call
         self.check_process()
-        if running is None and threading.get_ident() == self._thread:
+        running = _get_running_loop()
+        if running is loop:
             return
-        where = "event loop" if threading.get_ident() == self._thread else "thread"
+        if running is None and here:
+            return
+        where = "event loop" if here else "thread"
         raise MisuseError(f"{self._what} belongs to another {where}; {self._remedy}")
 
 

@@ -45,9 +45,9 @@ def settings(ffi: Any, ports: int, addresses: Sequence[Address], first_tag: int,
     return made, numbers
 
 
-def had(ffi: Any, pointer: Any) -> Any:
+def had(pointer: Any) -> Any:
     """What C has made; MemoryError where it could not."""
-    if pointer == ffi.NULL:
+    if not pointer:
         raise MemoryError("no memory for a request, or for a disk")
     return pointer
 
@@ -190,7 +190,7 @@ class CompiledCore(View):
     ) -> None:
         ffi, lib = library()
         made, _kept = settings(ffi, ports, addresses, first_tag, policy)
-        core = ffi.gc(had(ffi, lib.aoe_core_open(made)), lib.aoe_core_close)
+        core = ffi.gc(had(lib.aoe_core_open(made)), lib.aoe_core_close)
         super().__init__(ffi, lib, core)
         self.out = _Out(ffi, lib, core)
         self.done = _Done(self)
@@ -230,7 +230,7 @@ class CompiledCore(View):
         started = self._lib.aoe_core_start(
             self._core, verb, offset, length, request.data, len(data), number, self._number, now_ns
         )
-        request.inside = had(self._ffi, started)
+        request.inside = had(started)
         self._requests[self._number] = request
         return request
 

@@ -59,7 +59,7 @@ class EngineCarrier(Carrier):
         self._links = list(links)
         self._gap_ns = policy.timing.gap_ns
         self._settings, *self._kept = settings(self._ffi, len(links), addresses, first_tag, policy)
-        self._core = had(self._ffi, self._lib.aoe_core_open(self._settings))
+        self._core = had(self._lib.aoe_core_open(self._settings))
         self._view = View(self._ffi, self._lib, self._core)
         self._remote: Any = None
         self._loop: Any = None
@@ -187,7 +187,7 @@ class EngineCarrier(Carrier):
         started = self._lib.aoe_core_start(
             self._core, verb, offset, length, held, len(data), number, user, now
         )
-        request = had(self._ffi, started)
+        request = had(started)
         if not self._open:  # nothing to wait for
             self._lib.aoe_remote_send(self._remote)
         self._open[user] = (request, held)
