@@ -133,6 +133,26 @@ def _shorter(reading: Reading) -> Reading | None:
     return None if reading.address else reading._replace(path=match["path"], address=address)
 
 
+def check_stores(wanted: Sequence[Wanted]) -> None:
+    """ConfigurationError if two names lead to one file or device, which only one may write."""
+    first: dict[tuple[int, ...], Wanted] = {}
+    for one in wanted:
+        store = _store(one.path)
+        if store and (other := first.setdefault(store, one)) is not one:
+            raise ConfigurationError(
+                f"{quoted(other.text)} and {quoted(one.text)} are one disk; name it once, or say --read-only"
+            )
+
+
+def _store(path: Path) -> tuple[int, ...]:
+    """What the name leads to; nothing where it leads nowhere."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return ()
+    return (found.st_rdev,) if stat.S_ISBLK(found.st_mode) else (found.st_dev, found.st_ino)
+
+
 def names_a_disk(path: str) -> bool:
     """Whether a file or block device of that name is there."""
     try:

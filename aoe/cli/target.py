@@ -12,7 +12,7 @@ from typing import Any
 
 from aoe.cli import stdio
 from aoe.cli.links import open_links
-from aoe.cli.paths import Wanted, plain
+from aoe.cli.paths import Wanted, check_stores, plain
 from aoe.cli.privilege import allow_descriptors, drop_privileges
 from aoe.cli.records import find_records
 from aoe.cli.report import Report
@@ -142,6 +142,8 @@ def _run(main_task: Coroutine[Any, Any, bool]) -> bool:
 async def _serve(command: Serve, report: Report) -> bool:
     disks: list[FileDisk] = []
     links: list[Link] = []
+    if not (command.opening.read_only or command.opening.shared):
+        check_stores(command.wanted)  # our own lock would be waited for
     try:
         for one in command.wanted:
             disks.append(_open(one, command.opening))

@@ -141,6 +141,8 @@ def _open_problem(path: Path, error: OSError, direct: bool) -> str:
         return f"{path} is on a read-only file system; say --read-only"
     if error.errno == errno.EINVAL and direct:
         return f"{path} cannot be opened for direct I/O; say --buffered (not possible with --shared)"
+    if error.errno in (errno.EINVAL, errno.ESPIPE):
+        return f"{path} cannot be used as a disk; name another file or block device"
     return f"{path}: {error.strerror}"
 
 

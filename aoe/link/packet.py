@@ -240,7 +240,8 @@ def check_interface(name: str) -> None:
 def _usable(name: str) -> Interface:
     interface = look_up(name)
     if interface is None:
-        raise ConfigurationError(f"there is no network interface {name}; these are up: {_choices()}")
+        shown = name if name and name.isprintable() else repr(name)
+        raise ConfigurationError(f"there is no network interface {shown}; these are up: {_choices()}")
     if not interface.carries_ethernet:
         raise ConfigurationError(f"{name} is not an Ethernet interface; these are up: {_choices()}")
     if interface.bridge:

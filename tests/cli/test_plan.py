@@ -1,9 +1,12 @@
 """What the command line means, before anything is opened."""
 
+import time
+from pathlib import Path
+
 import pytest
 
 from aoe import timing
-from aoe.cli.paths import Wanted, names_a_disk, quoted, read
+from aoe.cli.paths import Wanted, check_stores, names_a_disk, quoted, read
 from aoe.cli.target import main
 from aoe.cli.target_parser import Words, words_of
 from aoe.errors import ConfigurationError
@@ -188,3 +191,32 @@ def test_a_file_that_is_not_there_is_named_as_it_was_typed(options: str, tmp_pat
     assert main(["serve", text, "--link", "udp:127.0.0.1:0", "--state-dir", str(tmp_path / "s")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert text in line
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Path:
+    """A file by two names and a link, and another one."""
+    for name in ("file", "other"):
+        (tmp_path / name).write_bytes(bytes(512))
+    (tmp_path / "second").hardlink_to(tmp_path / "file")
+    (tmp_path / "link").symlink_to("file")
+    return tmp_path
+
+
+@pytest.mark.parametrize("second", ["file", "second", "link=3.3", "../{}/file"])
+def test_one_disk_under_two_names_is_refused_before_anything_is_opened(stores: Path, second: str) -> None:
+    """Its own lock would be waited for, and its own process be named as the one to stop."""
+    wanted = planned(str(stores / "other"), str(stores / "file"), str(stores / second.format(stores.name)))
+    with pytest.raises(ConfigurationError, match=r"file' and '.* are one disk; name it once, or"):
+        check_stores(wanted)
+
+
+def test_other_disks_and_names_that_lead_nowhere_are_no_matter_here(stores: Path) -> None:
+    check_stores(planned(str(stores / "file"), str(stores / "other"), "nosuch", "nosuch/either"))
+
+
+def test_serving_a_disk_twice_is_refused_at_once(stores: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = time.monotonic()
+    assert main(["serve", str(stores / "file"), str(stores / "second")]) == 2
+    assert "are one disk" in capsys.readouterr().err
+    assert time.monotonic() - before < timing.LOCK_WAIT_S / 2

@@ -268,6 +268,8 @@ def test_an_ordinary_direct_file_takes_a_lock(tmp_path: Path) -> None:
 
 # What the file system says
 
+ANOTHER = "name another file or block device"
+
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_no_direct_io(shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,6 +295,12 @@ def test_a_first_block_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.M
     path = sparse(tmp_path / "disk", 8)
     monkeypatch.setattr(os, "preadv", failing(errno.EIO))
     assert "Input/output error" in refusal(path, Opening(direct=True))
+
+
+def test_a_file_without_places_is_no_disk() -> None:
+    """Some files of the kernel cannot be sought to their end."""
+    path = Path("/proc/version")
+    assert refusal(path, Opening(read_only=True)) == f"{path} cannot be used as a disk; {ANOTHER}"
 
 
 def test_a_read_only_file_system(tmp_path: Path) -> None:

@@ -552,9 +552,10 @@ def test_none_and_several_are_told_apart(lab: Lab) -> None:
 
 
 def test_an_interface_that_is_not_there(lab: Lab) -> None:
-    for name in ("nope", "x" * 20, "v0 ", "", "\N{SNOWMAN}"):
+    for name in ("nope", "x" * 20, "v0 ", "", "\N{SNOWMAN}", "a\nb"):
         message = refusal(lab, lambda name=name: PacketLink(name))  # type: ignore[misc]
-        assert message == f"there is no network interface {name}; these are up: v0"
+        shown = {"": "''", "a\nb": r"'a\nb'"}.get(name, name)
+        assert message == f"there is no network interface {shown}; these are up: v0"
     assert "these are up: none" in refusal(lab, lambda: PacketLink("nope"), "other")
 
 
