@@ -29,6 +29,7 @@ ROOMS = [
         "target",
         "initiator",
         "nbd",
+        "config",
         "cli",
     ),
     "testing",
@@ -39,7 +40,8 @@ WITH_IO = {
     "target": "accelerator measure notices repeated seats serve server store target",
     "initiator": "admin blocking carrier clock discover engine_carrier remote standing survey",
 }
-"""Modules that may know the world. The others of these rooms are sans-I/O, and so are `wire` and `drive`."""
+"""Modules that may know the world. The others of these rooms are sans-I/O, and so are `wire`, `drive` and
+`config`."""
 NOT_FRAMES = {AOE / "drive/identify.py", AOE / "disk/syscalls.py"}
 """Whose bytes are the words of IDENTIFY, and what ioctl(2) returns."""
 WORLD = {
@@ -152,7 +154,7 @@ def has_io(path: Path) -> bool:
     return name in WITH_IO.get(room, "").split()
 
 
-@pytest.mark.parametrize("room", ["wire", "drive", *WITH_IO])
+@pytest.mark.parametrize("room", ["wire", "drive", "config", *WITH_IO])
 def test_sans_io_modules_know_nothing_of_the_world(room: str) -> None:
     for path in sources(room):
         assert has_io(path) or not worldly(path.read_text()), path

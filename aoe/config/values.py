@@ -1,0 +1,142 @@
+"""What a configuration file says, as frozen values: defaults and groups are resolved.
+
+A field is the key of that name with hyphens (`read_only` is `read-only`). None is "not stated": what was
+kept from an earlier run, or what the host decides, stays in force.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from aoe import timing
+
+Durability = Literal["write-through", "write-back"]
+EngineChoice = Literal["auto", "c", "python"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+Readers = Literal["group", "all"]
+Mask = tuple[bytes, ...]
+"""MACs of the hosts that are served; empty: every host is."""
+
+LINK = "udp:"
+"""What a UDP link begins with, and no interface's name does."""
+
+BY_TAG = {
+    "LABEL": "/dev/disk/by-label",
+    "UUID": "/dev/disk/by-uuid",
+    "PARTLABEL": "/dev/disk/by-partlabel",
+    "PARTUUID": "/dev/disk/by-partuuid",
+}
+"""What may stand before the `=` of a path, and where udev has the links of what blkid(8) finds."""
+_PLAIN = frozenset("#+-.:=@_")
+"""Besides letters and digits, what udev leaves in the name of a link as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetConfig:
+    """How everything is served.
+
+    `engine` moves the sectors with so many `threads` (1 to 1024), or one on each of `cpus`; `spin` lets them
+    wait busily for a moment. `interfaces` are names, alternative names, MACs or globs; `links` are UDP links.
+    They are for exports that name none of their own; where there is neither, for the only Ethernet interface.
+    `max_frame_age` is in seconds (0.5 to 3600), `buffer_count` in messages (2 to 65535). Members of
+    `control_group` may change what names neither a store nor an interface; `control_readers` may look.
+    """
+
+    engine: EngineChoice = "auto"
+    threads: int = 1
+    cpus: tuple[int, ...] = ()
+    spin: bool = True
+    interfaces: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    max_frame_age: float = timing.FRAME_AGE_DEFAULT_S
+    buffer_count: int | None = None
+    remote_admin: bool = True
+    remote_masks: bool = True
+    state_dir: str | None = None
+    control_group: str | None = None
+    control_readers: Readers = "group"
+    log_level: LogLevel = "info"
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    """One disk: what is served at `shelf`.`slot` (0 to 65534 without 4095, 0 to 254).
+
+    `path` is absolute, or `LABEL=`, `UUID=`, `PARTLABEL=` or `PARTUUID=` with a value; `place` is the path of
+    either. `offset` and `length` (None: the rest) are in sectors of 512 bytes. `direct` None means block
+    devices direct, files buffered. `mask` None keeps the list that there is, an empty one was stated: every
+    host is served. `interfaces` None means those of the target; a stated one may also name a UDP link of the
+    target. `force` serves an address that another target answers for; `reset_state` forgets what an earlier
+    run kept whenever the export begins to be served.
+    """
+
+    path: str
+    shelf: int
+    slot: int
+    serial: str | None = None
+    offset: int = 0
+    length: int | None = None
+    durability: Durability = "write-through"
+    direct: bool | None = None
+    shared: bool = False
+    read_only: bool = False
+    mask: Mask | None = None
+    interfaces: tuple[str, ...] | None = None
+    force: bool = False
+    reset_state: bool = False
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Shelf and slot."""
+        return self.shelf, self.slot
+
+    @property
+    def address(self) -> str:
+        """`e<shelf>.<slot>`."""
+        return f"e{self.shelf}.{self.slot}"
+
+    @property
+    def place(self) -> str:
+        """The path of what is served, also where the file names a label or a UUID."""
+        tag, _, value = self.path.partition("=")
+        directory = BY_TAG.get(tag)
+        return re.sub(r"/(\.?/)+", "/", self.path) if directory is None else f"{directory}/{link_name(value)}"
+
+    @property
+    def store(self) -> tuple[str, int, int | None]:
+        """Which sectors of which place: another one at an address is another disk."""
+        return self.place, self.offset, self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole file. The addresses of `exports` are distinct, as are the serials that are stated."""
+
+    target: TargetConfig = TargetConfig()
+    exports: tuple[ExportConfig, ...] = ()
+
+    @property
+    def by_key(self) -> dict[tuple[int, int], ExportConfig]:
+        """The exports by shelf and slot."""
+        return {export.key: export for export in self.exports}
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        """All that is to be opened, each once, in the order of the file; UDP links are not among them."""
+        own = (name for export in self.exports for name in export.interfaces or ())
+        return tuple(dict.fromkeys(name for name in (*self.target.interfaces, *own) if not is_link(name)))
+
+
+def is_link(name: str) -> bool:
+    """Whether what is named is a UDP link, and no interface."""
+    return name.startswith(LINK)
+
+
+def link_name(value: str) -> str:
+    r"""As udev writes a label in the name of a link: other characters are `\x20` and the like."""
+    return "".join(it if _is_plain(it) else f"\\x{ord(it):02x}" for it in value)
+
+
+def _is_plain(character: str) -> bool:
+    return not character.isascii() or character.isalnum() or character in _PLAIN
