@@ -52,11 +52,11 @@ OUTLET_BYTES_MAX = 4 << 20
 MESSAGE_KINDS_MAX = 1024
 """Kinds of messages whose last time is remembered."""
 
-CLAIM_QUERIES = 3
+ADDRESS_QUERIES = 3
 """Questions whether another target answers for an address."""
-CLAIMANTS_MAX = 16
+RIVALS_MAX = 16
 """Hosts remembered that answer for one of our addresses."""
-SEAT_BACKLOG = 128
+ADDRESS_BACKLOG = 128
 """Processes at a time that ask which process serves an address."""
 STALE_BATCHES_MAX = 1000
 """Batches of frames thrown away at the start, that came before the target served."""

@@ -30,16 +30,16 @@ MEASURE_S = 2.0
 """How long a disk has to say how large it is."""
 LOCK_WAIT_S = 5.0
 """How long a target that starts waits for the one before it to be gone."""
-SEAT_RETRY_S = 0.05
+ADDRESS_RETRY_S = 0.05
 """Between two attempts to be the only process that serves an address."""
 STOP_TIMEOUT_S = 5.0
 """How long requests under way have when a target or a path to a disk is closed."""
 STOP_POLL_S = 0.01
 """Between two looks whether they are answered."""
 
-CLAIM_INTERVAL_S = 0.1
+ADDRESS_QUERY_S = 0.1
 """Between two questions whether another target answers for an address."""
-CLAIM_PATIENCE_S = 0.2
+ADDRESS_PATIENCE_S = 0.2
 """How much longer the IDENTIFY of one that answered is waited for."""
 
 ADVERTISED_FIRST_S = (0.0, 1.0, 2.0)

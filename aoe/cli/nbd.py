@@ -12,7 +12,7 @@ from aoe.errors import ConfigurationError, RequestError
 from aoe.initiator.options import Options
 from aoe.initiator.standing import PathStatus
 from aoe.nbd import status
-from aoe.nbd.door import Plan, serve
+from aoe.nbd.nbdkit import Plan, serve
 
 
 class Nbd(NamedTuple):

@@ -23,7 +23,7 @@ from aoe.cli.version import Version
 from aoe.cli.where import VARIABLE, Where
 from aoe.errors import ConfigurationError
 from aoe.initiator.options import OPTIONS, Choice, CommandWords, Kind, Option, Options, Seconds
-from aoe.nbd import door
+from aoe.nbd import nbdkit
 from aoe.wire import protocol
 
 _LBA = words.whole(0, protocol.LBA48_SECTORS - 1)
@@ -215,7 +215,7 @@ def _add_nbd(commands: Any) -> None:
     )
     add("--read-only", action="store_true", help="refuse writes")
     for option in OPTIONS:
-        value = getattr(door.DEFAULTS, option.name)
+        value = getattr(nbdkit.DEFAULTS, option.name)
         add(f"--{option.word}", dest=option.name, default=value, help=_help(option), **_taken(option.kind))
     add(
         "--threads",
@@ -227,7 +227,7 @@ def _add_nbd(commands: Any) -> None:
 
 
 def _help(option: Option) -> str:
-    value = getattr(door.DEFAULTS, option.name)
+    value = getattr(nbdkit.DEFAULTS, option.name)
     match option.kind:
         case Seconds():
             return f"{option.meaning()} ({'none' if value is None else f'{value:g}'})"

@@ -11,7 +11,7 @@ from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening
 from aoe.errors import ConfigurationError
 from aoe.target.keys import StoreKey
-from aoe.target.store import Record, StateStore
+from aoe.target.records import Record, StateStore
 
 
 def find_records(
@@ -30,7 +30,7 @@ def find_records(
                 f"e{one.shelf}.{one.slot}: the damaged {what} of serial {record.serial} is replaced",
             )
         found.append(record)
-    _check_claims(wanted, found)
+    _check_serials(wanted, found)
     return found
 
 
@@ -76,7 +76,7 @@ def _is_handed_on(path: Path) -> bool:
     return False
 
 
-def _check_claims(wanted: Sequence[Wanted], records: Sequence[Record]) -> None:
+def _check_serials(wanted: Sequence[Wanted], records: Sequence[Record]) -> None:
     owner: dict[str, Wanted] = {}
     for one, record in zip(wanted, records, strict=True):
         other = owner.setdefault(record.serial, one)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from aoe.cli.paths import plain
 from aoe.cli.report import Report
 from aoe.errors import ConfigurationError
-from aoe.target.store import Record, StateStore, default_directory
+from aoe.target.records import Record, StateStore, default_directory
 from aoe.wire.frame import format_mac
 
 

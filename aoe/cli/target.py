@@ -25,8 +25,8 @@ from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink
 from aoe.target.export import Export
+from aoe.target.records import StateStore, default_directory
 from aoe.target.served import release
-from aoe.target.store import StateStore, default_directory
 from aoe.target.target import Offer, Target
 from aoe.wire import protocol
 

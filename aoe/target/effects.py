@@ -41,7 +41,7 @@ class Persist(NamedTuple):
     change: Change
 
 
-class Claimed(NamedTuple):
+class Conflict(NamedTuple):
     """Another target answers for one of our exports."""
 
     export: Export
@@ -63,4 +63,4 @@ class Forged(NamedTuple):
     mac: bytes
 
 
-Effect = Send | Submit | Peek | Persist | Claimed | Met | Forged
+Effect = Send | Submit | Peek | Persist | Conflict | Met | Forged

@@ -5,7 +5,7 @@ import logging
 from aoe.disk.watch import Lost
 from aoe.errors import DiskError, NoThread
 from aoe.link.base import Link
-from aoe.target.effects import Claimed, Forged, Met
+from aoe.target.effects import Conflict, Forged, Met
 from aoe.target.export import Change, Export, Job
 from aoe.target.repeated import Repeated
 from aoe.wire import protocol
@@ -43,10 +43,10 @@ class Notices:
         kind = change.export, "state", error.errno
         self._repeated.say(kind, logging.ERROR, "%s: state not saved: %s", change.export.address, str(error))
 
-    def claimed(self, by: Claimed) -> None:
+    def conflict(self, by: Conflict) -> None:
         """Another target answers for the address of an export."""
         said = "%s: %s answers for this address too: clients will mix the two disks"
-        kind = by.export, "claim"
+        kind = by.export, "conflict"
         self._repeated.say(kind, logging.ERROR, said, by.export.address, by.mac.hex(":"))
 
     def met(self, client: Met) -> None:

@@ -11,7 +11,7 @@ from aoe.drive import command as drive
 from aoe.drive.command import CHANGES_DATA, Identify, Kind, Operation
 from aoe.errors import DiskError, NoThread
 from aoe.target.age import AgeGate
-from aoe.target.effects import EVERYONE, Claimed, Effect, Forged, Met, Peek, Persist, Send, Submit
+from aoe.target.effects import EVERYONE, Conflict, Effect, Forged, Met, Peek, Persist, Send, Submit
 from aoe.target.export import Arrival, Change, Export, Job, Port
 from aoe.target.state import Verdict, bounds, decide, mask_body
 from aoe.target.streams import Place
@@ -94,7 +94,7 @@ class Responder:
         if isinstance(header, Fault):
             return self._drop(header)
         if header.flags & FLAG_RESPONSE:
-            return self._claims(header)
+            return self._conflict(header)
         if header.dst not in (port.mac, BROADCAST):
             return self._drop("foreign_destination")
         if frame.is_group(header.src):
@@ -401,12 +401,12 @@ class Responder:
         """An AoE error; RESERVED and the like echo the registers, as clients expect 36 bytes there."""
         return self._reply(export, arrival, error, arrival.frame[protocol.AOE_HEADER : protocol.ATA_HEADER])
 
-    def _claims(self, header: Header) -> list[Effect]:
+    def _conflict(self, header: Header) -> list[Effect]:
         export = self.exports.get((header.shelf, header.slot))
         if export is None or any(header.src == port.mac for port in self.ports):
             return self._drop("response")
         self.counters["address_claimed"] += 1
-        return [Claimed(export, header.src)]
+        return [Conflict(export, header.src)]
 
     def _drop(self, reason: str) -> list[Effect]:
         self.counters[reason] += 1

@@ -11,9 +11,9 @@ from aoe.disk.base import Disk
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.target.keys import StoreKey
+from aoe.target.records import StateStore
 from aoe.target.served import release
 from aoe.target.server import TargetOptions
-from aoe.target.store import StateStore
 from aoe.target.target import Offer, Target, check_address, check_serial
 from aoe.wire.address import parse_address
 

@@ -10,7 +10,7 @@ from aoe.errors import DiskError, NoThread
 from aoe.link.base import Link
 from aoe.target.export import Export
 from aoe.target.notices import not_closed
-from aoe.target.store import Record
+from aoe.target.records import Record
 
 
 class Served(NamedTuple):

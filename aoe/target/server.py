@@ -18,13 +18,13 @@ from aoe.errors import DiskError, NoThread
 from aoe.link.base import Link, Received
 from aoe.link.packet import PacketLink
 from aoe.target.accelerator import Accelerator, EngineOptions
-from aoe.target.claims import AddressCheck
+from aoe.target.address_check import AddressCheck
+from aoe.target.address_locks import AddressLocks
 from aoe.target.effects import Effect, Forged, Met, Peek, Persist, Send, Submit
 from aoe.target.export import Change, Export, Job, Port
-from aoe.target.merge import Merge
 from aoe.target.notices import Notices, file_lost
+from aoe.target.reception import Reception
 from aoe.target.responder import Responder
-from aoe.target.seats import Seats
 from aoe.target.served import Served
 from aoe.target.streams import Place
 from aoe.wire import protocol
@@ -57,7 +57,7 @@ class Server:
         self._served: dict[Export, Served] = {}
         self._ports = {Port(link.name, link.mac, link.mtu): link for link in links}
         self._port_of = {link: port for port, link in self._ports.items()}
-        self.seats = Seats(links)
+        self.locks = AddressLocks(links)
         """Addresses are taken there before their exports are admitted."""
         self.responder = Responder(
             self._ports,
@@ -66,7 +66,7 @@ class Server:
             remote_admin=options.remote_admin,
             remote_masks=options.remote_masks,
         )
-        self._merge: Merge[Port] = Merge(self._ports)
+        self._reception: Reception[Port] = Reception(self._ports)
         self._accelerator = self._accelerate(options)
         self.check: AddressCheck | None = None
         """Is told which other targets answer for addresses that are to be ours."""
@@ -178,13 +178,13 @@ class Server:
         """Look for others that answer for addresses."""
         self.check = check
         try:
-            for _ in range(limits.CLAIM_QUERIES):
+            for _ in range(limits.ADDRESS_QUERIES):
                 for link in self._port_of:
                     for query in check.queries(link.mac):
                         link.send(query)
-                await asyncio.sleep(timing.CLAIM_INTERVAL_S)
+                await asyncio.sleep(timing.ADDRESS_QUERY_S)
             if check.waiting:
-                await asyncio.sleep(timing.CLAIM_PATIENCE_S)
+                await asyncio.sleep(timing.ADDRESS_PATIENCE_S)
         finally:
             self.check = None
 
@@ -207,7 +207,7 @@ class Server:
         self.notices.finish()
         for one in self._served.values():
             one.close(may_hang=bool(self.left_behind))
-        self.seats.close()
+        self.locks.close()
         return not self.left_behind
 
     @property
@@ -250,15 +250,15 @@ class Server:
         empty = []
         for port, other in self._ports.items():
             batch = other.take()
-            self._merge.add(port, batch, now_ns)
+            self._reception.add(port, batch, now_ns)
             if batch.drained:
                 empty.append(port)
         suspect = any(port.suspect for port in self._ports)
-        for port, received in self._merge.flush() if suspect else self._merge.due():
+        for port, received in self._reception.flush() if suspect else self._reception.due():
             self._receive(port, received)
         for port in empty:
             self.responder.drained(port)
-        if self._merge:
+        if self._reception:
             asyncio.get_running_loop().call_soon(self.ready, link)
 
     def _receive(self, port: Port, received: Received) -> None:
@@ -275,7 +275,7 @@ class Server:
         return now_ns
 
     def _watch(self, link: Link) -> None:
-        """The engine has the requests: what is left to see is which targets claim our addresses."""
+        """The engine has the requests: what is left to see is which targets answer for our addresses."""
         for received in link.take().frames:
             if is_reply(received.frame):
                 self._receive(self._port_of[link], received)
@@ -315,7 +315,7 @@ class Server:
         else:
             port.change(link.mac, min(link.mtu, self._accelerator.mtu_max))
             self._accelerator.port_changed(port)
-        self.seats.follow(link)
+        self.locks.follow(link)
         self.notices.link(link)
         if port.sectors and (came_up or port.sectors != before):
             self._perform(self.responder.advertise(port, self.exports.values()))
@@ -340,7 +340,7 @@ class Server:
             elif isinstance(effect, Forged):
                 self.notices.forged(effect)
             else:
-                self.notices.claimed(effect)
+                self.notices.conflict(effect)
 
     def _send(self, effect: Send, burst: int) -> None:
         """Many answers to one question leave in bursts: they would overflow the asker (rule T7)."""

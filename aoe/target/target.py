@@ -15,14 +15,14 @@ from aoe.drive.identify import Identity, is_serial
 from aoe.errors import ConfigurationError, DiskError
 from aoe.home import Home, Rooted
 from aoe.link.base import Link
-from aoe.target import advertise, claims
-from aoe.target.claims import AddressCheck
+from aoe.target import advertise
+from aoe.target.address_check import AddressCheck, siblings_only
 from aoe.target.export import Export
 from aoe.target.measure import Measure
+from aoe.target.records import Record
 from aoe.target.served import Served
 from aoe.target.server import Server, TargetOptions
 from aoe.target.state import AoeState
-from aoe.target.store import Record
 from aoe.wire import protocol
 
 log = logging.getLogger("aoe.target")
@@ -130,14 +130,14 @@ class Target(Rooted):
         self._check_offers(offers)
         self._coming.update(keys)
         try:
-            await self.server.seats.take(keys, force=force)
+            await self.server.locks.take(keys, force=force)
             if check:
-                await self._claim(offers, force)
+                await self._check_addresses(offers, force)
             await self._outlive(keys)
             served = _with_states(offers, [self._export(offer) for offer in offers])
             self.server.admit(*served)
         except BaseException:
-            self.server.seats.free(keys)
+            self.server.locks.free(keys)
             raise
         finally:
             self._coming.difference_update(keys)
@@ -271,13 +271,13 @@ class Target(Rooted):
         )
         return Export(offer.shelf, offer.slot, identity, read_only=disk.read_only, block=disk.block)
 
-    async def _claim(self, offers: Sequence[Offer], force: bool) -> None:
+    async def _check_addresses(self, offers: Sequence[Offer], force: bool) -> None:
         check = AddressCheck(
             [(offer.shelf, offer.slot) for offer in offers], [port.mac for port in self.server.ports]
         )
         await self.server.ask_who_answers(check)
         for offer in offers:
-            found = check.claims.get((offer.shelf, offer.slot))
+            found = check.answers.get((offer.shelf, offer.slot))
             if found:
                 _judge(offer, found, force)
 
@@ -291,7 +291,7 @@ class Target(Rooted):
         try:
             (await self.server.dismiss(export)).close()
             self._left[export.key] = time.monotonic()
-            self.server.seats.free([export.key])
+            self.server.locks.free([export.key])
         finally:
             del self._leaving[export.key]
 
@@ -307,7 +307,7 @@ class Target(Rooted):
 def _judge(offer: Offer, found: Mapping[bytes, str | None], force: bool) -> None:
     """What it means that others answer for an address."""
     others = ", ".join(mac.hex(":") for mac in found)
-    if claims.siblings_only(found, offer.serial):
+    if siblings_only(found, offer.serial):
         log.warning("%s: %s serves the same disk: a sibling primary", offer.address, others)
     elif force or (offer.record is not None and offer.address in offer.record.addresses):
         log.warning("%s: %s answers for this address too, with another disk", offer.address, others)

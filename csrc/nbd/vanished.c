@@ -1,5 +1,5 @@
 /* A client that vanishes. nbdkit 1.32 gives the connection up when a reply cannot be sent, and then aborts in the next
- * thread that has a reply for it: one client that is killed takes all others with it. So aoe/nbd/door.py
+ * thread that has a reply for it: one client that is killed takes all others with it. So aoe/nbd/nbdkit.py
  * has this library preloaded, and nbdkit's send() and read() come by here: what is sent to a client that is gone counts
  * as sent, and what is read from it is the end of what it said, a little later, so that a thread that waits to send is
  * done by then. */

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.client import command, over
-from tests.support.labs.door import need_door
+from tests.support.labs.nbdkit import need_nbdkit
 from tests.support.labs.served import SECTORS, Served
 
 NOWHERE = ("--link", "udp:127.0.0.1:0,peer=127.0.0.1:9")
@@ -130,7 +130,7 @@ def test_bench_while_the_target_is_away(served: Served) -> None:
 
 
 def test_nbd_before_it_serves(tmp_path: Path) -> None:
-    need_door()
+    need_nbdkit()
     with started("nbd", "e1.2", "--socket", str(tmp_path / "s"), *NOWHERE) as process:
         out, err = interrupt(process)
     assert (process.returncode, out, err) == (130, "", "aoe: interrupted\n")

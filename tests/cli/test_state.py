@@ -12,8 +12,8 @@ import pytest
 
 from aoe.errors import ConfigurationError
 from aoe.target.keys import StoreKey
+from aoe.target.records import Record, StateStore
 from aoe.target.state import AoeState
-from aoe.target.store import Record, StateStore
 from tests.support.labs.served import serving
 
 ONE = bytes.fromhex("020000000001")

@@ -63,7 +63,7 @@ def disk(device: Path) -> Iterator[BlockDisk]:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "CLAIM_INTERVAL_S", 0.005)
+    monkeypatch.setattr(timing, "ADDRESS_QUERY_S", 0.005)
 
 
 # Facts

@@ -19,9 +19,9 @@ import pytest
 from aoe.wire.config import ConfigCommand
 from aoe.wire.mask import Directive, DirectiveCommand
 from aoe.wire.reserve import ReserveCommand
-from tests.support.labs.door import need_door, socket_path
 from tests.support.labs.engine_target import counted
 from tests.support.labs.load import repeated
+from tests.support.labs.nbdkit import need_nbdkit, socket_path
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.labs.raw_client import Client
@@ -114,7 +114,7 @@ def copied(to: Path, sanitizer: Sanitizer) -> Checked:
     """What is built from, without what was built."""
     need("gcc")
     need_engine()
-    need_door()
+    need_nbdkit()
     for name in ("aoe", "csrc"):
         shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for name in ("setup.py", "pyproject.toml", "README.md"):

@@ -482,7 +482,7 @@ def answered(peer: Peer) -> list[int]:
 
 def test_a_write_that_waited_while_the_process_stood_still_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """And one that comes after seconds of silence does not. Both loops, each in a thread: it takes long."""
-    monkeypatch.setattr(timing, "CLAIM_INTERVAL_S", 0.005)
+    monkeypatch.setattr(timing, "ADDRESS_QUERY_S", 0.005)
 
     async def scenario() -> None:
         disk, link = MemoryDisk(64 * SECTOR), UdpLink(ANY_PORT)

@@ -13,9 +13,9 @@ import aoe
 from aoe import limits
 from aoe.cli.parser import command_of
 from aoe.initiator.options import OPTIONS, Choice, CommandWords, Flag, Option, Options, Seconds
-from aoe.nbd.door import DEFAULTS, PLUGIN, Plan, command_line
+from aoe.nbd.nbdkit import DEFAULTS, PLUGIN, Plan, command_line
 from csrc import generate_options
-from tests.support.labs.door import need_door
+from tests.support.labs.nbdkit import need_nbdkit
 from tests.support.tools import need
 
 CSRC = Path(__file__).parents[2] / "csrc" / "nbd"
@@ -118,7 +118,7 @@ def test_the_plugin_uses_what_it_was_told(option: Option) -> None:
 
 
 def test_the_plugin_is_told_each(tmp_path: Path) -> None:
-    need_door()
+    need_nbdkit()
     words = command_line(Plan(tmp_path / "s", ["e1.1"], options=UNUSUAL))
     for option in OPTIONS:
         said = [word for word in words if word.startswith(f"{option.word}=")]
@@ -137,14 +137,14 @@ def nbdkit(*words: str) -> str:
 
 
 def test_the_plugin_understands_each() -> None:
-    need_door()
+    need_nbdkit()
     words = [f"{it.word}={text}" for it in OPTIONS for text in it.kind.texts(unusual(it))]
     assert "address=eSHELF.SLOT and interface=NAME are needed" in nbdkit(*words)
 
 
 @each_option
 def test_the_plugin_says_what_it_cannot_mean(option: Option) -> None:
-    need_door()
+    need_nbdkit()
     if isinstance(option.kind, Seconds):
         for text in ("soon", "-1", "nan", "", f"{limits.SECONDS_MAX * 2}"):
             assert f"{option.word}={text} is not a number of seconds" in nbdkit(f"{option.word}={text}")
@@ -161,12 +161,12 @@ def test_the_plugin_says_what_it_cannot_mean(option: Option) -> None:
 
 @each_option
 def test_the_plugin_tells_of_it(option: Option) -> None:
-    need_door()
+    need_nbdkit()
     said = subprocess.run(["nbdkit", PLUGIN, "--help"], capture_output=True, text=True, check=True).stdout
     assert f"\n{option.word}=" in said
     assert " ".join(option.meaning().split()) in " ".join(said.split())
 
 
 def test_a_word_that_it_does_not_know_is_an_error() -> None:
-    need_door()
+    need_nbdkit()
     assert "unknown parameter 'sprad'" in nbdkit("sprad=true")

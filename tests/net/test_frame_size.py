@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.net import sized_client
-from tests.support.labs.door import Door
+from tests.support.labs.nbdkit import Door
 from tests.support.labs.network import Cable, Lab
 from tests.support.labs.peers import AoeTarget, Target, Vblade, image
 from tests.support.labs.primaries import ADDRESSES, primaries

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.support.labs.door import nbd_door, socket_path
 from tests.support.labs.fault_disk import loop_device, need_fuse
+from tests.support.labs.nbdkit import nbd_door, socket_path
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.tools import need, need_libnbd, need_namespaces, which

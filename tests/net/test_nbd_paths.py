@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.net.test_nbd_door import OVER, SIZE, disk, jumbo, pair_door, target
-from tests.support.labs.door import Door
+from tests.net.test_nbd_ethernet import OVER, SIZE, disk, jumbo, pair_door, target
 from tests.support.labs.failover import Pair, pair
 from tests.support.labs.nbd_client import READ, WRITE
+from tests.support.labs.nbdkit import Door
 from tests.support.labs.peers import AoeTarget
 from tests.support.waiting import wait_for
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.labs.door import need_door, socket_path
+from tests.support.labs.nbdkit import need_nbdkit, socket_path
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import image
 from tests.support.tools import need_namespaces
@@ -148,7 +148,7 @@ def test_it_remembers(work: Path) -> None:
 
 
 def test_a_client_uses_it(work: Path) -> None:
-    need_door()
+    need_nbdkit()
     serve = "aoe-target serve md0=1.0"
     with (
         socket_path() as socket,
@@ -165,7 +165,7 @@ def test_a_client_uses_it(work: Path) -> None:
 
 def test_two_primaries(work: Path) -> None:
     need_namespaces()
-    need_door()
+    need_nbdkit()
     serving, asking = OVER_BOTH
     with socket_path() as socket, Lab(("one", "client", "two"), cables=1, mtu=9000) as lab:
         lab.cable("two", "client")

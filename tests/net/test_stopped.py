@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.net import stopped_client
-from tests.support.labs.door import nbd_door, socket_path
 from tests.support.labs.loss import need_loss
 from tests.support.labs.nbd_client import READ, WRITE, NbdClient
+from tests.support.labs.nbdkit import nbd_door, socket_path
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
 

@@ -710,7 +710,7 @@ def test_ones_own_other_interface_is_nobody_else(caplog: pytest.LogCaptureFixtur
     assert caplog.records == []
 
 
-def claim_of(source: bytes, shelf: int = 0, slot: int = 0) -> bytes:
+def conflict_of(source: bytes, shelf: int = 0, slot: int = 0) -> bytes:
     header = Header(BROADCAST, source, frame.VERSION, FLAG_RESPONSE, 0, shelf, slot, Command.CONFIG, 0)
     return frame.encode(header, CONFIG_QUERY)
 
@@ -725,7 +725,7 @@ class Echo(Initiator):
         super().ready(link)
         for header in map(decoded, self.frames[count:]):
             if not header.flags & FLAG_RESPONSE:
-                link.send(claim_of(self.source, header.shelf, header.slot))
+                link.send(conflict_of(self.source, header.shelf, header.slot))
 
 
 @pytest.mark.parametrize(("source", "refused"), [(OTHER, True), (TARGET, False)])
@@ -745,14 +745,14 @@ def test_answers_under_ones_own_mac_are_nobody_elses(source: bytes, refused: boo
     assert asyncio.run(scenario()) == refused
 
 
-def test_later_claims_are_counted_and_logged_once_a_second(caplog: pytest.LogCaptureFixture) -> None:
+def test_later_conflicts_are_counted_and_logged_once_a_second(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         network = Network()
         async with aoe.serve(memory_disk(), network.attach(TARGET)) as server:
             other = network.attach(OTHER)
             for _ in range(10):
-                other.send(claim_of(OTHER))
-            other.send(claim_of(OTHER, slot=1))
+                other.send(conflict_of(OTHER))
+            other.send(conflict_of(OTHER, slot=1))
             await asyncio.sleep(0.02)
             assert server.counters()["address_claimed"] == 10
             assert len(caplog.records) == 1
@@ -786,7 +786,7 @@ def test_it_says_that_it_is_there() -> None:
 def test_before_the_address_is_known_to_be_free_nothing_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aoe.timing.CLAIM_INTERVAL_S", 0.1)
+    monkeypatch.setattr("aoe.timing.ADDRESS_QUERY_S", 0.1)
 
     async def scenario() -> None:
         network, link = Network(), None

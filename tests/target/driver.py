@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from aoe.drive.command import Kind
 from aoe.drive.identify import Identity
 from aoe.errors import DiskError
-from aoe.target.effects import EVERYONE, Claimed, Effect, Peek, Persist, Send, Submit
+from aoe.target.effects import EVERYONE, Conflict, Effect, Peek, Persist, Send, Submit
 from aoe.target.export import Change, Export, Job, Port
 from aoe.target.responder import Responder
 
@@ -222,7 +222,7 @@ class Driver:
         self.log: list[Touch] = []
         self.jobs: list[Job] = []
         self.changes: list[Change] = []
-        self.claims: list[Claimed] = []
+        self.conflicts: list[Conflict] = []
         self.saves = True
         self.error: DiskError | None = None
         self._asked: dict[int, Asked] = {}
@@ -278,7 +278,7 @@ class Driver:
                 if not self.held:
                     todo.extend(self._persisted(effect.change, self.saves))
             else:
-                self.claims.append(effect)
+                self.conflicts.append(effect)
         return sent
 
     def finish(self, job: Job | None = None, error: DiskError | None = None) -> list[bytes]:

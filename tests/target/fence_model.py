@@ -44,7 +44,7 @@ class Play:
         self.texts: dict[int, bytes] = {}
         self.stored = b""
         self.holders: list[bytes] | None = []
-        self.claimants = 0
+        self.reserving = 0
 
     def run(self, steps: int) -> None:
         actions = [self.write, self.finish, self.reserve, self.persist, self.force_text, self.ask_text]
@@ -75,7 +75,7 @@ class Play:
         macs = self.rng.sample(HOSTS, self.rng.randrange(3))
         self.before[tag] = set(self.open_writes)
         self.holders = None
-        self.claimants += 1
+        self.reserving += 1
         self.send(reserve(self.rng.choice([1, 2]), *macs, tag=tag, src=src))
 
     def force_text(self) -> None:
@@ -126,8 +126,8 @@ class Play:
             wanted = self.texts[reply.tag] if not reply.error else self.stored
             self.expect(reply.text == wanted == self.stored, "acknowledged and not stored")
             return
-        self.claimants -= 1
-        self.holders = reply.listed if not self.claimants and reply.error != 3 else None
+        self.reserving -= 1
+        self.holders = reply.listed if not self.reserving and reply.error != 3 else None
 
     def expect(self, holds: bool, what: str) -> None:
         if not holds:

@@ -11,8 +11,8 @@ from aoe.disk.base import StoreName
 from aoe.drive.identify import StoreKind
 from aoe.errors import ConfigurationError
 from aoe.target.keys import VERSION, StoreKey, serial_of
+from aoe.target.records import Record, StateStore
 from aoe.target.state import AoeState
-from aoe.target.store import Record, StateStore
 
 HOST = bytes.fromhex("020000000001")
 MASKED = AoeState(mask=(HOST,))

@@ -603,16 +603,16 @@ def test_no_read_is_looked_up_while_a_change_is_queued(before: bytes) -> None:
     assert not effects_of(driver, read(5, tag=4))
 
 
-# Claims
+# Conflicts
 
 
 @pytest.mark.parametrize("command", [0, 1, 2, 3, 0x77])
 @pytest.mark.parametrize("dst", [SERVER, BROADCAST, STRANGER])
 @pytest.mark.parametrize("verfl", [0x08, 0x18, 0x1C, 0x1F])
-def test_a_foreign_reply_for_our_address_is_a_claim(command: int, dst: bytes, verfl: int) -> None:
+def test_a_foreign_reply_for_our_address_is_a_conflict(command: int, dst: bytes, verfl: int) -> None:
     driver = make_driver()
     assert not driver.send(framed(command, bytes(36), src=RIVAL, dst=dst, verfl=verfl))
-    assert [(claim.export, claim.mac) for claim in driver.claims] == [(driver.export, RIVAL)]
+    assert [(one.export, one.mac) for one in driver.conflicts] == [(driver.export, RIVAL)]
     assert driver.counters == {"address_claimed": 1}
 
 
@@ -620,7 +620,7 @@ def test_a_foreign_reply_for_our_address_is_a_claim(command: int, dst: bytes, ve
 def test_our_own_replies_are_none(src: bytes) -> None:
     driver = make_driver(ports=2)
     assert silent(driver, framed(1, bytes(36), src=src, dst=BROADCAST, verfl=0x18), "response")
-    assert not driver.claims
+    assert not driver.conflicts
 
 
 @pytest.mark.parametrize(
@@ -629,7 +629,7 @@ def test_our_own_replies_are_none(src: bytes) -> None:
 def test_replies_of_other_addresses_are_none(shelf: int, slot: int) -> None:
     driver = make_driver()
     assert silent(driver, framed(1, bytes(36), verfl=0x18, shelf=shelf, slot=slot), "response")
-    assert not driver.claims
+    assert not driver.conflicts
 
 
 # The cache

@@ -91,7 +91,7 @@ def test_256_commands_by_256_version_and_flag_bytes() -> None:
         writes = command == 0 and verfl >> 4 == 1 and not verfl & 8
         assert driver.log == (landed if writes else []), (command, hex(verfl))
         driver.log.clear()
-    assert len(driver.claims) == 128 * 256
+    assert len(driver.conflicts) == 128 * 256
     assert driver.responder.active == 0
 
 

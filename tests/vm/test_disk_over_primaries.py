@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.labs.door import nbd_door, owner_address, socket_path
 from tests.support.labs.guests.filesystem import checksums, guest_files, trouble
 from tests.support.labs.guests.kernel import kernel
 from tests.support.labs.guests.machine import LinuxGuest, needs_qemu
+from tests.support.labs.nbdkit import nbd_door, owner_address, socket_path
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.labs.primaries import ADDRESSES, Primaries, primaries
 from tests.support.tools import need

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import pytest
 
-from aoe.nbd.door import PLUGIN
-from tests.support.labs.door import need_door
+from aoe.nbd.nbdkit import PLUGIN
 from tests.support.labs.guests.files import GuestFiles
 from tests.support.labs.guests.filesystem import checksums, guest_files, trouble
 from tests.support.labs.guests.kernel import kernel
 from tests.support.labs.guests.machine import LinuxGuest, add_tap, host, needs_qemu, tap_card
 from tests.support.labs.guests.python import add_python
 from tests.support.labs.guests.target import Export, TargetProcess, need_engine, ours
+from tests.support.labs.nbdkit import need_nbdkit
 from tests.support.labs.peers import image
 from tests.support.tools import need, need_namespaces, which
 from tests.support.waiting import wait_for
@@ -40,7 +40,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     need_namespaces()
     need("mkfs.ext4", "nbd-client")
     need_engine("c")
-    need_door()
+    need_nbdkit()
     disk = image(tmp_path / "image", SECTORS)
     with host() as lab:
         add_tap(lab, "tap0", 9000)

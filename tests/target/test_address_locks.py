@@ -18,7 +18,7 @@ from aoe import timing
 from aoe.disk.memory import MemoryDisk
 from aoe.errors import ConfigurationError
 from aoe.link.memory import MemoryLink, Network
-from aoe.target.seats import Seats
+from aoe.target.address_locks import AddressLocks
 from tests.disk.helpers import open_descriptors
 
 _numbers = itertools.count(1)
@@ -53,20 +53,20 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "LOCK_WAIT_S", 0.2)
 
 
-def take(seats: Seats, *keys: tuple[int, int], force: bool = False) -> None:
-    asyncio.run(seats.take(keys, force=force))
+def take(locks: AddressLocks, *keys: tuple[int, int], force: bool = False) -> None:
+    asyncio.run(locks.take(keys, force=force))
 
 
-def refused(seats: Seats, *keys: tuple[int, int]) -> str:
+def refused(locks: AddressLocks, *keys: tuple[int, int]) -> str:
     before = open_descriptors()
     with pytest.raises(ConfigurationError) as caught:
-        take(seats, *keys)
+        take(locks, *keys)
     assert open_descriptors() <= before
     return str(caught.value)
 
 
 def test_an_address_on_an_interface_is_one_processes(place: str) -> None:
-    one, two = Seats([wire(place)]), Seats([wire(place)])
+    one, two = AddressLocks([wire(place)]), AddressLocks([wire(place)])
     take(one, (7, 0), (7, 1))
     began = time.monotonic()
     message = refused(two, (8, 0), (7, 1))
@@ -78,25 +78,25 @@ def test_an_address_on_an_interface_is_one_processes(place: str) -> None:
     one.free([(7, 1)])
     take(two, (7, 1))
     assert "e7.1" in refused(one, (7, 1))
-    for seats in (one, two):
-        seats.close()
+    for locks in (one, two):
+        locks.close()
     take(one, (7, 1), (7, 2), (8, 0))
     one.close()
 
 
 def test_other_interfaces_and_links_that_guard_themselves_are_free(place: str) -> None:
-    held = [Seats([wire(name)]) for name in (place, f"{place}0", "", "")]
-    for seats in held:
-        take(seats, (7, 0))
-    for seats in held:
-        seats.close()
+    held = [AddressLocks([wire(name)]) for name in (place, f"{place}0", "", "")]
+    for locks in held:
+        take(locks, (7, 0))
+    for locks in held:
+        locks.close()
 
 
 def test_all_interfaces_are_taken_or_none(place: str) -> None:
-    one, two = Seats([wire(f"{place}b")]), Seats([wire(f"{place}a"), wire(f"{place}b")])
+    one, two = AddressLocks([wire(f"{place}b")]), AddressLocks([wire(f"{place}a"), wire(f"{place}b")])
     take(one, (7, 0))
     refused(two, (7, 0))
-    three = Seats([wire(f"{place}a")])
+    three = AddressLocks([wire(f"{place}a")])
     take(three, (7, 0))
     one.close()
     three.close()
@@ -104,7 +104,7 @@ def test_all_interfaces_are_taken_or_none(place: str) -> None:
 
 def test_one_that_ends_meanwhile_is_waited_for(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "LOCK_WAIT_S", 5)
-    one, two = Seats([wire(place)]), Seats([wire(place)])
+    one, two = AddressLocks([wire(place)]), AddressLocks([wire(place)])
 
     async def scenario() -> None:
         await one.take([(7, 0)], force=False)
@@ -121,9 +121,9 @@ def test_one_that_ends_meanwhile_is_waited_for(place: str, monkeypatch: pytest.M
 def another_process(place: str) -> Iterator["subprocess.Popen[bytes]"]:
     code = (
         "import socket, sys, time\n"
-        "seat = socket.socket(socket.AF_UNIX)\n"
-        "seat.bind('\\0aoe-target/' + sys.argv[1] + '/7.0')\n"
-        "seat.listen(1)\n"
+        "lock = socket.socket(socket.AF_UNIX)\n"
+        "lock.bind('\\0aoe-target/' + sys.argv[1] + '/7.0')\n"
+        "lock.listen(1)\n"
         "print(flush=True)\n"
         "time.sleep(60)\n"
     )
@@ -138,22 +138,22 @@ def another_process(place: str) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def test_a_process_that_is_killed_holds_nothing(place: str) -> None:
-    seats = Seats([wire(place)])
+    locks = AddressLocks([wire(place)])
     with another_process(place) as process:
-        assert f"(process {process.pid})" in refused(seats, (7, 0))
-    take(seats, (7, 0))
-    seats.close()
+        assert f"(process {process.pid})" in refused(locks, (7, 0))
+    take(locks, (7, 0))
+    locks.close()
 
 
 def test_whoever_asks_too_often_is_not_told_but_still_refused(place: str) -> None:
-    seats = Seats([wire(place)])
+    locks = AddressLocks([wire(place)])
     with another_process(place):
-        said = [refused(seats, (7, 0)) for _ in range(4)]
+        said = [refused(locks, (7, 0)) for _ in range(4)]
     assert "another process" in said[-1]
 
 
 def test_force_goes_on_with_a_warning(place: str, caplog: pytest.LogCaptureFixture) -> None:
-    one, two = Seats([wire(place)]), Seats([wire(place)])
+    one, two = AddressLocks([wire(place)]), AddressLocks([wire(place)])
     take(one, (7, 0))
     with caplog.at_level(logging.WARNING):
         take(two, (7, 0), force=True)
@@ -167,37 +167,37 @@ def test_an_interface_that_comes_back_with_another_number_is_taken_anew(
     place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     link = wire(place)
-    seats, old, new = Seats([link]), Seats([wire(place)]), Seats([wire(f"{place}new")])
-    take(seats, (7, 0), (7, 1))
+    locks, old, new = AddressLocks([link]), AddressLocks([wire(place)]), AddressLocks([wire(f"{place}new")])
+    take(locks, (7, 0), (7, 1))
     link.place = ""  # it is away
-    seats.follow(link)
+    locks.follow(link)
     refused(old, (7, 0))
     link.place = f"{place}new"
-    seats.follow(link)
+    locks.follow(link)
     take(old, (7, 0))
     refused(new, (7, 0))
     old.close()
-    seats.close()
+    locks.close()
     take(new, (7, 1))
     link.place = place
-    take(seats, (7, 0), (7, 1))
+    take(locks, (7, 0), (7, 1))
     link.place = f"{place}new"
     with caplog.at_level(logging.ERROR):
-        seats.follow(link)
+        locks.follow(link)
     (line,) = caplog.messages
     assert "e7.1 is served" in line
-    seats.close()
+    locks.close()
     new.close()
 
 
 def test_without_descriptors_it_says_so(place: str) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    seats = Seats([wire(place)])
+    locks = AddressLocks([wire(place)])
 
     async def scenario() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
         try:
-            await seats.take([(7, 0)], force=False)
+            await locks.take([(7, 0)], force=False)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

@@ -13,7 +13,7 @@ from aoe.link.base import Batch, Received
 Source = TypeVar("Source")
 
 
-class Merge(Generic[Source]):
+class Reception(Generic[Source]):
     """Holds frames back until every source has been looked at past their stamp."""
 
     def __init__(self, sources: Iterable[Source]) -> None:

@@ -48,7 +48,7 @@ class Record:
         self.serial = serial
         self.version = version
         self.key = key
-        self.claimed = key
+        self.wanted = key
         """What it belongs to according to the file, and from `open` on."""
         self.state = AoeState()
         self.addresses: list[str] = []
@@ -68,7 +68,7 @@ class Record:
                 self.state, self.addresses = last.state, last.addresses
             others = [other for other in self.addresses if other != address]
             self.addresses = [*others, address][-RECORD_ADDRESSES_MAX:]
-            self.key = self.claimed
+            self.key = self.wanted
             if last is None or not self._is_as(last):
                 self.save(self.state)
         except BlockingIOError as error:
@@ -335,7 +335,7 @@ class StateStore:
         if fresh._file in self.damaged:
             raise self.damaged[fresh._file].problem
         record = self._records.setdefault(serial, fresh)
-        record.claimed = key
+        record.wanted = key
         return record
 
     def find(self, key: StoreKey, serial: str | None = None) -> tuple[Record, str]:

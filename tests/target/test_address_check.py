@@ -4,7 +4,7 @@ import pytest
 
 from aoe.drive import identify
 from aoe.drive.identify import Identity
-from aoe.target.claims import AddressCheck, siblings_only
+from aoe.target.address_check import AddressCheck, siblings_only
 from tests.target.driver import BROADCAST, CLIENT, RIVAL, SERVER, STRANGER, framed, parse, registers
 
 OWN_TOO = bytes.fromhex("0200000000ff")
@@ -41,28 +41,28 @@ def test_who_answers_is_asked_which_disk_he_serves(check: AddressCheck) -> None:
     ask = parse(raw)
     assert (ask.dst, ask.src, ask.shelf, ask.slot, ask.command) == (RIVAL, SERVER, 7, 3, 0)
     assert ask.body[:12] == registers(0, 1, 0xEC, 0xA0000000)
-    assert check.claims == {(7, 3): {RIVAL: None}}
+    assert check.answers == {(7, 3): {RIVAL: None}}
     assert check.waiting
 
 
 def test_what_he_answers_is_remembered(check: AddressCheck) -> None:
     check.receive(SERVER, config_reply())
     assert check.receive(SERVER, identify_reply("THEIRS")) == []
-    assert check.claims == {(7, 3): {RIVAL: "THEIRS"}}
+    assert check.answers == {(7, 3): {RIVAL: "THEIRS"}}
     assert not check.waiting
 
 
 @pytest.mark.parametrize("verfl", [0x08, 0x18, 0x1C])
-def test_versions_and_errors_claim_too(check: AddressCheck, verfl: int) -> None:
+def test_versions_and_errors_answer_too(check: AddressCheck, verfl: int) -> None:
     """vblade's advertisement has version 0."""
     check.receive(SERVER, config_reply(verfl=verfl))
-    assert check.claims == {(7, 3): {RIVAL: None}}
+    assert check.answers == {(7, 3): {RIVAL: None}}
 
 
-def test_several_claimants_of_several_addresses(check: AddressCheck) -> None:
+def test_several_rivals_of_several_addresses(check: AddressCheck) -> None:
     for src, slot in ((RIVAL, 3), (STRANGER, 3), (RIVAL, 4)):
         check.receive(SERVER, config_reply(src, slot=slot))
-    assert {key: set(found) for key, found in check.claims.items()} == {
+    assert {key: set(found) for key, found in check.answers.items()} == {
         (7, 3): {RIVAL, STRANGER},
         (7, 4): {RIVAL},
     }
@@ -82,9 +82,9 @@ def test_several_claimants_of_several_addresses(check: AddressCheck) -> None:
     ],
     ids=["request", "own", "own too", "other address", "wildcard", "runt", "ethertype", "empty"],
 )
-def test_what_claims_nothing(check: AddressCheck, raw: bytes) -> None:
+def test_what_is_no_answer(check: AddressCheck, raw: bytes) -> None:
     assert check.receive(SERVER, raw) == []
-    assert check.claims == {}
+    assert check.answers == {}
 
 
 @pytest.mark.parametrize(
@@ -97,25 +97,25 @@ def test_what_claims_nothing(check: AddressCheck, raw: bytes) -> None:
     ],
     ids=["ATA error", "AoE error", "short", "truncated"],
 )
-def test_an_answer_without_a_serial_is_a_claim_all_the_same(check: AddressCheck, raw: bytes) -> None:
+def test_an_answer_without_a_serial_is_a_conflict_all_the_same(check: AddressCheck, raw: bytes) -> None:
     assert check.receive(SERVER, raw) == []
-    assert check.claims == {(7, 3): {RIVAL: None}}
+    assert check.answers == {(7, 3): {RIVAL: None}}
 
 
 def test_only_the_answer_to_our_question_tells_a_serial(check: AddressCheck) -> None:
-    """Another program of this host may be reading from the claimant at the same moment."""
+    """Another program of this host may be reading from the rival at the same moment."""
     check.receive(SERVER, config_reply())
     sector_read = framed(0, registers(0, 0, 0x40, 0) + b"x" * 512, src=RIVAL, dst=SERVER, verfl=0x18, tag=5)
     check.receive(SERVER, sector_read)
     reservation = framed(3, b"\0\xff" + CLIENT * 255, src=RIVAL, dst=SERVER, verfl=0x18, tag=6)
     check.receive(SERVER, reservation)
-    assert check.claims == {(7, 3): {RIVAL: None}}
+    assert check.answers == {(7, 3): {RIVAL: None}}
 
 
-def test_the_table_of_claimants_is_bounded(check: AddressCheck) -> None:
+def test_the_table_of_rivals_is_bounded(check: AddressCheck) -> None:
     for number in range(20_000):
         check.receive(SERVER, config_reply(b"\x02\xaa" + number.to_bytes(4, "big")))
-    assert len(check.claims[7, 3]) <= 5_000
+    assert len(check.answers[7, 3]) <= 5_000
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from aoe.drive import identify
-from aoe.limits import CLAIMANTS_MAX
+from aoe.limits import RIVALS_MAX
 from aoe.wire import ata, config, frame
 from aoe.wire.ata import AtaRequest
 from aoe.wire.config import Config, ConfigCommand
@@ -15,22 +15,22 @@ Key = tuple[int, int]
 
 
 class AddressCheck:
-    """Collects which targets claim our addresses. `keys` are our (shelf, slot), `own` the MACs whose answers
-    are ours.
+    """Collects which targets answer for our addresses. `keys` are our (shelf, slot), `own` the MACs whose
+    answers are ours.
 
-    `claims` maps each key to the MACs that answered for it and the serial of the disk they serve, None
+    `answers` maps each key to the MACs that answered for it and the serial of the disk they serve, None
     while, or if, that does not become known.
     """
 
     def __init__(self, keys: Collection[Key], own: Collection[bytes]) -> None:
-        self.claims: dict[Key, dict[bytes, str | None]] = {}
+        self.answers: dict[Key, dict[bytes, str | None]] = {}
         self._keys = frozenset(keys)
         self._own = frozenset(own)
 
     @property
     def waiting(self) -> bool:
-        """Whether a claimant has not yet said which disk he serves."""
-        return any(None in found.values() for found in self.claims.values())
+        """Whether a rival has not yet said which disk it serves."""
+        return any(None in found.values() for found in self.answers.values())
 
     def queries(self, mac: bytes) -> list[bytes]:
         """A config query for each of our addresses, from `mac` to everyone."""
@@ -45,8 +45,8 @@ class AddressCheck:
         key = header.shelf, header.slot
         if key not in self._keys:
             return []
-        found = self.claims.setdefault(key, {})
-        if header.src not in found and len(found) >= CLAIMANTS_MAX:
+        found = self.answers.setdefault(key, {})
+        if header.src not in found and len(found) >= RIVALS_MAX:
             return []
         found.setdefault(header.src, None)
         if header.command == Command.CONFIG:

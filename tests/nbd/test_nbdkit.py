@@ -11,11 +11,11 @@ from typing import Any, Self
 import pytest
 
 from aoe.errors import ConfigurationError
-from aoe.nbd import door
-from aoe.nbd.door import Plan, command_line
+from aoe.nbd import nbdkit
+from aoe.nbd.nbdkit import Plan, command_line
 from tests.cli.test_stdio import AOE, BAD, CLOSED, FULL, Running, redirected, stuffed_pipe
-from tests.support.labs.door import Door, need_door
 from tests.support.labs.nbd_client import NbdClient, NbdError
+from tests.support.labs.nbdkit import Door, need_nbdkit
 from tests.support.labs.served import SECTORS, serving
 from tests.support.waiting import wait_for
 
@@ -47,17 +47,17 @@ def test_a_disk_over_udp(tmp_path: Path) -> None:
 def test_what_is_missing_is_told(
     change: dict[str, object], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    need_door()
+    need_nbdkit()
     if "nbdkit" in change:
-        monkeypatch.setattr(door.shutil, "which", lambda *_, **__: None)
+        monkeypatch.setattr(nbdkit.shutil, "which", lambda *_, **__: None)
     if "plugin" in change:
-        monkeypatch.setattr(door, "PLUGIN", change["plugin"])
+        monkeypatch.setattr(nbdkit, "PLUGIN", change["plugin"])
     with pytest.raises(ConfigurationError, match=said):
         command_line(Plan(tmp_path / "s", ["e1.1"], links=change.get("links", [LINK])))  # type: ignore[arg-type]
 
 
 def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
-    need_door()
+    need_nbdkit()
     there = tmp_path / "nbd"
     there.write_text("mine")
     started = Door(None, tmp_path, "e1.1", "--link", LINK).launch()
@@ -73,7 +73,7 @@ class Quiet:
     """`aoe nbd` that says nothing to the test."""
 
     def __init__(self, target: Running, work: Path, how: str = "", **options: Any) -> None:
-        need_door()
+        need_nbdkit()
         self.path = work / "nbd"
         host, port = target.remote
         words = [

@@ -21,7 +21,7 @@ _CREDENTIALS = struct.Struct("3i")
 Key = tuple[int, int]
 
 
-class Seats:
+class AddressLocks:
     """A lock for each interface and address, of the network namespace: a Unix socket of an abstract name,
     unix(7), which is gone with its process. Links that keep others out themselves need none."""
 
@@ -40,7 +40,7 @@ class Seats:
         try:
             for link, key in itertools.product(self._links, keys):
                 while not self._take(link, key) and time.monotonic() < deadline:
-                    await asyncio.sleep(timing.SEAT_RETRY_S)
+                    await asyncio.sleep(timing.ADDRESS_RETRY_S)
                 if not self._take(link, key):
                     _refuse(link, key, force)
         except BaseException:
@@ -69,14 +69,14 @@ class Seats:
     def _take(self, link: Link, key: Key) -> bool:
         """Whether it is ours, or no other process can have it."""
         name = _name(link, key)
-        held, seat = self._held.get((link, key), ("", None))
+        held, lock = self._held.get((link, key), ("", None))
         if not name or name == held:
             return True
         taken = _bound(name)
         if taken is None:
             return False
-        if seat is not None:
-            seat.close()
+        if lock is not None:
+            lock.close()
         self._held[link, key] = name, taken
         return True
 
@@ -95,18 +95,18 @@ def _name(link: Link, key: Key) -> str:
 def _bound(name: str) -> socket.socket | None:
     """A socket of that name, None if a process has it."""
     try:
-        seat = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     except OSError as error:
         raise ConfigurationError(_problem(name, error)) from error
     try:
-        seat.bind(name)
-        seat.listen(limits.SEAT_BACKLOG)
+        lock.bind(name)
+        lock.listen(limits.ADDRESS_BACKLOG)
     except OSError as error:
-        seat.close()
+        lock.close()
         if error.errno != errno.EADDRINUSE:
             raise ConfigurationError(_problem(name, error)) from error
         return None
-    return seat
+    return lock
 
 
 def _problem(name: str, error: OSError) -> str:

@@ -27,9 +27,9 @@ def owner_address(socket: Path) -> str:
     return str(owner)
 
 
-def need_door() -> None:
+def need_nbdkit() -> None:
     """Skip unless the plugin is built and nbdkit is there."""
-    from aoe.nbd.door import PLUGIN
+    from aoe.nbd.nbdkit import PLUGIN
 
     need("nbdkit")
     if not PLUGIN.exists():
@@ -40,7 +40,7 @@ class Door:
     """`aoe nbd`, with its socket under `work`."""
 
     def __init__(self, lab: Lab | None, work: Path, *arguments: str | Path, side: str = "client") -> None:
-        need_door()
+        need_nbdkit()
         self.path = work / "nbd"
         self.argv = [sys.executable, "-m", "aoe.cli.client", "nbd", *map(str, arguments)]
         self.argv += ["--socket", str(self.path)]

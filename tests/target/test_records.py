@@ -16,8 +16,8 @@ from aoe.disk.base import StoreName
 from aoe.errors import ConfigurationError
 from aoe.limits import RECORD_ADDRESSES_MAX, RECORD_BYTES_MAX
 from aoe.target.keys import StoreKey
+from aoe.target.records import Record, StateStore, default_directory
 from aoe.target.state import AoeState
-from aoe.target.store import Record, StateStore, default_directory
 
 ONE = bytes.fromhex("020000000001")
 TWO = bytes.fromhex("020000000002")
@@ -376,7 +376,7 @@ def test_a_record_in_use_is_refused_with_the_remedy(tmp_path: Path) -> None:
 def test_a_record_in_use_is_refused_to_another_process(tmp_path: Path) -> None:
     record = opened(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from aoe.target.store import StateStore\n"
+        "import sys; from pathlib import Path; from aoe.target.records import StateStore\n"
         "from aoe.target.keys import StoreKey\n"
         "StateStore(Path(sys.argv[1])).record('SERIAL', StoreKey('/a')).open('e7.3')"
     )
@@ -511,7 +511,7 @@ def test_default_directory(
 
 def test_a_user_without_a_home_is_told_what_to_say() -> None:
     """As in a container that knows no user of that number."""
-    code = "from aoe.target.store import default_directory; default_directory()"
+    code = "from aoe.target.records import default_directory; default_directory()"
     hidden = f"import os; os.geteuid = os.getuid = lambda: 54321; {code}"
     command = [sys.executable, "-c", hidden]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={}, timeout=30)

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from aoe import limits
-from tests.support.labs.door import Door, owner_address
 from tests.support.labs.failover import Pair, pair
 from tests.support.labs.nbd_client import (
     FLAG_FLUSH,
@@ -30,6 +29,7 @@ from tests.support.labs.nbd_client import (
     NbdClient,
     NbdError,
 )
+from tests.support.labs.nbdkit import Door, owner_address
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.tools import need, need_namespaces, which
