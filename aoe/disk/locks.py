@@ -1,7 +1,9 @@
-"""What keeps a second writer from a store: flock(2), the locks that QEMU takes and respects, loop devices."""
+"""What keeps a second writer from a store: flock(2), the locks that QEMU takes and respects, loop devices,
+and what an ended process still writes."""
 
 import errno
 import fcntl
+import hashlib
 import logging
 import os
 import struct
@@ -80,6 +82,50 @@ def _ofd(fd: int, command: int, kind: int, byte: int) -> int:
     """One lock of an open file description; the kind of what is in its way."""
     kind, *_ = _FLOCK.unpack(fcntl.fcntl(fd, command, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)))
     return kind
+
+
+# What a process that has ended may still have under way
+
+_LIFE_AT = 1 << 40
+_MACHINE_ID = Path("/etc/machine-id")
+
+
+def described_anew(fd: int, flags: int) -> int:
+    """Another open file description of what `fd` means: its path may lead to another file by now, and locks
+    on two nodes of one device do not meet. O_EXCL has been one already. OSError."""
+    return os.open(f"/proc/self/fd/{fd}", (flags | os.O_CLOEXEC) & ~os.O_EXCL)
+
+
+def life_byte(*, shared: bool, machine_id: Path = _MACHINE_ID) -> int:
+    """The byte of a store that a process locks for its life; of a store that other hosts serve, too, one for
+    each host."""
+    if not shared:
+        return _LIFE_AT
+    told = raw_text(machine_id).strip() or os.uname().nodename
+    return _LIFE_AT + 1 + int.from_bytes(hashlib.sha256(told.encode()).digest()[:4], "big")
+
+
+class LifeLock:
+    """A write lock on one byte, of the open file description on which a process does all its changes of a
+    store, and which no other process has (F_OFD_SETLK, fcntl(2)).
+
+    The kernel drops it with the description, which each request under way keeps, those of io_uring too, after
+    the process. So when a process gets it no earlier write is to come. `fd` must be open for writing.
+    """
+
+    def __init__(self, fd: int, byte: int = _LIFE_AT) -> None:
+        self._fd = fd
+        self._byte = byte
+
+    def take(self) -> bool:
+        """False while an earlier process, or what is left of it, has it. OSError where there are no locks."""
+        try:
+            _ofd(self._fd, fcntl.F_OFD_SETLK, fcntl.F_WRLCK, self._byte)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            raise
+        return True
 
 
 # Which program has it
