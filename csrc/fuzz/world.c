@@ -55,7 +55,7 @@ struct fake_disk {
 
 static struct {
     uint64_t real_ns, boot_ns, mono_ns;
-    uint32_t thread;
+    uint32_t thread, opened;
     uint32_t steps[THREADS];
     int64_t distance[THREADS];
     int known[THREADS];
@@ -73,7 +73,7 @@ void world_reset(void)
     w.real_ns = 1700000000000000000ull;
     w.boot_ns = w.mono_ns = 1000000000000ull;
     w.at_once = w.early = w.faults = 0;
-    w.thread = w.fail_start = 0;
+    w.thread = w.opened = w.fail_start = 0;
     for (uint32_t i = 0; i < THREADS; i++) {
         memset(w.live[i], 0, w.used[i]);
         w.used[i] = w.steps[i] = 0;
@@ -614,14 +614,17 @@ void __real_sectors_go(struct sectors *s);
 struct io *__real_sectors_reap(struct sectors *s);
 void __real_sectors_close(struct sectors *s);
 
-/* A ring that is not of this thread would refuse to serve it: it is opened where it is used. */
 struct sectors *__wrap_sectors_open(int plain, int event)
 {
-    struct fake_disk *d = &w.disks[w.thread];
+    CHECK(w.opened < THREADS);
+    struct fake_disk *d = &w.disks[w.opened++];
     d->event = event;
     d->real = plain > 1 ? __real_sectors_open(plain == 2 || !CAN_URING, event) : NULL;
     return (struct sectors *)d;
 }
+
+int __real_sectors_begin(struct sectors *s);
+int __wrap_sectors_begin(struct sectors *s) { return disk_of(s)->real ? __real_sectors_begin(disk_of(s)->real) : 0; }
 
 int __wrap_sectors_use_uring(const struct sectors *s)
 {

@@ -46,7 +46,9 @@ int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings)
         t->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
         t->ports = calloc(settings->ports, sizeof *t->ports);
         t->devices = calloc(settings->exports, sizeof *t->devices);
-        bad = t->event < 0 || maps_open(t) < 0 || !t->ports || !t->devices || table_make(t) < 0 || requests_make(t) < 0;
+        t->sectors = sectors_open((int)settings->plain_io, t->event);
+        e->uring &= t->sectors && sectors_use_uring(t->sectors);
+        bad = t->event < 0 || !t->sectors || maps_open(t) < 0 || !t->ports || !t->devices || table_make(t) < 0 || requests_make(t) < 0;
         for (uint32_t p = 0; !bad && p < settings->ports; p++) {
             t->ports[p].ring.fd = -1;
             for (uint32_t m = 0; m < OUTLET; m++)

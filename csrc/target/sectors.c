@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -83,15 +84,33 @@ static void enough_workers(struct sectors *s)
     s->workers++;
 }
 
+/* Debian 12's liburing declares functions for these two that it does not export. */
+static int tell_ring(const struct io_uring *ring, unsigned what, const void *how, unsigned count)
+{
+    return syscall(__NR_io_uring_register, ring->ring_fd, what, how, count) < 0 ? -errno : 0;
+}
+
+/* To nothing but what `prepare` asks for, and to no more registrations once it is enabled. */
+static int restrict_ring(const struct io_uring *ring)
+{
+    struct io_uring_restriction allowed[] = {
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READ},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITE},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FSYNC},
+        {.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_ASYNC},
+    };
+    return tell_ring(ring, IORING_REGISTER_RESTRICTIONS, allowed, sizeof allowed / sizeof *allowed);
+}
+
 static int open_uring(struct sectors *s)
 {
     struct io_uring_params best = {.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
-                                            IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_CQSIZE,
+                                            IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED,
                                    .cq_entries = 8 * ENTRIES};
-    struct io_uring_params old = {.flags = IORING_SETUP_CQSIZE, .cq_entries = 8 * ENTRIES};
+    struct io_uring_params old = {.flags = IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED, .cq_entries = 8 * ENTRIES};
     if (io_uring_queue_init_params(ENTRIES, &s->ring, &best) && io_uring_queue_init_params(ENTRIES, &s->ring, &old))
         return 0;
-    if (io_uring_register_eventfd(&s->ring, s->event)) {
+    if (io_uring_register_eventfd(&s->ring, s->event) || restrict_ring(&s->ring)) {
         io_uring_queue_exit(&s->ring);
         return 0;
     }
@@ -112,6 +131,8 @@ struct sectors *sectors_open(int plain, int event)
     s->uring = !plain && open_uring(s);
     return s;
 }
+
+int sectors_begin(struct sectors *s) { return s->uring ? tell_ring(&s->ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0) : 0; }
 
 int sectors_use_uring(const struct sectors *s) { return s->uring; }
 

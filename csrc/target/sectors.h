@@ -24,8 +24,13 @@ enum { WORKERS_MAX = 1024 };
 
 struct sectors;
 
-/* `event` is an eventfd that is written whenever something is done. NULL where memory is short. */
+/* `event` is an eventfd that is written whenever something is done. NULL where memory is short. Nothing of the kernel's
+ * is opened later: a process may confine itself meanwhile. The ring does what is done here and nothing else, as it
+ * would open files unseen by seccomp(2). */
 struct sectors *sectors_open(int plain, int event);
+
+/* By the thread that it is for from now on: 0, or a negative errno. */
+int sectors_begin(struct sectors *sectors);
 int sectors_use_uring(const struct sectors *sectors);
 
 /* Hand over; what was started is sent on its way by sectors_go. The io is the caller's again once reaped. */

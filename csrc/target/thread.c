@@ -1,7 +1,6 @@
 /* One thread of the engine: clocks, frames in order of reception, what Python published, and rest. */
 #include "thread.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,13 +225,10 @@ void *thread_run(void *argument)
 {
     struct thread *t = argument;
     aoe_engine *e = t->engine;
-    t->sectors = sectors_open((int)e->set.plain_io, t->event);
-    if (!t->sectors)
-        e->start_error = -ENOMEM;
-    else if (!sectors_use_uring(t->sectors))
-        e->uring = 0;
+    e->start_error = sectors_begin(t->sectors);
+    int bad = e->start_error;
     sem_post(&e->started);
-    while (t->sectors && !atomic_load_explicit(&e->stopping, memory_order_relaxed))
+    while (!bad && !atomic_load_explicit(&e->stopping, memory_order_relaxed))
         thread_pass(t);
     atomic_store(&t->left, 1);
     return NULL;
