@@ -32,6 +32,7 @@ ROOMS = [
         "initiator",
         "nbd",
         "config",
+        "node",
         "cli",
     ),
     "testing",
@@ -41,6 +42,7 @@ ROOMS = [
 WITH_IO = {
     "target": "accelerator measure notices address_locks repeated records serve server target",
     "initiator": "admin blocking carrier clock discover engine_carrier remote standing survey",
+    "node": "",
 }
 """Modules that may know the world. The others of these rooms are sans-I/O, and so are `wire`, `drive` and
 `config`."""
