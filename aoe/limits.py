@@ -98,6 +98,18 @@ ENGINE_QUEUE_MAX = 256
 ENGINE_PLACES = 64
 """Requests one export has at the disk at a time when the engine serves it."""
 
+CONTROL_REQUEST_MAX = 1 << 20
+CONTROL_ANSWER_MAX = 32 << 20
+"""Of one line that a daemon is sent, and of one that it answers."""
+CONTROL_CONNECTIONS_MAX = 16
+"""Of the administrator at a time, and so many of all other users together."""
+CONTROL_CHUNK = 1 << 16
+"""Bytes of a connection read at a time."""
+CONTROL_BACKLOG = 64
+"""Connections that wait to be accepted."""
+SOCKET_PATH_MAX = 107
+"""Of the name of a Unix socket (unix(7))."""
+
 SECONDS_MAX = 1e9
 """The longest time that may be asked for."""
 PING_INTERVAL_MAX_S = 86400.0

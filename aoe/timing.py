@@ -56,6 +56,23 @@ MESSAGE_INTERVAL_S = 5.0
 OUTLET_FLUSH_S = 1.0
 """How long a service that ends waits for its last lines to be taken."""
 
+# A daemon that is asked
+
+CONTROL_TAKEN_S = 60.0
+"""How long a process has to take an answer that it asked for."""
+CONTROL_IDLE_S = 900.0
+"""After which a connection that asks for nothing is closed."""
+CONTROL_AGAIN_S = 0.1
+"""Between two attempts to accept a connection for which there is no descriptor."""
+CONTROL_LOOK_S = 20.0
+CONTROL_CHANGE_S = 3900.0
+"""How long a daemon has to say how it is, and to carry out a change: an address gets another disk when frames
+for the last one have expired, which may take an hour."""
+CONTROL_QUIET_S = 5.0
+"""After which a command says that it still waits."""
+WATCHED_S = 1.0
+"""Between two looks of `status --watch`."""
+
 # Links
 
 SEND_BACKLOG_NS = 250_000_000

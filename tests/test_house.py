@@ -33,6 +33,7 @@ ROOMS = [
         "nbd",
         "config",
         "node",
+        "control",
         "cli",
     ),
     "testing",
@@ -43,6 +44,7 @@ WITH_IO = {
     "target": "accelerator measure notices address_locks repeated records serve server target",
     "initiator": "admin blocking carrier clock discover engine_carrier remote standing survey",
     "node": "",
+    "control": "client connection listening peers place server verbs",
 }
 """Modules that may know the world. The others of these rooms are sans-I/O, and so are `wire`, `drive` and
 `config`."""

@@ -1,0 +1,38 @@
+"""Where the socket of a daemon is, and what else belongs to its place."""
+
+import os
+from pathlib import Path
+
+from aoe.errors import ConfigurationError
+from aoe.limits import SOCKET_PATH_MAX
+from aoe.target.records import default_directory
+
+SOCKET = "control"
+ROOTS = Path("/run/aoe-target")
+
+
+def daemons() -> Path:
+    """Where a daemon of this user listens: in $RUNTIME_DIRECTORY, as systemd gives it; else root in
+    /run/aoe-target, and an ordinary user in $XDG_RUNTIME_DIR/aoe-target, or beside its state.
+    ConfigurationError for a user without a home."""
+    given = os.environ.get("RUNTIME_DIRECTORY")
+    if given:
+        return Path(given.split(":", maxsplit=1)[0]) / SOCKET
+    if os.geteuid() == 0:
+        return ROOTS / SOCKET
+    users = os.environ.get("XDG_RUNTIME_DIR")
+    return (Path(users) / "aoe-target" if users else default_directory()) / SOCKET
+
+
+def askers() -> Path:
+    """Where a command asks: this user's own daemon if there is one, else root's."""
+    own = daemons()
+    return own if own.exists() else ROOTS / SOCKET
+
+
+def check(path: Path) -> None:
+    """ConfigurationError for a name that no socket can have."""
+    if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+        raise ConfigurationError(
+            f"{str(path)!r} is longer than {SOCKET_PATH_MAX} bytes; name a shorter --socket"
+        )

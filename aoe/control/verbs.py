@@ -1,0 +1,219 @@
+"""What a node does for those that ask: the interface, and the way there from a request."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from aoe.control.messages import DONE, PARTLY, Answer, Failure, Request
+from aoe.control.rights import Peer, Rights
+from aoe.errors import AoeError, ConfigurationError
+from aoe.wire.address import parse_address
+from aoe.wire.frame import format_mac, is_group, parse_mac
+from aoe.wire.protocol import MACS_MAX
+
+log = logging.getLogger("aoe.control")
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+OPEN = "any"
+"""What is written for a mask list that admits every host."""
+
+
+class Outcome(NamedTuple):
+    """What became of a verb: lines for a person, and as facts what else JSON has. `exit` is `PARTLY` where
+    something waits or was not possible."""
+
+    said: tuple[str, ...] = ()
+    exit: int = DONE
+    facts: Mapping[str, Any] = {}
+
+    @property
+    def as_facts(self) -> dict[str, Any]:
+        """As an object."""
+        return {**self.facts, "said": list(self.said), "exit": self.exit}
+
+
+class Apply(NamedTuple):
+    """Go to what the file says, or with `plan` only tell the steps. With `text` it is not the daemon's own
+    file that is compared, which needs `plan`. `remove` is meant for exports in use, too; `expect` is the
+    number of the last change, where another one is a refusal."""
+
+    plan: bool = False
+    remove: bool = False
+    expect: int | None = None
+    text: str | None = None
+
+
+class Verbs(Protocol):
+    """A node. Any method may raise an AoeError: then nothing was changed. It is told which process asks;
+    whether that may was looked at before. Several may run at a time: the node puts changes in a row."""
+
+    async def status(self) -> Mapping[str, Any]:
+        """How everything is (`Status` as JSON)."""
+
+    async def apply(self, how: Apply, peer: Peer) -> Outcome:
+        """Compare the file with what runs and do the difference."""
+
+    async def take_up(self, address: str, peer: Peer) -> Outcome:
+        """Carry out what root's changes, which were written down before this, say about one address now, and
+        nothing else of them or of the file."""
+
+    async def mask(self, address: str, macs: tuple[bytes, ...], peer: Peer) -> Outcome:
+        """The configured group serves an export to these hosts alone (none: to all), and the daemon keeps
+        that (order rule T5)."""
+
+    async def release(self, address: str, peer: Peer) -> Outcome:
+        """Break the reservation of an export (order rule T5)."""
+
+    async def reopen(self, address: str, peer: Peer) -> Outcome:
+        """End the failed state of one disk (order rule T6)."""
+
+    async def log_level(self, level: str, peer: Peer) -> Outcome:
+        """Log what is at least so grave, until the next `apply` or the end."""
+
+
+# The arguments of a request
+
+
+class _Arguments:
+    """ConfigurationError for one that is missing, or of another kind. Those that are not asked for are
+    ignored: they are of a newer command."""
+
+    def __init__(self, request: Request) -> None:
+        self._verb = request.verb
+        self._given = request.arguments
+
+    def _wrong(self, name: str, kind: str) -> ConfigurationError:
+        return ConfigurationError(f'{self._verb} needs "{name}", {kind}')
+
+    def text(self, name: str, kind: str = "a text") -> str:
+        value = self._given.get(name)
+        if not isinstance(value, str):
+            raise self._wrong(name, kind)
+        return value
+
+    def text_or_none(self, name: str) -> str | None:
+        return None if self._given.get(name) is None else self.text(name)
+
+    def flag(self, name: str) -> bool:
+        value = self._given.get(name, False)
+        if not isinstance(value, bool):
+            raise self._wrong(name, "true or false")
+        return value
+
+    def number_or_none(self, name: str) -> int | None:
+        value = self._given.get(name)
+        if value is not None and type(value) is not int:
+            raise self._wrong(name, "a whole number")
+        return value
+
+    def address(self) -> str:
+        return "e{}.{}".format(*parse_address(self.text("address", "as e0.0")))
+
+    def macs(self) -> tuple[bytes, ...]:
+        value = self._given.get("mask")
+        if value == OPEN:
+            return ()
+        if not isinstance(value, list) or not value or not all(isinstance(it, str) for it in value):
+            raise self._wrong("mask", f'a list of MACs, or "{OPEN}"')
+        return hosts(value)
+
+    def level(self) -> str:
+        level = self.text("level", "one of " + ", ".join(LOG_LEVELS))
+        if level not in LOG_LEVELS:
+            raise self._wrong("level", "one of " + ", ".join(LOG_LEVELS))
+        return level
+
+
+def hosts(texts: list[str]) -> tuple[bytes, ...]:
+    """MACs of single hosts, each once; ConfigurationError for what is none, and for too many."""
+    try:
+        macs = tuple(dict.fromkeys(map(parse_mac, texts)))
+    except ValueError as error:
+        raise ConfigurationError(f"{error}; write it as 02:00:00:00:00:01") from error
+    if len(macs) > MACS_MAX:
+        raise ConfigurationError(f"{len(macs)} hosts; a list holds up to {MACS_MAX}")
+    for mac in macs:
+        if is_group(mac):
+            raise ConfigurationError(f"{format_mac(mac)} is a group address; name single hosts")
+    return macs
+
+
+# From a request to the node
+
+
+async def _status(node: Verbs, _: _Arguments, __: Peer, ___: Rights) -> dict[str, Any]:
+    return {**await node.status()}
+
+
+async def _apply(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[str, Any]:
+    how = Apply(
+        said.flag("plan"), said.flag("remove"), said.number_or_none("expect"), said.text_or_none("text")
+    )
+    if how.text is not None and not how.plan:
+        raise ConfigurationError('apply takes a "text" only with "plan"; put the file in its place first')
+    return (await node.apply(how, peer)).as_facts
+
+
+async def _take_up(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[str, Any]:
+    return (await node.take_up(said.address(), peer)).as_facts
+
+
+async def _mask(node: Verbs, said: _Arguments, peer: Peer, rights: Rights) -> dict[str, Any]:
+    address, macs = said.address(), said.macs()
+    if rights.rules(peer):
+        return (await node.take_up(address, peer)).as_facts
+    return (await node.mask(address, macs, peer)).as_facts
+
+
+async def _release(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[str, Any]:
+    return (await node.release(said.address(), peer)).as_facts
+
+
+async def _reopen(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[str, Any]:
+    return (await node.reopen(said.address(), peer)).as_facts
+
+
+async def _log_level(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[str, Any]:
+    return (await node.log_level(said.level(), peer)).as_facts
+
+
+_Step = Callable[[Verbs, _Arguments, Peer, Rights], Awaitable[dict[str, Any]]]
+STEPS: dict[str, _Step] = {
+    "status": _status,
+    "apply": _apply,
+    "add": _take_up,
+    "remove": _take_up,
+    "set": _take_up,
+    "mask": _mask,
+    "release": _release,
+    "reopen": _reopen,
+    "log-level": _log_level,
+}
+"""Every verb."""
+
+
+async def answer(node: Verbs, request: Request, peer: Peer, rights: Rights) -> Answer:
+    """Do what is asked for, if the process may; whatever happens there is an answer."""
+    step = STEPS.get(request.verb)
+    if step is None:
+        return Answer(request.id, _unknown(request.verb))
+    reason = rights.refusal(request.verb, peer)
+    if reason:
+        return Answer(request.id, Failure("rights", reason))
+    try:
+        return Answer(request.id, await step(node, _Arguments(request), peer, rights))
+    except AoeError as error:
+        kind = "usage" if isinstance(error, ConfigurationError) else "failed"
+        return Answer(request.id, Failure(kind, " ".join(str(error).splitlines())))
+    except Exception as error:
+        log.critical("defect: %s was not carried out: %r", request.verb, error, exc_info=error)
+        return Answer(request.id, Failure("defect", f"defect in the daemon: {error!r}; see its log", PARTLY))
+
+
+def _unknown(verb: str) -> Failure:
+    known = ", ".join(STEPS)
+    shown = verb if len(verb) < 40 and verb.isprintable() else f"{verb[:40]!r}"
+    return Failure(
+        "verb",
+        f"the daemon does not know the verb {shown} and is older than a command that does; it has {known}",
+    )

@@ -1,0 +1,54 @@
+"""A node that only remembers what it was asked."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from aoe.control.rights import Peer
+from aoe.control.verbs import Apply, Outcome
+from aoe.errors import ConfigurationError
+
+
+class FakeNode:
+    """Answers at once, unless `gate` is there and not set."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+        self.said: Mapping[str, Any] = {"number": 7, "exports": []}
+        self.gate: asyncio.Event | None = None
+        self.error: Exception | None = None
+
+    async def _did(self, *what: object) -> Outcome:
+        self.asked.append(what)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return Outcome((f"did {what[0]}",), facts={"number": len(self.asked)})
+
+    async def status(self) -> Mapping[str, Any]:
+        await self._did("status")
+        return self.said
+
+    async def apply(self, how: Apply, peer: Peer) -> Outcome:
+        return await self._did("apply", how)
+
+    async def take_up(self, address: str, peer: Peer) -> Outcome:
+        return await self._did("take_up", address)
+
+    async def mask(self, address: str, macs: tuple[bytes, ...], peer: Peer) -> Outcome:
+        return await self._did("mask", address, macs)
+
+    async def release(self, address: str, peer: Peer) -> Outcome:
+        return await self._did("release", address)
+
+    async def reopen(self, address: str, peer: Peer) -> Outcome:
+        return await self._did("reopen", address)
+
+    async def log_level(self, level: str, peer: Peer) -> Outcome:
+        return await self._did("log_level", level)
+
+
+def refused(message: str) -> ConfigurationError:
+    """What a node raises."""
+    return ConfigurationError(message)

@@ -1,0 +1,54 @@
+"""Which process may do what."""
+
+import pytest
+
+from aoe.control.rights import READING, SHARED, Peer, Rights
+from aoe.control.verbs import STEPS
+
+ROOT, DAEMON, MEMBER, STRANGER = 0, 990, 1001, 1002
+GROUP = 500
+OURS = Rights(owner=ROOT, group=GROUP)
+
+
+def peer(uid: int, *gids: int) -> Peer:
+    """A process of a user with these groups."""
+    return Peer(1, uid, frozenset(gids))
+
+
+@pytest.mark.parametrize("verb", STEPS)
+def test_root_may_do_all(verb: str) -> None:
+    assert not OURS.refusal(verb, peer(ROOT, 0))
+    assert not Rights(owner=1000).refusal(verb, peer(ROOT, 0))
+    assert not Rights(owner=1000).refusal(verb, peer(1000, 1000))
+
+
+@pytest.mark.parametrize("verb", STEPS)
+def test_the_group_may_what_names_no_store(verb: str) -> None:
+    may = not OURS.refusal(verb, peer(MEMBER, 1001, GROUP))
+    assert may == (verb in {"status", "mask", "release"})
+
+
+@pytest.mark.parametrize("verb", STEPS)
+def test_others_may_look_if_allowed_and_nothing_else(verb: str) -> None:
+    assert OURS.refusal(verb, peer(STRANGER, 1002))
+    may = not OURS._replace(all_read=True).refusal(verb, peer(STRANGER, 1002))
+    assert may == (verb == "status")
+
+
+def test_without_a_group_none_has_it() -> None:
+    assert Rights(owner=ROOT).refusal("mask", peer(MEMBER, 0))
+
+
+def test_the_user_of_a_daemon_that_root_started_has_no_rights() -> None:
+    assert OURS.refusal("add", peer(DAEMON, DAEMON))
+
+
+def test_a_refusal_names_the_verb_the_user_and_the_remedy() -> None:
+    assert OURS.refusal("add", peer(MEMBER, GROUP)) == (
+        "add is for the administrator alone, not for uid 1001; use sudo"
+    )
+    assert "join the control-group" in OURS.refusal("mask", peer(STRANGER))
+
+
+def test_the_verbs_of_the_group_exist() -> None:
+    assert set(STEPS) >= READING | SHARED
