@@ -1,29 +1,17 @@
-"""A disk on a block device, and what sysfs knows about it."""
-
-import os
+"""A disk on a block device."""
 
 from aoe.disk import syscalls
-from aoe.disk.file import FileDisk, Store
-from aoe.disk.identity import HERE, Host, device_name, number_of, shown_id
+from aoe.disk.file import FileDisk
+from aoe.disk.opened import Opened
 from aoe.errors import DiskError
 
 
 class BlockDisk(FileDisk):
     """A block device. TRIM unmaps with guaranteed zeroes where the device offers that, else discards."""
 
-    def __init__(self, store: Store, host: Host = HERE) -> None:
-        super().__init__(store)
-        fd = store.fd
-        self._logical = syscalls.logical_block(fd)
-        self.physical_block = max(syscalls.physical_block(fd), self._logical)
-        off_grid = syscalls.alignment_offset(fd)
-        self.alignment = (store.base - off_grid) // 512 % (self.physical_block // 512)
-        device = os.fstat(fd).st_rdev
-        queue = host.whole(device)[0] / "queue"
-        self.trim_zeroes = number_of(queue / "write_zeroes_max_bytes") > 0
-        self.trims = not store.read_only and number_of(queue / "discard_max_bytes") > 0
-        self.identity = shown_id(device, host)
-        self.store_name = device_name(device, host)
+    def __init__(self, opened: Opened) -> None:
+        super().__init__(opened)
+        self._logical = opened.logical
 
     def _give_back(self, offset: int, length: int) -> None:
         start = -(-(self._base + offset) // self._logical) * self._logical

@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from aoe import limits, timing
 from aoe.disk.identity import HERE, Host, number_of
+from aoe.disk.opened import Beneath
 
 
 class Device:
@@ -46,13 +47,18 @@ class Device:
         return self._inside < self.room and self._clock() - self._heard_ns < timing.DEVICE_SILENCE_NS
 
 
-_known: "WeakValueDictionary[Path, Device]" = WeakValueDictionary()
+_known: "WeakValueDictionary[str, Device]" = WeakValueDictionary()
 
 
-def device_of(number: int, host: Host = HERE) -> Device:
+def beneath(number: int, host: Host = HERE) -> Beneath:
     """The disk that a device number (st_dev of a file, st_rdev of a block device) means or is a part of."""
     node = host.whole(number)[0]
-    return _known.setdefault(node, Device(_slots(node, host) // 2))
+    return Beneath(str(node), _slots(node, host) // 2)
+
+
+def device_of(found: Beneath) -> Device:
+    """The same one for all stores there."""
+    return _known.setdefault(found.node, Device(found.room))
 
 
 def _slots(node: Path, host: Host) -> int:

@@ -5,16 +5,16 @@ import errno
 import functools
 import mmap
 import os
-import stat
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from aoe import limits, timing
 from aoe.disk import syscalls
 from aoe.disk.base import Disk
 from aoe.disk.device import device_of
+from aoe.disk.opened import Opened
 from aoe.disk.threads import Workers
 from aoe.errors import DiskError, DiskFailed, NoThread
 
@@ -26,23 +26,6 @@ class Transfer(Protocol[R_co]):
     """Moves some bytes at an offset of the disk, blocking; both in bytes."""
 
     def __call__(self, offset: int, length: int, /) -> R_co: ...
-
-
-class Store(NamedTuple):
-    """What a path was opened as: `size` bytes of `fd` from `base` on.
-
-    `direct` means O_DIRECT in steps of `block`. `shared` is a store that another host serves too.
-    `grows` lets `refresh` take up what was added behind the end.
-    """
-
-    fd: int
-    base: int
-    size: int
-    block: int
-    direct: bool
-    read_only: bool
-    shared: bool
-    grows: bool
 
 
 class Search:
@@ -78,17 +61,19 @@ class FileDisk(Disk):
     are refused: another host may be writing the same block.
     """
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, opened: Opened) -> None:
+        self.store = store = opened.store
         self._fd = store.fd
         self._base = store.base
         self.direct = store.direct
         self.size = store.size
         self.block = store.block
         self.read_only = store.read_only
-        self.in_memory = not store.direct and syscalls.is_memory(store.fd)
-        self.remote = syscalls.is_remote(store.fd)
-        self.device = device_of(_device_number(store.fd))
+        self.physical_block, self.alignment = opened.physical_block, opened.alignment
+        self.trims, self.trim_zeroes = opened.trims, opened.trim_zeroes
+        self.identity, self.store_name = opened.identity, opened.store_name
+        self.in_memory, self.remote = opened.in_memory, opened.remote
+        self.device = device_of(opened.beneath)
         """The disk beneath, which others may use, too."""
         self.failed = False
         self._instant = not store.direct
@@ -327,9 +312,3 @@ class FileDisk(Disk):
         if buffer is None or len(buffer) < length:
             buffer = self._local.buffer = mmap.mmap(-1, length)
         return memoryview(buffer)[:length]
-
-
-def _device_number(fd: int) -> int:
-    """Of the block device that is the store, or that has its filesystem."""
-    found = os.fstat(fd)
-    return found.st_rdev if stat.S_ISBLK(found.st_mode) else found.st_dev

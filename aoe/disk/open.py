@@ -14,8 +14,10 @@ from typing import NamedTuple
 from aoe import timing
 from aoe.disk import locks, syscalls
 from aoe.disk.blockdev import BlockDisk
-from aoe.disk.file import FileDisk, Store
-from aoe.disk.identity import HERE, Host, file_name
+from aoe.disk.file import FileDisk
+from aoe.disk.found import device_facts, file_facts
+from aoe.disk.identity import HERE, Host
+from aoe.disk.opened import Opened, Store
 from aoe.errors import ConfigurationError, DiskError
 from aoe.wire import protocol
 
@@ -46,6 +48,16 @@ class Opening(NamedTuple):
 
 def open_disk(path: Path, how: Opening = Opening(), host: Host = HERE) -> FileDisk:  # noqa: B008
     """Open and lock `path`; ConfigurationError says in one line what is wrong and what to do."""
+    return disk_of(open_store(path, how, host))
+
+
+def disk_of(opened: Opened) -> FileDisk:
+    """The disk on what this process opened, or another one sent; the descriptor is the disk's from now on."""
+    return BlockDisk(opened) if opened.is_block else FileDisk(opened)
+
+
+def open_store(path: Path, how: Opening = Opening(), host: Host = HERE) -> Opened:  # noqa: B008
+    """As `open_disk`, but only what a disk is made of."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -60,7 +72,9 @@ def open_disk(path: Path, how: Opening = Opening(), host: Host = HERE) -> FileDi
     try:
         if not is_block:
             _enlarge(fd, path, how.at_least)
-        return _disk(fd, path, how, is_block, direct, host)
+        store = _store(fd, path, how, is_block, direct)
+        found = device_facts(store, host) if is_block else file_facts(store, host)
+        return found._replace(store_name=found.store_name.part(how.part))
     except BaseException as error:
         with suppress(OSError):
             os.close(fd)
@@ -146,7 +160,7 @@ def _open_problem(path: Path, error: OSError, direct: bool) -> str:
     return f"{path}: {error.strerror}"
 
 
-def _disk(fd: int, path: Path, how: Opening, is_block: bool, direct: bool, host: Host) -> FileDisk:
+def _store(fd: int, path: Path, how: Opening, is_block: bool, direct: bool) -> Store:
     block = protocol.SECTOR
     if direct:
         block = syscalls.logical_block(fd) if is_block else _direct_block(fd, path)
@@ -163,16 +177,7 @@ def _disk(fd: int, path: Path, how: Opening, is_block: bool, direct: bool, host:
         )
     if base % block or size % block:
         raise ConfigurationError(f"{path}: direct I/O needs --offset and --length in steps of {block // 512}")
-    store = Store(fd, base, size, block, direct, how.read_only, how.shared, grows=how.length is None)
-    disk = BlockDisk(store, host) if is_block else FileDisk(store)
-    if not is_block:
-        syscalls.prepare_reads(fd)
-        disk.store_name = file_name(fd, host)
-        disk.physical_block = 4096
-        disk.alignment = how.offset % 8
-        disk.trims = disk.trim_zeroes = not how.read_only and _can_punch(fd)
-    disk.store_name = disk.store_name.part(how.part)
-    return disk
+    return Store(fd, base, size, block, direct, how.read_only, how.shared, grows=how.length is None)
 
 
 def _direct_block(fd: int, path: Path) -> int:
@@ -188,13 +193,3 @@ def _direct_block(fd: int, path: Path) -> int:
                 else:
                     return block
     raise ConfigurationError(f"{path} cannot be used for direct I/O; say --buffered")
-
-
-def _can_punch(fd: int) -> bool:
-    """Try it where it cannot hurt: behind the end."""
-    end = os.lseek(fd, 0, os.SEEK_END)
-    try:
-        syscalls.punch_hole(fd, -(-end // 4096) * 4096, 4096)
-    except OSError:
-        return False
-    return True

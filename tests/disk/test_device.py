@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from aoe import timing
-from aoe.disk.device import Device, device_of
+from aoe.disk.device import Device, beneath, device_of
 from aoe.disk.identity import Host
 from aoe.limits import DEVICE_SLOTS_UNKNOWN
 from aoe.wire.protocol import SECTOR
@@ -77,8 +77,8 @@ def number(minor: int) -> int:
 
 def test_half_of_the_slots_are_left_to_others(tmp_path: Path) -> None:
     made = host(tmp_path, ("sda", 0, 64), ("sdb", 1, 0))
-    assert device_of(number(0), made).room == 32
-    assert device_of(number(1), made).room == DEVICE_SLOTS_UNKNOWN // 2
+    assert device_of(beneath(number(0), made)).room == 32
+    assert device_of(beneath(number(1), made)).room == DEVICE_SLOTS_UNKNOWN // 2
 
 
 def test_parts_of_a_disk_share_it(tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_parts_of_a_disk_share_it(tmp_path: Path) -> None:
     part.mkdir()
     (part / "partition").write_text("1\n")
     (tmp_path / "dev/block/8:5").symlink_to(part)
-    whole = device_of(number(0), made)
-    assert device_of(number(5), made) is whole
+    whole = device_of(beneath(number(0), made))
+    assert device_of(beneath(number(5), made)) is whole
 
 
 def test_a_stacked_disk_has_the_slots_of_the_least_below(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_stacked_disk_has_the_slots_of_the_least_below(tmp_path: Path) -> None
     slaves.mkdir()
     for name in ("sda", "sdb"):
         (slaves / name).symlink_to(tmp_path / "devices" / name)
-    assert device_of(number(9), made).room == 20
+    assert device_of(beneath(number(9), made)).room == 20
 
 
 def test_files_on_one_filesystem_share_its_disk(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""What this host says of a store that is open: sysfs, udev, and the descriptor itself."""
+
+import os
+
+from aoe.disk import syscalls
+from aoe.disk.device import beneath
+from aoe.disk.identity import Host, device_name, file_name, number_of, shown_id
+from aoe.disk.opened import Opened, Store
+
+_FILE_BLOCK = 4096
+"""Of what a file lies on, bytes: nearly every file system's."""
+
+
+def file_facts(store: Store, host: Host) -> Opened:
+    """Of a regular file; its reads are prepared."""
+    syscalls.prepare_reads(store.fd)
+    punches = not store.read_only and _can_punch(store.fd)
+    return Opened(
+        store,
+        beneath(os.fstat(store.fd).st_dev, host),
+        physical_block=_FILE_BLOCK,
+        alignment=store.base % _FILE_BLOCK // 512,
+        trims=punches,
+        trim_zeroes=punches,
+        in_memory=not store.direct and syscalls.is_memory(store.fd),
+        remote=syscalls.is_remote(store.fd),
+        store_name=file_name(store.fd, host),
+    )
+
+
+def device_facts(store: Store, host: Host) -> Opened:
+    """Of a block device."""
+    device = os.fstat(store.fd).st_rdev
+    queue = host.whole(device)[0] / "queue"
+    logical = syscalls.logical_block(store.fd)
+    physical = max(syscalls.physical_block(store.fd), logical)
+    off_grid = syscalls.alignment_offset(store.fd)
+    return Opened(
+        store,
+        beneath(device, host),
+        logical=logical,
+        physical_block=physical,
+        alignment=(store.base - off_grid) // 512 % (physical // 512),
+        trims=not store.read_only and number_of(queue / "discard_max_bytes") > 0,
+        trim_zeroes=number_of(queue / "write_zeroes_max_bytes") > 0,
+        identity=shown_id(device, host),
+        store_name=device_name(device, host),
+    )
+
+
+def _can_punch(fd: int) -> bool:
+    """Try it where it cannot hurt: behind the end."""
+    end = os.lseek(fd, 0, os.SEEK_END)
+    try:
+        syscalls.punch_hole(fd, -(-end // 4096) * 4096, 4096)
+    except OSError:
+        return False
+    return True
