@@ -34,7 +34,7 @@ log = logging.getLogger("aoe")
 
 _OPEN_ALWAYS = 19
 """Descriptors: three standard ones, ten of the event loop, two that watch, and four for a moment now and
-then. Besides, each disk has two, each link up to three and one for each engine thread, which has three."""
+then. Besides, each disk has two, each link up to four and one for each engine thread, which has three."""
 
 _NOT_TO_END = (signal.SIGHUP, signal.SIGUSR1)
 """What serving is told by; before and after that they are ignored."""
@@ -124,7 +124,7 @@ def _allow_descriptors(command: Serve) -> None:
     """As many as will be open; an event loop that has too few ends in a traceback, or serves less."""
     disks, links = len(command.wanted), len(command.interfaces) + len(command.links) or 1
     threads = 0 if command.engine == "python" else command.threads.threads
-    needed = _OPEN_ALWAYS + 2 * disks + links * (3 + threads) + 3 * threads
+    needed = _OPEN_ALWAYS + 2 * disks + links * (4 + threads) + 3 * threads
     allow_descriptors(needed, for_good=True)
 
 

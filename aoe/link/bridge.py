@@ -4,7 +4,6 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 
 from aoe import limits
 
@@ -16,26 +15,23 @@ _ATTRIBUTE = struct.Struct("HH")
 _TAKES_ALL = (b"bridge\0", b"openvswitch\0")
 
 
-def bridge_of(index: int) -> str:
-    """Name of the bridge of an interface, by its number; empty where it is in none."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as kernel:
-        try:
-            kernel.send(
-                _HEADER.pack(_HEADER.size + _LINK.size, _RTM_GETLINK, _NLM_F_REQUEST, 0, 0)
-                + _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0)
-            )
-            reply = kernel.recv(limits.NETLINK_BYTES_MAX)
-        except OSError:
-            return ""
+def bridge_of(index: int, kernel: socket.socket) -> int:
+    """Number of the bridge of an interface; 0 where it is in none. `kernel` is a netlink socket."""
+    try:
+        kernel.send(
+            _HEADER.pack(_HEADER.size + _LINK.size, _RTM_GETLINK, _NLM_F_REQUEST, 0, 0)
+            + _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0)
+        )
+        reply = kernel.recv(limits.NETLINK_BYTES_MAX)
+    except OSError:
+        return 0
     if _HEADER.unpack_from(reply)[1] != _RTM_NEWLINK:
-        return ""
+        return 0
     said = dict(_attributes(reply[_HEADER.size + _LINK.size :]))
     kind = dict(_attributes(said.get(_IFLA_LINKINFO, b""))).get(_IFLA_INFO_SLAVE_KIND)
     if kind not in _TAKES_ALL or _IFLA_MASTER not in said:
-        return ""
-    with suppress(OSError):
-        return socket.if_indextoname(int.from_bytes(said[_IFLA_MASTER], sys.byteorder))
-    return ""
+        return 0
+    return int.from_bytes(said[_IFLA_MASTER], sys.byteorder)
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import fcntl
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -10,9 +11,12 @@ from typing import NamedTuple
 
 from aoe.link.bridge import bridge_of
 
+_SIOCGIFNAME = 0x8910
 _SIOCGIFFLAGS = 0x8913
 _SIOCGIFMTU = 0x8921
 _SIOCGIFHWADDR = 0x8927
+_SIOCGIFINDEX = 0x8933
+_IFNAMSIZ = 16
 _IFF_UP = 0x1
 _IFF_RUNNING = 0x40
 _RTMGRP_LINK = 1
@@ -39,17 +43,38 @@ class Interface(NamedTuple):
         return self.kind in (ARPHRD_ETHER, ARPHRD_LOOPBACK)
 
 
-def look_up(name: str) -> Interface | None:
-    """The interface of that name, or None where there is none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as query:
-        try:
-            index = socket.if_nametoindex(name)
-            bridge = bridge_of(index)  # first: it makes the kernel notice a carrier, else up to a second late
-            (flags,) = struct.unpack("H", _ifreq(query, name, _SIOCGIFFLAGS)[:2])
-            (mtu,) = struct.unpack("i", _ifreq(query, name, _SIOCGIFMTU)[:4])
-            hardware = _ifreq(query, name, _SIOCGIFHWADDR)
-        except OSError:
-            return None
+def asking() -> socket.socket:
+    """To ask about interfaces, also later, when this process may open no socket any more."""
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+
+
+def watching() -> socket.socket:
+    """To be told that some interface changed."""
+    kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
+    try:
+        # Lost events leave no error, on which uvloop would give the socket up: the others suffice.
+        kernel.setsockopt(_SOL_NETLINK, _NETLINK_NO_ENOBUFS, 1)
+        kernel.bind((0, _RTMGRP_LINK))
+    except BaseException:
+        kernel.close()
+        raise
+    return kernel
+
+
+def look_up(name: str, kernel: socket.socket | None = None) -> Interface | None:
+    """The interface of that name, or None where there is none. `kernel` is what `asking` opened."""
+    if kernel is None:
+        with asking() as opened:
+            return look_up(name, opened)
+    try:
+        (index,) = struct.unpack("i", _ifreq(kernel, name, _SIOCGIFINDEX)[:4])
+        master = bridge_of(index, kernel)  # first: the kernel notices a carrier, else up to a second late
+        bridge = _name_of(master, kernel) if master else ""
+        (flags,) = struct.unpack("H", _ifreq(kernel, name, _SIOCGIFFLAGS)[:2])
+        (mtu,) = struct.unpack("i", _ifreq(kernel, name, _SIOCGIFMTU)[:4])
+        hardware = _ifreq(kernel, name, _SIOCGIFHWADDR)
+    except OSError:
+        return None
     (kind,) = struct.unpack("H", hardware[:2])
     up = flags & _IFF_UP and flags & _IFF_RUNNING
     return Interface(index, kind, hardware[2:8], mtu, bool(up and not bridge), bridge)
@@ -57,26 +82,34 @@ def look_up(name: str) -> Interface | None:
 
 def ethernet_interfaces_up() -> list[str]:
     """Names of the Ethernet interfaces that are up, the loopback not among them."""
-    found = ((name, look_up(name)) for _, name in socket.if_nameindex())
-    return [name for name, it in found if it and it.kind == ARPHRD_ETHER and it.up]
+    with asking() as kernel:
+        found = ((name, look_up(name, kernel)) for _, name in socket.if_nameindex())
+        return [name for name, it in found if it and it.kind == ARPHRD_ETHER and it.up]
+
+
+def _name_of(index: int, kernel: socket.socket) -> str:
+    """Empty where it is gone meanwhile."""
+    try:
+        told = fcntl.ioctl(kernel, _SIOCGIFNAME, struct.pack("16xi20x", index))
+    except OSError:
+        return ""
+    return told[:16].rstrip(b"\0").decode(errors="surrogateescape")
 
 
 def _ifreq(query: socket.socket, name: str, request: int) -> bytes:
-    return fcntl.ioctl(query, request, struct.pack("16s24x", name.encode()))[16:]
+    told = name.encode(errors="surrogateescape")
+    if len(told) >= _IFNAMSIZ or b"\0" in told:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+    return fcntl.ioctl(query, request, struct.pack("16s24x", told))[16:]
 
 
 class Monitor:
-    """Calls back whenever any interface changed; what changed is for `look_up` to say. It calls back once at
-    first, too: of what changed before it watched, it is not told."""
+    """Calls back whenever any interface changed, as a socket tells that `watching` opened; what changed is
+    for `look_up` to say. Calls back once at first, too: of what changed before, it may not be told."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self, kernel: socket.socket, changed: Callable[[], None]) -> None:
         self._changed = changed
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0
-        )
-        # Lost events leave no error, on which uvloop would give the socket up: the others suffice.
-        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_NO_ENOBUFS, 1)
-        self._socket.bind((0, _RTMGRP_LINK))
+        self._socket = kernel
         loop = asyncio.get_running_loop()
         loop.add_reader(self._socket, self._readable)
         self._first = loop.call_soon(changed)
@@ -95,4 +128,3 @@ class Monitor:
         """Stop watching."""
         self._first.cancel()
         asyncio.get_running_loop().remove_reader(self._socket)
-        self._socket.close()

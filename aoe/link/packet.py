@@ -9,13 +9,22 @@ import struct
 import time
 from collections import Counter, deque
 from collections.abc import Hashable
+from contextlib import ExitStack
 from functools import partial
 
 from aoe import limits, timing
 from aoe.errors import ConfigurationError
 from aoe.home import Home
 from aoe.link.base import Batch, Link, Listener, Received
-from aoe.link.interface import ARPHRD_LOOPBACK, Interface, Monitor, ethernet_interfaces_up, look_up
+from aoe.link.interface import (
+    ARPHRD_LOOPBACK,
+    Interface,
+    Monitor,
+    asking,
+    ethernet_interfaces_up,
+    look_up,
+    watching,
+)
 from aoe.wire import protocol
 from aoe.wire.frame import BROADCAST, ETHERTYPE, FLAG_RESPONSE, FLAGS_AT, destination
 
@@ -42,18 +51,41 @@ _ONLY_REPLIES = (
 )
 
 
+class Sockets:
+    """What a link on an interface needs of the kernel, opened by this process; another one may do it."""
+
+    def packet(self, name: str) -> socket.socket:
+        """Bound to an interface, with its buffers. ConfigurationError."""
+        return _open(name)
+
+    def asking(self) -> socket.socket:
+        """To ask about interfaces."""
+        return asking()
+
+    def watching(self) -> socket.socket:
+        """To be told when one changes."""
+        return watching()
+
+
 class PacketLink(Link):
     """AoE frames on one interface. Survives the interface going down, away and coming back; `name` follows it
     when it is renamed."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, sockets: Sockets = Sockets()) -> None:  # noqa: B008
+        """ConfigurationError where it cannot be used. Every socket is opened by `sockets`, and none later
+        than `engine_sockets`."""
         self.name = self._given = name
         self._home = Home(name, loop=False)
+        self._sockets = sockets
         self.counters = Counter()
         self._interface = _usable(name)
         self.mac = self._interface.mac
         self.mtu = self._interface.mtu
-        self._socket = _open(name)
+        with ExitStack() as opened:
+            self._socket = opened.enter_context(sockets.packet(name))
+            self._kernel = opened.enter_context(sockets.asking())
+            self._changes = opened.enter_context(sockets.watching())
+            opened.pop_all()
         self._engine_sockets: list[socket.socket] = []
         self.receive_buffer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         self._listener: Listener | None = None
@@ -80,7 +112,7 @@ class PacketLink(Link):
         """Open sockets for the threads of an engine; 0 closes those that there are."""
         for it in self._engine_sockets:
             it.close()
-        self._engine_sockets = [_open(self.name) for _ in range(count)]
+        self._engine_sockets = [self._sockets.packet(self.name) for _ in range(count)]
         return [it.fileno() for it in self._engine_sockets]
 
     def only_replies(self) -> None:
@@ -90,7 +122,7 @@ class PacketLink(Link):
 
     def start(self, listener: Listener) -> None:
         self._listener = listener
-        self._monitor = Monitor(self._look_again)
+        self._monitor = Monitor(self._changes, self._look_again)
         self._watch()
 
     def take(self) -> Batch:
@@ -145,7 +177,7 @@ class PacketLink(Link):
         if not self._events.closed:
             self._watch()
         self._events.close()
-        for it in (self._socket, *self._engine_sockets):
+        for it in (self._socket, self._kernel, self._changes, *self._engine_sockets):
             it.close()
 
     def _watch(self) -> None:
@@ -198,7 +230,7 @@ class PacketLink(Link):
     def _look_again(self) -> None:
         was = self.name
         self.name = self._find_name()
-        before, now = self._interface, look_up(self.name)
+        before, now = self._interface, look_up(self.name, self._kernel)
         if now is None:
             self._interface = before._replace(number=0, up=False)
             if before.up and self._listener is not None:
@@ -218,7 +250,7 @@ class PacketLink(Link):
     def _find_name(self) -> str:
         """By its index, whatever it is called by now; where it was away, by its last name or the first."""
         names = (self._socket.getsockname()[0], self.name, self._given)
-        return next((name for name in names if name and look_up(name)), self.name)
+        return next((name for name in names if name and look_up(name, self._kernel)), self.name)
 
     def _rebind(self) -> bool:
         """The interface was removed and came back: the socket follows it (needs no privilege)."""

@@ -1,6 +1,7 @@
 """PacketLink on the veth cables of a lab: stamps, what is dropped, and interfaces that come and go."""
 
 import asyncio
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -376,6 +377,40 @@ def test_what_changed_before_it_was_watched_is_learned(lab: Lab, loop: Loop, cha
             seen = {"up": link.up, "down": not link.up, "mtu": link.mtu == 9000, "name": link.name == "lan0"}
             assert {**seen, "mac": link.mac[-1] == 0x77}[change]
             assert collector.changes == [change == "up"]
+
+    inside(lab, scenario(), loop)
+
+
+@pytest.mark.parametrize("change", ["mtu", "name", "bridge"])
+def test_a_link_opens_nothing_to_follow_its_interface(
+    lab: Lab, loop: Loop, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that confined itself can open nothing any more."""
+    near = lab.cables[0].a
+
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    async def scenario() -> None:
+        collector = Collector()
+        async with started(collector) as link:
+            await asyncio.sleep(0.05)
+            for name in ("socket", "if_nametoindex", "if_indextoname", "if_nameindex"):
+                monkeypatch.setattr(socket, name, refused)
+            if change == "mtu":
+                lab.link(near, "mtu", "9000")
+            elif change == "name":
+                lab.rename(near, "lan0")
+            else:
+                ip("-n", lab.namespace("target"), "link", "add", "br0", "type", "bridge")
+                lab.link(near, "master", "br0")
+            done = {
+                "mtu": lambda: link.mtu == 9000,
+                "name": lambda: link.name == "lan0",
+                "bridge": lambda: not link.up,
+            }
+            await until(done[change])
+            monkeypatch.undo()
 
     inside(lab, scenario(), loop)
 
