@@ -111,6 +111,9 @@ void aoe_engine_set_age(aoe_engine *engine, uint64_t frame_age_ns);
  * event descriptor tells when it may have risen. */
 int64_t aoe_engine_settled(aoe_engine *engine, uint32_t export_index);
 
+/* When a client last read or changed an export: CLOCK_BOOTTIME in nanoseconds, 0: never. */
+uint64_t aoe_engine_used(aoe_engine *engine, uint32_t export_index);
+
 /* The descriptor to wait for, and the next frame that came up: 1, 0 where there is none. */
 int aoe_engine_event(aoe_engine *engine);
 int aoe_engine_take(aoe_engine *engine, aoe_up *up, uint8_t *frame, uint32_t room);

@@ -221,6 +221,10 @@ class Engine:
         """The number before which everything admitted to the export is complete (order rule T5)."""
         return int(_lib.aoe_engine_settled(self._engine, index))
 
+    def used_ns(self, index: int) -> int:
+        """When a client last read or changed the export (CLOCK_BOOTTIME), 0 if none did."""
+        return int(_lib.aoe_engine_used(self._engine, index))
+
     def take(self) -> Up | None:
         """The next frame that came up."""
         up = self._up

@@ -132,6 +132,10 @@ class Accelerator:
         self._places[place.index] = None
         self.engine.pass_exports()
 
+    def used_ns(self, export: Export) -> int:
+        """When a client last read or changed an export (CLOCK_BOOTTIME), 0 if none did."""
+        return self.engine.used_ns(self._place_of[export].index)
+
     def refresh(self, export: Export) -> None:
         """Tell the engine what changed about an export, if anything did."""
         place = self._place_of[export]

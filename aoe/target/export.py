@@ -67,11 +67,12 @@ class Job:
 
 
 class Change:
-    """A change of the AoE state on its way: acknowledged once it is persisted and drained (rule T5)."""
+    """A change of the AoE state on its way: acknowledged once it is persisted and drained (rule T5). Without
+    an `arrival` it is the administrator's."""
 
     __slots__ = ("arrival", "before", "drained", "export", "failed", "persisted", "verdict")
 
-    def __init__(self, export: "Export", arrival: Arrival, before: AoeState, verdict: Verdict) -> None:
+    def __init__(self, export: "Export", arrival: Arrival | None, before: AoeState, verdict: Verdict) -> None:
         self.export = export
         self.arrival = arrival
         self.before = before
@@ -109,6 +110,10 @@ class Export:
         self.state = state or AoeState()
         self.queue: OrderQueue[Entry] = OrderQueue(block, places)
         self.streams = Streams()
+        self.used_ns = 0
+        """When a client last read or changed it (CLOCK_BOOTTIME; 0: never), as far as Python saw that."""
+        self.remote_masks = True
+        """Whether the network may change its mask list, where the target lets it at all."""
         self.changing: Change | None = None
         self.waiting: deque[Arrival] = deque()
         self.jobs = 0

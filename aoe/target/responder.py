@@ -13,7 +13,7 @@ from aoe.errors import DiskError, NoThread
 from aoe.target.age import AgeGate
 from aoe.target.effects import EVERYONE, Conflict, Effect, Forged, Met, Peek, Persist, Send, Submit
 from aoe.target.export import Arrival, Change, Export, Job, Port
-from aoe.target.state import Verdict, bounds, decide, mask_body
+from aoe.target.state import AoeState, Verdict, bounds, decide, mask_body
 from aoe.target.streams import Place
 from aoe.wire import ata, config, frame, mask, opcodes, protocol, reserve
 from aoe.wire.ata import AtaReply, AtaRequest
@@ -53,6 +53,7 @@ class Responder:
         self.active = 0
         """Jobs and changes admitted and not yet finished."""
         self._held_bytes = 0
+        self._boottime_ns = 0
 
     def admit(self, export: Export) -> None:
         """Answer for one more."""
@@ -67,6 +68,7 @@ class Responder:
 
     def clock(self, realtime_ns: int, boottime_ns: int) -> bool:
         """Both clocks, before the frames of a pass are taken; whether REALTIME was stepped."""
+        self._boottime_ns = boottime_ns
         stepped = self.age.observe(realtime_ns, boottime_ns)
         if stepped:
             self.counters["clock_stepped"] += 1
@@ -246,6 +248,7 @@ class Responder:
         changes = kind in CHANGES_DATA
         if changes and self._expired(arrival, now_ns):
             return []
+        export.used_ns = self._boottime_ns
         if kind is Kind.READ and export.queue.lets_read:
             return [Peek(export, arrival, request, operation)]
         return self._queue(export, arrival, request, operation, now_ns)
@@ -327,7 +330,8 @@ class Responder:
     def _decide(self, export: Export, arrival: Arrival, now_ns: int) -> list[Effect]:
         header, before = arrival.header, export.state
         bound = bounds(min(port.mtu for port in self.ports if port.sectors))
-        allowed = self.remote_masks if header.command == Command.MASK else self.remote_admin
+        masks = self.remote_masks and export.remote_masks
+        allowed = masks if header.command == Command.MASK else self.remote_admin
         verdict = decide(before, header.command, arrival.frame, header.src, bound, allowed)
         if isinstance(verdict, Fault):
             return self._drop(verdict)
@@ -338,11 +342,19 @@ class Responder:
             return self._reply_admin(export, arrival, verdict)
         if self._expired(arrival, now_ns):
             return []
+        return self._begin(Change(export, arrival, before, verdict), now_ns)
+
+    def restate(self, export: Export, state: AoeState, now_ns: int) -> list[Effect]:
+        """As a host may change it, but by the administrator, which no host is told; none may be under way."""
+        assert export.changing is None, "one change at a time"
+        return self._begin(Change(export, None, export.state, Verdict(state, changes=True)), now_ns)
+
+    def _begin(self, change: Change, now_ns: int) -> list[Effect]:
+        export = change.export
         self.counters["changes"] += 1
         self.active += 1
-        change = Change(export, arrival, before, verdict)
         export.changing = change
-        export.state = verdict.state
+        export.state = change.verdict.state
         export.queue.admit_barrier(change)
         return self._pump(export, now_ns, [Persist(change)])
 
@@ -352,7 +364,9 @@ class Responder:
             return []
         export = change.export
         failure = Verdict(change.before, error=Error.DEVICE_UNAVAILABLE)
-        effects = self._reply_admin(export, change.arrival, failure if change.failed else change.verdict)
+        effects: list[Effect] = []
+        if change.arrival is not None:
+            effects = self._reply_admin(export, change.arrival, failure if change.failed else change.verdict)
         export.changing = None
         self.active -= 1
         while export.waiting and export.changing is None:

@@ -26,6 +26,7 @@ from aoe.target.notices import Notices, file_lost
 from aoe.target.reception import Reception
 from aoe.target.responder import Responder
 from aoe.target.served import Served
+from aoe.target.state import AoeState
 from aoe.target.streams import Place
 from aoe.wire import protocol
 from aoe.wire.frame import is_reply
@@ -164,6 +165,24 @@ class Server:
         while not before.isdisjoint(export.queue.tickets()):
             await asyncio.sleep(timing.STOP_POLL_S)
 
+    async def restate(self, export: Export, state: Callable[[AoeState], AoeState]) -> bool:
+        """Change the AoE state of an export as its administrator (order rule T5); false if it could not be
+        kept, and is as it was."""
+        while export.changing is not None:
+            await asyncio.sleep(timing.STOP_POLL_S)
+        effects = self.responder.restate(export, state(export.state), self._look_at_clocks())
+        change = export.changing
+        assert change is not None, "it is not persisted yet"
+        self._perform(effects)
+        while export.changing is change:
+            await asyncio.sleep(timing.STOP_POLL_S)
+        return not change.failed
+
+    def used_ns(self, export: Export) -> int:
+        """When a client last read or changed an export (CLOCK_BOOTTIME); 0: never."""
+        by_engine = 0 if self._accelerator is None else self._accelerator.used_ns(export)
+        return max(by_engine, export.used_ns)
+
     def changed_export(self, export: Export) -> None:
         """What is told of an export, or how it is served, has changed."""
         if self._accelerator is not None:
@@ -174,15 +193,15 @@ class Server:
         for port in self._ports:
             self._perform(self.responder.advertise(port, exports))
 
-    async def ask_who_answers(self, check: AddressCheck) -> None:
-        """Look for others that answer for addresses."""
+    async def ask_who_answers(self, check: AddressCheck, interval_s: float = timing.ADDRESS_QUERY_S) -> None:
+        """Look for others that answer for addresses, by so many questions `interval_s` seconds apart."""
         self.check = check
         try:
             for _ in range(limits.ADDRESS_QUERIES):
                 for link in self._port_of:
                     for query in check.queries(link.mac):
                         link.send(query)
-                await asyncio.sleep(timing.ADDRESS_QUERY_S)
+                await asyncio.sleep(interval_s)
             if check.waiting:
                 await asyncio.sleep(timing.ADDRESS_PATIENCE_S)
         finally:

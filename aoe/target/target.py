@@ -34,7 +34,8 @@ class Offer(NamedTuple):
     """A disk to be served as `shelf.slot` (0-65534, 0-254), under a serial of 1 to 20 ASCII characters.
 
     With `write_back` a reply to a FLUSH means stable storage, else one to a write. What `record` remembers is
-    in force again, unless `forget`; `mask` replaces its list of hosts.
+    in force again, unless `forget`; `mask` replaces its list of hosts, which the network may change with
+    `remote_masks` alone.
     """
 
     disk: Disk
@@ -45,6 +46,7 @@ class Offer(NamedTuple):
     record: Record | None = None
     mask: tuple[bytes, ...] | None = None
     forget: bool = False
+    remote_masks: bool = True
 
     @property
     def address(self) -> str:
@@ -118,12 +120,19 @@ class Target(Rooted):
         """Everything counted so far, by reason; what links counted has their name before it."""
         return self.server.counters()
 
-    async def add(self, *offers: Offer, force: bool = False, check: bool = True) -> list[Export]:
+    async def add(
+        self,
+        *offers: Offer,
+        force: bool = False,
+        check: bool = True,
+        check_interval_s: float = timing.ADDRESS_QUERY_S,
+    ) -> list[Export]:
         """Serve disks; all of them, or after an error none. They are closed when they are removed or the
         target stops; after an error they are still the caller's.
 
         ConfigurationError if an address, a serial or a record cannot be used, or if another target answers
-        for an address with another disk, unless `force`; without `check` none is asked, which saves 0.3 s.
+        for an address with another disk, unless `force`; without `check` none is asked, which saves 0.3 s:
+        the three questions are `check_interval_s` seconds apart.
         """
         self._home.check()
         keys = [(offer.shelf, offer.slot) for offer in offers]
@@ -132,7 +141,7 @@ class Target(Rooted):
         try:
             await self.server.locks.take(keys, force=force)
             if check:
-                await self._check_addresses(offers, force)
+                await self._check_addresses(offers, force, check_interval_s)
             await self._outlive(keys)
             served = _with_states(offers, [self._export(offer) for offer in offers])
             self.server.admit(*served)
@@ -156,6 +165,35 @@ class Target(Rooted):
             self._leaving[export.key] = asyncio.ensure_future(self._remove(export))
         done, _ = await asyncio.wait([self._leaving[export.key]], timeout=timeout_s)
         return bool(done)
+
+    async def restate(
+        self,
+        shelf: int,
+        slot: int,
+        *,
+        mask: tuple[bytes, ...] | None = None,
+        reserve: tuple[bytes, ...] | None = None,
+        remote_masks: bool | None = None,
+    ) -> None:
+        """Replace the lists of hosts that are served (`mask`) and that hold the reservation; empty: any host,
+        and whether the network may change the mask list. What was admitted under the old lists is over when
+        this returns (order rule T5). ConfigurationError where that cannot be kept: nothing has changed."""
+        export = self._find(shelf, slot)
+        if mask is not None or reserve is not None:
+            before = export.state
+
+            def state(now: AoeState) -> AoeState:
+                masked = now if mask is None else now._replace(mask=mask)
+                return masked if reserve is None else masked._replace(reserve=reserve)
+
+            if not await self.server.restate(export, state):
+                raise ConfigurationError(
+                    f"{export.address}: the state directory takes no change; see the log"
+                )
+            if set(before.mask) != set(export.state.mask):
+                self.server.advertise([export])
+        if remote_masks is not None:
+            export.remote_masks = remote_masks
 
     async def change(
         self, shelf: int, slot: int, *, write_back: bool | None = None, read_only: bool | None = None
@@ -201,6 +239,16 @@ class Target(Rooted):
         disks = {export: self.server.served(export).disk for export in self.exports}
         problems = await self._measure.ask(disks.values(), timeout_s)
         return [export for export, disk in disks.items() if self._resized(export, disk, problems[disk])]
+
+    def unused_s(self, export: Export) -> float | None:
+        """Seconds since a client last read or changed it; None if none did since it is served."""
+        used_ns = self.server.used_ns(export)
+        return (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - used_ns) / 1e9 if used_ns else None
+
+    def allow_remote(self, *, admin: bool, masks: bool) -> None:
+        """Whether the network may change config strings and lists of hosts (`admin`), and mask lists."""
+        self.server.responder.remote_admin = admin
+        self.server.responder.remote_masks = admin and masks
 
     async def stop(self, timeout_s: float = timing.STOP_TIMEOUT_S) -> bool:
         """Take nothing more in, let what was admitted finish and be answered; false if it did not in time. In
@@ -269,13 +317,15 @@ class Target(Rooted):
             streams=True,
             store_id=disk.store_name.id,
         )
-        return Export(offer.shelf, offer.slot, identity, read_only=disk.read_only, block=disk.block)
+        export = Export(offer.shelf, offer.slot, identity, read_only=disk.read_only, block=disk.block)
+        export.remote_masks = offer.remote_masks
+        return export
 
-    async def _check_addresses(self, offers: Sequence[Offer], force: bool) -> None:
+    async def _check_addresses(self, offers: Sequence[Offer], force: bool, interval_s: float) -> None:
         check = AddressCheck(
             [(offer.shelf, offer.slot) for offer in offers], [port.mac for port in self.server.ports]
         )
-        await self.server.ask_who_answers(check)
+        await self.server.ask_who_answers(check, interval_s)
         for offer in offers:
             found = check.answers.get((offer.shelf, offer.slot))
             if found:

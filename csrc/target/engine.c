@@ -185,6 +185,12 @@ int64_t aoe_engine_settled(aoe_engine *e, uint32_t index)
     return settled;
 }
 
+uint64_t aoe_engine_used(aoe_engine *e, uint32_t index)
+{
+    assert(index < e->set.exports);
+    return atomic_load_explicit(&e->exports[index].used_ns, memory_order_relaxed);
+}
+
 void aoe_engine_set_age(aoe_engine *e, uint64_t ns) { __atomic_store_n(&e->set.frame_age_ns, ns, __ATOMIC_RELAXED); }
 
 int aoe_engine_event(aoe_engine *e) { return e->event; }

@@ -396,6 +396,7 @@ static void carry_out(struct thread *t, struct export *x, uint32_t port, const s
         count(t, AOE_STALE);
         return;
     }
+    atomic_store_explicit(&x->used_ns, t->boot_ns, memory_order_relaxed);
     if (ours && !is_expired)
         streams_see(&x->streams, a->frame, a->stamp_ns);
     if (!serve_instantly(t, x, port, a, r))

@@ -69,6 +69,7 @@ struct export {
     struct io sync;
     size_t up_used; /* bytes handed up and not yet taken */
     _Atomic int64_t published, settled;
+    _Atomic uint64_t used_ns; /* when a client last read or changed it; CLOCK_BOOTTIME */
     /* The thread that alone touches it; NO_THREAD: free for another export. Last, as all threads look at it while
      * the rest is made anew. */
     _Atomic uint32_t owner;

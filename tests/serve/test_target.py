@@ -1,6 +1,7 @@
 """A target whose disks come, change and go while it serves."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,9 +19,10 @@ from aoe.target.keys import StoreKey
 from aoe.target.records import StateStore
 from aoe.target.server import TargetOptions
 from aoe.target.target import Offer, Target
-from aoe.wire import ata
+from aoe.wire import ata, mask
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaRequest
 from aoe.wire.frame import Command
+from aoe.wire.mask import Directive, DirectiveCommand, Mask, MaskCommand, MaskError
 from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import noise
 from tests.serve.initiator import WRITE_EXT, AtaFailed, Initiator, NoAnswer, mac, word
@@ -417,5 +419,88 @@ def test_a_longer_age_that_is_taken_back_meanwhile_is_never_in_force(monkeypatch
             await here.target.set_frame_age(0.5)
             await raising
             assert not await lands(here, store, 1.0, 1)
+
+    asyncio.run(run())
+
+
+# Lists of hosts, and use
+
+
+def test_the_administrator_changes_lists_of_hosts_and_they_are_kept(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with scene() as here:
+            record = StateStore(tmp_path).record("S0", StoreKey())
+            await here.target.add(offer(Watched(), 0, record=record), check=False)
+            client = here.client(0, patience_s=0.2)
+            await client.config()
+            await here.target.restate(0, 0, mask=MASK, reserve=(mac(8),))
+            with pytest.raises(NoAnswer):
+                await client.config()
+            await here.target.restate(0, 0, mask=())
+            await client.config()
+        kept = StateStore(tmp_path).record("S0", StoreKey()).state
+        assert (kept.mask, kept.reserve) == ((), (mac(8),))
+
+    asyncio.run(run())
+
+
+def test_a_list_is_in_force_when_what_was_admitted_before_is_over() -> None:
+    async def run() -> None:
+        async with hanging() as it:
+            change = asyncio.ensure_future(it.here.target.restate(0, 0, mask=MASK))
+            await asyncio.sleep(0.05)
+            assert not change.done()
+            it.disk.hang.set()
+            await change
+            assert await it.store.read(0, SECTOR) == noise(1)
+            await asyncio.wait([it.write])
+
+    asyncio.run(run())
+
+
+def test_a_list_that_cannot_be_kept_is_not_in_force(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with scene() as here:
+            record = StateStore(tmp_path / "state").record("S0", StoreKey())
+            await here.target.add(offer(Watched(), 0, record=record), check=False)
+            shutil.rmtree(tmp_path / "state")
+            with pytest.raises(ConfigurationError, match=r"e0\.0: the state directory takes no change"):
+                await here.target.restate(0, 0, mask=MASK)
+            assert await here.answers(0)
+
+    asyncio.run(run())
+
+
+def test_a_list_that_is_the_administrators_is_not_the_networks() -> None:
+    async def run() -> None:
+        async with scene() as here:
+            await here.target.add(offer(Watched(), 0, remote_masks=False), check=False)
+            client = here.client(0)
+            edit = Mask(
+                MaskCommand.EDIT, MaskError.NONE, 1, (Directive(DirectiveCommand.ADD, client.link.mac),)
+            )
+            await client.ask(Command.MASK, mask.encode(edit))
+            assert here.target.exports[0].state.mask == ()
+            await here.target.restate(0, 0, remote_masks=True)
+            await client.ask(Command.MASK, mask.encode(edit))
+            assert here.target.exports[0].state.mask == (client.link.mac,)
+
+    asyncio.run(run())
+
+
+def test_what_clients_read_and_write_is_use_and_looking_is_not() -> None:
+    async def run() -> None:
+        async with scene() as here:
+            await here.target.add(offer(Watched(), 0), offer(Watched(), 1), check=False)
+            for slot in (0, 1):
+                await here.client(slot).identify()
+                await here.client(slot).config()
+            used = {it.slot: it for it in here.target.exports}
+            assert [here.target.unused_s(used[slot]) for slot in (0, 1)] == [None, None]
+            await here.client(0).read(0)
+            assert 0 <= (here.target.unused_s(used[0]) or 0) < 5
+            assert here.target.unused_s(used[1]) is None
+            await here.client(1).write(0, noise(1))
+            assert here.target.unused_s(used[1]) is not None
 
     asyncio.run(run())
