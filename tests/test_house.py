@@ -291,7 +291,7 @@ WIRE = CSRC / "shared" / "wire.h"
 OTHER_BYTES = {
     "fuzz_parse.c": {"data", "list"},  # its input, and a list of MACs
     "fuzz_loop.c": {"macs", "blank"},  # a list of MACs, and a pipe
-    "fence.c": {"m", "mac"},  # a MAC as text
+    "fencing.c": {"m", "mac"},  # a MAC as text
     "notices.c": {"m"},
     "plugin.c": {"name"},
     "link.c": {"mac"},  # one that is made up

@@ -10,12 +10,11 @@
 
 #include "link.h"
 #include "notices.h"
-#include "options.h"
 #include "shared.h"
 #include "shared/wire.h"
+#include "words.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
-#define SECOND_NS 1e9
 
 enum {
     PORTS_MAX = 16,
@@ -65,8 +64,11 @@ static int add_port(const char *key, const char *text)
         nbdkit_error("more than %d interfaces", PORTS_MAX);
         return -1;
     }
+    char *name = words_copy(key, text);
+    if (!name)
+        return -1;
     uint32_t i = (*count)++;
-    door.port_name[i] = strdup(text);
+    door.port_name[i] = name;
     door.port[i] = (aoe_remote_port){.interface = door.port_name[i], .socket = -1};
     if (!strcmp(key, "interface"))
         return 0;
@@ -85,77 +87,6 @@ static int announce_on(const char *text)
     return 0;
 }
 
-static int seconds(const char *key, const char *text, int64_t *ns)
-{
-    char *end;
-    double s = strtod(text, &end);
-    if (end == text || *end || !(s >= 0 && s <= OPTION_SECONDS_MAX)) {
-        nbdkit_error("%s=%s is not a number of seconds", key, text);
-        return -1;
-    }
-    *ns = (int64_t)(s * SECOND_NS);
-    return 0;
-}
-
-static int seconds_or_none(const char *key, const char *text, int64_t *ns)
-{
-    if (strcmp(text, "none"))
-        return seconds(key, text, ns);
-    *ns = -1;
-    return 0;
-}
-
-static int flag(const char *text, uint32_t *flag)
-{
-    int is = nbdkit_parse_bool(text);
-    *flag = is == 1;
-    return is < 0 ? -1 : 0;
-}
-
-static int choice(const char *key, const char *text, const char *const *words, uint32_t *chosen)
-{
-    char known[128] = "";
-    for (*chosen = 0; words[*chosen]; (*chosen)++) {
-        if (!strcmp(text, words[*chosen]))
-            return 0;
-        size_t used = strlen(known);
-        snprintf(known + used, sizeof known - used, " %s", words[*chosen]);
-    }
-    nbdkit_error("%s=%s is not one of:%s", key, text, known);
-    return -1;
-}
-
-static int command_word(const char *key, const char *text, char **words)
-{
-    uint32_t count = 0;
-    while (words[count])
-        count++;
-    if (count == FENCE_MAX) {
-        nbdkit_error("%s: more than %d words", key, FENCE_MAX);
-        return -1;
-    }
-    words[count] = strdup(text);
-    return words[count] ? 0 : -1;
-}
-
-static int set_option(const struct option *option, const char *text)
-{
-    void *value = (char *)&door.how + option->at;
-    switch (option->kind) {
-    case OPTION_SECONDS:
-        return seconds(option->key, text, value);
-    case OPTION_SECONDS_OR_NONE:
-        return seconds_or_none(option->key, text, value);
-    case OPTION_FLAG:
-        return flag(text, value);
-    case OPTION_CHOICE:
-        return choice(option->key, text, option->words, value);
-    case OPTION_COMMAND:
-        return command_word(option->key, text, value);
-    }
-    return -1;
-}
-
 static int door_config(const char *key, const char *value)
 {
     if (!strcmp(key, "address"))
@@ -164,11 +95,7 @@ static int door_config(const char *key, const char *value)
         return add_port(key, value);
     if (!strcmp(key, "announce"))
         return announce_on(value);
-    for (size_t i = 0; i < sizeof option_table / sizeof *option_table; i++)
-        if (!strcmp(key, option_table[i].key))
-            return set_option(&option_table[i], value);
-    nbdkit_error("unknown parameter '%s'", key);
-    return -1;
+    return words_set(&door.how, key, value);
 }
 
 static int door_config_complete(void)
@@ -252,8 +179,7 @@ static void door_unload(void)
         link_close(&door.port[i]);
         free(door.port_name[i]);
     }
-    for (char **word = door.how.fence; *word; word++)
-        free(*word);
+    words_free(&door.how);
 }
 
 static void door_dump_plugin(void)

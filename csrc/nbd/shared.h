@@ -43,7 +43,4 @@ int shared_disk(struct shared *s, aoe_disk *disk);
 uint32_t shared_ways(struct shared *s, aoe_way *ways, uint32_t room);
 const char *shared_interface(const struct shared *s, uint32_t port);
 
-/* fence.c: run the command for a way, and wait for it: whether it ended well. */
-int fence_run(char **command, const aoe_way *way);
-
 #endif

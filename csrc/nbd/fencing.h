@@ -1,0 +1,11 @@
+/* The user's command that makes sure that a lost server does nothing any more. */
+#ifndef AOE_FENCING_H
+#define AOE_FENCING_H
+
+#include "state.h"
+
+/* With the lock: run it, in a thread of its own, if the server of a way was lost with writes of unknown fate. The core is
+ * told when it ends well; if it does not, it is run again later. */
+void fencing_look(struct shared *s, const aoe_way *way, int64_t now_ns);
+
+#endif
