@@ -13,6 +13,8 @@ from tests.support.tools import need_engine, unavailable
 
 CSRC = Path(__file__).parent.parent / "csrc"
 ASSERTS_MIN = 60
+LONG = 450
+"""Lines that a file of one noun has at most."""
 
 
 def sources() -> list[Path]:
@@ -157,6 +159,20 @@ def test_every_file_is_in_a_room() -> None:
     files = everything()
     assert {room_of(name) for name in files} == set(ROOMS)
     assert {name for name in files if not room_of(name)} == {"abi.h", "engine.h"}
+
+
+@pytest.mark.parametrize("room", ["shared", "target", "nbd"])
+def test_a_file_is_not_long(room: str) -> None:
+    lengths = {name: source.count("\n") for name, source in everything().items() if room_of(name) == room}
+    assert lengths
+    assert not {name for name, length in lengths.items() if length > LONG}
+
+
+def test_the_plugin_knows_the_engine_by_its_border_alone() -> None:
+    for name, source in everything().items():
+        if room_of(name) == "nbd":
+            others = {other for other in included(name, source) if room_of(other) != "nbd"}
+            assert others <= {"abi.h", "shared/list.h", "shared/wire.h"}, name
 
 
 def test_a_room_includes_only_rooms_above() -> None:

@@ -526,10 +526,10 @@ static void check_settled(const struct thread *t)
     }
 }
 
-int __real_serve_completions(struct thread *t);
-int __wrap_serve_completions(struct thread *t)
+int __real_operations_completed(struct thread *t);
+int __wrap_operations_completed(struct thread *t)
 {
-    int any = __real_serve_completions(t);
+    int any = __real_operations_completed(t);
     check_settled(t);
     for (int i = 0; i < EXPORTS; i++)
         if (m.sync_failed[i])

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "map.h"
+#include "operations.h"
 #include "replies.h"
 #include "serve.h"
 #include "table.h"
@@ -81,7 +82,7 @@ void thread_adopt(struct thread *t, struct export *x)
     if (!last)
         table_add(t, x);
     map_store(t, x);
-    settle(t, x);
+    operations_settle(t, x);
 }
 
 /* An export whose last request is over goes, and with it all that refers to it. */
@@ -120,7 +121,7 @@ static void read_mail(struct thread *t)
         struct export *x = &e->exports[i];
         if (thread_owns(t, x)) {
             thread_adopt(t, x);
-            serve_released(t, x);
+            operations_released(t, x);
         }
     }
 }
@@ -174,7 +175,7 @@ static void rest(struct thread *t)
                 return;
             __builtin_ia32_pause();
         }
-        if (serve_completions(t))
+        if (operations_completed(t))
             return;
         spent = clock_ns(CLOCK_MONOTONIC) - since;
     }
@@ -206,7 +207,7 @@ void thread_pass(struct thread *t)
     look_at_clocks(t);
     if (atomic_load_explicit(&t->mail, memory_order_relaxed))
         read_mail(t);
-    work += (uint32_t)serve_completions(t);
+    work += (uint32_t)operations_completed(t);
     if (!atomic_load_explicit(&e->draining, memory_order_relaxed))
         work += take_frames(t);
     sectors_go(t->sectors);

@@ -1,0 +1,296 @@
+/* What is admitted: it waits for its turn, is done by the disk, and is answered or handed up. */
+#include "operations.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "handed_up.h"
+#include "replies.h"
+#include "requests.h"
+#include "table.h"
+
+_Static_assert((int)WORKERS_MAX < (int)OPS, "what is at the disk leaves requests for what is not");
+
+static struct request_io *request_of(struct op *op)
+{
+    return (struct request_io *)((uint8_t *)op - offsetof(struct request_io, op));
+}
+
+static void sync_next(struct thread *t, struct export *x);
+
+void operations_settle(struct thread *t, struct export *x)
+{
+    int64_t number = x->order.head ? x->order.head->number : x->now->number;
+    if (is_gone(x)) /* that is told when nothing is left of it */
+        return;
+    if (number == atomic_load_explicit(&x->settled, memory_order_relaxed))
+        return;
+    assert(number > atomic_load_explicit(&x->settled, memory_order_relaxed)); /* what is settled stays so (rule T5) */
+    atomic_store_explicit(&x->settled, number, memory_order_release);
+    t->up_news = 1;
+}
+
+/* Out of the order; the ones that waited for it may go. Its buffer is the caller's to free. */
+static void leave(struct thread *t, struct op *op)
+{
+    struct export *x = op->export;
+    struct op *ready = order_done(&x->order, op);
+    if (x->now->number != atomic_load_explicit(&x->settled, memory_order_relaxed))
+        operations_settle(t, x);
+    while (ready) {
+        struct op *next = ready->link;
+        operation_run(t, ready);
+        ready = next;
+    }
+}
+
+static void finish(struct thread *t, struct op *op)
+{
+    assert(op->kind < K_UP_READ && op->state != S_WAITING);
+    count(t, op->kind == K_READ ? AOE_READS : op->kind == K_WRITE ? AOE_WRITES : AOE_FLUSHES);
+    outlet_room(t, op->port);
+    int replied = reply_op(t, op);
+    leave(t, op);
+    if (!replied)
+        op_free(t, op);
+}
+
+/* To Python with its place kept: it is Python's to do, or the disk failed and Python is to find out how. */
+static void pass_up(struct thread *t, struct op *op)
+{
+    assert(op->state == S_READY || op->state == S_RUNNING);
+    outlets_unmap(t); /* what Python does to the disk must not show in replies to earlier reads */
+    op->state = S_UP;
+    op->ticket = ++t->tickets * OPS + (uint64_t)(request_of(op) - t->ops);
+    aoe_up up = {
+        .stamp_ns = op->error ? t->now_ns : op->stamp_ns,
+        .ticket = op->ticket,
+        .port = op->port,
+        .export_index = op->export->index,
+        .error = op->error,
+        .length = op->length,
+    };
+    if (!hand_up(t, &up, op->data - ATA_HEADER)) {
+        leave(t, op);
+        op_free(t, op);
+    }
+}
+
+static void failed(struct thread *t, struct op *op, int32_t result)
+{
+    count(t, AOE_DISK_ERRORS);
+    op->error = result < 0 ? -result : EIO;
+    pass_up(t, op);
+}
+
+/* After that nothing is known of what is stored, whatever later syncs say: only a restart ends it (rule T6). */
+static void sync_failed(struct thread *t, struct op *op, int32_t result)
+{
+    op->export->now->flags |= AOE_PASS;
+    count(t, AOE_DISK_ERRORS);
+    op->error = result < 0 ? result : -EIO;
+    pass_up(t, op);
+}
+
+static int has_place(const struct thread *t, const struct export *x)
+{
+    uint32_t left = t->at_disk < WORKERS_MAX ? WORKERS_MAX - t->at_disk : 0;
+    return !x->at_disk || x->at_disk < share(left, t->engine->set.places);
+}
+
+/* Whether to begin it might keep this thread, and so all others' exports, waiting. */
+static int may_wait(const struct thread *t, const struct export *x)
+{
+    return x->now->flags & AOE_REMOTE || !(x->now->flags & AOE_INSTANT || device_answers(x->device, t->boot_ns));
+}
+
+static void begin(struct thread *t, struct export *x, struct io *io)
+{
+    sectors_start(t->sectors, io);
+    t->at_disk++;
+    device_begin(x->device, io->weight, t->boot_ns);
+}
+
+static void ended(struct thread *t, struct export *x, const struct io *io)
+{
+    assert(t->at_disk);
+    t->at_disk--;
+    device_end(x->device, io->weight, t->boot_ns);
+}
+
+static int distrusted(const struct export *x) { return (x->now->flags & AOE_PASS) != 0; }
+
+static void place_free(struct thread *t, struct export *x)
+{
+    assert(x->at_disk);
+    x->at_disk--;
+    while (x->ready && has_place(t, x)) { /* one that needs no place leaves it to the next */
+        struct op *op = x->ready;
+        x->ready = op->link;
+        if (!x->ready)
+            x->ready_tail = &x->ready;
+        operation_run(t, op);
+    }
+}
+
+static void start_io(struct thread *t, struct op *op, enum action action, uint64_t first, uint64_t last)
+{
+    struct request_io *r = request_of(op);
+    const struct view *v = op->export->now;
+    assert(op->state == S_READY && op->export->at_disk < t->engine->set.places);
+    op->state = S_RUNNING;
+    op->export->at_disk++;
+    r->io = (struct io){.owner = op,
+                        .buffer = op->data,
+                        .fd = v->fd,
+                        .may_block = may_wait(t, op->export),
+                        .weight = op->kind == K_FLUSH && !(v->flags & AOE_DIRECT) ? op->export->device->room : 1,
+                        .action = action,
+                        .offset = v->base + first * SECTOR,
+                        .length = (uint32_t)(last - first) * SECTOR};
+    begin(t, op->export, &r->io);
+}
+
+/* Without waiting: memory, or what the page cache holds. */
+static int read_now(const struct thread *t, struct op *op)
+{
+    const struct view *v = op->export->now;
+    struct iovec part = {op->data, (size_t)op->count * SECTOR};
+    if (v->flags & AOE_DIRECT || may_wait(t, op->export))
+        return 0;
+    int flags = v->flags & AOE_INSTANT ? 0 : RWF_NOWAIT;
+    return preadv2(v->fd, &part, 1, (off_t)(v->base + op->lba * SECTOR), flags) == (ssize_t)part.iov_len;
+}
+
+static void run_write(struct thread *t, struct op *op)
+{
+    const struct view *v = op->export->now;
+    outlets_unmap(t); /* where threads do the work, it begins before the replies have left */
+    op->durable |= (v->flags & AOE_DURABLE) != 0; /* the cache was switched off while it waited */
+    start_io(t, op, IO_WRITE, op->lba, op->lba + op->count);
+}
+
+static void drop_expired(struct thread *t, struct op *op)
+{
+    count(t, AOE_EXPIRED);
+    leave(t, op);
+    op_free(t, op);
+}
+
+void operation_run(struct thread *t, struct op *op)
+{
+    struct export *x = op->export;
+    assert(op->state == S_READY && !op->waits && x->now);
+    if (op->kind == K_UP_CHANGE && expired(t, op->stamp_ns, op->era)) {
+        drop_expired(t, op);
+        return;
+    }
+    if (op->kind >= K_UP_READ || (op->kind != K_READ && distrusted(x))) {
+        pass_up(t, op);
+        return;
+    }
+    if (op->kind == K_READ && read_now(t, op)) {
+        finish(t, op);
+        return;
+    }
+    if (!has_place(t, x)) {
+        op->link = NULL;
+        *x->ready_tail = op;
+        x->ready_tail = &op->link;
+        return;
+    }
+    if (op->kind == K_FLUSH) {
+        start_io(t, op, IO_SYNC, 0, 0);
+    } else if (op->kind == K_READ) {
+        op->skip = (uint32_t)(op->lba - op->where.hull.first) * SECTOR;
+        start_io(t, op, IO_READ, op->where.hull.first, op->where.hull.last);
+    } else if (expired(t, op->stamp_ns, op->era)) {
+        drop_expired(t, op);
+    } else {
+        run_write(t, op);
+    }
+}
+
+static void sync_done(struct thread *t, struct export *x)
+{
+    struct op *op = x->syncing;
+    int32_t result = x->sync.result;
+    ended(t, x, &x->sync);
+    x->syncing = NULL;
+    x->sync.owner = NULL;
+    while (op) {
+        struct op *next = op->link;
+        assert(op->export == x && op->kind == K_WRITE && op->durable && op->state == S_RUNNING);
+        if (result < 0 || distrusted(x))
+            sync_failed(t, op, result);
+        else
+            finish(t, op);
+        op = next;
+    }
+    sync_next(t, x);
+}
+
+static void sync_next(struct thread *t, struct export *x)
+{
+    if (x->syncing || !x->unsynced)
+        return;
+    assert(!x->sync.owner);
+    x->syncing = x->unsynced;
+    x->unsynced = NULL;
+    uint32_t written = 0;
+    for (const struct op *op = x->syncing; op; op = op->link)
+        written++;
+    x->sync = (struct io){.owner = NULL,
+                          .fd = x->now->fd,
+                          .may_block = 1,
+                          .weight = x->now->flags & AOE_DIRECT ? 1 : written,
+                          .action = IO_SYNC};
+    begin(t, x, &x->sync);
+}
+
+static void io_done(struct thread *t, struct op *op, const struct io *io)
+{
+    struct export *x = op->export;
+    assert(op->state == S_RUNNING && &request_of(op)->io == io);
+    ended(t, x, io);
+    int good = io->action == IO_SYNC ? io->result == 0 : io->result == (int32_t)io->length;
+    int durable = op->kind == K_WRITE && op->durable;
+    if (good && durable) { /* many writes share a sync */
+        op->link = x->unsynced;
+        x->unsynced = op;
+        sync_next(t, x);
+    } else if (good && !(op->kind == K_FLUSH && distrusted(x))) {
+        finish(t, op);
+    } else if (op->kind == K_FLUSH || (durable && io->result == -EIO && !(x->now->flags & AOE_DIRECT))) {
+        sync_failed(t, op, io->result);
+    } else {
+        failed(t, op, io->result);
+    }
+    place_free(t, x);
+}
+
+int operations_completed(struct thread *t)
+{
+    int any = 0;
+    for (struct io *io = sectors_reap(t->sectors), *next; io; io = next, any = 1) {
+        next = io->link;
+        if (io->owner)
+            io_done(t, io->owner, io);
+        else
+            sync_done(t, (struct export *)((uint8_t *)io - offsetof(struct export, sync)));
+    }
+    return any;
+}
+
+void operations_released(struct thread *t, struct export *x)
+{
+    for (struct op *op = x->order.head; op;) {
+        struct op *next = op->next;
+        if (op->state == S_UP && atomic_load(&op->released) == op->ticket) {
+            leave(t, op);
+            op_free(t, op);
+            next = x->order.head; /* leaving may have handed up and dropped others */
+        }
+        op = next;
+    }
+}
