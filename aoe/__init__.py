@@ -34,24 +34,28 @@ first.
 `aoe.testing` puts targets, clients and faults between them into one event loop, for your own tests.
 """
 
-from aoe.errors import (
-    AoeError,
-    ConfigurationError,
-    DiskError,
-    DiskFailed,
-    MisuseError,
-    OutOfRangeError,
-    RequestError,
-    TargetRefused,
-    Unreachable,
-)
-from aoe.initiator.blocking import BlockingDisk, open
-from aoe.initiator.discover import Found, discover
-from aoe.initiator.options import Options
-from aoe.initiator.remote import RemoteDisk as Disk
-from aoe.initiator.remote import attach
-from aoe.initiator.standing import PathStatus
-from aoe.target.serve import serve
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aoe.errors import (
+        AoeError,
+        ConfigurationError,
+        DiskError,
+        DiskFailed,
+        MisuseError,
+        OutOfRangeError,
+        RequestError,
+        TargetRefused,
+        Unreachable,
+    )
+    from aoe.initiator.blocking import BlockingDisk, open
+    from aoe.initiator.discover import Found, discover
+    from aoe.initiator.options import Options
+    from aoe.initiator.remote import RemoteDisk as Disk
+    from aoe.initiator.remote import attach
+    from aoe.initiator.standing import PathStatus
+    from aoe.target.serve import serve
 
 __version__: str
 
@@ -77,10 +81,34 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
-    """`__version__`, which the installed package knows; looked up when it is asked for."""
+_HOMES = {
+    "errors": (
+        *("AoeError", "ConfigurationError", "DiskError", "DiskFailed", "MisuseError", "OutOfRangeError"),
+        *("RequestError", "TargetRefused", "Unreachable"),
+    ),
+    "initiator.blocking": ("BlockingDisk", "open"),
+    "initiator.discover": ("Found", "discover"),
+    "initiator.options": ("Options",),
+    "initiator.remote": ("attach",),
+    "initiator.standing": ("PathStatus",),
+    "target.serve": ("serve",),
+}
+_FOUND = {name: (f"aoe.{home}", name) for home, names in _HOMES.items() for name in names}
+_FOUND["Disk"] = ("aoe.initiator.remote", "RemoteDisk")
+
+
+def __getattr__(name: str) -> Any:
+    """What a program asks for is loaded then: a command that needs little of this starts at once."""
     if name == "__version__":
         from importlib import metadata  # noqa: PLC0415 - only --version waits for it
 
         return metadata.version("aoe-target")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _FOUND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home, there = _FOUND[name]
+    globals()[name] = found = getattr(importlib.import_module(home), there)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aoe import limits
 from aoe.initiator.options import OPTIONS, Choice, CommandWords, Flag, Option, Seconds
-from aoe.nbd.nbdkit import DEFAULTS
+from aoe.nbd import DEFAULTS
 
 HEADER = Path(__file__).parent / "nbd" / "options.h"
 HEAD = """\

@@ -1,7 +1,7 @@
 """`aoe config`, `aoe mask` and `aoe reserve`: the AoE verbs, for each address of a disk."""
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aoe.cli.report import Report
 from aoe.cli.where import Where, each_disk
@@ -35,6 +35,11 @@ class Config(NamedTuple):
             text = await admin.set_config(self.new.encode(), force=self.force)
         shown = text.decode("utf-8", "backslashreplace")
         report.say(label + shown, address=address, config=shown)
+
+
+def config(where: Where, addresses: list[str], forced: str | None, new: str | None, **test: Any) -> Config:
+    """What the words of `aoe config` mean together."""
+    return Config(where, addresses, new if forced is None else forced, forced is not None, **test)
 
 
 class Mask(NamedTuple):

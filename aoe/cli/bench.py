@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aoe.cli.report import Report
 from aoe.cli.where import Where, one_disk
@@ -13,7 +13,6 @@ from aoe.initiator.engine_carrier import Load as Job
 from aoe.initiator.remote import RemoteDisk
 from aoe.limits import LOAD_BUCKETS
 
-RW = ("randread", "randwrite", "read", "write", "randrw")
 WRITES = ("randwrite", "write", "randrw")
 
 
@@ -50,6 +49,11 @@ class Bench(NamedTuple):
             finally:
                 stop.set()
                 _say(report, disk, self.load, await measuring)
+
+
+def command(where: Where, addresses: list[str], overwrite: bool, **load: Any) -> Bench:
+    """What the words of `aoe bench` mean together."""
+    return Bench(where, addresses, Load(**load), overwrite)
 
 
 def _say(report: Report, disk: RemoteDisk, load: Load, found: Loaded) -> None:

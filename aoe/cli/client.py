@@ -5,14 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from aoe.cli import stdio
-from aoe.cli.ending import Ended, leave, until_ended
-from aoe.cli.nbd import Nbd
-from aoe.cli.parser import Command, command_of
-from aoe.cli.privilege import allow_descriptors
+from aoe.cli.ending import Ended, leave
+from aoe.cli.parser import command_of
 from aoe.cli.report import Report
-
-_DESCRIPTORS = 32
-"""Open at a time, with a few interfaces."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,26 +22,16 @@ def _main(arguments: Sequence[str]) -> int:
 
     def inside() -> int:
         try:
-            return _run(command_of(arguments), report)
+            command = command_of(arguments)
+            # Not before the standard descriptors are open: its event loop would take their numbers.
+            from aoe.cli.running import run  # noqa: PLC0415
+
+            return run(command, report)
         except Ended as ended:
             report.ended(ended)
             leave(ended.status)
 
     return report.outcome(inside)
-
-
-def _run(command: Command, report: Report) -> int:
-    allow_descriptors(_DESCRIPTORS)
-    # Not before the standard descriptors are open: its loop would take their numbers.
-    import uvloop  # noqa: PLC0415
-
-    if isinstance(command, Nbd):
-        with stdio.unblocked("aoe", report.as_json):
-            stdio.start()
-            uvloop.run(until_ended(command.run(report)))
-    else:
-        uvloop.run(until_ended(command.run(report)))
-    return int(report.failed)
 
 
 if __name__ == "__main__":

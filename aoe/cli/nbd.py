@@ -3,7 +3,7 @@
 import json
 import signal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aoe.cli.ending import Ended
 from aoe.cli.report import Report, path_facts, state_words
@@ -98,3 +98,22 @@ class Status(NamedTuple):
         report.say("\n".join(lines), **facts)
         if not any(path["state"] == "usable" for path in facts["paths"]):
             report.fail(RequestError(f"{facts['address']}: no path can be used"), address=facts["address"])
+
+
+def command(
+    where: Where,
+    addresses: list[str],
+    socket: Path | None,
+    status: Path | None,
+    read_only: bool,
+    threads: int,
+    **options: Any,
+) -> Nbd | Status:
+    """What the words mean together; ConfigurationError if that is nothing."""
+    if status is not None:
+        if addresses or socket:
+            raise ConfigurationError("--status PATH is not for an address or --socket")
+        return Status(status)
+    if not addresses or socket is None:
+        raise ConfigurationError("nbd needs eSHELF.SLOT and --socket PATH (see aoe nbd --help)")
+    return Nbd(where, addresses, socket, read_only, Options(**options), threads)

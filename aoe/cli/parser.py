@@ -1,33 +1,25 @@
 """The command line of `aoe`: its words, and the command that they mean.
 
-Each subcommand has a `make`: a command, or a function that gives one. Its parameters are `where` and what
-the words are stored as (`dest`), so what was typed goes no further than this module.
+Each subcommand has a `make`: the name of a command, or of a function that gives one, which is loaded when it
+was typed. Its parameters are `where` and what the words are stored as (`dest`).
 """
 
 import argparse
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from aoe import limits
 from aoe.cli import words
-from aoe.cli.admin import Config, Mask, Reserve
-from aoe.cli.bench import RW, Bench, Load
-from aoe.cli.copying import Copy
-from aoe.cli.listing import Discover, Identify, Stat
-from aoe.cli.nbd import Nbd, Status
-from aoe.cli.ping import Ping
 from aoe.cli.report import Report
-from aoe.cli.transfer import Read, Write
 from aoe.cli.version import Version
-from aoe.cli.where import VARIABLE, Where
-from aoe.errors import ConfigurationError
-from aoe.initiator.options import OPTIONS, Choice, CommandWords, Kind, Option, Options, Seconds
-from aoe.nbd import nbdkit
+from aoe.initiator.options import OPTIONS, Choice, CommandWords, Kind, Option, Seconds
+from aoe.nbd import DEFAULTS
 from aoe.wire import protocol
 
 _LBA = words.whole(0, protocol.LBA48_SECTORS - 1)
 _NOT_ITS_OWN = ("command", "json")
+LOADS = ("randread", "randwrite", "read", "write", "randrw")
 _PATHS = "address of the disk; several are paths to one disk"
 
 
@@ -38,15 +30,13 @@ class Command(Protocol):
         """Do it. AoeError where it cannot be done."""
 
 
-Make = Callable[..., Command]
-
-
 def command_of(arguments: Sequence[str] | None) -> Command:
     """The command that the words mean; ConfigurationError for those that mean none."""
     said = vars(parser().parse_args(arguments))
-    where = Where(tuple(said.pop("interface")), tuple(said.pop("link")))
-    make: Make = said.pop("make")
-    return make(where=where, **{name: value for name, value in said.items() if name not in _NOT_ITS_OWN})
+    make = words.meant(said.pop("make"))
+    where = words.meant("where.Where")(tuple(said.pop("interface")), tuple(said.pop("link")))
+    command: Command = make(where=where, **{it: said[it] for it in said if it not in _NOT_ITS_OWN})
+    return command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,13 +44,13 @@ def parser() -> argparse.ArgumentParser:
     top = words.Parser(
         prog="aoe",
         description="Talk to ATA over Ethernet targets.",
-        epilog=f"{VARIABLE} in the environment names interfaces where --interface and --link do not.",
+        epilog=f"{words.VARIABLE} in the environment names interfaces where --interface and --link do not.",
     )
     top.add_argument("--version", action=Version)
     commands = top.add_subparsers(dest="command", required=True)
-    _add(commands, "discover", Discover, "list the disks that answer")
+    _add(commands, "discover", "listing.Discover", "list the disks that answer")
     what = "list the disks as aoe-stat does, with the round-trip time, retransmits and state of each path"
-    _add(commands, "stat", Stat, what)
+    _add(commands, "stat", "listing.Stat", what)
     _add_ping(commands)
     _add_transfers(commands)
     _add_bench(commands)
@@ -71,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add(
-    commands: Any, name: str, make: Make, what: str, *, addresses: str | None = None, at_least: str = "+"
+    commands: Any, name: str, make: str, what: str, *, addresses: str | None = None, at_least: str = "+"
 ) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what)
     command.set_defaults(make=make)
@@ -93,8 +83,8 @@ def _add(
 
 def _add_ping(commands: Any) -> None:
     what = "show what a target says of its disk"
-    _add(commands, "identify", Identify, what, addresses=_PATHS)
-    add = _add(commands, "ping", Ping, "measure how long answers take", addresses=_PATHS).add_argument
+    _add(commands, "identify", "listing.Identify", what, addresses=_PATHS)
+    add = _add(commands, "ping", "ping.Ping", "measure how long answers take", addresses=_PATHS).add_argument
     times = words.whole(1, 10**9)
     add("--count", "-c", dest="times", type=times, default=3, metavar="N", help="questions to ask (3)")
     interval = words.seconds(most=limits.PING_INTERVAL_MAX_S)
@@ -102,8 +92,10 @@ def _add_ping(commands: Any) -> None:
 
 
 def _add_transfers(commands: Any) -> None:
-    read = _add(commands, "read", Read, "copy sectors to standard output", addresses=_PATHS)
-    write = _add(commands, "write", Write, "copy standard input to sectors, then flush", addresses=_PATHS)
+    read = _add(commands, "read", "transfer.Read", "copy sectors to standard output", addresses=_PATHS)
+    write = _add(
+        commands, "write", "transfer.Write", "copy standard input to sectors, then flush", addresses=_PATHS
+    )
     for command in (read, write):
         command.add_argument("--lba", type=_LBA, default=0, metavar="N", help="first sector (0)")
     sectors = words.whole(1, protocol.LBA48_SECTORS)
@@ -111,17 +103,14 @@ def _add_transfers(commands: Any) -> None:
 
 
 def _add_bench(commands: Any) -> None:
-    def make(where: Where, addresses: list[str], overwrite: bool, **load: Any) -> Bench:
-        return Bench(where, addresses, Load(**load), overwrite)
-
     add = _add(
         commands,
         "bench",
-        make,
+        "bench.command",
         "measure how fast the disk is: requests and bytes a second, latency percentiles",
         addresses=_PATHS,
     ).add_argument
-    add("--rw", choices=RW, default="randread", help="kind of load (randread)")
+    add("--rw", choices=LOADS, default="randread", help="kind of load (randread)")
     add(
         "--bs",
         type=words.block,
@@ -142,12 +131,9 @@ def _add_bench(commands: Any) -> None:
 
 
 def _add_admin(commands: Any) -> None:
-    def config(
-        where: Where, addresses: list[str], forced: str | None, new: str | None, **test: Any
-    ) -> Config:
-        return Config(where, addresses, new if forced is None else forced, forced is not None, **test)
-
-    command = _add(commands, "config", config, "show, test or set the config string", addresses=_PATHS)
+    command = _add(
+        commands, "config", "admin.config", "show, test or set the config string", addresses=_PATHS
+    )
     verb = command.add_mutually_exclusive_group()
     verb.add_argument(
         "--set", dest="new", metavar="TEXT", help="set the string; refused if there is another one"
@@ -158,14 +144,18 @@ def _add_admin(commands: Any) -> None:
     )
     verb.add_argument("--prefix", metavar="TEXT", help="compare the beginning of the string with this")
     command = _add(
-        commands, "mask", Mask, "show or edit the list of MACs that the target serves", addresses=_PATHS
+        commands,
+        "mask",
+        "admin.Mask",
+        "show or edit the list of MACs that the target serves",
+        addresses=_PATHS,
     )
     for name, what in (("--add", "serve these hosts, too"), ("--delete", "serve these hosts no more")):
         command.add_argument(name, type=words.macs, default=[], metavar="MAC,...", help=what)
     command = _add(
         commands,
         "reserve",
-        Reserve,
+        "admin.Reserve",
         "show, take or give up the reservation, which names all MACs that this host uses",
         addresses=_PATHS,
     )
@@ -176,7 +166,7 @@ def _add_admin(commands: Any) -> None:
 
 
 def _add_copy(commands: Any) -> None:
-    command = _add(commands, "copy", Copy, "copy a disk or file to a disk or file")
+    command = _add(commands, "copy", "copying.Copy", "copy a disk or file to a disk or file")
     what = "disk (eSHELF.SLOT[,eSHELF.SLOT...]), file or device, or - for standard "
     command.add_argument("source", metavar="SOURCE", help=what + "input")
     command.add_argument("destination", metavar="DESTINATION", help=what + "output")
@@ -188,34 +178,16 @@ def _add_copy(commands: Any) -> None:
     )
 
 
-def _nbd(
-    where: Where,
-    addresses: list[str],
-    socket: Path | None,
-    status: Path | None,
-    read_only: bool,
-    threads: int,
-    **options: Any,
-) -> Command:
-    if status is not None:
-        if addresses or socket:
-            raise ConfigurationError("--status PATH is not for an address or --socket")
-        return Status(status)
-    if not addresses or socket is None:
-        raise ConfigurationError("nbd needs eSHELF.SLOT and --socket PATH (see aoe nbd --help)")
-    return Nbd(where, addresses, socket, read_only, Options(**options), threads)
-
-
 def _add_nbd(commands: Any) -> None:
     what = "serve a disk over NBD on a Unix socket"
-    add = _add(commands, "nbd", _nbd, what, addresses=_PATHS, at_least="*").add_argument
+    add = _add(commands, "nbd", "nbd.command", what, addresses=_PATHS, at_least="*").add_argument
     add("--socket", type=Path, metavar="PATH", help="socket that clients connect to")
     add(
         "--status", type=Path, metavar="PATH", help="ask the aoe nbd that serves on this socket for its paths"
     )
     add("--read-only", action="store_true", help="refuse writes")
     for option in OPTIONS:
-        value = getattr(nbdkit.DEFAULTS, option.name)
+        value = getattr(DEFAULTS, option.name)
         add(f"--{option.word}", dest=option.name, default=value, help=_help(option), **_taken(option.kind))
     add(
         "--threads",
@@ -227,7 +199,7 @@ def _add_nbd(commands: Any) -> None:
 
 
 def _help(option: Option) -> str:
-    value = getattr(nbdkit.DEFAULTS, option.name)
+    value = getattr(DEFAULTS, option.name)
     match option.kind:
         case Seconds():
             return f"{option.meaning()} ({'none' if value is None else f'{value:g}'})"

@@ -6,14 +6,16 @@ With `--json` each line is one object, errors too: {"error": {...}}. The keys ar
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aoe.cli import stdio
 from aoe.cli.ending import Ended
 from aoe.cli.stdio import StreamFailed
 from aoe.errors import AoeError, ConfigurationError, DiskError, RequestError, TargetRefused, Unreachable
-from aoe.initiator.standing import PathStatus
 from aoe.wire import protocol
+
+if TYPE_CHECKING:
+    from aoe.initiator.standing import PathStatus
 
 KINDS = (
     (ConfigurationError, "usage"),
@@ -102,7 +104,7 @@ def error_facts(error: AoeError) -> dict[str, Any]:
     return facts
 
 
-def path_facts(path: PathStatus) -> dict[str, Any]:
+def path_facts(path: "PathStatus") -> dict[str, Any]:
     """A path as an object."""
     return {
         "address": path.address,
@@ -122,7 +124,7 @@ def path_facts(path: PathStatus) -> dict[str, Any]:
     }
 
 
-def state_words(path: PathStatus) -> str:
+def state_words(path: "PathStatus") -> str:
     """How a path is, and for how long where it cannot be used: `down for 3 s: silent`."""
     if path.state == "usable":
         words = f"{path.state} {path.proof}".rstrip()

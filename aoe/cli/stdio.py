@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
 from aoe import timing
-from aoe.disk.threads import begin
 from aoe.errors import AoeError, ConfigurationError, NoThread
 from aoe.limits import OUTLET_BYTES_MAX
 
@@ -208,6 +207,8 @@ class Outlet(io.TextIOBase):
         """Write from now on. ConfigurationError if there can be no thread for that."""
         if self._started:
             return
+        from aoe.disk.threads import begin  # noqa: PLC0415 - --help waits for no thread
+
         try:
             begin(self._run, f"outlet-{self._number}")
         except NoThread as error:

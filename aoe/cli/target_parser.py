@@ -1,64 +1,33 @@
-"""The command line of `aoe-target`: its words, and what they mean."""
+"""The command line of `aoe-target`: its words. Each subcommand names what it means, which is loaded then."""
 
 import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 from aoe import limits, timing
 from aoe.cli import words
-from aoe.cli.paths import Wanted, plan
-from aoe.cli.state import State
+from aoe.cli.report import Report
 from aoe.cli.version import Version
-from aoe.disk.open import Opening
-from aoe.errors import ConfigurationError
 from aoe.initiator.options import ENGINES
-from aoe.target.accelerator import EngineOptions
-from aoe.target.server import TargetOptions
 from aoe.wire import protocol
 from aoe.wire.frame import is_group, parse_mac
 
 
-class Serve(NamedTuple):
-    """What `aoe-target serve` is to do.
+class Command(Protocol):
+    """What the words mean."""
 
-    `wanted` is what is opened (as `opening` says) and served where; `mask` replaces the persisted list.
-    `engine` is the code that moves the sectors: `auto`, `c` or `python`; `threads` is for the compiled one.
-    """
-
-    wanted: list[Wanted]
-    opening: Opening
-    interfaces: Sequence[str]
-    links: Sequence[str]
-    options: TargetOptions
-    engine: str
-    threads: EngineOptions
-    durability: str
-    mask: tuple[bytes, ...] | None
-    state_dir: Path | None
-    reset_state: bool
-    force: bool
+    def run(self, report: Report) -> int:
+        """Do it; the exit status. AoeError where it cannot be done."""
 
 
-class Words(NamedTuple):
-    """What was typed behind `serve`; each word is in order by itself."""
-
-    json: bool
-    verbose: bool
-    others: dict[str, Any]
-
-    def meaning(self) -> Serve:
-        """What they mean together; ConfigurationError if that is nothing."""
-        return _serve(**self.others)
-
-
-def words_of(arguments: Sequence[str] | None) -> Words | State:
-    """What was typed; ConfigurationError for a word that means nothing."""
+def command_of(arguments: Sequence[str] | None) -> Command:
+    """The command that was typed; ConfigurationError for a word that means nothing."""
     said = vars(parser().parse_args(arguments))
-    if said.pop("command") == "state":
-        return State(**said)
-    return Words(said.pop("json"), said.pop("verbose"), said)
+    del said["command"]
+    command: Command = words.meant(said.pop("means"))(**said)
+    return command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -74,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_state(commands: Any) -> None:
     what = "list the disks that the state directory remembers"
     command = commands.add_parser("state", help=what, description=what)
+    command.set_defaults(means="state.State")
     command.add_argument("--state-dir", type=Path, metavar="DIR", help="the directory that targets are given")
     command.add_argument("--prune", action="store_true", help="forget disks that are not there any more")
     command.add_argument("--json", action="store_true", help="print JSON, one object a line")
@@ -82,6 +52,7 @@ def _add_state(commands: Any) -> None:
 def _add_serve(commands: Any) -> None:
     what = "serve files or block devices until stopped"
     command = commands.add_parser("serve", help=what, description=what)
+    command.set_defaults(means="serve.Words")
     _add_places(command)
     _add_disks(command)
     _add_access(command)
@@ -190,60 +161,3 @@ def _mask(text: str) -> tuple[bytes, ...]:
         if is_group(mac):
             raise argparse.ArgumentTypeError(f"{mac.hex(':')} is a group address; name single hosts")
     return macs
-
-
-# What they mean together
-
-
-def _serve(
-    *,
-    paths: list[str],
-    shelf: int,
-    slot: int,
-    serial: str | None,
-    interface: list[str],
-    link: list[str],
-    cpus: tuple[int, ...],
-    spin_us: int,
-    **said: Any,
-) -> Serve:
-    return Serve(
-        wanted=plan(paths, shelf, slot, serial),
-        opening=_opening(**_taken(said, "read_only", "direct", "buffered", "shared", "offset", "length")),
-        interfaces=interface,
-        links=link,
-        options=_options(
-            len(paths), **_taken(said, "frame_age_s", "buffer_count", "remote_admin", "remote_masks")
-        ),
-        threads=EngineOptions(len(cpus) or 1, cpus, spin_us),
-        **said,
-    )
-
-
-def _taken(said: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: said.pop(name) for name in names}
-
-
-def _opening(
-    *, read_only: bool, direct: bool, buffered: bool, shared: bool, offset: int, length: int | None
-) -> Opening:
-    if direct and buffered:
-        raise ConfigurationError("--direct and --buffered exclude each other; choose one")
-    if shared and buffered:
-        raise ConfigurationError("--shared forces direct I/O (a page cache is one host's); drop --buffered")
-    if offset < 0 or (length is not None and length < 1):
-        raise ConfigurationError("--offset and --length are sectors, and --length is at least 1")
-    how = True if direct else False if buffered else None
-    return Opening(read_only, how, shared, offset, length)
-
-
-def _options(
-    count: int, *, frame_age_s: float, buffer_count: int | None, remote_admin: bool, remote_masks: bool
-) -> TargetOptions:
-    if buffer_count is not None and not (
-        protocol.BUFFER_COUNT_MIN <= buffer_count <= protocol.BUFFER_COUNT_MAX
-    ):
-        raise ConfigurationError(f"--buffer-count {buffer_count} is not 2 to 65535")
-    if not timing.FRAME_AGE_MIN_S <= frame_age_s <= 3600:
-        raise ConfigurationError(f"--max-frame-age {frame_age_s} is not {timing.FRAME_AGE_MIN_S} to 3600")
-    return TargetOptions(frame_age_s, buffer_count, remote_admin, remote_masks, exports_max=count)

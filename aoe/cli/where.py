@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from aoe.cli.links import check_distinct, open_datagrams, open_links
 from aoe.cli.report import Report, state_words
+from aoe.cli.words import VARIABLE
 from aoe.errors import RequestError
 from aoe.initiator.remote import RemoteDisk, attach
 from aoe.initiator.standing import PathStatus
@@ -15,9 +16,6 @@ from aoe.initiator.survey import attach_each
 from aoe.link.base import Link
 from aoe.link.packet import every_link, only_interface
 from aoe.wire.address import parse_address
-
-VARIABLE = "AOE_INTERFACE"
-"""Names interfaces where the command line names nothing; several with commas or spaces between them."""
 
 
 class Where(NamedTuple):

@@ -1,17 +1,22 @@
 """Words of a command line: what is wrong with them is said in one line, and numbers have bounds."""
 
 import argparse
+import importlib
 import math
 import re
 import shlex
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from aoe import limits
 from aoe.errors import ConfigurationError
 from aoe.wire.frame import parse_mac
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
+
+
+VARIABLE = "AOE_INTERFACE"
+"""Names interfaces where the command line names nothing; several with commas or spaces between them."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,3 +86,10 @@ def command_words(text: str) -> list[str]:
     if not words:
         raise argparse.ArgumentTypeError(f"{text!r} names no command")
     return words
+
+
+def meant(name: str) -> Callable[..., Any]:
+    """What a subcommand means: `module.name` of this room. Loaded now, so that `--help` waits for none."""
+    module, _, thing = name.partition(".")
+    made: Callable[..., Any] = getattr(importlib.import_module(f"aoe.cli.{module}"), thing)
+    return made

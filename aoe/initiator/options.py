@@ -5,12 +5,14 @@ The command line (`aoe nbd`), the words of the NBD plugin (csrc/nbd/options.h) a
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from aoe import limits, timing
 from aoe.errors import ConfigurationError, OutOfRangeError
-from aoe.initiator.way import Policy
 from aoe.link.base import Link
+
+if TYPE_CHECKING:
+    from aoe.initiator.way import Policy
 
 ENGINES = ("auto", "c", "python")
 
@@ -91,8 +93,10 @@ class Options(NamedTuple):
     verify: Verify = "trust"
 
     @property
-    def policy(self) -> Policy:
+    def policy(self) -> "Policy":
         """What of this the session needs to know."""
+        from aoe.initiator.way import Policy  # noqa: PLC0415 - the words of a command line need no session
+
         failback_ns = None if self.failback_s is None else int(self.failback_s * 1e9)
         return Policy(self.spread, self.hold, failback_ns, self.verify == "require")
 

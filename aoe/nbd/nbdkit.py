@@ -18,7 +18,7 @@ from aoe.initiator.options import OPTIONS, Options
 from aoe.initiator.standing import PathStatus
 from aoe.link.packet import PacketLink
 from aoe.link.udp import UdpSpec
-from aoe.nbd import status
+from aoe.nbd import DEFAULTS, status
 from aoe.nbd.reports import Reports
 from aoe.target.repeated import Repeated
 from aoe.wire.frame import error_text
@@ -35,10 +35,6 @@ _AOE_ERROR = re.compile(r"AoE error ([0-9]+)")
 _USUAL_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 _VARIES = re.compile(r"^nbdkit: [^:]*: |at byte [0-9]+")
 """What differs between messages of one kind: the program's name, and the byte."""
-
-
-DEFAULTS = Options(timeout_s=None)
-"""A client of a block device expects that it waits."""
 
 
 class Plan(NamedTuple):

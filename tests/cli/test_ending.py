@@ -18,12 +18,12 @@ NOWHERE = ("--link", "udp:127.0.0.1:0,peer=127.0.0.1:9")
 STARTED = "begun\n"
 PROGRAM = (
     "import asyncio, sys\n"
-    "from aoe.cli import client\n"
-    "until_ended = client.until_ended\n"
+    "from aoe.cli import client, running\n"
+    "until_ended = running._until_ended\n"
     "async def told(command):\n"
     "    asyncio.get_running_loop().call_later(0.3, lambda: print('begun', file=sys.stderr, flush=True))\n"
     "    await until_ended(command)\n"
-    "client.until_ended = told\n"
+    "running._until_ended = told\n"
     "sys.exit(client.main())\n"
 )
 

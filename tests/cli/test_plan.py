@@ -7,13 +7,14 @@ import pytest
 
 from aoe import timing
 from aoe.cli.paths import Wanted, check_stores, names_a_disk, quoted, read
+from aoe.cli.serve import Words
 from aoe.cli.target import main
-from aoe.cli.target_parser import Words, words_of
+from aoe.cli.target_parser import command_of
 from aoe.errors import ConfigurationError
 
 
 def planned(*arguments: str) -> list[Wanted]:
-    said = words_of(["serve", *arguments])
+    said = command_of(["serve", *arguments])
     assert isinstance(said, Words)
     return said.meaning().wanted
 

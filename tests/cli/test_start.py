@@ -1,11 +1,14 @@
-"""Ctrl-C while a command is loaded, before it has a handler of its own."""
+"""The start of a command: Ctrl-C before it has a handler of its own, and what it does not wait for."""
 
+import argparse
 import signal
 import subprocess
 import sys
 from importlib import metadata
 
 import pytest
+
+from aoe.cli import parser, target_parser, words
 
 _PROGRAM = """
 import os, signal, sys
@@ -22,6 +25,21 @@ sys.meta_path.insert(0, Interrupts())
 sys.argv = {argv!r}
 sys.exit(aoe_start.{command}())
 """
+_LOADED = """
+import sys
+sys.argv = {argv!r}
+try:
+    {load}
+except SystemExit:
+    pass
+print(*sorted(sys.modules), file=sys.stderr)
+"""
+HEAVY = {
+    *("asyncio", "uvloop", "logging", "socket", "subprocess", "cffi", "inspect", "ssl", "tomllib", "tomlkit"),
+    *("importlib.metadata", "concurrent.futures", "rich", "pyroute2", "cattrs", "asyncio_dgram"),
+    *("aoe.engine", "aoe.cli.serve", "aoe.cli.running", "aoe.target", "aoe.initiator.session"),
+}
+"""What a command that only shows its words does not wait for."""
 COMMANDS = {"client": ["aoe", "discover"], "target": ["aoe-target", "serve", "/dev/null"]}
 
 
@@ -29,8 +47,8 @@ def interrupted(
     command: str, module: str, *, argv: list[str] | None = None, ignored: bool = False
 ) -> "subprocess.CompletedProcess[str]":
     """A command that gets SIGINT as it begins to load a module."""
-    words = argv or COMMANDS[command]
-    program = _PROGRAM.format(module=module, ignored=ignored, argv=words, command=command)
+    typed = argv or COMMANDS[command]
+    program = _PROGRAM.format(module=module, ignored=ignored, argv=typed, command=command)
     done = [sys.executable, "-c", program]
     return subprocess.run(done, capture_output=True, text=True, check=False, timeout=30)
 
@@ -41,7 +59,9 @@ def test_the_client_ends_without_a_traceback(module: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, "", "")
 
 
-@pytest.mark.parametrize("module", ["aoe", "aoe.target.server", "aoe.cli", "aoe.cli.target", "aoe.cli.paths"])
+@pytest.mark.parametrize(
+    "module", ["aoe", "aoe.target.server", "aoe.cli", "aoe.cli.target", "aoe.cli.serve", "aoe.cli.paths"]
+)
 def test_the_target_ends_without_a_traceback(module: str) -> None:
     done = interrupted("target", module)
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, "", "")
@@ -58,3 +78,44 @@ def test_the_commands_begin_there() -> None:
     scripts = metadata.distribution("aoe-target").entry_points
     found = {it.name: it.value for it in scripts if it.group == "console_scripts"}
     assert found == {"aoe": "aoe_start:client", "aoe-target": "aoe_start:target"}
+
+
+def loaded(load: str, *argv: str) -> set[str]:
+    """The modules that are there afterwards."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LOADED.format(load=load, argv=list(argv))],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("typed", [["--help"], ["serve", "--help"], ["serve"], ["frobnicate"]])
+def test_words_of_the_target_wait_for_nothing(typed: list[str]) -> None:
+    found = loaded("import aoe_start; aoe_start.target()", "aoe-target", *typed)
+    assert "aoe.cli.target_parser" in found
+    assert found & HEAVY == set()
+
+
+@pytest.mark.parametrize("typed", [["--help"], ["nbd", "--help"], ["bench"], ["ping", "e0.0", "-c", "x"]])
+def test_words_of_the_client_wait_for_nothing(typed: list[str]) -> None:
+    found = loaded("import aoe_start; aoe_start.client()", "aoe", *typed)
+    assert "aoe.cli.parser" in found
+    assert found & HEAVY == set()
+
+
+def test_the_package_loads_what_is_asked_of_it() -> None:
+    assert loaded("import aoe") & HEAVY == set()
+    assert {it for it in loaded("import aoe; aoe.DiskError") if it.startswith("aoe.")} == {"aoe.errors"}
+    assert "aoe.initiator.session" in loaded("import aoe; aoe.attach")
+
+
+@pytest.mark.parametrize("top", [parser.parser(), target_parser.parser()], ids=["aoe", "aoe-target"])
+def test_every_subcommand_means_something(top: argparse.ArgumentParser) -> None:
+    (commands,) = (it.choices for it in top._actions if it.dest == "command" and it.choices)
+    for name, command in dict(commands).items():
+        named = command.get_default("make") or command.get_default("means")
+        assert callable(words.meant(named)), name

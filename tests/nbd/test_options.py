@@ -13,7 +13,8 @@ import aoe
 from aoe import limits
 from aoe.cli.parser import command_of
 from aoe.initiator.options import OPTIONS, Choice, CommandWords, Flag, Option, Options, Seconds
-from aoe.nbd.nbdkit import DEFAULTS, PLUGIN, Plan, command_line
+from aoe.nbd import DEFAULTS
+from aoe.nbd.nbdkit import PLUGIN, Plan, command_line
 from csrc import generate_options
 from tests.support.labs.nbdkit import need_nbdkit
 from tests.support.tools import need

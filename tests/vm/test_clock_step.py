@@ -99,7 +99,7 @@ class Site(NamedTuple):
 @contextlib.contextmanager
 def site(directory: Path) -> Iterator[Site]:
     files = GuestFiles(kernel())
-    python = add_python(files, "aoe.cli.target", "aoe.engine", "shutil", "json", "signal")
+    python = add_python(files, "aoe.cli.target", "aoe.cli.serve", "aoe.engine", "shutil", "json", "signal")
     files.copy(Path(guest_clock.__file__), "clock.py")
     files.add("clock", f'#!/bin/sh\nexec {python} /clock.py "$@"\n'.encode(), 0o755)
     files.add("exports", json.dumps([(it.careful, it.arguments()) for it in TARGETS]).encode())

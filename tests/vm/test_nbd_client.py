@@ -24,6 +24,8 @@ pytestmark = pytest.mark.vm
 SECTORS = (64 << 20) // 512
 SOCKET = "/tmp/disk.sock"
 DEVICE = "/dev/nbd0"
+COMMAND = ("aoe.cli.client", "aoe.cli.running", "aoe.cli.nbd", "aoe.cli.where")
+"""What `aoe nbd` loads, and when."""
 START_S = 60.0
 AWAY_S = 2.0
 
@@ -55,7 +57,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def with_door() -> GuestFiles:
     files = guest_files()
-    python = add_python(files, "aoe.cli.client", "aoe.engine", "asyncio.subprocess", "uvloop")
+    python = add_python(files, *COMMAND, "aoe.engine", "asyncio.subprocess", "uvloop")
     files.add("bin/aoe", f'#!/bin/sh\nexec {python} -m aoe.cli.client "$@"\n'.encode(), 0o755)
     for program in ("nbdkit", "nbd-client"):
         files.copy_program(Path(which(program) or ""), f"sbin/{program}")

@@ -97,7 +97,7 @@ class Site(NamedTuple):
     def guest_files(self) -> GuestFiles:
         """Our target and what it imports, and how each of its processes is called."""
         files = GuestFiles(kernel())
-        python = add_python(files, "aoe.cli.target", "aoe.engine", "shutil", "json")
+        python = add_python(files, "aoe.cli.target", "aoe.cli.serve", "aoe.engine", "shutil", "json")
         files.add("serve", f"#!/bin/sh\nexec {python} /serve.py /exports\n".encode(), 0o755)
         files.copy(Path(guest_serve.__file__), "serve.py")
         calls = [(mode.synced, command(slot, mode)) for slot, mode in enumerate(self.modes)]

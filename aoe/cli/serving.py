@@ -1,0 +1,89 @@
+"""What was typed behind `aoe-target serve`, taken together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aoe import timing
+from aoe.cli.paths import Wanted, plan
+from aoe.disk.open import Opening
+from aoe.errors import ConfigurationError
+from aoe.target.accelerator import EngineOptions
+from aoe.target.server import TargetOptions
+from aoe.wire import protocol
+
+
+class Serve(NamedTuple):
+    """What `aoe-target serve` is to do.
+
+    `wanted` is what is opened (as `opening` says) and served where; `mask` replaces the persisted list.
+    `engine` is the code that moves the sectors: `auto`, `c` or `python`; `threads` is for the compiled one.
+    """
+
+    wanted: list[Wanted]
+    opening: Opening
+    interfaces: Sequence[str]
+    links: Sequence[str]
+    options: TargetOptions
+    engine: str
+    threads: EngineOptions
+    durability: str
+    mask: tuple[bytes, ...] | None
+    state_dir: Path | None
+    reset_state: bool
+    force: bool
+
+
+def meaning(
+    *,
+    paths: list[str],
+    shelf: int,
+    slot: int,
+    serial: str | None,
+    interface: list[str],
+    link: list[str],
+    cpus: tuple[int, ...],
+    spin_us: int,
+    **said: Any,
+) -> Serve:
+    """What the words mean together; ConfigurationError if that is nothing."""
+    return Serve(
+        wanted=plan(paths, shelf, slot, serial),
+        opening=_opening(**_taken(said, "read_only", "direct", "buffered", "shared", "offset", "length")),
+        interfaces=interface,
+        links=link,
+        options=_options(
+            len(paths), **_taken(said, "frame_age_s", "buffer_count", "remote_admin", "remote_masks")
+        ),
+        threads=EngineOptions(len(cpus) or 1, cpus, spin_us),
+        **said,
+    )
+
+
+def _taken(said: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: said.pop(name) for name in names}
+
+
+def _opening(
+    *, read_only: bool, direct: bool, buffered: bool, shared: bool, offset: int, length: int | None
+) -> Opening:
+    if direct and buffered:
+        raise ConfigurationError("--direct and --buffered exclude each other; choose one")
+    if shared and buffered:
+        raise ConfigurationError("--shared forces direct I/O (a page cache is one host's); drop --buffered")
+    if offset < 0 or (length is not None and length < 1):
+        raise ConfigurationError("--offset and --length are sectors, and --length is at least 1")
+    how = True if direct else False if buffered else None
+    return Opening(read_only, how, shared, offset, length)
+
+
+def _options(
+    count: int, *, frame_age_s: float, buffer_count: int | None, remote_admin: bool, remote_masks: bool
+) -> TargetOptions:
+    if buffer_count is not None and not (
+        protocol.BUFFER_COUNT_MIN <= buffer_count <= protocol.BUFFER_COUNT_MAX
+    ):
+        raise ConfigurationError(f"--buffer-count {buffer_count} is not 2 to 65535")
+    if not timing.FRAME_AGE_MIN_S <= frame_age_s <= 3600:
+        raise ConfigurationError(f"--max-frame-age {frame_age_s} is not {timing.FRAME_AGE_MIN_S} to 3600")
+    return TargetOptions(frame_age_s, buffer_count, remote_admin, remote_masks, exports_max=count)
