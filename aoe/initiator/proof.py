@@ -19,6 +19,9 @@ Which servers are asked. The owner is what the disk is. An unproved server carri
 the owner is lost before the proof: then it takes over, and the others have to be proved against it. What was
 refused is compared again from time to time, and stays refused until it passes.
 
+Nothing is sent from here that waited for a range: a range that opens only notes what may go (`Pieces.ready`).
+The core takes that afterwards, as it may be the next write to be looked for.
+
 Nothing here holds up work: one write at a time waits for one read over a way that is idle, a range is closed
 for PROOF_NS at most, and when the owner or the server is lost all of it is given up at once.
 
@@ -28,35 +31,20 @@ csrc/initiator/proof.c does the same.
 import enum
 from collections import deque
 from collections.abc import Iterator
-from typing import Protocol
 
 from aoe import limits
 from aoe.initiator.exchange import Kind
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
-from aoe.initiator.ranges import Claim, Ranges, Write
+from aoe.initiator.pieces import Pieces
+from aoe.initiator.ranges import Claim
+from aoe.initiator.request import Piece
 from aoe.initiator.session import Session
 from aoe.initiator.way import Answered, Event, Operation, TooLarge, Way
 from aoe.wire import ata, protocol
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
 
 _READ_EXT = 0x24
-
-
-class Host(Protocol):
-    """What the core does for the proof."""
-
-    def close(self, sample: Claim) -> None:
-        """Keep our writes out of a range that none of them holds."""
-
-    def open(self, sample: Claim, now_ns: int) -> None:
-        """Let them in."""
-
-    def write(self, piece: Write, now_ns: int) -> None:
-        """Send it."""
-
-    def rest(self, piece: Write, now_ns: int) -> None:
-        """The proof is done with it."""
 
 
 class Look:
@@ -117,7 +105,7 @@ class Stage(enum.IntEnum):
 class Echo:
     """A write that is looked for: `owner` acknowledges it, `way` has to show it."""
 
-    def __init__(self, owner: Way, way: Way, piece: Write, data: bytes, now_ns: int) -> None:
+    def __init__(self, owner: Way, way: Way, piece: Piece, data: bytes, now_ns: int) -> None:
         self.owner = owner
         self.way = way
         self.lives = _lives(owner, way)
@@ -147,10 +135,9 @@ def ranges_of(sectors: int) -> Iterator[Sample]:
 class Proof:
     """Of the servers of one disk."""
 
-    def __init__(self, session: Session, ranges: Ranges, host: Host) -> None:
+    def __init__(self, session: Session, pieces: Pieces) -> None:
         self._session = session
-        self._ranges = ranges
-        self._host = host
+        self._pieces = pieces
         self.news = -1
         """When it last looked at the ways."""
         self.works = False
@@ -246,7 +233,7 @@ class Proof:
         for look in looks:
             if look.operation.open:
                 self._session.abandon(look.operation, now_ns)
-        self._host.open(sample, now_ns)
+        self._pieces.leave(sample)
 
     def _go_on(self, now_ns: int) -> None:
         """Compare as many as may be under way at once, each as large as passes to both."""
@@ -261,7 +248,7 @@ class Proof:
                 continue
             if sample.sectors > self._passes(self._subject):
                 self._left.appendleft(sample.cut(self._passes(self._subject)))
-            if self._ranges.touched(sample.first, sample.last):
+            if self._pieces.touched(sample.first, sample.last):
                 sample.held += 1
                 put_off += self._later(sample, sample.held, now_ns)
             else:
@@ -284,7 +271,7 @@ class Proof:
 
     def _read_both(self, sample: Sample, way: Way, now_ns: int) -> None:
         assert self._owner is not None, "it is compared with the owner"
-        self._host.close(sample)
+        self._pieces.enter(sample)
         self._flying[sample] = None
         sample.since_ns = now_ns
         sample.looks = [Look(sample, at, sample.first, sample.sectors) for at in (self._owner, way)]
@@ -319,7 +306,7 @@ class Proof:
             return way.state is State.REFUSED and way.vouched
         return way.state is State.USABLE and trial.sampled
 
-    def takes(self, piece: Write, data: bytes, now_ns: int) -> bool:
+    def takes(self, piece: Piece, data: bytes, now_ns: int) -> bool:
         """Whether a write waits until its range was read through a server that is to be proved."""
         if self._echo is not None:
             return False
@@ -330,7 +317,7 @@ class Proof:
                 return True
         return False
 
-    def _begin_echo(self, way: Way, piece: Write, data: bytes, now_ns: int) -> None:
+    def _begin_echo(self, way: Way, piece: Piece, data: bytes, now_ns: int) -> None:
         owner = self._session.owner
         assert owner is not None, "without, no server is doubtful"
         piece.echo = True
@@ -355,7 +342,7 @@ class Proof:
             self._end_echo(echo, self._session.timing.proof_again_ns, now_ns)
         else:
             echo.stage = Stage.WRITING
-            self._host.write(echo.piece, now_ns)
+            self._pieces.write(echo.piece, now_ns)
 
     def _judge(self, echo: Echo, seen: bool, now_ns: int) -> None:
         way, lba = echo.way, echo.piece.first
@@ -367,7 +354,7 @@ class Proof:
         if way.trial.condemned is not Reason.NONE or way.trial.misses >= limits.ECHOES_MAX:
             self._session.condemn(way, Reason.NOT_SEEN, lba, now_ns)
 
-    def acknowledged(self, piece: Write, way: Way, now_ns: int) -> None:
+    def acknowledged(self, piece: Piece, way: Way, now_ns: int) -> None:
         """The write was answered by the server of a way, and all went well."""
         echo = self._echo
         if echo is None or echo.piece is not piece:
@@ -378,7 +365,7 @@ class Proof:
         else:
             self._end_echo(echo, self._session.timing.proof_again_ns, now_ns)
 
-    def given_up(self, piece: Write, now_ns: int) -> None:
+    def given_up(self, piece: Piece, now_ns: int) -> None:
         """The write failed, or no caller waits for it any more."""
         if self._echo is not None and self._echo.piece is piece:
             self._end_echo(self._echo, self._session.timing.proof_again_ns, now_ns)
@@ -400,9 +387,9 @@ class Proof:
         if echo.look is not None and echo.look.operation.open:
             self._session.abandon(echo.look.operation, now_ns)
         if echo.stage is Stage.BEFORE:
-            self._host.write(echo.piece, now_ns)
+            self._pieces.write(echo.piece, now_ns)
         else:
-            self._host.rest(echo.piece, now_ns)
+            self._pieces.rest(echo.piece)
 
 
 def _lives(owner: Way, way: Way) -> tuple[int | None, int | None]:

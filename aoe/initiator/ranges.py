@@ -26,16 +26,6 @@ class Claim:
         return range(self.first // limits.BUCKET_SECTORS, (self.last - 1) // limits.BUCKET_SECTORS + 1)
 
 
-class Write(Claim):
-    """A piece of a write, of which `echo` says whether the proof keeps its range closed."""
-
-    __slots__ = ("echo",)
-
-    def __init__(self, first: int, last: int) -> None:
-        super().__init__(first, last)
-        self.echo = False
-
-
 class Ranges:
     """All claims, indexed by where they are; those that are wide are compared with everything."""
 

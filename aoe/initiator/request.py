@@ -4,7 +4,7 @@ import enum
 from typing import NamedTuple
 
 from aoe.initiator.exchange import Kind
-from aoe.initiator.ranges import Write
+from aoe.initiator.ranges import Claim
 from aoe.initiator.way import Operation
 from aoe.wire import protocol
 
@@ -61,6 +61,7 @@ class Request:
         "left",
         "length",
         "offset",
+        "pieces",
         "result",
         "verb",
         "worst",
@@ -74,17 +75,19 @@ class Request:
         self.result: Result | None = None
         self.worst: Result | None = None
         """The failure with the lowest lba so far."""
+        self.pieces: list[Piece] = []
+        """While a caller waits for it."""
         self.left = 0
         self.flushes = False
         self.changes = (0, 0)
         self.buffer = bytearray()
 
 
-class Piece(Write):
+class Piece(Claim):
     """A part of a request. `request` is None when no caller waits for it any more, `count` how many sectors
     go with it."""
 
-    __slots__ = ("at", "count", "data", "free", "kind", "older", "operation", "request")
+    __slots__ = ("at", "count", "data", "echo", "free", "kind", "older", "operation", "request")
 
     def __init__(self, request: Request, lba: int, sectors: int, count: int = 0) -> None:
         super().__init__(lba, lba + sectors)
@@ -99,6 +102,8 @@ class Piece(Write):
         """Changes of it before `operation` of which there are copies of unknown fate."""
         self.data: bytearray | None = None
         """What is written, where that is not a part of the request's data."""
+        self.echo = False
+        """Whether the proof keeps its range closed."""
 
     @property
     def patches(self) -> bool:

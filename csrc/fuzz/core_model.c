@@ -597,6 +597,7 @@ void model_look(void)
         see(&out[m.seen++]);
     check_ways();
     check_identity();
+    CHECK(core->spent || link_alone(&core->ready)); /* what may go has gone */
     m.cause = BY_CALLER;
 }
 

@@ -40,3 +40,11 @@ struct body board_reading(uint8_t count)
     struct wire_registers asked = {.flags = AFLAG_EXTENDED, .count = count, .opcode = READ_SECTORS_EXT};
     return (struct body){.ata = asked, .head_length = sizeof asked};
 }
+
+struct way *way_numbered(const aoe_core *c, uint32_t number)
+{
+    for (uint32_t i = 0; i < c->ways_count; i++)
+        if (c->ways[i]->number == number)
+            return c->ways[i];
+    return NULL;
+}

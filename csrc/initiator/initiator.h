@@ -151,7 +151,8 @@ struct range_node {
 
 /* A part of a request, and its claim on sectors. */
 struct piece {
-    struct link of_request, all, wide; /* `all`: in ranges, or in messages of the core */
+    struct link of_request, ready;
+    struct link all, wide; /* `all`: in ranges, or in messages of the core */
     struct range_node nodes[2];
     uint64_t first, last;
     uint32_t waits, followers_count, followers_room;
@@ -288,6 +289,7 @@ struct aoe_core {
     uint32_t pending;
     struct link done, requests;
     struct link messages; /* pieces that have data but no claim */
+    struct link ready;    /* pieces whose range became their own */
 
     struct pool copies, exchanges, operations, pieces, refusals;
     struct effect *effects;
@@ -339,26 +341,6 @@ aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_
 
 /* Whether its samples are to be compared with the owner's. */
 static inline int way_samples(const struct way *w) { return w->state == WAY_COMPARED || w->state == WAY_RETRIED; }
-
-/* proof.c: whether servers have one disk */
-void proof_init(struct proof *f);
-void proof_close(struct proof *f);
-void proof_stand_still(struct proof *f, int64_t gap_ns); /* we did not run for so long */
-void proof_step(aoe_core *c, int64_t now_ns); /* something happened, or time has passed */
-void proof_became(aoe_core *c, struct look *l, const struct event *e, int64_t now_ns);
-/* Whether a write waits until its range was read through a server that is to be proved. */
-int proof_takes(aoe_core *c, struct piece *p, const uint8_t *data, int64_t now_ns);
-/* It was answered by the server of a way, and all went well; it failed, or no caller waits for it any more. */
-void proof_acknowledged(aoe_core *c, const struct piece *p, const struct way *by, int64_t now_ns);
-void proof_given_up(aoe_core *c, const struct piece *p, int64_t now_ns);
-
-/* core.c, for the proof */
-struct way *way_numbered(const aoe_core *c, uint32_t number);
-struct operation *operation_for(aoe_core *c, struct way *only, uint32_t reply_min);
-struct piece *core_close(aoe_core *c, uint64_t first, uint64_t last); /* keep our writes out of a range */
-void core_open(aoe_core *c, struct piece *claim, int64_t now_ns);
-void core_write(aoe_core *c, struct piece *p, int64_t now_ns); /* send one that was looked for */
-void core_rest(aoe_core *c, struct piece *p, int64_t now_ns);  /* it is not looked for any more */
 
 /* ranges.c: the same rules as aoe/initiator/ranges.py */
 void ranges_init(struct ranges *r);

@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "session.h"
-#include "shared/wire.h"
+#include "core.h"
 
 enum { BEFORE = 0, WRITING = 1, AFTER = 2 };
 
@@ -29,11 +28,7 @@ static int same_lives(const struct lives *one, const struct way *owner, const st
 static void begin_look(aoe_core *c, struct look *l, struct way *w, uint64_t lba, uint32_t sectors, int64_t now_ns)
 {
     struct operation *o = operation_for(c, w, ATA_HEADER + sectors * SECTOR);
-    o->body.ata.flags = AFLAG_EXTENDED;
-    o->body.ata.count = (uint8_t)sectors;
-    o->body.ata.opcode = READ_SECTORS_EXT;
-    wire_put_little(o->body.ata.lba, LBA_BYTES, lba);
-    o->body.head_length = sizeof o->body.ata;
+    operation_registers(o, AFLAG_EXTENDED, sectors, READ_SECTORS_EXT, lba);
     o->look = l;
     o->sectors = sectors;
     l->operation = o;
@@ -135,7 +130,7 @@ static void take_back(aoe_core *c, struct sample *s, int64_t now_ns)
     s->claim = NULL;
     for (int i = 0; i < 2; i++)
         end_look(c, &s->looks[i], now_ns);
-    core_open(c, claim, now_ns);
+    pieces_leave(c, claim);
 }
 
 static void end_samples(aoe_core *c, int64_t now_ns)
@@ -191,7 +186,7 @@ static void watch_samples(aoe_core *c, int64_t now_ns)
 static void read_both(aoe_core *c, struct sample *s, struct way *w, int64_t now_ns)
 {
     struct way *both[2] = {way_numbered(c, c->proof.owner), w};
-    s->claim = core_close(c, s->first, s->last);
+    s->claim = pieces_close(c, s->first, s->last);
     link_append(&c->proof.flying, &s->where);
     c->proof.flying_count++;
     s->since_ns = now_ns;
@@ -358,9 +353,9 @@ static void end_echo(aoe_core *c, int64_t wait_ns, int64_t now_ns)
     free(o->data);
     o->data = NULL;
     if (before)
-        core_write(c, p, now_ns);
+        pieces_write(c, p, now_ns);
     else
-        core_rest(c, p, now_ns);
+        pieces_rest(c, p);
 }
 
 static void judge(aoe_core *c, int seen, int64_t now_ns)
@@ -391,7 +386,7 @@ static void looked(aoe_core *c, const struct event *e, int64_t now_ns)
         end_echo(c, c->set.timing.proof_again_ns, now_ns);
     } else {
         o->stage = WRITING;
-        core_write(c, o->piece, now_ns);
+        pieces_write(c, o->piece, now_ns);
     }
 }
 

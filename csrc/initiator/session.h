@@ -63,6 +63,7 @@ void board_note(aoe_core *c, struct way *w, int happens, int reason);
 void board_query(aoe_core *c, uint32_t port, const uint8_t *mac, uint32_t shelf, uint32_t slot);
 int64_t board_quiesce_ns(const aoe_core *c, int64_t age_ns);
 struct body board_reading(uint8_t count);
+struct way *way_numbered(const aoe_core *c, uint32_t number); /* NULL: there is none any more */
 
 /* looks.c: questions to the server of a way: IDENTIFY, with a stream of ours (order rule T9); how much it takes */
 void looks_ask_size(aoe_core *c, struct way *w, int64_t now_ns);

@@ -1,0 +1,51 @@
+/* The rooms above the session: requests, their pieces, and the proof. core.c is their face, and takes what has become
+ * of operations one after the other. */
+#ifndef AOE_CORE_H
+#define AOE_CORE_H
+
+#include "session.h"
+
+/* pieces.c: what a piece asks for, and which ranges are held */
+struct operation *operation_for(aoe_core *c, struct way *only, uint32_t reply_min);
+struct operation *operation_new(aoe_core *c, struct piece *p, uint32_t lane, uint32_t reply_min);
+void operation_registers(struct operation *o, uint32_t flags, uint32_t count, uint32_t opcode, uint64_t lba);
+void pieces_init(aoe_core *c);
+void pieces_discard(aoe_core *c, void *buffer); /* freed when nothing that is out refers to it */
+struct piece *pieces_new(aoe_core *c, struct asked *a, uint64_t first, uint64_t last, uint32_t count);
+void pieces_end(aoe_core *c, struct piece *p); /* when no request, range or operation refers to it */
+struct piece *pieces_close(aoe_core *c, uint64_t first, uint64_t last); /* keep our writes out of a range */
+/* The range is given up; those behind may go: they are in c->ready. */
+void pieces_leave(aoe_core *c, struct piece *p);
+/* It is gone, unless something of it can still do something, or the proof keeps its range closed. */
+void pieces_rest(aoe_core *c, struct piece *p);
+void pieces_settled(aoe_core *c, struct operation *o);
+void pieces_carry_on(aoe_core *c, struct piece *p, uint32_t most, int64_t now_ns);
+void pieces_write(aoe_core *c, struct piece *p, int64_t now_ns); /* send one that the proof has looked for */
+const uint8_t *pieces_bytes(const struct piece *p); /* what is written by the next sectors of it */
+int pieces_patches(const struct piece *p); /* whether the request covers only a part of its sectors */
+void pieces_keep(struct piece *p, const uint8_t *data, uint32_t sectors);
+void pieces_patch(struct piece *p);
+
+/* proof.c: whether servers have one disk */
+void proof_init(struct proof *f);
+void proof_close(struct proof *f);
+void proof_stand_still(struct proof *f, int64_t gap_ns); /* we did not run for so long */
+void proof_step(aoe_core *c, int64_t now_ns); /* something happened, or time has passed */
+void proof_became(aoe_core *c, struct look *l, const struct event *e, int64_t now_ns);
+/* Whether a write waits until its range was read through a server that is to be proved. */
+int proof_takes(aoe_core *c, struct piece *p, const uint8_t *data, int64_t now_ns);
+/* It was answered by the server of a way, and all went well; it failed, or no caller waits for it any more. */
+void proof_acknowledged(aoe_core *c, const struct piece *p, const struct way *by, int64_t now_ns);
+void proof_given_up(aoe_core *c, const struct piece *p, int64_t now_ns);
+
+/* progress.c: a piece may begin, is answered, and the request ends */
+void progress_end(aoe_core *c, struct asked *a, uint32_t outcome);
+void progress_go(aoe_core *c, struct piece *p, int64_t now_ns);
+void progress_flush(aoe_core *c, struct asked *a, int64_t now_ns);
+void progress_answered(aoe_core *c, struct piece *p, const struct event *e, int64_t now_ns);
+
+/* split.c: a request in pieces; or why not */
+uint32_t split_refused(aoe_core *c, const aoe_request *r, const struct way *w);
+void split_begin(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns);
+
+#endif
