@@ -44,7 +44,7 @@ from typing import Any
 from aoe.disk.base import Disk
 from aoe.disk.faulty import FaultyDisk
 from aoe.initiator.remote import RemoteDisk, attach
-from aoe.link.faulty import FaultyLink
+from aoe.link.faulty import Faults, FaultyLink
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.serve import serve
 from aoe.target.target import Target
@@ -140,7 +140,7 @@ class Lab:
         self._hosts = itertools.count(1)
         self._stores: list[Disk] = []
         self._cables: list[Cable] = []
-        self._faults: dict[str, float | None] = {}
+        self._faults = Faults()
 
     @asynccontextmanager
     async def serve(
@@ -176,15 +176,9 @@ class Lab:
         """Treat what is sent on every cable so, now and later: probabilities (0.0 to 1.0) of a frame, by how
         long a late one is late at most (s), and the MTU of the switches between (bytes; None: that of the
         ends). Without arguments: as a good network does."""
-        self._faults = {
-            "lose": lose,
-            "repeat": repeat,
-            "late": late,
-            "delay_s": delay_s,
-            "switch_mtu": switch_mtu,
-        }
+        self._faults = Faults(lose, repeat, late, delay_s, switch_mtu)
         for cable in self._cables:
-            vars(cable).update(self._faults)
+            cable.treat(self._faults)
 
     def new_host(self) -> int:
         """The number of one more host."""
@@ -197,7 +191,7 @@ class Lab:
             mac = (2 << 40 | host << 8 | segment).to_bytes(6, "big")
             port = self._networks.setdefault(segment, Network()).attach(mac, self._mtu)
             made[segment] = Cable(port, self._rng.getrandbits(32))
-            vars(made[segment]).update(self._faults)
+            made[segment].treat(self._faults)
         self._cables += made.values()
         return made
 

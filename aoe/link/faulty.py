@@ -3,18 +3,26 @@
 import asyncio
 import random
 from collections.abc import Hashable
+from typing import NamedTuple
 
 from aoe.link.base import Batch, Link, Listener
 from aoe.wire import protocol
 
 
-class FaultyLink(Link):
-    """Sends through `link`, but loses, repeats or delays frames with the given probabilities.
+class Faults(NamedTuple):
+    """Probabilities (0.0 to 1.0) that a frame is lost, repeated or late; `delay_s` is the longest delay of a
+    late one (s), and what overtakes it is reordered. A switch loses frames of more than `switch_mtu` bytes
+    behind the Ethernet header (None: it takes all)."""
 
-    `delay_s` is the longest delay of a frame chosen with probability `late`; what it overtakes is
-    reordered. A switch on the way loses frames of more than `switch_mtu` bytes behind the Ethernet header
-    (None: it takes all). All chance comes from `seed`.
-    """
+    lose: float = 0.0
+    repeat: float = 0.0
+    late: float = 0.0
+    delay_s: float = 0.01
+    switch_mtu: int | None = None
+
+
+class FaultyLink(Link):
+    """Sends through `link` with the given `Faults`, which may change. All chance comes from `seed`."""
 
     def __init__(
         self,
@@ -29,17 +37,17 @@ class FaultyLink(Link):
     ) -> None:
         self._link = link
         self._random = random.Random(seed)
-        self.lose = lose
-        self.repeat = repeat
-        self.late = late
-        self.delay_s = delay_s
-        self.switch_mtu = switch_mtu
+        self.treat(Faults(lose, repeat, late, delay_s, switch_mtu))
         self.name = link.name
         self.mac = link.mac
         self.mtu = link.mtu
         self.receive_buffer = link.receive_buffer
         self.counters = link.counters
         self._listener: Listener
+
+    def treat(self, faults: Faults) -> None:
+        """Treat what is sent from now on so."""
+        self.lose, self.repeat, self.late, self.delay_s, self.switch_mtu = faults
 
     @property
     def up(self) -> bool:
