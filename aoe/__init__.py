@@ -49,11 +49,11 @@ if TYPE_CHECKING:
         TargetRefused,
         Unreachable,
     )
+    from aoe.initiator.attach import attach
     from aoe.initiator.blocking import BlockingDisk, open
     from aoe.initiator.discover import Found, discover
     from aoe.initiator.options import Options
     from aoe.initiator.remote import RemoteDisk as Disk
-    from aoe.initiator.remote import attach
     from aoe.initiator.standing import PathStatus
     from aoe.target.serve import serve
 
@@ -86,10 +86,10 @@ _HOMES = {
         *("AoeError", "ConfigurationError", "DiskError", "DiskFailed", "MisuseError", "OutOfRangeError"),
         *("RequestError", "TargetRefused", "Unreachable"),
     ),
+    "initiator.attach": ("attach",),
     "initiator.blocking": ("BlockingDisk", "open"),
     "initiator.discover": ("Found", "discover"),
     "initiator.options": ("Options",),
-    "initiator.remote": ("attach",),
     "initiator.standing": ("PathStatus",),
     "target.serve": ("serve",),
 }

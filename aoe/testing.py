@@ -43,7 +43,8 @@ from typing import Any
 
 from aoe.disk.base import Disk
 from aoe.disk.faulty import FaultyDisk
-from aoe.initiator.remote import RemoteDisk, attach
+from aoe.initiator.attach import attach
+from aoe.initiator.remote import RemoteDisk
 from aoe.link.faulty import Faults, FaultyLink
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.serve import serve

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.drive import command, identify
-from aoe.initiator import compiled, discovery, exchange, facts, life, path, request, sizes, strangers
+from aoe.initiator import compiled_core, discovery, exchange, facts, life, path, request, sizes, strangers
 from aoe.target import streams
 from aoe.wire import ata, frame, opcodes, protocol, stamp
 from csrc import generate_life, generate_options
@@ -179,8 +179,8 @@ def shared() -> Iterator[str]:
     yield from texts("reason_texts", facts.REASON_TEXTS)
     yield from members(request.Verb, "AOE_VERB_")
     yield from members(request.Outcome, "AOE_ENDED_")
-    names = [f"AOE_{name.upper()}" for name in (*compiled.COUNTERS, "core_counters")]
-    yield from listed("aoe.initiator.compiled.COUNTERS", ((name, n) for n, name in enumerate(names)))
+    names = [f"AOE_{name.upper()}" for name in (*compiled_core.COUNTERS, "core_counters")]
+    yield from listed("aoe.initiator.compiled_core.COUNTERS", ((name, n) for n, name in enumerate(names)))
 
 
 if __name__ == "__main__":

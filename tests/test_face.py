@@ -194,6 +194,8 @@ def test_all_that_has_bytes_can_be_written_and_filled(engine: str) -> None:
         room = bytearray(8)
         await disk.read_into(0, memoryview(room)[2:7])  # type: ignore[arg-type]
         assert room == b"\0\0bytes\0"
+        await disk.read_into(300, memoryview(room).cast("I"))  # type: ignore[arg-type]
+        assert room == bytes(range(8))
 
     used(call, engine)
 

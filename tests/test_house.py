@@ -42,7 +42,8 @@ ROOMS = [
 
 WITH_IO = {
     "target": "accelerator measure notices address_locks repeated records serve server target",
-    "initiator": "admin blocking carrier clock discover engine_carrier remote standing survey",
+    "initiator": "admin attach blocking carrier clock discover engine_carrier fencing link_carrier remote "
+    "standing survey",
     "node": "",
     "control": "client connection listening peers place server verbs",
 }

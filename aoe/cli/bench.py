@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from aoe.cli.report import Report
 from aoe.cli.where import Where, one_disk
 from aoe.errors import AoeError, ConfigurationError, RequestError
-from aoe.initiator.engine_carrier import EngineCarrier, Loaded
-from aoe.initiator.engine_carrier import Load as Job
+from aoe.initiator.load import Job, Loaded
 from aoe.initiator.remote import RemoteDisk
 from aoe.limits import LOAD_BUCKETS
 
@@ -84,16 +83,13 @@ async def measure(disk: RemoteDisk, load: Load, stop: asyncio.Event) -> Loaded:
     """Put the load on a disk until its time is over or `stop` is set. Where the engine carries it, the engine
     asks, too."""
     places = disk.size // load.bs
-    carrier = disk.carrier
-    if isinstance(carrier, EngineCarrier):
-        return await _by_engine(carrier, places, load, stop)
-    return await _by_tasks(disk, places, load, stop)
+    loading = disk.carrier.load(_job(load, places), load.runtime, stop)
+    return await (_by_tasks(disk, places, load, stop) if loading is None else loading)
 
 
-async def _by_engine(carrier: EngineCarrier, places: int, load: Load, stop: asyncio.Event) -> Loaded:
+def _job(load: Load, places: int) -> Job:
     percent = 50 if load.rw == "randrw" else 100 if load.rw.endswith("write") else 0
-    job = Job(load.iodepth, load.bs, places * load.bs, load.rw.startswith("rand"), percent, seed=1)
-    return await carrier.load(job, load.runtime, stop)
+    return Job(load.iodepth, load.bs, places * load.bs, load.rw.startswith("rand"), percent, seed=1)
 
 
 async def _by_tasks(disk: RemoteDisk, places: int, load: Load, stop: asyncio.Event) -> Loaded:

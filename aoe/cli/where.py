@@ -10,7 +10,8 @@ from aoe.cli.links import check_distinct, open_datagrams, open_links
 from aoe.cli.report import Report, state_words
 from aoe.cli.words import VARIABLE
 from aoe.errors import RequestError
-from aoe.initiator.remote import RemoteDisk, attach
+from aoe.initiator.attach import attach
+from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.standing import PathStatus
 from aoe.initiator.survey import attach_each
 from aoe.link.base import Link

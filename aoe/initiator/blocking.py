@@ -17,7 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 from aoe.errors import MisuseError, NoThread, RequestError
 from aoe.home import Home, Rooted
 from aoe.initiator.admin import Admin
-from aoe.initiator.remote import RemoteDisk, attach
+from aoe.initiator.attach import attach
+from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.standing import PathStatus
 
 P = ParamSpec("P")

@@ -6,40 +6,20 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from aoe import limits, timing
 from aoe.engine.engine import library
 from aoe.errors import ConfigurationError, RequestError
 from aoe.initiator.carrier import Carrier
 from aoe.initiator.clock import now_ns
-from aoe.initiator.compiled import View, had, result_of, settings
+from aoe.initiator.compiled_core import View, had, result_of, settings
+from aoe.initiator.load import Job, Loaded
 from aoe.initiator.request import Result, Verb
 from aoe.initiator.way import Address, Policy, WayStatus
 from aoe.link.udp import UdpLink
 
 _DONE = Result()
-
-
-class Load(NamedTuple):
-    """What to ask of a disk: `block`, `range` and `position` in bytes."""
-
-    depth: int
-    block: int
-    range: int
-    random: bool = True
-    write_percent: int = 0
-    position: int = 0
-    seed: int = 1
-
-
-class Loaded(NamedTuple):
-    """What became of it; `histogram` counts by nanoseconds, 32 steps for each power of two."""
-
-    done: int
-    errors: int
-    seconds: float
-    histogram: list[int]
 
 
 class EngineCarrier(Carrier):
@@ -175,7 +155,7 @@ class EngineCarrier(Carrier):
     # Requests
 
     def start(
-        self, verb: Verb, offset: int, length: int, data: bytes | bytearray = b"", number: int = 0
+        self, verb: Verb, offset: int, length: int, data: bytes | memoryview = b"", number: int = 0
     ) -> int:
         user = self._user = self._user + 1
         held = self._ffi.from_buffer("uint8_t[]", data) if data else self._ffi.NULL
@@ -248,7 +228,7 @@ class EngineCarrier(Carrier):
 
     # Load
 
-    async def load(self, job: Load, seconds: float, stop: asyncio.Event | None = None) -> Loaded:
+    async def load(self, job: Job, seconds: float, stop: asyncio.Event | None = None) -> Loaded:
         """Put it on the disk until the time is over, or `stop` is set: then what is outstanding is given up,
         and is no error. Others may go on to use the disk meanwhile. One at a time."""
         if self._loading:

@@ -4,18 +4,14 @@ import asyncio
 import contextlib
 import errno
 import logging
-import random
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from aoe import limits, timing
 from aoe.disk.base import Disk
 from aoe.drive import identify
-from aoe.engine import why_unavailable
 from aoe.errors import (
-    ConfigurationError,
     DiskError,
     OutOfRangeError,
     RequestError,
@@ -24,29 +20,16 @@ from aoe.errors import (
 )
 from aoe.home import Home, Rooted
 from aoe.initiator.admin import Admin
-from aoe.initiator.carrier import Carrier, LinkCarrier
+from aoe.initiator.carrier import Carrier
 from aoe.initiator.clock import Alarm, within
-from aoe.initiator.compiled import CompiledCore
-from aoe.initiator.core import Core
-from aoe.initiator.engine_carrier import EngineCarrier
+from aoe.initiator.fencing import Fencing
 from aoe.initiator.life import State
-from aoe.initiator.options import (
-    Options,
-    Verify,
-    as_links,
-    as_names,
-    check_engine,
-)
+from aoe.initiator.options import Options
 from aoe.initiator.request import Outcome, Result, Verb
 from aoe.initiator.standing import PathStatus, Standing, size_words, without_figures
-from aoe.initiator.way import Address, Policy, WayStatus
-from aoe.link.base import Link
-from aoe.link.packet import PacketLink, check_interface, only_interface
-from aoe.link.udp import UdpLink
-from aoe.timing import USUAL, Timing
+from aoe.initiator.way import WayStatus
 from aoe.wire import protocol
-from aoe.wire.address import parse_address
-from aoe.wire.frame import Command, error_text, format_mac
+from aoe.wire.frame import Command, error_text
 from aoe.wire.octets import octets, room
 
 log = logging.getLogger("aoe.initiator")
@@ -74,14 +57,13 @@ class RemoteDisk(Rooted, Disk):
         self.carrier = carrier
         """What moves its requests."""
         self._interfaces = list(interfaces)
-        self._options = options
+        self._fencing = Fencing(name, carrier, options.fence)
         self._waiting: dict[Any, asyncio.Future[Result]] = {}
         self._crowded = 0
         """Requests that sleep until there is room for them."""
         self._deadlines: dict[Any, float] = {}
         self._alarm: Alarm | None = None
         self._news = asyncio.Event()
-        self._fencing: dict[tuple[bytes, int, int], asyncio.Task[None]] = {}
         self._shown: list[PathStatus] = []
         self._standing = Standing(carrier.name, hold=options.hold)
         self._renewed: dict[int, int] = {}
@@ -103,10 +85,7 @@ class RemoteDisk(Rooted, Disk):
     async def read_into(self, offset: int, buffer: bytearray) -> None:
         view = room("buffer", buffer)
         self._check(offset, len(view))
-        if isinstance(self.carrier, EngineCarrier):
-            await self._ask(Verb.READ, offset, len(view), buffer)
-        else:
-            view[:] = (await self._ask(Verb.READ, offset, len(view))).data
+        await self._ask(Verb.READ, offset, len(view), view)
 
     async def write(self, offset: int, data: bytes, fua: bool = False) -> None:
         kept = octets("data", data)  # every copy of a frame has the same bytes (order rule I1)
@@ -177,8 +156,7 @@ class RemoteDisk(Rooted, Disk):
         self.carrier.close()
         if self._alarm is not None:
             self._alarm.cancel()
-        for task in self._fencing.values():
-            task.cancel()
+        self._fencing.close()
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(RequestError(f"{self.address} was closed"))
@@ -236,7 +214,7 @@ class RemoteDisk(Rooted, Disk):
                 self.carrier.fenced(way.number)
 
     def _status(self, way: WayStatus) -> PathStatus:
-        return self._standing.status(way, fencing=_server(way) in self._fencing)
+        return self._standing.status(way, fencing=self._fencing.runs(way.server))
 
     def _reasons(self) -> str:
         return "; ".join(
@@ -255,8 +233,7 @@ class RemoteDisk(Rooted, Disk):
                 log.info("%s: %s is %s %s", self.address, path.name, path.state, path.reason or path.proof)
         self._shown = shown
         self._tell_renewed()
-        if self._options.fence and not self._closed:
-            self._fence_lost()
+        self._fencing.look()
 
     def _tell_renewed(self) -> None:
         """Of one path less and less often."""
@@ -266,38 +243,6 @@ class RemoteDisk(Rooted, Disk):
             often = way.renewed & (way.renewed - 1) == 0
             if way.renewed > was.get(way.number, 0) and often:
                 log.warning(_UNHEEDED, self.address, self._status(way).name)
-
-    def _fence_lost(self) -> None:
-        """Run the fence command for servers that were lost with writes of unknown fate, once for each, while
-        another one carries on. If it fails it is tried again."""
-        ways = self.carrier.ways
-        used = {_server(way) for way in ways if way.state is State.USABLE}
-        for way in ways:
-            server = _server(way)
-            lost = way.state is State.DOWN and way.unsettled and used and server not in used
-            if lost and server not in self._fencing:
-                task = asyncio.get_running_loop().create_task(self._fence(way))
-                self._fencing[server] = task
-                task.add_done_callback(partial(self._fence_over, server))
-
-    def _fence_over(self, server: tuple[bytes, int, int], _: asyncio.Task[None]) -> None:
-        del self._fencing[server]
-        if not self._closed:
-            self._fence_lost()
-
-    async def _fence(self, way: WayStatus) -> None:
-        command = (*self._options.fence, format_mac(way.mac), f"e{way.shelf}.{way.slot}")
-        try:
-            process = await asyncio.create_subprocess_exec(*command)
-            status = await process.wait()
-        except OSError as error:
-            log.error("%s: the fence command cannot run: %s", self.address, error)
-            status = -1
-        if status == 0:
-            self.carrier.fenced(way.number)
-        else:
-            log.error("%s: the fence command failed with status %d", self.address, status)
-            await asyncio.sleep(timing.FENCE_AGAIN_NS / 1e9)
 
     # Requests
 
@@ -318,7 +263,7 @@ class RemoteDisk(Rooted, Disk):
             )
 
     async def _ask(
-        self, verb: Verb, offset: int, length: int, data: bytes | bytearray = b"", number: int = 0
+        self, verb: Verb, offset: int, length: int, data: bytes | memoryview = b"", number: int = 0
     ) -> Result:
         result = await self._try(verb, offset, length, data, number)
         if result.outcome is Outcome.TOO_MANY:
@@ -328,7 +273,7 @@ class RemoteDisk(Rooted, Disk):
         return result
 
     async def _try_again(
-        self, verb: Verb, offset: int, length: int, data: bytes | bytearray, number: int
+        self, verb: Verb, offset: int, length: int, data: bytes | memoryview, number: int
     ) -> Result:
         """Until there is room for it."""
         try:
@@ -350,7 +295,7 @@ class RemoteDisk(Rooted, Disk):
             self._crowded -= 1
 
     async def _try(
-        self, verb: Verb, offset: int, length: int, data: bytes | bytearray, number: int
+        self, verb: Verb, offset: int, length: int, data: bytes | memoryview, number: int
     ) -> Result:
         self._check_open()
         token = self.carrier.start(verb, offset, length, data, number)
@@ -415,7 +360,7 @@ class RemoteDisk(Rooted, Disk):
     async def _ask_servers(self, command: Command, body: bytes, least: int) -> list[bytes]:
         """Every server that can be reached, once."""
         ways = [way for way in self.carrier.ways if way.state is State.USABLE]
-        servers = {(way.mac, way.shelf, way.slot): way.number for way in reversed(ways)}
+        servers = {way.server: way.number for way in reversed(ways)}
         if not servers:
             raise Unreachable(f"{self.address}: {self._reasons()}")
         return [(await self._ask(Verb.ASK, command, least, body, it)).data for it in servers.values()]
@@ -423,88 +368,3 @@ class RemoteDisk(Rooted, Disk):
     def _own(self) -> list[bytes]:
         self._check_open()
         return list(dict.fromkeys(self.carrier.mac(port) for port in range(len(self._interfaces))))
-
-
-def _server(way: WayStatus) -> tuple[bytes, int, int]:
-    return way.mac, way.shelf, way.slot
-
-
-def _carrier(
-    links: Sequence[Link | str], addresses: Sequence[Address], policy: Policy, engine: str
-) -> Carrier:
-    """What suits the links best of what may be used; interfaces are named, and opened here if need be."""
-    first_tag = random.getrandbits(31)
-    compiled = engine == "c" or (engine == "auto" and why_unavailable() is None)
-    suited = [link for link in links if isinstance(link, str | UdpLink)]
-    if compiled and len(suited) == len(links):
-        for name in suited:
-            if isinstance(name, str):
-                check_interface(name)
-        return EngineCarrier(suited, addresses, first_tag, policy)
-    opened = [PacketLink(link) if isinstance(link, str) else link for link in links]
-    core = CompiledCore if compiled else Core
-    mine = [link for link, given in zip(opened, links, strict=True) if isinstance(given, str)]
-    return LinkCarrier(core(len(links), addresses, first_tag, policy), opened, mine)
-
-
-async def connect(
-    links: Sequence[Link | str],
-    addresses: Sequence[Address],
-    options: Options = _DEFAULTS,
-    engine: str = "auto",
-    timing: Timing = USUAL,
-) -> RemoteDisk:
-    """Use the one disk at all addresses, over all interfaces and links; closing it leaves the links open."""
-    policy = options.policy._replace(timing=timing)
-    name = "/".join(f"e{shelf}.{slot}" for shelf, slot in addresses)
-    names = [link if isinstance(link, str) else link.name for link in links]
-    disk = RemoteDisk(name, _carrier(links, addresses, policy, engine), names, options)
-    try:
-        await disk.begin(options.find_s)
-    except BaseException:
-        disk.close()
-        raise
-    return disk
-
-
-@asynccontextmanager
-async def attach(
-    *addresses: str,
-    interface: str | Sequence[str] = (),
-    link: Link | Sequence[Link] = (),
-    find_s: float = timing.FIND_S,
-    timeout_s: float | None = timing.REQUEST_S,
-    spread: bool = False,
-    hold: bool = False,
-    fence: Sequence[str] = (),
-    failback_s: float | None = None,
-    verify: Verify = "trust",
-    engine: str = "auto",
-) -> AsyncIterator[RemoteDisk]:
-    """The one disk that is at all `addresses` ("e0.0"), over Ethernet interfaces (the only one that is up,
-    unless named) or over links, which are closed in the end. Every server that answers there is a path to it;
-    the address named first is preferred when the first path is chosen.
-
-    `engine` says which code does it: `python`, `c`, or `auto`, which takes the compiled one where it can be
-    used. The other options are those of `aoe.Options`.
-    ConfigurationError for a bad address, interface or engine, OutOfRangeError for a time that cannot be,
-    Unreachable if nothing answers there.
-    """
-    links, names = as_links(link), as_names(interface)
-    options = Options(timeout_s, spread, hold, fence, failback_s, find_s, verify)
-    try:
-        options.check()
-        check_engine(engine)
-        if not addresses:
-            raise ConfigurationError("there is no address to attach; name one, as e0.0")
-        wanted = list(dict.fromkeys(parse_address(address) for address in addresses))
-        ends: list[Link | str] = [*links, *(names or ([] if links else [only_interface()]))]
-        disk = await connect(ends, wanted, options, engine)
-        try:
-            yield disk
-            await disk.drain()
-        finally:
-            disk.close()
-    finally:
-        for over in links:
-            over.close()

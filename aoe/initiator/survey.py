@@ -9,10 +9,10 @@ from typing import NamedTuple
 from aoe import limits, timing
 from aoe.engine import why_unavailable
 from aoe.errors import Unreachable
-from aoe.initiator.carrier import LinkCarrier
-from aoe.initiator.compiled import CompiledCore
+from aoe.initiator.compiled_core import CompiledCore
 from aoe.initiator.core import Core
 from aoe.initiator.discover import discover
+from aoe.initiator.link_carrier import LinkCarrier
 from aoe.initiator.options import Options
 from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.standing import PathStatus

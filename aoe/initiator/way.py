@@ -14,6 +14,8 @@ from aoe.wire.frame import Command, Header
 from aoe.wire.stamp import UNSTAMPED
 
 Address = tuple[int, int]
+Server = tuple[bytes, int, int]
+"""Its MAC, and the address that is asked."""
 
 
 class Port(NamedTuple):
@@ -236,3 +238,8 @@ class WayStatus(NamedTuple):
     renewed: int = 0
     proved: bool = True
     lba: int = 0
+
+    @property
+    def server(self) -> Server:
+        """What is at the other end."""
+        return self.mac, self.shelf, self.slot

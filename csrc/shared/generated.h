@@ -354,7 +354,7 @@ enum {
     AOE_ENDED_NO_MEMORY = 8,
 };
 
-/* aoe.initiator.compiled.COUNTERS */
+/* aoe.initiator.compiled_core.COUNTERS */
 enum {
     AOE_RETRANSMITS = 0,
     AOE_LATE_REPLIES = 1,

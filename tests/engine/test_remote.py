@@ -18,8 +18,9 @@ import pytest
 import uvloop
 
 from aoe.errors import ConfigurationError, DiskError, RequestError, Unreachable
-from aoe.initiator.engine_carrier import EngineCarrier, Load
+from aoe.initiator.engine_carrier import EngineCarrier
 from aoe.initiator.life import State
+from aoe.initiator.load import Job
 from aoe.initiator.options import Options
 from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.request import Verb
@@ -538,10 +539,10 @@ def test_a_load_of_reads_and_writes(lab: Lab, target: AoeTarget) -> None:
     async def scenario() -> None:
         async with attached() as (disk, carrier):
             for job in (
-                Load(64, 8192, SIZE),
-                Load(1, 4096, SIZE, random=False),
-                Load(16, 512, SIZE, write_percent=30),
-                Load(4, 100_000, SIZE, write_percent=100, random=False),
+                Job(64, 8192, SIZE),
+                Job(1, 4096, SIZE, random=False),
+                Job(16, 512, SIZE, write_percent=30),
+                Job(4, 100_000, SIZE, write_percent=100, random=False),
             ):
                 loaded = await carrier.load(job, 0.2)
                 assert loaded.errors == 0
@@ -555,10 +556,10 @@ def test_a_load_of_reads_and_writes(lab: Lab, target: AoeTarget) -> None:
 def test_others_go_on_under_a_load(lab: Lab, target: AoeTarget) -> None:
     async def scenario() -> None:
         async with attached() as (disk, carrier):
-            loading = asyncio.ensure_future(carrier.load(Load(32, 4096, SIZE // 2), 0.5))
+            loading = asyncio.ensure_future(carrier.load(Job(32, 4096, SIZE // 2), 0.5))
             await asyncio.sleep(0)
             with pytest.raises(RequestError):
-                await carrier.load(Load(32, 4096, SIZE), 0.5)
+                await carrier.load(Job(32, 4096, SIZE), 0.5)
             for _ in range(5):
                 await disk.write(SIZE // 2, b"other")
                 assert await disk.read(SIZE // 2, 5) == b"other"
@@ -572,10 +573,10 @@ def test_others_go_on_under_a_load(lab: Lab, target: AoeTarget) -> None:
 def test_a_load_that_makes_no_sense_is_refused(lab: Lab, target: AoeTarget) -> None:
     async def scenario() -> None:
         async with attached() as (disk, carrier):
-            for job in (Load(0, 4096, SIZE), Load(1, 0, SIZE), Load(1, 4096, 512)):
+            for job in (Job(0, 4096, SIZE), Job(1, 0, SIZE), Job(1, 4096, 512)):
                 with pytest.raises(RequestError):
                     await carrier.load(job, 0.1)
-            beyond = await carrier.load(Load(1, 4096, 1 << 60), 0.05)
+            beyond = await carrier.load(Job(1, 4096, 1 << 60), 0.05)
             assert beyond.errors > beyond.done
             await exercise(disk, 40)
 
@@ -586,7 +587,7 @@ def test_a_cancelled_load_leaves_nothing_behind(lab: Lab, target: AoeTarget) -> 
     async def scenario() -> None:
         async with attached() as (disk, carrier):
             for _ in range(3):
-                loading = asyncio.ensure_future(carrier.load(Load(64, 8192, SIZE, write_percent=50), 5))
+                loading = asyncio.ensure_future(carrier.load(Job(64, 8192, SIZE, write_percent=50), 5))
                 await asyncio.sleep(0.1)
                 loading.cancel()
                 await asyncio.wait([loading])

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import aoe
+from aoe.initiator.attach import connect
 from aoe.initiator.options import Options
-from aoe.initiator.remote import RemoteDisk, connect
+from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.way import Address
 from aoe.link.base import Link
 from aoe.timing import Timing

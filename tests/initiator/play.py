@@ -9,7 +9,7 @@ import pytest
 
 from aoe.drive import identify
 from aoe.drive.identify import Identity
-from aoe.initiator.compiled import CompiledCore
+from aoe.initiator.compiled_core import CompiledCore
 from aoe.initiator.core import Core
 from aoe.initiator.request import Result, Verb
 from aoe.initiator.way import Address, Policy, Port, WayStatus

@@ -21,7 +21,7 @@ from aoe.errors import ConfigurationError, DiskError, RequestError, TargetRefuse
 from aoe.initiator.admin import Admin
 from aoe.initiator.blocking import BlockingAdmin, BlockingDisk, _Worker
 from aoe.initiator.remote import RemoteDisk
-from tests.initiator.elsewhere import Elsewhere, elsewhere
+from tests.initiator.target_thread import TargetThread, target_thread
 
 SIZE = 1 << 20
 OWN_AFFAIRS = {"begin", "drain", "refresh", "measure", "try_read", "alignment", "store_name"}
@@ -34,18 +34,18 @@ def store() -> MemoryDisk:
 
 
 @pytest.fixture
-def target(store: MemoryDisk) -> Iterator[Elsewhere]:
-    with elsewhere(store) as there:
+def target(store: MemoryDisk) -> Iterator[TargetThread]:
+    with target_thread(store) as there:
         yield there
 
 
 @pytest.fixture
-def disk(target: Elsewhere) -> Iterator[BlockingDisk]:
+def disk(target: TargetThread) -> Iterator[BlockingDisk]:
     with opened(target) as disk:
         yield disk
 
 
-def opened(target: Elsewhere, **options: Any) -> BlockingDisk:
+def opened(target: TargetThread, **options: Any) -> BlockingDisk:
     return aoe.open("e1.2", link=target.link_to(), **options)
 
 
@@ -108,7 +108,7 @@ def test_ways_are_chosen(disk: BlockingDisk) -> None:
         disk.prefer("another")
 
 
-def test_growth_is_seen_when_asked_for(disk: BlockingDisk, target: Elsewhere, store: MemoryDisk) -> None:
+def test_growth_is_seen_when_asked_for(disk: BlockingDisk, target: TargetThread, store: MemoryDisk) -> None:
     store.data += bytes(SIZE)
     target.do(target.server.refresh)
     assert disk.size == SIZE
@@ -129,7 +129,7 @@ def test_the_verbs(disk: BlockingDisk) -> None:
     assert disk.admin.edit_mask(delete=[own]) == []
 
 
-def test_a_disk_error_is_the_same_error(disk: BlockingDisk, target: Elsewhere) -> None:
+def test_a_disk_error_is_the_same_error(disk: BlockingDisk, target: TargetThread) -> None:
     target.disk.bad_offsets = {1024}
     with pytest.raises(DiskError) as caught:
         disk.read(0, 4096)
@@ -173,7 +173,7 @@ def test_several_threads(disk: BlockingDisk, store: MemoryDisk) -> None:
     assert disk.read(0, SIZE) == store.data
 
 
-def test_one_thread_that_waits_holds_no_other_one_up(disk: BlockingDisk, target: Elsewhere) -> None:
+def test_one_thread_that_waits_holds_no_other_one_up(disk: BlockingDisk, target: TargetThread) -> None:
     target.do(target.disk.hang.clear)
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(disk.read, 0, 512)
@@ -186,7 +186,7 @@ def test_one_thread_that_waits_holds_no_other_one_up(disk: BlockingDisk, target:
 # Being interrupted
 
 
-def test_an_interrupt_ends_the_waiting(disk: BlockingDisk, target: Elsewhere) -> None:
+def test_an_interrupt_ends_the_waiting(disk: BlockingDisk, target: TargetThread) -> None:
     target.do(target.disk.hang.clear)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt), interrupted_after(0.2):
@@ -197,7 +197,7 @@ def test_an_interrupt_ends_the_waiting(disk: BlockingDisk, target: Elsewhere) ->
 
 
 def test_a_write_that_was_interrupted_does_not_undo_a_later_one(
-    disk: BlockingDisk, target: Elsewhere, store: MemoryDisk
+    disk: BlockingDisk, target: TargetThread, store: MemoryDisk
 ) -> None:
     target.do(target.disk.hang.clear)
     with pytest.raises(KeyboardInterrupt), interrupted_after(0.2):
@@ -210,7 +210,7 @@ def test_a_write_that_was_interrupted_does_not_undo_a_later_one(
     assert store.data[:512] == b"b" * 512
 
 
-def test_what_was_interrupted_is_not_asked_any_more(target: Elsewhere) -> None:
+def test_what_was_interrupted_is_not_asked_any_more(target: TargetThread) -> None:
     disk = opened(target)
     target.do(target.disk.hang.clear)
     with pytest.raises(KeyboardInterrupt), interrupted_after(0.2):
@@ -220,7 +220,7 @@ def test_what_was_interrupted_is_not_asked_any_more(target: Elsewhere) -> None:
     assert time.monotonic() - started < 1
 
 
-def test_an_interrupt_ends_the_opening(target: Elsewhere) -> None:
+def test_an_interrupt_ends_the_opening(target: TargetThread) -> None:
     link = target.link_to()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt), interrupted_after(0.2):
@@ -230,7 +230,7 @@ def test_an_interrupt_ends_the_opening(target: Elsewhere) -> None:
     assert link.socket.fileno() == -1, "the link was not closed"
 
 
-def test_an_interrupt_ends_the_closing(target: Elsewhere) -> None:
+def test_an_interrupt_ends_the_closing(target: TargetThread) -> None:
     disk = opened(target)
     target.do(target.disk.hang.clear)
     with ThreadPoolExecutor(1) as pool:
@@ -248,7 +248,7 @@ def test_an_interrupt_ends_the_closing(target: Elsewhere) -> None:
 # Leaving
 
 
-def test_closing_twice_and_use_after_closing(target: Elsewhere) -> None:
+def test_closing_twice_and_use_after_closing(target: TargetThread) -> None:
     disk = opened(target)
     disk.write(0, b"x" * 512)
     disk.close()
@@ -269,7 +269,7 @@ def test_closing_twice_and_use_after_closing(target: Elsewhere) -> None:
     assert disk.counters is not None
 
 
-def test_closing_waits_for_what_is_under_way(target: Elsewhere) -> None:
+def test_closing_waits_for_what_is_under_way(target: TargetThread) -> None:
     disk = opened(target)
     target.do(target.disk.hang.clear)
     with ThreadPoolExecutor(1) as pool:
@@ -283,7 +283,7 @@ def test_closing_waits_for_what_is_under_way(target: Elsewhere) -> None:
 
 
 def test_what_is_not_answered_in_time_is_an_error_of_closing(
-    target: Elsewhere, monkeypatch: pytest.MonkeyPatch
+    target: TargetThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drain = RemoteDisk.drain
     monkeypatch.setattr(RemoteDisk, "drain", lambda remote: drain(remote, 0.1))
@@ -299,7 +299,7 @@ def test_what_is_not_answered_in_time_is_an_error_of_closing(
     disk.close()
 
 
-def test_an_exception_inside_does_not_wait(target: Elsewhere) -> None:
+def test_an_exception_inside_does_not_wait(target: TargetThread) -> None:
     target.do(target.disk.hang.clear)
     with ThreadPoolExecutor(2) as pool:
         started = time.monotonic()
@@ -315,7 +315,7 @@ def test_an_exception_inside_does_not_wait(target: Elsewhere) -> None:
     assert not workers()
 
 
-def test_nobody_is_left_waiting_when_others_close(target: Elsewhere) -> None:
+def test_nobody_is_left_waiting_when_others_close(target: TargetThread) -> None:
     """However close a call comes to the end, it returns."""
 
     def work(disk: BlockingDisk, failures: list[str]) -> None:
@@ -372,7 +372,7 @@ def test_nobody_is_left_waiting_when_the_disk_ends_by_itself() -> None:
         assert all("closed" in failure for failure in failures)
 
 
-def test_what_cannot_be_opened_leaves_nothing_behind(target: Elsewhere) -> None:
+def test_what_cannot_be_opened_leaves_nothing_behind(target: TargetThread) -> None:
     with pytest.raises(ConfigurationError, match="not an address"):
         aoe.open("e1.x", interface="nowhere")
     with pytest.raises(RequestError, match=r"e9\.9 does not answer"):
@@ -382,7 +382,7 @@ def test_what_cannot_be_opened_leaves_nothing_behind(target: Elsewhere) -> None:
     assert not workers()
 
 
-def test_options_reach_attach(target: Elsewhere) -> None:
+def test_options_reach_attach(target: TargetThread) -> None:
     with opened(target, timeout_s=0.2) as disk:
         target.do(target.disk.hang.clear)
         with pytest.raises(Unreachable):
@@ -390,7 +390,7 @@ def test_options_reach_attach(target: Elsewhere) -> None:
         target.do(target.disk.hang.set)
 
 
-def test_a_disk_that_is_forgotten_ends(target: Elsewhere) -> None:
+def test_a_disk_that_is_forgotten_ends(target: TargetThread) -> None:
     disk = opened(target)
     admin = disk.admin
     del disk
@@ -414,7 +414,7 @@ threading.Thread(target=disk.read, args=(512, 512), daemon=True).start()
 
 @pytest.mark.parametrize(("last", "status"), [("time.sleep(0.2)", 0), ("sys.exit(3)", 3), ("1 / 0", 1)])
 def test_a_program_that_ends_without_closing_ends(
-    target: Elsewhere, store: MemoryDisk, last: str, status: int
+    target: TargetThread, store: MemoryDisk, last: str, status: int
 ) -> None:
     spec = f"udp:127.0.0.1:0,mtu=9000,peer={target.link.name.removeprefix('udp:')}"
     script = FORGETFUL.format(last=last)

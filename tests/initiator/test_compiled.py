@@ -15,7 +15,7 @@ from aoe import limits
 from aoe.drive import identify
 from aoe.drive.command import STAMPED
 from aoe.drive.identify import NO_STORE_ID, Identity, StoreId
-from aoe.initiator.compiled import CompiledCore
+from aoe.initiator.compiled_core import CompiledCore
 from aoe.initiator.core import Core
 from aoe.initiator.path import USER_TAG
 from aoe.initiator.request import Verb

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from cffi import FFI
 
-from aoe.initiator import compiled
-from aoe.initiator.compiled import CompiledCore
+from aoe.initiator import compiled_core
+from aoe.initiator.compiled_core import CompiledCore
 from aoe.initiator.request import Outcome, Verb
 from aoe.wire.protocol import SECTOR
 from csrc.build import DECLARATION
@@ -57,7 +57,7 @@ def arithmetic(tmp_path_factory: pytest.TempPathFactory) -> tuple[FFI, Any]:
 
 @pytest.fixture
 def lib(arithmetic: tuple[FFI, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setattr(compiled, "library", lambda: arithmetic)
+    monkeypatch.setattr(compiled_core, "library", lambda: arithmetic)
     yield arithmetic[1]
     arithmetic[1].memory_left(-1)
 

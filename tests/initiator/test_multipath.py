@@ -23,8 +23,8 @@ from aoe.errors import (
     Unreachable,
 )
 from aoe.initiator.admin import Admin
-from aoe.initiator.carrier import LinkCarrier
 from aoe.initiator.exchange import Kind
+from aoe.initiator.link_carrier import LinkCarrier
 from aoe.initiator.path import Path
 from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.way import Way

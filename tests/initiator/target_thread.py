@@ -16,8 +16,8 @@ from aoe.link.udp import UdpLink, UdpSpec
 LOOPBACK = "udp:127.0.0.1:0,mtu=9000"
 
 
-class Elsewhere:
-    """Serves `disk` as e1.2 over UDP."""
+class TargetThread:
+    """Runs in a thread, and serves `disk` as e1.2 over UDP."""
 
     def __init__(self, disk: Disk) -> None:
         self.disk = FaultyDisk(disk)
@@ -57,9 +57,9 @@ class Elsewhere:
 
 
 @contextmanager
-def elsewhere(disk: Disk) -> Iterator[Elsewhere]:
+def target_thread(disk: Disk) -> Iterator[TargetThread]:
     """Serve it so until the block is left."""
-    target = Elsewhere(disk)
+    target = TargetThread(disk)
     started: Future[None] = Future()
     thread = threading.Thread(target=target.run, args=(started,))
     thread.start()
