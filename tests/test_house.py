@@ -41,10 +41,10 @@ ROOMS = [
 """A room imports only from itself and from rooms before it."""
 
 WITH_IO = {
-    "target": "accelerator measure notices address_locks repeated records serve server target",
+    "target": "accelerator measure naming notices address_locks repeated records serve server target",
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing link_carrier remote "
     "standing survey",
-    "node": "",
+    "node": "opening",
     "control": "client connection listening peers place server verbs",
 }
 """Modules that may know the world. The others of these rooms are sans-I/O, and so are `wire`, `drive` and

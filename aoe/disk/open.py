@@ -29,7 +29,7 @@ class Opening(NamedTuple):
     """How a backing store is to be opened; `direct` None means block devices direct, files buffered.
 
     `offset` and `length` are in 512-byte sectors; a `length` of None is the rest. A file with fewer bytes
-    than `at_least` is enlarged to that.
+    than `at_least` is enlarged to that. `locked`: this process has its locks already.
     """
 
     read_only: bool = False
@@ -39,6 +39,7 @@ class Opening(NamedTuple):
     length: int | None = None
     lock_wait_s: float = timing.LOCK_WAIT_S
     at_least: int = 0
+    locked: bool = False
 
     @property
     def part(self) -> str:
@@ -86,7 +87,8 @@ def open_store(path: Path, how: Opening = Opening(), host: Host = HERE) -> Opene
 def _open(path: Path, how: Opening, is_block: bool, direct: bool, host: Host) -> int:
     flags = os.O_CLOEXEC | (os.O_RDONLY if how.read_only else os.O_RDWR)
     flags |= os.O_DIRECT if direct else 0
-    flags |= os.O_EXCL if is_block and not how.shared else 0
+    takes_locks = not (how.shared or how.locked)
+    flags |= os.O_EXCL if is_block and takes_locks else 0
     try:
         fd = _patiently(lambda: os.open(path, flags), how.lock_wait_s)
     except OSError as error:
@@ -95,7 +97,7 @@ def _open(path: Path, how: Opening, is_block: bool, direct: bool, host: Host) ->
             raise ConfigurationError(f"{path} is in use ({user}); stop it, or say --shared") from error
         raise ConfigurationError(_open_problem(path, error, direct)) from error
     try:
-        if not how.shared:
+        if takes_locks:
             _lock(fd, path, how, is_block, host)
     except BaseException:
         os.close(fd)

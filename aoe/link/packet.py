@@ -17,6 +17,7 @@ from aoe.errors import ConfigurationError
 from aoe.home import Home
 from aoe.link.base import Batch, Link, Listener, Received
 from aoe.link.interface import (
+    ARPHRD_ETHER,
     ARPHRD_LOOPBACK,
     Interface,
     Monitor,
@@ -51,11 +52,15 @@ _ONLY_REPLIES = (
 )
 
 
+_ABSENT = Interface(0, ARPHRD_ETHER, bytes(6), limits.UDP_MTU_DEFAULT, False)
+"""What is said of an interface that never was there."""
+
+
 class Sockets:
     """What a link on an interface needs of the kernel, opened by this process; another one may do it."""
 
     def packet(self, name: str) -> socket.socket:
-        """Bound to an interface, with its buffers. ConfigurationError."""
+        """Bound to an interface (of no name: to none yet), with its buffers. ConfigurationError."""
         return _open(name)
 
     def asking(self) -> socket.socket:
@@ -71,18 +76,18 @@ class PacketLink(Link):
     """AoE frames on one interface. Survives the interface going down, away and coming back; `name` follows it
     when it is renamed."""
 
-    def __init__(self, name: str, sockets: Sockets = Sockets()) -> None:  # noqa: B008
-        """ConfigurationError where it cannot be used. Every socket is opened by `sockets`, and none later
-        than `engine_sockets`."""
+    def __init__(self, name: str, sockets: Sockets = Sockets(), *, waits: bool = False) -> None:  # noqa: B008
+        """ConfigurationError where it cannot be used; one that `waits` is down as long as there is no
+        interface of that name. Every socket is opened by `sockets`, and none later than `engine_sockets`."""
         self.name = self._given = name
         self._home = Home(name, loop=False)
         self._sockets = sockets
         self.counters = Counter()
-        self._interface = _usable(name)
+        self._interface = _ABSENT if waits and look_up(name) is None else _usable(name)
         self.mac = self._interface.mac
         self.mtu = self._interface.mtu
         with ExitStack() as opened:
-            self._socket = opened.enter_context(sockets.packet(name))
+            self._socket = opened.enter_context(sockets.packet(self._bound))
             self._kernel = opened.enter_context(sockets.asking())
             self._changes = opened.enter_context(sockets.watching())
             opened.pop_all()
@@ -104,6 +109,10 @@ class PacketLink(Link):
         return self._interface.up
 
     @property
+    def _bound(self) -> str:
+        return self.name if self._interface.number else ""
+
+    @property
     def segment(self) -> str:
         """The interface by its number: names can change."""
         return str(self._interface.number or "")
@@ -112,7 +121,7 @@ class PacketLink(Link):
         """Open sockets for the threads of an engine; 0 closes those that there are."""
         for it in self._engine_sockets:
             it.close()
-        self._engine_sockets = [self._sockets.packet(self.name) for _ in range(count)]
+        self._engine_sockets = [self._sockets.packet(self._bound) for _ in range(count)]
         return [it.fileno() for it in self._engine_sockets]
 
     def only_replies(self) -> None:
@@ -238,7 +247,7 @@ class PacketLink(Link):
             return
         # One that was away is bound to nothing, even if it came back with its old number.
         away = now.number != before.number or self._socket.getsockname()[0] != self.name
-        if away and not self._rebind():
+        if away and not (now.carries_ethernet and self._rebind()):
             return
         if now == before and self.name == was:
             return
@@ -328,7 +337,8 @@ def _open(name: str) -> socket.socket:
     try:
         _enlarge(link)
         link.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW, 1)
-        link.bind((name, ETHERTYPE))
+        if name:
+            link.bind((name, ETHERTYPE))
     except OSError as error:
         link.close()
         raise ConfigurationError(f"{name}: {error.strerror}") from error

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from aoe.cli.records import name_of
 from aoe.cli.target import main
+from aoe.target.naming import name_of
 from aoe.wire.mask import Directive, DirectiveCommand
 from tests.disk.helpers import sparse
 from tests.support.labs.fault_disk import loop_device

@@ -22,7 +22,7 @@ def export(slot: int = 0, path: str = "/a", **said: Any) -> ExportConfig:
 
 
 def served(it: ExportConfig, there: Mapping[str, Store] = DISKS, **said: Any) -> Serving:
-    facts = {"serial": it.serial or f"S{it.path}", "mask": it.mask or ()}
+    facts = {"serial": it.serial or f"S{it.path}@{it.offset}+{it.length}", "mask": it.mask or ()}
     return Serving(export=it, store=there[it.place], **(facts | said))
 
 
@@ -299,7 +299,8 @@ def carried_out(there: Plan, now: Running) -> Running:
         elif isinstance(step, Add):
             assert step.export.key not in model, "its address is free"
             fresh = served(step.export, mask=step.mask or ())
-            assert fresh.store not in {one.store for one in model.values()}, "its disk is free"
+            same = [one for one in model.values() if one.store == fresh.store]
+            assert not any(parts_meet(one.export, fresh.export) for one in same), "its disk is free"
             assert fresh.serial not in {one.serial for one in model.values()}, "its serial is free"
             model[step.export.key] = replace(fresh, writable=not step.export.read_only)
     return Running(exports=model)
