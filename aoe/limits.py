@@ -52,6 +52,11 @@ OUTLET_BYTES_MAX = 4 << 20
 MESSAGE_KINDS_MAX = 1024
 """Kinds of messages whose last time is remembered."""
 
+HELD_NAME_MAX = 64
+HELD_HASH_BYTES = 20
+"""Of the name of a descriptor that the service manager holds: all names are one string of at most 128 KiB in
+the environment (MAX_ARG_STRLEN, execve(2)); and of the hash in it."""
+
 ADDRESS_QUERIES = 3
 """Questions whether another target answers for an address."""
 RIVALS_MAX = 16

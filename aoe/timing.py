@@ -35,6 +35,7 @@ ADDRESS_RETRY_S = 0.05
 STOP_TIMEOUT_S = 5.0
 """How long requests under way have when a target or a path to a disk is closed."""
 STOP_POLL_S = 0.01
+STORE_POLL_S = 0.02
 """Between two looks whether they are answered."""
 
 ADDRESS_QUERY_S = 0.1

@@ -1,0 +1,157 @@
+"""What the service manager holds for the next life of the service, and what is said to it."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aoe.limits import HELD_NAME_MAX
+from aoe.node.held import Held, Kind, name_of
+from aoe.node.notify import Notifier, given
+from tests.node.manager import Manager
+from tests.support.waiting import wait_for
+
+HOLDING = Path(__file__).parent / "holding.py"
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    with Manager([sys.executable, str(HOLDING)], tmp_path) as made:
+        made.start()
+        yield made
+
+
+@pytest.fixture
+def listening(tmp_path: Path) -> Iterator[socket.socket]:
+    """Where a manager would hear."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(tmp_path / "notify"))
+        heard.settimeout(5)
+        yield heard
+
+
+def tell(manager: Manager, line: str) -> str:
+    """What it answers."""
+    assert manager.process is not None
+    assert manager.process.stdin is not None
+    manager.process.stdin.write(f"{line}\n".encode())
+    manager.process.stdin.flush()
+    began = f"did {line}: "
+    wait_for(lambda: manager.said.get("STATUS", "").startswith(began.rstrip()))
+    return manager.said["STATUS"].removeprefix(began)
+
+
+def again(manager: Manager) -> None:
+    """Its next life."""
+    manager.kill()
+    manager.start()
+
+
+def test_the_next_life_takes_what_the_last_one_kept(manager: Manager) -> None:
+    for key in ("/dev/md0", "/srv/a:b", "e1.1"):
+        tell(manager, f"keep {key} text-of-{key}")
+    again(manager)
+    assert tell(manager, "take /srv/a:b") == "text-of-/srv/a:b"
+    assert tell(manager, "take /dev/md0") == "text-of-/dev/md0"
+    assert tell(manager, "take /dev/md1") == "nothing"
+    again(manager)
+    assert tell(manager, "take /dev/md0") == "text-of-/dev/md0", "taking it does not end that it is held"
+
+
+def test_what_is_forgotten_or_not_asked_for_is_held_no_more(manager: Manager) -> None:
+    for key in ("one", "two", "three"):
+        tell(manager, f"keep {key} {key}")
+    tell(manager, "forget one")
+    again(manager)
+    assert tell(manager, "take two") == "two"
+    assert tell(manager, "leave") == "1 left"
+    assert manager.names() == [name_of(Kind.STORE, "two")]
+
+
+def test_what_another_version_kept_is_closed_and_named(manager: Manager) -> None:
+    tell(manager, "alike one text")
+    again(manager)
+    assert tell(manager, "take one") == "nothing"
+    assert tell(manager, "leave") == "1 left"
+    assert manager.names() == []
+
+
+def test_of_what_failed_starts_have_left_one_is_held_on(manager: Manager) -> None:
+    for number in range(3):
+        tell(manager, f"keep one text{number}")
+    assert len(manager.names()) == 3
+    again(manager)
+    assert tell(manager, "take one").startswith("text")
+    assert manager.names() == [name_of(Kind.STORE, "one")]
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_names_fit_into_the_environment(kind: Kind) -> None:
+    names = {name_of(kind, key) for key in ("", "a" * 4096, ":", "\n", "\udcff", "\N{SNOWMAN}")}
+    assert len(names) == 6
+    assert all(name.isascii() and ":" not in name and len(name) <= HELD_NAME_MAX for name in names)
+
+
+def test_a_manager_that_does_not_listen_is_not_waited_for(listening: socket.socket) -> None:
+    """What it had no room for is told it later, in order."""
+    asyncio.run(keep_many(listening))
+
+
+async def keep_many(listening: socket.socket) -> None:
+    notifier = Notifier(listening.getsockname())
+    held = Held(notifier)
+    with Path("/dev/null").open() as file:
+        for number in range(2000):
+            held.keep(Kind.STORE, str(number), file.fileno())
+    heard = await asyncio.get_running_loop().run_in_executor(None, lambda: hear(listening, 2000))
+    await asyncio.wait_for(held.settled(), 5)
+    assert heard == [name_of(Kind.STORE, str(number)) for number in range(2000)]
+    held.close()
+    notifier.close()
+
+
+def hear(listening: socket.socket, count: int) -> list[str]:
+    """The names of so many descriptors."""
+    names = []
+    for _ in range(count):
+        text, descriptors, _, _ = socket.recv_fds(listening, 4096, 4)
+        assert len(descriptors) == 1
+        os.close(descriptors[0])
+        words = dict(line.split("=") for line in text.decode().splitlines())
+        assert (words["FDSTORE"], words["FDPOLL"]) == ("1", "0")
+        names.append(words["FDNAME"])
+    return names
+
+
+def test_without_a_manager_nothing_is_held() -> None:
+    held = Held(Notifier())
+    before = list(Path("/proc/self/fd").iterdir())
+    held.keep(Kind.LINK, "v0", 0)
+    held.forget(Kind.LINK, "v0")
+    asyncio.run(held.settled())
+    assert list(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_what_is_said(listening: socket.socket) -> None:
+    environment = {"NOTIFY_SOCKET": listening.getsockname(), "WATCHDOG_USEC": "3000000", "OTHER": "1"}
+    notifier = Notifier.of(environment)
+    assert environment == {"OTHER": "1"}
+    assert notifier.watchdog_s == 1.5
+    for say in (notifier.ready, notifier.alive, notifier.stopping, lambda: notifier.status("a\nb")):
+        say()
+    said = [listening.recv(100).decode() for _ in range(4)]
+    assert said == ["READY=1", "WATCHDOG=1", "STOPPING=1", "STATUS=a b"]
+    listening.close()
+    notifier.ready()  # to one that is gone
+    notifier.close()
+
+
+def test_words_for_another_process_are_not_meant() -> None:
+    other = str(os.getpid() + 1)
+    assert Notifier.of({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": other}).watchdog_s == 0
+    assert given({"LISTEN_FDS": "3", "LISTEN_PID": other}) == []
+    assert given({"LISTEN_FDS": "x", "LISTEN_PID": str(os.getpid())}) == []
