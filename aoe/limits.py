@@ -100,6 +100,8 @@ FRAME_ROOM = 9014
 """Largest frame the engine has room for, so that the MTU may be raised to 9000 while it runs."""
 ENGINE_QUEUE_MAX = 256
 """Requests admitted to one export of an engine, so that one that hangs does not use up what all share."""
+ENGINE_THREADS_MAX = 256
+"""Threads of one engine."""
 ENGINE_PLACES = 64
 """Requests one export has at the disk at a time when the engine serves it."""
 
@@ -181,6 +183,20 @@ INVITED_MAX = 8
 REQUESTS_MAX = 1 << 16
 """Requests of one disk that are not yet settled."""
 
+CONFIG_BYTES_MAX = 4 << 20
+"""Of a configuration file: 4096 exports with 1 KiB each."""
+LINKS_MAX = 64
+"""Interfaces, and UDP links, that a configuration file names for one target or export."""
+CPU_NUMBER_MAX = 8191
+"""The highest number of a CPU (NR_CPUS of Linux)."""
+CONFIG_KEY_PARTS_MAX = 16
+"""Parts of a dotted key of a file that is read at all; ours have two."""
+CONFIG_FAULTS_MAX = 100
+"""Faults of one file that are said."""
+CONFIG_SHOWN_MAX = 60
+"""Characters of a wrong value that are shown."""
+NAME_MAX = 127
+"""Characters of an interface's alternative name (ALTIFNAMSIZ of Linux), and here of a group."""
 
 # What must hold between them
 

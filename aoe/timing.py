@@ -20,6 +20,7 @@ COMPARE_NS = 2_000_000_000
 FRAME_AGE_DEFAULT_S = 1.0
 FRAME_AGE_MIN_S = 0.5
 """Below this the UDP link, which knows ages to a fifth of a second, would drop fresh writes."""
+FRAME_AGE_MAX_S = 3600.0
 CLOCK_STEP_NS = 100_000_000
 """A move of REALTIME against BOOTTIME by more than this is a stepped clock (order rule T3)."""
 DEVICE_SILENCE_NS = 20_000_000

@@ -84,6 +84,7 @@ def _options(
         protocol.BUFFER_COUNT_MIN <= buffer_count <= protocol.BUFFER_COUNT_MAX
     ):
         raise ConfigurationError(f"--buffer-count {buffer_count} is not 2 to 65535")
-    if not timing.FRAME_AGE_MIN_S <= frame_age_s <= 3600:
-        raise ConfigurationError(f"--max-frame-age {frame_age_s} is not {timing.FRAME_AGE_MIN_S} to 3600")
+    least, most = timing.FRAME_AGE_MIN_S, timing.FRAME_AGE_MAX_S
+    if not least <= frame_age_s <= most:
+        raise ConfigurationError(f"--max-frame-age {frame_age_s} is not {least} to {most:g}")
     return TargetOptions(frame_age_s, buffer_count, remote_admin, remote_masks, exports_max=count)

@@ -42,12 +42,12 @@ class TargetConfig:
     `control_group` may change what names neither a store nor an interface; `control_readers` may look.
     """
 
+    interfaces: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
     engine: EngineChoice = "auto"
     threads: int = 1
     cpus: tuple[int, ...] = ()
     spin: bool = True
-    interfaces: tuple[str, ...] = ()
-    links: tuple[str, ...] = ()
     max_frame_age: float = timing.FRAME_AGE_DEFAULT_S
     buffer_count: int | None = None
     remote_admin: bool = True
@@ -99,9 +99,7 @@ class ExportConfig:
     @property
     def place(self) -> str:
         """The path of what is served, also where the file names a label or a UUID."""
-        tag, _, value = self.path.partition("=")
-        directory = BY_TAG.get(tag)
-        return re.sub(r"/(\.?/)+", "/", self.path) if directory is None else f"{directory}/{link_name(value)}"
+        return place_of(self.path)
 
     @property
     def store(self) -> tuple[str, int, int | None]:
@@ -131,6 +129,13 @@ class Config:
 def is_link(name: str) -> bool:
     """Whether what is named is a UDP link, and no interface."""
     return name.startswith(LINK)
+
+
+def place_of(path: str) -> str:
+    """Where the disk is that a `path` of the file names."""
+    tag, _, value = path.partition("=")
+    directory = BY_TAG.get(tag)
+    return re.sub(r"/(\.?/)+", "/", path) if directory is None else f"{directory}/{link_name(value)}"
 
 
 def link_name(value: str) -> str:

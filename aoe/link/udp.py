@@ -16,8 +16,9 @@ import asyncio_dgram
 from aoe import limits, timing
 from aoe.errors import ConfigurationError
 from aoe.home import Home
-from aoe.limits import UDP_MTU_DEFAULT, UDP_MTU_MAX
+from aoe.limits import UDP_MTU_DEFAULT
 from aoe.link.base import Batch, Link, Listener, Received
+from aoe.link.spec import Place, badly_spelled, spelled
 from aoe.wire import protocol
 
 _SO_TIMESTAMPNS_NEW = 64
@@ -37,20 +38,9 @@ class UdpSpec(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "UdpSpec":
         """Read the command line's form; ConfigurationError says what is wrong with it."""
-        bind, *options = text.removeprefix("udp:").split(",")
-        peers, mtu = [], UDP_MTU_DEFAULT
-        for option in options:
-            name, _, value = option.partition("=")
-            if name == "peer":
-                peers.append(_address(value, text, 1))
-            elif name == "mtu" and _number(value) in range(protocol.MTU_MIN, UDP_MTU_MAX + 1):
-                mtu = int(value)
-            else:
-                raise ConfigurationError(
-                    f"{option!r} in link {text} is neither peer=HOST:PORT nor "
-                    f"mtu={protocol.MTU_MIN}..{UDP_MTU_MAX}"
-                )
-        spec = cls(_address(bind, text), tuple(peers), mtu)
+        said = spelled(text)
+        peers = tuple(_address(peer, text) for peer in said.peers)
+        spec = cls(_address(said.bind, text), peers, said.mtu)
         if not peers and not ipaddress.ip_address(spec.bind[0]).is_loopback:
             raise ConfigurationError(
                 f"link {text} is open to everyone; bind 127.0.0.1 or name peer=HOST:PORT"
@@ -58,19 +48,15 @@ class UdpSpec(NamedTuple):
         return spec
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
-
-
-def _address(text: str, link: str, lowest: int = 0) -> Address:
-    host, _, port = text.rpartition(":")
+def _address(place: Place, link: str) -> Address:
+    host, port = place
     try:
-        address = socket.gethostbyname(host) if host else ""
+        address = socket.gethostbyname(host)
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"link {link}: no address for {host!r}") from error
-    if not address or not lowest <= _number(port) <= 65535:
-        raise ConfigurationError(f"link {link} is not udp:ADDRESS:PORT[,peer=HOST:PORT...][,mtu=N]")
-    return address, int(port)
+    if not address:
+        raise badly_spelled(link)
+    return address, port
 
 
 class UdpLink(Link):

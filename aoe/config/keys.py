@@ -1,0 +1,250 @@
+"""Every key of the configuration file, once: what it takes, what it means, which option of `serve` it is.
+
+Reading, writing, editing and the manual go by these tables; tests compare them with the parser of `serve` and
+with the fields of the values.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from aoe import limits, timing
+from aoe.config import kinds
+from aoe.config.kinds import Choice, Flag, Interface, Kind, Many, Mask, Seconds, Text, Whole
+from aoe.drive.identify import is_serial
+from aoe.link.spec import is_spelled
+from aoe.wire import protocol
+
+
+class Key(NamedTuple):
+    """One key. `options` are those of `serve`, and what is written instead of each. One that is
+    `everywhere` may also stand in [defaults]."""
+
+    name: str
+    kind: Kind
+    help: str
+    options: Mapping[str, str] = {}
+    everywhere: bool = False
+
+    @property
+    def field(self) -> str:
+        """The name of the field that has its value."""
+        return self.name.replace("-", "_")
+
+
+_SECTORS = protocol.LBA48_SECTORS
+
+TARGET = (
+    Key(
+        "interfaces",
+        Many(Interface(), "interfaces, each by name, alternative name, MAC or glob", limits.LINKS_MAX),
+        "Ethernet interfaces or bridges that every export is served on which names none of its own. Without "
+        "any, and without `links`, it is the only Ethernet interface that is up",
+        {"--interface": 'interfaces = ["eth1"]'},
+    ),
+    Key(
+        "links",
+        Many(
+            Text("udp:BIND:PORT[,peer=HOST:PORT...][,mtu=N]", is_spelled),
+            "UDP links, each udp:BIND:PORT[,peer=HOST:PORT...][,mtu=N]",
+            limits.LINKS_MAX,
+        ),
+        "Ethernet frames in UDP datagrams, as QEMU carries them. Only loopback may be bound unless peers are "
+        "named",
+        {"--link": 'links = ["udp:127.0.0.1:7000"]'},
+    ),
+    Key(
+        "engine",
+        Choice("auto", "c", "python"),
+        "which code moves the sectors: auto takes the compiled engine on Ethernet interfaces, and Python, "
+        "with a line that says why, where the engine cannot run",
+        {"--engine": 'engine = "auto"'},
+    ),
+    Key("threads", Whole(1, limits.ENGINE_THREADS_MAX), "threads of the engine (1)"),
+    Key(
+        "cpus",
+        Many(Whole(0, limits.CPU_NUMBER_MAX), "CPU numbers", limits.ENGINE_THREADS_MAX),
+        "one engine thread on each of these CPUs, instead of `threads`",
+        {"--cpus": "cpus = [0, 1]"},
+    ),
+    Key(
+        "spin",
+        Flag(),
+        "whether the engine waits busily for a moment before it sleeps (true)",
+        {"--no-spin": "spin = false"},
+    ),
+    Key(
+        "max-frame-age",
+        Seconds(timing.FRAME_AGE_MIN_S, timing.FRAME_AGE_MAX_S),
+        "drop a write that waited longer than this before the disk got it (1)",
+        {"--max-frame-age": "max-frame-age = 1"},
+    ),
+    Key(
+        "buffer-count",
+        Whole(protocol.BUFFER_COUNT_MIN, protocol.BUFFER_COUNT_MAX),
+        "messages that a client may have outstanding; by default what the receive buffer holds, up to 64",
+        {"--buffer-count": "buffer-count = 64"},
+    ),
+    Key(
+        "remote-admin",
+        Flag(),
+        "false refuses every change of config string, mask list and reservation that comes over the network "
+        "(true)",
+        {"--no-remote-admin": "remote-admin = false"},
+    ),
+    Key(
+        "remote-masks",
+        Flag(),
+        "false refuses every change of the mask list that comes over the network (true)",
+        {"--no-remote-masks": "remote-masks = false"},
+    ),
+    Key(
+        "state-dir",
+        Text("an absolute path", kinds.is_directory),
+        "where config string, mask list, reservation and serial of each disk are kept",
+        {"--state-dir": 'state-dir = "/var/lib/aoe-target"'},
+    ),
+    Key(
+        "control-group",
+        Text("the name of a group of users", kinds.is_control_group),
+        "its members may change over the control socket what names neither a store nor an interface; without "
+        "it root alone may",
+    ),
+    Key(
+        "control-readers",
+        Choice("group", "all"),
+        "which users besides root may look at the status: the control group (default), or all",
+    ),
+    Key(
+        "log-level",
+        Choice("debug", "info", "warning", "error"),
+        'the least that is logged ("info")',
+        {"--verbose": 'log-level = "debug"'},
+    ),
+    Key("json", Flag(), "print JSON, one object a line (false)", {"--json": "json = true"}),
+)
+
+EXPORT = (
+    Key(
+        "path",
+        Text("an absolute path, or LABEL=, UUID=, PARTLABEL= or PARTUUID= with a value", kinds.is_path),
+        "file or block device. `UUID=` and `LABEL=` name a file system, `PARTUUID=` and `PARTLABEL=` a "
+        "partition",
+        {"PATH": 'path = "/dev/md0"'},
+    ),
+    Key(
+        "shelf",
+        Whole(0, protocol.SHELF_MAX, protocol.SHELF_REFUSED_BY_LINUX),
+        "shelf of its address; Linux refuses 4095",
+        {"--shelf": "shelf = 0"},
+    ),
+    Key("slot", Whole(0, protocol.SLOT_MAX), "slot of its address", {"--slot": "slot = 0"}),
+    Key(
+        "serial",
+        Text(f"1 to {protocol.SERIAL_MAX} printable ASCII characters without blanks around", is_serial),
+        "serial number. By default it is made of the id of the store; a store without an id gets a random "
+        "one, which is kept",
+        {"--serial": 'serial = "TEXT"'},
+    ),
+    Key(
+        "offset",
+        Whole(0, _SECTORS - 1),
+        "serve from this sector of 512 bytes on (0)",
+        {"--offset": "offset = 0"},
+    ),
+    Key("length", Whole(1, _SECTORS), "serve only so many sectors (all)", {"--length": "length = 2048"}),
+    Key(
+        "durability",
+        Choice("write-through", "write-back"),
+        "what a write reply means: the data is on stable storage (write-through, the default), or will be "
+        "after the next FLUSH reply (write-back)",
+        {"--durability": 'durability = "write-back"'},
+        everywhere=True,
+    ),
+    Key(
+        "direct",
+        Flag(),
+        "true bypasses the page cache (default for block devices), false uses it (default for files)",
+        {"--direct": "direct = true", "--buffered": "direct = false"},
+        everywhere=True,
+    ),
+    Key(
+        "shared",
+        Flag(),
+        "another host serves the same store: take no lock, bypass the page cache, and write nothing smaller "
+        "than a block of the store (false)",
+        {"--shared": "shared = true"},
+        everywhere=True,
+    ),
+    Key(
+        "read-only",
+        Flag(),
+        "answer writes with an ATA error (false)",
+        {"--read-only": "read-only = true"},
+        everywhere=True,
+    ),
+    Key(
+        "mask",
+        Mask(),
+        'serve only these hosts; "any" serves every host. What is said here replaces the mask list that was '
+        "kept; without this key the list stays as it was",
+        {"--mask": 'mask = ["02:00:00:00:00:01"]'},
+        everywhere=True,
+    ),
+    Key(
+        "interfaces",
+        Many(
+            Interface(links=True),
+            "interfaces, each by name, alternative name, MAC or glob, and of UDP links of [target]",
+            limits.LINKS_MAX,
+        ),
+        "serve only on these, instead of all in [target]. An interface that [target] does not name is "
+        "opened, too",
+    ),
+    Key(
+        "force",
+        Flag(),
+        "serve the address although another target answers for it, or another process here serves it (false)",
+        {"--force": "force = true"},
+        everywhere=True,
+    ),
+    Key(
+        "reset-state",
+        Flag(),
+        "forget the config string, mask list and reservation of an earlier run whenever the export begins to "
+        "be served (false)",
+        {"--reset-state": "reset-state = true"},
+        everywhere=True,
+    ),
+)
+
+DEFAULTS = tuple(key for key in EXPORT if key.everywhere)
+TABLES = {
+    table: {key.name: key for key in keys}
+    for table, keys in {"target": TARGET, "defaults": DEFAULTS, "export": EXPORT}.items()
+}
+"""Keys by name, by the table that has them; the keys of [groups] are the names of groups."""
+HEADS = {"target": "[target]", "defaults": "[defaults]", "groups": "[groups]", "export": "[[export]]"}
+"""How tables begin."""
+NEEDED = EXPORT[:3]
+"""Path, shelf and slot: what no export is without."""
+
+_KEYS = {option: key for key in (*TARGET, *EXPORT) for option in key.options}
+_OPTION = re.compile(r"--[a-z][a-z-]+")
+
+
+def as_key(option: str) -> str:
+    """What a file has instead of an option of `serve`; empty where there is none of that name."""
+    return _KEYS[option].options[option] if option in _KEYS else ""
+
+
+def in_words_of_a_file(message: str) -> str:
+    """A message about options of `serve` as one about keys: `say --shared` as `say shared = true`."""
+    return _OPTION.sub(lambda match: _said_as_key(match[0]), message)
+
+
+def _said_as_key(option: str) -> str:
+    key = _KEYS.get(option)
+    if key is None:
+        return option
+    return key.options[option] if isinstance(key.kind, Flag) else key.name

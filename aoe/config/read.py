@@ -1,0 +1,130 @@
+"""Reads a configuration file, strictly, and says all that is wrong with it at once.
+
+tomllib and a table of our keys, not cattrs or pydantic: these tell where in a value a fault is, but not its
+line, the nearest key or the remedy, so such a table would stand beside their classes; their API in Debian 12
+is not today's, and importing them takes three times the CPU that tomllib takes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from aoe import limits
+from aoe.config import kinds
+from aoe.config.document import decoded, document
+from aoe.config.faults import Faults, TooMany
+from aoe.config.keys import HEADS, NEEDED, TABLES
+from aoe.config.kinds import Wrong
+from aoe.config.places import Path
+from aoe.config.text import key, shown
+from aoe.config.together import Said, check_together
+from aoe.config.unknown import no_key, no_table
+from aoe.config.values import Config, TargetConfig
+
+
+def read(text: bytes | str, name: str) -> Config:
+    """What a file of that name says; ConfigErrors says in one line each what is wrong with it."""
+    readable = decoded(text, name)
+    tables = document(readable, name)
+    reading = _Reading()
+    try:
+        config = reading.config(tables)
+    except TooMany:
+        config = None
+    if config is None:
+        raise reading.faults.error(name, readable)
+    return config
+
+
+class _Reading:
+    """Reads one document."""
+
+    def __init__(self) -> None:
+        self.faults = Faults()
+        self._groups: dict[str, Sequence[bytes]] = {}
+
+    def config(self, document: Mapping[str, Any]) -> Config | None:
+        """What it says; None after a fault."""
+        for name in document:
+            if name not in HEADS:
+                self._add((name,), "", *no_table(name, document[name]))
+        self._read_groups(self._table(document, "groups"))
+        target = self._fields(self._table(document, "target"), "target", ("target",))
+        defaults = self._fields(self._table(document, "defaults"), "defaults", ("defaults",))
+        exports = [self._export(*it, defaults) for it in self._tables(document.get("export", []))]
+        check_together(target, exports, self.faults)
+        if self.faults:
+            return None
+        return Config(TargetConfig(**target), tuple(it.meant() for it in exports))
+
+    def _add(self, path: Path, where: str, what: str, remedy: str, first: Path | None = None) -> None:
+        self.faults.add(path, where, what, remedy, first)
+
+    def _table(self, document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+        said = document.get(name, {})
+        if isinstance(said, Mapping):
+            return said
+        self._add((name,), "", f"{name} is not one table", f"; write {HEADS[name]} once")
+        return {}
+
+    def _tables(self, said: object) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """The exports, each with its number."""
+        if not isinstance(said, list):
+            self._add(("export",), "", "export is not a list of tables", "; write [[export]] before each")
+            said = [said]
+        if len(said) > limits.EXPORTS_MAX:
+            path = "export", limits.EXPORTS_MAX
+            self._add(path, "", f"{len(said)} exports", f"; serve {limits.EXPORTS_MAX} at most")
+        for at, table in enumerate(said):
+            if isinstance(table, Mapping):
+                yield at, table
+            else:
+                what = f"{shown(table)} is no export"
+                self._add(("export", at), "", what, "; write [[export]] and its keys")
+
+    def _read_groups(self, table: Mapping[str, Any]) -> None:
+        for name, value in table.items():
+            path: Path = ("groups", name)
+            if name == kinds.ANY or not name or kinds.looks_like_mac(name):
+                self._add(path, "[groups]", f"{key(name)} cannot name a group", "; choose another name")
+            self._groups[name] = ()
+            try:
+                self._groups[name] = kinds.group(value)
+            except Wrong as error:
+                self._wrong(path, "[groups]", name, error)
+
+    def _fields(self, table: Mapping[str, Any], name: str, path: Path, where: str = "") -> dict[str, Any]:
+        """Of the keys of a table what they mean, by field."""
+        keys = TABLES[name]
+        where = where or HEADS[name]
+        fields = {}
+        for said, value in table.items():
+            if said not in keys:
+                self._add((*path, said), where, *no_key(said, name))
+                continue
+            try:
+                fields[keys[said].field] = keys[said].kind.meant(value, self._groups)
+            except Wrong as error:
+                self._wrong((*path, said), where, said, error)
+        return fields
+
+    def _wrong(self, path: Path, where: str, name: str, error: Wrong) -> None:
+        for bad in error.bad:
+            if bad.at is None:
+                self._add(path, where, f"{key(name)} = {shown(bad.value)}", f": {bad.remedy}")
+            else:
+                self._add((*path, bad.at), where, f"{shown(bad.value)} in {key(name)}", f": {bad.remedy}")
+
+    def _export(self, at: int, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> Said:
+        path: Path = ("export", at)
+        where = _called(at, table)
+        for it in NEEDED:
+            if it.name not in table:
+                self._add(path, where, f"{it.name} is missing", f"; add {next(iter(it.options.values()))}")
+        return Said(path, where, {**defaults, **self._fields(table, "export", path, where)})
+
+
+def _called(at: int, table: Mapping[str, Any]) -> str:
+    shelf, slot = table.get("shelf"), table.get("slot")
+    if type(shelf) is int and type(slot) is int:
+        return f"e{shelf}.{slot}"
+    return f"[[export]] {at + 1}"

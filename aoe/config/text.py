@@ -1,0 +1,59 @@
+"""Values as TOML, and names in messages: one line, whatever is in them."""
+
+import re
+from collections.abc import Mapping
+
+from aoe import limits
+from aoe.errors import ConfigurationError
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def toml(value: object) -> str:
+    """A value as a configuration file says it. ConfigurationError for a name that is not UTF-8."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{_escaped(value)}"'
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key(name)} = {toml(it)}" for name, it in value.items()) + "}"
+    return str(value)
+
+
+def key(name: str) -> str:
+    """The name of a key or table."""
+    return name if _BARE.fullmatch(name) else toml(name)
+
+
+def shown(value: object) -> str:
+    """A value for a message."""
+    text = toml(value)
+    return text if len(text) <= limits.CONFIG_SHOWN_MAX else text[: limits.CONFIG_SHOWN_MAX] + "..."
+
+
+def plain(text: str) -> str:
+    """A name for a message: as it is, where that is one line."""
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _escaped(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(
+            f"{text!r} is not UTF-8, which a configuration file has to be; give it another name"
+        ) from error
+    return "".join(_escape(it) for it in text)
+
+
+def _escape(character: str) -> str:
+    return f"\\{character}" if character in '"\\' else _visible(character)
+
+
+def _visible(character: str) -> str:
+    if character.isprintable():
+        return character
+    number = ord(character)
+    return f"\\u{number:04x}" if number < 1 << 16 else f"\\U{number:08x}"

@@ -1,0 +1,92 @@
+"""What is wrong with keys and exports beside each other, although each is right by itself."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aoe.config.faults import Faults
+from aoe.config.overlap import Part, overlapping
+from aoe.config.places import Path
+from aoe.config.text import shown
+from aoe.config.values import ExportConfig, is_link, place_of
+from aoe.wire import protocol
+
+
+class Said(NamedTuple):
+    """What an export says, as far as it is right, by field; and where it says so."""
+
+    path: Path
+    where: str
+    fields: dict[str, Any]
+
+    def meant(self) -> ExportConfig:
+        """Of one that has all that is needed."""
+        return ExportConfig(**self.fields)
+
+
+def check_together(target: Mapping[str, Any], exports: Sequence[Said], faults: Faults) -> None:
+    """Add what is wrong to the faults."""
+    if "threads" in target and "cpus" in target:
+        what = "threads stands beside cpus, each of which gets a thread"
+        faults.add(("target", "threads"), "[target]", what, "; leave out threads")
+    for export in exports:
+        _check_export(export, target.get("links", ()), faults)
+    _check_addresses(exports, faults)
+    _check_serials(exports, faults)
+    _check_stores(exports, faults)
+
+
+def _check_export(export: Said, links: Sequence[str], faults: Faults) -> None:
+    if export.fields.get("shared") and export.fields.get("direct") is False:
+        what = "shared = true forces direct I/O"
+        faults.add((*export.path, "direct"), export.where, what, "; leave out direct = false")
+    for at, name in enumerate(export.fields.get("interfaces") or ()):
+        if is_link(name) and name not in links:
+            what = f"{shown(name)} in interfaces is not one of the links of [target]"
+            faults.add((*export.path, "interfaces", at), export.where, what, "; add it there")
+
+
+def _check_addresses(exports: Iterable[Said], faults: Faults) -> None:
+    first: dict[tuple[int, int], Path] = {}
+    for one in exports:
+        shelf, slot = one.fields.get("shelf"), one.fields.get("slot")
+        if shelf is None or slot is None:
+            continue
+        if (shelf, slot) in first:
+            remedy = f"; choose another one, such as {_free(shelf, first)}"
+            earlier = (*first[shelf, slot], "slot")
+            faults.add((*one.path, "slot"), one.where, "the address is there twice", remedy, earlier)
+        first.setdefault((shelf, slot), one.path)
+
+
+def _free(shelf: int, taken: Iterable[tuple[int, int]]) -> str:
+    used = {slot for of, slot in taken if of == shelf}
+    slots = (slot for slot in range(protocol.SLOT_MAX + 1) if slot not in used)
+    return f"e{shelf}.{next(slots, 0)}" if len(used) <= protocol.SLOT_MAX else "one of another shelf"
+
+
+def _check_serials(exports: Iterable[Said], faults: Faults) -> None:
+    first: dict[str, Path] = {}
+    for one in exports:
+        serial = one.fields.get("serial")
+        if serial in first:
+            what, earlier = f"serial = {shown(serial)} is there twice", (*first[serial], "serial")
+            remedy = "; choose another one, as clients would take both for one disk"
+            faults.add((*one.path, "serial"), one.where, what, remedy, earlier)
+        elif serial is not None:
+            first[serial] = one.path
+
+
+def _check_stores(exports: Iterable[Said], faults: Faults) -> None:
+    for pair in overlapping(_parts(exports)):
+        earlier, one = sorted(pair, key=lambda it: it.path[-1])
+        what = f"{shown(one.fields['path'])} has sectors that {earlier.where} serves, too"
+        remedy = "; serve each sector once, or say read-only = true in both"
+        faults.add((*one.path, "path"), one.where, what, remedy, (*earlier.path, "path"))
+
+
+def _parts(exports: Iterable[Said]) -> Iterator[tuple[Part, Said]]:
+    for one in exports:
+        said = one.fields
+        if "path" in said:
+            how = said.get("offset", 0), said.get("length"), said.get("read_only", False)
+            yield Part(place_of(said["path"]), *how), one
