@@ -146,7 +146,7 @@ class _Reader:
 
     def _word(self) -> str:
         token = self._step()
-        if token.text[:1] in ('"', "'"):
+        if token.text.startswith(('"', "'")):
             return _unquoted(token.text)
         if not re.fullmatch(r"[A-Za-z0-9_-]+", token.text):
             raise _Lost

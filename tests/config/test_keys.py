@@ -7,6 +7,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from aoe.cli import target_parser
+from aoe.cli.serve import Words
 from aoe.config import values
 from aoe.config.keys import EXPORT, NEEDED, TABLES, TARGET, Key, in_words_of_a_file
 from aoe.config.kinds import Choice, Flag
@@ -27,7 +28,7 @@ def long(action: argparse.Action) -> str:
 
 
 def test_every_option_of_serve_has_a_key_and_every_such_key_an_option() -> None:
-    options = {long(it) for it in serve()._actions if it.dest != "help"}
+    options = {long(it) for it in serve()._actions if it.dest not in ("help", "means")}
     written = [option for key in KEYS for option in key.options]
     assert sorted(written) == sorted(options)
 
@@ -53,8 +54,8 @@ def test_choices_are_those_of_serve() -> None:
 
 def test_defaults_are_those_of_serve() -> None:
     """What is not typed and what is not written mean the same."""
-    typed = target_parser.words_of(["serve", "/a"])
-    assert isinstance(typed, target_parser.Words)
+    typed = target_parser.command_of(["serve", "/a"])
+    assert isinstance(typed, Words)
     meant = typed.meaning()
     target, export = TargetConfig(), ExportConfig(path="/a", shelf=0, slot=0)
     assert meant.engine == target.engine
