@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.drive import command, identify
-from aoe.initiator import compiled_core, discovery, exchange, facts, life, path, request, sizes, strangers
+from aoe.initiator import channel, compiled_core, discovery, exchange, facts, life, request, sizes, strangers
 from aoe.target import streams
 from aoe.wire import ata, frame, opcodes, protocol, stamp
 from csrc import generate_life, generate_options
@@ -20,7 +20,7 @@ from csrc import generate_life, generate_options
 HEADER = Path(__file__).parent / "shared" / "generated.h"
 OTHERWISE = ("SAMPLE_BLOCKS", "SAMPLE_END_SECTORS", "STREAMS_MAX", "WAYS_MAX")
 """The fuzzers compile with other values of these."""
-BITS = (ata, command, frame, identify, opcodes, path, discovery, strangers)
+BITS = (ata, command, frame, identify, opcodes, channel, discovery, strangers)
 """Modules whose numbers are codes and bits: hexadecimal."""
 _INT_MAX, _UINT_MAX = (1 << 31) - 1, (1 << 32) - 1
 
@@ -167,7 +167,7 @@ def shared() -> Iterator[str]:
     )
     yield from members(streams.Place, "STREAM_")
     yield from defined(discovery, "TAG_STEP")
-    yield from defined(path, "STREAM_STEP")
+    yield from defined(channel, "STREAM_STEP")
     yield from defined(strangers, "FNV_PRIME")
     yield from members(exchange.Kind, "LANE_", "LANES")
     yield from members(sizes.Direction, "", "DIRECTIONS")

@@ -1,11 +1,20 @@
 """One noun, one meaning; and what stands behind an interface is not looked at from before it."""
 
 import ast
+import io
+import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-TOP = Path(__file__).parent.parent
-AOE = TOP / "aoe"
+import pytest
+
+AOE = Path(__file__).parent.parent / "aoe"
+WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z0-9]+")
+UNKNOWN = {
+    "claim": "a change locks its range, IDENTIFY registers a stream, two servers meet at an address",
+}
+"""Words that meant several things, and what those are called."""
 
 
 def calls(source: str, name: str) -> Iterator[str]:
@@ -28,6 +37,36 @@ def test_a_carrier_is_not_asked_which_it_is() -> None:
 
 def test_attributes_are_not_set_past_the_types() -> None:
     assert not [it for it in everywhere("vars") if "parse_args" not in it]
+
+
+def names(source: str) -> set[str]:
+    """The words of all names in a source text: of `Path.may_use` path, may, use."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    found = (re.findall(WORD, token.string) for token in tokens if token.type == tokenize.NAME)
+    return {word.lower() for words in found for word in words}
+
+
+@pytest.mark.parametrize("word", UNKNOWN)
+def test_a_word_that_has_another_one_names_nothing(word: str) -> None:
+    using = [str(path) for path in AOE.rglob("*.py") if {word, f"{word}s"} & names(path.read_text())]
+    assert not using, UNKNOWN[word]
+
+
+@pytest.mark.parametrize("noun", ["Path", "Channel", "Lane", "Piece", "RangeLock", "Session", "Carrier"])
+def test_a_noun_is_one_class(noun: str) -> None:
+    classes = [
+        path
+        for path in AOE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and node.name == noun
+    ]
+    assert len(classes) == 1
+
+
+def test_the_reader_of_names_finds_what_it_looks_for() -> None:
+    text = "class WayOut:\n    def by_way(self): return self._ways  # their claim\n"
+    assert names(text) >= {"way", "out", "by", "ways"}
+    assert "claim" not in names(text)
 
 
 def test_the_reader_of_calls_finds_what_it_looks_for() -> None:

@@ -66,23 +66,23 @@ class _Written:
     def __init__(self, disk: RemoteDisk, start: int) -> None:
         self.at = start
         self._start = start
-        self._under_way = 0
+        self._in_flight = 0
         self._disk = disk
 
     async def fill(self) -> None:
         """Write whatever comes, then flush."""
         while data := await read_full(limits.COPY_CHUNK):
             _measure(self._disk, self.at, len(data))
-            self._under_way = len(data)
+            self._in_flight = len(data)
             await self._disk.write(self.at, data)
             self.at += len(data)
-            self._under_way = 0
+            self._in_flight = 0
         await self._disk.flush()
 
     @property
     def said(self) -> str:
         """How many bytes, and whether there may be more."""
-        perhaps = f", perhaps up to {self._under_way} more," if self._under_way else ""
+        perhaps = f", perhaps up to {self._in_flight} more," if self._in_flight else ""
         return f"{self.at - self._start} bytes{perhaps}"
 
 

@@ -28,15 +28,15 @@ _LOOP_GET_STATUS64 = 0x4C05
 _LOOP_INFO = struct.Struct("QQ216x")
 
 
-class Claim(NamedTuple):
+class Use(NamedTuple):
     """What a user of a store does with it, and what it lets no other user do meanwhile."""
 
     held: tuple[int, ...]
     not_shared: tuple[int, ...]
 
 
-READER = Claim((_CONSISTENT_READ,), (_WRITE,))
-WRITER = Claim((_CONSISTENT_READ, _WRITE, _RESIZE), (_WRITE, _RESIZE))
+READER = Use((_CONSISTENT_READ,), (_WRITE,))
+WRITER = Use((_CONSISTENT_READ, _WRITE, _RESIZE), (_WRITE, _RESIZE))
 
 
 def take(fd: int, path: Path, *, read_only: bool, is_block: bool) -> None:
@@ -47,7 +47,7 @@ def take(fd: int, path: Path, *, read_only: bool, is_block: bool) -> None:
     if not is_block:
         fcntl.flock(fd, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     try:
-        _claim(fd, READER if read_only else WRITER)
+        _lock(fd, READER if read_only else WRITER)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
@@ -61,10 +61,10 @@ def take(fd: int, path: Path, *, read_only: bool, is_block: bool) -> None:
 # QEMU's locks (block/file-posix.c there; F_OFD_SETLK in fcntl(2))
 
 
-def _claim(fd: int, claim: Claim) -> None:
+def _lock(fd: int, use: Use) -> None:
     """Lock first, then look, as QEMU does: of two that come at once at least one sees the other."""
-    mine = [_HELD + it for it in claim.held] + [_NOT_SHARED + it for it in claim.not_shared]
-    theirs = [_NOT_SHARED + it for it in claim.held] + [_HELD + it for it in claim.not_shared]
+    mine = [_HELD + it for it in use.held] + [_NOT_SHARED + it for it in use.not_shared]
+    theirs = [_NOT_SHARED + it for it in use.held] + [_HELD + it for it in use.not_shared]
     try:
         for byte in mine:
             _ofd(fd, fcntl.F_OFD_SETLK, fcntl.F_RDLCK, byte)

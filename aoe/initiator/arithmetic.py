@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from aoe.initiator.path import PathSnapshot, Port
 from aoe.initiator.request import Result, Verb
-from aoe.initiator.way import Port, WayStatus
 
 
 class Asked(Protocol):
@@ -54,7 +54,7 @@ class Arithmetic(Protocol):
     def pulse_ns(self) -> int: ...
 
     @property
-    def ways(self) -> list[WayStatus]: ...
+    def paths(self) -> list[PathSnapshot]: ...
 
     @property
     def counters(self) -> Counter[str]: ...

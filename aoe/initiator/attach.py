@@ -13,8 +13,8 @@ from aoe.initiator.core import Core
 from aoe.initiator.engine_carrier import EngineCarrier
 from aoe.initiator.link_carrier import LinkCarrier
 from aoe.initiator.options import Options, Verify, as_links, as_names, check_engine
+from aoe.initiator.path import Address, Policy
 from aoe.initiator.remote import RemoteDisk
-from aoe.initiator.way import Address, Policy
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, check_interface, only_interface
 from aoe.link.udp import UdpLink

@@ -237,11 +237,11 @@ class BlockingDisk(Rooted):
         """The serial number."""
         return self._remote.identity
 
-    # The ways to it
+    # The paths to it
 
     @property
     def paths(self) -> list[PathStatus]:
-        """How the ways to the disk are."""
+        """How the paths to the disk are."""
         return self._worker.look(lambda: self._remote.paths)
 
     @property

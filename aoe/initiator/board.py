@@ -1,23 +1,23 @@
-"""What the rooms of a session share: its ports, ways and operations, and what is to be seen to."""
+"""What the rooms of a session share: its ports, paths and operations, and what is to be seen to."""
 
 from collections import Counter, deque
 from collections.abc import Sequence
 
 from aoe import limits, timing
-from aoe.initiator import exchange as one_way
+from aoe.initiator import exchange as on_channel
 from aoe.initiator.exchange import Exchange
 from aoe.initiator.facts import Facts, Reason
 from aoe.initiator.life import Happens
-from aoe.initiator.strangers import Strangers
-from aoe.initiator.way import (
+from aoe.initiator.path import (
     Address,
     Event,
     Note,
     Operation,
+    Path,
     Policy,
     Port,
-    Way,
 )
+from aoe.initiator.strangers import Strangers
 from aoe.wire import config, frame
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import Command, Header
@@ -26,7 +26,7 @@ from aoe.wire.protocol import USER_TAG
 
 class Board:
     """Of a session. `out` is what is to be sent, by port; `events` what became of operations; `news` rises
-    with every change of a way or of the disk.
+    with every change of a path or of the disk.
     """
 
     def __init__(
@@ -36,13 +36,13 @@ class Board:
         self.addresses = list(addresses)
         self.policy = policy
         self.timing = policy.timing
-        self.ways: list[Way] = []
-        self.owner: Way | None = None
+        self.paths: list[Path] = []
+        self.owner: Path | None = None
         self.facts: Facts | None = None
-        """Of the disk, as the first way described it, less what one of those before the choice cannot do."""
+        """Of the disk, as the first path described it, less what one of those before the choice cannot do."""
         self.out: list[tuple[int, bytes]] = []
         self.events: deque[Event] = deque()
-        self.todo: deque[tuple[Way, one_way.Effect | Note]] = deque()
+        self.todo: deque[tuple[Path, on_channel.Effect | Note]] = deque()
         """What is to be seen to, one after the other."""
         self.news = 0
         self.chosen = False
@@ -53,8 +53,8 @@ class Board:
         self.losses = 0
         """How often a server with a volatile cache was replaced before it was flushed (I6)."""
         self.losses_told = 0
-        self.unflushed: Way | None = None
-        """Which way's volatile cache holds changes that no flush vouches for."""
+        self.unflushed: Path | None = None
+        """Which path's volatile cache holds changes that no flush vouches for."""
         self.changed = 0
         self.opened: dict[Operation, None] = {}
         self.held: dict[Operation, None] = {}
@@ -62,26 +62,26 @@ class Board:
         self.tag = first_tag % USER_TAG
         self.first_tag = self.tag
         self.strangers = Strangers(self.tag, self.timing)
-        self.ways_made = 0
+        self.paths_made = 0
         self.asked: deque[int] = deque(maxlen=limits.ASKED_MAX)
         self.seek_ns = 0
         self.seek_wait_ns = self.timing.query_first_ns
         self.usable_ns = 0
-        """When the first way became usable."""
-        self.last: Way | None = None
+        """When the first path became usable."""
+        self.last: Path | None = None
         """Where the last spread read went."""
 
-    def follow(self, way: Way, done: list[one_way.Effect]) -> None:
+    def follow(self, path: Path, done: list[on_channel.Effect]) -> None:
         """What a path did. Frames leave at once; what else it means is seen to in its turn."""
         for effect in done:
-            if isinstance(effect, one_way.Transmit):
-                self.out.append((way.port, effect.frame))
+            if isinstance(effect, on_channel.Transmit):
+                self.out.append((path.port, effect.frame))
             else:
-                self.todo.append((way, effect))
+                self.todo.append((path, effect))
 
-    def note(self, way: Way, happens: Happens, reason: Reason = Reason.NONE) -> None:
-        """Something has happened to a way: it is seen to in its turn."""
-        self.todo.append((way, Note(happens, reason)))
+    def note(self, path: Path, happens: Happens, reason: Reason = Reason.NONE) -> None:
+        """Something has happened to a path: it is seen to in its turn."""
+        self.todo.append((path, Note(happens, reason)))
 
     def query(self, port: int, mac: bytes, address: Address) -> None:
         """Ask a server, or all of them, how much they take."""

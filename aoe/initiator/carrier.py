@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aoe.initiator.load import Job, Loaded
+from aoe.initiator.path import PathSnapshot
 from aoe.initiator.request import Result, Verb
-from aoe.initiator.way import WayStatus
 
 
 class Carrier(abc.ABC):
@@ -22,12 +22,12 @@ class Carrier(abc.ABC):
     @property
     @abc.abstractmethod
     def chosen(self) -> bool:
-        """Whether a way to the disk was found and chosen."""
+        """Whether a path to the disk was found and chosen."""
 
     @property
     @abc.abstractmethod
     def comparing(self) -> bool:
-        """Whether a server is compared with the owner before it is a way."""
+        """Whether a server is compared with the owner before it is a path."""
 
     @property
     @abc.abstractmethod
@@ -36,8 +36,8 @@ class Carrier(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def ways(self) -> list[WayStatus]:
-        """The ways to the disk."""
+    def paths(self) -> list[PathSnapshot]:
+        """The paths to the disk."""
 
     @property
     @abc.abstractmethod
@@ -51,7 +51,7 @@ class Carrier(abc.ABC):
 
     @abc.abstractmethod
     def begin(self) -> None:
-        """Look for ways, inside the running event loop."""
+        """Look for paths, inside the running event loop."""
 
     @abc.abstractmethod
     def start(
@@ -66,11 +66,11 @@ class Carrier(abc.ABC):
 
     @abc.abstractmethod
     def switch(self, number: int) -> bool:
-        """Make the way of that number the owner; whether it could be."""
+        """Make the path of that number the owner; whether it could be."""
 
     @abc.abstractmethod
     def fenced(self, number: int) -> None:
-        """The server of that way does nothing any more."""
+        """The server of that path does nothing any more."""
 
     @abc.abstractmethod
     def mac(self, port: int) -> bytes:

@@ -7,9 +7,9 @@ from typing import Any
 from aoe.engine.engine import library
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
+from aoe.initiator.path import Address, PathSnapshot, Policy, Port
 from aoe.initiator.request import Outcome, Result, Verb
 from aoe.initiator.sizes import Narrow
-from aoe.initiator.way import Address, Policy, Port, WayStatus
 from aoe.limits import WAYS_MAX
 from aoe.wire.protocol import SECTOR
 
@@ -59,18 +59,18 @@ class View:
         self._ffi = ffi
         self._lib = lib
         self._core = core
-        self._ways = ffi.new("aoe_way[]", WAYS_MAX)
+        self._paths = ffi.new("aoe_way[]", WAYS_MAX)
         self._identity = ffi.new("uint8_t[]", SECTOR)
         self._numbers = ffi.new("uint64_t[]", len(COUNTERS))
 
     @property
     def news(self) -> int:
-        """Rises with every change of a way or of the disk."""
+        """Rises with every change of a path or of the disk."""
         return int(self._lib.aoe_core_news(self._core))
 
     @property
     def chosen(self) -> bool:
-        """Whether a way was found and chosen."""
+        """Whether a path was found and chosen."""
         return bool(self._lib.aoe_core_chosen(self._core))
 
     @property
@@ -90,34 +90,34 @@ class View:
         return int(self._lib.aoe_core_pulse(self._core))
 
     @property
-    def ways(self) -> list[WayStatus]:
-        """The ways to the disk, the preferred one first."""
-        count = self._lib.aoe_core_ways(self._core, self._ways, WAYS_MAX)
-        return [self._way(self._ways[n]) for n in range(count)]
+    def paths(self) -> list[PathSnapshot]:
+        """The paths to the disk, the preferred one first."""
+        count = self._lib.aoe_core_ways(self._core, self._paths, WAYS_MAX)
+        return [self._path(self._paths[n]) for n in range(count)]
 
-    def _way(self, way: Any) -> WayStatus:
-        return WayStatus(
-            way.number,
-            way.port,
-            bytes(way.mac),
-            way.shelf,
-            way.slot,
-            State(way.state),
-            Reason(way.reason),
-            bool(way.owner),
-            way.rtt_ns,
-            way.sectors,
-            way.sectors_max,
-            Narrow(way.narrow),
-            way.unsettled,
-            way.renewed,
-            bool(way.proved),
-            way.lba,
+    def _path(self, path: Any) -> PathSnapshot:
+        return PathSnapshot(
+            path.number,
+            path.port,
+            bytes(path.mac),
+            path.shelf,
+            path.slot,
+            State(path.state),
+            Reason(path.reason),
+            bool(path.owner),
+            path.rtt_ns,
+            path.sectors,
+            path.sectors_max,
+            Narrow(path.narrow),
+            path.unsettled,
+            path.renewed,
+            bool(path.proved),
+            path.lba,
         )
 
     @property
     def counters(self) -> Counter[str]:
-        """What was counted on all ways, by reason."""
+        """What was counted on all paths, by reason."""
         self._lib.aoe_core_count(self._core, self._numbers)
         return Counter({name: number for name, number in zip(COUNTERS, self._numbers, strict=True) if number})
 
@@ -214,17 +214,17 @@ class CompiledCore(View):
         self._lib.aoe_core_tick(self._core, now_ns)
 
     def switch(self, number: int, now_ns: int) -> bool:
-        """Make a way the owner, if it is usable."""
+        """Make a path the owner, if it is usable."""
         return bool(self._lib.aoe_core_switch(self._core, number, now_ns))
 
     def fenced(self, number: int, now_ns: int) -> None:
-        """The server of a way was made sure to do nothing any more."""
+        """The server of a path was made sure to do nothing any more."""
         self._lib.aoe_core_fenced(self._core, number, now_ns)
 
     def start(
         self, verb: Verb, offset: int, length: int, data: bytes, now_ns: int, number: int = 0
     ) -> Request:
-        """Begin what is asked for, in bytes; ASK goes to the server of the way of that number."""
+        """Begin what is asked for, in bytes; ASK goes to the server of the path of that number."""
         request = Request(self._ffi.from_buffer("uint8_t[]", data) if data else self._ffi.NULL)
         self._number += 1
         started = self._lib.aoe_core_start(

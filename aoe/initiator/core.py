@@ -1,7 +1,7 @@
 """Byte ranges become requests of one frame and back: split, put in order, patched at odd ends; without I/O.
 
-A request is split into pieces as large as the owner's frames are then, each with a claim on its sectors.
-One that comes to a way that takes less is carried out in parts, one after the other; its claim stays until
+A request is split into pieces as large as the owner's frames are then, each with a lock on its sectors.
+One that comes to a path that takes less is carried out in parts, one after the other; its lock stays until
 the fate of all copies of all parts is known.
 
 This is the whole initiator as arithmetic: frames and clock readings go in, `out` and `done` say what is to be
@@ -15,23 +15,23 @@ from collections.abc import Iterator, Sequence
 from aoe import limits
 from aoe.drive import identify
 from aoe.initiator.exchange import Kind
+from aoe.initiator.path import (
+    Address,
+    Answered,
+    Event,
+    Operation,
+    Path,
+    PathSnapshot,
+    Policy,
+    Port,
+    Settled,
+)
 from aoe.initiator.pieces import Pieces
 from aoe.initiator.progress import Progress
 from aoe.initiator.proof import Look, Proof
 from aoe.initiator.request import Outcome, Piece, Request, Result, Verb
 from aoe.initiator.session import Session
 from aoe.initiator.split import transfers, trims
-from aoe.initiator.way import (
-    Address,
-    Answered,
-    Event,
-    Operation,
-    Policy,
-    Port,
-    Settled,
-    Way,
-    WayStatus,
-)
 from aoe.wire import ata, protocol
 from aoe.wire.ata import AtaRequest
 from aoe.wire.frame import Command
@@ -68,18 +68,18 @@ class Core:
 
     @property
     def news(self) -> int:
-        """Rises with every change of a way or of the disk."""
+        """Rises with every change of a path or of the disk."""
         return self.session.news
 
     @property
     def chosen(self) -> bool:
-        """Whether a way was found and chosen."""
+        """Whether a path was found and chosen."""
         return self.session.chosen
 
     @property
     def comparing(self) -> bool:
         """Whether samples of a server are compared with the owner's."""
-        return any(way.sampling for way in self.session.ways)
+        return any(path.sampling for path in self.session.paths)
 
     @property
     def identity(self) -> bytes:
@@ -92,32 +92,32 @@ class Core:
         return self.session.pulse_ns
 
     @property
-    def ways(self) -> list[WayStatus]:
-        """The ways to the disk, the preferred one first."""
+    def paths(self) -> list[PathSnapshot]:
+        """The paths to the disk, the preferred one first."""
         return [
-            WayStatus(
-                way.number,
-                way.port,
-                *way.path.peer[1:],
-                way.state.shown,
-                way.reason,
-                way is self.session.owner,
-                way.path.rtt_ns,
-                min(way.sizes.shown[:2]),
-                way.sectors,
-                way.sizes.narrow,
-                way.path.unsettled,
-                way.renewed,
-                way.trial.proved or not self.session.chosen,
-                way.trial.lba,
+            PathSnapshot(
+                path.number,
+                path.port,
+                *path.channel.peer[1:],
+                path.state.shown,
+                path.reason,
+                path is self.session.owner,
+                path.channel.rtt_ns,
+                min(path.sizes.shown[:2]),
+                path.sectors,
+                path.sizes.narrow,
+                path.channel.unsettled,
+                path.renewed,
+                path.trial.proved or not self.session.chosen,
+                path.trial.lba,
             )
-            for way in self.session.ways
+            for path in self.session.paths
         ]
 
     @property
     def counters(self) -> Counter[str]:
-        """What was counted on all ways, by reason."""
-        return sum((way.path.counters for way in self.session.ways), self.session.counters)
+        """What was counted on all paths, by reason."""
+        return sum((path.channel.counters for path in self.session.paths), self.session.counters)
 
     # What comes in
 
@@ -155,35 +155,35 @@ class Core:
         self._run(now_ns)
 
     def switch(self, number: int, now_ns: int) -> bool:
-        """Make a way the owner, if it is usable."""
+        """Make a path the owner, if it is usable."""
         self.own_time_ns(now_ns)
-        way = self._way(number)
-        done = way is not None and self.session.switch(way, now_ns)
+        path = self._path(number)
+        done = path is not None and self.session.switch(path, now_ns)
         self._run(now_ns)
         return done
 
     def fenced(self, number: int, now_ns: int) -> None:
-        """The server of a way was made sure to do nothing any more."""
+        """The server of a path was made sure to do nothing any more."""
         self.own_time_ns(now_ns)
-        way = self._way(number)
-        if way is not None:
-            self.session.fenced(way, now_ns)
+        path = self._path(number)
+        if path is not None:
+            self.session.fenced(path, now_ns)
         self._run(now_ns)
 
     def start(
         self, verb: Verb, offset: int, length: int, data: bytes, now_ns: int, number: int = 0
     ) -> Request:
-        """Begin what is asked for, in bytes; ASK goes to the server of the way of that number."""
+        """Begin what is asked for, in bytes; ASK goes to the server of the path of that number."""
         self.own_time_ns(now_ns)
-        way = self._way(number)
+        path = self._path(number)
         request = Request(verb, offset, length, data)
-        refused = self._refused(request, way)
+        refused = self._refused(request, path)
         if refused is not None:
             self._progress.end(request, refused)
         elif verb is Verb.FLUSH:
             self._progress.flush(request, now_ns)
         elif verb in (Verb.IDENTIFY, Verb.ASK):
-            self._progress.single(request, _question(request, way), now_ns)
+            self._progress.single(request, _question(request, path), now_ns)
         else:
             self._split(request, now_ns)
         self._run(now_ns)
@@ -203,16 +203,16 @@ class Core:
                 self._proof.given_up(piece, now_ns)
         self._run(now_ns)
 
-    def _way(self, number: int) -> Way | None:
+    def _path(self, number: int) -> Path | None:
         """None where there is none any more."""
-        return next((way for way in self.session.ways if way.number == number), None)
+        return next((path for path in self.session.paths if path.number == number), None)
 
     # Splitting
 
-    def _refused(self, request: Request, way: Way | None) -> Result | None:
+    def _refused(self, request: Request, path: Path | None) -> Result | None:
         facts = self.session.facts
         if request.verb is Verb.ASK:
-            return None if way is not None else Result(Outcome.OUT_OF_RANGE)
+            return None if path is not None else Result(Outcome.OUT_OF_RANGE)
         if facts is None or not self.session.chosen:
             return Result(Outcome.OUT_OF_RANGE)
         if request.offset + request.length > facts.sectors * protocol.SECTOR:
@@ -282,10 +282,10 @@ class Core:
             self._pieces.carry_on(piece, event.sectors, now_ns)
 
 
-def _question(request: Request, way: Way | None) -> Operation:
+def _question(request: Request, path: Path | None) -> Operation:
     """What is one message, and changes nothing."""
     if request.verb is Verb.ASK:
         command, least = Command(request.offset), request.length
-        return Operation(request.data, kind=Kind.READS, reply_min=least, command=command, only=way)
+        return Operation(request.data, kind=Kind.READS, reply_min=least, command=command, only=path)
     body = ata.encode(AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24))
     return Operation(body, kind=Kind.READS, reply_min=protocol.ATA_HEADER + protocol.SECTOR)

@@ -1,15 +1,15 @@
-"""Finding ways: config queries for every address on every port, and the servers that answer."""
+"""Finding paths: config queries for every address on every port, and the servers that answer."""
 
 from aoe import limits
 from aoe.drive.command import FAILURES
 from aoe.initiator import health, looks
 from aoe.initiator.board import Board
+from aoe.initiator.channel import Channel
 from aoe.initiator.exchange import Peer
 from aoe.initiator.facts import Reason, facts_of, unfit
 from aoe.initiator.life import Happens, State
-from aoe.initiator.path import Path
+from aoe.initiator.path import Address, Path, Port
 from aoe.initiator.strangers import IDENTIFY, Stranger
-from aoe.initiator.way import Address, Port, Way
 from aoe.wire import ata, config, protocol
 from aoe.wire.config import Config
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, Command, Fault, Header
@@ -19,7 +19,7 @@ TAG_STEP = 0x1E3779B1
 
 
 def seek(board: Board, now_ns: int) -> None:
-    """Ask for every address on every port where no usable way is known."""
+    """Ask for every address on every port where no usable path is known."""
     for port, facts in enumerate(board.ports):
         for address in board.addresses:
             if facts is not None and facts.up and not _leads(board, port, address):
@@ -30,16 +30,17 @@ def seek(board: Board, now_ns: int) -> None:
 
 
 def _leads(board: Board, port: int, address: Address) -> bool:
-    """Whether there is a usable way. Behind one that is refused a good server may be hidden."""
+    """Whether there is a usable path. Behind one that is refused a good server may be hidden."""
     return any(
-        way.state is State.USABLE and way.port == port and way.path.peer[2:] == address for way in board.ways
+        path.state is State.USABLE and path.port == port and path.channel.peer[2:] == address
+        for path in board.paths
     )
 
 
 def was_looked_at(board: Board, address: Address) -> bool:
-    """Whether a way there, on any port, has been checked and found well, or not ours."""
+    """Whether a path there, on any port, has been checked and found well, or not ours."""
     known = (State.USABLE, State.REFUSED)
-    return any(way.state.shown in known and way.path.peer[2:] == address for way in board.ways)
+    return any(path.state.shown in known and path.channel.peer[2:] == address for path in board.paths)
 
 
 def tells_of_itself(board: Board, header: Header) -> bool:
@@ -48,13 +49,13 @@ def tells_of_itself(board: Board, header: Header) -> bool:
     return header.command == Command.CONFIG and not header.flags & FLAG_ERROR and expected
 
 
-def way_of(board: Board, port: int, header: Header) -> Way | None:
+def path_of(board: Board, port: int, header: Header) -> Path | None:
     """To the server that a frame comes from, if there is one."""
     there = (header.src, header.shelf, header.slot)
-    return next((way for way in board.ways if way.port == port and way.path.peer[1:] == there), None)
+    return next((path for path in board.paths if path.port == port and path.channel.peer[1:] == there), None)
 
 
-def config_reply(board: Board, port: int, way: Way | None, header: Header, raw: bytes, now_ns: int) -> None:
+def config_reply(board: Board, port: int, path: Path | None, header: Header, raw: bytes, now_ns: int) -> None:
     """A server says that it is there, and how much it takes."""
     said = config.decode(raw)
     address = (header.shelf, header.slot)
@@ -62,45 +63,45 @@ def config_reply(board: Board, port: int, way: Way | None, header: Header, raw: 
     if isinstance(said, Fault) or address not in board.addresses or facts is None or not facts.up:
         board.counters["unfit_reply"] += 1
         return
-    if way is None:
+    if path is None:
         if _has_room(board, stranger_of(port, header), now_ns):
             _join(board, port, facts, header, said, now_ns)
         return
     if header.tag & USER_TAG:
-        way.path.heard(now_ns)
+        path.channel.heard(now_ns)
     else:  # an advertisement: the server may have started again
-        way.vouched = False
-    health.takes(board, way, said, facts, now_ns)
-    board.note(way, Happens.ANSWERS if header.tag & USER_TAG else Happens.TELLS)
+        path.vouched = False
+    health.takes(board, path, said, facts, now_ns)
+    board.note(path, Happens.ANSWERS if header.tag & USER_TAG else Happens.TELLS)
 
 
 def _join(board: Board, port: int, facts: Port, header: Header, said: Config, now_ns: int) -> None:
-    board.ways_made += 1
-    path = Path(
+    board.paths_made += 1
+    channel = Channel(
         Peer(facts.mac, header.src, header.shelf, header.slot),
         window_max=max(1, min(said.buffer_count, facts.window)),
-        first_tag=board.first_tag + board.ways_made * TAG_STEP,
+        first_tag=board.first_tag + board.paths_made * TAG_STEP,
         quiesce_ns=board.quiesce_ns(board.timing.foreign_age_ns),
         timing=board.timing,
     )
     rank = board.addresses.index((header.shelf, header.slot))
-    way = Way(board.ways_made, port, rank, path)
-    way.offers = said.sector_count or 2
-    health.fit(board, way, now_ns)
-    at = sum((other.rank, other.port) <= (rank, port) for other in board.ways)
-    board.ways.insert(at, way)
+    path = Path(board.paths_made, port, rank, channel)
+    path.offers = said.sector_count or 2
+    health.fit(board, path, now_ns)
+    at = sum((other.rank, other.port) <= (rank, port) for other in board.paths)
+    board.paths.insert(at, path)
     board.news += 1
-    looks.look(board, way, now_ns)
+    looks.look(board, path, now_ns)
 
 
 def _has_room(board: Board, stranger: Stranger, now_ns: int) -> bool:
     """Whether a server gets a place; if there is none, it is asked what it is."""
-    if len(board.ways) < limits.WAYS_MAX:
+    if len(board.paths) < limits.WAYS_MAX:
         return True
     welcome = board.strangers.welcome(stranger)
-    left = [way for way in board.ways if way.replaceable(welcome) and way is not board.unflushed]
+    left = [path for path in board.paths if path.replaceable(welcome) and path is not board.unflushed]
     if left:
-        _forget(board, min(left, key=lambda it: (it.usable_ns > 0, it.path.heard_ns, it.number)))
+        _forget(board, min(left, key=lambda it: (it.usable_ns > 0, it.channel.heard_ns, it.number)))
         return True
     board.counters["too_many_ways"] += 1
     if board.strangers.may_ask(now_ns):
@@ -109,11 +110,11 @@ def _has_room(board: Board, stranger: Stranger, now_ns: int) -> bool:
     return False
 
 
-def _forget(board: Board, way: Way) -> None:
-    """A way that nothing was asked of but what it leads to makes room."""
-    board.follow(way, way.path.settle_all())
-    board.ways.remove(way)
-    board.counters += way.path.counters
+def _forget(board: Board, path: Path) -> None:
+    """A path that nothing was asked of but what it leads to makes room."""
+    board.follow(path, path.channel.settle_all())
+    board.paths.remove(path)
+    board.counters += path.channel.counters
     board.last = None
 
 

@@ -15,8 +15,8 @@ from aoe.initiator.carrier import Carrier
 from aoe.initiator.clock import now_ns
 from aoe.initiator.compiled_core import View, had, result_of, settings
 from aoe.initiator.load import Job, Loaded
+from aoe.initiator.path import Address, PathSnapshot, Policy
 from aoe.initiator.request import Result, Verb
-from aoe.initiator.way import Address, Policy, WayStatus
 from aoe.link.udp import UdpLink
 
 _DONE = Result()
@@ -50,7 +50,7 @@ class EngineCarrier(Carrier):
         self._heard = 0
         self._loading = False
         self._closed = False
-        self._last_ways: list[WayStatus] = []
+        self._last_paths: list[PathSnapshot] = []
         self._last_counters: Counter[str] = Counter()
         self._last_identity = b""
         self._last_time = 0.0
@@ -77,8 +77,8 @@ class EngineCarrier(Carrier):
         return self._last_identity if self._closed else self._view.identity
 
     @property
-    def ways(self) -> list[WayStatus]:
-        return self._last_ways if self._closed else self._view.ways
+    def paths(self) -> list[PathSnapshot]:
+        return self._last_paths if self._closed else self._view.paths
 
     @property
     def counters(self) -> Counter[str]:
@@ -142,7 +142,7 @@ class EngineCarrier(Carrier):
     def close(self) -> None:
         if self._closed:
             return
-        self._last_ways, self._last_counters = self.ways, self.counters
+        self._last_paths, self._last_counters = self.paths, self.counters
         self._last_identity = self.identity
         self._closed = True
         if self._remote is None:

@@ -1,4 +1,4 @@
-"""A request to one server, its copies of unknown fate, and what a path says of it, without I/O."""
+"""A request to one server, its copies of unknown fate, and what a channel says of it, without I/O."""
 
 import enum
 from typing import NamedTuple

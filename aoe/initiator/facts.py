@@ -1,4 +1,4 @@
-"""What IDENTIFY says of the disk at the end of a way, and why it cannot be used.
+"""What IDENTIFY says of the disk at the end of a path, and why it cannot be used.
 
 csrc/initiator/facts.c is the same.
 """
@@ -12,7 +12,7 @@ from aoe.timing import USUAL, Timing
 
 
 class Reason(enum.IntEnum):
-    """Why a way is not usable."""
+    """Why a path is not usable."""
 
     NONE = 0
     LINK_DOWN = 1
@@ -53,7 +53,7 @@ REASON_TEXTS = {
 
 
 class Facts(NamedTuple):
-    """What IDENTIFY said that decides whether a way leads to the disk."""
+    """What IDENTIFY said that decides whether a path leads to the disk."""
 
     serial: bytes
     sectors: int

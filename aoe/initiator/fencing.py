@@ -8,7 +8,7 @@ from functools import partial
 from aoe import timing
 from aoe.initiator.carrier import Carrier
 from aoe.initiator.life import State
-from aoe.initiator.way import Server, WayStatus
+from aoe.initiator.path import PathSnapshot, Server
 from aoe.wire.frame import format_mac
 
 log = logging.getLogger("aoe.initiator")
@@ -33,12 +33,12 @@ class Fencing:
         """A path may have been lost."""
         if not self._command or self._closed:
             return
-        ways = self._carrier.ways
-        used = {way.server for way in ways if way.state is State.USABLE}
-        for way in ways:
-            lost = way.state is State.DOWN and way.unsettled and used and way.server not in used
-            if lost and not self.runs(way.server):
-                self._begin(way)
+        paths = self._carrier.paths
+        used = {path.server for path in paths if path.state is State.USABLE}
+        for path in paths:
+            lost = path.state is State.DOWN and path.unsettled and used and path.server not in used
+            if lost and not self.runs(path.server):
+                self._begin(path)
 
     def close(self) -> None:
         """End what runs, and begin nothing more."""
@@ -46,19 +46,19 @@ class Fencing:
         for task in self._running.values():
             task.cancel()
 
-    def _begin(self, way: WayStatus) -> None:
-        task = asyncio.get_running_loop().create_task(self._fence(way))
-        self._running[way.server] = task
-        task.add_done_callback(partial(self._over, way.server))
+    def _begin(self, path: PathSnapshot) -> None:
+        task = asyncio.get_running_loop().create_task(self._fence(path))
+        self._running[path.server] = task
+        task.add_done_callback(partial(self._over, path.server))
 
     def _over(self, server: Server, _: asyncio.Task[None]) -> None:
         del self._running[server]
         self.look()
 
-    async def _fence(self, way: WayStatus) -> None:
-        status = await self._status((*self._command, format_mac(way.mac), f"e{way.shelf}.{way.slot}"))
+    async def _fence(self, path: PathSnapshot) -> None:
+        status = await self._status((*self._command, format_mac(path.mac), f"e{path.shelf}.{path.slot}"))
         if status == 0:
-            self._carrier.fenced(way.number)
+            self._carrier.fenced(path.number)
         else:
             log.error("%s: the fence command failed with status %d", self._name, status)
             await asyncio.sleep(timing.FENCE_AGAIN_NS / 1e9)

@@ -1,4 +1,4 @@
-"""The requests of one kind on a path: how long each is waited for, without I/O."""
+"""The requests of one kind on a channel: how long each is waited for, without I/O."""
 
 from typing import NamedTuple
 
@@ -78,7 +78,7 @@ class Lane:
         return tries > limits.STUCK_TRIES
 
     def stand_still(self, gap_ns: int, now_ns: int) -> None:
-        """As for `Path`."""
+        """As for `Channel`."""
         self.resumed_ns = now_ns
         self.probed_ns += gap_ns
         for exchange in self.flying:

@@ -1,4 +1,4 @@
-"""What happens to ways, as the table of `aoe.initiator.life` has it, and which of them is the owner."""
+"""What happens to paths, as the table of `aoe.initiator.life` has it, and which of them is the owner."""
 
 from collections.abc import Callable
 
@@ -6,99 +6,99 @@ from aoe.initiator import discovery, health, looks, traffic, trial
 from aoe.initiator.board import Board
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import TABLE, Do, Happens, State
-from aoe.initiator.way import Note, Way
+from aoe.initiator.path import Note, Path
 
 
-def happened(board: Board, way: Way, note: Note, now_ns: int) -> None:
+def happened(board: Board, path: Path, note: Note, now_ns: int) -> None:
     """As the table of a path's life has it."""
-    row = TABLE.get((way.state, note.happens))
-    assert row is not None, f"{note.happens.name} does not happen to a path that is {way.state.name}"
+    row = TABLE.get((path.state, note.happens))
+    assert row is not None, f"{note.happens.name} does not happen to a path that is {path.state.name}"
     if row.to is not None:
-        _become(board, way, row.to, note.reason, now_ns)
+        _become(board, path, row.to, note.reason, now_ns)
     for do in row.do:
-        _DOING[do](board, way, now_ns)
+        _DOING[do](board, path, now_ns)
 
 
-def _become(board: Board, way: Way, state: State, reason: Reason, now_ns: int) -> None:
-    if (way.state, way.reason) != (state, reason):
+def _become(board: Board, path: Path, state: State, reason: Reason, now_ns: int) -> None:
+    if (path.state, path.reason) != (state, reason):
         if state is State.USABLE:
-            way.usable_ns = now_ns
+            path.usable_ns = now_ns
             board.usable_ns = board.usable_ns or now_ns
-        way.state, way.reason = state, reason
+        path.state, path.reason = state, reason
         board.news += 1
 
 
-def _give_up(board: Board, way: Way, now_ns: int) -> None:
-    way.vouched = False
-    asked, way.check, way.question = (way.check, way.question), None, None
-    if way is board.owner:
+def _give_up(board: Board, path: Path, now_ns: int) -> None:
+    path.vouched = False
+    asked, path.check, path.question = (path.check, path.question), None, None
+    if path is board.owner:
         board.owner = None
         board.lost_ns = now_ns
-    traffic.take_back(board, way, traffic.under_way(board, way), now_ns)
-    board.held |= dict.fromkeys(operation for operation in way.refused if operation.only is None)
-    way.refused.clear()
+    traffic.take_back(board, path, traffic.under_way(board, path), now_ns)
+    board.held |= dict.fromkeys(operation for operation in path.refused if operation.only is None)
+    path.refused.clear()
     for exchange in asked:
         if exchange is not None:
-            board.follow(way, way.path.abandon(exchange, now_ns))
+            board.follow(path, path.channel.abandon(exchange, now_ns))
 
 
-def _turn(board: Board, _: Way, now_ns: int) -> None:
+def _turn(board: Board, _: Path, now_ns: int) -> None:
     if board.owner is not None:
         traffic.release(board, now_ns)
         return
-    for other in board.ways:
+    for other in board.paths:
         if now_ns >= other.check_after_ns:
             looks.look(board, other, now_ns)
 
 
-def _vouch(board: Board, way: Way, _: int) -> None:
-    board.news += not way.vouched
-    way.vouched = True
+def _vouch(board: Board, path: Path, _: int) -> None:
+    board.news += not path.vouched
+    path.vouched = True
 
 
-def _resize(_: Board, way: Way, now_ns: int) -> None:
-    way.sizes.restart(now_ns)
+def _resize(_: Board, path: Path, now_ns: int) -> None:
+    path.sizes.restart(now_ns)
 
 
-def _put_to_use(board: Board, way: Way, now_ns: int) -> None:
-    if board.owner is None and board.chosen and trial.may_inherit(board, way):
-        _take_over(board, way, now_ns)
+def _put_to_use(board: Board, path: Path, now_ns: int) -> None:
+    if board.owner is None and board.chosen and trial.may_inherit(board, path):
+        _take_over(board, path, now_ns)
     else:
         traffic.release(board, now_ns)
 
 
-def _take_over(board: Board, way: Way, now_ns: int) -> None:
-    if board.unflushed not in (None, way):
+def _take_over(board: Board, path: Path, now_ns: int) -> None:
+    if board.unflushed not in (None, path):
         board.losses += 1
-    if not way.trial.proved:
-        trial.refer_to(board, way)
-    board.owner = way
-    way.io_ns = now_ns
+    if not path.trial.proved:
+        trial.refer_to(board, path)
+    board.owner = path
+    path.io_ns = now_ns
     board.news += 1
     trial.compare_all(board)
     traffic.release(board, now_ns)
 
 
-def _again_soon(board: Board, way: Way, now_ns: int) -> None:
-    way.check_after_ns = now_ns + board.timing.recheck_ns
+def _again_soon(board: Board, path: Path, now_ns: int) -> None:
+    path.check_after_ns = now_ns + board.timing.recheck_ns
 
 
-def _again_slow(board: Board, way: Way, now_ns: int) -> None:
-    way.check_after_ns = now_ns + board.timing.slow_ns
+def _again_slow(board: Board, path: Path, now_ns: int) -> None:
+    path.check_after_ns = now_ns + board.timing.slow_ns
 
 
-def _again_refused(board: Board, way: Way, now_ns: int) -> None:
-    others = board.owner not in (None, way)
-    way.check_after_ns = now_ns + (board.timing.query_idle_ns if others else board.timing.recheck_ns)
+def _again_refused(board: Board, path: Path, now_ns: int) -> None:
+    others = board.owner not in (None, path)
+    path.check_after_ns = now_ns + (board.timing.query_idle_ns if others else board.timing.recheck_ns)
 
 
-def _again_condemned(board: Board, way: Way, now_ns: int) -> None:
-    way.check_after_ns = now_ns + board.timing.condemned_ns
+def _again_condemned(board: Board, path: Path, now_ns: int) -> None:
+    path.check_after_ns = now_ns + board.timing.condemned_ns
 
 
 def settle_in(board: Board, now_ns: int) -> None:
-    """Choose the first owner: when every address has a way, or those that have none take too long."""
-    usable = [way for way in board.ways if way.state is State.USABLE]
+    """Choose the first owner: when every address has a path, or those that have none take too long."""
+    usable = [path for path in board.paths if path.state is State.USABLE]
     if not usable:
         return
     waited_ns = now_ns - board.usable_ns
@@ -111,22 +111,22 @@ def settle_in(board: Board, now_ns: int) -> None:
 
 def inherit(board: Board, now_ns: int) -> None:
     """The proved ones do not answer, either."""
-    there = [way for way in board.ways if way.state is State.USABLE and way.check is None]
-    heirs = [way for way in there if way.vouched and not trial.is_barred(board, way)]
+    there = [path for path in board.paths if path.state is State.USABLE and path.check is None]
+    heirs = [path for path in there if path.vouched and not trial.is_barred(board, path)]
     if heirs and now_ns - board.lost_ns >= board.timing.probe_ns:
-        board.note(min(heirs, key=lambda way: not way.trial.proved), Happens.CHOSEN)
+        board.note(min(heirs, key=lambda path: not path.trial.proved), Happens.CHOSEN)
 
 
 def go_back(board: Board, failback_ns: int, now_ns: int) -> None:
-    for way in board.ways:
-        if way is board.owner:
+    for path in board.paths:
+        if path is board.owner:
             return
-        if way.state is State.USABLE and way.trial.proved and now_ns - way.usable_ns >= failback_ns:
-            board.note(way, Happens.CHOSEN)
+        if path.state is State.USABLE and path.trial.proved and now_ns - path.usable_ns >= failback_ns:
+            board.note(path, Happens.CHOSEN)
             return
 
 
-_DOING: dict[Do, Callable[[Board, Way, int], None]] = {
+_DOING: dict[Do, Callable[[Board, Path, int], None]] = {
     Do.GIVE_UP: _give_up,
     Do.TURN: _turn,
     Do.VOUCH: _vouch,

@@ -9,8 +9,8 @@ from aoe import limits
 from aoe.initiator.arithmetic import Arithmetic
 from aoe.initiator.carrier import Carrier
 from aoe.initiator.clock import now_ns
+from aoe.initiator.path import PathSnapshot, Port
 from aoe.initiator.request import Result, Verb
-from aoe.initiator.way import Port, WayStatus
 from aoe.link.base import Link
 from aoe.wire import protocol
 
@@ -42,8 +42,8 @@ class LinkCarrier(Carrier):
         return self.core.identity
 
     @property
-    def ways(self) -> list[WayStatus]:
-        return self.core.ways
+    def paths(self) -> list[PathSnapshot]:
+        return self.core.paths
 
     @property
     def counters(self) -> Counter[str]:

@@ -12,7 +12,7 @@ from aoe.errors import ConfigurationError, OutOfRangeError
 from aoe.link.base import Link
 
 if TYPE_CHECKING:
-    from aoe.initiator.way import Policy
+    from aoe.initiator.path import Policy
 
 ENGINES = ("auto", "c", "python")
 
@@ -95,7 +95,7 @@ class Options(NamedTuple):
     @property
     def policy(self) -> "Policy":
         """What of this the session needs to know."""
-        from aoe.initiator.way import Policy  # noqa: PLC0415 - the words of a command line need no session
+        from aoe.initiator.path import Policy  # noqa: PLC0415 - the words of a command line need no session
 
         failback_ns = None if self.failback_s is None else int(self.failback_s * 1e9)
         return Policy(self.spread, self.hold, failback_ns, self.verify == "require")

@@ -6,10 +6,10 @@ csrc/initiator/pieces.c does the same.
 from collections import deque
 
 from aoe.initiator.exchange import Kind
-from aoe.initiator.ranges import Claim, Ranges
+from aoe.initiator.path import Operation
+from aoe.initiator.ranges import RangeLock, Ranges
 from aoe.initiator.request import Piece, Request, Verb
 from aoe.initiator.session import Session
-from aoe.initiator.way import Operation
 from aoe.wire import ata, protocol
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaRequest
 from aoe.wire.opcodes import (
@@ -39,15 +39,15 @@ class Pieces:
         """One more, that holds no range."""
         self.pending += 1
 
-    def enter(self, claim: Claim) -> None:
+    def enter(self, lock: RangeLock) -> None:
         """It is there, and behind those that it overlaps."""
         self.pending += 1
-        self._ranges.enter(claim)
+        self._ranges.enter(lock)
 
-    def leave(self, claim: Claim) -> None:
+    def leave(self, lock: RangeLock) -> None:
         """Its range is given up; those behind may go."""
         self.pending -= 1
-        for follower in self._ranges.leave(claim):
+        for follower in self._ranges.leave(lock):
             assert isinstance(follower, Piece), "samples wait for nothing"
             self.ready.append(follower)
 

@@ -7,11 +7,11 @@ from collections import deque
 
 from aoe.drive import identify
 from aoe.initiator.exchange import Kind
+from aoe.initiator.path import Answered, Operation
 from aoe.initiator.pieces import Pieces, bytes_of, keep, patch
 from aoe.initiator.proof import Proof
 from aoe.initiator.request import Outcome, Piece, Request, Result, Verb
 from aoe.initiator.session import Session
-from aoe.initiator.way import Answered, Operation
 from aoe.wire import ata, protocol
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.frame import FLAG_ERROR
@@ -87,7 +87,7 @@ class Progress:
         """The result of what was one message."""
         if request.verb is Verb.IDENTIFY:
             request.buffer = bytearray(event.raw[protocol.ATA_HEADER : protocol.ATA_HEADER + protocol.SECTOR])
-            fits = self._session.identified(event.way, event.raw, UNSTAMPED, now_ns)
+            fits = self._session.identified(event.path, event.raw, UNSTAMPED, now_ns)
             return Result() if fits else Result(Outcome.REFUSED)
         if request.verb is Verb.ASK:
             request.buffer = bytearray(event.raw)
@@ -111,7 +111,7 @@ class Progress:
             return
         self._part(request, Result(), piece)
         if piece.echo:
-            self._proof.acknowledged(piece, event.way, now_ns)
+            self._proof.acknowledged(piece, event.path, now_ns)
 
     def _part(self, request: Request, result: Result, piece: Piece | None = None) -> None:
         """One piece of a request has its answer."""

@@ -22,7 +22,7 @@ refused is compared again from time to time, and stays refused until it passes.
 Nothing is sent from here that waited for a range: a range that opens only notes what may go (`Pieces.ready`).
 The core takes that afterwards, as it may be the next write to be looked for.
 
-Nothing here holds up work: one write at a time waits for one read over a way that is idle, a range is closed
+Nothing here holds up work: one write at a time waits for one read over a path that is idle, a range is closed
 for PROOF_NS at most, and when the owner or the server is lost all of it is given up at once.
 
 csrc/initiator/proof.c does the same.
@@ -36,11 +36,11 @@ from aoe import limits
 from aoe.initiator.exchange import Kind
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
+from aoe.initiator.path import Answered, Event, Operation, Path, TooLarge
 from aoe.initiator.pieces import Pieces
-from aoe.initiator.ranges import Claim
+from aoe.initiator.ranges import RangeLock
 from aoe.initiator.request import Piece
 from aoe.initiator.session import Session
-from aoe.initiator.way import Answered, Event, Operation, TooLarge, Way
 from aoe.wire import ata, protocol
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
 
@@ -52,14 +52,14 @@ class Look:
 
     __slots__ = ("data", "of", "operation")
 
-    def __init__(self, of: "Sample | Echo", way: Way, lba: int, sectors: int) -> None:
+    def __init__(self, of: "Sample | Echo", path: Path, lba: int, sectors: int) -> None:
         self.of = of
         self.data: bytes | None = None
         """None until it is answered, empty if that was an error."""
         body = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, sectors, _READ_EXT, lba))
         least = protocol.ATA_HEADER + sectors * protocol.SECTOR
         self.operation = Operation(
-            body, kind=Kind.READS, reply_min=least, only=way, sectors=sectors, user=self
+            body, kind=Kind.READS, reply_min=least, only=path, sectors=sectors, user=self
         )
 
     def answered(self, event: Answered, sectors: int) -> None:
@@ -68,7 +68,7 @@ class Look:
         self.data = event.raw[protocol.ATA_HEADER : end] if event.good else b""
 
 
-class Sample(Claim):
+class Sample(RangeLock):
     """A range that is read through both servers. `again_ns` is when it may be tried again."""
 
     __slots__ = ("again_ns", "differed", "held", "looks", "since_ns")
@@ -103,12 +103,12 @@ class Stage(enum.IntEnum):
 
 
 class Echo:
-    """A write that is looked for: `owner` acknowledges it, `way` has to show it."""
+    """A write that is looked for: `owner` acknowledges it, `path` has to show it."""
 
-    def __init__(self, owner: Way, way: Way, piece: Piece, data: bytes, now_ns: int) -> None:
+    def __init__(self, owner: Path, path: Path, piece: Piece, data: bytes, now_ns: int) -> None:
         self.owner = owner
-        self.way = way
-        self.lives = _lives(owner, way)
+        self.path = path
+        self.lives = _lives(owner, path)
         self.piece = piece
         self.data = data
         self.stage = Stage.BEFORE
@@ -139,13 +139,13 @@ class Proof:
         self._session = session
         self._pieces = pieces
         self.news = -1
-        """When it last looked at the ways."""
+        """When it last looked at the paths."""
         self.works = False
         """Whether there is something to go on with."""
         self.wanted = False
         """Whether a write is wanted that can be looked for."""
-        self._owner: Way | None = None
-        self._subject: Way | None = None
+        self._owner: Path | None = None
+        self._subject: Path | None = None
         """Whose samples are compared with the owner's."""
         self._lives: tuple[int | None, int | None] = (None, None)
         self._began_ns = 0
@@ -163,7 +163,7 @@ class Proof:
         while self._subject is None and self._begin_samples(now_ns):
             self._go_on(now_ns)
         self.news = self._session.news
-        self.wanted = any(self._is_doubtful(way) for way in self._session.ways)
+        self.wanted = any(self._is_doubtful(path) for path in self._session.paths)
         self.works = self._echo is not None or self._subject is not None
 
     def became(self, look: Look, event: Event, now_ns: int) -> None:
@@ -198,27 +198,27 @@ class Proof:
 
     def _begin_samples(self, now_ns: int) -> bool:
         session = self._session
-        way = next((way for way in session.ways if way.sampling), None)
-        if way is None or session.owner is None or session.facts is None:
+        path = next((path for path in session.paths if path.sampling), None)
+        if path is None or session.owner is None or session.facts is None:
             return False
-        self._owner, self._subject, self._began_ns = session.owner, way, now_ns
-        self._lives = _lives(session.owner, way)
+        self._owner, self._subject, self._began_ns = session.owner, path, now_ns
+        self._lives = _lives(session.owner, path)
         self._left.extend(ranges_of(session.facts.sectors))
         return True
 
-    def _watch_samples(self, way: Way, now_ns: int) -> None:
+    def _watch_samples(self, path: Path, now_ns: int) -> None:
         session, owner = self._session, self._owner
         assert owner is not None, "it was compared with the owner"
-        goes_on = way in session.ways and way.sampling and session.owner is owner
-        if not goes_on or _lives(owner, way) != self._lives:
+        goes_on = path in session.paths and path.sampling and session.owner is owner
+        if not goes_on or _lives(owner, path) != self._lives:
             self._end_samples(now_ns)
             return
         for sample in [it for it in self._flying if now_ns - it.since_ns >= self._session.timing.proof_ns]:
             self._take_back(sample, now_ns)
             self._left.append(sample)
-        if now_ns - max(way.path.quiet_from_ns, self._began_ns) >= self._session.timing.dead_ns:
+        if now_ns - max(path.channel.quiet_from_ns, self._began_ns) >= self._session.timing.dead_ns:
             self._end_samples(now_ns)
-            session.silent(way, now_ns)
+            session.silent(path, now_ns)
 
     def _end_samples(self, now_ns: int) -> None:
         self._subject = None
@@ -254,13 +254,13 @@ class Proof:
             else:
                 self._read_both(sample, self._subject, now_ns)
         if self._subject is not None and not self._left and not self._flying:
-            way, self._subject = self._subject, None
-            self._session.sampled(way, now_ns)
+            path, self._subject = self._subject, None
+            self._session.sampled(path, now_ns)
 
-    def _passes(self, way: Way) -> int:
+    def _passes(self, path: Path) -> int:
         """How many sectors may be read at once from both servers."""
         assert self._owner is not None, "it is compared with the owner"
-        return min(way.most(Kind.READS), self._owner.most(Kind.READS))
+        return min(path.most(Kind.READS), self._owner.most(Kind.READS))
 
     def _later(self, sample: Sample, tries: int, now_ns: int) -> bool:
         """Whether it is tried again, or left out."""
@@ -269,12 +269,12 @@ class Proof:
             self._left.append(sample)
         return tries < limits.SAMPLE_TRIES
 
-    def _read_both(self, sample: Sample, way: Way, now_ns: int) -> None:
+    def _read_both(self, sample: Sample, path: Path, now_ns: int) -> None:
         assert self._owner is not None, "it is compared with the owner"
         self._pieces.enter(sample)
         self._flying[sample] = None
         sample.since_ns = now_ns
-        sample.looks = [Look(sample, at, sample.first, sample.sectors) for at in (self._owner, way)]
+        sample.looks = [Look(sample, at, sample.first, sample.sectors) for at in (self._owner, path)]
         for look in sample.looks:
             self._session.start(look.operation, now_ns)
 
@@ -291,44 +291,44 @@ class Proof:
             self._later(sample, sample.differed, now_ns)
             if sample.differed == limits.SAMPLE_TRIES:
                 lba = sample.first + _first_difference(one.data, other.data)
-                way = self._subject
+                path = self._subject
                 self._end_samples(now_ns)
-                self._session.condemn(way, Reason.OTHER_DATA, lba, now_ns)
+                self._session.condemn(path, Reason.OTHER_DATA, lba, now_ns)
 
     # Echo
 
-    def _is_doubtful(self, way: Way) -> bool:
+    def _is_doubtful(self, path: Path) -> bool:
         """Whether a server is to show a write of ours."""
-        trial, owner = way.trial, self._session.owner
-        if owner is None or trial.proved or self._session.leads_to_owner(way):
+        trial, owner = path.trial, self._session.owner
+        if owner is None or trial.proved or self._session.leads_to_owner(path):
             return False
         if trial.condemned is Reason.NOT_SEEN:
-            return way.state is State.REFUSED and way.vouched
-        return way.state is State.USABLE and trial.sampled
+            return path.state is State.REFUSED and path.vouched
+        return path.state is State.USABLE and trial.sampled
 
     def takes(self, piece: Piece, data: bytes, now_ns: int) -> bool:
         """Whether a write waits until its range was read through a server that is to be proved."""
         if self._echo is not None:
             return False
-        for way in self._session.ways:
-            idle = not way.path.load and now_ns >= way.trial.again_ns
-            if idle and self._is_doubtful(way):
-                self._begin_echo(way, piece, data, now_ns)
+        for path in self._session.paths:
+            idle = not path.channel.load and now_ns >= path.trial.again_ns
+            if idle and self._is_doubtful(path):
+                self._begin_echo(path, piece, data, now_ns)
                 return True
         return False
 
-    def _begin_echo(self, way: Way, piece: Piece, data: bytes, now_ns: int) -> None:
+    def _begin_echo(self, path: Path, piece: Piece, data: bytes, now_ns: int) -> None:
         owner = self._session.owner
         assert owner is not None, "without, no server is doubtful"
         piece.echo = True
         self.works = True
-        data = data[: way.most(Kind.READS) * protocol.SECTOR]
-        self._echo = Echo(owner, way, piece, data, now_ns)
+        data = data[: path.most(Kind.READS) * protocol.SECTOR]
+        self._echo = Echo(owner, path, piece, data, now_ns)
         self._look_through(self._echo, now_ns)
 
     def _look_through(self, echo: Echo, now_ns: int) -> None:
         echo.since_ns = now_ns
-        echo.look = Look(echo, echo.way, echo.piece.first, echo.sectors)
+        echo.look = Look(echo, echo.path, echo.piece.first, echo.sectors)
         self._session.start(echo.look.operation, now_ns)
 
     def _looked(self, echo: Echo, look: Look, now_ns: int) -> None:
@@ -345,21 +345,21 @@ class Proof:
             self._pieces.write(echo.piece, now_ns)
 
     def _judge(self, echo: Echo, seen: bool, now_ns: int) -> None:
-        way, lba = echo.way, echo.piece.first
+        path, lba = echo.path, echo.piece.first
         self._end_echo(echo, self._session.timing.proof_again_ns, now_ns)
         if seen:
-            self._session.prove(way, now_ns)
+            self._session.prove(path, now_ns)
             return
-        way.trial.misses += 1
-        if way.trial.condemned is not Reason.NONE or way.trial.misses >= limits.ECHOES_MAX:
-            self._session.condemn(way, Reason.NOT_SEEN, lba, now_ns)
+        path.trial.misses += 1
+        if path.trial.condemned is not Reason.NONE or path.trial.misses >= limits.ECHOES_MAX:
+            self._session.condemn(path, Reason.NOT_SEEN, lba, now_ns)
 
-    def acknowledged(self, piece: Piece, way: Way, now_ns: int) -> None:
-        """The write was answered by the server of a way, and all went well."""
+    def acknowledged(self, piece: Piece, path: Path, now_ns: int) -> None:
+        """The write was answered by the server of a path, and all went well."""
         echo = self._echo
         if echo is None or echo.piece is not piece:
             return
-        if way is echo.owner and self._session.owner is way:
+        if path is echo.owner and self._session.owner is path:
             echo.stage = Stage.AFTER
             self._look_through(echo, now_ns)
         else:
@@ -371,18 +371,18 @@ class Proof:
             self._end_echo(self._echo, self._session.timing.proof_again_ns, now_ns)
 
     def _watch_echo(self, echo: Echo, now_ns: int) -> None:
-        way, session = echo.way, self._session
-        goes_on = way in session.ways and session.owner is echo.owner and self._is_doubtful(way)
-        fits = echo.sectors <= way.most(Kind.READS)
-        if not goes_on or not fits or _lives(echo.owner, way) != echo.lives:
+        path, session = echo.path, self._session
+        goes_on = path in session.paths and session.owner is echo.owner and self._is_doubtful(path)
+        fits = echo.sectors <= path.most(Kind.READS)
+        if not goes_on or not fits or _lives(echo.owner, path) != echo.lives:
             self._end_echo(echo, self._session.timing.proof_again_ns, now_ns)
         elif echo.stage is not Stage.WRITING and now_ns - echo.since_ns >= self._session.timing.proof_ns:
             self._end_echo(echo, self._session.timing.recheck_ns, now_ns)
-            session.look(way, now_ns)
+            session.look(path, now_ns)
 
     def _end_echo(self, echo: Echo, wait_ns: int, now_ns: int) -> None:
         self._echo = None
-        echo.way.trial.again_ns = now_ns + wait_ns
+        echo.path.trial.again_ns = now_ns + wait_ns
         echo.piece.echo = False
         if echo.look is not None and echo.look.operation.open:
             self._session.abandon(echo.look.operation, now_ns)
@@ -392,11 +392,11 @@ class Proof:
             self._pieces.rest(echo.piece)
 
 
-def _lives(owner: Way, way: Way) -> tuple[int | None, int | None]:
+def _lives(owner: Path, path: Path) -> tuple[int | None, int | None]:
     """Which processes of the two servers are compared."""
     assert owner.facts is not None, "it was chosen"
-    assert way.facts is not None, "it was looked at"
-    return owner.facts.instance, way.facts.instance
+    assert path.facts is not None, "it was looked at"
+    return owner.facts.instance, path.facts.instance
 
 
 def _first_difference(one: bytes, other: bytes) -> int:

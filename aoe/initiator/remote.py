@@ -25,9 +25,9 @@ from aoe.initiator.clock import Alarm, within
 from aoe.initiator.fencing import Fencing
 from aoe.initiator.life import State
 from aoe.initiator.options import Options
+from aoe.initiator.path import PathSnapshot
 from aoe.initiator.request import Outcome, Result, Verb
 from aoe.initiator.standing import PathStatus, Standing, size_words, without_figures
-from aoe.initiator.way import WayStatus
 from aoe.wire import protocol
 from aoe.wire.frame import Command, error_text
 from aoe.wire.octets import octets, room
@@ -126,7 +126,7 @@ class RemoteDisk(Rooted, Disk):
     # Life
 
     async def begin(self, find_s: float) -> None:
-        """Look for ways until one is chosen, and compared with the others. Unreachable if there is none in
+        """Look for paths until one is chosen, and compared with the others. Unreachable if there is none in
         time."""
         self.carrier.begin()
         try:
@@ -187,21 +187,21 @@ class RemoteDisk(Rooted, Disk):
 
     @property
     def paths(self) -> list[PathStatus]:
-        """How the ways to the disk are, the preferred one first."""
+        """How the paths to the disk are, the preferred one first."""
         self._check_reader()
-        return [self._status(way) for way in self.carrier.ways]
+        return [self._status(path) for path in self.carrier.paths]
 
     @property
     def peers(self) -> list[bytes]:
         """The MAC at the other end of each path."""
         self._check_reader()
-        return [way.mac for way in self.carrier.ways]
+        return [path.mac for path in self.carrier.paths]
 
     def prefer(self, name: str) -> None:
         """Make the usable path of that name the owner. RequestError if there is none."""
         self._check_open()
-        for way in self.carrier.ways:
-            if self._status(way).name == name and self.carrier.switch(way.number):
+        for path in self.carrier.paths:
+            if self._status(path).name == name and self.carrier.switch(path.number):
                 return
         raise RequestError(f"{self.address} has no usable path {name}: {self._reasons()}")
 
@@ -209,12 +209,12 @@ class RemoteDisk(Rooted, Disk):
         """The server at the other end of a path was made sure to do nothing any more (order rule I4): what
         is of unknown fate there is settled."""
         self._check_open()
-        for way in self.carrier.ways:
-            if self._status(way).name == name:
-                self.carrier.fenced(way.number)
+        for path in self.carrier.paths:
+            if self._status(path).name == name:
+                self.carrier.fenced(path.number)
 
-    def _status(self, way: WayStatus) -> PathStatus:
-        return self._standing.status(way, fencing=self._fencing.runs(way.server))
+    def _status(self, path: PathSnapshot) -> PathStatus:
+        return self._standing.status(path, fencing=self._fencing.runs(path.server))
 
     def _reasons(self) -> str:
         return "; ".join(
@@ -224,8 +224,8 @@ class RemoteDisk(Rooted, Disk):
     def _hear(self) -> None:
         self._describe()
         self._news.set()
-        self._standing.look(self.carrier.ways)
-        for path in self._standing.sizes_found(self.carrier.ways):
+        self._standing.look(self.carrier.paths)
+        for path in self._standing.sizes_found(self.carrier.paths):
             log.warning("%s: %s: %s", self.address, path.name, size_words(path))
         shown = [without_figures(path) for path in self.paths]
         for path in shown:
@@ -238,11 +238,11 @@ class RemoteDisk(Rooted, Disk):
     def _tell_renewed(self) -> None:
         """Of one path less and less often."""
         was = self._renewed
-        self._renewed = {way.number: way.renewed for way in self.carrier.ways}
-        for way in self.carrier.ways:
-            often = way.renewed & (way.renewed - 1) == 0
-            if way.renewed > was.get(way.number, 0) and often:
-                log.warning(_UNHEEDED, self.address, self._status(way).name)
+        self._renewed = {path.number: path.renewed for path in self.carrier.paths}
+        for path in self.carrier.paths:
+            often = path.renewed & (path.renewed - 1) == 0
+            if path.renewed > was.get(path.number, 0) and often:
+                log.warning(_UNHEEDED, self.address, self._status(path).name)
 
     # Requests
 
@@ -359,8 +359,8 @@ class RemoteDisk(Rooted, Disk):
 
     async def _ask_servers(self, command: Command, body: bytes, least: int) -> list[bytes]:
         """Every server that can be reached, once."""
-        ways = [way for way in self.carrier.ways if way.state is State.USABLE]
-        servers = {way.server: way.number for way in reversed(ways)}
+        paths = [path for path in self.carrier.paths if path.state is State.USABLE]
+        servers = {path.server: path.number for path in reversed(paths)}
         if not servers:
             raise Unreachable(f"{self.address}: {self._reasons()}")
         return [(await self._ask(Verb.ASK, command, least, body, it)).data for it in servers.values()]

@@ -4,8 +4,8 @@ import enum
 from typing import NamedTuple
 
 from aoe.initiator.exchange import Kind
-from aoe.initiator.ranges import Claim
-from aoe.initiator.way import Operation
+from aoe.initiator.path import Operation
+from aoe.initiator.ranges import RangeLock
 from aoe.wire import protocol
 
 
@@ -83,7 +83,7 @@ class Request:
         self.buffer = bytearray()
 
 
-class Piece(Claim):
+class Piece(RangeLock):
     """A part of a request. `request` is None when no caller waits for it any more, `count` how many sectors
     go with it."""
 

@@ -1,21 +1,21 @@
-"""One disk over several ways: which there are, which of them carries what, and when to change, without I/O.
+"""One disk over several paths: which there are, which of them carries what, and when to change, without I/O.
 
-Ways are found by config queries on every port, for every address, as long as there is one without a usable
-way. One way, the owner, carries everything; reads that overlap no change may be spread over all (order rule
-I5). When a way is lost, what is open there goes to another one at once, with the same bytes (I3); the copies
-on the old way keep their ranges closed until their fate is known (I2), as `aoe.initiator.path` says. A way is
-used only while IDENTIFY vouches for it: that it is the same disk, and the same process as before (I6). One
-that answers queries but no I/O is slow, not dead, and is given more time (I7). csrc/initiator/session.c does
-the same.
+Paths are found by config queries on every port, for every address, as long as there is one without a usable
+path. One path, the owner, carries everything; reads that overlap no change may be spread over all (order rule
+I5). When a path is lost, what is open there goes to another one at once, with the same bytes (I3); the copies
+on the old path keep their ranges locked until their fate is known (I2), as `aoe.initiator.channel` says. A
+path is used only while IDENTIFY vouches for it: that it is the same disk, and the same process as before
+(I6). One that answers queries but no I/O is slow, not dead, and is given more time (I7).
+csrc/initiator/session.c does the same.
 """
 
 from aoe.initiator import discovery, health, lifecycle, looks, traffic, trial, verdict
-from aoe.initiator import exchange as one_way
+from aoe.initiator import exchange as on_channel
 from aoe.initiator.board import Board
 from aoe.initiator.exchange import Kind
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import Happens, State
-from aoe.initiator.way import Note, Operation, Port, Way
+from aoe.initiator.path import Note, Operation, Path, Port
 from aoe.wire import frame
 from aoe.wire.frame import FLAG_RESPONSE, Fault
 from aoe.wire.stamp import UNSTAMPED, Stamp
@@ -30,7 +30,7 @@ class Session(Board):
     @property
     def pulse_ns(self) -> int:
         """How soon `tick` is wanted."""
-        if not self.chosen or any(way.path.load for way in self.ways if way.state is not State.DOWN):
+        if not self.chosen or any(path.channel.load for path in self.paths if path.state is not State.DOWN):
             return self.timing.rto_min_ns
         return self.timing.pulse_ns
 
@@ -41,22 +41,22 @@ class Session(Board):
         came_up = port.up and not (was is not None and was.up)
         renamed = was is not None and was.mac != port.mac
         self.ports[number] = port
-        here = [way for way in self.ways if way.port == number]
-        for way in here:  # first: losing one way sends on others
-            way.path.peer = way.path.peer._replace(own=port.mac)
-            health.fit(self, way, now_ns)
+        here = [path for path in self.paths if path.port == number]
+        for path in here:  # first: losing one path sends on others
+            path.channel.peer = path.channel.peer._replace(own=port.mac)
+            health.fit(self, path, now_ns)
             if renamed:  # to the server that is another host: what was sent before settles by time
-                way.path.stamp = UNSTAMPED
-                way.claim_after_ns = now_ns
+                path.channel.stamp = UNSTAMPED
+                path.register_after_ns = now_ns
             if renamed or not port.up:
-                way.vouched = False
-        for way in here:
+                path.vouched = False
+        for path in here:
             if not port.up:
-                self.note(way, Happens.UNPLUGGED, Reason.LINK_DOWN)
+                self.note(path, Happens.UNPLUGGED, Reason.LINK_DOWN)
                 continue
-            health.resized(self, way, now_ns)
+            health.resized(self, path, now_ns)
             if came_up or renamed:
-                looks.look(self, way, now_ns)
+                looks.look(self, path, now_ns)
         if came_up:
             self.seek_wait_ns = self.timing.query_first_ns
             discovery.seek(self, now_ns)
@@ -78,46 +78,46 @@ class Session(Board):
         header = frame.decode(raw)
         if isinstance(header, Fault) or not header.flags & FLAG_RESPONSE:
             return  # others ask, too
-        way = discovery.way_of(self, port, header)
-        if way is not None and way.path.knows(header.tag):
-            self.follow(way, way.path.received(header, raw, now_ns))
-        elif way is not None and (probe := way.sizes.asked(header.tag)) is not None:
-            health.probe_reply(self, way, probe, header, raw, now_ns)
+        path = discovery.path_of(self, port, header)
+        if path is not None and path.channel.knows(header.tag):
+            self.follow(path, path.channel.received(header, raw, now_ns))
+        elif path is not None and (probe := path.sizes.asked(header.tag)) is not None:
+            health.probe_reply(self, path, probe, header, raw, now_ns)
         elif discovery.tells_of_itself(self, header):
-            discovery.config_reply(self, port, way, header, raw, now_ns)
-        elif way is None and discovery.was_asked_as_stranger(self, port, header):
+            discovery.config_reply(self, port, path, header, raw, now_ns)
+        elif path is None and discovery.was_asked_as_stranger(self, port, header):
             discovery.stranger_reply(self, discovery.stranger_of(port, header), header, raw)
         else:
             self.counters["unknown_tag"] += 1
         self._run(now_ns)
 
-    def switch(self, way: Way, now_ns: int) -> bool:
-        """Make a way the owner that is usable, or is being compared, once one was chosen. What the old one
+    def switch(self, path: Path, now_ns: int) -> bool:
+        """Make a path the owner that is usable, or is being compared, once one was chosen. What the old one
         has under way ends there."""
-        usable = way.state in (State.USABLE, State.COMPARED)
-        if not usable or not self.chosen or trial.is_barred(self, way):
+        usable = path.state in (State.USABLE, State.COMPARED)
+        if not usable or not self.chosen or trial.is_barred(self, path):
             return False
-        if way is not self.owner:
-            self.note(way, Happens.CHOSEN)
+        if path is not self.owner:
+            self.note(path, Happens.CHOSEN)
             self._run(now_ns)
         return True
 
-    def fenced(self, way: Way, now_ns: int) -> None:
-        """The server of a way was made sure to do nothing any more (I4)."""
-        for other in self.ways:
-            if other.path.peer[1:] == way.path.peer[1:]:
-                self.follow(other, other.path.settle_all())
+    def fenced(self, path: Path, now_ns: int) -> None:
+        """The server of a path was made sure to do nothing any more (I4)."""
+        for other in self.paths:
+            if other.channel.peer[1:] == path.channel.peer[1:]:
+                self.follow(other, other.channel.settle_all())
         self._run(now_ns)
 
     def tick(self, now_ns: int) -> None:
         """Time has passed."""
-        for way in self.ways:
-            self.follow(way, way.path.tick(now_ns))
+        for path in self.paths:
+            self.follow(path, path.channel.tick(now_ns))
         self._run(now_ns)
-        for way in self.ways:
-            health.watch(self, way, now_ns)
+        for path in self.paths:
+            health.watch(self, path, now_ns)
             self._run(now_ns)
-            health.tend(self, way, now_ns)
+            health.tend(self, path, now_ns)
             self._run(now_ns)
         if now_ns >= self.seek_ns:
             discovery.seek(self, now_ns)
@@ -131,15 +131,15 @@ class Session(Board):
 
     def stand_still(self, gap_ns: int, now_ns: int) -> None:
         """We did not run for so long, which was no server's silence. Only what waits for a sign of life is
-        put off: fates (I2), and for how long a way is vouched for (I6), go by true time."""
+        put off: fates (I2), and for how long a path is vouched for (I6), go by true time."""
         self.usable_ns += gap_ns if self.usable_ns else 0
         self.lost_ns += gap_ns
-        for way in self.ways:
-            way.path.stand_still(gap_ns, now_ns)
-            way.io_ns += gap_ns
-            way.probed_ns += gap_ns
-            way.sizes.stand_still(gap_ns)
-            way.usable_ns += gap_ns if way.usable_ns else 0
+        for path in self.paths:
+            path.channel.stand_still(gap_ns, now_ns)
+            path.io_ns += gap_ns
+            path.probed_ns += gap_ns
+            path.sizes.stand_still(gap_ns)
+            path.usable_ns += gap_ns if path.usable_ns else 0
         self._make_anew(now_ns)
         self._run(now_ns)
 
@@ -150,38 +150,38 @@ class Session(Board):
         self.out.clear()
         for _, raw in unsent:
             tag = frame.tag_of(raw)
-            way = next((way for way in self.ways if way.path.knows(tag)), None)
-            if way is None:
+            path = next((path for path in self.paths if path.channel.knows(tag)), None)
+            if path is None:
                 self.seek_ns = now_ns
             else:
-                self.follow(way, way.path.make_anew(tag, now_ns))
+                self.follow(path, path.channel.make_anew(tag, now_ns))
 
     def _run(self, now_ns: int) -> None:
         """See to one after the other, to its end; nothing is left to be done now."""
         while self.todo:
-            way, it = self.todo.popleft()
-            if isinstance(it, one_way.Answered):
-                self._replied(way, it, now_ns)
-            elif isinstance(it, one_way.Settled):
+            path, it = self.todo.popleft()
+            if isinstance(it, on_channel.Answered):
+                self._replied(path, it, now_ns)
+            elif isinstance(it, on_channel.Settled):
                 traffic.settled(self, it.exchange)
             elif isinstance(it, Note):
-                lifecycle.happened(self, way, it, now_ns)
+                lifecycle.happened(self, path, it, now_ns)
 
-    def _replied(self, way: Way, answer: one_way.Answered, now_ns: int) -> None:
-        if answer.exchange is way.check:
-            verdict.checked(self, way, answer, now_ns)
-        elif answer.exchange is way.question:
-            health.told(self, way, answer, now_ns)
+    def _replied(self, path: Path, answer: on_channel.Answered, now_ns: int) -> None:
+        if answer.exchange is path.check:
+            verdict.checked(self, path, answer, now_ns)
+        elif answer.exchange is path.question:
+            health.told(self, path, answer, now_ns)
         elif answer.exchange in self.operations:
-            traffic.answered(self, way, answer, now_ns)
+            traffic.answered(self, path, answer, now_ns)
 
     def frame(self, kind: Kind) -> int:
-        """How many sectors the owner takes in one request, or any way while there is no owner."""
+        """How many sectors the owner takes in one request, or any path while there is no owner."""
         return traffic.frame(self, kind)
 
-    def leads_to_owner(self, way: Way) -> bool:
-        """Whether it is another way to the server of the owner."""
-        return trial.leads_to_owner(self, way)
+    def leads_to_owner(self, path: Path) -> bool:
+        """Whether it is another path to the server of the owner."""
+        return trial.leads_to_owner(self, path)
 
     def changes(self) -> tuple[int, int]:
         """Changes answered so far, which a flush that begins now vouches for, and losses already told of."""
@@ -196,44 +196,44 @@ class Session(Board):
         self.losses_told = self.losses
         return self.losses == told
 
-    def look(self, way: Way, now_ns: int) -> None:
-        """Ask a way what it leads to."""
-        looks.look(self, way, now_ns)
+    def look(self, path: Path, now_ns: int) -> None:
+        """Ask a path what it leads to."""
+        looks.look(self, path, now_ns)
         self._run(now_ns)
 
-    def identified(self, way: Way, raw: bytes, claim: Stamp, now_ns: int) -> bool:
-        """A way answered IDENTIFY, which asked to know a stream or not; whether it leads to the disk."""
-        it_does = verdict.identified(self, way, raw, claim, now_ns)
+    def identified(self, path: Path, raw: bytes, registering: Stamp, now_ns: int) -> bool:
+        """A path answered IDENTIFY, which asked to know a stream or not; whether it leads to the disk."""
+        it_does = verdict.identified(self, path, raw, registering, now_ns)
         self._run(now_ns)
         return it_does
 
-    def sampled(self, way: Way, now_ns: int) -> None:
+    def sampled(self, path: Path, now_ns: int) -> None:
         """Its samples are equal to the owner's."""
-        way.trial.sampled, way.trial.condemned = True, Reason.NONE
-        for other in trial.kin(self, way):
+        path.trial.sampled, path.trial.condemned = True, Reason.NONE
+        for other in trial.kin(self, path):
             if other.sampling:
                 self.note(other, Happens.EQUAL)
         self._run(now_ns)
 
-    def silent(self, way: Way, now_ns: int) -> None:
+    def silent(self, path: Path, now_ns: int) -> None:
         """It does not answer what is read to compare it."""
-        self.note(way, Happens.SILENT, Reason.SILENT)
+        self.note(path, Happens.SILENT, Reason.SILENT)
         self._run(now_ns)
 
-    def condemn(self, way: Way, reason: Reason, lba: int, now_ns: int) -> None:
+    def condemn(self, path: Path, reason: Reason, lba: int, now_ns: int) -> None:
         """It has another disk, as is seen there."""
-        way.trial.condemned, way.trial.lba = reason, lba
-        for other in trial.kin(self, way):
+        path.trial.condemned, path.trial.lba = reason, lba
+        for other in trial.kin(self, path):
             self.note(other, Happens.CONDEMNED, reason)
         self._run(now_ns)
 
-    def prove(self, way: Way, now_ns: int) -> None:
+    def prove(self, path: Path, now_ns: int) -> None:
         """It has the disk of the owner, which thereby is proved, too."""
         assert self.owner is not None, "it acknowledged the write"
         self.news += 1
-        for shown in (self.owner.trial, way.trial):
+        for shown in (self.owner.trial, path.trial):
             shown.proved, shown.condemned, shown.misses = True, Reason.NONE, 0
-        for other in trial.kin(self, way):
+        for other in trial.kin(self, path):
             if other.state.shown is State.REFUSED:
                 other.check_after_ns = now_ns
                 looks.look(self, other, now_ns)

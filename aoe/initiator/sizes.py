@@ -100,10 +100,10 @@ class Sizes:
     def fit(self, most: int, now_ns: int) -> None:
         """The ends take so much now."""
         rose, self.most = most > self.most, most
-        for way in Direction:
-            self._passed[way] = max(min(self._passed[way], most), limits.SECTORS_SURE)
-            if self._tried[way] > most:
-                self._tried[way], self._losses[way] = self._candidate(way, most), 0
+        for direction in Direction:
+            self._passed[direction] = max(min(self._passed[direction], most), limits.SECTORS_SURE)
+            if self._tried[direction] > most:
+                self._tried[direction], self._losses[direction] = self._candidate(direction, most), 0
                 self._search(now_ns)
         if rose:
             self._settled = False
@@ -122,13 +122,14 @@ class Sizes:
         self._begin(now_ns)
         return True
 
-    def doubt(self, way: Direction, lba: int, now_ns: int) -> None:
+    def doubt(self, direction: Direction, lba: int, now_ns: int) -> None:
         """What reads or writes there was lost three times, and nothing as large was answered since."""
-        if self._tried[way] or self.limit(way) <= limits.SECTORS_SURE:
+        if self._tried[direction] or self.limit(direction) <= limits.SECTORS_SURE:
             return
         if not self._searches:
             self._search(now_ns)
-        self._tried[way], self._losses[way], self._doubted[way] = self.limit(way), 0, True
+        self._tried[direction], self._losses[direction] = self.limit(direction), 0
+        self._doubted[direction] = True
         self.lba = lba
 
     def stand_still(self, gap_ns: int) -> None:
@@ -147,7 +148,11 @@ class Sizes:
         self._turn += 1
         self._heard = False
         self._due_ns = now_ns + self._wait_ns
-        probes = [Probe(way, self._tried[way], self._turn) for way in Direction if self._tried[way]]
+        probes = [
+            Probe(direction, self._tried[direction], self._turn)
+            for direction in Direction
+            if self._tried[direction]
+        ]
         return [*probes, Probe(None, 1, self._turn)]
 
     def sent(self, tag: int, probe: Probe) -> None:
@@ -167,26 +172,26 @@ class Sizes:
         if probe.direction is None:
             self._heard |= probe.turn == self._turn
             return
-        way = probe.direction
-        self._passed[way] = max(self._passed[way], min(probe.sectors, self.most))
-        if self._passed[way] >= self._tried[way]:
-            self._tried[way], self._doubted[way] = 0, False
+        direction = probe.direction
+        self._passed[direction] = max(self._passed[direction], min(probe.sectors, self.most))
+        if self._passed[direction] >= self._tried[direction]:
+            self._tried[direction], self._doubted[direction] = 0, False
         if not self._searches:
             self._settled = True
 
     # Inside
 
-    def _candidate(self, way: Direction, sectors: int) -> int:
+    def _candidate(self, direction: Direction, sectors: int) -> int:
         """0 if that is known to pass."""
-        return sectors if sectors > self._passed[way] else 0
+        return sectors if sectors > self._passed[direction] else 0
 
     def _begin(self, now_ns: int) -> None:
         """Try what the ends take where less is known to pass."""
         self._search(now_ns)
         self.lba = 0
-        for way in Direction:
-            self._tried[way] = self._candidate(way, self.most)
-            self._losses[way], self._doubted[way] = 0, False
+        for direction in Direction:
+            self._tried[direction] = self._candidate(direction, self.most)
+            self._losses[direction], self._doubted[direction] = 0, False
 
     def _search(self, now_ns: int) -> None:
         self._sent.clear()
@@ -200,16 +205,16 @@ class Sizes:
         if not self._heard:
             self._wait_ns = min(2 * self._wait_ns, self._timing.size_wait_max_ns)
             return
-        for way in Direction:
-            if not self._tried[way]:
+        for direction in Direction:
+            if not self._tried[direction]:
                 continue
-            if self._doubted[way]:
-                self._passed[way], self._doubted[way] = limits.SECTORS_SURE, False
+            if self._doubted[direction]:
+                self._passed[direction], self._doubted[direction] = limits.SECTORS_SURE, False
                 self._settled = False
-            self._losses[way] += 1
-            if self._losses[way] == limits.SIZE_LOSSES:
-                self._losses[way] = 0
-                self._tried[way] = self._candidate(way, _half(self._tried[way]))
+            self._losses[direction] += 1
+            if self._losses[direction] == limits.SIZE_LOSSES:
+                self._losses[direction] = 0
+                self._tried[direction] = self._candidate(direction, _half(self._tried[direction]))
 
 
 def _half(sectors: int) -> int:

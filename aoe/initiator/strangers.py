@@ -1,8 +1,8 @@
-"""Servers that tell of themselves while every place for a way is taken. Invented ones keep out no good one:
+"""Servers that tell of themselves while every place for a path is taken. Invented ones keep out no good one:
 
 - Each is asked by IDENTIFY, with a tag that is made of its address: nothing is kept of it.
 - One that answers that it may be the disk is invited: when it tells of itself once more, it gets the place of
-  a way that was never usable, or of one that is of no use any more.
+  a path that was never usable, or of one that is of no use any more.
 - Questions and invitations are bounded (`limits.STRANGERS_MAX`, `limits.INVITED_MAX`).
 
 csrc/initiator/strangers.c does the same.

@@ -14,9 +14,9 @@ from aoe.initiator.core import Core
 from aoe.initiator.discover import discover
 from aoe.initiator.link_carrier import LinkCarrier
 from aoe.initiator.options import Options
+from aoe.initiator.path import Address
 from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.standing import PathStatus
-from aoe.initiator.way import Address
 from aoe.link.base import Link
 from aoe.link.split import SplitLink
 

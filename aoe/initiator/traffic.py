@@ -1,68 +1,68 @@
-"""Which way carries an operation, and what becomes of it."""
+"""Which path carries an operation, and what becomes of it."""
 
 from aoe.drive.command import ABRT, ERROR, FAILURES
-from aoe.initiator import exchange as one_way
+from aoe.initiator import exchange as on_channel
 from aoe.initiator import looks, trial
 from aoe.initiator.board import Board
 from aoe.initiator.exchange import Exchange, Kind
 from aoe.initiator.life import State
-from aoe.initiator.way import Answered, Operation, Settled, TooLarge, Way
+from aoe.initiator.path import Answered, Operation, Path, Settled, TooLarge
 from aoe.wire import ata
 from aoe.wire.ata import AtaReply
 from aoe.wire.frame import FLAG_ERROR, Command, Error
 
 
 def dispatch(board: Board, operation: Operation, now_ns: int) -> None:
-    """Send it, or hold it until there is a way that can be trusted."""
+    """Send it, or hold it until there is a path that can be trusted."""
     if operation.only is not None:
         _send(board, operation, operation.only, now_ns)
         return
-    way = board.owner
-    if way is not None and operation.free and board.policy.spread:
-        way = _least_loaded(board, way, now_ns)
-    if way is None:
+    path = board.owner
+    if path is not None and operation.free and board.policy.spread:
+        path = _least_loaded(board, path, now_ns)
+    if path is None:
         board.held[operation] = None
-    elif not _is_vouched(board, way, now_ns):
+    elif not _is_vouched(board, path, now_ns):
         board.held[operation] = None
-        looks.look(board, way, now_ns)
-    elif operation.sectors > way.most(operation.kind):
-        give_back(board, operation, way, now_ns)
+        looks.look(board, path, now_ns)
+    elif operation.sectors > path.most(operation.kind):
+        give_back(board, operation, path, now_ns)
     else:
-        _send(board, operation, way, now_ns)
+        _send(board, operation, path, now_ns)
 
 
-def give_back(board: Board, operation: Operation, way: Way, now_ns: int) -> None:
+def give_back(board: Board, operation: Operation, path: Path, now_ns: int) -> None:
     """It has to become several. What was sent of it stays of unknown fate."""
-    board.events.append(TooLarge(operation, way.most(operation.kind)))
+    board.events.append(TooLarge(operation, path.most(operation.kind)))
     abandon(board, operation, now_ns)
 
 
 def frame(board: Board, kind: Kind) -> int:
-    """How many sectors the owner takes in one request, or any way while there is no owner."""
-    ways = board.ways if board.owner is None else [board.owner]
-    return max((way.most(kind) for way in ways), default=1)
+    """How many sectors the owner takes in one request, or any path while there is no owner."""
+    paths = board.paths if board.owner is None else [board.owner]
+    return max((path.most(kind) for path in paths), default=1)
 
 
-def _is_vouched(board: Board, way: Way, now_ns: int) -> bool:
-    return way.vouched and now_ns - way.path.heard_ns < board.timing.silence_ns
+def _is_vouched(board: Board, path: Path, now_ns: int) -> bool:
+    return path.vouched and now_ns - path.channel.heard_ns < board.timing.silence_ns
 
 
-def _least_loaded(board: Board, owner: Way, now_ns: int) -> Way:
-    """The proved way with the fewest requests; of equals, the one after the last that was chosen."""
-    at = board.ways.index(board.last) + 1 if board.last in board.ways else 0
+def _least_loaded(board: Board, owner: Path, now_ns: int) -> Path:
+    """The proved path with the fewest requests; of equals, the one after the last that was chosen."""
+    at = board.paths.index(board.last) + 1 if board.last in board.paths else 0
     best = None
-    for way in board.ways[at:] + board.ways[:at]:
-        if way.state is not State.USABLE or not (way.trial.proved or trial.leads_to_owner(board, way)):
+    for path in board.paths[at:] + board.paths[:at]:
+        if path.state is not State.USABLE or not (path.trial.proved or trial.leads_to_owner(board, path)):
             continue
-        if not _is_vouched(board, way, now_ns):
-            looks.look(board, way, now_ns)
-        elif best is None or way.path.load < best.path.load:
-            best = way
+        if not _is_vouched(board, path, now_ns):
+            looks.look(board, path, now_ns)
+        elif best is None or path.channel.load < best.channel.load:
+            best = path
     board.last = best or owner
     return board.last
 
 
-def _send(board: Board, operation: Operation, way: Way, now_ns: int) -> None:
+def _send(board: Board, operation: Operation, path: Path, now_ns: int) -> None:
     exchange = Exchange(
         operation.command,
         operation.body,
@@ -70,9 +70,9 @@ def _send(board: Board, operation: Operation, way: Way, now_ns: int) -> None:
         reply_min=operation.reply_min,
         sectors=operation.sectors,
     )
-    operation.exchanges[exchange] = way
+    operation.exchanges[exchange] = path
     board.operations[exchange] = operation
-    board.follow(way, way.path.start(exchange, now_ns))
+    board.follow(path, path.channel.start(exchange, now_ns))
 
 
 def abandon(board: Board, operation: Operation, now_ns: int) -> None:
@@ -89,13 +89,13 @@ def _close(board: Board, operation: Operation, now_ns: int) -> None:
     """No answer to it is wanted any more."""
     if not operation.exchanges:
         board.events.append(Settled(operation))
-    for exchange, way in list(operation.exchanges.items()):
+    for exchange, path in list(operation.exchanges.items()):
         if exchange.open:
-            board.follow(way, way.path.abandon(exchange, now_ns))
+            board.follow(path, path.channel.abandon(exchange, now_ns))
 
 
 def settled(board: Board, exchange: Exchange) -> None:
-    """No copy of what one way had of an operation can do anything any more."""
+    """No copy of what one path had of an operation can do anything any more."""
     operation = board.operations.pop(exchange, None)
     if operation is None:
         return
@@ -104,29 +104,31 @@ def settled(board: Board, exchange: Exchange) -> None:
         board.events.append(Settled(operation))
 
 
-def answered(board: Board, way: Way, answer: one_way.Answered, now_ns: int) -> None:
-    """A way has the reply to an operation."""
+def answered(board: Board, path: Path, answer: on_channel.Answered, now_ns: int) -> None:
+    """A path has the reply to an operation."""
     operation = board.operations[answer.exchange]
     if operation.command == Command.ATA:
-        way.io_ns = now_ns
-    if operation.kind is not Kind.READS and way.facts is not None and way.facts.volatile:
-        board.unflushed = way
+        path.io_ns = now_ns
+    if operation.kind is not Kind.READS and path.facts is not None and path.facts.volatile:
+        board.unflushed = path
         board.changed += 1
     if not operation.open:
         return
     if operation.sectors > 1 and _refuses(answer):
-        operation.refused_by, operation.refusal = way, answer
-        way.refused[operation] = False
-        looks.ask_size(board, way, now_ns)
+        operation.refused_by, operation.refusal = path, answer
+        path.refused[operation] = False
+        looks.ask_size(board, path, now_ns)
     else:
-        conclude(board, operation, way, answer, now_ns)
+        conclude(board, operation, path, answer, now_ns)
 
 
-def conclude(board: Board, operation: Operation, way: Way, answer: one_way.Answered, now_ns: int) -> None:
+def conclude(
+    board: Board, operation: Operation, path: Path, answer: on_channel.Answered, now_ns: int
+) -> None:
     """This is the answer; there is no other."""
     operation.open = False
     del board.opened[operation]
-    board.events.append(Answered(operation, way, answer.header, answer.raw, answer.good))
+    board.events.append(Answered(operation, path, answer.header, answer.raw, answer.good))
     _close(board, operation, now_ns)
 
 
@@ -137,27 +139,27 @@ def release(board: Board, now_ns: int) -> None:
         dispatch(board, operation, now_ns)
 
 
-def under_way(board: Board, way: Way) -> list[Exchange]:
+def under_way(board: Board, path: Path) -> list[Exchange]:
     """What is open there and could go elsewhere, in the order of the operations."""
     return [
         exchange
         for operation in board.opened
         if operation.only is None
         for exchange, carrier in operation.exchanges.items()
-        if carrier is way and exchange.open
+        if carrier is path and exchange.open
     ]
 
 
-def take_back(board: Board, way: Way, exchanges: list[Exchange], now_ns: int) -> None:
-    """They wait for a way again. What was sent stays of unknown fate."""
+def take_back(board: Board, path: Path, exchanges: list[Exchange], now_ns: int) -> None:
+    """They wait for a path again. What was sent stays of unknown fate."""
     board.held |= {board.operations[exchange]: None for exchange in exchanges}
     for sent in (False, True):  # or what waits would be sent as soon as there is room
         for exchange in exchanges:
             if bool(exchange.tries) is sent:
-                board.follow(way, way.path.abandon(exchange, now_ns))
+                board.follow(path, path.channel.abandon(exchange, now_ns))
 
 
-def _refuses(answer: one_way.Answered) -> bool:
+def _refuses(answer: on_channel.Answered) -> bool:
     """Whether this is how a server says that it does not take so much in one request: ours and ggaoed abort
     the command, vblade calls it a bad argument."""
     if answer.good:

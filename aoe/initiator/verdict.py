@@ -1,12 +1,12 @@
-"""What IDENTIFY says of a way: whether it leads to the disk, and may be used."""
+"""What IDENTIFY says of a path: whether it leads to the disk, and may be used."""
 
 from aoe.drive import identify
-from aoe.initiator import exchange as one_way
+from aoe.initiator import exchange as on_channel
 from aoe.initiator import looks, trial
 from aoe.initiator.board import Board
 from aoe.initiator.facts import Facts, Reason, facts_of, unfit
 from aoe.initiator.life import Happens, State
-from aoe.initiator.way import Way
+from aoe.initiator.path import Path
 from aoe.wire import ata, protocol
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
 from aoe.wire.opcodes import IDENTIFY_DEVICE, READ_SECTORS_EXT
@@ -15,94 +15,96 @@ from aoe.wire.stamp import Stamp
 _READ_FIRST_SECTOR = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, 1, READ_SECTORS_EXT, 0))
 
 
-def checked(board: Board, way: Way, answer: one_way.Answered, now_ns: int) -> None:
-    """The answer to a question of what a way leads to."""
-    assert way.check is not None, "what was answered was asked"
-    identifies = ata.command_in(way.check.body) == IDENTIFY_DEVICE
-    way.check = None
+def checked(board: Board, path: Path, answer: on_channel.Answered, now_ns: int) -> None:
+    """The answer to a question of what a path leads to."""
+    assert path.check is not None, "what was answered was asked"
+    identifies = ata.command_in(path.check.body) == IDENTIFY_DEVICE
+    path.check = None
     if not identifies:
-        way.slow = False
-        _fits(board, way)
+        path.slow = False
+        _fits(board, path)
     elif not answer.good:
-        board.note(way, Happens.UNFIT, Reason.IDENTIFY_FAILS)
+        board.note(path, Happens.UNFIT, Reason.IDENTIFY_FAILS)
     else:
-        identified(board, way, answer.raw, way.claim, now_ns)
+        identified(board, path, answer.raw, path.registering, now_ns)
 
 
-def identified(board: Board, way: Way, raw: bytes, claim: Stamp, now_ns: int) -> bool:
-    """What IDENTIFY says of a way is noted; whether it leads to the disk. `claim`: asked with it."""
+def identified(board: Board, path: Path, raw: bytes, registering: Stamp, now_ns: int) -> bool:
+    """What IDENTIFY says of a path is noted; whether it leads to the disk. `registering`: asked with it."""
     data = raw[protocol.ATA_HEADER : protocol.ATA_HEADER + protocol.SECTOR]
     nonsense = unfit(data)
     if nonsense is not Reason.NONE:
-        board.note(way, Happens.ANOTHER, nonsense)
+        board.note(path, Happens.ANOTHER, nonsense)
         return False
     facts = facts_of(data, board.timing)
-    was, way.facts = way.facts, facts
+    was, path.facts = path.facts, facts
     if was is not None and was.instance != facts.instance:
-        way.path.generation += 1
-        board.losses += board.unflushed is way
+        path.channel.generation += 1
+        board.losses += board.unflushed is path
     born = was is None or was.instance != facts.instance
     if born:
-        trial.meet(board, way)
-    reason = _mismatch(board, way, facts)
+        trial.meet(board, path)
+    reason = _mismatch(board, path, facts)
     if reason in (Reason.OTHER_DISK, Reason.OTHER_STORE, Reason.VOLATILE):
-        board.note(way, Happens.ANOTHER, reason)
+        board.note(path, Happens.ANOTHER, reason)
         return False
     if reason is not Reason.NONE:
-        board.note(way, Happens.UNFIT, reason)
+        board.note(path, Happens.UNFIT, reason)
         return True
-    if born and way is board.owner and trial.is_replaced(board, way):
-        board.note(way, Happens.REPLACED)
+    if born and path is board.owner and trial.is_replaced(board, path):
+        board.note(path, Happens.REPLACED)
         return True
-    _believe(board, way, facts)
-    way.path.quiesce_after(board.quiesce_ns(facts.age_ns))
-    way.path.drains = facts.instance is not None
-    if not looks.registered(board, way, facts, claim, now_ns):
+    _believe(board, path, facts)
+    path.channel.quiesce_after(board.quiesce_ns(facts.age_ns))
+    path.channel.drains = facts.instance is not None
+    if not looks.registered(board, path, facts, registering, now_ns):
         return True
-    if way.slow:
-        looks.check(board, way, _READ_FIRST_SECTOR, now_ns)
+    if path.slow:
+        looks.check(board, path, _READ_FIRST_SECTOR, now_ns)
     else:
-        _fits(board, way)
+        _fits(board, path)
     return True
 
 
-def _fits(board: Board, way: Way) -> None:
+def _fits(board: Board, path: Path) -> None:
     """IDENTIFY says nothing against it."""
-    condemned = way.trial.condemned
+    condemned = path.trial.condemned
     if condemned is Reason.OTHER_DATA:
-        board.note(way, Happens.DIFFERENT, condemned)
+        board.note(path, Happens.DIFFERENT, condemned)
     elif condemned is not Reason.NONE:
-        board.note(way, Happens.UNSEEN, condemned)
+        board.note(path, Happens.UNSEEN, condemned)
     else:
-        board.note(way, Happens.UNSURE if trial.is_unsure(board, way) else Happens.FIT)
+        board.note(path, Happens.UNSURE if trial.is_unsure(board, path) else Happens.FIT)
 
 
-def _fixed(board: Board, way: Way) -> Facts | None:
-    """What the disk is known to be; before the choice only while another way that is usable says so, or
+def _fixed(board: Board, path: Path) -> Facts | None:
+    """What the disk is known to be; before the choice only while another path that is usable says so, or
     a server that answered first and was gone would keep the others out."""
-    others = any(other.state is State.USABLE for other in board.ways if other is not way)
+    others = any(other.state is State.USABLE for other in board.paths if other is not path)
     return board.facts if board.chosen or others else None
 
 
-def _mismatch(board: Board, way: Way, facts: Facts) -> Reason:
-    """Why a way does not lead to the disk, or cannot be used beside the others."""
-    was = _fixed(board, way)
+def _mismatch(board: Board, path: Path, facts: Facts) -> Reason:
+    """Why a path does not lead to the disk, or cannot be used beside the others."""
+    was = _fixed(board, path)
     # Two processes may share a MAC, and one serves a disk at one address.
-    others = [it for it in board.ways if it.state is State.USABLE and it.path.peer[1:] != way.path.peer[1:]]
+    others = [
+        it for it in board.paths if it.state is State.USABLE and it.channel.peer[1:] != path.channel.peer[1:]
+    ]
     if was is not None and facts.serial != was.serial:
         return Reason.OTHER_DISK
-    if trial.has_other_store(board, way, facts):
+    if trial.has_other_store(board, path, facts):
         return Reason.OTHER_STORE
     if others and (facts.volatile or any(it.facts is not None and it.facts.volatile for it in others)):
         return Reason.VOLATILE
-    if was is not None and facts.sectors != was.sectors and not _grew(board, way, facts, was):
+    if was is not None and facts.sectors != was.sectors and not _grew(board, path, facts, was):
         return Reason.OTHER_SIZE  # while a disk grows, its servers notice at different times
     return Reason.NO_ZEROES if _breaks_promise(board, facts) else Reason.NONE
 
 
-def _believe(board: Board, way: Way, facts: Facts) -> None:
-    """The disk is what a way says that it is, less what was not promised before."""
-    was, before = _fixed(board, way), board.facts
+def _believe(board: Board, path: Path, facts: Facts) -> None:
+    """The disk is what a path says that it is, less what was not promised before."""
+    was, before = _fixed(board, path), board.facts
     if was is None:
         board.facts = facts
     elif facts.sectors != was.sectors:
@@ -112,9 +114,9 @@ def _believe(board: Board, way: Way, facts: Facts) -> None:
     board.news += before is None or before.data != board.facts.data
 
 
-def _grew(board: Board, way: Way, facts: Facts, was: Facts) -> bool:
+def _grew(board: Board, path: Path, facts: Facts, was: Facts) -> bool:
     """Whether the disk has become larger; the owner is believed, or any server while there is none."""
-    return board.owner in (None, way) and facts.sectors > was.sectors
+    return board.owner in (None, path) and facts.sectors > was.sectors
 
 
 def _breaks_promise(board: Board, facts: Facts) -> bool:

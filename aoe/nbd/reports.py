@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from aoe import limits, timing
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
+from aoe.initiator.path import PathSnapshot
 from aoe.initiator.sizes import Narrow
 from aoe.initiator.standing import PathStatus, Standing
-from aoe.initiator.way import WayStatus
 
 
 class Reports:
@@ -29,7 +29,7 @@ class Reports:
         self._names = list(interfaces)
         self._standing = Standing(self._names.__getitem__, hold=hold)
         self._on_change = on_change
-        self._ways: list[WayStatus] = []
+        self._paths: list[PathSnapshot] = []
         self._shown: dict[int, tuple[State, Reason]] = {}
         self._lost_at: dict[int, float] = {}
         """When a path that was usable came to be something else (s)."""
@@ -56,7 +56,7 @@ class Reports:
                 await self._heard.wait()
         except (OSError, TimeoutError):
             pass
-        return [self._standing.status(way) for way in self._ways]
+        return [self._standing.status(path) for path in self._paths]
 
     def close(self) -> None:
         """Listen no more."""
@@ -80,7 +80,7 @@ class Reports:
             if not self._size.done():
                 self._size.set_result(int(kind.removeprefix("size ")))
         else:
-            self._take([self._way(line) for line in rest.splitlines()])
+            self._take([self._path(line) for line in rest.splitlines()])
 
     def _end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._ours)
@@ -89,33 +89,33 @@ class Reports:
         self._over.set()
         self._heard.set()
 
-    def _take(self, ways: list[WayStatus]) -> None:
-        self._ways = ways
-        self._standing.look(ways)
-        for way in ways:
-            self._compare(way)
+    def _take(self, paths: list[PathSnapshot]) -> None:
+        self._paths = paths
+        self._standing.look(paths)
+        for path in paths:
+            self._compare(path)
         self._heard.set()
 
-    def _compare(self, way: WayStatus) -> None:
+    def _compare(self, path: PathSnapshot) -> None:
         now = time.monotonic()
-        was, is_ = self._shown.get(way.number), (way.state, way.reason)
-        if was == is_ or way.state is State.CHECKING:
+        was, is_ = self._shown.get(path.number), (path.state, path.reason)
+        if was == is_ or path.state is State.CHECKING:
             return
-        self._shown[way.number] = is_
-        if way.state is not State.USABLE:
-            self._lost_at.setdefault(way.number, now)
+        self._shown[path.number] = is_
+        if path.state is not State.USABLE:
+            self._lost_at.setdefault(path.number, now)
         elif was is None:
             return
-        lost_at = self._lost_at.pop(way.number, now) if way.state is State.USABLE else None
-        self._on_change(self._standing.status(way), None if lost_at is None else now - lost_at)
+        lost_at = self._lost_at.pop(path.number, now) if path.state is State.USABLE else None
+        self._on_change(self._standing.status(path), None if lost_at is None else now - lost_at)
 
-    def _way(self, line: str) -> WayStatus:
+    def _path(self, line: str) -> PathSnapshot:
         """As csrc/nbd/notices.c writes it in `notices_report`; in the end what an interface is called now."""
         number, port, mac, *rest = line.split()
         shelf, slot, state, reason, owner, rtt_ns, sectors, most, narrow, unsettled = map(int, rest[:10])
         proved, lba = map(int, rest[10:12])
         self._names[int(port)] = rest[12] if rest[12:] else self._names[int(port)]
-        return WayStatus(
+        return PathSnapshot(
             int(number),
             int(port),
             bytes.fromhex(mac),

@@ -232,7 +232,7 @@ enum {
 /* aoe.initiator.discovery */
 #define TAG_STEP 0x1e3779b1
 
-/* aoe.initiator.path */
+/* aoe.initiator.channel */
 #define STREAM_STEP 0x9e37
 
 /* aoe.initiator.strangers */

@@ -592,7 +592,7 @@ def test_a_cancelled_load_leaves_nothing_behind(lab: Lab, target: AoeTarget) -> 
                 loading.cancel()
                 await asyncio.wait([loading])
             await exercise(disk, 40)
-            ways = carrier.ways
-            assert [way.state for way in ways] == [State.USABLE]
+            paths = carrier.paths
+            assert [path.state for path in paths] == [State.USABLE]
 
     inside(lab, scenario())

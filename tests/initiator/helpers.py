@@ -12,8 +12,8 @@ import pytest
 import aoe
 from aoe.initiator.attach import connect
 from aoe.initiator.options import Options
+from aoe.initiator.path import Address
 from aoe.initiator.remote import RemoteDisk
-from aoe.initiator.way import Address
 from aoe.link.base import Link
 from aoe.timing import Timing
 

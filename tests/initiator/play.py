@@ -11,8 +11,8 @@ from aoe.drive import identify
 from aoe.drive.identify import Identity
 from aoe.initiator.compiled_core import CompiledCore
 from aoe.initiator.core import Core
+from aoe.initiator.path import Address, PathSnapshot, Policy, Port
 from aoe.initiator.request import Result, Verb
-from aoe.initiator.way import Address, Policy, Port, WayStatus
 from aoe.wire import ata, config, frame, protocol
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import Config, ConfigCommand
@@ -219,12 +219,12 @@ class Play:
         assert result is not None
         return result.data
 
-    def way(self, server: Server) -> WayStatus:
+    def path(self, server: Server) -> PathSnapshot:
         """The one to a server."""
-        ways: list[WayStatus] = self.core.ways
-        return next(way for way in ways if way.mac == server.mac)
+        paths: list[PathSnapshot] = self.core.paths
+        return next(path for path in paths if path.mac == server.mac)
 
     @property
     def owner(self) -> bytes:
         """The MAC of the owner, if any."""
-        return next((way.mac for way in self.core.ways if way.owner), b"")
+        return next((path.mac for path in self.core.paths if path.owner), b"")

@@ -100,7 +100,7 @@ def test_what_it_is(disk: BlockingDisk) -> None:
     assert disk.counters.get("retransmits", 0) == 0
 
 
-def test_ways_are_chosen(disk: BlockingDisk) -> None:
+def test_paths_are_chosen(disk: BlockingDisk) -> None:
     (path,) = disk.paths
     disk.prefer(path.name)
     disk.fenced(path.name)

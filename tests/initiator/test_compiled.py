@@ -15,12 +15,12 @@ from aoe import limits
 from aoe.drive import identify
 from aoe.drive.command import STAMPED
 from aoe.drive.identify import NO_STORE_ID, Identity, StoreId
+from aoe.initiator.channel import USER_TAG
 from aoe.initiator.compiled_core import CompiledCore
 from aoe.initiator.core import Core
-from aoe.initiator.path import USER_TAG
+from aoe.initiator.path import Policy, Port
 from aoe.initiator.request import Verb
 from aoe.initiator.sizes import Narrow
-from aoe.initiator.way import Policy, Port
 from aoe.target.streams import Streams
 from aoe.timing import USUAL, Timing
 from aoe.wire import ata, config, frame
@@ -225,7 +225,7 @@ class World:
             server.suit()
         self.macs = 0
         self.switches = random.Random(-1 - seed)
-        self.one_way = self.switches.choice([-1, *range(ports)])
+        self.on_channel = self.switches.choice([-1, *range(ports)])
         """The port whose switches lose large frames on the way there only."""
         self.coming: list[tuple[int, int, int, bytes]] = []
         self.numbers = itertools.count()
@@ -254,7 +254,7 @@ class World:
         frames, others = list(self.python.out), list(self.c.out)
         self.python.out.clear()
         self.c.out.clear()
-        assert by_way(frames) == by_way(others)
+        assert by_path(frames) == by_path(others)
         while self.python.done:
             assert self.c.done
             one, other = self.python.done.popleft(), self.c.done.popleft()
@@ -265,10 +265,10 @@ class World:
             assert all(both.c is not other for both in self.open), "another one ended"
             self.ended += 1
         assert not self.c.done
-        ways = self.python.ways
-        assert ways == self.c.ways
-        self.renewed |= any(way.renewed for way in ways)
-        self.narrow |= any(way.narrow > Narrow.TRIED for way in ways)
+        paths = self.python.paths
+        assert paths == self.c.paths
+        self.renewed |= any(path.renewed for path in paths)
+        self.narrow |= any(path.narrow > Narrow.TRIED for path in paths)
         assert self.python.news == self.c.news
         assert self.python.chosen == self.c.chosen
         assert self.python.comparing == self.c.comparing
@@ -277,9 +277,9 @@ class World:
         assert +self.python.counters == self.c.counters
         self.sent += len(frames)
         chosen = self.python.chosen
-        self.seen["proved"] += chosen and any(way.proved and not way.owner for way in self.python.ways)
-        self.seen["unproved owner"] += any(way.owner and not way.proved for way in self.python.ways)
-        self.seen.update(way.reason.name for way in self.python.ways)
+        self.seen["proved"] += chosen and any(path.proved and not path.owner for path in self.python.paths)
+        self.seen["unproved owner"] += any(path.owner and not path.proved for path in self.python.paths)
+        self.seen.update(path.reason.name for path in self.python.paths)
         for port, raw in frames:
             self.carry(port, raw)
 
@@ -295,7 +295,7 @@ class World:
                     self.arrive(port, answer)
 
     def arrive(self, port: int, raw: bytes) -> None:
-        if len(raw) > self.switch[port] and self.one_way != port:
+        if len(raw) > self.switch[port] and self.on_channel != port:
             return
         late = self.rng.random() ** 4 * self.slow_ms * MS
         if self.rng.random() < 0.01:
@@ -324,10 +324,10 @@ class World:
         elif verb in (Verb.FLUSH, Verb.IDENTIFY):
             offset = length = 0
         elif verb is Verb.ASK:
-            if not self.python.ways:
+            if not self.python.paths:
                 return
             offset, length, data = rng.choice([(2, 28, bytes(4)), (1, 32, bytes(60)), (3, 26, bytes(2))])
-            number = rng.choice(self.python.ways).number
+            number = rng.choice(self.python.paths).number
         one = self.python.start(verb, offset, length, data, self.now, number)
         other = self.c.start(verb, offset, length, data, self.now, number)
         self.open.append(Both(one, other))
@@ -360,12 +360,12 @@ class World:
             self.plug(rng.randrange(len(self.up)), rng.random() < 0.85)
         elif chance < 0.45:
             self.upset(rng.choice(self.servers))
-        elif chance < 0.46 and self.python.ways:
-            way = rng.choice(self.python.ways).number
-            assert self.python.switch(way, self.now) == self.c.switch(way, self.now)
+        elif chance < 0.46 and self.python.paths:
+            path = rng.choice(self.python.paths).number
+            assert self.python.switch(path, self.now) == self.c.switch(path, self.now)
             self.compare()
-        elif chance < 0.465 and self.python.ways:
-            self.both("fenced", rng.choice(self.python.ways).number)
+        elif chance < 0.465 and self.python.paths:
+            self.both("fenced", rng.choice(self.python.paths).number)
         elif chance < 0.48:
             self.nonsense()
         elif chance < 0.483:
@@ -412,7 +412,7 @@ class World:
             self.both("tick")
 
 
-def by_way(frames: list[tuple[int, bytes]]) -> dict[tuple[int, bytes, int], list[bytes]]:
+def by_path(frames: list[tuple[int, bytes]]) -> dict[tuple[int, bytes, int], list[bytes]]:
     """In which order each server hears what; between them there is none."""
     sorted_ = defaultdict(list)
     for port, raw in frames:
@@ -442,7 +442,7 @@ def test_both_do_the_same(chunk: int) -> None:
         renewed += world.renewed
         narrow += world.narrow
         refused += any(server.places < 0 for server in world.servers)
-        forgot += any(way.number > limits.WAYS_MAX for way in world.python.ways)
+        forgot += any(path.number > limits.WAYS_MAX for path in world.python.paths)
     assert forgot, "paths make room for others"
     assert renewed, "servers that heed no writes are told of other streams"
     assert narrow, "some switches lose large frames"

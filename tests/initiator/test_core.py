@@ -3,10 +3,10 @@
 from aoe.drive import identify
 from aoe.drive.identify import Identity
 from aoe.initiator.core import Core
+from aoe.initiator.path import Port
 from aoe.initiator.request import Verb
-from aoe.initiator.way import Port
 from aoe.timing import USUAL
-from tests.initiator.test_path import MS, OWN, reply
+from tests.initiator.test_channel import MS, OWN, reply
 from tests.initiator.test_session import ADDRESS, pass_probes, told
 from tests.initiator.test_session import sent as sent_by
 
@@ -19,7 +19,7 @@ def sent(core: Core) -> list[bytes]:
 
 
 def make_core(window: int) -> Core:
-    """One way has been looked at and chosen."""
+    """One path has been looked at and chosen."""
     core = Core(1, [ADDRESS], 1)
     core.set_port(0, Port(OWN, 16, 64, True), MS)
     (query,) = sent(core)

@@ -14,9 +14,9 @@ from aoe.disk.memory import MemoryDisk
 from aoe.errors import Unreachable
 from aoe.initiator.core import Core
 from aoe.initiator.life import State
+from aoe.initiator.path import Policy
 from aoe.initiator.remote import RemoteDisk
 from aoe.initiator.request import Result, Verb
-from aoe.initiator.way import Policy
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.serve import serve
 from aoe.timing import USUAL
@@ -50,7 +50,7 @@ def test_what_arrived_meanwhile_is_taken_for_what_it_is(make: type[Core]) -> Non
     assert results == [Result(data=bytes(512))] * 8
     play.run(2000)
     assert play.owner == owner
-    assert {way.state for way in play.core.ways} == {State.USABLE}
+    assert {path.state for path in play.core.paths} == {State.USABLE}
     assert retransmits(play) == 0
 
 
@@ -65,7 +65,7 @@ def test_what_was_lost_in_a_gap_is_no_silence_of_the_server(make: type[Core]) ->
     play.cut = lambda *_: False
     states = set()
     while play.wait(asked, 1) is None:
-        states |= {way.state for way in play.core.ways}
+        states |= {path.state for path in play.core.paths}
     assert states == {State.USABLE}
     assert play.owner == owner
     assert retransmits(play) == 1
@@ -76,11 +76,11 @@ def test_the_round_trip_is_not_what_we_did_not_run(make: type[Core]) -> None:
     play = Play(make, Server(1)).run(200)
     for lba in range(64):
         play.read(lba)
-    before = play.core.ways[0].rtt_ns
+    before = play.core.paths[0].rtt_ns
     asked = play.start(Verb.READ, 0, 512)
     play.stop(STOP_MS)
     assert play.wait(asked, 1) is not None
-    assert play.core.ways[0].rtt_ns == before
+    assert play.core.paths[0].rtt_ns == before
 
 
 @both
@@ -119,7 +119,7 @@ def test_own_time_stands_still_in_gaps_only(make: type[Core]) -> None:
 
 
 @both
-def test_a_gap_makes_a_way_unverified(make: type[Core]) -> None:
+def test_a_gap_makes_a_path_unverified(make: type[Core]) -> None:
     """Its server may be another one by now (I6)."""
     server = Server(1)
     play = Play(make, server).run(200)
@@ -162,7 +162,7 @@ def test_a_frame_that_waited_through_a_gap_is_made_anew(make: type[Core]) -> Non
     assert anew[36:] == unsent[36:]
     assert play.wait(request) == Result()
     play.run(5)
-    assert play.core.ways[0].unsettled == 0, "the copy that was never sent has no fate"
+    assert play.core.paths[0].unsettled == 0, "the copy that was never sent has no fate"
     assert retransmits(play) == 0
 
 
@@ -183,7 +183,7 @@ def test_failback_counts_what_was_seen(make: type[Core]) -> None:
     servers = two_servers()
     play = Play(make, *servers, policy=Policy(failback_ns=5000 * MS)).run(200)
     first = play.owner
-    number = next(way.number for way in play.core.ways if not way.owner)
+    number = next(path.number for path in play.core.paths if not path.owner)
     (lost,) = (server for server in servers if server.mac == first)
     lost.deaf = True
     play.core.switch(number, play.now)

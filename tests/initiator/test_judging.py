@@ -11,8 +11,8 @@ from aoe.drive.identify import Identity
 from aoe.errors import RequestError, Unreachable
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
+from aoe.initiator.path import Port
 from aoe.initiator.request import Outcome, Result, Verb
-from aoe.initiator.way import Port
 from aoe.link.memory import Network
 from aoe.wire import protocol
 from tests.initiator.helpers import attach, limited
@@ -93,7 +93,7 @@ def test_a_busy_drive_is_no_path(make: Any, status: int) -> None:
     server = Server(0)
     server.status = status
     play = Play(make, server).run(500)
-    assert play.way(server)[5:7] == (State.DOWN, Reason.IDENTIFY_FAILS)
+    assert play.path(server)[5:7] == (State.DOWN, Reason.IDENTIFY_FAILS)
     assert not play.core.chosen
     server.status = 0x50
     assert play.run(2000).core.chosen
@@ -108,7 +108,7 @@ def test_nonsense_is_refused_with_its_reason(make: Any, data: bytes, reason: Rea
     server = Server(0)
     server.identity = data
     play = Play(make, server).run(500)
-    assert play.way(server)[5:7] == (State.REFUSED, reason)
+    assert play.path(server)[5:7] == (State.REFUSED, reason)
     assert not play.core.chosen
     assert not play.core.identity
     server.identity = good()
@@ -126,7 +126,7 @@ def test_nonsense_that_comes_first_does_not_keep_others_out(make: Any, data: byt
     play.run(1500)
     assert play.owner == server.mac
     assert play.core.identity[20:40] == good()[20:40]
-    assert play.way(liar).state is State.REFUSED
+    assert play.path(liar).state is State.REFUSED
 
 
 @both
@@ -142,7 +142,7 @@ def test_nonsense_changes_nothing_of_a_disk_in_use(make: Any, data: bytes, reaso
     assert result.outcome is Outcome.REFUSED
     play.run(100)
     assert play.core.identity == before
-    assert play.way(owner)[5:7] == (State.REFUSED, reason)
+    assert play.path(owner)[5:7] == (State.REFUSED, reason)
     assert play.owner == standby.mac
     assert play.read(0) == bytes(512)
 
@@ -189,7 +189,7 @@ def test_a_server_that_is_not_taken_does_not_enlarge_the_disk(make: Any) -> None
     owner = server if play.owner == server.mac else other
     owner.identity = good(sectors=2 * SECTORS, cache=True, cache_on=True)
     play.do(Verb.IDENTIFY)
-    assert play.way(owner)[5:7] == (State.REFUSED, Reason.VOLATILE)
+    assert play.path(owner)[5:7] == (State.REFUSED, Reason.VOLATILE)
     assert identify.sectors_of(play.core.identity) == SECTORS
 
 
@@ -203,7 +203,7 @@ def test_a_server_without_a_cache_does_not_join_one_that_has_a_volatile_one(make
     assert play.owner == server.mac
     late.deaf = False
     play.run(5000)
-    assert play.way(late)[5:7] == (State.REFUSED, Reason.VOLATILE)
+    assert play.path(late)[5:7] == (State.REFUSED, Reason.VOLATILE)
 
 
 @both

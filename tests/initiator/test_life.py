@@ -56,8 +56,8 @@ def test_sizes_are_learned_anew_where_a_path_comes_from_elsewhere() -> None:
 def test_what_cannot_happen_is_a_mistake_of_ours() -> None:
     play = Play(Core, Server(0)).run(200)
     session: Session = play.core.session
-    (way,) = session.ways
-    session.note(way, Happens.EQUAL)
+    (path,) = session.paths
+    session.note(path, Happens.EQUAL)
     with pytest.raises(AssertionError, match="EQUAL does not happen to a path that is USABLE"):
         session.tick(play.now)
 
@@ -70,13 +70,13 @@ def test_a_path_that_was_lost_is_being_checked_while_it_is_compared(make: type) 
     (lost,) = (server for server in play.servers if server.mac != play.owner)
     lost.deaf = True
     play.run(12_000)
-    assert play.way(lost)[5:7] == (State.DOWN, Reason.SILENT)
+    assert play.path(lost)[5:7] == (State.DOWN, Reason.SILENT)
     lost.restart(77)
     lost.deaf = False
     play.cut = lambda _, raw, back: back and raw[6:12] == lost.mac and len(raw) > 600
     play.run(1100)
     assert play.core.comparing
-    assert play.way(lost)[5:7] == (State.CHECKING, Reason.NONE)
+    assert play.path(lost)[5:7] == (State.CHECKING, Reason.NONE)
     play.cut = lambda *_: False
     play.run(500)
-    assert play.way(lost)[5:7] == (State.USABLE, Reason.NONE)
+    assert play.path(lost)[5:7] == (State.USABLE, Reason.NONE)

@@ -23,11 +23,11 @@ from aoe.errors import (
     Unreachable,
 )
 from aoe.initiator.admin import Admin
+from aoe.initiator.channel import Channel
 from aoe.initiator.exchange import Kind
 from aoe.initiator.link_carrier import LinkCarrier
 from aoe.initiator.path import Path
 from aoe.initiator.remote import RemoteDisk
-from aoe.initiator.way import Way
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.target import Target
 from aoe.testing import Cable
@@ -108,11 +108,11 @@ async def pair(
             yield remote, there
 
 
-def ways_of(remote: RemoteDisk) -> list[Way]:
-    """The ways as the Python session knows them."""
+def paths_of(remote: RemoteDisk) -> list[Path]:
+    """The paths as the Python session knows them."""
     carrier = remote.carrier
     assert isinstance(carrier, LinkCarrier)
-    return carrier.core.session.ways
+    return carrier.core.session.paths
 
 
 def owner(remote: RemoteDisk) -> str:
@@ -179,11 +179,11 @@ def test_writers_notice_nothing_but_a_pause(trouble: Callable[[Pair], Any]) -> N
 def test_without_the_protection_the_writers_find_stale_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """So the test above can fail: nothing keeps a range closed here."""
 
-    def forget(path: Path, _: int) -> None:
-        path._lanes[Kind.CHANGES].quiesce_ns = 0
-        path.drains = False
+    def forget(channel: Channel, _: int) -> None:
+        channel._lanes[Kind.CHANGES].quiesce_ns = 0
+        channel.drains = False
 
-    monkeypatch.setattr(Path, "quiesce_after", forget)
+    monkeypatch.setattr(Channel, "quiesce_after", forget)
 
     @limited
     async def run() -> None:
@@ -303,9 +303,9 @@ async def test_a_write_that_hung_on_the_way_does_not_land_over_newer_data() -> N
 async def test_without_the_protection_it_does() -> None:
     """So the test above can fail."""
     async with pair() as (remote, there):
-        for way in ways_of(remote):
-            way.path.quiesce_after(0)
-            way.path.drains = False
+        for path in paths_of(remote):
+            path.channel.quiesce_after(0)
+            path.channel.drains = False
         data, took_s = await overtake(remote, there, 1.0)
         assert data == b"old!" * 128
         assert took_s < 1.5
@@ -382,7 +382,7 @@ async def test_a_server_that_started_again_is_looked_at_before_the_next_write() 
     async with there.primary(0), attach("e1.0", link=there.ports[0]) as remote:
         await remote.write(0, b"a" * 512)
         there.ports[0].sent.clear()
-        ways_of(remote)[0].vouched = False  # as an advertisement would have it
+        paths_of(remote)[0].vouched = False  # as an advertisement would have it
         await remote.write(0, b"b" * 512)
         assert [raw[27] for raw in there.ports[0].sent] == [0xEC, 0x34]
 
@@ -395,7 +395,7 @@ async def test_an_advertisement_asks_for_a_look() -> None:
     async with there.primary(0), attach("e1.0", link=there.ports[0]) as remote:
         await remote.write(0, b"a" * 512)
         await asyncio.sleep(1.3)  # our target advertises at 0, 1 and 3 s
-        assert not ways_of(remote)[0].vouched
+        assert not paths_of(remote)[0].vouched
         there.ports[0].sent.clear()
         await remote.write(0, b"b" * 512)
         assert there.ports[0].sent[0][27] == 0xEC
@@ -409,10 +409,10 @@ async def test_a_flush_fails_once_after_a_server_lost_its_cache() -> None:
         await remote.write(0, b"a" * 512)
         await remote.flush()
         await remote.write(0, b"b" * 512)
-        way = ways_of(remote)[0]
-        assert way.facts is not None
-        way.facts = way.facts._replace(instance=1)  # it was another process then
-        way.vouched = False
+        path = paths_of(remote)[0]
+        assert path.facts is not None
+        path.facts = path.facts._replace(instance=1)  # it was another process then
+        path.vouched = False
         await remote.write(512, b"c" * 512)
         with pytest.raises(DiskError, match="lost its cache"):
             await remote.flush()
@@ -511,10 +511,10 @@ async def test_a_flush_does_not_vouch_for_what_was_written_meanwhile() -> None:
         await remote.write(0, b"a" * 512)
         disk.go_on.set()
         await flushing
-        way = ways_of(remote)[0]
-        assert way.facts is not None
-        way.facts = way.facts._replace(instance=1)
-        way.vouched = False
+        path = paths_of(remote)[0]
+        assert path.facts is not None
+        path.facts = path.facts._replace(instance=1)
+        path.vouched = False
         await remote.write(512, b"b" * 512)
         with pytest.raises(DiskError, match="lost its cache"):
             await remote.flush()

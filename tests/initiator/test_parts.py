@@ -9,11 +9,11 @@ from aoe import limits
 from aoe.drive import identify
 from aoe.drive.identify import Identity
 from aoe.initiator.core import Core
+from aoe.initiator.path import Port
 from aoe.initiator.request import Outcome, Request, Verb
-from aoe.initiator.way import Port
 from aoe.wire.frame import FLAG_ERROR, FLAG_RESPONSE, Error
+from tests.initiator.test_channel import MS, OWN, SERVER, STRANGER, reply
 from tests.initiator.test_core import NOW, make_core, sent
-from tests.initiator.test_path import MS, OWN, SERVER, STRANGER, reply
 from tests.initiator.test_session import ADDRESS, PORT, pass_probes, told
 
 FRAME = 16 * 512

@@ -9,8 +9,8 @@ from aoe import limits
 from aoe.drive.identify import StoreId, StoreKind
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
+from aoe.initiator.path import Policy
 from aoe.initiator.request import Outcome, Verb
-from aoe.initiator.way import Policy
 from aoe.timing import USUAL
 from aoe.wire import protocol
 from tests.initiator.play import MS, Play, Server, both
@@ -55,10 +55,10 @@ def differing(at: int, store: bytearray) -> bytearray:
 def test_a_write_proves_that_a_second_server_has_the_disk(make: Any) -> None:
     play = Play(make, *two())
     owner, other = settled(play)
-    assert play.way(other).state is State.USABLE
-    assert (play.way(owner).proved, play.way(other).proved) == (True, False)
+    assert play.path(other).state is State.USABLE
+    assert (play.path(owner).proved, play.path(other).proved) == (True, False)
     play.write(9000, b"w" * SECTOR)
-    assert play.run(1).way(other).proved
+    assert play.run(1).path(other).proved
     reads = [asked.lba for asked in other.heard if asked.opcode == 0x24][-2:]
     assert reads == [9000, 9000], "before and after"
     before = len(other.heard)
@@ -77,7 +77,7 @@ def test_any_write_of_bytes_will_do(make: Any, how: str) -> None:
     result = play.do(verb, offset, data=b"w" * length)
     assert result is not None
     assert result.outcome is Outcome.OK
-    assert play.run(1).way(other).proved
+    assert play.run(1).path(other).proved
 
 
 @both
@@ -88,8 +88,8 @@ def test_a_write_of_what_is_there_proves_nothing(make: Any) -> None:
     for lba in range(100):
         play.write(5000 + lba, bytes(store[(5000 + lba) * SECTOR : (5001 + lba) * SECTOR]))
         play.run(20)
-    assert play.way(other)[5:7] == (State.USABLE, Reason.NONE)
-    assert not play.way(other).proved
+    assert play.path(other)[5:7] == (State.USABLE, Reason.NONE)
+    assert not play.path(other).proved
 
 
 @both
@@ -99,14 +99,14 @@ def test_a_clone_is_refused_after_some_writes(make: Any) -> None:
     clone = bytearray(store)
     play = Play(make, *two(store, clone))
     owner, other = settled(play)
-    assert play.way(other).state is State.USABLE
+    assert play.path(other).state is State.USABLE
     for number in range(limits.ECHOES_MAX):
-        assert play.way(other).state is State.USABLE
-        assert not play.way(other).proved
+        assert play.path(other).state is State.USABLE
+        assert not play.path(other).proved
         play.write(7000 + number, b"w" * SECTOR)
         play.run(20)
-    assert play.way(other)[5:7] == (State.REFUSED, Reason.NOT_SEEN)
-    assert play.way(other).lba == 7000 + limits.ECHOES_MAX - 1
+    assert play.path(other)[5:7] == (State.REFUSED, Reason.NOT_SEEN)
+    assert play.path(other).lba == 7000 + limits.ECHOES_MAX - 1
     assert other.count(0x34) == 0
     assert play.owner == owner.mac
 
@@ -124,10 +124,10 @@ def test_another_host_that_writes_between_is_no_other_disk(make: Any) -> None:
 
     other.spoil = spoil
     for number in range(limits.ECHOES_MAX):
-        assert not play.way(other).proved
+        assert not play.path(other).proved
         play.write(7000 + number, b"w" * SECTOR)
         play.run(20)
-    assert play.way(other).proved
+    assert play.path(other).proved
 
 
 @both
@@ -158,8 +158,8 @@ def test_the_write_is_answered_before_its_range_is_open(make: Any) -> None:
         while play.core.done:
             play.core.done.popleft()
     assert other.count(0x24) == reads + 2
-    assert not play.way(other).proved, "its answer is still on the way"
-    assert play.run(1).way(other).proved
+    assert not play.path(other).proved, "its answer is still on the way"
+    assert play.run(1).path(other).proved
 
 
 @both
@@ -183,7 +183,7 @@ def test_a_second_server_that_is_silent_holds_up_a_write_for_a_moment(make: Any,
         play.write(9000 + number, b"c" * SECTOR)
     assert play.now - began < 2 * USUAL.proof_ns, "it is not asked again and again"
     play.run(2000)
-    assert play.way(other).state is State.DOWN
+    assert play.path(other).state is State.DOWN
 
 
 @both
@@ -196,9 +196,9 @@ def test_a_read_that_fails_there_shows_nothing(make: Any) -> None:
         play.run(1100)
     other.status = 0x40
     play.run(11_000)
-    assert play.way(other).state is State.USABLE
+    assert play.path(other).state is State.USABLE
     play.write(9000, b"w" * SECTOR)
-    assert play.run(1).way(other).proved
+    assert play.run(1).path(other).proved
 
 
 @both
@@ -225,8 +225,8 @@ def test_samples_that_differ_refuse_a_server(make: Any, at: int) -> None:
     store = content()
     play = Play(make, *two(store, differing(at, store)))
     owner, other = settled(play)
-    assert play.way(other)[5:7] == (State.REFUSED, Reason.OTHER_DATA)
-    assert play.way(other).lba == at
+    assert play.path(other)[5:7] == (State.REFUSED, Reason.OTHER_DATA)
+    assert play.path(other).lba == at
     assert play.owner == owner.mac
     assert other.count(0x34) == 0
 
@@ -238,8 +238,8 @@ def test_small_disks_are_compared_whole(make: Any, sectors: int) -> None:
     for at in {0, sectors // 2, sectors - 1}:
         play = Play(make, *two(store, differing(at, store)))
         _, other = settled(play)
-        assert play.way(other)[5:7] == (State.REFUSED, Reason.OTHER_DATA)
-        assert play.way(other).lba == at
+        assert play.path(other)[5:7] == (State.REFUSED, Reason.OTHER_DATA)
+        assert play.path(other).lba == at
 
 
 @both
@@ -258,7 +258,7 @@ def test_a_range_that_differs_is_read_three_times(make: Any, times: int) -> None
     other.spoil = spoil
     play = Play(make, one, other)
     play.run(500)
-    assert play.way(other).state is (State.USABLE if times < 3 else State.REFUSED)
+    assert play.path(other).state is (State.USABLE if times < 3 else State.REFUSED)
 
 
 @both
@@ -274,9 +274,9 @@ def test_our_own_writes_do_not_make_samples_differ(make: Any) -> None:
         play.run(0.05)
     for request in open_:
         assert play.wait(request) is not None
-    assert play.way(other).state is State.USABLE
-    assert play.way(other).proved
-    assert play.way(other).lba == 0
+    assert play.path(other).state is State.USABLE
+    assert play.path(other).proved
+    assert play.path(other).lba == 0
 
 
 @both
@@ -285,7 +285,7 @@ def test_sectors_that_cannot_be_read_are_left_out(make: Any) -> None:
     other.bad = {5, 3000}
     play = Play(make, one, other)
     play.run(500)
-    assert play.way(other).state is State.USABLE
+    assert play.path(other).state is State.USABLE
 
 
 @both
@@ -293,13 +293,13 @@ def test_a_server_that_was_refused_is_looked_at_again(make: Any) -> None:
     store = content()
     play = Play(make, *two(store, differing(9, store)))
     _, other = settled(play)
-    assert play.way(other).state is State.REFUSED
+    assert play.path(other).state is State.REFUSED
     other.store = store
     play.run(USUAL.condemned_ns / MS / 2)
-    assert play.way(other).state is State.REFUSED
+    assert play.path(other).state is State.REFUSED
     play.run(USUAL.condemned_ns / MS)
-    assert play.way(other).state is State.USABLE
-    assert not play.way(other).proved
+    assert play.path(other).state is State.USABLE
+    assert not play.path(other).proved
 
 
 @both
@@ -313,7 +313,7 @@ def test_one_that_did_not_show_our_writes_stays_refused_until_it_does(make: Any)
         play.run(20)
     for minute in range(3):
         play.run(USUAL.condemned_ns / MS + 1000)
-        assert play.way(other)[5:7] == (State.REFUSED, Reason.NOT_SEEN)
+        assert play.path(other)[5:7] == (State.REFUSED, Reason.NOT_SEEN)
         play.write(7100 + minute, b"w" * SECTOR)
         play.run(20)
     owner.deaf = True
@@ -324,8 +324,8 @@ def test_one_that_did_not_show_our_writes_stays_refused_until_it_does(make: Any)
     play.run(USUAL.condemned_ns / MS + 1000)
     play.write(7200, b"w" * SECTOR)
     play.run(20)
-    assert play.way(other).state is State.USABLE
-    assert play.way(other).proved
+    assert play.path(other).state is State.USABLE
+    assert play.path(other).proved
 
 
 # Large frames that do not pass
@@ -361,12 +361,12 @@ def test_a_server_behind_a_switch_for_small_frames_is_compared(make: Any, at: in
     play.arrive(0, other.advertisement())
     play.run(3000)
     if at is not None:
-        assert play.way(other)[5:7] == (State.REFUSED, Reason.OTHER_DATA)
-        assert play.way(other).lba == at
+        assert play.path(other)[5:7] == (State.REFUSED, Reason.OTHER_DATA)
+        assert play.path(other).lba == at
         return
-    assert play.way(other).state is State.USABLE
+    assert play.path(other).state is State.USABLE
     play.write(9000, b"w" * 16 * SECTOR)
-    assert play.run(20).way(other).proved
+    assert play.run(20).path(other).proved
 
 
 @both
@@ -378,16 +378,16 @@ def test_frames_may_get_smaller_while_servers_are_compared(make: Any, how: str, 
     while not any(server.count(0x24) > 50 for server in (one, other)):
         play.run(1)
     smaller = one if (play.owner == one.mac) is (whose == "owner's") else other
-    assert not play.way(one).proved or not play.way(other).proved
+    assert not play.path(one).proved or not play.path(other).proved
     if how == "switch":
         loses_large(play, smaller)
     else:
         smaller.frame = 2
     play.run(3000)
-    assert [play.way(server).state for server in (one, other)] == [State.USABLE] * 2
+    assert [play.path(server).state for server in (one, other)] == [State.USABLE] * 2
     play.write(9000, b"w" * 16 * SECTOR)
     play.run(50)
-    assert [play.way(server).proved for server in (one, other)] == [True, True]
+    assert [play.path(server).proved for server in (one, other)] == [True, True]
 
 
 @both
@@ -404,7 +404,7 @@ def test_a_write_waits_not_for_frames_that_got_smaller(make: Any, how: str) -> N
     assert play.now - began < 2 * USUAL.proof_ns
     play.run(3000)
     play.write(9100, b"w" * 16 * SECTOR)
-    assert play.run(50).way(other).proved
+    assert play.run(50).path(other).proved
 
 
 # Who is compared
@@ -420,7 +420,7 @@ def test_one_server_with_two_cards_is_one_server(make: Any, vendor: bool) -> Non
             server.identity = shown[:258] + b"vblade" + shown[264:510] + b"\0\0"
     play = Play(make, one, other)
     _, beside = settled(play)
-    assert play.way(beside).proved is vendor
+    assert play.path(beside).proved is vendor
     assert (beside.count(0x24) > PROBES) is not vendor
 
 
@@ -430,7 +430,7 @@ def test_one_server_on_two_ports_of_ours_is_one_server(make: Any) -> None:
     again = Server(0, one.store)
     again.port = 1
     play = Play(make, one, again).run(500)
-    assert [way.proved for way in play.core.ways] == [True, True]
+    assert [path.proved for path in play.core.paths] == [True, True]
 
 
 @both
@@ -454,8 +454,8 @@ def test_ids_of_stores_that_differ_refuse_at_once(make: Any, kinds: Any, texts: 
     ]
     play = Play(make, *servers)
     _, other = settled(play)
-    assert (play.way(other).reason is Reason.OTHER_STORE) is refused
-    assert (play.way(other).state is State.REFUSED) is refused
+    assert (play.path(other).reason is Reason.OTHER_STORE) is refused
+    assert (play.path(other).state is State.REFUSED) is refused
     assert (other.count(0x24) == 0) is refused
 
 
@@ -471,14 +471,14 @@ def test_an_owner_that_dies_before_the_proof_is_replaced_as_ever(make: Any) -> N
     play.write(9000, b"w" * SECTOR)
     assert play.now - began < 1500 * MS
     assert play.owner == other.mac
-    assert not play.way(other).proved
+    assert not play.path(other).proved
     owner.deaf = False
     play.run(3000)
-    assert play.way(owner)[5:7] == (State.USABLE, Reason.NONE)
-    assert not play.way(owner).proved, "what it was compared with is no more"
+    assert play.path(owner)[5:7] == (State.USABLE, Reason.NONE)
+    assert not play.path(owner).proved, "what it was compared with is no more"
     play.write(9001, b"w" * SECTOR)
     play.run(20)
-    assert (play.way(owner).proved, play.way(other).proved) == (True, True)
+    assert (play.path(owner).proved, play.path(other).proved) == (True, True)
 
 
 @both
@@ -495,7 +495,7 @@ def test_another_disk_that_took_over_keeps_the_first_one_out(make: Any) -> None:
         play.write(7000 + number, b"w" * SECTOR)
         play.run(20)
     assert play.owner == other.mac
-    assert play.way(owner)[5:7] == (State.REFUSED, Reason.NOT_SEEN)
+    assert play.path(owner)[5:7] == (State.REFUSED, Reason.NOT_SEEN)
 
 
 @both
@@ -534,13 +534,13 @@ def test_one_that_must_be_proved_waits(make: Any) -> None:
     request = play.start(Verb.WRITE, 9000 * SECTOR, data=b"w" * SECTOR)
     assert play.wait(request, 20_000) is None
     assert play.owner == b""
-    assert not play.core.switch(play.way(other).number, play.now)
+    assert not play.core.switch(play.path(other).number, play.now)
     owner.deaf = False
     result = play.wait(request)
     assert result is not None
     assert result.outcome is Outcome.OK
     play.write(9001, b"w" * SECTOR)
-    assert play.run(20).way(other).proved
+    assert play.run(20).path(other).proved
     owner.deaf = True
     play.write(9002, b"w" * SECTOR)
     assert play.owner == other.mac
@@ -588,7 +588,7 @@ def test_an_owner_that_started_again_is_replaced_by_a_proved_server(make: Any) -
     play = Play(make, *two(store))
     owner, other = settled(play)
     play.write(9000, b"new" + bytes(509))
-    assert play.run(20).way(other).proved
+    assert play.run(20).path(other).proved
     owner.store = content()
     owner.restart(77)
     play.arrive(0, owner.advertisement())
@@ -601,8 +601,8 @@ def test_an_owner_that_started_again_is_replaced_by_a_proved_server(make: Any) -
     for number in range(limits.ECHOES_MAX):
         play.write(7000 + number, b"w" * SECTOR)
         play.run(20)
-    assert play.way(owner)[5:7] == (State.REFUSED, Reason.NOT_SEEN)
-    assert not play.way(owner).proved
+    assert play.path(owner)[5:7] == (State.REFUSED, Reason.NOT_SEEN)
+    assert not play.path(owner).proved
 
 
 @both
@@ -613,7 +613,7 @@ def test_an_only_server_that_started_again_goes_on(make: Any) -> None:
     play.arrive(0, server.advertisement())
     play.write(9000, b"w" * SECTOR)
     assert play.owner == server.mac
-    assert play.way(server).proved
+    assert play.path(server).proved
 
 
 @both
@@ -624,12 +624,12 @@ def test_a_proved_server_takes_over_before_one_that_is_not(make: Any) -> None:
     play = Play(make, servers[1], servers[2])
     owner, other = settled(play)
     play.write(9000, b"w" * SECTOR)
-    assert play.run(20).way(other).proved
+    assert play.run(20).path(other).proved
     play.servers.insert(0, late)
     play.arrive(0, late.advertisement())
     play.run(500)
-    assert play.way(late).state is State.USABLE
-    assert not play.way(late).proved
+    assert play.path(late).state is State.USABLE
+    assert not play.path(late).proved
     owner.deaf = True
     play.write(9001, bytes(play.read(9001)))
     assert play.owner == other.mac
@@ -641,7 +641,7 @@ def test_one_that_must_be_proved_goes_on_when_all_have_started_again(make: Any) 
     play = Play(make, *two(), policy=Policy(require=True))
     owner, other = settled(play)
     play.write(9000, b"w" * SECTOR)
-    assert play.run(20).way(other).proved
+    assert play.run(20).path(other).proved
     for server in (owner, other):
         server.deaf = True
     play.run(3000)
@@ -650,8 +650,8 @@ def test_one_that_must_be_proved_goes_on_when_all_have_started_again(make: Any) 
         server.deaf = False
     play.run(3000)
     assert play.write(9001, b"w" * SECTOR) is not None
-    assert not any(way.proved for way in play.core.ways)
+    assert not any(path.proved for path in play.core.paths)
     play.run(500)
     play.write(9002, b"w" * SECTOR)
     play.run(20)
-    assert [way.proved for way in play.core.ways] == [True, True]
+    assert [path.proved for path in play.core.paths] == [True, True]

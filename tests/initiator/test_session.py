@@ -1,23 +1,23 @@
-"""Which ways there are, which of them carries an operation, and what becomes of it."""
+"""Which paths there are, which of them carries an operation, and what becomes of it."""
 
 import pytest
 
 from aoe import limits, timing
 from aoe.drive import identify
 from aoe.drive.identify import Identity
+from aoe.initiator.channel import USER_TAG
 from aoe.initiator.exchange import Kind
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
-from aoe.initiator.path import USER_TAG
+from aoe.initiator.path import Answered, Operation, Path, Policy, Port, Settled
 from aoe.initiator.session import Session
-from aoe.initiator.way import Answered, Operation, Policy, Port, Settled, Way
 from aoe.timing import USUAL
 from aoe.wire import ata, config, frame, protocol
 from aoe.wire.ata import AtaRequest
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import FLAG_RESPONSE, Header
 from tests.initiator.play import resealed
-from tests.initiator.test_path import MS, OWN, SERVER, STRANGER, reply
+from tests.initiator.test_channel import MS, OWN, SERVER, STRANGER, reply
 
 ADDRESS = (7, 3)
 PORT = Port(OWN, 16, 64, True)
@@ -29,7 +29,7 @@ def identity(serial: str = "S", sectors: int = 2048, **more: int) -> bytes:
 
 def is_probe(session: Session, raw: bytes) -> bool:
     """Whether it asks how large frames may be."""
-    return any(way.sizes.asked(int.from_bytes(raw[20:24], "big")) for way in session.ways)
+    return any(path.sizes.asked(int.from_bytes(raw[20:24], "big")) for path in session.paths)
 
 
 def sent(session: Session) -> list[bytes]:
@@ -68,8 +68,8 @@ def advertised(src: bytes = SERVER, sectors: int = 16) -> bytes:
 
 def make_session(
     window: int = 64, policy: Policy = Policy(), data: bytes = identity()
-) -> tuple[Session, Way]:
-    """A session whose one way has been looked at and chosen."""
+) -> tuple[Session, Path]:
+    """A session whose one path has been looked at and chosen."""
     session = Session(1, [ADDRESS], 1, policy)
     session.set_port(0, PORT, MS)
     (query,) = sent(session)
@@ -78,10 +78,10 @@ def make_session(
     session.received(0, reply(look, data), 3 * MS)
     pass_probes(session, 3 * MS)
     session.tick(3 * MS + USUAL.settle_in_ns)
-    (way,) = session.ways
-    assert session.owner is way
+    (path,) = session.paths
+    assert session.owner is path
     assert session.frame(Kind.READS) == session.frame(Kind.CHANGES) == 16
-    return session, way
+    return session, path
 
 
 NOW = 3 * MS + USUAL.settle_in_ns
@@ -111,7 +111,7 @@ def test_what_waits_for_the_window_settles_once_when_it_is_abandoned() -> None:
     assert settled(session) == [waiting]
 
 
-def test_what_waits_for_a_way_settles_once_when_it_is_abandoned() -> None:
+def test_what_waits_for_a_path_settles_once_when_it_is_abandoned() -> None:
     session, _ = make_session()
     session.set_port(0, PORT._replace(up=False), NOW)
     waiting = write(0)
@@ -122,8 +122,8 @@ def test_what_waits_for_a_way_settles_once_when_it_is_abandoned() -> None:
 
 
 def test_what_was_sent_settles_once_when_nothing_can_come_of_it() -> None:
-    session, way = make_session()
-    way.path.drains = False
+    session, path = make_session()
+    path.channel.drains = False
     operation = write(0)
     session.start(operation, NOW)
     assert sent(session)
@@ -137,7 +137,7 @@ def test_what_was_sent_settles_once_when_nothing_can_come_of_it() -> None:
 
 @pytest.mark.parametrize("kind", ["request", "empty", "runt", "type"])
 def test_requests_of_others_and_scraps_are_no_replies(kind: str) -> None:
-    session, way = make_session()
+    session, path = make_session()
     operation = write(0)
     session.start(operation, NOW)
     (raw,) = sent(session)
@@ -151,7 +151,7 @@ def test_requests_of_others_and_scraps_are_no_replies(kind: str) -> None:
     before = session.counters.copy()
     session.received(0, scraps[kind], NOW + MS)
     assert (session.counters, [*session.events], sent(session)) == (before, [], [])
-    assert way.path.knows(frame.tag_of(raw))
+    assert path.channel.knows(frame.tag_of(raw))
     session.received(0, whole, NOW + 2 * MS)
     assert [type(event) for event in session.events] == [Answered, Settled]
 
@@ -169,7 +169,7 @@ def test_a_reply_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decoded == frames
 
 
-def test_what_is_lost_with_a_way_is_not_sent_there_once_more() -> None:
+def test_what_is_lost_with_a_path_is_not_sent_there_once_more() -> None:
     """What waits for the window must not take the place of what is abandoned."""
     session, _ = make_session(window=1)
     for lba in range(3):
@@ -212,8 +212,8 @@ def test_a_flush_that_fails_settles_nothing() -> None:
 
 
 def test_what_is_held_waits_for_its_answer_or_a_fence() -> None:
-    session, way = make_session(policy=Policy(hold=True))
-    way.path.drains = False
+    session, path = make_session(policy=Policy(hold=True))
+    path.channel.drains = False
     first, second = write(0), write(1)
     for operation in (first, second):
         session.start(operation, NOW)
@@ -224,11 +224,11 @@ def test_what_is_held_waits_for_its_answer_or_a_fence() -> None:
     assert settled(session) == []
     session.received(0, reply(raw), NOW + 3600_001 * MS)
     assert settled(session) == [first]
-    session.fenced(way, NOW + 3600_002 * MS)
+    session.fenced(path, NOW + 3600_002 * MS)
     assert settled(session) == [second]
 
 
-# Finding ways
+# Finding paths
 
 
 def test_it_asks_until_somebody_answers() -> None:
@@ -247,14 +247,14 @@ def test_a_primary_that_was_away_becomes_a_path_when_it_tells_of_itself() -> Non
     session.received(0, advertised(STRANGER), NOW)
     (look,) = sent(session)
     session.received(0, reply(look, identity(), src=STRANGER), NOW)
-    assert [way.state for way in session.ways] == [State.USABLE, State.USABLE]
+    assert [path.state for path in session.paths] == [State.USABLE, State.USABLE]
 
 
 def test_an_answer_to_a_query_that_nobody_asked_is_none() -> None:
     session, _ = make_session()
     (query,) = [told(advertised(), STRANGER, tag=USER_TAG | 12345)]
     session.received(0, query, NOW)
-    assert len(session.ways) == 1
+    assert len(session.paths) == 1
     assert session.counters["unknown_tag"] == 1
 
 
@@ -262,7 +262,7 @@ def test_paths_are_bounded() -> None:
     session, _ = make_session()
     for number in range(100):
         session.received(0, advertised(bytes((2, 1, 1, 1, 1, number))), NOW)
-    assert len(session.ways) == limits.WAYS_MAX
+    assert len(session.paths) == limits.WAYS_MAX
     assert session.counters["too_many_ways"] == 101 - limits.WAYS_MAX
 
 
@@ -273,34 +273,34 @@ def advertise_strangers(session: Session, count: int) -> None:
 
 def test_paths_that_were_lost_make_room() -> None:
     """However many servers there were over the life of a disk, the next one can be used."""
-    session, way = make_session()
+    session, path = make_session()
     advertise_strangers(session, limits.WAYS_MAX - 1)
     for later in range(NOW, NOW + USUAL.dead_ns + timing.NETWORK_LIFETIME_NS + 100 * MS, 10 * MS):
-        way.path.heard_ns = later
+        path.channel.heard_ns = later
         session.tick(later)
-    assert {other.reason for other in session.ways if other is not way} == {Reason.SILENT}
-    before = session.counters + way.path.counters
+    assert {other.reason for other in session.paths if other is not path} == {Reason.SILENT}
+    before = session.counters + path.channel.counters
     sent(session)
     session.received(0, advertised(STRANGER), later)
     (look,) = sent(session)
     session.received(0, reply(look, identity(), src=STRANGER), later)
-    assert len(session.ways) == limits.WAYS_MAX
-    assert session.owner is way
-    usable = [other.path.peer.mac for other in session.ways if other.state is State.USABLE]
+    assert len(session.paths) == limits.WAYS_MAX
+    assert session.owner is path
+    usable = [other.channel.peer.mac for other in session.paths if other.state is State.USABLE]
     assert usable == [SERVER, STRANGER]
-    assert session.counters + way.path.counters >= before
+    assert session.counters + path.channel.counters >= before
 
 
 def test_a_lost_path_with_a_change_of_unknown_fate_stays() -> None:
-    session, way = make_session()
+    session, path = make_session()
     change = write(7)
     session.start(change, NOW)
     session.abandon(change, NOW)
     session.set_port(0, PORT._replace(up=False), NOW)
     session.set_port(0, PORT, NOW)
     advertise_strangers(session, limits.WAYS_MAX + 10)
-    assert len(session.ways) == limits.WAYS_MAX
-    assert way in session.ways
+    assert len(session.paths) == limits.WAYS_MAX
+    assert path in session.paths
 
 
 def test_one_that_takes_smaller_frames_is_a_path() -> None:
@@ -308,9 +308,9 @@ def test_one_that_takes_smaller_frames_is_a_path() -> None:
     session.received(0, advertised(STRANGER, sectors=2), NOW)
     (look,) = sent(session)
     session.received(0, reply(look, identity(), src=STRANGER), NOW)
-    assert [way.state for way in session.ways] == [State.USABLE, State.USABLE]
+    assert [path.state for path in session.paths] == [State.USABLE, State.USABLE]
     assert session.frame(Kind.READS) == 16
-    session.switch(session.ways[1], NOW)
+    session.switch(session.paths[1], NOW)
     assert session.frame(Kind.READS) == 2
 
 
@@ -332,7 +332,7 @@ def test_the_disk_can_do_what_all_can_who_are_there_when_it_is_opened() -> None:
         (look,) = sent(session)
         session.received(0, reply(look, data, src=src), 3 * MS)
     session.tick(3 * MS + USUAL.settle_in_ns)
-    assert [way.state for way in session.ways] == [State.USABLE, State.USABLE]
+    assert [path.state for path in session.paths] == [State.USABLE, State.USABLE]
     assert session.chosen
     assert session.facts is not None
     data = session.facts.data
@@ -354,7 +354,7 @@ def late_joiner(data: bytes) -> Session:
 def test_one_whose_trim_leaves_anything_does_not_join_late() -> None:
     """What is under way may be sent there, and nobody would know."""
     session = late_joiner(identity(trim_blocks=8))
-    assert [way.reason for way in session.ways] == [Reason.NONE, Reason.NO_ZEROES]
+    assert [path.reason for path in session.paths] == [Reason.NONE, Reason.NO_ZEROES]
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_one_whose_trim_leaves_anything_does_not_join_late() -> None:
 def test_one_that_refuses_what_it_cannot_do_joins_late(data: bytes) -> None:
     """As a server does that starts again with a smaller MTU, or read-only."""
     session = late_joiner(data)
-    assert [way.state for way in session.ways] == [State.USABLE, State.USABLE]
+    assert [path.state for path in session.paths] == [State.USABLE, State.USABLE]
 
 
 def test_a_refused_path_is_looked_at_again_when_its_server_starts_again() -> None:
@@ -373,27 +373,27 @@ def test_a_refused_path_is_looked_at_again_when_its_server_starts_again() -> Non
     session.received(0, advertised(STRANGER), NOW)
     (look,) = sent(session)
     session.received(0, reply(look, identity("T"), src=STRANGER), NOW)
-    assert session.ways[1].reason is Reason.OTHER_DISK
+    assert session.paths[1].reason is Reason.OTHER_DISK
     session.received(0, advertised(STRANGER), NOW)
     (look,) = sent(session)
     session.received(0, reply(look, identity(), src=STRANGER), NOW)
-    assert session.ways[1].state is State.USABLE
+    assert session.paths[1].state is State.USABLE
 
 
-# Choosing ways
+# Choosing paths
 
 
-def two_ways(policy: Policy = Policy()) -> tuple[Session, Way, Way]:
+def two_paths(policy: Policy = Policy()) -> tuple[Session, Path, Path]:
     """The second one joins later."""
     session, first = make_session(policy=policy)
     session.received(0, advertised(STRANGER), NOW)
     (look,) = sent(session)
     session.received(0, reply(look, identity(), src=STRANGER), NOW)
-    return session, first, session.ways[1]
+    return session, first, session.paths[1]
 
 
 def test_reads_are_spread_but_not_those_that_overlap_a_change() -> None:
-    session, _, _ = two_ways(Policy(spread=True))
+    session, _, _ = two_paths(Policy(spread=True))
     for lba in range(4):
         session.start(read(lba), NOW)
     peers = [raw[:6] for raw in sent(session)]
@@ -406,7 +406,7 @@ def test_reads_are_spread_but_not_those_that_overlap_a_change() -> None:
 
 
 def test_it_goes_back_to_the_preferred_path_after_a_stable_time() -> None:
-    session, first, second = two_ways(Policy(failback_ns=5000 * MS))
+    session, first, second = two_paths(Policy(failback_ns=5000 * MS))
     session.switch(second, NOW)
     session.tick(NOW + 4000 * MS)
     assert session.owner is second
@@ -415,7 +415,7 @@ def test_it_goes_back_to_the_preferred_path_after_a_stable_time() -> None:
 
 
 def test_without_that_it_stays() -> None:
-    session, _, second = two_ways()
+    session, _, second = two_paths()
     session.switch(second, NOW)
     for second_ in range(10):
         session.tick(NOW + second_ * 1000 * MS)
@@ -423,7 +423,7 @@ def test_without_that_it_stays() -> None:
 
 
 def test_an_idle_path_that_falls_silent_is_noticed() -> None:
-    session, _, second = two_ways()
+    session, _, second = two_paths()
     for tick in range(1, 130):
         session.tick(NOW + tick * 100 * MS)
         for raw in sent(session):
@@ -433,7 +433,7 @@ def test_an_idle_path_that_falls_silent_is_noticed() -> None:
 
 
 def test_one_that_was_slow_has_to_read_before_it_is_usable() -> None:
-    session, first, second = two_ways()
+    session, first, second = two_paths()
     stuck = read(0)
     session.start(stuck, NOW)
     now = NOW
@@ -463,12 +463,12 @@ def test_one_that_was_slow_has_to_read_before_it_is_usable() -> None:
     assert first.state is State.USABLE
 
 
-def test_a_way_whose_frames_became_smaller_is_used() -> None:
-    session, way = make_session()
+def test_a_path_whose_frames_became_smaller_is_used() -> None:
+    session, path = make_session()
     session.set_port(0, PORT._replace(sectors=2), NOW)
-    assert (way.state, way.sectors) == (State.USABLE, 2)
+    assert (path.state, path.sectors) == (State.USABLE, 2)
     session.set_port(0, PORT, NOW)
-    assert way.sectors == 16
+    assert path.sectors == 16
 
 
 # What the fuzzer found
@@ -481,9 +481,9 @@ def test_no_path_is_chosen_by_hand_before_one_is_at_all() -> None:
     session.received(0, told(query), 2 * MS)
     (look,) = sent(session)
     session.received(0, reply(look, identity()), 3 * MS)
-    (way,) = session.ways
-    assert way.state is State.USABLE
-    assert not session.switch(way, 4 * MS)
+    (path,) = session.paths
+    assert path.state is State.USABLE
+    assert not session.switch(path, 4 * MS)
     assert session.owner is None
 
 
@@ -496,18 +496,18 @@ def test_a_disk_larger_than_a_request_can_name_is_none() -> None:
     data = bytearray(identity())
     data[200:208] = (protocol.LBA48_SECTORS + 1).to_bytes(8, "little")
     session.received(0, reply(look, resealed(data)), 3 * MS)
-    (way,) = session.ways
-    assert (way.state, way.reason) == (State.REFUSED, Reason.TOO_LARGE)
+    (path,) = session.paths
+    assert (path.state, path.reason) == (State.REFUSED, Reason.TOO_LARGE)
     assert session.facts is None
     data[200:208] = protocol.LBA48_SECTORS.to_bytes(8, "little")
     session.tick(4 * MS + USUAL.recheck_ns)
     look = next(raw for raw in sent(session) if raw[19] == 0)
     session.received(0, reply(look, resealed(data)), 5 * MS + USUAL.recheck_ns)
-    assert way.state is State.USABLE
+    assert path.state is State.USABLE
 
 
 def test_what_goes_out_as_a_port_changes_has_its_new_address() -> None:
-    session, first, second = two_ways(Policy(spread=True))
+    session, first, second = two_paths(Policy(spread=True))
     session.start(read(0), NOW)
     session.start(read(1), NOW)
     session.start(read(2), NOW)
@@ -530,12 +530,12 @@ def test_a_path_that_takes_no_frame_any_more_is_not_chosen() -> None:
         session.received(number, reply(look, identity()), 3 * MS)
     session.set_port(0, PORT._replace(sectors=0), 4 * MS)
     session.tick(NOW)
-    assert session.ways[0].reason is Reason.LINK_DOWN
-    assert session.owner is session.ways[1]
-    assert session.ways[1].sectors == 16
+    assert session.paths[0].reason is Reason.LINK_DOWN
+    assert session.owner is session.paths[1]
+    assert session.paths[1].sectors == 16
 
 
-def test_the_end_of_a_check_makes_no_room_on_a_way_that_is_lost() -> None:
+def test_the_end_of_a_check_makes_no_room_on_a_path_that_is_lost() -> None:
     session, _ = make_session(window=1)
     session.start(write(0), NOW)
     session.start(write(1), NOW)
@@ -563,8 +563,8 @@ def test_a_refused_path_is_asked_again_though_its_server_says_nothing() -> None:
     session.received(0, advertised(STRANGER), NOW)
     (look,) = sent(session)
     session.received(0, reply(look, identity("T"), src=STRANGER), NOW)
-    assert session.ways[1].state is State.REFUSED
+    assert session.paths[1].state is State.REFUSED
     session.tick(NOW + USUAL.query_idle_ns)
     (look,) = [raw for raw in sent(session) if raw[:6] == STRANGER]
     session.received(0, reply(look, identity(), src=STRANGER), NOW + USUAL.query_idle_ns)
-    assert session.ways[1].state is State.USABLE
+    assert session.paths[1].state is State.USABLE

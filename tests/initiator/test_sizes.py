@@ -7,7 +7,7 @@ import pytest
 from aoe import limits
 from aoe.initiator.sizes import Direction, Narrow, Sizes
 from aoe.timing import USUAL
-from tests.initiator.test_path import MS
+from tests.initiator.test_channel import MS
 
 THERE, BACK = Direction
 WAIT = USUAL.size_wait_ns
@@ -91,7 +91,7 @@ def test_halves_are_tried_in_the_direction_that_loses(
     it.live(1000 * MS)
     assert (it.limits, it.sizes.narrow) == (found, narrow)
     for direction, passes in ((THERE, there), (BACK, back)):
-        tried = [sectors for way, sectors in it.sent if way is direction]
+        tried = [sectors for there, sectors in it.sent if there is direction]
         for sectors in {sectors for sectors in tried if sectors > passes}:
             assert tried.count(sectors) == limits.SIZE_LOSSES
 
@@ -100,13 +100,13 @@ def test_halves_are_tried_in_the_direction_that_loses(
 def test_from_8_up_they_are_multiples_of_8(most: int, sizes: list[int]) -> None:
     it = wire(most, there=2, back=2)
     it.live(3000 * MS)
-    assert sorted({sectors for way, sectors in it.sent if way is THERE}, reverse=True) == sizes
+    assert sorted({sectors for direction, sectors in it.sent if direction is THERE}, reverse=True) == sizes
 
 
 def test_a_silent_server_says_nothing_of_sizes() -> None:
     it = wire(16, lose=1.0)
     it.live(10_000 * MS)
-    assert {sectors for way, sectors in it.sent if way is THERE} == {16}
+    assert {sectors for direction, sectors in it.sent if direction is THERE} == {16}
     assert len(it.sent) < 3 * 20, "less and less often"
     it.lose = 0.0
     it.live(USUAL.size_wait_max_ns + 10 * MS)
@@ -189,7 +189,7 @@ def test_smaller_ends_amid_a_search() -> None:
     before = len(it.sent)
     it.sizes.fit(4, it.now)
     it.live(1000 * MS)
-    after = [sectors for way, sectors in it.sent[before:] if way is BACK]
+    after = [sectors for direction, sectors in it.sent[before:] if direction is BACK]
     assert after == [4] * limits.SIZE_LOSSES
     assert it.sizes.shown == (2, 2, Narrow.BOTH)
 

@@ -57,7 +57,7 @@ def test_a_disk_is_found_while_more_are_invented_all_the_time(make: Any, kind: s
         play.run(10)
     assert play.owner == server.mac
     assert attached(play)
-    assert len(play.core.ways) == limits.WAYS_MAX
+    assert len(play.core.paths) == limits.WAYS_MAX
 
 
 @both
@@ -74,7 +74,7 @@ def test_a_second_server_is_found_among_invented_ones(make: Any, kind: str) -> N
     tell(play, [other])
     tell(play, crowd)
     play.run(500)
-    assert play.way(other).state is State.USABLE
+    assert play.path(other).state is State.USABLE
     one.deaf = True
     assert attached(play)
     assert play.owner == other.mac
@@ -87,17 +87,17 @@ def test_a_known_server_that_was_away_keeps_its_place(make: Any, kind: str) -> N
     other.store = one.store
     play = Play(make, one, other).run(500)
     away = other if play.owner == one.mac else one
-    number = play.way(away).number
+    number = play.path(away).number
     away.deaf = True
     play.run(12_000)
-    assert play.way(away).state is State.DOWN
+    assert play.path(away).state is State.DOWN
     for turn in range(20):
         tell(play, invented(40, kind, 1000 + 40 * turn))
         play.run(100)
-    assert play.way(away).number == number
+    assert play.path(away).number == number
     away.deaf = False
     play.run(2_000)
-    assert play.way(away).state is State.USABLE
+    assert play.path(away).state is State.USABLE
 
 
 @both
@@ -110,10 +110,10 @@ def test_known_servers_that_are_gone_make_room_for_a_good_one(make: Any) -> None
         play.servers = [first, server]
         tell(play, [server])
         play.run(100)
-        assert play.way(server).state is State.USABLE
+        assert play.path(server).state is State.USABLE
         server.deaf = True
         play.run(12_000)
-    assert len(play.core.ways) == limits.WAYS_MAX
+    assert len(play.core.paths) == limits.WAYS_MAX
     assert play.owner == first.mac
     assert attached(play)
 
@@ -126,15 +126,15 @@ def test_a_change_of_unknown_fate_keeps_its_path(make: Any) -> None:
     owner = one if play.owner == one.mac else other
     owner.deaf = True
     assert attached(play)
-    assert play.way(owner).unsettled == 1
+    assert play.path(owner).unsettled == 1
     newcomer = Server(2, one.store)
     for turn in range(10):
         tell(play, invented(40, SILENT, 1000 + 40 * turn))
         play.servers = [one, other, newcomer]
         tell(play, [newcomer])
         play.run(10)
-    assert play.way(owner).unsettled == 1
-    assert play.way(newcomer).state is State.USABLE
+    assert play.path(owner).unsettled == 1
+    assert play.path(newcomer).state is State.USABLE
 
 
 @both
@@ -147,7 +147,7 @@ def test_another_disk_takes_no_place_in_a_crowd(make: Any) -> None:
     tell(play, [foreign])
     play.run(50)
     assert foreign.count(0xEC) == 1
-    assert all(way.mac != foreign.mac for way in play.core.ways)
+    assert all(path.mac != foreign.mac for path in play.core.paths)
 
 
 @both
@@ -160,7 +160,7 @@ def test_questions_to_strangers_are_bounded(make: Any) -> None:
         tell(play, [server])
     play.run(2)
     assert sum(raw[19] == 0 for raw in play.said) == limits.STRANGERS_MAX + limits.WAYS_MAX - 1
-    assert len(play.core.ways) == limits.WAYS_MAX
+    assert len(play.core.paths) == limits.WAYS_MAX
     assert play.core.counters["too_many_ways"] == 3 * limits.STRANGERS_MAX + 1 - limits.WAYS_MAX
 
 
@@ -183,11 +183,11 @@ def test_an_answer_that_nobody_asked_for_invites_nobody(make: Any) -> None:
     assert play.core.counters["unknown_tag"] == before + 1
     tell(play, [stranger])
     play.run(1)
-    assert all(way.mac != stranger.mac for way in play.core.ways)
+    assert all(path.mac != stranger.mac for path in play.core.paths)
 
 
 @both
 def test_the_reasons_of_those_that_are_there_are_shown(make: Any) -> None:
     play = Play(make, *invented(3, GARBAGE), Server(0)).run(500)
-    reasons = sorted(way.reason for way in play.core.ways)
+    reasons = sorted(path.reason for path in play.core.paths)
     assert reasons == [Reason.NONE, *3 * [Reason.NO_LBA]]

@@ -6,13 +6,13 @@ from aoe import timing
 from aoe.drive import identify as drive_identify
 from aoe.initiator.exchange import Kind
 from aoe.initiator.life import State
+from aoe.initiator.path import Operation, Path, Port
 from aoe.initiator.session import Session
-from aoe.initiator.way import Operation, Port, Way
 from aoe.timing import USUAL
 from aoe.wire import ata
 from aoe.wire.ata import AtaRequest
 from aoe.wire.stamp import Stamp, stamp_of
-from tests.initiator.test_path import MS, OWN, STRANGER, reply
+from tests.initiator.test_channel import MS, OWN, STRANGER, reply
 from tests.initiator.test_session import (
     ADDRESS,
     NOW,
@@ -42,8 +42,8 @@ def asked(session: Session) -> bytes:
     return raw
 
 
-def attached(data: bytes, port: Port = PORT, sectors: int = 16) -> tuple[Session, Way]:
-    """A way that was asked once, and got that answer."""
+def attached(data: bytes, port: Port = PORT, sectors: int = 16) -> tuple[Session, Path]:
+    """A path that was asked once, and got that answer."""
     session = Session(1, [ADDRESS], 1)
     session.set_port(0, port, MS)
     (query,) = sent(session)
@@ -51,22 +51,22 @@ def attached(data: bytes, port: Port = PORT, sectors: int = 16) -> tuple[Session
     look = asked(session)
     assert stamp_of(look) is None
     session.received(0, reply(look, data), 3 * MS)
-    return session, session.ways[0]
+    return session, session.paths[0]
 
 
-def make_stamped_session() -> tuple[Session, Way]:
+def make_stamped_session() -> tuple[Session, Path]:
     """Its server heeds streams, and knows ours."""
-    session, way = attached(HEEDS)
+    session, path = attached(HEEDS)
     registers = asked(session)
     assert stamp_of(registers) == Stamp(int.from_bytes(registers[34:36], "big"), 0, 0)
     session.received(0, reply(registers, HEEDS), 3 * MS)
     session.tick(NOW)
-    assert way.path.stamp == stamp_of(registers)
-    return session, way
+    assert path.channel.stamp == stamp_of(registers)
+    return session, path
 
 
 def test_a_drain_of_the_next_epoch_settles_at_once() -> None:
-    session, way = make_stamped_session()
+    session, path = make_stamped_session()
     operation = write(0)
     session.start(operation, NOW)
     (first,) = sent(session)
@@ -82,7 +82,7 @@ def test_a_drain_of_the_next_epoch_settles_at_once() -> None:
     session.start(later, NOW + 7 * MS)
     (raw,) = sent(session)
     assert raw[25] == drain[25]
-    assert way.path.counters["drains"] == 1
+    assert path.channel.counters["drains"] == 1
 
 
 def test_reads_and_trims_carry_no_stamp() -> None:
@@ -98,8 +98,8 @@ def test_reads_and_trims_carry_no_stamp() -> None:
 
 def test_a_server_that_started_again_is_told_of_another_stream() -> None:
     """So that what it might still get of the old one counts for nothing."""
-    session, way = make_stamped_session()
-    before = way.path.stamp.stream
+    session, path = make_stamped_session()
+    before = path.channel.stamp.stream
     session.received(0, advertised(), NOW)
     waiting = write(0)
     session.start(waiting, NOW)
@@ -107,20 +107,20 @@ def test_a_server_that_started_again_is_told_of_another_stream() -> None:
     assert stamp_of(look) == Stamp(before, 0, 0)
     session.received(0, reply(look, OTHER_LIFE), NOW + MS)
     (registers,) = sent(session)
-    claimed = stamp_of(registers)
-    assert claimed is not None
-    assert claimed == Stamp(claimed.stream, 0, 5)
-    assert claimed.stream != before
+    registered = stamp_of(registers)
+    assert registered is not None
+    assert registered == Stamp(registered.stream, 0, 5)
+    assert registered.stream != before
     session.received(0, reply(registers, OTHER_LIFE), NOW + 2 * MS)
     (raw,) = sent(session)
     assert raw[27] == 0x34
-    assert stamp_of(raw) == claimed == way.path.stamp
+    assert stamp_of(raw) == registered == path.channel.stamp
 
 
-def renew(session: Session, way: Way) -> tuple[int, list[bytes]]:
+def renew(session: Session, path: Path) -> tuple[int, list[bytes]]:
     """Let time pass until it takes another stream as its changes are not answered; and what was sent then."""
-    before, now = way.path.stamp.stream, NOW
-    while way.path.stamp.stream == before:
+    before, now = path.channel.stamp.stream, NOW
+    while path.channel.stamp.stream == before:
         sent(session)
         now += 5 * MS
         session.tick(now)
@@ -130,27 +130,27 @@ def renew(session: Session, way: Way) -> tuple[int, list[bytes]]:
 
 def test_a_server_that_forgot_us_is_told_again() -> None:
     """Reads go on, writes are dropped there: it forgot us, or somebody forged a FLUSH of our stream."""
-    session, way = make_stamped_session()
-    before = way.path.stamp
+    session, path = make_stamped_session()
+    before = path.channel.stamp
     session.start(write(0), NOW)
-    now, frames = renew(session, way)
-    (claimed,) = stamps(frames, 0xEC)
-    assert claimed is not None
-    assert claimed.stream not in (0, before.stream)
+    now, frames = renew(session, path)
+    (registered,) = stamps(frames, 0xEC)
+    assert registered is not None
+    assert registered.stream not in (0, before.stream)
     assert stamps(frames, 0x34)[-1] is None, "it is served as anybody's is, until the next one is known"
-    assert way.renewed == 1
+    assert path.renewed == 1
     (registers,) = [raw for raw in frames if raw[27] == 0xEC]
     session.received(0, reply(registers, HEEDS), now)
-    assert way.path.stamp == claimed
+    assert path.channel.stamp == registered
     session.start(write(8), now)
-    assert stamps(sent(session), 0x34) == [claimed]
+    assert stamps(sent(session), 0x34) == [registered]
 
 
 def test_where_the_window_is_full_of_what_is_not_heeded_it_is_told_all_the_same() -> None:
-    session, way = make_stamped_session()
+    session, path = make_stamped_session()
     for lba in range(100):
         session.start(write(lba), NOW)
-    _, frames = renew(session, way)
+    _, frames = renew(session, path)
     assert len(stamps(frames, 0xEC)) == 1
     again = [raw[28] for raw in frames if raw[27] == 0x34 and stamp_of(raw) is None]
     assert again == sorted(again)
@@ -165,10 +165,10 @@ def test_a_server_is_told_when_we_have_another_mac() -> None:
 
 
 def test_a_write_sent_under_two_streams_is_settled_by_time_only() -> None:
-    session, way = make_stamped_session()
+    session, path = make_stamped_session()
     operation = write(0)
     session.start(operation, NOW)
-    way.path.stamp = way.path.new_stream(0)
+    path.channel.stamp = path.channel.new_stream(0)
     session.tick(NOW + 400 * MS)
     session.abandon(operation, NOW + 400 * MS)
     sent(session)
@@ -182,8 +182,8 @@ def test_a_write_sent_under_two_streams_is_settled_by_time_only() -> None:
 
 def test_after_a_change_of_mac_no_epoch_vouches_for_what_went_before() -> None:
     """To the server the old address is somebody else, whose epochs nobody ends."""
-    session, way = make_stamped_session()
-    before = way.path.stamp.stream
+    session, path = make_stamped_session()
+    before = path.channel.stamp.stream
     operation = write(0)
     session.start(operation, NOW)
     sent(session)
@@ -225,21 +225,21 @@ def flush_body() -> Operation:
 
 
 def test_a_flush_says_whose_it_is_so_that_another_process_does_not_answer_it() -> None:
-    session, way = make_stamped_session()
+    session, path = make_stamped_session()
     session.start(flush_body(), NOW)
     (raw,) = sent(session)
-    assert raw[34:36] == way.path.stamp.stream.to_bytes(2, "big")
+    assert raw[34:36] == path.channel.stamp.stream.to_bytes(2, "big")
 
 
 def test_a_flush_that_was_sent_with_and_without_a_stream_ends_no_epoch() -> None:
     """The answer may be to the one that carried none, which says nothing of epochs."""
-    session, way = make_stamped_session()
+    session, path = make_stamped_session()
     operation = write(0)
     session.start(operation, NOW)
     session.abandon(operation, NOW)
     session.tick(NOW + 5 * MS)
     (drain,) = [raw for raw in sent(session) if raw[27] == 0xEA]
-    way.path.stamp = Stamp(0, 0, 0)
+    path.channel.stamp = Stamp(0, 0, 0)
     session.tick(NOW + 400 * MS)
     (again,) = [raw for raw in sent(session) if raw[27] == 0xEA]
     assert (stamp_of(drain) is None, stamp_of(again) is None) == (False, True)
@@ -255,42 +255,44 @@ def test_the_bit_of_the_version_before_is_not_trusted() -> None:
     data = bytearray(identity())
     data[2 * 138] |= 1
     data[511] = -sum(data[:511]) & 0xFF
-    session, way = attached(bytes(data))
-    assert way.state is State.USABLE
+    session, path = attached(bytes(data))
+    assert path.state is State.USABLE
     assert not sent(session)
     session.tick(NOW)
     session.start(write(0), NOW)
     assert stamps(sent(session), 0x34) == [None]
 
 
-def full_server() -> tuple[Session, Way, int]:
+def full_server() -> tuple[Session, Path, int]:
     """It heeds streams, and has no place for ours."""
-    session, way = attached(HEEDS)
+    session, path = attached(HEEDS)
     session.received(0, reply(asked(session), FULL), 3 * MS)
-    assert way.state is State.USABLE
+    assert path.state is State.USABLE
     session.tick(NOW)
-    return session, way, 3 * MS
+    return session, path, 3 * MS
 
 
 def test_a_server_without_a_place_for_us_is_used_and_asked_again_every_few_seconds() -> None:
-    session, way, refused = full_server()
+    session, path, refused = full_server()
     session.start(write(0), NOW)
     (raw,) = sent(session)
     assert stamp_of(raw) is None
     session.received(0, reply(raw), NOW)
-    at, claims = refused, []
-    while len(claims) < 3:
+    at, registrations = refused, []
+    while len(registrations) < 3:
         at += 5 * MS
         session.tick(at)
         for look in [raw for raw in sent(session) if raw[27] == 0xEC]:
-            claims.append((at - refused, stamp_of(look)))
+            registrations.append((at - refused, stamp_of(look)))
             refused = at
-            session.received(0, reply(look, FULL if len(claims) < 3 else HEEDS), at)
-    assert {waited for waited, _ in claims} <= {USUAL.stream_again_ns + n * MS for n in range(6)}
-    assert len({claim for _, claim in claims} - {None}) == 3, "each time another one: none is half known"
-    assert way.path.stamp == claims[-1][1]
+            session.received(0, reply(look, FULL if len(registrations) < 3 else HEEDS), at)
+    assert {waited for waited, _ in registrations} <= {USUAL.stream_again_ns + n * MS for n in range(6)}
+    assert len({stamp for _, stamp in registrations} - {None}) == 3, (
+        "each time another one: none is half known"
+    )
+    assert path.channel.stamp == registrations[-1][1]
     session.start(write(0), at)
-    assert stamps(sent(session), 0x34) == [way.path.stamp]
+    assert stamps(sent(session), 0x34) == [path.channel.stamp]
 
 
 def test_without_a_stream_an_abandoned_write_waits_out_its_time() -> None:
@@ -309,54 +311,54 @@ def test_without_a_stream_an_abandoned_write_waits_out_its_time() -> None:
 
 def test_a_server_that_lost_our_place_gets_what_is_open_again_at_once() -> None:
     """What had been sent under the stream is dropped there now."""
-    session, way = make_stamped_session()
+    session, path = make_stamped_session()
     session.received(0, advertised(), NOW)
     session.start(write(0), NOW)
     session.received(0, reply(asked(session), HEEDS), NOW)
     (first,) = sent(session)
-    assert stamp_of(first) == way.path.stamp
+    assert stamp_of(first) == path.channel.stamp
     later = NOW + USUAL.silence_ns
     session.start(write(8), later)
     session.received(0, reply(asked(session), FULL), later)
-    assert way.path.stamp.stream == 0
+    assert path.channel.stamp.stream == 0
     assert stamps(sent(session), 0x34) == [None, None]
 
 
 def test_the_answer_of_another_life_tells_that_our_stream_is_unknown() -> None:
     """Even if its reply has the bit: it was asked to know a stream of the life before."""
-    session, way = attached(HEEDS)
+    session, path = attached(HEEDS)
     session.received(0, reply(asked(session), OTHER_LIFE), 4 * MS)
-    assert way.path.stamp.stream == 0
+    assert path.channel.stamp.stream == 0
     registers = asked(session)
-    claimed = stamp_of(registers)
-    assert claimed is not None
-    assert claimed.instance == 5
+    registered = stamp_of(registers)
+    assert registered is not None
+    assert registered.instance == 5
     session.received(0, reply(registers, OTHER_LIFE), 5 * MS)
-    assert way.path.stamp == claimed
+    assert path.channel.stamp == registered
 
 
 @pytest.mark.parametrize(("own", "told_sectors"), [(1, 16), (16, 1)])
 def test_where_only_one_sector_fits_there_may_be_no_room_for_a_trailer(own: int, told_sectors: int) -> None:
-    session, way = attached(HEEDS, Port(OWN, own, 64, True), told_sectors)
-    assert way.state is State.USABLE
+    session, path = attached(HEEDS, Port(OWN, own, 64, True), told_sectors)
+    assert path.state is State.USABLE
     assert not sent(session)
     session.tick(NOW + 10_000 * MS)
-    assert way.path.stamp.stream == 0
+    assert path.channel.stamp.stream == 0
 
 
 def test_frames_that_become_that_small_have_no_trailer_any_more() -> None:
-    session, way = make_stamped_session()
-    way.sectors = 1
+    session, path = make_stamped_session()
+    path.sectors = 1
     session.tick(NOW + 5 * MS)
     session.start(write(0), NOW + 5 * MS)
     assert stamps(sent(session), 0x34) == [None]
 
 
 def test_identify_of_the_user_changes_nothing() -> None:
-    session, way = make_stamped_session()
-    stamp = way.path.stamp
-    session.identified(way, reply(write_raw(), HEEDS), Stamp(0, 0, 0), NOW)
-    assert way.path.stamp == stamp
+    session, path = make_stamped_session()
+    stamp = path.channel.stamp
+    session.identified(path, reply(write_raw(), HEEDS), Stamp(0, 0, 0), NOW)
+    assert path.channel.stamp == stamp
     assert not sent(session)
 
 
