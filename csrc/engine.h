@@ -58,6 +58,16 @@ typedef struct {
     uint16_t sectors; /* most a request may carry; 0: nothing is served here */
 } aoe_port;
 
+/* A stream of an initiator (order rule T9) as one life of a target leaves it to the next. `seen` are the tags of the
+ * window that ends with `newest`, by tag modulo the window. */
+typedef struct {
+    uint8_t mac[6];
+    uint16_t number;
+    uint8_t epoch, forged;
+    uint32_t newest;
+    uint64_t seen[16];
+} aoe_stream;
+
 typedef struct {
     int32_t fd;
     uint16_t shelf;
@@ -72,6 +82,8 @@ typedef struct {
     uint32_t masked;      /* how many MACs are served; 0: all */
     uint32_t reserved;    /* how many MACs may do I/O; 0: all */
     const uint8_t *macs;  /* 6 bytes each, the masked ones first */
+    const aoe_stream *streams; /* of a new export: with which it goes on, and how many (STREAMS_MAX at most) */
+    uint32_t streams_count;
 } aoe_export;
 
 typedef struct {
@@ -128,7 +140,12 @@ int64_t aoe_engine_drain(aoe_engine *engine);
 void aoe_engine_count(aoe_engine *engine, uint64_t *counters);
 int aoe_engine_uses_uring(aoe_engine *engine);
 
-/* Stop the threads and free everything. Requests at a disk that hangs are left behind. */
+/* Stop the threads: 1, or 0 if requests at a disk that hangs are left behind. After that, the streams of an export
+ * (room for STREAMS_MAX): how many there are. */
+int aoe_engine_stop(aoe_engine *engine);
+uint32_t aoe_engine_streams(aoe_engine *engine, uint32_t export_index, aoe_stream *streams);
+
+/* Stop them and free everything that nothing uses any more. */
 void aoe_engine_close(aoe_engine *engine);
 
 /* The initiator's arithmetic: aoe/initiator/core.py in C, held to it frame by frame by a differential test.

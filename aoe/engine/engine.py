@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from aoe import limits
 from aoe.errors import AoeError
+from aoe.wire.stamp import StreamLeft
 
 _ffi: Any = None
 _lib: Any = None
@@ -183,9 +184,11 @@ class Engine:
         """Let the kernel pass requests for the exports that there are, and no others."""
         _checked(_lib.aoe_engine_filter(self._engine))
 
-    def publish(self, index: int, facts: ExportFacts, *, gone: bool = False) -> int:
-        """From now on the export is like this, or `gone`: it admits nothing more. The number to wait for in
-        `settled`."""
+    def publish(
+        self, index: int, facts: ExportFacts, *, gone: bool = False, streams: Sequence[StreamLeft] = ()
+    ) -> int:
+        """From now on the export is like this, or `gone`: it admits nothing more. A new one goes on with
+        these streams (order rule T9). The number to wait for in `settled`."""
         flags = (
             facts.read_only * _lib.AOE_READ_ONLY
             | facts.durable * _lib.AOE_DURABLE
@@ -196,6 +199,7 @@ class Engine:
             | gone * _lib.AOE_GONE
         )
         macs = _ffi.from_buffer("uint8_t[]", b"".join((*facts.mask, *facts.reserve)))
+        left = _ffi.new("aoe_stream[]", [_stream(one) for one in streams])
         export = {
             "fd": facts.fd,
             "shelf": facts.shelf,
@@ -210,6 +214,8 @@ class Engine:
             "masked": len(facts.mask),
             "reserved": len(facts.reserve),
             "macs": macs,
+            "streams": left,
+            "streams_count": len(streams),
         }
         return _checked(_lib.aoe_engine_set_export(self._engine, index, _ffi.new("aoe_export *", export)))
 
@@ -250,11 +256,34 @@ class Engine:
             self._counted = {name: numbers[getattr(_lib, key)] for key, name in _COUNTER_NAMES.items()}
         return Counter(self._counted)
 
+    def stop(self) -> bool:
+        """Stop the threads; false if requests at a disk that hangs are left behind."""
+        return bool(_lib.aoe_engine_stop(self._engine))
+
+    def streams(self, index: int) -> list[StreamLeft]:
+        """Those of an export, once nothing was left behind when the threads stopped."""
+        room = _ffi.new("aoe_stream[]", limits.STREAMS_MAX)
+        count = _lib.aoe_engine_streams(self._engine, index, room)
+        return [_left(one) for one in room[0:count]]
+
     def close(self) -> None:
         """Stop the threads. Of the methods, only `counters` may be called after that."""
         self.counters()
         _lib.aoe_engine_close(self._engine)
         self._engine = None
+
+
+def _stream(one: StreamLeft) -> dict[str, Any]:
+    seen = one.seen.to_bytes(limits.REPLAY_WINDOW // 8, "little")
+    words = [int.from_bytes(seen[at : at + 8], "little") for at in range(0, len(seen), 8)]
+    return {**one._asdict(), "mac": list(one.mac), "seen": words}
+
+
+def _left(one: Any) -> StreamLeft:
+    seen = b"".join(word.to_bytes(8, "little") for word in one.seen)
+    return StreamLeft(
+        bytes(one.mac), one.number, one.epoch, bool(one.forged), one.newest, int.from_bytes(seen, "little")
+    )
 
 
 def _checked(result: int) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from aoe import limits
@@ -11,7 +11,9 @@ from aoe.disk.file import FileDisk
 from aoe.engine import Engine, EngineUnavailable, ExportFacts, PortFacts, Up
 from aoe.link.packet import PacketLink
 from aoe.target.export import Export, Port
+from aoe.target.streams import Streams
 from aoe.wire import protocol
+from aoe.wire.stamp import StreamLeft
 
 log = logging.getLogger("aoe.target")
 
@@ -108,7 +110,7 @@ class Accelerator:
             index = self._places.index(None)
             place = _Place(index, export, disk, self._number_of(disk.device))
             self._places[index] = self._place_of[export] = place
-            self._publish(place)
+            self._publish(place, streams=export.streams.left())
         self.engine.pass_exports()
 
     def _number_of(self, device: Device) -> int:
@@ -157,16 +159,22 @@ class Accelerator:
             place.tickets.remove(ticket)
             self.engine.release(place.index, ticket)
 
-    def _publish(self, place: _Place, *, gone: bool = False) -> None:
+    def _publish(self, place: _Place, *, gone: bool = False, streams: Sequence[StreamLeft] = ()) -> None:
         facts = _facts(place)
         place.published = None if gone else facts
-        place.number = self.engine.publish(place.index, facts, gone=gone)
+        place.number = self.engine.publish(place.index, facts, gone=gone, streams=streams)
 
     async def _settled(self, place: _Place) -> None:
         number = place.number
         while self.engine.settled(place.index) < number:
             self._changed.clear()
             await self._changed.wait()
+
+    def stop(self) -> None:
+        """Stop the threads. Where they leave nothing behind, the exports have their streams from then on."""
+        if self.engine.stop():
+            for export, place in self._place_of.items():
+                export.streams = Streams(self.engine.streams(place.index))
 
     def close(self) -> None:
         """Stop the threads; requests that hang in a disk are left behind."""

@@ -217,6 +217,7 @@ class Server:
             await asyncio.sleep(timing.STOP_POLL_S)
         self.left_behind = self.active
         if self._accelerator is not None:
+            self._accelerator.stop()
             self._accelerator.close()
         for task in self._tasks:
             task.cancel()

@@ -11,10 +11,11 @@ frame of a stream, no other takes its place. Times are those at which the kernel
 """
 
 import enum
+from collections.abc import Iterable
 
 from aoe.limits import REPLAY_WINDOW, STREAMS_MAX
 from aoe.wire.protocol import USER_TAG
-from aoe.wire.stamp import Stamp, earlier
+from aoe.wire.stamp import Stamp, StreamLeft, earlier
 
 _TAGS = USER_TAG
 """Tags of our initiator rise with each transmission, below a bit that is always set."""
@@ -70,11 +71,31 @@ class _Stream:
         self.heard_ns = max(self.heard_ns, heard_ns)
 
 
-class Streams:
-    """The streams of one export."""
+def _adopted(left: StreamLeft, now_ns: int) -> _Stream:
+    stream = _Stream(left.epoch, left.newest, now_ns)
+    stream.seen = _by_tag(stream.newest, left.seen)
+    stream.forged = left.forged
+    return stream
 
-    def __init__(self) -> None:
-        self._streams: dict[tuple[bytes, int], _Stream] = {}
+
+def _by_tag(newest: int, seen: int) -> int:
+    """From bits by how far a tag is behind the newest to bits by tag modulo the window, and the same back."""
+    found = (behind for behind in range(REPLAY_WINDOW) if seen >> behind & 1)
+    return sum(1 << (newest - behind) % REPLAY_WINDOW for behind in found)
+
+
+class Streams:
+    """The streams of one export; what an earlier life of the target has `left` is heard at `now_ns`."""
+
+    def __init__(self, left: Iterable[StreamLeft] = (), now_ns: int = 0) -> None:
+        self._streams = {(one.mac, one.number): _adopted(one, now_ns) for one in left}
+
+    def left(self) -> list[StreamLeft]:
+        """For the next life."""
+        return [
+            StreamLeft(mac, number, one.epoch, one.forged, one.newest, _by_tag(one.newest, one.seen))
+            for (mac, number), one in self._streams.items()
+        ]
 
     def register(self, mac: bytes, stamp: Stamp, tag: int, heard_ns: int, since_ns: int) -> Place:
         """An initiator said IDENTIFY; whether its stream is known from now on. If there are too many, one

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 from aoe import limits, timing
@@ -18,11 +19,13 @@ from aoe.link.base import Link
 from aoe.target import advertise
 from aoe.target.address_check import AddressCheck, siblings_only
 from aoe.target.export import Export
+from aoe.target.legacy import Legacy, continued, legacy_of
 from aoe.target.measure import Measure
 from aoe.target.records import Record
 from aoe.target.served import Served
 from aoe.target.server import Server, TargetOptions
 from aoe.target.state import AoeState
+from aoe.target.streams import Streams
 from aoe.wire import protocol
 
 log = logging.getLogger("aoe.target")
@@ -74,7 +77,13 @@ def check_serial(serial: str) -> None:
 class Target(Rooted):
     """Serves disks on links. `open` it, `add` disks, `change` and `remove` them, `stop` it."""
 
-    def __init__(self, server: Server, options: TargetOptions, rng: random.Random) -> None:
+    def __init__(
+        self,
+        server: Server,
+        options: TargetOptions,
+        rng: random.Random,
+        legacy: Legacy = MappingProxyType({}),
+    ) -> None:
         self.server = server
         self._home = Home("this target")
         self._options = options
@@ -85,6 +94,9 @@ class Target(Rooted):
         self._left: dict[Key, float] = {}
         """When the last of what was served there was answered (CLOCK_MONOTONIC, s)."""
         self._measure = Measure()
+        self._from_last = dict(legacy)
+        self.legacy: Legacy = {}
+        """After a clean `stop`: what the next life may go on with. It is for one life only."""
 
     @classmethod
     def open(
@@ -93,9 +105,11 @@ class Target(Rooted):
         options: TargetOptions | None = None,
         rng: random.Random | None = None,
         before_threads: Callable[[], None] = lambda: None,
+        legacy: Legacy | None = None,
     ) -> Self:
         """A target without disks, inside the running event loop. Its links are closed when it stops. A
         process gives up privileges in `before_threads`: everything is open then, and no thread is there yet.
+        Exports that are as in the `legacy` of an earlier life go on as the same instance.
 
         ConfigurationError without a link, EngineUnavailable where the engine that is asked for cannot run.
         """
@@ -104,7 +118,7 @@ class Target(Rooted):
         chosen = options or TargetOptions()
         server = Server(links, chosen)
         server.start(before_threads)
-        return cls(server, chosen, rng or random.Random())
+        return cls(server, chosen, rng or random.Random(), legacy or {})
 
     @property
     def exports(self) -> list[Export]:
@@ -259,7 +273,10 @@ class Target(Rooted):
         for task in self._leaving.values():
             task.cancel()
         self._measure.close()
-        return await self.server.stop(timeout_s)
+        clean = await self.server.stop(timeout_s)
+        if clean:
+            self.legacy = legacy_of(self.exports)
+        return clean
 
     # Inside
 
@@ -317,7 +334,9 @@ class Target(Rooted):
             streams=True,
             store_id=disk.store_name.id,
         )
+        identity, streams = continued(identity, self._from_last.pop((offer.shelf, offer.slot), None))
         export = Export(offer.shelf, offer.slot, identity, read_only=disk.read_only, block=disk.block)
+        export.streams = Streams(streams, time.time_ns())
         export.remote_masks = offer.remote_masks
         return export
 

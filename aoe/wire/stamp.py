@@ -37,6 +37,18 @@ class Stamp(NamedTuple):
 UNSTAMPED = Stamp(0, 0, 0)
 
 
+class StreamLeft(NamedTuple):
+    """A stream of an initiator as one life of a target leaves it to the next. `seen` has a bit for each tag
+    of the window that ends with `newest`, by tag modulo the window."""
+
+    mac: bytes
+    number: int
+    epoch: int
+    forged: bool
+    newest: int
+    seen: int
+
+
 def stamp_of(frame: bytes) -> Stamp | None:
     """Of a whole frame with an ATA header; None where it is not one of ours."""
     at = ATA_HEADER if frame[COMMAND_AT] in _WITHOUT_DATA else ATA_HEADER + SECTOR * frame[COUNT_AT]

@@ -90,6 +90,13 @@ static void make_anew(struct export *x, uint32_t index, const aoe_export *now)
     x->ready_tail = &x->ready;
 }
 
+static uint64_t realtime_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *now)
 {
     assert(index < e->set.exports && now->device < e->set.exports && now->block >= SECTOR);
@@ -102,6 +109,10 @@ int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *n
     assert(!is_new || !x->up_used); /* Python has taken all that came up of the one before */
     if (is_new)
         make_anew(x, index, now);
+    if (is_new && streams_adopt(&x->streams, now->streams, now->streams_count, realtime_ns())) {
+        free(v);
+        return -ENOMEM;
+    }
     *v = (struct view){.number = atomic_fetch_add(&x->published, 1) + 1,
                        .fd = now->fd,
                        .flags = now->flags,
@@ -239,10 +250,11 @@ static int leaves(struct thread *t)
     return atomic_load(&t->left);
 }
 
-void aoe_engine_close(aoe_engine *e)
+int aoe_engine_stop(aoe_engine *e)
 {
     int hangs = 0;
-    atomic_store(&e->stopping, 1);
+    if (atomic_exchange(&e->stopping, 1))
+        return !e->left_behind;
     for (int i = 0; i < e->running; i++) {
         struct thread *t = &e->threads[i];
         int under_way = atomic_load(&t->pending) != 0; /* its thread would wait for that as it ends */
@@ -253,6 +265,19 @@ void aoe_engine_close(aoe_engine *e)
         else
             pthread_join(t->id, NULL);
     }
+    e->left_behind = hangs;
+    return !hangs;
+}
+
+uint32_t aoe_engine_streams(aoe_engine *e, uint32_t index, aoe_stream *left)
+{
+    assert(index < e->set.exports && atomic_load(&e->stopping) && !e->left_behind);
+    return streams_leave(&e->exports[index].streams, left);
+}
+
+void aoe_engine_close(aoe_engine *e)
+{
+    int all_ended = aoe_engine_stop(e);
     for (uint32_t i = 0; e->threads && i < e->set.threads; i++) {
         struct thread *t = &e->threads[i];
         if ((int)i < e->running && !leaves(t))
@@ -262,7 +287,7 @@ void aoe_engine_close(aoe_engine *e)
         for (uint32_t p = 0; t->ports && p < e->set.ports; p++)
             ring_close(&t->ports[p].ring);
     }
-    if (hangs)
+    if (!all_ended)
         return; /* a request at the disk still owns buffers */
     for (uint32_t i = 0; e->threads && i < e->set.threads; i++) {
         struct thread *t = &e->threads[i];

@@ -134,7 +134,7 @@ struct aoe_engine {
     uint32_t table_mask;
     _Atomic uint64_t *port_facts; /* MAC and sectors in one word */
     size_t buffer_size;
-    int event, running, uring;
+    int event, running, uring, left_behind;
     _Atomic int stopping, draining;
     sem_t started;
     int start_error;

@@ -1,6 +1,7 @@
 #include "streams.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #define HALF_OF_TAGS (USER_TAG / 2)
 
 _Static_assert(REPLAY_WINDOW % 64 == 0, "the window is whole words");
+_Static_assert(sizeof((aoe_stream){0}.seen) == REPLAY_WINDOW / 8, "the next life knows the same window");
 _Static_assert((TAG_MASK + 1u) % REPLAY_WINDOW == 0, "a tag keeps its bit where tags begin anew");
 _Static_assert(REPLAY_WINDOW < HALF_OF_TAGS, "what is behind the window is behind the latest tag");
 
@@ -167,6 +169,42 @@ void streams_clock_stepped(struct streams *s, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < s->count; i++)
         s->all[i].heard_ns = now_ns;
+}
+
+static struct stream adopted(const aoe_stream *left, uint64_t now_ns)
+{
+    struct stream known = {.number = left->number,
+                           .epoch = left->epoch,
+                           .forged = left->forged,
+                           .newest = left->newest & TAG_MASK,
+                           .heard_ns = now_ns};
+    memcpy(known.mac, left->mac, MAC_BYTES);
+    memcpy(known.seen, left->seen, sizeof known.seen);
+    *word_of(&known, known.newest) |= bit_of(known.newest);
+    return known;
+}
+
+int streams_adopt(struct streams *s, const aoe_stream *left, uint32_t count, uint64_t now_ns)
+{
+    assert(!s->count && count <= STREAMS_MAX);
+    s->all = count ? calloc(STREAMS_MAX, sizeof *s->all) : NULL;
+    if (count && !s->all)
+        return -ENOMEM;
+    for (; s->count < count; s->count++)
+        s->all[s->count] = adopted(&left[s->count], now_ns);
+    return 0;
+}
+
+uint32_t streams_leave(const struct streams *s, aoe_stream *left)
+{
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct stream *known = &s->all[i];
+        left[i] = (aoe_stream){
+            .number = known->number, .epoch = known->epoch, .forged = known->forged, .newest = known->newest};
+        memcpy(left[i].mac, known->mac, MAC_BYTES);
+        memcpy(left[i].seen, known->seen, sizeof left[i].seen);
+    }
+    return s->count;
 }
 
 void streams_end(struct streams *s)

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "abi.h"
 #include "shared/wire.h"
 
 struct stream {
@@ -34,6 +35,9 @@ int streams_stale(struct streams *s, const uint8_t *frame);
 void streams_see(struct streams *s, const uint8_t *frame, uint64_t heard_ns);
 /* It is not known how long ago anything was: count from now on. */
 void streams_clock_stepped(struct streams *s, uint64_t now_ns);
+/* Go on with what an earlier life of the target left, and leave it to the next: how many. -ENOMEM. */
+int streams_adopt(struct streams *s, const aoe_stream *left, uint32_t count, uint64_t now_ns);
+uint32_t streams_leave(const struct streams *s, aoe_stream *left);
 void streams_end(struct streams *s);
 
 #endif

@@ -1,23 +1,32 @@
 """Order rule T9 as a network sees it, with either engine: what is left of the past lands nowhere, and foreign
 clients are served whatever they leave in their frames."""
 
+import asyncio
 import itertools
 import os
 import random
 import select
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from aoe.disk.open import open_disk
 from aoe.drive.identify import vendor_of
 from aoe.limits import STREAMS_MAX
+from aoe.link.packet import PacketLink
+from aoe.target.accelerator import EngineOptions
+from aoe.target.legacy import Legacy
+from aoe.target.server import TargetOptions
+from aoe.target.target import Offer, Target
 from tests.support.checkers.foreign import Foreigner
 from tests.support.labs.engine_target import counted
-from tests.support.labs.network import Lab
+from tests.support.labs.network import Lab, in_namespace
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.tools import need_engine, need_namespaces
 from tests.support.waiting import wait_for
@@ -192,6 +201,97 @@ def test_a_flush_that_a_client_did_not_send_is_told_of_once_it_goes_on(wire: Wir
     assert wire.registers(wire.hello(7))
     wire.ask(wire.write(7, 5))
     assert target.errors.count("a FLUSH in the name of") == 1
+
+
+# From one life to the next
+
+
+class Lives:
+    """Lives of a target in this process, one after the other, on the target's side of a lab."""
+
+    def __init__(self, lab: Lab, disk: Path, engine: str) -> None:
+        self.lab = lab
+        self._disk = disk
+        self._options = TargetOptions(engine=EngineOptions() if engine == "c" else None)
+        self._end = threading.Event()
+        self._pool = ThreadPoolExecutor(1)
+        self._life: Future[Legacy] | None = None
+
+    def begin(self, legacy: Legacy) -> None:
+        """The next life."""
+        began = threading.Event()
+        self._end.clear()
+        self._life = self._pool.submit(
+            in_namespace,
+            self.lab.namespace("target"),
+            lambda: asyncio.run(self._live(legacy, began)),
+        )
+        assert began.wait(10), self._life.result(1)
+
+    def end(self) -> Legacy:
+        """What it leaves."""
+        self._end.set()
+        assert self._life is not None
+        return self._life.result(10)
+
+    async def _live(self, legacy: Legacy, began: threading.Event) -> Legacy:
+        target = Target.open([PacketLink("v0")], self._options, legacy=legacy)
+        await target.add(Offer(open_disk(self._disk), SHELF, SLOT, "A"), check=False)
+        began.set()
+        while not self._end.is_set():
+            await asyncio.sleep(0.01)
+        assert await target.stop()
+        return target.legacy
+
+
+@pytest.fixture(params=["python", "c"])
+def lives(request: pytest.FixtureRequest, disk: Path) -> Iterator[Lives]:
+    need_namespaces()
+    if request.param == "c":
+        need_engine()
+    with Lab(mtu=9000) as lab:
+        made = Lives(lab, disk, request.param)
+        made.begin({})
+        yield made
+        made.end()
+
+
+@pytest.fixture
+def witness(lives: Lives) -> Iterator[Wire]:
+    with lives.lab.socket("client", "v0") as raw:
+        made = Wire(raw, lives.lab.cables[0].a.mac)
+        made.learn()
+        yield made
+
+
+def test_a_life_that_ended_clean_goes_on_as_the_same_instance(lives: Lives, witness: Wire) -> None:
+    """What was carried out is not again, what comes late of an epoch that is over is dropped, and who was
+    registered writes on."""
+    hello, old, unsent = witness.hello(5), witness.write(5, 1), witness.write(5, 9)
+    assert witness.registers(hello)
+    witness.ask(old)
+    witness.ask(witness.ours(driver.flush(src=CLIENT, **witness.to), 5, 1))
+    last = witness.write(5, 2, epoch=1)
+    witness.ask(last)
+    lives.begin(lives.end())
+    before = witness.instance
+    witness.learn()
+    assert witness.instance == before
+    assert witness.silent_about(old, unsent, last)
+    assert witness.first_byte() == 2
+    witness.ask(witness.write(5, 3, epoch=1))
+    assert witness.first_byte() == 3
+    assert witness.silent_about(old, last)
+
+
+def test_a_life_without_the_legacy_of_the_last_is_another_instance(lives: Lives, witness: Wire) -> None:
+    assert witness.registers(witness.hello(5))
+    lives.end()
+    lives.begin({})
+    assert witness.silent_about(witness.write(5, 1)), "for the last life"
+    before = witness.instance
+    witness.learn()
+    assert witness.instance != before
 
 
 def test_foreign_clients_are_served_whatever_they_leave_in_their_frames(
