@@ -36,7 +36,7 @@ class DiskError(AoeError):
 
 
 class DiskFailed(DiskError):
-    """A sync failed earlier, so nothing may be promised any more until a restart (order rule T6)."""
+    """A sync failed earlier, so nothing may be promised until a restart or a reopen (order rule T6)."""
 
 
 class NoThread(DiskError):

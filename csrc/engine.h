@@ -77,6 +77,7 @@ typedef struct {
     uint64_t base;  /* bytes */
     uint64_t sectors;
     uint64_t instance;    /* the id that IDENTIFY tells (order rule T4) */
+    uint32_t trust;       /* how often the disk was trusted again after a sync that failed (order rule T6) */
     uint32_t device;      /* number of the disk beneath, less than the number of exports */
     uint32_t room;        /* requests that may be there at a time before more of them could keep us waiting */
     uint32_t masked;      /* how many MACs are served; 0: all */

@@ -58,6 +58,8 @@ class Disk(abc.ABC):
     read_only: bool = False
     trims: bool = False
     trim_zeroes: bool = False
+    failed: bool = False
+    """Whether a sync failed, so that nothing may be promised any more (order rule T6)."""
     identity: str | None = None
     store_name: StoreName = StoreName()
 
@@ -80,6 +82,11 @@ class Disk(abc.ABC):
     @abc.abstractmethod
     async def flush(self) -> None:
         """Put every write that returned before this call on stable storage."""
+
+    async def reopen(self) -> None:
+        """Trust the store again after a sync that failed, as the operator says (order rule T6): it holds what
+        it gives to read from now on, and what was lost is lost. DiskFailed if it still fails."""
+        await self.flush()
 
     @abc.abstractmethod
     async def trim(self, offset: int, length: int) -> None:

@@ -76,6 +76,8 @@ class FileDisk(Disk):
         self.device = device_of(opened.beneath)
         """The disk beneath, which others may use, too."""
         self.failed = False
+        self.trust = 0
+        """How often it was trusted again."""
         self._instant = not store.direct
         self._searches = 0
         self._syncing = threading.Lock()
@@ -120,6 +122,9 @@ class FileDisk(Disk):
     async def flush(self) -> None:
         await self._run(self._sync)
 
+    async def reopen(self) -> None:
+        await self._run(self._trust)
+
     async def trim(self, offset: int, length: int) -> None:
         await self._run(functools.partial(self._trim, offset, length))
 
@@ -155,7 +160,7 @@ class FileDisk(Disk):
         self._release()
 
     def distrust(self) -> None:
-        """A sync failed: nothing may be promised any more until a restart (rule T6)."""
+        """A sync failed: nothing may be promised any more until a restart or `reopen` (rule T6)."""
         self.failed = True
 
     # Where it fails
@@ -285,6 +290,17 @@ class FileDisk(Disk):
                 self.failed = True
                 raise DiskFailed(f"sync: {error.strerror}", 0, error.errno or 0) from error
 
+    def _trust(self) -> None:
+        """What the page cache has and the store has not is forgotten: the kernel takes it for written."""
+        with self._syncing:
+            try:
+                os.fdatasync(self._fd)
+                os.posix_fadvise(self._fd, self._base, self.size, os.POSIX_FADV_DONTNEED)
+            except OSError as error:
+                raise DiskFailed(f"sync: {error.strerror}", 0, error.errno or 0) from error
+            self.trust += 1
+            self.failed = False
+
     def _trim(self, offset: int, length: int) -> None:
         self._check_failed(offset)
         self._give_back(offset, length)
@@ -301,7 +317,9 @@ class FileDisk(Disk):
 
     def _check_failed(self, offset: int) -> None:
         if self.failed:
-            raise DiskFailed("an earlier sync failed: restart the target when the disk is repaired", offset)
+            raise DiskFailed(
+                "an earlier sync failed: repair the disk, then restart the target or reopen it", offset
+            )
 
     def _rounded(self, offset: int, length: int) -> tuple[int, int]:
         return offset // self.block * self.block, -(-(offset + length) // self.block) * self.block

@@ -57,8 +57,8 @@ class ExportFacts(NamedTuple):
 
     `memory` says that the store never makes anyone wait, `failed` that a sync failed: whatever changes or
     syncs is then left to Python, `remote` that another program serves it, as with FUSE and NFS; `instance` is
-    the id that IDENTIFY tells. `device` is the number of the disk beneath, from 0; `room` how many requests
-    there at a time do not wait.
+    the id that IDENTIFY tells. `trust` is how often a disk was trusted again after a sync that failed.
+    `device` is the number of the disk beneath, from 0; `room` how many requests there at a time do not wait.
     """
 
     shelf: int
@@ -73,6 +73,7 @@ class ExportFacts(NamedTuple):
     memory: bool
     failed: bool
     remote: bool
+    trust: int
     instance: int
     mask: tuple[bytes, ...]
     reserve: tuple[bytes, ...]
@@ -209,6 +210,7 @@ class Engine:
             "base": facts.base,
             "sectors": facts.sectors,
             "instance": facts.instance,
+            "trust": facts.trust,
             "device": facts.device,
             "room": facts.room,
             "masked": len(facts.mask),

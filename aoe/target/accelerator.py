@@ -216,6 +216,7 @@ def _facts(place: _Place) -> ExportFacts:
         memory=disk.in_memory,
         failed=disk.failed,
         remote=disk.remote,
+        trust=disk.trust,
         instance=export.identity.instance,
         mask=export.state.mask,
         reserve=export.state.reserve,

@@ -229,6 +229,22 @@ class Target(Rooted):
         self.server.changed_export(export)
         self.server.advertise([export])
 
+    async def reopen(self, shelf: int, slot: int) -> bool:
+        """End the failed state of a disk (order rule T6): what it holds is what it gives to read from now on.
+        It is another instance, so initiators learn that what they were told of it may be lost. False if it
+        had not failed; DiskError if it still fails, and it stays failed."""
+        export = self._find(shelf, slot)
+        disk = self.server.served(export).disk
+        await self.server.fence(export)
+        if not disk.failed:
+            return False
+        export.describe(_renewed(export.identity))
+        await self.server.fence(export)
+        await disk.reopen()
+        self.server.changed_export(export)
+        self.server.advertise([export])
+        return True
+
     async def set_frame_age(self, frame_age_s: float) -> None:
         """Let a change wait so long for the disk, in seconds (order rule T3). Initiators build on what was
         advertised, so never more is enforced: a longer age is told first, as by another process, and is in

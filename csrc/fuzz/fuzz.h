@@ -45,7 +45,7 @@ struct store {
 
 struct facts {
     uint64_t sectors, instance;
-    uint32_t flags, masked, reserved;
+    uint32_t trust, flags, masked, reserved;
     uint8_t macs[2 * CLIENTS][6];
 };
 
@@ -129,6 +129,7 @@ struct record *model_record(const uint8_t *header);
 struct record *model_tagged(uint32_t tag);
 void model_port(uint32_t port, const aoe_port *now);
 void model_published(int export, int64_t number, const struct facts *facts);
+void model_trusts(int export); /* again, by a word of the operator */
 int model_comes(int export); /* again, after it was gone; 1 if a sync had failed there */
 void model_pattern(uint8_t *sector, uint32_t tag, uint64_t lba);
 void model_starts(const struct record *r, const struct thread *t, enum action action);

@@ -90,6 +90,7 @@ static void publish(int export)
                     .base = store->base,
                     .sectors = now->sectors,
                     .instance = now->instance,
+                    .trust = now->trust,
                     .device = (uint32_t)export / 2,
                     .room = ROOM,
                     .masked = now->masked,
@@ -97,6 +98,17 @@ static void publish(int export)
                     .macs = now->macs[0]};
     model_published(export, ++s.published[export], now);
     CHECK(aoe_engine_set_export(engine, (uint32_t)export, &e) == s.published[export]);
+}
+
+/* Python does so once everything is over that was admitted before it published that the disk has failed. */
+static void trust_again(int export)
+{
+    if (!s.failed[export] || !(s.now[export].flags & AOE_PASS) ||
+        aoe_engine_settled(engine, (uint32_t)export) != s.published[export])
+        return;
+    s.failed[export] = 0;
+    s.now[export].trust++;
+    model_trusts(export);
 }
 
 /* Sizes go from a bit less to a bit more than the file has. */
@@ -107,8 +119,10 @@ static void publish_new(void)
     struct facts *f = &s.now[export];
     if (s.leaves[export] || s.published[export] == FACTS - 2) /* one more number says that it goes */
         return;
+    if (what & 32)
+        trust_again(export);
     s.failed[export] |= what >> 4 & 1;
-    *f = (struct facts){FILE_SECTORS - 8 + (sectors & 15), f->instance, .flags = stores[export].flags};
+    *f = (struct facts){FILE_SECTORS - 8 + (sectors & 15), f->instance, f->trust, .flags = stores[export].flags};
     f->flags ^= (what & 4 ? AOE_READ_ONLY : 0) | (what & 8 ? AOE_DURABLE : 0) | (s.failed[export] ? AOE_PASS : 0);
     f->masked = add_clients(f, 0, lists & 15);
     f->reserved = add_clients(f, f->masked, lists >> 4);

@@ -119,6 +119,7 @@ int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *n
                        .block_sectors = now->block / SECTOR,
                        .base = now->base,
                        .sectors = now->sectors,
+                       .trust = now->trust,
                        .device = now->device,
                        .room = now->room,
                        .masked = now->masked,

@@ -83,7 +83,8 @@ static void failed(struct thread *t, struct op *op, int32_t result)
     pass_up(t, op);
 }
 
-/* After that nothing is known of what is stored, whatever later syncs say: only a restart ends it (rule T6). */
+/* After that nothing is known of what is stored, whatever later syncs say: only a restart ends it, or the operator
+ * (rule T6). */
 static void sync_failed(struct thread *t, struct op *op, int32_t result)
 {
     op->export->now->flags |= AOE_PASS;

@@ -39,7 +39,7 @@ struct view {
     int fd;
     uint32_t flags, block_sectors;
     uint64_t base, sectors;
-    uint32_t device, room;
+    uint32_t trust, device, room;
     uint8_t instance[INSTANCE_BYTES]; /* as IDENTIFY has it */
     uint32_t masked, reserved;
     uint8_t macs[];

@@ -67,7 +67,7 @@ void thread_adopt(struct thread *t, struct export *x)
         return;
     assert(thread_owns(t, x) || !t->engine->running);
     assert(!last || (next->number > last->number && !is_gone(x))); /* what goes does not come back */
-    if (last)
+    if (last && last->trust == next->trust)
         next->flags |= last->flags & AOE_PASS; /* Python may not know yet that a sync failed */
     assert(!last || x->device == &t->devices[next->device] || (!x->at_disk && !x->syncing)); /* what is there is counted there */
     x->device = &t->devices[next->device];
