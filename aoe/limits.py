@@ -183,6 +183,8 @@ INVITED_MAX = 8
 REQUESTS_MAX = 1 << 16
 """Requests of one disk that are not yet settled."""
 
+CHANGE_DIGITS_MAX = 18
+"""Of the number of a change that a file has."""
 CONFIG_BYTES_MAX = 4 << 20
 """Of a configuration file: 4096 exports with 1 KiB each."""
 LINKS_MAX = 64

@@ -41,6 +41,8 @@ STORE_POLL_S = 0.02
 
 ADDRESS_QUERY_S = 0.1
 """Between two questions whether another target answers for an address."""
+ADDRESS_QUERY_LATER_S = 0.02
+"""The same while others are served: a change is not to take long, and an answer that comes later is told."""
 ADDRESS_PATIENCE_S = 0.2
 """How much longer the IDENTIFY of one that answered is waited for."""
 
@@ -57,6 +59,17 @@ MESSAGE_INTERVAL_S = 5.0
 """A message of one kind is said once in so long."""
 OUTLET_FLUSH_S = 1.0
 """How long a service that ends waits for its last lines to be taken."""
+
+# A node
+
+USED_LATELY_S = 60.0
+"""An export that a client used since is not removed without the word."""
+CHANGE_WAIT_S = 5.0
+"""How long a change waits for the one before it."""
+ARRIVAL_S = 1.0
+"""Between two looks for disks that are not there yet."""
+FAILED_AGAIN_S = 5.0
+"""After which what could not be served at the start is tried again."""
 
 # A daemon that is asked
 

@@ -22,15 +22,17 @@ from aoe.engine import EngineUnavailable
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink
+from aoe.target.accelerator import EngineOptions
 from aoe.target.export import Export
 from aoe.target.records import StateStore, default_directory
 from aoe.target.served import release
+from aoe.target.server import TargetOptions
 from aoe.target.target import Offer, Target
 from aoe.wire import protocol
 
 log = logging.getLogger("aoe")
 
-_OPEN_ALWAYS = 19
+OPEN_ALWAYS = 19
 """Descriptors: three standard ones, ten of the event loop, two that watch, and four for a moment now and
 then. Besides, each disk has two, each link up to four and one for each engine thread, which has three."""
 
@@ -53,21 +55,27 @@ class Words:
     def run(self, report: Report) -> int:
         """Serve. 0 after a clean stop, 1 if work was left behind, 2 if it could not start."""
         report.as_json = self._json
-        return _guarded(self.meaning, report, verbose=self._verbose)
+
+        def begin() -> Coroutine[Any, Any, bool]:
+            command = self.meaning()
+            _allow_descriptors(command)
+            return _serve(command, report)
+
+        return guarded(begin, report, verbose=self._verbose)
 
 
-def _guarded(meaning: Callable[[], Serve], report: Report, *, verbose: bool) -> int:
-    """Serve, whatever becomes of the standard streams, and of the signals before and after."""
+def guarded(begin: Callable[[], Coroutine[Any, Any, bool]], report: Report, *, verbose: bool) -> int:
+    """Serve, whatever becomes of the standard streams, and of the signals before and after. False of what
+    `begin` made means that work was left behind."""
     clean = True
 
     def serve() -> int:
         nonlocal clean
-        command = meaning()
-        _allow_descriptors(command)
+        serving = begin()
         # At once, also out of waiting for a disk; later the loop has the signal.
         before = signal.signal(signal.SIGINT, _interrupt)
         try:
-            clean = _run(_serve(command, report))
+            clean = _run(serving)
         except KeyboardInterrupt:
             report.interrupted("interrupted before it served anything")
             return 128 + signal.SIGINT
@@ -123,7 +131,7 @@ def _allow_descriptors(command: Serve) -> None:
     """As many as will be open; an event loop that has too few ends in a traceback, or serves less."""
     disks, links = len(command.wanted), len(command.interfaces) + len(command.links) or 1
     threads = 0 if command.engine == "python" else command.threads.threads
-    needed = _OPEN_ALWAYS + 2 * disks + links * (4 + threads) + 3 * threads
+    needed = OPEN_ALWAYS + 2 * disks + links * (4 + threads) + 3 * threads
     allow_descriptors(needed, for_good=True)
 
 
@@ -149,7 +157,7 @@ async def _serve(command: Serve, report: Report) -> bool:
         links += open_links(command.interfaces, command.links)
         # Only now: a process that still served these disks has ended, and written what it acknowledged.
         store = StateStore(command.state_dir or default_directory(), _replaced(command))
-        _warn_of_damage(store)
+        warn_of_damage(store)
         offers = _offers(command, disks, store)
         target = _open_target(command, links)
     except BaseException:
@@ -164,11 +172,11 @@ async def _serve(command: Serve, report: Report) -> bool:
         raise
     stopped = _listen_to_signals(target, report)
     await target.refresh()  # for a signal that came before
-    for export, offer in zip(exports, offers, strict=True):
-        _announce(report, export, offer, command.durability, links)
+    for export in exports:
+        announce(report, target, export, links)
     await stopped.wait()
     clean = await target.stop()
-    _print_counters(target, report)
+    print_counters(target, report)
     if not clean:
         stdio.complain("aoe-target", f"{target.left_behind} requests hang in the disk")
     return clean
@@ -198,14 +206,18 @@ def _offers(command: Serve, disks: list[FileDisk], store: StateStore) -> list[Of
 
 
 def _open_target(command: Serve, links: list[Link]) -> Target:
-    how = command.options
-    by_name = command.engine == "c"
+    return open_target(links, command.options, command.engine, command.threads)
+
+
+def open_target(links: list[Link], how: TargetOptions, engine: str, threads: EngineOptions) -> Target:
+    """A target with that engine: `auto`, `c` or `python`. It gives up privileges."""
+    by_name = engine == "c"
     is_meant_for_it = all(isinstance(link, PacketLink) for link in links)
-    if command.engine == "python" or not (by_name or is_meant_for_it):
+    if engine == "python" or not (by_name or is_meant_for_it):
         log.debug("served in Python%s", "" if is_meant_for_it else ": the engine is for Ethernet interfaces")
         return Target.open(links, how, before_threads=drop_privileges)
     try:
-        return Target.open(links, how._replace(engine=command.threads), before_threads=drop_privileges)
+        return Target.open(links, how._replace(engine=threads), before_threads=drop_privileges)
     except EngineUnavailable as error:
         if by_name:
             raise ConfigurationError(f"--engine c: {error}; or say --engine python") from error
@@ -213,7 +225,7 @@ def _open_target(command: Serve, links: list[Link]) -> Target:
         return Target.open(links, how, before_threads=drop_privileges)
 
 
-def _warn_of_damage(store: StateStore) -> None:
+def warn_of_damage(store: StateStore) -> None:
     """One line: whatever is served does not need these, or is refused later."""
     if store.damaged:
         first, *others = store.damaged.values()
@@ -224,8 +236,9 @@ def _warn_of_damage(store: StateStore) -> None:
 # What it says
 
 
-def _announce(report: Report, export: Export, offer: Offer, durability: str, links: list[Link]) -> None:
-    disk, record = offer.disk, offer.record
+def announce(report: Report, target: Target, export: Export, links: Sequence[Link]) -> None:
+    """That an export is served, where and how."""
+    _, disk, record = target.server.served(export)
     assert isinstance(disk, FileDisk), "the command serves paths"
     facts = {
         "event": "serving",
@@ -234,9 +247,9 @@ def _announce(report: Report, export: Export, offer: Offer, durability: str, lin
         "bytes": disk.size,
         "unserved_bytes": disk.tail,
         "serial": export.identity.serial,
-        "durability": durability,
+        "durability": "write-back" if export.identity.cache else "write-through",
         "direct": disk.direct,
-        "read_only": disk.read_only,
+        "read_only": export.drive.read_only,
         "interfaces": [{"name": link.name, "mtu": link.mtu, "payload": _payload(link)} for link in links],
     }
     _warn_of_rest(export.address, disk)
@@ -271,7 +284,8 @@ def _sentence(facts: dict[str, Any]) -> str:
     )
 
 
-def _print_counters(target: Target, report: Report) -> None:
+def print_counters(target: Target, report: Report) -> None:
+    """Everything that was counted."""
     counted = dict(sorted(target.counters().items()))
     words = " ".join(f"{name}={n}" for name, n in counted.items()) or "none"
     report.say(f"counters: {words}", event="counters", **counted)
@@ -284,15 +298,16 @@ def _listen_to_signals(target: Target, report: Report) -> asyncio.Event:
     handlers: dict[int, Callable[[], None]] = {
         signal.SIGTERM: stopped.set,
         signal.SIGINT: stopped.set,
-        signal.SIGHUP: lambda: target.server.spawn(_refresh(target, report)),
-        signal.SIGUSR1: lambda: _print_counters(target, report),
+        signal.SIGHUP: lambda: target.server.spawn(refresh(target, report)),
+        signal.SIGUSR1: lambda: print_counters(target, report),
     }
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
     return stopped
 
 
-async def _refresh(target: Target, report: Report) -> None:
+async def refresh(target: Target, report: Report) -> None:
+    """Look at the sizes of the disks again, and say which have changed."""
     for export in await target.refresh():
         disk, size = target.server.served(export).disk, export.drive.sectors * protocol.SECTOR
         assert isinstance(disk, FileDisk), "the command serves paths"

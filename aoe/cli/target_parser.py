@@ -36,8 +36,42 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action=Version)
     commands = top.add_subparsers(dest="command", required=True)
     _add_serve(commands)
+    _add_run(commands)
+    _add_apply(commands)
     _add_state(commands)
     return top
+
+
+_CONFIG = Path("/etc/aoe-target.toml")
+
+
+def _add_run(commands: Any) -> None:
+    what = "serve what a configuration file says, as a service; SIGHUP applies the file again"
+    command = commands.add_parser("run", help=what, description=what)
+    command.set_defaults(means="run.Run")
+    file = f"the configuration file ({_CONFIG})"
+    command.add_argument("--config", type=Path, default=_CONFIG, metavar="FILE", help=file)
+    command.add_argument("--socket", type=Path, metavar="PATH", help="where it is asked and changed")
+    command.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    command.add_argument("-v", "--verbose", action="store_true", help="log details, too")
+
+
+def _add_apply(commands: Any) -> None:
+    what = "have a running target serve what its file says, and change nothing else"
+    command = commands.add_parser("apply", help=what, description=what)
+    command.set_defaults(means="apply.Apply")
+    file = "what the file of the target is replaced by first; the old one is kept beside it as .old"
+    command.add_argument("file", nargs="?", type=Path, metavar="FILE", help=file)
+    plan = "only show what would be done"
+    command.add_argument("--plan", action="store_true", help=plan)
+    remove = "also remove, or give another disk to, what a client used in the last minute"
+    command.add_argument("--remove", action="store_true", help=remove)
+    expect = "refuse unless the last change has this number (see aoe-target status)"
+    command.add_argument("--expect", type=words.whole(0, 1 << 53), metavar="N", help=expect)
+    config = f"the file of the target, which FILE replaces ({_CONFIG})"
+    command.add_argument("--config", type=Path, default=_CONFIG, metavar="FILE", help=config)
+    command.add_argument("--socket", type=Path, metavar="PATH", help="where the target is asked")
+    command.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
 
 def _add_state(commands: Any) -> None:

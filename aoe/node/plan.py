@@ -10,7 +10,7 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from aoe.config.values import Config, ExportConfig, Mask, TargetConfig
@@ -25,7 +25,7 @@ _CHANGING = ("durability", "read-only", "interfaces")
 _ADJUSTED = ("max-frame-age", "remote-admin", "remote-masks", "log-level")
 _ELSEWHERE = ("control-group", "control-readers")
 """Keys of `[target]` that are no matter here."""
-_USED = "a client used it in the last minute; apply --remove does it now"
+USED = "a client used it in the last minute; apply --remove does it now"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +52,28 @@ class Running:
     exports: Mapping[Key, Serving] = field(default_factory=dict)
 
 
-def plan(wanted: Config, running: Running, there: Mapping[str, Store], *, remove: bool = False) -> Plan:
+def plan(
+    wanted: Config,
+    running: Running,
+    there: Mapping[str, Store],
+    *,
+    remove: bool = False,
+    held: Collection[Key] = (),
+) -> Plan:
     """The steps from `running` to `wanted`. `there` is what each place leads to that is there at all; with
-    `remove` it is no matter that clients use what leaves."""
-    return _Planner(wanted, running, there, remove).plan()
+    `remove` it is no matter that clients use what leaves. What is `held` was in use when that was asked
+    last, and stays as it did then."""
+    planner = _Planner(wanted, running, there)
+    planner.keep({key for key, one in running.exports.items() if key in held or (one.used and not remove)})
+    return planner.plan()
 
 
 class _Planner:
-    def __init__(self, wanted: Config, running: Running, there: Mapping[str, Store], remove: bool) -> None:
+    def __init__(self, wanted: Config, running: Running, there: Mapping[str, Store]) -> None:
         self.wanted = wanted.by_key
         self.target = wanted.target
         self.running = running
         self.there = there
-        self.remove = remove
         self.instead = {key: self._instead(one) for key, one in running.exports.items() if key in self.wanted}
         self.leaving = {key for key in running.exports if self.instead.get(key, ("gone",))}
         self.stays: dict[Key, str] = {}
@@ -76,7 +85,6 @@ class _Planner:
 
     def plan(self) -> Plan:
         problems = tuple(self._problems())
-        self._keep()
         waits = dict(self._waiting())
         adds = [key for key in self.wanted if self._is_added(key) and key not in waits]
         steps: list[Step] = [
@@ -110,11 +118,10 @@ class _Planner:
     def _is_added(self, key: Key) -> bool:
         return key in self.gone or key not in self.running.exports
 
-    def _keep(self) -> None:
+    def keep(self, used: set[Key]) -> None:
         """What one that stays keeps from another makes that stay, too."""
         exports = self.running.exports
-        if not self.remove:
-            self.stays.update((key, _USED) for key in self.leaving if exports[key].used)
+        self.stays.update((key, USED) for key in sorted(self.leaving & used))
         self.gone = self.leaving - self.stays.keys()
         while more := {key: why for key in self.gone & self.wanted.keys() if (why := self._lacks(key))}:
             self.stays.update(more)
@@ -239,6 +246,12 @@ class _Planner:
             return False
         same_part = (one.export.offset, one.export.length) == (now.offset, now.length)
         return not same_part or self.there[now.place] != one.store
+
+
+def in_force(was: TargetConfig, now: TargetConfig) -> TargetConfig:
+    """The settings once those are adjusted that can be without a restart."""
+    names = [key.replace("-", "_") for key in (*_ADJUSTED, *_ELSEWHERE)]
+    return dataclasses.replace(was, **{name: getattr(now, name) for name in names})
 
 
 def _of(it: ExportConfig | TargetConfig, key: str) -> object:

@@ -155,6 +155,11 @@ def test_what_a_client_used_lately_stays_unless_it_is_said() -> None:
     assert planned(now, remove=True).steps == (Remove(export()),)
 
 
+def test_what_was_in_use_stays_when_a_disk_comes_later() -> None:
+    now = running(served(export()))
+    assert planned(now, export(1, "/b"), held={(1, 0), (1, 7)}).steps == (Add(export(1, "/b")),)
+
+
 def test_it_gets_no_other_disk_either_and_its_own_goes_nowhere() -> None:
     now = running(served(export(), used=True), served(export(1, "/b")))
     there = planned(now, export(0, "/b"), export(1, "/a"))

@@ -1,0 +1,164 @@
+"""`aoe-target run`: serve what a file says, as a service, until a signal ends it."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from aoe import limits, timing
+from aoe.cli import stdio
+from aoe.cli.node_verbs import NodeVerbs, rights_of
+from aoe.cli.privilege import allow_descriptors
+from aoe.cli.report import Report
+from aoe.cli.serve import (
+    OPEN_ALWAYS,
+    announce,
+    guarded,
+    open_target,
+    print_counters,
+    refresh,
+    warn_of_damage,
+)
+from aoe.config.read import read
+from aoe.config.values import Config, TargetConfig
+from aoe.control import place
+from aoe.control.listening import Seat
+from aoe.control.server import ControlServer
+from aoe.errors import AoeError, ConfigurationError
+from aoe.link.base import Link
+from aoe.link.packet import only_interface
+from aoe.node.alone import Alone
+from aoe.node.hands import Live
+from aoe.node.node import Done, Node
+from aoe.node.opening import InProcess
+from aoe.node.state import State
+from aoe.target.accelerator import EngineOptions
+from aoe.target.records import default_directory
+from aoe.target.server import TargetOptions
+
+log = logging.getLogger("aoe.node")
+
+_EACH = 3
+"""Descriptors of an export: its disk's, its lock's, its record's. Besides, it has one on each interface."""
+
+
+class Run(NamedTuple):
+    """The words behind `run`."""
+
+    config: Path
+    socket: Path | None
+    json: bool
+    verbose: bool
+
+    def run(self, report: Report) -> int:
+        """Serve. 0 after a clean stop, 1 if work was left behind, 2 if it could not start."""
+        report.as_json = self.json
+        return guarded(lambda: _Daemon(self, report).run(), report, verbose=self.verbose)
+
+
+class _Daemon:
+    def __init__(self, said: Run, report: Report) -> None:
+        self._said = said
+        self._report = report
+        self._alone = Alone()
+        self._links: list[Link] = []
+
+    def load(self) -> Config:
+        """What the file says now. ConfigurationError."""
+        file = self._said.config
+        return read(self._alone.read(file, limits.CONFIG_BYTES_MAX), str(file))
+
+    async def run(self) -> bool:
+        """Whether nothing was left behind."""
+        with self._alone:
+            wanted = self.load()
+            target = wanted.target
+            self._report.as_json |= target.json
+            if not self._said.verbose:
+                logging.getLogger("aoe").setLevel(target.log_level.upper())
+            directory = Path(target.state_dir) if target.state_dir else default_directory()
+            self._alone.keep(directory)
+            state = State(directory)
+            warn_of_damage(state.records)
+            names = (*wanted.interfaces, *target.links) or (only_interface(),)
+            _allow(len(wanted.exports), len(names), target)
+            node = Node(self._said.config, InProcess(timing.LOCK_WAIT_S), state, self._announce)
+            return await self._serve(node, wanted, names)
+
+    async def _serve(self, node: Node, wanted: Config, names: tuple[str, ...]) -> bool:
+        seat = Seat(self._said.socket or place.daemons())
+        try:
+            prepared = node.prepare(wanted)
+            if prepared.plan.problems:
+                raise ConfigurationError("; ".join(it.sentence for it in prepared.plan.problems))
+            self._links = node.open_links(names)
+            how = wanted.target
+            rights = rights_of(how)
+            target = open_target(self._links, _options(how), how.engine, _threads(how))
+        except BaseException:
+            node.give_up()
+            seat.close()
+            raise
+        stdio.start()
+        self._node = node
+        verbs = NodeVerbs(node, self.load)
+        async with ControlServer(seat, verbs, rights):
+            try:
+                self._say(await node.start(target), at_start=True)
+                await self._listen(node, verbs).wait()
+            finally:
+                clean = await node.stop()
+        print_counters(node.target, self._report)
+        if not clean:
+            stdio.complain("aoe-target", f"{node.target.left_behind} requests hang in the disk")
+        return clean
+
+    def _listen(self, node: Node, verbs: NodeVerbs) -> asyncio.Event:
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        handlers: dict[int, Callable[[], None]] = {
+            signal.SIGTERM: stopped.set,
+            signal.SIGINT: stopped.set,
+            signal.SIGHUP: lambda: node.target.server.spawn(self._reload(node, verbs)),
+            signal.SIGUSR1: lambda: print_counters(node.target, self._report),
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        return stopped
+
+    async def _reload(self, node: Node, verbs: NodeVerbs) -> None:
+        """As `apply`, and look at the sizes of the disks again."""
+        try:
+            self._say(await node.apply(verbs.load(), "SIGHUP"))
+        except AoeError as error:
+            self._report.fail(error)
+        await refresh(node.target, self._report)
+
+    def _announce(self, one: Live) -> None:
+        announce(self._report, self._node.target, one.export, self._links)
+
+    def _say(self, done: Done, *, at_start: bool = False) -> None:
+        """At the start only what is not as wanted."""
+        event = "started" if at_start else "applied"
+        if not at_start or done.exit:
+            lines = done.sentences if not at_start else [it for it in done.sentences if ": serve " not in it]
+            self._report.say("\n".join(lines), event=event, **done.facts())
+        if at_start:
+            self._report.say("ready", event="ready", number=done.number)
+
+
+def _allow(exports: int, links: int, target: TargetConfig) -> None:
+    threads = 0 if target.engine == "python" else _threads(target).threads
+    allow_descriptors(
+        OPEN_ALWAYS + (_EACH + links) * exports + links * (4 + threads) + 3 * threads, for_good=True
+    )
+
+
+def _options(target: TargetConfig) -> TargetOptions:
+    return TargetOptions(target.max_frame_age, target.buffer_count, target.remote_admin, target.remote_masks)
+
+
+def _threads(target: TargetConfig) -> EngineOptions:
+    spin_us = limits.SPIN_US if target.spin else 0
+    return EngineOptions(len(target.cpus) or target.threads, target.cpus, spin_us)

@@ -1,0 +1,246 @@
+"""Carries out the steps of a plan on a target: the only code that does."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from aoe import timing
+from aoe.config.values import Config, ExportConfig, TargetConfig
+from aoe.disk.file import FileDisk
+from aoe.disk.open import disk_of
+from aoe.errors import AoeError, ConfigurationError, DiskError
+from aoe.node.opening import Held, Opener
+from aoe.node.plan import Key, Running, Serving, in_force
+from aoe.node.steps import Add, Adjust, Change, Note, Plan, Remove
+from aoe.target.export import Export
+from aoe.target.records import Record, StateStore
+from aoe.target.target import Offer, Target
+
+log = logging.getLogger("aoe.node")
+
+
+class Ready(NamedTuple):
+    """What an export that is to be added will have: its store, the disk on that, and its record."""
+
+    held: Held
+    disk: FileDisk
+    record: Record
+
+
+@dataclass
+class Live:
+    """An export that is served: as which configuration, and with which store. `going` once it is removed,
+    and its last requests are waited for."""
+
+    config: ExportConfig
+    export: Export
+    held: Held
+    going: "asyncio.Task[None] | None" = None
+
+
+class Hands:
+    """What is served, and what changes it. `served` is told of each export that is added."""
+
+    def __init__(self, opener: Opener, records: StateStore, served: Callable[[Live], None]) -> None:
+        self._opener = opener
+        self._records = records
+        self._served = served
+        self._target: Target | None = None
+        self.settings = TargetConfig()
+        """In force."""
+        self.live: dict[Key, Live] = {}
+
+    @property
+    def target(self) -> Target:
+        """What serves, from `start` on."""
+        assert self._target is not None, "it was started"
+        return self._target
+
+    def start(self, target: Target, settings: TargetConfig) -> None:
+        """From now on it can be changed."""
+        self._target = target
+        self.settings = settings
+
+    def running(self) -> Running:
+        """What is served, and how things stand."""
+        return Running(self.settings, {key: self._serving(one) for key, one in self.live.items()})
+
+    def _serving(self, one: Live) -> Serving:
+        export = one.export
+        # What goes is no export any more, whatever the file says: it has to be added anew.
+        config = replace(one.config, path="") if one.going else one.config
+        unused_s = None if one.going else self.target.unused_s(export)
+        return Serving(
+            export=config,
+            store=one.held.store,
+            serial=export.identity.serial,
+            mask=export.state.mask,
+            used=unused_s is not None and unused_s < timing.USED_LATELY_S,
+            writable=not one.held.opened.store.read_only,
+        )
+
+    # Before the first step
+
+    def prepare(self, plan: Plan) -> tuple[dict[Key, Ready], list[Note]]:
+        """Open and lock what is to be added, and find its records. Blocks. Also what is in the way of that;
+        the others are ready all the same."""
+        ready: dict[Key, Ready] = {}
+        problems: list[Note] = []
+        leaving = {step.export.key for step in plan.steps if isinstance(step, Remove)}
+        serials = {
+            one.export.identity.serial: one.config for key, one in self.live.items() if key not in leaving
+        }
+        for export in (step.export for step in plan.steps if isinstance(step, Add)):
+            try:
+                ready[export.key] = self._open(export, serials)
+            except (AoeError, OSError) as error:
+                problems.append(Note(export.address, str(error)))
+        return ready, problems
+
+    def _open(self, export: ExportConfig, serials: dict[str, ExportConfig]) -> Ready:
+        held = self._opener.open_store(export)
+        disk = disk_of(held.opened)
+        try:
+            record, note = self._records.find(held.key, export.serial)
+            other = serials.setdefault(record.serial, export)
+            if other is not export:
+                raise ConfigurationError(
+                    f"it has serial {record.serial}, as {other.address} has; give it a serial of its own"
+                )
+        except BaseException:
+            self._give_back(held, disk)
+            raise
+        if note:
+            log.warning("%s: %s", export.address, note)
+        return Ready(held, disk, record)
+
+    def give_back(self, ready: Iterable[Ready]) -> None:
+        """Close what is not needed after all."""
+        for one in ready:
+            self._give_back(one.held, one.disk)
+
+    def _give_back(self, held: Held, disk: FileDisk) -> None:
+        try:
+            disk.close()
+        except DiskError as error:
+            log.error("%s: %s", held.key.place, error)
+        self._opener.release(held)
+
+    # The steps
+
+    async def carry_out(self, plan: Plan, ready: dict[Key, Ready]) -> list[Note]:
+        """All that is possible; what failed. What was ready is used, or given back."""
+        failed: list[Note] = []
+        removals = [step for step in plan.steps if isinstance(step, Remove)]
+        gone = await asyncio.gather(*(self._remove(step.export.key) for step in removals))
+        stuck = {step.export.address for step, is_gone in zip(removals, gone, strict=True) if not is_gone}
+        failed += [
+            Note(address, "requests still hang in its disk; it goes when they end") for address in stuck
+        ]
+        for step in plan.steps:
+            if isinstance(step, Change | Adjust):
+                failed += await self._try(step)
+        adds = [step for step in plan.steps if isinstance(step, Add) and step.export.key in ready]
+        free = [step for step in adds if not {step.export.address, step.source} & stuck]
+        failed += [
+            Note(it.export.address, "its disk or address is not free yet") for it in adds if it not in free
+        ]
+        self.give_back(ready[step.export.key] for step in adds if step not in free)
+        for instead, force in ((False, False), (False, True), (True, False), (True, True)):
+            same = [it for it in free if (bool(it.instead), it.export.force) == (instead, force)]
+            failed += await self._add(same, ready, force=force)
+        return failed
+
+    def settle(self, wanted: Config, left: Iterable[str]) -> None:
+        """What needed no step is as the file has it, too; but for the addresses that are `left`."""
+        self.settings = in_force(self.settings, wanted.target)
+        waiting = set(left)
+        for key, export in wanted.by_key.items():
+            one = self.live.get(key)
+            if one is not None and one.going is None and export.address not in waiting:
+                one.config = export
+
+    async def stop(self) -> bool:
+        """Serve nothing more. The locks of stores go, unless requests hang there: false then."""
+        clean = await self.target.stop()
+        if clean:
+            for one in self.live.values():
+                self._opener.release(one.held)
+            self.live.clear()
+        return clean
+
+    async def _remove(self, key: Key) -> bool:
+        """False while requests hang in its disk."""
+        one = self.live[key]
+        if one.going is None:
+            one.going = asyncio.ensure_future(self._gone(key))
+        done, _ = await asyncio.wait([one.going], timeout=timing.STOP_TIMEOUT_S)
+        return bool(done)
+
+    async def _gone(self, key: Key) -> None:
+        while not await self.target.remove(*key):
+            log.warning("e%d.%d: requests hang in the disk; it goes when they end", *key)
+        one = self.live.pop(key, None)
+        if one is not None:  # else everything was stopped meanwhile
+            self._opener.release(one.held)
+
+    async def _try(self, step: Change | Adjust) -> list[Note]:
+        try:
+            await (self._change(step) if isinstance(step, Change) else self._adjust(step))
+        except AoeError as error:
+            return [Note(step.export.address if isinstance(step, Change) else "all", str(error))]
+        return []
+
+    async def _change(self, step: Change) -> None:
+        now, key = step.export, step.export.key
+        if "mask" in step.what:
+            await self.target.restate(*key, mask=now.mask, remote_masks=now.mask is None)
+        if {"durability", "read-only"} & set(step.what):
+            write_back = now.durability == "write-back"
+            await self.target.change(*key, write_back=write_back, read_only=now.read_only)
+        self.live[key].config = now
+
+    async def _adjust(self, step: Adjust) -> None:
+        now = step.target
+        self.target.allow_remote(admin=now.remote_admin, masks=now.remote_masks)
+        logging.getLogger("aoe").setLevel(now.log_level.upper())
+        if "max-frame-age" in step.what:  # a longer one is in force only when all clients know it
+            self.target.server.spawn(self.target.set_frame_age(now.max_frame_age))
+
+    async def _add(self, steps: Sequence[Add], ready: Mapping[Key, Ready], *, force: bool) -> list[Note]:
+        """All of them, or where that cannot be, each half by itself."""
+        if not steps:
+            return []
+        offers = [_offer(step, ready[step.export.key]) for step in steps]
+        try:
+            exports = await self.target.add(
+                *offers, force=force, check_interval_s=timing.ADDRESS_QUERY_LATER_S
+            )
+        except (AoeError, OSError) as error:
+            if len(steps) > 1:
+                half = len(steps) // 2
+                first = await self._add(steps[:half], ready, force=force)
+                return first + await self._add(steps[half:], ready, force=force)
+            self.give_back([ready[steps[0].export.key]])
+            return [Note(steps[0].export.address, str(error))]
+        for step, export in zip(steps, exports, strict=True):
+            one = self.live[export.key] = Live(step.export, export, ready[export.key].held)
+            self._served(one)
+        return []
+
+
+def _offer(step: Add, ready: Ready) -> Offer:
+    export = step.export
+    return Offer(
+        ready.disk,
+        export.shelf,
+        export.slot,
+        ready.record.serial,
+        export.durability == "write-back",
+        ready.record,
+        step.mask,
+        export.reset_state,
+        remote_masks=export.mask is None,
+    )

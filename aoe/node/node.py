@@ -1,0 +1,308 @@
+"""A storage node: serves what a file says, and when the file changes, does only the difference."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aoe import timing
+from aoe.config.values import Config
+from aoe.disk.threads import aside
+from aoe.errors import ConfigurationError
+from aoe.link.base import Link
+from aoe.node.hands import Hands, Live, Ready
+from aoe.node.opening import Opener
+from aoe.node.plan import USED, Key, Store, plan
+from aoe.node.state import State
+from aoe.node.status import ExportStatus, InterfaceStatus, Status
+from aoe.node.steps import Add, Note, Plan, Remove
+from aoe.target.target import Target
+from aoe.wire.address import parse_address
+from aoe.wire.frame import format_mac
+from aoe.wire.protocol import SECTOR
+
+log = logging.getLogger("aoe.node")
+
+
+class Done(NamedTuple):
+    """What became of a change: its plan, what failed of that, and the number that it has."""
+
+    plan: Plan
+    failed: tuple[Note, ...]
+    number: int
+    only_planned: bool = False
+
+    @property
+    def exit(self) -> int:
+        """0: it is as wanted, 1: partly, or something waits, 2: refused, and nothing was changed."""
+        return self.plan.exit or int(bool(self.failed))
+
+    @property
+    def sentences(self) -> list[str]:
+        """In words, a line each."""
+        said = [*self.plan.sentences, *(f"failed: {it.sentence}" for it in self.failed)]
+        return said or ["nothing to do"]
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        failed = [it.facts() for it in self.failed]
+        return {**self.plan.facts(), "failed": failed, "number": self.number, "exit": self.exit}
+
+
+class Node:
+    """Call `prepare` before there are threads, `start` inside the event loop, then `apply` for each change,
+    and `stop`."""
+
+    def __init__(self, file: Path, opener: Opener, state: State, served: Callable[[Live], None]) -> None:
+        self._file = file
+        self._opener = opener
+        self._state = state
+        self._hands = Hands(opener, state.records, served)
+        self._wanted = Config()
+        self._ready: dict[Key, Ready] = {}
+        self._links: list[Link] = []
+        self._left: dict[str, ExportStatus] = {}
+        """Of the addresses that are not as wanted, why."""
+        self._absent: frozenset[str] = frozenset()
+        """Places where there was no disk."""
+        self._held: frozenset[Key] = frozenset()
+        """What stays although the file has it otherwise, since it was in use."""
+        self._notes: tuple[str, ...] = ()
+        self._turn = asyncio.Lock()
+        self._changing = ""
+        self._since_s = 0.0
+        self._arrivals: asyncio.Task[None] | None = None
+
+    @property
+    def target(self) -> Target:
+        """What serves, once it is started."""
+        return self._hands.target
+
+    @property
+    def wanted(self) -> Config:
+        """What was applied last."""
+        return self._wanted
+
+    # The start
+
+    def prepare(self, wanted: Config) -> Done:
+        """Open and lock what there is of that. Blocks. With the exit status 2 it cannot be served at all."""
+        self._wanted = wanted
+        self._hands.settings = wanted.target
+        there = self._find(wanted)
+        steps = self._plan(wanted, there, remove=False)
+        self._absent = _absent(wanted, there)
+        if steps.problems:
+            return Done(steps, (), self._state.number)
+        self._ready, problems = self._hands.prepare(steps)
+        self._first = Done(steps, tuple(problems), self._state.number)
+        return self._first
+
+    def open_links(self, names: Iterable[str]) -> list[Link]:
+        """Open where it serves. ConfigurationError."""
+        for name in names:
+            self._links.append(self._opener.open_link(name))
+        return self._links
+
+    async def start(self, target: Target) -> Done:
+        """Serve what was prepared, on a target that has the links."""
+        self._hands.start(target, self._wanted.target)
+        async with self._change("start"):
+            done = await self._carry_out(self._first, self._ready)
+        self._arrivals = asyncio.get_running_loop().create_task(self._watch())
+        return done
+
+    def give_up(self) -> None:
+        """Close what was prepared, and never started."""
+        self._hands.give_back(self._ready.values())
+        for link in self._links:
+            link.close()
+
+    async def stop(self) -> bool:
+        """Let what was admitted finish; false if it did not in time."""
+        if self._arrivals is not None:
+            self._arrivals.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._arrivals
+        async with self._turn:
+            return await self._hands.stop()
+
+    # Changes
+
+    async def apply(
+        self,
+        wanted: Config,
+        by: str,
+        *,
+        only_plan: bool = False,
+        remove: bool = False,
+        expect: int | None = None,
+    ) -> Done:
+        """Go to what a file says. ConfigurationError where another change is under way for too long, or was
+        made since the one that is expected."""
+        if only_plan:
+            there = await aside(lambda: self._find(wanted))
+            return Done(self._plan(wanted, there, remove=remove), (), self._state.number, only_planned=True)
+        async with self._change(f"apply by {by}"):
+            if expect not in (None, self._state.number):
+                raise ConfigurationError(
+                    f"the last change is number {self._state.number}, not {expect}; look at what it did"
+                )
+            return await self._apply(wanted, remove=remove, lenient=False)
+
+    async def restate(
+        self,
+        key: Key,
+        by: str,
+        *,
+        mask: tuple[bytes, ...] | None = None,
+        reserve: tuple[bytes, ...] | None = None,
+    ) -> None:
+        """Replace lists of hosts of an export (`mask`, `reserve`), which its record keeps. ConfigurationError
+        where the file states a mask: it would be back with the next change."""
+        async with self._change(by):
+            one = self._hands.live.get(key)
+            if one is not None and mask is not None and one.config.mask is not None:
+                raise ConfigurationError(f"{one.config.address}: the file states its mask; change it there")
+            await self.target.restate(*key, mask=mask, reserve=reserve)
+            self._state.count()
+
+    async def reopen(self, key: Key, by: str) -> Done:
+        """Open the disk of an export again, which ends its failed state (order rule T6): it is served anew,
+        with a new instance once the frame age has passed."""
+        async with self._change(by):
+            one = self._hands.live.get(key)
+            if one is None or one.going is not None:
+                raise ConfigurationError("e{}.{} is not served".format(*key))
+            add = Add(one.config, ("reopened",), one.config.address, one.export.state.mask or None)
+            steps = Plan((Remove(one.config, returns=True), add))
+            ready, problems = await aside(lambda: self._hands.prepare(steps))
+            if problems:
+                self._hands.give_back(ready.values())
+                return Done(replace(steps, steps=(), problems=tuple(problems)), (), self._state.number)
+            self._state.count()
+            failed = await self._hands.carry_out(steps, ready)
+            self._left |= {it.address: self._unserved("failed", it) for it in failed}
+            return Done(steps, tuple(failed), self._state.number)
+
+    async def _apply(self, wanted: Config, *, remove: bool, lenient: bool) -> Done:
+        """`lenient`: what cannot be prepared does not keep the rest from being done."""
+        there = await aside(lambda: self._find(wanted))
+        held = self._held if lenient else ()
+        steps = plan(wanted, self._hands.running(), there, remove=remove, held=held)
+        ready, problems = await aside(lambda: self._hands.prepare(steps))
+        if problems and not lenient:
+            self._hands.give_back(ready.values())
+            refused = replace(steps, steps=(), problems=tuple(problems))
+            return Done(refused, (), self._state.number)
+        if steps.problems:
+            return Done(steps, (), self._state.number)
+        self._wanted, self._absent = wanted, _absent(wanted, there)
+        return await self._carry_out(Done(steps, tuple(problems), 0), ready)
+
+    async def _carry_out(self, prepared: Done, ready: dict[Key, Ready]) -> Done:
+        steps = prepared.plan
+        if steps.steps:
+            self._state.count()
+        failed = (*prepared.failed, *await self._hands.carry_out(steps, ready))
+        left = [("kept", it) for it in steps.kept] + [("waiting", it) for it in steps.waits]
+        left += [("failed", it) for it in failed]
+        self._held = frozenset(parse_address(it.address) for it in steps.kept if it.text == USED)
+        self._left = {it.address: self._unserved(state, it) for state, it in left}
+        self._notes = tuple(it.sentence for it in (*steps.notes, *steps.waits) if it.address == "all")
+        self._hands.settle(self._wanted, self._left)
+        for it in failed:
+            log.error("%s", it.sentence)
+        return Done(steps, failed, self._state.number)
+
+    def _plan(self, wanted: Config, there: dict[str, Store], *, remove: bool) -> Plan:
+        return plan(wanted, self._hands.running(), there, remove=remove)
+
+    def _find(self, wanted: Config) -> dict[str, Store]:
+        return self._opener.find(export.place for export in wanted.exports)
+
+    @asynccontextmanager
+    async def _change(self, what: str) -> AsyncIterator[None]:
+        """One at a time."""
+        try:
+            await asyncio.wait_for(self._turn.acquire(), timing.CHANGE_WAIT_S)
+        except TimeoutError as error:
+            since_s = time.monotonic() - self._since_s
+            raise ConfigurationError(
+                f"a change is under way for {since_s:.0f} s ({self._changing}); try again when it is done"
+            ) from error
+        self._changing, self._since_s = what, time.monotonic()
+        try:
+            yield
+        finally:
+            self._changing = ""
+            self._turn.release()
+
+    # What is not there yet
+
+    async def _watch(self) -> None:
+        tried_s = time.monotonic()
+        while True:
+            await asyncio.sleep(timing.ARRIVAL_S if self._left else timing.FAILED_AGAIN_S)
+            again = time.monotonic() - tried_s > timing.FAILED_AGAIN_S
+            if await self._may_go_on(failed_too=again):
+                tried_s = time.monotonic()
+                with suppress(ConfigurationError):
+                    async with self._change("a disk that came"):
+                        self._said(await self._apply(self._wanted, remove=False, lenient=True))
+
+    async def _may_go_on(self, *, failed_too: bool) -> bool:
+        if failed_too and any(it.state == "failed" for it in self._left.values()):
+            return True
+        return bool(self._absent) and bool(await aside(lambda: self._opener.find(self._absent)))
+
+    def _said(self, done: Done) -> None:
+        for step in done.plan.steps:
+            log.info("%s", step.sentence)
+
+    # How it is
+
+    def status(self) -> Status:
+        """As things stand."""
+        served = {one.config.address: self._served(one) for one in self._hands.live.values()}
+        links = tuple(InterfaceStatus(it.name, format_mac(it.mac), it.mtu, it.up) for it in self._links)
+        return Status(
+            self._state.number,
+            str(self._file),
+            self._changing,
+            tuple((self._left | served)[address] for address in sorted(self._left | served)),
+            links,
+            self._notes,
+            dict(self.target.counters()),
+        )
+
+    def _served(self, one: Live) -> ExportStatus:
+        export, config = one.export, one.config
+        left = self._left.get(config.address)
+        unused_s = None if one.going else self.target.unused_s(export)
+        state = "draining" if one.going else left.state if left else "serving"
+        return ExportStatus(
+            config.address,
+            config.path,
+            state,
+            left.reason if left else "",
+            export.identity.serial,
+            export.drive.sectors * SECTOR,
+            config.durability,
+            export.drive.read_only,
+            tuple(map(format_mac, export.state.mask)),
+            tuple(map(format_mac, export.state.reserve)),
+            unused_s,
+        )
+
+    def _unserved(self, state: str, why: Note) -> ExportStatus:
+        path = next((it.path for it in self._wanted.exports if it.address == why.address), "")
+        return ExportStatus(why.address, path, state, why.text)
+
+
+def _absent(wanted: Config, there: Mapping[str, Store]) -> frozenset[str]:
+    return frozenset(export.place for export in wanted.exports) - there.keys()

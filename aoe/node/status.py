@@ -1,0 +1,52 @@
+"""How a node is, as one frozen value with a JSON form."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ExportStatus:
+    """One address. `state` is `serving`, `waiting`, `kept`, `failed` or `draining`, with the `reason` where
+    there is one. What is served has the facts behind that: `unused_s` are seconds since a client read or
+    wrote, None if none did since it is served."""
+
+    address: str
+    path: str
+    state: str
+    reason: str = ""
+    serial: str = ""
+    bytes: int = 0
+    durability: str = ""
+    read_only: bool = False
+    mask: tuple[str, ...] = ()
+    reserve: tuple[str, ...] = ()
+    unused_s: float | None = None
+    disk_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceStatus:
+    """Where it serves; one that is not `up` may not be there yet."""
+
+    name: str
+    mac: str
+    mtu: int
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`number` is that of the last change, `changing` the one under way (empty: none)."""
+
+    number: int
+    file: str
+    changing: str
+    exports: tuple[ExportStatus, ...]
+    interfaces: tuple[InterfaceStatus, ...]
+    notes: tuple[str, ...]
+    counters: Mapping[str, int]
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
