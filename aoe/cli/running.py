@@ -4,9 +4,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable
 
-import uvloop
-
-from aoe.cli import stdio
+from aoe.cli import loop, stdio
 from aoe.cli.ending import SAID, Ended
 from aoe.cli.nbd import Nbd
 from aoe.cli.parser import Command
@@ -23,9 +21,9 @@ def run(command: Command, report: Report) -> int:
     if isinstance(command, Nbd):
         with stdio.unblocked("aoe", report.as_json):
             stdio.start()
-            uvloop.run(_until_ended(command.run(report)))
+            loop.run(_until_ended(command.run(report)))
     else:
-        uvloop.run(_until_ended(command.run(report)))
+        loop.run(_until_ended(command.run(report)))
     return int(report.failed)
 
 

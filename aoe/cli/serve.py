@@ -5,11 +5,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from aoe.cli import stdio
+from aoe.cli import loop, stdio
 from aoe.cli.links import open_links
 from aoe.cli.paths import Wanted, check_stores, plain
 from aoe.cli.privilege import allow_descriptors, drop_privileges
@@ -75,7 +75,7 @@ def guarded(begin: Callable[[], Coroutine[Any, Any, bool]], report: Report, *, v
         # At once, also out of waiting for a disk; later the loop has the signal.
         before = signal.signal(signal.SIGINT, _interrupt)
         try:
-            clean = _run(serving)
+            clean = loop.run(serving)
         except KeyboardInterrupt:
             report.interrupted("interrupted before it served anything")
             return 128 + signal.SIGINT
@@ -133,14 +133,6 @@ def _allow_descriptors(command: Serve) -> None:
     threads = 0 if command.engine == "python" else command.threads.threads
     needed = OPEN_ALWAYS + 2 * disks + links * (4 + threads) + 3 * threads
     allow_descriptors(needed, for_good=True)
-
-
-def _run(main_task: Coroutine[Any, Any, bool]) -> bool:
-    try:
-        import uvloop  # noqa: PLC0415
-    except ImportError:
-        return asyncio.run(main_task)
-    return uvloop.run(main_task)
 
 
 # From words to a server

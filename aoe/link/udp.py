@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import importlib
 import ipaddress
 import socket
 import struct
@@ -9,9 +10,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Hashable
 from pathlib import Path
-from typing import NamedTuple, cast
-
-import asyncio_dgram
+from types import ModuleType
+from typing import Any, NamedTuple, cast
 
 from aoe import limits, timing
 from aoe.errors import ConfigurationError
@@ -83,12 +83,13 @@ class UdpLink(Link):
         self._seen_empty = False
         self._closed = False
         self._listener: Listener | None = None
-        self._stream: asyncio_dgram.DatagramStream | None = None
+        self._stream: Any = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, listener: Listener) -> None:
+        dgram = _dgram()
         self._listener = listener
-        self._pumping = asyncio.ensure_future(self._pump())
+        self._pumping = asyncio.ensure_future(self._pump(dgram))
         self._tasks = {self._pumping, asyncio.ensure_future(self._pulse())}
 
     def take(self) -> Batch:
@@ -123,12 +124,12 @@ class UdpLink(Link):
             self._stream.close()
         self.socket.close()
 
-    async def _pump(self) -> None:
+    async def _pump(self, dgram: ModuleType) -> None:
         """Empty the library's queue, which has no bound, into ours, which has one."""
         self._none_before = time.time_ns()
         if self._closed:
             return
-        stream = await asyncio_dgram.from_socket(self.socket.dup())
+        stream = await dgram.from_socket(self.socket.dup())
         self._stream = stream
         if self._closed:
             stream.close()
@@ -136,7 +137,7 @@ class UdpLink(Link):
         while True:
             try:
                 datagram, source = await stream.recv()
-            except asyncio_dgram.TransportClosed:
+            except dgram.TransportClosed:
                 return
             except OSError:
                 self.counters["receive_error"] += 1
@@ -194,6 +195,14 @@ class UdpLink(Link):
         if not self._queue:
             self._none_before = then
             self._seen_empty = True
+
+
+def _dgram() -> ModuleType:
+    """What UDP comes through. Debian has no package of it, and Ethernet needs none."""
+    try:
+        return importlib.import_module("asyncio_dgram")
+    except ImportError as error:
+        raise ConfigurationError("--link udp:... needs asyncio-dgram: pip install asyncio-dgram") from error
 
 
 def _bound(address: Address) -> socket.socket:

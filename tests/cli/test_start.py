@@ -1,14 +1,17 @@
 """The start of a command: Ctrl-C before it has a handler of its own, and what it does not wait for."""
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 from aoe.cli import parser, target_parser, words
+from aoe.wire.protocol import SECTOR
 
 _PROGRAM = """
 import os, signal, sys
@@ -119,3 +122,56 @@ def test_every_subcommand_means_something(top: argparse.ArgumentParser) -> None:
     for name, command in dict(commands).items():
         named = command.get_default("make") or command.get_default("means")
         assert callable(words.meant(named)), name
+
+
+# What Debian 12 has, and has not
+
+WITHOUT = "import sys; sys.modules[{missing!r}] = None; from aoe.cli.{command} import main; sys.exit(main())"
+UDP = ("--link", "udp:127.0.0.1:0,peer=127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    "typed", [("target", "serve", "/dev/null"), ("client", "discover"), ("client", "mask", "e0.0")]
+)
+def test_udp_without_its_library_is_said_in_one_line(typed: tuple[str, ...], tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(SECTOR))
+    command, *rest = (str(disk) if word == "/dev/null" else word for word in typed)
+    program = WITHOUT.format(missing="asyncio_dgram", command=command)
+    state = {"XDG_STATE_HOME": str(tmp_path), "STATE_DIRECTORY": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *rest, *UDP],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, **state},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("--link udp:... needs asyncio-dgram: pip install asyncio-dgram")
+
+
+@pytest.mark.parametrize(
+    ("before", "loop"),
+    [
+        ("import uvloop; del uvloop.run", "uvloop.Loop"),
+        ("import sys; sys.modules['uvloop'] = None", "asyncio.unix_events._UnixSelectorEventLoop"),
+    ],
+    ids=["uvloop 0.17", "no uvloop"],
+)
+def test_a_command_runs_in_the_loop_that_there_is(before: str, loop: str) -> None:
+    program = f"""{before}
+import asyncio
+from aoe.cli.loop import run
+
+async def kind():
+    it = type(asyncio.get_running_loop())
+    return f"{{it.__module__}}.{{it.__qualname__}}"
+
+print(run(kind()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.strip() == loop
