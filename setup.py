@@ -43,7 +43,8 @@ class BuildEngine(build_ext):
         version = f'-DAOE_VERSION="{self.distribution.get_version()}"'
         output = Path("." if self.inplace else self.build_lib, PLUGIN)
         output.parent.mkdir(parents=True, exist_ok=True)
-        command = [*shlex.split(compiler), *PLUGIN_FLAGS, version, *PLUGIN_SOURCES, "-o", str(output)]
+        flags = shlex.split(" ".join(os.environ.get(name, "") for name in ("CPPFLAGS", "CFLAGS", "LDFLAGS")))
+        command = [*shlex.split(compiler), *flags, *PLUGIN_FLAGS, version, *PLUGIN_SOURCES, "-o", str(output)]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:

@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text()
 ENGINES = ("c",)
 PROGRAMS = {"aoe": "aoe.cli.client", "aoe-target": "aoe.cli.target"}
 ELSEWHERE = {
-    "pip install .": ("tests/engine/test_install.py", 'build("install", sources'),
+    "pip install .": ("tests/packages/test_install.py", 'build("install", sources'),
     "tools/demo": (".ci/run", "tools/demo"),
     "tools/test": (".ci/run", "tools/test"),
     "qemu-system-x86_64 -drive file=nbd+unix:///?socket=/run/disk.sock,format=raw,if=virtio,cache=none": (

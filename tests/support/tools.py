@@ -19,6 +19,8 @@ _PACKAGES = {
     "capsh": "libcap2-bin",
     "clang": "clang libclang-rt-14-dev",
     "cpio": "cpio",
+    "dh": "debhelper",
+    "dpkg-buildpackage": "dpkg-dev",
     "fio": "fio",
     "gcc": "gcc",
     "groff": "groff-base",

@@ -1,92 +1,30 @@
 """What `pip install` makes of the sources, with a compiler and without."""
 
-import os
-import shutil
 import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 
+from tests.support.labs.building import (
+    REQUIRED,
+    build,
+    fresh_venv,
+    lend_dependencies,
+    need_nbdkit_header,
+)
 from tests.support.labs.load import DATA, PIECE
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import Target, image
-from tests.support.tools import need, unavailable
+from tests.support.tools import need
 
-ROOT = Path(__file__).parents[2]
-BUILD_S = 60
 NO_COMPILER = {"CC": "/nonexistent", "AOE_NBD": ""}
-TOOLS = ["setuptools>=70.1", "cffi>=1.16"]
-"""What pyproject.toml asks for; setuptools makes wheels of its own since 70.1."""
-
-
-@pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build requirements, fetched once instead of for each build."""
-    made = tmp_path_factory.mktemp("tools")
-    done = pip("install", "--target", made, *TOOLS, tools=None)
-    if done.returncode:
-        unavailable(f"no package index to build with: {done.stderr.strip().splitlines()[-1]}")
-    return made
-
-
-@pytest.fixture
-def sources(tmp_path: Path) -> Path:
-    """A copy of what is, or would be, under version control: builds leave files in the tree."""
-    listed = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if listed.returncode:
-        unavailable(f"not a git checkout: {listed.stderr.strip()}")
-    copy = tmp_path / "sources"
-    for name in filter(wanted, listed.stdout.split("\0")):
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, copy / name)
-    return copy
-
-
-def need_nbdkit_header() -> None:
-    if not Path("/usr/include/nbdkit-plugin.h").exists():
-        unavailable("no header of nbdkit: apt-get install nbdkit-plugin-dev")
-
-
-def wanted(name: str) -> bool:
-    return bool(name) and not name.startswith("tests/") and (ROOT / name).is_file()
-
-
-def pip(
-    *arguments: str | Path, tools: Path | None, python: Path | None = None, **environment: str
-) -> "subprocess.CompletedProcess[str]":
-    """Run pip, for another interpreter if one is given; builds use `tools` and fetch nothing."""
-    path = {"PYTHONPATH": str(tools)} if tools else {}
-    return subprocess.run(
-        [sys.executable, "-m", "pip", *(["--python", python] if python else []), "--quiet", *arguments],
-        env={**os.environ, "AOE_ENGINE": "", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **path, **environment},
-        capture_output=True,
-        text=True,
-        timeout=BUILD_S,
-        check=False,
-    )
-
-
-def build(
-    command: str, sources: Path, *arguments: str | Path, tools: Path, **options: str | Path
-) -> "subprocess.CompletedProcess[str]":
-    how = ["--no-deps", "--no-build-isolation", "--no-index", *arguments]
-    return pip(command, *how, sources, tools=tools, **options)  # type: ignore[arg-type]
 
 
 def test_one_wheel_serves_every_later_python(sources: Path, tools: Path, tmp_path: Path) -> None:
     need("gcc")
     need_nbdkit_header()
-    required = {"AOE_ENGINE": "require", "AOE_NBD": "require"}
-    done = build("wheel", sources, "--wheel-dir", tmp_path, tools=tools, **required)
+    done = build("wheel", sources, "--wheel-dir", tmp_path, tools=tools, **REQUIRED)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.split("-")[2:4] == ["cp311", "abi3"]
@@ -166,14 +104,3 @@ def test_without_a_compiler_python_serves_and_says_so(
     refused = lab.run("target", *command, "c", *state)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "gcc, python3-dev and liburing-dev" in refused.stderr
-
-
-def fresh_venv(home: Path) -> Path:
-    venv.create(home, symlinks=True)
-    return home
-
-
-def lend_dependencies(home: Path) -> None:
-    """What is installed here can be imported there, but for this package."""
-    (site,) = home.glob("lib/python*/site-packages")
-    (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")

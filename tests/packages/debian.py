@@ -1,0 +1,45 @@
+"""The Debian package: built of a copy of the sources, as a user builds it."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from tests.support.labs.building import copied
+from tests.support.tools import need, tool, unavailable
+
+BUILD_S = 120
+COMMAND = ("dpkg-buildpackage", "-us", "-uc", "-b")
+
+
+def deb(directory: Path, *, version: str = "") -> Path:
+    """Build it below the directory; of another version if one is said."""
+    need("dpkg-buildpackage", "dh")
+    sources = copied(directory / "sources")
+    if version:
+        changes = sources / "debian" / "changelog"
+        changes.write_text(re.sub(r"\(\S+\)", f"({version})", changes.read_text(), count=1))
+    _check_requirements(sources)
+    done = subprocess.run(
+        COMMAND,
+        cwd=sources,
+        env={**os.environ, "LC_ALL": "C", "DEB_BUILD_OPTIONS": "noautodbgsym"},
+        capture_output=True,
+        text=True,
+        timeout=BUILD_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (made,) = directory.glob("aoe-target_*.deb")
+    return made
+
+
+def field(package: Path, name: str) -> str:
+    """What its control file says."""
+    return tool("dpkg-deb", "--field", package, name)
+
+
+def _check_requirements(sources: Path) -> None:
+    done = subprocess.run(["dpkg-checkbuilddeps"], cwd=sources, capture_output=True, text=True, check=False)
+    if done.returncode:
+        unavailable(f"{done.stderr.strip()}: sudo apt-get build-dep {sources}")

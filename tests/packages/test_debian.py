@@ -1,0 +1,124 @@
+"""The Debian package: what is in it, what it needs, and that Debian's own Python, cffi and uvloop run it."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from aoe.cli import parser, target_parser
+from man import generate
+from tests.packages.debian import deb, field
+from tests.support.labs.building import ROOT
+from tests.support.labs.load import DATA, PIECE
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import Target, image
+from tests.support.tools import need, tool, unavailable
+
+LIBRARY = "usr/lib/python3/dist-packages"
+COMPLETE = """
+. {file}
+COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+function=$(complete -p ${{COMP_WORDS[0]}} | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+$function
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return deb(tmp_path_factory.mktemp("debian"))
+
+
+@pytest.fixture(scope="module")
+def root(package: Path) -> Path:
+    """Its files."""
+    there = package.parent / "root"
+    tool("dpkg-deb", "--extract", package, there)
+    return there
+
+
+def test_its_version_is_the_projects() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    (said,) = re.findall(r"^aoe-target \((\S+)\)", (ROOT / "debian/changelog").read_text(), re.MULTILINE)[:1]
+    assert said == version
+
+
+def test_what_builds_it_is_in_debian() -> None:
+    """As `apt-get build-dep .` would install it."""
+    done = subprocess.run(
+        ["apt-get", "build-dep", "--simulate", "."], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if "You must put some 'deb-src' URIs" in done.stderr or "Unable to locate" in done.stderr:
+        unavailable(f"no list of Debian's packages: apt-get update: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_it_needs(package: Path) -> None:
+    needs = {one.split()[0] for one in field(package, "Depends").split(", ")}
+    assert {"python3", "python3-cffi-backend", "python3-uvloop", "liburing2", "libc6"} <= needs
+    assert not [one for one in needs if "dgram" in one]
+    assert field(package, "Recommends") == "nbdkit"
+
+
+def test_what_is_in_it(root: Path) -> None:
+    for path in (
+        *("usr/bin/aoe", "usr/bin/aoe-target", f"{LIBRARY}/aoe/engine/_engine.abi3.so"),
+        f"{LIBRARY}/aoe/nbd/aoe_nbd_plugin.so",
+        *("usr/share/man/man1/aoe.1.gz", "usr/share/man/man8/aoe-target.8.gz"),
+        *("usr/share/bash-completion/completions/aoe", "usr/share/zsh/vendor-completions/_aoe-target"),
+        *("usr/lib/sysusers.d/aoe-target.conf", "usr/share/doc/aoe-target/copyright"),
+        "usr/share/doc/aoe-target/examples/aoe-target-disk.service",
+    ):
+        assert (root / path).is_file(), path
+    assert not list(root.rglob("tests")) + list(root.rglob("csrc"))
+    assert "aoe-target" in (root / "usr/lib/sysusers.d/aoe-target.conf").read_text()
+
+
+def test_nbdkit_loads_its_plugin(root: Path) -> None:
+    need("nbdkit")
+    said = tool("nbdkit", "--dump-plugin", root / LIBRARY / "aoe/nbd/aoe_nbd_plugin.so")
+    assert {"name=aoe", "max_thread_model=parallel"} <= set(said.splitlines())
+
+
+@pytest.mark.parametrize("program", ["aoe", "aoe-target"])
+def test_bash_completes_every_command_and_option(root: Path, program: str) -> None:
+    top = {"aoe": parser, "aoe-target": target_parser}[program].parser()
+    for name, command in generate.commands(top).items():
+        assert name in completed(root, program, name[:-1])
+        for action in command._actions:
+            for flag in action.option_strings:
+                assert flag in completed(root, program, name, flag)
+
+
+def test_bash_completes_values(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk.img").touch()
+    assert completed(root, "aoe-target", "") == sorted(generate.commands(target_parser.parser()))
+    assert completed(root, "aoe", "bench", "--rw", "rand") == ["randread", "randrw", "randwrite"]
+    assert completed(root, "aoe", "stat", "--interface", "l") == ["lo"]
+    assert completed(root, "aoe-target", "serve", f"{tmp_path}/d") == [f"{tmp_path}/disk.img"]
+
+
+def completed(root: Path, *words: str) -> list[str]:
+    """What bash offers for the last word."""
+    file = root / "usr/share/bash-completion/completions" / words[0]
+    script = COMPLETE.format(file=file, words=" ".join(f'"{word}"' for word in words))
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=20, check=True)
+    return sorted(done.stdout.split())
+
+
+def test_debians_own_python_serves_and_reads(root: Path, lab: Lab, tmp_path: Path) -> None:
+    served = image(tmp_path / "disk")
+    place = ("env", f"PYTHONPATH={root / LIBRARY}", "/usr/bin/python3", "-W", "error")
+    state = ("--state-dir", str(tmp_path / "state"), "--interface", "v0", "--engine", "c")
+    command = [*place, str(root / "usr/bin/aoe-target"), "serve", f"{served}=1.1", *state]
+    with Target(lab, tmp_path, command, side="target", interface="v0") as target:
+        assert target.errors == ""
+        lab.client().write(0, DATA)
+        read = ("read", "e1.1", "--interface", "v0", "--sectors", str(PIECE))
+        words = lab.command("client", *place, str(root / "usr/bin/aoe"), *read)
+        done = subprocess.run(words, capture_output=True, timeout=20, check=False)
+        assert (done.returncode, done.stderr, done.stdout) == (0, b"", DATA)
+        target.stop()
+        assert "engine_" in target.output
