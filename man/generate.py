@@ -1,4 +1,4 @@
-"""Writes aoe.1 and aoe-target.8 of the prose in aoe.1.md and aoe-target.8.md. A test compares.
+"""Writes each manual page of the prose in the file of its name with .md behind. A test compares.
 
 Run from the top of the repository: python -m man.generate
 
@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from aoe.cli import parser, target_parser
+from aoe.config.keys import DEFAULTS, TABLES
 from aoe.target.counters import COUNTERS, LINK_COUNTERS
 
 HERE = Path(__file__).parent
-PAGES = ("aoe.1", "aoe-target.8")
+PAGES = ("aoe.1", "aoe-target.8", "aoe-target.toml.5")
+EXAMPLE = HERE.parent / "examples" / "aoe-target.toml"
 COMMON = ("-h", "--interface", "--link", "--json")
 """Options of every command of `aoe`, which are explained once; and so are its addresses."""
 
@@ -52,7 +54,7 @@ def _block(block: str) -> Iterator[str]:
     elif block.startswith("### "):
         yield f".SS {inline(block[4:])}"
     elif block.startswith("    "):
-        yield from (".PP", ".RS 4", ".nf", *(_literal(line[4:]) for line in block.splitlines()), ".fi", ".RE")
+        yield from _example([line[4:] for line in block.splitlines()])
     elif block.startswith("- "):
         yield from (".IP \\(bu 2", *_guarded(inline(block[2:])))
     elif "\n: " in block:
@@ -94,6 +96,10 @@ def bold(text: str) -> str:
 def italic(text: str) -> str:
     """What stands for something else."""
     return f"\\fI{escape(text)}\\fR".replace("-", "\\-")
+
+
+def _example(lines: Iterable[str]) -> Iterator[str]:
+    yield from (".PP", ".RS 4", ".nf", *map(_literal, lines), ".fi", ".RE")
 
 
 def _guarded(text: str) -> list[str]:
@@ -194,12 +200,31 @@ def counters() -> Iterator[str]:
         yield from tagged(f"{italic('IF')}.{bold(name)}", inline(text))
 
 
+def keys(table: str) -> Iterator[str]:
+    """What each key of a table of the configuration file takes and means."""
+    for key in TABLES[table].values():
+        yield from tagged(bold(key.name), f"{_sentence(key.kind.words)} {_sentence(key.help)}")
+
+
+def defaults() -> list[str]:
+    """The keys that [defaults] may have."""
+    return [".PP", *_guarded(", ".join(bold(key.name) for key in DEFAULTS) + ".")]
+
+
+def example() -> Iterator[str]:
+    """A whole configuration file."""
+    return _example(EXAMPLE.read_text().splitlines())
+
+
 PARTS: dict[str, Callable[..., Iterator[str] | list[str]]] = {
     "synopsis": synopsis,
     "options": options,
     "common": common,
     "command": command,
     "counters": counters,
+    "keys": keys,
+    "defaults": defaults,
+    "example": example,
 }
 
 

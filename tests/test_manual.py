@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aoe.cli import parser, target_parser
+from aoe.config.keys import TABLES
 from aoe.drive.command import Kind
 from aoe.target.counters import COUNTERS, LINK_COUNTERS
 from aoe.wire.frame import Fault
@@ -42,7 +43,8 @@ def test_a_page_is_well_formed(name: str) -> None:
 
 @each_page
 def test_no_mark_of_the_prose_is_left(name: str) -> None:
-    text = rendered(name)
+    example = generate.EXAMPLE.read_text().splitlines()
+    text = "\n".join(line for line in rendered(name).splitlines() if line.strip() not in example)
     assert "`" not in text
     assert not re.search(r"\{\w+[} ]|^\s*#", text, re.MULTILINE)
     assert "\\" not in text
@@ -58,6 +60,14 @@ def test_every_command_and_option_is_told_of(name: str, top: target_parser.argpa
         for action in command._actions:
             for flag in action.option_strings:
                 assert re.search(rf"^\s+(-\w, |--[\w-]+, )?{flag}\b", text, re.MULTILINE), (word, flag)
+
+
+def test_every_key_of_the_file_is_told_of() -> None:
+    text = " ".join(rendered("aoe-target.toml.5").split())
+    for keys in TABLES.values():
+        for key in keys.values():
+            words = re.escape(key.kind.words[1:])
+            assert re.search(rf" {key.name} \S{words}\. [A-Z]", text), key.name
 
 
 def test_every_option_that_the_prose_names_exists() -> None:

@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_apply(commands)
     _add_state(commands)
+    _add_check(commands)
     return top
 
 
@@ -71,6 +72,18 @@ def _add_apply(commands: Any) -> None:
     config = f"the file of the target, which FILE replaces ({_CONFIG})"
     command.add_argument("--config", type=Path, default=_CONFIG, metavar="FILE", help=config)
     command.add_argument("--socket", type=Path, metavar="PATH", help="where the target is asked")
+    command.add_argument("--json", action="store_true", help="print JSON, one object a line")
+
+
+def _add_check(commands: Any) -> None:
+    what = (
+        "say what is wrong with a configuration file, and which of its disks and interfaces can be used here"
+    )
+    command = commands.add_parser("check", help=what, description=what)
+    command.set_defaults(means="check.Check")
+    command.add_argument(
+        "file", type=Path, metavar="FILE", help="configuration file, as in `aoe-target.toml`(5)"
+    )
     command.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
 

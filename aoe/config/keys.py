@@ -230,7 +230,7 @@ NEEDED = EXPORT[:3]
 """Path, shelf and slot: what no export is without."""
 
 _KEYS = {option: key for key in (*TARGET, *EXPORT) for option in key.options}
-_OPTION = re.compile(r"--[a-z][a-z-]+")
+_OPTION = re.compile(r"(--[a-z][a-z-]+)( NAME)?")
 
 
 def as_key(option: str) -> str:
@@ -240,11 +240,13 @@ def as_key(option: str) -> str:
 
 def in_words_of_a_file(message: str) -> str:
     """A message about options of `serve` as one about keys: `say --shared` as `say shared = true`."""
-    return _OPTION.sub(lambda match: _said_as_key(match[0]), message)
+    return _OPTION.sub(_said_as_key, message)
 
 
-def _said_as_key(option: str) -> str:
-    key = _KEYS.get(option)
+def _said_as_key(match: re.Match[str]) -> str:
+    key = _KEYS.get(match[1])
     if key is None:
-        return option
-    return key.options[option] if isinstance(key.kind, Flag) else key.name
+        return match[0]
+    if match[2]:
+        return f'{key.name} = ["NAME"]'
+    return key.options[match[1]] if isinstance(key.kind, Flag) else key.name

@@ -28,6 +28,9 @@ def check_together(target: Mapping[str, Any], exports: Sequence[Said], faults: F
     if "threads" in target and "cpus" in target:
         what = "threads stands beside cpus, each of which gets a thread"
         faults.add(("target", "threads"), "[target]", what, "; leave out threads")
+    if target.get("engine") == "c" and "links" in target:
+        what = 'engine = "c" serves on Ethernet interfaces only'
+        faults.add(("target", "engine"), "[target]", what, '; write engine = "auto", or leave out links')
     for export in exports:
         _check_export(export, target.get("links", ()), faults)
     _check_addresses(exports, faults)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from aoe import timing
 from aoe.disk import locks, syscalls
@@ -21,6 +21,7 @@ from aoe.disk.opened import Opened, Store
 from aoe.errors import ConfigurationError, DiskError
 from aoe.wire import protocol
 
+T = TypeVar("T")
 _PROBE_BLOCKS = (512, 1024, 2048, 4096)
 _IN_USE = (errno.EBUSY, errno.EWOULDBLOCK)
 
@@ -59,6 +60,24 @@ def disk_of(opened: Opened) -> FileDisk:
 
 def open_store(path: Path, how: Opening = Opening(), host: Host = HERE) -> Opened:  # noqa: B008
     """As `open_disk`, but only what a disk is made of."""
+
+    def found(store: Store, is_block: bool) -> Opened:
+        facts = device_facts(store, host) if is_block else file_facts(store, host)
+        return facts._replace(store_name=facts.store_name.part(how.part))
+
+    return _opened(path, how, host, found)
+
+
+def try_store(path: Path, how: Opening, host: Host = HERE) -> Store:
+    """What `open_store` would open. It is locked for a moment, and closed again; nothing of it is changed, as
+    its times would be by the search for its facts. ConfigurationError as for `open_disk`."""
+    store = _opened(path, how, host, lambda store, _: store)
+    os.close(store.fd)
+    return store
+
+
+def _opened(path: Path, how: Opening, host: Host, found: Callable[[Store, bool], T]) -> T:
+    """What is `found` about an open and locked store. It is closed after an error."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -73,9 +92,7 @@ def open_store(path: Path, how: Opening = Opening(), host: Host = HERE) -> Opene
     try:
         if not is_block:
             _enlarge(fd, path, how.at_least)
-        store = _store(fd, path, how, is_block, direct)
-        found = device_facts(store, host) if is_block else file_facts(store, host)
-        return found._replace(store_name=found.store_name.part(how.part))
+        return found(_store(fd, path, how, is_block, direct), is_block)
     except BaseException as error:
         with suppress(OSError):
             os.close(fd)

@@ -83,7 +83,7 @@ class PacketLink(Link):
         self._home = Home(name, loop=False)
         self._sockets = sockets
         self.counters = Counter()
-        self._interface = _ABSENT if waits and look_up(name) is None else _usable(name)
+        self._interface = _ABSENT if waits and look_up(name) is None else usable(name)
         self.mac = self._interface.mac
         self.mtu = self._interface.mtu
         with ExitStack() as opened:
@@ -274,11 +274,12 @@ class PacketLink(Link):
 
 def check_interface(name: str) -> None:
     """ConfigurationError if a packet socket on an interface of that name could not be used."""
-    _usable(name)
+    usable(name)
     _open(name).close()
 
 
-def _usable(name: str) -> Interface:
+def usable(name: str) -> Interface:
+    """The interface of that name; ConfigurationError where a link on it can never work."""
     interface = look_up(name)
     if interface is None:
         shown = name if name and name.isprintable() else repr(name)

@@ -28,13 +28,14 @@ def _some(items: st.SearchStrategy[Any], least: int = 0) -> st.SearchStrategy[tu
 @st.composite
 def targets(draw: st.DrawFn) -> TargetConfig:
     cpus = draw(_some(st.integers(0, 8191)))
+    links = draw(_some(_links))
     return TargetConfig(
-        engine=draw(st.sampled_from(["auto", "c", "python"])),
+        engine=draw(st.sampled_from(["auto", "python"] if links else ["auto", "c", "python"])),
         threads=1 if cpus else draw(st.integers(1, 256)),
         cpus=cpus,
         spin=draw(st.booleans()),
         interfaces=draw(_some(_interfaces)),
-        links=draw(_some(_links)),
+        links=links,
         max_frame_age=draw(st.floats(0.5, 3600)),
         buffer_count=draw(st.none() | st.integers(2, 65535)),
         remote_admin=draw(st.booleans()),

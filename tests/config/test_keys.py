@@ -112,6 +112,11 @@ def test_every_key_is_told_of() -> None:
         ),
         ("no whole sector from --offset 5 on", "no whole sector from offset 5 on"),
         ("there, not --length 7", "there, not length 7"),
+        ("needs --offset and --length in steps", "needs offset and length in steps"),
+        (
+            "no Ethernet interface is up; say --interface NAME",
+            'no Ethernet interface is up; say interfaces = ["NAME"]',
+        ),
         ("losetup --detach /dev/loop0", "losetup --detach /dev/loop0"),
     ],
 )

@@ -1,0 +1,56 @@
+"""`aoe-target check`: whether a configuration file is right, and can be served on this host."""
+
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from aoe import limits
+from aoe.cli.on_host import findings
+from aoe.cli.report import Report
+from aoe.config.faults import ConfigErrors
+from aoe.config.read import read
+from aoe.config.text import plain
+from aoe.config.values import Config
+from aoe.errors import ConfigurationError
+
+
+class Check(NamedTuple):
+    """Look at a file, and at what it names."""
+
+    file: Path
+    json: bool
+
+    def run(self, report: Report) -> int:
+        """Say of each thing how it is. 1 if one cannot be served now, 2 if the file is wrong: then nothing
+        that it names is looked at."""
+        try:
+            config = load(self.file)
+        except ConfigErrors as errors:
+            return _wrong(report, errors)
+        for found in findings(config):
+            if found.usable:
+                report.say(found.text, **found.facts, usable=True)
+            else:
+                report.fail(ConfigurationError(found.text), **found.facts, usable=False)
+        count = len(config.exports)
+        report.say(f"{plain(str(self.file))}: {count or 'no'} export{'s' * (count != 1)}", exports=count)
+        return int(report.failed)
+
+
+def _wrong(report: Report, errors: ConfigErrors) -> int:
+    for fault, line in zip(errors.faults, errors.lines, strict=True):
+        facts = {"file": errors.name, "line": fault.line, "where": fault.where}
+        report.fail(ConfigurationError(line), **facts)
+    return 2
+
+
+def load(file: Path) -> Config:
+    """What a file says; ConfigErrors where it is wrong, ConfigurationError where it cannot be read."""
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise ConfigurationError(f"{plain(str(file))} is not a file; name a configuration file")
+        with file.open("rb") as opened:
+            return read(opened.read(limits.CONFIG_BYTES_MAX + 1), str(file))
+    except OSError as error:
+        message = f"{plain(str(file))}: {error.strerror}; name a configuration file that this user may read"
+        raise ConfigurationError(message) from error
