@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     )
     from aoe.initiator.attach import attach
     from aoe.initiator.blocking import BlockingDisk, open
-    from aoe.initiator.discover import Found, discover
+    from aoe.initiator.discover import discover
+    from aoe.initiator.inquiry import Found
     from aoe.initiator.options import Options
     from aoe.initiator.remote import RemoteDisk as Disk
     from aoe.initiator.standing import PathStatus
@@ -88,7 +89,8 @@ _HOMES = {
     ),
     "initiator.attach": ("attach",),
     "initiator.blocking": ("BlockingDisk", "open"),
-    "initiator.discover": ("Found", "discover"),
+    "initiator.discover": ("discover",),
+    "initiator.inquiry": ("Found",),
     "initiator.options": ("Options",),
     "initiator.standing": ("PathStatus",),
     "target.serve": ("serve",),

@@ -124,6 +124,12 @@ LOAD_MAX_S = 30 * 86400.0
 """The longest time between two pings, and for which a disk is loaded."""
 SURVEYED_AT_ONCE = 64
 """Disks looked at at a time."""
+DISCOVERED_MAX = 16384
+"""Answers to config queries that are kept of one link."""
+DISCOVER_QUERIES = 4
+"""Questions which targets there are: where one frame in a hundred is lost, each of 1,000 is heard."""
+INQUIRY_TRIES = 5
+"""Questions to one server which disk it has."""
 NBD_THREADS = 20
 NBD_THREADS_MAX = 1024
 """Requests of one NBD client under way at once: each has a thread of nbdkit's. Fewer than the usual queue of

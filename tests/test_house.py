@@ -42,8 +42,8 @@ ROOMS = [
 
 WITH_IO = {
     "target": "accelerator measure naming notices address_locks repeated records serve server target",
-    "initiator": "admin attach blocking carrier clock discover engine_carrier fencing link_carrier remote "
-    "standing survey",
+    "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
+    "remote standing survey",
     "node": "alone hands held life node notify opening state",
     "control": "client connection listening peers place server verbs",
 }

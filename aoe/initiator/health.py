@@ -82,25 +82,31 @@ def measure(board: Board, path: Path, now_ns: int) -> None:
     resized(board, path, now_ns)
 
 
+def probe_exchange(probe: Probe, sectors: int, lba: int, trailer: int) -> Exchange:
+    """The READ that a probe is, near an LBA of a disk that has so many sectors. A request that is filled up
+    to see whether it arrives leaves room for a trailer of so many bytes."""
+    count, filler = min(_read_by(probe), sectors), 0
+    if probe.direction is Direction.THERE:
+        filler = probe.sectors * protocol.SECTOR + trailer
+    at = max(0, min(lba, sectors - count))
+    body = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, count, READ_SECTORS_EXT, at, bytes(filler)))
+    return Exchange(Command.ATA, body, reply_min=protocol.ATA_HEADER + protocol.SECTOR * count)
+
+
 def _send_probe(board: Board, path: Path, probe: Probe) -> None:
     assert board.facts is not None, "it was asked what it leads to"
-    tag, count, filler = path.channel.new_tag(), min(_read_by(probe), board.facts.sectors), 0
-    if probe.direction is Direction.THERE:
-        filler = probe.sectors * protocol.SECTOR + protocol.STAMP_TRAILER * (path.channel.stamp.stream > 0)
+    tag, trailer = path.channel.new_tag(), protocol.STAMP_TRAILER * (path.channel.stamp.stream > 0)
     path.sizes.sent(tag, probe)
-    lba = max(0, min(path.sizes.lba, board.facts.sectors - count))
     own, mac, shelf, slot = path.channel.peer
     header = Header(mac, own, frame.VERSION, 0, 0, shelf, slot, Command.ATA, tag)
-    body = ata.encode(AtaRequest(AFLAG_EXTENDED, 0, count, READ_SECTORS_EXT, lba, bytes(filler)))
-    board.out.append((path.port, frame.encode(header, body)))
+    asked = probe_exchange(probe, board.facts.sectors, path.sizes.lba, trailer)
+    board.out.append((path.port, frame.encode(header, asked.body)))
 
 
 def probe_reply(board: Board, path: Path, probe: Probe, header: Header, raw: bytes, now_ns: int) -> None:
     """Also an error says that frames get there, and if it is told at once, nothing of others."""
-    least = protocol.ATA_HEADER + protocol.SECTOR * min(
-        _read_by(probe), board.facts.sectors if board.facts else 0
-    )
-    if Exchange(Command.ATA, b"", reply_min=least).judge(header, raw) is None:
+    sectors = board.facts.sectors if board.facts else 0
+    if probe_exchange(probe, sectors, 0, 0).judge(header, raw) is None:
         board.counters["unfit_reply"] += 1
         return
     path.channel.heard_ns = now_ns

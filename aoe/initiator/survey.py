@@ -1,24 +1,30 @@
 """Several disks on the same links: each address is looked at on its own, many at a time."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import NamedTuple
 
 from aoe import limits, timing
+from aoe.drive import identify
 from aoe.engine import why_unavailable
 from aoe.errors import Unreachable
 from aoe.initiator.compiled_core import CompiledCore
 from aoe.initiator.core import Core
-from aoe.initiator.discover import discover
+from aoe.initiator.facts import Reason
+from aoe.initiator.inquiry import Found, Inquiry, Told
+from aoe.initiator.life import State
 from aoe.initiator.link_carrier import LinkCarrier
 from aoe.initiator.options import Options
-from aoe.initiator.path import Address
+from aoe.initiator.path import Address, PathSnapshot
 from aoe.initiator.remote import RemoteDisk
-from aoe.initiator.standing import PathStatus
+from aoe.initiator.standing import PathStatus, Standing
 from aoe.link.base import Link
 from aoe.link.split import SplitLink
+from aoe.wire import protocol
 
 
 class Surveyed(NamedTuple):
@@ -33,31 +39,93 @@ class Surveyed(NamedTuple):
     problem: Unreachable | None
 
 
+class Asked(NamedTuple):
+    """A server at one address, heard on the link of that number; what it said is on its way."""
+
+    port: int
+    telling: asyncio.Task[Told | None]
+
+
 async def survey(
     links: Sequence[Link], find_s: float = timing.FIND_HEARD_S
 ) -> AsyncGenerator[Surveyed, None]:
-    """The targets that answer a config query, by address. The links stay open; they have no other user."""
-    with _split(links) as trunks:
-        everywhere = await asyncio.gather(*(discover(trunk.branch(None)) for trunk in trunks))
+    """The targets that answer a config query, by address. The links stay open; they have no other user.
+
+    What a server says of its disk is enough where no other serves the same address. Else, and where it does
+    not say, a disk is attached, which compares them, or finds out why not."""
+    asked: dict[Address, list[Asked]] = {}
+    with _split(links) as trunks, _inquiries(trunks, asked) as inquiries:
+        await asyncio.gather(*(each.ask_all(timing.DISCOVER_S) for each in inquiries))
         room = asyncio.Semaphore(limits.SURVEYED_AT_ONCE)
 
         async def look(address: Address) -> Surveyed:
+            told = [(port, await telling) for port, telling in asked[address]]
+            known = [(port, it) for port, it in told if it is not None]
+            if len(known) == len(told) and _is_one_server([it for _, it in known]):
+                return _as_told(trunks, known)
             async with room:
-                disk = _disk(trunks, address)
-                problem = await _begun(disk, find_s)
-                disk.close()
-            size = 0 if problem else disk.size
-            retransmits = disk.counters.get("retransmits", 0)
-            return Surveyed(disk.address, size, disk.identity or "", disk.paths, retransmits, problem)
+                return await _attached(trunks, address, find_s)
 
-        addresses = sorted({found[:2] for there in everywhere for found in there})
-        looks = [asyncio.ensure_future(look(address)) for address in addresses]
+        looks = [asyncio.ensure_future(look(address)) for address in sorted(asked)]
         try:
             for each in looks:
                 yield await each
         finally:
             for each in looks:
                 each.cancel()
+
+
+@contextmanager
+def _inquiries(trunks: Sequence[SplitLink], asked: dict[Address, list[Asked]]) -> Iterator[list[Inquiry]]:
+    """One on each link; each server that is found goes into `asked`."""
+
+    def on_found(port: int, found: Found) -> None:
+        telling = asyncio.ensure_future(made[port].ask(found))
+        asked.setdefault(found[:2], []).append(Asked(port, telling))
+
+    made = [Inquiry(trunk.branch(None), partial(on_found, port)) for port, trunk in enumerate(trunks)]
+    for each in made:
+        each.start()
+    try:
+        yield made
+    finally:
+        for each in made:
+            each.stop()
+        for _, telling in itertools.chain(*asked.values()):
+            telling.cancel()
+
+
+def _is_one_server(told: Sequence[Told]) -> bool:
+    """Whether there is nothing to compare: one life of one server, by one path or by several."""
+    first = told[0].facts.instance
+    return len(told) == 1 or (first is not None and all(it.facts.instance == first for it in told))
+
+
+def _as_told(trunks: Sequence[SplitLink], told: Sequence[tuple[int, Told]]) -> Surveyed:
+    standing = Standing(lambda port: trunks[port].link.name, hold=False)
+    ranked = sorted(told, key=lambda it: (it[0], it[1].found.mac))
+    paths = [standing.status(_usable(number, *it)) for number, it in enumerate(ranked)]
+    data = ranked[0][1].facts.data
+    size, serial = identify.sectors_of(data) * protocol.SECTOR, identify.serial_of(data)
+    return Surveyed(paths[0].address, size, serial, paths, sum(it.again for _, it in told), None)
+
+
+def _usable(number: int, port: int, told: Told) -> PathSnapshot:
+    shelf, slot, mac, *_ = told.found
+    state = State.USABLE, Reason.NONE, number == 0
+    size = told.sectors, told.sectors_max, told.narrow
+    return PathSnapshot(number, port, mac, shelf, slot, *state, told.rtt_ns, *size, unsettled=0)
+
+
+async def _attached(trunks: Sequence[SplitLink], address: Address, find_s: float) -> Surveyed:
+    disk = _disk(trunks, address)
+    try:
+        problem = await _begun(disk, find_s)
+    finally:
+        disk.close()
+    size = 0 if problem else disk.size
+    retransmits = disk.counters.get("retransmits", 0)
+    return Surveyed(disk.address, size, disk.identity or "", disk.paths, retransmits, problem)
 
 
 @asynccontextmanager

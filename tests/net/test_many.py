@@ -2,9 +2,11 @@
 
 import functools
 import itertools
+import json
 import os
 import random
 import re
+import sys
 import threading
 import time
 from collections import Counter
@@ -18,6 +20,7 @@ from aoe.limits import TARGET_BYTES_MAX
 from aoe.wire import ata
 from aoe.wire.frame import FLAG_RESPONSE, Command, Header, decode
 from aoe.wire.protocol import SECTOR, SHELF_ALL, SLOT_ALL, sectors_per_frame
+from tests.support.labs.loss import need_loss
 from tests.support.labs.network import Lab, in_namespace
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.labs.ports import UdpPort
@@ -96,6 +99,40 @@ def test_256_exports_each_answer_a_wildcard_once(lab: Lab, tmp_path: Path) -> No
         assert lab.client(2, 77).read(3) == b"\x77" * SECTOR
         assert lab.client(2, 78).read(3) == bytes(SECTOR)
         assert len(target.output.splitlines()) >= len(addresses)
+
+
+THOUSAND = [(1 + number // 250, number % 250) for number in range(1000)]
+LISTED_S = 2.0
+"""How long it takes at most to list them, a Python that starts included."""
+
+
+def test_1000_exports_are_listed_also_where_frames_are_lost(lab: Lab, tmp_path: Path) -> None:
+    need_loss()
+    disks = [f"{image(tmp_path / f'{a}-{b}', 8)}={a}.{b}" for a, b in THOUSAND]
+    with AoeTarget(lab, tmp_path, *disks):
+        for share, command in itertools.product((None, 0.01), ("discover", "stat")):
+            for end in lab.cables[0][:2]:
+                lab.lose(end, share)
+            assert min(listed_in_s(lab, command) for _ in range(2)) < LISTED_S, (share, command)
+        assert min(listed_in_s(lab, "discover", *PLAIN_USER) for _ in range(2)) < LISTED_S
+
+
+PLAIN_USER = ("setpriv", "--bounding-set=-all,+net_raw", "--inh-caps=-all,+net_raw")
+"""May open the interface, but gets no larger buffer than any program."""
+
+
+def listed_in_s(lab: Lab, command: str, *before: str) -> float:
+    """How long `aoe discover` or `aoe stat` takes, which has to find all of them."""
+    argv = (*before, sys.executable, "-m", "aoe.cli.client", command, "--json", "--interface", "v0")
+    began = time.monotonic()
+    done = lab.run("client", *argv, timeout=60)
+    took_s = time.monotonic() - began
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [it["address"] for it in found] == [f"e{a}.{b}" for a, b in THOUSAND]
+    assert {(it["state"], it["bytes"]) for it in found} == {("usable", 8 * SECTOR)}
+    print(f"{command}: {took_s:.2f} s")
+    return took_s
 
 
 # Interfaces
