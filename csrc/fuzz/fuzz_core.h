@@ -3,7 +3,7 @@
 #ifndef AOE_FUZZ_CORE_H
 #define AOE_FUZZ_CORE_H
 
-#include "initiator/initiator.h"
+#include "initiator/path.h"
 #include "check.h"
 
 enum { PORTS_MAX = 3, ADDRESSES_MAX = 3, REQUESTS = 64, LENGTH_MAX = 1 << 16, SENT_MAX = 1 << 14 };

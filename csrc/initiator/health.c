@@ -44,7 +44,7 @@ uint32_t health_window_of(const aoe_core *c, uint32_t port, const uint8_t *raw)
 void health_takes(aoe_core *c, struct way *w, const uint8_t *raw, int64_t now_ns)
 {
     w->offers = health_offers_of(raw);
-    path_limit(w, health_window_of(c, w->port, raw));
+    window_limit(&w->window, health_window_of(c, w->port, raw));
     health_fit(c, w, now_ns);
     health_resized(c, w, now_ns);
 }

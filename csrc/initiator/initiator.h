@@ -302,43 +302,6 @@ struct aoe_core {
     size_t garbage_count, garbage_room;
 };
 
-/* path.c: what one way does. All append to core->effects. */
-void path_effect(aoe_core *c, struct effect e);
-void path_init(aoe_core *c, struct way *w, uint32_t window, uint32_t first_tag, int64_t quiesce_ns);
-void path_start(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns);
-void path_start_now(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns);
-void path_send_changes_again(aoe_core *c, struct way *w, int64_t now_ns);
-void path_abandon(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns);
-void path_received(aoe_core *c, struct way *w, uint32_t tag, const uint8_t *raw, uint32_t length, int64_t now_ns);
-void path_tick(aoe_core *c, struct way *w, int64_t now_ns);
-void path_settle_all(aoe_core *c, struct way *w);
-int path_knows(const struct way *w, uint32_t tag);
-void path_limit(struct way *w, uint32_t window);
-uint32_t path_outstanding(const struct way *w);
-/* Whether there are copies of unknown fate whose answer is not waited for. */
-int path_uncertain(const struct way *w);
-/* The way is given up with all that was sent there and is open: this. */
-void path_end(aoe_core *c, struct way *w, struct exchange *last);
-int64_t path_quiet_ns(const struct way *w, int64_t now_ns);
-struct exchange *exchange_new(aoe_core *c, struct way *w, const struct body *body, uint32_t command, uint32_t lane,
-                              uint32_t reply_min);
-struct stamp path_new_stream(struct way *w, uint64_t instance);
-/* In the registers, and the trailer behind registers and data. */
-void stamp_registers(struct wire_registers *registers, const struct stamp *stamp);
-void stamp_trailer(uint8_t *at, const struct stamp *stamp);
-void path_heard(struct way *w, int64_t now_ns);
-/* We did not run for so long. What may be late is given that time; copies are as old as they are. */
-void path_stand_still(struct way *w, int64_t gap_ns, int64_t now_ns);
-/* A copy was never sent, and is too old for it now: another one takes its place. */
-void path_make_anew(aoe_core *c, struct way *w, uint32_t tag, int64_t now_ns);
-uint32_t path_new_tag(struct way *w);
-/* Whether a frame can be the reply to a request: an error, or so long at least; and whether that was done. */
-enum verdict_on_reply reply_judge(const uint8_t *raw, uint32_t length, uint32_t command, uint32_t least);
-int path_stuck(const struct way *w);
-/* The frame, whose head may still be changed, and which may be signed. */
-aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
-                    uint32_t command, uint32_t tag, const struct body *body);
-
 /* Whether its samples are to be compared with the owner's. */
 static inline int way_samples(const struct way *w) { return w->state == WAY_COMPARED || w->state == WAY_RETRIED; }
 

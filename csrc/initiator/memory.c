@@ -53,7 +53,7 @@ int pool_reserve(struct pool *pool, size_t objects)
 
 void *pool_take(struct pool *pool)
 {
-    if (!pool_reserve(pool, 1))
+    if (!pool->spare && !pool_reserve(pool, 1))
         go_without();
     void *object = pool->free;
     assert(object);

@@ -2,7 +2,7 @@
 #ifndef AOE_SESSION_H
 #define AOE_SESSION_H
 
-#include "initiator.h"
+#include "path.h"
 
 /* session.c: which way carries what. All append to core->events. */
 void session_set_port(aoe_core *c, uint32_t number, const aoe_core_port *port, int64_t now_ns);

@@ -1,0 +1,170 @@
+/* A request on one way, and its transmissions: each is a copy with a tag and a fate of its own (order rules I1 and I2).
+ * As aoe/initiator/exchange.py, and what of path.py is of one request. */
+#include <assert.h>
+#include <string.h>
+
+#include "path.h"
+
+void copy_drop(aoe_core *c, struct way *w, struct copy *copy)
+{
+    assert(*copy_slot(w, copy->tag) == copy && copy->exchange->copies_count);
+    *copy_slot(w, copy->tag) = copy->next;
+    link_remove(&copy->of_exchange);
+    copy->exchange->copies_count--;
+    pool_give(&c->copies, copy);
+}
+
+struct exchange *exchange_new(aoe_core *c, struct way *w, const struct body *body, uint32_t command, uint32_t lane,
+                              uint32_t reply_min)
+{
+    struct exchange *x = pool_take(&c->exchanges);
+    x->way = w;
+    x->body = body;
+    x->command = (uint8_t)command;
+    x->lane = (uint8_t)lane;
+    x->reply_min = reply_min;
+    x->open = 1;
+    link_init(&x->where);
+    link_init(&x->of_operation);
+    link_init(&x->copies);
+    return x;
+}
+
+enum verdict_on_reply reply_judge(const uint8_t *raw, uint32_t length, uint32_t command, uint32_t least)
+{
+    if (wire_of(raw)->command != command)
+        return REPLY_UNFIT;
+    if (wire_is_error(raw))
+        return REPLY_FAILED;
+    if (command == COMMAND_ATA) {
+        if (length < ATA_HEADER)
+            return REPLY_UNFIT;
+        if (wire_failed(raw))
+            return REPLY_FAILED;
+    }
+    return length >= least ? REPLY_GOOD : REPLY_UNFIT;
+}
+
+static void fly(struct way *w, struct exchange *x, int up)
+{
+    struct lane *l = &w->lanes[x->lane];
+    if (up) {
+        link_append(&l->flying, &x->where);
+        l->flying_count++;
+    } else {
+        assert(l->flying_count);
+        link_remove(&x->where);
+        l->flying_count--;
+    }
+}
+
+/* What says which stream it belongs to, where the peer knows ours. */
+static int is_stamped(const struct exchange *x)
+{
+    uint8_t opcode = x->body->ata.opcode;
+    int changes = opcode == WRITE_SECTORS_EXT || opcode == WRITE_DMA_FUA_EXT;
+    int flushes = opcode == FLUSH_CACHE || opcode == FLUSH_CACHE_EXT;
+    return x->command == COMMAND_ATA && (changes || flushes);
+}
+
+void stamp_registers(struct wire_registers *registers, const struct stamp *stamp)
+{
+    registers->feature = stamp->epoch;
+    wire_put_big16(registers->stream, stamp->stream);
+}
+
+void stamp_trailer(uint8_t *at, const struct stamp *stamp)
+{
+    memcpy(at, STREAM_SIGNATURE, SIGNATURE_BYTES);
+    wire_put_little(at + SIGNATURE_BYTES, INSTANCE_BYTES, stamp->instance);
+}
+
+static void stamp(const struct way *w, struct exchange *x, aoe_out *out)
+{
+    _Static_assert(sizeof out->tail == STAMP_TRAILER, "room for it");
+    struct stamp stamp = is_stamped(x) ? w->stamp : (struct stamp){0};
+    int same = x->tries == 1 || x->stamp.stream == stamp.stream;
+    x->stamp = same ? stamp : (struct stamp){0};
+    if (!stamp.stream)
+        return;
+    stamp_registers(&wire_at(out->head)->ata, &stamp);
+    out->tail_length = out->data_length ? STAMP_TRAILER : 0;
+    stamp_trailer(out->data_length ? out->tail : out->head + ATA_HEADER, &stamp);
+}
+
+void exchange_transmit(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
+{
+    if (!x->tries && !w->lanes[x->lane].flying_count)
+        w->lanes[x->lane].probes = 0;
+    if (!x->tries && !path_outstanding(w))
+        w->asked_ns = now_ns;
+    struct copy *copy = pool_take(&c->copies), **slot;
+    copy->tag = path_new_tag(w);
+    copy->sent_ns = now_ns;
+    copy->exchange = x;
+    slot = &w->tags[copy->tag % TAG_BUCKETS];
+    copy->next = *slot;
+    *slot = copy;
+    link_append(&x->copies, &copy->of_exchange);
+    x->tries++;
+    x->sent_ns = x->since_ns = now_ns;
+    x->generation = x->tries == 1 || x->generation == w->generation ? w->generation : -1;
+    if (++x->copies_count > COPIES_MAX)
+        copy_drop(c, w, oldest_copy(x));
+    fly(w, x, 1);
+    aoe_out *out = send_frame(c, w->port, w->mac, w->own, w->shelf, w->slot, x->command, copy->tag, x->body);
+    if (x->lane != LANE_READS)
+        stamp(w, x, out);
+}
+
+void exchange_resend(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
+{
+    c->counters[AOE_RETRANSMITS]++;
+    window_lost(&w->window, now_ns, lane_usual_ns(&w->lanes[x->lane]));
+    fly(w, x, 0);
+    exchange_transmit(c, w, x, now_ns);
+    if (x->sectors > w->suspect && lane_suspects(&w->lanes[x->lane], x)) {
+        w->suspect = x->sectors;
+        w->suspect_lane = x->lane;
+        w->suspect_lba = wire_little(x->body->ata.lba, LBA_BYTES);
+    }
+}
+
+/* No answer is wanted any more, or a copy less is of unknown fate. */
+void exchange_close(aoe_core *c, struct way *w, struct exchange *x)
+{
+    struct lane *l = &w->lanes[x->lane];
+    int was_unsettled = !x->open && !link_alone(&x->where);
+    if (x->open && !link_alone(&x->where))
+        fly(w, x, 0);
+    x->open = 0;
+    if (x->copies_count) {
+        if (!was_unsettled) {
+            link_append(&l->unsettled, &x->where);
+            l->unsettled_count++;
+        }
+        return;
+    }
+    if (was_unsettled) {
+        assert(l->unsettled_count);
+        link_remove(&x->where);
+        l->unsettled_count--;
+    }
+    path_effect(c, (struct effect){.what = EFFECT_SETTLED, .exchange = x});
+}
+
+/* Whatever became of its copies, they can do nothing any more. */
+void exchange_forget(aoe_core *c, struct way *w, struct exchange *x)
+{
+    c->counters[AOE_UNANSWERED]++;
+    while (x->copies_count)
+        copy_drop(c, w, oldest_copy(x));
+    exchange_close(c, w, x);
+}
+
+void exchange_send_anew(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
+{
+    x->tries--;
+    fly(w, x, 0);
+    exchange_transmit(c, w, x, now_ns);
+}

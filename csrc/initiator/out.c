@@ -1,0 +1,40 @@
+/* What a path hands out: frames to be sent, and effects to be seen to. */
+#include <string.h>
+
+#include "path.h"
+
+void path_effect(aoe_core *c, struct effect e)
+{
+    if (c->effects_count == c->effects_room) {
+        c->effects_room = c->effects_room ? 2 * c->effects_room : 64;
+        c->effects = must_allocate(c->effects, c->effects_room * sizeof *c->effects);
+    }
+    c->effects[c->effects_count++] = e;
+}
+
+aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
+                    uint32_t command, uint32_t tag, const struct body *body)
+{
+    if (c->out_count == c->out_room) {
+        c->out_room = c->out_room ? 2 * c->out_room : 64;
+        c->out = must_allocate(c->out, c->out_room * sizeof *c->out);
+    }
+    aoe_out *out = &c->out[c->out_count++];
+    uint8_t *f = out->head;
+    uint32_t head = AOE_HEADER + body->head_length;
+    wire_put_header(f, mac, own, shelf, slot, command, tag);
+    memcpy(f + AOE_HEADER, body->head, body->head_length);
+    out->port = port;
+    out->data = body->data;
+    out->data_length = body->data_length;
+    if (head + body->data_length < FRAME_MIN) {
+        memset(f + head, 0, FRAME_MIN - head);
+        if (body->data_length)
+            memcpy(f + head, body->data, body->data_length);
+        out->data_length = 0;
+        head = FRAME_MIN;
+    }
+    out->head_length = head;
+    out->tail_length = 0;
+    return out;
+}
