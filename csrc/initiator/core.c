@@ -254,7 +254,7 @@ static void abandon(aoe_core *c, struct asked *a, int64_t now_ns)
             if (p->operation)
                 session_abandon(c, p->operation, now_ns);
             if (p->echo)
-                proof_given_up(c, p, now_ns);
+                echo_given_up(c, p, now_ns);
         }
     }
     run(c, now_ns);

@@ -26,17 +26,39 @@ int pieces_patches(const struct piece *p); /* whether the request covers only a 
 void pieces_keep(struct piece *p, const uint8_t *data, uint32_t sectors);
 void pieces_patch(struct piece *p);
 
-/* proof.c: whether servers have one disk */
+/* look.c: what the proof looks at */
+void look_begin(aoe_core *c, struct look *l, struct way *w, uint64_t lba, uint32_t sectors, int64_t now_ns);
+void look_end(aoe_core *c, struct look *l, int64_t now_ns);
+const uint8_t *look_bytes(const struct event *e); /* what was read, or NULL */
+struct lives lives_of(const struct way *owner, const struct way *w);
+int lives_last(const struct lives *one, const struct way *owner, const struct way *w); /* they are still the same */
+
+/* How many sectors may be read at once from a server. */
+static inline uint32_t look_limit(const struct way *w) { return way_most(w, LANE_READS); }
+
+/* samples.c: what two servers have is compared */
+void samples_init(struct proof *f);
+void samples_close(struct proof *f);
+void samples_stand_still(struct proof *f, int64_t gap_ns);
+void samples_step(aoe_core *c, int64_t now_ns);
+void samples_became(aoe_core *c, struct look *l, const struct event *e, int64_t now_ns);
+
+/* echo.c: a write of ours is looked for */
+void echo_step(aoe_core *c, int64_t now_ns);
+void echo_became(aoe_core *c, const struct event *e, int64_t now_ns);
+int echo_is_wanted(const aoe_core *c); /* there is a server that is to show one */
+/* Whether a write waits until its range was read through a server that is to be proved. */
+int echo_takes(aoe_core *c, struct piece *p, const uint8_t *data, int64_t now_ns);
+/* It was answered by the server of a way, and all went well; it failed, or no caller waits for it any more. */
+void echo_acknowledged(aoe_core *c, const struct piece *p, const struct way *by, int64_t now_ns);
+void echo_given_up(aoe_core *c, const struct piece *p, int64_t now_ns);
+
+/* proof.c: whether servers have one disk: both of these */
 void proof_init(struct proof *f);
 void proof_close(struct proof *f);
 void proof_stand_still(struct proof *f, int64_t gap_ns); /* we did not run for so long */
 void proof_step(aoe_core *c, int64_t now_ns); /* something happened, or time has passed */
 void proof_became(aoe_core *c, struct look *l, const struct event *e, int64_t now_ns);
-/* Whether a write waits until its range was read through a server that is to be proved. */
-int proof_takes(aoe_core *c, struct piece *p, const uint8_t *data, int64_t now_ns);
-/* It was answered by the server of a way, and all went well; it failed, or no caller waits for it any more. */
-void proof_acknowledged(aoe_core *c, const struct piece *p, const struct way *by, int64_t now_ns);
-void proof_given_up(aoe_core *c, const struct piece *p, int64_t now_ns);
 
 /* progress.c: a piece may begin, is answered, and the request ends */
 void progress_end(aoe_core *c, struct asked *a, uint32_t outcome);

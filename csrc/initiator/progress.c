@@ -50,7 +50,7 @@ static void worse(struct asked *a, uint32_t outcome, uint32_t status, uint32_t e
 /* Whether a write waits until a server that is to be proved has shown its range. */
 static int is_looked_for(aoe_core *c, struct piece *p, int64_t now_ns)
 {
-    return c->proof.wanted && p->request->request.verb != AOE_VERB_TRIM && proof_takes(c, p, pieces_bytes(p), now_ns);
+    return c->proof.wanted && p->request->request.verb != AOE_VERB_TRIM && echo_takes(c, p, pieces_bytes(p), now_ns);
 }
 
 /* Its range is its own now. One that no caller waits for gives it up. */
@@ -102,7 +102,7 @@ static void advance(aoe_core *c, struct asked *a, struct piece *p, const struct 
     }
     part(c, a, p);
     if (p->echo)
-        proof_acknowledged(c, p, e->way, now_ns);
+        echo_acknowledged(c, p, e->way, now_ns);
 }
 
 static void keep(struct asked *a, const uint8_t *bytes, uint32_t length)
@@ -138,7 +138,7 @@ static void failed(aoe_core *c, struct asked *a, struct piece *p, const struct e
         worse(a, AOE_ENDED_ATA_ERROR, said->ata.status, said->ata.error, wire_lba(e->raw));
     part(c, a, p);
     if (p->echo)
-        proof_given_up(c, p, now_ns);
+        echo_given_up(c, p, now_ns);
 }
 
 void progress_answered(aoe_core *c, struct piece *p, const struct event *e, int64_t now_ns)
