@@ -12,7 +12,7 @@ from aoe.initiator.life import State
 from aoe.initiator.path import Policy
 from aoe.initiator.request import Outcome, Verb
 from aoe.timing import USUAL
-from aoe.wire import protocol
+from aoe.wire import ata, protocol
 from tests.initiator.play import MS, Play, Server, both
 
 SECTOR = protocol.SECTOR
@@ -214,6 +214,54 @@ def test_a_write_that_is_given_up_leaves_its_range(make: Any) -> None:
     play.write(9000, b"v" * SECTOR)
     assert play.now - began < 10 * MS
     assert play.read(9000) == b"v" * SECTOR
+
+
+def comparing_a_third(make: Any) -> tuple[Play, Server, Server]:
+    """An owner, one that is to be proved, and one that is compared and does not answer reads of samples."""
+    store = content()
+    third = Server(2, store)
+    third.deaf = True
+    play = Play(make, *two(store), third)
+    _, other = settled(play)
+    third.deaf = False
+    play.cut = lambda _, raw, back: (
+        not back and raw[:6] == third.mac and ata.command_in(raw[protocol.AOE_HEADER :]) == 0x24
+    )
+    play.arrive(0, third.advertisement())
+    assert play.run(2).core.comparing
+    return play, other, third
+
+
+@both
+def test_a_write_that_waited_for_a_sample_may_be_the_next_that_is_looked_for(make: Any) -> None:
+    play, other, third = comparing_a_third(make)
+    requests = [play.start(Verb.WRITE, 5 * SECTOR, data=bytes((n,)) * SECTOR) for n in b"ab"]
+    assert not play.run(1).path(other).proved
+    assert not requests[0].result, "the range is closed"
+    for request in requests:
+        result = play.wait(request)
+        assert result is not None
+        assert result.outcome is Outcome.OK
+    assert play.path(other).proved
+    assert [asked.lba for asked in other.heard if asked.opcode == 0x24][-2:] == [5, 5]
+    assert play.read(5) == b"b" * SECTOR
+    play.cut = lambda *_: False
+    assert play.run(12_000).path(third).state is State.USABLE
+
+
+@both
+def test_what_was_given_up_behind_a_sample_lets_the_next_one_go(make: Any) -> None:
+    play, other, _ = comparing_a_third(make)
+    requests = [play.start(Verb.WRITE, 5 * SECTOR, data=bytes((n,)) * 3 * SECTOR) for n in b"abcd"]
+    for request in requests[:3]:
+        play.core.abandon(request, play.now)
+    began = play.now
+    result = play.wait(requests[3])
+    assert result is not None
+    assert result.outcome is Outcome.OK
+    assert play.now - began < 2 * USUAL.proof_ns
+    assert play.run(1).path(other).proved
+    assert play.read(5) == b"d" * SECTOR
 
 
 # Samples
