@@ -23,6 +23,16 @@ class OutOfRangeError(AoeError, ValueError):
     """A number that the caller gave is not one that can be: an offset outside of the disk, say."""
 
 
+class ControlFailed(AoeError):
+    """A daemon did not do what it was asked, or there is none. `kind` names the reason, `exit` is the status
+    of a command that asked."""
+
+    def __init__(self, message: str, kind: str, exit: int) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.exit = exit
+
+
 class DiskError(AoeError):
     """The backing store failed.
 

@@ -105,6 +105,9 @@ ENGINE_THREADS_MAX = 256
 ENGINE_PLACES = 64
 """Requests one export has at the disk at a time when the engine serves it."""
 
+CHANGES_MAX = 512
+CHANGES_BYTES_MAX = 8 << 20
+"""Changes of a running target that its file does not have, and the bytes of the list of them."""
 CONTROL_REQUEST_MAX = 1 << 20
 CONTROL_ANSWER_MAX = 32 << 20
 """Of one line that a daemon is sent, and of one that it answers."""

@@ -83,8 +83,13 @@ CONTROL_LOOK_S = 20.0
 CONTROL_CHANGE_S = 3900.0
 """How long a daemon has to say how it is, and to carry out a change: an address gets another disk when frames
 for the last one have expired, which may take an hour."""
+CONTROL_TURN_S = 5.0
+CONTROL_RETRY_S = 0.05
+"""How long a command waits for another one that changes something, and between two looks at that."""
 CONTROL_QUIET_S = 5.0
 """After which a command says that it still waits."""
+CONTROL_SAMPLE_S = 0.5
+"""Between the two looks that tell how fast a target is."""
 WATCHED_S = 1.0
 """Between two looks of `status --watch`."""
 

@@ -22,6 +22,8 @@ PAGES = ("aoe.1", "aoe-target.8", "aoe-target.toml.5")
 EXAMPLE = HERE.parent / "examples" / "aoe-target.toml"
 COMMON = ("-h", "--interface", "--link", "--json")
 """Options of every command of `aoe`, which are explained once; and so are its addresses."""
+ASKING = ("--socket",)
+"""The same for the commands that ask a daemon, besides some of those."""
 
 
 def page(name: str) -> str:
@@ -123,7 +125,7 @@ def commands(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]
 
 
 def _parser_of(name: str) -> argparse.ArgumentParser:
-    return (commands(parser.parser()) | commands(target_parser.parser()))[name]
+    return (commands(target_parser.parser()) | commands(parser.parser()))[name]
 
 
 def synopsis(name: str) -> list[str]:
@@ -188,6 +190,22 @@ def command(name: str) -> Iterator[str]:
     yield from (*_told(own), ".RE")
 
 
+def verb(name: str) -> Iterator[str]:
+    """The same for a command of `aoe-target` that asks a daemon; what all of those have is told once."""
+    asking = commands(target_parser.parser())[name]
+    own = [it for it in asking._actions if not {*it.option_strings} & {*COMMON, *ASKING}]
+    words = [bold(asking.prog), *(_bracketed(it) for it in own if it.option_strings)]
+    words += [_operand(it) for it in own if not it.option_strings]
+    yield from (".HP", *_guarded(" ".join(words)), ".RS")
+    yield from (".PP", *_guarded(_sentence(asking.description)), *_told(own), ".RE")
+
+
+def asking() -> Iterator[str]:
+    """The options that each of those has."""
+    known = commands(target_parser.parser())["set"]._actions
+    yield from _told(it for it in known if {*it.option_strings} & {*COMMON, *ASKING})
+
+
 def _is_common(action: argparse.Action) -> bool:
     return action.dest == "addresses" or bool({*action.option_strings} & {*COMMON})
 
@@ -221,6 +239,8 @@ PARTS: dict[str, Callable[..., Iterator[str] | list[str]]] = {
     "options": options,
     "common": common,
     "command": command,
+    "verb": verb,
+    "asking": asking,
     "counters": counters,
     "keys": keys,
     "defaults": defaults,

@@ -45,7 +45,7 @@ WITH_IO = {
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
     "node": "alone hands held life node notify opening state",
-    "control": "client connection listening peers place server verbs",
+    "control": "bridge client connection hand listening peers place saving server verbs written",
 }
 """Modules that may know the world. The others of these rooms are sans-I/O, and so are `wire`, `drive` and
 `config`."""

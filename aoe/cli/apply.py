@@ -12,8 +12,8 @@ from aoe.cli import stdio
 from aoe.cli.report import Report
 from aoe.config.read import read
 from aoe.control import place
-from aoe.control.client import Client, ControlFailed
-from aoe.errors import ConfigurationError
+from aoe.control.client import Client
+from aoe.errors import ConfigurationError, ControlFailed
 
 
 class Apply(NamedTuple):

@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from aoe.cli.wanted import Wanted
+from aoe.config.changes import Verb
 from aoe.config.read import read
 from aoe.config.values import Config, TargetConfig
 from aoe.control.rights import Peer, Rights
@@ -15,59 +17,85 @@ from aoe.disk.threads import aside
 from aoe.errors import ConfigurationError
 from aoe.node.node import Done, Node
 from aoe.wire.address import parse_address
+from aoe.wire.frame import format_mac
 
 
 class NodeVerbs:
-    """`load` reads the daemon's own file."""
+    """`wanted` reads the daemon's own file; `changed` is told of each one that is applied."""
 
-    def __init__(self, node: Node, load: Callable[[], Config]) -> None:
+    def __init__(
+        self, node: Node, wanted: Wanted, changed: Callable[[TargetConfig], None] = lambda _: None
+    ) -> None:
         self._node = node
-        self.load = load
+        self._wanted = wanted
+        self._changed = changed
 
     async def status(self) -> Mapping[str, Any]:
         """How everything is."""
-        return self._node.status().facts()
+        beside = await aside(lambda: self._wanted.beside)
+        level = logging.getLogger("aoe").getEffectiveLevel()
+        patches = [change.facts() for change in beside]
+        facts = self._node.status().facts()
+        return {**facts, "log_level": logging.getLevelName(level).lower(), "patches": patches}
 
     async def apply(self, how: Apply, peer: Peer) -> Outcome:
-        """Compare the file with what runs and do the difference."""
-        source = self.load if how.text is None else functools.partial(read, how.text, "the file")
-        wanted = await aside(source)
-        done = await self._node.apply(
-            wanted, str(peer), only_plan=how.plan, remove=how.remove, expect=how.expect
-        )
-        if done.exit == 2 and not how.plan:
-            raise ConfigurationError("; ".join(it.sentence for it in done.plan.problems))
+        """Compare the file with what runs and do the difference. The owner's command took the changes away
+        before; only of a plan it is said here which ones would end."""
+        if not how.plan:
+            return await self.reload(str(peer), remove=how.remove, expect=how.expect)
+        source = self._wanted.alone if how.text is None else functools.partial(read, how.text, "the file")
+        planned = await self._node.apply(await aside(source), str(peer), only_plan=True, remove=how.remove)
+        undone = await aside(lambda: self._wanted.beside)
+        said = (*planned.sentences, *(f"ends: {change.sentence}" for change in undone))
+        return Outcome(said, planned.exit, {**planned.facts(), "ends": [it.facts() for it in undone]})
+
+    async def reload(self, by: str, *, remove: bool = False, expect: int | None = None) -> Outcome:
+        """Go to what the file and the changes beside it say."""
+        config = await aside(self._wanted.load)
+        rights_of(config.target)  # before anything is done
+        done = await self._node.apply(config, by, remove=remove, expect=expect)
+        if done.exit != 2:
+            self._changed(config.target)
         return _outcome(done)
 
-    async def take_up(self, address: str, peer: Peer) -> Outcome:
-        """Changes beside the file."""
-        raise ConfigurationError("this daemon takes changes from its file alone; change that, and apply it")
+    async def take_up(self, verb: Verb, address: str, peer: Peer) -> Outcome:
+        """The owner changed one export beside the file."""
+
+        def wanted() -> Config:
+            return self._wanted.take_up(verb, address, self._node.wanted)
+
+        key = parse_address(address)
+        return _outcome(await self._node.apply_one(key, lambda: aside(wanted), f"{verb} by {peer}"))
 
     async def mask(self, address: str, macs: tuple[bytes, ...], peer: Peer) -> Outcome:
         """Serve an export to these hosts alone."""
         await self._node.restate(parse_address(address), f"mask by {peer}", mask=macs)
-        return Outcome()
+        return Outcome((f"{address}: serves " + (", ".join(map(format_mac, macs)) or "every host"),))
 
     async def release(self, address: str, peer: Peer) -> Outcome:
         """Break the reservation of an export."""
         await self._node.restate(parse_address(address), f"release by {peer}", reserve=())
-        return Outcome()
+        return Outcome((f"{address}: no host has it reserved",))
 
     async def reopen(self, address: str, peer: Peer) -> Outcome:
         """End the failed state of one disk."""
-        return _outcome(await self._node.reopen(parse_address(address), f"reopen by {peer}"))
+        await self._node.reopen(parse_address(address), f"reopen by {peer}")
+        return Outcome((f"{address}: serves again, as another instance",))
 
     async def log_level(self, level: str, peer: Peer) -> Outcome:
         """Log what is at least so grave."""
         logging.getLogger("aoe").setLevel(level.upper())
-        return Outcome()
+        return Outcome((f"logs {level} and what is graver",))
 
 
 def _outcome(done: Done) -> Outcome:
+    """ConfigurationError for one that was refused."""
+    if done.exit == 2:
+        raise ConfigurationError("; ".join(it.sentence for it in done.plan.problems))
     return Outcome(tuple(done.sentences), done.exit, done.facts())
 
 
-def rights_of(target: TargetConfig) -> Rights:
+def rights_of(target: TargetConfig, changes: str = "") -> Rights:
     """Which process may do what. ConfigurationError for a group that is not there."""
     try:
         group = None if target.control_group is None else grp.getgrnam(target.control_group).gr_gid
@@ -75,4 +103,4 @@ def rights_of(target: TargetConfig) -> Rights:
         raise ConfigurationError(
             f"there is no group {target.control_group}; make it, or drop control-group"
         ) from error
-    return Rights(os.geteuid(), group, target.control_readers == "all")
+    return Rights(os.geteuid(), group, target.control_readers == "all", changes)

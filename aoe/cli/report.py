@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from aoe.cli import stdio
 from aoe.cli.ending import Ended
 from aoe.cli.stdio import StreamFailed
-from aoe.errors import AoeError, ConfigurationError, DiskError, RequestError, TargetRefused, Unreachable
+from aoe.errors import (
+    AoeError,
+    ConfigurationError,
+    ControlFailed,
+    DiskError,
+    RequestError,
+    TargetRefused,
+    Unreachable,
+)
 from aoe.wire import protocol
 
 if TYPE_CHECKING:
@@ -24,7 +32,7 @@ KINDS = (
     (RequestError, "request"),
     (DiskError, "disk"),
 )
-"""What an error object's `kind` may be, besides `interrupted`."""
+"""What an error object's `kind` may be, besides `interrupted` and what a daemon says."""
 
 
 class Report:
@@ -72,8 +80,8 @@ class Report:
         self.warn(message, error={"kind": "interrupted", "message": message})
 
     def outcome(self, body: Callable[[], int]) -> int:
-        """What `body` returns; 2 for a ConfigurationError, 1 for another failure that has a reason, which is
-        said. A StreamFailed is raised, as there may be nowhere to say it."""
+        """What `body` returns; 2 for a ConfigurationError, 1 for another failure that has a reason, unless it
+        names a status. The reason is said. A StreamFailed is raised, as there may be nowhere to say it."""
         try:
             return body()
         except StreamFailed:
@@ -81,6 +89,9 @@ class Report:
         except ConfigurationError as error:
             self.fail(error)
             return 2
+        except ControlFailed as error:
+            self.fail(error)
+            return error.exit
         except AoeError as error:
             self.fail(error)
         except OSError as error:
@@ -95,7 +106,8 @@ def message_of(error: BaseException) -> str:
 
 def error_facts(error: AoeError) -> dict[str, Any]:
     """An error as an object."""
-    kind = next((kind for of, kind in KINDS if isinstance(error, of)), "request")
+    known = error.kind if isinstance(error, ControlFailed) else "request"
+    kind = next((kind for of, kind in KINDS if isinstance(error, of)), known)
     facts: dict[str, Any] = {"kind": kind, "message": message_of(error)}
     if isinstance(error, DiskError):
         facts |= {"byte": error.offset, "errno": error.errno}

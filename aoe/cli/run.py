@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +22,12 @@ from aoe.cli.serve import (
     refresh,
     warn_of_damage,
 )
-from aoe.config.read import read
+from aoe.cli.wanted import Wanted
 from aoe.config.values import Config, TargetConfig
 from aoe.control import place
 from aoe.control.listening import Seat
 from aoe.control.server import ControlServer
+from aoe.disk.threads import aside
 from aoe.errors import AoeError, ConfigurationError
 from aoe.link.base import Link
 from aoe.link.packet import only_interface
@@ -64,16 +66,18 @@ class _Daemon:
         self._report = report
         self._alone = Alone()
         self._links: list[Link] = []
+        self._socket = said.socket or place.daemons()
+        changes = place.changes_of(os.geteuid(), self._socket)
+        self._wanted = Wanted(said.config, self._content, changes)
+        self._changes = str(changes)
 
-    def load(self) -> Config:
-        """What the file says now. ConfigurationError."""
-        file = self._said.config
-        return read(self._alone.read(file, limits.CONFIG_BYTES_MAX), str(file))
+    def _content(self) -> bytes:
+        return self._alone.read(self._said.config, limits.CONFIG_BYTES_MAX)
 
     async def run(self) -> bool:
         """Whether nothing was left behind."""
         with self._alone:
-            wanted = self.load()
+            wanted = self._wanted.load()
             target = wanted.target
             self._report.as_json |= target.json
             if not self._said.verbose:
@@ -88,14 +92,14 @@ class _Daemon:
             return await self._serve(node, wanted, names)
 
     async def _serve(self, node: Node, wanted: Config, names: tuple[str, ...]) -> bool:
-        seat = Seat(self._said.socket or place.daemons())
+        seat = Seat(self._socket)
         try:
             prepared = node.prepare(wanted)
             if prepared.plan.problems:
                 raise ConfigurationError("; ".join(it.sentence for it in prepared.plan.problems))
             self._links = node.open_links(names)
             how = wanted.target
-            rights = rights_of(how)
+            rights = rights_of(how, self._changes)
             target = open_target(self._links, _options(how), how.engine, _threads(how))
         except BaseException:
             node.give_up()
@@ -103,8 +107,8 @@ class _Daemon:
             raise
         stdio.start()
         self._node = node
-        verbs = NodeVerbs(node, self.load)
-        async with ControlServer(seat, verbs, rights):
+        verbs = NodeVerbs(node, self._wanted, self._changed)
+        async with ControlServer(seat, verbs, rights) as self._server:
             try:
                 self._say(await node.start(target), at_start=True)
                 await self._listen(node, verbs).wait()
@@ -130,10 +134,13 @@ class _Daemon:
     async def _reload(self, node: Node, verbs: NodeVerbs) -> None:
         """As `apply`, and look at the sizes of the disks again."""
         try:
-            self._say(await node.apply(verbs.load(), "SIGHUP"))
+            self._say(await node.apply(await aside(self._wanted.load), "SIGHUP"))
         except AoeError as error:
             self._report.fail(error)
         await refresh(node.target, self._report)
+
+    def _changed(self, target: TargetConfig) -> None:
+        self._server.rights = rights_of(target, self._changes)
 
     def _announce(self, one: Live) -> None:
         announce(self._report, self._node.target, one.export, self._links)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aoe import limits, timing
-from aoe.cli import words
+from aoe.cli import control_parser, words
 from aoe.cli.report import Report
 from aoe.cli.version import Version
 from aoe.initiator.options import ENGINES
@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     _add_apply(commands)
     _add_state(commands)
     _add_check(commands)
+    control_parser.add(commands)
     return top
 
 

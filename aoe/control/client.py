@@ -1,5 +1,6 @@
 """Asks a daemon: blocking, one question at a time."""
 
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from aoe import limits, timing
+from aoe.config.text import plain
 from aoe.control import place
 from aoe.control.messages import (
     NO_DAEMON,
@@ -23,18 +25,9 @@ from aoe.control.messages import (
 )
 from aoe.control.peers import holder
 from aoe.control.rights import READING
-from aoe.errors import AoeError
+from aoe.errors import ControlFailed
 
 _PATIENCE = struct.pack("ll", int(timing.CONTROL_QUIET_S), 0)
-
-
-class ControlFailed(AoeError):
-    """A daemon did not do it, or there is none. `exit` is the status of the command."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.kind = failure.kind
-        self.exit = failure.exit
 
 
 class Client:
@@ -55,6 +48,15 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the daemon has not ended the connection. What it sends unasked does that, too."""
+        try:
+            self._socket.setblocking(False)
+            return not select.select([self._socket], [], [], 0)[0]
+        except (OSError, ValueError):
+            return False
+
     def close(self) -> None:
         """End the connection. What was asked for is done all the same."""
         self._socket.close()
@@ -64,7 +66,7 @@ class Client:
         self._asked += 1
         answer = self.answer(Request(self._asked, verb, arguments))
         if isinstance(answer.result, Failure):
-            raise ControlFailed(answer.result)
+            raise failed(answer.result)
         return answer.result
 
     def answer(self, request: Request) -> Answer:
@@ -102,7 +104,12 @@ class Client:
 
     def _lost(self, fate: str) -> NoReturn:
         what = f"the daemon (process {self._pid}) at {self._path} {fate}"
-        raise ControlFailed(Failure("lost", f"{what}; look at aoe-target status what was done", PARTLY))
+        raise ControlFailed(f"{what}; look at aoe-target status what was done", "lost", PARTLY)
+
+
+def failed(failure: Failure) -> ControlFailed:
+    """The same as an error."""
+    return ControlFailed(plain(failure.message), failure.kind, failure.exit)
 
 
 def _connected(path: Path) -> socket.socket:
@@ -118,11 +125,11 @@ def _connected(path: Path) -> socket.socket:
     except OSError as error:
         connection.close()
         if isinstance(error, PermissionError):
-            raise ControlFailed(Failure("rights", f"{path}: {error.strerror}; use sudo", REFUSED)) from error
+            raise ControlFailed(f"{path}: {error.strerror}; use sudo", "rights", REFUSED) from error
         raise _no_daemon(path, str(error.strerror)) from error
     return connection
 
 
 def _no_daemon(path: Path, reason: str) -> ControlFailed:
     remedy = "start it with systemctl start aoe-target or aoe-target run, or name its --socket"
-    return ControlFailed(Failure("no-daemon", f"no daemon answers at {path} ({reason}); {remedy}", NO_DAEMON))
+    return ControlFailed(f"no daemon answers at {path} ({reason}); {remedy}", "no-daemon", NO_DAEMON)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 from aoe.errors import ConfigurationError
 from aoe.limits import SOCKET_PATH_MAX
@@ -9,6 +10,8 @@ from aoe.target.records import default_directory
 
 SOCKET = "control"
 ROOTS = Path("/run/aoe-target")
+CHANGES = Path("/run/aoe-target-changes")
+"""Of root's."""
 
 
 def daemons() -> Path:
@@ -28,6 +31,16 @@ def askers() -> Path:
     """Where a command asks: this user's own daemon if there is one, else root's."""
     own = daemons()
     return own if own.exists() else ROOTS / SOCKET
+
+
+def changes_of(owner: int, path: Path) -> Path:
+    """Where the changes beside the file of the daemon at `path` are written down. Root's are in a directory
+    of root's, since the daemon's user can replace what is in the daemon's own; they are gone at boot."""
+    if owner:
+        return path.with_name(path.name + ".changes.toml")
+    real = Path(os.path.realpath(path.parent)) / path.name
+    name = "changes" if real == ROOTS / SOCKET else quote(str(real), safe="")
+    return CHANGES / f"{name}.toml"
 
 
 def check(path: Path) -> None:

@@ -21,11 +21,13 @@ class Peer(NamedTuple):
 
 class Rights(NamedTuple):
     """`owner` (root, where root started the daemon) and root may do all, members of `group` what `SHARED`
-    has, and look. With `all_read` every process may look."""
+    has, and look. With `all_read` every process may look. `changes` is the path at which the owner's changes
+    beside the file are written down (`place.changes_of`)."""
 
     owner: int
     group: int | None = None
     all_read: bool = False
+    changes: str = ""
 
     def rules(self, peer: Peer) -> bool:
         """Whether it may do all."""

@@ -35,7 +35,8 @@ class ControlServer:
         self._connections: set[Connection] = set()
         self._repeated = Repeated(log)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._accepting = self._begin(self._accept())
+        self._closing = False
+        self._listen()
 
     async def __aenter__(self) -> Self:
         return self
@@ -45,7 +46,8 @@ class ControlServer:
 
     async def close(self, timeout_s: float = timing.STOP_TIMEOUT_S) -> None:
         """Accept nothing more and end all connections. Verbs under way have `timeout_s` to end."""
-        self._accepting.cancel()
+        self._closing = True
+        asyncio.get_running_loop().remove_reader(self._seat.socket)
         for connection in self._connections:
             connection.end()
         if self._tasks:
@@ -55,23 +57,29 @@ class ControlServer:
         self._seat.close()
         self._repeated.finish()
 
-    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
 
-    async def _accept(self) -> None:
+    def _listen(self) -> None:
+        if not self._closing:
+            asyncio.get_running_loop().add_reader(self._seat.socket, self._accept)
+
+    def _accept(self) -> None:
+        """One; the loop comes again for the next. Without a descriptor for it, it waits."""
         loop = asyncio.get_running_loop()
-        while True:
-            try:
-                accepted, _ = await loop.sock_accept(self._seat.socket)
-            except OSError as error:
-                said = "no connection is accepted: %s; commands wait"
-                self._repeated.say("accept", logging.ERROR, said, error.strerror)
-                await asyncio.sleep(timing.CONTROL_AGAIN_S)
-            else:
-                self._welcome(accepted)
+        try:
+            accepted, _ = self._seat.socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            said = "no connection is accepted: %s; commands wait"
+            self._repeated.say("accept", logging.ERROR, said, error.strerror)
+            loop.remove_reader(self._seat.socket)
+            loop.call_later(timing.CONTROL_AGAIN_S, self._listen)
+            return
+        self._welcome(accepted)
 
     def _welcome(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from aoe.config.changes import Verb
 from aoe.control.messages import DONE, PARTLY, Answer, Failure, Request
 from aoe.control.rights import Peer, Rights
 from aoe.errors import AoeError, ConfigurationError
@@ -48,14 +49,19 @@ class Verbs(Protocol):
     whether that may was looked at before. Several may run at a time: the node puts changes in a row."""
 
     async def status(self) -> Mapping[str, Any]:
-        """How everything is (`Status` as JSON)."""
+        """How everything is: `number` (of the last change), `log_level`, `exports`, `interfaces` (name and
+        state), `counters`, `patches` (`Change.facts()` of what the file has not). Of an export: address,
+        path, state (serving, waiting, kept, failed, draining), reason, mask, reserve, and what `Figures`
+        has."""
 
     async def apply(self, how: Apply, peer: Peer) -> Outcome:
         """Compare the file with what runs and do the difference."""
 
-    async def take_up(self, address: str, peer: Peer) -> Outcome:
-        """Carry out what root's changes, which were written down before this, say about one address now, and
-        nothing else of them or of the file."""
+    async def take_up(self, verb: Verb, address: str, peer: Peer) -> Outcome:
+        """Root's changes beside the file (`aoe.config.changes`, written before this at `place.changes_of`)
+        have a new one, of that verb: carry out what file and changes say about one address now, and nothing
+        else of them. ConfigurationError if `add` is for an address that is wanted already, or the others for
+        one that is not."""
 
     async def mask(self, address: str, macs: tuple[bytes, ...], peer: Peer) -> Outcome:
         """The configured group serves an export to these hosts alone (none: to all), and the daemon keeps
@@ -109,6 +115,16 @@ class _Arguments:
     def address(self) -> str:
         return "e{}.{}".format(*parse_address(self.text("address", "as e0.0")))
 
+    def check_changes(self, rights: Rights) -> None:
+        """Where the command wrote the change down is where the node looks for it."""
+        written = self._given.get("changes")
+        if written is None:
+            raise ConfigurationError(
+                f"{self._verb} needs a change that is written down first; ask through aoe-target control"
+            )
+        if written != rights.changes:
+            raise ConfigurationError(f"this daemon is uid {rights.owner}'s; ask as that user")
+
     def macs(self) -> tuple[bytes, ...]:
         value = self._given.get("mask")
         if value == OPEN:
@@ -154,14 +170,19 @@ async def _apply(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[s
     return (await node.apply(how, peer)).as_facts
 
 
-async def _take_up(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[str, Any]:
-    return (await node.take_up(said.address(), peer)).as_facts
+def _taking_up(verb: Verb) -> "_Step":
+    async def take_up(node: Verbs, said: _Arguments, peer: Peer, rights: Rights) -> dict[str, Any]:
+        said.check_changes(rights)
+        return (await node.take_up(verb, said.address(), peer)).as_facts
+
+    return take_up
 
 
 async def _mask(node: Verbs, said: _Arguments, peer: Peer, rights: Rights) -> dict[str, Any]:
     address, macs = said.address(), said.macs()
     if rights.rules(peer):
-        return (await node.take_up(address, peer)).as_facts
+        said.check_changes(rights)
+        return (await node.take_up("set", address, peer)).as_facts
     return (await node.mask(address, macs, peer)).as_facts
 
 
@@ -181,9 +202,9 @@ _Step = Callable[[Verbs, _Arguments, Peer, Rights], Awaitable[dict[str, Any]]]
 STEPS: dict[str, _Step] = {
     "status": _status,
     "apply": _apply,
-    "add": _take_up,
-    "remove": _take_up,
-    "set": _take_up,
+    "add": _taking_up("add"),
+    "remove": _taking_up("remove"),
+    "set": _taking_up("set"),
     "mask": _mask,
     "release": _release,
     "reopen": _reopen,

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from aoe.node.opening import Opener
 from aoe.node.plan import USED, Key, Store, plan
 from aoe.node.state import State
 from aoe.node.status import ExportStatus, InterfaceStatus, Status
-from aoe.node.steps import Add, Note, Plan, Remove
+from aoe.node.steps import Adjust, Note, Plan
 from aoe.target.target import Target
 from aoe.wire.address import parse_address
 from aoe.wire.frame import format_mac
@@ -46,6 +46,16 @@ class Done(NamedTuple):
         """In words, a line each."""
         said = [*self.plan.sentences, *(f"failed: {it.sentence}" for it in self.failed)]
         return said or ["nothing to do"]
+
+    def about(self, address: str) -> "Done":
+        """What of that is about one export."""
+
+        def mine(notes: tuple[Note, ...]) -> tuple[Note, ...]:
+            return tuple(it for it in notes if it.address == address)
+
+        it = self.plan
+        plan = replace(it, kept=mine(it.kept), waits=mine(it.waits), notes=mine(it.notes))
+        return self._replace(plan=plan, failed=mine(self.failed))
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""
@@ -154,6 +164,17 @@ class Node:
                 )
             return await self._apply(wanted, remove=remove, lenient=False)
 
+    async def apply_one(self, key: Key, wanted: Callable[[], Awaitable[Config]], by: str) -> Done:
+        """Go to a configuration that is as the last one, but for one export, by a word about that: whether
+        clients use it is no matter. It is asked for once no other change is under way. ConfigurationError."""
+        async with self._change(by):
+            address = "e{}.{}".format(*key)
+            others = {it.address: it for it in self._left.values() if it.state == "failed"}
+            done = await self._apply(await wanted(), remove=False, lenient=False, meant=key)
+            others.pop(address, None)
+            self._left = others | self._left
+            return done.about(address)
+
     async def restate(
         self,
         key: Key,
@@ -171,29 +192,23 @@ class Node:
             await self.target.restate(*key, mask=mask, reserve=reserve)
             self._state.count()
 
-    async def reopen(self, key: Key, by: str) -> Done:
-        """Open the disk of an export again, which ends its failed state (order rule T6): it is served anew,
-        with a new instance once the frame age has passed."""
+    async def reopen(self, key: Key, by: str) -> None:
+        """End the failed state of a disk (order rule T6). ConfigurationError for one that has not failed,
+        DiskError where it still fails: nothing has changed then."""
         async with self._change(by):
-            one = self._hands.live.get(key)
-            if one is None or one.going is not None:
-                raise ConfigurationError("e{}.{} is not served".format(*key))
-            add = Add(one.config, ("reopened",), one.config.address, one.export.state.mask or None)
-            steps = Plan((Remove(one.config, returns=True), add))
-            ready, problems = await aside(lambda: self._hands.prepare(steps))
-            if problems:
-                self._hands.give_back(ready.values())
-                return Done(replace(steps, steps=(), problems=tuple(problems)), (), self._state.number)
+            if not await self.target.reopen(*key):
+                raise ConfigurationError("e{}.{} has not failed; look at aoe-target status".format(*key))
             self._state.count()
-            failed = await self._hands.carry_out(steps, ready)
-            self._left |= {it.address: self._unserved("failed", it) for it in failed}
-            return Done(steps, tuple(failed), self._state.number)
 
-    async def _apply(self, wanted: Config, *, remove: bool, lenient: bool) -> Done:
-        """`lenient`: what cannot be prepared does not keep the rest from being done."""
+    async def _apply(self, wanted: Config, *, remove: bool, lenient: bool, meant: Key | None = None) -> Done:
+        """`lenient`: what cannot be prepared does not keep the rest from being done. What is `meant` is no
+        matter of how it is used, and the others stay as they are."""
         there = await aside(lambda: self._find(wanted))
         held = self._held if lenient else ()
-        steps = plan(wanted, self._hands.running(), there, remove=remove, held=held)
+        if meant is None:
+            steps = plan(wanted, self._hands.running(), there, remove=remove, held=held)
+        else:
+            steps = self._one(wanted, there, meant)
         ready, problems = await aside(lambda: self._hands.prepare(steps))
         if problems and not lenient:
             self._hands.give_back(ready.values())
@@ -221,6 +236,15 @@ class Node:
 
     def _plan(self, wanted: Config, there: dict[str, Store], *, remove: bool) -> Plan:
         return plan(wanted, self._hands.running(), there, remove=remove)
+
+    def _one(self, wanted: Config, there: dict[str, Store], key: Key) -> Plan:
+        """The steps for one export; the others stay as they are."""
+        found = self._hands.running()
+        unused = {it: replace(one, used=False) for it, one in found.exports.items() if it == key}
+        running = replace(found, exports={**found.exports, **unused})
+        steps = plan(wanted, running, there, held=self._held - {key})
+        mine = [it for it in steps.steps if not isinstance(it, Adjust) and it.export.key == key]
+        return replace(steps, steps=tuple(mine))
 
     def _find(self, wanted: Config) -> dict[str, Store]:
         return self._opener.find(export.place for export in wanted.exports)
@@ -285,11 +309,17 @@ class Node:
         left = self._left.get(config.address)
         unused_s = None if one.going else self.target.unused_s(export)
         state = "draining" if one.going else left.state if left else "serving"
+        reason = left.reason if left else ""
+        if not one.going and self.target.has_failed(export):
+            state, reason = (
+                "failed",
+                f"a sync failed; repair the disk, then aoe-target reopen {config.address}",
+            )
         return ExportStatus(
             config.address,
             config.path,
             state,
-            left.reason if left else "",
+            reason,
             export.identity.serial,
             export.drive.sectors * SECTOR,
             config.durability,

@@ -22,7 +22,6 @@ class ExportStatus:
     mask: tuple[str, ...] = ()
     reserve: tuple[str, ...] = ()
     unused_s: float | None = None
-    disk_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,9 @@ COUNTERS = {
     "reply_too_long": "Questions for a list that does not fit the MTU.",
 }
 
+WORK = frozenset(list(COUNTERS)[: list(COUNTERS).index("engine_handed_up") + 1])
+"""Those of what was asked for and done; the others count what went wrong, or was refused or dropped."""
+
 LINK_COUNTERS = {
     "receive_error": "Errors of the socket.",
     "receive_too_long": "Frames that are longer than the MTU.",

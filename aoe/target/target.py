@@ -229,6 +229,10 @@ class Target(Rooted):
         self.server.changed_export(export)
         self.server.advertise([export])
 
+    def has_failed(self, export: Export) -> bool:
+        """Whether a sync of its disk failed (order rule T6)."""
+        return self.server.served(export).disk.failed
+
     async def reopen(self, shelf: int, slot: int) -> bool:
         """End the failed state of a disk (order rule T6): what it holds is what it gives to read from now on.
         It is another instance, so initiators learn that what they were told of it may be lost. False if it

@@ -33,8 +33,8 @@ class FakeNode:
     async def apply(self, how: Apply, peer: Peer) -> Outcome:
         return await self._did("apply", how)
 
-    async def take_up(self, address: str, peer: Peer) -> Outcome:
-        return await self._did("take_up", address)
+    async def take_up(self, verb: str, address: str, peer: Peer) -> Outcome:
+        return await self._did("take_up", verb, address)
 
     async def mask(self, address: str, macs: tuple[bytes, ...], peer: Peer) -> Outcome:
         return await self._did("mask", address, macs)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from aoe.control import place
-from aoe.control.client import Client, ControlFailed
+from aoe.control.client import Client
 from aoe.control.listening import Seat
-from aoe.errors import ConfigurationError
+from aoe.errors import ConfigurationError, ControlFailed
 from tests.control.asking import served
 
 

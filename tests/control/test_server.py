@@ -1,6 +1,7 @@
 """The server with a real socket: every kind of client that does not behave."""
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -17,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from aoe import limits, timing
-from aoe.control.client import Client, ControlFailed
+from aoe.control.client import Client
 from aoe.control.messages import NO_DAEMON, PARTLY, REFUSED, Request, encode_request
 from aoe.control.rights import Peer, Rights
 from aoe.control.verbs import Apply
-from aoe.errors import DiskError
+from aoe.errors import ControlFailed, DiskError
 from tests.control.asking import Running, line_of, served
 from tests.control.fake_node import refused
 
@@ -38,13 +39,13 @@ def test_a_client_is_answered(daemon: Running) -> None:
     with Client(daemon.path) as client:
         assert client.ask("status") == {"number": 7, "exports": []}
         assert client.ask("apply", plan=True, expect=3)["said"] == ["did apply"]
-        assert client.ask("mask", address="1.0", mask="any")["exit"] == 0
+        assert client.ask("reopen", address="1.0")["exit"] == 0
         assert client.ask("release", address="e1.0")["exit"] == 0
         assert client.ask("log-level", level="debug")["number"] == 5
     assert daemon.node.asked == [
         ("status",),
         ("apply", Apply(plan=True, expect=3)),
-        ("take_up", "e1.0"),
+        ("reopen", "e1.0"),
         ("release", "e1.0"),
         ("log_level", "debug"),
     ]
@@ -287,7 +288,7 @@ def open_directory() -> Iterator[Path]:
 
 @needs_root
 def test_a_supplementary_group_counts(open_directory: Path) -> None:
-    with served(open_directory / "control", rights=Rights(0, group=4321)) as daemon:
+    with served(open_directory / "control", rights=Rights(owner=0, group=4321)) as daemon:
         assert as_user(daemon.path, 1234, [4321], "status", "mask", "release", "add") == [
             "ok",
             "ok",
@@ -300,13 +301,13 @@ def test_a_supplementary_group_counts(open_directory: Path) -> None:
 
 @needs_root
 def test_of_many_groups_the_last_one_counts(open_directory: Path) -> None:
-    with served(open_directory / "control", rights=Rights(0, group=9000)) as daemon:
+    with served(open_directory / "control", rights=Rights(owner=0, group=9000)) as daemon:
         assert as_user(daemon.path, 1234, [*range(5000, 5400), 9000], "release") == ["ok"]
 
 
 @needs_root
 def test_others_read_only_if_allowed(open_directory: Path) -> None:
-    with served(open_directory / "control", rights=Rights(0, all_read=True)) as daemon:
+    with served(open_directory / "control", rights=Rights(owner=0, all_read=True)) as daemon:
         assert as_user(daemon.path, 1234, [1234], "status", "release", "apply") == ["ok", "rights", "rights"]
         daemon.call(lambda: setattr(daemon.server, "rights", Rights(0)))
         assert as_user(daemon.path, 1234, [1234], "status") == ["rights"]
@@ -370,3 +371,32 @@ def test_a_daemon_that_accepts_nothing_is_told(tmp_path: Path, monkeypatch: pyte
         listener.listen(0)
         with Client(tmp_path / "control"), pytest.raises(ControlFailed, match="accepts no connection"):
             Client(tmp_path / "control")
+
+
+def test_without_descriptors_it_waits_and_goes_on(daemon: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it spin: the loop has its time."""
+    tries: list[float] = []
+
+    class Poor:
+        def __init__(self, real: socket.socket) -> None:
+            self._real = real
+
+        def fileno(self) -> int:
+            return self._real.fileno()
+
+        def accept(self) -> tuple[socket.socket, object]:
+            tries.append(time.monotonic())
+            if len(tries) < 4:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return self._real.accept()
+
+        def close(self) -> None:
+            self._real.close()
+
+    seat = daemon.server._seat
+    daemon.call(lambda: setattr(seat, "socket", Poor(seat.socket)))
+    daemon.call(daemon.server._listen)
+    with Client(daemon.path) as client:
+        assert client.ask("status")
+    assert len(tries) == 4
+    assert tries[3] - tries[0] >= 2 * timing.CONTROL_AGAIN_S

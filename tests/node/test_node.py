@@ -297,11 +297,17 @@ def test_a_disk_is_opened_again(tmp_path: Path) -> None:
     async def run() -> None:
         async with scene(tmp_path, export(tmp_path, "a", mask=(ALICE,))) as here:
             (before,) = here.node.target.exports
-            done = await here.node.reopen((1, 0), "a test")
+            instance = before.identity.instance
+            with pytest.raises(ConfigurationError, match=r"e1\.0 has not failed"):
+                await here.node.reopen((1, 0), "a test")
+            here.node.target.server.served(before).disk.distrust()
+            assert here.node.status().exports[0].state == "failed"
+            await here.node.reopen((1, 0), "a test")
             (after,) = here.node.target.exports
-            assert (done.exit, after.identity.serial) == (0, before.identity.serial)
-            assert after.identity.instance != before.identity.instance
+            assert after is before
+            assert after.identity.instance != instance
             assert after.state.mask == (ALICE,)
+            assert here.node.status().exports[0].state == "serving"
             with pytest.raises(ConfigurationError, match=r"e1\.9 is not served"):
                 await here.node.reopen((1, 9), "a test")
 

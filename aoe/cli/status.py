@@ -1,0 +1,157 @@
+"""`aoe-target status`: how a running target is, in words, as JSON, or as a table."""
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aoe.cli.asking import ask, connected
+from aoe.cli.report import Report
+from aoe.config.text import plain
+from aoe.control.hand import Hand
+from aoe.target.counters import WORK
+from aoe.timing import CONTROL_SAMPLE_S, WATCHED_S
+
+Facts = Mapping[str, Any]
+
+
+class Status(NamedTuple):
+    """What is served, to which hosts, and how fast; with `watch` again each second until Ctrl-C."""
+
+    socket: Path | None
+    json: bool
+    watch: bool
+
+    def run(self, report: Report) -> int:
+        """Look twice: how fast it is is the difference."""
+        with connected(self.socket, report) as hand:
+            before = Look.at(hand)
+            if self.watch:
+                return _watch(hand, before, report)
+            time.sleep(CONTROL_SAMPLE_S)
+            _say(report, Look.at(hand, before))
+            return 0
+
+
+class Look(NamedTuple):
+    """What a daemon said, when (monotonic, seconds), and the look before it."""
+
+    facts: Facts
+    at_s: float
+    before: "Look | None" = None
+
+    @classmethod
+    def at(cls, hand: Hand, before: "Look | None" = None) -> "Look":
+        """Now."""
+        facts = ask(hand, "status")
+        return cls(facts, time.monotonic(), before._replace(before=None) if before else None)
+
+    def exports(self) -> list[dict[str, Any]]:
+        """Each with its rates: `requests_per_s` and `bytes_per_s`."""
+        return [{**it, **self._rates(it)} for it in _dicts(self.facts.get("exports"))]
+
+    def _rates(self, export: Facts) -> dict[str, float]:
+        """None for one that was not there before, or began anew meanwhile."""
+        if self.before is None:
+            return {}
+        passed_s = self.at_s - self.before.at_s
+        was = {it.get("address"): it for it in _dicts(self.before.facts.get("exports"))}
+        last = was.get(export.get("address"), {})
+        found = {}
+        for name, keys in (
+            ("requests_per_s", ("reads", "writes", "flushes", "trims")),
+            ("bytes_per_s", ("read_bytes", "written_bytes")),
+        ):
+            more = sum(_number(export, key) - _number(last, key) for key in keys)
+            if last and more >= 0 and passed_s > 0:
+                found[name] = round(more / passed_s, 1)
+        return found
+
+
+def _number(facts: Facts, key: str) -> int:
+    value = facts.get(key, 0)
+    return value if isinstance(value, int) else 0
+
+
+def _dicts(them: object) -> list[dict[str, Any]]:
+    return [it for it in them if isinstance(it, dict)] if isinstance(them, list) else []
+
+
+def _say(report: Report, look: Look) -> None:
+    facts = {**look.facts, "exports": look.exports()}
+    report.say("\n".join(sentences(look)), **facts)
+
+
+# In words
+
+
+def sentences(look: Look) -> Iterator[str]:
+    """Lines, none of which has a control character, whatever names are in them."""
+    facts, exports = look.facts, look.exports()
+    yield f"change {facts.get('number', 0)}: {len(exports)} exports, logs {facts.get('log_level', 'info')}"
+    for export in exports:
+        yield plain(_export(export))
+        yield from (plain(f"  {_client(it)}") for it in _dicts(export.get("clients")))
+    for interface in _dicts(facts.get("interfaces")):
+        yield plain("interface {}: {}".format(interface.get("name"), interface.get("state")))
+    if said := errors(facts):
+        yield plain("errors: " + " ".join(f"{name}={n}" for name, n in said.items()))
+    for patch in _dicts(facts.get("patches")):
+        yield plain(f"beside the file: {patch.get('sentence')}")
+
+
+def _export(export: Facts) -> str:
+    state = " ".join(
+        str(it) for it in (export.get("state"), export.get("reason") and f"({export['reason']})") if it
+    )
+    parts = [f"{export.get('path')}", state, speed(export)]
+    if export.get("reserve"):
+        parts.append(f"reserved for {', '.join(map(str, export['reserve']))}")
+    if export.get("mask"):
+        parts.append(f"mask {', '.join(map(str, export['mask']))}")
+    return f"{export.get('address')}: " + ", ".join(part for part in parts if part)
+
+
+def speed(export: Facts) -> str:
+    """How fast it is, where that is known."""
+    if "requests_per_s" not in export:
+        return ""
+    mib = export.get("bytes_per_s", 0.0) / 1e6
+    return f"{export['requests_per_s']:.0f} IOPS, {mib:.1f} MB/s, queue {_number(export, 'queue')}"
+
+
+def _client(client: Facts) -> str:
+    return f"{client.get('mac')}: {_number(client, 'requests')} requests, {heard(client)}"
+
+
+def heard(client: Facts) -> str:
+    """How long ago it was heard."""
+    ago_us = client.get("heard_us")
+    return f"heard {ago_us / 1e6:.1f} s ago" if isinstance(ago_us, int) else "not heard yet"
+
+
+def errors(facts: Facts) -> dict[str, int]:
+    """What was counted that is no work done, by reason, without what never happened."""
+    counted = facts.get("counters")
+    them = counted.items() if isinstance(counted, dict) else ()
+    return {str(name): n for name, n in them if n and name not in WORK and isinstance(n, int)}
+
+
+# Again and again
+
+
+def _watch(hand: Hand, before: Look, report: Report) -> int:
+    import sys  # noqa: PLC0415 - with what it decides
+
+    if report.as_json or not sys.stdout.isatty():
+        return _repeat(hand, before, report)
+    from aoe.cli.watching import watch  # noqa: PLC0415 - loads rich
+
+    return watch(lambda last: Look.at(hand, last), before)
+
+
+def _repeat(hand: Hand, before: Look, report: Report) -> int:
+    while True:
+        time.sleep(WATCHED_S)
+        before = Look.at(hand, before)
+        _say(report, before)
