@@ -13,6 +13,7 @@ from aoe.cli.report import Report
 from aoe.config.read import read
 from aoe.control import place
 from aoe.control.client import Client
+from aoe.control.messages import REFUSED
 from aoe.errors import ConfigurationError, ControlFailed
 
 
@@ -42,12 +43,18 @@ class Apply(NamedTuple):
             if self.file is None:
                 return _told(report, client.ask("apply", **arguments))
             text = _text(self.file)
-            planned = client.ask("apply", plan=True, remove=self.remove, text=text)
-            if self.plan or planned["exit"] == 2:  # a file that cannot be is not put anywhere
+            planned = client.ask("apply", **arguments | {"plan": True}, text=text)
+            if self.plan or planned["exit"] == REFUSED:  # a file that cannot be is not put anywhere
                 return _told(report, planned)
-            if self.file.resolve() != self.config.resolve():
-                put(text, self.config)
-            return _told(report, client.ask("apply", **arguments))
+            if self.file.resolve() == self.config.resolve():
+                return _told(report, client.ask("apply", **arguments))
+            put(text, self.config)
+            try:
+                return _told(report, client.ask("apply", **arguments))
+            except ControlFailed as error:
+                if error.exit == REFUSED:
+                    put_back(self.config)
+                raise
 
 
 def _told(report: Report, done: dict[str, Any]) -> int:
@@ -74,16 +81,32 @@ def put(text: str, place: Path) -> None:
     fresh = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     try:
         _write(fresh, text, place)
+        old = _old(place)
+        old.unlink(missing_ok=True)
         if place.exists():
-            old = place.with_name(f"{place.name}.old")
-            with suppress(FileNotFoundError):
-                old.unlink()
             os.link(place, old)
         fresh.rename(place)
     except OSError as error:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
         raise ConfigurationError(f"{place} cannot be replaced: {stdio.reason(error)}") from error
+
+
+def put_back(place: Path) -> None:
+    """Undo `put`. ConfigurationError."""
+    place = place.resolve()
+    old = _old(place)
+    try:
+        if old.exists():
+            old.replace(place)
+        else:
+            place.unlink()
+    except OSError as error:
+        raise ConfigurationError(f"{old} cannot be put back: {stdio.reason(error)}") from error
+
+
+def _old(place: Path) -> Path:
+    return place.with_name(f"{place.name}.old")
 
 
 def _write(fresh: Path, text: str, like: Path) -> None:

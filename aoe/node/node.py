@@ -155,13 +155,11 @@ class Node:
         """Go to what a file says. ConfigurationError where another change is under way for too long, or was
         made since the one that is expected."""
         if only_plan:
+            self._check(expect)
             there = await aside(lambda: self._find(wanted))
             return Done(self._plan(wanted, there, remove=remove), (), self._state.number, only_planned=True)
         async with self._change(f"apply by {by}"):
-            if expect not in (None, self._state.number):
-                raise ConfigurationError(
-                    f"the last change is number {self._state.number}, not {expect}; look at what it did"
-                )
+            self._check(expect)
             return await self._apply(wanted, remove=remove, lenient=False)
 
     async def apply_one(self, key: Key, wanted: Callable[[], Awaitable[Config]], by: str) -> Done:
@@ -245,6 +243,12 @@ class Node:
         steps = plan(wanted, running, there, held=self._held - {key})
         mine = [it for it in steps.steps if not isinstance(it, Adjust) and it.export.key == key]
         return replace(steps, steps=tuple(mine))
+
+    def _check(self, expect: int | None) -> None:
+        if expect not in (None, self._state.number):
+            raise ConfigurationError(
+                f"the last change is number {self._state.number}, not {expect}; look at what it did"
+            )
 
     def _find(self, wanted: Config) -> dict[str, Store]:
         return self._opener.find(export.place for export in wanted.exports)
