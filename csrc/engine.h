@@ -101,9 +101,10 @@ typedef struct {
 /* Make an engine; nothing runs yet. */
 int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings);
 
-/* Give a thread its packet socket on a port; the engine makes its ring and filter. Python keeps the
- * descriptor, and binds it again when the interface comes back. */
-int aoe_engine_attach(aoe_engine *engine, uint32_t thread, uint32_t port, int socket);
+/* Give a thread its packet socket on a port; the engine makes its filter, and its ring unless another engine with the
+ * same frame_max and ring_frames has made that and is gone. Python keeps the descriptor, and binds it again when the
+ * interface comes back. */
+int aoe_engine_attach(aoe_engine *engine, uint32_t thread, uint32_t port, int socket, int has_ring);
 
 /* Start the threads. `cpus` pins thread i to cpus[i] where that is not negative. */
 int aoe_engine_start(aoe_engine *engine, const int *cpus);
@@ -134,8 +135,9 @@ int aoe_engine_take(aoe_engine *engine, aoe_up *up, uint8_t *frame, uint32_t roo
 /* Python is done with this ticket of the export. */
 int aoe_engine_release(aoe_engine *engine, uint32_t export_index, uint64_t ticket);
 
-/* Take no more frames; how many requests are still pending. Asked again, the same. */
+/* Take no more frames; how many requests are still pending. Asked again, the same. And take them again. */
 int64_t aoe_engine_drain(aoe_engine *engine);
+void aoe_engine_resume(aoe_engine *engine);
 
 /* Sum of all threads, AOE_COUNTERS numbers; and 1 where io_uring is in use, else 0. */
 void aoe_engine_count(aoe_engine *engine, uint64_t *counters);

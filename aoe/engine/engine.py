@@ -131,6 +131,9 @@ class Engine:
         library()
         self._threads = threads
         self._counted: dict[str, int] = {}
+        ring_frames = max(limits.RING_FRAMES_MIN, limits.RING_BUFFER // frame_max)
+        self.ring = f"{threads} x {ring_frames} x {frame_max}"
+        """What is made of each socket: that of another engine has the same words where it can be used."""
         self._frame = _ffi.new("uint8_t[]", frame_max)
         self._up = _ffi.new("aoe_up *")
         handle = _ffi.new("aoe_engine **")
@@ -141,7 +144,7 @@ class Engine:
                 "ports": len(ports),
                 "exports": exports_max,
                 "frame_max": frame_max,
-                "ring_frames": max(limits.RING_FRAMES_MIN, limits.RING_BUFFER // frame_max),
+                "ring_frames": ring_frames,
                 "spin_us": spin_us,
                 "queue_max": limits.ENGINE_QUEUE_MAX,
                 "places": limits.ENGINE_PLACES,
@@ -168,9 +171,10 @@ class Engine:
         """Make `event` unreadable until there is more."""
         os.eventfd_read(self.event)
 
-    def attach(self, thread: int, port: int, socket: int) -> None:
-        """Give a thread its packet socket on a port."""
-        _checked(_lib.aoe_engine_attach(self._engine, thread, port, socket))
+    def attach(self, thread: int, port: int, socket: int, *, has_ring: bool = False) -> None:
+        """Give a thread its packet socket on a port; one that `has_ring` was another engine's with such
+        rings, and has what came since."""
+        _checked(_lib.aoe_engine_attach(self._engine, thread, port, socket, has_ring))
 
     def start(self, cpus: Sequence[int] = ()) -> None:
         """Start the threads, the i-th on cpus[i] where that is given."""
@@ -249,6 +253,10 @@ class Engine:
     def drain(self) -> int:
         """Take no more frames; how many requests are still pending."""
         return int(_lib.aoe_engine_drain(self._engine))
+
+    def resume(self) -> None:
+        """Take frames again."""
+        _lib.aoe_engine_resume(self._engine)
 
     def counters(self) -> Counter[str]:
         """What the threads counted, by the names that Python uses for the same."""

@@ -63,6 +63,11 @@ class Sockets:
         """Bound to an interface (of no name: to none yet), with its buffers. ConfigurationError."""
         return _open(name)
 
+    def ringed(self, name: str, thread: int, ring: str) -> tuple[socket.socket, bool]:
+        """The same for a thread of an engine; whether it has such a ring already, of an earlier engine."""
+        del thread, ring
+        return self.packet(name), False
+
     def asking(self) -> socket.socket:
         """To ask about interfaces."""
         return asking()
@@ -117,12 +122,14 @@ class PacketLink(Link):
         """The interface by its number: names can change."""
         return str(self._interface.number or "")
 
-    def engine_sockets(self, count: int) -> list[int]:
-        """Open sockets for the threads of an engine; 0 closes those that there are."""
+    def engine_sockets(self, count: int, ring: str = "") -> list[tuple[int, bool]]:
+        """Open sockets for the threads of an engine; 0 closes those that there are. `ring` says which ring it
+        makes of each: of those that it need not make any more the second is true."""
         for it in self._engine_sockets:
             it.close()
-        self._engine_sockets = [self._sockets.packet(self._bound) for _ in range(count)]
-        return [it.fileno() for it in self._engine_sockets]
+        opened = [self._sockets.ringed(self._bound, thread, ring) for thread in range(count)]
+        self._engine_sockets = [it for it, _ in opened]
+        return [(it.fileno(), has_ring) for it, has_ring in opened]
 
     def only_replies(self) -> None:
         """Leave the requests to an engine: only replies of others come here. The loopback interface brings

@@ -80,18 +80,21 @@ class Accelerator:
         )
         try:
             for port, link in links.items():
-                for thread, socket in enumerate(link.engine_sockets(options.threads)):
-                    self.engine.attach(thread, self._port_index[port], socket)
+                sockets = link.engine_sockets(options.threads, self.engine.ring)
+                for thread, (socket, has_ring) in enumerate(sockets):
+                    self.engine.attach(thread, self._port_index[port], socket, has_ring=has_ring)
         except EngineUnavailable:
             self.close()
             raise
 
-    def start(self, handed_up: Callable[[Port, Up, Export | None], None]) -> None:
-        """Serve from now on, inside the running event loop."""
+    def start(self, handed_up: Callable[[Port, Up, Export | None], None], *, paused: bool) -> None:
+        """Serve from now on, or from `resume` on, inside the running event loop."""
         self._handed_up = handed_up
         for link in self._links.values():
             link.only_replies()
         asyncio.get_running_loop().add_reader(self.engine.event, self._news)
+        if paused:
+            self.engine.drain()
         self.engine.start(self._options.cpus)
         if not (self.engine.uses_uring or self._options.plain_io):
             log.warning("io_uring is refused here: threads do its work, at more CPU time for each request")

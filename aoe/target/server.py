@@ -81,15 +81,16 @@ class Server:
 
     # Life
 
-    def start(self, before_threads: Callable[[], None] = lambda: None) -> None:
-        """Listen. What was asked before is left unanswered. Everything is open when `before_threads` is
-        called, and threads start after it, with what it left them of privileges."""
+    def start(self, before_threads: Callable[[], None] = lambda: None, *, paused: bool = False) -> None:
+        """Listen, unless it is `paused`. What was asked before is left unanswered. Everything is open when
+        `before_threads` is called, and threads start after it, with what it left them of privileges."""
         try:
             before_threads()
-            for link in self._port_of:
+            for link in self._port_of if not paused else ():
                 self._listen(link)
+                self._forget_earlier(link)
             if self._accelerator is not None:
-                self._accelerator.start(self._handed_up)
+                self._accelerator.start(self._handed_up, paused=paused)
         except BaseException:
             if self._accelerator is not None:
                 self._accelerator.close()
@@ -98,11 +99,20 @@ class Server:
                 link.stop()
             raise
 
-    def _listen(self, link: Link) -> None:
-        link.start(self)
+    def resume(self) -> None:
+        """Listen, after a start that was paused: also to what came before, as far as it is not too old."""
+        for link in self._port_of:
+            self._listen(link)
+        if self._accelerator is not None:
+            self._accelerator.engine.resume()
+
+    def _forget_earlier(self, link: Link) -> None:
         for _ in range(limits.STALE_BATCHES_MAX):
             if not link.take().frames:
                 break
+
+    def _listen(self, link: Link) -> None:
+        link.start(self)
         self.notices.link(link)
 
     @property

@@ -106,10 +106,12 @@ class Target(Rooted):
         rng: random.Random | None = None,
         before_threads: Callable[[], None] = lambda: None,
         legacy: Legacy | None = None,
+        paused: bool = False,
     ) -> Self:
         """A target without disks, inside the running event loop. Its links are closed when it stops. A
         process gives up privileges in `before_threads`: everything is open then, and no thread is there yet.
-        Exports that are as in the `legacy` of an earlier life go on as the same instance.
+        Exports that are as in the `legacy` of an earlier life go on as the same instance. One that is opened
+        `paused` leaves what comes where it is until it is to `resume`.
 
         ConfigurationError without a link, EngineUnavailable where the engine that is asked for cannot run.
         """
@@ -117,8 +119,13 @@ class Target(Rooted):
             raise ConfigurationError("there is no link to serve on; give one")
         chosen = options or TargetOptions()
         server = Server(links, chosen)
-        server.start(before_threads)
+        server.start(before_threads, paused=paused)
         return cls(server, chosen, rng or random.Random(), legacy or {})
+
+    def resume(self) -> None:
+        """Begin, also with what came since links were opened, as far as it is not too old (order rule T3)."""
+        self._home.check()
+        self.server.resume()
 
     @property
     def exports(self) -> list[Export]:

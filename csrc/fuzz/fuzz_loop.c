@@ -500,7 +500,7 @@ static void begin(void)
     for (uint32_t i = 0; i < set.threads; i++) {
         limit_ops(&engine->threads[i], ops[b >> 4 & 3]);
         for (uint32_t p = 0; p < set.ports; p++)
-            CHECK(!aoe_engine_attach(engine, i, p, world_ring_fd(i, p)));
+            CHECK(!aoe_engine_attach(engine, i, p, world_ring_fd(i, p), 0));
     }
     for (uint32_t p = 0; p < set.ports; p++)
         set_port(p, 1, sectors ? sectors : 17);

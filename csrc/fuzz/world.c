@@ -194,9 +194,9 @@ uint64_t world_stamp_of_next(uint32_t thread, uint32_t port)
     return head ? head->stamp_ns : UINT64_MAX;
 }
 
-int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots)
+int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots, int already)
 {
-    CHECK(frame_max && slots);
+    CHECK(frame_max && slots && !already);
     ring->fd = fd;
     return 0;
 }
@@ -225,7 +225,7 @@ uint32_t ring_owner(uint16_t shelf, uint8_t slot, uint32_t threads)
     return shelf == 0xFFFF || slot == 0xFF ? 0 : (shelf * 257u + slot) % threads;
 }
 
-int ring_ready(const struct ring *ring) { return socket_of(ring->fd)->head != NULL; }
+int ring_ready(struct ring *ring) { return socket_of(ring->fd)->head != NULL; }
 
 struct arrival ring_peek(const struct ring *ring)
 {

@@ -16,16 +16,25 @@ enum { BLOCK_MIN = 1 << 16, SHELVES_MAX = 200, ADDRESSES_MAX = 200, LINK_HEADROO
 
 _Static_assert(SHELVES_MAX <= UINT8_MAX && ADDRESSES_MAX <= UINT8_MAX, "a jump over the list is one of a byte");
 
-static struct tpacket2_hdr *slot_at(const struct ring *ring)
+static struct tpacket2_hdr *slot_of(const struct ring *ring, uint32_t number)
 {
     uint32_t in_block = ring->block / ring->slot;
-    size_t at = (size_t)(ring->head / in_block) * ring->block + (size_t)(ring->head % in_block) * ring->slot;
+    size_t at = (size_t)(number / in_block) * ring->block + (size_t)(number % in_block) * ring->slot;
     return (struct tpacket2_hdr *)(ring->map + at);
 }
 
-int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots)
+static struct tpacket2_hdr *slot_at(const struct ring *ring) { return slot_of(ring, ring->head); }
+
+static int make(int fd, const struct tpacket_req *wanted)
 {
     int version = TPACKET_V2;
+    int bad = setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
+              setsockopt(fd, SOL_PACKET, PACKET_RX_RING, wanted, sizeof *wanted);
+    return bad ? -errno : 0;
+}
+
+int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots, int already)
+{
     uint32_t slot = TPACKET_ALIGN((uint32_t)TPACKET2_HDRLEN + LINK_HEADROOM + frame_max);
     uint32_t block = BLOCK_MIN;
     while (block < slot)
@@ -33,9 +42,9 @@ int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots)
     uint32_t blocks = (slots + block / slot - 1) / (block / slot);
     struct tpacket_req req = {
         .tp_block_size = block, .tp_block_nr = blocks, .tp_frame_size = slot, .tp_frame_nr = blocks * (block / slot)};
-    if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
-        setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof req))
-        return -errno;
+    int bad = already ? 0 : make(fd, &req);
+    if (bad)
+        return bad;
     ring->map_length = (size_t)block * blocks;
     ring->map = mmap(NULL, ring->map_length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (ring->map == MAP_FAILED) {
@@ -48,16 +57,14 @@ int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots)
     ring->slots = req.tp_frame_nr;
     ring->frame_max = frame_max;
     ring->head = 0;
+    ring->strange = already;
     return 0;
 }
 
 void ring_close(struct ring *ring)
 {
-    struct tpacket_req none = {0};
-    if (!ring->map)
-        return;
-    munmap(ring->map, ring->map_length);
-    setsockopt(ring->fd, SOL_PACKET, PACKET_RX_RING, &none, sizeof none);
+    if (ring->map)
+        munmap(ring->map, ring->map_length);
     ring->map = NULL;
 }
 
@@ -68,9 +75,36 @@ uint32_t ring_lost(const struct ring *ring)
     return ring->map && !getsockopt(ring->fd, SOL_PACKET, PACKET_STATISTICS, &seen, &size) ? seen.tp_drops : 0;
 }
 
-int ring_ready(const struct ring *ring)
+static int is_full(const struct ring *ring, uint32_t number)
 {
-    return (__atomic_load_n(&slot_at(ring)->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER) != 0;
+    return (__atomic_load_n(&slot_of(ring, number)->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER) != 0;
+}
+
+static uint64_t stamp_of(const struct tpacket2_hdr *slot) { return slot->tp_sec * 1000000000ull + slot->tp_nsec; }
+
+/* The kernel fills one slot after the other: what it filled begins behind an empty one, or else with the oldest. */
+static int find_head(struct ring *ring)
+{
+    int before = is_full(ring, ring->slots - 1), found = 0;
+    for (uint32_t i = 0; i < ring->slots; i++) {
+        int full = is_full(ring, i);
+        if (full && !before) {
+            ring->head = i;
+            return 1;
+        }
+        if (full && (!found || stamp_of(slot_of(ring, i)) < stamp_of(slot_at(ring))))
+            ring->head = i;
+        found |= full;
+        before = full;
+    }
+    return found;
+}
+
+int ring_ready(struct ring *ring)
+{
+    if (__builtin_expect(ring->strange, 0))
+        ring->strange = !find_head(ring);
+    return is_full(ring, ring->head) && !ring->strange;
 }
 
 /* To this host, or to ff:ff:ff:ff:ff:ff: on the loopback interface, whose broadcast address is another one, the kernel
@@ -84,12 +118,12 @@ static int is_for_us(uint8_t pkttype, const uint8_t *destination)
 struct arrival ring_peek(const struct ring *ring)
 {
     const struct tpacket2_hdr *slot = slot_at(ring);
-    assert(ring_ready(ring) && slot->tp_mac + slot->tp_snaplen <= ring->slot);
+    assert(is_full(ring, ring->head) && slot->tp_mac + slot->tp_snaplen <= ring->slot);
     const struct sockaddr_ll *from = (const void *)((const uint8_t *)slot + TPACKET_ALIGN(sizeof *slot));
     return (struct arrival){
         .frame = (const uint8_t *)slot + slot->tp_mac,
         .length = slot->tp_snaplen,
-        .stamp_ns = slot->tp_sec * 1000000000ull + slot->tp_nsec,
+        .stamp_ns = stamp_of(slot),
         .for_us = slot->tp_snaplen == slot->tp_len && slot->tp_len <= ring->frame_max && /* a slot has a rest */
                   is_for_us(from->sll_pkttype, wire_of((const uint8_t *)slot + slot->tp_mac)->dst),
     };

@@ -11,6 +11,7 @@ struct ring {
     size_t map_length;
     uint32_t block, slot, slots, head;
     uint32_t frame_max;
+    int strange; /* it is not known yet where the kernel goes on */
 };
 
 struct arrival {
@@ -20,8 +21,9 @@ struct arrival {
     int for_us; /* not sent to another host, not cut off, no longer than the ring is for */
 };
 
-/* Map a ring of `slots` frames of up to `frame_max` bytes. Negative errno. */
-int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots);
+/* Map a ring of `slots` frames of up to `frame_max` bytes. A socket that has one `already`, made so by another process,
+ * has it with what came meanwhile. Negative errno; the ring ends with the socket. */
+int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots, int already);
 void ring_close(struct ring *ring);
 
 /* Let the kernel pass only requests for these shelves that belong to thread `index` of `threads`;
@@ -34,7 +36,7 @@ int ring_filter_replies(int fd, const uint32_t *address, uint32_t count);
 /* Frames for which there was no room, since this was last asked. */
 uint32_t ring_lost(const struct ring *ring);
 
-int ring_ready(const struct ring *ring);
+int ring_ready(struct ring *ring);
 struct arrival ring_peek(const struct ring *ring); /* only if it is ready */
 void ring_next(struct ring *ring);                 /* give the slot back */
 

@@ -62,10 +62,11 @@ int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings)
     return -ENOMEM;
 }
 
-int aoe_engine_attach(aoe_engine *e, uint32_t thread, uint32_t port, int socket)
+int aoe_engine_attach(aoe_engine *e, uint32_t thread, uint32_t port, int socket, int has_ring)
 {
     assert(!e->running && thread < e->set.threads && port < e->set.ports);
-    return ring_open(&e->threads[thread].ports[port].ring, socket, e->set.frame_max, e->set.ring_frames);
+    struct ring *ring = &e->threads[thread].ports[port].ring;
+    return ring_open(ring, socket, e->set.frame_max, e->set.ring_frames, has_ring);
 }
 
 int aoe_engine_set_port(aoe_engine *e, uint32_t port, const aoe_port *now)
@@ -228,6 +229,13 @@ int64_t aoe_engine_drain(aoe_engine *e)
         eventfd_write(e->threads[i].event, 1);
     }
     return pending;
+}
+
+void aoe_engine_resume(aoe_engine *e)
+{
+    atomic_store(&e->draining, 0);
+    for (uint32_t i = 0; i < e->set.threads; i++)
+        eventfd_write(e->threads[i].event, 1);
 }
 
 void aoe_engine_count(aoe_engine *e, uint64_t *counters)

@@ -19,7 +19,7 @@ import pytest
 from aoe.disk.open import open_disk
 from aoe.drive.identify import vendor_of
 from aoe.limits import STREAMS_MAX
-from aoe.link.packet import PacketLink
+from aoe.link.packet import PacketLink, Sockets
 from aoe.target.accelerator import EngineOptions
 from aoe.target.legacy import Legacy
 from aoe.target.server import TargetOptions
@@ -206,10 +206,29 @@ def test_a_flush_that_a_client_did_not_send_is_told_of_once_it_goes_on(wire: Wir
 # From one life to the next
 
 
+class Kept(Sockets):
+    """Sockets that outlive a target with what comes meanwhile, as a service manager keeps them."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, str], socket.socket] = {}
+
+    def ringed(self, name: str, thread: int, ring: str) -> tuple[socket.socket, bool]:
+        key = thread, ring
+        is_new = key not in self._kept
+        if is_new:
+            self._kept[key] = self.packet(name)
+        return self._kept[key].dup(), not is_new
+
+    def close(self) -> None:
+        for it in self._kept.values():
+            it.close()
+
+
 class Lives:
     """Lives of a target in this process, one after the other, on the target's side of a lab."""
 
     def __init__(self, lab: Lab, disk: Path, engine: str) -> None:
+        self.sockets = Kept()
         self.lab = lab
         self._disk = disk
         self._options = TargetOptions(engine=EngineOptions() if engine == "c" else None)
@@ -235,8 +254,9 @@ class Lives:
         return self._life.result(10)
 
     async def _live(self, legacy: Legacy, began: threading.Event) -> Legacy:
-        target = Target.open([PacketLink("v0")], self._options, legacy=legacy)
+        target = Target.open([PacketLink("v0", self.sockets)], self._options, legacy=legacy, paused=True)
         await target.add(Offer(open_disk(self._disk), SHELF, SLOT, "A"), check=False)
+        target.resume()
         began.set()
         while not self._end.is_set():
             await asyncio.sleep(0.01)
@@ -254,6 +274,7 @@ def lives(request: pytest.FixtureRequest, disk: Path) -> Iterator[Lives]:
         made.begin({})
         yield made
         made.end()
+        made.sockets.close()
 
 
 @pytest.fixture
@@ -282,6 +303,40 @@ def test_a_life_that_ended_clean_goes_on_as_the_same_instance(lives: Lives, witn
     witness.ask(witness.write(5, 3, epoch=1))
     assert witness.first_byte() == 3
     assert witness.silent_about(old, last)
+
+
+@pytest.mark.parametrize("lives", ["c"], indirect=True)
+@pytest.mark.parametrize("before", [0, 1, 40, 200])
+def test_what_came_between_two_lives_is_served_in_its_order(lives: Lives, witness: Wire, before: int) -> None:
+    """Wherever in the ring the last life was; frames that do not fit are lost, and no later one."""
+    for _ in range(before):
+        witness.first_byte()
+    legacy = lives.end()
+    for number in range(50):
+        witness.raw.send(driver.write(0, bytes([number]) * 512, src=CLIENT, tag=next(tags), **witness.to))
+    lives.begin(legacy)
+    answers = [witness.take(ANSWER_S) for _ in range(50)]
+    tags_seen = [answer[20:24] for answer in answers if answer]
+    assert tags_seen == sorted(tags_seen)
+    assert len(set(tags_seen)) == 50
+    assert witness.first_byte() == 49
+    for _ in range(300):
+        witness.first_byte()
+
+
+@pytest.mark.parametrize("lives", ["c"], indirect=True)
+def test_a_ring_that_ran_over_between_two_lives_goes_on_with_the_oldest(lives: Lives, witness: Wire) -> None:
+    legacy = lives.end()
+    for number in range(3000):
+        witness.raw.send(driver.read(number % 64, src=CLIENT, tag=1 + number, **witness.to))
+    lives.begin(legacy)
+    seen = []
+    while (answer := witness.take(SILENCE_S)) is not None:
+        seen.append(int.from_bytes(answer[20:24], "big"))
+    assert seen == list(range(1, 1 + len(seen)))
+    assert 60 < len(seen) < 3000
+    for _ in range(2000):
+        witness.first_byte()
 
 
 def test_a_life_without_the_legacy_of_the_last_is_another_instance(lives: Lives, witness: Wire) -> None:
