@@ -286,6 +286,63 @@ def test_the_reader_of_c_finds_what_it_looks_for() -> None:
     assert bounds(text) == {"_A_MAX", "B_NS", "D_S"}
 
 
+# An export changes itself
+
+FILLS = {"append", "appendleft", "extend", "add", "update", "admit", "admit_flush", "admit_barrier"}
+EMPTIES = {"pop", "popleft", "remove", "discard", "clear", "take", "done"}
+
+
+def export_fields() -> set[str]:
+    """What an export keeps."""
+    (export,) = (
+        node
+        for node in ast.parse((AOE / "target" / "export.py").read_text()).body
+        if isinstance(node, ast.ClassDef) and node.name == "Export"
+    )
+    stored = [node for node in ast.walk(export) if isinstance(node, ast.Attribute)]
+    return {node.attr for node in stored if isinstance(node.ctx, ast.Store) and called(node.value) == "self"}
+
+
+def is_export(node: ast.expr) -> bool:
+    """Whether a value is called an export: `job.export`, `exports[key]`, `one.export`."""
+    if isinstance(node, ast.Subscript):
+        return is_export(node.value)
+    return bool(re.fullmatch(r"_?exports?", called(node)))
+
+
+def done_to_exports(source: str, fields: set[str]) -> list[str]:
+    """Where a source text changes a field of an export itself: sets it, or fills or empties it."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Attribute):
+            continue
+        if not isinstance(node.ctx, ast.Load) and is_export(node.value):
+            found.append(ast.unparse(node))
+        inner = node.value
+        is_field = isinstance(inner, ast.Attribute) and inner.attr in fields and is_export(inner.value)
+        if is_field and node.attr in FILLS | EMPTIES:
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_an_export_is_changed_by_its_own_verbs() -> None:
+    fields = export_fields()
+    assert {"state", "queue", "waiting", "jobs", "tickets", "drive"} <= fields
+    for path in AOE.rglob("*.py"):
+        if path != AOE / "target" / "export.py":
+            assert not done_to_exports(path.read_text(), fields), path
+
+
+def test_the_finder_of_changes_finds_what_it_looks_for() -> None:
+    fields = {"state", "waiting", "queue"}
+    for text in ("export.state = x", "job.export.jobs -= 1", "self.exports[k].state = x", "del export.state"):
+        assert done_to_exports(text, fields), text
+    for text in ("a, export.state = x", "export.waiting.append(x)", "change.export.queue.admit(x)"):
+        assert done_to_exports(text, fields), text
+    for text in ("x = export.state", "export.begin(job)", "record.state = x", "export.queue.tickets()"):
+        assert not done_to_exports(text, fields), text
+
+
 # The wire in C
 
 WIRE = CSRC / "shared" / "wire.h"

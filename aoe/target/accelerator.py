@@ -177,7 +177,7 @@ class Accelerator:
         """Stop the threads. Where they leave nothing behind, the exports have their streams from then on."""
         if self.engine.stop():
             for export, place in self._place_of.items():
-                export.streams = Streams(self.engine.streams(place.index))
+                export.know(Streams(self.engine.streams(place.index)))
 
     def close(self) -> None:
         """Stop the threads; requests that hang in a disk are left behind."""

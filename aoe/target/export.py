@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from aoe import limits
 from aoe.drive import identify
-from aoe.drive.command import Drive, Operation
+from aoe.drive.command import CHANGES_DATA, Drive, Kind, Operation
 from aoe.drive.identify import Identity
 from aoe.target.order import OrderQueue, Ticket
 from aoe.target.state import AoeState, Verdict
@@ -54,14 +54,24 @@ class Arrival(NamedTuple):
 class Job:
     """A disk operation on its way: what was asked, and of whom."""
 
-    __slots__ = ("arrival", "durable", "export", "operation", "request", "size", "ticket")
+    __slots__ = ("arrival", "durable", "export", "operation", "peeked", "request", "size", "ticket")
 
-    def __init__(self, export: "Export", arrival: Arrival, request: AtaRequest, operation: Operation) -> None:
+    def __init__(
+        self,
+        export: "Export",
+        arrival: Arrival,
+        request: AtaRequest,
+        operation: Operation,
+        *,
+        peeked: bool = False,
+    ) -> None:
         self.export = export
         self.arrival = arrival
         self.request = request
         self.operation = operation
         self.durable = operation.fua or not export.identity.cache_on
+        self.peeked = peeked
+        """Whether the disk was asked a moment ago, and has to be waited for."""
         self.size = protocol.ATA_HEADER + len(operation.data)
         self.ticket: Ticket[Entry] | None = None
 
@@ -86,7 +96,8 @@ Entry = Job | Change
 
 
 class Export:
-    """`shelf.slot`, and everything that belongs to it alone.
+    """`shelf.slot`, and everything that belongs to it alone. Others look at its fields, and change them by
+    its verbs.
 
     `block` is the disk's block in bytes, `cache` whether the export was started in write-back mode.
     """
@@ -147,6 +158,22 @@ class Export:
         self.drive = self.drive._replace(sectors=identity.sectors)
         self._identify = None
 
+    def restore(self, state: AoeState) -> None:
+        """Be as it was when it was served last."""
+        self.state = state
+
+    def know(self, streams: Streams) -> None:
+        """Go on with the streams that were known before (order rule T9)."""
+        self.streams = streams
+
+    def let_masks(self, allowed: bool) -> None:
+        """Whether the network may change the mask list."""
+        self.remote_masks = allowed
+
+    def set_read_only(self, read_only: bool) -> None:
+        """Refuse what changes data from now on, or do it."""
+        self.drive = self.drive._replace(read_only=read_only)
+
     def switch_cache(self, on: bool) -> None:
         """SET FEATURES 0x02 and 0x82; an export without a volatile cache stays without."""
         self.describe(self.identity._replace(cache_on=on and self.identity.cache))
@@ -165,6 +192,77 @@ class Export:
     def holds(self, mac: bytes) -> bool:
         """Whether a host may do I/O; during a change, under the old state and the new."""
         return self.state.holds(mac) and (self.changing is None or self.changing.before.holds(mac))
+
+    # Disk operations
+
+    def use(self, boottime_ns: int) -> None:
+        """A client asks for one."""
+        self.used_ns = boottime_ns
+
+    def begin(self, job: Job) -> None:
+        """One is admitted: it gets its place in the order."""
+        kind, extents = job.operation.kind, job.operation.extents
+        if kind in (Kind.CACHE_ON, Kind.CACHE_OFF):
+            self.switch_cache(kind is Kind.CACHE_ON)
+        self.jobs += 1
+        self.held_bytes += job.size
+        self.tickets |= {job.arrival.ticket} - {0}
+        if extents:
+            self.queue.admit(job, extents, kind in CHANGES_DATA)
+        else:
+            self.queue.admit_flush(job)
+
+    def take(self) -> Entry | None:
+        """The next for which it is time: a job, which has its ticket then; or a change, before which all is
+        over."""
+        ticket = self.queue.take()
+        if ticket is None:
+            return None
+        entry = ticket.job
+        if isinstance(entry, Change):
+            self.queue.done(ticket)
+            entry.drained = True
+        else:
+            entry.ticket = ticket
+        return entry
+
+    def finish(self, job: Job) -> None:
+        """One that was taken is over: those that waited for it may go."""
+        assert job.ticket is not None, "a job that was never submitted cannot finish"
+        self.queue.done(job.ticket)
+        self.jobs -= 1
+        self.held_bytes -= job.size
+        self.tickets.discard(job.arrival.ticket)
+
+    # Changes of the AoE state
+
+    def change(self, change: Change) -> None:
+        """One is on its way: it is in force for what arrives, and over when all before it is."""
+        assert self.changing is None, "one at a time"
+        self.changing = change
+        self.state = change.verdict.state
+        self.queue.admit_barrier(change)
+
+    def revert(self, change: Change) -> None:
+        """It could not be stored."""
+        assert self.changing is change, "it is on its way"
+        change.failed = True
+        self.state = change.before
+
+    def settle(self) -> None:
+        """The change is acknowledged."""
+        self.changing = None
+
+    def postpone(self, arrival: Arrival) -> bool:
+        """Keep a message until the change is acknowledged; false if there is no room."""
+        room = len(self.waiting) < limits.ADMIN_QUEUE_MAX
+        if room:
+            self.waiting.append(arrival)
+        return room
+
+    def resume(self) -> Arrival | None:
+        """The next message that was kept, unless another change is on its way."""
+        return self.waiting.popleft() if self.waiting and self.changing is None else None
 
     @property
     def busy(self) -> bool:

@@ -135,8 +135,7 @@ class Responder:
         change.persisted = True
         if not ok:
             self.counters["state_not_saved"] += 1
-            change.failed = True
-            change.export.state = change.before
+            change.export.revert(change)
         return self._settle(change, now_ns)
 
     def advertise(self, port: Port, exports: Iterable[Export]) -> list[Effect]:
@@ -248,7 +247,7 @@ class Responder:
         changes = kind in CHANGES_DATA
         if changes and self._expired(arrival, now_ns):
             return []
-        export.used_ns = self._boottime_ns
+        export.use(self._boottime_ns)
         if kind is Kind.READ and export.queue.lets_read:
             return [Peek(export, arrival, request, operation)]
         return self._queue(export, arrival, request, operation, now_ns)
@@ -256,30 +255,28 @@ class Responder:
     def peeked(self, peek: Peek, data: bytes | None, now_ns: int) -> list[Effect]:
         """What a Peek brought; None if it would have had to wait, and takes its place in the order."""
         if data is None:
-            return self._queue(*peek, now_ns)
+            return self._queue(*peek, now_ns, peeked=True)
         self.counters[Kind.READ] += 1
         return self._reply_ata(peek.export, peek.arrival, drive.done(peek.request, data))
 
     def _queue(
-        self, export: Export, arrival: Arrival, request: AtaRequest, operation: Operation, now_ns: int
+        self,
+        export: Export,
+        arrival: Arrival,
+        request: AtaRequest,
+        operation: Operation,
+        now_ns: int,
+        *,
+        peeked: bool = False,
     ) -> list[Effect]:
-        kind = operation.kind
         # Only the operation holds the payload on.
-        job = Job(export, arrival._replace(frame=b""), request._replace(data=b""), operation)
+        job = Job(export, arrival._replace(frame=b""), request._replace(data=b""), operation, peeked=peeked)
         if len(export.queue) >= limits.EXPORT_QUEUE_MAX or not self._has_room(export, job.size):
             return self._drop("queue_full")
-        if kind in (Kind.CACHE_ON, Kind.CACHE_OFF):
-            export.switch_cache(kind is Kind.CACHE_ON)
-        self.counters[kind] += 1
+        self.counters[operation.kind] += 1
         self.active += 1
-        export.jobs += 1
-        export.tickets |= {arrival.ticket} - {0}
         self._held_bytes += job.size
-        export.held_bytes += job.size
-        if operation.extents:
-            export.queue.admit(job, operation.extents, kind in CHANGES_DATA)
-        else:
-            export.queue.admit_flush(job)
+        export.begin(job)
         return self._pump(export, now_ns, [])
 
     def _has_room(self, export: Export, size: int) -> bool:
@@ -293,28 +290,19 @@ class Responder:
 
     def _pump(self, export: Export, now_ns: int, effects: list[Effect]) -> list[Effect]:
         """Start whatever may run now; the age is tested once more, just before the disk gets it."""
-        while (ticket := export.queue.take()) is not None:
-            entry = ticket.job
+        while (entry := export.take()) is not None:
             if isinstance(entry, Change):
-                export.queue.done(ticket)
-                entry.drained = True
                 effects += self._settle(entry, now_ns)
             elif entry.operation.kind in CHANGES_DATA and self._expired(entry.arrival, now_ns):
-                entry.ticket = ticket
                 self._finish(entry)
             else:
-                entry.ticket = ticket
                 effects.append(Submit(entry))
         return effects
 
     def _finish(self, job: Job) -> None:
-        assert job.ticket is not None, "a job that was never submitted cannot finish"
-        job.export.queue.done(job.ticket)
+        job.export.finish(job)
         self.active -= 1
-        job.export.jobs -= 1
-        job.export.tickets.discard(job.arrival.ticket)
         self._held_bytes -= job.size
-        job.export.held_bytes -= job.size
 
     # Config, mask, reserve
 
@@ -322,10 +310,7 @@ class Responder:
         """Messages that arrive while a change is on its way wait for it: no host sees half of one."""
         if export.changing is None:
             return self._decide(export, arrival, now_ns)
-        if len(export.waiting) >= limits.ADMIN_QUEUE_MAX:
-            return self._drop("queue_full")
-        export.waiting.append(arrival)
-        return []
+        return [] if export.postpone(arrival) else self._drop("queue_full")
 
     def _decide(self, export: Export, arrival: Arrival, now_ns: int) -> list[Effect]:
         header, before = arrival.header, export.state
@@ -350,13 +335,10 @@ class Responder:
         return self._begin(Change(export, None, export.state, Verdict(state, changes=True)), now_ns)
 
     def _begin(self, change: Change, now_ns: int) -> list[Effect]:
-        export = change.export
         self.counters["changes"] += 1
         self.active += 1
-        export.changing = change
-        export.state = change.verdict.state
-        export.queue.admit_barrier(change)
-        return self._pump(export, now_ns, [Persist(change)])
+        change.export.change(change)
+        return self._pump(change.export, now_ns, [Persist(change)])
 
     def _settle(self, change: Change, now_ns: int) -> list[Effect]:
         """Acknowledge a change once it is both stored and drained, then let the waiting ones on."""
@@ -367,10 +349,9 @@ class Responder:
         effects: list[Effect] = []
         if change.arrival is not None:
             effects = self._reply_admin(export, change.arrival, failure if change.failed else change.verdict)
-        export.changing = None
+        export.settle()
         self.active -= 1
-        while export.waiting and export.changing is None:
-            arrival = export.waiting.popleft()
+        while (arrival := export.resume()) is not None:
             effects += self._gate(export, arrival, now_ns)
         return effects
 

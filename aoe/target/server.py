@@ -391,7 +391,7 @@ class Server:
             asyncio.get_running_loop().call_later(timing.PACE_INTERVAL_S, self._send_paced)
 
     def _submit(self, job: Job) -> list[Effect]:
-        if job.operation.kind is Kind.READ:
+        if job.operation.kind is Kind.READ and not job.peeked:
             data = self._try_read(job.export, job.operation)
             if data is not None:
                 return self.responder.complete(job, data, None, time.time_ns())

@@ -214,7 +214,7 @@ class Target(Rooted):
             if set(before.mask) != set(export.state.mask):
                 self.server.advertise([export])
         if remote_masks is not None:
-            export.remote_masks = remote_masks
+            export.let_masks(remote_masks)
 
     async def change(
         self, shelf: int, slot: int, *, write_back: bool | None = None, read_only: bool | None = None
@@ -226,7 +226,7 @@ class Target(Rooted):
         if read_only is False and disk.read_only:
             raise ConfigurationError(f"{export.address}: the disk was opened for reading only; open it again")
         if read_only is not None:
-            export.drive = export.drive._replace(read_only=read_only)
+            export.set_read_only(read_only)
         if write_back is False and export.identity.cache:
             export.switch_cache(False)
             await self.server.fence(export)
@@ -363,8 +363,8 @@ class Target(Rooted):
         )
         identity, streams = continued(identity, self._from_last.pop((offer.shelf, offer.slot), None))
         export = Export(offer.shelf, offer.slot, identity, read_only=disk.read_only, block=disk.block)
-        export.streams = Streams(streams, time.time_ns())
-        export.remote_masks = offer.remote_masks
+        export.know(Streams(streams, time.time_ns()))
+        export.let_masks(offer.remote_masks)
         return export
 
     async def _check_addresses(self, offers: Sequence[Offer], force: bool, interval_s: float) -> None:
@@ -421,7 +421,7 @@ def _with_states(offers: Sequence[Offer], exports: Sequence[Export]) -> list[Ser
     try:
         for offer, export in zip(offers, exports, strict=True):
             served.append(Served(export, offer.disk, offer.record))
-            export.state = _state(offer)
+            export.restore(_state(offer))
     except BaseException:
         for one in served:
             if one.record is not None:

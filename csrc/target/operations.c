@@ -152,7 +152,8 @@ static void start_io(struct thread *t, struct op *op, enum action action, uint64
     begin(t, op->export, &r->io);
 }
 
-/* Without waiting: memory, or what the page cache holds. */
+/* Without waiting: memory, or what the page cache holds. One that waits for a place looks again when it has it, as what
+ * ran meanwhile may have read it ahead. */
 static int read_now(const struct thread *t, struct op *op)
 {
     const struct view *v = op->export->now;

@@ -163,7 +163,7 @@ class Reference:
         self._driver.checked = False
         self._driver.port.change(server, 9000)
         self._export: Export = export
-        export.identity = export.identity._replace(serial="DIFFERENTIAL")
+        export.describe(export.identity._replace(serial="DIFFERENTIAL"))
 
     @property
     def disk(self) -> bytes:

@@ -44,7 +44,7 @@ def heard(driver: Driver, number: int = 0) -> list[bytes]:
 
 def test_an_advertisement_is_an_unasked_config_reply() -> None:
     driver = make_driver(mtu=1500, buffer_count=16)
-    driver.export.state = AoeState(b"rack 3")
+    driver.export.restore(AoeState(b"rack 3"))
     (raw,) = heard(driver)
     text = "ffffffffffff 0200000000fe 88a2 18 00 0007 03 01 00000000 0010 0001 02 10 0006"
     assert raw == (bytes.fromhex(text) + b"rack 3").ljust(60, b"\0")
@@ -62,21 +62,21 @@ def test_every_export_on_every_interface_with_its_own_limits() -> None:
 
 def test_hosts_of_a_mask_list_are_told_one_by_one_and_nobody_else() -> None:
     driver = make_driver(make_export(7, 3), make_export(7, 4))
-    driver.responder.exports[7, 3].state = AoeState(mask=(CLIENT, RIVAL))
+    driver.responder.exports[7, 3].restore(AoeState(mask=(CLIENT, RIVAL)))
     told = [(reply.slot, reply.dst) for reply in map(parse, heard(driver))]
     assert told == [(3, CLIENT), (3, RIVAL), (4, BROADCAST)]
 
 
 def test_a_reservation_does_not_hide_a_target() -> None:
     driver = make_driver()
-    driver.export.state = AoeState(reserve=(RIVAL,))
+    driver.export.restore(AoeState(reserve=(RIVAL,)))
     assert [parse(raw).dst for raw in heard(driver)] == [BROADCAST]
 
 
 @pytest.mark.parametrize("mtu", [534, 1041, 1500])
 def test_a_string_too_long_for_the_interface_is_cut(mtu: int) -> None:
     driver = make_driver(mtu=mtu)
-    driver.export.state = AoeState(bytes(1024))
+    driver.export.restore(AoeState(bytes(1024)))
     (raw,) = heard(driver)
     assert len(raw) == min(mtu + 14, 32 + 1024)
 

@@ -19,7 +19,7 @@ def test_model() -> None:
 def test_a_reservation_that_could_not_be_stored_let_nobody_in() -> None:
     """The holder was never told that he lost it, and so nobody else may have written."""
     driver = make_driver()
-    driver.export.state = AoeState(reserve=(RIVAL,))
+    driver.export.restore(AoeState(reserve=(RIVAL,)))
     driver.held = True
     driver.send(reserve(2, CLIENT, tag=1))
     driver.send(write(0, b"x" * 512, tag=2))
@@ -55,9 +55,9 @@ class KeepsWhatWasNotStored(Responder):
 class LetsTheOldHolderIn(Responder):
     def _ata(self, export: Export, arrival: Arrival, now_ns: int) -> list[Effect]:
         state = export.state
-        export.state = state._replace(reserve=())
+        export.restore(state._replace(reserve=()))
         effects = super()._ata(export, arrival, now_ns)
-        export.state = state
+        export.restore(state)
         return effects
 
 

@@ -73,7 +73,7 @@ def test_spoilt_messages(mtu: int, admin: bool) -> None:
     driver = make_driver(make_export(7, 3), make_export(7, 4), make_export(9, 9), mtu=mtu, remote_admin=admin)
     for number in range(12_000):
         if number % 20 == 0:
-            driver.export.state = rng.choice(STATES)
+            driver.export.restore(rng.choice(STATES))
         driver.send(spoil(rng, rng.choice(SEEDS)))
     assert driver.responder.active == 0
     assert all(len(disk) == 512 * 2048 for disk in driver.disks.values())

@@ -114,7 +114,7 @@ def test_other_addresses(kind: str, shelf: int, slot: int) -> None:
 @pytest.mark.parametrize("address", [{}, {"shelf": 0xFFFF, "slot": 0xFF}])
 def test_the_mask_list_comes_before_everything_that_answers(kind: str, address: dict[str, int]) -> None:
     driver = make_driver()
-    driver.export.state = AoeState(mask=(RIVAL,), reserve=(RIVAL,))
+    driver.export.restore(AoeState(mask=(RIVAL,), reserve=(RIVAL,)))
     assert silent(driver, EVERY_KIND[kind](**address), "masked")
 
 
@@ -122,7 +122,7 @@ def test_the_mask_list_comes_before_everything_that_answers(kind: str, address: 
 def test_silence_rules_come_in_their_order(kind: str) -> None:
     """A frame with every reason to be dropped is counted for the first one."""
     driver = make_driver(mtu=500)
-    driver.export.state = AoeState(mask=(RIVAL,))
+    driver.export.restore(AoeState(mask=(RIVAL,)))
     wrong: dict[str, Any] = {"dst": STRANGER, "src": BROADCAST, "verfl": 0x28, "shelf": 9}
     cures: list[tuple[str, dict[str, Any]]] = [
         ("response", {"verfl": 0x20}),
@@ -175,7 +175,7 @@ def test_a_host_is_new_once_and_only_when_it_asks_which_disk_this_is() -> None:
     driver = make_driver()
     assert first_contacts(driver, config(0), read(0), identify(shelf=0xFFFF)) == []
     assert first_contacts(driver, identify(), identify(), identify(src=RIVAL), identify()) == [CLIENT, RIVAL]
-    driver.export.state = AoeState(mask=(CLIENT,))
+    driver.export.restore(AoeState(mask=(CLIENT,)))
     assert first_contacts(driver, identify(src=STRANGER)) == []
 
 
@@ -202,7 +202,7 @@ WILDCARDS = {
 def many() -> Driver:
     driver = make_driver(*(make_export(shelf, slot) for shelf, slot in ADDRESSES))
     for key, export in driver.responder.exports.items():
-        export.state = AoeState(b"name %d.%d" % key)
+        export.restore(AoeState(b"name %d.%d" % key))
     return driver
 
 
@@ -250,8 +250,8 @@ def test_nothing_else_runs_by_wildcard(address: tuple[int, int]) -> None:
 
 def test_a_wildcard_question_is_gated_by_each_export() -> None:
     driver = many()
-    driver.responder.exports[7, 3].state = AoeState(mask=(RIVAL,))
-    driver.responder.exports[8, 3].state = AoeState(reserve=(RIVAL,))
+    driver.responder.exports[7, 3].restore(AoeState(mask=(RIVAL,)))
+    driver.responder.exports[8, 3].restore(AoeState(reserve=(RIVAL,)))
     assert answering(driver, identify(shelf=0xFFFF, slot=0xFF)) == [(7, 4), (8, 3), (9, 9)]
     assert driver.counters["masked"] == 1
 
@@ -268,7 +268,7 @@ def test_a_wildcard_probe_with_broadcast_destination_as_winaoe_sends_it() -> Non
 @pytest.mark.parametrize("kind", ["read", "write", "trim", "flush"])
 def test_a_reserved_target_refuses_ata_with_error_6(kind: str) -> None:
     driver, raw = make_driver(), EVERY_KIND[kind]()
-    driver.export.state = AoeState(reserve=(RIVAL,))
+    driver.export.restore(AoeState(reserve=(RIVAL,)))
     reply = driver.ask(raw)
     assert (reply.verfl, reply.error, reply.body[:12]) == (0x1C, 6, raw[24:36])
     assert not driver.log
@@ -277,7 +277,7 @@ def test_a_reserved_target_refuses_ata_with_error_6(kind: str) -> None:
 
 def test_the_holder_and_identify_are_served() -> None:
     driver = make_driver()
-    driver.export.state = AoeState(reserve=(RIVAL,))
+    driver.export.restore(AoeState(reserve=(RIVAL,)))
     assert driver.ask(write(0, DATA, src=RIVAL)).status == (0x40, 0)
     assert driver.ask(identify()).status == (0x40, 0)
 
@@ -295,7 +295,7 @@ def persist_all(driver: Driver) -> list[bytes]:
 
 def holding(state: AoeState = AoeState(), **how: int) -> Driver:  # noqa: B008
     driver = make_driver(**how)
-    driver.export.state = state
+    driver.export.restore(state)
     driver.held = True
     return driver
 
@@ -740,7 +740,7 @@ def test_a_reply_that_no_longer_fits_is_silence_and_frees_its_place() -> None:
 def test_a_list_that_does_not_fit_is_silence() -> None:
     driver = make_driver(mtu=9000)
     macs = tuple(b"\x02\xaa" + number.to_bytes(4, "big") for number in range(254))
-    driver.export.state = AoeState(mask=(CLIENT, *macs), reserve=(CLIENT, *macs))
+    driver.export.restore(AoeState(mask=(CLIENT, *macs), reserve=(CLIENT, *macs)))
     driver.port.change(SERVER, 1500)
     for raw in (mask(0), reserve(0)):
         assert not driver.send(raw)

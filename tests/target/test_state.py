@@ -22,7 +22,7 @@ ADD, DELETE = 1, 2
 
 def driver(state: AoeState = AoeState(), mtu: int = 9000, ports: int = 1, admin: bool = True) -> Driver:  # noqa: B008
     made = make_driver(mtu=mtu, ports=ports, remote_admin=admin)
-    made.export.state = state
+    made.export.restore(state)
     return made
 
 
@@ -349,7 +349,7 @@ def test_an_interface_too_small_to_serve_over_bounds_nothing(small: int) -> None
 @pytest.mark.parametrize("directive", [(ADD, RIVAL), (DELETE, CLIENT)])
 def test_no_remote_masks_leaves_the_other_two_to_the_network(directive: tuple[int, bytes]) -> None:
     at = make_driver(remote_masks=False)
-    at.export.state = AoeState(mask=(CLIENT,))
+    at.export.restore(AoeState(mask=(CLIENT,)))
     assert at.ask(mask(1, directive)).body[2] == 1
     assert at.ask(mask(0)).listed == [CLIENT]
     assert shows(at.ask(config(SET, b"new")), SET, b"new")

@@ -235,7 +235,7 @@ def test_256_features_of_the_opcodes_that_have_any() -> None:
 
 def test_256_opcodes_while_another_holds_the_reservation() -> None:
     driver = make()
-    driver.export.state = driver.export.state._replace(reserve=(RIVAL,))
+    driver.export.restore(driver.export.state._replace(reserve=(RIVAL,)))
     for opcode, aflags in itertools.product(range(256), (0, 0x01, 0x40, 0xFF)):
         request = ata(opcode, 1, LBA, pattern(1), feature=2, aflags=aflags)
         if opcode == 0xEC:
@@ -306,7 +306,8 @@ TEXT = b"0123456789"
 def test_every_truncation(name: str) -> None:
     message = MESSAGES[name]
     driver = make(sectors=2048)
-    before = driver.export.state = AoeState(config=TEXT)
+    before = AoeState(config=TEXT)
+    driver.export.restore(before)
     for length in range(len(message.raw)):
         sent = driver.send(message.raw[:length])
         if length < message.silent:
@@ -332,7 +333,7 @@ CHANGING = {"config force", "mask edit", "reserve set", "reserve force"}
 @pytest.mark.parametrize("rest", [0, 7, 1500])
 def test_whole_messages_are_answered_and_what_follows_them_is_ignored(name: str, rest: int) -> None:
     driver = make(sectors=2048)
-    driver.export.state = AoeState(config=TEXT)
+    driver.export.restore(AoeState(config=TEXT))
     (raw,) = driver.send(MESSAGES[name].raw + b"\xee" * rest)
     check_reply(raw, driver.port, [(SHELF, SLOT)])
     assert raw[14] == (0x1C if name in REFUSED else 0x18)
