@@ -174,7 +174,7 @@ ASKED_MAX = 64
 """Tags of config queries whose answers are still taken."""
 UNSETTLED_MAX = 1 << 16
 """Changes of unknown fate on one path; beyond that no new change goes there."""
-WAYS_MAX = 32
+PATHS_MAX = 32
 """Paths to one disk; one that was lost makes room for another."""
 SAMPLE_END_SECTORS = 2048
 SAMPLE_BLOCKS = 16

@@ -162,7 +162,7 @@ typedef struct {
     uint32_t addresses;
     const uint32_t *address; /* shelf << 8 | slot, the preferred one first */
     uint32_t first_tag;
-    uint32_t spread;         /* not 0: reads go over all ways */
+    uint32_t spread;         /* not 0: reads go over all paths */
     uint32_t hold;           /* not 0: ranges of unknown fate stay closed until the server answers */
     uint32_t require;        /* not 0: only a proved server takes over */
     int64_t failback_ns;     /* negative: never */
@@ -185,7 +185,7 @@ typedef struct {
     uint8_t slot;
     uint8_t mac[6];
     int64_t rtt_ns;
-} aoe_way;
+} aoe_path;
 
 typedef struct {
     uint64_t user;          /* the caller's */
@@ -224,9 +224,9 @@ void aoe_core_tick(aoe_core *core, int64_t now_ns);
 
 /* Begin a request. `data` is what is written, and stays as it is until the request has ended and what is out was
  * sent; for a read it is where to, or NULL. AOE_ASK_SERVER: `offset` is the command, `length` the least reply,
- * `data` of `data_length` bytes the message, `way` whom to ask. NULL where there is no memory even for the request. */
+ * `data` of `data_length` bytes the message, `path` whom to ask. NULL where there is no memory even for the request. */
 aoe_request *aoe_core_start(aoe_core *core, uint32_t verb, uint64_t offset, uint64_t length, uint8_t *data,
-                            uint64_t data_length, uint32_t way, uint64_t user, int64_t now_ns);
+                            uint64_t data_length, uint32_t number, uint64_t user, int64_t now_ns);
 /* No thread waits any more; the request is gone. Only for one that aoe_core_done did not give yet. */
 void aoe_core_abandon(aoe_core *core, aoe_request *request, int64_t now_ns);
 /* The next request that has ended, or NULL; and done with it. What is out is sent before this is asked. */
@@ -237,11 +237,11 @@ void aoe_core_free(aoe_core *core, aoe_request *request);
 uint32_t aoe_core_out(aoe_core *core, aoe_out **out);
 void aoe_core_sent(aoe_core *core);
 
-int aoe_core_switch(aoe_core *core, uint32_t way, int64_t now_ns);
-void aoe_core_fenced(aoe_core *core, uint32_t way, int64_t now_ns);
+int aoe_core_switch(aoe_core *core, uint32_t number, int64_t now_ns);
+void aoe_core_fenced(aoe_core *core, uint32_t number, int64_t now_ns);
 
-/* How soon a tick is wanted; what rises with every change of a way or the disk; whether a way was chosen; 1 and the
- * 512 bytes of IDENTIFY if there are any; the ways; AOE_CORE_COUNTERS numbers. */
+/* How soon a tick is wanted; what rises with every change of a path or the disk; whether a path was chosen; 1 and the
+ * 512 bytes of IDENTIFY if there are any; the paths; AOE_CORE_COUNTERS numbers. */
 int64_t aoe_core_pulse(const aoe_core *core);
 uint64_t aoe_core_news(const aoe_core *core);
 int aoe_core_chosen(const aoe_core *core);
@@ -249,7 +249,7 @@ int aoe_core_comparing(const aoe_core *core); /* whether samples of a server are
 int aoe_core_identity(const aoe_core *core, uint8_t *data);
 /* The same in numbers, for a caller that has no use for the rest: 1, or 0 where nothing is known. */
 int aoe_core_disk(const aoe_core *core, aoe_disk *disk);
-uint32_t aoe_core_ways(const aoe_core *core, aoe_way *ways, uint32_t room);
+uint32_t aoe_core_paths(const aoe_core *core, aoe_path *paths, uint32_t room);
 void aoe_core_count(const aoe_core *core, uint64_t *counters);
 
 /* The initiator's I/O: a core, and the sockets of its ports. It belongs to one thread at a time, too. It watches

@@ -18,7 +18,7 @@ from aoe.wire import ata, frame, opcodes, protocol, stamp
 from csrc import generate_life, generate_options
 
 HEADER = Path(__file__).parent / "shared" / "generated.h"
-OTHERWISE = ("SAMPLE_BLOCKS", "SAMPLE_END_SECTORS", "STREAMS_MAX", "WAYS_MAX")
+OTHERWISE = ("SAMPLE_BLOCKS", "SAMPLE_END_SECTORS", "STREAMS_MAX", "PATHS_MAX")
 """The fuzzers compile with other values of these."""
 BITS = (ata, command, frame, identify, opcodes, channel, discovery, strangers)
 """Modules whose numbers are codes and bits: hexadecimal."""
@@ -130,7 +130,7 @@ def shared() -> Iterator[str]:
         *("PROBES_FORGIVEN", "PATIENCE_MAX", "COPIES_MAX", "WINDOW_FIRST", "WINDOW_MIN", "STUCK_TRIES"),
         *("SAMPLE_END_SECTORS", "SAMPLE_BLOCKS", "SAMPLE_BLOCK_SECTORS", "SAMPLES_AT_ONCE"),
         *("SAMPLE_TRIES", "ECHOES_MAX"),
-        *("ASKED_MAX", "UNSETTLED_MAX", "WAYS_MAX", "STRANGERS_MAX", "INVITED_MAX", "REQUESTS_MAX"),
+        *("ASKED_MAX", "UNSETTLED_MAX", "PATHS_MAX", "STRANGERS_MAX", "INVITED_MAX", "REQUESTS_MAX"),
     )
     yield from defined(
         timing,
@@ -175,7 +175,7 @@ def shared() -> Iterator[str]:
     yield from texts("narrow_texts", sizes.NARROW_TEXTS)
     yield from texts("state_texts", {state: state.name.lower() for state in life.State})
     yield from members(facts.Reason, "WHY_", "WHYS")
-    yield from members(life.State, "WAY_", "WAY_STATES")
+    yield from members(life.State, "PATH_", "PATH_STATES")
     yield from texts("reason_texts", facts.REASON_TEXTS)
     yield from members(request.Verb, "AOE_VERB_")
     yield from members(request.Outcome, "AOE_ENDED_")

@@ -35,12 +35,12 @@ struct life_row {{
     uint8_t deeds[{deeds}]; /* the first DO_NOTHING ends them */
 }};
 
-extern const struct life_row life_table[WAY_STATES][HAPPENINGS];
+extern const struct life_row life_table[PATH_STATES][HAPPENINGS];
 
 /* What users see of a state. */
 static inline int life_shown(int state)
 {{
-    static const uint8_t shown[WAY_STATES] = {{
+    static const uint8_t shown[PATH_STATES] = {{
 {shown}
     }};
     return shown[state];
@@ -52,7 +52,7 @@ static inline int life_shown(int state)
 _SOURCE = """\
 {made}#include "life.h"
 
-const struct life_row life_table[WAY_STATES][HAPPENINGS] = {{
+const struct life_row life_table[PATH_STATES][HAPPENINGS] = {{
 {rows}
 }};
 """
@@ -65,7 +65,7 @@ def header() -> str:
         happens=_wrapped([*_names(Happens, "HAPPENS"), "HAPPENINGS"]),
         do=_wrapped(["DO_NOTHING", *_names(Do, "DO")]),
         deeds=DEEDS_MAX + 1,
-        shown="\n".join(f"        [WAY_{state.name}] = WAY_{state.shown.name}," for state in State),
+        shown="\n".join(f"        [PATH_{state.name}] = PATH_{state.shown.name}," for state in State),
     )
 
 
@@ -87,5 +87,5 @@ def _wrapped(values: list[str]) -> str:
 def _row(state: State, row: Row) -> str:
     to = state if row.to is None else row.to
     deeds = ", ".join(f"DO_{do.name}" for do in row.do) or "DO_NOTHING"
-    values = f"{{1, {int(row.to is None)}, WAY_{to.name}, {{{deeds}}}}}"
-    return f"[WAY_{state.name}][HAPPENS_{row.happens.name}] = {values},"
+    values = f"{{1, {int(row.to is None)}, PATH_{to.name}, {{{deeds}}}}}"
+    return f"[PATH_{state.name}][HAPPENS_{row.happens.name}] = {values},"

@@ -10,7 +10,7 @@ from aoe.initiator.life import State
 from aoe.initiator.path import Address, PathSnapshot, Policy, Port
 from aoe.initiator.request import Outcome, Result, Verb
 from aoe.initiator.sizes import Narrow
-from aoe.limits import WAYS_MAX
+from aoe.limits import PATHS_MAX
 from aoe.wire.protocol import SECTOR
 
 COUNTERS = (
@@ -20,7 +20,7 @@ COUNTERS = (
     "drains",
     "unfit_reply",
     "unknown_tag",
-    "too_many_ways",
+    "too_many_paths",
 )
 
 
@@ -59,7 +59,7 @@ class View:
         self._ffi = ffi
         self._lib = lib
         self._core = core
-        self._paths = ffi.new("aoe_way[]", WAYS_MAX)
+        self._paths = ffi.new("aoe_path[]", PATHS_MAX)
         self._identity = ffi.new("uint8_t[]", SECTOR)
         self._numbers = ffi.new("uint64_t[]", len(COUNTERS))
 
@@ -92,7 +92,7 @@ class View:
     @property
     def paths(self) -> list[PathSnapshot]:
         """The paths to the disk, the preferred one first."""
-        count = self._lib.aoe_core_ways(self._core, self._paths, WAYS_MAX)
+        count = self._lib.aoe_core_paths(self._core, self._paths, PATHS_MAX)
         return [self._path(self._paths[n]) for n in range(count)]
 
     def _path(self, path: Any) -> PathSnapshot:

@@ -96,14 +96,14 @@ def _join(board: Board, port: int, facts: Port, header: Header, said: Config, no
 
 def _has_room(board: Board, stranger: Stranger, now_ns: int) -> bool:
     """Whether a server gets a place; if there is none, it is asked what it is."""
-    if len(board.paths) < limits.WAYS_MAX:
+    if len(board.paths) < limits.PATHS_MAX:
         return True
     welcome = board.strangers.welcome(stranger)
     left = [path for path in board.paths if path.replaceable(welcome) and path is not board.unflushed]
     if left:
         _forget(board, min(left, key=lambda it: (it.usable_ns > 0, it.channel.heard_ns, it.number)))
         return True
-    board.counters["too_many_ways"] += 1
+    board.counters["too_many_paths"] += 1
     if board.strangers.may_ask(now_ns):
         tag, address = board.strangers.tag(stranger), (stranger.shelf, stranger.slot)
         board.say(stranger.port, stranger.mac, address, Command.ATA, tag, IDENTIFY)

@@ -37,13 +37,13 @@ def called(text: str, interfaces: Iterable[Known]) -> list[str]:
     """The names of the interfaces that are called so: one by its name or alternative name; by a MAC those
     that were made with it, else those that have it; by a glob (`eth*`) all Ethernet interfaces that fit."""
     known = list(interfaces)
-    for found in _ways(text, known):
+    for found in _readings(text, known):
         if found:
             return found
     return []
 
 
-def _ways(text: str, known: list[Known]) -> Iterator[list[str]]:
+def _readings(text: str, known: list[Known]) -> Iterator[list[str]]:
     yield [it.name for it in known if text in it.names]
     if ":" in text:
         yield [it.name for it in known if it.permanent and format_mac(it.permanent) == text.lower()]

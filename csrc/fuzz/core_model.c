@@ -8,15 +8,15 @@
 enum { TAG_SLOTS = 1 << 16, RETRIES = 32 };
 enum cause { BY_CALLER, BY_TICK, BY_FRAME, BY_FENCE };
 
-/* A stream that the server of a way said it knows (rule T9). */
+/* A stream that the server of a path said it knows (rule T9). */
 struct known {
-    uint32_t way, stream;
+    uint32_t path, stream;
     uint8_t instance[8];
 };
 
 /* What frames of a path were seen to carry, in sectors. */
 struct passed {
-    uint32_t way, there, back;
+    uint32_t path, there, back;
 };
 
 static struct {
@@ -29,14 +29,14 @@ static struct {
     int64_t now_ns;
     uint64_t news;
     enum cause cause;
-    const struct way *fenced;
+    const struct path *fenced;
     struct known known[SENT_MAX];
     uint32_t known_count;
     const struct sent *answers; /* what the frame that came in is the reply to, and not an error */
     int is_good;
     uint8_t from[6]; /* whose frame came in */
     int tainted; /* a reply may have brought bytes that are not the disk's */
-    aoe_way before[WAYS_MAX]; /* as it was when we last looked */
+    aoe_path before[PATHS_MAX]; /* as it was when we last looked */
     uint32_t before_count;
     struct passed passed[SENT_MAX];
     uint32_t passed_count;
@@ -110,27 +110,27 @@ void model_ticks(int64_t now_ns)
     m.now_ns = now_ns;
 }
 
-void model_fences(const struct way *w)
+void model_fences(const struct path *w)
 {
     m.cause = BY_FENCE;
     m.fenced = w;
 }
 
-struct way *way_at(uint32_t number)
+struct path *path_at(uint32_t number)
 {
-    for (uint32_t i = 0; i < core->ways_count; i++)
-        if (core->ways[i]->number == number)
-            return core->ways[i];
+    for (uint32_t i = 0; i < core->paths_count; i++)
+        if (core->paths[i]->number == number)
+            return core->paths[i];
     return NULL;
 }
 
 static int knows(const struct sent *s)
 {
-    const struct way *w = way_at(s->way);
-    return w && path_knows(w, s->tag);
+    const struct path *w = path_at(s->path);
+    return w && channel_knows(w, s->tag);
 }
 
-static int same_server(const struct way *w, const uint8_t *mac, uint32_t address)
+static int same_server(const struct path *w, const uint8_t *mac, uint32_t address)
 {
     return same_mac(w->mac, mac) && ((uint32_t)w->shelf << 8 | w->slot) == address;
 }
@@ -161,16 +161,16 @@ static void note_known(const struct sent *s, const uint8_t *frame, uint32_t leng
     if (memcmp(vendor->instance, s->instance, 8) || !(wire_little(vendor->features, 2) & 2))
         return;
     struct known *k = &m.known[m.known_count++];
-    *k = (struct known){.way = s->way, .stream = s->stream};
+    *k = (struct known){.path = s->path, .stream = s->stream};
     memcpy(k->instance, s->instance, 8);
 }
 
-static const struct passed *passed_by(uint32_t way)
+static const struct passed *passed_by(uint32_t path)
 {
     for (uint32_t i = 0; i < m.passed_count; i++)
-        if (m.passed[i].way == way)
+        if (m.passed[i].path == path)
             return &m.passed[i];
-    m.passed[m.passed_count] = (struct passed){way, SECTORS_SURE, SECTORS_SURE};
+    m.passed[m.passed_count] = (struct passed){path, SECTORS_SURE, SECTORS_SURE};
     return &m.passed[m.passed_count++];
 }
 
@@ -179,7 +179,7 @@ static void note_passed(const struct sent *s, const uint8_t *frame, uint32_t len
     int is_error = wire_is_error(frame) || (length >= ATA_HEADER && wire_failed(frame));
     if (!is_error && length < ATA_HEADER + s->wire.ata.count * 512u)
         return;
-    struct passed *passed = (struct passed *)(uintptr_t)passed_by(s->way);
+    struct passed *passed = (struct passed *)(uintptr_t)passed_by(s->path);
     passed->there = s->there > passed->there ? s->there : passed->there;
     passed->back = s->back > passed->back ? s->back : passed->back;
 }
@@ -195,7 +195,7 @@ void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const 
     if (!s || (s->unsent && !probes) || !wire_is_reply(frame) || wire_of(frame)->command != s->wire.command)
         return;
     m.tainted |= s != reply_to;
-    const struct way *w = way_at(s->way);
+    const struct path *w = path_at(s->path);
     if (!w || s->port != port || !same_server(w, wire_of(frame)->src, wire_address(frame)))
         return;
     m.answers = s;
@@ -216,7 +216,8 @@ static uint32_t later_copies(const struct sent *s)
 {
     uint32_t count = 0;
     for (const struct sent *other = s + 1; other < &m.sent[m.count]; other++)
-        count += other->way == s->way && other->changes && !other->unsent && other->first == s->first && other->last == s->last;
+        count += other->path == s->path && other->changes && !other->unsent && other->first == s->first &&
+            other->last == s->last;
     return count;
 }
 
@@ -231,14 +232,14 @@ static int drained(const struct sent *s)
 {
     const struct sent *flush = m.answers;
     int is_flush = flush->wire.command == COMMAND_ATA && flush->wire.ata.opcode == FLUSH_CACHE_EXT;
-    return m.is_good && is_flush && flush->way == s->way &&
+    return m.is_good && is_flush && flush->path == s->path &&
            (is_of_earlier_epoch(s, flush) || s->at_ns + core->set.timing.network_lifetime_ns <= flush->at_ns);
 }
 
 /* `unseen`: how many frames have just gone out, which may be later copies. */
 static int may_be_settled(const struct sent *s, uint32_t unseen)
 {
-    const struct way *w = way_at(s->way);
+    const struct path *w = path_at(s->path);
     int64_t age_ns = m.now_ns - s->at_ns;
     if (!w) /* it was forgotten too soon */
         return 0;
@@ -296,18 +297,18 @@ static uint32_t hash(uint32_t so_far, const uint8_t *bytes, uint32_t length)
     return so_far;
 }
 
-static const struct way *way_to(const struct sent *s)
+static const struct path *path_to(const struct sent *s)
 {
-    for (uint32_t i = 0; i < core->ways_count; i++)
-        if (core->ways[i]->port == s->port && same_server(core->ways[i], s->wire.dst, wire_address(s->head)))
-            return core->ways[i];
+    for (uint32_t i = 0; i < core->paths_count; i++)
+        if (core->paths[i]->port == s->port && same_server(core->paths[i], s->wire.dst, wire_address(s->head)))
+            return core->paths[i];
     return NULL;
 }
 
-/* What a frame belongs to, by the core's own books; NULL: to a check of its way. */
+/* What a frame belongs to, by the core's own books; NULL: to a check of its path. */
 static const struct operation *operation_of(const struct sent *s)
 {
-    const struct copy *copy = way_at(s->way)->tags[s->tag % TAG_BUCKETS];
+    const struct copy *copy = path_at(s->path)->tags[s->tag % TAG_BUCKETS];
     while (copy->tag != s->tag)
         copy = copy->next;
     return copy->exchange->operation;
@@ -328,7 +329,7 @@ static void check_not_compared(const struct sent *s)
     const struct proof *f = &core->proof;
     CHECK(!f->echo.piece || f->echo.stage == 1 || !overlap(f->echo.piece, s));
     for (const struct link *l = f->flying.next; l != &f->flying; l = l->next)
-        CHECK(!overlap(OWNER_OF(l, struct sample, where)->claim, s));
+        CHECK(!overlap(OWNER_OF(l, struct sample, where)->lock, s));
 }
 
 /* A read that the proof began, of a range that it holds. */
@@ -338,8 +339,8 @@ static int is_compared(const struct sent *s)
     if (!o || !o->only || o->piece)
         return 0;
     const struct look *look = o->look;
-    const struct piece *p = !look ? NULL : look->sample ? look->sample->claim : core->proof.echo.piece;
-    CHECK(!look || (p->claims && s->first == p->first && s->last <= p->last));
+    const struct piece *p = !look ? NULL : look->sample ? look->sample->lock : core->proof.echo.piece;
+    CHECK(!look || (p->locked && s->first == p->first && s->last <= p->last));
     return 1;
 }
 
@@ -407,16 +408,16 @@ static void check_trim(struct sent *s, const uint8_t *data, uint32_t length)
 
 static void check_read(const struct sent *s)
 {
-    int found = way_at(s->way)->slow && s->first == 0 && s->last == 1; /* a check of the way */
+    int found = path_at(s->path)->slow && s->first == 0 && s->last == 1; /* a check of the path */
     for (uint32_t i = 0; i < REQUESTS; i++)
         found |= covers(&wanted[i], s->first, s->last) && wanted[i].verb <= AOE_VERB_WRITE_FUA;
     CHECK(found || is_compared(s));
 }
 
-/* What has waited leaves before it is known that a way takes less now. */
+/* What has waited leaves before it is known that a path takes less now. */
 static uint32_t takes(uint32_t number)
 {
-    uint32_t sectors = way_at(number)->sectors;
+    uint32_t sectors = path_at(number)->sectors;
     for (uint32_t i = 0; i < m.before_count; i++)
         if (m.before[i].number == number && m.before[i].sectors > sectors)
             sectors = m.before[i].sectors;
@@ -428,12 +429,12 @@ static int is_old(const struct sent *s) { return wire_lba(s->head) == 0xA0000000
 
 static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
 {
-    uint32_t opcode = s->wire.ata.opcode, count = s->wire.ata.count, sectors = takes(s->way);
+    uint32_t opcode = s->wire.ata.opcode, count = s->wire.ata.count, sectors = takes(s->path);
     s->first = wire_lba(s->head);
     s->last = s->first + s->wire.ata.count;
     switch (opcode) {
     case READ_SECTORS_EXT:
-        CHECK(count && count <= sectors && count <= passed_by(s->way)->back && !length);
+        CHECK(count && count <= sectors && count <= passed_by(s->path)->back && !length);
         check_read(s);
         return;
     case WRITE_SECTORS_EXT:
@@ -442,7 +443,7 @@ static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
     case IDENTIFY_DEVICE: CHECK(s->wire.ata.count == 1 && is_old(s) && !length); return;
     default: CHECK((opcode == FLUSH_CACHE || opcode == FLUSH_CACHE_EXT) && !length && !s->wire.ata.count); return;
     }
-    CHECK(count && count <= sectors && count <= passed_by(s->way)->there);
+    CHECK(count && count <= sectors && count <= passed_by(s->path)->there);
     s->changes = 1;
     check_alone(s);
     check_not_compared(s);
@@ -453,7 +454,7 @@ static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
 static void check_stranger(const struct sent *s)
 {
     const struct sent *before = by_tag(s->head);
-    CHECK(core->ways_count == WAYS_MAX && s->tag >> 31 && s->length == FRAME_MIN);
+    CHECK(core->paths_count == PATHS_MAX && s->tag >> 31 && s->length == FRAME_MIN);
     CHECK(s->wire.ata.flags == 0 && s->wire.ata.count == 1 && s->wire.ata.opcode == IDENTIFY_DEVICE && is_old(s));
     CHECK(!before || (!memcmp(before->head, s->head, 6) && before->port == s->port));
 }
@@ -477,7 +478,7 @@ static int is_known(const struct sent *s)
 {
     for (uint32_t i = m.known_count; i--;) {
         const struct known *k = &m.known[i];
-        if (k->way == s->way && k->stream == s->stream && !memcmp(k->instance, s->instance, 8))
+        if (k->path == s->path && k->stream == s->stream && !memcmp(k->instance, s->instance, 8))
             return 1;
     }
     return m.known_count == SENT_MAX;
@@ -499,7 +500,7 @@ static void check_probe(struct sent *s, const aoe_out *out)
     CHECK(s->wire.command == COMMAND_ATA && s->wire.ata.opcode == READ_SECTORS_EXT);
     CHECK(s->wire.ata.flags == 0x40 && !s->wire.ata.feature);
     CHECK(count && s->first + count <= core->sectors && is_zero(out->data, filler) && !out->tail_length);
-    CHECK(filler / 512 <= takes(s->way) && count <= takes(s->way));
+    CHECK(filler / 512 <= takes(s->path) && count <= takes(s->path));
     s->there = filler / 512;
     s->back = filler ? 0 : count == core->sectors ? UINT8_MAX : count; /* more cannot be read */
 }
@@ -511,13 +512,13 @@ static void check_frame(struct sent *s, const aoe_out *out)
     CHECK(out->head_length >= 24 && out->head_length <= sizeof out->head && s->length >= FRAME_MIN);
     CHECK(wire_big16(wire_of(f)->type) == ETHERTYPE && wire_of(f)->verfl == VERSION << 4 && wire_of(f)->error == 0);
     CHECK(same_mac(wire_of(f)->src, m.ports[s->port].mac));
-    const struct way *w = way_to(s);
+    const struct path *w = path_to(s);
     if (!w && wire_of(f)->command == COMMAND_ATA) {
         check_stranger(s);
         return;
     }
     CHECK(s->tag >> 31 && !*slot_of(s->tag));
-    s->way = w ? w->number : 0;
+    s->path = w ? w->number : 0;
     find_stream(s, out);
     CHECK(!s->stream || s->wire.ata.opcode == IDENTIFY_DEVICE || is_known(s));
     if (knows(s)) {
@@ -532,8 +533,8 @@ static void check_frame(struct sent *s, const aoe_out *out)
     static const uint8_t nothing[FRAME_MIN - AOE_HEADER];
     CHECK(s->wire.command == COMMAND_CONFIG && s->length == FRAME_MIN);
     CHECK(!memcmp(f + AOE_HEADER, nothing, sizeof nothing));
-    CHECK(s->way || same_mac(f, wire_all()) || (m.cause == BY_FRAME && same_mac(f, m.from))); /* an invited one */
-    s->way = 0;
+    CHECK(s->path || same_mac(f, wire_all()) || (m.cause == BY_FRAME && same_mac(f, m.from))); /* an invited one */
+    s->path = 0;
 }
 
 static void see(const aoe_out *out)
@@ -566,19 +567,19 @@ static void check_identity(void)
     CHECK(sectors && (far ? sectors <= 1ull << 48 : sectors < 1ull << 28));
 }
 
-static void check_ways(void)
+static void check_paths(void)
 {
-    aoe_way ways[WAYS_MAX];
-    uint32_t count = aoe_core_ways(core, ways, WAYS_MAX), owners = 0;
-    CHECK(count <= WAYS_MAX);
+    aoe_path paths[PATHS_MAX];
+    uint32_t count = aoe_core_paths(core, paths, PATHS_MAX), owners = 0;
+    CHECK(count <= PATHS_MAX);
     for (uint32_t i = 0; i < count; i++) {
-        owners += ways[i].owner;
-        CHECK(ways[i].state <= WAY_REFUSED && ways[i].reason < WHYS && ways[i].port < core->set.ports);
-        CHECK(!ways[i].owner || ways[i].state == WAY_USABLE);
-        CHECK(!ways[i].owner || aoe_core_chosen(core));
+        owners += paths[i].owner;
+        CHECK(paths[i].state <= PATH_REFUSED && paths[i].reason < WHYS && paths[i].port < core->set.ports);
+        CHECK(!paths[i].owner || paths[i].state == PATH_USABLE);
+        CHECK(!paths[i].owner || aoe_core_chosen(core));
     }
     CHECK(owners <= 1);
-    memcpy(m.before, ways, count * sizeof *ways);
+    memcpy(m.before, paths, count * sizeof *paths);
     m.before_count = count;
     CHECK(aoe_core_news(core) >= m.news);
     m.news = aoe_core_news(core);
@@ -595,7 +596,7 @@ void model_look(void)
     settle(count - m.seen);
     while (m.seen < count)
         see(&out[m.seen++]);
-    check_ways();
+    check_paths();
     check_identity();
     CHECK(core->spent || link_alone(&core->ready)); /* what may go has gone */
     m.cause = BY_CALLER;

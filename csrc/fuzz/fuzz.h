@@ -55,7 +55,7 @@ struct extent {
 };
 
 /* What a request keeps from running beside it. */
-enum claim { EVERYTHING, READS, CHANGES, FLUSHES };
+enum scope { EVERYTHING, READS, CHANGES, FLUSHES };
 
 enum outcome { O_NONE, O_REPLIED, O_UP };
 
@@ -74,7 +74,7 @@ struct record {
     enum kind kind;    /* K_UP: anything else */
     uint64_t lba;
     uint32_t count;
-    enum claim claim;
+    enum scope scope;
     struct extent trims[TRIMS_MAX]; /* the first of them */
     uint32_t trims_count;
     uint64_t trim_first, trim_last; /* from the first sector of any to the last */

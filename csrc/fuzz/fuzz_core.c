@@ -14,14 +14,14 @@ enum command {
     DO_DONE,      /* how many; whether their results are kept */
     DO_FREE,      /* which of these */
     DO_ANSWER,    /* which servers are silent: the others answer */
-    DO_REPLY,     /* to which frame, in what way, how much */
+    DO_REPLY,     /* to which frame, in what path, how much */
     DO_ADVERTISE, /* by whom, where and whether it is true, sectors, buffers */
     DO_FRAME,     /* fixes, length, and that many bytes */
     DO_IDENTITY,  /* whose, which word, how many, and so many words */
     DO_SIZE,      /* which disks, and how large they are */
     DO_PORT,      /* port, whether it is up and what switches carry, sectors and window */
-    DO_SWITCH,    /* to which way */
-    DO_FENCE,     /* which way */
+    DO_SWITCH,    /* to which path */
+    DO_FENCE,     /* which path */
     COMMANDS
 };
 
@@ -197,7 +197,7 @@ static uint32_t answer_of(const struct sent *to, uint8_t host, uint8_t *frame)
     memset(frame + FRAME_MIN, 0, 512);
     if (to->wire.command == COMMAND_CONFIG)
         config_body(server, frame);
-    return to->way ? 60 + 512 : 60;
+    return to->path ? 60 + 512 : 60;
 }
 
 /* Whom it was sent to, or one of those whose address it names. */
@@ -386,19 +386,19 @@ static void prepare_message(struct wanted *w)
         w->data = calloc(1, w->data_length);
 }
 
-static int is_way(uint32_t number)
+static int is_path(uint32_t number)
 {
-    aoe_way ways[WAYS_MAX];
-    uint32_t count = aoe_core_ways(core, ways, WAYS_MAX), found = 0;
+    aoe_path paths[PATHS_MAX];
+    uint32_t count = aoe_core_paths(core, paths, PATHS_MAX), found = 0;
     for (uint32_t i = 0; i < count; i++)
-        found |= ways[i].number == number;
+        found |= paths[i].number == number;
     return (int)found;
 }
 
 static void start(void)
 {
     uint8_t verb = next();
-    uint32_t at = 0, way = verb >> 3;
+    uint32_t at = 0, path = verb >> 3;
     while (at < REQUESTS && wanted[at].request)
         at++;
     if (at == REQUESTS)
@@ -407,11 +407,11 @@ static void start(void)
     verb = (verb & 7) % (AOE_VERB_ASK + 1);
     if (verb == AOE_VERB_ASK) {
         prepare_message(w);
-        w->fits = is_way(way);
+        w->fits = is_path(path);
     } else {
         prepare(w, verb);
     }
-    w->request = aoe_core_start(core, verb, w->offset, w->length, w->data, w->data_length, way, w->user, s.now_ns);
+    w->request = aoe_core_start(core, verb, w->offset, w->length, w->data, w->data_length, path, w->user, s.now_ns);
     model_look();
 }
 
@@ -474,8 +474,8 @@ static void take_done(uint32_t number, int keep)
 
 static void fence(uint32_t number)
 {
-    if (way_at(number))
-        model_fences(way_at(number));
+    if (path_at(number))
+        model_fences(path_at(number));
     aoe_core_fenced(core, number, s.now_ns);
     model_look();
 }
@@ -483,7 +483,7 @@ static void fence(uint32_t number)
 static void use(uint32_t number)
 {
     int done = aoe_core_switch(core, number, s.now_ns);
-    CHECK(!done || way_at(number) == core->owner);
+    CHECK(!done || path_at(number) == core->owner);
     model_look();
 }
 
@@ -621,8 +621,8 @@ static void mend_everything(void)
         s.servers[i].sectors = 255;
         s.servers[i].buffers = 16;
     }
-    for (uint32_t i = 0; i < core->ways_count; i++) {
-        const struct way *w = core->ways[i];
+    for (uint32_t i = 0; i < core->paths_count; i++) {
+        const struct path *w = core->paths[i];
         advertise(w->mac, w->port, (uint32_t)w->shelf << 8 | w->slot, &s.servers[0]);
     }
 }
@@ -635,8 +635,8 @@ static void end_well(void)
         tick(round % 16 ? 10000000 : 300000000);
         leave();
         answer_all(0);
-        for (uint32_t i = 0; core->set.hold && i < core->ways_count; i++)
-            fence(core->ways[i]->number);
+        for (uint32_t i = 0; core->set.hold && i < core->paths_count; i++)
+            fence(core->paths[i]->number);
         take_done(REQUESTS, 0);
         if (model_sent_count() == SENT_MAX)
             return;

@@ -3,7 +3,7 @@
 #ifndef AOE_FUZZ_CORE_H
 #define AOE_FUZZ_CORE_H
 
-#include "initiator/path.h"
+#include "initiator/channel.h"
 #include "check.h"
 
 enum { PORTS_MAX = 3, ADDRESSES_MAX = 3, REQUESTS = 64, LENGTH_MAX = 1 << 16, SENT_MAX = 1 << 14 };
@@ -27,7 +27,7 @@ struct sent {
     };
     uint32_t port, length, tag, bytes_hash;
     int64_t at_ns;
-    uint32_t way;    /* its number; 0: a query */
+    uint32_t path;    /* its number; 0: a query */
     uint64_t user;   /* whose write it is */
     uint64_t first, last; /* sectors that it changes, or reads */
     uint32_t sector_hash[LENGTH_MAX / 512 + 2]; /* of what a write has for each of them */
@@ -49,8 +49,8 @@ uint8_t model_pattern(uint64_t user, uint64_t at); /* what a request writes */
 /* Before a call: what it may do that others may not. */
 void model_ticks(int64_t now_ns);
 void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const struct sent *reply_to);
-void model_fences(const struct way *w);
-struct way *way_at(uint32_t number); /* NULL: there is none any more */
+void model_fences(const struct path *w);
+struct path *path_at(uint32_t number); /* NULL: there is none any more */
 void model_look(void); /* after every call */
 void model_sends(void); /* what is out leaves memory that must still be as it was */
 struct sent *model_sent(uint32_t number);

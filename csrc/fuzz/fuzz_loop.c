@@ -308,7 +308,7 @@ static void work(struct record *r)
     const struct facts *f = &s.now[r->export];
     uint32_t carried = r->length > ATA_HEADER ? (r->length - ATA_HEADER) / SECTOR : 0;
     int inside = r->wire.command == COMMAND_ATA && r->lba + r->count <= FILE_SECTORS;
-    if (inside && r->claim == READS && r->wire.ata.opcode == 0x42)
+    if (inside && r->scope == READS && r->wire.ata.opcode == 0x42)
         look(r);
     if (f->flags & AOE_READ_ONLY || s.failed[r->export])
         return;

@@ -287,8 +287,8 @@ def start(
     return bytes((START, verb, at | of << 3 | how)) + place.to_bytes(2, "big") + length.to_bytes(2, "big")
 
 
-def message(way: int, command: int = 1, least: int = 16, length: int = 8) -> bytes:
-    return bytes((START, SERVER | way << 3, command - 1, least, length)) + (b"" if length else b"\1")
+def message(path: int, command: int = 1, least: int = 16, length: int = 8) -> bytes:
+    return bytes((START, SERVER | path << 3, command - 1, least, length)) + (b"" if length else b"\1")
 
 
 def tick(step: int) -> bytes:
@@ -383,7 +383,7 @@ def core_odds() -> Iterator[tuple[str, bytes]]:
 
 
 def core_lives() -> Iterator[tuple[str, bytes]]:
-    """Ways that come and go."""
+    """Paths that come and go."""
     silent = live(8, slow=True, silent=15)
     for policy in range(16):
         moved = plug(0, False) + MIXED + live() + plug(0, True) + live(8, slow=True) + MIXED + live()
@@ -408,12 +408,12 @@ def core_lives() -> Iterator[tuple[str, bytes]]:
         core_settings() + CHOSEN + MIXED + live(1, silent=15) + plug(0, False) + plug(1, False),
     )
     yield "closed-unsent", core_settings() + CHOSEN + MIXED
-    fenced = b"".join(bytes((FENCE, way)) for way in range(10))
+    fenced = b"".join(bytes((FENCE, path)) for path in range(10))
     yield (
         "fenced",
         core_settings(policy=HOLD) + CHOSEN + MIXED + live(1, silent=15) + given_up + fenced + MIXED + live(),
     )
-    switched = b"".join(bytes((SWITCH, way)) + MIXED + live(1, silent=3) for way in range(10))
+    switched = b"".join(bytes((SWITCH, path)) + MIXED + live(1, silent=3) for path in range(10))
     yield "switched", core_settings(policy=END_WELL) + CHOSEN + switched
     for sectors in range(8):
         small = plug(0, True, sectors, sectors) + plug(1, True, sectors) + CHOSEN
@@ -440,16 +440,16 @@ def core_lives() -> Iterator[tuple[str, bytes]]:
         resized(4) + bytes((ADVERTISE, 0, 0, 16, 16)) + live(8, slow=True) + resized(3) + live(8, slow=True)
     )
     yield "growing", core_settings(policy=END_WELL) + CHOSEN + MIXED + growing + MIXED
-    one_way = (
+    one_path = (
         core_settings(ports=1, addresses=1) + live(3, slow=True, silent=14) + live(3, slow=True, silent=14)
     )
-    one_way += start(READ, 0, 512) + live(2, silent=14)
+    one_path += start(READ, 0, 512) + live(2, silent=14)
     lost = start(READ, 0, 512) + live(1, silent=15) + 18 * (tick(A_MINUTE) + bytes((SEND,)))
     overtaken = tick(15) + bytes((SEND,)) + tick(2) + start(READ, 0, 512)
     overtaken += answered(GOOD, back=2) + bytes((SEND,)) + answered(GOOD)
-    yield "overtaken-after-days", one_way + lost + overtaken
+    yield "overtaken-after-days", one_path + lost + overtaken
     copies = start(WRITE, 0, 512) + live(1, silent=15) + 40 * (tick(A_MINUTE) + bytes((SEND,)))
-    yield "many-copies", one_way + copies + b"".join(answered(GOOD, back=back) for back in range(0, 80, 3))
+    yield "many-copies", one_path + copies + b"".join(answered(GOOD, back=back) for back in range(0, 80, 3))
     nothing_fits = plug(0, True, 1) + answered(GOOD, back=9)  # the first frame, a query
     yield (
         "sectors-gone",
@@ -497,7 +497,7 @@ FOUND = {
         "0400110101010008010005040201010500100100010808010e010001010101080801000500110000"
         "040f0000"
     ),
-    "core/way-shrinks-as-it-is-checked": (
+    "core/path-shrinks-as-it-is-checked": (
         "05000900000202000a000a0322080803080960b01009030232000101100900080803"
     ),
     "core/port-shrinks": "0003000310080e0403004029104e001d000a",

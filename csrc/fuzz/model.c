@@ -376,7 +376,7 @@ static int may_serve(const struct record *r, const struct facts *f, const aoe_po
 
 /* What an ordered request keeps from running beside it (rule T1): what cannot be done as it stands is left to
  * Python with nothing beside it. */
-static enum claim claim_of(const struct record *r, const struct facts *f, const aoe_port *port)
+static enum scope scope_of(const struct record *r, const struct facts *f, const aoe_port *port)
 {
     uint32_t room = (engine->set.frame_max - ATA_HEADER) / SECTOR, most = port->sectors < room ? port->sectors : room;
     int is_verify = is_among(r->wire.ata.opcode, "\x40\x42"), fits = r->count && r->count <= most;
@@ -419,7 +419,7 @@ static void arrives(const struct thread *t, uint32_t port, const struct arrival 
     r->view = now->number;
     const struct facts *f = &m.facts[r->export][r->view];
     r->may_serve = may_serve(r, f, &m.ports[port]);
-    r->claim = claim_of(r, f, &m.ports[port]);
+    r->scope = scope_of(r, f, &m.ports[port]);
     r->names_us = r->ours && r->named == f->instance;
     r->stale = is_stale(r);
     says(r);
@@ -585,13 +585,13 @@ static int meet(const struct record *a, const struct record *b)
 
 static int must_wait(const struct record *later, const struct record *earlier)
 {
-    if (later->claim == EVERYTHING || earlier->claim == EVERYTHING)
+    if (later->scope == EVERYTHING || earlier->scope == EVERYTHING)
         return 1;
-    if (earlier->claim == FLUSHES)
+    if (earlier->scope == FLUSHES)
         return 0;
-    if (later->claim == FLUSHES)
-        return earlier->claim == CHANGES;
-    return (later->claim == CHANGES || earlier->claim == CHANGES) && meet(later, earlier);
+    if (later->scope == FLUSHES)
+        return earlier->scope == CHANGES;
+    return (later->scope == CHANGES || earlier->scope == CHANGES) && meet(later, earlier);
 }
 
 void __real_order_admit(struct order *order, struct op *op);

@@ -18,9 +18,9 @@ void board_event(aoe_core *c, struct event e)
 }
 
 /* Something has happened to a path: it is seen to in its turn. */
-void board_note(aoe_core *c, struct way *w, int happens, int reason)
+void board_note(aoe_core *c, struct path *path, int happens, int reason)
 {
-    path_effect(c, (struct effect){.what = EFFECT_HAPPENED, .way = w, .happens = happens, .reason = reason});
+    channel_effect(c, (struct effect){.what = EFFECT_HAPPENED, .path = path, .happens = happens, .reason = reason});
 }
 
 void board_query(aoe_core *c, uint32_t port, const uint8_t *mac, uint32_t shelf, uint32_t slot)
@@ -41,10 +41,10 @@ struct body board_reading(uint8_t count)
     return (struct body){.ata = asked, .head_length = sizeof asked};
 }
 
-struct way *way_numbered(const aoe_core *c, uint32_t number)
+struct path *path_numbered(const aoe_core *c, uint32_t number)
 {
-    for (uint32_t i = 0; i < c->ways_count; i++)
-        if (c->ways[i]->number == number)
-            return c->ways[i];
+    for (uint32_t i = 0; i < c->paths_count; i++)
+        if (c->paths[i]->number == number)
+            return c->paths[i];
     return NULL;
 }

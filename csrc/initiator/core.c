@@ -108,8 +108,8 @@ void aoe_core_close(aoe_core *c)
     end_pieces(&c->messages);
     while (!link_alone(&c->requests))
         aoe_core_free(c, &OWNER_OF(c->requests.next, struct asked, every)->request);
-    for (uint32_t i = 0; i < c->ways_count; i++)
-        free(c->ways[i]);
+    for (uint32_t i = 0; i < c->paths_count; i++)
+        free(c->paths[i]);
     pool_end(&c->copies);
     pool_end(&c->exchanges);
     pool_end(&c->operations);
@@ -204,20 +204,20 @@ void aoe_core_tick(aoe_core *c, int64_t now_ns)
     GUARDED(c, tick(c, now_ns));
 }
 
-static void start(aoe_core *c, struct asked *a, uint32_t way, int64_t now_ns)
+static void start(aoe_core *c, struct asked *a, uint32_t number, int64_t now_ns)
 {
     see_time(c, now_ns);
-    struct way *w = way_numbered(c, way);
-    uint32_t why_not = split_refused(c, &a->request, w);
+    struct path *path = path_numbered(c, number);
+    uint32_t why_not = split_refused(c, &a->request, path);
     if (why_not)
         progress_end(c, a, why_not);
     else
-        split_begin(c, a, w, now_ns);
+        split_begin(c, a, path, now_ns);
     run(c, now_ns);
 }
 
 aoe_request *aoe_core_start(aoe_core *c, uint32_t verb, uint64_t offset, uint64_t length, uint8_t *data,
-                            uint64_t data_length, uint32_t way, uint64_t user, int64_t now_ns)
+                            uint64_t data_length, uint32_t number, uint64_t user, int64_t now_ns)
 {
     struct asked *a = malloc(sizeof *a);
     if (!a)
@@ -226,7 +226,7 @@ aoe_request *aoe_core_start(aoe_core *c, uint32_t verb, uint64_t offset, uint64_
     link_init(&a->pieces);
     link_init(&a->done);
     link_append(&c->requests, &a->every);
-    GUARDED(c, start(c, a, way, now_ns));
+    GUARDED(c, start(c, a, number, now_ns));
     return &a->request;
 }
 
@@ -290,33 +290,33 @@ void aoe_core_sent(aoe_core *c)
         free(c->garbage[--c->garbage_count]);
 }
 
-static void change_owner(aoe_core *c, uint32_t way, int64_t now_ns, volatile int *done)
+static void change_owner(aoe_core *c, uint32_t number, int64_t now_ns, volatile int *done)
 {
     see_time(c, now_ns);
-    struct way *w = way_numbered(c, way);
-    *done = w && session_switch(c, w, now_ns);
+    struct path *path = path_numbered(c, number);
+    *done = path && session_switch(c, path, now_ns);
     run(c, now_ns);
 }
 
-int aoe_core_switch(aoe_core *c, uint32_t way, int64_t now_ns)
+int aoe_core_switch(aoe_core *c, uint32_t number, int64_t now_ns)
 {
     volatile int done = 0;
-    GUARDED(c, change_owner(c, way, now_ns, &done));
+    GUARDED(c, change_owner(c, number, now_ns, &done));
     return done && !c->spent;
 }
 
-static void fenced(aoe_core *c, uint32_t way, int64_t now_ns)
+static void fenced(aoe_core *c, uint32_t number, int64_t now_ns)
 {
     see_time(c, now_ns);
-    struct way *w = way_numbered(c, way);
-    if (w)
-        session_fenced(c, w, now_ns);
+    struct path *path = path_numbered(c, number);
+    if (path)
+        session_fenced(c, path, now_ns);
     run(c, now_ns);
 }
 
-void aoe_core_fenced(aoe_core *c, uint32_t way, int64_t now_ns)
+void aoe_core_fenced(aoe_core *c, uint32_t number, int64_t now_ns)
 {
-    GUARDED(c, fenced(c, way, now_ns));
+    GUARDED(c, fenced(c, number, now_ns));
 }
 
 int64_t aoe_core_pulse(const aoe_core *c)
@@ -337,8 +337,8 @@ int aoe_core_chosen(const aoe_core *c)
 int aoe_core_comparing(const aoe_core *c)
 {
     int comparing = 0;
-    for (uint32_t i = 0; i < c->ways_count; i++)
-        comparing |= way_samples(c->ways[i]);
+    for (uint32_t i = 0; i < c->paths_count; i++)
+        comparing |= path_samples(c->paths[i]);
     return comparing;
 }
 
@@ -360,31 +360,31 @@ int aoe_core_disk(const aoe_core *c, aoe_disk *disk)
     return c->has_facts;
 }
 
-uint32_t aoe_core_ways(const aoe_core *c, aoe_way *ways, uint32_t room)
+uint32_t aoe_core_paths(const aoe_core *c, aoe_path *paths, uint32_t room)
 {
-    for (uint32_t i = 0; i < c->ways_count && i < room; i++) {
-        const struct way *w = c->ways[i];
-        struct sizes_shown shown = sizes_shown(&w->sizes);
-        ways[i] = (aoe_way){
-            .number = w->number,
-            .port = w->port,
-            .state = (uint32_t)life_shown(w->state),
-            .reason = (uint32_t)w->reason,
-            .owner = w == c->owner,
+    for (uint32_t i = 0; i < c->paths_count && i < room; i++) {
+        const struct path *path = c->paths[i];
+        struct sizes_shown shown = sizes_shown(&path->sizes);
+        paths[i] = (aoe_path){
+            .number = path->number,
+            .port = path->port,
+            .state = (uint32_t)life_shown(path->state),
+            .reason = (uint32_t)path->reason,
+            .owner = path == c->owner,
             .sectors = shown.there < shown.back ? shown.there : shown.back,
-            .sectors_max = w->sectors,
+            .sectors_max = path->sectors,
             .narrow = (uint32_t)shown.narrow,
-            .unsettled = w->lanes[LANE_CHANGES].unsettled_count,
-            .renewed = w->renewed,
-            .shelf = w->shelf,
-            .slot = w->slot,
-            .rtt_ns = w->lanes[LANE_READS].smoothed_ns,
-            .proved = w->trial.proved || !c->chosen,
-            .lba = w->trial.lba,
+            .unsettled = path->lanes[LANE_CHANGES].unsettled_count,
+            .renewed = path->renewed,
+            .shelf = path->shelf,
+            .slot = path->slot,
+            .rtt_ns = path->lanes[LANE_READS].smoothed_ns,
+            .proved = path->trial.proved || !c->chosen,
+            .lba = path->trial.lba,
         };
-        memcpy(ways[i].mac, w->mac, 6);
+        memcpy(paths[i].mac, path->mac, 6);
     }
-    return c->ways_count;
+    return c->paths_count;
 }
 
 void aoe_core_count(const aoe_core *c, uint64_t *counters)

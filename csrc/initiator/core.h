@@ -6,7 +6,7 @@
 #include "session.h"
 
 /* pieces.c: what a piece asks for, and which ranges are held */
-struct operation *operation_for(aoe_core *c, struct way *only, uint32_t reply_min);
+struct operation *operation_for(aoe_core *c, struct path *only, uint32_t reply_min);
 struct operation *operation_new(aoe_core *c, struct piece *p, uint32_t lane, uint32_t reply_min);
 void operation_registers(struct operation *o, uint32_t flags, uint32_t count, uint32_t opcode, uint64_t lba);
 void pieces_init(aoe_core *c);
@@ -27,14 +27,14 @@ void pieces_keep(struct piece *p, const uint8_t *data, uint32_t sectors);
 void pieces_patch(struct piece *p);
 
 /* look.c: what the proof looks at */
-void look_begin(aoe_core *c, struct look *l, struct way *w, uint64_t lba, uint32_t sectors, int64_t now_ns);
+void look_begin(aoe_core *c, struct look *l, struct path *path, uint64_t lba, uint32_t sectors, int64_t now_ns);
 void look_end(aoe_core *c, struct look *l, int64_t now_ns);
 const uint8_t *look_bytes(const struct event *e); /* what was read, or NULL */
-struct lives lives_of(const struct way *owner, const struct way *w);
-int lives_last(const struct lives *one, const struct way *owner, const struct way *w); /* they are still the same */
+struct lives lives_of(const struct path *owner, const struct path *path);
+int lives_last(const struct lives *one, const struct path *owner, const struct path *path); /* they still are */
 
 /* How many sectors may be read at once from a server. */
-static inline uint32_t look_limit(const struct way *w) { return way_most(w, LANE_READS); }
+static inline uint32_t look_limit(const struct path *path) { return path_most(path, LANE_READS); }
 
 /* samples.c: what two servers have is compared */
 void samples_init(struct proof *f);
@@ -49,8 +49,8 @@ void echo_became(aoe_core *c, const struct event *e, int64_t now_ns);
 int echo_is_wanted(const aoe_core *c); /* there is a server that is to show one */
 /* Whether a write waits until its range was read through a server that is to be proved. */
 int echo_takes(aoe_core *c, struct piece *p, const uint8_t *data, int64_t now_ns);
-/* It was answered by the server of a way, and all went well; it failed, or no caller waits for it any more. */
-void echo_acknowledged(aoe_core *c, const struct piece *p, const struct way *by, int64_t now_ns);
+/* It was answered by the server of a path, and all went well; it failed, or no caller waits for it any more. */
+void echo_acknowledged(aoe_core *c, const struct piece *p, const struct path *by, int64_t now_ns);
 void echo_given_up(aoe_core *c, const struct piece *p, int64_t now_ns);
 
 /* proof.c: whether servers have one disk: both of these */
@@ -67,7 +67,7 @@ void progress_flush(aoe_core *c, struct asked *a, int64_t now_ns);
 void progress_answered(aoe_core *c, struct piece *p, const struct event *e, int64_t now_ns);
 
 /* split.c: a request in pieces; or why not */
-uint32_t split_refused(aoe_core *c, const aoe_request *r, const struct way *w);
-void split_begin(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns);
+uint32_t split_refused(aoe_core *c, const aoe_request *r, const struct path *path);
+void split_begin(aoe_core *c, struct asked *a, struct path *path, int64_t now_ns);
 
 #endif

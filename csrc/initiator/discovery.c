@@ -1,4 +1,4 @@
-/* Finding ways: config queries for every address on every port, and the servers that answer.
+/* Finding paths: config queries for every address on every port, and the servers that answer.
  * As aoe/initiator/discovery.py. */
 #include <assert.h>
 #include <stdlib.h>
@@ -6,27 +6,27 @@
 
 #include "session.h"
 
-static int leads_to(const struct way *w, uint32_t address)
+static int leads_to(const struct path *path, uint32_t address)
 {
-    return ((uint32_t)w->shelf << 8 | w->slot) == address;
+    return ((uint32_t)path->shelf << 8 | path->slot) == address;
 }
 
-/* Whether there is a usable way. Behind one that is refused a good server may be hidden. */
+/* Whether there is a usable path. Behind one that is refused a good server may be hidden. */
 static int leads(const aoe_core *c, uint32_t port, uint32_t address)
 {
-    for (uint32_t i = 0; i < c->ways_count; i++)
-        if (c->ways[i]->state == WAY_USABLE && c->ways[i]->port == port && leads_to(c->ways[i], address))
+    for (uint32_t i = 0; i < c->paths_count; i++)
+        if (c->paths[i]->state == PATH_USABLE && c->paths[i]->port == port && leads_to(c->paths[i], address))
             return 1;
     return 0;
 }
 
-/* Whether a way there, on any port, has been checked and found well, or not ours. */
+/* Whether a path there, on any port, has been checked and found well, or not ours. */
 int discovery_looked_at(const aoe_core *c, uint32_t address)
 {
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        const struct way *w = c->ways[i];
-        int known = w->state == WAY_USABLE || life_shown(w->state) == WAY_REFUSED;
-        if (known && leads_to(w, address))
+    for (uint32_t i = 0; i < c->paths_count; i++) {
+        const struct path *path = c->paths[i];
+        int known = path->state == PATH_USABLE || life_shown(path->state) == PATH_REFUSED;
+        if (known && leads_to(path, address))
             return 1;
     }
     return 0;
@@ -51,69 +51,69 @@ static int64_t rank_of(const aoe_core *c, uint32_t address)
     return -1;
 }
 
-/* Whether the place of a way is before that of a new one. */
-static int comes_before(const struct way *w, const struct way *late)
+/* Whether the place of a path is before that of a new one. */
+static int comes_before(const struct path *path, const struct path *late)
 {
-    return w->rank < late->rank || (w->rank == late->rank && w->port <= late->port);
+    return path->rank < late->rank || (path->rank == late->rank && path->port <= late->port);
 }
 
 static void join(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
 {
-    struct way *w = must_allocate(NULL, sizeof *w);
-    memset(w, 0, sizeof *w);
-    w->number = ++c->ways_made;
-    w->port = port;
-    w->offers = health_offers_of(raw);
-    link_init(&w->refused);
-    sizes_init(&w->sizes, &c->set.timing);
-    health_fit(c, w, now_ns);
-    w->shelf = wire_shelf(raw);
-    w->slot = wire_of(raw)->slot;
-    w->rank = (uint32_t)rank_of(c, (uint32_t)w->shelf << 8 | w->slot);
-    memcpy(w->mac, wire_of(raw)->src, MAC_BYTES);
-    memcpy(w->own, c->ports[port].mac, MAC_BYTES);
-    path_init(c, w, health_window_of(c, port, raw), c->first_tag + c->ways_made * TAG_STEP,
+    struct path *path = must_allocate(NULL, sizeof *path);
+    memset(path, 0, sizeof *path);
+    path->number = ++c->paths_made;
+    path->port = port;
+    path->offers = health_offers_of(raw);
+    link_init(&path->refused);
+    sizes_init(&path->sizes, &c->set.timing);
+    health_fit(c, path, now_ns);
+    path->shelf = wire_shelf(raw);
+    path->slot = wire_of(raw)->slot;
+    path->rank = (uint32_t)rank_of(c, (uint32_t)path->shelf << 8 | path->slot);
+    memcpy(path->mac, wire_of(raw)->src, MAC_BYTES);
+    memcpy(path->own, c->ports[port].mac, MAC_BYTES);
+    channel_init(c, path, health_window_of(c, port, raw), c->first_tag + c->paths_made * TAG_STEP,
               board_quiesce_ns(c, c->set.timing.foreign_age_ns));
     uint32_t at = 0;
-    while (at < c->ways_count && comes_before(c->ways[at], w))
+    while (at < c->paths_count && comes_before(c->paths[at], path))
         at++;
-    memmove(&c->ways[at + 1], &c->ways[at], (c->ways_count - at) * sizeof *c->ways);
-    c->ways[at] = w;
-    c->ways_count++;
+    memmove(&c->paths[at + 1], &c->paths[at], (c->paths_count - at) * sizeof *c->paths);
+    c->paths[at] = path;
+    c->paths_count++;
     c->news++;
-    looks_look(c, w, now_ns);
+    looks_look(c, path, now_ns);
 }
 
 /* Whether it makes room: what was never usable, when it is lost, or at any time for a server that answered well; what
  * was usable for such a server only, when no copy is of unknown fate there. */
-static int replaceable(const struct way *w, int by_good)
+static int replaceable(const struct path *path, int by_good)
 {
-    int over = way_is_lost(w) && !path_uncertain(w);
-    if (w->state == WAY_USABLE || way_load(w) != (w->check != NULL))
+    int over = path_is_lost(path) && !channel_uncertain(path);
+    if (path->state == PATH_USABLE || path_load(path) != (path->check != NULL))
         return 0;
-    return w->usable_ns ? by_good && over : by_good || over;
+    return path->usable_ns ? by_good && over : by_good || over;
 }
 
 /* Whether another one makes room before it does: it was never usable, was silent for longer, is there for longer. */
-static int goes_first(const struct way *w, const struct way *other)
+static int goes_first(const struct path *path, const struct path *other)
 {
-    int known = w->usable_ns > 0, other_known = other->usable_ns > 0;
+    int known = path->usable_ns > 0, other_known = other->usable_ns > 0;
     if (known != other_known)
         return other_known;
-    return w->heard_ns != other->heard_ns ? w->heard_ns < other->heard_ns : w->number < other->number;
+    return path->heard_ns != other->heard_ns ? path->heard_ns < other->heard_ns : path->number < other->number;
 }
 
-/* A way that nothing was asked of but what it leads to makes room. */
+/* A path that nothing was asked of but what it leads to makes room. */
 static void forget(aoe_core *c, uint32_t at)
 {
-    struct way *w = c->ways[at];
+    struct path *path = c->paths[at];
     assert(c->effects_count == 0 && "nothing of it is to be seen to");
-    path_settle_all(c, w);
-    if (w->check)
-        path_end(c, w, w->check);
-    free(w);
-    c->ways_count--;
-    memmove(&c->ways[at], &c->ways[at + 1], (c->ways_count - at) * sizeof *c->ways);
+    channel_settle_all(c, path);
+    if (path->check)
+        channel_end(c, path, path->check);
+    free(path);
+    c->paths_count--;
+    memmove(&c->paths[at], &c->paths[at + 1], (c->paths_count - at) * sizeof *c->paths);
     c->last = NULL;
 }
 
@@ -122,7 +122,7 @@ static void ask_stranger(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t
 {
     const struct wire *said = wire_of(raw);
     uint32_t tag = strangers_tag(&c->strangers, port, raw);
-    c->counters[AOE_TOO_MANY_WAYS]++;
+    c->counters[AOE_TOO_MANY_PATHS]++;
     if (strangers_may_ask(&c->strangers, c->set.timing.pulse_ns, now_ns))
         send_frame(c, port, said->src, c->ports[port].mac, wire_shelf(raw), said->slot, COMMAND_ATA, tag, &board_identify);
 }
@@ -130,20 +130,20 @@ static void ask_stranger(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t
 /* Whether a server gets a place; if there is none, it is asked what it is. */
 static int has_room(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
 {
-    uint32_t at = WAYS_MAX;
-    if (c->ways_count < WAYS_MAX)
+    uint32_t at = PATHS_MAX;
+    if (c->paths_count < PATHS_MAX)
         return 1;
     int welcome = strangers_welcome(&c->strangers, port, raw);
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        const struct way *w = c->ways[i];
-        if (replaceable(w, welcome) && w != c->unflushed && (at == WAYS_MAX || goes_first(w, c->ways[at])))
+    for (uint32_t i = 0; i < c->paths_count; i++) {
+        const struct path *path = c->paths[i];
+        if (replaceable(path, welcome) && path != c->unflushed && (at == PATHS_MAX || goes_first(path, c->paths[at])))
             at = i;
     }
-    if (at == WAYS_MAX)
+    if (at == PATHS_MAX)
         ask_stranger(c, port, raw, now_ns);
     else
         forget(c, at);
-    return at < WAYS_MAX;
+    return at < PATHS_MAX;
 }
 
 /* A server without a place says what it is. */
@@ -162,7 +162,8 @@ void discovery_stranger_reply(aoe_core *c, uint32_t port, const uint8_t *raw, ui
     board_query(c, port, wire_of(raw)->src, wire_shelf(raw), wire_of(raw)->slot);
 }
 
-void discovery_config_reply(aoe_core *c, uint32_t port, struct way *w, const uint8_t *raw, uint32_t length, int asked,
+void discovery_config_reply(aoe_core *c, uint32_t port, struct path *path, const uint8_t *raw, uint32_t length,
+                            int asked,
                          int64_t now_ns)
 {
     uint32_t address = wire_address(raw);
@@ -170,27 +171,27 @@ void discovery_config_reply(aoe_core *c, uint32_t port, struct way *w, const uin
         c->counters[AOE_UNFIT_REPLY]++;
         return;
     }
-    if (!w) {
+    if (!path) {
         if (has_room(c, port, raw, now_ns))
             join(c, port, raw, now_ns);
         return;
     }
     if (asked)
-        path_heard(w, now_ns);
+        channel_heard(path, now_ns);
     else /* an advertisement: the server may have started again */
-        w->vouched = 0;
-    health_takes(c, w, raw, now_ns);
-    board_note(c, w, asked ? HAPPENS_ANSWERS : HAPPENS_TELLS, WHY_NONE);
+        path->vouched = 0;
+    health_takes(c, path, raw, now_ns);
+    board_note(c, path, asked ? HAPPENS_ANSWERS : HAPPENS_TELLS, WHY_NONE);
 }
 
-static uint32_t address_of(const struct way *w) { return (uint32_t)w->shelf << 8 | w->slot; }
+static uint32_t address_of(const struct path *path) { return (uint32_t)path->shelf << 8 | path->slot; }
 
-struct way *discovery_way_of(const aoe_core *c, uint32_t port, const uint8_t *raw)
+struct path *discovery_path_of(const aoe_core *c, uint32_t port, const uint8_t *raw)
 {
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        struct way *w = c->ways[i];
-        if (w->port == port && address_of(w) == wire_address(raw) && same_mac(w->mac, wire_of(raw)->src))
-            return w;
+    for (uint32_t i = 0; i < c->paths_count; i++) {
+        struct path *path = c->paths[i];
+        if (path->port == port && address_of(path) == wire_address(raw) && same_mac(path->mac, wire_of(raw)->src))
+            return path;
     }
     return NULL;
 }

@@ -9,44 +9,44 @@
 enum { BEFORE = 0, WRITING = 1, AFTER = 2 };
 
 /* Whether a server is to show a write of ours. */
-static int is_doubtful(const aoe_core *c, const struct way *w)
+static int is_doubtful(const aoe_core *c, const struct path *path)
 {
-    if (!c->owner || w->trial.proved || trial_leads_to_owner(c, w))
+    if (!c->owner || path->trial.proved || trial_leads_to_owner(c, path))
         return 0;
-    if (w->trial.condemned == WHY_NOT_SEEN)
-        return w->state == WAY_REFUSED && w->vouched;
-    return w->state == WAY_USABLE && w->trial.sampled;
+    if (path->trial.condemned == WHY_NOT_SEEN)
+        return path->state == PATH_REFUSED && path->vouched;
+    return path->state == PATH_USABLE && path->trial.sampled;
 }
 
-static void look_through(aoe_core *c, struct way *w, int64_t now_ns)
+static void look_through(aoe_core *c, struct path *path, int64_t now_ns)
 {
     struct echo *o = &c->proof.echo;
     o->since_ns = now_ns;
-    look_begin(c, &o->look, w, o->piece->first, o->sectors, now_ns);
+    look_begin(c, &o->look, path, o->piece->first, o->sectors, now_ns);
 }
 
-static void begin(aoe_core *c, struct way *w, struct piece *p, const uint8_t *data, int64_t now_ns)
+static void begin(aoe_core *c, struct path *path, struct piece *p, const uint8_t *data, int64_t now_ns)
 {
     struct echo *o = &c->proof.echo;
-    uint32_t sectors = p->count < look_limit(w) ? p->count : look_limit(w);
-    *o = (struct echo){.owner = c->owner->number, .way = w->number, .piece = p, .sectors = sectors};
-    o->lives = lives_of(c->owner, w);
+    uint32_t sectors = p->count < look_limit(path) ? p->count : look_limit(path);
+    *o = (struct echo){.owner = c->owner->number, .path = path->number, .piece = p, .sectors = sectors};
+    o->lives = lives_of(c->owner, path);
     o->data = must_allocate(NULL, (size_t)sectors * SECTOR);
     memcpy(o->data, data, (size_t)sectors * SECTOR);
     p->echo = 1;
     c->proof.works = 1;
-    look_through(c, w, now_ns);
+    look_through(c, path, now_ns);
 }
 
 int echo_takes(aoe_core *c, struct piece *p, const uint8_t *data, int64_t now_ns)
 {
     if (c->proof.echo.piece)
         return 0;
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        struct way *w = c->ways[i];
-        if (path_outstanding(w) || w->waiting_count || now_ns < w->trial.again_ns || !is_doubtful(c, w))
+    for (uint32_t i = 0; i < c->paths_count; i++) {
+        struct path *path = c->paths[i];
+        if (channel_outstanding(path) || path->waiting_count || now_ns < path->trial.again_ns || !is_doubtful(c, path))
             continue;
-        begin(c, w, p, data, now_ns);
+        begin(c, path, p, data, now_ns);
         return 1;
     }
     return 0;
@@ -56,12 +56,12 @@ static void end(aoe_core *c, int64_t wait_ns, int64_t now_ns)
 {
     struct echo *o = &c->proof.echo;
     struct piece *p = o->piece;
-    struct way *w = way_numbered(c, o->way);
+    struct path *path = path_numbered(c, o->path);
     int before = o->stage == BEFORE;
     o->piece = NULL;
-    if (w) {
-        w->trial.again_ns = now_ns + wait_ns;
-        trial_share(c, w);
+    if (path) {
+        path->trial.again_ns = now_ns + wait_ns;
+        trial_share(c, path);
     }
     p->echo = 0;
     look_end(c, &o->look, now_ns);
@@ -75,17 +75,17 @@ static void end(aoe_core *c, int64_t wait_ns, int64_t now_ns)
 
 static void judge(aoe_core *c, int seen, int64_t now_ns)
 {
-    struct way *w = way_numbered(c, c->proof.echo.way);
+    struct path *path = path_numbered(c, c->proof.echo.path);
     uint64_t lba = c->proof.echo.piece->first;
     end(c, c->set.timing.proof_again_ns, now_ns);
     if (seen) {
-        session_prove(c, w, now_ns);
+        session_prove(c, path, now_ns);
         return;
     }
-    w->trial.misses++;
-    trial_share(c, w);
-    if (w->trial.condemned || w->trial.misses >= ECHOES_MAX)
-        session_condemn(c, w, WHY_NOT_SEEN, lba, now_ns);
+    path->trial.misses++;
+    trial_share(c, path);
+    if (path->trial.condemned || path->trial.misses >= ECHOES_MAX)
+        session_condemn(c, path, WHY_NOT_SEEN, lba, now_ns);
 }
 
 static void looked(aoe_core *c, const struct event *e, int64_t now_ns)
@@ -105,15 +105,15 @@ static void looked(aoe_core *c, const struct event *e, int64_t now_ns)
     }
 }
 
-void echo_acknowledged(aoe_core *c, const struct piece *p, const struct way *by, int64_t now_ns)
+void echo_acknowledged(aoe_core *c, const struct piece *p, const struct path *by, int64_t now_ns)
 {
     struct echo *o = &c->proof.echo;
-    struct way *w = way_numbered(c, o->way);
+    struct path *path = path_numbered(c, o->path);
     if (o->piece != p)
         return;
-    if (w && by->number == o->owner && c->owner == by) {
+    if (path && by->number == o->owner && c->owner == by) {
         o->stage = AFTER;
-        look_through(c, w, now_ns);
+        look_through(c, path, now_ns);
     } else {
         end(c, c->set.timing.proof_again_ns, now_ns);
     }
@@ -128,13 +128,13 @@ void echo_given_up(aoe_core *c, const struct piece *p, int64_t now_ns)
 static void watch(aoe_core *c, int64_t now_ns)
 {
     struct echo *o = &c->proof.echo;
-    struct way *w = way_numbered(c, o->way);
-    int goes_on = w && c->owner && c->owner->number == o->owner && is_doubtful(c, w);
-    if (!goes_on || o->sectors > look_limit(w) || !lives_last(&o->lives, c->owner, w)) {
+    struct path *path = path_numbered(c, o->path);
+    int goes_on = path && c->owner && c->owner->number == o->owner && is_doubtful(c, path);
+    if (!goes_on || o->sectors > look_limit(path) || !lives_last(&o->lives, c->owner, path)) {
         end(c, c->set.timing.proof_again_ns, now_ns);
     } else if (o->stage != WRITING && now_ns - o->since_ns >= c->set.timing.proof_ns) {
         end(c, c->set.timing.recheck_ns, now_ns);
-        session_look(c, w, now_ns);
+        session_look(c, path, now_ns);
     }
 }
 
@@ -157,7 +157,7 @@ void echo_became(aoe_core *c, const struct event *e, int64_t now_ns)
 int echo_is_wanted(const aoe_core *c)
 {
     int wanted = 0;
-    for (uint32_t i = 0; i < c->ways_count; i++)
-        wanted |= is_doubtful(c, c->ways[i]);
+    for (uint32_t i = 0; i < c->paths_count; i++)
+        wanted |= is_doubtful(c, c->paths[i]);
     return wanted;
 }

@@ -1,24 +1,24 @@
-/* A request on one way, and its transmissions: each is a copy with a tag and a fate of its own (order rules I1 and I2).
- * As aoe/initiator/exchange.py, and what of path.py is of one request. */
+/* A request to one server, and its transmissions: each is a copy with a tag and a fate of its own (order rules I1, I2).
+ * As aoe/initiator/exchange.py, and what of channel.py is of one request. */
 #include <assert.h>
 #include <string.h>
 
-#include "path.h"
+#include "channel.h"
 
-void copy_drop(aoe_core *c, struct way *w, struct copy *copy)
+void copy_drop(aoe_core *c, struct path *path, struct copy *copy)
 {
-    assert(*copy_slot(w, copy->tag) == copy && copy->exchange->copies_count);
-    *copy_slot(w, copy->tag) = copy->next;
+    assert(*copy_slot(path, copy->tag) == copy && copy->exchange->copies_count);
+    *copy_slot(path, copy->tag) = copy->next;
     link_remove(&copy->of_exchange);
     copy->exchange->copies_count--;
     pool_give(&c->copies, copy);
 }
 
-struct exchange *exchange_new(aoe_core *c, struct way *w, const struct body *body, uint32_t command, uint32_t lane,
+struct exchange *exchange_new(aoe_core *c, struct path *path, const struct body *body, uint32_t command, uint32_t lane,
                               uint32_t reply_min)
 {
     struct exchange *x = pool_take(&c->exchanges);
-    x->way = w;
+    x->path = path;
     x->body = body;
     x->command = (uint8_t)command;
     x->lane = (uint8_t)lane;
@@ -45,9 +45,9 @@ enum verdict_on_reply reply_judge(const uint8_t *raw, uint32_t length, uint32_t 
     return length >= least ? REPLY_GOOD : REPLY_UNFIT;
 }
 
-static void fly(struct way *w, struct exchange *x, int up)
+static void fly(struct path *path, struct exchange *x, int up)
 {
-    struct lane *l = &w->lanes[x->lane];
+    struct lane *l = &path->lanes[x->lane];
     if (up) {
         link_append(&l->flying, &x->where);
         l->flying_count++;
@@ -79,10 +79,10 @@ void stamp_trailer(uint8_t *at, const struct stamp *stamp)
     wire_put_little(at + SIGNATURE_BYTES, INSTANCE_BYTES, stamp->instance);
 }
 
-static void stamp(const struct way *w, struct exchange *x, aoe_out *out)
+static void stamp(const struct path *path, struct exchange *x, aoe_out *out)
 {
     _Static_assert(sizeof out->tail == STAMP_TRAILER, "room for it");
-    struct stamp stamp = is_stamped(x) ? w->stamp : (struct stamp){0};
+    struct stamp stamp = is_stamped(x) ? path->stamp : (struct stamp){0};
     int same = x->tries == 1 || x->stamp.stream == stamp.stream;
     x->stamp = same ? stamp : (struct stamp){0};
     if (!stamp.stream)
@@ -92,51 +92,52 @@ static void stamp(const struct way *w, struct exchange *x, aoe_out *out)
     stamp_trailer(out->data_length ? out->tail : out->head + ATA_HEADER, &stamp);
 }
 
-void exchange_transmit(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
+void exchange_transmit(aoe_core *c, struct path *path, struct exchange *x, int64_t now_ns)
 {
-    if (!x->tries && !w->lanes[x->lane].flying_count)
-        w->lanes[x->lane].probes = 0;
-    if (!x->tries && !path_outstanding(w))
-        w->asked_ns = now_ns;
+    if (!x->tries && !path->lanes[x->lane].flying_count)
+        path->lanes[x->lane].probes = 0;
+    if (!x->tries && !channel_outstanding(path))
+        path->asked_ns = now_ns;
     struct copy *copy = pool_take(&c->copies), **slot;
-    copy->tag = path_new_tag(w);
+    copy->tag = channel_new_tag(path);
     copy->sent_ns = now_ns;
     copy->exchange = x;
-    slot = &w->tags[copy->tag % TAG_BUCKETS];
+    slot = &path->tags[copy->tag % TAG_BUCKETS];
     copy->next = *slot;
     *slot = copy;
     link_append(&x->copies, &copy->of_exchange);
     x->tries++;
     x->sent_ns = x->since_ns = now_ns;
-    x->generation = x->tries == 1 || x->generation == w->generation ? w->generation : -1;
+    x->generation = x->tries == 1 || x->generation == path->generation ? path->generation : -1;
     if (++x->copies_count > COPIES_MAX)
-        copy_drop(c, w, oldest_copy(x));
-    fly(w, x, 1);
-    aoe_out *out = send_frame(c, w->port, w->mac, w->own, w->shelf, w->slot, x->command, copy->tag, x->body);
+        copy_drop(c, path, oldest_copy(x));
+    fly(path, x, 1);
+    aoe_out *out = send_frame(c, path->port, path->mac, path->own, path->shelf, path->slot, x->command, copy->tag,
+                              x->body);
     if (x->lane != LANE_READS)
-        stamp(w, x, out);
+        stamp(path, x, out);
 }
 
-void exchange_resend(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
+void exchange_resend(aoe_core *c, struct path *path, struct exchange *x, int64_t now_ns)
 {
     c->counters[AOE_RETRANSMITS]++;
-    window_lost(&w->window, now_ns, lane_usual_ns(&w->lanes[x->lane]));
-    fly(w, x, 0);
-    exchange_transmit(c, w, x, now_ns);
-    if (x->sectors > w->suspect && lane_suspects(&w->lanes[x->lane], x)) {
-        w->suspect = x->sectors;
-        w->suspect_lane = x->lane;
-        w->suspect_lba = wire_little(x->body->ata.lba, LBA_BYTES);
+    window_lost(&path->window, now_ns, lane_usual_ns(&path->lanes[x->lane]));
+    fly(path, x, 0);
+    exchange_transmit(c, path, x, now_ns);
+    if (x->sectors > path->suspect && lane_suspects(&path->lanes[x->lane], x)) {
+        path->suspect = x->sectors;
+        path->suspect_lane = x->lane;
+        path->suspect_lba = wire_little(x->body->ata.lba, LBA_BYTES);
     }
 }
 
 /* No answer is wanted any more, or a copy less is of unknown fate. */
-void exchange_close(aoe_core *c, struct way *w, struct exchange *x)
+void exchange_close(aoe_core *c, struct path *path, struct exchange *x)
 {
-    struct lane *l = &w->lanes[x->lane];
+    struct lane *l = &path->lanes[x->lane];
     int was_unsettled = !x->open && !link_alone(&x->where);
     if (x->open && !link_alone(&x->where))
-        fly(w, x, 0);
+        fly(path, x, 0);
     x->open = 0;
     if (x->copies_count) {
         if (!was_unsettled) {
@@ -150,21 +151,21 @@ void exchange_close(aoe_core *c, struct way *w, struct exchange *x)
         link_remove(&x->where);
         l->unsettled_count--;
     }
-    path_effect(c, (struct effect){.what = EFFECT_SETTLED, .exchange = x});
+    channel_effect(c, (struct effect){.what = EFFECT_SETTLED, .exchange = x});
 }
 
 /* Whatever became of its copies, they can do nothing any more. */
-void exchange_forget(aoe_core *c, struct way *w, struct exchange *x)
+void exchange_forget(aoe_core *c, struct path *path, struct exchange *x)
 {
     c->counters[AOE_UNANSWERED]++;
     while (x->copies_count)
-        copy_drop(c, w, oldest_copy(x));
-    exchange_close(c, w, x);
+        copy_drop(c, path, oldest_copy(x));
+    exchange_close(c, path, x);
 }
 
-void exchange_send_anew(aoe_core *c, struct way *w, struct exchange *x, int64_t now_ns)
+void exchange_send_anew(aoe_core *c, struct path *path, struct exchange *x, int64_t now_ns)
 {
     x->tries--;
-    fly(w, x, 0);
-    exchange_transmit(c, w, x, now_ns);
+    fly(path, x, 0);
+    exchange_transmit(c, path, x, now_ns);
 }

@@ -1,4 +1,4 @@
-/* What IDENTIFY says of the disk at the end of a way, and why it cannot be used. */
+/* What IDENTIFY says of the disk at the end of a path, and why it cannot be used. */
 #include <string.h>
 
 #include "initiator.h"

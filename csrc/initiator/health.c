@@ -1,30 +1,30 @@
-/* How a way is: how large its frames may be, whether it is alive, and whether it was looked at.
+/* How a path is: how large its frames may be, whether it is alive, and whether it was looked at.
  * As aoe/initiator/health.py. */
 #include "session.h"
 
 /* One of its ends may take another size now. */
-void health_fit(aoe_core *c, struct way *w, int64_t now_ns)
+void health_fit(aoe_core *c, struct path *path, int64_t now_ns)
 {
-    uint32_t both = c->ports[w->port].sectors;
-    both = w->offers < both ? w->offers : both;
+    uint32_t both = c->ports[path->port].sectors;
+    both = path->offers < both ? path->offers : both;
     both = both ? both : 1;
-    if (both == w->sectors)
+    if (both == path->sectors)
         return;
-    w->sectors = both;
-    sizes_fit(&w->sizes, both, now_ns);
+    path->sectors = both;
+    sizes_fit(&path->sizes, both, now_ns);
     c->news++;
 }
 
 /* What was sent there, or waits for it, and is too large now, is sent again in parts. */
-void health_resized(aoe_core *c, struct way *w, int64_t now_ns)
+void health_resized(aoe_core *c, struct path *path, int64_t now_ns)
 {
-    struct sizes_shown now = sizes_shown(&w->sizes);
-    if (now.there == w->shown.there && now.back == w->shown.back && now.narrow == w->shown.narrow)
+    struct sizes_shown now = sizes_shown(&path->sizes);
+    if (now.there == path->shown.there && now.back == path->shown.back && now.narrow == path->shown.narrow)
         return;
-    w->shown = now;
+    path->shown = now;
     c->news++;
-    traffic_give_back_large(c, w, now_ns);
-    traffic_recall(c, w, now_ns);
+    traffic_give_back_large(c, path, now_ns);
+    traffic_recall(c, path, now_ns);
 }
 
 uint32_t health_offers_of(const uint8_t *raw)
@@ -41,12 +41,12 @@ uint32_t health_window_of(const aoe_core *c, uint32_t port, const uint8_t *raw)
 }
 
 /* Its server says how much. */
-void health_takes(aoe_core *c, struct way *w, const uint8_t *raw, int64_t now_ns)
+void health_takes(aoe_core *c, struct path *path, const uint8_t *raw, int64_t now_ns)
 {
-    w->offers = health_offers_of(raw);
-    window_limit(&w->window, health_window_of(c, w->port, raw));
-    health_fit(c, w, now_ns);
-    health_resized(c, w, now_ns);
+    path->offers = health_offers_of(raw);
+    window_limit(&path->window, health_window_of(c, path->port, raw));
+    health_fit(c, path, now_ns);
+    health_resized(c, path, now_ns);
 }
 
 int health_config_fits(const uint8_t *raw, uint32_t length)
@@ -58,25 +58,25 @@ int health_config_fits(const uint8_t *raw, uint32_t length)
 }
 
 /* The answer to a query. What was refused before it, though it is not too large, has failed. */
-void health_told(aoe_core *c, struct way *w, const struct effect *answer, int64_t now_ns)
+void health_told(aoe_core *c, struct path *path, const struct effect *answer, int64_t now_ns)
 {
     struct link *next;
-    w->question = NULL;
+    path->question = NULL;
     if (answer->good && health_config_fits(answer->raw, answer->length))
-        health_takes(c, w, answer->raw, now_ns);
-    for (struct link *l = w->refused.next; l != &w->refused; l = next) {
+        health_takes(c, path, answer->raw, now_ns);
+    for (struct link *l = path->refused.next; l != &path->refused; l = next) {
         struct operation *o = OWNER_OF(l, struct operation, held_link);
         next = l->next;
         if (!o->refusal->asked)
             continue;
         link_remove(&o->held_link);
-        if (o->sectors > way_most(w, o->lane))
-            traffic_give_back(c, o, w, now_ns);
+        if (o->sectors > path_most(path, o->lane))
+            traffic_give_back(c, o, path, now_ns);
         else
-            traffic_conclude(c, o, w, o->refusal->head, o->refusal->length, 0, now_ns);
+            traffic_conclude(c, o, path, o->refusal->head, o->refusal->length, 0, now_ns);
     }
-    if (!link_alone(&w->refused))
-        looks_ask_size(c, w, now_ns);
+    if (!link_alone(&path->refused))
+        looks_ask_size(c, path, now_ns);
 }
 
 /* How many sectors a probe reads. */
@@ -86,24 +86,24 @@ static uint32_t read_by(const aoe_core *c, const struct size_probe *probe)
     return sectors < c->sectors ? sectors : (uint32_t)c->sectors;
 }
 
-static void send_probe(aoe_core *c, struct way *w, struct size_probe probe)
+static void send_probe(aoe_core *c, struct path *path, struct size_probe probe)
 {
     static const uint8_t zeroes[255 * SECTOR + STAMP_TRAILER];
     uint32_t count = read_by(c, &probe), filler = 0;
-    uint64_t lba = w->sizes.lba < c->sectors - count ? w->sizes.lba : c->sectors - count;
+    uint64_t lba = path->sizes.lba < c->sectors - count ? path->sizes.lba : c->sectors - count;
     if (probe.direction == THERE)
-        filler = probe.sectors * SECTOR + (w->stamp.stream ? STAMP_TRAILER : 0);
+        filler = probe.sectors * SECTOR + (path->stamp.stream ? STAMP_TRAILER : 0);
     struct body body = board_reading((uint8_t)count);
     wire_put_little(body.ata.lba, LBA_BYTES, lba);
     body.data = zeroes;
     body.data_length = filler;
-    probe.tag = path_new_tag(w);
-    sizes_sent(&w->sizes, probe);
-    send_frame(c, w->port, w->mac, w->own, w->shelf, w->slot, COMMAND_ATA, probe.tag, &body);
+    probe.tag = channel_new_tag(path);
+    sizes_sent(&path->sizes, probe);
+    send_frame(c, path->port, path->mac, path->own, path->shelf, path->slot, COMMAND_ATA, probe.tag, &body);
 }
 
 /* Also an error says that frames get there, and if it is told at once, nothing of others. */
-void health_probe_reply(aoe_core *c, struct way *w, struct size_probe *probe, const uint8_t *raw, uint32_t length,
+void health_probe_reply(aoe_core *c, struct path *path, struct size_probe *probe, const uint8_t *raw, uint32_t length,
                         int64_t now_ns)
 {
     uint32_t least = ATA_HEADER + SECTOR * read_by(c, probe);
@@ -111,74 +111,75 @@ void health_probe_reply(aoe_core *c, struct way *w, struct size_probe *probe, co
         c->counters[AOE_UNFIT_REPLY]++;
         return;
     }
-    w->heard_ns = now_ns;
-    sizes_answered(&w->sizes, probe);
-    health_resized(c, w, now_ns);
+    path->heard_ns = now_ns;
+    sizes_answered(&path->sizes, probe);
+    health_resized(c, path, now_ns);
 }
 
 /* See how large frames may be there. */
-void health_measure(aoe_core *c, struct way *w, int64_t now_ns)
+void health_measure(aoe_core *c, struct path *path, int64_t now_ns)
 {
     struct size_probe probes[DIRECTIONS + 1];
-    uint32_t lost = w->suspect, lane = w->suspect_lane;
-    w->suspect = 0;
-    if (lost && lost <= way_most(w, lane)) {
-        sizes_doubt(&w->sizes, lane == LANE_READS ? BACK : THERE, w->suspect_lba, now_ns);
-        looks_ask_size(c, w, now_ns);
+    uint32_t lost = path->suspect, lane = path->suspect_lane;
+    path->suspect = 0;
+    if (lost && lost <= path_most(path, lane)) {
+        sizes_doubt(&path->sizes, lane == LANE_READS ? BACK : THERE, path->suspect_lba, now_ns);
+        looks_ask_size(c, path, now_ns);
     }
-    if (sizes_again(&w->sizes, c->ports[w->port].sectors, now_ns))
-        looks_ask_size(c, w, now_ns);
-    uint32_t count = sizes_turn(&w->sizes, probes, now_ns);
+    if (sizes_again(&path->sizes, c->ports[path->port].sectors, now_ns))
+        looks_ask_size(c, path, now_ns);
+    uint32_t count = sizes_turn(&path->sizes, probes, now_ns);
     for (uint32_t i = 0; i < count; i++)
-        send_probe(c, w, probes[i]);
-    health_resized(c, w, now_ns);
+        send_probe(c, path, probes[i]);
+    health_resized(c, path, now_ns);
 }
 
 /* Is it alive? Only where there is another one to turn to. */
-static void judge(aoe_core *c, struct way *w, int64_t now_ns)
+static void judge(aoe_core *c, struct path *path, int64_t now_ns)
 {
     int others = 0;
-    for (uint32_t i = 0; i < c->ways_count; i++)
-        others |= c->ways[i] != w && life_shown(c->ways[i]->state) != WAY_REFUSED;
+    for (uint32_t i = 0; i < c->paths_count; i++)
+        others |= c->paths[i] != path && life_shown(c->paths[i]->state) != PATH_REFUSED;
     if (!others)
         return;
-    int64_t quiet_ns = path_quiet_ns(w, now_ns), since = w->io_ns > w->asked_ns ? w->io_ns : w->asked_ns;
-    if (quiet_ns >= c->set.timing.probe_ns && now_ns - w->probed_ns >= c->set.timing.probe_ns) {
-        w->probed_ns = now_ns;
-        board_query(c, w->port, w->mac, w->shelf, w->slot);
+    int64_t quiet_ns = channel_quiet_ns(path, now_ns), since = path->io_ns > path->asked_ns ? path->io_ns
+        : path->asked_ns;
+    if (quiet_ns >= c->set.timing.probe_ns && now_ns - path->probed_ns >= c->set.timing.probe_ns) {
+        path->probed_ns = now_ns;
+        board_query(c, path->port, path->mac, path->shelf, path->slot);
     }
     if (quiet_ns >= c->set.timing.dead_ns) {
-        board_note(c, w, HAPPENS_SILENT, WHY_SILENT);
-    } else if (path_outstanding(w) && now_ns - since >= c->set.timing.slow_ns) {
-        w->slow = 1;
-        board_note(c, w, HAPPENS_SLOW, WHY_SLOW);
+        board_note(c, path, HAPPENS_SILENT, WHY_SILENT);
+    } else if (channel_outstanding(path) && now_ns - since >= c->set.timing.slow_ns) {
+        path->slow = 1;
+        board_note(c, path, HAPPENS_SLOW, WHY_SLOW);
     }
 }
 
 /* Look for what has been quiet for too long. */
-void health_watch(aoe_core *c, struct way *w, int64_t now_ns)
+void health_watch(aoe_core *c, struct path *path, int64_t now_ns)
 {
-    int waits = w->state == WAY_CHECKING || w->state == WAY_COMPARED;
-    if (w->state == WAY_USABLE || way_samples(w))
-        health_measure(c, w, now_ns);
-    if (w->state == WAY_USABLE)
-        judge(c, w, now_ns);
-    else if (waits && path_quiet_ns(w, now_ns) >= c->set.timing.dead_ns)
-        board_note(c, w, HAPPENS_SILENT, WHY_SILENT);
+    int waits = path->state == PATH_CHECKING || path->state == PATH_COMPARED;
+    if (path->state == PATH_USABLE || path_samples(path))
+        health_measure(c, path, now_ns);
+    if (path->state == PATH_USABLE)
+        judge(c, path, now_ns);
+    else if (waits && channel_quiet_ns(path, now_ns) >= c->set.timing.dead_ns)
+        board_note(c, path, HAPPENS_SILENT, WHY_SILENT);
 }
 
 /* Look at what was not looked at for long. */
-void health_tend(aoe_core *c, struct way *w, int64_t now_ns)
+void health_tend(aoe_core *c, struct path *path, int64_t now_ns)
 {
-    if (w->check)
+    if (path->check)
         return;
-    if (w->sectors < STAMPED_SECTORS_MIN)
-        looks_use_stream(c, w, (struct stamp){0}, now_ns);
-    if (w->state == WAY_USABLE && w->stamp.stream && path_stuck(w))
-        looks_claim_another(c, w, now_ns);
-    int due = way_is_lost(w) && now_ns >= w->check_after_ns;
-    int idle = w->state == WAY_USABLE && now_ns - w->heard_ns >= c->set.timing.standby_ns;
-    int unknown = w->state == WAY_USABLE && !w->stamp.stream && looks_may_claim(w, now_ns);
+    if (path->sectors < STAMPED_SECTORS_MIN)
+        looks_use_stream(c, path, (struct stamp){0}, now_ns);
+    if (path->state == PATH_USABLE && path->stamp.stream && channel_stuck(path))
+        looks_register_another(c, path, now_ns);
+    int due = path_is_lost(path) && now_ns >= path->check_after_ns;
+    int idle = path->state == PATH_USABLE && now_ns - path->heard_ns >= c->set.timing.standby_ns;
+    int unknown = path->state == PATH_USABLE && !path->stamp.stream && looks_may_register(path, now_ns);
     if (due || idle || unknown)
-        looks_look(c, w, now_ns);
+        looks_look(c, path, now_ns);
 }

@@ -1,4 +1,4 @@
-/* What the files of the initiator's arithmetic share: one core, its ways, requests and their pieces. */
+/* What the files of the initiator's arithmetic share: one core, its paths, requests and their pieces. */
 #ifndef AOE_INITIATOR_H
 #define AOE_INITIATOR_H
 
@@ -44,8 +44,8 @@ struct exchange {
     struct link where; /* waiting, flying or unsettled */
     struct link of_operation;
     struct link copies; /* the oldest first */
-    struct operation *operation; /* NULL: a check of the way, or a drain */
-    struct way *way;
+    struct operation *operation; /* NULL: a check of the path, or a drain */
+    struct path *path;
     const struct body *body;
     uint8_t command, lane, open, waits;
     uint32_t reply_min, tries, copies_count;
@@ -83,8 +83,8 @@ struct trial {
     int64_t again_ns;
 };
 
-/* A way: the path to one server, as aoe/initiator/path.py, and what is known of it, as Way in session.py. */
-struct way {
+/* A path: the channel to one server, as aoe/initiator/channel.py, and what is known of it, as in path.py. */
+struct path {
     uint32_t number, port, rank;
     uint32_t offers, sectors; /* how many its server takes in one request, and how many both ends do */
     uint8_t own[6], mac[6];
@@ -108,9 +108,9 @@ struct way {
 
     int state, reason, vouched, slow, identified, ours;
     uint64_t instance;
-    struct stamp claim; /* what the check asks the server to know, if anything */
+    struct stamp registering; /* what the check asks the server to know, if anything */
     int heeds;          /* it has said that it heeds streams */
-    int64_t claim_after_ns;
+    int64_t register_after_ns;
     uint32_t renewed;
     struct trial trial; /* of its server */
     uint32_t store_kind;
@@ -126,21 +126,21 @@ struct way {
 
 /* The reply to what was refused; `asked`: the query began after that. */
 struct refusal {
-    struct way *by;
+    struct path *by;
     int asked;
     uint32_t length;
     uint8_t head[ATA_HEADER];
 };
 
 struct operation {
-    struct link open_link, held_link, exchanges; /* held_link: held, or refused by a way */
+    struct link open_link, held_link, exchanges; /* held_link: held, or refused by a path */
     struct body body;
     struct piece *piece; /* NULL: of no interest any more */
     struct look *look;   /* whose read it is, if it is for the proof */
-    struct way *only;
+    struct path *only;
     uint8_t command, lane, open, free;
     uint32_t reply_min;
-    uint32_t sectors; /* that go with it; a way may take fewer */
+    uint32_t sectors; /* that go with it; a path may take fewer */
     struct refusal *refusal;
 };
 
@@ -149,7 +149,7 @@ struct range_node {
     struct piece *piece;
 };
 
-/* A part of a request, and its claim on sectors. */
+/* A part of a request, and its lock of a range of sectors. */
 struct piece {
     struct link of_request, ready;
     struct link all, wide; /* `all`: in ranges, or in messages of the core */
@@ -161,7 +161,7 @@ struct piece {
     uint32_t older; /* changes of it before `operation` of which there are copies of unknown fate */
     struct piece **followers;
     uint64_t mark;
-    int claims, echo; /* `echo`: the proof keeps its range closed */
+    int locked, echo; /* `echo`: the proof keeps its range closed */
     struct asked *request; /* NULL: no caller waits */
     struct operation *operation;
     uint8_t *data; /* what is written, where that is not a part of the request's data */
@@ -175,7 +175,7 @@ struct asked {
     uint64_t changes, losses_told;
 };
 
-/* The proof that servers have one disk: as aoe/initiator/proof.py has it. Ways are named by their numbers. */
+/* The proof that servers have one disk: as aoe/initiator/proof.py has it. Paths are named by their numbers. */
 
 struct lives {
     int owner_ours, ours;
@@ -191,7 +191,7 @@ struct look {
 struct sample {
     struct link where; /* left or flying */
     uint64_t first, last;
-    struct piece *claim;
+    struct piece *lock;
     struct look looks[2];
     uint8_t *data; /* of the first answer; NULL: it was an error */
     uint32_t differed, held;
@@ -199,7 +199,7 @@ struct sample {
 };
 
 struct echo {
-    uint32_t owner, way, sectors;
+    uint32_t owner, path, sectors;
     int stage;
     struct lives lives;
     struct piece *piece; /* NULL: there is no echo */
@@ -241,21 +241,21 @@ enum { EFFECT_ANSWERED, EFFECT_SETTLED, EFFECT_TOO_LARGE, EFFECT_HAPPENED };
 /* What a frame is to the request that it may belong to. */
 enum verdict_on_reply { REPLY_UNFIT, REPLY_FAILED, REPLY_GOOD };
 
-/* What a path did, or what has happened to it; `exchange` is gone when its settling was looked at. */
+/* What a channel did, or what has happened to it; `exchange` is gone when its settling was looked at. */
 struct effect {
     int what;
     struct exchange *exchange;
     const uint8_t *raw;
     uint32_t length;
     int good;        /* EFFECT_ANSWERED: it was done */
-    struct way *way; /* with EFFECT_HAPPENED, as the next two */
+    struct path *path; /* with EFFECT_HAPPENED, as the next two */
     int happens, reason;
 };
 
 struct event {
     int what;
     struct operation *operation;
-    struct way *way;
+    struct path *path;
     const uint8_t *raw;
     uint32_t length;
     uint32_t sectors; /* EFFECT_TOO_LARGE: the most that a request may have where it has to go */
@@ -267,9 +267,9 @@ struct aoe_core {
     int spent; /* memory could not be had: nothing is sent any more, and what is asked ends with that */
     uint32_t *addresses;
     aoe_core_port *ports;
-    struct way *ways[WAYS_MAX];
-    uint32_t ways_count;
-    struct way *owner, *unflushed, *last;
+    struct path *paths[PATHS_MAX];
+    uint32_t paths_count;
+    struct path *owner, *unflushed, *last;
     int has_facts;
     uint8_t facts[SECTOR];
     uint64_t sectors;
@@ -277,7 +277,7 @@ struct aoe_core {
     int chosen; /* there was an owner */
     uint64_t losses, losses_told;
     struct link open, held;
-    uint32_t tag, first_tag, ways_made;
+    uint32_t tag, first_tag, paths_made;
     uint32_t asked[ASKED_MAX], asked_count;
     int64_t seek_ns, seek_wait_ns, usable_ns;
     int64_t lost_ns; /* when the last owner was */
@@ -288,7 +288,7 @@ struct aoe_core {
     struct ranges ranges;
     uint32_t pending;
     struct link done, requests;
-    struct link messages; /* pieces that have data but no claim */
+    struct link messages; /* pieces that have data but no lock */
     struct link ready;    /* pieces whose range became their own */
 
     struct pool copies, exchanges, operations, pieces, refusals;
@@ -303,12 +303,15 @@ struct aoe_core {
 };
 
 /* Whether its samples are to be compared with the owner's. */
-static inline int way_samples(const struct way *w) { return w->state == WAY_COMPARED || w->state == WAY_RETRIED; }
+static inline int path_samples(const struct path *path)
+{
+    return path->state == PATH_COMPARED || path->state == PATH_RETRIED;
+}
 
 /* ranges.c: the same rules as aoe/initiator/ranges.py */
 void ranges_init(struct ranges *r);
 void ranges_enter(struct ranges *r, struct piece *p);
-/* Give up a claim; p->followers that wait for nothing any more may go. */
+/* Give up a lock; p->followers that wait for nothing any more may go. */
 void ranges_leave(struct ranges *r, struct piece *p);
 int ranges_touched(struct ranges *r, uint64_t first, uint64_t last);
 

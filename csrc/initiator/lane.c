@@ -1,7 +1,7 @@
-/* The requests of one kind on a way: how long each is waited for. As aoe/initiator/rtt.py and lane.py. */
+/* The requests of one kind on a channel: how long each is waited for. As aoe/initiator/rtt.py and lane.py. */
 #include <stdlib.h>
 
-#include "path.h"
+#include "channel.h"
 
 void lane_init(struct lane *l, const aoe_timing *timing, int64_t quiesce_ns)
 {

@@ -22,18 +22,18 @@ struct life_row {
     uint8_t deeds[5]; /* the first DO_NOTHING ends them */
 };
 
-extern const struct life_row life_table[WAY_STATES][HAPPENINGS];
+extern const struct life_row life_table[PATH_STATES][HAPPENINGS];
 
 /* What users see of a state. */
 static inline int life_shown(int state)
 {
-    static const uint8_t shown[WAY_STATES] = {
-        [WAY_CHECKING] = WAY_CHECKING,
-        [WAY_USABLE] = WAY_USABLE,
-        [WAY_DOWN] = WAY_DOWN,
-        [WAY_REFUSED] = WAY_REFUSED,
-        [WAY_COMPARED] = WAY_CHECKING,
-        [WAY_RETRIED] = WAY_REFUSED,
+    static const uint8_t shown[PATH_STATES] = {
+        [PATH_CHECKING] = PATH_CHECKING,
+        [PATH_USABLE] = PATH_USABLE,
+        [PATH_DOWN] = PATH_DOWN,
+        [PATH_REFUSED] = PATH_REFUSED,
+        [PATH_COMPARED] = PATH_CHECKING,
+        [PATH_RETRIED] = PATH_REFUSED,
     };
     return shown[state];
 }

@@ -1,38 +1,38 @@
-/* What happens to ways, as life.c has it, and which of them is the owner. As aoe/initiator/lifecycle.py. */
+/* What happens to paths, as life.c has it, and which of them is the owner. As aoe/initiator/lifecycle.py. */
 #include <assert.h>
 
 #include "session.h"
 
-static void take_over(aoe_core *c, struct way *w, int64_t now_ns)
+static void take_over(aoe_core *c, struct path *path, int64_t now_ns)
 {
-    if (c->unflushed && c->unflushed != w)
+    if (c->unflushed && c->unflushed != path)
         c->losses++;
-    if (!w->trial.proved)
-        trial_refer_to(c, w);
-    c->owner = w;
-    w->io_ns = now_ns;
+    if (!path->trial.proved)
+        trial_refer_to(c, path);
+    c->owner = path;
+    path->io_ns = now_ns;
     c->news++;
     trial_compare_all(c);
     traffic_release(c, now_ns);
 }
 
-static void put_to_use(aoe_core *c, struct way *w, int64_t now_ns)
+static void put_to_use(aoe_core *c, struct path *path, int64_t now_ns)
 {
-    if (!c->owner && c->chosen && trial_may_inherit(c, w))
-        take_over(c, w, now_ns);
+    if (!c->owner && c->chosen && trial_may_inherit(c, path))
+        take_over(c, path, now_ns);
     else
         traffic_release(c, now_ns);
 }
 
-/* Choose the first owner: when every address has a way, or those that have none take too long. */
+/* Choose the first owner: when every address has a path, or those that have none take too long. */
 void lifecycle_settle_in(aoe_core *c, int64_t now_ns)
 {
-    struct way *first = NULL;
+    struct path *first = NULL;
     int all_looked_at = 1;
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        struct way *w = c->ways[i];
-        if (w->state == WAY_USABLE && !first)
-            first = w;
+    for (uint32_t i = 0; i < c->paths_count; i++) {
+        struct path *path = c->paths[i];
+        if (path->state == PATH_USABLE && !first)
+            first = path;
     }
     if (!first)
         return;
@@ -46,20 +46,20 @@ void lifecycle_settle_in(aoe_core *c, int64_t now_ns)
     }
 }
 
-static void give_up(aoe_core *c, struct way *w, int64_t now_ns)
+static void give_up(aoe_core *c, struct path *path, int64_t now_ns)
 {
-    w->vouched = 0;
-    struct exchange *looks[] = {w->check, w->question};
-    w->check = w->question = NULL;
-    if (w == c->owner) {
+    path->vouched = 0;
+    struct exchange *looks[] = {path->check, path->question};
+    path->check = path->question = NULL;
+    if (path == c->owner) {
         c->owner = NULL;
         c->lost_ns = now_ns;
     }
     size_t count = 0;
-    struct exchange **there = traffic_under_way(c, w, 0, &count);
+    struct exchange **there = traffic_under_way(c, path, 0, &count);
     traffic_take_back(c, there, count, now_ns);
-    while (!link_alone(&w->refused)) {
-        struct operation *o = OWNER_OF(w->refused.next, struct operation, held_link);
+    while (!link_alone(&path->refused)) {
+        struct operation *o = OWNER_OF(path->refused.next, struct operation, held_link);
         link_remove(&o->held_link);
         if (!o->only)
             traffic_hold(c, o);
@@ -75,81 +75,81 @@ static void turn(aoe_core *c, int64_t now_ns)
         traffic_release(c, now_ns);
         return;
     }
-    for (uint32_t i = 0; i < c->ways_count; i++)
-        if (now_ns >= c->ways[i]->check_after_ns)
-            looks_look(c, c->ways[i], now_ns);
+    for (uint32_t i = 0; i < c->paths_count; i++)
+        if (now_ns >= c->paths[i]->check_after_ns)
+            looks_look(c, c->paths[i], now_ns);
 }
 
-static void vouch(aoe_core *c, struct way *w)
+static void vouch(aoe_core *c, struct path *path)
 {
-    c->news += !w->vouched;
-    w->vouched = 1;
+    c->news += !path->vouched;
+    path->vouched = 1;
 }
 
 /* How soon one that is refused is looked at again. */
-static int64_t refused_ns(const aoe_core *c, const struct way *w)
+static int64_t refused_ns(const aoe_core *c, const struct path *path)
 {
-    return c->owner && c->owner != w ? c->set.timing.query_idle_ns : c->set.timing.recheck_ns;
+    return c->owner && c->owner != path ? c->set.timing.query_idle_ns : c->set.timing.recheck_ns;
 }
 
-static void carry_out(aoe_core *c, struct way *w, int deed, int64_t now_ns)
+static void carry_out(aoe_core *c, struct path *path, int deed, int64_t now_ns)
 {
     switch (deed) {
-    case DO_GIVE_UP: give_up(c, w, now_ns); break;
+    case DO_GIVE_UP: give_up(c, path, now_ns); break;
     case DO_TURN: turn(c, now_ns); break;
-    case DO_VOUCH: vouch(c, w); break;
-    case DO_LOOK: looks_look(c, w, now_ns); break;
-    case DO_RESIZE: sizes_restart(&w->sizes, now_ns); break;
-    case DO_MEASURE: health_measure(c, w, now_ns); break;
-    case DO_USE: put_to_use(c, w, now_ns); break;
-    case DO_OWN: take_over(c, w, now_ns); break;
-    case DO_AGAIN_SOON: w->check_after_ns = now_ns + c->set.timing.recheck_ns; break;
-    case DO_AGAIN_SLOW: w->check_after_ns = now_ns + c->set.timing.slow_ns; break;
-    case DO_AGAIN_REFUSED: w->check_after_ns = now_ns + refused_ns(c, w); break;
-    default: w->check_after_ns = now_ns + c->set.timing.condemned_ns;
+    case DO_VOUCH: vouch(c, path); break;
+    case DO_LOOK: looks_look(c, path, now_ns); break;
+    case DO_RESIZE: sizes_restart(&path->sizes, now_ns); break;
+    case DO_MEASURE: health_measure(c, path, now_ns); break;
+    case DO_USE: put_to_use(c, path, now_ns); break;
+    case DO_OWN: take_over(c, path, now_ns); break;
+    case DO_AGAIN_SOON: path->check_after_ns = now_ns + c->set.timing.recheck_ns; break;
+    case DO_AGAIN_SLOW: path->check_after_ns = now_ns + c->set.timing.slow_ns; break;
+    case DO_AGAIN_REFUSED: path->check_after_ns = now_ns + refused_ns(c, path); break;
+    default: path->check_after_ns = now_ns + c->set.timing.condemned_ns;
     }
 }
 
-static void become(aoe_core *c, struct way *w, int state, int reason, int64_t now_ns)
+static void become(aoe_core *c, struct path *path, int state, int reason, int64_t now_ns)
 {
-    if (w->state == state && w->reason == reason)
+    if (path->state == state && path->reason == reason)
         return;
-    if (state == WAY_USABLE) {
-        w->usable_ns = now_ns;
+    if (state == PATH_USABLE) {
+        path->usable_ns = now_ns;
         if (!c->usable_ns)
             c->usable_ns = now_ns;
     }
-    w->state = state;
-    w->reason = reason;
+    path->state = state;
+    path->reason = reason;
     c->news++;
 }
 
 /* As the table of a path's life has it. */
 void lifecycle_happened(aoe_core *c, const struct effect *e, int64_t now_ns)
 {
-    struct way *w = e->way;
-    const struct life_row *row = &life_table[w->state][e->happens];
+    struct path *path = e->path;
+    const struct life_row *row = &life_table[path->state][e->happens];
     assert(row->is_there && "this happens to a path in such a state");
     if (!row->stays)
-        become(c, w, row->to, e->reason, now_ns);
+        become(c, path, row->to, e->reason, now_ns);
     for (const uint8_t *deed = row->deeds; *deed; deed++)
-        carry_out(c, w, *deed, now_ns);
+        carry_out(c, path, *deed, now_ns);
 }
 
 /* The proved ones do not answer, either. */
 void lifecycle_inherit(aoe_core *c, int64_t now_ns)
 {
-    struct way *heir = trial_heir(c);
+    struct path *heir = trial_heir(c);
     if (heir && now_ns - c->lost_ns >= c->set.timing.probe_ns)
         board_note(c, heir, HAPPENS_CHOSEN, WHY_NONE);
 }
 
 void lifecycle_go_back(aoe_core *c, int64_t now_ns)
 {
-    for (uint32_t i = 0; i < c->ways_count && c->ways[i] != c->owner; i++) {
-        struct way *w = c->ways[i];
-        if (w->state == WAY_USABLE && w->trial.proved && now_ns - w->usable_ns >= c->set.failback_ns) {
-            board_note(c, w, HAPPENS_CHOSEN, WHY_NONE);
+    for (uint32_t i = 0; i < c->paths_count && c->paths[i] != c->owner; i++) {
+        struct path *path = c->paths[i];
+        if (path->state == PATH_USABLE && path->trial.proved && now_ns - path->usable_ns >= c->set.failback_ns) {
+            board_note(c, path, HAPPENS_CHOSEN, WHY_NONE);
             return;
         }
     }

@@ -1,9 +1,9 @@
-/* What a path hands out: frames to be sent, and effects to be seen to. */
+/* What a channel hands out: frames to be sent, and effects to be seen to. */
 #include <string.h>
 
-#include "path.h"
+#include "channel.h"
 
-void path_effect(aoe_core *c, struct effect e)
+void channel_effect(aoe_core *c, struct effect e)
 {
     if (c->effects_count == c->effects_room) {
         c->effects_room = c->effects_room ? 2 * c->effects_room : 64;

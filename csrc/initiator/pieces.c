@@ -38,7 +38,7 @@ void pieces_init(aoe_core *c)
     pool_init(&c->refusals, sizeof(struct refusal));
 }
 
-static struct piece *claim_new(aoe_core *c, uint64_t first, uint64_t last)
+static struct piece *lock_new(aoe_core *c, uint64_t first, uint64_t last)
 {
     struct piece *p = pool_take(&c->pieces);
     p->first = first;
@@ -55,7 +55,7 @@ static struct piece *claim_new(aoe_core *c, uint64_t first, uint64_t last)
 
 struct piece *pieces_new(aoe_core *c, struct asked *a, uint64_t first, uint64_t last, uint32_t count)
 {
-    struct piece *p = claim_new(c, first, last);
+    struct piece *p = lock_new(c, first, last);
     p->count = count;
     p->request = a;
     link_append(&a->pieces, &p->of_request);
@@ -65,14 +65,14 @@ struct piece *pieces_new(aoe_core *c, struct asked *a, uint64_t first, uint64_t 
 
 struct piece *pieces_close(aoe_core *c, uint64_t first, uint64_t last)
 {
-    struct piece *claim = claim_new(c, first, last);
-    ranges_enter(&c->ranges, claim);
-    return claim;
+    struct piece *lock = lock_new(c, first, last);
+    ranges_enter(&c->ranges, lock);
+    return lock;
 }
 
 void pieces_end(aoe_core *c, struct piece *p)
 {
-    assert(c->pending && !p->claims && !p->operation && link_alone(&p->ready));
+    assert(c->pending && !p->locked && !p->operation && link_alone(&p->ready));
     c->pending--;
     link_remove(&p->all);
     pieces_discard(c, p->data);
@@ -93,7 +93,7 @@ void pieces_rest(aoe_core *c, struct piece *p)
 {
     if (p->operation || p->older || p->echo)
         return;
-    if (p->claims)
+    if (p->locked)
         pieces_leave(c, p);
     else
         pieces_end(c, p);
@@ -101,7 +101,7 @@ void pieces_rest(aoe_core *c, struct piece *p)
 
 /* Operations */
 
-struct operation *operation_for(aoe_core *c, struct way *only, uint32_t reply_min)
+struct operation *operation_for(aoe_core *c, struct path *only, uint32_t reply_min)
 {
     struct operation *o = pool_take(&c->operations);
     link_init(&o->open_link);

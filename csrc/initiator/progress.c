@@ -102,7 +102,7 @@ static void advance(aoe_core *c, struct asked *a, struct piece *p, const struct 
     }
     part(c, a, p);
     if (p->echo)
-        echo_acknowledged(c, p, e->way, now_ns);
+        echo_acknowledged(c, p, e->path, now_ns);
 }
 
 static void keep(struct asked *a, const uint8_t *bytes, uint32_t length)
@@ -119,7 +119,7 @@ static void answered_well(aoe_core *c, struct asked *a, struct piece *p, const s
     uint32_t verb = a->request.verb;
     if (verb == AOE_VERB_IDENTIFY) {
         keep(a, e->raw + ATA_HEADER, SECTOR);
-        if (!session_identified(c, e->way, e->raw, (struct stamp){0}, now_ns))
+        if (!session_identified(c, e->path, e->raw, (struct stamp){0}, now_ns))
             worse(a, AOE_ENDED_REFUSED, 0, 0, 0);
     } else if (verb == AOE_VERB_ASK) {
         keep(a, e->raw, e->length);

@@ -18,7 +18,7 @@ static int overlaps(const struct piece *p, uint64_t first, uint64_t last)
 
 static void follow(struct piece *p, struct piece *follower)
 {
-    assert(p != follower && p->claims);
+    assert(p != follower && p->locked);
     if (p->followers_count == p->followers_room) {
         p->followers_room = p->followers_room ? 2 * p->followers_room : 4;
         p->followers = must_allocate(p->followers, p->followers_room * sizeof *p->followers);
@@ -27,7 +27,7 @@ static void follow(struct piece *p, struct piece *follower)
     follower->waits++;
 }
 
-/* Looks at a claim once for each query; whether it was touched, and `follower`, if any, comes behind it. */
+/* Looks at a lock once for each query; whether it was touched, and `follower`, if any, comes behind it. */
 static int look(struct ranges *r, struct piece *p, uint64_t first, uint64_t last, struct piece *follower)
 {
     if (p->mark == r->mark || !overlaps(p, first, last))
@@ -77,9 +77,9 @@ int ranges_touched(struct ranges *r, uint64_t first, uint64_t last)
 
 void ranges_enter(struct ranges *r, struct piece *p)
 {
-    assert(p->first < p->last && !p->claims && link_alone(&p->all));
+    assert(p->first < p->last && !p->locked && link_alone(&p->all));
     look_near(r, p->first, p->last, p);
-    p->claims = 1;
+    p->locked = 1;
     link_append(&r->all, &p->all);
     if (buckets_of(p->first, p->last) > BUCKETS_MAX) {
         link_append(&r->wide, &p->wide);
@@ -95,14 +95,14 @@ void ranges_enter(struct ranges *r, struct piece *p)
 void ranges_leave(struct ranges *r, struct piece *p)
 {
     (void)r;
-    assert(p->claims && !p->waits);
-    p->claims = 0;
+    assert(p->locked && !p->waits);
+    p->locked = 0;
     link_remove(&p->all);
     link_remove(&p->wide);
     link_remove(&p->nodes[0].link);
     link_remove(&p->nodes[1].link);
     for (uint32_t n = 0; n < p->followers_count; n++) {
-        assert(p->followers[n]->waits && p->followers[n]->claims);
+        assert(p->followers[n]->waits && p->followers[n]->locked);
         p->followers[n]->waits--;
     }
 }

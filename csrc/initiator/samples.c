@@ -51,15 +51,15 @@ static void cut(struct proof *f, struct sample *s, uint32_t sectors)
 static int begin(aoe_core *c, int64_t now_ns)
 {
     struct proof *f = &c->proof;
-    struct way *w = NULL;
-    for (uint32_t i = 0; i < c->ways_count && !w; i++)
-        w = way_samples(c->ways[i]) ? c->ways[i] : NULL;
-    if (!w || !c->owner || !c->has_facts)
+    struct path *path = NULL;
+    for (uint32_t i = 0; i < c->paths_count && !path; i++)
+        path = path_samples(c->paths[i]) ? c->paths[i] : NULL;
+    if (!path || !c->owner || !c->has_facts)
         return 0;
     f->owner = c->owner->number;
-    f->subject = w->number;
+    f->subject = path->number;
     f->began_ns = now_ns;
-    f->lives = lives_of(c->owner, w);
+    f->lives = lives_of(c->owner, path);
     make_samples(f, c->sectors);
     return 1;
 }
@@ -74,13 +74,13 @@ static void drop(struct sample *s)
 /* Nothing of it is under way any more. */
 static void take_back(aoe_core *c, struct sample *s, int64_t now_ns)
 {
-    struct piece *claim = s->claim;
+    struct piece *lock = s->lock;
     link_remove(&s->where);
     c->proof.flying_count--;
-    s->claim = NULL;
+    s->lock = NULL;
     for (int i = 0; i < 2; i++)
         look_end(c, &s->looks[i], now_ns);
-    pieces_leave(c, claim);
+    pieces_leave(c, lock);
 }
 
 static void end(aoe_core *c, int64_t now_ns)
@@ -112,9 +112,9 @@ static int later(aoe_core *c, struct sample *s, uint32_t tries, int64_t now_ns)
 static void watch(aoe_core *c, int64_t now_ns)
 {
     struct proof *f = &c->proof;
-    struct way *w = way_numbered(c, f->subject);
-    int goes_on = w && way_samples(w) && c->owner && c->owner->number == f->owner;
-    if (!goes_on || !lives_last(&f->lives, c->owner, w)) {
+    struct path *path = path_numbered(c, f->subject);
+    int goes_on = path && path_samples(path) && c->owner && c->owner->number == f->owner;
+    if (!goes_on || !lives_last(&f->lives, c->owner, path)) {
         end(c, now_ns);
         return;
     }
@@ -127,16 +127,16 @@ static void watch(aoe_core *c, int64_t now_ns)
         take_back(c, s, now_ns);
         keep(f, s);
     }
-    if (now_ns - (w->quiet_from_ns > f->began_ns ? w->quiet_from_ns : f->began_ns) >= c->set.timing.dead_ns) {
+    if (now_ns - (path->quiet_from_ns > f->began_ns ? path->quiet_from_ns : f->began_ns) >= c->set.timing.dead_ns) {
         end(c, now_ns);
-        session_silent(c, w, now_ns);
+        session_silent(c, path, now_ns);
     }
 }
 
-static void read_both(aoe_core *c, struct sample *s, struct way *w, int64_t now_ns)
+static void read_both(aoe_core *c, struct sample *s, struct path *path, int64_t now_ns)
 {
-    struct way *both[2] = {way_numbered(c, c->proof.owner), w};
-    s->claim = pieces_close(c, s->first, s->last);
+    struct path *both[2] = {path_numbered(c, c->proof.owner), path};
+    s->lock = pieces_close(c, s->first, s->last);
     link_append(&c->proof.flying, &s->where);
     c->proof.flying_count++;
     s->since_ns = now_ns;
@@ -153,17 +153,17 @@ static struct sample *take_next(struct proof *f)
 }
 
 /* Read it, or as much as passes to both, or put it off; whether it was put off. */
-static int attempt(aoe_core *c, struct sample *s, struct way *w, int64_t now_ns)
+static int attempt(aoe_core *c, struct sample *s, struct path *path, int64_t now_ns)
 {
     struct proof *f = &c->proof;
     if (now_ns < s->again_ns) {
         keep(f, s);
         return 1;
     }
-    cut(f, s, look_limit(w) < look_limit(c->owner) ? look_limit(w) : look_limit(c->owner));
+    cut(f, s, look_limit(path) < look_limit(c->owner) ? look_limit(path) : look_limit(c->owner));
     if (ranges_touched(&c->ranges, s->first, s->last))
         return later(c, s, ++s->held, now_ns);
-    read_both(c, s, w, now_ns);
+    read_both(c, s, path, now_ns);
     return 0;
 }
 
@@ -175,12 +175,12 @@ static void go_on(aoe_core *c, int64_t now_ns)
     while (f->subject && f->left_count > put_off) {
         if (f->flying_count >= SAMPLES_AT_ONCE)
             return;
-        put_off += (uint32_t)attempt(c, take_next(f), way_numbered(c, f->subject), now_ns);
+        put_off += (uint32_t)attempt(c, take_next(f), path_numbered(c, f->subject), now_ns);
     }
     if (f->subject && !f->left_count && !f->flying_count) {
-        struct way *w = way_numbered(c, f->subject);
+        struct path *path = path_numbered(c, f->subject);
         f->subject = 0;
-        session_sampled(c, w, now_ns);
+        session_sampled(c, path, now_ns);
     }
 }
 
@@ -195,13 +195,13 @@ static uint64_t first_difference(const uint8_t *one, const uint8_t *other)
 
 static void differs(aoe_core *c, struct sample *s, uint64_t lba, int64_t now_ns)
 {
-    struct way *w = way_numbered(c, c->proof.subject);
+    struct path *path = path_numbered(c, c->proof.subject);
     int over = ++s->differed == SAMPLE_TRIES;
     later(c, s, s->differed, now_ns);
     if (!over)
         return;
     end(c, now_ns);
-    session_condemn(c, w, WHY_OTHER_DATA, lba, now_ns);
+    session_condemn(c, path, WHY_OTHER_DATA, lba, now_ns);
 }
 
 /* Both have answered, the second one just now, with these bytes. */

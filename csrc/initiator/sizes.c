@@ -10,9 +10,9 @@ static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 static int searches(const struct sizes *s) { return s->tried[THERE] || s->tried[BACK]; }
 
 /* 0 if that is known to pass. */
-static uint32_t candidate(const struct sizes *s, int way, uint32_t sectors)
+static uint32_t candidate(const struct sizes *s, int direction, uint32_t sectors)
 {
-    return sectors > s->passed[way] ? sectors : 0;
+    return sectors > s->passed[direction] ? sectors : 0;
 }
 
 /* From 8 up a multiple of 8, so that pieces stay aligned to 4 KiB. */
@@ -48,10 +48,10 @@ static void begin(struct sizes *s, int64_t now_ns)
 {
     search(s, now_ns);
     s->lba = 0;
-    for (int way = 0; way < DIRECTIONS; way++) {
-        s->tried[way] = candidate(s, way, s->most);
-        s->losses[way] = 0;
-        s->doubted[way] = 0;
+    for (int direction = 0; direction < DIRECTIONS; direction++) {
+        s->tried[direction] = candidate(s, direction, s->most);
+        s->losses[direction] = 0;
+        s->doubted[direction] = 0;
     }
 }
 
@@ -60,12 +60,12 @@ void sizes_fit(struct sizes *s, uint32_t most, int64_t now_ns)
 {
     int rose = most > s->most;
     s->most = most;
-    for (int way = 0; way < DIRECTIONS; way++) {
-        uint32_t passed = least(s->passed[way], most);
-        s->passed[way] = passed > SECTORS_SURE ? passed : SECTORS_SURE;
-        if (s->tried[way] > most) {
-            s->tried[way] = candidate(s, way, most);
-            s->losses[way] = 0;
+    for (int direction = 0; direction < DIRECTIONS; direction++) {
+        uint32_t passed = least(s->passed[direction], most);
+        s->passed[direction] = passed > SECTORS_SURE ? passed : SECTORS_SURE;
+        if (s->tried[direction] > most) {
+            s->tried[direction] = candidate(s, direction, most);
+            s->losses[direction] = 0;
             search(s, now_ns);
         }
     }
@@ -112,18 +112,18 @@ static void judge(struct sizes *s)
         s->wait_ns = 2 * s->wait_ns < s->timing->size_wait_max_ns ? 2 * s->wait_ns : s->timing->size_wait_max_ns;
         return;
     }
-    for (int way = 0; way < DIRECTIONS; way++) {
-        if (!s->tried[way])
+    for (int direction = 0; direction < DIRECTIONS; direction++) {
+        if (!s->tried[direction])
             continue;
-        assert(s->tried[way] <= s->most && s->losses[way] < SIZE_LOSSES);
-        assert(s->doubted[way] || s->tried[way] > s->passed[way]);
-        if (s->doubted[way]) {
-            s->passed[way] = SECTORS_SURE;
-            s->doubted[way] = s->settled = 0;
+        assert(s->tried[direction] <= s->most && s->losses[direction] < SIZE_LOSSES);
+        assert(s->doubted[direction] || s->tried[direction] > s->passed[direction]);
+        if (s->doubted[direction]) {
+            s->passed[direction] = SECTORS_SURE;
+            s->doubted[direction] = s->settled = 0;
         }
-        if (++s->losses[way] == SIZE_LOSSES) {
-            s->losses[way] = 0;
-            s->tried[way] = candidate(s, way, half_of(s->tried[way]));
+        if (++s->losses[direction] == SIZE_LOSSES) {
+            s->losses[direction] = 0;
+            s->tried[direction] = candidate(s, direction, half_of(s->tried[direction]));
         }
     }
 }
@@ -145,9 +145,10 @@ uint32_t sizes_turn(struct sizes *s, struct size_probe *probes, int64_t now_ns)
     s->turn++;
     s->heard = 0;
     s->due_ns = now_ns + s->wait_ns;
-    for (int way = 0; way < DIRECTIONS; way++)
-        if (s->tried[way])
-            probes[count++] = (struct size_probe){.direction = way, .sectors = s->tried[way], .turn = s->turn};
+    for (int direction = 0; direction < DIRECTIONS; direction++)
+        if (s->tried[direction])
+            probes[count++] = (struct size_probe){.direction = direction, .sectors = s->tried[direction],
+                                                  .turn = s->turn};
     assert(count && count <= DIRECTIONS);
     probes[count++] = (struct size_probe){.direction = SMALL, .sectors = 1, .turn = s->turn};
     return count;
@@ -171,18 +172,18 @@ struct size_probe *sizes_asked(struct sizes *s, uint32_t tag)
 /* The reply to a probe came. */
 void sizes_answered(struct sizes *s, struct size_probe *probe)
 {
-    int way = probe->direction;
-    assert(probe->tag && way <= SMALL);
+    int direction = probe->direction;
+    assert(probe->tag && direction <= SMALL);
     uint32_t passed = least(probe->sectors, s->most);
     probe->tag = 0;
-    if (way == SMALL) {
+    if (direction == SMALL) {
         s->heard |= probe->turn == s->turn;
         return;
     }
-    s->passed[way] = passed > s->passed[way] ? passed : s->passed[way];
-    assert(s->passed[way] >= SECTORS_SURE);
-    if (s->passed[way] >= s->tried[way])
-        s->tried[way] = 0, s->doubted[way] = 0;
+    s->passed[direction] = passed > s->passed[direction] ? passed : s->passed[direction];
+    assert(s->passed[direction] >= SECTORS_SURE);
+    if (s->passed[direction] >= s->tried[direction])
+        s->tried[direction] = 0, s->doubted[direction] = 0;
     if (!searches(s))
         s->settled = 1;
 }

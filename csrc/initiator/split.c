@@ -60,7 +60,7 @@ static void trim(aoe_core *c, struct asked *a, int64_t now_ns)
     }
 }
 
-static void ask(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
+static void ask(aoe_core *c, struct asked *a, struct path *path, int64_t now_ns)
 {
     aoe_request *r = &a->request;
     struct piece *p = pieces_new(c, a, 0, 1, 1);
@@ -73,7 +73,7 @@ static void ask(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
         link_append(&c->messages, &p->all);
         o->body = (struct body){.data = p->data, .data_length = (uint32_t)r->data_length};
         o->command = (uint8_t)r->offset;
-        o->only = w;
+        o->only = path;
     } else {
         o = operation_new(c, p, LANE_READS, ATA_HEADER + SECTOR);
         operation_registers(o, 0, 1, IDENTIFY_DEVICE, 0xA0ull << 24);
@@ -91,10 +91,10 @@ static int is_room_for(aoe_core *c, const aoe_request *r)
            pool_reserve(&c->exchanges, pieces) && pool_reserve(&c->copies, pieces);
 }
 
-uint32_t split_refused(aoe_core *c, const aoe_request *r, const struct way *w)
+uint32_t split_refused(aoe_core *c, const aoe_request *r, const struct path *path)
 {
     if (r->verb == AOE_VERB_ASK)
-        return w ? AOE_ENDED_OK : AOE_ENDED_OUT_OF_RANGE;
+        return path ? AOE_ENDED_OK : AOE_ENDED_OUT_OF_RANGE;
     uint64_t size = c->sectors * SECTOR;
     if (!c->has_facts || !c->chosen || r->offset > size || r->length > size - r->offset)
         return AOE_ENDED_OUT_OF_RANGE;
@@ -105,13 +105,13 @@ uint32_t split_refused(aoe_core *c, const aoe_request *r, const struct way *w)
     return is_room_for(c, r) ? AOE_ENDED_OK : AOE_ENDED_NO_MEMORY;
 }
 
-void split_begin(aoe_core *c, struct asked *a, struct way *w, int64_t now_ns)
+void split_begin(aoe_core *c, struct asked *a, struct path *path, int64_t now_ns)
 {
     aoe_request *r = &a->request;
     switch (r->verb) {
     case AOE_VERB_ASK:
     case AOE_VERB_IDENTIFY:
-        ask(c, a, w, now_ns);
+        ask(c, a, path, now_ns);
         return;
     case AOE_VERB_FLUSH:
         progress_flush(c, a, now_ns);

@@ -1,6 +1,6 @@
-/* Servers that tell of themselves while every place for a way is taken. Invented ones keep out no good one:
+/* Servers that tell of themselves while every place for a path is taken. Invented ones keep out no good one:
  * - each is asked by IDENTIFY, with a tag that is made of its address: nothing is kept of it;
- * - one that answers that it may be the disk is invited: when it tells of itself once more, it gets the place of a way
+ * - one that answers that it may be the disk is invited: when it tells of itself once more, it gets the place of a path
  *   that was never usable, or of one that is of no use any more. */
 #include <string.h>
 

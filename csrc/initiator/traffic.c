@@ -1,4 +1,4 @@
-/* Which way carries an operation, and what becomes of it. As aoe/initiator/traffic.py. */
+/* Which path carries an operation, and what becomes of it. As aoe/initiator/traffic.py. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,12 +18,13 @@ static void close_operation(aoe_core *c, struct operation *o, int64_t now_ns)
     }
 }
 
-void traffic_conclude(aoe_core *c, struct operation *o, struct way *w, const uint8_t *raw, uint32_t length, int good,
+void traffic_conclude(aoe_core *c, struct operation *o, struct path *path, const uint8_t *raw, uint32_t length,
+                      int good,
                      int64_t now_ns)
 {
     o->open = 0;
     link_remove(&o->open_link);
-    board_event(c, (struct event){EFFECT_ANSWERED, o, w, raw, length, 0, good});
+    board_event(c, (struct event){EFFECT_ANSWERED, o, path, raw, length, 0, good});
     close_operation(c, o, now_ns);
 }
 
@@ -39,32 +40,32 @@ static int refuses(const struct effect *e)
     return (said->ata.status & FAILURES) == ERROR && said->ata.error & ABRT;
 }
 
-static void refused(aoe_core *c, struct operation *o, struct way *w, const struct effect *e, int64_t now_ns)
+static void refused(aoe_core *c, struct operation *o, struct path *path, const struct effect *e, int64_t now_ns)
 {
     uint32_t length = e->length < ATA_HEADER ? e->length : ATA_HEADER;
     if (!o->refusal)
         o->refusal = pool_take(&c->refusals);
-    *o->refusal = (struct refusal){.by = w, .length = length};
+    *o->refusal = (struct refusal){.by = path, .length = length};
     memcpy(o->refusal->head, e->raw, length);
-    link_append(&w->refused, &o->held_link);
-    looks_ask_size(c, w, now_ns);
+    link_append(&path->refused, &o->held_link);
+    looks_ask_size(c, path, now_ns);
 }
 
-void traffic_answered(aoe_core *c, struct way *w, const struct effect *e, int64_t now_ns)
+void traffic_answered(aoe_core *c, struct path *path, const struct effect *e, int64_t now_ns)
 {
     struct operation *o = e->exchange->operation;
     if (o->command == COMMAND_ATA)
-        w->io_ns = now_ns;
-    if (o->lane != LANE_READS && w->identified && w->volatile_cache) {
-        c->unflushed = w;
+        path->io_ns = now_ns;
+    if (o->lane != LANE_READS && path->identified && path->volatile_cache) {
+        c->unflushed = path;
         c->changes++;
     }
     if (!o->open)
         return;
     if (o->sectors > 1 && refuses(e))
-        refused(c, o, w, e, now_ns);
+        refused(c, o, path, e, now_ns);
     else
-        traffic_conclude(c, o, w, e->raw, e->length, e->good, now_ns);
+        traffic_conclude(c, o, path, e->raw, e->length, e->good, now_ns);
 }
 
 void traffic_settled(aoe_core *c, struct exchange *x)
@@ -80,39 +81,39 @@ void traffic_settled(aoe_core *c, struct exchange *x)
 
 void traffic_abandon_exchange(aoe_core *c, struct exchange *x, int64_t now_ns)
 {
-    path_abandon(c, x->way, x, now_ns);
+    channel_abandon(c, x->path, x, now_ns);
 }
 
-static void send_by(aoe_core *c, struct operation *o, struct way *w, int64_t now_ns)
+static void send_by(aoe_core *c, struct operation *o, struct path *path, int64_t now_ns)
 {
-    struct exchange *x = exchange_new(c, w, &o->body, o->command, o->lane, o->reply_min);
+    struct exchange *x = exchange_new(c, path, &o->body, o->command, o->lane, o->reply_min);
     x->operation = o;
     x->sectors = o->sectors;
     link_append(&o->exchanges, &x->of_operation);
-    path_start(c, w, x, now_ns);
+    channel_start(c, path, x, now_ns);
 }
 
-static int vouched(const aoe_core *c, const struct way *w, int64_t now_ns)
+static int vouched(const aoe_core *c, const struct path *path, int64_t now_ns)
 {
-    return w->vouched && now_ns - w->heard_ns < c->set.timing.silence_ns;
+    return path->vouched && now_ns - path->heard_ns < c->set.timing.silence_ns;
 }
 
-/* The proved way with the fewest requests; of equals, the one after the last that was chosen. */
-static struct way *least_loaded(aoe_core *c, int64_t now_ns)
+/* The proved path with the fewest requests; of equals, the one after the last that was chosen. */
+static struct path *least_loaded(aoe_core *c, int64_t now_ns)
 {
-    struct way *best = NULL;
+    struct path *best = NULL;
     uint32_t at = 0;
-    for (uint32_t i = 0; i < c->ways_count; i++)
-        if (c->ways[i] == c->last)
+    for (uint32_t i = 0; i < c->paths_count; i++)
+        if (c->paths[i] == c->last)
             at = i + 1;
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        struct way *w = c->ways[(at + i) % c->ways_count];
-        if (w->state != WAY_USABLE || !(w->trial.proved || trial_leads_to_owner(c, w)))
+    for (uint32_t i = 0; i < c->paths_count; i++) {
+        struct path *path = c->paths[(at + i) % c->paths_count];
+        if (path->state != PATH_USABLE || !(path->trial.proved || trial_leads_to_owner(c, path)))
             continue;
-        if (!vouched(c, w, now_ns))
-            looks_look(c, w, now_ns);
-        else if (!best || way_load(w) < way_load(best))
-            best = w;
+        if (!vouched(c, path, now_ns))
+            looks_look(c, path, now_ns);
+        else if (!best || path_load(path) < path_load(best))
+            best = path;
     }
     return c->last = best ? best : c->owner;
 }
@@ -133,42 +134,42 @@ void traffic_abandon(aoe_core *c, struct operation *o, int64_t now_ns)
 }
 
 /* It has to become several. What was sent of it stays of unknown fate. */
-void traffic_give_back(aoe_core *c, struct operation *o, const struct way *w, int64_t now_ns)
+void traffic_give_back(aoe_core *c, struct operation *o, const struct path *path, int64_t now_ns)
 {
-    board_event(c, (struct event){.what = EFFECT_TOO_LARGE, .operation = o, .sectors = way_most(w, o->lane)});
+    board_event(c, (struct event){.what = EFFECT_TOO_LARGE, .operation = o, .sectors = path_most(path, o->lane)});
     traffic_abandon(c, o, now_ns);
 }
 
-/* What is meant for that way alone, and is too large for it now. */
-void traffic_give_back_large(aoe_core *c, const struct way *w, int64_t now_ns)
+/* What is meant for that path alone, and is too large for it now. */
+void traffic_give_back_large(aoe_core *c, const struct path *path, int64_t now_ns)
 {
     struct link *next;
     for (struct link *l = c->open.next; l != &c->open; l = next) {
         struct operation *o = OWNER_OF(l, struct operation, open_link);
         next = l->next;
-        if (o->only == w && o->sectors > way_most(w, o->lane))
-            traffic_give_back(c, o, w, now_ns);
+        if (o->only == path && o->sectors > path_most(path, o->lane))
+            traffic_give_back(c, o, path, now_ns);
     }
 }
 
 void traffic_dispatch(aoe_core *c, struct operation *o, int64_t now_ns)
 {
-    struct way *w = c->owner;
+    struct path *path = c->owner;
     if (o->only) {
         send_by(c, o, o->only, now_ns);
         return;
     }
-    if (w && o->free && c->set.spread)
-        w = least_loaded(c, now_ns);
-    if (!w) {
+    if (path && o->free && c->set.spread)
+        path = least_loaded(c, now_ns);
+    if (!path) {
         traffic_hold(c, o);
-    } else if (!vouched(c, w, now_ns)) {
+    } else if (!vouched(c, path, now_ns)) {
         traffic_hold(c, o);
-        looks_look(c, w, now_ns);
-    } else if (o->sectors > way_most(w, o->lane)) {
-        traffic_give_back(c, o, w, now_ns);
+        looks_look(c, path, now_ns);
+    } else if (o->sectors > path_most(path, o->lane)) {
+        traffic_give_back(c, o, path, now_ns);
     } else {
-        send_by(c, o, w, now_ns);
+        send_by(c, o, path, now_ns);
     }
 }
 
@@ -187,8 +188,8 @@ void traffic_release(aoe_core *c, int64_t now_ns)
     }
 }
 
-/* What is open on a way and could go elsewhere, in the order of the operations: all of it, or what is too large. */
-struct exchange **traffic_under_way(aoe_core *c, const struct way *w, int only_large, size_t *count)
+/* What is open on a path and could go elsewhere, in the order of the operations: all of it, or what is too large. */
+struct exchange **traffic_under_way(aoe_core *c, const struct path *path, int only_large, size_t *count)
 {
     struct exchange **there = NULL;
     size_t room = 0;
@@ -196,7 +197,7 @@ struct exchange **traffic_under_way(aoe_core *c, const struct way *w, int only_l
         struct operation *o = OWNER_OF(l, struct operation, open_link);
         for (struct link *m = o->exchanges.next; m != &o->exchanges && !o->only; m = m->next) {
             struct exchange *x = OWNER_OF(m, struct exchange, of_operation);
-            if (x->way != w || !x->open || (only_large && x->sectors <= way_most(w, x->lane)))
+            if (x->path != path || !x->open || (only_large && x->sectors <= path_most(path, x->lane)))
                 continue;
             if (*count == room)
                 there = must_allocate(there, (room = room ? 2 * room : 64) * sizeof(struct exchange *));
@@ -206,7 +207,7 @@ struct exchange **traffic_under_way(aoe_core *c, const struct way *w, int only_l
     return there;
 }
 
-/* They wait for a way again. What was sent stays of unknown fate. */
+/* They wait for a path again. What was sent stays of unknown fate. */
 void traffic_take_back(aoe_core *c, struct exchange **exchanges, size_t count, int64_t now_ns)
 {
     uint8_t *waited = count ? must_allocate(NULL, count) : NULL;
@@ -223,10 +224,10 @@ void traffic_take_back(aoe_core *c, struct exchange **exchanges, size_t count, i
 }
 
 /* What was sent there, or waits for it, and is too large now, is sent again in parts. */
-void traffic_recall(aoe_core *c, struct way *w, int64_t now_ns)
+void traffic_recall(aoe_core *c, struct path *path, int64_t now_ns)
 {
     size_t count = 0;
-    struct exchange **large = traffic_under_way(c, w, 1, &count);
+    struct exchange **large = traffic_under_way(c, path, 1, &count);
     if (!count)
         return;
     traffic_take_back(c, large, count, now_ns);

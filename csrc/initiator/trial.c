@@ -1,51 +1,52 @@
-/* Whether servers have one disk: what proof.c finds out means this for ways. As in aoe/initiator/trial.py and session.py. */
+/* Whether servers have one disk: what proof.c finds out means this for paths. As in aoe/initiator/trial.py. */
 #include <string.h>
 
 #include "session.h"
 
-/* Whether two ways lead to one life of one server: by its MAC, or, where it has several network cards, by its instance:
- * 64 bits that a target of ours draws when it starts. One address is one export of it. */
-int trial_same_server(const struct way *w, const struct way *other)
+/* Whether two paths lead to one life of one server: by its MAC, or, where it has several network cards, by its
+ * instance: 64 bits that a target of ours draws when it starts. One address is one export of it. */
+int trial_same_server(const struct path *path, const struct path *other)
 {
-    if (w == other)
+    if (path == other)
         return 1;
-    if (!w->identified || !other->identified || w->ours != other->ours || w->instance != other->instance)
+    if (!path->identified || !other->identified || path->ours != other->ours || path->instance != other->instance)
         return 0;
-    return w->shelf == other->shelf && w->slot == other->slot && (!memcmp(w->mac, other->mac, 6) || w->ours);
+    return path->shelf == other->shelf && path->slot == other->slot && (!memcmp(path->mac, other->mac, 6) ||
+                                                                        path->ours);
 }
 
-/* Whether it is another way to the server of the owner. */
-int trial_leads_to_owner(const aoe_core *c, const struct way *w)
+/* Whether it is another path to the server of the owner. */
+int trial_leads_to_owner(const aoe_core *c, const struct path *path)
 {
-    return c->owner && trial_same_server(w, c->owner);
+    return c->owner && trial_same_server(path, c->owner);
 }
 
-/* All ways to a server have the same. */
-void trial_share(aoe_core *c, const struct way *w)
+/* All paths to a server have the same. */
+void trial_share(aoe_core *c, const struct path *path)
 {
-    for (uint32_t i = 0; i < c->ways_count; i++)
-        if (c->ways[i] != w && trial_same_server(c->ways[i], w))
-            c->ways[i]->trial = w->trial;
+    for (uint32_t i = 0; i < c->paths_count; i++)
+        if (c->paths[i] != path && trial_same_server(c->paths[i], path))
+            c->paths[i]->trial = path->trial;
 }
 
-/* A server that is new, or has started again: its trial begins, or another way there has begun it. */
-void trial_meet(const aoe_core *c, struct way *w)
+/* A server that is new, or has started again: its trial begins, or another path there has begun it. */
+void trial_meet(const aoe_core *c, struct path *path)
 {
-    w->trial = (struct trial){0};
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        if (c->ways[i] == w || !trial_same_server(c->ways[i], w))
+    path->trial = (struct trial){0};
+    for (uint32_t i = 0; i < c->paths_count; i++) {
+        if (c->paths[i] == path || !trial_same_server(c->paths[i], path))
             continue;
-        w->trial = c->ways[i]->trial;
+        path->trial = c->paths[i]->trial;
         return;
     }
 }
 
 /* What others were compared with is no more: the disk is what this server has. */
-void trial_refer_to(aoe_core *c, const struct way *w)
+void trial_refer_to(aoe_core *c, const struct path *path)
 {
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        struct trial *t = &c->ways[i]->trial;
-        if (trial_same_server(c->ways[i], w))
+    for (uint32_t i = 0; i < c->paths_count; i++) {
+        struct trial *t = &c->paths[i]->trial;
+        if (trial_same_server(c->paths[i], path))
             continue;
         t->sampled = t->proved = 0;
         t->condemned = WHY_NONE;
@@ -54,101 +55,102 @@ void trial_refer_to(aoe_core *c, const struct way *w)
 }
 
 /* Whether they say of the same kind of id that their stores are not one. */
-static int other_store(const struct way *w, const struct way *other)
+static int other_store(const struct path *path, const struct path *other)
 {
-    return w->store_kind && w->store_kind == other->store_kind && memcmp(w->store, other->store, sizeof w->store) != 0;
+    return path->store_kind && path->store_kind == other->store_kind && memcmp(path->store, other->store,
+                                                                               sizeof path->store) != 0;
 }
 
-int trial_has_other_store(const aoe_core *c, const struct way *w)
+int trial_has_other_store(const aoe_core *c, const struct path *path)
 {
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        const struct way *other = c->ways[i];
-        int compared = c->owner ? other == c->owner : other->state == WAY_USABLE;
-        if (compared && other->identified && !trial_same_server(other, w) && other_store(w, other))
+    for (uint32_t i = 0; i < c->paths_count; i++) {
+        const struct path *other = c->paths[i];
+        int compared = c->owner ? other == c->owner : other->state == PATH_USABLE;
+        if (compared && other->identified && !trial_same_server(other, path) && other_store(path, other))
             return 1;
     }
     return 0;
 }
 
-/* Whether a way has to be compared with the owner before it is usable. */
-int trial_is_unsure(const aoe_core *c, const struct way *w)
+/* Whether a path has to be compared with the owner before it is usable. */
+int trial_is_unsure(const aoe_core *c, const struct path *path)
 {
-    return c->owner && !w->trial.sampled && !w->trial.proved && !trial_leads_to_owner(c, w);
+    return c->owner && !path->trial.sampled && !path->trial.proved && !trial_leads_to_owner(c, path);
 }
 
 /* Whether a proved server is usable. */
 static int proved_usable(const aoe_core *c)
 {
-    for (uint32_t i = 0; i < c->ways_count; i++)
-        if (c->ways[i]->state == WAY_USABLE && c->ways[i]->trial.proved)
+    for (uint32_t i = 0; i < c->paths_count; i++)
+        if (c->paths[i]->state == PATH_USABLE && c->paths[i]->trial.proved)
             return 1;
     return 0;
 }
 
 /* Whether it has to be proved before it takes over: as long as one that is may come back. When all have started again,
  * there is none, and it is as it was at first. */
-int trial_is_barred(const aoe_core *c, const struct way *w)
+int trial_is_barred(const aoe_core *c, const struct path *path)
 {
     int proved = 0;
-    for (uint32_t i = 0; i < c->ways_count; i++)
-        proved |= c->ways[i]->trial.proved;
-    return c->set.require && !w->trial.proved && proved;
+    for (uint32_t i = 0; i < c->paths_count; i++)
+        proved |= c->paths[i]->trial.proved;
+    return c->set.require && !path->trial.proved && proved;
 }
 
-/* Whether a way takes over at once where there is no owner: a proved one goes first. */
-int trial_may_inherit(const aoe_core *c, const struct way *w)
+/* Whether a path takes over at once where there is no owner: a proved one goes first. */
+int trial_may_inherit(const aoe_core *c, const struct path *path)
 {
-    return w->trial.proved || !(proved_usable(c) || trial_is_barred(c, w));
+    return path->trial.proved || !(proved_usable(c) || trial_is_barred(c, path));
 }
 
-/* Which way takes over where the proved ones do not answer, either. */
-struct way *trial_heir(const aoe_core *c)
+/* Which path takes over where the proved ones do not answer, either. */
+struct path *trial_heir(const aoe_core *c)
 {
-    struct way *heir = NULL;
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        struct way *w = c->ways[i];
-        if (w->state != WAY_USABLE || w->check || !w->vouched || trial_is_barred(c, w))
+    struct path *heir = NULL;
+    for (uint32_t i = 0; i < c->paths_count; i++) {
+        struct path *path = c->paths[i];
+        if (path->state != PATH_USABLE || path->check || !path->vouched || trial_is_barred(c, path))
             continue;
-        if (!heir || (w->trial.proved && !heir->trial.proved))
-            heir = w;
+        if (!heir || (path->trial.proved && !heir->trial.proved))
+            heir = path;
     }
     return heir;
 }
 
 /* The owner has started again: whether a proved server, if there is one, is the owner from now on. Else this is what
  * the disk is; it counts as proved where there never was another. */
-static int gives_way(aoe_core *c, struct way *w)
+static int gives_way(aoe_core *c, struct path *path)
 {
     int others = 0, usable = 0;
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        const struct way *other = c->ways[i];
-        if (trial_same_server(other, w) || !other->trial.proved)
+    for (uint32_t i = 0; i < c->paths_count; i++) {
+        const struct path *other = c->paths[i];
+        if (trial_same_server(other, path) || !other->trial.proved)
             continue;
         others = 1;
-        usable |= other->state == WAY_USABLE;
+        usable |= other->state == PATH_USABLE;
     }
     if (others && (c->set.require || usable))
         return 1;
-    trial_refer_to(c, w);
-    w->trial.proved = !others;
-    trial_share(c, w);
+    trial_refer_to(c, path);
+    path->trial.proved = !others;
+    trial_share(c, path);
     return 0;
 }
 
 /* Others are compared with one that is the owner from now on. */
 void trial_compare_all(aoe_core *c)
 {
-    for (uint32_t i = 0; i < c->ways_count; i++)
-        if (c->ways[i]->state == WAY_USABLE && trial_is_unsure(c, c->ways[i]))
-            board_note(c, c->ways[i], HAPPENS_DOUBTED, WHY_NONE);
+    for (uint32_t i = 0; i < c->paths_count; i++)
+        if (c->paths[i]->state == PATH_USABLE && trial_is_unsure(c, c->paths[i]))
+            board_note(c, c->paths[i], HAPPENS_DOUBTED, WHY_NONE);
 }
 
 /* The owner has started again: whether another one is it from now on. */
-int trial_is_replaced(aoe_core *c, struct way *w)
+int trial_is_replaced(aoe_core *c, struct path *path)
 {
-    if (w->trial.proved) /* another way there has seen to it */
+    if (path->trial.proved) /* another path there has seen to it */
         return 0;
-    if (gives_way(c, w))
+    if (gives_way(c, path))
         return 1;
     trial_compare_all(c);
     return 0;

@@ -1,31 +1,31 @@
-/* What IDENTIFY says of a way: whether it leads to the disk, and may be used. As aoe/initiator/verdict.py. */
+/* What IDENTIFY says of a path: whether it leads to the disk, and may be used. As aoe/initiator/verdict.py. */
 #include <string.h>
 
 #include "session.h"
 
 /* IDENTIFY says nothing against it. */
-static void fits(aoe_core *c, struct way *w)
+static void fits(aoe_core *c, struct path *path)
 {
-    if (w->trial.condemned == WHY_OTHER_DATA)
-        board_note(c, w, HAPPENS_DIFFERENT, w->trial.condemned);
-    else if (w->trial.condemned)
-        board_note(c, w, HAPPENS_UNSEEN, w->trial.condemned);
+    if (path->trial.condemned == WHY_OTHER_DATA)
+        board_note(c, path, HAPPENS_DIFFERENT, path->trial.condemned);
+    else if (path->trial.condemned)
+        board_note(c, path, HAPPENS_UNSEEN, path->trial.condemned);
     else
-        board_note(c, w, trial_is_unsure(c, w) ? HAPPENS_UNSURE : HAPPENS_FIT, WHY_NONE);
+        board_note(c, path, trial_is_unsure(c, path) ? HAPPENS_UNSURE : HAPPENS_FIT, WHY_NONE);
 }
 
-static int same_server(const struct way *one, const struct way *other)
+static int same_server(const struct path *one, const struct path *other)
 {
     return !memcmp(one->mac, other->mac, 6) && one->shelf == other->shelf && one->slot == other->slot;
 }
 
 /* Whether another server is in use while either has a volatile cache. Two processes may share a MAC, and one serves a
  * disk at one address. */
-static int has_volatile_company(const aoe_core *c, const struct way *w)
+static int has_volatile_company(const aoe_core *c, const struct path *path)
 {
-    for (uint32_t i = 0; i < c->ways_count; i++) {
-        const struct way *other = c->ways[i];
-        if (other->state == WAY_USABLE && !same_server(other, w) && (w->volatile_cache || other->volatile_cache))
+    for (uint32_t i = 0; i < c->paths_count; i++) {
+        const struct path *other = c->paths[i];
+        if (other->state == PATH_USABLE && !same_server(other, path) && (path->volatile_cache || other->volatile_cache))
             return 1;
     }
     return 0;
@@ -38,37 +38,37 @@ static int breaks_promise(const aoe_core *c, const uint8_t *identity)
     return c->has_facts && c->chosen && zeroes_of(c->facts) && trim_blocks_of(identity) && !zeroes_of(identity);
 }
 
-/* Whether it is known what the disk is; before the choice only while another way that is usable says so, or a
+/* Whether it is known what the disk is; before the choice only while another path that is usable says so, or a
  * server that answered first and was gone would keep the others out. */
-static int is_fixed(const aoe_core *c, const struct way *w)
+static int is_fixed(const aoe_core *c, const struct path *path)
 {
     int others = 0;
-    for (uint32_t i = 0; i < c->ways_count; i++)
-        others |= c->ways[i] != w && c->ways[i]->state == WAY_USABLE;
+    for (uint32_t i = 0; i < c->paths_count; i++)
+        others |= c->paths[i] != path && c->paths[i]->state == PATH_USABLE;
     return c->has_facts && (c->chosen || others);
 }
 
-/* Why a way does not lead to the disk, or cannot be used beside the others. */
-static int mismatch(const aoe_core *c, const struct way *w, const uint8_t *identity)
+/* Why a path does not lead to the disk, or cannot be used beside the others. */
+static int mismatch(const aoe_core *c, const struct path *path, const uint8_t *identity)
 {
-    int fixed = is_fixed(c, w), believed = !c->owner || c->owner == w;
+    int fixed = is_fixed(c, path), believed = !c->owner || c->owner == path;
     uint64_t sectors = sectors_of(identity);
     if (fixed && !facts_same_serial(identity, c->facts))
         return WHY_OTHER_DISK;
-    if (trial_has_other_store(c, w))
+    if (trial_has_other_store(c, path))
         return WHY_OTHER_STORE;
-    if (has_volatile_company(c, w))
+    if (has_volatile_company(c, path))
         return WHY_VOLATILE;
     if (fixed && sectors != c->sectors && !(believed && sectors > c->sectors))
         return WHY_OTHER_SIZE; /* while a disk grows, its servers notice at different times */
     return breaks_promise(c, identity) ? WHY_NO_ZEROES : WHY_NONE;
 }
 
-/* The disk is what a way says that it is, less what was not promised before. */
-static void believe(aoe_core *c, const struct way *w, const uint8_t *identity)
+/* The disk is what a path says that it is, less what was not promised before. */
+static void believe(aoe_core *c, const struct path *path, const uint8_t *identity)
 {
     uint8_t before[SECTOR];
-    int fixed = is_fixed(c, w), anew = !fixed || sectors_of(identity) != c->sectors;
+    int fixed = is_fixed(c, path), anew = !fixed || sectors_of(identity) != c->sectors;
     memcpy(before, c->facts, sizeof before);
     if (anew)
         memcpy(c->facts, identity, SECTOR);
@@ -79,79 +79,79 @@ static void believe(aoe_core *c, const struct way *w, const uint8_t *identity)
     c->has_facts = 1;
 }
 
-/* What a way says of its server; whether that has begun another life. */
-static int learn(aoe_core *c, struct way *w, const uint8_t *identity)
+/* What a path says of its server; whether that has begun another life. */
+static int learn(aoe_core *c, struct path *path, const uint8_t *identity)
 {
     const struct vendor *vendor = vendor_of(identity);
     int ours = !memcmp(vendor->signature, VENDOR_SIGNATURE, sizeof vendor->signature) &&
                wire_little(vendor->layout, sizeof vendor->layout) == VENDOR_LAYOUT;
     uint64_t instance = ours ? wire_little(vendor->instance, sizeof vendor->instance) : 0;
-    int known = w->identified, born = !known || w->ours != ours || w->instance != instance;
+    int known = path->identified, born = !known || path->ours != ours || path->instance != instance;
     if (known && born) {
-        w->generation++;
-        c->losses += c->unflushed == w;
+        path->generation++;
+        c->losses += c->unflushed == path;
     }
-    w->identified = 1;
-    w->ours = ours;
-    w->instance = instance;
-    w->store_kind = ours ? (uint32_t)wire_little(vendor->store_kind, sizeof vendor->store_kind) : 0;
-    memcpy(w->store, vendor->store, sizeof w->store);
-    w->volatile_cache = (word_of(identity, 85) & VOLATILE_CACHE) != 0;
+    path->identified = 1;
+    path->ours = ours;
+    path->instance = instance;
+    path->store_kind = ours ? (uint32_t)wire_little(vendor->store_kind, sizeof vendor->store_kind) : 0;
+    memcpy(path->store, vendor->store, sizeof path->store);
+    path->volatile_cache = (word_of(identity, 85) & VOLATILE_CACHE) != 0;
     if (born)
-        trial_meet(c, w);
+        trial_meet(c, path);
     return born;
 }
 
 /* It may be the disk, and can be used. */
-static void fitted(aoe_core *c, struct way *w, const uint8_t *identity, struct stamp claim, int64_t now_ns)
+static void fitted(aoe_core *c, struct path *path, const uint8_t *identity, struct stamp registering, int64_t now_ns)
 {
     const struct vendor *vendor = vendor_of(identity);
     int64_t told_ns = (int64_t)wire_little(vendor->age_ms, sizeof vendor->age_ms) * 1000000;
     struct body sector = board_reading(1);
-    int heeds = w->ours && wire_little(vendor->features, sizeof vendor->features) & VENDOR_STREAMS;
-    believe(c, w, identity);
-    w->lanes[LANE_CHANGES].quiesce_ns = board_quiesce_ns(c, w->ours ? told_ns : c->set.timing.foreign_age_ns);
-    w->drains = w->ours;
-    if (!looks_registered(c, w, heeds, claim, now_ns))
+    int heeds = path->ours && wire_little(vendor->features, sizeof vendor->features) & VENDOR_STREAMS;
+    believe(c, path, identity);
+    path->lanes[LANE_CHANGES].quiesce_ns = board_quiesce_ns(c, path->ours ? told_ns : c->set.timing.foreign_age_ns);
+    path->drains = path->ours;
+    if (!looks_registered(c, path, heeds, registering, now_ns))
         return;
-    if (w->slow)
-        looks_check(c, w, &sector, now_ns);
+    if (path->slow)
+        looks_check(c, path, &sector, now_ns);
     else
-        fits(c, w);
+        fits(c, path);
 }
 
-int verdict_identified(aoe_core *c, struct way *w, const uint8_t *raw, struct stamp claim, int64_t now_ns)
+int verdict_identified(aoe_core *c, struct path *path, const uint8_t *raw, struct stamp registering, int64_t now_ns)
 {
     const uint8_t *identity = raw + ATA_HEADER;
     int why = facts_unfit(identity);
     if (why) {
-        board_note(c, w, HAPPENS_ANOTHER, why);
+        board_note(c, path, HAPPENS_ANOTHER, why);
         return 0;
     }
-    int born = learn(c, w, identity);
-    why = mismatch(c, w, identity);
+    int born = learn(c, path, identity);
+    why = mismatch(c, path, identity);
     if (why == WHY_OTHER_DISK || why == WHY_OTHER_STORE || why == WHY_VOLATILE) {
-        board_note(c, w, HAPPENS_ANOTHER, why);
+        board_note(c, path, HAPPENS_ANOTHER, why);
         return 0;
     }
     if (why)
-        board_note(c, w, HAPPENS_UNFIT, why);
-    else if (born && w == c->owner && trial_is_replaced(c, w))
-        board_note(c, w, HAPPENS_REPLACED, WHY_NONE);
+        board_note(c, path, HAPPENS_UNFIT, why);
+    else if (born && path == c->owner && trial_is_replaced(c, path))
+        board_note(c, path, HAPPENS_REPLACED, WHY_NONE);
     else
-        fitted(c, w, identity, claim, now_ns);
+        fitted(c, path, identity, registering, now_ns);
     return 1;
 }
 
-void verdict_checked(aoe_core *c, struct way *w, const struct effect *answer, int64_t now_ns)
+void verdict_checked(aoe_core *c, struct path *path, const struct effect *answer, int64_t now_ns)
 {
-    w->check = NULL;
+    path->check = NULL;
     if (answer->exchange->body->ata.opcode != IDENTIFY_DEVICE) {
-        w->slow = 0;
-        fits(c, w);
+        path->slow = 0;
+        fits(c, path);
     } else if (!answer->good) {
-        board_note(c, w, HAPPENS_UNFIT, WHY_IDENTIFY_FAILS);
+        board_note(c, path, HAPPENS_UNFIT, WHY_IDENTIFY_FAILS);
     } else {
-        verdict_identified(c, w, answer->raw, w->claim, now_ns);
+        verdict_identified(c, path, answer->raw, path->registering, now_ns);
     }
 }

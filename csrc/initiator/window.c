@@ -1,7 +1,7 @@
 /* How many requests may be outstanding at a target: as aoe/initiator/window.py has it. */
 #include <assert.h>
 
-#include "path.h"
+#include "channel.h"
 
 void window_init(struct window *w, uint32_t most)
 {

@@ -4,8 +4,8 @@
 
 #include "state.h"
 
-/* With the lock: run it, in a thread of its own, if the server of a way was lost with writes of unknown fate. The core is
+/* With the lock: run it, in a thread of its own, if the server of a path was lost with writes of unknown fate. The core is
  * told when it ends well; if it does not, it is run again later. */
-void fencing_look(struct shared *s, const aoe_way *way, int64_t now_ns);
+void fencing_look(struct shared *s, const aoe_path *path, int64_t now_ns);
 
 #endif

@@ -20,30 +20,30 @@ static int ending(struct shared *s, int64_t now_ns)
     return s->ends;
 }
 
-static void look_at_ways(struct shared *s, int64_t now_ns)
+static void look_at_paths(struct shared *s, int64_t now_ns)
 {
-    aoe_way ways[WAYS_MAX];
+    aoe_path paths[PATHS_MAX];
     uint64_t news = aoe_core_news(s->core);
     if (news == s->news && !s->set.fence)
         return;
     s->news = news;
-    uint32_t count = aoe_core_ways(s->core, ways, WAYS_MAX);
+    uint32_t count = aoe_core_paths(s->core, paths, PATHS_MAX);
     for (uint32_t i = 0; i < count; i++) {
-        const aoe_way *was = known_as(s, ways[i].number);
-        if (!was || was->state != ways[i].state || was->reason != ways[i].reason || was->proved != ways[i].proved)
-            s->set.tell(&ways[i]);
-        if (was && ways[i].renewed > was->renewed && !(ways[i].renewed & (ways[i].renewed - 1)))
-            s->set.tell_unheeded(&ways[i]); /* less and less often */
+        const aoe_path *was = known_as(s, paths[i].number);
+        if (!was || was->state != paths[i].state || was->reason != paths[i].reason || was->proved != paths[i].proved)
+            s->set.tell(&paths[i]);
+        if (was && paths[i].renewed > was->renewed && !(paths[i].renewed & (paths[i].renewed - 1)))
+            s->set.tell_unheeded(&paths[i]); /* less and less often */
         uint32_t narrow = was ? was->narrow : NARROW_NOT;
-        if (ways[i].narrow == NARROW_TRIED) /* not found out yet */
-            ways[i].narrow = narrow;
-        else if (ways[i].narrow != narrow)
-            s->set.tell_size(&ways[i]);
+        if (paths[i].narrow == NARROW_TRIED) /* not found out yet */
+            paths[i].narrow = narrow;
+        else if (paths[i].narrow != narrow)
+            s->set.tell_size(&paths[i]);
     }
-    memcpy(s->known, ways, count * sizeof *ways);
+    memcpy(s->known, paths, count * sizeof *paths);
     s->known_count = count;
     for (uint32_t i = 0; i < count && s->set.fence && !s->stopped; i++)
-        fencing_look(s, &ways[i], now_ns);
+        fencing_look(s, &paths[i], now_ns);
 }
 
 static void chores(struct shared *s)
@@ -51,7 +51,7 @@ static void chores(struct shared *s)
     pthread_mutex_lock(&s->lock);
     int64_t now_ns = aoe_remote_now();
     waiters_expire(s, now_ns, ending(s, now_ns));
-    look_at_ways(s, now_ns);
+    look_at_paths(s, now_ns);
     leader_unlock(s);
     s->set.report();
 }

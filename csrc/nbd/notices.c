@@ -1,4 +1,4 @@
-/* What is said of ways: in nbdkit's log, and to the program that started us. */
+/* What is said of paths: in nbdkit's log, and to the program that started us. */
 #define NBDKIT_API_VERSION 2
 #include "notices.h"
 
@@ -17,7 +17,7 @@ static struct {
     uint32_t ports;
     struct shared *disk; /* NULL: not yet */
     int announce; /* the program that started us listens there, or -1 */
-    int changed;  /* a way has, and that was not yet said */
+    int changed;  /* a path has, and that was not yet said */
 } told = {.announce = -1};
 
 void notices_to(int announce)
@@ -40,9 +40,9 @@ void notices_found(int64_t size)
         dprintf(told.announce, "size %lld\n", (long long)size);
 }
 
-static const char *state_of(const aoe_way *way)
+static const char *state_of(const aoe_path *path)
 {
-    return way->state == WAY_USABLE && !way->proved ? "usable, unproved" : state_texts[way->state];
+    return path->state == PATH_USABLE && !path->proved ? "usable, unproved" : state_texts[path->state];
 }
 
 /* An interface may be renamed; a link for datagrams is what was typed. */
@@ -52,82 +52,82 @@ static const char *name_of(uint32_t port)
     return *name ? name : told.port_names[port];
 }
 
-static void say_which(const aoe_way *way, char *text, size_t room)
+static void say_which(const aoe_path *path, char *text, size_t room)
 {
-    const uint8_t *m = way->mac;
-    snprintf(text, room, "e%u.%u at %02x:%02x:%02x:%02x:%02x:%02x on %s", way->shelf, way->slot, m[0], m[1], m[2],
-             m[3], m[4], m[5], name_of(way->port));
+    const uint8_t *m = path->mac;
+    snprintf(text, room, "e%u.%u at %02x:%02x:%02x:%02x:%02x:%02x on %s", path->shelf, path->slot, m[0], m[1], m[2],
+             m[3], m[4], m[5], name_of(path->port));
 }
 
 /* Why it is not usable, behind a colon; {lba} is where it was seen. */
-static void append_reason(const aoe_way *way, char *text, size_t room)
+static void append_reason(const aoe_path *path, char *text, size_t room)
 {
-    const char *reason = reason_texts[way->reason], *lba = strstr(reason, "{lba}");
+    const char *reason = reason_texts[path->reason], *lba = strstr(reason, "{lba}");
     if (lba)
-        snprintf(text, room, ": %.*s%llu%s", (int)(lba - reason), reason, (unsigned long long)way->lba, lba + 5);
+        snprintf(text, room, ": %.*s%llu%s", (int)(lba - reason), reason, (unsigned long long)path->lba, lba + 5);
     else if (*reason)
         snprintf(text, room, ": %s", reason);
 }
 
-static void describe(const aoe_way *way, char *text, size_t room)
+static void describe(const aoe_path *path, char *text, size_t room)
 {
     char which[128];
-    say_which(way, which, sizeof which);
-    int used = snprintf(text, room, "%s: %s", which, state_of(way));
-    append_reason(way, text + used, room - (size_t)used);
+    say_which(path, which, sizeof which);
+    int used = snprintf(text, room, "%s: %s", which, state_of(path));
+    append_reason(path, text + used, room - (size_t)used);
 }
 
-void notices_size(const aoe_way *way)
+void notices_size(const aoe_path *path)
 {
     char which[128];
     told.changed = 1;
-    say_which(way, which, sizeof which);
-    uint32_t carried = way->sectors * SECTOR, most = way->sectors_max * SECTOR;
-    if (way->narrow == NARROW_NOT)
+    say_which(path, which, sizeof which);
+    uint32_t carried = path->sectors * SECTOR, most = path->sectors_max * SECTOR;
+    if (path->narrow == NARROW_NOT)
         nbdkit_error("%s: requests carry %u bytes again", which, carried);
     else
-        nbdkit_error("%s: requests carry %u bytes, not %u: %s", which, carried, most, narrow_texts[way->narrow]);
+        nbdkit_error("%s: requests carry %u bytes, not %u: %s", which, carried, most, narrow_texts[path->narrow]);
 }
 
-void notices_state(const aoe_way *way)
+void notices_state(const aoe_path *path)
 {
     char text[256];
     told.changed = 1;
-    describe(way, text, sizeof text);
-    if (told.announce >= 0 || way->state == WAY_USABLE || way->state == WAY_CHECKING)
+    describe(path, text, sizeof text);
+    if (told.announce >= 0 || path->state == PATH_USABLE || path->state == PATH_CHECKING)
         nbdkit_debug("%s", text);
     else
         nbdkit_error("%s", text);
 }
 
-void notices_unheeded(const aoe_way *way)
+void notices_unheeded(const aoe_path *path)
 {
     char text[256];
-    describe(way, text, sizeof text);
+    describe(path, text, sizeof text);
     nbdkit_error("%s, but answers no writes: they are sent again as those of another client; either its disk hangs, or "
                  "another host ended the stream of our writes", text);
 }
 
-/* To the program that started us: all ways in one message, whenever one has changed or they are asked for. What does not
+/* To the program that started us: all paths in one message, whenever one has changed or they are asked for. What does not
  * fit the socket is said the next time. */
 void notices_report(void)
 {
-    aoe_way ways[WAYS_MAX];
-    char text[WAYS_MAX * 192] = "ways\n", asked[16];
+    aoe_path paths[PATHS_MAX];
+    char text[PATHS_MAX * 192] = "paths\n", asked[16];
     size_t used = strlen(text);
     if (told.announce < 0 || (recv(told.announce, asked, sizeof asked, MSG_DONTWAIT) <= 0 && !told.changed))
         return;
-    uint32_t count = shared_ways(told.disk, ways, WAYS_MAX);
+    uint32_t count = shared_paths(told.disk, paths, PATHS_MAX);
     for (uint32_t i = 0; i < count; i++) {
-        const aoe_way *way = &ways[i];
-        const uint8_t *m = way->mac;
+        const aoe_path *path = &paths[i];
+        const uint8_t *m = path->mac;
         used += (size_t)snprintf(text + used, sizeof text - used,
                                  "%u %u %02x%02x%02x%02x%02x%02x %u %u %u %u %u %lld %u %u %u %u %u %llu %s\n",
-                                 way->number, way->port, m[0], m[1], m[2], m[3], m[4], m[5], way->shelf, way->slot,
-                                 way->state, way->reason, way->owner, (long long)way->rtt_ns, way->sectors,
-                                 way->sectors_max, way->narrow, way->unsettled, way->proved,
-                                 (unsigned long long)way->lba,
-                                 shared_interface(told.disk, way->port));
+                                 path->number, path->port, m[0], m[1], m[2], m[3], m[4], m[5], path->shelf, path->slot,
+                                 path->state, path->reason, path->owner, (long long)path->rtt_ns, path->sectors,
+                                 path->sectors_max, path->narrow, path->unsettled, path->proved,
+                                 (unsigned long long)path->lba,
+                                 shared_interface(told.disk, path->port));
     }
     told.changed = send(told.announce, text, used, MSG_DONTWAIT | MSG_NOSIGNAL) < 0;
 }
@@ -147,9 +147,9 @@ void notices_hang_up(void)
 
 void notices_why_not(void)
 {
-    aoe_way ways[WAYS_MAX];
+    aoe_path paths[PATHS_MAX];
     char text[256], where[256] = "";
-    uint32_t count = shared_ways(told.disk, ways, WAYS_MAX);
+    uint32_t count = shared_paths(told.disk, paths, PATHS_MAX);
     for (uint32_t i = 0; i < told.ports; i++) {
         size_t used = strlen(where);
         snprintf(where + used, sizeof where - used, "%s%s", i ? " or " : "", name_of(i));
@@ -158,7 +158,7 @@ void notices_why_not(void)
         nbdkit_error("%s does not answer on %s; is it served there, and is this host allowed to use it?", told.name,
                      where);
     for (uint32_t i = 0; i < count; i++) {
-        describe(&ways[i], text, sizeof text);
+        describe(&paths[i], text, sizeof text);
         nbdkit_error("%s cannot be used: %s", told.name, text);
     }
 }

@@ -1,4 +1,4 @@
-/* What is said of ways: in nbdkit's log, and to the program that started us. */
+/* What is said of paths: in nbdkit's log, and to the program that started us. */
 #ifndef AOE_NOTICES_H
 #define AOE_NOTICES_H
 
@@ -6,19 +6,19 @@
 
 /* The program that started us listens there. Fence commands do not get the descriptor. */
 void notices_to(int announce);
-/* Whose ways they are; the names stay. `disk` is NULL until it is open. */
+/* Whose paths they are; the names stay. `disk` is NULL until it is open. */
 void notices_of(const char *name, char *const *port_names, uint32_t ports, struct shared *disk);
 /* The disk was found. */
 void notices_found(int64_t size);
 
 /* As shared_settings has them. */
-void notices_state(const aoe_way *way);
-void notices_unheeded(const aoe_way *way);
-void notices_size(const aoe_way *way);
+void notices_state(const aoe_path *path);
+void notices_unheeded(const aoe_path *path);
+void notices_size(const aoe_path *path);
 void notices_report(void);
 void notices_hang_up(void);
 
-/* No way leads to the disk: the reason of each. */
+/* No path leads to the disk: the reason of each. */
 void notices_why_not(void);
 
 #endif

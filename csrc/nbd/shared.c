@@ -93,10 +93,10 @@ int shared_disk(struct shared *s, aoe_disk *disk)
     return known;
 }
 
-uint32_t shared_ways(struct shared *s, aoe_way *ways, uint32_t room)
+uint32_t shared_paths(struct shared *s, aoe_path *paths, uint32_t room)
 {
     pthread_mutex_lock(&s->lock);
-    uint32_t count = aoe_core_ways(s->core, ways, room);
+    uint32_t count = aoe_core_paths(s->core, paths, room);
     leader_unlock(s);
     return count < room ? count : room;
 }

@@ -11,10 +11,10 @@ struct shared_settings {
     const aoe_remote_port *ports;
     int64_t timeout_ns; /* of a request; negative: none */
     char **fence;       /* a command and its arguments, or NULL; two more are added */
-    void (*tell)(const aoe_way *way); /* a way has changed */
-    void (*tell_unheeded)(const aoe_way *way); /* its writes were not answered, and are those of another stream now */
-    void (*report)(void);             /* now and then, when shared_ways may be asked */
-    void (*tell_size)(const aoe_way *way); /* something else was found out about the size of its frames */
+    void (*tell)(const aoe_path *path); /* a path has changed */
+    void (*tell_unheeded)(const aoe_path *path); /* its writes were not answered, and are those of another stream now */
+    void (*report)(void);             /* now and then, when shared_paths may be asked */
+    void (*tell_size)(const aoe_path *path); /* something else was found out about the size of its frames */
     int (*ending)(void);              /* whether it is to end: no thread should wait for long then */
     void (*idle)(void);               /* it is to end, and no thread waits */
 };
@@ -28,9 +28,9 @@ struct shared;
 
 /* Negative errno. All that `settings` refers to stays. */
 int shared_open(struct shared **shared, const struct shared_settings *settings);
-/* Look for ways until one is chosen; 0 where there was none for so long. Before shared_start. */
+/* Look for paths until one is chosen; 0 where there was none for so long. Before shared_start. */
 int shared_find(struct shared *s, int64_t for_ns);
-/* From here on a thread looks after the ways while none asks. */
+/* From here on a thread looks after the paths while none asks. */
 int shared_start(struct shared *s);
 /* A thread that still waits gets ASK_CLOSED, and so does one that asks from now on. */
 void shared_stop(struct shared *s);
@@ -40,7 +40,7 @@ void shared_close(struct shared *s);
 struct answer shared_ask(struct shared *s, uint32_t verb, uint64_t offset, uint64_t length, uint8_t *data,
                          int64_t for_ns);
 int shared_disk(struct shared *s, aoe_disk *disk);
-uint32_t shared_ways(struct shared *s, aoe_way *ways, uint32_t room);
+uint32_t shared_paths(struct shared *s, aoe_path *paths, uint32_t room);
 const char *shared_interface(const struct shared *s, uint32_t port);
 
 #endif

@@ -27,7 +27,7 @@ struct waiter {
 /* The command that is run for a lost server. */
 struct fencing {
     struct shared *shared;
-    aoe_way way;
+    aoe_path path;
     int runs;
     int64_t after_ns;
 };
@@ -50,13 +50,13 @@ struct shared {
     int kept;
     struct waiter keeper;
     uint64_t news;
-    aoe_way known[WAYS_MAX];
+    aoe_path known[PATHS_MAX];
     uint32_t known_count;
-    struct fencing fencing[WAYS_MAX];
+    struct fencing fencing[PATHS_MAX];
 };
 
-/* As a way was when it was last looked at; NULL for one that is new. */
-static inline const aoe_way *known_as(const struct shared *s, uint32_t number)
+/* As a path was when it was last looked at; NULL for one that is new. */
+static inline const aoe_path *known_as(const struct shared *s, uint32_t number)
 {
     for (uint32_t i = 0; i < s->known_count; i++)
         if (s->known[i].number == number)

@@ -65,8 +65,8 @@
 #define ECHOES_MAX 8
 #define ASKED_MAX 64
 #define UNSETTLED_MAX 65536
-#ifndef WAYS_MAX
-#define WAYS_MAX 32
+#ifndef PATHS_MAX
+#define PATHS_MAX 32
 #endif
 #define STRANGERS_MAX 1024
 #define INVITED_MAX 8
@@ -302,13 +302,13 @@ enum {
 
 /* aoe.initiator.life.State */
 enum {
-    WAY_CHECKING = 0,
-    WAY_USABLE = 1,
-    WAY_DOWN = 2,
-    WAY_REFUSED = 3,
-    WAY_COMPARED = 4,
-    WAY_RETRIED = 5,
-    WAY_STATES = 6,
+    PATH_CHECKING = 0,
+    PATH_USABLE = 1,
+    PATH_DOWN = 2,
+    PATH_REFUSED = 3,
+    PATH_COMPARED = 4,
+    PATH_RETRIED = 5,
+    PATH_STATES = 6,
 };
 
 static const char *const reason_texts[] = {
@@ -362,7 +362,7 @@ enum {
     AOE_DRAINS = 3,
     AOE_UNFIT_REPLY = 4,
     AOE_UNKNOWN_TAG = 5,
-    AOE_TOO_MANY_WAYS = 6,
+    AOE_TOO_MANY_PATHS = 6,
     AOE_CORE_COUNTERS = 7,
 };
 

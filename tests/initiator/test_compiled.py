@@ -240,7 +240,7 @@ class World:
 
     def crowd(self) -> None:
         """Servers that tell of themselves and are gone: nearly as many as there may be."""
-        for number in range(limits.WAYS_MAX - 1):
+        for number in range(limits.PATHS_MAX - 1):
             header = Header(BROADCAST, bytes((2, 0, 0, 2, 0, number)), 0, FLAG_RESPONSE, 0, 1, 0, 1, 0)
             raw = frame.encode(header, config.encode(Config(ConfigCommand.READ, b"", 16, 7, 16, 1)))
             self.both("received", self.rng.randrange(len(self.up)), raw)
@@ -442,7 +442,7 @@ def test_both_do_the_same(chunk: int) -> None:
         renewed += world.renewed
         narrow += world.narrow
         refused += any(server.places < 0 for server in world.servers)
-        forgot += any(path.number > limits.WAYS_MAX for path in world.python.paths)
+        forgot += any(path.number > limits.PATHS_MAX for path in world.python.paths)
     assert forgot, "paths make room for others"
     assert renewed, "servers that heed no writes are told of other streams"
     assert narrow, "some switches lose large frames"

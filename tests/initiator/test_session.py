@@ -262,8 +262,8 @@ def test_paths_are_bounded() -> None:
     session, _ = make_session()
     for number in range(100):
         session.received(0, advertised(bytes((2, 1, 1, 1, 1, number))), NOW)
-    assert len(session.paths) == limits.WAYS_MAX
-    assert session.counters["too_many_ways"] == 101 - limits.WAYS_MAX
+    assert len(session.paths) == limits.PATHS_MAX
+    assert session.counters["too_many_paths"] == 101 - limits.PATHS_MAX
 
 
 def advertise_strangers(session: Session, count: int) -> None:
@@ -274,7 +274,7 @@ def advertise_strangers(session: Session, count: int) -> None:
 def test_paths_that_were_lost_make_room() -> None:
     """However many servers there were over the life of a disk, the next one can be used."""
     session, path = make_session()
-    advertise_strangers(session, limits.WAYS_MAX - 1)
+    advertise_strangers(session, limits.PATHS_MAX - 1)
     for later in range(NOW, NOW + USUAL.dead_ns + timing.NETWORK_LIFETIME_NS + 100 * MS, 10 * MS):
         path.channel.heard_ns = later
         session.tick(later)
@@ -284,7 +284,7 @@ def test_paths_that_were_lost_make_room() -> None:
     session.received(0, advertised(STRANGER), later)
     (look,) = sent(session)
     session.received(0, reply(look, identity(), src=STRANGER), later)
-    assert len(session.paths) == limits.WAYS_MAX
+    assert len(session.paths) == limits.PATHS_MAX
     assert session.owner is path
     usable = [other.channel.peer.mac for other in session.paths if other.state is State.USABLE]
     assert usable == [SERVER, STRANGER]
@@ -298,8 +298,8 @@ def test_a_lost_path_with_a_change_of_unknown_fate_stays() -> None:
     session.abandon(change, NOW)
     session.set_port(0, PORT._replace(up=False), NOW)
     session.set_port(0, PORT, NOW)
-    advertise_strangers(session, limits.WAYS_MAX + 10)
-    assert len(session.paths) == limits.WAYS_MAX
+    advertise_strangers(session, limits.PATHS_MAX + 10)
+    assert len(session.paths) == limits.PATHS_MAX
     assert path in session.paths
 
 

@@ -57,7 +57,7 @@ def test_a_disk_is_found_while_more_are_invented_all_the_time(make: Any, kind: s
         play.run(10)
     assert play.owner == server.mac
     assert attached(play)
-    assert len(play.core.paths) == limits.WAYS_MAX
+    assert len(play.core.paths) == limits.PATHS_MAX
 
 
 @both
@@ -105,7 +105,7 @@ def test_known_servers_that_are_gone_make_room_for_a_good_one(make: Any) -> None
     """However many there were over the life of a disk, as each came back with another network card."""
     first, number = Server(0), 1
     play = Play(make, first).run(200)
-    for _ in range(limits.WAYS_MAX + 3):
+    for _ in range(limits.PATHS_MAX + 3):
         server = Server(number := number + 1, first.store)
         play.servers = [first, server]
         tell(play, [server])
@@ -113,7 +113,7 @@ def test_known_servers_that_are_gone_make_room_for_a_good_one(make: Any) -> None
         assert play.path(server).state is State.USABLE
         server.deaf = True
         play.run(12_000)
-    assert len(play.core.paths) == limits.WAYS_MAX
+    assert len(play.core.paths) == limits.PATHS_MAX
     assert play.owner == first.mac
     assert attached(play)
 
@@ -159,9 +159,9 @@ def test_questions_to_strangers_are_bounded(make: Any) -> None:
         server.mac = mac(1000 + number)
         tell(play, [server])
     play.run(2)
-    assert sum(raw[19] == 0 for raw in play.said) == limits.STRANGERS_MAX + limits.WAYS_MAX - 1
-    assert len(play.core.paths) == limits.WAYS_MAX
-    assert play.core.counters["too_many_ways"] == 3 * limits.STRANGERS_MAX + 1 - limits.WAYS_MAX
+    assert sum(raw[19] == 0 for raw in play.said) == limits.STRANGERS_MAX + limits.PATHS_MAX - 1
+    assert len(play.core.paths) == limits.PATHS_MAX
+    assert play.core.counters["too_many_paths"] == 3 * limits.STRANGERS_MAX + 1 - limits.PATHS_MAX
 
 
 @both

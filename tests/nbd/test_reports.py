@@ -66,30 +66,30 @@ def test_an_end_before_there_is_a_size() -> None:
 
 def test_a_path_is_told_of_when_it_is_lost_and_when_it_is_back() -> None:
     async def scenario(plugin: Plugin) -> None:
-        await plugin.say("ways\n" + line(state=CHECKING), "ways\n" + line(), "ways\n" + line())
+        await plugin.say("paths\n" + line(state=CHECKING), "paths\n" + line(), "paths\n" + line())
         assert not plugin.told
-        await plugin.say("ways\n" + line(state=DOWN, reason=SILENT), "ways\n" + line(state=CHECKING))
-        await plugin.say("ways\n" + line(), "ways\n" + line())
+        await plugin.say("paths\n" + line(state=DOWN, reason=SILENT), "paths\n" + line(state=CHECKING))
+        await plugin.say("paths\n" + line(), "paths\n" + line())
 
     assert run(scenario).told == [("down", "silent", False), ("usable", "", True)]
 
 
 def test_one_that_was_never_usable_and_one_that_joins_later() -> None:
     async def scenario(plugin: Plugin) -> None:
-        await plugin.say("ways\n" + line() + line(2, DOWN, SILENT))
-        await plugin.say("ways\n" + line() + line(2) + line(3))
+        await plugin.say("paths\n" + line() + line(2, DOWN, SILENT))
+        await plugin.say("paths\n" + line() + line(2) + line(3))
 
     assert run(scenario).told == [("down", "silent", False), ("usable", "", True)]
 
 
 def test_paths_are_asked_for() -> None:
     async def scenario(plugin: Plugin) -> None:
-        await plugin.say("ways\n" + line(state=DOWN, reason=SILENT, unsettled=3))
+        await plugin.say("paths\n" + line(state=DOWN, reason=SILENT, unsettled=3))
         await asyncio.sleep(0.2)
         asking = asyncio.ensure_future(plugin.reports.paths())
         await asyncio.sleep(0.01)
         assert plugin.end.recv(16) == b"?"
-        await plugin.say("ways\n" + line(state=DOWN, reason=SILENT, unsettled=2))
+        await plugin.say("paths\n" + line(state=DOWN, reason=SILENT, unsettled=2))
         (path,) = await asking
         assert (path.address, path.interface, path.mac) == ("e1.0", "eth0", "02:00:00:00:00:01")
         assert (path.unsettled, path.fate, path.rtt_us) == (2, "quiesce", 120.0)
@@ -101,7 +101,7 @@ def test_paths_are_asked_for() -> None:
 def test_a_path_is_called_after_what_its_interface_is_called_now() -> None:
     async def scenario(plugin: Plugin) -> None:
         asking = asyncio.ensure_future(plugin.reports.paths())
-        await plugin.say("ways\n" + line().rstrip() + " lan0\n")
+        await plugin.say("paths\n" + line().rstrip() + " lan0\n")
         (path,) = await asking
         assert (path.interface, path.name.split()[0]) == ("lan0", "lan0")
 
