@@ -1,17 +1,21 @@
 """What a daemon is to serve: what its file says, and the changes beside it."""
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from aoe.config.changes import Change, Verb, as_text, patched
 from aoe.config.document import decoded, document
+from aoe.config.faults import ConfigErrors
 from aoe.config.read import read
 from aoe.config.values import Config
 from aoe.control.written import Written
 from aoe.errors import ConfigurationError
 from aoe.wire.address import parse_address
+
+_LINE = re.compile(r" \(first in line \d+\)|, first in line \d+")
 
 log = logging.getLogger("aoe.node")
 
@@ -62,4 +66,8 @@ class Wanted:
             return read(text, name), ()
         whole, idle = patched(document(text, name), changes)
         read(text, name)
-        return read(as_text(whole), f"{name} with the changes in {self._written.path}"), idle
+        try:
+            return read(as_text(whole), name), idle
+        except ConfigErrors as error:  # its lines are those of a text that is nowhere
+            said = "; ".join(f"{it.where}: {it.message}" for it in error.faults)
+            raise ConfigurationError(_LINE.sub("", said)) from error
