@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from aoe import limits
 from aoe.drive import identify
 from aoe.initiator.exchange import Kind
+from aoe.initiator.look import Look
 from aoe.initiator.path import (
     Address,
     Answered,
@@ -28,7 +29,7 @@ from aoe.initiator.path import (
 )
 from aoe.initiator.pieces import Pieces
 from aoe.initiator.progress import Progress
-from aoe.initiator.proof import Look, Proof
+from aoe.initiator.proof import Proof
 from aoe.initiator.request import Outcome, Piece, Request, Result, Verb
 from aoe.initiator.session import Session
 from aoe.initiator.split import transfers, trims
