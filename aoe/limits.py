@@ -100,6 +100,8 @@ FRAME_ROOM = 9014
 """Largest frame the engine has room for, so that the MTU may be raised to 9000 while it runs."""
 ENGINE_QUEUE_MAX = 256
 """Requests admitted to one export of an engine, so that one that hangs does not use up what all share."""
+ENGINE_PORTS_MAX = 64
+"""Interfaces of one engine: an export has a bit for each."""
 ENGINE_THREADS_MAX = 256
 """Threads of one engine."""
 ENGINE_PLACES = 64

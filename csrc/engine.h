@@ -80,6 +80,7 @@ typedef struct {
     uint32_t trust;       /* how often the disk was trusted again after a sync that failed (order rule T6) */
     uint32_t device;      /* number of the disk beneath, less than the number of exports */
     uint32_t room;        /* requests that may be there at a time before more of them could keep us waiting */
+    uint64_t elsewhere;   /* bit n: it is not served on port n */
     uint32_t masked;      /* how many MACs are served; 0: all */
     uint32_t reserved;    /* how many MACs may do I/O; 0: all */
     const uint8_t *macs;  /* 6 bytes each, the masked ones first */

@@ -30,9 +30,9 @@ from aoe.control.server import ControlServer
 from aoe.disk.threads import aside
 from aoe.errors import AoeError, ConfigurationError
 from aoe.link.base import Link
-from aoe.link.packet import only_interface
 from aoe.node.alone import Alone
 from aoe.node.hands import Live
+from aoe.node.links import Names
 from aoe.node.node import Done, Node
 from aoe.node.opening import InProcess
 from aoe.node.state import State
@@ -86,12 +86,12 @@ class _Daemon:
             self._alone.keep(directory)
             state = State(directory)
             warn_of_damage(state.records)
-            names = (*wanted.interfaces, *target.links) or (only_interface(),)
-            _allow(len(wanted.exports), len(names), target)
+            names = Names(wanted)
+            _allow(len(wanted.exports), len(names.all), target)
             node = Node(self._said.config, InProcess(timing.LOCK_WAIT_S), state, self._announce)
             return await self._serve(node, wanted, names)
 
-    async def _serve(self, node: Node, wanted: Config, names: tuple[str, ...]) -> bool:
+    async def _serve(self, node: Node, wanted: Config, names: Names) -> bool:
         seat = Seat(self._socket)
         try:
             prepared = node.prepare(wanted)
@@ -143,7 +143,8 @@ class _Daemon:
         self._server.rights = rights_of(target, self._changes)
 
     def _announce(self, one: Live) -> None:
-        announce(self._report, self._node.target, one.export, self._links)
+        target = self._node.target
+        announce(self._report, target, one.export, target.server.links_of(one.export))
 
     def _say(self, done: Done, *, at_start: bool = False) -> None:
         """At the start only what is not as wanted."""

@@ -59,6 +59,7 @@ class ExportFacts(NamedTuple):
     syncs is then left to Python, `remote` that another program serves it, as with FUSE and NFS; `instance` is
     the id that IDENTIFY tells. `trust` is how often a disk was trusted again after a sync that failed.
     `device` is the number of the disk beneath, from 0; `room` how many requests there at a time do not wait.
+    Bit `n` of `elsewhere` is set where the export is not served on port `n`.
     """
 
     shelf: int
@@ -79,6 +80,7 @@ class ExportFacts(NamedTuple):
     reserve: tuple[bytes, ...]
     device: int
     room: int
+    elsewhere: int = 0
 
 
 class Up(NamedTuple):
@@ -217,6 +219,7 @@ class Engine:
             "trust": facts.trust,
             "device": facts.device,
             "room": facts.room,
+            "elsewhere": facts.elsewhere,
             "masked": len(facts.mask),
             "reserved": len(facts.reserve),
             "macs": macs,

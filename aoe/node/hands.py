@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from aoe import timing
+from aoe.config.text import plain
 from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.disk.file import FileDisk
 from aoe.disk.open import disk_of
 from aoe.errors import AoeError, ConfigurationError, DiskError
+from aoe.node.links import Links
 from aoe.node.opening import Held, Opener
 from aoe.node.plan import Key, Running, Serving, in_force
 from aoe.node.steps import Add, Adjust, Change, Note, Plan, Remove
@@ -43,8 +45,11 @@ class Live:
 class Hands:
     """What is served, and what changes it. `served` is told of each export that is added."""
 
-    def __init__(self, opener: Opener, records: StateStore, served: Callable[[Live], None]) -> None:
+    def __init__(
+        self, opener: Opener, records: StateStore, links: Links, served: Callable[[Live], None]
+    ) -> None:
         self._opener = opener
+        self._links = links
         self._records = records
         self._served = served
         self._target: Target | None = None
@@ -197,10 +202,19 @@ class Hands:
         now, key = step.export, step.export.key
         if "mask" in step.what:
             await self.target.restate(*key, mask=now.mask, remote_masks=now.mask is None)
+        if "interfaces" in step.what:
+            self.target.place(*key, self._links.of(now))
         if {"durability", "read-only"} & set(step.what):
             write_back = now.durability == "write-back"
             await self.target.change(*key, write_back=write_back, read_only=now.read_only)
         self.live[key].config = now
+        if "interfaces" in step.what and (new := self._new(now)):
+            raise ConfigurationError(new)
+
+    def _new(self, export: ExportConfig) -> str:
+        """What is said of interfaces that were not opened at the start; empty where there is none."""
+        missing = ", ".join(map(plain, self._links.missing(export)))
+        return f"interface {missing} is opened when the service starts again" if missing else ""
 
     async def _adjust(self, step: Adjust) -> None:
         now = step.target
@@ -209,11 +223,26 @@ class Hands:
         if "max-frame-age" in step.what:  # a longer one is in force only when all clients know it
             self.target.server.spawn(self.target.set_frame_age(now.max_frame_age))
 
+    def _offer(self, step: Add, ready: Ready) -> Offer:
+        export = step.export
+        return Offer(
+            ready.disk,
+            export.shelf,
+            export.slot,
+            ready.record.serial,
+            export.durability == "write-back",
+            ready.record,
+            step.mask,
+            export.reset_state,
+            remote_masks=export.mask is None,
+            links=self._links.of(export),
+        )
+
     async def _add(self, steps: Sequence[Add], ready: Mapping[Key, Ready], *, force: bool) -> list[Note]:
         """All of them, or where that cannot be, each half by itself."""
         if not steps:
             return []
-        offers = [_offer(step, ready[step.export.key]) for step in steps]
+        offers = [self._offer(step, ready[step.export.key]) for step in steps]
         try:
             exports = await self.target.add(
                 *offers, force=force, check_interval_s=timing.ADDRESS_QUERY_LATER_S
@@ -228,19 +257,5 @@ class Hands:
         for step, export in zip(steps, exports, strict=True):
             one = self.live[export.key] = Live(step.export, export, ready[export.key].held)
             self._served(one)
-        return []
-
-
-def _offer(step: Add, ready: Ready) -> Offer:
-    export = step.export
-    return Offer(
-        ready.disk,
-        export.shelf,
-        export.slot,
-        ready.record.serial,
-        export.durability == "write-back",
-        ready.record,
-        step.mask,
-        export.reset_state,
-        remote_masks=export.mask is None,
-    )
+        said = [(step.export.address, self._new(step.export)) for step in steps]
+        return [Note(address, new) for address, new in said if new]

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from aoe.disk.threads import aside
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.node.hands import Hands, Live, Ready
+from aoe.node.links import Links, Names
 from aoe.node.opening import Opener
 from aoe.node.plan import USED, Key, Store, plan
 from aoe.node.state import State
@@ -71,10 +72,10 @@ class Node:
         self._file = file
         self._opener = opener
         self._state = state
-        self._hands = Hands(opener, state.records, served)
+        self._links = Links(opener.open_link)
+        self._hands = Hands(opener, state.records, self._links, served)
         self._wanted = Config()
         self._ready: dict[Key, Ready] = {}
-        self._links: list[Link] = []
         self._left: dict[str, ExportStatus] = {}
         """Of the addresses that are not as wanted, why."""
         self._absent: frozenset[str] = frozenset()
@@ -112,11 +113,10 @@ class Node:
         self._first = Done(steps, tuple(problems), self._state.number)
         return self._first
 
-    def open_links(self, names: Iterable[str]) -> list[Link]:
+    def open_links(self, names: Names) -> list[Link]:
         """Open where it serves. ConfigurationError."""
-        for name in names:
-            self._links.append(self._opener.open_link(name))
-        return self._links
+        self._links.open(names)
+        return self._links.all
 
     async def start(self, target: Target) -> Done:
         """Serve what was prepared, on a target that has the links."""
@@ -129,7 +129,7 @@ class Node:
     def give_up(self) -> None:
         """Close what was prepared, and never started."""
         self._hands.give_back(self._ready.values())
-        for link in self._links:
+        for link in self._links.all:
             link.close()
 
     async def stop(self) -> bool:
@@ -297,7 +297,7 @@ class Node:
     def status(self) -> Status:
         """As things stand."""
         served = {one.config.address: self._served(one) for one in self._hands.live.values()}
-        links = tuple(InterfaceStatus(it.name, format_mac(it.mac), it.mtu, it.up) for it in self._links)
+        links = tuple(InterfaceStatus(it.name, format_mac(it.mac), it.mtu, it.up) for it in self._links.all)
         return Status(
             self._state.number,
             str(self._file),

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from aoe import limits
@@ -58,6 +58,8 @@ class Accelerator:
         frame_age_ns: int,
         exports_max: int,
     ) -> None:
+        if len(links) > limits.ENGINE_PORTS_MAX:
+            raise EngineUnavailable(f"it serves on {limits.ENGINE_PORTS_MAX} interfaces at most")
         self._options = options
         self._links = links
         self._places: list[_Place | None] = [None] * exports_max
@@ -144,7 +146,7 @@ class Accelerator:
     def refresh(self, export: Export) -> None:
         """Tell the engine what changed about an export, if anything did."""
         place = self._place_of[export]
-        if place.published is not None and _facts(place) != place.published:
+        if place.published is not None and _facts(place, self._links) != place.published:
             self._publish(place)
 
     async def fence(self, export: Export) -> None:
@@ -163,7 +165,7 @@ class Accelerator:
             self.engine.release(place.index, ticket)
 
     def _publish(self, place: _Place, *, gone: bool = False, streams: Sequence[StreamLeft] = ()) -> None:
-        facts = _facts(place)
+        facts = _facts(place, self._links)
         place.published = None if gone else facts
         place.number = self.engine.publish(place.index, facts, gone=gone, streams=streams)
 
@@ -204,7 +206,7 @@ class Accelerator:
             self._handed_up(ports[up.port], up, None if place is None else place.export)
 
 
-def _facts(place: _Place) -> ExportFacts:
+def _facts(place: _Place, ports: Iterable[Port]) -> ExportFacts:
     export, disk = place.export, place.disk
     store = disk.store
     return ExportFacts(
@@ -225,4 +227,5 @@ def _facts(place: _Place) -> ExportFacts:
         reserve=export.state.reserve,
         device=place.device,
         room=disk.device.room,
+        elsewhere=sum(1 << index for index, port in enumerate(ports) if not export.is_on(port)),
     )

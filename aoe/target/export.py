@@ -125,6 +125,8 @@ class Export:
         """When a client last read or changed it (CLOCK_BOOTTIME; 0: never), as far as Python saw that."""
         self.remote_masks = True
         """Whether the network may change its mask list, where the target lets it at all."""
+        self.only_on: frozenset[Port] | None = None
+        """The ports it is served on, if not on all."""
         self.changing: Change | None = None
         self.waiting: deque[Arrival] = deque()
         self.jobs = 0
@@ -140,6 +142,10 @@ class Export:
     def address(self) -> str:
         """`e<shelf>.<slot>`."""
         return f"e{self.shelf}.{self.slot}"
+
+    def is_on(self, port: Port) -> bool:
+        """Whether it is served there."""
+        return self.only_on is None or port in self.only_on
 
     @property
     def identify(self) -> bytes:
@@ -169,6 +175,10 @@ class Export:
     def let_masks(self, allowed: bool) -> None:
         """Whether the network may change the mask list."""
         self.remote_masks = allowed
+
+    def serve_on(self, ports: frozenset[Port] | None) -> None:
+        """On these ports only from now on, or (None) on all."""
+        self.only_on = ports
 
     def set_read_only(self, read_only: bool) -> None:
         """Refuse what changes data from now on, or do it."""

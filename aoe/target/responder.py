@@ -103,14 +103,15 @@ class Responder:
             return self._drop("group_source")
         era = self.age.era - 1 if port.suspect else self.age.era
         export = self.exports.get((header.shelf, header.slot))
-        if export is not None:
+        if export is not None and export.is_on(port):
             return self._gate(
                 export, Arrival(port, origin, header, raw, stamp_ns, era, False, judged, ticket), now_ns
             )
         if header.shelf != protocol.SHELF_ALL and header.slot != protocol.SLOT_ALL:
             return self._drop("other_address")
         arrival = Arrival(port, origin, header, raw, stamp_ns, era, True)
-        matching = [e for e in self.exports.values() if e.matches(header.shelf, header.slot)]
+        here = (export for export in self.exports.values() if export.is_on(port))
+        matching = [export for export in here if export.matches(header.shelf, header.slot)]
         return [effect for export in matching for effect in self._gate(export, arrival, now_ns)]
 
     def drained(self, port: Port) -> None:
@@ -144,7 +145,7 @@ class Responder:
         if not port.sectors:
             return effects
         for export in exports:
-            for dst in export.state.mask or (BROADCAST,):
+            for dst in (export.state.mask or (BROADCAST,)) if export.is_on(port) else ():
                 to = Header(dst, port.mac, frame.VERSION, FLAG_RESPONSE, 0, *export.key, Command.CONFIG, 0)
                 body = self._config_body(export.state.config, port, ConfigCommand.READ)
                 effects.append(Send(port, EVERYONE, frame.encode(to, body)))

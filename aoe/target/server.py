@@ -120,6 +120,14 @@ class Server:
         """Those that are served, by address."""
         return self.responder.exports
 
+    def ports_of(self, links: Iterable[Link] | None) -> frozenset[Port] | None:
+        """The ports on some of the links (None: all, which are None, too)."""
+        return None if links is None else frozenset(self._port_of[link] for link in links)
+
+    def links_of(self, export: Export) -> list[Link]:
+        """The links that an export is served on."""
+        return [link for port, link in self._ports.items() if export.is_on(port)]
+
     def served(self, export: Export) -> Served:
         """What is behind an export that was admitted and is not gone."""
         return self._served[export]

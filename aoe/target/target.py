@@ -38,7 +38,7 @@ class Offer(NamedTuple):
 
     With `write_back` a reply to a FLUSH means stable storage, else one to a write. What `record` remembers is
     in force again, unless `forget`; `mask` replaces its list of hosts, which the network may change with
-    `remote_masks` alone.
+    `remote_masks` alone. It is served on `links` only, if that is not None.
     """
 
     disk: Disk
@@ -50,6 +50,7 @@ class Offer(NamedTuple):
     mask: tuple[bytes, ...] | None = None
     forget: bool = False
     remote_masks: bool = True
+    links: tuple[Link, ...] | None = None
 
     @property
     def address(self) -> str:
@@ -186,6 +187,13 @@ class Target(Rooted):
             self._leaving[export.key] = asyncio.ensure_future(self._remove(export))
         done, _ = await asyncio.wait([self._leaving[export.key]], timeout=timeout_s)
         return bool(done)
+
+    def place(self, shelf: int, slot: int, links: Sequence[Link] | None) -> None:
+        """Serve a disk on these links only from now on, or (None) on all."""
+        export = self._find(shelf, slot)
+        export.serve_on(self.server.ports_of(links))
+        self.server.changed_export(export)
+        self.server.advertise([export])
 
     async def restate(
         self,
@@ -365,6 +373,7 @@ class Target(Rooted):
         export = Export(offer.shelf, offer.slot, identity, read_only=disk.read_only, block=disk.block)
         export.know(Streams(streams, time.time_ns()))
         export.let_masks(offer.remote_masks)
+        export.serve_on(self.server.ports_of(offer.links))
         return export
 
     async def _check_addresses(self, offers: Sequence[Offer], force: bool, interval_s: float) -> None:

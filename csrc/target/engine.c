@@ -22,6 +22,7 @@ int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings)
     *engine = e;
     if (!e)
         return -ENOMEM;
+    assert(settings->ports <= 8 * sizeof((struct view *)0)->elsewhere);
     e->set = *settings;
     e->uring = 1;
     e->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -123,6 +124,7 @@ int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *n
                        .trust = now->trust,
                        .device = now->device,
                        .room = now->room,
+                       .elsewhere = now->elsewhere,
                        .masked = now->masked,
                        .reserved = now->reserved};
     for (int i = 0; i < INSTANCE_BYTES; i++)

@@ -137,7 +137,7 @@ void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
     }
     aoe_up up = {.stamp_ns = a->stamp_ns, .port = port, .export_index = NO_EXPORT, .length = a->length};
     struct export *x = table_find(t, shelf, slot);
-    if (!x) {
+    if (!x || x->now->elsewhere >> port & 1) {
         if (shelf == SHELF_ALL || slot == SLOT_ALL)
             hand_up(t, &up, a->frame);
         else

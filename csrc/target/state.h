@@ -38,7 +38,7 @@ struct view {
     int64_t number;
     int fd;
     uint32_t flags, block_sectors;
-    uint64_t base, sectors;
+    uint64_t base, sectors, elsewhere;
     uint32_t trust, device, room;
     uint8_t instance[INSTANCE_BYTES]; /* as IDENTIFY has it */
     uint32_t masked, reserved;

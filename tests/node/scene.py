@@ -10,6 +10,7 @@ from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.link.base import Link
 from aoe.link.memory import MemoryLink, Network
 from aoe.node.hands import Live
+from aoe.node.links import Names
 from aoe.node.node import Done, Node
 from aoe.node.opening import InProcess
 from aoe.node.state import State
@@ -25,15 +26,16 @@ FRAME_AGE_S = 0.5
 
 
 class MemoryOpener(InProcess):
-    """Has an interface of a network in memory."""
+    """Has interfaces of networks in memory: of `networks` by name, else of the usual one."""
 
     def __init__(self, network: Network) -> None:
         super().__init__(lock_wait_s=0)
         self.network = network
+        self.networks: dict[str, Network] = {}
         self.mac = TARGET
 
     def open_link(self, name: str) -> Link:
-        return self.network.attach(self.mac)
+        return self.networks.get(name, self.network).attach(self.mac)
 
 
 class Scene:
@@ -55,7 +57,7 @@ class Scene:
 
     async def start(self) -> Done:
         self.node.prepare(self.first)
-        links = self.node.open_links(["m0"])
+        links = self.node.open_links(Names(self.first, list))
         return await self.node.start(Target.open(links, TargetOptions(frame_age_s=FRAME_AGE_S)))
 
     def host(self, slot: int = 0, *, patience_s: float = 2.0) -> Initiator:
@@ -86,7 +88,7 @@ class Scene:
                 await asyncio.sleep(0.05)
 
 
-TARGETED = TargetConfig(max_frame_age=FRAME_AGE_S)
+TARGETED = TargetConfig(interfaces=("m0",), max_frame_age=FRAME_AGE_S)
 
 
 def image(work: Path, name: str) -> str:

@@ -4,12 +4,13 @@ import asyncio
 import json
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aoe import timing
-from aoe.config.values import Config, TargetConfig
+from aoe.config.values import Config
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError
 from aoe.node.node import Done
@@ -275,9 +276,7 @@ def test_durability_and_access_change_without_a_break(tmp_path: Path) -> None:
 def test_settings_of_the_target(tmp_path: Path) -> None:
     async def run() -> None:
         async with scene(tmp_path, export(tmp_path, "a")) as here:
-            said_now = TargetConfig(
-                max_frame_age=FRAME_AGE_S, remote_admin=False, log_level="debug", threads=2
-            )
+            said_now = replace(TARGETED, remote_admin=False, log_level="debug", threads=2)
             done = await here.node.apply(Config(said_now, (export(tmp_path, "a"),)), "a test")
             assert done.exit == 1
             assert "all: threads is in force after a restart of the service" in said(done)

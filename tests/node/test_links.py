@@ -1,0 +1,151 @@
+"""Where the exports of a file are served."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from aoe.config.values import Config, ExportConfig, TargetConfig
+from aoe.errors import ConfigurationError
+from aoe.link.base import Link
+from aoe.link.memory import Network
+from aoe.link.naming import Known
+from aoe.node import links as rooms
+from aoe.node.links import Links, Names
+from aoe.target.server import TargetOptions
+from aoe.target.target import Target
+from tests.node.scene import FRAME_AGE_S, Scene, export
+from tests.serve.initiator import Initiator, NoAnswer, mac
+
+UDP = "udp:127.0.0.1:7000"
+KNOWN = [
+    Known("eth0", ("enp1s0",), mac(7), mac(7)),
+    Known("eth1", ("storage",), mac(8), mac(8)),
+    Known("lo", is_ethernet=False),
+]
+
+
+def config(
+    *own: tuple[str, ...] | None, interfaces: tuple[str, ...] = (), links: tuple[str, ...] = ()
+) -> Config:
+    exports = tuple(
+        ExportConfig(path=f"/{slot}", shelf=1, slot=slot, interfaces=words) for slot, words in enumerate(own)
+    )
+    return Config(TargetConfig(interfaces=interfaces, links=links), exports)
+
+
+def names(config: Config) -> Names:
+    return Names(config, lambda: KNOWN)
+
+
+def opened(config: Config) -> tuple[Links, dict[str, Link]]:
+    found: dict[str, Link] = {}
+
+    def open_link(name: str) -> Link:
+        assert name not in found, "each is opened once"
+        found[name] = Network().attach(mac(1))
+        return found[name]
+
+    made = Links(open_link)
+    made.open(names(config))
+    return made, found
+
+
+def test_each_interface_is_opened_once_whatever_it_is_called() -> None:
+    wanted = config(("storage",), ("eth1",), interfaces=("eth*", mac(7).hex(":"), "enp1s0"), links=(UDP,))
+    assert names(wanted).all == ["eth0", "eth1", UDP]
+
+
+def test_a_name_that_is_not_there_yet_is_kept() -> None:
+    assert names(config(interfaces=("eth7",))).all == ["eth7"]
+
+
+@pytest.mark.parametrize("word", ["wlan*", "02:00:00:00:00:77"])
+def test_what_fits_nothing_is_said(word: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert names(config(interfaces=("eth0", word))).all == ["eth0"]
+    assert caplog.messages == [f"no interface is called {word}; start the service again when there is one"]
+    with pytest.raises(ConfigurationError, match=r"no interface is called .*; name one that there is"):
+        names(config(interfaces=(word,)))
+
+
+def test_where_none_is_named_it_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "only_interface", lambda: "eth1")
+    assert names(config()).all == names(config(None)).all == ["eth1"]
+    assert names(config(None, ("eth0",))).all == ["eth1", "eth0"]
+    assert names(config(("eth0",))).all == ["eth0"]
+
+
+def test_exports_are_where_they_say() -> None:
+    wanted = config(None, ("eth1",), ("storage", UDP), ("eth*",), interfaces=("eth0",), links=(UDP,))
+    made, found = opened(wanted)
+    of = [made.of(export) for export in wanted.exports]
+    assert of[0] == (found["eth0"], found[UDP])
+    assert of[1] == (found["eth1"],)
+    assert of[2] == (found["eth1"], found[UDP])
+    assert of[3] == (found["eth0"], found["eth1"])
+
+
+def test_all_of_them_is_no_restriction() -> None:
+    wanted = config(None, ("enp1s0",), interfaces=("eth0",))
+    made, _ = opened(wanted)
+    assert [made.of(export) for export in wanted.exports] == [None, None]
+
+
+def test_a_word_that_is_new_since_the_start() -> None:
+    made, found = opened(config(None, interfaces=("eth0", "enp1s0", "eth1")))
+    for name, link in found.items():
+        link.name = name
+    new = config(("eth2", "eth1", "enp9*", "eth[1-3]")).exports[0]
+    assert made.of(new) == (found["eth1"],)
+    assert made.missing(new) == ["eth2", "enp9*"]
+    assert len(found) == 2
+
+
+# A node
+
+
+class TwoNetworks(Scene):
+    """m0 and m1 are networks of their own."""
+
+    def __init__(self, work: Path, first: Config) -> None:
+        super().__init__(work, first)
+        self.networks = self.opener.networks = {"m0": self.network, "m1": Network()}
+
+    async def seen(self, slot: int) -> list[str]:
+        """On which networks an export answers."""
+        return [name for name, network in self.networks.items() if await _answers(network, slot)]
+
+
+async def _answers(network: Network, slot: int) -> bool:
+    host = Initiator(network.attach(mac(90)), 1, slot, retransmit_s=0.05, patience_s=0.1)
+    try:
+        await host.config()
+    except NoAnswer:
+        return False
+    return True
+
+
+def test_an_export_moves_while_it_serves(tmp_path: Path) -> None:
+    asyncio.run(moved(tmp_path))
+
+
+async def moved(tmp_path: Path) -> None:
+    target = TargetConfig(interfaces=("m0", "m1"), max_frame_age=FRAME_AGE_S)
+    both, first = export(tmp_path, "a"), export(tmp_path, "b", 1, interfaces=("m0",))
+    scene = TwoNetworks(tmp_path, Config(target, (both, first)))
+    scene.node.prepare(scene.first)
+    opened = scene.node.open_links(Names(scene.first, list))
+    await scene.node.start(Target.open(opened, TargetOptions(frame_age_s=FRAME_AGE_S)))
+    try:
+        assert [await scene.seen(slot) for slot in (0, 1)] == [["m0", "m1"], ["m0"]]
+        second = export(tmp_path, "b", 1, interfaces=("m1",))
+        done = await scene.node.apply(Config(target, (both, second)), "a test")
+        assert (done.exit, await scene.seen(1)) == (0, ["m1"])
+        new = export(tmp_path, "b", 1, interfaces=("m1", "m9"))
+        done = await scene.node.apply(Config(target, (both, new)), "a test")
+        assert (done.exit, await scene.seen(1)) == (1, ["m1"])
+        assert "e1.1: interface m9 is opened when the service starts again" in "\n".join(done.sentences)
+        done = await scene.node.apply(Config(target, (both, export(tmp_path, "b", 1))), "a test")
+        assert (done.exit, await scene.seen(1)) == (0, ["m0", "m1"])
+    finally:
+        await scene.node.stop()
