@@ -228,6 +228,13 @@ def test_the_generated_header_is_fresh() -> None:
     assert generate_life.SOURCE.read_text() == generate_life.source(), "run python -m csrc.generate"
 
 
+def test_the_fuzzers_have_other_values_only_of_what_is_there() -> None:
+    build = (CSRC / "fuzz" / "build").read_text()
+    others = set(re.findall(r"-D([A-Z]\w+)=\d", build))
+    assert len(others) >= 3
+    assert others <= set(generate.OTHERWISE)
+
+
 def constants(source: str) -> set[str]:
     """Numbers that a Python module gives names to, without the underscores before them."""
     found = set()

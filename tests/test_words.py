@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 AOE = Path(__file__).parent.parent / "aoe"
+CSRC = AOE.parent / "csrc"
+IDIOMS = re.compile(r"under_way|gives_way")
 WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z0-9]+")
 UNKNOWN = {
     "way": "from a port to a server it is a path, there and back are directions",
@@ -57,6 +59,19 @@ def test_a_word_that_has_another_one_names_nothing(word: str) -> None:
     assert not using, UNKNOWN[word]
 
 
+def c_names(source: str) -> set[str]:
+    """The same of a text in C, without comments and strings."""
+    bare = re.sub(r'/\*.*?\*/|"(?:\\.|[^"\\])*"', "", source, flags=re.DOTALL)
+    return {word.lower() for word in re.findall(WORD, re.sub(IDIOMS, "", bare))}
+
+
+@pytest.mark.parametrize("word", UNKNOWN)
+def test_such_a_word_names_nothing_in_c(word: str) -> None:
+    texts = {str(path): path.read_text() for path in CSRC.rglob("*.[ch]")}
+    using = [name for name, text in texts.items() if {word, f"{word}s"} & c_names(text)]
+    assert not using, UNKNOWN[word]
+
+
 @pytest.mark.parametrize("noun", ["Path", "Channel", "Lane", "Piece", "RangeLock", "Session", "Carrier"])
 def test_a_noun_is_one_class(noun: str) -> None:
     classes = [
@@ -72,6 +87,10 @@ def test_the_reader_of_names_finds_what_it_looks_for() -> None:
     text = "class WayOut:\n    def by_way(self): return self._ways  # their claim\n"
     assert names(text) >= {"way", "out", "by", "ways"}
     assert "claim" not in names(text)
+    text = 'f("ways"); /* a claim */ int traffic_under_way(struct path *by_way);'
+    assert c_names(text) >= {"traffic", "way", "by"}
+    assert not c_names(text) & {"ways", "claim"}
+    assert "way" not in c_names("int traffic_under_way(void)")
 
 
 def test_the_reader_of_calls_finds_what_it_looks_for() -> None:
