@@ -40,6 +40,8 @@ DISK_WORKERS = 8
 
 RECORD_BYTES_MAX = 1 << 17
 """Of a state file; the largest that is written has about half."""
+RECORDS_AT_ONCE = 16
+"""Records of disks that are written and synced at a time."""
 RECORD_ADDRESSES_MAX = 256
 """Addresses of one disk that are remembered, the latest."""
 DEVICE_SLOTS_UNKNOWN = 32

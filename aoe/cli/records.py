@@ -15,20 +15,22 @@ def find_records(
     store: StateStore, wanted: Sequence[Wanted], disks: Sequence[FileDisk], how: Opening
 ) -> list[Record]:
     """One for each disk. ConfigurationError where it would be a guess, or two would have the same."""
-    found: list[Record] = []
-    for one, disk in zip(wanted, disks, strict=True):
-        record, note = store.find(key_of(one.path, disk, how), one.serial)
-        if note:
-            complain("aoe-target", f"e{one.shelf}.{one.slot}: {note}")
-        if record.mended:
-            what = " and ".join(record.mended)
-            complain(
-                "aoe-target",
-                f"e{one.shelf}.{one.slot}: the damaged {what} of serial {record.serial} is replaced",
-            )
-        found.append(record)
+    with store.many():
+        found = [_find(store, *it, how) for it in zip(wanted, disks, strict=True)]
     _check_serials(wanted, found)
     return found
+
+
+def _find(store: StateStore, one: Wanted, disk: FileDisk, how: Opening) -> Record:
+    record, note = store.find(key_of(one.path, disk, how), one.serial)
+    if note:
+        complain("aoe-target", f"e{one.shelf}.{one.slot}: {note}")
+    if record.mended:
+        what = " and ".join(record.mended)
+        complain(
+            "aoe-target", f"e{one.shelf}.{one.slot}: the damaged {what} of serial {record.serial} is replaced"
+        )
+    return record
 
 
 def _check_serials(wanted: Sequence[Wanted], records: Sequence[Record]) -> None:

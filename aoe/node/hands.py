@@ -97,11 +97,12 @@ class Hands:
         serials = {
             one.export.identity.serial: one.config for key, one in self.live.items() if key not in leaving
         }
-        for export in (step.export for step in plan.steps if isinstance(step, Add)):
-            try:
-                ready[export.key] = self._open(export, serials)
-            except (AoeError, OSError) as error:
-                problems.append(Note(export.address, str(error)))
+        with self._records.many():
+            for export in (step.export for step in plan.steps if isinstance(step, Add)):
+                try:
+                    ready[export.key] = self._open(export, serials)
+                except (AoeError, OSError) as error:
+                    problems.append(Note(export.address, str(error)))
         return ready, problems
 
     def _open(self, export: ExportConfig, serials: dict[str, ExportConfig]) -> Ready:
@@ -149,10 +150,9 @@ class Hands:
                 failed += await self._try(step)
         adds = [step for step in plan.steps if isinstance(step, Add) and step.export.key in ready]
         free = [step for step in adds if not {step.export.address, step.source} & stuck]
-        failed += [
-            Note(it.export.address, "its disk or address is not free yet") for it in adds if it not in free
-        ]
-        self.give_back(ready[step.export.key] for step in adds if step not in free)
+        blocked = [step for step in adds if {step.export.address, step.source} & stuck]
+        failed += [Note(it.export.address, "its disk or address is not free yet") for it in blocked]
+        self.give_back(ready[step.export.key] for step in blocked)
         for instead, force in ((False, False), (False, True), (True, False), (True, True)):
             same = [it for it in free if (bool(it.instead), it.export.force) == (instead, force)]
             failed += await self._add(same, ready, force=force)

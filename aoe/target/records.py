@@ -10,7 +10,8 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from aoe.errors import ConfigurationError
 from aoe.limits import RECORD_ADDRESSES_MAX, RECORD_BYTES_MAX
 from aoe.target import keys
 from aoe.target.keys import VERSION, Sight, StoreKey
+from aoe.target.known import Index
 from aoe.target.state import AoeState
 from aoe.wire.frame import format_mac, is_group, parse_mac
 from aoe.wire.protocol import CONFIG_STRING_MAX, MACS_MAX
@@ -301,6 +303,7 @@ class StateStore:
         self._directory = directory
         self._replaced = replaced
         self._records: dict[str, Record] = {}
+        self._index: Index[Record] | None = None
         self.damaged: dict[Path, Damaged] = {}
         try:
             files = sorted(directory.iterdir())
@@ -334,9 +337,23 @@ class StateStore:
         fresh = Record(self._directory, serial, key, replaced=self._replaced)
         if fresh._file in self.damaged:
             raise self.damaged[fresh._file].problem
-        record = self._records.setdefault(serial, fresh)
+        if serial not in self._records:
+            self._records[serial] = fresh
+            if self._index is not None:
+                self._index.add(fresh)
+        record = self._records[serial]
         record.wanted = key
         return record
+
+    @contextmanager
+    def many(self) -> Iterator[None]:
+        """Inside, many disks are looked for at once: where the paths of records lead is looked at once, and
+        none of them is opened."""
+        self._index = Index(self._records.values(), _thing)
+        try:
+            yield
+        finally:
+            self._index = None
 
     def find(self, key: StoreKey, serial: str | None = None) -> tuple[Record, str]:
         """The record of a disk, a fresh one where there is none, and what is to be said of that.
@@ -345,10 +362,11 @@ class StateStore:
         store's id, or chance. ConfigurationError where that would be a guess, or leave a list of hosts
         behind; also if the record is damaged.
         """
+        may_be = self._records.values() if self._index is None else self._index.of(key)
         if serial is not None:
-            note = keys.left_aside(key, serial, self._records.values(), look)
+            note = keys.left_aside(key, serial, may_be, look)
             return self.record(serial, key), note
-        known, note = keys.choose(key, self._records.values(), look)
+        known, note = keys.choose(key, may_be, look)
         if known is not None:
             return self.record(known.serial, key), note
         self._check_damaged(key)

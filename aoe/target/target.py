@@ -12,8 +12,9 @@ from typing import NamedTuple, Self
 
 from aoe import limits, timing
 from aoe.disk.base import Disk
+from aoe.disk.threads import aside
 from aoe.drive.identify import Identity, is_serial
-from aoe.errors import ConfigurationError, DiskError
+from aoe.errors import ConfigurationError, DiskError, NoThread
 from aoe.home import Home, Rooted
 from aoe.link.base import Link
 from aoe.target import advertise
@@ -165,7 +166,7 @@ class Target(Rooted):
             if check:
                 await self._check_addresses(offers, force, check_interval_s)
             await self._outlive(keys)
-            served = _with_states(offers, [self._export(offer) for offer in offers])
+            served = await _with_states(offers, [self._export(offer) for offer in offers])
             self.server.admit(*served)
         except BaseException:
             self.server.locks.free(keys)
@@ -423,20 +424,36 @@ def _judge(offer: Offer, found: Mapping[bytes, str | None], force: bool) -> None
         )
 
 
-def _with_states(offers: Sequence[Offer], exports: Sequence[Export]) -> list[Served]:
+async def _with_states(offers: Sequence[Offer], exports: Sequence[Export]) -> list[Served]:
     """Exports as they were when they were served last, but for what is said against it. After an error no
-    record is taken."""
-    served: list[Served] = []
+    record is taken. Syncs of many records are side by side, and what is served does not wait for them."""
+    step = min(len(offers), limits.RECORDS_AT_ONCE)
+    parts = [[*zip(offers[at::step], exports[at::step], strict=True)] for at in range(step)]
     try:
-        for offer, export in zip(offers, exports, strict=True):
-            served.append(Served(export, offer.disk, offer.record))
-            export.restore(_state(offer))
+        ended = await asyncio.gather(*map(_take_up, parts), return_exceptions=True)
+        problem = next((it for it in ended if it is not None), None)
+        if problem is not None:
+            raise problem
     except BaseException:
-        for one in served:
-            if one.record is not None:
-                one.record.close()
+        for offer in offers:
+            if offer.record is not None:
+                offer.record.close()
         raise
-    return served
+    return [Served(export, it.disk, it.record) for it, export in zip(offers, exports, strict=True)]
+
+
+async def _take_up(them: Sequence[tuple[Offer, Export]]) -> None:
+    def take_up() -> None:
+        for offer, export in them:
+            export.restore(_state(offer))
+
+    if all(offer.record is None for offer, _ in them):
+        take_up()
+        return
+    try:
+        await aside(take_up)
+    except NoThread:
+        take_up()
 
 
 def _state(offer: Offer) -> AoeState:
