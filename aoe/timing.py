@@ -36,8 +36,10 @@ ADDRESS_RETRY_S = 0.05
 STOP_TIMEOUT_S = 5.0
 """How long requests under way have when a target or a path to a disk is closed."""
 STOP_POLL_S = 0.01
-STORE_POLL_S = 0.02
 """Between two looks whether they are answered."""
+STORE_POLL_S = 0.02
+LEAVE_S = 2.0
+"""Between two attempts to have a service manager hold something, and how long that is tried at the end."""
 
 ADDRESS_QUERY_S = 0.1
 """Between two questions whether another target answers for an address."""

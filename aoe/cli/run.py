@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,15 +31,20 @@ from aoe.control.server import ControlServer
 from aoe.disk.threads import aside
 from aoe.errors import AoeError, ConfigurationError
 from aoe.link.base import Link
+from aoe.node import life
 from aoe.node.alone import Alone
 from aoe.node.hands import Live
+from aoe.node.held import Held
+from aoe.node.held_sockets import HeldSockets
 from aoe.node.links import Names
 from aoe.node.node import Done, Node
+from aoe.node.notify import Notifier
 from aoe.node.opening import InProcess
 from aoe.node.state import State
 from aoe.target.accelerator import EngineOptions
 from aoe.target.records import default_directory
 from aoe.target.server import TargetOptions
+from aoe.target.target import Target
 
 log = logging.getLogger("aoe.node")
 
@@ -65,6 +71,7 @@ class _Daemon:
         self._said = said
         self._report = report
         self._alone = Alone()
+        self._notifier = Notifier.of(os.environ)
         self._links: list[Link] = []
         self._socket = said.socket or place.daemons()
         changes = place.changes_of(os.geteuid(), self._socket)
@@ -76,6 +83,8 @@ class _Daemon:
 
     async def run(self) -> bool:
         """Whether nothing was left behind."""
+        self._held = Held.of(os.environ, self._notifier)
+        self._sockets = HeldSockets(self._held)
         with self._alone:
             wanted = self._wanted.load()
             target = wanted.target
@@ -88,7 +97,8 @@ class _Daemon:
             warn_of_damage(state.records)
             names = Names(wanted)
             _allow(len(wanted.exports), len(names.all), target)
-            node = Node(self._said.config, InProcess(timing.LOCK_WAIT_S), state, self._announce)
+            opener = InProcess(timing.LOCK_WAIT_S, self._sockets)
+            node = Node(self._said.config, opener, state, self._announce)
             return await self._serve(node, wanted, names)
 
     async def _serve(self, node: Node, wanted: Config, names: Names) -> bool:
@@ -100,7 +110,10 @@ class _Daemon:
             self._links = node.open_links(names)
             how = wanted.target
             rights = rights_of(how, self._changes)
-            target = open_target(self._links, _options(how), how.engine, _threads(how))
+            legacy, paused = life.take(self._held), self._sockets.went_on
+            target = open_target(
+                self._links, _options(how), how.engine, _threads(how), legacy=legacy, paused=paused
+            )
         except BaseException:
             node.give_up()
             seat.close()
@@ -111,13 +124,38 @@ class _Daemon:
         async with ControlServer(seat, verbs, rights) as self._server:
             try:
                 self._say(await node.start(target), at_start=True)
+                self._begin(target, paused=paused)
                 await self._listen(node, verbs).wait()
+                self._notifier.stopping()
             finally:
                 clean = await node.stop()
+        await self._leave(target)
         print_counters(node.target, self._report)
         if not clean:
             stdio.complain("aoe-target", f"{node.target.left_behind} requests hang in the disk")
         return clean
+
+    def _begin(self, target: Target, *, paused: bool) -> None:
+        if paused:
+            target.resume()
+        for name in self._held.leave():
+            log.info("%s: of an earlier life of the service, and of no use to this one", name)
+        self._notifier.ready()
+        if self._notifier.watchdog_s:
+            target.server.spawn(self._stay_alive())
+
+    async def _stay_alive(self) -> None:
+        while True:
+            self._notifier.alive()
+            await asyncio.sleep(self._notifier.watchdog_s)
+
+    async def _leave(self, target: Target) -> None:
+        """To the next life, if this one ended with everything answered."""
+        if target.legacy:
+            life.leave(target.legacy, self._held)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._held.settled(), timing.LEAVE_S)
+        self._held.close()
 
     def _listen(self, node: Node, verbs: NodeVerbs) -> asyncio.Event:
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
@@ -152,6 +190,7 @@ class _Daemon:
         if not at_start or done.exit:
             lines = done.sentences if not at_start else [it for it in done.sentences if ": serve " not in it]
             self._report.say("\n".join(lines), event=event, **done.facts())
+        self._notifier.status(f"serves {len(self._node.target.exports)} exports; change {done.number}")
         if at_start:
             self._report.say("ready", event="ready", number=done.number)
 

@@ -1,6 +1,7 @@
 """`aoe-target serve`: from what was typed to disks that are served, until a signal ends it."""
 
 import asyncio
+import functools
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ from aoe.link.base import Link
 from aoe.link.packet import PacketLink
 from aoe.target.accelerator import EngineOptions
 from aoe.target.export import Export
+from aoe.target.legacy import Legacy
 from aoe.target.records import StateStore, default_directory
 from aoe.target.served import release
 from aoe.target.server import TargetOptions
@@ -201,20 +203,31 @@ def _open_target(command: Serve, links: list[Link]) -> Target:
     return open_target(links, command.options, command.engine, command.threads)
 
 
-def open_target(links: list[Link], how: TargetOptions, engine: str, threads: EngineOptions) -> Target:
+def open_target(
+    links: list[Link],
+    how: TargetOptions,
+    engine: str,
+    threads: EngineOptions,
+    *,
+    legacy: Legacy | None = None,
+    paused: bool = False,
+) -> Target:
     """A target with that engine: `auto`, `c` or `python`. It gives up privileges."""
+    opened = functools.partial(
+        Target.open, links, before_threads=drop_privileges, legacy=legacy, paused=paused
+    )
     by_name = engine == "c"
     is_meant_for_it = all(isinstance(link, PacketLink) for link in links)
     if engine == "python" or not (by_name or is_meant_for_it):
         log.debug("served in Python%s", "" if is_meant_for_it else ": the engine is for Ethernet interfaces")
-        return Target.open(links, how, before_threads=drop_privileges)
+        return opened(how)
     try:
-        return Target.open(links, how._replace(engine=threads), before_threads=drop_privileges)
+        return opened(how._replace(engine=threads))
     except EngineUnavailable as error:
         if by_name:
             raise ConfigurationError(f"--engine c: {error}; or say --engine python") from error
         stdio.complain("aoe-target", f"serving without the compiled engine: {error}")
-        return Target.open(links, how, before_threads=drop_privileges)
+        return opened(how)
 
 
 def warn_of_damage(store: StateStore) -> None:

@@ -12,7 +12,7 @@ from aoe.disk.open import Opening, open_store
 from aoe.disk.opened import Opened
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
-from aoe.link.packet import PacketLink
+from aoe.link.packet import PacketLink, Sockets
 from aoe.link.udp import UdpLink, UdpSpec
 from aoe.node.plan import Store
 from aoe.target.keys import StoreKey
@@ -58,9 +58,10 @@ class _Lock:
 class InProcess:
     """An opener without any rights but those of this process."""
 
-    def __init__(self, lock_wait_s: float) -> None:
+    def __init__(self, lock_wait_s: float, sockets: Sockets = Sockets()) -> None:  # noqa: B008
         """Another process that has a store is waited for, for `lock_wait_s`."""
         self._lock_wait_s = lock_wait_s
+        self._sockets = sockets
         self._locks: dict[Store, _Lock] = {}
 
     def find(self, places: Iterable[str]) -> dict[str, Store]:
@@ -86,7 +87,7 @@ class InProcess:
             os.close(self._locks.pop(held.store).fd)
 
     def open_link(self, name: str) -> Link:
-        return UdpLink(UdpSpec.parse(name)) if is_link(name) else PacketLink(name, waits=True)
+        return UdpLink(UdpSpec.parse(name)) if is_link(name) else PacketLink(name, self._sockets, waits=True)
 
 
 def opening_of(export: ExportConfig) -> Opening:

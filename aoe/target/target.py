@@ -97,6 +97,7 @@ class Target(Rooted):
         """When the last of what was served there was answered (CLOCK_MONOTONIC, s)."""
         self._measure = Measure()
         self._from_last = dict(legacy)
+        self._paused = False
         self.legacy: Legacy = {}
         """After a clean `stop`: what the next life may go on with. It is for one life only."""
 
@@ -113,7 +114,8 @@ class Target(Rooted):
         """A target without disks, inside the running event loop. Its links are closed when it stops. A
         process gives up privileges in `before_threads`: everything is open then, and no thread is there yet.
         Exports that are as in the `legacy` of an earlier life go on as the same instance. One that is opened
-        `paused` leaves what comes where it is until it is to `resume`.
+        `paused` leaves what comes where it is until it is to `resume`, and asks no other target for its
+        addresses.
 
         ConfigurationError without a link, EngineUnavailable where the engine that is asked for cannot run.
         """
@@ -122,11 +124,14 @@ class Target(Rooted):
         chosen = options or TargetOptions()
         server = Server(links, chosen)
         server.start(before_threads, paused=paused)
-        return cls(server, chosen, rng or random.Random(), legacy or {})
+        made = cls(server, chosen, rng or random.Random(), legacy or {})
+        made._paused = paused
+        return made
 
     def resume(self) -> None:
         """Begin, also with what came since links were opened, as far as it is not too old (order rule T3)."""
         self._home.check()
+        self._paused = False
         self.server.resume()
 
     @property
@@ -163,7 +168,7 @@ class Target(Rooted):
         self._coming.update(keys)
         try:
             await self.server.locks.take(keys, force=force)
-            if check:
+            if check and not self._paused:
                 await self._check_addresses(offers, force, check_interval_s)
             await self._outlive(keys)
             served = await _with_states(offers, [self._export(offer) for offer in offers])
