@@ -115,9 +115,10 @@ DISCOVER_QUIET_NS, DISCOVER_LATE_NS = 100_000_000, 1_000_000_000
 """Answers to it are over when none came for so long, and at the latest so long after that."""
 INQUIRY_WAIT_S = 0.1
 """How long the answer to a question which disk a server has is waited for, before it is asked again."""
-INQUIRY_SIZE_NS = 500_000_000
+INQUIRY_SIZE_NS = 1_000_000_000
+INQUIRY_MUTE_NS = 300_000_000
 INQUIRY_POLL_S = 0.005
-"""How long, and between which looks, a survey tries how large frames may be."""
+"""How long a survey tries how large frames may be, and where nothing is answered; between two looks."""
 REQUEST_S = 30.0
 """How long a request is repeated unless the caller says so."""
 LAST_LOOK_S = 0.01

@@ -14,7 +14,7 @@ from aoe.initiator import health
 from aoe.initiator.clock import now_ns
 from aoe.initiator.exchange import Exchange
 from aoe.initiator.facts import Facts, Reason, facts_of, unfit
-from aoe.initiator.sizes import Narrow, Probe, Sizes
+from aoe.initiator.sizes import Narrow, Sizes
 from aoe.initiator.strangers import IDENTIFY
 from aoe.link.base import Link
 from aoe.wire import config, frame, protocol
@@ -55,6 +55,29 @@ class Told(NamedTuple):
     narrow: Narrow
 
 
+class _Measuring:
+    """How large frames may be between a server and us: `heard` says that it answered there at all. A disk
+    that hangs tells nothing, so the next one of the same server is asked."""
+
+    def __init__(self) -> None:
+        self.sizes = Sizes()
+        self.heard = False
+        self.tries = 0
+        self.turn = asyncio.Lock()
+
+    @property
+    def patience_ns(self) -> int:
+        """How long it is tried."""
+        return timing.INQUIRY_SIZE_NS if self.heard else timing.INQUIRY_MUTE_NS
+
+    def take(self, asked: Exchange, header: Header, raw: bytes) -> None:
+        """The answer to a probe, and perhaps to one of an earlier disk."""
+        if asked.judge(header, raw) is not None:
+            self.heard = True
+            if self.sizes.asked(header.tag) is not None:
+                self.sizes.answered(header.tag)
+
+
 class Inquiry:
     """Asks over one link, whose only listener it is from `start` to `stop`."""
 
@@ -69,8 +92,8 @@ class Inquiry:
         self._room = asyncio.Semaphore(max(1, min(limits.SURVEYED_AT_ONCE, link.frames_that_fit)))
         self._waiting: dict[int, tuple[Found, Take]] = {}
         """What is done with the answer to a question, by its tag, and which server was asked."""
-        self._sizes: dict[tuple[bytes, int], asyncio.Task[tuple[int, Narrow]]] = {}
-        """By MAC of a server, and by what both ends take."""
+        self._sizes: dict[tuple[bytes, int], _Measuring] = {}
+        """By MAC of a server, and by how many sectors were tried."""
 
     def start(self) -> None:
         """Listen."""
@@ -79,8 +102,6 @@ class Inquiry:
     def stop(self) -> None:
         """Ask nothing more."""
         self._link.stop()
-        for task in self._sizes.values():
-            task.cancel()
 
     async def ask_all(self, seconds: float) -> None:
         """Every target on the link. The question or its answer may be lost, so it is asked several times.
@@ -156,37 +177,33 @@ class Inquiry:
 
     async def _passes(self, found: Found, facts: Facts, most: int) -> tuple[int, Narrow]:
         """How many sectors pass, and why no more do. It is found out once for each server: all of its disks
-        are behind the same switches."""
-        if most <= limits.SECTORS_SURE:
+        are behind the same switches. Of a disk that is smaller than that no request is as large."""
+        tried = min(most, facts.sectors)
+        if tried <= limits.SECTORS_SURE:
             return most, Narrow.NOT
-        place = found.mac, most
-        if place not in self._sizes:
-            self._sizes[place] = asyncio.ensure_future(self._measure(found, facts, most))
-        return await asyncio.shield(self._sizes[place])
+        measuring = self._sizes.setdefault((found.mac, tried), _Measuring())
+        async with measuring.turn:
+            if not measuring.heard and measuring.tries < limits.INQUIRY_TRIES:
+                measuring.tries += 1
+                async with self._room:
+                    await self._measure(found, facts, tried, measuring)
+        sectors, narrow = min(measuring.sizes.shown[:2]), measuring.sizes.narrow
+        return (sectors, narrow) if narrow is not Narrow.NOT else (most, narrow)
 
-    async def _measure(self, found: Found, facts: Facts, most: int) -> tuple[int, Narrow]:
-        sizes, tags = Sizes(), list[int]()
+    async def _measure(self, found: Found, facts: Facts, most: int, measuring: "_Measuring") -> None:
+        sizes = measuring.sizes = Sizes()
         sizes.fit(most, now_ns())
-        until_ns = now_ns() + timing.INQUIRY_SIZE_NS
-        async with self._room:
-            while sizes.narrow is Narrow.TRIED and now_ns() < until_ns:
-                tags += [self._send_probe(found, facts, sizes, probe) for probe in sizes.turn(now_ns())]
-                await asyncio.sleep(timing.INQUIRY_POLL_S)
+        since_ns, tags = now_ns(), list[int]()
+        while sizes.narrow is Narrow.TRIED and now_ns() < since_ns + measuring.patience_ns:
+            for probe in sizes.turn(now_ns()):
+                asked = health.probe_exchange(probe, facts.sectors, 0, protocol.STAMP_TRAILER * facts.streams)
+                tag = self._expect(found, partial(measuring.take, asked))
+                tags.append(tag)
+                sizes.sent(tag, probe)
+                self._send(found, tag, asked.body)
+            await asyncio.sleep(timing.INQUIRY_POLL_S)
         for tag in tags:
             del self._waiting[tag]
-        return min(sizes.shown[:2]), sizes.narrow
-
-    def _send_probe(self, found: Found, facts: Facts, sizes: Sizes, probe: Probe) -> int:
-        asked = health.probe_exchange(probe, facts.sectors, 0, protocol.STAMP_TRAILER * facts.streams)
-
-        def take(header: Header, raw: bytes) -> None:
-            if asked.judge(header, raw) is not None and sizes.asked(header.tag) is not None:
-                sizes.answered(header.tag)
-
-        tag = self._expect(found, take)
-        sizes.sent(tag, probe)
-        self._send(found, tag, asked.body)
-        return tag
 
     def _expect(self, found: Found, take: Take) -> int:
         """A tag, and what is done with the answers to it."""

@@ -21,13 +21,14 @@ from aoe.wire.frame import BROADCAST, Command, Header
 
 MAC = b"\x02\0\0\0\0"
 MANY = 40
+SIZE = 8192
 
 
 @asynccontextmanager
 async def many(*links: Link) -> AsyncIterator[Target]:
     """One server of `MANY` disks."""
-    async with aoe.serve(MemoryDisk(512), *links, shelf=1, slot=0, serial="S0") as target:
-        offers = [Offer(MemoryDisk(512 * (n + 1)), 1, n, f"S{n}") for n in range(1, MANY)]
+    async with aoe.serve(MemoryDisk(SIZE), *links, shelf=1, slot=0, serial="S0") as target:
+        offers = [Offer(MemoryDisk(SIZE * (n + 1)), 1, n, f"S{n}") for n in range(1, MANY)]
         await target.add(*offers, check=False)
         yield target
 
@@ -128,7 +129,7 @@ def test_one_question_is_enough_for_a_disk() -> None:
             ours = Spy(network, MAC + b"\1")
             found = await all_of(ours)
             assert [(it.address, it.size, it.serial) for it in found] == [
-                (f"e1.{n}", 512 * (n + 1), f"S{n}") for n in range(MANY)
+                (f"e1.{n}", SIZE * (n + 1), f"S{n}") for n in range(MANY)
             ]
             assert {(path.state, path.owner, path.proof) for it in found for path in it.paths} == {
                 ("usable", True, "")
@@ -203,8 +204,34 @@ def test_how_large_frames_are_is_found_out_once_for_a_server(switch_mtu: int | N
             assert (len(found), sizes) == (MANY, {(sectors, 16)})
             narrow = {path.narrow for it in found for path in it.paths}
             assert len(narrow) == 1
-            assert narrow.pop().startswith("larger frames") == (sectors == 2)
+            assert narrow.pop().startswith("larger frames do not pass") == (sectors == 2)
             assert target.counters()["reads"] < MANY
+
+    asyncio.run(scenario())
+
+
+class Hung(MemoryDisk):
+    """Answers no read."""
+
+    def try_read(self, offset: int, length: int) -> bytes:
+        return None  # type: ignore[return-value]
+
+    async def read(self, offset: int, length: int) -> bytes:
+        await asyncio.sleep(3600)
+        return b""
+
+
+@pytest.mark.parametrize("hung", [1, 3])
+def test_a_disk_that_hangs_says_nothing_of_the_size_of_frames(hung: int) -> None:
+    async def scenario() -> None:
+        network = Network()
+        async with aoe.serve(Hung(1 << 20), network.attach(MAC + b"\3", 9000), serial="S0") as target:
+            disks = [(Hung if n < hung else MemoryDisk)(1 << 20) for n in range(1, 9)]
+            await target.add(*(Offer(disk, 0, n, f"S{n}") for n, disk in enumerate(disks, 1)), check=False)
+            found = await all_of(network.attach(MAC + b"\1", 9000))
+            sizes = {(it.paths[0].sectors, it.paths[0].narrow) for it in found[hung:]}
+            assert (len(found), sizes) == (9, {(16, "")})
+            await target.stop(0)
 
     asyncio.run(scenario())
 
