@@ -23,6 +23,7 @@ from aoe.engine import EngineUnavailable
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink
+from aoe.node.sandbox import confine
 from aoe.target.accelerator import EngineOptions
 from aoe.target.export import Export
 from aoe.target.legacy import Legacy
@@ -77,7 +78,7 @@ def guarded(begin: Callable[[], Coroutine[Any, Any, bool]], report: Report, *, v
         # At once, also out of waiting for a disk; later the loop has the signal.
         before = signal.signal(signal.SIGINT, _interrupt)
         try:
-            clean = loop.run(serving)
+            clean = loop.run(serving, ring=False)
         except KeyboardInterrupt:
             report.interrupted("interrupted before it served anything")
             return 128 + signal.SIGINT
@@ -199,8 +200,15 @@ def _offers(command: Serve, disks: list[FileDisk], store: StateStore) -> list[Of
     ]
 
 
+def _confine(command: Serve) -> None:
+    """Keep no right but to serve what is open, and to write down what is changed."""
+    drop_privileges()
+    confine(command.state_dir or default_directory(), opener=False)
+
+
 def _open_target(command: Serve, links: list[Link]) -> Target:
-    return open_target(links, command.options, command.engine, command.threads)
+    confined = functools.partial(_confine, command)
+    return open_target(links, command.options, command.engine, command.threads, confined=confined)
 
 
 def open_target(
@@ -209,13 +217,13 @@ def open_target(
     engine: str,
     threads: EngineOptions,
     *,
+    confined: Callable[[], None] = drop_privileges,
     legacy: Legacy | None = None,
     paused: bool = False,
 ) -> Target:
-    """A target with that engine: `auto`, `c` or `python`. It gives up privileges."""
-    opened = functools.partial(
-        Target.open, links, before_threads=drop_privileges, legacy=legacy, paused=paused
-    )
+    """A target with that engine: `auto`, `c` or `python`. The process is `confined` before there are threads:
+    what opens stores later gives up privileges, and no more than that."""
+    opened = functools.partial(Target.open, links, before_threads=confined, legacy=legacy, paused=paused)
     by_name = engine == "c"
     is_meant_for_it = all(isinstance(link, PacketLink) for link in links)
     if engine == "python" or not (by_name or is_meant_for_it):

@@ -9,6 +9,7 @@ import struct
 import time
 from collections import Counter, deque
 from collections.abc import Hashable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, cast
@@ -85,6 +86,8 @@ class UdpLink(Link):
         self._listener: Listener | None = None
         self._stream: Any = None
         self._tasks: set[asyncio.Task[None]] = set()
+        with suppress(ConfigurationError):
+            _dgram()  # a process that confines itself meanwhile could not read it any more
 
     def start(self, listener: Listener) -> None:
         dgram = _dgram()
