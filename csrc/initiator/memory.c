@@ -36,10 +36,8 @@ void pool_init(struct pool *pool, size_t size)
     *pool = (struct pool){.size = (size + 15) & ~(size_t)15};
 }
 
-int pool_reserve(struct pool *pool, size_t objects)
+int pool_grow(struct pool *pool, size_t objects)
 {
-    if (objects <= pool->spare)
-        return 1;
     size_t more = objects - pool->spare > OBJECTS ? objects - pool->spare : OBJECTS;
     char *chunk = more < (SIZE_MAX - CHUNK_HEAD) / pool->size ? malloc(CHUNK_HEAD + more * pool->size) : NULL;
     if (!chunk)
@@ -53,20 +51,13 @@ int pool_reserve(struct pool *pool, size_t objects)
 
 void *pool_take(struct pool *pool)
 {
-    if (!pool->spare && !pool_reserve(pool, 1))
+    if (!pool_reserve(pool, 1))
         go_without();
     void *object = pool->free;
     assert(object);
     pool->free = *(void **)object;
     pool->spare--;
     return memset(object, 0, pool->size);
-}
-
-void pool_give(struct pool *pool, void *object)
-{
-    *(void **)object = pool->free;
-    pool->free = object;
-    pool->spare++;
 }
 
 void pool_end(struct pool *pool)

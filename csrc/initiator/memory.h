@@ -18,9 +18,21 @@ struct pool {
 };
 
 void pool_init(struct pool *pool, size_t size);
-int pool_reserve(struct pool *pool, size_t objects); /* have so many at hand; 0 where there is no memory for them */
+int pool_grow(struct pool *pool, size_t objects);
 void *pool_take(struct pool *pool); /* zeroed */
-void pool_give(struct pool *pool, void *object);
 void pool_end(struct pool *pool);
+
+/* Have so many at hand; 0 where there is no memory for them. */
+static inline int pool_reserve(struct pool *pool, size_t objects)
+{
+    return objects <= pool->spare || pool_grow(pool, objects);
+}
+
+static inline void pool_give(struct pool *pool, void *object)
+{
+    *(void **)object = pool->free;
+    pool->free = object;
+    pool->spare++;
+}
 
 #endif
