@@ -45,7 +45,7 @@ LEAVE_S = 2.0
 
 ADDRESS_QUERY_S = 0.1
 """Between two questions whether another target answers for an address."""
-ADDRESS_QUERY_LATER_S = 0.02
+ADDRESS_QUERY_LATER_S = 0.01
 """The same while others are served: a change is not to take long, and an answer that comes later is told."""
 ADDRESS_PATIENCE_S = 0.2
 """How much longer the IDENTIFY of one that answered is waited for."""

@@ -44,7 +44,9 @@ class NodeVerbs:
         if not how.plan:
             return await self.reload(str(peer), remove=how.remove, expect=how.expect)
         source = self._wanted.alone if how.text is None else functools.partial(read, how.text, "the file")
-        planned = await self._node.apply(await aside(source), str(peer), only_plan=True, remove=how.remove)
+        planned = await self._node.apply(
+            await aside(source), str(peer), only_plan=True, remove=how.remove, expect=how.expect
+        )
         undone = await aside(lambda: self._wanted.beside)
         said = (*planned.sentences, *(f"ends: {change.sentence}" for change in undone))
         return Outcome(said, planned.exit, {**planned.facts(), "ends": [it.facts() for it in undone]})

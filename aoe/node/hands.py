@@ -15,7 +15,7 @@ from aoe.errors import AoeError, ConfigurationError, DiskError
 from aoe.node.links import Links
 from aoe.node.opening import Held, Opener
 from aoe.node.plan import Key, Running, Serving, in_force
-from aoe.node.steps import Add, Adjust, Change, Note, Plan, Remove
+from aoe.node.steps import ALL, Add, Adjust, Change, Note, Plan, Remove
 from aoe.target.export import Export
 from aoe.target.records import Record, StateStore
 from aoe.target.target import Offer, Target
@@ -195,7 +195,7 @@ class Hands:
         try:
             await (self._change(step) if isinstance(step, Change) else self._adjust(step))
         except AoeError as error:
-            return [Note(step.export.address if isinstance(step, Change) else "all", str(error))]
+            return [Note(step.export.address if isinstance(step, Change) else ALL, str(error))]
         return []
 
     async def _change(self, step: Change) -> None:

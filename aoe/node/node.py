@@ -20,7 +20,7 @@ from aoe.node.opening import Opener
 from aoe.node.plan import USED, Key, Store, plan
 from aoe.node.state import State
 from aoe.node.status import ExportStatus, InterfaceStatus, Status
-from aoe.node.steps import Adjust, Note, Plan
+from aoe.node.steps import ALL, Adjust, Note, Plan
 from aoe.target.target import Target
 from aoe.wire.address import parse_address
 from aoe.wire.frame import format_mac
@@ -208,6 +208,12 @@ class Node:
         else:
             steps = self._one(wanted, there, meant)
         ready, problems = await aside(lambda: self._hands.prepare(steps))
+        stuck = {parse_address(it.address) for it in problems} & self._hands.live.keys()
+        if stuck and lenient:  # nothing is taken away for what cannot be had
+            self._hands.give_back(ready.values())
+            steps = plan(wanted, self._hands.running(), there, remove=remove, held={*held, *stuck})
+            ready, others = await aside(lambda: self._hands.prepare(steps))
+            problems = [it for it in problems if parse_address(it.address) in stuck] + others
         if problems and not lenient:
             self._hands.give_back(ready.values())
             refused = replace(steps, steps=(), problems=tuple(problems))
@@ -225,8 +231,8 @@ class Node:
         left = [("kept", it) for it in steps.kept] + [("waiting", it) for it in steps.waits]
         left += [("failed", it) for it in failed]
         self._held = frozenset(parse_address(it.address) for it in steps.kept if it.text == USED)
-        self._left = {it.address: self._unserved(state, it) for state, it in left}
-        self._notes = tuple(it.sentence for it in (*steps.notes, *steps.waits) if it.address == "all")
+        self._left = {it.address: self._unserved(state, it) for state, it in left if it.address != ALL}
+        self._notes = tuple(it.sentence for it in (*steps.notes, *steps.waits, *failed) if it.address == ALL)
         self._hands.settle(self._wanted, self._left)
         for it in failed:
             log.error("%s", it.sentence)

@@ -14,7 +14,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from aoe.config.values import Config, ExportConfig, Mask, TargetConfig
-from aoe.node.steps import Add, Adjust, Change, Note, Plan, Remove, Step, plain
+from aoe.node.steps import ALL, Add, Adjust, Change, Note, Plan, Remove, Step, plain
 
 Key = tuple[int, int]
 Store = Hashable
@@ -187,7 +187,7 @@ class _Planner:
         for key in keys:
             apart = key in (*_ADJUSTED, *_ELSEWHERE) or _of(self.running.target, key) == _of(self.target, key)
             if not apart:
-                yield Note("all", f"{key} is in force after a restart of the service")
+                yield Note(ALL, f"{key} is in force after a restart of the service")
 
     # What is said
 

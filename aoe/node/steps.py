@@ -97,6 +97,10 @@ class Add:
 Step = Remove | Change | Adjust | Add
 
 
+ALL = "all"
+"""In the place of an address: what is said is of everything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """Something to be said of an export that is not done now, or otherwise than one may think."""

@@ -283,6 +283,8 @@ def test_settings_of_the_target(tmp_path: Path) -> None:
             assert logging.getLogger("aoe").level == logging.DEBUG
             assert not here.node.target.server.responder.remote_masks
             again = await here.node.apply(Config(said_now, (export(tmp_path, "a"),)), "a test")
+            assert here.states() == {"e1.0": "serving"}
+            assert here.node.status().notes == ("all: threads is in force after a restart of the service",)
             assert said(again) == "waits: all: threads is in force after a restart of the service"
 
     before = logging.getLogger("aoe").level
@@ -314,6 +316,32 @@ def test_a_disk_is_opened_again(tmp_path: Path) -> None:
 
 
 # What goes wrong
+
+
+def test_nothing_is_taken_away_for_a_disk_that_came_and_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "ARRIVAL_S", 0.05)
+
+    async def run() -> None:
+        late = export(tmp_path, "late")
+        Path(late.path).unlink()
+        async with scene(tmp_path, export(tmp_path, "a")) as here:
+            await here.apply(late)
+            assert here.states() == {"e1.0": "kept"}
+            (kept,) = here.node.target.exports
+            other = open_disk(sparse(tmp_path / "fresh", SECTORS))
+            (tmp_path / "fresh").rename(late.path)
+            async with asyncio.timeout(10):
+                while here.states() != {"e1.0": "failed"}:
+                    await asyncio.sleep(0.05)
+            assert here.node.target.exports == [kept]
+            assert await here.answers(0)
+            other.close()
+            assert (await here.apply(late)).exit == 0
+            assert here.node.target.exports != [kept]
+
+    asyncio.run(run())
 
 
 def test_a_failed_step_is_listed_and_the_next_apply_goes_on(tmp_path: Path) -> None:
