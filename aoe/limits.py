@@ -213,7 +213,18 @@ CONFIG_SHOWN_MAX = 60
 NAME_MAX = 127
 """Characters of an interface's alternative name (ALTIFNAMSIZ of Linux), and here of a group."""
 
+OPENER_MESSAGE_BYTES_MAX = 1 << 16
+"""Of one message to or from the opener; a path has up to 4096, each written as up to six."""
+OPENER_DESCRIPTORS_MAX = 4
+"""Beside one message."""
+OPENER_PLACES_MAX = 2
+"""Paths in one message."""
+OPENER_LINES_MAX = 16
+"""That the opener says beside one answer."""
+
 # What must hold between them
+
+assert OPENER_PLACES_MAX * 6 * 4096 < OPENER_MESSAGE_BYTES_MAX
 
 assert STUCK_TRIES < COPIES_MAX
 assert WINDOW_MIN <= WINDOW_FIRST

@@ -44,7 +44,8 @@ WITH_IO = {
     "target": "accelerator measure naming notices address_locks repeated records serve server target",
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
-    "node": "alone hands held held_sockets landlock life links node notify opening sandbox seccomp state",
+    "node": "alone hands held held_sockets landlock life links node notify "
+    "opener opener_process opening sandbox seccomp state",
     "control": "bridge client connection hand listening peers place saving server verbs written",
 }
 """Modules that may know the world. The others of these rooms are sans-I/O, and so are `wire`, `drive` and

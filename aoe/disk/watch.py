@@ -27,12 +27,20 @@ class Lost(NamedTuple):
     removed: bool
 
 
+def add_watch(inotify: int, fd: int) -> int:
+    """Have the file on `fd` watched: the number of the watch, negative where that cannot be."""
+    link = f"/proc/self/fd/{fd}".encode()
+    return int(_libc.inotify_add_watch(inotify, link, _IN_ATTRIB | _IN_MOVE_SELF))
+
+
 class NameWatch:
     """Watches regular files by their descriptors, inside the running event loop, and calls `lost` once for
     each that loses its name. What cannot be watched is not."""
 
-    def __init__(self, lost: Callable[[Lost], None]) -> None:
+    def __init__(self, lost: Callable[[Lost], None], add: Callable[[int, int], int] | None = None) -> None:
+        """`add` is `add_watch`, or asks a process with more rights for it."""
         self._lost = lost
+        self._add = add or add_watch
         self._inotify = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         self._names: dict[int, str] = {}
         self._watched: dict[int, set[int]] = {}
@@ -44,7 +52,7 @@ class NameWatch:
         link = f"/proc/self/fd/{fd}"
         if self._inotify < 0 or not stat.S_ISREG(os.fstat(fd).st_mode):
             return
-        watch = _libc.inotify_add_watch(self._inotify, link.encode(), _IN_ATTRIB | _IN_MOVE_SELF)
+        watch = self._add(self._inotify, fd)
         if watch < 0:
             return
         self._names[fd] = str(Path(link).readlink()).removesuffix(_GONE)
@@ -86,6 +94,9 @@ class NameWatch:
         now, path = os.fstat(fd), self._names[fd]
         try:
             if os.path.samestat(now, Path(path).stat()):
+                return
+        except PermissionError:  # what the kernel says of it instead needs no right
+            if str(Path(f"/proc/self/fd/{fd}").readlink()) == path:
                 return
         except OSError:
             pass

@@ -68,14 +68,14 @@ class UdpLink(Link):
     frame is older than that. A pulse keeps this so while nothing arrives.
     """
 
-    def __init__(self, spec: UdpSpec) -> None:
+    def __init__(self, spec: UdpSpec, opened: "Bound | None" = None) -> None:
+        """`opened` is what another process opened for it. ConfigurationError where it cannot be."""
         self.counters = Counter()
         self.spec = spec
-        self.socket = _bound(spec.bind)
+        self.socket, self.mac = opened or open_datagrams(spec)
         """An engine may use it instead of `start` and `send`."""
-        self.name = "udp:{}:{}".format(*self.socket.getsockname())
+        self.name = _name_of(self.socket)
         self._home = Home(self.name, loop=False)
-        self.mac = _stable_mac(self.name)
         self.mtu = spec.mtu
         self.receive_buffer = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         self._peers = dict.fromkeys(spec.peers)
@@ -206,6 +206,23 @@ def _dgram() -> ModuleType:
         return importlib.import_module("asyncio_dgram")
     except ImportError as error:
         raise ConfigurationError("--link udp:... needs asyncio-dgram: pip install asyncio-dgram") from error
+
+
+class Bound(NamedTuple):
+    """What a UDP link is made of: its socket, and the MAC that its host gives it."""
+
+    socket: socket.socket
+    mac: bytes
+
+
+def open_datagrams(spec: UdpSpec) -> Bound:
+    """ConfigurationError."""
+    opened = _bound(spec.bind)
+    return Bound(opened, _stable_mac(_name_of(opened)))
+
+
+def _name_of(opened: socket.socket) -> str:
+    return "udp:{}:{}".format(*opened.getsockname())
 
 
 def _bound(address: Address) -> socket.socket:

@@ -25,7 +25,9 @@ class AddressLocks:
     """A lock for each interface and address, of the network namespace: a Unix socket of an abstract name,
     unix(7), which is gone with its process. Links that keep others out themselves need none."""
 
-    def __init__(self, links: Iterable[Link]) -> None:
+    def __init__(self, links: Iterable[Link], names: "Names | None" = None) -> None:
+        """`names` takes them; by default this process."""
+        self._system = names or Names()
         self._links = list(links)
         self._keys: set[Key] = set()
         self._held: dict[tuple[Link, Key], tuple[str, socket.socket]] = {}
@@ -42,7 +44,7 @@ class AddressLocks:
                 while not self._take(link, key) and time.monotonic() < deadline:
                     await asyncio.sleep(timing.ADDRESS_RETRY_S)
                 if not self._take(link, key):
-                    _refuse(link, key, force)
+                    self._refuse(link, key, force)
         except BaseException:
             self.free(keys)
             raise
@@ -58,7 +60,7 @@ class AddressLocks:
         for key in self._keys:
             try:
                 if not self._take(link, key):
-                    log.error("%s: clients will mix the two", _taken(link, key))
+                    log.error("%s: clients will mix the two", self._taken(link, key))
             except ConfigurationError as error:
                 log.error("%s", error)
 
@@ -72,7 +74,7 @@ class AddressLocks:
         held, lock = self._held.get((link, key), ("", None))
         if not name or name == held:
             return True
-        taken = _bound(name)
+        taken = self._system.bound(name)
         if taken is None:
             return False
         if lock is not None:
@@ -80,16 +82,45 @@ class AddressLocks:
         self._held[link, key] = name, taken
         return True
 
+    def _refuse(self, link: Link, key: Key, force: bool) -> None:
+        if not force:
+            raise ConfigurationError(
+                f"{self._taken(link, key)}; stop it, choose another address, or say --force"
+            )
+        log.warning("%s: clients will mix the two", self._taken(link, key))
 
-def _refuse(link: Link, key: Key, force: bool) -> None:
-    if not force:
-        raise ConfigurationError(f"{_taken(link, key)}; stop it, choose another address, or say --force")
-    log.warning("%s: clients will mix the two", _taken(link, key))
+    def _taken(self, link: Link, key: Key) -> str:
+        holder = self._system.holder(_name(link, key))
+        return "e{}.{} is served on {} by {} already".format(*key, link.name, holder)
+
+
+class Names:
+    """Abstract names of Unix sockets, taken by this process; another one may do it instead."""
+
+    def bound(self, name: str) -> socket.socket | None:
+        """A socket of that name, None if a process has it. ConfigurationError."""
+        return _bound(name)
+
+    def holder(self, name: str) -> str:
+        """The process that has it, in words."""
+        return _holder(name)
 
 
 def _name(link: Link, key: Key) -> str:
     """Empty where no other process can be on the link."""
-    return "\0aoe-target/{}/{}.{}".format(link.segment, *key) if link.segment else ""
+    return name_of(link.segment, key) if link.segment else ""
+
+
+def name_of(segment: str, key: Key) -> str:
+    """What is locked for an address on a segment."""
+    return "\0aoe-target/{}/{}.{}".format(segment, *key)
+
+
+def parts_of(name: str) -> tuple[str, Key]:
+    """Of such a name, the segment and the address."""
+    _, segment, address = name.split("/")
+    shelf, slot = map(int, address.split("."))
+    return segment, (shelf, slot)
 
 
 def _bound(name: str) -> socket.socket | None:
@@ -111,10 +142,6 @@ def _bound(name: str) -> socket.socket | None:
 
 def _problem(name: str, error: OSError) -> str:
     return f"cannot lock {name[1:]}: {error.strerror}; allow more open files (ulimit -n)"
-
-
-def _taken(link: Link, key: Key) -> str:
-    return "e{}.{} is served on {} by {} already".format(*key, link.name, _holder(_name(link, key)))
 
 
 def _holder(name: str) -> str:
