@@ -321,15 +321,18 @@ static const struct wanted *owner_of(struct sent *s)
     return wanted_by(s->user);
 }
 
-static int overlap(const struct piece *p, const struct sent *s) { return s->first < p->last && p->first < s->last; }
+static int overlap(const struct range_lock *lock, const struct sent *s)
+{
+    return s->first < lock->last && lock->first < s->last;
+}
 
 /* What is compared between servers is closed. */
 static void check_not_compared(const struct sent *s)
 {
     const struct proof *f = &core->proof;
-    CHECK(!f->echo.piece || f->echo.stage == 1 || !overlap(f->echo.piece, s));
+    CHECK(!f->echo.piece || f->echo.stage == 1 || !overlap(&f->echo.piece->lock, s));
     for (const struct link *l = f->flying.next; l != &f->flying; l = l->next)
-        CHECK(!overlap(OWNER_OF(l, struct sample, where)->lock, s));
+        CHECK(!overlap(&OWNER_OF(l, struct sample, where)->lock, s));
 }
 
 /* A read that the proof began, of a range that it holds. */
@@ -339,8 +342,8 @@ static int is_compared(const struct sent *s)
     if (!o || !o->only || o->piece)
         return 0;
     const struct look *look = o->look;
-    const struct piece *p = !look ? NULL : look->sample ? look->sample->lock : core->proof.echo.piece;
-    CHECK(!look || (p->locked && s->first == p->first && s->last <= p->last));
+    const struct range_lock *lock = !look ? NULL : look->sample ? &look->sample->lock : &core->proof.echo.piece->lock;
+    CHECK(!look || (lock->entered && s->first == lock->first && s->last <= lock->last));
     return 1;
 }
 
@@ -651,16 +654,16 @@ void model_ended(struct wanted *w)
 }
 
 /* A range that is never found: those that overlap it do not wait for each other. */
-void __real_ranges_enter(struct ranges *r, struct piece *p);
-void __wrap_ranges_enter(struct ranges *r, struct piece *p)
+void __real_ranges_enter(struct ranges *r, struct range_lock *lock);
+void __wrap_ranges_enter(struct ranges *r, struct range_lock *lock)
 {
     static uint64_t elsewhere = 1ull << 60;
-    uint64_t first = p->first, last = p->last;
+    uint64_t first = lock->first, last = lock->last;
     if (planted(PLANT_OPEN_RANGE)) {
-        p->first = elsewhere++;
-        p->last = elsewhere;
+        lock->first = elsewhere++;
+        lock->last = elsewhere;
     }
-    __real_ranges_enter(r, p);
-    p->first = first;
-    p->last = last;
+    __real_ranges_enter(r, lock);
+    lock->first = first;
+    lock->last = last;
 }

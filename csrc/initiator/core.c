@@ -91,21 +91,23 @@ void aoe_core_free(aoe_core *c, aoe_request *request)
     free(a);
 }
 
-static void end_pieces(struct link *all)
+/* Those that hold data: the samples have gone, so that all locks are of pieces. */
+static void end_pieces(aoe_core *c)
 {
-    for (struct link *l = all->next; l != all; l = l->next) {
-        struct piece *p = OWNER_OF(l, struct piece, all);
+    for (struct link *l = c->ranges.all.next; l != &c->ranges.all; l = l->next) {
+        struct piece *p = OWNER_OF(l, struct piece, lock.all);
         free(p->data);
-        free(p->followers);
+        free(p->lock.followers);
     }
+    for (struct link *l = c->messages.next; l != &c->messages; l = l->next)
+        free(OWNER_OF(l, struct piece, message)->data);
 }
 
 void aoe_core_close(aoe_core *c)
 {
     proof_close(&c->proof);
     aoe_core_sent(c);
-    end_pieces(&c->ranges.all);
-    end_pieces(&c->messages);
+    end_pieces(c);
     while (!link_alone(&c->requests))
         aoe_core_free(c, &OWNER_OF(c->requests.next, struct asked, every)->request);
     for (uint32_t i = 0; i < c->paths_count; i++)

@@ -13,9 +13,9 @@ void pieces_init(aoe_core *c);
 void pieces_discard(aoe_core *c, void *buffer); /* freed when nothing that is out refers to it */
 struct piece *pieces_new(aoe_core *c, struct asked *a, uint64_t first, uint64_t last, uint32_t count);
 void pieces_end(aoe_core *c, struct piece *p); /* when no request, range or operation refers to it */
-struct piece *pieces_close(aoe_core *c, uint64_t first, uint64_t last); /* keep our writes out of a range */
-/* The range is given up; those behind may go: they are in c->ready. */
-void pieces_leave(aoe_core *c, struct piece *p);
+/* Keep our writes out of a range that none of them holds; and let them in: those behind are in c->ready then. */
+void pieces_close(aoe_core *c, struct range_lock *lock);
+void pieces_open(aoe_core *c, struct range_lock *lock);
 /* It is gone, unless something of it can still do something, or the proof keeps its range closed. */
 void pieces_rest(aoe_core *c, struct piece *p);
 void pieces_settled(aoe_core *c, struct operation *o);

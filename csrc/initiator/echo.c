@@ -22,7 +22,7 @@ static void look_through(aoe_core *c, struct path *path, int64_t now_ns)
 {
     struct echo *o = &c->proof.echo;
     o->since_ns = now_ns;
-    look_begin(c, &o->look, path, o->piece->first, o->sectors, now_ns);
+    look_begin(c, &o->look, path, o->piece->lock.first, o->sectors, now_ns);
 }
 
 static void begin(aoe_core *c, struct path *path, struct piece *p, const uint8_t *data, int64_t now_ns)
@@ -76,7 +76,7 @@ static void end(aoe_core *c, int64_t wait_ns, int64_t now_ns)
 static void judge(aoe_core *c, int seen, int64_t now_ns)
 {
     struct path *path = path_numbered(c, c->proof.echo.path);
-    uint64_t lba = c->proof.echo.piece->first;
+    uint64_t lba = c->proof.echo.piece->lock.first;
     end(c, c->set.timing.proof_again_ns, now_ns);
     if (seen) {
         session_prove(c, path, now_ns);

@@ -146,22 +146,27 @@ struct operation {
 
 struct range_node {
     struct link link;
-    struct piece *piece;
+    struct range_lock *lock;
 };
 
-/* A part of a request, and its lock of a range of sectors. */
-struct piece {
-    struct link of_request, ready;
-    struct link all, wide; /* `all`: in ranges, or in messages of the core */
+/* A lock of sectors: from when no earlier change can touch them any more until nothing of its own can. */
+struct range_lock {
+    struct link all, wide;
     struct range_node nodes[2];
-    uint64_t first, last;
-    uint32_t waits, followers_count, followers_room;
+    uint64_t first, last, mark;
+    int entered;
+    uint32_t waits, followers_count, followers_room; /* waits: earlier locks that it overlaps */
+    struct range_lock **followers;
+};
+
+/* A part of a request. */
+struct piece {
+    struct range_lock lock;
+    struct link of_request, ready, message;
     uint32_t count, at; /* sectors that go with it, and how many of them were answered */
     uint8_t lane, free;
     uint32_t older; /* changes of it before `operation` of which there are copies of unknown fate */
-    struct piece **followers;
-    uint64_t mark;
-    int locked, echo; /* `echo`: the proof keeps its range closed */
+    int echo; /* `echo`: the proof keeps its range closed */
     struct asked *request; /* NULL: no caller waits */
     struct operation *operation;
     uint8_t *data; /* what is written, where that is not a part of the request's data */
@@ -190,8 +195,7 @@ struct look {
 
 struct sample {
     struct link where; /* left or flying */
-    uint64_t first, last;
-    struct piece *lock;
+    struct range_lock lock;
     struct look looks[2];
     uint8_t *data; /* of the first answer; NULL: it was an error */
     uint32_t differed, held;
@@ -310,9 +314,11 @@ static inline int path_samples(const struct path *path)
 
 /* ranges.c: the same rules as aoe/initiator/ranges.py */
 void ranges_init(struct ranges *r);
-void ranges_enter(struct ranges *r, struct piece *p);
-/* Give up a lock; p->followers that wait for nothing any more may go. */
-void ranges_leave(struct ranges *r, struct piece *p);
+void ranges_enter(struct ranges *r, struct range_lock *lock);
+/* Give up a lock; followers that wait for nothing any more may go. */
+void ranges_leave(struct range_lock *lock);
+void lock_init(struct range_lock *lock, uint64_t first, uint64_t last);
+void lock_end(struct range_lock *lock); /* it has left, or all ends */
 int ranges_touched(struct ranges *r, uint64_t first, uint64_t last);
 
 /* strangers.c: servers that there is no place for, as aoe/initiator/strangers.py has it. `raw`: what one said. */

@@ -38,24 +38,14 @@ void pieces_init(aoe_core *c)
     pool_init(&c->refusals, sizeof(struct refusal));
 }
 
-static struct piece *lock_new(aoe_core *c, uint64_t first, uint64_t last)
-{
-    struct piece *p = pool_take(&c->pieces);
-    p->first = first;
-    p->last = last;
-    link_init(&p->of_request);
-    link_init(&p->ready);
-    link_init(&p->all);
-    link_init(&p->wide);
-    link_init(&p->nodes[0].link);
-    link_init(&p->nodes[1].link);
-    c->pending++;
-    return p;
-}
-
 struct piece *pieces_new(aoe_core *c, struct asked *a, uint64_t first, uint64_t last, uint32_t count)
 {
-    struct piece *p = lock_new(c, first, last);
+    struct piece *p = pool_take(&c->pieces);
+    lock_init(&p->lock, first, last);
+    link_init(&p->of_request);
+    link_init(&p->ready);
+    link_init(&p->message);
+    c->pending++;
     p->count = count;
     p->request = a;
     link_append(&a->pieces, &p->of_request);
@@ -63,40 +53,47 @@ struct piece *pieces_new(aoe_core *c, struct asked *a, uint64_t first, uint64_t 
     return p;
 }
 
-struct piece *pieces_close(aoe_core *c, uint64_t first, uint64_t last)
+/* Those behind a lock may go. Only pieces are behind another. */
+static void leave(aoe_core *c, struct range_lock *lock)
 {
-    struct piece *lock = lock_new(c, first, last);
+    ranges_leave(lock);
+    for (uint32_t i = 0; i < lock->followers_count; i++)
+        if (!lock->followers[i]->waits)
+            link_append(&c->ready, &OWNER_OF(lock->followers[i], struct piece, lock)->ready);
+}
+
+void pieces_close(aoe_core *c, struct range_lock *lock)
+{
+    c->pending++;
     ranges_enter(&c->ranges, lock);
-    return lock;
+    assert(!lock->waits);
+}
+
+void pieces_open(aoe_core *c, struct range_lock *lock)
+{
+    assert(c->pending);
+    c->pending--;
+    leave(c, lock);
+    lock_end(lock);
 }
 
 void pieces_end(aoe_core *c, struct piece *p)
 {
-    assert(c->pending && !p->locked && !p->operation && link_alone(&p->ready));
+    assert(c->pending && !p->lock.entered && !p->operation && link_alone(&p->ready));
     c->pending--;
-    link_remove(&p->all);
+    link_remove(&p->message);
     pieces_discard(c, p->data);
-    free(p->followers);
+    lock_end(&p->lock);
     pool_give(&c->pieces, p);
-}
-
-void pieces_leave(aoe_core *c, struct piece *p)
-{
-    ranges_leave(&c->ranges, p);
-    for (uint32_t i = 0; i < p->followers_count; i++)
-        if (!p->followers[i]->waits)
-            link_append(&c->ready, &p->followers[i]->ready);
-    pieces_end(c, p);
 }
 
 void pieces_rest(aoe_core *c, struct piece *p)
 {
     if (p->operation || p->older || p->echo)
         return;
-    if (p->locked)
-        pieces_leave(c, p);
-    else
-        pieces_end(c, p);
+    if (p->lock.entered)
+        leave(c, &p->lock);
+    pieces_end(c, p);
 }
 
 /* Operations */
@@ -136,14 +133,14 @@ void operation_registers(struct operation *o, uint32_t flags, uint32_t count, ui
 
 static void reading(struct operation *o, const struct piece *p)
 {
-    operation_registers(o, AFLAG_EXTENDED, o->sectors, READ_SECTORS_EXT, p->first + p->at);
+    operation_registers(o, AFLAG_EXTENDED, o->sectors, READ_SECTORS_EXT, p->lock.first + p->at);
     o->reply_min += o->sectors * SECTOR;
 }
 
 const uint8_t *pieces_bytes(const struct piece *p)
 {
     const aoe_request *r = &p->request->request;
-    const uint8_t *data = p->data ? p->data : r->data + (p->first * SECTOR - r->offset);
+    const uint8_t *data = p->data ? p->data : r->data + (p->lock.first * SECTOR - r->offset);
     return data + (size_t)p->at * SECTOR;
 }
 
@@ -156,7 +153,7 @@ static void writing(struct operation *o, const struct piece *p)
         operation_registers(o, flags, o->sectors, DATA_SET_MANAGEMENT, 0);
         o->body.ata.feature = DSM_TRIM;
     } else {
-        operation_registers(o, flags, o->sectors, opcode, p->first + p->at);
+        operation_registers(o, flags, o->sectors, opcode, p->lock.first + p->at);
     }
     o->body.data = pieces_bytes(p);
     o->body.data_length = o->sectors * SECTOR;
@@ -206,7 +203,7 @@ int pieces_patches(const struct piece *p)
     const aoe_request *r = &p->request->request;
     if (r->verb == AOE_VERB_TRIM)
         return 0;
-    return p->first * SECTOR < r->offset || p->last * SECTOR > r->offset + r->length;
+    return p->lock.first * SECTOR < r->offset || p->lock.last * SECTOR > r->offset + r->length;
 }
 
 /* What `sectors` from a piece's `at` on and its request have in common. */
@@ -217,7 +214,7 @@ struct common {
 static struct common common_bytes(const struct piece *p, uint32_t sectors)
 {
     const aoe_request *r = &p->request->request;
-    uint64_t at = (p->first + p->at) * SECTOR, size;
+    uint64_t at = (p->lock.first + p->at) * SECTOR, size;
     struct common both = {at > r->offset ? at - r->offset : 0, r->offset > at ? r->offset - at : 0, 0};
     size = (uint64_t)sectors * SECTOR - both.skip;
     both.size = size < r->length - both.start ? size : r->length - both.start;

@@ -3,7 +3,7 @@
 
 #include "initiator.h"
 
-_Static_assert(BUCKETS_MAX == sizeof((struct piece){0}.nodes) / sizeof(struct range_node), "a node for each");
+_Static_assert(BUCKETS_MAX == sizeof((struct range_lock){0}.nodes) / sizeof(struct range_node), "a node for each");
 _Static_assert(BUCKETS_MAX < RANGE_BUCKETS, "neighbours are in different lists");
 
 static uint64_t buckets_of(uint64_t first, uint64_t last)
@@ -11,55 +11,83 @@ static uint64_t buckets_of(uint64_t first, uint64_t last)
     return (last - 1) / BUCKET_SECTORS - first / BUCKET_SECTORS + 1;
 }
 
-static int overlaps(const struct piece *p, uint64_t first, uint64_t last)
+static int overlaps(const struct range_lock *lock, uint64_t first, uint64_t last)
 {
-    return p->first < last && first < p->last;
+    return lock->first < last && first < lock->last;
 }
 
-static void follow(struct piece *p, struct piece *follower)
+static void follow(struct range_lock *lock, struct range_lock *follower)
 {
-    assert(p != follower && p->locked);
-    if (p->followers_count == p->followers_room) {
-        p->followers_room = p->followers_room ? 2 * p->followers_room : 4;
-        p->followers = must_allocate(p->followers, p->followers_room * sizeof *p->followers);
+    assert(lock != follower && lock->entered);
+    if (lock->followers_count == lock->followers_room) {
+        lock->followers_room = lock->followers_room ? 2 * lock->followers_room : 4;
+        lock->followers = must_allocate(lock->followers, lock->followers_room * sizeof *lock->followers);
     }
-    p->followers[p->followers_count++] = follower;
+    lock->followers[lock->followers_count++] = follower;
     follower->waits++;
 }
 
 /* Looks at a lock once for each query; whether it was touched, and `follower`, if any, comes behind it. */
-static int look(struct ranges *r, struct piece *p, uint64_t first, uint64_t last, struct piece *follower)
+static int look(struct ranges *r, struct range_lock *lock, uint64_t first, uint64_t last, struct range_lock *follower)
 {
-    if (p->mark == r->mark || !overlaps(p, first, last))
+    if (lock->mark == r->mark || !overlaps(lock, first, last))
         return 0;
-    p->mark = r->mark;
+    lock->mark = r->mark;
     if (follower)
-        follow(p, follower);
+        follow(lock, follower);
     return 1;
 }
 
-static int look_at_all(struct ranges *r, uint64_t first, uint64_t last, struct piece *follower)
+static int look_at_all(struct ranges *r, uint64_t first, uint64_t last, struct range_lock *follower)
 {
     int touched = 0;
     for (struct link *l = r->all.next; l != &r->all; l = l->next)
-        touched |= look(r, OWNER_OF(l, struct piece, all), first, last, follower);
+        touched |= look(r, OWNER_OF(l, struct range_lock, all), first, last, follower);
     return touched;
 }
 
-static int look_near(struct ranges *r, uint64_t first, uint64_t last, struct piece *follower)
+static int look_near(struct ranges *r, uint64_t first, uint64_t last, struct range_lock *follower)
 {
     int touched = 0;
     r->mark++;
     if (buckets_of(first, last) > BUCKETS_MAX)
         return look_at_all(r, first, last, follower);
     for (struct link *l = r->wide.next; l != &r->wide; l = l->next)
-        touched |= look(r, OWNER_OF(l, struct piece, wide), first, last, follower);
+        touched |= look(r, OWNER_OF(l, struct range_lock, wide), first, last, follower);
     for (uint64_t b = first / BUCKET_SECTORS; b <= (last - 1) / BUCKET_SECTORS; b++) {
         struct link *head = &r->buckets[b % RANGE_BUCKETS];
         for (struct link *l = head->next; l != head; l = l->next)
-            touched |= look(r, OWNER_OF(l, struct range_node, link)->piece, first, last, follower);
+            touched |= look(r, OWNER_OF(l, struct range_node, link)->lock, first, last, follower);
     }
     return touched;
+}
+
+void lock_init(struct range_lock *lock, uint64_t first, uint64_t last)
+{
+    *lock = (struct range_lock){.first = first, .last = last};
+    link_init(&lock->all);
+    link_init(&lock->wide);
+    link_init(&lock->nodes[0].link);
+    link_init(&lock->nodes[1].link);
+}
+
+/* Out of all lists. */
+static void unlink_lock(struct range_lock *lock)
+{
+    link_remove(&lock->all);
+    link_remove(&lock->wide);
+    link_remove(&lock->nodes[0].link);
+    link_remove(&lock->nodes[1].link);
+}
+
+void lock_end(struct range_lock *lock)
+{
+    if (lock->entered)
+        unlink_lock(lock);
+    free(lock->followers);
+    lock->followers = NULL;
+    lock->entered = 0;
+    lock->followers_count = lock->followers_room = 0;
 }
 
 void ranges_init(struct ranges *r)
@@ -75,34 +103,30 @@ int ranges_touched(struct ranges *r, uint64_t first, uint64_t last)
     return !link_alone(&r->all) && look_near(r, first, last, NULL);
 }
 
-void ranges_enter(struct ranges *r, struct piece *p)
+void ranges_enter(struct ranges *r, struct range_lock *lock)
 {
-    assert(p->first < p->last && !p->locked && link_alone(&p->all));
-    look_near(r, p->first, p->last, p);
-    p->locked = 1;
-    link_append(&r->all, &p->all);
-    if (buckets_of(p->first, p->last) > BUCKETS_MAX) {
-        link_append(&r->wide, &p->wide);
+    assert(lock->first < lock->last && !lock->entered && link_alone(&lock->all));
+    look_near(r, lock->first, lock->last, lock);
+    lock->entered = 1;
+    link_append(&r->all, &lock->all);
+    if (buckets_of(lock->first, lock->last) > BUCKETS_MAX) {
+        link_append(&r->wide, &lock->wide);
         return;
     }
-    for (uint64_t n = 0; n < buckets_of(p->first, p->last); n++) {
-        assert(n < sizeof p->nodes / sizeof *p->nodes);
-        p->nodes[n].piece = p;
-        link_append(&r->buckets[(p->first / BUCKET_SECTORS + n) % RANGE_BUCKETS], &p->nodes[n].link);
+    for (uint64_t n = 0; n < buckets_of(lock->first, lock->last); n++) {
+        assert(n < sizeof lock->nodes / sizeof *lock->nodes);
+        lock->nodes[n].lock = lock;
+        link_append(&r->buckets[(lock->first / BUCKET_SECTORS + n) % RANGE_BUCKETS], &lock->nodes[n].link);
     }
 }
 
-void ranges_leave(struct ranges *r, struct piece *p)
+void ranges_leave(struct range_lock *lock)
 {
-    (void)r;
-    assert(p->locked && !p->waits);
-    p->locked = 0;
-    link_remove(&p->all);
-    link_remove(&p->wide);
-    link_remove(&p->nodes[0].link);
-    link_remove(&p->nodes[1].link);
-    for (uint32_t n = 0; n < p->followers_count; n++) {
-        assert(p->followers[n]->waits && p->followers[n]->locked);
-        p->followers[n]->waits--;
+    assert(lock->entered && !lock->waits);
+    lock->entered = 0;
+    unlink_lock(lock);
+    for (uint32_t n = 0; n < lock->followers_count; n++) {
+        assert(lock->followers[n]->waits && lock->followers[n]->entered);
+        lock->followers[n]->waits--;
     }
 }

@@ -8,7 +8,8 @@
 static struct sample *sample_new(uint64_t first, uint64_t last)
 {
     struct sample *s = must_allocate(NULL, sizeof *s);
-    *s = (struct sample){.first = first, .last = last};
+    *s = (struct sample){0};
+    lock_init(&s->lock, first, last);
     s->looks[0].sample = s->looks[1].sample = s;
     return s;
 }
@@ -38,12 +39,12 @@ static void make_samples(struct proof *f, uint64_t sectors)
 /* It keeps so many sectors; the rest comes next. */
 static void cut(struct proof *f, struct sample *s, uint32_t sectors)
 {
-    if (s->last - s->first <= sectors)
+    if (s->lock.last - s->lock.first <= sectors)
         return;
-    struct sample *rest = sample_new(s->first + sectors, s->last);
+    struct sample *rest = sample_new(s->lock.first + sectors, s->lock.last);
     rest->differed = s->differed;
     rest->held = s->held;
-    s->last = rest->first;
+    s->lock.last = rest->lock.first;
     link_append(f->left.next, &rest->where);
     f->left_count++;
 }
@@ -67,6 +68,7 @@ static int begin(aoe_core *c, int64_t now_ns)
 static void drop(struct sample *s)
 {
     link_remove(&s->where);
+    lock_end(&s->lock);
     free(s->data);
     free(s);
 }
@@ -74,13 +76,11 @@ static void drop(struct sample *s)
 /* Nothing of it is under way any more. */
 static void take_back(aoe_core *c, struct sample *s, int64_t now_ns)
 {
-    struct piece *lock = s->lock;
     link_remove(&s->where);
     c->proof.flying_count--;
-    s->lock = NULL;
     for (int i = 0; i < 2; i++)
         look_end(c, &s->looks[i], now_ns);
-    pieces_leave(c, lock);
+    pieces_open(c, &s->lock);
 }
 
 static void end(aoe_core *c, int64_t now_ns)
@@ -136,12 +136,12 @@ static void watch(aoe_core *c, int64_t now_ns)
 static void read_both(aoe_core *c, struct sample *s, struct path *path, int64_t now_ns)
 {
     struct path *both[2] = {path_numbered(c, c->proof.owner), path};
-    s->lock = pieces_close(c, s->first, s->last);
+    pieces_close(c, &s->lock);
     link_append(&c->proof.flying, &s->where);
     c->proof.flying_count++;
     s->since_ns = now_ns;
     for (int i = 0; i < 2; i++)
-        look_begin(c, &s->looks[i], both[i], s->first, (uint32_t)(s->last - s->first), now_ns);
+        look_begin(c, &s->looks[i], both[i], s->lock.first, (uint32_t)(s->lock.last - s->lock.first), now_ns);
 }
 
 static struct sample *take_next(struct proof *f)
@@ -161,7 +161,7 @@ static int attempt(aoe_core *c, struct sample *s, struct path *path, int64_t now
         return 1;
     }
     cut(f, s, look_limit(path) < look_limit(c->owner) ? look_limit(path) : look_limit(c->owner));
-    if (ranges_touched(&c->ranges, s->first, s->last))
+    if (ranges_touched(&c->ranges, s->lock.first, s->lock.last))
         return later(c, s, ++s->held, now_ns);
     read_both(c, s, path, now_ns);
     return 0;
@@ -207,9 +207,9 @@ static void differs(aoe_core *c, struct sample *s, uint64_t lba, int64_t now_ns)
 /* Both have answered, the second one just now, with these bytes. */
 static void compare(aoe_core *c, struct sample *s, const uint8_t *data, int64_t now_ns)
 {
-    size_t bytes = (size_t)(s->last - s->first) * SECTOR;
+    size_t bytes = (size_t)(s->lock.last - s->lock.first) * SECTOR;
     int read = s->data && data, equal = read && !memcmp(s->data, data, bytes);
-    uint64_t lba = read && !equal ? s->first + first_difference(s->data, data) : 0;
+    uint64_t lba = read && !equal ? s->lock.first + first_difference(s->data, data) : 0;
     free(s->data);
     s->data = NULL;
     take_back(c, s, now_ns);
@@ -225,7 +225,7 @@ static void answered(aoe_core *c, struct look *l, const struct event *e, int64_t
 {
     struct sample *s = l->sample;
     const uint8_t *data = look_bytes(e);
-    size_t bytes = (size_t)(s->last - s->first) * SECTOR;
+    size_t bytes = (size_t)(s->lock.last - s->lock.first) * SECTOR;
     l->is_answered = 1;
     if (s->looks[0].is_answered && s->looks[1].is_answered) {
         compare(c, s, data, now_ns);

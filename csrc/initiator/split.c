@@ -6,8 +6,8 @@
 
 static void enter(aoe_core *c, struct piece *p, int64_t now_ns)
 {
-    ranges_enter(&c->ranges, p);
-    if (!p->waits)
+    ranges_enter(&c->ranges, &p->lock);
+    if (!p->lock.waits)
         progress_go(c, p, now_ns);
 }
 
@@ -70,7 +70,7 @@ static void ask(aoe_core *c, struct asked *a, struct path *path, int64_t now_ns)
         p->data = must_allocate(NULL, r->data_length);
         if (r->data_length)
             memcpy(p->data, r->data, r->data_length);
-        link_append(&c->messages, &p->all);
+        link_append(&c->messages, &p->message);
         o->body = (struct body){.data = p->data, .data_length = (uint32_t)r->data_length};
         o->command = (uint8_t)r->offset;
         o->only = path;
