@@ -45,7 +45,7 @@ struct store {
 
 struct facts {
     uint64_t sectors, instance;
-    uint32_t trust, flags, masked, reserved;
+    uint32_t trust, flags, masked, reserved, elsewhere;
     uint8_t macs[2 * CLIENTS][6];
 };
 

@@ -93,6 +93,7 @@ static void publish(int export)
                     .trust = now->trust,
                     .device = (uint32_t)export / 2,
                     .room = ROOM,
+                    .elsewhere = now->elsewhere,
                     .masked = now->masked,
                     .reserved = now->reserved,
                     .macs = now->macs[0]};
@@ -124,6 +125,7 @@ static void publish_new(void)
     s.failed[export] |= what >> 4 & 1;
     *f = (struct facts){FILE_SECTORS - 8 + (sectors & 15), f->instance, f->trust, .flags = stores[export].flags};
     f->flags ^= (what & 4 ? AOE_READ_ONLY : 0) | (what & 8 ? AOE_DURABLE : 0) | (s.failed[export] ? AOE_PASS : 0);
+    f->elsewhere = what >> 6;
     f->masked = add_clients(f, 0, lists & 15);
     f->reserved = add_clients(f, f->masked, lists >> 4);
     publish(export);

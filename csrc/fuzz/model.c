@@ -412,12 +412,12 @@ static void arrives(const struct thread *t, uint32_t port, const struct arrival 
     if (r->export < 0)
         return;
     const struct view *now = t->engine->exports[r->export].now;
-    if (!now || m.facts[r->export][now->number].flags & AOE_GONE) { /* its address is free */
+    const struct facts *f = now ? &m.facts[r->export][now->number] : NULL;
+    if (!f || f->flags & AOE_GONE || f->elsewhere >> port & 1) { /* its address is free here */
         r->export = -1;
         return;
     }
     r->view = now->number;
-    const struct facts *f = &m.facts[r->export][r->view];
     r->may_serve = may_serve(r, f, &m.ports[port]);
     r->scope = scope_of(r, f, &m.ports[port]);
     r->names_us = r->ours && r->named == f->instance;
