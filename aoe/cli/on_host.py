@@ -57,7 +57,8 @@ def _looked(facts: Facts, look: Callable[[], tuple[str, Facts]]) -> Finding:
 
 
 def _interfaces(config: Config) -> Iterator[Finding]:
-    if not config.interfaces and not config.target.links and config.exports:
+    said = config.target.interfaces or config.target.links
+    if not said and any(export.interfaces is None for export in config.exports):
         yield _looked({"interface": ""}, lambda: _said_of(only_interface(), ""))
     known = _all_known() if config.interfaces else []
     for text in config.interfaces:

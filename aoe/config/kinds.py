@@ -19,7 +19,9 @@ ANY = "any"
 """The mask that serves every host."""
 
 _AS_MAC = "write a MAC as 02:00:00:00:00:01"
-_MAC = re.compile(r"[0-9A-Fa-f]{12}|([0-9A-Fa-f]{2}-){5}[0-9A-Fa-f]{2}")
+_MAC = re.compile(r"[0-9A-Fa-f]{12}")
+_DASHED = re.compile(r"([0-9A-Fa-f]{2}-){5}[0-9A-Fa-f]{2}")
+"""A MAC as Windows writes it: longer than any name of the kernel's."""
 _COLONS_OF_NAMES = 1
 _ALIKE = 0.75
 """How much of two words is the same where one is meant for the other."""
@@ -153,7 +155,7 @@ class Interface(_Same):
             raise wrong(value, f"write {self.words}, in quotes")
         if is_link(value) and not self._links:
             raise wrong(value, 'a UDP link; name it under "links"')
-        if ":" in value and not is_link(value):
+        if (":" in value or _DASHED.fullmatch(value)) and not is_link(value):
             return format_mac(_mac(value))
         if not is_link(value) and not _is_interface(value):
             raise wrong(value, f"write {self.words}")
@@ -273,7 +275,7 @@ def _mac(value: object) -> bytes:
 
 def looks_like_mac(text: str) -> bool:
     """Whether a text is a MAC, or can only be meant for one."""
-    return bool(_MAC.fullmatch(text)) or text.count(":") > _COLONS_OF_NAMES
+    return bool(_MAC.fullmatch(text) or _DASHED.fullmatch(text)) or text.count(":") > _COLONS_OF_NAMES
 
 
 def _unquoted(value: object) -> str:

@@ -265,4 +265,5 @@ def test_where_no_interface_is_named(monkeypatch: pytest.MonkeyPatch, disk: Path
     monkeypatch.setattr("aoe.link.packet.ethernet_interfaces_up", lambda: ["eth0", "eth1"])
     (usable, text), _ = found(export(disk))
     assert not usable
+    assert len(found(export(disk, more='interfaces = ["lo"]\n'))) == 2, "it is not asked for"
     assert text == 'several Ethernet interfaces are up (eth0, eth1); say interfaces = ["NAME"]'

@@ -167,7 +167,7 @@ def test_nothing_is_a_configuration(ending: str) -> None:
 def test_every_key_has_its_value() -> None:
     text = """
 [target]
-interfaces = ["eth1", "enx*", "02:00:00:00:00:AA"]
+interfaces = ["eth1", "enx*", "02:00:00:00:00:AA", "02-00-00-00-00-BB"]
 links = ["udp:127.0.0.1:7000,peer=h:1,mtu=9000"]
 engine = "python"
 cpus = [1, 0]
@@ -199,7 +199,7 @@ reset-state = true
 """
     link = "udp:127.0.0.1:7000,peer=h:1,mtu=9000"
     target = TargetConfig(
-        interfaces=("eth1", "enx*", "02:00:00:00:00:aa"),
+        interfaces=("eth1", "enx*", "02:00:00:00:00:aa", "02:00:00:00:00:bb"),
         links=(link,),
         engine="python",
         cpus=(1, 0),
