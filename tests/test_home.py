@@ -18,7 +18,8 @@ from aoe.disk.memory import MemoryDisk
 from aoe.errors import AoeError, MisuseError, RequestError
 from aoe.initiator.remote import RemoteDisk
 from aoe.link.udp import UdpLink, UdpSpec
-from aoe.target.target import Offer, Target
+from aoe.target.offer import Offer
+from aoe.target.target import Target
 from tests.support.tools import need_engine
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -41,7 +41,8 @@ ROOMS = [
 """A room imports only from itself and from rooms before it."""
 
 WITH_IO = {
-    "target": "accelerator measure naming notices address_locks repeated records serve server target",
+    "target": "accelerator measure naming notices address_locks offer paced repeated records serve server "
+    "target",
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
     "node": "alone hands held held_sockets landlock life links node notify "

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from aoe.cli.links import check_distinct
 from aoe.errors import ConfigurationError
-from aoe.target.target import check_address, check_serial
+from aoe.target.offer import check_address, check_serial
 from aoe.wire import protocol
 
 _OPTION = re.compile(

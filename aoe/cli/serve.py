@@ -27,10 +27,11 @@ from aoe.node.sandbox import confine
 from aoe.target.accelerator import EngineOptions
 from aoe.target.export import Export
 from aoe.target.legacy import Legacy
+from aoe.target.offer import Offer
 from aoe.target.records import StateStore, default_directory
 from aoe.target.served import release
 from aoe.target.server import TargetOptions
-from aoe.target.target import Offer, Target
+from aoe.target.target import Target
 from aoe.wire import protocol
 
 log = logging.getLogger("aoe")

@@ -2,8 +2,11 @@
 
 import abc
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import NamedTuple, Protocol
+
+from aoe import limits
+from aoe.wire import protocol
 
 
 class Received(NamedTuple):
@@ -78,3 +81,9 @@ class Link(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Release it."""
+
+
+def buffers_that_fit(links: Iterable[Link]) -> int:
+    """Buffer Count that the smallest receive buffer granted can hold."""
+    fits = (link.frames_that_fit for link in links)
+    return max(protocol.BUFFER_COUNT_MIN, min(limits.BUFFER_COUNT_DEFAULT_MAX, *fits))

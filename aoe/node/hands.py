@@ -17,8 +17,9 @@ from aoe.node.opening import Held, Opener
 from aoe.node.plan import Key, Running, Serving, in_force
 from aoe.node.steps import ALL, Add, Adjust, Change, Note, Plan, Remove
 from aoe.target.export import Export
+from aoe.target.offer import Offer
 from aoe.target.records import Record, StateStore
-from aoe.target.target import Offer, Target
+from aoe.target.target import Target
 
 log = logging.getLogger("aoe.node")
 

@@ -11,10 +11,11 @@ from aoe.disk.base import Disk
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.target.keys import StoreKey
+from aoe.target.offer import Offer, check_address, check_serial
 from aoe.target.records import StateStore
 from aoe.target.served import release
 from aoe.target.server import TargetOptions
-from aoe.target.target import Offer, Target, check_address, check_serial
+from aoe.target.target import Target
 from aoe.wire.address import parse_address
 
 

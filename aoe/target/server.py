@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import NamedTuple
 
@@ -12,10 +12,10 @@ from aoe.disk.base import Disk
 from aoe.disk.file import FileDisk
 from aoe.disk.threads import aside
 from aoe.disk.watch import Lost, NameWatch
-from aoe.drive.command import Kind, Operation, joined
+from aoe.drive.command import Kind, Operation
 from aoe.engine import EngineUnavailable, Up
 from aoe.errors import DiskError, NoThread
-from aoe.link.base import Link, Received
+from aoe.link.base import Link, Received, buffers_that_fit
 from aoe.link.packet import PacketLink
 from aoe.target.accelerator import Accelerator, EngineOptions
 from aoe.target.address_check import AddressCheck
@@ -23,6 +23,7 @@ from aoe.target.address_locks import AddressLocks
 from aoe.target.effects import Effect, Forged, Met, Peek, Persist, Send, Submit
 from aoe.target.export import Change, Export, Job, Port
 from aoe.target.notices import Notices, file_lost
+from aoe.target.paced import Paced
 from aoe.target.reception import Reception
 from aoe.target.responder import Responder
 from aoe.target.served import Served
@@ -75,7 +76,7 @@ class Server:
         self.left_behind = 0
         """Requests that `stop` did not see finish."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._paced: deque[Send] = deque()
+        self._paced: Paced[Send] = Paced(self._send_now)
         self.notices = Notices()
         self._names = NameWatch(self._name_lost)
 
@@ -384,19 +385,11 @@ class Server:
         """Many answers to one question leave in bursts: they would overflow the asker (rule T7)."""
         if burst <= limits.PACE_BURST:
             self._ports[effect.port].send(effect.frame, effect.origin)
-        elif len(self._paced) >= limits.PACED_FRAMES_MAX:
+        elif not self._paced.add(effect):
             self.responder.counters["paced_queue_full"] += 1
-        else:
-            if not self._paced:
-                asyncio.get_running_loop().call_later(timing.PACE_INTERVAL_S, self._send_paced)
-            self._paced.append(effect)
 
-    def _send_paced(self) -> None:
-        for _ in range(min(limits.PACE_BURST, len(self._paced))):
-            effect = self._paced.popleft()
-            self._ports[effect.port].send(effect.frame, effect.origin)
-        if self._paced:
-            asyncio.get_running_loop().call_later(timing.PACE_INTERVAL_S, self._send_paced)
+    def _send_now(self, effect: Send) -> None:
+        self._ports[effect.port].send(effect.frame, effect.origin)
 
     def _submit(self, job: Job) -> list[Effect]:
         if job.operation.kind is Kind.READ and not job.peeked:
@@ -413,32 +406,12 @@ class Server:
     async def _run(self, job: Job) -> None:
         data, failure = b"", None
         try:
-            data = await self._execute(job)
+            data = await self._served[job.export].carry_out(job.operation, durable=job.durable)
         except DiskError as error:
             failure = error
             self.notices.failed(job, error)
         self._perform(self.responder.complete(job, data, failure, self._look_at_clocks()))
         self._after(job.export)
-
-    async def _execute(self, job: Job) -> bytes:
-        disk, operation = self._served[job.export].disk, job.operation
-        if operation.kind in (Kind.READ, Kind.WRITE):
-            (extent,) = operation.extents
-            offset = extent.lba * protocol.SECTOR
-            if operation.kind is Kind.READ:
-                return await disk.read(offset, extent.sectors * protocol.SECTOR)
-            await disk.write(offset, operation.data, job.durable)
-            return b""
-        for lba, sectors in joined(operation.extents):
-            offset, length = lba * protocol.SECTOR, sectors * protocol.SECTOR
-            if operation.kind is Kind.TRIM:
-                await disk.trim(offset, length)
-            else:
-                for at in range(offset, offset + length, limits.VERIFY_CHUNK):
-                    await disk.read(at, min(limits.VERIFY_CHUNK, offset + length - at))
-        if operation.kind is not Kind.VERIFY:
-            await disk.flush()
-        return b""
 
     async def _persist(self, change: Change) -> None:
         record = self._served[change.export].record
@@ -473,9 +446,3 @@ class Server:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self.notices.defect(error)
-
-
-def buffers_that_fit(links: Iterable[Link]) -> int:
-    """Buffer Count that the smallest receive buffer granted can hold."""
-    fits = (link.frames_that_fit for link in links)
-    return max(protocol.BUFFER_COUNT_MIN, min(limits.BUFFER_COUNT_DEFAULT_MAX, *fits))

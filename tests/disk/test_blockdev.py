@@ -19,8 +19,9 @@ from aoe.disk.blockdev import BlockDisk
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError
 from aoe.link.memory import Network
+from aoe.target.offer import Offer
 from aoe.target.serve import serve
-from aoe.target.target import Offer, Target
+from aoe.target.target import Target
 from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import Medium, failure, filled, noise, open_descriptors, read, sparse, write
 from tests.serve.initiator import Initiator, mac, word

@@ -10,8 +10,9 @@ from aoe.disk.open import Opening, open_disk
 from aoe.errors import DiskError
 from aoe.link.packet import PacketLink
 from aoe.target.accelerator import EngineOptions
+from aoe.target.offer import Offer
 from aoe.target.server import TargetOptions
-from aoe.target.target import Offer, Target
+from aoe.target.target import Target
 
 
 async def reopen(target: Target) -> str:

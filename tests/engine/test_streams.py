@@ -22,8 +22,9 @@ from aoe.limits import STREAMS_MAX
 from aoe.link.packet import PacketLink, Sockets
 from aoe.target.accelerator import EngineOptions
 from aoe.target.legacy import Legacy
+from aoe.target.offer import Offer
 from aoe.target.server import TargetOptions
-from aoe.target.target import Offer, Target
+from aoe.target.target import Target
 from tests.support.checkers.foreign import Foreigner
 from tests.support.labs.engine_target import counted
 from tests.support.labs.network import Lab, in_namespace

@@ -15,7 +15,8 @@ from aoe.initiator.survey import Surveyed, attach_each, survey
 from aoe.link.base import Link
 from aoe.link.faulty import FaultyLink
 from aoe.link.memory import MemoryLink, Network
-from aoe.target.target import Offer, Target
+from aoe.target.offer import Offer
+from aoe.target.target import Target
 from aoe.wire import ata, frame, opcodes
 from aoe.wire.frame import BROADCAST, Command, Header
 

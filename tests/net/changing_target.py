@@ -16,8 +16,9 @@ from pathlib import Path
 from aoe.disk.open import open_disk
 from aoe.link.packet import PacketLink
 from aoe.target.accelerator import EngineOptions
+from aoe.target.offer import Offer
 from aoe.target.server import TargetOptions
-from aoe.target.target import Offer, Target
+from aoe.target.target import Target
 
 AT_ONCE = 20
 SIZE = 1 << 20

@@ -24,8 +24,9 @@ from aoe.link.base import Link
 from aoe.link.faulty import FaultyLink
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.export import Export
+from aoe.target.offer import Offer, check_serial
 from aoe.target.order import OrderQueue, Ticket
-from aoe.target.target import Offer, Target, check_serial
+from aoe.target.target import Target
 from aoe.wire import config, frame, mask
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Header

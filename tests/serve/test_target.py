@@ -16,9 +16,10 @@ from aoe.drive.identify import Vendor, vendor_of
 from aoe.errors import ConfigurationError
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.keys import StoreKey
+from aoe.target.offer import Offer
 from aoe.target.records import StateStore
 from aoe.target.server import TargetOptions
-from aoe.target.target import Offer, Target
+from aoe.target.target import Target
 from aoe.wire import ata, mask
 from aoe.wire.ata import AFLAG_EXTENDED, AFLAG_WRITE, AtaRequest
 from aoe.wire.frame import Command

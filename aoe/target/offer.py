@@ -1,0 +1,135 @@
+"""A disk that is offered to a target: where, as what, and how it was served last."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from aoe import limits
+from aoe.disk.base import Disk
+from aoe.disk.threads import aside
+from aoe.drive.identify import is_serial
+from aoe.errors import ConfigurationError, NoThread
+from aoe.link.base import Link
+from aoe.target.address_check import siblings_only
+from aoe.target.export import Export
+from aoe.target.records import Record
+from aoe.target.served import Served
+from aoe.target.state import AoeState
+from aoe.wire import protocol
+
+log = logging.getLogger("aoe.target")
+
+
+class Offer(NamedTuple):
+    """A disk to be served as `shelf.slot` (0-65534, 0-254), under a serial of 1 to 20 ASCII characters.
+
+    With `write_back` a reply to a FLUSH means stable storage, else one to a write. What `record` remembers is
+    in force again, unless `forget`; `mask` replaces its list of hosts, which the network may change with
+    `remote_masks` alone. It is served on `links` only, if that is not None.
+    """
+
+    disk: Disk
+    shelf: int
+    slot: int
+    serial: str
+    write_back: bool = False
+    record: Record | None = None
+    mask: tuple[bytes, ...] | None = None
+    forget: bool = False
+    remote_masks: bool = True
+    links: tuple[Link, ...] | None = None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Shelf and slot."""
+        return self.shelf, self.slot
+
+    @property
+    def address(self) -> str:
+        """`e<shelf>.<slot>`."""
+        return f"e{self.shelf}.{self.slot}"
+
+
+def check_address(shelf: int, slot: int) -> None:
+    """ConfigurationError for an address that is a wildcard, out of range, or refused by Linux."""
+    if not 0 <= shelf <= protocol.SHELF_MAX or shelf == protocol.SHELF_REFUSED_BY_LINUX:
+        raise ConfigurationError(f"shelf {shelf} cannot be used; choose 0 to 65534, but not 4095")
+    if not 0 <= slot <= protocol.SLOT_MAX:
+        raise ConfigurationError(f"slot {slot} cannot be used; choose 0 to {protocol.SLOT_MAX}")
+
+
+def check_serial(serial: str) -> None:
+    """ConfigurationError for a serial that IDENTIFY cannot carry as it is."""
+    if not is_serial(serial):
+        raise ConfigurationError(
+            f"serial {serial!r} is not printable ASCII of 1 to {protocol.SERIAL_MAX} characters "
+            "without blanks around"
+        )
+
+
+def judge(offer: Offer, found: Mapping[bytes, str | None], force: bool) -> None:
+    """What it means that others answer for an address."""
+    others = ", ".join(mac.hex(":") for mac in found)
+    if siblings_only(found, offer.serial):
+        log.warning("%s: %s serves the same disk: a sibling primary", offer.address, others)
+    elif force or (offer.record is not None and offer.address in offer.record.addresses):
+        log.warning("%s: %s answers for this address too, with another disk", offer.address, others)
+    else:
+        raise ConfigurationError(
+            f"{offer.address} is already served by {others}, with another disk; "
+            "choose another address, or say --force"
+        )
+
+
+async def with_states(offers: Sequence[Offer], exports: Sequence[Export]) -> list[Served]:
+    """Exports as they were when they were served last, but for what is said against it. After an error no
+    record is taken. Syncs of many records are side by side, and what is served does not wait for them."""
+    step = min(len(offers), limits.RECORDS_AT_ONCE)
+    parts = [[*zip(offers[at::step], exports[at::step], strict=True)] for at in range(step)]
+    try:
+        ended = await asyncio.gather(*map(_take_up, parts), return_exceptions=True)
+        problem = next((it for it in ended if it is not None), None)
+        if problem is not None:
+            raise problem
+    except BaseException:
+        for offer in offers:
+            if offer.record is not None:
+                offer.record.close()
+        raise
+    return [Served(export, it.disk, it.record) for it, export in zip(offers, exports, strict=True)]
+
+
+async def _take_up(them: Sequence[tuple[Offer, Export]]) -> None:
+    def take_up() -> None:
+        for offer, export in them:
+            export.restore(_state(offer))
+
+    if all(offer.record is None for offer, _ in them):
+        take_up()
+        return
+    try:
+        await aside(take_up)
+    except NoThread:
+        take_up()
+
+
+def _state(offer: Offer) -> AoeState:
+    """Take up the record of a disk, and write down what is new."""
+    record = offer.record
+    if record is None:
+        return AoeState(mask=offer.mask or ())
+    record.open(offer.address)
+    state = AoeState() if offer.forget else record.state
+    if offer.mask is not None:
+        if state.mask not in ((), offer.mask):
+            log.warning("%s: --mask replaces the persisted list", offer.address)
+        state = state._replace(mask=offer.mask)
+    if state != record.state:
+        try:
+            record.save(state)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot keep state: {error.strerror}; give a writable --state-dir"
+            ) from error
+    return state
