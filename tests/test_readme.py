@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from aoe.config.read import read
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -15,6 +17,13 @@ README = (ROOT / "README.md").read_text()
 def test_the_examples_run(code: str) -> None:
     """What needs two interfaces is a function there; tests/net/test_failover.py runs its like."""
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=20)
+
+
+@pytest.mark.parametrize("text", re.findall(r"```toml\n(.*?)```", README, re.DOTALL))
+def test_the_files_are_right(text: str) -> None:
+    config = read(text, "README.md")
+    assert config.interfaces == ("eth1",)
+    assert [it.address for it in config.exports] == ["e1.0"]
 
 
 def test_every_test_that_carries_a_promise_exists() -> None:
