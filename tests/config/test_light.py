@@ -1,0 +1,28 @@
+"""What reads the file is loaded by the commands that read one, and by no other."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("module", ["aoe", "aoe.cli.target_parser", "aoe.cli.serve", "aoe.cli.client"])
+def test_who_reads_no_file_loads_no_reader(module: str) -> None:
+    code = (
+        f"import sys, {module}; print([it for it in sys.modules if it.startswith(('tomllib', 'aoe.config'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_a_file_that_is_right_needs_no_search_for_names() -> None:
+    code = (
+        "import sys\nfrom aoe.config.read import read\n"
+        "read('[target]\\nspin = false\\n', 'f')\nprint('difflib' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "False\n"
