@@ -200,6 +200,24 @@ def test_all_that_has_bytes_can_be_written_and_filled(engine: str) -> None:
     used(call, engine)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_buffer_is_the_callers_again_when_the_read_is_given_up(engine: str) -> None:
+    async def run() -> None:
+        lab, room = Lab(), bytearray(b"\xff" * 512)
+        async with lab.serve(MemoryDisk(SIZE), "e1.0") as primary, lab.attach("e1.0", engine=engine) as disk:
+            primary.disk.hang.clear()
+            reading = asyncio.ensure_future(disk.read_into(0, room))
+            await asyncio.sleep(0.05)
+            reading.cancel()
+            primary.disk.hang.set()
+            await disk.read(512, 512)
+            assert room == b"\xff" * 512
+            await disk.read_into(0, room)
+            assert room == bytes(512)
+
+    asyncio.run(run())
+
+
 # Addresses and discovery
 
 

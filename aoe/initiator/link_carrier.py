@@ -130,14 +130,16 @@ class LinkCarrier(Carrier):
         while self.core.done:
             request = self.core.done.popleft()
             assert request.result is not None, "it is done"
-            self.on_finished(request, self._placed(request, request.result))
+            result = self._placed(request, request.result) if self._rooms else request.result
+            self.on_finished(request, result)
         if self.core.news != self._news:
             self._news = self.core.news
             self.on_news()
 
     def _placed(self, request: Any, result: Result) -> Result:
         """A result whose data is in the caller's buffer, if there is one."""
-        if not self._rooms or (room := self._rooms.pop(request, None)) is None:
+        room = self._rooms.pop(request, None)
+        if room is None:
             return result
         room[: len(result.data)] = result.data
         return result._replace(data=b"")
