@@ -47,6 +47,8 @@ RECORD_ADDRESSES_MAX = 256
 DEVICE_SLOTS_UNKNOWN = 32
 """Requests that a disk takes at a time where the kernel does not tell."""
 
+HOSTS_SHOWN_MAX = 32
+"""Hosts of one export that a status shows, those that were heard last."""
 CLIENTS_KNOWN_MAX = 256
 """Hosts of one export that are remembered, so that the first contact of each is said."""
 OUTLET_BYTES_MAX = 4 << 20

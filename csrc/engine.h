@@ -38,6 +38,17 @@ enum {
     AOE_COUNTERS,
 };
 
+/* What was done of one export. */
+enum {
+    AOE_FIGURE_READS,
+    AOE_FIGURE_WRITES,
+    AOE_FIGURE_FLUSHES,
+    AOE_FIGURE_READ_BYTES,
+    AOE_FIGURE_WRITTEN_BYTES,
+    AOE_FIGURE_QUEUE, /* admitted and not over, also what Python does */
+    AOE_FIGURES,
+};
+
 typedef struct aoe_engine aoe_engine;
 
 typedef struct {
@@ -125,6 +136,14 @@ void aoe_engine_set_age(aoe_engine *engine, uint64_t frame_age_ns);
 /* The highest number of an export before which everything admitted is complete (order rule T5). The
  * event descriptor tells when it may have risen. */
 int64_t aoe_engine_settled(aoe_engine *engine, uint32_t export_index);
+
+typedef struct {
+    uint8_t mac[6];
+    uint64_t requests, heard_ns; /* CLOCK_BOOTTIME */
+} aoe_host;
+
+/* What was done of an export, AOE_FIGURES numbers, and for how many hosts; `hosts` has room for as many as are known. */
+uint32_t aoe_engine_work(aoe_engine *engine, uint32_t export_index, uint64_t *figures, aoe_host *hosts);
 
 /* When a client last read or changed an export: CLOCK_BOOTTIME in nanoseconds, 0: never. */
 uint64_t aoe_engine_used(aoe_engine *engine, uint32_t export_index);

@@ -123,7 +123,7 @@ def shared() -> Iterator[str]:
     )
     yield from defined(
         limits,
-        *("BUCKET_SECTORS", "BUCKETS_MAX", "SPANS_MAX", "STREAMS_MAX", "REPLAY_WINDOW"),
+        *("BUCKET_SECTORS", "BUCKETS_MAX", "SPANS_MAX", "STREAMS_MAX", "REPLAY_WINDOW", "HOSTS_SHOWN_MAX"),
         *("RECEIVE_BUFFER", "SEND_BUFFER", "RING_BUFFER", "RING_FRAMES_MIN", "SPIN_US", "FRAME_ROOM"),
         *("UDP_MTU_DEFAULT", "UDP_MTU_MAX", "LOAD_DEPTH_MAX"),
         *("SECTORS_SURE", "SIZE_LOSSES", "SIZE_PROBES_MAX"),

@@ -40,7 +40,7 @@ def _saving(command: argparse.ArgumentParser) -> None:
 
 
 def _add_status(commands: Any) -> None:
-    what = "show what a running target serves, what was changed beside its file, and what went wrong"
+    what = "show what a running target serves, to which hosts, how fast, and what went wrong"
     command = _command(commands, "status", "status.Status", what)
     watch = "show it again each second, on a terminal as a table, until Ctrl-C"
     command.add_argument("--watch", action="store_true", help=watch)

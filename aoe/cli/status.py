@@ -93,7 +93,8 @@ def sentences(look: Look) -> Iterator[str]:
         yield plain(_export(export))
         yield from (plain(f"  {_client(it)}") for it in _dicts(export.get("clients")))
     for interface in _dicts(facts.get("interfaces")):
-        yield plain("interface {}: {}".format(interface.get("name"), interface.get("state")))
+        state = "up" if interface.get("up") else "down or not there"
+        yield plain(f"interface {interface.get('name')}: {state}")
     if said := errors(facts):
         yield plain("errors: " + " ".join(f"{name}={n}" for name, n in said.items()))
     for patch in _dicts(facts.get("patches")):

@@ -50,7 +50,7 @@ class Verbs(Protocol):
 
     async def status(self) -> Mapping[str, Any]:
         """How everything is: `number` (of the last change), `log_level`, `exports`, `interfaces` (name and
-        state), `counters`, `patches` (`Change.facts()` of what the file has not). Of an export: address,
+        up), `counters`, `patches` (`Change.facts()` of what the file has not). Of an export: address,
         path, state (serving, waiting, kept, failed, draining), reason, mask, reserve, and what `Figures`
         has."""
 

@@ -240,6 +240,15 @@ class Engine:
         """When a client last read or changed the export (CLOCK_BOOTTIME), 0 if none did."""
         return int(_lib.aoe_engine_used(self._engine, index))
 
+    def work(self, index: int) -> tuple[list[int], list[tuple[bytes, int, int]]]:
+        """What was done of the export: reads, writes, flushes, bytes read and written, requests under way;
+        and of hosts the MAC, their requests, and when they were last heard (CLOCK_BOOTTIME, ns)."""
+        figures = _ffi.new("uint64_t[]", _lib.AOE_FIGURES)
+        hosts = _ffi.new("aoe_host[]", limits.HOSTS_SHOWN_MAX)
+        count = _lib.aoe_engine_work(self._engine, index, figures, hosts)
+        heard = [(bytes(it.mac), it.requests, it.heard_ns) for it in hosts[0:count]]
+        return list(figures), heard
+
     def take(self) -> Up | None:
         """The next frame that came up."""
         up = self._up

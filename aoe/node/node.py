@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,10 @@ from aoe.node.links import Links, Names
 from aoe.node.opening import Opener
 from aoe.node.plan import USED, Key, Store, plan
 from aoe.node.state import State
-from aoe.node.status import ExportStatus, InterfaceStatus, Status
+from aoe.node.status import ClientStatus, ExportStatus, InterfaceStatus, Status
 from aoe.node.steps import ALL, Adjust, Note, Plan
 from aoe.target.target import Target
+from aoe.target.work import Figures, Host
 from aoe.wire.address import parse_address
 from aoe.wire.frame import format_mac
 from aoe.wire.protocol import SECTOR
@@ -318,6 +319,7 @@ class Node:
         export, config = one.export, one.config
         left = self._left.get(config.address)
         unused_s = None if one.going else self.target.unused_s(export)
+        done = Figures() if one.going else self.target.figures(export)
         state = "draining" if one.going else left.state if left else "serving"
         reason = left.reason if left else ""
         if not one.going and self.target.has_failed(export):
@@ -337,11 +339,28 @@ class Node:
             tuple(map(format_mac, export.state.mask)),
             tuple(map(format_mac, export.state.reserve)),
             unused_s,
+            done.reads,
+            done.writes,
+            done.flushes,
+            done.trims,
+            done.read_bytes,
+            done.written_bytes,
+            done.queue,
+            _clients(done.hosts),
         )
 
     def _unserved(self, state: str, why: Note) -> ExportStatus:
         path = next((it.path for it in self._wanted.exports if it.address == why.address), "")
         return ExportStatus(why.address, path, state, why.text)
+
+
+def _clients(hosts: Iterable[Host]) -> tuple[ClientStatus, ...]:
+    """The one that was heard last first."""
+    now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    latest = sorted(hosts, key=lambda it: -it.heard_ns)
+    return tuple(
+        ClientStatus(format_mac(it.mac), it.requests, max(0, now_ns - it.heard_ns) // 1000) for it in latest
+    )
 
 
 def _absent(wanted: Config, there: Mapping[str, Store]) -> frozenset[str]:

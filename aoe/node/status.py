@@ -6,10 +6,20 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class ClientStatus:
+    """A host that read or changed a disk: so many requests, the last one `heard_us` ago (microseconds)."""
+
+    mac: str
+    requests: int
+    heard_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExportStatus:
     """One address. `state` is `serving`, `waiting`, `kept`, `failed` or `draining`, with the `reason` where
     there is one. What is served has the facts behind that: `unused_s` are seconds since a client read or
-    wrote, None if none did since it is served."""
+    wrote, None if none did since it is served. `reads` to `written_bytes` are what was done since then,
+    `queue` are requests under way, `clients` the hosts that were heard last."""
 
     address: str
     path: str
@@ -22,6 +32,14 @@ class ExportStatus:
     mask: tuple[str, ...] = ()
     reserve: tuple[str, ...] = ()
     unused_s: float | None = None
+    reads: int = 0
+    writes: int = 0
+    flushes: int = 0
+    trims: int = 0
+    read_bytes: int = 0
+    written_bytes: int = 0
+    queue: int = 0
+    clients: tuple[ClientStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

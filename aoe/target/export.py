@@ -11,6 +11,7 @@ from aoe.drive.identify import Identity
 from aoe.target.order import OrderQueue, Ticket
 from aoe.target.state import AoeState, Verdict
 from aoe.target.streams import Place, Streams
+from aoe.target.work import Work
 from aoe.wire import protocol
 from aoe.wire.ata import AtaRequest
 from aoe.wire.frame import Header
@@ -121,6 +122,7 @@ class Export:
         self.state = state or AoeState()
         self.queue: OrderQueue[Entry] = OrderQueue(block, places)
         self.streams = Streams()
+        self.work = Work()
         self.used_ns = 0
         """When a client last read or changed it (CLOCK_BOOTTIME; 0: never), as far as Python saw that."""
         self.remote_masks = True

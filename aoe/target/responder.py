@@ -249,6 +249,8 @@ class Responder:
         if changes and self._expired(arrival, now_ns):
             return []
         export.use(self._boottime_ns)
+        if arrival.judged is None:  # else the engine heard it
+            export.work.hear(arrival.header.src, self._boottime_ns)
         if kind is Kind.READ and export.queue.lets_read:
             return [Peek(export, arrival, request, operation)]
         return self._queue(export, arrival, request, operation, now_ns)
@@ -258,6 +260,7 @@ class Responder:
         if data is None:
             return self._queue(*peek, now_ns, peeked=True)
         self.counters[Kind.READ] += 1
+        peek.export.work.count(peek.operation)
         return self._reply_ata(peek.export, peek.arrival, drive.done(peek.request, data))
 
     def _queue(
@@ -275,6 +278,7 @@ class Responder:
         if len(export.queue) >= limits.EXPORT_QUEUE_MAX or not self._has_room(export, job.size):
             return self._drop("queue_full")
         self.counters[operation.kind] += 1
+        export.work.count(operation)
         self.active += 1
         self._held_bytes += job.size
         export.begin(job)

@@ -29,6 +29,7 @@ from aoe.target.responder import Responder
 from aoe.target.served import Served
 from aoe.target.state import AoeState
 from aoe.target.streams import Place
+from aoe.target.work import Figures
 from aoe.wire import protocol
 from aoe.wire.frame import is_reply
 
@@ -196,6 +197,12 @@ class Server:
         while export.changing is change:
             await asyncio.sleep(timing.STOP_POLL_S)
         return not change.failed
+
+    def figures(self, export: Export) -> Figures:
+        """What was done of an export, and for which hosts."""
+        if self._accelerator is None:
+            return export.work.figures(len(export.queue))
+        return export.work.figures(0).plus(self._accelerator.figures(export))
 
     def used_ns(self, export: Export) -> int:
         """When a client last read or changed an export (CLOCK_BOOTTIME); 0: never."""

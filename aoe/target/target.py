@@ -25,6 +25,7 @@ from aoe.target.offer import Offer, check_address, check_serial, judge, with_sta
 from aoe.target.server import Server, TargetOptions
 from aoe.target.state import AoeState
 from aoe.target.streams import Streams
+from aoe.target.work import Figures
 from aoe.wire import protocol
 
 log = logging.getLogger("aoe.target")
@@ -250,6 +251,10 @@ class Target(Rooted):
         disks = {export: self.server.served(export).disk for export in self.exports}
         problems = await self._measure.ask(disks.values(), timeout_s)
         return [export for export, disk in disks.items() if self._resized(export, disk, problems[disk])]
+
+    def figures(self, export: Export) -> Figures:
+        """What was done of it since it is served, and for which hosts."""
+        return self.server.figures(export)
 
     def unused_s(self, export: Export) -> float | None:
         """Seconds since a client last read or changed it; None if none did since it is served."""

@@ -200,6 +200,15 @@ int64_t aoe_engine_settled(aoe_engine *e, uint32_t index)
     return settled;
 }
 
+uint32_t aoe_engine_work(aoe_engine *e, uint32_t index, uint64_t *figures, aoe_host *hosts)
+{
+    assert(index < e->set.exports);
+    const struct work *w = &e->exports[index].work;
+    for (int i = 0; i < AOE_FIGURES; i++)
+        figures[i] = atomic_load_explicit(&w->figures[i], memory_order_relaxed);
+    return work_hosts(w, hosts);
+}
+
 uint64_t aoe_engine_used(aoe_engine *e, uint32_t index)
 {
     assert(index < e->set.exports);

@@ -35,6 +35,7 @@ static void leave(struct thread *t, struct op *op)
 {
     struct export *x = op->export;
     struct op *ready = order_done(&x->order, op);
+    work_pending(&x->work, x->order.pending);
     if (x->now->number != atomic_load_explicit(&x->settled, memory_order_relaxed))
         operations_settle(t, x);
     while (ready) {
@@ -44,10 +45,25 @@ static void leave(struct thread *t, struct op *op)
     }
 }
 
+static void done(struct work *w, const struct op *op)
+{
+    uint64_t bytes = (uint64_t)op->count * SECTOR;
+    if (op->kind == K_READ) {
+        work_add(w, AOE_FIGURE_READS, 1);
+        work_add(w, AOE_FIGURE_READ_BYTES, bytes);
+    } else if (op->kind == K_WRITE) {
+        work_add(w, AOE_FIGURE_WRITES, 1);
+        work_add(w, AOE_FIGURE_WRITTEN_BYTES, bytes);
+    } else {
+        work_add(w, AOE_FIGURE_FLUSHES, 1);
+    }
+}
+
 static void finish(struct thread *t, struct op *op)
 {
     assert(op->kind < K_UP_READ && op->state != S_WAITING);
     count(t, op->kind == K_READ ? AOE_READS : op->kind == K_WRITE ? AOE_WRITES : AOE_FLUSHES);
+    done(&op->export->work, op);
     outlet_room(t, op->port);
     int replied = reply_op(t, op);
     leave(t, op);

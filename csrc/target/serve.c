@@ -51,6 +51,7 @@ static void admit(struct thread *t, struct export *x, uint32_t port, const struc
     op->length = op->kind == K_READ || op->kind == K_FLUSH ? ATA_HEADER : a->length;
     memcpy(op->data - ATA_HEADER, a->frame, op->length);
     order_admit(&x->order, op);
+    work_pending(&x->work, x->order.pending);
     if (op->state == S_READY)
         operation_run(t, op);
 }
@@ -67,6 +68,8 @@ static int serve_instantly(struct thread *t, struct export *x, uint32_t port, co
         if (!x->map)
             return 0;
         count(t, AOE_READS);
+        work_add(&x->work, AOE_FIGURE_READS, 1);
+        work_add(&x->work, AOE_FIGURE_READ_BYTES, (uint64_t)r->count * SECTOR);
         reply_mapped(t, port, a->frame, x, offset, r->count);
         return 1;
     }
@@ -79,6 +82,8 @@ static int serve_instantly(struct thread *t, struct export *x, uint32_t port, co
     if (!mapped && pwrite(v->fd, payload, length, (off_t)offset) != (ssize_t)length)
         return 0; /* written again, and judged, on the long way */
     count(t, AOE_WRITES);
+    work_add(&x->work, AOE_FIGURE_WRITES, 1);
+    work_add(&x->work, AOE_FIGURE_WRITTEN_BYTES, length);
     if (mapped)
         reply_map_written(t, port, a->frame, x);
     else
@@ -111,6 +116,7 @@ static void carry_out(struct thread *t, struct export *x, uint32_t port, const s
         return;
     }
     atomic_store_explicit(&x->used_ns, t->boot_ns, memory_order_relaxed);
+    work_heard(&x->work, wire_of(a->frame)->src, t->boot_ns);
     if (ours && !is_expired)
         streams_see(&x->streams, a->frame, a->stamp_ns);
     if (!serve_instantly(t, x, port, a, r))

@@ -18,6 +18,7 @@
 #include "shared/ring.h"
 #include "sectors.h"
 #include "streams.h"
+#include "work.h"
 
 enum {
     BATCH = 64,           /* frames taken, and replies sent, at a time */
@@ -69,6 +70,7 @@ struct export {
     struct io sync;
     size_t up_used; /* bytes handed up and not yet taken */
     _Atomic int64_t published, settled;
+    struct work work;
     _Atomic uint64_t used_ns; /* when a client last read or changed it; CLOCK_BOOTTIME */
     /* The thread that alone touches it; NO_THREAD: free for another export. Last, as all threads look at it while
      * the rest is made anew. */

@@ -36,7 +36,7 @@ FACTS: dict[str, Any] = {
         EXPORT,
         {"address": "e2.0", "path": "/dev/x", "state": "waiting", "reason": "it is not there"},
     ],
-    "interfaces": [{"name": "eth1", "state": "up"}],
+    "interfaces": [{"name": "eth1", "up": True}],
     "counters": {"reads": 100, "masked": 7, "expired": 0, "eth1.rebound": 1},
     "patches": [{"sentence": "set e1.0 mask (by root (uid 0) at 2026-11-28T12:00:00Z)"}],
 }
@@ -78,7 +78,7 @@ def test_one_that_began_anew_has_no_rate_yet() -> None:
 def test_no_line_has_a_control_character(name: str) -> None:
     evil = "a\x1b[2J\nb\u202e"
     facts = {**FACTS, "exports": [{**EXPORT, name: evil}], "patches": [{"sentence": evil}]}
-    facts["interfaces"] = [{"name": evil, "state": evil}]
+    facts["interfaces"] = [{"name": evil, "up": evil}]
     facts["counters"] = {evil: 1}
     assert all(line.isprintable() for line in sentences(Look(facts, 0.0)))
 

@@ -251,3 +251,27 @@ def test_the_commands_on_its_own_machine(remote: Remote, host: Client) -> None:
     assert gone.returncode == 0, gone.stderr
     assert remote.file.read_text() == remote.text
     assert remote.command("release", "e9.9").returncode == 2
+
+
+def test_what_clients_do_is_counted(remote: Remote, host: Client) -> None:
+    """By export and by host, whichever code serves them."""
+    for lba in (0, 8, 16):
+        assert host.read(lba, 2) == bytes(1024)
+    host.write(4, bytes(512))
+    host.flush()
+    with remote.lab.client(shelf=1, slot=0) as again:
+        again.read(0)
+    found = remote.exports()
+    one, two = found["e1.0"], found["e1.1"]
+    assert (one["reads"], one["writes"], one["flushes"]) == (4, 1, 1)
+    assert (one["read_bytes"], one["written_bytes"], one["queue"]) == (3 * 1024 + 512, 512, 0)
+    ((client, heard_us),) = [((it["mac"], it["requests"]), it["heard_us"]) for it in one["clients"]]
+    assert client == (host.mac.hex(":"), 6)
+    assert 0 <= heard_us < 20_000_000
+    assert (two["reads"], two["clients"]) == (0, [])
+    shown = remote.command("status")
+    assert f"  {host.mac.hex(':')}: 6 requests, heard " in shown.stdout
+    assert "0 IOPS, 0.0 MB/s, queue 0" in shown.stdout
+    remote.done("remove", address="e1.0")
+    remote.done("add", address="e1.0", keys={"path": str(remote.work / "one"), "serial": "ONE"})
+    assert (remote.exports()["e1.0"]["reads"], remote.exports()["e1.0"]["clients"]) == (0, [])
