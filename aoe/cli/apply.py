@@ -11,17 +11,18 @@ from aoe import limits
 from aoe.cli import stdio
 from aoe.cli.report import Report
 from aoe.config.read import read
-from aoe.control import place
 from aoe.control.client import Client
 from aoe.control.messages import REFUSED
+from aoe.control.place import askers
 from aoe.errors import ConfigurationError, ControlFailed
 
 
 class Apply(NamedTuple):
-    """The words behind `apply`: `file` is put in the place of `config` first, unless it is only planned."""
+    """The words behind `apply`: `file` is put in the place of `config` (None: the file that the daemon has)
+    first, unless it is only planned."""
 
     file: Path | None
-    config: Path
+    config: Path | None
     plan: bool
     remove: bool
     expect: int | None
@@ -39,21 +40,22 @@ class Apply(NamedTuple):
 
     def _run(self, report: Report) -> int:
         arguments: dict[str, Any] = {"plan": self.plan, "remove": self.remove, "expect": self.expect}
-        with Client(self.socket or place.askers()) as client:
+        with Client(self.socket or askers()) as client:
             if self.file is None:
                 return _told(report, client.ask("apply", **arguments))
             text = _text(self.file)
             planned = client.ask("apply", **arguments | {"plan": True}, text=text)
             if self.plan or planned["exit"] == REFUSED:  # a file that cannot be is not put anywhere
                 return _told(report, planned)
-            if self.file.resolve() == self.config.resolve():
+            place = self.config or Path(client.ask("status")["file"])
+            if self.file.resolve() == place.resolve():
                 return _told(report, client.ask("apply", **arguments))
-            put(text, self.config)
+            put(text, place)
             try:
                 return _told(report, client.ask("apply", **arguments))
             except ControlFailed as error:
                 if error.exit == REFUSED:
-                    put_back(self.config)
+                    put_back(place)
                 raise
 
 

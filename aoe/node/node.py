@@ -307,7 +307,7 @@ class Node:
         links = tuple(InterfaceStatus(it.name, format_mac(it.mac), it.mtu, it.up) for it in self._links.all)
         return Status(
             self._state.number,
-            str(self._file),
+            str(self._file.absolute()),
             self._changing,
             tuple((self._left | served)[address] for address in sorted(self._left | served)),
             links,

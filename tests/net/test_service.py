@@ -110,7 +110,7 @@ def test_a_file_is_put_in_its_place_and_a_wrong_one_is_not(engine: str, lab: Lab
         service.file.chmod(0o640)
         new = tmp_path / "new.toml"
         new.write_text(before + second)
-        words = (new, "--config", service.file)
+        words = (new,)
         assert service.apply("--plan", *words) == f"e1.2: serve {tmp_path}/b\n"
         assert (service.file.read_text(), addresses(service)) == (before, ["e1.1"])
         number = service.ask("status")["number"]
