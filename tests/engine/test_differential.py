@@ -22,7 +22,7 @@ from aoe.drive.command import STAMPED
 from aoe.drive.identify import Vendor, vendor_of
 from aoe.target.export import Export
 from tests.engine.recorded import RECORDED
-from tests.engine.ways import WRITE_BACK, Way
+from tests.engine.setups import WRITE_BACK, Setup
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget
 from tests.support.tools import need_engine, need_namespaces
@@ -32,7 +32,7 @@ from tests.target.driver import BROADCAST, Driver, make_driver, make_export
 FRAMES = int(
     os.environ.get("AOE_DIFFERENTIAL_FRAMES", "340000" if os.environ.get("CI") == "true" else "20000")
 )
-"""In each of the three ways."""
+"""For each of the three setups."""
 GROUP = 64
 SECTORS = 512
 BUSY = 48
@@ -43,10 +43,10 @@ CLIENTS = [bytes((2, 0, 0, 0, 0, last)) for last in (0x11, 0x12, 0x13, 0x14)]
 _IDENTIFY_AT = 36
 
 
-WAYS = [
-    Way("memory", WRITE_BACK, memory=True),
-    Way("buffered", WRITE_BACK),
-    Way("direct", ("--direct", *WRITE_BACK)),
+SETUPS = [
+    Setup("memory", WRITE_BACK, memory=True),
+    Setup("buffered", WRITE_BACK),
+    Setup("direct", ("--direct", *WRITE_BACK)),
 ]
 
 
@@ -242,16 +242,16 @@ def run(wire: socket.socket, server: bytes, seed: int, number: int) -> tuple[Ref
     return reference, generator
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
-def test_same_frames_same_bytes_same_disk(way: Way, tmp_path: Path) -> None:
+@pytest.mark.parametrize("setup", SETUPS, ids=lambda setup: setup.name)
+def test_same_frames_same_bytes_same_disk(setup: Setup, tmp_path: Path) -> None:
     need_namespaces()
     need_engine()
     memory = Path(tempfile.mkdtemp(dir="/dev/shm"))  # also for the state, of which every change is synced
-    image = (memory if way.memory else tmp_path) / "image"
+    image = (memory if setup.memory else tmp_path) / "image"
     try:
         image.write_bytes(bytes(SECTORS * 512))
         with Lab(mtu=9000) as lab:
-            options = (*way.options, "--serial", "DIFFERENTIAL", "--engine", "c")
+            options = (*setup.options, "--serial", "DIFFERENTIAL", "--engine", "c")
             path = f"{image}={driver.SHELF}.{driver.SLOT}"
             with (
                 AoeTarget(lab, tmp_path, path, *options, state_dir=memory / "state") as target,

@@ -14,7 +14,7 @@ import pytest
 from aoe.wire.ata import AtaReply
 from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import need_direct, noise
-from tests.engine.ways import BUFFERED, DEVICE, DIRECT, WRITTEN_BACK, Way, in_python
+from tests.engine.setups import BUFFERED, DEVICE, DIRECT, WRITTEN_BACK, Setup, in_python
 from tests.support.labs.engine_target import counted, prefix
 from tests.support.labs.fault_disk import FuseDisk, abort, loop_device, small_ext4, small_tmpfs
 from tests.support.labs.load import DATA, PIECE, read_request, repeated, replies, write_request
@@ -47,19 +47,19 @@ class Sick(NamedTuple):
 
 
 @contextmanager
-def sick(lab: Lab, work: Path, way: Way) -> Iterator[Sick]:
+def sick(lab: Lab, work: Path, setup: Setup) -> Iterator[Sick]:
     with ExitStack() as stack:
         disk = stack.enter_context(FuseDisk(work / "sick", SECTORS))
         disk.store.write_bytes(noise(SECTORS))
-        path = stack.enter_context(loop_device(disk.path)) if way.device else disk.path
-        target = stack.enter_context(served_as(way, lab, work, path))
+        path = stack.enter_context(loop_device(disk.path)) if setup.device else disk.path
+        target = stack.enter_context(served_as(setup, lab, work, path))
         yield Sick(target, disk, impatient(lab))
 
 
-def served_as(way: Way, lab: Lab, work: Path, path: Path) -> AoeTarget:
-    if way.engine == "c":
+def served_as(setup: Setup, lab: Lab, work: Path, path: Path) -> AoeTarget:
+    if setup.engine == "c":
         need_engine()
-    return AoeTarget(lab, work, f"{path}=1.1", "--engine", way.engine, *way.options)
+    return AoeTarget(lab, work, f"{path}=1.1", "--engine", setup.engine, *setup.options)
 
 
 def impatient(lab: Lab) -> Client:
@@ -85,13 +85,15 @@ def served(target: AoeTarget, **least: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "way", [WRITTEN_BACK, DIRECT, DEVICE, *map(in_python, (WRITTEN_BACK, DEVICE))], ids=lambda way: way.name
+    "setup",
+    [WRITTEN_BACK, DIRECT, DEVICE, *map(in_python, (WRITTEN_BACK, DEVICE))],
+    ids=lambda setup: setup.name,
 )
-def test_a_bad_sector_is_named_and_costs_no_other(way: Way, lab: Lab, tmp_path: Path) -> None:
-    with sick(lab, tmp_path, way) as it:
+def test_a_bad_sector_is_named_and_costs_no_other(setup: Setup, lab: Lab, tmp_path: Path) -> None:
+    with sick(lab, tmp_path, setup) as it:
         it.disk.fail("read", 35, 1)
         bad = it.client.ata(READ_EXT, 32, 2 * PAGE)
-        first = 35 if way.direct else 32  # through the page cache, a page fails
+        first = 35 if setup.direct else 32  # through the page cache, a page fails
         assert (result(bad), bad.lba) == (UNREADABLE, first)
         assert it.client.read(16, 16) == noise(SECTORS)[16 * SECTOR : 32 * SECTOR]
         it.disk.heal("read")
@@ -108,9 +110,11 @@ def test_a_bad_sector_is_named_and_costs_no_other(way: Way, lab: Lab, tmp_path: 
         served(it.target, reads=2, writes=2, flushes=1, disk_errors=2)
 
 
-@pytest.mark.parametrize("way", [WRITTEN_BACK, DIRECT, in_python(DIRECT)], ids=lambda way: way.name)
-def test_after_a_failed_sync_nothing_is_promised_until_a_restart(way: Way, lab: Lab, tmp_path: Path) -> None:
-    with sick(lab, tmp_path, way) as it:
+@pytest.mark.parametrize("setup", [WRITTEN_BACK, DIRECT, in_python(DIRECT)], ids=lambda setup: setup.name)
+def test_after_a_failed_sync_nothing_is_promised_until_a_restart(
+    setup: Setup, lab: Lab, tmp_path: Path
+) -> None:
+    with sick(lab, tmp_path, setup) as it:
         it.client.write(0, DATA)
         it.disk.fail("flush")
         assert result(it.client.ata(FLUSH_EXT)) == FAULT
@@ -127,10 +131,12 @@ def test_after_a_failed_sync_nothing_is_promised_until_a_restart(way: Way, lab: 
         served(it.target, writes=1, flushes=1)
 
 
-@pytest.mark.parametrize("way", [BUFFERED, DIRECT, DEVICE, in_python(BUFFERED)], ids=lambda way: way.name)
-def test_a_write_is_not_acknowledged_when_its_sync_fails(way: Way, lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "setup", [BUFFERED, DIRECT, DEVICE, in_python(BUFFERED)], ids=lambda setup: setup.name
+)
+def test_a_write_is_not_acknowledged_when_its_sync_fails(setup: Setup, lab: Lab, tmp_path: Path) -> None:
     """Neither of two at a time, as they may share a sync; and then nothing until a restart."""
-    with sick(lab, tmp_path, way) as it:
+    with sick(lab, tmp_path, setup) as it:
         it.client.write(0, DATA)
         it.disk.fail("flush")
         for lba in (PAGE, 2 * PAGE):
@@ -163,26 +169,26 @@ def place(kind: str, directory: Path, size: int) -> Iterator[Path]:
 
 @contextmanager
 def small(
-    lab: Lab, kind: str, work: Path, size: int, way: Way = BUFFERED
+    lab: Lab, kind: str, work: Path, size: int, setup: Setup = BUFFERED
 ) -> Iterator[tuple[AoeTarget, Path]]:
     """A target with a sparse disk of 4 MiB in such a place; "whole" is a tmpfs, and nothing is sparse."""
     with place("tmpfs" if kind == "whole" else kind, work / kind, size) as directory:
         disk = image(directory / "disk", 8192)
         if kind == "whole":
             disk.write_bytes(bytes(8192 * SECTOR))
-        with served_as(way, lab, work, disk) as target:
+        with served_as(setup, lab, work, disk) as target:
             yield target, disk
 
 
 @pytest.mark.parametrize(
-    ("kind", "size", "way"),
+    ("kind", "size", "setup"),
     [("tmpfs", 1 << 20, BUFFERED), ("ext4", 2 << 20, BUFFERED), ("tmpfs", 1 << 20, in_python(BUFFERED))],
     ids=["tmpfs", "ext4", "tmpfs-python"],
 )
 def test_a_full_store_refuses_writes_until_there_is_room(
-    kind: str, size: int, way: Way, lab: Lab, tmp_path: Path
+    kind: str, size: int, setup: Setup, lab: Lab, tmp_path: Path
 ) -> None:
-    with small(lab, kind, tmp_path, size, way) as (target, disk):
+    with small(lab, kind, tmp_path, size, setup) as (target, disk):
         ballast = disk.with_name("ballast")
         ballast.write_bytes(bytes(256 << 10))
         client = impatient(lab)
@@ -212,7 +218,7 @@ def test_reading_holes_needs_no_room(lab: Lab, tmp_path: Path) -> None:
         assert disk.stat().st_blocks < 100
 
 
-WAYS_TO_CUT = [
+SETUPS_TO_CUT = [
     ("tmpfs", BUFFERED),
     ("whole", BUFFERED),
     ("disk", BUFFERED),
@@ -223,11 +229,11 @@ WAYS_TO_CUT = [
 CUT_IDS = ["memory", "mapped", "buffered", "direct", "buffered-python", "direct-python"]
 
 
-@pytest.mark.parametrize(("kind", "way"), WAYS_TO_CUT, ids=CUT_IDS)
+@pytest.mark.parametrize(("kind", "setup"), SETUPS_TO_CUT, ids=CUT_IDS)
 def test_a_store_that_is_cut_gives_errors_and_no_signal(
-    kind: str, way: Way, lab: Lab, tmp_path: Path
+    kind: str, setup: Setup, lab: Lab, tmp_path: Path
 ) -> None:
-    with small(lab, kind, tmp_path, 16 << 20, way) as (target, disk):
+    with small(lab, kind, tmp_path, 16 << 20, setup) as (target, disk):
         client, busy = impatient(lab), lab.client(mac=b"\2\0\0\0\0\1")
         for lba in range(0, 1024, PIECE):
             client.write(lba, DATA)
@@ -255,9 +261,9 @@ def burst(client: Client) -> None:
         pass
 
 
-@pytest.mark.parametrize(("kind", "way"), WAYS_TO_CUT, ids=CUT_IDS)
-def test_a_store_that_ends_within_a_page(kind: str, way: Way, lab: Lab, tmp_path: Path) -> None:
-    with small(lab, kind, tmp_path, 16 << 20, way) as (target, disk):
+@pytest.mark.parametrize(("kind", "setup"), SETUPS_TO_CUT, ids=CUT_IDS)
+def test_a_store_that_ends_within_a_page(kind: str, setup: Setup, lab: Lab, tmp_path: Path) -> None:
+    with small(lab, kind, tmp_path, 16 << 20, setup) as (target, disk):
         client = impatient(lab)
         client.write(0, DATA)
         os.truncate(disk, 3 * SECTOR)
@@ -313,14 +319,14 @@ def punch_hole(disk: Path, offset: int, length: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "way"),
+    ("kind", "setup"),
     [("tmpfs", BUFFERED), ("whole", BUFFERED), ("disk", BUFFERED), ("disk", in_python(BUFFERED))],
     ids=["tmpfs", "whole", "disk", "disk-python"],
 )
 def test_a_store_that_shrank_is_served_smaller_after_sighup(
-    kind: str, way: Way, lab: Lab, tmp_path: Path
+    kind: str, setup: Setup, lab: Lab, tmp_path: Path
 ) -> None:
-    with small(lab, kind, tmp_path, 16 << 20, way) as (target, disk):
+    with small(lab, kind, tmp_path, 16 << 20, setup) as (target, disk):
         client = impatient(lab)
         client.write(0, DATA)
         os.truncate(disk, 64 * SECTOR)
@@ -339,9 +345,9 @@ def test_a_store_that_shrank_is_served_smaller_after_sighup(
         served(target, reads=2, writes=3)
 
 
-@pytest.mark.parametrize("way", [BUFFERED, DIRECT, in_python(DIRECT)], ids=lambda way: way.name)
-def test_a_file_system_that_turns_read_only(way: Way, lab: Lab, tmp_path: Path) -> None:
-    with small(lab, "ext4", tmp_path, 8 << 20, way) as (target, disk):
+@pytest.mark.parametrize("setup", [BUFFERED, DIRECT, in_python(DIRECT)], ids=lambda setup: setup.name)
+def test_a_file_system_that_turns_read_only(setup: Setup, lab: Lab, tmp_path: Path) -> None:
+    with small(lab, "ext4", tmp_path, 8 << 20, setup) as (target, disk):
         client = impatient(lab)
         client.write(0, DATA)
         abort(disk.parent)

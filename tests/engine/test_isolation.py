@@ -14,7 +14,7 @@ import pytest
 from aoe.limits import EXPORT_QUEUE_MAX
 from aoe.wire import ata
 from aoe.wire.frame import Command
-from tests.engine.ways import BUFFERED, DEVICE, DIRECT, NO_URING, Way, in_python
+from tests.engine.setups import BUFFERED, DEVICE, DIRECT, NO_URING, Setup, in_python
 from tests.support.labs.engine_target import LAUNCH, counted, prefix
 from tests.support.labs.fault_disk import FuseDisk, loop_device
 from tests.support.labs.load import DATA, PIECE, Latency, latency, leave_outstanding, repeated, replies
@@ -40,7 +40,7 @@ class Hanging(NamedTuple):
     """Disks that hang: how they are served, how many there are, and how many reads, and as many writes, each
     is asked for."""
 
-    way: Way
+    setup: Setup
     disks: int = 1
     outstanding: int = 64
 
@@ -71,19 +71,19 @@ class Neighbours(NamedTuple):
 def neighbours(
     lab: Lab, work: Path, hanging: Hanging, plugin: Sequence[str] = MEMORY
 ) -> Iterator[Neighbours]:
-    way, number = hanging.way, hanging.disks
+    setup, number = hanging.setup, hanging.disks
     with ExitStack() as stack:
         disks = [stack.enter_context(FuseDisk(work / f"sick{n}", plugin=plugin)) for n in range(number)]
-        paths = [stack.enter_context(loop_device(it.path)) if way.device else it.path for it in disks]
+        paths = [stack.enter_context(loop_device(it.path)) if setup.device else it.path for it in disks]
         for disk in disks:
             stack.callback(disk.resume)  # or the target could not end, and a device not be detached
         exports = [f"{path}=1.{n}" for n, path in enumerate(paths)]
-        launcher = [LAUNCH, *way.launcher, "--"]
+        launcher = [LAUNCH, *setup.launcher, "--"]
         # Not on the machine's own disk, which may be slow for reasons of its own.
         healthy = stack.enter_context(FuseDisk(work / "healthy", plugin=MEMORY)).path
-        if way.engine == "c":
+        if setup.engine == "c":
             need_engine()
-        words = (*exports, f"{healthy}=2.1", "--engine", way.engine, *way.options)
+        words = (*exports, f"{healthy}=2.1", "--engine", setup.engine, *setup.options)
         target = stack.enter_context(AoeTarget(lab, work, *words, launcher=launcher))
         for disk in disks:
             stack.callback(disk.resume)
@@ -181,23 +181,23 @@ def test_a_stop_with_disks_that_hang_is_bounded(name: str, lab: Lab, tmp_path: P
     """Only reads wait in the file: a write in a file system that hangs cannot be killed by anyone. Nor can a
     read, now and then, nor a thread of Python that waits for a device: so there it is enough that the target
     has said its last word."""
-    way, disks, outstanding = HANGING[name]
+    setup, disks, outstanding = HANGING[name]
     with neighbours(lab, tmp_path, HANGING[name]) as it:
         for disk, victim in zip(it.disks, it.victims, strict=True):
             disk.hang()
-            leave_outstanding(victim, outstanding, outstanding if way.device else 0)
-        hanging = disks * outstanding * (2 if way.device else 1)
+            leave_outstanding(victim, outstanding, outstanding if setup.device else 0)
+        hanging = disks * outstanding * (2 if setup.device else 1)
         it.healthy.write(0, DATA)
         assert it.healthy.read(0, PIECE) == DATA
         # C counts what the disk has done, Python what it was given.
-        asked = 1 if way.engine == "c" else 1 + disks * outstanding
+        asked = 1 if setup.engine == "c" else 1 + disks * outstanding
         assert counted(it.target)[f"{prefix(it.target)}writes"] == asked
         assert it.target.process is not None
         before = len(it.target.output)
         it.target.process.send_signal(signal.SIGTERM)
         wait_for(lambda: "counters: " in it.target.output[before:], STOP_S + 2)
         wait_for(lambda: f"{hanging} requests hang in the disk" in it.target.errors, 1)
-        if not way.device or way.engine == "python":
+        if not setup.device or setup.engine == "python":
             for disk in it.disks:
                 disk.resume()
         assert it.target.wait(STOP_S) == 1

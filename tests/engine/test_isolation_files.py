@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from aoe.wire.protocol import SECTOR
-from tests.engine.ways import BUFFERED, DIRECT, NO_URING, WRITTEN_BACK, Way
+from tests.engine.setups import BUFFERED, DIRECT, NO_URING, WRITTEN_BACK, Setup
 from tests.support.labs.engine_target import LAUNCH, counted
 from tests.support.labs.fault_disk import FuseDisk, few_slots, loop_device, mounted_file
 from tests.support.labs.load import DATA, PIECE, read_request, replies, write_request
@@ -29,13 +29,13 @@ HUNG_S = 0.3
 class Asked(NamedTuple):
     """How the file is served, and what it is asked for after its disk hung; `warm`: it was read before."""
 
-    way: Way
+    setup: Setup
     reads: int = 300
     writes: int = 0
     warm: bool = False
 
 
-PYTHON = Way("python", engine="python")
+PYTHON = Setup("python", engine="python")
 ASKED = {
     "buffered": Asked(BUFFERED),
     "buffered-writes": Asked(BUFFERED, 100, 100),
@@ -58,7 +58,7 @@ class Neighbours(NamedTuple):
 
 
 @contextmanager
-def neighbours(lab: Lab, work: Path, way: Way) -> Iterator[Neighbours]:
+def neighbours(lab: Lab, work: Path, setup: Setup) -> Iterator[Neighbours]:
     with ExitStack() as stack:
         disk = stack.enter_context(FuseDisk(work / "sick", plugin=("memory", "96M")))
         device = stack.enter_context(loop_device(disk.path))
@@ -66,10 +66,10 @@ def neighbours(lab: Lab, work: Path, way: Way) -> Iterator[Neighbours]:
         stack.enter_context(few_slots(device, SLOTS))
         stack.callback(disk.resume)
         healthy = stack.enter_context(FuseDisk(work / "healthy", plugin=("memory", "16M"))).path
-        if way.engine == "c":
+        if setup.engine == "c":
             need_engine()
-        exports = (f"{file}=1.0", f"{healthy}=2.1", "--engine", way.engine, *way.options)
-        launcher = [LAUNCH, *way.launcher, "--"]
+        exports = (f"{file}=1.0", f"{healthy}=2.1", "--engine", setup.engine, *setup.options)
+        launcher = [LAUNCH, *setup.launcher, "--"]
         target = stack.enter_context(AoeTarget(lab, work, *exports, launcher=launcher))
         stack.callback(disk.resume)
         victim = lab.client(1, 0, mac=bytes((2, 0, 0, 0, 0, 9)), retries=0)
@@ -92,7 +92,7 @@ def leave_waiting(victim: Client, asked: Asked) -> None:
 @pytest.mark.parametrize("name", ASKED)
 def test_a_file_on_a_disk_that_hangs_does_not_stop_another(name: str, lab: Lab, tmp_path: Path) -> None:
     asked = ASKED[name]
-    with neighbours(lab, tmp_path, asked.way) as it:
+    with neighbours(lab, tmp_path, asked.setup) as it:
         if asked.warm:
             it.victim.read(0)
         it.disk.hang()
@@ -107,13 +107,13 @@ def test_a_file_on_a_disk_that_hangs_does_not_stop_another(name: str, lab: Lab, 
         numbers = counted(it.target)
         assert numbers["writes"] >= 4
         assert numbers["reads"] >= 4
-        assert bool(numbers["engine_writes"]) == (asked.way.engine == "c")
+        assert bool(numbers["engine_writes"]) == (asked.setup.engine == "c")
 
 
 def test_a_disk_that_answers_again_is_asked_by_the_loop_again(lab: Lab, tmp_path: Path) -> None:
     """All that hung is answered, none of it twice, and what it holds is right."""
     asked = ASKED["buffered"]
-    with neighbours(lab, tmp_path, asked.way) as it:
+    with neighbours(lab, tmp_path, asked.setup) as it:
         expected = {lba: it.victim.read(lba, PIECE) for lba in (0, 64)}
         it.disk.hang()
         leave_waiting(it.victim, asked)

@@ -1,11 +1,11 @@
-"""How a disk is served: each way is another path through the engine."""
+"""How a disk is served: each setup takes other parts of the engine."""
 
 from typing import NamedTuple
 
 WRITE_BACK = ("--durability", "write-back")
 
 
-class Way(NamedTuple):
+class Setup(NamedTuple):
     """Options of the target and its engine; whether the disk is a block device, or a file in memory; what the
     target's world lacks (words of `fault_launch`)."""
 
@@ -22,13 +22,13 @@ class Way(NamedTuple):
         return "--direct" in self.options
 
 
-def in_python(way: Way) -> Way:
+def in_python(setup: Setup) -> Setup:
     """The same without the engine in C."""
-    return way._replace(name=f"{way.name}-python", engine="python")
+    return setup._replace(name=f"{setup.name}-python", engine="python")
 
 
-BUFFERED = Way("buffered")
-WRITTEN_BACK = Way("write-back", WRITE_BACK)
-DIRECT = Way("direct", ("--direct",))
-DEVICE = Way("device", device=True)
+BUFFERED = Setup("buffered")
+WRITTEN_BACK = Setup("write-back", WRITE_BACK)
+DIRECT = Setup("direct", ("--direct",))
+DEVICE = Setup("device", device=True)
 NO_URING = ("no-uring",)
