@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 from aoe import limits
 from aoe.cli import stdio
+from aoe.cli.asking import ask, connected
 from aoe.cli.report import Report
 from aoe.config.read import read
-from aoe.control.client import Client
 from aoe.control.messages import REFUSED
-from aoe.control.place import askers
 from aoe.errors import ConfigurationError, ControlFailed
 
 
@@ -40,19 +39,19 @@ class Apply(NamedTuple):
 
     def _run(self, report: Report) -> int:
         arguments: dict[str, Any] = {"plan": self.plan, "remove": self.remove, "expect": self.expect}
-        with Client(self.socket or askers()) as client:
+        with connected(self.socket, report) as hand:
             if self.file is None:
-                return _told(report, client.ask("apply", **arguments))
+                return _told(report, ask(hand, "apply", **arguments))
             text = _text(self.file)
-            planned = client.ask("apply", **arguments | {"plan": True}, text=text)
+            planned = ask(hand, "apply", **arguments | {"plan": True}, text=text)
             if self.plan or planned["exit"] == REFUSED:  # a file that cannot be is not put anywhere
                 return _told(report, planned)
-            place = self.config or Path(client.ask("status")["file"])
+            place = self.config or Path(ask(hand, "status")["file"])
             if self.file.resolve() == place.resolve():
-                return _told(report, client.ask("apply", **arguments))
+                return _told(report, ask(hand, "apply", **arguments))
             put(text, place)
             try:
-                return _told(report, client.ask("apply", **arguments))
+                return _told(report, ask(hand, "apply", **arguments))
             except ControlFailed as error:
                 if error.exit == REFUSED:
                     put_back(place)

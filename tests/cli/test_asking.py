@@ -239,3 +239,18 @@ def test_the_bridge_stops_at_a_line_without_an_end(daemon: Running) -> None:
     done = bridged(daemon, b"x" * 3_000_000)
     assert done.returncode == 2
     assert "longer than" in json.loads(done.stdout)["error"]["message"]
+
+
+def test_apply_ends_what_stands_beside_the_file(
+    daemon: Running, written: Written, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(daemon, "mask", "e1.0", "any")
+    assert run(daemon, "apply", "--plan") == 0
+    assert len(written.read()) == 1
+    daemon.node.error = refused("the file is wrong")
+    assert run(daemon, "apply") == 2
+    assert len(written.read()) == 1
+    daemon.node.error = None
+    assert run(daemon, "apply") == 0
+    assert written.read() == ()
+    assert capsys.readouterr().out.count("did apply") == 2

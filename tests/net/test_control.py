@@ -251,6 +251,12 @@ def test_the_commands_on_its_own_machine(remote: Remote, host: Client) -> None:
     assert gone.returncode == 0, gone.stderr
     assert remote.file.read_text() == remote.text
     assert remote.command("release", "e9.9").returncode == 2
+    assert remote.command("mask", "e1.1", "any").returncode == 0
+    assert answers(host, 1)
+    planned = remote.command("apply", "--plan").stdout
+    assert 'ends: set e1.1 mask = "any" (by ' in planned
+    assert remote.command("apply").returncode == 0
+    assert not answers(host, 1)
 
 
 def test_what_clients_do_is_counted(remote: Remote, host: Client) -> None:
