@@ -5,6 +5,7 @@ import grp
 import logging
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from aoe.cli.wanted import Wanted
@@ -97,7 +98,16 @@ def _outcome(done: Done) -> Outcome:
     return Outcome(tuple(done.sentences), done.exit, done.facts())
 
 
-def rights_of(target: TargetConfig, changes: str = "") -> Rights:
+def owner_of(file: Path) -> int:
+    """The user whose daemon it is: the one that owns its file, as what the file says is served. A service of
+    root's may run as a user of its own."""
+    try:
+        return file.stat().st_uid
+    except OSError:  # which is said when the file is read
+        return os.geteuid()
+
+
+def rights_of(target: TargetConfig, owner: int = 0, changes: str = "") -> Rights:
     """Which process may do what. ConfigurationError for a group that is not there."""
     try:
         group = None if target.control_group is None else grp.getgrnam(target.control_group).gr_gid
@@ -105,4 +115,4 @@ def rights_of(target: TargetConfig, changes: str = "") -> Rights:
         raise ConfigurationError(
             f"there is no group {target.control_group}; make it, or drop control-group"
         ) from error
-    return Rights(os.geteuid(), group, target.control_readers == "all", changes)
+    return Rights(owner, group, target.control_readers == "all", changes)

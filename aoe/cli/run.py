@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.cli import stdio
-from aoe.cli.node_verbs import NodeVerbs, rights_of
+from aoe.cli.node_verbs import NodeVerbs, owner_of, rights_of
 from aoe.cli.privilege import allow_descriptors
 from aoe.cli.report import Report
 from aoe.cli.serve import (
@@ -74,7 +74,8 @@ class _Daemon:
         self._notifier = Notifier.of(os.environ)
         self._links: list[Link] = []
         self._socket = said.socket or place.daemons()
-        changes = place.changes_of(os.geteuid(), self._socket)
+        self._owner = owner_of(said.config)
+        changes = place.changes_of(self._owner, self._socket)
         self._wanted = Wanted(said.config, self._content, changes)
         self._changes = str(changes)
 
@@ -109,7 +110,7 @@ class _Daemon:
                 raise ConfigurationError("; ".join(it.sentence for it in prepared.plan.problems))
             self._links = node.open_links(names)
             how = wanted.target
-            rights = rights_of(how, self._changes)
+            rights = rights_of(how, self._owner, self._changes)
             legacy, paused = life.take(self._held), self._sockets.went_on
             target = open_target(
                 self._links, _options(how), how.engine, _threads(how), legacy=legacy, paused=paused
@@ -178,7 +179,7 @@ class _Daemon:
         await refresh(node.target, self._report)
 
     def _changed(self, target: TargetConfig) -> None:
-        self._server.rights = rights_of(target, self._changes)
+        self._server.rights = rights_of(target, self._owner, self._changes)
 
     def _announce(self, one: Live) -> None:
         target = self._node.target
