@@ -135,8 +135,9 @@ SURVEYED_AT_ONCE = 64
 """Disks looked at at a time."""
 DISCOVERED_MAX = 16384
 """Answers to config queries that are kept of one link."""
-DISCOVER_QUERIES = 4
-"""Questions which targets there are: where one frame in a hundred is lost, each of 1,000 is heard."""
+DISCOVER_QUERIES, DISCOVER_QUERIES_LATE = 4, 3
+"""Questions which targets there are: where one frame in a hundred is lost, each of 1,000 is heard.
+And how many are enough where the answers take long and tell nothing new."""
 INQUIRY_TRIES = 5
 """Questions to one server which disk it has."""
 NBD_THREADS = 20

@@ -115,8 +115,9 @@ FIND_HEARD_S = 2.5
 """How long it is looked for where its target has answered a config query."""
 DISCOVER_S = 0.5
 """How long a survey waits for those that answer a config query."""
-DISCOVER_QUIET_NS, DISCOVER_LATE_NS = 100_000_000, 1_000_000_000
-"""Answers to it are over when none came for so long, and at the latest so long after that."""
+DISCOVER_PAUSE_NS, DISCOVER_QUIET_NS, DISCOVER_LATE_NS = 50_000_000, 250_000_000, 3_000_000_000
+"""It is asked again when no answer came for so long; all are there when none came for so long; and at the
+latest so long after that."""
 INQUIRY_WAIT_S = 0.1
 """How long the answer to a question which disk a server has is waited for, before it is asked again."""
 INQUIRY_SIZE_NS = 1_000_000_000

@@ -14,7 +14,7 @@ async def discover(
 ) -> list[Found]:
     """Every target that answers a config query within `seconds` (0 to 1e9), by address: on Ethernet
     interfaces by name, over links, which stay open, or else on every Ethernet interface that is up. Where
-    answers still come in then, it takes up to a second longer.
+    answers still come in then, it takes up to three seconds longer.
 
     ConfigurationError where an interface cannot be used, or none is up.
     """

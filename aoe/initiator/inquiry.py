@@ -104,17 +104,20 @@ class Inquiry:
         self._link.stop()
 
     async def ask_all(self, seconds: float) -> None:
-        """Every target on the link. The question or its answer may be lost, so it is asked several times.
-        Answers that still come in after so many seconds are waited for a little longer: there are many."""
+        """Every target on the link. The question or its answer may be lost, so it is asked several times,
+        again when all answers are there. Where they are many, that may take longer than so many seconds;
+        then it is over once they tell nothing new."""
         everywhere, query = (protocol.SHELF_ALL, protocol.SLOT_ALL), config.encode(Config(ConfigCommand.READ))
-        for _ in range(limits.DISCOVER_QUERIES):
-            tag = self._new_tag()
+        late_ns = now_ns() + int(seconds * 1e9) + timing.DISCOVER_PAUSE_NS
+        for turn in range(1, limits.DISCOVER_QUERIES + 1):
+            before, tag = len(self.found), self._new_tag()
             self._link.send(frame.encode(self._header(BROADCAST, everywhere, Command.CONFIG, tag), query))
             await asyncio.sleep(seconds / limits.DISCOVER_QUERIES)
+            await self._until_quiet(timing.DISCOVER_PAUSE_NS, late_ns)
+            if now_ns() > late_ns and turn >= limits.DISCOVER_QUERIES_LATE and len(self.found) == before:
+                break
         await asyncio.sleep(timing.LAST_LOOK_S)
-        until_ns = now_ns() + timing.DISCOVER_LATE_NS
-        while now_ns() < min(until_ns, self._heard_ns + timing.DISCOVER_QUIET_NS):
-            await asyncio.sleep(timing.LAST_LOOK_S)
+        await self._until_quiet(timing.DISCOVER_QUIET_NS, late_ns)
 
     async def ask(self, found: Found) -> Told | None:
         """One server at one address: which disk it has. None where it does not say, or where that can be no
@@ -142,6 +145,11 @@ class Inquiry:
         """The link is another one now."""
 
     # Inside
+
+    async def _until_quiet(self, quiet_ns: int, late_ns: int) -> None:
+        """Until no answer came in for so long."""
+        while now_ns() < min(late_ns + timing.DISCOVER_LATE_NS, self._heard_ns + quiet_ns):
+            await asyncio.sleep(timing.LAST_LOOK_S)
 
     def _hear(self, header: Header, raw: bytes) -> None:
         if header.command == Command.CONFIG:

@@ -77,7 +77,7 @@ class Server:
         self.left_behind = 0
         """Requests that `stop` did not see finish."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._paced: Paced[Send] = Paced(self._send_now)
+        self._paced = {port: Paced(self._send_now) for port in self._ports}
         self.notices = Notices()
         self._names = NameWatch(self._name_lost)
 
@@ -239,7 +239,7 @@ class Server:
         for link in self._port_of:
             link.stop()
         deadline = time.monotonic() + timeout_s
-        while (self.active or self._paced) and time.monotonic() < deadline:
+        while (self.active or any(self._paced.values())) and time.monotonic() < deadline:
             await asyncio.sleep(timing.STOP_POLL_S)
         self.left_behind = self.active
         if self._accelerator is not None:
@@ -392,7 +392,7 @@ class Server:
         """Many answers to one question leave in bursts: they would overflow the asker (rule T7)."""
         if burst <= limits.PACE_BURST:
             self._ports[effect.port].send(effect.frame, effect.origin)
-        elif not self._paced.add(effect):
+        elif not self._paced[effect.port].add(effect):
             self.responder.counters["paced_queue_full"] += 1
 
     def _send_now(self, effect: Send) -> None:

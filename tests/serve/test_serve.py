@@ -446,6 +446,28 @@ def test_many_exports_answer_a_wildcard_once_each_and_paced() -> None:
     asyncio.run(scenario())
 
 
+def test_each_port_is_paced_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches answers that wait for those of other networks: they take longer for every interface."""
+    monkeypatch.setattr("aoe.timing.PACE_INTERVAL_S", 0.02)
+
+    async def scenario() -> None:
+        networks = [Network() for _ in range(4)]
+        asking = [Initiator(network.attach(mac(9))) for network in networks]
+        target = Target.open([network.attach(mac(n + 1)) for n, network in enumerate(networks)])
+        await target.add(*(Offer(MemoryDisk(SECTOR), 0, n, f"S{n}") for n in range(160)), check=False)
+        await asyncio.sleep(1.5)  # advertisements
+        for initiator in asking:
+            initiator.looks.clear()
+            wildcard(initiator)
+        await asyncio.sleep(9 * 0.02 * 2)
+        for initiator in asking:
+            assert sum(header.tag == 77 for header in initiator.headers) == 160
+            assert max(initiator.looks) <= PACE_BURST
+        await target.stop()
+
+    asyncio.run(scenario())
+
+
 def test_answers_that_are_paced_are_sent_before_the_end() -> None:
     async def scenario() -> None:
         network = Network()
