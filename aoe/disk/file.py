@@ -114,10 +114,10 @@ class FileDisk(Disk):
     async def write(self, offset: int, data: bytes, fua: bool = False) -> None:
         whole = memoryview(data)
 
-        def piece(at: int, length: int) -> None:
+        def write_there(at: int, length: int) -> None:
             self._write(at, whole[at - offset : at - offset + length], fua)
 
-        await self._located(piece, offset, len(data), abandon=False)
+        await self._located(write_there, offset, len(data), abandon=False)
 
     async def flush(self) -> None:
         await self._run(self._sync)
