@@ -2,8 +2,10 @@
 
 import ctypes
 import os
+import pwd
 import resource
 import struct
+from pathlib import Path
 
 from aoe.errors import ConfigurationError
 
@@ -17,15 +19,27 @@ _LAST_CAPABILITY = 63
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def drop_privileges() -> None:
-    """Give up every capability, for good. Must run before the first thread starts: it counts for one
-    thread and those it starts. OSError where the kernel refuses."""
+def drop_privileges(user: pwd.struct_passwd | None = None) -> None:
+    """Give up every capability, for good, and become `user`. Must run before the first thread starts: it
+    counts for one thread and those it starts. OSError where the kernel refuses."""
     for capability in range(_LAST_CAPABILITY + 1):
         _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    if user is not None:
+        os.setgroups([])
+        os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+        os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
     _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     _checked(_libc.capset(header, struct.pack("6I", 0, 0, 0, 0, 0, 0)))
+
+
+def hand_over(directory: Path, user: pwd.struct_passwd) -> None:
+    """Let `user` go on with what root kept in a directory of its own, which is made. OSError."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in (directory, *directory.iterdir()):
+        if path.lstat().st_uid == 0:
+            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
 
 def allow_descriptors(needed: int, *, for_good: bool = False) -> None:

@@ -11,19 +11,18 @@ from contextlib import contextmanager
 from typing import Any
 
 from aoe.cli import loop, stdio
-from aoe.cli.links import open_links
+from aoe.cli.opening import Hands, hands_of
 from aoe.cli.paths import Wanted, check_stores, plain
 from aoe.cli.privilege import allow_descriptors, drop_privileges
 from aoe.cli.records import find_records
 from aoe.cli.report import Report
 from aoe.cli.serving import Serve, meaning
 from aoe.disk.file import FileDisk
-from aoe.disk.open import Opening, open_disk
+from aoe.disk.open import Opening
 from aoe.engine import EngineUnavailable
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink
-from aoe.node.sandbox import confine
 from aoe.target.accelerator import EngineOptions
 from aoe.target.export import Export
 from aoe.target.legacy import Legacy
@@ -31,6 +30,7 @@ from aoe.target.offer import Offer
 from aoe.target.records import StateStore, default_directory
 from aoe.target.served import release
 from aoe.target.server import TargetOptions
+from aoe.target.system import System
 from aoe.target.target import Target
 from aoe.wire import protocol
 
@@ -63,7 +63,7 @@ class Words:
         def begin() -> Coroutine[Any, Any, bool]:
             command = self.meaning()
             _allow_descriptors(command)
-            return _serve(command, report)
+            return _serve(command, report, hands_of(command))
 
         return guarded(begin, report, verbose=self._verbose)
 
@@ -142,20 +142,27 @@ def _allow_descriptors(command: Serve) -> None:
 # From words to a server
 
 
-async def _serve(command: Serve, report: Report) -> bool:
+async def _serve(command: Serve, report: Report, hands: Hands) -> bool:
+    try:
+        return await _served(command, report, hands)
+    finally:
+        hands.close()
+
+
+async def _served(command: Serve, report: Report, hands: Hands) -> bool:
     disks: list[FileDisk] = []
     links: list[Link] = []
     if not (command.opening.read_only or command.opening.shared):
         check_stores(command.wanted)  # our own lock would be waited for
     try:
         for one in command.wanted:
-            disks.append(_open(one, command.opening))
-        links += open_links(command.interfaces, command.links)
+            disks.append(_open(hands, one, command.opening))
+        links += hands.links()
         # Only now: a process that still served these disks has ended, and written what it acknowledged.
         store = StateStore(command.state_dir or default_directory(), _replaced(command))
         warn_of_damage(store)
         offers = _offers(command, disks, store)
-        target = _open_target(command, links)
+        target = _open_target(command, links, hands)
     except BaseException:
         release(disks, links)
         raise
@@ -167,6 +174,7 @@ async def _serve(command: Serve, report: Report) -> bool:
         release(disks, [])
         raise
     stopped = _listen_to_signals(target, report)
+    hands.serving()
     await target.refresh()  # for a signal that came before
     for export in exports:
         announce(report, target, export, links)
@@ -185,9 +193,9 @@ def _replaced(command: Serve) -> Sequence[str]:
     return ("mask",) if command.mask is not None else ()
 
 
-def _open(one: Wanted, how: Opening) -> FileDisk:
+def _open(hands: Hands, one: Wanted, how: Opening) -> FileDisk:
     try:
-        return open_disk(one.path, how)
+        return hands.disk(one, how)
     except ConfigurationError as error:
         raise one.quoting(error) from error
 
@@ -201,15 +209,9 @@ def _offers(command: Serve, disks: list[FileDisk], store: StateStore) -> list[Of
     ]
 
 
-def _confine(command: Serve) -> None:
-    """Keep no right but to serve what is open, and to write down what is changed."""
-    drop_privileges()
-    confine(command.state_dir or default_directory(), opener=False)
-
-
-def _open_target(command: Serve, links: list[Link]) -> Target:
-    confined = functools.partial(_confine, command)
-    return open_target(links, command.options, command.engine, command.threads, confined=confined)
+def _open_target(command: Serve, links: list[Link], hands: Hands) -> Target:
+    how, engine, threads = command.options, command.engine, command.threads
+    return open_target(links, how, engine, threads, confined=hands.confine, system=hands.system)
 
 
 def open_target(
@@ -219,12 +221,15 @@ def open_target(
     threads: EngineOptions,
     *,
     confined: Callable[[], None] = drop_privileges,
+    system: System | None = None,
     legacy: Legacy | None = None,
     paused: bool = False,
 ) -> Target:
     """A target with that engine: `auto`, `c` or `python`. The process is `confined` before there are threads:
     what opens stores later gives up privileges, and no more than that."""
-    opened = functools.partial(Target.open, links, before_threads=confined, legacy=legacy, paused=paused)
+    opened = functools.partial(
+        Target.open, links, before_threads=confined, legacy=legacy, paused=paused, system=system
+    )
     by_name = engine == "c"
     is_meant_for_it = all(isinstance(link, PacketLink) for link in links)
     if engine == "python" or not (by_name or is_meant_for_it):

@@ -19,7 +19,8 @@ from aoe.node.opener_messages import Answer, Misunderstood, Request, decode_answ
 from aoe.node.opener_process import how_of
 from aoe.node.opening import Held
 from aoe.node.plan import Store
-from aoe.target.address_locks import Names, parts_of
+from aoe.target.address_locks import parts_of
+from aoe.target.system import System
 
 log = logging.getLogger("aoe.node")
 
@@ -112,7 +113,7 @@ class Connection:
         self._socket.close()
 
 
-class ByOpener(Sockets, Names):
+class ByOpener(Sockets, System):
     """Opens stores and links (`Opener`), sockets and addresses through the opener."""
 
     def __init__(self, connection: Connection) -> None:

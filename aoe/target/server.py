@@ -29,6 +29,7 @@ from aoe.target.responder import Responder
 from aoe.target.served import Served
 from aoe.target.state import AoeState
 from aoe.target.streams import Place
+from aoe.target.system import System
 from aoe.target.work import Figures
 from aoe.wire import protocol
 from aoe.wire.frame import is_reply
@@ -55,12 +56,12 @@ class TargetOptions(NamedTuple):
 class Server:
     """Answers on links for the exports that are admitted, from the start on. `Target` decides which."""
 
-    def __init__(self, links: Sequence[Link], options: TargetOptions) -> None:
+    def __init__(self, links: Sequence[Link], options: TargetOptions, system: System) -> None:
         """Needs a running event loop. EngineUnavailable where the engine that is asked for cannot run."""
         self._served: dict[Export, Served] = {}
         self._ports = {Port(link.name, link.mac, link.mtu): link for link in links}
         self._port_of = {link: port for port, link in self._ports.items()}
-        self.locks = AddressLocks(links)
+        self.locks = AddressLocks(links, system)
         """Addresses are taken there before their exports are admitted."""
         self.responder = Responder(
             self._ports,
@@ -79,7 +80,7 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._paced = {port: Paced(self._send_now) for port in self._ports}
         self.notices = Notices()
-        self._names = NameWatch(self._name_lost)
+        self._names = NameWatch(self._name_lost, system.add_watch)
 
     # Life
 

@@ -25,6 +25,7 @@ from aoe.target.offer import Offer, check_address, check_serial, judge, with_sta
 from aoe.target.server import Server, TargetOptions
 from aoe.target.state import AoeState
 from aoe.target.streams import Streams
+from aoe.target.system import System
 from aoe.target.work import Figures
 from aoe.wire import protocol
 
@@ -67,19 +68,20 @@ class Target(Rooted):
         before_threads: Callable[[], None] = lambda: None,
         legacy: Legacy | None = None,
         paused: bool = False,
+        system: System | None = None,
     ) -> Self:
         """A target without disks, inside the running event loop. Its links are closed when it stops. A
         process gives up privileges in `before_threads`: everything is open then, and no thread is there yet.
         Exports that are as in the `legacy` of an earlier life go on as the same instance. One that is opened
         `paused` leaves what comes where it is until it is to `resume`, and asks no other target for its
-        addresses.
+        addresses. The `system` is asked for what is needed later; by default this process.
 
         ConfigurationError without a link, EngineUnavailable where the engine that is asked for cannot run.
         """
         if not links:
             raise ConfigurationError("there is no link to serve on; give one")
         chosen = options or TargetOptions()
-        server = Server(links, chosen)
+        server = Server(links, chosen, system or System())
         server.start(before_threads, paused=paused)
         made = cls(server, chosen, rng or random.Random(), legacy or {})
         made._paused = paused

@@ -2,7 +2,7 @@
 
 `forbidden.py FILE WORD... -- ARGUMENTS`: into FILE, which stands in the state directory, goes in JSON what
 became of each attempt: "" if it was refused, else what it brought. The words: `free` has it
-give up its privileges and nothing else, `nobody` is an ordinary user.
+give up its privileges and nothing else, `nobody` is an ordinary user, `service` knows a user to become.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ import json
 import mmap
 import os
 import platform
+import pwd
 import resource
 import socket
 import struct
@@ -234,13 +235,16 @@ def outcome() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    from aoe.cli import serve, stdio, target
+    from aoe.cli import opening, stdio, target
 
     at = sys.argv.index("--")
     file, *words = sys.argv[1:at]
     if "free" in words:
-        serve.confine = lambda *_, **__: None
+        opening.confine = lambda *_, **__: None
         del ATTEMPTS["become a program"]  # it would
+    if "service" in words:
+        user = pwd.getpwuid(65534)
+        pwd.getpwnam = lambda _: user
     if "nobody" in words:
         for module in ("shutil", "uvloop", "encodings.idna"):
             import_module(module)  # which that user may not read

@@ -11,6 +11,7 @@ from aoe.disk.memory import MemoryDisk
 from aoe.link.memory import MemoryLink, Network
 from aoe.target.served import Served
 from aoe.target.server import Server, TargetOptions
+from aoe.target.system import System
 from tests.target.driver import MS, SECOND, SERVER, START_NS, make_export, read, write
 
 SECOND_MAC = bytes.fromhex("0200000000ff")
@@ -41,7 +42,7 @@ class Scene:
         self.memory = MemoryDisk(1 << 20)
         self.disk = FaultyDisk(self.memory)
         self.export = make_export(places=places)
-        self.server = Server(self.links, TargetOptions())
+        self.server = Server(self.links, TargetOptions(), System())
         self.server.start()
         self.server.admit(Served(self.export, self.disk))
 

@@ -1,0 +1,150 @@
+"""How `serve` opens what was typed: by itself, or through an opener, and what rights it keeps after that."""
+
+import os
+import pwd
+from pathlib import Path
+from typing import Protocol
+
+from aoe.cli.links import check_distinct, open_links
+from aoe.cli.paths import Wanted
+from aoe.cli.privilege import drop_privileges, hand_over
+from aoe.cli.serving import Serve
+from aoe.config.values import BY_TAG, Config, ExportConfig, TargetConfig
+from aoe.disk.file import FileDisk
+from aoe.disk.open import Opening, disk_of, open_disk
+from aoe.link.base import Link
+from aoe.link.packet import only_interface
+from aoe.node.opener import ByOpener, Connection
+from aoe.node.opener_process import Forked, fork
+from aoe.node.sandbox import confine
+from aoe.target.records import default_directory
+from aoe.target.system import System
+
+USER = "aoe-target"
+"""Whom a target that root starts becomes, on a host that knows that user."""
+
+
+class Hands(Protocol):
+    """What opens for `serve`."""
+
+    system: System
+    """What the server asks while it serves."""
+
+    def disk(self, one: Wanted, how: Opening) -> FileDisk:
+        """ConfigurationError."""
+
+    def links(self) -> list[Link]:
+        """All that were named, or the only interface. ConfigurationError."""
+
+    def confine(self) -> None:
+        """Keep no right but to serve what is open, and to write down what is changed."""
+
+    def serving(self) -> None:
+        """It serves, inside the running event loop."""
+
+    def close(self) -> None:
+        """It served."""
+
+
+def hands_of(command: Serve) -> Hands:
+    """Those of root, where there is a user to become, are an opener's."""
+    user = _user()
+    if user is None:
+        return Own(command)
+    return Apart(command, user, fork(lambda: _config(command), command.opening.lock_wait_s))
+
+
+def _user() -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(USER) if os.geteuid() == 0 else None
+    except KeyError:
+        return None
+
+
+def _state(command: Serve) -> Path:
+    return command.state_dir or default_directory()
+
+
+class Own:
+    """This process opens. Started as root it stays user 0, without any capability."""
+
+    def __init__(self, command: Serve) -> None:
+        self._command = command
+        self.system: System = System()
+
+    def disk(self, one: Wanted, how: Opening) -> FileDisk:
+        return open_disk(one.path, how)
+
+    def links(self) -> list[Link]:
+        return open_links(self._command.interfaces, self._command.links)
+
+    def confine(self) -> None:
+        drop_privileges()
+        confine(_state(self._command), opener=False)
+
+    def serving(self) -> None:
+        """Nothing more is needed."""
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+class Apart:
+    """An opener opens; this process becomes another user."""
+
+    def __init__(self, command: Serve, user: pwd.struct_passwd, opener: Forked) -> None:
+        self._command = command
+        self._user = user
+        self._to = Connection(opener.socket)
+        self._by = ByOpener(self._to)
+        self.system: System = self._by
+
+    def disk(self, one: Wanted, how: Opening) -> FileDisk:
+        held = self._by.open_store(_export(one, how))
+        self._by.release(held)  # the disk's own descriptor has its locks
+        return disk_of(held.opened)
+
+    def links(self) -> list[Link]:
+        command = self._command
+        names = [*command.interfaces, *command.links] or [only_interface()]
+        check_distinct(names, "interface")
+        opened: list[Link] = []
+        try:
+            opened += (self._by.open_link(name) for name in names)
+        except BaseException:
+            for link in opened:
+                link.close()
+            raise
+        return opened
+
+    def confine(self) -> None:
+        hand_over(_state(self._command), self._user)
+        drop_privileges(self._user)
+        confine(_state(self._command), opener=True)
+
+    def serving(self) -> None:
+        self._to.watch()
+
+    def close(self) -> None:
+        self._to.close()  # the opener ends with that
+
+
+def _config(command: Serve) -> Config:
+    """What was typed, as a file would say it."""
+    target = TargetConfig(interfaces=tuple(command.interfaces), links=tuple(command.links))
+    return Config(target, tuple(_export(one, command.opening) for one in command.wanted))
+
+
+def _export(one: Wanted, how: Opening) -> ExportConfig:
+    typed = str(one.path)
+    is_tag = typed.partition("=")[0] in BY_TAG
+    return ExportConfig(
+        path=f"./{typed}" if is_tag else typed,
+        shelf=one.shelf,
+        slot=one.slot,
+        offset=how.offset,
+        length=how.length,
+        direct=how.direct,
+        shared=how.shared,
+        read_only=how.read_only,
+    )

@@ -1,0 +1,157 @@
+"""`serve` as root, on a host that has a user for it: an opener keeps the rights, what serves has none."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aoe.wire.config import ConfigCommand
+from tests.node.test_sandbox import launcher, told
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, image
+from tests.support.labs.served import Served, serving
+from tests.support.tools import need_engine, need_namespaces, need_root
+from tests.support.waiting import wait_for
+
+NOBODY = 65534
+SERVICE = ("-m", "tests.node.as_service")
+
+
+@pytest.fixture(autouse=True)
+def root() -> None:
+    need_root()
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Where every user comes by; pytest's own is root's."""
+    with tempfile.TemporaryDirectory(prefix="aoe-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """Root's own."""
+    path = image(tmp_path / "disk.img")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    need_namespaces()
+    with Lab() as made:
+        yield made
+
+
+def children(pid: int) -> list[int]:
+    return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def opener_of(target: Served) -> int:
+    (pid,) = children(target.process.pid)
+    assert Path(f"/proc/{pid}/comm").read_text() == "aoe-opener\n"
+    return pid
+
+
+def test_nothing_but_serving_can_be_done(disk: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    with serving(disk, "--state-dir", state, launcher=launcher(state / "tried", "service")) as target:
+        found = told(state / "tried")
+        assert {name: it for name, it in found.items() if it} == {}
+        assert target.stop()[0] == 0
+
+
+@pytest.mark.parametrize("engine", ["python", "c"])
+def test_a_disk_of_roots_is_served_by_another_user(engine: str, lab: Lab, disk: Path, tmp_path: Path) -> None:
+    if engine == "c":
+        need_engine()
+    words = (f"{disk}=7.0", "--engine", engine)
+    with AoeTarget(lab, tmp_path, *words, launcher=SERVICE) as target, lab.client() as client:
+        client.write(8, b"y" * 512, shelf=7, slot=0)
+        assert client.read(8, shelf=7, slot=0) == b"y" * 512
+        for thread in Path(f"/proc/{target.pid}/task").iterdir():
+            fields = dict(line.split(":\t", 1) for line in (thread / "status").read_text().splitlines())
+            assert fields["Uid"].split() == [str(NOBODY)] * 4
+            assert (fields["CapEff"], fields["NoNewPrivs"], fields["Seccomp"]) == ("0" * 16, "1", "2")
+            assert fields["Groups"].strip() == ""
+        second = AoeTarget(lab, tmp_path / "second", *words, launcher=SERVICE)
+        (tmp_path / "second").mkdir()
+        refused = second.launch()
+        assert refused.wait(20) == 2
+        assert "in use by" in refused.errors
+        disk.rename(disk.with_name("moved"))
+        wait_for(lambda: f"{disk} was renamed" in target.errors, 5, target.errors)
+        lab.down(lab.cables[0].a)
+        wait_for(lambda: "is down" in target.errors, 5, target.errors)
+        lab.up(lab.cables[0].a)
+        wait_for(lambda: "is there again" in target.errors, 15, target.errors)
+        assert client.read(8, shelf=7, slot=0) == b"y" * 512
+    assert (disk.with_name("moved")).read_bytes()[8 * 512 : 9 * 512] == b"y" * 512
+
+
+def test_what_root_kept_is_gone_on_with(disk: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    words = (f"{disk}=0.0,serial=ONE", "--state-dir", state)
+    with serving(*words) as target, target.client() as client:
+        client.config(ConfigCommand.FORCE_SET, b"kept")
+        assert target.stop()[0] == 0
+    for _ in range(2):
+        with serving(*words, launcher=SERVICE) as target, target.client() as client:
+            assert client.config().text == b"kept"
+            assert target.stop()[0] == 0
+    assert (state / "ONE.json").stat().st_uid == NOBODY
+
+
+def test_an_opener_that_is_killed_is_said_once_and_serving_goes_on(disk: Path, tmp_path: Path) -> None:
+    with serving(disk, "--state-dir", tmp_path / "s", launcher=SERVICE) as target, target.client() as client:
+        os.kill(opener_of(target), signal.SIGKILL)
+        client.write(0, b"z" * 512)
+        assert client.read(0)[:512] == b"z" * 512
+        target.tell(signal.SIGUSR1)
+        assert json.loads(target.line())["event"] == "counters"
+        status, _, errors = target.stop()
+        assert status == 0
+        (line,) = errors.splitlines()
+        assert line.startswith("aoe-target: the opener has ended: what is open is served on")
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_the_opener_ends_with_what_it_opened_for(how: int, disk: Path, tmp_path: Path) -> None:
+    with serving(disk, "--state-dir", tmp_path / "s", launcher=SERVICE) as target:
+        opener = opener_of(target)
+        target.tell(how)
+        target.process.wait(10)
+        wait_for(lambda: not Path(f"/proc/{opener}").exists(), 5, "it stays")
+        with serving(disk, "--state-dir", tmp_path / "s", launcher=SERVICE) as again:
+            assert again.stop()[0] == 0
+
+
+@pytest.mark.parametrize("wrong", ["missing", "directory", "busy"])
+def test_what_cannot_be_opened_is_said_as_without_an_opener(wrong: str, disk: Path, tmp_path: Path) -> None:
+    path = {"missing": tmp_path / "none", "directory": tmp_path, "busy": disk}[wrong]
+    lines = []
+    with serving(disk, "--state-dir", tmp_path / "s"):
+        for how in (("-m", "aoe.cli.target"), SERVICE):
+            target = ended(how, path, tmp_path)
+            lines.append(target)
+    assert lines[0] == lines[1]
+    assert str(path) in lines[0]
+
+
+def ended(how: tuple[str, ...], path: Path, work: Path) -> str:
+    words = [sys.executable, *how, "serve", "--engine", "python", str(path), "--state-dir", str(work / "t")]
+    done = subprocess.run(
+        [*words, "--link", "udp:127.0.0.1:0"], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    return line
