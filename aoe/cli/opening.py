@@ -118,9 +118,10 @@ class Apart:
         return opened
 
     def confine(self) -> None:
-        hand_over(_state(self._command), self._user)
+        state = _state(self._command)  # another user's would be elsewhere
+        hand_over(state, self._user)
         drop_privileges(self._user)
-        confine(_state(self._command), opener=True)
+        confine(state, opener=True)
 
     def serving(self) -> None:
         self._to.watch()

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pwd
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -11,6 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from aoe.cli import opening
+from aoe.cli.serve import Words
+from aoe.cli.target_parser import command_of
+from aoe.node.opener_process import Forked
 from aoe.wire.config import ConfigCommand
 from tests.node.test_sandbox import launcher, told
 from tests.support.labs.network import Lab
@@ -109,6 +115,23 @@ def test_what_root_kept_is_gone_on_with(disk: Path, tmp_path: Path) -> None:
             assert client.config().text == b"kept"
             assert target.stop()[0] == 0
     assert (state / "ONE.json").stat().st_uid == NOBODY
+
+
+def test_the_state_stays_where_root_kept_it(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a directory that was looked for again as the other user."""
+    seen: list[Path] = []
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setattr(opening, "hand_over", lambda directory, _: seen.append(directory))
+    monkeypatch.setattr(opening, "confine", lambda directory, **_: seen.append(directory))
+    monkeypatch.setattr(
+        opening, "drop_privileges", lambda _: monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+    )
+    said = command_of(["serve", str(disk)])
+    assert isinstance(said, Words)
+    ours, its = socket.socketpair()
+    with ours, its:
+        opening.Apart(said.meaning(), pwd.getpwuid(NOBODY), Forked(ours, 0)).confine()
+    assert seen == [Path("/var/lib/aoe-target")] * 2
 
 
 def test_an_opener_that_is_killed_is_said_once_and_serving_goes_on(disk: Path, tmp_path: Path) -> None:
