@@ -1,5 +1,7 @@
 """`aoe-target status`: how a running target is, in words, as JSON, or as a table."""
 
+import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -142,8 +144,16 @@ def errors(facts: Facts) -> dict[str, int]:
 
 
 def _watch(hand: Hand, before: Look, report: Report) -> int:
-    import sys  # noqa: PLC0415 - with what it decides
+    """Until Ctrl-C, which gives a terminal back as it was."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return _shown(hand, before, report)
+    except KeyboardInterrupt:
+        return 0
 
+
+def _shown(hand: Hand, before: Look, report: Report) -> int:
     if report.as_json or not sys.stdout.isatty():
         return _repeat(hand, before, report)
     from aoe.cli.watching import watch  # noqa: PLC0415 - loads rich

@@ -30,11 +30,15 @@ _COLOURS = {
 
 def watch(look: Callable[[Look], Look], last: Look, console: Console | None = None) -> int:
     """Show it until Ctrl-C, or until the daemon ends (ControlFailed)."""
-    with Live(table(last), console=console, auto_refresh=False, screen=console is None) as live:
+    live = Live(table(last), console=console, auto_refresh=False, screen=console is None)
+    try:
+        live.start(refresh=True)  # not by `with`, which Ctrl-C in here would leave without its end
         while True:
             time.sleep(WATCHED_S)
             last = look(last)
             live.update(table(last), refresh=True)
+    finally:
+        live.stop()
 
 
 def table(look: Look) -> RenderableType:

@@ -3,6 +3,11 @@
 import io
 import json
 import os
+import pty
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +147,30 @@ def test_the_table_shows_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_but_the_table_loads_rich() -> None:
-    import subprocess
-    import sys
-
     code = "import aoe.cli.status, aoe.cli.asking, sys; raise SystemExit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_ctrl_c_ends_the_table_and_gives_the_terminal_back(tmp_path: Path) -> None:
+    node = FakeNode()
+    node.said = FACTS
+    master, slave = pty.openpty()
+    shown = b""
+    with served(tmp_path / "control", node, Rights(os.geteuid())):
+        words = [sys.executable, "-c", "import aoe_start; raise SystemExit(aoe_start.target())"]
+        words += ["status", "--watch", "--socket", str(tmp_path / "control")]
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+        watching = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave, env=environment)
+        os.close(slave)
+        while b"masked" not in shown:
+            shown += os.read(master, 65536)
+        watching.send_signal(signal.SIGINT)
+        with suppress(OSError):  # the last one has closed it
+            while piece := os.read(master, 65536):
+                shown += piece
+        assert watching.wait(20) == 0
+    os.close(master)
+    assert b"\x1b[?1049h" in shown, "a screen of its own"
+    assert shown.rfind(b"\x1b[?1049l") > shown.rfind(b"\x1b[?1049h")
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l")
+    assert b"Traceback" not in shown
