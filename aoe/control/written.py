@@ -21,7 +21,7 @@ class Written:
         self._held = -1
 
     def read(self) -> tuple[Change, ...]:
-        """All of them. ConfigurationError for a file that another user could have written, or is damaged."""
+        """All of them. ConfigurationError for what is a link, cannot be read, or is damaged."""
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
