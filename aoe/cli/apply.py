@@ -1,24 +1,23 @@
 """`aoe-target apply`: go to what the file says."""
 
 import os
-import secrets
-import stat
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aoe import limits
 from aoe.cli import stdio
-from aoe.cli.asking import ask, connected
+from aoe.cli.asking import CONFIG, ask, connected
+from aoe.cli.paths import plain
 from aoe.cli.report import Report
 from aoe.config.read import read
 from aoe.control.messages import REFUSED
+from aoe.control.saving import replace_file
 from aoe.errors import ConfigurationError, ControlFailed
 
 
 class Apply(NamedTuple):
-    """The words behind `apply`: `file` is put in the place of `config` (None: the file that the daemon has)
-    first, unless it is only planned."""
+    """The words behind `apply`: `file` is put in the place of `config` (None: the usual one) first, unless it
+    is only planned."""
 
     file: Path | None
     config: Path | None
@@ -46,7 +45,7 @@ class Apply(NamedTuple):
             planned = ask(hand, "apply", **arguments | {"plan": True}, text=text)
             if self.plan or planned["exit"] == REFUSED:  # a file that cannot be is not put anywhere
                 return _told(report, planned)
-            place = self.config or Path(ask(hand, "status")["file"])
+            place = _place(self.config, ask(hand, "status")["file"])
             if self.file.resolve() == place.resolve():
                 return _told(report, ask(hand, "apply", **arguments))
             put(text, place)
@@ -75,50 +74,39 @@ def _text(file: Path) -> str:
     return content.decode()
 
 
+def _place(config: Path | None, running: str) -> Path:
+    """The file to be replaced. It is the user's word, never the daemon's alone: that has fewer rights.
+    ConfigurationError where they differ."""
+    place = config or CONFIG
+    if place.resolve() != Path(running).resolve():
+        raise ConfigurationError(
+            f"the daemon runs with {plain(running)}, not with {place}; if that is the file to be replaced, "
+            f"name it with --config"
+        )
+    return place
+
+
 def put(text: str, place: Path) -> None:
-    """Give a file another content by rename, with its owner and mode; the old one stays beside it as `.old`.
+    """Give a file another content, with its owner and mode; the old one stays beside it as `.old`.
     ConfigurationError."""
-    place = place.resolve()
-    fresh = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    old = _old(place)
     try:
-        _write(fresh, text, place)
-        old = _old(place)
         old.unlink(missing_ok=True)
-        if place.exists():
-            os.link(place, old)
-        fresh.rename(place)
+        os.link(place.resolve(), old)
     except OSError as error:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise ConfigurationError(f"{place} cannot be replaced: {stdio.reason(error)}") from error
+        raise ConfigurationError(f"{old} cannot be made: {stdio.reason(error)}") from error
+    replace_file(place, text)
 
 
 def put_back(place: Path) -> None:
     """Undo `put`. ConfigurationError."""
-    place = place.resolve()
     old = _old(place)
     try:
-        if old.exists():
-            old.replace(place)
-        else:
-            place.unlink()
+        old.replace(place.resolve())
     except OSError as error:
         raise ConfigurationError(f"{old} cannot be put back: {stdio.reason(error)}") from error
 
 
 def _old(place: Path) -> Path:
-    return place.with_name(f"{place.name}.old")
-
-
-def _write(fresh: Path, text: str, like: Path) -> None:
-    fd = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        try:
-            was = like.stat()
-            os.fchown(fd, was.st_uid, was.st_gid)
-            os.fchmod(fd, stat.S_IMODE(was.st_mode))
-        except FileNotFoundError:
-            os.fchmod(fd, 0o644)
-        file.write(text)
-        file.flush()
-        os.fsync(fd)
+    real = place.resolve()
+    return real.with_name(f"{real.name}.old")

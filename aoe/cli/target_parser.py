@@ -70,7 +70,7 @@ def _add_apply(commands: Any) -> None:
     command.add_argument("--remove", action="store_true", help=remove)
     expect = "refuse unless the last change has this number (see aoe-target status)"
     command.add_argument("--expect", type=words.whole(0, 1 << 53), metavar="N", help=expect)
-    config = "the file that FILE replaces; by default the one that the target runs with"
+    config = f"the file that FILE replaces, which the target runs with ({_CONFIG})"
     command.add_argument("--config", type=Path, metavar="FILE", help=config)
     command.add_argument("--socket", type=Path, metavar="PATH", help="where the target is asked")
     command.add_argument("--json", action="store_true", help="print JSON, one object a line")

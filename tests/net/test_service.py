@@ -110,7 +110,10 @@ def test_a_file_is_put_in_its_place_and_a_wrong_one_is_not(engine: str, lab: Lab
         service.file.chmod(0o640)
         new = tmp_path / "new.toml"
         new.write_text(before + second)
-        words = (new,)
+        before_number = service.ask("status")["number"]
+        assert "name it with --config" in service.apply(new, exit_status=2), "the daemon's word is not enough"
+        assert (service.file.read_text(), service.ask("status")["number"]) == (before, before_number)
+        words = ("--config", service.file, new)
         assert service.apply("--plan", *words) == f"e1.2: serve {tmp_path}/b\n"
         assert (service.file.read_text(), addresses(service)) == (before, ["e1.1"])
         number = service.ask("status")["number"]
