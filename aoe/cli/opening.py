@@ -1,5 +1,6 @@
 """How `serve` opens what was typed: by itself, or through an opener, and what rights it keeps after that."""
 
+import logging
 import os
 import pwd
 from pathlib import Path
@@ -19,6 +20,8 @@ from aoe.node.opener_process import Forked, fork
 from aoe.node.sandbox import confine
 from aoe.target.records import default_directory
 from aoe.target.system import System
+
+log = logging.getLogger("aoe")
 
 USER = "aoe-target"
 """Whom a target that root starts becomes, on a host that knows that user."""
@@ -79,6 +82,8 @@ class Own:
         return open_links(self._command.interfaces, self._command.links)
 
     def confine(self) -> None:
+        if os.geteuid() == 0:
+            log.debug("there is no user %s: the process stays user 0, without any capability", USER)
         drop_privileges()
         confine(_state(self._command), opener=False)
 

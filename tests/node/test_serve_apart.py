@@ -147,6 +147,12 @@ def test_an_opener_that_is_killed_is_said_once_and_serving_goes_on(disk: Path, t
         assert line.startswith("aoe-target: the opener has ended: what is open is served on")
 
 
+def test_it_is_said_where_there_is_no_user_to_become(disk: Path, tmp_path: Path) -> None:
+    with serving(disk, "--state-dir", tmp_path / "s", "--verbose", launcher=(*SERVICE, "unknown")) as target:
+        assert children(target.process.pid) == []
+        assert "there is no user aoe-target: the process stays user 0" in target.stop()[2]
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_the_opener_ends_with_what_it_opened_for(how: int, disk: Path, tmp_path: Path) -> None:
     with serving(disk, "--state-dir", tmp_path / "s", launcher=SERVICE) as target:
