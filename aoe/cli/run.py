@@ -149,6 +149,7 @@ class _Daemon:
         while True:
             self._notifier.alive()
             await asyncio.sleep(self._notifier.watchdog_s)
+            self._notifier.status(self._node.status().sentence)
 
     async def _leave(self, target: Target) -> None:
         """To the next life, if this one ended with everything answered."""
@@ -191,7 +192,7 @@ class _Daemon:
         if not at_start or done.exit:
             lines = done.sentences if not at_start else [it for it in done.sentences if ": serve " not in it]
             self._report.say("\n".join(lines), event=event, **done.facts())
-        self._notifier.status(f"serves {len(self._node.target.exports)} exports; change {done.number}")
+        self._notifier.status(self._node.status().sentence)
         if at_start:
             self._report.say("ready", event="ready", number=done.number)
 

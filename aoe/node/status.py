@@ -1,5 +1,6 @@
 """How a node is, as one frozen value with a JSON form."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -67,3 +68,15 @@ class Status:
     def facts(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
+
+    @property
+    def sentence(self) -> str:
+        """`2 serving, 1 waiting: e1.2 (no such disk); change 3`: the first that is not as wanted is named."""
+        states = Counter(it.state for it in self.exports)
+        counted = (
+            ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "nothing to serve"
+        )
+        first = next((it for it in self.exports if it.state != "serving"), None)
+        named = f": {first.address}" if first else ""
+        reason = f" ({first.reason})" if first and first.reason else ""
+        return f"{counted}{named}{reason}; change {self.number}"

@@ -21,9 +21,24 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ENGINES = ("c",)
 PROGRAMS = {"aoe": "aoe.cli.client", "aoe-target": "aoe.cli.target"}
+SERVICE = "tests/vm/test_service.py"
 ELSEWHERE = {
     "pip install .": ("tests/packages/test_install.py", 'build("install", sources'),
     "tools/demo": (".ci/run", "tools/demo"),
+    "sudo apt-get build-dep .": (
+        "tests/packages/test_debian.py",
+        '"apt-get", "build-dep", "--simulate", "."',
+    ),
+    "dpkg-buildpackage -us -uc -b": (
+        "tests/support/labs/debian.py",
+        '"dpkg-buildpackage", "-us", "-uc", "-b"',
+    ),
+    "sudo apt-get install ../aoe-target_*.deb": (SERVICE, "apt-get install -y ../aoe-target_"),
+    "sudo cp /usr/share/doc/aoe-target/examples/aoe-target.toml /etc": (
+        SERVICE,
+        "cp /usr/share/doc/aoe-target/examples/aoe-target.toml /etc",
+    ),
+    "sudo systemctl enable --now aoe-target": (SERVICE, "systemctl enable --now aoe-target"),
     "tools/test": (".ci/run", "tools/test"),
     "qemu-system-x86_64 -drive file=nbd+unix:///?socket=/run/disk.sock,format=raw,if=virtio,cache=none": (
         "tests/vm/test_disk_over_primaries.py",
@@ -188,7 +203,7 @@ def test_every_option_that_it_names_exists() -> None:
     from aoe.cli import parser, target_parser
     from man.generate import commands as subcommands
 
-    known = set()
+    known = {"--now"}  # systemctl's
     for top in (parser.parser(), target_parser.parser()):
         for command in subcommands(top).values():
             known |= {flag for action in command._actions for flag in action.option_strings}

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from aoe.cli import parser, target_parser
+from aoe.config.read import read
 from man import generate
-from tests.packages.debian import deb, field
 from tests.support.labs.building import ROOT
+from tests.support.labs.debian import deb, field
 from tests.support.labs.load import DATA, PIECE
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import Target, image
@@ -55,6 +56,11 @@ def test_what_builds_it_is_in_debian() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_its_example_is_a_file_that_can_be_served() -> None:
+    (export,) = read((ROOT / "debian/examples/aoe-target.toml").read_bytes(), "example").exports
+    assert export.address == "e1.0"
+
+
 def test_what_it_needs(package: Path) -> None:
     needs = {one.split()[0] for one in field(package, "Depends").split(", ")}
     assert {"python3", "python3-cffi-backend", "python3-uvloop", "liburing2", "libc6"} <= needs
@@ -69,7 +75,7 @@ def test_what_is_in_it(root: Path) -> None:
         *("usr/share/man/man1/aoe.1.gz", "usr/share/man/man8/aoe-target.8.gz"),
         *("usr/share/bash-completion/completions/aoe", "usr/share/zsh/vendor-completions/_aoe-target"),
         *("usr/lib/sysusers.d/aoe-target.conf", "usr/share/doc/aoe-target/copyright"),
-        "usr/share/doc/aoe-target/examples/aoe-target-disk.service",
+        *("usr/share/doc/aoe-target/examples/aoe-target.toml", "lib/systemd/system/aoe-target.service"),
     ):
         assert (root / path).is_file(), path
     assert not list(root.rglob("tests")) + list(root.rglob("csrc"))

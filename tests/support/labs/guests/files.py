@@ -31,15 +31,15 @@ class _Entry(NamedTuple):
 
 
 class GuestFiles:
-    """What a guest has at boot: busybox, the kernel's modules and whatever is added."""
+    """What a guest has at boot: busybox, the kernel's modules and whatever is added. It runs `init`."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, init: str = INIT) -> None:
         need("busybox")
         self._entries: dict[PurePosixPath, _Entry] = {}
         for directory in ("dev", "proc", "sys", "tmp", "mnt"):
             self._directory(PurePosixPath(directory))
         self.copy(Path(which("busybox") or ""), "bin/busybox")
-        self.add("init", INIT.encode(), 0o755)
+        self.add("init", init.encode(), 0o755)
         self.add("modules/order", " ".join(path.name for path in kernel.modules).encode())
         for path in kernel.modules:
             self.copy(path, f"modules/{path.name}")

@@ -34,7 +34,7 @@ def kernel() -> Kernel:
     """The cached kernel. Whoever comes first unpacks it, and the others wait."""
     home = CACHE / f"linux-{zlib.crc32(repr(MODULES).encode()):08x}"
     CACHE.mkdir(parents=True, exist_ok=True)
-    with _locked(CACHE / "lock"):
+    with locked(CACHE / "lock"):
         if not home.exists():
             _unpack(home)
     order = (home / "order").read_text().split()
@@ -42,7 +42,8 @@ def kernel() -> Kernel:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """One test at a time, also of other processes."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -19,10 +19,9 @@ from tests.support.labs.network import Lab
 from tests.support.tools import need, unavailable, which
 
 LIFETIME_S = 180.0
-"""No guest outlives this, whatever its test waits for."""
+"""No guest outlives this, whatever its test waits for; one with a whole system has a longer life."""
 
 SIDE = "host"
-_BOOT_S = 60.0
 _POLL_S = 0.02
 _TAIL = 3000
 
@@ -97,6 +96,8 @@ def free_port() -> int:
 class Guest:
     """A machine that runs from construction to the end of the `with` block. Its console is COM1."""
 
+    lifetime_s = LIFETIME_S
+
     def __init__(
         self,
         directory: Path,
@@ -110,7 +111,7 @@ class Guest:
         self.console = directory / "console"
         self.console.touch()
         self._log = directory / "qemu"
-        self._deadline = time.monotonic() + LIFETIME_S
+        self._deadline = time.monotonic() + self.lifetime_s
         machine = ["-accel", "tcg", "-M", "pc", "-cpu", "max", "-m", str(memory_mib), "-no-reboot"]
         quiet = ["-nodefaults", "-display", "none", "-serial", f"file:{self.console}"]
         command = tied(lab, "qemu-system-x86_64", *machine, *quiet, *arguments, drop=drop)
@@ -163,6 +164,10 @@ class Guest:
 class LinuxGuest(Guest):
     """A Linux guest with a shell on its second serial port."""
 
+    boot_s = 60.0
+    """Within which the shell must be there."""
+    kernel_arguments = "console=ttyS0 quiet panic=-1 nokaslr mitigations=off ipv6.disable=1"
+
     def __init__(
         self,
         directory: Path,
@@ -176,7 +181,7 @@ class LinuxGuest(Guest):
         self._shell, theirs = socket.socketpair()
         self._received = b""
         self._archive = files.write(directory / "initramfs")
-        boot = ["-kernel", str(kernel.image), "-initrd", str(self._archive), "-append", _KERNEL_ARGUMENTS]
+        boot = ["-kernel", str(kernel.image), "-initrd", str(self._archive), "-append", self.kernel_arguments]
         shell = ["-chardev", f"socket,id=shell,fd={theirs.fileno()}", "-serial", "chardev:shell"]
         with theirs:
             super().__init__(
@@ -192,7 +197,7 @@ class LinuxGuest(Guest):
 
     def __enter__(self) -> Self:
         try:
-            self._read_until(rb"ready\n", _BOOT_S, "no shell")
+            self._read_until(rb"ready\n", self.boot_s, "no shell")
         except BaseException:
             self.kill()
             raise
@@ -257,9 +262,6 @@ class LinuxGuest(Guest):
             if select.select([self._shell], [], [], left)[0]:
                 return self._shell.recv(65536)
         return b""
-
-
-_KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1 nokaslr mitigations=off ipv6.disable=1"
 
 
 @contextlib.contextmanager

@@ -12,13 +12,10 @@ BUILD_S = 120
 COMMAND = ("dpkg-buildpackage", "-us", "-uc", "-b")
 
 
-def deb(directory: Path, *, version: str = "") -> Path:
-    """Build it below the directory; of another version if one is said."""
+def deb(directory: Path) -> Path:
+    """Build it below the directory."""
     need("dpkg-buildpackage", "dh")
     sources = copied(directory / "sources")
-    if version:
-        changes = sources / "debian" / "changelog"
-        changes.write_text(re.sub(r"\(\S+\)", f"({version})", changes.read_text(), count=1))
     _check_requirements(sources)
     done = subprocess.run(
         COMMAND,
@@ -31,6 +28,17 @@ def deb(directory: Path, *, version: str = "") -> Path:
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (made,) = directory.glob("aoe-target_*.deb")
+    return made
+
+
+def renumbered(package: Path, directory: Path, version: str) -> Path:
+    """The same package, as if of another version."""
+    files = directory / "renumbered"
+    tool("dpkg-deb", "--raw-extract", package, files)
+    control = files / "DEBIAN" / "control"
+    control.write_text(re.sub(r"(?m)^Version: .*", f"Version: {version}", control.read_text()))
+    made = directory / f"aoe-target_{version}_{field(package, 'Architecture')}.deb"
+    tool("dpkg-deb", "--root-owner-group", "--build", files, made)
     return made
 
 

@@ -1,0 +1,66 @@
+"""A Debian guest with our package beside it, and a network between it and this machine."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.labs.debian import deb, field
+from tests.support.labs.guests.debian import DebianGuest, debian_root
+from tests.support.labs.guests.kernel import kernel
+from tests.support.labs.guests.machine import SIDE, add_tap, host, needs_qemu, tap_card
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import image
+from tests.support.tools import need_namespaces
+
+SECTORS = 32 << 11
+"""Of the guest's second disk."""
+
+
+class Site(NamedTuple):
+    """The network between this machine and the guest, and what is the guest's."""
+
+    lab: Lab
+    work: Path
+    package: Path
+    root: Path
+    disk: Path
+
+    @contextmanager
+    def booted(self, *payload: Path) -> Iterator[DebianGuest]:
+        """Until the end of the block."""
+        with DebianGuest(
+            self.work,
+            kernel(),
+            self.root,
+            *tap_card("tap0", 9000),
+            disks=(self.disk,),
+            payload=payload,
+            lab=self.lab,
+        ) as guest:
+            guest.check("ip link set eth0 mtu 9000 up")
+            yield guest
+
+    def aoe(self, *words: str | Path) -> "subprocess.Popen[bytes]":
+        """A client on this side."""
+        command = self.lab.command(SIDE, sys.executable, "-m", "aoe.cli.client", *map(str, words))
+        return subprocess.Popen(
+            [*command, "--interface", "tap0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+
+@pytest.fixture
+def debian(tmp_path: Path) -> Iterator[Site]:
+    needs_qemu()
+    need_namespaces()
+    package = deb(tmp_path)
+    needs = [one.split()[0].split(":")[0] for one in field(package, "Depends").split(", ")]
+    needs += field(package, "Recommends").split(", ")
+    root = debian_root([name for name in needs if name != "systemd"], tmp_path / "root.ext4")
+    with host() as lab:
+        add_tap(lab, "tap0", 9000)
+        yield Site(lab, tmp_path, package, root, image(tmp_path / "disk", SECTORS))
