@@ -25,7 +25,7 @@ class Seat:
         place.check(path)
         self._path = path
         try:
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            place.make(path.parent)
             self._lock = _lock(path)
         except OSError as error:
             raise _cannot(path, error) from error

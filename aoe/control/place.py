@@ -43,6 +43,15 @@ def changes_of(owner: int, path: Path) -> Path:
     return CHANGES / f"{name}.toml"
 
 
+def make(directory: Path) -> None:
+    """Make it for every user to enter, whatever the umask is; one that is there stays as it is. OSError."""
+    try:
+        directory.mkdir(parents=True)
+    except FileExistsError:
+        return
+    directory.chmod(0o755)
+
+
 def check(path: Path) -> None:
     """ConfigurationError for a name that no socket can have."""
     if len(os.fsencode(path)) > SOCKET_PATH_MAX:

@@ -10,6 +10,7 @@ from pathlib import Path
 from aoe import limits, timing
 from aoe.config import changes
 from aoe.config.changes import Change
+from aoe.control.place import make
 from aoe.errors import ConfigurationError
 
 
@@ -84,7 +85,7 @@ class Written:
 
     def _make_directory(self) -> None:
         place = self.path.parent
-        place.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make(place)
         found = place.lstat()
         if found.st_uid != os.geteuid() or found.st_mode & 0o022:
             raise ConfigurationError(

@@ -220,3 +220,15 @@ def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         Written(tmp_path / "file/x").held(),
     ):
         pass
+
+
+def test_the_daemon_can_read_it_whatever_the_umask_is(written: Written) -> None:
+    """A unit, or root's shell, may have one that hides all from other users."""
+    before = os.umask(0o077)
+    try:
+        with written.held():
+            written.write((Change(verb="mask", address="e1.0", by="root", at="2026-01-01T00:00:00+00:00"),))
+    finally:
+        os.umask(before)
+    assert written.path.parent.stat().st_mode & 0o777 == 0o755
+    assert written.path.stat().st_mode & 0o777 == 0o644

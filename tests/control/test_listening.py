@@ -113,3 +113,19 @@ def test_any_process_may_connect_and_is_judged_then(tmp_path: Path) -> None:
     seat.close()
     with pytest.raises(ControlFailed):
         Client(tmp_path / "control")
+
+
+def test_others_can_reach_it_whatever_the_umask_is(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        seat = Seat(tmp_path / "run" / "control")
+    finally:
+        os.umask(before)
+    seat.close()
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_directory_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o700)
+    Seat(tmp_path / "run" / "control").close()
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
