@@ -20,5 +20,8 @@ def run(command: Coroutine[Any, Any, T], *, ring: bool = True) -> T:
     """Until it is done. Debian 12 has a uvloop that has no `run` of its own. A process that is to confine
     itself wants a loop without a `ring`."""
     factory = _new_loop if ring else functools.partial(without_ring, _new_loop)
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(command)
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(command)
+    finally:
+        command.close()  # where there is no loop for it

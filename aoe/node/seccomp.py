@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from aoe import timing
+from aoe.errors import ConfigurationError, NoThread
 from aoe.node.calls import CALLS
 
 T = TypeVar("T")
@@ -156,9 +157,14 @@ def restrict_calls(*, unix: bool) -> str:
 
 def without_ring(make: Callable[[], T]) -> T:
     """What `make` returns, called where the kernel has no io_uring: libuv makes itself a ring for a loop, and
-    a ring that may do everything opens files and sockets unseen by a filter."""
+    a ring that may do everything opens files and sockets unseen by a filter. ConfigurationError
+    where there can be no thread for it."""
     with ThreadPoolExecutor(1, initializer=_refuse_rings) as aside:
-        return aside.submit(make).result()
+        try:
+            made = aside.submit(make)
+        except RuntimeError as error:
+            raise ConfigurationError(str(NoThread())) from error
+        return made.result()
 
 
 def _refuse_rings() -> None:
