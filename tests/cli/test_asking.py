@@ -77,9 +77,9 @@ def test_each_command_asks_for_its_verb(
 
 
 def test_what_is_written_down_is_what_the_file_would_have(
-    daemon: Running, written: Written, tmp_path: Path
+    daemon: Running, written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     run(daemon, "add", "e2.0", "disk", "serial=123", "offset=8", "interfaces=eth0,eth1", "mask=any")
     run(daemon, "add", "e3.0", "UUID=12-34", "direct=false", "mask=admins")
     run(daemon, "set", "e2.0", f"mask={MAC},admins", "--unset", "serial", "--unset", "offset")

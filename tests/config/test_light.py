@@ -5,16 +5,23 @@ import sys
 
 import pytest
 
+VALUES = ["aoe.config", "aoe.config.text", "aoe.config.values"]
+"""What the words behind `serve` become for the process that opens its disks."""
 
-@pytest.mark.parametrize("module", ["aoe", "aoe.cli.target_parser", "aoe.cli.serve", "aoe.cli.client"])
-def test_who_reads_no_file_loads_no_reader(module: str) -> None:
+
+@pytest.mark.parametrize(
+    ("module", "most"),
+    [("aoe", []), ("aoe.cli.target_parser", []), ("aoe.cli.serve", VALUES), ("aoe.cli.client", [])],
+)
+def test_who_reads_no_file_loads_no_reader(module: str, most: list[str]) -> None:
     code = (
-        f"import sys, {module}; print([it for it in sys.modules if it.startswith(('tomllib', 'aoe.config'))])"
+        f"import sys, {module}; "
+        "print(sorted(it for it in sys.modules if it.startswith(('tomllib', 'aoe.config'))))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout == "[]\n"
+    assert done.stdout == f"{most}\n"
 
 
 def test_a_file_that_is_right_needs_no_search_for_names() -> None:

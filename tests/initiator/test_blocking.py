@@ -24,8 +24,18 @@ from aoe.initiator.remote import RemoteDisk
 from tests.initiator.target_thread import TargetThread, target_thread
 
 SIZE = 1 << 20
-OWN_AFFAIRS = {"begin", "drain", "refresh", "measure", "try_read", "alignment", "store_name"}
-"""What only the asyncio side needs."""
+OWN_AFFAIRS = {
+    "begin",
+    "drain",
+    "refresh",
+    "measure",
+    "try_read",
+    "alignment",
+    "store_name",
+    "failed",
+    "reopen",
+}
+"""What only the asyncio side needs, or a target of a disk that it serves."""
 
 
 @pytest.fixture

@@ -102,10 +102,9 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waiting]:
     """Starts on stores in use; calling it returns one of them, ended, and the seconds that took."""
     need_namespaces()
     work = tmp_path_factory.mktemp("in-use")
-    locked, twice = image(work / "locked"), image(work / "twice")
+    locked = image(work / "locked")
     refusals = {
         "lock": Refusal([f"{locked}=1.1"], ["locked", "in use", "--shared"]),
-        "twice": Refusal([f"{twice}=1.2", f"{twice}=1.3"], ["twice", "in use"]),
     }
     with ExitStack() as undo:
         lab = undo.enter_context(Lab())
@@ -319,9 +318,9 @@ def test_the_other_primary_of_the_same_disk_is_welcome(lab: Lab, tmp_path: Path)
         assert target.alive
 
 
-@pytest.mark.parametrize("name", ["lock", "twice", "mount"])
+@pytest.mark.parametrize("name", ["lock", "mount"])
 def test_what_is_in_use_is_waited_for_and_then_refused(name: str, waiting: Waiting) -> None:
-    """A lock of another process, one of our own, a mounted file system."""
+    """A lock of another process, a mounted file system."""
     if name == "mount":
         need_loop()
         need("mkfs.ext4", "mount")

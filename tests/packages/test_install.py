@@ -33,7 +33,12 @@ def test_one_wheel_serves_every_later_python(sources: Path, tools: Path, tmp_pat
     assert "aoe/nbd/aoe_nbd_plugin.so" in names
     assert not [name for name in names if name.endswith((".c", ".h", ".o"))]
     pages = {name.split("/data/")[1] for name in names if "/data/" in name}
-    assert pages == {"share/man/man1/aoe.1", "share/man/man8/aoe-target.8"}
+    assert pages == {
+        "share/doc/aoe-target/aoe-target.toml",
+        "share/man/man1/aoe.1",
+        "share/man/man5/aoe-target.toml.5",
+        "share/man/man8/aoe-target.8",
+    }
 
 
 def test_without_a_compiler_an_engine_that_is_required_is_an_error(
