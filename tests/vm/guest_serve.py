@@ -28,8 +28,8 @@ def forget_to_sync_in_c() -> None:
     """The same for the compiled engine: it is told that write replies promise nothing."""
     publish = Engine.publish
 
-    def careless_publish(self: Engine, index: int, facts: ExportFacts, *, gone: bool = False) -> int:
-        return publish(self, index, facts._replace(durable=False), gone=gone)
+    def careless_publish(self: Engine, index: int, facts: ExportFacts, **how: Any) -> int:
+        return publish(self, index, facts._replace(durable=False), **how)
 
     Engine.publish = careless_publish
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.vm
 SECTORS = (64 << 20) // 512
 SOCKET = "/tmp/disk.sock"
 DEVICE = "/dev/nbd0"
-COMMAND = ("aoe.cli.client", "aoe.cli.running", "aoe.cli.nbd", "aoe.cli.where")
+COMMAND = ("aoe.cli.client", "aoe.cli.running", "aoe.cli.nbd", "aoe.cli.where", "aoe.disk.threads")
 """What `aoe nbd` loads, and when."""
 START_S = 60.0
 AWAY_S = 2.0
