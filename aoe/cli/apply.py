@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 from aoe import limits
 from aoe.cli import stdio
 from aoe.cli.asking import CONFIG, ask, connected
-from aoe.cli.paths import plain
 from aoe.cli.report import Report
 from aoe.config.read import read
 from aoe.control.messages import REFUSED
 from aoe.control.saving import replace_file
-from aoe.errors import ConfigurationError, ControlFailed
+from aoe.errors import ConfigurationError, ControlFailed, plain
 
 
 class Apply(NamedTuple):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aoe.cli.links import check_distinct
+from aoe.disk.found import token_of
 from aoe.errors import ConfigurationError
 from aoe.target.offer import check_address, check_serial
 from aoe.wire import protocol
@@ -51,11 +52,6 @@ class Wanted(NamedTuple):
 def quoted(text: str) -> str:
     """In quotes, on one line whatever is in it."""
     return f"'{text}'" if text.isprintable() and "'" not in text else repr(text)
-
-
-def plain(text: str) -> str:
-    """As it is, where that is one line."""
-    return text if text.isprintable() else repr(text)
 
 
 def plan(
@@ -135,7 +131,7 @@ def _shorter(reading: Reading) -> Reading | None:
 
 def check_stores(wanted: Sequence[Wanted]) -> None:
     """ConfigurationError if two names lead to one file or device, which only one may write."""
-    first: dict[tuple[int, ...], Wanted] = {}
+    first: dict[tuple[object, ...], Wanted] = {}
     for one in wanted:
         store = _store(one.path)
         if store and (other := first.setdefault(store, one)) is not one:
@@ -144,13 +140,12 @@ def check_stores(wanted: Sequence[Wanted]) -> None:
             )
 
 
-def _store(path: Path) -> tuple[int, ...]:
+def _store(path: Path) -> tuple[object, ...]:
     """What the name leads to; nothing where it leads nowhere."""
     try:
-        found = path.stat()
+        return token_of(path.stat())
     except (OSError, ValueError):
         return ()
-    return (found.st_rdev,) if stat.S_ISBLK(found.st_mode) else (found.st_dev, found.st_ino)
 
 
 def names_a_disk(path: str) -> bool:

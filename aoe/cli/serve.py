@@ -12,7 +12,7 @@ from typing import Any
 
 from aoe.cli import loop, stdio
 from aoe.cli.opening import Hands, hands_of
-from aoe.cli.paths import Wanted, check_stores, plain
+from aoe.cli.paths import Wanted, check_stores
 from aoe.cli.privilege import allow_descriptors, drop_privileges
 from aoe.cli.records import find_records
 from aoe.cli.report import Report
@@ -20,7 +20,7 @@ from aoe.cli.serving import Serve, meaning
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening
 from aoe.engine import EngineUnavailable
-from aoe.errors import ConfigurationError
+from aoe.errors import ConfigurationError, plain
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink
 from aoe.target.accelerator import EngineOptions

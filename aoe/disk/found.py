@@ -1,6 +1,7 @@
 """What this host says of a store that is open: sysfs, udev, and the descriptor itself."""
 
 import os
+import stat
 
 from aoe.disk import syscalls
 from aoe.disk.device import beneath
@@ -9,6 +10,11 @@ from aoe.disk.opened import Opened, Store
 
 _FILE_BLOCK = 4096
 """Of what a file lies on, bytes: nearly every file system's."""
+
+
+def token_of(found: os.stat_result) -> tuple[object, ...]:
+    """What tells a store from others here: the number of a block device, file system and inode of a file."""
+    return ("device", found.st_rdev) if stat.S_ISBLK(found.st_mode) else (found.st_dev, found.st_ino)
 
 
 def file_facts(store: Store, host: Host) -> Opened:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 _FALLOC_FL_KEEP_SIZE = 0x01
@@ -123,3 +124,9 @@ def alignment_offset(fd: int) -> int:
 def _ioctl_int(fd: int, request: int) -> int:
     (value,) = struct.unpack("i", fcntl.ioctl(fd, request, b"\0" * 4))
     return int(value)
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close them, one after the other."""
+    for fd in descriptors:
+        os.close(fd)

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Self
 
 from aoe import limits, timing
+from aoe.disk.syscalls import close_all
 from aoe.node.notify import Notifier, given
 
 _VERSION = "aoe1"
@@ -59,14 +60,14 @@ class Held:
         if others:
             self.forget(kind, key)
             self.keep(kind, key, fd)
-            _close(others)
+            close_all(others)
         return fd
 
     def leave(self) -> list[str]:
         """Close what was not asked for, and have it held no more; the names."""
         left = sorted(self._found)
         for name in left:
-            _close(self._found.pop(name))
+            close_all(self._found.pop(name))
             self._tell(name, None)
         return left
 
@@ -88,7 +89,7 @@ class Held:
         """Say nothing more."""
         if self._timer is not None:
             self._timer.cancel()
-        _close(fd for _, fd in self._unsent if fd is not None)
+        close_all(fd for _, fd in self._unsent if fd is not None)
         self._unsent.clear()
 
     # Inside
@@ -121,8 +122,3 @@ def name_of(kind: Kind, key: str) -> str:
     name = f"{_VERSION}-{kind}-{hashed}"
     assert len(name) <= limits.HELD_NAME_MAX
     return name
-
-
-def _close(descriptors: Iterable[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)

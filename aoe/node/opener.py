@@ -11,6 +11,7 @@ from typing import Any
 
 from aoe import limits, timing
 from aoe.config.values import ExportConfig, is_link
+from aoe.disk.syscalls import close_all
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, Sockets
@@ -68,7 +69,7 @@ class Connection:
             )
             return _checked(request, data, received), received
         except (OSError, OpenerLost, Misunderstood) as error:
-            _close(received)
+            close_all(received)
             self._part()  # what it says next would be taken for an answer to something else
             raise _lost(error) from error
 
@@ -85,7 +86,7 @@ class Connection:
         """With the one descriptor that there must be."""
         facts, received = self.ask(verb, **arguments)
         if len(received) != 1:
-            _close(received)
+            close_all(received)
             raise self.misunderstood(Misunderstood(f"{verb} brought {len(received)} descriptors"))
         return facts, received[0]
 
@@ -207,11 +208,6 @@ def _lost(error: Exception) -> OpenerLost:
     if isinstance(error, Misunderstood):
         return OpenerLost(f"the opener is not understood: {error}; restart the target")
     return OpenerLost(_SILENT if isinstance(error, TimeoutError) else _GONE)
-
-
-def _close(descriptors: Iterable[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)
 
 
 def _portions(places: Iterable[str]) -> Iterator[list[str]]:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from aoe.config.values import ExportConfig, is_link
 from aoe.disk import locks
+from aoe.disk.found import token_of
 from aoe.disk.open import Opening, open_store
 from aoe.disk.opened import Opened
 from aoe.errors import ConfigurationError
@@ -71,7 +72,7 @@ class InProcess:
         path, how = Path(export.place), opening_of(export)._replace(lock_wait_s=self._lock_wait_s)
         lock = None if export.shared else self._locks.get(_look(export.place))
         opened = open_store(path, how) if lock is None else _again(path, how, lock)
-        store = _store(os.fstat(opened.store.fd))
+        store = token_of(os.fstat(opened.store.fd))
         if lock is not None:
             lock.users += 1
         elif not export.shared:
@@ -115,9 +116,4 @@ def _look(place: str) -> Store | None:
         found = Path(place).stat()
     except (OSError, ValueError):
         return None
-    return _store(found) if stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode) else None
-
-
-def _store(found: os.stat_result) -> Store:
-    """A block device by its number, a file by its file system and inode."""
-    return ("device", found.st_rdev) if stat.S_ISBLK(found.st_mode) else (found.st_dev, found.st_ino)
+    return token_of(found) if stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode) else None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aoe.config.values import ExportConfig, Mask, TargetConfig
+from aoe.errors import plain
 from aoe.wire.frame import format_mac
 
 
@@ -156,11 +157,6 @@ def value(it: object, key: str = "") -> str:
     if isinstance(it, bool):
         return "true" if it else "false"
     return ", ".join(map(str, it)) if isinstance(it, tuple) else "the default" if it is None else str(it)
-
-
-def plain(text: str) -> str:
-    """As it is, where that is one line."""
-    return text if text.isprintable() else repr(text)
 
 
 def _place(export: ExportConfig) -> dict[str, Any]:
