@@ -1,12 +1,14 @@
 """Every test here runs on a lab of its own, with our target once on each engine."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from bench.contest import build
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import ENGINE
-from tests.support.tools import need_engine, need_namespaces
+from tests.support.tools import need, need_engine, need_namespaces
 
 _ENGINES = ("python", "c")
 
@@ -43,8 +45,15 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    """A target's host and a client's host, joined by one cable."""
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The hosts of a target and of a client, and a cable. A module names its MTU where it is not 1500."""
     need_namespaces()
-    with Lab() as made:
+    with Lab(mtu=getattr(request.module, "MTU", 1500)) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The load generator of bench/."""
+    need("gcc")
+    return build("load", tmp_path_factory.mktemp("load"))

@@ -13,29 +13,15 @@ from typing import Any
 
 import pytest
 
-from bench.contest import build
 from bench.image import write_image
 from tests.net import changing_target
 from tests.support.labs.network import Lab
-from tests.support.tools import need, need_namespaces
 
+MTU = 9000
 SECTORS = 16384
 DEPTH = 16
 """Requests outstanding: fewer than fill a receive buffer."""
 CHANGES = int(os.environ.get("AOE_CHANGES", "100"))
-
-
-@pytest.fixture(scope="module")
-def load(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    need("gcc")
-    return build("load", tmp_path_factory.mktemp("load"))
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    need_namespaces()
-    with Lab(mtu=9000) as made:
-        yield made
 
 
 @contextmanager

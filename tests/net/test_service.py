@@ -3,38 +3,23 @@
 import json
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aoe.disk.open import open_disk
-from bench.contest import build
 from bench.image import write_image
 from tests.net.service import Service, export
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import image
-from tests.support.tools import need, need_namespaces
 from tests.support.waiting import wait_for
 
+MTU = 9000
 SECTORS = 16384
 DEPTH = 16
 """Requests outstanding: fewer than fill a receive buffer."""
 APPLIES = int(os.environ.get("AOE_APPLIES", "50"))
-
-
-@pytest.fixture(scope="module")
-def load(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    need("gcc")
-    return build("load", tmp_path_factory.mktemp("load"))
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    need_namespaces()
-    with Lab(mtu=9000) as made:
-        yield made
 
 
 def loaded(lab: Lab, load: Path, rw: str, stop: threading.Event) -> list[dict[str, Any]]:
