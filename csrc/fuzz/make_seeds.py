@@ -124,6 +124,13 @@ def stepped_streams(export: int) -> bytes:
     return first + rest + PASS_ONCE + flood + passes + bytes((CLOCK, 7)) + passes + again
 
 
+def moved_streams(export: int) -> bytes:
+    """The port gets another MAC while frames of a later epoch wait: another host's, they end none."""
+    here, passes, moved = place(export), PASS_ONCE + done() + PASS_ONCE, bytes((PORT, 0x20, 17))
+    hello, lost = stamped(0xEC, 0, here), stamped(0x34, 9, here) + stamped(0xEA, 9, here)
+    return hello + passes + lost + moved + passes + stamped(0x34, 5, here) + stamped(0xEA, 5, here) + passes
+
+
 def read(where: int = 0, lba: int = 0, count: int = 1) -> bytes:
     return request(0x24, where, lba, count)
 
@@ -257,6 +264,7 @@ def loop_seeds() -> Iterator[tuple[str, bytes]]:
         yield f"{name}-far-epochs", settings() + far_epochs(export)
         yield f"{name}-known-streams", settings() + known_streams(export)
         yield f"{name}-stepped-streams", settings() + stepped_streams(export)
+        yield f"{name}-moved-streams", settings() + moved_streams(export)
     yield from of_the_wire()
 
 

@@ -395,6 +395,13 @@ static enum scope scope_of(const struct record *r, const struct facts *f, const 
     return r->trims_count ? CHANGES : FLUSHES;
 }
 
+/* What was sent to another host, or has a group for its source, is dropped: it ends no epoch either. */
+static int is_sent_here(const struct record *r)
+{
+    const uint8_t *dst = r->wire.dst;
+    return !wire_is_group(r->wire.src) && (same_mac(dst, m.ports[r->port].mac) || same_mac(dst, wire_all()));
+}
+
 static void arrives(const struct thread *t, uint32_t port, const struct arrival *a)
 {
     const uint8_t *frame = a->frame;
@@ -408,6 +415,8 @@ static void arrives(const struct thread *t, uint32_t port, const struct arrival 
     }
     struct record *r = model_record(frame);
     CHECK(!r->arrival && r->port == port && r->thread == t->index);
+    if (!is_sent_here(r))
+        return;
     r->arrival = ++m.arrivals;
     if (r->export < 0)
         return;

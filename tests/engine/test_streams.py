@@ -169,6 +169,16 @@ def test_without_a_place_a_client_is_served_and_gets_one_when_others_were_silent
     assert wire.first_byte() == 1
 
 
+def test_what_was_sent_to_another_host_or_disk_begins_no_epoch(wire: Wire) -> None:
+    assert wire.registers(wire.hello(5))
+    for to in ({"dst": OTHER}, {"slot": SLOT + 1}):
+        elsewhere = {"src": CLIENT, **wire.to, **to}
+        frames = driver.write(0, bytes([9]) * 512, **elsewhere), driver.flush(**elsewhere)
+        assert wire.silent_about(*(wire.ours(raw, 5, 9) for raw in frames))
+    wire.ask(wire.write(5, 7, epoch=1))
+    assert wire.first_byte() == 7
+
+
 def test_a_restart_forgets_nothing(wire: Wire, target: AoeTarget) -> None:
     """Within a second, and though the stream registers again."""
     hello, old, unsent = wire.hello(5), wire.write(5, 1), wire.write(5, 9)

@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+from typing import Any
 
 import pytest
 
@@ -288,6 +289,17 @@ def test_a_later_epoch_counts_from_the_first_write_on() -> None:
     assert target.send(write(5, 1))
     assert not target.send(write(5, 0))
     assert not target.send(flush(5, 0)), "it could vouch for nothing"
+
+
+@pytest.mark.parametrize("to", [{"dst": OTHER}, {"slot": driver.SLOT + 1}])
+def test_what_was_sent_to_another_host_or_disk_begins_no_epoch(to: dict[str, Any]) -> None:
+    target = make_target()
+    assert registers(target, identify(5, 0))
+    elsewhere = driver.write(0, bytes([9]) * 512, **to), driver.flush(**to)
+    for raw in elsewhere:
+        assert target.send(stamped(raw, 5, 9)) == []
+    target.ask(write(5, 1, fill=7))
+    assert target.disk[0] == 7
 
 
 def test_who_did_not_register_is_dropped_and_so_is_its_flush() -> None:
