@@ -12,7 +12,18 @@ from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.drive import command, identify
-from aoe.initiator import channel, compiled_core, discovery, exchange, facts, life, request, sizes, strangers
+from aoe.initiator import (
+    channel,
+    compiled_core,
+    discovery,
+    exchange,
+    facts,
+    life,
+    path,
+    request,
+    sizes,
+    strangers,
+)
 from aoe.target import streams
 from aoe.wire import ata, frame, opcodes, protocol, stamp
 from csrc import generate_life, generate_options
@@ -172,6 +183,7 @@ def shared() -> Iterator[str]:
     yield from members(exchange.Kind, "LANE_", "LANES")
     yield from members(sizes.Direction, "", "DIRECTIONS")
     yield from members(sizes.Narrow, "NARROW_")
+    yield from members(path.Mute, "MUTE_")
     yield from texts("narrow_texts", sizes.NARROW_TEXTS)
     yield from texts("state_texts", {state: state.name.lower() for state in life.State})
     yield from members(facts.Reason, "WHY_", "WHYS")

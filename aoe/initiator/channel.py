@@ -131,6 +131,11 @@ class Channel:
         """Whether changes are not answered although they are sent again and again."""
         return any(self._lanes[kind].stuck for kind in (Kind.CHANGES, Kind.SYNCS))
 
+    @property
+    def ignores(self) -> bool:
+        """Whether the peer has answered something else since changes that are stuck were last sent."""
+        return any(self._lanes[kind].ignored(self.heard_ns) for kind in (Kind.CHANGES, Kind.SYNCS))
+
     def knows(self, tag: int) -> bool:
         """Whether a copy with that tag is of unknown fate."""
         return tag in self._tags

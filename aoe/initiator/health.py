@@ -6,7 +6,7 @@ from aoe.initiator.board import Board
 from aoe.initiator.exchange import Exchange, Kind
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import Happens, State
-from aoe.initiator.path import Path, Port
+from aoe.initiator.path import Mute, Path, Port
 from aoe.initiator.sizes import Direction, Probe
 from aoe.wire import ata, config, frame, protocol
 from aoe.wire.ata import AFLAG_EXTENDED, AtaRequest
@@ -147,8 +147,10 @@ def tend(board: Board, path: Path, now_ns: int) -> None:
         return
     if path.sectors < protocol.STAMPED_SECTORS_MIN:
         looks.use_stream(board, path, UNSTAMPED, now_ns)
-    if path.state is State.USABLE and path.channel.stuck and path.channel.stamp.stream:
-        looks.register_another(board, path, now_ns)
+    if not path.channel.stuck:
+        path.mute = Mute.NOT
+    elif path.state is State.USABLE and path.channel.stamp.stream:
+        looks.unanswered(board, path, now_ns)
     due = path.lost and now_ns >= path.check_after_ns
     usable = path.state is State.USABLE
     idle = usable and now_ns - path.channel.heard_ns >= board.timing.standby_ns

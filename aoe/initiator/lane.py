@@ -77,6 +77,10 @@ class Lane:
         tries = max(self.probes + 1, first.tries) if first else 0
         return tries > limits.STUCK_TRIES
 
+    def ignored(self, heard_ns: int) -> bool:
+        """Whether it is stuck, and its peer was heard after the last of it was sent."""
+        return self.stuck and heard_ns > next(reversed(self.flying)).sent_ns
+
     def stand_still(self, gap_ns: int, now_ns: int) -> None:
         """As for `Channel`."""
         self.resumed_ns = now_ns

@@ -20,8 +20,9 @@ this path or for others is noted behind. So nothing happens in the middle of som
   would have.
 - How large frames may be is learned anew on a path that comes from elsewhere, as it may lead over other
   switches; not on a path whose samples are equal, as it was learned before they were read.
-- A server that tells of itself may have started again: then a REFUSED path is asked without delay. A path
-  that is DOWN is asked whatever its server says.
+- A server that tells of itself may have started again: then a REFUSED path is asked without delay, and so is
+  a USABLE one, since a server that has started again does not heed the changes that were sent to it before.
+  A path that is DOWN is asked whatever its server says.
 
 A pair without a row cannot happen, whatever a server sends. csrc/initiator/life.c is made of the table.
 """
@@ -149,7 +150,8 @@ ROWS = (
     Row((*_EMPTY, _COMPARED), Happens.DOUBTED, None),
     Row((_REFUSED, _RETRIED), Happens.TELLS, _CHECKING, (Do.LOOK,)),
     Row((_DOWN,), Happens.TELLS, None, (Do.LOOK,)),
-    Row((_CHECKING, _COMPARED, _USABLE), Happens.TELLS, None),
+    Row((_USABLE,), Happens.TELLS, None, (Do.LOOK,)),
+    Row((_CHECKING, _COMPARED), Happens.TELLS, None),
     Row((_DOWN,), Happens.ANSWERS, None, (Do.LOOK,)),
     Row((_CHECKING, _COMPARED, _USABLE, _REFUSED, _RETRIED), Happens.ANSWERS, None),
     Row((_USABLE,), Happens.REPLACED, _CHECKING, _LOST),

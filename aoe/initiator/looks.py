@@ -4,7 +4,7 @@ from aoe.initiator.board import Board
 from aoe.initiator.exchange import Exchange
 from aoe.initiator.facts import Facts
 from aoe.initiator.life import State
-from aoe.initiator.path import Path
+from aoe.initiator.path import Mute, Path
 from aoe.initiator.strangers import IDENTIFY
 from aoe.wire import config, protocol
 from aoe.wire.config import Config, ConfigCommand
@@ -68,11 +68,26 @@ def use_stream(board: Board, path: Path, stamp: Stamp, now_ns: int) -> None:
         board.follow(path, path.channel.send_changes_again(now_ns))
 
 
-def register_another(board: Board, path: Path, now_ns: int) -> None:
-    """Changes are not answered: the server has forgotten our stream, or another host forged its end. What
-    is sent until it knows another one carries none."""
-    if now_ns < path.register_after_ns:
+def unanswered(board: Board, path: Path, now_ns: int) -> None:
+    """Changes are not answered, however often they are sent. A server that answers nothing is asked what it
+    is: it may start again. Once it speaks, they are sent again at once: what waited there meanwhile may have
+    been too old (order rule T3). One that goes on to answer all else does not heed our stream."""
+    if not path.channel.ignores:
+        path.mute = path.mute or Mute.SILENT
+        look(board, path, now_ns)
+    elif now_ns < path.register_after_ns:
         return
+    elif path.mute is Mute.SILENT:
+        path.mute = Mute.ASKED_AGAIN
+        path.register_after_ns = now_ns + board.timing.probe_ns
+        board.follow(path, path.channel.send_changes_again(now_ns))
+    else:
+        _register_another(board, path, now_ns)
+
+
+def _register_another(board: Board, path: Path, now_ns: int) -> None:
+    """The server has forgotten our stream, or another host forged its end. What is sent until it knows
+    another one carries none."""
     path.renewed += 1
     board.news += 1
     path.vouched = False

@@ -1,5 +1,6 @@
 """A path to a disk: the channel to one server, what is known of it, and the operations that it carries."""
 
+import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -63,6 +64,15 @@ class Trial:
         self.misses = 0
 
 
+class Mute(enum.IntEnum):
+    """Whether a server has answered nothing while changes were sent to it again and again."""
+
+    NOT = 0
+    SILENT = 1
+    ASKED_AGAIN = 2
+    """It was silent, spoke, and got them once more; they are not answered yet."""
+
+
 class Path:
     """A channel, and what is known of it. `number` is its name, `rank` the place of its address among those
     given."""
@@ -99,6 +109,7 @@ class Path:
         """The config query that is under way."""
         self.refused: dict[Operation, bool] = {}
         """What its server refused, perhaps as too large for it now; whether the query began after that."""
+        self.mute = Mute.NOT
         self.renewed = 0
         """How often another one was taken as the last was not heeded."""
         self.check_after_ns = 0

@@ -49,6 +49,13 @@ int channel_stuck(const struct path *path)
     return lane_stuck(&path->lanes[LANE_CHANGES]) || lane_stuck(&path->lanes[LANE_SYNCS]);
 }
 
+/* Whether the peer has answered something else since changes that are stuck were last sent. */
+int channel_ignores(const struct path *path)
+{
+    return lane_ignored(&path->lanes[LANE_CHANGES], path->heard_ns) ||
+        lane_ignored(&path->lanes[LANE_SYNCS], path->heard_ns);
+}
+
 static void fill(aoe_core *c, struct path *path, int64_t now_ns)
 {
     while (path->waiting_count && channel_outstanding(path) < window_size(&path->window)) {

@@ -27,6 +27,7 @@ void lane_answered(struct lane *l, const struct exchange *x, int64_t sent_ns, in
 void lane_passed(struct lane *l, uint32_t sectors, int64_t sent_ns);
 int lane_suspects(const struct lane *l, struct exchange *x);
 int lane_stuck(const struct lane *l);
+int lane_ignored(const struct lane *l, int64_t heard_ns);
 void lane_stand_still(struct lane *l, int64_t gap_ns, int64_t now_ns);
 
 static inline int64_t lane_usual_ns(const struct lane *l)
@@ -88,6 +89,7 @@ void channel_stand_still(struct path *path, int64_t gap_ns, int64_t now_ns);
 /* A copy was never sent, and is too old for it now: another one takes its place. */
 void channel_make_anew(aoe_core *c, struct path *path, uint32_t tag, int64_t now_ns);
 int channel_stuck(const struct path *path);
+int channel_ignores(const struct path *path);
 
 static inline int channel_knows(const struct path *path, uint32_t tag)
 {

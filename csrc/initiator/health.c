@@ -175,8 +175,10 @@ void health_tend(aoe_core *c, struct path *path, int64_t now_ns)
         return;
     if (path->sectors < STAMPED_SECTORS_MIN)
         looks_use_stream(c, path, (struct stamp){0}, now_ns);
-    if (path->state == PATH_USABLE && path->stamp.stream && channel_stuck(path))
-        looks_register_another(c, path, now_ns);
+    if (!channel_stuck(path))
+        path->mute = MUTE_NOT;
+    else if (path->state == PATH_USABLE && path->stamp.stream)
+        looks_unanswered(c, path, now_ns);
     int due = path_is_lost(path) && now_ns >= path->check_after_ns;
     int idle = path->state == PATH_USABLE && now_ns - path->heard_ns >= c->set.timing.standby_ns;
     int unknown = path->state == PATH_USABLE && !path->stamp.stream && looks_may_register(path, now_ns);

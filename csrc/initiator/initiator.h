@@ -111,6 +111,7 @@ struct path {
     struct stamp registering; /* what the check asks the server to know, if anything */
     int heeds;          /* it has said that it heeds streams */
     int64_t register_after_ns;
+    int mute;           /* whether it answered nothing while changes were sent there again and again */
     uint32_t renewed;
     struct trial trial; /* of its server */
     uint32_t store_kind;

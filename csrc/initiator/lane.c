@@ -100,6 +100,12 @@ int lane_stuck(const struct lane *l)
     return l->probes + 1 > STUCK_TRIES || OWNER_OF(l->flying.next, struct exchange, where)->tries > STUCK_TRIES;
 }
 
+/* Whether it is stuck, and its peer was heard after the last of it was sent. */
+int lane_ignored(const struct lane *l, int64_t heard_ns)
+{
+    return lane_stuck(l) && heard_ns > OWNER_OF(l->flying.prev, struct exchange, where)->sent_ns;
+}
+
 void lane_stand_still(struct lane *l, int64_t gap_ns, int64_t now_ns)
 {
     l->resumed_ns = now_ns;

@@ -79,16 +79,33 @@ int looks_registered(aoe_core *c, struct path *path, int heeds, struct stamp reg
     return 0;
 }
 
-/* Changes are not answered: the server has forgotten our stream, or another host forged its end. What is sent until
- * it knows another one carries none. */
-void looks_register_another(aoe_core *c, struct path *path, int64_t now_ns)
+/* The server has forgotten our stream, or another host forged its end. What is sent until it knows another one carries
+ * none. */
+static void register_another(aoe_core *c, struct path *path, int64_t now_ns)
 {
-    if (now_ns < path->register_after_ns)
-        return;
     path->renewed++;
     c->news++;
     path->vouched = 0;
     looks_use_stream(c, path, (struct stamp){0}, now_ns);
     looks_look(c, path, now_ns);
     path->register_after_ns = now_ns + c->set.timing.recheck_ns;
+}
+
+/* Changes are not answered, however often they are sent. A server that answers nothing is asked what it is: it may start
+ * again. Once it speaks, they are sent again at once: what waited there meanwhile may have been too old (order rule T3).
+ * One that goes on to answer all else does not heed our stream. */
+void looks_unanswered(aoe_core *c, struct path *path, int64_t now_ns)
+{
+    if (!channel_ignores(path)) {
+        path->mute = path->mute ? path->mute : MUTE_SILENT;
+        looks_look(c, path, now_ns);
+    } else if (now_ns < path->register_after_ns) {
+        return;
+    } else if (path->mute == MUTE_SILENT) {
+        path->mute = MUTE_ASKED_AGAIN;
+        path->register_after_ns = now_ns + c->set.timing.probe_ns;
+        channel_send_changes_again(c, path, now_ns);
+    } else {
+        register_another(c, path, now_ns);
+    }
 }

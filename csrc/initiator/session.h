@@ -75,7 +75,7 @@ int looks_may_register(const struct path *path, int64_t now_ns);
 void looks_look(aoe_core *c, struct path *path, int64_t now_ns);
 void looks_use_stream(aoe_core *c, struct path *path, struct stamp stamp, int64_t now_ns);
 int looks_registered(aoe_core *c, struct path *path, int heeds, struct stamp registering, int64_t now_ns);
-void looks_register_another(aoe_core *c, struct path *path, int64_t now_ns);
+void looks_unanswered(aoe_core *c, struct path *path, int64_t now_ns);
 
 /* traffic.c: which path carries an operation, and what becomes of it */
 void traffic_conclude(aoe_core *c, struct operation *o, struct path *path, const uint8_t *raw, uint32_t length,

@@ -263,6 +263,13 @@ enum {
     NARROW_BOTH = 4,
 };
 
+/* aoe.initiator.path.Mute */
+enum {
+    MUTE_NOT = 0,
+    MUTE_SILENT = 1,
+    MUTE_ASKED_AGAIN = 2,
+};
+
 static const char *const narrow_texts[] = {
     "",
     "larger frames are being tried",

@@ -117,14 +117,23 @@ def test_a_server_that_started_again_is_told_of_another_stream() -> None:
     assert stamp_of(raw) == registered == path.channel.stamp
 
 
+def answer_looks(session: Session, data: bytes, now: int) -> list[bytes]:
+    """Its server says what it is, and nothing else; the other frames that were sent."""
+    frames = sent(session)
+    for raw in frames:
+        if raw[19] == 0 and raw[27] == 0xEC:
+            session.received(0, reply(raw, data), now)
+    return [raw for raw in frames if raw[27] != 0xEC]
+
+
 def renew(session: Session, path: Path) -> tuple[int, list[bytes]]:
     """Let time pass until it takes another stream as its changes are not answered; and what was sent then."""
     before, now = path.channel.stamp.stream, NOW
     while path.channel.stamp.stream == before:
-        sent(session)
+        answer_looks(session, HEEDS, now)
         now += 5 * MS
         session.tick(now)
-        assert now < NOW + 20_000 * MS
+        assert now < NOW + 2_000 * MS
     return now, sent(session)
 
 
@@ -155,6 +164,80 @@ def test_where_the_window_is_full_of_what_is_not_heeded_it_is_told_all_the_same(
     again = [raw[28] for raw in frames if raw[27] == 0x34 and stamp_of(raw) is None]
     assert again == sorted(again)
     assert len(again) >= 2
+
+
+SILENT_NS = 2_400 * MS
+"""Longer than a write may wait. The next copies of what is sent would go out a second later."""
+
+
+def silence(session: Session) -> list[bytes]:
+    """What is sent to a server that answers nothing for so long."""
+    frames = sent(session)
+    for now in range(NOW, NOW + SILENT_NS, 5 * MS):
+        session.tick(now)
+        frames += sent(session)
+    return frames
+
+
+def test_a_server_that_was_silent_gets_changes_again_as_soon_as_it_speaks() -> None:
+    """What waited there was too old, reads were not: nothing is wrong with our stream."""
+    session, path = make_stamped_session()
+    before = path.channel.stamp
+    for lba in range(0, 32, 8):
+        session.start(write(lba), NOW)
+    session.start(read(64), NOW)
+    waited = silence(session)
+    assert set(stamps(waited, 0x34)) == {before}
+    now = NOW + SILENT_NS
+    (asked_last,) = [raw for raw in waited if raw[27] == 0x24][-1:]
+    session.received(0, reply(asked_last, bytes(512)), now)
+    answer_looks(session, HEEDS, now)
+    session.received(0, reply([raw for raw in waited if raw[27] == 0xEC][-1], HEEDS), now)
+    session.tick(now + 5 * MS)
+    again = [raw for raw in sent(session) if raw[27] == 0x34]
+    assert {raw[28] for raw in again} == {0, 8, 16, 24}
+    assert set(stamps(again, 0x34)) == {before}
+    for raw in again:
+        session.received(0, reply(raw), now + 6 * MS)
+    session.tick(now + 2_000 * MS)
+    assert (path.channel.stamp.stream, path.renewed) == (before.stream, 0)
+
+
+def test_a_silent_server_is_asked_what_it_is_and_told_anew_if_it_started_again() -> None:
+    session, path = make_stamped_session()
+    before = path.channel.stamp
+    session.start(write(0), NOW)
+    waited = silence(session)
+    assert set(stamps(waited, 0xEC)) == {before}
+    now = NOW + SILENT_NS
+    session.received(0, reply([raw for raw in waited if raw[27] == 0xEC][-1], OTHER_LIFE), now)
+    assert stamps(sent(session), 0x34) == [None], "it goes out at once, as that of anybody"
+    assert path.renewed == 0
+
+
+def test_a_server_that_speaks_again_and_still_answers_no_change_is_told_of_another_stream() -> None:
+    session, path = make_stamped_session()
+    before = path.channel.stamp.stream
+    session.start(write(0), NOW)
+    now, waited = NOW + SILENT_NS, silence(session)
+    session.received(0, reply([raw for raw in waited if raw[27] == 0xEC][-1], HEEDS), now)
+    while path.channel.stamp.stream == before:
+        answer_looks(session, HEEDS, now)
+        now += 5 * MS
+        session.tick(now)
+        assert now < NOW + SILENT_NS + 2_000 * MS
+    assert path.renewed == 1
+
+
+def test_a_server_that_tells_of_itself_is_asked_at_once_whether_it_started_again() -> None:
+    """It drops the changes that are under way there, and no other request may come that would ask."""
+    session, path = make_stamped_session()
+    session.start(write(0), NOW)
+    sent(session)
+    session.received(0, advertised(), NOW + MS)
+    session.received(0, reply(asked(session), OTHER_LIFE), NOW + 2 * MS)
+    assert stamps(sent(session), 0x34) == [None]
+    assert path.renewed == 0
 
 
 def test_a_server_is_told_when_we_have_another_mac() -> None:
