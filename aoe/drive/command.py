@@ -39,7 +39,9 @@ POWER_ACTIVE = 0xFF
 
 
 class Kind(enum.StrEnum):
-    """What an operation does to the disk; the value names its counter."""
+    """What an operation does to the disk; the value names its counter, and is the same key."""
+
+    __hash__ = str.__hash__  # Enum's own hashes the name, in Python, for each request
 
     READ = "reads"
     WRITE = "writes"
