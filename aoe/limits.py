@@ -133,6 +133,8 @@ LOAD_MAX_S = 30 * 86400.0
 """The longest time between two pings, and for which a disk is loaded."""
 SURVEYED_AT_ONCE = 64
 """Disks looked at at a time."""
+CHANGED_AT_ONCE = 64
+"""Disks that one command, or one file, changes at a time."""
 DISCOVERED_MAX = 16384
 """Answers to config queries that are kept of one link."""
 DISCOVER_QUERIES, DISCOVER_QUERIES_LATE = 4, 3

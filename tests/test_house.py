@@ -24,6 +24,7 @@ ROOMS = [
         "limits",
         "timing",
         "home",
+        "abreast",
         "drive",
         "disk",
         "link",
@@ -45,7 +46,7 @@ WITH_IO = {
     "target",
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
-    "node": "alone hands held held_sockets landlock life links node notify "
+    "node": "alone content hands held held_sockets landlock life links node notify "
     "opener opener_process opening sandbox seccomp state",
     "control": "bridge client connection hand listening peers place saving server verbs written",
 }
@@ -469,3 +470,20 @@ def test_what_argparse_returns_stays_in_the_parsers() -> None:
     """Functions take what the words mean, with types."""
     users = [path.name for path in sources("cli") if "Namespace" in path.read_text()]
     assert users == []
+
+
+def changes_of_directory(source: str) -> list[str]:
+    """Calls that leave a process in another directory; pytest's own, `monkeypatch.chdir`, go back."""
+    calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    names = [ast.unparse(it) for it in calls if called(it) in ("chdir", "fchdir")]
+    return [it for it in names if it != "monkeypatch.chdir"]
+
+
+def test_no_test_leaves_its_worker_in_another_directory() -> None:
+    found = {path: changes_of_directory(path.read_text()) for path in Path(__file__).parent.rglob("*.py")}
+    assert not {path: calls for path, calls in found.items() if calls}
+
+
+def test_the_finder_of_directories_finds_what_it_looks_for() -> None:
+    source = "os.chdir(a)\nchdir(b)\nmonkeypatch.chdir(c)\ncontextlib.chdir(d)\nos.fchdir(3)\n"
+    assert changes_of_directory(source) == ["os.chdir", "chdir", "contextlib.chdir", "os.fchdir"]

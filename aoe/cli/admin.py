@@ -1,13 +1,25 @@
 """`aoe config`, `aoe mask` and `aoe reserve`: the AoE verbs, for each address of a disk."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
+from aoe import limits
+from aoe.abreast import abreast
 from aoe.cli.report import Report
 from aoe.cli.where import Where, each_disk
+from aoe.config.text import plain
 from aoe.errors import ConfigurationError, RequestError
 from aoe.initiator.admin import Admin
 from aoe.wire.frame import format_mac
+
+
+class Said(NamedTuple):
+    """What there is to be said of one address: in lines, as facts, and what is wrong with it."""
+
+    lines: list[str]
+    facts: dict[str, Any]
+    problem: RequestError | None = None
 
 
 class Config(NamedTuple):
@@ -24,7 +36,7 @@ class Config(NamedTuple):
         """One line for each address."""
         await _at_each(self.where, self.addresses, report, self._one, changes=self.new is not None)
 
-    async def _one(self, report: Report, address: str, admin: Admin, label: str) -> None:
+    async def _one(self, address: str, admin: Admin) -> Said:
         if self.test is not None:
             await _test(admin, address, self.test, prefix=False)
         if self.prefix is not None:
@@ -34,7 +46,7 @@ class Config(NamedTuple):
         else:
             text = await admin.set_config(self.new.encode(), force=self.force)
         shown = text.decode("utf-8", "backslashreplace")
-        report.say(label + shown, address=address, config=shown)
+        return Said([shown], {"config": shown})
 
 
 def config(where: Where, addresses: list[str], forced: str | None, new: str | None, **test: Any) -> Config:
@@ -55,14 +67,17 @@ class Mask(NamedTuple):
         changes = bool(self.add or self.delete)
         await _at_each(self.where, self.addresses, report, self._one, changes=changes)
 
-    async def _one(self, report: Report, address: str, admin: Admin, label: str) -> None:
+    async def _one(self, address: str, admin: Admin) -> Said:
         macs = before = await admin.mask()
         if self.add or self.delete:
             macs = await admin.edit_mask(add=self.add, delete=self.delete)
-        _say_macs(report, address, macs, label)
+        said = _macs(macs)
         absent = [format_mac(mac) for mac in self.delete if mac not in [*before, *self.add]]
         if absent:
-            raise RequestError(f"{address}: not in the mask list: {', '.join(absent)}")
+            return said._replace(
+                problem=RequestError(f"{address}: not in the mask list: {', '.join(absent)}")
+            )
+        return said
 
 
 class Reserve(NamedTuple):
@@ -81,35 +96,48 @@ class Reserve(NamedTuple):
         changes = self.take or self.release
         await _at_each(self.where, self.addresses, report, self._one, changes=changes)
 
-    async def _one(self, report: Report, address: str, admin: Admin, label: str) -> None:
+    async def _one(self, _: str, admin: Admin) -> Said:
         if self.take:
             macs = await admin.reserve(force=self.force)
         elif self.release:
             macs = await admin.release(force=self.force)
         else:
             macs = await admin.reserved()
-        _say_macs(report, address, macs, label)
+        return _macs(macs)
 
 
-One = Callable[[Report, str, Admin, str], Awaitable[None]]
-"""What is done at one address; its lines begin with the label."""
+One = Callable[[str, Admin], Awaitable[Said]]
+"""What is done at one address; RequestError where that fails."""
 
 
 async def _at_each(
     where: Where, addresses: list[str], report: Report, one: One, *, changes: bool = False
 ) -> None:
-    """At every address by itself: what fails at one is said, and done at the others. But nothing is changed
-    where something is wrong with any of them."""
+    """At every address by itself, many at a time: what fails at one is said, and done at the others. But
+    nothing is changed where something is wrong with any of them."""
     async with each_disk(where, addresses, report) as disks:
         if changes and report.failed:
             report.fail(RequestError("nothing was changed"))
             return
-        for address, disk in disks.items():
-            label = f"{address}: " if len(addresses) > 1 else ""
+
+        async def at(address: str) -> Said:
             try:
-                await one(report, address, disk.admin, label)
+                return await one(address, disks[address].admin)
             except RequestError as error:
-                report.fail(error, address=address)
+                return Said([], {}, error)
+
+        async with aclosing(abreast(at, disks, limits.CHANGED_AT_ONCE)) as answers:
+            for address in disks:
+                label = f"{address}: " if len(addresses) > 1 else ""
+                _say(report, address, label, await anext(answers))
+
+
+def _say(report: Report, address: str, label: str, said: Said) -> None:
+    if said.lines:
+        text = "\n".join(label + plain(line) for line in said.lines)
+        report.say(text, address=address, **said.facts)
+    if said.problem is not None:
+        report.fail(said.problem, address=address)
 
 
 async def _test(admin: Admin, address: str, text: str, *, prefix: bool) -> None:
@@ -118,6 +146,6 @@ async def _test(admin: Admin, address: str, text: str, *, prefix: bool) -> None:
         raise RequestError(f"{address}: the config string {verb} {text!r}")
 
 
-def _say_macs(report: Report, address: str, macs: list[bytes], label: str) -> None:
+def _macs(macs: list[bytes]) -> Said:
     shown = [format_mac(mac) for mac in macs]
-    report.say("\n".join(label + word for word in shown or ["all"]), address=address, macs=shown)
+    return Said(shown or ["all"], {"macs": shown})

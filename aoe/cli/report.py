@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aoe.cli import stdio
 from aoe.cli.ending import Ended
 from aoe.cli.stdio import StreamFailed
+from aoe.config.text import lines
 from aoe.errors import (
     AoeError,
     ConfigurationError,
@@ -48,7 +49,7 @@ class Report:
 
     def say(self, text: str, **facts: Any) -> None:
         """A result."""
-        line = json.dumps(facts) if self.as_json else text
+        line = json.dumps(facts) if self.as_json else lines(text)
         if self.bytes_go_out:
             stdio.tell(line)
         else:

@@ -17,6 +17,7 @@ from aoe.cli.privilege import allow_descriptors, drop_privileges
 from aoe.cli.records import find_records
 from aoe.cli.report import Report
 from aoe.cli.serving import Serve, meaning
+from aoe.config.text import one_line
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening
 from aoe.engine import EngineUnavailable
@@ -118,7 +119,7 @@ class _OneLine(logging.Formatter):
     """A message stays one line whatever is in the names that it quotes."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return " ".join(super().formatMessage(record).splitlines())
+        return one_line(super().formatMessage(record))
 
 
 def _start_log() -> None:

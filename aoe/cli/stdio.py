@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
 from aoe import timing
+from aoe.config.text import one_line
 from aoe.errors import AoeError, ConfigurationError, NoThread
 from aoe.limits import OUTLET_BYTES_MAX
 
@@ -63,7 +64,7 @@ def run(name: str, body: Callable[[], int]) -> int:
 def complain(name: str, problem: object) -> None:
     """One line on standard error, if that can be had."""
     text = reason(problem) if isinstance(problem, OSError) else str(problem)
-    tell(f"{name}: {' '.join(text.splitlines())}")
+    tell(f"{name}: {one_line(text)}")
 
 
 def tell(text: str, end: str = "\n") -> None:

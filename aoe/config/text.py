@@ -38,6 +38,18 @@ def plain(text: str) -> str:
     return text if text.isprintable() else "".join(map(_visible, text))
 
 
+def one_line(text: str) -> str:
+    """A message, whatever is in the names that it quotes."""
+    return plain(" ".join(text.splitlines()))
+
+
+def lines(text: str) -> str:
+    """What may be several lines, with tabs in them, and nothing else that a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(it if it in "\n\t" else _visible(it) for it in text)
+
+
 def _escaped(text: str) -> str:
     try:
         text.encode()

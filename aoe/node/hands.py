@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from aoe import timing
+from aoe import limits, timing
+from aoe.abreast import abreast
 from aoe.config.text import plain
 from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.disk.file import FileDisk
@@ -146,9 +147,9 @@ class Hands:
         failed += [
             Note(address, "requests still hang in its disk; it goes when they end") for address in stuck
         ]
-        for step in plan.steps:
-            if isinstance(step, Change | Adjust):
-                failed += await self._try(step)
+        for kind in (Adjust, Change):
+            tried = (step for step in plan.steps if isinstance(step, kind))
+            failed += [it async for its in abreast(self._try, tried, limits.CHANGED_AT_ONCE) for it in its]
         adds = [step for step in plan.steps if isinstance(step, Add) and step.export.key in ready]
         free = [step for step in adds if not {step.export.address, step.source} & stuck]
         blocked = [step for step in adds if {step.export.address, step.source} & stuck]

@@ -147,3 +147,26 @@ def test_a_mac_that_is_not_in_the_list_is_said(served: Served) -> None:
     done = run(served, "mask", "e1.2", "--delete", "02:00:00:00:00:77")
     assert (done.returncode, done.stdout) == (1, b"all\n")
     assert done.stderr.decode() == "aoe: e1.2: not in the mask list: 02:00:00:00:00:77\n"
+
+
+def test_many_addresses_are_asked_side_by_side(tmp_path: Path) -> None:
+    """A target whose string is another one is silent, which takes a second to tell."""
+    count = 8
+    for number in range(count):
+        (tmp_path / f"{number}.img").write_bytes(bytes(512))
+    disks = [f"{tmp_path}/{number}.img=0.{number}" for number in range(count)]
+    with serving(*disks, "--state-dir", tmp_path / "state") as target:
+        began = time.monotonic()
+        done = run(target, "config", *(f"e0.{number}" for number in range(count)), "--test", "x")
+        assert time.monotonic() - began < 0.75 * count
+    assert (done.returncode, done.stdout) == (1, b"")
+    said = [line for line in done.stderr.decode().splitlines() if "config string" in line]
+    assert said == [f"aoe: e0.{number}: the config string is not 'x'" for number in range(count)]
+
+
+def test_a_config_string_has_no_power_over_a_terminal(alike: Two) -> None:
+    """Any host of the network may have set it."""
+    said(alike.one, "config", "e0.0", "--set", "rack\x1b[2J\n3")
+    done = run(alike.one, "config", "e0.0")
+    assert done.stdout == rb"rack\u001b[2J\u000a3" + b"\n"
+    assert said(alike.one, "config", "e0.0")[0]["config"] == "rack\x1b[2J\n3"

@@ -395,3 +395,34 @@ def test_a_change_that_is_not_kept_counts_all_the_same(
 
     asyncio.run(run())
     assert "the number of this change is not kept" in caplog.text
+
+
+def test_what_is_changed_of_many_is_changed_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose disk hangs keeps no other from being changed."""
+    count = 12
+
+    async def run() -> None:
+        names = [str(it) for it in range(count)]
+        async with scene(tmp_path, *(export(tmp_path, it, int(it)) for it in names)) as here:
+            target, hung = here.node.target, asyncio.Event()
+            change = target.change
+
+            async def slow(shelf: int, slot: int, **what: bool) -> None:
+                if slot == 0:
+                    await hung.wait()
+                await change(shelf, slot, **what)
+
+            monkeypatch.setattr(target, "change", slow)
+            others = [export(tmp_path, it, int(it), read_only=True) for it in names]
+            applying = asyncio.ensure_future(here.apply(*others))
+            async with asyncio.timeout(10):
+                while not all(it.drive.read_only for it in target.exports[1:]):
+                    await asyncio.sleep(0.01)
+            assert not applying.done()
+            hung.set()
+            assert (await applying).exit == 0
+            assert all(it.drive.read_only for it in target.exports)
+
+    asyncio.run(run())
