@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aoe import limits
 from aoe.cli import stdio
 from aoe.cli.asking import CONFIG, ask, connected
 from aoe.cli.report import Report
@@ -12,6 +11,7 @@ from aoe.config.read import read
 from aoe.control.messages import REFUSED
 from aoe.control.saving import replace_file
 from aoe.errors import ConfigurationError, ControlFailed, plain
+from aoe.node.content import content
 
 
 class Apply(NamedTuple):
@@ -65,12 +65,11 @@ def _told(report: Report, done: dict[str, Any]) -> int:
 def _text(file: Path) -> str:
     """What is in the file, which has to be right. ConfigurationError."""
     try:
-        with file.open("rb") as opened:
-            content = opened.read(limits.CONFIG_BYTES_MAX + 1)
+        found = content(file)
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}; name a readable file") from error
-    read(content, str(file))
-    return content.decode()
+    read(found, str(file))
+    return found.decode()
 
 
 def _place(config: Path | None, running: str) -> Path:

@@ -1,10 +1,8 @@
 """`aoe-target check`: whether a configuration file is right, and can be served on this host."""
 
-import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from aoe import limits
 from aoe.cli.on_host import findings
 from aoe.cli.report import Report
 from aoe.config.faults import ConfigErrors
@@ -12,6 +10,7 @@ from aoe.config.read import read
 from aoe.config.text import plain
 from aoe.config.values import Config
 from aoe.errors import ConfigurationError
+from aoe.node.content import content
 
 
 class Check(NamedTuple):
@@ -47,10 +46,7 @@ def _wrong(report: Report, errors: ConfigErrors) -> int:
 def load(file: Path) -> Config:
     """What a file says; ConfigErrors where it is wrong, ConfigurationError where it cannot be read."""
     try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise ConfigurationError(f"{plain(str(file))} is not a file; name a configuration file")
-        with file.open("rb") as opened:
-            return read(opened.read(limits.CONFIG_BYTES_MAX + 1), str(file))
+        return read(content(file), str(file))
     except OSError as error:
         message = f"{plain(str(file))}: {error.strerror}; name a configuration file that this user may read"
         raise ConfigurationError(message) from error

@@ -80,7 +80,7 @@ class _Daemon:
         self._changes = str(changes)
 
     def _content(self) -> bytes:
-        return self._alone.read(self._said.config, limits.CONFIG_BYTES_MAX)
+        return self._alone.read(self._said.config)
 
     async def run(self) -> bool:
         """Whether nothing was left behind."""

@@ -5,13 +5,13 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from aoe import limits
 from aoe.config import changes, edit
 from aoe.config.changes import Change, as_text, patched
 from aoe.config.document import decoded, document
 from aoe.config.read import read
 from aoe.control.written import Written
 from aoe.errors import ConfigurationError
+from aoe.node.content import content
 from aoe.wire.address import parse_address
 
 
@@ -86,7 +86,6 @@ def _sync(directory: Path) -> None:
 
 def _read(file: Path) -> bytes:
     try:
-        with file.open("rb") as opened:
-            return opened.read(limits.CONFIG_BYTES_MAX + 1)
+        return content(file)
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}; name it with --config") from error

@@ -2,11 +2,13 @@
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 from aoe.disk.locks import holder
 from aoe.errors import ConfigurationError
+from aoe.node.content import FLAGS, check_file, content_of
 
 _NAME = "daemon.lock"
 """In the state directory."""
@@ -24,18 +26,18 @@ class Alone:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def read(self, file: Path, most: int) -> bytes:
-        """What is in a file, up to `most` bytes and one more; from then on it is ours, and what had its name
-        before is not."""
+    def read(self, file: Path) -> bytes:
+        """What is in a file, up to one byte more than it may have; from then on it is ours, and what had its
+        name before is not."""
         try:
-            fd = _locked(file, os.O_RDONLY | os.O_NONBLOCK, file, self._file)
+            fd = _locked(file, FLAGS, file, self._file, check_file)
         except OSError as error:
             raise ConfigurationError(f"{file}: {error.strerror}; name a readable file") from error
         if fd != self._file:
             self._release_file()
             self._file = fd
         try:
-            return _content(fd, most + 1)
+            return content_of(fd, file)
         except OSError as error:
             raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
 
@@ -62,10 +64,21 @@ class Alone:
             self._file = -1
 
 
-def _locked(path: Path, flags: int, what: Path, known: int = -1) -> int:
-    """A descriptor with the lock; `known` itself, where that is the same file."""
+def _anything(fd: int, path: Path) -> None: ...
+
+
+def _locked(
+    path: Path,
+    flags: int,
+    what: Path,
+    known: int = -1,
+    check: Callable[[int, Path], None] = _anything,
+) -> int:
+    """A descriptor with the lock; `known` itself, where that is the same file. `check` raises for what is not
+    to be locked."""
     fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
+        check(fd, path)
         if known >= 0 and os.path.samestat(os.fstat(fd), os.fstat(known)):
             os.close(fd)
             return known
@@ -80,13 +93,3 @@ def _locked(path: Path, flags: int, what: Path, known: int = -1) -> int:
         os.close(fd)
         raise
     return fd
-
-
-def _content(fd: int, most: int) -> bytes:
-    pieces: list[bytes] = []
-    while (room := most - sum(map(len, pieces))) > 0:
-        piece = os.pread(fd, room, most - room)
-        if not piece:
-            break
-        pieces.append(piece)
-    return b"".join(pieces)
