@@ -72,7 +72,7 @@ STALE_BATCHES_MAX = 1000
 LINKS_FOLLOWED_MAX = 40
 """Symbolic links to a disk that are followed: as many as the kernel follows (path_resolution(7))."""
 
-PACE_BURST = 16
+PACE_BURST = 32
 PACED_FRAMES_MAX = 16384
 """Answers of many exports to one wildcard leave in bursts with pauses (order rule T7)."""
 

@@ -58,7 +58,7 @@ ADVERTISED_EARLY_TIMES = 12
 ADVERTISED_STEADY_S = 60.0
 ADVERTISED_JITTER = 0.1
 """Before each advertisement: at first, then so many times, then for good, give or take so much of it."""
-PACE_INTERVAL_S = 0.001
+PACE_INTERVAL_S = 0.002
 """Between two bursts of answers to a wildcard (order rule T7)."""
 
 MESSAGE_INTERVAL_S = 5.0

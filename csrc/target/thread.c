@@ -141,6 +141,10 @@ static void distrust_stamps(struct thread *t)
     count(t, AOE_CLOCK_STEPPED);
 }
 
+/* How long a thread sleeps at most. A clock that is slewed by 0.05 % (adjtimex(2)) moves by 2.5 ms meanwhile, which
+ * is no step. */
+enum { LOOK_AT_CLOCKS_MS = 5000 };
+
 static void look_at_clocks(struct thread *t)
 {
     t->now_ns = clock_ns(CLOCK_REALTIME);
@@ -183,7 +187,7 @@ static void rest(struct thread *t)
     for (uint32_t p = 0; p < e->set.ports; p++)
         fds[p] = (struct pollfd){t->ports[p].ring.fd, POLLIN | (t->ports[p].out.blocked ? POLLOUT : 0), 0};
     fds[e->set.ports] = (struct pollfd){t->event, POLLIN, 0};
-    poll(fds, e->set.ports + 1, 1000);
+    poll(fds, e->set.ports + 1, LOOK_AT_CLOCKS_MS);
     if (fds[e->set.ports].revents & POLLIN) {
         eventfd_t ignored;
         eventfd_read(t->event, &ignored);

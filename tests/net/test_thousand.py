@@ -1,0 +1,72 @@
+"""A service with a thousand exports: its start, its memory, its sleep, and one export more."""
+
+import os
+import time
+from pathlib import Path
+
+from aoe.limits import PACE_BURST
+from tests.net.service import Service, export
+from tests.support.labs.network import Lab
+from tests.support.waiting import wait_for
+
+ENGINES = ("c",)
+"""It has one thread more to wake up than the Python path."""
+EXPORTS = [(1 + number // 250, number % 250) for number in range(1000)]
+START_CPU_S, RESIDENT_KIB = 4.0, 150 << 10
+"""Alone on a machine it is under 2 s."""
+IDLE_S = 10
+ADVERTS = 2
+"""Rounds of advertisements in that time, in the first two minutes; later there is one a minute."""
+APPLY_S = 1.0
+"""On a machine that does other things too; alone it takes less than a tenth of that."""
+
+
+def test_a_thousand_exports(lab: Lab, tmp_path: Path) -> None:
+    exports = [export(tmp_path / f"{a}.{b}", f"{a}.{b}") for a, b in EXPORTS]
+    more = export(tmp_path / "more", "9.9")
+    with Service(lab, tmp_path, exports) as service:
+        print(f"start: {cpu_s(service.pid):.2f} s of CPU, {resident_kib(service.pid)} KiB")
+        assert cpu_s(service.pid) < START_CPU_S
+        assert resident_kib(service.pid) < RESIDENT_KIB
+        took_s = []
+        for wanted in ([*exports, more], exports, [*exports, more]):
+            service.write(wanted)
+            began = time.monotonic()
+            assert service.ask("apply")["exit"] == 0
+            took_s.append(time.monotonic() - began)
+        print(f"apply: {min(took_s):.3f} s")
+        assert min(took_s) < APPLY_S
+        wait_for(lambda: wakes(service.pid, 1) < 5, 20, "the service goes to sleep")
+        woken = wakes(service.pid, IDLE_S)
+        print(f"idle: {woken} in {IDLE_S} s")
+        assert woken <= IDLE_S + ADVERTS * (len(EXPORTS) // PACE_BURST + 1)
+
+
+def cpu_s(pid: int) -> float:
+    """Used since its start."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_kib(pid: int) -> int:
+    """At most, so far."""
+    return field(Path(f"/proc/{pid}/status"), "VmHWM")
+
+
+def wakes(pid: int, seconds: float) -> int:
+    """How often its threads went to sleep in that time."""
+    before = slept(pid)
+    time.sleep(seconds)
+    return slept(pid) - before
+
+
+def slept(pid: int) -> int:
+    """How often its threads have gone to sleep."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(field(thread / "status", "voluntary_ctxt_switches") for thread in threads)
+
+
+def field(status: Path, name: str) -> int:
+    """A number of proc(5)."""
+    (line,) = (it for it in status.read_text().splitlines() if it.startswith(name))
+    return int(line.split()[1])
