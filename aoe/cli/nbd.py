@@ -1,6 +1,7 @@
 """`aoe nbd`: serve a disk over NBD, and ask one that does for its paths."""
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from aoe.initiator.options import Options
 from aoe.initiator.standing import PathStatus
 from aoe.nbd import status
 from aoe.nbd.nbdkit import Plan, serve
+from aoe.node.notify import Notifier
 
 
 class Nbd(NamedTuple):
@@ -37,23 +39,26 @@ class Nbd(NamedTuple):
             self.options,
             self.threads,
         )
-        number = await serve(plan, _Listener(report, plan))
+        number = await serve(plan, _Listener(report, plan, Notifier.of(os.environ)))
         if number == signal.SIGINT:
             raise Ended(number)
 
 
 class _Listener:
-    """Says what becomes of it."""
+    """Says what becomes of it, to a service manager, too."""
 
-    def __init__(self, report: Report, plan: Plan) -> None:
+    def __init__(self, report: Report, plan: Plan, notifier: Notifier) -> None:
         self._report = report
         self._plan = plan
+        self._notifier = notifier
 
     def ready(self, size: int) -> None:
         """Clients may connect."""
         plan = self._plan
         text = f"nbd: {plan.path} serves {' '.join(plan.addresses)}, {size} bytes"
         self._report.say(text, **self._facts(size))
+        self._notifier.status(text)
+        self._notifier.ready()
 
     def changed(self, path: PathStatus, lost_s: float | None) -> None:
         """A path was lost, or is back."""
@@ -61,6 +66,7 @@ class _Listener:
         reason = f": {path.reason}" if path.reason else ""
         text = f"{path.address} at {path.mac} on {path.interface} is {path.state}{back}{reason}"
         self._report.warn(text, path=path_facts(path))
+        self._notifier.status(text)
 
     def status(self, size: int, paths: list[PathStatus]) -> str:
         """All that there is to know, for `Status`."""

@@ -31,6 +31,10 @@ class Alone:
         name before is not."""
         try:
             fd = _locked(file, FLAGS, file, self._file, check_file)
+        except FileNotFoundError as error:
+            raise ConfigurationError(
+                f"{file} does not exist; write it: man aoe-target.toml has an example"
+            ) from error
         except OSError as error:
             raise ConfigurationError(f"{file}: {error.strerror}; name a readable file") from error
         if fd != self._file:

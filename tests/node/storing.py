@@ -1,14 +1,18 @@
 """A service that keeps descriptors in the store of its manager, as it is told, one word a line.
 
-`put NAME [again] [silent]` stores an open file; `socket NAME [silent]` one end of a pair, `hang` closes the
-other ends; `remove NAME`. What it was started with is its status.
+`put NAME [again] [silent]` stores an open file, `alias NAME OTHER` the same again; `socket NAME [silent]`
+one end of a pair, `hang` closes the other ends; `remove NAME`; `fail` has its next start fail. What it was
+started with is its status.
+`storing.py DIRECTORY`: where it keeps what is to fail.
 """
 
 import array
 import os
 import socket
 import sys
+from pathlib import Path
 
+FAILS = Path(sys.argv[1], "fail")
 NOTIFY = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 NOTIFY.connect(os.environ["NOTIFY_SOCKET"])
 
@@ -32,7 +36,10 @@ def given() -> list[str]:
 
 def main() -> None:
     """Until there are no more words."""
-    say(f"STATUS={' '.join(given())}")
+    if FAILS.exists():
+        FAILS.unlink()
+        sys.exit(1)
+    say(f"STATUS=given {' '.join(given())}")
     say("READY=1")
     others, files = [], {}
     for line in sys.stdin:
@@ -51,6 +58,10 @@ def main() -> None:
         elif word == "hang":
             while others:
                 others.pop().close()
+        elif word == "alias":
+            say(f"FDSTORE=1\nFDNAME={rest[1]}", files[name])
+        elif word == "fail":
+            FAILS.touch()
         elif word == "remove":
             say(f"FDSTOREREMOVE=1\nFDNAME={name}")
         say(f"STATUS=did {line.strip()}")

@@ -1,5 +1,6 @@
 """The stand-in for systemd's store of descriptors does what systemd 252 does."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.node.manager import Manager
+from tests.node.store_scenes import HOLDS, SCENES, Scene
 from tests.support.waiting import wait_for
 
 STORING = Path(__file__).parent / "storing.py"
@@ -14,7 +16,7 @@ STORING = Path(__file__).parent / "storing.py"
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
-    with Manager([sys.executable, str(STORING)], tmp_path, holds=8) as made:
+    with Manager([sys.executable, str(STORING), str(tmp_path)], tmp_path, holds=HOLDS) as made:
         made.start()
         yield made
 
@@ -31,7 +33,31 @@ def tell(manager: Manager, line: str) -> None:
 def returned(manager: Manager) -> list[str]:
     """What the service is started with."""
     manager.start()
-    return sorted(manager.said["STATUS"].split())
+    first, *names = manager.said["STATUS"].split()
+    assert first == "given"
+    return sorted(names)
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_it_does_what_systemd_does(manager: Manager, name: str) -> None:
+    scene = SCENES[name]
+    for line in scene.words:
+        tell(manager, line)
+    wait_for(lambda: len(manager.names()) == scene.held)
+    end(manager, scene)
+    assert returned(manager) == sorted(scene.returned)
+
+
+def end(manager: Manager, scene: Scene) -> None:
+    """Of one life; a next one may fail."""
+    if scene.end == "stop":
+        manager.stop()
+    else:
+        manager.kill(signal.SIGKILL if scene.end == "kill" else signal.SIGTERM)
+    if "fail" in scene.words:
+        manager.start(ready_s=None)
+        assert manager.process is not None
+        assert manager.process.wait(20) == 1
 
 
 def test_what_is_stored_outlives_a_kill_and_comes_back_by_name(manager: Manager) -> None:
@@ -71,7 +97,7 @@ def test_what_hangs_up_is_lost_unless_it_is_not_polled(manager: Manager) -> None
 def test_a_full_store_takes_no_more(manager: Manager) -> None:
     for number in range(10):
         tell(manager, f"put name{number}")
-    assert len(manager.names()) == 8
+    assert len(manager.names()) == HOLDS
     assert manager.refused == 2
 
 

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -28,17 +28,18 @@ class Site(NamedTuple):
     work: Path
     package: Path
     root: Path
-    disk: Path
+    disks: tuple[Path, ...]
 
     @contextmanager
-    def booted(self, *payload: Path) -> Iterator[DebianGuest]:
-        """Until the end of the block."""
+    def booted(self, *payload: Path, cards: Sequence[str] = ()) -> Iterator[DebianGuest]:
+        """Until the end of the block; `eth0` is the cable to this side, `cards` are more."""
         with DebianGuest(
             self.work,
             kernel(),
             self.root,
             *tap_card("tap0", 9000),
-            disks=(self.disk,),
+            *cards,
+            disks=self.disks,
             payload=payload,
             lab=self.lab,
         ) as guest:
@@ -47,9 +48,16 @@ class Site(NamedTuple):
 
     def aoe(self, *words: str | Path) -> "subprocess.Popen[bytes]":
         """A client on this side."""
-        command = self.lab.command(SIDE, sys.executable, "-m", "aoe.cli.client", *map(str, words))
+        return self._client("aoe.cli.client", *map(str, words), "--interface", "tap0")
+
+    def writing_client(self) -> "subprocess.Popen[bytes]":
+        """Writers on e1.0, until they have no more to read."""
+        return self._client("tests.vm.writing_client", "tap0")
+
+    def _client(self, module: str, *words: str) -> "subprocess.Popen[bytes]":
+        command = self.lab.command(SIDE, sys.executable, "-m", module, *words)
         return subprocess.Popen(
-            [*command, "--interface", "tap0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
 
@@ -58,9 +66,15 @@ def debian(tmp_path: Path) -> Iterator[Site]:
     needs_qemu()
     need_namespaces()
     package = deb(tmp_path)
-    needs = [one.split()[0].split(":")[0] for one in field(package, "Depends").split(", ")]
-    needs += field(package, "Recommends").split(", ")
-    root = debian_root([name for name in needs if name != "systemd"], tmp_path / "root.ext4")
+    root = root_for(package, tmp_path / "root.ext4")
     with host() as lab:
         add_tap(lab, "tap0", 9000)
-        yield Site(lab, tmp_path, package, root, image(tmp_path / "disk", SECTORS))
+        disks = (image(tmp_path / "disk", SECTORS), image(tmp_path / "own", SECTORS))
+        yield Site(lab, tmp_path, package, root, disks)
+
+
+def root_for(package: Path, copy: Path) -> Path:
+    """A root that has what the package needs, so that it is installed without a network."""
+    needs = [one.split()[0].split(":")[0] for one in field(package, "Depends").split(", ")]
+    needs += field(package, "Recommends").split(", ")
+    return debian_root([name for name in needs if name != "systemd"], copy)

@@ -1,76 +1,91 @@
 """A whole Debian 12 with systemd: the package is installed, a disk is a service, and stays one."""
 
 import re
-import subprocess
-import threading
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.labs.debian import renumbered
 from tests.support.labs.guests.debian import DebianGuest
-from tests.support.labs.guests.target import Export, ours
-from tests.support.labs.peers import image
 from tests.support.waiting import wait_for
-from tests.vm.conftest import SECTORS, Site
+from tests.vm import own_disk, store
+from tests.vm.conftest import Site
+from tests.vm.unit import (
+    UNIT,
+    again,
+    drop_in,
+    ended,
+    exposure,
+    given,
+    held,
+    restarts,
+    serves,
+    written,
+)
 
 pytestmark = pytest.mark.vm
 
-UNIT = "aoe-target.service"
 DATA_BYTES = 8 << 20
+DATA_AT = "16777216"
+"""Behind what the writers write."""
 EXPOSURE_MAX = 2.5
 """Of `systemd-analyze security`, 0 to 10: raw sockets and the disk are what is left."""
-
-
-def ended(process: "subprocess.Popen[bytes]", timeout: float = 60) -> str:
-    """What it printed; it ends well."""
-    out, err = process.communicate(timeout=timeout)
-    assert process.returncode == 0, err.decode()
-    return out.decode(errors="replace")
+WATCHDOG_S = 5
+LATER, OTHER_NAMES = "99.0", "aoe9"
+"""Of a package that is newer, and has other names for what is held."""
+PACKAGE_S = 240.0
 
 
 def test_a_disk_is_a_service(debian: Site) -> None:
-    data = debian.work / "data"
-    data.write_bytes(bytes(range(256)) * (DATA_BYTES // 256))
-    later = renumbered(debian.package, debian.work, "99.0")
-    with debian.booted(debian.package, later) as guest:
+    later = renumbered(debian.package, debian.work, LATER, names_otherwise)
+    with debian.booted(debian.package, later, store.STORING, cards=own_disk.cards()) as guest:
         install(guest, debian.package)
         serve(guest)
-        check_reload(guest)
-        check_crash(guest)
-        with clients_write(debian):
-            guest.check(f"systemctl restart {UNIT}", 60)
-        check_upgrade(guest, later, debian)
-        check_nbd(debian, guest)
-        check_wrong_file(guest)
         assert exposure(guest) <= EXPOSURE_MAX
-        ended(debian.aoe("copy", data, "e1.0", "--verify"))
+        store.check_against_the_stand_in(guest)
+        check_reload(guest)
+        own_disk.mount(guest)
+        check_store(debian, guest)
+        check_watchdog(debian, guest)
+        check_packages(debian, guest, later)
+        check_wrong_file(guest)
+        check_stop(guest)
         guest.power_off()
-    with debian.booted() as guest:
-        wait_for(
-            lambda: guest.property(UNIT, "StatusText").startswith("2 serving;"), 120, "it serves nothing"
-        )
+    own_disk.check_clean(debian.work)
+    with debian.booted(cards=own_disk.cards()) as guest:
+        serves(guest, 3)
+        own_disk.check_after_boot(guest)
         assert guest.check("systemctl --failed --no-legend --plain") == ""
-        ended(debian.aoe("copy", "e1.0", debian.work / "back"))
-    assert (debian.work / "back").read_bytes()[:DATA_BYTES] == data.read_bytes()
+        ended(debian.aoe("read", "e1.0", "--sectors", "8"))
+        remove(guest)
+
+
+def names_otherwise(files: Path) -> None:
+    """In a package's files."""
+    (module,) = files.rglob("aoe/node/held.py")
+    text, count = re.subn(r'(?m)^_VERSION = ".*"$', f'_VERSION = "{OTHER_NAMES}"', module.read_text())
+    assert count == 1
+    module.write_text(text)
 
 
 def install(guest: DebianGuest, package: Path) -> None:
-    """With the line of the README."""
+    """With the line of the README. It says how to go on, and so does the service."""
     there = "mkdir -p /root/here && cd /root/here && export DEBIAN_FRONTEND=noninteractive"
     version = package.name.removeprefix("aoe-target_")
-    guest.check(f"{there} && apt-get install -y ../aoe-target_{version}", 200)
+    said = guest.check(f"{there} && apt-get install -y ../aoe-target_{version}", PACKAGE_S)
+    assert "examples/tutorial.md" in said
+    guest.check("test -f /usr/share/doc/aoe-target/examples/tutorial.md")
     assert guest.check("getent passwd aoe-target").startswith("aoe-target:")
-    guest.check("test -f /usr/share/man/man8/aoe-target.8.gz || grep -q share/man /etc/dpkg/dpkg.cfg.d/*")
+    assert guest.property(UNIT, "UnitFileState") == "disabled"
+    refused = guest.run("systemctl enable --now aoe-target", 90)
+    assert refused.status
+    shown = guest.check(f"systemctl status --no-pager --full {UNIT} || true")
+    assert "/etc/aoe-target.toml does not exist; write it: man aoe-target.toml" in shown
+    guest.check("systemctl disable aoe-target")
 
 
 def serve(guest: DebianGuest) -> None:
     """As the example says."""
-    assert guest.property(UNIT, "UnitFileState") == "disabled"
     assert "remote-fs-pre.target" in guest.property(UNIT, "Before").split()
     guest.check("cp /usr/share/doc/aoe-target/examples/aoe-target.toml /etc")
     guest.check("systemctl enable --now aoe-target", 90)
@@ -96,75 +111,122 @@ def check_reload(guest: DebianGuest) -> None:
     assert "/etc/aoe-target.toml:" in guest.journal(UNIT)
     guest.check("cp /root/good.toml /etc/aoe-target.toml")
     assert (guest.pid(UNIT), guest.property(UNIT, "ActiveState")) == (before, "active")
-    wait_for(lambda: guest.property(UNIT, "StatusText").startswith("2 serving;"), 60, "not told")
+    serves(guest, 2)
 
 
-def check_crash(guest: DebianGuest) -> None:
-    """systemd starts it again."""
+def check_store(debian: Site, guest: DebianGuest) -> None:
+    """What systemd holds for it is the same after whatever becomes of it, and clients see a pause at most."""
+    count = held(guest)
+    assert count >= 2
+    with written(debian.writing_client()):
+        before = guest.pid(UNIT)
+        guest.check(f"systemctl restart {UNIT}", 60)
+        again(guest, before, 3)
+        names = given(guest)
+        assert names
+        assert all(name.startswith("aoe") for name in names)
+        before = guest.pid(UNIT)
+        guest.check(f"kill -KILL {before}")
+        again(guest, before, 3)
+        assert (restarts(guest), held(guest), given(guest)) == (1, count, kept(names))
+        check_failed_start(guest)
+        assert (held(guest), given(guest)) == (count, kept(names))
+        guest.check("ip link set eth0 down && sleep 1 && ip link set eth0 up")
+        assert held(guest) == count
+
+
+def kept(names: list[str]) -> list[str]:
+    """What is left of the names after an end that was no clean one: nothing is for the next life alone."""
+    return [name for name in names if "-life-" not in name]
+
+
+def check_failed_start(guest: DebianGuest) -> None:
+    """Of some; the next one that does not fail goes on with what was held."""
+    with drop_in(guest, "ExecStartPre=/usr/bin/test ! -e /run/fail"):
+        before, times = guest.pid(UNIT), restarts(guest)
+        guest.check(f"touch /run/fail && kill -KILL {before}")
+        wait_for(lambda: restarts(guest) > times + 2, 90, "it is not tried again")
+        guest.check("rm /run/fail")
+        again(guest, before, 3)
+
+
+def check_watchdog(debian: Site, guest: DebianGuest) -> None:
+    """A process that hangs is ended and started again; clients wait."""
+    with drop_in(guest, f"WatchdogSec={WATCHDOG_S}"):
+        before = guest.pid(UNIT)
+        guest.check(f"systemctl restart {UNIT}", 60)
+        again(guest, before, 3)
+        before, times, count = guest.pid(UNIT), restarts(guest), held(guest)
+        with written(debian.writing_client()):
+            guest.check(f"kill -STOP {before}")
+            again(guest, before, 3)
+        assert "atchdog timeout" in guest.journal(UNIT)
+        assert (restarts(guest), held(guest)) == (times + 1, count)
+
+
+def check_packages(debian: Site, guest: DebianGuest, later: Path) -> None:
+    """A newer package is installed and the older one again. What the other one had held is closed, which is
+    said, and opened afresh; no client sees an error. What is mounted goes on."""
+    count, old = held(guest), version(guest)
+    with written(debian.writing_client()):
+        change_package(guest, later)
+        assert version(guest) == LATER
+        check_afresh(guest, count, OTHER_NAMES)
+        change_package(guest, debian.package)
+        assert version(guest) == old
+        check_afresh(guest, count, "aoe1")
+    own_disk.check(guest)
+
+
+def change_package(guest: DebianGuest, package: Path) -> None:
     before = guest.pid(UNIT)
-    guest.check(f"kill -KILL {before}")
-    wait_for(lambda: guest.pid(UNIT) not in (0, before), 60, "not started again")
-    assert guest.property(UNIT, "NRestarts") == "1"
-    wait_for(lambda: guest.property(UNIT, "StatusText").startswith("2 serving;"), 60, "it serves nothing")
+    how = "DEBIAN_FRONTEND=noninteractive apt-get install -y --allow-downgrades"
+    guest.check(f"cd /root && {how} ./{package.name}", PACKAGE_S)
+    again(guest, before, 3)
 
 
-@contextmanager
-def clients_write(debian: Site) -> Iterator[None]:
-    """Meanwhile, over and over, and they see no error."""
-    words = ("bench", "e1.0", "--rw", "randwrite", "--overwrite", "--iodepth", "4", "--runtime", "5")
-    over = threading.Event()
-
-    def write() -> None:
-        while not over.is_set():
-            ended(debian.aoe(*words))
-
-    with ThreadPoolExecutor(1) as pool:
-        writing = pool.submit(write)
-        time.sleep(2)
-        try:
-            assert not writing.done(), writing.result()
-            yield
-        finally:
-            over.set()
-        writing.result()
-
-
-def check_upgrade(guest: DebianGuest, later: Path, debian: Site) -> None:
-    """A newer package is installed, which starts the service anew."""
+def check_afresh(guest: DebianGuest, count: int, names: str) -> None:
+    """After an upgrade: what it was given has names of another version, and what is held now its own."""
+    theirs = given(guest)
+    assert theirs
+    assert not [name for name in theirs if name.startswith(f"{names}-")]
+    journal = guest.journal(UNIT)
+    for name in theirs:
+        assert f"{name}: of an earlier life" in journal
+    assert held(guest) == count
     before = guest.pid(UNIT)
-    with clients_write(debian):
-        guest.check(f"cd /root && dpkg --install {later.name}", 200)
-    assert guest.check("dpkg-query --show --showformat '${Version}' aoe-target") == "99.0"
-    assert guest.pid(UNIT) not in (0, before)
-    assert guest.property(UNIT, "StatusText").startswith("2 serving;")
+    guest.check(f"systemctl restart {UNIT}", 60)
+    again(guest, before, 3)
+    assert [name for name in given(guest) if name.startswith(f"{names}-")] == given(guest)
+
+
+def version(guest: DebianGuest) -> str:
+    return guest.check("dpkg-query --show --showformat '${Version}' aoe-target")
 
 
 def check_wrong_file(guest: DebianGuest) -> None:
     """It does not start, says why, and is not tried again."""
-    guest.check("echo nonsense >>/etc/aoe-target.toml")
+    guest.check("cp /etc/aoe-target.toml /root/good.toml && echo nonsense >>/etc/aoe-target.toml")
     assert guest.run(f"systemctl restart {UNIT}", 60).status
-    assert (guest.property(UNIT, "ActiveState"), guest.property(UNIT, "NRestarts")) == ("failed", "0")
+    assert (guest.property(UNIT, "ActiveState"), restarts(guest)) == ("failed", 0)
     assert "/etc/aoe-target.toml:" in guest.journal(UNIT).rpartition("Starting")[2]
     guest.check("cp /root/good.toml /etc/aoe-target.toml")
     guest.check(f"systemctl start {UNIT}", 60)
 
 
-def check_nbd(debian: Site, guest: DebianGuest) -> None:
-    """The package's `aoe nbd`, with a disk that this side serves."""
-    other = image(debian.work / "other", SECTORS)
-    other.write_bytes(b"here" * (SECTORS * 128))
-    with ours(Export(other, 2, 0), debian.work, lab=debian.lab):
-        guest.check("aoe nbd e2.0 --interface eth0 --socket /run/e2.sock >/run/said 2>&1 & echo $! >/run/nbd")
-        wait_for(lambda: "serves" in guest.check("cat /run/said"), 60, "not served")
-        guest.check("nbd-client -unix /run/e2.sock /dev/nbd0", 30)
-        assert guest.check("head -c 8 /dev/nbd0", 30) == "herehere"
-        guest.check("nbd-client -d /dev/nbd0 && kill $(cat /run/nbd)", 30)
+def check_stop(guest: DebianGuest) -> None:
+    """It lets go of all."""
+    count = held(guest)
+    guest.check(f"systemctl stop {UNIT}", 60)
+    assert held(guest) == 0
+    guest.check(f"systemctl start {UNIT}", 60)
+    assert (held(guest), given(guest)) == (count, [])
 
 
-def exposure(guest: DebianGuest) -> float:
-    """As systemd counts it, 0 to 10."""
-    plain = "SYSTEMD_COLORS=0 SYSTEMD_URLIFY=0"
-    said = guest.check(f"{plain} systemd-analyze security --no-pager {UNIT}", 60)
-    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
-    assert found, said
-    return float(found[1])
+def remove(guest: DebianGuest) -> None:
+    """Nothing of it runs any more, and nothing is left that it made."""
+    guest.check("DEBIAN_FRONTEND=noninteractive apt-get purge -y aoe-target", PACKAGE_S)
+    assert guest.run("pgrep -u aoe-target; pgrep -f 'aoe nbd|aoe-target|nbdkit'").output == ""
+    guest.check("test ! -e /var/lib/aoe-target && test -e /etc/aoe-target.toml && ! mountpoint -q /mnt/own")
+    states = "--state=active,activating,deactivating,failed"
+    assert guest.check(f"systemctl list-units {states} --no-legend --plain 'aoe-*'") == ""

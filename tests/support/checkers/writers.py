@@ -39,11 +39,15 @@ class Writers:
 
     async def run(self, seconds: float, then: Callable[[], None] = lambda: None) -> None:
         """For a time, `then` what is to happen before every place is read a last time."""
+        await self.run_until(asyncio.sleep(seconds), then)
+
+    async def run_until(self, over: Awaitable[object], then: Callable[[], None] = lambda: None) -> None:
+        """Until something has happened."""
         loop = asyncio.get_running_loop()
         seeds = range(8 * self.seed, 8 * self.seed + 8)
         workers = [asyncio.ensure_future(self._work(random.Random(seed))) for seed in seeds]
         workers.append(asyncio.ensure_future(self._probe(loop)))
-        await asyncio.sleep(seconds)
+        await over
         self._stop = True
         await asyncio.gather(*workers)
         then()

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.labs.building import copied
@@ -31,12 +32,15 @@ def deb(directory: Path) -> Path:
     return made
 
 
-def renumbered(package: Path, directory: Path, version: str) -> Path:
-    """The same package, as if of another version."""
+def renumbered(
+    package: Path, directory: Path, version: str, change: Callable[[Path], None] = lambda _: None
+) -> Path:
+    """The same package, as if of another version, after a change of its files."""
     files = directory / "renumbered"
     tool("dpkg-deb", "--raw-extract", package, files)
     control = files / "DEBIAN" / "control"
     control.write_text(re.sub(r"(?m)^Version: .*", f"Version: {version}", control.read_text()))
+    change(files)
     made = directory / f"aoe-target_{version}_{field(package, 'Architecture')}.deb"
     tool("dpkg-deb", "--root-owner-group", "--build", files, made)
     return made

@@ -21,14 +21,18 @@ export PATH=/sbin:/bin
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
-for module in $(cat /modules/order); do insmod /modules/$module || echo "insmod $module failed"; done
+for module in $(cat /modules/order); do
+    case $module in aoe.ko|nbd.ko) ;; *) insmod /modules/$module || echo "insmod $module failed" ;; esac
+done
 mount -t ext4 /dev/vda /mnt
 cp /payload/* /mnt/root/
+modules=/mnt/usr/lib/modules/$(uname -r)
+[ -e $modules ] || { mkdir -p $modules && cp /modules/*.ko $modules && chroot /mnt /sbin/depmod; }
 umount /proc /sys
 mount -o move /dev /mnt/dev
 exec switch_root /mnt /lib/systemd/systemd
 """
-
+"""What the root is mounted with is loaded here; `aoe` and `nbd` are there for modprobe."""
 
 SUITE = "bookworm"
 IMAGE_BYTES = 2 << 30

@@ -79,11 +79,13 @@ def _card(backend: str, name: str, mtu: int = 1500, mac: bytes | None = None) ->
     return ["-netdev", backend, "-device", f"{device},mac={format_mac(mac)}" if mac else device]
 
 
-def udp_card(here: int, there: int) -> list[str]:
+def udp_card(
+    here: int, there: int, name: str = "udp", mtu: int = 1500, mac: bytes | None = None
+) -> list[str]:
     """QEMU arguments for a network card whose frames travel in UDP between two ports of the loopback."""
     local = f"local.type=inet,local.host=127.0.0.1,local.port={there}"
     remote = f"remote.type=inet,remote.host=127.0.0.1,remote.port={here}"
-    return _card(f"dgram,id=udp,{local},{remote}", "udp")
+    return _card(f"dgram,id={name},{local},{remote}", name, mtu, mac)
 
 
 def free_port() -> int:

@@ -1,0 +1,125 @@
+"""The tutorial, as it is written, on two machines with systemd; and after both were started anew."""
+
+import base64
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.labs.debian import deb
+from tests.support.labs.guests.debian import DebianGuest
+from tests.support.labs.guests.kernel import kernel
+from tests.support.labs.guests.machine import free_port, needs_qemu, udp_card
+from tests.support.labs.peers import image
+from tests.support.waiting import wait_for
+from tests.vm.conftest import SECTORS, root_for
+
+pytestmark = pytest.mark.vm
+
+TUTORIAL = Path(__file__).parents[2] / "examples" / "tutorial.md"
+MACS = {"server": bytes.fromhex("020000000001"), "client": bytes.fromhex("020000000002")}
+"""As it has them."""
+REBOOT_AFTER = "Client"
+"""The part that ends with what is there after a reboot."""
+BLOCK_S = 240.0
+_BLOCK = re.compile(r"```(sh|text)\n(.*?)```", re.DOTALL)
+
+Machines = dict[str, DebianGuest]
+
+
+class Block(NamedTuple):
+    """Commands of a machine, and what they print; None where that is not said."""
+
+    machine: str
+    commands: str
+    shown: str | None
+
+
+class Part(NamedTuple):
+    title: str
+    blocks: list[Block]
+
+
+def parts(text: str) -> Iterator[Part]:
+    """What stands below a heading that begins with the name of a machine."""
+    for part in re.split(r"(?m)^## ", text)[1:]:
+        title, _, body = part.partition("\n")
+        yield Part(title, list(blocks(re.split(r"\W", title)[0].lower(), body)))
+
+
+def blocks(machine: str, body: str) -> Iterator[Block]:
+    found = _BLOCK.findall(body)
+    for (kind, commands), (following, shown) in zip(found, [*found[1:], ("", "")], strict=True):
+        if kind == "sh":
+            yield Block(machine, commands, shown if following == "text" else None)
+
+
+def test_it_is_executed_as_written(tmp_path: Path) -> None:
+    needs_qemu()
+    package = deb(tmp_path)
+    homes = {name: home(tmp_path / name, package) for name in MACS}
+    left = parts(TUTORIAL.read_text())
+    with booted(homes, package) as machines:
+        for part in left:
+            follow(part, machines)
+            if part.title == REBOOT_AFTER:
+                break
+        for name in ("client", "server"):
+            machines[name].power_off()
+    with booted(homes) as machines:
+        client = machines["client"]
+        wait_for(lambda: client.run("cat /mnt/disk/file").output == "kept\n", BLOCK_S, "not mounted")
+        assert client.check("systemctl --failed --no-legend --plain") == ""
+        for part in left:
+            follow(part, machines)
+        assert client.run("dmesg | grep -E 'I/O error|EXT4-fs (error|warning)'").output == ""
+    assert part.title != REBOOT_AFTER, "there is more in it"
+
+
+def home(directory: Path, package: Path) -> Path:
+    """A machine's root and disk."""
+    directory.mkdir()
+    root_for(package, directory / "root")
+    image(directory / "disk", SECTORS)
+    return directory
+
+
+@contextmanager
+def booted(homes: dict[str, Path], *payload: Path) -> Iterator[Machines]:
+    """All at once, joined by a cable."""
+    ports = [free_port(), free_port()]
+    with ExitStack() as stack:
+        machines = {}
+        for (name, directory), here, there in zip(homes.items(), ports, reversed(ports), strict=True):
+            card = udp_card(here, there, mtu=9000, mac=MACS[name])
+            disks = (directory / "disk",)
+            guest = DebianGuest(directory, kernel(), directory / "root", *card, disks=disks, payload=payload)
+            stack.callback(guest.kill)
+            machines[name] = guest
+        for guest in machines.values():
+            stack.enter_context(guest)
+        yield machines
+
+
+def follow(part: Part, machines: Machines) -> None:
+    """Do what it says, and see what it shows."""
+    assert part.blocks, part.title
+    for block in part.blocks:
+        shown = execute(machines[block.machine], block.commands)
+        if block.shown is not None:
+            assert re.fullmatch(pattern(block.shown), shown, re.DOTALL), shown
+
+
+def execute(guest: DebianGuest, commands: str) -> str:
+    """As one script of root's, which ends with the first command that fails."""
+    script = base64.b64encode(commands.encode()).decode()
+    guest.check(f"echo {script} | base64 -d >/run/script")
+    return guest.check("cd /root && DEBIAN_FRONTEND=noninteractive bash -e /run/script", BLOCK_S)
+
+
+def pattern(shown: str) -> str:
+    """What may be printed: `...` is anything, and so is the width of a gap."""
+    return ".*".join(r"\s+".join(map(re.escape, re.split(r"\s+", it))) for it in shown.split("..."))

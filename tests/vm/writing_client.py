@@ -1,0 +1,24 @@
+"""Writers on e1.0 over one interface, until there is no more to read: writing_client.py INTERFACE
+
+Says "go" when they run, and in the end one JSON object.
+"""
+
+import asyncio
+import json
+import sys
+
+import aoe
+from tests.support.checkers.writers import Writers
+
+
+async def main(interface: str) -> None:
+    """A block is what one frame carries."""
+    async with aoe.attach("e1.0", interface=interface, timeout_s=None) as disk:
+        writers = Writers(disk, block=1024, all_verbs=True)
+        print("go", flush=True)
+        await writers.run_until(asyncio.to_thread(sys.stdin.read))
+        said = {"calls": len(writers.calls), "pause_s": writers.pause_s, "faults": writers.faults()}
+        print(json.dumps(said))
+
+
+asyncio.run(main(sys.argv[1]))
