@@ -76,6 +76,7 @@ def test_what_is_in_it(root: Path) -> None:
         *("usr/share/bash-completion/completions/aoe", "usr/share/zsh/vendor-completions/_aoe-target"),
         *("usr/lib/sysusers.d/aoe-target.conf", "usr/share/doc/aoe-target/copyright"),
         *("usr/share/doc/aoe-target/examples/aoe-target.toml", "lib/systemd/system/aoe-target.service"),
+        *("usr/share/doc/aoe-target/examples/tutorial.md", "lib/systemd/system/aoe-nbd@.service"),
     ):
         assert (root / path).is_file(), path
     assert not list(root.rglob("tests")) + list(root.rglob("csrc"))

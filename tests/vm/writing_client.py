@@ -15,6 +15,7 @@ async def main(interface: str) -> None:
     """A block is what one frame carries."""
     async with aoe.attach("e1.0", interface=interface, timeout_s=None) as disk:
         writers = Writers(disk, block=1024, all_verbs=True)
+        await disk.write(0, bytes(writers.places * writers.block))  # what an earlier one has left
         print("go", flush=True)
         await writers.run_until(asyncio.to_thread(sys.stdin.read))
         said = {"calls": len(writers.calls), "pause_s": writers.pause_s, "faults": writers.faults()}

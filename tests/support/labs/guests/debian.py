@@ -135,7 +135,7 @@ class DebianGuest(LinuxGuest):
     /root. What happens to an image stays."""
 
     boot_s = 240.0
-    lifetime_s = 600.0
+    lifetime_s = 1500.0
     kernel_arguments = f"{LinuxGuest.kernel_arguments} net.ifnames=0 systemd.show_status=no rw"
 
     def __init__(
