@@ -3,7 +3,9 @@
 import importlib
 import os
 import signal
+import sys
 
+_NAMES = {"aoe.cli.client": "aoe", "aoe.cli.target": "aoe-target"}
 _INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -26,6 +28,11 @@ def _run(name: str) -> int:
         status: int = importlib.import_module(name).main()
     except KeyboardInterrupt:
         status = _INTERRUPTED
+    except ImportError as error:  # later ones are said by the command
+        print(
+            f"{_NAMES[name]}: a part of this program is missing: {error}; install it again", file=sys.stderr
+        )
+        status = 1
     return status
 
 

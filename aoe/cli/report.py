@@ -97,6 +97,8 @@ class Report:
             self.fail(error)
         except OSError as error:
             self.fail(AoeError(stdio.reason(error)))
+        except ImportError as error:
+            self.fail(AoeError(f"a part of this program is missing: {error}; install it again"))
         return 1
 
 

@@ -222,7 +222,7 @@ class Outlet(io.TextIOBase):
             self.write("\n")
         try:
             self.start()
-        except ConfigurationError:
+        except (ConfigurationError, ImportError):
             self._write_what_fits()
             return
         with self._news:
@@ -304,10 +304,10 @@ def unblocked(name: str, as_json: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        sys.stdout, sys.stderr = before  # first: what goes wrong from here on is said there
         deadline = time.monotonic() + timing.OUTLET_FLUSH_S
         for outlet in used:
             outlet.finish(deadline)
-        sys.stdout, sys.stderr = before
 
 
 def start() -> None:

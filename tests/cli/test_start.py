@@ -1,6 +1,7 @@
 """The start of a command: Ctrl-C before it has a handler of its own, and what it does not wait for."""
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -68,6 +69,59 @@ def test_the_client_ends_without_a_traceback(module: str) -> None:
 def test_the_target_ends_without_a_traceback(module: str) -> None:
     done = interrupted("target", module)
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, "", "")
+
+
+_LACKING = """
+import sys
+import aoe_start
+
+class Lacks:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Lacks())
+sys.argv = {argv!r}
+sys.exit(aoe_start.{command}())
+"""
+DISCOVER = ["aoe", "discover"]
+NBD = ["aoe", "nbd", "e1.0", "--socket", "/dev/null/x", "--interface", "lo"]
+RUN = ["aoe-target", "run", "--config", "/dev/null", "--socket", "/dev/null/x"]
+
+
+@pytest.mark.parametrize(
+    ("command", "argv", "module"),
+    [
+        *(("client", NBD, it) for it in ("aoe.cli.client", "aoe.cli.running", "aoe.disk.threads", "asyncio")),
+        *(
+            ("client", [*DISCOVER, "--interface", "none0"], it)
+            for it in ("aoe.cli.parser", "aoe.cli.listing")
+        ),
+        *(("target", RUN, it) for it in ("aoe.cli", "aoe.cli.run", "aoe.node.node", "tomllib")),
+        *(("target", COMMANDS["target"], it) for it in ("aoe.target.server", "aoe.disk.threads", "socket")),
+        ("target", ["aoe-target", "status", "--socket", "/dev/null/x"], "aoe.control.client"),
+    ],
+)
+def test_a_module_that_is_missing_is_named_in_one_line(command: str, argv: list[str], module: str) -> None:
+    program = _LACKING.format(module=module, argv=argv, command=command)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30
+    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{argv[0]}: a part of this program is missing: "), line
+    assert line.endswith("; install it again"), line
+    assert module.rpartition(".")[2] in line
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_with_json_it_is_an_object() -> None:
+    program = _LACKING.format(module="aoe.disk.threads", argv=[*NBD, "--json"], command="client")
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30
+    )
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["error"]["kind"] == "request"
+    assert done.returncode == 1
 
 
 @pytest.mark.parametrize(("command", "name"), [("client", "aoe"), ("target", "aoe-target")])
