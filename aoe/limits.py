@@ -56,6 +56,8 @@ OUTLET_BYTES_MAX = 4 << 20
 MESSAGE_KINDS_MAX = 1024
 """Kinds of messages whose last time is remembered."""
 
+LIFE_NAME_BYTES = 16
+"""Of the name of a life of the service."""
 HELD_NAME_MAX = 64
 HELD_HASH_BYTES = 20
 """Of the name of a descriptor that the service manager holds: all names are one string of at most 128 KiB in

@@ -74,6 +74,10 @@ CHANGE_WAIT_S = 5.0
 """How long a change waits for the one before it."""
 ARRIVAL_S = 1.0
 """Between two looks for disks that are not there yet."""
+MARK_AGAIN_S = 1.0
+"""After which it is tried again to write down that a disk failed."""
+DATE_MAX_S = 1 << 38
+"""Since 1970; what is later has no date."""
 FAILED_AGAIN_S = 5.0
 """After which what could not be served at the start is tried again."""
 

@@ -42,12 +42,12 @@ ROOMS = [
 """A room imports only from itself and from rooms before it."""
 
 WITH_IO = {
-    "target": "accelerator measure naming notices address_locks offer paced repeated records serve server "
-    "target",
+    "target": "accelerator health lasting marks measure naming notices address_locks offer paced repeated "
+    "records serve server target",
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
     "node": "alone content hands held held_sockets landlock life links node notify "
-    "opener opener_process opening sandbox seccomp state",
+    "opener opener_process opening sandbox seccomp state store_life",
     "control": "bridge client connection hand listening peers place saving server verbs written",
 }
 """Modules that may know the world. The others of these rooms are sans-I/O, and so are `wire`, `drive` and

@@ -41,7 +41,9 @@ from aoe.node.node import Done, Node
 from aoe.node.notify import Notifier
 from aoe.node.opening import InProcess
 from aoe.node.state import State
+from aoe.node.store_life import name_of_life
 from aoe.target.accelerator import EngineOptions
+from aoe.target.marks import Marks
 from aoe.target.records import default_directory
 from aoe.target.server import TargetOptions
 from aoe.target.target import Target
@@ -85,6 +87,7 @@ class _Daemon:
     async def run(self) -> bool:
         """Whether nothing was left behind."""
         self._held = Held.of(os.environ, self._notifier)
+        life_name = name_of_life(self._held)  # held first of all
         self._sockets = HeldSockets(self._held)
         with self._alone:
             wanted = self._wanted.load()
@@ -95,6 +98,7 @@ class _Daemon:
             directory = Path(target.state_dir) if target.state_dir else default_directory()
             self._alone.keep(directory)
             state = State(directory)
+            self._marks = Marks(directory, life_name) if life_name else None
             warn_of_damage(state.records)
             names = Names(wanted)
             _allow(len(wanted.exports), len(names.all), target)
@@ -113,7 +117,13 @@ class _Daemon:
             rights = rights_of(how, self._owner, self._changes)
             legacy, paused = life.take(self._held), self._sockets.went_on
             target = open_target(
-                self._links, _options(how), how.engine, _threads(how), legacy=legacy, paused=paused
+                self._links,
+                _options(how),
+                how.engine,
+                _threads(how),
+                legacy=legacy,
+                paused=paused,
+                marks=self._marks,
             )
         except BaseException:
             node.give_up()

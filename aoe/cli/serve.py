@@ -27,6 +27,7 @@ from aoe.link.packet import PacketLink
 from aoe.target.accelerator import EngineOptions
 from aoe.target.export import Export
 from aoe.target.legacy import Legacy
+from aoe.target.marks import Marks
 from aoe.target.offer import Offer
 from aoe.target.records import StateStore, default_directory
 from aoe.target.served import release
@@ -225,11 +226,12 @@ def open_target(
     system: System | None = None,
     legacy: Legacy | None = None,
     paused: bool = False,
+    marks: Marks | None = None,
 ) -> Target:
     """A target with that engine: `auto`, `c` or `python`. The process is `confined` before there are threads:
     what opens stores later gives up privileges, and no more than that."""
     opened = functools.partial(
-        Target.open, links, before_threads=confined, legacy=legacy, paused=paused, system=system
+        Target.open, links, before_threads=confined, legacy=legacy, paused=paused, system=system, marks=marks
     )
     by_name = engine == "c"
     is_meant_for_it = all(isinstance(link, PacketLink) for link in links)

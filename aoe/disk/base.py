@@ -67,6 +67,10 @@ class Disk(abc.ABC):
         """The bytes if they can be had without waiting, else None."""
         return None
 
+    def distrust(self) -> None:
+        """A sync failed: nothing may be promised any more until a restart or `reopen` (rule T6)."""
+        self.failed = True
+
     @abc.abstractmethod
     async def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes."""

@@ -159,10 +159,6 @@ class FileDisk(Disk):
         self._workers.close()
         self._release()
 
-    def distrust(self) -> None:
-        """A sync failed: nothing may be promised any more until a restart or `reopen` (rule T6)."""
-        self.failed = True
-
     # Where it fails
 
     async def _run(self, call: Callable[[], T]) -> T:

@@ -31,6 +31,8 @@ class Kind(StrEnum):
     """It holds an address on an interface."""
     LIFE = "life"
     """Memory with what the last life left: instances and streams."""
+    NAME = "name"
+    """Memory with a name, which lasts as long as the store."""
 
 
 class Held:
@@ -49,6 +51,11 @@ class Held:
     def of(cls, environment: MutableMapping[str, str], notifier: Notifier) -> Self:
         """As the environment says."""
         return cls(notifier, given(environment))
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether there is a manager."""
+        return self._notifier.is_managed
 
     def take(self, kind: Kind, key: str) -> int | None:
         """The descriptor that an earlier life had held for `key`; it is the caller's. Starts that failed may

@@ -21,6 +21,7 @@ from aoe.node.plan import USED, Key, Store, plan
 from aoe.node.state import State
 from aoe.node.status import ClientStatus, ExportStatus, InterfaceStatus, Status
 from aoe.node.steps import ALL, Adjust, Note, Plan
+from aoe.target.health import Failure
 from aoe.target.target import Target
 from aoe.target.work import Figures, Host
 from aoe.wire.address import parse_address
@@ -322,11 +323,9 @@ class Node:
         done = Figures() if one.going else self.target.figures(export)
         state = "draining" if one.going else left.state if left else "serving"
         reason = left.reason if left else ""
-        if not one.going and self.target.has_failed(export):
-            state, reason = (
-                "failed",
-                f"a sync failed; repair the disk, then aoe-target reopen {config.address}",
-            )
+        failure = None if one.going else self.target.failure(export)
+        if failure is not None:
+            state, reason = "failed", _failed(config.address, failure)
         return ExportStatus(
             config.address,
             config.path,
@@ -361,6 +360,12 @@ def _clients(hosts: Iterable[Host]) -> tuple[ClientStatus, ...]:
     return tuple(
         ClientStatus(format_mac(it.mac), it.requests, max(0, now_ns - it.heard_ns) // 1000) for it in latest
     )
+
+
+def _failed(address: str, failure: Failure) -> str:
+    when = f" on {failure.since}" if failure.since else ""
+    forgotten = f" (a restart would forget it: {failure.problem})" if failure.problem else ""
+    return f"a sync failed{when}; repair the disk, then aoe-target reopen {address}{forgotten}"
 
 
 def _absent(wanted: Config, there: Mapping[str, Store]) -> frozenset[str]:

@@ -43,6 +43,23 @@ class Notices:
         kind = change.export, "state", error.errno
         self._repeated.say(kind, logging.ERROR, "%s: state not saved: %s", change.export.address, str(error))
 
+    def still_failed(self, export: Export, since: str) -> None:
+        """It failed in an earlier life of the service."""
+        said = "%s: a sync failed%s, and the disk stays failed: repair it, then reopen it"
+        log.error(said, export.address, f" on {since}" if since else "")
+
+    def not_marked(self, export: Export, problem: str) -> None:
+        """That its sync failed is not on stable storage."""
+        said = (
+            "%s: a sync failed, which a restart would forget: it cannot be written to the state directory: %s"
+        )
+        self._repeated.say((export, "mark"), logging.ERROR, said, export.address, problem)
+
+    def mark_stays(self, export: Export, error: OSError | NoThread) -> None:
+        """It is trusted again until the next restart."""
+        said = "%s: it failed, and after a restart it will have again: the state directory keeps that: %s"
+        log.error(said, export.address, str(error))
+
     def conflict(self, by: Conflict) -> None:
         """Another target answers for the address of an export."""
         said = "%s: %s answers for this address too: clients will mix the two disks"

@@ -3,7 +3,6 @@
 Others may write into the directory, too: no name is followed or opened that is not a regular file.
 """
 
-import errno
 import fcntl
 import json
 import os
@@ -20,14 +19,13 @@ from aoe.disk.base import StoreName
 from aoe.drive.identify import StoreKind, is_serial
 from aoe.errors import ConfigurationError
 from aoe.limits import RECORD_ADDRESSES_MAX, RECORD_BYTES_MAX
-from aoe.target import keys
+from aoe.target import keys, lasting
 from aoe.target.keys import VERSION, Sight, StoreKey
 from aoe.target.known import Index
 from aoe.target.state import AoeState
 from aoe.wire.frame import format_mac, is_group, parse_mac
 from aoe.wire.protocol import CONFIG_STRING_MAX, MACS_MAX
 
-_IRREGULAR = "it is not a regular file"
 _PART = re.compile(r"@\d+\+\d*$")
 """As `Opening.part` has it."""
 _REPLACEABLE = {"config": "", "mask": "--mask or ", "reserve": ""}
@@ -92,7 +90,7 @@ class Record:
         """Lock it; BlockingIOError if another process has it."""
         name = self._file.with_suffix(".lock")
         while self._lock is None:
-            self._lock = _open_regular(name, os.O_CREAT | os.O_RDWR)
+            self._lock = lasting.open_regular(name, os.O_CREAT | os.O_RDWR)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not _is_named(self._lock, name):  # the process that had it has forgotten the disk
                 self.close()
@@ -136,18 +134,7 @@ class Record:
                 "reserve": [format_mac(mac) for mac in state.reserve],
             }
         )
-        fresh = self._file.with_suffix(".new")
-        fresh.unlink(missing_ok=True)  # left by a dead process, or put there by another
-        with os.fdopen(_open_regular(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._file)
-        directory = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        lasting.put(self._file, text)
         self.state = state
 
     def close(self) -> None:
@@ -155,17 +142,6 @@ class Record:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def _open_regular(file: Path, flags: int) -> int:
-    """A descriptor of a regular file, readable for its owner only if it is new; OSError for anything else."""
-    if file.is_symlink():
-        raise OSError(errno.ELOOP, _IRREGULAR, str(file))
-    fd = os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return fd
-    os.close(fd)
-    raise OSError(errno.EINVAL, _IRREGULAR, str(file))
 
 
 def _is_gone(path: str) -> bool:
@@ -186,18 +162,10 @@ def _is_named(fd: int, name: Path) -> bool:
         return False
 
 
-def _read(file: Path) -> bytes:
-    with os.fdopen(_open_regular(file, os.O_RDONLY), "rb") as opened:
-        content = opened.read(RECORD_BYTES_MAX + 1)
-    if len(content) > RECORD_BYTES_MAX:
-        raise ValueError(f"more than {RECORD_BYTES_MAX} bytes")
-    return content
-
-
 def _load(file: Path, replaced: Collection[str] = ()) -> Record:
     """Read a record; ConfigurationError where it is damaged, but for what is replaced anyway."""
     try:
-        return _parse(file, _read(file), replaced)
+        return _parse(file, lasting.read(file, RECORD_BYTES_MAX), replaced)
     except NewerVersion as error:
         raise ConfigurationError(
             f"{file} is of version {error}, this program knows up to {VERSION}; "
@@ -408,7 +376,7 @@ def _thing(path: str) -> tuple[bool, int, int] | None:
 def _salvage(file: Path) -> bytes:
     """What a damaged file still says."""
     try:
-        return _read(file)
+        return lasting.read(file, RECORD_BYTES_MAX)
     except (OSError, ValueError):
         return b""
 

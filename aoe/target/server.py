@@ -11,7 +11,6 @@ from aoe import limits, timing
 from aoe.disk.base import Disk
 from aoe.disk.file import FileDisk
 from aoe.disk.threads import aside
-from aoe.disk.watch import Lost, NameWatch
 from aoe.drive.command import Kind, Operation
 from aoe.engine import EngineUnavailable, Up
 from aoe.errors import DiskError, NoThread
@@ -22,7 +21,9 @@ from aoe.target.address_check import AddressCheck
 from aoe.target.address_locks import AddressLocks
 from aoe.target.effects import Effect, Forged, Met, Peek, Persist, Send, Submit
 from aoe.target.export import Change, Export, Job, Port
-from aoe.target.notices import Notices, file_lost
+from aoe.target.health import Health
+from aoe.target.marks import Marks
+from aoe.target.notices import Notices
 from aoe.target.paced import Paced
 from aoe.target.reception import Reception
 from aoe.target.responder import Responder
@@ -56,7 +57,9 @@ class TargetOptions(NamedTuple):
 class Server:
     """Answers on links for the exports that are admitted, from the start on. `Target` decides which."""
 
-    def __init__(self, links: Sequence[Link], options: TargetOptions, system: System) -> None:
+    def __init__(
+        self, links: Sequence[Link], options: TargetOptions, system: System, marks: Marks | None = None
+    ) -> None:
         """Needs a running event loop. EngineUnavailable where the engine that is asked for cannot run."""
         self._served: dict[Export, Served] = {}
         self._ports = {Port(link.name, link.mac, link.mtu): link for link in links}
@@ -80,7 +83,7 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._paced = {port: Paced(self._send_now) for port in self._ports}
         self.notices = Notices()
-        self._names = NameWatch(self._name_lost, system.add_watch)
+        self.health = Health(self._served, self.notices, marks, system.add_watch)
 
     # Life
 
@@ -97,7 +100,7 @@ class Server:
         except BaseException:
             if self._accelerator is not None:
                 self._accelerator.close()
-            self._names.close()
+            self.health.close()
             for link in self._port_of:
                 link.stop()
             raise
@@ -141,15 +144,15 @@ class Server:
 
     def admit(self, *served: Served) -> None:
         """Serve exports from now on."""
+        for one in served:
+            self._served[one.export] = one
+            self.health.admit(one)
         if self._accelerator is not None:
             disks = {one.export: one.disk for one in served if isinstance(one.disk, FileDisk)}
             assert len(disks) == len(served), "the engine can serve them"
             self._accelerator.add(disks)
         for one in served:
-            self._served[one.export] = one
             self.responder.admit(one.export)
-            if isinstance(one.disk, FileDisk):
-                self._names.watch(one.disk.store.fd)
 
     async def dismiss(self, export: Export) -> Served:
         """Take no request for an export any more; return when all that were taken are answered."""
@@ -163,8 +166,7 @@ class Server:
             self.responder.dismiss(export)
             self._accelerator.forget(export)
         gone = self._served.pop(export)
-        if isinstance(gone.disk, FileDisk):
-            self._names.forget(gone.disk.store.fd)
+        self.health.dismiss(gone)
         return gone
 
     @property
@@ -250,7 +252,7 @@ class Server:
             task.cancel()
         for link in self._port_of:
             link.close()
-        self._names.close()
+        self.health.close()
         self.notices.finish()
         for one in self._served.values():
             one.close(may_hang=bool(self.left_behind))
@@ -337,6 +339,8 @@ class Server:
         self._perform(effects)
         if export is not None:
             self._after(export)
+            if up.error < 0:  # also where that request is not answered
+                self.spawn(self.health.keep(export))
 
     def _after(self, export: Export) -> None:
         """Something was done for an export: the engine need not wait for that any more.
@@ -417,7 +421,7 @@ class Server:
             data = await self._served[job.export].carry_out(job.operation, durable=job.durable)
         except DiskError as error:
             failure = error
-            self.notices.failed(job, error)
+            await self.health.failed(job, error)
         self._perform(self.responder.complete(job, data, failure, self._look_at_clocks()))
         self._after(job.export)
 
@@ -437,11 +441,6 @@ class Server:
         self._after(change.export)
 
     # Around it
-
-    def _name_lost(self, file: Lost) -> None:
-        for export, one in self._served.items():
-            if isinstance(one.disk, FileDisk) and one.disk.store.fd == file.fd:
-                file_lost(export, file)
 
     def spawn(self, work: Coroutine[None, None, None]) -> None:
         """Do something meanwhile, at the latest until the stop."""

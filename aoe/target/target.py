@@ -19,7 +19,9 @@ from aoe.link.base import Link
 from aoe.target import advertise
 from aoe.target.address_check import AddressCheck
 from aoe.target.export import Export
+from aoe.target.health import Failure
 from aoe.target.legacy import Legacy, continued, legacy_of
+from aoe.target.marks import Marks
 from aoe.target.measure import Measure
 from aoe.target.offer import Offer, check_address, check_serial, judge, with_states
 from aoe.target.server import Server, TargetOptions
@@ -69,19 +71,21 @@ class Target(Rooted):
         legacy: Legacy | None = None,
         paused: bool = False,
         system: System | None = None,
+        marks: Marks | None = None,
     ) -> Self:
         """A target without disks, inside the running event loop. Its links are closed when it stops. A
         process gives up privileges in `before_threads`: everything is open then, and no thread is there yet.
         Exports that are as in the `legacy` of an earlier life go on as the same instance. One that is opened
         `paused` leaves what comes where it is until it is to `resume`, and asks no other target for its
-        addresses. The `system` is asked for what is needed later; by default this process.
+        addresses. The `system` is asked for what is needed later; by default this process. `marks` are of
+        disks whose sync failed.
 
         ConfigurationError without a link, EngineUnavailable where the engine that is asked for cannot run.
         """
         if not links:
             raise ConfigurationError("there is no link to serve on; give one")
         chosen = options or TargetOptions()
-        server = Server(links, chosen, system or System())
+        server = Server(links, chosen, system or System(), marks)
         server.start(before_threads, paused=paused)
         made = cls(server, chosen, rng or random.Random(), legacy or {})
         made._paused = paused
@@ -203,15 +207,18 @@ class Target(Rooted):
         if write_back is False and export.identity.cache:
             export.switch_cache(False)
             await self.server.fence(export)
-            await disk.flush()
+            try:
+                await disk.flush()
+            finally:
+                await self.server.health.keep(export)
         if write_back not in (None, export.identity.cache):
             export.describe(_renewed(export.identity)._replace(cache=write_back, cache_on=write_back))
         self.server.changed_export(export)
         self.server.advertise([export])
 
-    def has_failed(self, export: Export) -> bool:
-        """Whether a sync of its disk failed (order rule T6)."""
-        return self.server.served(export).disk.failed
+    def failure(self, export: Export) -> Failure | None:
+        """Whether a sync of its disk failed (order rule T6), and since when."""
+        return self.server.health.failure(export)
 
     async def reopen(self, shelf: int, slot: int) -> bool:
         """End the failed state of a disk (order rule T6): what it holds is what it gives to read from now on.
@@ -225,6 +232,7 @@ class Target(Rooted):
         export.describe(_renewed(export.identity))
         await self.server.fence(export)
         await disk.reopen()
+        await self.server.health.trusted(export)
         self.server.changed_export(export)
         self.server.advertise([export])
         return True

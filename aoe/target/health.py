@@ -1,0 +1,137 @@
+"""How the disks are that a target serves: whose sync failed (order rule T6), and whose file lost its name."""
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable, Hashable
+from datetime import UTC, datetime
+
+from aoe import timing
+from aoe.disk.file import FileDisk
+from aoe.disk.threads import aside
+from aoe.disk.watch import Lost, NameWatch
+from aoe.errors import DiskError, NoThread
+from aoe.target.export import Export, Job
+from aoe.target.marks import Marks, name_of
+from aoe.target.notices import Notices, file_lost
+from aoe.target.served import Served
+
+
+class Failure:
+    """A disk whose sync failed, `since` when (UTC; empty where that is not known). `problem` is why that is
+    not kept over a restart, empty where it is or where nothing is."""
+
+    def __init__(self, since_s: float, *, is_kept: bool) -> None:
+        self.since_s = since_s
+        self.is_kept = is_kept
+        self.problem = ""
+        self.writing: asyncio.Task[None] | None = None
+        self.again_s = 0.0
+        """When keeping it is tried again (CLOCK_MONOTONIC)."""
+
+    @property
+    def since(self) -> str:
+        """In words."""
+        if not self.since_s:
+            return ""
+        return datetime.fromtimestamp(self.since_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+class Health:
+    """Of the disks of one server. `served` are those that are served now."""
+
+    def __init__(
+        self,
+        served: dict[Export, Served],
+        notices: Notices,
+        marks: Marks | None,
+        add_watch: Callable[[int, int], int],
+    ) -> None:
+        self._served = served
+        self._notices = notices
+        self._marks = marks
+        self._failures: dict[Hashable, Failure] = {}
+        """By store: one that is opened again under another address is the same."""
+        self._names = NameWatch(self._name_lost, add_watch)
+        if marks is not None:
+            self._failures |= {name: Failure(it, is_kept=True) for name, it in marks.found.items()}
+
+    def admit(self, one: Served) -> None:
+        """It is about to be served. A disk that is known to have failed stays so, opened anew or not."""
+        failure = self._failures.get(_name(one))
+        if failure is not None:
+            one.disk.distrust()
+            self._notices.still_failed(one.export, failure.since)
+        if isinstance(one.disk, FileDisk):
+            self._names.watch(one.disk.store.fd)
+
+    def dismiss(self, one: Served) -> None:
+        """It is not served any more."""
+        if isinstance(one.disk, FileDisk):
+            self._names.forget(one.disk.store.fd)
+        if one.record is None:
+            self._failures.pop(one.export, None)
+
+    def close(self) -> None:
+        """Watch nothing more; before the disks are closed."""
+        self._names.close()
+
+    def failure(self, export: Export) -> Failure | None:
+        """Whether the sync of a disk failed, and since when."""
+        one = self._served[export]
+        return self._failure(one) if one.disk.failed else None
+
+    async def failed(self, job: Job, error: DiskError) -> None:
+        """A disk could not do something, which may be answered when this returns."""
+        self._notices.failed(job, error)
+        await self.keep(job.export)
+
+    async def keep(self, export: Export) -> None:
+        """If its sync failed: return when that is on stable storage, or cannot be put there."""
+        one = self._served[export]
+        if self._marks is None or one.record is None or not one.disk.failed:
+            return
+        failure = self._failure(one)
+        if failure.writing is None and not failure.is_kept and time.monotonic() >= failure.again_s:
+            failure.writing = asyncio.ensure_future(self._write(one, failure, self._marks))
+        if failure.writing is not None:
+            await asyncio.shield(failure.writing)
+
+    async def trusted(self, export: Export) -> None:
+        """A disk is well again, by the operator's word."""
+        one = self._served[export]
+        failure = self._failures.pop(_name(one), None)
+        if failure is None or self._marks is None or one.record is None:
+            return
+        if failure.writing is not None:
+            await failure.writing
+        try:
+            await aside(functools.partial(self._marks.remove, one.record.key))
+        except (OSError, NoThread) as error:
+            self._notices.mark_stays(export, error)
+
+    # Inside
+
+    def _failure(self, one: Served) -> Failure:
+        return self._failures.setdefault(_name(one), Failure(time.time(), is_kept=False))
+
+    async def _write(self, one: Served, failure: Failure, marks: Marks) -> None:
+        assert one.record is not None, "it is kept beside that"
+        try:
+            await aside(functools.partial(marks.put, one.record.key, failure.since_s))
+            failure.is_kept, failure.problem = True, ""
+        except (OSError, NoThread) as error:
+            failure.problem = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+            failure.again_s = time.monotonic() + timing.MARK_AGAIN_S
+            self._notices.not_marked(one.export, failure.problem)
+        finally:
+            failure.writing = None
+
+    def _name_lost(self, file: Lost) -> None:
+        for export, one in self._served.items():
+            if isinstance(one.disk, FileDisk) and one.disk.store.fd == file.fd:
+                file_lost(export, file)
+
+
+def _name(one: Served) -> Hashable:
+    return one.export if one.record is None else name_of(one.record.key)

@@ -1,0 +1,54 @@
+"""Files in a directory that others may write into, too: whole or not at all, and on stable storage."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+IRREGULAR = "it is not a regular file"
+
+
+def open_regular(file: Path, flags: int) -> int:
+    """A descriptor of a regular file, readable for its owner only if it is new; OSError for anything else."""
+    if file.is_symlink():
+        raise OSError(errno.ELOOP, IRREGULAR, str(file))
+    fd = os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, IRREGULAR, str(file))
+
+
+def read(file: Path, most: int) -> bytes:
+    """What a regular file has. OSError, ValueError for more than `most` bytes."""
+    with os.fdopen(open_regular(file, os.O_RDONLY), "rb") as opened:
+        content = opened.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"more than {most} bytes")
+    return content
+
+
+def put(file: Path, text: str) -> None:
+    """Replace a file by one with `text` in it, on stable storage when this returns. OSError."""
+    fresh = file.with_suffix(".new")
+    fresh.unlink(missing_ok=True)  # left by a dead process, or put there by another
+    with os.fdopen(open_regular(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "w") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
+    fresh.replace(file)
+    _sync(file.parent)
+
+
+def remove(file: Path) -> None:
+    """Remove a file, for good when this returns. OSError."""
+    file.unlink(missing_ok=True)
+    _sync(file.parent)
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
