@@ -53,7 +53,7 @@ typedef struct aoe_engine aoe_engine;
 
 typedef struct {
     uint32_t threads;
-    uint32_t ports;
+    uint32_t ports;        /* at most, at a time */
     uint32_t exports;      /* at most, at a time */
     uint32_t frame_max;    /* bytes of the largest frame served, Ethernet header included */
     uint32_t ring_frames;  /* of each socket */
@@ -113,10 +113,15 @@ typedef struct {
 /* Make an engine; nothing runs yet. */
 int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings);
 
-/* Give a thread its packet socket on a port; the engine makes its filter, and its ring unless another engine with the
- * same frame_max and ring_frames has made that and is gone. Python keeps the descriptor, and binds it again when the
- * interface comes back. */
+/* Give a thread its packet socket on a port that has none; the engine makes its filter, and its ring unless another
+ * engine with the same frame_max and ring_frames has made that and is gone. Python keeps the descriptor, and binds it
+ * again when the interface comes back. While threads run, aoe_engine_filter follows. */
 int aoe_engine_attach(aoe_engine *engine, uint32_t thread, uint32_t port, int socket, int has_ring);
+
+/* Take nothing more from the sockets of a port. Once what came there is answered, of which the event descriptor tells,
+ * this says 1, the port has none any more, and Python may close them; 0 before that. */
+void aoe_engine_detach(aoe_engine *engine, uint32_t port);
+int aoe_engine_detached(aoe_engine *engine, uint32_t port);
 
 /* Start the threads. `cpus` pins thread i to cpus[i] where that is not negative. */
 int aoe_engine_start(aoe_engine *engine, const int *cpus);

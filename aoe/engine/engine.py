@@ -113,7 +113,8 @@ def why_unavailable() -> str | None:
 
 
 class Engine:
-    """Threads that serve up to `exports_max` exports on `ports`. EngineUnavailable where the kernel refuses.
+    """Threads that serve up to `exports_max` exports on `ports`, and later on up to `ports_max`.
+    EngineUnavailable where the kernel refuses.
 
     An index is free until an export is published there, and again once one that was published as `gone` has
     settled. `frame_max` is in bytes with the Ethernet header, `spin_us` the longest busy wait of a thread.
@@ -124,6 +125,7 @@ class Engine:
         ports: Sequence[PortFacts],
         *,
         exports_max: int,
+        ports_max: int = 0,
         frame_max: int,
         frame_age_ns: int,
         threads: int = 1,
@@ -143,7 +145,7 @@ class Engine:
             "aoe_settings *",
             {
                 "threads": threads,
-                "ports": len(ports),
+                "ports": max(ports_max, len(ports)),
                 "exports": exports_max,
                 "frame_max": frame_max,
                 "ring_frames": ring_frames,
@@ -174,9 +176,17 @@ class Engine:
         os.eventfd_read(self.event)
 
     def attach(self, thread: int, port: int, socket: int, *, has_ring: bool = False) -> None:
-        """Give a thread its packet socket on a port; one that `has_ring` was another engine's with such
-        rings, and has what came since."""
+        """Give a thread its packet socket on a port that has none; one that `has_ring` was another engine's
+        with such rings, and has what came since."""
         _checked(_lib.aoe_engine_attach(self._engine, thread, port, socket, has_ring))
+
+    def detach(self, port: int) -> None:
+        """Take nothing more from the sockets of a port. `detached` says when they may be closed."""
+        _lib.aoe_engine_detach(self._engine, port)
+
+    def detached(self, port: int) -> bool:
+        """Whether all that came by a port is over; `event` is readable when it may be."""
+        return bool(_lib.aoe_engine_detached(self._engine, port))
 
     def start(self, cpus: Sequence[int] = ()) -> None:
         """Start the threads, the i-th on cpus[i] where that is given."""

@@ -86,4 +86,4 @@ class Link(abc.ABC):
 def buffers_that_fit(links: Iterable[Link]) -> int:
     """Buffer Count that the smallest receive buffer granted can hold."""
     fits = (link.frames_that_fit for link in links)
-    return max(protocol.BUFFER_COUNT_MIN, min(limits.BUFFER_COUNT_DEFAULT_MAX, *fits))
+    return max(protocol.BUFFER_COUNT_MIN, min([limits.BUFFER_COUNT_DEFAULT_MAX, *fits]))

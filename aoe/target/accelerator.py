@@ -9,6 +9,7 @@ from aoe import limits
 from aoe.disk.device import Device
 from aoe.disk.file import FileDisk
 from aoe.engine import Engine, EngineUnavailable, ExportFacts, PortFacts, Up
+from aoe.errors import ConfigurationError
 from aoe.link.packet import PacketLink
 from aoe.target.export import Export, Port
 from aoe.target.streams import Streams
@@ -27,6 +28,9 @@ class EngineOptions(NamedTuple):
     cpus: tuple[int, ...] = ()
     spin_us: int = limits.SPIN_US
     plain_io: bool = False
+
+
+_TOO_MANY = f"it serves on {limits.ENGINE_PORTS_MAX} interfaces at most"
 
 
 class _Place:
@@ -60,21 +64,23 @@ class Accelerator:
         exports_max: int,
     ) -> None:
         if len(links) > limits.ENGINE_PORTS_MAX:
-            raise EngineUnavailable(f"it serves on {limits.ENGINE_PORTS_MAX} interfaces at most")
+            raise EngineUnavailable(_TOO_MANY)
         self._options = options
-        self._links = links
+        self._links = dict(links)
         self._places: list[_Place | None] = [None] * exports_max
         self._place_of: dict[Export, _Place] = {}
         self._devices: list[Device | None] = [None] * exports_max
-        self._port_index = {port: index for index, port in enumerate(links)}
+        self._ports: list[Port | None] = [None] * limits.ENGINE_PORTS_MAX
+        self._ports[: len(links)] = links
         self._changed = asyncio.Event()
         self._handed_up: Callable[[Port, Up, Export | None], None] | None = None
-        frame_max = max(limits.FRAME_ROOM, *(port.mtu + protocol.ETHERNET_HEADER for port in links))
+        frame_max = max([limits.FRAME_ROOM, *(port.mtu + protocol.ETHERNET_HEADER for port in links)])
         self.mtu_max = frame_max - protocol.ETHERNET_HEADER
         """Largest MTU that the engine has room for; more than that is not made use of."""
         self.engine = Engine(
             [PortFacts(port.mac, port.sectors) for port in links],
             exports_max=exports_max,
+            ports_max=limits.ENGINE_PORTS_MAX,
             frame_max=frame_max,
             frame_age_ns=frame_age_ns,
             threads=options.threads,
@@ -83,9 +89,7 @@ class Accelerator:
         )
         try:
             for port, link in links.items():
-                sockets = link.engine_sockets(options.threads, self.engine.ring)
-                for thread, (socket, has_ring) in enumerate(sockets):
-                    self.engine.attach(thread, self._port_index[port], socket, has_ring=has_ring)
+                self._attach(port, link)
         except EngineUnavailable:
             self.close()
             raise
@@ -108,7 +112,41 @@ class Accelerator:
 
     def port_changed(self, port: Port) -> None:
         """MAC or MTU of a port changed."""
-        self.engine.set_port(self._port_index[port], PortFacts(port.mac, port.sectors))
+        self.engine.set_port(self._ports.index(port), PortFacts(port.mac, port.sectors))
+
+    def _attach(self, port: Port, link: PacketLink) -> None:
+        sockets = link.engine_sockets(self._options.threads, self.engine.ring)
+        for thread, (socket, has_ring) in enumerate(sockets):
+            self.engine.attach(thread, self._ports.index(port), socket, has_ring=has_ring)
+
+    def add_port(self, port: Port, link: PacketLink) -> None:
+        """Serve on one more link. EngineUnavailable where there is no room for it."""
+        if None not in self._ports:
+            raise EngineUnavailable(_TOO_MANY)
+        self._ports[self._ports.index(None)] = port
+        self._links[port] = link
+        self.port_changed(port)
+        try:
+            self._attach(port, link)
+        except (EngineUnavailable, ConfigurationError):
+            self._forget_port(port)
+            raise
+        link.only_replies()
+        self.engine.pass_exports()
+
+    async def remove_port(self, port: Port) -> None:
+        """Take nothing more from a link; return when what came by it is answered."""
+        index = self._ports.index(port)
+        self.engine.detach(index)
+        while not self.engine.detached(index):
+            self._changed.clear()
+            await self._changed.wait()
+        self._take_all()  # what came up before that is still its own
+        self._forget_port(port)
+
+    def _forget_port(self, port: Port) -> None:
+        self._links.pop(port).engine_sockets(0)
+        self._ports[self._ports.index(port)] = None
 
     def add(self, disks: Mapping[Export, FileDisk]) -> None:
         """Serve more. ValueError where there are more than `exports_max` then."""
@@ -154,7 +192,7 @@ class Accelerator:
     def refresh(self, export: Export) -> None:
         """Tell the engine what changed about an export, if anything did."""
         place = self._place_of[export]
-        if place.published is not None and _facts(place, self._links) != place.published:
+        if place.published is not None and _facts(place, self._ports) != place.published:
             self._publish(place)
 
     async def fence(self, export: Export) -> None:
@@ -173,7 +211,7 @@ class Accelerator:
             self.engine.release(place.index, ticket)
 
     def _publish(self, place: _Place, *, gone: bool = False, streams: Sequence[StreamLeft] = ()) -> None:
-        facts = _facts(place, self._links)
+        facts = _facts(place, self._ports)
         place.published = None if gone else facts
         place.number = self.engine.publish(place.index, facts, gone=gone, streams=streams)
 
@@ -204,17 +242,18 @@ class Accelerator:
 
     def _take_all(self) -> None:
         assert self._handed_up is not None, "the event is watched from `start` on"
-        ports = list(self._links)
         while (up := self.engine.take()) is not None:
             place = None if up.export is None else self._places[up.export]
             if place is not None:
                 place.tickets |= {up.ticket} - {0}
                 if up.error < 0:
                     place.disk.distrust()
-            self._handed_up(ports[up.port], up, None if place is None else place.export)
+            port = self._ports[up.port]
+            assert port is not None, "a port that goes waits for what came up"
+            self._handed_up(port, up, None if place is None else place.export)
 
 
-def _facts(place: _Place, ports: Iterable[Port]) -> ExportFacts:
+def _facts(place: _Place, ports: Iterable[Port | None]) -> ExportFacts:
     export, disk = place.export, place.disk
     store = disk.store
     return ExportFacts(
@@ -235,5 +274,12 @@ def _facts(place: _Place, ports: Iterable[Port]) -> ExportFacts:
         reserve=export.state.reserve,
         device=place.device,
         room=disk.device.room,
-        elsewhere=sum(1 << index for index, port in enumerate(ports) if not export.is_on(port)),
+        elsewhere=_elsewhere(export, ports),
     )
+
+
+def _elsewhere(export: Export, ports: Iterable[Port | None]) -> int:
+    """A bit for each port where it is not served, those that may come among them."""
+    if export.only_on is None:
+        return 0
+    return sum(1 << index for index, port in enumerate(ports) if port is None or not export.is_on(port))

@@ -64,6 +64,17 @@ class AddressLocks:
             except ConfigurationError as error:
                 log.error("%s", error)
 
+    def join(self, link: Link) -> None:
+        """Serve on a link, too."""
+        self._links.append(link)
+        self.follow(link)
+
+    def leave(self, link: Link) -> None:
+        """Let others serve on a link."""
+        self._links.remove(link)
+        for place in [place for place in self._held if place[0] is link]:
+            self._held.pop(place)[1].close()
+
     def close(self) -> None:
         """Let others serve everything."""
         self.free(list(self._keys))

@@ -21,6 +21,16 @@ class Reception(Generic[Source]):
         self._held: list[tuple[int, int, Source, Received]] = []
         self._count = 0
 
+    def watch(self, source: Source) -> None:
+        """One more."""
+        self._seen[source] = 0
+
+    def leave(self, source: Source) -> None:
+        """Wait for it no more, and drop what it gave."""
+        del self._seen[source]
+        self._held = [held for held in self._held if held[2] is not source]
+        heapq.heapify(self._held)
+
     def __bool__(self) -> bool:
         return bool(self._held)
 
@@ -34,7 +44,7 @@ class Reception(Generic[Source]):
 
     def due(self) -> list[tuple[Source, Received]]:
         """The frames that nothing can precede any more, oldest first."""
-        horizon = min(self._seen.values())
+        horizon = min(self._seen.values(), default=0)
         found = []
         while self._held and self._held[0][0] <= horizon:
             found.append(self._pop())

@@ -12,19 +12,19 @@ from aoe.disk.base import Disk
 from aoe.disk.file import FileDisk
 from aoe.disk.threads import aside
 from aoe.drive.command import Kind, Operation
-from aoe.engine import EngineUnavailable, Up
+from aoe.engine import Up
 from aoe.errors import DiskError, NoThread
 from aoe.link.base import Link, Received, buffers_that_fit
-from aoe.link.packet import PacketLink
 from aoe.target.accelerator import Accelerator, EngineOptions
 from aoe.target.address_check import AddressCheck
 from aoe.target.address_locks import AddressLocks
 from aoe.target.effects import Effect, Forged, Met, Peek, Persist, Send, Submit
 from aoe.target.export import Change, Export, Job, Port
 from aoe.target.health import Health
+from aoe.target.joining import Joining, of_engine
 from aoe.target.marks import Marks
 from aoe.target.notices import Notices
-from aoe.target.paced import Paced
+from aoe.target.ports import Ports
 from aoe.target.reception import Reception
 from aoe.target.responder import Responder
 from aoe.target.served import Served
@@ -43,7 +43,8 @@ class TargetOptions(NamedTuple):
     T3). `buffer_count` (2 to 65535) is advertised; by default what the receive buffers hold, up to 64.
     Without `remote_admin` the network may change neither config string nor lists of hosts, without
     `remote_masks` not the mask list. The `engine` needs links that all are packet sockets, and disks that are
-    files or block devices. `exports_max` is how many disks are served at a time at most.
+    files or block devices. `exports_max` is how many disks are served at a time at most. Where `links_come`
+    none need be there at first.
     """
 
     frame_age_s: float = timing.FRAME_AGE_DEFAULT_S
@@ -52,6 +53,7 @@ class TargetOptions(NamedTuple):
     remote_masks: bool = True
     engine: EngineOptions | None = None
     exports_max: int = limits.EXPORTS_MAX
+    links_come: bool = False
 
 
 class Server:
@@ -62,26 +64,32 @@ class Server:
     ) -> None:
         """Needs a running event loop. EngineUnavailable where the engine that is asked for cannot run."""
         self._served: dict[Export, Served] = {}
-        self._ports = {Port(link.name, link.mac, link.mtu): link for link in links}
-        self._port_of = {link: port for port, link in self._ports.items()}
+        self._ports = Ports(links)
         self.locks = AddressLocks(links, system)
         """Addresses are taken there before their exports are admitted."""
         self.responder = Responder(
-            self._ports,
+            self._ports.links,
             frame_age_ns=int(options.frame_age_s * 1e9),
             buffer_count=options.buffer_count or buffers_that_fit(links),
             remote_admin=options.remote_admin,
             remote_masks=options.remote_masks,
         )
-        self._reception: Reception[Port] = Reception(self._ports)
+        self._reception: Reception[Port] = Reception(self._ports.links)
         self._accelerator = self._accelerate(options)
+        self._joining = Joining(
+            self._ports,
+            self._reception,
+            self.responder,
+            self.locks,
+            self._accelerator,
+            options.buffer_count,
+        )
         self.check: AddressCheck | None = None
         """Is told which other targets answer for addresses that are to be ours."""
-        self._stopping = False
+        self._stopping = self._listens = False
         self.left_behind = 0
         """Requests that `stop` did not see finish."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._paced = {port: Paced(self._send_now) for port in self._ports}
         self.notices = Notices()
         self.health = Health(self._served, self.notices, marks, system.add_watch)
 
@@ -92,25 +100,44 @@ class Server:
         `before_threads` is called, and threads start after it, with what it left them of privileges."""
         try:
             before_threads()
-            for link in self._port_of if not paused else ():
+            for link in self._ports.of if not paused else ():
                 self._listen(link)
                 self._forget_earlier(link)
+            self._listens = not paused
             if self._accelerator is not None:
                 self._accelerator.start(self._handed_up, paused=paused)
         except BaseException:
             if self._accelerator is not None:
                 self._accelerator.close()
             self.health.close()
-            for link in self._port_of:
+            for link in self._ports.of:
                 link.stop()
             raise
 
     def resume(self) -> None:
         """Listen, after a start that was paused: also to what came before, as far as it is not too old."""
-        for link in self._port_of:
+        self._listens = True
+        for link in self._ports.of:
             self._listen(link)
         if self._accelerator is not None:
             self._accelerator.engine.resume()
+
+    def add_link(self, link: Link) -> None:
+        """Serve on a link, too. EngineUnavailable where the engine cannot; the link is the caller's then."""
+        port = self._joining.add(link)
+        if self._listens:
+            self._listen(link)
+            self._perform(self.responder.advertise(port, self.exports.values()))
+
+    async def remove_link(self, link: Link) -> None:
+        """Take nothing more from a link, and close it once what came by it is answered."""
+        port, held = self._joining.retire(link)
+        for other, received in held:
+            self._receive(other, received)
+        await self._joining.drop(port, self._all_answered())
+
+    async def _all_answered(self) -> None:
+        await asyncio.gather(*(self._answered(export) for export in self.exports.values()))
 
     def _forget_earlier(self, link: Link) -> None:
         for _ in range(limits.STALE_BATCHES_MAX):
@@ -128,11 +155,11 @@ class Server:
 
     def ports_of(self, links: Iterable[Link] | None) -> frozenset[Port] | None:
         """The ports on some of the links (None: all, which are None, too)."""
-        return None if links is None else frozenset(self._port_of[link] for link in links)
+        return None if links is None else frozenset(self._ports.of[link] for link in links)
 
     def links_of(self, export: Export) -> list[Link]:
         """The links that an export is served on."""
-        return [link for port, link in self._ports.items() if export.is_on(port)]
+        return [link for port, link in self._ports.links.items() if export.is_on(port)]
 
     def served(self, export: Export) -> Served:
         """What is behind an export that was admitted and is not gone."""
@@ -170,9 +197,14 @@ class Server:
         return gone
 
     @property
+    def links(self) -> list[Link]:
+        """Where frames are taken."""
+        return list(self._ports.of)
+
+    @property
     def ports(self) -> list[Port]:
         """Where it serves."""
-        return list(self._ports)
+        return list(self._ports.links)
 
     def set_frame_age(self, frame_age_s: float) -> None:
         """Changes that waited longer are dropped from now on (order rule T3)."""
@@ -184,6 +216,9 @@ class Server:
         """Return when everything that was admitted to an export until now is over."""
         if self._accelerator is not None:
             await self._accelerator.fence(export)
+        await self._answered(export)
+
+    async def _answered(self, export: Export) -> None:
         before = set(export.queue.tickets())
         while not before.isdisjoint(export.queue.tickets()):
             await asyncio.sleep(timing.STOP_POLL_S)
@@ -219,7 +254,7 @@ class Server:
 
     def advertise(self, exports: Sequence[Export]) -> None:
         """Say unasked that they are there."""
-        for port in self._ports:
+        for port in self._ports.links:
             self._perform(self.responder.advertise(port, exports))
 
     async def ask_who_answers(self, check: AddressCheck, interval_s: float = timing.ADDRESS_QUERY_S) -> None:
@@ -227,7 +262,7 @@ class Server:
         self.check = check
         try:
             for _ in range(limits.ADDRESS_QUERIES):
-                for link in self._port_of:
+                for link in self._ports.of:
                     for query in check.queries(link.mac):
                         link.send(query)
                 await asyncio.sleep(interval_s)
@@ -239,10 +274,10 @@ class Server:
     async def stop(self, timeout_s: float = timing.STOP_TIMEOUT_S) -> bool:
         """Take nothing more in, let what was admitted finish and be answered; false if it did not in time."""
         self._stopping = True
-        for link in self._port_of:
+        for link in self._ports.of:
             link.stop()
         deadline = time.monotonic() + timeout_s
-        while (self.active or any(self._paced.values())) and time.monotonic() < deadline:
+        while (self.active or self._ports.busy) and time.monotonic() < deadline:
             await asyncio.sleep(timing.STOP_POLL_S)
         self.left_behind = self.active
         if self._accelerator is not None:
@@ -250,7 +285,7 @@ class Server:
             self._accelerator.close()
         for task in self._tasks:
             task.cancel()
-        for link in self._port_of:
+        for link in self._ports.ways:
             link.close()
         self.health.close()
         self.notices.finish()
@@ -269,8 +304,7 @@ class Server:
     def counters(self) -> Counter[str]:
         """Everything counted so far, by reason; what links counted has their name before it."""
         total = Counter(self.responder.counters)
-        for link in self._port_of:
-            total.update({f"{link.name}.{reason}": n for reason, n in link.counters.items()})
+        total.update(self._ports.counters())
         if self._accelerator is not None:
             served = self._accelerator.engine.counters()
             total.update(served)
@@ -288,21 +322,21 @@ class Server:
             self._watch(link)
             return
         now_ns = self._look_at_clocks()
-        if len(self._ports) == 1:
+        if len(self._ports.links) == 1:
             batch = link.take()
-            port = self._port_of[link]
+            port = self._ports.of[link]
             for received in batch.frames:
                 self._receive(port, received)
             if batch.drained:
                 self.responder.drained(port)
             return
         empty = []
-        for port, other in self._ports.items():
+        for port, other in self._ports.links.items():
             batch = other.take()
             self._reception.add(port, batch, now_ns)
             if batch.drained:
                 empty.append(port)
-        suspect = any(port.suspect for port in self._ports)
+        suspect = any(port.suspect for port in self._ports.links)
         for port, received in self._reception.flush() if suspect else self._reception.due():
             self._receive(port, received)
         for port in empty:
@@ -314,7 +348,7 @@ class Server:
         frame, stamp_ns, origin = received
         if self.check is not None:
             for query in self.check.receive(port.mac, frame):
-                self._ports[port].send(query, origin)
+                self._ports.links[port].send(query, origin)
         self._perform(self.responder.receive(port, origin, frame, stamp_ns, time.time_ns()))
 
     def _look_at_clocks(self) -> int:
@@ -327,7 +361,7 @@ class Server:
         """The engine has the requests: what is left to see is which targets answer for our addresses."""
         for received in link.take().frames:
             if is_reply(received.frame):
-                self._receive(self._port_of[link], received)
+                self._receive(self._ports.of[link], received)
 
     def _handed_up(self, port: Port, up: Up, export: Export | None) -> None:
         """A frame that the engine left to us."""
@@ -352,13 +386,11 @@ class Server:
     def _accelerate(self, options: TargetOptions) -> Accelerator | None:
         if options.engine is None:
             return None
-        links = {port: link for port, link in self._ports.items() if isinstance(link, PacketLink)}
-        if len(links) < len(self._ports):
-            raise EngineUnavailable("it serves on Ethernet interfaces only")
+        links = {port: of_engine(link) for port, link in self._ports.links.items()}
         return Accelerator(links, options.engine, self.responder.age.age_max_ns, options.exports_max)
 
     def changed(self, link: Link, came_up: bool) -> None:
-        port = self._port_of[link]
+        port = self._ports.of[link]
         port.name = link.name
         before = port.sectors
         if self._accelerator is None:
@@ -395,13 +427,8 @@ class Server:
 
     def _send(self, effect: Send, burst: int) -> None:
         """Many answers to one question leave in bursts: they would overflow the asker (rule T7)."""
-        if burst <= limits.PACE_BURST:
-            self._ports[effect.port].send(effect.frame, effect.origin)
-        elif not self._paced[effect.port].add(effect):
+        if not self._ports.send(effect, paced=burst > limits.PACE_BURST):
             self.responder.counters["paced_queue_full"] += 1
-
-    def _send_now(self, effect: Send) -> None:
-        self._ports[effect.port].send(effect.frame, effect.origin)
 
     def _submit(self, job: Job) -> list[Effect]:
         if job.operation.kind is Kind.READ and not job.peeked:

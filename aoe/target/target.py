@@ -53,6 +53,7 @@ class Target(Rooted):
         self._rng = rng
         self._coming: set[Key] = set()
         self._leaving: dict[Key, asyncio.Task[None]] = {}
+        self._retiring: dict[Link, asyncio.Task[None]] = {}
         self._left: dict[Key, float] = {}
         """When the last of what was served there was answered (CLOCK_MONOTONIC, s)."""
         self._measure = Measure()
@@ -80,11 +81,12 @@ class Target(Rooted):
         addresses. The `system` is asked for what is needed later; by default this process. `marks` are of
         disks whose sync failed.
 
-        ConfigurationError without a link, EngineUnavailable where the engine that is asked for cannot run.
+        ConfigurationError without a link, unless some are to come; EngineUnavailable where the engine that is
+        asked for cannot run.
         """
-        if not links:
-            raise ConfigurationError("there is no link to serve on; give one")
         chosen = options or TargetOptions()
+        if not links and not chosen.links_come:
+            raise ConfigurationError("there is no link to serve on; give one")
         server = Server(links, chosen, system or System(), marks)
         server.start(before_threads, paused=paused)
         made = cls(server, chosen, rng or random.Random(), legacy or {})
@@ -156,6 +158,40 @@ class Target(Rooted):
             self._leaving[export.key] = asyncio.ensure_future(self._remove(export))
         done, _ = await asyncio.wait([self._leaving[export.key]], timeout=timeout_s)
         return bool(done)
+
+    def add_link(self, link: Link) -> None:
+        """Serve on one more link: at once what is served on all, else what is to `place` there. It is closed
+        when it is removed or the target stops; after an error it is still the caller's.
+
+        ConfigurationError beyond `limits.ENGINE_PORTS_MAX` (64) links; EngineUnavailable where the engine
+        that serves cannot use it."""
+        self._home.check()
+        if len(self.server.ports) + len(self._retiring) >= limits.ENGINE_PORTS_MAX:
+            raise ConfigurationError(f"a target serves on {limits.ENGINE_PORTS_MAX} links at most")
+        self.server.add_link(link)
+
+    async def remove_link(self, link: Link, timeout_s: float = timing.STOP_TIMEOUT_S) -> bool:
+        """Take nothing more from a link, let what came by it be answered, then close it. False if requests
+        still hang in a disk after `timeout_s`: it is closed when they end. Exports on no other one are
+        served nowhere then. ConfigurationError for a link that it does not serve on."""
+        self._home.check()
+        if link not in self._retiring:
+            if link not in self.links:
+                raise ConfigurationError(f"{link.name} is not served on")
+            self._retiring[link] = asyncio.ensure_future(self._retire(link))
+        done, _ = await asyncio.wait([self._retiring[link]], timeout=timeout_s)
+        return bool(done)
+
+    async def _retire(self, link: Link) -> None:
+        try:
+            await self.server.remove_link(link)
+        finally:
+            del self._retiring[link]
+
+    @property
+    def links(self) -> list[Link]:
+        """What it serves on."""
+        return self.server.links
 
     def place(self, shelf: int, slot: int, links: Sequence[Link] | None) -> None:
         """Serve a disk on these links only from now on, or (None) on all."""
@@ -282,7 +318,7 @@ class Target(Rooted):
         if self._home.forked:
             return True
         self._home.check()
-        for task in self._leaving.values():
+        for task in (*self._leaving.values(), *self._retiring.values()):
             task.cancel()
         self._measure.close()
         clean = await self.server.stop(timeout_s)
@@ -330,7 +366,7 @@ class Target(Rooted):
             )
 
     def _export(self, offer: Offer) -> Export:
-        disk, mtu = offer.disk, min(port.mtu for port in self.server.ports)
+        disk, mtu = offer.disk, min([limits.UDP_MTU_MAX, *(port.mtu for port in self.server.ports)])
         trim_blocks = min(limits.TRIM_BLOCKS_MAX, protocol.sectors_per_frame(mtu))
         identity = Identity(
             sectors=disk.size // protocol.SECTOR,

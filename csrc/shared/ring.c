@@ -183,6 +183,8 @@ int ring_filter(int fd, const uint16_t *shelves, uint32_t count, uint32_t index,
     return attach(fd, code, n);
 }
 
+int ring_filter_all(int fd) { return attach(fd, (struct sock_filter[]){DO(BPF_RET | BPF_K, 0)}, 1); }
+
 int ring_filter_replies(int fd, const uint32_t *address, uint32_t count)
 {
     struct sock_filter code[ADDRESSES_MAX + 8];

@@ -29,6 +29,8 @@ void ring_close(struct ring *ring);
 /* Let the kernel pass only requests for these shelves that belong to thread `index` of `threads`;
  * wildcards belong to thread 0. Owner of an address: ring_owner. */
 int ring_filter(int fd, const uint16_t *shelves, uint32_t count, uint32_t index, uint32_t threads);
+/* Let it pass nothing. */
+int ring_filter_all(int fd);
 uint32_t ring_owner(uint16_t shelf, uint8_t slot, uint32_t threads);
 /* Let it pass only replies of these addresses (shelf << 8 | slot); of any, if there are too many. */
 int ring_filter_replies(int fd, const uint32_t *address, uint32_t count);

@@ -50,11 +50,8 @@ int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings)
         t->sectors = sectors_open((int)settings->plain_io, t->event);
         e->uring &= t->sectors && sectors_use_uring(t->sectors);
         bad = t->event < 0 || !t->sectors || maps_open(t) < 0 || !t->ports || !t->devices || table_make(t) < 0 || requests_make(t) < 0;
-        for (uint32_t p = 0; !bad && p < settings->ports; p++) {
+        for (uint32_t p = 0; !bad && p < settings->ports; p++)
             t->ports[p].ring.fd = -1;
-            for (uint32_t m = 0; m < OUTLET; m++)
-                t->ports[p].out.messages[m].msg_hdr.msg_iov = t->ports[p].out.replies[m].part;
-        }
     }
     if (!bad)
         return 0;
@@ -63,24 +60,18 @@ int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings)
     return -ENOMEM;
 }
 
-int aoe_engine_attach(aoe_engine *e, uint32_t thread, uint32_t port, int socket, int has_ring)
-{
-    assert(!e->running && thread < e->set.threads && port < e->set.ports);
-    struct ring *ring = &e->threads[thread].ports[port].ring;
-    return ring_open(ring, socket, e->set.frame_max, e->set.ring_frames, has_ring);
-}
-
-int aoe_engine_set_port(aoe_engine *e, uint32_t port, const aoe_port *now)
-{
-    assert(port < e->set.ports);
-    port_publish(e, port, now);
-    return 0;
-}
-
 static void wake(struct thread *t)
 {
     atomic_store(&t->mail, 1);
     eventfd_write(t->event, 1);
+}
+
+void thread_mail(struct thread *t)
+{
+    if (t->engine->running)
+        wake(t);
+    else
+        ports_adopt(t);
 }
 
 static void make_anew(struct export *x, uint32_t index, const aoe_export *now)
@@ -158,7 +149,9 @@ int aoe_engine_filter(aoe_engine *e)
     }
     for (uint32_t i = 0; i < e->set.threads; i++)
         for (uint32_t p = 0; p < e->set.ports; p++) {
-            int bad = ring_filter(e->threads[i].ports[p].ring.fd, shelves, shelf_count, i, e->set.threads);
+            const struct port *port = &e->threads[i].ports[p];
+            int comes = atomic_load(&port->stage) == PORT_COMES;
+            int bad = comes ? ring_filter(port->ring.fd, shelves, shelf_count, i, e->set.threads) : 0;
             if (bad)
                 return bad;
         }
@@ -254,7 +247,8 @@ void aoe_engine_count(aoe_engine *e, uint64_t *counters)
     memset(counters, 0, AOE_COUNTERS * sizeof *counters);
     for (uint32_t i = 0; i < e->set.threads; i++) {
         for (uint32_t p = 0; p < e->set.ports; p++)
-            atomic_fetch_add(&e->threads[i].counters[AOE_RING_FULL], ring_lost(&e->threads[i].ports[p].ring));
+            if (atomic_load(&e->threads[i].ports[p].stage) != PORT_FREE)
+                atomic_fetch_add(&e->threads[i].counters[AOE_RING_FULL], ring_lost(&e->threads[i].ports[p].ring));
         for (uint32_t c = 0; c < AOE_COUNTERS; c++)
             counters[c] += atomic_load(&e->threads[i].counters[c]);
     }

@@ -30,12 +30,14 @@ static int reads_map(const struct outlet *out, uint32_t i)
 }
 
 /* Copy what a reply wants from a map: the request that comes next may change it. 0 if it cannot be read. */
-static int unmap(struct thread *t, struct reply *reply)
+static int unmap(struct thread *t, uint32_t port, struct reply *reply)
 {
     struct export *x = reply->mapped;
     struct iovec *part = &reply->part[1];
     assert(!reply->op && x->now); /* it lives in a map alone, and its export waits for it */
     struct op *op = op_new(t);
+    if (op)
+        op_by(t, op, port);
     if (op && pread(x->now->fd, op->data, part->iov_len, (off_t)reply->offset) == (ssize_t)part->iov_len) {
         part->iov_base = op->data;
         reply->op = op;
@@ -80,7 +82,7 @@ static void unmap_rest(struct thread *t, uint32_t port, int cut)
     for (uint32_t i = out->sent; i < out->count; i++) {
         struct reply *reply = &out->replies[i];
         if (reads_map(out, i)) {
-            if (!unmap(t, reply)) {
+            if (!unmap(t, port, reply)) {
                 ask_python(t, port, reply);
                 reply->mapped = NULL;
                 empty(out, i);
@@ -98,7 +100,7 @@ static void check_maps(struct thread *t)
 {
     if (!maps_cut(t))
         return;
-    for (uint32_t p = 0; p < t->engine->set.ports; p++)
+    for (uint32_t p = 0; p < t->ports_used; p++)
         unmap_rest(t, p, 1);
     maps_drop_cut(t);
 }
@@ -131,15 +133,24 @@ static void flush(struct thread *t, uint32_t port)
 
 void outlets_flush(struct thread *t)
 {
-    for (uint32_t p = 0; p < t->engine->set.ports; p++)
+    for (uint32_t p = 0; p < t->ports_used; p++)
         flush(t, p);
 }
 
 void outlets_unmap(struct thread *t)
 {
-    for (uint32_t p = 0; p < t->engine->set.ports; p++)
+    for (uint32_t p = 0; p < t->ports_used; p++)
         if (t->ports[p].out.mapped)
             flush(t, p);
+}
+
+void outlet_drop(struct thread *t, uint32_t port)
+{
+    struct outlet *out = &t->ports[port].out;
+    for (uint32_t i = out->sent; i < out->count; i++)
+        count(t, AOE_SEND_LOST);
+    sent(t, out, out->count - out->sent);
+    out->blocked = 0;
 }
 
 static int reads_part(const struct outlet *out, uint32_t i, const struct export *x, uint64_t offset, size_t length)
@@ -151,7 +162,7 @@ static int reads_part(const struct outlet *out, uint32_t i, const struct export 
 
 void outlets_unmap_part(struct thread *t, const struct export *x, uint64_t offset, size_t length)
 {
-    for (uint32_t p = 0; p < t->engine->set.ports; p++) {
+    for (uint32_t p = 0; p < t->ports_used; p++) {
         struct outlet *out = &t->ports[p].out;
         for (uint32_t i = out->mapped ? out->sent : out->count; i < out->count; i++)
             if (reads_part(out, i, x, offset, length)) {
@@ -206,7 +217,7 @@ int reply_plain(struct thread *t, uint32_t port, const uint8_t *request)
 
 int reply_op(struct thread *t, struct op *op)
 {
-    assert(op->kind < K_UP_READ && op->port < t->engine->set.ports);
+    assert(op->kind < K_UP_READ && op->port < t->ports_used);
     struct reply *reply = reply_new(t, op->port, op->data - ATA_HEADER);
     if (!reply)
         return 0;

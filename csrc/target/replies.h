@@ -10,6 +10,8 @@ int reply_op(struct thread *t, struct op *op);
 int reply_mapped(struct thread *t, uint32_t port, const uint8_t *request, struct export *x, uint64_t offset,
                  uint32_t sectors);
 int reply_map_written(struct thread *t, uint32_t port, const uint8_t *request, struct export *x);
+/* Send no more of what is kept for a port. */
+void outlet_drop(struct thread *t, uint32_t port);
 /* Make room for one more; a map may go with that. */
 void outlet_room(struct thread *t, uint32_t port);
 /* Send what is there; or only so much that no reply refers to a map, or to this part of it, any more. */

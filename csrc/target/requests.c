@@ -34,7 +34,8 @@ struct op *op_new(struct thread *t)
 
 void op_free(struct thread *t, struct op *op)
 {
-    assert(atomic_load_explicit(&t->pending, memory_order_relaxed));
+    assert(atomic_load_explicit(&t->pending, memory_order_relaxed) && t->ports[op->port].held);
+    t->ports[op->port].held--;
     op->link = t->free_ops;
     t->free_ops = op;
     atomic_fetch_sub_explicit(&t->pending, 1, memory_order_relaxed);

@@ -6,6 +6,13 @@
 
 int requests_make(struct thread *t); /* negative errno */
 struct op *op_new(struct thread *t); /* NULL where all are in use */
+/* It came in by a port, which is kept until it is over. */
+static inline void op_by(struct thread *t, struct op *op, uint32_t port)
+{
+    op->port = port;
+    t->ports[port].held++;
+}
+
 void op_free(struct thread *t, struct op *op);
 
 #endif

@@ -38,7 +38,7 @@ static void admit(struct thread *t, struct export *x, uint32_t port, const struc
     uint64_t mask = x->now->block_sectors - 1;
     op->export = x;
     op->kind = kind_of[r->verdict];
-    op->port = port;
+    op_by(t, op, port);
     op->lba = r->lba;
     op->count = r->count;
     place(op, r, a->frame, mask);

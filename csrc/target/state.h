@@ -95,7 +95,16 @@ struct outlet {
 
 _Static_assert(sizeof((struct reply){0}.head) >= FRAME_MIN, "the shortest frame is in the head");
 
+/* Python attaches and detaches sockets; the thread, which alone uses one between that, says when it is done with it. */
+enum { PORT_FREE, PORT_COMES, PORT_LEAVES, PORT_LEFT };
+
+/* As its thread sees it. */
+enum { PORT_CLOSED, PORT_OPEN, PORT_DRAINS };
+
 struct port {
+    _Atomic int stage; /* between Python and the thread */
+    int open;
+    uint32_t held; /* requests that came by it, and are not over */
     struct ring ring;
     struct outlet out;
 };
@@ -106,10 +115,12 @@ struct thread {
     int event;
     int watch; /* inotify, of the files that are mapped */
     uint32_t *table; /* address -> export of this thread, open addressing */
+    uint32_t ports_leave; /* of them, how many are to go */
     uint32_t leaving; /* exports that are to go, and still have requests */
     int cpu;
     pthread_t id;
     struct port *ports;
+    uint32_t ports_used; /* the others are closed */
     struct sectors *sectors;
     struct device *devices;
     uint32_t at_disk;

@@ -9,6 +9,7 @@
 
 #include "map.h"
 #include "operations.h"
+#include "ports.h"
 #include "replies.h"
 #include "serve.h"
 #include "table.h"
@@ -25,10 +26,10 @@ static int next_port(struct thread *t, uint64_t horizon)
 {
     int first = -1;
     uint64_t first_ns = 0;
-    if (t->engine->set.ports == 1)
-        return ring_ready(&t->ports[0].ring) ? 0 : -1;
-    for (uint32_t p = 0; p < t->engine->set.ports; p++) {
-        if (!ring_ready(&t->ports[p].ring))
+    if (t->ports_used == 1)
+        return port_filled(t, 0) ? 0 : -1;
+    for (uint32_t p = 0; p < t->ports_used; p++) {
+        if (!port_filled(t, p))
             continue;
         uint64_t stamp = ring_peek(&t->ports[p].ring).stamp_ns;
         if ((first < 0 || stamp < first_ns) && (stamp <= horizon || t->suspect)) {
@@ -116,6 +117,7 @@ static void read_mail(struct thread *t)
     aoe_engine *e = t->engine;
     if (!atomic_exchange(&t->mail, 0))
         return;
+    ports_adopt(t);
     outlets_unmap(t); /* a map may go */
     for (uint32_t i = 0; i < e->set.exports; i++) {
         struct export *x = &e->exports[i];
@@ -160,10 +162,17 @@ static int something_waits(struct thread *t)
 {
     if (atomic_load_explicit(&t->mail, memory_order_relaxed))
         return 1;
-    for (uint32_t p = 0; p < t->engine->set.ports; p++)
-        if (ring_ready(&t->ports[p].ring))
+    for (uint32_t p = 0; p < t->ports_used; p++)
+        if (port_filled(t, p))
             return 1;
     return 0;
+}
+
+static struct pollfd port_wanted(const struct thread *t, uint32_t p)
+{
+    const struct port *port = &t->ports[p];
+    int events = (port->open == PORT_OPEN ? POLLIN : 0) | (port->out.blocked ? POLLOUT : 0);
+    return (struct pollfd){port->open ? port->ring.fd : -1, (short)events, 0};
 }
 
 /* Spin as long as it has lately paid and takes no other thread's processor; then sleep until something happens. The
@@ -183,16 +192,17 @@ static void rest(struct thread *t)
             return;
         spent = clock_ns(CLOCK_MONOTONIC) - since;
     }
-    struct pollfd fds[e->set.ports + 1];
-    for (uint32_t p = 0; p < e->set.ports; p++)
-        fds[p] = (struct pollfd){t->ports[p].ring.fd, POLLIN | (t->ports[p].out.blocked ? POLLOUT : 0), 0};
-    fds[e->set.ports] = (struct pollfd){t->event, POLLIN, 0};
-    poll(fds, e->set.ports + 1, LOOK_AT_CLOCKS_MS);
-    if (fds[e->set.ports].revents & POLLIN) {
+    uint32_t used = t->ports_used;
+    struct pollfd fds[used + 1];
+    for (uint32_t p = 0; p < used; p++)
+        fds[p] = port_wanted(t, p);
+    fds[used] = (struct pollfd){t->event, POLLIN, 0};
+    poll(fds, used + 1, LOOK_AT_CLOCKS_MS);
+    if (fds[used].revents & POLLIN) {
         eventfd_t ignored;
         eventfd_read(t->event, &ignored);
     }
-    for (uint32_t p = 0; p < e->set.ports; p++)
+    for (uint32_t p = 0; p < used; p++)
         if (fds[p].revents & POLLERR) { /* the interface went down: take the error off the socket */
             int error;
             socklen_t size = sizeof error;
@@ -218,6 +228,8 @@ void thread_pass(struct thread *t)
     outlets_flush(t);
     if (t->leaving)
         let_go_of_idle(t);
+    if (t->ports_leave)
+        ports_let_go(t);
     if (t->up_news) {
         t->up_news = 0;
         eventfd_write(e->event, 1);

@@ -1,0 +1,82 @@
+"""The links of a server: where frames are taken, and where they leave."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from aoe.link.base import Link
+from aoe.target.effects import Send
+from aoe.target.export import Port
+from aoe.target.paced import Paced
+
+
+class Ports:
+    """Links by their ports, and ports by their links. A link that is retired takes nothing more; what is to
+    be answered still leaves by it until it is dropped."""
+
+    def __init__(self, links: Iterable[Link]) -> None:
+        self.links: dict[Port, Link] = {}
+        """Those that frames are taken from."""
+        self.of: dict[Link, Port] = {}
+        self._ways: dict[Port, Link] = {}
+        """Those that frames leave by."""
+        self._paced: dict[Port, Paced[Send]] = {}
+        self._counted: Counter[str] = Counter()
+        """By those that are gone."""
+        for link in links:
+            self.add(link)
+
+    def add(self, link: Link) -> Port:
+        """One more."""
+        port = Port(link.name, link.mac, link.mtu)
+        self.links[port] = self._ways[port] = link
+        self.of[link] = port
+        self._paced[port] = Paced(self._send)
+        return port
+
+    def retire(self, link: Link) -> Port:
+        """Take nothing more from a link."""
+        port = self.of.pop(link)
+        del self.links[port]
+        return port
+
+    def forget(self, port: Port) -> Link:
+        """Send nothing more by a link that was retired, or just added."""
+        link = self._ways.pop(port)
+        self.links.pop(port, None)
+        self.of.pop(link, None)
+        del self._paced[port]
+        self._counted.update(_named(link))
+        return link
+
+    @property
+    def ways(self) -> list[Link]:
+        """All links, those that are retired among them."""
+        return list(self._ways.values())
+
+    @property
+    def busy(self) -> bool:
+        """Whether something still waits to be sent."""
+        return any(self._paced.values())
+
+    def send(self, effect: Send, *, paced: bool) -> bool:
+        """False where there is no room. What came by a link that is gone has no answer."""
+        if not paced or effect.port not in self._paced:
+            self._send(effect)
+            return True
+        return self._paced[effect.port].add(effect)
+
+    def _send(self, effect: Send) -> None:
+        link = self._ways.get(effect.port)
+        if link is not None:
+            link.send(effect.frame, effect.origin)
+
+    def counters(self) -> Counter[str]:
+        """What links counted, with their name before it."""
+        total = Counter(self._counted)
+        for link in self._ways.values():
+            total.update(_named(link))
+        return total
+
+
+def _named(link: Link) -> dict[str, int]:
+    return {f"{link.name}.{reason}": number for reason, number in link.counters.items()}
