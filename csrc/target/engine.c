@@ -60,18 +60,11 @@ int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings)
     return -ENOMEM;
 }
 
-static void wake(struct thread *t)
+int aoe_engine_set_port(aoe_engine *e, uint32_t port, const aoe_port *now)
 {
-    atomic_store(&t->mail, 1);
-    eventfd_write(t->event, 1);
-}
-
-void thread_mail(struct thread *t)
-{
-    if (t->engine->running)
-        wake(t);
-    else
-        ports_adopt(t);
+    assert(port < e->set.ports);
+    port_publish(e, port, now);
+    return 0;
 }
 
 static void make_anew(struct export *x, uint32_t index, const aoe_export *now)
@@ -128,7 +121,7 @@ int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *n
         atomic_store_explicit(&x->owner, ring_owner(x->shelf, x->slot, e->set.threads), memory_order_release);
     struct thread *t = &e->threads[atomic_load(&x->owner)];
     if (e->running)
-        wake(t);
+        thread_wake(t);
     else
         thread_adopt(t, x);
     return number;
@@ -220,7 +213,7 @@ int aoe_engine_release(aoe_engine *e, uint32_t index, uint64_t ticket)
         return 0;
     struct thread *t = &e->threads[owner];
     atomic_store(&t->ops[ticket % OPS].op.released, ticket);
-    wake(t);
+    thread_wake(t);
     return 0;
 }
 

@@ -1,4 +1,4 @@
-/* The packet sockets of an engine: their facts, and how they come and go. */
+/* What Python says of a port, which all threads read at any time. */
 #ifndef AOE_PORTS_H
 #define AOE_PORTS_H
 
@@ -6,15 +6,5 @@
 
 void port_publish(aoe_engine *e, uint32_t port, const aoe_port *now);
 void port_facts(const aoe_engine *e, uint32_t port, uint8_t mac[6], uint32_t *sectors);
-
-/* The thread: take what Python attached, and nothing more from what it detached. */
-void ports_adopt(struct thread *t);
-/* Leave those by which nothing is under way any more. */
-void ports_let_go(struct thread *t);
-
-static inline int port_filled(struct thread *t, uint32_t port)
-{
-    return t->ports[port].open == PORT_OPEN && ring_ready(&t->ports[port].ring);
-}
 
 #endif

@@ -7,6 +7,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -160,6 +161,13 @@ static inline void count(struct thread *t, uint32_t what)
 {
     if (what < AOE_COUNTERS)
         atomic_fetch_add_explicit(&t->counters[what], 1, memory_order_relaxed);
+}
+
+/* Python has something for it. */
+static inline void thread_wake(struct thread *t)
+{
+    atomic_store(&t->mail, 1);
+    eventfd_write(t->event, 1);
 }
 
 static inline uint64_t frame_age_ns(const aoe_engine *e)

@@ -9,9 +9,9 @@
 
 #include "map.h"
 #include "operations.h"
-#include "ports.h"
 #include "replies.h"
 #include "serve.h"
+#include "sockets.h"
 #include "table.h"
 
 static uint64_t clock_ns(clockid_t clock)
@@ -117,7 +117,7 @@ static void read_mail(struct thread *t)
     aoe_engine *e = t->engine;
     if (!atomic_exchange(&t->mail, 0))
         return;
-    ports_adopt(t);
+    sockets_adopt(t);
     outlets_unmap(t); /* a map may go */
     for (uint32_t i = 0; i < e->set.exports; i++) {
         struct export *x = &e->exports[i];
@@ -229,7 +229,7 @@ void thread_pass(struct thread *t)
     if (t->leaving)
         let_go_of_idle(t);
     if (t->ports_leave)
-        ports_let_go(t);
+        sockets_let_go(t);
     if (t->up_news) {
         t->up_news = 0;
         eventfd_write(e->event, 1);

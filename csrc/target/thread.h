@@ -6,8 +6,6 @@
 
 /* Take up what was published of an export. */
 void thread_adopt(struct thread *t, struct export *x);
-/* Python changed ports: let the thread look; one that does not run yet has looked then. */
-void thread_mail(struct thread *t);
 void *thread_run(void *thread);
 void thread_pass(struct thread *t);
 
