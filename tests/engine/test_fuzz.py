@@ -1,6 +1,8 @@
 """The fuzzers find nothing in the engine and in the initiator, and find what is planted."""
 
+import base64
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,16 +14,21 @@ from tests.support.tools import need, unavailable
 pytestmark = pytest.mark.one_at_a_time
 
 ROOT = Path(__file__).parent.parent.parent
-SECONDS = os.environ.get("AOE_FUZZ_SECONDS", "5")
+SAME = "same"
+"""Runs that depend on the code alone; tools/soak has long ones that begin elsewhere each time."""
+FEW = "500"
 PLANTED_SECONDS = "60"
 """At most: a fuzzer ends with its first finding."""
+PASSING = re.compile(r"exec/s: \d+|rss: \d+Mb|0x\w+|\d+ second\(s\)")
+"""What two logs of the same runs may differ by: time, memory and addresses."""
 CANNOT_BUILD = 2
 
 
-def fuzz(kept: Path, seconds: str, *names: str, plant: str = "") -> tuple[int, str]:
+def fuzz(kept: Path, seconds: str, *names: str, **settings: str) -> tuple[int, str]:
     """What tools/fuzz ended with, and said."""
     need("clang")
-    environment = {**os.environ, "AOE_FUZZ_DIR": str(kept), "AOE_FUZZ_PLANT": plant}
+    environment = {**os.environ, "AOE_FUZZ_DIR": str(kept)}
+    environment |= {f"AOE_FUZZ_{name.upper()}": value for name, value in settings.items()}
     ran = subprocess.run(
         ["tools/fuzz", seconds, *names],
         cwd=ROOT,
@@ -38,11 +45,28 @@ def fuzz(kept: Path, seconds: str, *names: str, plant: str = "") -> tuple[int, s
 
 
 def test_no_finding(tmp_path: Path) -> None:
-    status, said = fuzz(tmp_path, SECONDS)
+    status, said = fuzz(tmp_path, SAME)
     assert status == 0, said
     assert "parse: no finding" in said
     assert "loop: no finding" in said
     assert "core: no finding" in said
+
+
+def course(log: Path) -> list[str]:
+    """What the runs came to that begin at the seeds, each that reached something new."""
+    steps = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("#")]
+    return [PASSING.sub("", step) for step in steps if "pulse" not in step]
+
+
+def test_ci_runs_depend_on_the_code_alone(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for kept in here, there:
+        status, said = fuzz(kept, SAME, runs=FEW)
+        assert status == 0, said
+    for name in ("parse", "loop", "core"):
+        first, again = (course(kept / f"{name}.log") for kept in (here, there))
+        assert first == again
+        assert len(first) > 20
 
 
 def test_a_frame_read_beyond_its_end_is_found(tmp_path: Path) -> None:
@@ -57,7 +81,8 @@ def test_a_write_that_never_reached_the_disk_is_found(tmp_path: Path) -> None:
     status, said = fuzz(tmp_path, PLANTED_SECONDS, "loop", plant="2")
     assert status == 1
     assert "not so: !memcmp(" in said, said
-    assert list(tmp_path.glob("findings/loop-crash-*"))
+    (found,) = tmp_path.glob("findings/loop-crash-*")
+    assert f"base64 -d: {base64.b64encode(found.read_bytes()).decode()}\n" in said
 
 
 def test_two_changes_of_the_same_sectors_at_once_are_found(tmp_path: Path) -> None:
