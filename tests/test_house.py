@@ -33,6 +33,7 @@ ROOMS = [
         "initiator",
         "nbd",
         "config",
+        "foreign",
         "node",
         "control",
         "cli",
@@ -164,7 +165,7 @@ def has_io(path: Path) -> bool:
     return name in WITH_IO.get(room, "").split()
 
 
-@pytest.mark.parametrize("room", ["wire", "drive", "config", *WITH_IO])
+@pytest.mark.parametrize("room", ["wire", "drive", "config", "foreign", *WITH_IO])
 def test_sans_io_modules_know_nothing_of_the_world(room: str) -> None:
     for path in sources(room):
         assert has_io(path) or not worldly(path.read_text()), path

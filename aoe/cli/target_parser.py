@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     _add_apply(commands)
     _add_state(commands)
     _add_check(commands)
+    _add_import(commands)
     control_parser.add(commands)
     return top
 
@@ -85,6 +86,20 @@ def _add_check(commands: Any) -> None:
     command.add_argument(
         "file", type=Path, metavar="FILE", help="configuration file, as in `aoe-target.toml`(5)"
     )
+    command.add_argument("--json", action="store_true", help="print JSON, one object a line")
+
+
+def _add_import(commands: Any) -> None:
+    what = "write a configuration file for what vblade, ggaoed or `aoe-target serve` serves here"
+    command = commands.add_parser("import", help=what, description=what)
+    command.set_defaults(means="importing.Import")
+    file = (
+        "script or unit that starts vblade or `aoe-target serve`, file or directory of vblade.conf.d, or "
+        "ggaoed.conf"
+    )
+    command.add_argument("files", nargs="+", type=Path, metavar="FILE", help=file)
+    output = "write it to this file, which must not be there yet, instead of standard output"
+    command.add_argument("--output", type=Path, metavar="FILE", help=output)
     command.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
 
