@@ -42,6 +42,10 @@ OPEN_ALWAYS = 19
 """Descriptors: three standard ones, ten of the event loop, two that watch, and four for a moment now and
 then. Besides, each disk has two, each link up to four and one for each engine thread, which has three."""
 
+PROTECTED = (
+    "is read-only for the kernel (its medium is, or blockdev --setro was said), and is served read-only; "
+    "once it can be written, serve it anew"
+)
 _NOT_TO_END = (signal.SIGHUP, signal.SIGUSR1)
 """What serving is told by; before and after that they are ignored."""
 
@@ -275,6 +279,10 @@ def announce(report: Report, target: Target, export: Export, links: Sequence[Lin
         "interfaces": [{"name": link.name, "mtu": link.mtu, "payload": _payload(link)} for link in links],
     }
     _warn_of_rest(export.address, disk)
+    if disk.protected:
+        stdio.complain(
+            "aoe-target", f"{export.address}: {plain(record.key.place if record else '')} {PROTECTED}"
+        )
     report.say(_sentence(facts), **facts)
 
 

@@ -68,7 +68,9 @@ class FileDisk(Disk):
         self.direct = store.direct
         self.size = store.size
         self.block = store.block
-        self.read_only = store.read_only
+        self.protected = opened.protected
+        """Whether the kernel has it read-only."""
+        self.read_only = store.read_only or opened.protected
         self.physical_block, self.alignment = opened.physical_block, opened.alignment
         self.trims, self.trim_zeroes = opened.trims, opened.trim_zeroes
         self.identity, self.store_name = opened.identity, opened.store_name

@@ -47,11 +47,17 @@ def device_facts(store: Store, host: Host) -> Opened:
         logical=logical,
         physical_block=physical,
         alignment=(store.base - off_grid) // 512 % (physical // 512),
+        protected=is_protected(device, host),
         trims=not store.read_only and number_of(queue / "discard_max_bytes") > 0,
         trim_zeroes=number_of(queue / "write_zeroes_max_bytes") > 0,
         identity=shown_id(device, host),
         store_name=device_name(device, host),
     )
+
+
+def is_protected(device: int, host: Host) -> bool:
+    """Whether the kernel has a block device read-only: by `blockdev --setro`, or as its medium is."""
+    return number_of(host.node(device) / "ro") > 0
 
 
 def _can_punch(fd: int) -> bool:

@@ -15,7 +15,7 @@ from aoe import timing
 from aoe.disk import locks, syscalls
 from aoe.disk.blockdev import BlockDisk
 from aoe.disk.file import FileDisk
-from aoe.disk.found import device_facts, file_facts
+from aoe.disk.found import device_facts, file_facts, is_protected
 from aoe.disk.identity import HERE, Host
 from aoe.disk.opened import Opened, Store
 from aoe.errors import ConfigurationError, DiskError
@@ -79,16 +79,17 @@ def try_store(path: Path, how: Opening, host: Host = HERE) -> Store:
 def _opened(path: Path, how: Opening, host: Host, found: Callable[[Store, bool], T]) -> T:
     """What is `found` about an open and locked store. It is closed after an error."""
     try:
-        mode = path.stat().st_mode
+        named = path.stat()
     except OSError as error:
         raise ConfigurationError(
             f"{path}: {error.strerror}; name an existing file or block device"
         ) from error
-    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+    is_block = stat.S_ISBLK(named.st_mode)
+    if not (stat.S_ISREG(named.st_mode) or is_block):
         raise ConfigurationError(f"{path} is not a disk; name a regular file or a block device")
-    is_block = stat.S_ISBLK(mode)
     direct = how.shared or (is_block if how.direct is None else how.direct)
-    fd = _open(path, how, is_block, direct, host)
+    protected = is_block and is_protected(named.st_rdev, host)
+    fd = _open(path, how._replace(read_only=how.read_only or protected), is_block, direct, host)
     try:
         if not is_block:
             _enlarge(fd, path, how.at_least)

@@ -35,8 +35,8 @@ class Opened(NamedTuple):
     """An open and locked store with its facts, which a process may have from another one that opened it.
 
     `logical` is the unit in bytes that a block device can address, 0 for a file; `in_memory` a file that
-    never waits for a device, `remote` one that another program or host serves. The others are those of
-    `Disk`.
+    never waits for a device, `remote` one that another program or host serves, `protected` a block device
+    that the kernel has read-only, whatever it was opened for. The others are those of `Disk`.
     """
 
     store: Store
@@ -48,6 +48,7 @@ class Opened(NamedTuple):
     trim_zeroes: bool = False
     in_memory: bool = False
     remote: bool = False
+    protected: bool = False
     identity: str | None = None
     store_name: StoreName = StoreName()
 

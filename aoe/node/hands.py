@@ -208,7 +208,8 @@ class Hands:
             self.target.place(*key, self._links.of(now))
         if {"durability", "read-only"} & set(step.what):
             write_back = now.durability == "write-back"
-            await self.target.change(*key, write_back=write_back, read_only=now.read_only)
+            read_only = now.read_only or self.live[key].held.opened.protected
+            await self.target.change(*key, write_back=write_back, read_only=read_only)
         self.live[key].config = now
         if "interfaces" in step.what and (new := self._new(now)):
             raise ConfigurationError(new)

@@ -24,7 +24,7 @@ from aoe.target.serve import serve
 from aoe.target.target import Target
 from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import Medium, failure, filled, noise, open_descriptors, read, sparse, write
-from tests.serve.initiator import Initiator, mac, word
+from tests.serve.initiator import AtaFailed, Initiator, mac, word
 from tests.support.labs.fault_disk import loop_device
 from tests.support.tools import need, tool
 
@@ -333,3 +333,38 @@ def test_a_slice_of_a_device(device: Path, file: Path) -> None:
         noise(1, 1) + inside[SECTOR : 4 * SECTOR] + bytes(24 * SECTOR) + inside[28 * SECTOR : 31 * SECTOR]
     )
     assert after == before[: 16 * SECTOR] + inside + noise(1, 2) + before[48 * SECTOR :]
+
+
+@contextmanager
+def protected(device: Path) -> Iterator[None]:
+    """The kernel has it read-only."""
+    need("blockdev")
+    tool("blockdev", "--setro", device)
+    try:
+        yield
+    finally:
+        tool("blockdev", "--setrw", device)
+
+
+def test_a_device_that_the_kernel_has_read_only_is_served_so(device: Path) -> None:
+    with protected(device):
+        with opened(device) as disk:
+            assert (disk.read_only, disk.protected, disk.store.read_only) == (True, True, False)
+        with opened(device, Opening(read_only=True)) as disk:
+            assert (disk.read_only, disk.store.read_only) == (True, True)
+    with opened(device) as disk:
+        assert (disk.read_only, disk.protected) == (False, False)
+
+
+def test_its_clients_are_told_before_they_write(device: Path) -> None:
+    async def run() -> None:
+        network = Network()
+        async with serve(open_disk(device), network.attach(mac(1)), address="e1.0", check=False):
+            host = Initiator(network.attach(mac(2)), 1, 0)
+            assert await host.read(0, 2) == bytes(2 * SECTOR)
+            with pytest.raises(AtaFailed) as refused:
+                await host.write(0, noise(2))
+            assert refused.value.reply.error == 4
+
+    with protected(device):
+        asyncio.run(run())

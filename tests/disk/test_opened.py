@@ -19,6 +19,7 @@ FACTS = (
     "physical_block",
     "alignment",
     "read_only",
+    "protected",
     "trims",
     "trim_zeroes",
     "identity",
