@@ -58,10 +58,14 @@ MESSAGE_KINDS_MAX = 1024
 
 LIFE_NAME_BYTES = 16
 """Of the name of a life of the service."""
-HELD_NAME_MAX = 64
-HELD_HASH_BYTES = 20
-"""Of the name of a descriptor that the service manager holds: all names are one string of at most 128 KiB in
-the environment (MAX_ARG_STRLEN, execve(2)); and of the hash in it."""
+HELD_MAX = 4096
+HELD_RESERVED = 512
+"""Descriptors that the service manager holds for the next life of the service; and how many of these only
+sockets of interfaces may be, not stores or addresses."""
+HELD_NAME_MAX = 24
+HELD_HASH_BYTES = 8
+"""Of the name of such a descriptor, and of the hash in it: all names are one string of at most 128 KiB in the
+environment (MAX_ARG_STRLEN, execve(2))."""
 
 ADDRESS_QUERIES = 3
 """Questions whether another target answers for an address."""
@@ -222,14 +226,19 @@ NAME_MAX = 127
 
 OPENER_MESSAGE_BYTES_MAX = 1 << 16
 """Of one message to or from the opener; a path has up to 4096, each written as up to six."""
-OPENER_DESCRIPTORS_MAX = 4
+OPENER_DESCRIPTORS_MAX = 16
 """Beside one message."""
+OPENER_CHANGES_MAX = 12
+"""Of descriptors to be kept, beside one answer; the rest comes with the next."""
 OPENER_PLACES_MAX = 2
 """Paths in one message."""
 OPENER_LINES_MAX = 16
 """That the opener says beside one answer."""
 
 # What must hold between them
+
+assert OPENER_CHANGES_MAX + 2 <= OPENER_DESCRIPTORS_MAX
+assert HELD_MAX * (HELD_NAME_MAX + 1) < (1 << 17) - 100
 
 assert OPENER_PLACES_MAX * 6 * 4096 < OPENER_MESSAGE_BYTES_MAX
 

@@ -78,6 +78,8 @@ MARK_AGAIN_S = 1.0
 """After which it is tried again to write down that a disk failed."""
 DATE_MAX_S = 1 << 38
 """Since 1970; what is later has no date."""
+LIFE_POLL_S = 0.01
+"""How soon it is asked again whether an earlier process can still change a store; later less often."""
 FAILED_AGAIN_S = 5.0
 """After which what could not be served at the start is tried again."""
 

@@ -35,7 +35,9 @@ from aoe.node import life
 from aoe.node.alone import Alone
 from aoe.node.hands import Live
 from aoe.node.held import Held
+from aoe.node.held_addresses import HeldAddresses
 from aoe.node.held_sockets import HeldSockets
+from aoe.node.held_stores import HeldStores
 from aoe.node.links import Names
 from aoe.node.node import Done, Node
 from aoe.node.notify import Notifier
@@ -46,12 +48,15 @@ from aoe.target.accelerator import EngineOptions
 from aoe.target.marks import Marks
 from aoe.target.records import default_directory
 from aoe.target.server import TargetOptions
+from aoe.target.system import System
 from aoe.target.target import Target
+from aoe.wire.address import parse_address
 
 log = logging.getLogger("aoe.node")
 
-_EACH = 3
-"""Descriptors of an export: its disk's, its lock's, its record's. Besides, it has one on each interface."""
+_EACH, _ON_EACH_LINK = 4, 2
+"""Descriptors of an export: its disk's, its lock's, its record's; on each interface its address lock. What
+the service manager is to hold is there twice until it has it."""
 
 
 class Run(NamedTuple):
@@ -88,7 +93,10 @@ class _Daemon:
         """Whether nothing was left behind."""
         self._held = Held.of(os.environ, self._notifier)
         life_name = name_of_life(self._held)  # held first of all
+        self._held.pause()
+        unknown = self._held.drop_unknown()
         self._sockets = HeldSockets(self._held)
+        self._addresses = HeldAddresses(self._held, System())
         with self._alone:
             wanted = self._wanted.load()
             target = wanted.target
@@ -103,6 +111,10 @@ class _Daemon:
             names = Names(wanted)
             _allow(len(wanted.exports), len(names.all), target)
             opener = InProcess(timing.LOCK_WAIT_S, self._sockets)
+            if self._notifier.is_managed:
+                unknown += HeldStores(self._held).go_on(opener)
+            for name in unknown:
+                log.warning("%s is of another version of the service: closed, and opened afresh", name)
             node = Node(self._said.config, opener, state, self._announce)
             return await self._serve(node, wanted, names)
 
@@ -121,6 +133,7 @@ class _Daemon:
                 _options(how),
                 how.engine,
                 _threads(how),
+                system=self._addresses,
                 legacy=legacy,
                 paused=paused,
                 marks=self._marks,
@@ -149,9 +162,11 @@ class _Daemon:
     def _begin(self, target: Target, *, paused: bool) -> None:
         if paused:
             target.resume()
-        for name in self._held.leave():
+        unserved = {parse_address(it.address) for it in self._node.status().exports if it.state != "serving"}
+        for name in (*self._held.leave(), *self._addresses.leave(unserved)):
             log.info("%s: of an earlier life of the service, and of no use to this one", name)
         self._notifier.ready()
+        self._held.go_on()
         if self._notifier.watchdog_s:
             target.server.spawn(self._stay_alive())
 
@@ -210,7 +225,8 @@ class _Daemon:
 def _allow(exports: int, links: int, target: TargetConfig) -> None:
     threads = 0 if target.engine == "python" else _threads(target).threads
     allow_descriptors(
-        OPEN_ALWAYS + (_EACH + links) * exports + links * (4 + threads) + 3 * threads, for_good=True
+        OPEN_ALWAYS + (_EACH + _ON_EACH_LINK * links) * exports + links * (4 + threads) + 3 * threads,
+        for_good=True,
     )
 
 

@@ -22,6 +22,15 @@ _HELD, _NOT_SHARED = 100, 200
 holds it, or lets no other hold it."""
 
 _FLOCK = struct.Struct("hhqqi4x")
+_RANGE_MAGICS = frozenset({0x6969, 0x517B, 0xFF534D42, 0xFE534D42, 0x01021997})
+"""NFS, SMB and 9p (statfs(2))."""
+
+_LIFE_AT = 1 << 40
+_LIVES = 2 + 0xFFFF_FFFF
+"""Bytes that processes lock for their lives."""
+_HOLD_AT = _LIFE_AT - 1
+"""The byte that is locked instead of flock(2)."""
+
 _UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 _LOOP_GET_STATUS64 = 0x4C05
@@ -39,12 +48,21 @@ READER = Use((_CONSISTENT_READ,), (_WRITE,))
 WRITER = Use((_CONSISTENT_READ, _WRITE, _RESIZE), (_WRITE, _RESIZE))
 
 
-def take(fd: int, path: Path, *, read_only: bool, is_block: bool) -> None:
-    """Take every lock there is for an open store; of block devices O_EXCL has been one already.
+def flock_is_of_bytes(magic: int) -> bool:
+    """Whether flock(2) locks all bytes of a file, on a file system of that magic number: there it excludes
+    locks of bytes that another open file description of the same process has."""
+    return magic in _RANGE_MAGICS
+
+
+def take(fd: int, path: Path, *, read_only: bool, is_block: bool, by_byte: bool = False) -> None:
+    """Take every lock there is for an open store; of block devices O_EXCL has been one already. `by_byte`: as
+    other descriptions will have locks of bytes, one of a byte instead of flock(2).
 
     BlockingIOError where another program has one that excludes it, OSError where there is not even flock(2).
     """
-    if not is_block:
+    if by_byte:
+        _ofd(fd, fcntl.F_OFD_SETLK, fcntl.F_RDLCK if read_only else fcntl.F_WRLCK, _HOLD_AT)
+    elif not is_block:
         fcntl.flock(fd, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     try:
         _lock(fd, READER if read_only else WRITER)
@@ -78,15 +96,18 @@ def _lock(fd: int, use: Use) -> None:
         raise
 
 
-def _ofd(fd: int, command: int, kind: int, byte: int) -> int:
-    """One lock of an open file description; the kind of what is in its way."""
-    kind, *_ = _FLOCK.unpack(fcntl.fcntl(fd, command, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)))
+def _ofd(fd: int, command: int, kind: int, byte: int, count: int = 1) -> int:
+    """A lock on bytes, of an open file description; the kind of what is in its way."""
+    asked = _FLOCK.pack(kind, os.SEEK_SET, byte, count, 0)
+    try:
+        kind, *_ = _FLOCK.unpack(fcntl.fcntl(fd, command, asked))
+    except PermissionError as error:  # as some file systems say it
+        raise BlockingIOError(errno.EWOULDBLOCK, "in use") from error
     return kind
 
 
 # What a process that has ended may still have under way
 
-_LIFE_AT = 1 << 40
 _MACHINE_ID = Path("/etc/machine-id")
 
 
@@ -106,26 +127,50 @@ def life_byte(*, shared: bool, machine_id: Path = _MACHINE_ID) -> int:
 
 
 class LifeLock:
-    """A write lock on one byte, of the open file description on which a process does all its changes of a
-    store, and which no other process has (F_OFD_SETLK, fcntl(2)).
+    """A lock of one byte, of each open file description on which a process changes a store, and which no
+    other process has (F_OFD_SETLK, fcntl(2)).
 
     The kernel drops it with the description, which each request under way keeps, those of io_uring too, after
-    the process. So when a process gets it no earlier write is to come. `fd` must be open for writing.
+    the process. So when it is free no earlier write is to come. The first description of a process takes it
+    as one that writes, which none else can have then; from there on it is as one that reads, and the other
+    descriptions of that process join.
     """
 
-    def __init__(self, fd: int, byte: int = _LIFE_AT) -> None:
+    def __init__(self, fd: int, *, shared: bool = False, machine_id: Path = _MACHINE_ID) -> None:
         self._fd = fd
-        self._byte = byte
+        self._shared = shared
+        self._byte = life_byte(shared=shared, machine_id=machine_id)
+
+    def is_free(self) -> bool:
+        """Whether no other description has it: not on this host, or (not `shared`) on any. OSError."""
+        if self._shared:
+            return self._are_free(_LIFE_AT, 1) and self._are_free(self._byte, 1)
+        return self._are_free(_LIFE_AT, _LIVES)
 
     def take(self) -> bool:
-        """False while an earlier process, or what is left of it, has it. OSError where there are no locks."""
+        """As the first. False while an earlier process, or what is left of it, has it. The descriptor must be
+        open for writing. OSError where there are no locks."""
         try:
             _ofd(self._fd, fcntl.F_OFD_SETLK, fcntl.F_WRLCK, self._byte)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                return False
-            raise
+        except BlockingIOError:
+            return False
+        self.join()
         return True
+
+    def join(self) -> None:
+        """As another description of a process that has it. OSError."""
+        _ofd(self._fd, fcntl.F_OFD_SETLK, fcntl.F_RDLCK, self._byte)
+
+    def _are_free(self, byte: int, count: int) -> bool:
+        return _ofd(self._fd, fcntl.F_OFD_GETLK, fcntl.F_WRLCK, byte, count) == fcntl.F_UNLCK
+
+
+def is_changed(fd: int) -> bool:
+    """Whether an earlier process may still change a store; false where there are no locks to tell."""
+    try:
+        return not LifeLock(fd).is_free()
+    except OSError:
+        return False
 
 
 # Which program has it

@@ -1,7 +1,6 @@
 """From a path to a disk: which kind, how it is opened and locked, and what is wrong where it can't be."""
 
 import errno
-import functools
 import mmap
 import os
 import stat
@@ -30,7 +29,8 @@ class Opening(NamedTuple):
     """How a backing store is to be opened; `direct` None means block devices direct, files buffered.
 
     `offset` and `length` are in 512-byte sectors; a `length` of None is the rest. A file with fewer bytes
-    than `at_least` is enlarged to that. `locked`: this process has its locks already.
+    than `at_least` is enlarged to that. `locked`: this process has its locks already; `apart`: what is opened
+    has them, and I/O is done on other open file descriptions.
     """
 
     read_only: bool = False
@@ -41,6 +41,7 @@ class Opening(NamedTuple):
     lock_wait_s: float = timing.LOCK_WAIT_S
     at_least: int = 0
     locked: bool = False
+    apart: bool = False
 
     @property
     def part(self) -> str:
@@ -76,20 +77,47 @@ def try_store(path: Path, how: Opening, host: Host = HERE) -> Store:
     return store
 
 
-def _opened(path: Path, how: Opening, host: Host, found: Callable[[Store, bool], T]) -> T:
-    """What is `found` about an open and locked store. It is closed after an error."""
+def hold_store(path: Path, how: Opening, host: Host = HERE) -> int:
+    """A descriptor that only has the locks of a store: of one that is `shared` none. ConfigurationError."""
+    found = _disk(path)
+    how = how._replace(apart=True, read_only=only_reads(found, how, host))
+    return _open(path, how, stat.S_ISBLK(found.st_mode), False, host)
+
+
+def only_reads(found: os.stat_result, how: Opening, host: Host = HERE) -> bool:
+    """Whether it is opened for reading only: asked for so, or a block device that the kernel protects."""
+    return how.read_only or (stat.S_ISBLK(found.st_mode) and is_protected(found.st_rdev, host))
+
+
+def lock_store(fd: int, path: Path, how: Opening) -> None:
+    """Take its locks, as `locks.take`. BlockingIOError also where an earlier process may still change what
+    I/O is to be done on, OSError."""
+    is_block = stat.S_ISBLK(os.fstat(fd).st_mode)
+    by_byte = how.apart and not is_block and locks.flock_is_of_bytes(syscalls.filesystem(fd))
+    locks.take(fd, path, read_only=how.read_only, is_block=is_block, by_byte=by_byte)
+    if not how.apart and not how.read_only and locks.is_changed(fd):
+        raise BlockingIOError(errno.EWOULDBLOCK, "writes of an earlier process have not ended")
+
+
+def _disk(path: Path) -> os.stat_result:
+    """What a path leads to: a regular file or a block device; what is neither is refused."""
     try:
-        named = path.stat()
+        found = path.stat()
     except OSError as error:
         raise ConfigurationError(
             f"{path}: {error.strerror}; name an existing file or block device"
         ) from error
-    is_block = stat.S_ISBLK(named.st_mode)
-    if not (stat.S_ISREG(named.st_mode) or is_block):
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode)):
         raise ConfigurationError(f"{path} is not a disk; name a regular file or a block device")
+    return found
+
+
+def _opened(path: Path, how: Opening, host: Host, found: Callable[[Store, bool], T]) -> T:
+    """What is `found` about an open and locked store. It is closed after an error."""
+    named = _disk(path)
+    is_block = stat.S_ISBLK(named.st_mode)
     direct = how.shared or (is_block if how.direct is None else how.direct)
-    protected = is_block and is_protected(named.st_rdev, host)
-    fd = _open(path, how._replace(read_only=how.read_only or protected), is_block, direct, host)
+    fd = _open(path, how._replace(read_only=only_reads(named, how, host)), is_block, direct, host)
     try:
         if not is_block:
             _enlarge(fd, path, how.at_least)
@@ -124,9 +152,8 @@ def _open(path: Path, how: Opening, is_block: bool, direct: bool, host: Host) ->
 
 
 def _lock(fd: int, path: Path, how: Opening, is_block: bool, host: Host) -> None:
-    take = functools.partial(locks.take, fd, path, read_only=how.read_only, is_block=is_block)
     try:
-        _patiently(take, how.lock_wait_s)
+        _patiently(lambda: lock_store(fd, path, how), how.lock_wait_s)
     except BlockingIOError as error:
         holder = locks.holder(fd, host) or "another program, such as QEMU"
         raise ConfigurationError(f"{path} is in use by {holder}; stop it, or say --shared") from error

@@ -65,15 +65,15 @@ def rename_new(old: Path, new: Path) -> None:
 
 def is_memory(fd: int) -> bool:
     """Whether the file lives in memory (tmpfs), so that no access to it waits for a device."""
-    return _filesystem(fd) == _TMPFS_MAGIC
+    return filesystem(fd) == _TMPFS_MAGIC
 
 
 def is_remote(fd: int) -> bool:
     """Whether another program or host serves the file's system: FUSE, NFS, SMB, 9p, Ceph."""
-    return _filesystem(fd) in _REMOTE_MAGICS
+    return filesystem(fd) in _REMOTE_MAGICS
 
 
-def _filesystem(fd: int) -> int:
+def filesystem(fd: int) -> int:
     """The magic number of statfs(2), 0 where there is none."""
     buffer = (ctypes.c_ulong * 32)()
     return buffer[0] & 0xFFFFFFFF if _libc.fstatfs(fd, buffer) == 0 else 0

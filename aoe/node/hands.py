@@ -13,9 +13,10 @@ from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.disk.file import FileDisk
 from aoe.disk.open import disk_of
 from aoe.errors import AoeError, ConfigurationError, DiskError
+from aoe.node.holds import Busy
 from aoe.node.links import Links
 from aoe.node.opening import Held, Opener
-from aoe.node.plan import Key, Running, Serving, in_force
+from aoe.node.plan import Key, Running, Serving, Store, in_force
 from aoe.node.steps import ALL, Add, Adjust, Change, Note, Plan, Remove
 from aoe.target.export import Export
 from aoe.target.offer import Offer
@@ -31,6 +32,17 @@ class Ready(NamedTuple):
     held: Held
     disk: FileDisk
     record: Record
+
+
+class Prepared(NamedTuple):
+    """What is ready for exports that are to be added, what is in the way of others, and which have to wait:
+    an earlier process may still change their stores."""
+
+    ready: dict[Key, Ready]
+    problems: list[Note]
+    waits: list[Note]
+    busy: dict[str, Store]
+    """By address."""
 
 
 @dataclass
@@ -90,11 +102,12 @@ class Hands:
 
     # Before the first step
 
-    def prepare(self, plan: Plan) -> tuple[dict[Key, Ready], list[Note]]:
-        """Open and lock what is to be added, and find its records. Blocks. Also what is in the way of that;
-        the others are ready all the same."""
+    def prepare(self, plan: Plan) -> Prepared:
+        """Open and lock what is to be added, and find its records, as far as can be. Blocks."""
         ready: dict[Key, Ready] = {}
         problems: list[Note] = []
+        waits: list[Note] = []
+        busy: dict[str, Store] = {}
         leaving = {step.export.key for step in plan.steps if isinstance(step, Remove)}
         serials = {
             one.export.identity.serial: one.config for key, one in self.live.items() if key not in leaving
@@ -103,9 +116,12 @@ class Hands:
             for export in (step.export for step in plan.steps if isinstance(step, Add)):
                 try:
                     ready[export.key] = self._open(export, serials)
+                except Busy as error:
+                    waits.append(Note(export.address, str(error)))
+                    busy[export.address] = error.store
                 except (AoeError, OSError) as error:
                     problems.append(Note(export.address, str(error)))
-        return ready, problems
+        return Prepared(ready, problems, waits, busy)
 
     def _open(self, export: ExportConfig, serials: dict[str, ExportConfig]) -> Ready:
         held = self._opener.open_store(export)
@@ -129,11 +145,14 @@ class Hands:
         for one in ready:
             self._give_back(one.held, one.disk)
 
+    def give_up(self, ready: Iterable[Ready]) -> None:
+        """Close it all, and what is held for the next life of the service stays so."""
+        for one in ready:
+            _close(one.held, one.disk)
+        self._opener.close()
+
     def _give_back(self, held: Held, disk: FileDisk) -> None:
-        try:
-            disk.close()
-        except DiskError as error:
-            log.error("%s: %s", held.key.place, error)
+        _close(held, disk)
         self._opener.release(held)
 
     # The steps
@@ -170,11 +189,11 @@ class Hands:
                 one.config = export
 
     async def stop(self) -> bool:
-        """Serve nothing more. The locks of stores go, unless requests hang there: false then."""
+        """Serve nothing more. The locks of stores go, as far as the next life of the service does not have
+        them, unless requests hang there: false then."""
         clean = await self.target.stop()
         if clean:
-            for one in self.live.values():
-                self._opener.release(one.held)
+            self._opener.close()
             self.live.clear()
         return clean
 
@@ -262,3 +281,10 @@ class Hands:
             self._served(one)
         said = [(step.export.address, self._new(step.export)) for step in steps]
         return [Note(address, new) for address, new in said if new]
+
+
+def _close(held: Held, disk: FileDisk) -> None:
+    try:
+        disk.close()
+    except DiskError as error:
+        log.error("%s: %s", held.key.place, error)

@@ -5,10 +5,14 @@ So the next life asks for what it wants. What has another name, as after a downg
 """
 
 import asyncio
+import base64
 import fcntl
 import hashlib
+import logging
 import os
-from collections import defaultdict, deque
+import threading
+import time
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, MutableMapping
 from enum import StrEnum
 from typing import Self
@@ -17,7 +21,10 @@ from aoe import limits, timing
 from aoe.disk.syscalls import close_all
 from aoe.node.notify import Notifier, given
 
+log = logging.getLogger("aoe.node")
+
 _VERSION = "aoe1"
+_PATIENCE = 50
 
 
 class Kind(StrEnum):
@@ -44,8 +51,15 @@ class Held:
         self._unsent: deque[tuple[str, int | None]] = deque()
         """What the manager had no room to hear yet: a copy of what is to be held, or None: hold none."""
         self._timer: asyncio.TimerHandle | None = None
+        self._paused = False
+        self._names: Counter[str] = Counter()
+        """Of what is held, how often."""
+        self._full = False
         for name, fd in found:
             self._found[name].append(fd)
+            self._names[name] += 1
+        if notifier.is_managed:
+            self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
 
     @classmethod
     def of(cls, environment: MutableMapping[str, str], notifier: Notifier) -> Self:
@@ -60,13 +74,40 @@ class Held:
     def take(self, kind: Kind, key: str) -> int | None:
         """The descriptor that an earlier life had held for `key`; it is the caller's. Starts that failed may
         have left several, of which one goes on to be held."""
-        found = self._found.pop(name_of(kind, key), None)
+        return self._take(name_of(kind, key))
+
+    def take_all(self, kind: Kind) -> list[tuple[str, int]]:
+        """All of a kind, with their names; they are the caller's."""
+        names = [name for name in self._found if name.startswith(_beginning(kind))]
+        return [(name, fd) for name in names if (fd := self._take(name)) is not None]
+
+    def drop_unknown(self) -> list[str]:
+        """Close what an arrangement of another version has, before it is in the way of what is opened; the
+        names."""
+        known = tuple(map(_beginning, Kind))
+        unknown = sorted(name for name in self._found if not name.startswith(known))
+        for name in unknown:
+            close_all(self._found.pop(name))
+            self.drop(name)
+        return unknown
+
+    def drop(self, name: str) -> None:
+        """Have nothing held under that name any more, at once: waits until the manager hears it, if that is
+        within a second."""
+        del self._names[name]
+        for _ in range(_PATIENCE):
+            if self._sent(name, None):
+                return
+            time.sleep(timing.STORE_POLL_S)
+
+    def _take(self, name: str) -> int | None:
+        found = self._found.pop(name, None)
         if found is None:
             return None
         fd, *others = found
         if others:
-            self.forget(kind, key)
-            self.keep(kind, key, fd)
+            self._tell(name, None)
+            self._keep(name, fd)
             close_all(others)
         return fd
 
@@ -79,16 +120,43 @@ class Held:
         return left
 
     def keep(self, kind: Kind, key: str, fd: int) -> None:
-        """Have an open file held for the next life, also when it hangs up or fails."""
-        if self._notifier.is_managed:
-            self._tell(name_of(kind, key), fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0))
+        """Have an open file held for the next life, also when it hangs up or fails. Of stores and addresses
+        only so many are held that there is room for the rest. Any thread may call."""
+        if self._notifier.is_managed and self._has_room(kind):
+            self._keep(name_of(kind, key), fd)
+
+    def _has_room(self, kind: Kind) -> bool:
+        many = kind in (Kind.STORE, Kind.ADDRESS)
+        if self._names.total() < limits.HELD_MAX - (limits.HELD_RESERVED if many else 0):
+            return True
+        if not self._full:
+            self._full = True
+            log.warning(
+                "the service manager holds %d descriptors at most: a restart opens the others anew",
+                limits.HELD_MAX,
+            )
+        return False
+
+    def _keep(self, name: str, fd: int) -> None:
+        self._names[name] += 1
+        self._tell(name, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0))
 
     def forget(self, kind: Kind, key: str) -> None:
-        """Have nothing held for `key` any more."""
+        """Have nothing held for `key` any more. Any thread may call."""
         self._tell(name_of(kind, key), None)
+
+    def pause(self) -> None:
+        """What the manager is to hear waits until it is to `go_on`: there is something more urgent."""
+        self._paused = True
+
+    def go_on(self) -> None:
+        """Tell it now."""
+        self._paused = False
+        self._begin()
 
     async def settled(self) -> None:
         """Wait until the manager was told everything."""
+        self.go_on()
         while self._unsent:
             await asyncio.sleep(timing.STORE_POLL_S)
 
@@ -102,10 +170,18 @@ class Held:
     # Inside
 
     def _tell(self, name: str, fd: int | None) -> None:
+        if fd is None:
+            del self._names[name]
         if self._notifier.is_managed:
             self._unsent.append((name, fd))
-            if self._timer is None:
-                self._send()
+            if threading.get_ident() == self._thread:
+                self._begin()
+            else:
+                self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        if self._timer is None and not self._paused:
+            self._send()
 
     def _send(self) -> None:
         """In the order in which it was asked for; what does not fit goes later."""
@@ -115,7 +191,7 @@ class Held:
             if fd is not None:
                 os.close(fd)
         if self._unsent:
-            self._timer = asyncio.get_running_loop().call_later(timing.STORE_POLL_S, self._send)
+            self._timer = self._loop.call_later(timing.STORE_POLL_S, self._send)
 
     def _sent(self, name: str, fd: int | None) -> bool:
         if fd is None:
@@ -125,7 +201,11 @@ class Held:
 
 def name_of(kind: Kind, key: str) -> str:
     """No colon is in it: all names are one string in the environment."""
-    hashed = hashlib.blake2s(os.fsencode(key), digest_size=limits.HELD_HASH_BYTES).hexdigest()
-    name = f"{_VERSION}-{kind}-{hashed}"
+    hashed = hashlib.blake2s(os.fsencode(key), digest_size=limits.HELD_HASH_BYTES).digest()
+    name = _beginning(kind) + base64.urlsafe_b64encode(hashed).decode().rstrip("=")
     assert len(name) <= limits.HELD_NAME_MAX
     return name
+
+
+def _beginning(kind: Kind) -> str:
+    return f"{_VERSION}-{kind}-"

@@ -14,13 +14,14 @@ from aoe.config.values import Config
 from aoe.disk.threads import aside
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
-from aoe.node.hands import Hands, Live, Ready
+from aoe.node.hands import Hands, Live, Prepared, Ready
 from aoe.node.links import Links, Names
+from aoe.node.lives import Lives
 from aoe.node.opening import Opener
 from aoe.node.plan import USED, Key, Store, plan
 from aoe.node.state import State
 from aoe.node.status import ClientStatus, ExportStatus, InterfaceStatus, Status
-from aoe.node.steps import ALL, Adjust, Note, Plan
+from aoe.node.steps import ALL, Add, Adjust, Note, Plan
 from aoe.target.health import Failure
 from aoe.target.target import Target
 from aoe.target.work import Figures, Host
@@ -84,11 +85,14 @@ class Node:
         """Places where there was no disk."""
         self._held: frozenset[Key] = frozenset()
         """What stays although the file has it otherwise, since it was in use."""
+        self._busy: dict[str, Store] = {}
+        """Stores that earlier processes may still change, by the addresses that wait for that."""
         self._notes: tuple[str, ...] = ()
         self._turn = asyncio.Lock()
         self._changing = ""
         self._since_s = 0.0
         self._arrivals: asyncio.Task[None] | None = None
+        self._lives = Lives(opener, self._turn, self._go_on)
 
     @property
     def target(self) -> Target:
@@ -111,8 +115,9 @@ class Node:
         self._absent = _absent(wanted, there)
         if steps.problems:
             return Done(steps, (), self._state.number)
-        self._ready, problems = self._hands.prepare(steps)
-        self._first = Done(steps, tuple(problems), self._state.number)
+        prepared = self._hands.prepare(steps)
+        self._ready, self._busy = prepared.ready, prepared.busy
+        self._first = Done(_waiting(steps, prepared), tuple(prepared.problems), self._state.number)
         return self._first
 
     def open_links(self, names: Names) -> list[Link]:
@@ -125,17 +130,19 @@ class Node:
         self._hands.start(target, self._wanted.target)
         async with self._change("start"):
             done = await self._carry_out(self._first, self._ready)
+        self._lives.watch(frozenset(self._busy.values()))
         self._arrivals = asyncio.get_running_loop().create_task(self._watch())
         return done
 
     def give_up(self) -> None:
         """Close what was prepared, and never started."""
-        self._hands.give_back(self._ready.values())
+        self._hands.give_up(self._ready.values())
         for link in self._links.all:
             link.close()
 
     async def stop(self) -> bool:
         """Let what was admitted finish; false if it did not in time."""
+        await self._lives.stop()
         if self._arrivals is not None:
             self._arrivals.cancel()
             with suppress(asyncio.CancelledError):
@@ -169,7 +176,11 @@ class Node:
         clients use it is no matter. It is asked for once no other change is under way. ConfigurationError."""
         async with self._change(by):
             address = "e{}.{}".format(*key)
-            others = {it.address: it for it in self._left.values() if it.state == "failed"}
+            others = {
+                it.address: it
+                for it in self._left.values()
+                if it.state == "failed" or it.address in self._busy
+            }
             done = await self._apply(await wanted(), remove=False, lenient=False, meant=key)
             others.pop(address, None)
             self._left = others | self._left
@@ -201,6 +212,12 @@ class Node:
             self._state.count()
 
     async def _apply(self, wanted: Config, *, remove: bool, lenient: bool, meant: Key | None = None) -> Done:
+        try:
+            return await self._go(wanted, remove=remove, lenient=lenient, meant=meant)
+        finally:
+            self._lives.watch(frozenset(self._busy.values()))
+
+    async def _go(self, wanted: Config, *, remove: bool, lenient: bool, meant: Key | None) -> Done:
         """`lenient`: what cannot be prepared does not keep the rest from being done. What is `meant` is no
         matter of how it is used, and the others stay as they are."""
         there = await aside(lambda: self._find(wanted))
@@ -209,21 +226,24 @@ class Node:
             steps = plan(wanted, self._hands.running(), there, remove=remove, held=held)
         else:
             steps = self._one(wanted, there, meant)
-        ready, problems = await aside(lambda: self._hands.prepare(steps))
-        stuck = {parse_address(it.address) for it in problems} & self._hands.live.keys()
+        prepared = await aside(lambda: self._hands.prepare(steps))
+        problems = prepared.problems
+        stuck = {parse_address(it.address) for it in (*problems, *prepared.waits)} & self._hands.live.keys()
         if stuck and lenient:  # nothing is taken away for what cannot be had
-            self._hands.give_back(ready.values())
+            self._hands.give_back(prepared.ready.values())
             steps = plan(wanted, self._hands.running(), there, remove=remove, held={*held, *stuck})
-            ready, others = await aside(lambda: self._hands.prepare(steps))
-            problems = [it for it in problems if parse_address(it.address) in stuck] + others
+            prepared = await aside(lambda: self._hands.prepare(steps))
+            problems = [it for it in problems if parse_address(it.address) in stuck] + prepared.problems
         if problems and not lenient:
-            self._hands.give_back(ready.values())
+            self._hands.give_back(prepared.ready.values())
             refused = replace(steps, steps=(), problems=tuple(problems))
             return Done(refused, (), self._state.number)
         if steps.problems:
             return Done(steps, (), self._state.number)
         self._wanted, self._absent = wanted, _absent(wanted, there)
-        return await self._carry_out(Done(steps, tuple(problems), 0), ready)
+        others = {} if meant is None else self._busy
+        self._busy = {it: store for it, store in others.items() if parse_address(it) != meant} | prepared.busy
+        return await self._carry_out(Done(_waiting(steps, prepared), tuple(problems), 0), prepared.ready)
 
     async def _carry_out(self, prepared: Done, ready: dict[Key, Ready]) -> Done:
         steps = prepared.plan
@@ -290,6 +310,12 @@ class Node:
                 with suppress(ConfigurationError):
                     async with self._change("a disk that came"):
                         self._said(await self._apply(self._wanted, remove=False, lenient=True))
+
+    async def _go_on(self) -> None:
+        """Nothing changes a disk any more that is to be served."""
+        with suppress(ConfigurationError):
+            async with self._change("a disk that is free now"):
+                self._said(await self._apply(self._wanted, remove=False, lenient=True))
 
     async def _may_go_on(self, *, failed_too: bool) -> bool:
         if failed_too and any(it.state == "failed" for it in self._left.values()):
@@ -366,6 +392,12 @@ def _failed(address: str, failure: Failure) -> str:
     when = f" on {failure.since}" if failure.since else ""
     forgotten = f" (a restart would forget it: {failure.problem})" if failure.problem else ""
     return f"a sync failed{when}; repair the disk, then aoe-target reopen {address}{forgotten}"
+
+
+def _waiting(plan: Plan, prepared: Prepared) -> Plan:
+    """Once it is known which stores cannot be opened yet."""
+    steps = tuple(it for it in plan.steps if not (isinstance(it, Add) and it.export.address in prepared.busy))
+    return replace(plan, steps=steps, waits=(*plan.waits, *prepared.waits))
 
 
 def _absent(wanted: Config, there: Mapping[str, Store]) -> frozenset[str]:

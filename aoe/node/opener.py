@@ -5,9 +5,9 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from aoe import limits, timing
 from aoe.config.values import ExportConfig, is_link
@@ -16,6 +16,7 @@ from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, Sockets
 from aoe.link.udp import Bound, UdpLink, UdpSpec
+from aoe.node.holds import Busy, Keeper, Rest
 from aoe.node.opener_messages import Answer, Misunderstood, Request, decode_answer, encode, store_of
 from aoe.node.opener_process import how_of
 from aoe.node.opening import Held
@@ -24,6 +25,8 @@ from aoe.target.address_locks import parts_of
 from aoe.target.system import System
 
 log = logging.getLogger("aoe.node")
+
+T = TypeVar("T")
 
 _GONE = "the opener has ended: what is open is served on, and nothing more is opened until a restart"
 
@@ -85,10 +88,14 @@ class Connection:
     def one(self, verb: str, **arguments: Any) -> tuple[dict[str, Any], int]:
         """With the one descriptor that there must be."""
         facts, received = self.ask(verb, **arguments)
+        return facts, self.only(verb, received)
+
+    def only(self, verb: str, received: Sequence[int]) -> int:
+        """The one that there must be."""
         if len(received) != 1:
             close_all(received)
             raise self.misunderstood(Misunderstood(f"{verb} brought {len(received)} descriptors"))
-        return facts, received[0]
+        return received[0]
 
     def watch(self) -> None:
         """Say it once if it ends, inside the running event loop."""
@@ -119,18 +126,36 @@ class ByOpener(Sockets, System):
 
     def __init__(self, connection: Connection) -> None:
         self._to = connection
+        self._keeper: Keeper | None = None
 
     def find(self, places: Iterable[str]) -> dict[str, Store]:
         """What each place leads to, of those where there is a disk."""
         found: dict[str, Store] = {}
-        for some in _portions(places):
+        for some in _portions(places, limits.OPENER_PLACES_MAX):
             facts, _ = self._to.ask("find", places=some)
             found.update({place: tuple(token) for place, token in facts["stores"].items()})
         return found
 
+    def adopt(self, keeper: Keeper, found: Iterable[tuple[str, int]]) -> list[str]:
+        """As `InProcess.adopt`."""
+        self._keeper = keeper
+        unknown: list[str] = []
+        for some in _portions(found, limits.OPENER_CHANGES_MAX):
+            descriptors = [fd for _, fd in some]
+            try:
+                facts, _ = self._to.ask("adopt", descriptors, names=[name for name, _ in some])
+            finally:
+                close_all(descriptors)
+            unknown += facts["unknown"]
+        return unknown
+
     def open_store(self, export: ExportConfig) -> Held:
-        """Open the store of an export, and lock it. ConfigurationError."""
-        facts, fd = self._to.one("store", address=list(export.key), how=how_of(export))
+        """Open the store of an export, and lock it. ConfigurationError, Busy."""
+        facts, received = self._ask("store", address=list(export.key), how=how_of(export))
+        if "busy" in facts:
+            close_all(received)
+            raise Busy(str(facts["why"]), tuple(facts["busy"]))
+        fd = self._to.only("store", received)
         try:
             return Held(*store_of(facts, fd))
         except Misunderstood as error:
@@ -139,7 +164,44 @@ class ByOpener(Sockets, System):
 
     def release(self, held: Held) -> None:
         """An export does not use its store any more."""
-        self._to.ask("release", token=list(held.store) if isinstance(held.store, tuple) else [])
+        store = held.opened.store
+        self._ask("release", token=_token(held.store), shared=store.shared, read_only=store.read_only)
+
+    def rest(self, wanted: Collection[Store]) -> Rest:
+        """As `Opener.rest`."""
+        facts, _ = self._ask("rest", wanted=[_token(it) for it in wanted])
+        return Rest(frozenset(map(tuple, facts["free"])), facts["waits"])
+
+    def close(self) -> None:
+        """As `Opener.close`. The opener may have gone: then it has let go."""
+        with suppress(OpenerLost):
+            self._ask("close")
+
+    def _ask(self, verb: str, **arguments: Any) -> tuple[dict[str, Any], list[int]]:
+        """As `Connection.ask`; what comes beside is kept."""
+        facts, received = self._to.ask(verb, **arguments)
+        more = self._keep(facts.pop("kept", []), received)
+        while more:
+            others, beside = self._to.ask("kept")
+            more = self._keep(others.pop("kept", []), beside)
+        return facts, received
+
+    def _keep(self, changes: list[tuple[str, bool]], received: list[int]) -> bool:
+        """Do so with the last of what was received; whether there is more of that."""
+        first = len(received) - sum(has_one for _, has_one in changes)
+        if self._keeper is None or first < 0:
+            if not changes:
+                return False
+            close_all(received)
+            raise self._to.misunderstood(Misunderstood("it has nothing that could be kept"))
+        for key, has_one in changes:
+            if has_one:
+                fd = received.pop(first)
+                self._keeper.keep(key, fd)
+                os.close(fd)
+            else:
+                self._keeper.forget(key)
+        return len(changes) == limits.OPENER_CHANGES_MAX
 
     def open_link(self, name: str) -> Link:
         """Open an interface, which may come later, or a UDP link. ConfigurationError."""
@@ -210,12 +272,16 @@ def _lost(error: Exception) -> OpenerLost:
     return OpenerLost(_SILENT if isinstance(error, TimeoutError) else _GONE)
 
 
-def _portions(places: Iterable[str]) -> Iterator[list[str]]:
-    """So many that each message is short enough, whatever is in the names."""
-    some: list[str] = []
-    for place in places:
-        some.append(place)
-        if len(some) == limits.OPENER_PLACES_MAX:
+def _portions(them: Iterable[T], count: int) -> Iterator[list[T]]:
+    """So many at a time that each message is short enough, whatever is in it; at least one."""
+    some: list[T] = []
+    for it in them:
+        some.append(it)
+        if len(some) == count:
             yield some
             some = []
     yield some
+
+
+def _token(store: Store) -> list[Any]:
+    return list(store) if isinstance(store, tuple) else []

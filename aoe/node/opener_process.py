@@ -21,6 +21,7 @@ from aoe.errors import AoeError, ConfigurationError
 from aoe.link.packet import Sockets
 from aoe.link.udp import UdpSpec, open_datagrams
 from aoe.node import links
+from aoe.node.holds import Busy, Keeper
 from aoe.node.opener_messages import (
     Answer,
     Misunderstood,
@@ -43,6 +44,25 @@ class Given(NamedTuple):
     descriptors: tuple[int, ...] = ()
 
 
+class Kept(Keeper):
+    """What another process is to keep for the next life of the service, or no more, until it hears it."""
+
+    def __init__(self) -> None:
+        self.changes: list[tuple[str, int | None]] = []
+
+    def keep(self, key: str, fd: int) -> None:
+        self.changes.append((key, os.dup(fd)))
+
+    def forget(self, key: str) -> None:
+        self.changes.append((key, None))
+
+    def some(self) -> tuple[list[list[Any]], list[int]]:
+        """As many as fit beside an answer, in their order: a key and whether its descriptor is there."""
+        part = self.changes[: limits.OPENER_CHANGES_MAX]
+        del self.changes[: limits.OPENER_CHANGES_MAX]
+        return [[key, fd is not None] for key, fd in part], [fd for _, fd in part if fd is not None]
+
+
 class Desk:
     """Does what is asked by one process, as far as `allowed`, root's file, names it. It is read each time."""
 
@@ -50,12 +70,17 @@ class Desk:
         self._allowed = allowed
         self._stores = InProcess(lock_wait_s)
         self._held: list[Held] = []
+        self._kept = Kept()
         self._sockets = Sockets()
         self._names = Names()
         self._verbs: dict[str, Callable[[dict[str, Any], Sequence[int]], Given]] = {
             "find": self._find,
             "store": self._store,
             "release": self._release,
+            "adopt": self._adopt,
+            "rest": self._rest,
+            "close": self._close,
+            "kept": lambda *_: Given({}),
             "anew": self._anew,
             "packet": self._packet,
             "asking": lambda *_: _handed(self._sockets.asking()),
@@ -71,7 +96,18 @@ class Desk:
         verb = self._verbs.get(request.verb)
         if verb is None:
             raise Misunderstood(f"the opener knows no {request.verb[: limits.CONFIG_SHOWN_MAX]!r}")
-        return verb(request.arguments, descriptors)
+        try:
+            given = verb(request.arguments, descriptors)
+        except Busy as error:
+            given = Given({"busy": list(_pair(error.store)), "why": str(error)})
+        return self._with_kept(given)
+
+    def _with_kept(self, given: Given) -> Given:
+        """Together with what the other side is to keep for the next life."""
+        if not self._kept.changes:
+            return given
+        keys, descriptors = self._kept.some()
+        return Given({**given.facts, "kept": keys}, (*given.descriptors, *descriptors))
 
     # Stores
 
@@ -99,12 +135,30 @@ class Desk:
         return export
 
     def _release(self, said: dict[str, Any], _: Sequence[int]) -> Given:
-        token = said.get("token")
+        token, how = said.get("token"), (said.get("shared"), said.get("read_only"))
         for held in self._held:
-            if list(_pair(held.store)) == token:
+            store = held.opened.store
+            if list(_pair(held.store)) == token and (store.shared, store.read_only) == how:
                 self._held.remove(held)
                 self._stores.release(held)
                 break
+        return Given({})
+
+    def _adopt(self, said: dict[str, Any], descriptors: Sequence[int]) -> Given:
+        """Hold apart from now on, and go on with what holds stores already."""
+        names = _strings(said, "names")
+        if len(names) != len(descriptors) or not all(map(_is_store, descriptors)):
+            raise Misunderstood("each store that is held has a name")
+        found = zip(names, [os.dup(fd) for fd in descriptors], strict=True)
+        return Given({"unknown": self._stores.adopt(self._kept, found)})
+
+    def _rest(self, said: dict[str, Any], _: Sequence[int]) -> Given:
+        rest = self._stores.rest(_tokens(said))
+        return Given({"free": [list(_pair(it)) for it in rest.free], "waits": rest.waits})
+
+    def _close(self, _: dict[str, Any], __: Sequence[int]) -> Given:
+        self._stores.close()
+        self._held.clear()
         return Given({})
 
     def _anew(self, _: dict[str, Any], descriptors: Sequence[int]) -> Given:
@@ -175,6 +229,15 @@ def _strings(said: dict[str, Any], name: str) -> list[str]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise Misunderstood(f"{name} are no names")
     return values
+
+
+def _tokens(said: dict[str, Any]) -> set[tuple[Any, ...]]:
+    wanted = said.get("wanted")
+    if not isinstance(wanted, list) or not all(isinstance(it, list) for it in wanted):
+        raise Misunderstood("stores are told by their numbers")
+    if not all(isinstance(part, int | str) for it in wanted for part in it):
+        raise Misunderstood("stores are told by their numbers")
+    return {tuple(it) for it in wanted}
 
 
 def _one_name(said: dict[str, Any]) -> str:

@@ -1,23 +1,27 @@
 """What the node needs of the system: stores, interfaces, and which of them are there at all."""
 
+import logging
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from aoe.config.values import ExportConfig, is_link
 from aoe.disk import locks
 from aoe.disk.found import token_of
-from aoe.disk.open import Opening, open_store
+from aoe.disk.open import Opening, hold_store, lock_store, only_reads, open_store
 from aoe.disk.opened import Opened
-from aoe.errors import ConfigurationError
+from aoe.errors import ConfigurationError, plain
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink, Sockets
 from aoe.link.udp import UdpLink, UdpSpec
+from aoe.node.holds import Busy, Hold, Holds, Keeper, Place, Rest
 from aoe.node.plan import Store
 from aoe.target.keys import StoreKey
 from aoe.target.naming import key_of
+
+log = logging.getLogger("aoe.node")
 
 
 class Held(NamedTuple):
@@ -37,23 +41,21 @@ class Opener(Protocol):
 
     def open_store(self, export: ExportConfig) -> Held:
         """Open the store of an export, and lock it for this node unless that has its lock already, which
-        then is for both. ConfigurationError where it cannot be opened, or another process has it."""
+        then is for both. ConfigurationError where it cannot be opened, or another process has it; Busy."""
 
     def release(self, held: Held) -> None:
         """An export does not use its store any more: the lock goes with the last of them. The descriptor is
         closed by its disk."""
 
+    def rest(self, wanted: Collection[Store]) -> Rest:
+        """Let go of what earlier lives of the service held and no export has now, but for what is `wanted`,
+        once nothing can change it any more."""
+
+    def close(self) -> None:
+        """Let go of all stores here; what is held for the next life of the service stays so."""
+
     def open_link(self, name: str) -> Link:
         """Open an interface, which may come later, or a UDP link. ConfigurationError where it cannot be."""
-
-
-class _Lock:
-    """The descriptor that has the locks of a store, and how many exports use it."""
-
-    def __init__(self, fd: int, read_only: bool) -> None:
-        self.fd = fd
-        self.read_only = read_only
-        self.users = 1
 
 
 class InProcess:
@@ -63,29 +65,65 @@ class InProcess:
         """Another process that has a store is waited for, for `lock_wait_s`."""
         self._lock_wait_s = lock_wait_s
         self._sockets = sockets
-        self._locks: dict[Store, _Lock] = {}
+        self._holds = Holds()
+        self._apart = False
+
+    def adopt(self, keeper: Keeper, found: Iterable[tuple[str, int]]) -> list[str]:
+        """From now on keep there, for the next life, what holds stores. Go on with what an earlier one kept;
+        the names of what is not what it is called, and was closed."""
+        self._apart = True
+        return self._holds.adopt(keeper, found)
 
     def find(self, places: Iterable[str]) -> dict[str, Store]:
         return {place: store for place in places if (store := _look(place)) is not None}
 
     def open_store(self, export: ExportConfig) -> Held:
         path, how = Path(export.place), opening_of(export)._replace(lock_wait_s=self._lock_wait_s)
-        lock = None if export.shared else self._locks.get(_look(export.place))
-        opened = open_store(path, how) if lock is None else _again(path, how, lock)
-        store = token_of(os.fstat(opened.store.fd))
-        if lock is not None:
-            lock.users += 1
-        elif not export.shared:
-            self._locks[store] = _Lock(os.dup(opened.store.fd), how.read_only)
-        return Held(opened, key_of(path, opened, how), store)
+        hold = self._hold(path, how) if self._is_held(how.shared, how.read_only) else None
+        if hold is None:
+            opened = self._together(path, how)
+            return Held(opened, key_of(path, opened, how), token_of(os.fstat(opened.store.fd)))
+        try:
+            opened = _again(path, how, hold)
+        except BaseException:
+            self._holds.release(hold.place)
+            raise
+        return Held(opened, key_of(path, opened, how), hold.place.store)
+
+    def _is_held(self, shared: bool, read_only: bool) -> bool:
+        return not shared or (self._apart and not read_only)
+
+    def _hold(self, path: Path, how: Opening) -> Hold | None:
+        """For one more export; none where one description is to have the locks and the I/O."""
+        hold = self._holds.use(Place(_look(str(path)), how.shared))
+        if hold is not None or not self._apart:
+            return hold
+        fd = hold_store(path, how)
+        if not (how.read_only or _has_lives(fd, path)):
+            os.close(fd)
+            return None
+        hold = Hold(fd, Place(token_of(os.fstat(fd)), how.shared))
+        self._holds.put(hold)
+        return hold
+
+    def _together(self, path: Path, how: Opening) -> Opened:
+        opened = open_store(path, how)
+        if not how.shared:
+            fd = os.dup(opened.store.fd)
+            place = Place(token_of(os.fstat(fd)), shared=False)
+            self._holds.put(Hold(fd, place, apart=False))
+        return opened
 
     def release(self, held: Held) -> None:
-        lock = None if held.opened.store.shared else self._locks.get(held.store)
-        if lock is None:
-            return
-        lock.users -= 1
-        if not lock.users:
-            os.close(self._locks.pop(held.store).fd)
+        store = held.opened.store
+        if self._is_held(store.shared, store.read_only):
+            self._holds.release(Place(held.store, store.shared))
+
+    def rest(self, wanted: Collection[Store]) -> Rest:
+        return self._holds.rest(wanted)
+
+    def close(self) -> None:
+        self._holds.close()
 
     def open_link(self, name: str) -> Link:
         return UdpLink(UdpSpec.parse(name)) if is_link(name) else PacketLink(name, self._sockets, waits=True)
@@ -96,19 +134,60 @@ def opening_of(export: ExportConfig) -> Opening:
     return Opening(export.read_only, export.direct, export.shared, export.offset, export.length)
 
 
-def _again(path: Path, how: Opening, lock: _Lock) -> Opened:
-    """What this process has locked, by its descriptor: the name may lead to another store by now."""
-    again = Path(f"/proc/self/fd/{lock.fd}")
-    is_block = stat.S_ISBLK(os.fstat(lock.fd).st_mode)
+def _has_lives(fd: int, path: Path) -> bool:
     try:
-        if lock.read_only and not how.read_only:
-            locks.take(lock.fd, path, read_only=False, is_block=is_block)
-            lock.read_only = False
-        return open_store(again, how._replace(locked=True))
-    except BlockingIOError as error:
-        raise ConfigurationError(f"{path} is read by another program; stop it, or say read-only") from error
+        locks.LifeLock(fd).is_free()
+    except OSError as error:
+        log.warning("%s: its locks go with this process, as others cannot be had: %s", path, error.strerror)
+        return False
+    return True
+
+
+def _again(path: Path, how: Opening, hold: Hold) -> Opened:
+    """What this process holds, by its descriptor: the name may lead to another store by now."""
+    again = Path(f"/proc/self/fd/{hold.fd}")
+    writes = not only_reads(os.fstat(hold.fd), how)
+    if hold.read_only and writes:
+        _hold_for_writing(path, how, hold)
+    lives = hold.apart and writes
+    if lives and not hold.is_free():
+        raise _busy(path, hold)
+    try:
+        opened = open_store(again, how._replace(locked=True))
     except ConfigurationError as error:
         raise ConfigurationError(str(error).replace(str(again), str(path))) from error
+    if lives:
+        _begin(path, opened, hold)
+    return opened
+
+
+def _busy(path: Path, hold: Hold) -> Busy:
+    said = f"writes of an earlier process to {plain(str(path))} have not ended; it is served when they have"
+    return Busy(said, hold.place.store)
+
+
+def _hold_for_writing(path: Path, how: Opening, hold: Hold) -> None:
+    try:
+        lock_store(hold.fd, path, how._replace(apart=hold.apart))
+    except BlockingIOError as error:
+        raise ConfigurationError(f"{path} is read by another program; stop it, or say read-only") from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be locked for writing: {error.strerror}; stop the service, and start it again"
+        ) from error
+    hold.read_only = False
+
+
+def _begin(path: Path, opened: Opened, hold: Hold) -> None:
+    """Do I/O there from now on. It is closed after an error."""
+    try:
+        if not hold.begin(opened.store.fd):
+            raise _busy(path, hold)
+    except BaseException as error:
+        os.close(opened.store.fd)
+        if isinstance(error, OSError):
+            raise ConfigurationError(f"{path} cannot be locked: {error.strerror}") from error
+        raise
 
 
 def _look(place: str) -> Store | None:

@@ -53,7 +53,7 @@ class AddressLocks:
         """Let others serve these addresses."""
         self._keys.difference_update(keys)
         for link, key in [place for place in self._held if place[1] not in self._keys]:
-            self._held.pop((link, key))[1].close()
+            self._system.free(*self._held.pop((link, key)))
 
     def follow(self, link: Link) -> None:
         """The interface of a link may be another one now."""
@@ -76,8 +76,11 @@ class AddressLocks:
             self._held.pop(place)[1].close()
 
     def close(self) -> None:
-        """Let others serve everything."""
-        self.free(list(self._keys))
+        """Let others serve everything, as far as nothing but this process keeps it from them."""
+        self._keys.clear()
+        while self._held:
+            _, (_, lock) = self._held.popitem()
+            lock.close()
 
     def _take(self, link: Link, key: Key) -> bool:
         """Whether it is ours, or no other process can have it."""
@@ -89,7 +92,7 @@ class AddressLocks:
         if taken is None:
             return False
         if lock is not None:
-            lock.close()
+            self._system.free(held, lock)
         self._held[link, key] = name, taken
         return True
 
@@ -111,6 +114,10 @@ class Names:
     def bound(self, name: str) -> socket.socket | None:
         """A socket of that name, None if a process has it. ConfigurationError."""
         return _bound(name)
+
+    def free(self, name: str, lock: socket.socket) -> None:
+        """Let another process have it."""
+        lock.close()
 
     def holder(self, name: str) -> str:
         """The process that has it, in words."""

@@ -87,9 +87,9 @@ def test_each_host_has_its_own_on_a_shared_store(tmp_path: Path, path: Path) -> 
     assert life_byte(shared=False) == 1 << 40
     assert min(own, others) > 1 << 40
     with described(path) as first, described(path) as second, described(path) as third:
-        assert LifeLock(first, own).take()
-        assert LifeLock(second, others).take()
-        assert not LifeLock(third, own).take()
+        assert LifeLock(first, shared=True, machine_id=ids[0]).take()
+        assert LifeLock(second, shared=True, machine_id=ids[1]).take()
+        assert not LifeLock(third, shared=True, machine_id=ids[0]).take()
 
 
 def test_a_host_without_an_id_is_told_by_its_name(tmp_path: Path) -> None:

@@ -58,9 +58,10 @@ def test_clients_see_a_pause_and_nothing_else(
             status = manager.kill(how)
             assert status == (0 if how == signal.SIGTERM else -how)
             manager.start()
-            wait_for(lambda: manager.names() == held, what="the sockets of the first life are held on")
+            wait_for(lambda: manager.names() == held, what="what the first life had is held on")
         found = said(running)
-    assert len(held) == (2 if engine == "c" else 1)
+    sockets = 2 if engine == "c" else 1
+    assert sorted(it.split("-")[1] for it in held) == ["address", *["link"] * sockets, "store"]
     assert not found["faults"]
     assert found["calls"] > 100 * TIMES
     assert found["pause_s"] < 6

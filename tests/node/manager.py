@@ -181,7 +181,7 @@ class Manager:
     def _store(self, name: str, descriptors: Sequence[int], *, polled: bool) -> None:
         valid = 0 < len(name) <= NAME_MAX and name.isascii() and name.isprintable() and ":" not in name
         for fd in descriptors:
-            if any(_one_file(fd, one.fd) for one in self.stored):
+            if any(one_file(fd, one.fd) for one in self.stored):
                 continue
             if len(self.stored) >= self._holds:
                 self.refused += 1
@@ -203,6 +203,6 @@ def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> Iterator[int]:
             yield from found
 
 
-def _one_file(one: int, other: int) -> bool:
+def one_file(one: int, other: int) -> bool:
     """Whether two descriptors are of one open file (kcmp(2))."""
     return bool(_libc.syscall(_SYS_KCMP, os.getpid(), os.getpid(), _KCMP_FILE, one, other) == 0)

@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+import re
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from aoe import limits
 from aoe.limits import HELD_NAME_MAX
 from aoe.node.held import Held, Kind, name_of
 from aoe.node.notify import Notifier, given
@@ -94,6 +97,106 @@ def test_names_fit_into_the_environment(kind: Kind) -> None:
     names = {name_of(kind, key) for key in ("", "a" * 4096, ":", "\n", "\udcff", "\N{SNOWMAN}")}
     assert len(names) == 6
     assert all(name.isascii() and ":" not in name and len(name) <= HELD_NAME_MAX for name in names)
+
+
+def test_as_many_are_held_as_the_unit_lets_the_manager_hold() -> None:
+    """And all their names, the longest there are, fit into one string of the environment (execve(2))."""
+    unit = Path(__file__).parents[2] / "debian/aoe-target.service"
+    (said,) = re.findall(r"^FileDescriptorStoreMax=(\d+)$", unit.read_text(), re.MULTILINE)
+    assert int(said) == limits.HELD_MAX
+    names = ":".join([max((name_of(kind, "k") for kind in Kind), key=len)] * limits.HELD_MAX)
+    environment = {"LISTEN_FDNAMES": names, "PATH": os.environ["PATH"]}
+    subprocess.run(["true"], env=environment, check=True)
+
+
+def test_beyond_that_there_is_room_for_sockets_of_interfaces_and_it_is_said_once(
+    listening: socket.socket, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HELD_MAX", 6)
+    monkeypatch.setattr(limits, "HELD_RESERVED", 2)
+    asyncio.run(keep_more(listening))
+    assert caplog.messages == [
+        "the service manager holds 6 descriptors at most: a restart opens the others anew"
+    ]
+
+
+async def keep_more(listening: socket.socket) -> None:
+    notifier = Notifier(listening.getsockname())
+    held = Held(notifier, [(name_of(Kind.STORE, "of the last life"), os.open("/dev/null", os.O_RDONLY))])
+    held.keep(Kind.LINK, "v0", 0)
+    for number in range(4):
+        held.keep(Kind.STORE, str(number), 0)
+        held.keep(Kind.ADDRESS, str(number), 0)
+    held.keep(Kind.LINK, "v1", 0)
+    wanted = [(Kind.LINK, "v0"), (Kind.STORE, "0"), (Kind.ADDRESS, "0"), (Kind.LINK, "v1")]
+    hearing = asyncio.get_running_loop().run_in_executor(None, lambda: hear(listening, 4))
+    await asyncio.wait_for(held.settled(), 5)
+    assert await hearing == [name_of(kind, key) for kind, key in wanted]
+    for kind in (Kind.STORE, Kind.ADDRESS):
+        held.forget(kind, "0")
+    held.keep(Kind.STORE, "later", 0)
+    await asyncio.wait_for(held.settled(), 5)
+    assert [listening.recv(4096)[:15] for _ in range(2)] == [b"FDSTOREREMOVE=1"] * 2
+    assert f"FDNAME={name_of(Kind.STORE, 'later')}".encode() in listening.recv(4096)
+    held.leave()
+    held.close()
+    notifier.close()
+
+
+def test_what_is_urgent_goes_first(listening: socket.socket) -> None:
+    """READY finds room however much there is to be held."""
+    asyncio.run(keep_later(listening))
+
+
+async def keep_later(listening: socket.socket) -> None:
+    notifier = Notifier(listening.getsockname())
+    held = Held(notifier)
+    held.pause()
+    for number in range(50):
+        held.keep(Kind.STORE, str(number), 0)
+    notifier.ready()
+    held.go_on()
+    assert listening.recv(100) == b"READY=1"
+    hearing = asyncio.get_running_loop().run_in_executor(None, lambda: hear(listening, 50))
+    await asyncio.wait_for(held.settled(), 5)
+    assert await hearing == [name_of(Kind.STORE, str(number)) for number in range(50)]
+    held.close()
+    notifier.close()
+
+
+def test_any_thread_may_have_something_held(listening: socket.socket) -> None:
+    asyncio.run(keep_from_a_thread(listening))
+
+
+async def keep_from_a_thread(listening: socket.socket) -> None:
+    notifier = Notifier(listening.getsockname())
+    held = Held(notifier)
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, lambda: held.keep(Kind.STORE, "one", 0))
+    await asyncio.wait_for(held.settled(), 5)
+    assert await loop.run_in_executor(None, lambda: hear(listening, 1)) == [name_of(Kind.STORE, "one")]
+    held.close()
+    notifier.close()
+
+
+def test_what_another_version_kept_can_be_dropped_before_all_else(listening: socket.socket) -> None:
+    """It may have the lock of what is to be opened."""
+    asyncio.run(drop(listening))
+
+
+async def drop(listening: socket.socket) -> None:
+    notifier = Notifier(listening.getsockname())
+    mine, other = (name_of(Kind.STORE, "mine"), os.memfd_create("a")), ("aoe9-store-x", os.memfd_create("b"))
+    held = Held(notifier, [mine, other, ("unknown", os.memfd_create("c"))])
+    held.pause()
+    assert held.drop_unknown() == ["aoe9-store-x", "unknown"]
+    assert [listening.recv(100).split(b"=")[-1] for _ in range(2)] == [b"aoe9-store-x", b"unknown"]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(other[1])
+    assert held.take_all(Kind.STORE) == [mine]
+    os.close(mine[1])
+    held.close()
+    notifier.close()
 
 
 def test_a_manager_that_does_not_listen_is_not_waited_for(listening: socket.socket) -> None:
