@@ -127,6 +127,7 @@ def _ioctl_int(fd: int, request: int) -> int:
 
 
 def close_all(descriptors: Iterable[int]) -> None:
-    """Close them, one after the other."""
+    """Close them, one after the other; they are gone whatever the store of one says to that."""
     for fd in descriptors:
-        os.close(fd)
+        with contextlib.suppress(OSError):
+            os.close(fd)

@@ -12,6 +12,7 @@ from aoe.config.text import plain
 from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.disk.file import FileDisk
 from aoe.disk.open import disk_of
+from aoe.disk.threads import aside
 from aoe.errors import AoeError, ConfigurationError, DiskError
 from aoe.node.holds import Busy
 from aoe.node.links import Links
@@ -155,6 +156,23 @@ class Hands:
         _close(held, disk)
         self._opener.release(held)
 
+    async def take_up(self, one: Live) -> list[Note]:
+        """Open the store of an export anew that came back as another device or file; what failed of that once
+        it was removed. ConfigurationError for one that is another store, or cannot be opened."""
+        if self.live.get(one.config.key) is not one:
+            raise ConfigurationError(f"{one.config.address}: it was changed meanwhile")
+        anew = Add(one.config, ("path",), None, one.config.mask)
+        steps = Plan((Remove(one.config, returns=True), anew))
+        ready, problems, waits, _ = await aside(lambda: self.prepare(steps))
+        if problems or waits:
+            raise ConfigurationError((problems + waits)[0].sentence)
+        if not _is_same(one.held, ready[one.config.key].held):
+            self.give_back(ready.values())
+            said = "leads to another disk by now, or one that cannot be told from others"
+            said += "; remove the export and apply, then add it again"
+            raise ConfigurationError(f"{one.config.address}: {plain(one.config.path)} {said}")
+        return await self.carry_out(steps, ready)
+
     # The steps
 
     async def carry_out(self, plan: Plan, ready: dict[Key, Ready]) -> list[Note]:
@@ -288,3 +306,12 @@ def _close(held: Held, disk: FileDisk) -> None:
         disk.close()
     except DiskError as error:
         log.error("%s: %s", held.key.place, error)
+
+
+def _is_same(was: Held, now: Held) -> bool:
+    """Whether it is one store, in its old place. One without an id may be that only where another program or
+    host serves it."""
+    if was.key.name.kind or now.key.name.kind:
+        return was.key.name == now.key.name
+    both_remote = was.opened.remote and now.opened.remote
+    return both_remote and was.opened.store.size == now.opened.store.size

@@ -166,6 +166,6 @@ class Holds:
 
     def _let_go(self, place: Place) -> None:
         hold = self._them.pop(place)
-        os.close(hold.fd)
+        close_all([hold.fd])
         if hold.apart and self._keeper is not None:
             self._keeper.forget(place.key)

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from aoe import timing
 from aoe.config.values import Config
 from aoe.disk.threads import aside
-from aoe.errors import ConfigurationError
+from aoe.errors import AoeError, ConfigurationError
 from aoe.link.base import Link
+from aoe.node.ailing import Ailing
 from aoe.node.hands import Hands, Live, Prepared, Ready
 from aoe.node.links import Links, Names
 from aoe.node.lives import Lives
@@ -88,6 +89,7 @@ class Node:
         self._busy: dict[str, Store] = {}
         """Stores that earlier processes may still change, by the addresses that wait for that."""
         self._notes: tuple[str, ...] = ()
+        self._ailing = Ailing()
         self._turn = asyncio.Lock()
         self._changing = ""
         self._since_s = 0.0
@@ -204,10 +206,15 @@ class Node:
             self._state.count()
 
     async def reopen(self, key: Key, by: str) -> None:
-        """End the failed state of a disk (order rule T6). ConfigurationError for one that has not failed,
-        DiskError where it still fails: nothing has changed then."""
+        """End the failed state of a disk (order rule T6), or open one anew that was gone, and is back.
+        ConfigurationError for one that has not failed, DiskError where it still fails: nothing has changed
+        then."""
         async with self._change(by):
-            if not await self.target.reopen(*key):
+            one = self._hands.live.get(key) if key in self._ailing.reasons else None
+            anew = one is not None and await self._is_anew(one)
+            if one is not None and anew:
+                await self._take_up(one)
+            if not await self.target.reopen(*key) and not anew:
                 raise ConfigurationError("e{}.{} has not failed; look at aoe-target status".format(*key))
             self._state.count()
 
@@ -304,10 +311,12 @@ class Node:
         tried_s = time.monotonic()
         while True:
             await asyncio.sleep(timing.ARRIVAL_S if self._left else timing.FAILED_AGAIN_S)
+            with suppress(AoeError):
+                await self._look_for_ailing()
             again = time.monotonic() - tried_s > timing.FAILED_AGAIN_S
-            if await self._may_go_on(failed_too=again):
-                tried_s = time.monotonic()
-                with suppress(ConfigurationError):
+            with suppress(AoeError):
+                if await self._may_go_on(failed_too=again):
+                    tried_s = time.monotonic()
                     async with self._change("a disk that came"):
                         self._said(await self._apply(self._wanted, remove=False, lenient=True))
 
@@ -321,6 +330,32 @@ class Node:
         if failed_too and any(it.state == "failed" for it in self._left.values()):
             return True
         return bool(self._absent) and bool(await aside(lambda: self._opener.find(self._absent)))
+
+    async def _look_for_ailing(self) -> None:
+        """Where disks are that failed something. One that is there again, by an id of its own, is served."""
+        live = {key: one for key, one in self._hands.live.items() if one.going is None}
+        for key in self._ailing.suspects({key: self.target.errors(one.export) for key, one in live.items()}):
+            before = self._ailing.reasons.get(key)
+            if await self._is_anew(live[key]) and live[key].held.key.own:
+                async with self._change(f"the disk of {live[key].config.address}, which is back"):
+                    await self._take_up(live[key])
+                    self._state.count()
+            elif before != (now := self._ailing.reasons.get(key)) and now is not None:
+                log.error("%s: %s", live[key].config.address, now)
+
+    async def _is_anew(self, one: Live) -> bool:
+        """Whether the path of an export leads to something else than what is served."""
+        place = one.config.place
+        there = await aside(lambda: self._opener.find([place]))
+        return self._ailing.saw(one.config.key, place, one.held.store, there.get(place))
+
+    async def _take_up(self, one: Live) -> None:
+        """Open a disk anew. ConfigurationError where that cannot be."""
+        problems = await self._hands.take_up(one)
+        self._ailing.forget(one.config.key)
+        self._left |= {it.address: self._unserved("failed", it) for it in problems}
+        if problems:
+            raise ConfigurationError(problems[0].sentence)
 
     def _said(self, done: Done) -> None:
         for step in done.plan.steps:
@@ -348,10 +383,12 @@ class Node:
         unused_s = None if one.going else self.target.unused_s(export)
         done = Figures() if one.going else self.target.figures(export)
         state = "draining" if one.going else left.state if left else "serving"
-        reason = left.reason if left else ""
+        reason = left.reason if left else "" if one.going else self.target.lost(export)
         failure = None if one.going else self.target.failure(export)
         if failure is not None:
             state, reason = "failed", _failed(config.address, failure)
+        if config.key in self._ailing.reasons and not one.going:
+            state, reason = "failed", self._ailing.reasons[config.key]
         return ExportStatus(
             config.address,
             config.path,

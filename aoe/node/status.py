@@ -76,7 +76,7 @@ class Status:
         counted = (
             ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "nothing to serve"
         )
-        first = next((it for it in self.exports if it.state != "serving"), None)
+        first = next((it for it in self.exports if it.state != "serving" or it.reason), None)
         named = f": {first.address}" if first else ""
         reason = f" ({first.reason})" if first and first.reason else ""
         return f"{counted}{named}{reason}; change {self.number}"

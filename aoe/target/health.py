@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 
@@ -13,7 +14,7 @@ from aoe.disk.watch import Lost, NameWatch
 from aoe.errors import DiskError, NoThread
 from aoe.target.export import Export, Job
 from aoe.target.marks import Marks, name_of
-from aoe.target.notices import Notices, file_lost
+from aoe.target.notices import Notices, file_lost, words_of_lost
 from aoe.target.served import Served
 
 
@@ -52,6 +53,8 @@ class Health:
         self._marks = marks
         self._failures: dict[Hashable, Failure] = {}
         """By store: one that is opened again under another address is the same."""
+        self._errors: Counter[Export] = Counter()
+        self._lost: dict[Export, str] = {}
         self._names = NameWatch(self._name_lost, add_watch)
         if marks is not None:
             self._failures |= {name: Failure(it, is_kept=True) for name, it in marks.found.items()}
@@ -69,6 +72,8 @@ class Health:
         """It is not served any more."""
         if isinstance(one.disk, FileDisk):
             self._names.forget(one.disk.store.fd)
+        self._errors.pop(one.export, None)
+        self._lost.pop(one.export, None)
         if one.record is None:
             self._failures.pop(one.export, None)
 
@@ -81,9 +86,18 @@ class Health:
         one = self._served[export]
         return self._failure(one) if one.disk.failed else None
 
+    def errors(self, export: Export) -> int:
+        """How often its disk could not do what it was to do."""
+        return self._errors[export]
+
+    def lost(self, export: Export) -> str:
+        """What became of the name of its file; empty where it has it."""
+        return self._lost.get(export, "")
+
     async def failed(self, job: Job, error: DiskError) -> None:
         """A disk could not do something, which may be answered when this returns."""
         self._notices.failed(job, error)
+        self._errors[job.export] += not isinstance(error, NoThread)
         await self.keep(job.export)
 
     async def keep(self, export: Export) -> None:
@@ -130,7 +144,8 @@ class Health:
     def _name_lost(self, file: Lost) -> None:
         for export, one in self._served.items():
             if isinstance(one.disk, FileDisk) and one.disk.store.fd == file.fd:
-                file_lost(export, file)
+                self._lost[export] = words_of_lost(export, file)
+                file_lost(export, self._lost[export])
 
 
 def _name(one: Served) -> Hashable:

@@ -3,7 +3,7 @@
 import logging
 
 from aoe.disk.watch import Lost
-from aoe.errors import DiskError, NoThread
+from aoe.errors import DiskError, NoThread, plain
 from aoe.link.base import Link
 from aoe.target.effects import Conflict, Forged, Met
 from aoe.target.export import Change, Export, Job
@@ -101,14 +101,18 @@ class Notices:
         self._repeated.say("defect", logging.CRITICAL, said, repr(error), exc_info=error)
 
 
-def file_lost(export: Export, file: Lost) -> None:
+def words_of_lost(export: Export, file: Lost) -> str:
     """What clients write will not be found where the administrator looks for it."""
-    address, path = export.address, file.path if file.path.isprintable() else repr(file.path)
+    address, path = export.address, plain(file.path)
     if file.removed:
         fate = "what is written is lost when the target ends; before that, copy it: aoe copy"
-        log.error("%s: %s was removed or replaced; %s %s FILE", address, path, fate, address)
-    else:
-        log.error("%s: %s was renamed; it will not be found there at a restart", address, path)
+        return f"{path} was removed or replaced; {fate} {address} FILE"
+    return f"{path} was renamed; it will not be found there at a restart"
+
+
+def file_lost(export: Export, words: str) -> None:
+    """Once."""
+    log.error("%s: %s", export.address, words)
 
 
 def not_closed(export: Export, error: DiskError) -> None:

@@ -256,6 +256,14 @@ class Target(Rooted):
         """Whether a sync of its disk failed (order rule T6), and since when."""
         return self.server.health.failure(export)
 
+    def errors(self, export: Export) -> int:
+        """How often its disk could not do what it was to do, since it is served."""
+        return self.server.health.errors(export)
+
+    def lost(self, export: Export) -> str:
+        """What became of the name that its file was opened by; empty where it has it."""
+        return self.server.health.lost(export)
+
     async def reopen(self, shelf: int, slot: int) -> bool:
         """End the failed state of a disk (order rule T6): what it holds is what it gives to read from now on.
         It is another instance, so initiators learn that what they were told of it may be lost. False if it

@@ -56,7 +56,7 @@ class FuseDisk:
 
     def __enter__(self) -> Self:
         need_fuse()
-        self.path.parent.mkdir()
+        self.path.parent.mkdir(exist_ok=True)
         self._short = tempfile.TemporaryDirectory(prefix="aoe-")  # a socket's path is short, pytest's long
         socket, ready = Path(self._short.name, "socket"), self._work / "pid"
         life = ("--foreground", "--exit-with-parent", "--pidfile", ready)
@@ -77,6 +77,16 @@ class FuseDisk:
         with contextlib.suppress(subprocess.CalledProcessError):
             tool("umount", "--lazy", self.path.parent)
         self._short.cleanup()
+
+    def die(self) -> None:
+        """Its server is gone: who has it open gets ENOTCONN for ever. `revive` puts one in its place."""
+        self.__exit__()
+        self._children.clear()
+        (self._work / "pid").unlink(missing_ok=True)
+
+    def revive(self) -> None:
+        """Once more, as another file for those that had it open."""
+        self.__enter__()
 
     def _start(self, *argv: str | Path) -> None:
         command = [which(str(argv[0])) or str(argv[0]), *map(str, argv[1:])]
