@@ -49,6 +49,12 @@ DEVICE_SLOTS_UNKNOWN = 32
 
 HOSTS_SHOWN_MAX = 32
 """Hosts of one export that a status shows, those that were heard last."""
+LIMITED_HOSTS_MAX = 64
+"""Hosts of one export that each have a rate of their own, where rates are limited. One that was within its
+limits for a while makes room for another; where none was, those beyond share one rate."""
+LIMIT_IOPS_MIN, LIMIT_IOPS_MAX = 10, 10**9
+LIMIT_BANDWIDTH_MIN, LIMIT_BANDWIDTH_MAX = 1 << 16, 1 << 40
+"""What a limit may be, a second: of less than that, requests wait for longer than they are kept."""
 CLIENTS_KNOWN_MAX = 256
 """Hosts of one export that are remembered, so that the first contact of each is said."""
 OUTLET_BYTES_MAX = 4 << 20

@@ -8,6 +8,12 @@ from aoe import limits
 
 NETWORK_LIFETIME_NS = 1_000_000_000
 """After which no network delivers a frame (order rule I2)."""
+LIMIT_DELAY_NS = 250_000_000
+"""The longest that a limit of requests or bytes a second delays a request, and not for more than a quarter of
+the frame age: initiators take a reply that comes later for lost."""
+LIMIT_BURST_NS = 100_000_000
+LIMIT_BURST_MAX_S = 60.0
+"""As much as a limit lets pass in that time comes at once after a pause: without other word, and at most."""
 COMPLETION_NS = 1_000_000_000
 """Allowance for a disk to do what a target has begun."""
 FENCE_AGAIN_NS = 1_000_000_000

@@ -35,6 +35,7 @@ enum {
     AOE_DISK_ERRORS,
     AOE_CLOCK_STEPPED,
     AOE_STALE,
+    AOE_LIMITED,
     AOE_COUNTERS,
 };
 
@@ -79,6 +80,11 @@ typedef struct {
     uint64_t seen[16];
 } aoe_stream;
 
+/* A second, of an export and of each of its hosts; 0: no limit. */
+typedef struct {
+    uint64_t iops, bandwidth, client_iops, client_bandwidth, burst_ns;
+} aoe_limits;
+
 typedef struct {
     int32_t fd;
     uint16_t shelf;
@@ -97,6 +103,7 @@ typedef struct {
     const uint8_t *macs;  /* 6 bytes each, the masked ones first */
     const aoe_stream *streams; /* of a new export: with which it goes on, and how many (STREAMS_MAX at most) */
     uint32_t streams_count;
+    aoe_limits limits;
 } aoe_export;
 
 typedef struct {

@@ -135,6 +135,7 @@ def shared() -> Iterator[str]:
     yield from defined(
         limits,
         *("BUCKET_SECTORS", "BUCKETS_MAX", "SPANS_MAX", "STREAMS_MAX", "REPLAY_WINDOW", "HOSTS_SHOWN_MAX"),
+        "LIMITED_HOSTS_MAX",
         *("RECEIVE_BUFFER", "SEND_BUFFER", "RING_BUFFER", "RING_FRAMES_MIN", "SPIN_US", "FRAME_ROOM"),
         *("UDP_MTU_DEFAULT", "UDP_MTU_MAX", "LOAD_DEPTH_MAX"),
         *("SECTORS_SURE", "SIZE_LOSSES", "SIZE_PROBES_MAX"),
@@ -145,7 +146,7 @@ def shared() -> Iterator[str]:
     )
     yield from defined(
         timing,
-        *("NETWORK_LIFETIME_NS", "CLOCK_STEP_NS", "DEVICE_SILENCE_NS", "NEVER_NS"),
+        *("NETWORK_LIFETIME_NS", "LIMIT_DELAY_NS", "CLOCK_STEP_NS", "DEVICE_SILENCE_NS", "NEVER_NS"),
         *("FENCE_AGAIN_NS", "COMPARE_NS"),
     )
     yield from structure("aoe_timing", timing.USUAL)

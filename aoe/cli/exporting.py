@@ -52,11 +52,24 @@ def _value(key: Key, text: str) -> Any:
     return text.split(",") if isinstance(key.kind, Many | Mask) else text
 
 
+def meant(name: str, text: str) -> Any:
+    """What the file would mean by that. ValueError, which says what may be written."""
+    kind = _KEYS[name].kind
+    for candidate in _candidates(text):
+        try:
+            return kind.meant(candidate, {})
+        except Wrong:
+            continue
+    raise ValueError(f"{text!r} is not {kind.words}")
+
+
 def _candidates(text: str) -> Iterator[Any]:
     if text in ("true", "false"):
         yield text == "true"
     if re.fullmatch(r"[0-9]{1,18}", text):
         yield int(text)
+    if re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,9}", text):
+        yield float(text)
     yield text
     yield text.split(",")
 

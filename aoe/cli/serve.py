@@ -210,7 +210,17 @@ def _offers(command: Serve, disks: list[FileDisk], store: StateStore) -> list[Of
     write_back = command.durability == "write-back"
     records = find_records(store, command.wanted, disks, command.opening)
     return [
-        Offer(disk, one.shelf, one.slot, it.serial, write_back, it, command.mask, command.reset_state)
+        Offer(
+            disk,
+            one.shelf,
+            one.slot,
+            it.serial,
+            write_back,
+            it,
+            command.mask,
+            command.reset_state,
+            limits=command.limits,
+        )
         for one, disk, it in zip(command.wanted, disks, records, strict=True)
     ]
 

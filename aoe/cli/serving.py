@@ -9,6 +9,7 @@ from aoe.cli.paths import Wanted, plan
 from aoe.disk.open import Opening
 from aoe.errors import ConfigurationError
 from aoe.target.accelerator import EngineOptions
+from aoe.target.rates import LIMITS, Limits, limits_of
 from aoe.target.server import TargetOptions
 from aoe.wire import protocol
 
@@ -28,6 +29,7 @@ class Serve(NamedTuple):
     engine: str
     threads: EngineOptions
     durability: str
+    limits: Limits
     mask: tuple[bytes, ...] | None
     state_dir: Path | None
     reset_state: bool
@@ -55,6 +57,7 @@ def meaning(
         options=_options(
             len(paths), **_taken(said, "frame_age_s", "buffer_count", "remote_admin", "remote_masks")
         ),
+        limits=limits_of(**_taken(said, *LIMITS)),
         threads=EngineOptions(len(cpus) or 1, cpus, spin_us),
         **said,
     )

@@ -118,6 +118,7 @@ def _add_serve(commands: Any) -> None:
     command.set_defaults(means="serve.Words")
     _add_places(command)
     _add_disks(command)
+    _add_limits(command)
     _add_access(command)
     _add_engine(command)
     command.add_argument("--json", action="store_true", help="print JSON, one object a line")
@@ -170,6 +171,26 @@ def _add_disks(command: argparse.ArgumentParser) -> None:
     age = "drop a write that waited longer than this before the disk got it (1)"
     seconds = timing.FRAME_AGE_DEFAULT_S
     add("--max-frame-age", dest="frame_age_s", type=float, default=seconds, metavar="S", help=age)
+
+
+def _add_limits(command: argparse.ArgumentParser) -> None:
+    def add(name: str, default: float, metavar: str, text: str) -> None:
+        command.add_argument(
+            f"--{name}", type=words.as_key(name), default=default, metavar=metavar, help=text
+        )
+
+    iops = (
+        "requests a second that all hosts together may make of a disk (0: no limit). What is over a limit is "
+        "delayed by up to 0.25 s, and what would wait longer is dropped, and the client asks again"
+    )
+    add("limit-iops", 0, "N", iops)
+    bandwidth = "bytes a second that all hosts together may read and write, such as 100M (0: no limit)"
+    add("limit-bandwidth", 0, "N", bandwidth)
+    add("limit-client-iops", 0, "N", "requests a second that each host may make of a disk (0: no limit)")
+    each = "bytes a second that each host may read and write (0: no limit)"
+    add("limit-client-bandwidth", 0, "N", each)
+    burst = "after a pause, as much as a limit lets pass in so many seconds may come at once (0.1)"
+    add("limit-burst", timing.LIMIT_BURST_NS / 1e9, "S", burst)
 
 
 def _add_access(command: argparse.ArgumentParser) -> None:

@@ -55,6 +55,20 @@ def seconds(*, least: float = 0.0, most: float = limits.SECONDS_MAX) -> Callable
     return convert
 
 
+def as_key(name: str) -> Callable[[str], Any]:
+    """A type for argparse: what the configuration file takes for that key of an export."""
+
+    def convert(text: str) -> Any:
+        from aoe.cli.exporting import meant  # noqa: PLC0415 - only one that is typed waits for it
+
+        try:
+            return meant(name, text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return convert
+
+
 def seconds_or_none(text: str) -> float | None:
     """A type for argparse: a time, or `none`."""
     return None if text == "none" else seconds()(text)

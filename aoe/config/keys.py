@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.config import kinds
-from aoe.config.kinds import Choice, Flag, Interface, Kind, Many, Mask, Seconds, Text, Whole
+from aoe.config.kinds import Bandwidth, Choice, Flag, Interface, Kind, Limit, Many, Mask, Seconds, Text, Whole
 from aoe.drive.identify import is_serial
 from aoe.link.spec import is_spelled
 from aoe.wire import protocol
@@ -200,6 +200,45 @@ EXPORT = (
         ),
         "serve only on these, instead of all in [target]. An interface that [target] does not name is "
         "opened, too",
+    ),
+    Key(
+        "limit-iops",
+        Limit(limits.LIMIT_IOPS_MIN, limits.LIMIT_IOPS_MAX),
+        "requests a second that all hosts together may make of the disk (0: no limit). What is over a limit "
+        "is delayed by up to 0.25 s, or a quarter of `max-frame-age` where that is less; what would wait "
+        "longer is dropped, and the client asks again. A FLUSH is not limited, and a TRIM or VERIFY is one "
+        "request",
+        {"--limit-iops": "limit-iops = 5000"},
+        everywhere=True,
+    ),
+    Key(
+        "limit-bandwidth",
+        Bandwidth(),
+        "bytes a second that all hosts together may read and write (0: no limit); k, M and G are 1024, "
+        "1024 k and 1024 M",
+        {"--limit-bandwidth": 'limit-bandwidth = "100M"'},
+        everywhere=True,
+    ),
+    Key(
+        "limit-client-iops",
+        Limit(limits.LIMIT_IOPS_MIN, limits.LIMIT_IOPS_MAX),
+        "requests a second that each host may make of the disk (0: no limit)",
+        {"--limit-client-iops": "limit-client-iops = 1000"},
+        everywhere=True,
+    ),
+    Key(
+        "limit-client-bandwidth",
+        Bandwidth(),
+        "bytes a second that each host may read and write (0: no limit)",
+        {"--limit-client-bandwidth": 'limit-client-bandwidth = "20M"'},
+        everywhere=True,
+    ),
+    Key(
+        "limit-burst",
+        Seconds(0, timing.LIMIT_BURST_MAX_S),
+        "after a pause, as much as a limit lets pass in so many seconds may come at once (0.1)",
+        {"--limit-burst": "limit-burst = 0.1"},
+        everywhere=True,
     ),
     Key(
         "force",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from aoe import limits
-from aoe.config.text import shown
+from aoe.config.text import UNITS, in_units, shown
 from aoe.config.values import BY_TAG, is_link
 from aoe.wire import protocol
 from aoe.wire.frame import format_mac, is_group, parse_mac
@@ -26,6 +26,7 @@ _COLONS_OF_NAMES = 1
 _ALIKE = 0.75
 """How much of two words is the same where one is meant for the other."""
 _INTERFACE = re.compile(rf"[^\s/:]{{1,{limits.NAME_MAX}}}")
+_BANDWIDTH = re.compile(r"([0-9]{1,13})([kKMG]?)")
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?")
 
 
@@ -96,6 +97,44 @@ class Whole(_Same):
         if value not in self._within or value == self._but:
             raise wrong(value, f"write {self.words}")
         return value
+
+
+class Limit(_Same):
+    """A number within bounds, or 0 for none."""
+
+    def __init__(self, least: int, most: int) -> None:
+        self._within = range(least, most + 1)
+        self.words = f"a whole number from {least} to {most}, or 0 for no limit"
+
+    def meant(self, value: object, groups: Groups) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise wrong(value, f"write {self.words}{_unquoted(value)}")
+        if value not in self._within and value != 0:
+            raise wrong(value, f"write {self.words}")
+        return value
+
+
+class Bandwidth:
+    """Bytes a second within bounds, also in larger units; or 0 for none."""
+
+    words = 'bytes a second from 64k to 1024G, as a number or such as "100M", or 0 for no limit'
+
+    def meant(self, value: object, groups: Groups) -> int:
+        number = self._number(value)
+        if number is None or not (
+            limits.LIMIT_BANDWIDTH_MIN <= number <= limits.LIMIT_BANDWIDTH_MAX or not number
+        ):
+            raise wrong(value, f"write {self.words}")
+        return number
+
+    def _number(self, value: object) -> int | None:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        match = _BANDWIDTH.fullmatch(value) if isinstance(value, str) else None
+        return int(match[1]) * UNITS[match[2].replace("K", "k")] if match else None
+
+    def written(self, value: Any) -> object:
+        return in_units(value)
 
 
 class Seconds(_Same):

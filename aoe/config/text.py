@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from aoe import limits
 from aoe.errors import ConfigurationError
 
+UNITS = {"G": 1 << 30, "M": 1 << 20, "k": 1 << 10, "": 1}
+"""Of bytes."""
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -25,6 +27,12 @@ def toml(value: object) -> str:
 def key(name: str) -> str:
     """The name of a key or table."""
     return name if _BARE.fullmatch(name) else toml(name)
+
+
+def in_units(size: int) -> int | str:
+    """Bytes in the largest unit of which they are a whole number."""
+    unit = next(it for it, bytes_ in UNITS.items() if size % bytes_ == 0)
+    return f"{size // UNITS[unit]}{unit}" if unit and size else size
 
 
 def shown(value: object) -> str:

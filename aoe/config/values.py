@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aoe import timing
+from aoe.target.rates import LIMITS, Limits, limits_of
 
 Durability = Literal["write-through", "write-back"]
 EngineChoice = Literal["auto", "c", "python"]
@@ -67,8 +68,9 @@ class ExportConfig:
     either. `offset` and `length` (None: the rest) are in sectors of 512 bytes. `direct` None means block
     devices direct, files buffered. `mask` None keeps the list that there is, an empty one was stated: every
     host is served. `interfaces` None means those of the target; a stated one may also name a UDP link of the
-    target. `force` serves an address that another target answers for; `reset_state` forgets what an earlier
-    run kept whenever the export begins to be served.
+    target. The `limit_` fields are requests and bytes a second of all hosts together and of each (0: no
+    limit), and the burst in seconds. `force` serves an address that another target answers for; `reset_state`
+    forgets what an earlier run kept whenever the export begins to be served.
     """
 
     path: str
@@ -83,6 +85,11 @@ class ExportConfig:
     read_only: bool = False
     mask: Mask | None = None
     interfaces: tuple[str, ...] | None = None
+    limit_iops: int = 0
+    limit_bandwidth: int = 0
+    limit_client_iops: int = 0
+    limit_client_bandwidth: int = 0
+    limit_burst: float = timing.LIMIT_BURST_NS / 1e9
     force: bool = False
     reset_state: bool = False
 
@@ -95,6 +102,11 @@ class ExportConfig:
     def address(self) -> str:
         """`e<shelf>.<slot>`."""
         return f"e{self.shelf}.{self.slot}"
+
+    @property
+    def limits(self) -> Limits:
+        """What it may be asked for."""
+        return limits_of(**{name: getattr(self, name) for name in LIMITS})
 
     @property
     def place(self) -> str:

@@ -38,6 +38,7 @@ _COUNTER_NAMES = {
     "AOE_DISK_ERRORS": "engine_disk_errors",
     "AOE_CLOCK_STEPPED": "engine_clock_stepped",
     "AOE_STALE": "stale",
+    "AOE_LIMITED": "limited",
 }
 
 
@@ -59,7 +60,8 @@ class ExportFacts(NamedTuple):
     syncs is then left to Python, `remote` that another program serves it, as with FUSE and NFS; `instance` is
     the id that IDENTIFY tells. `trust` is how often a disk was trusted again after a sync that failed.
     `device` is the number of the disk beneath, from 0; `room` how many requests there at a time do not wait.
-    Bit `n` of `elsewhere` is set where the export is not served on port `n`.
+    Bit `n` of `elsewhere` is set where the export is not served on port `n`. `limits` are requests and bytes
+    a second, of the export and of each host, and the burst in nanoseconds; 0: no limit.
     """
 
     shelf: int
@@ -81,6 +83,7 @@ class ExportFacts(NamedTuple):
     device: int
     room: int
     elsewhere: int = 0
+    limits: tuple[int, ...] = ()
 
 
 class Up(NamedTuple):
@@ -235,6 +238,7 @@ class Engine:
             "macs": macs,
             "streams": left,
             "streams_count": len(streams),
+            "limits": facts.limits,
         }
         return _checked(_lib.aoe_engine_set_export(self._engine, index, _ffi.new("aoe_export *", export)))
 

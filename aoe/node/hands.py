@@ -17,7 +17,7 @@ from aoe.errors import AoeError, ConfigurationError, DiskError
 from aoe.node.holds import Busy
 from aoe.node.links import Links
 from aoe.node.opening import Held, Opener
-from aoe.node.plan import Key, Running, Serving, Store, in_force
+from aoe.node.plan import LIMITS, Key, Running, Serving, Store, in_force
 from aoe.node.steps import ALL, Add, Adjust, Change, Note, Plan, Remove
 from aoe.target.export import Export
 from aoe.target.offer import Offer
@@ -247,6 +247,8 @@ class Hands:
             write_back = now.durability == "write-back"
             read_only = now.read_only or self.live[key].held.opened.protected
             await self.target.change(*key, write_back=write_back, read_only=read_only)
+        if {*LIMITS} & set(step.what):
+            self.target.limit(*key, now.limits)
         self.live[key].config = now
         if "interfaces" in step.what and (new := self._new(now)):
             raise ConfigurationError(new)
@@ -276,6 +278,7 @@ class Hands:
             export.reset_state,
             remote_masks=export.mask is None,
             links=self._links.of(export),
+            limits=export.limits,
         )
 
     async def _add(self, steps: Sequence[Add], ready: Mapping[Key, Ready], *, force: bool) -> list[Note]:

@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 from aoe.config.values import Config, ExportConfig, Mask, TargetConfig
 from aoe.errors import plain
 from aoe.node.steps import ALL, Add, Adjust, Change, Note, Plan, Remove, Step
+from aoe.target import rates
 
 Key = tuple[int, int]
 Store = Hashable
 """What a path leads to: equal for one store, whatever names it has."""
 
 
-_CHANGING = ("durability", "read-only", "interfaces")
+LIMITS = tuple(name.replace("_", "-") for name in rates.LIMITS)
+_CHANGING = ("durability", "read-only", "interfaces", *LIMITS)
 _ADJUSTED = ("max-frame-age", "remote-admin", "remote-masks", "log-level")
 _ELSEWHERE = ("control-group", "control-readers")
 """Keys of `[target]` that are no matter here."""

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from aoe.config.text import in_units
 from aoe.config.values import ExportConfig, Mask, TargetConfig
 from aoe.errors import plain
 from aoe.wire.frame import format_mac
+
+BANDWIDTHS = ("limit-bandwidth", "limit-client-bandwidth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,9 @@ def value(it: object, key: str = "") -> str:
     if key == "mask":
         assert it is None or isinstance(it, tuple)
         return "what is kept" if it is None else ", ".join(map(format_mac, it)) or '"any"'
+    if key in BANDWIDTHS:
+        assert isinstance(it, int)
+        return str(in_units(it))
     if isinstance(it, bool):
         return "true" if it else "false"
     return ", ".join(map(str, it)) if isinstance(it, tuple) else "the default" if it is None else str(it)

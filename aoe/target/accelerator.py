@@ -275,6 +275,7 @@ def _facts(place: _Place, ports: Iterable[Port | None]) -> ExportFacts:
         device=place.device,
         room=disk.device.room,
         elsewhere=_elsewhere(export, ports),
+        limits=export.limits,
     )
 
 

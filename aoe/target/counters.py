@@ -34,6 +34,8 @@ COUNTERS = {
     "expired": "Writes that waited longer than --max-frame-age.",
     "stale": "Copies of requests that our initiator has finished with, or that it sent to an earlier run of "
     "the target.",
+    "limited": "Requests over a limit of their disk or host (--limit-iops and the like) that it would have "
+    "delayed for too long. The client asks again.",
     "queue_full": "Frames that found the queue of their disk full. The client asks again; a smaller "
     "--buffer-count helps.",
     "ring_full": "Frames that the kernel dropped because the receive ring was full. The client asks again; a "

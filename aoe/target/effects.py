@@ -4,7 +4,8 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from aoe.drive.command import Operation
-from aoe.target.export import Arrival, Change, Export, Job, Port
+from aoe.target.export import Arrival, Change, Entry, Export, Job, Port
+from aoe.target.order import Ticket
 from aoe.wire.ata import AtaRequest
 
 EVERYONE: Hashable = None
@@ -23,6 +24,14 @@ class Submit(NamedTuple):
     """Let the disk do an operation, then call `complete`."""
 
     job: Job
+
+
+class Delay(NamedTuple):
+    """A limit lets an operation begin at `until_ns` (CLOCK_BOOTTIME): call `due` then."""
+
+    export: Export
+    ticket: Ticket[Entry]
+    until_ns: int
 
 
 class Peek(NamedTuple):
@@ -63,4 +72,4 @@ class Forged(NamedTuple):
     mac: bytes
 
 
-Effect = Send | Submit | Peek | Persist | Conflict | Met | Forged
+Effect = Send | Submit | Delay | Peek | Persist | Conflict | Met | Forged

@@ -9,6 +9,7 @@ from aoe.drive import identify
 from aoe.drive.command import CHANGES_DATA, Drive, Kind, Operation
 from aoe.drive.identify import Identity
 from aoe.target.order import OrderQueue, Ticket
+from aoe.target.rates import NONE, Limits, Rates
 from aoe.target.state import AoeState, Verdict
 from aoe.target.streams import Place, Streams
 from aoe.target.work import Work
@@ -123,6 +124,9 @@ class Export:
         self.queue: OrderQueue[Entry] = OrderQueue(block, places)
         self.streams = Streams()
         self.work = Work()
+        self.limits = NONE
+        self.rates: Rates | None = None
+        """What enforces them, if anything is limited."""
         self.used_ns = 0
         """When a client last read or changed it (CLOCK_BOOTTIME; 0: never), as far as Python saw that."""
         self.remote_masks = True
@@ -182,6 +186,12 @@ class Export:
         """On these ports only from now on, or (None) on all."""
         self.only_on = ports
 
+    def limit(self, limits: Limits) -> None:
+        """Take no more than so much from now on; what was delayed begins as it would have."""
+        if limits != self.limits:
+            self.limits = limits
+            self.rates = Rates(limits) if limits.any else None
+
     def set_read_only(self, read_only: bool) -> None:
         """Refuse what changes data from now on, or do it."""
         self.drive = self.drive._replace(read_only=read_only)
@@ -211,8 +221,9 @@ class Export:
         """A client asks for one."""
         self.used_ns = boottime_ns
 
-    def begin(self, job: Job) -> None:
-        """One is admitted: it gets its place in the order."""
+    def begin(self, job: Job, *, held: bool = False) -> "Ticket[Entry]":
+        """One is admitted: it gets its place in the order, and waits there also until its ticket is let go if
+        it is `held`."""
         kind, extents = job.operation.kind, job.operation.extents
         if kind in (Kind.CACHE_ON, Kind.CACHE_OFF):
             self.switch_cache(kind is Kind.CACHE_ON)
@@ -220,9 +231,8 @@ class Export:
         self.held_bytes += job.size
         self.tickets |= {job.arrival.ticket} - {0}
         if extents:
-            self.queue.admit(job, extents, kind in CHANGES_DATA)
-        else:
-            self.queue.admit_flush(job)
+            return self.queue.admit(job, extents, kind in CHANGES_DATA, held=held)
+        return self.queue.admit_flush(job, held=held)
 
     def take(self) -> Entry | None:
         """The next for which it is time: a job, which has its ticket then; or a change, before which all is

@@ -13,6 +13,7 @@ from aoe.errors import ConfigurationError, NoThread
 from aoe.link.base import Link
 from aoe.target.address_check import siblings_only
 from aoe.target.export import Export
+from aoe.target.rates import NONE, Limits
 from aoe.target.records import Record
 from aoe.target.served import Served
 from aoe.target.state import AoeState
@@ -26,7 +27,7 @@ class Offer(NamedTuple):
 
     With `write_back` a reply to a FLUSH means stable storage, else one to a write. What `record` remembers is
     in force again, unless `forget`; `mask` replaces its list of hosts, which the network may change with
-    `remote_masks` alone. It is served on `links` only, if that is not None.
+    `remote_masks` alone. It is served on `links` only, if that is not None, and no faster than its `limits`.
     """
 
     disk: Disk
@@ -39,6 +40,7 @@ class Offer(NamedTuple):
     forget: bool = False
     remote_masks: bool = True
     links: tuple[Link, ...] | None = None
+    limits: Limits = NONE
 
     @property
     def key(self) -> tuple[int, int]:

@@ -50,15 +50,28 @@ class OrderQueue(Generic[Job]):
         """Whether a read would wait neither for a change nor for a place at the disk."""
         return not self._changes and self._free > 0
 
-    def admit(self, job: Job, extents: Iterable[tuple[int, int]], changes: bool) -> None:
-        """Queue a transfer; `extents` are (lba, sectors)."""
+    def admit(
+        self, job: Job, extents: Iterable[tuple[int, int]], changes: bool, *, held: bool = False
+    ) -> Ticket[Job]:
+        """Queue a transfer; `extents` are (lba, sectors). One that is `held` also waits to be let go."""
         ticket = Ticket(job, self._spans(extents), changes)
+        ticket.waits = int(held)
         rivals = self._pending if changes else self._changes
         self._enter(ticket, [other for other in rivals if _overlap(other, ticket)] if rivals else [])
+        return ticket
 
-    def admit_flush(self, job: Job) -> None:
+    def let_go(self, ticket: Ticket[Job]) -> None:
+        """One thing less that it waits for."""
+        ticket.waits -= 1
+        if not ticket.waits:
+            self._ready.append(ticket)
+
+    def admit_flush(self, job: Job, *, held: bool = False) -> Ticket[Job]:
         """Queue a flush behind every change admitted so far."""
-        self._enter(Ticket(job, (), False), list(self._changes))
+        ticket = Ticket(job, (), False)
+        ticket.waits = int(held)
+        self._enter(ticket, list(self._changes))
+        return ticket
 
     def admit_barrier(self, job: Job) -> None:
         """Queue something behind everything admitted so far."""
@@ -77,18 +90,16 @@ class OrderQueue(Generic[Job]):
         del self._pending[ticket]
         self._changes.pop(ticket, None)
         for follower in ticket.followers:
-            follower.waits -= 1
-            if not follower.waits:
-                self._ready.append(follower)
+            self.let_go(follower)
 
     def _enter(self, ticket: Ticket[Job], before: list[Ticket[Job]]) -> None:
-        ticket.waits = len(before)
+        ticket.waits += len(before)
         for other in before:
             other.followers.append(ticket)
         self._pending[ticket] = None
         if ticket.changes:
             self._changes[ticket] = None
-        if not before:
+        if not ticket.waits:
             self._ready.append(ticket)
 
     def _spans(self, extents: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -11,8 +11,9 @@ from aoe.drive import command as drive
 from aoe.drive.command import CHANGES_DATA, Identify, Kind, Operation
 from aoe.errors import DiskError, NoThread
 from aoe.target.age import AgeGate
-from aoe.target.effects import EVERYONE, Conflict, Effect, Forged, Met, Peek, Persist, Send, Submit
+from aoe.target.effects import EVERYONE, Conflict, Delay, Effect, Forged, Met, Peek, Persist, Send, Submit
 from aoe.target.export import Arrival, Change, Export, Job, Port
+from aoe.target.rates import patience_ns
 from aoe.target.state import AoeState, Verdict, bounds, decide, mask_body
 from aoe.target.streams import Place
 from aoe.wire import ata, config, frame, mask, opcodes, protocol, reserve
@@ -22,6 +23,8 @@ from aoe.wire.frame import BROADCAST, FLAG_RESPONSE, Command, Error, Fault, Head
 from aoe.wire.reserve import Reserve
 from aoe.wire.stamp import stamp_of
 
+_LIMITED = frozenset({Kind.READ, Kind.WRITE, Kind.VERIFY, Kind.TRIM})
+"""What counts against the limits of an export."""
 FIRMWARE = 1
 """Firmware Version in config replies."""
 
@@ -251,9 +254,29 @@ class Responder:
         export.use(self._boottime_ns)
         if arrival.judged is None:  # else the engine heard it
             export.work.hear(arrival.header.src, self._boottime_ns)
-        if kind is Kind.READ and export.queue.lets_read:
+        until_ns = None
+        if export.rates is not None and arrival.judged is None and kind in _LIMITED:
+            until_ns = export.rates.begins_ns(arrival.header.src, self._boottime_ns)
+            if until_ns - self._boottime_ns > patience_ns(self.age.age_max_ns):
+                return self._drop("limited")
+        is_now = until_ns is None or until_ns <= self._boottime_ns
+        if kind is Kind.READ and export.queue.lets_read and is_now:
+            if until_ns is not None:
+                self._pay(export, arrival, operation)
             return [Peek(export, arrival, request, operation)]
-        return self._queue(export, arrival, request, operation, now_ns)
+        return self._queue(export, arrival, request, operation, now_ns, until_ns=until_ns)
+
+    def _pay(self, export: Export, arrival: Arrival, operation: Operation) -> None:
+        """What a limit counts are the bytes on the wire: a VERIFY and a TRIM are a request alone."""
+        assert export.rates is not None, "it is limited"
+        sectors = sum(it.sectors for it in operation.extents)
+        size = sectors * protocol.SECTOR if operation.kind in (Kind.READ, Kind.WRITE) else 0
+        export.rates.pay(arrival.header.src, size, self._boottime_ns)
+
+    def due(self, delay: Delay, now_ns: int) -> list[Effect]:
+        """Its time has come."""
+        delay.export.queue.let_go(delay.ticket)
+        return self._pump(delay.export, now_ns, [])
 
     def peeked(self, peek: Peek, data: bytes | None, now_ns: int) -> list[Effect]:
         """What a Peek brought; None if it would have had to wait, and takes its place in the order."""
@@ -272,6 +295,7 @@ class Responder:
         now_ns: int,
         *,
         peeked: bool = False,
+        until_ns: int | None = None,
     ) -> list[Effect]:
         # Only the operation holds the payload on.
         job = Job(export, arrival._replace(frame=b""), request._replace(data=b""), operation, peeked=peeked)
@@ -281,8 +305,13 @@ class Responder:
         export.work.count(operation)
         self.active += 1
         self._held_bytes += job.size
-        export.begin(job)
-        return self._pump(export, now_ns, [])
+        if until_ns is not None:
+            self._pay(export, arrival, operation)
+        if until_ns is None or until_ns <= self._boottime_ns:
+            export.begin(job)
+            return self._pump(export, now_ns, [])
+        ticket = export.begin(job, held=True)
+        return self._pump(export, now_ns, [Delay(export, ticket, until_ns)])
 
     def _has_room(self, export: Export, size: int) -> bool:
         """Half of the bytes go to whichever export comes first. The other half is shared out, so that disks

@@ -18,7 +18,7 @@ from aoe.link.base import Link, Received, buffers_that_fit
 from aoe.target.accelerator import Accelerator, EngineOptions
 from aoe.target.address_check import AddressCheck
 from aoe.target.address_locks import AddressLocks
-from aoe.target.effects import Effect, Forged, Met, Peek, Persist, Send, Submit
+from aoe.target.effects import Delay, Effect, Forged, Met, Peek, Persist, Send, Submit
 from aoe.target.export import Change, Export, Job, Port
 from aoe.target.health import Health
 from aoe.target.joining import Joining, of_engine
@@ -416,6 +416,8 @@ class Server:
                 effects += self.responder.peeked(effect, data, time.time_ns())
             elif isinstance(effect, Submit):
                 effects += self._submit(effect.job)
+            elif isinstance(effect, Delay):
+                self.spawn(self._delay(effect))
             elif isinstance(effect, Persist):
                 self.spawn(self._persist(effect.change))
             elif isinstance(effect, Met):
@@ -451,6 +453,10 @@ class Server:
             await self.health.failed(job, error)
         self._perform(self.responder.complete(job, data, failure, self._look_at_clocks()))
         self._after(job.export)
+
+    async def _delay(self, delay: Delay) -> None:
+        await asyncio.sleep((delay.until_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME)) / 1e9)
+        self._perform(self.responder.due(delay, self._look_at_clocks()))
 
     async def _persist(self, change: Change) -> None:
         record = self._served[change.export].record

@@ -24,6 +24,7 @@ from aoe.target.legacy import Legacy, continued, legacy_of
 from aoe.target.marks import Marks
 from aoe.target.measure import Measure
 from aoe.target.offer import Offer, check_address, check_serial, judge, with_states
+from aoe.target.rates import Limits
 from aoe.target.server import Server, TargetOptions
 from aoe.target.state import AoeState
 from aoe.target.streams import Streams
@@ -199,6 +200,13 @@ class Target(Rooted):
         export.serve_on(self.server.ports_of(links))
         self.server.changed_export(export)
         self.server.advertise([export])
+
+    def limit(self, shelf: int, slot: int, limits: Limits) -> None:
+        """Take no more than so much of a disk's requests from now on. Those that were delayed begin when they
+        would have."""
+        export = self._find(shelf, slot)
+        export.limit(limits)
+        self.server.changed_export(export)
 
     async def restate(
         self,
@@ -395,6 +403,7 @@ class Target(Rooted):
         export.know(Streams(streams, time.time_ns()))
         export.let_masks(offer.remote_masks)
         export.serve_on(self.server.ports_of(offer.links))
+        export.limit(offer.limits)
         return export
 
     async def _check_addresses(self, offers: Sequence[Offer], force: bool, interval_s: float) -> None:

@@ -4,6 +4,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -13,7 +14,7 @@
 #include "small.h"
 
 int world_clock_gettime(clockid_t clock, struct timespec *now);
-int world_poll(struct pollfd *fds, nfds_t count, int timeout_ms);
+int world_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask);
 int world_getsockopt(int fd, int level, int name, void *value, socklen_t *size);
 int world_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags);
 ssize_t world_pread(int fd, void *buffer, size_t length, off_t offset);
@@ -25,7 +26,7 @@ int world_pthread_create(pthread_t *id, const pthread_attr_t *how, void *(*run)(
 int world_pthread_join(pthread_t id, void **result);
 
 #define clock_gettime world_clock_gettime
-#define poll world_poll
+#define ppoll world_ppoll
 #define getsockopt world_getsockopt
 #define sendmmsg world_sendmmsg
 #define pread world_pread

@@ -47,6 +47,8 @@ struct facts {
     uint64_t sectors, instance;
     uint32_t trust, flags, masked, reserved, elsewhere;
     uint8_t macs[2 * CLIENTS][6];
+    aoe_limits limits;
+    uint32_t limited_since; /* the number of the publication from which on they are in force */
 };
 
 /* A range of a TRIM. */
@@ -88,6 +90,8 @@ struct record {
     enum outcome outcome;
     int by_python;     /* ends in Python, and so does its durability */
     int in_memory;     /* written there at once: nothing is more stable than its store */
+    uint32_t limited;  /* the publication since which limits are in force that it came under; 0: none is */
+    int begun;         /* it was let pass by them */
     int lost;          /* a sync that covered it failed */
     uint64_t done_at;  /* tick at which the engine learned that it is written */
 };
@@ -132,7 +136,7 @@ void model_published(int export, int64_t number, const struct facts *facts);
 void model_trusts(int export); /* again, by a word of the operator */
 int model_comes(int export); /* again, after it was gone; 1 if a sync had failed there */
 void model_pattern(uint8_t *sector, uint32_t tag, uint64_t lba);
-void model_starts(const struct record *r, const struct thread *t, enum action action);
+void model_starts(struct record *r, const struct thread *t, enum action action);
 void model_written(struct record *r, uint64_t lba, uint32_t sectors);
 void model_read(const struct record *r);
 void model_sync(int export, uint64_t started, int good);

@@ -96,7 +96,8 @@ static void publish(int export)
                     .elsewhere = now->elsewhere,
                     .masked = now->masked,
                     .reserved = now->reserved,
-                    .macs = now->macs[0]};
+                    .macs = now->macs[0],
+                    .limits = now->limits};
     model_published(export, ++s.published[export], now);
     CHECK(aoe_engine_set_export(engine, (uint32_t)export, &e) == s.published[export]);
 }
@@ -110,6 +111,20 @@ static void trust_again(int export)
     s.failed[export] = 0;
     s.now[export].trust++;
     model_trusts(export);
+}
+
+/* Of requests, bytes, and both, for all and for each; none for most. */
+static aoe_limits limits_at(uint8_t which)
+{
+    static const aoe_limits some[] = {{0},
+                                      {.iops = 100, .burst_ns = 20000000},
+                                      {.iops = 100000},
+                                      {.client_iops = 10, .burst_ns = 500000000},
+                                      {.bandwidth = 1 << 20, .client_iops = 1000},
+                                      {.client_bandwidth = 1 << 16, .burst_ns = 100000000},
+                                      {.iops = 10},
+                                      {.iops = 50, .client_iops = 20, .burst_ns = 60000000000}};
+    return some[which < sizeof some / sizeof some[0] ? which : 0];
 }
 
 /* Sizes go from a bit less to a bit more than the file has. */
@@ -126,6 +141,7 @@ static void publish_new(void)
     *f = (struct facts){FILE_SECTORS - 8 + (sectors & 15), f->instance, f->trust, .flags = stores[export].flags};
     f->flags ^= (what & 4 ? AOE_READ_ONLY : 0) | (what & 8 ? AOE_DURABLE : 0) | (s.failed[export] ? AOE_PASS : 0);
     f->elsewhere = what >> 6;
+    f->limits = limits_at(sectors >> 4);
     f->masked = add_clients(f, 0, lists & 15);
     f->reserved = add_clients(f, f->masked, lists >> 4);
     publish(export);

@@ -23,6 +23,11 @@ struct initiator {
     int export;
 };
 
+/* What limits let pass since they are in force, of all or of one client, and when the first of it came in. */
+struct share {
+    uint64_t first_ns, requests, bytes;
+};
+
 static struct {
     struct record records[RECORDS + 1];
     uint32_t tags, arrivals, events, silent, replies, left_out, clogged;
@@ -33,6 +38,7 @@ static struct {
     uint64_t tick, good_sync[EXPORTS];
     int64_t settled[EXPORTS];
     int sync_failed[EXPORTS], distrusted[EXPORTS];
+    struct share shares[EXPORTS][FACTS][CLIENTS + 1];
     struct initiator initiators[RECORDS];
     uint32_t initiators_count;
 } m;
@@ -52,6 +58,7 @@ void model_reset(void)
     memset(m.settled, 0, sizeof m.settled);
     memset(m.sync_failed, 0, sizeof m.sync_failed);
     memset(m.distrusted, 0, sizeof m.distrusted);
+    memset(m.shares, 0, sizeof m.shares);
     m.tags = m.arrivals = m.events = m.silent = m.replies = m.left_out = m.clogged = 0;
     m.initiators_count = 0;
     m.tick = 1;
@@ -68,12 +75,16 @@ void model_port(uint32_t port, const aoe_port *now) { m.ports[port] = *now; }
 void model_published(int export, int64_t number, const struct facts *facts)
 {
     CHECK(number > 0 && number < FACTS);
+    const aoe_limits *last = &m.facts[export][number - 1].limits;
+    int goes_on = number > 1 && !memcmp(last, &facts->limits, sizeof *last);
     m.facts[export][number] = *facts;
+    m.facts[export][number].limited_since = goes_on ? m.facts[export][number - 1].limited_since : (uint32_t)number;
 }
 
 int model_comes(int export)
 {
     m.settled[export] = 0;
+    memset(m.shares[export], 0, sizeof m.shares[export]);
     return m.distrusted[export];
 }
 
@@ -402,6 +413,53 @@ static int is_sent_here(const struct record *r)
     return !wire_is_group(r->wire.src) && (same_mac(dst, m.ports[r->port].mac) || same_mac(dst, wire_all()));
 }
 
+/* Limits: since they are in force, no more begins than their rate and burst allow, whatever came. */
+
+static struct share *share_of(const struct record *r, uint32_t whose) { return &m.shares[r->export][r->limited][whose]; }
+
+static uint32_t client_of(const struct record *r)
+{
+    static const uint8_t known[MAC_BYTES - 1] = {2, 0, 0, 0, 1};
+    int is_known = !memcmp(r->wire.src, known, sizeof known) && r->wire.src[MAC_BYTES - 1] < CLIENTS;
+    return is_known ? r->wire.src[MAC_BYTES - 1] : CLIENTS;
+}
+
+static void asks(const struct record *r, const struct thread *t)
+{
+    if (!r->limited)
+        return;
+    if (!share_of(r, client_of(r))->first_ns)
+        share_of(r, client_of(r))->first_ns = t->boot_ns;
+    if (!share_of(r, CLIENTS)->first_ns)
+        share_of(r, CLIENTS)->first_ns = t->boot_ns;
+}
+
+static void check_rate(uint64_t rate, uint64_t burst_ns, uint64_t units, uint64_t spent_ns)
+{
+    unsigned __int128 allowed = (unsigned __int128)rate * (spent_ns + burst_ns + 1);
+    CHECK(!rate || (unsigned __int128)units * 1000000000 <= allowed);
+}
+
+static void pass(struct share *s, uint64_t iops, uint64_t bandwidth, uint64_t burst_ns, const struct record *r)
+{
+    uint64_t spent_ns = engine->threads[r->thread].boot_ns - s->first_ns;
+    check_rate(iops, burst_ns, s->requests, spent_ns);
+    check_rate(bandwidth, burst_ns, s->bytes, spent_ns);
+    s->requests++;
+    s->bytes += (uint64_t)r->count * SECTOR;
+}
+
+static void begins(struct record *r)
+{
+    const aoe_limits *l = &m.facts[r->export][r->view].limits;
+    if (!r->limited || r->begun)
+        return;
+    r->begun = 1;
+    pass(share_of(r, CLIENTS), l->iops, l->bandwidth, l->burst_ns, r);
+    if (client_of(r) < CLIENTS)
+        pass(share_of(r, client_of(r)), l->client_iops, l->client_bandwidth, l->burst_ns, r);
+}
+
 static void arrives(const struct thread *t, uint32_t port, const struct arrival *a)
 {
     const uint8_t *frame = a->frame;
@@ -428,6 +486,8 @@ static void arrives(const struct thread *t, uint32_t port, const struct arrival 
     }
     r->view = now->number;
     r->may_serve = may_serve(r, f, &m.ports[port]);
+    r->limited = r->may_serve && r->kind != K_FLUSH ? f->limited_since : 0;
+    asks(r, t);
     r->scope = scope_of(r, f, &m.ports[port]);
     r->names_us = r->ours && r->named == f->instance;
     r->stale = is_stale(r);
@@ -611,6 +671,7 @@ void __wrap_order_admit(struct order *order, struct op *op)
         waits += (uint32_t)must_wait(model_record(op->data - ATA_HEADER), model_record(other->data - ATA_HEADER));
     __real_order_admit(order, op);
     CHECK(op->waits == waits);
+    CHECK(op->begin_ns <= engine->threads[world_thread()].boot_ns + engine->set.frame_age_ns / 4);
 }
 
 /* What the engine does with a request */
@@ -621,11 +682,12 @@ static void check_fence(const struct record *r, const struct thread *t)
     CHECK(atomic_load(&t->engine->exports[r->export].settled) <= r->view);
 }
 
-void model_starts(const struct record *r, const struct thread *t, enum action action)
+void model_starts(struct record *r, const struct thread *t, enum action action)
 {
     const struct view *now = t->engine->exports[r->export].now;
     CHECK(now != NULL);
     CHECK(r->may_serve && r->outcome == O_NONE);
+    begins(r);
     check_fence(r, t);
     if (action == IO_READ)
         return;
@@ -640,7 +702,8 @@ void model_starts(const struct record *r, const struct thread *t, enum action ac
 int __real_reply_op(struct thread *t, struct op *op);
 int __wrap_reply_op(struct thread *t, struct op *op)
 {
-    const struct record *r = model_record(op->data - ATA_HEADER);
+    struct record *r = model_record(op->data - ATA_HEADER);
+    begins(r);
     CHECK(r->may_serve && r->outcome == O_NONE && r->kind == op->kind);
     check_fence(r, t);
     if (r->kind == K_FLUSH)
@@ -663,6 +726,8 @@ int __wrap_hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame)
     if (r->wire.ata.opcode == 0xEC && !up->ticket)
         check_registered(r, t, (int)up->registered);
     CHECK(!up->registered || r->wire.ata.opcode == 0xEC);
+    if (up->ticket)
+        begins(r);
     r->outcome = O_UP;
     r->by_python = 1;
     int fits = __real_hand_up(t, up, frame);
@@ -717,6 +782,7 @@ void model_reply(uint32_t thread, uint32_t port, const uint8_t *reply, uint32_t 
     CHECK(length >= FRAME_MIN);
     struct record *r = model_record(reply);
     CHECK(r->arrival && r->outcome == O_NONE && r->may_serve && r->port == port && r->thread == thread);
+    begins(r);
     r->outcome = O_REPLIED;
     m.replies++;
     check_header(r, reply);
@@ -740,7 +806,8 @@ void model_reply(uint32_t thread, uint32_t port, const uint8_t *reply, uint32_t 
 static void check_counts(void)
 {
     static const int dropped[] = {AOE_MASKED,      AOE_EXPIRED,    AOE_OTHER_ADDRESS, AOE_FOREIGN_DESTINATION,
-                                  AOE_GROUP_SOURCE, AOE_OTHER_HOST, AOE_QUEUE_FULL,    AOE_SEND_LOST, AOE_STALE};
+                                  AOE_GROUP_SOURCE, AOE_OTHER_HOST, AOE_QUEUE_FULL,    AOE_SEND_LOST, AOE_STALE,
+                                  AOE_LIMITED};
     uint64_t counters[AOE_COUNTERS];
     aoe_engine_count(engine, counters);
     uint64_t total = m.replies + m.silent + counters[AOE_HANDED_UP];

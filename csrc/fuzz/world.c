@@ -9,7 +9,7 @@
 
 #include "calls.h"
 #undef clock_gettime
-#undef poll
+#undef ppoll
 #undef getsockopt
 #undef sendmmsg
 #undef pread
@@ -364,11 +364,21 @@ static void check_may_sleep(const struct thread *t, const struct pollfd *fds, in
         CHECK(!t->ports[p].out.count || fds[p].events & POLLOUT);
 }
 
-int world_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+/* It wakes for what a limit has delayed. */
+static void check_wakes(const struct thread *t, uint64_t timeout_ns)
+{
+    if (!t->delays.count)
+        CHECK(timeout_ns > 0);
+    else
+        CHECK(t->boot_ns + timeout_ns <= t->delays.heap[0]->begin_ns || !timeout_ns);
+}
+
+int world_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
 {
     uint32_t ports = engine->set.ports;
     struct pollfd *event = &fds[ports];
-    CHECK(count == ports + 1 && timeout_ms > 0);
+    CHECK(count == ports + 1 && !mask);
+    check_wakes(&engine->threads[w.thread], (uint64_t)timeout->tv_sec * 1000000000 + (uint64_t)timeout->tv_nsec);
     int some = poll(event, 1, 0);
     check_may_sleep(&engine->threads[w.thread], fds, some);
     for (uint32_t p = 0; p < ports; p++)

@@ -90,12 +90,16 @@ int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *n
     struct view *v = malloc(sizeof *v + macs);
     struct export *x = &e->exports[index];
     int is_new = atomic_load_explicit(&x->owner, memory_order_acquire) == NO_THREAD;
-    if (!v)
+    struct rates *rates = limits_any(&now->limits) ? rates_new(&now->limits) : NULL;
+    if (!v || (limits_any(&now->limits) && !rates)) {
+        free(v);
         return -ENOMEM;
+    }
     assert(!is_new || !x->up_used); /* Python has taken all that came up of the one before */
     if (is_new)
         make_anew(x, index, now);
     if (is_new && streams_adopt(&x->streams, now->streams, now->streams_count, realtime_ns())) {
+        free(rates);
         free(v);
         return -ENOMEM;
     }
@@ -110,13 +114,14 @@ int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *n
                        .room = now->room,
                        .elsewhere = now->elsewhere,
                        .masked = now->masked,
-                       .reserved = now->reserved};
+                       .reserved = now->reserved,
+                       .rates = rates};
     for (int i = 0; i < INSTANCE_BYTES; i++)
         v->instance[i] = (uint8_t)(now->instance >> 8 * i);
     if (macs)
         memcpy(v->macs, now->macs, macs);
     int64_t number = v->number;
-    free(atomic_exchange(&x->next, v));
+    view_free(atomic_exchange(&x->next, v));
     if (is_new)
         atomic_store_explicit(&x->owner, ring_owner(x->shelf, x->slot, e->set.threads), memory_order_release);
     struct thread *t = &e->threads[atomic_load(&x->owner)];
@@ -312,9 +317,9 @@ void aoe_engine_close(aoe_engine *e)
     for (uint32_t i = 0; e->exports && i < e->set.exports; i++) {
         struct export *x = &e->exports[i];
         map_drop(x);
-        free(x->now);
+        view_free(x->now);
         streams_end(&x->streams);
-        free(atomic_load(&x->next));
+        view_free(atomic_load(&x->next));
     }
     if (e->event >= 0)
         close(e->event);

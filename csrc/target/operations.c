@@ -199,6 +199,10 @@ void operation_run(struct thread *t, struct op *op)
 {
     struct export *x = op->export;
     assert(op->state == S_READY && !op->waits && x->now);
+    if (op->begin_ns > t->boot_ns) {
+        delays_add(&t->delays, op);
+        return;
+    }
     if (op->kind == K_UP_CHANGE && expired(t, op->stamp_ns, op->era)) {
         drop_expired(t, op);
         return;
@@ -297,6 +301,14 @@ int operations_completed(struct thread *t)
         else
             sync_done(t, (struct export *)((uint8_t *)io - offsetof(struct export, sync)));
     }
+    return any;
+}
+
+int operations_begin(struct thread *t)
+{
+    int any = 0;
+    for (struct op *op; (op = delays_due(&t->delays, t->boot_ns)); any = 1)
+        operation_run(t, op);
     return any;
 }
 

@@ -21,6 +21,9 @@ static inline int expired(const struct thread *t, uint64_t stamp_ns, uint64_t er
 void operation_run(struct thread *t, struct op *op);
 /* Go on with what the disk has done: whether there was any. */
 int operations_completed(struct thread *t);
+
+/* Begin what a limit has delayed, where its time has come; whether there was any. */
+int operations_begin(struct thread *t);
 /* Let go of what Python is done with. */
 void operations_released(struct thread *t, struct export *x);
 /* Tell which publications nothing is left of (rule T5). */

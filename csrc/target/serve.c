@@ -25,12 +25,17 @@ static void place(struct op *op, const struct request *r, const uint8_t *frame, 
     op->where.hull = span_rounded(r->lba, r->count, block_mask);
 }
 
+static int has_room(const struct thread *t, const struct export *x)
+{
+    uint32_t left = OPS - atomic_load_explicit(&t->pending, memory_order_relaxed);
+    return x->order.pending < share(left, t->engine->set.queue_max);
+}
+
 static void admit(struct thread *t, struct export *x, uint32_t port, const struct arrival *a, uint64_t era,
-                  const struct request *r)
+                  const struct request *r, uint64_t begin_ns)
 {
     assert(r->verdict >= V_UP_ORDERED && r->verdict < sizeof kind_of);
-    uint32_t most = share(OPS - atomic_load_explicit(&t->pending, memory_order_relaxed), t->engine->set.queue_max);
-    struct op *op = x->order.pending < most ? op_new(t) : NULL;
+    struct op *op = has_room(t, x) ? op_new(t) : NULL;
     if (!op) {
         count(t, AOE_QUEUE_FULL);
         return;
@@ -46,6 +51,7 @@ static void admit(struct thread *t, struct export *x, uint32_t port, const struc
     op->era = era;
     op->number = x->now->number;
     op->durable = r->durable || x->now->flags & AOE_DURABLE;
+    op->begin_ns = begin_ns;
     op->error = 0;
     op->skip = 0;
     op->length = op->kind == K_READ || op->kind == K_FLUSH ? ATA_HEADER : a->length;
@@ -54,6 +60,31 @@ static void admit(struct thread *t, struct export *x, uint32_t port, const struc
     work_pending(&x->work, x->order.pending);
     if (op->state == S_READY)
         operation_run(t, op);
+}
+
+static int is_limited(const struct request *r)
+{
+    return r->verdict == V_READ || r->verdict == V_WRITE || r->verdict == V_UP_READ || r->verdict == V_UP_CHANGE;
+}
+
+/* The bytes that go over the wire: a VERIFY has none. */
+static uint64_t moved(const struct request *r) { return r->verdict == V_UP_READ ? 0 : (uint64_t)r->count * SECTOR; }
+
+/* Pays for it, and says when it may begin; 0 where it is dropped. */
+static int pays(struct thread *t, struct export *x, const uint8_t *mac, const struct request *r, uint64_t *begin_ns)
+{
+    struct rates *rates = x->now->rates;
+    *begin_ns = rates_begin_ns(rates, mac, t->boot_ns);
+    if (*begin_ns - t->boot_ns > rates_patience_ns(frame_age_ns(t->engine))) {
+        count(t, AOE_LIMITED);
+        return 0;
+    }
+    if (!has_room(t, x)) {
+        count(t, AOE_QUEUE_FULL);
+        return 0;
+    }
+    rates_pay(rates, mac, moved(r), t->boot_ns);
+    return 1;
 }
 
 /* A store that is memory is served at once, out of the ring and the map, as long as nothing is in the way. */
@@ -119,8 +150,11 @@ static void carry_out(struct thread *t, struct export *x, uint32_t port, const s
     work_heard(&x->work, wire_of(a->frame)->src, t->boot_ns);
     if (ours && !is_expired)
         streams_see(&x->streams, a->frame, a->stamp_ns);
-    if (!serve_instantly(t, x, port, a, r))
-        admit(t, x, port, a, era, r);
+    uint64_t begin_ns = 0;
+    if (x->now->rates && is_limited(r) && !pays(t, x, wire_of(a->frame)->src, r, &begin_ns))
+        return;
+    if (begin_ns > t->boot_ns || !serve_instantly(t, x, port, a, r))
+        admit(t, x, port, a, era, r, begin_ns);
 }
 
 void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)

@@ -7,15 +7,18 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
 
 #include "abi.h"
+#include "delays.h"
 #include "device.h"
 #include "order.h"
 #include "parse.h"
+#include "rates.h"
 #include "shared/ring.h"
 #include "sectors.h"
 #include "streams.h"
@@ -30,6 +33,7 @@ enum {
 };
 
 _Static_assert(BATCH <= OUTLET, "a batch of replies fits what is kept for a port");
+_Static_assert((int)OPS <= (int)DELAYED_MAX, "all may be delayed");
 _Static_assert(PAGE >= ATA_HEADER, "a header fits before the payload");
 
 #define NO_EXPORT UINT32_MAX
@@ -44,6 +48,7 @@ struct view {
     uint32_t trust, device, room;
     uint8_t instance[INSTANCE_BYTES]; /* as IDENTIFY has it */
     uint32_t masked, reserved;
+    struct rates *rates; /* NULL: no limits */
     uint8_t macs[];
 };
 
@@ -127,6 +132,7 @@ struct thread {
     uint32_t at_disk;
     struct request_io *ops;
     struct op *free_ops;
+    struct delays delays;
     uint8_t *buffers;
     uint64_t era;
     int64_t distance;
@@ -168,6 +174,13 @@ static inline void thread_wake(struct thread *t)
 {
     atomic_store(&t->mail, 1);
     eventfd_write(t->event, 1);
+}
+
+static inline void view_free(struct view *v)
+{
+    if (v)
+        free(v->rates);
+    free(v);
 }
 
 static inline uint64_t frame_age_ns(const aoe_engine *e)

@@ -14,11 +14,13 @@
 #include "sockets.h"
 #include "table.h"
 
+enum { SECOND_NS = 1000000000 };
+
 static uint64_t clock_ns(clockid_t clock)
 {
     struct timespec now;
     clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+    return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
 }
 
 /* The port whose next frame came first; with one port there is nothing to compare (rule T2). */
@@ -74,7 +76,12 @@ void thread_adopt(struct thread *t, struct export *x)
     x->device = &t->devices[next->device];
     x->device->room = next->room / t->engine->set.threads;
     x->now = next;
-    free(last);
+    if (last && rates_alike(last->rates, next->rates)) { /* what was spent stays spent */
+        struct rates *fresh = next->rates;
+        next->rates = last->rates;
+        last->rates = fresh;
+    }
+    view_free(last);
     if (is_gone(x)) {
         table_refill(t);
         t->leaving++;
@@ -96,7 +103,7 @@ static void let_go(struct thread *t, struct export *x)
     map_forget(t, x);
     streams_end(&x->streams);
     x->now = NULL;
-    free(last);
+    view_free(last);
     t->leaving--;
     t->up_news = 1;
     atomic_store_explicit(&x->owner, NO_THREAD, memory_order_release);
@@ -175,6 +182,12 @@ static struct pollfd port_wanted(const struct thread *t, uint32_t p)
     return (struct pollfd){port->open ? port->ring.fd : -1, (short)events, 0};
 }
 
+static void sleep_for(struct pollfd *fds, nfds_t count, uint64_t ns)
+{
+    struct timespec most = {.tv_sec = (time_t)(ns / SECOND_NS), .tv_nsec = (long)(ns % SECOND_NS)};
+    ppoll(fds, count, &most, NULL);
+}
+
 /* Spin as long as it has lately paid and takes no other thread's processor; then sleep until something happens. The
  * disk and the clients keep one waiting for different times. */
 static void rest(struct thread *t)
@@ -182,7 +195,8 @@ static void rest(struct thread *t)
     aoe_engine *e = t->engine;
     uint64_t since = clock_ns(CLOCK_MONOTONIC), spent = 0;
     uint64_t *spin_ns = &t->spin_ns[sectors_busy(t->sectors)];
-    while (spent < *spin_ns && !sectors_threads_busy(t->sectors)) {
+    uint64_t rest_ns = delays_left_ns(&t->delays, t->boot_ns, LOOK_AT_CLOCKS_MS * 1000000ull);
+    while (spent < *spin_ns && spent < rest_ns && !sectors_threads_busy(t->sectors)) {
         for (int i = 0; i < 16; i++) {
             if (something_waits(t))
                 return;
@@ -197,7 +211,7 @@ static void rest(struct thread *t)
     for (uint32_t p = 0; p < used; p++)
         fds[p] = port_wanted(t, p);
     fds[used] = (struct pollfd){t->event, POLLIN, 0};
-    poll(fds, used + 1, LOOK_AT_CLOCKS_MS);
+    sleep_for(fds, used + 1, rest_ns > spent ? rest_ns - spent : 0);
     if (fds[used].revents & POLLIN) {
         eventfd_t ignored;
         eventfd_read(t->event, &ignored);
@@ -222,6 +236,8 @@ void thread_pass(struct thread *t)
     if (atomic_load_explicit(&t->mail, memory_order_relaxed))
         read_mail(t);
     work += (uint32_t)operations_completed(t);
+    if (t->delays.count)
+        work += (uint32_t)operations_begin(t);
     if (!atomic_load_explicit(&e->draining, memory_order_relaxed))
         work += take_frames(t);
     sectors_go(t->sectors);

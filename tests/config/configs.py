@@ -15,6 +15,7 @@ _macs = st.binary(min_size=6, max_size=6).map(lambda it: bytes([it[0] & 0xFE]) +
 _interfaces = _names | _macs.map(lambda it: it.hex(":"))
 _links = st.integers(1, 65535).map(lambda port: f"udp:127.0.0.1:{port}")
 _serials = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=20)
+_bandwidths = st.just(0) | st.integers(1 << 16, 1 << 40) | st.integers(1, 1 << 20).map(lambda it: it << 20)
 _shelves = st.integers(0, protocol.SHELF_MAX).filter(lambda it: it != protocol.SHELF_REFUSED_BY_LINUX)
 _paths = _words.map(lambda it: f"/{it}") | st.sampled_from(["LABEL", "UUID"]).flatmap(
     lambda tag: _words.filter(bool).map(lambda it: f"{tag}={it}")
@@ -65,6 +66,11 @@ def exports(draw: st.DrawFn, links: tuple[str, ...] = ()) -> ExportConfig:
         read_only=draw(st.booleans()),
         mask=draw(st.none() | _some(_macs)),
         interfaces=draw(st.none() | _some(named, 1)),
+        limit_iops=draw(st.just(0) | st.integers(10, 10**9)),
+        limit_bandwidth=draw(_bandwidths),
+        limit_client_iops=draw(st.just(0) | st.integers(10, 10**9)),
+        limit_client_bandwidth=draw(_bandwidths),
+        limit_burst=draw(st.floats(0, 60)),
         force=draw(st.booleans()),
         reset_state=draw(st.booleans()),
     )

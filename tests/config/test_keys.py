@@ -13,6 +13,7 @@ from aoe.config.keys import EXPORT, NEEDED, TABLES, TARGET, Key, in_words_of_a_f
 from aoe.config.kinds import Choice, Flag
 from aoe.config.read import read
 from aoe.config.values import ExportConfig, TargetConfig
+from aoe.target.rates import NONE
 from man import generate
 
 KEYS = (*TARGET, *EXPORT)
@@ -72,6 +73,7 @@ def test_defaults_are_those_of_serve() -> None:
         export.force,
         export.reset_state,
     )
+    assert meant.limits == NONE == export.limits
     assert (meant.durability, meant.mask) == (export.durability, export.mask)
     how = meant.opening
     assert (how.direct, how.shared, how.read_only) == (export.direct, export.shared, export.read_only)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from aoe.drive.command import Kind
 from aoe.drive.identify import Identity
 from aoe.errors import DiskError
-from aoe.target.effects import EVERYONE, Conflict, Effect, Peek, Persist, Send, Submit
+from aoe.target.effects import EVERYONE, Conflict, Delay, Effect, Peek, Persist, Send, Submit
 from aoe.target.export import Change, Export, Job, Port
 from aoe.target.responder import Responder
 
@@ -223,6 +223,7 @@ class Driver:
         self.jobs: list[Job] = []
         self.changes: list[Change] = []
         self.conflicts: list[Conflict] = []
+        self.delays: list[Delay] = []
         self.saves = True
         self.error: DiskError | None = None
         self._asked: dict[int, Asked] = {}
@@ -273,6 +274,8 @@ class Driver:
                 self.jobs.append(effect.job)
                 if not self.held:
                     todo.extend(self._run(effect.job))
+            elif isinstance(effect, Delay):
+                self.delays.append(effect)
             elif isinstance(effect, Persist):
                 self.changes.append(effect.change)
                 if not self.held:
@@ -284,6 +287,19 @@ class Driver:
     def finish(self, job: Job | None = None, error: DiskError | None = None) -> list[bytes]:
         """The disk is done with a held job, the oldest unless told which."""
         return self.perform(self._run(job or self.jobs[0], error))
+
+    def wait(self, ns: int) -> list[bytes]:
+        """So much time passes; what a limit had delayed begins."""
+        until_ns = self.now_ns + ns
+        sent = []
+        while (first := min(self.delays, key=lambda it: it.until_ns, default=None)) is not None:
+            if first.until_ns > until_ns:
+                break
+            self.delays.remove(first)
+            self.clock(first.until_ns, first.until_ns)
+            sent += self.perform(self.responder.due(first, self.now_ns))
+        self.clock(until_ns, until_ns)
+        return sent
 
     def persist(self, ok: bool = True) -> list[bytes]:
         """The oldest held change was stored, or not."""
