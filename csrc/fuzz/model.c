@@ -23,9 +23,10 @@ struct initiator {
     int export;
 };
 
-/* What limits let pass since they are in force, of all or of one client, and when the first of it came in. */
+/* What limits let pass since they are in force, of all or of one client, when the first of it came in, and the bytes
+ * of the largest. */
 struct share {
-    uint64_t first_ns, requests, bytes;
+    uint64_t first_ns, requests, bytes, most;
 };
 
 static struct {
@@ -419,9 +420,10 @@ static struct share *share_of(const struct record *r, uint32_t whose) { return &
 
 static uint32_t client_of(const struct record *r)
 {
-    static const uint8_t known[MAC_BYTES - 1] = {2, 0, 0, 0, 1};
-    int is_known = !memcmp(r->wire.src, known, sizeof known) && r->wire.src[MAC_BYTES - 1] < CLIENTS;
-    return is_known ? r->wire.src[MAC_BYTES - 1] : CLIENTS;
+    for (uint8_t i = 0; i < CLIENTS; i++)
+        if (same_mac(r->wire.src, (uint8_t[]){2, 0, 0, 0, 1, i}))
+            return i;
+    return CLIENTS;
 }
 
 static void asks(const struct record *r, const struct thread *t)
@@ -443,10 +445,11 @@ static void check_rate(uint64_t rate, uint64_t burst_ns, uint64_t units, uint64_
 static void pass(struct share *s, uint64_t iops, uint64_t bandwidth, uint64_t burst_ns, const struct record *r)
 {
     uint64_t spent_ns = engine->threads[r->thread].boot_ns - s->first_ns;
-    check_rate(iops, burst_ns, s->requests, spent_ns);
-    check_rate(bandwidth, burst_ns, s->bytes, spent_ns);
-    s->requests++;
-    s->bytes += (uint64_t)r->count * SECTOR;
+    uint64_t size = (uint64_t)r->count * SECTOR;
+    s->bytes += size;
+    s->most = size > s->most ? size : s->most;
+    check_rate(iops, burst_ns, s->requests++, spent_ns);
+    check_rate(bandwidth, burst_ns, s->bytes - s->most, spent_ns); /* the last that was paid for may begin first (rule T1) */
 }
 
 static void begins(struct record *r)
@@ -486,7 +489,8 @@ static void arrives(const struct thread *t, uint32_t port, const struct arrival 
     }
     r->view = now->number;
     r->may_serve = may_serve(r, f, &m.ports[port]);
-    r->limited = r->may_serve && r->kind != K_FLUSH ? f->limited_since : 0;
+    int fails = r->kind == K_WRITE && now->flags & AOE_PASS; /* an error costs nothing */
+    r->limited = r->may_serve && r->kind != K_FLUSH && !fails ? f->limited_since : 0;
     asks(r, t);
     r->scope = scope_of(r, f, &m.ports[port]);
     r->names_us = r->ours && r->named == f->instance;

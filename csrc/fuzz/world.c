@@ -422,7 +422,7 @@ static void check_room(const struct export *x)
 
 ssize_t world_preadv2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
 {
-    const struct record *r = model_record((const uint8_t *)parts->iov_base - ATA_HEADER);
+    struct record *r = model_record((const uint8_t *)parts->iov_base - ATA_HEADER);
     const struct store *s = &stores[r->export];
     CHECK(count == 1 && fd == store_fd[r->export] && (s->flags & AOE_INSTANT || flags & RWF_NOWAIT));
     CHECK(!(s->flags & AOE_DIRECT));
@@ -663,7 +663,7 @@ int __wrap_sectors_threads_busy(const struct sectors *s)
 static void check_start(const struct io *io)
 {
     const struct export *x = export_of(io);
-    const struct record *r = record_of(io);
+    struct record *r = record_of(io);
     CHECK(io->fd == store_fd[x->index]);
     if (!io->may_block)
         check_room(x);

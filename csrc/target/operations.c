@@ -10,6 +10,7 @@
 #include "table.h"
 
 _Static_assert((int)WORKERS_MAX < (int)OPS, "what is at the disk leaves requests for what is not");
+_Static_assert((int)OPS <= (int)DELAYED_MAX, "all may be delayed");
 
 static struct request_io *request_of(struct op *op)
 {

@@ -33,7 +33,6 @@ enum {
 };
 
 _Static_assert(BATCH <= OUTLET, "a batch of replies fits what is kept for a port");
-_Static_assert((int)OPS <= (int)DELAYED_MAX, "all may be delayed");
 _Static_assert(PAGE >= ATA_HEADER, "a header fits before the payload");
 
 #define NO_EXPORT UINT32_MAX
