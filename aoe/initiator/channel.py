@@ -167,6 +167,13 @@ class Channel:
                 self._resend(lane, exchange, now_ns, effects)
         return effects
 
+    def ask_again(self, question: Exchange, now_ns: int) -> list[Effect]:
+        """The peer may have lost what it was asked, which changes nothing there."""
+        assert question.kind is Kind.READS, "copies of a change are rare enough to be remembered"
+        effects: list[Effect] = []
+        self._resend(self._lanes[question.kind], question, now_ns, effects)
+        return effects
+
     def abandon(self, exchange: Exchange, now_ns: int) -> list[Effect]:
         """No answer is wanted any more. What was sent stays of unknown fate."""
         effects: list[Effect] = []

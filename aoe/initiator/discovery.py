@@ -69,8 +69,10 @@ def config_reply(board: Board, port: int, path: Path | None, header: Header, raw
         return
     if header.tag & USER_TAG:
         path.channel.heard(now_ns)
-    else:  # an advertisement: the server may have started again
+    else:  # an advertisement: the server may have started again, and knows nothing of what it was asked
         path.vouched = False
+        if path.check is not None:
+            board.follow(path, path.channel.ask_again(path.check, now_ns))
     health.takes(board, path, said, facts, now_ns)
     board.note(path, Happens.ANSWERS if header.tag & USER_TAG else Happens.TELLS)
 

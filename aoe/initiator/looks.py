@@ -79,7 +79,7 @@ def unanswered(board: Board, path: Path, now_ns: int) -> None:
         return
     elif path.mute is Mute.SILENT:
         path.mute = Mute.ASKED_AGAIN
-        path.register_after_ns = now_ns + board.timing.probe_ns
+        path.register_after_ns = now_ns + board.timing.recheck_ns
         board.follow(path, path.channel.send_changes_again(now_ns))
     else:
         _register_another(board, path, now_ns)

@@ -176,10 +176,13 @@ void discovery_config_reply(aoe_core *c, uint32_t port, struct path *path, const
             join(c, port, raw, now_ns);
         return;
     }
-    if (asked)
+    if (asked) {
         channel_heard(path, now_ns);
-    else /* an advertisement: the server may have started again */
+    } else { /* an advertisement: the server may have started again, and knows nothing of what it was asked */
         path->vouched = 0;
+        if (path->check)
+            exchange_resend(c, path, path->check, now_ns);
+    }
     health_takes(c, path, raw, now_ns);
     board_note(c, path, asked ? HAPPENS_ANSWERS : HAPPENS_TELLS, WHY_NONE);
 }

@@ -103,7 +103,7 @@ void looks_unanswered(aoe_core *c, struct path *path, int64_t now_ns)
         return;
     } else if (path->mute == MUTE_SILENT) {
         path->mute = MUTE_ASKED_AGAIN;
-        path->register_after_ns = now_ns + c->set.timing.probe_ns;
+        path->register_after_ns = now_ns + c->set.timing.recheck_ns;
         channel_send_changes_again(c, path, now_ns);
     } else {
         register_another(c, path, now_ns);
