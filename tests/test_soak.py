@@ -1,6 +1,8 @@
 """The soak goes round all scenarios, goes on where it was, and hides no fault."""
 
+import itertools
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from tests.support.labs import failover
 from tests.support.labs.failover import SCENARIOS
 from tests.support.programs import soak
 
+ALL = (soak.COURSES, soak.ENGINES)
+
 
 def a_run(kind: soak.Kind, seed: int, pause_s: float = 1.0, faults: tuple[str, ...] = ()) -> soak.Run:
     when = "2000-01-01T00:00:00+00:00"
@@ -18,12 +22,26 @@ def a_run(kind: soak.Kind, seed: int, pause_s: float = 1.0, faults: tuple[str, .
 
 def test_every_scenario_has_its_turn_on_each_engine_and_a_new_seed_each_time(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    for _ in range(2 * len(soak.KINDS)):
-        soak.keep(path, a_run(*soak.next_run(soak.ledger(path))))
+    for _ in range(2 * 2 * len(SCENARIOS)):
+        soak.keep(path, a_run(*soak.next_run(soak.ledger(path), SCENARIOS)))
     done = [(run.scenario, run.engine, run.seed) for run in soak.ledger(path)]
     once = [(name, engine) for name in SCENARIOS for engine in ("c", "python")]
     assert done == [(*kind, seed) for seed in (1, 2) for kind in once]
-    assert soak.missing(soak.ledger(path)) == (soak.RUNS_WANTED - 2) * 2 * len(SCENARIOS)
+    left = {name: course.runs - 2 * (name in SCENARIOS) for name, course in soak.COURSES.items()}
+    assert soak.missing(soak.ledger(path)) == 2 * sum(left.values())
+
+
+def test_each_scenario_comes_as_often_as_it_is_wanted(tmp_path: Path) -> None:
+    runs: list[soak.Run] = []
+    while soak.missing(runs):
+        runs.append(a_run(*soak.next_run(runs)))
+    wanted = {soak.Kind(name, it): soak.COURSES[name].runs for name, it in itertools.product(*ALL)}
+    assert Counter(run.kind for run in runs) == wanted
+
+
+def test_a_scenario_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert soak.main(1, tmp_path, ["kill", "rest"]) == 2
+    assert "no scenario rest; there are: link down, kill," in capsys.readouterr().err
 
 
 def test_the_table_has_the_worst_and_the_median() -> None:

@@ -1,31 +1,82 @@
-"""Failover again and again, each scenario as often as the others, with both ends in C and with both in
-Python; `tools/soak` runs this.
+"""Failover, and a service that starts again or applies files, again and again: each scenario in turn, with
+both ends in C and with both in Python; `tools/soak` runs this.
 
-soak.py MINUTES DIRECTORY. Every run is a line in DIRECTORY/ledger.jsonl, from which the next call goes on;
-what was left of a run with a fault is in DIRECTORY/faults. Exit status 1 if there was one in this call, 2 if
-none can be done here.
+soak.py MINUTES DIRECTORY [SCENARIO...]. Every run is a line in DIRECTORY/ledger.jsonl, from which the next
+call goes on; what was left of a run with a fault is in DIRECTORY/faults. Exit status 1 if there was one in
+this call, 2 if none can be done here.
 """
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from tests.support.labs import failover, loss
-from tests.support.labs.failover import SCENARIOS
+from bench.contest import build
+from tests.support.labs import applies, failover, loss, restarts
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import ENGINE
 
 MINUTES_MAX = 80
 RUNS_WANTED = 20
+RESTARTS, APPLIES = 50, 500
+"""Of one run."""
+USED, THOUSAND = 20, 1000
+"""Exports of a service."""
 ENGINES = ("c", "python")
+Said = dict[str, Any]
+
+
+class Course(NamedTuple):
+    """What is done in a directory, with a seed, on an engine; and how many runs are wanted."""
+
+    run: Callable[[Path, int, str], Said]
+    runs: int = RUNS_WANTED
+
+
+def _failover(name: str) -> Course:
+    return Course(
+        lambda work, seed, engine: failover.run(work, failover.SCENARIOS[name], seed, engine, engine)
+    )
+
+
+def _restarts(how: signal.Signals, times: int = RESTARTS, exports: int = USED) -> Course:
+    used, idle = min(USED, exports), max(0, exports - USED)
+    return Course(
+        lambda work, seed, engine: restarts.run(
+            work, how, engine, seed=seed, times=times, used=used, idle=idle
+        ),
+        1,
+    )
+
+
+def _applies(rw: str) -> Course:
+    def run(work: Path, seed: int, engine: str) -> Said:
+        os.environ[ENGINE] = engine
+        with Lab(mtu=applies.MTU) as lab:
+            return applies.run(lab, work, build("load", work), rw, seed=seed, times=APPLIES)
+
+    return Course(run, 2)
+
+
+COURSES = {
+    **{name: _failover(name) for name in failover.SCENARIOS},
+    "service restarted": _restarts(signal.SIGTERM),
+    "service killed": _restarts(signal.SIGKILL),
+    "1,000 exports restarted": _restarts(signal.SIGTERM, 5, THOUSAND),
+    "1,000 exports killed": _restarts(signal.SIGKILL, 5, THOUSAND),
+    "files applied to reads": _applies("randread"),
+    "files applied to reads and writes": _applies("randrw"),
+}
 
 
 class Kind(NamedTuple):
@@ -38,7 +89,7 @@ class Kind(NamedTuple):
         return f"{self.scenario}, {self.engine}"
 
 
-KINDS = tuple(Kind(scenario, engine) for scenario in SCENARIOS for engine in ENGINES)
+KINDS = tuple(Kind(name, engine) for name in COURSES for engine in ENGINES)
 
 
 class Run(NamedTuple):
@@ -53,6 +104,9 @@ class Run(NamedTuple):
     calls: int
     faults: list[str]
     engine: str = ENGINES[0]
+    away_s: float = 0.0
+    load: float = 0.0
+    """How busy the machine was in the end (/proc/loadavg)."""
 
     @property
     def kind(self) -> Kind:
@@ -69,29 +123,32 @@ def keep(path: Path, run: Run) -> None:
         file.write(json.dumps(run._asdict()) + "\n")
 
 
-def next_run(runs: Iterable[Run]) -> tuple[Kind, int]:
-    """The kind of run that there was least often, and a seed that it did not have yet."""
+def next_run(runs: Iterable[Run], names: Iterable[str] = COURSES) -> tuple[Kind, int]:
+    """The kind of run, of these scenarios, that there was least often for what is wanted, and a seed that it
+    did not have yet."""
     seeds = Counter(dict.fromkeys(KINDS, 0))
     for run in runs:
         seeds[run.kind] = max(seeds[run.kind], run.seed)
-    kind = min(KINDS, key=lambda kind: seeds[kind])
+    chosen = set(names)
+    kinds = [kind for kind in KINDS if kind.scenario in chosen]
+    kind = min(kinds, key=lambda kind: seeds[kind] / COURSES[kind.scenario].runs)
     return kind, seeds[kind] + 1
 
 
 def perform(kind: Kind, seed: int, commit: str, kept: Path) -> Run:
     """One run; where something is wrong with it, even that it did not end, its files are kept."""
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    said: dict[str, Any] = {"pause_s": 0.0, "moves": 0, "calls": 0}
+    said: Said = {"pause_s": 0.0, "away_s": 0.0, "moves": 0, "calls": 0}
     with tempfile.TemporaryDirectory(prefix="aoe-soak-") as directory:
         try:
-            said = failover.run(Path(directory), SCENARIOS[kind.scenario], seed, kind.engine, kind.engine)
+            said |= COURSES[kind.scenario].run(Path(directory), seed, kind.engine)
         except Exception as error:
             said["faults"] = [f"{type(error).__name__}: {error}"]
         if said["faults"]:
             name = f"{'-'.join(kind).replace(' ', '-')}-{seed}"
             shutil.copytree(directory, kept / name, dirs_exist_ok=True)
     measured = (said["pause_s"], said["moves"], said["calls"], said["faults"])
-    return Run(kind.scenario, seed, when, commit, *measured, kind.engine)
+    return Run(kind.scenario, seed, when, commit, *measured, kind.engine, said["away_s"], os.getloadavg()[0])
 
 
 def table(runs: Iterable[Run]) -> str:
@@ -111,10 +168,13 @@ def table(runs: Iterable[Run]) -> str:
 def missing(runs: Iterable[Run]) -> int:
     """How many runs are left until each scenario had its number."""
     counts = Counter(run.kind for run in runs)
-    return sum(max(0, RUNS_WANTED - counts[kind]) for kind in KINDS)
+    return sum(max(0, COURSES[kind.scenario].runs - counts[kind]) for kind in KINDS)
 
 
-def main(minutes: float, directory: Path) -> int:
+def main(minutes: float, directory: Path, names: list[str]) -> int:
+    if unknown := set(names) - COURSES.keys():
+        print(f"soak: no scenario {', '.join(unknown)}; there are: {', '.join(COURSES)}", file=sys.stderr)
+        return 2
     if os.geteuid() or (reason := loss.obstacle()):
         print(f"soak: not here: {'needs root' if os.geteuid() else reason}", file=sys.stderr)
         return 2
@@ -127,16 +187,16 @@ def main(minutes: float, directory: Path) -> int:
     )
     while time.monotonic() + longest_s < deadline:
         started = time.monotonic()
-        run = perform(*next_run(runs), described.stdout.strip(), directory / "faults")
+        run = perform(*next_run(runs, names or COURSES), described.stdout.strip(), directory / "faults")
         longest_s = max(longest_s, time.monotonic() - started)
         keep(path, run)
         runs.append(run)
         print(f"{run.kind} {run.seed}: {run.pause_s:.3f} s, {run.calls} calls", *run.faults, flush=True)
     print(table(runs))
     if left := missing(runs):
-        print(f"{left} runs are missing to {RUNS_WANTED} of each: call it again")
+        print(f"{left} runs are missing: call it again")
     return 1 if any(run.faults for run in runs[before:]) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(float(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(float(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))

@@ -1,0 +1,120 @@
+"""A service that starts again and again under the full load of two clients, its sockets held by a stand-in
+for the service manager: what they see of it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.net.service import export
+from tests.node.manager import Manager
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import image
+from tests.support.waiting import wait_for
+
+CLIENTS = ("first", "second")
+SECTORS = 16384
+SERVED_AGAIN_S = 0.7
+"""How long it serves before it is ended again."""
+END_S = 120.0
+READY_S = 60.0
+CALLS_MIN = 50
+"""Of both clients, for each restart."""
+
+
+@contextmanager
+def site() -> Iterator[Lab]:
+    """The hosts of a target and of two clients, each on a cable of its own."""
+    with Lab(("target", *CLIENTS)) as lab:
+        lab.cable("target", CLIENTS[1])
+        yield lab
+
+
+@contextmanager
+def service(
+    lab: Lab, work: Path, engine: str, addresses: Sequence[str], manager: type[Manager] = Manager
+) -> Iterator[Manager]:
+    """It serves these on both cables."""
+    head = f'[target]\ninterfaces = ["v0", "v1"]\nstate-dir = "{work}/state"\nengine = "{engine}"\n'
+    tables = [export(image(work / f"disk-{it}", SECTORS), it) for it in addresses]
+    (work / "target.toml").write_text(head + "\n".join(tables))
+    words = ["run", "--config", work / "target.toml", "--socket", work / "control"]
+    command = lab.command("target", sys.executable, "-m", "aoe.cli.target", *words)
+    with manager(command, work) as made:
+        made.start(ready_s=READY_S)
+        yield made
+
+
+class _Client:
+    """Writers on some disks, until it is told to end."""
+
+    def __init__(self, lab: Lab, side: str, seed: int, engine: str, addresses: Sequence[str]) -> None:
+        program = ("-m", "tests.support.programs.restart_client")
+        names = [f"e{it}" for it in addresses]
+        words = lab.command(side, sys.executable, *program, str(seed), engine, *names)
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> "_Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def go(self) -> None:
+        """Wait until it writes."""
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "go\n"
+
+    def said(self) -> dict[str, Any]:
+        """End it: what it saw."""
+        said: dict[str, Any] = json.loads(self._process.communicate(timeout=END_S)[0])
+        assert self._process.returncode == 0
+        return said
+
+
+def run(
+    work: Path, how: signal.Signals, engine: str, *, seed: int, times: int, used: int, idle: int = 0
+) -> dict[str, Any]:
+    """End it so many times by that signal, while two clients use half of the `used` exports each, and some
+    more are `idle`. `pause_s` is the longest time for which a client had to wait for a write, `away_s` the
+    longest from the signal until it said that it is ready; `faults` is what should not be."""
+    addresses = [f"{1 + at // 250}.{at % 250}" for at in range(used + idle)]
+    shares = [addresses[at : used : len(CLIENTS)] for at in range(len(CLIENTS))]
+    away_s = []
+    with site() as lab, service(lab, work, engine, addresses) as manager, ExitStack() as stack:
+        held = manager.names()
+        clients = [
+            stack.enter_context(_Client(lab, side, seed + 1000 * at, engine, share))
+            for at, (side, share) in enumerate(zip(CLIENTS, shares, strict=True))
+        ]
+        for client in clients:
+            client.go()
+        for _ in range(times):
+            time.sleep(SERVED_AGAIN_S)
+            began_s = time.monotonic()
+            status = manager.kill(how)
+            assert status == (0 if how == signal.SIGTERM else -how), "how it ended"
+            manager.start(ready_s=READY_S)
+            away_s.append(time.monotonic() - began_s)
+            wait_for(lambda: manager.names() == held, what="what the first life held is held on")
+        said = [client.said() for client in clients]
+    calls, faults = sum(it["calls"] for it in said), [fault for it in said for fault in it["faults"]]
+    faults += [line for it in said for line in it["warnings"] if "answers no writes" in line]
+    if calls < CALLS_MIN * times:
+        faults.append(f"{calls} calls show nothing")
+    pause_s = max(it["pause_s"] for it in said)
+    return {
+        "pause_s": pause_s,
+        "away_s": max(away_s),
+        "moves": times,
+        "calls": calls,
+        "held": Counter(name.split("-")[1] for name in held),
+        "faults": faults,
+    }
