@@ -27,7 +27,7 @@ from aoe.wire import ata, config, frame
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Header
-from aoe.wire.stamp import stamp_of
+from aoe.wire.stamp import Stamp, stamp_of
 from tests.support.tools import need_engine
 
 MS = 1_000_000
@@ -82,6 +82,12 @@ class Server:
     def forget(self) -> None:
         """Our stream, and nothing else."""
         self.streams = self.streams and Streams()
+
+    def end_epochs(self) -> None:
+        """As another host does that sends a FLUSH in our name: our changes are dropped, and nothing else."""
+        for it in self.streams.left() if self.streams else ():
+            assert self.streams is not None
+            self.streams.see(it.mac, Stamp(it.number, (it.epoch + 100) & 0xFF, 0), it.newest, 0)
 
     def suit(self) -> None:
         """Nothing but what it stores keeps it from being a path."""
@@ -347,6 +353,8 @@ class World:
             self.switch[port] = self.switches.choice([9000, 9000, 4300, 1514, 1000])
         for server in self.servers if self.switches.random() < 0.05 else []:
             server.forget()
+        for server in self.servers if self.switches.random() < 0.02 else []:
+            server.end_epochs()
         chance = rng.random()
         if chance < 0.35:
             self.ask()
