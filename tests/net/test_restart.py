@@ -22,4 +22,6 @@ def test_clients_see_a_pause_and_nothing_else(tmp_path: Path, engine: str, how: 
     assert not found["faults"]
     assert found["pause_s"] < PAUSE_MAX_S
     sockets = len(restarts.CLIENTS) * (2 if engine == "c" else 1)
-    assert found["held"] == {"address": USED, "link": sockets, "store": USED}
+    held = found["held"]
+    assert (held["link"], held["store"]) == (sockets, USED)
+    assert held["address"] >= USED, "on each cable, unless they are one network"
