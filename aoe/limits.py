@@ -59,6 +59,8 @@ CLIENTS_KNOWN_MAX = 256
 """Hosts of one export that are remembered, so that the first contact of each is said."""
 OUTLET_BYTES_MAX = 4 << 20
 """Of lines that were not taken yet from a service's standard output or error; more are left out."""
+JOURNAL_MESSAGE_MAX = 32 << 10
+"""Bytes of a field for the journal: with more, a datagram would not fit into a socket's buffer."""
 MESSAGE_KINDS_MAX = 1024
 """Kinds of messages whose last time is remembered."""
 

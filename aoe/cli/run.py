@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.cli import stdio
+from aoe.cli.journal import log_as_json
 from aoe.cli.node_verbs import NodeVerbs, owner_of, rights_of
 from aoe.cli.privilege import allow_descriptors
 from aoe.cli.report import Report
@@ -101,6 +102,8 @@ class _Daemon:
             wanted = self._wanted.load()
             target = wanted.target
             self._report.as_json |= target.json
+            if self._report.as_json:
+                log_as_json()
             if not self._said.verbose:
                 logging.getLogger("aoe").setLevel(target.log_level.upper())
             directory = Path(target.state_dir) if target.state_dir else default_directory()

@@ -5,19 +5,18 @@ import functools
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from aoe.cli import loop, stdio
+from aoe.cli.journal import start_log
 from aoe.cli.opening import Hands, hands_of
 from aoe.cli.paths import Wanted, check_stores
 from aoe.cli.privilege import allow_descriptors, drop_privileges
 from aoe.cli.records import find_records
 from aoe.cli.report import Report
 from aoe.cli.serving import Serve, meaning
-from aoe.config.text import one_line
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening
 from aoe.engine import EngineUnavailable
@@ -95,7 +94,7 @@ def guarded(begin: Callable[[], Coroutine[Any, Any, bool]], report: Report, *, v
         return 0 if clean else 1
 
     with _deaf(), stdio.unblocked("aoe-target", report.as_json):
-        _start_log()
+        start_log()
         log.setLevel(logging.DEBUG if verbose else logging.INFO)
         status = report.outcome(serve)
     if not clean:
@@ -118,19 +117,6 @@ def _deaf() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _OneLine(logging.Formatter):
-    """A message stays one line whatever is in the names that it quotes."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return one_line(super().formatMessage(record))
-
-
-def _start_log() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("aoe-target: %(message)s"))
-    logging.basicConfig(handlers=[handler])
 
 
 def _interrupt(*_: object) -> None:

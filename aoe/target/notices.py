@@ -13,6 +13,10 @@ from aoe.wire import protocol
 log = logging.getLogger("aoe.target")
 
 
+class Peer(str):
+    """The MAC of a host in the words of a message: a log that has fields has it in one of its own."""
+
+
 class Notices:
     """The messages of one server, inside a running event loop."""
 
@@ -64,13 +68,13 @@ class Notices:
         """Another target answers for the address of an export."""
         said = "%s: %s answers for this address too: clients will mix the two disks"
         kind = by.export, "conflict"
-        self._repeated.say(kind, logging.ERROR, said, by.export.address, by.mac.hex(":"))
+        self._repeated.say(kind, logging.ERROR, said, by.export.address, Peer(by.mac.hex(":")))
 
     def met(self, client: Met) -> None:
         """A host asked for a disk for the first time."""
         said = "%s: first contact of %s on %s"
         kind = client.export, "client"
-        address, mac = client.export.address, client.mac.hex(":")
+        address, mac = client.export.address, Peer(client.mac.hex(":"))
         self._repeated.say(kind, logging.INFO, said, address, mac, client.port.name)
 
     def forged(self, flush: Forged) -> None:
@@ -80,7 +84,7 @@ class Notices:
             "look for a second host with this MAC, or for an attack"
         )
         kind = flush.export, "forged"
-        self._repeated.say(kind, logging.WARNING, said, flush.export.address, flush.mac.hex(":"))
+        self._repeated.say(kind, logging.WARNING, said, flush.export.address, Peer(flush.mac.hex(":")))
 
     def link(self, link: Link) -> None:
         """How an interface is, if it was lost or is there again."""
