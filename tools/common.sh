@@ -36,8 +36,9 @@ make_venv() {
     fi
     echo "making the virtual environment $venv"
     [ -x "$venv/bin/python" ] && "$venv/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$venv"
+    touch "$stamp.begun" # what changes from now on may not be in it
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extra"
-    touch "$stamp"
+    mv "$stamp.begun" "$stamp"
 }
 
 # need_compiler: what the engine is built with.

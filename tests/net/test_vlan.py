@@ -86,10 +86,12 @@ async def read(lab: Lab, target: AoeTarget, client: str, tag: bytes) -> bytes:
         await disk.write(LBA * 512, STORED)
         port = lab.port("target")
         target.pause()
-        reading = asyncio.ensure_future(disk.read(LBA * 512, 512))
-        await asyncio.to_thread(forge, port, tag)
-        await asyncio.sleep(HELD_S)
-        target.resume()
+        try:
+            reading = asyncio.ensure_future(disk.read(LBA * 512, 512))
+            await asyncio.to_thread(forge, port, tag)
+            await asyncio.sleep(HELD_S)
+        finally:
+            target.resume()  # the client waits for it until then, also where this failed
         return await reading
 
 
