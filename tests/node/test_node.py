@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from aoe.config.values import Config
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError
 from aoe.node.node import Done
+from aoe.target.rates import Limits
 from aoe.target.records import StateStore
 from aoe.wire import mask
 from aoe.wire.frame import Command
@@ -269,6 +271,35 @@ def test_durability_and_access_change_without_a_break(tmp_path: Path) -> None:
             assert (one.identity.cache, one.drive.read_only) == (True, True)
             await here.apply(export(tmp_path, "a"))
             await host.write(0, noise(1, 1))
+
+    asyncio.run(run())
+
+
+def test_limits_change_without_a_break(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with scene(tmp_path, export(tmp_path, "a")) as here:
+            host, one = here.host(0), here.node.target.exports[0]
+            await host.write(0, noise(1))
+            slow = export(tmp_path, "a", limit_iops=10, limit_burst=0.0, limit_bandwidth=100 << 20)
+            done = await here.apply(slow)
+            assert said(done) == "e1.0: change limit-iops to 10, limit-bandwidth to 100M, limit-burst to 0.0"
+            began = time.monotonic()
+            await asyncio.gather(*(host.write(8 * at, noise(1)) for at in range(3)))
+            assert time.monotonic() - began >= 0.19
+            writes = asyncio.gather(*(host.write(8 * at, noise(1, 1)) for at in range(3)))
+            await asyncio.sleep(0.01)
+            await here.apply(export(tmp_path, "a"))
+            await writes
+            assert here.node.target.exports == [one]
+            assert one.rates is None
+
+    asyncio.run(run())
+
+
+def test_an_export_begins_with_its_limits(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with scene(tmp_path, export(tmp_path, "a", limit_client_iops=500)) as here:
+            assert here.node.target.exports[0].limits == Limits(client_iops=500)
 
     asyncio.run(run())
 

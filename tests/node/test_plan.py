@@ -87,6 +87,11 @@ def test_other_bytes_or_another_opening_are_a_replacement(said: dict[str, Any], 
         ({"read_only": True}, "read-only"),
         ({"mask": (ALICE,)}, "mask"),
         ({"interfaces": ("eth1",)}, "interfaces"),
+        ({"limit_iops": 100}, "limit-iops"),
+        ({"limit_bandwidth": 1 << 20}, "limit-bandwidth"),
+        ({"limit_client_iops": 100}, "limit-client-iops"),
+        ({"limit_client_bandwidth": 1 << 20}, "limit-client-bandwidth"),
+        ({"limit_burst": 2.0}, "limit-burst"),
     ],
 )
 def test_what_can_be_changed_in_place_is(said: dict[str, Any], key: str) -> None:
@@ -263,6 +268,7 @@ exports = st.builds(
     offset=st.sampled_from([0, 8]),
     durability=st.sampled_from(["write-through", "write-back"]),
     read_only=st.booleans(),
+    limit_iops=st.sampled_from([0, 100]),
     mask=st.sampled_from([None, (), (ALICE,), (BOB, ALICE)]),
 )
 

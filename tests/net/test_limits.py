@@ -1,0 +1,98 @@
+"""Limits as clients meet them: what `aoe bench` gets, and what others get meanwhile."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.labs.engine_target import counted
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget, image
+from tests.support.tools import need_namespaces
+
+MTU = 9000
+SECTORS = 65536
+SHARE = 0.10
+"""How far from its limit a rate may be."""
+RUNTIME_S = 3.0
+BURST_S = 0.1
+
+
+def bench(lab: Lab, side: str, *words: str) -> "subprocess.Popen[bytes]":
+    load = ("--rw", "randread", "--runtime", f"{RUNTIME_S:g}", "--interface", "v0", "--json", *words)
+    command = (sys.executable, "-m", "aoe.cli.client", "bench", "e1.1", *load)
+    return lab.popen(side, *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def result(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
+    """What it measured; it saw no error, and no path that went down."""
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err.decode()
+    assert not re.search(r"lost|slow|down|dead|switch", err.decode()), err.decode()
+    (said,) = (json.loads(line) for line in out.decode().splitlines())
+    assert said["errors"] == 0
+    found: dict[str, Any] = said
+    return found
+
+
+def is_near(said: dict[str, Any], limit: float) -> bool:
+    """Within the share, for a run that had the burst once, and counts what was outstanding at its end."""
+    more = said["iodepth"] / RUNTIME_S + limit * BURST_S / RUNTIME_S
+    found: float = said["requests_per_s"]
+    return limit * (1 - SHARE) <= found <= limit * (1 + SHARE) + more
+
+
+@pytest.mark.parametrize(
+    ("limit", "per_s", "words"),
+    [
+        (("--limit-iops", "100"), 100, ()),
+        (("--limit-iops", "1000"), 1000, ()),
+        (("--limit-client-iops", "500"), 500, ("--rw", "randrw", "--overwrite")),
+        (("--limit-bandwidth", "8M"), 1024, ("--bs", "8k")),
+        (("--limit-client-bandwidth", "4M", "--limit-burst", "0"), 512, ("--bs", "8k", "--iodepth", "4")),
+        (("--limit-iops", "20"), 20, ("--iodepth", "4")),
+    ],
+)
+def test_a_client_gets_what_the_limit_lets_pass(
+    limit: tuple[str, ...], per_s: int, words: tuple[str, ...], lab: Lab, tmp_path: Path
+) -> None:
+    store = image(tmp_path / "disk", SECTORS)
+    with AoeTarget(lab, tmp_path, f"{store}=1.1", *limit) as target:
+        said = result(bench(lab, "client", *words))
+        assert counted(target)["expired"] == 0
+    assert is_near(said, per_s), said
+
+
+@pytest.mark.parametrize(
+    ("limit", "each"), [(("--limit-client-iops", "300"), 300), (("--limit-iops", "600"), 300)]
+)
+def test_two_clients_get_the_same(limit: tuple[str, ...], each: int, tmp_path: Path) -> None:
+    need_namespaces()
+    store = image(tmp_path / "disk", SECTORS)
+    with Lab(("target", "client", "other"), mtu=MTU) as lab:
+        lab.cable("target", "other")
+        with AoeTarget(lab, tmp_path, f"{store}=1.1", "--interface", "v1", *limit):
+            running = [bench(lab, side, "--iodepth", "16") for side in ("client", "other")]
+            found = [result(it) for it in running]
+    assert all(is_near(said, each) for said in found), found
+
+
+def test_one_that_is_over_its_limit_leaves_another_alone(tmp_path: Path) -> None:
+    """What is over a limit is dropped, and neither it nor its copies are in the way."""
+    need_namespaces()
+    store = image(tmp_path / "disk", SECTORS)
+    with Lab(("target", "client", "other"), mtu=MTU) as lab:
+        lab.cable("target", "other")
+        with AoeTarget(
+            lab, tmp_path, f"{store}=1.1", "--interface", "v1", "--limit-client-iops", "100"
+        ) as it:
+            greedy = bench(lab, "client", "--iodepth", "256")
+            modest = result(bench(lab, "other", "--iodepth", "1"))
+            result(greedy)
+            dropped = counted(it)["limited"]
+    assert dropped
+    assert is_near(modest, 100)
