@@ -6,12 +6,21 @@ from pathlib import Path
 from tests.support.labs.guests.debian import DebianGuest
 from tests.support.labs.guests.machine import free_port, udp_card
 from tests.support.tools import tool
-from tests.vm.unit import UNIT, serves
+from tests.vm.unit import SERVED_S, UNIT, serves, write
 
 _ADDED = 'sed -i "s/\\"eth0\\"/\\"eth0\\", \\"eth1\\"/" /etc/aoe-target.toml'
 _EXPORT = '[[export]]\\npath = "/dev/vdc"\\nshelf = 1\\nslot = 2\\ninterfaces = ["eth1"]\\n'
 _MOUNT = "/dev/nbd0 /mnt/own ext4 _netdev,x-systemd.requires=aoe-nbd@nbd0.service 0 2"
 _NBD = "aoe-nbd@nbd0.service"
+_NETWORK = """\
+[Match]
+Name=eth1 eth2
+[Link]
+MTUBytes=9000
+RequiredForOnline=carrier
+[Network]
+LinkLocalAddressing=no
+"""
 
 
 def cards() -> list[str]:
@@ -22,8 +31,8 @@ def cards() -> list[str]:
 
 def mount(guest: DebianGuest) -> None:
     """Serve it, and mount it at each boot."""
-    for name in ("eth1", "eth2"):
-        guest.check(f"ip link set {name} mtu 9000 up")
+    write(guest, "/etc/systemd/network/own.network", _NETWORK)
+    guest.check("systemctl enable --now systemd-networkd", 60)
     guest.check(f"{_ADDED} && printf '{_EXPORT}' >>/etc/aoe-target.toml && systemctl restart {UNIT}", 60)
     serves(guest, 3)
     guest.check(
@@ -51,7 +60,7 @@ def check_clean(work: Path) -> None:
 
 def check_after_boot(guest: DebianGuest) -> None:
     """It is mounted, and what the journal tells of the last end is in order."""
-    guest.check("until mountpoint -q /mnt/own; do sleep .1; done", 120)
+    guest.check("until mountpoint -q /mnt/own; do sleep .1; done", SERVED_S)
     check(guest)
     said = guest.check("journalctl --boot=-1 --output=cat --no-pager _PID=1", 60).splitlines()
     steps = ("Unmounted /mnt/own", f"Stopped {_NBD}", f"Stopped {UNIT}")

@@ -84,7 +84,7 @@ def debian_root(packages: Sequence[str], copy: Path) -> Path:
     first makes it (100 s), and the others wait."""
     need_root()
     need("mmdebstrap", "mke2fs")
-    what = (SUITE, IMAGE_BYTES, BASE, tuple(sorted(packages)), _FILES, _LINKS)
+    what = (SUITE, IMAGE_BYTES, BASE, tuple(sorted(packages)), _LEFT_OUT, _FILES, _LINKS)
     image = CACHE / f"root-{zlib.crc32(repr(what).encode()):08x}.ext4"
     CACHE.mkdir(parents=True, exist_ok=True)
     with locked(CACHE / "root.lock"):
