@@ -18,8 +18,10 @@ from tests.vm.unit import (
     exposure,
     given,
     held,
+    holds,
     restarts,
     serves,
+    settled,
     written,
 )
 
@@ -116,7 +118,7 @@ def check_reload(guest: DebianGuest) -> None:
 
 def check_store(debian: Site, guest: DebianGuest) -> None:
     """What systemd holds for it is the same after whatever becomes of it, and clients see a pause at most."""
-    count = held(guest)
+    count = settled(guest)
     assert count >= 2
     with written(debian.writing_client()):
         before = guest.pid(UNIT)
@@ -128,9 +130,11 @@ def check_store(debian: Site, guest: DebianGuest) -> None:
         before = guest.pid(UNIT)
         guest.check(f"kill -KILL {before}")
         again(guest, before, 3)
-        assert (restarts(guest), held(guest), given(guest)) == (1, count, kept(names))
+        assert (restarts(guest), given(guest)) == (1, kept(names))
+        holds(guest, count)
         check_failed_start(guest)
-        assert (held(guest), given(guest)) == (count, kept(names))
+        assert given(guest) == kept(names)
+        holds(guest, count)
         guest.check("ip link set eth0 down && sleep 1 && ip link set eth0 up")
         assert held(guest) == count
 
@@ -156,18 +160,19 @@ def check_watchdog(debian: Site, guest: DebianGuest) -> None:
         before = guest.pid(UNIT)
         guest.check(f"systemctl restart {UNIT}", 60)
         again(guest, before, 3)
-        before, times, count = guest.pid(UNIT), restarts(guest), held(guest)
+        before, times, count = guest.pid(UNIT), restarts(guest), settled(guest)
         with written(debian.writing_client()):
             guest.check(f"kill -STOP {before}")
             again(guest, before, 3)
         assert "atchdog timeout" in guest.journal(UNIT)
-        assert (restarts(guest), held(guest)) == (times + 1, count)
+        assert restarts(guest) == times + 1
+        holds(guest, count)
 
 
 def check_packages(debian: Site, guest: DebianGuest, later: Path) -> None:
     """A newer package is installed and the older one again. What the other one had held is closed, which is
     said, and opened afresh; no client sees an error. What is mounted goes on."""
-    count, old = held(guest), version(guest)
+    count, old = settled(guest), version(guest)
     with written(debian.writing_client()):
         change_package(guest, later)
         assert version(guest) == LATER
@@ -192,8 +197,8 @@ def check_afresh(guest: DebianGuest, count: int, names: str) -> None:
     assert not [name for name in theirs if name.startswith(f"{names}-")]
     journal = guest.journal(UNIT)
     for name in theirs:
-        assert f"{name}: of an earlier life" in journal
-    assert held(guest) == count
+        assert f"{name} is of another version of the service: closed, and opened afresh" in journal
+    holds(guest, count)
     before = guest.pid(UNIT)
     guest.check(f"systemctl restart {UNIT}", 60)
     again(guest, before, 3)
@@ -216,11 +221,12 @@ def check_wrong_file(guest: DebianGuest) -> None:
 
 def check_stop(guest: DebianGuest) -> None:
     """It lets go of all."""
-    count = held(guest)
+    count = settled(guest)
     guest.check(f"systemctl stop {UNIT}", 60)
     assert held(guest) == 0
     guest.check(f"systemctl start {UNIT}", 60)
-    assert (held(guest), given(guest)) == (count, [])
+    assert given(guest) == []
+    holds(guest, count)
 
 
 def remove(guest: DebianGuest) -> None:

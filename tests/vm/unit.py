@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.support.waiting import wait_for
 UNIT = "aoe-target.service"
 SERVED_S = 90.0
 """On a busy machine an emulated processor takes its time."""
+_SETTLE_S = 1.5
 
 
 def serves(guest: DebianGuest, count: int) -> None:
@@ -32,6 +34,23 @@ def again(guest: DebianGuest, before: int, count: int) -> None:
 def held(guest: DebianGuest, unit: str = UNIT) -> int:
     """How many descriptors systemd holds for it."""
     return int(guest.property(unit, "NFileDescriptorStore"))
+
+
+def settled(guest: DebianGuest) -> int:
+    """As `held`, once it changes no more: systemd is told after the service is ready."""
+
+    def unchanged() -> bool:
+        before = held(guest)
+        time.sleep(_SETTLE_S)
+        return held(guest) == before
+
+    wait_for(unchanged, SERVED_S, "what is held changes all the time")
+    return held(guest)
+
+
+def holds(guest: DebianGuest, count: int) -> None:
+    """Wait until systemd holds so many."""
+    wait_for(lambda: held(guest) == count, SERVED_S, f"not {count} descriptors are held")
 
 
 def given(guest: DebianGuest) -> list[str]:
