@@ -186,6 +186,8 @@ class _Daemon:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._held.settled(), timing.LEAVE_S)
         self._held.close()
+        if self._notifier.is_managed:
+            log.info("the next start finds sockets, locks and instances held; systemctl stop lets go of them")
 
     def _listen(self, node: Node, verbs: NodeVerbs) -> asyncio.Event:
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()

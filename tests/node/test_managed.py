@@ -33,13 +33,16 @@ def manager(directory: Path, **environment: str) -> Manager:
     return Manager(command, directory, environment={**os.environ, **environment})
 
 
-def test_it_hears_that_it_is_ready_how_it_is_and_that_it_stops(tmp_path: Path) -> None:
+def test_it_hears_that_it_is_ready_how_it_is_and_that_it_stops(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with manager(tmp_path) as one:
         one.start()
         assert one.said["STATUS"].startswith("1 serving; ")
         assert "STOPPING" not in one.said
         assert one.kill(signal.SIGTERM) == 0
         wait_for(lambda: one.said.get("STOPPING") == "1", 5)
+    assert "systemctl stop lets go of them" in capfd.readouterr().err
 
 
 def test_a_watchdog_hears_it_until_it_hangs(tmp_path: Path) -> None:

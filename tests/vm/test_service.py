@@ -220,9 +220,10 @@ def check_wrong_file(guest: DebianGuest) -> None:
 
 
 def check_stop(guest: DebianGuest) -> None:
-    """It lets go of all."""
+    """It lets go of all, and says so."""
     count = settled(guest)
     guest.check(f"systemctl stop {UNIT}", 60)
+    assert "systemctl stop lets go of them" in guest.journal(UNIT).rpartition("Stopping")[2]
     assert held(guest) == 0
     guest.check(f"systemctl start {UNIT}", 60)
     assert given(guest) == []
