@@ -146,9 +146,15 @@ def perform(kind: Kind, seed: int, commit: str, kept: Path) -> Run:
             said["faults"] = [f"{type(error).__name__}: {error}"]
         if said["faults"]:
             name = f"{'-'.join(kind).replace(' ', '-')}-{seed}"
-            shutil.copytree(directory, kept / name, dirs_exist_ok=True)
+            shutil.copytree(directory, kept / name, ignore=_but_files, dirs_exist_ok=True)
     measured = (said["pause_s"], said["moves"], said["calls"], said["faults"])
     return Run(kind.scenario, seed, when, commit, *measured, kind.engine, said["away_s"], os.getloadavg()[0])
+
+
+def _but_files(directory: str, names: list[str]) -> list[str]:
+    """Sockets and pipes, which cannot be kept."""
+    there = {name: Path(directory, name) for name in names}
+    return [name for name, it in there.items() if not (it.is_file() or it.is_dir())]
 
 
 def table(runs: Iterable[Run]) -> str:
