@@ -72,10 +72,13 @@ class Lane:
 
     @property
     def stuck(self) -> bool:
-        """Whether it is not answered although it is sent again and again."""
+        """Whether it is not answered although it is sent again and again. What was sent again while the peer
+        was silent is not, as long as what was sent beside its last copy is answered."""
         first = next(iter(self.flying), None)
-        tries = max(self.probes + 1, first.tries) if first else 0
-        return tries > limits.STUCK_TRIES
+        if first is None:
+            return False
+        tries = first.tries if first.sent_ns > self.newest_ns else 0
+        return max(self.probes + 1, tries) > limits.STUCK_TRIES
 
     def ignored(self, heard_ns: int) -> bool:
         """Whether it is stuck, and its peer was heard after the last of it was sent."""

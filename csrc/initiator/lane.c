@@ -92,12 +92,14 @@ int lane_suspects(const struct lane *l, struct exchange *x)
     return l->large < x->sectors || l->large_ns < oldest_copy(x)->sent_ns;
 }
 
-/* Whether it is not answered although it is sent again and again. */
+/* Whether it is not answered although it is sent again and again. What was sent again while the peer was silent is not,
+ * as long as what was sent beside its last copy is answered. */
 int lane_stuck(const struct lane *l)
 {
     if (!l->flying_count)
         return 0;
-    return l->probes + 1 > STUCK_TRIES || OWNER_OF(l->flying.next, struct exchange, where)->tries > STUCK_TRIES;
+    const struct exchange *first = OWNER_OF(l->flying.next, struct exchange, where);
+    return l->probes + 1 > STUCK_TRIES || (first->tries > STUCK_TRIES && first->sent_ns > l->newest_ns);
 }
 
 /* Whether it is stuck, and its peer was heard after the last of it was sent. */

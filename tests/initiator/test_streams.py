@@ -2,7 +2,7 @@
 
 import pytest
 
-from aoe import timing
+from aoe import limits, timing
 from aoe.drive import identify as drive_identify
 from aoe.initiator.exchange import Kind
 from aoe.initiator.life import State
@@ -201,6 +201,26 @@ def test_a_server_that_was_silent_gets_changes_again_as_soon_as_it_speaks() -> N
         session.received(0, reply(raw), now + 6 * MS)
     session.tick(now + 2_000 * MS)
     assert (path.channel.stamp.stream, path.renewed) == (before.stream, 0)
+
+
+def test_a_server_that_works_off_what_it_got_again_is_not_blamed() -> None:
+    """One change was sent more often than the others while it was silent, and is answered last."""
+    session, path = make_stamped_session()
+    for lba in range(0, 32, 8):
+        session.start(write(lba), NOW)
+    now, waited = NOW + SILENT_NS, silence(session)
+    session.received(0, reply([raw for raw in waited if raw[27] == 0xEC][-1], OTHER_LIFE), now)
+    again = sent(session)
+    (registers,) = [raw for raw in again if raw[27] == 0xEC]
+    session.received(0, reply(registers, OTHER_LIFE), now)
+    first, *others, often = [raw for raw in again if raw[27] == 0x34]
+    assert sum(raw[28] == often[28] for raw in waited if raw[27] == 0x34) > limits.STUCK_TRIES
+    session.received(0, reply(first), now + MS)
+    session.tick(now + 2 * MS)
+    for raw in others:
+        session.received(0, reply(raw), now + 3 * MS)
+    session.tick(now + 4 * MS)
+    assert (stamp_of(registers), path.renewed) == (path.channel.stamp, 0)
 
 
 def test_a_silent_server_is_asked_what_it_is_and_told_anew_if_it_started_again() -> None:
