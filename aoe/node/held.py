@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import logging
 import os
-import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, MutableMapping
@@ -58,8 +57,7 @@ class Held:
         for name, fd in found:
             self._found[name].append(fd)
             self._names[name] += 1
-        if notifier.is_managed:
-            self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
     def of(cls, environment: MutableMapping[str, str], notifier: Notifier) -> Self:
@@ -172,14 +170,19 @@ class Held:
     def _tell(self, name: str, fd: int | None) -> None:
         if fd is None:
             del self._names[name]
-        if self._notifier.is_managed:
-            self._unsent.append((name, fd))
-            if threading.get_ident() == self._thread:
-                self._begin()
-            else:
+        if not self._notifier.is_managed:
+            return
+        self._unsent.append((name, fd))
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:  # another thread, or there is no loop yet
+            if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._begin)
+        else:
+            self._begin()
 
     def _begin(self) -> None:
+        self._loop = asyncio.get_running_loop()
         if self._timer is None and not self._paused:
             self._send()
 
@@ -191,7 +194,7 @@ class Held:
             if fd is not None:
                 os.close(fd)
         if self._unsent:
-            self._timer = self._loop.call_later(timing.STORE_POLL_S, self._send)
+            self._timer = asyncio.get_running_loop().call_later(timing.STORE_POLL_S, self._send)
 
     def _sent(self, name: str, fd: int | None) -> bool:
         if fd is None:

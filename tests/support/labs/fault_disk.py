@@ -21,6 +21,7 @@ if [ -e "{0}/fail-{1}" ]; then
     [ "{2}" -ge "$end" ] || [ "{3}" -le "$first" ] || {{ echo EIO >&2; exit 1; }}
 fi
 """
+_WAIT = 'if mv "{0}/wait" "{0}/waits" 2>&-; then while [ -e "{0}/waits" ]; do sleep 0.02; done; fi\n'
 _EXTENT = ("$4", "$(($4 + $3))")
 _READ = 'dd if="{0}/store" skip="$4" count="$3" iflag=skip_bytes,count_bytes status=none'
 _WRITE = 'dd of="{0}/store" seek="$4" oflag=seek_bytes conv=notrunc status=none'
@@ -50,7 +51,7 @@ class FuseDisk:
             "eval",
             f"get_size=echo {sectors * SECTOR}",
             f"pread={read}{_READ.format(self._work)}",
-            f"pwrite={write}{_WRITE.format(self._work)}",
+            f"pwrite={_WAIT.format(self._work)}{write}{_WRITE.format(self._work)}",
             f"flush={flush}",
         ]
 
@@ -106,6 +107,17 @@ class FuseDisk:
     def heal(self, kind: str) -> None:
         (self._work / f"fail-{kind}").unlink()
 
+    def hold_next_write(self) -> None:
+        """It takes until it is to go; the others overtake it."""
+        (self._work / "wait").touch()
+
+    def holds_write(self) -> bool:
+        """Whether it has come."""
+        return (self._work / "waits").exists()
+
+    def let_write_go(self) -> None:
+        (self._work / "waits").unlink(missing_ok=True)
+
     def hang(self) -> None:
         """From now on nothing is answered: a signal alone leaves threads of the server at work a while."""
         server = self._children[0]
@@ -134,10 +146,11 @@ def need_fuse() -> None:
 
 
 @contextmanager
-def loop_device(file: Path, sector_size: int = SECTOR) -> Iterator[Path]:
-    """A block device on a file."""
+def loop_device(file: Path, sector_size: int = SECTOR, *, direct: bool = False) -> Iterator[Path]:
+    """A block device on a file; `direct` goes round the page cache there, many requests at once."""
     need_loop()
-    device = Path(tool("losetup", "--sector-size", str(sector_size), "--show", "--find", file))
+    options = ["--direct-io=on"] if direct else []
+    device = Path(tool("losetup", "--sector-size", str(sector_size), *options, "--show", "--find", file))
     try:
         yield device
     finally:
