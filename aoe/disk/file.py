@@ -316,7 +316,8 @@ class FileDisk(Disk):
     def _check_failed(self, offset: int) -> None:
         if self.failed:
             raise DiskFailed(
-                "an earlier sync failed: repair the disk, then restart the target or reopen it", offset
+                "an earlier sync failed: repair the disk, then reopen it, or stop the target and start it",
+                offset,
             )
 
     def _rounded(self, offset: int, length: int) -> tuple[int, int]:
