@@ -17,7 +17,7 @@ class Ports:
         self.links: dict[Port, Link] = {}
         """Those that frames are taken from."""
         self.of: dict[Link, Port] = {}
-        self._ways: dict[Port, Link] = {}
+        self._open: dict[Port, Link] = {}
         """Those that frames leave by."""
         self._paced: dict[Port, Paced[Send]] = {}
         self._counted: Counter[str] = Counter()
@@ -28,7 +28,7 @@ class Ports:
     def add(self, link: Link) -> Port:
         """One more."""
         port = Port(link.name, link.mac, link.mtu)
-        self.links[port] = self._ways[port] = link
+        self.links[port] = self._open[port] = link
         self.of[link] = port
         self._paced[port] = Paced(self._send)
         return port
@@ -41,7 +41,7 @@ class Ports:
 
     def forget(self, port: Port) -> Link:
         """Send nothing more by a link that was retired, or just added."""
-        link = self._ways.pop(port)
+        link = self._open.pop(port)
         self.links.pop(port, None)
         self.of.pop(link, None)
         del self._paced[port]
@@ -49,9 +49,9 @@ class Ports:
         return link
 
     @property
-    def ways(self) -> list[Link]:
+    def open_links(self) -> list[Link]:
         """All links, those that are retired among them."""
-        return list(self._ways.values())
+        return list(self._open.values())
 
     @property
     def busy(self) -> bool:
@@ -66,14 +66,14 @@ class Ports:
         return self._paced[effect.port].add(effect)
 
     def _send(self, effect: Send) -> None:
-        link = self._ways.get(effect.port)
+        link = self._open.get(effect.port)
         if link is not None:
             link.send(effect.frame, effect.origin)
 
     def counters(self) -> Counter[str]:
         """What links counted, with their name before it."""
         total = Counter(self._counted)
-        for link in self._ways.values():
+        for link in self._open.values():
             total.update(_named(link))
         return total
 

@@ -285,7 +285,7 @@ class Server:
             self._accelerator.close()
         for task in self._tasks:
             task.cancel()
-        for link in self._ports.ways:
+        for link in self._ports.open_links:
             link.close()
         self.health.close()
         self.notices.finish()
