@@ -77,8 +77,9 @@ def link_to(place: str) -> Callable[[Path, str], object]:
 
 
 TOO_LARGE = f":1: larger than {limits.CONFIG_BYTES_MAX} bytes; this is no configuration file"
+MISSING = " does not exist; write it: man aoe-target.toml has an example"
 FILES = {
-    "gone": Wrong(gone, ": No such file or directory; name a readable file"),
+    "gone": Wrong(gone, MISSING),
     "unreadable": Wrong(lambda file, _: file.chmod(0), ": Permission denied; name a readable file"),
     "a directory": Wrong(directory, " is not a file; name a configuration file"),
     "a pipe": Wrong(pipe, " is not a file; name a configuration file"),
@@ -87,7 +88,7 @@ FILES = {
     "a link to itself": Wrong(
         link_to("target.toml"), ": Too many levels of symbolic links; name a readable file"
     ),
-    "a link to nowhere": Wrong(link_to("nowhere"), ": No such file or directory; name a readable file"),
+    "a link to nowhere": Wrong(link_to("nowhere"), MISSING),
     "10 MiB of nothing": Wrong(lambda file, _: os.truncate(file, 10 << 20), TOO_LARGE),
     "10 MiB of text": Wrong(instead(b"# comment\n" * (1 << 20)), TOO_LARGE),
     "not UTF-8": Wrong(
