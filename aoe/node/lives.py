@@ -42,7 +42,7 @@ class Lives:
         with suppress(ConfigurationError):  # the opener has gone, and says so itself
             while await self._waits():
                 await asyncio.sleep(self._pause_s)
-                self._pause_s = min(2 * self._pause_s, timing.ARRIVAL_S)
+                self._pause_s = min(1.25 * self._pause_s, timing.ARRIVAL_S)  # late by a quarter at most
 
     async def _waits(self) -> bool:
         async with self._turn:
