@@ -8,6 +8,7 @@ from aoe.cli import stdio
 from aoe.cli.asking import CONFIG, ask, connected
 from aoe.cli.report import Report
 from aoe.config.read import read
+from aoe.config.text import one_line
 from aoe.control.messages import REFUSED
 from aoe.control.saving import replace_file
 from aoe.errors import ConfigurationError, ControlFailed, plain
@@ -57,7 +58,7 @@ class Apply(NamedTuple):
 
 
 def _told(report: Report, done: dict[str, Any]) -> int:
-    lines = [" ".join(str(line).splitlines()) for line in done["said"]]
+    lines = [one_line(str(line)) for line in done["said"]]
     report.say("\n".join(lines), **done)
     return int(done["exit"])
 

@@ -8,6 +8,7 @@ from typing import Self
 
 from aoe.config import changes
 from aoe.config.changes import Change, Verb
+from aoe.config.text import one_line
 from aoe.control.client import Client
 from aoe.control.messages import REFUSED, Answer, Failure, Request
 from aoe.control.written import Written
@@ -56,7 +57,7 @@ class Hand:
             with self._written.held():
                 return self._write_and_ask(self._written, request)
         except ConfigurationError as error:
-            return Answer(request.id, Failure("usage", " ".join(str(error).splitlines())))
+            return Answer(request.id, Failure("usage", one_line(str(error))))
 
     @staticmethod
     def _is_written(request: Request) -> bool:

@@ -10,6 +10,8 @@ Fields that are not known are ignored. What cannot be understood is a `Failure`,
 import json
 from typing import Any, NamedTuple, NoReturn, TypeGuard
 
+from aoe.config.text import one_line
+
 VERSION = 1
 """Of these messages. It rises when a side that knows only the last one would misunderstand them."""
 
@@ -133,7 +135,7 @@ def _failure(error: object, version: object) -> Failure:
     facts = error if isinstance(error, dict) else {}
     kind, message, status = facts.get("kind"), facts.get("message"), facts.get("exit", REFUSED)
     if isinstance(kind, str) and isinstance(message, str) and _is_whole(status):
-        return Failure(kind, " ".join(message.splitlines()), min(max(status, PARTLY), NO_DAEMON))
+        return Failure(kind, one_line(message), min(max(status, PARTLY), NO_DAEMON))
     newer = _is_whole(version) and version > VERSION
     remedy = (
         "the command is older than the daemon: use the daemon's release" if newer else "restart the daemon"

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from aoe.config.changes import Verb
+from aoe.config.text import one_line
 from aoe.control.messages import DONE, PARTLY, Answer, Failure, Request
 from aoe.control.rights import Peer, Rights
 from aoe.errors import AoeError, ConfigurationError
@@ -225,7 +226,7 @@ async def answer(node: Verbs, request: Request, peer: Peer, rights: Rights) -> A
         return Answer(request.id, await step(node, _Arguments(request), peer, rights))
     except AoeError as error:
         kind = "usage" if isinstance(error, ConfigurationError) else "failed"
-        return Answer(request.id, Failure(kind, " ".join(str(error).splitlines())))
+        return Answer(request.id, Failure(kind, one_line(str(error))))
     except Exception as error:
         log.critical("defect: %s was not carried out: %r", request.verb, error, exc_info=error)
         return Answer(request.id, Failure("defect", f"defect in the daemon: {error!r}; see its log", PARTLY))

@@ -9,6 +9,8 @@ import socket
 from collections.abc import Iterator, MutableMapping
 from typing import Self
 
+from aoe.config.text import one_line
+
 FIRST_GIVEN = 3
 """Number of the first descriptor that a manager gives (SD_LISTEN_FDS_START)."""
 _UNNAMED = "unknown"
@@ -47,7 +49,7 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """What `systemctl status` shows: one line."""
-        self.say("STATUS=" + " ".join(text.splitlines()))
+        self.say("STATUS=" + one_line(text))
 
     def stopping(self) -> None:
         """It begins to end."""
