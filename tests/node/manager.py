@@ -99,7 +99,7 @@ class Manager:
             given = list(self.stored)
         self._rng.shuffle(given)
         moves = "export LISTEN_PID=$$; exec " + " ".join(
-            f"{_FIRST + at}<&{one.fd}" for at, one in enumerate(given)
+            f"{_FIRST + at}<&{one.fd}-" for at, one in enumerate(given)
         )
         environment = {**self._environment, "NOTIFY_SOCKET": os.fspath(self._path)}
         if given:

@@ -1,5 +1,6 @@
 """What a service manager hears of `aoe-target run`."""
 
+import fcntl
 import os
 import signal
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aoe.node.status import ExportStatus, Status
-from tests.node.manager import Manager
+from tests.node.manager import Manager, Stored
 from tests.support.labs.peers import image
 from tests.support.waiting import wait_for
 
@@ -98,3 +99,69 @@ def export(address: str, state: str, reason: str = "") -> ExportStatus:
 )
 def test_the_status_is_one_line(exports: tuple[ExportStatus, ...], said: str) -> None:
     assert Status(1, "/f", "", exports, (), (), {}).sentence == f"{said}; change 1"
+
+
+MORE = '[[export]]\npath = "{directory}/{name}"\nshelf = 1\nslot = {slot}\n'
+
+
+def stores(one: Manager) -> list[str]:
+    return [name for name in one.names() if name.startswith("aoe1-store-")]
+
+
+def is_locked(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_its_disks_are_locked_also_while_it_is_gone_and_does_not_start(tmp_path: Path) -> None:
+    with manager(tmp_path) as one:
+        one.start()
+        wait_for(lambda: len(stores(one)) == 1)
+        held = one.names()
+        for how in (signal.SIGKILL, signal.SIGTERM):
+            one.kill(how)
+            assert is_locked(tmp_path / "disk")
+            file = (tmp_path / "file.toml").rename(tmp_path / "aside")
+            one.start(ready_s=None)
+            assert one.process is not None
+            assert one.process.wait(20) == 2
+            assert is_locked(tmp_path / "disk")
+            file.rename(tmp_path / "file.toml")
+            one.start()
+            wait_for(lambda: stores(one) == [it for it in held if "-store-" in it])
+        one.stop()
+        assert not is_locked(tmp_path / "disk")
+
+
+def test_what_no_export_has_any_more_is_let_go(tmp_path: Path) -> None:
+    """One was removed, the path of another leads to another file, and one lock is of an unknown version."""
+    with manager(tmp_path) as one:
+        text = (tmp_path / "file.toml").read_text()
+        for slot, name in enumerate(("removed", "replaced"), 1):
+            image(tmp_path / name)
+            text += MORE.format(directory=tmp_path, name=name, slot=slot)
+        (tmp_path / "file.toml").write_text(text)
+        one.start()
+        wait_for(lambda: len(stores(one)) == 3)
+        before = stores(one)
+        one.kill()
+        (tmp_path / "replaced").rename(tmp_path / "moved")
+        image(tmp_path / "replaced")
+        removed = MORE.format(directory=tmp_path, name="removed", slot=1)
+        later = MORE.format(directory=tmp_path, name="later", slot=3)
+        (tmp_path / "file.toml").write_text(text.replace(removed, later))
+        image(tmp_path / "later")
+        with (tmp_path / "later").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            one.stored.append(Stored("aoe9-store-x", fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 5000), False))
+        one.start()
+        assert one.said["STATUS"].startswith("3 serving; ")
+        wait_for(lambda: len(stores(one)) == 3 and "aoe9-store-x" not in one.names())
+        assert len(set(stores(one)) & set(before)) == 1
+        assert not is_locked(tmp_path / "removed")
+        assert not is_locked(tmp_path / "moved")
+        assert all(is_locked(tmp_path / name) for name in ("disk", "replaced", "later"))
