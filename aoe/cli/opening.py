@@ -8,7 +8,7 @@ from typing import Protocol
 
 from aoe.cli.links import check_distinct, open_links
 from aoe.cli.paths import Wanted
-from aoe.cli.privilege import drop_privileges, hand_over
+from aoe.cli.privilege import drop_privileges, hand_over, keep_openers
 from aoe.cli.serving import Serve
 from aoe.config.values import BY_TAG, Config, ExportConfig, TargetConfig
 from aoe.disk.file import FileDisk
@@ -54,7 +54,8 @@ def hands_of(command: Serve) -> Hands:
     user = _user()
     if user is None:
         return Own(command)
-    return Apart(command, user, fork(lambda: _config(command), command.opening.lock_wait_s))
+    config = _config(command)
+    return Apart(command, user, fork(lambda: config, command.opening.lock_wait_s, keep_openers))
 
 
 def _user() -> pwd.struct_passwd | None:

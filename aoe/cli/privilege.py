@@ -16,6 +16,10 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = 63
 
+_OPENERS = (1, 2, 10, 12, 13)
+"""What an opener needs: to open any path (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH), UDP ports below 1024
+(CAP_NET_BIND_SERVICE), large buffers (CAP_NET_ADMIN), packet sockets (CAP_NET_RAW)."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -30,8 +34,30 @@ def drop_privileges(user: pwd.struct_passwd | None = None) -> None:
         os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
         os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
     _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    if any(_capabilities()):
+        _set_capabilities(0)
+
+
+def keep_openers() -> None:
+    """Give up, for good, every capability that an opener does not need. OSError where the kernel refuses."""
+    for capability in set(range(_LAST_CAPABILITY + 1)) - set(_OPENERS):
+        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    _, permitted, _, _, _, _ = _capabilities()
+    _set_capabilities(permitted & sum(1 << number for number in _OPENERS))
+
+
+def _capabilities() -> tuple[int, ...]:
+    """Effective, permitted and inheritable ones, those below 32 first."""
+    header, room = struct.pack("Ii", _CAPABILITY_VERSION_3, 0), ctypes.create_string_buffer(24)
+    _checked(_libc.capget(header, room))
+    return struct.unpack("6I", room.raw)
+
+
+def _set_capabilities(low: int) -> None:
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
-    _checked(_libc.capset(header, struct.pack("6I", 0, 0, 0, 0, 0, 0)))
+    _checked(_libc.capset(header, struct.pack("6I", low, low, 0, 0, 0, 0)))
 
 
 def hand_over(directory: Path, user: pwd.struct_passwd) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from aoe.link.bridge import bridge_of
+from aoe.link.netlink import every, text
 
 _SIOCGIFNAME = 0x8910
 _SIOCGIFFLAGS = 0x8913
@@ -20,6 +21,7 @@ _IFNAMSIZ = 16
 _IFF_UP = 0x1
 _IFF_RUNNING = 0x40
 _RTMGRP_LINK = 1
+_IFLA_IFNAME = 3
 _SOL_NETLINK, _NETLINK_NO_ENOBUFS = 270, 5
 
 ARPHRD_ETHER = 1
@@ -80,11 +82,15 @@ def look_up(name: str, kernel: socket.socket | None = None) -> Interface | None:
     return Interface(index, kind, hardware[2:8], mtu, bool(up and not bridge), bridge)
 
 
-def ethernet_interfaces_up() -> list[str]:
-    """Names of the Ethernet interfaces that are up, the loopback not among them."""
-    with asking() as kernel:
-        found = ((name, look_up(name, kernel)) for _, name in socket.if_nameindex())
-        return [name for name, it in found if it and it.kind == ARPHRD_ETHER and it.up]
+def ethernet_interfaces_up(kernel: socket.socket | None = None) -> list[str]:
+    """Names of the Ethernet interfaces that are up, the loopback not among them. `kernel` is what `asking`
+    opened."""
+    if kernel is None:
+        with asking() as opened:
+            return ethernet_interfaces_up(opened)
+    names = [text(told.said.get(_IFLA_IFNAME, b"")) for told in every(kernel)]
+    found = ((name, look_up(name, kernel)) for name in names)
+    return [name for name, it in found if it and it.kind == ARPHRD_ETHER and it.up]
 
 
 def _name_of(index: int, kernel: socket.socket) -> str:

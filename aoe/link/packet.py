@@ -76,6 +76,11 @@ class Sockets:
         """To be told when one changes."""
         return watching()
 
+    def bind(self, name: str, *them: socket.socket) -> None:
+        """Have packet sockets go on with an interface. OSError, ConfigurationError."""
+        for it in them:
+            it.bind((name, ETHERTYPE))
+
 
 class PacketLink(Link):
     """AoE frames on one interface. Survives the interface going down, away and coming back; `name` follows it
@@ -88,12 +93,12 @@ class PacketLink(Link):
         self._home = Home(name, loop=False)
         self._sockets = sockets
         self.counters = Counter()
-        self._interface = _ABSENT if waits and look_up(name) is None else usable(name)
-        self.mac = self._interface.mac
-        self.mtu = self._interface.mtu
         with ExitStack() as opened:
+            self._kernel = kernel = opened.enter_context(sockets.asking())
+            self._interface = _ABSENT if waits and look_up(name, kernel) is None else usable(name, kernel)
+            self.mac = self._interface.mac
+            self.mtu = self._interface.mtu
             self._socket = opened.enter_context(sockets.packet(self._bound))
-            self._kernel = opened.enter_context(sockets.asking())
             self._changes = opened.enter_context(sockets.watching())
             opened.pop_all()
         self._engine_sockets: list[socket.socket] = []
@@ -271,9 +276,8 @@ class PacketLink(Link):
     def _rebind(self) -> bool:
         """The interface was removed and came back: the socket follows it (needs no privilege)."""
         try:
-            for it in (self._socket, *self._engine_sockets):
-                it.bind((self.name, ETHERTYPE))
-        except OSError:
+            self._sockets.bind(self.name, self._socket, *self._engine_sockets)
+        except (OSError, ConfigurationError):
             return False
         self.counters["rebound"] += 1
         return True
@@ -285,14 +289,15 @@ def check_interface(name: str) -> None:
     _open(name).close()
 
 
-def usable(name: str) -> Interface:
-    """The interface of that name; ConfigurationError where a link on it can never work."""
-    interface = look_up(name)
+def usable(name: str, kernel: socket.socket | None = None) -> Interface:
+    """The interface of that name; ConfigurationError where a link on it can never work. `kernel` is what
+    `asking` opened."""
+    interface = look_up(name, kernel)
     if interface is None:
         shown = name if name and name.isprintable() else repr(name)
-        raise ConfigurationError(f"there is no network interface {shown}; these are up: {_choices()}")
+        raise ConfigurationError(f"there is no network interface {shown}; these are up: {_choices(kernel)}")
     if not interface.carries_ethernet:
-        raise ConfigurationError(f"{name} is not an Ethernet interface; these are up: {_choices()}")
+        raise ConfigurationError(f"{name} is not an Ethernet interface; these are up: {_choices(kernel)}")
     if interface.bridge:
         raise ConfigurationError(
             f"{name} is a port of {interface.bridge}, which takes all frames; name that instead"
@@ -304,8 +309,8 @@ def usable(name: str) -> Interface:
     return interface
 
 
-def _choices() -> str:
-    return ", ".join(ethernet_interfaces_up()) or "none"
+def _choices(kernel: socket.socket | None) -> str:
+    return ", ".join(ethernet_interfaces_up(kernel)) or "none"
 
 
 def every_link() -> list["PacketLink"]:
@@ -322,9 +327,9 @@ def every_link() -> list["PacketLink"]:
     return opened
 
 
-def only_interface() -> str:
-    """The Ethernet interface to use where none was named."""
-    up = ethernet_interfaces_up()
+def only_interface(kernel: socket.socket | None = None) -> str:
+    """The Ethernet interface to use where none was named. `kernel` is what `asking` opened."""
+    up = ethernet_interfaces_up(kernel)
     if len(up) != 1:
         which = (
             f"several Ethernet interfaces are up ({', '.join(up)})" if up else "no Ethernet interface is up"

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import select
 import socket
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -105,9 +106,9 @@ class Connection:
         if not self._asking.acquire(blocking=False):
             return  # what comes is an answer
         try:
-            unasked = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
+            if not _is_readable(self._socket):
+                return  # it was an answer
+            unasked = self._socket.recv(1, socket.MSG_PEEK)
         except OSError:
             unasked = b""
         finally:
@@ -237,6 +238,11 @@ class ByOpener(Sockets, System):
         """To be told when one changes."""
         return self._socket("watching")
 
+    def bind(self, name: str, *them: socket.socket) -> None:
+        """Have packet sockets go on with an interface. ConfigurationError."""
+        for it in them:
+            self._to.ask("bind", [it.fileno()], names=[name])
+
     def _socket(self, verb: str, **arguments: Any) -> socket.socket:
         _, fd = self._to.one(verb, **arguments)
         return socket.socket(fileno=fd)
@@ -264,6 +270,13 @@ def _checked(request: Request, data: bytes, received: Sequence[int]) -> Answer:
     if (answer.id, answer.descriptors) != (request.id, len(received)):
         raise Misunderstood("it answers something else")
     return answer
+
+
+def _is_readable(it: socket.socket) -> bool:
+    """Now: with a timeout `recv` waits, whatever its flags say."""
+    poll = select.poll()
+    poll.register(it, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _lost(error: Exception) -> OpenerLost:

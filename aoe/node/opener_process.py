@@ -89,6 +89,7 @@ class Desk:
             "lock": self._lock,
             "holder": self._holder,
             "watch": self._watch,
+            "bind": self._bind,
         }
 
     def do(self, request: Request, descriptors: Sequence[int]) -> Given:
@@ -179,9 +180,25 @@ class Desk:
     def _packet(self, said: dict[str, Any], _: Sequence[int]) -> Given:
         """On an interface, or for one that comes later: then there is no name yet."""
         name = _one_name(said)
-        if name and name not in links.Names(self._allowed()).all:
-            raise ConfigurationError(f"{name} is not in the file that the opener reads")
+        if name:
+            self._check_interface(name)
         return _handed(self._sockets.packet(name))
+
+    def _check_interface(self, name: str) -> None:
+        if is_link(name) or name not in links.Names(self._allowed()).all:
+            raise ConfigurationError(f"{name} is not in the file that the opener reads")
+
+    def _bind(self, said: dict[str, Any], descriptors: Sequence[int]) -> Given:
+        """A packet socket of the other side, whose interface came back, or came late."""
+        name = _one_name(said)
+        self._check_interface(name)
+        if len(descriptors) != 1 or not stat.S_ISSOCK(os.fstat(descriptors[0]).st_mode):
+            raise Misunderstood("a socket is bound")
+        with socket.socket(fileno=os.dup(descriptors[0])) as bound:
+            if bound.family != socket.AF_PACKET:
+                raise Misunderstood("only a packet socket is bound")
+            self._sockets.bind(name, bound)
+        return Given({})
 
     def _datagrams(self, said: dict[str, Any], _: Sequence[int]) -> Given:
         text = _one_name(said)
@@ -333,18 +350,22 @@ class Forked(NamedTuple):
     process: int
 
 
-def fork(allowed: Callable[[], Config], lock_wait_s: float) -> Forked:
-    """Start the opener for this process alone, before its first thread. OSError."""
+def _as_it_is() -> None: ...
+
+
+def fork(allowed: Callable[[], Config], lock_wait_s: float, lessen: Callable[[], None] = _as_it_is) -> Forked:
+    """Start the opener for this process alone, before its first thread. It keeps what `lessen` leaves it of
+    the rights. OSError."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     process = os.fork()
     if not process:
         ours.close()
-        _run(its, allowed, lock_wait_s)
+        _run(its, lambda: Desk(allowed, lock_wait_s), lessen)
     its.close()
     return Forked(ours, process)
 
 
-def _run(connection: socket.socket, allowed: Callable[[], Config], lock_wait_s: float) -> NoReturn:
+def _run(connection: socket.socket, desk: Callable[[], Desk], lessen: Callable[[], None]) -> NoReturn:
     """As a child: it has nothing of its parent's but the rights, and never returns to what that was doing."""
     status = 1
     try:
@@ -355,7 +376,8 @@ def _run(connection: socket.socket, allowed: Callable[[], Config], lock_wait_s: 
         signal.set_wakeup_fd(-1)
         logging.getLogger().handlers.clear()
         _leave_all_but(connection.fileno())
-        attend(connection, Desk(allowed, lock_wait_s))
+        lessen()
+        attend(connection, desk())
         status = 0
     finally:
         os._exit(status)

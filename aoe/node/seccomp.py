@@ -112,12 +112,15 @@ def _with_conditions(own: int, unix: bool) -> dict[str, list[_Step]]:
         "socket": if_unix,
         "connect": [_answer(0 if unix else errno.EPERM)],
         "listen": [_answer(0 if unix else errno.EPERM)],
+        # A packet socket could be bound to another interface: the filter cannot see which.
+        "bind": [_answer(0 if unix else errno.EPERM)],
         "seccomp": [_answer(errno.EPERM)],
     }
 
 
 def program(machine: Machine, own: int, *, unix: bool) -> bytes:
-    """The filter for a process of the number `own`; `unix` lets it make and connect Unix sockets."""
+    """The filter for a process of the number `own`; `unix` lets it make, bind and connect Unix
+    sockets."""
     return _packed(_steps(machine, own, unix))
 
 

@@ -153,6 +153,14 @@ def _turns_data_into_code() -> str:
     return "memory"
 
 
+def _binds() -> str:
+    """One that needs no right: a packet socket that was handed over could be moved to another interface."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with near, far:
+        near.bind(f"\0aoe-forbidden-{os.getpid()}")
+    return "a socket"
+
+
 def _types() -> str:
     """As if at its terminal."""
     fcntl.ioctl(2, 0x5412, b"x")
@@ -245,6 +253,7 @@ if __name__ == "__main__":
     if "service" in words:
         user = pwd.getpwuid(65534)
         pwd.getpwnam = lambda _: user
+        ATTEMPTS["bind a socket"] = _binds  # without an opener it locks addresses itself
     if "nobody" in words:
         for module in ("shutil", "uvloop", "encodings.idna"):
             import_module(module)  # which that user may not read

@@ -6,13 +6,14 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.disk.locks import LifeLock
 from aoe.disk.open import disk_of
@@ -235,6 +236,12 @@ def test_an_interface_is_opened_with_more_buffer_than_a_user_has(lab: Lab, disk:
                 assert link.up
                 assert link.receive_buffer > int(Path("/proc/sys/net/core/rmem_max").read_text())
                 assert "lo is not in the file" in refusal(lambda: side.by.packet("lo"))
+                late = side.by.packet("")
+                side.by.bind("v0", late)
+                assert late.getsockname()[0] == "v0"
+                assert "lo is not in the file" in refusal(lambda: side.by.bind("lo", late))
+                assert late.getsockname()[0] == "v0"
+                late.close()
                 link.close()
 
             assert in_child(tries) == 0
@@ -294,6 +301,7 @@ def exchanged(side: Side, data: bytes, descriptors: list[int] | None = None) -> 
         (b'{"version":1,"id":1,"verb":"anew","arguments":{}}', "only a store"),
         (b'{"version":1,"id":1,"verb":"watch","arguments":{}}', "an inotify and a file"),
         (b'{"version":1,"id":1,"verb":"packet","arguments":{"names":[]}}', "one name"),
+        (b'{"version":1,"id":1,"verb":"bind","arguments":{"names":["lo","lo"]}}', "one name"),
         (b" " * (limits.OPENER_MESSAGE_BYTES_MAX + 100), "too long"),
     ],
 )
@@ -374,6 +382,30 @@ def test_it_is_said_once_that_it_was_killed_and_what_is_open_stays(
         assert read(open_before, 0, 1) == bytes(512)
         assert refusal(lambda: side.by.open_store(export(disk)), OpenerLost) == line
         open_before.close()
+
+
+def test_a_loop_that_wakes_for_an_answer_that_was_taken_does_not_wait(disk: Path) -> None:
+    """Another thread asked, and had its answer before the loop came to look."""
+
+    async def scenario(side: Side) -> None:
+        side.to.watch()
+        side.to._look()
+        assert side.by.find([str(disk)])
+
+    with opener(export(disk)) as side:
+        began_s = time.monotonic()
+        asyncio.run(scenario(side))
+        assert time.monotonic() - began_s < timing.OPENER_ANSWER_S / 2
+
+
+@pytest.mark.parametrize("what", ["pair", "file", "none"])
+def test_only_a_packet_socket_is_bound(what: str, disk: Path) -> None:
+    near, far = socket.socketpair()
+    with near, far, disk.open("rb") as file:
+        given = {"pair": [near.fileno()], "file": [file.fileno()], "none": []}[what]
+        with opener(export(disk), target=TargetConfig(interfaces=("lo",))) as side:
+            said = refusal(lambda: side.to.ask("bind", given, names=["lo"]))
+            assert said == ("only a packet socket is bound" if what == "pair" else "a socket is bound")
 
 
 def test_it_ends_with_its_process_and_lets_go_of_all_locks(disk: Path) -> None:

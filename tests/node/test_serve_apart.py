@@ -72,6 +72,7 @@ def test_nothing_but_serving_can_be_done(disk: Path, tmp_path: Path) -> None:
     state.mkdir()
     with serving(disk, "--state-dir", state, launcher=launcher(state / "tried", "service")) as target:
         found = told(state / "tried")
+        assert "bind a socket" in found
         assert {name: it for name, it in found.items() if it} == {}
         assert target.stop()[0] == 0
 
@@ -102,6 +103,18 @@ def test_a_disk_of_roots_is_served_by_another_user(engine: str, lab: Lab, disk: 
         wait_for(lambda: "is there again" in target.errors, 15, target.errors)
         assert client.read(8, shelf=7, slot=0) == b"y" * 512
     assert (disk.with_name("moved")).read_bytes()[8 * 512 : 9 * 512] == b"y" * 512
+
+
+def test_the_opener_keeps_the_rights_to_open_and_no_others(disk: Path, tmp_path: Path) -> None:
+    with serving(disk, "--state-dir", tmp_path / "s", launcher=SERVICE) as target:
+        text = Path(f"/proc/{opener_of(target)}/status").read_text()
+        fields = dict(line.split(":\t", 1) for line in text.splitlines())
+        kept = sum(1 << number for number in (1, 2, 10, 12, 13))  # see capabilities(7)
+        for name in ("CapPrm", "CapEff", "CapBnd"):
+            assert int(fields[name], 16) & ~kept == 0, name
+        assert int(fields["CapAmb"], 16) == int(fields["CapInh"], 16) == 0
+        assert fields["NoNewPrivs"] == "1"
+        assert target.stop()[0] == 0
 
 
 def test_what_root_kept_is_gone_on_with(disk: Path, tmp_path: Path) -> None:
