@@ -63,6 +63,6 @@ def check_after_boot(guest: DebianGuest) -> None:
     guest.check("until mountpoint -q /mnt/own; do sleep .1; done", SERVED_S)
     check(guest)
     said = guest.check("journalctl --boot=-1 --output=cat --no-pager _PID=1", 60).splitlines()
-    steps = ("Unmounted /mnt/own", f"Stopped {_NBD}", f"Stopped {UNIT}")
+    steps = ("Unmounted mnt-own.mount", f"Stopped {_NBD}", f"Stopped {UNIT}")
     at = [max(number for number, line in enumerate(said) if line.startswith(step)) for step in steps]
     assert at == sorted(at), said
