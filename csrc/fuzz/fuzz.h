@@ -117,6 +117,7 @@ void world_pass(uint32_t thread);
 int world_ring_fd(uint32_t thread, uint32_t port);
 void world_frame(uint32_t tag, const uint8_t *frame, uint32_t length, int for_us);
 int world_rings_empty(void);
+int world_shut(uint32_t port); /* no frame comes by it */
 void world_socket(uint32_t thread, uint32_t port, enum send_mode mode, uint32_t calls, uint32_t most);
 void world_disk(int at_once, int early);
 void world_disk_done(uint32_t number, int last_first, enum disk_fault fault);
@@ -146,6 +147,7 @@ void model_looked(const struct record *r, const uint8_t *data);
 uint64_t model_clock(void);
 void model_clock_stepped(uint32_t thread, uint64_t now_ns);
 void model_left_out(void); /* an empty message: its frame was handed up instead */
+void model_lost(void);     /* a frame in a ring that was closed */
 void model_clogged(int fits);
 void model_final(void);
 

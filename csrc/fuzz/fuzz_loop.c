@@ -24,6 +24,7 @@ enum command {
     C_MEMORY,  /* faults of the calls that do not wait */
     C_CLOG,    /* how little room is left in the queue to Python */
     C_LEAVE,   /* which export goes; or comes back, if it is gone */
+    C_PLUG,    /* which port's sockets go; or come back, once they are gone */
     COMMANDS
 };
 
@@ -167,6 +168,22 @@ static void leave_or_come(int export)
     CHECK(!aoe_engine_filter(engine));
 }
 
+static void attach(uint32_t port)
+{
+    for (uint32_t i = 0; i < engine->set.threads; i++)
+        CHECK(!aoe_engine_attach(engine, i, port, world_ring_fd(i, port), 0));
+}
+
+static void plug(uint32_t port)
+{
+    if (!world_shut(port)) {
+        aoe_engine_detach(engine, port);
+    } else if (aoe_engine_detached(engine, port)) {
+        attach(port);
+        CHECK(!aoe_engine_filter(engine));
+    }
+}
+
 static void set_port(uint32_t port, uint8_t mac, uint8_t sectors)
 {
     aoe_port now = {{2, 0xA0, 0, 0, (uint8_t)port, mac}, sectors};
@@ -189,6 +206,8 @@ static uint64_t stamp_at(uint8_t place)
 
 static void arrive(uint64_t stamp_ns)
 {
+    if (world_shut(s.port))
+        return;
     int named = s.length > offsetof(struct wire, slot);
     uint32_t thread = named ? ring_owner(wire_shelf(s.frame), wire_of(s.frame)->slot, engine->set.threads) : 0;
     uint32_t tag = model_frame(s.frame, s.length, thread, s.port, stamp_ns);
@@ -435,6 +454,7 @@ static void command_with(enum command command, uint8_t how)
     case C_MEMORY: world_memory(how); break;
     case C_CLOG: fill_queue(how * 16u); break;
     case C_LEAVE: leave_or_come(how & 3); break;
+    case C_PLUG: plug((how & 1) % engine->set.ports); break;
     case C_DONE:
         world_disk_wait();
         world_disk_done((how & 15) + 1, how >> 4 & 1, (how >> 5) % D_FAULTS);
@@ -517,13 +537,12 @@ static void begin(void)
     aoe_settings set = settings(a, b);
     CHECK(!aoe_engine_open(&engine, &set));
     engine->up_head = (UP_BYTES - head * 8u) % UP_BYTES;
-    for (uint32_t i = 0; i < set.threads; i++) {
+    for (uint32_t i = 0; i < set.threads; i++)
         limit_ops(&engine->threads[i], ops[b >> 4 & 3]);
-        for (uint32_t p = 0; p < set.ports; p++)
-            CHECK(!aoe_engine_attach(engine, i, p, world_ring_fd(i, p), 0));
-    }
-    for (uint32_t p = 0; p < set.ports; p++)
+    for (uint32_t p = 0; p < set.ports; p++) {
+        attach(p);
         set_port(p, 1, sectors ? sectors : 17);
+    }
     for (int i = 0; i < EXPORTS; i++) {
         s.now[i] = (struct facts){FILE_SECTORS, 0x0102030405060708ull * (uint64_t)i, .flags = stores[i].flags};
         publish(i);
@@ -569,6 +588,8 @@ static void end(void)
         world_tick(step, step);
     }
     CHECK(is_quiet());
+    for (uint32_t p = 0; p < engine->set.ports; p++) /* one that leaves is let go */
+        CHECK(!world_shut(p) || aoe_engine_detached(engine, p));
     CHECK(aoe_engine_drain(engine) == 0);
     model_final();
     world_close();

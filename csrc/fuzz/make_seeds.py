@@ -40,7 +40,7 @@ def parse_seeds() -> Iterator[tuple[str, bytes]]:
 # fuzz_loop.c: settings, then commands
 
 PASS, REQUEST, FRAME, REPEAT, DONE, DISK, CLOCK, PUBLISH, PORT = range(9)
-TAKE, RELEASE, SOCKET, MEMORY, CLOG, LEAVE = range(9, 15)
+TAKE, RELEASE, SOCKET, MEMORY, CLOG, LEAVE, PLUG = range(9, 16)
 OPCODES = bytes.fromhex("2434253520302939C8CAC4C53DCEEAE7EC4206EF")
 INSTANT, BUFFERED, DIRECT, DURABLE = range(4)
 ADDRESSED = 1 | 4 | 8 | 16
@@ -229,8 +229,8 @@ def of_the_wire() -> Iterator[tuple[str, bytes]]:
     ports = b"".join(read(place(port=n & 1, age=n % 3), n, 2) for n in range(8))
     yield "ports", settings(TWO_PORTS) + ports + PASS_ONCE + bytes((CLOCK, 1)) + PASS_ONCE
     threads = b"".join(overlapping(export) for export in range(4))
-    both = bytes((PASS, 1, PASS, 0))
-    yield "two-threads", settings(TWO_PORTS | TWO_THREADS) + threads + both + done() + both
+    both_pass = bytes((PASS, 1, PASS, 0))
+    yield "two-threads", settings(TWO_PORTS | TWO_THREADS) + threads + both_pass + done() + both_pass
     old = write(place(age=4)) + write(place(age=6)) + bytes((CLOCK, 6)) + write(place()) + PASS_ONCE
     yield "old", settings() + old + write(place()) + PASS_ONCE
     for mode in range(1, 7):
@@ -247,6 +247,18 @@ def of_the_wire() -> Iterator[tuple[str, bytes]]:
         yield f"memory-{faults}", settings() + memory + done() + python(INSTANT)
     moved = bytes((PORT, 0x20, 0)) + read(place()) + PASS_ONCE + bytes((PORT, 0x30, 2)) + read(place(), 0, 3)
     yield "port", settings() + moved + PASS_ONCE
+    out, both = bytes((PLUG, 1)), place(BUFFERED, port=1)
+    work = trim(both, (0, 4)) + read(both, 0, 8) + read(place(BUFFERED), 8, 8) + PASS_ONCE + write(both)
+    goes = work + out + write(both, 8) + read(place(BUFFERED)) + PASS_ONCE + done() + python(BUFFERED)
+    yield "unplugged", settings(TWO_PORTS) + goes + PASS_ONCE + out + goes + out + PASS_ONCE + done()
+    blocked = read(both, 0, 8) + bytes((SOCKET, 2 | 1 << 2, 15, 1)) + PASS_ONCE + done()
+    yield "unplugged-blocked", settings(TWO_PORTS) + blocked + out + 2 * PASS_ONCE + out + goes
+    first = bytes((PLUG, 0))
+    yield "unplugged-first", settings(TWO_PORTS) + goes + first + goes + first + 2 * (PASS_ONCE + out + goes)
+    yield (
+        "unplugged-threads",
+        settings(TWO_PORTS | TWO_THREADS) + threads + out + both_pass + out + threads + both_pass,
+    )
     many = bytes((PORT, 0x20, 255))
     for export in range(4):
         many += request(0x24, place(export), 1, 255) + request(0x24, place(export), 1, 17)

@@ -69,6 +69,8 @@ uint64_t model_clock(void) { return ++m.tick; }
 
 void model_left_out(void) { m.left_out++; }
 
+void model_lost(void) { m.silent++; }
+
 void model_clogged(int fits) { m.clogged += (uint32_t)fits; }
 
 void model_port(uint32_t port, const aoe_port *now) { m.ports[port] = *now; }

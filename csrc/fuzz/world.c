@@ -36,6 +36,7 @@ struct fake_socket {
     struct frame *head, **tail;
     enum send_mode mode;
     uint32_t calls, most; /* how many calls the mode lasts, and how many messages SEND_SOME lets pass */
+    int is_shut;          /* its filter lets nothing in any more */
 };
 
 struct started {
@@ -183,28 +184,48 @@ void world_frame(uint32_t tag, const uint8_t *frame, uint32_t length, int for_us
 int world_rings_empty(void)
 {
     for (int i = 0; i < THREADS * PORTS; i++)
-        if (w.sockets[i].head)
+        if (w.sockets[i].head && !w.sockets[i].is_shut)
             return 0;
     return 1;
 }
 
+/* Of all threads it says the same, as a port's sockets come and go at once. */
+int world_shut(uint32_t port) { return socket_at(0, port)->is_shut; }
+
 uint64_t world_stamp_of_next(uint32_t thread, uint32_t port)
 {
-    const struct frame *head = socket_at(thread, port)->head;
-    return head ? head->stamp_ns : UINT64_MAX;
+    const struct fake_socket *s = socket_at(thread, port);
+    return s->head && !s->is_shut ? s->head->stamp_ns : UINT64_MAX;
+}
+
+static void pop(struct fake_socket *s)
+{
+    struct frame *f = s->head;
+    s->head = f->next;
+    if (!s->head)
+        s->tail = &s->head;
+    if (!planted(PLANT_LEAK))
+        free(f->bytes);
+    free(f);
 }
 
 int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots, int already)
 {
-    CHECK(frame_max && slots && !already);
+    CHECK(frame_max && slots && !already && !socket_of(fd)->head);
     ring->fd = fd;
+    socket_of(fd)->is_shut = 0;
     return 0;
 }
 
+/* What it still held is lost. */
 void ring_close(struct ring *ring)
 {
-    if (ring->fd >= 0)
-        CHECK(!socket_of(ring->fd)->head);
+    struct fake_socket *s = socket_of(ring->fd);
+    CHECK(s->is_shut || !s->head);
+    while (s->head) {
+        pop(s);
+        model_lost();
+    }
 }
 
 uint32_t ring_lost(const struct ring *ring)
@@ -215,17 +236,17 @@ uint32_t ring_lost(const struct ring *ring)
 
 int ring_filter(int fd, const uint16_t *shelves, uint32_t count, uint32_t index, uint32_t threads)
 {
-    CHECK(socket_of(fd) && shelves && count && index < threads);
+    CHECK(socket_of(fd) && shelves && count <= EXPORTS && index < threads);
+    return 0;
+}
+
+int ring_filter_all(int fd)
+{
+    socket_of(fd)->is_shut = 1;
     return 0;
 }
 
 /* As in ring.c. */
-int ring_filter_all(int fd)
-{
-    CHECK(fd < 0); /* no port goes here */
-    return 0;
-}
-
 uint32_t ring_owner(uint16_t shelf, uint8_t slot, uint32_t threads)
 {
     return shelf == 0xFFFF || slot == 0xFF ? 0 : (shelf * 257u + slot) % threads;
@@ -235,22 +256,13 @@ int ring_ready(struct ring *ring) { return socket_of(ring->fd)->head != NULL; }
 
 struct arrival ring_peek(const struct ring *ring)
 {
-    const struct frame *f = socket_of(ring->fd)->head;
-    CHECK(f);
+    const struct fake_socket *s = socket_of(ring->fd);
+    const struct frame *f = s->head;
+    CHECK(f && !s->is_shut);
     return (struct arrival){f->bytes, f->length, f->stamp_ns, f->for_us};
 }
 
-void ring_next(struct ring *ring)
-{
-    struct fake_socket *s = socket_of(ring->fd);
-    struct frame *f = s->head;
-    s->head = f->next;
-    if (!s->head)
-        s->tail = &s->head;
-    if (!planted(PLANT_LEAK))
-        free(f->bytes);
-    free(f);
-}
+void ring_next(struct ring *ring) { pop(socket_of(ring->fd)); }
 
 /* Sockets */
 
@@ -350,9 +362,11 @@ int world_getsockopt(int fd, int level, int name, void *value, socklen_t *size)
 
 static short ring_events(const struct pollfd *it)
 {
+    if (it->fd < 0)
+        return 0;
     const struct fake_socket *s = socket_of(it->fd);
     int down = s->calls && s->mode == SEND_DOWN, full = s->calls && s->mode == SEND_AGAIN;
-    return (short)((s->head ? POLLIN : 0) | (full ? 0 : it->events & POLLOUT) | (down ? POLLERR : 0));
+    return (short)((s->head ? it->events & POLLIN : 0) | (full ? 0 : it->events & POLLOUT) | (down ? POLLERR : 0));
 }
 
 /* The engine may only sleep when whatever it has left to do would wake it. */
@@ -361,7 +375,7 @@ static void check_may_sleep(const struct thread *t, const struct pollfd *fds, in
     CHECK(woken || !atomic_load(&t->mail));
     CHECK(woken || w.disks[t->index].real || !w.disks[t->index].done);
     for (uint32_t p = 0; p < engine->set.ports; p++)
-        CHECK(!t->ports[p].out.count || fds[p].events & POLLOUT);
+        CHECK(!t->ports[p].out.count || (p < t->ports_used && fds[p].events & POLLOUT));
 }
 
 /* It wakes for what a limit has delayed. */
@@ -375,9 +389,9 @@ static void check_wakes(const struct thread *t, uint64_t timeout_ns)
 
 int world_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
 {
-    uint32_t ports = engine->set.ports;
+    uint32_t ports = (uint32_t)count - 1;
     struct pollfd *event = &fds[ports];
-    CHECK(count == ports + 1 && !mask);
+    CHECK(count && ports <= engine->set.ports && !mask);
     check_wakes(&engine->threads[w.thread], (uint64_t)timeout->tv_sec * 1000000000 + (uint64_t)timeout->tv_nsec);
     int some = poll(event, 1, 0);
     check_may_sleep(&engine->threads[w.thread], fds, some);
