@@ -49,8 +49,7 @@ def refer_to(board: Board, path: Path) -> None:
 
 
 def has_other_store(board: Board, path: Path, facts: Facts) -> bool:
-    usable = [other for other in board.paths if other.state is State.USABLE]
-    compared = usable if board.owner is None else [board.owner]
+    compared = company(board, path) if board.owner is None else [board.owner]
     others = [other for other in compared if not _same_server(other, path)]
     return any(other.facts is not None and other_store(facts, other.facts) for other in others)
 
@@ -79,6 +78,13 @@ def is_barred(board: Board, path: Path) -> bool:
     again, there is none, and it is as it was at first."""
     unproved = board.policy.require and not path.trial.proved
     return unproved and any(other.trial.proved for other in board.paths)
+
+
+def company(board: Board, path: Path) -> list[Path]:
+    """The paths that it would be used beside. One that is barred stands back behind those that are proved,
+    even while they do not answer: it would keep them out when they come back, and they it for ever."""
+    waits = board.owner is None and is_barred(board, path)
+    return [it for it in board.paths if it.state is State.USABLE or (waits and it.trial.proved)]
 
 
 def is_replaced(board: Board, path: Path) -> bool:

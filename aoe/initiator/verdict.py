@@ -88,9 +88,7 @@ def _mismatch(board: Board, path: Path, facts: Facts) -> Reason:
     """Why a path does not lead to the disk, or cannot be used beside the others."""
     was = _fixed(board, path)
     # Two processes may share a MAC, and one serves a disk at one address.
-    others = [
-        it for it in board.paths if it.state is State.USABLE and it.channel.peer[1:] != path.channel.peer[1:]
-    ]
+    others = [it for it in trial.company(board, path) if it.channel.peer[1:] != path.channel.peer[1:]]
     if was is not None and facts.serial != was.serial:
         return Reason.OTHER_DISK
     if trial.has_other_store(board, path, facts):

@@ -35,6 +35,7 @@ void trial_meet(const aoe_core *c, struct path *path);
 void trial_refer_to(aoe_core *c, const struct path *path);
 int trial_has_other_store(const aoe_core *c, const struct path *path);
 int trial_is_unsure(const aoe_core *c, const struct path *path);
+int trial_is_company(const aoe_core *c, const struct path *path, const struct path *other);
 int trial_is_barred(const aoe_core *c, const struct path *path);
 int trial_may_inherit(const aoe_core *c, const struct path *path);
 struct path *trial_heir(const aoe_core *c);

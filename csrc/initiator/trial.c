@@ -54,6 +54,23 @@ void trial_refer_to(aoe_core *c, const struct path *path)
     }
 }
 
+/* Whether it has to be proved before it takes over: as long as one that is may come back. When all have started again,
+ * there is none, and it is as it was at first. */
+int trial_is_barred(const aoe_core *c, const struct path *path)
+{
+    int proved = 0;
+    for (uint32_t i = 0; i < c->paths_count; i++)
+        proved |= c->paths[i]->trial.proved;
+    return c->set.require && !path->trial.proved && proved;
+}
+
+/* Whether a path would be used beside another one. One that is barred stands back behind those that are proved, even
+ * while they do not answer: it would keep them out when they come back, and they it for ever. */
+int trial_is_company(const aoe_core *c, const struct path *path, const struct path *other)
+{
+    return other->state == PATH_USABLE || (!c->owner && other->trial.proved && trial_is_barred(c, path));
+}
+
 /* Whether they say of the same kind of id that their stores are not one. */
 static int other_store(const struct path *path, const struct path *other)
 {
@@ -65,7 +82,7 @@ int trial_has_other_store(const aoe_core *c, const struct path *path)
 {
     for (uint32_t i = 0; i < c->paths_count; i++) {
         const struct path *other = c->paths[i];
-        int compared = c->owner ? other == c->owner : other->state == PATH_USABLE;
+        int compared = c->owner ? other == c->owner : trial_is_company(c, path, other);
         if (compared && other->identified && !trial_same_server(other, path) && other_store(path, other))
             return 1;
     }
@@ -85,16 +102,6 @@ static int proved_usable(const aoe_core *c)
         if (c->paths[i]->state == PATH_USABLE && c->paths[i]->trial.proved)
             return 1;
     return 0;
-}
-
-/* Whether it has to be proved before it takes over: as long as one that is may come back. When all have started again,
- * there is none, and it is as it was at first. */
-int trial_is_barred(const aoe_core *c, const struct path *path)
-{
-    int proved = 0;
-    for (uint32_t i = 0; i < c->paths_count; i++)
-        proved |= c->paths[i]->trial.proved;
-    return c->set.require && !path->trial.proved && proved;
 }
 
 /* Whether a path takes over at once where there is no owner: a proved one goes first. */

@@ -25,7 +25,8 @@ static int has_volatile_company(const aoe_core *c, const struct path *path)
 {
     for (uint32_t i = 0; i < c->paths_count; i++) {
         const struct path *other = c->paths[i];
-        if (other->state == PATH_USABLE && !same_server(other, path) && (path->volatile_cache || other->volatile_cache))
+        int beside = trial_is_company(c, path, other) && !same_server(other, path);
+        if (beside && (path->volatile_cache || other->volatile_cache))
             return 1;
     }
     return 0;

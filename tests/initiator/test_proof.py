@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from aoe import limits
-from aoe.drive.identify import StoreId, StoreKind
+from aoe.drive.identify import NO_STORE_ID, StoreId, StoreKind
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
-from aoe.initiator.path import Policy
+from aoe.initiator.path import Policy, Port
 from aoe.initiator.request import Outcome, Verb
 from aoe.timing import USUAL
 from aoe.wire import ata, protocol
@@ -703,3 +703,27 @@ def test_one_that_must_be_proved_goes_on_when_all_have_started_again(make: Any) 
     play.write(9002, b"w" * SECTOR)
     play.run(20)
     assert [path.proved for path in play.core.paths] == [True, True]
+
+
+@both
+@pytest.mark.parametrize("how", ["volatile", "other store"])
+def test_a_server_that_is_barred_keeps_out_none_that_comes_back(make: Any, how: str) -> None:
+    """It cannot take over as long as the proved one may come back, which then must be let in."""
+    store, volatile = content(), how == "volatile"
+    ids = [NO_STORE_ID] * 2 if volatile else [StoreId.of(StoreKind.FILE, name) for name in ("one", "two")]
+    cached = {"cache": volatile, "cache_on": volatile}
+    server, late = (Server(number, store, store_id=it, **cached) for number, it in enumerate(ids))
+    server.port, late.port = 0, 1
+    play = Play(make, server, late, policy=Policy(require=True)).run(2000)
+    first = next(it for it in (server, late) if it.mac == play.owner)
+    plug = bytes((2, 0, 0, 0, 9, first.port))
+    play.core.set_port(first.port, Port(plug, 16, 64, False), play.now)
+    writing = play.start(Verb.WRITE, 0, data=b"w" * SECTOR)
+    play.arrive(1 - first.port, (late if first is server else server).advertisement())
+    play.run(2000)
+    assert play.owner == b""
+    play.core.set_port(first.port, Port(plug, 16, 64, True), play.now)
+    result = play.wait(writing, 20_000)
+    assert result is not None
+    assert result.outcome is Outcome.OK
+    assert play.owner == first.mac
