@@ -78,6 +78,8 @@ USED_LATELY_S = 60.0
 """An export that a client used since is not removed without the word."""
 CHANGE_WAIT_S = 5.0
 """How long a change waits for the one before it."""
+INTERFACES_SETTLE_S = 0.05
+"""After an interface changed, before what is served there follows: changes come in bursts."""
 ARRIVAL_S = 1.0
 """Between two looks for disks that are not there yet."""
 MARK_AGAIN_S = 1.0

@@ -236,7 +236,13 @@ def _allow(exports: int, links: int, target: TargetConfig) -> None:
 
 
 def _options(target: TargetConfig) -> TargetOptions:
-    return TargetOptions(target.max_frame_age, target.buffer_count, target.remote_admin, target.remote_masks)
+    return TargetOptions(
+        target.max_frame_age,
+        target.buffer_count,
+        target.remote_admin,
+        target.remote_masks,
+        links_come=True,
+    )
 
 
 def _threads(target: TargetConfig) -> EngineOptions:

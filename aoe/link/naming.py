@@ -1,6 +1,7 @@
 """What an interface may be called: by its name, an alternative name, its MAC, or a glob over names."""
 
-from collections.abc import Iterable, Iterator
+import socket
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -27,9 +28,9 @@ class Known(NamedTuple):
         return self.name, *self.others
 
 
-def all_known() -> list[Known]:
-    """The interfaces of this host. OSError where the kernel cannot be asked."""
-    with asking() as kernel:
+def all_known(ask: Callable[[], socket.socket] = asking) -> list[Known]:
+    """The interfaces of the host where a socket of `ask` asks. OSError where the kernel cannot be asked."""
+    with ask() as kernel:
         return [_known(told) for told in netlink.every(kernel)]
 
 

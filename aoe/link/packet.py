@@ -90,6 +90,8 @@ class PacketLink(Link):
         """ConfigurationError where it cannot be used; one that `waits` is down as long as there is no
         interface of that name. Every socket is opened by `sockets`, and none later than `engine_sockets`."""
         self.name = self._given = name
+        self.by_itself = True
+        """Whether it looks by its name for an interface that was away; else it is told which to `follow`."""
         self._home = Home(name, loop=False)
         self._sockets = sockets
         self.counters = Counter()
@@ -248,11 +250,15 @@ class PacketLink(Link):
 
     # The interface changes
 
-    def _look_again(self) -> None:
+    def follow(self, name: str) -> None:
+        """Go on with this interface, if its own is away."""
+        self._look_again(name)
+
+    def _look_again(self, sought: str = "") -> None:
         was = self.name
-        self.name = self._find_name()
+        self.name = self._find_name(sought)
         before, now = self._interface, look_up(self.name, self._kernel)
-        if now is None:
+        if now is None or not (self._is_bound or self.by_itself or sought):
             self._interface = before._replace(number=0, up=False)
             if before.up and self._listener is not None:
                 self._listener.changed(self, False)
@@ -261,6 +267,7 @@ class PacketLink(Link):
         away = now.number != before.number or self._socket.getsockname()[0] != self.name
         if away and not (now.carries_ethernet and self._rebind()):
             return
+        self.name = self._socket.getsockname()[0]
         if now == before and self.name == was:
             return
         self._interface = now
@@ -268,9 +275,13 @@ class PacketLink(Link):
         if self._listener is not None:
             self._listener.changed(self, now.up and not before.up)
 
-    def _find_name(self) -> str:
+    @property
+    def _is_bound(self) -> bool:
+        return bool(self._socket.getsockname()[0])
+
+    def _find_name(self, sought: str) -> str:
         """By its index, whatever it is called by now; where it was away, by its last name or the first."""
-        names = (self._socket.getsockname()[0], self.name, self._given)
+        names = (self._socket.getsockname()[0], sought, self.name, self._given)
         return next((name for name in names if name and look_up(name, self._kernel)), self.name)
 
     def _rebind(self) -> bool:

@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.abreast import abreast
-from aoe.config.text import plain
 from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.disk.file import FileDisk
 from aoe.disk.open import disk_of
 from aoe.disk.threads import aside
 from aoe.errors import AoeError, ConfigurationError, DiskError
 from aoe.node.holds import Busy
-from aoe.node.links import Links
+from aoe.node.links import Links, Names
 from aoe.node.opening import Held, Opener
+from aoe.node.placing import go_to
 from aoe.node.plan import LIMITS, Key, Running, Serving, Store, in_force
 from aoe.node.steps import ALL, Add, Adjust, Change, Note, Plan, Remove
 from aoe.target.export import Export
@@ -206,6 +206,12 @@ class Hands:
             if one is not None and one.going is None and export.address not in waiting:
                 one.config = export
 
+    async def go_to(self, names: Names, wanted: Config) -> list[Note]:
+        """Serve on what these names mean now; what failed."""
+        live = {key: one.config for key, one in self.live.items() if one.going is None}
+        exports = {key: wanted.by_key.get(key, config) for key, config in live.items()}
+        return await go_to(names, self._links, self.target, exports)
+
     async def stop(self) -> bool:
         """Serve nothing more. The locks of stores go, as far as the next life of the service does not have
         them, unless requests hang there: false then."""
@@ -250,13 +256,6 @@ class Hands:
         if {*LIMITS} & set(step.what):
             self.target.limit(*key, now.limits)
         self.live[key].config = now
-        if "interfaces" in step.what and (new := self._new(now)):
-            raise ConfigurationError(new)
-
-    def _new(self, export: ExportConfig) -> str:
-        """What is said of interfaces that were not opened at the start; empty where there is none."""
-        missing = ", ".join(map(plain, self._links.missing(export)))
-        return f"interface {missing} is opened when the service starts again" if missing else ""
 
     async def _adjust(self, step: Adjust) -> None:
         now = step.target
@@ -300,8 +299,7 @@ class Hands:
         for step, export in zip(steps, exports, strict=True):
             one = self.live[export.key] = Live(step.export, export, ready[export.key].held)
             self._served(one)
-        said = [(step.export.address, self._new(step.export)) for step in steps]
-        return [Note(address, new) for address, new in said if new]
+        return []
 
 
 def _close(held: Held, disk: FileDisk) -> None:

@@ -19,6 +19,7 @@ from aoe.node.hands import Hands, Live, Prepared, Ready
 from aoe.node.links import Links, Names
 from aoe.node.lives import Lives
 from aoe.node.opening import Opener
+from aoe.node.placing import Watch
 from aoe.node.plan import USED, Key, Store, plan
 from aoe.node.state import State
 from aoe.node.status import ClientStatus, ExportStatus, InterfaceStatus, Status
@@ -95,6 +96,11 @@ class Node:
         self._since_s = 0.0
         self._arrivals: asyncio.Task[None] | None = None
         self._lives = Lives(opener, self._turn, self._go_on)
+        self._only: str | None = None
+        """The interface that was meant as none was named."""
+        self._waiting: list[Note] = []
+        """What is said of interfaces that are not there."""
+        self._interfaces: Watch | None = None
 
     @property
     def target(self) -> Target:
@@ -124,8 +130,26 @@ class Node:
 
     def open_links(self, names: Names) -> list[Link]:
         """Open where it serves. ConfigurationError."""
+        if not (self._wanted.target.interfaces or self._wanted.target.links):
+            self._only = next(iter(names.common), None)
         self._links.open(names)
+        self._first = self._first._replace(plan=self._with_waiting(self._first.plan, names))
         return self._links.all
+
+    def _with_waiting(self, plan: Plan, names: Names) -> Plan:
+        self._waiting = self._links.waits(names)
+        return replace(plan, waits=(*plan.waits, *self._waiting))
+
+    def _names(self, wanted: Config) -> Names:
+        return Names(wanted, self._opener.look, None if self._only is None else lambda: self._only or "")
+
+    async def _turn_interfaces(self) -> None:
+        """They changed: serve on what the words of the file mean now."""
+        async with self._turn:
+            names = self._names(self._wanted)
+            for it in await self._hands.go_to(names, self._wanted):
+                log.error("%s", it.sentence)
+            self._waiting = self._links.waits(names)
 
     async def start(self, target: Target) -> Done:
         """Serve what was prepared, on a target that has the links."""
@@ -134,6 +158,7 @@ class Node:
             done = await self._carry_out(self._first, self._ready)
         self._lives.watch(frozenset(self._busy.values()))
         self._arrivals = asyncio.get_running_loop().create_task(self._watch())
+        self._interfaces = Watch(self._opener, self._turn_interfaces)
         return done
 
     def give_up(self) -> None:
@@ -149,6 +174,8 @@ class Node:
             self._arrivals.cancel()
             with suppress(asyncio.CancelledError):
                 await self._arrivals
+        if self._interfaces is not None:
+            await self._interfaces.close()
         async with self._turn:
             return await self._hands.stop()
 
@@ -168,7 +195,10 @@ class Node:
         if only_plan:
             self._check(expect)
             there = await aside(lambda: self._find(wanted))
-            return Done(self._plan(wanted, there, remove=remove), (), self._state.number, only_planned=True)
+            steps = self._plan(wanted, there, remove=remove)
+            waits = self._links.waits(await aside(lambda: self._names(wanted)))
+            steps = replace(steps, waits=(*steps.waits, *waits))
+            return Done(steps, (), self._state.number, only_planned=True)
         async with self._change(f"apply by {by}"):
             self._check(expect)
             return await self._apply(wanted, remove=remove, lenient=False)
@@ -228,6 +258,7 @@ class Node:
         """`lenient`: what cannot be prepared does not keep the rest from being done. What is `meant` is no
         matter of how it is used, and the others stay as they are."""
         there = await aside(lambda: self._find(wanted))
+        names = await aside(lambda: self._names(wanted))
         held = self._held if lenient else ()
         if meant is None:
             steps = plan(wanted, self._hands.running(), there, remove=remove, held=held)
@@ -250,6 +281,8 @@ class Node:
         self._wanted, self._absent = wanted, _absent(wanted, there)
         others = {} if meant is None else self._busy
         self._busy = {it: store for it, store in others.items() if parse_address(it) != meant} | prepared.busy
+        problems = [*problems, *await self._hands.go_to(names, wanted)]
+        steps = self._with_waiting(steps, names)
         return await self._carry_out(Done(_waiting(steps, prepared), tuple(problems), 0), prepared.ready)
 
     async def _carry_out(self, prepared: Done, ready: dict[Key, Ready]) -> Done:
@@ -261,7 +294,8 @@ class Node:
         left += [("failed", it) for it in failed]
         self._held = frozenset(parse_address(it.address) for it in steps.kept if it.text == USED)
         self._left = {it.address: self._unserved(state, it) for state, it in left if it.address != ALL}
-        self._notes = tuple(it.sentence for it in (*steps.notes, *steps.waits, *failed) if it.address == ALL)
+        of_all = (it for it in (*steps.notes, *steps.waits, *failed) if it.address == ALL)
+        self._notes = tuple(it.sentence for it in of_all if it not in self._waiting)
         self._hands.settle(self._wanted, self._left)
         for it in failed:
             log.error("%s", it.sentence)
@@ -373,7 +407,7 @@ class Node:
             self._changing,
             tuple((self._left | served)[address] for address in sorted(self._left | served)),
             links,
-            self._notes,
+            (*self._notes, *(it.sentence for it in self._waiting)),
             dict(self.target.counters()),
         )
 

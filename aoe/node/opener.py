@@ -15,6 +15,7 @@ from aoe.config.values import ExportConfig, is_link
 from aoe.disk.syscalls import close_all
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
+from aoe.link.naming import Known, all_known
 from aoe.link.packet import PacketLink, Sockets
 from aoe.link.udp import Bound, UdpLink, UdpSpec
 from aoe.node.holds import Busy, Keeper, Rest
@@ -225,6 +226,10 @@ class ByOpener(Sockets, System):
         return int(facts["watch"])
 
     # What links need
+
+    def look(self) -> list[Known]:
+        """The interfaces that there are."""
+        return all_known(self.asking)
 
     def packet(self, name: str) -> socket.socket:
         """Bound to an interface, with its buffers. ConfigurationError."""

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from aoe.disk.open import Opening, hold_store, lock_store, only_reads, open_stor
 from aoe.disk.opened import Opened
 from aoe.errors import ConfigurationError, plain
 from aoe.link.base import Link
+from aoe.link.naming import Known, all_known
 from aoe.link.packet import PacketLink, Sockets
 from aoe.link.udp import UdpLink, UdpSpec
 from aoe.node.holds import Busy, Hold, Holds, Keeper, Place, Rest
@@ -56,6 +58,12 @@ class Opener(Protocol):
 
     def open_link(self, name: str) -> Link:
         """Open an interface, which may come later, or a UDP link. ConfigurationError where it cannot be."""
+
+    def look(self) -> list[Known]:
+        """The interfaces that there are."""
+
+    def watching(self) -> socket.socket:
+        """To be told when one changes."""
 
 
 class InProcess:
@@ -127,6 +135,12 @@ class InProcess:
 
     def open_link(self, name: str) -> Link:
         return UdpLink(UdpSpec.parse(name)) if is_link(name) else PacketLink(name, self._sockets, waits=True)
+
+    def look(self) -> list[Known]:
+        return all_known(self._sockets.asking)
+
+    def watching(self) -> socket.socket:
+        return self._sockets.watching()
 
 
 def opening_of(export: ExportConfig) -> Opening:

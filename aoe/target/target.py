@@ -6,7 +6,7 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Self
 
@@ -196,10 +196,19 @@ class Target(Rooted):
 
     def place(self, shelf: int, slot: int, links: Sequence[Link] | None) -> None:
         """Serve a disk on these links only from now on, or (None) on all."""
-        export = self._find(shelf, slot)
-        export.serve_on(self.server.ports_of(links))
-        self.server.changed_export(export)
-        self.server.advertise([export])
+        self.place_all({self._find(shelf, slot).key: links})
+
+    def place_all(self, places: Mapping[Key, Sequence[Link] | None]) -> None:
+        """The same for many disks; an address that is not served (any more) is passed over."""
+        self._home.check()
+        moved: list[Export] = []
+        for key, links in places.items():
+            export, ports = self.server.exports.get(key), self.server.ports_of(links)
+            if export is not None and export.only_on != ports:
+                export.serve_on(ports)
+                self.server.changed_export(export)
+                moved.append(export)
+        self.server.advertise(moved)
 
     def limit(self, shelf: int, slot: int, limits: Limits) -> None:
         """Take no more than so much of a disk's requests from now on. Those that were delayed begin when they

@@ -1,6 +1,7 @@
 """A node on a network in memory, with files for disks, and hosts that ask it."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.link.base import Link
 from aoe.link.memory import MemoryLink, Network
+from aoe.link.naming import Known
 from aoe.node.hands import Live
 from aoe.node.links import Names
 from aoe.node.node import Done, Node
@@ -26,16 +28,33 @@ FRAME_AGE_S = 0.5
 
 
 class MemoryOpener(InProcess):
-    """Has interfaces of networks in memory: of `networks` by name, else of the usual one."""
+    """Has interfaces of networks in memory: of `networks` by name, else of the usual one. `changed` tells of
+    others."""
 
     def __init__(self, network: Network) -> None:
         super().__init__(lock_wait_s=0)
         self.network = network
         self.networks: dict[str, Network] = {}
         self.mac = TARGET
+        self._watching: list[bytes] = []
 
     def open_link(self, name: str) -> Link:
         return self.networks.get(name, self.network).attach(self.mac)
+
+    def look(self) -> list[Known]:
+        return [Known(name) for name in self.networks or ["m0"]]
+
+    def watching(self) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        made.bind(b"")
+        self._watching.append(made.getsockname())
+        return made
+
+    def changed(self) -> None:
+        """Some interface."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
+            for it in self._watching:
+                teller.sendto(b"x", it)
 
 
 class Scene:

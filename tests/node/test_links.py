@@ -1,6 +1,7 @@
 """Where the exports of a file are served."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from aoe.link.memory import Network
 from aoe.link.naming import Known
 from aoe.node import links as rooms
 from aoe.node.links import Links, Names
+from aoe.node.links import opened as to_open
 from aoe.target.server import TargetOptions
 from aoe.target.target import Target
 from tests.node.scene import FRAME_AGE_S, Scene, export
@@ -61,11 +63,13 @@ def test_a_name_that_is_not_there_yet_is_kept() -> None:
 
 
 @pytest.mark.parametrize("word", ["wlan*", "02:00:00:00:00:77"])
-def test_what_fits_nothing_is_said(word: str, caplog: pytest.LogCaptureFixture) -> None:
-    assert names(config(interfaces=("eth0", word))).all == ["eth0"]
-    assert caplog.messages == [f"no interface is called {word}; start the service again when there is one"]
-    with pytest.raises(ConfigurationError, match=r"no interface is called .*; name one that there is"):
-        names(config(interfaces=(word,)))
+def test_what_fits_nothing_is_waited_for(word: str) -> None:
+    wanted = config(interfaces=("eth0", word))
+    assert names(wanted).all == ["eth0"]
+    made, _ = opened(wanted)
+    said = f"all: no interface is called {word} yet; it is served when it comes"
+    assert [it.sentence for it in made.waits(names(wanted))] == [said]
+    assert names(config(interfaces=(word,))).all == []
 
 
 def test_where_none_is_named_it_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,14 +95,57 @@ def test_all_of_them_is_no_restriction() -> None:
     assert [made.of(export) for export in wanted.exports] == [None, None]
 
 
-def test_a_word_that_is_new_since_the_start() -> None:
-    made, found = opened(config(None, interfaces=("eth0", "enp1s0", "eth1")))
-    for name, link in found.items():
-        link.name = name
-    new = config(("eth2", "eth1", "enp9*", "eth[1-3]")).exports[0]
-    assert made.of(new) == (found["eth1"],)
-    assert made.missing(new) == ["eth2", "enp9*"]
-    assert len(found) == 2
+def turned(made: Links, wanted: Config, known: list[Known]) -> list[Link]:
+    """Those of no use any more."""
+    seen = Names(wanted, lambda: known)
+    new, failed = to_open(made, made.look(seen))
+    assert not failed
+    return made.turn(seen, new)
+
+
+def test_a_glob_that_begins_to_match() -> None:
+    wanted = config(None, interfaces=("eth0", "wlan*"))
+    made, found = opened(wanted)
+    assert not turned(made, wanted, [*KNOWN, Known("wlan0"), Known("wlan1")])
+    assert list(found) == ["eth0", "wlan0", "wlan1"]
+    assert made.of(wanted.exports[0]) is None
+    assert not turned(made, wanted, KNOWN), "what fitted once is kept, as it may come back"
+    assert len(found) == len(made.all) == 3
+
+
+def test_two_words_for_one_that_comes() -> None:
+    wanted = config(None, ("wlan*",), (mac(5).hex(":"),), interfaces=("eth0",))
+    made, found = opened(wanted)
+    assert not turned(made, wanted, [*KNOWN, Known("wlan0", (), mac(5), mac(5))])
+    assert list(found) == ["eth0", "wlan0"]
+    assert [made.of(it) for it in wanted.exports[1:]] == [(found["wlan0"],), (found["wlan0"],)]
+
+
+def test_another_interface_takes_a_name() -> None:
+    wanted = config(None, interfaces=(mac(7).hex(":"),))
+    made, found = opened(wanted)
+    (gone,) = turned(made, wanted, [Known("eth0", (), mac(9), mac(9)), Known("eth5", (), mac(7), mac(7))])
+    assert (gone, list(found)) == (found["eth0"], ["eth0", "eth5"])
+    assert made.of(wanted.exports[0]) == (found["eth5"],)
+
+
+def test_words_that_the_file_has_no_more_are_left() -> None:
+    made, found = opened(config(None, interfaces=("eth0", "eth1"), links=(UDP,)))
+    gone = turned(made, config(None, interfaces=("enp1s0",)), KNOWN)
+    assert gone == [found["eth1"], found[UDP]]
+
+
+def test_what_cannot_be_opened_is_said() -> None:
+    made, _ = opened(config(None, interfaces=("eth0",)))
+
+    def refused(_: str) -> Link:
+        raise ConfigurationError("wlan0: a port of br0")
+
+    made._open_link = refused
+    seen = Names(config(None, interfaces=("eth0", "wlan0")), lambda: KNOWN)
+    new, failed = to_open(made, made.look(seen))
+    assert (new, [it.sentence for it in failed]) == ({}, ["all: wlan0: a port of br0"])
+    assert not made.turn(seen, new)
 
 
 # A node
@@ -141,11 +188,45 @@ async def moved(tmp_path: Path) -> None:
         second = export(tmp_path, "b", 1, interfaces=("m1",))
         done = await scene.node.apply(Config(target, (both, second)), "a test")
         assert (done.exit, await scene.seen(1)) == (0, ["m1"])
-        new = export(tmp_path, "b", 1, interfaces=("m1", "m9"))
+        new = export(tmp_path, "b", 1, interfaces=("m1", "m9*"))
         done = await scene.node.apply(Config(target, (both, new)), "a test")
         assert (done.exit, await scene.seen(1)) == (1, ["m1"])
-        assert "e1.1: interface m9 is opened when the service starts again" in "\n".join(done.sentences)
+        assert "waits: all: no interface is called m9* yet; it is served when it comes" in done.sentences
         done = await scene.node.apply(Config(target, (both, export(tmp_path, "b", 1))), "a test")
         assert (done.exit, await scene.seen(1)) == (0, ["m0", "m1"])
+    finally:
+        await scene.node.stop()
+
+
+def test_links_of_the_file_come_and_go(tmp_path: Path) -> None:
+    asyncio.run(came_and_went(tmp_path))
+
+
+async def came_and_went(tmp_path: Path) -> None:
+    """Also one that is on all, one that names its own, and a glob that begins to match while nothing is
+    applied."""
+    first = TargetConfig(interfaces=("m0",), max_frame_age=FRAME_AGE_S)
+    exports = (export(tmp_path, "a"), export(tmp_path, "b", 1, interfaces=("m0",)))
+    scene = TwoNetworks(tmp_path, Config(first, exports))
+    scene.node.prepare(scene.first)
+    opened = scene.node.open_links(Names(scene.first, scene.opener.look))
+    await scene.node.start(Target.open(opened, TargetOptions(frame_age_s=FRAME_AGE_S)))
+    try:
+        assert [await scene.seen(slot) for slot in (0, 1)] == [["m0"], ["m0"]]
+        both = replace(first, interfaces=("m0", "m[1-3]"))
+        planned = await scene.node.apply(Config(both, exports), "a test", only_plan=True)
+        assert planned.sentences == ["all: change interfaces to m0, m[1-3]"]
+        done = await scene.node.apply(Config(both, exports), "a test")
+        assert (done.exit, done.sentences) == (0, planned.sentences)
+        assert [await scene.seen(slot) for slot in (0, 1)] == [["m0", "m1"], ["m0"]]
+        scene.networks["m2"] = Network()
+        scene.opener.changed()
+        async with asyncio.timeout(10):
+            while await scene.seen(0) != ["m0", "m1", "m2"]:
+                await asyncio.sleep(0.05)
+        assert await scene.seen(1) == ["m0"]
+        done = await scene.node.apply(Config(replace(first, interfaces=("m2",)), exports), "a test")
+        assert (done.exit, [await scene.seen(slot) for slot in (0, 1)]) == (0, [["m2"], ["m0"]])
+        assert len(scene.node.status().interfaces) == len(scene.node.target.links) == 2
     finally:
         await scene.node.stop()

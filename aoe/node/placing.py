@@ -1,0 +1,81 @@
+"""Serves on the links that the file and the host have now, and leaves the others."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+
+from aoe import timing
+from aoe.config.text import plain
+from aoe.config.values import ExportConfig
+from aoe.disk.threads import aside
+from aoe.errors import AoeError
+from aoe.link.base import Link
+from aoe.link.interface import Monitor
+from aoe.node.links import Links, Names, opened
+from aoe.node.opening import Opener
+from aoe.node.plan import Key
+from aoe.node.steps import ALL, Note
+from aoe.target.target import Target
+
+log = logging.getLogger("aoe.node")
+
+
+async def go_to(
+    names: Names, links: Links, target: Target, exports: Mapping[Key, ExportConfig]
+) -> list[Note]:
+    """Serve on what the names mean now, each of the exports where it is to be; what failed. The frames of a
+    link that stays are not touched."""
+    turn = links.look(names)
+    new, failed = await aside(lambda: opened(links, turn))
+    gone = links.turn(names, new)
+    for link in gone:
+        links.forget(link)
+    target.place_all({key: _but(links.of(one), list(new.values())) for key, one in exports.items()})
+    for name, link in new.items():
+        try:
+            target.add_link(link)
+            log.info("serving on %s now", plain(name))
+        except AoeError as error:
+            links.forget(link)
+            link.close()
+            failed.append(Note(ALL, f"{plain(name)}: {error}"))
+    target.place_all({key: links.of(one) for key, one in exports.items()})
+    for link in gone:
+        if not await target.remove_link(link):
+            failed.append(Note(ALL, f"requests of {plain(link.name)} still hang; it goes when they end"))
+        log.info("not serving on %s any more", plain(link.name))
+    return failed
+
+
+def _but(these: tuple[Link, ...] | None, others: list[Link]) -> list[Link] | None:
+    return None if these is None else [it for it in these if it not in others]
+
+
+class Watch:
+    """Calls `turn` each time that interfaces changed, until it is closed."""
+
+    def __init__(self, opener: Opener, turn: Callable[[], Awaitable[None]]) -> None:
+        self._turn = turn
+        self._changed = asyncio.Event()
+        self._kernel = opener.watching()
+        self._monitor = Monitor(self._kernel, self._changed.set)
+        self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    async def close(self) -> None:
+        """Watch no more."""
+        self._monitor.close()
+        self._kernel.close()
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _follow(self) -> None:
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(timing.INTERFACES_SETTLE_S)  # they come with many events
+            self._changed.clear()
+            try:
+                await self._turn()
+            except (AoeError, OSError) as error:
+                log.error("interfaces changed: %s", error)
