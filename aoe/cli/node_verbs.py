@@ -61,6 +61,10 @@ class NodeVerbs:
             self._changed(config.target)
         return _outcome(done)
 
+    async def stays(self) -> list[str]:
+        """What `reload` leaves, which is not what the file says."""
+        return [it.sentence for it in await aside(lambda: self._wanted.beside)]
+
     async def take_up(self, verb: Verb, address: str, peer: Peer) -> Outcome:
         """The owner changed one export beside the file."""
 

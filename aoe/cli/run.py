@@ -29,7 +29,6 @@ from aoe.config.values import Config, TargetConfig
 from aoe.control import place
 from aoe.control.listening import Seat
 from aoe.control.server import ControlServer
-from aoe.disk.threads import aside
 from aoe.errors import AoeError, ConfigurationError
 from aoe.link.base import Link
 from aoe.node import life
@@ -177,7 +176,7 @@ class _Daemon:
         while True:
             self._notifier.alive()
             await asyncio.sleep(self._notifier.watchdog_s)
-            self._notifier.status(self._node.status().sentence)
+            self._notifier.status(self._node.sentence)
 
     async def _leave(self, target: Target) -> None:
         """To the next life, if this one ended with everything answered."""
@@ -202,11 +201,15 @@ class _Daemon:
         return stopped
 
     async def _reload(self, node: Node, verbs: NodeVerbs) -> None:
-        """As `apply`, and look at the sizes of the disks again."""
+        """As `apply`, but for the changes beside the file, which only their owner's command can end. Look at
+        the sizes of the disks again, too."""
         try:
-            self._say(await node.apply(await aside(self._wanted.load), "SIGHUP"))
+            done = await verbs.reload("SIGHUP")
+            lines = (*done.said, *(f"stays: {it}; aoe-target apply ends it" for it in await verbs.stays()))
+            self._report.say("\n".join(lines), event="applied", **done.facts)
         except AoeError as error:
             self._report.fail(error)
+        self._notifier.status(node.sentence)
         await refresh(node.target, self._report)
 
     def _changed(self, target: TargetConfig) -> None:
@@ -222,7 +225,7 @@ class _Daemon:
         if not at_start or done.exit:
             lines = done.sentences if not at_start else [it for it in done.sentences if ": serve " not in it]
             self._report.say("\n".join(lines), event=event, **done.facts())
-        self._notifier.status(self._node.status().sentence)
+        self._notifier.status(self._node.sentence)
         if at_start:
             self._report.say("ready", event="ready", number=done.number)
 

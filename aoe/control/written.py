@@ -4,7 +4,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aoe import limits, timing
@@ -60,14 +60,27 @@ class Written:
         try:
             yield
         finally:
+            with suppress(OSError):
+                if not self.path.exists():
+                    self._lock_file.unlink()
             os.close(self._held)
             self._held = -1
 
+    @property
+    def _lock_file(self) -> Path:
+        """It goes with the list: who waited for one that is gone takes the next."""
+        return self.path.with_name(f"{self.path.name}.lock")
+
     def _lock(self, deadline: float) -> int:
+        while (fd := self._locked(deadline)) is None:
+            pass
+        return fd
+
+    def _locked(self, deadline: float) -> int | None:
+        """None if the file went meanwhile."""
         try:
             self._make_directory()
-            name = self.path.with_name(f"{self.path.name}.lock")
-            fd = os.open(name, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = os.open(self._lock_file, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._cannot(error) from error
         try:
@@ -76,6 +89,9 @@ class Written:
                     pid = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
                     raise ConfigurationError(f"process {pid} changes this target; wait for it, or end it")
                 time.sleep(timing.CONTROL_RETRY_S)
+            if not os.fstat(fd).st_nlink:
+                os.close(fd)
+                return None
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         except BaseException:

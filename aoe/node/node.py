@@ -22,7 +22,7 @@ from aoe.node.opening import Opener
 from aoe.node.placing import Watch
 from aoe.node.plan import USED, Key, Store, plan
 from aoe.node.state import State
-from aoe.node.status import ClientStatus, ExportStatus, InterfaceStatus, Status
+from aoe.node.status import ClientStatus, ExportStatus, InterfaceStatus, Status, sentence
 from aoe.node.steps import ALL, Add, Adjust, Note, Plan
 from aoe.target.health import Failure
 from aoe.target.target import Target
@@ -411,18 +411,31 @@ class Node:
             dict(self.target.counters()),
         )
 
+    @property
+    def sentence(self) -> str:
+        """The same in one line, for which no figures are asked for."""
+        left = {it.address: (it.state, it.reason) for it in self._left.values()}
+        served = {one.config.address: self._state_of(one) for one in self._hands.live.values()}
+        return sentence(left | served, self._state.number)
+
+    def _state_of(self, one: Live) -> tuple[str, str]:
+        """And the reason."""
+        address = one.config.address
+        left = self._left.get(address)
+        if one.going:
+            return "draining", left.reason if left else ""
+        if one.config.key in self._ailing.reasons:
+            return "failed", self._ailing.reasons[one.config.key]
+        failure = self.target.failure(one.export)
+        if failure is not None:
+            return "failed", _failed(address, failure)
+        return (left.state, left.reason) if left else ("serving", self.target.lost(one.export))
+
     def _served(self, one: Live) -> ExportStatus:
         export, config = one.export, one.config
-        left = self._left.get(config.address)
         unused_s = None if one.going else self.target.unused_s(export)
         done = Figures() if one.going else self.target.figures(export)
-        state = "draining" if one.going else left.state if left else "serving"
-        reason = left.reason if left else "" if one.going else self.target.lost(export)
-        failure = None if one.going else self.target.failure(export)
-        if failure is not None:
-            state, reason = "failed", _failed(config.address, failure)
-        if config.key in self._ailing.reasons and not one.going:
-            state, reason = "failed", self._ailing.reasons[config.key]
+        state, reason = self._state_of(one)
         return ExportStatus(
             config.address,
             config.path,

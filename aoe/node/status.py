@@ -71,12 +71,16 @@ class Status:
 
     @property
     def sentence(self) -> str:
-        """`2 serving, 1 waiting: e1.2 (no such disk); change 3`: the first that is not as wanted is named."""
-        states = Counter(it.state for it in self.exports)
-        counted = (
-            ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "nothing to serve"
-        )
-        first = next((it for it in self.exports if it.state != "serving" or it.reason), None)
-        named = f": {first.address}" if first else ""
-        reason = f" ({first.reason})" if first and first.reason else ""
-        return f"{counted}{named}{reason}; change {self.number}"
+        """In one line."""
+        return sentence({it.address: (it.state, it.reason) for it in self.exports}, self.number)
+
+
+def sentence(exports: Mapping[str, tuple[str, str]], number: int) -> str:
+    """Of states with their reasons, by address, and the number of the last change: `2 serving, 1 waiting:
+    e1.2 (no such disk); change 3`. The first that is not as wanted is named."""
+    states = Counter(state for state, _ in exports.values())
+    counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "nothing to serve"
+    first = min((it for it, (state, reason) in exports.items() if state != "serving" or reason), default="")
+    named = f": {first}" if first else ""
+    reason = f" ({exports[first][1]})" if first and exports[first][1] else ""
+    return f"{counted}{named}{reason}; change {number}"
