@@ -68,7 +68,7 @@ class Written:
 
     @property
     def _lock_file(self) -> Path:
-        """It goes with the list: who waited for one that is gone takes the next."""
+        """It goes with the list: a command that waited for one that is gone takes the next."""
         return self.path.with_name(f"{self.path.name}.lock")
 
     def _lock(self, deadline: float) -> int:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.abreast import abreast
+from aoe.config.text import plain
 from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.disk.file import FileDisk
 from aoe.disk.open import disk_of
