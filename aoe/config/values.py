@@ -4,11 +4,12 @@ A field is the key of that name with hyphens (`read_only` is `read-only`). None 
 kept from an earlier run, or what the host decides, stays in force.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Literal
 
-from aoe import timing
+from aoe import limits, timing
 from aoe.target.rates import LIMITS, Limits, limits_of
 
 Durability = Literal["write-through", "write-back"]
@@ -143,6 +144,7 @@ def is_link(name: str) -> bool:
     return name.startswith(LINK)
 
 
+@functools.lru_cache(maxsize=2 * limits.EXPORTS_MAX)
 def place_of(path: str) -> str:
     """Where the disk is that a `path` of the file names."""
     tag, _, value = path.partition("=")

@@ -209,8 +209,9 @@ class Hands:
 
     async def go_to(self, names: Names, wanted: Config) -> list[Note]:
         """Serve on what these names mean now; what failed."""
+        now = wanted.by_key
         live = {key: one.config for key, one in self.live.items() if one.going is None}
-        exports = {key: wanted.by_key.get(key, config) for key, config in live.items()}
+        exports = {key: now.get(key, config) for key, config in live.items()}
         return await go_to(names, self._links, self.target, exports)
 
     async def stop(self) -> bool:

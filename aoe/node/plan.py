@@ -176,7 +176,8 @@ class _Planner:
                     yield Change(self.wanted[key], what)
 
     def _changed(self, one: Serving, now: ExportConfig) -> Iterator[str]:
-        yield from (key for key in _CHANGING if _of(one.export, key) != _of(now, key))
+        if one.export != now:
+            yield from (key for key in _CHANGING if _of(one.export, key) != _of(now, key))
         if one.export.mask != now.mask or (now.mask is not None and set(now.mask) != set(one.mask)):
             yield "mask"
 

@@ -32,7 +32,7 @@ def make(lab: Lab, cable: Cable, name: str, mac: str, peer: str) -> None:
 
 def serves(lab: Lab, interface: str) -> bool:
     try:
-        return lab.client(interface=interface, patience_s=0.5).read(0, 1) == bytes(512)
+        return lab.client(interface=interface, timeout=0.25, retries=2).read(0, 1) == bytes(512)
     except NoAnswer:
         return False
 
