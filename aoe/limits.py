@@ -219,6 +219,8 @@ CHANGE_DIGITS_MAX = 18
 """Of the number of a change that a file has."""
 CONFIG_BYTES_MAX = 4 << 20
 """Of a configuration file: 4096 exports with 1 KiB each."""
+LINKS_SPARE = 16
+"""Interfaces that may come while a service runs: for so many it has sockets from the start."""
 LINKS_MAX = 64
 """Interfaces, and UDP links, that a configuration file names for one target or export."""
 CPU_NUMBER_MAX = 8191

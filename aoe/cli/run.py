@@ -13,7 +13,7 @@ from aoe import limits, timing
 from aoe.cli import stdio
 from aoe.cli.journal import log_as_json
 from aoe.cli.node_verbs import NodeVerbs, owner_of, rights_of
-from aoe.cli.privilege import allow_descriptors
+from aoe.cli.privilege import allow_descriptors, drop_privileges
 from aoe.cli.report import Report
 from aoe.cli.serve import (
     OPEN_ALWAYS,
@@ -135,6 +135,7 @@ class _Daemon:
                 _options(how),
                 how.engine,
                 _threads(how),
+                confined=lambda: self._confine(how),
                 system=self._addresses,
                 legacy=legacy,
                 paused=paused,
@@ -160,6 +161,12 @@ class _Daemon:
         if not clean:
             stdio.complain("aoe-target", f"{node.target.left_behind} requests hang in the disk")
         return clean
+
+    def _confine(self, how: TargetConfig) -> None:
+        """With sockets for interfaces that come."""
+        threads = 0 if how.engine == "python" else _threads(how).threads
+        self._sockets.provide(limits.LINKS_SPARE * (1 + threads))
+        drop_privileges()
 
     def _begin(self, target: Target, *, paused: bool) -> None:
         if paused:

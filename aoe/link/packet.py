@@ -361,12 +361,21 @@ def _open(name: str) -> socket.socket:
     try:
         _enlarge(link)
         link.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW, 1)
-        if name:
-            link.bind((name, ETHERTYPE))
     except OSError as error:
         link.close()
         raise ConfigurationError(f"{name}: {error.strerror}") from error
+    if name:
+        bind(link, name)
     return link
+
+
+def bind(link: socket.socket, name: str) -> None:
+    """Have it take the frames of an interface; ConfigurationError where that cannot be, and it is closed."""
+    try:
+        link.bind((name, ETHERTYPE))
+    except OSError as error:
+        link.close()
+        raise ConfigurationError(f"{name}: {error.strerror}") from error
 
 
 def _attach_filter(link: socket.socket, program: bytes) -> None:

@@ -3,7 +3,7 @@ meanwhile."""
 
 import socket
 
-from aoe.link.packet import Sockets
+from aoe.link.packet import Sockets, bind
 from aoe.node.held import Held, Kind
 
 
@@ -15,6 +15,19 @@ class HeldSockets(Sockets):
         self._held = held
         self.went_on = False
         """Whether there was one of the last life."""
+        self._spare: list[socket.socket] = []
+
+    def provide(self, count: int) -> None:
+        """Open so many for interfaces that come when this process may open none any more. ConfigurationError."""
+        self._spare += [super(HeldSockets, self).packet("") for _ in range(count)]
+
+    def _made(self, name: str) -> socket.socket:
+        if not self._spare:
+            return super().packet(name)
+        made = self._spare.pop()
+        if name:
+            bind(made, name)
+        return made
 
     def packet(self, name: str) -> socket.socket:
         return self._socket(name, "python")[0]
@@ -25,13 +38,13 @@ class HeldSockets(Sockets):
     def _socket(self, name: str, use: str) -> tuple[socket.socket, bool]:
         """Whether it is of the last life, too."""
         if not name:
-            return super().packet(name), False
+            return self._made(name), False
         key = f"{name} {use}"
         last = self._last(name, key)
         if last is not None:
             self.went_on = True
             return last, True
-        made = super().packet(name)
+        made = self._made(name)
         self._held.keep(Kind.LINK, key, made.fileno())
         return made, False
 
