@@ -18,7 +18,7 @@ class HeldSockets(Sockets):
         self._spare: list[socket.socket] = []
 
     def provide(self, count: int) -> None:
-        """Open so many for interfaces that come when this process may open none any more. ConfigurationError."""
+        """Open so many for interfaces that come when this process may open none. ConfigurationError."""
         self._spare += [super(HeldSockets, self).packet("") for _ in range(count)]
 
     def _made(self, name: str) -> socket.socket:
