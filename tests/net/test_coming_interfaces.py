@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.image import write_image
 from tests.net.service import Service, export
 from tests.net.test_changes import SECTORS, loaded
 from tests.support.labs.network import Cable, Lab
-from tests.support.labs.peers import image
 from tests.support.labs.raw_client import NoAnswer
 from tests.support.waiting import wait_for
 
@@ -33,7 +33,7 @@ def make(lab: Lab, cable: Cable, name: str, mac: str, peer: str) -> None:
 
 def serves(lab: Lab, interface: str) -> bool:
     try:
-        return lab.client(interface=interface, timeout=0.25, retries=2).read(0, 1) == bytes(512)
+        return lab.client(interface=interface, timeout=0.25, retries=2).read(0, 1) != b""
     except NoAnswer:
         return False
 
@@ -49,7 +49,7 @@ def mac_of(cable: Cable) -> str:
 @contextmanager
 def daemon(lab: Lab, work: Path, *interfaces: str) -> Iterator[Service]:
     """It serves e1.1; by v0 it is under load meanwhile, which loses nothing."""
-    image(work / "disk", SECTORS)
+    write_image(work / "disk", SECTORS)
     with Service(lab, work, [export(work / "disk", "1.1")], interfaces=interfaces) as made:
         yield made.ready()
 
