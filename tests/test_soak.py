@@ -1,6 +1,5 @@
 """The soak goes round all scenarios, goes on where it was, and hides no fault."""
 
-import itertools
 import json
 import os
 from collections import Counter
@@ -12,8 +11,6 @@ import pytest
 from tests.support.labs import failover
 from tests.support.labs.failover import SCENARIOS
 from tests.support.programs import soak
-
-ALL = (soak.COURSES, soak.ENGINES)
 
 
 def a_run(kind: soak.Kind, seed: int, pause_s: float = 1.0, faults: tuple[str, ...] = ()) -> soak.Run:
@@ -28,21 +25,33 @@ def test_every_scenario_has_its_turn_on_each_engine_and_a_new_seed_each_time(tmp
     done = [(run.scenario, run.engine, run.seed) for run in soak.ledger(path)]
     once = [(name, engine) for name in SCENARIOS for engine in ("c", "python")]
     assert done == [(*kind, seed) for seed in (1, 2) for kind in once]
-    left = {name: course.runs - 2 * (name in SCENARIOS) for name, course in soak.COURSES.items()}
-    assert soak.missing(soak.ledger(path)) == 2 * sum(left.values())
+    left = [soak.COURSES[kind.scenario].runs - 2 * (kind.scenario in SCENARIOS) for kind in soak.KINDS]
+    assert soak.missing(soak.ledger(path)) == sum(left)
 
 
 def test_each_scenario_comes_as_often_as_it_is_wanted(tmp_path: Path) -> None:
     runs: list[soak.Run] = []
     while soak.missing(runs):
         runs.append(a_run(*soak.next_run(runs)))
-    wanted = {soak.Kind(name, it): soak.COURSES[name].runs for name, it in itertools.product(*ALL)}
+    wanted = {kind: soak.COURSES[kind.scenario].runs for kind in soak.KINDS}
     assert Counter(run.kind for run in runs) == wanted
 
 
 def test_a_scenario_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert soak.main(1, tmp_path, ["kill", "rest"]) == 2
     assert "no scenario rest; there are: link down, kill," in capsys.readouterr().err
+
+
+def test_what_a_fuzzer_finds_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(_: Path, seconds: str, name: str, seed: str) -> tuple[int, str]:
+        return int(seed) % 2, f"{name}: {'a' if int(seed) % 2 else 'no'} finding in 7 runs of {seconds} s"
+
+    monkeypatch.setattr(soak, "fuzz", found)
+    kind = soak.Kind("fuzzed loop", "c")
+    good, bad = (soak.perform(kind, seed, "abc", tmp_path) for seed in (2, 3))
+    assert (good.calls, good.faults) == (7, [])
+    assert bad.faults == [f"loop: a finding in 7 runs of {soak.FUZZ_S} s"]
+    assert {it.engine for it in soak.KINDS if it.scenario.startswith("fuzzed")} == {"c"}
 
 
 def test_the_table_has_the_worst_and_the_median() -> None:

@@ -1,19 +1,17 @@
 """The fuzzers find nothing in the engine and in the initiator, and find what is planted."""
 
 import base64
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from csrc.fuzz.make_seeds import SEEDS, seeds
+from tests.support.checkers import fuzzers
 from tests.support.tools import need, unavailable
 
 pytestmark = pytest.mark.one_at_a_time
 
-ROOT = Path(__file__).parent.parent.parent
 SAME = "same"
 """Runs that depend on the code alone; tools/soak has long ones that begin elsewhere each time."""
 FEW = "500"
@@ -21,27 +19,15 @@ PLANTED_SECONDS = "60"
 """At most: a fuzzer ends with its first finding."""
 PASSING = re.compile(r"exec/s: \d+|rss: \d+Mb|0x\w+|\d+ second\(s\)")
 """What two logs of the same runs may differ by: time, memory and addresses."""
-CANNOT_BUILD = 2
 
 
-def fuzz(kept: Path, seconds: str, *names: str, **settings: str) -> tuple[int, str]:
-    """What tools/fuzz ended with, and said."""
+def fuzz(kept: Path, how: str, *names: str, **settings: str) -> tuple[int, str]:
+    """Where they can be built."""
     need("clang")
-    environment = {**os.environ, "AOE_FUZZ_DIR": str(kept)}
-    environment |= {f"AOE_FUZZ_{name.upper()}": value for name, value in settings.items()}
-    ran = subprocess.run(
-        ["tools/fuzz", seconds, *names],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if ran.returncode == CANNOT_BUILD:
-        unavailable(ran.stdout)
-    return ran.returncode, ran.stdout
+    status, said = fuzzers.fuzz(kept, how, *names, **settings)
+    if status == fuzzers.CANNOT_BUILD:
+        unavailable(said)
+    return status, said
 
 
 def test_no_finding(tmp_path: Path) -> None:

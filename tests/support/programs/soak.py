@@ -8,6 +8,7 @@ this call, 2 if none can be done here.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,12 +23,14 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from bench.contest import build
+from tests.support.checkers.fuzzers import fuzz
 from tests.support.labs import applies, failover, loss, restarts
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import ENGINE
 
 MINUTES_MAX = 80
 RUNS_WANTED = 20
+FUZZ_S = 120
 RESTARTS, APPLIES = 50, 500
 """Of one run."""
 USED, THOUSAND = 20, 1000
@@ -41,6 +44,7 @@ class Course(NamedTuple):
 
     run: Callable[[Path, int, str], Said]
     runs: int = RUNS_WANTED
+    engines: tuple[str, ...] = ENGINES
 
 
 def _failover(name: str) -> Course:
@@ -68,6 +72,17 @@ def _applies(rw: str) -> Course:
     return Course(run, 2)
 
 
+def _fuzzed(name: str) -> Course:
+    """From another seed each time; what is fuzzed is C."""
+
+    def run(work: Path, seed: int, _: str) -> Said:
+        status, said = fuzz(work, str(FUZZ_S), name, seed=str(seed))
+        found = re.search(r"no finding in (\d+) runs", said)
+        return {"calls": int(found[1]) if found else 0, "faults": [said] if status else []}
+
+    return Course(run, engines=("c",))
+
+
 COURSES = {
     **{name: _failover(name) for name in failover.SCENARIOS},
     "service restarted": _restarts(signal.SIGTERM),
@@ -76,6 +91,7 @@ COURSES = {
     "1,000 exports killed": _restarts(signal.SIGKILL, 5, THOUSAND),
     "files applied to reads": _applies("randread"),
     "files applied to reads and writes": _applies("randrw"),
+    **{f"fuzzed {name}": _fuzzed(name) for name in ("parse", "loop", "core")},
 }
 
 
@@ -89,7 +105,7 @@ class Kind(NamedTuple):
         return f"{self.scenario}, {self.engine}"
 
 
-KINDS = tuple(Kind(name, engine) for name in COURSES for engine in ENGINES)
+KINDS = tuple(Kind(name, engine) for name, course in COURSES.items() for engine in course.engines)
 
 
 class Run(NamedTuple):
