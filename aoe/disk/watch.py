@@ -33,6 +33,17 @@ def add_watch(inotify: int, fd: int) -> int:
     return int(_libc.inotify_add_watch(inotify, link, _IN_ATTRIB | _IN_MOVE_SELF))
 
 
+def _is_nowhere(name: str) -> bool:
+    """Not where it cannot be known."""
+    try:
+        Path(name).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
+
+
 class NameWatch:
     """Watches regular files by their descriptors, inside the running event loop, and calls `lost` once for
     each that loses its name. What cannot be watched is not."""
@@ -55,7 +66,10 @@ class NameWatch:
         watch = self._add(self._inotify, fd)
         if watch < 0:
             return
-        self._names[fd] = str(Path(link).readlink()).removesuffix(_GONE)
+        name = str(Path(link).readlink())
+        if not name.endswith(_GONE) and _is_nowhere(name):
+            return  # opened in another mount namespace: its name cannot be seen here
+        self._names[fd] = name.removesuffix(_GONE)
         self._watched.setdefault(watch, set()).add(fd)
         if not self._reading:
             self._reading = True
