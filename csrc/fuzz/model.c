@@ -491,10 +491,10 @@ static void arrives(const struct thread *t, uint32_t port, const struct arrival 
     }
     r->view = now->number;
     r->may_serve = may_serve(r, f, &m.ports[port]);
-    int fails = r->kind == K_WRITE && now->flags & AOE_PASS; /* an error costs nothing */
-    r->limited = r->may_serve && r->kind != K_FLUSH && !fails ? f->limited_since : 0;
-    asks(r, t);
     r->scope = scope_of(r, f, &m.ports[port]);
+    int refused = r->scope == EVERYTHING || (r->kind == K_WRITE && now->flags & AOE_PASS); /* an error costs nothing */
+    r->limited = r->may_serve && r->kind != K_FLUSH && !refused ? f->limited_since : 0;
+    asks(r, t);
     r->names_us = r->ours && r->named == f->instance;
     r->stale = is_stale(r);
     says(r);

@@ -92,6 +92,7 @@ int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *n
     int is_new = atomic_load_explicit(&x->owner, memory_order_acquire) == NO_THREAD;
     struct rates *rates = limits_any(&now->limits) ? rates_new(&now->limits) : NULL;
     if (!v || (limits_any(&now->limits) && !rates)) {
+        free(rates);
         free(v);
         return -ENOMEM;
     }
