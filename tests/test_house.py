@@ -20,6 +20,7 @@ GENERATED = [path for path in CSRC.rglob("*.[ch]") if path.read_text().startswit
 ROOMS = [
     *(
         "errors",
+        "printable",
         "wire",
         "limits",
         "timing",

@@ -8,9 +8,9 @@ from aoe import limits
 from aoe.abreast import abreast
 from aoe.cli.report import Report
 from aoe.cli.where import Where, each_disk
-from aoe.config.text import plain
 from aoe.errors import ConfigurationError, RequestError
 from aoe.initiator.admin import Admin
+from aoe.printable import plain
 from aoe.wire.frame import format_mac
 
 

@@ -8,11 +8,11 @@ from aoe.cli import stdio
 from aoe.cli.asking import CONFIG, ask, connected
 from aoe.cli.report import Report
 from aoe.config.read import read
-from aoe.config.text import one_line
 from aoe.control.messages import REFUSED
 from aoe.control.saving import replace_file
 from aoe.errors import ConfigurationError, ControlFailed, plain
 from aoe.node.content import content
+from aoe.printable import one_line
 
 
 class Apply(NamedTuple):

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from aoe.cli import stdio
 from aoe.cli.report import Report
-from aoe.config.text import plain
 from aoe.control import place
 from aoe.control.client import Client, failed
 from aoe.control.hand import Hand
 from aoe.control.messages import DONE, PARTLY, Failure, Request
 from aoe.control.written import Written
 from aoe.errors import AoeError, ConfigurationError
+from aoe.printable import plain
 from aoe.wire.address import parse_address
 
 CONFIG = Path("/etc/aoe-target.toml")

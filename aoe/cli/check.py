@@ -7,10 +7,10 @@ from aoe.cli.on_host import findings
 from aoe.cli.report import Report
 from aoe.config.faults import ConfigErrors
 from aoe.config.read import read
-from aoe.config.text import plain
 from aoe.config.values import Config
 from aoe.errors import ConfigurationError
 from aoe.node.content import content
+from aoe.printable import plain
 
 
 class Check(NamedTuple):

@@ -10,7 +10,6 @@ from aoe import limits
 from aoe.cli import target_parser
 from aoe.cli.report import Report
 from aoe.cli.serving import Serve, meaning
-from aoe.config.text import plain
 from aoe.config.values import ExportConfig
 from aoe.errors import ConfigurationError
 from aoe.foreign import ggaoed, vblade
@@ -18,6 +17,7 @@ from aoe.foreign.found import Disk, Found, Line, Setting, left_out
 from aoe.foreign.shell import Command, commands, variables
 from aoe.foreign.together import Together, together
 from aoe.node.content import content
+from aoe.printable import plain
 
 _OWN = "aoe-target"
 _PROGRAMS = vblade.PROGRAMS | {_OWN}

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from aoe.config.text import one_line
 from aoe.limits import JOURNAL_MESSAGE_MAX
+from aoe.printable import one_line
 from aoe.target.notices import Peer
 
 SOCKET = Path("/run/systemd/journal/socket")

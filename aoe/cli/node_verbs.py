@@ -16,7 +16,8 @@ from aoe.control.rights import Peer, Rights
 from aoe.control.verbs import Apply, Outcome
 from aoe.disk.threads import aside
 from aoe.errors import ConfigurationError
-from aoe.node.node import Done, Node
+from aoe.node.done import Done
+from aoe.node.node import Node
 from aoe.wire.address import parse_address
 from aoe.wire.frame import format_mac
 

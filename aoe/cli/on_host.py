@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from aoe.config.keys import in_words_of_a_file
 from aoe.config.overlap import Part, overlapping
-from aoe.config.text import plain
 from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.disk.open import try_store
 from aoe.engine import why_unavailable
@@ -20,6 +19,7 @@ from aoe.link.naming import Known, all_known, called
 from aoe.link.packet import only_interface, usable
 from aoe.link.udp import UdpSpec
 from aoe.node.opening import InProcess, opening_of
+from aoe.printable import plain
 
 _OURS = re.compile(r"aoe-target \(process [0-9]+\)")
 """How a process of ours is named that has a lock."""

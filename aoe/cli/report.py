@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from aoe.cli import stdio
 from aoe.cli.ending import Ended
 from aoe.cli.stdio import StreamFailed
-from aoe.config.text import lines
 from aoe.errors import (
     AoeError,
     ConfigurationError,
@@ -21,6 +20,7 @@ from aoe.errors import (
     TargetRefused,
     Unreachable,
 )
+from aoe.printable import lines
 from aoe.wire import protocol
 
 if TYPE_CHECKING:

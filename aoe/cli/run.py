@@ -33,13 +33,14 @@ from aoe.errors import AoeError, ConfigurationError
 from aoe.link.base import Link
 from aoe.node import life
 from aoe.node.alone import Alone
+from aoe.node.done import Done
 from aoe.node.hands import Live
 from aoe.node.held import Held
 from aoe.node.held_addresses import HeldAddresses
 from aoe.node.held_sockets import HeldSockets
 from aoe.node.held_stores import HeldStores
 from aoe.node.links import Names
-from aoe.node.node import Done, Node
+from aoe.node.node import Node
 from aoe.node.notify import Notifier
 from aoe.node.opening import InProcess
 from aoe.node.state import State

@@ -18,9 +18,9 @@ from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
 from aoe import timing
-from aoe.config.text import one_line
 from aoe.errors import AoeError, ConfigurationError, NoThread
 from aoe.limits import OUTLET_BYTES_MAX
+from aoe.printable import one_line
 
 _NAMES = ("standard input", "standard output", "standard error")
 _FAILING = (os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)

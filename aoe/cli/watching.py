@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from aoe.cli.status import Look, errors, heard
-from aoe.config.text import plain
 from aoe.errors import ConfigurationError
+from aoe.printable import plain
 from aoe.timing import WATCHED_S
 
 try:

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from aoe import limits
-from aoe.config.text import key, plain, toml
+from aoe.config.text import key, toml
 from aoe.errors import ConfigurationError
+from aoe.printable import plain
 from aoe.wire.address import parse_address
 
 Verb = Literal["add", "remove", "set"]

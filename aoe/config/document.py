@@ -9,7 +9,8 @@ from aoe import limits
 from aoe.config.faults import ConfigErrors, Fault
 from aoe.config.keys import HEADS
 from aoe.config.places import Path, Places
-from aoe.config.text import key, plain
+from aoe.config.text import key
+from aoe.printable import plain
 
 _WHERE = re.compile(r"(.*?) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 _HINTS = {

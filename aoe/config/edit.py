@@ -13,10 +13,11 @@ from aoe.config.items import with_items
 from aoe.config.lines import Lines
 from aoe.config.places import Path, Places
 from aoe.config.read import read
-from aoe.config.text import key, plain, toml
+from aoe.config.text import key, toml
 from aoe.config.values import ExportConfig
 from aoe.config.write import block, said
 from aoe.errors import ConfigurationError
+from aoe.printable import plain
 
 Address = tuple[int, int]
 Document = dict[str, Any]

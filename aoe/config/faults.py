@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from aoe import limits
 from aoe.config.places import Path, Places
-from aoe.config.text import plain
 from aoe.errors import ConfigurationError
+from aoe.printable import plain
 
 
 class Fault(NamedTuple):

@@ -1,10 +1,11 @@
-"""Values as TOML, and names in messages: one line, whatever is in them."""
+"""Values as TOML, as a configuration file says them, and for messages."""
 
 import re
 from collections.abc import Mapping
 
 from aoe import limits
 from aoe.errors import ConfigurationError
+from aoe.printable import visible
 
 UNITS = {"G": 1 << 30, "M": 1 << 20, "k": 1 << 10, "": 1}
 """Of bytes."""
@@ -41,23 +42,6 @@ def shown(value: object) -> str:
     return text if len(text) <= limits.CONFIG_SHOWN_MAX else text[: limits.CONFIG_SHOWN_MAX] + "..."
 
 
-def plain(text: str) -> str:
-    """A name for a message: as it is, where that is one line."""
-    return text if text.isprintable() else "".join(map(_visible, text))
-
-
-def one_line(text: str) -> str:
-    """A message, whatever is in the names that it quotes."""
-    return plain(" ".join(text.splitlines()))
-
-
-def lines(text: str) -> str:
-    """What may be several lines, with tabs in them, and nothing else that a terminal would obey."""
-    if text.isprintable():
-        return text
-    return "".join(it if it in "\n\t" else _visible(it) for it in text)
-
-
 def _escaped(text: str) -> str:
     try:
         text.encode()
@@ -69,11 +53,4 @@ def _escaped(text: str) -> str:
 
 
 def _escape(character: str) -> str:
-    return f"\\{character}" if character in '"\\' else _visible(character)
-
-
-def _visible(character: str) -> str:
-    if character.isprintable():
-        return character
-    number = ord(character)
-    return f"\\u{number:04x}" if number < 1 << 16 else f"\\U{number:08x}"
+    return f"\\{character}" if character in '"\\' else visible(character)

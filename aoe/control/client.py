@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from aoe import limits, timing
-from aoe.config.text import plain
 from aoe.control import place
 from aoe.control.messages import (
     NO_DAEMON,
@@ -26,6 +25,7 @@ from aoe.control.messages import (
 from aoe.control.peers import holder
 from aoe.control.rights import READING
 from aoe.errors import ControlFailed
+from aoe.printable import plain
 
 _PATIENCE = struct.pack("ll", int(timing.CONTROL_QUIET_S), 0)
 

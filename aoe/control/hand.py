@@ -8,11 +8,11 @@ from typing import Self
 
 from aoe.config import changes
 from aoe.config.changes import Change, Verb
-from aoe.config.text import one_line
 from aoe.control.client import Client
 from aoe.control.messages import REFUSED, Answer, Failure, Request
 from aoe.control.written import Written
 from aoe.errors import ConfigurationError
+from aoe.printable import one_line
 from aoe.wire.address import parse_address
 
 _VERBS: Mapping[str, Verb] = {"add": "add", "remove": "remove", "set": "set", "mask": "set"}

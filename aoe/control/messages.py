@@ -10,7 +10,7 @@ Fields that are not known are ignored. What cannot be understood is a `Failure`,
 import json
 from typing import Any, NamedTuple, NoReturn, TypeGuard
 
-from aoe.config.text import one_line
+from aoe.printable import one_line
 
 VERSION = 1
 """Of these messages. It rises when a side that knows only the last one would misunderstand them."""

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from aoe.config.changes import Verb
-from aoe.config.text import one_line
 from aoe.control.messages import DONE, PARTLY, Answer, Failure, Request
 from aoe.control.rights import Peer, Rights
 from aoe.errors import AoeError, ConfigurationError
+from aoe.printable import one_line
 from aoe.wire.address import parse_address
 from aoe.wire.frame import format_mac, is_group, parse_mac
 from aoe.wire.protocol import MACS_MAX

@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from aoe.config.text import plain
 from aoe.config.values import ExportConfig
+from aoe.printable import plain
 
 
 class Line(NamedTuple):

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.abreast import abreast
-from aoe.config.text import plain
 from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.disk.file import FileDisk
 from aoe.disk.open import disk_of
@@ -20,6 +19,7 @@ from aoe.node.opening import Held, Opener
 from aoe.node.placing import go_to
 from aoe.node.plan import LIMITS, Key, Running, Serving, Store, in_force
 from aoe.node.steps import ALL, Add, Adjust, Change, Note, Plan, Remove
+from aoe.printable import plain
 from aoe.target.export import Export
 from aoe.target.offer import Offer
 from aoe.target.records import Record, StateStore

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from aoe.config.text import plain
 from aoe.config.values import Config, ExportConfig, is_link
 from aoe.errors import AoeError
 from aoe.link.base import Link
 from aoe.link.naming import Known, all_known, called
 from aoe.link.packet import PacketLink, only_interface
 from aoe.node.steps import ALL, Note
+from aoe.printable import plain
 
 _GLOB = frozenset("*?[")
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from aoe import timing
 from aoe.config.values import Config
@@ -15,6 +14,7 @@ from aoe.disk.threads import aside
 from aoe.errors import AoeError, ConfigurationError
 from aoe.link.base import Link
 from aoe.node.ailing import Ailing
+from aoe.node.done import Done
 from aoe.node.hands import Hands, Live, Prepared, Ready
 from aoe.node.links import Links, Names
 from aoe.node.lives import Lives
@@ -24,7 +24,6 @@ from aoe.node.plan import USED, Key, Store, plan
 from aoe.node.state import State
 from aoe.node.status import ClientStatus, ExportStatus, InterfaceStatus, Status, sentence
 from aoe.node.steps import ALL, Add, Adjust, Note, Plan
-from aoe.target.health import Failure
 from aoe.target.target import Target
 from aoe.target.work import Figures, Host
 from aoe.wire.address import parse_address
@@ -32,41 +31,6 @@ from aoe.wire.frame import format_mac
 from aoe.wire.protocol import SECTOR
 
 log = logging.getLogger("aoe.node")
-
-
-class Done(NamedTuple):
-    """What became of a change: its plan, what failed of that, and the number that it has."""
-
-    plan: Plan
-    failed: tuple[Note, ...]
-    number: int
-    only_planned: bool = False
-
-    @property
-    def exit(self) -> int:
-        """0: it is as wanted, 1: partly, or something waits, 2: refused, and nothing was changed."""
-        return self.plan.exit or int(bool(self.failed))
-
-    @property
-    def sentences(self) -> list[str]:
-        """In words, a line each."""
-        said = [*self.plan.sentences, *(f"failed: {it.sentence}" for it in self.failed)]
-        return said or ["nothing to do"]
-
-    def about(self, address: str) -> "Done":
-        """What of that is about one export."""
-
-        def mine(notes: tuple[Note, ...]) -> tuple[Note, ...]:
-            return tuple(it for it in notes if it.address == address)
-
-        it = self.plan
-        plan = replace(it, kept=mine(it.kept), waits=mine(it.waits), notes=mine(it.notes))
-        return self._replace(plan=plan, failed=mine(self.failed))
-
-    def facts(self) -> dict[str, Any]:
-        """As JSON."""
-        failed = [it.facts() for it in self.failed]
-        return {**self.plan.facts(), "failed": failed, "number": self.number, "exit": self.exit}
 
 
 class Node:
@@ -428,7 +392,7 @@ class Node:
             return "failed", self._ailing.reasons[one.config.key]
         failure = self.target.failure(one.export)
         if failure is not None:
-            return "failed", _failed(address, failure)
+            return "failed", failure.sentence(address)
         return (left.state, left.reason) if left else ("serving", self.target.lost(one.export))
 
     def _served(self, one: Live) -> ExportStatus:
@@ -470,12 +434,6 @@ def _clients(hosts: Iterable[Host]) -> tuple[ClientStatus, ...]:
     return tuple(
         ClientStatus(format_mac(it.mac), it.requests, max(0, now_ns - it.heard_ns) // 1000) for it in latest
     )
-
-
-def _failed(address: str, failure: Failure) -> str:
-    when = f" on {failure.since}" if failure.since else ""
-    forgotten = f" (a restart would forget it: {failure.problem})" if failure.problem else ""
-    return f"a sync failed{when}; repair the disk, then aoe-target reopen {address}{forgotten}"
 
 
 def _waiting(plan: Plan, prepared: Prepared) -> Plan:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator, MutableMapping
 from typing import Self
 
-from aoe.config.text import one_line
+from aoe.printable import one_line
 
 FIRST_GIVEN = 3
 """Number of the first descriptor that a manager gives (SD_LISTEN_FDS_START)."""

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from aoe import timing
-from aoe.config.text import plain
 from aoe.config.values import ExportConfig
 from aoe.disk.threads import aside
 from aoe.errors import AoeError
@@ -16,6 +15,7 @@ from aoe.node.links import Links, Names, opened
 from aoe.node.opening import Opener
 from aoe.node.plan import Key
 from aoe.node.steps import ALL, Note
+from aoe.printable import plain
 from aoe.target.target import Target
 
 log = logging.getLogger("aoe.node")

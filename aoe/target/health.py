@@ -37,6 +37,12 @@ class Failure:
             return ""
         return datetime.fromtimestamp(self.since_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
+    def sentence(self, address: str) -> str:
+        """What it is, and what ends it."""
+        when = f" on {self.since}" if self.since else ""
+        forgotten = f" (a restart would forget it: {self.problem})" if self.problem else ""
+        return f"a sync failed{when}; repair the disk, then aoe-target reopen {address}{forgotten}"
+
 
 class Health:
     """Of the disks of one server. `served` are those that are served now."""

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import random
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from random import Random
 from types import MappingProxyType
 from typing import Self
 
@@ -41,11 +41,7 @@ class Target(Rooted):
     """Serves disks on links. `open` it, `add` disks, `change` and `remove` them, `stop` it."""
 
     def __init__(
-        self,
-        server: Server,
-        options: TargetOptions,
-        rng: random.Random,
-        legacy: Legacy = MappingProxyType({}),
+        self, server: Server, options: TargetOptions, rng: Random, legacy: Legacy = MappingProxyType({})
     ) -> None:
         self.server = server
         self._home = Home("this target")
@@ -68,7 +64,7 @@ class Target(Rooted):
         cls,
         links: Sequence[Link],
         options: TargetOptions | None = None,
-        rng: random.Random | None = None,
+        rng: Random | None = None,
         before_threads: Callable[[], None] = lambda: None,
         legacy: Legacy | None = None,
         paused: bool = False,
@@ -90,7 +86,7 @@ class Target(Rooted):
             raise ConfigurationError("there is no link to serve on; give one")
         server = Server(links, chosen, system or System(), marks)
         server.start(before_threads, paused=paused)
-        made = cls(server, chosen, rng or random.Random(), legacy or {})
+        made = cls(server, chosen, rng or Random(), legacy or {})
         made._paused = paused
         return made
 

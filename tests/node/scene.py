@@ -11,9 +11,10 @@ from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.link.base import Link
 from aoe.link.memory import MemoryLink, Network
 from aoe.link.naming import Known
+from aoe.node.done import Done
 from aoe.node.hands import Live
 from aoe.node.links import Names
-from aoe.node.node import Done, Node
+from aoe.node.node import Node
 from aoe.node.opening import InProcess
 from aoe.node.state import State
 from aoe.target.server import TargetOptions

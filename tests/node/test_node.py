@@ -14,7 +14,7 @@ from aoe import timing
 from aoe.config.values import Config
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError
-from aoe.node.node import Done
+from aoe.node.done import Done
 from aoe.target.rates import Limits
 from aoe.target.records import StateStore
 from aoe.wire import mask

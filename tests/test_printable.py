@@ -2,7 +2,7 @@
 
 import pytest
 
-from aoe.config.text import lines, one_line, plain
+from aoe.printable import lines, one_line, plain
 
 NASTY = "a\x1b[2J\rb\x07\x9bc\u202ed\udcff\x00"
 SHOWN = r"a\u001b[2J\u000db\u0007\u009bc\u202ed\udcff\u0000"

@@ -1,0 +1,41 @@
+"""What became of a change."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from aoe.node.steps import Note, Plan
+
+
+class Done(NamedTuple):
+    """What became of a change: its plan, what failed of that, and the number that it has."""
+
+    plan: Plan
+    failed: tuple[Note, ...]
+    number: int
+    only_planned: bool = False
+
+    @property
+    def exit(self) -> int:
+        """0: it is as wanted, 1: partly, or something waits, 2: refused, and nothing was changed."""
+        return self.plan.exit or int(bool(self.failed))
+
+    @property
+    def sentences(self) -> list[str]:
+        """In words, a line each."""
+        said = [*self.plan.sentences, *(f"failed: {it.sentence}" for it in self.failed)]
+        return said or ["nothing to do"]
+
+    def about(self, address: str) -> "Done":
+        """What of that is about one export."""
+
+        def mine(notes: tuple[Note, ...]) -> tuple[Note, ...]:
+            return tuple(it for it in notes if it.address == address)
+
+        it = self.plan
+        plan = replace(it, kept=mine(it.kept), waits=mine(it.waits), notes=mine(it.notes))
+        return self._replace(plan=plan, failed=mine(self.failed))
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        failed = [it.facts() for it in self.failed]
+        return {**self.plan.facts(), "failed": failed, "number": self.number, "exit": self.exit}
