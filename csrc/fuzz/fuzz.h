@@ -146,7 +146,6 @@ void model_took(const aoe_up *up, const uint8_t *frame);
 void model_looked(const struct record *r, const uint8_t *data);
 uint64_t model_clock(void);
 void model_clock_stepped(uint32_t thread, uint64_t now_ns);
-void model_left_out(void); /* an empty message: its frame was handed up instead */
 void model_lost(void);     /* a frame in a ring that was closed */
 void model_clogged(int fits);
 void model_final(void);

@@ -508,6 +508,7 @@ def core_seeds() -> Iterator[tuple[str, bytes]]:
 
 
 FOUND = {
+    "loop/port-leaves-with-a-read-handed-up": "001d0807110101000103087baf5300110000043900010f0000",
     "loop/map-cut-as-room-is-made": (
         "1800081101010000080100040402010104000c0100fa070821010e00000101010008080100040011"
         "000fffff60ffffffff0d040f0000040f0000"

@@ -31,7 +31,7 @@ struct share {
 
 static struct {
     struct record records[RECORDS + 1];
-    uint32_t tags, arrivals, events, silent, replies, left_out, clogged;
+    uint32_t tags, arrivals, events, silent, replies, clogged;
     struct event event[EVENTS];
     uint32_t newest[EXPORTS][FILE_SECTORS], seen[EXPORTS][FILE_SECTORS];
     struct facts facts[EXPORTS][FACTS];
@@ -60,14 +60,12 @@ void model_reset(void)
     memset(m.sync_failed, 0, sizeof m.sync_failed);
     memset(m.distrusted, 0, sizeof m.distrusted);
     memset(m.shares, 0, sizeof m.shares);
-    m.tags = m.arrivals = m.events = m.silent = m.replies = m.left_out = m.clogged = 0;
+    m.tags = m.arrivals = m.events = m.silent = m.replies = m.clogged = 0;
     m.initiators_count = 0;
     m.tick = 1;
 }
 
 uint64_t model_clock(void) { return ++m.tick; }
-
-void model_left_out(void) { m.left_out++; }
 
 void model_lost(void) { m.silent++; }
 
@@ -819,7 +817,7 @@ static void check_counts(void)
     uint64_t total = m.replies + m.silent + counters[AOE_HANDED_UP];
     for (size_t i = 0; i < sizeof dropped / sizeof dropped[0]; i++)
         total += counters[dropped[i]];
-    CHECK(total == m.tags + m.left_out + m.clogged);
+    CHECK(total == m.tags + m.clogged);
 }
 
 void model_final(void)

@@ -312,13 +312,6 @@ static int gather(const struct msghdr *message, uint8_t *bytes)
     return (int)length;
 }
 
-/* An empty message: a read that was handed up instead, or a write that is not answered, as if it had been lost. */
-static void left_out(const struct msghdr *message)
-{
-    if (message->msg_iov->iov_len == ATA_HEADER)
-        model_left_out();
-}
-
 static int send_some(int fd, const struct mmsghdr *messages, unsigned count)
 {
     static uint8_t bytes[FRAME_MAX];
@@ -326,8 +319,6 @@ static int send_some(int fd, const struct mmsghdr *messages, unsigned count)
     for (unsigned i = 0; i < count; i++) {
         int length = gather(&messages[i].msg_hdr, bytes);
         if (length < 0) {
-            if (!i && length == -EINVAL)
-                left_out(&messages->msg_hdr);
             errno = -length;
             return i ? (int)i : -1;
         }
@@ -347,8 +338,6 @@ int world_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
     s->calls--;
     if (s->mode == SEND_SOME)
         return send_some(fd, messages, s->most < count ? s->most : count);
-    if (!messages->msg_hdr.msg_iovlen && s->mode != SEND_AGAIN && s->mode != SEND_INTERRUPTED)
-        left_out(&messages->msg_hdr);
     errno = errors[s->mode];
     return -1;
 }
