@@ -25,6 +25,7 @@ from aoe.control.verbs import Apply
 from aoe.errors import ControlFailed, DiskError
 from tests.control.asking import Running, line_of, served
 from tests.control.fake_node import refused
+from tests.support.tools import need_users
 
 STATUS = encode_request(Request(1, "status", {}))
 
@@ -264,9 +265,11 @@ for verb in sys.argv[4:]:
     print(connection.makefile().readline().strip())
 """
 
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0, reason="only root can become another user; run the tests as root"
-)
+
+@pytest.fixture
+def users() -> None:
+    """There are others."""
+    need_users()
 
 
 def as_user(path: Path, uid: int, gids: list[int], *verbs: str) -> list[str]:
@@ -286,7 +289,7 @@ def open_directory() -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-@needs_root
+@pytest.mark.usefixtures("users")
 def test_a_supplementary_group_counts(open_directory: Path) -> None:
     with served(open_directory / "control", rights=Rights(owner=0, group=4321)) as daemon:
         assert as_user(daemon.path, 1234, [4321], "status", "mask", "release", "add") == [
@@ -299,13 +302,13 @@ def test_a_supplementary_group_counts(open_directory: Path) -> None:
         assert ("mask", "e1.0", ()) in daemon.node.asked
 
 
-@needs_root
+@pytest.mark.usefixtures("users")
 def test_of_many_groups_the_last_one_counts(open_directory: Path) -> None:
     with served(open_directory / "control", rights=Rights(owner=0, group=9000)) as daemon:
         assert as_user(daemon.path, 1234, [*range(5000, 5400), 9000], "release") == ["ok"]
 
 
-@needs_root
+@pytest.mark.usefixtures("users")
 def test_others_read_only_if_allowed(open_directory: Path) -> None:
     with served(open_directory / "control", rights=Rights(owner=0, all_read=True)) as daemon:
         assert as_user(daemon.path, 1234, [1234], "status", "release", "apply") == ["ok", "rights", "rights"]
@@ -313,7 +316,7 @@ def test_others_read_only_if_allowed(open_directory: Path) -> None:
         assert as_user(daemon.path, 1234, [1234], "status") == ["rights"]
 
 
-@needs_root
+@pytest.mark.usefixtures("users")
 def test_a_refusal_is_logged_once_not_each_time(
     open_directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -25,7 +25,7 @@ from aoe.node.opener_process import fork
 from aoe.target.address_locks import name_of
 from tests.disk.helpers import filled, open_descriptors, read, sparse
 from tests.support.labs.network import Lab, in_namespace
-from tests.support.tools import need_namespaces, need_root
+from tests.support.tools import need_namespaces, need_users
 from tests.support.waiting import wait_for
 
 NOBODY = 65534
@@ -136,7 +136,7 @@ def test_the_file_is_read_each_time(disk: Path, tmp_path: Path) -> None:
 
 
 def test_a_process_without_rights_serves_what_only_root_may_open(tmp_path: Path) -> None:
-    need_root()
+    need_users()
     data = filled(tmp_path / "disk", 64)
     (tmp_path / "disk").chmod(0o600)
     with opener(export(tmp_path / "disk")) as side:
@@ -224,6 +224,8 @@ def lab() -> Iterator[Lab]:
 
 
 def test_an_interface_is_opened_with_more_buffer_than_a_user_has(lab: Lab, disk: Path) -> None:
+    need_users()
+
     def inside() -> None:
         with opener(export(disk), target=TargetConfig(interfaces=("v*",))) as side:
 

@@ -17,7 +17,7 @@ from tests.node.forbidden import ATTEMPTS, CALLS
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.labs.served import SECTORS, serving
-from tests.support.tools import need_engine, need_namespaces, need_root
+from tests.support.tools import need_engine, need_namespaces, need_users
 from tests.support.waiting import wait_for
 
 NOBODY = 65534
@@ -110,7 +110,7 @@ def test_with_either_engine_on_an_interface(engine: str, lab: Lab, disk: Path, t
 
 
 def test_an_ordinary_user_is_confined_too(passable: Path) -> None:
-    need_root()
+    need_users()
     disk, state = image(passable / "disk.img"), passable / "state"
     state.mkdir()
     for path in (passable, state, disk):

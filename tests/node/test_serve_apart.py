@@ -22,7 +22,7 @@ from tests.node.test_sandbox import launcher, told
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.labs.served import Served, serving
-from tests.support.tools import need_engine, need_namespaces, need_root
+from tests.support.tools import need_engine, need_namespaces, need_users
 from tests.support.waiting import wait_for
 
 NOBODY = 65534
@@ -31,7 +31,7 @@ SERVICE = ("-m", "tests.node.as_service")
 
 @pytest.fixture(autouse=True)
 def root() -> None:
-    need_root()
+    need_users()
 
 
 @pytest.fixture

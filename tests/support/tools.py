@@ -11,6 +11,8 @@ import pytest
 
 from aoe.engine import why_unavailable
 
+_EVERY_USER = (1 << 32) - 1
+"""Numbers of users that a process sees which is in no user namespace (user_namespaces(7))."""
 _PACKAGES = {
     "aoe-sancheck": "aoetools",
     "aoecfg": "aoetools",
@@ -84,6 +86,14 @@ def need_root() -> None:
     """Skip unless uid 0, perhaps of a user namespace."""
     if os.geteuid() != 0:
         unavailable("needs root: run as root, or under unshare --user --map-root-user --net --mount")
+
+
+def need_users() -> None:
+    """Skip unless this process can become another user: the root of a user namespace has no other."""
+    need_root()
+    _, _, count = Path("/proc/self/uid_map").read_text().split()[:3]
+    if int(count) != _EVERY_USER:
+        unavailable("there is no other user in this namespace: run as root")
 
 
 def need_namespaces() -> None:
