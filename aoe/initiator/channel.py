@@ -168,10 +168,12 @@ class Channel:
         return effects
 
     def ask_again(self, question: Exchange, now_ns: int) -> list[Effect]:
-        """The peer may have lost what it was asked, which changes nothing there."""
+        """The peer may have lost what it was asked, which changes nothing there; what was sent just now is
+        on its way."""
         assert question.kind is Kind.READS, "copies of a change are rare enough to be remembered"
         effects: list[Effect] = []
-        self._resend(self._lanes[question.kind], question, now_ns, effects)
+        if now_ns - question.sent_ns >= self.timing.rto_first_ns:
+            self._resend(self._lanes[question.kind], question, now_ns, effects)
         return effects
 
     def abandon(self, exchange: Exchange, now_ns: int) -> list[Effect]:

@@ -180,7 +180,7 @@ void discovery_config_reply(aoe_core *c, uint32_t port, struct path *path, const
         channel_heard(path, now_ns);
     } else { /* an advertisement: the server may have started again, and knows nothing of what it was asked */
         path->vouched = 0;
-        if (path->check)
+        if (path->check && now_ns - path->check->sent_ns >= c->set.timing.rto_first_ns) /* not on its way */
             exchange_resend(c, path, path->check, now_ns);
     }
     health_takes(c, path, raw, now_ns);

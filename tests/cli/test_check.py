@@ -262,7 +262,7 @@ def test_an_engine_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_where_no_interface_is_named(monkeypatch: pytest.MonkeyPatch, disk: Path) -> None:
-    monkeypatch.setattr("aoe.link.packet.ethernet_interfaces_up", lambda: ["eth0", "eth1"])
+    monkeypatch.setattr("aoe.link.packet.ethernet_interfaces_up", lambda *_: ["eth0", "eth1"])
     (usable, text), _ = found(export(disk))
     assert not usable
     assert len(found(export(disk, more='interfaces = ["lo"]\n'))) == 2, "it is not asked for"

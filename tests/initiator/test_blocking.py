@@ -34,6 +34,7 @@ OWN_AFFAIRS = {
     "store_name",
     "failed",
     "reopen",
+    "distrust",
 }
 """What only the asyncio side needs, or a target of a disk that it serves."""
 

@@ -271,6 +271,16 @@ def test_a_server_that_tells_of_itself_is_asked_again_what_its_last_life_has_los
     assert stamps(sent(session), 0x34) == [None]
 
 
+def test_a_server_that_tells_of_itself_is_not_asked_twice_at_once() -> None:
+    session, _ = make_stamped_session()
+    session.start(write(0), NOW)
+    silence(session)
+    session.received(0, advertised(), NOW + SILENT_NS)
+    asked(session)
+    session.received(0, advertised(), NOW + SILENT_NS + MS)
+    assert not sent(session)
+
+
 def test_a_server_is_told_when_we_have_another_mac() -> None:
     session, _ = make_stamped_session()
     session.set_port(0, PORT._replace(mac=STRANGER), NOW)
