@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from aoe.limits import PACE_BURST
@@ -54,16 +55,20 @@ def resident_kib(pid: int) -> int:
 
 
 def wakes(pid: int, seconds: float) -> int:
-    """How often its threads went to sleep in that time."""
+    """How often its threads went to sleep in that time; those that end meanwhile do nothing any more."""
     before = slept(pid)
     time.sleep(seconds)
-    return slept(pid) - before
+    after = slept(pid)
+    return sum(after[thread] - before.get(thread, 0) for thread in after)
 
 
-def slept(pid: int) -> int:
-    """How often its threads have gone to sleep."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return sum(field(thread / "status", "voluntary_ctxt_switches") for thread in threads)
+def slept(pid: int) -> dict[str, int]:
+    """How often each of its threads has gone to sleep."""
+    found = {}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            found[thread.name] = field(thread / "status", "voluntary_ctxt_switches")
+    return found
 
 
 def field(status: Path, name: str) -> int:
