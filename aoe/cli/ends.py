@@ -187,11 +187,7 @@ def _publish(disk: FileDisk, partial: Path, path: Path) -> None:
     try:
         os.fsync(disk.store.fd)
         syscalls.rename_new(partial, path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        syscalls.sync_directory(path.parent)
     except OSError as error:
         raise _failure(path, error) from error
 

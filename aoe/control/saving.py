@@ -10,6 +10,7 @@ from aoe.config.changes import Change, as_text, patched
 from aoe.config.document import decoded, document
 from aoe.config.read import read
 from aoe.control.written import Written
+from aoe.disk.syscalls import sync_directory
 from aoe.errors import ConfigurationError
 from aoe.node.content import content
 from aoe.wire.address import parse_address
@@ -62,7 +63,7 @@ def replace_file(file: Path, text: str) -> None:
             with suppress(OSError):
                 fresh.unlink()
             raise
-        _sync(real.parent)
+        sync_directory(real.parent)
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be written: {error.strerror}; it is as it was") from error
 
@@ -74,14 +75,6 @@ def _like(real: Path, fd: int, before: os.stat_result) -> None:
     for name in os.listxattr(real):
         with suppress(OSError):  # some are the kernel's own
             os.setxattr(fd, name, os.getxattr(real, name))
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _read(file: Path) -> bytes:

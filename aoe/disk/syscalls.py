@@ -126,6 +126,15 @@ def _ioctl_int(fd: int, request: int) -> int:
     return int(value)
 
 
+def sync_directory(directory: Path) -> None:
+    """Put the names in a directory on stable storage (fsync(2)). OSError."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def close_all(descriptors: Iterable[int]) -> None:
     """Close them, one after the other; they are gone whatever the store of one says to that."""
     for fd in descriptors:

@@ -5,6 +5,8 @@ import os
 import stat
 from pathlib import Path
 
+from aoe.disk.syscalls import sync_directory
+
 IRREGULAR = "it is not a regular file"
 
 
@@ -37,18 +39,10 @@ def put(file: Path, text: str) -> None:
         opened.flush()
         os.fsync(opened.fileno())
     fresh.replace(file)
-    _sync(file.parent)
+    sync_directory(file.parent)
 
 
 def remove(file: Path) -> None:
     """Remove a file, for good when this returns. OSError."""
     file.unlink(missing_ok=True)
-    _sync(file.parent)
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_directory(file.parent)

@@ -15,11 +15,20 @@ import pytest
 from aoe.disk.file import FileDisk
 from aoe.disk.identity import HERE, Host
 from aoe.disk.open import Opening, open_disk
-from aoe.errors import DiskError
+from aoe.errors import ConfigurationError, DiskError
 from aoe.wire.protocol import SECTOR
 from tests.support.tools import unavailable
 
 Buffers = Sequence[bytearray | memoryview]
+
+
+def is_taken(path: Path, **how: Any) -> bool:
+    """Whether another program could not have it."""
+    try:
+        open_disk(path, Opening(lock_wait_s=0, **how)).close()
+    except ConfigurationError:
+        return True
+    return False
 
 
 def noise(sectors: int, seed: int = 0) -> bytes:

@@ -13,14 +13,12 @@ import pytest
 from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.disk import locks
 from aoe.disk.locks import LifeLock, flock_is_of_bytes
-from aoe.disk.open import Opening, open_disk
-from aoe.errors import ConfigurationError
 from aoe.node.held import Kind, name_of
 from aoe.node.holds import Busy
 from aoe.node.opener import ByOpener, Connection
 from aoe.node.opener_process import fork
 from aoe.node.opening import Held, InProcess
-from tests.disk.helpers import sparse
+from tests.disk.helpers import is_taken, sparse
 from tests.node.manager import one_file
 from tests.support.labs.fault_disk import loop_device
 
@@ -96,15 +94,6 @@ def close(*them: Held) -> None:
     """The I/O of a life is over."""
     for held in them:
         os.close(held.opened.store.fd)
-
-
-def is_taken(path: Path, **how: Any) -> bool:
-    """Whether another program could not have it."""
-    try:
-        open_disk(path, Opening(lock_wait_s=0, **how)).close()
-    except ConfigurationError:
-        return True
-    return False
 
 
 def test_the_next_life_has_the_lock_and_does_its_io_on_another_description(

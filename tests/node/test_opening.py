@@ -10,7 +10,7 @@ from aoe.config.values import ExportConfig
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError
 from aoe.node.opening import Held, InProcess
-from tests.disk.helpers import sparse
+from tests.disk.helpers import is_taken, sparse
 
 SECTORS = 64
 
@@ -34,15 +34,6 @@ def done(opener: InProcess, *them: Held) -> None:
     for held in them:
         os.close(held.opened.store.fd)
         opener.release(held)
-
-
-def is_taken(path: Path, **how: Any) -> bool:
-    """Whether another program could not have it."""
-    try:
-        open_disk(path, Opening(lock_wait_s=0, **how)).close()
-    except ConfigurationError:
-        return True
-    return False
 
 
 def test_only_what_is_there_is_found(opener: InProcess, image: Path, tmp_path: Path) -> None:
