@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,17 @@ DEPTH = 16
 CHANGES = int(os.environ.get("AOE_CHANGES", "100"))
 
 
-@contextmanager
-def changing(lab: Lab, engine: str, work: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def changing(lab: Lab, engine: str, work: Path) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     """A target that changes once it is told so, and serves e1.1 all the while."""
     scratch = work / "scratch"
     scratch.mkdir()
     image = write_image(work / "image", SECTORS)
-    program = Path(changing_target.__file__)
-    words = (engine, image, scratch, str(CHANGES), "1")
+    return told(lab, work, Path(changing_target.__file__), engine, image, scratch, str(CHANGES), "1")
+
+
+@contextmanager
+def told(lab: Lab, work: Path, program: Path, *words: str | Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A program beside the target's cable that said that it is ready, and ends well when it is told so."""
     with (work / "errors").open("w") as errors:
         process = lab.popen(
             "target",

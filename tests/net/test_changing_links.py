@@ -4,10 +4,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from bench.image import write_image
 from tests.net import changing_links
-from tests.net.test_changes import line, loaded
+from tests.net.test_changes import line, loaded, told
 from tests.support.labs.load import PIECE, repeated
 from tests.support.labs.network import Lab
 from tests.support.labs.raw_client import NoAnswer
@@ -33,29 +32,10 @@ def lab() -> Iterator[Lab]:
         yield made
 
 
-@contextmanager
-def changing(lab: Lab, engine: str, work: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def changing(lab: Lab, engine: str, work: Path) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     """A target whose interfaces change once it is told so."""
     image = write_image(work / "image", SECTORS)
-    words = (engine, image, str(CHANGES), "1")
-    with (work / "errors").open("w") as errors:
-        process = lab.popen(
-            "target",
-            sys.executable,
-            Path(changing_links.__file__),
-            *words,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-        )
-    try:
-        assert line(process) == b"ready\n", (work / "errors").read_text()
-        yield process
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0, (work / "errors").read_text()
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    return told(lab, work, Path(changing_links.__file__), engine, image, str(CHANGES), "1")
 
 
 def test_no_frame_of_another_interface_is_lost(engine: str, load: Path, lab: Lab, tmp_path: Path) -> None:
