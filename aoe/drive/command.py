@@ -99,6 +99,8 @@ class _Transfer(NamedTuple):
     fua: bool = False
 
 
+_WRITE = Kind.WRITE
+"""As a member of its enumeration it is looked up in Python, for each request."""
 _TRANSFERS = {
     **dict.fromkeys(opcodes.READS, _Transfer(Kind.READ, False)),
     **dict.fromkeys(opcodes.READS_EXT, _Transfer(Kind.READ, True)),
@@ -188,7 +190,7 @@ def _transfer(
     if not 0 < count <= sectors_max:
         return failed(request, ABRT)
     data = b""
-    if kind is Kind.WRITE:
+    if kind is _WRITE:
         data = request.data[: count * SECTOR]
         if drive.read_only or len(data) < count * SECTOR:
             return failed(request, ABRT)

@@ -127,8 +127,6 @@ class Export:
         self.limits = NONE
         self.rates: Rates | None = None
         """What enforces them, if anything is limited."""
-        self.used_ns = 0
-        """When a client last read or changed it (CLOCK_BOOTTIME; 0: never), as far as Python saw that."""
         self.remote_masks = True
         """Whether the network may change its mask list, where the target lets it at all."""
         self.only_on: frozenset[Port] | None = None
@@ -216,10 +214,6 @@ class Export:
         return self.state.holds(mac) and (self.changing is None or self.changing.before.holds(mac))
 
     # Disk operations
-
-    def use(self, boottime_ns: int) -> None:
-        """A client asks for one."""
-        self.used_ns = boottime_ns
 
     def begin(self, job: Job, *, held: bool = False) -> "Ticket[Entry]":
         """One is admitted: it gets its place in the order, and waits there also until its ticket is let go if

@@ -30,7 +30,7 @@ class Ports:
         port = Port(link.name, link.mac, link.mtu)
         self.links[port] = self._open[port] = link
         self.of[link] = port
-        self._paced[port] = Paced(self._send)
+        self._paced[port] = Paced(self.send)
         return port
 
     def retire(self, link: Link) -> Port:
@@ -58,14 +58,13 @@ class Ports:
         """Whether something still waits to be sent."""
         return any(self._paced.values())
 
-    def send(self, effect: Send, *, paced: bool) -> bool:
-        """False where there is no room. What came by a link that is gone has no answer."""
-        if not paced or effect.port not in self._paced:
-            self._send(effect)
-            return True
-        return self._paced[effect.port].add(effect)
+    def send_paced(self, effect: Send) -> bool:
+        """Send it when its turn comes; false where there is no room."""
+        paced = self._paced.get(effect.port)
+        return paced is None or paced.add(effect)
 
-    def _send(self, effect: Send) -> None:
+    def send(self, effect: Send) -> None:
+        """Send it at once. What came by a link that is gone has no answer."""
         link = self._open.get(effect.port)
         if link is not None:
             link.send(effect.frame, effect.origin)

@@ -13,7 +13,7 @@ from aoe.errors import DiskError, NoThread
 from aoe.target.age import AgeGate
 from aoe.target.effects import EVERYONE, Conflict, Delay, Effect, Forged, Met, Peek, Persist, Send, Submit
 from aoe.target.export import Arrival, Change, Export, Job, Port
-from aoe.target.rates import patience_ns
+from aoe.target.rates import Rates, patience_ns
 from aoe.target.state import AoeState, Verdict, bounds, decide, mask_body
 from aoe.target.streams import Place
 from aoe.wire import ata, config, frame, mask, opcodes, protocol, reserve
@@ -25,6 +25,8 @@ from aoe.wire.stamp import stamp_of
 
 _LIMITED = frozenset({Kind.READ, Kind.WRITE, Kind.VERIFY, Kind.TRIM})
 """What counts against the limits of an export."""
+_READ, _ATA = Kind.READ, int(Command.ATA)
+"""As members of their enumerations they are looked up in Python, for each request."""
 FIRMWARE = 1
 """Firmware Version in config replies."""
 
@@ -168,7 +170,7 @@ class Responder:
             return self._refuse_version(export, arrival)
         if not arrival.port.sectors:
             return self._drop("mtu_too_small")
-        if header.command == Command.ATA:
+        if header.command == _ATA:
             return self._ata(export, arrival, now_ns)
         if header.command in (Command.CONFIG, Command.MASK, Command.RESERVE):
             return self._admin(export, arrival, now_ns)
@@ -195,7 +197,7 @@ class Responder:
     def _stale(self, export: Export, arrival: Arrival, opcode: int, now_ns: int) -> bool:
         """Order rule T9. What is older than the age test allows says nothing of epochs: it may be of one that
         was there before the present ones came round. A FLUSH that old must not vouch for its epoch."""
-        stamp = stamp_of(arrival.frame) if opcode in drive.STAMPED and arrival.judged is None else None
+        stamp = stamp_of(arrival.frame) if arrival.judged is None else None
         if stamp is None:
             return False
         src, tag = arrival.header.src, arrival.header.tag
@@ -231,7 +233,7 @@ class Responder:
         if not identifies and not export.holds(arrival.header.src):
             self.counters["reserved"] += 1
             return self._refuse(export, arrival, Error.RESERVED)
-        if self._stale(export, arrival, request.command, now_ns):
+        if request.command in drive.STAMPED and self._stale(export, arrival, request.command, now_ns):
             return self._drop("stale")
         meant = drive.interpret(request, export.drive, arrival.port.sectors)
         if isinstance(meant, Operation):
@@ -248,30 +250,39 @@ class Responder:
         self, export: Export, arrival: Arrival, request: AtaRequest, operation: Operation, now_ns: int
     ) -> list[Effect]:
         kind = operation.kind
-        changes = kind in CHANGES_DATA
-        if changes and self._expired(arrival, now_ns):
+        if kind in CHANGES_DATA and self._expired(arrival, now_ns):
             return []
-        export.use(self._boottime_ns)
-        if arrival.judged is None:  # else the engine heard it
+        if arrival.judged is None:  # else the engine heard it, and kept it within its limits
             export.work.hear(arrival.header.src, self._boottime_ns)
-        until_ns = None
-        if export.rates is not None and arrival.judged is None and kind in _LIMITED:
-            until_ns = export.rates.begins_ns(arrival.header.src, self._boottime_ns)
-            if until_ns - self._boottime_ns > patience_ns(self.age.age_max_ns):
-                return self._drop("limited")
-        is_now = until_ns is None or until_ns <= self._boottime_ns
-        if kind is Kind.READ and export.queue.lets_read and is_now:
-            if until_ns is not None:
-                self._pay(export, arrival, operation)
+            if export.rates is not None and kind in _LIMITED:
+                return self._limit(export.rates, export, arrival, request, operation, now_ns)
+        if kind is _READ and export.queue.lets_read:
+            return [Peek(export, arrival, request, operation)]
+        return self._queue(export, arrival, request, operation, now_ns)
+
+    def _limit(
+        self,
+        rates: Rates,
+        export: Export,
+        arrival: Arrival,
+        request: AtaRequest,
+        operation: Operation,
+        now_ns: int,
+    ) -> list[Effect]:
+        """The same within limits: at once, later, or not at all."""
+        until_ns = rates.begins_ns(arrival.header.src, self._boottime_ns)
+        if until_ns - self._boottime_ns > patience_ns(self.age.age_max_ns):
+            return self._drop("limited")
+        if operation.kind is _READ and export.queue.lets_read and until_ns <= self._boottime_ns:
+            self._pay(rates, arrival, operation)
             return [Peek(export, arrival, request, operation)]
         return self._queue(export, arrival, request, operation, now_ns, until_ns=until_ns)
 
-    def _pay(self, export: Export, arrival: Arrival, operation: Operation) -> None:
+    def _pay(self, rates: Rates, arrival: Arrival, operation: Operation) -> None:
         """What a limit counts are the bytes on the wire: a VERIFY and a TRIM are a request alone."""
-        assert export.rates is not None, "it is limited"
         sectors = sum(it.sectors for it in operation.extents)
         size = sectors * protocol.SECTOR if operation.kind in (Kind.READ, Kind.WRITE) else 0
-        export.rates.pay(arrival.header.src, size, self._boottime_ns)
+        rates.pay(arrival.header.src, size, self._boottime_ns)
 
     def due(self, delay: Delay, now_ns: int) -> list[Effect]:
         """Its time has come."""
@@ -282,7 +293,7 @@ class Responder:
         """What a Peek brought; None if it would have had to wait, and takes its place in the order."""
         if data is None:
             return self._queue(*peek, now_ns, peeked=True)
-        self.counters[Kind.READ] += 1
+        self.counters[_READ] += 1
         peek.export.work.count(peek.operation)
         return self._reply_ata(peek.export, peek.arrival, drive.done(peek.request, data))
 
@@ -306,7 +317,8 @@ class Responder:
         self.active += 1
         self._held_bytes += job.size
         if until_ns is not None:
-            self._pay(export, arrival, operation)
+            assert export.rates is not None, "it is limited"
+            self._pay(export.rates, arrival, operation)
         if until_ns is None or until_ns <= self._boottime_ns:
             export.begin(job)
             return self._pump(export, now_ns, [])

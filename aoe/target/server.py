@@ -245,7 +245,7 @@ class Server:
     def used_ns(self, export: Export) -> int:
         """When a client last read or changed an export (CLOCK_BOOTTIME); 0: never."""
         by_engine = 0 if self._accelerator is None else self._accelerator.used_ns(export)
-        return max(by_engine, export.used_ns)
+        return max(by_engine, export.work.heard_ns)
 
     def changed_export(self, export: Export) -> None:
         """What is told of an export, or how it is served, has changed."""
@@ -429,7 +429,9 @@ class Server:
 
     def _send(self, effect: Send, burst: int) -> None:
         """Many answers to one question leave in bursts: they would overflow the asker (rule T7)."""
-        if not self._ports.send(effect, paced=burst > limits.PACE_BURST):
+        if burst <= limits.PACE_BURST:
+            self._ports.send(effect)
+        elif not self._ports.send_paced(effect):
             self.responder.counters["paced_queue_full"] += 1
 
     def _submit(self, job: Job) -> list[Effect]:

@@ -7,6 +7,9 @@ from aoe.drive.command import Kind, Operation
 from aoe.limits import HOSTS_SHOWN_MAX
 from aoe.wire.protocol import SECTOR
 
+_READ = Kind.READ
+"""As a member of its enumeration it is looked up in Python, for each request."""
+
 
 class Host(NamedTuple):
     """Asked for something of the disk so often, and last at `heard_ns` (CLOCK_BOOTTIME)."""
@@ -57,10 +60,12 @@ class Work:
         self._read_bytes = 0
         self._written_bytes = 0
         self._hosts: dict[bytes, list[int]] = {}
+        self.heard_ns = 0
+        """When a host last asked for something of the disk (CLOCK_BOOTTIME; 0: never)."""
 
     def count(self, operation: Operation) -> None:
         """It is given to the disk."""
-        if operation.kind is Kind.READ:  # hashing a kind costs as much as all of this
+        if operation.kind is _READ:
             self._reads += 1
             self._read_bytes += operation.extents[0].sectors * SECTOR
         else:
@@ -70,6 +75,7 @@ class Work:
     def hear(self, mac: bytes, now_ns: int) -> None:
         """A host asks for something of the disk. Of more than there is room for, the one that was heard
         last is forgotten last."""
+        self.heard_ns = now_ns
         known = self._hosts.get(mac)
         if known is None:
             if len(self._hosts) >= HOSTS_SHOWN_MAX:
