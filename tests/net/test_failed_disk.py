@@ -153,8 +153,8 @@ def test_an_error_is_answered_where_no_room_is_left_for_the_mark(
         state_now, reason = it.status()
         assert state_now == "failed"
         assert reason.endswith("(a restart would forget it: No space left on device)")
-        assert "e1.1: a sync failed, which a restart would forget" in it.errors.read_text()
+        wait_for(lambda: "e1.1: a sync failed, which a restart would forget" in it.errors.read_text(), 30)
         full.unlink()
-        wait_for(lambda: it.results() == {FAULT} and bool(marks(state)), 10)
+        wait_for(lambda: it.results() == {FAULT} and bool(marks(state)), 30)
         it.restart(signal.SIGKILL)
         it.assert_failed()
