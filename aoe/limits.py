@@ -49,6 +49,17 @@ DEVICE_SLOTS_UNKNOWN = 32
 
 HOSTS_SHOWN_MAX = 32
 """Hosts of one export that a status shows, those that were heard last."""
+CLIENTS_MAX = 64
+CLIENTS_IN_ALL_MAX = 1024
+"""Clients of one export, and of all of a target, that have numbers of their own; those beyond are counted
+together."""
+CLIENT_TAGS = 16
+"""Latest tags of such a client that are remembered."""
+LATENCY_BUCKETS = 12
+LATENCY_FIRST_BITS = 13
+LATENCY_STEP_BITS = 2
+"""Buckets of a histogram of times. The longest time in the first is 2 to so many nanoseconds, in the next
+there are that many powers of two more."""
 LIMITED_HOSTS_MAX = 64
 """Hosts of one export that each have a rate of their own, where rates are limited. One that was within its
 limits for a while makes room for another; where none was, those beyond share one rate."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aoe.cli import parser, target_parser
 from aoe.config.keys import DEFAULTS, TABLES
-from aoe.target.counters import COUNTERS, LINK_COUNTERS
+from aoe.metrics.table import LINK, TARGET
 
 HERE = Path(__file__).parent
 PAGES = ("aoe.1", "aoe-target.8", "aoe-target.toml.5")
@@ -212,10 +212,10 @@ def _is_common(action: argparse.Action) -> bool:
 
 def counters() -> Iterator[str]:
     """What each counter of a target means."""
-    for name, text in COUNTERS.items():
-        yield from tagged(bold(name), inline(text))
-    for name, text in LINK_COUNTERS.items():
-        yield from tagged(f"{italic('IF')}.{bold(name)}", inline(text))
+    for row in TARGET:
+        yield from tagged(bold(row.name), inline(row.help))
+    for row in LINK:
+        yield from tagged(f"{italic('IF')}.{bold(row.name)}", inline(row.help))
 
 
 def keys(table: str) -> Iterator[str]:

@@ -24,6 +24,7 @@ ROOMS = [
         "wire",
         "limits",
         "timing",
+        "metrics",
         "home",
         "abreast",
         "drive",
@@ -166,7 +167,7 @@ def has_io(path: Path) -> bool:
     return name in WITH_IO.get(room, "").split()
 
 
-@pytest.mark.parametrize("room", ["wire", "drive", "config", "foreign", *WITH_IO])
+@pytest.mark.parametrize("room", ["wire", "metrics", "drive", "config", "foreign", *WITH_IO])
 def test_sans_io_modules_know_nothing_of_the_world(room: str) -> None:
     for path in sources(room):
         assert has_io(path) or not worldly(path.read_text()), path

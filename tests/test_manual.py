@@ -9,7 +9,7 @@ import pytest
 from aoe.cli import parser, target_parser
 from aoe.config.keys import TABLES
 from aoe.drive.command import Kind
-from aoe.target.counters import COUNTERS, LINK_COUNTERS
+from aoe.metrics.table import COUNTERS, LINK, ROWS
 from aoe.wire.frame import Fault
 from man import generate
 from tests.support.tools import need
@@ -120,9 +120,9 @@ def counted(*rooms: str) -> set[str]:
 
 def test_every_counter_is_explained_and_every_explained_counter_exists() -> None:
     assert set(COUNTERS) == {*counted("target", "engine"), *Kind, *Fault}
-    assert set(LINK_COUNTERS) == counted("link")
+    assert {row.name for row in LINK} == counted("link")
 
 
 def test_an_explanation_is_a_sentence() -> None:
-    for name, text in (COUNTERS | LINK_COUNTERS).items():
-        assert re.fullmatch(r"[A-Z].*\.", text), name
+    for row in ROWS:
+        assert re.fullmatch(r"[A-Z1].*\.", row.help), row.name

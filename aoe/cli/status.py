@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from aoe.cli.asking import ask, connected
 from aoe.cli.report import Report
 from aoe.control.hand import Hand
+from aoe.metrics.table import WORK
 from aoe.printable import plain
-from aoe.target.counters import WORK
 from aoe.timing import CONTROL_SAMPLE_S, WATCHED_S
 
 Facts = Mapping[str, Any]

@@ -16,7 +16,7 @@ import pytest
 from aoe.cli.status import Look, sentences
 from aoe.cli.target import main
 from aoe.control.rights import Rights
-from aoe.target.counters import COUNTERS, WORK
+from aoe.metrics.table import COUNTERS, WORK
 from tests.control.asking import served
 from tests.control.fake_node import FakeNode
 

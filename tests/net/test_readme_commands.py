@@ -211,7 +211,7 @@ def test_every_option_that_it_names_exists() -> None:
 
 
 def test_every_counter_that_it_names_exists() -> None:
-    from aoe.target.counters import COUNTERS
+    from aoe.metrics.table import COUNTERS
 
     (row,) = [line for line in README.splitlines() if "counters (SIGUSR1)" in line]
     assert set(re.findall(r"`([a-z_]+)`", row)) <= set(COUNTERS)

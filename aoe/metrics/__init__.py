@@ -1,0 +1,1 @@
+"""What a target counts: each number once, with what it means."""
