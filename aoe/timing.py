@@ -58,6 +58,19 @@ ADDRESS_QUERY_LATER_S = 0.01
 ADDRESS_PATIENCE_S = 0.2
 """How much longer the IDENTIFY of one that answered is waited for."""
 
+DRAIN_ASKED_NS = 3_000_000_000
+"""How long an initiator of ours has to say whether it leaves a server that drains: then it is gone."""
+DRAIN_QUIET_NS = 250_000_000
+"""After which one that has left asks for nothing any more that it had begun here."""
+DRAIN_FOREIGN_NS = 60_000_000_000
+"""After which another client that asks for nothing counts as gone."""
+DRAIN_TOLD_NS = 1_000_000_000
+"""Between two advertisements of a server that drains while its administrator waits."""
+DRAIN_WAIT_S = 30.0
+"""How long clients are waited for unless the administrator says so."""
+DRAIN_LOOK_S = 0.1
+"""Between two looks which of them stay."""
+
 ADVERTISED_FIRST_S = (0.0, 1.0, 2.0)
 ADVERTISED_EARLY_S = 10.0
 ADVERTISED_EARLY_TIMES = 12

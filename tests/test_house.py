@@ -45,11 +45,11 @@ ROOMS = [
 """A room imports only from itself and from rooms before it."""
 
 WITH_IO = {
-    "target": "accelerator health lasting marks measure naming notices address_locks offer paced repeated "
-    "records serve server target",
+    "target": "accelerator draining health lasting marks measure naming notices address_locks offer paced "
+    "repeated records serve server target",
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
-    "node": "alone content hands held held_addresses held_sockets holds landlock life lives node "
+    "node": "alone content drains hands held held_addresses held_sockets holds landlock life lives node "
     "notify opener opener_process opening placing sandbox seccomp state store_life",
     "control": "bridge client connection hand listening peers place saving server verbs written",
 }

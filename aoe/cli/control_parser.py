@@ -4,6 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from aoe.cli import words
+from aoe.timing import DRAIN_WAIT_S
+
 LEVELS = ("debug", "info", "warning", "error")
 _KEY = "KEY=VALUE"
 _KEY_HELP = (
@@ -72,6 +75,23 @@ def _add_exports(commands: Any) -> None:
     _saving(command)
 
 
+def _add_draining(commands: Any) -> None:
+    what = "have clients use another server, before maintenance, and wait until they do"
+    command = _command(commands, "drain", "draining.drain", what)
+    _addresses(command, "served")
+    wait = f"how long clients are waited for ({DRAIN_WAIT_S:.0f}); those that stay are served as before"
+    command.add_argument(
+        "--timeout", dest="timeout_s", type=words.seconds(), default=DRAIN_WAIT_S, metavar="S", help=wait
+    )
+    command = _command(commands, "resume", "draining.resume", "let clients use again what was drained")
+    _addresses(command, "drained")
+
+
+def _addresses(command: argparse.ArgumentParser, which: str) -> None:
+    command.add_argument("addresses", nargs="*", metavar="eSHELF.SLOT", help="addresses of exports")
+    command.add_argument("--all", action="store_true", dest="all_", help=f"all that are {which}")
+
+
 def _add_rest(commands: Any) -> None:
     command = _command(
         commands, "release", "asking.release", "break the reservation that hosts have of a disk"
@@ -80,6 +100,7 @@ def _add_rest(commands: Any) -> None:
     what = "end the failed state of a disk whose sync failed, once it is repaired"
     command = _command(commands, "reopen", "asking.reopen", what)
     _address(command)
+    _add_draining(commands)
     command = _command(commands, "log-level", "asking.log_level", "choose what a running target logs")
     command.add_argument(
         "level", choices=LEVELS, metavar="LEVEL", help=", ".join(LEVELS[:-1]) + f" or {LEVELS[-1]}"

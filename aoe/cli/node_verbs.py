@@ -12,23 +12,32 @@ from aoe.cli.wanted import Wanted
 from aoe.config.changes import Verb
 from aoe.config.read import read
 from aoe.config.values import Config, TargetConfig
+from aoe.control.messages import DONE, PARTLY
 from aoe.control.rights import Peer, Rights
 from aoe.control.verbs import Apply, Outcome
 from aoe.disk.threads import aside
 from aoe.errors import ConfigurationError
 from aoe.node.done import Done
+from aoe.node.drains import Drains
 from aoe.node.node import Node
 from aoe.wire.address import parse_address
 from aoe.wire.frame import format_mac
+
+log = logging.getLogger("aoe.node")
 
 
 class NodeVerbs:
     """`wanted` reads the daemon's own file; `changed` is told of each one that is applied."""
 
     def __init__(
-        self, node: Node, wanted: Wanted, changed: Callable[[TargetConfig], None] = lambda _: None
+        self,
+        node: Node,
+        wanted: Wanted,
+        drains: Drains,
+        changed: Callable[[TargetConfig], None] = lambda _: None,
     ) -> None:
         self._node = node
+        self._drains = drains
         self._wanted = wanted
         self._changed = changed
 
@@ -90,10 +99,28 @@ class NodeVerbs:
         await self._node.reopen(parse_address(address), f"reopen by {peer}")
         return Outcome((f"{address}: serves again, as another instance",))
 
+    async def drain(self, addresses: tuple[str, ...], peer: Peer) -> Outcome:
+        """Have clients leave these addresses; no address: all."""
+        stays = await self._drains.begin(_keys(addresses))
+        log.info("drain by %s: %s", peer, " ".join(stays))
+        said = [f"{address}: {mac} {why}" for address, them in stays.items() for mac, why in them.items()]
+        said += [f"{address}: no client is left" for address, them in stays.items() if not them]
+        return Outcome(tuple(said), PARTLY if any(stays.values()) else DONE, {"stays": stays})
+
+    async def resume(self, addresses: tuple[str, ...], peer: Peer) -> Outcome:
+        """Let clients come back to these addresses; no address: all."""
+        ended = await self._drains.end(_keys(addresses))
+        log.info("resume by %s: %s", peer, " ".join(ended))
+        return Outcome(tuple(f"{address}: clients may use it again" for address in ended))
+
     async def log_level(self, level: str, peer: Peer) -> Outcome:
         """Log what is at least so grave."""
         logging.getLogger("aoe").setLevel(level.upper())
         return Outcome((f"logs {level} and what is graver",))
+
+
+def _keys(addresses: tuple[str, ...]) -> list[tuple[int, int]] | None:
+    return [parse_address(it) for it in addresses] or None
 
 
 def _outcome(done: Done) -> Outcome:

@@ -34,6 +34,7 @@ from aoe.link.base import Link
 from aoe.node import life
 from aoe.node.alone import Alone
 from aoe.node.done import Done
+from aoe.node.drains import Drains
 from aoe.node.hands import Live
 from aoe.node.held import Held
 from aoe.node.held_addresses import HeldAddresses
@@ -93,7 +94,7 @@ class _Daemon:
     async def run(self) -> bool:
         """Whether nothing was left behind."""
         self._held = Held.of(os.environ, self._notifier)
-        life_name = name_of_life(self._held)  # held first of all
+        life_name = self._life_name = name_of_life(self._held)  # held first of all
         self._held.pause()
         unknown = self._held.drop_unknown()
         self._sockets = HeldSockets(self._held)
@@ -148,7 +149,10 @@ class _Daemon:
             raise
         stdio.start()
         self._node = node
-        verbs = NodeVerbs(node, self._wanted, self._changed)
+        drains = Drains(
+            target, Path(how.state_dir) if how.state_dir else default_directory(), self._life_name
+        )
+        verbs = NodeVerbs(node, self._wanted, drains, self._changed)
         async with ControlServer(seat, verbs, rights) as self._server:
             try:
                 self._say(await node.start(target), at_start=True)
@@ -172,7 +176,7 @@ class _Daemon:
     def _begin(self, target: Target, *, paused: bool) -> None:
         if paused:
             target.resume()
-        unserved = {parse_address(it.address) for it in self._node.status().exports if it.state != "serving"}
+        unserved = {parse_address(it.address) for it in self._node.status().exports if not it.served}
         for name in (*self._held.leave(), *self._addresses.leave(unserved)):
             log.info("%s: of an earlier life of the service, and of no use to this one", name)
         self._notifier.ready()

@@ -79,6 +79,10 @@ def _dicts(them: object) -> list[dict[str, Any]]:
     return [it for it in them if isinstance(it, dict)] if isinstance(them, list) else []
 
 
+def _dict(it: object) -> dict[str, Any]:
+    return it if isinstance(it, dict) else {}
+
+
 def _say(report: Report, look: Look) -> None:
     facts = {**look.facts, "exports": look.exports()}
     report.say("\n".join(sentences(look)), **facts)
@@ -94,6 +98,7 @@ def sentences(look: Look) -> Iterator[str]:
     for export in exports:
         yield plain(_export(export))
         yield from (plain(f"  {_client(it)}") for it in _dicts(export.get("clients")))
+        yield from (plain(f"  stays: {mac} {why}") for mac, why in _dict(export.get("stays")).items())
     for interface in _dicts(facts.get("interfaces")):
         state = "up" if interface.get("up") else "down or not there"
         yield plain(f"interface {interface.get('name')}: {state}")

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 READING = frozenset({"status"})
 """Verbs that change nothing."""
-SHARED = frozenset({"mask", "release"})
+SHARED = frozenset({"mask", "release", "drain", "resume"})
 """Verbs of the configured group: they name no store and no interface."""
 
 

@@ -74,6 +74,14 @@ class Verbs(Protocol):
     async def reopen(self, address: str, peer: Peer) -> Outcome:
         """End the failed state of one disk (order rule T6)."""
 
+    async def drain(self, addresses: tuple[str, ...], peer: Peer) -> Outcome:
+        """Have clients use another server for these addresses (none: all that are served), which goes on
+        until `resume`. It waits for nothing: `PARTLY` while clients stay, which are named; asked again, it
+        says how that has become."""
+
+    async def resume(self, addresses: tuple[str, ...], peer: Peer) -> Outcome:
+        """Let clients use these addresses again (none: all that drain)."""
+
     async def log_level(self, level: str, peer: Peer) -> Outcome:
         """Log what is at least so grave, until the next `apply` or the end."""
 
@@ -115,6 +123,15 @@ class _Arguments:
 
     def address(self) -> str:
         return "e{}.{}".format(*parse_address(self.text("address", "as e0.0")))
+
+    def addresses(self) -> tuple[str, ...]:
+        """None for "all"."""
+        if self.flag("all"):
+            return ()
+        value = self._given.get("addresses")
+        if not isinstance(value, list) or not value:
+            raise self._wrong("addresses", 'a list such as ["e0.0"], or "all"')
+        return tuple("e{}.{}".format(*parse_address(it)) for it in value)
 
     def check_changes(self, rights: Rights) -> None:
         """Where the command wrote the change down is where the node looks for it."""
@@ -195,6 +212,14 @@ async def _reopen(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[
     return (await node.reopen(said.address(), peer)).as_facts
 
 
+async def _drain(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[str, Any]:
+    return (await node.drain(said.addresses(), peer)).as_facts
+
+
+async def _resume(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[str, Any]:
+    return (await node.resume(said.addresses(), peer)).as_facts
+
+
 async def _log_level(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[str, Any]:
     return (await node.log_level(said.level(), peer)).as_facts
 
@@ -209,6 +234,8 @@ STEPS: dict[str, _Step] = {
     "mask": _mask,
     "release": _release,
     "reopen": _reopen,
+    "drain": _drain,
+    "resume": _resume,
     "log-level": _log_level,
 }
 """Every verb."""

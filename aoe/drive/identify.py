@@ -19,6 +19,8 @@ VENDOR_LAYOUT = 1
 _FEATURES_WORD = 138
 VENDOR_STREAMS = 2
 """Bit 0 said of an earlier version that it heeds streams that any garbage could be; it is never set again."""
+VENDOR_DRAINS = 4
+"""Of the same word: clients are to use another server, if they have one."""
 
 _WORD_82_NOP_AND_POWER = 0x4008
 VOLATILE_CACHE = 0x0020
@@ -67,7 +69,8 @@ class Identity(NamedTuple):
     `physical_block` is in bytes (a power of two >= 512), `alignment` the physical-block offset of LBA 0
     in sectors, `trim_blocks` the 512-byte range blocks a TRIM may carry (0: no TRIM), `cache` whether a
     volatile write cache exists and `cache_on` whether it is in use. `frame_age_ms` and `instance` go
-    into the vendor words of order rule T4, `streams` of rule T9, `store_id` behind them (words 139-147).
+    into the vendor words of order rule T4, `streams` of rule T9, `draining` (clients are to use another
+    server) beside that, `store_id` behind them (words 139-147).
     """
 
     sectors: int
@@ -82,6 +85,7 @@ class Identity(NamedTuple):
     instance: int = 0
     streams: bool = False
     store_id: StoreId = NO_STORE_ID
+    draining: bool = False
 
 
 def is_serial(text: str) -> bool:
@@ -172,7 +176,7 @@ def _checksummed(words: dict[int, int], identity: Identity) -> bytes:
     data[20:40] = text_words(identity.serial, protocol.SERIAL_MAX)
     data[46:54] = text_words(FIRMWARE, 8)
     data[54:94] = text_words(MODEL, 40)
-    features = VENDOR_STREAMS if identity.streams else 0
+    features = VENDOR_STREAMS * identity.streams | VENDOR_DRAINS * identity.draining
     promises = identity.frame_age_ms, identity.instance, features
     vendor = (VENDOR_SIGNATURE, VENDOR_LAYOUT, *promises, *identity.store_id)
     _VENDOR.pack_into(data, 2 * VENDOR_WORD, *vendor)
@@ -213,19 +217,22 @@ def serial_of(data: bytes) -> str:
 
 
 class Vendor(NamedTuple):
-    """What a target of ours says in the vendor words: its promises (order rules T4 and T9), its store."""
+    """What a target of ours says in the vendor words: its promises (order rules T4 and T9), its store, and
+    whether its administrator drains it."""
 
     frame_age_ms: int
     instance: int
     streams: bool
     store_id: StoreId = NO_STORE_ID
+    draining: bool = False
 
 
 def vendor_of(data: bytes) -> Vendor | None:
     """The vendor words, or None where another kind of drive answered."""
     signature, layout, age, instance, features, *store = _VENDOR.unpack_from(data, 2 * VENDOR_WORD)
     store_id = StoreId(*store) if store[0] else NO_STORE_ID
-    vendor = Vendor(age, instance, bool(features & VENDOR_STREAMS), store_id)
+    streams, draining = bool(features & VENDOR_STREAMS), bool(features & VENDOR_DRAINS)
+    vendor = Vendor(age, instance, streams, store_id, draining)
     return vendor if (signature, layout) == (VENDOR_SIGNATURE, VENDOR_LAYOUT) else None
 
 

@@ -15,6 +15,7 @@ from aoe.errors import AoeError, ConfigurationError
 from aoe.link.base import Link
 from aoe.node.ailing import Ailing
 from aoe.node.done import Done
+from aoe.node.drains import DRAINED, stays
 from aoe.node.hands import Hands, Live, Prepared, Ready
 from aoe.node.links import Links, Names
 from aoe.node.lives import Lives
@@ -393,6 +394,8 @@ class Node:
         failure = self.target.failure(one.export)
         if failure is not None:
             return "failed", failure.sentence(address)
+        if left is None and one.export.identity.draining:
+            return "draining", DRAINED
         return (left.state, left.reason) if left else ("serving", self.target.lost(one.export))
 
     def _served(self, one: Live) -> ExportStatus:
@@ -420,6 +423,7 @@ class Node:
             done.written_bytes,
             done.queue,
             _clients(done.hosts),
+            stays(self.target, config.key) if export.identity.draining and not one.going else None,
         )
 
     def _unserved(self, state: str, why: Note) -> ExportStatus:

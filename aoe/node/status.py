@@ -18,8 +18,9 @@ class ClientStatus:
 @dataclass(frozen=True, slots=True)
 class ExportStatus:
     """One address. `state` is `serving`, `waiting`, `kept`, `failed` or `draining`, with the `reason` where
-    there is one. What is served has the facts behind that: `unused_s` are seconds since a client read or
-    wrote, None if none did since it is served. `reads` to `written_bytes` are what was done since then,
+    there is one. It is served while it drains for an administrator, whom `stays` tells which hosts stay. What
+    is served has the facts behind that: `unused_s` are seconds since a client read or wrote, None if none did
+    since it is served. `reads` to `written_bytes` are what was done since then,
     `queue` are requests under way, `clients` the hosts that were heard last."""
 
     address: str
@@ -41,6 +42,13 @@ class ExportStatus:
     written_bytes: int = 0
     queue: int = 0
     clients: tuple[ClientStatus, ...] = ()
+    stays: Mapping[str, str] | None = None
+    """Why, by MAC; None where it does not drain."""
+
+    @property
+    def served(self) -> bool:
+        """Whether hosts may use it, now or once its disk is repaired."""
+        return self.state == "serving" or self.stays is not None
 
 
 @dataclass(frozen=True, slots=True)

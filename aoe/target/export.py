@@ -8,6 +8,7 @@ from aoe import limits
 from aoe.drive import identify
 from aoe.drive.command import CHANGES_DATA, Drive, Kind, Operation
 from aoe.drive.identify import Identity
+from aoe.target.departures import Departures
 from aoe.target.order import OrderQueue, Ticket
 from aoe.target.rates import NONE, Limits, Rates
 from aoe.target.state import AoeState, Verdict
@@ -124,6 +125,7 @@ class Export:
         self.queue: OrderQueue[Entry] = OrderQueue(block, places)
         self.streams = Streams()
         self.work = Work()
+        self.departures = Departures()
         self.limits = NONE
         self.rates: Rates | None = None
         """What enforces them, if anything is limited."""
@@ -193,6 +195,12 @@ class Export:
     def set_read_only(self, read_only: bool) -> None:
         """Refuse what changes data from now on, or do it."""
         self.drive = self.drive._replace(read_only=read_only)
+
+    def drain(self, on: bool, now_ns: int) -> None:
+        """Tell initiators that they are to use another server, from now on (CLOCK_BOOTTIME), or no more."""
+        if on != self.identity.draining:
+            self.describe(self.identity._replace(draining=on))
+            self.departures.since_ns = now_ns
 
     def switch_cache(self, on: bool) -> None:
         """SET FEATURES 0x02 and 0x82; an export without a volatile cache stays without."""

@@ -44,12 +44,15 @@ def legacy_of(exports: Iterable[Export]) -> Legacy:
 
 
 def continued(identity: Identity, left: ExportLeft | None) -> tuple[Identity, tuple[StreamLeft, ...]]:
-    """With instance and streams of the last life, where IDENTIFY says nothing else than it did then."""
+    """With instance and streams of the last life, where IDENTIFY says nothing else than it did then. Whether
+    it drains is no matter."""
     vendor = None if left is None else identify.vendor_of(left.identify)
     if left is None or vendor is None:
         return identity, ()
-    same = identity._replace(instance=vendor.instance)
-    return (same, left.streams) if identify.build(same) == left.identify else (identity, ())
+    as_then = identity._replace(instance=vendor.instance, draining=vendor.draining)
+    if identify.build(as_then) != left.identify:
+        return identity, ()
+    return as_then._replace(draining=identity.draining), left.streams
 
 
 def written(legacy: Legacy) -> bytes:

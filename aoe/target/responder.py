@@ -241,6 +241,8 @@ class Responder:
         if meant is Identify.DEVICE:
             self.counters["identify"] += 1
             place = self._place(export, arrival, now_ns)
+            if place is not None:
+                export.departures.tell(arrival.header.src, request.lba, self._boottime_ns)
             answer = self._reply_ata(export, arrival, drive.done(request, export.identify_for(place)))
             return [Forged(export, arrival.header.src), *answer] if place is Place.ANEW else answer
         self.counters["refused_ata" if meant.status & drive.ERROR else "no_data_commands"] += 1

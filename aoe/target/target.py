@@ -18,6 +18,7 @@ from aoe.home import Home, Rooted
 from aoe.link.base import Link
 from aoe.target import advertise
 from aoe.target.address_check import AddressCheck
+from aoe.target.draining import Draining
 from aoe.target.export import Export
 from aoe.target.health import Failure
 from aoe.target.legacy import Legacy, continued, legacy_of
@@ -44,6 +45,7 @@ class Target(Rooted):
         self, server: Server, options: TargetOptions, rng: Random, legacy: Legacy = MappingProxyType({})
     ) -> None:
         self.server = server
+        self.draining = Draining(server)
         self._home = Home("this target")
         self._options = options
         self._frame_age_s = options.frame_age_s
@@ -409,6 +411,7 @@ class Target(Rooted):
         export.let_masks(offer.remote_masks)
         export.serve_on(self.server.ports_of(offer.links))
         export.limit(offer.limits)
+        self.draining.take_up(export)
         return export
 
     async def _check_addresses(self, offers: Sequence[Offer], force: bool, interval_s: float) -> None:

@@ -64,6 +64,10 @@ def run(daemon: Running, *words: str) -> int:
         (("mask", "e1.0", MAC), ("take_up", "set", "e1.0")),
         (("release", "1.0"), ("release", "e1.0")),
         (("reopen", "e1.0"), ("reopen", "e1.0")),
+        (("drain", "1.0", "e1.1"), ("drain", "e1.0", "e1.1")),
+        (("drain", "--all"), ("drain",)),
+        (("resume", "e1.0"), ("resume", "e1.0")),
+        (("resume", "--all"), ("resume",)),
         (("log-level", "debug"), ("log_level", "debug")),
     ],
     ids=lambda it: it[0] if isinstance(it, tuple) else "",
@@ -105,6 +109,10 @@ def test_what_is_written_down_is_what_the_file_would_have(
         (("add", "e1.0", "/dev/sda", "readonly=true"), "is read-only meant?"),
         (("add", "e1.0", "/dev/sda", "path=/dev/sdb"), "path is there twice"),
         (("add", "e1.0", "/dev/sda", "slot=3"), "slot is part of the address"),
+        (("drain",), "drain needs addresses such as e0.0, or --all"),
+        (("resume", "--all", "e1.0"), "resume needs addresses such as e0.0, or --all"),
+        (("drain", "eth0"), "'eth0' is not an address; write it as e0.0"),
+        (("drain", "e1.0", "--timeout", "-1"), "--timeout: '-1' is not a number of seconds from 0"),
         (("set", "e1.0"), "set needs KEY=VALUE or --unset KEY"),
         (("set", "e1.0", "mask"), "'mask' has no value; write mask=VALUE"),
         (("set", "e1.0", "mask=any", "mask=any"), "mask is there twice"),
@@ -218,13 +226,13 @@ def request(number: int, verb: str, **arguments: Any) -> bytes:
 
 def test_the_bridge_answers_each_line(daemon: Running, written: Written) -> None:
     text = request(1, "status") + b"garbage\n\n" + request(2, "mask", address="e1.0", mask=[MAC])
-    done = bridged(daemon, text + request(3, "drain"))
+    done = bridged(daemon, text + request(3, "frobnicate"))
     assert done.returncode == 0, done.stderr
-    status, garbage, mask, drain = map(json.loads, done.stdout.splitlines())
+    status, garbage, mask, unknown = map(json.loads, done.stdout.splitlines())
     assert (status["id"], status["ok"]["number"]) == (1, 7)
     assert garbage["error"]["kind"] == "message"
     assert mask["ok"]["said"] == ["did take_up"]
-    assert drain["error"]["kind"] == "verb"
+    assert unknown["error"]["kind"] == "verb"
     assert [it.keys for it in written.read()] == [{"mask": [MAC]}]
 
 

@@ -45,6 +45,12 @@ class FakeNode:
     async def reopen(self, address: str, peer: Peer) -> Outcome:
         return await self._did("reopen", address)
 
+    async def drain(self, addresses: tuple[str, ...], peer: Peer) -> Outcome:
+        return await self._did("drain", *addresses)
+
+    async def resume(self, addresses: tuple[str, ...], peer: Peer) -> Outcome:
+        return await self._did("resume", *addresses)
+
     async def log_level(self, level: str, peer: Peer) -> Outcome:
         return await self._did("log_level", level)
 

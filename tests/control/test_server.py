@@ -56,6 +56,11 @@ def test_a_client_is_answered(daemon: Running) -> None:
     ("verb", "arguments", "told"),
     [
         ("release", {}, 'release needs "address"'),
+        ("drain", {}, 'drain needs "addresses"'),
+        ("drain", {"addresses": []}, 'drain needs "addresses"'),
+        ("resume", {"addresses": ["e1"]}, "'e1' is not an address"),
+        ("resume", {"addresses": [7]}, "7 is not an address"),
+        ("resume", {"all": 1}, 'resume needs "all", true or false'),
         ("release", {"address": 5}, 'release needs "address"'),
         ("release", {"address": "eth0"}, "'eth0' is not an address"),
         ("apply", {"plan": "yes"}, 'apply needs "plan", true or false'),

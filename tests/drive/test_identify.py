@@ -31,6 +31,7 @@ IDENTITIES = {
     "TRIM": Identity(1 << 21, "t", trim_blocks=8),
     "TRIM to zeroes": Identity(1 << 21, "t", trim_blocks=1, trim_zeroes=True),
     "promises": Identity(1 << 21, "p", frame_age_ms=1000, instance=0x1122334455667788),
+    "it drains": Identity(1 << 21, "d", frame_age_ms=1000, instance=1, streams=True, draining=True),
     "a store with an id": Identity(
         1 << 21, "i", instance=1, store_id=StoreId(StoreKind.FILE, bytes(range(0x10, 0x20)))
     ),
@@ -102,6 +103,7 @@ def expected(identity: Identity) -> Words:
         135: identity.instance >> 16 & 0xFFFF,
         136: identity.instance >> 32 & 0xFFFF,
         137: identity.instance >> 48,
+        138: 2 * identity.streams + 4 * identity.draining,
         139: identity.store_id.kind,
         **{
             140 + i: identity.store_id.digest[2 * i] | identity.store_id.digest[2 * i + 1] << 8

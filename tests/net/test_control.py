@@ -148,7 +148,19 @@ def answers(host: Client, slot: int) -> bool:
 
 
 def test_every_verb_over_ssh(remote: Remote, host: Client) -> None:
-    asked = {"status", "apply", "add", "remove", "set", "mask", "release", "reopen", "log-level"}
+    asked = {
+        "status",
+        "apply",
+        "add",
+        "remove",
+        "set",
+        "mask",
+        "release",
+        "reopen",
+        "drain",
+        "resume",
+        "log-level",
+    }
     assert asked == set(STEPS), "each verb is asked for here"
     assert (answers(host, 0), answers(host, 1), answers(host, 2)) == (True, False, False)
     # Beside the file
@@ -176,6 +188,16 @@ def test_every_verb_over_ssh(remote: Remote, host: Client) -> None:
     assert remote.ask("reopen", address="e1.0")["error"]["message"] == (
         "e1.0 has not failed; look at aoe-target status"
     )
+    remote.done("drain", addresses=["e1.1"])
+    assert remote.exports()["e1.1"]["state"] == "draining"
+    remote.kill()
+    assert remote.exports()["e1.1"]["state"] == "serving", (
+        "without a service manager it ends with the process"
+    )
+    remote.done("drain", all=True)
+    assert remote.done("resume", addresses=["e1.0"])["said"] == ["e1.0: clients may use it again"]
+    remote.done("resume", all=True)
+    assert {it["state"] for it in remote.exports().values()} == {"serving"}
     remote.done("log-level", level="debug")
     assert remote.done("status")["log_level"] == "debug"
     # Back to the file

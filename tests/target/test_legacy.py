@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +80,14 @@ def test_another_disk_or_promise_is_another_instance() -> None:
         assert continued(now, left) == (now, ())
     assert continued(SAID, None) == (SAID, ())
     assert continued(SAID, ExportLeft(bytes(512))) == (SAID, ())
+
+
+@pytest.mark.parametrize("then", [False, True])
+@pytest.mark.parametrize("now", [False, True])
+def test_whether_it_drains_is_no_matter_of_which_life_it_is(then: bool, now: bool) -> None:
+    left = ExportLeft(identify.build(SAID._replace(draining=then)), (StreamLeft(MAC, 5, 0, False, 9, 1),))
+    told, streams = continued(SAID._replace(instance=99, draining=now), left)
+    assert (told.instance, told.draining, len(streams)) == (SAID.instance, now, 1)
 
 
 def test_legacy_of_exports() -> None:

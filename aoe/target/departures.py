@@ -1,0 +1,59 @@
+"""Which hosts have left an export that drains, and which stay: what its administrator waits for.
+
+An initiator of ours says with each IDENTIFY whether another server has what it asks for (`stamp.AWAY`). Of
+other clients it is only known when they last asked for something. All times are CLOCK_BOOTTIME, nanoseconds.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from aoe import timing
+from aoe.limits import CLIENTS_KNOWN_MAX
+from aoe.target.work import Host
+from aoe.wire.stamp import AWAY
+
+WAITED_FOR = "has not said yet whether it leaves"
+NO_OTHER = "has no other server that is proved to have the disk"
+ENDING = "has left, and ends what it had begun"
+FOREIGN = "knows nothing of draining: stop it, or move it by hand"
+
+
+class _Told(NamedTuple):
+    """What an initiator of ours said last: whether it has left, and when."""
+
+    away: bool
+    at_ns: int
+
+
+class Departures:
+    """Of the hosts of one export. `since_ns` is when it began to drain."""
+
+    def __init__(self) -> None:
+        self.since_ns = 0
+        self._told: dict[bytes, _Told] = {}
+
+    def tell(self, mac: bytes, lba: int, now_ns: int) -> None:
+        """An initiator of ours asked what is served, with that LBA. Of more than there is room for, the one
+        that asked last is forgotten last."""
+        self._told.pop(mac, None)
+        if len(self._told) >= CLIENTS_KNOWN_MAX:
+            del self._told[next(iter(self._told))]
+        self._told[mac] = _Told(lba & 0xFF == AWAY, now_ns)
+
+    def staying(self, hosts: Iterable[Host], now_ns: int) -> Mapping[bytes, str]:
+        """Which hosts have not left, and why, where `hosts` have asked for something of the disk."""
+        heard = {host.mac: host.heard_ns for host in hosts}
+        found = {mac: self._why(mac, heard.get(mac, 0), now_ns) for mac in {**self._told, **heard}}
+        return {mac: why for mac, why in sorted(found.items()) if why}
+
+    def _why(self, mac: bytes, heard_ns: int, now_ns: int) -> str:
+        """Empty for one that has left, or is not there any more."""
+        told = self._told.get(mac)
+        if told is None:
+            return FOREIGN if now_ns - heard_ns < timing.DRAIN_FOREIGN_NS else ""
+        if told.at_ns >= self.since_ns:
+            ending = ENDING if now_ns - heard_ns < timing.DRAIN_QUIET_NS else ""
+            return ending if told.away else NO_OTHER
+        last_ns = max(told.at_ns, heard_ns)
+        waits = now_ns - max(self.since_ns, heard_ns) < timing.DRAIN_ASKED_NS
+        return WAITED_FOR if waits and now_ns - last_ns < timing.DRAIN_FOREIGN_NS else ""
