@@ -256,6 +256,17 @@ OPENER_PLACES_MAX = 2
 OPENER_LINES_MAX = 16
 """That the opener says beside one answer."""
 
+METRICS_CONNECTIONS_MAX = 8
+"""Of those that ask for metrics, at a time."""
+METRICS_BACKLOG = 16
+"""Of them, those that wait to be accepted."""
+METRICS_HEAD_MAX = 8192
+"""Bytes of a request for metrics: its line, and the header fields."""
+METRICS_IGNORED_MAX = 1 << 16
+"""Bytes behind a request that are read and thrown away, so that its answer arrives."""
+EXPOSED_AT_ONCE = 1024
+"""Lines of metrics that are written at a time: that takes less than a millisecond."""
+
 # What must hold between them
 
 assert OPENER_CHANGES_MAX + 2 <= OPENER_DESCRIPTORS_MAX

@@ -126,6 +126,19 @@ CONTROL_SAMPLE_S = 0.5
 WATCHED_S = 1.0
 """Between two looks of `status --watch`."""
 
+METRICS_ASK_S = 5.0
+METRICS_TAKEN_S = 15.0
+METRICS_PARTING_S = 1.0
+"""How long a process that asks for metrics has to say so, to take them, and to close the connection."""
+METRICS_TURN_S = 1.0
+"""After which a connection has to go where another one wants its place."""
+METRICS_REST = 4
+METRICS_REST_MAX_S = 1.0
+"""Times as long as it took to write the metrics, but no longer than that, they are not written again: so
+however often they are asked for, serving has most of the event loop."""
+METRICS_SPACE_S = 0.2
+"""How long filesystems have to say how much room they have; what one says later is in the next answer."""
+
 # Links
 
 SEND_BACKLOG_NS = 250_000_000
