@@ -3,33 +3,32 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from aoe import timing
-from aoe.config.values import Config
+from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.disk.threads import aside
 from aoe.errors import AoeError, ConfigurationError
 from aoe.link.base import Link
 from aoe.node.ailing import Ailing
 from aoe.node.done import Done
-from aoe.node.drains import DRAINED, stays
-from aoe.node.hands import Hands, Live, Prepared, Ready
+from aoe.node.drains import DRAINED
+from aoe.node.hands import Hands, Live, Ready
 from aoe.node.links import Links, Names
 from aoe.node.lives import Lives
 from aoe.node.opening import Opener
 from aoe.node.placing import Watch
 from aoe.node.plan import USED, Key, Store, plan
+from aoe.node.standing import standing
 from aoe.node.state import State
-from aoe.node.status import ClientStatus, ExportStatus, InterfaceStatus, Status, sentence
-from aoe.node.steps import ALL, Add, Adjust, Note, Plan
+from aoe.node.status import ExportStatus, InterfaceStatus, Status, sentence
+from aoe.node.steps import ALL, Adjust, Note, Plan
 from aoe.target.target import Target
-from aoe.target.work import Figures, Host
 from aoe.wire.address import parse_address
 from aoe.wire.frame import format_mac
-from aoe.wire.protocol import SECTOR
 
 log = logging.getLogger("aoe.node")
 
@@ -77,6 +76,16 @@ class Node:
         """What was applied last."""
         return self._wanted
 
+    @property
+    def settings(self) -> TargetConfig:
+        """How everything is served."""
+        return self._hands.settings
+
+    @property
+    def configs(self) -> list[ExportConfig]:
+        """Of what is to be served, and of what is served: as that is, where they differ."""
+        return [*self._wanted.exports, *(it.config for it in self._hands.live.values())]
+
     # The start
 
     def prepare(self, wanted: Config) -> Done:
@@ -90,7 +99,7 @@ class Node:
             return Done(steps, (), self._state.number)
         prepared = self._hands.prepare(steps)
         self._ready, self._busy = prepared.ready, prepared.busy
-        self._first = Done(_waiting(steps, prepared), tuple(prepared.problems), self._state.number)
+        self._first = Done(prepared.left_of(steps), tuple(prepared.problems), self._state.number)
         return self._first
 
     def open_links(self, names: Names) -> list[Link]:
@@ -248,7 +257,7 @@ class Node:
         self._busy = {it: store for it, store in others.items() if parse_address(it) != meant} | prepared.busy
         problems = [*problems, *await self._hands.go_to(names, wanted)]
         steps = self._with_waiting(steps, names)
-        return await self._carry_out(Done(_waiting(steps, prepared), tuple(problems), 0), prepared.ready)
+        return await self._carry_out(Done(prepared.left_of(steps), tuple(problems), 0), prepared.ready)
 
     async def _carry_out(self, prepared: Done, ready: dict[Key, Ready]) -> Done:
         steps = prepared.plan
@@ -377,11 +386,20 @@ class Node:
         )
 
     @property
-    def sentence(self) -> str:
-        """The same in one line, for which no figures are asked for."""
+    def number(self) -> int:
+        """Of the last change."""
+        return self._state.number
+
+    @property
+    def states(self) -> dict[str, tuple[str, str]]:
+        """How each address stands, with the reason; no figures are asked for."""
         left = {it.address: (it.state, it.reason) for it in self._left.values()}
-        served = {one.config.address: self._state_of(one) for one in self._hands.live.values()}
-        return sentence(left | served, self._state.number)
+        return left | {one.config.address: self._state_of(one) for one in self._hands.live.values()}
+
+    @property
+    def sentence(self) -> str:
+        """The same in one line."""
+        return sentence(self.states, self._state.number)
 
     def _state_of(self, one: Live) -> tuple[str, str]:
         """And the reason."""
@@ -399,51 +417,11 @@ class Node:
         return (left.state, left.reason) if left else ("serving", self.target.lost(one.export))
 
     def _served(self, one: Live) -> ExportStatus:
-        export, config = one.export, one.config
-        unused_s = None if one.going else self.target.unused_s(export)
-        done = Figures() if one.going else self.target.figures(export)
-        state, reason = self._state_of(one)
-        return ExportStatus(
-            config.address,
-            config.path,
-            state,
-            reason,
-            export.identity.serial,
-            export.drive.sectors * SECTOR,
-            config.durability,
-            export.drive.read_only,
-            tuple(map(format_mac, export.state.mask)),
-            tuple(map(format_mac, export.state.reserve)),
-            unused_s,
-            done.reads,
-            done.writes,
-            done.flushes,
-            done.trims,
-            done.read_bytes,
-            done.written_bytes,
-            done.queue,
-            _clients(done.hosts),
-            stays(self.target, config.key) if export.identity.draining and not one.going else None,
-        )
+        return standing(one, self.target, *self._state_of(one))
 
     def _unserved(self, state: str, why: Note) -> ExportStatus:
         path = next((it.path for it in self._wanted.exports if it.address == why.address), "")
         return ExportStatus(why.address, path, state, why.text)
-
-
-def _clients(hosts: Iterable[Host]) -> tuple[ClientStatus, ...]:
-    """The one that was heard last first."""
-    now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    latest = sorted(hosts, key=lambda it: -it.heard_ns)
-    return tuple(
-        ClientStatus(format_mac(it.mac), it.requests, max(0, now_ns - it.heard_ns) // 1000) for it in latest
-    )
-
-
-def _waiting(plan: Plan, prepared: Prepared) -> Plan:
-    """Once it is known which stores cannot be opened yet."""
-    steps = tuple(it for it in plan.steps if not (isinstance(it, Add) and it.export.address in prepared.busy))
-    return replace(plan, steps=steps, waits=(*plan.waits, *prepared.waits))
 
 
 def _absent(wanted: Config, there: Mapping[str, Store]) -> frozenset[str]:
