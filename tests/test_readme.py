@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text()
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
 def test_the_examples_run(code: str) -> None:
     """What needs two interfaces is a function there; tests/net/test_failover.py runs its like."""
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=20)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=30)
 
 
 @pytest.mark.parametrize("text", re.findall(r"```toml\n(.*?)```", README, re.DOTALL))

@@ -69,7 +69,7 @@ async def run():
 
 asyncio.run(run())
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, timeout=20)
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, timeout=30)
 
 
 def test_the_fixture_is_a_lab_of_its_own(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def interrupt(process: "subprocess.Popen[str]") -> tuple[str, str]:
     """What it says then, on both."""
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=10)
+    process.wait(timeout=30)
     assert time.monotonic() - began < 1.5
     assert process.stdout is not None
     assert process.stderr is not None
@@ -148,4 +148,4 @@ def test_where_it_is_ignored_it_stays_ignored(served: Served) -> None:
     """As `aoe ... &` of a script has it."""
     with started("ping", "e1.2", "-c", "3", "-i", "0.2", *over(served), ignored=True) as process:
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0

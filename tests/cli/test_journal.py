@@ -25,7 +25,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.s
     """A stand-in for journald."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
         made.bind(str(tmp_path / "socket"))
-        made.settimeout(5)
+        made.settimeout(30)
         monkeypatch.setattr(journal, "SOCKET", tmp_path / "socket")
         yield made
 

@@ -147,7 +147,7 @@ def test_signals_before_it_serves_do_not_end_it(number: int, disk: Path, tmp_pat
         fcntl.flock(used, fcntl.LOCK_EX)
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
-                wait_for(lambda: str(disk) in links_of(process.pid), 10)
+                wait_for(lambda: str(disk) in links_of(process.pid))
                 for _ in range(100):
                     process.send_signal(number)
                 fcntl.flock(used, fcntl.LOCK_UN)
@@ -403,7 +403,7 @@ def test_a_hung_disk_bounds_the_stop_and_is_named(disk: Path, tmp_path: Path) ->
             client.retries = 0
             client.flush()
         target.tell(signal.SIGTERM)
-        out, err = target.process.communicate(timeout=7)
+        out, err = target.process.communicate(timeout=30)
         assert target.process.returncode == 1
         assert "1 requests hang in the disk" in err
         assert json.loads(out)["event"] == "counters"
@@ -416,7 +416,7 @@ def test_two_targets_cannot_share_a_serial_in_one_state_directory(disk: Path, tm
     with serving(disk, *state):
         command = [sys.executable, "-m", "aoe.cli.target", "serve", str(other), *state]
         second = subprocess.run(
-            [*command, "--link", "udp:127.0.0.1:0"], capture_output=True, text=True, check=False, timeout=10
+            [*command, "--link", "udp:127.0.0.1:0"], capture_output=True, text=True, check=False, timeout=30
         )
         assert second.returncode == 2
         assert "--state-dir" in second.stderr
@@ -428,7 +428,7 @@ def test_says_that_a_device_is_read_only_for_the_kernel(disk: Path, tmp_path: Pa
         with serving(f"{device}=3.4", "--state-dir", tmp_path / "s") as target:
             assert target.facts["read_only"] is True
             target.process.send_signal(signal.SIGTERM)
-            errors = target.process.communicate(timeout=20)[1].splitlines()
+            errors = target.process.communicate(timeout=30)[1].splitlines()
         tool("blockdev", "--setrw", device)
     (line,) = [it for it in errors if "read-only for the kernel" in it]
     assert line.startswith(f"aoe-target: e3.4: {device} is read-only")

@@ -168,7 +168,7 @@ def test_ctrl_c_ends_the_table_and_gives_the_terminal_back(tmp_path: Path) -> No
         with suppress(OSError):  # the last one has closed it
             while piece := os.read(master, 65536):
                 shown += piece
-        assert watching.wait(20) == 0
+        assert watching.wait(30) == 0
     os.close(master)
     assert b"\x1b[?1049h" in shown, "a screen of its own"
     assert shown.rfind(b"\x1b[?1049l") > shown.rfind(b"\x1b[?1049h")

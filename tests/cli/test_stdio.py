@@ -224,7 +224,7 @@ class Running:
 
     def status(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
+        return self.process.wait(30)
 
     def __enter__(self) -> Self:
         return self
@@ -299,7 +299,7 @@ def test_ctrl_c_while_it_waits_for_the_disk_is_one_line(image: Path) -> None:
         opened = f"/proc/{target.process.pid}/fd"
         soon(lambda: any(it.resolve() == image for it in Path(opened).iterdir() if it.exists()))
         target.process.send_signal(signal.SIGINT)
-        assert target.process.wait(10) == 130
+        assert target.process.wait(30) == 130
         assert target.process.stderr is not None
         (line,) = target.process.stderr.read().splitlines()
     assert line == b"aoe-target: interrupted before it served anything"
@@ -512,7 +512,7 @@ def test_output_that_does_not_wait_is_waited_for(served: Served, image: Path, pi
         os.close(pipe[1])
         with os.fdopen(os.dup(pipe[0]), "rb") as end:
             assert end.read() == image.read_bytes()
-        assert reading.wait(10) == 0
+        assert reading.wait(30) == 0
 
 
 @pytest.mark.parametrize("command", [AOE, TARGET])

@@ -72,5 +72,5 @@ def test_standard_output_that_is_full_or_that_nobody_reads(served: Served) -> No
         assert process.stderr is not None
         assert process.stdout.read(512)
         process.stdout.close()
-        assert process.wait(20) == 1
+        assert process.wait(30) == 1
         assert process.stderr.read() == b""

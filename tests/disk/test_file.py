@@ -277,11 +277,11 @@ def tmpfs(where: Path, size: int) -> Iterator[Path]:
     need("mount", "umount")
     where.mkdir()
     mount, umount = str(which("mount")), str(which("umount"))
-    subprocess.run([mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", where], check=True, timeout=10)
+    subprocess.run([mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", where], check=True, timeout=30)
     try:
         yield where
     finally:
-        subprocess.run([umount, where], check=True, timeout=10)
+        subprocess.run([umount, where], check=True, timeout=30)
 
 
 def test_a_full_file_system_fails_at_the_first_byte_not_stored(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_reads_go_on_beside_searches_that_hang(disk: FileDisk, medium: Medium) -
     async def many() -> list[BaseException | bytes]:
         reads = [disk.read(16 * SECTOR, 16 * SECTOR) for _ in range(20)]
         failed = await asyncio.gather(*reads, return_exceptions=True)
-        good = await asyncio.wait_for(disk.read(0, SECTOR), 1)
+        good = await asyncio.wait_for(disk.read(0, SECTOR), 30)
         medium.released.set()
         return [*failed, good]
 

@@ -106,7 +106,7 @@ def killed_at_work(disk: FuseDisk, path: Path) -> Iterator[None]:
             assert process.stdout is not None
             assert process.stdout.readline() == "under way\n"
             process.kill()
-            assert process.wait(5) == -signal.SIGKILL
+            assert process.wait(30) == -signal.SIGKILL
         yield
     finally:
         disk.resume()

@@ -53,12 +53,12 @@ def qemu(path: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
             yield process
         finally:
             process.stdin.close()
-            process.wait(10)
+            process.wait(30)
 
 
 def qemu_opens(path: Path, *options: str) -> bool:
     command = [str(which("qemu-io")), "-f", "raw", "-c", "length", *options, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0 or "lock" in done.stderr, done.stderr
     return done.returncode == 0
 

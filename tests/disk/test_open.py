@@ -306,7 +306,7 @@ def test_a_file_without_places_is_no_disk() -> None:
 def test_a_read_only_file_system(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "small", 64 << 10) as small:
         sparse(small / "disk", 8)
-        subprocess.run([str(which("mount")), "-o", "remount,bind,ro", small], check=True, timeout=10)
+        subprocess.run([str(which("mount")), "-o", "remount,bind,ro", small], check=True, timeout=30)
         assert "say --read-only" in refusal(small / "disk")
         with opened(small / "disk", Opening(read_only=True)) as disk:
             assert read(disk, 0, 8) == bytes(8 * SECTOR)

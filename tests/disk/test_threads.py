@@ -30,7 +30,7 @@ class Gate:
     def call(self, name: int) -> Callable[[], int]:
         def inside() -> int:
             self.begun.append(name)
-            assert self._open.wait(5)
+            assert self._open.wait(30)
             return name
 
         return inside

@@ -388,7 +388,7 @@ def stalling(lab: Lab, work: Path, disk: FuseDisk, flag: Path) -> AoeTarget:
 def test_a_python_that_stands_still_does_not_show_on_the_wire(lab: Lab, tmp_path: Path) -> None:
     flag = tmp_path / "stall"
     with quick_disk(tmp_path) as disk, stalling(lab, tmp_path, disk, flag) as target:
-        client, curious = lab.client(timeout=2, retries=0), lab.client(timeout=0.3, retries=0)
+        client, curious = lab.client(timeout=30, retries=0), lab.client(timeout=0.3, retries=0)
         flag.touch()
         time.sleep(0.1)
         writes = latency(lambda n: client.write(PIECE * n, DATA), 50)
@@ -407,7 +407,7 @@ def test_a_python_that_stands_still_does_not_show_on_the_wire(lab: Lab, tmp_path
 
 def test_a_storm_of_signals_disturbs_nobody(lab: Lab, tmp_path: Path) -> None:
     with quick_disk(tmp_path) as disk, engine_target(lab, tmp_path, f"{disk.path}=1.1") as target:
-        client = lab.client(timeout=2, retries=0)
+        client = lab.client(timeout=30, retries=0)
         client.write(0, DATA)
         with repeated(lambda: storm(target)):
             for _ in range(5):

@@ -200,7 +200,7 @@ def test_a_full_store_refuses_writes_until_there_is_room(
         assert client.read(full - 16, 16) == 2 * DATA
         assert client.read(8176, 16) == bytes(16 * SECTOR), "a hole cannot be read when there is no room"
         ballast.unlink()
-        wait_for(lambda: written(client, full) == GOOD, 3)
+        wait_for(lambda: written(client, full) == GOOD)
         served(target, reads=2, writes=full // 16, disk_errors=1)
 
 
@@ -303,7 +303,7 @@ def test_a_full_tmpfs_under_a_map_is_an_error(lab: Lab, tmp_path: Path) -> None:
         ballast.write_bytes(bytes((1 << 20) + 64 * SECTOR))
         assert result(client.ata(WRITE_EXT, 64, PIECE, DATA)) == ABORTED
         ballast.unlink()
-        wait_for(lambda: result(client.ata(WRITE_EXT, 64, PIECE, DATA)) == GOOD, 3)
+        wait_for(lambda: result(client.ata(WRITE_EXT, 64, PIECE, DATA)) == GOOD)
         assert client.read(64, PIECE) == DATA
         served(target, reads=1, writes=2, disk_errors=1)
 

@@ -88,7 +88,7 @@ def neighbours(
         for disk in disks:
             stack.callback(disk.resume)
         victims = [lab.client(1, n, mac=bytes((2, 0, 0, 0, 0, n)), retries=0) for n in range(number)]
-        yield Neighbours(target, disks, victims, lab.client(2, 1, timeout=2.5, retries=0))
+        yield Neighbours(target, disks, victims, lab.client(2, 1, timeout=30, retries=0))
 
 
 def measured(client: Client) -> dict[str, Latency]:
@@ -196,7 +196,7 @@ def test_a_stop_with_disks_that_hang_is_bounded(name: str, lab: Lab, tmp_path: P
         before = len(it.target.output)
         it.target.process.send_signal(signal.SIGTERM)
         wait_for(lambda: "counters: " in it.target.output[before:], STOP_S + 2)
-        wait_for(lambda: f"{hanging} requests hang in the disk" in it.target.errors, 1)
+        it.target.says(f"{hanging} requests hang in the disk")
         if not setup.device or setup.engine == "python":
             for disk in it.disks:
                 disk.resume()

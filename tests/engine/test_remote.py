@@ -121,7 +121,7 @@ def test_an_interface_is_followed_when_it_is_renamed(lab: Lab, target: AoeTarget
         async with attached() as (disk, _):
             for near, far in (("lan0", "lan1"), ("v0", "v0")):
                 await asyncio.to_thread(rename, near, far)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     while [path.interface for path in disk.paths] != [near] or states(disk) != USABLE:
                         await disk.write(0, b"followed")
                         await asyncio.sleep(0.02)

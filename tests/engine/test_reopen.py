@@ -82,7 +82,7 @@ def reopening(lab: Lab, work: Path, way: tuple[str, str, str]) -> Iterator[Reope
             assert it.line() == "ready", it.errors.read_text()
             yield it
             it.process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0, it.errors.read_text()
+            assert process.wait(30) == 0, it.errors.read_text()
         finally:
             if process.poll() is None:
                 process.kill()

@@ -195,7 +195,7 @@ def test_both_ends_in_c(there: Checked, cache: str, tmp_path: Path) -> None:
     words = (*exports, cache, "--engine", "c", "--cpus", CPUS)
     with Lab(mtu=9000) as lab, WatchedTarget(lab, tmp_path, *words, prefix=there.prefix()) as target:
         loads = [loaded(there, lab, f"e1.{n}") for n in (1, 2)]
-        other = lab.client(1, 1, timeout=10)
+        other = lab.client(1, 1, timeout=30)
         with repeated(lambda: changes(target, other)):
             said = [load.communicate(timeout=MOST_S)[0] for load in loads]
         maps = Path(f"/proc/{target.pid}/maps").read_text()

@@ -52,8 +52,8 @@ def rig(lab: Lab, work: Path, engine: str, *options: str) -> Iterator[Rig]:
     disk = f"{image(work / 'disk', 32768)}=1.1"
     launcher = [LAUNCH, "slow-trim", "--"]
     with AoeTarget(lab, work, disk, "--engine", engine, *options, launcher=launcher) as target:
-        client = lab.client(1, 1, mac=bytes((2, 0, 0, 0, 0, 9)), timeout=5, retries=0)
-        yield Rig(target, client, lab.client(1, 1, timeout=5, retries=0))
+        client = lab.client(1, 1, mac=bytes((2, 0, 0, 0, 0, 9)), timeout=30, retries=0)
+        yield Rig(target, client, lab.client(1, 1, timeout=30, retries=0))
 
 
 def trim_frame(client: Client, *ranges: tuple[int, int]) -> bytes:

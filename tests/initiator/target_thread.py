@@ -37,7 +37,7 @@ class TargetThread:
             if inspect.isawaitable(result):
                 await result
 
-        asyncio.run_coroutine_threadsafe(doing(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(doing(), self._loop).result(30)
 
     def run(self, started: Future[None]) -> None:
         """Serve until told to stop."""
@@ -64,8 +64,8 @@ def target_thread(disk: Disk) -> Iterator[TargetThread]:
     thread = threading.Thread(target=target.run, args=(started,))
     thread.start()
     try:
-        started.result(10)
+        started.result(30)
         yield target
     finally:
         target.stop()
-        thread.join(20)
+        thread.join(30)

@@ -43,7 +43,7 @@ def test_it_hears_that_clients_may_connect_and_how_the_paths_are(tmp_path: Path)
             target.process.kill()
             other.process.kill()
             client.send(READ, 0, 512)
-            wait_for(lambda: " is down" in one.said["STATUS"], 20)
+            wait_for(lambda: " is down" in one.said["STATUS"])
 
 
 def test_it_hears_nothing_of_one_that_finds_no_disk(tmp_path: Path) -> None:
@@ -51,5 +51,5 @@ def test_it_hears_nothing_of_one_that_finds_no_disk(tmp_path: Path) -> None:
     with server(disk, "1.3") as target, manager(target, tmp_path, "--find", "0.3") as one:
         one.start(ready_s=None)
         assert one.process is not None
-        assert one.process.wait(20) == 1
+        assert one.process.wait(30) == 1
         assert one.said == {}

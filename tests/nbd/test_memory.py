@@ -62,7 +62,7 @@ def said(short: Path, *words: str, **environment: str) -> str:
     """What nbdkit says as it ends; it never serves, and is not killed by a signal."""
     command = ["nbdkit", "-f", str(PLUGIN), *words]
     there = {**os.environ, "LD_PRELOAD": str(short), **environment}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, env=there)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=there)
     assert done.returncode == 1, done.stderr
     return done.stderr
 

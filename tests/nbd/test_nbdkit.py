@@ -61,7 +61,7 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     there = tmp_path / "nbd"
     there.write_text("mine")
     started = Door(None, tmp_path, "e1.1", "--link", LINK).launch()
-    assert started.process.wait(10) == 2
+    assert started.process.wait(30) == 2
     assert "exists and is not a socket" in started.errors
     assert there.read_text() == "mine"
 
@@ -87,7 +87,7 @@ class Quiet:
         self.process = subprocess.Popen(redirected([*AOE, *words], how), **options)
 
     def connect(self) -> NbdClient:
-        wait_for(self._listens, 15)
+        wait_for(self._listens)
         return NbdClient(self.path)
 
     def _listens(self) -> bool:
@@ -117,7 +117,7 @@ def test_a_door_serves_whatever_its_streams_are(image: Path, tmp_path: Path, how
         with served.connect() as client:
             assert client.read(1, 5000) == image.read_bytes()[1:5001]
         served.process.terminate()
-        assert served.process.wait(10) == 0
+        assert served.process.wait(30) == 0
 
 
 def test_a_door_needs_no_path_to_nbdkit(image: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_door_whose_errors_nobody_reads_goes_on(image: Path, tmp_path: Path, s
             failing_reads(client, 2000)
             assert client.read(0, 512) == image.read_bytes()[:512]
             served.process.terminate()
-            assert served.process.wait(10) == 0
+            assert served.process.wait(30) == 0
     os.close(read)
     os.close(write)
 
@@ -157,7 +157,7 @@ def test_errors_of_one_kind_are_two_lines(image: Path, tmp_path: Path) -> None:
             with served.connect() as client:
                 failing_reads(client, 100)
             served.process.terminate()
-            assert served.process.wait(10) == 0
+            assert served.process.wait(30) == 0
             assert served.process.stderr is not None
             lines = served.process.stderr.read().decode().splitlines()
     failed = [line for line in lines if "failed at byte 4096" in line]

@@ -131,7 +131,7 @@ def nbdkit(*words: str) -> str:
     """What nbdkit says of words for the plugin; none of them makes it serve."""
     need("nbdkit")
     done = subprocess.run(
-        ["nbdkit", "-f", PLUGIN, *words], capture_output=True, text=True, timeout=20, check=False
+        ["nbdkit", "-f", PLUGIN, *words], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode != 0
     return done.stderr

@@ -42,11 +42,11 @@ def sshd(lab: Lab, work: Path) -> Iterator[list[str | Path]]:
     words += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"]
     words.append(f"{getpass.getuser()}@{SERVER}")
     try:
-        wait_for(lambda: lab.run("client", *words, "true").returncode == 0, 20, "ssh lets no one in")
+        wait_for(lambda: lab.run("client", *words, "true").returncode == 0, what="ssh lets no one in")
         yield words
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(30)
 
 
 def need_sshd() -> None:

@@ -48,7 +48,7 @@ class Bench:
         self.lab = lab
 
     def run(self, *argv: str) -> Answer:
-        done = self.lab.run("client", *argv, timeout=10)
+        done = self.lab.run("client", *argv, timeout=30)
         return Answer(done.returncode, done.stdout)
 
     def ping(self, address: tuple[str, ...], *options: str) -> Answer:
@@ -98,7 +98,7 @@ class Sancheck:
             self.process = lab.popen("client", "aoe-sancheck", "-v", stdout=out, stderr=subprocess.STDOUT)
 
     def lines(self) -> list[list[str]]:
-        assert self.process.wait(15) == 0
+        assert self.process.wait(30) == 0
         return [line.split() for line in self.report.read_text().splitlines()]
 
 

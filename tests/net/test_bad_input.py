@@ -64,12 +64,12 @@ def cleanup(*argv: str | Path) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run([which(str(argv[0])) or argv[0], *argv[1:]], timeout=10, check=True)
+        subprocess.run([which(str(argv[0])) or argv[0], *argv[1:]], timeout=30, check=True)
 
 
 def command(*argv: str | Path) -> str:
     program = which(str(argv[0])) or argv[0]
-    done = subprocess.run([program, *argv[1:]], capture_output=True, text=True, timeout=10, check=True)
+    done = subprocess.run([program, *argv[1:]], capture_output=True, text=True, timeout=30, check=True)
     return done.stdout.strip()
 
 
@@ -283,16 +283,16 @@ def test_an_address_that_another_disk_has(lab: Lab, tmp_path: Path) -> None:
         refuse(lab, tmp_path, Refusal([f"{path}=1.1"], ["1.1", mac, "--force"]))
 
 
-def warned(target: AoeTarget) -> Callable[[], bool]:
-    return lambda: "1.1" in target.errors and target.lab.cables[0].b.mac.hex(":") in target.errors
+def warns(target: AoeTarget) -> None:
+    target.says("1.1", target.lab.cables[0].b.mac.hex(":"))
 
 
 def test_force_serves_an_address_that_another_disk_has(lab: Lab, tmp_path: Path) -> None:
     path = image(tmp_path / "disk")
     with foreign(lab, tmp_path):
         target = AoeTarget(lab, tmp_path, f"{path}=1.1", "--force").launch()
-        wait_for(lambda: target.output, 5, "not serving")
-        wait_for(warned(target), 2, f"no warning: {target.errors}")
+        wait_for(lambda: target.output, what="not serving")
+        warns(target)
         assert target.alive
 
 
@@ -303,8 +303,8 @@ def test_an_address_served_before_is_served_again(lab: Lab, tmp_path: Path) -> N
         target.stop()
         with foreign(lab, tmp_path):
             target.launch()
-            wait_for(lambda: target.output.count("e1.1:") == 2, 5, "not serving again")
-            wait_for(warned(target), 2, f"no warning: {target.errors}")
+            wait_for(lambda: target.output.count("e1.1:") == 2, what="not serving again")
+            warns(target)
 
 
 def test_the_other_primary_of_the_same_disk_is_welcome(lab: Lab, tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_the_other_primary_of_the_same_disk_is_welcome(lab: Lab, tmp_path: Path)
         AoeTarget(lab, tmp_path, *arguments, side="client", state_dir=tmp_path / "other"),
         AoeTarget(lab, tmp_path, *arguments) as target,
     ):
-        wait_for(warned(target), 2, f"no warning: {target.errors}")
+        warns(target)
         assert target.alive
 
 

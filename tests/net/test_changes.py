@@ -48,7 +48,7 @@ def told(lab: Lab, work: Path, program: Path, *words: str | Path) -> Iterator["s
         assert line(process) == b"ready\n", (work / "errors").read_text()
         yield process
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0, (work / "errors").read_text()
+        assert process.wait(30) == 0, (work / "errors").read_text()
     finally:
         if process.poll() is None:
             process.kill()

@@ -39,7 +39,7 @@ def serves(lab: Lab, interface: str) -> bool:
 
 
 def until(lab: Lab, interface: str, there: bool = True) -> None:
-    wait_for(lambda: serves(lab, interface) is there, 20, f"{interface} is served: {not there}")
+    wait_for(lambda: serves(lab, interface) is there, what=f"{interface} is served: {not there}")
 
 
 def mac_of(cable: Cable) -> str:
@@ -111,7 +111,7 @@ def test_renamed_and_back_under_load(engine: str, lab: Lab, load: Path, tmp_path
         for name in ("lan5", "v1", "lan6"):
             current = next(it for it in interfaces(service) if it != "v0")
             ip(lab, "set", current, "name", name)
-            wait_for(lambda name=name: name in interfaces(service), 10, f"it is not called {name}")
+            wait_for(lambda name=name: name in interfaces(service), what=f"it is not called {name}")
             assert serves(lab, "v1")
         ip(lab, "property", "del", "dev", "lan6", "altname", "storage")
         make(lab, cable, "lan7", OTHER, "w0")

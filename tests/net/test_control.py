@@ -62,7 +62,7 @@ class Remote:
         words = [*self._words, "run", "--config", self.file, "--socket", self.socket]
         with (self.work / "output").open("ab") as output:
             self._daemon = self.lab.popen("target", *words, stdout=output, stderr=output, cwd=Path.cwd())
-        wait_for(lambda: b"ready" in (self.work / "output").read_bytes(), 20, "it does not serve")
+        wait_for(lambda: b"ready" in (self.work / "output").read_bytes(), what="it does not serve")
 
     def kill(self) -> None:
         """As a crash does; then begin again."""
@@ -112,11 +112,11 @@ class Remote:
     def close(self) -> None:
         """End both."""
         if self._bridge is not None and self._bridge.stdin is not None:
-            self._bridge.communicate(timeout=20)
+            self._bridge.communicate(timeout=30)
             assert self._bridge.returncode == 0
         if self._daemon is not None:
             self._daemon.terminate()
-            assert self._daemon.wait(20) == 0, (self.work / "output").read_text()
+            assert self._daemon.wait(30) == 0, (self.work / "output").read_text()
         for left in self.written.path.parent.glob(f"{self.written.path.name}*"):
             left.unlink()
 

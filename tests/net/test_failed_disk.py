@@ -20,7 +20,7 @@ from tests.node.manager import Manager
 from tests.support.labs.fault_disk import FuseDisk, small_tmpfs
 from tests.support.labs.network import Lab
 from tests.support.labs.raw_client import FLUSH_EXT, WRITE_EXT
-from tests.support.waiting import wait_for
+from tests.support.waiting import wait_for, wait_for_words
 
 SECTORS = 2048
 FAILED = re.compile(
@@ -153,8 +153,8 @@ def test_an_error_is_answered_where_no_room_is_left_for_the_mark(
         state_now, reason = it.status()
         assert state_now == "failed"
         assert reason.endswith("(a restart would forget it: No space left on device)")
-        wait_for(lambda: "e1.1: a sync failed, which a restart would forget" in it.errors.read_text(), 30)
+        wait_for_words(it.errors.read_text, "e1.1: a sync failed, which a restart would forget")
         full.unlink()
-        wait_for(lambda: it.results() == {FAULT} and bool(marks(state)), 30)
+        wait_for(lambda: it.results() == {FAULT} and bool(marks(state)))
         it.restart(signal.SIGKILL)
         it.assert_failed()

@@ -65,7 +65,7 @@ class Load:
         with self._out.open("w") as out, self._err.open("w") as err:
             command = (sys.executable, "-m", sized_client.__name__, engine, str(seconds), *where)
             self._process = lab.popen("client", *command, stdout=out, stderr=err)
-        wait_for(lambda: "go" in self._out.read_text() or self._process.poll() is not None, 20)
+        wait_for(lambda: "go" in self._out.read_text() or self._process.poll() is not None)
 
     def stop(self) -> dict[str, Any]:
         assert self._process.wait(60) == 0, self._err.read_text()
@@ -182,10 +182,10 @@ def test_the_switch_carries_less_and_more_again_under_load(client: str, tmp_path
 def test_stat_shows_the_size_in_use(tmp_path: Path) -> None:
     with switched(tmp_path, 1500) as lab:
         command = (sys.executable, "-m", "aoe.cli.client", "stat", "--interface", "v0")
-        told = json.loads(lab.run("client", *command, "--json", timeout=20).stdout)
+        told = json.loads(lab.run("client", *command, "--json", timeout=30).stdout)
         assert (told["payload_bytes"], told["payload_max_bytes"]) == (1024, 8192)
         assert told["narrow"].startswith("larger frames")
-        text = lab.run("client", *command, timeout=20).stdout
+        text = lab.run("client", *command, timeout=30).stdout
         assert " 1024 " in text
         assert "larger frames" in text
 
@@ -258,7 +258,7 @@ def test_nbd_over_a_switch_with_smaller_frames(tmp_path: Path) -> None:
         clients = Clients(door)
         time.sleep(2.0)
         clients.stop()
-        wait_for(lambda: "requests carry 1024 bytes, not 8192" in door.errors, 5)
+        wait_for(lambda: "requests carry 1024 bytes, not 8192" in door.errors)
 
 
 def test_the_switch_carries_less_under_nbd(tmp_path: Path) -> None:
@@ -268,4 +268,4 @@ def test_the_switch_carries_less_under_nbd(tmp_path: Path) -> None:
         resize(lab, 1500)
         time.sleep(2.0)
         clients.stop()
-        wait_for(lambda: "requests carry 1024 bytes, not 8192" in door.errors, 5)
+        wait_for(lambda: "requests carry 1024 bytes, not 8192" in door.errors)

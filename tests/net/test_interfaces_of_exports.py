@@ -52,9 +52,7 @@ class Daemon:
             inside = [sys.executable, "-m", "aoe.cli.target", "run", "--config", self.file]
             inside += ["--socket", self.work / "control"]
             self.lab.popen("target", *inside, stdout=said, stderr=errors)
-        wait_for(
-            lambda: (self.work / "said").read_text().count("\n") >= 3, what="it does not serve", seconds=20
-        )
+        wait_for(lambda: (self.work / "said").read_text().count("\n") >= 3, what="it does not serve")
 
     def apply(self) -> int:
         return subprocess.run(self.words("apply"), check=False, timeout=30).returncode

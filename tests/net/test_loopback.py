@@ -30,7 +30,7 @@ with aoe.open("e7.0", interface="lo", engine=sys.argv[1], timeout_s=10) as disk:
 @pytest.fixture
 def target(lab: Lab, tmp_path: Path) -> AoeTarget:
     made = AoeTarget(lab, tmp_path, f"{image(tmp_path / 'disk')}=7.0", interfaces=["lo"]).launch()
-    wait_for(lambda: "e7.0:" in made.output or not made.alive, 15)
+    wait_for(lambda: "e7.0:" in made.output or not made.alive)
     assert made.alive, made.errors
     return made
 

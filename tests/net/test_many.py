@@ -166,8 +166,8 @@ def test_an_interface_that_goes_down_leaves_the_others_serving(tmp_path: Path) -
             first.read(0)
         listener = lab.port()
         lab.up(lab.cables[0].a)
-        wait_for(lambda: answers(first), 3, "no service after the interface came up")
-        advert = wait_for(lambda: listener.receive(0.2) or b"", 3)
+        wait_for(lambda: answers(first), what="no service after the interface came up")
+        advert = wait_for(lambda: listener.receive(0.2) or b"")
         assert headers([advert])[0].flags & FLAG_RESPONSE
         assert second.read(0) == b"\x01" * SECTOR
         assert target.alive
@@ -191,7 +191,7 @@ def test_flaps_under_load(lab: Lab, tmp_path: Path) -> None:
                 lab.down(end)
                 lab.up(end)
         assert not raised
-        wait_for(lambda: answers(client), 3, "no service after eight flaps")
+        wait_for(lambda: answers(client), what="no service after eight flaps")
         assert target.alive
 
 
@@ -208,7 +208,7 @@ def test_an_interface_that_is_removed_and_made_again_is_served_again(tmp_path: P
             assert second.read(0) == b"\x02" * SECTOR
             lab.plug(lab.cables[0])
             with lab.client(timeout=0.1, retries=0) as first:
-                wait_for(functools.partial(answers, first), 3, "no service on the interface made again")
+                wait_for(functools.partial(answers, first), what="no service on the interface made again")
                 assert first.read(0) == b"\x02" * SECTOR
         assert target.alive
 
@@ -237,13 +237,13 @@ def test_mtu_changes_under_load(lab: Lab, tmp_path: Path) -> None:
             for mtu in (600, 9000, 1500, 600):
                 lab.link(cable.a, "mtu", str(mtu))
                 sectors = sectors_per_frame(mtu)
-                wait_for(functools.partial(offers, client, sectors), 3, f"MTU {mtu} not noticed")
+                wait_for(functools.partial(offers, client, sectors), what=f"MTU {mtu} not noticed")
         assert not raised
         refused = client.ata(READ_EXT, 0, 2)
         assert (refused.status, refused.error) == (0x41, 0x04)
         assert client.read(0) == b"\x05" * SECTOR
         lab.set_mtu(cable, 9000)
-        wait_for(lambda: offers(client, 16), 3)
+        wait_for(lambda: offers(client, 16))
         client.write(16, bytes(range(16)) * (SECTOR))
         assert client.read(16, 16) == bytes(range(16)) * SECTOR
         assert target.alive
@@ -282,7 +282,7 @@ def test_a_send_buffer_that_is_full_is_survived(limit: int, tmp_path: Path) -> N
         for _ in range(UNREAD):
             client.send(request)
         assert elsewhere.read(0) == bytes(SECTOR), "one full interface stops the others"
-        wait_for(lambda: idle(target), 10, "still busy with requests that nobody sends any more")
+        wait_for(lambda: idle(target), what="still busy with requests that nobody sends any more")
         assert target.resident_kib - before < GROWTH_KIB
         assert client.drain() < UNREAD, "nothing was held up"
         lab.run("target", "tc", "qdisc", "delete", "dev", "v0", "root", check=True)
@@ -360,7 +360,7 @@ def cost_of_junk(target: AoeTarget, client: Client) -> int:
     before = target.resident_kib
     assert flood(client, frames, target) > 1000
     highest = target.resident_kib
-    wait_for(lambda: idle(target), 20, "still busy with a flood that is over")
+    wait_for(lambda: idle(target), what="still busy with a flood that is over")
     assert target.alive
     return max(highest, target.resident_kib) - before
 

@@ -113,7 +113,7 @@ def test_a_file_system_is_mounted_through_nbdfuse(tmp_path: Path) -> None:
                     assert tool("umount", directory).returncode == 0
             finally:
                 tool("umount", "--lazy", file)
-                fuse.wait(10)
+                fuse.wait(30)
         assert b"kept" * 1000 in there.store.read_bytes()
 
 

@@ -52,7 +52,7 @@ def test_one_disk_is_proved_by_the_first_write(tmp_path: Path, arithmetic: str) 
     async def what(disk: RemoteDisk) -> None:
         assert second(disk) == ("usable", "", "unproved")
         await disk.write(20 << 20, b"w" * BLOCK)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             while disk.paths[1].proof:
                 await disk.next_change()
 

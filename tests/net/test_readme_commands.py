@@ -102,12 +102,12 @@ class Host:
             process = subprocess.Popen(self.command(line), cwd=self._work, env=self._env, stdout=stdout)
         with process:
             try:
-                wait_for(lambda: out.read_text().count("\n") >= lines or process.poll() is not None, 15)
+                wait_for(lambda: out.read_text().count("\n") >= lines or process.poll() is not None)
                 assert process.poll() is None, line
                 yield out.read_text().splitlines()
             finally:
                 process.terminate()
-                assert process.wait(10) == 0
+                assert process.wait(30) == 0
 
     @property
     def _env(self) -> dict[str, str]:
@@ -193,7 +193,7 @@ def test_two_primaries(work: Path) -> None:
             client.running(serving, 1) as (said,),
         ):
             assert "serves e1.0 e2.0" in said
-            wait_for(lambda: client.run(asking).count("usable") == 2, 10)
+            wait_for(lambda: client.run(asking).count("usable") == 2)
 
 
 # What it says beside them

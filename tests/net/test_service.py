@@ -93,11 +93,11 @@ def test_the_signal_applies_the_file_and_looks_at_sizes(engine: str, lab: Lab, t
         os.truncate(tmp_path / "a", 4 << 20)
         service.write([export(tmp_path / "a", "1.1"), export(tmp_path / "b", "1.2")])
         service.reload()
-        wait_for(lambda: f"e1.1: now {4 << 20} bytes" in service.output, what=service.output)
+        wait_for(lambda: f"e1.1: now {4 << 20} bytes" in service.output, what=lambda: service.output)
         assert addresses(service) == ["e1.1", "e1.2"]
         service.file.write_text("not a file")
         service.reload()
-        wait_for(lambda: "target.toml:1: not TOML" in service.errors, what=service.errors)
+        service.says("target.toml:1: not TOML")
         assert addresses(service) == ["e1.1", "e1.2"]
 
 

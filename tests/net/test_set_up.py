@@ -31,10 +31,10 @@ def test_a_port_of_a_bridge_is_refused_with_the_name_of_that(lab: Lab, tmp_path:
     ip(lab, "link", "set", "br0", "up")
     ip(lab, "link", "set", "v0", "master", "br0")
     port = AoeTarget(lab, tmp_path, disk).launch()
-    assert port.wait(15) == 2
+    assert port.wait(30) == 2
     assert port.errors == "aoe-target: v0 is a port of br0, which takes all frames; name that instead\n"
     chosen = AoeTarget(lab, tmp_path, disk, interfaces=()).launch()
-    wait_for(lambda: "on br0" in chosen.output, 15, chosen.errors)
+    wait_for(lambda: "on br0" in chosen.output, what=lambda: chosen.errors)
     with lab.client() as client:
         assert client.read(0, shelf=7, slot=0) == bytes(512)
     chosen.kill()
@@ -44,7 +44,7 @@ def test_an_interface_that_becomes_part_of_a_bridge_is_said(lab: Lab, tmp_path: 
     ip(lab, "link", "add", "br0", "type", "bridge")
     with AoeTarget(lab, tmp_path, f"{image(tmp_path / 'disk')}=7.0") as target, lab.client() as client:
         ip(lab, "link", "set", "v0", "master", "br0")
-        wait_for(lambda: "v0: the interface is down, gone or part of a bridge" in target.errors, 5)
+        target.says("v0: the interface is down, gone or part of a bridge")
         ip(lab, "link", "set", "v0", "nomaster")
-        wait_for(lambda: "v0: the interface is there again" in target.errors, 15)
+        target.says("v0: the interface is there again")
         assert client.read(0, shelf=7, slot=0) == bytes(512)

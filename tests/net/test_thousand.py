@@ -37,7 +37,7 @@ def test_a_thousand_exports(lab: Lab, tmp_path: Path) -> None:
             took_s.append(time.monotonic() - began)
         print(f"apply: {min(took_s):.3f} s")
         assert min(took_s) < APPLY_S
-        wait_for(lambda: wakes(service.pid, 1) < 5, 20, "the service goes to sleep")
+        wait_for(lambda: wakes(service.pid, 1) < 5, what="the service goes to sleep")
         woken = wakes(service.pid, IDLE_S)
         print(f"idle: {woken} in {IDLE_S} s")
         assert woken <= IDLE_S + ADVERTS * (len(EXPORTS) // PACE_BURST + 1)

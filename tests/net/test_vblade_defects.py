@@ -155,7 +155,7 @@ def test_replies_are_short_or_carry_stale_memory(kind: str, standing: Lab) -> No
 def test_advertisement_has_version_0(kind: str, lab: Lab, tmp_path: Path) -> None:
     listener = lab.port()
     with serve(kind, lab, image(tmp_path / "disk")):
-        header = wait_for(lambda: advertisement(listener), 3, "no advertisement")
+        header = wait_for(lambda: advertisement(listener), what="no advertisement")
     assert header is not None
     assert (header.dst, header.tag) == (BROADCAST, 0)
     expect(kind, header.version, vblade=0, ours=1)

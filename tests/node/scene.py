@@ -103,7 +103,7 @@ class Scene:
         return {it.address: it.state for it in self.node.status().exports}
 
     async def until(self, slot: int, there: bool = True) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await self.answers(slot) is not there:
                 await asyncio.sleep(0.05)
 

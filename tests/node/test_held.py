@@ -33,7 +33,7 @@ def listening(tmp_path: Path) -> Iterator[socket.socket]:
     """Where a manager would hear."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
         heard.bind(str(tmp_path / "notify"))
-        heard.settimeout(5)
+        heard.settimeout(30)
         yield heard
 
 
@@ -130,12 +130,12 @@ async def keep_more(listening: socket.socket) -> None:
     held.keep(Kind.LINK, "v1", 0)
     wanted = [(Kind.LINK, "v0"), (Kind.STORE, "0"), (Kind.ADDRESS, "0"), (Kind.LINK, "v1")]
     hearing = asyncio.get_running_loop().run_in_executor(None, lambda: hear(listening, 4))
-    await asyncio.wait_for(held.settled(), 5)
+    await asyncio.wait_for(held.settled(), 30)
     assert await hearing == [name_of(kind, key) for kind, key in wanted]
     for kind in (Kind.STORE, Kind.ADDRESS):
         held.forget(kind, "0")
     held.keep(Kind.STORE, "later", 0)
-    await asyncio.wait_for(held.settled(), 5)
+    await asyncio.wait_for(held.settled(), 30)
     assert [listening.recv(4096)[:15] for _ in range(2)] == [b"FDSTOREREMOVE=1"] * 2
     assert f"FDNAME={name_of(Kind.STORE, 'later')}".encode() in listening.recv(4096)
     held.leave()
@@ -158,7 +158,7 @@ async def keep_later(listening: socket.socket) -> None:
     held.go_on()
     assert listening.recv(100) == b"READY=1"
     hearing = asyncio.get_running_loop().run_in_executor(None, lambda: hear(listening, 50))
-    await asyncio.wait_for(held.settled(), 5)
+    await asyncio.wait_for(held.settled(), 30)
     assert await hearing == [name_of(Kind.STORE, str(number)) for number in range(50)]
     held.close()
     notifier.close()
@@ -173,7 +173,7 @@ async def keep_from_a_thread(listening: socket.socket) -> None:
     held = Held(notifier)
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, lambda: held.keep(Kind.STORE, "one", 0))
-    await asyncio.wait_for(held.settled(), 5)
+    await asyncio.wait_for(held.settled(), 30)
     assert await loop.run_in_executor(None, lambda: hear(listening, 1)) == [name_of(Kind.STORE, "one")]
     held.close()
     notifier.close()
@@ -211,7 +211,7 @@ async def keep_many(listening: socket.socket) -> None:
         for number in range(2000):
             held.keep(Kind.STORE, str(number), file.fileno())
     heard = await asyncio.get_running_loop().run_in_executor(None, lambda: hear(listening, 2000))
-    await asyncio.wait_for(held.settled(), 5)
+    await asyncio.wait_for(held.settled(), 30)
     assert heard == [name_of(Kind.STORE, str(number)) for number in range(2000)]
     held.close()
     notifier.close()

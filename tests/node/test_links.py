@@ -221,7 +221,7 @@ async def came_and_went(tmp_path: Path) -> None:
         assert [await scene.seen(slot) for slot in (0, 1)] == [["m0", "m1"], ["m0"]]
         scene.networks["m2"] = Network()
         scene.opener.changed()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await scene.seen(0) != ["m0", "m1", "m2"]:
                 await asyncio.sleep(0.05)
         assert await scene.seen(1) == ["m0"]

@@ -42,7 +42,7 @@ def test_it_hears_that_it_is_ready_how_it_is_and_that_it_stops(
         assert one.said["STATUS"].startswith("1 serving; ")
         assert "STOPPING" not in one.said
         assert one.kill(signal.SIGTERM) == 0
-        wait_for(lambda: one.said.get("STOPPING") == "1", 5)
+        wait_for(lambda: one.said.get("STOPPING") == "1")
     assert "systemctl stop lets go of them" in capfd.readouterr().err
 
 
@@ -54,7 +54,7 @@ def test_a_watchdog_hears_it_until_it_hangs(tmp_path: Path) -> None:
             wait_for(lambda: one.said.get("WATCHDOG") == "1", 10 * WATCHDOG_US / 1e6)
         assert one.process is not None
         one.process.send_signal(signal.SIGSTOP)
-        wait_for(lambda: "T (stopped)" in Path(f"/proc/{one.process.pid}/status").read_text(), 5)
+        wait_for(lambda: "T (stopped)" in Path(f"/proc/{one.process.pid}/status").read_text())
         one.said.pop("WATCHDOG", None)
         with pytest.raises(AssertionError):
             wait_for(lambda: "WATCHDOG" in one.said, 3 * WATCHDOG_US / 1e6)
@@ -71,7 +71,7 @@ def test_what_it_changes_to_is_told(tmp_path: Path) -> None:
             file.write(more)
         assert one.process is not None
         one.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: one.said["STATUS"].startswith("2 serving; "), 10)
+        wait_for(lambda: one.said["STATUS"].startswith("2 serving; "))
 
 
 def test_a_word_for_another_process_is_no_watchdog(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_its_disks_are_locked_also_while_it_is_gone_and_does_not_start(tmp_path:
             file = (tmp_path / "file.toml").rename(tmp_path / "aside")
             one.start(ready_s=None)
             assert one.process is not None
-            assert one.process.wait(20) == 2
+            assert one.process.wait(30) == 2
             assert is_locked(tmp_path / "disk")
             file.rename(tmp_path / "file.toml")
             one.start()

@@ -57,7 +57,7 @@ def end(manager: Manager, scene: Scene) -> None:
     if "fail" in scene.words:
         manager.start(ready_s=None)
         assert manager.process is not None
-        assert manager.process.wait(20) == 1
+        assert manager.process.wait(30) == 1
 
 
 def test_what_is_stored_outlives_a_kill_and_comes_back_by_name(manager: Manager) -> None:

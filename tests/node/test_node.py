@@ -363,7 +363,7 @@ def test_nothing_is_taken_away_for_a_disk_that_came_and_cannot_be_had(
             (kept,) = here.node.target.exports
             other = open_disk(sparse(tmp_path / "fresh", SECTORS))
             (tmp_path / "fresh").rename(late.path)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while here.states() != {"e1.0": "failed"}:
                     await asyncio.sleep(0.05)
             assert here.node.target.exports == [kept]
@@ -448,7 +448,7 @@ def test_what_is_changed_of_many_is_changed_side_by_side(
             monkeypatch.setattr(target, "change", slow)
             others = [export(tmp_path, it, int(it), read_only=True) for it in names]
             applying = asyncio.ensure_future(here.apply(*others))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not all(it.drive.read_only for it in target.exports[1:]):
                     await asyncio.sleep(0.01)
             assert not applying.done()

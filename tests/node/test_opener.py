@@ -202,7 +202,7 @@ def test_a_file_that_loses_its_name_is_noticed_through_the_opener(disk: Path) ->
         fd = os.open(disk, os.O_RDONLY)
         watch.watch(fd)
         disk.rename(disk.with_name("moved"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not lost:
                 await asyncio.sleep(0.01)
         watch.close()
@@ -320,7 +320,7 @@ def test_more_descriptors_than_may_be_are_closed(disk: Path) -> None:
         fds = [os.open(disk, os.O_RDONLY) for _ in range(limits.OPENER_DESCRIPTORS_MAX + 3)]
         message = b'{"version":1,"id":1,"verb":"anew","arguments":{}}'
         assert "too many descriptors" in str(exchanged(side, message, fds)["error"])
-        wait_for(lambda: len(list(Path(f"/proc/{side.pid}/fd").iterdir())) == 4, 5, "some are kept")
+        wait_for(lambda: len(list(Path(f"/proc/{side.pid}/fd").iterdir())) == 4, what="some are kept")
         for fd in fds:
             os.close(fd)
 
@@ -373,7 +373,7 @@ def test_it_is_said_once_that_it_was_killed_and_what_is_open_stays(
             await asyncio.sleep(0.05)
             assert not caplog.messages
             os.kill(side.pid, signal.SIGKILL)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not caplog.messages:
                     await asyncio.sleep(0.01)
             await asyncio.sleep(0.05)
@@ -432,7 +432,7 @@ def test_it_ends_with_its_process_and_lets_go_of_all_locks(disk: Path) -> None:
         assert "is in use" in refusal(lambda: other.open_store(export(disk)))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        wait_for(lambda: not Path(f"/proc/{pid}").exists() or "Z" in stat_of(pid), 5, "it stays")
+        wait_for(lambda: not Path(f"/proc/{pid}").exists() or "Z" in stat_of(pid), what="it stays")
         os.close(other.open_store(export(disk)).opened.store.fd)
 
 

@@ -29,7 +29,7 @@ def launcher(results: Path, *words: str) -> tuple[str, ...]:
 
 def told(results: Path) -> dict[str, str]:
     done = results.with_name(results.name + ".done")
-    wait_for(done.exists, 20, "the attempts did not come to an end")
+    wait_for(done.exists, what="the attempts did not come to an end")
     found: dict[str, str] = json.loads(done.read_text())
     return found
 

@@ -73,7 +73,7 @@ def status(here: Scene, slot: int = 0) -> ExportStatus:
 
 async def until_it_says(here: Scene, words: str) -> None:
     """Requests go on, and fail."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while words not in status(here).reason:
             with suppress(AtaFailed, NoAnswer):
                 await here.host(patience_s=0.2).write(0, noise(1))
@@ -157,7 +157,7 @@ def test_a_device_with_an_id_is_served_again_when_it_is_back(tmp_path: Path, sam
         link.unlink()
         link.symlink_to(then)
         if same:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 while (await answer(made)) != b"b" * 512:
                     await asyncio.sleep(0.05)
             assert made.announced == ["e1.0", "e1.0"]
@@ -193,7 +193,7 @@ def test_a_file_that_loses_its_name_is_served_on_and_status_says_so(tmp_path: Pa
                 path.unlink()
             if way == "replaced":
                 path.write_bytes(b"n" * 512 * SECTORS)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not status(here).reason:
                     await asyncio.sleep(0.02)
             assert (

@@ -30,7 +30,7 @@ async def served(work: Path) -> AsyncIterator[tuple[Target, Initiator]]:
     network, disk = Network(), open_disk(sparse(work / "disk", 64), Opening())
     link = network.attach(mac(1), mtu=9000)
     async with aoe.serve(disk, link, check=False, state_dir=work / "state") as target:
-        yield target, Initiator(network.attach(mac(9), mtu=9000), retransmit_s=0.1, patience_s=3)
+        yield target, Initiator(network.attach(mac(9), mtu=9000), retransmit_s=0.1, patience_s=30)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def made(work: Path, calls: Calls, before: int = 0) -> list[str]:
     async def scenario() -> None:
         network, disk = Network(), open_disk(sparse(work / "disk", SECTORS), Opening())
         async with aoe.serve(disk, network.attach(mac(1)), check=False):
-            client = Initiator(network.attach(mac(9)), retransmit_s=5, patience_s=5)
+            client = Initiator(network.attach(mac(9)), retransmit_s=5, patience_s=30)
             calls.made.clear()
             writes = [asyncio.ensure_future(client.write(0, noise(1))) for _ in range(before)]
             await asyncio.sleep(0)

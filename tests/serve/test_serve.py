@@ -201,7 +201,7 @@ def test_a_disk_error_is_an_ata_error_with_the_failing_sector(
         disk = FaultyDisk(memory_disk(), bad_offsets={21 * SECTOR, 22 * SECTOR})
         disk.code = code
         async with aoe.serve(disk, network.attach(TARGET, 9000)) as server:
-            initiator = Initiator(network.attach(mac(9), 9000), retransmit_s=5, patience_s=5)
+            initiator = Initiator(network.attach(mac(9), 9000), retransmit_s=5, patience_s=30)
             request = {
                 "read": initiator.read(16, 8),
                 "verify": initiator.verify(0, 128),
@@ -270,7 +270,7 @@ def test_a_bad_sector_that_hangs_is_reported_within_a_second(
     async def scenario() -> None:
         network, disk = Network(), open_disk(sparse(tmp_path / "disk", 64), Opening(direct=False))
         async with aoe.serve(disk, network.attach(TARGET, 9000)):
-            initiator = Initiator(network.attach(mac(9), 9000), retransmit_s=5, patience_s=5)
+            initiator = Initiator(network.attach(mac(9), 9000), retransmit_s=5, patience_s=30)
             began = time.monotonic()
             with pytest.raises(AtaFailed) as caught:
                 await initiator.read(16, 16)
@@ -301,7 +301,7 @@ def test_a_hung_disk_does_not_stop_the_other_export() -> None:
             assert await hung.config() is not None
             assert not any(request.done() for request in requests)
             sick.hang.set()
-            await finished(*(asyncio.wait_for(request, 5) for request in requests))
+            await finished(*(asyncio.wait_for(request, 30) for request in requests))
             assert [await hung.read(n) for n in range(100)] == [noise(1, n) for n in range(100)]
 
     asyncio.run(scenario())
@@ -314,7 +314,7 @@ def test_a_clean_stop_finishes_and_answers_what_is_in_flight() -> None:
     async def scenario() -> None:
         network, disk = Network(), memory_disk()
         async with servers(network, FaultyDisk(disk, delay_s=0.2)) as (server, _):
-            initiator = Initiator(network.attach(mac(9)), retransmit_s=5, patience_s=5)
+            initiator = Initiator(network.attach(mac(9)), retransmit_s=5, patience_s=30)
             writes = [asyncio.ensure_future(initiator.write(n, noise(1, n))) for n in range(20)]
             await asyncio.sleep(0.05)
             assert await server.stop(5)
@@ -853,8 +853,8 @@ async def takeover(writers: int = 8) -> list[str]:
     journal: list[str] = []
     network = Network()
     async with servers(network, Slow(SECTORS * SECTOR, journal)) as (_, _exports):
-        old = Initiator(network.attach(mac(8)), retransmit_s=5, patience_s=5)
-        new = Initiator(network.attach(mac(9)), retransmit_s=5, patience_s=5)
+        old = Initiator(network.attach(mac(8)), retransmit_s=5, patience_s=30)
+        new = Initiator(network.attach(mac(9)), retransmit_s=5, patience_s=30)
 
         async def writer(number: int) -> None:
             for turn in itertools.count():

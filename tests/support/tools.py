@@ -68,7 +68,7 @@ def which(tool: str) -> str | None:
 def tool(*argv: str | Path) -> str:
     """Run a tool of the system, which must end well: what it prints."""
     command = [which(str(argv[0])) or str(argv[0]), *map(str, argv[1:])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     try:
         done.check_returncode()
     except subprocess.CalledProcessError as error:
@@ -145,7 +145,7 @@ def _namespace_obstacle() -> str:
         [which("unshare") or "unshare", "--net", "true"],
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=30,
         check=False,
     )
     if tried.returncode:

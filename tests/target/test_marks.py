@@ -86,7 +86,7 @@ def test_where_it_cannot_be_written_the_error_is_answered_all_the_same(
         marks.lets.set()
         target, offer = served(tmp_path, network, marks)
         (export,) = await target.add(offer, check=False)
-        host = Initiator(network.attach(mac(2)), 1, 0, retransmit_s=1, patience_s=5)
+        host = Initiator(network.attach(mac(2)), 1, 0, retransmit_s=1, patience_s=30)
         with pytest.raises(AtaFailed):
             await host.flush()
         failure = target.failure(export)

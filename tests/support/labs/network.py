@@ -260,7 +260,7 @@ class Lab:
 
 
 def _ip(*arguments: str) -> None:
-    done = subprocess.run([_tool("ip"), *arguments], capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run([_tool("ip"), *arguments], capture_output=True, text=True, timeout=30, check=False)
     if done.returncode:
         raise RuntimeError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
 

@@ -13,7 +13,7 @@ from aoe.wire.frame import Command
 from aoe.wire.protocol import SECTOR, SHELF_ALL, SLOT_ALL
 from tests.support.labs.network import End, Lab
 from tests.support.labs.raw_client import Client
-from tests.support.waiting import wait_for
+from tests.support.waiting import wait_for, wait_for_words
 
 ENGINE = "AOE_TEST_ENGINE"
 """Environment variable: what every target here is given as --engine."""
@@ -156,6 +156,10 @@ class Target:
     @property
     def errors(self) -> str:
         return self._err.read_text() if self._err.exists() else ""
+
+    def says(self, *words: str) -> str:
+        """The whole log, once it has these words."""
+        return wait_for_words(lambda: self.errors, *words)
 
     @property
     def resident_kib(self) -> int:

@@ -40,7 +40,7 @@ class Served:
 
     def stop(self) -> tuple[int, str, str]:
         self.tell(signal.SIGTERM)
-        out, err = self.process.communicate(timeout=10)
+        out, err = self.process.communicate(timeout=30)
         return self.process.returncode, out, err
 
 

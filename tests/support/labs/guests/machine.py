@@ -275,4 +275,4 @@ def killed_together() -> Iterator[int]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader.pid, signal.SIGKILL)
-        leader.wait(timeout=10)
+        leader.wait(timeout=30)

@@ -45,7 +45,7 @@ class TargetProcess:
     def kill(self) -> None:
         """SIGKILL: nothing is finished, nothing said."""
         self.process.kill()
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=30)
 
     def restart(self) -> None:
         """Start it again after `kill`."""
@@ -71,7 +71,7 @@ class TargetProcess:
             assert process.poll() is None, self.log()
         except BaseException:
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=30)
             raise
         return process
 
