@@ -1,6 +1,9 @@
 """The rooms of tests/support: each imports only from those above it, and nothing is there for one user."""
 
 import functools
+import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -75,3 +78,32 @@ def test_tests_that_share_something_stay_together() -> None:
     assert stays_together(tests / "engine" / "test_trim.py")  # one lab for all
     assert stays_together(tests / "engine" / "test_fuzz.py")  # it says so
     assert not stays_together(tests / "cli" / "test_copy.py")
+
+
+def test_a_test_that_hangs_fails_by_name_with_the_stacks_of_its_threads(tmp_path: Path) -> None:
+    (tmp_path / "test_hanging.py").write_text(
+        "import threading, time\n"
+        "def a_thread_of_it():\n    time.sleep(60)\n"
+        "def test_that_hangs():\n"
+        "    threading.Thread(target=a_thread_of_it, daemon=True).start()\n"
+        "    time.sleep(60)\n"
+        "def test_after_it():\n    pass\n"
+    )
+    words = (
+        "-o",
+        "timeout=1",
+        "-c",
+        ROOT / "pyproject.toml",
+        "--rootdir",
+        tmp_path,
+        "-p",
+        "no:cacheprovider",
+    )
+    command = [sys.executable, "-m", "pytest", *words, tmp_path / "test_hanging.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "1 failed, 1 passed" in said, said
+    assert re.search(r"FAILED \S*::test_that_hangs", said), said
+    assert "Failed: Timeout (>1.0s)" in said
+    assert "in a_thread_of_it" in said, "no stack of the other thread"

@@ -29,6 +29,8 @@ from tests.support.tools import need_engine, need_namespaces
 from tests.target import driver
 from tests.target.driver import BROADCAST, Driver, make_driver, make_export
 
+pytestmark = pytest.mark.timeout(900)
+
 FRAMES = int(
     os.environ.get("AOE_DIFFERENTIAL_FRAMES", "340000" if os.environ.get("CI") == "true" else "20000")
 )

@@ -10,7 +10,7 @@ from csrc.fuzz.make_seeds import SEEDS, seeds
 from tests.support.checkers import fuzzers
 from tests.support.tools import need, unavailable
 
-pytestmark = pytest.mark.one_at_a_time
+pytestmark = [pytest.mark.one_at_a_time, pytest.mark.timeout(900)]
 
 SAME = "same"
 """Runs that depend on the code alone; tools/soak has long ones that begin elsewhere each time."""

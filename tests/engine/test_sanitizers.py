@@ -28,6 +28,8 @@ from tests.support.labs.raw_client import Client
 from tests.support.tools import need, need_engine, need_namespaces
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.timeout(900)
+
 ROOT = Path(__file__).parent.parent.parent
 ENGINE = "aoe/engine/_engine.abi3.so"
 PLUGIN = "aoe/nbd/aoe_nbd_plugin.so"

@@ -8,6 +8,8 @@ import pytest
 from csrc.fuzz.make_seeds import SEEDS
 from tests.support.tools import need, unavailable, which
 
+pytestmark = pytest.mark.timeout(900)
+
 ROOT = Path(__file__).parent.parent.parent
 FAULTY = 99
 PLANT_LEAK = "-DAOE_FUZZ_PLANT=3"

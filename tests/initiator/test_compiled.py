@@ -30,6 +30,8 @@ from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Header
 from aoe.wire.stamp import Stamp, stamp_of
 from tests.support.tools import need_engine
 
+pytestmark = pytest.mark.timeout(900)
+
 MS = 1_000_000
 ADDRESSES = [(1, 0), (2, 0)]
 SECTORS = 512

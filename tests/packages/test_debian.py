@@ -17,6 +17,8 @@ from tests.support.labs.network import Lab
 from tests.support.labs.peers import Target, image
 from tests.support.tools import need, tool, unavailable
 
+pytestmark = pytest.mark.timeout(900)
+
 LIBRARY = "usr/lib/python3/dist-packages"
 COMPLETE = """
 . {file}

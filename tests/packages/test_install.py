@@ -18,6 +18,8 @@ from tests.support.labs.network import Lab
 from tests.support.labs.peers import Target, image
 from tests.support.tools import need
 
+pytestmark = pytest.mark.timeout(900)
+
 NO_COMPILER = {"CC": "/nonexistent", "AOE_NBD": ""}
 
 

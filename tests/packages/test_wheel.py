@@ -16,6 +16,8 @@ from tests.support.labs.network import Lab
 from tests.support.labs.peers import Target, image
 from tests.support.tools import need, unavailable
 
+pytestmark = pytest.mark.timeout(900)
+
 PLATFORM = "manylinux_2_34_x86_64"
 RUN_S = 60
 ROOMS = ("aoe/", "csrc/", "man/", "debian/")

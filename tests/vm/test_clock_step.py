@@ -27,7 +27,7 @@ from tests.support.labs.raw_client import READ_EXT, WRITE_EXT, Client, NoAnswer,
 from tests.support.waiting import wait_for
 from tests.vm import guest_clock
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 START_S, ANSWER_S = 60.0, 5.0
 AGE_S = 3.0

@@ -17,7 +17,7 @@ from tests.support.labs.primaries import ADDRESSES, Primaries, primaries
 from tests.support.tools import need
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 SECTORS = (64 << 20) // 512
 DISK = "/dev/vda"

@@ -11,7 +11,7 @@ from tests.support.labs.guests.target import Export
 from tests.support.tools import need, need_namespaces, which
 from tests.vm.boot_sector import FAILURE, GREETING, write_image
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 SHELF, SLOT = 88, 2
 BOOT_S = 30.0

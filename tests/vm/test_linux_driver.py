@@ -18,7 +18,7 @@ from tests.support.labs.network import Lab
 from tests.support.tools import need, need_namespaces
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 WAYS = [(mtu, engine) for engine in ("python", "c") for mtu in (1500, 9000)]
 SPOILT = len(WAYS)

@@ -19,7 +19,7 @@ from tests.support.labs.peers import image
 from tests.support.tools import need, need_namespaces, which
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 SECTORS = (64 << 20) // 512
 SOCKET = "/tmp/disk.sock"

@@ -37,7 +37,7 @@ from tests.support.tools import need, which
 from tests.support.waiting import wait_for
 from tests.vm import guest_serve
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 FILESYSTEM_BYTES = 2 * DISK_BYTES
 ANSWERS = 100

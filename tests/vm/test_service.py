@@ -25,7 +25,7 @@ from tests.vm.unit import (
     written,
 )
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 
 DATA_BYTES = 8 << 20
 DATA_AT = "16777216"

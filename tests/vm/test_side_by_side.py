@@ -29,7 +29,7 @@ from tests.support.labs.raw_client import READ_EXT, ata_request
 from tests.support.tools import need_namespaces
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 ENGINES = ("python", "c")
 CLIENT = "client"

@@ -17,7 +17,7 @@ from tests.support.labs.peers import image
 from tests.support.waiting import wait_for
 from tests.vm.conftest import SECTORS, root_for
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 
 TUTORIAL = Path(__file__).parents[2] / "examples" / "tutorial.md"
 MACS = {"server": bytes.fromhex("020000000001"), "client": bytes.fromhex("020000000002")}
