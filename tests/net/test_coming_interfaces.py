@@ -112,7 +112,7 @@ def test_renamed_and_back_under_load(engine: str, lab: Lab, load: Path, tmp_path
             current = next(it for it in interfaces(service) if it != "v0")
             ip(lab, "set", current, "name", name)
             wait_for(lambda name=name: name in interfaces(service), what=f"it is not called {name}")
-            assert serves(lab, "v1")
+            until(lab, "v1")
         ip(lab, "property", "del", "dev", "lan6", "altname", "storage")
         make(lab, cable, "lan7", OTHER, "w0")
         ip(lab, "property", "add", "dev", "lan7", "altname", "storage")
@@ -128,7 +128,7 @@ def test_a_file_with_other_interfaces_and_links(engine: str, lab: Lab, load: Pat
         service.file.write_text(first.replace('["v0"]', '["v0", "v1"]'))
         assert "all: change interfaces to v0, v1" in service.apply("--plan")
         assert "all: change interfaces to v0, v1" in service.apply()
-        assert serves(lab, "v1")
+        until(lab, "v1")
         assert service.apply() == "nothing to do\n"
         service.file.write_text(first)
         service.apply()

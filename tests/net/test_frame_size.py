@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import sys
 import threading
 import time
@@ -12,13 +13,14 @@ from typing import Any
 
 import pytest
 
+from aoe.initiator.sizes import NARROW_TEXTS, Narrow
 from tests.net import sized_client
 from tests.support.labs.nbdkit import Door
 from tests.support.labs.network import Cable, Lab
 from tests.support.labs.peers import AoeTarget, Target, Vblade, image
 from tests.support.labs.primaries import ADDRESSES, primaries
 from tests.support.tools import need, need_engine, need_namespaces
-from tests.support.waiting import wait_for
+from tests.support.waiting import own_s, wait_for
 
 ENGINES = ("c",)
 SECTORS = 4096
@@ -67,9 +69,23 @@ class Load:
             self._process = lab.popen("client", *command, stdout=out, stderr=err)
         wait_for(lambda: "go" in self._out.read_text() or self._process.poll() is not None)
 
+    def until(self, sectors: int, why: str = "") -> None:
+        """Wait until its only path carries so many, and it is known why not more."""
+
+        def told() -> bool:
+            last = self._out.read_text().splitlines()[-1]
+            return last != "go" and json.loads(last) == [[sectors, why]]
+
+        wait_for(told, what=self._out.read_text)
+
+    def end(self) -> dict[str, Any]:
+        """As `stop`, before its time."""
+        self._process.send_signal(signal.SIGUSR1)
+        return self.stop()
+
     def stop(self) -> dict[str, Any]:
         assert self._process.wait(60) == 0, self._err.read_text()
-        said: dict[str, Any] = json.loads(self._out.read_text().splitlines()[1])
+        said: dict[str, Any] = json.loads(self._out.read_text().splitlines()[-1])
         print(f"the longest of {said['requests']} requests: {said['pause_s']:.3f} s")
         assert said["requests"] > 100
         assert said["pause_s"] < PAUSE_S
@@ -169,12 +185,13 @@ def test_vblade_has_large_frames(tmp_path: Path) -> None:
 @pytest.mark.parametrize("client", CLIENTS, ids=CLIENTS.get)
 def test_the_switch_carries_less_and_more_again_under_load(client: str, tmp_path: Path) -> None:
     with switched(tmp_path, 9000) as lab:
-        load = Load(lab, tmp_path, client, 4.0, "v0", "e1.1")
-        time.sleep(1.0)
+        load = Load(lab, tmp_path, client, 120.0, "v0", "e1.1")
+        load.until(16)
         resize(lab, 1500)
-        time.sleep(1.5)
+        load.until(2, NARROW_TEXTS[Narrow.BOTH])
         resize(lab, 9000)
-        said = load.stop()
+        time.sleep(1.5)
+        said = load.end()
         assert said["attached"] == [16]
         assert said["paths"][0]["sectors"] == 2, "it looks for more after a minute"
 
@@ -219,13 +236,13 @@ class Clients:
             while not self._stop.is_set():
                 length = rng.choice([512, 4096, 8192, 65536])
                 at = rng.randrange((share - length) // 512) * 512
-                began = time.monotonic()
+                began_s = own_s()
                 if rng.random() < 0.6:
                     held[at : at + length] = data = rng.randbytes(length)
                     client.write(base + at, data)
                 else:
                     assert client.read(base + at, length) == held[at : at + length]
-                self.pause_s = max(self.pause_s, time.monotonic() - began)
+                self.pause_s = max(self.pause_s, own_s() - began_s)
                 self.requests += 1
             assert client.read(base, share) == held
 
@@ -258,7 +275,7 @@ def test_nbd_over_a_switch_with_smaller_frames(tmp_path: Path) -> None:
         clients = Clients(door)
         time.sleep(2.0)
         clients.stop()
-        wait_for(lambda: "requests carry 1024 bytes, not 8192" in door.errors)
+        door.says("requests carry 1024 bytes, not 8192")
 
 
 def test_the_switch_carries_less_under_nbd(tmp_path: Path) -> None:
@@ -268,4 +285,4 @@ def test_the_switch_carries_less_under_nbd(tmp_path: Path) -> None:
         resize(lab, 1500)
         time.sleep(2.0)
         clients.stop()
-        wait_for(lambda: "requests carry 1024 bytes, not 8192" in door.errors)
+        door.says("requests carry 1024 bytes, not 8192")

@@ -61,7 +61,7 @@ def test_a_path_that_is_lost_is_told_since_when_and_when_it_is_back(tmp_path: Pa
         assert door.errors == ""
         began = time.monotonic()
         there.lab.down(there.client_end)
-        wait_for(lambda: "down: link down" in door.errors)
+        door.says("down: link down")
         time.sleep(1)
         down, used = sorted(status(door)["paths"], key=lambda path: path["owner"])
         assert (down["state"], down["reason"], used["state"]) == ("down", "link down", "usable")
@@ -70,8 +70,9 @@ def test_a_path_that_is_lost_is_told_since_when_and_when_it_is_back(tmp_path: Pa
         assert told
         assert 1 <= int(told[1]) <= round(time.monotonic() - began)
         there.lab.up(there.client_end)
-        wait_for(lambda: "is usable again after " in door.errors)
-        assert len(door.errors.splitlines()) == 2
+        door.says("is usable again after ")
+        of_it = [line for line in door.errors.splitlines() if f" on {there.client_end.interface} " in line]
+        assert len(of_it) == 2, door.errors
         assert "error" not in door.errors
 
 
@@ -116,7 +117,7 @@ def test_ctrl_c_ends_it_at_once_whatever_waits(target: AoeTarget, tmp_path: Path
         started = time.monotonic()
         door.process.send_signal(signal.SIGINT)
         assert door.process.wait(30) == 130
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 5, "it waits for who does not answer"
         assert door.errors.splitlines()[-1] == "aoe: interrupted"
 
 

@@ -2,12 +2,16 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
 
 PATIENCE_S = 30.0
 """For what comes at once on a machine that has nothing else to do."""
+PROMPT_S = 15.0
+"""What is prompt is over by then on any machine; what it is told from waits for longer, or for ever."""
 
 
 def wait_for(
@@ -28,3 +32,20 @@ def wait_for_words(said: Callable[[], str], *words: str) -> str:
     """What is said, once it has all these words: a thread of its own writes a log, and some time later."""
     wait_for(lambda: all(it in said() for it in words), what=lambda: f"no {words} in {said()!r}")
     return said()
+
+
+def delayed_s(pid: int) -> float:
+    """For how long the threads of a process were ready and got no processor, so far: what others on this
+    machine did to it."""
+    return sum(map(_delayed_s, Path(f"/proc/{pid}/task").iterdir()))
+
+
+def own_s() -> float:
+    """A clock that stands still while this thread is kept from running by others."""
+    return time.monotonic() - _delayed_s(Path("/proc/thread-self"))
+
+
+def _delayed_s(task: Path) -> float:
+    with suppress(OSError):  # it has ended, or the kernel does not count (proc(5), schedstat)
+        return int((task / "schedstat").read_text().split()[1]) / 1e9
+    return 0.0

@@ -6,11 +6,13 @@ import random
 import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from aoe.disk.base import Disk
 from aoe.errors import DiskError, RequestError
 from tests.support.checkers.linear import Call, faults
+from tests.support.labs.failover import CALLS_MIN, VERB_MIN
+from tests.support.waiting import PATIENCE_S, own_s
 
 STAMP = struct.Struct("<QQ")
 
@@ -38,15 +40,31 @@ class Writers:
         self._stop = False
 
     async def run(self, seconds: float, then: Callable[[], None] = lambda: None) -> None:
-        """For a time, `then` what is to happen before every place is read a last time."""
-        await self.run_until(asyncio.sleep(seconds), then)
+        """For a time, and longer where that was too little to judge by; `then` what is to happen before every
+        place is read a last time."""
+        await self.run_until(self._enough(seconds), then)
+
+    async def _enough(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                while (
+                    len(self.calls) <= CALLS_MIN or min(map(self.verbs.__getitem__, self._verbs)) < VERB_MIN
+                ):
+                    await asyncio.sleep(0.02)
+
+    @property
+    def _verbs(self) -> list[str]:
+        """Those that are tried."""
+        more = ["write with FUA"] + ["trim"] * self.remote.trim_zeroes
+        return ["read", "write", *(more if self.all_verbs else [])]
 
     async def run_until(self, over: Awaitable[object], then: Callable[[], None] = lambda: None) -> None:
         """Until something has happened."""
         loop = asyncio.get_running_loop()
         seeds = range(8 * self.seed, 8 * self.seed + 8)
         workers = [asyncio.ensure_future(self._work(random.Random(seed))) for seed in seeds]
-        workers.append(asyncio.ensure_future(self._probe(loop)))
+        workers.append(asyncio.ensure_future(self._probe()))
         await over
         self._stop = True
         await asyncio.gather(*workers)
@@ -72,18 +90,18 @@ class Writers:
             return self._write_fua
         return self._write if chosen < 0.6 else self._read
 
-    async def _probe(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _probe(self) -> None:
         """Each write goes to another block: none waits for an earlier one's range to open."""
         first = self.places * self.block
         for offset in itertools.cycle(range(first, self.remote.size, self.block)):
             if self._stop:
                 return
-            started = loop.time()
+            started_s = own_s()
             try:
                 await self.remote.write(offset, bytes(self.block))
             except (DiskError, RequestError) as error:
                 self.errors.append(error)
-            self.pause_s = max(self.pause_s, loop.time() - started)
+            self.pause_s = max(self.pause_s, own_s() - started_s)
             await asyncio.sleep(0.005)
 
     async def _write(self, loop: asyncio.AbstractEventLoop, place: int, fua: bool = False) -> None:
@@ -129,5 +147,5 @@ class Writers:
         return found
 
     def check(self) -> None:
-        assert len(self.calls) > 200
+        assert len(self.calls) > CALLS_MIN
         assert not self.faults()

@@ -13,7 +13,7 @@ from typing import Any, Self
 from tests.support.labs.nbd_client import NbdClient
 from tests.support.labs.network import Lab
 from tests.support.tools import need, unavailable
-from tests.support.waiting import wait_for
+from tests.support.waiting import wait_for, wait_for_words
 
 START_S, STOP_S = 30.0, 15.0
 
@@ -69,6 +69,10 @@ class Door:
     @property
     def errors(self) -> str:
         return self._err.read_text()
+
+    def says(self, *words: str) -> str:
+        """The whole log, once it has these words."""
+        return wait_for_words(lambda: self.errors, *words)
 
     @property
     def said(self) -> dict[str, Any]:

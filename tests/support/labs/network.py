@@ -137,7 +137,7 @@ class Lab:
         return [_tool("ip"), "netns", "exec", self.namespace(side), tool, *map(str, argv[1:])]
 
     def run(
-        self, side: str, *argv: str | Path, timeout: float = 10, check: bool = False
+        self, side: str, *argv: str | Path, timeout: float = 60, check: bool = False
     ) -> subprocess.CompletedProcess[str]:
         command = self.command(side, *argv)
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=check)

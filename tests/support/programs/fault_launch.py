@@ -59,14 +59,18 @@ def no_engine() -> None:
 
 
 def stall() -> None:
-    """Once the file named by the next argument appears, Python stands still for 2 s: the GIL is held."""
+    """While the file named by the next argument is there, Python stands still: the GIL is held."""
     flag = Path(_arguments.pop(0))
+    holding = ctypes.PyDLL(None)  # a PyDLL keeps the lock during a call
 
     def hold() -> None:
         while not flag.exists():
             time.sleep(0.01)
-        ctypes.PyDLL(None).sleep(2)  # a PyDLL keeps the lock during the call
-        flag.unlink()
+        sys.setswitchinterval(1000)  # and gives it to no one between two
+        flag.with_suffix(".held").touch()
+        while not holding.access(bytes(flag), 0):
+            holding.usleep(10_000)
+        sys.setswitchinterval(0.005)
 
     threading.Thread(target=hold, daemon=True).start()
 
