@@ -51,7 +51,7 @@ WITH_IO = {
     "remote standing survey",
     "node": "alone content drains endpoint hands held held_addresses held_sockets holds landlock life lives "
     "node notify opener opener_process opening pages placing sandbox seccomp standing state store_life",
-    "control": "bridge client connection hand listening peers place saving server verbs written",
+    "control": "bridge client connection hand kept listening peers place saving server verbs written",
 }
 """Modules that may know the world. The others of these rooms are sans-I/O, and so are `wire`, `drive` and
 `config`."""

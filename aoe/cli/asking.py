@@ -72,7 +72,8 @@ class _Verb(NamedTuple):
         if self.save and written is None:
             raise ConfigurationError("--save is for the owner of the daemon; use sudo")
         with connected(path, report) as hand:
-            status = tell(report, ask(hand, self.name, **self.arguments))
+            taken = _lent(hand, self.arguments["address"]) if self.save else []
+            status = tell(report, ask(hand, self.name, **self.arguments, taken=taken))
         return max(status, self._save(written, report)) if self.save and written else status
 
     def _save(self, written: Written, report: Report) -> int:
@@ -87,6 +88,13 @@ class _Verb(NamedTuple):
             return PARTLY
         report.say(f"{file} has it, too", event="saved", file=str(file))
         return DONE
+
+
+def _lent(hand: Hand, address: str) -> list[dict[str, Any]]:
+    """What the control group changed of an export."""
+    patches = ask(hand, "status").get("patches")
+    found = patches if isinstance(patches, list) else []
+    return [it for it in found if it.get("lent") is True and it.get("address") == address]
 
 
 def _named(text: str) -> str:
@@ -119,6 +127,7 @@ def change(
     address: str,
     keys: list[str],
     gone: list[str],
+    limits: list[str],
     save: bool,
     config: Path | None,
     **_: Any,
@@ -126,9 +135,11 @@ def change(
     """`aoe-target set`."""
     from aoe.cli.exporting import keys_of, known_key  # noqa: PLC0415 - what only two commands need
 
-    said, unset = keys_of(keys), [known_key(name).name for name in gone]
-    if not said and not unset:
-        raise ConfigurationError("set needs KEY=VALUE or --unset KEY (see aoe-target set --help)")
+    said, unset = keys_of([*keys, *limits]), [known_key(name).name for name in gone]
+    if not said and not unset and not save:
+        raise ConfigurationError(
+            "set needs KEY=VALUE or --unset KEY, or --save alone (see aoe-target set --help)"
+        )
     if said.keys() & unset:
         raise ConfigurationError(f"{min(said.keys() & unset)} is set and unset; say one of it")
     return _Verb(socket, "set", {"address": _named(address), "keys": said, "gone": unset}, save, config)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aoe.cli import words
+from aoe.cli.limit_words import LIMITS
 from aoe.timing import DRAIN_WAIT_S
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -36,7 +37,10 @@ def _address(command: argparse.ArgumentParser) -> None:
 
 
 def _saving(command: argparse.ArgumentParser) -> None:
-    save = "put the change into the configuration file, too; its comments, owner and mode are kept"
+    save = (
+        "put what was changed of this export into the configuration file, too, also what members of "
+        "control-group changed; its comments, owner and mode are kept"
+    )
     command.add_argument("--save", action="store_true", help=save)
     file = "the configuration file of the daemon (/etc/aoe-target.toml)"
     command.add_argument("--config", type=Path, metavar="FILE", help=file)
@@ -67,6 +71,11 @@ def _add_exports(commands: Any) -> None:
     command.add_argument("keys", nargs="*", metavar=_KEY, help=_KEY_HELP)
     unset = "a key that the export is to have no more; repeatable"
     command.add_argument("--unset", dest="gone", action="append", default=[], metavar="KEY", help=unset)
+    for name, metavar, text in LIMITS:
+        as_word: Any = words.assigned(name)
+        command.add_argument(
+            f"--{name}", dest="limits", action="append", default=[], type=as_word, metavar=metavar, help=text
+        )
     _saving(command)
     command = _command(commands, "mask", "asking.mask", "serve a disk to these hosts only")
     _address(command)

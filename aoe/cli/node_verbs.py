@@ -4,12 +4,13 @@ import functools
 import grp
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from aoe.cli.wanted import Wanted
-from aoe.config.changes import Verb
+from aoe.config.changes import Change
 from aoe.config.read import read
 from aoe.config.values import Config, TargetConfig
 from aoe.control.messages import DONE, PARTLY
@@ -17,11 +18,12 @@ from aoe.control.rights import Peer, Rights
 from aoe.control.verbs import Apply, Outcome
 from aoe.disk.threads import aside
 from aoe.errors import ConfigurationError
-from aoe.node.done import Done
+from aoe.node.done import REFUSED, Done, Wanting
 from aoe.node.drains import Drains
 from aoe.node.node import Node
 from aoe.wire.address import parse_address
-from aoe.wire.frame import format_mac
+
+_Wanted = AbstractAsyncContextManager[Config]
 
 log = logging.getLogger("aoe.node")
 
@@ -43,55 +45,69 @@ class NodeVerbs:
 
     async def status(self) -> Mapping[str, Any]:
         """How everything is."""
-        beside = await aside(lambda: self._wanted.beside)
         level = logging.getLogger("aoe").getEffectiveLevel()
-        patches = [change.facts() for change in beside]
+        patches = await self._patches()
         facts = self._node.status().facts()
         return {**facts, "log_level": logging.getLevelName(level).lower(), "patches": patches}
 
-    async def apply(self, how: Apply, peer: Peer) -> Outcome:
-        """Compare the file with what runs and do the difference. The owner's command took the changes away
-        before; only of a plan it is said here which ones would end."""
-        if not how.plan:
-            return await self.reload(str(peer), remove=how.remove, expect=how.expect)
-        source = self._wanted.alone if how.text is None else functools.partial(read, how.text, "the file")
-        planned = await self._node.apply(
-            await aside(source), str(peer), only_plan=True, remove=how.remove, expect=how.expect
-        )
-        undone = await aside(lambda: self._wanted.beside)
-        said = (*planned.sentences, *(f"ends: {change.sentence}" for change in undone))
-        return Outcome(said, planned.exit, {**planned.facts(), "ends": [it.facts() for it in undone]})
+    async def _patches(self) -> list[dict[str, Any]]:
+        """What is beside the file; `lent` is what the configured group changed."""
+        owners = await aside(lambda: self._wanted.owners)
+        both = ((owners, False), (self._wanted.lent, True))
+        return [{**change.facts(), "lent": lent} for them, lent in both for change in them]
 
-    async def reload(self, by: str, *, remove: bool = False, expect: int | None = None) -> Outcome:
+    async def apply(self, how: Apply, peer: Peer) -> Outcome:
+        """Compare the file with what runs and do the difference. The owner's command took the owner's changes
+        away before; those of the configured group end with it."""
+        if how.plan:
+            return await self._plan(how)
+        return await self._go(self._wanted.applied, str(peer), remove=how.remove, expect=how.expect)
+
+    async def _plan(self, how: Apply) -> Outcome:
+        """Also which changes beside the file would end."""
+        source = self._wanted.alone if how.text is None else functools.partial(read, how.text, "the file")
+        planned = await self._node.plan(await aside(source), remove=how.remove, expect=how.expect)
+        ends = await self._patches()
+        said = (*planned.sentences, *(f"ends: {it['sentence']}" for it in ends))
+        return Outcome(said, planned.exit, {**planned.facts(), "ends": ends})
+
+    async def reload(self, by: str) -> Outcome:
         """Go to what the file and the changes beside it say."""
-        config = await aside(self._wanted.load)
-        rights_of(config.target)  # before anything is done
-        done = await self._node.apply(config, by, remove=remove, expect=expect)
-        if done.exit != 2:
-            self._changed(config.target)
+        return await self._go(self._wanted.reloaded, by)
+
+    async def _go(
+        self, wanted: Wanting, by: str, *, remove: bool = False, expect: int | None = None
+    ) -> Outcome:
+        @asynccontextmanager
+        async def allowed(now: Config) -> AsyncIterator[Config]:
+            async with wanted(now) as config:
+                rights_of(config.target)  # before anything is done
+                yield config
+
+        done = await self._node.apply(allowed, by, remove=remove, expect=expect)
+        if done.exit != REFUSED:
+            self._changed(self._node.wanted.target)
         return _outcome(done)
 
     async def stays(self) -> list[str]:
         """What `reload` leaves, which is not what the file says."""
-        return [it.sentence for it in await aside(lambda: self._wanted.beside)]
+        return [str(it["sentence"]) for it in await self._patches()]
 
-    async def take_up(self, verb: Verb, address: str, peer: Peer) -> Outcome:
+    async def take_up(self, change: Change, peer: Peer) -> Outcome:
         """The owner changed one export beside the file."""
+        return await self._turn(self._wanted.taken_up, change, peer)
 
-        def wanted() -> Config:
-            return self._wanted.take_up(verb, address, self._node.wanted)
+    async def lend(self, change: Change, peer: Peer) -> Outcome:
+        """The configured group did."""
+        return await self._turn(self._wanted.lending, change, peer)
 
-        key = parse_address(address)
-        return _outcome(await self._node.apply_one(key, lambda: aside(wanted), f"{verb} by {peer}"))
-
-    async def mask(self, address: str, macs: tuple[bytes, ...], peer: Peer) -> Outcome:
-        """Serve an export to these hosts alone."""
-        await self._node.restate(parse_address(address), f"mask by {peer}", mask=macs)
-        return Outcome((f"{address}: serves " + (", ".join(map(format_mac, macs)) or "every host"),))
+    async def _turn(self, how: Callable[[Change, Config], _Wanted], change: Change, peer: Peer) -> Outcome:
+        key, by = parse_address(change.address), f"{change.verb} by {peer}"
+        return _outcome(await self._node.apply_one(key, functools.partial(how, change), by))
 
     async def release(self, address: str, peer: Peer) -> Outcome:
         """Break the reservation of an export."""
-        await self._node.restate(parse_address(address), f"release by {peer}", reserve=())
+        await self._node.release(parse_address(address), f"release by {peer}")
         return Outcome((f"{address}: no host has it reserved",))
 
     async def reopen(self, address: str, peer: Peer) -> Outcome:
@@ -125,7 +141,7 @@ def _keys(addresses: tuple[str, ...]) -> list[tuple[int, int]] | None:
 
 def _outcome(done: Done) -> Outcome:
     """ConfigurationError for one that was refused."""
-    if done.exit == 2:
+    if done.exit == REFUSED:
         raise ConfigurationError("; ".join(it.sentence for it in done.plan.problems))
     return Outcome(tuple(done.sentences), done.exit, done.facts())
 

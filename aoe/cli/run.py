@@ -109,6 +109,7 @@ class _Daemon:
                 logging.getLogger("aoe").setLevel(target.log_level.upper())
             directory = Path(target.state_dir) if target.state_dir else default_directory()
             self._alone.keep(directory)
+            wanted = self._wanted.keep(directory, wanted)
             state = State(directory)
             self._marks = Marks(directory, life_name) if life_name else None
             warn_of_damage(state.records)

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from aoe.cli.asking import ask, connected
 from aoe.cli.report import Report
+from aoe.config.text import in_units
 from aoe.control.hand import Hand
 from aoe.metrics.table import WORK
+from aoe.node.steps import BANDWIDTHS
 from aoe.printable import plain
 from aoe.timing import CONTROL_SAMPLE_S, WATCHED_S
 
@@ -117,7 +119,16 @@ def _export(export: Facts) -> str:
         parts.append(f"reserved for {', '.join(map(str, export['reserve']))}")
     if export.get("mask"):
         parts.append(f"mask {', '.join(map(str, export['mask']))}")
+    parts += limits(export)
     return f"{export.get('address')}: " + ", ".join(part for part in parts if part)
+
+
+def limits(export: Facts) -> Iterator[str]:
+    """Those that there are, as the file has them."""
+    found = export.get("limits")
+    for name, value in found.items() if isinstance(found, dict) else ():
+        if isinstance(value, int | float) and value:
+            yield f"{name} {in_units(value) if name in BANDWIDTHS and isinstance(value, int) else value}"
 
 
 def speed(export: Facts) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from aoe import limits, timing
 from aoe.cli import control_parser, words
+from aoe.cli.limit_words import LIMITS
 from aoe.cli.report import Report
 from aoe.cli.version import Version
 from aoe.initiator.options import ENGINES
@@ -174,23 +175,11 @@ def _add_disks(command: argparse.ArgumentParser) -> None:
 
 
 def _add_limits(command: argparse.ArgumentParser) -> None:
-    def add(name: str, default: float, metavar: str, text: str) -> None:
+    for name, metavar, text in LIMITS:
+        default = timing.LIMIT_BURST_NS / 1e9 if name == "limit-burst" else 0
         command.add_argument(
             f"--{name}", type=words.as_key(name), default=default, metavar=metavar, help=text
         )
-
-    iops = (
-        "requests a second that all hosts together may make of a disk (0: no limit). What is over a limit is "
-        "delayed by up to 0.25 s, and what would wait longer is dropped, and the client asks again"
-    )
-    add("limit-iops", 0, "N", iops)
-    bandwidth = "bytes a second that all hosts together may read and write, such as 100M (0: no limit)"
-    add("limit-bandwidth", 0, "N", bandwidth)
-    add("limit-client-iops", 0, "N", "requests a second that each host may make of a disk (0: no limit)")
-    each = "bytes a second that each host may read and write (0: no limit)"
-    add("limit-client-bandwidth", 0, "N", each)
-    burst = "after a pause, as much as a limit lets pass in so many seconds may come at once (0.1)"
-    add("limit-burst", timing.LIMIT_BURST_NS / 1e9, "S", burst)
 
 
 def _add_access(command: argparse.ArgumentParser) -> None:

@@ -2,16 +2,20 @@
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from aoe.config.changes import Change, Verb, as_text, patched
+from aoe.config import changes
+from aoe.config.changes import Change, as_text, patched
 from aoe.config.document import decoded, document
 from aoe.config.faults import ConfigErrors
 from aoe.config.read import read
 from aoe.config.values import Config
+from aoe.control.kept import Kept
 from aoe.control.written import Written
+from aoe.disk.threads import aside
 from aoe.errors import ConfigurationError
 from aoe.wire.address import parse_address
 
@@ -27,12 +31,22 @@ class Wanted:
         self._file = file
         self._content = content
         self._written = Written(changes)
+        self._kept: Kept | None = None
+        self.lent: tuple[Change, ...] = ()
+        """The changes of the configured group that are in force."""
         self._applied = ""
-        """The text of the file that was read last."""
+        """The text of the file that was gone to last."""
+
+    def keep(self, directory: Path, loaded: Config) -> Config:
+        """Go on with the changes of the configured group that are kept there: what was loaded, with them.
+        ConfigurationError."""
+        self._kept = Kept(directory)
+        self.lent = changes.lent_beside(self._kept.read(), self._written.read())
+        return self.load() if self.lent else loaded
 
     @property
-    def beside(self) -> tuple[Change, ...]:
-        """Changes that do not stand in the file."""
+    def owners(self) -> tuple[Change, ...]:
+        """Changes of the owner that do not stand in the file."""
         return tuple(it for it in self._written.read() if not it.saved)
 
     def alone(self) -> Config:
@@ -40,21 +54,83 @@ class Wanted:
         return read(self._content(), str(self._file))
 
     def load(self) -> Config:
-        """What file and changes say now. ConfigurationError."""
-        text = decoded(self._content(), str(self._file))
-        config, idle = self._with(text, self._written.read())
-        for change in idle:
-            log.warning("%s has no such export any more: %s", self._file, change.sentence)
-        self._applied = text
+        """What file and changes say at the start. ConfigurationError."""
+        config, self._applied = self._load(self.lent)
         return config
 
-    def take_up(self, verb: Verb, address: str, now: Config) -> Config:
-        """`now`, but for one export: that is as the file that was read last and its changes have it."""
+    def _load(self, lent: Sequence[Change]) -> tuple[Config, str]:
+        """And the text of the file."""
+        text = decoded(self._content(), str(self._file))
+        config, idle = self._with(text, (*self._written.read(), *lent))
+        for change in idle:
+            log.warning("%s has no such export any more: %s", self._file, change.sentence)
+        return config, text
+
+    # One after the other: each is what is wanted while it is gone to, and is taken back where that is refused
+
+    @asynccontextmanager
+    async def reloaded(self, _: Config) -> AsyncIterator[Config]:
+        """What file and changes say now."""
+        config, text = await aside(lambda: self._load(self.lent))
+        yield config
+        self._applied = text
+
+    @asynccontextmanager
+    async def applied(self, _: Config) -> AsyncIterator[Config]:
+        """What the file says, and changes of the owner's that came since: the configured group's end."""
+        config, text = await aside(lambda: self._load(()))
+        async with self._keeping(()):
+            yield config
+        self._applied = text
+
+    @asynccontextmanager
+    async def taken_up(self, change: Change, now: Config) -> AsyncIterator[Config]:
+        """`now`, but for one export: that is as the file that was applied last and its changes have it. This
+        one is the owner's, and is written down."""
+        key = parse_address(change.address)
+        if (key in now.by_key) == (change.verb == "add"):
+            known = "is there already; set or remove it" if change.verb == "add" else "is not there; add it"
+            raise ConfigurationError(f"{change.address} {known}")
+        owners = await aside(self._written.read)
+        left = tuple(it for it in self.lent if it not in owners)
+        left = changes.lent_after(left, change.address, change.names if change.verb == "set" else None)
+        async with self._keeping(left):
+            yield await aside(lambda: self._one(change.address, owners, left, now))
+
+    @asynccontextmanager
+    async def lending(self, change: Change, now: Config) -> AsyncIterator[Config]:
+        """The same for a change of the configured group, which is kept from now on."""
+        if parse_address(change.address) not in now.by_key:
+            raise ConfigurationError(f"{change.address} is not there; look at aoe-target status")
+        owners = await aside(self._written.read)
+        left = changes.merged(self.lent, changes.lent_over(owners, change))
+        config = await aside(lambda: self._one(change.address, owners, left, now))
+        async with self._keeping(left):
+            yield config
+
+    @asynccontextmanager
+    async def _keeping(self, lent: tuple[Change, ...]) -> AsyncIterator[None]:
+        """These are the changes of the configured group, unless what is inside fails."""
+        before = self.lent
+        if lent != before:
+            await self._keep(lent)
+        self.lent = lent
+        try:
+            yield
+        except BaseException:
+            self.lent = before
+            if lent != before:
+                await self._keep(before)
+            raise
+
+    async def _keep(self, lent: tuple[Change, ...]) -> None:
+        kept = self._kept
+        if kept is not None:
+            await aside(lambda: kept.write(lent))
+
+    def _one(self, address: str, owners: Sequence[Change], lent: Sequence[Change], now: Config) -> Config:
+        mine = [it for it in (*owners, *lent) if it.address == address]
         key = parse_address(address)
-        if (key in now.by_key) == (verb == "add"):
-            known = "is there already; set or remove it" if verb == "add" else "is not there; add it"
-            raise ConfigurationError(f"{address} {known}")
-        mine = [it for it in self._written.read() if it.address == address]
         found = self._with(self._applied, mine)[0].by_key.get(key)
         others = tuple(it for it in now.exports if it.key != key)
         return replace(now, exports=others if found is None else (*others, found))

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from aoe.cli.status import Look, errors, heard
+from aoe.cli.status import Look, errors, heard, limits
 from aoe.errors import ConfigurationError
 from aoe.printable import plain
 from aoe.timing import WATCHED_S
@@ -64,7 +64,8 @@ def _row(export: dict[str, Any]) -> list[Text]:
     rates = [_rate(export, "requests_per_s", 1, 0), _rate(export, "bytes_per_s", 1e6, 1)]
     cells = [export.get("address"), export.get("path"), None, *rates, export.get("queue", ""), None]
     row = [Text(plain(str(it))) for it in cells]
-    row[2] = Text(plain(state + reason), style=_COLOURS.get(state, ""))
+    lines = map(plain, (state + reason, *limits(export)))
+    row[2] = Text("\n".join(lines), style=_COLOURS.get(state, ""))
     row[-1] = Text(said)
     return row
 

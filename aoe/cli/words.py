@@ -69,6 +69,11 @@ def as_key(name: str) -> Callable[[str], Any]:
     return convert
 
 
+def assigned(name: str) -> Callable[[str], str]:
+    """A type for argparse: a value as `KEY=VALUE`, as if that was written."""
+    return lambda text: f"{name}={text}"
+
+
 def seconds_or_none(text: str) -> float | None:
     """A type for argparse: a time, or `none`."""
     return None if text == "none" else seconds()(text)

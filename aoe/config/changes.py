@@ -14,7 +14,7 @@ that is `saved` stands in the file, too: it does the same twice, and the next ap
 """
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -42,6 +42,11 @@ class Change:
     saved: bool = False
 
     @property
+    def names(self) -> frozenset[str]:
+        """Keys that it is about."""
+        return frozenset((*self.keys, *self.gone))
+
+    @property
     def sentence(self) -> str:
         """In words."""
         said = [f"{key(name)} = {toml(value)}" for name, value in self.keys.items()]
@@ -58,13 +63,17 @@ class Change:
 
 
 def dump(changes: Iterable[Change]) -> str:
-    """All of them; ConfigurationError for a name that is not UTF-8."""
+    """All of them; ConfigurationError for a name that is not UTF-8, and for more than is loaded again."""
     lines = [
         "# Written by aoe-target: what was changed since the file was applied. aoe-target apply ends it."
     ]
     for change in changes:
         lines += ["", "[[change]]", *(f"{name} = {toml(value)}" for name, value in _table(change).items())]
-    return "\n".join([*lines, ""])
+    text = "\n".join([*lines, ""])
+    if len(text.encode()) > limits.CHANGES_BYTES_MAX:
+        said = f"the changes beside the file are larger than {limits.CHANGES_BYTES_MAX} bytes"
+        raise ConfigurationError(f"{said}; put them into it, and run aoe-target apply")
+    return text
 
 
 def _table(change: Change) -> dict[str, Any]:
@@ -82,21 +91,23 @@ def _table(change: Change) -> dict[str, Any]:
 def load(text: bytes | str, name: str) -> tuple[Change, ...]:
     """What `dump` wrote; ConfigurationError for anything else, which names the file."""
     if len(text) > limits.CHANGES_BYTES_MAX:
-        raise _damaged(name, f"larger than {limits.CHANGES_BYTES_MAX} bytes")
+        raise damaged(name, f"larger than {limits.CHANGES_BYTES_MAX} bytes")
     try:
         document = tomllib.loads(text.decode() if isinstance(text, bytes) else text)
-        found = tuple(_change(it) for it in document.get("change", []))
+        found = tuple(change_of(it) for it in document.get("change", []))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigurationError) as error:
-        raise _damaged(name, f"{type(error).__name__}: {error}") from error
+        raise damaged(name, f"{type(error).__name__}: {error}") from error
     return found
 
 
-def _damaged(name: str, reason: str) -> ConfigurationError:
+def damaged(name: str, reason: str) -> ConfigurationError:
+    """What is said of a list that cannot be understood."""
     said = f"{name} is damaged ({plain(reason)}): it has what was changed since the file was applied"
     return ConfigurationError(f"{said}; remove it and run aoe-target apply")
 
 
-def _change(table: Mapping[str, Any]) -> Change:
+def change_of(table: Mapping[str, Any]) -> Change:
+    """What `facts` says. KeyError, TypeError, ValueError or ConfigurationError for anything else."""
     verb, keys, gone = table["verb"], table.get("keys", {}), table.get("gone", [])
     texts = [table["by"], table["at"], *gone]
     if verb not in VERBS or not isinstance(keys, dict) or not all(isinstance(it, str) for it in texts):
@@ -118,7 +129,7 @@ def _change(table: Mapping[str, Any]) -> Change:
 def merged(changes: Sequence[Change], new: Change) -> tuple[Change, ...]:
     """With one more, without what it overrides. ConfigurationError where there are too many, or where it
     would give the export another address."""
-    if not {*new.keys, *new.gone}.isdisjoint(_ADDRESS):
+    if not new.names.isdisjoint(_ADDRESS):
         raise ConfigurationError(f"{new.address}: its address stays; remove it, and add another one")
     others = tuple(it for it in changes if it.address != new.address)
     now = (*others, *_of_one([it for it in changes if it.address == new.address], new))
@@ -131,21 +142,56 @@ def merged(changes: Sequence[Change], new: Change) -> tuple[Change, ...]:
 def _of_one(changes: Sequence[Change], new: Change) -> tuple[Change, ...]:
     """Those of one export with one more."""
     if new.verb == "set":
-        again = {*new.keys, *new.gone}
-        return (*(left for it in changes if (left := _without(it, again)) is not None), new)
+        others = _all_without(changes, new.names)
+        return (*others, new) if new.names else others
     if new.verb == "add":
         return (*(it for it in changes if it.verb == "remove"), new)
     came_beside = bool(changes) and changes[0].verb == "add" and not changes[0].saved
     return () if came_beside else (new,)
 
 
-def _without(change: Change, names: set[str]) -> Change | None:
+def _without(change: Change, names: Collection[str]) -> Change | None:
     """What of a change is not about these keys. What an export was added with stays, as it needs all."""
     if change.verb != "set":
         return change
     keys = {name: value for name, value in change.keys.items() if name not in names}
     gone = tuple(name for name in change.gone if name not in names)
     return replace(change, keys=keys, gone=gone) if keys or gone else None
+
+
+def _all_without(changes: Iterable[Change], names: Collection[str]) -> tuple[Change, ...]:
+    return tuple(left for it in changes if (left := _without(it, names)) is not None)
+
+
+def lent_beside(lent: Iterable[Change], owners: Sequence[Change]) -> tuple[Change, ...]:
+    """What is left of the changes that a daemon keeps for others beside those of its owner: of two that are
+    about one key, the later one is in force. One that the owner took over is the owner's."""
+    return tuple(
+        left for it in lent if it not in owners and (left := _without(it, _settled(it, owners))) is not None
+    )
+
+
+def _settled(change: Change, owners: Iterable[Change]) -> set[str]:
+    """Keys of a change about which there is a later one."""
+    later = (it for it in owners if it.address == change.address and it.at > change.at)
+    return {name for it in later for name in it.names}
+
+
+def lent_over(owners: Iterable[Change], new: Change) -> Change:
+    """A new one of theirs that is no older than those of the owner that it overrides, whatever the clock
+    says."""
+    return replace(new, at=max([new.at, *(it.at for it in owners if it.address == new.address)]))
+
+
+def lent_after(lent: Iterable[Change], address: str, names: Collection[str] | None) -> tuple[Change, ...]:
+    """The same once the owner changed these keys of an export (None: all of it)."""
+
+    def left(change: Change) -> Change | None:
+        if change.address != address:
+            return change
+        return None if names is None else _without(change, names)
+
+    return tuple(it for change in lent if (it := left(change)) is not None)
 
 
 def saved(changes: Iterable[Change], address: str) -> tuple[Change, ...]:

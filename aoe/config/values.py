@@ -110,6 +110,11 @@ class ExportConfig:
         return limits_of(**{name: getattr(self, name) for name in LIMITS})
 
     @property
+    def limited(self) -> dict[str, float]:
+        """The same by the keys of the file; none where nothing is limited."""
+        return {name.replace("_", "-"): getattr(self, name) for name in LIMITS} if self.limits.any else {}
+
+    @property
     def place(self) -> str:
         """The path of what is served, also where the file names a label or a UUID."""
         return place_of(self.path)

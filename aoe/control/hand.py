@@ -3,20 +3,16 @@ the daemon refuses: so opener and daemon have it from root, and not from the dae
 
 import os
 import time
-from collections.abc import Mapping
 from typing import Self
 
 from aoe.config import changes
-from aoe.config.changes import Change, Verb
+from aoe.config.changes import Change
+from aoe.control.asked import VERBS, change_of, taken_over
 from aoe.control.client import Client
 from aoe.control.messages import REFUSED, Answer, Failure, Request
 from aoe.control.written import Written
 from aoe.errors import ConfigurationError
 from aoe.printable import one_line
-from aoe.wire.address import parse_address
-
-_VERBS: Mapping[str, Verb] = {"add": "add", "remove": "remove", "set": "set", "mask": "set"}
-"""What a verb that is written down is written as."""
 
 
 def this_user() -> str:
@@ -61,7 +57,7 @@ class Hand:
 
     @staticmethod
     def _is_written(request: Request) -> bool:
-        return request.verb in _VERBS or (request.verb == "apply" and not request.arguments.get("plan"))
+        return request.verb in VERBS or (request.verb == "apply" and not request.arguments.get("plan"))
 
     def _write_and_ask(self, written: Written, request: Request) -> Answer:
         before = written.read()
@@ -69,39 +65,12 @@ class Hand:
             now: tuple[Change, ...] = ()
             asked = request
         else:
-            now = changes.merged(before, change_of(request))
+            now = before
+            for change in (*taken_over(request), change_of(request, this_user(), time.time())):
+                now = changes.merged(now, change)
             asked = request._replace(arguments={**request.arguments, "changes": str(written.path)})
         written.write(now)
         answer = self._client.answer(asked)
         if isinstance(answer.result, Failure) and answer.result.exit == REFUSED:
             written.write(before)
         return answer
-
-
-def change_of(request: Request) -> Change:
-    """What it changes; ConfigurationError for what is no change of an export."""
-    said = request.arguments
-    keys, gone = said.get("keys", {}), said.get("gone", [])
-    if request.verb == "mask":
-        keys = {"mask": said.get("mask")}
-    if not isinstance(keys, dict) or not all(map(_is_value, keys.values())):
-        raise ConfigurationError(
-            f'{request.verb} needs "keys", an object of keys of the file and their values'
-        )
-    if not isinstance(gone, list) or not all(isinstance(it, str) for it in gone):
-        raise ConfigurationError(f'{request.verb} needs "gone", a list of keys of the file')
-    return Change(
-        verb=_VERBS[request.verb],
-        address="e{}.{}".format(*parse_address(str(said.get("address", "")))),
-        by=this_user(),
-        at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        keys=keys,
-        gone=tuple(gone),
-    )
-
-
-def _is_value(value: object) -> bool:
-    """What a key of the file may have at all; which it may have, the daemon judges."""
-    if isinstance(value, list):
-        return all(isinstance(it, str | int | float) for it in value)
-    return isinstance(value, str | int | float)

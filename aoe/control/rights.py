@@ -1,11 +1,16 @@
 """Which process may ask for what, by the user and the groups that the kernel says it has."""
 
+from collections.abc import Collection
 from typing import NamedTuple
+
+from aoe.target.rates import LIMITS
 
 READING = frozenset({"status"})
 """Verbs that change nothing."""
 SHARED = frozenset({"mask", "release", "drain", "resume"})
 """Verbs of the configured group: they name no store and no interface."""
+LENT = frozenset({"mask", *(name.replace("_", "-") for name in LIMITS)})
+"""Keys of an export that it may `set`, too."""
 
 
 class Peer(NamedTuple):
@@ -21,8 +26,8 @@ class Peer(NamedTuple):
 
 class Rights(NamedTuple):
     """`owner` (root, where root started the daemon) and root may do all, members of `group` what `SHARED`
-    has, and look. With `all_read` every process may look. `changes` is the path at which the owner's changes
-    beside the file are written down (`place.changes_of`)."""
+    has, and `set` what `LENT` has, and look. With `all_read` every process may look. `changes` is the path
+    at which the owner's changes beside the file are written down (`place.changes_of`)."""
 
     owner: int
     group: int | None = None
@@ -33,13 +38,14 @@ class Rights(NamedTuple):
         """Whether it may do all."""
         return peer.uid in (0, self.owner)
 
-    def refusal(self, verb: str, peer: Peer) -> str:
-        """Why it may not do that, with the remedy; empty if it may."""
+    def refusal(self, verb: str, peer: Peer, keys: Collection[str] = ()) -> str:
+        """Why it may not do that, about these keys of an export, with the remedy; empty if it may."""
         if self.rules(peer) or (verb in READING and self.all_read):
             return ""
-        shared = verb in SHARED | READING
+        shared = verb in SHARED | READING or (verb == "set" and keys and LENT.issuperset(keys))
         if shared and self.group is not None and self.group in peer.gids:
             return ""
         if not shared:
-            return f"{verb} is for the administrator alone, not for uid {peer.uid}; use sudo"
+            what = f"{verb} of {', '.join(sorted({*keys} - LENT))}" if verb == "set" and keys else verb
+            return f"{what} is for the administrator alone, not for uid {peer.uid}; use sudo"
         return f"{verb} is not for uid {peer.uid}; use sudo, or join the control-group of the configuration"

@@ -1,10 +1,12 @@
 """What a node does for those that ask: the interface, and the way there from a request."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from aoe.config.changes import Verb
+from aoe.config.changes import Change
+from aoe.control.asked import change_of, names_of
 from aoe.control.messages import DONE, PARTLY, Answer, Failure, Request
 from aoe.control.rights import Peer, Rights
 from aoe.errors import AoeError, ConfigurationError
@@ -58,15 +60,15 @@ class Verbs(Protocol):
     async def apply(self, how: Apply, peer: Peer) -> Outcome:
         """Compare the file with what runs and do the difference."""
 
-    async def take_up(self, verb: Verb, address: str, peer: Peer) -> Outcome:
+    async def take_up(self, change: Change, peer: Peer) -> Outcome:
         """Root's changes beside the file (`aoe.config.changes`, written before this at `place.changes_of`)
-        have a new one, of that verb: carry out what file and changes say about one address now, and nothing
-        else of them. ConfigurationError if `add` is for an address that is wanted already, or the others for
-        one that is not."""
+        have this new one: carry out what file and changes say about its address now, and nothing else of
+        them. ConfigurationError if `add` is for an address that is wanted already, or the others for one
+        that is not."""
 
-    async def mask(self, address: str, macs: tuple[bytes, ...], peer: Peer) -> Outcome:
-        """The configured group serves an export to these hosts alone (none: to all), and the daemon keeps
-        that (order rule T5)."""
+    async def lend(self, change: Change, peer: Peer) -> Outcome:
+        """The configured group sets keys that it may: carry that out, and keep it until root changes them,
+        or applies the file. ConfigurationError for an address that is not wanted."""
 
     async def release(self, address: str, peer: Peer) -> Outcome:
         """Break the reservation of an export (order rule T5)."""
@@ -94,6 +96,7 @@ class _Arguments:
     ignored: they are of a newer command."""
 
     def __init__(self, request: Request) -> None:
+        self._request = request
         self._verb = request.verb
         self._given = request.arguments
 
@@ -143,13 +146,17 @@ class _Arguments:
         if written != rights.changes:
             raise ConfigurationError(f"this daemon is uid {rights.owner}'s; ask as that user")
 
-    def macs(self) -> tuple[bytes, ...]:
+    def change(self, peer: Peer) -> Change:
+        self.address()
+        return change_of(self._request, f"uid {peer.uid}", time.time())
+
+    def check_macs(self) -> None:
         value = self._given.get("mask")
         if value == OPEN:
-            return ()
+            return
         if not isinstance(value, list) or not value or not all(isinstance(it, str) for it in value):
             raise self._wrong("mask", f'a list of MACs, or "{OPEN}"')
-        return hosts(value)
+        _check_hosts(value)
 
     def level(self) -> str:
         level = self.text("level", "one of " + ", ".join(LOG_LEVELS))
@@ -158,8 +165,8 @@ class _Arguments:
         return level
 
 
-def hosts(texts: list[str]) -> tuple[bytes, ...]:
-    """MACs of single hosts, each once; ConfigurationError for what is none, and for too many."""
+def _check_hosts(texts: list[str]) -> None:
+    """ConfigurationError for what is no MAC of a single host, and for too many."""
     try:
         macs = tuple(dict.fromkeys(map(parse_mac, texts)))
     except ValueError as error:
@@ -169,7 +176,6 @@ def hosts(texts: list[str]) -> tuple[bytes, ...]:
     for mac in macs:
         if is_group(mac):
             raise ConfigurationError(f"{format_mac(mac)} is a group address; name single hosts")
-    return macs
 
 
 # From a request to the node
@@ -188,20 +194,17 @@ async def _apply(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[s
     return (await node.apply(how, peer)).as_facts
 
 
-def _taking_up(verb: Verb) -> "_Step":
-    async def take_up(node: Verbs, said: _Arguments, peer: Peer, rights: Rights) -> dict[str, Any]:
+async def _change(node: Verbs, said: _Arguments, peer: Peer, rights: Rights) -> dict[str, Any]:
+    change = said.change(peer)
+    if rights.rules(peer):
         said.check_changes(rights)
-        return (await node.take_up(verb, said.address(), peer)).as_facts
-
-    return take_up
+        return (await node.take_up(change, peer)).as_facts
+    return (await node.lend(change, peer)).as_facts
 
 
 async def _mask(node: Verbs, said: _Arguments, peer: Peer, rights: Rights) -> dict[str, Any]:
-    address, macs = said.address(), said.macs()
-    if rights.rules(peer):
-        said.check_changes(rights)
-        return (await node.take_up("set", address, peer)).as_facts
-    return (await node.mask(address, macs, peer)).as_facts
+    said.check_macs()
+    return await _change(node, said, peer, rights)
 
 
 async def _release(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[str, Any]:
@@ -228,9 +231,9 @@ _Step = Callable[[Verbs, _Arguments, Peer, Rights], Awaitable[dict[str, Any]]]
 STEPS: dict[str, _Step] = {
     "status": _status,
     "apply": _apply,
-    "add": _taking_up("add"),
-    "remove": _taking_up("remove"),
-    "set": _taking_up("set"),
+    "add": _change,
+    "remove": _change,
+    "set": _change,
     "mask": _mask,
     "release": _release,
     "reopen": _reopen,
@@ -246,7 +249,7 @@ async def answer(node: Verbs, request: Request, peer: Peer, rights: Rights) -> A
     step = STEPS.get(request.verb)
     if step is None:
         return Answer(request.id, _unknown(request.verb))
-    reason = rights.refusal(request.verb, peer)
+    reason = rights.refusal(request.verb, peer, names_of(request))
     if reason:
         return Answer(request.id, Failure("rights", reason))
     try:

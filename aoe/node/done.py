@@ -1,9 +1,29 @@
 """What became of a change."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from aoe.config.values import Config
 from aoe.node.steps import Note, Plan
+
+REFUSED = 2
+
+Wanting = Callable[[Config], AbstractAsyncContextManager[Config]]
+"""What is wanted, made of what is wanted now once no other change is under way, and while it is gone to."""
+
+
+@asynccontextmanager
+async def settled(config: Config) -> AsyncIterator[Config]:
+    """What is wanted, whatever becomes of it."""
+    yield config
+
+
+class _Refused(Exception):
+    def __init__(self, done: "Done") -> None:
+        super().__init__("nothing was changed")
+        self.done = done
 
 
 class Done(NamedTuple):
@@ -13,6 +33,20 @@ class Done(NamedTuple):
     failed: tuple[Note, ...]
     number: int
     only_planned: bool = False
+
+    @classmethod
+    async def of(
+        cls, wanted: AbstractAsyncContextManager[Config], go: "Callable[[Config], Awaitable[Done]]"
+    ) -> "Done":
+        """Go to what is wanted while that is so, which is left by an exception where it was refused."""
+        try:
+            async with wanted as config:
+                done = await go(config)
+                if done.exit == REFUSED:
+                    raise _Refused(done)
+                return done
+        except _Refused as refused:
+            return refused.done
 
     @property
     def exit(self) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from aoe.disk.threads import aside
 from aoe.errors import AoeError, ConfigurationError
 from aoe.link.base import Link
 from aoe.node.ailing import Ailing
-from aoe.node.done import Done
+from aoe.node.done import Done, Wanting, settled
 from aoe.node.drains import DRAINED
 from aoe.node.hands import Hands, Live, Ready
 from aoe.node.links import Links, Names
@@ -157,29 +157,31 @@ class Node:
 
     async def apply(
         self,
-        wanted: Config,
+        wanted: Config | Wanting,
         by: str,
         *,
-        only_plan: bool = False,
         remove: bool = False,
         expect: int | None = None,
     ) -> Done:
         """Go to what a file says. ConfigurationError where another change is under way for too long, or was
         made since the one that is expected."""
-        if only_plan:
-            self._check(expect)
-            there = await aside(lambda: self._find(wanted))
-            steps = self._plan(wanted, there, remove=remove)
-            waits = self._links.waits(await aside(lambda: self._names(wanted)))
-            steps = replace(steps, waits=(*steps.waits, *waits))
-            return Done(steps, (), self._state.number, only_planned=True)
         async with self._change(f"apply by {by}"):
             self._check(expect)
-            return await self._apply(wanted, remove=remove, lenient=False)
+            wanting = settled(wanted) if isinstance(wanted, Config) else wanted(self._wanted)
+            return await Done.of(wanting, lambda it: self._apply(it, remove=remove, lenient=False))
 
-    async def apply_one(self, key: Key, wanted: Callable[[], Awaitable[Config]], by: str) -> Done:
+    async def plan(self, wanted: Config, *, remove: bool = False, expect: int | None = None) -> Done:
+        """Tell what `apply` would do now. ConfigurationError."""
+        self._check(expect)
+        there = await aside(lambda: self._find(wanted))
+        steps = self._plan(wanted, there, remove=remove)
+        waits = self._links.waits(await aside(lambda: self._names(wanted)))
+        steps = replace(steps, waits=(*steps.waits, *waits))
+        return Done(steps, (), self._state.number, only_planned=True)
+
+    async def apply_one(self, key: Key, wanted: Wanting, by: str) -> Done:
         """Go to a configuration that is as the last one, but for one export, by a word about that: whether
-        clients use it is no matter. It is asked for once no other change is under way. ConfigurationError."""
+        clients use it is no matter. ConfigurationError."""
         async with self._change(by):
             address = "e{}.{}".format(*key)
             others = {
@@ -187,26 +189,17 @@ class Node:
                 for it in self._left.values()
                 if it.state == "failed" or it.address in self._busy
             }
-            done = await self._apply(await wanted(), remove=False, lenient=False, meant=key)
+            done = await Done.of(
+                wanted(self._wanted), lambda it: self._apply(it, remove=False, lenient=False, meant=key)
+            )
             others.pop(address, None)
             self._left = others | self._left
             return done.about(address)
 
-    async def restate(
-        self,
-        key: Key,
-        by: str,
-        *,
-        mask: tuple[bytes, ...] | None = None,
-        reserve: tuple[bytes, ...] | None = None,
-    ) -> None:
-        """Replace lists of hosts of an export (`mask`, `reserve`), which its record keeps. ConfigurationError
-        where the file states a mask: it would be back with the next change."""
+    async def release(self, key: Key, by: str) -> None:
+        """Give back what hosts reserved. ConfigurationError where that cannot be kept."""
         async with self._change(by):
-            one = self._hands.live.get(key)
-            if one is not None and mask is not None and one.config.mask is not None:
-                raise ConfigurationError(f"{one.config.address}: the file states its mask; change it there")
-            await self.target.restate(*key, mask=mask, reserve=reserve)
+            await self.target.restate(*key, reserve=())
             self._state.count()
 
     async def reopen(self, key: Key, by: str) -> None:

@@ -37,6 +37,7 @@ def standing(one: Live, target: Target, state: str, reason: str) -> ExportStatus
         done.queue,
         _clients(done.hosts),
         stays(target, config.key) if export.identity.draining and not one.going else None,
+        config.limited,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -21,7 +21,8 @@ class ExportStatus:
     there is one. It is served while it drains for an administrator, whom `stays` tells which hosts stay. What
     is served has the facts behind that: `unused_s` are seconds since a client read or wrote, None if none did
     since it is served. `reads` to `written_bytes` are what was done since then,
-    `queue` are requests under way, `clients` the hosts that were heard last."""
+    `queue` are requests under way, `clients` the hosts that were heard last. `limits` are keys of the file,
+    with numbers (bytes, seconds); none where nothing is limited."""
 
     address: str
     path: str
@@ -44,6 +45,7 @@ class ExportStatus:
     clients: tuple[ClientStatus, ...] = ()
     stays: Mapping[str, str] | None = None
     """Why, by MAC; None where it does not drain."""
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def served(self) -> bool:

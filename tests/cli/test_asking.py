@@ -262,3 +262,33 @@ def test_apply_ends_what_stands_beside_the_file(
     assert run(daemon, "apply") == 0
     assert written.read() == ()
     assert capsys.readouterr().out.count("did apply") == 2
+
+
+def test_limits_are_set_by_their_options_as_by_their_keys(daemon: Running, written: Written) -> None:
+    words = ("--limit-iops", "100", "--limit-client-bandwidth", "20M", "--limit-burst", "0.5")
+    assert run(daemon, "set", "e1.0", "durability=write-back", *words) == 0
+    assert written.read()[-1].keys == {
+        "durability": "write-back",
+        "limit-iops": 100,
+        "limit-client-bandwidth": "20M",
+        "limit-burst": 0.5,
+    }
+    assert run(daemon, "set", "e1.0", "limit-iops=100", "--limit-iops", "200") == 2
+
+
+def test_save_puts_what_the_group_changed_into_the_file(
+    daemon: Running, written: Written, tmp_path: Path
+) -> None:
+    file = tmp_path / "file.toml"
+    file.write_text(FILE)
+    common = {"verb": "set", "by": "uid 1001", "at": "2026-11-28T12:00:00Z", "gone": []}
+    patches = [
+        {**common, "address": "e1.0", "keys": {"limit-iops": 100}, "lent": True},
+        {**common, "address": "e1.1", "keys": {"limit-iops": 200}, "lent": True},
+        {**common, "address": "e1.0", "keys": {"durability": "write-back"}, "lent": False},
+    ]
+    daemon.node.said = {"number": 1, "exports": [], "patches": patches}
+    assert run(daemon, "set", "e1.0", "--save", "--config", str(file)) == 0
+    assert file.read_text() == FILE + "limit-iops = 100\n"
+    assert [(it.by, it.saved) for it in written.read()] == [("uid 1001", True)]
+    assert run(daemon, "set", "e1.0") == 2

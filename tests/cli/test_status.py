@@ -64,6 +64,28 @@ def test_all_of_it_is_said_in_lines() -> None:
     ]
 
 
+LIMITS = {"limit-iops": 100, "limit-bandwidth": 20971520, "limit-client-iops": 0, "limit-burst": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("limits", "shown"),
+    [
+        (LIMITS, ", limit-iops 100, limit-bandwidth 20M, limit-burst 0.5"),
+        ({"limit-client-bandwidth": 3}, ", limit-client-bandwidth 3"),
+        ({}, ""),
+        ({"limit-iops": "\x1b"}, ""),
+        ([7], ""),
+    ],
+)
+def test_limits_are_shown_as_the_file_has_them(limits: object, shown: str) -> None:
+    look = Look({**FACTS, "exports": [{**EXPORT, "limits": limits}]}, 10.0)
+    assert [*sentences(look)][1] == f"e1.0: /dev/md0, serving, mask 02:00:00:00:00:01{shown}"
+
+
+def test_what_was_dropped_for_a_limit_is_counted() -> None:
+    assert "errors: limited=5" in [*sentences(Look({**FACTS, "counters": {"reads": 9, "limited": 5}}, 10.0))]
+
+
 def test_how_fast_it_is_is_the_difference() -> None:
     look = later(reads=1100, writes=1050, read_bytes=409600 + 4_000_000)
     (export,) = look.exports()

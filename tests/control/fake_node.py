@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from aoe.config.changes import Change
 from aoe.control.rights import Peer
 from aoe.control.verbs import Apply, Outcome
 from aoe.errors import ConfigurationError
@@ -33,11 +34,11 @@ class FakeNode:
     async def apply(self, how: Apply, peer: Peer) -> Outcome:
         return await self._did("apply", how)
 
-    async def take_up(self, verb: str, address: str, peer: Peer) -> Outcome:
-        return await self._did("take_up", verb, address)
+    async def take_up(self, change: Change, peer: Peer) -> Outcome:
+        return await self._did("take_up", change.verb, change.address)
 
-    async def mask(self, address: str, macs: tuple[bytes, ...], peer: Peer) -> Outcome:
-        return await self._did("mask", address, macs)
+    async def lend(self, change: Change, peer: Peer) -> Outcome:
+        return await self._did("lend", change.address, change.keys, change.by)
 
     async def release(self, address: str, peer: Peer) -> Outcome:
         return await self._did("release", address)

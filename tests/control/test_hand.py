@@ -232,3 +232,43 @@ def test_the_daemon_can_read_it_whatever_the_umask_is(written: Written) -> None:
         os.umask(before)
     assert written.path.parent.stat().st_mode & 0o777 == 0o755
     assert written.path.stat().st_mode & 0o777 == 0o644
+
+
+# What the owner takes over of the configured group
+
+
+def lent(address: str = "e1.0", verb: str = "set", **keys: object) -> dict[str, object]:
+    """As status shows it."""
+    said = {"verb": verb, "address": address, "by": "uid 1001", "at": "2026-11-28T12:00:00Z", "lent": True}
+    return {**said, "keys": {name.replace("_", "-"): value for name, value in keys.items()}, "gone": []}
+
+
+def test_what_the_group_changed_is_taken_over_with_its_name(hand: Hand, written: Written) -> None:
+    taken = [lent(limit_iops=100, mask=[MAC]), lent(limit_burst=0.5)]
+    ask(hand, "set", address="e1.0", keys={"mask": "any"}, taken=taken)
+    assert [(it.by, it.keys) for it in written.read()] == [
+        ("uid 1001", {"limit-iops": 100}),
+        ("uid 1001", {"limit-burst": 0.5}),
+        (this_user(), {"mask": "any"}),
+    ]
+    ask(hand, "set", address="e1.0", taken=[lent(limit_iops=200)])
+    assert written.read()[-1].keys == {"limit-iops": 200}
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        lent(path="/dev/sda"),
+        lent(limit_iops=100, durability="write-back"),
+        lent("e1.1", limit_iops=100),
+        lent(verb="remove"),
+        lent(verb="add", mask="any"),
+        {"keys": {"mask": "any"}},
+        7,
+    ],
+)
+def test_a_daemon_cannot_slip_the_owner_another_change(
+    hand: Hand, daemon: Running, written: Written, taken: object
+) -> None:
+    assert isinstance(ask(hand, "set", address="e1.0", taken=[taken]), Failure)
+    assert (written.read(), daemon.node.asked) == ((), [])

@@ -28,6 +28,23 @@ def test_the_group_may_what_names_no_store(verb: str) -> None:
     assert may == (verb in {"status", "mask", "release", "drain", "resume"})
 
 
+@pytest.mark.parametrize(
+    ("keys", "may"),
+    [
+        ({"limit-iops"}, True),
+        ({"limit-client-bandwidth", "limit-burst", "mask"}, True),
+        ({"limit-iops", "path"}, False),
+        ({"durability"}, False),
+        (set(), False),
+    ],
+)
+def test_the_group_may_set_what_names_no_store(keys: set[str], may: bool) -> None:
+    assert not OURS.refusal("set", peer(ROOT, 0), keys)
+    assert (not OURS.refusal("set", peer(MEMBER, GROUP), keys)) is may
+    assert OURS.refusal("set", peer(STRANGER), keys)
+    assert OURS.refusal("add", peer(MEMBER, GROUP), keys)
+
+
 @pytest.mark.parametrize("verb", STEPS)
 def test_others_may_look_if_allowed_and_nothing_else(verb: str) -> None:
     assert OURS.refusal(verb, peer(STRANGER, 1002))
@@ -46,6 +63,9 @@ def test_the_user_of_a_daemon_that_root_started_has_no_rights() -> None:
 def test_a_refusal_names_the_verb_the_user_and_the_remedy() -> None:
     assert OURS.refusal("add", peer(MEMBER, GROUP)) == (
         "add is for the administrator alone, not for uid 1001; use sudo"
+    )
+    assert OURS.refusal("set", peer(MEMBER, GROUP), {"path", "limit-iops"}) == (
+        "set of path is for the administrator alone, not for uid 1001; use sudo"
     )
     assert "join the control-group" in OURS.refusal("mask", peer(STRANGER))
 

@@ -304,7 +304,7 @@ def test_a_supplementary_group_counts(open_directory: Path) -> None:
             "rights",
         ]
         assert as_user(daemon.path, 1234, [4322], "status", "mask") == ["rights", "rights"]
-        assert ("mask", "e1.0", ()) in daemon.node.asked
+        assert ("lend", "e1.0", {"mask": "any"}, "uid 1234") in daemon.node.asked
 
 
 @pytest.mark.usefixtures("users")

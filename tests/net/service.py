@@ -50,7 +50,13 @@ class Service(Target):
     """A daemon with its file, state and control socket under `work`."""
 
     def __init__(
-        self, lab: Lab, work: Path, exports: Iterable[str], *, interfaces: Sequence[str] = ("v0",)
+        self,
+        lab: Lab,
+        work: Path,
+        exports: Iterable[str],
+        *,
+        interfaces: Sequence[str] = ("v0",),
+        **keys: Any,
     ) -> None:
         self.file = work / "target.toml"
         self.socket = work / "control"
@@ -58,6 +64,7 @@ class Service(Target):
             "interfaces": list(interfaces),
             "state-dir": str(work / "state"),
             "engine": os.environ.get(ENGINE, "auto"),
+            **{name.replace("_", "-"): value for name, value in keys.items()},
         }
         self._head = "[target]\n" + _keys(head)
         self.write(exports)
@@ -82,7 +89,11 @@ class Service(Target):
 
     def apply(self, *words: str | Path, exit_status: int = 0) -> str:
         """What `aoe-target apply` says."""
-        argv = [sys.executable, "-m", "aoe.cli.target", "apply", "--socket", self.socket, *words]
+        return self.command("apply", *words, exit_status=exit_status)
+
+    def command(self, name: str, *words: str | Path, exit_status: int = 0) -> str:
+        """What a command says that asks it."""
+        argv = [sys.executable, "-m", "aoe.cli.target", name, "--socket", self.socket, *words]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == exit_status, (done.stdout, done.stderr, self.errors)
         return done.stdout + done.stderr

@@ -95,6 +95,9 @@ class Scene:
     async def apply(self, *exports: ExportConfig, **how: Any) -> Done:
         return await self.node.apply(Config(TARGETED, exports), "a test", **how)
 
+    async def plan(self, *exports: ExportConfig) -> Done:
+        return await self.node.plan(Config(TARGETED, exports))
+
     @property
     def addresses(self) -> list[str]:
         return sorted(export.address for export in self.node.target.exports)

@@ -49,7 +49,7 @@ def test_nothing_that_is_served_needs_room(tmp_path: Path, caplog: pytest.LogCap
                 assert (done.exit, here.states()) == (1, {"e1.0": "serving", "e1.1": "failed"})
                 assert [it.sentence for it in done.failed] == [f"e1.1: {FULL.format(state)}"]
                 with pytest.raises(ConfigurationError, match="the state directory takes no change"):
-                    await here.node.restate((1, 0), "a test", mask=(mac(9),))
+                    await here.node.target.restate(1, 0, mask=(mac(9),))
                 with pytest.raises(Refused) as refused:
                     await here.host().config(ConfigCommand.FORCE_SET, b"new")
                 assert refused.value.code == 3

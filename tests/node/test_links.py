@@ -214,7 +214,7 @@ async def came_and_went(tmp_path: Path) -> None:
     try:
         assert [await scene.seen(slot) for slot in (0, 1)] == [["m0"], ["m0"]]
         both = replace(first, interfaces=("m0", "m[1-3]"))
-        planned = await scene.node.apply(Config(both, exports), "a test", only_plan=True)
+        planned = await scene.node.plan(Config(both, exports))
         assert planned.sentences == ["all: change interfaces to m0, m[1-3]"]
         done = await scene.node.apply(Config(both, exports), "a test")
         assert (done.exit, done.sentences) == (0, planned.sentences)

@@ -155,7 +155,7 @@ def test_what_a_client_uses_stays_even_when_a_disk_comes(
 def test_a_plan_changes_nothing(tmp_path: Path) -> None:
     async def run() -> None:
         async with scene(tmp_path, export(tmp_path, "a")) as here:
-            done = await here.apply(export(tmp_path, "b", 1), only_plan=True)
+            done = await here.plan(export(tmp_path, "b", 1))
             assert said(done).splitlines()[1] == f"e1.1: serve {tmp_path}/b"
             assert (here.addresses, is_free(tmp_path / "b")) == (["e1.0"], True)
             assert json.loads(json.dumps(done.facts()))["number"] == here.node.status().number
@@ -248,7 +248,7 @@ def test_what_serve_kept_is_taken_over(tmp_path: Path) -> None:
     async def run() -> tuple[str, tuple[bytes, ...]]:
         async with scene(tmp_path, export(tmp_path, "a")) as here:
             (one,) = here.node.target.exports
-            await here.node.restate((1, 0), "a test", mask=(ALICE,))
+            await here.node.target.restate(1, 0, mask=(ALICE,))
             return one.identity.serial, one.state.mask
 
     first = asyncio.run(run())
