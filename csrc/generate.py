@@ -174,7 +174,7 @@ def shared() -> Iterator[str]:
     yield from defined(command, "READY", "ERROR", "ABRT", "FAILURES", "LBA28_MASK")
     yield from defined(
         identify,
-        *("VENDOR_WORD", "VENDOR_SIGNATURE", "VENDOR_LAYOUT", "VENDOR_STREAMS"),
+        *("VENDOR_WORD", "VENDOR_SIGNATURE", "VENDOR_LAYOUT", "VENDOR_STREAMS", "VENDOR_ALONE"),
         *("VOLATILE_CACHE", "TRIM_IS_ZERO", "HAS_LBA", "HAS_LBA48", "HAS_FUA", "CHECKSUM_FOLLOWS"),
     )
     yield from members(streams.Place, "STREAM_")

@@ -21,6 +21,7 @@ VENDOR_STREAMS = 2
 """Bit 0 said of an earlier version that it heeds streams that any garbage could be; it is never set again."""
 VENDOR_DRAINS = 4
 """Of the same word: clients are to use another server, if they have one."""
+VENDOR_ALONE = 8
 
 _WORD_82_NOP_AND_POWER = 0x4008
 VOLATILE_CACHE = 0x0020
@@ -70,7 +71,8 @@ class Identity(NamedTuple):
     in sectors, `trim_blocks` the 512-byte range blocks a TRIM may carry (0: no TRIM), `cache` whether a
     volatile write cache exists and `cache_on` whether it is in use. `frame_age_ms` and `instance` go
     into the vendor words of order rule T4, `streams` of rule T9, `draining` (clients are to use another
-    server) beside that, `store_id` behind them (words 139-147).
+    server) and `alone` (no request to another instance can take effect any more: rules T8 to T10) beside
+    that, `store_id` behind them (words 139-147).
     """
 
     sectors: int
@@ -86,6 +88,7 @@ class Identity(NamedTuple):
     streams: bool = False
     store_id: StoreId = NO_STORE_ID
     draining: bool = False
+    alone: bool = False
 
 
 def is_serial(text: str) -> bool:
@@ -176,7 +179,8 @@ def _checksummed(words: dict[int, int], identity: Identity) -> bytes:
     data[20:40] = text_words(identity.serial, protocol.SERIAL_MAX)
     data[46:54] = text_words(FIRMWARE, 8)
     data[54:94] = text_words(MODEL, 40)
-    features = VENDOR_STREAMS * identity.streams | VENDOR_DRAINS * identity.draining
+    features = VENDOR_STREAMS * identity.streams
+    features |= VENDOR_DRAINS * identity.draining | VENDOR_ALONE * identity.alone
     promises = identity.frame_age_ms, identity.instance, features
     vendor = (VENDOR_SIGNATURE, VENDOR_LAYOUT, *promises, *identity.store_id)
     _VENDOR.pack_into(data, 2 * VENDOR_WORD, *vendor)
@@ -225,14 +229,15 @@ class Vendor(NamedTuple):
     streams: bool
     store_id: StoreId = NO_STORE_ID
     draining: bool = False
+    alone: bool = False
 
 
 def vendor_of(data: bytes) -> Vendor | None:
     """The vendor words, or None where another kind of drive answered."""
     signature, layout, age, instance, features, *store = _VENDOR.unpack_from(data, 2 * VENDOR_WORD)
     store_id = StoreId(*store) if store[0] else NO_STORE_ID
-    streams, draining = bool(features & VENDOR_STREAMS), bool(features & VENDOR_DRAINS)
-    vendor = Vendor(age, instance, streams, store_id, draining)
+    says = (bool(features & it) for it in (VENDOR_DRAINS, VENDOR_ALONE))
+    vendor = Vendor(age, instance, bool(features & VENDOR_STREAMS), store_id, *says)
     return vendor if (signature, layout) == (VENDOR_SIGNATURE, VENDOR_LAYOUT) else None
 
 

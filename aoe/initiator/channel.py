@@ -106,12 +106,10 @@ class Channel:
     def make_anew(self, tag: int, now_ns: int) -> list[Effect]:
         """A copy was never sent, and is too old for it now: another one takes its place."""
         exchange, effects = self._tags.pop(tag), list[Effect]()
-        lane = self._lanes[exchange.kind]
         del exchange.copies[tag]
         if exchange.open:
             exchange.tries -= 1
-            del lane.flying[exchange]
-            self._transmit(lane, exchange, now_ns, effects)
+            self._send_anew(exchange, now_ns, effects)
         else:
             self._close(exchange, effects)
         return effects
@@ -165,6 +163,23 @@ class Channel:
         for lane in (self._lanes[Kind.CHANGES], self._lanes[Kind.SYNCS]):
             for exchange in list(lane.flying):
                 self._resend(lane, exchange, now_ns, effects)
+        return effects
+
+    def begin_anew(self, alone: int | None, now_ns: int) -> list[Effect]:
+        """The peer is another process, which knows nothing of what the one before was asked: ask it. Copies
+        that name another life of the peer than `alone`, if that is told, can do nothing any more."""
+        effects: list[Effect] = []
+        for lane in self._lanes:
+            lane.probes = 0
+            for exchange in [it for it in lane.unsettled if it.is_over(alone)]:
+                self._forget(exchange, effects)
+            for exchange in list(lane.flying):
+                if exchange.is_over(alone):
+                    self._forget_copies(exchange)
+                    exchange.tries = 0
+                    self._send_anew(exchange, now_ns, effects)
+                else:
+                    self._resend(lane, exchange, now_ns, effects)
         return effects
 
     def ask_again(self, question: Exchange, now_ns: int) -> list[Effect]:
@@ -297,6 +312,12 @@ class Channel:
         body = exchange.body if exchange.kind is Kind.READS else self._stamped(exchange)
         effects.append(Transmit(frame.encode(header, body)))
 
+    def _send_anew(self, exchange: Exchange, now_ns: int, effects: list[Effect]) -> None:
+        """In place of copies that never were."""
+        lane = self._lanes[exchange.kind]
+        del lane.flying[exchange]
+        self._transmit(lane, exchange, now_ns, effects)
+
     def _stamped(self, exchange: Exchange) -> bytes:
         """What is sent of something that is no read, and of which stream it is from now on."""
         stamp = self.stamp if exchange.stamped else UNSTAMPED
@@ -348,10 +369,13 @@ class Channel:
     def _forget(self, exchange: Exchange, effects: list[Effect]) -> None:
         """Whatever became of its copies, they can do nothing any more."""
         self.counters["unanswered"] += 1
+        self._forget_copies(exchange)
+        self._close(exchange, effects)
+
+    def _forget_copies(self, exchange: Exchange) -> None:
         for tag in exchange.copies:
             del self._tags[tag]
         exchange.copies.clear()
-        self._close(exchange, effects)
 
     def _drop(self, reason: str) -> list[Effect]:
         self.counters[reason] += 1

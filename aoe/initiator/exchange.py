@@ -89,6 +89,12 @@ class Exchange:
         """Whether it says which stream it belongs to, where the peer knows ours."""
         return self.command == Command.ATA and ata.command_in(self.body) in _STAMPED
 
+    def is_over(self, alone: int | None) -> bool:
+        """Whether no copy can do anything any more, once the peer is another process, and where `alone` is
+        the one life of it that carries out what names a life (order rules T8 to T10)."""
+        named = alone is not None and self.stamp.stream > 0 and self.stamp.instance != alone
+        return named or self.kind is Kind.READS
+
     def judge(self, header: Header, raw: bytes) -> bool | None:
         """Whether a reply says that it was done; None where the frame cannot be the reply to this."""
         if header.command != self.command:

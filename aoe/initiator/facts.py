@@ -61,6 +61,8 @@ class Facts(NamedTuple):
     instance: int | None
     age_ns: int
     streams: bool
+    alone: bool
+    """Whether what names another instance can take effect no more."""
     store: StoreId
     data: bytes
 
@@ -75,6 +77,7 @@ def facts_of(data: bytes, timing: Timing = USUAL) -> Facts:
         vendor.instance if vendor else None,
         vendor.frame_age_ms * 1_000_000 if vendor else timing.foreign_age_ns,
         vendor is not None and vendor.streams,
+        vendor is not None and vendor.alone,
         vendor.store_id if vendor else NO_STORE_ID,
         data,
     )

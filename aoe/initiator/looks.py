@@ -35,27 +35,37 @@ def may_register(path: Path, now_ns: int) -> bool:
 
 def _to_register(path: Path, now_ns: int) -> Stamp:
     """What IDENTIFY asks the server to know: the stream in use, or one where there is none and may be."""
-    if path.channel.stamp.stream or path.facts is None or path.facts.instance is None:
-        return path.channel.stamp
-    return path.channel.new_stream(path.facts.instance) if may_register(path, now_ns) else UNSTAMPED
+    stamp, facts = path.channel.stamp, path.facts
+    if facts is None or facts.instance is None or _is_of(stamp, facts) or not may_register(path, now_ns):
+        return stamp
+    return path.channel.new_stream(facts.instance)
+
+
+def _is_of(stamp: Stamp, facts: Facts) -> bool:
+    """Whether it is a stream for that life of the server."""
+    return stamp.stream > 0 and stamp.instance == facts.instance
 
 
 def registered(board: Board, path: Path, facts: Facts, registering: Stamp, now_ns: int) -> bool:
     """Whether the path can be used as it is. A server that may know our stream is told of it first: only a
-    question that names its present life counts there."""
-    if registering.stream and registering.instance == facts.instance:
+    question that names its present life counts there. One that has begun another life is asked anew then."""
+    stamp = path.channel.stamp
+    if _is_of(registering, facts):
         if not facts.streams:
             path.register_after_ns = now_ns + board.timing.stream_again_ns
-        use_stream(board, path, registering if facts.streams else UNSTAMPED, now_ns)
-        return True
-    path.heeds = facts.streams
-    if path.channel.stamp.stream and path.channel.stamp.instance == facts.instance:
-        return True
-    use_stream(board, path, UNSTAMPED, now_ns)
-    if not may_register(path, now_ns):
-        return True
-    look(board, path, now_ns)
-    return False
+        stamp = registering if facts.streams else UNSTAMPED
+    else:
+        path.heeds = facts.streams
+        if not _is_of(stamp, facts):
+            if may_register(path, now_ns):
+                look(board, path, now_ns)
+                return False
+            stamp = UNSTAMPED
+    use_stream(board, path, stamp, now_ns)
+    if path.reborn:
+        path.reborn = False
+        board.follow(path, path.channel.begin_anew(facts.instance if facts.alone else None, now_ns))
+    return True
 
 
 def use_stream(board: Board, path: Path, stamp: Stamp, now_ns: int) -> None:
@@ -64,7 +74,7 @@ def use_stream(board: Board, path: Path, stamp: Stamp, now_ns: int) -> None:
     if last.stream == stamp.stream:
         return
     path.channel.stamp = stamp
-    if last.stream:
+    if last.stream and not path.reborn:
         board.follow(path, path.channel.send_changes_again(now_ns))
 
 

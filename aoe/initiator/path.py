@@ -103,6 +103,8 @@ class Path:
         """The stream that the check asks the server to know, if any (order rule T9)."""
         self.heeds = False
         """Whether the server has said that it heeds streams."""
+        self.reborn = False
+        """Whether its server began another life, and what the one before was asked was not asked again."""
         self.register_after_ns = 0
         """Before that no other stream is asked for: there was no place, or the last one is still young."""
         self.question: Exchange | None = None

@@ -40,6 +40,7 @@ def identified(board: Board, path: Path, raw: bytes, registering: Stamp, now_ns:
     was, path.facts = path.facts, facts
     if was is not None and was.instance != facts.instance:
         path.channel.generation += 1
+        path.reborn = True
         board.losses += board.unflushed is path
     born = was is None or was.instance != facts.instance
     if born:

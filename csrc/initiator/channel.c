@@ -75,16 +75,17 @@ void channel_make_anew(aoe_core *c, struct path *path, uint32_t tag, int64_t now
     struct copy *copy = *copy_slot(path, tag);
     struct exchange *x = copy->exchange;
     copy_drop(c, path, copy);
-    if (x->open)
+    if (x->open) {
+        x->tries--;
         exchange_send_anew(c, path, x, now_ns);
-    else
+    } else {
         exchange_close(c, path, x);
+    }
 }
 
 void channel_end(aoe_core *c, struct path *path, struct exchange *last)
 {
-    while (last->copies_count)
-        copy_drop(c, path, oldest_copy(last));
+    exchange_forget_copies(c, path, last);
     pool_give(&c->exchanges, last);
 }
 
@@ -109,6 +110,31 @@ void channel_send_changes_again(aoe_core *c, struct path *path, int64_t now_ns)
         struct lane *l = &path->lanes[i];
         for (uint32_t n = l->flying_count; n--;)
             exchange_resend(c, path, OWNER_OF(l->flying.next, struct exchange, where), now_ns);
+    }
+}
+
+void channel_begin_anew(aoe_core *c, struct path *path, int64_t now_ns)
+{
+    for (int i = 0; i < LANES; i++) {
+        struct lane *l = &path->lanes[i];
+        struct link *next, *at = l->unsettled.next;
+        l->probes = 0;
+        for (uint32_t n = l->unsettled_count; n--; at = next) {
+            struct exchange *x = OWNER_OF(at, struct exchange, where);
+            next = at->next;
+            if (exchange_is_over(path, x))
+                exchange_forget(c, path, x);
+        }
+        for (uint32_t n = l->flying_count; n--;) {
+            struct exchange *x = OWNER_OF(l->flying.next, struct exchange, where);
+            if (exchange_is_over(path, x)) {
+                exchange_forget_copies(c, path, x);
+                x->tries = 0;
+                exchange_send_anew(c, path, x, now_ns);
+            } else {
+                exchange_resend(c, path, x, now_ns);
+            }
+        }
     }
 }
 

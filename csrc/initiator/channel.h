@@ -51,6 +51,10 @@ void exchange_resend(aoe_core *c, struct path *path, struct exchange *x, int64_t
 void exchange_send_anew(aoe_core *c, struct path *path, struct exchange *x, int64_t now_ns);
 void exchange_close(aoe_core *c, struct path *path, struct exchange *x);
 void exchange_forget(aoe_core *c, struct path *path, struct exchange *x);
+void exchange_forget_copies(aoe_core *c, struct path *path, struct exchange *x);
+/* Whether no copy can do anything any more, once the peer is another process, and where that alone carries out what
+ * names a life of it (order rules T8 to T10). */
+int exchange_is_over(const struct path *path, const struct exchange *x);
 void copy_drop(aoe_core *c, struct path *path, struct copy *copy);
 
 static inline struct copy **copy_slot(struct path *path, uint32_t tag)
@@ -72,6 +76,8 @@ void channel_init(aoe_core *c, struct path *path, uint32_t window, uint32_t firs
 void channel_start(aoe_core *c, struct path *path, struct exchange *x, int64_t now_ns);
 void channel_start_now(aoe_core *c, struct path *path, struct exchange *x, int64_t now_ns);
 void channel_send_changes_again(aoe_core *c, struct path *path, int64_t now_ns);
+/* The peer is another process, which knows nothing of what the one before was asked: ask it. */
+void channel_begin_anew(aoe_core *c, struct path *path, int64_t now_ns);
 void channel_abandon(aoe_core *c, struct path *path, struct exchange *x, int64_t now_ns);
 void channel_received(aoe_core *c, struct path *path, uint32_t tag, const uint8_t *raw, uint32_t length,
                       int64_t now_ns);

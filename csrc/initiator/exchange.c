@@ -154,18 +154,28 @@ void exchange_close(aoe_core *c, struct path *path, struct exchange *x)
     channel_effect(c, (struct effect){.what = EFFECT_SETTLED, .exchange = x});
 }
 
+void exchange_forget_copies(aoe_core *c, struct path *path, struct exchange *x)
+{
+    while (x->copies_count)
+        copy_drop(c, path, oldest_copy(x));
+}
+
+int exchange_is_over(const struct path *path, const struct exchange *x)
+{
+    return x->lane == LANE_READS || (path->alone && x->stamp.stream && x->stamp.instance != path->instance);
+}
+
 /* Whatever became of its copies, they can do nothing any more. */
 void exchange_forget(aoe_core *c, struct path *path, struct exchange *x)
 {
     c->counters[AOE_UNANSWERED]++;
-    while (x->copies_count)
-        copy_drop(c, path, oldest_copy(x));
+    exchange_forget_copies(c, path, x);
     exchange_close(c, path, x);
 }
 
+/* In place of copies that never were. */
 void exchange_send_anew(aoe_core *c, struct path *path, struct exchange *x, int64_t now_ns)
 {
-    x->tries--;
     fly(path, x, 0);
     exchange_transmit(c, path, x, now_ns);
 }

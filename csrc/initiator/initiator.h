@@ -108,6 +108,8 @@ struct path {
 
     int state, reason, vouched, slow, identified, ours;
     uint64_t instance;
+    int alone;          /* what names another instance can take effect no more */
+    int reborn;         /* its server began another life, and what the one before was asked was not asked again */
     struct stamp registering; /* what the check asks the server to know, if anything */
     int heeds;          /* it has said that it heeds streams */
     int64_t register_after_ns;

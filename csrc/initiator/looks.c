@@ -24,10 +24,16 @@ int looks_may_register(const struct path *path, int64_t now_ns)
     return path->heeds && path->sectors >= STAMPED_SECTORS_MIN && now_ns >= path->register_after_ns;
 }
 
+/* Whether it is a stream for the present life of the server. */
+static int is_of(const struct stamp *stamp, const struct path *path)
+{
+    return stamp->stream && path->ours && stamp->instance == path->instance;
+}
+
 /* What IDENTIFY asks the server to know: the stream in use, or one where there is none and may be. */
 static struct stamp to_register(struct path *path, int64_t now_ns)
 {
-    if (path->stamp.stream || !path->ours || !looks_may_register(path, now_ns))
+    if (!path->ours || is_of(&path->stamp, path) || !looks_may_register(path, now_ns))
         return path->stamp;
     return channel_new_stream(path, path->instance);
 }
@@ -55,28 +61,35 @@ void looks_use_stream(aoe_core *c, struct path *path, struct stamp stamp, int64_
     if (last == stamp.stream)
         return;
     path->stamp = stamp;
-    if (last)
+    if (last && !path->reborn)
         channel_send_changes_again(c, path, now_ns);
 }
 
 /* Whether the path can be used as it is. A server that may know our stream is told of it first: only a question that
- * names its present life counts there (order rule T9). */
+ * names its present life counts there (order rule T9). One that has begun another life is asked anew then. */
 int looks_registered(aoe_core *c, struct path *path, int heeds, struct stamp registering, int64_t now_ns)
 {
-    if (registering.stream && path->ours && registering.instance == path->instance) {
+    struct stamp stamp = path->stamp;
+    if (is_of(&registering, path)) {
         if (!heeds)
             path->register_after_ns = now_ns + c->set.timing.stream_again_ns;
-        looks_use_stream(c, path, heeds ? registering : (struct stamp){0}, now_ns);
-        return 1;
+        stamp = heeds ? registering : (struct stamp){0};
+    } else {
+        path->heeds = heeds;
+        if (!is_of(&stamp, path)) {
+            if (looks_may_register(path, now_ns)) {
+                looks_look(c, path, now_ns);
+                return 0;
+            }
+            stamp = (struct stamp){0};
+        }
     }
-    path->heeds = heeds;
-    if (path->stamp.stream && path->ours && path->stamp.instance == path->instance)
-        return 1;
-    looks_use_stream(c, path, (struct stamp){0}, now_ns);
-    if (!looks_may_register(path, now_ns))
-        return 1;
-    looks_look(c, path, now_ns);
-    return 0;
+    looks_use_stream(c, path, stamp, now_ns);
+    if (path->reborn) {
+        path->reborn = 0;
+        channel_begin_anew(c, path, now_ns);
+    }
+    return 1;
 }
 
 /* The server has forgotten our stream, or another host forged its end. What is sent until it knows another one carries

@@ -90,11 +90,13 @@ static int learn(aoe_core *c, struct path *path, const uint8_t *identity)
     int known = path->identified, born = !known || path->ours != ours || path->instance != instance;
     if (known && born) {
         path->generation++;
+        path->reborn = 1;
         c->losses += c->unflushed == path;
     }
     path->identified = 1;
     path->ours = ours;
     path->instance = instance;
+    path->alone = ours && wire_little(vendor->features, sizeof vendor->features) & VENDOR_ALONE;
     path->store_kind = ours ? (uint32_t)wire_little(vendor->store_kind, sizeof vendor->store_kind) : 0;
     memcpy(path->store, vendor->store, sizeof path->store);
     path->volatile_cache = (word_of(identity, 85) & VOLATILE_CACHE) != 0;

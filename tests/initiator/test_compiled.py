@@ -80,6 +80,7 @@ class Server:
         self.store = self.rng.choice([self.disk, self.disk, self.disk, self.clone()])
         self.store_id = self.rng.choice([NO_STORE_ID, NO_STORE_ID, *STORES])
         self.streams = Streams() if self.rng.random() < 0.7 else None
+        self.alone = self.rng.random() < 0.5
 
     def forget(self) -> None:
         """Our stream, and nothing else."""
@@ -115,6 +116,7 @@ class Server:
             instance=self.instance,
             streams=streams,
             store_id=self.store_id,
+            alone=self.alone,
         )
         data = bytearray(identify.build(words))
         for name in self.lacks:

@@ -179,6 +179,12 @@ def silence(session: Session) -> list[bytes]:
     return frames
 
 
+def told_anew(session: Session, now: int) -> list[Stamp | None]:
+    """The server has begun another life: it is told of another stream; of which one the writes are then."""
+    session.received(0, reply(asked(session), OTHER_LIFE), now)
+    return stamps(sent(session), 0x34)
+
+
 def test_a_server_that_was_silent_gets_changes_again_as_soon_as_it_speaks() -> None:
     """What waited there was too old, reads were not: nothing is wrong with our stream."""
     session, path = make_stamped_session()
@@ -210,10 +216,9 @@ def test_a_server_that_works_off_what_it_got_again_is_not_blamed() -> None:
         session.start(write(lba), NOW)
     now, waited = NOW + SILENT_NS, silence(session)
     session.received(0, reply([raw for raw in waited if raw[27] == 0xEC][-1], OTHER_LIFE), now)
-    again = sent(session)
-    (registers,) = [raw for raw in again if raw[27] == 0xEC]
+    registers = asked(session)
     session.received(0, reply(registers, OTHER_LIFE), now)
-    first, *others, often = [raw for raw in again if raw[27] == 0x34]
+    first, *others, often = [raw for raw in sent(session) if raw[27] == 0x34]
     assert sum(raw[28] == often[28] for raw in waited if raw[27] == 0x34) > limits.STUCK_TRIES
     session.received(0, reply(first), now + MS)
     session.tick(now + 2 * MS)
@@ -231,7 +236,8 @@ def test_a_silent_server_is_asked_what_it_is_and_told_anew_if_it_started_again()
     assert set(stamps(waited, 0xEC)) == {before}
     now = NOW + SILENT_NS
     session.received(0, reply([raw for raw in waited if raw[27] == 0xEC][-1], OTHER_LIFE), now)
-    assert stamps(sent(session), 0x34) == [None], "it goes out at once, as that of anybody"
+    assert told_anew(session, now) == [path.channel.stamp], "it goes out at once, as that of the new stream"
+    assert path.channel.stamp.stream not in (0, before.stream)
     assert path.renewed == 0
 
 
@@ -256,19 +262,19 @@ def test_a_server_that_tells_of_itself_is_asked_at_once_whether_it_started_again
     sent(session)
     session.received(0, advertised(), NOW + MS)
     session.received(0, reply(asked(session), OTHER_LIFE), NOW + 2 * MS)
-    assert stamps(sent(session), 0x34) == [None]
+    assert told_anew(session, NOW + 2 * MS) == [path.channel.stamp]
     assert path.renewed == 0
 
 
 def test_a_server_that_tells_of_itself_is_asked_again_what_its_last_life_has_lost() -> None:
     """The next copy of the question would go out a second later."""
-    session, _ = make_stamped_session()
+    session, path = make_stamped_session()
     session.start(write(0), NOW)
     silence(session)
     session.received(0, advertised(), NOW + SILENT_NS)
     look = asked(session)
     session.received(0, reply(look, OTHER_LIFE), NOW + SILENT_NS)
-    assert stamps(sent(session), 0x34) == [None]
+    assert told_anew(session, NOW + SILENT_NS) == [path.channel.stamp]
 
 
 def test_a_server_that_tells_of_itself_is_not_asked_twice_at_once() -> None:
