@@ -58,6 +58,9 @@ class Disk(abc.ABC):
     read_only: bool = False
     trims: bool = False
     trim_zeroes: bool = False
+    alone: bool = False
+    """Whether nothing that an earlier process began there can still take effect: it was locked against that
+    (order rules T8 and T10)."""
     failed: bool = False
     """Whether a sync failed, so that nothing may be promised any more (order rule T6)."""
     identity: str | None = None

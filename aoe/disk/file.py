@@ -71,6 +71,7 @@ class FileDisk(Disk):
         self.protected = opened.protected
         """Whether the kernel has it read-only."""
         self.read_only = store.read_only or opened.protected
+        self.alone = not (self.read_only or store.shared or opened.remote)
         self.physical_block, self.alignment = opened.physical_block, opened.alignment
         self.trims, self.trim_zeroes = opened.trims, opened.trim_zeroes
         self.identity, self.store_name = opened.identity, opened.store_name

@@ -49,10 +49,10 @@ def continued(identity: Identity, left: ExportLeft | None) -> tuple[Identity, tu
     vendor = None if left is None else identify.vendor_of(left.identify)
     if left is None or vendor is None:
         return identity, ()
-    as_then = identity._replace(instance=vendor.instance, draining=vendor.draining)
-    if identify.build(as_then) != left.identify:
+    goes_on = identity._replace(instance=vendor.instance, alone=vendor.alone)
+    if identify.build(goes_on._replace(draining=vendor.draining)) != left.identify:
         return identity, ()
-    return as_then._replace(draining=identity.draining), left.streams
+    return goes_on, left.streams
 
 
 def written(legacy: Legacy) -> bytes:

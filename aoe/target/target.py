@@ -404,6 +404,7 @@ class Target(Rooted):
             instance=secrets.randbits(64),
             streams=True,
             store_id=disk.store_name.id,
+            alone=disk.alone,
         )
         identity, streams = continued(identity, self._from_last.pop(offer.key, None))
         export = Export(offer.shelf, offer.slot, identity, read_only=disk.read_only, block=disk.block)
@@ -446,5 +447,6 @@ class Target(Rooted):
 
 
 def _renewed(identity: Identity) -> Identity:
-    """As another process says it: an initiator that built on the last one has to ask again."""
-    return identity._replace(instance=secrets.randbits(64))
+    """As another process says it: an initiator that built on the last one has to ask again. Here both may
+    have requests for a moment."""
+    return identity._replace(instance=secrets.randbits(64), alone=False)

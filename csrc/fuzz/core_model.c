@@ -34,6 +34,8 @@ static struct {
     uint32_t known_count;
     const struct sent *answers; /* what the frame that came in is the reply to, and not an error */
     int is_good;
+    int alone; /* it said that what names another life of its server than this instance is over (T8 to T10) */
+    uint8_t instance[8];
     uint8_t from[6]; /* whose frame came in */
     int tainted; /* a reply may have brought bytes that are not the disk's */
     aoe_path before[PATHS_MAX]; /* as it was when we last looked */
@@ -150,15 +152,27 @@ static void note_written(const struct sent *s)
         w->written[lba - w->offset / 512] = 1;
 }
 
-/* An IDENTIFY that names the server's life is answered, and the bit is in the reply: its stream is known. */
-static void note_known(const struct sent *s, const uint8_t *frame, uint32_t length)
+/* What a server of ours answers to IDENTIFY; NULL: it is none, or answers something else. */
+static const struct vendor *vendor_in(const struct sent *s, const uint8_t *frame, uint32_t length)
 {
     const struct vendor *vendor = vendor_of(frame + ATA_HEADER);
-    if (s->wire.ata.opcode != IDENTIFY_DEVICE || !s->stream || length < ATA_HEADER + 512 || m.known_count == SENT_MAX)
-        return;
-    if (memcmp(vendor->signature, "AoEt", 4) || wire_little(vendor->layout, 2) != 1)
-        return;
-    if (memcmp(vendor->instance, s->instance, 8) || !(wire_little(vendor->features, 2) & 2))
+    if (s->wire.ata.opcode != IDENTIFY_DEVICE || length < ATA_HEADER + 512)
+        return NULL;
+    return memcmp(vendor->signature, "AoEt", 4) || wire_little(vendor->layout, 2) != 1 ? NULL : vendor;
+}
+
+/* Nothing that names another life of the server than this one can do anything any more. */
+static void note_alone(const struct vendor *vendor)
+{
+    m.alone = wire_little(vendor->features, 2) & 8;
+    memcpy(m.instance, vendor->instance, sizeof m.instance);
+}
+
+/* An IDENTIFY that names the server's life is answered, and the bit is in the reply: its stream is known. */
+static void note_known(const struct sent *s, const struct vendor *vendor)
+{
+    if (!s->stream || m.known_count == SENT_MAX || memcmp(vendor->instance, s->instance, 8) ||
+        !(wire_little(vendor->features, 2) & 2))
         return;
     struct known *k = &m.known[m.known_count++];
     *k = (struct known){.path = s->path, .stream = s->stream};
@@ -188,6 +202,7 @@ void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const 
 {
     m.cause = BY_FRAME;
     m.answers = NULL;
+    m.alone = 0;
     if (length >= 12)
         memcpy(m.from, wire_of(frame)->src, sizeof m.from);
     struct sent *s = length >= 24 ? by_tag(frame) : NULL;
@@ -204,8 +219,11 @@ void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const 
         m.is_good = m.is_good && length >= ATA_HEADER && !wire_failed(frame);
     if (m.is_good && s->changes)
         note_written(s);
-    if (m.is_good && s->wire.command == COMMAND_ATA)
-        note_known(s, frame, length);
+    const struct vendor *vendor = m.is_good && s->wire.command == COMMAND_ATA ? vendor_in(s, frame, length) : NULL;
+    if (vendor) {
+        note_alone(vendor);
+        note_known(s, vendor);
+    }
     if (probes)
         note_passed(s, frame, length);
 }
@@ -236,6 +254,12 @@ static int drained(const struct sent *s)
            (is_of_earlier_epoch(s, flush) || s->at_ns + core->set.timing.network_lifetime_ns <= flush->at_ns);
 }
 
+/* Its server has said that what names an earlier life of it is over. */
+static int is_of_earlier_life(const struct sent *s)
+{
+    return m.alone && m.answers->path == s->path && s->stream && memcmp(s->instance, m.instance, sizeof m.instance);
+}
+
 /* `unseen`: how many frames have just gone out, which may be later copies. */
 static int may_be_settled(const struct sent *s, uint32_t unseen)
 {
@@ -249,7 +273,7 @@ static int may_be_settled(const struct sent *s, uint32_t unseen)
     case BY_TICK:
         return age_ns >= w->lanes[LANE_CHANGES].quiesce_ns && age_ns >= core->set.timing.network_lifetime_ns + core->set.timing.completion_ns &&
                !core->set.hold;
-    case BY_FRAME: return m.answers == s || (m.answers && drained(s));
+    case BY_FRAME: return m.answers == s || (m.answers && (drained(s) || is_of_earlier_life(s)));
     case BY_FENCE: return !memcmp(m.fenced->mac, w->mac, 6);
     default: return 0;
     }

@@ -218,7 +218,7 @@ enum {
 #define VENDOR_SIGNATURE "AoEt"
 #define VENDOR_LAYOUT 0x01
 #define VENDOR_STREAMS 0x02
-#define VENDOR_ALONE 0x04
+#define VENDOR_ALONE 0x08
 #define VOLATILE_CACHE 0x20
 #define TRIM_IS_ZERO 0x4020
 #define HAS_LBA 0x200

@@ -110,6 +110,14 @@ def test_read_only(tmp_path: Path) -> None:
     assert (tmp_path / "disk").read_bytes() == data
 
 
+def test_whether_it_is_locked_against_what_others_began(tmp_path: Path) -> None:
+    filled(tmp_path / "disk", 8)
+    alone = {Opening(): True, Opening(read_only=True): False, Opening(shared=True, direct=True): False}
+    for how, expected in alone.items():
+        with opened(tmp_path / "disk", how) as disk:
+            assert disk.alone is expected, how
+
+
 # Trim and zeroes
 
 

@@ -330,6 +330,7 @@ def test_a_disk_is_opened_again(tmp_path: Path) -> None:
         async with scene(tmp_path, export(tmp_path, "a", mask=(ALICE,))) as here:
             (before,) = here.node.target.exports
             instance = before.identity.instance
+            assert before.identity.alone
             with pytest.raises(ConfigurationError, match=r"e1\.0 has not failed"):
                 await here.node.reopen((1, 0), "a test")
             here.node.target.server.served(before).disk.distrust()
@@ -338,6 +339,7 @@ def test_a_disk_is_opened_again(tmp_path: Path) -> None:
             (after,) = here.node.target.exports
             assert after is before
             assert after.identity.instance != instance
+            assert not after.identity.alone, "this process may have requests to the last instance"
             assert after.state.mask == (ALICE,)
             assert here.node.status().exports[0].state == "serving"
             with pytest.raises(ConfigurationError, match=r"e1\.9 is not served"):

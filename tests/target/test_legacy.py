@@ -73,6 +73,12 @@ def test_an_export_of_which_the_same_is_said_goes_on() -> None:
     assert continued(SAID._replace(instance=99), left) == (SAID, (known,))
 
 
+def test_one_that_may_have_requests_to_its_last_instance_goes_on_as_that() -> None:
+    """Its disk was trusted again, say: the next life has the store alone, but is the same instance."""
+    left = ExportLeft(identify.build(SAID), ())
+    assert continued(SAID._replace(instance=99, alone=True), left) == (SAID, ())
+
+
 def test_another_disk_or_promise_is_another_instance() -> None:
     left = ExportLeft(identify.build(SAID), (StreamLeft(MAC, 5, 0, False, 9, 1),))
     for what in ({"serial": "B"}, {"sectors": 2056}, {"cache": True}, {"frame_age_ms": 2000}):
