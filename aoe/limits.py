@@ -230,8 +230,6 @@ CHANGE_DIGITS_MAX = 18
 """Of the number of a change that a file has."""
 CONFIG_BYTES_MAX = 4 << 20
 """Of a configuration file: 4096 exports with 1 KiB each."""
-LINKS_SPARE = 16
-"""Interfaces that may come while a service runs: for so many it has sockets from the start."""
 LINKS_MAX = 64
 """Interfaces, and UDP links, that a configuration file names for one target or export."""
 CPU_NUMBER_MAX = 8191
@@ -251,10 +249,18 @@ OPENER_DESCRIPTORS_MAX = 16
 """Beside one message."""
 OPENER_CHANGES_MAX = 12
 """Of descriptors to be kept, beside one answer; the rest comes with the next."""
-OPENER_PLACES_MAX = 2
-"""Paths in one message."""
+OPENER_USES_MAX = 256
+"""Uses of stores in one message."""
+OPENER_STORE_BYTES = 64
+"""Of one message, for what a path leads to: two numbers, or a number with a word before it."""
+OPENER_PLACES_BYTES = OPENER_MESSAGE_BYTES_MAX - 1024
+"""Of one message, for paths and what they lead to; the rest is around them."""
 OPENER_LINES_MAX = 16
 """That the opener says beside one answer."""
+OPENER_CONNECTIONS_MAX = 16
+"""Processes for which an opener that is a service works at the same time, each with a process of its own."""
+OPENER_TRIES = 20
+"""How often an opener of an earlier release is given time to be gone."""
 
 METRICS_CONNECTIONS_MAX = 8
 """Of those that ask for metrics, at a time."""
@@ -272,7 +278,7 @@ EXPOSED_AT_ONCE = 1024
 assert OPENER_CHANGES_MAX + 2 <= OPENER_DESCRIPTORS_MAX
 assert HELD_MAX * (HELD_NAME_MAX + 1) < (1 << 17) - 100
 
-assert OPENER_PLACES_MAX * 6 * 4096 < OPENER_MESSAGE_BYTES_MAX
+assert 6 * 4096 + 2 + OPENER_STORE_BYTES < OPENER_PLACES_BYTES
 
 assert STUCK_TRIES < COPIES_MAX
 assert WINDOW_MIN <= WINDOW_FIRST

@@ -39,6 +39,8 @@ LOCK_WAIT_S = 5.0
 """How long a target that starts waits for the one before it to be gone."""
 OPENER_ANSWER_S = 60.0
 """How long the opener may take, which waits for locks, and for disks that are slow to open."""
+OPENER_AGAIN_S = 1.0
+"""Between two attempts to come to the next opener."""
 THREAD_END_S = 1.0
 """How long a thread may take to be gone for the kernel that has ended for Python."""
 ADDRESS_RETRY_S = 0.05

@@ -10,6 +10,7 @@ from aoe.cli.report import Report
 from aoe.config.read import read
 from aoe.control.messages import REFUSED
 from aoe.control.saving import replace_file
+from aoe.disk.found import token_at
 from aoe.errors import ConfigurationError, ControlFailed, plain
 from aoe.node.content import content
 from aoe.printable import one_line
@@ -41,8 +42,8 @@ class Apply(NamedTuple):
         with connected(self.socket, report) as hand:
             if self.file is None:
                 return _told(report, ask(hand, "apply", **arguments))
-            text = _text(self.file)
-            planned = ask(hand, "apply", **arguments | {"plan": True}, text=text)
+            text, there = _text(self.file)
+            planned = ask(hand, "apply", **arguments | {"plan": True}, text=text, there=there)
             if self.plan or planned["exit"] == REFUSED:  # a file that cannot be is not put anywhere
                 return _told(report, planned)
             place = _place(self.config, ask(hand, "status")["file"])
@@ -63,14 +64,15 @@ def _told(report: Report, done: dict[str, Any]) -> int:
     return int(done["exit"])
 
 
-def _text(file: Path) -> str:
-    """What is in the file, which has to be right. ConfigurationError."""
+def _text(file: Path) -> tuple[str, dict[str, Any]]:
+    """What is in the file, which has to be right, and what its paths lead to: that the daemon looks for only
+    what its own file names. ConfigurationError."""
     try:
         found = content(file)
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}; name a readable file") from error
-    read(found, str(file))
-    return found.decode()
+    places = {export.place for export in read(found, str(file)).exports}
+    return found.decode(), {place: it for place in places if (it := token_at(place)) is not None}
 
 
 def _place(config: Path | None, running: str) -> Path:

@@ -1,7 +1,6 @@
 """What a daemon does for those that ask: the node, as the control socket wants it."""
 
 import functools
-import grp
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -20,6 +19,7 @@ from aoe.disk.threads import aside
 from aoe.errors import ConfigurationError
 from aoe.node.done import REFUSED, Done, Wanting
 from aoe.node.drains import Drains
+from aoe.node.groups import number_of
 from aoe.node.node import Node
 from aoe.wire.address import parse_address
 
@@ -37,11 +37,13 @@ class NodeVerbs:
         wanted: Wanted,
         drains: Drains,
         changed: Callable[[TargetConfig], None] = lambda _: None,
+        group_of: Callable[[str], int] = number_of,
     ) -> None:
         self._node = node
         self._drains = drains
         self._wanted = wanted
         self._changed = changed
+        self._group_of = group_of
 
     async def status(self) -> Mapping[str, Any]:
         """How everything is."""
@@ -66,7 +68,9 @@ class NodeVerbs:
     async def _plan(self, how: Apply) -> Outcome:
         """Also which changes beside the file would end."""
         source = self._wanted.alone if how.text is None else functools.partial(read, how.text, "the file")
-        planned = await self._node.plan(await aside(source), remove=how.remove, expect=how.expect)
+        planned = await self._node.plan(
+            await aside(source), remove=how.remove, expect=how.expect, there=how.there
+        )
         ends = await self._patches()
         said = (*planned.sentences, *(f"ends: {it['sentence']}" for it in ends))
         return Outcome(said, planned.exit, {**planned.facts(), "ends": ends})
@@ -81,7 +85,7 @@ class NodeVerbs:
         @asynccontextmanager
         async def allowed(now: Config) -> AsyncIterator[Config]:
             async with wanted(now) as config:
-                rights_of(config.target)  # before anything is done
+                rights_of(config.target, group_of=self._group_of)  # before anything is done
                 yield config
 
         done = await self._node.apply(allowed, by, remove=remove, expect=expect)
@@ -155,12 +159,9 @@ def owner_of(file: Path) -> int:
         return os.geteuid()
 
 
-def rights_of(target: TargetConfig, owner: int = 0, changes: str = "") -> Rights:
+def rights_of(
+    target: TargetConfig, owner: int = 0, changes: str = "", group_of: Callable[[str], int] = number_of
+) -> Rights:
     """Which process may do what. ConfigurationError for a group that is not there."""
-    try:
-        group = None if target.control_group is None else grp.getgrnam(target.control_group).gr_gid
-    except KeyError as error:
-        raise ConfigurationError(
-            f"there is no group {target.control_group}; make it, or drop control-group"
-        ) from error
+    group = None if target.control_group is None else group_of(target.control_group)
     return Rights(owner, group, target.control_readers == "all", changes)

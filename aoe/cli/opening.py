@@ -3,6 +3,7 @@
 import logging
 import os
 import pwd
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,9 +16,12 @@ from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, disk_of, open_disk
 from aoe.link.base import Link
 from aoe.link.packet import only_interface
-from aoe.node.opener import ByOpener, Connection
+from aoe.node.desk import Desk
+from aoe.node.opener import ByOpener
+from aoe.node.opener_connection import Connection
 from aoe.node.opener_process import Forked, fork
 from aoe.node.sandbox import confine
+from aoe.node.seccomp import Sockets
 from aoe.target.records import default_directory
 from aoe.target.system import System
 
@@ -51,14 +55,16 @@ class Hands(Protocol):
 
 def hands_of(command: Serve) -> Hands:
     """Those of root, where there is a user to become, are an opener's."""
-    user = _user()
+    user = user_to_become()
     if user is None:
         return Own(command)
     config = _config(command)
-    return Apart(command, user, fork(lambda: config, command.opening.lock_wait_s, keep_openers))
+    desk = partial(Desk, lambda: config, command.opening.lock_wait_s)
+    return Apart(command, user, fork(desk, keep_openers))
 
 
-def _user() -> pwd.struct_passwd | None:
+def user_to_become() -> pwd.struct_passwd | None:
+    """Whom root's process becomes; None where this is no process of root's, or there is no such user."""
     try:
         return pwd.getpwnam(USER) if os.geteuid() == 0 else None
     except KeyError:
@@ -86,7 +92,7 @@ class Own:
         if os.geteuid() == 0:
             log.debug("there is no user %s: the process stays user 0, without any capability", USER)
         drop_privileges()
-        confine(_state(self._command), opener=False)
+        confine(_state(self._command), Sockets.ANY)
 
     def serving(self) -> None:
         """Nothing more is needed."""
@@ -127,7 +133,7 @@ class Apart:
         state = _state(self._command)  # another user's would be elsewhere
         hand_over(state, self._user)
         drop_privileges(self._user)
-        confine(state, opener=True)
+        confine(state, Sockets.NONE)
 
     def serving(self) -> None:
         self._to.watch()

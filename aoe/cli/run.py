@@ -5,15 +5,18 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.cli import stdio
+from aoe.cli.allowed import Allowed
+from aoe.cli.apart import Apart
 from aoe.cli.journal import log_as_json
 from aoe.cli.node_verbs import NodeVerbs, owner_of, rights_of
-from aoe.cli.privilege import allow_descriptors, drop_privileges
+from aoe.cli.privilege import allow_descriptors
 from aoe.cli.report import Report
 from aoe.cli.serve import (
     OPEN_ALWAYS,
@@ -28,7 +31,9 @@ from aoe.cli.wanted import Wanted
 from aoe.config.values import Config, TargetConfig
 from aoe.control import place
 from aoe.control.listening import Seat
+from aoe.control.rights import Rights
 from aoe.control.server import ControlServer
+from aoe.control.written import Written
 from aoe.errors import AoeError, ConfigurationError
 from aoe.link.base import Link
 from aoe.node import life
@@ -38,19 +43,16 @@ from aoe.node.drains import Drains
 from aoe.node.hands import Live
 from aoe.node.held import Held
 from aoe.node.held_addresses import HeldAddresses
-from aoe.node.held_sockets import HeldSockets
 from aoe.node.held_stores import HeldStores
 from aoe.node.links import Names
 from aoe.node.node import Node
 from aoe.node.notify import Notifier
-from aoe.node.opening import InProcess
 from aoe.node.state import State
 from aoe.node.store_life import name_of_life
 from aoe.target.accelerator import EngineOptions
 from aoe.target.marks import Marks
 from aoe.target.records import default_directory
 from aoe.target.server import TargetOptions
-from aoe.target.system import System
 from aoe.target.target import Target
 from aoe.wire.address import parse_address
 
@@ -66,6 +68,7 @@ class Run(NamedTuple):
 
     config: Path
     socket: Path | None
+    opener: Path | None
     json: bool
     verbose: bool
 
@@ -79,13 +82,16 @@ class _Daemon:
     def __init__(self, said: Run, report: Report) -> None:
         self._said = said
         self._report = report
-        self._alone = Alone()
         self._notifier = Notifier.of(os.environ)
         self._links: list[Link] = []
         self._socket = said.socket or place.daemons()
         self._owner = owner_of(said.config)
         changes = place.changes_of(self._owner, self._socket)
-        self._wanted = Wanted(said.config, self._content, changes)
+        self._held = Held.of(os.environ, self._notifier)
+        self._apart = Apart(Allowed(said.config, changes), said.opener, self._held)
+        by = self._apart.by
+        self._alone = Alone(lambda: by.text("file"))
+        self._wanted = Wanted(said.config, self._content, Written(changes, lambda: by.text("changes")).read)
         self._changes = str(changes)
 
     def _content(self) -> bytes:
@@ -93,13 +99,12 @@ class _Daemon:
 
     async def run(self) -> bool:
         """Whether nothing was left behind."""
-        self._held = Held.of(os.environ, self._notifier)
         life_name = self._life_name = name_of_life(self._held)  # held first of all
         self._held.pause()
         unknown = self._held.drop_unknown()
-        self._sockets = HeldSockets(self._held)
-        self._addresses = HeldAddresses(self._held, System())
-        with self._alone:
+        self._addresses = HeldAddresses(self._held, self._apart.by)
+        self._blank = life.blank()
+        with self._alone, closing(self._apart):
             wanted = self._wanted.load()
             target = wanted.target
             self._report.as_json |= target.json
@@ -113,14 +118,14 @@ class _Daemon:
             state = State(directory)
             self._marks = Marks(directory, life_name) if life_name else None
             warn_of_damage(state.records)
-            names = Names(wanted)
+            names = Names(wanted, self._apart.by.look, self._apart.by.only)
             _allow(len(wanted.exports), len(names.all), target)
-            opener = InProcess(timing.LOCK_WAIT_S, self._sockets)
             if self._notifier.is_managed:
-                unknown += HeldStores(self._held).go_on(opener)
+                unknown += HeldStores(self._held).go_on(self._apart.by)
             for name in unknown:
                 log.warning("%s is of another version of the service: closed, and opened afresh", name)
-            node = Node(self._said.config, opener, state, self._announce)
+            node = Node(self._said.config, self._apart.by, state, self._announce)
+            self._state_dir = directory
             return await self._serve(node, wanted, names)
 
     async def _serve(self, node: Node, wanted: Config, names: Names) -> bool:
@@ -131,14 +136,14 @@ class _Daemon:
                 raise ConfigurationError("; ".join(it.sentence for it in prepared.plan.problems))
             self._links = node.open_links(names)
             how = wanted.target
-            rights = rights_of(how, self._owner, self._changes)
-            legacy, paused = life.take(self._held), self._sockets.went_on
+            rights = self._rights(how)
+            legacy, paused = life.take(self._held), self._apart.sockets.went_on
             target = open_target(
                 self._links,
                 _options(how),
                 how.engine,
                 _threads(how),
-                confined=lambda: self._confine(how),
+                confined=partial(self._apart.confine, self._state_dir),
                 system=self._addresses,
                 legacy=legacy,
                 paused=paused,
@@ -150,10 +155,9 @@ class _Daemon:
             raise
         stdio.start()
         self._node = node
-        drains = Drains(
-            target, Path(how.state_dir) if how.state_dir else default_directory(), self._life_name
-        )
-        verbs = NodeVerbs(node, self._wanted, drains, self._changed)
+        drains = Drains(target, self._state_dir, self._life_name)
+        verbs = NodeVerbs(node, self._wanted, drains, self._changed, self._apart.by.group)
+        self._apart.serving()
         async with ControlServer(seat, verbs, rights) as self._server:
             try:
                 self._say(await node.start(target), at_start=True)
@@ -167,12 +171,6 @@ class _Daemon:
         if not clean:
             stdio.complain("aoe-target", f"{node.target.left_behind} requests hang in the disk")
         return clean
-
-    def _confine(self, how: TargetConfig) -> None:
-        """With sockets for interfaces that come."""
-        threads = 0 if how.engine == "python" else _threads(how).threads
-        self._sockets.provide(limits.LINKS_SPARE * (1 + threads))
-        drop_privileges()
 
     def _begin(self, target: Target, *, paused: bool) -> None:
         if paused:
@@ -194,7 +192,7 @@ class _Daemon:
     async def _leave(self, target: Target) -> None:
         """To the next life, if this one ended with everything answered."""
         if target.legacy:
-            life.leave(target.legacy, self._held)
+            life.leave(target.legacy, self._held, self._blank)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._held.settled(), timing.LEAVE_S)
         self._held.close()
@@ -226,7 +224,10 @@ class _Daemon:
         await refresh(node.target, self._report)
 
     def _changed(self, target: TargetConfig) -> None:
-        self._server.rights = rights_of(target, self._owner, self._changes)
+        self._server.rights = self._rights(target)
+
+    def _rights(self, target: TargetConfig) -> Rights:
+        return rights_of(target, self._owner, self._changes, self._apart.by.group)
 
     def _announce(self, one: Live) -> None:
         target = self._node.target

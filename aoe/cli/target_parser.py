@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     _add_serve(commands)
     _add_run(commands)
+    _add_opener(commands)
     _add_apply(commands)
     _add_state(commands)
     _add_check(commands)
@@ -56,8 +57,18 @@ def _add_run(commands: Any) -> None:
     file = f"the configuration file ({_CONFIG})"
     command.add_argument("--config", type=Path, default=_CONFIG, metavar="FILE", help=file)
     command.add_argument("--socket", type=Path, metavar="PATH", help="where it is asked and changed")
+    opener = "where the opener listens that has the rights; by default it is a child of this process"
+    command.add_argument("--opener", type=Path, metavar="PATH", help=opener)
     command.add_argument("--json", action="store_true", help="print JSON, one object a line")
     command.add_argument("-v", "--verbose", action="store_true", help="log details, too")
+
+
+def _add_opener(commands: Any) -> None:
+    """Without help: systemd starts it."""
+    command = commands.add_parser("opener")
+    command.set_defaults(means="opener.Opener")
+    command.add_argument("--config", type=Path, default=_CONFIG, metavar="FILE")
+    command.add_argument("--socket", type=Path, metavar="PATH")
 
 
 def _add_apply(commands: Any) -> None:

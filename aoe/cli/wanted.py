@@ -14,7 +14,6 @@ from aoe.config.faults import ConfigErrors
 from aoe.config.read import read
 from aoe.config.values import Config
 from aoe.control.kept import Kept
-from aoe.control.written import Written
 from aoe.disk.threads import aside
 from aoe.errors import ConfigurationError
 from aoe.wire.address import parse_address
@@ -25,12 +24,14 @@ log = logging.getLogger("aoe.node")
 
 
 class Wanted:
-    """`content` reads the file, `changes` is where its owner's changes are written down."""
+    """`content` reads the file, `changes` what its owner changed beside it."""
 
-    def __init__(self, file: Path, content: Callable[[], bytes], changes: Path) -> None:
+    def __init__(
+        self, file: Path, content: Callable[[], bytes], changes: Callable[[], tuple[Change, ...]]
+    ) -> None:
         self._file = file
         self._content = content
-        self._written = Written(changes)
+        self._changes = changes
         self._kept: Kept | None = None
         self.lent: tuple[Change, ...] = ()
         """The changes of the configured group that are in force."""
@@ -41,13 +42,13 @@ class Wanted:
         """Go on with the changes of the configured group that are kept there: what was loaded, with them.
         ConfigurationError."""
         self._kept = Kept(directory)
-        self.lent = changes.lent_beside(self._kept.read(), self._written.read())
+        self.lent = changes.lent_beside(self._kept.read(), self._changes())
         return self.load() if self.lent else loaded
 
     @property
     def owners(self) -> tuple[Change, ...]:
         """Changes of the owner that do not stand in the file."""
-        return tuple(it for it in self._written.read() if not it.saved)
+        return tuple(it for it in self._changes() if not it.saved)
 
     def alone(self) -> Config:
         """What the file says alone. ConfigurationError."""
@@ -58,10 +59,14 @@ class Wanted:
         config, self._applied = self._load(self.lent)
         return config
 
+    def named(self) -> Config:
+        """The same, for a process that does not serve it. ConfigurationError."""
+        return self._with(decoded(self._content(), str(self._file)), self._changes())[0]
+
     def _load(self, lent: Sequence[Change]) -> tuple[Config, str]:
         """And the text of the file."""
         text = decoded(self._content(), str(self._file))
-        config, idle = self._with(text, (*self._written.read(), *lent))
+        config, idle = self._with(text, (*self._changes(), *lent))
         for change in idle:
             log.warning("%s has no such export any more: %s", self._file, change.sentence)
         return config, text
@@ -91,7 +96,7 @@ class Wanted:
         if (key in now.by_key) == (change.verb == "add"):
             known = "is there already; set or remove it" if change.verb == "add" else "is not there; add it"
             raise ConfigurationError(f"{change.address} {known}")
-        owners = await aside(self._written.read)
+        owners = await aside(self._changes)
         left = tuple(it for it in self.lent if it not in owners)
         left = changes.lent_after(left, change.address, change.names if change.verb == "set" else None)
         async with self._keeping(left):
@@ -102,7 +107,7 @@ class Wanted:
         """The same for a change of the configured group, which is kept from now on."""
         if parse_address(change.address) not in now.by_key:
             raise ConfigurationError(f"{change.address} is not there; look at aoe-target status")
-        owners = await aside(self._written.read)
+        owners = await aside(self._changes)
         left = changes.merged(self.lent, changes.lent_over(owners, change))
         config = await aside(lambda: self._one(change.address, owners, left, now))
         async with self._keeping(left):

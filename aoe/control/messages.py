@@ -149,7 +149,7 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 def _facts(line: bytes) -> dict[str, Any] | Failure:
     try:
-        facts = json.loads(line, parse_constant=_no_number)
+        facts = json.loads(line.decode(), parse_constant=_no_number)
     except (ValueError, RecursionError):
         return Failure("message", "a line is not JSON; write one object a line")
     return facts if isinstance(facts, dict) else Failure("message", "a line is not a JSON object")

@@ -39,12 +39,14 @@ class Outcome(NamedTuple):
 class Apply(NamedTuple):
     """Go to what the file says, or with `plan` only tell the steps. With `text` it is not the daemon's own
     file that is compared, which needs `plan`. `remove` is meant for exports in use, too; `expect` is the
-    number of the last change, where another one is a refusal."""
+    number of the last change, where another one is a refusal. `there` is what tells the stores apart that
+    paths of the text lead to, which the daemon may not look for itself."""
 
     plan: bool = False
     remove: bool = False
     expect: int | None = None
     text: str | None = None
+    there: Mapping[str, tuple[object, ...]] = {}
 
 
 class Verbs(Protocol):
@@ -112,6 +114,12 @@ class _Arguments:
     def text_or_none(self, name: str) -> str | None:
         return None if self._given.get(name) is None else self.text(name)
 
+    def stores(self, name: str) -> dict[str, tuple[object, ...]]:
+        value = self._given.get(name, {})
+        if not isinstance(value, dict) or not all(map(_is_token, value.values())):
+            raise self._wrong(name, "numbers of stores by their paths")
+        return {place: tuple(token) for place, token in value.items()}
+
     def flag(self, name: str) -> bool:
         value = self._given.get(name, False)
         if not isinstance(value, bool):
@@ -165,6 +173,10 @@ class _Arguments:
         return level
 
 
+def _is_token(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(it, int | str) for it in value)
+
+
 def _check_hosts(texts: list[str]) -> None:
     """ConfigurationError for what is no MAC of a single host, and for too many."""
     try:
@@ -187,7 +199,11 @@ async def _status(node: Verbs, _: _Arguments, __: Peer, ___: Rights) -> dict[str
 
 async def _apply(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[str, Any]:
     how = Apply(
-        said.flag("plan"), said.flag("remove"), said.number_or_none("expect"), said.text_or_none("text")
+        said.flag("plan"),
+        said.flag("remove"),
+        said.number_or_none("expect"),
+        said.text_or_none("text"),
+        said.stores("there"),
     )
     if how.text is not None and not how.plan:
         raise ConfigurationError('apply takes a "text" only with "plan"; put the file in its place first')

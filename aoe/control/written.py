@@ -3,7 +3,7 @@
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,14 +17,20 @@ from aoe.errors import ConfigurationError
 class Written:
     """The list at `path`, which is there from the first change on. Other users can read it only."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, opened: Callable[[], int] | None = None) -> None:
+        """`opened` opens it for a process that may not. OSError."""
         self.path = path
+        self.open = opened or self._open
+        """Open it, to be read. OSError."""
         self._held = -1
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def read(self) -> tuple[Change, ...]:
         """All of them. ConfigurationError for what is a link, cannot be read, or is damaged."""
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = self.open()
         except FileNotFoundError:
             return ()
         except OSError as error:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 from aoe.disk import syscalls
 from aoe.disk.device import beneath
@@ -15,6 +16,15 @@ _FILE_BLOCK = 4096
 def token_of(found: os.stat_result) -> tuple[object, ...]:
     """What tells a store from others here: the number of a block device, file system and inode of a file."""
     return ("device", found.st_rdev) if stat.S_ISBLK(found.st_mode) else (found.st_dev, found.st_ino)
+
+
+def token_at(place: str) -> tuple[object, ...] | None:
+    """Of what a path leads to; None where there is no disk."""
+    try:
+        found = Path(place).stat()
+    except (OSError, ValueError):
+        return None
+    return token_of(found) if stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode) else None
 
 
 def file_facts(store: Store, host: Host) -> Opened:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +18,9 @@ _NAME = "daemon.lock"
 class Alone:
     """What this daemon alone works on. ConfigurationError where another one does."""
 
-    def __init__(self) -> None:
+    def __init__(self, opened: Callable[[], int] | None = None) -> None:
+        """`opened` opens the file for a process that may not. OSError."""
+        self._opened = opened
         self._state = self._file = -1
 
     def __enter__(self) -> Self:
@@ -30,7 +33,8 @@ class Alone:
         """What is in a file, up to one byte more than it may have; from then on it is ours, and what had its
         name before is not."""
         try:
-            fd = _locked(file, FLAGS, file, self._file, check_file)
+            opened = self._opened or partial(_open, file, FLAGS)
+            fd = _locked(opened(), file, self._file, check_file)
         except FileNotFoundError as error:
             raise ConfigurationError(
                 f"{file} does not exist; write it: man aoe-target.toml has an example"
@@ -49,7 +53,7 @@ class Alone:
         """From now on the directory, which is made, is ours."""
         try:
             state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._state = _locked(state_dir / _NAME, os.O_CREAT | os.O_RDWR, state_dir)
+            self._state = _locked(_open(state_dir / _NAME, os.O_CREAT | os.O_RDWR), state_dir)
         except OSError as error:
             raise ConfigurationError(
                 f"cannot keep state in {state_dir}: {error.strerror}; give a writable state-dir"
@@ -68,21 +72,18 @@ class Alone:
             self._file = -1
 
 
+def _open(path: Path, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
 def _anything(fd: int, path: Path) -> None: ...
 
 
-def _locked(
-    path: Path,
-    flags: int,
-    what: Path,
-    known: int = -1,
-    check: Callable[[int, Path], None] = _anything,
-) -> int:
-    """A descriptor with the lock; `known` itself, where that is the same file. `check` raises for what is not
-    to be locked."""
-    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+def _locked(fd: int, what: Path, known: int = -1, check: Callable[[int, Path], None] = _anything) -> int:
+    """The descriptor, with the lock; `known` instead, where that is the same file. `check` raises for what is
+    not to be locked."""
     try:
-        check(fd, path)
+        check(fd, what)
         if known >= 0 and os.path.samestat(os.fstat(fd), os.fstat(known)):
             os.close(fd)
             return known

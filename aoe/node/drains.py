@@ -81,7 +81,7 @@ def stays(target: Target, key: Key) -> Mapping[str, str]:
 def _read(file: Path, life: str) -> frozenset[Key]:
     """None where it is of another life, or cannot be understood."""
     try:
-        said = json.loads(lasting.read(file, RECORD_BYTES_MAX))
+        said = json.loads(lasting.read(file, RECORD_BYTES_MAX).decode())
         if said["life"] == life:
             return frozenset(parse_address(it) for it in said["addresses"])
     except FileNotFoundError:

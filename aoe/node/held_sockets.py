@@ -1,9 +1,8 @@
-"""Packet sockets that the service manager holds from one life of the service to the next, and what comes
-meanwhile."""
+"""Packet sockets that the service manager holds from one life of the service to the next."""
 
 import socket
 
-from aoe.link.packet import Sockets, bind
+from aoe.link.packet import Sockets
 from aoe.node.held import Held, Kind
 
 
@@ -11,23 +10,12 @@ class HeldSockets(Sockets):
     """Sockets of the last life where they are of use, else new ones; either are held for the next life. A
     socket of an interface that is not there yet is not."""
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: Held, sockets: Sockets) -> None:
+        """`sockets` opens new ones."""
         self._held = held
+        self._sockets = sockets
         self.went_on = False
         """Whether there was one of the last life."""
-        self._spare: list[socket.socket] = []
-
-    def provide(self, count: int) -> None:
-        """Open so many for interfaces that come when this process may open none. ConfigurationError."""
-        self._spare += [super(HeldSockets, self).packet("") for _ in range(count)]
-
-    def _made(self, name: str) -> socket.socket:
-        if not self._spare:
-            return super().packet(name)
-        made = self._spare.pop()
-        if name:
-            bind(made, name)
-        return made
 
     def packet(self, name: str) -> socket.socket:
         return self._socket(name, "python")[0]
@@ -35,16 +23,25 @@ class HeldSockets(Sockets):
     def ringed(self, name: str, thread: int, ring: str) -> tuple[socket.socket, bool]:
         return self._socket(name, f"{thread} {ring}")
 
+    def asking(self) -> socket.socket:
+        return self._sockets.asking()
+
+    def watching(self) -> socket.socket:
+        return self._sockets.watching()
+
+    def bind(self, name: str, *them: socket.socket) -> None:
+        self._sockets.bind(name, *them)
+
     def _socket(self, name: str, use: str) -> tuple[socket.socket, bool]:
         """Whether it is of the last life, too."""
         if not name:
-            return self._made(name), False
+            return self._sockets.packet(name), False
         key = f"{name} {use}"
         last = self._last(name, key)
         if last is not None:
             self.went_on = True
             return last, True
-        made = self._made(name)
+        made = self._sockets.packet(name)
         self._held.keep(Kind.LINK, key, made.fileno())
         return made, False
 

@@ -121,6 +121,12 @@ class Holds:
                 hold.users += 1
             return hold
 
+    def go_on_with(self, place: Place, *, changes: bool) -> None:
+        """An export uses it already; one that `changes` it had waited for earlier processes."""
+        hold = self.use(place)
+        if hold is not None and changes:
+            hold.proven = True
+
     def put(self, hold: Hold) -> None:
         """For its first export."""
         hold.users = 1

@@ -9,9 +9,13 @@ from aoe.target.legacy import Legacy
 _KEY = ""
 
 
-def leave(left: Legacy, held: Held) -> None:
-    """To the next life, for it alone. Only after a clean end."""
-    fd = os.memfd_create("aoe-target", os.MFD_CLOEXEC)
+def blank() -> int:
+    """What a legacy is left in: made while that can still be made."""
+    return os.memfd_create("aoe-target", os.MFD_CLOEXEC)
+
+
+def leave(left: Legacy, held: Held, fd: int) -> None:
+    """To the next life, for it alone, in a `blank`, which is closed. Only after a clean end."""
     try:
         with os.fdopen(fd, "wb", closefd=False) as file:
             file.write(legacy.written(left))

@@ -115,7 +115,7 @@ class Node:
         return replace(plan, waits=(*plan.waits, *self._waiting))
 
     def _names(self, wanted: Config) -> Names:
-        return Names(wanted, self._opener.look, None if self._only is None else lambda: self._only or "")
+        return Names(wanted, self._opener.look, lambda: self._only or self._opener.only())
 
     async def _turn_interfaces(self) -> None:
         """They changed: serve on what the words of the file mean now."""
@@ -170,10 +170,18 @@ class Node:
             wanting = settled(wanted) if isinstance(wanted, Config) else wanted(self._wanted)
             return await Done.of(wanting, lambda it: self._apply(it, remove=remove, lenient=False))
 
-    async def plan(self, wanted: Config, *, remove: bool = False, expect: int | None = None) -> Done:
-        """Tell what `apply` would do now. ConfigurationError."""
+    async def plan(
+        self,
+        wanted: Config,
+        *,
+        remove: bool = False,
+        expect: int | None = None,
+        there: Mapping[str, Store] = {},
+    ) -> Done:
+        """Tell what `apply` would do now. Of another file it is said what its paths lead to.
+        ConfigurationError."""
         self._check(expect)
-        there = await aside(lambda: self._find(wanted))
+        there = {**await aside(lambda: self._find(wanted)), **there}
         steps = self._plan(wanted, there, remove=remove)
         waits = self._links.waits(await aside(lambda: self._names(wanted)))
         steps = replace(steps, waits=(*steps.waits, *waits))
@@ -268,7 +276,7 @@ class Node:
             log.error("%s", it.sentence)
         return Done(steps, failed, self._state.number)
 
-    def _plan(self, wanted: Config, there: dict[str, Store], *, remove: bool) -> Plan:
+    def _plan(self, wanted: Config, there: Mapping[str, Store], *, remove: bool) -> Plan:
         return plan(wanted, self._hands.running(), there, remove=remove)
 
     def _one(self, wanted: Config, there: dict[str, Store], key: Key) -> Plan:

@@ -78,7 +78,7 @@ def _object(data: bytes) -> dict[str, Any]:
     if len(data) > limits.OPENER_MESSAGE_BYTES_MAX:
         raise Misunderstood("the message is too long")
     try:
-        whole = json.loads(data)
+        whole = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise Misunderstood("the message is not JSON") from error
     if not isinstance(whole, dict):

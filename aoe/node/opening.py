@@ -3,20 +3,19 @@
 import logging
 import os
 import socket
-import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from aoe.config.values import ExportConfig, is_link
 from aoe.disk import locks
-from aoe.disk.found import token_of
+from aoe.disk.found import token_at, token_of
 from aoe.disk.open import Opening, hold_store, lock_store, only_reads, open_store
 from aoe.disk.opened import Opened
 from aoe.errors import ConfigurationError, plain
 from aoe.link.base import Link
 from aoe.link.naming import Known, all_known
-from aoe.link.packet import PacketLink, Sockets
+from aoe.link.packet import PacketLink, Sockets, only_interface
 from aoe.link.udp import UdpLink, UdpSpec
 from aoe.node.holds import Busy, Hold, Holds, Keeper, Place, Rest
 from aoe.node.plan import Store
@@ -62,6 +61,9 @@ class Opener(Protocol):
     def look(self) -> list[Known]:
         """The interfaces that there are."""
 
+    def only(self) -> str:
+        """The Ethernet interface that is meant where none is named. ConfigurationError."""
+
     def watching(self) -> socket.socket:
         """To be told when one changes."""
 
@@ -83,7 +85,7 @@ class InProcess:
         return self._holds.adopt(keeper, found)
 
     def find(self, places: Iterable[str]) -> dict[str, Store]:
-        return {place: store for place in places if (store := _look(place)) is not None}
+        return {place: store for place in places if (store := token_at(place)) is not None}
 
     def open_store(self, export: ExportConfig) -> Held:
         path, how = Path(export.place), opening_of(export)._replace(lock_wait_s=self._lock_wait_s)
@@ -103,7 +105,7 @@ class InProcess:
 
     def _hold(self, path: Path, how: Opening) -> Hold | None:
         """For one more export; none where one description is to have the locks and the I/O."""
-        hold = self._holds.use(Place(_look(str(path)), how.shared))
+        hold = self._holds.use(Place(token_at(str(path)), how.shared))
         if hold is not None or not self._apart:
             return hold
         fd = hold_store(path, how)
@@ -124,8 +126,17 @@ class InProcess:
 
     def release(self, held: Held) -> None:
         store = held.opened.store
-        if self._is_held(store.shared, store.read_only):
-            self._holds.release(Place(held.store, store.shared))
+        self.release_use(held.store, store.shared, store.read_only)
+
+    def release_use(self, store: Store, shared: bool, read_only: bool) -> None:
+        """The same, by what the export's use was."""
+        if self._is_held(shared, read_only):
+            self._holds.release(Place(store, shared))
+
+    def go_on_with(self, store: Store, shared: bool, read_only: bool) -> None:
+        """An export of this node has a store that it opened through an earlier opener. Once adopted."""
+        if self._is_held(shared, read_only):
+            self._holds.go_on_with(Place(store, shared), changes=not read_only)
 
     def rest(self, wanted: Collection[Store]) -> Rest:
         return self._holds.rest(wanted)
@@ -139,8 +150,17 @@ class InProcess:
     def look(self) -> list[Known]:
         return all_known(self._sockets.asking)
 
+    def only(self) -> str:
+        return only_seen_by(self._sockets)
+
     def watching(self) -> socket.socket:
         return self._sockets.watching()
+
+
+def only_seen_by(sockets: Sockets) -> str:
+    """The Ethernet interface to use where none is named. ConfigurationError."""
+    with sockets.asking() as kernel:
+        return only_interface(kernel)
 
 
 def opening_of(export: ExportConfig) -> Opening:
@@ -202,11 +222,3 @@ def _begin(path: Path, opened: Opened, hold: Hold) -> None:
         if isinstance(error, OSError):
             raise ConfigurationError(f"{path} cannot be locked: {error.strerror}") from error
         raise
-
-
-def _look(place: str) -> Store | None:
-    try:
-        found = Path(place).stat()
-    except (OSError, ValueError):
-        return None
-    return token_of(found) if stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode) else None

@@ -6,22 +6,23 @@ from contextlib import suppress
 from pathlib import Path
 
 from aoe.node.landlock import CHANGING, READING, restrict_files
-from aoe.node.seccomp import restrict_calls
+from aoe.node.seccomp import Sockets, restrict_calls
 
 log = logging.getLogger("aoe.node")
 
 
-def confine(state: Path, *, opener: bool) -> None:
+def confine(state: Path, sockets: Sockets) -> None:
     """For good: after imports, descriptors and rings, before the first thread. no_new_privs is set already.
 
-    Without an `opener` the process still locks addresses itself, with Unix sockets, and looks up which
+    Without an opener the process still locks addresses itself, with any `sockets`, and looks up which
     process has one. What this kernel lacks is said, and does not keep anything from being served.
     """
     with suppress(OSError):
         ctypes.CDLL("libgcc_s.so.1")  # a thread that ends would load it
     with suppress(OSError):
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    opener = sockets is not Sockets.ANY
     below = {state: CHANGING} if opener else {state: CHANGING, Path("/proc"): READING}
-    for problem in (restrict_files(below, alone=opener), restrict_calls(unix=not opener)):
+    for problem in (restrict_files(below, alone=opener), restrict_calls(sockets)):
         if problem:
             log.warning("%s", problem)

@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from typing import NamedTuple, TypeVar
 
 from aoe import timing
@@ -24,9 +25,18 @@ _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16
 _MODE_FILTER, _TSYNC, _SPEC_ALLOW = 1, 1, 4
 _PR_SET_NO_NEW_PRIVS, _IO_URING_SETUP = 38, 425
 _CLONE_THREAD, _PR_SET_NAME, _TIOCSTI, _TIOCLINUX, _ENABLE_RINGS = 0x10000, 15, 0x5412, 0x541C, 12
-_AF_UNIX = 1
+_AF_UNIX, _SOCK_SEQPACKET_CLOEXEC = 1, 0x80005
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Sockets(Enum):
+    """Which sockets a process may still make, all of them Unix sockets: any, to lock addresses itself; one to
+    an opener that is a service; none."""
+
+    ANY = "any"
+    OPENERS = "openers"
+    NONE = "none"
 
 
 class Machine(NamedTuple):
@@ -66,6 +76,12 @@ def _only(number: int, value: int) -> list[_Step]:
     return [_argument(number), _Step(_EQUAL, value, 0, 1), _answer(0), _answer(errno.EPERM)]
 
 
+def _only_first(first: int, second: int) -> list[_Step]:
+    """Allowed with one value of each of the first two arguments."""
+    tests = [_argument(0), _Step(_EQUAL, first, 0, 3), _argument(1), _Step(_EQUAL, second, 0, 1)]
+    return [*tests, _answer(0), _answer(errno.EPERM)]
+
+
 def _if_any(number: int, bits: int) -> list[_Step]:
     """Allowed with one of these bits in an argument."""
     return [_argument(number), _Step(_ANY_BIT, bits, 0, 1), _answer(0), _answer(errno.EPERM)]
@@ -94,11 +110,24 @@ def _but(number: int, *values: int) -> list[_Step]:
     return [_argument(number), *tests, _answer(0), _answer(errno.EPERM)]
 
 
-def _with_conditions(own: int, unix: bool) -> dict[str, list[_Step]]:
+def _with_sockets(sockets: Sockets) -> dict[str, list[_Step]]:
+    """A packet socket that could be bound would hear another interface: the filter cannot see which."""
+    may, may_not = [_answer(0)], [_answer(errno.EPERM)]
+    made = {
+        Sockets.ANY: _only(0, _AF_UNIX),
+        Sockets.OPENERS: _only_first(_AF_UNIX, _SOCK_SEQPACKET_CLOEXEC),
+        Sockets.NONE: may_not,
+    }
+    own = may if sockets is Sockets.ANY else may_not
+    connected = may_not if sockets is Sockets.NONE else may
+    return {"socket": made[sockets], "connect": connected, "listen": own, "bind": own}
+
+
+def _with_conditions(own: int, sockets: Sockets) -> dict[str, list[_Step]]:
     """What is allowed in part. Threads are, processes are not; memory that was written is not executed; a
     ring is enabled, not made; nothing is typed at the terminal."""
-    if_unix = _only(0, _AF_UNIX) if unix else [_answer(errno.EPERM)]
     return {
+        **_with_sockets(sockets),
         "clone": _if_any(0, _CLONE_THREAD),
         "clone3": [_answer(errno.ENOSYS)],  # its flags are out of sight: libc falls back on clone
         "mmap": _if_none(2, mmap.PROT_EXEC),
@@ -109,31 +138,25 @@ def _with_conditions(own: int, unix: bool) -> dict[str, list[_Step]]:
         "prlimit64": _none(2),  # to look, not to set
         "ioctl": _but(1, _TIOCSTI, _TIOCLINUX),
         "io_uring_register": _only(1, _ENABLE_RINGS),
-        "socket": if_unix,
-        "connect": [_answer(0 if unix else errno.EPERM)],
-        "listen": [_answer(0 if unix else errno.EPERM)],
-        # A packet socket could be bound to another interface: the filter cannot see which.
-        "bind": [_answer(0 if unix else errno.EPERM)],
         "seccomp": [_answer(errno.EPERM)],
     }
 
 
-def program(machine: Machine, own: int, *, unix: bool) -> bytes:
-    """The filter for a process of the number `own`; `unix` lets it make, bind and connect Unix
-    sockets."""
-    return _packed(_steps(machine, own, unix))
+def program(machine: Machine, own: int, sockets: Sockets) -> bytes:
+    """The filter for a process of the number `own`."""
+    return _packed(_steps(machine, own, sockets))
 
 
 def _packed(steps: Iterable[_Step]) -> bytes:
     return b"".join(struct.pack("HBBI", it.code, it.if_true, it.if_false, it.value) for it in steps)
 
 
-def _steps(machine: Machine, own: int, unix: bool) -> Iterator[_Step]:
+def _steps(machine: Machine, own: int, sockets: Sockets) -> Iterator[_Step]:
     yield _Step(_LOAD, _ARCHITECTURE_AT)
     yield _Step(_EQUAL, machine.audit, 1, 0)
     yield _answer(errno.EPERM)
     yield _Step(_LOAD, _NUMBER_AT)
-    conditions = _with_conditions(own, unix)
+    conditions = _with_conditions(own, sockets)
     for name, numbers in CALLS.items():
         number = numbers.on(machine.is_x86)
         if number is not None:
@@ -143,13 +166,13 @@ def _steps(machine: Machine, own: int, unix: bool) -> Iterator[_Step]:
     yield _answer(errno.EPERM)
 
 
-def restrict_calls(*, unix: bool) -> str:
+def restrict_calls(sockets: Sockets) -> str:
     """Let this process, with all its threads, make no other system calls from now on. Why it cannot be, where
     the kernel lacks it; else empty. Needs no privilege once no_new_privs is set."""
     machine = MACHINES.get(platform.machine())
     if machine is None:
         return f"system calls are not restricted: their numbers on {platform.machine()} are not known"
-    code = program(machine, os.getpid(), unix=unix)
+    code = program(machine, os.getpid(), sockets)
     deadline = time.monotonic() + timing.THREAD_END_S
     while (result := _install(machine, code, _TSYNC | _SPEC_ALLOW)) > 0 and time.monotonic() < deadline:
         time.sleep(

@@ -61,7 +61,7 @@ class Marks:
 def _read(file: Path) -> tuple[str | None, float]:
     """Of which life it is (None where that is not known), and since when."""
     try:
-        said = json.loads(lasting.read(file, RECORD_BYTES_MAX))
+        said = json.loads(lasting.read(file, RECORD_BYTES_MAX).decode())
         life, since_s = str(said["life"]), float(said["since"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None, 0.0

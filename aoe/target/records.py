@@ -182,7 +182,7 @@ def _load(file: Path, replaced: Collection[str] = ()) -> Record:
 
 def _parse(file: Path, content: bytes, replaced: Collection[str]) -> Record:
     """ValueError, KeyError, TypeError, AttributeError or RecursionError for what no `save` wrote."""
-    known = json.loads(content)
+    known = json.loads(content.decode())
     version = known.get("version", 1)
     if not isinstance(version, int) or version < 1:
         raise ValueError(f"version {version!r}")

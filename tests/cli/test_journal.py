@@ -195,7 +195,8 @@ SAID = "the number of this change is not kept"
 
 def test_a_service_says_it_there(tmp_path: Path, daemon: socket.socket) -> None:
     assert SAID not in run(tmp_path, matches=True)
-    assert fields(daemon.recv(1 << 16))["MESSAGE"].startswith(SAID)
+    messages = iter(lambda: fields(daemon.recv(1 << 16))["MESSAGE"], None)
+    assert any(message.startswith(SAID) for message in messages)
 
 
 def test_elsewhere_it_is_a_line_or_an_object(tmp_path: Path, daemon: socket.socket) -> None:

@@ -80,7 +80,6 @@ TOO_LARGE = f":1: larger than {limits.CONFIG_BYTES_MAX} bytes; this is no config
 MISSING = " does not exist; write it: man aoe-target.toml has an example"
 FILES = {
     "gone": Wrong(gone, MISSING),
-    "unreadable": Wrong(lambda file, _: file.chmod(0), ": Permission denied; name a readable file"),
     "a directory": Wrong(directory, " is not a file; name a configuration file"),
     "a pipe": Wrong(pipe, " is not a file; name a configuration file"),
     "a socket": Wrong(a_socket, ": No such device or address; name a readable file"),
@@ -143,6 +142,16 @@ def new_errors(service: Service, act: Callable[[], object]) -> list[str]:
     act()
     wait_for(lambda: service.errors[before:].endswith("\n"), what="nothing is said")
     return service.errors[before:].splitlines()
+
+
+def test_a_file_that_only_root_may_read_is_read(site: Site) -> None:
+    """By the opener: the daemon itself has no right to it."""
+    try:
+        with site.untouched():
+            site.file.chmod(0)
+            assert site.service.apply() == "nothing to do\n"
+    finally:
+        site.restore()
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -13,9 +13,11 @@ import pytest
 from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.disk import locks
 from aoe.disk.locks import LifeLock, flock_is_of_bytes
+from aoe.node.desk import Desk
 from aoe.node.held import Kind, name_of
 from aoe.node.holds import Busy
-from aoe.node.opener import ByOpener, Connection
+from aoe.node.opener import ByOpener
+from aoe.node.opener_connection import Connection
 from aoe.node.opener_process import fork
 from aoe.node.opening import Held, InProcess
 from tests.disk.helpers import is_taken, sparse
@@ -66,7 +68,7 @@ class Service:
             yield opener
 
     def _forked(self, stack: ExitStack) -> ByOpener:
-        connection, process = fork(lambda: Config(TargetConfig(), tuple(self.exports)), 0.0)
+        connection, process = fork(lambda: Desk(lambda: Config(TargetConfig(), tuple(self.exports)), 0.0))
         to = Connection(connection)
         stack.callback(os.waitpid, process, 0)
         stack.callback(to.close)

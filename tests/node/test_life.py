@@ -28,7 +28,7 @@ def left_to_manager(path: Path) -> int:
 async def leave(address: str) -> None:
     notifier = Notifier(address)
     held = Held(notifier)
-    life.leave(LEFT, held)
+    life.leave(LEFT, held, life.blank())
     await held.settled()
     held.close()
     notifier.close()

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ from aoe.disk.open import disk_of
 from aoe.disk.watch import Lost, NameWatch
 from aoe.errors import AoeError, ConfigurationError
 from aoe.link.packet import PacketLink
-from aoe.node.opener import ByOpener, Connection, OpenerLost
-from aoe.node.opener_process import fork
+from aoe.node.opener import ByOpener
+from aoe.node.opener_connection import Connection, OpenerLost
+from aoe.node.opener_process import Desk, fork
 from aoe.target.address_locks import name_of
 from tests.disk.helpers import filled, open_descriptors, read, sparse
 from tests.support.labs.network import Lab, in_namespace
@@ -35,7 +37,7 @@ class Side:
     """A process's own end, and the opener's number."""
 
     def __init__(self, config: Callable[[], Config]) -> None:
-        self.socket, self.pid = fork(config, 0.0)
+        self.socket, self.pid = fork(partial(Desk, config, 0.0))
         self.to = Connection(self.socket)
         self.by = ByOpener(self.to)
 

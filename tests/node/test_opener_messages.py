@@ -8,6 +8,7 @@ import pytest
 
 from aoe import limits
 from aoe.disk.open import Opening, disk_of, open_store
+from aoe.node.opener import _places
 from aoe.node.opener_messages import (
     Answer,
     Misunderstood,
@@ -111,7 +112,11 @@ def test_what_is_too_long_is_not_sent() -> None:
 
 def test_the_longest_paths_fit() -> None:
     worst = "\udcff" * 4096
-    assert decode_request(encode(Request(1, "find", {"places": [worst] * limits.OPENER_PLACES_MAX})))
+    for places in ([worst] * 3, ["/dev/disk/by-id/usual-0123456789"] * 3000):
+        for some in _places(places):
+            assert decode_request(encode(Request(1, "find", {"places": some})))
+            stores = {f"{at}{place}"[: len(place)]: [1 << 63, 1 << 63] for at, place in enumerate(some)}
+            assert decode_answer(encode(Answer(1, {"stores": stores})))
 
 
 @pytest.mark.parametrize("how", [Opening(), Opening(read_only=True, offset=8, length=16)])

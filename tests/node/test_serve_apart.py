@@ -135,7 +135,7 @@ def test_the_state_stays_where_root_kept_it(disk: Path, monkeypatch: pytest.Monk
     seen: list[Path] = []
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     monkeypatch.setattr(opening, "hand_over", lambda directory, _: seen.append(directory))
-    monkeypatch.setattr(opening, "confine", lambda directory, **_: seen.append(directory))
+    monkeypatch.setattr(opening, "confine", lambda directory, _: seen.append(directory))
     monkeypatch.setattr(
         opening, "drop_privileges", lambda _: monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
     )

@@ -79,10 +79,22 @@ def test_what_is_in_it(root: Path) -> None:
         *("usr/lib/sysusers.d/aoe-target.conf", "usr/share/doc/aoe-target/copyright"),
         *("usr/share/doc/aoe-target/examples/aoe-target.toml", "lib/systemd/system/aoe-target.service"),
         *("usr/share/doc/aoe-target/examples/tutorial.md", "lib/systemd/system/aoe-nbd@.service"),
+        *(f"lib/systemd/system/aoe-target-opener.{kind}" for kind in ("service", "socket")),
     ):
         assert (root / path).is_file(), path
     assert not list(root.rglob("tests")) + list(root.rglob("csrc"))
     assert "aoe-target" in (root / "usr/lib/sysusers.d/aoe-target.conf").read_text()
+
+
+@pytest.mark.parametrize(("unit", "most"), [("aoe-target.service", 0.5), ("aoe-target-opener.service", 3.5)])
+def test_a_unit_has_few_rights(root: Path, unit: str, most: float) -> None:
+    """The one that frames come to next to none."""
+    need("systemd-analyze")
+    file = root / "lib/systemd/system" / unit
+    said = tool("systemd-analyze", "security", "--offline=true", "--no-pager", file)
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
+    assert found, said
+    assert float(found[1]) <= most
 
 
 def test_nbdkit_loads_its_plugin(root: Path) -> None:

@@ -8,14 +8,13 @@ import pytest
 from tests.support.labs.debian import renumbered
 from tests.support.labs.guests.debian import DebianGuest
 from tests.support.waiting import wait_for
-from tests.vm import own_disk, store
+from tests.vm import confined, own_disk, store
 from tests.vm.conftest import Site
 from tests.vm.unit import (
     UNIT,
     again,
     drop_in,
     ended,
-    exposure,
     given,
     held,
     holds,
@@ -30,8 +29,6 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 DATA_BYTES = 8 << 20
 DATA_AT = "16777216"
 """Behind what the writers write."""
-EXPOSURE_MAX = 2.5
-"""Of `systemd-analyze security`, 0 to 10: raw sockets and the disk are what is left."""
 WATCHDOG_S = 5
 LATER, OTHER_NAMES = "99.0", "aoe9"
 """Of a package that is newer, and has other names for what is held."""
@@ -40,12 +37,15 @@ PACKAGE_S = 240.0
 
 def test_a_disk_is_a_service(debian: Site) -> None:
     later = renumbered(debian.package, debian.work, LATER, names_otherwise)
-    with debian.booted(debian.package, later, store.STORING, cards=own_disk.cards()) as guest:
+    with debian.booted(
+        debian.package, later, store.STORING, *confined.FORBIDDEN, cards=own_disk.cards()
+    ) as guest:
         install(guest, debian.package)
         serve(guest)
-        assert exposure(guest) <= EXPOSURE_MAX
         store.check_against_the_stand_in(guest)
         check_reload(guest)
+        confined.check(guest, 2)
+        confined.check_without_opener(guest, 2)
         own_disk.mount(guest)
         check_store(debian, guest)
         check_watchdog(debian, guest)
@@ -91,7 +91,8 @@ def serve(guest: DebianGuest) -> None:
     assert "remote-fs-pre.target" in guest.property(UNIT, "Before").split()
     guest.check("cp /usr/share/doc/aoe-target/examples/aoe-target.toml /etc")
     guest.check("systemctl enable --now aoe-target", 90)
-    assert guest.check(f"systemd-analyze verify --man=no {UNIT}", 60) == ""
+    units = f"{UNIT} {confined.OPENER}"
+    assert guest.check(f"systemd-analyze verify --man=no {units}", 60) == ""
     assert guest.property(UNIT, "StatusText").startswith("1 serving;")
     assert "e1.0: /dev/vdb" in guest.journal(UNIT)
     assert "without the compiled engine" not in guest.journal(UNIT)
@@ -104,7 +105,7 @@ def serve(guest: DebianGuest) -> None:
 def check_reload(guest: DebianGuest) -> None:
     """Another disk is served, and the first one is left alone; a file that is wrong changes nothing."""
     before = guest.pid(UNIT)
-    guest.check("truncate -s 1M /srv/more.img && chown aoe-target /srv/more.img")
+    guest.check("(umask 077 && truncate -s 1M /srv/more.img)")
     more = '[[export]]\\npath = "/srv/more.img"\\nshelf = 1\\nslot = 1\\n'
     guest.check(f"printf '{more}' >>/etc/aoe-target.toml")
     guest.check(f"systemctl reload {UNIT}", 60)

@@ -1,0 +1,75 @@
+"""How `run` keeps no right of its own: an opener opens, and this process is another user in a sandbox."""
+
+import logging
+import os
+import socket
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import aoe
+from aoe import timing
+from aoe.cli.allowed import Allowed
+from aoe.cli.opening import USER, user_to_become
+from aoe.cli.privilege import drop_privileges, hand_over, keep_openers
+from aoe.errors import AoeError
+from aoe.node.desk import Desk
+from aoe.node.held import Held
+from aoe.node.held_sockets import HeldSockets
+from aoe.node.opener import ByOpener
+from aoe.node.opener_connection import Connection, OpenerLost, connected
+from aoe.node.opener_process import fork
+from aoe.node.sandbox import confine
+from aoe.node.seccomp import Sockets as Allowance
+
+log = logging.getLogger("aoe.node")
+
+_NEEDED_LATER = ("difflib", "asyncio_dgram")
+"""Modules that are loaded when they are needed, and could not be read then; Debian lacks one."""
+
+
+class Apart:
+    """The opener of a service, and the end of its rights. To be made before the first thread."""
+
+    def __init__(self, allowed: Allowed, at: Path | None, held: Held) -> None:
+        """It listens at a path, or is a child of this process. Its sockets are `held` from one life of the
+        service to the next. OSError, AoeError."""
+        self._at = at
+        self._to = _forked(allowed) if at is None else _listening(at)
+        self.by = ByOpener(self._to)
+        self.by.kept = self.sockets = HeldSockets(held, self.by)
+
+    def confine(self, state: Path) -> None:
+        """Once all is open, before the first thread."""
+        for name in _NEEDED_LATER:
+            with suppress(ImportError):
+                import_module(name)
+        user = user_to_become()
+        if user is not None:
+            hand_over(state, user)
+        elif os.geteuid() == 0:
+            log.info("there is no user %s: the process stays user 0, without any capability", USER)
+        drop_privileges(user)
+        confine(state, Allowance.NONE if self._at is None else Allowance.OPENERS)
+
+    def serving(self) -> None:
+        """It serves, inside the running event loop."""
+        self._to.watch()
+
+    def close(self) -> None:
+        """It served."""
+        self._to.close()
+
+
+def _forked(allowed: Allowed) -> Connection:
+    desk = partial(Desk, allowed, timing.LOCK_WAIT_S, allowed.texts)
+    return Connection(fork(desk, keep_openers).socket)
+
+
+def _listening(at: Path) -> Connection:
+    again: partial[socket.socket] = partial(connected, at, aoe.__version__)
+    try:
+        return Connection(again(), again)
+    except OpenerLost as error:  # no fault of the file: it may be there when the service starts again
+        raise AoeError(str(error)) from error

@@ -1,0 +1,275 @@
+"""The connection of a process without rights to its opener, which may end and be another one then."""
+
+import asyncio
+import logging
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from aoe import limits, timing
+from aoe.disk.syscalls import close_all
+from aoe.disk.threads import aside
+from aoe.errors import ConfigurationError
+from aoe.node.opener_messages import Answer, Misunderstood, Request, decode_answer, encode
+
+log = logging.getLogger("aoe.node")
+
+_GONE = "the opener has ended: what is open is served on, and nothing more is opened until a restart"
+_AGAIN = "the opener has ended: what is open is served on, and the next opener is asked"
+_SILENT = "the opener does not answer: what is open is served on; look at its disks, then restart the target"
+_OPENER = "aoe-target-opener"
+
+
+class OpenerLost(ConfigurationError):
+    """The opener is not there any more, or is not understood."""
+
+
+class Asked(Protocol):
+    """Asks what must not fail."""
+
+    def __call__(self, verb: str, descriptors: Sequence[int] = (), **arguments: Any) -> None:
+        """OpenerLost."""
+
+
+class Connection:
+    """To the opener. Calls block; any thread may make them, one at a time."""
+
+    def __init__(self, connection: socket.socket, again: Callable[[], socket.socket] | None = None) -> None:
+        """`again` connects to the next opener, where there can be one. OpenerLost while there is none."""
+        self._socket = connection
+        self._socket.settimeout(timing.OPENER_ANSWER_S)
+        self._again = again
+        self.joined: Callable[[Asked], None] = lambda _: None
+        """Tells the next opener what the last one knew."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watched: socket.socket | None = None
+        self._returning: asyncio.Task[None] | None = None
+        self._parted = False
+        self._asking = threading.Lock()
+        self._number = 0
+
+    def ask(
+        self, verb: str, descriptors: Sequence[int] = (), **arguments: Any
+    ) -> tuple[dict[str, Any], list[int]]:
+        """Facts and descriptors. ConfigurationError with the opener's words; OpenerLost."""
+        with self._asking:
+            self._join()
+            self._number += 1
+            request = Request(self._number, verb, arguments)
+            try:
+                answer, received = self._exchange(request, descriptors)
+            except OpenerLost:
+                if self._again is None or not self._ended:
+                    raise
+                self._join()  # of what the last one did for this, nothing is left
+                answer, received = self._exchange(request, descriptors)
+        for line in answer.said:
+            log.warning("%s", line)
+        if answer.error:
+            raise ConfigurationError(answer.error)
+        return answer.ok, received
+
+    def _exchange(self, request: Request, descriptors: Sequence[int]) -> tuple[Answer, list[int]]:
+        self._ended = False
+        try:
+            return exchanged(self._socket, request, descriptors)
+        except (OSError, OpenerLost, Misunderstood) as error:
+            self._part()  # what it says next would be taken for an answer to something else
+            self._ended = not isinstance(error, Misunderstood | TimeoutError)
+            raise self._lost(error) from error
+
+    def misunderstood(self, error: Misunderstood) -> OpenerLost:
+        """To be raised: nothing more is asked of it."""
+        self._part()
+        return self._lost(error)
+
+    def _lost(self, error: Exception) -> OpenerLost:
+        if isinstance(error, Misunderstood):
+            return OpenerLost(f"the opener is not understood: {error}; restart the target")
+        return OpenerLost(_SILENT if isinstance(error, TimeoutError) else self._gone)
+
+    @property
+    def _gone(self) -> str:
+        return _GONE if self._again is None else _AGAIN
+
+    def _part(self) -> None:
+        self._parted = True
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    # The next opener
+
+    def _join(self) -> None:
+        """Be connected, to the next opener if the last one is lost. OpenerLost."""
+        if not self._parted or self._again is None:
+            return
+        joined = self._again()
+        joined.settimeout(timing.OPENER_ANSWER_S)
+        if self._socket is not self._watched:
+            self._socket.close()
+        self._socket, self._parted = joined, False
+        self.joined(self._ask_now)
+
+    def _ask_now(self, verb: str, descriptors: Sequence[int] = (), **arguments: Any) -> None:
+        """While it is this caller's turn."""
+        self._number += 1
+        answer, received = self._exchange(Request(self._number, verb, arguments), descriptors)
+        close_all(received)
+        if answer.error:
+            raise self.misunderstood(Misunderstood(answer.error))
+
+    def watch(self) -> None:
+        """Say it once if it ends, inside the running event loop; then come to the next one."""
+        self._watched, self._loop = self._socket, asyncio.get_running_loop()
+        self._loop.add_reader(self._watched, self._look)
+
+    def _look(self) -> None:
+        watched = self._watched
+        assert watched is not None
+        unasked = b""
+        if watched is self._socket and not self._parted:
+            if not self._asking.acquire(blocking=False):
+                return  # what comes is an answer
+            try:
+                if not _is_readable(watched):
+                    return  # it was an answer
+                unasked = watched.recv(1, socket.MSG_PEEK)
+            except OSError:
+                pass
+            finally:
+                self._asking.release()
+            self._part()
+        self._leave(watched)
+        log.error("%s", self._lost(Misunderstood("it speaks unasked")) if unasked else self._gone)
+        if self._again is not None:
+            self._returning = asyncio.get_running_loop().create_task(self._return())
+
+    def _leave(self, watched: socket.socket) -> None:
+        """Watch it no more."""
+        asyncio.get_running_loop().remove_reader(watched)
+        self._watched = None
+        if watched is not self._socket:
+            watched.close()
+
+    async def _return(self) -> None:
+        said = ""
+        while (problem := await aside(self._tried)) is not None:
+            if problem != said:
+                log.error("%s", problem)
+            said = problem
+            await asyncio.sleep(timing.OPENER_AGAIN_S)
+        log.info("the opener is there again")
+        self.watch()
+
+    def _tried(self) -> str | None:
+        """What keeps it from the next opener; None if nothing does."""
+        try:
+            with self._asking:
+                self._join()
+        except OpenerLost as error:
+            return str(error)
+        return None
+
+    def close(self) -> None:
+        """The opener ends with it, or with the last of those that it opens for, and lets go of its locks."""
+        if self._returning is not None:
+            self._returning.cancel()
+        if self._watched is not None and self._loop is not None:
+            self._loop.remove_reader(self._watched)
+            self._watched.close()
+        self._socket.close()
+
+
+def _is_readable(it: socket.socket) -> bool:
+    """Now: with a timeout, `recv` waits."""
+    poll = select.poll()
+    poll.register(it, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def exchanged(
+    to: socket.socket, request: Request, descriptors: Sequence[int] = ()
+) -> tuple[Answer, list[int]]:
+    """The answer to a request, and its descriptors. ConfigurationError for what cannot be asked, OSError,
+    OpenerLost, Misunderstood."""
+    received: list[int] = []
+    try:
+        message = encode(request)
+    except Misunderstood as error:
+        raise ConfigurationError(f"it cannot be asked for: {error}") from error
+    try:
+        socket.send_fds(to, [message], descriptors)
+        data, received, _, _ = socket.recv_fds(
+            to, limits.OPENER_MESSAGE_BYTES_MAX + 1, limits.OPENER_DESCRIPTORS_MAX
+        )
+        return _checked(request, data, received), received
+    except BaseException:
+        close_all(received)
+        raise
+
+
+def _checked(request: Request, data: bytes, received: Sequence[int]) -> Answer:
+    """The answer to a request, if it is one."""
+    if not data:
+        raise OpenerLost(_GONE)
+    answer = decode_answer(data)
+    if (answer.id, answer.descriptors) != (request.id, len(received)):
+        raise Misunderstood("it answers something else")
+    return answer
+
+
+# An opener that is a service of its own
+
+
+def connected(path: Path, release: str) -> socket.socket:
+    """To the opener that listens at `path`, and is of this release. One that ends, as one does of another
+    release than what is installed, is followed by the next. OpenerLost."""
+    for _ in range(limits.OPENER_TRIES):
+        opened = _connected(path)
+        try:
+            found = _greeted(opened, release)
+        except (OSError, OpenerLost):
+            opened.close()
+            time.sleep(timing.OPENER_AGAIN_S / 4)
+            continue
+        except Misunderstood as error:
+            opened.close()
+            raise OpenerLost(
+                f"the opener at {path} is of another version: {error}; systemctl restart {_OPENER}.service"
+            ) from error
+        if found == release:
+            return opened
+        opened.close()
+        raise OpenerLost(
+            f"the opener is of version {found}, as what is installed, and this service of {release}: "
+            "systemctl restart aoe-target.service"
+        )
+    raise OpenerLost(f"the opener at {path} ends at once; look at systemctl status {_OPENER}.service")
+
+
+def _connected(path: Path) -> socket.socket:
+    to = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    to.settimeout(timing.OPENER_ANSWER_S)
+    try:
+        to.connect(str(path))
+    except OSError as error:
+        to.close()
+        raise OpenerLost(
+            f"no opener at {path}: {error.strerror or error}; systemctl restart {_OPENER}.socket"
+        ) from error
+    return to
+
+
+def _greeted(to: socket.socket, release: str) -> str:
+    """The release of the opener."""
+    answer, received = exchanged(to, Request(0, "hello", {"release": release}))
+    close_all(received)
+    found = answer.ok.get("release")
+    if not isinstance(found, str):
+        raise Misunderstood(answer.error or "it does not say which release it is")
+    return found

@@ -1,0 +1,285 @@
+"""The opener as a service of its own: killed, restarted, of another release, asked by too many, not there."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from aoe import limits
+from aoe.config.values import Config, ExportConfig, TargetConfig
+from aoe.node.held import Kind, name_of
+from aoe.node.opener import ByOpener
+from aoe.node.opener_connection import Connection, OpenerLost, connected
+from aoe.node.opener_process import _leave_all_but
+from aoe.node.opener_service import Versioned, serve
+from aoe.node.opening import Held
+from tests.disk.helpers import is_taken, sparse
+from tests.support.waiting import wait_for
+
+OLD, NEW = "1.0", "2.0"
+SECTORS = 64
+
+
+class Service:
+    """A socket that outlives the opener, which a manager starts when it is asked."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "opener"
+        self.exports: list[ExportConfig] = []
+        self.installed = NEW
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(str(self.path))
+        self._listener.listen(limits.OPENER_CONNECTIONS_MAX)
+        self.pid = 0
+        self._connections: list[Connection] = []
+
+    def start(self, release: str = NEW) -> None:
+        self.pid = os.fork()
+        if not self.pid:
+            with suppress(BaseException):
+                _leave_all_but(self._listener.fileno())
+                serve(self._listener, partial(self._desk, release))
+            os._exit(1)
+
+    def _desk(self, release: str) -> Versioned:
+        def end() -> None:
+            os.kill(service, signal.SIGTERM)
+            os._exit(0)
+
+        service, config = os.getppid(), Config(TargetConfig(), tuple(self.exports))
+        return Versioned(release, lambda: self.installed, end, lambda: config, 0.0)  # type: ignore[arg-type]
+
+    def kill(self) -> None:
+        """With all that it works for."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        self.pid = 0
+
+    def hang_up(self) -> None:
+        """A service that has no more to ask."""
+        self._connections.pop().close()
+
+    def unplug(self) -> None:
+        """Nothing listens any more."""
+        self._listener.close()
+
+    def stop(self) -> None:
+        while self._connections:
+            self.hang_up()
+        if self.pid:
+            self.kill()
+        self.unplug()
+
+    def export(self, path: Path, slot: int = 0, **said: int) -> ExportConfig:
+        made = ExportConfig(path=str(path), shelf=1, slot=slot, **said)  # type: ignore[arg-type]
+        self.exports.append(made)
+        return made
+
+    def connect(self, release: str = NEW) -> ByOpener:
+        again = partial(connected, self.path, release)
+        self._connections.append(Connection(again(), again))
+        return ByOpener(self._connections[-1])
+
+
+class Manager:
+    """Keeps what is to be kept for the next life."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, int] = {}
+
+    def keep(self, key: str, fd: int) -> None:
+        self.kept[name_of(Kind.STORE, key)] = os.dup(fd)
+
+    def forget(self, key: str) -> None:
+        os.close(self.kept.pop(name_of(Kind.STORE, key)))
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    made = Service(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return sparse(tmp_path / "image", SECTORS)
+
+
+def close(held: Held) -> None:
+    os.close(held.opened.store.fd)
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(OpenerLost) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_next_opener_goes_on_where_one_was_killed(service: Service, image: Path) -> None:
+    """It has the locks of the stores, lets go of them, and opens another part of one."""
+    halves = [service.export(image, slot, offset=slot * 32, length=32) for slot in (0, 1)]
+    service.start()
+    manager, by = Manager(), service.connect()
+    by.adopt(manager, [])
+    first = by.open_store(halves[0])
+    service.kill()
+    service.start()
+    second = by.open_store(halves[1])
+    assert (first.store, len(manager.kept)) == (second.store, 1)
+    by.release(first)
+    close(first)
+    assert is_taken(image)
+    service.kill()
+    service.start()
+    by.release(second)
+    close(second)
+    assert not manager.kept
+    assert not is_taken(image)
+    by.close()
+
+
+def test_what_an_earlier_life_had_is_known_to_the_next_opener_too(service: Service, image: Path) -> None:
+    it = service.export(image)
+    service.start()
+    manager, by = Manager(), service.connect()
+    by.adopt(manager, [])
+    close(by.open_store(it))
+    found = [(name, os.dup(fd)) for name, fd in manager.kept.items()]
+    by.close()
+    service.hang_up()
+    after = service.connect()
+    assert after.adopt(manager, found) == []
+    held = after.open_store(it)
+    service.kill()
+    service.start()
+    assert after.rest([]) == (frozenset(), 0)
+    assert is_taken(image), "it is used"
+    after.release(held)
+    close(held)
+    assert not is_taken(image)
+    after.close()
+
+
+def test_it_is_said_once_that_it_was_killed_and_once_that_it_is_back(
+    service: Service, image: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "aoe.node")
+    service.export(image)
+    service.start()
+    again = partial(connected, service.path, NEW)
+    to = Connection(again(), again)
+
+    async def scenario() -> None:
+        to.watch()
+        for _ in range(2):
+            caplog.clear()
+            service.kill()
+            service.start()
+            async with asyncio.timeout(20):
+                while "the opener is there again" not in caplog.messages:
+                    await asyncio.sleep(0.01)
+            assert len(caplog.messages) == 2
+            assert caplog.messages[0].startswith("the opener has ended: what is open is served on")
+        to.close()
+
+    asyncio.run(scenario())
+
+
+def test_without_an_opener_it_is_said_how_to_start_one(service: Service, image: Path) -> None:
+    it = service.export(image)
+    service.start()
+    by = service.connect()
+    service.kill()
+    service.unplug()
+    for _ in range(2):
+        said = refusal(lambda: by.open_store(it))
+        assert said.startswith(f"no opener at {service.path}: ")
+        assert said.endswith("; systemctl restart aoe-target-opener.socket")
+
+
+def test_an_opener_of_an_earlier_release_ends_for_the_one_that_is_installed(service: Service) -> None:
+    service.start(OLD)
+    old = service.pid
+    service.installed = NEW
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aoe.timing.OPENER_AGAIN_S", 0.1)
+        patch.setattr("aoe.node.opener_connection.time", Starting(service))
+        to = connected(service.path, NEW)
+    to.close()
+    assert service.pid != old
+
+
+class Starting:
+    """Instead of a pause, the manager starts the next one."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def sleep(self, _: float) -> None:
+        process, _status = os.waitpid(self._service.pid, 0)
+        assert process
+        self._service.start(NEW)
+
+
+def test_a_service_of_an_earlier_release_is_told_to_restart(service: Service) -> None:
+    service.start(NEW)
+    said = refusal(partial(connected, service.path, OLD))
+    assert said == (
+        f"the opener is of version {NEW}, as what is installed, and this service of {OLD}: "
+        "systemctl restart aoe-target.service"
+    )
+    assert os.waitpid(service.pid, os.WNOHANG) == (0, 0), "it goes on for others"
+    service.connect()
+
+
+def test_who_does_not_say_its_release_is_not_served(service: Service, image: Path) -> None:
+    it = service.export(image)
+    service.start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as plain:
+        plain.connect(str(service.path))
+        by = ByOpener(Connection(plain))
+        with pytest.raises(Exception, match="a service of this release says hello first"):
+            by.open_store(it)
+
+
+def test_so_many_are_served_at_a_time(service: Service, image: Path) -> None:
+    it = service.export(image)
+    service.start()
+    first = service.connect()
+    others = [connected(service.path, NEW) for _ in range(limits.OPENER_CONNECTIONS_MAX - 1)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aoe.timing.OPENER_AGAIN_S", 0.001)
+        said = refusal(partial(connected, service.path, NEW))
+    assert (
+        said
+        == f"the opener at {service.path} ends at once; look at systemctl status aoe-target-opener.service"
+    )
+    held = first.open_store(it)
+    close(held)
+    first.release(held)
+    for other in others:
+        other.close()
+    wait_for(lambda: service.connect() is not None, 10, "there is no room again")
+    first.close()
+
+
+@pytest.mark.parametrize("data", [b"garbage", b"[]", b'{"version": 1}', b"\xff" * 4096])
+def test_garbage_ends_no_other_connection(service: Service, image: Path, data: bytes) -> None:
+    it = service.export(image)
+    service.start()
+    by = service.connect()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+        other.connect(str(service.path))
+        other.send(data)
+        assert b"error" in other.recv(1 << 16)
+    close(by.open_store(it))
+    by.close()

@@ -1,0 +1,49 @@
+"""What the service can do in its unit: nothing but serve. And what becomes of it without its opener."""
+
+import json
+from pathlib import Path
+
+from tests.support.labs.guests.debian import DebianGuest
+from tests.vm.unit import SERVED_S, UNIT, again, drop_in, exposure
+
+TESTS = Path(__file__).parents[1]
+FORBIDDEN = (TESTS / "node" / "forbidden.py", TESTS / "support" / "labs" / "ring.py")
+"""Files that the guest needs in /root."""
+EXPOSURE_MAX = 0.5
+"""Of `systemd-analyze security`, 0 to 10."""
+OPENER = "aoe-target-opener.service"
+_TRIED = "/var/lib/aoe-target/tried"
+_HOME = "/opt"
+
+
+def check(guest: DebianGuest, count: int) -> None:
+    """While it serves so many disks, everything else is refused."""
+    assert exposure(guest) <= EXPOSURE_MAX
+    for path in FORBIDDEN:
+        place = f"{_HOME}/{path.relative_to(TESTS.parent).parent}"
+        guest.check(f"mkdir -p {place} && cp /root/{path.name} {place}")
+    (started,) = guest.check(f"grep -h ^ExecStart= /lib/systemd/system/{UNIT}").splitlines()
+    words = started.split(maxsplit=1)[1]
+    command = f"/usr/bin/python3 -m tests.node.forbidden {_TRIED} -- {words}"
+    before = guest.pid(UNIT)
+    with drop_in(guest, f"Environment=PYTHONPATH={_HOME}", "ExecStart=", f"ExecStart={command}"):
+        guest.check(f"systemctl restart {UNIT}", SERVED_S)
+        again(guest, before, count)
+        guest.check(f"until [ -e {_TRIED}.done ]; do sleep .1; done", SERVED_S)
+        found = json.loads(guest.check(f"cat {_TRIED}.done && rm {_TRIED}.done"))
+        before = guest.pid(UNIT)
+    assert len(found) >= 20
+    assert {name: it for name, it in found.items() if it} == {}
+    guest.check(f"systemctl restart {UNIT}", SERVED_S)
+    again(guest, before, count)
+
+
+def check_without_opener(guest: DebianGuest, count: int) -> None:
+    """It is killed, and there again when it is needed; what is served is served all the time."""
+    before, serving = guest.pid(OPENER), guest.pid(UNIT)
+    guest.check(f"kill -KILL {before}")
+    guest.check(f"systemctl reload {UNIT}", SERVED_S)
+    assert guest.pid(OPENER) not in (0, before)
+    guest.check(f"systemctl restart {OPENER} && systemctl reload {UNIT}", SERVED_S)
+    assert guest.pid(UNIT) == serving
+    assert guest.property(UNIT, "StatusText").startswith(f"{count} serving;")
