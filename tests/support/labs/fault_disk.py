@@ -152,6 +152,7 @@ def loop_device(file: Path, sector_size: int = SECTOR, *, direct: bool = False) 
     options = ["--direct-io=on"] if direct else []
     device = Path(tool("losetup", "--sector-size", str(sector_size), *options, "--show", "--find", file))
     try:
+        tool("blockdev", "--setrw", device)  # as whatever had it before may have left it
         yield device
     finally:
         tool("losetup", "--detach", device)
