@@ -183,6 +183,8 @@ LOAD_DEPTH_MAX = 4096
 """Requests that a load has outstanding at a time."""
 LOAD_BUCKETS = 2048
 """Of the histogram of its times: 32 for each power of two nanoseconds."""
+PLOT_STEPS = 400
+"""Of a picture of a load, over its time."""
 
 SECTORS_SURE = 2
 """Of a request whose frames every Ethernet carries; larger ones are used when one was seen to pass."""

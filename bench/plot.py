@@ -6,24 +6,23 @@ plot.py RESULTS.json DIRECTORY
 
 import json
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("svg")
-from matplotlib import pyplot as plt
+from aoe.cli.svg import BLUE, GREY, LIGHT, ORANGE, RED, Frame, Panel, Scale, duration, picture
 
 # The limits have one colour.
 _COLOURS = {
-    "vblade": "#9a9a9a",
-    "aoe-target (c)": "#1f6fb4",
+    "vblade": GREY,
+    "aoe-target (c)": BLUE,
     "aoe-target (python)": "#7fb0d8",
-    "null target": "#d7d7d7",
-    "fio": "#d7d7d7",
-    "bare asyncio loop": "#d7d7d7",
+    "null target": LIGHT,
+    "fio": LIGHT,
+    "bare asyncio loop": LIGHT,
 }
-_KINDS = {"reads": "#1f6fb4", "writes": "#d98a1f"}
+_KINDS = {"reads": BLUE, "writes": ORANGE}
+_WHISKER = "#333333"
 _HAPPENS = {
     "link down": "the link to the owner goes down for a second",
     "kill": "the owner is killed",
@@ -72,46 +71,71 @@ def initiator_table(found: dict[str, dict[str, Any]]) -> str:
 def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
     """Rates and CPU time of the rows that vblade takes part in."""
     shown = {name: targets for name, targets in found.items() if "vblade" in targets}
-    figure, (rates, costs) = plt.subplots(1, 2, figsize=(11, 5.2), sharey=True)
+    height = 44 * len(shown)
+    down = Scale(0.5 - len(shown), 0.5, given=[(-row, name) for row, name in enumerate(shown)])
+    unnamed = down._replace(given=[(0.5, "")])
+    rates = Panel(Frame(250, 20, 300, height), _from_zero(shown, _rate, "thousand requests a second"), down)
+    costs = Panel(
+        Frame(580, 20, 200, height), _from_zero(shown, _cost, "CPU microseconds a request"), unnamed
+    )
     for row, targets in enumerate(shown.values()):
         for position, (target, it) in enumerate(targets.items()):
-            place, colour = row + 0.27 * (position - 1), _COLOURS[target]
-            spread = [[it["iops"] - it["spread"][0]], [it["spread"][1] - it["iops"]]]
-            whiskers = [[value / 1000 for value in side] for side in spread]
-            label = _LEGEND.get(target) if row == 0 else None
-            rates.barh(place, it["iops"] / 1000, 0.25, xerr=whiskers, color=colour, label=label)
-            costs.barh(place, it["cpu_us"], 0.25, color=colour)
-    rates.set_yticks(range(len(shown)), list(shown))
-    rates.invert_yaxis()
-    rates.set_xlabel("thousand requests a second (more is better)")
-    costs.set_xlabel("CPU microseconds a request (less is better)")
-    rates.legend(fontsize="small")
-    figure.tight_layout()
-    figure.savefig(path)
+            place, colour = 0.27 * (1 - position) - row, _COLOURS[target]
+            rates.box((0, place - 0.125), (_rate(it), place + 0.125), colour, _LEGEND.get(target, ""))
+            rates.line([(bound / 1000, place) for bound in it["spread"]], _WHISKER)
+            costs.box((0, place - 0.125), (_cost(it), place + 0.125), colour)
+    path.write_text(picture(800, height + 70, [rates, costs]))
+
+
+def _rate(it: dict[str, Any]) -> float:
+    return float(it["iops"] / 1000)
+
+
+def _cost(it: dict[str, Any]) -> float:
+    return float(it["cpu_us"])
+
+
+def _from_zero(shown: dict[str, dict[str, Any]], of: Callable[[dict[str, Any]], float], name: str) -> Scale:
+    return Scale(0, 1.5 * max(of(it) for targets in shown.values() for it in targets.values()), name)
 
 
 def draw_failover(found: dict[str, dict[str, Any]], path: Path) -> None:
-    """Reads and writes over time, one picture for each thing that happens to the owner."""
-    figure, places = plt.subplots(len(found), 1, figsize=(8, 1.9 * len(found)), sharex=True, squeeze=False)
-    for place, (name, it) in zip(places[:, 0], found.items(), strict=True):
-        at_s = [step * it["step_s"] for step in range(len(it["reads"]))]
-        for kind, colour in _KINDS.items():
-            rates = [round(count / it["step_s"] / 1000, 2) for count in it[kind]]
-            place.plot(at_s, rates, color=colour, linewidth=1, label=kind)
-        for moment_s in (it["begin_s"], it["end_s"]):
-            place.axvline(moment_s, color="#c03030", linewidth=1, linestyle=":")
-        place.set_title(_HAPPENS[name], fontsize="small", loc="left")
-        place.set_ylim(bottom=0)
-        place.set_ylabel("thousand/s")
-    places[0, 0].legend(fontsize="small", loc="lower right")
-    places[-1, 0].set_xlabel("seconds (red: it begins, it is over)")
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    """Reads and writes over time and how long the slowest took, two pictures for each thing that happens to
+    the owner."""
+    panels = [panel for row, (name, it) in enumerate(found.items()) for panel in _failover(row, name, it)]
+    path.write_text(picture(800, 290 * len(found) + 10, panels))
+
+
+def _failover(row: int, name: str, it: dict[str, Any]) -> Iterator[Panel]:
+    steps, top = len(it["reads"]), 290 * row + 30
+    across = Scale(0, steps * it["step_s"], "seconds (red: it begins, it is over)")
+    rates: dict[str, list[float | None]] = {
+        kind: [count / it["step_s"] / 1000 for count in it[kind]] for kind in _KINDS
+    }
+    slowest = {kind: it.get(f"slowest_{kind}", [None] * steps) for kind in _KINDS}
+    highest = 1.5 * max(max(it[kind]) for kind in _KINDS) / it["step_s"] / 1000
+    yield _over_time(
+        Panel(
+            Frame(64, top, 712, 90), across._replace(name=""), Scale(0, highest, "thousand/s"), _HAPPENS[name]
+        ),
+        it,
+        rates,
+    )
+    up = Scale(1e-4, 10.0, "slowest", log=True, words=duration)
+    yield _over_time(Panel(Frame(64, top + 140, 712, 90), across, up), it, slowest)
+
+
+def _over_time(panel: Panel, it: dict[str, Any], values: dict[str, list[float | None]]) -> Panel:
+    for moment_s in (it["begin_s"], it["end_s"]):
+        panel.mark(moment_s, RED)
+    for kind, colour in _KINDS.items():
+        points = ((step * it["step_s"], value) for step, value in enumerate(values[kind]))
+        panel.line([None if value is None else (at_s, value) for at_s, value in points], colour, kind)
+    return panel
 
 
 def main() -> None:
     results, directory = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
-    mpl.rcParams["svg.fonttype"] = "none"
     if found := rows(results):
         draw(found, directory / "figures.svg")
         print(table(found))

@@ -3,12 +3,16 @@
 import asyncio
 import random
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from aoe import timing
+from aoe.cli.latency import bucket, percentile_ns
+from aoe.cli.plot import Timeline, check, write
 from aoe.cli.report import Report
 from aoe.cli.where import Where, one_disk
 from aoe.errors import AoeError, ConfigurationError, RequestError
-from aoe.initiator.load import Job, Loaded
+from aoe.initiator.load import Job, Loaded, Seen
 from aoe.initiator.remote import RemoteDisk
 from aoe.limits import LOAD_BUCKETS
 
@@ -31,34 +35,47 @@ class Bench(NamedTuple):
     addresses: list[str]
     load: Load
     overwrite: bool
+    plot: Path | None = None
 
     async def run(self, report: Report) -> None:
         """If it is interrupted, it tells what was measured so far."""
         if self.load.rw in WRITES and not self.overwrite:
             raise ConfigurationError(f"--rw {self.load.rw} overwrites the disk; say --overwrite if it may")
+        if self.plot is not None:
+            check(self.plot)
         async with one_disk(self.where, self.addresses, report) as disk:
             if not disk.size // self.load.bs:
                 raise RequestError(
                     f"{disk.address} of {disk.size} bytes has no room for requests of {self.load.bs}"
                 )
-            stop = asyncio.Event()
-            measuring = asyncio.ensure_future(measure(disk, self.load, stop))
+            stop, timeline = asyncio.Event(), Timeline(self.load.runtime)
+            seen = None if self.plot is None else timeline.saw
+            measuring = asyncio.ensure_future(measure(disk, self.load, stop, seen))
             try:
                 await asyncio.shield(measuring)
             finally:
                 stop.set()
-                _say(report, disk, self.load, await measuring)
+                found = await measuring
+                _say(report, disk, self.load, found)
+                if self.plot is not None:
+                    write(self.plot, _title(disk, self.load), timeline.steps, found.histogram)
 
 
-def command(where: Where, addresses: list[str], overwrite: bool, **load: Any) -> Bench:
+def command(
+    where: Where, addresses: list[str], overwrite: bool, plot: Path | None = None, **load: Any
+) -> Bench:
     """What the words of `aoe bench` mean together."""
-    return Bench(where, addresses, Load(**load), overwrite)
+    return Bench(where, addresses, Load(**load), overwrite, plot)
+
+
+def _title(disk: RemoteDisk, load: Load) -> str:
+    return f"{disk.address}: {load.rw}, {load.bs} bytes, {load.iodepth} at a time"
 
 
 def _say(report: Report, disk: RemoteDisk, load: Load, found: Loaded) -> None:
     per_s = found.done / found.seconds
     shares = {"p50_us": 0.5, "p99_us": 0.99, "p999_us": 0.999}
-    percentiles = {name: _percentile_us(found.histogram, share) for name, share in shares.items()}
+    percentiles = {name: percentile_ns(found.histogram, share) / 1000 for name, share in shares.items()}
     retransmits = disk.counters.get("retransmits", 0)
     report.say(
         f"{per_s:.0f} IOPS, {per_s * load.bs / 1e6:.1f} MB/s, p50 {percentiles['p50_us']:.0f} us, "
@@ -79,12 +96,12 @@ def _say(report: Report, disk: RemoteDisk, load: Load, found: Loaded) -> None:
         report.fail(RequestError(f"{disk.address}: {found.errors} requests failed"), address=disk.address)
 
 
-async def measure(disk: RemoteDisk, load: Load, stop: asyncio.Event) -> Loaded:
+async def measure(disk: RemoteDisk, load: Load, stop: asyncio.Event, seen: Seen | None = None) -> Loaded:
     """Put the load on a disk until its time is over or `stop` is set. Where the engine carries it, the engine
     asks, too."""
     places = disk.size // load.bs
-    loading = disk.carrier.load(_job(load, places), load.runtime, stop)
-    return await (_by_tasks(disk, places, load, stop) if loading is None else loading)
+    loading = disk.carrier.load(_job(load, places), load.runtime, stop, seen)
+    return await (_by_tasks(disk, places, load, stop, seen) if loading is None else loading)
 
 
 def _job(load: Load, places: int) -> Job:
@@ -92,7 +109,9 @@ def _job(load: Load, places: int) -> Job:
     return Job(load.iodepth, load.bs, places * load.bs, load.rw.startswith("rand"), percent, seed=1)
 
 
-async def _by_tasks(disk: RemoteDisk, places: int, load: Load, stop: asyncio.Event) -> Loaded:
+async def _by_tasks(
+    disk: RemoteDisk, places: int, load: Load, stop: asyncio.Event, seen: Seen | None
+) -> Loaded:
     rng = random.Random(1)
     data = rng.randbytes(load.bs)
     histogram = [0] * LOAD_BUCKETS
@@ -117,26 +136,17 @@ async def _by_tasks(disk: RemoteDisk, places: int, load: Load, stop: asyncio.Eve
                 errors += 1
             histogram[bucket(time.monotonic_ns() - now)] += 1
 
+    async def look(told: Seen) -> None:
+        while True:
+            await asyncio.sleep(timing.LOAD_SLICE_S)
+            told((time.monotonic_ns() - started) / 1e9, histogram)
+
     workers = [asyncio.ensure_future(work()) for _ in range(load.iodepth)]
+    looking = asyncio.ensure_future(look(seen)) if seen is not None else None
     stopped = asyncio.ensure_future(stop.wait())
     stopped.add_done_callback(lambda _: [worker.cancel() for worker in workers])
     await asyncio.wait(workers)
     stopped.cancel()
+    if looking is not None:
+        looking.cancel()
     return Loaded(sum(histogram), errors, (time.monotonic_ns() - started) / 1e9, histogram)
-
-
-def bucket(ns: int) -> int:
-    """32 steps for each power of two, about 3 % wide."""
-    if ns < 32:
-        return ns
-    top = ns.bit_length() - 1
-    return min((top - 4) * 32 + (ns >> (top - 5) & 31), LOAD_BUCKETS - 1)
-
-
-def _percentile_us(histogram: list[int], part: float) -> float:
-    wanted, seen = sum(histogram) * part, 0
-    for number, count in enumerate(histogram):
-        seen += count
-        if seen > wanted:
-            return (number if number < 32 else (32 + number % 32) << (number // 32 - 1)) / 1000
-    return 0.0

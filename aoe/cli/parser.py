@@ -128,6 +128,8 @@ def _add_bench(commands: Any) -> None:
     runtime = words.seconds(least=0.01, most=limits.LOAD_MAX_S)
     add("--runtime", type=runtime, default=3.0, metavar="S", help="seconds to run (3)")
     add("--overwrite", action="store_true", help="allow loads that write, and destroy what is on the disk")
+    plot = "draw latencies over time, and how often each came, into this file (SVG)"
+    add("--plot", type=Path, metavar="FILE", help=plot)
 
 
 def _add_admin(commands: Any) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aoe.initiator.load import Job, Loaded
+from aoe.initiator.load import Job, Loaded, Seen
 from aoe.initiator.path import PathSnapshot
 from aoe.initiator.request import Result, Verb
 
@@ -80,7 +80,9 @@ class Carrier(abc.ABC):
     def name(self, port: int) -> str:
         """What the interface or link of a port is called now."""
 
-    def load(self, job: Job, seconds: float, stop: asyncio.Event | None = None) -> Awaitable[Loaded] | None:
+    def load(
+        self, job: Job, seconds: float, stop: asyncio.Event | None = None, seen: Seen | None = None
+    ) -> Awaitable[Loaded] | None:
         """Have the carrier itself ask for it until the time is over, or `stop` is set. None: it cannot."""
         return None
 

@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aoe import limits, timing
@@ -14,7 +14,7 @@ from aoe.errors import ConfigurationError, RequestError
 from aoe.initiator.carrier import Carrier
 from aoe.initiator.clock import now_ns
 from aoe.initiator.compiled_core import View, had, result_of, settings
-from aoe.initiator.load import Job, Loaded
+from aoe.initiator.load import Job, Loaded, Seen
 from aoe.initiator.path import Address, PathSnapshot, Policy
 from aoe.initiator.request import Result, Verb
 from aoe.link.udp import UdpLink
@@ -228,7 +228,9 @@ class EngineCarrier(Carrier):
 
     # Load
 
-    async def load(self, job: Job, seconds: float, stop: asyncio.Event | None = None) -> Loaded:
+    async def load(
+        self, job: Job, seconds: float, stop: asyncio.Event | None = None, seen: Seen | None = None
+    ) -> Loaded:
         """Put it on the disk until the time is over, or `stop` is set: then what is outstanding is given up,
         and is no error. Others may go on to use the disk meanwhile. One at a time."""
         if self._loading:
@@ -245,7 +247,8 @@ class EngineCarrier(Carrier):
         began = time.monotonic()
         elapsed, outstanding = 0.0, 0
         try:
-            outstanding = await self._turns(load, self._lib.AOE_LOAD_ASKS, began + seconds, stop)
+            looks = None if seen is None else lambda: seen(time.monotonic() - began, self._counted(load))
+            outstanding = await self._turns(load, self._lib.AOE_LOAD_ASKS, began + seconds, stop, looks)
             elapsed = time.monotonic() - began
             if not stop.is_set():
                 patience = time.monotonic() + timing.LOAD_PATIENCE_S
@@ -258,14 +261,28 @@ class EngineCarrier(Carrier):
         given_up = outstanding if stop.is_set() else 0
         return Loaded(load.done, load.errors - given_up, elapsed, list(load.histogram))
 
-    async def _turns(self, load: Any, phase: int, until: float, stop: asyncio.Event) -> int:
-        """Slices of a load until it is time, or nothing is left to wait for; what is outstanding then."""
+    def _counted(self, load: Any) -> list[int]:
+        counted: list[int] = self._ffi.unpack(load.histogram, limits.LOAD_BUCKETS)
+        return counted
+
+    async def _turns(
+        self,
+        load: Any,
+        phase: int,
+        until: float,
+        stop: asyncio.Event,
+        looks: Callable[[], None] | None = None,
+    ) -> int:
+        """Slices of a load until it is time, or nothing is left to wait for; what is outstanding then. After
+        each it `looks`."""
         waits = phase == self._lib.AOE_LOAD_WAITS
         outstanding = 0
         while not stop.is_set() and not self._closed and (left := until - time.monotonic()) > 0:
             outstanding = self._slice(load, min(left, timing.LOAD_SLICE_S), phase)
             if waits and not outstanding:
                 break
+            if looks is not None:
+                looks()
             await asyncio.sleep(0)
         return outstanding
 

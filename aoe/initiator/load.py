@@ -1,6 +1,10 @@
 """A load on a disk that the engine itself asks for: what it is, and what became of it."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+Seen = Callable[[float, Sequence[int]], None]
+"""Is told again and again of a load that runs: seconds since it began, and its histogram up to then."""
 
 
 class Job(NamedTuple):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import pytest
 
@@ -93,6 +94,17 @@ def test_a_load_is_measured(rw: str, site: Site) -> None:
     assert said["requests_per_s"] > 100
     assert 0 < said["p50_us"] <= said["p99_us"] <= said["p999_us"]
     assert said["bytes_per_s"] == pytest.approx(said["requests_per_s"] * 8192)
+
+
+def test_a_load_is_drawn(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "out.svg"
+    words = ("--rw", "randread", "--bs", "4k", "--iodepth", "8", "--runtime", "0.5")
+    (said,) = site.told("bench", "e1.1", *words, "--plot", str(file))
+    assert said["errors"] == 0
+    drawn = ElementTree.parse(file)
+    assert [it.text for it in drawn.iter() if it.text and "randread, 4096 bytes" in it.text]
+    (longest, *_) = sorted((it.get("points", "") for it in drawn.iter() if it.get("points")), key=len)[::-1]
+    assert len(longest.split()) > 5
 
 
 def test_the_verbs(site: Site) -> None:
