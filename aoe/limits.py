@@ -47,8 +47,6 @@ RECORD_ADDRESSES_MAX = 256
 DEVICE_SLOTS_UNKNOWN = 32
 """Requests that a disk takes at a time where the kernel does not tell."""
 
-HOSTS_SHOWN_MAX = 32
-"""Hosts of one export that a status shows, those that were heard last."""
 CLIENTS_MAX = 64
 CLIENTS_IN_ALL_MAX = 1024
 """Clients of one export, and of all of a target, that have numbers of their own; those beyond are counted

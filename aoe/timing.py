@@ -14,6 +14,11 @@ the frame age: initiators take a reply that comes later for lost."""
 LIMIT_BURST_NS = 100_000_000
 LIMIT_BURST_MAX_S = 60.0
 """As much as a limit lets pass in that time comes at once after a pause: without other word, and at most."""
+CLIENT_HEARD_NS = 60_000_000_000
+"""A client that was heard no longer ago keeps its numbers, however many new ones come."""
+CLIENTS_SWEPT_NS = 1_000_000_000
+"""After a client for which there was no place, others are counted together for so long, before one is looked
+for again."""
 COMPLETION_NS = 1_000_000_000
 """Allowance for a disk to do what a target has begun."""
 FENCE_AGAIN_NS = 1_000_000_000

@@ -18,38 +18,6 @@ enum {
     AOE_GONE = 64,   /* it is to go: its address is free, and what was admitted comes to its end */
 };
 
-enum {
-    AOE_READS,
-    AOE_WRITES,
-    AOE_FLUSHES,
-    AOE_HANDED_UP,
-    AOE_MASKED,
-    AOE_EXPIRED,
-    AOE_OTHER_ADDRESS,
-    AOE_FOREIGN_DESTINATION,
-    AOE_GROUP_SOURCE,
-    AOE_OTHER_HOST,
-    AOE_QUEUE_FULL,
-    AOE_RING_FULL,
-    AOE_SEND_LOST,
-    AOE_DISK_ERRORS,
-    AOE_CLOCK_STEPPED,
-    AOE_STALE,
-    AOE_LIMITED,
-    AOE_COUNTERS,
-};
-
-/* What was done of one export. */
-enum {
-    AOE_FIGURE_READS,
-    AOE_FIGURE_WRITES,
-    AOE_FIGURE_FLUSHES,
-    AOE_FIGURE_READ_BYTES,
-    AOE_FIGURE_WRITTEN_BYTES,
-    AOE_FIGURE_QUEUE, /* admitted and not over, also what Python does */
-    AOE_FIGURES,
-};
-
 typedef struct aoe_engine aoe_engine;
 
 typedef struct {
@@ -149,16 +117,17 @@ void aoe_engine_set_age(aoe_engine *engine, uint64_t frame_age_ns);
  * event descriptor tells when it may have risen. */
 int64_t aoe_engine_settled(aoe_engine *engine, uint32_t export_index);
 
+/* The name is the MAC, its first byte the lowest, and a 1 behind it. */
 typedef struct {
-    uint8_t mac[6];
-    uint64_t requests, heard_ns; /* CLOCK_BOOTTIME */
-} aoe_host;
+    uint64_t name, numbers[AOE_CLIENT_NUMBERS];
+} aoe_client;
 
-/* What was done of an export, AOE_FIGURES numbers, and for how many hosts; `hosts` has room for as many as are known. */
-uint32_t aoe_engine_work(aoe_engine *engine, uint32_t export_index, uint64_t *figures, aoe_host *hosts);
-
-/* When a client last read or changed an export: CLOCK_BOOTTIME in nanoseconds, 0: never. */
-uint64_t aoe_engine_used(aoe_engine *engine, uint32_t export_index);
+/* The numbers of an export, AOE_EXPORT_NUMBERS by aoe/metrics/table.py; of its clients (room for CLIENTS_MAX), and how many
+ * there are; and of all others together, AOE_CLIENT_NUMBERS. No thread is asked for them. */
+uint32_t aoe_engine_numbers(aoe_engine *engine, uint32_t export_index, uint64_t *numbers, aoe_client *clients,
+                            uint64_t *other);
+/* Of a thread, AOE_THREAD_NUMBERS. */
+void aoe_engine_thread(aoe_engine *engine, uint32_t thread, uint64_t *numbers);
 
 /* The descriptor to wait for, and the next frame that came up: 1, 0 where there is none. */
 int aoe_engine_event(aoe_engine *engine);

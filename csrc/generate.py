@@ -24,6 +24,7 @@ from aoe.initiator import (
     sizes,
     strangers,
 )
+from aoe.metrics import table
 from aoe.target import streams
 from aoe.wire import ata, frame, opcodes, protocol, stamp
 from csrc import generate_life, generate_options
@@ -68,6 +69,16 @@ def members(kind: type[enum.IntEnum], prefix: str, count: str = "") -> Iterator[
     named = [(f"{prefix}{name}", int(one)) for name, one in kind.__members__.items()]
     counted = [(count, len(named))] if count else []
     return listed(f"{kind.__module__}.{kind.__qualname__}", [*named, *counted])
+
+
+def numbers(prefix: str, rows: tuple[table.Row, ...], count: str) -> Iterator[str]:
+    """Where the numbers of a scope stand that are in its array, and how many it has room for."""
+    places = [(f"{prefix}{row.name.upper()}", row.at) for row in rows if row.at >= 0]
+    places.append((count, table.length_of(rows)))
+    yield from (f"/* aoe.metrics.table, {rows[0].scope} */", "enum {")
+    for first in range(0, len(places), 3):
+        yield "    " + " ".join(f"{name} = {number}," for name, number in places[first : first + 3])
+    yield from ("};", "")
 
 
 def texts(name: str, said: Mapping[enum.IntEnum, str]) -> Iterator[str]:
@@ -134,8 +145,9 @@ def shared() -> Iterator[str]:
     )
     yield from defined(
         limits,
-        *("BUCKET_SECTORS", "BUCKETS_MAX", "SPANS_MAX", "STREAMS_MAX", "REPLAY_WINDOW", "HOSTS_SHOWN_MAX"),
-        "LIMITED_HOSTS_MAX",
+        *("BUCKET_SECTORS", "BUCKETS_MAX", "SPANS_MAX", "STREAMS_MAX", "REPLAY_WINDOW", "LIMITED_HOSTS_MAX"),
+        *("CLIENTS_MAX", "CLIENTS_IN_ALL_MAX", "CLIENT_TAGS"),
+        *("LATENCY_BUCKETS", "LATENCY_FIRST_BITS", "LATENCY_STEP_BITS"),
         *("RECEIVE_BUFFER", "SEND_BUFFER", "RING_BUFFER", "RING_FRAMES_MIN", "SPIN_US", "FRAME_ROOM"),
         *("UDP_MTU_DEFAULT", "UDP_MTU_MAX", "LOAD_DEPTH_MAX"),
         *("SECTORS_SURE", "SIZE_LOSSES", "SIZE_PROBES_MAX"),
@@ -147,9 +159,14 @@ def shared() -> Iterator[str]:
     yield from defined(
         timing,
         *("NETWORK_LIFETIME_NS", "LIMIT_DELAY_NS", "CLOCK_STEP_NS", "DEVICE_SILENCE_NS", "NEVER_NS"),
+        *("CLIENT_HEARD_NS", "CLIENTS_SWEPT_NS"),
         *("FENCE_AGAIN_NS", "COMPARE_NS"),
     )
     yield from structure("aoe_timing", timing.USUAL)
+    yield from numbers("AOE_", table.TARGET, "AOE_COUNTERS")
+    yield from numbers("AOE_EXPORT_", table.EXPORT, "AOE_EXPORT_NUMBERS")
+    yield from numbers("AOE_CLIENT_", table.CLIENT, "AOE_CLIENT_NUMBERS")
+    yield from numbers("AOE_THREAD_", table.THREAD, "AOE_THREAD_NUMBERS")
     yield from listed("aoe.limits", [("AOE_LOAD_BUCKETS", limits.LOAD_BUCKETS)])
     yield from defined(frame, "MAC_BYTES", "ETHERTYPE", "VERSION", "FLAG_RESPONSE", "FLAG_ERROR")
     yield from members(frame.Command, "COMMAND_")

@@ -45,8 +45,8 @@ ROOMS = [
 """A room imports only from itself and from rooms before it."""
 
 WITH_IO = {
-    "target": "accelerator draining health lasting marks measure naming notices address_locks offer paced "
-    "repeated records serve server target",
+    "target": "accelerator counting draining health lasting marks measure naming notices address_locks offer "
+    "paced repeated records serve server target",
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
     "node": "alone content desk drains endpoint hands held held_addresses held_sockets holds landlock life "

@@ -9,7 +9,7 @@ import pytest
 from aoe.cli import parser, target_parser
 from aoe.config.keys import TABLES
 from aoe.drive.command import Kind
-from aoe.metrics.table import COUNTERS, LINK, ROWS
+from aoe.metrics.table import COUNTERS, LINK, ROWS, TARGET
 from aoe.wire.frame import Fault
 from man import generate
 from tests.support.tools import need
@@ -113,13 +113,20 @@ def counted(*rooms: str) -> set[str]:
     """What a target counts, by the words in its source."""
     sources = [path for room in rooms for path in (ROOT / "aoe" / room).glob("*.py")]
     named = "\n".join(path.read_text() for path in sources if path.name not in ("faulty.py", "memory.py"))
-    either = re.findall(r'counters\["([a-z_]+)" if .* else "([a-z_]+)"\]', named)
-    found = re.findall(r'(?:counters\[|_drop\(|"AOE_\w+": |: )"([a-z_]+)"[\]),}]', named)
+    either = re.findall(r'_count\("([a-z_]+)" if .* else "([a-z_]+)",', named)
+    found = re.findall(r'(?:counters\[|_drop\(|_count\(|: )"([a-z_]+)"[\]),}]', named)
     return {*found, *sum(either, ())}
 
 
+def counted_in_c() -> set[str]:
+    """What the threads of the engine count for the target."""
+    sources = "".join(path.read_text() for path in (ROOT / "csrc" / "target").glob("*.c"))
+    names = {row.name for row in TARGET if row.at >= 0}
+    return {name for name in names if re.search(rf"\b(AOE_)?{name.upper()}\b", sources)}
+
+
 def test_every_counter_is_explained_and_every_explained_counter_exists() -> None:
-    assert set(COUNTERS) == {*counted("target", "engine"), *Kind, *Fault}
+    assert set(COUNTERS) == {*counted("target"), *counted_in_c(), *Kind, *Fault}
     assert {row.name for row in LINK} == counted("link")
 
 

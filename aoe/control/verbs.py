@@ -56,8 +56,8 @@ class Verbs(Protocol):
     async def status(self) -> Mapping[str, Any]:
         """How everything is: `number` (of the last change), `log_level`, `exports`, `interfaces` (name and
         up), `counters`, `patches` (`Change.facts()` of what the file has not). Of an export: address,
-        path, state (serving, waiting, kept, failed, draining), reason, mask, reserve, and what `Figures`
-        has."""
+        path, state (serving, waiting, kept, failed, draining), reason, mask, reserve, and the numbers
+        of `ExportStatus`."""
 
     async def apply(self, how: Apply, peer: Peer) -> Outcome:
         """Compare the file with what runs and do the difference."""

@@ -52,6 +52,8 @@ class Kind(enum.StrEnum):
     CACHE_OFF = "cache_off"
 
 
+_READ, _WRITE = Kind.READ, Kind.WRITE
+"""As members of their enumeration they are looked up in Python, for each request."""
 CHANGES_DATA = frozenset({Kind.WRITE, Kind.TRIM})
 
 
@@ -84,6 +86,13 @@ class Operation(NamedTuple):
     data: bytes = b""
     fua: bool = False
 
+    @property
+    def moves(self) -> int:
+        """Bytes that go over the wire: a VERIFY and a TRIM are a request alone."""
+        if self.kind is _READ:
+            return self.extents[0].sectors * SECTOR
+        return len(self.data)
+
 
 class Identify(enum.Enum):
     """The one command whose answer the drive itself does not know."""
@@ -99,8 +108,6 @@ class _Transfer(NamedTuple):
     fua: bool = False
 
 
-_WRITE = Kind.WRITE
-"""As a member of its enumeration it is looked up in Python, for each request."""
 _TRANSFERS = {
     **dict.fromkeys(opcodes.READS, _Transfer(Kind.READ, False)),
     **dict.fromkeys(opcodes.READS_EXT, _Transfer(Kind.READ, True)),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from aoe import limits
 from aoe.errors import AoeError
+from aoe.metrics.table import CLIENT, EXPORT, TARGET, THREAD, length_of
 from aoe.wire.stamp import StreamLeft
 
 _ffi: Any = None
@@ -21,25 +22,8 @@ except ImportError as error:
 
 NO_EXPORT = 0xFFFFFFFF
 
-_COUNTER_NAMES = {
-    "AOE_READS": "engine_reads",
-    "AOE_WRITES": "engine_writes",
-    "AOE_FLUSHES": "engine_flushes",
-    "AOE_HANDED_UP": "engine_handed_up",
-    "AOE_MASKED": "masked",
-    "AOE_EXPIRED": "expired",
-    "AOE_OTHER_ADDRESS": "other_address",
-    "AOE_FOREIGN_DESTINATION": "foreign_destination",
-    "AOE_GROUP_SOURCE": "group_source",
-    "AOE_OTHER_HOST": "other_host",
-    "AOE_QUEUE_FULL": "queue_full",
-    "AOE_RING_FULL": "ring_full",
-    "AOE_SEND_LOST": "send_lost",
-    "AOE_DISK_ERRORS": "engine_disk_errors",
-    "AOE_CLOCK_STEPPED": "engine_clock_stepped",
-    "AOE_STALE": "stale",
-    "AOE_LIMITED": "limited",
-}
+_COUNTED = tuple(row for row in TARGET if row.at >= 0)
+_CLIENT_WORDS = length_of(CLIENT) + 1
 
 
 class EngineUnavailable(AoeError):
@@ -143,6 +127,9 @@ class Engine:
         """What is made of each socket: that of another engine has the same words where it can be used."""
         self._frame = _ffi.new("uint8_t[]", frame_max)
         self._up = _ffi.new("aoe_up *")
+        self._export = _ffi.new("uint64_t[]", length_of(EXPORT))
+        self._clients = _ffi.new("aoe_client[]", limits.CLIENTS_MAX)
+        self._other = _ffi.new("uint64_t[]", length_of(CLIENT))
         handle = _ffi.new("aoe_engine **")
         settings = _ffi.new(
             "aoe_settings *",
@@ -250,18 +237,22 @@ class Engine:
         """The number before which everything admitted to the export is complete (order rule T5)."""
         return int(_lib.aoe_engine_settled(self._engine, index))
 
-    def used_ns(self, index: int) -> int:
-        """When a client last read or changed the export (CLOCK_BOOTTIME), 0 if none did."""
-        return int(_lib.aoe_engine_used(self._engine, index))
+    def numbers(self, index: int) -> tuple[list[int], list[tuple[bytes, list[int]]], list[int]]:
+        """Of an export, by the rows of EXPORT; and by those of CLIENT, of each client by its MAC, and of all
+        others together. No thread is asked for them."""
+        count = _lib.aoe_engine_numbers(self._engine, index, self._export, self._clients, self._other)
+        words = _ffi.unpack(_ffi.cast("uint64_t *", self._clients), count * _CLIENT_WORDS)
+        clients = [
+            (words[at].to_bytes(8, "little")[:6], words[at + 1 : at + _CLIENT_WORDS])
+            for at in range(0, len(words), _CLIENT_WORDS)
+        ]
+        return list(self._export), clients, list(self._other)
 
-    def work(self, index: int) -> tuple[list[int], list[tuple[bytes, int, int]]]:
-        """What was done of the export: reads, writes, flushes, bytes read and written, requests under way;
-        and of hosts the MAC, their requests, and when they were last heard (CLOCK_BOOTTIME, ns)."""
-        figures = _ffi.new("uint64_t[]", _lib.AOE_FIGURES)
-        hosts = _ffi.new("aoe_host[]", limits.HOSTS_SHOWN_MAX)
-        count = _lib.aoe_engine_work(self._engine, index, figures, hosts)
-        heard = [(bytes(it.mac), it.requests, it.heard_ns) for it in hosts[0:count]]
-        return list(figures), heard
+    def thread(self, number: int) -> list[int]:
+        """Of one of its threads, by the rows of THREAD."""
+        numbers = _ffi.new("uint64_t[]", length_of(THREAD))
+        _lib.aoe_engine_thread(self._engine, number, numbers)
+        return list(numbers)
 
     def take(self) -> Up | None:
         """The next frame that came up."""
@@ -287,9 +278,9 @@ class Engine:
     def counters(self) -> Counter[str]:
         """What the threads counted, by the names that Python uses for the same."""
         if self._engine is not None:
-            numbers = _ffi.new("uint64_t[]", _lib.AOE_COUNTERS)
+            numbers = _ffi.new("uint64_t[]", length_of(_COUNTED))
             _lib.aoe_engine_count(self._engine, numbers)
-            self._counted = {name: numbers[getattr(_lib, key)] for key, name in _COUNTER_NAMES.items()}
+            self._counted = {row.name: numbers[row.at] for row in _COUNTED}
         return Counter(self._counted)
 
     def stop(self) -> bool:

@@ -16,6 +16,10 @@ Counters only rise as long as an export is served, and a client keeps its place.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from aoe.metrics.table import CLIENT, EXPORT, place_of
+
+_HEARD = place_of(CLIENT, "heard")
+
 
 @dataclass(frozen=True, slots=True)
 class ClientNumbers:
@@ -23,6 +27,15 @@ class ClientNumbers:
 
     mac: bytes
     numbers: Sequence[int]
+
+    def __getitem__(self, name: str) -> int:
+        """The number of that name."""
+        return self.numbers[place_of(CLIENT, name)]
+
+    @property
+    def heard_ns(self) -> int:
+        """When it was last admitted something (CLOCK_BOOTTIME)."""
+        return self.numbers[_HEARD]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +47,18 @@ class ExportNumbers:
 
     address: str
     since_ns: int
-    numbers: Sequence[int]
+    numbers: list[int]
     clients: Sequence[ClientNumbers]
     other: Sequence[int]
+
+    def __getitem__(self, name: str) -> int:
+        """The number of that name; of a histogram that of its first bucket."""
+        return self.numbers[place_of(EXPORT, name)]
+
+    @property
+    def heard_ns(self) -> int:
+        """When a client was last admitted something (CLOCK_BOOTTIME); 0: never."""
+        return max(self.other[_HEARD], *(it.heard_ns for it in self.clients), 0)
 
 
 @dataclass(frozen=True, slots=True)

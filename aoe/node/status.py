@@ -8,10 +8,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ClientStatus:
-    """A host that read or changed a disk: so many requests, the last one `heard_us` ago (microseconds)."""
+    """A host that read or changed a disk, by the rows of CLIENT, and how long ago it was heard (`heard_us`,
+    microseconds). The last one may be `other`: all those that have no numbers of their own."""
 
     mac: str
     requests: int
+    read_bytes: int
+    written_bytes: int
+    repeated: int
     heard_us: int
 
 
@@ -20,9 +24,10 @@ class ExportStatus:
     """One address. `state` is `serving`, `waiting`, `kept`, `failed` or `draining`, with the `reason` where
     there is one. It is served while it drains for an administrator, whom `stays` tells which hosts stay. What
     is served has the facts behind that: `unused_s` are seconds since a client read or wrote, None if none did
-    since it is served. `reads` to `written_bytes` are what was done since then,
-    `queue` are requests under way, `clients` the hosts that were heard last. `limits` are keys of the file,
-    with numbers (bytes, seconds); none where nothing is limited."""
+    since it is served. `limits` are keys of the file, with numbers (bytes, seconds); none where nothing is
+    limited. Then come numbers by the rows of EXPORT (`aoe.metrics.table`): `reads` to `queue`; in `counted`
+    errors and what was dropped, without what never happened; in `reply` and `disk` the histograms, each with
+    its sum. The client that was heard last is the first of the `clients`."""
 
     address: str
     path: str
@@ -42,6 +47,9 @@ class ExportStatus:
     read_bytes: int = 0
     written_bytes: int = 0
     queue: int = 0
+    counted: Mapping[str, int] = field(default_factory=dict)
+    reply: tuple[int, ...] = ()
+    disk: tuple[int, ...] = ()
     clients: tuple[ClientStatus, ...] = ()
     stays: Mapping[str, str] | None = None
     """Why, by MAC; None where it does not drain."""

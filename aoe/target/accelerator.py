@@ -13,7 +13,6 @@ from aoe.errors import ConfigurationError
 from aoe.link.packet import PacketLink
 from aoe.target.export import Export, Port
 from aoe.target.streams import Streams
-from aoe.target.work import Figures, Host
 from aoe.wire import protocol
 from aoe.wire.stamp import StreamLeft
 
@@ -178,16 +177,13 @@ class Accelerator:
         self._places[place.index] = None
         self.engine.pass_exports()
 
-    def used_ns(self, export: Export) -> int:
-        """When a client last read or changed an export (CLOCK_BOOTTIME), 0 if none did."""
-        return self.engine.used_ns(self._place_of[export].index)
+    def numbers(self, export: Export) -> tuple[list[int], list[tuple[bytes, list[int]]], list[int]]:
+        """What the engine counted of an export, of its clients, and of all others together."""
+        return self.engine.numbers(self._place_of[export].index)
 
-    def figures(self, export: Export) -> Figures:
-        """What the engine did of an export, and for which hosts."""
-        found, hosts = self.engine.work(self._place_of[export].index)
-        reads, writes, flushes, read_bytes, written_bytes, queue = found
-        heard = tuple(Host(*it) for it in hosts)
-        return Figures(reads, writes, flushes, 0, read_bytes, written_bytes, queue, heard)
+    def threads(self) -> list[list[int]]:
+        """What it counted of its threads."""
+        return [self.engine.thread(number) for number in range(self._options.threads)]
 
     def refresh(self, export: Export) -> None:
         """Tell the engine what changed about an export, if anything did."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from aoe import timing
 from aoe.limits import CLIENTS_KNOWN_MAX
-from aoe.target.work import Host
+from aoe.metrics.snapshot import ClientNumbers
 from aoe.wire.stamp import AWAY
 
 WAITED_FOR = "has not said yet whether it leaves"
@@ -40,7 +40,7 @@ class Departures:
             del self._told[next(iter(self._told))]
         self._told[mac] = _Told(lba & 0xFF == AWAY, now_ns)
 
-    def staying(self, hosts: Iterable[Host], now_ns: int) -> Mapping[bytes, str]:
+    def staying(self, hosts: Iterable[ClientNumbers], now_ns: int) -> Mapping[bytes, str]:
         """Which hosts have not left, and why, where `hosts` have asked for something of the disk."""
         heard = {host.mac: host.heard_ns for host in hosts}
         found = {mac: self._why(mac, heard.get(mac, 0), now_ns) for mac in {**self._told, **heard}}

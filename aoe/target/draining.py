@@ -59,7 +59,7 @@ class Draining:
         """Which hosts have not left an export that drains, and why."""
         if not export.identity.draining:
             return {}
-        return export.departures.staying(self._server.figures(export).hosts, _now_ns())
+        return export.departures.staying(self._server.counting.export(export).clients, _now_ns())
 
 
 def _now_ns() -> int:

@@ -8,6 +8,7 @@ from aoe import limits
 from aoe.drive import identify
 from aoe.drive.command import CHANGES_DATA, Drive, Kind, Operation
 from aoe.drive.identify import Identity
+from aoe.errors import DiskError
 from aoe.target.departures import Departures
 from aoe.target.order import OrderQueue, Ticket
 from aoe.target.rates import NONE, Limits, Rates
@@ -57,7 +58,17 @@ class Arrival(NamedTuple):
 class Job:
     """A disk operation on its way: what was asked, and of whom."""
 
-    __slots__ = ("arrival", "durable", "export", "operation", "peeked", "request", "size", "ticket")
+    __slots__ = (
+        "arrival",
+        "durable",
+        "export",
+        "operation",
+        "peeked",
+        "request",
+        "size",
+        "submitted_ns",
+        "ticket",
+    )
 
     def __init__(
         self,
@@ -77,6 +88,15 @@ class Job:
         """Whether the disk was asked a moment ago, and has to be waited for."""
         self.size = protocol.ATA_HEADER + len(operation.data)
         self.ticket: Ticket[Entry] | None = None
+        self.submitted_ns = 0
+        """To a disk that has to be waited for (CLOCK_BOOTTIME)."""
+
+    def answered(self, error: DiskError | None, now_ns: int, boottime_ns: int) -> None:
+        """Now, by both clocks."""
+        size = self.operation.moves if error is None else 0
+        self.export.work.answered(self.operation.kind, size, now_ns - self.arrival.stamp_ns)
+        if self.submitted_ns:
+            self.export.work.disk_took(boottime_ns - self.submitted_ns)
 
 
 class Change:

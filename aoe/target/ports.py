@@ -20,7 +20,7 @@ class Ports:
         self._open: dict[Port, Link] = {}
         """Those that frames leave by."""
         self._paced: dict[Port, Paced[Send]] = {}
-        self._counted: Counter[str] = Counter()
+        self._counted: dict[str, Counter[str]] = {}
         """By those that are gone."""
         for link in links:
             self.add(link)
@@ -45,7 +45,7 @@ class Ports:
         self.links.pop(port, None)
         self.of.pop(link, None)
         del self._paced[port]
-        self._counted.update(_named(link))
+        self._counted.setdefault(link.name, Counter()).update(link.counters)
         return link
 
     @property
@@ -71,11 +71,11 @@ class Ports:
 
     def counters(self) -> Counter[str]:
         """What links counted, with their name before it."""
-        total = Counter(self._counted)
+        return Counter({f"{link}.{it}": n for link, them in self.by_link().items() for it, n in them.items()})
+
+    def by_link(self) -> dict[str, Counter[str]]:
+        """The same by the names of links."""
+        total = {name: Counter(counted) for name, counted in self._counted.items()}
         for link in self._open.values():
-            total.update(_named(link))
+            total.setdefault(link.name, Counter()).update(link.counters)
         return total
-
-
-def _named(link: Link) -> dict[str, int]:
-    return {f"{link.name}.{reason}": number for reason, number in link.counters.items()}

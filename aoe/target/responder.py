@@ -16,6 +16,7 @@ from aoe.target.export import Arrival, Change, Export, Job, Port
 from aoe.target.rates import Rates, patience_ns
 from aoe.target.state import AoeState, Verdict, bounds, decide, mask_body
 from aoe.target.streams import Place
+from aoe.target.work import Crowd
 from aoe.wire import ata, config, frame, mask, opcodes, protocol, reserve
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import ConfigCommand
@@ -27,6 +28,7 @@ _LIMITED = frozenset({Kind.READ, Kind.WRITE, Kind.VERIFY, Kind.TRIM})
 """What counts against the limits of an export."""
 _READ, _ATA = Kind.READ, int(Command.ATA)
 """As members of their enumerations they are looked up in Python, for each request."""
+_SWITCHES = frozenset({Kind.CACHE_ON, Kind.CACHE_OFF})
 FIRMWARE = 1
 """Firmware Version in config replies."""
 
@@ -55,6 +57,7 @@ class Responder:
         self.remote_admin = remote_admin
         self.remote_masks = remote_admin and remote_masks
         self.counters: Counter[str] = Counter()
+        self._crowd = Crowd()
         self.active = 0
         """Jobs and changes admitted and not yet finished."""
         self._held_bytes = 0
@@ -64,16 +67,19 @@ class Responder:
         """Answer for one more."""
         assert export.key not in self.exports, "its address is free"
         self.exports[export.key] = export
+        export.work.begin(self._crowd, self._boottime_ns)
 
     def dismiss(self, export: Export) -> None:
         """Take no request for an export any more. What was admitted comes to its end."""
         del self.exports[export.key]
+        export.work.end()
 
     # What happens outside
 
     def clock(self, realtime_ns: int, boottime_ns: int) -> bool:
         """Both clocks, before the frames of a pass are taken; whether REALTIME was stepped."""
         self._boottime_ns = boottime_ns
+        self._crowd.sweep((it.work for it in self.exports.values()), boottime_ns)
         stepped = self.age.observe(realtime_ns, boottime_ns)
         if stepped:
             self.counters["clock_stepped"] += 1
@@ -127,20 +133,25 @@ class Responder:
         """The disk is done with a job: `data` is what a READ returned."""
         effects: list[Effect] = []
         if isinstance(error, NoThread):  # the client asks again
-            self.counters["no_thread"] += 1
+            self._count("no_thread", job.export)
         else:
             if error is not None:
-                self.counters["disk_errors"] += 1
+                self._count("disk_errors", job.export)
+            job.answered(error, now_ns, self._boottime_ns)
             reply = drive.conclude(job.request, job.operation, data, error)
             effects += self._reply_ata(job.export, job.arrival, reply)
         self._finish(job)
         return self._pump(job.export, now_ns, effects)
 
+    def waits(self, job: Job) -> None:
+        """The disk has it."""
+        job.submitted_ns = self._boottime_ns
+
     def persisted(self, change: Change, ok: bool, now_ns: int) -> list[Effect]:
         """The state of a change is on stable storage, or could not be put there."""
         change.persisted = True
         if not ok:
-            self.counters["state_not_saved"] += 1
+            self._count("state_not_saved", change.export)
             change.export.revert(change)
         return self._settle(change, now_ns)
 
@@ -162,19 +173,19 @@ class Responder:
         """Which host may do what, for every message, in one place."""
         header = arrival.header
         if not export.admits(header.src):
-            return self._drop("masked")
+            return self._drop("masked", export)
         if arrival.wildcard and not self._wildcard_runs(arrival):
-            return self._drop("wildcard")
+            return self._drop("wildcard", export)
         if header.version != frame.VERSION:
-            self.counters["bad_version"] += 1
+            self._count("bad_version", export)
             return self._refuse_version(export, arrival)
         if not arrival.port.sectors:
-            return self._drop("mtu_too_small")
+            return self._drop("mtu_too_small", export)
         if header.command == _ATA:
             return self._ata(export, arrival, now_ns)
         if header.command in (Command.CONFIG, Command.MASK, Command.RESERVE):
             return self._admin(export, arrival, now_ns)
-        self.counters["unknown_command"] += 1
+        self._count("unknown_command", export)
         return self._refuse(export, arrival, Error.UNRECOGNIZED_COMMAND)
 
     def _wildcard_runs(self, arrival: Arrival) -> bool:
@@ -186,10 +197,10 @@ class Responder:
             return ata.command_of(arrival.frame) == opcodes.IDENTIFY_DEVICE
         return header.command == Command.CONFIG
 
-    def _expired(self, arrival: Arrival, now_ns: int) -> bool:
+    def _expired(self, export: Export, arrival: Arrival, now_ns: int) -> bool:
         if not self.age.expired(arrival.stamp_ns, now_ns, arrival.era):
             return False
-        self.counters["expired"] += 1
+        self._count("expired", export)
         return True
 
     # ATA
@@ -226,38 +237,36 @@ class Responder:
     def _ata(self, export: Export, arrival: Arrival, now_ns: int) -> list[Effect]:
         request = ata.decode_request(arrival.frame)
         if isinstance(request, Fault):
-            return self._drop(request)
+            return self._drop(request, export)
         identifies = request.command == opcodes.IDENTIFY_DEVICE
         if identifies and not arrival.wildcard and export.meets(arrival.header.src):
             return [Met(export, arrival.port, arrival.header.src), *self._ata(export, arrival, now_ns)]
         if not identifies and not export.holds(arrival.header.src):
-            self.counters["reserved"] += 1
+            self._count("reserved", export)
             return self._refuse(export, arrival, Error.RESERVED)
         if request.command in drive.STAMPED and self._stale(export, arrival, request.command, now_ns):
-            return self._drop("stale")
+            return self._drop("stale", export)
         meant = drive.interpret(request, export.drive, arrival.port.sectors)
         if isinstance(meant, Operation):
             return self._admit(export, arrival, request, meant, now_ns)
         if meant is Identify.DEVICE:
-            self.counters["identify"] += 1
+            self._count("identify", export)
             place = self._place(export, arrival, now_ns)
             if place is not None:
                 export.departures.tell(arrival.header.src, request.lba, self._boottime_ns)
             answer = self._reply_ata(export, arrival, drive.done(request, export.identify_for(place)))
             return [Forged(export, arrival.header.src), *answer] if place is Place.ANEW else answer
-        self.counters["refused_ata" if meant.status & drive.ERROR else "no_data_commands"] += 1
+        self._count("refused_ata" if meant.status & drive.ERROR else "no_data_commands", export)
         return self._reply_ata(export, arrival, meant)
 
     def _admit(
         self, export: Export, arrival: Arrival, request: AtaRequest, operation: Operation, now_ns: int
     ) -> list[Effect]:
         kind = operation.kind
-        if kind in CHANGES_DATA and self._expired(arrival, now_ns):
+        if kind in CHANGES_DATA and self._expired(export, arrival, now_ns):
             return []
-        if arrival.judged is None:  # else the engine heard it, and kept it within its limits
-            export.work.hear(arrival.header.src, self._boottime_ns)
-            if export.rates is not None and kind in _LIMITED:
-                return self._limit(export.rates, export, arrival, request, operation, now_ns)
+        if export.rates is not None and arrival.judged is None and kind in _LIMITED:  # else the engine did
+            return self._limit(export.rates, export, arrival, request, operation, now_ns)
         if kind is _READ and export.queue.lets_read:
             return [Peek(export, arrival, request, operation)]
         return self._queue(export, arrival, request, operation, now_ns)
@@ -274,7 +283,7 @@ class Responder:
         """The same within limits: at once, later, or not at all."""
         until_ns = rates.begins_ns(arrival.header.src, self._boottime_ns)
         if until_ns - self._boottime_ns > patience_ns(self.age.age_max_ns):
-            return self._drop("limited")
+            return self._drop("limited", export)
         if operation.kind is _READ and export.queue.lets_read and until_ns <= self._boottime_ns:
             self._pay(rates, arrival, operation)
             return [Peek(export, arrival, request, operation)]
@@ -282,9 +291,7 @@ class Responder:
 
     def _pay(self, rates: Rates, arrival: Arrival, operation: Operation) -> None:
         """What a limit counts are the bytes on the wire: a VERIFY and a TRIM are a request alone."""
-        sectors = sum(it.sectors for it in operation.extents)
-        size = sectors * protocol.SECTOR if operation.kind in (Kind.READ, Kind.WRITE) else 0
-        rates.pay(arrival.header.src, size, self._boottime_ns)
+        rates.pay(arrival.header.src, operation.moves, self._boottime_ns)
 
     def due(self, delay: Delay, now_ns: int) -> list[Effect]:
         """Its time has come."""
@@ -296,8 +303,10 @@ class Responder:
         if data is None:
             return self._queue(*peek, now_ns, peeked=True)
         self.counters[_READ] += 1
-        peek.export.work.count(peek.operation)
-        return self._reply_ata(peek.export, peek.arrival, drive.done(peek.request, data))
+        export, arrival = peek.export, peek.arrival
+        self._asked(export, arrival, len(data), 0)
+        export.work.answered(_READ, len(data), now_ns - arrival.stamp_ns)
+        return self._reply_ata(export, arrival, drive.done(peek.request, data))
 
     def _queue(
         self,
@@ -313,9 +322,11 @@ class Responder:
         # Only the operation holds the payload on.
         job = Job(export, arrival._replace(frame=b""), request._replace(data=b""), operation, peeked=peeked)
         if len(export.queue) >= limits.EXPORT_QUEUE_MAX or not self._has_room(export, job.size):
-            return self._drop("queue_full")
+            return self._drop("queue_full", export)
         self.counters[operation.kind] += 1
-        export.work.count(operation)
+        reads = operation.kind is _READ
+        if operation.kind not in _SWITCHES:
+            self._asked(export, arrival, operation.moves if reads else 0, 0 if reads else operation.moves)
         self.active += 1
         self._held_bytes += job.size
         if until_ns is not None:
@@ -341,7 +352,7 @@ class Responder:
         while (entry := export.take()) is not None:
             if isinstance(entry, Change):
                 effects += self._settle(entry, now_ns)
-            elif entry.operation.kind in CHANGES_DATA and self._expired(entry.arrival, now_ns):
+            elif entry.operation.kind in CHANGES_DATA and self._expired(export, entry.arrival, now_ns):
                 self._finish(entry)
             else:
                 effects.append(Submit(entry))
@@ -358,7 +369,7 @@ class Responder:
         """Messages that arrive while a change is on its way wait for it: no host sees half of one."""
         if export.changing is None:
             return self._decide(export, arrival, now_ns)
-        return [] if export.postpone(arrival) else self._drop("queue_full")
+        return [] if export.postpone(arrival) else self._drop("queue_full", export)
 
     def _decide(self, export: Export, arrival: Arrival, now_ns: int) -> list[Effect]:
         header, before = arrival.header, export.state
@@ -367,13 +378,13 @@ class Responder:
         allowed = masks if header.command == Command.MASK else self.remote_admin
         verdict = decide(before, header.command, arrival.frame, header.src, bound, allowed)
         if isinstance(verdict, Fault):
-            return self._drop(verdict)
+            return self._drop(verdict, export)
         if verdict.silent:
-            return self._drop("config_mismatch")
+            return self._drop("config_mismatch", export)
         if not verdict.changes:
-            self.counters["refused_admin" if verdict.error or verdict.mask_error else "queries"] += 1
+            self._count("refused_admin" if verdict.error or verdict.mask_error else "queries", export)
             return self._reply_admin(export, arrival, verdict)
-        if self._expired(arrival, now_ns):
+        if self._expired(export, arrival, now_ns):
             return []
         return self._begin(Change(export, arrival, before, verdict), now_ns)
 
@@ -383,7 +394,7 @@ class Responder:
         return self._begin(Change(export, None, export.state, Verdict(state, changes=True)), now_ns)
 
     def _begin(self, change: Change, now_ns: int) -> list[Effect]:
-        self.counters["changes"] += 1
+        self._count("changes", change.export)
         self.active += 1
         change.export.change(change)
         return self._pump(change.export, now_ns, [Persist(change)])
@@ -429,7 +440,7 @@ class Responder:
         port = arrival.port
         raw = frame.encode_answer(arrival.header, port.mac, export.shelf, export.slot, error, body, data)
         if len(raw) > port.mtu + protocol.ETHERNET_HEADER:
-            return self._drop("reply_too_long")
+            return self._drop("reply_too_long", export)
         return [Send(port, arrival.origin, raw)]
 
     def _refuse_version(self, export: Export, arrival: Arrival) -> list[Effect]:
@@ -448,9 +459,21 @@ class Responder:
         export = self.exports.get((header.shelf, header.slot))
         if export is None or any(header.src == port.mac for port in self.ports):
             return self._drop("response")
-        self.counters["address_claimed"] += 1
+        self._count("address_claimed", export)
         return [Conflict(export, header.src)]
 
-    def _drop(self, reason: str) -> list[Effect]:
-        self.counters[reason] += 1
+    def _drop(self, reason: str, export: Export | None = None) -> list[Effect]:
+        if export is None:
+            self.counters[reason] += 1
+        else:
+            self._count(reason, export)
         return []
+
+    def _count(self, what: str, export: Export) -> None:
+        self.counters[what] += 1
+        export.work.count(what)
+
+    def _asked(self, export: Export, arrival: Arrival, read: int, written: int) -> None:
+        if arrival.judged is None:  # else the engine heard it
+            header = arrival.header
+            export.work.asked(header.src, header.tag, read, written, self._boottime_ns)

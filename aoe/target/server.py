@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from aoe.link.base import Link, Received, buffers_that_fit
 from aoe.target.accelerator import Accelerator, EngineOptions
 from aoe.target.address_check import AddressCheck
 from aoe.target.address_locks import AddressLocks
+from aoe.target.counting import Counting
 from aoe.target.effects import Delay, Effect, Forged, Met, Peek, Persist, Send, Submit
 from aoe.target.export import Change, Export, Job, Port
 from aoe.target.health import Health
@@ -31,7 +31,6 @@ from aoe.target.served import Served
 from aoe.target.state import AoeState
 from aoe.target.streams import Place
 from aoe.target.system import System
-from aoe.target.work import Figures
 from aoe.wire import protocol
 from aoe.wire.frame import is_reply
 
@@ -92,6 +91,7 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self.notices = Notices()
         self.health = Health(self._served, self.notices, marks, system.add_watch)
+        self.counting = Counting(self.responder, self._ports, self.health, self._accelerator)
 
     # Life
 
@@ -171,6 +171,7 @@ class Server:
 
     def admit(self, *served: Served) -> None:
         """Serve exports from now on."""
+        self._look_at_clocks()
         for one in served:
             self._served[one.export] = one
             self.health.admit(one)
@@ -236,17 +237,6 @@ class Server:
             await asyncio.sleep(timing.STOP_POLL_S)
         return not change.failed
 
-    def figures(self, export: Export) -> Figures:
-        """What was done of an export, and for which hosts."""
-        if self._accelerator is None:
-            return export.work.figures(len(export.queue))
-        return export.work.figures(0).plus(self._accelerator.figures(export))
-
-    def used_ns(self, export: Export) -> int:
-        """When a client last read or changed an export (CLOCK_BOOTTIME); 0: never."""
-        by_engine = 0 if self._accelerator is None else self._accelerator.used_ns(export)
-        return max(by_engine, export.work.heard_ns)
-
     def changed_export(self, export: Export) -> None:
         """What is told of an export, or how it is served, has changed."""
         if self._accelerator is not None:
@@ -300,17 +290,6 @@ class Server:
         return self.responder.active + (
             self._accelerator.engine.drain() if self._accelerator and self._stopping else 0
         )
-
-    def counters(self) -> Counter[str]:
-        """Everything counted so far, by reason; what links counted has their name before it."""
-        total = Counter(self.responder.counters)
-        total.update(self._ports.counters())
-        if self._accelerator is not None:
-            served = self._accelerator.engine.counters()
-            total.update(served)
-            for kind in (Kind.READ, Kind.WRITE, Kind.FLUSH):
-                total[kind] += served[f"engine_{kind}"]
-        return total
 
     # What links tell us
 
@@ -439,6 +418,7 @@ class Server:
             data = self._try_read(job.export, job.operation)
             if data is not None:
                 return self.responder.complete(job, data, None, time.time_ns())
+        self.responder.waits(job)
         self.spawn(self._run(job))
         return []
 

@@ -16,6 +16,7 @@ from aoe.drive.identify import Identity
 from aoe.errors import ConfigurationError, DiskError
 from aoe.home import Home, Rooted
 from aoe.link.base import Link
+from aoe.metrics.snapshot import ExportNumbers, Snapshot
 from aoe.target import advertise
 from aoe.target.address_check import AddressCheck
 from aoe.target.draining import Draining
@@ -30,7 +31,6 @@ from aoe.target.server import Server, TargetOptions
 from aoe.target.state import AoeState
 from aoe.target.streams import Streams
 from aoe.target.system import System
-from aoe.target.work import Figures
 from aoe.wire import protocol
 
 log = logging.getLogger("aoe.target")
@@ -110,7 +110,11 @@ class Target(Rooted):
 
     def counters(self) -> Counter[str]:
         """Everything counted so far, by reason; what links counted has their name before it."""
-        return self.server.counters()
+        return self.server.counting.counters()
+
+    def snapshot(self) -> Snapshot:
+        """All numbers at one time (`aoe.metrics.table` says what each is)."""
+        return self.server.counting.snapshot()
 
     async def add(
         self,
@@ -321,13 +325,13 @@ class Target(Rooted):
         problems = await self._measure.ask(disks.values(), timeout_s)
         return [export for export, disk in disks.items() if self._resized(export, disk, problems[disk])]
 
-    def figures(self, export: Export) -> Figures:
-        """What was done of it since it is served, and for which hosts."""
-        return self.server.figures(export)
+    def numbers(self, export: Export) -> ExportNumbers:
+        """What was done of it since it is served, and for which clients."""
+        return self.server.counting.export(export)
 
     def unused_s(self, export: Export) -> float | None:
         """Seconds since a client last read or changed it; None if none did since it is served."""
-        used_ns = self.server.used_ns(export)
+        used_ns = self.numbers(export).heard_ns
         return (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - used_ns) / 1e9 if used_ns else None
 
     def allow_remote(self, *, admin: bool, masks: bool) -> None:

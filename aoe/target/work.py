@@ -1,99 +1,153 @@
-"""What was done of one export, and for which hosts, as `csrc/target/work.c` has it."""
+"""What was done of one export, and for which clients, as `csrc/target/work.c` has it."""
 
-from collections import Counter
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
-from aoe.drive.command import Kind, Operation
-from aoe.limits import HOSTS_SHOWN_MAX
-from aoe.wire.protocol import SECTOR
+from aoe.drive.command import Kind
+from aoe.limits import CLIENT_TAGS, CLIENTS_IN_ALL_MAX, CLIENTS_MAX, LATENCY_BUCKETS
+from aoe.metrics.snapshot import ClientNumbers, ExportNumbers
+from aoe.metrics.table import CLIENT, EXPORT, bucket_of, length_of, place_of
+from aoe.timing import CLIENT_HEARD_NS, CLIENTS_SWEPT_NS
 
-_READ = Kind.READ
-"""As a member of its enumeration it is looked up in Python, for each request."""
+_PLACES = {row.name: row.at for row in EXPORT}
+_BYTES = {Kind.READ: _PLACES["read_bytes"], Kind.WRITE: _PLACES["written_bytes"]}
+_REPLY, _DISK = _PLACES["reply"], _PLACES["disk"]
+_LENGTH = length_of(EXPORT)
+
+_REQUESTS, _READ, _WRITTEN, _REPEATED, _HEARD = (
+    place_of(CLIENT, name) for name in ("requests", "read_bytes", "written_bytes", "repeated", "heard")
+)
+_TAGS = length_of(CLIENT)
+"""Behind the numbers of a client are its latest tags."""
+_SPREAD = 0x9E3779B1
+assert CLIENT_TAGS & CLIENT_TAGS - 1 == 0, "a tag has its place by some of its bits"
+
+Client = list[int]
 
 
-class Host(NamedTuple):
-    """Asked for something of the disk so often, and last at `heard_ns` (CLOCK_BOOTTIME)."""
+class Crowd:
+    """The clients of all exports of a target."""
 
-    mac: bytes
-    requests: int
-    heard_ns: int
+    def __init__(self) -> None:
+        self.count = 0
+        self._full_ns = self._swept_ns = 0
 
+    def enters(self, now_ns: int) -> bool:
+        """Whether there is room for one more."""
+        if self.count < CLIENTS_IN_ALL_MAX:
+            self.count += 1
+            return True
+        self._full_ns = now_ns
+        return False
 
-class Figures(NamedTuple):
-    """Requests that were done since it is served, bytes they moved, how many wait or are under way (`queue`),
-    and the hosts that were heard last."""
-
-    reads: int = 0
-    writes: int = 0
-    flushes: int = 0
-    trims: int = 0
-    read_bytes: int = 0
-    written_bytes: int = 0
-    queue: int = 0
-    hosts: tuple[Host, ...] = ()
-
-    def plus(self, other: "Figures") -> "Figures":
-        """Of both engines together; a host that both heard is there once."""
-        known = {host.mac: host for host in self.hosts}
-        for host in other.hosts:
-            before = known.get(host.mac, Host(host.mac, 0, 0))
-            latest = max(before.heard_ns, host.heard_ns)
-            known[host.mac] = Host(host.mac, before.requests + host.requests, latest)
-        return Figures(
-            self.reads + other.reads,
-            self.writes + other.writes,
-            self.flushes + other.flushes,
-            self.trims + other.trims,
-            self.read_bytes + other.read_bytes,
-            self.written_bytes + other.written_bytes,
-            self.queue + other.queue,
-            tuple(known.values()),
-        )
+    def sweep(self, works: Iterable["Work"], now_ns: int) -> None:
+        """If one found no room, those that were not heard lately make some."""
+        if self._full_ns > self._swept_ns + CLIENTS_SWEPT_NS:
+            self._swept_ns = now_ns
+            for work in works:
+                work.sweep(now_ns)
 
 
 class Work:
-    """Counts what Python does itself."""
+    """Counts what is done here itself."""
 
     def __init__(self) -> None:
-        self._reads = 0
-        self._others: Counter[Kind] = Counter()
-        self._read_bytes = 0
-        self._written_bytes = 0
-        self._hosts: dict[bytes, list[int]] = {}
-        self.heard_ns = 0
-        """When a host last asked for something of the disk (CLOCK_BOOTTIME; 0: never)."""
+        self._numbers = [0] * _LENGTH
+        self._clients: dict[bytes, Client] = {}
+        self._other = _client()
+        self._crowd = Crowd()
+        self._closed_ns = 0
+        """When one found no place last."""
+        self._since_ns = 0
 
-    def count(self, operation: Operation) -> None:
-        """It is given to the disk."""
-        if operation.kind is _READ:
-            self._reads += 1
-            self._read_bytes += operation.extents[0].sectors * SECTOR
-        else:
-            self._others[operation.kind] += 1
-            self._written_bytes += len(operation.data)
+    def begin(self, crowd: Crowd, now_ns: int) -> None:
+        """It is served from now on, among others."""
+        self._crowd, self._since_ns = crowd, now_ns
 
-    def hear(self, mac: bytes, now_ns: int) -> None:
-        """A host asks for something of the disk. Of more than there is room for, the one that was heard
-        last is forgotten last."""
-        self.heard_ns = now_ns
-        known = self._hosts.get(mac)
-        if known is None:
-            if len(self._hosts) >= HOSTS_SHOWN_MAX:
-                del self._hosts[min(self._hosts, key=lambda it: self._hosts[it][1])]
-            known = self._hosts[mac] = [0, 0]
-        known[0] += 1
-        known[1] = now_ns
+    def end(self) -> None:
+        """It is served no more."""
+        for mac in list(self._clients):
+            self._leave(mac)
 
-    def figures(self, queue: int) -> Figures:
+    def count(self, name: str) -> None:
+        """One more of what is called so."""
+        self._numbers[_PLACES[name]] += 1
+
+    def answered(self, kind: Kind, size: int, ns: int) -> None:
+        """A request that moved so many bytes, so long after it was received."""
+        numbers = self._numbers
+        numbers[_PLACES[kind]] += 1
+        if size:
+            numbers[_BYTES[kind]] += size
+        numbers[_REPLY + bucket_of(ns)] += 1
+        numbers[_REPLY + LATENCY_BUCKETS] += max(ns, 0)
+
+    def disk_took(self, ns: int) -> None:
+        """For one request."""
+        self._numbers[_DISK + bucket_of(ns)] += 1
+        self._numbers[_DISK + LATENCY_BUCKETS] += ns
+
+    def asked(self, mac: bytes, tag: int, read: int, written: int, now_ns: int) -> None:
+        """A request of a client is admitted that moves so many bytes. One that is new takes a free place,
+        or that of the one that was not heard for longest, unless that was lately. After one that finds none,
+        others do not look for a while. They are counted together, with what was counted of those that have
+        lost their place."""
+        client = self._clients.get(mac) or self._stranger(mac, now_ns)
+        client[_REQUESTS] += 1
+        client[_READ] += read
+        client[_WRITTEN] += written
+        client[_HEARD] = now_ns
+        place = _TAGS + (tag * _SPREAD >> 16 & CLIENT_TAGS - 1)
+        if client[place] != tag:
+            client[place] = tag
+        elif tag and client is not self._other:  # 0 is not known apart from none
+            client[_REPEATED] += 1
+
+    def _stranger(self, mac: bytes, now_ns: int) -> Client:
+        if self._closed_ns and now_ns - self._closed_ns < CLIENTS_SWEPT_NS:
+            return self._other
+        if len(self._clients) < CLIENTS_MAX and self._crowd.enters(now_ns):
+            return self._clients.setdefault(mac, _client())
+        silent = self._silent(now_ns)
+        if silent is None:
+            self._closed_ns = now_ns
+            return self._other
+        self._fold(silent)
+        return self._clients.setdefault(mac, _client())
+
+    def _silent(self, now_ns: int) -> bytes | None:
+        """The one that was not heard for longest, if that is not lately."""
+        oldest = min(self._clients, key=lambda it: self._clients[it][_HEARD], default=None)
+        if oldest is None or self._clients[oldest][_HEARD] >= now_ns - CLIENT_HEARD_NS:
+            return None
+        return oldest
+
+    def _fold(self, mac: bytes) -> None:
+        gone = self._clients.pop(mac)
+        for place in range(_HEARD):
+            self._other[place] += gone[place]
+        self._other[_HEARD] = max(self._other[_HEARD], gone[_HEARD])
+
+    def _leave(self, mac: bytes) -> None:
+        self._fold(mac)
+        self._crowd.count -= 1
+
+    def sweep(self, now_ns: int) -> None:
+        """A client that was not heard lately has no place any more."""
+        while (silent := self._silent(now_ns)) is not None:
+            self._leave(silent)
+
+    def numbers(self, address: str, queue: int) -> ExportNumbers:
         """As things stand, with so many requests under way."""
-        hosts = tuple(Host(mac, *known) for mac, known in self._hosts.items())
-        return Figures(
-            self._reads,
-            self._others[Kind.WRITE],
-            self._others[Kind.FLUSH],
-            self._others[Kind.TRIM],
-            self._read_bytes,
-            self._written_bytes,
-            queue,
-            hosts,
-        )
+        numbers = self._numbers.copy()
+        numbers[_PLACES["queue"]] = queue
+        clients = [ClientNumbers(mac, it[:_TAGS]) for mac, it in self._clients.items()]
+        return ExportNumbers(address, self._since_ns, numbers, clients, self._other[:_TAGS])
+
+
+def _client() -> Client:
+    return [0] * (_TAGS + CLIENT_TAGS)
+
+
+def plus(one: Sequence[int], other: Sequence[int]) -> list[int]:
+    """Of both engines together."""
+    return [a + b for a, b in zip(one, other, strict=True)]

@@ -814,7 +814,7 @@ static void check_counts(void)
                                   AOE_LIMITED};
     uint64_t counters[AOE_COUNTERS];
     aoe_engine_count(engine, counters);
-    uint64_t total = m.replies + m.silent + counters[AOE_HANDED_UP];
+    uint64_t total = m.replies + m.silent + counters[AOE_ENGINE_HANDED_UP];
     for (size_t i = 0; i < sizeof dropped / sizeof dropped[0]; i++)
         total += counters[dropped[i]];
     CHECK(total == m.tags + m.clogged);

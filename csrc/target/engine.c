@@ -13,6 +13,7 @@
 #include "map.h"
 #include "ports.h"
 #include "requests.h"
+#include "sockets.h"
 #include "table.h"
 #include "thread.h"
 
@@ -69,6 +70,7 @@ int aoe_engine_set_port(aoe_engine *e, uint32_t port, const aoe_port *now)
 
 static void make_anew(struct export *x, uint32_t index, const aoe_export *now)
 {
+    work_end(&x->work);
     memset(x, 0, offsetof(struct export, owner));
     x->index = index;
     x->shelf = now->shelf;
@@ -192,19 +194,23 @@ int64_t aoe_engine_settled(aoe_engine *e, uint32_t index)
     return settled;
 }
 
-uint32_t aoe_engine_work(aoe_engine *e, uint32_t index, uint64_t *figures, aoe_host *hosts)
+uint32_t aoe_engine_numbers(aoe_engine *e, uint32_t index, uint64_t *numbers, aoe_client *clients, uint64_t *other)
 {
     assert(index < e->set.exports);
     const struct work *w = &e->exports[index].work;
-    for (int i = 0; i < AOE_FIGURES; i++)
-        figures[i] = atomic_load_explicit(&w->figures[i], memory_order_relaxed);
-    return work_hosts(w, hosts);
+    for (int i = 0; i < AOE_EXPORT_NUMBERS; i++)
+        numbers[i] = number(&w->numbers[i]);
+    return work_clients(w, clients, other);
 }
 
-uint64_t aoe_engine_used(aoe_engine *e, uint32_t index)
+void aoe_engine_thread(aoe_engine *e, uint32_t index, uint64_t *numbers)
 {
-    assert(index < e->set.exports);
-    return atomic_load_explicit(&e->exports[index].used_ns, memory_order_relaxed);
+    assert(index < e->set.threads);
+    const struct thread *t = &e->threads[index];
+    uint64_t began_ns = number(&t->began_ns), busy_ns = number(&t->busy_ns);
+    uint64_t all_ns = began_ns ? clock_ns(CLOCK_BOOTTIME) - began_ns : 0;
+    numbers[AOE_THREAD_BUSY] = busy_ns;
+    numbers[AOE_THREAD_IDLE] = all_ns > busy_ns ? all_ns - busy_ns : 0;
 }
 
 void aoe_engine_set_age(aoe_engine *e, uint64_t ns) { __atomic_store_n(&e->set.frame_age_ns, ns, __ATOMIC_RELAXED); }
@@ -245,11 +251,11 @@ void aoe_engine_count(aoe_engine *e, uint64_t *counters)
 {
     memset(counters, 0, AOE_COUNTERS * sizeof *counters);
     for (uint32_t i = 0; i < e->set.threads; i++) {
-        for (uint32_t p = 0; p < e->set.ports; p++)
-            if (atomic_load(&e->threads[i].ports[p].stage) != PORT_FREE)
-                atomic_fetch_add(&e->threads[i].counters[AOE_RING_FULL], ring_lost(&e->threads[i].ports[p].ring));
+        struct thread *t = &e->threads[i];
         for (uint32_t c = 0; c < AOE_COUNTERS; c++)
-            counters[c] += atomic_load(&e->threads[i].counters[c]);
+            counters[c] += number(&t->counters[c]);
+        for (uint32_t p = 0; p < e->set.ports; p++)
+            counters[AOE_RING_FULL] += port_ring_full(&t->ports[p]);
     }
 }
 
@@ -320,6 +326,7 @@ void aoe_engine_close(aoe_engine *e)
         map_drop(x);
         view_free(x->now);
         streams_end(&x->streams);
+        work_end(&x->work);
         view_free(atomic_load(&x->next));
     }
     if (e->event >= 0)

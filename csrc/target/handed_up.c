@@ -34,7 +34,9 @@ int hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame)
         assert(e->up_used <= UP_BYTES);
     }
     pthread_mutex_unlock(&e->up_lock);
-    count(t, fits ? AOE_HANDED_UP : AOE_QUEUE_FULL);
+    count(t, fits ? AOE_ENGINE_HANDED_UP : AOE_QUEUE_FULL);
+    if (!fits && x)
+        work_add(&x->work, AOE_EXPORT_QUEUE_FULL, 1);
     t->up_news |= fits;
     return fits;
 }

@@ -46,25 +46,12 @@ static void leave(struct thread *t, struct op *op)
     }
 }
 
-static void done(struct work *w, const struct op *op)
-{
-    uint64_t bytes = (uint64_t)op->count * SECTOR;
-    if (op->kind == K_READ) {
-        work_add(w, AOE_FIGURE_READS, 1);
-        work_add(w, AOE_FIGURE_READ_BYTES, bytes);
-    } else if (op->kind == K_WRITE) {
-        work_add(w, AOE_FIGURE_WRITES, 1);
-        work_add(w, AOE_FIGURE_WRITTEN_BYTES, bytes);
-    } else {
-        work_add(w, AOE_FIGURE_FLUSHES, 1);
-    }
-}
-
 static void finish(struct thread *t, struct op *op)
 {
     assert(op->kind < K_UP_READ && op->state != S_WAITING);
-    count(t, op->kind == K_READ ? AOE_READS : op->kind == K_WRITE ? AOE_WRITES : AOE_FLUSHES);
-    done(&op->export->work, op);
+    count(t, op->kind == K_READ ? AOE_ENGINE_READS : op->kind == K_WRITE ? AOE_ENGINE_WRITES : AOE_ENGINE_FLUSHES);
+    if (op->submitted_ns)
+        work_time(&op->export->work, AOE_EXPORT_DISK, t->boot_ns - op->submitted_ns);
     outlet_room(t, op->port);
     int replied = reply_op(t, op);
     leave(t, op);
@@ -95,7 +82,7 @@ static void pass_up(struct thread *t, struct op *op)
 
 static void failed(struct thread *t, struct op *op, int32_t result)
 {
-    count(t, AOE_DISK_ERRORS);
+    count(t, AOE_ENGINE_DISK_ERRORS);
     op->error = result < 0 ? -result : EIO;
     pass_up(t, op);
 }
@@ -105,7 +92,7 @@ static void failed(struct thread *t, struct op *op, int32_t result)
 static void sync_failed(struct thread *t, struct op *op, int32_t result)
 {
     op->export->now->flags |= AOE_PASS;
-    count(t, AOE_DISK_ERRORS);
+    count(t, AOE_ENGINE_DISK_ERRORS);
     op->error = result < 0 ? result : -EIO;
     pass_up(t, op);
 }
@@ -157,6 +144,7 @@ static void start_io(struct thread *t, struct op *op, enum action action, uint64
     const struct view *v = op->export->now;
     assert(op->state == S_READY && op->export->at_disk < t->engine->set.places);
     op->state = S_RUNNING;
+    op->submitted_ns = t->boot_ns;
     op->export->at_disk++;
     r->io = (struct io){.owner = op,
                         .buffer = op->data,
@@ -191,7 +179,7 @@ static void run_write(struct thread *t, struct op *op)
 
 static void drop_expired(struct thread *t, struct op *op)
 {
-    count(t, AOE_EXPIRED);
+    COUNT_BOTH(t, op->export, EXPIRED);
     leave(t, op);
     op_free(t, op);
 }

@@ -23,6 +23,7 @@ struct op {
     uint32_t waits;         /* earlier requests it must not overtake */
     uint64_t stamp_ns, era;
     uint64_t begin_ns;      /* not before that; CLOCK_BOOTTIME */
+    uint64_t submitted_ns;  /* to the disk; 0: never */
     int64_t number;         /* of the export's publication it was admitted under */
     uint64_t ticket;        /* S_UP: what Python knows it by */
     _Atomic uint64_t released; /* the ticket that Python is done with */

@@ -12,6 +12,25 @@
 
 static int full(const struct outlet *out) { return out->count == OUTLET; }
 
+static const uint8_t number_of[] = {
+    [K_READ] = AOE_EXPORT_READS, [K_WRITE] = AOE_EXPORT_WRITES, [K_FLUSH] = AOE_EXPORT_FLUSHES};
+
+/* These are on their way now. */
+static void answered(const struct outlet *out, uint32_t number, uint64_t now_ns)
+{
+    for (uint32_t i = out->sent; i < out->sent + number; i++) {
+        const struct answer *a = &out->replies[i].answer;
+        if (!a->export)
+            continue;
+        struct work *w = &a->export->work;
+        assert(a->kind < K_UP_READ);
+        work_add(w, number_of[a->kind], 1);
+        if (a->kind != K_FLUSH)
+            work_add(w, a->kind == K_READ ? AOE_EXPORT_READ_BYTES : AOE_EXPORT_WRITTEN_BYTES, a->bytes);
+        work_time(w, AOE_EXPORT_REPLY, now_ns > a->stamp_ns ? now_ns - a->stamp_ns : 0);
+    }
+}
+
 static void sent(struct thread *t, struct outlet *out, uint32_t number)
 {
     assert(out->sent + number <= out->count);
@@ -62,7 +81,7 @@ static void ask_python(struct thread *t, uint32_t port, const struct reply *repl
     f->verfl = VERSION << 4;
     f->ata.count = (uint8_t)(reply->part[1].iov_len / SECTOR);
     f->ata.opcode = reply->opcode;
-    count(t, AOE_DISK_ERRORS);
+    count(t, AOE_ENGINE_DISK_ERRORS);
     aoe_up up = {.stamp_ns = t->now_ns,
                  .port = port,
                  .export_index = reply->mapped->index,
@@ -105,16 +124,24 @@ static void check_maps(struct thread *t)
     maps_drop_cut(t);
 }
 
+static void lost(struct thread *t, struct export *x)
+{
+    count(t, AOE_SEND_LOST);
+    if (x)
+        work_add(&x->work, AOE_EXPORT_SEND_LOST, 1);
+}
+
 /* One that is not sent. A read that was handed up instead is answered all the same. */
 static void lose(struct thread *t, const struct outlet *out, uint32_t i)
 {
     if (out->messages[i].msg_hdr.msg_iovlen || out->replies[i].part[0].iov_len != ATA_HEADER)
-        count(t, AOE_SEND_LOST);
+        lost(t, out->replies[i].answer.export);
 }
 
 static void flush(struct thread *t, uint32_t port)
 {
     struct outlet *out = &t->ports[port].out;
+    uint64_t now_ns = out->count ? clock_ns(CLOCK_REALTIME) : 0;
     out->blocked = 0;
     if (out->mapped)
         check_maps(t);
@@ -122,6 +149,7 @@ static void flush(struct thread *t, uint32_t port)
         struct reply *next = &out->replies[out->sent];
         int number = sendmmsg(t->ports[port].ring.fd, out->messages + out->sent, out->count - out->sent, MSG_DONTWAIT);
         if (number > 0) {
+            answered(out, (uint32_t)number, now_ns);
             sent(t, out, (uint32_t)number);
         } else if (errno == EAGAIN) {
             out->blocked = 1;
@@ -160,6 +188,16 @@ void outlet_drop(struct thread *t, uint32_t port)
     out->blocked = 0;
 }
 
+void outlets_forget(struct thread *t, const struct export *x)
+{
+    for (uint32_t p = 0; p < t->ports_used; p++) {
+        struct outlet *out = &t->ports[p].out;
+        for (uint32_t i = out->sent; i < out->count; i++)
+            if (out->replies[i].answer.export == x)
+                out->replies[i].answer.export = NULL;
+    }
+}
+
 static int reads_part(const struct outlet *out, uint32_t i, const struct export *x, uint64_t offset, size_t length)
 {
     const struct reply *reply = &out->replies[i];
@@ -186,18 +224,19 @@ void outlet_room(struct thread *t, uint32_t port)
         flush(t, port);
 }
 
-static struct reply *reply_new(struct thread *t, uint32_t port, const uint8_t *request)
+static struct reply *reply_new(struct thread *t, uint32_t port, const uint8_t *request, const struct answer *answer)
 {
     struct outlet *out = &t->ports[port].out;
     uint8_t mac[6];
     uint32_t sectors;
     if (full(out)) {
-        count(t, AOE_SEND_LOST);
+        lost(t, answer->export);
         return NULL;
     }
     struct reply *reply = &out->replies[out->count];
     port_facts(t->engine, port, mac, &sectors);
     reply->op = NULL;
+    reply->answer = *answer;
     reply->mapped = NULL;
     reply->opcode = wire_of(request)->ata.opcode;
     memset(reply->head + ATA_HEADER, 0, FRAME_MIN - ATA_HEADER);
@@ -217,15 +256,16 @@ static void attach(struct thread *t, uint32_t port, struct reply *reply, uint8_t
     out->messages[reply - out->replies].msg_hdr.msg_iovlen = 2;
 }
 
-int reply_plain(struct thread *t, uint32_t port, const uint8_t *request)
+int reply_plain(struct thread *t, uint32_t port, const uint8_t *request, const struct answer *answer)
 {
-    return reply_new(t, port, request) != NULL;
+    return reply_new(t, port, request, answer) != NULL;
 }
 
 int reply_op(struct thread *t, struct op *op)
 {
     assert(op->kind < K_UP_READ && op->port < t->ports_used);
-    struct reply *reply = reply_new(t, op->port, op->data - ATA_HEADER);
+    struct answer answer = {op->export, op->stamp_ns, op->count * SECTOR, op->kind};
+    struct reply *reply = reply_new(t, op->port, op->data - ATA_HEADER, &answer);
     if (!reply)
         return 0;
     reply->op = op;
@@ -234,27 +274,27 @@ int reply_op(struct thread *t, struct op *op)
     return 1;
 }
 
-int reply_mapped(struct thread *t, uint32_t port, const uint8_t *request, struct export *x, uint64_t offset,
-                 uint32_t sectors)
+int reply_mapped(struct thread *t, uint32_t port, const uint8_t *request, const struct answer *answer, uint64_t offset)
 {
-    assert(x->map && offset + (size_t)sectors * SECTOR <= x->map_length);
-    struct reply *reply = reply_new(t, port, request);
+    struct export *x = answer->export;
+    assert(x->map && offset + answer->bytes <= x->map_length);
+    struct reply *reply = reply_new(t, port, request, answer);
     if (!reply)
         return 0;
     reply->mapped = x;
     reply->offset = offset;
-    attach(t, port, reply, x->map + offset, sectors);
+    attach(t, port, reply, x->map + offset, answer->bytes / SECTOR);
     t->ports[port].out.mapped++;
     return 1;
 }
 
-int reply_map_written(struct thread *t, uint32_t port, const uint8_t *request, struct export *x)
+int reply_map_written(struct thread *t, uint32_t port, const uint8_t *request, const struct answer *answer)
 {
-    assert(x->map && x->map_access & PROT_WRITE);
-    struct reply *reply = reply_new(t, port, request);
+    assert(answer->export->map && answer->export->map_access & PROT_WRITE);
+    struct reply *reply = reply_new(t, port, request, answer);
     if (!reply)
         return 0;
-    reply->mapped = x;
+    reply->mapped = answer->export;
     t->ports[port].out.mapped++;
     return 1;
 }

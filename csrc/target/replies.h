@@ -5,11 +5,12 @@
 #include "state.h"
 
 /* To requests, given by their first ATA_HEADER bytes; 0, and counted, where there is no room. */
-int reply_plain(struct thread *t, uint32_t port, const uint8_t *request);
+int reply_plain(struct thread *t, uint32_t port, const uint8_t *request, const struct answer *answer);
 int reply_op(struct thread *t, struct op *op);
-int reply_mapped(struct thread *t, uint32_t port, const uint8_t *request, struct export *x, uint64_t offset,
-                 uint32_t sectors);
-int reply_map_written(struct thread *t, uint32_t port, const uint8_t *request, struct export *x);
+int reply_mapped(struct thread *t, uint32_t port, const uint8_t *request, const struct answer *answer, uint64_t offset);
+int reply_map_written(struct thread *t, uint32_t port, const uint8_t *request, const struct answer *answer);
+/* An export goes: count nothing of it any more. */
+void outlets_forget(struct thread *t, const struct export *x);
 /* Send no more of what is kept for a port. */
 void outlet_drop(struct thread *t, uint32_t port);
 /* Make room for one more; a map may go with that. */

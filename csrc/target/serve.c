@@ -31,15 +31,29 @@ static int has_room(const struct thread *t, const struct export *x)
     return x->order.pending < share(left, t->engine->set.queue_max);
 }
 
+/* The bytes that go over the wire: a VERIFY has none. */
+static uint64_t moved(const struct request *r) { return r->verdict == V_UP_READ ? 0 : (uint64_t)r->count * SECTOR; }
+
+/* It is admitted: what its client asked for, of which it is told later what became. */
+static void asked(struct thread *t, struct export *x, const struct arrival *a, const struct request *r)
+{
+    uint64_t bytes = moved(r);
+    int reads = r->verdict == V_READ;
+    struct asked asked = {wire_of(a->frame)->src, wire_tag(a->frame), reads ? bytes : 0, reads ? 0 : bytes};
+    work_asked(&x->work, &t->engine->crowd, &asked, t->boot_ns);
+}
+
 static void admit(struct thread *t, struct export *x, uint32_t port, const struct arrival *a, uint64_t era,
                   const struct request *r, uint64_t begin_ns)
 {
     assert(r->verdict >= V_UP_ORDERED && r->verdict < sizeof kind_of);
     struct op *op = has_room(t, x) ? op_new(t) : NULL;
     if (!op) {
-        count(t, AOE_QUEUE_FULL);
+        COUNT_BOTH(t, x, QUEUE_FULL);
         return;
     }
+    if (r->verdict != V_UP_ORDERED) /* it may be none of those that touch data, or nothing that can be done */
+        asked(t, x, a, r);
     uint64_t mask = x->now->block_sectors - 1;
     op->export = x;
     op->kind = kind_of[r->verdict];
@@ -52,6 +66,7 @@ static void admit(struct thread *t, struct export *x, uint32_t port, const struc
     op->number = x->now->number;
     op->durable = r->durable || x->now->flags & AOE_DURABLE;
     op->begin_ns = begin_ns;
+    op->submitted_ns = 0;
     op->error = 0;
     op->skip = 0;
     op->length = op->kind == K_READ || op->kind == K_FLUSH ? ATA_HEADER : a->length;
@@ -67,20 +82,17 @@ static int is_limited(const struct request *r)
     return r->verdict == V_READ || r->verdict == V_WRITE || r->verdict == V_UP_READ || r->verdict == V_UP_CHANGE;
 }
 
-/* The bytes that go over the wire: a VERIFY has none. */
-static uint64_t moved(const struct request *r) { return r->verdict == V_UP_READ ? 0 : (uint64_t)r->count * SECTOR; }
-
 /* Pays for it, and says when it may begin; 0 where it is dropped. */
 static int pays(struct thread *t, struct export *x, const uint8_t *mac, const struct request *r, uint64_t *begin_ns)
 {
     struct rates *rates = x->now->rates;
     *begin_ns = rates_begin_ns(rates, mac, t->boot_ns);
     if (*begin_ns - t->boot_ns > rates_patience_ns(frame_age_ns(t->engine))) {
-        count(t, AOE_LIMITED);
+        COUNT_BOTH(t, x, LIMITED);
         return 0;
     }
     if (!has_room(t, x)) {
-        count(t, AOE_QUEUE_FULL);
+        COUNT_BOTH(t, x, QUEUE_FULL);
         return 0;
     }
     rates_pay(rates, mac, moved(r), t->boot_ns);
@@ -93,32 +105,29 @@ static int serve_instantly(struct thread *t, struct export *x, uint32_t port, co
 {
     const struct view *v = x->now;
     uint64_t offset = v->base + r->lba * SECTOR;
+    size_t length = (size_t)r->count * SECTOR;
     if (!(v->flags & AOE_INSTANT) || x->order.pending)
         return 0;
     if (r->verdict == V_READ) {
         if (!x->map)
             return 0;
-        count(t, AOE_READS);
-        work_add(&x->work, AOE_FIGURE_READS, 1);
-        work_add(&x->work, AOE_FIGURE_READ_BYTES, (uint64_t)r->count * SECTOR);
-        reply_mapped(t, port, a->frame, x, offset, r->count);
+        count(t, AOE_ENGINE_READS);
+        reply_mapped(t, port, a->frame, &(struct answer){x, a->stamp_ns, (uint32_t)length, K_READ}, offset);
         return 1;
     }
     if (r->verdict != V_WRITE)
         return 0;
     const uint8_t *payload = a->frame + ATA_HEADER;
-    size_t length = (size_t)r->count * SECTOR;
     outlets_unmap_part(t, x, offset, length); /* replies to earlier reads are copied out of the map as they are sent */
     int mapped = x->map && map_write(x, offset, payload, length);
     if (!mapped && pwrite(v->fd, payload, length, (off_t)offset) != (ssize_t)length)
         return 0; /* written again, and judged, on the long way */
-    count(t, AOE_WRITES);
-    work_add(&x->work, AOE_FIGURE_WRITES, 1);
-    work_add(&x->work, AOE_FIGURE_WRITTEN_BYTES, length);
+    count(t, AOE_ENGINE_WRITES);
+    struct answer answer = {x, a->stamp_ns, (uint32_t)length, K_WRITE};
     if (mapped)
-        reply_map_written(t, port, a->frame, x);
+        reply_map_written(t, port, a->frame, &answer);
     else
-        reply_plain(t, port, a->frame);
+        reply_plain(t, port, a->frame, &answer);
     return 1;
 }
 
@@ -139,21 +148,21 @@ static void carry_out(struct thread *t, struct export *x, uint32_t port, const s
     int changes = r->verdict == V_WRITE || r->verdict == V_UP_CHANGE;
     int is_expired = (r->ages || changes) && expired(t, a->stamp_ns, era);
     if (changes && is_expired) {
-        count(t, AOE_EXPIRED);
+        COUNT_BOTH(t, x, EXPIRED);
         return;
     }
     if (r->verdict == V_FLUSH && is_expired && ours) { /* it must not vouch for its epoch */
-        count(t, AOE_STALE);
+        COUNT_BOTH(t, x, STALE);
         return;
     }
-    atomic_store_explicit(&x->used_ns, t->boot_ns, memory_order_relaxed);
-    work_heard(&x->work, wire_of(a->frame)->src, t->boot_ns);
     if (ours && !is_expired)
         streams_see(&x->streams, a->frame, a->stamp_ns);
     uint64_t begin_ns = 0;
     if (x->now->rates && is_limited(r) && !pays(t, x, wire_of(a->frame)->src, r, &begin_ns))
         return;
-    if (begin_ns > t->boot_ns || !serve_instantly(t, x, port, a, r))
+    if (begin_ns <= t->boot_ns && serve_instantly(t, x, port, a, r))
+        asked(t, x, a, r);
+    else
         admit(t, x, port, a, era, r, begin_ns);
 }
 
@@ -196,11 +205,11 @@ void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
     if (r.identifies && names_us)
         up.registered = registers(t, x, a, era);
     if (r.verdict == V_DROP)
-        count(t, r.reason);
+        COUNT_BOTH(t, x, MASKED);
     else if (r.verdict == V_UP)
         hand_up(t, &up, a->frame);
     else if (instance && !(names_us && !streams_stale(&x->streams, a->frame)))
-        count(t, AOE_STALE);
+        COUNT_BOTH(t, x, STALE);
     else
         carry_out(t, x, port, a, era, &r, instance != NULL);
 }

@@ -42,6 +42,13 @@ void aoe_engine_detach(aoe_engine *e, uint32_t port)
     }
 }
 
+uint64_t port_ring_full(struct port *port)
+{
+    if (atomic_load(&port->stage) != PORT_FREE)
+        port->ring_full += ring_lost(&port->ring);
+    return port->ring_full;
+}
+
 int aoe_engine_detached(aoe_engine *e, uint32_t port)
 {
     assert(port < e->set.ports);
@@ -52,6 +59,7 @@ int aoe_engine_detached(aoe_engine *e, uint32_t port)
     }
     for (uint32_t i = 0; i < e->set.threads; i++) {
         struct port *p = &e->threads[i].ports[port];
+        port_ring_full(p);
         ring_close(&p->ring);
         atomic_store(&p->stage, PORT_FREE);
     }

@@ -4,6 +4,8 @@
 
 #include "state.h"
 
+/* Python: frames for which the ring of a port had no room so far. */
+uint64_t port_ring_full(struct port *port);
 /* The thread: take what Python attached, and nothing more from what it detached. */
 void sockets_adopt(struct thread *t);
 /* Leave those by which nothing is under way any more. */

@@ -29,6 +29,7 @@ enum {
     OPS = 8192,           /* requests one thread has pending */
     OUTLET = 1024,        /* replies kept for a port whose socket has no room */
     PAGE = 4096,
+    CACHE_LINE = 64,
     UP_BYTES = 4 << 20,   /* frames handed up and not yet taken */
 };
 
@@ -76,14 +77,23 @@ struct export {
     size_t up_used; /* bytes handed up and not yet taken */
     _Atomic int64_t published, settled;
     struct work work;
-    _Atomic uint64_t used_ns; /* when a client last read or changed it; CLOCK_BOOTTIME */
+    uint8_t apart[CACHE_LINE]; /* the next one may be another thread's */
     /* The thread that alone touches it; NO_THREAD: free for another export. Last, as all threads look at it while
      * the rest is made anew. */
     _Atomic uint32_t owner;
 };
 
+/* A request as it is counted once it is answered; one without an export is not. */
+struct answer {
+    struct export *export;
+    uint64_t stamp_ns;
+    uint32_t bytes;
+    enum kind kind;
+};
+
 struct reply {
     struct op *op;           /* whose buffer it uses */
+    struct answer answer;
     struct export *mapped;   /* or whose map, from `offset` on; without a second part it is written there */
     uint64_t offset;
     uint8_t opcode;
@@ -110,6 +120,7 @@ struct port {
     _Atomic int stage; /* between Python and the thread */
     int open;
     uint32_t held; /* requests that came by it, and are not over */
+    uint64_t ring_full; /* Python's: frames for which the ring had no room */
     struct ring ring;
     struct outlet out;
 };
@@ -139,11 +150,15 @@ struct thread {
     uint64_t tickets;
     uint64_t now_ns, boot_ns;
     uint64_t spin_ns[2]; /* with nothing and with something at the disk */
+    uint64_t working_ns; /* since when it works, as far as that is not counted yet; 0: it rests */
+    uint64_t swept_ns;
     int up_news;
     _Atomic uint32_t mail;
     _Atomic int left; /* its loop: it uses nothing any more */
     _Atomic uint32_t pending;
     _Atomic uint64_t counters[AOE_COUNTERS];
+    _Atomic uint64_t began_ns, busy_ns;
+    uint8_t apart[CACHE_LINE];
 };
 
 struct aoe_engine {
@@ -160,12 +175,23 @@ struct aoe_engine {
     pthread_mutex_t up_lock;
     uint8_t *up;
     size_t up_head, up_used;
+    struct crowd crowd;
 };
 
 static inline void count(struct thread *t, uint32_t what)
 {
     if (what < AOE_COUNTERS)
-        atomic_fetch_add_explicit(&t->counters[what], 1, memory_order_relaxed);
+        number_add(&t->counters[what], 1);
+}
+
+/* What is counted for the target and for an export. */
+#define COUNT_BOTH(t, x, what) (count(t, AOE_##what), work_add(&(x)->work, AOE_EXPORT_##what, 1))
+
+static inline uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 /* Python has something for it. */

@@ -16,13 +16,6 @@
 
 enum { SECOND_NS = 1000000000 };
 
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
-}
-
 /* The port whose next frame came first; with one port there is nothing to compare (rule T2). */
 static int next_port(struct thread *t, uint64_t horizon)
 {
@@ -102,6 +95,8 @@ static void let_go(struct thread *t, struct export *x)
     outlets_unmap(t);
     map_forget(t, x);
     streams_end(&x->streams);
+    outlets_forget(t, x);
+    work_leave(&x->work, &t->engine->crowd);
     x->now = NULL;
     view_free(last);
     t->leaving--;
@@ -147,7 +142,7 @@ static void distrust_stamps(struct thread *t)
         if (thread_owns(t, x))
             streams_clock_stepped(&x->streams, t->now_ns);
     }
-    count(t, AOE_CLOCK_STEPPED);
+    count(t, AOE_ENGINE_CLOCK_STEPPED);
 }
 
 /* How long a thread sleeps at most. A clock that is slewed by 0.05 % (adjtimex(2)) moves by 2.5 ms meanwhile, which
@@ -163,6 +158,24 @@ static void look_at_clocks(struct thread *t)
         distrust_stamps(t);
     t->clock_known = 1;
     t->distance = distance;
+}
+
+/* What it has worked since this was told last is told Python. */
+static void tell_busy(struct thread *t, uint64_t boot_ns)
+{
+    if (t->working_ns)
+        number_add(&t->busy_ns, boot_ns - t->working_ns);
+    t->working_ns = boot_ns;
+}
+
+/* A client found no room: those that were not heard lately make some. */
+static void sweep(struct thread *t)
+{
+    aoe_engine *e = t->engine;
+    t->swept_ns = t->boot_ns;
+    for (uint32_t i = 0; i < e->set.exports; i++)
+        if (thread_owns(t, &e->exports[i]) && e->exports[i].now)
+            work_sweep(&e->exports[i].work, &e->crowd, t->boot_ns);
 }
 
 static int something_waits(struct thread *t)
@@ -193,7 +206,9 @@ static void sleep_for(struct pollfd *fds, nfds_t count, uint64_t ns)
 static void rest(struct thread *t)
 {
     aoe_engine *e = t->engine;
-    uint64_t since = clock_ns(CLOCK_MONOTONIC), spent = 0;
+    uint64_t since = clock_ns(CLOCK_BOOTTIME), spent = 0;
+    tell_busy(t, since);
+    t->working_ns = 0;
     uint64_t *spin_ns = &t->spin_ns[sectors_busy(t->sectors)];
     uint64_t rest_ns = delays_left_ns(&t->delays, t->boot_ns, LOOK_AT_CLOCKS_MS * 1000000ull);
     while (spent < *spin_ns && spent < rest_ns && !sectors_threads_busy(t->sectors)) {
@@ -204,7 +219,7 @@ static void rest(struct thread *t)
         }
         if (operations_completed(t))
             return;
-        spent = clock_ns(CLOCK_MONOTONIC) - since;
+        spent = clock_ns(CLOCK_BOOTTIME) - since;
     }
     uint32_t used = t->ports_used;
     struct pollfd fds[used + 1];
@@ -222,7 +237,7 @@ static void rest(struct thread *t)
             socklen_t size = sizeof error;
             getsockopt(t->ports[p].ring.fd, SOL_SOCKET, SO_ERROR, &error, &size);
         }
-    uint64_t slept = clock_ns(CLOCK_MONOTONIC) - since;
+    uint64_t slept = clock_ns(CLOCK_BOOTTIME) - since;
     uint32_t most = e->set.spin_us * 1000;
     *spin_ns = slept < most ? most : *spin_ns / 2;
 }
@@ -233,6 +248,9 @@ void thread_pass(struct thread *t)
     aoe_engine *e = t->engine;
     uint32_t work = 0;
     look_at_clocks(t);
+    tell_busy(t, t->boot_ns);
+    if (number(&e->crowd.full_ns) > t->swept_ns + CLIENTS_SWEPT_NS)
+        sweep(t);
     if (atomic_load_explicit(&t->mail, memory_order_relaxed))
         read_mail(t);
     work += (uint32_t)operations_completed(t);
@@ -260,6 +278,7 @@ void *thread_run(void *argument)
     aoe_engine *e = t->engine;
     e->start_error = sectors_begin(t->sectors);
     int bad = e->start_error;
+    number_put(&t->began_ns, clock_ns(CLOCK_BOOTTIME));
     sem_post(&e->started);
     while (!bad && !atomic_load_explicit(&e->stopping, memory_order_relaxed))
         thread_pass(t);

@@ -1,6 +1,10 @@
 #include "work.h"
 
+#include <assert.h>
+#include <stdlib.h>
 #include <string.h>
+
+_Static_assert(AOE_CLIENT_HEARD == AOE_CLIENT_NUMBERS - 1, "the others are counted, and can be added");
 
 static uint64_t name_of(const uint8_t *mac)
 {
@@ -11,48 +15,179 @@ static uint64_t name_of(const uint8_t *mac)
     return name;
 }
 
-static uint64_t look(const _Atomic uint64_t *at) { return atomic_load_explicit(at, memory_order_relaxed); }
-static void put(_Atomic uint64_t *at, uint64_t now) { atomic_store_explicit(at, now, memory_order_relaxed); }
-
-/* Its place, or the one that it gets: a free one, or that of the host that was heard longest ago. */
-static uint32_t place_of(const struct work *w, uint64_t name)
+static uint8_t *hint_of(struct work *w, uint64_t name)
 {
-    uint32_t oldest = 0;
-    for (uint32_t i = 0; i < HOSTS_SHOWN_MAX; i++) {
-        uint64_t there = look(&w->hosts[i].name);
-        if (there == name || !there)
-            return i;
-        if (look(&w->hosts[i].heard_ns) < look(&w->hosts[oldest].heard_ns))
-            oldest = i;
+    return &w->hints[name * 0x9E3779B97F4A7C15u >> 58]; /* CLIENT_HINTS is 2 to the 6th */
+}
+
+static struct client *clients_of(const struct work *w)
+{
+    return atomic_load_explicit(&w->clients, memory_order_acquire);
+}
+
+/* Python must not take numbers of one for those of another. */
+static void rename_to(struct client *c, uint64_t name)
+{
+    atomic_store_explicit(&c->name, name, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+static void fold(struct work *w, struct client *c)
+{
+    rename_to(c, 0);
+    for (int i = 0; i < AOE_CLIENT_HEARD; i++)
+        number_add(&w->other.numbers[i], number(&c->numbers[i]));
+    if (number(&c->numbers[AOE_CLIENT_HEARD]) > number(&w->other.numbers[AOE_CLIENT_HEARD]))
+        number_put(&w->other.numbers[AOE_CLIENT_HEARD], number(&c->numbers[AOE_CLIENT_HEARD]));
+}
+
+/* The one that was not heard for longest, if that is not lately; NULL: all were. */
+static struct client *silent(struct work *w, uint64_t now_ns)
+{
+    struct client *all = clients_of(w), *oldest = NULL;
+    uint64_t oldest_ns = now_ns > CLIENT_HEARD_NS ? now_ns - CLIENT_HEARD_NS : 0;
+    for (uint32_t i = 0; i < w->used; i++) {
+        uint64_t heard_ns = number(&all[i].numbers[AOE_CLIENT_HEARD]);
+        if (number(&all[i].name) && heard_ns < oldest_ns) {
+            oldest = &all[i];
+            oldest_ns = heard_ns;
+        }
     }
     return oldest;
 }
 
-void work_heard(struct work *w, const uint8_t *mac, uint64_t now_ns)
+static int enters(struct crowd *c, uint64_t now_ns)
 {
-    uint64_t name = name_of(mac);
-    struct host *h = &w->hosts[w->last];
-    if (look(&h->name) != name) {
-        w->last = place_of(w, name);
-        h = &w->hosts[w->last];
-        if (look(&h->name) != name)
-            put(&h->requests, 0);
-        put(&h->name, name);
+    if (atomic_load_explicit(&c->count, memory_order_relaxed) < CLIENTS_IN_ALL_MAX) {
+        if (atomic_fetch_add_explicit(&c->count, 1, memory_order_relaxed) < CLIENTS_IN_ALL_MAX)
+            return 1;
+        atomic_fetch_sub_explicit(&c->count, 1, memory_order_relaxed);
     }
-    put(&h->requests, look(&h->requests) + 1);
-    put(&h->heard_ns, now_ns);
+    number_put(&c->full_ns, now_ns);
+    return 0;
 }
 
-uint32_t work_hosts(const struct work *w, aoe_host *hosts)
+static void leaves(struct crowd *c)
 {
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < HOSTS_SHOWN_MAX; i++) {
-        uint64_t name = look(&w->hosts[i].name);
-        if (!name)
-            continue;
-        memcpy(hosts[count].mac, &name, MAC_BYTES);
-        hosts[count].requests = look(&w->hosts[i].requests);
-        hosts[count++].heard_ns = look(&w->hosts[i].heard_ns);
+    assert(atomic_load_explicit(&c->count, memory_order_relaxed));
+    atomic_fetch_sub_explicit(&c->count, 1, memory_order_relaxed);
+}
+
+/* A place that no client has; NULL: there is none. */
+static struct client *free_place(struct work *w)
+{
+    struct client *all = clients_of(w);
+    uint32_t i = 0;
+    while (i < w->used && number(&all[i].name))
+        i++;
+    return i < CLIENTS_MAX ? &all[i] : NULL;
+}
+
+static struct client *begin(struct work *w, struct client *c, uint64_t name)
+{
+    uint32_t at = (uint32_t)(c - clients_of(w));
+    for (int i = 0; i < AOE_CLIENT_NUMBERS; i++)
+        number_put(&c->numbers[i], 0);
+    memset(c->tags, 0, sizeof c->tags);
+    if (w->used <= at)
+        w->used = at + 1;
+    *hint_of(w, name) = (uint8_t)at;
+    rename_to(c, name);
+    return c;
+}
+
+static struct client *stranger(struct work *w, struct crowd *crowd, uint64_t name, uint64_t now_ns)
+{
+    if (w->closed_ns && now_ns - w->closed_ns < CLIENTS_SWEPT_NS)
+        return &w->other;
+    if (!clients_of(w))
+        atomic_store_explicit(&w->clients, calloc(CLIENTS_MAX, sizeof(struct client)), memory_order_release);
+    if (!clients_of(w))
+        return &w->other;
+    struct client *place = free_place(w);
+    if (place && enters(crowd, now_ns))
+        return begin(w, place, name);
+    place = silent(w, now_ns);
+    if (!place) {
+        w->closed_ns = now_ns;
+        return &w->other;
     }
+    fold(w, place);
+    return begin(w, place, name);
+}
+
+static struct client *client_of(struct work *w, struct crowd *crowd, uint64_t name, uint64_t now_ns)
+{
+    struct client *all = clients_of(w);
+    uint8_t *hint = hint_of(w, name);
+    if (all && number(&all[*hint].name) == name)
+        return &all[*hint];
+    for (uint32_t i = 0; i < w->used; i++)
+        if (number(&all[i].name) == name) {
+            *hint = (uint8_t)i;
+            return &all[i];
+        }
+    return stranger(w, crowd, name, now_ns);
+}
+
+/* Whether it is among the latest; then and later it is. Tag 0 is not known apart from none. */
+static int repeats(struct client *c, uint32_t tag)
+{
+    uint32_t *place = &c->tags[tag * 0x9E3779B1u >> 16 & (CLIENT_TAGS - 1)];
+    int known = tag && *place == tag;
+    *place = tag;
+    return known;
+}
+
+void work_asked(struct work *w, struct crowd *crowd, const struct asked *a, uint64_t now_ns)
+{
+    struct client *c = client_of(w, crowd, name_of(a->mac), now_ns);
+    number_add(&c->numbers[AOE_CLIENT_REQUESTS], 1);
+    number_add(&c->numbers[AOE_CLIENT_READ_BYTES], a->read);
+    number_add(&c->numbers[AOE_CLIENT_WRITTEN_BYTES], a->written);
+    number_put(&c->numbers[AOE_CLIENT_HEARD], now_ns);
+    if (c != &w->other && repeats(c, a->tag))
+        number_add(&c->numbers[AOE_CLIENT_REPEATED], 1);
+}
+
+void work_sweep(struct work *w, struct crowd *crowd, uint64_t now_ns)
+{
+    for (struct client *c; (c = silent(w, now_ns));) {
+        fold(w, c);
+        leaves(crowd);
+    }
+}
+
+void work_leave(struct work *w, struct crowd *crowd)
+{
+    struct client *all = clients_of(w);
+    for (uint32_t i = 0; i < w->used; i++)
+        if (number(&all[i].name)) {
+            fold(w, &all[i]);
+            leaves(crowd);
+        }
+    w->used = 0;
+}
+
+void work_end(struct work *w) { free(clients_of(w)); }
+
+static void copy(const struct client *c, uint64_t *numbers)
+{
+    for (int i = 0; i < AOE_CLIENT_NUMBERS; i++)
+        numbers[i] = number(&c->numbers[i]);
+}
+
+uint32_t work_clients(const struct work *w, aoe_client *clients, uint64_t *other)
+{
+    const struct client *all = clients_of(w);
+    uint32_t count = 0;
+    for (uint32_t i = 0; all && i < CLIENTS_MAX; i++) {
+        uint64_t name = atomic_load_explicit(&all[i].name, memory_order_acquire);
+        copy(&all[i], clients[count].numbers);
+        atomic_thread_fence(memory_order_acquire);
+        clients[count].name = name;
+        count += name && number(&all[i].name) == name;
+    }
+    copy(&w->other, other);
     return count;
 }

@@ -1,4 +1,5 @@
-/* What was done of one export, and for which hosts. Its thread counts; Python may look at any time. Pure. */
+/* What was done of one export, and for which clients, the same as aoe/target/work.py. Its thread counts; Python may
+ * look at any time. Pure. */
 #ifndef AOE_WORK_H
 #define AOE_WORK_H
 
@@ -8,30 +9,76 @@
 #include "abi.h"
 #include "shared/wire.h"
 
-struct host {
-    _Atomic uint64_t name, requests, heard_ns; /* the MAC, and a byte that says that there is one */
+struct client {
+    _Atomic uint64_t name; /* the MAC, and a byte that says that there is one */
+    _Atomic uint64_t numbers[AOE_CLIENT_NUMBERS];
+    uint32_t tags[CLIENT_TAGS];
 };
+
+/* Where the clients of all exports are counted. */
+struct crowd {
+    _Atomic uint32_t count;
+    _Atomic uint64_t full_ns; /* when one of them found no room last; CLOCK_BOOTTIME */
+};
+
+enum { CLIENT_HINTS = 64 };
 
 struct work {
-    _Atomic uint64_t figures[AOE_FIGURES];
-    struct host hosts[HOSTS_SHOWN_MAX];
-    uint32_t last; /* heard */
+    _Atomic uint64_t numbers[AOE_EXPORT_NUMBERS];
+    _Atomic(struct client *) clients; /* CLIENTS_MAX, from the first one on */
+    struct client other;
+    uint64_t closed_ns;          /* when one found no place last */
+    uint32_t used;               /* places before that had a client */
+    uint8_t hints[CLIENT_HINTS]; /* where one was found last, by its name */
 };
 
-static inline void work_add(struct work *w, uint32_t what, uint64_t more)
+/* A request of a client that is admitted. */
+struct asked {
+    const uint8_t *mac;
+    uint32_t tag;
+    uint64_t read, written; /* bytes */
+};
+
+static inline uint64_t number(const _Atomic uint64_t *at) { return atomic_load_explicit(at, memory_order_relaxed); }
+
+static inline void number_put(_Atomic uint64_t *at, uint64_t now)
 {
-    uint64_t now = atomic_load_explicit(&w->figures[what], memory_order_relaxed);
-    atomic_store_explicit(&w->figures[what], now + more, memory_order_relaxed);
+    atomic_store_explicit(at, now, memory_order_relaxed);
 }
 
-static inline void work_pending(struct work *w, uint64_t now)
+static inline void number_add(_Atomic uint64_t *at, uint64_t more) { number_put(at, number(at) + more); }
+
+static inline void work_add(struct work *w, uint32_t what, uint64_t more) { number_add(&w->numbers[what], more); }
+
+/* In which bucket of a histogram a time is counted. */
+static inline uint32_t bucket_of(uint64_t ns)
 {
-    atomic_store_explicit(&w->figures[AOE_FIGURE_QUEUE], now, memory_order_relaxed);
+    uint32_t bits = 64 - (uint32_t)__builtin_clzll((ns - (ns != 0)) | 1);
+    if (bits <= LATENCY_FIRST_BITS)
+        return 0;
+    uint32_t at = (bits - LATENCY_FIRST_BITS + LATENCY_STEP_BITS - 1) / LATENCY_STEP_BITS;
+    return at < LATENCY_BUCKETS ? at : LATENCY_BUCKETS - 1;
 }
 
-/* A host asked for something of the disk. Of more than there is room for, the one that was heard last is forgotten
- * last. */
-void work_heard(struct work *w, const uint8_t *mac, uint64_t now_ns);
-uint32_t work_hosts(const struct work *w, aoe_host *hosts);
+/* One more time in the histogram that begins there. */
+static inline void work_time(struct work *w, uint32_t what, uint64_t ns)
+{
+    work_add(w, what + bucket_of(ns), 1);
+    work_add(w, what + LATENCY_BUCKETS, ns);
+}
+
+static inline void work_pending(struct work *w, uint64_t now) { number_put(&w->numbers[AOE_EXPORT_QUEUE], now); }
+
+/* One that is new takes a free place, or that of the one that was not heard for longest, unless that was lately. After
+ * one that finds none, others do not look for a while. They are counted together, with what was counted of those that
+ * have lost their place. */
+void work_asked(struct work *w, struct crowd *c, const struct asked *a, uint64_t now_ns);
+/* A client that was not heard lately has no place any more. */
+void work_sweep(struct work *w, struct crowd *c, uint64_t now_ns);
+/* No client has one; and nothing is left of it for Python to see. */
+void work_leave(struct work *w, struct crowd *c);
+void work_end(struct work *w);
+/* Room for CLIENTS_MAX; how many there are. */
+uint32_t work_clients(const struct work *w, aoe_client *clients, uint64_t *other);
 
 #endif

@@ -20,6 +20,7 @@ import pytest
 
 from aoe.drive.command import STAMPED
 from aoe.drive.identify import Vendor, vendor_of
+from aoe.metrics.snapshot import ExportNumbers
 from aoe.target.export import Export
 from tests.engine.recorded import RECORDED
 from tests.engine.setups import WRITE_BACK, Setup
@@ -37,6 +38,7 @@ FRAMES = int(
 """For each of the three setups."""
 GROUP = 64
 SECTORS = 512
+SERIAL = "DIFFERENTIAL"
 BUSY = 48
 """Most requests fall on these sectors, so that they overlap."""
 ANSWER_S = 20.0
@@ -165,11 +167,15 @@ class Reference:
         self._driver.checked = False
         self._driver.port.change(server, 9000)
         self._export: Export = export
-        export.describe(export.identity._replace(serial="DIFFERENTIAL"))
+        export.describe(export.identity._replace(serial=SERIAL))
 
     @property
     def disk(self) -> bytes:
         return bytes(self._driver.disk)
+
+    def numbers(self) -> ExportNumbers:
+        """What it has counted."""
+        return self._export.work.numbers(self._export.address, len(self._export.queue))
 
     def answer(self, frame: bytes) -> tuple[list[bytes], bool]:
         """What leaves because of a frame, and whether it changed how later ones are judged."""
@@ -253,7 +259,7 @@ def test_same_frames_same_bytes_same_disk(setup: Setup, tmp_path: Path) -> None:
     try:
         image.write_bytes(bytes(SECTORS * 512))
         with Lab(mtu=9000) as lab:
-            options = (*setup.options, "--serial", "DIFFERENTIAL", "--engine", "c")
+            options = (*setup.options, "--serial", SERIAL, "--engine", "c")
             path = f"{image}={driver.SHELF}.{driver.SLOT}"
             with (
                 AoeTarget(lab, tmp_path, path, *options, state_dir=memory / "state") as target,

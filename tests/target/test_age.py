@@ -8,7 +8,7 @@ from aoe.drive.command import Kind
 from aoe.errors import DiskError
 from aoe.target.age import AgeGate
 from aoe.target.effects import Effect
-from aoe.target.export import Arrival, Job
+from aoe.target.export import Arrival, Export, Job
 from aoe.target.responder import Responder
 from tests.target.age_world import StaleWrite, live
 from tests.target.driver import (
@@ -254,11 +254,11 @@ class QueuedBeforeTheStepIsTrusted(AgeGate):
 
 
 class OnlyWhenItComesIn(Responder):
-    def _expired(self, arrival: Arrival, now_ns: int) -> bool:
+    def _expired(self, export: Export, arrival: Arrival, now_ns: int) -> bool:
         tested: set[int] = self.__dict__.setdefault("tested", set())
         again = arrival.header.tag in tested
         tested.add(arrival.header.tag)
-        return not again and super()._expired(arrival, now_ns)
+        return not again and super()._expired(export, arrival, now_ns)
 
 
 class BuffersAreTrustedAfterAStep(Responder):
@@ -295,7 +295,7 @@ def test_a_slow_disk_keeps_its_rate(windowed: bool) -> None:
 class FindsOutTooLate(Responder):
     """Lets everything run, and only then sees that it was too old to be answered."""
 
-    def _expired(self, arrival: Arrival, now_ns: int) -> bool:
+    def _expired(self, export: Export, arrival: Arrival, now_ns: int) -> bool:
         return False
 
     def complete(self, job: Job, data: bytes, error: DiskError | None, now_ns: int) -> list[Effect]:

@@ -4,8 +4,8 @@ import pytest
 
 from aoe import timing
 from aoe.limits import CLIENTS_KNOWN_MAX
+from aoe.metrics.snapshot import ClientNumbers
 from aoe.target.departures import ENDING, FOREIGN, NO_OTHER, WAITED_FOR, Departures
-from aoe.target.work import Host
 from aoe.wire.stamp import AWAY
 from tests.target import driver
 
@@ -42,7 +42,7 @@ def test_why_a_host_stays(
     departures.since_ns = BEGAN_NS
     if told is not None:
         departures.tell(MAC, DEVICE | told[1], BEGAN_NS + int(told[0] * S))
-    hosts = [] if heard_s is None else [Host(MAC, 1, BEGAN_NS + int(heard_s * S))]
+    hosts = [] if heard_s is None else [ClientNumbers(MAC, [1, 512, 0, 0, BEGAN_NS + int(heard_s * S)])]
     staying = departures.staying(hosts, BEGAN_NS + int(after_s * S))
     assert staying == ({MAC: why} if why else {})
 

@@ -1,0 +1,40 @@
+"""Serves files, each as PATH=SHELF.SLOT=SERIAL, and says its numbers in a line of JSON when it is told so."""
+
+import asyncio
+import json
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from aoe.disk.open import Opening, open_disk
+from aoe.link.packet import PacketLink
+from aoe.target.accelerator import EngineOptions
+from aoe.target.offer import Offer
+from aoe.target.server import TargetOptions
+from aoe.target.target import Target
+
+
+def said(target: Target) -> str:
+    """MACs in words."""
+    return json.dumps(asdict(target.snapshot()), default=lambda it: it.hex(":"))
+
+
+async def main(engine: str, durability: str, *words: str) -> None:
+    target = Target.open([PacketLink("v0")], TargetOptions(engine=EngineOptions() if engine == "c" else None))
+    for path, address, serial in (word.split("=") for word in words):
+        shelf, slot = map(int, address.split("."))
+        disk = open_disk(Path(path), Opening())
+        offer = Offer(disk, shelf, slot, serial, write_back=durability == "write-back")
+        await target.add(offer, check=False)
+    told: asyncio.Queue[int] = asyncio.Queue()
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.put_nowait, number)
+    print("ready", flush=True)
+    while await told.get() == signal.SIGUSR1:
+        print(said(target), flush=True)
+    assert await target.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,269 @@
+"""What a target counts is what happened, in both engines, and what is counted is bounded."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aoe.limits import CLIENTS_MAX
+from aoe.metrics.table import CLIENT, EXPORT, Type, place_of
+from bench import contest
+from tests.engine import counted_target
+from tests.engine.test_differential import SECTORS, SERIAL, receive, run
+from tests.support.labs.network import Lab
+from tests.support.tools import need, need_engine, need_namespaces
+from tests.support.waiting import wait_for
+from tests.target import driver
+
+DIFFERENTIAL = f"{driver.SHELF}.{driver.SLOT}"
+FRAMES = 6000
+STRANGERS = 10_000
+PIECE = 8
+each_engine = pytest.mark.parametrize("engine", ["c", "python"])
+
+
+class Numbers:
+    """Those of one export, by name."""
+
+    def __init__(self, said: Mapping[str, Any]) -> None:
+        self.all: list[int] = said["numbers"]
+        self.clients: dict[str, list[int]] = {it["mac"]: it["numbers"] for it in said["clients"]}
+        self.other: list[int] = said["other"]
+
+    def __getitem__(self, name: str) -> int:
+        return self.all[place_of(EXPORT, name)]
+
+    def times(self, name: str) -> int:
+        """How many a histogram has."""
+        (row,) = (row for row in EXPORT if row.name == name)
+        return sum(self.all[at] for at in row.places[:-1])
+
+    def answered(self) -> int:
+        """Requests that touch data."""
+        return sum(self[name] for name in ("reads", "writes", "flushes", "trims", "verifies"))
+
+    def requests(self) -> int:
+        """Of all clients."""
+        return sum(it[place_of(CLIENT, "requests")] for it in (*self.clients.values(), self.other))
+
+
+class Counted:
+    """A target that says its numbers."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().decode()
+
+    def ask(self) -> dict[str, Any]:
+        """All of them."""
+        self.process.send_signal(signal.SIGUSR1)
+        found: dict[str, Any] = json.loads(self.line())
+        return found
+
+    def exports(self) -> dict[str, Numbers]:
+        return {it["address"]: Numbers(it) for it in self.ask()["exports"]}
+
+    def quiet(self, address: str, answered: int) -> Numbers:
+        """Of an export, once so many requests are answered."""
+        return wait_for(lambda: (it := self.exports()[address]).answered() >= answered and it, 20)
+
+    @property
+    def resident_kib(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
+
+
+@contextmanager
+def counted(
+    lab: Lab, engine: str, *addresses: str, durability: str = "write-back", sectors: int = SECTORS
+) -> Iterator[Counted]:
+    """A target that serves files in memory."""
+    if engine == "c":
+        need_engine()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory, tempfile.TemporaryFile() as errors:
+        words = []
+        for address in addresses:
+            image = Path(memory) / f"image{address}"
+            image.write_bytes(bytes(512 * sectors))
+            words.append(f"{image}={address}={SERIAL if address == DIFFERENTIAL else image.name}")
+        argv = [sys.executable, counted_target.__file__, engine, durability, *words]
+        process = lab.popen("target", *argv, stdout=subprocess.PIPE, stderr=errors)
+        try:
+            it = Counted(process)
+            assert it.line() == "ready\n", (errors.seek(0), errors.read())
+            yield it
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0, (errors.seek(0), errors.read())
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    need_namespaces()
+    with Lab(mtu=9000) as made:
+        yield made
+
+
+# The same in both
+
+
+def comparable(numbers: list[int]) -> dict[str, int]:
+    """What does not hang on how long something takes, or who reads it from where."""
+    return {row.name: numbers[row.at] for row in EXPORT if row.type is Type.COUNTER}
+
+
+@each_engine
+def test_the_responder_and_the_engine_count_the_same(engine: str, lab: Lab) -> None:
+    with counted(lab, engine, DIFFERENTIAL) as target, lab.socket("client", "v0") as wire:
+        reference, generator = run(wire, lab.cables[0].a.mac, 1, FRAMES)
+        found = target.exports()[f"e{DIFFERENTIAL}"]
+    expected = reference.numbers()
+    before = comparable(expected.numbers)
+    before["identify"] += 1  # it was asked what it is
+    assert comparable(found.all) == before
+    assert found.times("reply") == sum(before[name] for name in ("cache_on", "cache_off")) + found.answered()
+    heard = place_of(CLIENT, "heard")
+    assert {mac: it[:heard] for mac, it in found.clients.items()} == {
+        it.mac.hex(":"): list(it.numbers[:heard]) for it in expected.clients
+    }
+    assert found.other[:heard] == list(expected.other[:heard])
+    assert found.requests() > 0.5 * generator.valid
+    assert before["expired"] == 0 < before["masked"]
+
+
+# As many as there were
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    need("gcc")
+    return contest.build("load", tmp_path_factory.mktemp("load"))
+
+
+@each_engine
+@pytest.mark.parametrize("durability", ["write-back", "write-through"])
+def test_as_many_are_counted_as_the_load_generator_counts(
+    engine: str, durability: str, lab: Lab, load: Path
+) -> None:
+    with counted(lab, engine, "1.1", "1.2", durability=durability, sectors=1 << 13) as target:
+        words = ["v0", "1", "1", "--slots", "2", "--rw", "randrw", "--sectors", str(PIECE), "--depth", "16"]
+        words += ["--range", str(1 << 13), "--seconds", "0.5", "--blind"]
+        ran = lab.popen("client", load, *words, stdout=subprocess.PIPE)
+        said = json.loads(ran.communicate(timeout=60)[0])
+        assert said["errors"] == 0
+        answered = said["answered"] + said["late"]
+        both = [target.exports()[f"e1.{slot}"] for slot in (1, 2)]
+        assert sum(it.answered() for it in both) == answered > 100
+        mac = lab.cables[0].b.mac.hex(":")
+        for one in both:
+            requests, read, written, repeated, _ = one.clients[mac]
+            assert (requests, repeated, one["queue"]) == (one.answered(), 0, 0)
+            assert (read, written) == (one["reads"] * PIECE * 512, one["writes"] * PIECE * 512)
+            assert (read, written) == (one["read_bytes"], one["written_bytes"])
+            assert one.times("reply") == one.answered()
+            assert [*one.clients] == [mac]
+
+
+# Bounds
+
+
+def strange(number: int) -> bytes:
+    return b"\x02\x66" + number.to_bytes(4, "big")
+
+
+def ask_as_strangers(wire: socket.socket, server: bytes, first: int, count: int) -> None:
+    for start in range(first, first + count, 50):
+        for number in range(start, start + 50):
+            wire.send(driver.read(0, 1, shelf=1, slot=1, dst=server, src=strange(number), tag=number + 1))
+        assert receive(wire, 50).total() == 50
+
+
+@each_engine
+def test_ten_thousand_invented_macs_take_no_more_than_their_bound(engine: str, lab: Lab) -> None:
+    server = lab.cables[0].a.mac
+    with (
+        counted(lab, engine, "1.1") as target,
+        lab.socket("client", "v0") as wire,
+        lab.client(shelf=1, slot=1) as friend,
+    ):
+        friend.read(0)
+        ask_as_strangers(wire, server, 0, 1000)
+        before = target.resident_kib
+        ask_as_strangers(wire, server, 1000, STRANGERS - 1000)
+        for _ in range(3):
+            friend.read(0)
+        found = target.exports()["e1.1"]
+        assert len(found.clients) == CLIENTS_MAX
+        assert found.clients[friend.mac.hex(":")][place_of(CLIENT, "requests")] == 4
+        assert found.other[place_of(CLIENT, "requests")] == STRANGERS - CLIENTS_MAX + 1
+        assert found.requests() == found.answered() == STRANGERS + 4
+        assert target.resident_kib - before < 512
+
+
+# What is dropped, and for what
+
+
+@each_engine
+def test_a_frame_that_is_dropped_is_counted_where_it_was_meant_for(engine: str, lab: Lab) -> None:
+    server = lab.cables[0].a.mac
+    mine = b"\x02\0\0\0\0\x11"
+    with counted(lab, engine, "1.1", "1.2") as target, lab.socket("client", "v0") as wire:
+        to = {"shelf": 1, "dst": server, "src": mine}
+        wire.send(driver.mask(1, (1, b"\x02\0\0\0\0\x12"), (1, mine), slot=1, tag=1, **to))
+        wire.send(driver.reserve(2, mine, slot=2, tag=2, **to))
+        assert receive(wire, 2).total() == 2
+        other = {**to, "src": b"\x02\0\0\0\0\x13"}
+        wire.send(driver.read(0, 1, slot=1, tag=3, **other))
+        wire.send(driver.read(0, 1, slot=2, tag=4, **other))
+        wire.send(driver.ata(0x24, 1, 1 << 40, aflags=0x40, slot=1, tag=5, **to))
+        wire.send(driver.read(0, 1, slot=1, tag=6, **to))
+        assert receive(wire, 3).total() == 3
+        found = target.exports()
+    one, two = found["e1.1"], found["e1.2"]
+    assert Counter(name for name in comparable(one.all) if one[name]) == Counter(
+        ("reads", "read_bytes", "masked", "refused_ata", "changes")
+    )
+    assert Counter(name for name in comparable(two.all) if two[name]) == Counter(("reserved", "changes"))
+    assert {*one.clients} == {mine.hex(":")}
+    assert not two.clients
+
+
+# Threads
+
+
+@each_engine
+def test_a_thread_that_has_nothing_to_do_is_idle_and_one_at_work_is_busy(
+    engine: str, lab: Lab, load: Path
+) -> None:
+    name = "engine0" if engine == "c" else "python"
+
+    def times() -> tuple[int, int]:
+        busy, idle = next(it["numbers"] for it in target.ask()["threads"] if it["name"] == name)
+        return busy, idle
+
+    with counted(lab, engine, "1.1", sectors=1 << 13) as target:
+        first = times()
+        wait_for(lambda: times()[1] - first[1] > 300_000_000, 20)
+        rested = times()
+        words = ["v0", "1", "1", "--depth", "16", "--range", str(1 << 13), "--seconds", "0.5", "--blind"]
+        ran = lab.popen("client", load, *words, stdout=subprocess.PIPE)
+        ran.communicate(timeout=60)
+        worked = times()
+    assert rested[0] - first[0] < (rested[1] - first[1]) / 2
+    assert worked[0] - rested[0] > 10_000_000
+    assert all(later >= earlier for later, earlier in zip(worked, rested, strict=True))
