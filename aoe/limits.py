@@ -272,6 +272,13 @@ METRICS_IGNORED_MAX = 1 << 16
 """Bytes behind a request that are read and thrown away, so that its answer arrives."""
 EXPOSED_AT_ONCE = 1024
 """Lines of metrics that are written at a time: that takes less than a millisecond."""
+DOCTOR_LOST_ONE_IN = 10_000
+"""Of frames that a network card lost or damaged: one in so many is no fault."""
+DOCTOR_STATE_FREE = 1 << 20
+DOCTOR_STATE_FILES = 16
+"""Bytes and names that the file system of a state directory should have room for."""
+DOCTOR_FULL_ONE_IN = 10
+"""A file system with less than such a part free counts as nearly full."""
 
 # What must hold between them
 

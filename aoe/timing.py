@@ -130,6 +130,9 @@ CONTROL_QUIET_S = 5.0
 """After which a command says that it still waits."""
 CONTROL_SAMPLE_S = 0.5
 """Between the two looks that tell how fast a target is."""
+DOCTOR_S = 8.0
+DOCTOR_LOOK_S = 4.0
+"""How long a doctor looks at most, all things side by side, and at one thing that may hang."""
 WATCHED_S = 1.0
 """Between two looks of `status --watch`."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from aoe.cli import parser, target_parser
 from aoe.config.keys import DEFAULTS, TABLES
+from aoe.doctor.checks import CHECKS
 from aoe.metrics.table import LINK, TARGET
 
 HERE = Path(__file__).parent
@@ -124,13 +125,17 @@ def commands(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]
     return dict(choices)
 
 
-def _parser_of(name: str) -> argparse.ArgumentParser:
-    return (commands(target_parser.parser()) | commands(parser.parser()))[name]
+def _of_target(name: str) -> argparse.ArgumentParser:
+    return commands(target_parser.parser())[name]
+
+
+def _of_client(name: str) -> argparse.ArgumentParser:
+    return commands(parser.parser())[name]
 
 
 def synopsis(name: str) -> list[str]:
     """How a command is typed."""
-    command = _parser_of(name)
+    command = _of_target(name)
     words = [bold(command.prog)]
     words += [_bracketed(it) for it in command._actions if it.option_strings and it.dest != "help"]
     words += [_operand(it) for it in command._actions if not it.option_strings]
@@ -154,7 +159,7 @@ def _value(action: argparse.Action) -> str:
 
 def options(name: str) -> Iterator[str]:
     """What each operand and option of a command is."""
-    yield from _told(_parser_of(name)._actions)
+    yield from _told(_of_target(name)._actions)
 
 
 def _told(actions: Iterable[argparse.Action]) -> Iterator[str]:
@@ -166,7 +171,7 @@ def _told(actions: Iterable[argparse.Action]) -> Iterator[str]:
 
 def common() -> Iterator[str]:
     """The options that each command of `aoe` has."""
-    yield from _told(it for it in _parser_of("discover")._actions if it.option_strings)
+    yield from _told(it for it in _of_client("discover")._actions if it.option_strings)
 
 
 def _option(action: argparse.Action) -> list[str]:
@@ -182,11 +187,11 @@ def _sentence(text: str | None) -> str:
 
 def command(name: str) -> Iterator[str]:
     """A command of `aoe`: how it is typed, what it does, its options."""
-    own = [it for it in _parser_of(name)._actions if not _is_common(it)]
+    own = [it for it in _of_client(name)._actions if not _is_common(it)]
     words = [bold(f"aoe {name}"), *(_bracketed(it) for it in own if it.option_strings)]
-    words += [_operand(it) for it in _parser_of(name)._actions if not it.option_strings]
+    words += [_operand(it) for it in _of_client(name)._actions if not it.option_strings]
     yield from (".HP", *_guarded(" ".join(words)), ".RS")
-    yield from (".PP", *_guarded(_sentence(_parser_of(name).description)))
+    yield from (".PP", *_guarded(_sentence(_of_client(name).description)))
     yield from (*_told(own), ".RE")
 
 
@@ -218,6 +223,12 @@ def counters() -> Iterator[str]:
         yield from tagged(f"{italic('IF')}.{bold(row.name)}", inline(row.help))
 
 
+def checks() -> Iterator[str]:
+    """What each kind of finding of a doctor means."""
+    for id, check in CHECKS.items():
+        yield from tagged(f"{bold(id)} ({check.severity})", _sentence(check.why))
+
+
 def keys(table: str) -> Iterator[str]:
     """What each key of a table of the configuration file takes and means."""
     for key in TABLES[table].values():
@@ -242,6 +253,7 @@ PARTS: dict[str, Callable[..., Iterator[str] | list[str]]] = {
     "verb": verb,
     "asking": asking,
     "counters": counters,
+    "checks": checks,
     "keys": keys,
     "defaults": defaults,
     "example": example,

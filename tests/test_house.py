@@ -38,6 +38,7 @@ ROOMS = [
         "foreign",
         "node",
         "control",
+        "doctor",
         "cli",
     ),
     "testing",
@@ -45,6 +46,7 @@ ROOMS = [
 """A room imports only from itself and from rooms before it."""
 
 WITH_IO = {
+    "doctor": "bounded for_client for_target host interfaces service state stores",
     "target": "accelerator counting draining health lasting marks measure naming notices address_locks offer "
     "paced repeated records serve server target",
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "

@@ -40,8 +40,8 @@ def findings(config: Config) -> Iterator[Finding]:
     """Everything that a configuration names, in the order of the file."""
     yield from _interfaces(config)
     yield from (_link(text) for text in config.target.links)
-    yield from _target(config.target)
-    yield from _exports(config.exports)
+    yield from of_target(config.target)
+    yield from of_exports(config.exports)
 
 
 def _looked(facts: Facts, look: Callable[[], tuple[str, Facts]]) -> Finding:
@@ -109,7 +109,8 @@ def _bound(text: str) -> tuple[str, Facts]:
 # What is said in [target]
 
 
-def _target(target: TargetConfig) -> Iterator[Finding]:
+def of_target(target: TargetConfig) -> Iterator[Finding]:
+    """What is said in its table of other things than interfaces."""
     if target.state_dir:
         yield _looked({"key": "state-dir"}, partial(_state_dir, target.state_dir))
     if target.control_group:
@@ -154,7 +155,8 @@ def _engine() -> tuple[str, Facts]:
 # Exports
 
 
-def _exports(exports: Sequence[ExportConfig]) -> Iterator[Finding]:
+def of_exports(exports: Sequence[ExportConfig]) -> Iterator[Finding]:
+    """Each store, and which is another one's by another name."""
     for export in exports:
         yield _looked(_facts(export), partial(_store, export))
     there = InProcess(0).find({export.place for export in exports})

@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     _add_admin(commands)
     _add_copy(commands)
     _add_nbd(commands)
+    _add_doctor(commands)
     return top
 
 
@@ -198,6 +199,14 @@ def _add_nbd(commands: Any) -> None:
         metavar="N",
         help=f"requests of each client that are under way at a time ({limits.NBD_THREADS})",
     )
+
+
+def _add_doctor(commands: Any) -> None:
+    what = "say what is wrong between this host and its disks, why it matters, and what to do"
+    add = _add(commands, "doctor", "doctor.Doctor", what).add_argument
+    things = "name of an interface, or address of a disk that is to be used (all)"
+    add("what", nargs="*", metavar="IF|eSHELF.SLOT", help=things)
+    add("-v", "--verbose", action="store_true", help="say what is well, too")
 
 
 def _help(option: Option) -> str:

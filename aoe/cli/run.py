@@ -119,7 +119,7 @@ class _Daemon:
             self._marks = Marks(directory, life_name) if life_name else None
             warn_of_damage(state.records)
             names = Names(wanted, self._apart.by.look, self._apart.by.only)
-            _allow(len(wanted.exports), len(names.all), target)
+            allow_descriptors(descriptors(len(wanted.exports), len(names.all), target), for_good=True)
             if self._notifier.is_managed:
                 unknown += HeldStores(self._held).go_on(self._apart.by)
             for name in unknown:
@@ -244,12 +244,10 @@ class _Daemon:
             self._report.say("ready", event="ready", number=done.number)
 
 
-def _allow(exports: int, links: int, target: TargetConfig) -> None:
+def descriptors(exports: int, links: int, target: TargetConfig) -> int:
+    """How many are open at most."""
     threads = 0 if target.engine == "python" else _threads(target).threads
-    allow_descriptors(
-        OPEN_ALWAYS + (_EACH + _ON_EACH_LINK * links) * exports + links * (4 + threads) + 3 * threads,
-        for_good=True,
-    )
+    return OPEN_ALWAYS + (_EACH + _ON_EACH_LINK * links) * exports + links * (4 + threads) + 3 * threads
 
 
 def _options(target: TargetConfig) -> TargetOptions:

@@ -244,7 +244,9 @@ def open_target(
         if by_name:
             raise ConfigurationError(f"--engine c: {error}; or say --engine python") from error
         stdio.complain("aoe-target", f"serving without the compiled engine: {error}")
-        return opened(how)
+        target = opened(how)
+        target.without_engine = str(error)
+        return target
 
 
 def warn_of_damage(store: StateStore) -> None:

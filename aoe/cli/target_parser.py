@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     _add_state(commands)
     _add_check(commands)
     _add_import(commands)
+    _add_doctor(commands)
     control_parser.add(commands)
     return top
 
@@ -99,6 +100,17 @@ def _add_check(commands: Any) -> None:
         "file", type=Path, metavar="FILE", help="configuration file, as in `aoe-target.toml`(5)"
     )
     command.add_argument("--json", action="store_true", help="print JSON, one object a line")
+
+
+def _add_doctor(commands: Any) -> None:
+    what = "say what is wrong with this host, its network and its service, why it matters, and what to do"
+    command = commands.add_parser("doctor", help=what, description=what)
+    command.set_defaults(means="target_doctor.Doctor")
+    file = f"the configuration file ({_CONFIG})"
+    command.add_argument("--config", type=Path, metavar="FILE", help=file)
+    command.add_argument("--socket", type=Path, metavar="PATH", help="where the target is asked")
+    command.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    command.add_argument("-v", "--verbose", action="store_true", help="say what is well, too")
 
 
 def _add_import(commands: Any) -> None:

@@ -49,6 +49,11 @@ class Client:
         self.close()
 
     @property
+    def pid(self) -> int:
+        """Of the daemon."""
+        return self._pid
+
+    @property
     def is_open(self) -> bool:
         """Whether the daemon has not ended the connection. What it sends unasked does that, too."""
         try:

@@ -22,7 +22,7 @@ from aoe.node.lives import Lives
 from aoe.node.opening import Opener
 from aoe.node.placing import Watch
 from aoe.node.plan import USED, Key, Store, plan
-from aoe.node.standing import standing
+from aoe.node.standing import engine_of, standing
 from aoe.node.state import State
 from aoe.node.status import ExportStatus, InterfaceStatus, Status, sentence
 from aoe.node.steps import ALL, Adjust, Note, Plan
@@ -375,7 +375,10 @@ class Node:
     def status(self) -> Status:
         """As things stand."""
         served = {one.config.address: self._served(one) for one in self._hands.live.values()}
-        links = tuple(InterfaceStatus(it.name, format_mac(it.mac), it.mtu, it.up) for it in self._links.all)
+        links = tuple(
+            InterfaceStatus(it.name, format_mac(it.mac), it.mtu, it.up, it.frames_that_fit)
+            for it in self._links.all
+        )
         return Status(
             self._state.number,
             str(self._file.absolute()),
@@ -384,6 +387,7 @@ class Node:
             links,
             (*self._notes, *(it.sentence for it in self._waiting)),
             dict(self.target.counters()),
+            engine_of(self.target),
         )
 
     @property

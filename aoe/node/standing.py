@@ -5,7 +5,7 @@ import time
 from aoe.node.drains import stays
 from aoe.node.figures import of_export
 from aoe.node.hands import Live
-from aoe.node.status import ExportStatus
+from aoe.node.status import EngineStatus, ExportStatus
 from aoe.target.target import Target
 from aoe.wire.frame import format_mac
 from aoe.wire.protocol import SECTOR
@@ -25,6 +25,8 @@ def standing(one: Live, target: Target, state: str, reason: str) -> ExportStatus
         export.drive.sectors * SECTOR,
         config.durability,
         export.drive.read_only,
+        one.held.opened.store.direct,
+        one.held.opened.store.shared,
         tuple(map(format_mac, export.state.mask)),
         tuple(map(format_mac, export.state.reserve)),
         None if one.going else target.unused_s(export),
@@ -32,3 +34,9 @@ def standing(one: Live, target: Target, state: str, reason: str) -> ExportStatus
         limits=config.limited,
         **done,
     )
+
+
+def engine_of(target: Target) -> EngineStatus:
+    """What serves."""
+    uring = target.server.uses_uring
+    return EngineStatus("python" if uring is None else "c", target.without_engine, bool(uring))

@@ -37,6 +37,8 @@ class ExportStatus:
     bytes: int = 0
     durability: str = ""
     read_only: bool = False
+    direct: bool = False
+    shared: bool = False
     mask: tuple[str, ...] = ()
     reserve: tuple[str, ...] = ()
     unused_s: float | None = None
@@ -63,12 +65,24 @@ class ExportStatus:
 
 @dataclass(frozen=True, slots=True)
 class InterfaceStatus:
-    """Where it serves; one that is not `up` may not be there yet."""
+    """Where it serves; one that is not `up` may not be there yet. Its receive buffer has room for so many of
+    the largest `frames_that_fit`."""
 
     name: str
     mac: str
     mtu: int
     up: bool
+    frames_that_fit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What serves: `c` or `python`; `reason` is why not the compiled one that was meant. `io_uring` says
+    whether the kernel lets that use it."""
+
+    name: str
+    reason: str = ""
+    io_uring: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +96,7 @@ class Status:
     interfaces: tuple[InterfaceStatus, ...]
     notes: tuple[str, ...]
     counters: Mapping[str, int]
+    engine: EngineStatus = EngineStatus("python")
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""

@@ -86,6 +86,8 @@ class Accelerator:
             spin_us=options.spin_us,
             plain_io=options.plain_io,
         )
+        self.uses_uring = self.engine.uses_uring
+        """Also when it has stopped."""
         try:
             for port, link in links.items():
                 self._attach(port, link)
@@ -102,7 +104,7 @@ class Accelerator:
         if paused:
             self.engine.drain()
         self.engine.start(self._options.cpus)
-        if not (self.engine.uses_uring or self._options.plain_io):
+        if not (self.uses_uring or self._options.plain_io):
             log.warning("io_uring is refused here: threads do its work, at more CPU time for each request")
 
     def set_frame_age(self, frame_age_ns: int) -> None:

@@ -58,6 +58,19 @@ class Marks:
         return self._directory / f"{name}{_SUFFIX}"
 
 
+def stores(directory: Path) -> tuple[str, ...]:
+    """The paths of those that are marked there, of whatever life."""
+    return tuple(filter(None, map(_store, sorted(directory.glob(f"*{_SUFFIX}")))))
+
+
+def _store(file: Path) -> str:
+    """Empty where the mark does not tell."""
+    try:
+        return str(json.loads(lasting.read(file, RECORD_BYTES_MAX))["store"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
 def _read(file: Path) -> tuple[str | None, float]:
     """Of which life it is (None where that is not known), and since when."""
     try:

@@ -285,6 +285,11 @@ class Server:
         return not self.left_behind
 
     @property
+    def uses_uring(self) -> bool | None:
+        """Whether the kernel lets the compiled engine use io_uring; None without the engine."""
+        return None if self._accelerator is None else self._accelerator.uses_uring
+
+    @property
     def active(self) -> int:
         """Requests admitted and not yet finished."""
         return self.responder.active + (

@@ -58,6 +58,8 @@ class Target(Rooted):
         self._measure = Measure()
         self._from_last = dict(legacy)
         self._paused = False
+        self.without_engine = ""
+        """Why the compiled engine does not serve that was meant."""
         self.legacy: Legacy = {}
         """After a clean `stop`: what the next life may go on with. It is for one life only."""
 

@@ -1,0 +1,294 @@
+"""What is judged to be a fault, of facts that no lab can have, and what is not."""
+
+import errno
+import re
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from aoe import limits
+from aoe.config.values import ExportConfig
+from aoe.disk.identity import Host
+from aoe.doctor import host, interfaces, of_host, of_interfaces, of_segment, of_service, of_state, of_stores
+from aoe.doctor.checks import CHECKS, Finding, Severity, fault, fine, gravest_first, unseen
+from aoe.doctor.of_host import Clock, Uring
+from aoe.doctor.of_interfaces import Lost, Seen
+from aoe.doctor.of_segment import Answer, Ours
+from aoe.doctor.of_service import Process, Unit
+from aoe.doctor.of_state import State
+from aoe.doctor.of_stores import Store
+from aoe.doctor.stores import Ids, look
+from aoe.initiator.sizes import NARROW_TEXTS, Narrow
+from aoe.initiator.standing import PathStatus
+
+TESTS = Path(__file__).parents[1]
+
+
+def wrong(*found: Finding) -> list[tuple[str, str]]:
+    return [(it.id, it.about) for it in found if it.is_fault]
+
+
+def path(
+    mac: str = "02:00:00:00:00:01", state: str = "usable", reason: str = "", narrow: str = ""
+) -> PathStatus:
+    name = f"v0/{mac}/e1.0"
+    return PathStatus(name, state, reason, False, 0.0, "v0", mac, "e1.0", 2, 16, narrow, 0, "", 0.0, "")
+
+
+# The table
+
+
+def test_every_fault_is_planted_somewhere() -> None:
+    texts = [file.read_text() for file in (*TESTS.glob("doctor/*.py"), TESTS / "net" / "test_doctor.py")]
+    missing = {id for id in CHECKS if not any(f'"{id}"' in text for text in texts)}
+    assert not missing
+    assert all(re.fullmatch(r"[a-z-]+", id) for id in CHECKS)
+
+
+def test_a_finding_is_one_line_whatever_is_in_a_name() -> None:
+    found = fault("store", "e1.0", "/disk\x1b[2J\nx: no such file", "name another")
+    assert found.sentence.isprintable()
+    assert found.sentence.endswith("it cannot be served; name another [store]")
+    assert found.facts["severity"] == "error"
+    assert fine("store", "e1.0", "there").facts["why"] == ""
+
+
+def test_the_gravest_is_said_first_and_each_once() -> None:
+    well, slow, lost = (
+        fine("engine", "a", "b"),
+        fault("io-uring", "a", "b", "c"),
+        fault("store", "a", "b", "c"),
+    )
+    hidden = unseen("daemon", "a", "b", "sudo")
+    assert gravest_first([well, hidden, slow, lost, slow]) == [lost, slow, hidden, well]
+    assert [it.severity for it in gravest_first([well, lost])] == [Severity.ERROR, Severity.OK]
+
+
+# The host
+
+
+@pytest.mark.parametrize(
+    ("found", "seen", "remedy"),
+    [
+        (Uring(errno.EPERM, disabled=2), "kernel.io_uring_disabled = 2", "sysctl -w"),
+        (Uring(errno.EPERM, filtered=True), "EPERM of io_uring_setup (a seccomp filter", "SystemCallFilter"),
+        (Uring(errno.ENOMEM), "no memory may be locked", "LimitMEMLOCK"),
+        (Uring(errno.ENOSYS), "the kernel has none", "CONFIG_IO_URING"),
+    ],
+)
+def test_why_io_uring_is_refused(found: Uring, seen: str, remedy: str) -> None:
+    finding = of_host.uring(found, None)
+    assert wrong(finding) == [("io-uring", "io_uring")]
+    assert seen in finding.seen
+    assert remedy in finding.remedy
+    assert not of_host.uring(found, allowed=True).is_fault, "the daemon has it"
+
+
+def test_io_uring_is_found_out_on_this_host(tmp_path: Path) -> None:
+    assert host.uring(Host(proc=tmp_path))[1:] == (0, False)
+    (tmp_path / "sys" / "kernel").mkdir(parents=True)
+    (tmp_path / "sys/kernel/io_uring_disabled").write_text("1\n")
+    assert host.uring(Host(proc=tmp_path)).disabled == 1
+
+
+def test_a_clock_that_jumps_is_a_fault_and_one_that_is_wrong_is_none() -> None:
+    assert not of_host.clock(Clock(synchronised=False)).is_fault
+    assert wrong(of_host.clock(Clock(synchronised=True, steps=3))) == [("clock-stepped", "clock")]
+    assert "-3600.0 s" in of_host.clock(Clock(synchronised=True, moved_ns=-3600 * 10**9)).seen
+    assert of_service.steps({"counters": {"clock_stepped": 1, "engine_clock_stepped": 2}}) == 2
+    assert of_service.steps({}) == 0
+    assert not host.clock(0, host.ahead_ns()).moved_ns // 10**8
+
+
+def test_the_driver_of_the_kernel_with_two_servers(tmp_path: Path) -> None:
+    system = Host(sys=tmp_path)
+    assert host.driver(system) is None
+    (tmp_path / "module/aoe").mkdir(parents=True)
+    (tmp_path / "block/etherd!e1.0").mkdir(parents=True)
+    (tmp_path / "block/etherd!e2.0").mkdir()
+    held = host.driver(system)
+    assert held == ("e1.0", "e2.0")
+    two = Answer("e1.0", "S", (path(), path("02:00:00:00:00:02")))
+    one = Answer("e2.0", "S", (path(), path()))
+    assert wrong(*of_host.driver(held, of_segment.several([two, one]))) == [("kernel-driver", "e1.0")]
+    assert not wrong(*of_host.driver(None, {}))
+
+
+def test_fewer_watches_than_exports(tmp_path: Path) -> None:
+    (tmp_path / "sys/fs/inotify").mkdir(parents=True)
+    (tmp_path / "sys/fs/inotify/max_user_watches").write_text("100\n")
+    most = host.watches(Host(proc=tmp_path))
+    assert wrong(of_host.watches(most, 101)) == [("watches", "inotify")]
+    assert not wrong(of_host.watches(most, 100), of_host.watches(0, 100))
+
+
+# Interfaces
+
+
+def test_a_card_that_loses_frames(tmp_path: Path) -> None:
+    counted = tmp_path / "class/net/lo/statistics"
+    counted.mkdir(parents=True)
+    for name, count in (("rx_packets", 10**6), ("rx_missed_errors", 90), ("rx_crc_errors", 11)):
+        (counted / name).write_text(f"{count}\n")
+    found = interfaces.look("lo", Host(sys=tmp_path))
+    assert found.lost == Lost(10**6, 90, 11)
+    assert wrong(*of_interfaces.judge(found, client=True)) == [("interface-errors", "lo")]
+    few = found._replace(lost=Lost(10**6, 90, 10))
+    assert not wrong(*of_interfaces.judge(few, client=True))
+
+
+@pytest.mark.parametrize(
+    ("one", "id"),
+    [
+        (Seen("eth9", there=False), "interface"),
+        (Seen("ib0", is_ethernet=False), "interface"),
+        (Seen("eth1", running=False), "interface-down"),
+        (Seen("eth1", running=False, bridge="br0"), "interface-bridged"),
+        (Seen("eth1", mtu=533), "interface-mtu"),
+        (Seen("eth1", problem="no permission; setcap"), "packet-socket"),
+        (Seen("eth1", fits=limits.BUFFER_COUNT_DEFAULT_MAX - 1), "socket-buffer"),
+    ],
+)
+def test_an_interface_of_no_use(one: Seen, id: str) -> None:
+    assert wrong(*of_interfaces.judge(one, client=True)) == [(id, one.name)]
+
+
+def test_what_a_server_lacks_no_right_of_its_own_for() -> None:
+    closed = Seen("eth1", problem="no permission; setcap")
+    found = [*of_interfaces.judge(closed, client=False)]
+    assert not wrong(*found)
+    assert Severity.UNSEEN in [it.severity for it in found]
+
+
+# The network
+
+
+def test_what_is_tried_still_is_no_fault() -> None:
+    assert not wrong(*of_segment.paths([path(narrow=NARROW_TEXTS[Narrow.TRIED])]))
+    for narrow in (Narrow.THERE, Narrow.BACK, Narrow.BOTH):
+        (found,) = of_segment.paths([path(narrow=NARROW_TEXTS[narrow])])
+        assert (found.id, found.remedy) == ("path-mtu", "look at the MTU of the switches between")
+
+
+def test_only_other_hosts_are_rivals() -> None:
+    here = Ours("e1.0", "MINE", cached=False, volatile=False)
+    own = Answer("e1.0", "OTHER", (path("02:00:00:00:00:09"),))
+    assert not wrong(*of_segment.for_server([own], [here], {"02:00:00:00:00:09"}))
+    assert wrong(*of_segment.for_server([own], [here], set())) == [("address-twice", "e1.0")]
+
+
+def test_the_other_primary_is_no_rival_but_a_cache_before_one_disk_is() -> None:
+    here = Ours("e1.0", "MINE", cached=False, volatile=False)
+    same, elsewhere = Answer("e1.0", "MINE", (path(),)), Answer("e2.0", "MINE", (path(),))
+    assert not wrong(*of_segment.for_server([same, elsewhere], [here], set()))
+    for bad in (here._replace(cached=True), here._replace(volatile=True)):
+        assert wrong(*of_segment.for_server([elsewhere], [bad], set())) == [("shared-cache", "e1.0")]
+
+
+# The service
+
+
+def test_what_a_daemon_says_is_judged_and_what_it_lacks_is_not() -> None:
+    assert not wrong(*of_service.status({}, 7))
+    assert not wrong(*of_service.status({"exports": 3, "engine": None, "counters": [], "interfaces": "x"}, 7))
+    failed = {"address": "e1.0", "state": "failed", "reason": "a sync failed on Monday; repair the disk"}
+    waits = {"address": "e1.1", "state": "waiting", "reason": "there is no such disk"}
+    drains = {"address": "e1.2", "state": "draining", "reason": "drained"}
+    found = [
+        *of_service.status({"exports": [failed, waits, drains], "counters": {"expired": 3, "reads": 9}}, 7)
+    ]
+    assert wrong(*found) == [
+        ("sync-failed", "e1.0"),
+        ("export", "e1.1"),
+        ("frames-dropped", "counter expired"),
+    ]
+    assert next(it for it in found if it.id == "sync-failed").remedy == "repair the disk"
+
+
+def test_a_user_that_may_not_ask_is_told_so() -> None:
+    assert of_service.no_daemon("status is not for uid 7; use sudo", "rights").severity is Severity.UNSEEN
+    assert of_service.no_daemon("no daemon answers; start it", "no-daemon").remedy == "start it"
+    hidden = [*of_service.process(Process(7), 100)]
+    assert [(it.id, it.severity) for it in hidden] == [("descriptors", Severity.UNSEEN)]
+
+
+def test_a_unit_as_the_package_has_it_is_well() -> None:
+    unit = Unit({"ActiveState": "active", "NeedDaemonReload": "no", "FileDescriptorStoreMax": "4096"})
+    assert not wrong(*of_service.unit(unit, "aoe-target.service", holds=True))
+    opener = Unit({"ActiveState": "inactive", "FileDescriptorStoreMax": "0"})
+    assert not wrong(*of_service.unit(opener, "aoe-target-opener.service", holds=False))
+
+
+# What it keeps
+
+
+@pytest.mark.parametrize(
+    ("state", "uid", "id"),
+    [
+        (State("/s", there=False), 7, "state-dir"),
+        (State("/s", uid=7, read_only=True), 7, "state-dir"),
+        (State("/s", uid=7, room=0), 7, "state-dir"),
+        (State("/s", uid=7, files=0), 7, "state-dir"),
+        (State("/s", uid=8), 7, "state-dir"),
+        (State("/s", uid=8), 0, "state-open"),
+        (State("/s", mode=0o40770), 0, "state-open"),
+        (State("/s", damaged=("/s/R.json is damaged; repair it",)), 0, "state-damaged"),
+    ],
+)
+def test_a_state_directory_of_no_use(state: State, uid: int, id: str) -> None:
+    assert wrong(*of_state.judge(state, uid)) == [(id, "/s")]
+
+
+def test_what_is_no_fault_of_a_state_directory() -> None:
+    assert not wrong(*of_state.judge(State("/s", there=False), None))
+    assert not wrong(*of_state.judge(State("/s", uid=7), 7))
+    hidden = State("/s", problem="Permission denied")
+    assert [it.severity for it in of_state.judge(hidden, 7)] == [Severity.UNSEEN]
+
+
+def test_a_disk_that_failed_before_the_service_was_stopped() -> None:
+    state = State("/s", failed=("/dev/md0",))
+    assert wrong(*of_state.judge(state, None)) == [("sync-failed", "/dev/md0")]
+    assert not wrong(*of_state.judge(state, 0)), "the daemon says so itself"
+
+
+# Stores
+
+
+def test_stores_that_hang_or_fill_up() -> None:
+    free = {"missing": 100, "filesystem": 1, "free": 99, "total": 1000}
+    sparse = [Store("e1.0", "/a", **free), Store("e1.1", "/b", **free, writable=False)]
+    assert wrong(*of_stores.judge([Store("e1.2", "/c", hangs=True), *sparse], "")) == [
+        ("store-silent", "e1.2"),
+        ("store-full", "e1.0"),
+    ]
+    half = Store("e1.0", "/a", missing=60, filesystem=1, free=99, total=1000)
+    assert not wrong(*of_stores.judge([half], ""))
+    both = [half, half._replace(address="e1.1")]
+    assert [about for _, about in wrong(*of_stores.judge(both, ""))] == ["e1.0", "e1.1"], "together they do"
+    wide = half._replace(missing=500, free=400)
+    assert not wrong(*of_stores.judge([wide], "")), "thin, with room for long"
+
+
+def test_a_store_that_the_service_may_not_open() -> None:
+    """In a directory that other users may enter, as none of pytest's is."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        directory, ids = Path(name).resolve(), Ids(54321, frozenset({54321}))
+        disk = directory / "disk"
+        disk.write_bytes(bytes(4096))
+        directory.chmod(0o755)
+
+        def closed(mode: int, *, read_only: bool = False) -> str:
+            disk.chmod(mode)
+            found = look(ExportConfig(path=str(disk), shelf=1, slot=0, read_only=read_only), ids)
+            assert found is not None
+            faults = wrong(*of_stores.judge([found], "aoe"))
+            assert faults == ([("store-access", "e1.0")] if found.closed else [])
+            return found.closed
+
+        assert closed(0o600) == closed(0o644) == str(disk)
+        assert (closed(0o644, read_only=True), closed(0o666)) == ("", "")
+        directory.chmod(0o700)
+        assert closed(0o666) == str(directory)
+        assert look(ExportConfig(path=f"{directory}/none", shelf=1, slot=0), ids) is None
