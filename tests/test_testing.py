@@ -18,6 +18,7 @@ from aoe.disk.memory import MemoryDisk
 from aoe.errors import DiskError, RequestError, Unreachable
 from aoe.testing import Lab
 from tests.initiator.helpers import limited
+from tests.support.waiting import PROMPT_S
 
 SIZE = 1 << 20
 BOTH = ("e1.0", "e2.0")
@@ -220,7 +221,7 @@ async def test_a_disk_hangs_and_leaving_does_not() -> None:
             with pytest.raises(Unreachable):
                 await disk.read(0, 512)
         started = time.monotonic()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < PROMPT_S
 
 
 @limited
@@ -241,7 +242,7 @@ async def test_a_server_that_was_killed_says_and_does_nothing_more() -> None:
         await asyncio.sleep(0.05)
         started = time.monotonic()
         await primary.kill()
-        assert time.monotonic() - started < 1, "a disk that hangs must not hold it up"
+        assert time.monotonic() - started < PROMPT_S, "a disk that hangs must not hold it up"
         with pytest.raises(Unreachable):
             await writing
         assert store.data[:512] == bytes(512)

@@ -13,6 +13,7 @@ import pytest
 from tests.cli.client import command, over
 from tests.support.labs.nbdkit import need_nbdkit
 from tests.support.labs.served import SECTORS, Served
+from tests.support.waiting import PROMPT_S
 
 NOWHERE = ("--link", "udp:127.0.0.1:0,peer=127.0.0.1:9")
 STARTED = "begun\n"
@@ -55,7 +56,7 @@ def interrupt(process: "subprocess.Popen[str]") -> tuple[str, str]:
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     process.wait(timeout=30)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < PROMPT_S
     assert process.stdout is not None
     assert process.stderr is not None
     return process.stdout.read(), process.stderr.read()

@@ -11,6 +11,7 @@ from aoe.cli.serve import Words
 from aoe.cli.target import main
 from aoe.cli.target_parser import command_of
 from aoe.errors import ConfigurationError
+from tests.support.waiting import PROMPT_S
 
 
 def planned(*arguments: str) -> list[Wanted]:
@@ -216,8 +217,11 @@ def test_other_disks_and_names_that_lead_nowhere_are_no_matter_here(stores: Path
     check_stores(planned(str(stores / "file"), str(stores / "other"), "nosuch", "nosuch/either"))
 
 
-def test_serving_a_disk_twice_is_refused_at_once(stores: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_serving_a_disk_twice_is_refused_at_once(
+    stores: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "LOCK_WAIT_S", 2 * PROMPT_S)
     before = time.monotonic()
     assert main(["serve", str(stores / "file"), str(stores / "second")]) == 2
     assert "are one disk" in capsys.readouterr().err
-    assert time.monotonic() - before < timing.LOCK_WAIT_S / 2
+    assert time.monotonic() - before < PROMPT_S

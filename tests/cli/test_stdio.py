@@ -24,6 +24,7 @@ from aoe.wire.config import ConfigCommand
 from tests.support.labs.ports import UdpPort
 from tests.support.labs.raw_client import AtaFailed, Client, NoAnswer
 from tests.support.labs.served import SECTORS, Served, serving
+from tests.support.waiting import PATIENCE_S, PROMPT_S
 
 SIZE = SECTORS * 512
 TARGET = (sys.executable, "-m", "aoe.cli.target")
@@ -47,7 +48,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def soon(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "it does not happen"
         time.sleep(0.005)
@@ -67,7 +68,7 @@ def all_of(end: int) -> str:
     return found.decode()
 
 
-def finished(outlet: Outlet, seconds: float = 5) -> None:
+def finished(outlet: Outlet, seconds: float = PATIENCE_S) -> None:
     outlet.finish(time.monotonic() + seconds)
 
 
@@ -109,7 +110,7 @@ def test_whoever_writes_never_waits_and_what_is_missing_is_counted(pipe: tuple[i
     for number in range(count):
         print(f"{number:<999}", file=outlet)
     finished(outlet, 0.1)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < PROMPT_S
     found: list[str] = []
 
     def all_accounted_for() -> bool:
@@ -214,7 +215,7 @@ class Running:
         return Client(UdpPort(self.remote, b"\x02\0\0\0\0\x01"), 0, slot)
 
     def is_served(self, slot: int = 0) -> bool:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and self.process.poll() is None:
             with self.client(slot) as client, contextlib.suppress(NoAnswer):
                 client.retries = 0
@@ -347,7 +348,7 @@ def test_a_log_that_nobody_reads_stops_nothing(image: Path, stream: str, stuffed
         assert target.is_served(slot=1)
         began = time.monotonic()
         assert target.status() == 0
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < PROMPT_S
     os.close(read)
     os.close(write)
 

@@ -142,7 +142,7 @@ class Medium:
         touched = set(range(offset // SECTOR, -(-(offset + length) // SECTOR)))
         if length <= self.alone and touched & self.hanging:
             self.waiting.set()
-            self.released.wait(10)
+            self.released.wait(60)
         if touched & self.bad:
             raise OSError(self.code, os.strerror(self.code))
 

@@ -27,6 +27,7 @@ from tests.disk.helpers import Medium, failure, filled, noise, open_descriptors,
 from tests.serve.initiator import AtaFailed, Initiator, mac, word
 from tests.support.labs.fault_disk import loop_device
 from tests.support.tools import need, tool
+from tests.support.waiting import PROMPT_S
 
 SECTORS = 4096
 BLOCK = 4096
@@ -267,7 +268,7 @@ def in_use(device: Path, how: Opening) -> float:
 
 def test_a_second_opening_is_refused_after_a_while(device: Path) -> None:
     with opened(device):
-        assert 0.2 <= in_use(device, Opening(lock_wait_s=0.2)) < 1
+        assert 0.2 <= in_use(device, Opening(lock_wait_s=0.2)) < PROMPT_S
         assert in_use(device, Opening(lock_wait_s=0, read_only=True)) < 0.5
     with opened(device):
         pass

@@ -22,6 +22,7 @@ from aoe.wire.protocol import SECTOR
 from tests.disk.conftest import SECTORS
 from tests.disk.helpers import Medium, failing, failure, filled, noise, opened, read, sparse, write
 from tests.support.tools import need, need_root, which
+from tests.support.waiting import PROMPT_S
 
 RANGES = [(0, 1), (1, 3), (7, 2), (9, 16), (5, 33), (100, 1), (SECTORS - 1, 1), (0, SECTORS)]
 ODD_RANGES = [(0, 8), (3, 10), (8, 16), (13, 1), (SECTORS - 3, 3)]
@@ -235,7 +236,7 @@ def test_a_flush_beside_a_failing_one_promises_nothing(
             second.wait(0.3)
             raise OSError(errno.EIO, "lost")
         second.set()
-        told.wait(5)
+        told.wait(30)
 
     async def two() -> list[BaseException | None]:
         flushes = [asyncio.ensure_future(disk.flush()) for _ in range(2)]
@@ -256,7 +257,7 @@ def test_a_durable_write_beside_a_failing_sync_promises_nothing(
 
     async def both() -> BaseException | None:
         durable = asyncio.ensure_future(buffered.write(5 * SECTOR, noise(1), True))
-        await asyncio.to_thread(medium.waiting.wait, 5)
+        await asyncio.to_thread(medium.waiting.wait, 30)
         with pytest.raises(DiskFailed):
             await buffered.flush()
         medium.released.set()
@@ -347,7 +348,7 @@ def test_a_bad_sector_that_hangs_is_named_within_a_second(buffered: FileDisk, me
 
     error, took = asyncio.run(timed())
     assert (error.errno, error.offset) == (errno.EIO, 24 * SECTOR)
-    assert took < 1
+    assert took < PROMPT_S
 
 
 @pytest.mark.usefixtures("short_search")
@@ -376,7 +377,7 @@ def test_a_write_is_not_over_while_its_search_is_inside_a_system_call(disk: File
 
     async def held() -> DiskError:
         work = asyncio.ensure_future(disk.write(16 * SECTOR, noise(16)))
-        await asyncio.to_thread(medium.waiting.wait, 5)
+        await asyncio.to_thread(medium.waiting.wait, 30)
         assert not (await asyncio.wait([work], timeout=0.3))[0]
         medium.released.set()
         with pytest.raises(DiskError) as caught:
@@ -428,13 +429,13 @@ def test_a_closed_disk_touches_no_other_file(
         got = real(*arguments)
         if not inside.is_set():
             inside.set()
-            released.wait(5)
+            released.wait(30)
         return got
 
     async def closed_meanwhile() -> None:
         disk = open_disk(sparse(tmp_path / "disk", size // SECTOR), how)
         zeroes = asyncio.ensure_future(disk.write_zeroes(0, size))
-        await asyncio.to_thread(inside.wait, 5)
+        await asyncio.to_thread(inside.wait, 30)
         disk.close()
         with opened(other, how):
             released.set()

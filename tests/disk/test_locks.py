@@ -19,6 +19,7 @@ from aoe.errors import ConfigurationError
 from tests.disk.helpers import open_descriptors, opened, sparse
 from tests.support.labs.fault_disk import loop_device
 from tests.support.tools import need, need_loop, tool, which
+from tests.support.waiting import PROMPT_S
 
 NOW = Opening(direct=False, lock_wait_s=0)
 READING = NOW._replace(read_only=True)
@@ -105,8 +106,8 @@ def test_an_image_that_qemu_gives_back_meanwhile_is_waited_for(image: Path) -> N
         timer = threading.Timer(0.3, process.stdin.close)
         timer.start()
         began = time.monotonic()
-        with opened(image, Opening(direct=False, lock_wait_s=5)):
-            assert 0.2 <= time.monotonic() - began < 4
+        with opened(image, Opening(direct=False, lock_wait_s=2 * PROMPT_S)):
+            assert 0.2 <= time.monotonic() - began < PROMPT_S
         timer.join()
 
 

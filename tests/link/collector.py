@@ -7,6 +7,7 @@ from collections.abc import Callable
 from aoe.link.base import Batch, Link, Received
 from aoe.wire.frame import BROADCAST, ETHERTYPE
 from aoe.wire.protocol import ETHERNET_HEADER
+from tests.support.waiting import PATIENCE_S
 
 __all__ = ["BROADCAST", "Collector", "ethernet", "until"]
 
@@ -46,7 +47,7 @@ def ethernet(dst: bytes, src: bytes, payload: bytes = b"", length: int = 60) -> 
     return (header + payload).ljust(length, b"\0")
 
 
-async def until(condition: Callable[[], object], seconds: float = 5, what: str = "") -> None:
+async def until(condition: Callable[[], object], seconds: float = PATIENCE_S, what: str = "") -> None:
     """Wait in the event loop for something to come true."""
     deadline = time.monotonic() + seconds
     while not condition():

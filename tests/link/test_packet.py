@@ -27,6 +27,7 @@ pytestmark = pytest.mark.net
 
 ME, PEER = bytes.fromhex("02a0e0000100"), bytes.fromhex("02a0e0000200")
 STRANGER = bytes.fromhex("02a0e00099ff")
+LONG_NS = 600_000_000_000
 
 Loop = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -65,9 +66,10 @@ def numbered(number: int) -> bytes:
     return ethernet(ME, PEER, number.to_bytes(4, "big"))
 
 
-def received(port: PacketPort, seconds: float = 0.2) -> list[bytes]:
-    """Everything that comes until nothing comes."""
-    return list(iter(lambda: port.receive(seconds), None))
+def received(port: PacketPort, least: int) -> list[bytes]:
+    """So many frames, and what comes until nothing comes."""
+    first = [port.receive(30) or b"" for _ in range(least)]
+    return [*first, *iter(lambda: port.receive(0.2), None)]
 
 
 # Frames
@@ -85,7 +87,7 @@ def test_frames_come_in_and_go_out(lab: Lab, loop: Loop) -> None:
             assert collector.frames == [ethernet(ME, PEER, b"one"), ethernet(BROADCAST, PEER, b"all")]
             assert collector.batches[-1].drained
             link.send(ethernet(PEER, ME, b"back"))
-            assert port.receive(1) == ethernet(PEER, ME, b"back")
+            assert port.receive(30) == ethernet(PEER, ME, b"back")
             assert not link.counters
 
     inside(lab, scenario(), loop)
@@ -132,7 +134,7 @@ def test_a_whole_frame_of_the_mtu_comes_in(lab: Lab) -> None:
             await until(lambda: collector.frames)
             assert collector.frames == [ethernet(ME, PEER, b"jumbo", 9014)]
             link.send(ethernet(PEER, ME, b"jumbo", 9014))
-            assert port.receive(1) == ethernet(PEER, ME, b"jumbo", 9014)
+            assert port.receive(30) == ethernet(PEER, ME, b"jumbo", 9014)
             link.send(ethernet(PEER, ME, b"more", 9015))
             assert link.counters == {"send_too_long": 1}
 
@@ -212,7 +214,11 @@ def stuff(link: PacketLink) -> Stuffed:
     return stuffed
 
 
-def test_a_full_socket_buffer_costs_a_bounded_backlog(lab: Lab, loop: Loop) -> None:
+def test_a_full_socket_buffer_costs_a_bounded_backlog(
+    lab: Lab, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "SEND_BACKLOG_NS", LONG_NS)
+
     async def scenario() -> None:
         port = lab.port()
         async with started(Collector()) as link:
@@ -226,7 +232,7 @@ def test_a_full_socket_buffer_costs_a_bounded_backlog(lab: Lab, loop: Loop) -> N
             await until(lambda: not link._backlog)
             link.send(ethernet(PEER, ME, b"last"))
             expected = [ethernet(PEER, ME, n.to_bytes(4, "big")) for n in range(SEND_BACKLOG_MAX)]
-            assert received(port) == [*expected, ethernet(PEER, ME, b"last")]
+            assert received(port, len(expected) + 1) == [*expected, ethernet(PEER, ME, b"last")]
 
     inside(lab, scenario(), loop)
 
@@ -241,18 +247,22 @@ def test_what_waited_too_long_is_not_sent(lab: Lab, loop: Loop, monkeypatch: pyt
             stuffed = stuff(link)
             link.send(ethernet(PEER, ME, b"old"))
             await asyncio.sleep(0.06)
+            monkeypatch.setattr(timing, "SEND_BACKLOG_NS", LONG_NS)
             link.send(ethernet(PEER, ME, b"new"))
             stuffed.full = False
             await until(lambda: not link._backlog)
             assert link.counters == {"send_too_late": 1}
-            assert received(port) == [ethernet(PEER, ME, b"new")]
+            assert received(port, 1) == [ethernet(PEER, ME, b"new")]
 
     inside(lab, scenario(), loop)
 
 
 @pytest.mark.parametrize("stop_first", [False, True], ids=["before-the-stop", "after-the-stop"])
-def test_a_backlog_is_sent_although_the_link_is_stopped(lab: Lab, loop: Loop, stop_first: bool) -> None:
+def test_a_backlog_is_sent_although_the_link_is_stopped(
+    lab: Lab, loop: Loop, stop_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The last answers of a target that ends."""
+    monkeypatch.setattr(timing, "SEND_BACKLOG_NS", LONG_NS)
 
     async def scenario() -> None:
         port = lab.port()
@@ -265,8 +275,8 @@ def test_a_backlog_is_sent_although_the_link_is_stopped(lab: Lab, loop: Loop, st
             await asyncio.sleep(0.01)
             link.stop()
             stuffed.full = False
-            await asyncio.sleep(0.02)
-            assert received(port) == [ethernet(PEER, ME, n.to_bytes(4, "big")) for n in range(3)]
+            await until(lambda: not link._backlog)
+            assert received(port, 3) == [ethernet(PEER, ME, n.to_bytes(4, "big")) for n in range(3)]
 
     inside(lab, scenario(), loop)
 
@@ -291,7 +301,7 @@ def test_stopped_it_sends_but_takes_nothing(lab: Lab) -> None:
             link.send(ethernet(PEER, ME))
             await asyncio.sleep(0.05)
             assert collector.batches == []
-            assert port.receive(1) == ethernet(PEER, ME)
+            assert port.receive(30) == ethernet(PEER, ME)
             link.stop()
 
     inside(lab, scenario())
@@ -302,7 +312,7 @@ def test_stopped_it_sends_but_takes_nothing(lab: Lab) -> None:
 
 async def comes(collector: Collector, port: PacketPort, payload: bytes) -> None:
     port.send(ethernet(ME, PEER, payload))
-    await until(lambda: ethernet(ME, PEER, payload) in collector.frames, 3, f"{payload!r} did not come")
+    await until(lambda: ethernet(ME, PEER, payload) in collector.frames, what=f"{payload!r} did not come")
 
 
 def test_an_interface_that_goes_down_and_up(lab: Lab, loop: Loop) -> None:
@@ -473,7 +483,7 @@ def test_an_interface_is_followed_when_it_is_renamed(lab: Lab, loop: Loop) -> No
             await until(lambda: link.name == "lan0" and link.up)
             await comes(collector, port, b"renamed")
             link.send(ethernet(BROADCAST, ME, b"and back"))
-            assert port.receive(1) is not None
+            assert port.receive(30) is not None
             lab.rename(renamed, "v0")
             await until(lambda: link.name == "v0" and link.up)
             await comes(collector, port, b"as before")
@@ -543,9 +553,9 @@ def test_more_changes_than_the_kernel_keeps(lab: Lab, loop: Loop, tmp_path: Path
         collector = Collector()
         async with started(collector) as link:
             lab.run("target", "ip", "-batch", tmp_path / "batch", check=True)
-            await until(lambda: link.mtu == 1400, 3, "the last of many changes was not seen")
+            await until(lambda: link.mtu == 1400, what="the last of many changes was not seen")
             lab.link(near, "mtu", "1450")
-            await until(lambda: link.mtu == 1450, 3, "the change after them was not seen")
+            await until(lambda: link.mtu == 1450, what="the change after them was not seen")
 
     inside(lab, scenario(), loop)
 

@@ -313,7 +313,7 @@ def test_closing_leaves_nothing_behind(loop: str, turns: int) -> None:
     argv = [sys.executable, "-W", "error", "-c", CLOSES, loop, str(turns)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         try:
-            said, _ = child.communicate(timeout=5)
+            said, _ = child.communicate(timeout=30)
         except subprocess.TimeoutExpired:
             child.kill()
             said = child.communicate()[0] + "does not end"

@@ -20,6 +20,7 @@ from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import noise, sparse
 from tests.serve.initiator import Initiator, mac
 from tests.serve.test_serve import servers
+from tests.support.waiting import PROMPT_S
 
 SECTORS = 64
 LATE = "e0.0: size: no answer within 0.2 s; send SIGHUP again when the disk answers"
@@ -36,7 +37,7 @@ class Hung:
         def rest(disk: FileDisk) -> int:
             if disk is victim:
                 self.asked += 1
-                self.answers.wait(10)
+                self.answers.wait(60)
             return real(disk)
 
         monkeypatch.setattr(FileDisk, "_rest", rest)
@@ -56,11 +57,11 @@ def test_a_file_that_hangs_holds_up_nobody(
             with (tmp_path / "good").open("ab") as file:
                 file.truncate(2 * SECTORS * SECTOR)
             began = time.monotonic()
-            refreshing = asyncio.ensure_future(server.refresh(0.2))
+            refreshing = asyncio.ensure_future(server.refresh(1.5))
             await initiator.write(0, noise(1))
-            assert time.monotonic() - began < 0.2
+            assert not refreshing.done()
             assert await refreshing == [second]
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < PROMPT_S
             for _ in range(3):
                 assert await server.refresh(0.01) == []
             assert hung.asked == 1, "questions pile up"
@@ -68,7 +69,7 @@ def test_a_file_that_hangs_holds_up_nobody(
                 file.truncate(3 * SECTORS * SECTOR)
             hung.answers.set()
             await asyncio.sleep(0.05)
-            assert await server.refresh(5) == [first]
+            assert await server.refresh(30) == [first]
             assert first.drive.sectors == 3 * SECTORS
 
     with caplog.at_level(logging.WARNING, "aoe"):
@@ -89,7 +90,7 @@ def test_a_disk_that_hangs_when_the_target_stops_is_not_waited_for(
         async with aoe.serve(disk, Network().attach(mac(1)), check=False) as server:
             assert await server.refresh(0.05) == []
             began = time.monotonic()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < PROMPT_S
 
     asyncio.run(scenario())
     hung.answers.set()
