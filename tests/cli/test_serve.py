@@ -16,10 +16,9 @@ import pytest
 from aoe.wire.config import ConfigCommand
 from aoe.wire.mask import Directive, DirectiveCommand
 from aoe.wire.reserve import ReserveCommand
-from tests.support.labs.fault_disk import loop_device
+from tests.support.labs.fault_disk import loop_device, protected
 from tests.support.labs.raw_client import Client, NoAnswer, Refused, sectors_of, text_of
 from tests.support.labs.served import FRIEND, SECTORS, Served, serving
-from tests.support.tools import tool
 from tests.support.waiting import wait_for
 
 STRANGER = b"\x02\0\0\0\0\x02"
@@ -423,12 +422,13 @@ def test_two_targets_cannot_share_a_serial_in_one_state_directory(disk: Path, tm
 
 
 def test_says_that_a_device_is_read_only_for_the_kernel(disk: Path, tmp_path: Path) -> None:
-    with loop_device(disk) as device:
-        tool("blockdev", "--setro", device)
-        with serving(f"{device}=3.4", "--state-dir", tmp_path / "s") as target:
-            assert target.facts["read_only"] is True
-            target.process.send_signal(signal.SIGTERM)
-            errors = target.process.communicate(timeout=30)[1].splitlines()
-        tool("blockdev", "--setrw", device)
+    with (
+        loop_device(disk) as device,
+        protected(device),
+        serving(f"{device}=3.4", "--state-dir", tmp_path / "s") as target,
+    ):
+        assert target.facts["read_only"] is True
+        target.process.send_signal(signal.SIGTERM)
+        errors = target.process.communicate(timeout=30)[1].splitlines()
     (line,) = [it for it in errors if "read-only for the kernel" in it]
     assert line.startswith(f"aoe-target: e3.4: {device} is read-only")

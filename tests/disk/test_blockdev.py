@@ -25,7 +25,7 @@ from aoe.target.target import Target
 from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import Medium, failure, filled, noise, open_descriptors, read, sparse, write
 from tests.serve.initiator import AtaFailed, Initiator, mac, word
-from tests.support.labs.fault_disk import loop_device
+from tests.support.labs.fault_disk import loop_device, protected
 from tests.support.tools import need, tool
 from tests.support.waiting import PROMPT_S
 
@@ -334,17 +334,6 @@ def test_a_slice_of_a_device(device: Path, file: Path) -> None:
         noise(1, 1) + inside[SECTOR : 4 * SECTOR] + bytes(24 * SECTOR) + inside[28 * SECTOR : 31 * SECTOR]
     )
     assert after == before[: 16 * SECTOR] + inside + noise(1, 2) + before[48 * SECTOR :]
-
-
-@contextmanager
-def protected(device: Path) -> Iterator[None]:
-    """The kernel has it read-only."""
-    need("blockdev")
-    tool("blockdev", "--setro", device)
-    try:
-        yield
-    finally:
-        tool("blockdev", "--setrw", device)
 
 
 def test_a_device_that_the_kernel_has_read_only_is_served_so(device: Path) -> None:

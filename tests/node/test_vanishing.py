@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,21 +19,9 @@ from aoe.node.status import ExportStatus
 from tests.disk.helpers import noise
 from tests.node.scene import SECTORS, TARGETED, MemoryOpener, Scene, export, image, scene
 from tests.serve.initiator import AtaFailed, NoAnswer
-from tests.support.labs.fault_disk import FuseDisk, loop_device
-from tests.support.tools import need, tool
+from tests.support.labs.fault_disk import FuseDisk, loop_device, protected
 
 ABORTED = 0x04
-
-
-@contextmanager
-def protected(device: Path) -> Iterator[Path]:
-    """One that the kernel has read-only."""
-    need("blockdev")
-    tool("blockdev", "--setro", device)
-    try:
-        yield device
-    finally:
-        tool("blockdev", "--setrw", device)
 
 
 def test_one_that_is_read_only_for_the_kernel_is_served_on_by_each_apply(tmp_path: Path) -> None:

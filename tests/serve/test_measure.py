@@ -23,7 +23,7 @@ from tests.serve.test_serve import servers
 from tests.support.waiting import PROMPT_S
 
 SECTORS = 64
-LATE = "e0.0: size: no answer within 0.2 s; send SIGHUP again when the disk answers"
+LATE = "e0.0: size: no answer within 1.5 s; send SIGHUP again when the disk answers"
 
 
 class Hung:

@@ -150,12 +150,23 @@ def loop_device(file: Path, sector_size: int = SECTOR, *, direct: bool = False) 
     """A block device on a file; `direct` goes round the page cache there, many requests at once."""
     need_loop()
     options = ["--direct-io=on"] if direct else []
+    need("blockdev")
     device = Path(tool("losetup", "--sector-size", str(sector_size), *options, "--show", "--find", file))
     try:
         tool("blockdev", "--setrw", device)  # as whatever had it before may have left it
         yield device
     finally:
         tool("losetup", "--detach", device)
+
+
+@contextmanager
+def protected(device: Path) -> Iterator[Path]:
+    """A device that the kernel has read-only. It stays so when it is given back, so that is undone."""
+    tool("blockdev", "--setro", device)
+    try:
+        yield device
+    finally:
+        tool("blockdev", "--setrw", device)
 
 
 @contextmanager
