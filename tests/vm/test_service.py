@@ -11,6 +11,7 @@ from tests.support.waiting import wait_for
 from tests.vm import confined, own_disk, store
 from tests.vm.conftest import Site
 from tests.vm.unit import (
+    SERVED_S,
     UNIT,
     again,
     drop_in,
@@ -19,6 +20,7 @@ from tests.vm.unit import (
     held,
     holds,
     restarts,
+    says,
     serves,
     settled,
     written,
@@ -81,8 +83,9 @@ def install(guest: DebianGuest, package: Path) -> None:
     assert guest.property(UNIT, "UnitFileState") == "disabled"
     refused = guest.run("systemctl enable --now aoe-target", 90)
     assert refused.status
-    shown = guest.check(f"systemctl status --no-pager --full {UNIT} || true")
-    assert "/etc/aoe-target.toml does not exist; write it: man aoe-target.toml" in shown
+    shown = f"systemctl status --no-pager --full {UNIT} || true"
+    remedy = "/etc/aoe-target.toml does not exist; write it: man aoe-target.toml"
+    wait_for(lambda: remedy in guest.check(shown), SERVED_S)
     guest.check("systemctl disable aoe-target")
 
 
@@ -94,7 +97,7 @@ def serve(guest: DebianGuest) -> None:
     units = f"{UNIT} {confined.OPENER}"
     assert guest.check(f"systemd-analyze verify --man=no {units}", 60) == ""
     assert guest.property(UNIT, "StatusText").startswith("1 serving;")
-    assert "e1.0: /dev/vdb" in guest.journal(UNIT)
+    says(guest, "e1.0: /dev/vdb")
     assert "without the compiled engine" not in guest.journal(UNIT)
     status = guest.check(f"cat /proc/{guest.pid(UNIT)}/status")
     assert re.search(r"^CapEff:\t0+$", status, re.MULTILINE), status
@@ -111,7 +114,7 @@ def check_reload(guest: DebianGuest) -> None:
     guest.check(f"systemctl reload {UNIT}", 60)
     guest.check("cp /etc/aoe-target.toml /root/good.toml && echo nonsense >>/etc/aoe-target.toml")
     assert guest.run(f"systemctl reload {UNIT}", 60).status
-    assert "/etc/aoe-target.toml:" in guest.journal(UNIT)
+    says(guest, "/etc/aoe-target.toml:")
     guest.check("cp /root/good.toml /etc/aoe-target.toml")
     assert (guest.pid(UNIT), guest.property(UNIT, "ActiveState")) == (before, "active")
     serves(guest, 2)
@@ -165,7 +168,7 @@ def check_watchdog(debian: Site, guest: DebianGuest) -> None:
         with written(debian.writing_client()):
             guest.check(f"kill -STOP {before}")
             again(guest, before, 3)
-        assert "atchdog timeout" in guest.journal(UNIT)
+        says(guest, "atchdog timeout")
         assert restarts(guest) == times + 1
         holds(guest, count)
 
@@ -196,9 +199,9 @@ def check_afresh(guest: DebianGuest, count: int, names: str) -> None:
     theirs = given(guest)
     assert theirs
     assert not [name for name in theirs if name.startswith(f"{names}-")]
-    journal = guest.journal(UNIT)
-    for name in theirs:
-        assert f"{name} is of another version of the service: closed, and opened afresh" in journal
+    says(
+        guest, *(f"{name} is of another version of the service: closed, and opened afresh" for name in theirs)
+    )
     holds(guest, count)
     before = guest.pid(UNIT)
     guest.check(f"systemctl restart {UNIT}", 60)
@@ -215,7 +218,7 @@ def check_wrong_file(guest: DebianGuest) -> None:
     guest.check("cp /etc/aoe-target.toml /root/good.toml && echo nonsense >>/etc/aoe-target.toml")
     assert guest.run(f"systemctl restart {UNIT}", 60).status
     assert (guest.property(UNIT, "ActiveState"), restarts(guest)) == ("failed", 0)
-    assert "/etc/aoe-target.toml:" in guest.journal(UNIT).rpartition("Starting")[2]
+    says(guest, "/etc/aoe-target.toml:", since="Starting")
     guest.check("cp /root/good.toml /etc/aoe-target.toml")
     guest.check(f"systemctl start {UNIT}", 60)
 
@@ -224,7 +227,7 @@ def check_stop(guest: DebianGuest) -> None:
     """It lets go of all, and says so."""
     count = settled(guest)
     guest.check(f"systemctl stop {UNIT}", 60)
-    assert "systemctl stop lets go of them" in guest.journal(UNIT).rpartition("Stopping")[2]
+    says(guest, "systemctl stop lets go of them", since="Stopping")
     assert held(guest) == 0
     guest.check(f"systemctl start {UNIT}", 60)
     assert given(guest) == []

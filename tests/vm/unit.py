@@ -24,6 +24,15 @@ def serves(guest: DebianGuest, count: int) -> None:
     wait_for(lambda: guest.property(UNIT, "StatusText").startswith(began), SERVED_S, f"not {began}")
 
 
+def says(guest: DebianGuest, *words: str, since: str = "") -> None:
+    """Wait until its journal has these words, behind the last line with `since`."""
+
+    def journal() -> str:
+        return guest.journal(UNIT).rpartition(since)[2] if since else guest.journal(UNIT)
+
+    wait_for(lambda: (said := journal()) and all(it in said for it in words), SERVED_S, journal)
+
+
 def again(guest: DebianGuest, before: int, count: int) -> None:
     """Wait until another process serves so many disks."""
     wait_for(lambda: guest.pid(UNIT) not in (0, before), SERVED_S, "not started again")

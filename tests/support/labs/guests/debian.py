@@ -162,11 +162,11 @@ class DebianGuest(LinuxGuest):
 
     def property(self, unit: str, name: str) -> str:
         """What `systemctl show` says."""
-        return self.check(f"systemctl show --property={name} --value {unit}", 30).strip()
+        return self.check(f"systemctl show --property={name} --value {unit}").strip()
 
     def journal(self, unit: str) -> str:
         """What it said since this boot."""
-        return self.check(f"journalctl --boot --unit={unit} --output=cat --no-pager", 60)
+        return self.check(f"journalctl --boot --unit={unit} --output=cat --no-pager")
 
     def power_off(self) -> None:
         """As an administrator does it."""
