@@ -49,10 +49,6 @@ class DiskFailed(DiskError):
     """A sync failed earlier, so nothing may be promised until a restart or a reopen (order rule T6)."""
 
 
-class DiskHangs(AoeError):
-    """A disk does not answer. What was asked for is done when it does. One line that names it."""
-
-
 class NoThread(DiskError):
     """A thread that a call needs cannot be started. Nothing was done; later it may be possible."""
 
@@ -78,3 +74,8 @@ class TargetRefused(RequestError):
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
         self.code = code
+
+
+def plain(text: str) -> str:
+    """A name for a message: as it is, where that is one line."""
+    return text if text.isprintable() else repr(text)

@@ -48,9 +48,11 @@ class NodeVerbs:
     async def status(self) -> Mapping[str, Any]:
         """How everything is."""
         level = logging.getLogger("aoe").getEffectiveLevel()
-        patches = await self._patches()
-        facts = self._node.status().facts()
-        return {**facts, "log_level": logging.getLevelName(level).lower(), "patches": patches}
+        facts = {**self._node.status().facts(), "log_level": logging.getLevelName(level).lower()}
+        try:
+            return {**facts, "patches": await self._patches()}
+        except ConfigurationError as error:  # how it is can be said all the same
+            return {**facts, "patches": [], "notes": [*facts["notes"], str(error)]}
 
     async def _patches(self) -> list[dict[str, Any]]:
         """What is beside the file; `lent` is what the configured group changed."""

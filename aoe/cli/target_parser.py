@@ -65,11 +65,12 @@ def _add_run(commands: Any) -> None:
 
 
 def _add_opener(commands: Any) -> None:
-    """Without help: systemd starts it."""
-    command = commands.add_parser("opener")
+    what = "open what a file names for a target that may not; its systemd unit starts it"
+    command = commands.add_parser("opener", help=what, description=what)
     command.set_defaults(means="opener.Opener")
-    command.add_argument("--config", type=Path, default=_CONFIG, metavar="FILE")
-    command.add_argument("--socket", type=Path, metavar="PATH")
+    file = f"the configuration file of the target ({_CONFIG})"
+    command.add_argument("--config", type=Path, default=_CONFIG, metavar="FILE", help=file)
+    command.add_argument("--socket", type=Path, metavar="PATH", help="where that target is asked and changed")
 
 
 def _add_apply(commands: Any) -> None:

@@ -3,9 +3,8 @@
 import logging
 
 from aoe.disk.watch import Lost
-from aoe.errors import DiskError, NoThread
+from aoe.errors import DiskError, NoThread, plain
 from aoe.link.base import Link
-from aoe.printable import plain
 from aoe.target.effects import Conflict, Forged, Met
 from aoe.target.export import Change, Export, Job
 from aoe.target.repeated import Repeated
@@ -52,11 +51,6 @@ class Notices:
         """It failed in an earlier life of the service."""
         said = "%s: a sync failed%s, and the disk stays failed: repair it, then reopen it"
         log.error(said, export.address, f" on {since}" if since else "")
-
-    def failed_with(self, export: Export, other: Export) -> None:
-        """Another part of its store failed."""
-        said = "%s: the sync of %s failed, which is a part of the same store: repair it, then reopen both"
-        log.error(said, export.address, other.address)
 
     def not_marked(self, export: Export, problem: str) -> None:
         """That its sync failed is not on stable storage."""

@@ -62,9 +62,9 @@ def served_as(setup: Setup, lab: Lab, work: Path, path: Path) -> AoeTarget:
     return AoeTarget(lab, work, f"{path}=1.1", "--engine", setup.engine, *setup.options)
 
 
-def impatient(lab: Lab, slot: int = 1) -> Client:
+def impatient(lab: Lab) -> Client:
     """A client that takes an answer within a second, or none."""
-    return lab.client(1, slot, timeout=ANSWER_S, retries=0)
+    return lab.client(timeout=ANSWER_S, retries=0)
 
 
 def result(reply: AtaReply) -> tuple[int, int]:

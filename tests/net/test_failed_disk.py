@@ -29,22 +29,15 @@ FAILED = re.compile(
 
 
 class Node:
-    """A service under a manager, its sick disk at e1.1 beside a well one at e1.2, and a client. With `parts`
-    the disk ends in its middle, and e1.3 has the rest."""
+    """A service under a manager, its sick disk at e1.1 beside a well one at e1.2, and a client."""
 
-    def __init__(
-        self, lab: Lab, work: Path, disk: FuseDisk, path: Path, engine: str, state: Path, *, parts: bool
-    ) -> None:
+    def __init__(self, lab: Lab, work: Path, disk: FuseDisk, path: Path, engine: str, state: Path) -> None:
         self.lab = lab
         self.disk = disk
         self.work = work
         disk.store.write_bytes(noise(SECTORS))
         head = f'[target]\ninterfaces = ["v0"]\nstate-dir = "{state}"\nengine = "{engine}"\n'
-        half = SECTORS // 2
-        how: dict[str, Any] = {"durability": "write-back", "direct": False}
-        sick = export(path, "1.1", **how, **{"length": half} if parts else {})
-        if parts:
-            sick += export(path, "1.3", **how, offset=half, serial="REST")
+        sick = export(path, "1.1", durability="write-back", direct=False)
         (work / "target.toml").write_text(head + sick + export(work / "well", "1.2"))
         self.errors = work / "errors"
         said = f'exec "$@" 2>>{self.errors}'
@@ -57,9 +50,9 @@ class Node:
         one = next(it for it in found if it["address"] == address)
         return one["state"], one["reason"]
 
-    def results(self, slot: int = 1) -> set[tuple[int, int]]:
+    def results(self) -> set[tuple[int, int]]:
         """What a write and a flush of the sick disk come to."""
-        client = impatient(self.lab, slot=slot)
+        client = impatient(self.lab)
         return {result(client.ata(WRITE_EXT, 0, 2, bytes(2 * SECTOR))), result(client.ata(FLUSH_EXT))}
 
     def fail(self) -> None:
@@ -84,17 +77,15 @@ class Node:
         assert self.manager.kill(how) == (0 if how == signal.SIGTERM else -how)
         self.manager.start()
 
-    def reopen(self, address: str = "e1.1") -> None:
-        words = ("reopen", address, "--socket", self.work / "control")
+    def reopen(self) -> None:
+        words = ("reopen", "e1.1", "--socket", self.work / "control")
         subprocess.run([sys.executable, "-m", "aoe.cli.target", *words], check=True, timeout=30)
 
 
 @contextmanager
-def node(
-    lab: Lab, work: Path, engine: str, state: Path | None = None, *, parts: bool = False
-) -> Iterator[Node]:
+def node(lab: Lab, work: Path, engine: str, state: Path | None = None) -> Iterator[Node]:
     with FuseDisk(work / "sick", SECTORS) as disk:
-        made = Node(lab, work, disk, disk.path, engine, state or work / "state", parts=parts)
+        made = Node(lab, work, disk, disk.path, engine, state or work / "state")
         with made.manager:
             made.manager.start()
             yield made
@@ -167,24 +158,3 @@ def test_an_error_is_answered_where_no_room_is_left_for_the_mark(
         wait_for(lambda: it.results() == {FAULT} and bool(marks(state)))
         it.restart(signal.SIGKILL)
         it.assert_failed()
-
-
-def test_all_parts_of_a_store_fail_together_and_are_reopened_each(
-    lab: Lab, tmp_path: Path, engine: str
-) -> None:
-    """The sync was of the store: what it lost may be of any part."""
-    with node(lab, tmp_path, engine, parts=True) as it:
-        assert it.results(3) == {GOOD}
-        it.fail()
-        assert it.results(3) == {FAULT}
-        it.assert_failed()
-        assert it.status("e1.3")[0] == "failed"
-        assert len(marks(tmp_path / "state")) == 2
-        it.restart(signal.SIGKILL)
-        assert it.results(3) == {FAULT}
-        it.reopen()
-        assert (it.results(1), it.results(3)) == ({GOOD}, {FAULT})
-        it.restart()
-        assert (it.results(1), it.results(3)) == ({GOOD}, {FAULT})
-        it.reopen("e1.3")
-        assert (it.results(3), marks(tmp_path / "state")) == ({GOOD}, [])

@@ -1,0 +1,206 @@
+"""`run` as root, on a host that has a user for it: what serves has no right but to serve, and its opener
+opens what root's file names, also later."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from aoe.wire.config import ConfigCommand
+from tests.net.service import ask
+from tests.node.test_sandbox import launcher, told
+from tests.node.test_serve_apart import NOBODY, SERVICE, opener_of
+from tests.support.labs.peers import image
+from tests.support.labs.served import SECTORS, Served
+from tests.support.tools import need_users
+from tests.support.waiting import wait_for
+
+HEAD = """
+[target]
+links = ["udp:127.0.0.1:0,mtu=9000"]
+engine = "python"
+state-dir = "{work}/state"
+"""
+CAPABILITIES = 1 << 1 | 1 << 2 | 1 << 10 | 1 << 12 | 1 << 13
+"""To open any file, ports below 1024, packet sockets, and large buffers for these."""
+
+
+@pytest.fixture(autouse=True)
+def root() -> None:
+    need_users()
+
+
+@pytest.fixture
+def work() -> Iterator[Path]:
+    """Where every user comes by; what is in it is root's alone."""
+    with tempfile.TemporaryDirectory(prefix="aoe-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+def write(work: Path, *disks: str) -> None:
+    """Root's file, with disks of root's."""
+    text = HEAD.format(work=work)
+    for slot, name in enumerate(disks):
+        if not (work / name).exists():
+            image(work / name).chmod(0o600)
+        text += f'[[export]]\npath = "{work}/{name}"\nshelf = 0\nslot = {slot}\n'
+    file = work / "file.toml"
+    file.write_text(text)
+    file.chmod(0o600)
+
+
+@contextmanager
+def running(work: Path, program: Sequence[str] = SERVICE) -> Iterator[Served]:
+    words = ("run", "--config", work / "file.toml", "--socket", work / "control", "--json")
+    with subprocess.Popen(
+        [sys.executable, *program, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as process:
+        try:
+            served = Served(process)
+            assert process.stdout is not None
+            assert any(json.loads(line)["event"] == "ready" for line in process.stdout)
+            yield served
+        finally:
+            process.kill()
+
+
+def status_of(pid: int) -> dict[str, str]:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return {name: value.strip() for name, value in (line.split(":", 1) for line in text.splitlines())}
+
+
+def test_nothing_but_serving_can_be_done(work: Path) -> None:
+    (work / "state").mkdir()
+    write(work, "disk")
+    with running(work, launcher(work / "state/tried", "service")):
+        found = told(work / "state/tried")
+        assert len(found) > 60
+        assert "bind a socket" in found
+        assert {name: it for name, it in found.items() if it} == {}
+        assert ask(work / "control", "status")["exports"][0]["state"] == "serving"
+
+
+def test_it_is_another_user_and_its_opener_has_few_rights(work: Path) -> None:
+    write(work, "disk")
+    with running(work) as target, target.client() as client:
+        client.write(0, b"z" * 512)
+        assert client.read(0)[:512] == b"z" * 512
+        for thread in Path(f"/proc/{target.process.pid}/task").iterdir():
+            found = status_of(int(thread.name))
+            assert found["Uid"].split() == [str(NOBODY)] * 4
+            assert (found["CapEff"], found["NoNewPrivs"], found["Seccomp"]) == ("0" * 16, "1", "2")
+            assert found["Groups"] == ""
+        found = status_of(opener_of(target))
+        assert (found["Uid"].split()[0], found["NoNewPrivs"]) == ("0", "1")
+        assert int(found["CapEff"], 16) & ~CAPABILITIES == 0
+        assert stat.S_IMODE((work / "state").stat().st_mode) == 0o700
+        assert (work / "state").stat().st_uid == NOBODY
+
+
+def test_a_disk_that_roots_file_names_later_is_opened_and_let_go(work: Path) -> None:
+    """What nobody but root may read, the file too."""
+    write(work, "disk")
+    with running(work) as target:
+        write(work, "disk", "more")
+        assert ask(work / "control", "apply")["exit"] == 0
+        (export, other) = ask(work / "control", "status")["exports"]
+        assert (export["state"], other["state"]) == ("serving", "serving")
+        write(work, "disk")
+        assert ask(work / "control", "apply")["said"] == [f"e0.1: remove {work}/more"]
+        assert target.stop()[0] == 0
+
+
+def test_what_is_kept_is_kept_by_the_user_it_became(work: Path) -> None:
+    write(work, "disk")
+    with running(work) as target, target.client() as client:
+        client.config(ConfigCommand.FORCE_SET, b"kept")
+        assert target.stop()[0] == 0
+    with running(work) as target, target.client() as client:
+        assert client.config().text == b"kept"
+        os.truncate(work / "disk", 2 * SECTORS * 512)
+        target.tell(signal.SIGHUP)
+        wait_for(lambda: size(work) == 2 * SECTORS * 512, 30, "its size is not looked at")
+
+
+def size(work: Path) -> int:
+    """Of its disk, in bytes."""
+    (export,) = ask(work / "control", "status")["exports"]
+    return int(export["bytes"])
+
+
+def test_a_link_of_another_kind_is_opened_later(work: Path) -> None:
+    """Its host is looked up by the opener."""
+    write(work, "disk")
+    with running(work) as target:
+        file = work / "file.toml"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.bind(("127.0.0.1", 0))
+            more = f'"udp:127.0.0.1:0,peer=localhost:{peer.getsockname()[1]}"'
+            file.write_text(file.read_text().replace("links = [", f"links = [{more}, "))
+            assert ask(work / "control", "apply")["exit"] == 0
+            assert len(ask(work / "control", "status")["interfaces"]) == 2
+        assert target.stop()[0] == 0
+
+
+def test_an_opener_that_is_killed_is_said_once_and_serving_goes_on(work: Path) -> None:
+    write(work, "disk")
+    with running(work) as target, target.client() as client:
+        os.kill(opener_of(target), signal.SIGKILL)
+        write(work, "disk", "more")
+        for _ in range(2):
+            said = refusal(work / "control", "apply")["message"]
+            assert said.startswith("the opener has ended: what is open is served on, and nothing more")
+        client.write(0, b"z" * 512)
+        assert client.read(0)[:512] == b"z" * 512
+        found = ask(work / "control", "status")
+        assert [it["state"] for it in found["exports"]] == ["serving"]
+        assert found["notes"][-1].startswith("the opener has ended")
+        status, _, errors = target.stop()
+        assert status == 0
+        assert len([line for line in errors.splitlines() if "the opener has ended" in line]) == 1
+
+
+def refusal(path: Path, verb: str) -> dict[str, str]:
+    """What a daemon says why not."""
+    with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(30)
+        control.connect(str(path))
+        control.sendall(json.dumps({"version": 1, "id": 1, "verb": verb, "arguments": {}}).encode() + b"\n")
+        with control.makefile() as lines:
+            answer = json.loads(lines.readline())
+    error: dict[str, str] = answer["error"]
+    return error
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_its_opener_ends_with_it_and_the_next_one_serves(how: int, work: Path) -> None:
+    write(work, "disk")
+    with running(work) as target:
+        opener = opener_of(target)
+        target.tell(how)
+        target.process.wait(10)
+        wait_for(lambda: not Path(f"/proc/{opener}").exists(), 10, "it stays")
+    with running(work) as target:
+        assert target.facts["address"] == "e0.0"
+
+
+def test_it_is_said_where_there_is_no_user_to_become(work: Path) -> None:
+    write(work, "disk")
+    with running(work, (*SERVICE, "unknown")) as target:
+        found = status_of(target.process.pid)
+        assert (found["Uid"].split()[0], found["CapEff"], found["Seccomp"]) == ("0", "0" * 16, "2")
+        assert "there is no user aoe-target: the process stays user 0" in target.stop()[2]
