@@ -118,8 +118,13 @@ class Manager:
     def kill(self, number: int = signal.SIGKILL, *, patience_s: float = 20.0) -> int:
         """Signal it and wait for its end; its status. The store keeps what it has."""
         assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(patience_s)
+        over = os.pidfd_open(self.process.pid)  # to wait without looking from time to time
+        try:
+            self.process.send_signal(number)
+            select.select([over], [], [], patience_s)
+        finally:
+            os.close(over)
+        return self.process.wait(0)
 
     def stop(self) -> None:
         """End it as `systemctl stop` does: the store is emptied."""
