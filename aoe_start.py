@@ -15,17 +15,19 @@ def client() -> int:
 
 
 def target() -> int:
-    """`aoe-target`."""
-    return _run("aoe.cli.target")
+    """`aoe-target`. A service that ends leaves at once: clients wait for the next life of it."""
+    return _run("aoe.cli.target", at_once=True)
 
 
-def _run(name: str) -> int:
+def _run(name: str, *, at_once: bool = False) -> int:
     """Until a command has a handler of its own there is nothing that it could leave half-made. Where Ctrl-C
     is ignored, as behind nohup, it stays so."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
     try:
         status: int = importlib.import_module(name).main()
+        if at_once:
+            importlib.import_module("aoe.cli.ending").leave(status)
     except KeyboardInterrupt:
         status = _INTERRUPTED
     except ImportError as error:  # later ones are said by the command

@@ -4,6 +4,7 @@ import functools
 import sys
 
 from aoe.cli import stdio
+from aoe.cli.ending import leave
 from aoe.cli.report import Report
 from aoe.cli.target_parser import command_of
 
@@ -19,4 +20,4 @@ def _main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
