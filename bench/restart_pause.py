@@ -1,14 +1,16 @@
 """What a pause is made of when a service starts again: python -m bench.restart_pause, as root.
 
 It prints how long after the signal it came to what, in ms: the process is gone, the next one is ready, its
-first answer is on the wire, a client has its first write answered, and all that waited. Besides, how long
-Python takes to start and to import what the service needs. One client writes to all exports, four writes at
-a time each.
+first answer is on the wire, a client has its first write answered, and all that waited; and how much CPU the
+next process took until it was ready. One client writes to all exports, four writes at a time each, again and
+again to the same sectors. Then the longest pause that two clients see, with nine writers for each export, as in
+tests/net/test_restart.py. Besides, how long Python takes to start and to import what the service needs.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -26,6 +28,7 @@ from aoe.initiator.remote import RemoteDisk
 from aoe.wire import frame
 from aoe.wire.frame import FLAG_RESPONSE, Header
 from tests.node.manager import Manager
+from tests.support.labs import restarts
 from tests.support.labs.network import Lab
 from tests.support.labs.ports import PacketPort
 from tests.support.labs.restarts import READY_S, SERVED_AGAIN_S, service, site
@@ -44,18 +47,37 @@ class Parts(NamedTuple):
     on_the_wire: float
     first_write: float
     all_writes: float
+    cpu: float
+    """What the next process took until it was ready."""
 
 
 class Timed(Manager):
     """Knows when its service was ready."""
 
-    ready_at_s = 0.0
+    ready_at_s = cpu_s = 0.0
 
     def _receive(self) -> None:
         was = self.said.get("READY")
         super()._receive()
         if was is None and self.said.get("READY") == "1":
             self.ready_at_s = time.monotonic()
+            assert self.process is not None
+            self.cpu_s = _cpu_s(self.process.pid)
+
+
+def _cpu_s(process: int) -> float:
+    """What its threads have taken so far (proc(5), schedstat)."""
+    threads = Path(f"/proc/{process}/task").glob("*/schedstat")
+    return sum(int(it.read_text().split()[0]) for it in threads) / 1e9
+
+
+class Moments(NamedTuple):
+    """Of one restart: when it was told, gone, and ready again; seconds of CPU until then."""
+
+    began_s: float
+    gone_s: float
+    ready_s: float
+    cpu_s: float
 
 
 class Wire:
@@ -117,14 +139,13 @@ def client(lab: Lab, addresses: list[str]) -> Iterator["subprocess.Popen[str]"]:
 # The service
 
 
-def restarted(manager: Timed, how: signal.Signals) -> tuple[float, float, float]:
-    """When it was told, gone, and ready again."""
+def restarted(manager: Timed, how: signal.Signals) -> Moments:
     time.sleep(SERVED_AGAIN_S)
     began_s = time.monotonic()
     manager.kill(how)
     gone_s = time.monotonic()
     manager.start(ready_s=READY_S)
-    return began_s, gone_s, manager.ready_at_s
+    return Moments(began_s, gone_s, manager.ready_at_s, manager.cpu_s)
 
 
 def measured(how: signal.Signals, engine: str, exports: int, times: int) -> list[Parts]:
@@ -144,16 +165,23 @@ def measured(how: signal.Signals, engine: str, exports: int, times: int) -> list
             slow = json.loads(process.communicate(timeout=READY_S)[0])
         finally:
             wire.stop()
-    return [parts(*moment, wire.answers_s, slow) for moment in moments]
+    return [parts(moment, wire.answers_s, slow) for moment in moments]
 
 
-def parts(
-    began_s: float, gone_s: float, ready_s: float, answers_s: list[float], slow: list[tuple[float, float]]
-) -> Parts:
+def parts(at: Moments, answers_s: list[float], slow: list[tuple[float, float]]) -> Parts:
     """Of one restart. A write of its pause began before it was ready, and ended after it was gone."""
+    began_s, gone_s, ready_s, cpu_s = at
     ends = [end for start, end in slow if start < ready_s and end > gone_s] or [gone_s]
     answered = next((it for it in answers_s if it > gone_s), gone_s)
-    return Parts(*(1000 * (it - began_s) for it in (gone_s, ready_s, answered, min(ends), max(ends))))
+    moments = (1000 * (it - began_s) for it in (gone_s, ready_s, answered, min(ends), max(ends)))
+    return Parts(*moments, 1000 * cpu_s)
+
+
+def seen_by_two(how: signal.Signals, engine: str, exports: int, times: int) -> str:
+    """The longest pause of two clients, and what should not be."""
+    with tempfile.TemporaryDirectory() as work:
+        found = restarts.run(Path(work), how, engine, seed=1, times=times, used=exports)
+    return "{pause_s:.2f} s, away {away_s:.2f} s, {calls} calls, faults: {faults}".format(**found)
 
 
 def imports_ms() -> tuple[float, float]:
@@ -179,6 +207,7 @@ def main() -> None:
     if said.client is not None:
         asyncio.run(write(said.client))
         return
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled
     print("python {:.0f} ms, with imports {:.0f} ms".format(*imports_ms()))
     for name, how in SIGNALS.items():
         found = measured(how, said.engine, said.exports, said.times)
@@ -186,6 +215,7 @@ def main() -> None:
         for part in Parts._fields:
             values = [getattr(it, part) for it in found]
             print(f"  {part.replace('_', ' '):14} {statistics.median(values):7.0f} {max(values):7.0f}")
+        print(f"  two clients: longest pause {seen_by_two(how, said.engine, said.exports, said.times)}")
 
 
 if __name__ == "__main__":
