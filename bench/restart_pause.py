@@ -3,8 +3,8 @@
 It prints how long after the signal it came to what, in ms: the process is gone, the next one is ready, its
 first answer is on the wire, a client has its first write answered, and all that waited; and how much CPU the
 next process took until it was ready. One client writes to all exports, four writes at a time each, again and
-again to the same sectors. Then the longest pause that two clients see, with nine writers for each export, as in
-tests/net/test_restart.py. Besides, how long Python takes to start and to import what the service needs.
+again to the same sectors. Then the longest pause that two clients see, with nine writers for each export, as
+in tests/net/test_restart.py. Besides, how long Python takes to start and to import what the service needs.
 """
 
 import argparse

@@ -178,11 +178,17 @@ static void sweep(struct thread *t)
             work_sweep(&e->exports[i].work, &e->crowd, t->boot_ns);
 }
 
+/* Not while it drains, nor before it begins: what comes then stays where it is, and is nothing to do. */
+static int takes(const struct thread *t)
+{
+    return !atomic_load_explicit(&t->engine->draining, memory_order_relaxed);
+}
+
 static int something_waits(struct thread *t)
 {
     if (atomic_load_explicit(&t->mail, memory_order_relaxed))
         return 1;
-    for (uint32_t p = 0; p < t->ports_used; p++)
+    for (uint32_t p = 0; takes(t) && p < t->ports_used; p++)
         if (port_filled(t, p))
             return 1;
     return 0;
@@ -191,7 +197,7 @@ static int something_waits(struct thread *t)
 static struct pollfd port_wanted(const struct thread *t, uint32_t p)
 {
     const struct port *port = &t->ports[p];
-    int events = (port->open == PORT_OPEN ? POLLIN : 0) | (port->out.blocked ? POLLOUT : 0);
+    int events = (port->open == PORT_OPEN && takes(t) ? POLLIN : 0) | (port->out.blocked ? POLLOUT : 0);
     return (struct pollfd){port->open ? port->ring.fd : -1, (short)events, 0};
 }
 
@@ -256,7 +262,7 @@ void thread_pass(struct thread *t)
     work += (uint32_t)operations_completed(t);
     if (t->delays.count)
         work += (uint32_t)operations_begin(t);
-    if (!atomic_load_explicit(&e->draining, memory_order_relaxed))
+    if (takes(t))
         work += take_frames(t);
     sectors_go(t->sectors);
     outlets_flush(t);

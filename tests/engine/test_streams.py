@@ -10,8 +10,9 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ SECTORS = 64 * WINDOW
 FOREIGN_FRAMES = int(os.environ.get("AOE_FOREIGN_FRAMES", "100000"))
 ANSWER_S = 20.0
 SILENCE_S = 0.3
+WAITS_S = 0.6
 
 tags = itertools.count(1000)
 
@@ -245,6 +247,8 @@ class Lives:
         self._end = threading.Event()
         self._pool = ThreadPoolExecutor(1)
         self._life: Future[Legacy] | None = None
+        self.before: Callable[[], Awaitable[None]] = partial(asyncio.sleep, 0)
+        """Is waited for before a life begins to take frames."""
 
     def begin(self, legacy: Legacy) -> None:
         """The next life."""
@@ -266,6 +270,7 @@ class Lives:
     async def _live(self, legacy: Legacy, began: threading.Event) -> Legacy:
         target = Target.open([PacketLink("v0", self.sockets)], self._options, legacy=legacy, paused=True)
         await target.add(Offer(open_disk(self._disk), SHELF, SLOT, "A"), check=False)
+        await self.before()
         target.resume()
         began.set()
         while not self._end.is_set():
@@ -332,6 +337,24 @@ def test_what_came_between_two_lives_is_served_in_its_order(lives: Lives, witnes
     assert witness.first_byte() == 49
     for _ in range(300):
         witness.first_byte()
+
+
+@pytest.mark.parametrize("lives", ["c"], indirect=True)
+def test_what_waits_for_a_life_to_begin_keeps_no_processor_busy(lives: Lives, witness: Wire) -> None:
+    """The new life has other things to do with it."""
+    spent_s = []
+
+    async def wait() -> None:
+        before_s = time.process_time()
+        await asyncio.sleep(WAITS_S)
+        spent_s.append(time.process_time() - before_s)
+
+    legacy, lives.before = lives.end(), wait
+    for number in range(50):
+        witness.raw.send(driver.read(number, src=CLIENT, tag=next(tags), **witness.to))
+    lives.begin(legacy)
+    assert spent_s[0] < WAITS_S / 4
+    assert all(witness.take(ANSWER_S) for _ in range(50))
 
 
 @pytest.mark.parametrize("lives", ["c"], indirect=True)
