@@ -37,7 +37,7 @@ ENGINE_ALONE = ("-c", "from setuptools import setup; setup(cffi_modules=['csrc/b
 SECTORS = 16384
 TRIM, TRIMMED = 0x06, struct.pack("<Q", SECTORS - 64 | 64 << 48).ljust(512, b"\0")
 CPUS = ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))
-MOST_S = 60.0
+MOST_S = 240.0
 RIGHT, SHORT = "malloc(l->depth * l->block)", "malloc(l->depth * l->block - 1)"
 RACE = """
 #include <pthread.h>

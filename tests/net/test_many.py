@@ -117,12 +117,17 @@ def test_1000_exports_are_listed_also_where_frames_are_lost(lab: Lab, tmp_path: 
         for share, command in itertools.product((None, 0.01), ("discover", "stat")):
             for end in lab.cables[0][:2]:
                 lab.lose(end, share)
-            assert min(listed_in_s(target, command) for _ in range(2)) < LISTED_S, (share, command)
-        assert min(listed_in_s(target, "discover", *PLAIN_USER) for _ in range(2)) < LISTED_S
+            assert is_listed_in_time(target, command), (share, command)
+        assert is_listed_in_time(target, "discover", *PLAIN_USER)
 
 
 PLAIN_USER = ("setpriv", "--bounding-set=-all,+net_raw", "--inh-caps=-all,+net_raw")
 """May open the interface, but gets no larger buffer than any program."""
+
+
+def is_listed_in_time(target: AoeTarget, command: str, *before: str) -> bool:
+    """One of a few times: others use this machine, too."""
+    return any(listed_in_s(target, command, *before) < LISTED_S for _ in range(4))
 
 
 def listed_in_s(target: AoeTarget, command: str, *before: str) -> float:

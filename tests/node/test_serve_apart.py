@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -180,13 +181,12 @@ def test_the_opener_ends_with_what_it_opened_for(how: int, disk: Path, tmp_path:
 @pytest.mark.parametrize("wrong", ["missing", "directory", "busy"])
 def test_what_cannot_be_opened_is_said_as_without_an_opener(wrong: str, disk: Path, tmp_path: Path) -> None:
     path = {"missing": tmp_path / "none", "directory": tmp_path, "busy": disk}[wrong]
-    lines = []
-    with serving(disk, "--state-dir", tmp_path / "s"):
-        for how in (("-m", "aoe.cli.target"), SERVICE):
-            target = ended(how, path, tmp_path)
-            lines.append(target)
-    assert lines[0] == lines[1]
-    assert str(path) in lines[0]
+    with serving(disk, "--state-dir", tmp_path / "s"), ThreadPoolExecutor(2) as pool:
+        ways = (("-m", "aoe.cli.target"), SERVICE)
+        waiting = [pool.submit(ended, how, path, tmp_path / str(at)) for at, how in enumerate(ways)]
+        one, other = (it.result() for it in waiting)
+    assert one == other
+    assert str(path) in one
 
 
 def ended(how: tuple[str, ...], path: Path, work: Path) -> str:

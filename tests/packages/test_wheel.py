@@ -19,7 +19,7 @@ from tests.support.tools import need, unavailable
 pytestmark = pytest.mark.timeout(900)
 
 PLATFORM = "manylinux_2_34_x86_64"
-RUN_S = 60
+RUN_S = 240
 ROOMS = ("aoe/", "csrc/", "man/", "debian/")
 BUILD_SDIST = """
 import os, sys

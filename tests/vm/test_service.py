@@ -34,7 +34,7 @@ DATA_AT = "16777216"
 WATCHDOG_S = 5
 LATER, OTHER_NAMES = "99.0", "aoe9"
 """Of a package that is newer, and has other names for what is held."""
-PACKAGE_S = 240.0
+PACKAGE_S = 480.0
 
 
 def test_a_disk_is_a_service(debian: Site) -> None:

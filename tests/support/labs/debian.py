@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.support.labs.building import copied
 from tests.support.tools import need, tool, unavailable
 
-BUILD_S = 120
+BUILD_S = 600
 COMMAND = ("dpkg-buildpackage", "-us", "-uc", "-b")
 
 
