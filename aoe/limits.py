@@ -270,6 +270,8 @@ METRICS_HEAD_MAX = 8192
 """Bytes of a request for metrics: its line, and the header fields."""
 METRICS_IGNORED_MAX = 1 << 16
 """Bytes behind a request that are read and thrown away, so that its answer arrives."""
+EXPORTS_AT_ONCE = 64
+"""Exports whose numbers are looked at at a time for them."""
 EXPOSED_AT_ONCE = 1024
 """Lines of metrics that are written at a time: that takes less than a millisecond."""
 DOCTOR_LOST_ONE_IN = 10_000

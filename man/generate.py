@@ -16,7 +16,9 @@ from pathlib import Path
 from aoe.cli import parser, target_parser
 from aoe.config.keys import DEFAULTS, TABLES
 from aoe.doctor.checks import CHECKS
+from aoe.metrics.about import ABOUT
 from aoe.metrics.table import LINK, TARGET
+from aoe.metrics.text import OF_CLIENT, OF_EXPORT, OF_LINK, OF_TARGET, OF_THREAD, Told
 
 HERE = Path(__file__).parent
 PAGES = ("aoe.1", "aoe-target.8", "aoe-target.toml.5")
@@ -229,6 +231,22 @@ def checks() -> Iterator[str]:
         yield from tagged(f"{bold(id)} ({check.severity})", _sentence(check.why))
 
 
+def metrics() -> Iterator[str]:
+    """What Prometheus is told, besides the counters that are explained already."""
+    for family in ABOUT:
+        yield from tagged(bold(family.name), inline(family.help))
+    for told in (*OF_TARGET, *OF_LINK):
+        names = ", ".join(bold(row.name) for row in told.rows)
+        yield from tagged(_by_label(told), f"Of the counters above: {names}.")
+    for told in (*OF_EXPORT, *OF_CLIENT, *OF_THREAD):
+        yield from tagged(_by_label(told), inline(told.family.help))
+
+
+def _by_label(told: Told) -> str:
+    label = told.rows[0].label
+    return bold(told.family.name) + (f" by {bold(label)}" if label else "")
+
+
 def keys(table: str) -> Iterator[str]:
     """What each key of a table of the configuration file takes and means."""
     for key in TABLES[table].values():
@@ -254,6 +272,7 @@ PARTS: dict[str, Callable[..., Iterator[str] | list[str]]] = {
     "asking": asking,
     "counters": counters,
     "checks": checks,
+    "metrics": metrics,
     "keys": keys,
     "defaults": defaults,
     "example": example,

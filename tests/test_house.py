@@ -51,9 +51,10 @@ WITH_IO = {
     "paced repeated records serve server target",
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
-    "node": "alone content desk drains endpoint hands held held_addresses held_sockets holds landlock life "
-    "lives node notify opener opener_connection opener_process opener_service opening pages placing "
-    "remembered sandbox seccomp standing state store_life",
+    "node": "alone content desk drains endpoint exposed exposing hands held held_addresses held_sockets "
+    "holds landlock life listening lives node notify opener opener_connection opener_process "
+    "opener_service opening pages placing process remembered sandbox seccomp spaces standing state "
+    "store_life",
     "control": "bridge client connection hand kept listening peers place saving server verbs written",
 }
 """Modules that may know the world. The others of these rooms are sans-I/O, and so are `wire`, `drive` and

@@ -40,6 +40,9 @@ from aoe.node import life
 from aoe.node.alone import Alone
 from aoe.node.done import Done
 from aoe.node.drains import Drains
+from aoe.node.exposing import DESCRIPTORS as METRICS_OPEN
+from aoe.node.exposing import NAME as METRICS
+from aoe.node.exposing import Exposing
 from aoe.node.hands import Live
 from aoe.node.held import Held
 from aoe.node.held_addresses import HeldAddresses
@@ -69,6 +72,7 @@ class Run(NamedTuple):
     config: Path
     socket: Path | None
     opener: Path | None
+    metrics: str | None
     json: bool
     verbose: bool
 
@@ -101,6 +105,7 @@ class _Daemon:
         """Whether nothing was left behind."""
         life_name = self._life_name = name_of_life(self._held)  # held first of all
         self._held.pause()
+        self._exposing = Exposing(self._held.given(METRICS))
         unknown = self._held.drop_unknown()
         self._addresses = HeldAddresses(self._held, self._apart.by)
         self._blank = life.blank()
@@ -136,6 +141,7 @@ class _Daemon:
                 raise ConfigurationError("; ".join(it.sentence for it in prepared.plan.problems))
             self._links = node.open_links(names)
             how = wanted.target
+            self._exposing.open(self._said.metrics or how.metrics)
             rights = self._rights(how)
             legacy, paused = life.take(self._held), self._apart.sockets.went_on
             target = open_target(
@@ -152,6 +158,7 @@ class _Daemon:
         except BaseException:
             node.give_up()
             seat.close()
+            self._exposing.close()
             raise
         stdio.start()
         self._node = node
@@ -162,7 +169,8 @@ class _Daemon:
             try:
                 self._say(await node.start(target), at_start=True)
                 self._begin(target, paused=paused)
-                await self._listen(node, verbs).wait()
+                async with self._exposing.serve(node):
+                    await self._listen(node, verbs).wait()
                 self._notifier.stopping()
             finally:
                 clean = await node.stop()
@@ -247,7 +255,8 @@ class _Daemon:
 def descriptors(exports: int, links: int, target: TargetConfig) -> int:
     """How many are open at most."""
     threads = 0 if target.engine == "python" else _threads(target).threads
-    return OPEN_ALWAYS + (_EACH + _ON_EACH_LINK * links) * exports + links * (4 + threads) + 3 * threads
+    always = OPEN_ALWAYS + METRICS_OPEN
+    return always + (_EACH + _ON_EACH_LINK * links) * exports + links * (4 + threads) + 3 * threads
 
 
 def _options(target: TargetConfig) -> TargetOptions:

@@ -60,6 +60,8 @@ def _add_run(commands: Any) -> None:
     command.add_argument("--socket", type=Path, metavar="PATH", help="where it is asked and changed")
     opener = "where the opener listens that has the rights; by default it is a child of this process"
     command.add_argument("--opener", type=Path, metavar="PATH", help=opener)
+    metrics = "where Prometheus may ask for metrics, such as 127.0.0.1:9882; the file's key does the same"
+    command.add_argument("--metrics", type=words.endpoint, metavar="HOST:PORT", help=metrics)
     command.add_argument("--json", action="store_true", help="print JSON, one object a line")
     command.add_argument("-v", "--verbose", action="store_true", help="log details, too")
 

@@ -74,6 +74,15 @@ def assigned(name: str) -> Callable[[str], str]:
     return lambda text: f"{name}={text}"
 
 
+def endpoint(text: str) -> str:
+    """A type for argparse: an address and a port."""
+    from aoe.config.kinds import is_endpoint  # noqa: PLC0415 - only one that is typed waits for it
+
+    if not is_endpoint(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address and a port; write it as 127.0.0.1:9882")
+    return text
+
+
 def seconds_or_none(text: str) -> float | None:
     """A type for argparse: a time, or `none`."""
     return None if text == "none" else seconds()(text)

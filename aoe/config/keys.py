@@ -116,6 +116,17 @@ TARGET = (
         "which users besides root may look at the status: the control group (default), or all",
     ),
     Key(
+        "metrics",
+        Text("HOST:PORT, where the host is an address", kinds.is_endpoint),
+        "where Prometheus may ask for metrics, with HTTP at /metrics; any host that gets there may ask. By "
+        "default only where the service manager listens for it (aoe-target-metrics.socket: 127.0.0.1:9882)",
+    ),
+    Key(
+        "metrics-clients",
+        Flag(),
+        "whether metrics tell what each client did, too: up to 64 of an export, and 1,024 in all (false)",
+    ),
+    Key(
         "log-level",
         Choice("debug", "info", "warning", "error"),
         'the least that is logged ("info")',

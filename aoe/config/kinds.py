@@ -27,6 +27,7 @@ _ALIKE = 0.75
 """How much of two words is the same where one is meant for the other."""
 _INTERFACE = re.compile(rf"[^\s/:]{{1,{limits.NAME_MAX}}}")
 _BANDWIDTH = re.compile(r"([0-9]{1,13})([kKMG]?)")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?")
 
 
@@ -338,6 +339,28 @@ def is_directory(text: str) -> bool:
 def is_control_group(text: str) -> bool:
     """Whether a text can be the name of a group of users."""
     return _GROUP.fullmatch(text) is not None
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """Of `HOST:PORT`, where the host is an address (of IPv6 in brackets): a name would have to be looked up.
+    ValueError."""
+    from ipaddress import ip_address  # noqa: PLC0415  only this needs it
+
+    host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    address = ip_address(host[1:-1] if bracketed else host)
+    if not _PORT.fullmatch(port) or int(port) > 65535 or bracketed != (address.version == 6):
+        raise ValueError(text)
+    return str(address), int(port)
+
+
+def is_endpoint(text: str) -> bool:
+    """Whether a text is a host and a port."""
+    try:
+        host_and_port(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_interface(text: str) -> bool:

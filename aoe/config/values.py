@@ -42,6 +42,8 @@ class TargetConfig:
     They are for exports that name none of their own; where there is neither, for the only Ethernet interface.
     `max_frame_age` is in seconds (0.5 to 3600), `buffer_count` in messages (2 to 65535). Members of
     `control_group` may change what names neither a store nor an interface; `control_readers` may look.
+    `metrics` is `HOST:PORT`, where the host is an address; what each client did is told there with
+    `metrics_clients`.
     """
 
     interfaces: tuple[str, ...] = ()
@@ -57,6 +59,8 @@ class TargetConfig:
     state_dir: str | None = None
     control_group: str | None = None
     control_readers: Readers = "group"
+    metrics: str | None = None
+    metrics_clients: bool = False
     log_level: LogLevel = "info"
     json: bool = False
 

@@ -79,6 +79,13 @@ class Held:
         names = [name for name in self._found if name.startswith(_beginning(kind))]
         return [(name, fd) for name in names if (fd := self._take(name)) is not None]
 
+    def given(self, name: str) -> list[int]:
+        """Descriptors of a socket unit with that FileDescriptorName=, which were never held; they are the
+        caller's."""
+        found = self._found.pop(name, [])
+        del self._names[name]
+        return found
+
     def drop_unknown(self) -> list[str]:
         """Close what an arrangement of another version has, before it is in the way of what is opened; the
         names."""

@@ -25,7 +25,10 @@ Store = Hashable
 
 LIMITS = tuple(name.replace("_", "-") for name in rates.LIMITS)
 _CHANGING = ("durability", "read-only", "interfaces", *LIMITS)
-_ADJUSTED = ("interfaces", "links", "max-frame-age", "remote-admin", "remote-masks", "log-level")
+_ADJUSTED = (
+    *("interfaces", "links", "max-frame-age", "remote-admin", "remote-masks", "log-level"),
+    "metrics-clients",
+)
 _ELSEWHERE = ("control-group", "control-readers")
 """Keys of `[target]` that are no matter here."""
 USED = "a client used it in the last minute; apply --remove does it now"

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 from aoe.drive.command import Kind
 from aoe.metrics.snapshot import ClientNumbers, ExportNumbers, Snapshot, ThreadNumbers
@@ -55,9 +56,10 @@ class Counting:
             found.numbers[place] = now
         return found
 
-    def snapshot(self) -> Snapshot:
-        """All of it."""
-        exports = tuple(self.export(export) for export in self._responder.exports.values())
+    def snapshot(self, exports: Sequence[ExportNumbers] | None = None) -> Snapshot:
+        """All of it; with `exports` that were looked at just before."""
+        if exports is None:
+            exports = tuple(self.export(export) for export in self._responder.exports.values())
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         links = {name: dict(counted) for name, counted in self._ports.by_link().items()}
         return Snapshot(now_ns, dict(self._target()), links, exports, tuple(self._threads()))

@@ -114,9 +114,10 @@ class Target(Rooted):
         """Everything counted so far, by reason; what links counted has their name before it."""
         return self.server.counting.counters()
 
-    def snapshot(self) -> Snapshot:
-        """All numbers at one time (`aoe.metrics.table` says what each is)."""
-        return self.server.counting.snapshot()
+    def snapshot(self, exports: Sequence[ExportNumbers] | None = None) -> Snapshot:
+        """All numbers at one time (`aoe.metrics.table` says what each is). A caller that has no time for all
+        `exports` at once asks for their `numbers` before that."""
+        return self.server.counting.snapshot(exports)
 
     async def add(
         self,

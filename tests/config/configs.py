@@ -44,6 +44,8 @@ def targets(draw: st.DrawFn) -> TargetConfig:
         state_dir=draw(st.none() | _words.map(lambda it: f"/{it}")),
         control_group=draw(st.none() | st.sampled_from(["disk", "_a-b", "x$"])),
         control_readers=draw(st.sampled_from(["group", "all"])),
+        metrics=draw(st.none() | st.sampled_from(["127.0.0.1:9882", "[::1]:1", "0.0.0.0:65535"])),
+        metrics_clients=draw(st.booleans()),
         log_level=draw(st.sampled_from(["debug", "info", "warning", "error"])),
         json=draw(st.booleans()),
     )

@@ -179,6 +179,8 @@ remote-masks = false
 state-dir = "/s"
 control-group = "disk"
 control-readers = "all"
+metrics = "[::1]:9882"
+metrics-clients = true
 log-level = "debug"
 json = true
 [[export]]
@@ -211,6 +213,8 @@ reset-state = true
         state_dir="/s",
         control_group="disk",
         control_readers="all",
+        metrics="[::1]:9882",
+        metrics_clients=True,
         log_level="debug",
         json=True,
     )
