@@ -37,23 +37,28 @@ class Doctor(NamedTuple):
 
     def _given(self) -> Given:
         file, socket = self.config or CONFIG, self.socket or place.askers()
-        config, faults = self._read(file, socket)
+        config, faults, problem = self._read(file, socket)
         target = config.target if config else TargetConfig()
         links = len(target.interfaces) + len(target.links) or 1
         needed = descriptors(len(config.exports) if config else 0, links, target)
-        return Given(str(file), config, faults, socket, _state_dir(target, socket), needed, _here)
+        return Given(str(file), config, faults, problem, socket, _state_dir(target, socket), needed, _here)
 
-    def _read(self, file: Path, socket: Path) -> tuple[Config | None, Sequence[str]]:
+    def _read(self, file: Path, socket: Path) -> tuple[Config | None, Sequence[str], str]:
+        """What is in the file, each fault of it, and why this user may not read it."""
         if self.config is None and not file.exists():
             if socket.exists():
-                return None, ()
+                return None, (), ""
             raise ConfigurationError(
                 f"there is neither {file} nor a daemon at {socket}; name the file with --config FILE"
             )
         try:
-            return load(file), ()
+            return load(file), (), ""
         except ConfigErrors as errors:
-            return None, errors.lines
+            return None, errors.lines, ""
+        except ConfigurationError as error:
+            if self.config is not None:
+                raise
+            return None, (), str(error)
 
 
 def _state_dir(target: TargetConfig, socket: Path) -> Path:

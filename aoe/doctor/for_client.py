@@ -34,7 +34,8 @@ async def examine(names: list[str], links: Sequence[Link], addresses: Sequence[s
         found.append(unseen("silent", "network", seconds, "name one interface, or some addresses"))
     elif heard.fits or links:
         found += of_segment.for_client(heard.answers, addresses)
-    if heard.fits and not heard.answers and not addresses:
+    if (heard.fits or links) and not heard.answers and not addresses and heard is not _LATE:
         remedy = "is a disk served there, and is this host on its mask? aoe-target status on the server"
-        found.append(fault("silent", ", ".join(heard.fits), "nothing answers", remedy))
+        where = ", ".join([*heard.fits, *(it.name for it in links)])
+        found.append(fault("silent", where, "nothing answers", remedy))
     return gravest_first(found)

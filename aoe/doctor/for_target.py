@@ -31,14 +31,15 @@ _OTHERS = segment.Heard([], {}, {})
 
 
 class Given(NamedTuple):
-    """Where to look: the `file` and what it says (None where it cannot be applied, by its `faults`), and the
-    control `socket` of the daemon. `state_dir` is where that keeps its state. `descriptors` are how many its
-    file takes. `here` looks at what a file names, without a daemon: whether it can be used, what it is, and a
-    sentence."""
+    """Where to look: the `file`, what it says (None where it cannot be applied, by its `faults`, or not read,
+    for a `problem`), and the control `socket` of the daemon. `state_dir` is where that keeps its state. Its
+    file takes so many `descriptors`. `here` looks at what a file names, without a daemon: whether it can be
+    used, what it is, and a sentence."""
 
     file: str
     config: Config | None
     faults: Sequence[str]
+    problem: str
     socket: Path
     state_dir: Path
     descriptors: int
@@ -46,20 +47,21 @@ class Given(NamedTuple):
 
 
 class _Daemon(NamedTuple):
-    """As it is at first asked; `said` is None where there is none, or this user may not ask."""
+    """What it `said`; None where it is not `there`, or does not answer, or not to this user."""
 
     said: dict[str, Any] | None
     process: Process | None
     findings: list[Finding]
+    there: bool = True
 
 
 async def examine(given: Given) -> list[Finding]:
     """Everything, gravest first. What hangs is left."""
     began_ns = host.ahead_ns()
-    daemon, unit, opener = await asyncio.gather(
+    daemon, unit, seat = await asyncio.gather(
         _daemon(given),
         blocking(lambda: service.unit(service.UNIT), None),
-        blocking(lambda: service.unit(service.OPENER), None),
+        blocking(lambda: service.seat(given.socket), None),
     )
     looks = (
         _host(daemon),
@@ -67,11 +69,14 @@ async def examine(given: Given) -> list[Finding]:
         _state(given, daemon),
         _stores(given, daemon, unit),
         _unserved(given, daemon),
+        _opener(unit),
     )
     found = [it for part in await asyncio.gather(*looks) for it in part]
     found += [*daemon.findings, *of_service.faults_of_file(given.file, given.faults)]
-    found += of_service.unit(unit, service.UNIT, holds=True) if unit is not None else ()
-    found += of_service.unit(opener, service.OPENER, holds=False) if opener is not None else ()
+    if given.problem:
+        found.append(unseen("config", given.file, given.problem, "sudo aoe-target doctor"))
+    found += of_service.unit(unit, service.UNIT) if unit is not None else ()
+    found += of_service.seat(seat) if seat is not None else ()
     found.append(of_host.clock(host.clock(of_service.steps(daemon.said or {}), began_ns)))
     return gravest_first(found)
 
@@ -83,7 +88,8 @@ async def _daemon(given: Given) -> _Daemon:
     late = service.Asked(None, 0, f"it does not answer for {timing.DOCTOR_LOOK_S:.0f} s", "lost")
     asked = await blocking(lambda: service.ask(given.socket), late)
     if asked.said is None:
-        return _Daemon(None, None, [of_service.no_daemon(asked.problem, asked.kind)])
+        found = [of_service.no_daemon(asked.problem, asked.kind)]
+        return _Daemon(None, None, found, there=asked.kind != "no-daemon")
     process = service.process(asked.pid)
     found = [*of_service.status(asked.said, asked.pid), *of_service.process(process, given.descriptors)]
     return _Daemon(asked.said, process, found)
@@ -92,7 +98,7 @@ async def _daemon(given: Given) -> _Daemon:
 async def _unserved(given: Given, daemon: _Daemon) -> list[Finding]:
     """Without a daemon, whether what the file names could be served."""
     config = given.config
-    if daemon.said is not None or config is None or _is_hidden(daemon):
+    if daemon.there or config is None:
         return []
     found: list[Finding] = []
 
@@ -114,9 +120,12 @@ def _looked(usable: bool, text: str, facts: dict[str, Any]) -> Finding:
     return fine(id, about, text) if usable else fault(id, about, seen, remedy or "aoe-target check")
 
 
-def _is_hidden(daemon: _Daemon) -> bool:
-    """Whether there is a daemon that this user may not ask."""
-    return not any(it.is_fault for it in daemon.findings)
+async def _opener(unit: Unit | None) -> list[Finding]:
+    """Of the service as the package has it."""
+    if unit is None or not unit.has_opener:
+        return []
+    socket = await blocking(lambda: service.unit(service.OPENER), None)
+    return [of_service.opener(socket, service.OPENER)]
 
 
 # The host
@@ -126,9 +135,9 @@ async def _host(daemon: _Daemon) -> list[Finding]:
     allowed = of_service.allowed_uring(daemon.said)
     exports = len(dicts(daemon.said.get("exports"))) if daemon.said else 0
     found = [of_host.watches(host.watches(), exports)]
-    if daemon.said is None:
+    if not daemon.there:
         found.append(of_host.engine(why_unavailable() or ""))
-    if daemon.said is None or allowed is not None:
+    if not daemon.there or allowed is not None:
         found.append(of_host.uring(host.uring(), allowed))
     return found
 
@@ -176,7 +185,7 @@ async def _state(given: Given, daemon: _Daemon) -> list[Finding]:
 
 async def _stores(given: Given, daemon: _Daemon, unit: Unit | None) -> list[Finding]:
     """A daemon says itself what it cannot open."""
-    ids = _ids(unit) if daemon.said is None and unit is not None else None
+    ids = _ids(unit) if not daemon.there and unit is not None else None
     room = asyncio.Semaphore(limits.CHANGED_AT_ONCE)
 
     async def look(export: ExportConfig) -> of_stores.Store | None:
@@ -191,7 +200,7 @@ async def _stores(given: Given, daemon: _Daemon, unit: Unit | None) -> list[Find
 
 def _ids(unit: Unit) -> Ids | None:
     """Of the service, unless an opener opens for it."""
-    if not unit.user or "--opener" in unit.properties.get("ExecStart", ""):
+    if not unit.user or unit.has_opener:
         return None
     found = service.ids_of(unit.user, unit.properties.get("SupplementaryGroups", ""))
     return Ids(*found, unit.properties.get("ProtectHome", "no") == "no") if found else None

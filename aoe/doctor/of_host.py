@@ -29,10 +29,10 @@ class Uring(NamedTuple):
     filtered: bool = False
 
 
-def engine(reason: str, about: str = "engine") -> Finding:
-    """`reason`: why it is not the compiled one; empty where it is."""
+def engine(reason: str, about: str = "engine", name: str = "c") -> Finding:
+    """`reason`: why it is not the compiled one that was meant; empty where it is the one of that `name`."""
     if not reason:
-        return fine("engine", about, "the compiled engine")
+        return fine("engine", about, "the compiled engine" if name == "c" else "Python, as it was told")
     seen, remedy = halves(reason)
     return fault("engine", about, seen, remedy or "see the log of the service: journalctl -u aoe-target")
 

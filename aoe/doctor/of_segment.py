@@ -14,12 +14,13 @@ _UNDECIDED = ("", NARROW_TEXTS[Narrow.TRIED])
 
 class Answer(NamedTuple):
     """What answers at an address: the paths to it, the serial of the disk there (empty: it does not say), and
-    why it cannot be used (empty: it can)."""
+    why it cannot be used (empty: it can). `is_one` is whether it is one server, by whatever interfaces."""
 
     address: str
     serial: str
     paths: tuple[PathStatus, ...]
     problem: str = ""
+    is_one: bool = True
 
 
 class Ours(NamedTuple):
@@ -75,7 +76,7 @@ def paths(them: Iterable[PathStatus]) -> Iterator[Finding]:
 
 def several(answers: Iterable[Answer]) -> dict[str, str]:
     """By address, that several servers answer for it."""
-    macs = {it.address: sorted({path.mac for path in it.paths}) for it in answers}
+    macs = {it.address: sorted({path.mac for path in it.paths}) for it in answers if not it.is_one}
     return {it: f"{' and '.join(found)} answer for it" for it, found in macs.items() if len(found) > 1}
 
 

@@ -7,6 +7,7 @@ from aoe import limits
 from aoe.doctor import of_host, of_interfaces
 from aoe.doctor.checks import Finding, fault, fine, halves, unseen
 
+_OTHERS_WRITE, _STICKY = 0o022, 0o1000
 _LOOK = "journalctl -u aoe-target"
 COUNTED = {
     "ring_full": (
@@ -47,6 +48,26 @@ class Unit(NamedTuple):
         """Empty: root."""
         return self.properties.get("User", "")
 
+    @property
+    def has_opener(self) -> bool:
+        """Whether another unit opens disks for it."""
+        return "--opener" in self.properties.get("ExecStart", "")
+
+
+class Seat(NamedTuple):
+    """The directory of a control socket, and its mode."""
+
+    path: str
+    mode: int
+
+
+def seat(one: Seat) -> Iterator[Finding]:
+    """A user that can write there can put another socket in its place."""
+    if one.mode & _OTHERS_WRITE and not one.mode & _STICKY:
+        yield fault("control-open", one.path, f"mode {one.mode & 0o7777:o}", f"chmod 755 {one.path}")
+    else:
+        yield fine("control-open", one.path, f"mode {one.mode & 0o7777:o}")
+
 
 def no_daemon(message: str, kind: str) -> Finding:
     """Why it cannot be asked."""
@@ -66,7 +87,7 @@ def status(said: Mapping[str, Any], pid: int) -> Iterator[Finding]:
         yield _export(export)
     engine = said.get("engine")
     if isinstance(engine, dict):
-        yield of_host.engine(str(engine.get("reason", "")), f"daemon {pid}")
+        yield of_host.engine(str(engine.get("reason", "")), f"daemon {pid}", str(engine.get("name")))
     for it in dicts(said.get("interfaces")):
         fits = it.get("frames_that_fit", 0)
         if isinstance(fits, int) and fits and it.get("up") and not str(it.get("name")).startswith("udp:"):
@@ -145,19 +166,29 @@ def faults_of_file(name: str, lines: Sequence[str]) -> Iterator[Finding]:
         yield fault("config", name, f"line {seen}", remedy or f"aoe-target check {name}")
 
 
-def unit(one: Unit, name: str, *, holds: bool) -> Iterator[Finding]:
-    """What systemd says of it; it `holds` descriptors for one that has a next life."""
+def unit(one: Unit, name: str) -> Iterator[Finding]:
+    """What systemd says of it."""
     said = one.properties
     if said.get("ActiveState") == "failed":
         yield fault("unit-failed", name, f"failed ({said.get('Result')})", _LOOK)
+    if said.get("ActiveState") == "active" and said.get("UnitFileState") == "disabled":
+        yield fault("unit-disabled", name, "active, but disabled", f"systemctl enable {name}")
     if said.get("NeedDaemonReload") == "yes":
         yield fault("unit-changed", name, "its file has changed", "systemctl daemon-reload")
     held = said.get("FileDescriptorStoreMax", "")
-    if holds and held == "0":
+    if held == "0":
         remedy = f"systemctl edit {name}: FileDescriptorStoreMax={limits.HELD_MAX}"
         yield fault("unit-store", name, "FileDescriptorStoreMax=0", remedy)
-    elif holds:
+    else:
         yield fine("unit-store", name, f"FileDescriptorStoreMax={held}")
     if not one.has_user:
         seen = f"there is no user {one.user}"
         yield fault("user", name, seen, f"useradd --system --no-create-home {one.user}")
+
+
+def opener(one: Unit | None, name: str) -> Finding:
+    """The socket of the opener, without which nothing more is opened."""
+    state = one.properties.get("ActiveState", "") if one is not None else "not there"
+    if state in ("active", "activating", ""):
+        return fine("opener", name, state or "active")
+    return fault("opener", name, state, f"systemctl start {name}")

@@ -39,4 +39,5 @@ async def listen(names: Sequence[str], others: Sequence[Link] = ()) -> Heard:
 
 
 def _answer(found: Surveyed) -> Answer:
-    return Answer(found.address, found.serial, tuple(found.paths), str(found.problem or ""))
+    problem = str(found.problem or "")
+    return Answer(found.address, found.serial, tuple(found.paths), problem, found.is_one_server)

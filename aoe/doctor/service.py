@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 from aoe import timing
 from aoe.control.client import Client
 from aoe.disk.identity import HERE, Host, raw_text
-from aoe.doctor.of_service import Process, Unit
+from aoe.doctor.of_service import Process, Seat, Unit
 from aoe.errors import ConfigurationError, ControlFailed
 
-UNIT, OPENER = "aoe-target.service", "aoe-target-opener.service"
+UNIT, OPENER = "aoe-target.service", "aoe-target-opener.socket"
 _PROPERTIES = (
     *("LoadState", "ActiveState", "Result", "NeedDaemonReload", "FileDescriptorStoreMax", "User"),
-    *("SupplementaryGroups", "ProtectHome", "ExecStart"),
+    *("SupplementaryGroups", "ProtectHome", "ExecStart", "UnitFileState"),
 )
 _GONE = " (deleted)"
 _OPEN_FILES, _UNLIMITED = "Max open files", 1 << 30
@@ -40,6 +40,14 @@ def ask(socket: Path) -> Asked:
         return Asked(None, 0, str(error), error.kind)
     except ConfigurationError as error:
         return Asked(None, 0, str(error), "no-daemon")
+
+
+def seat(socket: Path) -> Seat | None:
+    """Its directory; None where there is none that this user may look at."""
+    try:
+        return Seat(str(socket.parent), socket.parent.stat().st_mode)
+    except OSError:
+        return None
 
 
 def process(pid: int, host: Host = HERE) -> Process:

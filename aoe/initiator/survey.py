@@ -29,7 +29,8 @@ from aoe.wire import protocol
 
 class Surveyed(NamedTuple):
     """One address. `problem` says why there is no disk: then `size` (bytes) is 0. `paths` are what was found
-    there, usable or not; `retransmits` how many frames it took too many."""
+    there, usable or not; `retransmits` how many frames it took too many. `is_one_server` is whether the
+    paths are known to lead to one."""
 
     address: str
     size: int
@@ -37,6 +38,7 @@ class Surveyed(NamedTuple):
     paths: list[PathStatus]
     retransmits: int
     problem: Unreachable | None
+    is_one_server: bool = True
 
 
 class Asked(NamedTuple):
@@ -64,7 +66,8 @@ async def survey(
             if len(known) == len(told) and _is_one_server([it for _, it in known]):
                 return _as_told(trunks, known)
             async with room:
-                return await _attached(trunks, address, find_s)
+                found = await _attached(trunks, address, find_s)
+            return found._replace(is_one_server=len(told) <= 1)
 
         looks = [asyncio.ensure_future(look(address)) for address in sorted(asked)]
         try:

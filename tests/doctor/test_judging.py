@@ -1,8 +1,10 @@
 """What is judged to be a fault, of facts that no lab can have, and what is not."""
 
+import asyncio
 import errno
 import re
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,16 +13,18 @@ from aoe import limits
 from aoe.config.values import ExportConfig
 from aoe.disk.identity import Host
 from aoe.doctor import host, interfaces, of_host, of_interfaces, of_segment, of_service, of_state, of_stores
+from aoe.doctor.bounded import blocking
 from aoe.doctor.checks import CHECKS, Finding, Severity, fault, fine, gravest_first, unseen
 from aoe.doctor.of_host import Clock, Uring
 from aoe.doctor.of_interfaces import Lost, Seen
 from aoe.doctor.of_segment import Answer, Ours
-from aoe.doctor.of_service import Process, Unit
+from aoe.doctor.of_service import Process, Seat, Unit
 from aoe.doctor.of_state import State
 from aoe.doctor.of_stores import Store
 from aoe.doctor.stores import Ids, look
 from aoe.initiator.sizes import NARROW_TEXTS, Narrow
 from aoe.initiator.standing import PathStatus
+from aoe.metrics.table import COUNTERS
 
 TESTS = Path(__file__).parents[1]
 
@@ -109,8 +113,8 @@ def test_the_driver_of_the_kernel_with_two_servers(tmp_path: Path) -> None:
     (tmp_path / "block/etherd!e2.0").mkdir()
     held = host.driver(system)
     assert held == ("e1.0", "e2.0")
-    two = Answer("e1.0", "S", (path(), path("02:00:00:00:00:02")))
-    one = Answer("e2.0", "S", (path(), path()))
+    paths = path(), path("02:00:00:00:00:02")
+    two, one = Answer("e1.0", "S", paths, is_one=False), Answer("e2.0", "S", paths)
     assert wrong(*of_host.driver(held, of_segment.several([two, one]))) == [("kernel-driver", "e1.0")]
     assert not wrong(*of_host.driver(None, {}))
 
@@ -206,6 +210,33 @@ def test_what_a_daemon_says_is_judged_and_what_it_lacks_is_not() -> None:
     assert next(it for it in found if it.id == "sync-failed").remedy == "repair the disk"
 
 
+def test_what_is_counted_is_what_targets_count() -> None:
+    assert of_service.COUNTED.keys() <= COUNTERS.keys()
+
+
+def test_what_was_chosen_is_no_fault() -> None:
+    said = {"engine": {"name": "python", "reason": "", "io_uring": False}}
+    assert not wrong(*of_service.status(said, 7))
+    assert of_service.allowed_uring(said) is None
+    assert of_service.allowed_uring({"engine": {"name": "c", "io_uring": False}}) is False
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_look_that_hangs_is_left(late: bool) -> None:
+    """Its thread ends with the process."""
+    go_on = threading.Event()
+
+    def look() -> str:
+        assert go_on.wait(60 if late else 0) or not late
+        return "seen"
+
+    try:
+        found = asyncio.run(blocking(look, "late", 0.05 if late else 60))
+    finally:
+        go_on.set()
+    assert found == ("late" if late else "seen")
+
+
 def test_a_user_that_may_not_ask_is_told_so() -> None:
     assert of_service.no_daemon("status is not for uid 7; use sudo", "rights").severity is Severity.UNSEEN
     assert of_service.no_daemon("no daemon answers; start it", "no-daemon").remedy == "start it"
@@ -215,9 +246,19 @@ def test_a_user_that_may_not_ask_is_told_so() -> None:
 
 def test_a_unit_as_the_package_has_it_is_well() -> None:
     unit = Unit({"ActiveState": "active", "NeedDaemonReload": "no", "FileDescriptorStoreMax": "4096"})
-    assert not wrong(*of_service.unit(unit, "aoe-target.service", holds=True))
-    opener = Unit({"ActiveState": "inactive", "FileDescriptorStoreMax": "0"})
-    assert not wrong(*of_service.unit(opener, "aoe-target-opener.service", holds=False))
+    assert not wrong(*of_service.unit(unit, "u"))
+    disabled = Unit({**unit.properties, "UnitFileState": "disabled"})
+    assert wrong(*of_service.unit(disabled, "u")) == [("unit-disabled", "u")]
+    assert not wrong(*of_service.unit(Unit({"ActiveState": "inactive", "UnitFileState": "disabled"}), "u"))
+    assert not of_service.opener(Unit({"ActiveState": "active"}), "o").is_fault
+    for lost in (None, Unit({"ActiveState": "inactive"}), Unit({"ActiveState": "failed"})):
+        assert wrong(of_service.opener(lost, "o")) == [("opener", "o")]
+
+
+def test_a_directory_of_the_control_socket_that_others_may_write() -> None:
+    for mode in (0o40777, 0o40775):
+        assert wrong(*of_service.seat(Seat("/run/x", mode))) == [("control-open", "/run/x")]
+    assert not wrong(*of_service.seat(Seat("/run/x", 0o40755)), *of_service.seat(Seat("/tmp", 0o41777)))
 
 
 # What it keeps

@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -14,10 +15,10 @@ import pytest
 
 from tests.net.service import Service, export
 from tests.net.test_frame_size import switched
-from tests.support.labs.fault_disk import loop_device, small_tmpfs
+from tests.support.labs.fault_disk import loop_device, protected, small_tmpfs
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
-from tests.support.tools import need, need_namespaces, tool
+from tests.support.tools import need, need_namespaces
 
 ENGINES = ("c",)
 LAUNCH = Path(__file__).parents[1] / "support" / "programs" / "fault_launch.py"
@@ -175,6 +176,15 @@ def open_state(service: Service) -> Iterator[None]:
         state.chmod(0o700)
 
 
+@contextmanager
+def open_seat(service: Service) -> Iterator[None]:
+    service.socket.parent.chmod(0o777)
+    try:
+        yield
+    finally:
+        service.socket.parent.chmod(0o700)
+
+
 def wrong_file(service: Service) -> AbstractContextManager[object]:
     return rewritten(service.file, service.file.read_text() + "enjin = 1\n")
 
@@ -205,6 +215,7 @@ FAULTS: dict[str, tuple[Plant, str, str]] = {
     "descriptors": (starved, "daemon {pid}", "open files are allowed"),
     "config": (wrong_file, "{file}", "enjin"),
     "state-open": (open_state, "{state}", "mode 777"),
+    "control-open": (open_seat, "{work}", "mode 777"),
     "state-damaged": (damaged, "{state}", "RECORD.json is damaged"),
     "address-twice": (twice, "e1.0", "RIVAL1"),
     "shared-cache": (same_disk, "e1.0", "through the page cache"),
@@ -214,10 +225,11 @@ FAULTS: dict[str, tuple[Plant, str, str]] = {
 @pytest.mark.parametrize("id", FAULTS)
 def test_a_fault_of_a_server_is_found_and_named(id: str, running: Service) -> None:
     plant, about, seen = FAULTS[id]
-    state = running.file.parent / "state"
+    work = running.file.parent
+    names = {"pid": running.pid, "file": running.file, "work": work, "state": work / "state"}
     with plant(running):
         found = of_target(running)
-    assert found.wrong == {(id, about.format(pid=running.pid, file=running.file, state=state))}
+    assert found.wrong == {(id, about.format(**names))}
     assert seen in found.one(id)["seen"]
 
 
@@ -289,10 +301,12 @@ def test_disks_that_have_no_room_or_are_not_there(lab: Lab, tmp_path: Path) -> N
 
 
 def test_a_device_that_the_kernel_has_read_only(lab: Lab, tmp_path: Path) -> None:
-    with loop_device(image(tmp_path / "file", 4096)) as device:
-        tool("blockdev", "--setro", device)
-        with Service(lab, tmp_path, [export(device, "1.0")]) as service:
-            found = of_target(service)
+    with (
+        loop_device(image(tmp_path / "file", 4096)) as device,
+        protected(device),
+        Service(lab, tmp_path, [export(device, "1.0")]) as service,
+    ):
+        found = of_target(service)
     assert found.wrong == {("store-read-only", "e1.0")}
     assert "blockdev --setrw" in found.one("store-read-only")["remedy"]
 
@@ -310,9 +324,10 @@ def test_a_service_that_does_not_run(lab: Lab, tmp_path: Path) -> None:
 
 
 SYSTEMCTL = """#!/bin/sh
-[ "$2" = aoe-target.service ] || exit 1
-printf '%s\\n' LoadState=loaded ActiveState=failed Result=exit-code NeedDaemonReload=yes \\
-    FileDescriptorStoreMax=0 User=aoe-ghost ProtectHome=no
+echo LoadState=loaded
+[ "$2" = aoe-target.service ] || exec echo ActiveState=inactive
+printf '%s\\n' ActiveState=failed Result=exit-code NeedDaemonReload=yes FileDescriptorStoreMax=0 \\
+    User=aoe-ghost ProtectHome=no 'ExecStart={ argv[]=/usr/bin/aoe-target run --opener /run/o }'
 """
 
 
@@ -322,20 +337,33 @@ def test_a_unit_that_is_not_as_it_should_be(running: Service, tmp_path: Path) ->
     systemctl.chmod(0o755)
     found = of_target(running, before=("env", f"PATH={tmp_path}:{os.environ['PATH']}"))
     ids = ("unit-failed", "unit-changed", "unit-store", "user")
-    assert found.wrong == {(id, "aoe-target.service") for id in ids}
+    wrong = {(id, "aoe-target.service") for id in ids}
+    assert found.wrong == wrong | {("opener", "aoe-target-opener.socket")}
     assert "aoe-ghost" in found.one("user")["seen"]
 
 
-def test_an_ordinary_user_is_told_what_it_cannot_see(running: Service) -> None:
-    """The directories of a test are root's, so even the file of the daemon is none that it can read."""
+def test_an_ordinary_user_is_told_what_it_cannot_see(lab: Lab) -> None:
+    """In a directory that other users may enter, as none of pytest's is."""
     need("setpriv")
-    where = ["--config", str(running.file), "--socket", str(running.socket), "--json"]
-    command = [*AS_NOBODY, sys.executable, "-m", "aoe.cli.target", "doctor", *where]
-    done = running.lab.run("target", *command, timeout=60)
-    if "No module named" in done.stderr or done.returncode == 126:
-        pytest.skip("the package is closed to other users here")
-    assert done.returncode == 2, done
-    assert "name a configuration file that this user may read" in done.stdout
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        work = Path(name)
+        work.chmod(0o755)
+        with Service(lab, work, [export(work / "disk", "1.0")]) as service:
+            found = of_target(service, before=AS_NOBODY)
+    assert found.wrong == set()
+    hidden = {it["id"]: it["remedy"] for it in found.things if it["severity"] == "unseen"}
+    assert hidden.keys() == {"daemon", "state-dir", "packet-socket"}
+    assert hidden["daemon"] == "sudo aoe-target doctor"
+
+
+def test_a_daemon_that_hangs(lab: Lab, tmp_path: Path) -> None:
+    """Its stores are in use, which is no fault of theirs."""
+    with Service(lab, tmp_path, [export(tmp_path / "disk", "1.0")]) as service:
+        service.pause()
+        found = of_target(service)
+        service.resume()
+    assert found.wrong == {("daemon", "daemon")}
+    assert "does not answer" in found.one("daemon")["seen"]
 
 
 def test_neither_a_file_nor_a_daemon(lab: Lab, tmp_path: Path) -> None:
