@@ -266,6 +266,22 @@ def test_control_characters_of_groups_and_interfaces_are_shown_and_not_obeyed(si
             site.restore()
 
 
+def test_an_interface_that_is_renamed_is_served_on(site: Site) -> None:
+    """Also by an apply: the name of the file meant it, and means nothing else by now."""
+
+    def rename(name: str, to: str) -> None:
+        done = site.lab.run("target", "ip", "link", "set", name, "name", to)
+        assert done.returncode == 0, done.stderr
+        wait_for(lambda: [it["name"] for it in site.status()["interfaces"]] == [to], what=f"it is not {to}")
+
+    with site.untouched():
+        rename("v0", "enp9s9")
+        assert site.service.apply() == "nothing to do\n"
+        site.service.reload()
+        rename("enp9s9", "v0")
+        assert site.service.apply() == "nothing to do\n"
+
+
 # Its disks
 
 
