@@ -50,7 +50,7 @@ class Daemon:
         self.work = work
         self.file = work / "target.toml"
         self.written = Written(work / "changes" / "changes.toml")
-        self.wanted = Wanted(self.file, self.file.read_bytes, self.written.path)
+        self.wanted = Wanted(self.file, self.file.read_bytes, self.written.read)
         loaded = self.wanted.load()
         self.scene = Scene(work, self.wanted.keep(work / "state", loaded))
 
