@@ -1,8 +1,6 @@
 """`aoe-target import`: from what another target served here to a configuration file of this one."""
 
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +9,7 @@ from aoe.cli import target_parser
 from aoe.cli.report import Report
 from aoe.cli.serving import Serve, meaning
 from aoe.config.values import ExportConfig
+from aoe.disk import whole
 from aoe.errors import ConfigurationError
 from aoe.foreign import ggaoed, vblade
 from aoe.foreign.found import Disk, Found, Line, Setting, left_out
@@ -147,17 +146,6 @@ def _target(serve: Serve) -> dict[str, Any]:
 def _write_new(file: Path, text: str) -> None:
     """Whole, or not at all."""
     try:
-        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        whole.make(file, text.encode(), 0o644)
     except OSError as error:
         raise ConfigurationError(f"{plain(str(file))}: {error.strerror}; name a file to be made") from error
-    try:
-        with os.fdopen(fd, "wb") as out:
-            out.write(text.encode())
-            out.flush()
-            os.fsync(out.fileno())
-    except BaseException as error:
-        with suppress(OSError):
-            file.unlink()
-        if isinstance(error, OSError):
-            raise ConfigurationError(f"{plain(str(file))}: {error.strerror}; nothing was written") from error
-        raise

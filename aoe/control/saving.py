@@ -10,7 +10,7 @@ from aoe.config.changes import Change, as_text, patched
 from aoe.config.document import decoded, document
 from aoe.config.read import read
 from aoe.control.written import Written
-from aoe.disk.syscalls import sync_directory
+from aoe.disk import whole
 from aoe.errors import ConfigurationError
 from aoe.node.content import content
 from aoe.wire.address import parse_address
@@ -51,19 +51,7 @@ def replace_file(file: Path, text: str) -> None:
     fresh = real.with_name(f".{real.name}.{secrets.token_hex(4)}")
     try:
         before = real.stat()
-        fd = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(fd, "w", encoding="utf-8", newline="") as opened:
-                _like(real, fd, before)
-                opened.write(text)
-                opened.flush()
-                os.fsync(fd)
-            fresh.replace(real)
-        except BaseException:
-            with suppress(OSError):
-                fresh.unlink()
-            raise
-        sync_directory(real.parent)
+        whole.replace(real, text.encode(), fresh, lambda fd: _like(real, fd, before))
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be written: {error.strerror}; it is as it was") from error
 

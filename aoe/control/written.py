@@ -11,6 +11,7 @@ from aoe import limits, timing
 from aoe.config import changes
 from aoe.config.changes import Change
 from aoe.control.place import make
+from aoe.disk import whole
 from aoe.errors import ConfigurationError
 
 
@@ -47,14 +48,7 @@ class Written:
             if not now:
                 self.path.unlink(missing_ok=True)
                 return
-            fresh.unlink(missing_ok=True)
-            fd = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
-                os.fchmod(fd, 0o644)
-                file.write(text)
-                file.flush()
-                os.fsync(fd)
-            fresh.replace(self.path)
+            whole.replace(self.path, text.encode(), fresh, lambda fd: os.fchmod(fd, 0o644))
         except OSError as error:
             raise self._cannot(error) from error
 

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from aoe.disk import whole
 from aoe.limits import CHANGE_DIGITS_MAX
 from aoe.target.records import StateStore
 
@@ -31,9 +32,8 @@ class State:
     def count(self) -> None:
         """One more change. Where it cannot be written down it counts all the same, until the next start."""
         self.number += 1
-        fresh = self._file.with_suffix(".new")
+        fresh = self._file.with_suffix(".count")
         try:
-            fresh.write_text(str(self.number))
-            fresh.replace(self._file)
+            whole.replace(self._file, str(self.number).encode(), fresh, lasting=False)
         except OSError as error:
             log.warning("the number of this change is not kept: %s: %s", self._file, error.strerror)

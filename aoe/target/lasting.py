@@ -5,6 +5,7 @@ import os
 import stat
 from pathlib import Path
 
+from aoe.disk import whole
 from aoe.disk.syscalls import sync_directory
 
 IRREGULAR = "it is not a regular file"
@@ -32,14 +33,7 @@ def read(file: Path, most: int) -> bytes:
 
 def put(file: Path, text: str) -> None:
     """Replace a file by one with `text` in it, on stable storage when this returns. OSError."""
-    fresh = file.with_suffix(".new")
-    fresh.unlink(missing_ok=True)  # left by a dead process, or put there by another
-    with os.fdopen(open_regular(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "w") as opened:
-        opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
-    fresh.replace(file)
-    sync_directory(file.parent)
+    whole.replace(file, text.encode(), file.with_suffix(".new"))
 
 
 def remove(file: Path) -> None:

@@ -423,7 +423,7 @@ def test_a_change_that_is_not_kept_counts_all_the_same(
     async def run() -> None:
         async with scene(tmp_path, export(tmp_path, "a")) as here:
             number = here.node.status().number
-            (tmp_path / "state" / "changes.new").mkdir()
+            (tmp_path / "state" / "changes.count").mkdir()
             assert (await here.apply(export(tmp_path, "b", 1))).number == number + 1
 
     asyncio.run(run())
