@@ -2,7 +2,8 @@
 
 `forbidden.py FILE WORD... -- ARGUMENTS`: into FILE, which stands in the state directory, goes in JSON what
 became of each attempt: "" if it was refused, else what it brought. The words: `free` has it
-give up its privileges and nothing else, `nobody` is an ordinary user, `service` knows a user to become.
+give up its privileges and nothing else, `nobody` is an ordinary user, `service` knows a user to become,
+`unit` is one that systemd has confined already. Until then FILE names what is tried.
 """
 
 import ctypes
@@ -237,9 +238,12 @@ def attempt(what: Callable[[], str]) -> str:
         return f"{error!r}"
 
 
-def outcome() -> dict[str, str]:
-    calls = CALLS if platform.machine() == "x86_64" else {}
-    return {name: attempt(what) for name, what in {**ATTEMPTS, **calls}.items()}
+def outcome(file: Path) -> dict[str, str]:
+    found = {}
+    for name, what in {**ATTEMPTS, **(CALLS if platform.machine() == "x86_64" else {})}.items():
+        file.write_text(name)
+        found[name] = attempt(what)
+    return found
 
 
 if __name__ == "__main__":
@@ -254,6 +258,8 @@ if __name__ == "__main__":
         user = pwd.getpwuid(65534)
         pwd.getpwnam = lambda _: user
         ATTEMPTS["bind a socket"] = _binds  # without an opener it locks addresses itself
+    if "unit" in words:
+        del CALLS["call open as x32"]  # which ends the thread
     if "nobody" in words:
         for module in ("shutil", "uvloop", "encodings.idna"):
             import_module(module)  # which that user may not read
@@ -263,7 +269,7 @@ if __name__ == "__main__":
     begin = stdio.start
 
     def tries() -> None:
-        text = json.dumps(outcome())
+        text = json.dumps(outcome(Path(file)))
         Path(file).write_text(text)
         Path(file).rename(file + ".done")
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tests.support.labs.guests.debian import DebianGuest
+from tests.support.waiting import wait_for
 from tests.vm.unit import SERVED_S, UNIT, again, drop_in, exposure
 
 TESTS = Path(__file__).parents[1]
@@ -24,18 +25,23 @@ def check(guest: DebianGuest, count: int) -> None:
         guest.check(f"mkdir -p {place} && cp /root/{path.name} {place}")
     (started,) = guest.check(f"grep -h ^ExecStart= /lib/systemd/system/{UNIT}").splitlines()
     words = started.split(maxsplit=1)[1]
-    command = f"/usr/bin/python3 -m tests.node.forbidden {_TRIED} -- {words}"
+    command = f"/usr/bin/python3 -m tests.node.forbidden {_TRIED} unit -- {words}"
     before = guest.pid(UNIT)
     with drop_in(guest, f"Environment=PYTHONPATH={_HOME}", "ExecStart=", f"ExecStart={command}"):
         guest.check(f"systemctl restart {UNIT}", SERVED_S)
         again(guest, before, count)
-        guest.check(f"until [ -e {_TRIED}.done ]; do sleep .1; done", SERVED_S)
+        wait_for(lambda: guest.run(f"test -e {_TRIED}.done").status == 0, SERVED_S, lambda: trying(guest))
         found = json.loads(guest.check(f"cat {_TRIED}.done && rm {_TRIED}.done"))
         before = guest.pid(UNIT)
     assert len(found) >= 20
     assert {name: it for name, it in found.items() if it} == {}
     guest.check(f"systemctl restart {UNIT}", SERVED_S)
     again(guest, before, count)
+
+
+def trying(guest: DebianGuest) -> str:
+    """What it does not come to the end of."""
+    return guest.run(f"cat {_TRIED}").output
 
 
 def check_without_opener(guest: DebianGuest, count: int) -> None:
