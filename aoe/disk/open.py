@@ -5,8 +5,8 @@ import mmap
 import os
 import stat
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -79,9 +79,9 @@ def try_store(path: Path, how: Opening, host: Host = HERE) -> Store:
 
 def hold_store(path: Path, how: Opening, host: Host = HERE) -> int:
     """A descriptor that only has the locks of a store: of one that is `shared` none. ConfigurationError."""
-    found = _disk(path)
-    how = how._replace(apart=True, read_only=only_reads(found, how, host))
-    return _open(path, how, stat.S_ISBLK(found.st_mode), False, host)
+    with _disk(path) as disk:
+        how = how._replace(apart=True, read_only=only_reads(disk.found, how, host))
+        return _open(path, disk, how, False, host)
 
 
 def only_reads(found: os.stat_result, how: Opening, host: Host = HERE) -> bool:
@@ -99,25 +99,46 @@ def lock_store(fd: int, path: Path, how: Opening) -> None:
         raise BlockingIOError(errno.EWOULDBLOCK, "writes of an earlier process have not ended")
 
 
-def _disk(path: Path) -> os.stat_result:
-    """What a path leads to: a regular file or a block device; what is neither is refused."""
+class _Disk(NamedTuple):
+    """A regular file or a block device, by a descriptor that is for nothing but to open it."""
+
+    fd: int
+    found: os.stat_result
+
+    @property
+    def is_block(self) -> bool:
+        return stat.S_ISBLK(self.found.st_mode)
+
+    def open(self, flags: int) -> int:
+        """What was judged, whatever has its name by now. OSError."""
+        return os.open(f"/proc/self/fd/{self.fd}", flags)
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[_Disk]:
+    """What a path leads to now; what is no disk is refused, and not even opened: a pipe would wait."""
     try:
-        found = path.stat()
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigurationError(
             f"{path}: {error.strerror}; name an existing file or block device"
         ) from error
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode)):
-        raise ConfigurationError(f"{path} is not a disk; name a regular file or a block device")
-    return found
+    try:
+        found = os.fstat(fd)
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode)):
+            raise ConfigurationError(f"{path} is not a disk; name a regular file or a block device")
+        yield _Disk(fd, found)
+    finally:
+        os.close(fd)
 
 
 def _opened(path: Path, how: Opening, host: Host, found: Callable[[Store, bool], T]) -> T:
     """What is `found` about an open and locked store. It is closed after an error."""
-    named = _disk(path)
-    is_block = stat.S_ISBLK(named.st_mode)
-    direct = how.shared or (is_block if how.direct is None else how.direct)
-    fd = _open(path, how._replace(read_only=only_reads(named, how, host)), is_block, direct, host)
+    with _disk(path) as disk:
+        is_block = disk.is_block
+        direct = how.shared or (is_block if how.direct is None else how.direct)
+        read_only = only_reads(disk.found, how, host)
+        fd = _open(path, disk, how._replace(read_only=read_only), direct, host)
     try:
         if not is_block:
             _enlarge(fd, path, how.at_least)
@@ -130,13 +151,13 @@ def _opened(path: Path, how: Opening, host: Host, found: Callable[[Store, bool],
         raise
 
 
-def _open(path: Path, how: Opening, is_block: bool, direct: bool, host: Host) -> int:
+def _open(path: Path, disk: _Disk, how: Opening, direct: bool, host: Host) -> int:
     flags = os.O_CLOEXEC | (os.O_RDONLY if how.read_only else os.O_RDWR)
     flags |= os.O_DIRECT if direct else 0
     takes_locks = not (how.shared or how.locked)
-    flags |= os.O_EXCL if is_block and takes_locks else 0
+    flags |= os.O_EXCL if disk.is_block and takes_locks else 0
     try:
-        fd = _patiently(lambda: os.open(path, flags), how.lock_wait_s)
+        fd = _patiently(lambda: disk.open(flags), how.lock_wait_s)
     except OSError as error:
         if error.errno in _IN_USE:
             user = locks.user_of_device(path, host) or "mounted, or used by another process"
@@ -144,7 +165,7 @@ def _open(path: Path, how: Opening, is_block: bool, direct: bool, host: Host) ->
         raise ConfigurationError(_open_problem(path, error, direct)) from error
     try:
         if takes_locks:
-            _lock(fd, path, how, is_block, host)
+            _lock(fd, path, how, disk.is_block, host)
     except BaseException:
         os.close(fd)
         raise

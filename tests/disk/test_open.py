@@ -95,6 +95,54 @@ def test_what_is_no_disk(make: Callable[[Path], Path], says: str, how: Opening, 
     assert "name a" in message
 
 
+def once(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Between the look at what a path leads to and the rest."""
+    look = os.fstat
+
+    def looks(fd: int) -> os.stat_result:
+        found = look(fd)
+        monkeypatch.setattr("aoe.disk.open.os.fstat", look)
+        act()
+        return found
+
+    monkeypatch.setattr("aoe.disk.open.os.fstat", looks)
+
+
+def another_file(path: Path) -> None:
+    path.rename(path.with_name("before"))
+    path.write_bytes(noise(8, 2))
+
+
+def a_pipe(path: Path) -> None:
+    """Whoever opens it waits for another one to do so."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def a_device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/null")
+
+
+def nothing(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("become", [another_file, a_pipe, a_device, nothing])
+@pytest.mark.parametrize("link", [False, True])
+def test_what_was_judged_is_opened_whatever_has_its_name_by_then(
+    become: Callable[[Path], object], link: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = filled(tmp_path / "disk", 8)
+    path = tmp_path / "disk"
+    if link:
+        path = tmp_path / "link"
+        path.symlink_to("disk")
+    once(monkeypatch, lambda: become(path))
+    with opened(path, Opening(read_only=True)) as disk:
+        assert read(disk, 0, 8) == data
+
+
 @pytest.mark.parametrize("length", [0, 1, SECTOR - 1])
 @pytest.mark.parametrize("direct", [False, True])
 def test_a_file_without_a_whole_sector(length: int, direct: bool, tmp_path: Path) -> None:
