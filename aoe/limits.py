@@ -146,6 +146,8 @@ CONTROL_CHUNK = 1 << 16
 """Bytes of a connection read at a time."""
 CONTROL_BACKLOG = 64
 """Connections that wait to be accepted."""
+TRAIL_MAX = 60
+"""Looks of `status --watch` that it remembers."""
 SOCKET_PATH_MAX = 107
 """Of the name of a Unix socket (unix(7))."""
 

@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 
 from aoe.cli.asking import ask, connected
 from aoe.cli.report import Report
+from aoe.cli.svg import duration
 from aoe.config.text import in_units
 from aoe.control.hand import Hand
+from aoe.limits import LATENCY_BUCKETS
+from aoe.metrics.quantile import quantile_ns
 from aoe.metrics.table import WORK
 from aoe.node.steps import BANDWIDTHS
 from aoe.printable import plain
@@ -51,7 +54,8 @@ class Look(NamedTuple):
         return cls(facts, time.monotonic(), before._replace(before=None) if before else None)
 
     def exports(self) -> list[dict[str, Any]]:
-        """Each with its rates: `requests_per_s` and `bytes_per_s`."""
+        """Each with its rates, `requests_per_s` and `bytes_per_s`, and with `reply_p99_us`: 99 of 100 replies
+        took no more microseconds."""
         return [{**it, **self._rates(it)} for it in _dicts(self.facts.get("exports"))]
 
     def _rates(self, export: Facts) -> dict[str, float]:
@@ -69,7 +73,21 @@ class Look(NamedTuple):
             more = sum(_number(export, key) - _number(last, key) for key in keys)
             if last and more >= 0 and passed_s > 0:
                 found[name] = round(more / passed_s, 1)
-        return found
+        p99_ns = _p99_ns(_numbers(export, "reply"), _numbers(last, "reply"))
+        return found if p99_ns is None else {**found, "reply_p99_us": round(p99_ns / 1000, 1)}
+
+
+def _p99_ns(now: list[int], before: list[int]) -> float | None:
+    """Of what was answered meanwhile."""
+    if not len(now) == len(before) == LATENCY_BUCKETS + 1:
+        return None
+    more = [after - was for after, was in zip(now[:-1], before[:-1], strict=True)]
+    return quantile_ns(more, 0.99) if min(more) >= 0 else None
+
+
+def _numbers(facts: Facts, key: str) -> list[int]:
+    value = facts.get(key)
+    return [it for it in value if isinstance(it, int)] if isinstance(value, list | tuple) else []
 
 
 def _number(facts: Facts, key: str) -> int:
@@ -136,7 +154,9 @@ def speed(export: Facts) -> str:
     if "requests_per_s" not in export:
         return ""
     mib = export.get("bytes_per_s", 0.0) / 1e6
-    return f"{export['requests_per_s']:.0f} IOPS, {mib:.1f} MB/s, queue {_number(export, 'queue')}"
+    p99_us = export.get("reply_p99_us")
+    p99 = f", p99 {duration(p99_us / 1e6)}" if isinstance(p99_us, int | float) else ""
+    return f"{export['requests_per_s']:.0f} IOPS{p99}, {mib:.1f} MB/s, queue {_number(export, 'queue')}"
 
 
 def _client(client: Facts) -> str:

@@ -29,7 +29,7 @@ def plainly(value: float) -> str:
 def duration(seconds: float) -> str:
     """A time on an axis."""
     for unit, name in ((1, "s"), (1e-3, "ms"), (1e-6, "us")):
-        if seconds >= unit * 0.9999:
+        if seconds >= unit * 0.9995:  # which is one of it, rounded to three digits
             return f"{seconds / unit:.3g} {name}"
     return f"{seconds * 1e9:.3g} ns"
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from aoe.cli.status import Look, errors, heard, limits
+from aoe.cli.svg import duration
+from aoe.cli.trails import BARS, P99, PLAIN, RATE, Trails, sparkline
 from aoe.errors import ConfigurationError
 from aoe.printable import plain
 from aoe.timing import WATCHED_S
@@ -28,46 +30,79 @@ _COLOURS = {
 }
 
 
+_WIDE = 120
+"""Columns from which on there is room for each client."""
+_CELLS, _CELLS_WIDE = 8, 24
+"""Of a line of bars."""
+
+
 def watch(look: Callable[[Look], Look], last: Look, console: Console | None = None) -> int:
     """Show it until Ctrl-C, or until the daemon ends (ControlFailed)."""
-    live = Live(table(last), console=console, auto_refresh=False, screen=console is None)
+    live = Live(console=console, auto_refresh=False, screen=console is None)
+    trails = Trails()
+
+    def show(now: Look) -> None:
+        trails.saw(now)
+        live.update(table(now, trails, live.console), refresh=True)
+
     try:
-        live.start(refresh=True)  # not by `with`, which Ctrl-C in here would leave without its end
+        live.start()  # not by `with`, which Ctrl-C in here would leave without its end
+        show(last)
         while True:
             time.sleep(WATCHED_S)
             last = look(last)
-            live.update(table(last), refresh=True)
+            show(last)
     finally:
         live.stop()
 
 
-def table(look: Look) -> RenderableType:
-    """One look."""
+def table(look: Look, trails: Trails, console: Console) -> RenderableType:
+    """One look, with what was seen before it."""
+    wide = console.width >= _WIDE
     exports = Table(
         expand=True, title=f"aoe-target, change {look.facts.get('number', 0)}", title_justify="left"
     )
     for name in ("export", "path", "state"):
         exports.add_column(name, overflow="fold")
-    for name in ("IOPS", "MB/s", "queue"):
+    for name in ("IOPS", "p99", "MB/s", "queue"):
         exports.add_column(name, justify="right", no_wrap=True)
-    exports.add_column("clients (requests, last heard)", overflow="fold")
+    exports.add_column("clients (requests, last heard)" if wide else "clients", overflow="fold")
+    bars = BARS if "utf" in console.encoding else PLAIN
     for export in look.exports():
-        exports.add_row(*_row(export))
+        exports.add_row(*_row(export, trails, wide, bars))
     return Group(exports, *_below(look))
 
 
-def _row(export: dict[str, Any]) -> list[Text]:
+def _row(export: dict[str, Any], trails: Trails, wide: bool, bars: str) -> list[Text]:
     state = str(export.get("state", ""))
     reason = f": {export['reason']}" if export.get("reason") else ""
+    lines = (state + reason, *limits(export))
+    drawn = [_drawn(export, trails, name, wide, bars) for name in (RATE, P99)]
+    cells = [*drawn, _rate(export, "bytes_per_s", 1e6, 1), export.get("queue", ""), _clients(export, wide)]
+    return [
+        Text(plain(str(export.get("address")))),
+        Text(plain(str(export.get("path")))),
+        Text("\n".join(map(plain, lines)), style=_COLOURS.get(state, "")),
+        *(Text(str(it)) for it in cells),
+    ]
+
+
+def _drawn(export: dict[str, Any], trails: Trails, name: str, wide: bool, bars: str) -> str:
+    """A value, and how it was before."""
+    value = export.get(name)
+    line = sparkline(trails.of(str(export.get("address")), name), _CELLS_WIDE if wide else _CELLS, bars)
+    if not isinstance(value, int | float):
+        return line if line.strip() else ""
+    said = duration(value / 1e6) if name == P99 else f"{value:.0f}"
+    return f"{said} {line}" if wide else f"{said}\n{line}"
+
+
+def _clients(export: dict[str, Any], wide: bool) -> str:
+    """Each of them, or how many there are."""
     clients = [it for it in export.get("clients") or [] if isinstance(it, dict)]
-    said = "\n".join(plain(f"{it.get('mac')} ({it.get('requests', 0)}, {heard(it)})") for it in clients)
-    rates = [_rate(export, "requests_per_s", 1, 0), _rate(export, "bytes_per_s", 1e6, 1)]
-    cells = [export.get("address"), export.get("path"), None, *rates, export.get("queue", ""), None]
-    row = [Text(plain(str(it))) for it in cells]
-    lines = map(plain, (state + reason, *limits(export)))
-    row[2] = Text("\n".join(lines), style=_COLOURS.get(state, ""))
-    row[-1] = Text(said)
-    return row
+    if not wide:
+        return str(len(clients) or "")
+    return "\n".join(plain(f"{it.get('mac')} ({it.get('requests', 0)}, {heard(it)})") for it in clients)
 
 
 def _rate(export: dict[str, Any], name: str, unit: float, digits: int) -> str:

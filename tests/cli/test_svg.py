@@ -72,7 +72,16 @@ def test_scales_without_width_can_be_drawn() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(2, "2 s"), (0.05, "50 ms"), (1e-3, "1 ms"), (2.5e-4, "250 us"), (1e-6, "1 us"), (1e-9, "1 ns")],
+    [
+        (2, "2 s"),
+        (0.05, "50 ms"),
+        (1e-3, "1 ms"),
+        (2.5e-4, "250 us"),
+        (1e-6, "1 us"),
+        (1e-9, "1 ns"),
+        (9.996e-4, "1 ms"),
+        (9.99e-4, "999 us"),
+    ],
 )
 def test_times_are_said_in_their_units(seconds: float, words: str) -> None:
     assert duration(seconds) == words
