@@ -28,7 +28,7 @@ pytestmark = pytest.mark.one_at_a_time
 
 ASKED = 100
 MAY_COST_S = 0.010
-ATTEMPTS = 3
+ATTEMPTS = 6
 STOP_S = 5.0
 FLOOD_S = 10.0
 NO_STRING = bytes(8)

@@ -22,7 +22,7 @@ from tests.support.tools import need_engine
 SLOTS = 32
 """Of a disk with one queue (SATA): fewer than an export may have outstanding."""
 SIZE = 48 << 20
-ANSWER_S = 2.5
+ANSWER_S = 30.0
 HUNG_S = 0.3
 
 
@@ -97,8 +97,7 @@ def test_a_file_on_a_disk_that_hangs_does_not_stop_another(name: str, lab: Lab, 
             it.victim.read(0)
         it.disk.hang()
         leave_waiting(it.victim, asked)
-        time.sleep(HUNG_S)
-        list(replies(it.victim, 0))  # writes into the page cache may have been answered
+        list(replies(it.victim, HUNG_S))  # writes into the page cache may have been answered
         for lba in range(0, 4 * PIECE, PIECE):
             it.healthy.write(lba, DATA)
             assert it.healthy.read(lba, PIECE) == DATA
@@ -119,7 +118,7 @@ def test_a_disk_that_answers_again_is_asked_by_the_loop_again(lab: Lab, tmp_path
         leave_waiting(it.victim, asked)
         time.sleep(HUNG_S)
         it.disk.resume()
-        answered = [header.tag for header in replies(it.victim, 1.0)]
+        answered = [header.tag for header in replies(it.victim, 3.0)]
         assert len(answered) == len(set(answered))
         assert (
             len(answered) + counted(it.target)["queue_full"] + counted(it.target)["ring_full"] == asked.reads

@@ -51,7 +51,8 @@ def rig(lab: Lab, work: Path, engine: str, *options: str) -> Iterator[Rig]:
         need_engine()
     disk = f"{image(work / 'disk', 32768)}=1.1"
     launcher = [LAUNCH, "slow-trim", "--"]
-    with AoeTarget(lab, work, disk, "--engine", engine, *options, launcher=launcher) as target:
+    patient = ("--max-frame-age", "20")  # what waits for a TRIM on a busy machine is not too old then
+    with AoeTarget(lab, work, disk, "--engine", engine, *patient, *options, launcher=launcher) as target:
         client = lab.client(1, 1, mac=bytes((2, 0, 0, 0, 0, 9)), timeout=30, retries=0)
         yield Rig(target, client, lab.client(1, 1, timeout=30, retries=0))
 
@@ -63,7 +64,7 @@ def trim_frame(client: Client, *ranges: tuple[int, int]) -> bytes:
     return client.request(Command.ATA, ata.encode(registers))
 
 
-def answer(client: Client, seconds: float = 5) -> float:
+def answer(client: Client, seconds: float = 30) -> float:
     """When the answer to what a client sent came, as a success."""
     deadline = time.monotonic() + seconds
     while (raw := client.receive(max(0.0, deadline - time.monotonic()))) is not None:
@@ -168,7 +169,7 @@ def test_reads_are_as_fast_beside_many_trims(slow: Rig) -> None:
     for number in range(8):
         slow.trims.send(trim_frame(slow.trims, (number * 64, PIECE)))
     lasted = [took(slow.other, READ_EXT, FAR + PIECE * number, PIECE) for number in range(50)]
-    assert statistics.median(lasted) < 0.02, lasted
+    assert statistics.median(lasted) < SLOW_S / 10, lasted
 
 
 def test_a_place_is_given_back_as_soon_as_its_own_work_is_done(slow: Rig) -> None:

@@ -75,7 +75,7 @@ def stall() -> None:
     threading.Thread(target=hold, daemon=True).start()
 
 
-SLOW_TRIM_S = 0.3
+SLOW_TRIM_S = 1.0
 
 
 def slow_trim() -> None:
