@@ -64,6 +64,8 @@ limits for a while makes room for another; where none was, those beyond share on
 LIMIT_IOPS_MIN, LIMIT_IOPS_MAX = 10, 10**9
 LIMIT_BANDWIDTH_MIN, LIMIT_BANDWIDTH_MAX = 1 << 16, 1 << 40
 """What a limit may be, a second: of less than that, requests wait for longer than they are kept."""
+DRAIN_ASKED_MAX = 8
+"""Advertisements that are remembered: initiators of ours answer each."""
 CLIENTS_KNOWN_MAX = 256
 """Hosts of one export that are remembered, so that the first contact of each is said."""
 OUTLET_BYTES_MAX = 4 << 20

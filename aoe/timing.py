@@ -66,11 +66,11 @@ ADDRESS_PATIENCE_S = 0.2
 """How much longer the IDENTIFY of one that answered is waited for."""
 
 DRAIN_ASKED_NS = 3_000_000_000
-"""How long an initiator of ours has to say whether it leaves a server that drains: then it is gone."""
+"""How long an initiator of ours has to answer a server that drains: then it is gone."""
 DRAIN_QUIET_NS = 250_000_000
 """After which one that has left asks for nothing any more that it had begun here."""
-DRAIN_FOREIGN_NS = 60_000_000_000
-"""After which another client that asks for nothing counts as gone."""
+DRAIN_SILENT_NS = 60_000_000_000
+"""After which any client that asks for nothing counts as gone."""
 DRAIN_TOLD_NS = 1_000_000_000
 """Between two advertisements of a server that drains while its administrator waits."""
 DRAIN_WAIT_S = 30.0
@@ -257,6 +257,11 @@ class Timing(NamedTuple):
     """Between two looks at what showed nothing."""
     condemned_ns: int = 60_000_000_000
     """Between two looks at a server that had another disk."""
+    handover_ns: int = 25_000_000
+    handover_max_ns: int = 1_000_000_000
+    handover_again_ns: int = 1_000_000_000
+    """How long changes wait at first, and at most, for a server that drains to end and flush those before
+    them; and until that is tried again."""
     pulse_ns: int = 100_000_000
     """Between two looks at the paths while nothing is asked."""
     gap_ns: int = 500_000_000
@@ -285,6 +290,8 @@ assert USUAL.stream_again_ns >= NETWORK_LIFETIME_NS + FRAME_AGE_DEFAULT_S * 1e9,
     "a place is free by then (T9)"
 )
 assert USUAL.probe_ns < USUAL.dead_ns <= USUAL.slow_ns, "a server is asked before it counts as dead"
+assert USUAL.handover_ns < 50_000_000, "clients that are handed over see no longer pause"
+assert USUAL.handover_ns <= USUAL.handover_max_ns <= USUAL.dead_ns
 assert USUAL.pulse_ns < USUAL.gap_ns < USUAL.dead_ns, (
     "a process that stood still does not take that for its server's silence"
 )

@@ -172,7 +172,7 @@ def shared() -> Iterator[str]:
     yield from members(frame.Command, "COMMAND_")
     yield from members(frame.Error, "ERROR_")
     yield from defined(ata, "AFLAG_EXTENDED", "AFLAG_WRITE")
-    yield from defined(stamp, "STREAM_SIGNATURE")
+    yield from defined(stamp, "STREAM_SIGNATURE", "AWAY")
     yield from defined(
         opcodes,
         *(
@@ -191,7 +191,8 @@ def shared() -> Iterator[str]:
     yield from defined(command, "READY", "ERROR", "ABRT", "FAILURES", "LBA28_MASK")
     yield from defined(
         identify,
-        *("VENDOR_WORD", "VENDOR_SIGNATURE", "VENDOR_LAYOUT", "VENDOR_STREAMS", "VENDOR_ALONE"),
+        *("VENDOR_WORD", "VENDOR_SIGNATURE", "VENDOR_LAYOUT"),
+        *("VENDOR_STREAMS", "VENDOR_DRAINS", "VENDOR_ALONE"),
         *("VOLATILE_CACHE", "TRIM_IS_ZERO", "HAS_LBA", "HAS_LBA48", "HAS_FUA", "CHECKSUM_FOLLOWS"),
     )
     yield from members(streams.Place, "STREAM_")

@@ -68,6 +68,16 @@ class Board:
         self.seek_wait_ns = self.timing.query_first_ns
         self.usable_ns = 0
         """When the first path became usable."""
+        self.heir: Path | None = None
+        """Which path is to be the owner, as soon as the present one has done and flushed its changes."""
+        self.parting: Exchange | None = None
+        """The FLUSH there, as long as it is not answered."""
+        self.parted = 0
+        """To which process it was sent, once it is."""
+        self.leaves_ns = 0
+        """When that began; without an heir, before when it is not tried again."""
+        self.patience_ns = self.timing.handover_ns
+        """How long changes wait for it."""
         self.last: Path | None = None
         """Where the last spread read went."""
 

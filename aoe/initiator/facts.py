@@ -64,6 +64,7 @@ class Facts(NamedTuple):
     alone: bool
     """Whether what names another instance can take effect no more."""
     store: StoreId
+    draining: bool
     data: bytes
 
 
@@ -79,6 +80,7 @@ def facts_of(data: bytes, timing: Timing = USUAL) -> Facts:
         vendor is not None and vendor.streams,
         vendor is not None and vendor.alone,
         vendor.store_id if vendor else NO_STORE_ID,
+        vendor is not None and vendor.draining,
         data,
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from aoe.initiator import discovery, health, looks, traffic, trial
+from aoe.initiator import discovery, handover, health, looks, traffic, trial
 from aoe.initiator.board import Board
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import TABLE, Do, Happens, State
@@ -32,6 +32,7 @@ def _give_up(board: Board, path: Path, now_ns: int) -> None:
     path.vouched = False
     asked, path.check, path.question = (path.check, path.question), None, None
     if path is board.owner:
+        handover.over(board, now_ns)
         board.owner = None
         board.lost_ns = now_ns
     traffic.take_back(board, path, traffic.under_way(board, path), now_ns)
@@ -72,6 +73,7 @@ def _take_over(board: Board, path: Path, now_ns: int) -> None:
         board.losses += 1
     if not path.trial.proved:
         trial.refer_to(board, path)
+    handover.over(board, now_ns)
     board.owner = path
     path.io_ns = now_ns
     board.news += 1
@@ -105,8 +107,9 @@ def settle_in(board: Board, now_ns: int) -> None:
     all_looked_at = all(discovery.was_looked_at(board, address) for address in board.addresses)
     if waited_ns >= (board.timing.settle_in_ns if all_looked_at else board.timing.query_max_ns):
         board.chosen = True
-        usable[0].trial.proved = True
-        board.note(usable[0], Happens.CHOSEN)
+        first = min(usable, key=lambda path: path.draining)
+        first.trial.proved = True
+        board.note(first, Happens.CHOSEN)
 
 
 def inherit(board: Board, now_ns: int) -> None:
@@ -114,14 +117,18 @@ def inherit(board: Board, now_ns: int) -> None:
     there = [path for path in board.paths if path.state is State.USABLE and path.check is None]
     heirs = [path for path in there if path.vouched and not trial.is_barred(board, path)]
     if heirs and now_ns - board.lost_ns >= board.timing.probe_ns:
-        board.note(min(heirs, key=lambda path: not path.trial.proved), Happens.CHOSEN)
+        board.note(min(heirs, key=lambda path: (not path.trial.proved, path.draining)), Happens.CHOSEN)
 
 
 def go_back(board: Board, failback_ns: int, now_ns: int) -> None:
+    """To a path that was named earlier; an owner that is to be left is handed over instead."""
+    if board.owner is not None and board.owner.draining:
+        return
     for path in board.paths:
         if path is board.owner:
             return
-        if path.state is State.USABLE and path.trial.proved and now_ns - path.usable_ns >= failback_ns:
+        good = path.state is State.USABLE and path.trial.proved and not path.draining
+        if good and now_ns - path.usable_ns >= failback_ns:
             board.note(path, Happens.CHOSEN)
             return
 

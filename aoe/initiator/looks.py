@@ -5,7 +5,7 @@ from aoe.initiator.exchange import Exchange
 from aoe.initiator.facts import Facts
 from aoe.initiator.life import State
 from aoe.initiator.path import Mute, Path
-from aoe.initiator.strangers import IDENTIFY
+from aoe.initiator.strangers import IDENTIFY, LEAVING
 from aoe.wire import config, protocol
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import Command
@@ -19,7 +19,14 @@ def look(board: Board, path: Path, now_ns: int) -> None:
     if path.check is not None or refused or port is None or not port.up:
         return
     path.registering = _to_register(path, now_ns)
-    check(board, path, stamped(IDENTIFY, path.registering) if path.registering.stream else IDENTIFY, now_ns)
+    path.told_away = is_away(board, path)
+    asked = LEAVING if path.told_away else IDENTIFY
+    check(board, path, stamped(asked, path.registering) if path.registering.stream else IDENTIFY, now_ns)
+
+
+def is_away(board: Board, path: Path) -> bool:
+    """Whether its server drains, and we have left it."""
+    return path.draining and path is not board.owner
 
 
 def check(board: Board, path: Path, body: bytes, now_ns: int) -> None:

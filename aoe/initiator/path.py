@@ -101,6 +101,8 @@ class Path:
         self.check: Exchange | None = None
         self.registering = UNSTAMPED
         """The stream that the check asks the server to know, if any (order rule T9)."""
+        self.told_away = False
+        """Whether the last question told a server that drains that another one is the owner."""
         self.heeds = False
         """Whether the server has said that it heeds streams."""
         self.reborn = False
@@ -120,6 +122,11 @@ class Path:
         """When the last read or write was answered."""
         self.usable_ns = 0
         """Since when it is."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether its server is to be left."""
+        return self.facts is not None and self.facts.draining
 
     @property
     def sampling(self) -> bool:

@@ -60,9 +60,10 @@ class Ranges:
                 del self._buckets[bucket][lock]
                 if not self._buckets[bucket]:
                     del self._buckets[bucket]
-        for follower in lock.followers:
+        followers, lock.followers = lock.followers, []  # it may enter again
+        for follower in followers:
             follower.waits -= 1
-        return [follower for follower in lock.followers if not follower.waits]
+        return [follower for follower in followers if not follower.waits]
 
     def touched(self, first: int, last: int) -> bool:
         """Whether there is a lock on any of the sectors."""

@@ -9,7 +9,7 @@ path is used only while IDENTIFY vouches for it: that it is the same disk, and t
 csrc/initiator/session.c does the same.
 """
 
-from aoe.initiator import discovery, health, lifecycle, looks, traffic, trial, verdict
+from aoe.initiator import discovery, handover, health, lifecycle, looks, traffic, trial, verdict
 from aoe.initiator import exchange as on_channel
 from aoe.initiator.board import Board
 from aoe.initiator.exchange import Kind
@@ -95,12 +95,16 @@ class Session(Board):
         """Make a path the owner that is usable, or is being compared, once one was chosen. What the old one
         has under way ends there."""
         usable = path.state in (State.USABLE, State.COMPARED)
-        if not usable or not self.chosen or trial.is_barred(self, path):
+        if not usable or not self.chosen or trial.is_barred(self, path) or self._is_left(path):
             return False
         if path is not self.owner:
             self.note(path, Happens.CHOSEN)
             self._run(now_ns)
         return True
+
+    def _is_left(self, path: Path) -> bool:
+        """Whether its server drains while the owner's does not."""
+        return path.draining and self.owner is not None and not self.owner.draining
 
     def fenced(self, path: Path, now_ns: int) -> None:
         """The server of a path was made sure to do nothing any more (I4)."""
@@ -128,12 +132,15 @@ class Session(Board):
         elif self.policy.failback_ns is not None:
             lifecycle.go_back(self, self.policy.failback_ns, now_ns)
         self._run(now_ns)
+        handover.tend(self, now_ns)
+        self._run(now_ns)
 
     def stand_still(self, gap_ns: int, now_ns: int) -> None:
         """We did not run for so long, which was no server's silence. Only what waits for a sign of life is
         put off: fates (I2), and for how long a path is vouched for (I6), go by true time."""
         self.usable_ns += gap_ns if self.usable_ns else 0
         self.lost_ns += gap_ns
+        self.leaves_ns += gap_ns
         for path in self.paths:
             path.channel.stand_still(gap_ns, now_ns)
             path.io_ns += gap_ns
@@ -157,7 +164,14 @@ class Session(Board):
                 self.follow(path, path.channel.make_anew(tag, now_ns))
 
     def _run(self, now_ns: int) -> None:
-        """See to one after the other, to its end; nothing is left to be done now."""
+        """Nothing is left to be done now."""
+        self._see_to_all(now_ns)
+        if self.heir is not None:
+            handover.go_on(self, now_ns)
+            self._see_to_all(now_ns)
+
+    def _see_to_all(self, now_ns: int) -> None:
+        """One after the other, to its end."""
         while self.todo:
             path, it = self.todo.popleft()
             if isinstance(it, on_channel.Answered):
@@ -172,6 +186,8 @@ class Session(Board):
             verdict.checked(self, path, answer, now_ns)
         elif answer.exchange is path.question:
             health.told(self, path, answer, now_ns)
+        elif answer.exchange is self.parting:
+            handover.parted(self, answer, now_ns)
         elif answer.exchange in self.operations:
             traffic.answered(self, path, answer, now_ns)
 

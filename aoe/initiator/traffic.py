@@ -20,9 +20,9 @@ def dispatch(board: Board, operation: Operation, now_ns: int) -> None:
     path = board.owner
     if path is not None and operation.free and board.policy.spread:
         path = _least_loaded(board, path, now_ns)
-    if path is None:
+    if path is None or (board.heir is not None and operation.kind is not Kind.READS):
         board.held[operation] = None
-    elif not _is_vouched(board, path, now_ns):
+    elif not is_vouched(board, path, now_ns):
         board.held[operation] = None
         looks.look(board, path, now_ns)
     elif operation.sectors > path.most(operation.kind):
@@ -43,20 +43,22 @@ def frame(board: Board, kind: Kind) -> int:
     return max((path.most(kind) for path in paths), default=1)
 
 
-def _is_vouched(board: Board, path: Path, now_ns: int) -> bool:
+def is_vouched(board: Board, path: Path, now_ns: int) -> bool:
+    """Whether it was heard lately, and nothing happened since that would make it another server (I6)."""
     return path.vouched and now_ns - path.channel.heard_ns < board.timing.silence_ns
 
 
 def _least_loaded(board: Board, owner: Path, now_ns: int) -> Path:
-    """The proved path with the fewest requests; of equals, the one after the last that was chosen."""
+    """The proved path with the fewest requests; of equals, the one after the last that was chosen. One that
+    is to be left is the last choice."""
     at = board.paths.index(board.last) + 1 if board.last in board.paths else 0
     best = None
     for path in board.paths[at:] + board.paths[:at]:
         if path.state is not State.USABLE or not (path.trial.proved or trial.leads_to_owner(board, path)):
             continue
-        if not _is_vouched(board, path, now_ns):
+        if not is_vouched(board, path, now_ns):
             looks.look(board, path, now_ns)
-        elif best is None or path.channel.load < best.channel.load:
+        elif best is None or (path.draining, path.channel.load) < (best.draining, best.channel.load):
             best = path
     board.last = best or owner
     return board.last
@@ -148,6 +150,19 @@ def under_way(board: Board, path: Path) -> list[Exchange]:
         for exchange, carrier in operation.exchanges.items()
         if carrier is path and exchange.open
     ]
+
+
+def has_changes(board: Board, path: Path) -> bool:
+    """Whether changes or flushes are open there that could go elsewhere."""
+    return any(exchange.kind is not Kind.READS for exchange in under_way(board, path))
+
+
+def recall_changes(board: Board, now_ns: int) -> None:
+    """Those that the owner was not sent yet wait for another path."""
+    assert board.owner is not None, "it is to be left"
+    there = under_way(board, board.owner)
+    unsent = [it for it in there if it.kind is not Kind.READS and not it.tries]
+    take_back(board, board.owner, unsent, now_ns)
 
 
 def take_back(board: Board, path: Path, exchanges: list[Exchange], now_ns: int) -> None:

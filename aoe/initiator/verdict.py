@@ -38,6 +38,8 @@ def identified(board: Board, path: Path, raw: bytes, registering: Stamp, now_ns:
         return False
     facts = facts_of(data, board.timing)
     was, path.facts = path.facts, facts
+    if was is not None and was.draining and not facts.draining:
+        path.usable_ns = path.usable_ns and now_ns  # until then it was not to be gone back to
     if was is not None and was.instance != facts.instance:
         path.channel.generation += 1
         path.reborn = True

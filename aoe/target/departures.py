@@ -4,11 +4,12 @@ An initiator of ours says with each IDENTIFY whether another server has what it 
 other clients it is only known when they last asked for something. All times are CLOCK_BOOTTIME, nanoseconds.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from aoe import timing
-from aoe.limits import CLIENTS_KNOWN_MAX
+from aoe.limits import CLIENTS_KNOWN_MAX, DRAIN_ASKED_MAX
 from aoe.metrics.snapshot import ClientNumbers
 from aoe.wire.stamp import AWAY
 
@@ -30,7 +31,17 @@ class Departures:
 
     def __init__(self) -> None:
         self.since_ns = 0
+        self._asked_ns: deque[int] = deque(maxlen=DRAIN_ASKED_MAX)
         self._told: dict[bytes, _Told] = {}
+
+    def begin(self, now_ns: int) -> None:
+        """It drains from now on."""
+        self.since_ns = now_ns
+        self._asked_ns.clear()
+
+    def ask(self, now_ns: int) -> None:
+        """All were told by an advertisement, which initiators of ours answer by asking what is served."""
+        self._asked_ns.append(now_ns)
 
     def tell(self, mac: bytes, lba: int, now_ns: int) -> None:
         """An initiator of ours asked what is served, with that LBA. Of more than there is room for, the one
@@ -49,11 +60,21 @@ class Departures:
     def _why(self, mac: bytes, heard_ns: int, now_ns: int) -> str:
         """Empty for one that has left, or is not there any more."""
         told = self._told.get(mac)
+        last_ns = max(heard_ns, told.at_ns if told else 0)
+        if now_ns - last_ns >= timing.DRAIN_SILENT_NS:
+            return ""
         if told is None:
-            return FOREIGN if now_ns - heard_ns < timing.DRAIN_FOREIGN_NS else ""
-        if told.at_ns >= self.since_ns:
-            ending = ENDING if now_ns - heard_ns < timing.DRAIN_QUIET_NS else ""
-            return ending if told.away else NO_OTHER
-        last_ns = max(told.at_ns, heard_ns)
-        waits = now_ns - max(self.since_ns, heard_ns) < timing.DRAIN_ASKED_NS
-        return WAITED_FOR if waits and now_ns - last_ns < timing.DRAIN_FOREIGN_NS else ""
+            return FOREIGN
+        if self._has_gone(last_ns, now_ns):
+            return ""
+        if told.at_ns < self.since_ns:
+            return WAITED_FOR
+        if not told.away:
+            return NO_OTHER
+        return ENDING if now_ns - heard_ns < timing.DRAIN_QUIET_NS else ""
+
+    def _has_gone(self, last_ns: int, now_ns: int) -> bool:
+        """Whether one of ours that was heard last then did not answer an advertisement."""
+        return any(
+            asked_ns > last_ns and now_ns - asked_ns >= timing.DRAIN_ASKED_NS for asked_ns in self._asked_ns
+        )

@@ -24,7 +24,7 @@ class Draining:
         self.keys: frozenset[Key] = frozenset()
         """Addresses that drain."""
         self._told_ns: dict[Key, int] = {}
-        """When it was last advertised."""
+        """When they were last advertised."""
 
     def begin(self, keys: Collection[Key]) -> None:
         """Have clients leave these addresses. May be asked for again: those that stay are told again."""
@@ -48,6 +48,7 @@ class Draining:
         news = [export for export in exports if self._is_news(export, now_ns, on=on)]
         for export in news:
             export.drain(on, now_ns)
+            export.departures.ask(now_ns)
             self._told_ns[export.key] = now_ns
         self._server.advertise(news)
 

@@ -220,7 +220,7 @@ class Export:
         """Tell initiators that they are to use another server, from now on (CLOCK_BOOTTIME), or no more."""
         if on != self.identity.draining:
             self.describe(self.identity._replace(draining=on))
-            self.departures.since_ns = now_ns
+            self.departures.begin(now_ns)
 
     def switch_cache(self, on: bool) -> None:
         """SET FEATURES 0x02 and 0x82; an export without a volatile cache stays without."""

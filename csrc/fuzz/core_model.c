@@ -42,6 +42,7 @@ static struct {
     uint32_t before_count;
     struct passed passed[SENT_MAX];
     uint32_t passed_count;
+    uint32_t drains[SENT_MAX], drains_count; /* paths whose servers said so */
 } m;
 
 void broken(const char *what, const char *file, int line)
@@ -75,7 +76,7 @@ void model_reset(int64_t now_ns)
     memset(m.slots, 0, sizeof m.slots);
     m.count = m.seen = m.left = m.unsettled_count = 0;
     m.tainted = 0;
-    m.known_count = m.passed_count = 0;
+    m.known_count = m.passed_count = m.drains_count = 0;
     m.news = m.before_count = 0;
     m.cause = BY_CALLER;
     m.now_ns = now_ns;
@@ -179,6 +180,12 @@ static void note_known(const struct sent *s, const struct vendor *vendor)
     memcpy(k->instance, s->instance, 8);
 }
 
+static void note_drains(const struct sent *s, const struct vendor *vendor)
+{
+    if (wire_little(vendor->features, 2) & 4 && m.drains_count < SENT_MAX)
+        m.drains[m.drains_count++] = s->path;
+}
+
 static const struct passed *passed_by(uint32_t path)
 {
     for (uint32_t i = 0; i < m.passed_count; i++)
@@ -223,6 +230,7 @@ void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const 
     if (vendor) {
         note_alone(vendor);
         note_known(s, vendor);
+        note_drains(s, vendor);
     }
     if (probes)
         note_passed(s, frame, length);
@@ -454,6 +462,24 @@ static uint32_t takes(uint32_t number)
 /* The bits of the Device register that were always set. */
 static int is_old(const struct sent *s) { return wire_lba(s->head) == 0xA0000000u; }
 
+/* A server that said that it drains is told that we have left it. */
+static int is_leaving(const struct sent *s)
+{
+    if (wire_lba(s->head) != 0xA0000001u)
+        return 0;
+    for (uint32_t i = 0; i < m.drains_count; i++)
+        if (m.drains[i] == s->path)
+            return s->stream != 0;
+    return m.drains_count == SENT_MAX;
+}
+
+/* The old owner was sent the FLUSH that vouches for all its changes before another one is the owner. */
+static int is_parting(const struct path *w)
+{
+    struct exchange *x = core->parting;
+    return x && x->path == w && x->copies_count && *slot_of(oldest_copy(x)->tag);
+}
+
 static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
 {
     uint32_t opcode = s->wire.ata.opcode, count = s->wire.ata.count, sectors = takes(s->path);
@@ -467,10 +493,11 @@ static void check_ata(struct sent *s, const uint8_t *data, uint32_t length)
     case WRITE_SECTORS_EXT:
     case WRITE_DMA_FUA_EXT: check_write(s, data, length); break;
     case DATA_SET_MANAGEMENT: check_trim(s, data, length); break;
-    case IDENTIFY_DEVICE: CHECK(s->wire.ata.count == 1 && is_old(s) && !length); return;
+    case IDENTIFY_DEVICE: CHECK(s->wire.ata.count == 1 && (is_old(s) || is_leaving(s)) && !length); return;
     default: CHECK((opcode == FLUSH_CACHE || opcode == FLUSH_CACHE_EXT) && !length && !s->wire.ata.count); return;
     }
     CHECK(count && count <= sectors && count <= passed_by(s->path)->there);
+    CHECK(!is_parting(path_at(s->path)));
     s->changes = 1;
     check_alone(s);
     check_not_compared(s);

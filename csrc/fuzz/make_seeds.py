@@ -490,6 +490,14 @@ def core_proofs() -> Iterator[tuple[str, bytes]]:
         for silent in (3, 12):
             apart = CHOSEN + written + live(4, silent=silent) + written + live(8, slow=True)
             yield f"echo-{policy}-{silent}", core_settings(policy=policy) + apart + end
+    for policy in (0, SPREAD, HOLD, END_WELL, REQUIRE | END_WELL, GO_BACK | END_WELL):
+        told = b"".join(bytes((ADVERTISE, host, 0, 16, 16)) for host in range(4))
+        drains = set_words(138, 6, servers=1) + told + MIXED + live(8) + MIXED + live(8, slow=True)
+        drains += set_words(138, 6, servers=2) + told + MIXED + live(1, silent=1) + live(8, slow=True)
+        ends = set_words(138, 2, servers=3) + told + end + live(8, slow=True)
+        yield f"drains-{policy}", core_settings(policy=policy) + CHOSEN + written + drains + ends
+        anew = set_words(138, 6, servers=15) + told + live(1) + set_words(134, 9, servers=3) + told + MIXED
+        yield f"drains-anew-{policy}", core_settings(policy=policy) + CHOSEN + written + anew + end
     differ = set_words(139, 1, 7, servers=2) + set_words(139, 1, 8, servers=13)
     yield "stores-differ", core_settings(policy=END_WELL) + differ + CHOSEN + MIXED + live(8, slow=True)
     lost = start(WRITE, 0, 512) + live(1, silent=1) + plug(0, False) + live(2) + plug(0, True)

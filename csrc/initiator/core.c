@@ -71,6 +71,7 @@ aoe_core *aoe_core_open(const aoe_core_settings *settings)
     c->set.address = c->addresses;
     c->tag = c->first_tag = c->strangers.seed = settings->first_tag & TAG_MASK;
     c->seek_wait_ns = c->set.timing.query_first_ns;
+    c->patience_ns = c->set.timing.handover_ns;
     link_init(&c->open);
     link_init(&c->held);
     link_init(&c->done);

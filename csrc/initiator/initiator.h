@@ -111,6 +111,8 @@ struct path {
     int alone;          /* what names another instance can take effect no more */
     int reborn;         /* its server began another life, and what the one before was asked was not asked again */
     struct stamp registering; /* what the check asks the server to know, if anything */
+    int draining;       /* its server is to be left */
+    int told_away;      /* the last question told such a server that another one is the owner */
     int heeds;          /* it has said that it heeds streams */
     int64_t register_after_ns;
     int mute;           /* whether it answered nothing while changes were sent there again and again */
@@ -277,6 +279,11 @@ struct aoe_core {
     struct path *paths[PATHS_MAX];
     uint32_t paths_count;
     struct path *owner, *unflushed, *last;
+    struct path *heir; /* is to be the owner, as soon as the present one has done and flushed its changes */
+    struct exchange *parting; /* the FLUSH there, as long as it is not answered */
+    int64_t parted;    /* to which process it was sent, once it is */
+    int64_t leaves_ns; /* when that began; without an heir, before when it is not tried again */
+    int64_t patience_ns; /* how long changes wait for it */
     int has_facts;
     uint8_t facts[SECTOR];
     uint64_t sectors;

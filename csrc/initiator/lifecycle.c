@@ -9,6 +9,7 @@ static void take_over(aoe_core *c, struct path *path, int64_t now_ns)
         c->losses++;
     if (!path->trial.proved)
         trial_refer_to(c, path);
+    handover_over(c, now_ns);
     c->owner = path;
     path->io_ns = now_ns;
     c->news++;
@@ -31,7 +32,7 @@ void lifecycle_settle_in(aoe_core *c, int64_t now_ns)
     int all_looked_at = 1;
     for (uint32_t i = 0; i < c->paths_count; i++) {
         struct path *path = c->paths[i];
-        if (path->state == PATH_USABLE && !first)
+        if (path->state == PATH_USABLE && (!first || path->draining < first->draining))
             first = path;
     }
     if (!first)
@@ -52,12 +53,11 @@ static void give_up(aoe_core *c, struct path *path, int64_t now_ns)
     struct exchange *looks[] = {path->check, path->question};
     path->check = path->question = NULL;
     if (path == c->owner) {
+        handover_over(c, now_ns);
         c->owner = NULL;
         c->lost_ns = now_ns;
     }
-    size_t count = 0;
-    struct exchange **there = traffic_under_way(c, path, 0, &count);
-    traffic_take_back(c, there, count, now_ns);
+    traffic_take_back_all(c, path, now_ns);
     while (!link_alone(&path->refused)) {
         struct operation *o = OWNER_OF(path->refused.next, struct operation, held_link);
         link_remove(&o->held_link);
@@ -144,11 +144,15 @@ void lifecycle_inherit(aoe_core *c, int64_t now_ns)
         board_note(c, heir, HAPPENS_CHOSEN, WHY_NONE);
 }
 
+/* An owner that is to be left is handed over instead. */
 void lifecycle_go_back(aoe_core *c, int64_t now_ns)
 {
+    if (c->owner->draining)
+        return;
     for (uint32_t i = 0; i < c->paths_count && c->paths[i] != c->owner; i++) {
         struct path *path = c->paths[i];
-        if (path->state == PATH_USABLE && path->trial.proved && now_ns - path->usable_ns >= c->set.failback_ns) {
+        int good = path->state == PATH_USABLE && path->trial.proved && !path->draining;
+        if (good && now_ns - path->usable_ns >= c->set.failback_ns) {
             board_note(c, path, HAPPENS_CHOSEN, WHY_NONE);
             return;
         }

@@ -38,6 +38,8 @@ static struct stamp to_register(struct path *path, int64_t now_ns)
     return channel_new_stream(path, path->instance);
 }
 
+int looks_is_away(const aoe_core *c, const struct path *path) { return path->draining && path != c->owner; }
+
 /* Ask a path what it leads to. */
 void looks_look(aoe_core *c, struct path *path, int64_t now_ns)
 {
@@ -46,7 +48,9 @@ void looks_look(aoe_core *c, struct path *path, int64_t now_ns)
     if (path->check || refused || !c->ports[path->port].up)
         return;
     path->registering = to_register(path, now_ns);
+    path->told_away = looks_is_away(c, path);
     if (path->registering.stream) {
+        body.ata.lba[0] = path->told_away ? AWAY : 0;
         stamp_registers(&body.ata, &path->registering);
         stamp_trailer(body.head + body.head_length, &path->registering);
         body.head_length += STAMP_TRAILER;

@@ -58,12 +58,14 @@ static void replied(aoe_core *c, const struct effect *e, int64_t now_ns)
         verdict_checked(c, path, e, now_ns);
     else if (e->exchange == path->question)
         health_told(c, path, e, now_ns);
+    else if (e->exchange == c->parting)
+        handover_parted(c, e, now_ns);
     else if (e->exchange->operation)
         traffic_answered(c, path, e, now_ns);
 }
 
-/* See to one after the other, to its end; nothing is left to be done now. */
-static void run(aoe_core *c, int64_t now_ns)
+/* See to one after the other, to its end. */
+static void see_to_all(aoe_core *c, int64_t now_ns)
 {
     while (c->effects_first < c->effects_count) {
         struct effect e = c->effects[c->effects_first++];
@@ -75,6 +77,16 @@ static void run(aoe_core *c, int64_t now_ns)
             lifecycle_happened(c, &e, now_ns);
     }
     c->effects_first = c->effects_count = 0;
+}
+
+/* Nothing is left to be done now. */
+static void run(aoe_core *c, int64_t now_ns)
+{
+    see_to_all(c, now_ns);
+    if (!c->heir)
+        return;
+    handover_go_on(c, now_ns);
+    see_to_all(c, now_ns);
 }
 
 void session_received(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t length, int64_t now_ns)
@@ -168,6 +180,7 @@ void session_stand_still(aoe_core *c, int64_t gap_ns, int64_t now_ns)
 {
     c->usable_ns += c->usable_ns ? gap_ns : 0;
     c->lost_ns += gap_ns;
+    c->leaves_ns += gap_ns;
     for (uint32_t i = 0; i < c->paths_count; i++) {
         struct path *path = c->paths[i];
         channel_stand_still(path, gap_ns, now_ns);
@@ -250,6 +263,8 @@ void session_tick(aoe_core *c, int64_t now_ns)
     else if (c->set.failback_ns >= 0)
         lifecycle_go_back(c, now_ns);
     run(c, now_ns);
+    handover_tend(c, now_ns);
+    run(c, now_ns);
 }
 
 int64_t session_pulse(const aoe_core *c)
@@ -262,10 +277,16 @@ int64_t session_pulse(const aoe_core *c)
     return c->set.timing.pulse_ns;
 }
 
+/* Whether its server drains while the owner's does not. */
+static int is_left(const aoe_core *c, const struct path *path)
+{
+    return path->draining && c->owner && !c->owner->draining;
+}
+
 int session_switch(aoe_core *c, struct path *path, int64_t now_ns)
 {
     int usable = path->state == PATH_USABLE || path->state == PATH_COMPARED;
-    if (!usable || !c->chosen || trial_is_barred(c, path))
+    if (!usable || !c->chosen || trial_is_barred(c, path) || is_left(c, path))
         return 0;
     if (path != c->owner) {
         board_note(c, path, HAPPENS_CHOSEN, WHY_NONE);

@@ -74,6 +74,7 @@ void looks_ask_size(aoe_core *c, struct path *path, int64_t now_ns);
 void looks_check(aoe_core *c, struct path *path, const struct body *body, int64_t now_ns);
 int looks_may_register(const struct path *path, int64_t now_ns);
 void looks_look(aoe_core *c, struct path *path, int64_t now_ns);
+int looks_is_away(const aoe_core *c, const struct path *path); /* its server drains, and we have left it */
 void looks_use_stream(aoe_core *c, struct path *path, struct stamp stamp, int64_t now_ns);
 int looks_registered(aoe_core *c, struct path *path, int heeds, struct stamp registering, int64_t now_ns);
 void looks_unanswered(aoe_core *c, struct path *path, int64_t now_ns);
@@ -91,9 +92,19 @@ void traffic_give_back(aoe_core *c, struct operation *o, const struct path *path
 void traffic_give_back_large(aoe_core *c, const struct path *path, int64_t now_ns);
 void traffic_dispatch(aoe_core *c, struct operation *o, int64_t now_ns);
 void traffic_release(aoe_core *c, int64_t now_ns);
-struct exchange **traffic_under_way(aoe_core *c, const struct path *path, int only_large, size_t *count);
-void traffic_take_back(aoe_core *c, struct exchange **exchanges, size_t count, int64_t now_ns);
+/* What is open there and could go elsewhere waits for a path again. */
+void traffic_take_back_all(aoe_core *c, const struct path *path, int64_t now_ns);
 void traffic_recall(aoe_core *c, struct path *path, int64_t now_ns);
+
+int traffic_vouched(const aoe_core *c, const struct path *path, int64_t now_ns);
+int traffic_has_changes(const aoe_core *c, const struct path *path); /* or flushes, that could go elsewhere */
+void traffic_recall_changes(aoe_core *c, int64_t now_ns); /* that the owner was not sent yet */
+
+/* handover.c: a planned change of the owner, away from a server that drains */
+void handover_tend(aoe_core *c, int64_t now_ns);
+void handover_go_on(aoe_core *c, int64_t now_ns);
+void handover_parted(aoe_core *c, const struct effect *answer, int64_t now_ns);
+void handover_over(aoe_core *c, int64_t now_ns);
 
 /* health.c: how a path is: how large its frames may be, whether it is alive, and whether it was looked at */
 void health_fit(aoe_core *c, struct path *path, int64_t now_ns);

@@ -93,9 +93,18 @@ static void send_by(aoe_core *c, struct operation *o, struct path *path, int64_t
     channel_start(c, path, x, now_ns);
 }
 
-static int vouched(const aoe_core *c, const struct path *path, int64_t now_ns)
+/* Whether it was heard lately, and nothing happened since that would make it another server (I6). */
+int traffic_vouched(const aoe_core *c, const struct path *path, int64_t now_ns)
 {
     return path->vouched && now_ns - path->heard_ns < c->set.timing.silence_ns;
+}
+
+/* Whether a path is the better one for a read: one that is to be left is the last choice. */
+static int has_less(const struct path *path, const struct path *other)
+{
+    if (path->draining != other->draining)
+        return path->draining < other->draining;
+    return path_load(path) < path_load(other);
 }
 
 /* The proved path with the fewest requests; of equals, the one after the last that was chosen. */
@@ -110,9 +119,9 @@ static struct path *least_loaded(aoe_core *c, int64_t now_ns)
         struct path *path = c->paths[(at + i) % c->paths_count];
         if (path->state != PATH_USABLE || !(path->trial.proved || trial_leads_to_owner(c, path)))
             continue;
-        if (!vouched(c, path, now_ns))
+        if (!traffic_vouched(c, path, now_ns))
             looks_look(c, path, now_ns);
-        else if (!best || path_load(path) < path_load(best))
+        else if (!best || has_less(path, best))
             best = path;
     }
     return c->last = best ? best : c->owner;
@@ -161,9 +170,9 @@ void traffic_dispatch(aoe_core *c, struct operation *o, int64_t now_ns)
     }
     if (path && o->free && c->set.spread)
         path = least_loaded(c, now_ns);
-    if (!path) {
+    if (!path || (c->heir && o->lane != LANE_READS)) {
         traffic_hold(c, o);
-    } else if (!vouched(c, path, now_ns)) {
+    } else if (!traffic_vouched(c, path, now_ns)) {
         traffic_hold(c, o);
         looks_look(c, path, now_ns);
     } else if (o->sectors > path_most(path, o->lane)) {
@@ -188,28 +197,45 @@ void traffic_release(aoe_core *c, int64_t now_ns)
     }
 }
 
-/* What is open on a path and could go elsewhere, in the order of the operations: all of it, or what is too large. */
-struct exchange **traffic_under_way(aoe_core *c, const struct path *path, int only_large, size_t *count)
+typedef int kind_of_exchange(const struct exchange *x);
+
+static int is_any(const struct exchange *x) { return x->open; }
+static int is_too_large(const struct exchange *x) { return x->sectors > path_most(x->path, x->lane); }
+static int is_change(const struct exchange *x) { return x->lane != LANE_READS; }
+static int is_unsent_change(const struct exchange *x) { return is_change(x) && !x->tries; }
+
+/* What of an operation is open on a path, could go elsewhere, and is such; NULL: nothing. */
+static struct exchange *open_there(const struct operation *o, const struct path *path, kind_of_exchange *is_such)
+{
+    for (struct link *l = o->exchanges.next; l != &o->exchanges && !o->only; l = l->next) {
+        struct exchange *x = OWNER_OF(l, struct exchange, of_operation);
+        if (x->path == path && x->open && is_such(x))
+            return x;
+    }
+    return NULL;
+}
+
+/* All that is so, in the order of the operations. */
+static struct exchange **under_way(aoe_core *c, const struct path *path, kind_of_exchange *is_such, size_t *count)
 {
     struct exchange **there = NULL;
     size_t room = 0;
     for (struct link *l = c->open.next; l != &c->open; l = l->next) {
-        struct operation *o = OWNER_OF(l, struct operation, open_link);
-        for (struct link *m = o->exchanges.next; m != &o->exchanges && !o->only; m = m->next) {
-            struct exchange *x = OWNER_OF(m, struct exchange, of_operation);
-            if (x->path != path || !x->open || (only_large && x->sectors <= path_most(path, x->lane)))
-                continue;
-            if (*count == room)
-                there = must_allocate(there, (room = room ? 2 * room : 64) * sizeof(struct exchange *));
-            there[(*count)++] = x;
-        }
+        struct exchange *x = open_there(OWNER_OF(l, struct operation, open_link), path, is_such);
+        if (!x)
+            continue;
+        if (*count == room)
+            there = must_allocate(there, (room = room ? 2 * room : 64) * sizeof(struct exchange *));
+        there[(*count)++] = x;
     }
     return there;
 }
 
-/* They wait for a path again. What was sent stays of unknown fate. */
-void traffic_take_back(aoe_core *c, struct exchange **exchanges, size_t count, int64_t now_ns)
+/* They wait for a path again: how many. What was sent stays of unknown fate. */
+static size_t take_back(aoe_core *c, const struct path *path, kind_of_exchange *is_such, int64_t now_ns)
 {
+    size_t count = 0;
+    struct exchange **exchanges = under_way(c, path, is_such, &count);
     uint8_t *waited = count ? must_allocate(NULL, count) : NULL;
     for (size_t i = 0; i < count; i++) {
         traffic_hold(c, exchanges[i]->operation);
@@ -221,15 +247,30 @@ void traffic_take_back(aoe_core *c, struct exchange **exchanges, size_t count, i
                 traffic_abandon_exchange(c, exchanges[i], now_ns);
     free(waited);
     free(exchanges);
+    return count;
+}
+
+void traffic_take_back_all(aoe_core *c, const struct path *path, int64_t now_ns)
+{
+    take_back(c, path, is_any, now_ns);
+}
+
+void traffic_recall_changes(aoe_core *c, int64_t now_ns)
+{
+    take_back(c, c->owner, is_unsent_change, now_ns);
+}
+
+int traffic_has_changes(const aoe_core *c, const struct path *path)
+{
+    for (const struct link *l = c->open.next; l != &c->open; l = l->next)
+        if (open_there(OWNER_OF(l, struct operation, open_link), path, is_change))
+            return 1;
+    return 0;
 }
 
 /* What was sent there, or waits for it, and is too large now, is sent again in parts. */
 void traffic_recall(aoe_core *c, struct path *path, int64_t now_ns)
 {
-    size_t count = 0;
-    struct exchange **large = traffic_under_way(c, path, 1, &count);
-    if (!count)
-        return;
-    traffic_take_back(c, large, count, now_ns);
-    traffic_release(c, now_ns);
+    if (take_back(c, path, is_too_large, now_ns))
+        traffic_release(c, now_ns);
 }

@@ -110,6 +110,14 @@ int trial_may_inherit(const aoe_core *c, const struct path *path)
     return path->trial.proved || !(proved_usable(c) || trial_is_barred(c, path));
 }
 
+/* A proved one, and of such one that is not to be left. */
+static int goes_before(const struct path *path, const struct path *other)
+{
+    if (path->trial.proved != other->trial.proved)
+        return path->trial.proved;
+    return path->draining < other->draining;
+}
+
 /* Which path takes over where the proved ones do not answer, either. */
 struct path *trial_heir(const aoe_core *c)
 {
@@ -118,7 +126,7 @@ struct path *trial_heir(const aoe_core *c)
         struct path *path = c->paths[i];
         if (path->state != PATH_USABLE || path->check || !path->vouched || trial_is_barred(c, path))
             continue;
-        if (!heir || (path->trial.proved && !heir->trial.proved))
+        if (!heir || goes_before(path, heir))
             heir = path;
     }
     return heir;

@@ -81,7 +81,7 @@ static void believe(aoe_core *c, const struct path *path, const uint8_t *identit
 }
 
 /* What a path says of its server; whether that has begun another life. */
-static int learn(aoe_core *c, struct path *path, const uint8_t *identity)
+static int learn(aoe_core *c, struct path *path, const uint8_t *identity, int64_t now_ns)
 {
     const struct vendor *vendor = vendor_of(identity);
     int ours = !memcmp(vendor->signature, VENDOR_SIGNATURE, sizeof vendor->signature) &&
@@ -94,6 +94,10 @@ static int learn(aoe_core *c, struct path *path, const uint8_t *identity)
         c->losses += c->unflushed == path;
     }
     path->identified = 1;
+    int draining = ours && wire_little(vendor->features, sizeof vendor->features) & VENDOR_DRAINS;
+    if (path->draining && !draining && path->usable_ns)
+        path->usable_ns = now_ns; /* until then it was not to be gone back to */
+    path->draining = draining;
     path->ours = ours;
     path->instance = instance;
     path->alone = ours && wire_little(vendor->features, sizeof vendor->features) & VENDOR_ALONE;
@@ -131,7 +135,7 @@ int verdict_identified(aoe_core *c, struct path *path, const uint8_t *raw, struc
         board_note(c, path, HAPPENS_ANOTHER, why);
         return 0;
     }
-    int born = learn(c, path, identity);
+    int born = learn(c, path, identity, now_ns);
     why = mismatch(c, path, identity);
     if (why == WHY_OTHER_DISK || why == WHY_OTHER_STORE || why == WHY_VOLATILE) {
         board_note(c, path, HAPPENS_ANOTHER, why);

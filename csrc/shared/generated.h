@@ -115,6 +115,9 @@ typedef struct {
     int64_t proof_ns;
     int64_t proof_again_ns;
     int64_t condemned_ns;
+    int64_t handover_ns;
+    int64_t handover_max_ns;
+    int64_t handover_again_ns;
     int64_t pulse_ns;
     int64_t gap_ns;
     int64_t size_wait_ns;
@@ -145,6 +148,9 @@ typedef struct {
     .proof_ns = 100000000ll, \
     .proof_again_ns = 10000000ll, \
     .condemned_ns = 60000000000ll, \
+    .handover_ns = 25000000ll, \
+    .handover_max_ns = 1000000000ll, \
+    .handover_again_ns = 1000000000ll, \
     .pulse_ns = 100000000ll, \
     .gap_ns = 500000000ll, \
     .size_wait_ns = 50000000ll, \
@@ -227,6 +233,7 @@ enum {
 
 /* aoe.wire.stamp */
 #define STREAM_SIGNATURE "\xd3\x1f\xb6\x4a"
+#define AWAY 1
 
 /* aoe.wire.opcodes */
 #define READ_SECTORS 0x20
@@ -264,6 +271,7 @@ enum {
 #define VENDOR_SIGNATURE "AoEt"
 #define VENDOR_LAYOUT 0x01
 #define VENDOR_STREAMS 0x02
+#define VENDOR_DRAINS 0x04
 #define VENDOR_ALONE 0x08
 #define VOLATILE_CACHE 0x20
 #define TRIM_IS_ZERO 0x4020

@@ -57,6 +57,7 @@ class Server:
     """Answers queries and drives a disk, `store`; two servers of one store are two primaries of one disk.
 
     `identity` is what IDENTIFY says, None for no answer to it; `status` what it says after each command;
+    `fails` are opcodes that end in an error,
     `deaf` drops every frame, `spoil` may change what was read, `bad` sectors cannot be read, `frame` sectors
     are what it takes in one request; `heard` is what it was asked.
     """
@@ -71,6 +72,7 @@ class Server:
         self._facts = Identity(len(self.store) // protocol.SECTOR, serial, **facts)
         self.identity: bytes | None = identify.build(self._facts)
         self.bad: set[int] = set()
+        self.fails: set[int] = set()
         self.frame = 16
         self.status = READY
         self.deaf = False
@@ -96,7 +98,8 @@ class Server:
         if request.sector_count > self.frame:
             return frame.encode(back, ata.encode(AtaReply(0, 4, 0, 0x41, request.lba, b"")))
         asked = range(request.lba, request.lba + request.sector_count)
-        hit = request.command == 0x24 and self.bad.intersection(asked)
+        unreadable = request.command == 0x24 and self.bad.intersection(asked)
+        hit = unreadable or request.command in self.fails
         reply = AtaReply(0, 0, 0, 0x41 if hit else self.status, request.lba, b"" if hit else data)
         return frame.encode(back, ata.encode(reply))
 
@@ -115,6 +118,11 @@ class Server:
     def restart(self, instance: int) -> None:
         """As another process."""
         self._facts = self._facts._replace(instance=instance)
+        self.identity = identify.build(self._facts)
+
+    def drain(self, on: bool = True) -> None:
+        """As its administrator has it."""
+        self._facts = self._facts._replace(draining=on)
         self.identity = identify.build(self._facts)
 
     def advertisement(self) -> bytes:

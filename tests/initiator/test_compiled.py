@@ -18,6 +18,7 @@ from aoe.drive.identify import NO_STORE_ID, Identity, StoreId
 from aoe.initiator.channel import USER_TAG
 from aoe.initiator.compiled_core import CompiledCore
 from aoe.initiator.core import Core
+from aoe.initiator.life import State
 from aoe.initiator.path import Policy, Port
 from aoe.initiator.request import Verb
 from aoe.initiator.sizes import Narrow
@@ -37,6 +38,8 @@ ADDRESSES = [(1, 0), (2, 0)]
 SECTORS = 512
 SEEDS = int(os.environ.get("AOE_DIFFERENTIAL_SEEDS", "60"))
 STEPS = 400
+DRAINED = (5, 8, 25, 30, 36)
+"""Seeds of worlds in which there is a server to go to."""
 
 _WORDS = {"no_fua": (84, 0x4000), "no_flush": (83, 0x4400), "no_trim": (169, 0)}
 STORES = [StoreId(kind, digest * 16) for kind in (1, 2) for digest in (b"a", b"b")]
@@ -69,6 +72,7 @@ class Server:
         self.nonsense = rng.choice(["", "", "", "", "checksum", *_NONSENSE])
         self.frame = rng.choice([16, 16, 16, 8, 2, 0])
         self.buffers = rng.choice([1, 4, 16, 64, 200])
+        self.draining = False
         self.streams: Streams | None = None
         self.places = rng.choice([0, 1, 1000, 1000])
         """Of how many streams each of its lives knows."""
@@ -117,6 +121,7 @@ class Server:
             streams=streams,
             store_id=self.store_id,
             alone=self.alone,
+            draining=self.draining,
         )
         data = bytearray(identify.build(words))
         for name in self.lacks:
@@ -210,7 +215,9 @@ def timing_of(rng: random.Random) -> Timing:
 class World:
     """Drives both, and compares them after every step."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, often: float = 0) -> None:
+        """At `often` of its steps an administrator drains a server."""
+        self.often = often
         self.rng = rng = random.Random(seed)
         failback_ns = rng.choice([None, None, None, 2_000 * MS, 0])
         policy = Policy(rng.random() < 0.3, rng.random() < 0.2, failback_ns, rng.random() < 0.2)
@@ -235,6 +242,9 @@ class World:
             server.suit()
         self.macs = 0
         self.switches = random.Random(-1 - seed)
+        self.drains = random.Random(-3 - seed)
+        self.last = 0
+        """Number of the owner."""
         self.on_channel = self.switches.choice([-1, *range(ports)])
         """The port whose switches lose large frames on the way there only."""
         self.coming: list[tuple[int, int, int, bytes]] = []
@@ -290,8 +300,17 @@ class World:
         self.seen["proved"] += chosen and any(path.proved and not path.owner for path in self.python.paths)
         self.seen["unproved owner"] += any(path.owner and not path.proved for path in self.python.paths)
         self.seen.update(path.reason.name for path in self.python.paths)
+        self.look_for_handovers()
         for port, raw in frames:
             self.carry(port, raw)
+
+    def look_for_handovers(self) -> None:
+        owner, paths = self.python.session.owner, self.python.session.paths
+        last = next((path for path in paths if path.number == self.last), None)
+        self.last = owner.number if owner else 0
+        if owner and last and last is not owner and last.state is State.USABLE:
+            self.seen["handed over"] += last.draining and not owner.draining
+        self.seen["hands over"] += self.python.session.heir is not None
 
     def carry(self, port: int, raw: bytes) -> None:
         if not self.up[port] or len(raw) > self.switch[port]:
@@ -359,6 +378,8 @@ class World:
             server.forget()
         for server in self.servers if self.switches.random() < 0.02 else []:
             server.end_epochs()
+        if self.drains.random() < self.often:
+            self.drain()
         chance = rng.random()
         if chance < 0.35:
             self.ask()
@@ -383,6 +404,23 @@ class World:
         elif chance < 0.483:
             self.stop()
         self.live(rng.choice([1, 1, 5, 5, 20, 300]) * MS)
+
+    def drain(self) -> None:
+        """The owner's server, or any, and seldom two. Mostly all of them have the disk."""
+        for server in self.servers if self.drains.random() < 0.8 else []:
+            server.suit()
+            server.silent = server.stuck = server.foreign = False
+            server.store, server.store_id = server.disk, NO_STORE_ID
+        owner = [server for server in self.servers if server.mac in self.owners()]
+        drained = self.drains.choice(owner or self.servers)
+        for server in self.servers:
+            before = server.draining
+            server.draining = server is drained or self.drains.random() < 0.1
+            if before is not server.draining and not server.silent:
+                self.arrive(self.drains.choice(server.ports), server.advertisement())
+
+    def owners(self) -> list[bytes]:
+        return [path.mac for path in self.python.paths if path.owner]
 
     def upset(self, server: Server) -> None:
         rng = self.rng
@@ -462,6 +500,17 @@ def test_both_do_the_same(chunk: int) -> None:
     assert all(seen[what] for what in ("proved", "unproved owner", "OTHER_DATA")), "servers are compared"
     assert sent > 100 * SEEDS
     assert ended > 5 * SEEDS
+
+
+@pytest.mark.parametrize("seed", DRAINED)
+def test_both_leave_servers_that_drain(seed: int) -> None:
+    world = World(seed, often=0.1)
+    for step in range(STEPS):
+        try:
+            world.step()
+        except AssertionError as error:
+            raise AssertionError(f"step {step}") from error
+    assert world.seen["handed over"]
 
 
 def test_the_comparison_finds_a_difference() -> None:

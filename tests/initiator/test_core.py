@@ -4,6 +4,7 @@ from aoe.drive import identify
 from aoe.drive.identify import Identity
 from aoe.initiator.core import Core
 from aoe.initiator.path import Port
+from aoe.initiator.ranges import RangeLock, Ranges
 from aoe.initiator.request import Verb
 from aoe.timing import USUAL
 from tests.initiator.test_channel import MS, OWN, reply
@@ -49,3 +50,17 @@ def test_the_room_goes_to_others() -> None:
     core.abandon(request, NOW)
     (other,) = sent(core)
     assert other[28] == 1
+
+
+def test_a_range_that_is_closed_again_lets_nothing_go_twice() -> None:
+    """As one that is compared anew: what waited for it once does not wait for it any more."""
+    ranges, compared, first, second = Ranges(), RangeLock(0, 8), RangeLock(0, 8), RangeLock(0, 8)
+    ranges.enter(compared)
+    ranges.enter(first)
+    assert ranges.leave(compared) == [first]
+    assert ranges.leave(first) == []
+    for lock in (compared, second, first):
+        ranges.enter(lock)
+    assert ranges.leave(compared) == [second]
+    assert first.waits == 1, "for the second"
+    assert ranges.leave(second) == [first]

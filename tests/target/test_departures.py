@@ -20,7 +20,6 @@ DEVICE = 0xA0 << 24
     [
         # Ours: when it said what, seconds after the drain began, and when it last asked for something
         ((1, 0), 0.9, 1.2, NO_OTHER),
-        ((1, 0), -500, 50, NO_OTHER),
         ((1, AWAY), 0.9, 1.0, ENDING),
         ((1, AWAY), 0.9, 1.2, ""),
         ((1, AWAY), None, 1.0, ""),
@@ -28,7 +27,12 @@ DEVICE = 0xA0 << 24
         ((-1, 0), -1, 3.5, ""),
         ((-1, AWAY), None, 0.5, WAITED_FOR),
         ((-1, 0), 9, 10, WAITED_FOR),
+        ((-1, 0), 4, 7, WAITED_FOR),
         ((-100, 0), -100, 0.5, ""),
+        ((1, 0), 1, 6.5, NO_OTHER),
+        ((1, 0), 1, 8.5, ""),
+        ((1, 0), 8, 8.5, NO_OTHER),
+        ((1, 0), 6, 67, ""),
         # Another client
         (None, -1, 0.5, FOREIGN),
         (None, 5, 60, FOREIGN),
@@ -39,7 +43,9 @@ def test_why_a_host_stays(
     told: tuple[float, int] | None, heard_s: float | None, after_s: float, why: str
 ) -> None:
     departures = Departures()
-    departures.since_ns = BEGAN_NS
+    departures.begin(BEGAN_NS)
+    for asked_s in (0, 5):
+        departures.ask(BEGAN_NS + asked_s * S)
     if told is not None:
         departures.tell(MAC, DEVICE | told[1], BEGAN_NS + int(told[0] * S))
     hosts = [] if heard_s is None else [ClientNumbers(MAC, [1, 512, 0, 0, BEGAN_NS + int(heard_s * S)])]

@@ -24,14 +24,14 @@ from typing import Any, NamedTuple
 
 from bench.contest import build
 from tests.support.checkers.fuzzers import fuzz
-from tests.support.labs import applies, failover, loss, restarts
+from tests.support.labs import applies, drains, failover, loss, restarts
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import ENGINE
 
 MINUTES_MAX = 80
 RUNS_WANTED = 20
 FUZZ_S = 120
-RESTARTS, APPLIES = 50, 500
+RESTARTS, APPLIES, DRAINS = 50, 500, 20
 """Of one run."""
 USED, THOUSAND = 20, 1000
 """Exports of a service."""
@@ -72,6 +72,14 @@ def _applies(rw: str) -> Course:
     return Course(run, 2)
 
 
+def _drained() -> Course:
+    def run(work: Path, _: int, engine: str) -> Said:
+        os.environ[ENGINE] = engine
+        return drains.run(work, times=DRAINS, engine=engine, initiator=engine)
+
+    return Course(run, 1)
+
+
 def _fuzzed(name: str) -> Course:
     """From another seed each time; what is fuzzed is C."""
 
@@ -89,6 +97,7 @@ COURSES = {
     "service killed": _restarts(signal.SIGKILL),
     "1,000 exports restarted": _restarts(signal.SIGTERM, 5, THOUSAND),
     "1,000 exports killed": _restarts(signal.SIGKILL, 5, THOUSAND),
+    "drained": _drained(),
     "files applied to reads": _applies("randread"),
     "files applied to reads and writes": _applies("randrw"),
     **{f"fuzzed {name}": _fuzzed(name) for name in ("parse", "loop", "core")},

@@ -1,0 +1,78 @@
+"""`aoe-target drain`: clients of ours leave for the other primary, and others are named."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+from tests.net.service import ask
+from tests.support.labs import drains, restarts
+from tests.support.labs.drains import Client, Site
+from tests.support.waiting import wait_for
+
+PAUSE_MAX_S = 1.0
+"""Much else runs on the machine of these tests: `bench.drain_pause` judges the pause. A server that is lost
+costs more than a second, so no client took it for that."""
+
+
+def test_two_clients_under_full_load_leave_and_leave_again(tmp_path: Path) -> None:
+    said = drains.run(tmp_path, times=4)
+    print(said)
+    assert not said["faults"]
+    assert said["calls"] > 1000
+    assert said["pause_s"] < PAUSE_MAX_S
+
+
+def stays(there: Site, side: str) -> dict[str, str]:
+    """Which clients do, and why."""
+    export, _ = ask(there.socket(side), "status")["exports"]
+    found: dict[str, str] = export["stays"]
+    return found
+
+
+def test_those_that_stay_are_named_and_served(tmp_path: Path, engine: str) -> None:
+    with drains.site(tmp_path, engine) as there:
+        foreign = there.lab.client(shelf=1, slot=0, side="nbd")
+        foreign.read(0)
+        with Client(there.lab, "python", "disk", "auto", "e1.0") as alone:
+            done = there.command("first", "drain", "e1.0", "--timeout", "0.5", "--json")
+            assert done.returncode == 1, done.stderr
+            facts: dict[str, Any] = json.loads(done.stdout)
+            known = {foreign.mac.hex(":"): "knows nothing", mac_of(there): "has no other server"}
+            named = {mac: why[: len(known[mac])] for mac, why in facts["stays"]["e1.0"].items()}
+            assert named == known
+            foreign.read(0)
+            assert stays(there, "first") == facts["stays"]["e1.0"]
+            said = alone.said()
+        assert not said["faults"]
+        # One that has gone is not waited for
+        wait_for(
+            lambda: (
+                not {mac_of(there)} & ask(there.socket("first"), "drain", all=True)["stays"]["e1.0"].keys()
+            )
+        )
+        done = there.command("first", "resume", "e1.0")
+        assert (done.returncode, done.stdout) == (0, "e1.0: clients may use it again\n")
+        export, _ = ask(there.socket("first"), "status")["exports"]
+        assert (export["state"], export["stays"]) == ("serving", None)
+
+
+def mac_of(there: Site) -> str:
+    """Of the client whose only path leads to the first primary."""
+    end = next(it.b for it in there.lab.cables if it.a.side == "first" and it.b.side == "python")
+    return end.mac.hex(":")
+
+
+def test_what_drains_does_so_after_restarts_and_crashes_until_the_service_is_stopped(tmp_path: Path) -> None:
+    def states() -> list[str]:
+        return [it["state"] for it in ask(tmp_path / "control", "status")["exports"]]
+
+    with restarts.site() as lab, restarts.service(lab, tmp_path, "auto", ["1.0", "1.1"]) as manager:
+        ask(tmp_path / "control", "drain", addresses=["e1.1"])
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            manager.kill(how)
+            manager.start(ready_s=restarts.READY_S)
+            assert states() == ["serving", "draining"]
+        manager.stop()
+        manager.start(ready_s=restarts.READY_S)
+        assert states() == ["serving", "serving"]
