@@ -86,7 +86,7 @@ class Channel:
     @property
     def rtt_ns(self) -> int:
         """Smoothed round-trip time of reads, 0 if there were none."""
-        return self._lanes[Kind.READS].rtt.smoothed_ns
+        return self._lanes[Kind.READS].rtt.shown_ns
 
     def quiet_ns(self, now_ns: int) -> int:
         """For how long the peer has owed an answer without a word."""

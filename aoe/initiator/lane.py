@@ -93,7 +93,7 @@ class Lane:
 
     def answered(self, exchange: Exchange, sent_ns: int, now_ns: int) -> None:
         if sent_ns >= self.resumed_ns:
-            self.rtt.sample(now_ns - sent_ns)
+            self.rtt.heard(sent_ns, now_ns)
         self.newest_ns = max(self.newest_ns, sent_ns)
         self.probes = 0
         if sent_ns < exchange.sent_ns:

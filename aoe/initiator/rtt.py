@@ -11,13 +11,27 @@ class Rtt:
         self.smoothed_ns = 0
         """0 until there is a sample."""
         self._deviation_ns = 0
+        self.shown_ns = 0
+        """The same for people: without what waited for a server that paused."""
+        self._heard_ns = 0
+        self._paused_ns = 0
+        """When the last pause ended. It is one where a request was late, and nothing else was answered."""
         self.least_ns = self._timing.rto_min_ns
         """The shortest wait. It grows where a server that pauses is asked again for nothing."""
 
-    def sample(self, ns: int) -> None:
-        """One reply took this long. Every copy has a tag of its own, so re-sent requests count, too."""
+    def heard(self, sent_ns: int, now_ns: int) -> None:
+        """A reply to what was sent then. Every copy has a tag of its own, so re-sent requests count, too."""
+        if self.smoothed_ns and now_ns - max(self._heard_ns, sent_ns) > self.timeout_ns:
+            self._paused_ns = now_ns
+        self._heard_ns = now_ns
+        ns = max(now_ns - sent_ns, 1)
+        if sent_ns >= self._paused_ns:
+            self.shown_ns = max(self.shown_ns + (ns - self.shown_ns) // 8, 1) if self.shown_ns else ns
+        self._sample(ns)
+
+    def _sample(self, ns: int) -> None:
         if not self.smoothed_ns:
-            self.smoothed_ns = max(ns, 1)
+            self.smoothed_ns = ns
             self._deviation_ns = ns // 2
             return
         error = ns - self.smoothed_ns

@@ -19,7 +19,8 @@ class PathStatus(NamedTuple):
     `state` is `usable`, `checking` (the server is asked what it serves), `down` or `refused` (it is not the
     same disk, or cannot be one); `reason` says why it is not usable, in words; `state_s` since when (s).
     `owner` says that writes go by this path, and with them all reads unless they are spread. `rtt_us` is the
-    smoothed round trip of reads (microseconds, 0 before the first).
+    smoothed round trip of reads (microseconds, 0 before the first), without what waited while the server
+    paused.
 
     `sectors` is how many sectors of 512 bytes a request has at most, `sectors_max` how many both ends take in
     a frame. `narrow` says why that is more, empty where it is not: larger frames get lost between the ends,

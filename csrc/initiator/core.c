@@ -381,7 +381,7 @@ uint32_t aoe_core_paths(const aoe_core *c, aoe_path *paths, uint32_t room)
             .renewed = path->renewed,
             .shelf = path->shelf,
             .slot = path->slot,
-            .rtt_ns = path->lanes[LANE_READS].smoothed_ns,
+            .rtt_ns = path->lanes[LANE_READS].shown_ns,
             .proved = path->trial.proved || !c->chosen,
             .lba = path->trial.lba,
         };

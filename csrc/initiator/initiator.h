@@ -59,6 +59,7 @@ struct lane {
     const aoe_timing *timing;
     int64_t quiesce_ns;
     int64_t smoothed_ns, deviation_ns;
+    int64_t shown_ns, heard_ns, paused_ns; /* as aoe/initiator/rtt.py has them */
     int64_t least_ns; /* the shortest wait; it grows where a server that pauses is asked again for nothing */
     double patience;
     int64_t newest_ns, probed_ns;

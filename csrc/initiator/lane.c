@@ -22,7 +22,7 @@ static int64_t timeout_ns(const struct lane *l)
 static void rtt_sample(struct lane *l, int64_t ns)
 {
     if (!l->smoothed_ns) {
-        l->smoothed_ns = ns > 1 ? ns : 1;
+        l->smoothed_ns = ns;
         l->deviation_ns = ns >> 1;
         return;
     }
@@ -31,6 +31,19 @@ static void rtt_sample(struct lane *l, int64_t ns)
     if (l->smoothed_ns < 1)
         l->smoothed_ns = 1;
     l->deviation_ns += (llabs(error) - l->deviation_ns) >> 2;
+}
+
+static int64_t at_least_1(int64_t ns) { return ns > 1 ? ns : 1; }
+
+static void rtt_heard(struct lane *l, int64_t sent_ns, int64_t now_ns)
+{
+    int64_t since_ns = l->heard_ns > sent_ns ? l->heard_ns : sent_ns, ns = at_least_1(now_ns - sent_ns);
+    if (l->smoothed_ns && now_ns - since_ns > timeout_ns(l))
+        l->paused_ns = now_ns;
+    l->heard_ns = now_ns;
+    if (sent_ns >= l->paused_ns)
+        l->shown_ns = l->shown_ns ? at_least_1(l->shown_ns + ((ns - l->shown_ns) >> 3)) : ns;
+    rtt_sample(l, ns);
 }
 
 static int64_t doubled(const struct lane *l, int64_t wait, uint32_t times)
@@ -60,7 +73,7 @@ int lane_may_probe(const struct lane *l, int64_t now_ns)
 void lane_answered(struct lane *l, const struct exchange *x, int64_t sent_ns, int64_t now_ns)
 {
     if (sent_ns >= l->resumed_ns)
-        rtt_sample(l, now_ns - sent_ns);
+        rtt_heard(l, sent_ns, now_ns);
     if (sent_ns > l->newest_ns)
         l->newest_ns = sent_ns;
     l->probes = 0;

@@ -405,3 +405,41 @@ def test_it_never_falls_below_what_keeps_requests_going() -> None:
         channel.tick(second * 1000 * MS)
     assert channel.window.size == limits.WINDOW_MIN
     assert make_path(window_max=1).window.size == 1
+
+
+# The round trip that is shown
+
+
+def asked(channel: Channel, count: int, now: int) -> list[bytes]:
+    """Reads under way at a time."""
+    return [sent(channel.start(read(lba), now)) for lba in range(0, 8 * count, 8)]
+
+
+def test_a_pause_of_the_server_is_no_round_trip() -> None:
+    """All that waited is answered at once when it goes on."""
+    channel = make_path()
+    now = warm(channel, 1 * MS)
+    for pause_ms in (300, 2000):
+        waiting = asked(channel, 8, now)
+        now += pause_ms * MS
+        for raw in waiting:
+            received(channel, reply(raw, DATA), now)
+        assert channel.rtt_ns == 1 * MS
+        now = warm(channel, 1 * MS, 2, now)
+    assert channel.rtt_ns == 1 * MS
+
+
+def test_a_pause_is_none_when_others_are_answered_meanwhile() -> None:
+    channel = make_path()
+    now = warm(channel, 1 * MS)
+    (slow,) = asked(channel, 1, now)
+    now = warm(channel, 1 * MS, 64, now)
+    received(channel, reply(slow, DATA), now)
+    assert channel.rtt_ns > 8 * MS
+
+
+def test_a_path_that_is_slow_from_now_on_is_shown_so() -> None:
+    channel = make_path()
+    now = warm(channel, 1 * MS)
+    warm(channel, 40 * MS, 64, now)
+    assert channel.rtt_ns > 38 * MS

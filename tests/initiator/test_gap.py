@@ -26,6 +26,7 @@ from tests.support.waiting import PROMPT_S
 
 DATA = b"\xa5" * 512
 STOP_MS = 34_000
+PAUSE_MS = 300
 IDENTIFY, READ, WRITE, FLUSH = 0xEC, 0x24, 0x34, 0xEA
 languages = pytest.mark.parametrize("core", ["python", "c"], indirect=True)
 
@@ -82,6 +83,24 @@ def test_the_round_trip_is_not_what_we_did_not_run(make: type[Core]) -> None:
     play.stop(STOP_MS)
     assert play.wait(asked, 1) is not None
     assert play.core.paths[0].rtt_ns == before
+
+
+@both
+def test_the_round_trip_is_not_what_the_server_did_not_run(make: type[Core]) -> None:
+    """It answers all at once when it goes on, copies, too."""
+    play = Play(make, Server(1)).run(200)
+    for lba in range(64):
+        play.read(lba)
+    before, arrive, until = play.core.paths[0].rtt_ns, play.arrive, play.now + PAUSE_MS * MS
+
+    def held(port: int, raw: bytes, later_ns: int = 0) -> None:
+        arrive(port, raw, max(later_ns, until - play.now))
+
+    play.arrive = held  # type: ignore[method-assign]
+    asked = [play.start(Verb.READ, lba * 4096, 512) for lba in range(8)]
+    assert all(play.wait(it) is not None for it in asked)
+    assert play.now >= until
+    assert play.core.paths[0].rtt_ns == before > 0
 
 
 @both
