@@ -142,11 +142,15 @@ def _export(export: Facts) -> str:
 
 
 def limits(export: Facts) -> Iterator[str]:
-    """Those that there are, as the file has them."""
+    """Those that there are, as the file has them; and what was dropped for them."""
     found = export.get("limits")
     for name, value in found.items() if isinstance(found, dict) else ():
         if isinstance(value, int | float) and value:
             yield f"{name} {in_units(value) if name in BANDWIDTHS and isinstance(value, int) else value}"
+    counted = export.get("counted")
+    over = counted.get("limited") if isinstance(counted, dict) else 0
+    if isinstance(over, int) and over:
+        yield f"{over} requests over limits"
 
 
 def speed(export: Facts) -> str:

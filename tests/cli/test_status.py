@@ -83,6 +83,9 @@ def test_limits_are_shown_as_the_file_has_them(limits: object, shown: str) -> No
 
 
 def test_what_was_dropped_for_a_limit_is_counted() -> None:
+    over = {**EXPORT, "mask": [], "limits": {"limit-iops": 100}, "counted": {"limited": 5, "masked": 1}}
+    shown = [*sentences(Look({**FACTS, "exports": [over]}, 10.0))][1]
+    assert shown == "e1.0: /dev/md0, serving, limit-iops 100, 5 requests over limits"
     assert "errors: limited=5" in [*sentences(Look({**FACTS, "counters": {"reads": 9, "limited": 5}}, 10.0))]
 
 

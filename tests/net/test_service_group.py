@@ -2,6 +2,7 @@
 
 import grp
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -83,6 +84,7 @@ def test_it_sets_limits_that_are_kept_counted_saved_and_ended(lab: Lab, place: P
         assert shown(service) == (patch, {"limit-iops": 10})
         _load(lab)
         wait_for(lambda: "limited=" in service.command("status"), 20, "nothing was dropped")
+        assert re.search(r"limit-iops 10, .*[0-9]+ requests over limits", service.command("status"))
         service.restart()
         wait_for(lambda: serves(service), 20, "it does not serve")
         assert shown(service) == (patch, {"limit-iops": 10})
