@@ -1,5 +1,6 @@
 """Where the commands begin. Loading them takes a moment, in which Ctrl-C ends them without a word."""
 
+import gc
 import importlib
 import os
 import signal
@@ -24,6 +25,7 @@ def _run(name: str, *, at_once: bool = False) -> int:
     is ignored, as behind nohup, it stays so."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
+    gc.disable()  # until a command is loaded: nothing of that is garbage
     try:
         status: int = importlib.import_module(name).main()
         if at_once:

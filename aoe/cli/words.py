@@ -1,6 +1,7 @@
 """Words of a command line: what is wrong with them is said in one line, and numbers have bounds."""
 
 import argparse
+import gc
 import importlib
 import math
 import re
@@ -120,4 +121,7 @@ def meant(name: str) -> Callable[..., Any]:
     """What a subcommand means: `module.name` of this room. Loaded now, so that `--help` waits for none."""
     module, _, thing = name.partition(".")
     made: Callable[..., Any] = getattr(importlib.import_module(f"aoe.cli.{module}"), thing)
+    if not gc.isenabled():  # as in a process of our own: what is loaded stays, and is not looked at again
+        gc.freeze()
+        gc.enable()
     return made

@@ -131,6 +131,27 @@ def test_where_it_is_ignored_it_stays_so(command: str, name: str) -> None:
     assert done.stdout.startswith(f"{name} ")
 
 
+def test_nobody_looks_for_garbage_while_a_command_is_loaded() -> None:
+    """That took a twentieth of the time of a start. While it runs it is looked for."""
+    program = """
+import gc, sys
+import aoe_start
+
+looks = []
+gc.callbacks.append(lambda *_: looks.append("aoe.cli.check" in sys.modules))
+sys.argv = ["aoe-target", "check", "/dev/null"]
+try:
+    aoe_start.target()
+except SystemExit:
+    pass
+print(all(looks), gc.isenabled(), gc.get_freeze_count() > 1000)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.splitlines()[-1] == "True True True"
+
+
 def test_the_commands_begin_there() -> None:
     scripts = metadata.distribution("aoe-target").entry_points
     found = {it.name: it.value for it in scripts if it.group == "console_scripts"}
