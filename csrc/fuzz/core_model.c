@@ -559,6 +559,17 @@ static void check_probe(struct sent *s, const aoe_out *out)
     s->back = filler ? 0 : count == core->sectors ? UINT8_MAX : count; /* more cannot be read */
 }
 
+/* It had room as a server answered what it is, and that is another life of it: nothing that was sent to the last one
+ * can do anything any more, and it was sent anew. */
+static int is_for_last_life(const struct sent *s)
+{
+    const struct sent *asked = m.cause == BY_FRAME && m.is_good ? m.answers : NULL;
+    if (!asked || asked->path != s->path || asked->wire.ata.opcode != IDENTIFY_DEVICE || s->wire.command != COMMAND_ATA)
+        return 0;
+    int reads = s->wire.ata.opcode == READ_SECTORS_EXT;
+    return reads || (m.alone && s->stream && memcmp(s->instance, m.instance, sizeof m.instance));
+}
+
 static void check_frame(struct sent *s, const aoe_out *out)
 {
     const uint8_t *f = out->head;
@@ -584,6 +595,8 @@ static void check_frame(struct sent *s, const aoe_out *out)
         check_probe(s, out);
         return;
     }
+    if (w && is_for_last_life(s))
+        return;
     static const uint8_t nothing[FRAME_MIN - AOE_HEADER];
     CHECK(s->wire.command == COMMAND_CONFIG && s->length == FRAME_MIN);
     CHECK(!memcmp(f + AOE_HEADER, nothing, sizeof nothing));
