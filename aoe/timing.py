@@ -75,7 +75,7 @@ DRAIN_TOLD_NS = 1_000_000_000
 """Between two advertisements of a server that drains while its administrator waits."""
 DRAIN_WAIT_S = 30.0
 """How long clients are waited for unless the administrator says so."""
-DRAIN_LOOK_S = 0.1
+DRAIN_LOOK_S = 0.2
 """Between two looks which of them stay."""
 
 ADVERTISED_FIRST_S = (0.0, 1.0, 2.0)

@@ -123,8 +123,7 @@ class NodeVerbs:
 
     async def drain(self, addresses: tuple[str, ...], peer: Peer) -> Outcome:
         """Have clients leave these addresses; no address: all."""
-        stays = await self._drains.begin(_keys(addresses))
-        log.info("drain by %s: %s", peer, " ".join(stays))
+        stays = await self._drains.begin(_keys(addresses), str(peer))
         said = [f"{address}: {mac} {why}" for address, them in stays.items() for mac, why in them.items()]
         said += [f"{address}: no client is left" for address, them in stays.items() if not them]
         return Outcome(tuple(said), PARTLY if any(stays.values()) else DONE, {"stays": stays})

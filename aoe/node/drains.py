@@ -35,7 +35,7 @@ class Drains:
         if life is not None:
             target.draining.begin(_read(self._file, life))
 
-    async def begin(self, keys: Iterable[Key] | None) -> Mapping[str, Mapping[str, str]]:
+    async def begin(self, keys: Iterable[Key] | None, by: str = "") -> Mapping[str, Mapping[str, str]]:
         """Have clients leave these addresses (None: all that are served), and wait for nothing: by address,
         which hosts stay and why. ConfigurationError for one that is not served, or cannot be kept."""
         served = {export.key: export for export in self._target.exports}
@@ -43,7 +43,10 @@ class Drains:
         for key in sorted(wanted):
             if key not in served:
                 raise ConfigurationError("e{}.{} is not served here".format(*key))
-        await self._keep(self._target.draining.keys | wanted)
+        drained = self._target.draining.keys
+        await self._keep(drained | wanted)
+        if wanted - drained:  # else it is asked again how that has become
+            log.info("drain by %s: %s", by, " ".join(served[key].address for key in sorted(wanted - drained)))
         self._target.draining.begin(wanted)
         return {served[key].address: stays(self._target, key) for key in sorted(wanted)}
 

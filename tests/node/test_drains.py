@@ -53,6 +53,20 @@ def advertised(host: Initiator) -> list[int]:
     return [it.slot for it in heads if it.command == Command.CONFIG and it.tag == 0]
 
 
+def test_it_is_logged_once_however_often_it_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        async with draining(tmp_path) as (_, them):
+            caplog.set_level("INFO", "aoe.node")
+            for keys in ([FIRST], [FIRST], None, None):
+                await them.begin(keys, "root")
+
+    asyncio.run(run())
+    said = [it.getMessage() for it in caplog.records if "drain by" in it.getMessage()]
+    assert said == ["drain by root: e1.0", "drain by root: e1.1"]
+
+
 def test_hosts_are_told_and_who_asks_for_something_stays(tmp_path: Path) -> None:
     async def run() -> None:
         async with draining(tmp_path) as (here, them):
