@@ -1,8 +1,8 @@
 """How long clients pause when their server is drained: python -m bench.drain_pause, as root.
 
 Two primaries of one disk are drained in turn, 20 times, under the full load of two clients, one with the
-arithmetic in Python and one of `aoe nbd`. It prints the longest request of each, in ms, and how long
-drains took.
+arithmetic in Python and one of `aoe nbd`. It prints the longest request of each, in ms, and that of
+both without drains, which says what the machine itself costs; and how long drains took.
 """
 
 import argparse
@@ -23,8 +23,11 @@ def main() -> int:
     parser.add_argument("--engine", default="c", help="of the targets")
     parser.add_argument("--initiator", default="python", help="of the client that is not aoe nbd")
     how = parser.parse_args()
-    with tempfile.TemporaryDirectory() as work:
-        said = drains.run(Path(work), times=how.times, engine=how.engine, initiator=how.initiator)
+    words = {"times": how.times, "engine": how.engine, "initiator": how.initiator}
+    with tempfile.TemporaryDirectory() as work, tempfile.TemporaryDirectory() as other:
+        unmoved_s = drains.unmoved_s(Path(work), **words)
+        said = drains.run(Path(other), **words)
+    print(f"without drains: longest request {1000 * unmoved_s:.1f} ms")
     for side, pause_s in said["pauses_s"].items():
         print(f"{side}: longest request {1000 * pause_s:.1f} ms")
     left = said["left_s"]

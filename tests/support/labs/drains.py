@@ -113,6 +113,13 @@ def clients(there: Site, engine: str = "python") -> Iterator[Sequence[Client]]:
         yield stack.enter_context(Client(there.lab, "python", "disk", engine, "e1.0", "e2.0")), nbd
 
 
+def unmoved_s(work: Path, *, times: int, engine: str, initiator: str) -> float:
+    """The longest request of both clients in about the time of so many drains, without any."""
+    with site(work, engine) as there, clients(there, initiator) as loads:
+        time.sleep(PROVED_S + times * 2 * BETWEEN_S)
+        return max(float(load.said()["pause_s"]) for load in loads)
+
+
 def run(work: Path, *, times: int, engine: str = "auto", initiator: str = "python") -> dict[str, Any]:
     """Drain one after the other so many times. `pauses_s` are the longest requests of either client, from the
     start on, `left_s` how long each drain took; `faults` is what should not be."""
