@@ -74,8 +74,3 @@ class TargetRefused(RequestError):
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
         self.code = code
-
-
-def plain(text: str) -> str:
-    """A name for a message: as it is, where that is one line."""
-    return text if text.isprintable() else repr(text)

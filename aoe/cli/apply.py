@@ -11,9 +11,9 @@ from aoe.config.read import read
 from aoe.control.messages import REFUSED
 from aoe.control.saving import replace_file
 from aoe.disk.found import token_at
-from aoe.errors import ConfigurationError, ControlFailed, plain
+from aoe.errors import ConfigurationError, ControlFailed
 from aoe.node.content import content
-from aoe.printable import one_line
+from aoe.printable import one_line, plain
 
 
 class Apply(NamedTuple):

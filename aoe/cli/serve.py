@@ -20,9 +20,10 @@ from aoe.cli.serving import Serve, meaning
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening
 from aoe.engine import EngineUnavailable
-from aoe.errors import ConfigurationError, plain
+from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.link.packet import PacketLink
+from aoe.printable import plain
 from aoe.target.accelerator import EngineOptions
 from aoe.target.export import Export
 from aoe.target.legacy import Legacy

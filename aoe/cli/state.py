@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aoe.cli.report import Report
-from aoe.errors import ConfigurationError, plain
+from aoe.errors import ConfigurationError
+from aoe.printable import plain
 from aoe.target.records import Record, StateStore, default_directory
 from aoe.wire.frame import format_mac
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from aoe.errors import plain
 from aoe.node.plan import Key, Store
+from aoe.printable import plain
 
 
 class Ailing:

@@ -14,9 +14,10 @@ from typing import NamedTuple, Protocol
 from aoe.disk.found import token_of
 from aoe.disk.locks import LifeLock
 from aoe.disk.syscalls import close_all
-from aoe.errors import ConfigurationError, plain
+from aoe.errors import ConfigurationError
 from aoe.node.held import Kind, name_of
 from aoe.node.plan import Store
+from aoe.printable import plain
 
 log = logging.getLogger("aoe.node")
 

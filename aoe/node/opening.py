@@ -12,13 +12,14 @@ from aoe.disk import locks
 from aoe.disk.found import token_at, token_of
 from aoe.disk.open import Opening, hold_store, lock_store, only_reads, open_store
 from aoe.disk.opened import Opened
-from aoe.errors import ConfigurationError, plain
+from aoe.errors import ConfigurationError
 from aoe.link.base import Link
 from aoe.link.naming import Known, all_known
 from aoe.link.packet import PacketLink, Sockets, only_interface
 from aoe.link.udp import UdpLink, UdpSpec
 from aoe.node.holds import Busy, Hold, Holds, Keeper, Place, Rest
 from aoe.node.plan import Store
+from aoe.printable import plain
 from aoe.target.keys import StoreKey
 from aoe.target.naming import key_of
 

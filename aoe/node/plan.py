@@ -14,8 +14,8 @@ from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from aoe.config.values import Config, ExportConfig, Mask, TargetConfig
-from aoe.errors import plain
 from aoe.node.steps import ALL, Add, Adjust, Change, Note, Plan, Remove, Step
+from aoe.printable import plain
 from aoe.target import rates
 
 Key = tuple[int, int]

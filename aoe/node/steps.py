@@ -6,7 +6,7 @@ from typing import Any
 
 from aoe.config.text import in_units
 from aoe.config.values import ExportConfig, Mask, TargetConfig
-from aoe.errors import plain
+from aoe.printable import plain
 from aoe.wire.frame import format_mac
 
 BANDWIDTHS = ("limit-bandwidth", "limit-client-bandwidth")

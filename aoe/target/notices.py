@@ -3,8 +3,9 @@
 import logging
 
 from aoe.disk.watch import Lost
-from aoe.errors import DiskError, NoThread, plain
+from aoe.errors import DiskError, NoThread
 from aoe.link.base import Link
+from aoe.printable import plain
 from aoe.target.effects import Conflict, Forged, Met
 from aoe.target.export import Change, Export, Job
 from aoe.target.repeated import Repeated
