@@ -81,6 +81,9 @@ class Sockets:
         for it in them:
             it.bind((name, ETHERTYPE))
 
+    def let_go(self, *them: socket.socket) -> None:
+        """What will be served on no more: of no use to another process either."""
+
 
 class PacketLink(Link):
     """AoE frames on one interface. Survives the interface going down, away and coming back; `name` follows it
@@ -137,6 +140,10 @@ class PacketLink(Link):
         opened = [self._sockets.ringed(self._bound, thread, ring) for thread in range(count)]
         self._engine_sockets = [it for it, _ in opened]
         return [(it.fileno(), has_ring) for it, has_ring in opened]
+
+    def let_go(self) -> None:
+        """It is to be closed, and no later process is to go on with its sockets."""
+        self._sockets.let_go(self._socket, *self._engine_sockets)
 
     def only_replies(self) -> None:
         """Leave the requests to an engine: only replies of others come here. The loopback interface brings

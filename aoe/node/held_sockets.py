@@ -1,6 +1,8 @@
 """Packet sockets that the service manager holds from one life of the service to the next."""
 
 import socket
+from collections.abc import MutableMapping
+from weakref import WeakKeyDictionary
 
 from aoe.link.packet import Sockets
 from aoe.node.held import Held, Kind
@@ -16,6 +18,8 @@ class HeldSockets(Sockets):
         self._sockets = sockets
         self.went_on = False
         """Whether there was one of the last life."""
+        self._keys: MutableMapping[socket.socket, str] = WeakKeyDictionary()
+        """As what each is held."""
 
     def packet(self, name: str) -> socket.socket:
         return self._socket(name, "python")[0]
@@ -32,6 +36,10 @@ class HeldSockets(Sockets):
     def bind(self, name: str, *them: socket.socket) -> None:
         self._sockets.bind(name, *them)
 
+    def let_go(self, *them: socket.socket) -> None:
+        for key in filter(None, (self._keys.pop(it, "") for it in them)):
+            self._held.forget(Kind.LINK, key)
+
     def _socket(self, name: str, use: str) -> tuple[socket.socket, bool]:
         """Whether it is of the last life, too."""
         if not name:
@@ -40,9 +48,11 @@ class HeldSockets(Sockets):
         last = self._last(name, key)
         if last is not None:
             self.went_on = True
+            self._keys[last] = key
             return last, True
         made = self._sockets.packet(name)
         self._held.keep(Kind.LINK, key, made.fileno())
+        self._keys[made] = key
         return made, False
 
     def _last(self, name: str, key: str) -> socket.socket | None:

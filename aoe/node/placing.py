@@ -11,6 +11,7 @@ from aoe.disk.threads import aside
 from aoe.errors import AoeError
 from aoe.link.base import Link
 from aoe.link.interface import Monitor
+from aoe.link.packet import PacketLink
 from aoe.node.links import Links, Names, opened
 from aoe.node.opening import Opener
 from aoe.node.plan import Key
@@ -42,6 +43,8 @@ async def go_to(
             failed.append(Note(ALL, f"{plain(name)}: {error}"))
     target.place_all({key: links.of(one) for key, one in exports.items()})
     for link in gone:
+        if isinstance(link, PacketLink):
+            link.let_go()
         if not await target.remove_link(link):
             failed.append(Note(ALL, f"requests of {plain(link.name)} still hang; it goes when they end"))
         log.info("not serving on %s any more", plain(link.name))
