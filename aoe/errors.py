@@ -49,6 +49,10 @@ class DiskFailed(DiskError):
     """A sync failed earlier, so nothing may be promised until a restart or a reopen (order rule T6)."""
 
 
+class DiskHangs(AoeError):
+    """A disk does not answer. What was asked for is done when it does. One line that names it."""
+
+
 class NoThread(DiskError):
     """A thread that a call needs cannot be started. Nothing was done; later it may be possible."""
 

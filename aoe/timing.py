@@ -110,6 +110,8 @@ LIFE_POLL_S = 0.01
 """How soon it is asked again whether an earlier process can still change a store; later less often."""
 FAILED_AGAIN_S = 5.0
 """After which what could not be served at the start is tried again."""
+DISK_ANSWER_S = 5.0
+"""How long a change waits for its disk, before it goes on by itself."""
 
 # A daemon that is asked
 

@@ -9,7 +9,7 @@ from aoe.config.changes import Change
 from aoe.control.asked import change_of, names_of
 from aoe.control.messages import DONE, PARTLY, Answer, Failure, Request
 from aoe.control.rights import Peer, Rights
-from aoe.errors import AoeError, ConfigurationError
+from aoe.errors import AoeError, ConfigurationError, DiskHangs
 from aoe.printable import one_line
 from aoe.wire.address import parse_address
 from aoe.wire.frame import format_mac, is_group, parse_mac
@@ -270,6 +270,8 @@ async def answer(node: Verbs, request: Request, peer: Peer, rights: Rights) -> A
         return Answer(request.id, Failure("rights", reason))
     try:
         return Answer(request.id, await step(node, _Arguments(request), peer, rights))
+    except DiskHangs as error:
+        return Answer(request.id, Failure("failed", one_line(str(error)), PARTLY))
     except AoeError as error:
         kind = "usage" if isinstance(error, ConfigurationError) else "failed"
         return Answer(request.id, Failure(kind, one_line(str(error))))

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from aoe.errors import AoeError, ConfigurationError, DiskError
 from aoe.node.holds import Busy
 from aoe.node.links import Links, Names
 from aoe.node.opening import Held, Opener
+from aoe.node.pending import Pending
 from aoe.node.placing import go_to
 from aoe.node.plan import LIMITS, Key, Running, Serving, Store, in_force
 from aoe.node.steps import ALL, Add, Adjust, Change, Note, Plan, Remove
@@ -77,6 +78,7 @@ class Hands:
         self.settings = TargetConfig()
         """In force."""
         self.live: dict[Key, Live] = {}
+        self._pending = Pending()
 
     @property
     def target(self) -> Target:
@@ -222,6 +224,7 @@ class Hands:
     async def stop(self) -> bool:
         """Serve nothing more. The locks of stores go, as far as the next life of the service does not have
         them, unless requests hang there: false then."""
+        await self._pending.stop()
         clean = await self.target.stop()
         if clean:
             self._opener.close()
@@ -245,24 +248,36 @@ class Hands:
 
     async def _try(self, step: Change | Adjust) -> list[Note]:
         try:
-            await (self._change(step) if isinstance(step, Change) else self._adjust(step))
+            if isinstance(step, Change):
+                await self.patiently(step.export.key, lambda: self._change(step))
+            else:
+                await self._adjust(step)
         except AoeError as error:
             return [Note(step.export.address if isinstance(step, Change) else ALL, str(error))]
         return []
 
+    async def patiently(self, key: Key, change: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Change an export, whose disk may hang. DiskHangs."""
+        one = self.live.get(key)
+        if one is None:
+            await change()
+        else:
+            await self._pending.do(key, one.config.path, change)
+
     async def _change(self, step: Change) -> None:
         now, key = step.export, step.export.key
+        one = self.live[key]
         if "mask" in step.what:
             await self.target.restate(*key, mask=now.mask, remote_masks=now.mask is None)
         if "interfaces" in step.what:
             self.target.place(*key, self._links.of(now))
         if {"durability", "read-only"} & set(step.what):
             write_back = now.durability == "write-back"
-            read_only = now.read_only or self.live[key].held.opened.protected
+            read_only = now.read_only or one.held.opened.protected
             await self.target.change(*key, write_back=write_back, read_only=read_only)
         if {*LIMITS} & set(step.what):
             self.target.limit(*key, now.limits)
-        self.live[key].config = now
+        one.config = now
 
     async def _adjust(self, step: Adjust) -> None:
         now = step.target

@@ -207,21 +207,24 @@ class Node:
     async def release(self, key: Key, by: str) -> None:
         """Give back what hosts reserved. ConfigurationError where that cannot be kept."""
         async with self._change(by):
-            await self.target.restate(*key, reserve=())
+            await self._hands.patiently(key, lambda: self.target.restate(*key, reserve=()))
             self._state.count()
 
     async def reopen(self, key: Key, by: str) -> None:
         """End the failed state of a disk (order rule T6), or open one anew that was gone, and is back.
         ConfigurationError for one that has not failed, DiskError where it still fails: nothing has changed
-        then."""
+        then. DiskHangs."""
         async with self._change(by):
-            one = self._hands.live.get(key) if key in self._ailing.reasons else None
-            anew = one is not None and await self._is_anew(one)
-            if one is not None and anew:
-                await self._take_up(one)
-            if not await self.target.reopen(*key) and not anew:
-                raise ConfigurationError("e{}.{} has not failed; look at aoe-target status".format(*key))
+            await self._hands.patiently(key, lambda: self._reopen(key))
             self._state.count()
+
+    async def _reopen(self, key: Key) -> None:
+        one = self._hands.live.get(key) if key in self._ailing.reasons else None
+        anew = one is not None and await self._is_anew(one)
+        if one is not None and anew:
+            await self._take_up(one)
+        if not await self.target.reopen(*key) and not anew:
+            raise ConfigurationError("e{}.{} has not failed; look at aoe-target status".format(*key))
 
     async def _apply(self, wanted: Config, *, remove: bool, lenient: bool, meant: Key | None = None) -> Done:
         try:
