@@ -14,6 +14,7 @@ from aoe import limits, timing
 from aoe.disk import syscalls
 from aoe.disk.base import Disk
 from aoe.disk.device import device_of
+from aoe.disk.found import token_of
 from aoe.disk.opened import Opened
 from aoe.disk.threads import Workers
 from aoe.errors import DiskError, DiskFailed, NoThread
@@ -64,6 +65,8 @@ class FileDisk(Disk):
     def __init__(self, opened: Opened) -> None:
         self.store = store = opened.store
         self._fd = store.fd
+        self.token = token_of(os.fstat(store.fd))
+        """What is the same for all parts of one store."""
         self._base = store.base
         self.direct = store.direct
         self.size = store.size

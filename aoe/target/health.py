@@ -53,17 +53,23 @@ class Health:
         notices: Notices,
         marks: Marks | None,
         add_watch: Callable[[int, int], int],
+        changed: Callable[[Export], None],
     ) -> None:
+        """`changed` is told of an export that is served otherwise from now on."""
         self._served = served
         self._notices = notices
         self._marks = marks
+        self._changed = changed
         self._failures: dict[Hashable, Failure] = {}
         """By store: one that is opened again under another address is the same."""
+        self._told: set[Hashable] = set()
+        """Failures of which the other parts of the store know."""
         self._errors: Counter[Export] = Counter()
         self._lost: dict[Export, str] = {}
         self._names = NameWatch(self._name_lost, add_watch)
         if marks is not None:
             self._failures |= {name: Failure(it, is_kept=True) for name, it in marks.found.items()}
+            self._told |= self._failures.keys()
 
     def admit(self, one: Served) -> None:
         """It is about to be served. A disk that is known to have failed stays so, opened anew or not."""
@@ -107,8 +113,20 @@ class Health:
         await self.keep(job.export)
 
     async def keep(self, export: Export) -> None:
-        """If its sync failed: return when that is on stable storage, or cannot be put there."""
+        """If its sync failed: return when that is on stable storage, or cannot be put there. Other parts of
+        its store have failed with it: the sync was of the store, and what it lost may be theirs."""
         one = self._served[export]
+        if not one.disk.failed:
+            return
+        for part in self._parts(one) if _name(one) not in self._told else ():
+            self._told.add(_name(part))
+            part.disk.distrust()
+            self._notices.failed_with(part.export, export)
+            self._changed(part.export)
+        self._told.add(_name(one))
+        await asyncio.gather(*map(self._mark, (one, *self._parts(one))))
+
+    async def _mark(self, one: Served) -> None:
         if self._marks is None or one.record is None or not one.disk.failed:
             return
         failure = self._failure(one)
@@ -121,6 +139,7 @@ class Health:
         """A disk is well again, by the operator's word."""
         one = self._served[export]
         failure = self._failures.pop(_name(one), None)
+        self._told.discard(_name(one))
         if failure is None or self._marks is None or one.record is None:
             return
         if failure.writing is not None:
@@ -131,6 +150,13 @@ class Health:
             self._notices.mark_stays(export, error)
 
     # Inside
+
+    def _parts(self, one: Served) -> list[Served]:
+        """The others of its store that can be changed."""
+        store = _store(one)
+        if store is None:
+            return []
+        return [it for it in self._served.values() if it is not one and _store(it) == store]
 
     def _failure(self, one: Served) -> Failure:
         return self._failures.setdefault(_name(one), Failure(time.time(), is_kept=False))
@@ -152,6 +178,10 @@ class Health:
             if isinstance(one.disk, FileDisk) and one.disk.store.fd == file.fd:
                 self._lost[export] = words_of_lost(export, file)
                 file_lost(export, self._lost[export])
+
+
+def _store(one: Served) -> Hashable | None:
+    return one.disk.token if isinstance(one.disk, FileDisk) and not one.disk.read_only else None
 
 
 def _name(one: Served) -> Hashable:

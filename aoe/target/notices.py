@@ -53,6 +53,11 @@ class Notices:
         said = "%s: a sync failed%s, and the disk stays failed: repair it, then reopen it"
         log.error(said, export.address, f" on {since}" if since else "")
 
+    def failed_with(self, export: Export, other: Export) -> None:
+        """Another part of its store failed."""
+        said = "%s: the sync of %s failed, which is a part of the same store: repair it, then reopen both"
+        log.error(said, export.address, other.address)
+
     def not_marked(self, export: Export, problem: str) -> None:
         """That its sync failed is not on stable storage."""
         said = (

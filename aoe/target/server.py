@@ -90,7 +90,7 @@ class Server:
         """Requests that `stop` did not see finish."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.notices = Notices()
-        self.health = Health(self._served, self.notices, marks, system.add_watch)
+        self.health = Health(self._served, self.notices, marks, system.add_watch, self.changed_export)
         self.counting = Counting(self.responder, self._ports, self.health, self._accelerator)
 
     # Life

@@ -62,9 +62,9 @@ def served_as(setup: Setup, lab: Lab, work: Path, path: Path) -> AoeTarget:
     return AoeTarget(lab, work, f"{path}=1.1", "--engine", setup.engine, *setup.options)
 
 
-def impatient(lab: Lab) -> Client:
+def impatient(lab: Lab, slot: int = 1) -> Client:
     """A client that asks again only where what it asked was too old when it came."""
-    return lab.client(timeout=ANSWER_S, retries=8)
+    return lab.client(1, slot, timeout=ANSWER_S, retries=8)
 
 
 def result(reply: AtaReply) -> tuple[int, int]:

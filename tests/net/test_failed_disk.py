@@ -29,15 +29,22 @@ FAILED = re.compile(
 
 
 class Node:
-    """A service under a manager, its sick disk at e1.1 beside a well one at e1.2, and a client."""
+    """A service under a manager, its sick disk at e1.1 beside a well one at e1.2, and a client. With `parts`
+    the disk ends in its middle, and e1.3 has the rest."""
 
-    def __init__(self, lab: Lab, work: Path, disk: FuseDisk, path: Path, engine: str, state: Path) -> None:
+    def __init__(
+        self, lab: Lab, work: Path, disk: FuseDisk, path: Path, engine: str, state: Path, *, parts: bool
+    ) -> None:
         self.lab = lab
         self.disk = disk
         self.work = work
         disk.store.write_bytes(noise(SECTORS))
         head = f'[target]\ninterfaces = ["v0"]\nstate-dir = "{state}"\nengine = "{engine}"\n'
-        sick = export(path, "1.1", durability="write-back", direct=False)
+        half = SECTORS // 2
+        how: dict[str, Any] = {"durability": "write-back", "direct": False}
+        sick = export(path, "1.1", **how, **{"length": half} if parts else {})
+        if parts:
+            sick += export(path, "1.3", **how, offset=half, serial="REST")
         (work / "target.toml").write_text(head + sick + export(work / "well", "1.2"))
         self.errors = work / "errors"
         said = f'exec "$@" 2>>{self.errors}'
@@ -50,9 +57,9 @@ class Node:
         one = next(it for it in found if it["address"] == address)
         return one["state"], one["reason"]
 
-    def results(self) -> set[tuple[int, int]]:
+    def results(self, slot: int = 1) -> set[tuple[int, int]]:
         """What a write and a flush of the sick disk come to."""
-        client = impatient(self.lab)
+        client = impatient(self.lab, slot=slot)
         return {result(client.ata(WRITE_EXT, 0, 2, bytes(2 * SECTOR))), result(client.ata(FLUSH_EXT))}
 
     def fail(self) -> None:
@@ -77,15 +84,17 @@ class Node:
         assert self.manager.kill(how) == (0 if how == signal.SIGTERM else -how)
         self.manager.start()
 
-    def reopen(self) -> None:
-        words = ("reopen", "e1.1", "--socket", self.work / "control")
+    def reopen(self, address: str = "e1.1") -> None:
+        words = ("reopen", address, "--socket", self.work / "control")
         subprocess.run([sys.executable, "-m", "aoe.cli.target", *words], check=True, timeout=30)
 
 
 @contextmanager
-def node(lab: Lab, work: Path, engine: str, state: Path | None = None) -> Iterator[Node]:
+def node(
+    lab: Lab, work: Path, engine: str, state: Path | None = None, *, parts: bool = False
+) -> Iterator[Node]:
     with FuseDisk(work / "sick", SECTORS) as disk:
-        made = Node(lab, work, disk, disk.path, engine, state or work / "state")
+        made = Node(lab, work, disk, disk.path, engine, state or work / "state", parts=parts)
         with made.manager:
             made.manager.start()
             yield made
@@ -158,3 +167,24 @@ def test_an_error_is_answered_where_no_room_is_left_for_the_mark(
         wait_for(lambda: it.results() == {FAULT} and bool(marks(state)))
         it.restart(signal.SIGKILL)
         it.assert_failed()
+
+
+def test_all_parts_of_a_store_fail_together_and_are_reopened_each(
+    lab: Lab, tmp_path: Path, engine: str
+) -> None:
+    """The sync was of the store: what it lost may be of any part."""
+    with node(lab, tmp_path, engine, parts=True) as it:
+        assert it.results(3) == {GOOD}
+        it.fail()
+        assert it.results(3) == {FAULT}
+        it.assert_failed()
+        assert it.status("e1.3")[0] == "failed"
+        assert len(marks(tmp_path / "state")) == 2
+        it.restart(signal.SIGKILL)
+        assert it.results(3) == {FAULT}
+        it.reopen()
+        assert (it.results(1), it.results(3)) == ({GOOD}, {FAULT})
+        it.restart()
+        assert (it.results(1), it.results(3)) == ({GOOD}, {FAULT})
+        it.reopen("e1.3")
+        assert (it.results(3), marks(tmp_path / "state")) == ({GOOD}, [])
