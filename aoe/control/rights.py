@@ -46,6 +46,6 @@ class Rights(NamedTuple):
         if shared and self.group is not None and self.group in peer.gids:
             return ""
         if not shared:
-            what = f"{verb} of {', '.join(sorted({*keys} - LENT))}" if verb == "set" and keys else verb
+            what = f"set of more than {', '.join(sorted(LENT))}" if verb == "set" else verb
             return f"{what} is for the administrator alone, not for uid {peer.uid}; use sudo"
         return f"{verb} is not for uid {peer.uid}; use sudo, or join the control-group of the configuration"

@@ -64,8 +64,9 @@ def test_a_refusal_names_the_verb_the_user_and_the_remedy() -> None:
     assert OURS.refusal("add", peer(MEMBER, GROUP)) == (
         "add is for the administrator alone, not for uid 1001; use sudo"
     )
-    assert OURS.refusal("set", peer(MEMBER, GROUP), {"path", "limit-iops"}) == (
-        "set of path is for the administrator alone, not for uid 1001; use sudo"
+    assert OURS.refusal("set", peer(MEMBER, GROUP), {"\x1bpath", "limit-iops"}) == (
+        "set of more than limit-bandwidth, limit-burst, limit-client-bandwidth, limit-client-iops, "
+        "limit-iops, mask is for the administrator alone, not for uid 1001; use sudo"
     )
     assert "join the control-group" in OURS.refusal("mask", peer(STRANGER))
 

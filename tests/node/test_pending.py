@@ -113,11 +113,14 @@ def test_a_disk_that_fails_at_last_is_said(
             assert isinstance(disk, FileDisk)
             monkeypatch.setattr(FileDisk, "reopen", fail)
             with hanging(here, 0, "reopen") as answers:
+                monkeypatch.setattr(timing, "DISK_ANSWER_S", PATIENCE_S)
                 with pytest.raises(ConfigurationError, match="has not failed"):
                     await here.node.reopen((1, 0), "a test")
+                monkeypatch.setattr(timing, "DISK_ANSWER_S", 0.2)
                 disk.failed = True
                 with pytest.raises(DiskHangs, match=f"{tmp_path}/a has not answered for 0.2 s"):
                     await here.node.reopen((1, 0), "a test")
+                monkeypatch.setattr(timing, "DISK_ANSWER_S", PATIENCE_S)  # its record is synced
                 await here.node.release((1, 1), "a test")
                 answers.set()
                 async with asyncio.timeout(PATIENCE_S):
