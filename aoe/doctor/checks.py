@@ -125,9 +125,8 @@ def unseen(id: str, about: str, seen: str, remedy: str) -> Finding:
 
 
 def halves(message: str) -> tuple[str, str]:
-    """What is wrong, and the remedy, of a message that has both."""
-    mark = "; " if "; " in message else ": "
-    seen, _, remedy = message.partition(mark)
+    """What is wrong, and the remedy, of a message; the remedy is empty where there is none."""
+    seen, _, remedy = message.partition("; ")
     return seen, remedy
 
 

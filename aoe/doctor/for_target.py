@@ -193,9 +193,17 @@ async def _stores(given: Given, daemon: _Daemon, unit: Unit | None) -> list[Find
             hangs = of_stores.Store(export.address, export.path, hangs=True)
             return await blocking(lambda: stores.look(export, ids), hangs)
 
-    exports = given.config.exports if given.config else ()
-    found = await asyncio.gather(*map(look, exports))
-    return [*of_stores.judge([it for it in found if it is not None], unit.user if unit else "")]
+    looks = [asyncio.ensure_future(look(it)) for it in (given.config.exports if given.config else ())]
+    if not looks:
+        return []
+    done, left = await asyncio.wait(looks, timeout=timing.DOCTOR_S)
+    found = [*of_stores.judge([it.result() for it in looks if it in done], unit.user if unit else "")]
+    for it in left:
+        it.cancel()
+    if left:
+        seen = f"no time was left for {len(left)} disks: too many others do not answer"
+        found.append(unseen("store-silent", given.file, seen, "mend those first"))
+    return found
 
 
 def _ids(unit: Unit) -> Ids | None:

@@ -52,7 +52,7 @@ def for_client(answers: Sequence[Answer], wanted: Sequence[str]) -> Iterator[Fin
 def _answer(answer: Answer) -> Iterator[Finding]:
     refused = [it for it in answer.paths if it.state == "refused"]
     for path in refused:
-        seen, remedy = halves(path.reason)
+        seen, remedy = _halves(path.reason)
         yield fault("other-disk", answer.address, f"{path.mac} on {path.interface} has {seen}", remedy)
     if answer.problem and not refused:
         seen, remedy = halves(answer.problem)
@@ -69,9 +69,15 @@ def paths(them: Iterable[PathStatus]) -> Iterator[Finding]:
         if it.narrow in _UNDECIDED:
             yield fine("path-mtu", about, f"{it.sectors * SECTOR} bytes in a frame, as both ends take")
             continue
-        seen, remedy = halves(it.narrow)
+        seen, remedy = _halves(it.narrow)
         carried = f"{it.sectors * SECTOR} bytes in a request, not {it.sectors_max * SECTOR}"
         yield fault("path-mtu", about, f"{seen} ({carried})", remedy)
+
+
+def _halves(reason: str) -> tuple[str, str]:
+    """As the initiator words it: `what: what to do`, or with a semicolon where it says more."""
+    seen, _, remedy = reason.partition("; " if "; " in reason else ": ")
+    return seen, remedy or "aoe stat"
 
 
 def several(answers: Iterable[Answer]) -> dict[str, str]:
@@ -91,7 +97,7 @@ def for_server(answers: Sequence[Answer], ours: Sequence[Ours], own: Collection[
     by_serial = {it.serial: it for it in ours if it.serial}
     for answer in foreign:
         here = by_address.get(answer.address)
-        if here is not None and here.serial != answer.serial:
+        if here is not None and (here.serial != answer.serial or _is_refused(answer)):
             yield _twice(answer, here)
         same = by_serial.get(answer.serial)
         if same is not None and (same.cached or same.volatile):
@@ -102,9 +108,15 @@ def for_server(answers: Sequence[Answer], ours: Sequence[Ours], own: Collection[
         yield fine("address-twice", address, "no other server answers for it")
 
 
+def _is_refused(answer: Answer) -> bool:
+    """Whether it is another disk than what this host was heard to serve there by another interface."""
+    return any(path.state == "refused" for path in answer.paths)
+
+
 def _twice(answer: Answer, here: Ours) -> Finding:
     path = answer.paths[0]
-    seen = f"{path.mac} on {path.interface} answers for it, too, with serial {answer.serial or 'unknown'}"
+    other = answer.serial if answer.serial not in ("", here.serial) else "unknown"
+    seen = f"{path.mac} on {path.interface} answers for it, too, with another disk (serial {other})"
     remedy = f"give one of them another shelf or slot: aoe-target remove {here.address}"
     return fault("address-twice", here.address, seen, remedy)
 

@@ -162,8 +162,9 @@ def descriptors(about: str, may: int, needed: int) -> Finding:
 def faults_of_file(name: str, lines: Sequence[str]) -> Iterator[Finding]:
     """Each that reading it found."""
     for line in lines:
-        seen, remedy = halves(line.removeprefix(f"{name}:"))
-        yield fault("config", name, f"line {seen}", remedy or f"aoe-target check {name}")
+        said = line.removeprefix(f"{name}:")
+        seen, remedy = halves(said) if "; " in said else said.rsplit(": ", 1)
+        yield fault("config", name, f"line {seen}", remedy)
 
 
 def unit(one: Unit, name: str) -> Iterator[Finding]:

@@ -26,11 +26,12 @@ class Store(NamedTuple):
     closed: str = ""
 
 
-def judge(them: Sequence[Store], user: str) -> Iterator[Finding]:
-    """`user` is that of the service."""
-    for one in them:
+def judge(them: Sequence[Store | None], user: str) -> Iterator[Finding]:
+    """`user` is that of the service; where there was nothing to be seen is None."""
+    there = [it for it in them if it is not None]
+    for one in there:
         yield from _one(one, user)
-    yield from _room([it for it in them if not it.hangs])
+    yield from _room([it for it in there if not it.hangs])
 
 
 def _one(one: Store, user: str) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ from aoe.doctor.of_service import Process, Seat, Unit
 from aoe.doctor.of_state import State
 from aoe.doctor.of_stores import Store
 from aoe.doctor.stores import Ids, look
+from aoe.initiator.facts import REASON_TEXTS
 from aoe.initiator.sizes import NARROW_TEXTS, Narrow
 from aoe.initiator.standing import PathStatus
 from aoe.metrics.table import COUNTERS
@@ -182,6 +183,23 @@ def test_only_other_hosts_are_rivals() -> None:
     assert wrong(*of_segment.for_server([own], [here], set())) == [("address-twice", "e1.0")]
 
 
+def test_a_rival_beside_an_interface_of_our_own() -> None:
+    """Both answer over one segment: the disk is ours, and the rival's path is refused."""
+    here = Ours("e1.0", "MINE", cached=False, volatile=False)
+    rival = path("02:00:00:00:00:02")._replace(state="refused", reason="another disk: its serial differs; x")
+    both = Answer("e1.0", "MINE", (path("02:00:00:00:00:09"), rival), is_one=False)
+    (found,) = [it for it in of_segment.for_server([both], [here], {"02:00:00:00:00:09"}) if it.is_fault]
+    assert (found.id, found.seen.split()[0]) == ("address-twice", "02:00:00:00:00:02")
+
+
+@pytest.mark.parametrize("reason", [it for it in REASON_TEXTS.values() if ":" in it])
+def test_each_reason_to_refuse_a_path_has_its_remedy(reason: str) -> None:
+    bad = path()._replace(state="refused", reason=reason)
+    (found,) = [it for it in of_segment.for_client([Answer("e1.0", "S", (bad,))], []) if it.is_fault]
+    assert found.id == "other-disk"
+    assert len(found.remedy) > 4
+
+
 def test_the_other_primary_is_no_rival_but_a_cache_before_one_disk_is() -> None:
     here = Ours("e1.0", "MINE", cached=False, volatile=False)
     same, elsewhere = Answer("e1.0", "MINE", (path(),)), Answer("e2.0", "MINE", (path(),))
@@ -208,6 +226,25 @@ def test_what_a_daemon_says_is_judged_and_what_it_lacks_is_not() -> None:
         ("frames-dropped", "counter expired"),
     ]
     assert next(it for it in found if it.id == "sync-failed").remedy == "repair the disk"
+
+
+def test_what_is_wrong_with_a_file_keeps_its_remedy() -> None:
+    lines = [
+        "/f:2: [target]: engin is no key of [target]; is engine meant?",
+        '/f:4: e1.0: path = "x": write an absolute path',
+    ]
+    found = [*of_service.faults_of_file("/f", lines)]
+    assert [it.seen for it in found] == [
+        "line 2: [target]: engin is no key of [target]",
+        'line 4: e1.0: path = "x"',
+    ]
+    assert [it.remedy for it in found] == ["is engine meant?", "write an absolute path"]
+
+
+def test_a_path_in_a_reason_is_no_remedy() -> None:
+    lost = {"address": "e1.0", "state": "failed", "reason": "/nowhere: No such file or directory"}
+    (found,) = [it for it in of_service.status({"exports": [lost]}, 7) if it.is_fault]
+    assert found.seen == "failed, /nowhere: No such file or directory"
 
 
 def test_what_is_counted_is_what_targets_count() -> None:
