@@ -118,6 +118,8 @@ def sentences(look: Look) -> Iterator[str]:
     for export in exports:
         yield plain(_export(export))
         yield from (plain(f"  {_client(it)}") for it in _dicts(export.get("clients")))
+        if counted := wrong(export):
+            yield plain(f"  failed or dropped: {counted}")
         yield from (plain(f"  stays: {mac} {why}") for mac, why in _dict(export.get("stays")).items())
     for interface in _dicts(facts.get("interfaces")):
         state = "up" if interface.get("up") else "down or not there"
@@ -164,7 +166,22 @@ def speed(export: Facts) -> str:
 
 
 def _client(client: Facts) -> str:
-    return f"{client.get('mac')}: {_number(client, 'requests')} requests, {heard(client)}"
+    again = _number(client, "repeated")
+    parts = [f"{_number(client, 'requests')} requests", moved(client), again and f"{again} repeated"]
+    return f"{client.get('mac')}: " + ", ".join(str(it) for it in (*parts, heard(client)) if it)
+
+
+def moved(client: Facts) -> str:
+    """How much it asked to read and to write, where that is known."""
+    if "read_bytes" not in client:
+        return ""
+    read, written = (_number(client, name) / 1e6 for name in ("read_bytes", "written_bytes"))
+    return f"{read:.1f} MB read, {written:.1f} MB written"
+
+
+def wrong(export: Facts) -> str:
+    """Of an export, its errors and what was dropped, by name."""
+    return " ".join(f"{name}={n}" for name, n in _dict(export.get("counted")).items())
 
 
 def heard(client: Facts) -> str:

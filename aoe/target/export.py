@@ -14,7 +14,7 @@ from aoe.target.order import OrderQueue, Ticket
 from aoe.target.rates import NONE, Limits, Rates
 from aoe.target.state import AoeState, Verdict
 from aoe.target.streams import Place, Streams
-from aoe.target.work import Work
+from aoe.target.work import ANSWERED, Work
 from aoe.wire import protocol
 from aoe.wire.ata import AtaRequest
 from aoe.wire.frame import Header
@@ -94,7 +94,7 @@ class Job:
     def answered(self, error: DiskError | None, now_ns: int, boottime_ns: int) -> None:
         """Now, by both clocks."""
         size = self.operation.moves if error is None else 0
-        self.export.work.answered(self.operation.kind, size, now_ns - self.arrival.stamp_ns)
+        self.export.work.answered(ANSWERED[self.operation.kind], size, now_ns - self.arrival.stamp_ns)
         if self.submitted_ns:
             self.export.work.disk_took(boottime_ns - self.submitted_ns)
 

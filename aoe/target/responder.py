@@ -16,7 +16,7 @@ from aoe.target.export import Arrival, Change, Export, Job, Port
 from aoe.target.rates import Rates, patience_ns
 from aoe.target.state import AoeState, Verdict, bounds, decide, mask_body
 from aoe.target.streams import Place
-from aoe.target.work import Crowd
+from aoe.target.work import ANSWERED, READ, WRITTEN, Crowd
 from aoe.wire import ata, config, frame, mask, opcodes, protocol, reserve
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import ConfigCommand
@@ -28,6 +28,7 @@ _LIMITED = frozenset({Kind.READ, Kind.WRITE, Kind.VERIFY, Kind.TRIM})
 """What counts against the limits of an export."""
 _READ, _ATA = Kind.READ, int(Command.ATA)
 """As members of their enumerations they are looked up in Python, for each request."""
+_A_READ = ANSWERED[Kind.READ]
 _SWITCHES = frozenset({Kind.CACHE_ON, Kind.CACHE_OFF})
 FIRMWARE = 1
 """Firmware Version in config replies."""
@@ -302,10 +303,12 @@ class Responder:
         """What a Peek brought; None if it would have had to wait, and takes its place in the order."""
         if data is None:
             return self._queue(*peek, now_ns, peeked=True)
-        self.counters[_READ] += 1
+        self.counters["reads"] += 1
         export, arrival = peek.export, peek.arrival
-        self._asked(export, arrival, len(data), 0)
-        export.work.answered(_READ, len(data), now_ns - arrival.stamp_ns)
+        if arrival.judged is None:
+            header = arrival.header
+            export.work.asked(header.src, header.tag, READ, len(data), self._boottime_ns)
+        export.work.answered(_A_READ, len(data), now_ns - arrival.stamp_ns)
         return self._reply_ata(export, arrival, drive.done(peek.request, data))
 
     def _queue(
@@ -323,10 +326,11 @@ class Responder:
         job = Job(export, arrival._replace(frame=b""), request._replace(data=b""), operation, peeked=peeked)
         if len(export.queue) >= limits.EXPORT_QUEUE_MAX or not self._has_room(export, job.size):
             return self._drop("queue_full", export)
-        self.counters[operation.kind] += 1
-        reads = operation.kind is _READ
-        if operation.kind not in _SWITCHES:
-            self._asked(export, arrival, operation.moves if reads else 0, 0 if reads else operation.moves)
+        kind = operation.kind
+        self.counters[kind] += 1
+        if arrival.judged is None and kind not in _SWITCHES:
+            header, way = arrival.header, READ if kind is _READ else WRITTEN
+            export.work.asked(header.src, header.tag, way, operation.moves, self._boottime_ns)
         self.active += 1
         self._held_bytes += job.size
         if until_ns is not None:
@@ -472,8 +476,3 @@ class Responder:
     def _count(self, what: str, export: Export) -> None:
         self.counters[what] += 1
         export.work.count(what)
-
-    def _asked(self, export: Export, arrival: Arrival, read: int, written: int) -> None:
-        if arrival.judged is None:  # else the engine heard it
-            header = arrival.header
-            export.work.asked(header.src, header.tag, read, written, self._boottime_ns)

@@ -9,17 +9,23 @@ from aoe.metrics.table import CLIENT, EXPORT, bucket_of, length_of, place_of
 from aoe.timing import CLIENT_HEARD_NS, CLIENTS_SWEPT_NS
 
 _PLACES = {row.name: row.at for row in EXPORT}
-_BYTES = {Kind.READ: _PLACES["read_bytes"], Kind.WRITE: _PLACES["written_bytes"]}
+ANSWERED = {
+    kind: (_PLACES[kind], _PLACES["read_bytes" if kind is Kind.READ else "written_bytes"]) for kind in Kind
+}
+"""Where a request of each kind is counted, and its bytes: to hash a kind takes as long as all of that."""
 _REPLY, _DISK = _PLACES["reply"], _PLACES["disk"]
+_REPLY_SUM = _REPLY + LATENCY_BUCKETS
+_BUCKET = [_REPLY + bucket_of(1 << bits) for bits in range(65)]
+"""By how many bits a time has that is one nanosecond less."""
 _LENGTH = length_of(EXPORT)
 
-_REQUESTS, _READ, _WRITTEN, _REPEATED, _HEARD = (
+_REQUESTS, READ, WRITTEN, _REPEATED, _HEARD = (
     place_of(CLIENT, name) for name in ("requests", "read_bytes", "written_bytes", "repeated", "heard")
 )
 _TAGS = length_of(CLIENT)
 """Behind the numbers of a client are its latest tags."""
-_SPREAD = 0x9E3779B1
-assert CLIENT_TAGS & CLIENT_TAGS - 1 == 0, "a tag has its place by some of its bits"
+_SOME_BITS = CLIENT_TAGS - 1
+assert CLIENT_TAGS & _SOME_BITS == 0, "a tag has its place by some of its bits"
 
 Client = list[int]
 
@@ -72,31 +78,33 @@ class Work:
         """One more of what is called so."""
         self._numbers[_PLACES[name]] += 1
 
-    def answered(self, kind: Kind, size: int, ns: int) -> None:
-        """A request that moved so many bytes, so long after it was received."""
+    def answered(self, kind: tuple[int, int], size: int, ns: int) -> None:
+        """A request that moved so many bytes, so long after it was received; of a kind as ANSWERED has it."""
         numbers = self._numbers
-        numbers[_PLACES[kind]] += 1
-        if size:
-            numbers[_BYTES[kind]] += size
-        numbers[_REPLY + bucket_of(ns)] += 1
-        numbers[_REPLY + LATENCY_BUCKETS] += max(ns, 0)
+        at, bytes_at = kind
+        numbers[at] += 1
+        numbers[bytes_at] += size
+        if ns > 0:
+            numbers[_BUCKET[(ns - 1).bit_length()]] += 1
+            numbers[_REPLY_SUM] += ns
+        else:  # the clock was stepped
+            numbers[_REPLY] += 1
 
     def disk_took(self, ns: int) -> None:
         """For one request."""
         self._numbers[_DISK + bucket_of(ns)] += 1
         self._numbers[_DISK + LATENCY_BUCKETS] += ns
 
-    def asked(self, mac: bytes, tag: int, read: int, written: int, now_ns: int) -> None:
-        """A request of a client is admitted that moves so many bytes. One that is new takes a free place,
-        or that of the one that was not heard for longest, unless that was lately. After one that finds none,
-        others do not look for a while. They are counted together, with what was counted of those that have
-        lost their place."""
+    def asked(self, mac: bytes, tag: int, way: int, size: int, now_ns: int) -> None:
+        """A request of a client is admitted that moves so many bytes, READ or WRITTEN. A new client takes a
+        free place, or that of the one that was not heard for longest, unless that was lately. After one that
+        finds none, others do not look for a while. They are counted together, with what was counted of those
+        that have lost their place."""
         client = self._clients.get(mac) or self._stranger(mac, now_ns)
         client[_REQUESTS] += 1
-        client[_READ] += read
-        client[_WRITTEN] += written
+        client[way] += size
         client[_HEARD] = now_ns
-        place = _TAGS + (tag * _SPREAD >> 16 & CLIENT_TAGS - 1)
+        place = _TAGS + ((tag ^ tag >> 16) & _SOME_BITS)
         if client[place] != tag:
             client[place] = tag
         elif tag and client is not self._other:  # 0 is not known apart from none
@@ -115,8 +123,8 @@ class Work:
         return self._clients.setdefault(mac, _client())
 
     def _silent(self, now_ns: int) -> bytes | None:
-        """The one that was not heard for longest, if that is not lately."""
-        oldest = min(self._clients, key=lambda it: self._clients[it][_HEARD], default=None)
+        """The one that was not heard for longest, if that is not lately; of several, the same one as in C."""
+        oldest = min(self._clients, key=lambda it: (self._clients[it][_HEARD], it[::-1]), default=None)
         if oldest is None or self._clients[oldest][_HEARD] >= now_ns - CLIENT_HEARD_NS:
             return None
         return oldest

@@ -820,9 +820,34 @@ static void check_counts(void)
     CHECK(total == m.tags + m.clogged);
 }
 
+static uint64_t times(const uint64_t *first)
+{
+    uint64_t total = 0;
+    for (int i = 0; i < LATENCY_BUCKETS; i++)
+        total += first[i];
+    return total;
+}
+
+/* Of an export: what is answered has its time, and of what clients asked for nothing is lost. */
+static void check_numbers(uint32_t export)
+{
+    uint64_t numbers[AOE_EXPORT_NUMBERS], other[AOE_CLIENT_NUMBERS];
+    static aoe_client clients[CLIENTS_MAX];
+    uint32_t count = aoe_engine_numbers(engine, export, numbers, clients, other);
+    uint64_t answered = numbers[AOE_EXPORT_READS] + numbers[AOE_EXPORT_WRITES] + numbers[AOE_EXPORT_FLUSHES];
+    uint64_t asked = other[AOE_CLIENT_REQUESTS];
+    for (uint32_t i = 0; i < count; i++)
+        asked += clients[i].numbers[AOE_CLIENT_REQUESTS];
+    CHECK(times(&numbers[AOE_EXPORT_REPLY]) == answered);
+    CHECK(asked >= answered);
+    CHECK(count <= CLIENTS_MAX);
+}
+
 void model_final(void)
 {
     check_counts();
+    for (uint32_t i = 0; i < engine->set.exports; i++)
+        check_numbers(i);
     for (int i = 0; i < EXPORTS; i++)
         check_store(i);
 }

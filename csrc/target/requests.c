@@ -22,21 +22,29 @@ int requests_make(struct thread *t)
     return 0;
 }
 
+/* Its thread alone changes it, and others look. */
+static uint32_t pending(const struct thread *t) { return atomic_load_explicit(&t->pending, memory_order_relaxed); }
+
+static void pending_is(struct thread *t, uint32_t now)
+{
+    atomic_store_explicit(&t->pending, now, memory_order_relaxed);
+}
+
 struct op *op_new(struct thread *t)
 {
     struct op *op = t->free_ops;
     if (op) {
         t->free_ops = op->link;
-        atomic_fetch_add_explicit(&t->pending, 1, memory_order_relaxed);
+        pending_is(t, pending(t) + 1);
     }
     return op;
 }
 
 void op_free(struct thread *t, struct op *op)
 {
-    assert(atomic_load_explicit(&t->pending, memory_order_relaxed) && t->ports[op->port].held);
+    assert(pending(t) && t->ports[op->port].held);
     t->ports[op->port].held--;
     op->link = t->free_ops;
     t->free_ops = op;
-    atomic_fetch_sub_explicit(&t->pending, 1, memory_order_relaxed);
+    pending_is(t, pending(t) - 1);
 }

@@ -8,11 +8,11 @@ _Static_assert(AOE_CLIENT_HEARD == AOE_CLIENT_NUMBERS - 1, "the others are count
 
 static uint64_t name_of(const uint8_t *mac)
 {
-    uint8_t bytes[sizeof(uint64_t)] = {[MAC_BYTES] = 1};
-    uint64_t name;
-    memcpy(bytes, mac, MAC_BYTES);
-    memcpy(&name, bytes, sizeof name);
-    return name;
+    uint32_t first;
+    uint16_t last;
+    memcpy(&first, mac, sizeof first);
+    memcpy(&last, mac + sizeof first, sizeof last);
+    return (uint64_t)1 << 48 | (uint64_t)last << 32 | first;
 }
 
 static uint8_t *hint_of(struct work *w, uint64_t name)
@@ -47,8 +47,9 @@ static struct client *silent(struct work *w, uint64_t now_ns)
     struct client *all = clients_of(w), *oldest = NULL;
     uint64_t oldest_ns = now_ns > CLIENT_HEARD_NS ? now_ns - CLIENT_HEARD_NS : 0;
     for (uint32_t i = 0; i < w->used; i++) {
-        uint64_t heard_ns = number(&all[i].numbers[AOE_CLIENT_HEARD]);
-        if (number(&all[i].name) && heard_ns < oldest_ns) {
+        uint64_t heard_ns = number(&all[i].numbers[AOE_CLIENT_HEARD]), name = number(&all[i].name);
+        int is_older = heard_ns < oldest_ns || (oldest && heard_ns == oldest_ns && name < number(&oldest->name));
+        if (name && is_older) {
             oldest = &all[i];
             oldest_ns = heard_ns;
         }
@@ -133,7 +134,7 @@ static struct client *client_of(struct work *w, struct crowd *crowd, uint64_t na
 /* Whether it is among the latest; then and later it is. Tag 0 is not known apart from none. */
 static int repeats(struct client *c, uint32_t tag)
 {
-    uint32_t *place = &c->tags[tag * 0x9E3779B1u >> 16 & (CLIENT_TAGS - 1)];
+    uint32_t *place = &c->tags[(tag ^ tag >> 16) & (CLIENT_TAGS - 1)];
     int known = tag && *place == tag;
     *place = tag;
     return known;
@@ -143,8 +144,7 @@ void work_asked(struct work *w, struct crowd *crowd, const struct asked *a, uint
 {
     struct client *c = client_of(w, crowd, name_of(a->mac), now_ns);
     number_add(&c->numbers[AOE_CLIENT_REQUESTS], 1);
-    number_add(&c->numbers[AOE_CLIENT_READ_BYTES], a->read);
-    number_add(&c->numbers[AOE_CLIENT_WRITTEN_BYTES], a->written);
+    number_add(&c->numbers[a->way], a->bytes);
     number_put(&c->numbers[AOE_CLIENT_HEARD], now_ns);
     if (c != &w->other && repeats(c, a->tag))
         number_add(&c->numbers[AOE_CLIENT_REPEATED], 1);

@@ -36,7 +36,8 @@ struct work {
 struct asked {
     const uint8_t *mac;
     uint32_t tag;
-    uint64_t read, written; /* bytes */
+    uint32_t way; /* AOE_CLIENT_READ_BYTES or AOE_CLIENT_WRITTEN_BYTES */
+    uint64_t bytes;
 };
 
 static inline uint64_t number(const _Atomic uint64_t *at) { return atomic_load_explicit(at, memory_order_relaxed); }

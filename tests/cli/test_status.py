@@ -32,7 +32,18 @@ EXPORT: dict[str, Any] = {
     "flushes": 0,
     "read_bytes": 409600,
     "written_bytes": 204800,
-    "clients": [{"mac": "02:00:00:00:00:01", "requests": 150, "heard_us": 1_500_000}],
+    "counted": {"masked": 7, "expired": 2},
+    "clients": [
+        {
+            "mac": "02:00:00:00:00:01",
+            "requests": 150,
+            "read_bytes": 409600,
+            "written_bytes": 204800,
+            "repeated": 0,
+            "heard_us": 1_500_000,
+        },
+        {"mac": "other", "requests": 9, "repeated": 3, "heard_us": 70_000_000},
+    ],
 }
 FACTS: dict[str, Any] = {
     "number": 4,
@@ -56,7 +67,9 @@ def test_all_of_it_is_said_in_lines() -> None:
     assert [*sentences(Look(FACTS, 10.0))] == [
         "change 4: 2 exports, logs info",
         "e1.0: /dev/md0, serving, mask 02:00:00:00:00:01",
-        "  02:00:00:00:00:01: 150 requests, heard 1.5 s ago",
+        "  02:00:00:00:00:01: 150 requests, 0.4 MB read, 0.2 MB written, heard 1.5 s ago",
+        "  other: 9 requests, 3 repeated, heard 70.0 s ago",
+        "  failed or dropped: masked=7 expired=2",
         "e2.0: /dev/x, waiting (it is not there)",
         "interface eth1: up",
         "errors: masked=7 eth1.rebound=1",

@@ -8,7 +8,7 @@ from aoe.drive.command import Kind
 from aoe.limits import CLIENT_TAGS, CLIENTS_IN_ALL_MAX, CLIENTS_MAX
 from aoe.metrics.snapshot import ClientNumbers, ExportNumbers
 from aoe.metrics.table import EXPORT, Type
-from aoe.target.work import Crowd, Work, plus
+from aoe.target.work import ANSWERED, READ, WRITTEN, Crowd, Work, plus
 from aoe.timing import CLIENT_HEARD_NS, CLIENTS_SWEPT_NS
 
 START = 10 * CLIENT_HEARD_NS
@@ -19,7 +19,7 @@ def mac(number: int) -> bytes:
 
 
 def ask(work: Work, number: int, now_ns: int, tag: int = 0) -> None:
-    work.asked(mac(number), tag, 512, 0, now_ns)
+    work.asked(mac(number), tag, READ, 512, now_ns)
 
 
 def found(work: Work) -> ExportNumbers:
@@ -36,10 +36,10 @@ def others(work: Work) -> int:
 
 def test_what_is_answered_is_counted_by_kind_with_its_bytes_and_time() -> None:
     work = Work()
-    work.answered(Kind.READ, 4096, 8192)
-    work.answered(Kind.WRITE, 1024, 8193)
-    work.answered(Kind.FLUSH, 0, 1 << 40)
-    work.answered(Kind.READ, 0, -5)
+    work.answered(ANSWERED[Kind.READ], 4096, 8192)
+    work.answered(ANSWERED[Kind.WRITE], 1024, 8193)
+    work.answered(ANSWERED[Kind.FLUSH], 0, 1 << 40)
+    work.answered(ANSWERED[Kind.READ], 0, -5)
     done = work.numbers("e1.0", 3)
     assert [done[it] for it in ("reads", "writes", "flushes", "trims")] == [2, 1, 1, 0]
     assert (done["read_bytes"], done["written_bytes"], done["queue"]) == (4096, 1024, 3)
@@ -49,9 +49,9 @@ def test_what_is_answered_is_counted_by_kind_with_its_bytes_and_time() -> None:
 
 def test_a_client_has_numbers_of_its_own() -> None:
     work = Work()
-    work.asked(mac(1), 5, 4096, 0, 100)
-    work.asked(mac(1), 6, 0, 1024, 200)
-    work.asked(mac(2), 5, 0, 0, 150)
+    work.asked(mac(1), 5, READ, 4096, 100)
+    work.asked(mac(1), 6, WRITTEN, 1024, 200)
+    work.asked(mac(2), 5, WRITTEN, 0, 150)
     of = known(work)
     assert list(of[mac(1)].numbers) == [2, 4096, 1024, 0, 200]
     assert list(of[mac(2)].numbers) == [1, 0, 0, 0, 150]
