@@ -100,9 +100,9 @@ class Panel:
             else:
                 pieces[-1].append("{:.1f},{:.1f}".format(*self._at(*point)))
         for piece in filter(None, pieces):
-            way = " ".join(piece if len(piece) > 1 else piece * 2)
+            drawn = " ".join(piece if len(piece) > 1 else piece * 2)
             style = f'fill="none" stroke="{colour}" stroke-width="1.5" stroke-linecap="round"'
-            self._inside.append(f'<polyline points="{way}" {style}/>')
+            self._inside.append(f'<polyline points="{drawn}" {style}/>')
         self._label(label, colour)
 
     def box(self, first: Point, last: Point, colour: str, label: str = "") -> None:
