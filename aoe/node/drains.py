@@ -19,6 +19,7 @@ from aoe.wire.frame import format_mac
 log = logging.getLogger("aoe.node")
 
 DRAINED = "clients are to use another server; aoe-target resume ends it"
+OTHERS = "are more clients than are known one by one"
 
 _NAME = "drained"
 _VERSION = 1
@@ -77,8 +78,10 @@ class Drains:
 def stays(target: Target, key: Key) -> Mapping[str, str]:
     """Which hosts have not left an address that drains, and why."""
     export = target.server.exports.get(key)
-    found = {} if export is None else target.draining.staying(export)
-    return {format_mac(mac): why for mac, why in found.items()}
+    if export is None:
+        return {}
+    found = {format_mac(mac): why for mac, why in target.draining.staying(export).items()}
+    return found | ({"others": OTHERS} if target.draining.others_stay(export) else {})
 
 
 def _read(file: Path, life: str) -> frozenset[Key]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection, Mapping
 
 from aoe import timing
+from aoe.metrics.snapshot import ClientNumbers
 from aoe.target.export import Export
 from aoe.target.server import Server
 
@@ -61,6 +62,11 @@ class Draining:
         if not export.identity.draining:
             return {}
         return export.departures.staying(self._server.counting.export(export).clients, _now_ns())
+
+    def others_stay(self, export: Export) -> bool:
+        """Whether clients use an export that drains for which there was no room to count them one by one."""
+        other = ClientNumbers(b"", self._server.counting.export(export).other)
+        return export.identity.draining and _now_ns() - other.heard_ns < timing.DRAIN_ASKED_NS
 
 
 def _now_ns() -> int:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from aoe import limits
 from aoe.drive import identify
 from aoe.errors import ConfigurationError
-from aoe.node.drains import DRAINED, Drains
+from aoe.node.drains import DRAINED, OTHERS, Drains
 from aoe.target import lasting
 from aoe.target.departures import FOREIGN, NO_OTHER
 from aoe.wire import ata, stamp
@@ -87,6 +88,20 @@ def test_hosts_are_told_and_who_asks_for_something_stays(tmp_path: Path) -> None
             await them.end([FIRST])
             assert not drains(await host.identify())
             assert here.states() == {"e1.0": "serving", "e1.1": "serving"}
+
+    asyncio.run(run())
+
+
+def test_more_clients_than_are_counted_one_by_one_are_not_overlooked(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with draining(tmp_path) as (here, them):
+            for _ in range(limits.CLIENTS_MAX + 1):
+                await here.host(0).read(1)
+            stay = (await them.begin([FIRST]))["e1.0"]
+            assert len(stay) == limits.CLIENTS_MAX + 1
+            assert stay["others"] == OTHERS
+            await here.host(1).read(1)
+            assert "others" not in (await them.begin([SECOND]))["e1.1"]
 
     asyncio.run(run())
 
