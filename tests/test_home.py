@@ -24,7 +24,7 @@ from tests.support.tools import need_engine
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
-ATONCE_S = 5.0
+ATONCE_S = 30.0
 languages = pytest.mark.parametrize("engine", ["python", "c"])
 
 

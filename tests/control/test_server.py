@@ -26,6 +26,7 @@ from aoe.errors import ControlFailed, DiskError
 from tests.control.asking import Running, line_of, served
 from tests.control.fake_node import refused
 from tests.support.tools import need_users
+from tests.support.waiting import PROMPT_S
 
 STATUS = encode_request(Request(1, "status", {}))
 
@@ -174,7 +175,7 @@ def test_a_client_that_never_reads_holds_up_nothing(daemon: Running, monkeypatch
         with Client(daemon.path) as client:
             began = time.monotonic()
             assert client.ask("status")
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < PROMPT_S
         asked = len(daemon.node.asked)
         assert asked < 10, "the next line is read when the answer to the last one was taken"
         deaf.settimeout(30)
@@ -215,7 +216,7 @@ def test_more_connections_than_allowed(daemon: Running) -> None:
         client.ask("status")
     assert caught.value.exit == REFUSED
     held.pop().close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         try:
             with Client(daemon.path) as client:

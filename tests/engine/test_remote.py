@@ -35,7 +35,7 @@ from tests.support.tools import need_engine
 SECTOR = 512
 SECTORS = 32768
 SIZE = SECTORS * SECTOR
-LIMIT_S = 60.0
+LIMIT_S = 240.0
 STRANGER = bytes.fromhex("02a0e00099ff")
 
 Scenario = Coroutine[Any, Any, None]

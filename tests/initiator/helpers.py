@@ -17,7 +17,7 @@ from aoe.initiator.remote import RemoteDisk
 from aoe.link.base import Link
 from aoe.timing import Timing
 
-LIMIT_S = 30.0
+LIMIT_S = 240.0
 CORE = contextvars.ContextVar("CORE", default="auto")
 """What `attach` here uses."""
 
