@@ -1,11 +1,17 @@
 """How tests are handed out to several processes, and what these hand on."""
 
 import functools
+import resource
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# A shell gives an ordinary user 1,024 descriptors at first, too few for what the tests keep in one process; a
+# service has more.
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (max(_soft, min(_hard, 65536)), _hard))
 
 # A script starts background work with SIGINT ignored, nohup with SIGHUP, and what tests start would inherit
 # that. What is handled here has its default there.
