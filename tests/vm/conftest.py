@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.labs.debian import deb, field
+from tests.support.labs.debian import deb_kept, field
 from tests.support.labs.guests.debian import DebianGuest, debian_root
 from tests.support.labs.guests.kernel import kernel
 from tests.support.labs.guests.machine import SIDE, add_tap, host, needs_qemu, tap_card
@@ -65,7 +65,7 @@ class Site(NamedTuple):
 def debian(tmp_path: Path) -> Iterator[Site]:
     needs_qemu()
     need_namespaces()
-    package = deb(tmp_path)
+    package = deb_kept()
     root = root_for(package, tmp_path / "root.ext4")
     with host() as lab:
         add_tap(lab, "tap0", 9000)

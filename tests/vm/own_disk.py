@@ -32,22 +32,22 @@ def cards() -> list[str]:
 def mount(guest: DebianGuest) -> None:
     """Serve it, and mount it at each boot."""
     write(guest, "/etc/systemd/network/own.network", _NETWORK)
-    guest.check("systemctl enable --now systemd-networkd", 60)
-    guest.check(f"{_ADDED} && printf '{_EXPORT}' >>/etc/aoe-target.toml && systemctl restart {UNIT}", 60)
+    guest.check("systemctl enable --now systemd-networkd")
+    guest.check(f"{_ADDED} && printf '{_EXPORT}' >>/etc/aoe-target.toml && systemctl restart {UNIT}")
     serves(guest, 3)
     guest.check(
         "echo 'DISK=\"e1.2 --interface eth2\"' >/etc/aoe/nbd0.conf && mkdir -p /mnt/own /var/log/journal"
     )
-    guest.check(f"journalctl --flush && systemctl start {_NBD}", 90)
-    guest.check("mkfs.ext4 -q /dev/nbd0", 60)
-    guest.check(f"echo '{_MOUNT}' >>/etc/fstab && systemctl daemon-reload && mount /mnt/own", 60)
+    guest.check(f"journalctl --flush && systemctl start {_NBD}")
+    guest.check("mkfs.ext4 -q /dev/nbd0")
+    guest.check(f"echo '{_MOUNT}' >>/etc/fstab && systemctl daemon-reload && mount /mnt/own")
     guest.check("echo kept >/mnt/own/file")
 
 
 def check(guest: DebianGuest) -> None:
     """It is mounted, and was all the time."""
     guest.check("sync /mnt/own/file && echo 3 >/proc/sys/vm/drop_caches")
-    assert guest.check("cat /mnt/own/file", 60) == "kept\n"
+    assert guest.check("cat /mnt/own/file") == "kept\n"
     assert guest.run("dmesg | grep -E 'I/O error|EXT4-fs (error|warning)'").output == ""
 
 
@@ -62,7 +62,7 @@ def check_after_boot(guest: DebianGuest) -> None:
     """It is mounted, and what the journal tells of the last end is in order."""
     guest.check("until mountpoint -q /mnt/own; do sleep .1; done", SERVED_S)
     check(guest)
-    said = guest.check("journalctl --boot=-1 --output=cat --no-pager _PID=1", 60).splitlines()
+    said = guest.check("journalctl --boot=-1 --output=cat --no-pager _PID=1").splitlines()
     steps = ("Unmounted mnt-own.mount", f"Stopped {_NBD}", f"Stopped {UNIT}")
     at = [max(number for number, line in enumerate(said) if line.startswith(step)) for step in steps]
     assert at == sorted(at), said

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.labs.debian import deb
+from tests.support.labs.debian import deb_kept
 from tests.support.labs.guests.debian import DebianGuest
 from tests.support.labs.guests.kernel import kernel
 from tests.support.labs.guests.machine import free_port, needs_qemu, udp_card
@@ -59,7 +59,7 @@ def blocks(machine: str, body: str) -> Iterator[Block]:
 
 def test_it_is_executed_as_written(tmp_path: Path) -> None:
     needs_qemu()
-    package = deb(tmp_path)
+    package = deb_kept()
     homes = {name: home(tmp_path / name, package) for name in MACS}
     left = parts(TUTORIAL.read_text())
     with booted(homes, package) as machines:

@@ -14,7 +14,7 @@ from tests.support.waiting import wait_for
 
 UNIT = "aoe-target.service"
 METRICS = "metrics"
-SERVED_S = 90.0
+SERVED_S = 300.0
 """On a busy machine an emulated processor takes its time."""
 _SETTLE_S = 1.5
 
@@ -80,11 +80,11 @@ def drop_in(guest: DebianGuest, *lines: str) -> Iterator[None]:
     """More lines of [Service] in its unit."""
     place = f"/run/systemd/system/{UNIT}.d"
     write(guest, f"{place}/test.conf", "\n".join(("[Service]", *lines, "")))
-    guest.check("systemctl daemon-reload", 60)
+    guest.check("systemctl daemon-reload")
     try:
         yield
     finally:
-        guest.check(f"rm -r {place} && systemctl daemon-reload", 60)
+        guest.check(f"rm -r {place} && systemctl daemon-reload")
 
 
 def write(guest: DebianGuest, path: str, text: str) -> None:
@@ -96,7 +96,7 @@ def write(guest: DebianGuest, path: str, text: str) -> None:
 def exposure(guest: DebianGuest, unit: str = UNIT) -> float:
     """As systemd counts it, 0 to 10."""
     plain = "SYSTEMD_COLORS=0 SYSTEMD_URLIFY=0"
-    said = guest.check(f"{plain} systemd-analyze security --no-pager {unit}", 60)
+    said = guest.check(f"{plain} systemd-analyze security --no-pager {unit}")
     found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
     assert found, said
     return float(found[1])

@@ -35,6 +35,8 @@ exec switch_root /mnt /lib/systemd/systemd
 """What the root is mounted with is loaded here; `aoe` and `nbd` are there for modprobe."""
 
 SUITE = "bookworm"
+PROCESSORS = ("-smp", "2")
+"""Much of what systemd does goes on at the same time."""
 IMAGE_BYTES = 2 << 30
 """Most of it a hole."""
 BASE = ("systemd-sysv", "udev", "dbus", "kmod", "iproute2", "e2fsprogs", "nbd-client", "procps")
@@ -135,7 +137,7 @@ class DebianGuest(LinuxGuest):
     /root. What happens to an image stays."""
 
     boot_s = 240.0
-    lifetime_s = 1500.0
+    lifetime_s = 1700.0
     kernel_arguments = f"{LinuxGuest.kernel_arguments} net.ifnames=0 systemd.show_status=no rw"
 
     def __init__(
@@ -154,7 +156,8 @@ class DebianGuest(LinuxGuest):
         for path in payload:
             files.copy(path, f"payload/{path.name}")
         drives = [word for number, path in enumerate((root, *disks)) for word in _drive(path, number)]
-        super().__init__(directory, kernel, files, *drives, *arguments, lab=lab, memory_mib=memory_mib)
+        machine = (*PROCESSORS, *drives, *arguments)
+        super().__init__(directory, kernel, files, *machine, lab=lab, memory_mib=memory_mib)
 
     def pid(self, unit: str) -> int:
         """Main process of a unit; 0 if it has none."""

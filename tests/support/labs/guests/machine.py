@@ -210,7 +210,7 @@ class LinuxGuest(Guest):
         super().kill()
         self._shell.close()
 
-    def run(self, command: str, timeout: float = 60) -> Done:
+    def run(self, command: str, timeout: float = 240) -> Done:
         """Run one line in the guest's shell, and wait for it."""
         self.start(command)
         return self.finish(timeout)
@@ -222,12 +222,12 @@ class LinuxGuest(Guest):
             raise self.error("no guest to run a command")
         self._shell.sendall(command.encode() + b"\n")
 
-    def finish(self, timeout: float = 60) -> Done:
+    def finish(self, timeout: float = 240) -> Done:
         """Wait until the line given to the shell has ended."""
         output, status = self._read_until(rb"status (\d+)\n", timeout, "the command did not end")
         return Done(int(status), output)
 
-    def check(self, command: str, timeout: float = 60) -> str:
+    def check(self, command: str, timeout: float = 240) -> str:
         """Output of a command that must succeed."""
         done = self.run(command, timeout)
         if done.status:
