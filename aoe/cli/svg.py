@@ -12,7 +12,7 @@ BLUE, ORANGE, GREY, LIGHT, RED = "#1f6fb4", "#d98a1f", "#9a9a9a", "#d7d7d7", "#c
 
 _INK, _GRID = "#333333", "#e4e4e4"
 _LARGE, _SMALL = 13, 11
-_LETTER = 5.7
+_LETTER = 6.5
 """Of a small letter, its width."""
 _TICKS = 6
 _ESCAPED = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})

@@ -39,7 +39,6 @@ ELSEWHERE = {
         "cp /usr/share/doc/aoe-target/examples/aoe-target.toml /etc",
     ),
     "sudo systemctl enable --now aoe-target": (SERVICE, "systemctl enable --now aoe-target"),
-    "tools/test": (".ci/run", "tools/test"),
     "qemu-system-x86_64 -drive file=nbd+unix:///?socket=/run/disk.sock,format=raw,if=virtio,cache=none": (
         "tests/vm/test_disk_over_primaries.py",
         "file=nbd+unix:///?socket={socket},format=raw,if=virtio,cache=none",

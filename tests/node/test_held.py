@@ -258,3 +258,20 @@ def test_words_for_another_process_are_not_meant() -> None:
     assert Notifier.of({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": other}).watchdog_s == 0
     assert given({"LISTEN_FDS": "3", "LISTEN_PID": other}) == []
     assert given({"LISTEN_FDS": "x", "LISTEN_PID": str(os.getpid())}) == []
+
+
+def test_what_a_socket_unit_gives_is_not_what_was_held(listening: socket.socket) -> None:
+    """It is no arrangement of another version, and the manager is told nothing about it."""
+    one, other = socket.socketpair()
+    notifier = Notifier(listening.getsockname())
+    held = Held(notifier, [("metrics", one.fileno()), (name_of(Kind.NAME, "a"), 99)])
+    assert held.given("metrics") == [one.fileno()]
+    assert held.given("metrics") == []
+    assert held.drop_unknown() == []
+    one.send(b"open")
+    assert other.recv(4) == b"open"
+    listening.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listening.recv(1)
+    for it in (one, other, notifier):
+        it.close()
