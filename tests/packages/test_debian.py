@@ -79,6 +79,10 @@ def test_what_is_in_it(root: Path) -> None:
         *("usr/lib/sysusers.d/aoe-target.conf", "usr/share/doc/aoe-target/copyright"),
         *("usr/share/doc/aoe-target/examples/aoe-target.toml", "lib/systemd/system/aoe-target.service"),
         *("usr/share/doc/aoe-target/examples/tutorial.md", "lib/systemd/system/aoe-nbd@.service"),
+        *(
+            "usr/share/doc/aoe-target/examples/prometheus/rules.yml",
+            "lib/systemd/system/aoe-target-metrics.socket",
+        ),
         *(f"lib/systemd/system/aoe-target-opener.{kind}" for kind in ("service", "socket")),
     ):
         assert (root / path).is_file(), path

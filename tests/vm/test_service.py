@@ -19,6 +19,7 @@ from tests.vm.unit import (
     given,
     held,
     holds,
+    metrics,
     restarts,
     says,
     serves,
@@ -43,6 +44,7 @@ def test_a_disk_is_a_service(debian: Site) -> None:
         install(guest, debian.package)
         serve(guest)
         check_reload(guest)
+        check_metrics(guest)
         confined.check(guest, 2)
         confined.check_without_opener(guest, 2)
         own_disk.mount(guest)
@@ -115,6 +117,12 @@ def check_reload(guest: DebianGuest) -> None:
     guest.check("cp /root/good.toml /etc/aoe-target.toml")
     assert (guest.pid(UNIT), guest.property(UNIT, "ActiveState")) == (before, "active")
     serves(guest, 2)
+
+
+def check_metrics(guest: DebianGuest) -> None:
+    """They are asked of a service that is confined, on a socket that came with it."""
+    assert 'aoe_export_state{export="e1.0",state="serving"} 1' in metrics(guest)
+    assert guest.property("aoe-target-metrics.socket", "ActiveState") == "active"
 
 
 def check_store(debian: Site, guest: DebianGuest) -> None:

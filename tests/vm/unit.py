@@ -70,6 +70,12 @@ def given(guest: DebianGuest) -> list[str]:
     return sorted(name for name in names if name not in ("", METRICS))
 
 
+def metrics(guest: DebianGuest) -> str:
+    """What Prometheus would be told; empty where nothing answers."""
+    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9882/metrics').read().decode())"
+    return guest.check(f'timeout 60 python3 -c "{ask}" 2>/dev/null || true', SERVED_S).strip()
+
+
 def restarts(guest: DebianGuest) -> int:
     """How often systemd started it by itself."""
     return int(guest.property(UNIT, "NRestarts"))
