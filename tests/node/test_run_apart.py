@@ -60,8 +60,10 @@ def write(work: Path, *disks: str) -> None:
 
 
 @contextmanager
-def running(work: Path, program: Sequence[str] = SERVICE) -> Iterator[Served]:
-    words = ("run", "--config", work / "file.toml", "--socket", work / "control", "--json")
+def running(
+    work: Path, program: Sequence[str] = SERVICE, more: Sequence[str | Path] = ()
+) -> Iterator[Served]:
+    words = ("run", "--config", work / "file.toml", "--socket", work / "control", "--json", *more)
     with subprocess.Popen(
         [sys.executable, *program, *map(str, words)],
         stdout=subprocess.PIPE,
@@ -204,3 +206,83 @@ def test_it_is_said_where_there_is_no_user_to_become(work: Path) -> None:
         found = status_of(target.process.pid)
         assert (found["Uid"].split()[0], found["CapEff"], found["Seccomp"]) == ("0", "0" * 16, "2")
         assert "there is no user aoe-target: the process stays user 0" in target.stop()[2]
+
+
+# An opener that is a service of its own
+
+
+_GIVEN = 'eval "exec 3<&$0-"; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"'
+
+
+class OpenerUnit:
+    """A socket, and for it `aoe-target opener`, as systemd starts it."""
+
+    def __init__(self, work: Path) -> None:
+        self._work = work
+        self.path = work / "opener"
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(str(self.path))
+        self.path.chmod(0o666)
+        self._listener.listen(8)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        fd = self._listener.fileno()
+        words = ("opener", "--config", self._work / "file.toml", "--socket", self._work / "control")
+        command = ["bash", "-c", _GIVEN, fd, sys.executable, *SERVICE, *words]
+        self.process = subprocess.Popen([*map(str, command)], pass_fds=[fd])
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        self._listener.close()
+
+
+@pytest.fixture
+def unit(work: Path) -> Iterator[OpenerUnit]:
+    made = OpenerUnit(work)
+    yield made
+    made.close()
+
+
+def test_the_next_opener_is_asked_where_one_was_killed(unit: OpenerUnit, work: Path) -> None:
+    """What is served is served all the time."""
+    write(work, "disk")
+    unit.start()
+    with running(work, more=("--opener", unit.path)) as target, target.client() as client:
+        for names in (("disk", "more"), ("disk",)):
+            unit.kill()
+            client.write(0, b"z" * 512)
+            unit.start()
+            write(work, *names)
+            assert ask(work / "control", "apply")["exit"] == 0
+            assert len(ask(work / "control", "status")["exports"]) == len(names)
+            assert client.read(0)[:512] == b"z" * 512
+        status, _, errors = target.stop()
+        assert status == 0
+        said = "the opener has ended: what is open is served on, and the next opener is asked"
+        assert errors.count(said) == 2
+
+
+def test_without_one_it_is_said_how_to_start_it(work: Path) -> None:
+    write(work, "disk")
+    words = ("run", "--config", work / "file.toml", "--socket", work / "control", "--opener", work / "none")
+    command = [sys.executable, *SERVICE, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, "systemd tries it again"
+    (line,) = done.stderr.splitlines()
+    why = f"aoe-target: no opener at {work}/none: No such file or directory"
+    assert line == f"{why}; systemctl restart aoe-target-opener.socket"
+
+
+def test_an_opener_is_started_by_its_socket_alone(work: Path) -> None:
+    write(work, "disk")
+    command = [sys.executable, *SERVICE, "opener", "--config", str(work / "file.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("its socket starts it: systemctl start aoe-target-opener.socket")
