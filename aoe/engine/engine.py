@@ -122,6 +122,7 @@ class Engine:
         library()
         self._threads = threads
         self._counted: dict[str, int] = {}
+        self._thread: dict[int, list[int]] = {}
         ring_frames = max(limits.RING_FRAMES_MIN, limits.RING_BUFFER // frame_max)
         self.ring = f"{threads} x {ring_frames} x {frame_max}"
         """What is made of each socket: that of another engine has the same words where it can be used."""
@@ -252,7 +253,11 @@ class Engine:
         """Of one of its threads, by the rows of THREAD."""
         numbers = _ffi.new("uint64_t[]", length_of(THREAD))
         _lib.aoe_engine_thread(self._engine, number, numbers)
-        return list(numbers)
+        found = list(numbers)  # they were not read at one time: what was told before stays
+        self._thread[number] = [
+            max(pair) for pair in zip(found, self._thread.get(number, found), strict=True)
+        ]
+        return self._thread[number]
 
     def take(self) -> Up | None:
         """The next frame that came up."""

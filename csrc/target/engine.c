@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "clocks.h"
 #include "map.h"
 #include "ports.h"
 #include "requests.h"
@@ -78,13 +79,6 @@ static void make_anew(struct export *x, uint32_t index, const aoe_export *now)
     x->ready_tail = &x->ready;
 }
 
-static uint64_t realtime_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *now)
 {
     assert(index < e->set.exports && now->device < e->set.exports && now->block >= SECTOR);
@@ -101,7 +95,7 @@ int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *n
     assert(!is_new || !x->up_used); /* Python has taken all that came up of the one before */
     if (is_new)
         make_anew(x, index, now);
-    if (is_new && streams_adopt(&x->streams, now->streams, now->streams_count, realtime_ns())) {
+    if (is_new && streams_adopt(&x->streams, now->streams, now->streams_count, clock_ns(CLOCK_REALTIME))) {
         free(rates);
         free(v);
         return -ENOMEM;
@@ -207,10 +201,12 @@ void aoe_engine_thread(aoe_engine *e, uint32_t index, uint64_t *numbers)
 {
     assert(index < e->set.threads);
     const struct thread *t = &e->threads[index];
-    uint64_t began_ns = number(&t->began_ns), busy_ns = number(&t->busy_ns);
-    uint64_t all_ns = began_ns ? clock_ns(CLOCK_BOOTTIME) - began_ns : 0;
-    numbers[AOE_THREAD_BUSY] = busy_ns;
-    numbers[AOE_THREAD_IDLE] = all_ns > busy_ns ? all_ns - busy_ns : 0;
+    uint64_t began_ns = number(&t->began_ns), resting_ns = number(&t->resting_ns);
+    uint64_t now_ns = clock_ns(CLOCK_MONOTONIC), idle_ns = number(&t->idle_ns);
+    uint64_t all_ns = began_ns ? now_ns - began_ns : 0;
+    idle_ns += resting_ns && resting_ns < now_ns ? now_ns - resting_ns : 0;
+    numbers[AOE_THREAD_IDLE] = idle_ns < all_ns ? idle_ns : all_ns;
+    numbers[AOE_THREAD_BUSY] = all_ns - numbers[AOE_THREAD_IDLE];
 }
 
 void aoe_engine_set_age(aoe_engine *e, uint64_t ns) { __atomic_store_n(&e->set.frame_age_ns, ns, __ATOMIC_RELAXED); }

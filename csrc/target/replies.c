@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "clocks.h"
 #include "handed_up.h"
 #include "map.h"
 #include "ports.h"

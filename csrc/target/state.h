@@ -150,14 +150,13 @@ struct thread {
     uint64_t tickets;
     uint64_t now_ns, boot_ns;
     uint64_t spin_ns[2]; /* with nothing and with something at the disk */
-    uint64_t working_ns; /* since when it works, as far as that is not counted yet; 0: it rests */
     uint64_t swept_ns;
     int up_news;
     _Atomic uint32_t mail;
     _Atomic int left; /* its loop: it uses nothing any more */
     _Atomic uint32_t pending;
     _Atomic uint64_t counters[AOE_COUNTERS];
-    _Atomic uint64_t began_ns, busy_ns;
+    _Atomic uint64_t began_ns, idle_ns, resting_ns; /* since when it rests; CLOCK_MONOTONIC, 0: it does not */
     uint8_t apart[CACHE_LINE];
 };
 
@@ -186,13 +185,6 @@ static inline void count(struct thread *t, uint32_t what)
 
 /* What is counted for the target and for an export. */
 #define COUNT_BOTH(t, x, what) (count(t, AOE_##what), work_add(&(x)->work, AOE_EXPORT_##what, 1))
-
-static inline uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* Python has something for it. */
 static inline void thread_wake(struct thread *t)

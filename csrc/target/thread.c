@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "clocks.h"
 #include "map.h"
 #include "operations.h"
 #include "replies.h"
@@ -160,14 +161,6 @@ static void look_at_clocks(struct thread *t)
     t->distance = distance;
 }
 
-/* What it has worked since this was told last is told Python. */
-static void tell_busy(struct thread *t, uint64_t boot_ns)
-{
-    if (t->working_ns)
-        number_add(&t->busy_ns, boot_ns - t->working_ns);
-    t->working_ns = boot_ns;
-}
-
 /* A client found no room: those that were not heard lately make some. */
 static void sweep(struct thread *t)
 {
@@ -207,25 +200,34 @@ static void sleep_for(struct pollfd *fds, nfds_t count, uint64_t ns)
     ppoll(fds, count, &most, NULL);
 }
 
+static void rested(struct thread *t, uint64_t ns)
+{
+    number_add(&t->idle_ns, ns);
+    number_put(&t->resting_ns, 0);
+}
+
 /* Spin as long as it has lately paid and takes no other thread's processor; then sleep until something happens. The
  * disk and the clients keep one waiting for different times. */
 static void rest(struct thread *t)
 {
     aoe_engine *e = t->engine;
-    uint64_t since = clock_ns(CLOCK_BOOTTIME), spent = 0;
-    tell_busy(t, since);
-    t->working_ns = 0;
+    uint64_t since = clock_ns(CLOCK_MONOTONIC), spent = 0;
+    number_put(&t->resting_ns, since);
     uint64_t *spin_ns = &t->spin_ns[sectors_busy(t->sectors)];
     uint64_t rest_ns = delays_left_ns(&t->delays, t->boot_ns, LOOK_AT_CLOCKS_MS * 1000000ull);
     while (spent < *spin_ns && spent < rest_ns && !sectors_threads_busy(t->sectors)) {
         for (int i = 0; i < 16; i++) {
-            if (something_waits(t))
+            if (something_waits(t)) {
+                rested(t, spent);
                 return;
+            }
             __builtin_ia32_pause();
         }
-        if (operations_completed(t))
+        if (operations_completed(t)) {
+            rested(t, spent);
             return;
-        spent = clock_ns(CLOCK_BOOTTIME) - since;
+        }
+        spent = clock_ns(CLOCK_MONOTONIC) - since;
     }
     uint32_t used = t->ports_used;
     struct pollfd fds[used + 1];
@@ -243,7 +245,8 @@ static void rest(struct thread *t)
             socklen_t size = sizeof error;
             getsockopt(t->ports[p].ring.fd, SOL_SOCKET, SO_ERROR, &error, &size);
         }
-    uint64_t slept = clock_ns(CLOCK_BOOTTIME) - since;
+    uint64_t slept = clock_ns(CLOCK_MONOTONIC) - since;
+    rested(t, slept);
     uint32_t most = e->set.spin_us * 1000;
     *spin_ns = slept < most ? most : *spin_ns / 2;
 }
@@ -254,7 +257,6 @@ void thread_pass(struct thread *t)
     aoe_engine *e = t->engine;
     uint32_t work = 0;
     look_at_clocks(t);
-    tell_busy(t, t->boot_ns);
     if (number(&e->crowd.full_ns) > t->swept_ns + CLIENTS_SWEPT_NS)
         sweep(t);
     if (atomic_load_explicit(&t->mail, memory_order_relaxed))
@@ -284,7 +286,7 @@ void *thread_run(void *argument)
     aoe_engine *e = t->engine;
     e->start_error = sectors_begin(t->sectors);
     int bad = e->start_error;
-    number_put(&t->began_ns, clock_ns(CLOCK_BOOTTIME));
+    number_put(&t->began_ns, clock_ns(CLOCK_MONOTONIC));
     sem_post(&e->started);
     while (!bad && !atomic_load_explicit(&e->stopping, memory_order_relaxed))
         thread_pass(t);
