@@ -150,7 +150,9 @@ def test_the_state_stays_where_root_kept_it(disk: Path, monkeypatch: pytest.Monk
 
 def test_an_opener_that_is_killed_is_said_once_and_serving_goes_on(disk: Path, tmp_path: Path) -> None:
     with serving(disk, "--state-dir", tmp_path / "s", launcher=SERVICE) as target, target.client() as client:
-        os.kill(opener_of(target), signal.SIGKILL)
+        opener = opener_of(target)
+        os.kill(opener, signal.SIGKILL)
+        wait_for(lambda: "State:\tZ" in Path(f"/proc/{opener}/status").read_text(), 20, "it lives on")
         client.write(0, b"z" * 512)
         assert client.read(0)[:512] == b"z" * 512
         target.tell(signal.SIGUSR1)
