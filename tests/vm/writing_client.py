@@ -11,13 +11,19 @@ import aoe
 from tests.support.checkers.writers import Writers
 
 
+async def over(writers: Writers) -> None:
+    """Nothing more to read, and enough to judge by: a busy machine has not written much yet."""
+    await asyncio.to_thread(sys.stdin.read)
+    await writers.enough()
+
+
 async def main(interface: str) -> None:
     """A block is what one frame carries."""
     async with aoe.attach("e1.0", interface=interface, timeout_s=None) as disk:
         writers = Writers(disk, block=1024, all_verbs=True)
         await disk.write(0, bytes(writers.places * writers.block))  # what an earlier one has left
         print("go", flush=True)
-        await writers.run_until(asyncio.to_thread(sys.stdin.read))
+        await writers.run_until(over(writers))
         said = {"calls": len(writers.calls), "pause_s": writers.pause_s, "faults": writers.faults()}
         print(json.dumps(said))
 

@@ -42,10 +42,15 @@ class Writers:
     async def run(self, seconds: float, then: Callable[[], None] = lambda: None) -> None:
         """For a time, and longer where that was too little to judge by; `then` what is to happen before every
         place is read a last time."""
-        await self.run_until(self._enough(seconds), then)
 
-    async def _enough(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        async def over() -> None:
+            await asyncio.sleep(seconds)
+            await self.enough()
+
+        await self.run_until(over(), then)
+
+    async def enough(self) -> None:
+        """Wait until there is enough to judge by, where it comes at all."""
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_S):
                 while (
