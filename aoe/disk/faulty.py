@@ -32,6 +32,7 @@ class FaultyDisk(Disk):
         self.store_name = disk.store_name
         self.read_only = disk.read_only
         self.trims = disk.trims
+        self.alone = disk.alone
         self.trim_zeroes = disk.trim_zeroes
 
     async def _suffer(self, offset: int, length: int) -> None:

@@ -329,8 +329,8 @@ class Responder:
         kind = operation.kind
         self.counters[kind] += 1
         if arrival.judged is None and kind not in _SWITCHES:
-            header, way = arrival.header, READ if kind is _READ else WRITTEN
-            export.work.asked(header.src, header.tag, way, operation.moves, self._boottime_ns)
+            header, direction = arrival.header, READ if kind is _READ else WRITTEN
+            export.work.asked(header.src, header.tag, direction, operation.moves, self._boottime_ns)
         self.active += 1
         self._held_bytes += job.size
         if until_ns is not None:

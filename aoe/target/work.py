@@ -95,14 +95,14 @@ class Work:
         self._numbers[_DISK + bucket_of(ns)] += 1
         self._numbers[_DISK + LATENCY_BUCKETS] += ns
 
-    def asked(self, mac: bytes, tag: int, way: int, size: int, now_ns: int) -> None:
+    def asked(self, mac: bytes, tag: int, direction: int, size: int, now_ns: int) -> None:
         """A request of a client is admitted that moves so many bytes, READ or WRITTEN. A new client takes a
         free place, or that of the one that was not heard for longest, unless that was lately. After one that
         finds none, others do not look for a while. They are counted together, with what was counted of those
         that have lost their place."""
         client = self._clients.get(mac) or self._stranger(mac, now_ns)
         client[_REQUESTS] += 1
-        client[way] += size
+        client[direction] += size
         client[_HEARD] = now_ns
         place = _TAGS + ((tag ^ tag >> 16) & _SOME_BITS)
         if client[place] != tag:

@@ -37,8 +37,8 @@ static uint64_t moved(const struct request *r) { return r->verdict == V_UP_READ 
 /* It is admitted: what its client asked for, of which it is told later what became. */
 static void asked(struct thread *t, struct export *x, const struct arrival *a, const struct request *r)
 {
-    uint32_t way = r->verdict == V_READ ? AOE_CLIENT_READ_BYTES : AOE_CLIENT_WRITTEN_BYTES;
-    struct asked asked = {wire_of(a->frame)->src, wire_tag(a->frame), way, moved(r)};
+    uint32_t direction = r->verdict == V_READ ? AOE_CLIENT_READ_BYTES : AOE_CLIENT_WRITTEN_BYTES;
+    struct asked asked = {wire_of(a->frame)->src, wire_tag(a->frame), direction, moved(r)};
     work_asked(&x->work, &t->engine->crowd, &asked, t->boot_ns);
 }
 

@@ -144,7 +144,7 @@ void work_asked(struct work *w, struct crowd *crowd, const struct asked *a, uint
 {
     struct client *c = client_of(w, crowd, name_of(a->mac), now_ns);
     number_add(&c->numbers[AOE_CLIENT_REQUESTS], 1);
-    number_add(&c->numbers[a->way], a->bytes);
+    number_add(&c->numbers[a->direction], a->bytes);
     number_put(&c->numbers[AOE_CLIENT_HEARD], now_ns);
     if (c != &w->other && repeats(c, a->tag))
         number_add(&c->numbers[AOE_CLIENT_REPEATED], 1);

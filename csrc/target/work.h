@@ -36,7 +36,7 @@ struct work {
 struct asked {
     const uint8_t *mac;
     uint32_t tag;
-    uint32_t way; /* AOE_CLIENT_READ_BYTES or AOE_CLIENT_WRITTEN_BYTES */
+    uint32_t direction; /* AOE_CLIENT_READ_BYTES or AOE_CLIENT_WRITTEN_BYTES */
     uint64_t bytes;
 };
 

@@ -32,6 +32,7 @@ OWN_AFFAIRS = {
     "measure",
     "try_read",
     "alignment",
+    "alone",
     "store_name",
     "failed",
     "reopen",
