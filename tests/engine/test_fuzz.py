@@ -2,6 +2,7 @@
 
 import base64
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,22 @@ def test_two_changes_of_the_same_sectors_at_once_are_found(tmp_path: Path) -> No
     assert status == 1
     assert "|| agree(s, other)" in said or "overlap(&f->echo.piece->lock, s)" in said, said
     assert list(tmp_path.glob("findings/core-crash-*"))
+
+
+def test_a_clock_that_is_read_past_the_world_is_refused(tmp_path: Path) -> None:
+    """By the kernel's, every frame of a script is years old, and no run is like another."""
+    need("gcc")
+    before = ["-include", "target/clocks.h"]
+    ran = subprocess.run(
+        ["csrc/fuzz/build", "replay", str(tmp_path), *before],
+        cwd=fuzzers.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert "thread.o: U clock_gettime" in " ".join(ran.stderr.split()), ran.stderr
+    assert "this calls the kernel" in ran.stderr
 
 
 def test_the_seeds_are_small_and_up_to_date() -> None:
