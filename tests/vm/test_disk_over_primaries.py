@@ -11,7 +11,7 @@ import pytest
 from tests.support.labs.guests.filesystem import checksums, guest_files, trouble
 from tests.support.labs.guests.kernel import kernel
 from tests.support.labs.guests.machine import LinuxGuest, needs_qemu
-from tests.support.labs.nbdkit import nbd_door, owner_address, socket_path
+from tests.support.labs.nbdkit import child_of, nbd_door, owner_address, socket_path
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.labs.primaries import ADDRESSES, Primaries, primaries
 from tests.support.tools import need
@@ -119,6 +119,8 @@ def test_mkfs_and_fsck_survive_the_loss_of_a_primary(site: Site) -> None:
 
 def test_the_loss_of_the_door_is_noticed(site: Site) -> None:
     """The checks above can fail: an error that QEMU gets is the guest's, and in its kernel's log."""
+    nbdkit = Path("/proc", str(child_of(site.door)))
     site.door.kill()
+    wait_for(lambda: not nbdkit.exists(), what="it outlives its parent")
     assert site.guest.run(f"dd if={DISK} of=/dev/null bs=4k count=1 iflag=direct").status
     assert "I/O error" in trouble(site.guest)

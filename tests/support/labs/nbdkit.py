@@ -27,6 +27,12 @@ def owner_address(socket: Path) -> str:
     return str(owner)
 
 
+def child_of(door: "subprocess.Popen[Any]") -> int:
+    """The process id of the nbdkit of a running `aoe nbd`."""
+    (child,) = Path(f"/proc/{door.pid}/task/{door.pid}/children").read_text().split()
+    return int(child)
+
+
 def need_nbdkit() -> None:
     """Skip unless the plugin is built and nbdkit is there."""
     from aoe.nbd.nbdkit import PLUGIN
@@ -83,9 +89,7 @@ class Door:
     @property
     def child(self) -> int:
         """The process id of nbdkit."""
-        text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        (child,) = text.split()
-        return int(child)
+        return child_of(self.process)
 
     def connect(self) -> "NbdClient":
         return NbdClient(self.path)
