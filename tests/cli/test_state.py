@@ -177,4 +177,4 @@ def test_where_no_state_can_be_is_an_error(name: str, tmp_path: Path) -> None:
 def test_a_path_with_line_breaks_is_one_line(tmp_path: Path) -> None:
     remember(tmp_path / "s", "A", "/two\nlines, there").close()
     done = state(tmp_path / "s")
-    assert done.stdout == "serial A, '/two\\nlines, there', not there, last at e7.3\n"
+    assert done.stdout == "serial A, /two\\u000alines, there, not there, last at e7.3\n"

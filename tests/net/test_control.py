@@ -303,7 +303,7 @@ def test_what_clients_do_is_counted(remote: Remote, host: Client) -> None:
     assert 0 <= heard_us < 20_000_000
     assert (two["reads"], two["clients"]) == (0, [])
     shown = remote.command("status")
-    assert f"  {host.mac.hex(':')}: 6 requests, heard " in shown.stdout
+    assert f"  {host.mac.hex(':')}: 6 requests, 0.0 MB read, 0.0 MB written" in shown.stdout
     assert "0 IOPS, 0.0 MB/s, queue 0" in shown.stdout
     remote.done("remove", address="e1.0")
     remote.done("add", address="e1.0", keys={"path": str(remote.work / "one"), "serial": "ONE"})
