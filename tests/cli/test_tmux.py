@@ -50,7 +50,9 @@ def terminal(work: Path, columns: int, words: list[str]) -> Iterator[list[str]]:
     """A terminal on which a command runs; the beginning of what asks tmux about it."""
     need("tmux")
     tmux = ["tmux", "-u", "-S", str(work / f"tmux{columns}"), "-f", "/dev/null"]
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
+    # Not the size that readline exports where the tests run (xdist loads it): it would outweigh this one's.
+    inherited = {name: it for name, it in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    environment = {**inherited, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
     size = ("-x", str(columns), "-y", "24")
     subprocess.run([*tmux, "new-session", "-d", *size, *words], check=True, env=environment, timeout=60)
     try:
@@ -67,10 +69,9 @@ def screen(tmux: list[str]) -> str:
 
 
 def beating(tmux: list[str]) -> str:
-    """The screen, once it shows some looks."""
-    beat = re.compile(f"{STILL}{BUSY}{STILL}{BUSY}")
-    wait_for(lambda: beat.search(screen(tmux)), 60, lambda: screen(tmux))
-    return screen(tmux)
+    """The screen, once it shows some looks, down to its last line."""
+    beat = re.compile(f"{STILL}{BUSY}{STILL}{BUSY}.*^errors: ", re.DOTALL | re.MULTILINE)
+    return wait_for(lambda: beat.search(screen(tmux)), 60, lambda: screen(tmux)).string
 
 
 @pytest.fixture(scope="module")
