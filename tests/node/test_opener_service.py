@@ -44,6 +44,7 @@ class Service:
         self.pid = os.fork()
         if not self.pid:
             with suppress(BaseException):
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as a manager starts it
                 _leave_all_but(self._listener.fileno())
                 serve(self._listener, partial(self._desk, release))
             os._exit(1)
@@ -223,11 +224,21 @@ class Starting:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._started = 1
 
     def sleep(self, _: float) -> None:
-        process, _status = os.waitpid(self._service.pid, 0)
-        assert process
+        wait_for(self._has_ended, what=self._how_it_is)
         self._service.start(NEW)
+        self._started += 1
+
+    def _has_ended(self) -> bool:
+        return os.waitpid(self._service.pid, os.WNOHANG)[0] != 0
+
+    def _how_it_is(self) -> str:
+        """It goes on: the process of the connection ended alone, or the service does not hear SIGTERM."""
+        status = Path(f"/proc/{self._service.pid}/status").read_text()
+        signals = [line for line in status.splitlines() if line.startswith("Sig")]
+        return f"opener {self._started} goes on where its connection ended: {signals}"
 
 
 def test_a_service_of_an_earlier_release_is_told_to_restart(service: Service) -> None:
