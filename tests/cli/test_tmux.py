@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,9 +70,15 @@ def screen(tmux: list[str]) -> str:
 
 
 def beating(tmux: list[str]) -> str:
-    """The screen, once it shows some looks, down to its last line."""
+    """The screen, once it shows some looks, down to its last line, and is not just being drawn."""
     beat = re.compile(f"{STILL}{BUSY}{STILL}{BUSY}.*^errors: ", re.DOTALL | re.MULTILINE)
-    return wait_for(lambda: beat.search(screen(tmux)), 60, lambda: screen(tmux)).string
+
+    def drawn() -> str:
+        before = screen(tmux)
+        time.sleep(0.2)
+        return before if beat.search(before) and screen(tmux) == before else ""
+
+    return wait_for(drawn, 60, lambda: screen(tmux))
 
 
 @pytest.fixture(scope="module")

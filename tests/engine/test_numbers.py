@@ -28,6 +28,7 @@ DIFFERENTIAL = f"{driver.SHELF}.{driver.SLOT}"
 FRAMES = 6000
 STRANGERS = 10_000
 PIECE = 8
+ANSWERED = ("reads", "writes", "flushes", "trims", "verifies")
 each_engine = pytest.mark.parametrize("engine", ["c", "python"])
 
 
@@ -49,7 +50,7 @@ class Numbers:
 
     def answered(self) -> int:
         """Requests that touch data."""
-        return sum(self[name] for name in ("reads", "writes", "flushes", "trims", "verifies"))
+        return sum(self[name] for name in ANSWERED)
 
     def requests(self) -> int:
         """Of all clients."""
@@ -76,7 +77,7 @@ class Counted:
         return {it["address"]: Numbers(it) for it in self.ask()["exports"]}
 
     def quiet(self, address: str, answered: int) -> Numbers:
-        """Of an export, once so many requests are answered."""
+        """Of an export, once so many requests are counted: one is when its answer has left."""
         return wait_for(lambda: (it := self.exports()[address]).answered() >= answered and it, 20)
 
     @property
@@ -131,9 +132,9 @@ def comparable(numbers: list[int]) -> dict[str, int]:
 def test_the_responder_and_the_engine_count_the_same(engine: str, lab: Lab) -> None:
     with counted(lab, engine, DIFFERENTIAL) as target, lab.socket("client", "v0") as wire:
         reference, generator = run(wire, lab.cables[0].a.mac, 1, FRAMES)
-        found = target.exports()[f"e{DIFFERENTIAL}"]
-    expected = reference.numbers()
-    before = comparable(expected.numbers)
+        expected = reference.numbers()
+        before = comparable(expected.numbers)
+        found = target.quiet(f"e{DIFFERENTIAL}", sum(before[name] for name in ANSWERED))
     before["identify"] += 1  # it was asked what it is
     assert comparable(found.all) == before
     assert found.times("reply") == sum(before[name] for name in ("cache_on", "cache_off")) + found.answered()
@@ -167,7 +168,12 @@ def test_as_many_are_counted_as_the_load_generator_counts(
         said = json.loads(ran.communicate(timeout=60)[0])
         assert said["errors"] == 0
         answered = said["answered"] + said["late"]
-        both = [target.exports()[f"e1.{slot}"] for slot in (1, 2)]
+
+        def all_counted() -> list[Numbers]:
+            them = [*target.exports().values()]
+            return them if sum(it.answered() for it in them) >= answered else []
+
+        both = wait_for(all_counted)
         assert sum(it.answered() for it in both) == answered > 100
         mac = lab.cables[0].b.mac.hex(":")
         for one in both:
@@ -207,7 +213,7 @@ def test_ten_thousand_invented_macs_take_no_more_than_their_bound(engine: str, l
         ask_as_strangers(wire, server, 1000, STRANGERS - 1000)
         for _ in range(3):
             friend.read(0)
-        found = target.exports()["e1.1"]
+        found = target.quiet("e1.1", STRANGERS + 4)
         assert len(found.clients) == CLIENTS_MAX
         assert found.clients[friend.mac.hex(":")][place_of(CLIENT, "requests")] == 4
         assert found.other[place_of(CLIENT, "requests")] == STRANGERS - CLIENTS_MAX + 1
@@ -233,8 +239,7 @@ def test_a_frame_that_is_dropped_is_counted_where_it_was_meant_for(engine: str, 
         wire.send(driver.ata(0x24, 1, 1 << 40, aflags=0x40, slot=1, tag=5, **to))
         wire.send(driver.read(0, 1, slot=1, tag=6, **to))
         assert receive(wire, 3).total() == 3
-        found = target.exports()
-    one, two = found["e1.1"], found["e1.2"]
+        one, two = target.quiet("e1.1", 1), target.exports()["e1.2"]
     assert Counter(name for name in comparable(one.all) if one[name]) == Counter(
         ("reads", "read_bytes", "masked", "refused_ata", "changes")
     )
