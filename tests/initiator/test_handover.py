@@ -59,6 +59,13 @@ class Two:
         self.kept: list[bytes] = []
         self.play.cut = cut
 
+    def drain_slowly(self, ms: float) -> None:
+        """Until the owner was sent its FLUSH, which it answers so much later."""
+        self.slow(self.left, FLUSH, ms)
+        self.say(self.left)
+        while not self.left.count(FLUSH):
+            self.play.run(0.5)
+
     def load(self, ms: int, depth: int = 8) -> list[float]:
         """Writes and reads for so long, so many at a time; how long each took, in ms. None fails."""
         took, flying, number = [], list[tuple[Any, int]](), 0
@@ -105,10 +112,7 @@ def test_changes_end_and_are_flushed_before_the_first_goes_elsewhere(make: Any) 
 @both
 def test_reads_go_on_at_the_old_server_until_then(make: Any) -> None:
     two = Two(make)
-    two.slow(two.left, FLUSH, 15)
-    two.say(two.left)
-    while not two.left.count(FLUSH):
-        two.play.run(0.5)
+    two.drain_slowly(15)
     write = two.play.start(Verb.WRITE, 0, data=b"w" * SECTOR)
     before = two.left.count(READ)
     assert two.play.read(0) == bytes(SECTOR)
@@ -231,10 +235,7 @@ def test_a_flush_that_fails_keeps_it(make: Any) -> None:
 def test_another_life_of_the_server_vouches_for_nothing(make: Any) -> None:
     """It started again while the FLUSH was on its way: what it was sent before is asked for again."""
     two = Two(make)
-    two.slow(two.left, FLUSH, 10)
-    two.say(two.left)
-    while not two.left.count(FLUSH):
-        two.play.run(0.5)
+    two.drain_slowly(10)
     two.left.restart(99)
     two.play.arrive(0, two.left.advertisement())
     two.play.run(12)
@@ -248,10 +249,7 @@ def test_another_life_of_the_server_vouches_for_nothing(make: Any) -> None:
 @pytest.mark.parametrize("which", ["the old", "the new"])
 def test_a_server_that_is_lost_meanwhile_costs_what_it_always_costs(make: Any, which: str) -> None:
     two = Two(make)
-    two.slow(two.left, FLUSH, 20)
-    two.say(two.left)
-    while not two.left.count(FLUSH):
-        two.play.run(0.5)
+    two.drain_slowly(20)
     lost, there = (two.left, two.other) if which == "the old" else (two.other, two.left)
     lost.deaf = True
     two.load(2500, depth=1)
