@@ -46,8 +46,7 @@ class Connection:
         self._again = again
         self.joined: Callable[[Asked], None] = lambda _: None
         """Tells the next opener what the last one knew."""
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._watched: socket.socket | None = None
+        self._watched: _Watched | None = None
         self._returning: asyncio.Task[None] | None = None
         self._parted = False
         self._asking = threading.Lock()
@@ -110,7 +109,8 @@ class Connection:
             return
         joined = self._again()
         joined.settimeout(timing.OPENER_ANSWER_S)
-        if self._socket is not self._watched:
+        watched = self._watched
+        if watched is None or self._socket is not watched.socket:
             self._socket.close()
         self._socket, self._parted = joined, False
         self.joined(self._ask_now)
@@ -125,12 +125,11 @@ class Connection:
 
     def watch(self) -> None:
         """Say it once if it ends, inside the running event loop; then come to the next one."""
-        self._watched, self._loop = self._socket, asyncio.get_running_loop()
-        self._loop.add_reader(self._watched, self._look)
+        self._watched = _Watched(self._socket, self._look)
 
     def _look(self) -> None:
-        watched = self._watched
-        assert watched is not None
+        assert self._watched is not None
+        watched = self._watched.socket
         unasked = b""
         if watched is self._socket and not self._parted:
             if not self._asking.acquire(blocking=False):
@@ -144,17 +143,19 @@ class Connection:
             finally:
                 self._asking.release()
             self._part()
-        self._leave(watched)
+        self._leave()
         log.error("%s", self._lost(Misunderstood("it speaks unasked")) if unasked else self._gone)
         if self._again is not None:
             self._returning = asyncio.get_running_loop().create_task(self._return())
 
-    def _leave(self, watched: socket.socket) -> None:
+    def _leave(self) -> None:
         """Watch it no more."""
-        asyncio.get_running_loop().remove_reader(watched)
+        if self._watched is None:
+            return
+        self._watched.close()
+        if self._watched.socket is not self._socket:
+            self._watched.socket.close()
         self._watched = None
-        if watched is not self._socket:
-            watched.close()
 
     async def _return(self) -> None:
         said = ""
@@ -179,10 +180,25 @@ class Connection:
         """The opener ends with it, or with the last of those that it opens for, and lets go of its locks."""
         if self._returning is not None:
             self._returning.cancel()
-        if self._watched is not None and self._loop is not None:
-            self._loop.remove_reader(self._watched)
-            self._watched.close()
+        self._leave()
         self._socket.close()
+
+
+class _Watched:
+    """A socket that the running event loop watches. uvloop gives a descriptor up for good once it reports an
+    error, as a socket does whose other end leaves something unread; so the loop watches one that has none."""
+
+    def __init__(self, it: socket.socket, ready: Callable[[], None]) -> None:
+        self.socket = it
+        self._loop = asyncio.get_running_loop()
+        self._events = select.epoll()
+        self._events.register(it, select.EPOLLIN)
+        self._loop.add_reader(self._events, ready)
+
+    def close(self) -> None:
+        """Watch it no more."""
+        self._loop.remove_reader(self._events)
+        self._events.close()
 
 
 def _is_readable(it: socket.socket) -> bool:

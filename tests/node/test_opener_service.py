@@ -3,25 +3,29 @@
 import asyncio
 import logging
 import os
+import select
 import signal
 import socket
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
 
 from aoe import limits
 from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.node.held import Kind, name_of
 from aoe.node.opener import ByOpener
-from aoe.node.opener_connection import Connection, OpenerLost, connected
+from aoe.node.opener_connection import _GONE, Connection, OpenerLost, connected
 from aoe.node.opener_process import _leave_all_but
 from aoe.node.opener_service import Versioned, serve
 from aoe.node.opening import Held
 from tests.disk.helpers import is_taken, sparse
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_S, wait_for
 
 OLD, NEW = "1.0", "2.0"
 SECTORS = 64
@@ -193,6 +197,51 @@ def test_it_is_said_once_that_it_was_killed_and_once_that_it_is_back(
         to.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("comes_again", [False, True], ids=["for good", "comes again"])
+def test_one_that_ends_before_it_read_a_question_is_said_though_the_loop_sees_it_first(
+    run: Callable[[Coroutine[Any, Any, None]], None],
+    comes_again: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The end is an error of the socket then, until the thread that asked comes to receive."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    seen = threading.Event()
+
+    def late(*of: Any) -> Any:
+        assert seen.wait(PATIENCE_S)
+        return received(*of)
+
+    def again() -> socket.socket:
+        raise OpenerLost("there is none")
+
+    async def scenario() -> None:
+        to.watch()
+        asked = asyncio.create_task(asyncio.to_thread(refusal, lambda: to.ask("find", places=[])))
+        await asyncio.to_thread(wait_for, lambda: ended(its))
+        asyncio.get_running_loop().call_later(0.05, seen.set)  # it has looked by then
+        assert (await asked) in ("there is none", _GONE)
+        async with asyncio.timeout(PATIENCE_S):
+            while not caplog.messages:
+                await asyncio.sleep(0.01)
+        to.close()
+
+    received = socket.recv_fds
+    monkeypatch.setattr(socket, "recv_fds", late)
+    to = Connection(ours, again if comes_again else None)
+    run(scenario())
+    assert caplog.messages[0].startswith("the opener has ended: what is open is served on")
+
+
+def ended(its: socket.socket) -> bool:
+    """With a question that it did not read, once there is one."""
+    if not select.select([its], [], [], 0)[0]:
+        return False
+    its.close()
+    return True
 
 
 def test_without_an_opener_it_is_said_how_to_start_one(service: Service, image: Path) -> None:
