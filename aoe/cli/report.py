@@ -136,13 +136,14 @@ def path_facts(path: "PathStatus") -> dict[str, Any]:
         "unsettled": path.unsettled,
         "fate": path.fate,
         "proof": path.proof,
+        "draining": path.draining,
     }
 
 
 def state_words(path: "PathStatus") -> str:
     """How a path is, and for how long where it cannot be used: `down for 3 s: silent`."""
     if path.state == "usable":
-        words = f"{path.state} {path.proof}".rstrip()
+        words = f"{path.state} {path.remarks}".rstrip()
         return f"{words}: {path.narrow}" if path.narrow else words
     unanswered = "IDENTIFY is not answered" if path.state == "checking" else ""
     reason = path.reason or unanswered

@@ -113,6 +113,7 @@ class View:
             path.renewed,
             bool(path.proved),
             path.lba,
+            bool(path.draining),
         )
 
     @property

@@ -111,6 +111,7 @@ class Core:
                 path.renewed,
                 path.trial.proved or not self.session.chosen,
                 path.trial.lba,
+                path.draining,
             )
             for path in self.session.paths
         ]

@@ -240,7 +240,7 @@ class PathSnapshot(NamedTuple):
     `sectors` the most that a request has, `sectors_max` the most that both ends take and `narrow` why that is
     more, `unsettled` how many changes there are of unknown fate, `renewed` how often its server was told of
     another stream because the last was not heeded (order rule T9), `proved` whether it is known to lead to
-    the disk, `lba` where it was seen that it does not."""
+    the disk, `lba` where it was seen that it does not, `draining` whether its server is to be left."""
 
     number: int
     port: int
@@ -258,6 +258,7 @@ class PathSnapshot(NamedTuple):
     renewed: int = 0
     proved: bool = True
     lba: int = 0
+    draining: bool = False
 
     @property
     def server(self) -> Server:

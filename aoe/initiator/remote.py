@@ -230,7 +230,7 @@ class RemoteDisk(Rooted, Disk):
         shown = [without_figures(path) for path in self.paths]
         for path in shown:
             if path not in self._shown:
-                log.info("%s: %s is %s %s", self.address, path.name, path.state, path.reason or path.proof)
+                log.info("%s: %s is %s %s", self.address, path.name, path.state, path.reason or path.remarks)
         self._shown = shown
         self._tell_renewed()
         self._fencing.look()

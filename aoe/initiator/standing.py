@@ -35,6 +35,9 @@ class PathStatus(NamedTuple):
 
     `proof` is `unproved` while a usable path may still lead to another disk with the same serial: no write of
     ours has shown yet that its server stores what the owner stores. It is empty otherwise.
+
+    `draining` says that the server is to be left, as its administrator wants: another path becomes the owner
+    as soon as one can.
     """
 
     name: str
@@ -52,6 +55,12 @@ class PathStatus(NamedTuple):
     fate: str
     state_s: float
     proof: str
+    draining: bool
+
+    @property
+    def remarks(self) -> str:
+        """What is to be known of a path that is usable: `unproved (its server drains)`; mostly empty."""
+        return " ".join(filter(None, (self.proof, "(its server drains)" * self.draining)))
 
 
 def size_words(path: PathStatus) -> str:
@@ -121,4 +130,5 @@ class Standing:
             ("fencing" if fencing else self._fate) if path.unsettled else "",
             now - since,
             "" if path.proved or path.state is not State.USABLE else "unproved",
+            path.draining,
         )

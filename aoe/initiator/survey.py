@@ -117,7 +117,8 @@ def _usable(number: int, port: int, told: Told) -> PathSnapshot:
     shelf, slot, mac, *_ = told.found
     state = State.USABLE, Reason.NONE, number == 0
     size = told.sectors, told.sectors_max, told.narrow
-    return PathSnapshot(number, port, mac, shelf, slot, *state, told.rtt_ns, *size, unsettled=0)
+    draining = told.facts.draining
+    return PathSnapshot(number, port, mac, shelf, slot, *state, told.rtt_ns, *size, 0, draining=draining)
 
 
 async def _attached(trunks: Sequence[SplitLink], address: Address, find_s: float) -> Surveyed:

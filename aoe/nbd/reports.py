@@ -113,8 +113,8 @@ class Reports:
         """As csrc/nbd/notices.c writes it in `notices_report`; in the end what an interface is called now."""
         number, port, mac, *rest = line.split()
         shelf, slot, state, reason, owner, rtt_ns, sectors, most, narrow, unsettled = map(int, rest[:10])
-        proved, lba = map(int, rest[10:12])
-        self._names[int(port)] = rest[12] if rest[12:] else self._names[int(port)]
+        proved, lba, draining = map(int, rest[10:13])
+        self._names[int(port)] = rest[13] if rest[13:] else self._names[int(port)]
         return PathSnapshot(
             int(number),
             int(port),
@@ -131,4 +131,5 @@ class Reports:
             unsettled,
             proved=bool(proved),
             lba=lba,
+            draining=bool(draining),
         )

@@ -384,6 +384,7 @@ uint32_t aoe_core_paths(const aoe_core *c, aoe_path *paths, uint32_t room)
             .rtt_ns = path->lanes[LANE_READS].shown_ns,
             .proved = path->trial.proved || !c->chosen,
             .lba = path->trial.lba,
+            .draining = (uint32_t)path->draining,
         };
         memcpy(paths[i].mac, path->mac, 6);
     }

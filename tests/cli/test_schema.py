@@ -26,6 +26,7 @@ PATH = {
     "unsettled",
     "fate",
     "proof",
+    "draining",
 }
 DISK = {"address", "bytes", "serial"}
 KEYS = {

@@ -161,8 +161,10 @@ def test_without_a_better_server_it_stays(make: Any, why: str) -> None:
 @both
 def test_an_idle_client_goes_too_and_says_so(make: Any) -> None:
     two = Two(make)
+    assert not two.play.path(two.left).draining
     two.drain()
     assert two.play.owner == two.other.mac
+    assert [two.play.path(it).draining for it in (two.left, two.other)] == [True, False]
     asked = [it.lba for it in two.left.heard if it.opcode == IDENTIFY]
     assert asked[-1] & 0xFF == AWAY
     assert all(not it.lba & 0xFF for it in two.other.heard if it.opcode == IDENTIFY)

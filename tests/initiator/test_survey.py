@@ -122,6 +122,29 @@ def test_each_named_address_has_a_disk_or_a_problem() -> None:
 # Without attaching
 
 
+@pytest.mark.parametrize("servers", [1, 2])
+def test_what_drains_is_seen_whether_its_server_is_asked_or_attached(servers: int) -> None:
+    """Two servers at one address are compared; one of them drains."""
+
+    async def scenario() -> None:
+        network = Network()
+        async with AsyncExitStack() as stack:
+            made = [
+                await stack.enter_async_context(
+                    aoe.serve(MemoryDisk(SIZE), network.attach(MAC + bytes((3 + it,))), shelf=1, serial="S")
+                )
+                for it in range(servers)
+            ]
+            for on in (True, False):
+                change = made[0].draining.begin if on else made[0].draining.end
+                change([(1, 0)])
+                (found,) = await all_of(network.attach(MAC + b"\1"))
+                said = {path.mac[-2:]: path.draining for path in found.paths}
+                assert said == {f"0{3 + it}": on and it == 0 for it in range(servers)}
+
+    asyncio.run(scenario())
+
+
 def test_one_question_is_enough_for_a_disk() -> None:
     """It takes no place for a stream, and reads nothing."""
 

@@ -12,8 +12,10 @@ USABLE, DOWN, CHECKING = 1, 2, 0
 SILENT = 2
 
 
-def line(number: int = 1, state: int = USABLE, reason: int = 0, unsettled: int = 0) -> str:
-    return f"{number} 0 020000000001 1 0 {state} {reason} 1 120000 16 16 0 {unsettled} 1 0\n"
+def line(
+    number: int = 1, state: int = USABLE, reason: int = 0, unsettled: int = 0, draining: int = 0
+) -> str:
+    return f"{number} 0 020000000001 1 0 {state} {reason} 1 120000 16 16 0 {unsettled} 1 0 {draining}\n"
 
 
 class Plugin:
@@ -106,3 +108,14 @@ def test_a_path_is_called_after_what_its_interface_is_called_now() -> None:
         assert (path.interface, path.name.split()[0]) == ("lan0", "lan0")
 
     run(scenario)
+
+
+def test_a_server_that_drains_is_seen_and_loses_no_path() -> None:
+    async def scenario(plugin: Plugin) -> None:
+        await plugin.say("paths\n" + line() + line(2))
+        for draining in (1, 0):
+            asking = asyncio.ensure_future(plugin.reports.paths())
+            await plugin.say("paths\n" + line(draining=draining) + line(2))
+            assert [path.draining for path in await asking] == [bool(draining), False]
+
+    assert not run(scenario).told

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tests.support.labs import drains, restarts
 from tests.support.labs.drains import Client, Site
 from tests.support.waiting import wait_for
 
+AOE = (sys.executable, "-m", "aoe.cli.client")
 PAUSE_MAX_S = 2.5
 """Much else runs on the machine of these tests, which costs more than the move: `bench.drain_pause` judges
 the pause. Had a client waited until nothing can be carried out any more, that would have been 3 s."""
@@ -76,3 +78,27 @@ def test_what_drains_does_so_after_restarts_and_crashes_until_the_service_is_sto
         manager.stop()
         manager.start(ready_s=restarts.READY_S)
         assert states() == ["serving", "serving"]
+
+
+def test_a_client_sees_that_a_server_drains(tmp_path: Path) -> None:
+    """`aoe stat`, and an `aoe nbd` that stays, as it has no other server."""
+
+    def seen() -> dict[str, Any]:
+        stat = there.lab.run("nbd", *AOE, "stat", "--json", check=True).stdout.splitlines()
+        asked = there.lab.run("nbd", *AOE, "nbd", "--status", str(socket), "--json", check=True).stdout
+        paths = [*map(json.loads, stat), *json.loads(asked)["paths"]]
+        found = [(it["address"], it["draining"]) for it in paths]
+        assert len(found) == 5, "two disks of two servers, and the one that is attached"
+        return dict(found)
+
+    with drains.site(tmp_path) as there, drains.socket_path() as socket:
+        with drains.nbd_door(there.lab, "nbd", socket, "e1.1"):
+            served = dict.fromkeys(("e1.0", "e1.1", "e2.0", "e2.1"), False)
+            wait_for(lambda: seen() == served)
+            ask(there.socket("first"), "drain", addresses=["e1.1"])
+            wait_for(lambda: seen() == {**served, "e1.1": True})
+            said = there.lab.run("nbd", *AOE, "nbd", "--status", str(socket), check=True).stdout
+            assert "e1.1 at " in said
+            assert "usable (its server drains), carries what is written" in said
+            ask(there.socket("first"), "resume", addresses=["e1.1"])
+            wait_for(lambda: seen() == served)
