@@ -172,7 +172,7 @@ def shared() -> Iterator[str]:
     yield from members(frame.Command, "COMMAND_")
     yield from members(frame.Error, "ERROR_")
     yield from defined(ata, "AFLAG_EXTENDED", "AFLAG_WRITE")
-    yield from defined(stamp, "STREAM_SIGNATURE", "AWAY")
+    yield from defined(stamp, "STREAM_SIGNATURE", "AWAY", "UNPROVED")
     yield from defined(
         opcodes,
         *(

@@ -155,7 +155,7 @@ def tend(board: Board, path: Path, now_ns: int) -> None:
     usable = path.state is State.USABLE
     idle = usable and now_ns - path.channel.heard_ns >= board.timing.standby_ns
     unknown = usable and not path.channel.stamp.stream and looks.may_register(path, now_ns)
-    untold = usable and looks.is_away(board, path) is not path.told_away
+    untold = usable and looks.word(board, path) != path.told
     if due or idle or unknown or untold:
         looks.look(board, path, now_ns)
 

@@ -1,15 +1,23 @@
 """Questions to the server of a path: IDENTIFY, with a stream of ours (order rule T9); how much it takes."""
 
+from aoe.initiator import trial
 from aoe.initiator.board import Board
 from aoe.initiator.exchange import Exchange
 from aoe.initiator.facts import Facts
 from aoe.initiator.life import State
 from aoe.initiator.path import Mute, Path
-from aoe.initiator.strangers import IDENTIFY, LEAVING
-from aoe.wire import config, protocol
+from aoe.initiator.strangers import IDENTIFY
+from aoe.wire import ata, config, protocol
+from aoe.wire.ata import AtaRequest
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import Command
-from aoe.wire.stamp import UNSTAMPED, Stamp, stamped
+from aoe.wire.opcodes import IDENTIFY_DEVICE
+from aoe.wire.stamp import AWAY, UNPROVED, UNSTAMPED, Stamp, stamped
+
+_QUESTIONS = {
+    word: ata.encode(AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24 | word)) for word in (0, AWAY, UNPROVED)
+}
+"""IDENTIFY, by what it says of our staying there."""
 
 
 def look(board: Board, path: Path, now_ns: int) -> None:
@@ -19,14 +27,25 @@ def look(board: Board, path: Path, now_ns: int) -> None:
     if path.check is not None or refused or port is None or not port.up:
         return
     path.registering = _to_register(path, now_ns)
-    path.told_away = is_away(board, path)
-    asked = LEAVING if path.told_away else IDENTIFY
+    path.told = word(board, path)
+    asked = _QUESTIONS[path.told]
     check(board, path, stamped(asked, path.registering) if path.registering.stream else IDENTIFY, now_ns)
 
 
-def is_away(board: Board, path: Path) -> bool:
-    """Whether its server drains, and we have left it."""
-    return path.draining and path is not board.owner
+def word(board: Board, path: Path) -> int:
+    """What a server that drains is told: whether we have left it, or why not; 0 where there is no more to
+    say, and to one that does not."""
+    if not path.draining:
+        return 0
+    if not trial.leads_to_owner(board, path):
+        return AWAY
+    return UNPROVED if any(_lacks_a_proof(board, other) for other in board.paths) else 0
+
+
+def _lacks_a_proof(board: Board, path: Path) -> bool:
+    """Whether it would be gone to if a write had shown that it has the disk."""
+    fit = path.state is State.USABLE and not path.trial.proved and not path.draining
+    return fit and not trial.leads_to_owner(board, path)
 
 
 def check(board: Board, path: Path, body: bytes, now_ns: int) -> None:

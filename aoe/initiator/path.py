@@ -101,8 +101,8 @@ class Path:
         self.check: Exchange | None = None
         self.registering = UNSTAMPED
         """The stream that the check asks the server to know, if any (order rule T9)."""
-        self.told_away = False
-        """Whether the last question told a server that drains that another one is the owner."""
+        self.told = 0
+        """What the last question told a server that drains of our staying there."""
         self.heeds = False
         """Whether the server has said that it heeds streams."""
         self.reborn = False

@@ -17,11 +17,8 @@ from aoe.wire import ata
 from aoe.wire.ata import AtaRequest
 from aoe.wire.opcodes import IDENTIFY_DEVICE
 from aoe.wire.protocol import TAG_MASK, USER_TAG
-from aoe.wire.stamp import AWAY
 
 IDENTIFY = ata.encode(AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24))
-LEAVING = ata.encode(AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24 | AWAY))
-"""The same of one that uses another server."""
 FNV_PRIME = 0x01000193
 
 

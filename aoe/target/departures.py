@@ -1,7 +1,8 @@
 """Which hosts have left an export that drains, and which stay: what its administrator waits for.
 
-An initiator of ours says with each IDENTIFY whether another server has what it asks for (`stamp.AWAY`). Of
-other clients it is only known when they last asked for something. All times are CLOCK_BOOTTIME, nanoseconds.
+An initiator of ours says with each IDENTIFY whether another server has what it asks for (`stamp.AWAY`), or
+would if it were proved to be the same disk (`stamp.UNPROVED`): it does not go by itself to a server that may
+have another one, or an older state of it. Of other clients it is only known when they last asked for something. All times are CLOCK_BOOTTIME, nanoseconds.
 """
 
 from collections import deque
@@ -11,18 +12,22 @@ from typing import NamedTuple
 from aoe import timing
 from aoe.limits import CLIENTS_KNOWN_MAX, DRAIN_ASKED_MAX
 from aoe.metrics.snapshot import ClientNumbers
-from aoe.wire.stamp import AWAY
+from aoe.wire.stamp import AWAY, UNPROVED
 
 WAITED_FOR = "has not said yet whether it leaves"
 NO_OTHER = "has no other server that is proved to have the disk"
+NOT_PROVED = (
+    "has another server, but wrote nothing yet that shows it to have this disk: it leaves with its next write, "
+    "or, unless it runs with --verify require, when this server stops"
+)
 ENDING = "has left, and ends what it had begun"
 FOREIGN = "knows nothing of draining: stop it, or move it by hand"
 
 
 class _Told(NamedTuple):
-    """What an initiator of ours said last: whether it has left, and when."""
+    """What an initiator of ours said last, and when."""
 
-    away: bool
+    word: int
     at_ns: int
 
 
@@ -49,7 +54,7 @@ class Departures:
         self._told.pop(mac, None)
         if len(self._told) >= CLIENTS_KNOWN_MAX:
             del self._told[next(iter(self._told))]
-        self._told[mac] = _Told(lba & 0xFF == AWAY, now_ns)
+        self._told[mac] = _Told(lba & 0xFF, now_ns)
 
     def staying(self, hosts: Iterable[ClientNumbers], now_ns: int) -> Mapping[bytes, str]:
         """Which hosts have not left, and why, where `hosts` have asked for something of the disk."""
@@ -69,8 +74,8 @@ class Departures:
             return ""
         if told.at_ns < self.since_ns:
             return WAITED_FOR
-        if not told.away:
-            return NO_OTHER
+        if told.word != AWAY:
+            return NOT_PROVED if told.word == UNPROVED else NO_OTHER
         return ENDING if now_ns - heard_ns < timing.DRAIN_QUIET_NS else ""
 
     def _has_gone(self, last_ns: int, now_ns: int) -> bool:

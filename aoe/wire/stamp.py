@@ -16,6 +16,8 @@ from aoe.wire.protocol import AOE_HEADER, ATA_HEADER, SECTOR, STAMP_TRAILER, USE
 STREAM_SIGNATURE = b"\xd3\x1f\xb6\x4a"
 AWAY = 1
 """LBA of an IDENTIFY of ours to a server that drains: another server has what this host asks for."""
+UNPROVED = 2
+"""Another one: it uses this server still, as no write of its own has proved the other one yet."""
 _INSTANCE_AT = len(STREAM_SIGNATURE)
 _MARK = USER_TAG >> 24
 """In the first byte of a tag."""

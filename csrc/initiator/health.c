@@ -182,7 +182,7 @@ void health_tend(aoe_core *c, struct path *path, int64_t now_ns)
     int due = path_is_lost(path) && now_ns >= path->check_after_ns;
     int idle = path->state == PATH_USABLE && now_ns - path->heard_ns >= c->set.timing.standby_ns;
     int unknown = path->state == PATH_USABLE && !path->stamp.stream && looks_may_register(path, now_ns);
-    int untold = path->state == PATH_USABLE && looks_is_away(c, path) != path->told_away;
+    int untold = path->state == PATH_USABLE && looks_word(c, path) != path->told;
     if (due || idle || unknown || untold)
         looks_look(c, path, now_ns);
 }

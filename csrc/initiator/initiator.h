@@ -113,7 +113,7 @@ struct path {
     int reborn;         /* its server began another life, and what the one before was asked was not asked again */
     struct stamp registering; /* what the check asks the server to know, if anything */
     int draining;       /* its server is to be left */
-    int told_away;      /* the last question told such a server that another one is the owner */
+    uint8_t told;       /* what the last question told such a server of our staying there */
     int heeds;          /* it has said that it heeds streams */
     int64_t register_after_ns;
     int mute;           /* whether it answered nothing while changes were sent there again and again */

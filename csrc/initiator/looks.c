@@ -38,7 +38,24 @@ static struct stamp to_register(struct path *path, int64_t now_ns)
     return channel_new_stream(path, path->instance);
 }
 
-int looks_is_away(const aoe_core *c, const struct path *path) { return path->draining && path != c->owner; }
+/* Whether it would be gone to if a write had shown that it has the disk. */
+static int lacks_a_proof(const aoe_core *c, const struct path *path)
+{
+    int fit = path->state == PATH_USABLE && !path->trial.proved && !path->draining;
+    return fit && !trial_leads_to_owner(c, path);
+}
+
+uint8_t looks_word(const aoe_core *c, const struct path *path)
+{
+    if (!path->draining)
+        return 0;
+    if (!trial_leads_to_owner(c, path))
+        return AWAY;
+    for (uint32_t i = 0; i < c->paths_count; i++)
+        if (lacks_a_proof(c, c->paths[i]))
+            return UNPROVED;
+    return 0;
+}
 
 /* Ask a path what it leads to. */
 void looks_look(aoe_core *c, struct path *path, int64_t now_ns)
@@ -48,9 +65,9 @@ void looks_look(aoe_core *c, struct path *path, int64_t now_ns)
     if (path->check || refused || !c->ports[path->port].up)
         return;
     path->registering = to_register(path, now_ns);
-    path->told_away = looks_is_away(c, path);
+    path->told = looks_word(c, path);
     if (path->registering.stream) {
-        body.ata.lba[0] = path->told_away ? AWAY : 0;
+        body.ata.lba[0] = path->told;
         stamp_registers(&body.ata, &path->registering);
         stamp_trailer(body.head + body.head_length, &path->registering);
         body.head_length += STAMP_TRAILER;

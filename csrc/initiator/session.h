@@ -74,7 +74,7 @@ void looks_ask_size(aoe_core *c, struct path *path, int64_t now_ns);
 void looks_check(aoe_core *c, struct path *path, const struct body *body, int64_t now_ns);
 int looks_may_register(const struct path *path, int64_t now_ns);
 void looks_look(aoe_core *c, struct path *path, int64_t now_ns);
-int looks_is_away(const aoe_core *c, const struct path *path); /* its server drains, and we have left it */
+uint8_t looks_word(const aoe_core *c, const struct path *path); /* what a server that drains is told: AWAY and so on */
 void looks_use_stream(aoe_core *c, struct path *path, struct stamp stamp, int64_t now_ns);
 int looks_registered(aoe_core *c, struct path *path, int heeds, struct stamp registering, int64_t now_ns);
 void looks_unanswered(aoe_core *c, struct path *path, int64_t now_ns);

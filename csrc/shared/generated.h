@@ -234,6 +234,7 @@ enum {
 /* aoe.wire.stamp */
 #define STREAM_SIGNATURE "\xd3\x1f\xb6\x4a"
 #define AWAY 1
+#define UNPROVED 2
 
 /* aoe.wire.opcodes */
 #define READ_SECTORS 0x20

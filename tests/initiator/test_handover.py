@@ -9,7 +9,7 @@ from aoe.initiator.request import Outcome, Verb
 from aoe.timing import USUAL
 from aoe.wire import frame, protocol
 from aoe.wire.frame import Command
-from aoe.wire.stamp import AWAY
+from aoe.wire.stamp import AWAY, UNPROVED
 from tests.initiator.play import MS, Play, Server, both, mac
 
 SECTOR = protocol.SECTOR
@@ -171,6 +171,78 @@ def test_an_idle_client_goes_too_and_says_so(make: Any) -> None:
     before = len(two.left.heard)
     two.play.run(5000)
     assert len(two.left.heard) == before, "once"
+
+
+def words(server: Server) -> list[int]:
+    """What it was told of our staying there, as often as it was asked what it is."""
+    return [it.lba & 0xFF for it in server.heard if it.opcode == IDENTIFY]
+
+
+@both
+def test_an_idle_client_that_has_proved_no_other_server_says_so_and_goes_with_its_first_write(
+    make: Any,
+) -> None:
+    """It may be another disk with the same first blocks."""
+    two = Two(make, proved=False)
+    two.drain()
+    assert two.play.path(two.other).state.name == "USABLE"
+    two.play.read(100)
+    two.play.run(5000)
+    assert two.play.owner == two.left.mac
+    assert (words(two.left)[-1], set(words(two.other))) == (UNPROVED, {0})
+    two.play.write(2000, b"w" * SECTOR)
+    two.play.run(300)
+    assert two.play.owner == two.other.mac
+    assert words(two.left)[-1] == AWAY
+
+
+@both
+def test_it_says_so_of_a_server_that_it_would_go_to_and_of_no_other(make: Any) -> None:
+    two = Two(make, proved=False)
+    two.say(two.other)
+    two.drain()
+    assert words(two.left)[-1] == 0, "the other one drains, too"
+    two.say(two.other, on=False)
+    two.play.run(300)
+    assert words(two.left)[-1] == UNPROVED
+    two.other.deaf = True
+    two.play.run(12_000)
+    assert words(two.left)[-1] == 0, "it is lost"
+    two.other.deaf = False
+    two.play.run(12_000)
+    assert words(two.left)[-1] == UNPROVED
+
+
+@both
+def test_a_server_that_started_again_has_to_be_proved_anew_before_an_idle_client_comes_back(
+    make: Any,
+) -> None:
+    """Maintenance of one server after the other: nothing is known of what the first one serves now."""
+    two = Two(make)
+    two.drain()
+    two.left.restart(99)
+    two.say(two.left, on=False)
+    two.play.run(3000)
+    two.say(two.other)
+    two.play.run(3000)
+    assert two.play.owner == two.other.mac
+    assert words(two.other)[-1] == UNPROVED
+    two.play.write(2000, b"v" * SECTOR)
+    two.play.run(300)
+    assert two.play.owner == two.left.mac
+
+
+@both
+def test_a_second_path_to_the_server_in_use_does_not_say_that_it_is_left(make: Any) -> None:
+    """Its network cards are two, and we have one."""
+    store = bytearray(4096 * SECTOR)
+    cards = Server(0, store, streams=True, instance=9), Server(1, store, streams=True, instance=9)
+    play = Play(make, *cards).run(500)
+    for card in cards:
+        card.drain()
+        play.arrive(0, card.advertisement())
+    play.run(3000)
+    assert [words(card)[-1] for card in cards] == [0, 0]
 
 
 @both

@@ -9,7 +9,7 @@ import pytest
 TOP = Path(__file__).parents[2]
 PYTHON, C = TOP / "aoe" / "initiator", TOP / "csrc" / "initiator"
 SHARED = ["life", "path", "board"]
-ROOMS = ["looks", "trial", "traffic", "handover", "health", "discovery", "verdict", "lifecycle", "session"]
+ROOMS = ["trial", "looks", "traffic", "handover", "health", "discovery", "verdict", "lifecycle", "session"]
 CORE = ["ranges", "pieces", "samples", "echo", "proof", "progress", "split", "core"]
 ALL = [*SHARED, *ROOMS, *CORE]
 LINES_MAX = 450

@@ -13,7 +13,7 @@ from aoe.drive import identify
 from aoe.errors import ConfigurationError
 from aoe.node.drains import DRAINED, OTHERS, Drains
 from aoe.target import lasting
-from aoe.target.departures import FOREIGN, NO_OTHER
+from aoe.target.departures import FOREIGN, NO_OTHER, NOT_PROVED
 from aoe.wire import ata, stamp
 from aoe.wire.ata import AtaRequest
 from aoe.wire.frame import Command, format_mac
@@ -115,6 +115,8 @@ def test_an_initiator_of_ours_stays_until_it_says_that_it_has_left(tmp_path: Pat
             await told(host, 0)
             key = format_mac(host.link.mac)
             assert (await them.begin(None))["e1.0"] == {key: NO_OTHER}
+            await told(host, stamp.UNPROVED)
+            assert (await them.begin(None))["e1.0"] == {key: NOT_PROVED}
             await told(host, stamp.AWAY)
             assert (await them.begin(None))["e1.0"] == {}
             await told(host, 0)

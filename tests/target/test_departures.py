@@ -5,8 +5,8 @@ import pytest
 from aoe import timing
 from aoe.limits import CLIENTS_KNOWN_MAX
 from aoe.metrics.snapshot import ClientNumbers
-from aoe.target.departures import ENDING, FOREIGN, NO_OTHER, WAITED_FOR, Departures
-from aoe.wire.stamp import AWAY
+from aoe.target.departures import ENDING, FOREIGN, NO_OTHER, NOT_PROVED, WAITED_FOR, Departures
+from aoe.wire.stamp import AWAY, UNPROVED
 from tests.target import driver
 
 MAC = b"\2\0\0\0\0\1"
@@ -23,6 +23,10 @@ DEVICE = 0xA0 << 24
         ((1, AWAY), 0.9, 1.0, ENDING),
         ((1, AWAY), 0.9, 1.2, ""),
         ((1, AWAY), None, 1.0, ""),
+        ((1, UNPROVED), 0.9, 1.2, NOT_PROVED),
+        ((1, UNPROVED), None, 1.0, NOT_PROVED),
+        ((1, 7), None, 1.0, NO_OTHER),  # a later version says something that we do not know
+        ((-1, UNPROVED), None, 0.5, WAITED_FOR),
         ((-1, 0), -1, 0.5, WAITED_FOR),
         ((-1, 0), -1, 3.5, ""),
         ((-1, AWAY), None, 0.5, WAITED_FOR),
