@@ -164,6 +164,7 @@ static void check_request(const uint8_t *frame, size_t length, const struct gate
     CHECK(length >= ATA_HEADER && f->verfl >> 4 == 1 && !(f->verfl & 8) && f->command == 0);
     if (r->verdict == V_FLUSH)
         CHECK(is_among(f->ata.opcode, "\xE7\xEA") && !(gate->flags & AOE_PASS));
+    CHECK(r->verdict == V_UP_ORDERED ? !r->asks || gate->flags & AOE_PASS : r->asks);
     if (r->verdict == V_UP_READ || r->verdict == V_UP_CHANGE)
         check_ranges(frame, length, gate, r);
     if (r->verdict == V_READ || r->verdict == V_WRITE)

@@ -108,6 +108,39 @@ static struct request parse_verify(struct request r, int extended, const struct 
     return r;
 }
 
+/* What is for the disk: as it is served where the disk is whole. */
+static struct request parse_data(struct request r, const uint8_t *frame, size_t length, const struct gate *gate,
+                                 enum form form, int extended)
+{
+    r.verdict = V_UP_ORDERED;
+    if (form == F_PASS)
+        return r;
+    if (form == F_FLUSH) {
+        r.verdict = V_FLUSH;
+        return r;
+    }
+    if (form == F_TRIM) {
+        if (trims(frame, length, gate))
+            r.verdict = V_UP_CHANGE;
+        return r;
+    }
+    r.lba = lba_of(frame, extended);
+    r.count = wire_of(frame)->ata.count;
+    if (form == F_VERIFY)
+        return parse_verify(r, extended, gate);
+    if (r.count == 0 || r.count > gate->sectors_max || r.lba + r.count > gate->sectors)
+        return r;
+    if (form == F_READ) {
+        r.verdict = V_READ;
+        return r;
+    }
+    uint64_t odd = (r.lba | r.count) & (gate->block_sectors - 1);
+    if (gate->flags & AOE_READ_ONLY || length < ATA_HEADER + r.count * (size_t)SECTOR)
+        return r;
+    r.verdict = odd ? V_UP_CHANGE : V_WRITE;
+    return r;
+}
+
 struct request parse_request(const uint8_t *frame, size_t length, const struct gate *gate)
 {
     const struct wire *f = wire_of(frame);
@@ -127,33 +160,11 @@ struct request parse_request(const uint8_t *frame, size_t length, const struct g
     r.ages = form == F_WRITE || form == F_FLUSH;
     if (form == F_NONE)
         return r;
-    r.verdict = V_UP_ORDERED;
-    if (form == F_PASS || (form != F_READ && form != F_VERIFY && gate->flags & AOE_PASS))
-        return r;
-    if (form == F_FLUSH) {
-        r.verdict = V_FLUSH;
-        return r;
-    }
-    if (form == F_TRIM) {
-        if (trims(frame, length, gate))
-            r.verdict = V_UP_CHANGE;
-        return r;
-    }
-    r.lba = lba_of(frame, extended);
-    r.count = f->ata.count;
-    if (form == F_VERIFY)
-        return parse_verify(r, extended, gate);
     r.durable = (uint8_t)fua;
-    if (r.count == 0 || r.count > gate->sectors_max || r.lba + r.count > gate->sectors)
-        return r;
-    if (form == F_READ) {
-        r.verdict = V_READ;
-        return r;
-    }
-    uint64_t odd = (r.lba | r.count) & (gate->block_sectors - 1);
-    if (gate->flags & AOE_READ_ONLY || length < ATA_HEADER + r.count * (size_t)SECTOR)
-        return r;
-    r.verdict = odd ? V_UP_CHANGE : V_WRITE;
+    r = parse_data(r, frame, length, gate, form, extended);
+    r.asks = r.verdict != V_UP_ORDERED;
+    if (gate->flags & AOE_PASS && form != F_READ && form != F_VERIFY)
+        r.verdict = V_UP_ORDERED;
     return r;
 }
 

@@ -38,6 +38,7 @@ struct request {
     uint8_t durable; /* asked for by the request itself */
     uint8_t ages;    /* a write or a FLUSH: order rules T3 and T9 are about it */
     uint8_t identifies;
+    uint8_t asks; /* for something that can be done on a disk that is whole: it is counted under its client */
 };
 
 /* Where a frame goes before its export is known: 0 to drop it (with the counter in `reason`), 1 to go on

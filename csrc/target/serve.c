@@ -51,7 +51,7 @@ static void admit(struct thread *t, struct export *x, uint32_t port, const struc
         COUNT_BOTH(t, x, QUEUE_FULL);
         return;
     }
-    if (r->verdict != V_UP_ORDERED) /* it may be none of those that touch data, or nothing that can be done */
+    if (r->asks)
         asked(t, x, a, r);
     uint64_t mask = x->now->block_sectors - 1;
     op->export = x;

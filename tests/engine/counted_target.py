@@ -1,4 +1,5 @@
-"""Serves files, each as PATH=SHELF.SLOT=SERIAL, and says its numbers in a line of JSON when it is told so."""
+"""Serves files, each as PATH=SHELF.SLOT=SERIAL, and says its numbers in a line of JSON when it is told so.
+Their durability is a word of `aoe-target`; `failed` says that a sync of them has failed before."""
 
 import asyncio
 import json
@@ -25,7 +26,9 @@ async def main(engine: str, durability: str, *words: str) -> None:
     for path, address, serial in (word.split("=") for word in words):
         shelf, slot = map(int, address.split("."))
         disk = open_disk(Path(path), Opening())
-        offer = Offer(disk, shelf, slot, serial, write_back=durability == "write-back")
+        if durability == "failed":
+            disk.distrust()
+        offer = Offer(disk, shelf, slot, serial, write_back=durability != "write-through")
         await target.add(offer, check=False)
     told: asyncio.Queue[int] = asyncio.Queue()
     for number in (signal.SIGUSR1, signal.SIGTERM):

@@ -248,6 +248,35 @@ def test_a_frame_that_is_dropped_is_counted_where_it_was_meant_for(engine: str, 
     assert not two.clients
 
 
+@each_engine
+def test_what_is_asked_of_a_disk_whose_sync_failed_is_counted_under_its_client(engine: str, lab: Lab) -> None:
+    """As on a disk that is whole; what is no request for the disk, or for none of its sectors, is not."""
+    mine = b"\x02\0\0\0\0\x11"
+    to = {"slot": 1, "shelf": 1, "dst": lab.cables[0].a.mac, "src": mine}
+    counted_ones = [
+        *(driver.ata(0x34, 2, lba, bytes(1024), aflags=0x41, tag=1 + lba, **to) for lba in range(3)),
+        driver.ata(0x3D, 1, 8, bytes(512), aflags=0x41, tag=11, **to),
+        driver.flush(tag=12, **to),
+        driver.trim((0, 8), tag=13, **to),
+        driver.ata(0x42, 4, 0, tag=14, aflags=0x40, **to),
+        driver.read(0, 1, tag=15, **to),
+    ]
+    others = [
+        driver.ata(0x34, 2, 1 << 40, bytes(1024), aflags=0x41, tag=21, **to),
+        driver.trim((1 << 40, 8), tag=22, **to),
+        driver.cache(True, tag=23, **to),
+    ]
+    with counted(lab, engine, "1.1", durability="failed") as target, lab.socket("client", "v0") as wire:
+        for raw in (*counted_ones, *others):
+            wire.send(raw)
+            assert receive(wire, 1).total() == 1
+        found = target.exports()["e1.1"]
+    requests, read, written, repeated, _ = found.clients[mine.hex(":")]
+    assert (requests, read, repeated) == (len(counted_ones), 512, 0)
+    assert written == 3 * 1024 + 512
+    assert (found["failed"], found["reads"], found["writes"]) == (1, 1, 0)
+
+
 # Threads
 
 
