@@ -66,7 +66,7 @@ def table(look: Look, trails: Trails, console: Console) -> RenderableType:
         exports.add_column(name, overflow="fold")
     for name in ("IOPS", "p99", "MB/s", "queue"):
         exports.add_column(name, justify="right", no_wrap=True)
-    exports.add_column("clients (requests, last heard)" if wide else "clients", overflow="fold")
+    exports.add_column("clients (requests, MB read + written, last heard)" if wide else "clients", overflow="fold")
     bars = BARS if "utf" in console.encoding else PLAIN
     for export in look.exports():
         exports.add_row(*_row(export, trails, wide, bars))
@@ -102,7 +102,16 @@ def _clients(export: dict[str, Any], wide: bool) -> str:
     clients = [it for it in export.get("clients") or [] if isinstance(it, dict)]
     if not wide:
         return str(len(clients) or "")
-    return "\n".join(plain(f"{it.get('mac')} ({it.get('requests', 0)}, {heard(it)})") for it in clients)
+    return "\n".join(plain(_client(it)) for it in clients)
+
+
+def _client(client: dict[str, Any]) -> str:
+    """`02:00:00:00:00:01 (7, 0.1 + 12.0 MB, heard 0.5 s ago)`, without what a daemon does not say."""
+    both = [client.get(name) for name in ("read_bytes", "written_bytes")]
+    read, written = (it / 1e6 if isinstance(it, int) else None for it in both)
+    moved = "" if read is None or written is None else f"{read:.1f} + {written:.1f} MB"
+    said = (str(client.get("requests", 0)), moved, heard(client))
+    return f"{client.get('mac')} ({', '.join(filter(None, said))})"
 
 
 def _rate(export: dict[str, Any], name: str, unit: float, digits: int) -> str:

@@ -36,7 +36,8 @@ class Pulsing(FakeNode):
         done = 1000 * (self.looks // 2)
         reply = [0] * (LATENCY_BUCKETS + 1)
         reply[3] = done
-        clients = [{"mac": mac, "requests": 7, "heard_us": 1_500_000} for mac in MACS]
+        moved = {"read_bytes": 1_250_000, "written_bytes": 12_000_000_000}
+        clients = [{"mac": mac, "requests": 7, "heard_us": 1_500_000, **moved} for mac in MACS]
         busy = {"address": "e1.0", "path": PATH, "state": "serving", "reads": done, "reply": reply}
         idle = {"address": "e1.1", "path": "/srv/a.img", "state": "waiting", "reason": "it is not there"}
         return {
@@ -124,6 +125,8 @@ def test_both_fit(screens: dict[int, str]) -> None:
 def test_only_the_wide_one_has_room_for_clients(screens: dict[int, str]) -> None:
     assert all(mac in screens[200] for mac in MACS)
     assert not any(mac in screens[80] for mac in MACS)
+    for mac in MACS:
+        assert f"{mac} (7, 1.2 + 12000.0 MB, heard 1.5 s ago)" in row(screens[200])[-1]
     assert row(screens[80])[-1] == "3"
 
 

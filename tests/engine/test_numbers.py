@@ -274,7 +274,7 @@ def test_what_is_asked_of_a_disk_whose_sync_failed_is_counted_under_its_client(e
     requests, read, written, repeated, _ = found.clients[mine.hex(":")]
     assert (requests, read, repeated) == (len(counted_ones), 512, 0)
     assert written == 3 * 1024 + 512
-    assert (found["failed"], found["reads"], found["writes"]) == (1, 1, 0)
+    assert (found["failed"], found["reads"], found["writes"], found["flushes"]) == (1, 1, 4, 1)
 
 
 # Threads
