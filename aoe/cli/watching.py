@@ -66,7 +66,9 @@ def table(look: Look, trails: Trails, console: Console) -> RenderableType:
         exports.add_column(name, overflow="fold")
     for name in ("IOPS", "p99", "MB/s", "queue"):
         exports.add_column(name, justify="right", no_wrap=True)
-    exports.add_column("clients (requests, MB read + written, last heard)" if wide else "clients", overflow="fold")
+    exports.add_column(
+        "clients (requests, MB read + written, last heard)" if wide else "clients", overflow="fold"
+    )
     bars = BARS if "utf" in console.encoding else PLAIN
     for export in look.exports():
         exports.add_row(*_row(export, trails, wide, bars))

@@ -10,8 +10,8 @@
 - Where the disk does not end its changes within the patience, they wait no longer: all goes on at the old
   server, and it is tried again later, with more patience. So a slow disk costs a pause as long as it is slow.
 
-It goes only to a server that is proved, also where it has written nothing: what it reads would be another disk's,
-or an older state of this one, if the servers are two clones or out of step, and equal samples do not tell. An
+It goes only to a server that is proved, also where it has written nothing: if the two are clones or out of
+step, what it reads would be another disk's, or an older state of this one, and equal samples do not tell. An
 owner that is lost leaves no choice; one that drains does. The old server is told that this is why.
 
 csrc/initiator/handover.c does the same.

@@ -2,7 +2,8 @@
 
 An initiator of ours says with each IDENTIFY whether another server has what it asks for (`stamp.AWAY`), or
 would if it were proved to be the same disk (`stamp.UNPROVED`): it does not go by itself to a server that may
-have another one, or an older state of it. Of other clients it is only known when they last asked for something. All times are CLOCK_BOOTTIME, nanoseconds.
+have another one, or an older state of it. Of other clients it is only known when they last asked for something.
+All times are CLOCK_BOOTTIME, nanoseconds.
 """
 
 from collections import deque
@@ -17,8 +18,8 @@ from aoe.wire.stamp import AWAY, UNPROVED
 WAITED_FOR = "has not said yet whether it leaves"
 NO_OTHER = "has no other server that is proved to have the disk"
 NOT_PROVED = (
-    "has another server, but wrote nothing yet that shows it to have this disk: it leaves with its next write, "
-    "or, unless it runs with --verify require, when this server stops"
+    "has another server, but wrote nothing yet that shows it to have this disk: it leaves with its next "
+    "write, or, unless it runs with --verify require, when this server stops"
 )
 ENDING = "has left, and ends what it had begun"
 FOREIGN = "knows nothing of draining: stop it, or move it by hand"

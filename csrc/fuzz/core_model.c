@@ -462,10 +462,10 @@ static uint32_t takes(uint32_t number)
 /* The bits of the Device register that were always set. */
 static int is_old(const struct sent *s) { return wire_lba(s->head) == 0xA0000000u; }
 
-/* A server that said that it drains is told that we have left it. */
+/* A server that said that it drains is told that we have left it, or that we would. */
 static int is_leaving(const struct sent *s)
 {
-    if (wire_lba(s->head) != 0xA0000001u)
+    if (wire_lba(s->head) != 0xA0000001u && wire_lba(s->head) != 0xA0000002u)
         return 0;
     for (uint32_t i = 0; i < m.drains_count; i++)
         if (m.drains[i] == s->path)

@@ -38,7 +38,9 @@ def path(
     mac: str = "02:00:00:00:00:01", state: str = "usable", reason: str = "", narrow: str = ""
 ) -> PathStatus:
     name = f"v0/{mac}/e1.0"
-    return PathStatus(name, state, reason, False, 0.0, "v0", mac, "e1.0", 2, 16, narrow, 0, "", 0.0, "", False)
+    return PathStatus(
+        name, state, reason, False, 0.0, "v0", mac, "e1.0", 2, 16, narrow, 0, "", 0.0, "", False
+    )
 
 
 # The table

@@ -91,14 +91,17 @@ def test_a_client_sees_that_a_server_drains(tmp_path: Path) -> None:
         assert len(found) == 5, "two disks of two servers, and the one that is attached"
         return dict(found)
 
-    with drains.site(tmp_path) as there, drains.socket_path() as socket:
-        with drains.nbd_door(there.lab, "nbd", socket, "e1.1"):
-            served = dict.fromkeys(("e1.0", "e1.1", "e2.0", "e2.1"), False)
-            wait_for(lambda: seen() == served)
-            ask(there.socket("first"), "drain", addresses=["e1.1"])
-            wait_for(lambda: seen() == {**served, "e1.1": True})
-            said = there.lab.run("nbd", *AOE, "nbd", "--status", str(socket), check=True).stdout
-            assert "e1.1 at " in said
-            assert "usable (its server drains), carries what is written" in said
-            ask(there.socket("first"), "resume", addresses=["e1.1"])
-            wait_for(lambda: seen() == served)
+    with (
+        drains.site(tmp_path) as there,
+        drains.socket_path() as socket,
+        drains.nbd_door(there.lab, "nbd", socket, "e1.1"),
+    ):
+        served = dict.fromkeys(("e1.0", "e1.1", "e2.0", "e2.1"), False)
+        wait_for(lambda: seen() == served)
+        ask(there.socket("first"), "drain", addresses=["e1.1"])
+        wait_for(lambda: seen() == {**served, "e1.1": True})
+        said = there.lab.run("nbd", *AOE, "nbd", "--status", str(socket), check=True).stdout
+        assert "e1.1 at " in said
+        assert "usable (its server drains), carries what is written" in said
+        ask(there.socket("first"), "resume", addresses=["e1.1"])
+        wait_for(lambda: seen() == served)
