@@ -108,11 +108,11 @@ def _clients(export: dict[str, Any], wide: bool) -> str:
 
 
 def _client(client: dict[str, Any]) -> str:
-    """`02:00:00:00:00:01 (7, 0.1 + 12.0 MB, heard 0.5 s ago)`, without what a daemon does not say."""
+    """`02:00:00:00:00:01 (7, 0.1 + 12.0 MB, 0.5 s ago)`, without what a daemon does not say."""
     both = [client.get(name) for name in ("read_bytes", "written_bytes")]
     read, written = (it / 1e6 if isinstance(it, int) else None for it in both)
     moved = "" if read is None or written is None else f"{read:.1f} + {written:.1f} MB"
-    said = (str(client.get("requests", 0)), moved, heard(client))
+    said = (str(client.get("requests", 0)), moved, heard(client).removeprefix("heard "))
     return f"{client.get('mac')} ({', '.join(filter(None, said))})"
 
 

@@ -2,8 +2,8 @@
 
 An initiator of ours says with each IDENTIFY whether another server has what it asks for (`stamp.AWAY`), or
 would if it were proved to be the same disk (`stamp.UNPROVED`): it does not go by itself to a server that may
-have another one, or an older state of it. Of other clients it is only known when they last asked for something.
-All times are CLOCK_BOOTTIME, nanoseconds.
+have another one, or an older state of it. Of other clients it is only known when they last asked for
+something. All times are CLOCK_BOOTTIME, nanoseconds.
 """
 
 from collections import deque
