@@ -114,7 +114,9 @@ def _say(report: Report, look: Look) -> None:
 def sentences(look: Look) -> Iterator[str]:
     """Lines, none of which has a control character, whatever names are in them."""
     facts, exports = look.facts, look.exports()
-    yield f"change {facts.get('number', 0)}: {len(exports)} exports, logs {facts.get('log_level', 'info')}"
+    release = f", release {facts['release']}" if "release" in facts else ""
+    logs = facts.get("log_level", "info")
+    yield plain(f"change {facts.get('number', 0)}: {len(exports)} exports, logs {logs}{release}")
     for export in exports:
         yield plain(_export(export))
         yield from (plain(f"  {_client(it)}") for it in _dicts(export.get("clients")))

@@ -55,9 +55,7 @@ def _add_run(commands: Any) -> None:
     what = "serve what a configuration file says, as a service; SIGHUP applies the file again"
     command = commands.add_parser("run", help=what, description=what)
     command.set_defaults(means="run.Run")
-    file = f"the configuration file ({_CONFIG})"
-    command.add_argument("--config", type=Path, default=_CONFIG, metavar="FILE", help=file)
-    command.add_argument("--socket", type=Path, metavar="PATH", help="where it is asked and changed")
+    _add_service(command, default=_CONFIG)
     opener = "where the opener listens that has the rights; by default it is a child of this process"
     command.add_argument("--opener", type=Path, metavar="PATH", help=opener)
     metrics = "where Prometheus may ask for metrics, such as 127.0.0.1:9882; the file's key does the same"
@@ -70,9 +68,15 @@ def _add_opener(commands: Any) -> None:
     what = "open what a file names for a target that may not; its systemd unit starts it"
     command = commands.add_parser("opener", help=what, description=what)
     command.set_defaults(means="opener.Opener")
+    _add_service(command, default=_CONFIG)
+
+
+def _add_service(command: argparse.ArgumentParser, default: Path | None = None) -> None:
+    """By what a service is known to its opener, and to who looks at it."""
     file = f"the configuration file of the target ({_CONFIG})"
-    command.add_argument("--config", type=Path, default=_CONFIG, metavar="FILE", help=file)
-    command.add_argument("--socket", type=Path, metavar="PATH", help="where that target is asked and changed")
+    command.add_argument("--config", type=Path, default=default, metavar="FILE", help=file)
+    socket = "where the target is asked and changed"
+    command.add_argument("--socket", type=Path, metavar="PATH", help=socket)
 
 
 def _add_apply(commands: Any) -> None:
@@ -109,9 +113,7 @@ def _add_doctor(commands: Any) -> None:
     what = "say what is wrong with this host, its network and its service, why it matters, and what to do"
     command = commands.add_parser("doctor", help=what, description=what)
     command.set_defaults(means="target_doctor.Doctor")
-    file = f"the configuration file ({_CONFIG})"
-    command.add_argument("--config", type=Path, metavar="FILE", help=file)
-    command.add_argument("--socket", type=Path, metavar="PATH", help="where the target is asked")
+    _add_service(command)
     command.add_argument("--json", action="store_true", help="print JSON, one object a line")
     command.add_argument("-v", "--verbose", action="store_true", help="say what is well, too")
 

@@ -46,6 +46,7 @@ CHECKS = {
     "address-twice": Check(_E, "clients mix the two disks, and write to both"),
     "shared-cache": Check(_E, "another host changes the disk behind this cache, so reads may be old"),
     "path-mtu": Check(_W, "requests are cut smaller than both ends take, at more frames for the same data"),
+    "release": Check(_W, "one of the two has not what the other can, and not all that was mended"),
     # The service
     "config": Check(_E, "the file cannot be applied, nor read at the next start"),
     "daemon": Check(_E, "nothing of the file is served, or it cannot be seen or changed"),

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from aoe.doctor.checks import Finding, fault, fine, halves
+from aoe.drive.identify import FIRMWARE, MODEL
 from aoe.initiator.sizes import NARROW_TEXTS, Narrow
 from aoe.initiator.standing import PathStatus
 from aoe.wire.protocol import SECTOR
@@ -14,13 +15,15 @@ _UNDECIDED = ("", NARROW_TEXTS[Narrow.TRIED])
 
 class Answer(NamedTuple):
     """What answers at an address: the paths to it, the serial of the disk there (empty: it does not say), and
-    why it cannot be used (empty: it can). `is_one` is whether it is one server, by whatever interfaces."""
+    why it cannot be used (empty: it can). `is_one` is whether it is one server, by whatever interfaces;
+    `drive` its model and release, where it was asked."""
 
     address: str
     serial: str
     paths: tuple[PathStatus, ...]
     problem: str = ""
     is_one: bool = True
+    drive: str = ""
 
 
 class Ours(NamedTuple):
@@ -47,6 +50,20 @@ def for_client(answers: Sequence[Answer], wanted: Sequence[str]) -> Iterator[Fin
         if not wanted or answer.address in wanted:
             yield from _answer(answer)
             yield from paths(answer.paths)
+            yield from _release(answer)
+
+
+def _release(answer: Answer) -> Iterator[Finding]:
+    """Of a server of ours, once for all of its disks."""
+    model, _, release = answer.drive.rpartition(" ")
+    if model != MODEL:
+        return
+    about = " and ".join(sorted({path.mac for path in answer.paths}))
+    if release == FIRMWARE:
+        yield fine("release", about, f"{answer.drive}, as here")
+    else:
+        seen = f"its server is {answer.drive}, and this host has {FIRMWARE}"
+        yield fault("release", about, seen, "upgrade the older of the two")
 
 
 def _answer(answer: Answer) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from aoe import limits
 from aoe.doctor import of_host, of_interfaces
 from aoe.doctor.checks import Finding, fault, fine, halves, unseen
+from aoe.drive.identify import FIRMWARE
 
 _OTHERS_WRITE, _STICKY = 0o022, 0o1000
 _LOOK = "journalctl -u aoe-target"
@@ -83,6 +84,8 @@ def no_daemon(message: str, kind: str) -> Finding:
 def status(said: Mapping[str, Any], pid: int) -> Iterator[Finding]:
     """A daemon of an older version says less: that is not judged."""
     yield fine("daemon", "daemon", f"process {pid} answers, change {said.get('number', 0)}")
+    if isinstance(said.get("release"), str):
+        yield _release(said["release"], f"daemon {pid}")
     for export in dicts(said.get("exports")):
         yield _export(export)
     engine = said.get("engine")
@@ -93,6 +96,14 @@ def status(said: Mapping[str, Any], pid: int) -> Iterator[Finding]:
         if isinstance(fits, int) and fits and it.get("up") and not str(it.get("name")).startswith("udp:"):
             yield of_interfaces.room(str(it.get("name")), int(it.get("mtu", 0)), fits)
     yield from _counted(said.get("counters"))
+
+
+def _release(runs: str, about: str) -> Finding:
+    if runs == FIRMWARE:
+        return fine("package", about, f"release {runs}, as installed")
+    return fault(
+        "package", about, f"it is release {runs}, and {FIRMWARE} is installed", "systemctl restart aoe-target"
+    )
 
 
 def _export(export: Mapping[str, Any]) -> Finding:

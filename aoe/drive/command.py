@@ -52,8 +52,8 @@ class Kind(enum.StrEnum):
     CACHE_OFF = "cache_off"
 
 
-_READ, _WRITE = Kind.READ, Kind.WRITE
-"""As members of their enumeration they are looked up in Python, for each request."""
+A_READ, A_WRITE = Kind.READ, Kind.WRITE
+"""For each request: members of an enumeration are looked up in Python."""
 CHANGES_DATA = frozenset({Kind.WRITE, Kind.TRIM})
 
 
@@ -89,7 +89,7 @@ class Operation(NamedTuple):
     @property
     def moves(self) -> int:
         """Bytes that go over the wire: a VERIFY and a TRIM are a request alone."""
-        if self.kind is _READ:
+        if self.kind is A_READ:
             return self.extents[0].sectors * SECTOR
         return len(self.data)
 
@@ -197,7 +197,7 @@ def _transfer(
     if not 0 < count <= sectors_max:
         return failed(request, ABRT)
     data = b""
-    if kind is _WRITE:
+    if kind is A_WRITE:
         data = request.data[: count * SECTOR]
         if drive.read_only or len(data) < count * SECTOR:
             return failed(request, ABRT)

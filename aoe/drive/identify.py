@@ -10,7 +10,9 @@ from aoe.wire.opcodes import FLUSH_CACHE, FLUSH_CACHE_EXT
 from aoe.wire.protocol import LBA28_SECTORS, LBA48_SECTORS, SECTOR
 
 MODEL = "aoe-target"
-FIRMWARE = "0.1"
+FIRMWARE = "0.1.0"
+"""The release of this package, by which others tell it from the next one: words 23-26."""
+_RELEASE = slice(46, 54)
 
 VENDOR_WORD = 129
 _VENDOR = struct.Struct("<4sHIQHH16s")
@@ -177,7 +179,7 @@ def _checksummed(words: dict[int, int], identity: Identity) -> bytes:
     for word, value in words.items():
         struct.pack_into("<H", data, 2 * word, value)
     data[20:40] = text_words(identity.serial, protocol.SERIAL_MAX)
-    data[46:54] = text_words(FIRMWARE, 8)
+    data[_RELEASE] = text_words(FIRMWARE, 8)
     data[54:94] = text_words(MODEL, 40)
     features = VENDOR_STREAMS * identity.streams
     features |= VENDOR_DRAINS * identity.draining | VENDOR_ALONE * identity.alone
@@ -215,9 +217,31 @@ def serial_words(data: bytes) -> bytes:
 
 def serial_of(data: bytes) -> str:
     """The serial number in IDENTIFY data, without its padding."""
-    raw = bytearray(data[20:40])
-    raw[0::2], raw[1::2] = data[21:40:2], data[20:40:2]
+    return _text(data[20:40])
+
+
+def release_of(data: bytes) -> str:
+    """Firmware revision: words 23-26. Of ours it is the release of the package."""
+    return _text(data[_RELEASE])
+
+
+def model_of(data: bytes) -> str:
+    """Model number: words 27-46."""
+    return _text(data[54:94])
+
+
+def _text(words: bytes) -> str:
+    raw = bytearray(words)
+    raw[0::2], raw[1::2] = words[1::2], words[0::2]
     return raw.decode("ascii", "replace").strip(" \0")
+
+
+def says_the_same(data: bytes, other: bytes) -> bool:
+    """Whether two differ in nothing but the release."""
+    both = [bytearray(data), bytearray(other)]
+    for it in both:
+        it[_RELEASE] = bytes(8)
+    return _sealed(both[0]) == _sealed(both[1])
 
 
 class Vendor(NamedTuple):

@@ -30,7 +30,7 @@ from aoe.wire import protocol
 class Surveyed(NamedTuple):
     """One address. `problem` says why there is no disk: then `size` (bytes) is 0. `paths` are what was found
     there, usable or not; `retransmits` how many frames it took too many. `is_one_server` is whether the
-    paths are known to lead to one."""
+    paths are known to lead to one; `drive` is its model and release, where it was asked."""
 
     address: str
     size: int
@@ -39,6 +39,7 @@ class Surveyed(NamedTuple):
     retransmits: int
     problem: Unreachable | None
     is_one_server: bool = True
+    drive: str = ""
 
 
 class Asked(NamedTuple):
@@ -110,7 +111,9 @@ def _as_told(trunks: Sequence[SplitLink], told: Sequence[tuple[int, Told]]) -> S
     paths = [standing.status(_usable(number, *it)) for number, it in enumerate(ranked)]
     data = ranked[0][1].facts.data
     size, serial = identify.sectors_of(data) * protocol.SECTOR, identify.serial_of(data)
-    return Surveyed(paths[0].address, size, serial, paths, sum(it.again for _, it in told), None)
+    drive = f"{identify.model_of(data)} {identify.release_of(data)}"
+    again = sum(it.again for _, it in told)
+    return Surveyed(paths[0].address, size, serial, paths, again, None, drive=drive)
 
 
 def _usable(number: int, port: int, told: Told) -> PathSnapshot:

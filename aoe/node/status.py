@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from aoe.drive.identify import FIRMWARE
+
 
 @dataclass(frozen=True, slots=True)
 class ClientStatus:
@@ -87,7 +89,8 @@ class EngineStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`number` is that of the last change, `changing` the one under way (empty: none)."""
+    """`number` is that of the last change, `changing` the one under way (empty: none), `release` that of the
+    program that runs."""
 
     number: int
     file: str
@@ -97,6 +100,7 @@ class Status:
     notes: tuple[str, ...]
     counters: Mapping[str, int]
     engine: EngineStatus = EngineStatus("python")
+    release: str = FIRMWARE
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""

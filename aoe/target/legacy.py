@@ -45,12 +45,12 @@ def legacy_of(exports: Iterable[Export]) -> Legacy:
 
 def continued(identity: Identity, left: ExportLeft | None) -> tuple[Identity, tuple[StreamLeft, ...]]:
     """With instance and streams of the last life, where IDENTIFY says nothing else than it did then. Whether
-    it drains is no matter."""
+    it drains is no matter, nor its release."""
     vendor = None if left is None else identify.vendor_of(left.identify)
     if left is None or vendor is None:
         return identity, ()
     goes_on = identity._replace(instance=vendor.instance, alone=vendor.alone)
-    if identify.build(goes_on._replace(draining=vendor.draining)) != left.identify:
+    if not identify.says_the_same(identify.build(goes_on._replace(draining=vendor.draining)), left.identify):
         return identity, ()
     return goes_on, left.streams
 

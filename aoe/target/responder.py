@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable
 
 from aoe import limits, timing
 from aoe.drive import command as drive
-from aoe.drive.command import CHANGES_DATA, Identify, Kind, Operation
+from aoe.drive.command import A_READ, CHANGES_DATA, Identify, Kind, Operation
 from aoe.errors import DiskError, NoThread
 from aoe.target.age import AgeGate
 from aoe.target.effects import EVERYONE, Conflict, Delay, Effect, Forged, Met, Peek, Persist, Send, Submit
@@ -26,9 +26,9 @@ from aoe.wire.stamp import stamp_of
 
 _LIMITED = frozenset({Kind.READ, Kind.WRITE, Kind.VERIFY, Kind.TRIM})
 """What counts against the limits of an export."""
-_READ, _ATA = Kind.READ, int(Command.ATA)
-"""As members of their enumerations they are looked up in Python, for each request."""
-_A_READ = ANSWERED[Kind.READ]
+_ATA = int(Command.ATA)
+"""Members of an enumeration are looked up in Python, for each request."""
+_READ_ANSWERED = ANSWERED[Kind.READ]
 _SWITCHES = frozenset({Kind.CACHE_ON, Kind.CACHE_OFF})
 FIRMWARE = 1
 """Firmware Version in config replies."""
@@ -268,7 +268,7 @@ class Responder:
             return []
         if export.rates is not None and arrival.judged is None and kind in _LIMITED:  # else the engine did
             return self._limit(export.rates, export, arrival, request, operation, now_ns)
-        if kind is _READ and export.queue.lets_read:
+        if kind is A_READ and export.queue.lets_read:
             return [Peek(export, arrival, request, operation)]
         return self._queue(export, arrival, request, operation, now_ns)
 
@@ -285,7 +285,7 @@ class Responder:
         until_ns = rates.begins_ns(arrival.header.src, self._boottime_ns)
         if until_ns - self._boottime_ns > patience_ns(self.age.age_max_ns):
             return self._drop("limited", export)
-        if operation.kind is _READ and export.queue.lets_read and until_ns <= self._boottime_ns:
+        if operation.kind is A_READ and export.queue.lets_read and until_ns <= self._boottime_ns:
             self._pay(rates, arrival, operation)
             return [Peek(export, arrival, request, operation)]
         return self._queue(export, arrival, request, operation, now_ns, until_ns=until_ns)
@@ -308,7 +308,7 @@ class Responder:
         if arrival.judged is None:
             header = arrival.header
             export.work.asked(header.src, header.tag, READ, len(data), self._boottime_ns)
-        export.work.answered(_A_READ, len(data), now_ns - arrival.stamp_ns)
+        export.work.answered(_READ_ANSWERED, len(data), now_ns - arrival.stamp_ns)
         return self._reply_ata(export, arrival, drive.done(peek.request, data))
 
     def _queue(
@@ -329,7 +329,7 @@ class Responder:
         kind = operation.kind
         self.counters[kind] += 1
         if arrival.judged is None and kind not in _SWITCHES:
-            header, direction = arrival.header, READ if kind is _READ else WRITTEN
+            header, direction = arrival.header, READ if kind is A_READ else WRITTEN
             export.work.asked(header.src, header.tag, direction, operation.moves, self._boottime_ns)
         self.active += 1
         self._held_bytes += job.size

@@ -48,6 +48,7 @@ EXPORT: dict[str, Any] = {
 FACTS: dict[str, Any] = {
     "number": 4,
     "log_level": "info",
+    "release": "0.9.1",
     "exports": [
         EXPORT,
         {"address": "e2.0", "path": "/dev/x", "state": "waiting", "reason": "it is not there"},
@@ -65,7 +66,7 @@ def later(**more: Any) -> Look:
 
 def test_all_of_it_is_said_in_lines() -> None:
     assert [*sentences(Look(FACTS, 10.0))] == [
-        "change 4: 2 exports, logs info",
+        "change 4: 2 exports, logs info, release 0.9.1",
         "e1.0: /dev/md0, serving, mask 02:00:00:00:00:01",
         "  02:00:00:00:00:01: 150 requests, 0.4 MB read, 0.2 MB written, heard 1.5 s ago",
         "  other: 9 requests, 3 repeated, heard 70.0 s ago",
@@ -175,7 +176,7 @@ def test_the_table_shows_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         "500",
         "0.0",
         "serving",
-        "02:00:00:00:00:01 (150, heard 1.5 s ago)",
+        "02:00:00:00:00:01 (150, 0.4 + 0.2 MB, 1.5 s ago)",
         "[red]",
         "masked 7",
     ):

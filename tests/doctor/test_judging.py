@@ -22,6 +22,7 @@ from aoe.doctor.of_service import Process, Seat, Unit
 from aoe.doctor.of_state import State
 from aoe.doctor.of_stores import Store
 from aoe.doctor.stores import Ids, look
+from aoe.drive.identify import FIRMWARE, MODEL
 from aoe.initiator.facts import REASON_TEXTS
 from aoe.initiator.sizes import NARROW_TEXTS, Narrow
 from aoe.initiator.standing import PathStatus
@@ -194,6 +195,21 @@ def test_a_rival_beside_an_interface_of_our_own() -> None:
     assert (found.id, found.seen.split()[0]) == ("address-twice", "02:00:00:00:00:02")
 
 
+def test_servers_of_other_releases_are_named_once_each() -> None:
+    old, ours = f"{MODEL} 0.0.9", f"{MODEL} {FIRMWARE}"
+    two = path(), path("02:00:00:00:00:02")
+    answers = [
+        *(Answer(f"e1.{slot}", f"S{slot}", two[:1], drive=old) for slot in range(3)),
+        Answer("e2.0", "S0", two[1:], drive=ours),
+        Answer("e3.0", "V", (path("02:00:00:00:00:03"),), drive="Coraid EtherDrive vblade V25"),
+        Answer("e4.0", "N", (path("02:00:00:00:00:04"),)),
+    ]
+    found = gravest_first([*of_segment.for_client(answers, [])])
+    assert wrong(*found) == [("release", "02:00:00:00:00:01")]
+    assert found[0].seen == f"its server is {old}, and this host has {FIRMWARE}"
+    assert [it.seen for it in found if it.id == "release" and not it.is_fault] == [f"{ours}, as here"]
+
+
 @pytest.mark.parametrize("reason", [it for it in REASON_TEXTS.values() if ":" in it])
 def test_each_reason_to_refuse_a_path_has_its_remedy(reason: str) -> None:
     bad = path()._replace(state="refused", reason=reason)
@@ -251,6 +267,16 @@ def test_a_path_in_a_reason_is_no_remedy() -> None:
 
 def test_what_is_counted_is_what_targets_count() -> None:
     assert of_service.COUNTED.keys() <= COUNTERS.keys()
+
+
+def test_a_daemon_of_another_release_than_is_installed() -> None:
+    for release in ("0.0.9", "9.0.0"):
+        (found,) = [it for it in of_service.status({"release": release}, 7) if it.is_fault]
+        assert (found.id, found.about) == ("package", "daemon 7")
+        assert found.seen == f"it is release {release}, and {FIRMWARE} is installed"
+        assert found.remedy == "systemctl restart aoe-target"
+    assert not wrong(*of_service.status({"release": FIRMWARE}, 7))
+    assert not wrong(*of_service.status({"release": 7}, 7)), "nothing that we know"
 
 
 def test_what_was_chosen_is_no_fault() -> None:

@@ -1,6 +1,8 @@
 """Every word of IDENTIFY DEVICE, against a table written from the standard and not from the code."""
 
 import struct
+import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -140,6 +142,27 @@ def test_texts_are_byte_swapped_and_padded(identity: Identity) -> None:
     assert ata_text(words, 10, 19) == identity.serial.ljust(20)
     assert ata_text(words, 23, 26) == identify.FIRMWARE.ljust(8)
     assert ata_text(words, 27, 46) == identify.MODEL.ljust(40)
+
+
+def test_the_release_is_that_of_the_package() -> None:
+    """A daemon and its clients tell releases apart by it: whoever makes a release changes both."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["version"][:8] == identify.FIRMWARE
+
+
+def test_a_drive_is_read_as_it_says() -> None:
+    data = identify.build(Identity(1, "S"))
+    assert (identify.model_of(data), identify.release_of(data)) == (identify.MODEL, identify.FIRMWARE)
+    assert (identify.model_of(bytes(512)), identify.release_of(b"\xff" * 512)) == ("", "\ufffd" * 8)
+
+
+def test_only_the_release_may_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = identify.build(Identity(1, "S"))
+    monkeypatch.setattr(identify, "FIRMWARE", "9.9.9")
+    assert identify.build(Identity(1, "S")) != one
+    assert identify.says_the_same(identify.build(Identity(1, "S")), one)
+    assert not identify.says_the_same(identify.build(Identity(2, "S")), one)
+    assert not identify.says_the_same(identify.build(Identity(1, "T")), one)
 
 
 def test_the_first_character_is_in_the_high_byte() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import aoe
 from aoe.disk.memory import MemoryDisk
+from aoe.drive import identify
 from aoe.errors import Unreachable
 from aoe.initiator.discover import discover
 from aoe.initiator.survey import Surveyed, attach_each, survey
@@ -159,6 +160,7 @@ def test_one_question_is_enough_for_a_disk() -> None:
             assert {(path.state, path.owner, path.proof) for it in found for path in it.paths} == {
                 ("usable", True, "")
             }
+            assert {it.drive for it in found} == {f"{identify.MODEL} {identify.FIRMWARE}"}
             assert all(path.rtt_us > 0 for it in found for path in it.paths)
             assert ours.asked(opcodes.IDENTIFY_DEVICE) == MANY
             assert ours.asked(opcodes.READ_SECTORS_EXT) == 0

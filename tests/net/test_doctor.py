@@ -93,13 +93,22 @@ def test_nothing_is_wrong_with_a_good_host(running: Service) -> None:
     assert {it["severity"] for it in (*found.things, *client.things)} == {"ok"}
     looked = {it["id"] for it in found.things}
     assert looked >= {"engine", "io-uring", "clock-stepped", "kernel-driver", "watches", "interface"}
-    assert looked >= {"daemon", "descriptors", "export", "state-dir", "store-silent", "address-twice"}
+    assert looked >= {
+        "daemon",
+        "package",
+        "descriptors",
+        "export",
+        "state-dir",
+        "store-silent",
+        "address-twice",
+    }
     assert {it["id"] for it in client.things} >= {
         "engine",
         "interface",
         "socket-buffer",
         "silent",
         "path-mtu",
+        "release",
     }
 
 

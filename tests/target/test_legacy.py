@@ -127,3 +127,10 @@ def test_what_was_used_is_nothing_and_all_that_can_be_left_is_bounded() -> None:
     at = legacy.USED_AT
     assert legacy.read(good[:at] + b"\1" + good[at + 1 :]) == {}
     assert len(good) < legacy.LEGACY_ROOM
+
+
+def test_another_release_is_the_same_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each upgrade would cost what a crash does."""
+    left = ExportLeft(identify.build(SAID))
+    monkeypatch.setattr(identify, "FIRMWARE", "9.9.9")
+    assert continued(SAID._replace(instance=1), left) == (SAID, ())
