@@ -230,9 +230,9 @@ def model_of(data: bytes) -> str:
     return _text(data[54:94])
 
 
-def _text(words: bytes) -> str:
-    raw = bytearray(words)
-    raw[0::2], raw[1::2] = words[1::2], words[0::2]
+def _text(swapped: bytes) -> str:
+    raw = bytearray(swapped)
+    raw[0::2], raw[1::2] = swapped[1::2], swapped[0::2]
     return raw.decode("ascii", "replace").strip(" \0")
 
 
