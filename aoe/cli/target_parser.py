@@ -72,7 +72,7 @@ def _add_opener(commands: Any) -> None:
 
 
 def _add_service(command: argparse.ArgumentParser, default: Path | None = None) -> None:
-    """By what a service is known to its opener, and to who looks at it."""
+    """What names a service, for its own command and those that ask for it."""
     file = f"the configuration file of the target ({_CONFIG})"
     command.add_argument("--config", type=Path, default=default, metavar="FILE", help=file)
     socket = "where the target is asked and changed"
