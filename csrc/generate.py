@@ -192,7 +192,7 @@ def shared() -> Iterator[str]:
     yield from defined(
         identify,
         *("VENDOR_WORD", "VENDOR_SIGNATURE", "VENDOR_LAYOUT"),
-        *("VENDOR_STREAMS", "VENDOR_DRAINS", "VENDOR_ALONE"),
+        *("VENDOR_STREAMS", "VENDOR_DRAINS", "VENDOR_ALONE", "VENDOR_TRIMS"),
         *("VOLATILE_CACHE", "TRIM_IS_ZERO", "HAS_LBA", "HAS_LBA48", "HAS_FUA", "CHECKSUM_FOLLOWS"),
     )
     yield from members(streams.Place, "STREAM_")

@@ -116,7 +116,9 @@ _TRANSFERS = {
     **dict.fromkeys(opcodes.WRITES_FUA_EXT, _Transfer(Kind.WRITE, True, fua=True)),
 }
 _VERIFIES = {READ_VERIFY_SECTORS: False, READ_VERIFY_SECTORS_EXT: True}
-STAMPED = FLUSHES | {opcode for opcode, it in _TRANSFERS.items() if it.kind is Kind.WRITE}
+STAMPED = (
+    FLUSHES | {DATA_SET_MANAGEMENT} | {opcode for opcode, it in _TRANSFERS.items() if it.kind is Kind.WRITE}
+)
 """What order rule T9 is about."""
 _POWER_NO_OPS = frozenset(
     {

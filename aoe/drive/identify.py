@@ -24,6 +24,8 @@ VENDOR_STREAMS = 2
 VENDOR_DRAINS = 4
 """Of the same word: clients are to use another server, if they have one."""
 VENDOR_ALONE = 8
+VENDOR_TRIMS = 16
+"""What bit 1 says of writes holds for TRIM, which an earlier version did not ask for its stream."""
 
 _WORD_82_NOP_AND_POWER = 0x4008
 VOLATILE_CACHE = 0x0020
@@ -181,7 +183,7 @@ def _checksummed(words: dict[int, int], identity: Identity) -> bytes:
     data[20:40] = text_words(identity.serial, protocol.SERIAL_MAX)
     data[_RELEASE] = text_words(FIRMWARE, 8)
     data[54:94] = text_words(MODEL, 40)
-    features = VENDOR_STREAMS * identity.streams
+    features = (VENDOR_STREAMS | VENDOR_TRIMS) * identity.streams
     features |= VENDOR_DRAINS * identity.draining | VENDOR_ALONE * identity.alone
     promises = identity.frame_age_ms, identity.instance, features
     vendor = (VENDOR_SIGNATURE, VENDOR_LAYOUT, *promises, *identity.store_id)
@@ -245,8 +247,8 @@ def says_the_same(data: bytes, other: bytes) -> bool:
 
 
 class Vendor(NamedTuple):
-    """What a target of ours says in the vendor words: its promises (order rules T4 and T9), its store, and
-    whether its administrator drains it."""
+    """What a target of ours says in the vendor words: its promises (order rules T4 and T9, `trims`: also of
+    TRIM), its store, and whether its administrator drains it."""
 
     frame_age_ms: int
     instance: int
@@ -254,13 +256,14 @@ class Vendor(NamedTuple):
     store_id: StoreId = NO_STORE_ID
     draining: bool = False
     alone: bool = False
+    trims: bool = False
 
 
 def vendor_of(data: bytes) -> Vendor | None:
     """The vendor words, or None where another kind of drive answered."""
     signature, layout, age, instance, features, *store = _VENDOR.unpack_from(data, 2 * VENDOR_WORD)
     store_id = StoreId(*store) if store[0] else NO_STORE_ID
-    says = (bool(features & it) for it in (VENDOR_DRAINS, VENDOR_ALONE))
+    says = (bool(features & it) for it in (VENDOR_DRAINS, VENDOR_ALONE, VENDOR_TRIMS))
     vendor = Vendor(age, instance, bool(features & VENDOR_STREAMS), store_id, *says)
     return vendor if (signature, layout) == (VENDOR_SIGNATURE, VENDOR_LAYOUT) else None
 

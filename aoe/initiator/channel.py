@@ -36,6 +36,8 @@ class Channel:
         self.stamp = UNSTAMPED
         """Of what is sent now, once the peer knows our stream and drops writes of earlier epochs (order rule
         T9)."""
+        self.trims = False
+        """Whether the peer asks a TRIM for its stream, too."""
         self._streams = first_tag & 0xFFFF
         """Where the numbers of the streams have come to."""
         self.generation = 1
@@ -171,10 +173,10 @@ class Channel:
         effects: list[Effect] = []
         for lane in self._lanes:
             lane.probes = 0
-            for exchange in [it for it in lane.unsettled if it.is_over(alone)]:
+            for exchange in [it for it in lane.unsettled if it.is_over(alone, self.trims)]:
                 self._forget(exchange, effects)
             for exchange in list(lane.flying):
-                if exchange.is_over(alone):
+                if exchange.is_over(alone, self.trims):
                     self._forget_copies(exchange)
                     exchange.tries = 0
                     self._send_anew(exchange, now_ns, effects)
@@ -320,7 +322,7 @@ class Channel:
 
     def _stamped(self, exchange: Exchange) -> bytes:
         """What is sent of something that is no read, and of which stream it is from now on."""
-        stamp = self.stamp if exchange.stamped else UNSTAMPED
+        stamp = self.stamp if exchange.is_stamped(self.trims) else UNSTAMPED
         same = exchange.tries == 1 or exchange.stamp.stream == stamp.stream
         exchange.stamp = stamp if same else UNSTAMPED
         return stamped(exchange.body, stamp) if stamp.stream else exchange.body

@@ -32,6 +32,7 @@ _STAMPED = (
     opcodes.WRITE_DMA_FUA_EXT,
     opcodes.FLUSH_CACHE,
     opcodes.FLUSH_CACHE_EXT,
+    opcodes.DATA_SET_MANAGEMENT,
 )
 FLUSH = ata.encode(AtaRequest(0, 0, 0, opcodes.FLUSH_CACHE_EXT, 0))
 
@@ -84,16 +85,18 @@ class Exchange:
         self.generation = 0
         """To which process of the peer it was sent; -1, if its copies were to several."""
 
-    @property
-    def stamped(self) -> bool:
-        """Whether it says which stream it belongs to, where the peer knows ours."""
-        return self.command == Command.ATA and ata.command_in(self.body) in _STAMPED
+    def is_stamped(self, trims: bool) -> bool:
+        """Whether it says which stream it belongs to, where the peer knows ours; `trims`: also a TRIM."""
+        if self.command != Command.ATA:
+            return False
+        opcode = ata.command_in(self.body)
+        return opcode in _STAMPED and (trims or opcode != opcodes.DATA_SET_MANAGEMENT)
 
-    def is_over(self, alone: int | None) -> bool:
+    def is_over(self, alone: int | None, trims: bool) -> bool:
         """Whether no copy can do anything any more, once the peer is another process, and where `alone` is
-        the one life of it that carries out what names a life (order rules T8 to T10)."""
+        the one life of it that carries out what names a life (order rules T8 to T10); `trims`: TRIM, too."""
         named = alone is not None and self.stamp.stream > 0 and self.stamp.instance != alone
-        return named or self.kind is Kind.READS
+        return (named and self.is_stamped(trims)) or self.kind is Kind.READS
 
     def judge(self, header: Header, raw: bytes) -> bool | None:
         """Whether a reply says that it was done; None where the frame cannot be the reply to this."""

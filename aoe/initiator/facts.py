@@ -63,6 +63,8 @@ class Facts(NamedTuple):
     streams: bool
     alone: bool
     """Whether what names another instance can take effect no more."""
+    trims: bool
+    """Whether all that holds for TRIM, too."""
     store: StoreId
     draining: bool
     data: bytes
@@ -79,6 +81,7 @@ def facts_of(data: bytes, timing: Timing = USUAL) -> Facts:
         vendor.frame_age_ms * 1_000_000 if vendor else timing.foreign_age_ns,
         vendor is not None and vendor.streams,
         vendor is not None and vendor.alone,
+        vendor is not None and vendor.trims,
         vendor.store_id if vendor else NO_STORE_ID,
         vendor is not None and vendor.draining,
         data,

@@ -60,6 +60,7 @@ def identified(board: Board, path: Path, raw: bytes, registering: Stamp, now_ns:
     _believe(board, path, facts)
     path.channel.quiesce_after(board.quiesce_ns(facts.age_ns))
     path.channel.drains = facts.instance is not None
+    path.channel.trims = facts.trims
     if not looks.registered(board, path, facts, registering, now_ns):
         return True
     if path.slow:

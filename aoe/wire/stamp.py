@@ -1,16 +1,17 @@
 """The stream and the epoch of an ATA request, and by what a frame of ours is known (order rule T9).
 
 They are where the standard has nothing: in the two reserved bytes (AoEr11 section 3.1), and in the Feature
-register, which writes, FLUSH and IDENTIFY do not use. Others may leave anything there, so that these bytes
+register, which writes, FLUSH and IDENTIFY do not use; TRIM does, but not the LBA (ATA8-ACS section 7.9), so
+that its epoch is in the lowest byte there. Others may leave anything there, so that these bytes
 say nothing by themselves. Ours is a frame whose tag has the highest bit, and that has a trailer behind
 header and data: 4 bytes that no client sends by accident, and the id that the target gave itself in IDENTIFY.
 """
 
 from typing import NamedTuple
 
-from aoe.wire.ata import COMMAND_AT, COUNT_AT, FEATURE_AT, STREAM
+from aoe.wire.ata import COMMAND_AT, COUNT_AT, FEATURE_AT, LBA_AT, STREAM, command_in
 from aoe.wire.frame import TAG_AT
-from aoe.wire.opcodes import FLUSHES, IDENTIFY_DEVICE
+from aoe.wire.opcodes import DATA_SET_MANAGEMENT, FLUSHES, IDENTIFY_DEVICE
 from aoe.wire.protocol import AOE_HEADER, ATA_HEADER, SECTOR, STAMP_TRAILER, USER_TAG
 
 STREAM_SIGNATURE = b"\xd3\x1f\xb6\x4a"
@@ -23,8 +24,7 @@ _MARK = USER_TAG >> 24
 """In the first byte of a tag."""
 _WITHOUT_DATA = FLUSHES | {IDENTIFY_DEVICE}
 """FLUSH and IDENTIFY: what follows their header is the trailer. Others say by Sector Count where it is."""
-_BEFORE_EPOCH = slice(FEATURE_AT - AOE_HEADER)
-_BEFORE_STREAM = slice(FEATURE_AT - AOE_HEADER + 1, STREAM.start - AOE_HEADER)
+_STREAM = STREAM.start - AOE_HEADER
 _DATA = slice(ATA_HEADER - AOE_HEADER, None)
 """Of the bytes after the AoE header."""
 
@@ -62,14 +62,19 @@ def stamp_of(frame: bytes) -> Stamp | None:
     if len(frame) < end:
         return None
     instance = int.from_bytes(frame[at + _INSTANCE_AT : end], "little")
-    return Stamp(int.from_bytes(frame[STREAM], "big"), frame[FEATURE_AT], instance)
+    return Stamp(int.from_bytes(frame[STREAM], "big"), frame[_epoch_at(frame[COMMAND_AT])], instance)
+
+
+def _epoch_at(opcode: int) -> int:
+    return LBA_AT if opcode == DATA_SET_MANAGEMENT else FEATURE_AT
 
 
 def stamped(body: bytes, stamp: Stamp) -> bytes:
     """The bytes after the AoE header, with a stamp."""
     stream, epoch, instance = stamp
     trailer = STREAM_SIGNATURE + instance.to_bytes(STAMP_TRAILER - _INSTANCE_AT, "little")
-    head = body[_BEFORE_EPOCH], bytes((epoch,)), body[_BEFORE_STREAM], stream.to_bytes(2, "big")
+    at = _epoch_at(command_in(body)) - AOE_HEADER
+    head = body[:at], bytes((epoch,)), body[at + 1 : _STREAM], stream.to_bytes(2, "big")
     return b"".join((*head, body[_DATA], trailer))
 
 

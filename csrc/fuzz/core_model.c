@@ -35,6 +35,7 @@ static struct {
     const struct sent *answers; /* what the frame that came in is the reply to, and not an error */
     int is_good;
     int alone; /* it said that what names another life of its server than this instance is over (T8 to T10) */
+    int trims; /* and that all this is true of a TRIM */
     uint8_t instance[8];
     uint8_t from[6]; /* whose frame came in */
     int tainted; /* a reply may have brought bytes that are not the disk's */
@@ -43,6 +44,7 @@ static struct {
     struct passed passed[SENT_MAX];
     uint32_t passed_count;
     uint32_t drains[SENT_MAX], drains_count; /* paths whose servers said so */
+    uint32_t trimming[SENT_MAX], trimming_count; /* and that a TRIM is asked for its stream */
 } m;
 
 void broken(const char *what, const char *file, int line)
@@ -76,7 +78,7 @@ void model_reset(int64_t now_ns)
     memset(m.slots, 0, sizeof m.slots);
     m.count = m.seen = m.left = m.unsettled_count = 0;
     m.tainted = 0;
-    m.known_count = m.passed_count = m.drains_count = 0;
+    m.known_count = m.passed_count = m.drains_count = m.trimming_count = 0;
     m.news = m.before_count = 0;
     m.cause = BY_CALLER;
     m.now_ns = now_ns;
@@ -166,6 +168,7 @@ static const struct vendor *vendor_in(const struct sent *s, const uint8_t *frame
 static void note_alone(const struct vendor *vendor)
 {
     m.alone = wire_little(vendor->features, 2) & 8;
+    m.trims = wire_little(vendor->features, 2) & 16;
     memcpy(m.instance, vendor->instance, sizeof m.instance);
 }
 
@@ -184,6 +187,12 @@ static void note_drains(const struct sent *s, const struct vendor *vendor)
 {
     if (wire_little(vendor->features, 2) & 4 && m.drains_count < SENT_MAX)
         m.drains[m.drains_count++] = s->path;
+}
+
+static void note_trims(const struct sent *s)
+{
+    if (m.trims && m.trimming_count < SENT_MAX)
+        m.trimming[m.trimming_count++] = s->path;
 }
 
 static const struct passed *passed_by(uint32_t path)
@@ -231,6 +240,7 @@ void model_receives(uint32_t port, const uint8_t *frame, uint32_t length, const 
         note_alone(vendor);
         note_known(s, vendor);
         note_drains(s, vendor);
+        note_trims(s);
     }
     if (probes)
         note_passed(s, frame, length);
@@ -247,9 +257,13 @@ static uint32_t later_copies(const struct sent *s)
     return count;
 }
 
+static int is_trim(const struct sent *s) { return s->wire.ata.opcode == DATA_SET_MANAGEMENT; }
+
+static uint8_t epoch_of(const struct sent *s) { return is_trim(s) ? s->wire.ata.lba[0] : s->wire.ata.feature; }
+
 static int is_of_earlier_epoch(const struct sent *s, const struct sent *flush)
 {
-    uint8_t behind = (uint8_t)(flush->wire.ata.feature - s->wire.ata.feature);
+    uint8_t behind = (uint8_t)(epoch_of(flush) - epoch_of(s));
     return flush->stream && s->stream == flush->stream && behind > 0 && behind < 128;
 }
 
@@ -265,7 +279,8 @@ static int drained(const struct sent *s)
 /* Its server has said that what names an earlier life of it is over. */
 static int is_of_earlier_life(const struct sent *s)
 {
-    return m.alone && m.answers->path == s->path && s->stream && memcmp(s->instance, m.instance, sizeof m.instance);
+    return m.alone && (m.trims || !is_trim(s)) && m.answers->path == s->path && s->stream &&
+           memcmp(s->instance, m.instance, sizeof m.instance);
 }
 
 /* `unseen`: how many frames have just gone out, which may be later copies. */
@@ -305,7 +320,7 @@ static int agree(const struct sent *s, const struct sent *other)
 {
     if (s->user != other->user || s->wire.ata.opcode != other->wire.ata.opcode)
         return 0;
-    for (uint64_t lba = s->first; s->wire.ata.opcode != DATA_SET_MANAGEMENT && lba < s->last; lba++)
+    for (uint64_t lba = s->first; !is_trim(s) && lba < s->last; lba++)
         if (lba >= other->first && lba < other->last &&
             s->sector_hash[lba - s->first] != other->sector_hash[lba - other->first])
             return 0;
@@ -427,7 +442,7 @@ static uint64_t number_of(const uint8_t *bytes, int length)
 /* Its ranges follow each other, inside of what a TRIM was asked for. */
 static void check_trim(struct sent *s, const uint8_t *data, uint32_t length)
 {
-    CHECK(s->wire.ata.flags == 0x41 && s->wire.ata.feature == 1 && !wire_lba(s->head));
+    CHECK(s->wire.ata.flags == 0x41 && s->wire.ata.feature == 1 && wire_lba(s->head) == (s->stream ? epoch_of(s) : 0));
     CHECK(length == s->wire.ata.count * 512u);
     const struct wire_range *range = (const struct wire_range *)data;
     s->first = s->last = number_of(range->lba, LBA_BYTES);
@@ -525,7 +540,7 @@ static void find_stream(struct sent *s, const aoe_out *out)
     CHECK(s->stream && s->tag >> 31);
     uint8_t opcode = s->wire.ata.opcode;
     CHECK(opcode == IDENTIFY_DEVICE || opcode == FLUSH_CACHE || opcode == FLUSH_CACHE_EXT ||
-          opcode == WRITE_SECTORS_EXT || opcode == WRITE_DMA_FUA_EXT);
+          opcode == WRITE_SECTORS_EXT || opcode == WRITE_DMA_FUA_EXT || opcode == DATA_SET_MANAGEMENT);
 }
 
 static int is_known(const struct sent *s)
@@ -536,6 +551,15 @@ static int is_known(const struct sent *s)
             return 1;
     }
     return m.known_count == SENT_MAX;
+}
+
+/* A server of an earlier version would take a TRIM for anyone's: none is stamped there. */
+static int trims_there(const struct sent *s)
+{
+    for (uint32_t i = m.trimming_count; i--;)
+        if (m.trimming[i] == s->path)
+            return 1;
+    return m.trimming_count == SENT_MAX;
 }
 
 static int is_zero(const uint8_t *bytes, uint32_t length)
@@ -567,7 +591,8 @@ static int is_for_last_life(const struct sent *s)
     if (!asked || asked->path != s->path || asked->wire.ata.opcode != IDENTIFY_DEVICE || s->wire.command != COMMAND_ATA)
         return 0;
     int reads = s->wire.ata.opcode == READ_SECTORS_EXT;
-    return reads || (m.alone && s->stream && memcmp(s->instance, m.instance, sizeof m.instance));
+    int asked_for_it = m.alone && (m.trims || !is_trim(s));
+    return reads || (asked_for_it && s->stream && memcmp(s->instance, m.instance, sizeof m.instance));
 }
 
 static void check_frame(struct sent *s, const aoe_out *out)
@@ -586,6 +611,7 @@ static void check_frame(struct sent *s, const aoe_out *out)
     s->path = w ? w->number : 0;
     find_stream(s, out);
     CHECK(!s->stream || s->wire.ata.opcode == IDENTIFY_DEVICE || is_known(s));
+    CHECK(!s->stream || !is_trim(s) || trims_there(s));
     if (knows(s)) {
         if (wire_of(f)->command == COMMAND_ATA)
             check_ata(s, out->data, out->data_length);

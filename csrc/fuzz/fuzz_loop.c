@@ -252,7 +252,8 @@ static uint32_t stamp(uint32_t length, uint8_t stream, uint8_t epoch, uint64_t i
     if (length + STAMP_TRAILER > FRAME_MAX)
         return length;
     wire_put_tag(s.frame, USER_TAG);
-    wire_at(s.frame)->ata.feature = epoch;
+    struct wire_registers *asked = &wire_at(s.frame)->ata;
+    *(asked->opcode == DATA_SET_MANAGEMENT ? asked->lba : &asked->feature) = epoch;
     wire_put_big16(wire_at(s.frame)->ata.stream, stream);
     memcpy(s.frame + length, STREAM_SIGNATURE, SIGNATURE_BYTES);
     memcpy(s.frame + length + SIGNATURE_BYTES, &instance, INSTANCE_BYTES);

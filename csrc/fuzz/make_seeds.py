@@ -101,6 +101,24 @@ def strange_streams(export: int) -> bytes:
     return old_life + passes + known + stamped(0xEC, 0, late) + stamped(0x34, 0, place(export, 1)) + passes
 
 
+def trimmed_streams(export: int) -> bytes:
+    """TRIMs of a stream: repeated, late, for an earlier life; one begins an epoch, one waits for a FLUSH."""
+    here, passes = place(export), PASS_ONCE + done() + python(export) + PASS_ONCE
+    early = stamped_trim(0, here) + stamped(0xEC, 0, here) + passes + stamped_trim(0, here)
+    waits = bytes((REPEAT, 1)) + passes + stamped_trim(0, here) + stamped(0xEA, 1, here) + passes
+    late = stamped_trim(0, here) + stamped(0x34, 1, here) + passes + stamped_trim(2, here) + passes
+    return (
+        early
+        + waits
+        + late
+        + stamped(0x34, 1, here)
+        + stamped_trim(2, here, 11)
+        + passes
+        + read(here)
+        + passes
+    )
+
+
 def far_epochs(export: int) -> bytes:
     """Each is less than half of all epochs ahead of the one before, not of the first: what waits counts."""
     here, passes = place(export), PASS_ONCE + done() + PASS_ONCE
@@ -141,6 +159,11 @@ def write(where: int = 0, lba: int = 0, count: int = 1) -> bytes:
 
 def flush(where: int = 0) -> bytes:
     return request(0xEA, where)
+
+
+def stamped_trim(epoch: int, where: int, kind: int = 6) -> bytes:
+    """Of the first four sectors."""
+    return stamped(0x06, 1, where, kind) + bytes((0, 4, epoch))
 
 
 def trim(where: int, *ranges: tuple[int, int]) -> bytes:
@@ -274,6 +297,7 @@ def loop_seeds() -> Iterator[tuple[str, bytes]]:
         yield f"{name}-many-streams", settings() + many_streams(export)
         yield f"{name}-strange-streams", settings() + strange_streams(export)
         yield f"{name}-far-epochs", settings() + far_epochs(export)
+        yield f"{name}-trimmed-streams", settings() + trimmed_streams(export)
         yield f"{name}-known-streams", settings() + known_streams(export)
         yield f"{name}-stepped-streams", settings() + stepped_streams(export)
         yield f"{name}-moved-streams", settings() + moved_streams(export)
@@ -382,6 +406,7 @@ def core_odds() -> Iterator[tuple[str, bytes]]:
         "no-lba": (49, 0),
         "checksum": (255, 0x00A5),
         "old-streams": (138, 1),
+        "no-trim-streams": (138, 2),
     }.items():
         yield (
             f"words-{words}",
@@ -391,6 +416,7 @@ def core_odds() -> Iterator[tuple[str, bytes]]:
     for words, (word, *values) in {
         "refused": (138, 0),
         "another-life": (134, 99),
+        "another-life-without-trims": (134, 99, 0, 0, 0, 10),
         "its-end": (129, 0),
     }.items():
         changed = asked_once + set_words(word, *values) + live(3, slow=True) + CHOSEN
@@ -448,6 +474,11 @@ def core_lives() -> Iterator[tuple[str, bytes]]:
     news = set_words(134, 9) + bytes((ADVERTISE, 0, 0, 16, 16))
     cache = core_settings(ports=1, addresses=1) + set_words(85, 0x20) + CHOSEN + MIXED + live()
     yield "restarted", cache + news + start(FLUSH) + live(8, slow=True) + ALL_DONE
+    trims = b"".join(start(verb, 1, 16, at=AT_PAGE, of=SECTORS) for verb in (TRIM, WRITE))
+    for says in (2, 10, 18, 26):
+        born = set_words(134, 99, 0, 0, 0, says) + bytes((ADVERTISE, 0, 0, 16, 16)) + live(8)
+        lost = core_settings(ports=1, addresses=1, policy=END_WELL) + CHOSEN + trims + live(1, silent=15)
+        yield f"trims-{says}", lost + born + live(8, slow=True) + ALL_DONE
     slow = b"".join(answered(GOOD, 0, back) for back in range(3)) + live(8, slow=True, silent=14)
     yield "slow", core_settings(policy=SPREAD) + CHOSEN + MIXED + 6 * slow + silent + live(8, slow=True)
     frames = b"".join(

@@ -174,11 +174,13 @@ static void find_ranges(struct record *r, const uint8_t *frame)
             add_range(r, wire_little(at->lba, LBA_BYTES), wire_little(at->count, 2));
 }
 
-static int has_trailer(uint8_t opcode) { return kind_of(opcode) == K_WRITE || is_among(opcode, "\xE7\xEA\xEC"); }
+static int has_trailer(uint8_t opcode) { return kind_of(opcode) == K_WRITE || is_among(opcode, "\xE7\xEA\xEC\x06"); }
+
+static uint8_t epoch_of(const struct record *r) { return is_trim(r) ? r->wire.ata.lba[0] : r->wire.ata.feature; }
 
 static void find_trailer(struct record *r, const uint8_t *frame)
 {
-    uint32_t at = ATA_HEADER + (r->kind == K_WRITE ? r->count * SECTOR : 0);
+    uint32_t at = ATA_HEADER + (r->kind == K_WRITE || is_trim(r) ? r->count * SECTOR : 0);
     if (r->length < at + STAMP_TRAILER || wire_of(frame)->command || !has_trailer(wire_of(frame)->ata.opcode))
         return;
     r->ours = wire_tag(frame) & USER_TAG && !memcmp(frame + at, "\xd3\x1f\xb6\x4a", SIGNATURE_BYTES);
@@ -240,7 +242,10 @@ static uint64_t under_way_ns(void) { return NETWORK_LIFETIME_NS + engine->set.fr
 
 static int earlier(uint32_t epoch, uint32_t other) { return (other - epoch) % 256 - 1 < 127; }
 
-static int has_epoch(const struct record *r) { return r->ours && (r->kind == K_WRITE || r->kind == K_FLUSH); }
+static int has_epoch(const struct record *r)
+{
+    return r->ours && (r->kind == K_WRITE || r->kind == K_FLUSH || is_trim(r));
+}
 
 static int is_stale(const struct record *r)
 {
@@ -249,7 +254,7 @@ static int is_stale(const struct record *r)
         return 0;
     if (!r->names_us || !i || tag_of(r) < i->first_tag)
         return 1;
-    return tag_of(r) + REPLAY_WINDOW <= i->latest_tag || earlier(r->wire.ata.feature, i->epoch);
+    return tag_of(r) + REPLAY_WINDOW <= i->latest_tag || earlier(epoch_of(r), i->epoch);
 }
 
 static void hear(struct initiator *i, const struct record *r)
@@ -263,7 +268,7 @@ static void see(const struct record *r)
 {
     struct initiator *i = initiator_of(r);
     hear(i, r);
-    i->epoch = earlier(i->epoch, r->wire.ata.feature) ? r->wire.ata.feature : i->epoch;
+    i->epoch = earlier(i->epoch, epoch_of(r)) ? epoch_of(r) : i->epoch;
     i->latest_tag = tag_of(r) > i->latest_tag ? tag_of(r) : i->latest_tag;
 }
 
@@ -329,7 +334,7 @@ static void registered(const struct record *r)
     }
     CHECK(places_taken(r, 1) < STREAMS_MAX);
     i = &m.initiators[m.initiators_count++];
-    *i = (struct initiator){.stream = stream_of(r), .epoch = r->wire.ata.feature, .export = r->export, .first_tag = tag_of(r)};
+    *i = (struct initiator){.stream = stream_of(r), .epoch = epoch_of(r), .export = r->export, .first_tag = tag_of(r)};
     i->arrived_ns = i->heard_ns = r->stamp_ns;
     i->latest_tag = i->first_tag;
     i->named = r->named;
@@ -722,6 +727,7 @@ int __wrap_hand_up(struct thread *t, const aoe_up *up, const uint8_t *frame)
 {
     struct record *r = model_record(frame);
     CHECK(r->outcome == O_NONE && r->arrival);
+    CHECK(!(up->ticket && r->stale)); /* rule T9 */
     CHECK(up->port == r->port && up->export_index == (r->export < 0 ? NO_EXPORT : (uint32_t)r->export));
     if (up->ticket)
         check_fence(r, t);

@@ -59,17 +59,21 @@ static void fly(struct path *path, struct exchange *x, int up)
 }
 
 /* What says which stream it belongs to, where the peer knows ours. */
-static int is_stamped(const struct exchange *x)
+static int is_stamped(const struct path *path, const struct exchange *x)
 {
     uint8_t opcode = x->body->ata.opcode;
-    int changes = opcode == WRITE_SECTORS_EXT || opcode == WRITE_DMA_FUA_EXT;
+    int trims = opcode == DATA_SET_MANAGEMENT && path->trims;
+    int changes = opcode == WRITE_SECTORS_EXT || opcode == WRITE_DMA_FUA_EXT || trims;
     int flushes = opcode == FLUSH_CACHE || opcode == FLUSH_CACHE_EXT;
     return x->command == COMMAND_ATA && (changes || flushes);
 }
 
 void stamp_registers(struct wire_registers *registers, const struct stamp *stamp)
 {
-    registers->feature = stamp->epoch;
+    if (registers->opcode == DATA_SET_MANAGEMENT)
+        registers->lba[0] = stamp->epoch;
+    else
+        registers->feature = stamp->epoch;
     wire_put_big16(registers->stream, stamp->stream);
 }
 
@@ -82,7 +86,7 @@ void stamp_trailer(uint8_t *at, const struct stamp *stamp)
 static void stamp(const struct path *path, struct exchange *x, aoe_out *out)
 {
     _Static_assert(sizeof out->tail == STAMP_TRAILER, "room for it");
-    struct stamp stamp = is_stamped(x) ? path->stamp : (struct stamp){0};
+    struct stamp stamp = is_stamped(path, x) ? path->stamp : (struct stamp){0};
     int same = x->tries == 1 || x->stamp.stream == stamp.stream;
     x->stamp = same ? stamp : (struct stamp){0};
     if (!stamp.stream)
@@ -162,7 +166,8 @@ void exchange_forget_copies(aoe_core *c, struct path *path, struct exchange *x)
 
 int exchange_is_over(const struct path *path, const struct exchange *x)
 {
-    return x->lane == LANE_READS || (path->alone && x->stamp.stream && x->stamp.instance != path->instance);
+    int named = path->alone && x->stamp.stream && x->stamp.instance != path->instance;
+    return x->lane == LANE_READS || (named && is_stamped(path, x));
 }
 
 /* Whatever became of its copies, they can do nothing any more. */

@@ -94,6 +94,7 @@ struct path {
     struct window window;
     int drains;
     struct stamp stamp; /* of what is sent now */
+    int trims;          /* whether the peer asks a TRIM for its stream, too */
     uint16_t streams;   /* where their numbers have come to */
     int64_t generation; /* rises when the peer is another process, which cannot speak for what that one had begun */
     uint32_t tag;

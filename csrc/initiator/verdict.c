@@ -115,11 +115,12 @@ static void fitted(aoe_core *c, struct path *path, const uint8_t *identity, stru
     const struct vendor *vendor = vendor_of(identity);
     int64_t told_ns = (int64_t)wire_little(vendor->age_ms, sizeof vendor->age_ms) * 1000000;
     struct body sector = board_reading(1);
-    int heeds = path->ours && wire_little(vendor->features, sizeof vendor->features) & VENDOR_STREAMS;
+    uint64_t features = path->ours ? wire_little(vendor->features, sizeof vendor->features) : 0;
     believe(c, path, identity);
     path->lanes[LANE_CHANGES].quiesce_ns = board_quiesce_ns(c, path->ours ? told_ns : c->set.timing.foreign_age_ns);
     path->drains = path->ours;
-    if (!looks_registered(c, path, heeds, registering, now_ns))
+    path->trims = (features & VENDOR_TRIMS) != 0;
+    if (!looks_registered(c, path, (features & VENDOR_STREAMS) != 0, registering, now_ns))
         return;
     if (path->slow)
         looks_check(c, path, &sector, now_ns);

@@ -274,6 +274,7 @@ enum {
 #define VENDOR_STREAMS 0x02
 #define VENDOR_DRAINS 0x04
 #define VENDOR_ALONE 0x08
+#define VENDOR_TRIMS 0x10
 #define VOLATILE_CACHE 0x20
 #define TRIM_IS_ZERO 0x4020
 #define HAS_LBA 0x200

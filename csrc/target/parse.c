@@ -157,7 +157,7 @@ struct request parse_request(const uint8_t *frame, size_t length, const struct g
     if (!gate->sectors_max || !listed(f->src, gate->reserved, gate->reserved_count))
         return r;
     enum form form = form_of(f->ata.opcode, &extended, &fua);
-    r.ages = form == F_WRITE || form == F_FLUSH;
+    r.ages = form == F_WRITE || form == F_FLUSH || form == F_TRIM;
     if (form == F_NONE)
         return r;
     r.durable = (uint8_t)fua;

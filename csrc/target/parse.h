@@ -36,7 +36,7 @@ struct request {
     uint64_t lba;
     uint32_t count;
     uint8_t durable; /* asked for by the request itself */
-    uint8_t ages;    /* a write or a FLUSH: order rules T3 and T9 are about it */
+    uint8_t ages;    /* a write, a TRIM or a FLUSH: order rules T3 and T9 are about it */
     uint8_t identifies;
     uint8_t asks; /* for something that can be done on a disk that is whole: it is counted under its client */
 };

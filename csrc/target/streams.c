@@ -30,7 +30,11 @@ const uint8_t *streams_instance(const uint8_t *frame, size_t length)
 
 static uint16_t number_of(const uint8_t *frame) { return wire_big16(wire_of(frame)->ata.stream); }
 
-static uint8_t epoch_of(const uint8_t *frame) { return wire_of(frame)->ata.feature; }
+static uint8_t epoch_of(const uint8_t *frame)
+{
+    const struct wire_registers *asked = &wire_of(frame)->ata;
+    return asked->opcode == DATA_SET_MANAGEMENT ? asked->lba[0] : asked->feature;
+}
 
 static int earlier(uint8_t one, uint8_t other)
 {

@@ -70,7 +70,8 @@ class Server:
         self.store = bytearray(SECTORS * protocol.SECTOR) if store is None else store
         facts = {"frame_age_ms": 1000, "instance": number + 1, **facts}
         self._facts = Identity(len(self.store) // protocol.SECTOR, serial, **facts)
-        self.identity: bytes | None = identify.build(self._facts)
+        self._words: dict[str, int] = {}
+        self.identity: bytes | None = self._said()
         self.bad: set[int] = set()
         self.fails: set[int] = set()
         self.frame = 16
@@ -118,12 +119,20 @@ class Server:
     def restart(self, instance: int) -> None:
         """As another process."""
         self._facts = self._facts._replace(instance=instance)
-        self.identity = identify.build(self._facts)
+        self.identity = self._said()
 
     def drain(self, on: bool = True) -> None:
         """As its administrator has it."""
         self._facts = self._facts._replace(draining=on)
-        self.identity = identify.build(self._facts)
+        self.identity = self._said()
+
+    def says(self, **words: int) -> None:
+        """Other words in IDENTIFY (`w138=2`), in each life."""
+        self._words = words
+        self.identity = self._said()
+
+    def _said(self) -> bytes:
+        return resealed(identify.build(self._facts), **self._words)
 
     def advertisement(self) -> bytes:
         """As after a start."""

@@ -84,6 +84,7 @@ class Server:
         self.store = self.rng.choice([self.disk, self.disk, self.disk, self.clone()])
         self.store_id = self.rng.choice([NO_STORE_ID, NO_STORE_ID, *STORES])
         self.streams = Streams() if self.rng.random() < 0.7 else None
+        self.trims = self.instance % 3 > 0  # else it is of the version before, and asks no TRIM for its stream
         self.alone = self.rng.random() < 0.5
 
     def forget(self) -> None:
@@ -127,6 +128,8 @@ class Server:
         for name in self.lacks:
             word, value = _WORDS[name]
             data[2 * word : 2 * word + 2] = value.to_bytes(2, "little")
+        if not self.trims:
+            data[276] &= ~identify.VENDOR_TRIMS
         if self.foreign:
             data[258:262] = b"none"
         if self.nonsense in _NONSENSE:
@@ -153,7 +156,7 @@ class Server:
 
     def _drops(self, streams: Streams, src: bytes, raw: bytes, opcode: int) -> bool:
         stamp, tag = stamp_of(raw), int.from_bytes(raw[20:24], "big")
-        if stamp is None or opcode not in STAMPED:
+        if stamp is None or opcode not in STAMPED or (opcode == 0x06 and not self.trims):
             return False
         if stamp.instance != self.instance or streams.stale(src, stamp, tag):
             return True

@@ -112,7 +112,8 @@ TRAILER = bytes.fromhex("d31fb64a")
 def stamped(raw: bytes, stream: int, epoch: int, instance: int, tag: int) -> bytes:
     """A frame of our initiator: a stream, an epoch, the highest bit of its tag, a trailer behind the data."""
     end = 36 if raw[27] in (0xE7, 0xEA, 0xEC) else 36 + 512 * raw[26]
-    head = raw[:20] + (1 << 31 | tag).to_bytes(4, "big") + raw[24:25] + bytes((epoch,)) + raw[26:34]
+    at = 28 if raw[27] == 0x06 else 25
+    head = raw[:20] + (1 << 31 | tag).to_bytes(4, "big") + raw[24:at] + bytes((epoch,)) + raw[at + 1 : 34]
     return head + stream.to_bytes(2, "big") + raw[36:end] + TRAILER + instance.to_bytes(8, "little")
 
 

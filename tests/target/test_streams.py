@@ -79,15 +79,16 @@ def test_half_of_the_epochs_are_earlier() -> None:
 
 
 def test_a_stamp_is_where_the_standard_has_nothing() -> None:
-    for raw in (write(0x1234, 7), identify(0x1234, 7), flush(0x1234, 7)):
+    trim = stamped(driver.trim((0, 1)), 0x1234, 7)
+    for raw in (write(0x1234, 7), identify(0x1234, 7), flush(0x1234, 7), trim):
         assert stamp_of(raw) == Stamp(0x1234, 7, INSTANCE)
         assert stamp_of(raw + bytes(12)) == Stamp(0x1234, 7, INSTANCE), "padding may follow"
-    assert {0x34, 0x3D, 0xE7, 0xEA} < STAMPED
-    assert not STAMPED & {0x24, 0xEC, 0x06}
+    assert {0x34, 0x3D, 0xE7, 0xEA, 0x06} < STAMPED
+    assert not STAMPED & {0x24, 0x42, 0xEC, 0xEF}
 
 
 def test_what_the_initiator_writes_is_what_the_target_reads() -> None:
-    for raw in (driver.write(0, bytes(1024)), driver.identify(), driver.flush()):
+    for raw in (driver.write(0, bytes(1024)), driver.identify(), driver.flush(), driver.trim((0, 1))):
         body = wire_stamped(raw[24:], Stamp(9, 3, INSTANCE))
         assert raw[:20] + b"\x80\0\0\7" + body == stamped(raw, 9, 3, tag=7)
 
