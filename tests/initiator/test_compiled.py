@@ -84,7 +84,7 @@ class Server:
         self.store = self.rng.choice([self.disk, self.disk, self.disk, self.clone()])
         self.store_id = self.rng.choice([NO_STORE_ID, NO_STORE_ID, *STORES])
         self.streams = Streams() if self.rng.random() < 0.7 else None
-        self.trims = self.instance % 3 > 0  # else it is of the version before, and asks no TRIM for its stream
+        self.trims = self.instance % 3 > 0  # else it is of the version before
         self.alone = self.rng.random() < 0.5
 
     def forget(self) -> None:
