@@ -105,7 +105,7 @@ def expected(identity: Identity) -> Words:
         135: identity.instance >> 16 & 0xFFFF,
         136: identity.instance >> 32 & 0xFFFF,
         137: identity.instance >> 48,
-        138: 2 * identity.streams + 4 * identity.draining,
+        138: (2 | 16) * identity.streams + 4 * identity.draining,
         139: identity.store_id.kind,
         **{
             140 + i: identity.store_id.digest[2 * i] | identity.store_id.digest[2 * i + 1] << 8
