@@ -286,12 +286,34 @@ DOCTOR_STATE_FILES = 16
 DOCTOR_FULL_ONE_IN = 10
 """A file system with less than such a part free counts as nearly full."""
 
+POOL_NAME_MAX = 64
+"""Characters of the name of a pool, volume or snapshot."""
+POOLS_MAX = 64
+POOL_VOLUMES_MAX = 16384
+POOL_SNAPSHOTS_MAX = 1024
+"""Pools that a file names, volumes of one, and snapshots of one volume."""
+POOL_RESERVE_DEFAULT, POOL_RESERVE_MAX = 10, 90
+"""Percent of a pool's store that are kept for the disks that are there."""
+POOL_RECORD_BYTES_MAX = 1 << 20
+"""Of the record of a volume: each snapshot takes about 250."""
+POOL_DROPPED_MAX = 16
+"""Images of which a volume remembers that it has them no more."""
+POOL_CHAIN_MAX = 16
+"""Images of which one state is made, each of differences to the one before."""
+POOL_NAMED_MAX = 8
+"""Volumes or snapshots that one message names."""
+EXTENTS_CHUNK = 1024
+"""Extents of a file that the kernel is asked for at a time."""
+
 # What must hold between them
 
 assert OPENER_CHANGES_MAX + 2 <= OPENER_DESCRIPTORS_MAX
 assert HELD_MAX * (HELD_NAME_MAX + 1) < (1 << 17) - 100
 
 assert 6 * 4096 + 2 + OPENER_STORE_BYTES < OPENER_PLACES_BYTES
+
+assert POOL_SNAPSHOTS_MAX * 400 < POOL_RECORD_BYTES_MAX
+assert POOL_CHAIN_MAX > 1, "an overlay has a base"
 
 assert STUCK_TRIES < COPIES_MAX
 assert WINDOW_MIN <= WINDOW_FIRST

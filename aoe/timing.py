@@ -128,6 +128,8 @@ for the last one have expired, which may take an hour."""
 CONTROL_TURN_S = 5.0
 CONTROL_RETRY_S = 0.05
 """How long a command waits for another one that changes something, and between two looks at that."""
+POOL_TURN_S = 10.0
+"""How long a verb waits for another one that works on the same pool."""
 CONTROL_QUIET_S = 5.0
 """After which a command says that it still waits."""
 CONTROL_SAMPLE_S = 0.5

@@ -6,8 +6,11 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
+
+from aoe import limits
 
 _FALLOC_FL_KEEP_SIZE = 0x01
 _FALLOC_FL_PUNCH_HOLE = 0x02
@@ -22,6 +25,14 @@ _BLKALIGNOFF = 0x127A
 
 _FS_IOC_FIEMAP = 0xC020660B
 _FIEMAP_FLAG_CACHE = 0x04
+_FIEMAP_EXTENT_LAST = 0x01
+_FIEMAP_EXTENT_SHARED = 0x2000
+_FIEMAP_HEAD = struct.Struct("QQIIII")
+_FIEMAP_EXTENT = struct.Struct("QQQ16xI12x")
+_FICLONE = 0x40049409
+_FS_IOC_GETFLAGS = 0x80086601
+_FS_IOC_SETFLAGS = 0x40086602
+_FS_NOCOW_FL = 0x00800000
 _FS_IOC_GETFSUUID = 0x80111500
 _AT_EMPTY_PATH = 0x1000
 _MAX_HANDLE_SZ = 128
@@ -83,9 +94,68 @@ def prepare_reads(fd: int) -> None:
     """Let reads of a file need neither metadata from the disk nor a change of it, where that can be had: its
     extents are loaded (FIEMAP_FLAG_CACHE), and its time of access stays."""
     with contextlib.suppress(OSError):
-        fcntl.ioctl(fd, _FS_IOC_FIEMAP, struct.pack("QQIIII", 0, 1, _FIEMAP_FLAG_CACHE, 0, 0, 0))
+        fcntl.ioctl(fd, _FS_IOC_FIEMAP, _FIEMAP_HEAD.pack(0, 1, _FIEMAP_FLAG_CACHE, 0, 0, 0))
     with contextlib.suppress(OSError):
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NOATIME)
+
+
+class Extent(NamedTuple):
+    """A piece of a file, in bytes; whether other files have the same blocks."""
+
+    start: int
+    length: int
+    shared: bool
+
+
+def extents(fd: int) -> Iterator[Extent]:
+    """Where a file has blocks, as far as the file system has given them out (FIEMAP). OSError."""
+    at, last = 0, False
+    while not last:
+        found = list(_extents_from(fd, at))
+        yield from (extent for extent, _ in found)
+        last = not found or found[-1][1]
+        at = 0 if last else found[-1][0].start + found[-1][0].length
+
+
+def _extents_from(fd: int, at: int) -> Iterator[tuple[Extent, bool]]:
+    """Some from an offset on, each with whether it is the last one."""
+    room = bytearray(_FIEMAP_HEAD.size + limits.EXTENTS_CHUNK * _FIEMAP_EXTENT.size)
+    _FIEMAP_HEAD.pack_into(room, 0, at, (1 << 64) - 1 - at, 0, 0, limits.EXTENTS_CHUNK, 0)
+    fcntl.ioctl(fd, _FS_IOC_FIEMAP, room)
+    _, _, _, count, _, _ = _FIEMAP_HEAD.unpack_from(room)
+    for number in range(count):
+        place = _FIEMAP_HEAD.size + number * _FIEMAP_EXTENT.size
+        start, _, length, flags = _FIEMAP_EXTENT.unpack_from(room, place)
+        extent = Extent(start, length, bool(flags & _FIEMAP_EXTENT_SHARED))
+        yield extent, bool(flags & _FIEMAP_EXTENT_LAST)
+
+
+def clone_file(fd: int, of: int) -> None:
+    """Let a file have the bytes of another one, whose blocks both share from then on (FICLONE). OSError."""
+    fcntl.ioctl(fd, _FICLONE, of)
+
+
+def write_in_place(fd: int) -> None:
+    """Let the blocks of a new, empty file be written where they are, on a file system that writes all others
+    elsewhere (chattr +C, btrfs); where there is no such thing, nothing."""
+    with contextlib.suppress(OSError):
+        _set_flags(fd, _flags(fd) | _FS_NOCOW_FL)
+
+
+def write_as(fd: int, other: int) -> None:
+    """Let those of a new, empty file be written as those of another one: btrfs shares no others."""
+    with contextlib.suppress(OSError):
+        if _flags(other) & _FS_NOCOW_FL:
+            _set_flags(fd, _flags(fd) | _FS_NOCOW_FL)
+
+
+def _flags(fd: int) -> int:
+    (flags,) = struct.unpack("i", fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(4)))
+    return int(flags)
+
+
+def _set_flags(fd: int, flags: int) -> None:
+    fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("i", flags))
 
 
 def filesystem_uuid(fd: int) -> bytes:

@@ -1,0 +1,70 @@
+"""What a pool is when a verb is planned, and how an image of it begins as another one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from aoe import limits
+from aoe.errors import ConfigurationError
+from aoe.pool import names
+from aoe.pool.room import Room
+from aoe.pool.steps import Make
+from aoe.pool.tree import Tree
+from aoe.pool.volume import Format, Image, check_count
+
+
+class Child(NamedTuple):
+    """A new image that begins as another one, and the step that makes it."""
+
+    image: Image
+    made: Make
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A pool at one moment. `taken` are names that no volume can have, besides those of its volumes;
+    `reflink` is whether its files can share blocks; `reserve` is in percent; `now` is UTC, ISO 8601; `fresh`
+    makes an id that there has never been."""
+
+    tree: Tree
+    taken: tuple[str, ...]
+    room: Room
+    reserve: int
+    reflink: bool
+    now: str
+    fresh: Callable[[], str]
+
+    @property
+    def usual(self) -> Format:
+        """The format of a volume that may have snapshots here."""
+        return "raw" if self.reflink else "qcow2"
+
+    def check_new(self, name: str, but: str = "") -> str:
+        """A name for a new volume, as people write it; ConfigurationError where it cannot be one. The name
+        `but` is given up for it."""
+        volumes = self.tree.volumes
+        names.check_free(name, "volume", (it for it in (*volumes, *self.taken) if it != but))
+        check_count(len(volumes) + (not but), "volumes in the pool", limits.POOL_VOLUMES_MAX)
+        return self.tree.said(name)
+
+    def check_room(self, what: str) -> None:
+        """ConfigurationError where the reserve is all that is left."""
+        self.room.check(self.reserve, what)
+
+    def child(self, image: Image) -> Child:
+        """What begins as an image; ConfigurationError where nothing can."""
+        if self.reflink:
+            copy = Image(id=self.fresh(), size=image.size, format=image.format, base=image.base)
+            return Child(copy, Make(copy, image))
+        if image.format == "raw":
+            raise ConfigurationError(
+                "a raw volume has no snapshots on a file system without reflink; make it on XFS or btrfs, or "
+                "with --format qcow2"
+            )
+        if self.tree.depth(image) >= limits.POOL_CHAIN_MAX:
+            raise ConfigurationError(
+                f"this state is made of {limits.POOL_CHAIN_MAX} images already, each of differences to the "
+                "one before; delete later states, or copy the disk to a new volume"
+            )
+        overlay = Image(id=self.fresh(), size=image.size, format="qcow2", base=image.id)
+        return Child(overlay, Make(overlay, image, "overlay"))

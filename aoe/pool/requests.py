@@ -1,0 +1,261 @@
+"""The verbs of a pool, each as a value: from what it asks for, and what the pool is, to its steps."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from aoe import limits
+from aoe.errors import ConfigurationError
+from aoe.pool import names
+from aoe.pool.copying import Standing
+from aoe.pool.steps import Drop, Fit, Forget, Hide, Make, Move, Plan, Save, Settle, Step
+from aoe.pool.volume import (
+    ASKED,
+    BY_ROLLBACK,
+    FOR_CLONE,
+    Format,
+    Image,
+    Parent,
+    Snapshot,
+    Volume,
+    check_count,
+    check_size,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """A new volume, with zeroes in it. Without a format: raw where blocks can be shared, else qcow2."""
+
+    volume: str
+    size: int
+    format: Format | None = None
+
+    def plan(self, at: Standing) -> Plan:
+        """How that is done, here and below; ConfigurationError where it cannot be."""
+        said = at.check_new(self.volume)
+        image = Image(id=at.fresh(), size=check_size(self.size), format=self.format or at.usual)
+        at.check_room(f"to create {said}")
+        volume = Volume(uuid=at.fresh(), head=image, made=at.now)
+        steps = Make(image), Save(self.volume, volume), Settle(image)
+        return Plan(steps, f"{said}: {self.size} bytes, {image.format}", tuple(self._notes(at, said)))
+
+    def _notes(self, at: Standing, said: str) -> Iterable[str]:
+        if at.reflink:
+            return
+        if self.format is None:
+            yield f"{said} is qcow2: this file system cannot share blocks between files, as XFS and btrfs can"
+        elif self.format == "raw":
+            yield f"{said} is raw on a file system without reflink: it has no snapshots, and no clones"
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A snapshot of what a volume has now."""
+
+    volume: str
+    snapshot: str
+
+    def plan(self, at: Standing) -> Plan:
+        was = at.tree.volume(self.volume)
+        names.check_free(self.snapshot, "snapshot", (it.name for it in was.snapshots))
+        said = at.tree.said(self.volume, self.snapshot)
+        at.check_room(f"to cut {said}")
+        cut = _cut(at, self.volume, was, self.snapshot, ASKED)
+        return Plan(cut.steps, f"{said}: cut", idle=(was.head,))
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """A new volume that begins as another one, or as a snapshot of it."""
+
+    source: str
+    snapshot: str
+    volume: str
+
+    def plan(self, at: Standing) -> Plan:
+        said = at.check_new(self.volume)
+        at.check_room(f"to clone {said}")
+        source = at.tree.volume(self.source)
+        if self.snapshot:
+            return self._of(at, source, at.tree.snapshot(self.source, self.snapshot), ())
+        taken = [it.name for it in source.snapshots]
+        cut = _cut(at, self.source, source, names.fresh(f"clone-{self.volume}", taken), FOR_CLONE)
+        plan = self._of(at, cut.volume, cut.snapshot, cut.steps)
+        return replace(plan, idle=(source.head,), read=())
+
+    def _of(self, at: Standing, source: Volume, kept: Snapshot, before: tuple[Step, ...]) -> Plan:
+        child = at.child(kept.image)
+        parent = Parent(source.uuid, kept.image.id)
+        volume = Volume(uuid=at.fresh(), head=child.image, made=at.now, parent=parent)
+        steps = (*before, child.made, Save(self.volume, volume), Settle(child.image))
+        origin = at.tree.said(self.source, kept.name)
+        return Plan(steps, f"{at.tree.said(self.volume)}: a clone of {origin}", read=(kept.image,))
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """A volume becomes again what a snapshot has. What it was before is kept as another snapshot."""
+
+    volume: str
+    snapshot: str
+
+    def plan(self, at: Standing) -> Plan:
+        was = at.tree.volume(self.volume)
+        back = at.tree.snapshot(self.volume, self.snapshot)
+        _check_settled(at, self.volume, was)
+        taken = [it.name for it in was.snapshots]
+        stamp = at.now.replace("-", "").replace(":", "")
+        kept = Snapshot(
+            name=names.fresh(f"before-rollback-{stamp}", taken),
+            image=was.head,
+            made=at.now,
+            cause=BY_ROLLBACK,
+        )
+        child = at.child(back.image)
+        now = _with(replace(was, head=child.image), kept)
+        steps = child.made, Save(self.volume, now), Settle(child.image)
+        said = at.tree.said(self.volume)
+        done = f"{said}: as in {self.snapshot}; what it was is kept as {at.tree.said(self.volume, kept.name)}"
+        return Plan(steps, done, idle=(was.head,), read=(back.image,))
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Another size of a volume. What is behind a nearer end is lost: `shrink` says that it may be.
+
+    The record says how large the disk is: it grows when its image has grown, and its image shrinks when it
+    has shrunk."""
+
+    volume: str
+    size: int
+    shrink: bool = False
+
+    def plan(self, at: Standing) -> Plan:
+        was = at.tree.volume(self.volume)
+        said = at.tree.said(self.volume)
+        head = replace(was.head, size=check_size(self.size))
+        _check_settled(at, self.volume, was)
+        if self.size < was.size and not self.shrink:
+            raise ConfigurationError(
+                f"{said} has {was.size} bytes, and what is behind {self.size} would be lost; say --shrink"
+            )
+        now = replace(was, head=head)
+        fit, saved = Fit(head, was.size), Save(self.volume, now)
+        begun = (Save(self.volume, replace(now, resized_from=was.size)),) if self.size < was.size else ()
+        return Plan((*begun, fit, saved), f"{said}: {self.size} bytes", idle=(was.head,))
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Another name of a volume; its clones stay clones of it."""
+
+    volume: str
+    new: str
+
+    def plan(self, at: Standing) -> Plan:
+        was = at.tree.volume(self.volume)
+        said = at.check_new(self.new, but=self.volume)
+        done = f"{at.tree.said(self.volume)}: is {said} now"
+        return Plan((Move(self.volume, self.new),), done, idle=tuple(was.images))
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """A volume that has no clones goes, with its snapshots only if `recursive`; or one snapshot of it."""
+
+    volume: str
+    snapshot: str = ""
+    recursive: bool = False
+
+    def plan(self, at: Standing) -> Plan:
+        volume = at.tree.volume(self.volume)
+        if self.snapshot:
+            return self._snapshot(at, volume)
+        said = at.tree.said(self.volume)
+        _check_childless(at, said, at.tree.clones(volume))
+        if volume.snapshots and not self.recursive:
+            many = ", ".join(it.name for it in volume.snapshots[: limits.POOL_NAMED_MAX])
+            raise ConfigurationError(f"{said} has snapshots ({many}); say --recursive, and they go, too")
+        images = tuple(volume.images)
+        _check_bases(at, said, images)
+        steps: tuple[Step, ...] = (
+            Hide(self.volume, volume.uuid),
+            *_without_cause(at, volume),
+            *(Drop(file) for file in (*volume.dropped, *(it.file for it in images))),
+            Forget(volume.uuid),
+        )
+        return Plan(steps, f"{said}: deleted", idle=images)
+
+    def _snapshot(self, at: Standing, volume: Volume) -> Plan:
+        snapshot = at.tree.snapshot(self.volume, self.snapshot)
+        said = at.tree.said(self.volume, self.snapshot)
+        _check_childless(at, said, at.tree.clones(volume, snapshot))
+        _check_bases(at, said, (snapshot.image,))
+        steps = without(self.volume, volume, snapshot)
+        return Plan(steps, f"{said}: deleted", idle=(snapshot.image,))
+
+
+# Their parts
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A snapshot that some steps cut, and the volume with it."""
+
+    volume: Volume
+    snapshot: Snapshot
+    steps: tuple[Step, ...]
+
+
+def _cut(at: Standing, name: str, was: Volume, snapshot: str, cause: str) -> _Done:
+    """By a copy that is kept, or else by an overlay that goes on."""
+    _check_settled(at, name, was)
+    child = at.child(was.head)
+    kept, head = (child.image, was.head) if child.made.how == "copy" else (was.head, child.image)
+    cut = Snapshot(name=snapshot, image=kept, made=at.now, cause=cause)
+    now = _with(replace(was, head=head), cut)
+    return _Done(now, cut, (child.made, Save(name, now), Settle(child.image)))
+
+
+def _with(volume: Volume, snapshot: Snapshot) -> Volume:
+    check_count(len(volume.snapshots) + 1, "snapshots of it", limits.POOL_SNAPSHOTS_MAX)
+    return replace(volume, snapshots=(*volume.snapshots, snapshot))
+
+
+def without(name: str, volume: Volume, snapshot: Snapshot) -> tuple[Step, ...]:
+    """Remove a snapshot that nothing depends on."""
+    left = tuple(it for it in volume.snapshots if it != snapshot)
+    dropped = (*volume.dropped, snapshot.image.file)[-limits.POOL_DROPPED_MAX :]
+    now = replace(volume, snapshots=left, dropped=dropped)
+    return Save(name, now), Drop(snapshot.image.file)
+
+
+def _without_cause(at: Standing, volume: Volume) -> tuple[Step, ...]:
+    """Remove the snapshot that was cut for a clone alone."""
+    found = at.tree.parent(volume)
+    if found is None or found[1].cause != FOR_CLONE:
+        return ()
+    name, snapshot = found
+    return without(name, at.tree.volume(name), snapshot)
+
+
+def _check_settled(at: Standing, name: str, volume: Volume) -> None:
+    if volume.resized_from is not None:
+        said = at.tree.said(name)
+        raise ConfigurationError(f"{said} is being resized; wait for that, or resize it again")
+
+
+def _check_childless(at: Standing, said: str, clones: list[str]) -> None:
+    if clones:
+        many = ", ".join(map(at.tree.said, clones[: limits.POOL_NAMED_MAX]))
+        more = f" and {len(clones) - limits.POOL_NAMED_MAX} more" * (len(clones) > limits.POOL_NAMED_MAX)
+        raise ConfigurationError(f"{said} has clones ({many}{more}); delete them first")
+
+
+def _check_bases(at: Standing, said: str, images: tuple[Image, ...]) -> None:
+    """ConfigurationError where other images hold only what differs from one of these."""
+    gone = {it.id for it in images}
+    if any(over.id not in gone for image in images for over in at.tree.overlays(image)):
+        raise ConfigurationError(
+            f"{said} is what later states of qcow2 volumes are kept as differences to; delete those first"
+        )

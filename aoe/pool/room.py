@@ -1,0 +1,38 @@
+"""How full a pool is, and what that allows."""
+
+from typing import NamedTuple
+
+from aoe.errors import ConfigurationError
+
+
+class Room(NamedTuple):
+    """Bytes of the store that a pool is on, and those of them that can still be written (statvfs(3))."""
+
+    total: int
+    free: int
+
+    def check(self, reserve: int, what: str) -> None:
+        """ConfigurationError where less than the reserve (percent) is free, which is for the disks that are
+        there: a first write into a shared block needs a new one."""
+        if self.free * 100 < self.total * reserve:
+            share = self.free * 100 // max(self.total, 1)
+            raise ConfigurationError(
+                f"{what} is refused: {share} % of the pool's store is free, and {reserve} % is its reserve; "
+                "delete volumes or snapshots, or give it more room"
+            )
+
+
+class Usage(NamedTuple):
+    """Bytes of the store that an image refers to, and those that it alone does: by deleting it, and nothing
+    else, these would be free again. What several images share is part of the first number of each."""
+
+    allocated: int
+    own: int
+
+
+NOTHING = Usage(0, 0)
+
+
+def together(*usages: Usage) -> Usage:
+    """Of several images. What these share among themselves alone is in no `own`, so that is the least."""
+    return Usage(sum(it.allocated for it in usages), sum(it.own for it in usages))

@@ -1,0 +1,159 @@
+"""What a verb does to a pool, one thing after the other, each on stable storage before the next begins.
+
+A new image is made beside the others, under a name that says it is new; then one record is written, hidden
+or renamed, and that is the moment at which the verb has happened; then the rest follows. So what a crash
+leaves can be told apart: a new image that no record names is not wanted, one that a record names only lacks
+its name.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aoe.pool.volume import Image, Volume
+
+Copied = Literal["copy", "overlay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Make:
+    """A new image: empty, or beginning as another one, whose blocks it shares."""
+
+    image: Image
+    of: Image | None = None
+    how: Copied = "copy"
+
+    @property
+    def sentence(self) -> str:
+        """In words, here and below."""
+        if self.of is None:
+            return f"make an empty image {self.image.file} of {self.image.size} bytes"
+        shares = "sharing the blocks of" if self.how == "copy" else "an overlay of"
+        return f"make the image {self.image.file}, {shares} {self.of.file}"
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """The record of a volume, new or replaced."""
+
+    name: str
+    volume: Volume
+
+    @property
+    def sentence(self) -> str:
+        return f"write the record of {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """A new image gets its name, now that a record has it."""
+
+    image: Image
+
+    @property
+    def sentence(self) -> str:
+        return f"name the image {self.image.file}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """An image gets the length of its disk; what it has behind the size that it had is zeroes then."""
+
+    image: Image
+    was: int
+
+    @property
+    def sentence(self) -> str:
+        return f"resize the image {self.image.file} from {self.was} to {self.image.size} bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A volume gets another name."""
+
+    old: str
+    new: str
+
+    @property
+    def sentence(self) -> str:
+        return f"rename the record of {self.old} to {self.new}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hide:
+    """The record of a volume is put aside: the volume is gone, and its images are to go."""
+
+    name: str
+    uuid: str
+
+    @property
+    def sentence(self) -> str:
+        return f"put the record of {self.name} aside"
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A file of an image is removed; one that is not there is."""
+
+    file: str
+    new: bool = False
+
+    @property
+    def sentence(self) -> str:
+        return f"remove the {'unfinished ' * self.new}image {self.file}"
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """A record that was put aside is removed, as its images are."""
+
+    uuid: str
+
+    @property
+    def sentence(self) -> str:
+        return f"remove the record that was put aside of {self.uuid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A record that was not written to its end is removed."""
+
+    file: str
+
+    @property
+    def sentence(self) -> str:
+        return f"remove the unfinished record {self.file}"
+
+
+Step = Make | Save | Settle | Fit | Move | Hide | Drop | Forget | Sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a verb is carried out. `notes` are for people. Nothing else may use the images of `idle` meanwhile,
+    nor write to those of `read`."""
+
+    steps: tuple[Step, ...]
+    done: str
+    notes: tuple[str, ...] = ()
+    idle: tuple[Image, ...] = ()
+    read: tuple[Image, ...] = ()
+
+    @property
+    def sentences(self) -> list[str]:
+        """Its steps in words."""
+        return [step.sentence for step in self.steps]
+
+
+def after(volumes: Mapping[str, Volume], steps: Iterable[Step]) -> dict[str, Volume]:
+    """The volumes once some steps are done."""
+    found: dict[str, Any] = dict(volumes)
+    for step in steps:
+        match step:
+            case Save(name, volume):
+                found[name] = volume
+            case Move(old, new):
+                found[new] = found.pop(old)
+            case Hide(name):
+                del found[name]
+    return found

@@ -1,0 +1,99 @@
+"""What a pool has, as frozen values: volumes, their snapshots, and the images that hold their bytes."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aoe.errors import ConfigurationError
+from aoe.wire import protocol
+
+Format = Literal["raw", "qcow2"]
+FORMATS: tuple[Format, ...] = ("raw", "qcow2")
+ASKED, FOR_CLONE, BY_ROLLBACK = "asked", "clone", "rollback"
+"""Why there is a snapshot. One for a clone goes with that clone; one by a rollback is the state before it."""
+SIZE_MOST = protocol.LBA48_SECTORS * protocol.SECTOR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One state of a disk. `id` is made once and never used again; `size` is that of the disk, in bytes. One
+    with a `base` holds only what differs from the image of that id."""
+
+    id: str
+    size: int
+    format: Format = "raw"
+    base: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What a later release has written, here and below; it is kept."""
+
+    @property
+    def file(self) -> str:
+        """What a directory calls it."""
+        return f"{self.id}.{self.format}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A state that was kept, at the time `made` (UTC, ISO 8601)."""
+
+    name: str
+    image: Image
+    made: str
+    cause: str = ASKED
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What a volume was cloned from: the UUID of a volume, and the id of the image of its snapshot."""
+
+    volume: str
+    snapshot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """A disk of a pool. Its name is that of its record, so that a rename changes nothing else.
+
+    `snapshots` are in the order in which they were made. `dropped` are files of images that it has no more,
+    and that may still be there. `resized_from` is the size that its head had, while that is not settled.
+    """
+
+    uuid: str
+    head: Image
+    made: str
+    parent: Parent | None = None
+    snapshots: tuple[Snapshot, ...] = ()
+    dropped: tuple[str, ...] = ()
+    resized_from: int | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Of the disk, in bytes."""
+        return self.head.size
+
+    @property
+    def images(self) -> Iterator[Image]:
+        """Of its snapshots and of its present state."""
+        yield from (it.image for it in self.snapshots)
+        yield self.head
+
+    def find(self, snapshot: str) -> Snapshot | None:
+        """Its snapshot of a name."""
+        return next((it for it in self.snapshots if it.name == snapshot), None)
+
+
+def check_size(size: int) -> int:
+    """The same size; ConfigurationError for one that no disk can have."""
+    if 0 < size <= SIZE_MOST and size % protocol.SECTOR == 0:
+        return size
+    raise ConfigurationError(
+        f"a disk cannot have {size} bytes; choose whole sectors of {protocol.SECTOR} bytes, up to {SIZE_MOST}"
+    )
+
+
+def check_count(count: int, what: str, most: int) -> None:
+    """ConfigurationError where there would be too many of something."""
+    if count > most:
+        raise ConfigurationError(f"there are {most} {what} already; delete some first")

@@ -1,0 +1,175 @@
+"""Verbs on an open pool, one after the other, for a caller that may wait: plan, carry out, and undo."""
+
+import errno
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from typing import Protocol, TypeVar
+
+from aoe import limits, timing
+from aoe.errors import PoolError
+from aoe.pool.copying import Standing
+from aoe.pool.directory import Directory
+from aoe.pool.room import Room, Usage, together
+from aoe.pool.settling import Found, Leftover, leftovers, settle
+from aoe.pool.steps import Plan, Step
+from aoe.pool.tree import Tree
+from aoe.pool.volume import Volume
+
+T = TypeVar("T")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Request(Protocol):
+    """A verb with what it is asked for (`aoe.pool.requests`)."""
+
+    def plan(self, at: Standing) -> Plan:
+        """Its steps. ConfigurationError."""
+
+
+class Work:
+    """A pool that this process alone works on, or (`locked=False`) only looks at.
+
+    `reserve` is percent of the store. ConfigurationError for what is no pool, PoolError where another process
+    has it for longer than `patience_s` (seconds), or its store fails.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        name: str = "",
+        reserve: int = limits.POOL_RESERVE_DEFAULT,
+        patience_s: float = timing.POOL_TURN_S,
+        locked: bool = True,
+    ) -> None:
+        self.name = name
+        self._reserve = reserve
+        self._store = Directory(path, name)
+        self._reflinks: bool | None = None
+        self._undone: list[Leftover] = []
+        try:
+            if locked:
+                self._store.lock(patience_s)
+                self._settle()
+            else:
+                self.found = self._find()
+        except BaseException:
+            self._store.close()
+            raise
+
+    def close(self) -> None:
+        """Let others work on it."""
+        self._store.close()
+
+    # What it is
+
+    @property
+    def volumes(self) -> Mapping[str, Volume]:
+        """By name."""
+        return self.found.volumes
+
+    @property
+    def tree(self) -> Tree:
+        """The same, with what depends on what."""
+        return Tree(self.name, self.found.volumes)
+
+    @property
+    def leftovers(self) -> list[Leftover]:
+        """What is in it that does not fit, each with its remedy."""
+        return [*self._undone, *leftovers(self.found)]
+
+    @property
+    def room(self) -> Room:
+        """How full its store is. PoolError."""
+        return self._done("asking for its room", self._store.room)
+
+    def path_of(self, volume: str, snapshot: str = "") -> str:
+        """Where the image of a volume or snapshot is. ConfigurationError."""
+        tree = self.tree
+        kept = tree.snapshot(volume, snapshot).image if snapshot else tree.volume(volume).head
+        return self._store.path_of(kept)
+
+    def usage(self, volume: str) -> tuple[Usage, Usage]:
+        """What the present state of a volume takes, and what its snapshots do together. PoolError,
+        ConfigurationError."""
+        found = self.tree.volume(volume)
+        of = self._store.usage
+
+        def measured() -> tuple[Usage, Usage]:
+            return of(found.head), together(*(of(it.image) for it in found.snapshots))
+
+        return self._done(f"measuring {volume}", measured)
+
+    # Verbs
+
+    def plan(self, request: Request) -> Plan:
+        """What it would do now. ConfigurationError where it cannot be done, PoolError."""
+        if self._reflinks is None:
+            self._reflinks = self._done("sharing blocks", self._store.reflinks)
+        taken = (file.partition("/")[2].removesuffix(".json") for file in self.found.damaged)
+        at = Standing(
+            tree=self.tree,
+            taken=tuple(taken),
+            room=self.room,
+            reserve=self._reserve,
+            reflink=self._reflinks,
+            now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            fresh=lambda: uuid.uuid4().hex,
+        )
+        return request.plan(at)
+
+    def do(self, request: Request) -> Plan:
+        """Do it; what was done. ConfigurationError, PoolError: then the pool is as it was, or, where a step
+        behind the decisive one failed, as it was asked to be. The same for any other exception, such as
+        KeyboardInterrupt."""
+        plan = self.plan(request)
+        with ExitStack() as held:
+            try:
+                for image in plan.idle:
+                    held.enter_context(self._store.alone(image, read=False))
+                for image in plan.read:
+                    held.enter_context(self._store.alone(image, read=True))
+            except OSError as error:
+                raise self._failed("locking its images", error) from error
+            self._carry_out(plan.steps)
+        self.found = self.found.after(plan.steps)
+        return plan
+
+    def _carry_out(self, steps: tuple[Step, ...]) -> None:
+        try:
+            for step in steps:
+                self._do(step)
+        except BaseException:
+            with suppress(PoolError):  # what cannot be undone now is when the pool is next opened
+                self._settle()
+            raise
+
+    def _do(self, step: Step) -> None:
+        self._done(f"to {step.sentence}", lambda: self._store.do(step))
+
+    def _settle(self) -> None:
+        """Remove, or end, what was interrupted; what cannot be is listed, and keeps nothing from the rest."""
+        self._undone = []
+        for step in settle(self._find()):
+            try:
+                self._do(step)
+            except PoolError as error:
+                self._undone.append(Leftover(self._store.said, str(error), "it is tried again the next time"))
+        self.found = self._find()
+
+    def _find(self) -> Found:
+        return self._done("reading it", self._store.found)
+
+    def _done(self, what: str, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except (OSError, ValueError) as error:
+            raise self._failed(what, error) from error
+
+    def _failed(self, what: str, error: Exception) -> PoolError:
+        reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        code = error.errno if isinstance(error, OSError) else 0
+        remedy = "; delete snapshots or volumes, or give it more room" * (code in _FULL)
+        return PoolError(f"{self._store.said}: {what}: {reason}{remedy}")
