@@ -34,6 +34,7 @@ ROOMS = [
         "target",
         "initiator",
         "nbd",
+        "pool",
         "config",
         "foreign",
         "node",
@@ -51,6 +52,7 @@ WITH_IO = {
     "paced repeated records serve server target",
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
+    "pool": "directory handles marking pool qcow2 work",
     "node": "alone content desk drains endpoint exposed exposing hands held held_addresses held_sockets "
     "holds landlock life listening lives node notify opener opener_connection opener_process "
     "opener_service opening pages pending placing process remembered sandbox seccomp spaces standing state "

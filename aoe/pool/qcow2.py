@@ -1,5 +1,6 @@
 """Images in qcow2, made and resized by qemu-img: it is given a descriptor, and opens no other image."""
 
+import json
 import os
 import subprocess
 
@@ -17,8 +18,11 @@ def create(fd: int, image: Image, base: Image | None = None) -> None:
 
 
 def resize(fd: int, image: Image, *, shrink: bool) -> None:
-    """Let its disk have another size. PoolError, ConfigurationError."""
-    _run(fd, "resize", "-q", "-f", "qcow2", *["--shrink"] * shrink, _name(fd), str(image.size))
+    """Let its disk have another size, while this process has the locks of QEMU's that are on it. Its base is
+    not opened. PoolError, ConfigurationError."""
+    file = {"driver": "file", "filename": _name(fd), "locking": "off"}
+    opened = json.dumps({"driver": "qcow2", "backing": None, "file": file})
+    _run(fd, "resize", "-q", *["--shrink"] * shrink, f"json:{opened}", str(image.size))
 
 
 def _name(fd: int) -> str:

@@ -52,8 +52,7 @@ def is_image_file(text: str) -> bool:
 
 def dump(volume: Volume) -> bytes:
     """A volume as text; ValueError for one that is larger than what is read again."""
-    said = {
-        **volume.more,
+    known = {
         "version": VERSION,
         "uuid": volume.uuid,
         "made": volume.made,
@@ -63,7 +62,7 @@ def dump(volume: Volume) -> bytes:
         "dropped": list(volume.dropped),
         "resized_from": volume.resized_from,
     }
-    return _text({name: it for name, it in said.items() if it not in (None, [])})
+    return _text({**volume.more, **{name: it for name, it in known.items() if it not in (None, [])}})
 
 
 def dump_marker(marker: Marker) -> bytes:

@@ -135,14 +135,22 @@ class Resize:
         said = at.tree.said(self.volume)
         head = replace(was.head, size=check_size(self.size))
         _check_settled(at, self.volume, was)
-        if self.size < was.size and not self.shrink:
-            raise ConfigurationError(
-                f"{said} has {was.size} bytes, and what is behind {self.size} would be lost; say --shrink"
-            )
+        if self.size < was.size:
+            self._check_shrink(said, was)
         now = replace(was, head=head)
         fit, saved = Fit(head, was.size), Save(self.volume, now)
         begun = (Save(self.volume, replace(now, resized_from=was.size)),) if self.size < was.size else ()
         return Plan((*begun, fit, saved), f"{said}: {self.size} bytes", idle=(was.head,))
+
+    def _check_shrink(self, said: str, was: Volume) -> None:
+        if not self.shrink:
+            raise ConfigurationError(
+                f"{said} has {was.size} bytes, and what is behind {self.size} would be lost; say --shrink"
+            )
+        if was.head.base is not None:  # once it grows again, what its base has there would come back
+            raise ConfigurationError(
+                f"{said} is kept as differences to an earlier state, so it cannot shrink; copy it to another"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +244,9 @@ def _without_cause(at: Standing, volume: Volume) -> tuple[Step, ...]:
     if found is None or found[1].cause != FOR_CLONE:
         return ()
     name, snapshot = found
+    gone = {it.id for it in volume.images}
+    if any(over.id not in gone for over in at.tree.overlays(snapshot.image)):
+        return ()  # later states of the parent are differences to it
     return without(name, at.tree.volume(name), snapshot)
 
 

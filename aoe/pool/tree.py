@@ -64,11 +64,10 @@ class Tree:
         return len(seen)
 
     def purposeless(self) -> Iterator[tuple[str, Snapshot]]:
-        """Snapshots that were made for a clone that is not there."""
+        """Snapshots that were made for a clone that is not there, and that nothing else is made of."""
+        bases = {it.base for it in self._images.values()}
         for name, volume in self.volumes.items():
             for snapshot in volume.snapshots:
-                if (
-                    snapshot.cause == FOR_CLONE
-                    and Parent(volume.uuid, snapshot.image.id) not in self._parents
-                ):
+                kept = Parent(volume.uuid, snapshot.image.id) in self._parents or snapshot.image.id in bases
+                if snapshot.cause == FOR_CLONE and not kept:
                     yield name, snapshot

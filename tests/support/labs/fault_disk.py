@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -182,18 +182,25 @@ def small_tmpfs(directory: Path, size: int) -> Iterator[Path]:
         tool("umount", "--lazy", directory)
 
 
-@contextmanager
-def small_ext4(directory: Path, size: int) -> Iterator[Path]:
+def small_ext4(directory: Path, size: int) -> AbstractContextManager[Path]:
     """A file system on a device of `size` bytes; `abort` turns it read-only while it is in use."""
+    return small_filesystem("ext4", directory, size, "loop,errors=remount-ro", "-F", "-m", "0")
+
+
+@contextmanager
+def small_filesystem(
+    kind: str, directory: Path, size: int, options: str = "loop", *words: str
+) -> Iterator[Path]:
+    """One of a kind on a device of `size` bytes: XFS wants 300 MiB, btrfs 110 MiB."""
     need_loop()
-    need("mkfs.ext4", "mount", "umount")
+    need(f"mkfs.{kind}", "mount", "umount")
     directory.mkdir()
-    image = directory.with_suffix(".ext4")
+    image = directory.with_suffix(f".{kind}")
     with image.open("wb") as file:
         file.truncate(size)
-    tool("mkfs.ext4", "-q", "-F", "-m", "0", image)
+    tool(f"mkfs.{kind}", "-q", *words, image)
     try:
-        tool("mount", "-o", "loop,errors=remount-ro", image, directory)
+        tool("mount", "-o", options, image, directory)
     except subprocess.CalledProcessError as error:
         unavailable(
             f"no file system can be mounted here (be root of the machine): {error.stderr.splitlines()[0]}"
