@@ -296,6 +296,8 @@ POOL_RESERVE_DEFAULT, POOL_RESERVE_MAX = 10, 90
 """Percent of a pool's store that are kept for the disks that are there."""
 POOL_RECORD_BYTES_MAX = 1 << 20
 """Of the record of a volume: each snapshot takes about 250."""
+POOL_SPARE_BYTES = 1 << 20
+"""Of a file that is emptied where a pool's store is full: then there is room to note what is deleted."""
 POOL_DROPPED_MAX = 16
 """Images of which a volume remembers that it has them no more."""
 POOL_CHAIN_MAX = 16

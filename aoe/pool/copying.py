@@ -23,16 +23,22 @@ class Child(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A pool at one moment. `taken` are names that no volume can have, besides those of its volumes;
-    `reflink` is whether its files can share blocks; `reserve` is in percent; `now` is UTC, ISO 8601; `fresh`
-    makes an id that there has never been."""
+    `reflinks` tells whether its files can share blocks; `reserve` is in percent; `now` is UTC, ISO 8601;
+    `fresh` makes an id that there has never been."""
 
     tree: Tree
     taken: tuple[str, ...]
     room: Room
     reserve: int
-    reflink: bool
+    reflinks: Callable[[], bool]
     now: str
     fresh: Callable[[], str]
+
+    @property
+    def reflink(self) -> bool:
+        """Whether files can share blocks. That is tried, so not where the answer is of no use: a full store
+        may have no room for it, and things must be deleted there."""
+        return self.reflinks()
 
     @property
     def usual(self) -> Format:

@@ -1,6 +1,7 @@
 """A pool that is a directory: what is in it, and how each step is done there.
 
 aoe-pool.json        the marker
+spare                room for the records of what is deleted when the store is full
 volumes/NAME.json    a volume; NAME.json.new while it is written; UUID.gone when it is to go
 images/ID.raw        a state of a disk (or ID.qcow2); ID.raw.new until a record has it
 """
@@ -23,6 +24,7 @@ from aoe.pool.steps import Drop, Fit, Forget, Hide, Make, Move, Save, Settle, St
 from aoe.pool.volume import Image, Volume
 
 _RECORD, _GONE = ".json", ".gone"
+_SPARE = "spare"
 _PROBE = bytes(4096)
 _NOT_SHARED = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EISDIR)
 
@@ -128,6 +130,28 @@ class Directory:
             else:
                 images[file] = found.st_size
         return images, new, strange
+
+    # Room for what makes room
+
+    def save(self) -> None:
+        """Keep a little of the store, if it has that."""
+        try:
+            with handles.opened(self._at.top, _SPARE, os.O_CREAT | os.O_RDWR) as fd:
+                os.posix_fallocate(fd, 0, limits.POOL_SPARE_BYTES)
+        except OSError:
+            self.spend()
+
+    def spend(self) -> bool:
+        """Give it up; false where there is none. Its blocks are free when this returns; those of a file that
+        is removed may be later."""
+        try:
+            with handles.opened(self._at.top, _SPARE, os.O_WRONLY) as fd:
+                had = os.fstat(fd).st_size > 0
+                os.ftruncate(fd, 0)
+                os.fsync(fd)
+        except OSError:
+            return False
+        return had
 
     # Steps
 

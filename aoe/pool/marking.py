@@ -44,7 +44,7 @@ def init(path: str, *, name: str = "", plain_directory: bool = False) -> None:
     top = _open_top(path, said)
     try:
         fcntl.flock(top, fcntl.LOCK_EX)
-        if os.fstat(top).st_dev == Path("/").stat().st_dev and not plain_directory:
+        if os.fstat(top).st_dev == _root_device() and not plain_directory:
             raise ConfigurationError(
                 f"{said} is on the root file system, so it may be a mount point with nothing mounted; mount "
                 "its file system, or say --plain if it is to be there"
@@ -54,6 +54,10 @@ def init(path: str, *, name: str = "", plain_directory: bool = False) -> None:
         raise PoolError(f"{said}: {error.strerror}; no pool was made") from error
     finally:
         os.close(top)
+
+
+def _root_device() -> int:
+    return Path("/").stat().st_dev
 
 
 def _make(top: int, said: str) -> None:

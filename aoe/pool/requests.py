@@ -192,7 +192,7 @@ class Delete:
             *(Drop(file) for file in (*volume.dropped, *(it.file for it in images))),
             Forget(volume.uuid),
         )
-        return Plan(steps, f"{said}: deleted", idle=images)
+        return Plan(steps, f"{said}: deleted", idle=images, frees=True)
 
     def _snapshot(self, at: Standing, volume: Volume) -> Plan:
         snapshot = at.tree.snapshot(self.volume, self.snapshot)
@@ -200,7 +200,7 @@ class Delete:
         _check_childless(at, said, at.tree.clones(volume, snapshot))
         _check_bases(at, said, (snapshot.image,))
         steps = without(self.volume, volume, snapshot)
-        return Plan(steps, f"{said}: deleted", idle=(snapshot.image,))
+        return Plan(steps, f"{said}: deleted", idle=(snapshot.image,), frees=True)
 
 
 # Their parts

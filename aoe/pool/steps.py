@@ -131,13 +131,14 @@ Step = Make | Save | Settle | Fit | Move | Hide | Drop | Forget | Sweep
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a verb is carried out. `notes` are for people. Nothing else may use the images of `idle` meanwhile,
-    nor write to those of `read`."""
+    nor write to those of `read`. One that `frees` room may use what is kept for that."""
 
     steps: tuple[Step, ...]
     done: str
     notes: tuple[str, ...] = ()
     idle: tuple[Image, ...] = ()
     read: tuple[Image, ...] = ()
+    frees: bool = False
 
     @property
     def sentences(self) -> list[str]:

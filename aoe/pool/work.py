@@ -106,15 +106,13 @@ class Work:
 
     def plan(self, request: Request) -> Plan:
         """What it would do now. ConfigurationError where it cannot be done, PoolError."""
-        if self._reflinks is None:
-            self._reflinks = self._done("sharing blocks", self._store.reflinks)
         taken = (file.partition("/")[2].removesuffix(".json") for file in self.found.damaged)
         at = Standing(
             tree=self.tree,
             taken=tuple(taken),
             room=self.room,
             reserve=self._reserve,
-            reflink=self._reflinks,
+            reflinks=self._shares,
             now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             fresh=lambda: uuid.uuid4().hex,
         )
@@ -133,28 +131,42 @@ class Work:
                     held.enter_context(self._store.alone(image, read=True))
             except OSError as error:
                 raise self._failed("locking its images", error) from error
-            self._carry_out(plan.steps)
+            self._carry_out(plan)
         self.found = self.found.after(plan.steps)
+        if plan.frees:
+            self._store.save()
         return plan
 
-    def _carry_out(self, steps: tuple[Step, ...]) -> None:
+    def _shares(self) -> bool:
+        if self._reflinks is None:
+            self._reflinks = self._done("trying whether blocks can be shared", self._store.reflinks)
+        return self._reflinks
+
+    def _carry_out(self, plan: Plan) -> None:
         try:
-            for step in steps:
-                self._do(step)
+            for step in plan.steps:
+                self._do(step, frees=plan.frees)
         except BaseException:
             with suppress(PoolError):  # what cannot be undone now is when the pool is next opened
                 self._settle()
             raise
 
-    def _do(self, step: Step) -> None:
-        self._done(f"to {step.sentence}", lambda: self._store.do(step))
+    def _do(self, step: Step, *, frees: bool) -> None:
+        what = f"to {step.sentence}"
+        try:
+            self._done(what, lambda: self._store.do(step))
+        except PoolError as error:
+            full = isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL
+            if not (full and frees and self._store.spend()):
+                raise
+            self._done(what, lambda: self._store.do(step))
 
     def _settle(self) -> None:
         """Remove, or end, what was interrupted; what cannot be is listed, and keeps nothing from the rest."""
         self._undone = []
         for step in settle(self._find()):
             try:
-                self._do(step)
+                self._do(step, frees=True)
             except PoolError as error:
                 self._undone.append(Leftover(self._store.said, str(error), "it is tried again the next time"))
         self.found = self._find()

@@ -29,7 +29,9 @@ class World:
     def plan(self, request: Request) -> Plan:
         tree = Tree("fast", self.volumes)
         fresh = self._ids.__next__
-        return request.plan(Standing(tree, self.taken, self.room, self.reserve, self.reflink, NOW, fresh))
+        return request.plan(
+            Standing(tree, self.taken, self.room, self.reserve, lambda: self.reflink, NOW, fresh)
+        )
 
     def do(self, *requests: Request) -> Plan:
         for request in requests:

@@ -1,0 +1,251 @@
+"""A verb that ends before any of its calls to the store: killed, or because the call fails.
+
+The page cache outlives a process, so this says nothing of a power cut: for that each step is synced before
+the next, in the order that `aoe.pool.steps` tells.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aoe.errors import PoolError
+from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
+from aoe.pool.work import Request, Work
+from tests.pool.pools import SIZE, first, fresh, is_whole, with_base, working, write
+from tests.support.tools import tool
+
+CALLS = ((os, "rename"), (os, "unlink"), (os, "fsync"), (os, "ftruncate"), (fcntl, "ioctl"))
+"""What changes a store, besides the making of a file."""
+REQUESTS = {
+    "create": Create("new", SIZE, "raw"),
+    "cut": Cut("base", "b"),
+    "clone-snapshot": Clone("base", "a", "new"),
+    "clone-volume": Clone("base", "", "new"),
+    "rollback": Rollback("base", "a"),
+    "grow": Resize("base", 2 * SIZE),
+    "shrink": Resize("base", SIZE // 2, shrink=True),
+    "rename": Rename("base", "new"),
+    "delete-snapshot": Delete("base", "free"),
+    "delete-volume": Delete("other", recursive=True),
+    "delete-clone": Delete("web"),
+}
+Seen = dict[str, object]
+
+
+def fill(work: Work) -> None:
+    """Of every kind something."""
+    work.do(Cut("base", "a"))
+    work.do(Cut("base", "free"))
+    write(work, "base", 2)
+    work.do(Create("other", SIZE, "raw"))
+    work.do(Cut("other", "x"))
+    work.do(Clone("base", "", "web"))
+
+
+def seen(work: Work) -> Seen:
+    """What a user sees of a pool, with what is in its disks; not the name of what a rollback kept."""
+    return {
+        name: (
+            *(volume.uuid, volume.size, first(work, name)),
+            [(it.cause, first(work, name, it.name)) for it in volume.snapshots],
+        )
+        for name, volume in work.volumes.items()
+    }
+
+
+@contextmanager
+def counted(act: Callable[[], None], at: int) -> Iterator[list[int]]:
+    """Inside, `act` is called right before the call number `at`, counting from 0, that changes a store."""
+    count = [0]
+
+    def before(call: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*words: Any, **how: Any) -> Any:
+            count[0] += 1
+            if count[0] == at + 1:
+                act()
+            return call(*words, **how)
+
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in CALLS:
+            patch.setattr(module, name, before(getattr(module, name)))
+        opening = os.open
+        creating = before(opening)
+
+        def opened(path: str, flags: int, *words: Any, **how: Any) -> int:
+            call = creating if flags & os.O_CREAT else opening
+            found: int = call(path, flags, *words, **how)
+            return found
+
+        patch.setattr(os, "open", opened)
+        yield count
+
+
+def killed(directory: Path, request: Request, at: int) -> bool:
+    """Do it in another process, which is killed right before a call; whether it was, or had so few."""
+    child = os.fork()
+    if child == 0:
+        try:
+            with counted(lambda: os.kill(os.getpid(), signal.SIGKILL), at):
+                work = Work(str(directory), patience_s=0)
+                work.do(request)
+        finally:
+            os._exit(sys.exc_info()[0] is not None)
+    _, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL)
+    return status != 0
+
+
+@pytest.fixture(scope="module")
+def filled(xfs: Path) -> Path:
+    """A pool that is copied."""
+    directory = fresh(xfs)
+    with_base(directory, fill)
+    return directory
+
+
+@contextmanager
+def copied(filled: Path) -> Iterator[Path]:
+    """The same pool elsewhere; the copy shares its blocks."""
+    directory = filled.with_name(f"{filled.name}-copy")
+    tool("cp", "-a", "--reflink=always", filled, directory)
+    (directory / "spare").unlink()  # nothing would be free without it: the other pool has its blocks
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+def either(filled: Path, request: Request) -> list[dict[str, object]]:
+    """What may be seen of it afterwards: what was before, and what was asked for."""
+    with copied(filled) as directory, working(directory) as work:
+        found = [plainly(seen(work))]
+        work.do(request)
+        found.append(plainly(seen(work)))
+    assert found[0] != found[1]
+    return found
+
+
+def plainly(found: Seen) -> dict[str, object]:
+    return {name: it[1:] for name, it in found.items()}  # type: ignore[index]
+
+
+@pytest.mark.parametrize("verb", REQUESTS)
+def test_a_killed_verb_leaves_a_whole_pool(verb: str, filled: Path) -> None:
+    right = either(filled, REQUESTS[verb])
+    met, at, alive = set(), 0, False
+    while not alive:
+        with copied(filled) as directory:
+            alive = not killed(directory, REQUESTS[verb], at)
+            with working(directory) as work:
+                found = plainly(seen(work))
+                assert found in right, at
+                assert is_whole(work), (at, work.found, work.leftovers)
+                met.add(right.index(found))
+                for volume in work.volumes:  # each can be used
+                    write(work, volume, 9)
+        at += 1
+    assert found == right[1]
+    assert met == {0, 1}, "it is killed before it has happened, and after that"
+    assert at > 2
+
+
+def full() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def ended() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("verb", "fails"),
+    [
+        *((verb, full) for verb in REQUESTS),
+        *((it, ended) for it in ("clone-volume", "shrink", "delete-clone")),
+    ],
+)
+def test_a_verb_that_fails_anywhere_leaves_a_whole_pool(
+    verb: str, fails: Callable[[], None], filled: Path
+) -> None:
+    """As on a full store, or at Ctrl-C; and the same process goes on."""
+    right = either(filled, REQUESTS[verb])
+    for at in range(calls(filled, REQUESTS[verb])):
+        with copied(filled) as directory, working(directory) as work:
+            work.plan(REQUESTS[verb])  # asks once whether blocks can be shared
+            done = 0
+            with counted(fails, at), suppress(PoolError, KeyboardInterrupt):
+                work.do(REQUESTS[verb])
+                done = 1  # +C is given up where it cannot be had
+            assert plainly(seen(work)) in right[done:], at
+            assert is_whole(work), (at, work.found, work.leftovers)
+
+
+def calls(filled: Path, request: Request) -> int:
+    """How many there are."""
+    with copied(filled) as directory, working(directory) as work:
+        work.plan(request)
+        with counted(lambda: None, -1) as count:
+            work.do(request)
+    return count[0]
+
+
+@pytest.mark.parametrize("verb", ["cut", "clone-volume", "rollback", "grow"])
+def test_a_store_that_is_full_to_the_end(verb: str, filled: Path) -> None:
+    """Nothing is half-made, what is there is right, and what is deleted gives room."""
+    before, _ = either(filled, REQUESTS[verb])
+    with copied(filled) as directory, working(directory, reserve=0) as work:
+        fill_up(directory / "filler")
+        with suppress(PoolError):  # for some there is room where blocks are kept for metadata
+            work.do(REQUESTS[verb])
+            before = plainly(seen(work))
+        assert plainly(seen(work)) == before
+        assert is_whole(work)
+        work.do(Delete("web"))
+        work.do(Delete("base", "free"))
+        (directory / "filler").unlink()
+        assert is_whole(work)
+        work.do(Create("more", SIZE))
+
+
+def fill_up(file: Path) -> None:
+    """Until there is not one block left."""
+    with file.open("wb", buffering=0) as opened:
+        for size in (16 << 20, 1 << 20, 4096):
+            while add(opened.fileno(), size):
+                pass
+
+
+def add(fd: int, size: int) -> bool:
+    try:
+        os.posix_fallocate(fd, os.fstat(fd).st_size, size)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return False
+    return True
+
+
+def test_a_failed_call_is_said(filled: Path) -> None:
+    with copied(filled) as directory, working(directory) as work:
+        work.plan(REQUESTS["cut"])
+        with counted(full, 0), pytest.raises(PoolError) as caught:
+            work.do(REQUESTS["cut"])
+    said = str(caught.value)
+    assert said.startswith(f"pool fast ({directory}): to make the image ")
+    assert said.endswith("No space left on device; delete snapshots or volumes, or give it more room")
+
+
+def test_the_counter_of_calls_counts(filled: Path) -> None:
+    """Or nothing above would be killed."""
+    assert calls(filled, REQUESTS["cut"]) > 8
