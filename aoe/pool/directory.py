@@ -220,7 +220,7 @@ class Directory:
                 qcow2.resize(fd, image, shrink=image.size < was)
             os.fsync(fd)
 
-    # Who else uses an image
+    # What else uses an image
 
     @contextmanager
     def alone(self, image: Image, *, read: bool) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The marker that makes a directory a pool, and the lock that is on it while somebody works there."""
+"""The marker that makes a directory a pool, and the lock that is on it while a process works there."""
 
 import errno
 import fcntl

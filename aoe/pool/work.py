@@ -53,6 +53,7 @@ class Work:
             if locked:
                 self._store.lock(patience_s)
                 self._settle()
+                self._store.save()
             else:
                 self.found = self._find()
         except BaseException:

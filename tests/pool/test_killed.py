@@ -5,7 +5,6 @@ the next, in the order that `aoe.pool.steps` tells.
 """
 
 import errno
-import fcntl
 import os
 import shutil
 import signal
@@ -17,13 +16,14 @@ from typing import Any
 
 import pytest
 
+from aoe.disk import syscalls
 from aoe.errors import PoolError
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 from aoe.pool.work import Request, Work
 from tests.pool.pools import SIZE, first, fresh, is_whole, with_base, working, write
 from tests.support.tools import tool
 
-CALLS = ((os, "rename"), (os, "unlink"), (os, "fsync"), (os, "ftruncate"), (fcntl, "ioctl"))
+CALLS = ((os, "rename"), (os, "unlink"), (os, "fsync"), (os, "ftruncate"), (syscalls, "clone_file"))
 """What changes a store, besides the making of a file."""
 REQUESTS = {
     "create": Create("new", SIZE, "raw"),
@@ -186,7 +186,7 @@ def test_a_verb_that_fails_anywhere_leaves_a_whole_pool(
             done = 0
             with counted(fails, at), suppress(PoolError, KeyboardInterrupt):
                 work.do(REQUESTS[verb])
-                done = 1  # +C is given up where it cannot be had
+                done = 1  # by means of what is kept for that
             assert plainly(seen(work)) in right[done:], at
             assert is_whole(work), (at, work.found, work.leftovers)
 
