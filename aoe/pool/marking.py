@@ -98,7 +98,7 @@ def marked(path: str, name: str = "") -> Marked:
         if isinstance(error, OSError):
             what = plain(str(error.filename or MARKER))
             raise ConfigurationError(
-                f"{said}: {what}: {error.strerror}; run as a user who may use it, or put it back"
+                f"{said}: {what}: {error.strerror}; run as a user that may use it, or put it back"
             ) from error
         raise
 
