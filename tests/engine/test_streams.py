@@ -94,6 +94,9 @@ class Wire:
     def write(self, stream: int, fill: int, epoch: int = 0) -> bytes:
         return self.ours(driver.write(0, bytes([fill]) * 512, src=CLIENT, **self.to), stream, epoch)
 
+    def trim(self, stream: int, epoch: int = 0) -> bytes:
+        return self.ours(driver.trim((0, 1), src=CLIENT, **self.to), stream, epoch)
+
     def registers(self, raw: bytes) -> bool:
         """Whether the answer to an IDENTIFY says that the stream is known; its checksum is always right."""
         data = self.ask(raw)[36:]
@@ -142,6 +145,22 @@ def test_others_that_register_let_no_old_write_in(wire: Wire, target: AoeTarget)
     assert wire.silent_about(old)
     assert wire.first_byte() == 2
     assert counted(target)["stale"] == 1
+
+
+def test_a_trim_of_the_past_lands_nowhere(wire: Wire, target: AoeTarget) -> None:
+    """It was here before, is of an earlier epoch, of a stream that is not known, or for another life."""
+    assert wire.registers(wire.hello(5))
+    wire.ask(wire.write(5, 1))
+    here, late, stranger = wire.trim(5), wire.trim(5), wire.trim(6)
+    other_life = here[:-1] + bytes((here[-1] ^ 1,))
+    assert wire.ask(here)[27] == 0x40
+    assert wire.first_byte() == 0
+    wire.ask(wire.write(5, 2))
+    wire.ask(wire.ours(driver.flush(src=CLIENT, **wire.to), 5, 1))
+    assert wire.silent_about(here, late, stranger, other_life)
+    assert (counted(target)["stale"], wire.first_byte()) == (4, 2)
+    assert wire.ask(wire.trim(5, 1))[27] == 0x40
+    assert wire.first_byte() == 0
 
 
 def test_a_tag_from_the_other_half_of_all_tags_is_dropped(wire: Wire, target: AoeTarget) -> None:

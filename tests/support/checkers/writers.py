@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 import random
 import struct
 from collections import Counter
@@ -143,6 +144,12 @@ class Writers:
         assert where == (place if number else 0)
         self.calls.append((place, Call(False, number or None, called, loop.time())))
         self.verbs["read"] += 1
+
+    @property
+    def again_s(self) -> float:
+        """The longest for which one of the eight had to wait for a change of what was changed before."""
+        changes = (call for _, call in self.calls if call.writes and call.returned < math.inf)
+        return max((call.returned - call.called for call in changes), default=0.0)
 
     def faults(self) -> list[str]:
         """What cannot be explained."""

@@ -93,7 +93,8 @@ def run(
     work: Path, how: signal.Signals, engine: str, *, seed: int, times: int, used: int, idle: int = 0
 ) -> dict[str, Any]:
     """End it so many times by that signal, while two clients use half of the `used` exports each, and some
-    more are `idle`. `pause_s` is the longest time for which a client had to wait for a write, `away_s` the
+    more are `idle`. `pause_s` is the longest time for which a client had to wait for a write, `again_s` for
+    one, or a TRIM, of what it wrote or trimmed a moment before, `away_s` the
     longest from the signal until it said that it is ready; `faults` is what should not be, and `blamed` what
     a client said of a disk that answered no write for a second after that, as one on a busy machine may."""
     addresses = [f"{1 + at // 250}.{at % 250}" for at in range(used + idle)]
@@ -120,9 +121,9 @@ def run(
     blamed = [line for it in said for line in it["warnings"] if "answers no writes" in line]
     if calls < CALLS_MIN * times:
         faults.append(f"{calls} calls show nothing")
-    pause_s = max(it["pause_s"] for it in said)
     return {
-        "pause_s": pause_s,
+        "pause_s": max(it["pause_s"] for it in said),
+        "again_s": max(it["again_s"] for it in said),
         "away_s": max(away_s),
         "moves": times,
         "calls": calls,

@@ -1,7 +1,8 @@
 """Runs inside a client's namespace: writers on disks over one interface, while their service starts again.
 
 restart_client.py SEED ENGINE ADDRESS... Says "go" when they run, and once its standard input ends one JSON
-object: the longest pause of any disk, what cannot be explained, and what the initiator warned of.
+object: the longest pause of any disk, and of what is written or trimmed again, what cannot be explained, and
+what the initiator warned of.
 """
 
 import asyncio
@@ -43,6 +44,7 @@ async def main(seed: int, engine: str, addresses: list[str]) -> None:
         said = {
             "calls": sum(len(writers.calls) for writers in all_of_it),
             "pause_s": max(writers.pause_s for writers in all_of_it),
+            "again_s": max(writers.again_s for writers in all_of_it),
             "faults": [fault for writers in all_of_it for fault in writers.faults()],
             "warnings": heard.lines,
         }
