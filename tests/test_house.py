@@ -496,3 +496,27 @@ def test_no_test_leaves_its_worker_in_another_directory() -> None:
 def test_the_finder_of_directories_finds_what_it_looks_for() -> None:
     source = "os.chdir(a)\nchdir(b)\nmonkeypatch.chdir(c)\ncontextlib.chdir(d)\nos.fchdir(3)\n"
     assert changes_of_directory(source) == ["os.chdir", "chdir", "contextlib.chdir", "os.fchdir"]
+
+
+UNNAMED = {"aoe/cli", "csrc/initiator", "csrc/fuzz"}
+"""Rooms whose modules are told of together: by the commands, by those of Python, by what they are for."""
+
+
+def unlisted(room: Path, listed: str) -> set[str]:
+    """Modules of a room that its line in the list leaves out; `of_*` stands for all of that kind."""
+    said = set(re.findall(r"\w+\*?", listed))
+    there = {it.stem for it in room.iterdir() if it.suffix in (".py", ".c", ".h")} - {"__init__"}
+    return {it for it in there - said if not (it.startswith("of_") and "of_*" in said)}
+
+
+def test_the_list_of_rooms_names_what_is_in_them() -> None:
+    """In CONTRIBUTING.md, "The house": a new module gets its word there."""
+    top = AOE.parent
+    lines = [it.partition("/ ") for it in (top / "CONTRIBUTING.md").read_text().splitlines()]
+    listed = {room: text for room, slash, text in lines if slash}
+    rooms = [it for tree in (AOE, CSRC) for it in tree.iterdir() if [*it.glob("*.[pch]*")] and it.is_dir()]
+    assert len(rooms) > 15
+    missing = {str(it.relative_to(top)): it for it in rooms if str(it.relative_to(top)) not in UNNAMED}
+    found = {name: unlisted(room, listed.get(name, "")) for name, room in missing.items()}
+    assert not {name: left for name, left in found.items() if left}
+    assert unlisted(AOE / "nbd", "nbdkit reports") == {"status"}
