@@ -89,8 +89,11 @@ PACE_INTERVAL_S = 0.002
 
 MESSAGE_INTERVAL_S = 5.0
 """A message of one kind is said once in so long."""
-OUTLET_FLUSH_S = 1.0
-"""How long a service that ends waits for its last lines to be taken."""
+OUTLET_FLUSH_S = 10.0
+OUTLET_TURN_S = 0.05
+OUTLET_TURNS = 20
+"""How long a service that ends waits for its last lines to be taken, and for how many turns at most in which
+none is. A second without a processor is one turn."""
 
 # A node
 

@@ -216,17 +216,23 @@ class Outlet(io.TextIOBase):
             raise ConfigurationError(str(error)) from error
         self._started = True
 
-    def finish(self, deadline: float) -> None:
-        """Wait until everything is written, but not after the deadline (time.monotonic)."""
+    def finish(self, deadline: float, turns: int = timing.OUTLET_TURNS) -> int:
+        """Wait until everything is written, but not after the deadline (time.monotonic), nor for more than so
+        many turns in which nothing is. How many of them are left."""
         if self._text:
             self.write("\n")
         try:
             self.start()
         except (ConfigurationError, ImportError):
             self._write_what_fits()
-            return
+            return turns
         with self._news:
-            self._news.wait_for(self._is_idle, max(0.0, deadline - time.monotonic()))
+            while turns > 0 and (left_s := deadline - time.monotonic()) > 0:
+                before = self._kept_bytes
+                if self._news.wait_for(self._is_idle, min(left_s, timing.OUTLET_TURN_S)):
+                    break
+                turns -= self._kept_bytes == before
+        return turns
 
     def _write_what_fits(self) -> None:
         """Without a thread, and without waiting."""
@@ -284,8 +290,8 @@ class Outlet(io.TextIOBase):
 
 @contextmanager
 def unblocked(name: str, as_json: bool) -> Iterator[None]:
-    """Inside, standard output and error are outlets, which `start` starts. When the block is left, they have
-    a second for what is not yet written."""
+    """Inside, standard output and error are outlets, which `start` starts. When the block is left, it
+    waits for what is not yet written, for as long as that is read."""
     before = sys.stdout, sys.stderr
 
     def in_words(count: int) -> str:
@@ -305,9 +311,9 @@ def unblocked(name: str, as_json: bool) -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before  # first: what goes wrong from here on is said there
-        deadline = time.monotonic() + timing.OUTLET_FLUSH_S
+        deadline, turns = time.monotonic() + timing.OUTLET_FLUSH_S, timing.OUTLET_TURNS
         for outlet in used:
-            outlet.finish(deadline)
+            turns = outlet.finish(deadline, turns)
 
 
 def start() -> None:

@@ -152,6 +152,38 @@ def test_what_could_not_be_written_is_said_when_it_works_again(tmp_path: Path) -
     assert log.read_text() == "[5 missing]\nback\n"
 
 
+LAST = """
+import os, sys
+from aoe.cli import stdio
+
+with stdio.unblocked("it", False):
+    stdio.start()
+    for number in range(100):
+        print(number, "x" * 30_000)
+    os.write(2, b"ends")
+"""
+
+
+@pytest.mark.parametrize("how", ["stopped", "read slowly"])
+def test_the_last_lines_arrive_though_a_second_is_over(how: str) -> None:
+    """In which it had no processor, or in which not all of them were read."""
+    with subprocess.Popen([sys.executable, "-c", LAST], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as it:
+        assert it.stdout is not None
+        assert it.stderr is not None
+        assert it.stderr.read(4) == b"ends"
+        if how == "stopped":
+            time.sleep(0.1)  # it waits for them by now
+            it.send_signal(signal.SIGSTOP)
+            time.sleep(1.5)
+            it.send_signal(signal.SIGCONT)
+        lines = []
+        for line in it.stdout:
+            lines.append(line)
+            time.sleep(0.02 if how == "read slowly" else 0)
+    assert [int(line.split()[0]) for line in lines] == [*range(100)]
+    assert it.returncode == 0
+
+
 def test_a_reader_that_is_gone_harms_nobody(pipe: tuple[int, int]) -> None:
     os.close(pipe[0])
     outlet = Outlet(pipe[1], "utf-8", words)
