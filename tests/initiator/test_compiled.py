@@ -300,9 +300,9 @@ class World:
         assert +self.python.counters == self.c.counters
         self.sent += len(frames)
         chosen = self.python.chosen
-        self.seen["proved"] += chosen and any(path.proved and not path.owner for path in self.python.paths)
-        self.seen["unproved owner"] += any(path.owner and not path.proved for path in self.python.paths)
-        self.seen.update(path.reason.name for path in self.python.paths)
+        self.seen["proved"] += chosen and any(path.proved and not path.owner for path in paths)
+        self.seen["unproved owner"] += any(path.owner and not path.proved for path in paths)
+        self.seen.update(path.reason.name for path in paths)
         self.look_for_handovers()
         for port, raw in frames:
             self.carry(port, raw)
@@ -356,10 +356,10 @@ class World:
         elif verb in (Verb.FLUSH, Verb.IDENTIFY):
             offset = length = 0
         elif verb is Verb.ASK:
-            if not self.python.paths:
+            if not self.python.session.paths:
                 return
             offset, length, data = rng.choice([(2, 28, bytes(4)), (1, 32, bytes(60)), (3, 26, bytes(2))])
-            number = rng.choice(self.python.paths).number
+            number = rng.choice(self.python.session.paths).number
         one = self.python.start(verb, offset, length, data, self.now, number)
         other = self.c.start(verb, offset, length, data, self.now, number)
         self.open.append(Both(one, other))
@@ -396,12 +396,12 @@ class World:
             self.plug(rng.randrange(len(self.up)), rng.random() < 0.85)
         elif chance < 0.45:
             self.upset(rng.choice(self.servers))
-        elif chance < 0.46 and self.python.paths:
-            path = rng.choice(self.python.paths).number
+        elif chance < 0.46 and self.python.session.paths:
+            path = rng.choice(self.python.session.paths).number
             assert self.python.switch(path, self.now) == self.c.switch(path, self.now)
             self.compare()
-        elif chance < 0.465 and self.python.paths:
-            self.both("fenced", rng.choice(self.python.paths).number)
+        elif chance < 0.465 and self.python.session.paths:
+            self.both("fenced", rng.choice(self.python.session.paths).number)
         elif chance < 0.48:
             self.nonsense()
         elif chance < 0.483:
