@@ -84,6 +84,9 @@ class Run(NamedTuple):
 
 class _Daemon:
     def __init__(self, said: Run, report: Report) -> None:
+        """ConfigurationError for fewer descriptors than there have to be whatever the file says: an event
+        loop and an opener without them end in a traceback."""
+        allow_descriptors(descriptors(0, 0, TargetConfig(engine="python")))
         self._said = said
         self._report = report
         self._notifier = Notifier.of(os.environ)

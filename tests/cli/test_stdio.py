@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import io
+import json
 import os
 import random
 import signal
@@ -566,13 +567,37 @@ def with_descriptors(count: int, *words: str | Path) -> "subprocess.CompletedPro
 
 @pytest.mark.parametrize("count", [5, 8, 10, 12, 16, 20, 24])
 def test_too_few_descriptors_are_one_line(image: Path, count: int) -> None:
+    file = image.with_suffix(".toml")
+    table = f"[[export]]\npath = {json.dumps(str(image))}\nshelf = 1\nslot = 0\n"
+    file.write_text(f'[target]\nlinks = ["udp:127.0.0.1:0"]\nstate-dir = "{image}.s"\n{table}')
     serve = [*TARGET, "serve", image, "--state-dir", image.parent / "s", "--link", "udp:127.0.0.1:0"]
+    run = [*TARGET, "run", "--config", file, "--socket", image.with_suffix(".socket")]
     ask = [*AOE, "identify", "e0.0", "--link", "udp:127.0.0.1:0,peer=127.0.0.1:9"]
-    for command in (serve, ask):
+    for command in (serve, run, ask):
         done = with_descriptors(count, *command)
         assert (done.returncode, done.stdout) == (2, "")
         (line,) = done.stderr.splitlines()
         assert f"and {count} are allowed" in line
+
+
+def test_a_limit_that_may_be_raised_is_raised() -> None:
+    """Shells and units have two: what is in force, and how far a process may raise that itself."""
+    code = (
+        "import resource, sys\nfrom aoe.cli.privilege import allow_descriptors\n"
+        "allow_descriptors(int(sys.argv[1]))\nprint(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    for needed, soft in (("60", 80), ("30", 40)):
+        command = [
+            "sh",
+            "-c",
+            'ulimit -Sn 40 && ulimit -Hn 80 && exec "$@"',
+            "sh",
+            sys.executable,
+            "-c",
+            code,
+        ]
+        done = subprocess.run([*command, needed], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout == f"{soft} 80\n"
 
 
 def test_as_many_descriptors_as_are_said_to_be_needed_suffice(image: Path) -> None:
