@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from aoe.cli import parser, target_parser
 from aoe.config.keys import TABLES
 from aoe.drive.command import Kind
 from aoe.metrics.table import COUNTERS, LINK, ROWS, TARGET
+from aoe.node.status import ClientStatus, EngineStatus, ExportStatus, InterfaceStatus, Status
 from aoe.wire.frame import Fault
 from man import generate
 from tests.support.tools import need
@@ -133,3 +135,10 @@ def test_every_counter_is_explained_and_every_explained_counter_exists() -> None
 def test_an_explanation_is_a_sentence() -> None:
     for row in ROWS:
         assert re.fullmatch(r"[A-Z1].*\.", row.help), row.name
+
+
+def test_every_key_of_the_status_is_told_of() -> None:
+    prose = (generate.HERE / "aoe-target.8.md").read_text()
+    told = set(re.findall(r"`(\w+)`", prose[prose.index("With `--json` `status`") :]))
+    values = (Status, ExportStatus, ClientStatus, InterfaceStatus, EngineStatus)
+    assert {it.name for value in values for it in fields(value)} <= told
