@@ -242,9 +242,13 @@ def explain(together: list[bytes], expected: Counter[bytes], found: Counter[byte
 def run(wire: socket.socket, server: bytes, seed: int, number: int) -> tuple[Reference, Generator]:
     told = told_by(wire, server)
     generator, reference = Generator(seed, server, told.instance), Reference(server, told)
-    for together, expected in groups((generator.frame() for _ in range(number)), reference):
+    waiting = groups((generator.frame() for _ in range(number)), reference)
+    following = next(waiting, None)
+    while following is not None:
+        together, expected = following
         for frame in together:
             wire.send(frame)
+        following = next(waiting, None)  # found out while the engine is at these
         found = receive(wire, expected.total())
         assert found == expected, explain(together, expected, found)
     return reference, generator

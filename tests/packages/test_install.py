@@ -9,6 +9,7 @@ import pytest
 from tests.support.labs.building import (
     REQUIRED,
     build,
+    copied,
     fresh_venv,
     lend_dependencies,
     need_nbdkit_header,
@@ -23,12 +24,19 @@ pytestmark = pytest.mark.timeout(900)
 NO_COMPILER = {"CC": "/nonexistent", "AOE_NBD": ""}
 
 
-def test_one_wheel_serves_every_later_python(sources: Path, tools: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def wheel(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `pip install .` makes and installs."""
     need("gcc")
     need_nbdkit_header()
-    done = build("wheel", sources, "--wheel-dir", tmp_path, tools=tools, **REQUIRED)
+    made = tmp_path_factory.mktemp("wheel")
+    done = build("wheel", copied(made / "sources"), "--wheel-dir", made, tools=tools, **REQUIRED)
     assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
+    (wheel,) = made.glob("*.whl")
+    return wheel
+
+
+def test_one_wheel_serves_every_later_python(wheel: Path) -> None:
     assert wheel.name.split("-")[2:4] == ["cp311", "abi3"]
     names = ZipFile(wheel).namelist()
     assert "aoe/engine/_engine.abi3.so" in names
@@ -77,12 +85,11 @@ def test_without_nbdkits_header_there_is_no_plugin(
     assert not [name for name in names if "aoe_nbd_plugin" in name]
 
 
-def test_the_plugin_of_an_installed_package_is_one(sources: Path, tools: Path, tmp_path: Path) -> None:
-    need("gcc", "nbdkit")
-    need_nbdkit_header()
+def test_the_plugin_of_an_installed_package_is_one(wheel: Path, tools: Path, tmp_path: Path) -> None:
+    need("nbdkit")
     home = fresh_venv(tmp_path / "venv")
     python = home / "bin" / "python"
-    done = build("install", sources, tools=tools, python=python, AOE_NBD="require")
+    done = build("install", wheel, tools=tools, python=python)
     assert done.returncode == 0, done.stderr
     (plugin,) = home.rglob("aoe_nbd_plugin.so")
     said = subprocess.run(["nbdkit", "--dump-plugin", plugin], capture_output=True, text=True, check=True)
