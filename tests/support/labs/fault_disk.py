@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -49,7 +50,7 @@ class FuseDisk:
         )
         return [
             "eval",
-            f"get_size=echo {sectors * SECTOR}",
+            f'get_size=echo "$tmpdir" >"{self._work}/scripts"; echo {sectors * SECTOR}',
             f"pread={read}{_READ.format(self._work)}",
             f"pwrite={_WAIT.format(self._work)}{write}{_WRITE.format(self._work)}",
             f"flush={flush}",
@@ -78,6 +79,8 @@ class FuseDisk:
         with contextlib.suppress(subprocess.CalledProcessError):
             tool("umount", "--lazy", self.path.parent)
         self._short.cleanup()
+        with contextlib.suppress(FileNotFoundError):  # where nbdkit kept them, in /tmp whatever TMPDIR says
+            shutil.rmtree((self._work / "scripts").read_text().rstrip())
 
     def die(self) -> None:
         """Its server is gone: who has it open gets ENOTCONN for ever. `revive` puts one in its place."""
