@@ -152,7 +152,7 @@ def test_a_mac_that_is_not_in_the_list_is_said(served: Served) -> None:
 
 def test_many_addresses_are_asked_side_by_side(tmp_path: Path) -> None:
     """A target whose string is another one is silent, which takes a second to tell."""
-    count = 8
+    count = 24
     for number in range(count):
         (tmp_path / f"{number}.img").write_bytes(bytes(512))
     disks = [f"{tmp_path}/{number}.img=0.{number}" for number in range(count)]

@@ -92,6 +92,7 @@ def test_nothing_is_written_before_it_starts(pipe: tuple[int, int]) -> None:
     outlet.start()
     outlet.start()
     assert threading.active_count() == threads + 1
+    finished(outlet)
     assert all_of(pipe[0]) == "first\n"
 
 
@@ -125,6 +126,7 @@ def test_whoever_writes_never_waits_and_what_is_missing_is_counted(pipe: tuple[i
     assert numbers == sorted(numbers)
     assert numbers[:1000] == list(range(1000))
     print("again", file=outlet)
+    finished(outlet)
     assert all_of(pipe[0]) == "again\n"
 
 
@@ -134,7 +136,15 @@ def test_a_line_longer_than_a_pipe_arrives_whole(pipe: tuple[int, int], blocking
     outlet = Outlet(pipe[1], "utf-8", words)
     print("x" * 300_000, file=outlet)
     outlet.start()
-    assert all_of(pipe[0]) == "x" * 300_000 + "\n"
+    found = ""
+
+    def all_there() -> bool:
+        nonlocal found
+        found += all_of(pipe[0])
+        return len(found) > 300_000
+
+    soon(all_there)
+    assert found == "x" * 300_000 + "\n"
 
 
 def test_what_could_not_be_written_is_said_when_it_works_again(tmp_path: Path) -> None:

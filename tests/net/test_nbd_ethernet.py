@@ -377,7 +377,7 @@ def test_it_ends_while_requests_wait_for_ever(target: AoeTarget, tmp_path: Path)
         target.kill()
         for at in range(8):
             client.send(WRITE, at * 4096, 4096, b"x" * 4096)
-        time.sleep(0.2)
+        wait_for(client.heard)
         started = time.monotonic()
         door.process.terminate()
         assert [client.answer()[1] for _ in range(8)] == [ESHUTDOWN] * 8

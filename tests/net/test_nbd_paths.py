@@ -19,7 +19,7 @@ from tests.support.labs.failover import Pair, pair
 from tests.support.labs.nbd_client import READ, WRITE
 from tests.support.labs.nbdkit import Door
 from tests.support.labs.peers import AoeTarget
-from tests.support.waiting import wait_for
+from tests.support.waiting import PROMPT_S, wait_for
 
 __all__ = ["disk", "jumbo", "target"]
 ENGINES = ("c",)
@@ -113,11 +113,11 @@ def test_ctrl_c_ends_it_at_once_whatever_waits(target: AoeTarget, tmp_path: Path
         target.kill()
         for at in range(8):
             client.send(WRITE, at * 4096, 4096, b"x" * 4096)
-        time.sleep(0.2)
+        wait_for(client.heard)
         started = time.monotonic()
         door.process.send_signal(signal.SIGINT)
         assert door.process.wait(30) == 130
-        assert time.monotonic() - started < 5, "it waits for who does not answer"
+        assert time.monotonic() - started < PROMPT_S, "it waits for who does not answer"
         assert door.errors.splitlines()[-1] == "aoe: interrupted"
 
 

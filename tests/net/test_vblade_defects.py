@@ -35,7 +35,7 @@ from tests.support.labs.raw_client import (
     ata_request,
 )
 from tests.support.tools import need, need_namespaces, unavailable
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_S, wait_for
 
 A, B, C = (bytes((2, 0, 0, 0, 0, last)) for last in (0xA, 0xB, 0xC))
 CONFIG_QUERY = bytes(8)
@@ -117,13 +117,13 @@ def test_deleting_the_first_of_a_mask_list_aborts_the_process(kind: str, lab: La
         client = lab.client()
         assert edit(client, *(Directive(DirectiveCommand.ADD, mac) for mac in (A, client.mac)))
         outcome(hasty(lab).mask, Directive(DirectiveCommand.DELETE, A))
-        survived = not gone(server)
+        survived = not gone(kind, server)
     expect(kind, survived, vblade=False, ours=True)
 
 
-def gone(server: Target, seconds: float = 0.5) -> bool:
-    """Whether the process has ended, or does so within some time."""
-    deadline = time.monotonic() + seconds
+def gone(kind: str, server: Target) -> bool:
+    """Whether the process has ended, or does so within some time: vblade is expected to."""
+    deadline = time.monotonic() + (PATIENCE_S if kind == "vblade" else 0.5)
     while server.alive and time.monotonic() < deadline:
         time.sleep(0.01)
     return not server.alive
@@ -273,7 +273,7 @@ def test_a_lowered_mtu_ends_the_process(kind: str, lab: Lab, tmp_path: Path) -> 
         client.read(0, 2)
         lab.link(lab.cables[0].a, "mtu", "600")
         with_reply_too_long = client.ask(Command.ATA, ata.encode(ata_request(READ_EXT, 0, 2)))
-        survived = not gone(server)
+        survived = not gone(kind, server)
     assert with_reply_too_long is None or len(with_reply_too_long) <= 614
     expect(kind, survived, vblade=False, ours=True)
 
@@ -287,7 +287,7 @@ def test_a_link_flap_ends_the_process(kind: str, lab: Lab, tmp_path: Path) -> No
         lab.down(lab.cables[0].a)
         outcome(client.read, 0)
         lab.up(lab.cables[0].a)
-        survived = not gone(server)
+        survived = not gone(kind, server)
         if survived:
             wait_for(lambda: outcome(client.read, 0), what="no service after the flap")
     expect(kind, survived, vblade=False, ours=True)

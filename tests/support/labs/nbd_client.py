@@ -1,8 +1,11 @@
 """A client that speaks just enough NBD to say exactly what was asked."""
 
 import contextlib
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from pathlib import Path
 from typing import Self
 
@@ -46,6 +49,10 @@ class NbdClient:
         head = struct.pack(">IHHQQI", 0x25609513, flags, kind, self._handle, offset, length)
         self._socket.sendall(head + data)
         return self._handle
+
+    def heard(self) -> bool:
+        """Whether the server has read all that was sent (unix(7), SIOCOUTQ)."""
+        return not int.from_bytes(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
     def answer(self) -> tuple[int, int, bytes]:
         """The next answer: handle, error, data."""
