@@ -22,7 +22,6 @@ if [ -e "{0}/fail-{1}" ]; then
     [ "{2}" -ge "$end" ] || [ "{3}" -le "$first" ] || {{ echo EIO >&2; exit 1; }}
 fi
 """
-_WAIT = 'if mv "{0}/wait" "{0}/waits" 2>&-; then while [ -e "{0}/waits" ]; do sleep 0.02; done; fi\n'
 _EXTENT = ("$4", "$(($4 + $3))")
 _READ = 'dd if="{0}/store" skip="$4" count="$3" iflag=skip_bytes,count_bytes status=none'
 _WRITE = 'dd of="{0}/store" seek="$4" oflag=seek_bytes conv=notrunc status=none'
@@ -52,7 +51,7 @@ class FuseDisk:
             "eval",
             f'get_size=echo "$tmpdir" >"{self._work}/scripts"; echo {sectors * SECTOR}',
             f"pread={read}{_READ.format(self._work)}",
-            f"pwrite={_WAIT.format(self._work)}{write}{_WRITE.format(self._work)}",
+            f"pwrite={write}{_WRITE.format(self._work)}",
             f"flush={flush}",
         ]
 
@@ -60,17 +59,20 @@ class FuseDisk:
         need_fuse()
         self.path.parent.mkdir(exist_ok=True)
         self._short = tempfile.TemporaryDirectory(prefix="aoe-")  # a socket's path is short, pytest's long
-        socket, ready = Path(self._short.name, "socket"), self._work / "pid"
-        life = ("--foreground", "--exit-with-parent", "--pidfile", ready)
         try:
-            self._start("nbdkit", *life, "--unix", socket, *self._plugin)
-            wait_for(ready.exists, what="nbdkit does not start")
-            self._start("nbdfuse", self.path, f"nbd+unix:///?socket={socket}")
-            wait_for(self._mounted, what="nbdfuse does not mount")
+            self._serve()
+            wait_for(self._mounted, what="the disk is not mounted")
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def _serve(self) -> None:
+        socket, ready = Path(self._short.name, "socket"), self._work / "pid"
+        life = ("--foreground", "--exit-with-parent", "--pidfile", ready)
+        self._start("nbdkit", *life, "--unix", socket, *self._plugin)
+        wait_for(ready.exists, what="nbdkit does not start")
+        self._start("nbdfuse", self.path, f"nbd+unix:///?socket={socket}")
 
     def __exit__(self, *_: object) -> None:
         for child in reversed(self._children):
@@ -109,17 +111,6 @@ class FuseDisk:
 
     def heal(self, kind: str) -> None:
         (self._work / f"fail-{kind}").unlink()
-
-    def hold_next_write(self) -> None:
-        """It takes until it is to go; the others overtake it."""
-        (self._work / "wait").touch()
-
-    def holds_write(self) -> bool:
-        """Whether it has come."""
-        return (self._work / "waits").exists()
-
-    def let_write_go(self) -> None:
-        (self._work / "waits").unlink(missing_ok=True)
 
     def hang(self) -> None:
         """From now on nothing is answered: a signal alone leaves threads of the server at work a while."""
