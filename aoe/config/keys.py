@@ -13,18 +13,25 @@ from aoe.config import kinds
 from aoe.config.kinds import Bandwidth, Choice, Flag, Interface, Kind, Limit, Many, Mask, Seconds, Text, Whole
 from aoe.drive.identify import is_serial
 from aoe.link.spec import is_spelled
+from aoe.pool import names
 from aoe.wire import protocol
 
 
 class Key(NamedTuple):
     """One key. `options` are those of `serve`, and what is written instead of each. One that is
-    `everywhere` may also stand in [defaults]."""
+    `everywhere` may also stand in [defaults]. `example` is what is written where there is no option."""
 
     name: str
     kind: Kind
     help: str
     options: Mapping[str, str] = {}
     everywhere: bool = False
+    example: str = ""
+
+    @property
+    def written(self) -> str:
+        """An example of it."""
+        return self.example or next(iter(self.options.values()))
 
     @property
     def field(self) -> str:
@@ -268,16 +275,50 @@ EXPORT = (
     ),
 )
 
+POOL = (
+    Key(
+        "name",
+        Text(names.RULE, names.is_name),
+        "what volumes are named by: `name/volume`",
+        example='name = "fast"',
+    ),
+    Key(
+        "path",
+        Text("an absolute path", kinds.is_directory),
+        "directory that `aoe-target pool init` has marked, best the top of a file system of its own, XFS or "
+        "btrfs",
+        example='path = "/srv/fast"',
+    ),
+    Key("kind", Choice("directory"), "how volumes are kept: as files of a directory (the default)"),
+    Key(
+        "reserve",
+        Whole(0, limits.POOL_RESERVE_MAX),
+        "percent of the store: with less of it free, no volume, clone or snapshot is made, as those that are "
+        f"there need room to be written ({limits.POOL_RESERVE_DEFAULT})",
+    ),
+)
+
 DEFAULTS = tuple(key for key in EXPORT if key.everywhere)
 TABLES = {
     table: {key.name: key for key in keys}
-    for table, keys in {"target": TARGET, "defaults": DEFAULTS, "export": EXPORT}.items()
+    for table, keys in {
+        "target": TARGET,
+        "defaults": DEFAULTS,
+        "export": EXPORT,
+        "pool": POOL,
+    }.items()
 }
 """Keys by name, by the table that has them; the keys of [groups] are the names of groups."""
-HEADS = {"target": "[target]", "defaults": "[defaults]", "groups": "[groups]", "export": "[[export]]"}
+HEADS = {
+    "target": "[target]",
+    "defaults": "[defaults]",
+    "groups": "[groups]",
+    "export": "[[export]]",
+    "pool": "[[pool]]",
+}
 """How tables begin."""
-NEEDED = EXPORT[:3]
-"""Path, shelf and slot: what no export is without."""
+NEEDED = {"export": EXPORT[:3], "pool": POOL[:2]}
+"""What no export is without: path, shelf and slot. And no pool: name and path."""
 
 _KEYS = {option: key for key in (*TARGET, *EXPORT) for option in key.options}
 _OPTION = re.compile(r"(--[a-z][a-z-]+)( NAME)?")

@@ -159,7 +159,7 @@ class Choice(_Same):
     def __init__(self, *choices: str) -> None:
         self.choices = choices
         *first, last = (f'"{it}"' for it in choices)
-        self.words = f"{', '.join(first)} or {last}"
+        self.words = f"{', '.join(first)} or {last}" if first else last
 
     def meant(self, value: object, groups: Groups) -> str:
         if not isinstance(value, str) or value not in self.choices:

@@ -16,9 +16,9 @@ from aoe.config.keys import HEADS, NEEDED, TABLES
 from aoe.config.kinds import Wrong
 from aoe.config.places import Path
 from aoe.config.text import key, shown
-from aoe.config.together import Said, check_together
+from aoe.config.together import Said, check_pools, check_together
 from aoe.config.unknown import no_key, no_table
-from aoe.config.values import Config, TargetConfig
+from aoe.config.values import Config, PoolConfig, TargetConfig
 
 
 def read(text: bytes | str, name: str) -> Config:
@@ -50,11 +50,14 @@ class _Reading:
         self._read_groups(self._table(document, "groups"))
         target = self._fields(self._table(document, "target"), "target", ("target",))
         defaults = self._fields(self._table(document, "defaults"), "defaults", ("defaults",))
-        exports = [self._export(*it, defaults) for it in self._tables(document.get("export", []))]
+        pools = [self._pool(*it) for it in self._tables(document, "pool", limits.POOLS_MAX)]
+        exports = [self._export(*it, defaults) for it in self._tables(document, "export", limits.EXPORTS_MAX)]
         check_together(target, exports, self.faults)
+        check_pools(pools, self.faults)
         if self.faults:
             return None
-        return Config(TargetConfig(**target), tuple(it.meant() for it in exports))
+        named = tuple(PoolConfig(**it.fields) for it in pools)
+        return Config(TargetConfig(**target), tuple(it.meant() for it in exports), named)
 
     def _add(self, path: Path, where: str, what: str, remedy: str, first: Path | None = None) -> None:
         self.faults.add(path, where, what, remedy, first)
@@ -66,20 +69,23 @@ class _Reading:
         self._add((name,), "", f"{name} is not one table", f"; write {HEADS[name]} once")
         return {}
 
-    def _tables(self, said: object) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """The exports, each with its number."""
+    def _tables(
+        self, document: Mapping[str, Any], name: str, most: int
+    ) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """The exports, or pools, each with its number."""
+        said = document.get(name, [])
         if not isinstance(said, list):
-            self._add(("export",), "", "export is not a list of tables", "; write [[export]] before each")
+            self._add((name,), "", f"{name} is not a list of tables", f"; write {HEADS[name]} before each")
             said = [said]
-        if len(said) > limits.EXPORTS_MAX:
-            path = "export", limits.EXPORTS_MAX
-            self._add(path, "", f"{len(said)} exports", f"; serve {limits.EXPORTS_MAX} at most")
+        verb = "serve" if name == "export" else "name"
+        if len(said) > most:
+            self._add((name, most), "", f"{len(said)} {name}s", f"; {verb} {most} at most")
         for at, table in enumerate(said):
             if isinstance(table, Mapping):
                 yield at, table
             else:
-                what = f"{shown(table)} is no export"
-                self._add(("export", at), "", what, "; write [[export]] and its keys")
+                what = f"{shown(table)} is no {name}"
+                self._add((name, at), "", what, f"; write {HEADS[name]} and its keys")
 
     def _read_groups(self, table: Mapping[str, Any]) -> None:
         for name, value in table.items():
@@ -117,10 +123,19 @@ class _Reading:
     def _export(self, at: int, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> Said:
         path: Path = ("export", at)
         where = _called(at, table)
-        for it in NEEDED:
-            if it.name not in table:
-                self._add(path, where, f"{it.name} is missing", f"; add {next(iter(it.options.values()))}")
+        self._check_needed(table, "export", path, where)
         return Said(path, where, {**defaults, **self._fields(table, "export", path, where)})
+
+    def _pool(self, at: int, table: Mapping[str, Any]) -> Said:
+        path: Path = ("pool", at)
+        where = f"{HEADS['pool']} {at + 1}"
+        self._check_needed(table, "pool", path, where)
+        return Said(path, where, self._fields(table, "pool", path, where))
+
+    def _check_needed(self, table: Mapping[str, Any], name: str, path: Path, where: str) -> None:
+        for it in NEEDED[name]:
+            if it.name not in table:
+                self._add(path, where, f"{it.name} is missing", f"; add {it.written}")
 
 
 def _called(at: int, table: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from aoe.wire import protocol
 
 
 class Said(NamedTuple):
-    """What an export says, as far as it is right, by field; and where it says so."""
+    """What an export or a pool says, as far as it is right, by field; and where it says so."""
 
     path: Path
     where: str
@@ -36,6 +36,20 @@ def check_together(target: Mapping[str, Any], exports: Sequence[Said], faults: F
     _check_addresses(exports, faults)
     _check_serials(exports, faults)
     _check_stores(exports, faults)
+
+
+def check_pools(pools: Sequence[Said], faults: Faults) -> None:
+    """The same for pools, which are told apart by name and path."""
+    for field, alike in (("name", str.casefold), ("path", place_of)):
+        first: dict[str, Path] = {}
+        for one in pools:
+            if field not in one.fields:
+                continue
+            earlier = first.setdefault(alike(one.fields[field]), one.path)
+            if earlier != one.path:
+                what = f"{field} = {shown(one.fields[field])} is there twice"
+                remedy = "; give each pool its own" if field == "path" else "; choose another one"
+                faults.add((*one.path, field), one.where, what, remedy, (*earlier, field))
 
 
 def _check_export(export: Said, links: Sequence[str], faults: Faults) -> None:

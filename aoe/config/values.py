@@ -16,6 +16,7 @@ Durability = Literal["write-through", "write-back"]
 EngineChoice = Literal["auto", "c", "python"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Readers = Literal["group", "all"]
+PoolKind = Literal["directory"]
 Mask = tuple[bytes, ...]
 """MACs of the hosts that are served; empty: every host is."""
 
@@ -129,12 +130,25 @@ class ExportConfig:
         return self.place, self.offset, self.length
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolConfig:
+    """A store of volumes, as `aoe.pool` has them. `path` is absolute; below `reserve` percent of free room (0
+    to 90) it refuses what takes more."""
+
+    name: str
+    path: str
+    kind: PoolKind = "directory"
+    reserve: int = limits.POOL_RESERVE_DEFAULT
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole file. The addresses of `exports` are distinct, as are the serials that are stated."""
+    """A whole file. The addresses of `exports` are distinct, as are the serials that are stated; so are the
+    names and paths of `pools`."""
 
     target: TargetConfig = TargetConfig()
     exports: tuple[ExportConfig, ...] = ()
+    pools: tuple[PoolConfig, ...] = ()
 
     @property
     def by_key(self) -> dict[tuple[int, int], ExportConfig]:

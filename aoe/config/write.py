@@ -4,9 +4,11 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
-from aoe.config.keys import EXPORT, HEADS, TARGET, Key
+from aoe.config.keys import EXPORT, HEADS, POOL, TARGET, Key
 from aoe.config.text import key, toml
-from aoe.config.values import Config, ExportConfig, TargetConfig
+from aoe.config.values import Config, ExportConfig, PoolConfig, TargetConfig
+
+_KEYS: dict[type, Iterable[Key]] = {TargetConfig: TARGET, ExportConfig: EXPORT, PoolConfig: POOL}
 
 
 def dump(config: Config) -> str:
@@ -16,6 +18,7 @@ def dump(config: Config) -> str:
     """
     target = said(config.target)
     blocks = [block("target", target)] if target else []
+    blocks += [block("pool", said(pool)) for pool in config.pools]
     blocks += [block("export", said(export)) for export in config.exports]
     return "\n".join(blocks)
 
@@ -30,11 +33,11 @@ def lines(keys: dict[str, object]) -> Iterator[str]:
     return (f"{key(name)} = {toml(value)}" for name, value in keys.items())
 
 
-def said(value: TargetConfig | ExportConfig, also: Container[str] = ()) -> dict[str, object]:
+def said(value: TargetConfig | ExportConfig | PoolConfig, also: Container[str] = ()) -> dict[str, object]:
     """What a table has to say: keys whose fields are not as they are without, and those of the fields in
     `also`, but nothing for what is "not stated"."""
     usual = {field.name: field.default for field in fields(value)}
-    keys: Iterable[Key] = TARGET if isinstance(value, TargetConfig) else EXPORT
+    keys = _KEYS[type(value)]
     found: dict[str, Any] = {it.name: (it, getattr(value, it.field)) for it in keys}
     return {
         name: it.kind.written(has)

@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from aoe.config.values import Config, ExportConfig, TargetConfig, is_link
+from aoe.config.values import Config, ExportConfig, PoolConfig, TargetConfig, is_link, place_of
 from aoe.wire import protocol
 
 _words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
@@ -87,7 +87,19 @@ def configs(draw: st.DrawFn, least: int = 0) -> Config:
         one = draw(exports(target.links).filter(lambda it: _is_new(it, found)))
         found.append(one)
     assert not any(map(is_link, target.interfaces))
-    return Config(target, tuple(found))
+    return Config(target, tuple(found), tuple(draw(pools)))
+
+
+pools = st.lists(
+    st.builds(
+        PoolConfig,
+        name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
+        path=_words.map(lambda it: f"/{it}"),
+        reserve=st.integers(0, 90),
+    ),
+    max_size=2,
+    unique_by=(lambda it: it.name.casefold(), lambda it: place_of(it.path)),
+)
 
 
 def _is_new(one: ExportConfig, others: list[ExportConfig]) -> bool:

@@ -9,10 +9,10 @@ import pytest
 from aoe.cli import target_parser
 from aoe.cli.serve import Words
 from aoe.config import values
-from aoe.config.keys import EXPORT, NEEDED, TABLES, TARGET, Key, in_words_of_a_file
+from aoe.config.keys import EXPORT, NEEDED, POOL, TABLES, TARGET, Key, in_words_of_a_file
 from aoe.config.kinds import Choice, Flag
 from aoe.config.read import read
-from aoe.config.values import ExportConfig, TargetConfig
+from aoe.config.values import ExportConfig, PoolConfig, TargetConfig
 from aoe.target.rates import NONE
 from man import generate
 
@@ -80,8 +80,8 @@ def test_defaults_are_those_of_serve() -> None:
     assert (how.offset, how.length) == (export.offset, export.length)
 
 
-@pytest.mark.parametrize(("keys", "of"), [(TARGET, TargetConfig), (EXPORT, ExportConfig)])
-def test_keys_are_fields(keys: tuple[Key, ...], of: type[TargetConfig] | type[ExportConfig]) -> None:
+@pytest.mark.parametrize(("keys", "of"), [(TARGET, TargetConfig), (EXPORT, ExportConfig), (POOL, PoolConfig)])
+def test_keys_are_fields(keys: tuple[Key, ...], of: type[TargetConfig | ExportConfig | PoolConfig]) -> None:
     assert [key.field for key in keys] == [it.name for it in fields(of)]
     hints = get_type_hints(of, vars(values))
     for key in keys:
@@ -93,12 +93,14 @@ def test_keys_are_fields(keys: tuple[Key, ...], of: type[TargetConfig] | type[Ex
 
 def test_what_has_no_default_is_needed() -> None:
     without = [it.name for it in fields(ExportConfig) if it.default is MISSING]
-    assert without == [key.name for key in NEEDED]
+    assert without == [key.name for key in NEEDED["export"]]
+    without = [it.name for it in fields(PoolConfig) if it.default is MISSING]
+    assert without == [key.name for key in NEEDED["pool"]]
     assert not any(it.default is MISSING for it in fields(TargetConfig))
 
 
 def test_every_key_is_told_of() -> None:
-    for key in KEYS:
+    for key in (*KEYS, *POOL):
         assert key.help
         assert not key.help.endswith(".")
         assert key.kind.words

@@ -9,7 +9,7 @@ import pytest
 from aoe import limits
 from aoe.config.faults import ConfigErrors
 from aoe.config.read import read
-from aoe.config.values import Config, ExportConfig, TargetConfig
+from aoe.config.values import Config, ExportConfig, PoolConfig, TargetConfig
 from aoe.errors import ConfigurationError
 
 A = '[[export]]\npath = "/a"\nshelf = 1\nslot = 0\n'
@@ -32,6 +32,15 @@ def said(text: bytes | str, name: str = "f.toml") -> list[str]:
 def only(text: str) -> ExportConfig:
     (export,) = read(text, "f.toml").exports
     return export
+
+
+def test_pools_are_read() -> None:
+    pool = '[[pool]]\nname = "fast"\npath = "/srv/fast"\n'
+    (found,) = read(pool, "f.toml").pools
+    assert found == PoolConfig(name="fast", path="/srv/fast", kind="directory", reserve=10)
+    assert read(f'{pool}kind = "directory"\nreserve = 0\n', "f.toml").pools[0].reserve == 0
+    many = "".join(f'[[pool]]\nname = "p{it}"\npath = "/p{it}"\n' for it in range(limits.POOLS_MAX + 1))
+    assert said(many) == ["f.toml:193: 65 pools; name 64 at most"]
 
 
 @pytest.mark.parametrize(("text", "messages"), WRONG, ids=range(len(WRONG)))
