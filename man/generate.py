@@ -26,7 +26,8 @@ EXAMPLE = HERE.parent / "examples" / "aoe-target.toml"
 COMMON = ("-h", "--interface", "--link", "--json")
 """Options of every command of `aoe`, which are explained once; and so are its addresses."""
 ASKING = ("--socket",)
-"""The same for the commands that ask a daemon, besides some of those."""
+POOLS = ("--config", "--plan")
+"""The same for the commands that ask a daemon, and for those that work on a pool, besides some of those."""
 
 
 def page(name: str) -> str:
@@ -48,9 +49,9 @@ def _lines(name: str) -> Iterator[str]:
 
 
 def _block(block: str) -> Iterator[str]:
-    part = re.fullmatch(r"\{(\w+)(?: ([\w-]+))?\}", block)
+    part = re.fullmatch(r"\{(\w+)(?: ([\w-]+))?(?: ([\w-]+))?\}", block)
     if part:
-        yield from PARTS[part[1]](*filter(None, [part[2]]))
+        yield from PARTS[part[1]](*filter(None, [part[2], part[3]]))
     elif block.startswith("# "):
         name, section, date = block[2:].split()
         yield f'.TH {name.upper()} {section} {date} aoe-target "aoe-target"'
@@ -122,9 +123,13 @@ def tagged(term: str, text: str) -> list[str]:
 
 
 def commands(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The subcommands."""
-    (choices,) = [it.choices for it in top._actions if isinstance(it, argparse._SubParsersAction)]
-    return dict(choices)
+    """The subcommands, also those of subcommands: `volume create`."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    for below in (it for it in top._actions if isinstance(it, argparse._SubParsersAction)):
+        for name, command in below.choices.items():
+            inner = commands(command)
+            found |= {f"{name} {word}": it for word, it in inner.items()} or {name: command}
+    return found
 
 
 def _of_target(name: str) -> argparse.ArgumentParser:
@@ -197,10 +202,13 @@ def command(name: str) -> Iterator[str]:
     yield from (*_told(own), ".RE")
 
 
-def verb(name: str) -> Iterator[str]:
-    """The same for a command of `aoe-target` that asks a daemon; what all of those have is told once."""
+def verb(name: str, word: str = "") -> Iterator[str]:
+    """The same for a command of `aoe-target` that asks a daemon, or works on a pool (`volume create`); what
+    all of those have is told once."""
+    name = f"{name} {word}".rstrip()
     asking = commands(target_parser.parser())[name]
-    own = [it for it in asking._actions if not {*it.option_strings} & {*COMMON, *ASKING}]
+    told = {*COMMON, *ASKING, *(POOLS if word else ())}
+    own = [it for it in asking._actions if not {*it.option_strings} & told]
     words = [bold(asking.prog), *(_bracketed(it) for it in own if it.option_strings)]
     words += [_operand(it) for it in own if not it.option_strings]
     yield from (".HP", *_guarded(" ".join(words)), ".RS")
@@ -211,6 +219,12 @@ def asking() -> Iterator[str]:
     """The options that each of those has."""
     known = commands(target_parser.parser())["set"]._actions
     yield from _told(it for it in known if {*it.option_strings} & {*COMMON, *ASKING})
+
+
+def pools() -> Iterator[str]:
+    """The options that each command has that works on a pool, but for `--plan`."""
+    known = commands(target_parser.parser())["volume create"]._actions
+    yield from _told(it for it in known if {*it.option_strings} & {*COMMON, *POOLS})
 
 
 def _is_common(action: argparse.Action) -> bool:
@@ -270,6 +284,7 @@ PARTS: dict[str, Callable[..., Iterator[str] | list[str]]] = {
     "command": command,
     "verb": verb,
     "asking": asking,
+    "pools": pools,
     "counters": counters,
     "checks": checks,
     "metrics": metrics,

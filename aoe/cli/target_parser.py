@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aoe import limits, timing
-from aoe.cli import control_parser, words
+from aoe.cli import control_parser, pool_parser, words
 from aoe.cli.limit_words import LIMITS
 from aoe.cli.report import Report
 from aoe.cli.version import Version
@@ -27,6 +27,7 @@ def command_of(arguments: Sequence[str] | None) -> Command:
     """The command that was typed; ConfigurationError for a word that means nothing."""
     said = vars(parser().parse_args(arguments))
     del said["command"]
+    said.pop("verb", None)
     command: Command = words.meant(said.pop("means"))(**said)
     return command
 
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     _add_import(commands)
     _add_doctor(commands)
     control_parser.add(commands)
+    pool_parser.add(commands)
     return top
 
 

@@ -11,10 +11,14 @@ class Room(NamedTuple):
     total: int
     free: int
 
+    def is_below(self, reserve: int) -> bool:
+        """Whether less than so many percent are free."""
+        return self.free * 100 < self.total * reserve
+
     def check(self, reserve: int, what: str) -> None:
         """ConfigurationError where less than the reserve (percent) is free, which is for the disks that are
         there: a first write into a shared block needs a new one."""
-        if self.free * 100 < self.total * reserve:
+        if self.is_below(reserve):
             share = self.free * 100 // max(self.total, 1)
             raise ConfigurationError(
                 f"{what} is refused: {share} % of the pool's store is free, and {reserve} % is its reserve; "

@@ -113,7 +113,7 @@ class Work:
             taken=tuple(taken),
             room=self.room,
             reserve=self._reserve,
-            reflinks=self._shares,
+            reflinks=lambda: self.shares,
             now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             fresh=lambda: uuid.uuid4().hex,
         )
@@ -138,7 +138,9 @@ class Work:
             self._store.save()
         return plan
 
-    def _shares(self) -> bool:
+    @property
+    def shares(self) -> bool:
+        """Whether files in it can share blocks. PoolError."""
         if self._reflinks is None:
             self._reflinks = self._done("trying whether blocks can be shared", self._store.reflinks)
         return self._reflinks

@@ -13,6 +13,7 @@ import pytest
 
 from aoe.cli import parser, target_parser, words
 from aoe.wire.protocol import SECTOR
+from man import generate
 
 _PROGRAM = """
 import os, signal, sys
@@ -193,8 +194,7 @@ def test_the_package_loads_what_is_asked_of_it() -> None:
 
 @pytest.mark.parametrize("top", [parser.parser(), target_parser.parser()], ids=["aoe", "aoe-target"])
 def test_every_subcommand_means_something(top: argparse.ArgumentParser) -> None:
-    (commands,) = (it.choices for it in top._actions if it.dest == "command" and it.choices)
-    for name, command in dict(commands).items():
+    for name, command in generate.commands(top).items():
         named = command.get_default("make") or command.get_default("means")
         assert callable(words.meant(named)), name
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from aoe.config.keys import DEFAULTS, EXPORT, TARGET
+from aoe.config.keys import DEFAULTS, EXPORT, POOL, TARGET
 from aoe.config.read import read
 
 TEXT = (Path(__file__).parents[2] / "examples" / "aoe-target.toml").read_text()
@@ -27,6 +27,8 @@ def test_it_is_right() -> None:
 def test_it_has_every_key_and_each_is_right_as_shown() -> None:
     whole = re.sub("^#(?=[a-z])", "", TEXT, flags=re.MULTILINE)
     assert said("target", whole) == {key.name for key in TARGET}
+    whole = whole.replace("#[[pool]]", "[[pool]]")
+    assert said("pool", whole) == {key.name for key in POOL}
     assert said("defaults", whole) == {key.name for key in DEFAULTS}
     assert said("export", whole) | said("defaults", whole) == {key.name for key in EXPORT}
     read(whole.replace("threads = 1\n", ""), "f.toml")

@@ -1,0 +1,95 @@
+"""The words of `aoe-target pool` and `aoe-target volume`."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+from aoe.pool.volume import FORMATS
+
+_CONFIG = Path("/etc/aoe-target.toml")
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_VOLUME, _SNAPSHOT, _EITHER = "POOL/VOLUME", "POOL/VOLUME@SNAPSHOT", "POOL/VOLUME[@SNAPSHOT]"
+
+
+def add(commands: Any) -> None:
+    """Add them."""
+    what = "make pools of volumes, and look at them"
+    pool = commands.add_parser("pool", help=what, description=what)
+    _add_pool(pool.add_subparsers(dest="verb", required=True))
+    what = "make, clone, keep and restore disks of a pool"
+    volume = commands.add_parser("volume", help=what, description=what)
+    _add_volume(volume.add_subparsers(dest="verb", required=True))
+
+
+def _command(verbs: Any, name: str, means: str, what: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=what)
+    command.set_defaults(means=means)
+    file = f"the configuration file, which names the pools ({_CONFIG})"
+    command.add_argument("--config", type=Path, default=_CONFIG, metavar="FILE", help=file)
+    command.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    return command
+
+
+def _planned(verbs: Any, name: str, means: str, what: str) -> argparse.ArgumentParser:
+    command = _command(verbs, name, means, what)
+    command.add_argument("--plan", action="store_true", help="only show what would be done")
+    return command
+
+
+def _add_pool(verbs: Any) -> None:
+    _command(verbs, "list", "pools.List", "show the pools of the file: room, volumes, and what is wrong")
+    command = _command(verbs, "init", "pools.Init", "make a pool of a directory, by a marker in it")
+    command.add_argument("name", metavar="POOL", help="name of a pool in the file")
+    plain = "also where the directory is on the root file system, and not one that may not be mounted"
+    command.add_argument("--plain", action="store_true", help=plain)
+
+
+def _add_volume(verbs: Any) -> None:
+    what = "make a volume of zeroes: raw where files can share blocks (XFS, btrfs), else qcow2"
+    command = _planned(verbs, "create", "volumes.create", what)
+    command.add_argument("volume", metavar=_VOLUME, help="name of the new volume")
+    command.add_argument("size", type=size, metavar="SIZE", help="bytes, or such as 512M, 10G, 1T")
+    command.add_argument("--format", choices=FORMATS, help="how its bytes are kept")
+    command = _command(verbs, "list", "volumes.List", "list volumes, the room they take, and their snapshots")
+    command.add_argument("pool", nargs="?", metavar="POOL", help="only those of this pool")
+    command = _command(verbs, "show", "volumes.Show", "show all of a volume")
+    command.add_argument("volume", metavar=_VOLUME, help="name of the volume")
+    _add_states(verbs)
+    _add_changes(verbs)
+
+
+def _add_states(verbs: Any) -> None:
+    what = "make a volume that begins as another one, or as a snapshot, and shares its blocks"
+    command = _planned(verbs, "clone", "volumes.clone", what)
+    command.add_argument("source", metavar=_EITHER, help="what is cloned")
+    command.add_argument("volume", metavar=_VOLUME, help="name of the new volume, in the same pool")
+    command = _planned(verbs, "snapshot", "volumes.snapshot", "keep what a volume has now")
+    command.add_argument("snapshot", metavar=_SNAPSHOT, help="the volume, and a name for its state")
+    what = "give a volume the content of a snapshot again; what it has now is kept as another snapshot"
+    command = _planned(verbs, "rollback", "volumes.rollback", what)
+    command.add_argument("snapshot", metavar=_SNAPSHOT, help="the snapshot")
+
+
+def _add_changes(verbs: Any) -> None:
+    command = _planned(verbs, "resize", "volumes.resize", "give a volume another size")
+    command.add_argument("volume", metavar=_VOLUME, help="name of the volume")
+    command.add_argument("size", type=size, metavar="SIZE", help="bytes, or such as 512M, 10G, 1T")
+    shrink = "also where that is less than it has: what is behind the new end is lost"
+    command.add_argument("--shrink", action="store_true", help=shrink)
+    what = "give a volume another name; its UUID, snapshots and clones stay"
+    command = _planned(verbs, "rename", "volumes.rename", what)
+    command.add_argument("volume", metavar=_VOLUME, help="name of the volume")
+    command.add_argument("new", metavar=_VOLUME, help="its new name, in the same pool")
+    command = _planned(verbs, "delete", "volumes.delete", "delete a snapshot, or a volume without clones")
+    command.add_argument("volume", metavar=_EITHER, help="what is deleted")
+    recursive = "also where the volume has snapshots, which are deleted, too"
+    command.add_argument("--recursive", action="store_true", help=recursive)
+
+
+def size(text: str) -> int:
+    """A type for argparse: `10G` -> bytes."""
+    match = re.fullmatch(r"([0-9]{1,19})([kKmMgGtT]?)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write it as 10G, or as a number of bytes")
+    return int(match[1]) * _UNITS[match[2].lower()]

@@ -1,0 +1,147 @@
+"""`aoe-target pool`, and what `aoe-target volume` needs of it: the pools of a file, opened to work there."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aoe.cli.check import load
+from aoe.cli.ending import SAID, Ended
+from aoe.cli.report import Report
+from aoe.config.values import PoolConfig
+from aoe.errors import AoeError, ConfigurationError
+from aoe.pool import marking
+from aoe.pool.room import Room
+from aoe.pool.work import Work
+from aoe.printable import plain
+
+_WORDS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+class List(NamedTuple):
+    """Look at every pool of a file."""
+
+    config: Path
+    json: bool
+
+    def run(self, report: Report) -> int:
+        """Say of each how it is. 1 if one is not there, or has in it what does not fit."""
+        for pool in named(self.config):
+            try:
+                with working(pool, locked=False) as work:
+                    facts = {"pool": pool.name, **facts_of(work, pool)}
+                    report.say(sentence(pool, work, facts), **facts)
+                    say_leftovers(work, report)
+            except AoeError as error:
+                report.fail(error, pool=pool.name, path=pool.path)
+        return int(report.failed)
+
+
+class Init(NamedTuple):
+    """Mark a directory as a pool."""
+
+    config: Path
+    json: bool
+    name: str
+    plain: bool
+
+    def run(self, report: Report) -> int:
+        """Make it one, or say why not."""
+        pool = one(self.config, self.name)
+        marking.init(pool.path, name=pool.name, plain_directory=self.plain)
+        with working(pool) as work:
+            shares = work.shares
+            how = "volumes are raw and share blocks" if shares else _WITHOUT
+            report.say(
+                f"{pool.name}: {plain(pool.path)} is a pool now; {how}", pool=pool.name, reflink=shares
+            )
+        return 0
+
+
+_WITHOUT = "its file system shares no blocks between files, as XFS and btrfs do, so volumes are qcow2"
+
+
+def named(config: Path) -> tuple[PoolConfig, ...]:
+    """The pools of a file; ConfigurationError where it has none."""
+    pools = load(config).pools
+    if not pools:
+        raise ConfigurationError(f"{plain(str(config))} names no pool; add [[pool]] with name and path")
+    return pools
+
+
+def one(config: Path, name: str) -> PoolConfig:
+    """A pool of a file by its name; ConfigurationError where there is none."""
+    pools = named(config)
+    for pool in pools:
+        if pool.name == name:
+            return pool
+    has = ", ".join(it.name for it in pools)
+    raise ConfigurationError(f"{plain(str(config))} names no pool {plain(name)}; it has {has}")
+
+
+@contextmanager
+def working(pool: PoolConfig, *, locked: bool = True) -> Iterator[Work]:
+    """Work on a pool, or only look at it."""
+    work = Work(pool.path, name=pool.name, reserve=pool.reserve, locked=locked)
+    try:
+        yield work
+    finally:
+        work.close()
+
+
+def facts_of(work: Work, pool: PoolConfig) -> dict[str, Any]:
+    """A pool as an object."""
+    room: Room = work.room
+    return {
+        "path": pool.path,
+        "kind": pool.kind,
+        "total_bytes": room.total,
+        "free_bytes": room.free,
+        "reserve_percent": pool.reserve,
+        "volumes": len(work.volumes),
+        "promised_bytes": sum(it.size for it in work.volumes.values()),
+    }
+
+
+def sentence(pool: PoolConfig, work: Work, facts: dict[str, Any]) -> str:
+    """The same in words."""
+    many = len(work.volumes)
+    total, name = facts["total_bytes"], f"{pool.name}: {plain(pool.path)}"
+    free = f"{in_words(facts['free_bytes'])} of {in_words(total)} free"
+    share = facts["promised_bytes"] / max(1, total)
+    volumes = f"{many or 'no'} volume{'s' * (many != 1)} of {in_words(facts['promised_bytes'])} in all"
+    low = ", below its reserve" * work.room.is_below(pool.reserve)
+    return f"{name}, {free} (reserve {pool.reserve} %{low}), {volumes} ({share:.2f} of it)"
+
+
+def say_leftovers(work: Work, report: Report) -> None:
+    """What is in a pool that does not fit."""
+    for left in work.leftovers:
+        report.fail(ConfigurationError(f"{work.name}: {left.sentence}"), pool=work.name, file=left.file)
+
+
+def in_words(count: int) -> str:
+    """Bytes with one digit behind the point, but whole ones as they are."""
+    number, unit = float(count), 0
+    while number >= 1024 and unit < len(_WORDS) - 1:
+        number, unit = number / 1024, unit + 1
+    return f"{number:.0f} {_WORDS[unit]}" if number == int(number) else f"{number:.1f} {_WORDS[unit]}"
+
+
+def until_a_signal(report: Report, do: Callable[[], int]) -> int:
+    """What it returns. A signal ends it where it is: it is to leave nothing half-made."""
+
+    def end(number: int, _: object) -> None:
+        raise Ended(number)
+
+    heard = [it for it in SAID if signal.getsignal(it) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in heard}
+    try:
+        return do()
+    except Ended as ended:
+        report.ended(ended)
+        return ended.status
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

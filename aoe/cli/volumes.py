@@ -1,0 +1,193 @@
+"""`aoe-target volume`: verbs on the volumes of a pool, done by this command itself under the pool's lock."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aoe.cli.pools import facts_of as pool_facts
+from aoe.cli.pools import in_words, named, one, say_leftovers, sentence, until_a_signal, working
+from aoe.cli.report import Report
+from aoe.errors import ConfigurationError
+from aoe.pool.names import VolumeName, parse
+from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
+from aoe.pool.volume import Format
+from aoe.pool.work import Request, Work
+
+Facts = dict[str, Any]
+
+
+class Verb(NamedTuple):
+    """One request for one pool."""
+
+    config: Path
+    json: bool
+    plan: bool
+    pool: str
+    request: Request
+    volume: str
+    """What the volume is called afterwards."""
+
+    def run(self, report: Report) -> int:
+        """Do it, or with `plan` say what would be done."""
+        return until_a_signal(report, lambda: self._run(report))
+
+    def _run(self, report: Report) -> int:
+        with working(one(self.config, self.pool), locked=not self.plan) as work:
+            if self.plan:
+                for step in work.plan(self.request).sentences:
+                    report.say(step, step=step)
+                return 0
+            done = work.do(self.request)
+            for note in done.notes:
+                report.warn(note, note=note)
+            report.say(done.done, done=done.done, **_after(work, self.volume))
+        return 0
+
+
+def _after(work: Work, volume: str) -> Facts:
+    """Of a verb that left one."""
+    return facts_of(work, volume) if volume in work.volumes else {"volume": work.tree.said(volume)}
+
+
+class List(NamedTuple):
+    """Look at all volumes."""
+
+    config: Path
+    json: bool
+    pool: str | None
+
+    def run(self, report: Report) -> int:
+        """A line for each pool and volume. 1 if something does not fit."""
+        for pool in named(self.config) if self.pool is None else [one(self.config, self.pool)]:
+            with working(pool, locked=False) as work:
+                if not report.as_json:
+                    report.say(sentence(pool, work, pool_facts(work, pool)))
+                for volume in sorted(work.volumes):
+                    facts = facts_of(work, volume)
+                    report.say(in_line(facts), **facts)
+                say_leftovers(work, report)
+        return int(report.failed)
+
+
+class Show(NamedTuple):
+    """Look at one volume."""
+
+    config: Path
+    json: bool
+    volume: str
+
+    def run(self, report: Report) -> int:
+        """All there is to say of it."""
+        name = parse(self.volume)
+        with working(one(self.config, name.pool), locked=False) as work:
+            facts = facts_of(work, name.volume)
+            report.say("\n".join(_lines(facts)), **facts)
+        return 0
+
+
+# Words
+
+
+def create(config: Path, json: bool, plan: bool, volume: str, size: int, format: Format | None) -> Verb:
+    """What was typed, here and below; ConfigurationError for what is no name."""
+    name = _volume(volume)
+    return Verb(config, json, plan, name.pool, Create(name.volume, size, format), name.volume)
+
+
+def clone(config: Path, json: bool, plan: bool, source: str, volume: str) -> Verb:
+    name, of = _volume(volume), parse(source)
+    _check_one_pool(of, name)
+    return Verb(config, json, plan, name.pool, Clone(of.volume, of.snapshot, name.volume), name.volume)
+
+
+def snapshot(config: Path, json: bool, plan: bool, snapshot: str) -> Verb:
+    name = _snapshot(snapshot)
+    return Verb(config, json, plan, name.pool, Cut(name.volume, name.snapshot), name.volume)
+
+
+def rollback(config: Path, json: bool, plan: bool, snapshot: str) -> Verb:
+    name = _snapshot(snapshot)
+    return Verb(config, json, plan, name.pool, Rollback(name.volume, name.snapshot), name.volume)
+
+
+def resize(config: Path, json: bool, plan: bool, volume: str, size: int, shrink: bool) -> Verb:
+    name = _volume(volume)
+    return Verb(config, json, plan, name.pool, Resize(name.volume, size, shrink), name.volume)
+
+
+def rename(config: Path, json: bool, plan: bool, volume: str, new: str) -> Verb:
+    name, now = _volume(volume), _volume(new)
+    _check_one_pool(name, now)
+    return Verb(config, json, plan, name.pool, Rename(name.volume, now.volume), now.volume)
+
+
+def delete(config: Path, json: bool, plan: bool, volume: str, recursive: bool) -> Verb:
+    name = parse(volume)
+    request = Delete(name.volume, name.snapshot, recursive)
+    return Verb(config, json, plan, name.pool, request, name.volume)
+
+
+def _volume(text: str) -> VolumeName:
+    name = parse(text)
+    if name.snapshot:
+        raise ConfigurationError(f"{text} names a snapshot; name a volume, as POOL/VOLUME")
+    return name
+
+
+def _snapshot(text: str) -> VolumeName:
+    name = parse(text)
+    if not name.snapshot:
+        raise ConfigurationError(f"{text} names no snapshot; write it as POOL/VOLUME@SNAPSHOT")
+    return name
+
+
+def _check_one_pool(one: VolumeName, other: VolumeName) -> None:
+    if one.pool != other.pool:
+        raise ConfigurationError(f"{one} and {other} are in two pools; name one")
+
+
+# What is said
+
+
+def facts_of(work: Work, volume: str) -> Facts:
+    """A volume as an object. `own` bytes are those that nothing else refers to."""
+    tree, found = work.tree, work.tree.volume(volume)
+    head, kept = work.usage(volume)
+    parent = tree.parent(found)
+    return {
+        "volume": tree.said(volume),
+        "uuid": found.uuid,
+        "bytes": found.size,
+        "format": found.head.format,
+        "made": found.made,
+        "path": work.path_of(volume),
+        "allocated_bytes": head.allocated,
+        "own_bytes": head.own,
+        "snapshot_bytes": kept.own,
+        "parent": tree.said(parent[0], parent[1].name) if parent else None,
+        "clones": [tree.said(it) for it in tree.clones(found)],
+        "snapshots": [
+            {"name": it.name, "made": it.made, "bytes": it.image.size, "cause": it.cause}
+            for it in found.snapshots
+        ],
+    }
+
+
+def in_line(facts: Facts) -> str:
+    """The same in a line."""
+    used = f"{in_words(facts['allocated_bytes'])} used, {in_words(facts['own_bytes'])} its own"
+    kept = len(facts["snapshots"])
+    parts = [f"{facts['volume']}: {in_words(facts['bytes'])} {facts['format']}", used]
+    if kept:
+        held = in_words(facts["snapshot_bytes"])
+        parts.append(f"{kept} snapshot{'s' * (kept != 1)} holding {held} or more")
+    if facts["parent"]:
+        parts.append(f"a clone of {facts['parent']}")
+    return ", ".join(parts)
+
+
+def _lines(facts: Facts) -> list[str]:
+    """The same in several."""
+    said = [in_line(facts), f"  uuid {facts['uuid']}, made {facts['made']}", f"  {facts['path']}"]
+    for it in facts["snapshots"]:
+        said.append(f"  @{it['name']}: {in_words(it['bytes'])}, made {it['made']} ({it['cause']})")
+    return said + [f"  cloned to {it}" for it in facts["clones"]]
