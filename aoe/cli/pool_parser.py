@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from aoe.pool.volume import FORMATS
+from aoe.pool.names import FORMATS
 
 _CONFIG = Path("/etc/aoe-target.toml")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}

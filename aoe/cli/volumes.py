@@ -7,9 +7,8 @@ from aoe.cli.pools import facts_of as pool_facts
 from aoe.cli.pools import in_words, named, one, say_leftovers, sentence, until_a_signal, working
 from aoe.cli.report import Report
 from aoe.errors import ConfigurationError
-from aoe.pool.names import VolumeName, parse
+from aoe.pool.names import Format, VolumeName, parse
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
-from aoe.pool.volume import Format
 from aoe.pool.work import Request, Work
 
 Facts = dict[str, Any]

@@ -7,10 +7,11 @@ from typing import NamedTuple
 from aoe import limits
 from aoe.errors import ConfigurationError
 from aoe.pool import names
+from aoe.pool.names import Format
 from aoe.pool.room import Room
 from aoe.pool.steps import Make
 from aoe.pool.tree import Tree
-from aoe.pool.volume import Format, Image, check_count
+from aoe.pool.volume import Image, check_count
 
 
 class Child(NamedTuple):

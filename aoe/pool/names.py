@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from aoe import limits
 from aoe.errors import ConfigurationError
 from aoe.printable import plain
+
+Format = Literal["raw", "qcow2"]
+FORMATS: tuple[Format, ...] = ("raw", "qcow2")
+"""How the bytes of a disk are kept."""
 
 RULE = (
     f"1 to {limits.POOL_NAME_MAX} letters (a to z, A to Z), digits, dots, hyphens and underscores, with a "

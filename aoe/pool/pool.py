@@ -8,11 +8,12 @@ from typing import TypeVar
 from aoe import limits, timing
 from aoe.disk.threads import aside
 from aoe.home import Home, Rooted
+from aoe.pool.names import Format
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 from aoe.pool.room import Room, Usage
 from aoe.pool.settling import Leftover
 from aoe.pool.steps import Plan
-from aoe.pool.volume import Format, Volume
+from aoe.pool.volume import Volume
 from aoe.pool.work import Request, Work
 
 T = TypeVar("T")

@@ -16,7 +16,8 @@ from typing import Any
 from aoe import limits
 from aoe.errors import ConfigurationError
 from aoe.pool import names
-from aoe.pool.volume import ASKED, FORMATS, Image, Parent, Snapshot, Volume, check_size
+from aoe.pool.names import FORMATS
+from aoe.pool.volume import ASKED, Image, Parent, Snapshot, Volume, check_size
 
 VERSION = 1
 _ID = re.compile(r"[0-9a-f]{32}")

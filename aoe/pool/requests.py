@@ -7,12 +7,12 @@ from aoe import limits
 from aoe.errors import ConfigurationError
 from aoe.pool import names
 from aoe.pool.copying import Standing
+from aoe.pool.names import Format
 from aoe.pool.steps import Drop, Fit, Forget, Hide, Make, Move, Plan, Save, Settle, Step
 from aoe.pool.volume import (
     ASKED,
     BY_ROLLBACK,
     FOR_CLONE,
-    Format,
     Image,
     Parent,
     Snapshot,

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from aoe.errors import ConfigurationError
+from aoe.pool.names import Format
 from aoe.wire import protocol
 
-Format = Literal["raw", "qcow2"]
-FORMATS: tuple[Format, ...] = ("raw", "qcow2")
 ASKED, FOR_CLONE, BY_ROLLBACK = "asked", "clone", "rollback"
 """Why there is a snapshot. One for a clone goes with that clone; one by a rollback is the state before it."""
 SIZE_MOST = protocol.LBA48_SECTORS * protocol.SECTOR
