@@ -247,20 +247,24 @@ CONFIG_SHOWN_MAX = 60
 NAME_MAX = 127
 """Characters of an interface's alternative name (ALTIFNAMSIZ of Linux), and here of a group."""
 
-OPENER_MESSAGE_BYTES_MAX = 1 << 16
+OPENER_MESSAGE_BYTES_MAX = 1 << 17
 """Of one message to or from the opener; a path has up to 4096, each written as up to six."""
-OPENER_DESCRIPTORS_MAX = 16
-"""Beside one message."""
-OPENER_CHANGES_MAX = 12
+OPENER_DESCRIPTORS_MAX = 128
+"""Beside one message; the kernel allows 253 (SCM_MAX_FD)."""
+OPENER_CHANGES_MAX = 60
 """Of descriptors to be kept, beside one answer; the rest comes with the next."""
+OPENER_STORES_MAX = 60
+"""Stores, addresses or files that are asked for in one message."""
+OPENER_STORES_BYTES = 1 << 15
+"""Of one answer: what is open by then is told, and the rest asked for anew."""
 OPENER_USES_MAX = 256
 """Uses of stores in one message."""
 OPENER_STORE_BYTES = 64
 """Of one message, for what a path leads to: two numbers, or a number with a word before it."""
 OPENER_PLACES_BYTES = OPENER_MESSAGE_BYTES_MAX - 1024
 """Of one message, for paths and what they lead to; the rest is around them."""
-OPENER_LINES_MAX = 16
-"""That the opener says beside one answer."""
+OPENER_SAID_BYTES = 1 << 13
+"""Of one answer, for what the opener says beside it."""
 OPENER_CONNECTIONS_MAX = 16
 """Processes for which an opener that is a service works at the same time, each with a process of its own."""
 OPENER_TRIES = 20
@@ -309,7 +313,8 @@ EXTENTS_CHUNK = 1024
 
 # What must hold between them
 
-assert OPENER_CHANGES_MAX + 2 <= OPENER_DESCRIPTORS_MAX
+assert max(OPENER_STORES_MAX, 2) + OPENER_CHANGES_MAX <= OPENER_DESCRIPTORS_MAX <= 253
+assert OPENER_STORES_BYTES + 3 * 6 * 4096 + OPENER_SAID_BYTES + 8192 < OPENER_MESSAGE_BYTES_MAX
 assert HELD_MAX * (HELD_NAME_MAX + 1) < (1 << 17) - 100
 
 assert 6 * 4096 + 2 + OPENER_STORE_BYTES < OPENER_PLACES_BYTES

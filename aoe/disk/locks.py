@@ -231,11 +231,21 @@ def _same(entry: Path, fd: int) -> bool:
 def loop_on(fd: int, read_only: bool, host: Host = HERE) -> str:
     """The loop device that a file is attached to, if one of the two writes; empty where there is none."""
     file = os.fstat(fd)
-    for attached in sorted((host.sys / "block").glob("loop*/loop/backing_file")):
-        node = attached.parent.parent
+    for node in _loops(host):
+        attached = node / "loop/backing_file"
         if _backs(attached, host.dev / node.name, file) and not (read_only and text_of(node / "ro") == "1"):
             return node.name
     return ""
+
+
+def _loops(host: Host) -> list[Path]:
+    """Those that are attached. A glob would look at every block device, for each store that is opened."""
+    block = f"{host.sys}/block"
+    try:
+        names = sorted(name for name in os.listdir(block) if name.startswith("loop"))  # noqa: PTH208
+    except OSError:
+        return []
+    return [Path(block, name) for name in names if os.access(f"{block}/{name}/loop/backing_file", os.F_OK)]
 
 
 def user_behind(fd: int, read_only: bool, host: Host = HERE) -> str:

@@ -57,7 +57,7 @@ def _leads_to(name: Path, path: Path) -> bool:
 def _is_handed_on(path: Path) -> bool:
     """Whether it is a descriptor of a process, as /dev/stdin: the next time it is another file's."""
     for _ in range(limits.LINKS_FOLLOWED_MAX):
-        if Path("/proc") in path.parent.resolve().parents:
+        if os.path.realpath(path.parent).startswith("/proc/"):
             return True
         if not path.is_symlink():
             return False
