@@ -44,6 +44,18 @@ LOCK_WAIT_S = 5.0
 """How long a target that starts waits for the one before it to be gone."""
 OPENER_ANSWER_S = 60.0
 """How long the opener may take, which waits for locks, and for disks that are slow to open."""
+OPENER_TURN_S = 1.0
+"""After which it begins with no further store before it answers."""
+OPENER_SILENT_S = 10.0
+"""After which it is said that it does not answer."""
+OPENER_LOOK_S = 0.25
+"""Between two looks at whether it is still to be waited for."""
+OPENER_HELLO_S = 5.0
+"""How long an opener that is a service may take to greet."""
+PATCHES_S = 2.0
+"""How long a status waits for changes beside the file, which the opener opens."""
+OPENER_LEAVE_S = 2.0
+"""How long it may take at the end."""
 OPENER_AGAIN_S = 1.0
 """Between two attempts to come to the next opener."""
 THREAD_END_S = 1.0

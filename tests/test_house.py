@@ -54,7 +54,7 @@ WITH_IO = {
     "remote standing survey",
     "pool": "directory handles marking pool qcow2 work",
     "node": "alone content desk drains endpoint exposed exposing hands held held_addresses held_sockets "
-    "holds landlock life listening lives node notify opener opener_connection opener_process "
+    "holds landlock life listening lives meant node notify opener opener_connection opener_process "
     "opener_service opening pages pending placing process remembered sandbox seccomp spaces standing state "
     "store_life",
     "control": "bridge client connection hand kept listening peers place saving server verbs written",

@@ -1,5 +1,6 @@
 """What a daemon does for those that ask: the node, as the control socket wants it."""
 
+import asyncio
 import functools
 import logging
 import os
@@ -8,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from aoe import timing
 from aoe.cli.wanted import Wanted
 from aoe.config.changes import Change
 from aoe.config.read import read
@@ -44,15 +46,27 @@ class NodeVerbs:
         self._wanted = wanted
         self._changed = changed
         self._group_of = group_of
+        self._reading: asyncio.Task[list[dict[str, Any]]] | None = None
 
     async def status(self) -> Mapping[str, Any]:
         """How everything is."""
         level = logging.getLogger("aoe").getEffectiveLevel()
         facts = {**self._node.status().facts(), "log_level": logging.getLevelName(level).lower()}
         try:
-            return {**facts, "patches": await self._patches()}
+            return {**facts, "patches": await self._known_patches()}
         except ConfigurationError as error:  # how it is can be said all the same
             return {**facts, "patches": [], "notes": [*facts["notes"], str(error)]}
+
+    async def _known_patches(self) -> list[dict[str, Any]]:
+        """Soon: to read them an opener may be needed. ConfigurationError."""
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._patches())
+        reading = self._reading
+        await asyncio.wait([reading], timeout=timing.PATCHES_S)
+        if not reading.done():
+            raise ConfigurationError("changes beside the file are not shown: the opener has not answered yet")
+        self._reading = None
+        return reading.result()
 
     async def _patches(self) -> list[dict[str, Any]]:
         """What is beside the file; `lent` is what the configured group changed."""
@@ -87,12 +101,12 @@ class NodeVerbs:
         @asynccontextmanager
         async def allowed(now: Config) -> AsyncIterator[Config]:
             async with wanted(now) as config:
-                rights_of(config.target, group_of=self._group_of)  # before anything is done
+                await aside(lambda: rights_of(config.target, group_of=self._group_of))  # before all
                 yield config
 
         done = await self._node.apply(allowed, by, remove=remove, expect=expect)
         if done.exit != REFUSED:
-            self._changed(self._node.wanted.target)
+            await aside(lambda: self._changed(self._node.wanted.target))
         return _outcome(done)
 
     async def stays(self) -> list[str]:

@@ -3,6 +3,7 @@
 import logging
 import os
 import pwd
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -46,8 +47,9 @@ class Hands(Protocol):
     def confine(self) -> None:
         """Keep no right but to serve what is open, and to write down what is changed."""
 
-    def serving(self) -> None:
-        """It serves, inside the running event loop."""
+    def serving(self, again: Callable[[], None]) -> None:
+        """It serves, inside the running event loop. `again` is called when what could not be asked of an
+        opener can be."""
 
     def close(self) -> None:
         """It served."""
@@ -94,7 +96,7 @@ class Own:
         drop_privileges()
         confine(_state(self._command), Sockets.ANY)
 
-    def serving(self) -> None:
+    def serving(self, again: Callable[[], None]) -> None:
         """Nothing more is needed."""
 
     def close(self) -> None:
@@ -135,7 +137,8 @@ class Apart:
         drop_privileges(self._user)
         confine(state, Sockets.NONE)
 
-    def serving(self) -> None:
+    def serving(self, again: Callable[[], None]) -> None:
+        self._by.when_answering(again)
         self._to.watch()
 
     def close(self) -> None:

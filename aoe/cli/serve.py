@@ -167,7 +167,7 @@ async def _served(command: Serve, report: Report, hands: Hands) -> bool:
         release(disks, [])
         raise
     stopped = _listen_to_signals(target, report)
-    hands.serving()
+    hands.serving(target.server.look_again)
     await target.refresh()  # for a signal that came before
     for export in exports:
         announce(report, target, export, links)

@@ -2,10 +2,11 @@
 
 import asyncio
 import ctypes
+import functools
 import os
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,12 @@ def add_watch(inotify: int, fd: int) -> int:
     return int(_libc.inotify_add_watch(inotify, link, _IN_ATTRIB | _IN_MOVE_SELF))
 
 
+def add_watches(inotify: int, fds: Sequence[int], then: Callable[[Sequence[int]], None]) -> None:
+    """The same for many, and `then` something with the numbers: at once. What asks another process for them
+    does so later, in the running event loop."""
+    then([add_watch(inotify, fd) for fd in fds])
+
+
 def _is_nowhere(name: str) -> bool:
     """Not where it cannot be known."""
     try:
@@ -44,45 +51,78 @@ def _is_nowhere(name: str) -> bool:
     return False
 
 
+Add = Callable[[int, Sequence[int], Callable[[Sequence[int]], None]], None]
+
+
 class NameWatch:
     """Watches regular files by their descriptors, inside the running event loop, and calls `lost` once for
     each that loses its name. What cannot be watched is not."""
 
-    def __init__(self, lost: Callable[[Lost], None], add: Callable[[int, int], int] | None = None) -> None:
-        """`add` is `add_watch`, or asks a process with more rights for it."""
+    def __init__(self, lost: Callable[[Lost], None], add: Add = add_watches) -> None:
+        """`add` is `add_watches`, or asks a process with more rights for it."""
         self._lost = lost
-        self._add = add or add_watch
+        self._add = add
         self._inotify = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         self._names: dict[int, str] = {}
         self._watched: dict[int, set[int]] = {}
         """Descriptors by watch: one file may be open several times."""
+        self._asked: dict[int, object] = {}
+        """Descriptors of which it is not known whether they can be watched."""
         self._reading = False
 
-    def watch(self, fd: int) -> None:
-        """From now on, and as long as it is open: `forget` it before."""
-        link = f"/proc/self/fd/{fd}"
-        if self._inotify < 0 or not stat.S_ISREG(os.fstat(fd).st_mode):
-            return
-        watch = self._add(self._inotify, fd)
-        if watch < 0:
-            return
-        name = str(Path(link).readlink())
-        if not name.endswith(_GONE) and _is_nowhere(name):
-            return  # opened in another mount namespace: its name cannot be seen here
-        self._names[fd] = name.removesuffix(_GONE)
+    def watch(self, *fds: int) -> None:
+        """From now on, and as long as they are open: `forget` them before."""
+        for fd in fds:
+            if self._inotify >= 0 and stat.S_ISREG(os.fstat(fd).st_mode):
+                self._note(fd)
+        self._ask([fd for fd in fds if fd in self._names])
+
+    def look_again(self) -> None:
+        """Try what could not be watched before."""
+        watched = set().union(*self._watched.values())
+        self._ask([fd for fd in self._names if fd not in self._asked and fd not in watched])
+
+    def _ask(self, fds: Sequence[int]) -> None:
+        mark = object()
+        self._asked |= dict.fromkeys(fds, mark)
+        if fds:
+            self._add(self._inotify, fds, functools.partial(self._added, fds, mark))
+
+    def _note(self, fd: int) -> None:
+        name = str(Path(f"/proc/self/fd/{fd}").readlink())
+        if name.endswith(_GONE) or not _is_nowhere(name):  # else it was opened in another mount namespace
+            self._names[fd] = name.removesuffix(_GONE)
+
+    def _added(self, fds: Sequence[int], mark: object, watches: Sequence[int]) -> None:
+        """One that was forgotten meanwhile may be another file's number."""
+        for fd, watch in zip(fds, watches, strict=True):
+            if self._asked.get(fd) is not mark:
+                self._stop(watch)
+                continue
+            del self._asked[fd]
+            if watch >= 0:
+                self._begin(fd, watch)
+
+    def _begin(self, fd: int, watch: int) -> None:
         self._watched.setdefault(watch, set()).add(fd)
         if not self._reading:
             self._reading = True
             asyncio.get_running_loop().add_reader(self._inotify, self._readable)
         self._look(fd)  # it may have lost its name before this
 
+    def _stop(self, watch: int) -> None:
+        """Unless it is that of others, too."""
+        if watch >= 0 and self._inotify >= 0 and not self._watched.get(watch):
+            _libc.inotify_rm_watch(self._inotify, watch)
+
     def forget(self, fd: int) -> None:
         """Watch it no more."""
         self._names.pop(fd, None)
+        self._asked.pop(fd, None)
         for watch, fds in list(self._watched.items()):
             fds.discard(fd)
             if not fds:
-                _libc.inotify_rm_watch(self._inotify, watch)
+                self._stop(watch)
                 del self._watched[watch]
 
     def close(self) -> None:
@@ -93,6 +133,7 @@ class NameWatch:
         if self._inotify >= 0:
             os.close(self._inotify)
             self._inotify = -1
+        self._asked.clear()
 
     def _readable(self) -> None:
         events, at = os.read(self._inotify, limits.WATCH_BYTES), 0

@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections import Counter, deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -81,6 +81,16 @@ class Sockets:
         for it in them:
             it.bind((name, ETHERTYPE))
 
+    def go_on(self, name: str, them: Sequence[socket.socket], then: Callable[[bool], None]) -> None:
+        """The same for a link, and `then` something with whether they do: at once. What asks another process
+        for it does so later, in the running event loop."""
+        try:
+            self.bind(name, *them)
+        except (OSError, ConfigurationError):
+            then(False)
+        else:
+            then(True)
+
     def let_go(self, *them: socket.socket) -> None:
         """What will be served on no more: of no use to another process either."""
 
@@ -107,6 +117,12 @@ class PacketLink(Link):
             self._changes = opened.enter_context(sockets.watching())
             opened.pop_all()
         self._engine_sockets: list[socket.socket] = []
+        self._ahead: list[tuple[socket.socket, bool]] = []
+        """Those that were opened ahead."""
+        self._binds = False
+        """Whether sockets are being bound."""
+        self._sought: str | None = None
+        """Something changed meanwhile: which interface is to be followed then, if any in particular."""
         self.receive_buffer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         self._listener: Listener | None = None
         self._monitor: Monitor | None = None
@@ -137,9 +153,17 @@ class PacketLink(Link):
         makes of each: of those that it need not make any more the second is true."""
         for it in self._engine_sockets:
             it.close()
-        opened = [self._sockets.ringed(self._bound, thread, ring) for thread in range(count)]
+        if len(self._ahead) != count:
+            self.open_ahead(count, ring)
+        opened, self._ahead = self._ahead, []
         self._engine_sockets = [it for it, _ in opened]
         return [(it.fileno(), has_ring) for it, has_ring in opened]
+
+    def open_ahead(self, count: int, ring: str) -> None:
+        """What `engine_sockets` will give. Blocks, if another process opens them."""
+        for it, _ in self._ahead:
+            it.close()
+        self._ahead = [self._sockets.ringed(self._bound, thread, ring) for thread in range(count)]
 
     def let_go(self) -> None:
         """It is to be closed, and no later process is to go on with its sockets."""
@@ -152,7 +176,7 @@ class PacketLink(Link):
 
     def start(self, listener: Listener) -> None:
         self._listener = listener
-        self._monitor = Monitor(self._changes, self._look_again)
+        self._monitor = Monitor(self._changes, self._look)
         self._watch()
 
     def take(self) -> Batch:
@@ -207,7 +231,8 @@ class PacketLink(Link):
         if not self._events.closed:
             self._watch()
         self._events.close()
-        for it in (self._socket, self._kernel, self._changes, *self._engine_sockets):
+        ahead = (it for it, _ in self._ahead)
+        for it in (self._socket, self._kernel, self._changes, *self._engine_sockets, *ahead):
             it.close()
 
     def _watch(self) -> None:
@@ -259,9 +284,17 @@ class PacketLink(Link):
 
     def follow(self, name: str) -> None:
         """Go on with this interface, if its own is away."""
-        self._look_again(name)
+        self._look(name)
 
-    def _look_again(self, sought: str = "") -> None:
+    def look_again(self) -> None:
+        """What could not be had of the system can be now."""
+        if self._monitor is not None:
+            self._look()
+
+    def _look(self, sought: str = "") -> None:
+        if self._binds:
+            self._sought = sought or self._sought or ""
+            return
         was = self.name
         self.name = self._find_name(sought)
         before, now = self._interface, look_up(self.name, self._kernel)
@@ -272,9 +305,14 @@ class PacketLink(Link):
             return
         # One that was away is bound to nothing, even if it came back with its old number.
         away = now.number != before.number or self._socket.getsockname()[0] != self.name
-        if away and not (now.carries_ethernet and self._rebind()):
-            return
-        self.name = self._socket.getsockname()[0]
+        if not away:
+            self._take_up(now, was)
+        elif now.carries_ethernet:
+            self._rebind()
+
+    def _take_up(self, now: Interface, was: str) -> None:
+        """It is the interface that the sockets are bound to; the link `was` called otherwise, perhaps."""
+        before, self.name = self._interface, self._socket.getsockname()[0]
         if now == before and self.name == was:
             return
         self._interface = now
@@ -291,14 +329,24 @@ class PacketLink(Link):
         names = (self._socket.getsockname()[0], sought, self.name, self._given)
         return next((name for name in names if name and look_up(name, self._kernel)), self.name)
 
-    def _rebind(self) -> bool:
-        """The interface was removed and came back: the socket follows it (needs no privilege)."""
-        try:
-            self._sockets.bind(self.name, self._socket, *self._engine_sockets)
-        except (OSError, ConfigurationError):
-            return False
-        self.counters["rebound"] += 1
-        return True
+    def _rebind(self) -> None:
+        """The interface was removed and came back: the sockets follow it (needs no privilege)."""
+        self._binds = True
+        self._sockets.go_on(self.name, (self._socket, *self._engine_sockets), self._rebound)
+
+    def _rebound(self, done: bool) -> None:
+        self._binds = False
+        if self._events.closed:
+            return
+        name = self._socket.getsockname()[0]
+        now = look_up(name, self._kernel) if name else None
+        if done:
+            self.counters["rebound"] += 1
+        if done and now is not None:
+            self._take_up(now, self.name)
+        if self._sought is not None:
+            sought, self._sought = self._sought, None
+            self._look(sought)
 
 
 def check_interface(name: str) -> None:

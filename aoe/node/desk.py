@@ -1,24 +1,26 @@
 """What an opener does for the process that asks it: opens what root's file names, and nothing else."""
 
 import fcntl
+import json
 import os
 import socket
 import stat
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
-from functools import cache
 from typing import Any, NamedTuple
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.config.values import Config, ExportConfig, is_link
 from aoe.disk.locks import described_anew
 from aoe.disk.watch import add_watch
-from aoe.errors import ConfigurationError
-from aoe.link.packet import Sockets, only_interface
+from aoe.errors import AoeError, ConfigurationError
+from aoe.link.packet import Sockets
 from aoe.link.udp import UdpSpec, open_datagrams
 from aoe.node import links
 from aoe.node.groups import number_of
 from aoe.node.holds import Busy, Keeper
+from aoe.node.meant import Meant
 from aoe.node.opener_messages import Misunderstood, Request, store_facts
 from aoe.node.opening import Held, InProcess
 from aoe.node.plan import Store
@@ -73,11 +75,11 @@ class Desk:
         self._uses: Counter[Use] = Counter()
         self._kept = Kept()
         self._sockets = Sockets()
-        self._only = cache(only_interface)  # others may come up
+        self._meant = Meant()
         self._names = Names()
         self._verbs: dict[str, Callable[[dict[str, Any], Sequence[int]], Given]] = {
             "find": self._find,
-            "store": self._store,
+            "stores": self._open_stores,
             "release": self._release,
             "adopt": self._adopt,
             "use": self._use,
@@ -89,6 +91,7 @@ class Desk:
             "asking": lambda *_: _handed(self._sockets.asking()),
             "watching": lambda *_: _handed(self._sockets.watching()),
             "datagrams": self._datagrams,
+            "only": self._only,
             "lock": self._lock,
             "holder": self._holder,
             "watch": self._watch,
@@ -102,11 +105,7 @@ class Desk:
         verb = self._verbs.get(request.verb)
         if verb is None:
             raise Misunderstood(f"the opener knows no {request.verb[: limits.CONFIG_SHOWN_MAX]!r}")
-        try:
-            given = verb(request.arguments, descriptors)
-        except Busy as error:
-            given = Given({"busy": list(_pair(error.store)), "why": str(error)})
-        return self._with_kept(given)
+        return self._with_kept(verb(request.arguments, descriptors))
 
     def _with_kept(self, given: Given) -> Given:
         """Together with what the other side is to keep for the next life."""
@@ -122,8 +121,8 @@ class Desk:
             self._known, self._by_key = now, now.by_key
             self._places = frozenset(export.place for export in now.exports)
 
-    def _named(self, address: tuple[int, int]) -> ExportConfig:
-        self._look()
+    def _by_address(self, address: tuple[int, int]) -> ExportConfig:
+        """As the last look found it."""
         export = self._by_key.get(address)
         if export is None:
             raise ConfigurationError("e{}.{} is not in the file that the opener reads".format(*address))
@@ -155,24 +154,45 @@ class Desk:
         found = self._stores.find(place for place in places if place in self._places)
         return Given({"stores": {place: list(_pair(store)) for place, store in found.items()}})
 
-    def _store(self, said: dict[str, Any], _: Sequence[int]) -> Given:
-        held = self._stores.open_store(self._export(said))
+    def _open_stores(self, said: dict[str, Any], _: Sequence[int]) -> Given:
+        """As many as an answer has room for, and time: the other side asks for the rest."""
+        until_s, room = time.monotonic() + timing.OPENER_TURN_S, limits.OPENER_STORES_BYTES
+        told, descriptors = list[dict[str, Any]](), list[int]()
+        self._look()
+        for one in _objects(said, "stores"):
+            if told and (room <= 0 or time.monotonic() > until_s):
+                break
+            facts, opened = self._store(one)
+            told.append(facts)
+            descriptors += opened
+            room -= len(json.dumps(facts))
+        return Given({"stores": told}, tuple(descriptors))
+
+    def _store(self, said: dict[str, Any]) -> Given:
+        try:
+            held = self._stores.open_store(self._export(said))
+        except Busy as error:
+            return Given({"busy": list(_pair(error.store)), "why": str(error)})
+        except AoeError as error:
+            return Given({"error": str(error)})
+        except OSError as error:
+            return Given({"error": f"{error.strerror}"})
         self._uses[use_of(held)] += 1
         facts = store_facts(held.opened, held.key, _pair(held.store))
         return Given(facts, (held.opened.store.fd,))
 
     def _export(self, said: dict[str, Any]) -> ExportConfig:
         """What the file says of an address, if the other side has read the same there."""
-        export = self._named(_address(said))
+        export = self._by_address(_address(said.get("address")))
         if how_of(export) != said.get("how"):
             raise ConfigurationError(f"{export.address}: the opener reads another file; apply it again")
         return export
 
     def _release(self, said: dict[str, Any], _: Sequence[int]) -> Given:
-        (use,) = _uses(said)
-        if self._uses[use]:
-            self._uses[use] -= 1
-            self._stores.release_use(*use)
+        for use in _uses(said):
+            if self._uses[use]:
+                self._uses[use] -= 1
+                self._stores.release_use(*use)
         return Given({})
 
     def _adopt(self, said: dict[str, Any], descriptors: Sequence[int]) -> Given:
@@ -207,10 +227,11 @@ class Desk:
         return Given({}, (described_anew(descriptors[0], flags),))
 
     def _watch(self, _: dict[str, Any], descriptors: Sequence[int]) -> Given:
-        """Have an inotify of the other side tell what happens to the name of its file."""
-        if len(descriptors) != 2:
-            raise Misunderstood("an inotify and a file are watched with")
-        return Given({"watch": add_watch(*descriptors)})
+        """Have an inotify of the other side tell what happens to the names of its files."""
+        if len(descriptors) < 2:
+            raise Misunderstood("an inotify and files are watched with")
+        inotify, *files = descriptors
+        return Given({"watches": [add_watch(inotify, it) for it in files]})
 
     # Links
 
@@ -222,8 +243,14 @@ class Desk:
         return _handed(self._sockets.packet(name))
 
     def _check_interface(self, name: str) -> None:
-        if is_link(name) or name not in links.Names(self._allowed(), only=self._only).all:
+        if is_link(name) or name not in links.Names(self._allowed(), only=self._meant).all:
             raise ConfigurationError(f"{name} is not in the file that the opener reads")
+
+    def _only(self, _: dict[str, Any], descriptors: Sequence[int]) -> Given:
+        """Which is meant where none is named, if need be as an earlier opener said it."""
+        for it in descriptors:
+            self._meant.go_on_with(it)
+        return Given({}, (self._meant.told(),))
 
     def _bind(self, said: dict[str, Any], descriptors: Sequence[int]) -> Given:
         """A packet socket of the other side, whose interface came back, or came late."""
@@ -248,9 +275,13 @@ class Desk:
     # Addresses
 
     def _lock(self, said: dict[str, Any], _: Sequence[int]) -> Given:
-        self._named(_address(said))
-        taken = self._names.bound(_name(said))
-        return Given({"taken": False}) if taken is None else _handed(taken, taken=True)
+        self._look()
+        wanted = _objects(said, "names")
+        for it in wanted:
+            self._by_address(_address(it.get("address")))
+        taken = self._names.bound(*map(_name, wanted))
+        descriptors = tuple(it.detach() for it in taken if it is not None)
+        return Given({"taken": [it is not None for it in taken]}, descriptors)
 
     def _holder(self, said: dict[str, Any], _: Sequence[int]) -> Given:
         return Given({"holder": self._names.holder(_name(said))})
@@ -330,8 +361,17 @@ def _one_name(said: dict[str, Any]) -> str:
     return names[0]
 
 
-def _address(said: dict[str, Any]) -> tuple[int, int]:
-    match said.get("address"):
+def _objects(said: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    values = said.get(name)
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise Misunderstood(f"{name} are not told one by one")
+    if len(values) > limits.OPENER_STORES_MAX:
+        raise Misunderstood(f"{len(values)} {name} are too many")
+    return values
+
+
+def _address(told: object) -> tuple[int, int]:
+    match told:
         case [int(shelf), int(slot)]:
             return shelf, slot
     raise Misunderstood("there is no address")
@@ -341,7 +381,7 @@ def _name(said: dict[str, Any]) -> str:
     segment = said.get("segment")
     if not isinstance(segment, str) or not segment.isdecimal():
         raise Misunderstood("an interface is told by its number")
-    return name_of(segment, _address(said))
+    return name_of(segment, _address(said.get("address")))
 
 
 def _links(config: Config) -> set[str]:

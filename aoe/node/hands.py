@@ -12,7 +12,7 @@ from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.disk.file import FileDisk
 from aoe.disk.open import disk_of
 from aoe.disk.threads import aside
-from aoe.errors import AoeError, ConfigurationError, DiskError
+from aoe.errors import AoeError, ConfigurationError, DiskError, NoThread
 from aoe.node.holds import Busy
 from aoe.node.links import Links, Names
 from aoe.node.opening import Held, Opener
@@ -121,10 +121,11 @@ class Hands:
         serials = {
             one.export.identity.serial: one.config for key, one in self.live.items() if key not in leaving
         }
+        exports = [step.export for step in plan.steps if isinstance(step, Add)]
         with self._records.many():
-            for export in (step.export for step in plan.steps if isinstance(step, Add)):
+            for export, held in zip(exports, self._opener.open_stores(exports), strict=True):
                 try:
-                    ready[export.key] = self._open(export, serials)
+                    ready[export.key] = self._ready(export, held, serials)
                 except Busy as error:
                     waits.append(Note(export.address, str(error)))
                     busy[export.address] = error.store
@@ -132,8 +133,11 @@ class Hands:
                     problems.append(Note(export.address, str(error)))
         return Prepared(ready, problems, waits, busy)
 
-    def _open(self, export: ExportConfig, serials: dict[str, ExportConfig]) -> Ready:
-        held = self._opener.open_store(export)
+    def _ready(
+        self, export: ExportConfig, held: Held | AoeError | OSError, serials: dict[str, ExportConfig]
+    ) -> Ready:
+        if not isinstance(held, Held):
+            raise held
         disk = disk_of(held.opened)
         try:
             record, note = self._records.find(held.key, export.serial)
@@ -143,26 +147,26 @@ class Hands:
                     f"it has serial {record.serial}, as {other.address} has; give it a serial of its own"
                 )
         except BaseException:
-            self._give_back(held, disk)
+            _close(held, disk)
+            self._opener.release(held)
             raise
         if note:
             log.warning("%s: %s", export.address, note)
         return Ready(held, disk, record)
 
-    def give_back(self, ready: Iterable[Ready]) -> None:
+    async def give_back(self, ready: Iterable[Ready]) -> None:
         """Close what is not needed after all."""
-        for one in ready:
-            self._give_back(one.held, one.disk)
+        them = list(ready)
+        for one in them:
+            _close(one.held, one.disk)
+        if them:
+            await _beside(lambda: self._opener.release(*(one.held for one in them)))
 
     def give_up(self, ready: Iterable[Ready]) -> None:
         """Close it all, and what is held for the next life of the service stays so."""
         for one in ready:
             _close(one.held, one.disk)
         self._opener.close()
-
-    def _give_back(self, held: Held, disk: FileDisk) -> None:
-        _close(held, disk)
-        self._opener.release(held)
 
     async def take_up(self, one: Live) -> list[Note]:
         """Open the store of an export anew that came back as another device or file; what failed of that once
@@ -175,7 +179,7 @@ class Hands:
         if problems or waits:
             raise ConfigurationError((problems + waits)[0].sentence)
         if not _is_same(one.held, ready[one.config.key].held):
-            self.give_back(ready.values())
+            await self.give_back(ready.values())
             said = "leads to another disk by now, or one that cannot be told from others"
             said += "; remove the export and apply, then add it again"
             raise ConfigurationError(f"{one.config.address}: {plain(one.config.path)} {said}")
@@ -199,7 +203,7 @@ class Hands:
         free = [step for step in adds if not {step.export.address, step.source} & stuck]
         blocked = [step for step in adds if {step.export.address, step.source} & stuck]
         failed += [Note(it.export.address, "its disk or address is not free yet") for it in blocked]
-        self.give_back(ready[step.export.key] for step in blocked)
+        await self.give_back(ready[step.export.key] for step in blocked)
         for instead, force in ((False, False), (False, True), (True, False), (True, True)):
             same = [it for it in free if (bool(it.instead), it.export.force) == (instead, force)]
             failed += await self._add(same, ready, force=force)
@@ -227,7 +231,7 @@ class Hands:
         await self._pending.stop()
         clean = await self.target.stop()
         if clean:
-            self._opener.close()
+            await _beside(self._opener.close)
             self.live.clear()
         return clean
 
@@ -244,7 +248,7 @@ class Hands:
             log.warning("e%d.%d: requests hang in the disk; it goes when they end", *key)
         one = self.live.pop(key, None)
         if one is not None:  # else everything was stopped meanwhile
-            self._opener.release(one.held)
+            await _beside(lambda: self._opener.release(one.held))
 
     async def _try(self, step: Change | Adjust) -> list[Note]:
         try:
@@ -316,12 +320,20 @@ class Hands:
                 half = len(steps) // 2
                 first = await self._add(steps[:half], ready, force=force)
                 return first + await self._add(steps[half:], ready, force=force)
-            self.give_back([ready[steps[0].export.key]])
+            await self.give_back([ready[steps[0].export.key]])
             return [Note(steps[0].export.address, str(error))]
         for step, export in zip(steps, exports, strict=True):
             one = self.live[export.key] = Live(step.export, export, ready[export.key].held)
             self._served(one)
         return []
+
+
+async def _beside(call: Callable[[], None]) -> None:
+    """Where there is no thread for it, here all the same: it must be done."""
+    try:
+        await aside(call)
+    except NoThread:
+        call()
 
 
 def _close(held: Held, disk: FileDisk) -> None:

@@ -2,13 +2,16 @@
 
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 
 from aoe.limits import ADDRESS_BACKLOG
 from aoe.node.held import Held, Kind, name_of
 from aoe.node.plan import Key
 from aoe.target.address_locks import parts_of
 from aoe.target.system import System
+
+T = TypeVar("T")
 
 
 class HeldAddresses(System):
@@ -35,14 +38,18 @@ class HeldAddresses(System):
             return
         self._found[name] = lock
 
-    def bound(self, name: str) -> socket.socket | None:
-        found = self._found.pop(name, None)
-        if found is not None:
-            return found
-        made = self._system.bound(name)
-        if made is not None:
-            self._held.keep(Kind.ADDRESS, name, made.fileno())
-        return made
+    async def do(self, call: Callable[[], T]) -> T:
+        return await self._system.do(call)
+
+    def bound(self, *names: str) -> list[socket.socket | None]:
+        had = [name for name in names if name in self._found]
+        others = [name for name in names if name not in self._found]
+        made = dict(zip(others, self._system.bound(*others), strict=True)) if others else {}
+        for name, lock in made.items():
+            if lock is not None:
+                self._held.keep(Kind.ADDRESS, name, lock.fileno())
+        made |= {name: self._found.pop(name) for name in had}
+        return [made[name] for name in names]
 
     def free(self, name: str, lock: socket.socket) -> None:
         self._held.forget(Kind.ADDRESS, name)
@@ -58,8 +65,8 @@ class HeldAddresses(System):
     def holder(self, name: str) -> str:
         return self._system.holder(name)
 
-    def add_watch(self, inotify: int, fd: int) -> int:
-        return self._system.add_watch(inotify, fd)
+    def add_watches(self, inotify: int, fds: Sequence[int], then: Callable[[Sequence[int]], None]) -> None:
+        self._system.add_watches(inotify, fds, then)
 
 
 def _lock(fd: int) -> tuple[str, socket.socket]:

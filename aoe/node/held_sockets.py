@@ -1,7 +1,7 @@
 """Packet sockets that the service manager holds from one life of the service to the next."""
 
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from weakref import WeakKeyDictionary
 
 from aoe.link.packet import Sockets
@@ -35,6 +35,9 @@ class HeldSockets(Sockets):
 
     def bind(self, name: str, *them: socket.socket) -> None:
         self._sockets.bind(name, *them)
+
+    def go_on(self, name: str, them: Sequence[socket.socket], then: Callable[[bool], None]) -> None:
+        self._sockets.go_on(name, them, then)
 
     def let_go(self, *them: socket.socket) -> None:
         for key in filter(None, (self._keys.pop(it, "") for it in them)):

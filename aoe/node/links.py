@@ -156,13 +156,23 @@ def _is_there(link: Link) -> bool:
     return not isinstance(link, PacketLink) or bool(link.segment)
 
 
-def opened(links: Links, turn: Turn) -> tuple[dict[str, Link], list[Note]]:
-    """The new ones of a turn, and what is wrong with those that cannot be opened. Blocks."""
+def opened(links: Links, turn: Turn, ready: Callable[[Link], None]) -> tuple[dict[str, Link], list[Note]]:
+    """The new ones of a turn, made `ready`, and what is wrong with those that cannot be opened. Blocks."""
     new: dict[str, Link] = {}
     failed: list[Note] = []
     for name in turn.new:
         try:
-            new[name] = links.opened(name)
+            new[name] = _opened(links, name, ready)
         except (AoeError, OSError) as error:
             failed.append(Note(ALL, str(error)))
     return new, failed
+
+
+def _opened(links: Links, name: str, ready: Callable[[Link], None]) -> Link:
+    link = links.opened(name)
+    try:
+        ready(link)
+    except BaseException:
+        link.close()
+        raise
+    return link

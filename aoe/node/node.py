@@ -119,8 +119,8 @@ class Node:
 
     async def _turn_interfaces(self) -> None:
         """They changed: serve on what the words of the file mean now."""
-        async with self._turn:
-            names = self._names(self._wanted)
+        async with self._turn, self._changing_for("interfaces that changed"):
+            names = await aside(lambda: self._names(self._wanted))
             for it in await self._hands.go_to(names, self._wanted):
                 log.error("%s", it.sentence)
             self._waiting = self._links.waits(names)
@@ -132,7 +132,10 @@ class Node:
             done = await self._carry_out(self._first, self._ready)
         self._lives.watch(frozenset(self._busy.values()))
         self._arrivals = asyncio.get_running_loop().create_task(self._watch())
-        self._interfaces = Watch(self._opener, self._turn_interfaces)
+        watching = await aside(self._opener.watching)
+        self._interfaces = Watch(watching, self._turn_interfaces)
+        self._opener.when_answering(self._interfaces.look_again)
+        self._opener.when_answering(target.server.look_again)
         return done
 
     def give_up(self) -> None:
@@ -143,6 +146,7 @@ class Node:
 
     async def stop(self) -> bool:
         """Let what was admitted finish; false if it did not in time."""
+        self._opener.hurry()
         await self._lives.stop()
         if self._arrivals is not None:
             self._arrivals.cancel()
@@ -246,12 +250,12 @@ class Node:
         problems = prepared.problems
         stuck = {parse_address(it.address) for it in (*problems, *prepared.waits)} & self._hands.live.keys()
         if stuck and lenient:  # nothing is taken away for what cannot be had
-            self._hands.give_back(prepared.ready.values())
+            await self._hands.give_back(prepared.ready.values())
             steps = plan(wanted, self._hands.running(), there, remove=remove, held={*held, *stuck})
             prepared = await aside(lambda: self._hands.prepare(steps))
             problems = [it for it in problems if parse_address(it.address) in stuck] + prepared.problems
         if problems and not lenient:
-            self._hands.give_back(prepared.ready.values())
+            await self._hands.give_back(prepared.ready.values())
             refused = replace(steps, steps=(), problems=tuple(problems))
             return Done(refused, (), self._state.number)
         if steps.problems:
@@ -310,12 +314,20 @@ class Node:
             raise ConfigurationError(
                 f"a change is under way for {since_s:.0f} s ({self._changing}); try again when it is done"
             ) from error
+        try:
+            async with self._changing_for(what):
+                yield
+        finally:
+            self._turn.release()
+
+    @asynccontextmanager
+    async def _changing_for(self, what: str) -> AsyncIterator[None]:
+        """It is this one's turn."""
         self._changing, self._since_s = what, time.monotonic()
         try:
             yield
         finally:
             self._changing = ""
-            self._turn.release()
 
     # What is not there yet
 

@@ -1,25 +1,31 @@
 """How a process without rights has things opened: it asks the opener, and gets descriptors and facts."""
 
-import json
+import asyncio
 import os
 import socket
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from aoe import limits
 from aoe.config.values import ExportConfig, is_link
 from aoe.disk.syscalls import close_all
-from aoe.errors import ConfigurationError
+from aoe.disk.threads import aside
+from aoe.errors import AoeError, ConfigurationError
 from aoe.link.base import Link
 from aoe.link.naming import Known, all_known
 from aoe.link.packet import PacketLink, Sockets
 from aoe.link.udp import Bound, UdpLink, UdpSpec
 from aoe.node.desk import Use, how_of, use_of
-from aoe.node.holds import Busy, Keeper, Rest
+from aoe.node.holds import Keeper, Rest
+from aoe.node.meant import name_in
 from aoe.node.opener_connection import Asked, Connection, OpenerLost
-from aoe.node.opener_messages import Misunderstood, store_of
-from aoe.node.opening import Held, only_seen_by
+from aoe.node.opener_messages import Answer, Misunderstood, Request
+from aoe.node.opener_portions import places_in, portions, some_of, stores_of, token, told
+from aoe.node.opening import Held
 from aoe.node.plan import Store
 from aoe.node.remembered import Remembered
 from aoe.target.address_locks import parts_of
@@ -33,15 +39,24 @@ class ByOpener(Sockets, System):
 
     def __init__(self, connection: Connection) -> None:
         self._to = connection
-        self._to.joined = self._go_on
+        self._to.joined, self._to.late, self._to.answers = self._go_on, self._late, self._heard
         self.kept: Sockets = self
         """Where links have their sockets from."""
         self._remembered: Remembered | None = None
+        self._kernel = -1
+        """To ask about interfaces, one thread at a time."""
+        self._looking = threading.Lock()
+        self._meant = -1
+        """The last opener's word for which interface is meant where none is named."""
+        self._unwanted: list[Use] = []
+        """Of stores that were opened too late."""
+        self._answering: list[Callable[[], None]] = []
+        self._waiting: set[asyncio.Task[None]] = set()
 
     def find(self, places: Iterable[str]) -> dict[str, Store]:
         """What each place leads to, of those where there is a disk."""
         found: dict[str, Store] = {}
-        for some in _places(places):
+        for some in places_in(places):
             facts, _ = self._ask("find", places=some)
             found.update({place: tuple(token) for place, token in facts["stores"].items()})
         return found
@@ -50,7 +65,7 @@ class ByOpener(Sockets, System):
         """As `InProcess.adopt`."""
         self._remembered = remembered = Remembered(keeper)
         unknown: list[str] = []
-        for some in _portions(found, limits.OPENER_CHANGES_MAX):
+        for some in portions(found, limits.OPENER_CHANGES_MAX):
             descriptors = [fd for _, fd in some]
             try:
                 facts, _ = self._ask("adopt", descriptors, names=[name for name, _ in some])
@@ -64,46 +79,73 @@ class ByOpener(Sockets, System):
 
     def _go_on(self, ask: Asked) -> None:
         """With the next opener, from where the last one was."""
+        if self._meant >= 0:
+            ask("only", [self._meant])
         if self._remembered is None:
             return
-        for some in _portions(self._remembered.holds.items(), limits.OPENER_CHANGES_MAX):
+        for some in portions(self._remembered.holds.items(), limits.OPENER_CHANGES_MAX):
             ask("adopt", [fd for _, fd in some], names=[name for name, _ in some])
-        for uses in _portions(self._remembered.uses.elements(), limits.OPENER_USES_MAX):
-            ask("use", uses=list(map(_told, uses)))
+        for uses in portions(self._remembered.uses.elements(), limits.OPENER_USES_MAX):
+            ask("use", uses=list(map(told, uses)))
+
+    def open_stores(self, exports: Iterable[ExportConfig]) -> Iterator[Held | AoeError]:
+        """Open the stores of exports, and lock them, or the error."""
+        left = deque(exports)
+        while left:
+            for it in self._some_stores(some_of(left)):
+                left.popleft()
+                yield it
 
     def open_store(self, export: ExportConfig) -> Held:
-        """Open the store of an export, and lock it. ConfigurationError, Busy."""
-        facts, received = self._ask("store", address=list(export.key), how=how_of(export))
-        if "busy" in facts:
-            close_all(received)
-            raise Busy(str(facts["why"]), tuple(facts["busy"]))
-        fd = self._only("store", received)
-        try:
-            held = Held(*store_of(facts, fd))
-        except Misunderstood as error:
-            os.close(fd)
-            raise self._to.misunderstood(error) from error
-        if self._remembered is not None:
-            self._remembered.uses[use_of(held)] += 1
-        return held
+        """Of one export. AoeError."""
+        (it,) = self.open_stores([export])
+        if isinstance(it, AoeError):
+            raise it
+        return it
 
-    def release(self, held: Held) -> None:
-        """An export does not use its store any more."""
-        use = use_of(held)
-        with suppress(OpenerLost):  # its locks have gone with it
-            self._ask("release", uses=[_told(use)])
+    def _some_stores(self, exports: Sequence[ExportConfig]) -> Sequence[Held | AoeError]:
+        """Of the first of these, at least of one."""
+        asked = [{"address": list(it.key), "how": how_of(it)} for it in exports]
+        try:
+            facts, received = self._ask("stores", stores=asked)
+        except ConfigurationError as error:  # for none
+            return [error] * len(exports)
+        try:
+            opened = stores_of(facts, received, len(exports))
+        except Misunderstood as error:
+            close_all(received)
+            return [self._to.misunderstood(error)] * len(exports)
         if self._remembered is not None:
-            self._remembered.uses[use] -= 1
+            self._remembered.uses.update(use_of(it) for it in opened if isinstance(it, Held))
+        return opened
+
+    def release(self, *held: Held) -> None:
+        """Exports do not use their stores any more."""
+        uses = list(map(use_of, held))
+        if not uses:
+            return
+        self._release(uses)
+        if self._remembered is not None:
+            self._remembered.uses.subtract(uses)
+
+    def _release(self, uses: Iterable[Use]) -> None:
+        with suppress(OpenerLost):  # its locks have gone with it
+            for some in portions(uses, limits.OPENER_USES_MAX):
+                self._ask("release", uses=list(map(told, some)))
 
     def rest(self, wanted: Collection[Store]) -> Rest:
         """As `Opener.rest`."""
-        facts, _ = self._ask("rest", wanted=[_token(it) for it in wanted])
+        facts, _ = self._ask("rest", wanted=[token(it) for it in wanted])
         return Rest(frozenset(map(tuple, facts["free"])), facts["waits"])
 
     def close(self) -> None:
         """As `Opener.close`. The opener may have gone: then it has let go."""
         with suppress(OpenerLost):
             self._ask("close")
+        self._forget_meant()
+        if self._kernel >= 0:
+            os.close(self._kernel)
+            self._kernel = -1
         if self._remembered is not None:
             self._remembered.close()
 
@@ -119,6 +161,55 @@ class ByOpener(Sockets, System):
             others, beside = self._to.ask("kept")
             more = self._keep(others.pop("kept", []), beside)
         return facts, received
+
+    def _late(self, request: Request, answer: Answer, received: list[int]) -> None:
+        """No caller waits for it any more: what was opened for that goes as soon as it can be asked for."""
+        facts = dict(answer.ok)
+        try:
+            self._keep(facts.pop("kept", []), received)
+            if request.verb == "stores" and not answer.error:
+                opened = stores_of(facts, received, limits.OPENER_STORES_MAX)
+                self._unwanted += (use_of(it) for it in opened if isinstance(it, Held))
+        finally:
+            close_all(received)
+
+    def _heard(self) -> None:
+        """In the event loop: what could not be asked for can be."""
+        self._meanwhile(self._let_go_late, lambda _: self._tell())
+
+    def _let_go_late(self) -> None:
+        unwanted, self._unwanted = self._unwanted, []
+        if unwanted:
+            self._release(unwanted)
+
+    def _tell(self) -> None:
+        for call in self._answering:
+            call()
+
+    def _meanwhile(self, call: Callable[[], T], then: Callable[[T | None], None]) -> None:
+        """Do something with what comes of a call that blocks: None where it fails, or there is no thread."""
+
+        async def wait() -> None:
+            result: T | None = None
+            with suppress(AoeError, OSError):
+                result = await aside(call)
+            then(result)
+
+        task = asyncio.get_running_loop().create_task(wait())
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def do(self, call: Callable[[], T]) -> T:
+        """On a thread."""
+        return await aside(call)
+
+    def hurry(self) -> None:
+        """As `Opener.hurry`."""
+        self._to.hurry()
+
+    def when_answering(self, call: Callable[[], None]) -> None:
+        """As `Opener.when_answering`."""
+        self._answering.append(call)
 
     def _one(
         self, verb: str, descriptors: Sequence[int] = (), **arguments: Any
@@ -159,17 +250,36 @@ class ByOpener(Sockets, System):
         spec = UdpSpec(tuple(facts["bind"]), peers, facts["mtu"])
         return UdpLink(spec, Bound(socket.socket(fileno=fd), bytes.fromhex(facts["mac"])))
 
+    def _watches(self, inotify: int, fds: Sequence[int]) -> list[int]:
+        """The inotify is closed. A file may be closed meanwhile, and its number another one's of ours."""
+        found: list[int] = []
+        try:
+            for some in portions(fds, limits.OPENER_STORES_MAX):
+                found += self._some_watches(inotify, some)
+        finally:
+            os.close(inotify)
+        return found
+
+    def _some_watches(self, inotify: int, fds: Sequence[int]) -> list[int]:
+        copies: dict[int, int] = {}
+        try:
+            for fd in fds:
+                with suppress(OSError):
+                    copies[fd] = os.dup(fd)
+            facts = self._ask("watch", [inotify, *copies.values()])[0] if copies else {"watches": []}
+        finally:
+            close_all(copies.values())
+        known = dict(zip(copies, facts["watches"], strict=True))
+        return [known.get(fd, -1) for fd in fds]
+
     def anew(self, fd: int) -> int:
         """Another open file description of a store. ConfigurationError."""
         return self._one("anew", [fd])[1]
 
-    def add_watch(self, inotify: int, fd: int) -> int:
-        """As `aoe.disk.watch.add_watch`."""
-        try:
-            facts, _ = self._ask("watch", [inotify, fd])
-        except ConfigurationError:
-            return -1
-        return int(facts["watch"])
+    def add_watches(self, inotify: int, fds: Sequence[int], then: Callable[[Sequence[int]], None]) -> None:
+        """As `aoe.disk.watch.add_watches`; what cannot be watched has a negative number."""
+        none = [-1] * len(fds)
+        self._meanwhile(partial(self._watches, os.dup(inotify), fds), lambda found: then(found or none))
 
     # What root's file says
 
@@ -188,12 +298,23 @@ class ByOpener(Sockets, System):
     # What links need
 
     def look(self) -> list[Known]:
-        """The interfaces that there are."""
-        return all_known(self.asking)
+        """The interfaces that there are, also while the opener does not answer."""
+        with self._looking:
+            if self._kernel < 0:
+                self._kernel = self._one("asking")[1]
+            return all_known(lambda: socket.socket(fileno=os.dup(self._kernel)))
 
     def only(self) -> str:
         """The Ethernet interface that is meant where none is named. ConfigurationError."""
-        return only_seen_by(self)
+        _, fd = self._one("only")
+        self._forget_meant()
+        self._meant = fd
+        return name_in(fd)
+
+    def _forget_meant(self) -> None:
+        if self._meant >= 0:
+            os.close(self._meant)
+            self._meant = -1
 
     def packet(self, name: str) -> socket.socket:
         """Bound to an interface, with its buffers. ConfigurationError."""
@@ -210,7 +331,24 @@ class ByOpener(Sockets, System):
     def bind(self, name: str, *them: socket.socket) -> None:
         """Have packet sockets go on with an interface. ConfigurationError."""
         for it in them:
-            self._ask("bind", [it.fileno()], names=[name])
+            self._bind(name, it.fileno())
+
+    def _bind(self, name: str, fd: int) -> None:
+        self._ask("bind", [fd], names=[name])
+
+    def go_on(self, name: str, them: Sequence[socket.socket], then: Callable[[bool], None]) -> None:
+        """As `Sockets.go_on`, later."""
+        copies = [os.dup(it.fileno()) for it in them]  # `dup` of a socket would have it block
+
+        def bound() -> bool:
+            try:
+                for fd in copies:
+                    self._bind(name, fd)
+            finally:
+                close_all(copies)
+            return True
+
+        self._meanwhile(bound, lambda done: then(bool(done)))
 
     def _socket(self, verb: str, **arguments: Any) -> socket.socket:
         _, fd = self._one(verb, **arguments)
@@ -218,47 +356,33 @@ class ByOpener(Sockets, System):
 
     # What address locks need
 
-    def bound(self, name: str) -> socket.socket | None:
-        """A socket of that name, None if a process has it. ConfigurationError."""
-        segment, key = parts_of(name)
-        facts, received = self._ask("lock", segment=segment, address=list(key))
-        return socket.socket(fileno=received[0]) if facts["taken"] else None
+    def bound(self, *names: str) -> list[socket.socket | None]:
+        """A socket of each name, None where a process has it. ConfigurationError."""
+        locks: list[socket.socket | None] = []
+        try:
+            for some in portions(names, limits.OPENER_STORES_MAX):
+                locks += self._some_bound(some)
+        except BaseException:
+            for it in locks:
+                if it is not None:
+                    it.close()
+            raise
+        return locks
+
+    def _some_bound(self, names: Sequence[str]) -> list[socket.socket | None]:
+        facts, received = self._ask("lock", names=[_named(name) for name in names])
+        taken = facts["taken"]
+        if len(taken) != len(names) or sum(taken) != len(received):
+            close_all(received)
+            raise self._to.misunderstood(Misunderstood("it took other addresses"))
+        fds = iter(received)
+        return [socket.socket(fileno=next(fds)) if it else None for it in taken]
 
     def holder(self, name: str) -> str:
         """The process that has it, in words."""
-        segment, key = parts_of(name)
-        facts, _ = self._ask("holder", segment=segment, address=list(key))
-        return str(facts["holder"])
+        return str(self._ask("holder", **_named(name))[0]["holder"])
 
 
-def _portions(them: Iterable[T], count: int) -> Iterator[list[T]]:
-    """So many at a time that each message is short enough, whatever is in it; at least one."""
-    some: list[T] = []
-    for it in them:
-        some.append(it)
-        if len(some) == count:
-            yield some
-            some = []
-    yield some
-
-
-def _places(them: Iterable[str]) -> Iterator[list[str]]:
-    """So many at a time that they fit into a request, and with what they lead to into its answer."""
-    some: list[str] = []
-    room = limits.OPENER_PLACES_BYTES
-    for place in them:
-        size = len(json.dumps(place)) + limits.OPENER_STORE_BYTES
-        if size > room:
-            yield some
-            some, room = [], limits.OPENER_PLACES_BYTES
-        some.append(place)
-        room -= size
-    yield some
-
-
-def _token(store: Store) -> list[Any]:
-    return list(store) if isinstance(store, tuple) else []
-
-
-def _told(use: Use) -> list[Any]:
-    return [_token(use.store), use.shared, use.read_only]
+def _named(name: str) -> dict[str, Any]:
+    segment, key = parts_of(name)
+    return {"segment": segment, "address": list(key)}

@@ -21,7 +21,8 @@ log = logging.getLogger("aoe.node")
 
 _GONE = "the opener has ended: what is open is served on, and nothing more is opened until a restart"
 _AGAIN = "the opener has ended: what is open is served on, and the next opener is asked"
-_SILENT = "the opener does not answer: what is open is served on; look at its disks, then restart the target"
+_SILENT = "the opener does not answer: what is open is served on, and the rest waits; look at its disks"
+_HEARD = "the opener answers again"
 _OPENER = "aoe-target-opener"
 
 
@@ -36,8 +37,12 @@ class Asked(Protocol):
         """OpenerLost."""
 
 
+Late = Callable[[Request, Answer, list[int]], None]
+
+
 class Connection:
-    """To the opener. Calls block; any thread may make them, one at a time."""
+    """To the opener. Calls block, so they are none for an event loop that serves; any thread may make them,
+    one at a time. One that is not answered in time is given up; others are not made until it is."""
 
     def __init__(self, connection: socket.socket, again: Callable[[], socket.socket] | None = None) -> None:
         """`again` connects to the next opener, where there can be one. OpenerLost while there is none."""
@@ -46,6 +51,16 @@ class Connection:
         self._again = again
         self.joined: Callable[[Asked], None] = lambda _: None
         """Tells the next opener what the last one knew."""
+        self.late: Late = lambda _, __, received: close_all(received)
+        """Takes an answer for which no caller waits any more."""
+        self.answers: Callable[[], None] = lambda: None
+        """Called in the event loop when what could not be asked for can be."""
+        self._patience_s = timing.OPENER_ANSWER_S
+        self._owed: Request | None = None
+        """What was given up; its answer is still to come."""
+        self._silent = False
+        """Whether it was said that it does not answer."""
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._watched: _Watched | None = None
         self._returning: asyncio.Task[None] | None = None
         self._parted = False
@@ -67,20 +82,79 @@ class Connection:
                     raise
                 self._join()  # of what the last one did for this, nothing is left
                 answer, received = self._exchange(request, descriptors)
+            self._heard()
         for line in answer.said:
             log.warning("%s", line)
         if answer.error:
             raise ConfigurationError(answer.error)
         return answer.ok, received
 
+    def hurry(self) -> None:
+        """Wait no longer than at the end."""
+        self._patience_s = timing.OPENER_LEAVE_S
+
     def _exchange(self, request: Request, descriptors: Sequence[int]) -> tuple[Answer, list[int]]:
         self._ended = False
         try:
-            return exchanged(self._socket, request, descriptors)
-        except (OSError, OpenerLost, Misunderstood) as error:
+            send(self._socket, request, descriptors)
+            if not self._is_answered():
+                self._give_up(request)
+                raise OpenerLost(_SILENT)
+            return received_for(self._socket, request)
+        except (OSError, Misunderstood) as error:
             self._part()  # what it says next would be taken for an answer to something else
             self._ended = not isinstance(error, Misunderstood | TimeoutError)
             raise self._lost(error) from error
+
+    def _is_answered(self) -> bool:
+        began_s = time.monotonic()
+        while not _is_readable(self._socket, timing.OPENER_LOOK_S):
+            waited_s = time.monotonic() - began_s
+            if waited_s > self._patience_s:
+                return False
+            if waited_s > timing.OPENER_SILENT_S:
+                self._say_silent()
+        return True
+
+    def _give_up(self, request: Request) -> None:
+        """Where there can be another opener, that is asked from now on."""
+        self._say_silent()
+        if self._again is None:
+            self._owed = request
+        else:
+            self._part()
+
+    def _say_silent(self) -> None:
+        if not self._silent:
+            self._silent = True
+            log.error("%s", _SILENT)
+
+    def _heard(self) -> None:
+        if self._silent:
+            self._silent = False
+            log.info("%s", _HEARD)
+            self._tell()
+
+    def _tell(self) -> None:
+        """In the event loop that what waits can go on."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it is closed
+                self._loop.call_soon_threadsafe(self.answers)
+
+    def _catch_up(self) -> None:
+        """Take the answer that is owed. OpenerLost while there is none."""
+        request = self._owed
+        if request is None:
+            return
+        if not _is_readable(self._socket):
+            raise OpenerLost(_SILENT)
+        self._owed = None
+        try:
+            self.late(request, *received_for(self._socket, request))
+        except (OSError, Misunderstood) as error:
+            self._part()
+            raise self._lost(error) from error
+        self._heard()
 
     def misunderstood(self, error: Misunderstood) -> OpenerLost:
         """To be raised: nothing more is asked of it."""
@@ -105,6 +179,7 @@ class Connection:
 
     def _join(self) -> None:
         """Be connected, to the next opener if the last one is lost. OpenerLost."""
+        self._catch_up()
         if not self._parted or self._again is None:
             return
         joined = self._again()
@@ -125,26 +200,33 @@ class Connection:
 
     def watch(self) -> None:
         """Say it once if it ends, inside the running event loop; then come to the next one."""
+        self._loop = asyncio.get_running_loop()
         self._watched = _Watched(self._socket, self._look)
 
     def _look(self) -> None:
         assert self._watched is not None
         watched = self._watched.socket
-        unasked = b""
+        unasked, was_left = b"", self._parted and self._silent
         if watched is self._socket and not self._parted:
             if not self._asking.acquire(blocking=False):
                 return  # what comes is an answer
             try:
                 if not _is_readable(watched):
                     return  # it was an answer
+                if self._owed is not None:
+                    self._catch_up()
+                    return
                 unasked = watched.recv(1, socket.MSG_PEEK)
-            except OSError:
+            except (OSError, OpenerLost):
                 pass
             finally:
                 self._asking.release()
             self._part()
         self._leave()
-        log.error("%s", self._lost(Misunderstood("it speaks unasked")) if unasked else self._gone)
+        if unasked:
+            log.error("%s", self._lost(Misunderstood("it speaks unasked")))
+        elif not was_left:
+            log.error("%s", self._gone)
         if self._again is not None:
             self._returning = asyncio.get_running_loop().create_task(self._return())
 
@@ -158,13 +240,17 @@ class Connection:
         self._watched = None
 
     async def _return(self) -> None:
-        said = ""
+        said = _SILENT if self._silent else ""
         while (problem := await aside(self._tried)) is not None:
             if problem != said:
                 log.error("%s", problem)
             said = problem
             await asyncio.sleep(timing.OPENER_AGAIN_S)
-        log.info("the opener is there again")
+        if self._silent:
+            self._heard()
+        else:
+            log.info("the opener is there again")
+            self._tell()
         self.watch()
 
     def _tried(self) -> str | None:
@@ -201,25 +287,26 @@ class _Watched:
         self._events.close()
 
 
-def _is_readable(it: socket.socket) -> bool:
-    """Now: with a timeout, `recv` waits."""
+def _is_readable(it: socket.socket, within_s: float = 0.0) -> bool:
+    """With a timeout, `recv` waits for that."""
     poll = select.poll()
     poll.register(it, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(1000 * within_s))
 
 
-def exchanged(
-    to: socket.socket, request: Request, descriptors: Sequence[int] = ()
-) -> tuple[Answer, list[int]]:
-    """The answer to a request, and its descriptors. ConfigurationError for what cannot be asked, OSError,
-    OpenerLost, Misunderstood."""
-    received: list[int] = []
+def send(to: socket.socket, request: Request, descriptors: Sequence[int] = ()) -> None:
+    """ConfigurationError for what cannot be asked, OSError."""
     try:
         message = encode(request)
     except Misunderstood as error:
         raise ConfigurationError(f"it cannot be asked for: {error}") from error
+    socket.send_fds(to, [message], descriptors)
+
+
+def received_for(to: socket.socket, request: Request) -> tuple[Answer, list[int]]:
+    """The answer to a request, and its descriptors. OSError, Misunderstood."""
+    received: list[int] = []
     try:
-        socket.send_fds(to, [message], descriptors)
         data, received, _, _ = socket.recv_fds(
             to, limits.OPENER_MESSAGE_BYTES_MAX + 1, limits.OPENER_DESCRIPTORS_MAX
         )
@@ -232,7 +319,7 @@ def exchanged(
 def _checked(request: Request, data: bytes, received: Sequence[int]) -> Answer:
     """The answer to a request, if it is one."""
     if not data:
-        raise OpenerLost(_GONE)
+        raise ConnectionResetError
     answer = decode_answer(data)
     if (answer.id, answer.descriptors) != (request.id, len(received)):
         raise Misunderstood("it answers something else")
@@ -249,7 +336,10 @@ def connected(path: Path, release: str) -> socket.socket:
         opened = _connected(path)
         try:
             found = _greeted(opened, release)
-        except (OSError, OpenerLost):
+        except TimeoutError as error:
+            opened.close()
+            raise OpenerLost(_SILENT) from error
+        except OSError:
             opened.close()
             time.sleep(timing.OPENER_AGAIN_S / 4)
             continue
@@ -270,9 +360,12 @@ def connected(path: Path, release: str) -> socket.socket:
 
 def _connected(path: Path) -> socket.socket:
     to = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    to.settimeout(timing.OPENER_ANSWER_S)
+    to.settimeout(timing.OPENER_HELLO_S)
     try:
         to.connect(str(path))
+    except TimeoutError as error:
+        to.close()
+        raise OpenerLost(_SILENT) from error
     except OSError as error:
         to.close()
         raise OpenerLost(
@@ -283,7 +376,9 @@ def _connected(path: Path) -> socket.socket:
 
 def _greeted(to: socket.socket, release: str) -> str:
     """The release of the opener."""
-    answer, received = exchanged(to, Request(0, "hello", {"release": release}))
+    hello = Request(0, "hello", {"release": release})
+    send(to, hello)
+    answer, received = received_for(to, hello)
     close_all(received)
     found = answer.ok.get("release")
     if not isinstance(found, str):

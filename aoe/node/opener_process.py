@@ -4,6 +4,7 @@ It holds the locks of stores, too, and ends with the process that it serves.
 """
 
 import ctypes
+import json
 import logging
 import os
 import signal
@@ -28,8 +29,9 @@ class _Heard(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if len(self.lines) < limits.OPENER_LINES_MAX:
-            self.lines.append(record.getMessage())
+        line = record.getMessage()
+        if sum(len(json.dumps(it)) + 1 for it in (*self.lines, line)) < limits.OPENER_SAID_BYTES:
+            self.lines.append(line)
 
 
 def attend(connection: socket.socket, desk: Desk) -> None:

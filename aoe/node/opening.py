@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -12,7 +12,7 @@ from aoe.disk import locks
 from aoe.disk.found import token_at, token_of
 from aoe.disk.open import Opening, hold_store, lock_store, only_reads, open_store
 from aoe.disk.opened import Opened
-from aoe.errors import ConfigurationError
+from aoe.errors import AoeError, ConfigurationError
 from aoe.link.base import Link
 from aoe.link.naming import Known, all_known
 from aoe.link.packet import PacketLink, Sockets, only_interface
@@ -41,13 +41,14 @@ class Opener(Protocol):
     def find(self, places: Iterable[str]) -> dict[str, Store]:
         """What each place leads to, of those where there is a disk."""
 
-    def open_store(self, export: ExportConfig) -> Held:
-        """Open the store of an export, and lock it for this node unless that has its lock already, which
-        then is for both. ConfigurationError where it cannot be opened, or another process has it; Busy."""
+    def open_stores(self, exports: Iterable[ExportConfig]) -> Iterator[Held | AoeError | OSError]:
+        """Open the stores of exports, in their order, and lock each for this node unless that has its lock
+        already, which then is for both. Where one cannot be opened, or another process has it, there is the
+        error; Busy."""
 
-    def release(self, held: Held) -> None:
-        """An export does not use its store any more: the lock goes with the last of them. The descriptor is
-        closed by its disk."""
+    def release(self, *held: Held) -> None:
+        """Exports do not use their stores any more: a lock goes with the last of them. The descriptors are
+        closed by their disks."""
 
     def rest(self, wanted: Collection[Store]) -> Rest:
         """Let go of what earlier lives of the service held and no export has now, but for what is `wanted`,
@@ -55,6 +56,12 @@ class Opener(Protocol):
 
     def close(self) -> None:
         """Let go of all stores here; what is held for the next life of the service stays so."""
+
+    def hurry(self) -> None:
+        """Everything ends: wait for nothing that takes long."""
+
+    def when_answering(self, call: Callable[[], None]) -> None:
+        """Call it, in the event loop, each time that what could not be asked for can be."""
 
     def open_link(self, name: str) -> Link:
         """Open an interface, which may come later, or a UDP link. ConfigurationError where it cannot be."""
@@ -88,7 +95,15 @@ class InProcess:
     def find(self, places: Iterable[str]) -> dict[str, Store]:
         return {place: store for place in places if (store := token_at(place)) is not None}
 
+    def open_stores(self, exports: Iterable[ExportConfig]) -> Iterator[Held | AoeError | OSError]:
+        for export in exports:
+            try:
+                yield self.open_store(export)
+            except (AoeError, OSError) as error:
+                yield error
+
     def open_store(self, export: ExportConfig) -> Held:
+        """Of one export. AoeError, OSError."""
         path, how = Path(export.place), opening_of(export)._replace(lock_wait_s=self._lock_wait_s)
         hold = self._hold(path, how) if self._is_held(how.shared, how.read_only) else None
         if hold is None:
@@ -125,9 +140,10 @@ class InProcess:
             self._holds.put(Hold(fd, place, apart=False))
         return opened
 
-    def release(self, held: Held) -> None:
-        store = held.opened.store
-        self.release_use(held.store, store.shared, store.read_only)
+    def release(self, *held: Held) -> None:
+        for it in held:
+            store = it.opened.store
+            self.release_use(it.store, store.shared, store.read_only)
 
     def release_use(self, store: Store, shared: bool, read_only: bool) -> None:
         """The same, by what the export's use was."""
@@ -144,6 +160,12 @@ class InProcess:
 
     def close(self) -> None:
         self._holds.close()
+
+    def hurry(self) -> None:
+        """It is this process that opens."""
+
+    def when_answering(self, call: Callable[[], None]) -> None:
+        """It answers always."""
 
     def open_link(self, name: str) -> Link:
         return UdpLink(UdpSpec.parse(name)) if is_link(name) else PacketLink(name, self._sockets, waits=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
@@ -13,7 +14,6 @@ from aoe.link.base import Link
 from aoe.link.interface import Monitor
 from aoe.link.packet import PacketLink
 from aoe.node.links import Links, Names, opened
-from aoe.node.opening import Opener
 from aoe.node.plan import Key
 from aoe.node.steps import ALL, Note
 from aoe.printable import plain
@@ -28,7 +28,7 @@ async def go_to(
     """Serve on what the names mean now, each of the exports where it is to be; what failed. The frames of a
     link that stays are not touched."""
     turn = links.look(names)
-    new, failed = await aside(lambda: opened(links, turn))
+    new, failed = await aside(lambda: opened(links, turn, target.server.make_ready))
     gone = links.turn(names, new)
     for link in gone:
         links.forget(link)
@@ -58,12 +58,17 @@ def _but(these: tuple[Link, ...] | None, others: list[Link]) -> list[Link] | Non
 class Watch:
     """Calls `turn` each time that interfaces changed, until it is closed."""
 
-    def __init__(self, opener: Opener, turn: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, kernel: socket.socket, turn: Callable[[], Awaitable[None]]) -> None:
+        """The kernel tells the socket of changes; it is closed with this."""
         self._turn = turn
         self._changed = asyncio.Event()
-        self._kernel = opener.watching()
+        self._kernel = kernel
         self._monitor = Monitor(self._kernel, self._changed.set)
         self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    def look_again(self) -> None:
+        """What could not be asked for can be now."""
+        self._changed.set()
 
     async def close(self) -> None:
         """Watch no more."""

@@ -115,6 +115,10 @@ class Accelerator:
         """MAC or MTU of a port changed."""
         self.engine.set_port(self._ports.index(port), PortFacts(port.mac, port.sectors))
 
+    def open_ahead(self, link: PacketLink) -> None:
+        """What a port on it will need. ConfigurationError."""
+        link.open_ahead(self._options.threads, self.engine.ring)
+
     def _attach(self, port: Port, link: PacketLink) -> None:
         sockets = link.engine_sockets(self._options.threads, self.engine.ring)
         for thread, (socket, has_ring) in enumerate(sockets):

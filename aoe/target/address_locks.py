@@ -7,11 +7,12 @@ import logging
 import socket
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from aoe import limits, timing
-from aoe.errors import ConfigurationError
+from aoe.errors import ConfigurationError, NoThread
 from aoe.link.base import Link
 
 log = logging.getLogger("aoe.target")
@@ -19,6 +20,8 @@ log = logging.getLogger("aoe.target")
 _CREDENTIALS = struct.Struct("3i")
 
 Key = tuple[int, int]
+Place = tuple[Link, Key]
+T = TypeVar("T")
 
 
 class AddressLocks:
@@ -30,7 +33,9 @@ class AddressLocks:
         self._system = names or Names()
         self._links = list(links)
         self._keys: set[Key] = set()
-        self._held: dict[tuple[Link, Key], tuple[str, socket.socket]] = {}
+        self._held: dict[Place, tuple[str, socket.socket]] = {}
+        self._turn = asyncio.Lock()
+        self._following: set[asyncio.Task[None]] = set()
 
     async def take(self, keys: Sequence[Key], *, force: bool) -> None:
         """Take them all, or after an error none. A process that has one is waited for, for a while.
@@ -40,11 +45,12 @@ class AddressLocks:
         deadline = time.monotonic() + timing.LOCK_WAIT_S
         self._keys.update(keys)
         try:
-            for link, key in itertools.product(self._links, keys):
-                while not self._take(link, key) and time.monotonic() < deadline:
-                    await asyncio.sleep(timing.ADDRESS_RETRY_S)
-                if not self._take(link, key):
-                    self._refuse(link, key, force)
+            left = await self._take(itertools.product(self._links, keys))
+            while left and time.monotonic() < deadline:
+                await asyncio.sleep(timing.ADDRESS_RETRY_S)
+                left = await self._take(left)
+            for link, key in left:
+                await self._refuse(link, key, force)
         except BaseException:
             self.free(keys)
             raise
@@ -55,14 +61,27 @@ class AddressLocks:
         for link, key in [place for place in self._held if place[1] not in self._keys]:
             self._system.free(*self._held.pop((link, key)))
 
-    def follow(self, link: Link) -> None:
-        """The interface of a link may be another one now."""
-        for key in self._keys:
-            try:
-                if not self._take(link, key):
-                    log.error("%s: clients will mix the two", self._taken(link, key))
-            except ConfigurationError as error:
-                log.error("%s", error)
+    def follow(self, *links: Link) -> None:
+        """The interfaces of links may be others now. Inside the running event loop."""
+        task = asyncio.get_running_loop().create_task(self._follow(links))
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
+
+    def look_again(self) -> None:
+        """What could not be asked for can be now."""
+        self.follow(*self._links)
+
+    async def followed(self) -> None:
+        """Wait until all that was to follow has."""
+        while self._following:
+            await asyncio.wait(self._following)
+
+    async def _follow(self, links: Sequence[Link]) -> None:
+        try:
+            for link, key in await self._take(itertools.product(links, tuple(self._keys))):
+                log.error("%s: clients will mix the two", await self._taken(link, key))
+        except (ConfigurationError, NoThread) as error:
+            log.error("%s", error)
 
     def join(self, link: Link) -> None:
         """Serve on a link, too."""
@@ -78,42 +97,70 @@ class AddressLocks:
     def close(self) -> None:
         """Let others serve everything, as far as nothing but this process keeps it from them."""
         self._keys.clear()
+        for task in self._following:
+            task.cancel()
         while self._held:
             _, (_, lock) = self._held.popitem()
             lock.close()
 
-    def _take(self, link: Link, key: Key) -> bool:
-        """Whether it is ours, or no other process can have it."""
+    async def _take(self, places: Iterable[Place]) -> list[Place]:
+        """Those that another process has. One at a time, or two would ask for the same."""
+        async with self._turn:
+            wanted = {place: name for place in places if (name := self._lacking(*place))}
+            if not wanted:
+                return []
+            found = await self._system.do(lambda: self._system.bound(*wanted.values()))
+            for (place, name), taken in zip(wanted.items(), found, strict=True):
+                if taken is not None:
+                    self._hold(place, name, taken)
+            return [place for place, taken in zip(wanted, found, strict=True) if taken is None]
+
+    def _lacking(self, link: Link, key: Key) -> str:
+        """What is still to be locked; empty if it is ours, or no other process can have it."""
         name = _name(link, key)
-        held, lock = self._held.get((link, key), ("", None))
-        if not name or name == held:
-            return True
-        taken = self._system.bound(name)
-        if taken is None:
-            return False
-        if lock is not None:
-            self._system.free(held, lock)
-        self._held[link, key] = name, taken
-        return True
+        held, _ = self._held.get((link, key), ("", None))
+        return "" if name == held else name
 
-    def _refuse(self, link: Link, key: Key, force: bool) -> None:
+    def _hold(self, place: Place, name: str, lock: socket.socket) -> None:
+        """Unless it is of no use any more."""
+        link, key = place
+        if key not in self._keys or link not in self._links:
+            self._system.free(name, lock)
+            return
+        if place in self._held:
+            self._system.free(*self._held[place])
+        self._held[place] = name, lock
+
+    async def _refuse(self, link: Link, key: Key, force: bool) -> None:
+        taken = await self._taken(link, key)
         if not force:
-            raise ConfigurationError(
-                f"{self._taken(link, key)}; stop it, choose another address, or say --force"
-            )
-        log.warning("%s: clients will mix the two", self._taken(link, key))
+            raise ConfigurationError(f"{taken}; stop it, choose another address, or say --force")
+        log.warning("%s: clients will mix the two", taken)
 
-    def _taken(self, link: Link, key: Key) -> str:
-        holder = self._system.holder(_name(link, key))
+    async def _taken(self, link: Link, key: Key) -> str:
+        name = _name(link, key)
+        holder = await self._system.do(lambda: self._system.holder(name))
         return "e{}.{} is served on {} by {} already".format(*key, link.name, holder)
 
 
 class Names:
     """Abstract names of Unix sockets, taken by this process; another one may do it instead."""
 
-    def bound(self, name: str) -> socket.socket | None:
-        """A socket of that name, None if a process has it. ConfigurationError."""
-        return _bound(name)
+    async def do(self, call: Callable[[], T]) -> T:
+        """A call of these inside an event loop, which does not wait for another process. NoThread."""
+        return call()
+
+    def bound(self, *names: str) -> list[socket.socket | None]:
+        """A socket of each name, None where a process has it. ConfigurationError: then there is none."""
+        taken: list[socket.socket | None] = []
+        try:
+            taken += map(_bound, names)
+        except BaseException:
+            for it in taken:
+                if it is not None:
+                    it.close()
+            raise
+        return taken
 
     def free(self, name: str, lock: socket.socket) -> None:
         """Let another process have it."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from aoe import timing
 from aoe.disk.file import FileDisk
 from aoe.disk.threads import aside
-from aoe.disk.watch import Lost, NameWatch
+from aoe.disk.watch import Add, Lost, NameWatch
 from aoe.errors import DiskError, NoThread
 from aoe.target.export import Export, Job
 from aoe.target.marks import Marks, name_of
@@ -52,7 +52,7 @@ class Health:
         served: dict[Export, Served],
         notices: Notices,
         marks: Marks | None,
-        add_watch: Callable[[int, int], int],
+        add_watches: Add,
         changed: Callable[[Export], None],
     ) -> None:
         """`changed` is told of an export that is served otherwise from now on."""
@@ -66,19 +66,23 @@ class Health:
         """Failures of which the other parts of the store know."""
         self._errors: Counter[Export] = Counter()
         self._lost: dict[Export, str] = {}
-        self._names = NameWatch(self._name_lost, add_watch)
+        self._names = NameWatch(self._name_lost, add_watches)
         if marks is not None:
             self._failures |= {name: Failure(it, is_kept=True) for name, it in marks.found.items()}
             self._told |= self._failures.keys()
 
-    def admit(self, one: Served) -> None:
-        """It is about to be served. A disk that is known to have failed stays so, opened anew or not."""
-        failure = self._failures.get(_name(one))
-        if failure is not None:
-            one.disk.distrust()
-            self._notices.still_failed(one.export, failure.since)
-        if isinstance(one.disk, FileDisk):
-            self._names.watch(one.disk.store.fd)
+    def admit(self, *served: Served) -> None:
+        """They are about to be served. A disk that is known to have failed stays so, opened anew or not."""
+        for one in served:
+            failure = self._failures.get(_name(one))
+            if failure is not None:
+                one.disk.distrust()
+                self._notices.still_failed(one.export, failure.since)
+        self._names.watch(*(one.disk.store.fd for one in served if isinstance(one.disk, FileDisk)))
+
+    def look_again(self) -> None:
+        """What could not be asked for can be now."""
+        self._names.look_again()
 
     def dismiss(self, one: Served) -> None:
         """It is not served any more."""

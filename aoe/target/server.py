@@ -14,6 +14,7 @@ from aoe.drive.command import Kind, Operation
 from aoe.engine import Up
 from aoe.errors import DiskError, NoThread
 from aoe.link.base import Link, Received, buffers_that_fit
+from aoe.link.packet import PacketLink
 from aoe.target.accelerator import Accelerator, EngineOptions
 from aoe.target.address_check import AddressCheck
 from aoe.target.address_locks import AddressLocks
@@ -90,7 +91,7 @@ class Server:
         """Requests that `stop` did not see finish."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.notices = Notices()
-        self.health = Health(self._served, self.notices, marks, system.add_watch, self.changed_export)
+        self.health = Health(self._served, self.notices, marks, system.add_watches, self.changed_export)
         self.counting = Counting(self.responder, self._ports, self.health, self._accelerator)
 
     # Life
@@ -122,6 +123,11 @@ class Server:
         if self._accelerator is not None:
             self._accelerator.engine.resume()
 
+    def make_ready(self, link: Link) -> None:
+        """Open ahead what `add_link` will need. Blocks. ConfigurationError."""
+        if self._accelerator is not None and isinstance(link, PacketLink):
+            self._accelerator.open_ahead(link)
+
     def add_link(self, link: Link) -> None:
         """Serve on a link, too. EngineUnavailable where the engine cannot; the link is the caller's then."""
         port = self._joining.add(link)
@@ -148,6 +154,14 @@ class Server:
         link.start(self)
         self.notices.link(link)
 
+    def look_again(self) -> None:
+        """What could not be asked of the system can be now."""
+        self.locks.look_again()
+        self.health.look_again()
+        for link in self._ports.of:
+            if isinstance(link, PacketLink):
+                link.look_again()
+
     @property
     def exports(self) -> dict[tuple[int, int], Export]:
         """Those that are served, by address."""
@@ -172,9 +186,8 @@ class Server:
     def admit(self, *served: Served) -> None:
         """Serve exports from now on."""
         self._look_at_clocks()
-        for one in served:
-            self._served[one.export] = one
-            self.health.admit(one)
+        self._served |= {one.export: one for one in served}
+        self.health.admit(*served)
         if self._accelerator is not None:
             disks = {one.export: one.disk for one in served if isinstance(one.disk, FileDisk)}
             assert len(disks) == len(served), "the engine can serve them"

@@ -1,12 +1,14 @@
 """What a server asks of the kernel while it serves, beyond what is open."""
 
-from aoe.disk.watch import add_watch
+from collections.abc import Callable, Sequence
+
+from aoe.disk.watch import add_watches
 from aoe.target.address_locks import Names
 
 
 class System(Names):
     """Asked by this process; one that gave up its rights has another process ask."""
 
-    def add_watch(self, inotify: int, fd: int) -> int:
-        """As `aoe.disk.watch.add_watch`."""
-        return add_watch(inotify, fd)
+    def add_watches(self, inotify: int, fds: Sequence[int], then: Callable[[Sequence[int]], None]) -> None:
+        """As `aoe.disk.watch.add_watches`."""
+        add_watches(inotify, fds, then)

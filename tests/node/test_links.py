@@ -98,7 +98,7 @@ def test_all_of_them_is_no_restriction() -> None:
 def turned(made: Links, wanted: Config, known: list[Known]) -> list[Link]:
     """Those of no use any more."""
     seen = Names(wanted, lambda: known)
-    new, failed = to_open(made, made.look(seen))
+    new, failed = to_open(made, made.look(seen), lambda _: None)
     assert not failed
     return made.turn(seen, new)
 
@@ -143,7 +143,7 @@ def test_what_cannot_be_opened_is_said() -> None:
 
     made._open_link = refused
     seen = Names(config(None, interfaces=("eth0", "wlan0")), lambda: KNOWN)
-    new, failed = to_open(made, made.look(seen))
+    new, failed = to_open(made, made.look(seen), lambda _: None)
     assert (new, [it.sentence for it in failed]) == ({}, ["all: wlan0: a port of br0"])
     assert not made.turn(seen, new)
 

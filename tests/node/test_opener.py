@@ -200,7 +200,7 @@ def test_only_a_store_is_described_anew(what: str, disk: Path) -> None:
 def test_a_file_that_loses_its_name_is_noticed_through_the_opener(disk: Path) -> None:
     async def scenario(side: Side) -> None:
         lost: list[Lost] = []
-        watch = NameWatch(lost.append, side.by.add_watch)
+        watch = NameWatch(lost.append, side.by.add_watches)
         fd = os.open(disk, os.O_RDONLY)
         watch.watch(fd)
         disk.rename(disk.with_name("moved"))
@@ -271,12 +271,12 @@ def test_an_address_is_locked_if_it_is_named(disk: Path) -> None:
     name = name_of(str(os.getpid()), (1, 0))
     with opener(export(disk)) as side, opener(export(disk)) as another:
         other = another.by
-        lock = side.by.bound(name)
+        (lock,) = side.by.bound(name)
         assert lock is not None
-        assert other.bound(name) is None
+        assert other.bound(name) == [None]
         assert "process" in other.holder(name)
         lock.close()
-        free = other.bound(name)
+        (free,) = other.bound(name)
         assert free is not None
         free.close()
         assert "e2.0 is not in" in refusal(lambda: side.by.bound(name_of("1", (2, 0))))
@@ -301,9 +301,11 @@ def exchanged(side: Side, data: bytes, descriptors: list[int] | None = None) -> 
         (b'{"version":1,"id":1,"verb":"shell","arguments":{}}', "knows no 'shell'"),
         (b'{"version":1,"id":1,"verb":"find","arguments":{}}', "places are no names"),
         (b'{"version":1,"id":1,"verb":"find","arguments":{"places":[1]}}', "places are no names"),
-        (b'{"version":1,"id":1,"verb":"store","arguments":{"address":"e1.0"}}', "there is no address"),
+        (b'{"version":1,"id":1,"verb":"lock","arguments":{"names":[{"address":"e1.0"}]}}', "is no address"),
+        (b'{"version":1,"id":1,"verb":"lock","arguments":{"names":[7]}}', "not told one by one"),
+        (b'{"version":1,"id":1,"verb":"stores","arguments":{"stores":7}}', "not told one by one"),
         (b'{"version":1,"id":1,"verb":"anew","arguments":{}}', "only a store"),
-        (b'{"version":1,"id":1,"verb":"watch","arguments":{}}', "an inotify and a file"),
+        (b'{"version":1,"id":1,"verb":"watch","arguments":{}}', "an inotify and files"),
         (b'{"version":1,"id":1,"verb":"packet","arguments":{"names":[]}}', "one name"),
         (b'{"version":1,"id":1,"verb":"bind","arguments":{"names":["lo","lo"]}}', "one name"),
         (b" " * (limits.OPENER_MESSAGE_BYTES_MAX + 100), "too long"),
@@ -347,6 +349,10 @@ def pretender(answer: bytes, descriptors: int = 0) -> Iterator[ByOpener]:
         (b'{"version":1,"id":9,"ok":{},"descriptors":1,"said":[]}', 1),
         (b'{"version":1,"id":1,"ok":{},"descriptors":1,"said":[]}', 0),
         (b'{"version":1,"id":1,"ok":{},"descriptors":0,"said":[]}', 0),
+        (b'{"version":1,"id":1,"ok":{"stores":[{}]},"descriptors":0,"said":[]}', 0),
+        (b'{"version":1,"id":1,"ok":{"stores":[7]},"descriptors":0,"said":[]}', 0),
+        (b'{"version":1,"id":1,"ok":{"stores":[{"store":[]}]},"descriptors":1,"said":[]}', 1),
+        (b'{"version":1,"id":1,"ok":{"stores":[{"error":"x"},{"error":"y"}]},"descriptors":0,"said":[]}', 0),
         (b'{"version":1,"id":1,"ok":{},"descriptors":2,"said":[]}', 2),
         (b'{"version":1,"id":1,"ok":{},"descriptors":1,"said":[]}', 1),
     ],

@@ -8,7 +8,6 @@ import pytest
 
 from aoe import limits
 from aoe.disk.open import Opening, disk_of, open_store
-from aoe.node.opener import _places
 from aoe.node.opener_messages import (
     Answer,
     Misunderstood,
@@ -19,6 +18,7 @@ from aoe.node.opener_messages import (
     store_facts,
     store_of,
 )
+from aoe.node.opener_portions import places_in
 from aoe.target.naming import key_of
 from tests.disk.helpers import sparse
 
@@ -113,7 +113,7 @@ def test_what_is_too_long_is_not_sent() -> None:
 def test_the_longest_paths_fit() -> None:
     worst = "\udcff" * 4096
     for places in ([worst] * 3, ["/dev/disk/by-id/usual-0123456789"] * 3000):
-        for some in _places(places):
+        for some in places_in(places):
             assert decode_request(encode(Request(1, "find", {"places": some})))
             stores = {f"{at}{place}"[: len(place)]: [1 << 63, 1 << 63] for at, place in enumerate(some)}
             assert decode_answer(encode(Answer(1, {"stores": stores})))

@@ -1,6 +1,7 @@
 """The opener as a service of its own: killed, restarted, of another release, asked by too many, not there."""
 
 import asyncio
+import fcntl
 import logging
 import os
 import select
@@ -18,13 +19,18 @@ import uvloop
 
 from aoe import limits
 from aoe.config.values import Config, ExportConfig, TargetConfig
+from aoe.errors import ConfigurationError
+from aoe.link.packet import only_interface
 from aoe.node.held import Kind, name_of
+from aoe.node.meant import Meant
 from aoe.node.opener import ByOpener
 from aoe.node.opener_connection import _GONE, Connection, OpenerLost, connected
 from aoe.node.opener_process import _leave_all_but
 from aoe.node.opener_service import Versioned, serve
 from aoe.node.opening import Held
 from tests.disk.helpers import is_taken, sparse
+from tests.support.labs.network import Lab, in_namespace
+from tests.support.tools import need_namespaces
 from tests.support.waiting import PATIENCE_S, wait_for
 
 OLD, NEW = "1.0", "2.0"
@@ -343,3 +349,62 @@ def test_garbage_ends_no_other_connection(service: Service, image: Path, data: b
         assert b"error" in other.recv(1 << 16)
     close(by.open_store(it))
     by.close()
+
+
+# Which interface is meant where the file names none
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    need_namespaces()
+    with Lab() as made:
+        yield made
+
+
+def test_the_next_opener_knows_which_interface_is_meant(service: Service, lab: Lab) -> None:
+    """Others came up since; these are no more open to the service than before."""
+
+    def inside() -> None:
+        service.start()
+        by = service.connect()
+        assert by.only() == "v0"
+        late = by.packet("")
+        lab.cable("target", "client")
+        with pytest.raises(ConfigurationError, match="several Ethernet interfaces"):
+            only_interface()
+        service.kill()
+        service.start()
+        by.bind("v0", late)
+        assert late.getsockname()[0] == "v0"
+        by.packet("v0").close()
+        assert by.only() == "v0"
+        for ask in (lambda: by.bind("v1", late), lambda: by.packet("v1")):
+            with pytest.raises(ConfigurationError, match="v1 is not in the file"):
+                ask()
+        late.close()
+        by.close()
+
+    in_namespace(lab.namespace("target"), inside)
+
+
+@pytest.mark.parametrize("how", ["file", "socket", "unsealed", "changeable"])
+def test_only_an_openers_word_says_what_is_meant(how: str, image: Path) -> None:
+    near, far = socket.socketpair()
+    made = os.memfd_create("it", os.MFD_ALLOW_SEALING)
+    os.write(made, b"v1")
+    if how == "changeable":
+        fcntl.fcntl(made, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    with near, far, image.open("rb") as file:
+        given = {"file": file.fileno(), "socket": near.fileno()}.get(how, made)
+        meant = Meant(lambda: "v0")
+        with pytest.raises(ConfigurationError, match="no opener has said"):
+            meant.go_on_with(given)
+        assert meant() == "v0"
+    told = Meant(lambda: "v0").told()
+    with pytest.raises(OSError, match="not permitted"):
+        os.write(told, b"v1")
+    later = Meant(lambda: "v1")
+    later.go_on_with(told)
+    assert later() == "v0"
+    os.close(told)
+    os.close(made)

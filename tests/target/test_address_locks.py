@@ -58,6 +58,14 @@ def take(locks: AddressLocks, *keys: tuple[int, int], force: bool = False) -> No
     asyncio.run(locks.take(keys, force=force))
 
 
+def follow(locks: AddressLocks, link: Wire) -> None:
+    async def scenario() -> None:
+        locks.follow(link)
+        await locks.followed()
+
+    asyncio.run(scenario())
+
+
 def refused(locks: AddressLocks, *keys: tuple[int, int]) -> str:
     before = open_descriptors()
     with pytest.raises(ConfigurationError) as caught:
@@ -171,10 +179,10 @@ def test_an_interface_that_comes_back_with_another_number_is_taken_anew(
     locks, old, new = AddressLocks([link]), AddressLocks([wire(place)]), AddressLocks([wire(f"{place}new")])
     take(locks, (7, 0), (7, 1))
     link.place = ""  # it is away
-    locks.follow(link)
+    follow(locks, link)
     refused(old, (7, 0))
     link.place = f"{place}new"
-    locks.follow(link)
+    follow(locks, link)
     take(old, (7, 0))
     refused(new, (7, 0))
     old.close()
@@ -184,7 +192,7 @@ def test_an_interface_that_comes_back_with_another_number_is_taken_anew(
     take(locks, (7, 0), (7, 1))
     link.place = f"{place}new"
     with caplog.at_level(logging.ERROR):
-        locks.follow(link)
+        follow(locks, link)
     (line,) = caplog.messages
     assert "e7.1 is served" in line
     locks.close()
