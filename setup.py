@@ -40,11 +40,13 @@ class BuildEngine(build_ext):
 
     def _build_plugin(self) -> None:
         compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+        together = [] if "clang" in compiler else ["-flto=auto"]  # as in csrc/build.py
         version = f'-DAOE_VERSION="{self.distribution.get_version()}"'
         output = Path("." if self.inplace else self.build_lib, PLUGIN)
         output.parent.mkdir(parents=True, exist_ok=True)
         flags = shlex.split(" ".join(os.environ.get(name, "") for name in ("CPPFLAGS", "CFLAGS", "LDFLAGS")))
-        command = [*shlex.split(compiler), *flags, *PLUGIN_FLAGS, version, *PLUGIN_SOURCES, "-o", str(output)]
+        words = [*shlex.split(compiler), *flags, *PLUGIN_FLAGS, *together, version]
+        command = [*words, *PLUGIN_SOURCES, "-o", str(output)]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:
