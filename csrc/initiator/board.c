@@ -8,19 +8,19 @@ const struct body board_identify = {
     .head_length = sizeof board_identify.ata,
 };
 
-void board_event(aoe_core *c, struct event e)
+struct event *board_event(aoe_core *c)
 {
     if (c->events_count == c->events_room) {
         c->events_room = c->events_room ? 2 * c->events_room : 64;
         c->events = must_allocate(c->events, c->events_room * sizeof *c->events);
     }
-    c->events[c->events_count++] = e;
+    return &c->events[c->events_count++];
 }
 
 /* Something has happened to a path: it is seen to in its turn. */
 void board_note(aoe_core *c, struct path *path, int happens, int reason)
 {
-    channel_effect(c, (struct effect){.what = EFFECT_HAPPENED, .path = path, .happens = happens, .reason = reason});
+    *channel_effect(c) = (struct effect){.what = EFFECT_HAPPENED, .path = path, .happens = happens, .reason = reason};
 }
 
 void board_query(aoe_core *c, uint32_t port, const uint8_t *mac, uint32_t shelf, uint32_t slot)

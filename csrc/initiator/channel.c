@@ -225,8 +225,8 @@ void channel_received(aoe_core *c, struct path *path, uint32_t tag, const uint8_
             drained(c, path, x, sent_ns);
     } else if (x->open) {
         window_answered(&path->window);
-        channel_effect(c, (struct effect){
-            .what = EFFECT_ANSWERED, .exchange = x, .raw = raw, .length = length, .good = good});
+        *channel_effect(c) = (struct effect){
+            .what = EFFECT_ANSWERED, .exchange = x, .raw = raw, .length = length, .good = good};
     } else {
         c->counters[AOE_LATE_REPLIES]++;
     }

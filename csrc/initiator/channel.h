@@ -5,7 +5,8 @@
 #include "initiator.h"
 
 /* out.c */
-void channel_effect(aoe_core *c, struct effect e);
+/* A place for one more. It is written there: to copy it at once would wait until it has left the processor. */
+struct effect *channel_effect(aoe_core *c);
 /* The frame, whose head may still be changed, and which may be signed. */
 aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
                     uint32_t command, uint32_t tag, const struct body *body);

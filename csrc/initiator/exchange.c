@@ -155,7 +155,7 @@ void exchange_close(aoe_core *c, struct path *path, struct exchange *x)
         link_remove(&x->where);
         l->unsettled_count--;
     }
-    channel_effect(c, (struct effect){.what = EFFECT_SETTLED, .exchange = x});
+    *channel_effect(c) = (struct effect){.what = EFFECT_SETTLED, .exchange = x};
 }
 
 void exchange_forget_copies(aoe_core *c, struct path *path, struct exchange *x)

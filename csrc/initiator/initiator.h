@@ -329,7 +329,7 @@ void ranges_init(struct ranges *r);
 void ranges_enter(struct ranges *r, struct range_lock *lock);
 /* Give up a lock; followers that wait for nothing any more may go. */
 void ranges_leave(struct range_lock *lock);
-void lock_init(struct range_lock *lock, uint64_t first, uint64_t last);
+void lock_init(struct range_lock *lock, uint64_t first, uint64_t last); /* of what is zero */
 void lock_end(struct range_lock *lock); /* it has left, or all ends */
 int ranges_touched(struct ranges *r, uint64_t first, uint64_t last);
 

@@ -3,13 +3,13 @@
 
 #include "channel.h"
 
-void channel_effect(aoe_core *c, struct effect e)
+struct effect *channel_effect(aoe_core *c)
 {
     if (c->effects_count == c->effects_room) {
         c->effects_room = c->effects_room ? 2 * c->effects_room : 64;
         c->effects = must_allocate(c->effects, c->effects_room * sizeof *c->effects);
     }
-    c->effects[c->effects_count++] = e;
+    return &c->effects[c->effects_count++];
 }
 
 aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,

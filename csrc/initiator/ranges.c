@@ -64,7 +64,8 @@ static int look_near(struct ranges *r, uint64_t first, uint64_t last, struct ran
 
 void lock_init(struct range_lock *lock, uint64_t first, uint64_t last)
 {
-    *lock = (struct range_lock){.first = first, .last = last};
+    lock->first = first;
+    lock->last = last;
     link_init(&lock->all);
     link_init(&lock->wide);
     link_init(&lock->nodes[0].link);

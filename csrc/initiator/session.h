@@ -62,7 +62,7 @@ static inline int path_is_lost(const struct path *path)
 
 /* board.c */
 extern const struct body board_read_config, board_identify;
-void board_event(aoe_core *c, struct event e);
+struct event *board_event(aoe_core *c); /* a place for one more, as with an effect */
 void board_note(aoe_core *c, struct path *path, int happens, int reason);
 void board_query(aoe_core *c, uint32_t port, const uint8_t *mac, uint32_t shelf, uint32_t slot);
 int64_t board_quiesce_ns(const aoe_core *c, int64_t age_ns);

@@ -9,7 +9,7 @@ static void close_operation(aoe_core *c, struct operation *o, int64_t now_ns)
 {
     struct link *next;
     if (link_alone(&o->exchanges))
-        board_event(c, (struct event){.what = EFFECT_SETTLED, .operation = o});
+        *board_event(c) = (struct event){.what = EFFECT_SETTLED, .operation = o};
     for (struct link *l = o->exchanges.next; l != &o->exchanges; l = next) {
         struct exchange *x = OWNER_OF(l, struct exchange, of_operation);
         next = l->next;
@@ -24,7 +24,7 @@ void traffic_conclude(aoe_core *c, struct operation *o, struct path *path, const
 {
     o->open = 0;
     link_remove(&o->open_link);
-    board_event(c, (struct event){EFFECT_ANSWERED, o, path, raw, length, 0, good});
+    *board_event(c) = (struct event){EFFECT_ANSWERED, o, path, raw, length, 0, good};
     close_operation(c, o, now_ns);
 }
 
@@ -74,7 +74,7 @@ void traffic_settled(aoe_core *c, struct exchange *x)
     if (o) {
         link_remove(&x->of_operation);
         if (!o->open && link_alone(&o->exchanges))
-            board_event(c, (struct event){.what = EFFECT_SETTLED, .operation = o});
+            *board_event(c) = (struct event){.what = EFFECT_SETTLED, .operation = o};
     }
     pool_give(&c->exchanges, x);
 }
@@ -145,7 +145,7 @@ void traffic_abandon(aoe_core *c, struct operation *o, int64_t now_ns)
 /* It has to become several. What was sent of it stays of unknown fate. */
 void traffic_give_back(aoe_core *c, struct operation *o, const struct path *path, int64_t now_ns)
 {
-    board_event(c, (struct event){.what = EFFECT_TOO_LARGE, .operation = o, .sectors = path_most(path, o->lane)});
+    *board_event(c) = (struct event){.what = EFFECT_TOO_LARGE, .operation = o, .sectors = path_most(path, o->lane)};
     traffic_abandon(c, o, now_ns);
 }
 
