@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from aoe.cli.config_file import load
 from aoe.cli.on_host import findings
 from aoe.cli.report import Report
 from aoe.config.faults import ConfigErrors
-from aoe.config.read import read
-from aoe.config.values import Config
 from aoe.errors import ConfigurationError
-from aoe.node.content import content
 from aoe.printable import plain
 
 
@@ -41,12 +39,3 @@ def _wrong(report: Report, errors: ConfigErrors) -> int:
         facts = {"file": errors.name, "line": fault.line, "where": fault.where}
         report.fail(ConfigurationError(line), **facts)
     return 2
-
-
-def load(file: Path) -> Config:
-    """What a file says; ConfigErrors where it is wrong, ConfigurationError where it cannot be read."""
-    try:
-        return read(content(file), str(file))
-    except OSError as error:
-        message = f"{plain(str(file))}: {error.strerror}; name a configuration file that this user may read"
-        raise ConfigurationError(message) from error

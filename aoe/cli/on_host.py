@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aoe.cli.pools import working
 from aoe.config.keys import in_words_of_a_file
 from aoe.config.overlap import Part, overlapping
-from aoe.config.values import Config, ExportConfig, TargetConfig
+from aoe.config.values import Config, ExportConfig, PoolConfig, TargetConfig
 from aoe.disk.open import try_store
 from aoe.engine import why_unavailable
-from aoe.errors import ConfigurationError
+from aoe.errors import AoeError, ConfigurationError
 from aoe.link.naming import Known, all_known, called
 from aoe.link.packet import only_interface, usable
 from aoe.link.udp import UdpSpec
@@ -42,6 +43,19 @@ def findings(config: Config) -> Iterator[Finding]:
     yield from (_link(text) for text in config.target.links)
     yield from of_target(config.target)
     yield from of_exports(config.exports)
+    yield from map(_pool, config.pools)
+
+
+def _pool(pool: PoolConfig) -> Finding:
+    facts = {"pool": pool.name, "path": pool.path}
+    try:
+        with working(pool, locked=False) as work:
+            wrong = [it.sentence for it in work.leftovers]
+            more = {"volumes": len(work.volumes)}
+            text = "; ".join([f"pool {pool.name}: {plain(pool.path)}", *wrong])
+            return Finding(not wrong, text, facts | more)
+    except AoeError as error:
+        return Finding(False, str(error), facts)
 
 
 def _looked(facts: Facts, look: Callable[[], tuple[str, Facts]]) -> Finding:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aoe.cli.check import load
+from aoe.cli.config_file import load
 from aoe.cli.ending import SAID, Ended
 from aoe.cli.report import Report
 from aoe.config.values import PoolConfig

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from aoe.cli import loop, on_host
 from aoe.cli.asking import CONFIG
-from aoe.cli.check import load
+from aoe.cli.config_file import load
 from aoe.cli.doctor import told
 from aoe.cli.report import Report
 from aoe.cli.run import descriptors

@@ -186,13 +186,14 @@ class Delete:
             raise ConfigurationError(f"{said} has snapshots ({many}); say --recursive, and they go, too")
         images = tuple(volume.images)
         _check_bases(at, said, images)
+        cause = _cause(at, volume)
         steps: tuple[Step, ...] = (
             Hide(self.volume, volume.uuid),
-            *_without_cause(at, volume),
+            *(step for it in cause for step in without(it[0], at.tree.volume(it[0]), it[1])),
             *(Drop(file) for file in (*volume.dropped, *(it.file for it in images))),
             Forget(volume.uuid),
         )
-        return Plan(steps, f"{said}: deleted", idle=images, frees=True)
+        return Plan(steps, f"{said}: deleted", idle=(*images, *(it.image for _, it in cause)), frees=True)
 
     def _snapshot(self, at: Standing, volume: Volume) -> Plan:
         snapshot = at.tree.snapshot(self.volume, self.snapshot)
@@ -238,16 +239,15 @@ def without(name: str, volume: Volume, snapshot: Snapshot) -> tuple[Step, ...]:
     return Save(name, now), Drop(snapshot.image.file)
 
 
-def _without_cause(at: Standing, volume: Volume) -> tuple[Step, ...]:
-    """Remove the snapshot that was cut for a clone alone."""
+def _cause(at: Standing, volume: Volume) -> list[tuple[str, Snapshot]]:
+    """The snapshot of another volume that was cut for this one, if nothing else depends on it."""
     found = at.tree.parent(volume)
     if found is None or found[1].cause != FOR_CLONE:
-        return ()
+        return []
     name, snapshot = found
     gone = {it.id for it in volume.images}
-    if any(over.id not in gone for over in at.tree.overlays(snapshot.image)):
-        return ()  # later states of the parent are differences to it
-    return without(name, at.tree.volume(name), snapshot)
+    is_base = any(over.id not in gone for over in at.tree.overlays(snapshot.image))
+    return [] if is_base or len(at.tree.clones(at.tree.volume(name), snapshot)) > 1 else [found]
 
 
 def _check_settled(at: Standing, name: str, volume: Volume) -> None:

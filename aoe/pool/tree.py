@@ -14,7 +14,11 @@ class Tree:
         self.pool = pool
         self.volumes = volumes
         self._images = {image.id: image for volume in volumes.values() for image in volume.images}
-        self._parents = {it.parent for it in volumes.values()}
+        self._names = {volume.uuid: name for name, volume in volumes.items()}
+        self._clones: dict[Parent, list[str]] = {}
+        for name, volume in volumes.items():
+            if volume.parent is not None:
+                self._clones.setdefault(volume.parent, []).append(name)
 
     def said(self, volume: str, snapshot: str = "") -> str:
         """A name as people write it."""
@@ -38,18 +42,16 @@ class Tree:
 
     def parent(self, volume: Volume) -> tuple[str, Snapshot] | None:
         """The name and the snapshot that a volume was cloned from, as long as both are there."""
-        if volume.parent is None:
+        if volume.parent is None or volume.parent.volume not in self._names:
             return None
-        for name, other in self.volumes.items():
-            if other.uuid == volume.parent.volume:
-                kept = (it for it in other.snapshots if it.image.id == volume.parent.snapshot)
-                return next(((name, it) for it in kept), None)
-        return None
+        name = self._names[volume.parent.volume]
+        kept = (it for it in self.volumes[name].snapshots if it.image.id == volume.parent.snapshot)
+        return next(((name, it) for it in kept), None)
 
     def clones(self, volume: Volume, snapshot: Snapshot | None = None) -> list[str]:
         """Names of the volumes that were cloned from a volume, or from one of its snapshots."""
-        wanted = {Parent(volume.uuid, it.image.id) for it in ([snapshot] if snapshot else volume.snapshots)}
-        return [name for name, other in self.volumes.items() if other.parent in wanted]
+        kept = volume.snapshots if snapshot is None else (snapshot,)
+        return [name for it in kept for name in self._clones.get(Parent(volume.uuid, it.image.id), ())]
 
     def overlays(self, image: Image) -> list[Image]:
         """Images that hold only what differs from another one."""
@@ -68,6 +70,6 @@ class Tree:
         bases = {it.base for it in self._images.values()}
         for name, volume in self.volumes.items():
             for snapshot in volume.snapshots:
-                kept = Parent(volume.uuid, snapshot.image.id) in self._parents or snapshot.image.id in bases
-                if snapshot.cause == FOR_CLONE and not kept:
+                is_used = bool(self.clones(volume, snapshot)) or snapshot.image.id in bases
+                if snapshot.cause == FOR_CLONE and not is_used:
                     yield name, snapshot

@@ -48,7 +48,9 @@ class Work:
         self._reserve = reserve
         self._store = Directory(path, name)
         self._reflinks: bool | None = None
+        self._locked = locked
         self._undone: list[Leftover] = []
+        self._tree: Tree | None = None
         try:
             if locked:
                 self._store.lock(patience_s)
@@ -74,12 +76,19 @@ class Work:
     @property
     def tree(self) -> Tree:
         """The same, with what depends on what."""
-        return Tree(self.name, self.found.volumes)
+        if self._tree is None or self._tree.volumes is not self.found.volumes:
+            self._tree = Tree(self.name, self.found.volumes)
+        return self._tree
 
     @property
     def leftovers(self) -> list[Leftover]:
-        """What is in it that does not fit, each with its remedy."""
-        return [*self._undone, *leftovers(self.found)]
+        """What is in it that does not fit, each with its remedy. What another process works on may seem so
+        for a moment, so that is looked at twice."""
+        seen = list(leftovers(self.found))
+        if seen and not self._locked:
+            again = set(leftovers(self._find()))
+            seen = [it for it in seen if it in again]
+        return [*self._undone, *seen]
 
     @property
     def room(self) -> Room:

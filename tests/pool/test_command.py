@@ -252,3 +252,15 @@ def test_a_signal_leaves_nothing_half_made(config: Path, pool: Path, number: sig
 )
 def test_bytes_in_words(count: int, words: str) -> None:
     assert in_words(count) == words
+
+
+def test_check_looks_at_pools(config: Path, pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert target.main(["check", str(config)]) == 1
+    said = capsys.readouterr()
+    assert f"pool fast: {pool}" in said.out.splitlines()
+    assert "is not marked as a pool; is its file system mounted?" in said.err
+    (pool / "images" / "stranger").touch()
+    assert target.main(["check", str(config), "--json"]) == 1
+    first, *_ = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["pool"], first["usable"]) == ("fast", False)
+    assert "images/stranger: it does not belong to the pool" in first["error"]["message"]

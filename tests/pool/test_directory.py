@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -389,3 +390,15 @@ def test_extents_are_all_found(pool: Path) -> None:
     assert sum(it.length for it in found) >= 1100 * 4096
     assert len({it.start for it in found}) == len(found)
     assert not any(it.shared for it in found)
+
+
+def test_what_another_process_works_on_fits(pool: Path) -> None:
+    """A look that came between two steps of it is repeated."""
+    with_base(pool)
+    looking = Work(str(pool), locked=False)
+    with working(pool) as work:
+        work.do(Create("other", SIZE))
+    half = looking._find()
+    looking.found = replace(half, volumes={"base": half.volumes["base"]})
+    assert looking.leftovers == []
+    looking.close()

@@ -173,6 +173,17 @@ def test_a_clone_of_a_volume_cuts_a_snapshot_that_goes_with_it() -> None:
     assert world.snapshots("base") == []
 
 
+def test_such_a_snapshot_stays_for_another_clone() -> None:
+    world = with_base()
+    world.do(Clone("base", "", "web"), Clone("base", "clone-web", "db"), Delete("web"))
+    assert world.snapshots("base") == ["clone-web"]
+    world.do(Delete("db"))
+    assert world.snapshots("base") == []
+    world.do(Clone("base", "", "web"))
+    kept = world.volumes["base"].snapshots[0].image
+    assert kept in world.plan(Delete("web")).idle
+
+
 def test_such_a_snapshot_has_a_name_that_is_free() -> None:
     world = with_base()
     world.do(Cut("base", "CLONE-web"), Clone("base", "", "web"))
