@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.net.one_write import LENGTH
 from tests.net.service import export
 from tests.node.manager import Manager
 from tests.support.labs.fault_disk import FuseDisk, loop_device
@@ -85,7 +86,7 @@ def says(client: subprocess.Popen[str]) -> str:
 
 def stands(disk: RacingDisk) -> str:
     with disk.store.open("rb") as file:
-        return file.read(4096).decode().rstrip(".\0")
+        return file.read(LENGTH).decode().rstrip(".\0")
 
 
 @contextmanager
