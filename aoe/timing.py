@@ -19,6 +19,8 @@ CLIENT_HEARD_NS = 60_000_000_000
 CLIENTS_SWEPT_NS = 1_000_000_000
 """After a client for which there was no place, others are counted together for so long, before one is looked
 for again."""
+SHARED_NS = 5_000_000_000
+"""An export is shared for so long after two clients asked one after the other."""
 COMPLETION_NS = 1_000_000_000
 """Allowance for a disk to do what a target has begun."""
 FENCE_AGAIN_NS = 1_000_000_000

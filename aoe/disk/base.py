@@ -58,6 +58,8 @@ class Disk(abc.ABC):
     read_only: bool = False
     trims: bool = False
     trim_zeroes: bool = False
+    direct: bool = False
+    """Whether requests go to the device itself, past the page cache."""
     alone: bool = False
     """Whether nothing that an earlier process began there can still take effect: it was locked against that
     (order rules T8 and T10)."""

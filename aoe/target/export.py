@@ -10,7 +10,7 @@ from aoe.drive.command import CHANGES_DATA, Drive, Kind, Operation
 from aoe.drive.identify import Identity
 from aoe.errors import DiskError
 from aoe.target.departures import Departures
-from aoe.target.order import OrderQueue, Ticket
+from aoe.target.order import By, OrderQueue, Ticket
 from aoe.target.rates import NONE, Limits, Rates
 from aoe.target.state import AoeState, Verdict
 from aoe.target.streams import Place, Streams
@@ -18,6 +18,9 @@ from aoe.target.work import ANSWERED, Work
 from aoe.wire import protocol
 from aoe.wire.ata import AtaRequest
 from aoe.wire.frame import Header
+
+_PASSING = frozenset({Kind.READ, Kind.WRITE})
+"""What takes a disk about as long each time."""
 
 
 class Port:
@@ -97,6 +100,8 @@ class Job:
         self.export.work.answered(ANSWERED[self.operation.kind], size, now_ns - self.arrival.stamp_ns)
         if self.submitted_ns:
             self.export.work.disk_took(boottime_ns - self.submitted_ns)
+            if self.operation.kind in _PASSING:
+                self.export.queue.disk_took(self.submitted_ns, boottime_ns)
 
 
 class Change:
@@ -122,7 +127,8 @@ class Export:
     """`shelf.slot`, and everything that belongs to it alone. Others look at its fields, and change them by
     its verbs.
 
-    `block` is the disk's block in bytes, `cache` whether the export was started in write-back mode.
+    `block` is the disk's block in bytes, `cache` whether the export was started in write-back mode, `direct`
+    whether its requests go to the device itself.
     """
 
     def __init__(
@@ -135,6 +141,7 @@ class Export:
         block: int = protocol.SECTOR,
         state: AoeState | None = None,
         places: int = limits.DISK_WORKERS,
+        direct: bool = False,
     ) -> None:
         self.shelf = shelf
         self.slot = slot
@@ -142,7 +149,7 @@ class Export:
         self.identity = identity
         self.drive = Drive(identity.sectors, read_only, identity.trim_blocks)
         self.state = state or AoeState()
-        self.queue: OrderQueue[Entry] = OrderQueue(block, places)
+        self.queue: OrderQueue[Entry] = OrderQueue(block, places, direct)
         self.streams = Streams()
         self.work = Work()
         self.departures = Departures()
@@ -243,23 +250,24 @@ class Export:
 
     # Disk operations
 
-    def begin(self, job: Job, *, held: bool = False) -> "Ticket[Entry]":
-        """One is admitted: it gets its place in the order, and waits there also until its ticket is let go if
-        it is `held`."""
+    def begin(self, job: Job, client: bytes, *, held: bool = False) -> "Ticket[Entry]":
+        """One of a client is admitted: it gets its place in the order, and waits there also until its ticket
+        is let go if it is `held`."""
         kind, extents = job.operation.kind, job.operation.extents
         if kind in (Kind.CACHE_ON, Kind.CACHE_OFF):
             self.switch_cache(kind is Kind.CACHE_ON)
         self.jobs += 1
         self.held_bytes += job.size
         self.tickets |= {job.arrival.ticket} - {0}
+        by = By(client, job.arrival.stamp_ns)
         if extents:
-            return self.queue.admit(job, extents, kind in CHANGES_DATA, held=held)
-        return self.queue.admit_flush(job, held=held)
+            return self.queue.admit(job, extents, kind in CHANGES_DATA, by=by, held=held)
+        return self.queue.admit_flush(job, by=by, held=held)
 
-    def take(self) -> Entry | None:
+    def take(self, late_ns: int) -> Entry | None:
         """The next for which it is time: a job, which has its ticket then; or a change, before which all is
-        over."""
-        ticket = self.queue.take()
+        over. What changes and was received before `late_ns` does not wait for others' sake."""
+        ticket = self.queue.take(late_ns)
         if ticket is None:
             return None
         entry = ticket.job

@@ -1,27 +1,39 @@
 """The order queue of one export (order rule T1).
 
-A ticket is admitted on arrival, waits for the earlier tickets it must not overtake, then for a free
-place at the disk, and leaves when it is done. Reads wait for overlapping changes, changes for anything
+A ticket is admitted on arrival, waits for the earlier tickets it must not overtake, then for its turn and a
+free place at the disk, and leaves when it is done. Reads wait for overlapping changes, changes for anything
 that overlaps, a flush for every earlier change, a barrier for everything (order rule T5).
 """
 
-from collections import deque
-from collections.abc import Iterable
-from typing import Generic, TypeVar
+from collections.abc import Hashable, Iterable
+from typing import Generic, NamedTuple, TypeVar
 
 from aoe.limits import SPANS_MAX
+from aoe.target.depth import Depth
+from aoe.target.turns import Turns
 from aoe.wire.protocol import SECTOR
 
 Job = TypeVar("Job")
 
 
+class By(NamedTuple):
+    """Which client a ticket is of, and when its frame was received."""
+
+    client: Hashable = None
+    stamp_ns: int = 0
+
+
+_NOBODY = By()
+
+
 class Ticket(Generic[Job]):
     """A place in the queue. `spans` are sector ranges [start, end) rounded out to the disk's block."""
 
-    __slots__ = ("changes", "followers", "job", "spans", "waits")
+    __slots__ = ("by", "changes", "followers", "job", "spans", "waits")
 
-    def __init__(self, job: Job, spans: tuple[tuple[int, int], ...], changes: bool) -> None:
+    def __init__(self, job: Job, spans: tuple[tuple[int, int], ...], changes: bool, by: By = _NOBODY) -> None:
         self.job = job
+        self.by = by
         self.spans = spans
         self.changes = changes
         self.waits = 0
@@ -29,14 +41,17 @@ class Ticket(Generic[Job]):
 
 
 class OrderQueue(Generic[Job]):
-    """Which requests may run now. `block` is the disk's block in bytes, `places` how many run at a time."""
+    """Which requests may run now. `block` is the disk's block in bytes, `places` how many run at a time at
+    most, and `adapts` whether there are fewer while clients share it."""
 
-    def __init__(self, block: int, places: int) -> None:
+    def __init__(self, block: int, places: int, adapts: bool = False) -> None:
         self._block_sectors = block // SECTOR
-        self._free = places
+        self._places = places
+        self._running = 0
+        self.depth = Depth(places, adapts)
         self._pending: dict[Ticket[Job], None] = {}
         self._changes: dict[Ticket[Job], None] = {}
-        self._ready: deque[Ticket[Job]] = deque()
+        self._ready: Turns[Ticket[Job]] = Turns()
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -48,13 +63,19 @@ class OrderQueue(Generic[Job]):
     @property
     def lets_read(self) -> bool:
         """Whether a read would wait neither for a change nor for a place at the disk."""
-        return not self._changes and self._free > 0
+        return not self._changes and self._running < self.depth.now
 
     def admit(
-        self, job: Job, extents: Iterable[tuple[int, int]], changes: bool, *, held: bool = False
+        self,
+        job: Job,
+        extents: Iterable[tuple[int, int]],
+        changes: bool,
+        *,
+        by: By = _NOBODY,
+        held: bool = False,
     ) -> Ticket[Job]:
         """Queue a transfer; `extents` are (lba, sectors). One that is `held` also waits to be let go."""
-        ticket = Ticket(job, self._spans(extents), changes)
+        ticket = Ticket(job, self._spans(extents), changes, by)
         ticket.waits = int(held)
         rivals = self._pending if changes else self._changes
         self._enter(ticket, [other for other in rivals if _overlap(other, ticket)] if rivals else [])
@@ -64,11 +85,11 @@ class OrderQueue(Generic[Job]):
         """One thing less that it waits for."""
         ticket.waits -= 1
         if not ticket.waits:
-            self._ready.append(ticket)
+            self._ready.add(ticket.by.client, ticket)
 
-    def admit_flush(self, job: Job, *, held: bool = False) -> Ticket[Job]:
+    def admit_flush(self, job: Job, *, by: By = _NOBODY, held: bool = False) -> Ticket[Job]:
         """Queue a flush behind every change admitted so far."""
-        ticket = Ticket(job, (), False)
+        ticket = Ticket(job, (), False, by)
         ticket.waits = int(held)
         self._enter(ticket, list(self._changes))
         return ticket
@@ -77,16 +98,26 @@ class OrderQueue(Generic[Job]):
         """Queue something behind everything admitted so far."""
         self._enter(Ticket(job, (), False), list(self._pending))
 
-    def take(self) -> Ticket[Job] | None:
-        """The oldest ticket that may run, if there is one and a place for it."""
-        if not self._ready or not self._free:
+    def take(self, late_ns: int = 0) -> Ticket[Job] | None:
+        """The ticket that may run and has its turn, if there is a place for it. All are to be had while a
+        change waits that was received before `late_ns`: it is not to become too old here (order rule T3)."""
+        if not self._ready or self._running >= self._places:
             return None
-        self._free -= 1
-        return self._ready.popleft()
+        if self._running >= self.depth.now and not self._hurries(late_ns):
+            return None
+        self._running += 1
+        return self._ready.take()
+
+    def _hurries(self, late_ns: int) -> bool:
+        return any(it.changes and it.by.stamp_ns < late_ns for it in self._ready.heads())
+
+    def disk_took(self, begun_ns: int, now_ns: int) -> None:
+        """It has done a read or write that is running."""
+        self.depth.ended(begun_ns, now_ns, self._running)
 
     def done(self, ticket: Ticket[Job]) -> None:
         """Give a taken ticket's place back and let its followers on."""
-        self._free += 1
+        self._running -= 1
         del self._pending[ticket]
         self._changes.pop(ticket, None)
         for follower in ticket.followers:
@@ -100,7 +131,7 @@ class OrderQueue(Generic[Job]):
         if ticket.changes:
             self._changes[ticket] = None
         if not ticket.waits:
-            self._ready.append(ticket)
+            self._ready.add(ticket.by.client, ticket)
 
     def _spans(self, extents: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
         """Many ranges count as all that lies between them: a comparison must stay short."""

@@ -330,18 +330,20 @@ class Responder:
             return self._drop("queue_full", export)
         kind = operation.kind
         self.counters[kind] += 1
+        client = arrival.header.src
         if arrival.judged is None and kind not in _SWITCHES:
-            header, direction = arrival.header, READ if kind is A_READ else WRITTEN
-            export.work.asked(header.src, header.tag, direction, operation.moves, self._boottime_ns)
+            tag, direction = arrival.header.tag, READ if kind is A_READ else WRITTEN
+            client = export.work.asked(client, tag, direction, operation.moves, self._boottime_ns)
+        export.queue.depth.asks(client, self._boottime_ns)
         self.active += 1
         self._held_bytes += job.size
         if until_ns is not None:
             assert export.rates is not None, "it is limited"
             self._pay(export.rates, arrival, operation)
         if until_ns is None or until_ns <= self._boottime_ns:
-            export.begin(job)
+            export.begin(job, client)
             return self._pump(export, now_ns, [])
-        ticket = export.begin(job, held=True)
+        ticket = export.begin(job, client, held=True)
         return self._pump(export, now_ns, [Delay(export, ticket, until_ns)])
 
     def _has_room(self, export: Export, size: int) -> bool:
@@ -355,7 +357,7 @@ class Responder:
 
     def _pump(self, export: Export, now_ns: int, effects: list[Effect]) -> list[Effect]:
         """Start whatever may run now; the age is tested once more, just before the disk gets it."""
-        while (entry := export.take()) is not None:
+        while (entry := export.take(now_ns - self.age.age_max_ns // 2)) is not None:
             if isinstance(entry, Change):
                 effects += self._settle(entry, now_ns)
             elif entry.operation.kind in CHANGES_DATA and self._expired(export, entry.arrival, now_ns):

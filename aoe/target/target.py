@@ -414,7 +414,9 @@ class Target(Rooted):
             alone=disk.alone,
         )
         identity, streams = continued(identity, self._from_last.pop(offer.key, None))
-        export = Export(offer.shelf, offer.slot, identity, read_only=disk.read_only, block=disk.block)
+        export = Export(
+            offer.shelf, offer.slot, identity, read_only=disk.read_only, block=disk.block, direct=disk.direct
+        )
         export.know(Streams(streams, time.time_ns()))
         export.let_masks(offer.remote_masks)
         export.serve_on(self.server.ports_of(offer.links))

@@ -28,6 +28,8 @@ _SOME_BITS = CLIENT_TAGS - 1
 assert CLIENT_TAGS & _SOME_BITS == 0, "a tag has its place by some of its bits"
 
 Client = list[int]
+OTHERS = b""
+"""All clients that have no place."""
 
 
 class Crowd:
@@ -95,11 +97,11 @@ class Work:
         self._numbers[_DISK + bucket_of(ns)] += 1
         self._numbers[_DISK + LATENCY_BUCKETS] += ns
 
-    def asked(self, mac: bytes, tag: int, direction: int, size: int, now_ns: int) -> None:
+    def asked(self, mac: bytes, tag: int, direction: int, size: int, now_ns: int) -> bytes:
         """A request of a client is admitted that moves so many bytes, READ or WRITTEN. A new client takes a
         free place, or that of the one that was not heard for longest, unless that was lately. After one that
         finds none, others do not look for a while. They are counted together, with what was counted of those
-        that have lost their place."""
+        that have lost their place. What it is known by: its MAC, or OTHERS."""
         client = self._clients.get(mac) or self._stranger(mac, now_ns)
         client[_REQUESTS] += 1
         client[direction] += size
@@ -109,6 +111,7 @@ class Work:
             client[place] = tag
         elif tag and client is not self._other:  # 0 is not known apart from none
             client[_REPEATED] += 1
+        return OTHERS if client is self._other else mac
 
     def _stranger(self, mac: bytes, now_ns: int) -> Client:
         if self._closed_ns and now_ns - self._closed_ns < CLIENTS_SWEPT_NS:

@@ -29,8 +29,14 @@ struct share {
     uint64_t first_ns, requests, bytes, most;
 };
 
+/* What waits for a place: how many of its own client did when it came, and how many of each went since. */
+struct turn {
+    uint32_t ahead, went[CLIENTS_MAX + 1];
+};
+
 static struct {
     struct record records[RECORDS + 1];
+    struct turn turns[RECORDS + 1];
     uint32_t tags, arrivals, events, silent, replies, clogged;
     struct event event[EVENTS];
     uint32_t newest[EXPORTS][FILE_SECTORS], seen[EXPORTS][FILE_SECTORS];
@@ -610,11 +616,14 @@ static void check_settled(const struct thread *t)
     }
 }
 
+static void check_places(const struct thread *t);
+
 int __real_operations_completed(struct thread *t);
 int __wrap_operations_completed(struct thread *t)
 {
     int any = __real_operations_completed(t);
     check_settled(t);
+    check_places(t);
     for (int i = 0; i < EXPORTS; i++)
         if (m.sync_failed[i])
             lose(i);
@@ -681,6 +690,57 @@ void __wrap_order_admit(struct order *order, struct op *op)
     __real_order_admit(order, op);
     CHECK(op->waits == waits);
     CHECK(op->begin_ns <= engine->threads[world_thread()].boot_ns + engine->set.frame_age_ns / 4);
+}
+
+/* Turns: before a request there go those of its own client, and one of each other for each of these and for itself. */
+
+static struct turn *turn_of(const struct op *op) { return &m.turns[tag_of(model_record(op->data - ATA_HEADER))]; }
+
+static uint32_t waiting_of(const struct lines *lines, uint8_t client)
+{
+    uint32_t count = 0;
+    for (const struct op *line = lines->first; line; line = line->turn)
+        for (const struct op *op = line; op; op = op->link)
+            count += op->client == client;
+    return count;
+}
+
+static void check_passed(const struct lines *lines, const struct op *by)
+{
+    for (const struct op *line = lines->first; line; line = line->turn)
+        for (const struct op *op = line; op; op = op->link) {
+            struct turn *waits = turn_of(op);
+            CHECK(++waits->went[by->client] <= waits->ahead + (op->client != by->client));
+        }
+}
+
+void __real_turns_add(struct turns *turns, struct op *op);
+void __wrap_turns_add(struct turns *turns, struct op *op)
+{
+    uint32_t ahead = waiting_of(&turns->now, op->client) + waiting_of(&turns->next, op->client);
+    *turn_of(op) = (struct turn){.ahead = ahead};
+    __real_turns_add(turns, op);
+    CHECK(waiting_of(&turns->now, op->client) + waiting_of(&turns->next, op->client) == ahead + 1);
+}
+
+struct op *__real_turns_take(struct turns *turns);
+struct op *__wrap_turns_take(struct turns *turns)
+{
+    struct op *op = __real_turns_take(turns);
+    CHECK(turn_of(op)->went[op->client] == turn_of(op)->ahead);
+    check_passed(&turns->now, op);
+    check_passed(&turns->next, op);
+    return op;
+}
+
+/* What waits is not forgotten: something is at the disk, and gives its place on. */
+static void check_places(const struct thread *t)
+{
+    for (uint32_t i = 0; i < EXPORTS; i++) {
+        const struct export *x = &t->engine->exports[i];
+        if (thread_owns(t, x))
+            CHECK(turns_empty(&x->ready) || x->at_disk);
+    }
 }
 
 /* What the engine does with a request */

@@ -39,6 +39,9 @@
 #define CLIENTS_MAX 64
 #define CLIENTS_IN_ALL_MAX 1024
 #define CLIENT_TAGS 16
+#define DEPTH_FIRST 8
+#define DEPTH_SAMPLES_MIN 32
+#define DEPTH_PAUSE_MAX 256
 #define LATENCY_BUCKETS 12
 #define LATENCY_FIRST_BITS 13
 #define LATENCY_STEP_BITS 2
@@ -87,6 +90,7 @@
 #define NEVER_NS 4611686018427387904ll
 #define CLIENT_HEARD_NS 60000000000ll
 #define CLIENTS_SWEPT_NS 1000000000ll
+#define SHARED_NS 5000000000ll
 #define FENCE_AGAIN_NS 1000000000ll
 #define COMPARE_NS 2000000000ll
 
@@ -288,6 +292,11 @@ enum {
     STREAM_KNOWN = 1,
     STREAM_ANEW = 2,
 };
+
+/* aoe.target.depth */
+#define OCTAVE_BITS 4
+#define MEAN_BITS 4
+#define WORTH 144
 
 /* aoe.initiator.discovery */
 #define TAG_STEP 0x1e3779b1

@@ -69,14 +69,14 @@ int aoe_engine_set_port(aoe_engine *e, uint32_t port, const aoe_port *now)
     return 0;
 }
 
-static void make_anew(struct export *x, uint32_t index, const aoe_export *now)
+static void make_anew(const aoe_engine *e, struct export *x, uint32_t index, const aoe_export *now)
 {
     work_end(&x->work);
     memset(x, 0, offsetof(struct export, owner));
     x->index = index;
     x->shelf = now->shelf;
     x->slot = now->slot;
-    x->ready_tail = &x->ready;
+    depth_begin(&x->depth, e->set.places);
 }
 
 int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *now)
@@ -94,7 +94,7 @@ int64_t aoe_engine_set_export(aoe_engine *e, uint32_t index, const aoe_export *n
     }
     assert(!is_new || !x->up_used); /* Python has taken all that came up of the one before */
     if (is_new)
-        make_anew(x, index, now);
+        make_anew(e, x, index, now);
     if (is_new && streams_adopt(&x->streams, now->streams, now->streams_count, clock_ns(CLOCK_REALTIME))) {
         free(rates);
         free(v);

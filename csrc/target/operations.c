@@ -97,10 +97,21 @@ static void sync_failed(struct thread *t, struct op *op, int32_t result)
     pass_up(t, op);
 }
 
+/* Whether one of these is not to wait any more for others' sake, as it would become too old (rule T3). */
+static int hurries(const struct thread *t, const struct op *line)
+{
+    uint64_t late_ns = t->now_ns - frame_age_ns(t->engine) / 2;
+    while (line && !(line->kind == K_WRITE && line->stamp_ns < late_ns))
+        line = line->turn;
+    return line != NULL;
+}
+
 static int has_place(const struct thread *t, const struct export *x)
 {
     uint32_t left = t->at_disk < WORKERS_MAX ? WORKERS_MAX - t->at_disk : 0;
-    return !x->at_disk || x->at_disk < share(left, t->engine->set.places);
+    if (x->at_disk && x->at_disk >= share(left, t->engine->set.places))
+        return 0;
+    return x->at_disk < x->depth.now || hurries(t, x->ready.now.first) || hurries(t, x->ready.next.first);
 }
 
 /* Whether to begin it might keep this thread, and so all others' exports, waiting. */
@@ -125,19 +136,6 @@ static void ended(struct thread *t, struct export *x, const struct io *io)
 
 static int distrusted(const struct export *x) { return (x->now->flags & AOE_PASS) != 0; }
 
-static void place_free(struct thread *t, struct export *x)
-{
-    assert(x->at_disk);
-    x->at_disk--;
-    while (x->ready && has_place(t, x)) { /* one that needs no place leaves it to the next */
-        struct op *op = x->ready;
-        x->ready = op->link;
-        if (!x->ready)
-            x->ready_tail = &x->ready;
-        operation_run(t, op);
-    }
-}
-
 static void start_io(struct thread *t, struct op *op, enum action action, uint64_t first, uint64_t last)
 {
     struct request_io *r = request_of(op);
@@ -157,8 +155,7 @@ static void start_io(struct thread *t, struct op *op, enum action action, uint64
     begin(t, op->export, &r->io);
 }
 
-/* Without waiting: memory, or what the page cache holds. One that waits for a place looks again when it has it, as what
- * ran meanwhile may have read it ahead. */
+/* Without waiting: memory, or what the page cache holds. */
 static int read_now(const struct thread *t, struct op *op)
 {
     const struct view *v = op->export->now;
@@ -184,6 +181,37 @@ static void drop_expired(struct thread *t, struct op *op)
     op_free(t, op);
 }
 
+static void to_disk(struct thread *t, struct op *op)
+{
+    if (op->kind == K_FLUSH) {
+        start_io(t, op, IO_SYNC, 0, 0);
+    } else if (op->kind == K_READ) {
+        op->skip = (uint32_t)(op->lba - op->where.hull.first) * SECTOR;
+        start_io(t, op, IO_READ, op->where.hull.first, op->where.hull.last);
+    } else if (expired(t, op->stamp_ns, op->era)) {
+        drop_expired(t, op);
+    } else {
+        run_write(t, op);
+    }
+}
+
+/* Meanwhile a sync may have failed, and what ran may have read it ahead. */
+static void has_turn(struct thread *t, struct op *op)
+{
+    if (op->kind != K_READ && distrusted(op->export))
+        pass_up(t, op);
+    else if (op->kind == K_READ && read_now(t, op))
+        finish(t, op);
+    else
+        to_disk(t, op);
+}
+
+static void give_places(struct thread *t, struct export *x)
+{
+    while (!turns_empty(&x->ready) && has_place(t, x)) /* one that needs none leaves it to the next */
+        has_turn(t, turns_take(&x->ready));
+}
+
 void operation_run(struct thread *t, struct op *op)
 {
     struct export *x = op->export;
@@ -204,22 +232,13 @@ void operation_run(struct thread *t, struct op *op)
         finish(t, op);
         return;
     }
-    if (!has_place(t, x)) {
-        op->link = NULL;
-        *x->ready_tail = op;
-        x->ready_tail = &op->link;
+    if (turns_empty(&x->ready) && has_place(t, x)) {
+        turns_pass(&x->ready, op);
+        to_disk(t, op);
         return;
     }
-    if (op->kind == K_FLUSH) {
-        start_io(t, op, IO_SYNC, 0, 0);
-    } else if (op->kind == K_READ) {
-        op->skip = (uint32_t)(op->lba - op->where.hull.first) * SECTOR;
-        start_io(t, op, IO_READ, op->where.hull.first, op->where.hull.last);
-    } else if (expired(t, op->stamp_ns, op->era)) {
-        drop_expired(t, op);
-    } else {
-        run_write(t, op);
-    }
+    turns_add(&x->ready, op);
+    give_places(t, x);
 }
 
 static void sync_done(struct thread *t, struct export *x)
@@ -264,6 +283,8 @@ static void io_done(struct thread *t, struct op *op, const struct io *io)
     struct export *x = op->export;
     assert(op->state == S_RUNNING && &request_of(op)->io == io);
     ended(t, x, io);
+    if (io->action != IO_SYNC)
+        depth_ended(&x->depth, op->submitted_ns, t->boot_ns, x->at_disk);
     int good = io->action == IO_SYNC ? io->result == 0 : io->result == (int32_t)io->length;
     int durable = op->kind == K_WRITE && op->durable;
     if (good && durable) { /* many writes share a sync */
@@ -277,7 +298,9 @@ static void io_done(struct thread *t, struct op *op, const struct io *io)
     } else {
         failed(t, op, io->result);
     }
-    place_free(t, x);
+    assert(x->at_disk);
+    x->at_disk--;
+    give_places(t, x);
 }
 
 int operations_completed(struct thread *t)

@@ -16,6 +16,7 @@ struct export;
 struct op {
     struct op *prev, *next; /* pending requests of the export, in order of arrival */
     struct op *link;        /* whichever other list it is on */
+    struct op *turn, *end;  /* the first of its client's that wait for a place: the next client's, and the last */
     struct export *export;
     struct spans where;     /* rounded out to the disk's block */
     uint64_t lba;
@@ -31,6 +32,7 @@ struct op {
     uint32_t length;        /* bytes of the frame at `data - ATA_HEADER` */
     int32_t error;
     uint8_t kind, state, durable;
+    uint8_t client;         /* its place among those that are counted; CLIENTS_MAX: with others */
     uint8_t *data;          /* payload, aligned for direct I/O; the ATA header stands right before it */
     uint32_t skip;          /* bytes between `data` and the first sector read, where a read was rounded */
 };

@@ -35,11 +35,11 @@ static int has_room(const struct thread *t, const struct export *x)
 static uint64_t moved(const struct request *r) { return r->verdict == V_UP_READ ? 0 : (uint64_t)r->count * SECTOR; }
 
 /* It is admitted: what its client asked for, of which it is told later what became. */
-static void asked(struct thread *t, struct export *x, const struct arrival *a, const struct request *r)
+static uint8_t asked(struct thread *t, struct export *x, const struct arrival *a, const struct request *r)
 {
     uint32_t direction = r->verdict == V_READ ? AOE_CLIENT_READ_BYTES : AOE_CLIENT_WRITTEN_BYTES;
     struct asked asked = {wire_of(a->frame)->src, wire_tag(a->frame), direction, moved(r)};
-    work_asked(&x->work, &t->engine->crowd, &asked, t->boot_ns);
+    return work_asked(&x->work, &t->engine->crowd, &asked, t->boot_ns);
 }
 
 static void admit(struct thread *t, struct export *x, uint32_t port, const struct arrival *a, uint64_t era,
@@ -51,8 +51,11 @@ static void admit(struct thread *t, struct export *x, uint32_t port, const struc
         COUNT_BOTH(t, x, QUEUE_FULL);
         return;
     }
-    if (r->asks)
-        asked(t, x, a, r);
+    op->client = CLIENTS_MAX;
+    if (r->asks) {
+        op->client = asked(t, x, a, r);
+        depth_asks(&x->depth, op->client, t->boot_ns);
+    }
     uint64_t mask = x->now->block_sectors - 1;
     op->export = x;
     op->kind = kind_of[r->verdict];

@@ -15,6 +15,7 @@
 
 #include "abi.h"
 #include "delays.h"
+#include "depth.h"
 #include "device.h"
 #include "order.h"
 #include "parse.h"
@@ -22,6 +23,7 @@
 #include "shared/ring.h"
 #include "sectors.h"
 #include "streams.h"
+#include "turns.h"
 #include "work.h"
 
 enum {
@@ -70,7 +72,8 @@ struct export {
     size_t map_length;
     int map_access;
     int watch, cut;
-    struct op *ready, **ready_tail; /* may go, but all places are taken */
+    struct turns ready; /* may go, but all places are taken */
+    struct depth depth;
     uint32_t at_disk;
     struct op *unsynced, *syncing; /* written, and waiting for a sync that began after that (rule T6) */
     struct io sync;

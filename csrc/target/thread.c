@@ -69,6 +69,7 @@ void thread_adopt(struct thread *t, struct export *x)
     assert(!last || x->device == &t->devices[next->device] || (!x->at_disk && !x->syncing)); /* what is there is counted there */
     x->device = &t->devices[next->device];
     x->device->room = next->room / t->engine->set.threads;
+    depth_adapt(&x->depth, (next->flags & AOE_DIRECT) != 0);
     x->now = next;
     if (last && rates_alike(last->rates, next->rates)) { /* what was spent stays spent */
         struct rates *fresh = next->rates;
@@ -92,7 +93,7 @@ static void let_go(struct thread *t, struct export *x)
 {
     struct view *last = x->now;
     int64_t number = last->number;
-    assert(t->leaving && !x->ready && !x->unsynced && !x->order.tail && !x->order.pending);
+    assert(t->leaving && turns_empty(&x->ready) && !x->unsynced && !x->order.tail && !x->order.pending);
     outlets_unmap(t);
     map_forget(t, x);
     streams_end(&x->streams);

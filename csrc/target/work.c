@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+_Static_assert(CLIENTS_MAX < UINT8_MAX, "a place is a byte");
 _Static_assert(AOE_CLIENT_HEARD == AOE_CLIENT_NUMBERS - 1, "the others are counted, and can be added");
 
 static uint64_t name_of(const uint8_t *mac)
@@ -140,14 +141,17 @@ static int repeats(struct client *c, uint32_t tag)
     return known;
 }
 
-void work_asked(struct work *w, struct crowd *crowd, const struct asked *a, uint64_t now_ns)
+uint8_t work_asked(struct work *w, struct crowd *crowd, const struct asked *a, uint64_t now_ns)
 {
     struct client *c = client_of(w, crowd, name_of(a->mac), now_ns);
     number_add(&c->numbers[AOE_CLIENT_REQUESTS], 1);
     number_add(&c->numbers[a->direction], a->bytes);
     number_put(&c->numbers[AOE_CLIENT_HEARD], now_ns);
-    if (c != &w->other && repeats(c, a->tag))
+    if (c == &w->other)
+        return CLIENTS_MAX;
+    if (repeats(c, a->tag))
         number_add(&c->numbers[AOE_CLIENT_REPEATED], 1);
+    return (uint8_t)(c - clients_of(w));
 }
 
 void work_sweep(struct work *w, struct crowd *crowd, uint64_t now_ns)

@@ -72,8 +72,8 @@ static inline void work_pending(struct work *w, uint64_t now) { number_put(&w->n
 
 /* One that is new takes a free place, or that of the one that was not heard for longest, unless that was lately. After
  * one that finds none, others do not look for a while. They are counted together, with what was counted of those that
- * have lost their place. */
-void work_asked(struct work *w, struct crowd *c, const struct asked *a, uint64_t now_ns);
+ * have lost their place. Returns its place; CLIENTS_MAX: it has none. */
+uint8_t work_asked(struct work *w, struct crowd *c, const struct asked *a, uint64_t now_ns);
 /* A client that was not heard lately has no place any more. */
 void work_sweep(struct work *w, struct crowd *c, uint64_t now_ns);
 /* No client has one; and nothing is left of it for Python to see. */
