@@ -1,15 +1,17 @@
-"""Order rule T1, case by case and by a model; the model finds every queue that was broken on purpose."""
+"""Order rule T1 and turns, case by case and by a model; the model finds queues broken on purpose."""
 
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
-from aoe.target.order import OrderQueue, Ticket
+from aoe.target.order import By, OrderQueue, Ticket
 from tests.target.driver import make_driver, make_export, trim
 from tests.target.order_model import Op, OrderBroken, play
 
 KIB4 = 4096
+NOBODY = By()
 
 
 class Line:
@@ -228,15 +230,15 @@ def test_model() -> None:
 
 
 class ReadsOvertake(OrderQueue[Op]):
-    def admit(self, job: Op, extents: Iterable[tuple[int, int]], changes: bool) -> None:
-        super().admit(job, extents if changes else (), changes)
+    def admit(self, job: Op, extents: Iterable[tuple[int, int]], changes: bool, **how: Any) -> None:
+        super().admit(job, extents if changes else (), changes, **how)
 
 
 class ChangesIgnoreReads(OrderQueue[Op]):
-    def admit(self, job: Op, extents: Iterable[tuple[int, int]], changes: bool) -> None:
+    def admit(self, job: Op, extents: Iterable[tuple[int, int]], changes: bool, **how: Any) -> None:
         pending = self._pending
         self._pending = self._changes
-        super().admit(job, extents, changes)
+        super().admit(job, extents, changes, **how)
         if pending is not self._pending:
             pending.update(self._pending)
         self._pending = pending
@@ -248,18 +250,18 @@ class NoRounding(OrderQueue[Op]):
 
 
 class OnlyTheFirstRange(OrderQueue[Op]):
-    def admit(self, job: Op, extents: Iterable[tuple[int, int]], changes: bool) -> None:
-        super().admit(job, list(extents)[:1], changes)
+    def admit(self, job: Op, extents: Iterable[tuple[int, int]], changes: bool, **how: Any) -> None:
+        super().admit(job, list(extents)[:1], changes, **how)
 
 
 class FlushAtOnce(OrderQueue[Op]):
-    def admit_flush(self, job: Op) -> None:
-        self._enter(Ticket(job, (), False), [])
+    def admit_flush(self, job: Op, *, by: By = NOBODY, **how: Any) -> None:
+        self._enter(Ticket(job, (), False, by), [])
 
 
 class FlushBehindTheLastChange(OrderQueue[Op]):
-    def admit_flush(self, job: Op) -> None:
-        self._enter(Ticket(job, (), False), list(self._changes)[-1:])
+    def admit_flush(self, job: Op, *, by: By = NOBODY, **how: Any) -> None:
+        self._enter(Ticket(job, (), False, by), list(self._changes)[-1:])
 
 
 class BarrierBehindChangesOnly(OrderQueue[Op]):
@@ -273,19 +275,40 @@ class FirstRivalFrees(OrderQueue[Op]):
 
 
 class EverythingWaits(OrderQueue[Op]):
-    def admit(self, job: Op, extents: Iterable[tuple[int, int]], changes: bool) -> None:
-        super().admit(job, ((0, 1 << 40),), changes)
+    def admit(self, job: Op, extents: Iterable[tuple[int, int]], changes: bool, **how: Any) -> None:
+        super().admit(job, ((0, 1 << 40),), changes, **how)
 
 
 class NewestFirst(OrderQueue[Op]):
-    def take(self) -> Ticket[Op] | None:
-        self._ready.rotate(1)
+    def take(self, late_ns: int = 0) -> Ticket[Op] | None:
+        for line in (self._ready._lines or self._ready._next).values():
+            line.rotate(1)
         return super().take()
 
 
+class FirstComeFirstServed(OrderQueue[Op]):
+    def _enter(self, ticket: Ticket[Op], before: list[Ticket[Op]]) -> None:
+        ticket.by = NOBODY
+        super()._enter(ticket, before)
+
+
+class OneClientGoesOn(OrderQueue[Op]):
+    def take(self, late_ns: int = 0) -> Ticket[Op] | None:
+        lines = self._ready._lines or self._ready._next
+        if "a" in lines:
+            lines.move_to_end("a", last=False)
+        return super().take()
+
+
+class NewcomersGoFirst(OrderQueue[Op]):
+    def done(self, ticket: Ticket[Op]) -> None:
+        self._ready._had.clear()
+        super().done(ticket)
+
+
 class NoPlaces(OrderQueue[Op]):
-    def take(self) -> Ticket[Op] | None:
-        self._free = 99
+    def take(self, late_ns: int = 0) -> Ticket[Op] | None:
+        self._running = 0
         return super().take()
 
 
@@ -299,7 +322,7 @@ class LosesAPlace(OrderQueue[Op]):
     def done(self, ticket: Ticket[Op]) -> None:
         super().done(ticket)
         if ticket.changes and len(ticket.spans) > 1:
-            self._free -= 1
+            self._running += 1
 
 
 BROKEN = [
@@ -313,6 +336,9 @@ BROKEN = [
     FirstRivalFrees,
     EverythingWaits,
     NewestFirst,
+    FirstComeFirstServed,
+    OneClientGoesOn,
+    NewcomersGoFirst,
     NoPlaces,
     LosesAFollower,
     LosesAPlace,

@@ -1,0 +1,143 @@
+"""`csrc/target/depth.c` and `turns.c` are `aoe/target/depth.py` and `turns.py`, step by step."""
+
+import random
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cffi import FFI
+
+from aoe.limits import CLIENTS_MAX
+from aoe.target.depth import Depth
+from aoe.target.turns import Turns
+from aoe.timing import SHARED_NS
+from tests.support.tools import need
+
+CSRC = Path(__file__).parents[2] / "csrc"
+OPS = 512
+START_NS = 10 * SHARED_NS
+_DECLARED = """
+void *depth_of(uint32_t places, int adapts);
+void asks(void *depth, uint8_t client, uint64_t now_ns);
+void ended(void *depth, uint64_t begun_ns, uint64_t now_ns, uint32_t at_disk);
+void depth_adapt(void *depth, int adapts);
+uint32_t now(void *depth);
+void anew(void);
+void add(uint32_t number, uint8_t client);
+void goes(uint32_t number, uint8_t client);
+int64_t first(void);
+int64_t take(void);
+"""
+_PROGRAM = """
+#include <stdlib.h>
+#include <string.h>
+#include "target/depth.h"
+#include "target/turns.h"
+
+static struct turns turns;
+static struct op ops[512];
+
+void *depth_of(uint32_t places, int adapts)
+{
+    static struct depth depth;
+    depth_begin(&depth, places);
+    depth_adapt(&depth, adapts);
+    return &depth;
+}
+
+void asks(struct depth *d, uint8_t client, uint64_t now_ns) { depth_asks(d, client, now_ns); }
+void ended(struct depth *d, uint64_t begun_ns, uint64_t now_ns, uint32_t at_disk)
+{
+    depth_ended(d, begun_ns, now_ns, at_disk);
+}
+uint32_t now(struct depth *d) { return d->now; }
+void anew(void) { memset(&turns, 0, sizeof turns); }
+
+static struct op *op_of(uint32_t number, uint8_t client)
+{
+    ops[number].client = client;
+    return &ops[number];
+}
+
+void add(uint32_t number, uint8_t client) { turns_add(&turns, op_of(number, client)); }
+void goes(uint32_t number, uint8_t client) { turns_pass(&turns, op_of(number, client)); }
+int64_t first(void)
+{
+    struct op *op = turns.now.first ? turns.now.first : turns.next.first;
+    return op ? op - ops : -1;
+}
+int64_t take(void) { return turns_take(&turns) - ops; }
+"""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    need("gcc")
+    work = tmp_path_factory.mktemp("fair")
+    (work / "around.c").write_text(_PROGRAM)
+    flags = ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-shared", "-fPIC", "-UNDEBUG", f"-I{CSRC}"]
+    sources = [*(str(CSRC / "target" / f"{name}.c") for name in ("depth", "turns")), str(work / "around.c")]
+    subprocess.run(["gcc", *flags, *sources, "-o", str(work / "fair.so")], check=True)
+    ffi = FFI()
+    ffi.cdef(_DECLARED)
+    return ffi.dlopen(str(work / "fair.so"))
+
+
+@pytest.mark.parametrize(("seed", "clients"), [(1, 1), (2, 3), (3, CLIENTS_MAX + 1)])
+def test_turns_are_the_same_in_c(compiled: Any, seed: int, clients: int) -> None:
+    """What finds nothing before it goes at once in C, and not by a line of its own."""
+    rng = random.Random(seed)
+    turns: Turns[int] = Turns()
+    compiled.anew()
+    free = list(range(OPS))
+    for _ in range(20_000):
+        waits = bool(turns)
+        if free and rng.random() < (0.5 if len(free) > OPS // 2 else 0.3):
+            number, client = free[0], rng.randrange(clients)
+            turns.add(client, number)
+            if not waits and rng.random() < 0.5:
+                compiled.goes(number, client)
+                assert turns.take() == number
+            else:
+                compiled.add(number, client)
+                free.remove(number)
+        elif waits:
+            number = turns.take()
+            assert compiled.take() == number
+            free.append(number)
+        assert compiled.first() == next(turns.heads(), -1)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_depths_are_the_same_in_c(compiled: Any, seed: int) -> None:
+    """Times that a disk of some slots takes, with noise, as clients come and go."""
+    rng = random.Random(seed)
+    places, slots = rng.choice((64, 5, 1, 48)), rng.choice((1, 3, 8, 40))
+    ours, theirs = Depth(places, adapts=True), compiled.depth_of(places, 1)
+    now_ns, seen = START_NS, set()
+    for _ in range(20_000):
+        now_ns += rng.choice((0, 1, 10_000, 200_000))
+        if rng.random() < 0.0002:
+            now_ns += SHARED_NS
+        if rng.random() < 0.1:
+            client = rng.choice((0, 0, 0, 1, CLIENTS_MAX))
+            ours.asks(client, now_ns)
+            compiled.asks(theirs, client, now_ns)
+        at_disk = ours.now if rng.random() < 0.9 else rng.randrange(1, places + 1)
+        took_ns = int(100_000 * max(1.0, at_disk / slots) * rng.choice((1, 1, 1, 0.5, 1.5, 40)))
+        begun_ns = max(1, now_ns - rng.choice((took_ns, took_ns, 0, 1)))
+        ours.ended(begun_ns, now_ns, at_disk)
+        compiled.ended(theirs, begun_ns, now_ns, at_disk)
+        assert compiled.now(theirs) == ours.now
+        seen.add(ours.now)
+    assert len(seen) > 1 or places == 1
+
+
+def test_what_adapts_no_more_has_all_places_again(compiled: Any) -> None:
+    depth = compiled.depth_of(64, 1)
+    for client in (1, 2):
+        compiled.asks(depth, client, START_NS)
+    assert compiled.now(depth) < 64
+    compiled.depth_adapt(depth, 0)
+    assert compiled.now(depth) == 64
