@@ -1,18 +1,20 @@
 /* A load generator for AoE targets: keeps a number of requests outstanding and checks every reply.
  *
  *   load IF SHELF SLOT [--slots N] --rw randread|randwrite|read|write|randrw --sectors N --depth N
- *        --seconds S --range SECTORS [--rate N] [--blind] [--seed N]
+ *        --seconds S --range SECTORS [--rate N [--rest]] [--blind] [--seed N]
  *
  * Prints one JSON object. A tenth of the time goes before that as a warm-up: `answered` counts it, `done`
  * does not. `lost` are requests unanswered for a second (they are not sent again, new ones
  * take their place), `late` replies to those, `bad` reads whose sectors do not carry the stamp of their
- * address. With --slots, requests go to slots SLOT..SLOT+N-1 (and on over shelves) at random.
+ * address. With --slots, requests go to slots SLOT..SLOT+N-1 (and on over shelves) at random. With --rest it sleeps
+ * while there is nothing to do, and leaves the processor to others.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
 #include <net/if.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +41,7 @@ static struct options {
     unsigned shelf, slot, slots, sectors, depth;
     double seconds, rate;
     uint64_t range, seed;
-    int blind;
+    int blind, rest;
 } o = {.slots = 1, .sectors = 16, .depth = 64, .seconds = 3, .range = 131072, .seed = 1, .rw = "randread"};
 
 static struct counts {
@@ -256,6 +258,14 @@ static unsigned take_replies(void)
     return seen;
 }
 
+/* Until a reply comes or it is time for the next request, and for a moment at most. */
+static void rest(uint64_t until, uint64_t now)
+{
+    uint64_t left = until > now ? until - now : 0;
+    struct timespec most = {.tv_nsec = (long)(left < TIMEOUT_NS / 10 ? left : TIMEOUT_NS / 10)};
+    ppoll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, &most, NULL);
+}
+
 static void run(double seconds)
 {
     uint64_t start = now_ns(), end = start + (uint64_t)(seconds * 1e9), checked = start, issued = 0;
@@ -275,7 +285,9 @@ static void run(double seconds)
             checked = now;
             forget_lost(now);
         }
-        if (!seen && !room)
+        if (!seen && !room && o.rest)
+            rest(start + (uint64_t)((double)(issued + 1) / o.rate * 1e9), now);
+        else if (!seen && !room)
             __builtin_ia32_pause();
     }
 }
@@ -323,6 +335,10 @@ static void parse(int argc, char **argv)
             o.blind = 1;
             continue;
         }
+        if (!strcmp(argv[i], "--rest")) {
+            o.rest = 1;
+            continue;
+        }
         i++;
         if (!strcmp(argv[i - 1], "--rw"))
             o.rw = value;
@@ -345,7 +361,7 @@ static void parse(int argc, char **argv)
             exit(2);
         }
     }
-    if (!o.sectors || o.sectors > 255 || !o.depth || o.depth > DEPTH_MAX || o.range < o.sectors)
+    if (!o.sectors || o.sectors > 255 || !o.depth || o.depth > DEPTH_MAX || o.range < o.sectors || (o.rest && o.rate <= 0))
         exit(2);
 }
 
