@@ -16,7 +16,7 @@ from aoe.target.export import Arrival, Change, Export, Job, Port
 from aoe.target.rates import Rates, patience_ns
 from aoe.target.state import AoeState, Verdict, bounds, decide, mask_body
 from aoe.target.streams import Place
-from aoe.target.work import ANSWERED, READ, WRITTEN, Crowd
+from aoe.target.work import ANSWERED, READ, WRITTEN, Crowd, Work
 from aoe.wire import ata, config, frame, mask, opcodes, protocol, reserve
 from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import ConfigCommand
@@ -59,6 +59,7 @@ class Responder:
         self.remote_masks = remote_admin and remote_masks
         self.counters: Counter[str] = Counter()
         self._crowd = Crowd()
+        self._works: list[Work] = []
         self.active = 0
         """Jobs and changes admitted and not yet finished."""
         self._held_bytes = 0
@@ -69,18 +70,20 @@ class Responder:
         assert export.key not in self.exports, "its address is free"
         self.exports[export.key] = export
         export.work.begin(self._crowd, self._boottime_ns)
+        self._works.append(export.work)
 
     def dismiss(self, export: Export) -> None:
         """Take no request for an export any more. What was admitted comes to its end."""
         del self.exports[export.key]
         export.work.end()
+        self._works.remove(export.work)
 
     # What happens outside
 
     def clock(self, realtime_ns: int, boottime_ns: int) -> bool:
         """Both clocks, before the frames of a pass are taken; whether REALTIME was stepped."""
         self._boottime_ns = boottime_ns
-        self._crowd.sweep((it.work for it in self.exports.values()), boottime_ns)
+        self._crowd.sweep(self._works, boottime_ns)
         stepped = self.age.observe(realtime_ns, boottime_ns)
         if stepped:
             self.counters["clock_stepped"] += 1
