@@ -41,7 +41,7 @@ static void sent(struct thread *t, struct outlet *out, uint32_t number)
             op_free(t, reply->op);
     }
     if (out->sent == out->count)
-        out->sent = out->count = out->mapped = 0;
+        out->sent = out->count = out->mapped = out->reads = 0;
 }
 
 static int reads_map(const struct outlet *out, uint32_t i)
@@ -113,7 +113,7 @@ static void unmap_rest(struct thread *t, uint32_t port, int cut)
                 empty(out, i);
         }
     }
-    out->mapped = 0;
+    out->mapped = out->reads = 0;
 }
 
 static void check_maps(struct thread *t)
@@ -164,7 +164,7 @@ static void flush(struct thread *t, uint32_t port)
             sent(t, out, 1);
         }
     }
-    assert(!out->sent && !out->mapped);
+    assert(!out->sent && !out->mapped && !out->reads);
 }
 
 void outlets_flush(struct thread *t)
@@ -210,7 +210,7 @@ void outlets_unmap_part(struct thread *t, const struct export *x, uint64_t offse
 {
     for (uint32_t p = 0; p < t->ports_used; p++) {
         struct outlet *out = &t->ports[p].out;
-        for (uint32_t i = out->mapped ? out->sent : out->count; i < out->count; i++)
+        for (uint32_t i = out->reads ? out->sent : out->count; i < out->count; i++)
             if (reads_part(out, i, x, offset, length)) {
                 flush(t, p);
                 break;
@@ -286,6 +286,7 @@ int reply_mapped(struct thread *t, uint32_t port, const uint8_t *request, const 
     reply->offset = offset;
     attach(t, port, reply, x->map + offset, answer->bytes / SECTOR);
     t->ports[port].out.mapped++;
+    t->ports[port].out.reads++;
     return 1;
 }
 

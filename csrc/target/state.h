@@ -105,7 +105,8 @@ struct reply {
 };
 
 struct outlet {
-    uint32_t count, sent, mapped;
+    uint32_t count, sent;
+    uint32_t mapped, reads; /* replies that refer to a map, and those of them that have bytes there */
     int blocked;
     struct reply replies[OUTLET];
     struct mmsghdr messages[OUTLET];
