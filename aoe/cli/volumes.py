@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from aoe.cli.pools import facts_of as pool_facts
 from aoe.cli.pools import in_words, named, one, say_leftovers, sentence, until_a_signal, working
 from aoe.cli.report import Report
-from aoe.errors import ConfigurationError
+from aoe.config.values import PoolConfig
+from aoe.errors import AoeError, ConfigurationError, PoolError
 from aoe.pool.names import Format, VolumeName, parse
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 from aoe.pool.work import Request, Work
@@ -55,16 +56,30 @@ class List(NamedTuple):
     pool: str | None
 
     def run(self, report: Report) -> int:
-        """A line for each pool and volume. 1 if something does not fit."""
-        for pool in named(self.config) if self.pool is None else [one(self.config, self.pool)]:
-            with working(pool, locked=False) as work:
-                if not report.as_json:
-                    report.say(sentence(pool, work, pool_facts(work, pool)))
-                for volume in sorted(work.volumes):
-                    facts = facts_of(work, volume)
-                    report.say(in_line(facts), **facts)
-                say_leftovers(work, report)
+        """A line for each pool and volume. 1 if something does not fit, or a pool is not there."""
+        if self.pool is not None:
+            _list(one(self.config, self.pool), report)
+            return int(report.failed)
+        for pool in named(self.config):
+            try:
+                _list(pool, report)
+            except AoeError as error:
+                report.fail(error, pool=pool.name, path=pool.path)
         return int(report.failed)
+
+
+def _list(pool: PoolConfig, report: Report) -> None:
+    with working(pool, locked=False) as work:
+        if not report.as_json:
+            report.say(sentence(pool, work, pool_facts(work, pool)))
+        for volume in sorted(work.volumes):
+            try:
+                facts = facts_of(work, volume)
+            except PoolError as error:
+                report.fail(error, volume=work.tree.said(volume))
+            else:
+                report.say(in_line(facts), **facts)
+        say_leftovers(work, report)
 
 
 class Show(NamedTuple):

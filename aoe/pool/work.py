@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from typing import Protocol, TypeVar
 
 from aoe import limits, timing
-from aoe.errors import PoolError
+from aoe.errors import MisuseError, PoolError
 from aoe.pool.copying import Standing
 from aoe.pool.directory import Directory
 from aoe.pool.room import Room, Usage, together
@@ -51,6 +51,7 @@ class Work:
         self._locked = locked
         self._undone: list[Leftover] = []
         self._tree: Tree | None = None
+        self._closed = False
         try:
             if locked:
                 self._store.lock(patience_s)
@@ -63,8 +64,14 @@ class Work:
             raise
 
     def close(self) -> None:
-        """Let others work on it."""
-        self._store.close()
+        """Let others work on it. From then on every call is a MisuseError: its descriptors may be others'."""
+        if not self._closed:
+            self._closed = True
+            self._store.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise MisuseError(f"{self._store.said} was closed here; open it again")
 
     # What it is
 
@@ -132,6 +139,7 @@ class Work:
         """Do it; what was done. ConfigurationError, PoolError: then the pool is as it was, or, where a step
         behind the decisive one failed, as it was asked to be. The same for any other exception, such as
         KeyboardInterrupt."""
+        self._check_open()
         plan = self.plan(request)
         with ExitStack() as held:
             try:
@@ -187,6 +195,7 @@ class Work:
         return self._done("reading it", self._store.found)
 
     def _done(self, what: str, call: Callable[[], T]) -> T:
+        self._check_open()
         try:
             return call()
         except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ import pytest
 
 from aoe.cli import target
 from aoe.cli.pools import in_words
+from aoe.errors import PoolError
 from aoe.pool.work import Work
 from tests.pool.pools import MIB, files, fresh, is_whole, working
 
@@ -252,6 +253,29 @@ def test_a_signal_leaves_nothing_half_made(config: Path, pool: Path, number: sig
 )
 def test_bytes_in_words(count: int, words: str) -> None:
     assert in_words(count) == words
+
+
+def test_one_pool_that_is_not_there_keeps_nothing_from_the_rest(
+    typed: Typed, config: Path, pool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = config.read_text().split("\n\n")
+    config.write_text("\n\n".join(reversed(parts)))
+    typed("volume create fast/a 1M")
+    typed("volume create fast/b 1M")
+    out, (problem,) = typed("volume list", 1)
+    assert [line.split(":")[0] for line in out] == ["fast", "fast/a", "fast/b"]
+    assert "is not marked as a pool" in problem
+    measured = Work.usage
+
+    def usage(self: Work, volume: str) -> object:
+        if volume == "a":
+            raise PoolError("Input/output error")
+        return measured(self, volume)
+
+    monkeypatch.setattr(Work, "usage", usage)
+    out, errors = typed("volume list", 1)
+    assert [line.split(":")[0] for line in out] == ["fast", "fast/b"]
+    assert len(errors) == 2
 
 
 def test_check_looks_at_pools(config: Path, pool: Path, capsys: pytest.CaptureFixture[str]) -> None:

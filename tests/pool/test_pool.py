@@ -109,6 +109,22 @@ def test_it_belongs_to_its_event_loop(pool: Path) -> None:
     asyncio.run(opened.close())
 
 
+def test_what_was_closed_stays_so(pool: Path) -> None:
+    """Its descriptors may belong to something else by then."""
+
+    async def run() -> None:
+        opened = await Pool.open(str(pool), name="fast")
+        await opened.create("a", SIZE)
+        await opened.close()
+        await opened.close()
+        for call in (opened.create("b", SIZE), opened.room(), opened.delete("a")):
+            with pytest.raises(MisuseError, match="was closed here; open it again"):
+                await call
+
+    asyncio.run(run())
+    assert len(files(pool)["volumes"]) == 1
+
+
 def test_what_is_no_pool(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not marked"):
         asyncio.run(Pool.open(str(tmp_path)))
