@@ -122,7 +122,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waiting]:
 def duration(target: AoeTarget) -> float:
     """Seconds until a target ends."""
     started = time.monotonic()
-    target.wait(15)
+    target.wait(30)
     return time.monotonic() - started
 
 

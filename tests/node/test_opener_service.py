@@ -334,7 +334,7 @@ def test_so_many_are_served_at_a_time(service: Service, image: Path) -> None:
     first.release(held)
     for other in others:
         other.close()
-    wait_for(lambda: service.connect() is not None, 10, "there is no room again")
+    wait_for(lambda: service.connect() is not None, what="there is no room again")
     first.close()
 
 

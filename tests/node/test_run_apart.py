@@ -22,7 +22,7 @@ from tests.node.test_serve_apart import NOBODY, SERVICE, opener_of
 from tests.support.labs.peers import image
 from tests.support.labs.served import SECTORS, Served
 from tests.support.tools import need_users
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_S, wait_for
 
 HEAD = """
 [target]
@@ -194,8 +194,8 @@ def test_its_opener_ends_with_it_and_the_next_one_serves(how: int, work: Path) -
     with running(work) as target:
         opener = opener_of(target)
         target.tell(how)
-        target.process.wait(10)
-        wait_for(lambda: not Path(f"/proc/{opener}").exists(), 10, "it stays")
+        target.process.wait(PATIENCE_S)
+        wait_for(lambda: not Path(f"/proc/{opener}").exists(), what="it stays")
     with running(work) as target:
         assert target.facts["address"] == "e0.0"
 

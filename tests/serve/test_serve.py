@@ -318,8 +318,8 @@ def test_a_clean_stop_finishes_and_answers_what_is_in_flight() -> None:
             initiator = Initiator(network.attach(mac(9)), retransmit_s=5, patience_s=30)
             writes = [asyncio.ensure_future(initiator.write(n, noise(1, n))) for n in range(20)]
             await asyncio.sleep(0.05)
-            assert await server.stop(5)
-            assert await finished(*(asyncio.wait_for(write, 5) for write in writes)) == [None] * 20
+            assert await server.stop(30)
+            assert await finished(*(asyncio.wait_for(write, 30) for write in writes)) == [None] * 20
         assert disk.data[: 20 * SECTOR] == b"".join(noise(1, n) for n in range(20))
 
     asyncio.run(scenario())

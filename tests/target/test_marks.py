@@ -45,7 +45,7 @@ class SlowMarks(Marks):
 
     def put(self, key: StoreKey, since_s: float) -> None:
         self.begun.set()
-        assert self.lets.wait(10)
+        assert self.lets.wait(30)
         if self.refused is not None:
             raise self.refused
         super().put(key, since_s)

@@ -15,7 +15,7 @@ from tests.support.labs.network import Lab
 from tests.support.tools import need, unavailable
 from tests.support.waiting import wait_for, wait_for_words
 
-START_S, STOP_S = 30.0, 15.0
+START_S, STOP_S = 30.0, 30.0
 
 
 def owner_address(socket: Path) -> str:
