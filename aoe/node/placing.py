@@ -14,6 +14,7 @@ from aoe.link.base import Link
 from aoe.link.interface import Monitor
 from aoe.link.packet import PacketLink
 from aoe.node.links import Links, Names, opened
+from aoe.node.opener_connection import OpenerLost
 from aoe.node.plan import Key
 from aoe.node.steps import ALL, Note
 from aoe.printable import plain
@@ -79,11 +80,22 @@ class Watch:
             await self._task
 
     async def _follow(self) -> None:
+        said = ""
         while True:
             await self._changed.wait()
             await asyncio.sleep(timing.INTERFACES_SETTLE_S)  # they come with many events
             self._changed.clear()
-            try:
-                await self._turn()
-            except (AoeError, OSError) as error:
-                log.error("interfaces changed: %s", error)
+            problem = await self._problem()
+            if problem and problem != said:  # they may change all the time
+                log.error("interfaces changed: %s", problem)
+            said = problem
+
+    async def _problem(self) -> str:
+        """Of a turn, unless it is said elsewhere."""
+        try:
+            await self._turn()
+        except OpenerLost:
+            return ""
+        except (AoeError, OSError) as error:
+            return str(error)
+        return ""

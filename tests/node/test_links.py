@@ -1,11 +1,13 @@
 """Where the exports of a file are served."""
 
 import asyncio
+import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from aoe import timing
 from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
@@ -14,10 +16,13 @@ from aoe.link.naming import Known
 from aoe.node import links as rooms
 from aoe.node.links import Links, Names
 from aoe.node.links import opened as to_open
+from aoe.node.opener_connection import OpenerLost
+from aoe.node.placing import Watch
 from aoe.target.server import TargetOptions
 from aoe.target.target import Target
 from tests.node.scene import FRAME_AGE_S, Scene, export
 from tests.serve.initiator import Initiator, NoAnswer, mac
+from tests.support.waiting import PATIENCE_S
 
 UDP = "udp:127.0.0.1:7000"
 KNOWN = [
@@ -230,3 +235,33 @@ async def came_and_went(tmp_path: Path) -> None:
         assert len(scene.node.status().interfaces) == len(scene.node.target.links) == 2
     finally:
         await scene.node.stop()
+
+
+def test_what_is_wrong_whenever_interfaces_change_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a host with containers they change all the time. That the opener has ended is said by itself."""
+    monkeypatch.setattr(timing, "INTERFACES_SETTLE_S", 0)
+    why, other, lost = ConfigurationError("why"), ConfigurationError("other"), OpenerLost("it has ended")
+    outcomes = [lost, why, why, OSError("other"), other, None, other, lost, lost]
+    expected = ["why", "other", "other"]
+
+    async def scenario() -> None:
+        left, over = [*outcomes], asyncio.Event()
+        kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours.setblocking(False)
+
+        async def turn() -> None:
+            outcome = left.pop(0)
+            kernel.send(b"changed") if left else over.set()
+            if outcome is not None:
+                raise outcome
+
+        watch = Watch(ours, turn)
+        async with asyncio.timeout(PATIENCE_S):
+            await over.wait()
+        await watch.close()
+        kernel.close()
+
+    asyncio.run(scenario())
+    assert caplog.messages == [f"interfaces changed: {it}" for it in expected]
