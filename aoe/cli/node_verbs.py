@@ -31,7 +31,8 @@ log = logging.getLogger("aoe.node")
 
 
 class NodeVerbs:
-    """`wanted` reads the daemon's own file; `changed` is told of each one that is applied."""
+    """`wanted` reads the daemon's own file; `changed` is told of each one that is applied,
+    and `stirred` after everything that may have changed how the node is."""
 
     def __init__(
         self,
@@ -39,12 +40,14 @@ class NodeVerbs:
         wanted: Wanted,
         drains: Drains,
         changed: Callable[[TargetConfig], None] = lambda _: None,
+        stirred: Callable[[], None] = lambda: None,
         group_of: Callable[[str], int] = number_of,
     ) -> None:
         self._node = node
         self._drains = drains
         self._wanted = wanted
         self._changed = changed
+        self._stirred = stirred
         self._group_of = group_of
         self._reading: asyncio.Task[list[dict[str, Any]]] | None = None
 
@@ -107,7 +110,7 @@ class NodeVerbs:
         done = await self._node.apply(allowed, by, remove=remove, expect=expect)
         if done.exit != REFUSED:
             await aside(lambda: self._changed(self._node.wanted.target))
-        return _outcome(done)
+        return self._outcome(done)
 
     async def stays(self) -> list[str]:
         """What `reload` leaves, which is not what the file says."""
@@ -123,7 +126,14 @@ class NodeVerbs:
 
     async def _turn(self, how: Callable[[Change, Config], _Wanted], change: Change, peer: Peer) -> Outcome:
         key, by = parse_address(change.address), f"{change.verb} by {peer}"
-        return _outcome(await self._node.apply_one(key, functools.partial(how, change), by))
+        return self._outcome(await self._node.apply_one(key, functools.partial(how, change), by))
+
+    def _outcome(self, done: Done) -> Outcome:
+        """ConfigurationError for one that was refused."""
+        if done.exit == REFUSED:
+            raise ConfigurationError("; ".join(it.sentence for it in done.plan.problems))
+        self._stirred()
+        return Outcome(tuple(done.sentences), done.exit, done.facts())
 
     async def release(self, address: str, peer: Peer) -> Outcome:
         """Break the reservation of an export."""
@@ -133,11 +143,13 @@ class NodeVerbs:
     async def reopen(self, address: str, peer: Peer) -> Outcome:
         """End the failed state of one disk."""
         await self._node.reopen(parse_address(address), f"reopen by {peer}")
+        self._stirred()
         return Outcome((f"{address}: serves again, as another instance",))
 
     async def drain(self, addresses: tuple[str, ...], peer: Peer) -> Outcome:
         """Have clients leave these addresses; no address: all."""
         stays = await self._drains.begin(_keys(addresses), str(peer))
+        self._stirred()
         said = [f"{address}: {mac} {why}" for address, them in stays.items() for mac, why in them.items()]
         said += [f"{address}: no client is left" for address, them in stays.items() if not them]
         return Outcome(tuple(said), PARTLY if any(stays.values()) else DONE, {"stays": stays})
@@ -145,6 +157,7 @@ class NodeVerbs:
     async def resume(self, addresses: tuple[str, ...], peer: Peer) -> Outcome:
         """Let clients come back to these addresses; no address: all."""
         ended = await self._drains.end(_keys(addresses))
+        self._stirred()
         log.info("resume by %s: %s", peer, " ".join(ended))
         return Outcome(tuple(f"{address}: clients may use it again" for address in ended))
 
@@ -156,13 +169,6 @@ class NodeVerbs:
 
 def _keys(addresses: tuple[str, ...]) -> list[tuple[int, int]] | None:
     return [parse_address(it) for it in addresses] or None
-
-
-def _outcome(done: Done) -> Outcome:
-    """ConfigurationError for one that was refused."""
-    if done.exit == REFUSED:
-        raise ConfigurationError("; ".join(it.sentence for it in done.plan.problems))
-    return Outcome(tuple(done.sentences), done.exit, done.facts())
 
 
 def owner_of(file: Path) -> int:

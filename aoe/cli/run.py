@@ -166,7 +166,7 @@ class _Daemon:
         stdio.start()
         self._node = node
         drains = Drains(target, self._state_dir, self._life_name)
-        verbs = NodeVerbs(node, self._wanted, drains, self._changed, self._apart.by.group)
+        verbs = NodeVerbs(node, self._wanted, drains, self._changed, self._tell, self._apart.by.group)
         self._apart.serving()
         async with ControlServer(seat, verbs, rights) as self._server:
             try:
@@ -198,7 +198,10 @@ class _Daemon:
         while True:
             self._notifier.alive()
             await asyncio.sleep(self._notifier.watchdog_s)
-            self._notifier.status(self._node.sentence)
+            self._tell()
+
+    def _tell(self) -> None:
+        self._notifier.status(self._node.sentence)
 
     async def _leave(self, target: Target) -> None:
         """To the next life, if this one ended with everything answered."""
@@ -231,7 +234,7 @@ class _Daemon:
             self._report.say("\n".join(lines), event="applied", **done.facts)
         except AoeError as error:
             self._report.fail(error)
-        self._notifier.status(node.sentence)
+        self._tell()
         await refresh(node.target, self._report)
 
     def _changed(self, target: TargetConfig) -> None:
@@ -250,7 +253,7 @@ class _Daemon:
         if not at_start or done.exit:
             lines = done.sentences if not at_start else [it for it in done.sentences if ": serve " not in it]
             self._report.say("\n".join(lines), event=event, **done.facts())
-        self._notifier.status(self._node.sentence)
+        self._tell()
         if at_start:
             self._report.say("ready", event="ready", number=done.number)
 

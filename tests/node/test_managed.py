@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from aoe.control.client import Client
 from aoe.node.status import ExportStatus, Status
 from tests.node.manager import Manager, Stored
 from tests.support.labs.peers import image
@@ -32,6 +33,13 @@ def manager(directory: Path, **environment: str) -> Manager:
     words = ("run", "--config", directory / "file.toml", "--socket", directory / "control")
     command = [sys.executable, "-m", "aoe.cli.target", *map(str, words)]
     return Manager(command, directory, environment={**os.environ, **environment})
+
+
+def append(directory: Path, name: str) -> None:
+    """One more disk to the file of the daemon."""
+    image(directory / name)
+    with (directory / "file.toml").open("a") as file:
+        file.write(f'[[export]]\npath = "{directory}/{name}"\nshelf = 1\nslot = 1\n')
 
 
 def test_it_hears_that_it_is_ready_how_it_is_and_that_it_stops(
@@ -65,13 +73,24 @@ def test_a_watchdog_hears_it_until_it_hangs(tmp_path: Path) -> None:
 def test_what_it_changes_to_is_told(tmp_path: Path) -> None:
     with manager(tmp_path, WATCHDOG_USEC=str(WATCHDOG_US)) as one:
         one.start()
-        more = f'[[export]]\npath = "{tmp_path}/later"\nshelf = 1\nslot = 1\n'
-        image(tmp_path / "later")
-        with (tmp_path / "file.toml").open("a") as file:
-            file.write(more)
+        append(tmp_path, "later")
         assert one.process is not None
         one.process.send_signal(signal.SIGHUP)
         wait_for(lambda: one.said["STATUS"].startswith("2 serving; "))
+
+
+def test_what_it_is_asked_to_change_is_told_at_once(tmp_path: Path) -> None:
+    """Also where no watchdog has it say from time to time how it is."""
+    with manager(tmp_path) as one:
+        one.start()
+        with Client(tmp_path / "control") as client:
+            client.ask("drain", addresses=["e1.0"])
+            wait_for(lambda: one.said["STATUS"].startswith("1 draining: e1.0"))
+            client.ask("resume", addresses=["e1.0"])
+            wait_for(lambda: one.said["STATUS"].startswith("1 serving; "))
+            append(tmp_path, "later")
+            client.ask("apply")
+            wait_for(lambda: one.said["STATUS"].startswith("2 serving; "))
 
 
 def test_a_word_for_another_process_is_no_watchdog(tmp_path: Path) -> None:
