@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, MutableMapping
@@ -23,6 +24,7 @@ from aoe.node.notify import Notifier, given
 log = logging.getLogger("aoe.node")
 
 _VERSION = "aoe1"
+_VERSIONED = re.compile(r"^aoe\d+")
 _PATIENCE = 50
 
 
@@ -73,6 +75,18 @@ class Held:
         """The descriptor that an earlier life had held for `key`; it is the caller's. Starts that failed may
         have left several, of which one goes on to be held."""
         return self._take(name_of(kind, key))
+
+    def take_over(self, kind: Kind, key: str) -> int | None:
+        """What an arrangement of another version had held for `key`, and what is held under our name from now
+        on; it is the caller's. For what means the same in every version."""
+        ours = name_of(kind, key)
+        for name in [it for it in self._found if _VERSIONED.sub(_VERSION, it) == ours]:
+            fd, *others = self._found.pop(name)
+            close_all(others)
+            self._keep(ours, fd)
+            self._tell(name, None)
+            return fd
+        return None
 
     def take_all(self, kind: Kind) -> list[tuple[str, int]]:
         """All of a kind, with their names; they are the caller's."""

@@ -1,5 +1,6 @@
-"""The name of a life of the service: it goes on over restarts and crashes. A stop ends it, which
-empties the store of descriptors of its manager (sd_notify(3))."""
+"""The name of a life of the service: it goes on over restarts, crashes and upgrades. A stop ends it, which
+empties the store of descriptors of its manager (sd_notify(3)). What is kept of it means the same in every
+version: that a disk failed is not forgotten because the other descriptors have other names."""
 
 import os
 import secrets
@@ -15,6 +16,8 @@ def name_of_life(held: Held) -> str | None:
     if not held.is_managed:
         return None
     last = held.take(Kind.NAME, _KEY)
+    if last is None:
+        last = held.take_over(Kind.NAME, _KEY)
     return _begun(held) if last is None else _read(last) or _begun(held)
 
 
