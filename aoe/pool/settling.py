@@ -59,45 +59,50 @@ class Found:
         return replace(self, volumes=after(self.volumes, done), images=images)
 
 
-def settle(found: Found) -> tuple[Step, ...]:
+Group = tuple[Step, ...]
+"""Steps of which none is done once one before it has failed: what a record names is not removed."""
+
+
+def settle(found: Found) -> tuple[Group, ...]:
     """What is to be done first, when nothing else works on the pool."""
-    steps = [*_of_records(found)]
-    steps += (Sweep(file) for file in found.unfinished)
+    groups = [*_of_records(found), *((Sweep(file),) for file in found.unfinished)]
     if found.is_clear:
-        steps += _of_gone(found)
-        steps += _of_new(found)
-        steps += _of_clones(found)
-    return tuple(steps)
+        groups += _of_gone(found)
+        groups += _of_new(found)
+        groups += _of_clones(found)
+    return tuple(groups)
 
 
-def _of_records(found: Found) -> Iterator[Step]:
+def _of_records(found: Found) -> Iterator[Group]:
     for name, volume in found.volumes.items():
-        yield from (Settle(it) for it in volume.images if it.file in found.new)
-        yield from (Drop(file) for file in volume.dropped if file in found.images)
+        yield from ((Settle(it),) for it in volume.images if it.file in found.new)
+        yield from ((Drop(file),) for file in volume.dropped if file in found.images)
         if volume.resized_from is not None:
-            yield Fit(volume.head, volume.resized_from)
-            yield Save(name, replace(volume, resized_from=None))
+            yield (
+                Fit(volume.head, volume.resized_from),
+                Save(name, replace(volume, resized_from=None)),
+            )
 
 
-def _of_gone(found: Found) -> Iterator[Step]:
+def _of_gone(found: Found) -> Iterator[Group]:
     for uuid, volume in found.gone.items():
         files = *volume.dropped, *(it.file for it in volume.images)
-        yield from (Drop(file) for file in files if file in found.images)
-        yield Forget(uuid)
+        yield (*(Drop(file) for file in files if file in found.images), Forget(uuid))
 
 
-def _of_new(found: Found) -> Iterator[Step]:
+def _of_new(found: Found) -> Iterator[Group]:
     wanted = {it.file for it in _images(found)}
-    return (Drop(file, new=True) for file in found.new if file not in wanted)
+    return ((Drop(file, new=True),) for file in found.new if file not in wanted)
 
 
-def _of_clones(found: Found) -> Iterator[Step]:
-    """A snapshot that was cut for a clone which did not come about. Of two of one volume the second goes the
-    next time."""
+def _of_clones(found: Found) -> Iterator[Group]:
+    """A snapshot that was cut for a clone which did not come about. Of several of one volume one goes at a
+    time, and none while another size is not settled."""
     seen: set[str] = set()
     for name, snapshot in Tree("", found.volumes).purposeless():
-        if name not in seen:
-            yield from without(name, replace(found.volumes[name], resized_from=None), snapshot)
+        volume = found.volumes[name]
+        if name not in seen and volume.resized_from is None:
+            yield without(name, volume, snapshot)
         seen.add(name)
 
 

@@ -52,6 +52,7 @@ class Work:
         self._undone: list[Leftover] = []
         self._tree: Tree | None = None
         self._closed = False
+        self._stale = False
         try:
             if locked:
                 self._store.lock(patience_s)
@@ -123,6 +124,8 @@ class Work:
 
     def plan(self, request: Request) -> Plan:
         """What it would do now. ConfigurationError where it cannot be done, PoolError."""
+        if self._stale:  # what a verb has left could not be looked at
+            self._settle()
         taken = (file.partition("/")[2].removesuffix(".json") for file in self.found.damaged)
         at = Standing(
             tree=self.tree,
@@ -139,6 +142,7 @@ class Work:
         """Do it; what was done. ConfigurationError, PoolError: then the pool is as it was, or, where a step
         behind the decisive one failed, as it was asked to be. The same for any other exception, such as
         KeyboardInterrupt."""
+        assert self._locked, "one that only looks changes nothing"
         self._check_open()
         plan = self.plan(request)
         with ExitStack() as held:
@@ -149,8 +153,10 @@ class Work:
                     held.enter_context(self._store.alone(image, read=True))
             except OSError as error:
                 raise self._failed("locking its images", error) from error
+            self._stale = True
             self._carry_out(plan)
         self.found = self.found.after(plan.steps)
+        self._stale = False
         if plan.frees:
             self._store.save()
         return plan
@@ -184,12 +190,14 @@ class Work:
     def _settle(self) -> None:
         """Remove, or end, what was interrupted; what cannot be is listed, and keeps nothing from the rest."""
         self._undone = []
-        for step in settle(self._find()):
+        for group in settle(self._find()):
             try:
-                self._do(step, frees=True)
+                for step in group:
+                    self._do(step, frees=True)
             except PoolError as error:
                 self._undone.append(Leftover(self._store.said, str(error), "it is tried again the next time"))
         self.found = self._find()
+        self._stale = False
 
     def _find(self) -> Found:
         return self._done("reading it", self._store.found)

@@ -18,7 +18,9 @@ import pytest
 
 from aoe.disk import syscalls
 from aoe.errors import PoolError
+from aoe.pool.directory import Directory
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
+from aoe.pool.steps import Save, Step
 from aoe.pool.work import Request, Work
 from tests.pool.pools import SIZE, first, fresh, is_whole, with_base, working, write
 from tests.support.tools import need, tool
@@ -259,6 +261,33 @@ def add(fd: int, size: int) -> bool:
             raise
         return False
     return True
+
+
+def test_what_cannot_be_undone_is_listed_and_tried_again(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clone of a volume fails, and so does each write of a record after it."""
+    with copied(filled) as directory, working(directory) as work:
+        before = plainly(seen(work))
+        saving = Directory.do
+        saved = [0]
+
+        def do(self: Directory, step: Step) -> None:
+            saved[0] += isinstance(step, Save)
+            if saved[0] > 1 and isinstance(step, Save):
+                full()
+            saving(self, step)
+
+        monkeypatch.setattr(Directory, "do", do)
+        with pytest.raises(PoolError, match="No space left"):
+            work.do(REQUESTS["clone-volume"])
+        assert any("it is tried again the next time" in it.sentence for it in work.leftovers)
+        assert first(work, "base", "clone-new") == 2, "the record has it, so it is there"
+        monkeypatch.undo()
+        work.close()
+        with working(directory) as again:
+            assert plainly(seen(again)) == before
+            assert is_whole(again)
 
 
 def test_a_failed_call_is_said(filled: Path) -> None:

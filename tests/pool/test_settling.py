@@ -42,8 +42,12 @@ class Store:
         return Found(volumes=self.volumes, gone=self.gone, images=self.images, new=self.new)
 
     def settle(self) -> None:
-        for step in settle(self.found):
+        for step in flat(self.found):
             self.do(step)
+
+
+def flat(found: Found) -> list[Step]:
+    return [step for group in settle(found) for step in group]
 
 
 def shape(volumes: dict[str, Volume], *, reflink: bool = True) -> dict[str, object]:
@@ -129,7 +133,7 @@ def test_with_a_record_that_is_not_understood_nothing_is_removed() -> None:
     for request in REQUESTS:
         for store, _, _ in after_each_step(request, reflink=True):
             found = replace(store.found, damaged={"volumes/lost.json": "it is damaged"})
-            for step in settle(found):
+            for step in flat(found):
                 assert not isinstance(step, Forget)
                 assert not isinstance(step, Drop) or step.file in sum(
                     (it.dropped for it in found.volumes.values()), ()
@@ -170,7 +174,7 @@ def test_a_copied_record_keeps_both_from_use() -> None:
 
 def test_unfinished_records_and_strangers() -> None:
     found = Found(unfinished=("a.json.new",), strange=("volumes/README",))
-    assert settle(found) == (Sweep("a.json.new"),)
+    assert settle(found) == ((Sweep("a.json.new"),),)
     (left,) = leftovers(found)
     assert left.sentence == "volumes/README: it does not belong to the pool; move it elsewhere"
 
@@ -185,3 +189,20 @@ def test_two_clones_that_did_not_come_about() -> None:
     store.settle()
     assert not store.volumes["base"].snapshots
     assert not [*leftovers(store.found)]
+
+
+def test_where_a_step_fails_nothing_that_a_record_names_is_removed() -> None:
+    """Each group of steps is left at its first failure, wherever that is."""
+    for request in REQUESTS:
+        for store, _, _ in after_each_step(request, reflink=True):
+            for group in settle(store.found):
+                for count in range(len(group)):
+                    half = Store(begun(reflink=True))
+                    half.volumes, half.gone = dict(store.volumes), dict(store.gone)
+                    half.images, half.new = dict(store.images), dict(store.new)
+                    for step in group[:count]:
+                        half.do(step)
+                    named = {it.file for volume in half.volumes.values() for it in volume.images}
+                    assert named <= {*half.images, *half.new}
+                    half.settle()
+                    assert not [*leftovers(half.found)]
