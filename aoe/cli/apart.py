@@ -13,6 +13,7 @@ from aoe import timing
 from aoe.cli.allowed import Allowed
 from aoe.cli.opening import USER, user_to_become
 from aoe.cli.privilege import drop_privileges, hand_over, keep_openers
+from aoe.control.listening import clear
 from aoe.errors import AoeError
 from aoe.node.desk import Desk
 from aoe.node.held import Held
@@ -32,11 +33,12 @@ _NEEDED_LATER = ("difflib", "asyncio_dgram")
 class Apart:
     """The opener of a service, and the end of its rights. To be made before the first thread."""
 
-    def __init__(self, allowed: Allowed, at: Path | None, held: Held) -> None:
-        """It listens at a path, or is a child of this process. Its sockets are `held` from one life of the
-        service to the next. OSError, AoeError."""
+    def __init__(self, allowed: Allowed, at: Path | None, held: Held, seat: Path) -> None:
+        """It listens at a path, or is a child of this process, and removes what is left of the control socket
+        at `seat`. Its sockets are `held` from one life of the service to the next. OSError, AoeError."""
         self._at = at
-        self._to = _forked(allowed) if at is None else _listening(at)
+        self._seat = seat
+        self._to = _forked(allowed, seat) if at is None else _listening(at)
         self.by = ByOpener(self._to)
         self.by.kept = self.sockets = HeldSockets(held, self.by)
 
@@ -59,12 +61,14 @@ class Apart:
 
     def close(self) -> None:
         """It served."""
+        if self._at is None and os.path.lexists(self._seat):
+            self._to.finish()
         self._to.close()
 
 
-def _forked(allowed: Allowed) -> Connection:
+def _forked(allowed: Allowed, seat: Path) -> Connection:
     desk = partial(Desk, allowed, timing.LOCK_WAIT_S, allowed.texts)
-    return Connection(fork(desk, keep_openers).socket)
+    return Connection(fork(desk, keep_openers, partial(clear, seat)).socket)
 
 
 def _listening(at: Path) -> Connection:

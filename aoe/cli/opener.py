@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -12,6 +13,7 @@ from aoe import timing
 from aoe.cli.allowed import Allowed
 from aoe.cli.report import Report
 from aoe.control import place
+from aoe.control.listening import clear
 from aoe.errors import ConfigurationError
 from aoe.node.desk import Desk
 from aoe.node.notify import given
@@ -28,7 +30,8 @@ class Opener(NamedTuple):
         """Open, until it is ended. ConfigurationError where no manager started it."""
         del report
         listener = _given()
-        changes = place.changes_of(os.geteuid(), self.socket or place.ROOTS / place.SOCKET)
+        seat = self.socket or place.ROOTS / place.SOCKET
+        changes = place.changes_of(os.geteuid(), seat)
         allowed = Allowed(self.config, changes)
         release, own = aoe.__version__, os.getpid()
 
@@ -46,7 +49,7 @@ class Opener(NamedTuple):
                 allowed.texts,
             )
 
-        serve(listener, desk)
+        serve(listener, desk, partial(clear, seat))
         return 0
 
 

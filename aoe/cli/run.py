@@ -95,7 +95,7 @@ class _Daemon:
         self._owner = owner_of(said.config)
         changes = place.changes_of(self._owner, self._socket)
         self._held = Held.of(os.environ, self._notifier)
-        self._apart = Apart(Allowed(said.config, changes), said.opener, self._held)
+        self._apart = Apart(Allowed(said.config, changes), said.opener, self._held, self._socket)
         by = self._apart.by
         self._alone = Alone(lambda: by.text("file"))
         self._wanted = Wanted(said.config, self._content, Written(changes, lambda: by.text("changes")).read)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from aoe.cli import loop, stdio
+from aoe.cli.ending import Ended
 from aoe.cli.journal import start_log
 from aoe.cli.opening import Hands, hands_of
 from aoe.cli.paths import Wanted, check_stores
@@ -82,15 +83,13 @@ def guarded(begin: Callable[[], Coroutine[Any, Any, bool]], report: Report, *, v
     def serve() -> int:
         nonlocal clean
         serving = begin()
-        # At once, also out of waiting for a disk; later the loop has the signal.
-        before = signal.signal(signal.SIGINT, _interrupt)
         try:
-            clean = loop.run(serving, ring=False)
-        except KeyboardInterrupt:
-            report.interrupted("interrupted before it served anything")
-            return 128 + signal.SIGINT
+            with _interruptible():
+                clean = loop.run(serving, ring=False)
+        except Ended as ended:
+            report.interrupted(f"{ended} before it served anything")
+            return ended.status
         finally:
-            signal.signal(signal.SIGINT, before)
             _be_deaf()  # the loop has gone, and with it what it did for a signal
         return 0 if clean else 1
 
@@ -100,6 +99,9 @@ def guarded(begin: Callable[[], Coroutine[Any, Any, bool]], report: Report, *, v
         status = report.outcome(serve)
     if not clean:
         os._exit(status)  # a thread that hangs in the disk would keep the interpreter from ending
+    if status == 128 + signal.SIGTERM:  # as of a process that does nothing about it
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
     return status
 
 
@@ -120,8 +122,25 @@ def _deaf() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+class _Interrupted(KeyboardInterrupt):
+    """By a signal, which the first argument is."""
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ended for what ends it at once, also out of waiting for a disk; later the loop has these signals."""
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except _Interrupted as error:
+        raise Ended(error.args[0]) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, _: object) -> None:
+    raise _Interrupted(number)
 
 
 def _allow_descriptors(command: Serve) -> None:

@@ -36,17 +36,46 @@ class Seat:
             raise
 
     def close(self) -> None:
-        """Listen no more; the path is free. Without the right to remove the socket it is left to the next."""
+        """Listen no more; the path is free. What may not be removed from here is left to `clear`."""
         self.socket.close()
         with suppress(OSError):
-            self._path.unlink()
+            _remove(self._path)
         os.close(self._lock)
+
+
+def clear(path: Path) -> None:
+    """Remove what a daemon left at `path` that has ended, and may not do so itself."""
+    with suppress(OSError):
+        fd = os.open(_lock_of(path), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(fd), _lock_of(path).lstat()):
+                _remove(path)
+        finally:
+            os.close(fd)
+
+
+def _remove(path: Path) -> None:
+    """By what has the lock, which goes last: a daemon that waited for it takes another one. OSError."""
+    if stat.S_ISSOCK(path.lstat().st_mode):
+        path.unlink()
+    _lock_of(path).unlink()
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
 
 
 def _lock(path: Path) -> int:
     """A descriptor whose lock says that the path is ours; it goes with the process."""
-    name = path.with_name(path.name + ".lock")
-    fd = os.open(name, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    while (fd := _locked(path)) is None:
+        pass
+    return fd
+
+
+def _locked(path: Path) -> int | None:
+    """None if the file went meanwhile."""
+    fd = os.open(_lock_of(path), os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -55,7 +84,10 @@ def _lock(path: Path) -> int:
     except BaseException:
         os.close(fd)
         raise
-    return fd
+    if os.fstat(fd).st_nlink:
+        return fd
+    os.close(fd)
+    return None
 
 
 def _listen(path: Path) -> socket.socket:

@@ -101,6 +101,9 @@ class Connection:
                 self._give_up(request)
                 raise OpenerLost(_SILENT)
             return received_for(self._socket, request)
+        except KeyboardInterrupt:
+            self._owed = request
+            raise
         except (OSError, Misunderstood) as error:
             self._part()  # what it says next would be taken for an answer to something else
             self._ended = not isinstance(error, Misunderstood | TimeoutError)
@@ -261,6 +264,14 @@ class Connection:
         except OpenerLost as error:
             return str(error)
         return None
+
+    def finish(self) -> None:
+        """Ask for nothing more, and wait a while for the end of the opener, which has things to do before."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+            self._socket.settimeout(timing.OPENER_LEAVE_S)
+            while self._socket.recv(1):
+                pass
 
     def close(self) -> None:
         """The opener ends with it, or with the last of those that it opens for, and lets go of its locks."""

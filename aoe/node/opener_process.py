@@ -89,20 +89,25 @@ class Forked(NamedTuple):
 def _as_it_is() -> None: ...
 
 
-def fork(desk: Callable[[], Desk], lessen: Callable[[], None] = _as_it_is) -> Forked:
+def fork(
+    desk: Callable[[], Desk], lessen: Callable[[], None] = _as_it_is, after: Callable[[], None] = _as_it_is
+) -> Forked:
     """Start the opener for this process alone, before its first thread. It keeps what `lessen` leaves it of
-    this process's rights, and does what is asked at `desk`. OSError."""
+    this process's rights, does what is asked at `desk`, and `after` that what is left to do. OSError."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     process = os.fork()
     if not process:
         ours.close()
-        run(its, desk, lessen)
+        run(its, desk, lessen, after)
     its.close()
     return Forked(ours, process)
 
 
 def run(
-    connection: socket.socket, desk: Callable[[], Desk], lessen: Callable[[], None] = _as_it_is
+    connection: socket.socket,
+    desk: Callable[[], Desk],
+    lessen: Callable[[], None] = _as_it_is,
+    after: Callable[[], None] = _as_it_is,
 ) -> NoReturn:
     """As a child: it has nothing of its parent's but the rights, and never returns to what that was doing."""
     status = 1
@@ -116,6 +121,7 @@ def run(
         _leave_all_but(connection.fileno())
         lessen()
         attend(connection, desk())
+        after()
         status = 0
     finally:
         os._exit(status)

@@ -40,8 +40,11 @@ class Versioned(Desk):
         return Given({"release": self._own})
 
 
-def serve(listener: socket.socket, desk: Callable[[], Desk]) -> None:
-    """For good: a process for each connection."""
+def _nothing() -> None: ...
+
+
+def serve(listener: socket.socket, desk: Callable[[], Desk], after: Callable[[], None] = _nothing) -> None:
+    """For good: a process for each connection, which does `after` that what is left to do."""
     children = 0
     while True:
         connection, _ = listener.accept()
@@ -51,7 +54,7 @@ def serve(listener: socket.socket, desk: Callable[[], Desk]) -> None:
             continue
         if not os.fork():
             listener.close()
-            run(connection, desk)
+            run(connection, desk, after=after)
         connection.close()
         children += 1
 

@@ -1,5 +1,6 @@
 """Where a daemon listens."""
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from aoe.control import place
 from aoe.control.client import Client
-from aoe.control.listening import Seat
+from aoe.control.listening import Seat, clear
 from aoe.errors import ConfigurationError, ControlFailed
 from tests.control.asking import served
 
@@ -129,3 +130,47 @@ def test_a_directory_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir(mode=0o700)
     Seat(tmp_path / "run" / "control").close()
     assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_a_dead_daemon_left_is_cleared_and_nothing_of_a_live_one(tmp_path: Path) -> None:
+    """By a process that has the right to it."""
+    path = tmp_path / "control"
+    seat = Seat(path)
+    clear(path)
+    assert names(tmp_path) == ["control", "control.lock"]
+    seat.socket.close()
+    os.close(seat._lock)
+    clear(path)
+    assert names(tmp_path) == []
+    clear(path)
+    (tmp_path / "other.lock").touch()
+    (tmp_path / "control.lock").symlink_to(tmp_path / "other.lock")
+    path.write_text("mine")
+    clear(path)
+    (tmp_path / "control.lock").unlink()
+    os.mkfifo(tmp_path / "control.lock")
+    clear(path)
+    assert path.read_text() == "mine"
+
+
+def test_one_that_waited_for_a_lock_that_is_removed_takes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = tmp_path / "control", fcntl.flock
+    first = Seat(path)
+
+    def later(fd: int, how: int) -> None:
+        monkeypatch.setattr("aoe.control.listening.fcntl.flock", real)
+        first.close()
+        real(fd, how)
+
+    monkeypatch.setattr("aoe.control.listening.fcntl.flock", later)
+    second = Seat(path)
+    with pytest.raises(ConfigurationError, match="is a daemon at"):
+        Seat(path)
+    second.close()
+    assert names(tmp_path) == []
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(it.name for it in directory.iterdir())

@@ -1,6 +1,7 @@
 """`run` as root, on a host that has a user for it: what serves has no right but to serve, and its opener
 opens what root's file names, also later."""
 
+import fcntl
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ import pytest
 from aoe.wire.config import ConfigCommand
 from tests.net.service import ask
 from tests.node.test_sandbox import launcher, told
-from tests.node.test_serve_apart import NOBODY, SERVICE, opener_of
+from tests.node.test_serve_apart import NOBODY, SERVICE, children, opener_of
 from tests.support.labs.peers import image
 from tests.support.labs.served import SECTORS, Served
 from tests.support.tools import need_users
@@ -198,6 +199,43 @@ def test_its_opener_ends_with_it_and_the_next_one_serves(how: int, work: Path) -
         wait_for(lambda: not Path(f"/proc/{opener}").exists(), what="it stays")
     with running(work) as target:
         assert target.facts["address"] == "e0.0"
+
+
+@pytest.mark.parametrize("program", [SERVICE, (*SERVICE, "unknown")], ids=["user", "root"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_its_socket_goes_with_it(number: int, program: Sequence[str], work: Path) -> None:
+    """Which it has no right to remove."""
+    write(work, "disk")
+    with running(work, program) as target:
+        assert left_in(work) == ["control", "control.lock"]
+        target.tell(number)
+        assert target.process.wait(30) == 0
+        assert left_in(work) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_that_is_ended_while_it_starts_leaves_nothing(number: int, work: Path) -> None:
+    """It waits for a disk that another program has."""
+    write(work, "disk")
+    words = (*SERVICE, "run", "--config", work / "file.toml", "--socket", work / "control")
+    with (work / "disk").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        command = [sys.executable, *map(str, words)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            wait_for(lambda: (work / "control").is_socket(), what="it does not start")
+            openers = children(process.pid)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=30)
+    assert process.returncode == (-signal.SIGTERM if number == signal.SIGTERM else 128 + signal.SIGINT)
+    how = "ended by SIGTERM" if number == signal.SIGTERM else "interrupted"
+    assert said == f"aoe-target: {how} before it served anything\n"
+    assert left_in(work) == []
+    wait_for(lambda: not any(Path(f"/proc/{it}").exists() for it in openers), what="its opener stays")
+
+
+def left_in(work: Path) -> list[str]:
+    """Of its control socket."""
+    return sorted(it.name for it in work.iterdir() if it.name.startswith("control"))
 
 
 def test_it_is_said_where_there_is_no_user_to_become(work: Path) -> None:
