@@ -53,6 +53,10 @@ class DiskHangs(AoeError):
     """A disk does not answer. What was asked for is done when it does. One line that names it."""
 
 
+class StillHangs(DiskHangs):
+    """The same disk, since something else was asked for."""
+
+
 class PoolError(AoeError):
     """The store of a pool failed, or another process has what is asked for. One line that names the thing."""
 

@@ -275,6 +275,9 @@ OPENER_CONNECTIONS_MAX = 16
 OPENER_TRIES = 20
 """How often an opener of an earlier release is given time to be gone."""
 
+TOLD_MAX = 4
+"""Different failures of one export that are known to have been said."""
+
 METRICS_CONNECTIONS_MAX = 8
 """Of those that ask for metrics, at a time."""
 METRICS_BACKLOG = 16

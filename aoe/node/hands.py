@@ -12,7 +12,7 @@ from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.disk.file import FileDisk
 from aoe.disk.open import disk_of
 from aoe.disk.threads import aside
-from aoe.errors import AoeError, ConfigurationError, DiskError, NoThread
+from aoe.errors import AoeError, ConfigurationError, DiskError, NoThread, StillHangs
 from aoe.node.holds import Busy
 from aoe.node.links import Links, Names
 from aoe.node.opening import Held, Opener
@@ -244,8 +244,13 @@ class Hands:
         return bool(done)
 
     async def _gone(self, key: Key) -> None:
+        hung = False
         while not await self.target.remove(*key):
-            log.warning("e%d.%d: requests hang in the disk; it goes when they end", *key)
+            if not hung:
+                log.warning("e%d.%d: requests hang in the disk; it goes when they end", *key)
+            hung = True
+        if hung:
+            log.info("e%d.%d: the requests that hung have ended, and it is gone", *key)
         one = self.live.pop(key, None)
         if one is not None:  # else everything was stopped meanwhile
             await _beside(lambda: self._opener.release(one.held))
@@ -257,7 +262,8 @@ class Hands:
             else:
                 await self._adjust(step)
         except AoeError as error:
-            return [Note(step.export.address if isinstance(step, Change) else ALL, str(error))]
+            address = step.export.address if isinstance(step, Change) else ALL
+            return [Note(address, str(error), isinstance(error, StillHangs))]
         return []
 
     async def patiently(self, key: Key, change: Callable[[], Coroutine[None, None, None]]) -> None:

@@ -26,6 +26,7 @@ from aoe.node.standing import engine_of, standing
 from aoe.node.state import State
 from aoe.node.status import ExportStatus, InterfaceStatus, Status, sentence
 from aoe.node.steps import ALL, Adjust, Note, Plan
+from aoe.node.told import Told
 from aoe.target.target import Target
 from aoe.wire.address import parse_address
 from aoe.wire.frame import format_mac
@@ -55,6 +56,7 @@ class Node:
         """Stores that earlier processes may still change, by the addresses that wait for that."""
         self._notes: tuple[str, ...] = ()
         self._ailing = Ailing()
+        self._told, self._links_told = Told(), Told()
         self._turn = asyncio.Lock()
         self._changing = ""
         self._since_s = 0.0
@@ -121,7 +123,7 @@ class Node:
         """They changed: serve on what the words of the file mean now."""
         async with self._turn, self._changing_for("interfaces that changed"):
             names = await aside(lambda: self._names(self._wanted))
-            for it in await self._hands.go_to(names, self._wanted):
+            for it in self._links_told.news(await self._hands.go_to(names, self._wanted)):
                 log.error("%s", it.sentence)
             self._waiting = self._links.waits(names)
 
@@ -279,7 +281,7 @@ class Node:
         of_all = (it for it in (*steps.notes, *steps.waits, *failed) if it.address == ALL)
         self._notes = tuple(it.sentence for it in of_all if it not in self._waiting)
         self._hands.settle(self._wanted, self._left)
-        for it in failed:
+        for it in self._told.news(failed):
             log.error("%s", it.sentence)
         return Done(steps, failed, self._state.number)
 
@@ -382,8 +384,11 @@ class Node:
             raise ConfigurationError(problems[0].sentence)
 
     def _said(self, done: Done) -> None:
+        """What was done: not what is tried again."""
+        left = {it.address for it in done.failed}
         for step in done.plan.steps:
-            log.info("%s", step.sentence)
+            if isinstance(step, Adjust) or step.export.address not in left:
+                log.info("%s", step.sentence)
 
     # How it is
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 
 from aoe import timing
-from aoe.errors import AoeError, DiskHangs
+from aoe.errors import AoeError, DiskHangs, StillHangs
 from aoe.node.plan import Key
 from aoe.printable import plain
 
@@ -22,9 +22,9 @@ class Pending:
 
     async def do(self, key: Key, path: str, change: Callable[[], Coroutine[None, None, None]]) -> None:
         """Wait for a change of the export at `key`, on the disk at `path`. DiskHangs where it is not done in
-        time: then it is done when the disk answers, and nothing else of that export before."""
+        time: then it is done when the disk answers, and nothing else of that export before (StillHangs)."""
         if key in self._tasks:
-            raise DiskHangs(f"{plain(path)} does not answer yet; it is changed when it does")
+            raise StillHangs(f"{plain(path)} does not answer yet; it is changed when it does")
         task = asyncio.ensure_future(change())
         try:
             done, _ = await asyncio.wait([task], timeout=timing.DISK_ANSWER_S)

@@ -111,6 +111,8 @@ class Note:
 
     address: str
     text: str
+    goes_on: bool = False
+    """Whether it is only what was said before of that export."""
 
     @property
     def sentence(self) -> str:

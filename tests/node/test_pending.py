@@ -1,16 +1,20 @@
 """Changes of a disk that does not answer: they hold up neither the command nor another change."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aoe import timing
+from aoe import limits, timing
 from aoe.config.values import Config
 from aoe.disk.file import FileDisk
 from aoe.errors import ConfigurationError, DiskError, DiskHangs
+from aoe.node.steps import Note
+from aoe.node.told import Told
 from tests.node.scene import TARGETED, Scene, export, scene
 from tests.serve.initiator import mac
 
@@ -75,6 +79,92 @@ def test_a_durability_that_waits_for_its_disk_is_named_and_done_later(tmp_path: 
             assert (await here.apply(export(tmp_path, "a"), export(tmp_path, "b", 1))).exit == 0
 
     asyncio.run(run())
+
+
+def test_while_it_hangs_that_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And what is tried again meanwhile is not said to be done."""
+    caplog.set_level(logging.INFO, "aoe.node")
+
+    async def run() -> None:
+        lazy, broken = export(tmp_path, "a", durability="write-back"), export(tmp_path, "gone", 1)
+        async with scene(tmp_path, lazy) as here:
+            with hanging(here, 0, "flush") as answers:
+                assert (await here.apply(export(tmp_path, "a"), broken)).exit == 1
+                await tried(here, 5)
+                answers.set()
+                await settled(here, "serving")
+
+    (tmp_path / "gone").mkdir()
+    asyncio.run(run())
+    said = [it for it in caplog.messages if it.startswith(("e1.0", "e1.1"))]
+    hangs, ends = f"{tmp_path}/a has not answered for 0.2 s", f"e1.0: {tmp_path}/a answers, and was changed"
+    assert [it for it in said if "it is changed when it does" in it] == [
+        f"e1.0: {hangs}; it is changed when it does"
+    ]
+    assert said.count(ends) == 1
+    assert not [it for it in said if "change durability" in it]
+
+
+async def tried(here: Scene, times: int) -> None:
+    """Again, so often."""
+    carried_out, left = here.node._hands.carry_out, times
+
+    async def counted(*arguments: Any) -> list[Note]:
+        nonlocal left
+        left -= 1
+        return await carried_out(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(here.node._hands, "carry_out", counted)
+        async with asyncio.timeout(PATIENCE_S):
+            while left > 0:
+                await asyncio.sleep(0.01)
+
+
+def test_requests_that_hang_are_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "aoe.node")
+    monkeypatch.setattr(timing, "STOP_TIMEOUT_S", 0.05)
+
+    async def run() -> None:
+        async with scene(tmp_path, export(tmp_path, "a")) as here:
+            tries, remove = 0, here.node.target.remove
+
+            async def hangs(shelf: int, slot: int) -> bool:
+                nonlocal tries
+                tries += 1
+                await asyncio.sleep(0)
+                return tries > 4 and await remove(shelf, slot)
+
+            monkeypatch.setattr(here.node.target, "remove", hangs)
+            await here.apply()
+            async with asyncio.timeout(PATIENCE_S):
+                while here.node._hands.live:
+                    await asyncio.sleep(0.01)
+            assert tries == 5
+
+    asyncio.run(run())
+    assert [it for it in caplog.messages if "requests" in it] == [
+        "e1.0: requests hang in the disk; it goes when they end",
+        "e1.0: the requests that hung have ended, and it is gone",
+    ]
+
+
+def test_a_failure_is_said_when_it_begins_and_when_it_is_another_one() -> None:
+    told, first, other = Told(), Note("e1.0", "in use by x"), Note("e1.1", "not there")
+    assert told.news([first, other]) == [first, other]
+    assert told.news([first, other]) == []
+    assert told.news([other, Note("e1.0", "in use by y")]) == [Note("e1.0", "in use by y")]
+    assert told.news([first]) == [], "it comes and goes"
+    assert told.news([]) == []
+    assert told.news([first]) == [first]
+    for number in range(2 * limits.TOLD_MAX):
+        assert told.news([Note("e1.0", f"{number}")])
+    assert told.news([first]) == [first]
+    assert told.news([Note("e1.0", "still", goes_on=True), Note("e2.0", "still", goes_on=True)]) == [
+        Note("e2.0", "still", goes_on=True)
+    ]
 
 
 def test_a_list_of_hosts_waits_for_what_was_admitted(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_one_that_is_ended_while_it_starts_leaves_nothing(number: int, work: Pat
         fcntl.flock(other, fcntl.LOCK_EX)
         command = [sys.executable, *map(str, words)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-            wait_for(lambda: (work / "control").is_socket(), what="it does not start")
+            wait_for((work / "control").is_socket, what="it does not start")
             openers = children(process.pid)
             process.send_signal(number)
             _, said = process.communicate(timeout=30)
