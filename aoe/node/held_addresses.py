@@ -22,6 +22,7 @@ class HeldAddresses(System):
         self._held = held
         self._system = system
         self._found: dict[str, socket.socket] = {}
+        self._begins = True
         for given, fd in held.take_all(Kind.ADDRESS):
             self._adopt(given, fd)
 
@@ -52,11 +53,17 @@ class HeldAddresses(System):
         return [made[name] for name in names]
 
     def free(self, name: str, lock: socket.socket) -> None:
+        """Until it is known what is served, for whatever asks next: the manager would have it still."""
+        if self._begins:
+            self._found[name] = lock
+            return
         self._held.forget(Kind.ADDRESS, name)
         self._system.free(name, lock)
 
     def leave(self, but: Collection[Key]) -> list[str]:
-        """Let others have what was not asked for, except for these addresses; what is let go, in words."""
+        """What is served is known. Let others have what was not asked for, except for these addresses; what
+        is let go, in words."""
+        self._begins = False
         left = [name for name in self._found if parts_of(name)[1] not in but]
         for name in left:
             self.free(name, self._found.pop(name))

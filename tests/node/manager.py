@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ _FIRST = 3
 _ABOVE = 4096
 """Ours are above those that a service is given, so that none is in the way of another."""
 _MESSAGE_MAX = 1 << 16
+_LOOK_S = 0.005
 _DESCRIPTORS_MAX = 253  # of one message, SCM_MAX_FD
 _LAUNCH = 'eval "$0"; exec "$@"'
 _KCMP_FILE = 0
@@ -94,9 +96,7 @@ class Manager:
         """Start its process with what is stored, and wait until it says that it is ready."""
         assert self.process is None or self.process.poll() is not None, "it runs"
         self._let_go()
-        with self._lock:
-            self.said.clear()
-            given = list(self.stored)
+        given = self._given()
         self._rng.shuffle(given)
         moves = "export LISTEN_PID=$$; exec " + " ".join(
             f"{_FIRST + at}<&{one.fd}-" for at, one in enumerate(given)
@@ -114,6 +114,15 @@ class Manager:
         if ready_s is not None:
             wait_for(lambda: self.said.get("READY") == "1" or self._is_over(), ready_s)
             assert self.said.get("READY") == "1", f"ended with {self.process.returncode} before it was ready"
+
+    def _given(self) -> list[Stored]:
+        """What is stored once all is heard that the last process said."""
+        while True:
+            with self._lock:
+                if not select.select([self._socket], [], [], 0)[0]:
+                    self.said.clear()
+                    return list(self.stored)
+            time.sleep(_LOOK_S)
 
     def kill(self, number: int = signal.SIGKILL, *, patience_s: float = 20.0) -> int:
         """Signal it and wait for its end; its status. The store keeps what it has."""
@@ -170,11 +179,11 @@ class Manager:
 
     def _receive(self) -> None:
         room = socket.CMSG_SPACE(_DESCRIPTORS_MAX * array.array("i").itemsize)
-        text, ancillary, flags, _ = self._socket.recvmsg(_MESSAGE_MAX, room, socket.MSG_CMSG_CLOEXEC)
-        assert not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC), "more than systemd would take"
-        descriptors = list(_descriptors(ancillary))
-        words = dict(line.partition("=")[::2] for line in text.decode().splitlines() if "=" in line)
         with self._lock:
+            text, ancillary, flags, _ = self._socket.recvmsg(_MESSAGE_MAX, room, socket.MSG_CMSG_CLOEXEC)
+            assert not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC), "more than systemd would take"
+            descriptors = list(_descriptors(ancillary))
+            words = dict(line.partition("=")[::2] for line in text.decode().splitlines() if "=" in line)
             if words.get("FDSTORE") == "1":
                 self._store(words.get("FDNAME", "stored"), descriptors, polled=words.get("FDPOLL") != "0")
             elif words.get("FDSTOREREMOVE") == "1":
