@@ -57,7 +57,6 @@ from aoe.target.marks import Marks
 from aoe.target.records import default_directory
 from aoe.target.server import TargetOptions
 from aoe.target.target import Target
-from aoe.wire.address import parse_address
 
 log = logging.getLogger("aoe.node")
 
@@ -186,8 +185,7 @@ class _Daemon:
     def _begin(self, target: Target, *, paused: bool) -> None:
         if paused:
             target.resume()
-        unserved = {parse_address(it.address) for it in self._node.status().exports if not it.served}
-        for name in (*self._held.leave(), *self._addresses.leave(unserved)):
+        for name in (*self._held.leave(), *self._addresses.leave(self._node.unserved)):
             log.info("%s: of an earlier life of the service, and of no use to this one", name)
         self._notifier.ready()
         self._held.go_on()

@@ -50,6 +50,24 @@ class Device:
 _known: "WeakValueDictionary[str, Device]" = WeakValueDictionary()
 
 
+class Lately:
+    """What was found beneath device numbers, for as long as many stores are opened one after the other."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since_s = 0.0
+        self._found: dict[int, Beneath] = {}
+
+    def beneath(self, number: int) -> Beneath:
+        """On this host."""
+        now_s = self._clock()
+        if now_s - self._since_s > timing.BENEATH_S:
+            self._found, self._since_s = {}, now_s
+        if number not in self._found:
+            self._found[number] = beneath(number)
+        return self._found[number]
+
+
 def beneath(number: int, host: Host = HERE) -> Beneath:
     """The disk that a device number (st_dev of a file, st_rdev of a block device) means or is a part of."""
     node = host.whole(number)[0]

@@ -416,6 +416,11 @@ class Node:
         return self._state.number
 
     @property
+    def unserved(self) -> frozenset[Key]:
+        """Addresses that something keeps from being served yet."""
+        return frozenset(map(parse_address, self._left)) - self._hands.live.keys()
+
+    @property
     def states(self) -> dict[str, tuple[str, str]]:
         """How each address stands, with the reason; no figures are asked for."""
         left = {it.address: (it.state, it.reason) for it in self._left.values()}

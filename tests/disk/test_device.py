@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from aoe import timing
-from aoe.disk.device import Device, beneath, device_of
+from aoe.disk.device import Device, Lately, beneath, device_of
 from aoe.disk.identity import Host
+from aoe.disk.opened import Beneath
 from aoe.limits import DEVICE_SLOTS_UNKNOWN
 from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import filled, opened
@@ -112,3 +115,14 @@ def test_files_on_one_filesystem_share_its_disk(tmp_path: Path) -> None:
         for _ in range(one.device.room):
             two.device.end()
         assert one.try_read(0, SECTOR) is not None
+
+
+def test_what_is_beneath_is_known_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, now_s = [Beneath("/sys/one", 1)], [10.0]
+    monkeypatch.setattr("aoe.disk.device.beneath", lambda _: found[-1])
+    lately = Lately(lambda: now_s[0])
+    assert lately.beneath(7).node == "/sys/one"
+    found.append(Beneath("/sys/other", 1))
+    assert (lately.beneath(7).node, lately.beneath(8).node) == ("/sys/one", "/sys/other")
+    now_s[0] += timing.BENEATH_S + 0.1
+    assert lately.beneath(7).node == "/sys/other"
