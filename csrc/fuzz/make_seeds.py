@@ -428,6 +428,17 @@ def core_odds() -> Iterator[tuple[str, bytes]]:
         )
 
 
+def core_trims() -> Iterator[tuple[str, bytes]]:
+    """A TRIM under way as its server begins another life, which asks for its stream or not."""
+    trims = b"".join(start(verb, 1, 16, at=AT_PAGE, of=SECTORS) for verb in (TRIM, WRITE))
+    compared = core_settings(ports=1, addresses=1, policy=END_WELL) + CHOSEN + live()
+    told = b"".join(bytes((ADVERTISE, host, 0, 16, 16)) for host in range(4))
+    for says in (2, 10, 18, 26):
+        born = set_words(134, 99, 0, 0, 0, says) + told + live()
+        lost = trims + live(1, silent=15) + born
+        yield f"trims-{says}", compared + lost + live(8, slow=True) + ALL_DONE
+
+
 def core_lives() -> Iterator[tuple[str, bytes]]:
     """Paths that come and go."""
     silent = live(8, slow=True, silent=15)
@@ -474,11 +485,6 @@ def core_lives() -> Iterator[tuple[str, bytes]]:
     news = set_words(134, 9) + bytes((ADVERTISE, 0, 0, 16, 16))
     cache = core_settings(ports=1, addresses=1) + set_words(85, 0x20) + CHOSEN + MIXED + live()
     yield "restarted", cache + news + start(FLUSH) + live(8, slow=True) + ALL_DONE
-    trims = b"".join(start(verb, 1, 16, at=AT_PAGE, of=SECTORS) for verb in (TRIM, WRITE))
-    for says in (2, 10, 18, 26):
-        born = set_words(134, 99, 0, 0, 0, says) + bytes((ADVERTISE, 0, 0, 16, 16)) + live(8)
-        lost = core_settings(ports=1, addresses=1, policy=END_WELL) + CHOSEN + trims + live(1, silent=15)
-        yield f"trims-{says}", lost + born + live(8, slow=True) + ALL_DONE
     slow = b"".join(answered(GOOD, 0, back) for back in range(3)) + live(8, slow=True, silent=14)
     yield "slow", core_settings(policy=SPREAD) + CHOSEN + MIXED + 6 * slow + silent + live(8, slow=True)
     frames = b"".join(
@@ -543,6 +549,7 @@ def core_proofs() -> Iterator[tuple[str, bytes]]:
 def core_seeds() -> Iterator[tuple[str, bytes]]:
     yield from core_proofs()
     yield from core_odds()
+    yield from core_trims()
     yield from core_lives()
 
 
