@@ -64,7 +64,7 @@ struct op *turns_take(struct turns *t)
 void turns_pass(struct turns *t, const struct op *op)
 {
     assert(turns_empty(t));
-    if (had(t, op))
-        begin_round(t);
+    if (had(t, op)) /* the next round begins */
+        memset(t->had, 0, sizeof t->had);
     has(t, op);
 }
