@@ -210,6 +210,14 @@ def clients(export: int) -> bytes:
     return b"".join(recorded(frame, place(export, number & 3)) for number, frame in enumerate(RECORDED))
 
 
+def by_turns(export: int) -> bytes:
+    """Four clients, one of which asks for most, and the disk does one at a time; then all once more."""
+    asked = b"".join(
+        read(place(export, client), 8 * (at % 8)) for at, client in enumerate((0,) * 12 + (1, 2, 0, 3, 1))
+    )
+    return 2 * (asked + PASS_ONCE + 9 * done(1))
+
+
 def of_an_export(export: int) -> Iterator[tuple[str, bytes]]:
     here = place(export)
     yield "clients", settings() + clients(export) + PASS_ONCE + done() + python(export) + done()
@@ -225,6 +233,8 @@ def of_an_export(export: int) -> Iterator[tuple[str, bytes]]:
     shared = write(here, 0, 8) + write(here, 8, 8) + write(here, 16, 8) + flush(here) + flush(here)
     yield "sync", settings() + shared + PASS_ONCE + 2 * done(2) + done(1, fault=1) + 3 * done()
     yield "places", settings(limits=1) + shared + PASS_ONCE + bytes((CLOCK, 3)) + 4 * done(1)
+    yield "turns", settings(limits=1) + by_turns(export) + 2 * done()
+    yield "shared", settings() + by_turns(export) + bytes((CLOCK, 3)) + 2 * done()
     yield "queue", settings(limits=4) + overlapping(export) + PASS_ONCE + done()
     yield "few-ops", settings(limits=16) + overlapping(export) + PASS_ONCE + done()
     news = flush(here) + PASS_ONCE + done(1, fault=1) + bytes((PUBLISH, export, 8, 0)) + PASS_ONCE
