@@ -211,11 +211,11 @@ def clients(export: int) -> bytes:
 
 
 def by_turns(export: int) -> bytes:
-    """Four clients, one of which asks for most, and the disk does one at a time; then all once more."""
-    asked = b"".join(
-        read(place(export, client), 8 * (at % 8)) for at, client in enumerate((0,) * 12 + (1, 2, 0, 3, 1))
-    )
-    return 2 * (asked + PASS_ONCE + 9 * done(1))
+    """Four clients, one of which asks for most, and the disk does one at a time; then one asks each time."""
+    order = (0,) * 12 + (1, 2, 0, 3, 1)
+    asked = b"".join(read(place(export, client), 8 * (at % 8)) for at, client in enumerate(order))
+    again = read(place(export, 3), 40) + PASS_ONCE + done(1)
+    return asked + PASS_ONCE + 3 * done(1) + 9 * again + asked + PASS_ONCE + 9 * done(1)
 
 
 def of_an_export(export: int) -> Iterator[tuple[str, bytes]]:
