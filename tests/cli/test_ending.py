@@ -106,6 +106,8 @@ def test_read_whose_reader_does_not_read(tmp_path: Path, served: Served) -> None
 
 def test_ping_says_what_it_has(served: Served) -> None:
     with started("ping", "e1.2", "-c", "1000", "-i", "0.01", *over(served)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
         out, err = interrupt(process)
     assert (process.returncode, err) == (130, "aoe: interrupted\n")
     *_, summary = out.splitlines()

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from tests.support.labs.peers import image
 
 MTU = 9000
 SECTORS = 4096
+LOAD_S = 60.0
+"""For how long at most a client is given processor time to do anything."""
 
 
 class Site(NamedTuple):
@@ -72,7 +75,8 @@ class Site(NamedTuple):
         stop, results = threading.Event(), list[dict[str, int]]()
 
         def run() -> None:
-            while not stop.is_set():
+            until = time.monotonic() + LOAD_S
+            while not stop.is_set() or (not any(it["done"] for it in results) and time.monotonic() < until):
                 done = self.lab.run("client", self.load, "v0", "1", "1", *words, timeout=60)
                 results.append(json.loads(done.stdout))
 
@@ -83,8 +87,8 @@ class Site(NamedTuple):
         finally:
             stop.set()
             loading.join()
+        assert any(found["done"] for found in results)
         for found in results:
-            assert found["done"]
             assert (found["lost"], found["late"], found["errors"], found["bad"]) == (0, 0, 0, 0)
 
 

@@ -8,6 +8,8 @@ from aoe.disk.base import Disk
 from tests.support.waiting import own_s
 
 SECTOR = 512
+REQUESTS_MIN = 101
+"""However little of the processor it gets."""
 
 
 class Sized:
@@ -24,7 +26,7 @@ class Sized:
         self._until = 0.0
 
     async def run(self, seconds: float) -> None:
-        """For so long; then all of it is read and compared once more."""
+        """For so long, and until it made some requests; then all of it is read and compared once more."""
         self._until = time.monotonic() + seconds
         await asyncio.gather(*(self._work(number) for number in range(len(self.held))))
         for number, held in enumerate(self.held):
@@ -38,7 +40,7 @@ class Sized:
         rng, held, base = self.rngs[number], self.held[number], number * self.share
         held[:] = bytes(self.share)
         await self.disk.write(base, bytes(held))
-        while time.monotonic() < self._until:
+        while time.monotonic() < self._until or self.requests < REQUESTS_MIN:
             length = min(rng.choice([SECTOR, 777, 4096, 8192, 8192, 8192, 30000]), self.share)
             at = rng.randrange(self.share - length + 1)
             at = at // SECTOR * SECTOR if rng.random() < 0.8 else at
