@@ -170,9 +170,10 @@ class _Daemon:
         async with ControlServer(seat, verbs, rights) as self._server:
             try:
                 self._say(await node.start(target), at_start=True)
+                stopped = self._listen(node, verbs)  # what is told that it is ready may signal at once
                 self._begin(target, paused=paused)
                 async with self._exposing.serve(node):
-                    await self._listen(node, verbs).wait()
+                    await stopped.wait()
                 self._notifier.stopping()
             finally:
                 clean = await node.stop()
