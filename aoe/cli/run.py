@@ -260,7 +260,7 @@ class _Daemon:
 def descriptors(exports: int, links: int, target: TargetConfig) -> int:
     """How many are open at most."""
     threads = 0 if target.engine == "python" else _threads(target).threads
-    always = OPEN_ALWAYS + METRICS_OPEN
+    always = OPEN_ALWAYS + METRICS_OPEN + limits.OPENER_DESCRIPTORS_MAX  # of one answer, twice for a moment
     return always + (_EACH + _ON_EACH_LINK * links) * exports + links * (4 + threads) + 3 * threads
 
 
