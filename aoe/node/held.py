@@ -76,17 +76,12 @@ class Held:
         have left several, of which one goes on to be held."""
         return self._take(name_of(kind, key))
 
-    def take_over(self, kind: Kind, key: str) -> int | None:
-        """What an arrangement of another version had held for `key`, and what is held under our name from now
-        on; it is the caller's. For what means the same in every version."""
+    def take_of_others(self, kind: Kind, key: str) -> list[tuple[str, int]]:
+        """What arrangements of other versions had held for `key`, with the names; it is the caller's, and is
+        held on until those names are dropped."""
         ours = name_of(kind, key)
-        for name in [it for it in self._found if _VERSIONED.sub(_VERSION, it) == ours]:
-            fd, *others = self._found.pop(name)
-            close_all(others)
-            self._keep(ours, fd)
-            self._tell(name, None)
-            return fd
-        return None
+        names = [it for it in self._found if it != ours and _VERSIONED.sub(_VERSION, it) == ours]
+        return [(name, fd) for name in names for fd in self._found.pop(name)]
 
     def take_all(self, kind: Kind) -> list[tuple[str, int]]:
         """All of a kind, with their names; they are the caller's."""

@@ -17,14 +17,25 @@ def name_of_life(held: Held) -> str | None:
         return None
     last = held.take(Kind.NAME, _KEY)
     if last is None:
-        last = held.take_over(Kind.NAME, _KEY)
-    return _begun(held) if last is None else _read(last) or _begun(held)
+        return _gone_on(held)
+    return _read(last) or _begun(held)
 
 
-def _begun(held: Held) -> str:
+def _gone_on(held: Held) -> str:
+    """From a life of another version, if there was one. Not with its memory: what the manager holds already
+    it would not hold under another name, too."""
+    others = held.take_of_others(Kind.NAME, _KEY)
+    names = [_read(fd) for _, fd in others]
+    begun = _begun(held, next(filter(None, names), ""))
+    for other in dict(others):
+        held.drop(other)
+    return begun
+
+
+def _begun(held: Held, name: str = "") -> str:
     fd = os.memfd_create("aoe-target", os.MFD_CLOEXEC)
     try:
-        os.write(fd, secrets.token_bytes(LIFE_NAME_BYTES))
+        os.write(fd, bytes.fromhex(name) or secrets.token_bytes(LIFE_NAME_BYTES))
         held.forget(Kind.NAME, _KEY)
         held.keep(Kind.NAME, _KEY, fd)
         return os.pread(fd, LIFE_NAME_BYTES, 0).hex()
