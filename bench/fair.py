@@ -24,6 +24,8 @@ from tests.support.labs.network import Lab
 SECTORS = 131072
 LOAD = ("--rw", "randread", "--sectors", "8", "--range", str(SECTORS))
 MODEST = (*LOAD, "--depth", "64", "--rate", "100", "--rest", "--seed", "7")
+BEHIND = ("chrt", "--idle", "0")
+"""It looks for replies all the time, on the processor of the modest client, which is not to wait for that."""
 START_S = 3.0
 SECONDS_MORE = 1.0
 """That the load goes on before and after the modest client."""
@@ -43,12 +45,25 @@ class Site:
     def __init__(self, lab: Lab, load: Path, depth: int, seconds: float) -> None:
         self._lab, self._load, self._depth, self._seconds = lab, load, depth, seconds
 
-    def _begins(self, side: str, arguments: tuple[str, ...], seconds: float) -> "subprocess.Popen[str]":
-        command = ("taskset", "-c", contest.LOAD_CPU, self._load, "v0", "1", "1", *arguments)
+    def _begins(
+        self, side: str, arguments: tuple[str, ...], seconds: float, prefix: tuple[str, ...] = ()
+    ) -> "subprocess.Popen[str]":
+        command: tuple[str | Path, ...] = (
+            *prefix,
+            "taskset",
+            "-c",
+            contest.LOAD_CPU,
+            self._load,
+            "v0",
+            "1",
+            "1",
+            *arguments,
+        )
         return self._lab.popen(side, *command, "--seconds", f"{seconds:g}", stdout=subprocess.PIPE, text=True)
 
     def _full(self) -> "subprocess.Popen[str]":
-        return self._begins("client", (*LOAD, "--depth", str(self._depth)), self._seconds + 2 * SECONDS_MORE)
+        seconds = self._seconds + 2 * SECONDS_MORE
+        return self._begins("client", (*LOAD, "--depth", str(self._depth)), seconds, BEHIND)
 
     def _modest(self) -> dict[str, Any]:
         return _said(self._begins("other", MODEST, self._seconds), self._seconds)
