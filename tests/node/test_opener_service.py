@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.errors import ConfigurationError
 from aoe.link.packet import only_interface
@@ -349,6 +349,45 @@ def test_garbage_ends_no_other_connection(service: Service, image: Path, data: b
         assert b"error" in other.recv(1 << 16)
     close(by.open_store(it))
     by.close()
+
+
+def test_one_that_hangs_is_left_and_the_next_is_asked_once_it_answers(
+    service: Service, image: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all that it works for: connecting succeeds, and no greeting comes."""
+    caplog.set_level(logging.INFO, "aoe.node")
+    it = service.export(image)
+    service.start()
+    by = service.connect()
+    close(by.open_store(it))
+    for name, value_s in (("LOOK", 0.01), ("SILENT", 0.05), ("HELLO", 1.0), ("AGAIN", 0.05)):
+        monkeypatch.setattr(timing, f"OPENER_{name}_S", value_s)
+    monkeypatch.setattr(service._connections[-1], "_patience_s", 0.2)
+    hangs = [service.pid, *children(service.pid)]
+    for pid in hangs:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        for _ in range(2):
+            assert refusal(lambda: by.find([it.place])).startswith("the opener does not answer")
+    finally:
+        for pid in hangs:
+            os.kill(pid, signal.SIGCONT)
+
+    def answers() -> bool:
+        with suppress(OpenerLost):
+            return it.place in by.find([it.place])
+        return False
+
+    monkeypatch.setattr(service._connections[-1], "_patience_s", 30.0)
+    wait_for(answers, what="it is not asked again")
+    assert [line.partition(":")[0] for line in caplog.messages] == [
+        "the opener does not answer",
+        "the opener answers again",
+    ]
+
+
+def children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 # Which interface is meant where the file names none
