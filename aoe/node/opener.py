@@ -7,7 +7,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any, TypeVar
 
 from aoe import limits
@@ -251,13 +250,10 @@ class ByOpener(Sockets, System):
         return UdpLink(spec, Bound(socket.socket(fileno=fd), bytes.fromhex(facts["mac"])))
 
     def _watches(self, inotify: int, fds: Sequence[int]) -> list[int]:
-        """The inotify is closed. A file may be closed meanwhile, and its number another one's of ours."""
+        """A file may be closed meanwhile, and its number another one's of ours."""
         found: list[int] = []
-        try:
-            for some in portions(fds, limits.OPENER_STORES_MAX):
-                found += self._some_watches(inotify, some)
-        finally:
-            os.close(inotify)
+        for some in portions(fds, limits.OPENER_STORES_MAX):
+            found += self._some_watches(inotify, some)
         return found
 
     def _some_watches(self, inotify: int, fds: Sequence[int]) -> list[int]:
@@ -278,8 +274,13 @@ class ByOpener(Sockets, System):
 
     def add_watches(self, inotify: int, fds: Sequence[int], then: Callable[[Sequence[int]], None]) -> None:
         """As `aoe.disk.watch.add_watches`; what cannot be watched has a negative number."""
-        none = [-1] * len(fds)
-        self._meanwhile(partial(self._watches, os.dup(inotify), fds), lambda found: then(found or none))
+        copy = os.dup(inotify)
+
+        def over(found: list[int] | None) -> None:
+            os.close(copy)
+            then(found or [-1] * len(fds))
+
+        self._meanwhile(lambda: self._watches(copy, fds), over)
 
     # What root's file says
 
@@ -341,14 +342,15 @@ class ByOpener(Sockets, System):
         copies = [os.dup(it.fileno()) for it in them]  # `dup` of a socket would have it block
 
         def bound() -> bool:
-            try:
-                for fd in copies:
-                    self._bind(name, fd)
-            finally:
-                close_all(copies)
+            for fd in copies:
+                self._bind(name, fd)
             return True
 
-        self._meanwhile(bound, lambda done: then(bool(done)))
+        def over(done: bool | None) -> None:
+            close_all(copies)
+            then(bool(done))
+
+        self._meanwhile(bound, over)
 
     def _socket(self, verb: str, **arguments: Any) -> socket.socket:
         _, fd = self._one(verb, **arguments)
