@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import stays_together
+from tests.support.tools import package_of
 from tests.test_house import imports
 
 ROOT = Path(__file__).parent.parent
@@ -71,6 +72,22 @@ def test_the_checks_find_what_they_look_for() -> None:
     assert not uses(imports("from tests.support.labs.losses import one\n"), "labs.loss")
     assert {"tools/test", "tests/vm/test_power_cut.py"} <= users("labs.guests.kernel")
     assert not users("labs.nothing")
+
+
+def asked_for() -> set[str]:
+    """The tools of the system that tests need, by the text of their calls."""
+    calls = (re.findall(r"\bneed\(([^()]*)\)", path.read_text()) for path in all_imports())
+    return {name for found in calls for call in found for name in re.findall(r'"([^"]+)"', call)}
+
+
+def test_a_new_machine_gets_every_tool_that_a_test_needs() -> None:
+    """From `tools/test`, unless Debian is never without it."""
+    text = "".join((ROOT / "tools" / name).read_text() for name in ("test", "common.sh"))
+    named = re.findall(r"(?:=|install_packages )([a-z][a-z0-9.+-]+)", text)
+    installed = {*named, "apt", "dpkg", "util-linux"}
+    missing = {name: it for name in asked_for() if not set(it := package_of(name).split()) <= installed}
+    assert missing == {}
+    assert {"qemu-system-x86_64", "mmdebstrap", "dpkg-deb", "vblade"} <= asked_for()
 
 
 def test_tests_that_share_something_stay_together() -> None:

@@ -17,12 +17,16 @@ _PACKAGES = {
     "aoe-sancheck": "aoetools",
     "aoecfg": "aoetools",
     "aoeping": "aoetools",
+    "apt-cache": "apt",
+    "apt-get": "apt",
+    "blockdev": "util-linux",
     "busybox": "busybox-static",
     "capsh": "libcap2-bin",
     "clang": "clang libclang-rt-14-dev",
     "cpio": "cpio",
     "dh": "debhelper",
     "dpkg-buildpackage": "dpkg-dev",
+    "dpkg-deb": "dpkg",
     "fio": "fio",
     "gcc": "gcc",
     "groff": "groff-base",
@@ -50,10 +54,13 @@ _PACKAGES = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",
+    "systemd-analyze": "systemd",
     "tc": "iproute2",
     "tmux": "tmux",
     "tshark": "tshark",
+    "umount": "mount",
     "unshare": "util-linux",
+    "valgrind": "valgrind",
     "vblade": "vblade",
 }
 _FILES = {"ipxe": "/usr/lib/ipxe/ipxe.lkrn"}
@@ -70,7 +77,7 @@ def which(tool: str) -> str | None:
 def tool(*argv: str | Path) -> str:
     """Run a tool of the system, which must end well: what it prints."""
     command = [which(str(argv[0])) or str(argv[0]), *map(str, argv[1:])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     try:
         done.check_returncode()
     except subprocess.CalledProcessError as error:
@@ -83,8 +90,13 @@ def need(*tools: str) -> None:
     """Skip the calling test unless all of these tools are installed."""
     missing = [tool for tool in tools if which(tool) is None]
     if missing:
-        packages = sorted({_PACKAGES.get(tool, tool) for tool in missing})
+        packages = sorted(set(map(package_of, missing)))
         unavailable(f"{', '.join(missing)} missing: apt-get install {' '.join(packages)}")
+
+
+def package_of(tool: str) -> str:
+    """What has it in Debian; several where one is not enough."""
+    return _PACKAGES.get(tool, tool)
 
 
 def need_root() -> None:

@@ -5,78 +5,52 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from tests.support.checkers.tutorial import TUTORIAL, Part, parts
 from tests.support.labs.debian import deb_kept
 from tests.support.labs.guests.debian import DebianGuest
 from tests.support.labs.guests.kernel import kernel
-from tests.support.labs.guests.machine import free_port, needs_qemu, udp_card
+from tests.support.labs.guests.machine import PATIENCE_S, free_port, needs_qemu, udp_card
 from tests.support.labs.peers import image
 from tests.support.waiting import wait_for
 from tests.vm.conftest import SECTORS, root_for
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 
-TUTORIAL = Path(__file__).parents[2] / "examples" / "tutorial.md"
 MACS = {"server": bytes.fromhex("020000000001"), "client": bytes.fromhex("020000000002")}
 """As it has them."""
 REBOOT_AFTER = "Client"
 """The part that ends with what is there after a reboot."""
-BLOCK_S = 240.0
-_BLOCK = re.compile(r"```(sh|text)\n(.*?)```", re.DOTALL)
 
 Machines = dict[str, DebianGuest]
-
-
-class Block(NamedTuple):
-    """Commands of a machine, and what they print; None where that is not said."""
-
-    machine: str
-    commands: str
-    shown: str | None
-
-
-class Part(NamedTuple):
-    title: str
-    blocks: list[Block]
-
-
-def parts(text: str) -> Iterator[Part]:
-    """What stands below a heading that begins with the name of a machine."""
-    for part in re.split(r"(?m)^## ", text)[1:]:
-        title, _, body = part.partition("\n")
-        yield Part(title, list(blocks(re.split(r"\W", title)[0].lower(), body)))
-
-
-def blocks(machine: str, body: str) -> Iterator[Block]:
-    found = _BLOCK.findall(body)
-    for (kind, commands), (following, shown) in zip(found, [*found[1:], ("", "")], strict=True):
-        if kind == "sh":
-            yield Block(machine, commands, shown if following == "text" else None)
 
 
 def test_it_is_executed_as_written(tmp_path: Path) -> None:
     needs_qemu()
     package = deb_kept()
     homes = {name: home(tmp_path / name, package) for name in MACS}
-    left = parts(TUTORIAL.read_text())
+    before, after = halves(parts(TUTORIAL.read_text()))
     with booted(homes, package) as machines:
-        for part in left:
+        for part in before:
             follow(part, machines)
-            if part.title == REBOOT_AFTER:
-                break
         for name in ("client", "server"):
             machines[name].power_off()
     with booted(homes) as machines:
         client = machines["client"]
-        wait_for(lambda: client.run("cat /mnt/disk/file").output == "kept\n", BLOCK_S, "not mounted")
+        wait_for(lambda: client.run("cat /mnt/disk/file").output == "kept\n", PATIENCE_S, "not mounted")
         assert client.check("systemctl --failed --no-legend --plain") == ""
-        for part in left:
+        for part in after:
             follow(part, machines)
         assert client.run("dmesg | grep -E 'I/O error|EXT4-fs (error|warning)'").output == ""
-    assert part.title != REBOOT_AFTER, "there is more in it"
+
+
+def halves(tutorial: list[Part]) -> tuple[list[Part], list[Part]]:
+    """What is done before the reboot, and after it: all of it together."""
+    (end,) = (number for number, part in enumerate(tutorial, 1) if part.title == REBOOT_AFTER)
+    assert tutorial[end:]
+    return tutorial[:end], tutorial[end:]
 
 
 def home(directory: Path, package: Path) -> Path:
@@ -117,7 +91,7 @@ def execute(guest: DebianGuest, commands: str) -> str:
     """As one script of root's, which ends with the first command that fails."""
     script = base64.b64encode(commands.encode()).decode()
     guest.check(f"echo {script} | base64 -d >/run/script")
-    return guest.check("cd /root && DEBIAN_FRONTEND=noninteractive bash -e /run/script", BLOCK_S)
+    return guest.check("cd /root && DEBIAN_FRONTEND=noninteractive bash -e /run/script")
 
 
 def pattern(shown: str) -> str:

@@ -13,7 +13,7 @@ from tests.support.labs.building import copied
 from tests.support.labs.guests.kernel import CACHE, locked
 from tests.support.tools import need, tool, unavailable
 
-BUILD_S = 600
+BUILD_S = 900
 COMMAND = ("dpkg-buildpackage", "-us", "-uc", "-b")
 
 

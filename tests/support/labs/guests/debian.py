@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.support.labs.guests.files import GuestFiles
 from tests.support.labs.guests.kernel import CACHE, Kernel, locked
-from tests.support.labs.guests.machine import LinuxGuest
+from tests.support.labs.guests.machine import PATIENCE_S, LinuxGuest
 from tests.support.labs.network import Lab
 from tests.support.tools import need, need_root, unavailable, which
 
@@ -41,7 +41,7 @@ IMAGE_BYTES = 2 << 30
 """Most of it a hole."""
 BASE = ("systemd-sysv", "udev", "dbus", "kmod", "iproute2", "e2fsprogs", "nbd-client", "procps")
 """What a guest has besides what is asked for."""
-_MAKE_S = 420
+_MAKE_S = 900
 _UNUSED = ("serial-getty@ttyS0.service", "getty@tty1.service", "apt-daily.timer", "apt-daily-upgrade.timer")
 _SHELL = """\
 [Unit]
@@ -136,7 +136,6 @@ class DebianGuest(LinuxGuest):
     """Boots the image `root` (`/dev/vda`), with these disks behind it (`/dev/vdb`, ...) and these files in
     /root. What happens to an image stays."""
 
-    boot_s = 240.0
     lifetime_s = 1700.0
     kernel_arguments = f"{LinuxGuest.kernel_arguments} net.ifnames=0 systemd.show_status=no rw"
 
@@ -165,7 +164,12 @@ class DebianGuest(LinuxGuest):
 
     def property(self, unit: str, name: str) -> str:
         """What `systemctl show` says."""
-        return self.check(f"systemctl show --property={name} --value {unit}").strip()
+        return self.properties(unit, name)[name]
+
+    def properties(self, unit: str, *names: str) -> dict[str, str]:
+        """As `property`, of one moment, and for the price of one."""
+        said = self.check(f"systemctl show --property={','.join(names)} {unit}")
+        return dict(line.split("=", 1) for line in said.splitlines())
 
     def journal(self, unit: str) -> str:
         """What it said since this boot."""
@@ -174,7 +178,7 @@ class DebianGuest(LinuxGuest):
     def power_off(self) -> None:
         """As an administrator does it."""
         self.start("systemctl poweroff")
-        self.process.wait(timeout=120)
+        self.process.wait(timeout=PATIENCE_S)
 
 
 def _drive(path: Path, number: int) -> list[str]:

@@ -74,7 +74,7 @@ class GuestFiles:
 
 def libraries(program: Path) -> list[Path]:
     """Shared libraries that the dynamic linker would load, and the linker itself."""
-    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, timeout=30, check=False)
+    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, timeout=300, check=False)
     return [Path(found) for found in re.findall(r"(/\S+) \(0x", listed.stdout)]
 
 

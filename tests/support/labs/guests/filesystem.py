@@ -36,7 +36,7 @@ def guest_files() -> GuestFiles:
 
 def checksums(guest: LinuxGuest) -> Done:
     """Compare every file below /mnt with what it was copied from."""
-    return guest.run("cd /mnt && sha256sum -c /sums; result=$?; cd /; (exit $result)", 60)
+    return guest.run("cd /mnt && sha256sum -c /sums; result=$?; cd /; (exit $result)")
 
 
 def trouble(guest: LinuxGuest) -> str:

@@ -76,7 +76,7 @@ def _run(*argv: str, cwd: Path) -> str:
     environment = {**os.environ, "LC_ALL": "C"}
     tool = which(argv[0]) or argv[0]
     done = subprocess.run(
-        [tool, *argv[1:]], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+        [tool, *argv[1:]], cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, check=False
     )
     if done.returncode:
         unavailable(f"no guest kernel: {' '.join(argv[:4])}: {done.stderr.strip()} (try apt-get update)")

@@ -27,7 +27,7 @@ def add_python(files: GuestFiles, *modules: str) -> str:
         [sys.executable, "-c", _LIST.format(modules=", ".join(modules))],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     path, modules_found = json.loads(listing.stdout)

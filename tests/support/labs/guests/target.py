@@ -14,7 +14,7 @@ from tests.support.labs.network import Lab
 from tests.support.tools import need, unavailable
 from tests.support.waiting import wait_for
 
-READY_S = 15.0
+READY_S = 120.0
 VBLADE_INSTEAD = os.environ.get("AOE_GUEST_TARGET") == "vblade"
 
 
