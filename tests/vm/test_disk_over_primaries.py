@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.labs.guests.filesystem import checksums, guest_files, trouble
 from tests.support.labs.guests.kernel import kernel
-from tests.support.labs.guests.machine import LinuxGuest, needs_qemu
+from tests.support.labs.guests.machine import PATIENCE_S, LinuxGuest, needs_qemu
 from tests.support.labs.nbdkit import child_of, nbd_door, owner_address, socket_path
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.labs.primaries import ADDRESSES, Primaries, primaries
@@ -21,7 +21,6 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 SECTORS = (64 << 20) // 512
 DISK = "/dev/vda"
-PATIENCE_S = 40.0
 MKFS = "/sbin/mke2fs -q -F -t ext4 -E nodiscard,lazy_itable_init=0,lazy_journal_init=0"
 """Everything is written at once: nothing is left for the kernel to do later."""
 
@@ -82,7 +81,7 @@ def lose_before_read(site: Site) -> AoeTarget:
     """Kill the owner when all that is read is still to be asked for."""
     lost = site.owner()
     site.guest.start(f"echo fsck; /sbin/e2fsck -f -n {DISK}")
-    site.guest.see("fsck\n", PATIENCE_S)
+    site.guest.see("fsck\n")
     lost.kill()
     assert_goes_on(site, lost)
     return lost
@@ -92,7 +91,7 @@ def assert_goes_on(site: Site, lost: AoeTarget) -> None:
     """The command that runs succeeds, and the other primary has done some of its work."""
     other = site.there.other(lost)
     before = served(other)
-    done = site.guest.finish(PATIENCE_S)
+    done = site.guest.finish()
     assert done.status == 0, done.output
     assert served(other) > before
 
@@ -107,7 +106,7 @@ def test_mkfs_and_fsck_survive_the_loss_of_a_primary(site: Site) -> None:
     guest.check("dmesg -c >/dev/null")
     first_lost = lose_while_written(site)
     first_lost.start()
-    guest.check(f"mount -t ext4 {DISK} /mnt && cp -r /tree /mnt && umount /mnt", PATIENCE_S)
+    guest.check(f"mount -t ext4 {DISK} /mnt && cp -r /tree /mnt && umount /mnt")
     second_lost = lose_before_read(site)
     assert second_lost is not first_lost
     guest.check(f"mount -t ext4 -o ro {DISK} /mnt")

@@ -12,7 +12,7 @@ import pytest
 from aoe.wire.protocol import SECTOR, sectors_per_frame
 from tests.support.labs.guests.filesystem import FILE_BYTES, checksums, guest_files, tree, trouble
 from tests.support.labs.guests.kernel import kernel
-from tests.support.labs.guests.machine import LinuxGuest, add_tap, host, needs_qemu, tap_card
+from tests.support.labs.guests.machine import PATIENCE_S, LinuxGuest, add_tap, host, needs_qemu, tap_card
 from tests.support.labs.guests.target import VBLADE_INSTEAD, Export, TargetProcess, need_engine, on_tap
 from tests.support.labs.network import Lab
 from tests.support.tools import need, need_namespaces
@@ -26,7 +26,7 @@ SPOILT = len(WAYS)
 
 IMAGE_BYTES = 64 << 20
 KILL_AFTER = (5, 10)
-RECOVERY_S = 40.0
+STALL_S = 1.0
 
 
 class Served(NamedTuple):
@@ -80,7 +80,7 @@ def discover(guest: LinuxGuest, ways: list[Served]) -> None:
         guest.check(f"ip link set eth{number} up")
     guest.check("echo > /dev/etherd/discover")
     for way in ways:
-        wait_for(lambda way=way: up(guest, way), 40, f"{way.device} is not up")
+        wait_for(lambda way=way: up(guest, way), PATIENCE_S, f"{way.device} is not up")
 
 
 def up(guest: LinuxGuest, way: Served) -> bool:
@@ -107,8 +107,8 @@ def mount(guest: LinuxGuest, way: Served) -> None:
 
 def unmount_and_check(guest: LinuxGuest, way: Served) -> None:
     """Every byte comes back from the target, because the last close empties the caches."""
-    guest.check("umount /mnt", RECOVERY_S)
-    guest.check(f"/sbin/e2fsck -f -n {way.device}", 60)
+    guest.check("umount /mnt")
+    guest.check(f"/sbin/e2fsck -f -n {way.device}")
     mount(guest, way)
     done = checksums(guest)
     guest.check("umount /mnt")
@@ -126,7 +126,7 @@ def test_filesystem(site: Site, healthy: LinuxGuest, number: int) -> None:
     payload = int(healthy.check(f"cat /sys/block/{way.sysfs}/payload"))
     assert payload >= sectors_per_frame(mtu) * SECTOR
     make_filesystem(healthy, way)
-    healthy.check("cp -r /tree /mnt", 60)
+    healthy.check("cp -r /tree /mnt")
     unmount_and_check(healthy, way)
     assert VBLADE_INSTEAD or ("engine_writes=" in way.target.counters()) is (engine == "c")
 
@@ -144,12 +144,12 @@ def test_target_is_killed_while_files_are_copied(site: Site, healthy: LinuxGuest
     copied = 0
     for goal in KILL_AFTER:
         for _ in range(goal - copied):
-            healthy.see("copied", 20)
+            healthy.see("copied")
         way.target.kill()
         copied = goal + stalled(healthy)
         assert copied < len(FILE_BYTES)
         way.target.restart()
-    done = healthy.finish(RECOVERY_S)
+    done = healthy.finish()
     assert done.status == 0
     assert copied + done.output.count("copied") == len(FILE_BYTES)
     unmount_and_check(healthy, way)
@@ -157,23 +157,29 @@ def test_target_is_killed_while_files_are_copied(site: Site, healthy: LinuxGuest
 
 def settle(guest: LinuxGuest, way: Served) -> None:
     """Some hundred round trips: the driver's first retransmission timeout of 16.5 s shrinks with each."""
-    guest.check(f"dd if={way.device} of=/dev/null bs=64k count=64 iflag=direct", 60)
+    guest.check(f"dd if={way.device} of=/dev/null bs=64k count=64 iflag=direct")
 
 
 def stalled(guest: LinuxGuest) -> int:
-    """Files that were ready when the target died. After that nothing is: the copy waits for a target."""
-    time.sleep(0.3)
-    ready = guest.pending().count("copied")
-    time.sleep(0.7)
-    assert guest.pending() == ""
+    """Files that were ready when the target died. After that none is: the copy waits for a target."""
+    ready, deadline = 0, time.monotonic() + PATIENCE_S
+    while said := more(guest):
+        assert time.monotonic() < deadline
+        ready += said.count("copied")
     return ready
+
+
+def more(guest: LinuxGuest) -> str:
+    """What it has said for a while."""
+    time.sleep(STALL_S)
+    return guest.pending()
 
 
 def test_trouble_and_spoilt_data_are_noticed(site: Site) -> None:
     """The checks above can fail: a byte that changes on the disk, and a target that stays away."""
     guest, way = site.guest, site.ways[SPOILT]
     make_filesystem(guest, way)
-    guest.check("mkdir /mnt/tree && cp /tree/f07 /mnt/tree && umount /mnt", 60)
+    guest.check("mkdir /mnt/tree && cp /tree/f07 /mnt/tree && umount /mnt")
     spoil(way.image, tree()["tree/f07"][4096:4608])
     mount(guest, way)
     assert "tree/f07: FAILED\n" in checksums(guest).output
@@ -182,7 +188,7 @@ def test_trouble_and_spoilt_data_are_noticed(site: Site) -> None:
     settle(guest, way)
     guest.check("echo 1 > /sys/module/aoe/parameters/aoe_deadsecs")
     way.target.kill()
-    assert guest.run("dd if=/sums of=/mnt/late conv=fsync", 40).status
+    assert guest.run("dd if=/sums of=/mnt/late conv=fsync").status
     assert "I/O error" in trouble(guest)
     guest.check("echo 180 > /sys/module/aoe/parameters/aoe_deadsecs")
     guest.run("umount /mnt")

@@ -11,7 +11,7 @@ from aoe.nbd.nbdkit import PLUGIN
 from tests.support.labs.guests.files import GuestFiles
 from tests.support.labs.guests.filesystem import checksums, guest_files, trouble
 from tests.support.labs.guests.kernel import kernel
-from tests.support.labs.guests.machine import LinuxGuest, add_tap, host, needs_qemu, tap_card
+from tests.support.labs.guests.machine import PATIENCE_S, LinuxGuest, add_tap, host, needs_qemu, tap_card
 from tests.support.labs.guests.python import add_python
 from tests.support.labs.guests.target import Export, TargetProcess, need_engine, ours
 from tests.support.labs.nbdkit import need_nbdkit
@@ -26,7 +26,6 @@ SOCKET = "/tmp/disk.sock"
 DEVICE = "/dev/nbd0"
 COMMAND = ("aoe.cli.client", "aoe.cli.running", "aoe.cli.nbd", "aoe.cli.where", "aoe.disk.threads")
 """What `aoe nbd` loads, and when."""
-START_S = 60.0
 AWAY_S = 2.0
 
 
@@ -67,7 +66,7 @@ def with_door() -> GuestFiles:
 
 def connect(guest: LinuxGuest) -> None:
     guest.check(f"aoe nbd e1.0 --interface eth0 --socket {SOCKET} >/tmp/said 2>&1 & echo $! >/tmp/aoe")
-    wait_for(lambda: f"nbd: {SOCKET} serves" in guest.check("cat /tmp/said"), START_S, "not served")
+    wait_for(lambda: f"nbd: {SOCKET} serves" in guest.check("cat /tmp/said"), PATIENCE_S, "not served")
     guest.check(f"nbd-client -unix {SOCKET} {DEVICE}")
 
 
@@ -82,19 +81,19 @@ def test_a_mounted_filesystem(site: Site) -> None:
     guest.check("ip link set eth0 up")
     connect(guest)
     assert int(guest.check("cat /sys/block/nbd0/size")) == SECTORS
-    guest.check(f"/sbin/mke2fs -q -F -t ext4 {DEVICE} && mount {DEVICE} /mnt", 60)
+    guest.check(f"/sbin/mke2fs -q -F -t ext4 {DEVICE} && mount {DEVICE} /mnt")
     site.target.kill()
     guest.start("cp -r /tree /mnt && sync && echo copied")
     time.sleep(AWAY_S)
     assert "copied" not in guest.pending(), "the target was not missed"
     site.target.restart()
-    done = guest.finish(60)
+    done = guest.finish()
     assert (done.status, done.output) == (0, "copied\n")
     guest.check("umount /mnt")
     disconnect(guest)
 
     connect(guest)
-    guest.check(f"/sbin/e2fsck -f -n {DEVICE}", 60)
+    guest.check(f"/sbin/e2fsck -f -n {DEVICE}")
     guest.check(f"mount -o ro {DEVICE} /mnt")
     done = checksums(guest)
     assert done.status == 0, done.output

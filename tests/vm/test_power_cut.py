@@ -22,6 +22,7 @@ from tests.support.checkers.guest_writes import DISK_BYTES, Writer, stamp, versi
 from tests.support.labs.guests.files import GuestFiles
 from tests.support.labs.guests.kernel import kernel
 from tests.support.labs.guests.machine import (
+    PATIENCE_S,
     LinuxGuest,
     free_port,
     killed_together,
@@ -41,8 +42,6 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 FILESYSTEM_BYTES = 2 * DISK_BYTES
 ANSWERS = 100
-START_S = 60.0
-WRITING_S = 90.0
 
 
 class Mode(NamedTuple):
@@ -175,7 +174,7 @@ def drive(stack: contextlib.ExitStack, image: Path, group: int) -> list[str]:
         stdin=subprocess.DEVNULL,
         process_group=group,
     )
-    stack.callback(child.wait, 10)
+    stack.callback(child.wait, PATIENCE_S)
     stack.callback(child.kill)
     wait_for(socket.exists, what="nbdkit does not listen")
     # The guest's flushes reach nbdkit in every cache mode but "unsafe".
@@ -190,13 +189,13 @@ def start(guest: LinuxGuest, port: UdpPort, modes: list[Mode]) -> None:
             guest.check(f"mkdir {directory(slot)} && mount -t ext4 {device(slot)} {directory(slot)}")
     guest.check("/serve >/dev/ttyS0 2>&1 &")
     for slot in range(len(modes)):
-        wait_for(functools.partial(answers, client(port, slot)), START_S, f"no answer from 0.{slot}")
+        wait_for(functools.partial(answers, client(port, slot)), PATIENCE_S, f"no answer from 0.{slot}")
 
 
 def served_by_engine(guest: LinuxGuest, targets: int) -> bool:
     """Whether the counters of every target say so; False if those of none do."""
     guest.check("kill -USR1 $(cat /pids)")
-    shown = wait_for(lambda: (text := guest.text()).count("counters:") >= targets and text, START_S)
+    shown = wait_for(lambda: (text := guest.text()).count("counters:") >= targets and text, PATIENCE_S)
     counted = sum("engine_writes=" in line for line in shown.splitlines())
     assert counted in (0, targets), shown
     return bool(counted)
@@ -218,7 +217,11 @@ def make_image(image: Path, direct: bool) -> None:
 
 def tool(name: str, *arguments: str | Path, accepted: tuple[int, ...] = (0,)) -> None:
     done = subprocess.run(
-        [which(name) or name, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+        [which(name) or name, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert done.returncode in accepted, (name, done.returncode, done.stdout, done.stderr)
 
@@ -258,7 +261,7 @@ def answers(target: Client) -> bool:
 
 def write(port: UdpPort, writers: list[Writer], answers: int) -> None:
     """Write to every export until each has answered so often."""
-    deadline = time.monotonic() + WRITING_S
+    deadline = time.monotonic() + PATIENCE_S
     while min(writer.answers for writer in writers) < answers:
         assert time.monotonic() < deadline, [writer.answers for writer in writers]
         for writer in writers:

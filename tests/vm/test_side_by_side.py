@@ -21,7 +21,7 @@ from aoe.wire.protocol import SECTOR
 from tests.support.checkers.guest_writes import stamp, version_of
 from tests.support.labs.guests.files import GuestFiles
 from tests.support.labs.guests.kernel import kernel
-from tests.support.labs.guests.machine import SIDE, LinuxGuest, add_tap, needs_qemu, tap_card
+from tests.support.labs.guests.machine import PATIENCE_S, SIDE, LinuxGuest, add_tap, needs_qemu, tap_card
 from tests.support.labs.guests.target import Export, TargetProcess, need_engine, ours
 from tests.support.labs.network import Lab, in_namespace
 from tests.support.labs.peers import image
@@ -37,7 +37,6 @@ SECTORS = 8192
 ROUNDS = 4
 PIECE = 64 << 10
 AT_ONCE = 4
-UP_S = 40.0
 
 
 class Region(NamedTuple):
@@ -95,7 +94,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         guest = stack.enter_context(LinuxGuest(directory, kernel(), guest_files(), *card, lab=lab))
         guest.check("ip link set eth0 up && echo > /dev/etherd/discover")
         for slot in range(2):
-            wait_for(lambda slot=slot: up(guest, slot), UP_S, f"e0.{slot} is not up")
+            wait_for(lambda slot=slot: up(guest, slot), PATIENCE_S, f"e0.{slot} is not up")
         yield Site(lab, guest, targets)
 
 
@@ -151,7 +150,7 @@ def unexpected(guest: LinuxGuest) -> set[int]:
 
     Of a request that it repeated, the first copy may be answered late.
     """
-    said = guest.run("timeout 0.3 cat /dev/etherd/err").output
+    said = guest.run("timeout 2 cat /dev/etherd/err").output
     taken, repeated = (
         {int(tag, 16) for tag in re.findall(rf"{what}.* {name}=([0-9a-f]{{8}})", said)}
         for what, name in (("unexpected rsp", "tag"), ("retransmit", "oldtag"))
@@ -189,7 +188,7 @@ async def work_side_by_side(site: Site, slot: int) -> dict[str, int]:
     async with attached(slot) as disk:
         for version in range(1, ROUNDS + 1):
             command = f"{write(slot, THEIRS, version)} && {compare(slot, THEIRS, version)}"
-            theirs = asyncio.ensure_future(asyncio.to_thread(site.guest.check, command, 60))
+            theirs = asyncio.ensure_future(asyncio.to_thread(site.guest.check, command))
             writes = 0
             while not theirs.done():
                 writes += 1
@@ -223,7 +222,7 @@ def test_the_checks_notice_what_they_are_for(site: Site) -> None:
     body = ata.encode(ata_request(READ_EXT, 0, 1))
     client = site.lab.client(0, 0, side=CLIENT)
     assert client.ask(Command.ATA, body, tag=0x1234)
-    assert 0x1234 in unexpected(site.guest)
+    wait_for(lambda: 0x1234 in unexpected(site.guest), PATIENCE_S)
 
     first, second = OURS.content(1)[:SECTOR], OURS.content(2)[SECTOR : 2 * SECTOR]
     client.write(OURS.first, first + second)
