@@ -77,7 +77,7 @@ def test_the_checks_find_what_they_look_for() -> None:
 def asked_for() -> set[str]:
     """The tools of the system that tests need, by the text of their calls."""
     calls = (re.findall(r"\bneed\(([^()]*)\)", path.read_text()) for path in all_imports())
-    return {name for found in calls for call in found for name in re.findall(r'"([^"]+)"', call)}
+    return {name for found in calls for call in found for name in re.findall(r'"([\w.-]+)"', call)}
 
 
 def test_a_new_machine_gets_every_tool_that_a_test_needs() -> None:

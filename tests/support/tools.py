@@ -33,6 +33,7 @@ _PACKAGES = {
     "ip": "iproute2",
     "ipxe": "ipxe",
     "losetup": "mount",
+    "lsattr": "e2fsprogs",
     "mke2fs": "e2fsprogs",
     "mkfs.btrfs": "btrfs-progs",
     "mkfs.ext4": "e2fsprogs",

@@ -15,7 +15,10 @@ PROMPT_S = 15.0
 
 
 def wait_for(
-    condition: Callable[[], T], seconds: float = PATIENCE_S, what: str | Callable[[], str] = ""
+    condition: Callable[[], T],
+    seconds: float = PATIENCE_S,
+    what: str | Callable[[], str] = "",
+    every_s: float = 0.01,
 ) -> T:
     """First true value of a condition that is polled; AssertionError when none came in time."""
     deadline = time.monotonic() + seconds
@@ -24,7 +27,7 @@ def wait_for(
             raise AssertionError(
                 (what() if callable(what) else what) or f"waited {seconds} s for {condition!r}"
             )
-        time.sleep(0.01)
+        time.sleep(every_s)
     return value
 
 

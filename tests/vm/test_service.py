@@ -7,11 +7,11 @@ import pytest
 
 from tests.support.labs.debian import renumbered
 from tests.support.labs.guests.debian import DebianGuest
+from tests.support.labs.guests.machine import PATIENCE_S
 from tests.support.waiting import wait_for
-from tests.vm import confined, own_disk
+from tests.vm import ailing, confined, own_disk, told
 from tests.vm.conftest import Site
 from tests.vm.unit import (
-    SERVED_S,
     UNIT,
     again,
     drop_in,
@@ -32,7 +32,6 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 DATA_BYTES = 8 << 20
 DATA_AT = "16777216"
 """Behind what the writers write."""
-WATCHDOG_S = 5
 LATER, OTHER_NAMES = "99.0", "aoe9"
 """Of a package that is newer, and has other names for what is held."""
 PACKAGE_S = 480.0
@@ -44,15 +43,24 @@ def test_a_disk_is_a_service(debian: Site) -> None:
         install(guest, debian.package)
         serve(guest)
         check_reload(guest)
-        check_metrics(guest)
         confined.check(guest, 2)
-        confined.check_without_opener(guest, 2)
-        own_disk.mount(guest)
-        check_store(debian, guest)
-        check_watchdog(debian, guest)
-        check_packages(debian, guest, later)
+        ailing.add(guest)
+        own_disk.mount(guest, 4)
+        told.check_doctor(guest)
+        confined.check_without_opener(guest, 4)
+        told.check_metrics(guest)
+        ailing.fail(debian, guest, 3)
+        told.check_journal(guest, ailing.ADDRESS)
+        count = settled(guest)
+        check_store(debian, guest, count)
+        ailing.refused(debian)
+        check_watchdog(debian, guest, count)
+        check_packages(debian, guest, later, count)
+        ailing.refused(debian)
+        check_stop(guest, count)
+        ailing.well(debian)
         check_wrong_file(guest)
-        check_stop(guest)
+        ailing.remove(guest)
         guest.power_off()
     own_disk.check_clean(debian.work)
     with debian.booted(cards=own_disk.cards()) as guest:
@@ -84,7 +92,7 @@ def install(guest: DebianGuest, package: Path) -> None:
     assert refused.status
     shown = f"systemctl status --no-pager --full {UNIT} || true"
     remedy = "/etc/aoe-target.toml does not exist; write it: man aoe-target.toml"
-    wait_for(lambda: remedy in guest.check(shown), SERVED_S)
+    wait_for(lambda: remedy in guest.check(shown), PATIENCE_S, every_s=0.2)
     guest.check("systemctl disable aoe-target")
 
 
@@ -111,34 +119,29 @@ def check_reload(guest: DebianGuest) -> None:
     more = '[[export]]\\npath = "/srv/more.img"\\nshelf = 1\\nslot = 1\\n'
     guest.check(f"printf '{more}' >>/etc/aoe-target.toml")
     guest.check(f"systemctl reload {UNIT}")
+    serves(guest, 2)
     guest.check("cp /etc/aoe-target.toml /root/good.toml && echo nonsense >>/etc/aoe-target.toml")
     assert guest.run(f"systemctl reload {UNIT}").status
     says(guest, "/etc/aoe-target.toml:")
     guest.check("cp /root/good.toml /etc/aoe-target.toml")
     assert (guest.pid(UNIT), guest.property(UNIT, "ActiveState")) == (before, "active")
-    serves(guest, 2)
+    assert metrics(guest).output.count('state="serving"} 1') == 2
 
 
-def check_metrics(guest: DebianGuest) -> None:
-    """They are asked of a service that is confined, on a socket that came with it."""
-    assert 'aoe_export_state{export="e1.0",state="serving"} 1' in metrics(guest)
-    assert guest.property("aoe-target-metrics.socket", "ActiveState") == "active"
-
-
-def check_store(debian: Site, guest: DebianGuest) -> None:
-    """What systemd holds for it is the same after whatever becomes of it, and clients see a pause at most."""
-    count = settled(guest)
+def check_store(debian: Site, guest: DebianGuest, count: int) -> None:
+    """What systemd holds for it is the same after whatever becomes of it, and clients see a pause at most. A
+    disk that has failed stays so."""
     assert count >= 2
-    with written(debian.writing_client()):
+    with drop_in(guest, "ExecStartPre=/usr/bin/test ! -e /run/fail"), written(debian.writing_client()):
         before = guest.pid(UNIT)
         guest.check(f"systemctl restart {UNIT}")
-        again(guest, before, 3)
+        again(guest, before, 3, failed=1)
         names = given(guest)
         assert names
         assert all(name.startswith("aoe") for name in names)
         before = guest.pid(UNIT)
         guest.check(f"kill -KILL {before}")
-        again(guest, before, 3)
+        again(guest, before, 3, failed=1)
         assert (restarts(guest), given(guest)) == (1, kept(names))
         holds(guest, count)
         check_failed_start(guest)
@@ -155,40 +158,39 @@ def kept(names: list[str]) -> list[str]:
 
 def check_failed_start(guest: DebianGuest) -> None:
     """Of some; the next one that does not fail goes on with what was held."""
-    with drop_in(guest, "ExecStartPre=/usr/bin/test ! -e /run/fail"):
-        before, times = guest.pid(UNIT), restarts(guest)
-        guest.check(f"touch /run/fail && kill -KILL {before}")
-        wait_for(lambda: restarts(guest) > times + 2, 90, "it is not tried again")
-        guest.check("rm /run/fail")
-        again(guest, before, 3)
+    before, times = guest.pid(UNIT), restarts(guest)
+    guest.check(f"touch /run/fail && kill -KILL {before}")
+    wait_for(lambda: restarts(guest) > times + 2, PATIENCE_S, "it is not tried again")
+    guest.check("rm /run/fail")
+    again(guest, before, 3, failed=1)
 
 
-def check_watchdog(debian: Site, guest: DebianGuest) -> None:
-    """A process that hangs is ended and started again; clients wait."""
-    with drop_in(guest, f"WatchdogSec={WATCHDOG_S}"):
-        before = guest.pid(UNIT)
-        guest.check(f"systemctl restart {UNIT}")
-        again(guest, before, 3)
-        before, times, count = guest.pid(UNIT), restarts(guest), settled(guest)
-        with written(debian.writing_client()):
-            guest.check(f"kill -STOP {before}")
-            again(guest, before, 3)
-        says(guest, "atchdog timeout")
-        assert restarts(guest) == times + 1
-        holds(guest, count)
+def check_watchdog(debian: Site, guest: DebianGuest, count: int) -> None:
+    """A process that hangs is ended and started again, by the unit as it is; clients wait."""
+    before, times = guest.pid(UNIT), restarts(guest)
+    with written(debian.writing_client()):
+        guest.check(f"kill -STOP {before}")
+        again(guest, before, 3, failed=1)
+    says(guest, "atchdog timeout")
+    assert restarts(guest) == times + 1
+    holds(guest, count)
 
 
-def check_packages(debian: Site, guest: DebianGuest, later: Path) -> None:
+def check_packages(debian: Site, guest: DebianGuest, later: Path, count: int) -> None:
     """A newer package is installed and the older one again. What the other one had held is closed, which is
     said, and opened afresh; no client sees an error. What is mounted goes on."""
-    count, old = settled(guest), version(guest)
+    old = version(guest)
     with written(debian.writing_client()):
         change_package(guest, later)
         assert version(guest) == LATER
-        check_afresh(guest, count, OTHER_NAMES)
+        check_afresh(guest, count, "aoe1")
         change_package(guest, debian.package)
         assert version(guest) == old
-        check_afresh(guest, count, "aoe1")
+        check_afresh(guest, count, OTHER_NAMES)
+    before = guest.pid(UNIT)
+    guest.check(f"systemctl restart {UNIT}")
+    again(guest, before, 3, failed=1)
+    assert named(given(guest), "aoe1")
     own_disk.check(guest)
 
 
@@ -196,22 +198,22 @@ def change_package(guest: DebianGuest, package: Path) -> None:
     before = guest.pid(UNIT)
     how = "DEBIAN_FRONTEND=noninteractive apt-get install -y --allow-downgrades"
     guest.check(f"cd /root && {how} ./{package.name}", PACKAGE_S)
-    again(guest, before, 3)
+    again(guest, before, 3, failed=1)
 
 
 def check_afresh(guest: DebianGuest, count: int, names: str) -> None:
-    """After an upgrade: what it was given has names of another version, and what is held now its own."""
+    """After an upgrade: what it was given has names of the other version, and as much is held again. The name
+    of its life it has understood: it is no service that was stopped."""
     theirs = given(guest)
-    assert theirs
-    assert not [name for name in theirs if name.startswith(f"{names}-")]
-    says(
-        guest, *(f"{name} is of another version of the service: closed, and opened afresh" for name in theirs)
-    )
+    assert named(theirs, names)
+    what = "is of another version of the service: closed, and opened afresh"
+    says(guest, *(f"{name} {what}" for name in theirs if "-name-" not in name))
     holds(guest, count)
-    before = guest.pid(UNIT)
-    guest.check(f"systemctl restart {UNIT}")
-    again(guest, before, 3)
-    assert [name for name in given(guest) if name.startswith(f"{names}-")] == given(guest)
+
+
+def named(them: list[str], version: str) -> bool:
+    """Whether there are some, and all of that version."""
+    return bool(them) and all(name.startswith(f"{version}-") for name in them)
 
 
 def version(guest: DebianGuest) -> str:
@@ -228,13 +230,15 @@ def check_wrong_file(guest: DebianGuest) -> None:
     guest.check(f"systemctl start {UNIT}")
 
 
-def check_stop(guest: DebianGuest) -> None:
-    """It lets go of all, and says so."""
-    count = settled(guest)
+def check_stop(guest: DebianGuest, count: int) -> None:
+    """It lets go of all, and says so; who asks for metrics starts nothing. It forgets which disk failed."""
     guest.check(f"systemctl stop {UNIT}")
     says(guest, "systemctl stop lets go of them", since="Stopping")
     assert held(guest) == 0
+    told.check_metrics_stopped(guest)
     guest.check(f"systemctl start {UNIT}")
+    serves(guest, 4)
+    told.check_metrics(guest)
     assert given(guest) == []
     holds(guest, count)
 

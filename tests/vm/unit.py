@@ -6,23 +6,32 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.support.labs.guests.debian import DebianGuest
+from tests.support.labs.guests.machine import PATIENCE_S, Done
 from tests.support.waiting import wait_for
 
 UNIT = "aoe-target.service"
 METRICS = "metrics"
-SERVED_S = 300.0
-"""On a busy machine an emulated processor takes its time."""
 _SETTLE_S = 1.5
+_PAUSE_S = 0.2
 
 
-def serves(guest: DebianGuest, count: int) -> None:
-    """Wait until so many disks are served, and nothing else is said of them."""
-    began = f"{count} serving;"
-    wait_for(lambda: guest.property(UNIT, "StatusText").startswith(began), SERVED_S, f"not {began}")
+def serves(guest: DebianGuest, count: int, failed: int = 0) -> None:
+    """Wait until so many disks are served, and so many have failed; nothing is said of another."""
+    _wait(lambda: _serves(guest.property(UNIT, "StatusText"), count, failed), f"not {count} serving", guest)
+
+
+def _serves(said: str, count: int, failed: int) -> bool:
+    """As `aoe.node.status.sentence` has it."""
+    return said.startswith(f"{failed} failed, {count} serving:" if failed else f"{count} serving;")
+
+
+def _wait(condition: Callable[[], bool], what: str, guest: DebianGuest) -> None:
+    """To look costs the guest's processor more than to wait."""
+    wait_for(condition, PATIENCE_S, lambda: f"{what}: {guest.journal(UNIT)[-2000:]}", every_s=_PAUSE_S)
 
 
 def says(guest: DebianGuest, *words: str, since: str = "") -> None:
@@ -31,14 +40,18 @@ def says(guest: DebianGuest, *words: str, since: str = "") -> None:
     def journal() -> str:
         return guest.journal(UNIT).rpartition(since)[2] if since else guest.journal(UNIT)
 
-    wait_for(lambda: (said := journal()) and all(it in said for it in words), SERVED_S, journal)
+    wait_for(lambda: (said := journal()) and all(it in said for it in words), PATIENCE_S, journal, _PAUSE_S)
 
 
-def again(guest: DebianGuest, before: int, count: int) -> None:
+def again(guest: DebianGuest, before: int, count: int, failed: int = 0) -> None:
     """Wait until another process serves so many disks."""
-    wait_for(lambda: guest.pid(UNIT) not in (0, before), SERVED_S, "not started again")
-    wait_for(lambda: guest.property(UNIT, "SubState") == "running", SERVED_S, "not ready")
-    serves(guest, count)
+
+    def there() -> bool:
+        found = guest.properties(UNIT, "MainPID", "SubState", "StatusText")
+        new = found["MainPID"] not in ("0", str(before)) and found["SubState"] == "running"
+        return new and _serves(found["StatusText"], count, failed)
+
+    _wait(there, "not started again", guest)
 
 
 def held(guest: DebianGuest, unit: str = UNIT) -> int:
@@ -54,13 +67,13 @@ def settled(guest: DebianGuest) -> int:
         time.sleep(_SETTLE_S)
         return held(guest) == before
 
-    wait_for(unchanged, SERVED_S, "what is held changes all the time")
+    _wait(unchanged, "what is held changes all the time", guest)
     return held(guest)
 
 
 def holds(guest: DebianGuest, count: int) -> None:
     """Wait until systemd holds so many."""
-    wait_for(lambda: held(guest) == count, SERVED_S, f"not {count} descriptors are held")
+    _wait(lambda: held(guest) == count, f"not {count} descriptors are held", guest)
 
 
 def given(guest: DebianGuest) -> list[str]:
@@ -70,10 +83,10 @@ def given(guest: DebianGuest) -> list[str]:
     return sorted(name for name in names if name not in ("", METRICS))
 
 
-def metrics(guest: DebianGuest) -> str:
-    """What Prometheus would be told; empty where nothing answers."""
-    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9882/metrics').read().decode())"
-    return guest.check(f'timeout 60 python3 -c "{ask}" 2>/dev/null || true', SERVED_S).strip()
+def metrics(guest: DebianGuest) -> Done:
+    """What Prometheus would be told, if anything answers. No other program starts as fast as the shell."""
+    ask = r'printf "GET /metrics HTTP/1.1\r\n\r\n" >&3 && cat <&3'
+    return guest.run(f"timeout 240 bash -c 'exec 3<>/dev/tcp/127.0.0.1/9882 && {ask}'")
 
 
 def restarts(guest: DebianGuest) -> int:
@@ -108,11 +121,11 @@ def exposure(guest: DebianGuest, unit: str = UNIT) -> float:
     return float(found[1])
 
 
-def ended(process: "subprocess.Popen[bytes]", timeout: float = 120) -> str:
-    """What it printed; it ends well."""
-    out, err = process.communicate(timeout=timeout)
+def ended(process: "subprocess.Popen[bytes]", data: bytes | None = None) -> bytes:
+    """What it printed, to which these are given; it ends well."""
+    out, err = process.communicate(data, timeout=PATIENCE_S)
     assert process.returncode == 0, err.decode()
-    return out.decode(errors="replace")
+    return out
 
 
 @contextlib.contextmanager
