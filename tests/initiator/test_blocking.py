@@ -32,6 +32,7 @@ OWN_AFFAIRS = {
     "measure",
     "try_read",
     "alignment",
+    "direct",
     "alone",
     "store_name",
     "failed",
