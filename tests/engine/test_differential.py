@@ -163,7 +163,7 @@ class Reference:
     def __init__(self, server: bytes, told: Vendor) -> None:
         about: dict[str, object] = {"cache": True, "cache_on": True}
         about |= {"instance": told.instance, "store_id": told.store_id, "alone": told.alone}
-        about |= {"frame_age_ms": AGE_S * 1000, "physical_block": 4096}
+        about |= {"frame_age_ms": told.frame_age_ms, "physical_block": 4096}
         export = make_export(sectors=SECTORS, identity={**about, "streams": True})
         self._driver: Driver = make_driver(export)
         self._driver.checked = False
