@@ -14,6 +14,7 @@ import pytest
 
 import aoe
 from aoe import limits
+from aoe.errors import Unreachable
 from aoe.initiator.remote import RemoteDisk
 from tests.support.checkers.writers import Writers
 from tests.support.labs.fault_disk import loop_device
@@ -28,6 +29,9 @@ OFFSET = 512 * BLOCK
 OLD, NEW = b"old!" * (BLOCK // 4), b"new!" * (BLOCK // 4)
 KILL_AFTER_S = 0.5
 WRITING_S = 2.5
+TRIES = 5
+"""A primary that was not heard for a second, on a busy machine, is compared as a whole: then it is refused
+before what is tried here can show."""
 
 T = TypeVar("T")
 
@@ -45,6 +49,15 @@ def pair(directory: Path, how: str) -> Iterator[Primaries]:
         primaries(directory, (one, other), how) as started,
     ):
         yield started
+
+
+def buffered(directory: Path, use: Callable[[Primaries], list[str]]) -> Iterator[list[str]]:
+    """What is found of several pairs, one after the other."""
+    for number in range(TRIES):
+        place = directory / str(number)
+        place.mkdir()
+        with pair(place, "--buffered") as there:
+            yield use(there)
 
 
 def run(
@@ -116,8 +129,14 @@ def test_writers_find_that_caches_are_separate(tmp_path: Path, monkeypatch: pyte
     """The checker of the failover tests sees the hazard, so that its silence there means something. No number
     of writes that are not seen keeps the second one out here."""
     monkeypatch.setattr(limits, "ECHOES_MAX", 1 << 30)
-    with pair(tmp_path, "--buffered") as there:
-        assert any("was read from" in fault for fault in run(there, faults_of_writers, "python"))
+
+    def faults(there: Primaries) -> list[str]:
+        try:
+            return run(there, faults_of_writers, "python")
+        except Unreachable:
+            return []
+
+    assert any("was read from" in fault for found in buffered(tmp_path, faults) for fault in found)
 
 
 @pytest.mark.parametrize("arithmetic", ["c", "python"])
@@ -129,10 +148,14 @@ def test_separate_caches_are_found_out(tmp_path: Path, arithmetic: str) -> None:
         writers.check()
         return [f"{path.address} {path.state}: {path.reason}" for path in disk.paths]
 
-    with pair(tmp_path, "--buffered") as there:
+    def states(there: Primaries) -> list[str]:
         first, second = run(there, use, arithmetic)
-    assert first == "e1.0 usable: "
-    assert "e2.0 refused: another disk, or not in step: what was written at LBA" in second
+        assert first == "e1.0 usable: "
+        assert second.startswith("e2.0 refused: another disk")
+        return [second]
+
+    echoed = "e2.0 refused: another disk, or not in step: what was written at LBA"
+    assert any(second.startswith(echoed) for (second,) in buffered(tmp_path, states))
 
 
 def test_writers_find_nothing_with_shared(tmp_path: Path) -> None:
