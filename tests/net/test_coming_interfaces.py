@@ -51,7 +51,11 @@ def daemon(lab: Lab, work: Path, *interfaces: str) -> Iterator[Service]:
     """It serves e1.1; by v0 it is under load meanwhile, which loses nothing."""
     write_image(work / "disk", SECTORS)
     with Service(lab, work, [export(work / "disk", "1.1")], interfaces=interfaces) as made:
-        yield made.ready()
+        try:
+            yield made.ready()
+        except AssertionError as error:
+            error.add_note(made.errors)
+            raise
 
 
 @contextmanager
