@@ -83,7 +83,7 @@ def one(config: Path, name: str) -> PoolConfig:
 @contextmanager
 def working(pool: PoolConfig, *, locked: bool = True) -> Iterator[Work]:
     """Work on a pool, or only look at it."""
-    work = Work(pool.path, name=pool.name, reserve=pool.reserve, locked=locked)
+    work = Work(pool.path, kind=pool.kind, name=pool.name, reserve=pool.reserve, locked=locked)
     try:
         yield work
     finally:

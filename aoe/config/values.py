@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aoe import limits, timing
+from aoe.pool.names import Kind
 from aoe.target.rates import LIMITS, Limits, limits_of
 
 Durability = Literal["write-through", "write-back"]
 EngineChoice = Literal["auto", "c", "python"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Readers = Literal["group", "all"]
-PoolKind = Literal["directory"]
 Mask = tuple[bytes, ...]
 """MACs of the hosts that are served; empty: every host is."""
 
@@ -137,7 +137,7 @@ class PoolConfig:
 
     name: str
     path: str
-    kind: PoolKind = "directory"
+    kind: Kind = "directory"
     reserve: int = limits.POOL_RESERVE_DEFAULT
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from aoe import limits
 from aoe.errors import ConfigurationError
 from aoe.pool import names
-from aoe.pool.names import Format
+from aoe.pool.names import FORMATS, Format
 from aoe.pool.room import Room
 from aoe.pool.steps import Make
 from aoe.pool.tree import Tree
@@ -24,8 +24,8 @@ class Child(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A pool at one moment. `taken` are names that no volume can have, besides those of its volumes;
-    `reflinks` tells whether its files can share blocks; `reserve` is in percent; `now` is UTC, ISO 8601;
-    `fresh` makes an id that there has never been."""
+    `reflinks` tells whether its images can share blocks; `reserve` is in percent; `now` is UTC, ISO 8601;
+    `fresh` makes an id that there has never been; `formats` are those that this kind of pool has."""
 
     tree: Tree
     taken: tuple[str, ...]
@@ -34,6 +34,7 @@ class Standing:
     reflinks: Callable[[], bool]
     now: str
     fresh: Callable[[], str]
+    formats: tuple[Format, ...] = FORMATS
 
     @property
     def reflink(self) -> bool:
@@ -45,6 +46,14 @@ class Standing:
     def usual(self) -> Format:
         """The format of a volume that may have snapshots here."""
         return "raw" if self.reflink else "qcow2"
+
+    def chosen(self, format: Format | None) -> Format:
+        """The format that is asked for, or the usual one; ConfigurationError for what is not kept here."""
+        if format is not None and format not in self.formats:
+            raise ConfigurationError(
+                f"this kind of pool keeps disks as {' or '.join(self.formats)}; leave out --format {format}"
+            )
+        return format or self.usual
 
     def check_new(self, name: str, but: str = "") -> str:
         """A name for a new volume, as people write it; ConfigurationError where it cannot be one. The name

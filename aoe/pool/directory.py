@@ -18,6 +18,7 @@ from aoe.disk import locks, syscalls
 from aoe.errors import PoolError
 from aoe.pool import handles, marking, names, qcow2, records
 from aoe.pool.handles import NEW
+from aoe.pool.names import FORMATS, Format
 from aoe.pool.room import Room, Usage
 from aoe.pool.settling import Found, apart
 from aoe.pool.steps import Drop, Fit, Forget, Hide, Make, Move, Save, Settle, Step, Sweep
@@ -32,6 +33,8 @@ _NOT_SHARED = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.
 class Directory:
     """An open pool of this kind. What a call does to the store may fail with OSError or PoolError."""
 
+    formats: tuple[Format, ...] = FORMATS
+
     def __init__(self, path: str, name: str = "") -> None:
         """ConfigurationError for what is no pool."""
         self.said = marking.shown(path, name)
@@ -40,7 +43,7 @@ class Directory:
 
     def lock(self, patience_s: float = timing.POOL_TURN_S) -> None:
         """Keep other processes out until it is closed. PoolError names the one that works here."""
-        marking.lock(self._at, self.said, patience_s)
+        marking.lock(self._at.marker, self.said, patience_s)
 
     def close(self) -> None:
         """Let others work here."""
@@ -51,6 +54,10 @@ class Directory:
     def path_of(self, image: Image) -> str:
         """Where an image is, for what opens it by a path."""
         return str(Path(self._path) / marking.IMAGES / image.file)
+
+    def ready(self, image: Image) -> str:
+        """The same: a file can always be opened."""
+        return self.path_of(image)
 
     def room(self) -> Room:
         """How full the store is."""
@@ -97,10 +104,12 @@ class Directory:
                 strange.append(f"{marking.VOLUMES}/{file}")
         whole, twice = apart(volumes)
         images, new, others = self._images()
+        damaged |= {self._record(name): problem for name, problem in twice.items()}
         return Found(
             volumes=whole,
             gone=gone,
-            damaged={**damaged, **{self._record(name): problem for name, problem in twice.items()}},
+            damaged=damaged,
+            taken=tuple(file.partition("/")[2].removesuffix(_RECORD) for file in damaged),
             images=images,
             new=new,
             unfinished=tuple(file for file in there if file.endswith(_RECORD + NEW)),

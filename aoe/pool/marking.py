@@ -125,13 +125,13 @@ def _check(top: int, said: str, name: str) -> None:
         raise ConfigurationError(f"{said} is a pool of kind {plain(marker.kind)}, not {DIRECTORY}")
 
 
-def lock(pool: Marked, said: str, patience_s: float = timing.POOL_TURN_S) -> None:
-    """Keep every other process from working on a pool. PoolError names the one that does after `patience_s`
-    (seconds)."""
+def lock(fd: int, said: str, patience_s: float = timing.POOL_TURN_S) -> None:
+    """Keep every other process from working on a pool, of which `fd` is what all of them lock. PoolError
+    names the one that does after `patience_s` (seconds)."""
     deadline = time.monotonic() + patience_s
-    while not _is_locked(pool.marker, said):
+    while not _is_locked(fd, said):
         if time.monotonic() >= deadline:
-            user = locks.holder(pool.marker) or "another process"
+            user = locks.holder(fd) or "another process"
             raise PoolError(f"{said} is in use by {user}; wait for it, or end it")
         time.sleep(timing.CONTROL_RETRY_S)
 

@@ -8,6 +8,8 @@ from aoe import limits
 from aoe.errors import ConfigurationError
 from aoe.printable import plain
 
+Kind = Literal["directory"]
+"""Of what a pool is made."""
 Format = Literal["raw", "qcow2"]
 FORMATS: tuple[Format, ...] = ("raw", "qcow2")
 """How the bytes of a disk are kept."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 from aoe import limits, timing
 from aoe.disk.threads import aside
 from aoe.home import Home, Rooted
-from aoe.pool.names import Format
+from aoe.pool.names import Format, Kind
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 from aoe.pool.room import Room, Usage
 from aoe.pool.settling import Leftover
@@ -37,6 +37,7 @@ class Pool(Rooted):
         cls,
         path: str,
         *,
+        kind: Kind = "directory",
         name: str = "",
         reserve: int = limits.POOL_RESERVE_DEFAULT,
         patience_s: float = timing.POOL_TURN_S,
@@ -49,7 +50,7 @@ class Pool(Rooted):
         """
 
         def opened() -> Work:
-            return Work(path, name=name, reserve=reserve, patience_s=patience_s)
+            return Work(path, kind=kind, name=name, reserve=reserve, patience_s=patience_s)
 
         return cls(await _whole(opened, lambda work: work.close()))
 

@@ -33,7 +33,7 @@ class Create:
     def plan(self, at: Standing) -> Plan:
         """How that is done, here and below; ConfigurationError where it cannot be."""
         said = at.check_new(self.volume)
-        image = Image(id=at.fresh(), size=check_size(self.size), format=self.format or at.usual)
+        image = Image(id=at.fresh(), size=check_size(self.size), format=at.chosen(self.format))
         at.check_room(f"to create {said}")
         volume = Volume(uuid=at.fresh(), head=image, made=at.now)
         steps = Make(image), Save(self.volume, volume), Settle(image)

@@ -9,13 +9,14 @@ from typing import Protocol, TypeVar
 
 from aoe import limits, timing
 from aoe.errors import MisuseError, PoolError
+from aoe.pool import store
 from aoe.pool.copying import Standing
-from aoe.pool.directory import Directory
+from aoe.pool.names import Kind
 from aoe.pool.room import Room, Usage, together
 from aoe.pool.settling import Found, Leftover, leftovers, settle
 from aoe.pool.steps import Plan, Step
 from aoe.pool.tree import Tree
-from aoe.pool.volume import Volume
+from aoe.pool.volume import Image, Volume
 
 T = TypeVar("T")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -31,14 +32,16 @@ class Request(Protocol):
 class Work:
     """A pool that this process alone works on, or (`locked=False`) only looks at.
 
-    `reserve` is percent of the store. ConfigurationError for what is no pool, PoolError where another process
-    has it for longer than `patience_s` (seconds), or its store fails.
+    `path` is where the store of its `kind` is; `reserve` is percent of that. ConfigurationError for what is
+    no pool, PoolError where another process has it for longer than `patience_s` (seconds), or its store
+    fails.
     """
 
     def __init__(
         self,
         path: str,
         *,
+        kind: Kind = "directory",
         name: str = "",
         reserve: int = limits.POOL_RESERVE_DEFAULT,
         patience_s: float = timing.POOL_TURN_S,
@@ -46,7 +49,7 @@ class Work:
     ) -> None:
         self.name = name
         self._reserve = reserve
-        self._store = Directory(path, name)
+        self._store = store.opened(kind, path, name)
         self._reflinks: bool | None = None
         self._locked = locked
         self._undone: list[Leftover] = []
@@ -105,9 +108,17 @@ class Work:
 
     def path_of(self, volume: str, snapshot: str = "") -> str:
         """Where the image of a volume or snapshot is. ConfigurationError."""
+        return self._store.path_of(self.image_of(volume, snapshot))
+
+    def ready(self, volume: str, snapshot: str = "") -> str:
+        """The same, once it can be opened there. ConfigurationError, PoolError."""
+        image = self.image_of(volume, snapshot)
+        return self._done(f"making {volume} ready", lambda: self._store.ready(image))
+
+    def image_of(self, volume: str, snapshot: str = "") -> Image:
+        """The image of a volume or snapshot. ConfigurationError."""
         tree = self.tree
-        kept = tree.snapshot(volume, snapshot).image if snapshot else tree.volume(volume).head
-        return self._store.path_of(kept)
+        return tree.snapshot(volume, snapshot).image if snapshot else tree.volume(volume).head
 
     def usage(self, volume: str) -> tuple[Usage, Usage]:
         """What the present state of a volume takes, and what its snapshots do together. PoolError,
@@ -126,15 +137,15 @@ class Work:
         """What it would do now. ConfigurationError where it cannot be done, PoolError."""
         if self._stale:  # what a verb has left could not be looked at
             self._settle()
-        taken = (file.partition("/")[2].removesuffix(".json") for file in self.found.damaged)
         at = Standing(
             tree=self.tree,
-            taken=tuple(taken),
+            taken=self.found.taken,
             room=self.room,
             reserve=self._reserve,
             reflinks=lambda: self.shares,
             now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             fresh=lambda: uuid.uuid4().hex,
+            formats=self._store.formats,
         )
         return request.plan(at)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import count
 
 from aoe.pool.copying import Standing
+from aoe.pool.names import FORMATS, Format
 from aoe.pool.requests import Create
 from aoe.pool.room import Room
 from aoe.pool.steps import Plan, after
@@ -18,20 +19,29 @@ GIB = 1 << 30
 class World:
     """A pool that only computes: each request is planned and done."""
 
-    def __init__(self, *, reflink: bool = True, room: Room = Room(100, 50), reserve: int = 10) -> None:  # noqa: B008
+    def __init__(
+        self,
+        *,
+        reflink: bool = True,
+        room: Room = Room(100, 50),  # noqa: B008
+        reserve: int = 10,
+        formats: tuple[Format, ...] = FORMATS,
+    ) -> None:
         self.volumes: dict[str, Volume] = {}
         self.reflink = reflink
         self.room = room
         self.reserve = reserve
+        self.formats = formats
         self.taken: tuple[str, ...] = ()
         self._ids = ids()
 
     def plan(self, request: Request) -> Plan:
         tree = Tree("fast", self.volumes)
         fresh = self._ids.__next__
-        return request.plan(
-            Standing(tree, self.taken, self.room, self.reserve, lambda: self.reflink, NOW, fresh)
+        at = Standing(
+            tree, self.taken, self.room, self.reserve, lambda: self.reflink, NOW, fresh, self.formats
         )
+        return request.plan(at)
 
     def do(self, *requests: Request) -> Plan:
         for request in requests:

@@ -351,3 +351,10 @@ def test_every_step_is_told_of() -> None:
     for request in requests:
         for sentence in world.do(request).sentences:
             assert sentence.isprintable()
+
+
+def test_a_format_that_this_kind_of_pool_has_not_is_refused() -> None:
+    world = World(formats=("raw",))
+    said = refusal(world, Create("a", GIB, "qcow2"))
+    assert said == "this kind of pool keeps disks as raw; leave out --format qcow2"
+    assert world.plan(Create("a", GIB, "raw")).done == world.plan(Create("a", GIB)).done

@@ -1,0 +1,72 @@
+"""What a kind of pool does, behind one interface: `aoe.pool.work` plans and carries out on any of them."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from aoe.pool.names import Format, Kind
+from aoe.pool.room import Room, Usage
+from aoe.pool.settling import Found
+from aoe.pool.steps import Step
+from aoe.pool.volume import Image
+
+
+class Store(Protocol):
+    """An open pool of some kind. What a call does to the store may fail with OSError or PoolError."""
+
+    said: str
+    """The pool in a message."""
+
+    formats: tuple[Format, ...]
+    """How the bytes of a disk can be kept here."""
+
+    def lock(self, patience_s: float) -> None:
+        """Keep other processes out until it is closed. PoolError names the one that works here."""
+
+    def close(self) -> None:
+        """Let others work here."""
+
+    def path_of(self, image: Image) -> str:
+        """Where an image is, for what opens it by a path."""
+
+    def ready(self, image: Image) -> str:
+        """The same, once it can be opened there."""
+
+    def room(self) -> Room:
+        """How full the store is."""
+
+    def reflinks(self) -> bool:
+        """Whether images here can share blocks."""
+
+    def usage(self, image: Image) -> Usage:
+        """What an image takes; nothing where it is not there."""
+
+    def found(self) -> Found:
+        """All that is there."""
+
+    def save(self) -> None:
+        """Keep a little room for records of what is deleted when the store is full, where that takes any."""
+
+    def spend(self) -> bool:
+        """Give that up; false where there is none."""
+
+    def do(self, step: Step) -> None:
+        """One of them, on stable storage when this returns."""
+
+    def alone(self, image: Image, *, read: bool) -> AbstractContextManager[None]:
+        """Inside, nothing else writes to an image, nor reads it unless this only reads (`read`). PoolError
+        names what uses it."""
+
+
+def opened(kind: Kind, path: str, name: str = "") -> Store:
+    """The pool of a kind that is at a path; ConfigurationError for what is none."""
+    return _KINDS[kind](path, name)
+
+
+def _directory(path: str, name: str) -> Store:
+    from aoe.pool.directory import Directory  # noqa: PLC0415 - only the kind that is used is loaded
+
+    return Directory(path, name)
+
+
+_KINDS: dict[Kind, Callable[[str, str], Store]] = {"directory": _directory}
