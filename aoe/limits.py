@@ -316,8 +316,22 @@ POOL_CHAIN_MAX = 16
 """Images of which one state is made, each of differences to the one before."""
 POOL_NAMED_MAX = 8
 """Volumes or snapshots that one message names."""
+POOL_HOLE_BYTES = 1 << 20
+"""Zeroes of which a copy makes a hole; fewer are written, so that it has few extents."""
+POOL_IMAGE_HEAD_BYTES = 64 << 20
+"""How much longer than its disk an image in qcow2 may be, with an eighth of the disk."""
 EXTENTS_CHUNK = 1024
 """Extents of a file that the kernel is asked for at a time."""
+
+SANDBOX_CPU_S = 120
+SANDBOX_MEMORY_BYTES = 4 << 30
+"""Seconds of processor time and address space of a program that reads others' images; qemu-img reserves 1 GiB
+or so for its threads, and touches little of it."""
+SANDBOX_COPIED_PER_S = 8 << 20
+"""Bytes that a slow processor copies, or unpacks, in a second."""
+SANDBOX_SAID_BYTES_MAX = 8 << 20
+SANDBOX_SAID_CHUNK = 65536
+"""Of what such a program prints, in all, and at a time."""
 
 # What must hold between them
 

@@ -149,6 +149,8 @@ CONTROL_RETRY_S = 0.05
 """How long a command waits for another one that changes something, and between two looks at that."""
 POOL_TURN_S = 10.0
 """How long a verb waits for another one that works on the same pool."""
+SANDBOX_END_S = 180.0
+"""After which a program that looks at an image is ended: it should take a moment."""
 CONTROL_QUIET_S = 5.0
 """After which a command says that it still waits."""
 CONTROL_SAMPLE_S = 0.5

@@ -27,6 +27,7 @@ ROOMS = [
         "metrics",
         "home",
         "abreast",
+        "sandbox",
         "drive",
         "disk",
         "link",
@@ -52,9 +53,10 @@ WITH_IO = {
     "paced repeated records serve server target",
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
-    "pool": "directory handles marking pool qcow2 work",
+    "sandbox": "child landlock refused",
+    "pool": "directory handles marking pool qemu_img work",
     "node": "alone content desk drains endpoint exposed exposing hands held held_addresses held_sockets "
-    "holds landlock life listening lives meant node notify opener opener_connection opener_process "
+    "holds life listening lives meant node notify opener opener_connection opener_process "
     "opener_service opening pages pending placing process remembered sandbox seccomp spaces standing state "
     "store_life",
     "control": "bridge client connection hand kept listening peers place saving server verbs written",

@@ -1,18 +1,6 @@
 """The numbers of the system calls that a target needs: on x86-64, and on every younger architecture."""
 
-from typing import NamedTuple
-
-
-class Number(NamedTuple):
-    """Of one call; None where there is none."""
-
-    x86_64: int | None
-    generic: int | None
-
-    def on(self, is_x86: bool) -> int | None:
-        """On an architecture of one kind."""
-        return self.x86_64 if is_x86 else self.generic
-
+from aoe.sandbox.bpf import Number
 
 CALLS = {
     "futex": Number(202, 98),

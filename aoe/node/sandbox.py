@@ -5,8 +5,8 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
-from aoe.node.landlock import CHANGING, READING, restrict_files
 from aoe.node.seccomp import Sockets, restrict_calls
+from aoe.sandbox.landlock import CHANGING, READING, Place, restrict_files
 
 log = logging.getLogger("aoe.node")
 
@@ -22,7 +22,7 @@ def confine(state: Path, sockets: Sockets) -> None:
     with suppress(OSError):
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
     opener = sockets is not Sockets.ANY
-    below = {state: CHANGING} if opener else {state: CHANGING, Path("/proc"): READING}
+    below: dict[Place, int] = {state: CHANGING} if opener else {state: CHANGING, Path("/proc"): READING}
     for problem in (restrict_files(below, alone=opener), restrict_calls(sockets)):
         if problem:
             log.warning("%s", problem)

@@ -5,29 +5,38 @@ import errno
 import mmap
 import os
 import platform
-import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from aoe import timing
 from aoe.errors import ConfigurationError, NoThread
 from aoe.node.calls import CALLS
+from aoe.sandbox.bpf import (
+    ANY_BIT,
+    ARCHITECTURE_AT,
+    ARGUMENTS_AT,
+    EQUAL,
+    LOAD,
+    MACHINES,
+    NUMBER_AT,
+    SPEC_ALLOW,
+    TSYNC,
+    Machine,
+    Step,
+    answer,
+    gain_nothing,
+    install,
+    packed,
+)
 
 T = TypeVar("T")
 
-_LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
-_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000
-_NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16
-
-_MODE_FILTER, _TSYNC, _SPEC_ALLOW = 1, 1, 4
-_PR_SET_NO_NEW_PRIVS, _IO_URING_SETUP = 38, 425
+_IO_URING_SETUP = 425
 _CLONE_THREAD, _PR_SET_NAME, _TIOCSTI, _TIOCLINUX, _ENABLE_RINGS = 0x10000, 15, 0x5412, 0x541C, 12
 _AF_UNIX, _SOCK_SEQPACKET_CLOEXEC = 1, 0x80005
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Sockets(Enum):
@@ -39,80 +48,52 @@ class Sockets(Enum):
     NONE = "none"
 
 
-class Machine(NamedTuple):
-    """What filters call an architecture, and whether it has the numbers of x86-64."""
-
-    audit: int
-    is_x86: bool
+def _argument(number: int) -> Step:
+    return Step(LOAD, ARGUMENTS_AT + 8 * number)
 
 
-MACHINES = {
-    "x86_64": Machine(0xC000003E, True),
-    "aarch64": Machine(0xC00000B7, False),
-    "riscv64": Machine(0xC00000F3, False),
-}
-"""All little-endian, so that the low half of an argument comes first."""
-
-
-class _Step(NamedTuple):
-    """One instruction of a filter (BPF)."""
-
-    code: int
-    value: int
-    if_true: int = 0
-    if_false: int = 0
-
-
-def _answer(error: int) -> _Step:
-    return _Step(_RETURN, _REFUSE | error if error else _ALLOW)
-
-
-def _argument(number: int) -> _Step:
-    return _Step(_LOAD, _ARGUMENTS_AT + 8 * number)
-
-
-def _only(number: int, value: int) -> list[_Step]:
+def _only(number: int, value: int) -> list[Step]:
     """Allowed with one value of an argument."""
-    return [_argument(number), _Step(_EQUAL, value, 0, 1), _answer(0), _answer(errno.EPERM)]
+    return [_argument(number), Step(EQUAL, value, 0, 1), answer(0), answer(errno.EPERM)]
 
 
-def _only_first(first: int, second: int) -> list[_Step]:
+def _only_first(first: int, second: int) -> list[Step]:
     """Allowed with one value of each of the first two arguments."""
-    tests = [_argument(0), _Step(_EQUAL, first, 0, 3), _argument(1), _Step(_EQUAL, second, 0, 1)]
-    return [*tests, _answer(0), _answer(errno.EPERM)]
+    tests = [_argument(0), Step(EQUAL, first, 0, 3), _argument(1), Step(EQUAL, second, 0, 1)]
+    return [*tests, answer(0), answer(errno.EPERM)]
 
 
-def _if_any(number: int, bits: int) -> list[_Step]:
+def _if_any(number: int, bits: int) -> list[Step]:
     """Allowed with one of these bits in an argument."""
-    return [_argument(number), _Step(_ANY_BIT, bits, 0, 1), _answer(0), _answer(errno.EPERM)]
+    return [_argument(number), Step(ANY_BIT, bits, 0, 1), answer(0), answer(errno.EPERM)]
 
 
-def _if_none(number: int, bits: int) -> list[_Step]:
-    return [_argument(number), _Step(_ANY_BIT, bits, 0, 1), _answer(errno.EPERM), _answer(0)]
+def _if_none(number: int, bits: int) -> list[Step]:
+    return [_argument(number), Step(ANY_BIT, bits, 0, 1), answer(errno.EPERM), answer(0)]
 
 
-def _none(number: int) -> list[_Step]:
+def _none(number: int) -> list[Step]:
     """Allowed with a null pointer as an argument."""
-    high = _Step(_LOAD, _ARGUMENTS_AT + 8 * number + 4)
+    high = Step(LOAD, ARGUMENTS_AT + 8 * number + 4)
     return [
         _argument(number),
-        _Step(_EQUAL, 0, 0, 3),
+        Step(EQUAL, 0, 0, 3),
         high,
-        _Step(_EQUAL, 0, 0, 1),
-        _answer(0),
-        _answer(errno.EPERM),
+        Step(EQUAL, 0, 0, 1),
+        answer(0),
+        answer(errno.EPERM),
     ]
 
 
-def _but(number: int, *values: int) -> list[_Step]:
+def _but(number: int, *values: int) -> list[Step]:
     """Allowed with every other value."""
-    tests = [_Step(_EQUAL, value, len(values) - at, 0) for at, value in enumerate(values)]
-    return [_argument(number), *tests, _answer(0), _answer(errno.EPERM)]
+    tests = [Step(EQUAL, value, len(values) - at, 0) for at, value in enumerate(values)]
+    return [_argument(number), *tests, answer(0), answer(errno.EPERM)]
 
 
-def _with_sockets(sockets: Sockets) -> dict[str, list[_Step]]:
+def _with_sockets(sockets: Sockets) -> dict[str, list[Step]]:
     """A packet socket that could be bound would hear another interface: the filter cannot see which."""
-    may, may_not = [_answer(0)], [_answer(errno.EPERM)]
+    may, may_not = [answer(0)], [answer(errno.EPERM)]
     made = {
         Sockets.ANY: _only(0, _AF_UNIX),
         Sockets.OPENERS: _only_first(_AF_UNIX, _SOCK_SEQPACKET_CLOEXEC),
@@ -123,13 +104,13 @@ def _with_sockets(sockets: Sockets) -> dict[str, list[_Step]]:
     return {"socket": made[sockets], "connect": connected, "listen": own, "bind": own}
 
 
-def _with_conditions(own: int, sockets: Sockets) -> dict[str, list[_Step]]:
+def _with_conditions(own: int, sockets: Sockets) -> dict[str, list[Step]]:
     """What is allowed in part. Threads are, processes are not; memory that was written is not executed; a
     ring is enabled, not made; nothing is typed at the terminal."""
     return {
         **_with_sockets(sockets),
         "clone": _if_any(0, _CLONE_THREAD),
-        "clone3": [_answer(errno.ENOSYS)],  # its flags are out of sight: libc falls back on clone
+        "clone3": [answer(errno.ENOSYS)],  # its flags are out of sight: libc falls back on clone
         "mmap": _if_none(2, mmap.PROT_EXEC),
         "mprotect": _if_none(2, mmap.PROT_EXEC),
         "prctl": _only(0, _PR_SET_NAME),
@@ -138,32 +119,28 @@ def _with_conditions(own: int, sockets: Sockets) -> dict[str, list[_Step]]:
         "prlimit64": _none(2),  # to look, not to set
         "ioctl": _but(1, _TIOCSTI, _TIOCLINUX),
         "io_uring_register": _only(1, _ENABLE_RINGS),
-        "seccomp": [_answer(errno.EPERM)],
+        "seccomp": [answer(errno.EPERM)],
     }
 
 
 def program(machine: Machine, own: int, sockets: Sockets) -> bytes:
     """The filter for a process of the number `own`."""
-    return _packed(_steps(machine, own, sockets))
+    return packed(_steps(machine, own, sockets))
 
 
-def _packed(steps: Iterable[_Step]) -> bytes:
-    return b"".join(struct.pack("HBBI", it.code, it.if_true, it.if_false, it.value) for it in steps)
-
-
-def _steps(machine: Machine, own: int, sockets: Sockets) -> Iterator[_Step]:
-    yield _Step(_LOAD, _ARCHITECTURE_AT)
-    yield _Step(_EQUAL, machine.audit, 1, 0)
-    yield _answer(errno.EPERM)
-    yield _Step(_LOAD, _NUMBER_AT)
+def _steps(machine: Machine, own: int, sockets: Sockets) -> Iterator[Step]:
+    yield Step(LOAD, ARCHITECTURE_AT)
+    yield Step(EQUAL, machine.audit, 1, 0)
+    yield answer(errno.EPERM)
+    yield Step(LOAD, NUMBER_AT)
     conditions = _with_conditions(own, sockets)
     for name, numbers in CALLS.items():
         number = numbers.on(machine.is_x86)
         if number is not None:
-            then = conditions.get(name, [_answer(0)])
-            yield _Step(_EQUAL, number, 0, len(then))
+            then = conditions.get(name, [answer(0)])
+            yield Step(EQUAL, number, 0, len(then))
             yield from then
-    yield _answer(errno.EPERM)
+    yield answer(errno.EPERM)
 
 
 def restrict_calls(sockets: Sockets) -> str:
@@ -174,7 +151,7 @@ def restrict_calls(sockets: Sockets) -> str:
         return f"system calls are not restricted: their numbers on {platform.machine()} are not known"
     code = program(machine, os.getpid(), sockets)
     deadline = time.monotonic() + timing.THREAD_END_S
-    while (result := _install(machine, code, _TSYNC | _SPEC_ALLOW)) > 0 and time.monotonic() < deadline:
+    while (result := install(machine, code, TSYNC | SPEC_ALLOW)) > 0 and time.monotonic() < deadline:
         time.sleep(
             timing.THREAD_END_S / 1000
         )  # for the thread of that number, which ends: it was `without_ring`
@@ -198,13 +175,6 @@ def _refuse_rings() -> None:
     machine = MACHINES.get(platform.machine())
     if machine is None:
         return
-    ring = (_Step(_LOAD, _NUMBER_AT), _Step(_EQUAL, _IO_URING_SETUP, 0, 1), _answer(errno.ENOSYS), _answer(0))
-    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _install(machine, _packed(ring), _SPEC_ALLOW)
-
-
-def _install(machine: Machine, code: bytes, flags: int) -> int:
-    """0, a negative error, or the number of a thread that has another filter."""
-    text = ctypes.create_string_buffer(code, len(code))
-    filters = ctypes.create_string_buffer(struct.pack("HP", len(code) // 8, ctypes.addressof(text)))
-    return int(_libc.syscall(CALLS["seccomp"].on(machine.is_x86), _MODE_FILTER, flags, filters))
+    ring = (Step(LOAD, NUMBER_AT), Step(EQUAL, _IO_URING_SETUP, 0, 1), answer(errno.ENOSYS), answer(0))
+    gain_nothing()
+    install(machine, packed(ring), SPEC_ALLOW)

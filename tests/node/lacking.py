@@ -19,7 +19,7 @@ class _Old:
 
 
 def _landlock() -> None:
-    from aoe.node import landlock
+    from aoe.sandbox import landlock
 
     landlock._libc = _Old()  # type: ignore[assignment]
 

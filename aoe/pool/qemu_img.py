@@ -1,0 +1,161 @@
+"""What qemu-img is asked for, in a sandbox (`aoe.sandbox`): it gets descriptors, and opens nothing else.
+
+Images of others are looked at before they are used: one that names other files is refused, and one that is
+damaged. Those of a pool are named with all that they are differences to, so that no image says itself what is
+below it.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+from aoe import limits
+from aoe.errors import ConfigurationError, PoolError
+from aoe.pool.names import Format
+from aoe.printable import plain
+from aoe.sandbox import child
+
+Foreign = Literal["raw", "qcow2", "vmdk", "vdi", "vhdx", "vpc"]
+FOREIGN: tuple[Foreign, ...] = ("raw", "qcow2", "vmdk", "vdi", "vhdx", "vpc")
+"""Formats that are read."""
+_REMEDY = "apt-get install qemu-utils"
+_CHECKED = ("qcow2", "vmdk", "vdi", "vhdx")
+_LEAKS, _CORRUPT, _ALL = 3, 2, 100.0
+_PROGRESS = re.compile(rb"\(([0-9.]+)/100%\)")
+
+Told = Callable[[float], object]
+"""Gets how much is done, 0 to 1."""
+
+
+class Layer(NamedTuple):
+    """An open image of a pool, which is differences to the next one."""
+
+    fd: int
+    format: Format
+
+
+class Facts(NamedTuple):
+    """Of an image: the size of its disk, and how many bytes its copy will take, both in bytes."""
+
+    size: int
+    needed: int
+
+
+def run(
+    verb: str,
+    *words: str,
+    reads: Sequence[int] = (),
+    writes: Sequence[int] = (),
+    may_be: Sequence[int] = (0,),
+    **how: Any,
+) -> child.Done:
+    """qemu-img with a verb, which may end with one of these numbers. PoolError says why it did not."""
+    task = child.Task(
+        words=("qemu-img", verb, *words),
+        reads=tuple(reads),
+        writes=tuple(writes),
+        **{"remedy": _REMEDY, **{name: it for name, it in how.items() if name != "heard"}},
+    )
+    done = child.run(task, how.get("heard", lambda _: None))
+    if done.status not in may_be:
+        raise PoolError(f"qemu-img {verb}: {plain(done.problem).removeprefix('qemu-img: ')}")
+    return done
+
+
+def name_of(fd: int) -> str:
+    """A descriptor as a file name."""
+    return f"/proc/self/fd/{fd}"
+
+
+def opened(layers: Sequence[Layer]) -> str:
+    """Images of a pool, the last state first, as one word. This process has the locks of QEMU's on them."""
+    return f"json:{json.dumps(_node(layers))}"
+
+
+def _node(layers: Sequence[Layer]) -> dict[str, Any]:
+    file = {"driver": "file", "filename": name_of(layers[0].fd), "locking": "off"}
+    if layers[0].format == "raw":
+        return {"driver": "raw", "file": file}
+    return {"driver": layers[0].format, "file": file, "backing": _node(layers[1:]) if layers[1:] else None}
+
+
+# Images of others
+
+
+def examined(fd: int, form: Foreign, to: Format, said: str) -> Facts:
+    """A foreign image, before it is copied to another format. ConfigurationError for one that depends on
+    other files or is encrypted; PoolError for one that cannot be read, or is damaged."""
+    try:
+        facts = json.loads(run("info", "--output=json", "-f", form, name_of(fd), reads=(fd,)).out)
+        _check_alone(facts, said)
+        if form in _CHECKED:
+            _check_sound(fd, form)
+        words = ("--output=json", "-f", form, "-O", to, name_of(fd))
+        needed = json.loads(run("measure", *words, reads=(fd,)).out)["required"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise PoolError(f"{said}: qemu-img says nothing of it that is understood ({error})") from error
+    except PoolError as error:
+        raise PoolError(f"{said} is no sound {form} image: {error}") from error
+    return Facts(int(facts["virtual-size"]), int(needed))
+
+
+def _check_alone(facts: dict[str, Any], said: str) -> None:
+    other = facts.get("backing-filename") or _of_format(facts).get("data-file")
+    if other:
+        raise ConfigurationError(
+            f"{said} is made of differences to, or keeps its data in, {plain(str(other))}; make one image of "
+            "it first: qemu-img convert"
+        )
+    if facts.get("encrypted"):
+        raise ConfigurationError(f"{said} is encrypted; decrypt it first: qemu-img convert")
+
+
+def _of_format(facts: dict[str, Any]) -> dict[str, Any]:
+    found = facts.get("format-specific", {}).get("data", {})
+    return found if isinstance(found, dict) else {}
+
+
+def _check_sound(fd: int, form: Foreign) -> None:
+    words = ("--output=json", "-f", form, name_of(fd))
+    done = run("check", *words, reads=(fd,), may_be=(0, _LEAKS, _CORRUPT))
+    if done.status == _CORRUPT:
+        count = json.loads(done.out).get("corruptions", "some")
+        raise PoolError(f"qemu-img check finds {count} errors")
+
+
+# Copies
+
+
+def convert(source: str, form: Foreign, reads: Sequence[int], to: Layer, size: int, told: Told) -> None:
+    """Copy what an image has, the disk of which has `size` bytes, into an empty one of as many. PoolError."""
+    run(
+        *("convert", "-p", "-n", "--target-is-zero", "-S", str(limits.POOL_HOLE_BYTES)),
+        *("-f", form, "-O", to.format, source, name_of(to.fd)),
+        reads=reads,
+        writes=(to.fd,),
+        heard=_progress(told),
+        **bounds(size),
+    )
+
+
+def bounds(size: int) -> dict[str, Any]:
+    """Of what copies a disk of so many bytes: a slow processor and a slow disk are waited for."""
+    cpu_s = limits.SANDBOX_CPU_S + size // limits.SANDBOX_COPIED_PER_S
+    most = size + size // 8 + limits.POOL_IMAGE_HEAD_BYTES
+    return {"cpu_s": cpu_s, "end_s": None, "file_bytes": most}
+
+
+def _progress(told: Told) -> Callable[[bytes], None]:
+    def heard(text: bytes) -> None:
+        found = _PROGRESS.findall(text)
+        if found:
+            told(min(float(found[-1]) / _ALL, 1.0))
+
+    return heard
+
+
+def size_of(fd: int) -> int:
+    """Bytes of a file or device."""
+    return os.lseek(fd, 0, os.SEEK_END)
