@@ -266,8 +266,14 @@ OPENER_USES_MAX = 256
 """Uses of stores in one message."""
 OPENER_STORE_BYTES = 64
 """Of one message, for what a path leads to: two numbers, or a number with a word before it."""
-OPENER_PLACES_BYTES = OPENER_MESSAGE_BYTES_MAX - 1024
+OPENER_WHY_BYTES = 1 << 14
+"""Of one answer, for why there is nothing at some paths."""
+OPENER_PLACES_BYTES = OPENER_MESSAGE_BYTES_MAX - OPENER_WHY_BYTES - 1024
 """Of one message, for paths and what they lead to; the rest is around them."""
+CHORES_MAX = 64
+"""Verbs on pools that are asked for at a time."""
+CHORE_STEPS_MAX = 100
+"""Steps of one that are told in words."""
 OPENER_SAID_BYTES = 1 << 13
 """Of one answer, for what the opener says beside it."""
 OPENER_CONNECTIONS_MAX = 16

@@ -55,10 +55,10 @@ WITH_IO = {
     "remote standing survey",
     "sandbox": "child landlock refused",
     "pool": "directory handles marking pool qemu_img work",
-    "node": "alone content desk drains endpoint exposed exposing hands held held_addresses held_sockets "
-    "holds life listening lives meant node notify opener opener_connection opener_process "
-    "opener_service opening pages pending placing process remembered sandbox seccomp spaces standing state "
-    "store_life",
+    "node": "alone chores content desk drains endpoint exposed exposing hands held held_addresses "
+    "held_sockets holds life listening lives meant node notify opener opener_connection "
+    "opener_process opener_service opening pages pending placing pools process remembered sandbox "
+    "seccomp spaces standing state store_life volumes",
     "control": "bridge client connection hand kept listening peers place saving server verbs written",
 }
 """Modules that may know the world. The others of these rooms are sans-I/O, and so are `wire`, `drive` and

@@ -10,9 +10,10 @@ from aoe.cli.report import Report
 from aoe.config.read import read
 from aoe.control.messages import REFUSED
 from aoe.control.saving import replace_file
-from aoe.disk.found import token_at
 from aoe.errors import ConfigurationError, ControlFailed
 from aoe.node.content import content
+from aoe.node.opening import InProcess
+from aoe.node.pools import Pools
 from aoe.printable import one_line, plain
 
 
@@ -71,8 +72,13 @@ def _text(file: Path) -> tuple[str, dict[str, Any]]:
         found = content(file)
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}; name a readable file") from error
-    places = {export.place for export in read(found, str(file)).exports}
-    return found.decode(), {place: it for place in places if (it := token_at(place)) is not None}
+    config = read(found, str(file))
+    pools = Pools(config.pools, locked=False)
+    try:
+        there = InProcess(0, pools=pools).find({export.place for export in config.exports})
+    finally:
+        pools.close()
+    return found.decode(), dict(there)
 
 
 def _place(config: Path | None, running: str) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 from aoe.config.keys import EXPORT, Key
 from aoe.config.kinds import Many, Mask, Wrong
 from aoe.config.unknown import no_key
-from aoe.config.values import BY_TAG
+from aoe.config.values import BY_TAG, volume_of
 from aoe.errors import ConfigurationError
 
 _KEYS = {key.name: key for key in EXPORT}
@@ -75,6 +75,8 @@ def _candidates(text: str) -> Iterator[Any]:
 
 
 def absolute(path: str) -> str:
-    """A path from here as one from everywhere. A label or UUID stays one."""
+    """A path from here as one from everywhere. A label or UUID stays one, and POOL/VOLUME a volume unless
+    there is such a file here."""
     tag, equals, _ = path.partition("=")
-    return path if equals and tag in BY_TAG else os.path.abspath(path)  # noqa: PTH100 - links stay
+    is_volume = volume_of(path) is not None and not os.path.lexists(path)
+    return path if is_volume or (equals and tag in BY_TAG) else os.path.abspath(path)  # noqa: PTH100 - links stay

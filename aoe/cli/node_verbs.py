@@ -13,16 +13,18 @@ from aoe import timing
 from aoe.cli.wanted import Wanted
 from aoe.config.changes import Change
 from aoe.config.read import read
-from aoe.config.values import Config, TargetConfig
+from aoe.config.values import Config
 from aoe.control.messages import DONE, PARTLY
 from aoe.control.rights import Peer, Rights
-from aoe.control.verbs import Apply, Outcome
+from aoe.control.verbs import Apply, OfVolume, Outcome
 from aoe.disk.threads import aside
 from aoe.errors import ConfigurationError
 from aoe.node.done import REFUSED, Done, Wanting
 from aoe.node.drains import Drains
 from aoe.node.groups import number_of
 from aoe.node.node import Node
+from aoe.pool.asked import name_of
+from aoe.printable import plain
 from aoe.wire.address import parse_address
 
 _Wanted = AbstractAsyncContextManager[Config]
@@ -39,7 +41,7 @@ class NodeVerbs:
         node: Node,
         wanted: Wanted,
         drains: Drains,
-        changed: Callable[[TargetConfig], None] = lambda _: None,
+        changed: Callable[[Config], None] = lambda _: None,
         stirred: Callable[[], None] = lambda: None,
         group_of: Callable[[str], int] = number_of,
     ) -> None:
@@ -104,12 +106,12 @@ class NodeVerbs:
         @asynccontextmanager
         async def allowed(now: Config) -> AsyncIterator[Config]:
             async with wanted(now) as config:
-                await aside(lambda: rights_of(config.target, group_of=self._group_of))  # before all
+                await aside(lambda: rights_of(config, group_of=self._group_of))  # before all
                 yield config
 
         done = await self._node.apply(allowed, by, remove=remove, expect=expect)
         if done.exit != REFUSED:
-            await aside(lambda: self._changed(self._node.wanted.target))
+            await aside(lambda: self._changed(self._node.wanted))
         return self._outcome(done)
 
     async def stays(self) -> list[str]:
@@ -161,6 +163,18 @@ class NodeVerbs:
         log.info("resume by %s: %s", peer, " ".join(ended))
         return Outcome(tuple(f"{address}: clients may use it again" for address in ended))
 
+    async def volume(self, how: OfVolume, peer: Peer) -> Outcome:
+        """Make, change or delete a volume."""
+        volumes = self._node.volumes
+        if how.plan:
+            planned = await volumes.plan(how.pool, how.request)
+            return Outcome((*planned["steps"], *planned["clients"]), facts=planned)
+        wanted = self._node.wanted.exports
+        done = await volumes.do(how.pool, how.request, wanted, str(peer), force=how.force)
+        log.info("volume %s by %s: %s", name_of(how.request), peer, plain(str(done["done"])))
+        self._stirred()
+        return Outcome((done["done"], *done["notes"]), PARTLY if done.get("failed") else DONE, done)
+
     async def log_level(self, level: str, peer: Peer) -> Outcome:
         """Log what is at least so grave."""
         logging.getLogger("aoe").setLevel(level.upper())
@@ -181,8 +195,10 @@ def owner_of(file: Path) -> int:
 
 
 def rights_of(
-    target: TargetConfig, owner: int = 0, changes: str = "", group_of: Callable[[str], int] = number_of
+    config: Config, owner: int = 0, changes: str = "", group_of: Callable[[str], int] = number_of
 ) -> Rights:
     """Which process may do what. ConfigurationError for a group that is not there."""
+    target = config.target
     group = None if target.control_group is None else group_of(target.control_group)
-    return Rights(owner, group, target.control_readers == "all", changes)
+    admins = {it.name: group_of(it.admins) for it in config.pools if it.admins is not None}
+    return Rights(owner, group, target.control_readers == "all", changes, admins)

@@ -13,13 +13,13 @@ from aoe.cli.pools import working
 from aoe.config.keys import in_words_of_a_file
 from aoe.config.overlap import Part, overlapping
 from aoe.config.values import Config, ExportConfig, PoolConfig, TargetConfig
-from aoe.disk.open import try_store
 from aoe.engine import why_unavailable
 from aoe.errors import AoeError, ConfigurationError
 from aoe.link.naming import Known, all_known, called
 from aoe.link.packet import only_interface, usable
 from aoe.link.udp import UdpSpec
-from aoe.node.opening import InProcess, opening_of
+from aoe.node.opening import InProcess
+from aoe.node.pools import Pools
 from aoe.printable import plain
 
 _OURS = re.compile(r"aoe-target \(process [0-9]+\)")
@@ -42,7 +42,7 @@ def findings(config: Config) -> Iterator[Finding]:
     yield from _interfaces(config)
     yield from (_link(text) for text in config.target.links)
     yield from of_target(config.target)
-    yield from of_exports(config.exports)
+    yield from of_exports(config)
     yield from map(_pool, config.pools)
 
 
@@ -169,11 +169,13 @@ def _engine() -> tuple[str, Facts]:
 # Exports
 
 
-def of_exports(exports: Sequence[ExportConfig]) -> Iterator[Finding]:
+def of_exports(config: Config) -> Iterator[Finding]:
     """Each store, and which is another one's by another name."""
+    exports, opener = config.exports, InProcess(0, pools=Pools(config.pools, locked=False))
+    there = opener.find({export.place for export in exports})
     for export in exports:
-        yield _looked(_facts(export), partial(_store, export))
-    there = InProcess(0).find({export.place for export in exports})
+        yield _looked(_facts(export), partial(_store, export, opener))
+    opener.close()
     for one, other in overlapping((_part(it, there[it.place]), it) for it in exports if it.place in there):
         if one.place != other.place:
             text = (
@@ -191,11 +193,11 @@ def _part(export: ExportConfig, store: Hashable) -> Part:
     return Part(store, export.offset, export.length, export.read_only)
 
 
-def _store(export: ExportConfig) -> tuple[str, Facts]:
+def _store(export: ExportConfig, opener: InProcess) -> tuple[str, Facts]:
     """How it would be served."""
     name = f"{export.address}: {plain(export.path)}"
     try:
-        store = try_store(Path(export.place), opening_of(export)._replace(lock_wait_s=0))
+        store = opener.tried(export)
     except ConfigurationError as error:
         holder = _OURS.search(str(error))
         if holder:

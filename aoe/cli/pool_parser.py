@@ -27,12 +27,24 @@ def _command(verbs: Any, name: str, means: str, what: str) -> argparse.ArgumentP
     command.set_defaults(means=means)
     file = f"the configuration file, which names the pools ({_CONFIG})"
     command.add_argument("--config", type=Path, default=_CONFIG, metavar="FILE", help=file)
-    command.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    _json(command)
     return command
 
 
+def _json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON, one object a line")
+
+
 def _planned(verbs: Any, name: str, means: str, what: str) -> argparse.ArgumentParser:
-    command = _command(verbs, name, means, what)
+    """One that a daemon does, if there is one."""
+    command: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=what)
+    command.set_defaults(means=means)
+    both = command.add_mutually_exclusive_group()
+    file = f"work without a daemon on the pools of this configuration file; where there is none, {_CONFIG}"
+    both.add_argument("--config", type=Path, metavar="FILE", help=file)
+    where = "the control socket of the daemon; by default this user's own, or else that of root's"
+    both.add_argument("--socket", type=Path, metavar="PATH", help=where)
+    _json(command)
     command.add_argument("--plan", action="store_true", help="only show what would be done")
     return command
 
@@ -69,6 +81,12 @@ def _add_states(verbs: Any) -> None:
     what = "give a volume the content of a snapshot again; what it has now is kept as another snapshot"
     command = _planned(verbs, "rollback", "volumes.rollback", what)
     command.add_argument("snapshot", metavar=_SNAPSHOT, help="the snapshot")
+    _forced(command)
+
+
+def _forced(command: argparse.ArgumentParser) -> None:
+    force = "also where a client used the volume in the last minute"
+    command.add_argument("--force", action="store_true", help=force)
 
 
 def _add_changes(verbs: Any) -> None:
@@ -77,6 +95,7 @@ def _add_changes(verbs: Any) -> None:
     command.add_argument("size", type=size, metavar="SIZE", help="bytes, or such as 512M, 10G, 1T")
     shrink = "also where that is less than it has: what is behind the new end is lost"
     command.add_argument("--shrink", action="store_true", help=shrink)
+    _forced(command)
     what = "give a volume another name; its UUID, snapshots and clones stay"
     command = _planned(verbs, "rename", "volumes.rename", what)
     command.add_argument("volume", metavar=_VOLUME, help="name of the volume")

@@ -50,7 +50,7 @@ class Init(NamedTuple):
         """Make it one, or say why not."""
         pool = one(self.config, self.name)
         marking.init(pool.path, name=pool.name, plain_directory=self.plain)
-        with working(pool) as work:
+        with working(pool, locked=False) as work:  # a daemon has it from now on
             shares = work.shares
             how = "volumes are raw and share blocks" if shares else _WITHOUT
             report.say(

@@ -144,7 +144,7 @@ class _Daemon:
             self._links = node.open_links(names)
             how = wanted.target
             self._exposing.open(self._said.metrics or how.metrics)
-            rights = self._rights(how)
+            rights = self._rights(wanted)
             legacy, paused = life.take(self._held), self._apart.sockets.went_on
             target = open_target(
                 self._links,
@@ -236,11 +236,11 @@ class _Daemon:
         self._tell()
         await refresh(node.target, self._report)
 
-    def _changed(self, target: TargetConfig) -> None:
-        self._server.rights = self._rights(target)
+    def _changed(self, wanted: Config) -> None:
+        self._server.rights = self._rights(wanted)
 
-    def _rights(self, target: TargetConfig) -> Rights:
-        return rights_of(target, self._owner, self._changes, self._apart.by.group)
+    def _rights(self, wanted: Config) -> Rights:
+        return rights_of(wanted, self._owner, self._changes, self._apart.by.group)
 
     def _announce(self, one: Live) -> None:
         target = self._node.target

@@ -69,5 +69,5 @@ def _state_dir(target: TargetConfig, socket: Path) -> Path:
 
 def _here(config: Config) -> Iterator[tuple[bool, str, dict[str, Any]]]:
     """What else the file names than interfaces."""
-    for found in (*on_host.of_target(config.target), *on_host.of_exports(config.exports)):
+    for found in (*on_host.of_target(config.target), *on_host.of_exports(config)):
         yield found.usable, found.text, found.facts

@@ -1,38 +1,66 @@
-"""`aoe-target volume`: verbs on the volumes of a pool, done by this command itself under the pool's lock."""
+"""`aoe-target volume`: verbs on the volumes of a pool, done by the daemon that has it, or without one by this
+command itself under the pool's lock."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aoe.cli.asking import CONFIG, ask, connected, tell
 from aoe.cli.pools import facts_of as pool_facts
 from aoe.cli.pools import in_words, named, one, say_leftovers, sentence, until_a_signal, working
 from aoe.cli.report import Report
 from aoe.config.values import PoolConfig
-from aoe.errors import AoeError, ConfigurationError, PoolError
-from aoe.pool.names import Format, VolumeName, parse
+from aoe.control.hand import Hand
+from aoe.control.rights import VOLUME
+from aoe.errors import AoeError, ConfigurationError, ControlFailed, PoolError
+from aoe.pool.asked import Wish
+from aoe.pool.asked import facts_of as facts_of_request
+from aoe.pool.names import Format, VolumeName, parse, said
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
-from aoe.pool.work import Request, Work
+from aoe.pool.work import Work
 
 Facts = dict[str, Any]
+
+
+class How(NamedTuple):
+    """What may be said of every verb. With a `config` the command works itself; else a daemon does, if there
+    is one."""
+
+    config: Path | None
+    socket: Path | None
+    json: bool
+    plan: bool
+    force: bool = False
 
 
 class Verb(NamedTuple):
     """One request for one pool."""
 
-    config: Path
-    json: bool
-    plan: bool
+    how: How
     pool: str
-    request: Request
+    request: Wish
     volume: str
     """What the volume is called afterwards."""
 
+    @property
+    def json(self) -> bool:
+        """Whether it says so."""
+        return self.how.json
+
     def run(self, report: Report) -> int:
-        """Do it, or with `plan` say what would be done."""
-        return until_a_signal(report, lambda: self._run(report))
+        """Do it, or have it done; with `plan` say what would be."""
+        hand = None if self.how.config is not None else _daemon(self.how.socket, report)
+        if hand is None:
+            return until_a_signal(report, lambda: self._run(report))
+        with hand:
+            try:
+                return self._ask(hand, report)
+            except ControlFailed as error:
+                report.fail(error)
+                return error.exit
 
     def _run(self, report: Report) -> int:
-        with working(one(self.config, self.pool), locked=not self.plan) as work:
-            if self.plan:
+        with working(one(self.how.config or CONFIG, self.pool), locked=not self.how.plan) as work:
+            if self.how.plan:
                 for step in work.plan(self.request).sentences:
                     report.say(step, step=step)
                 return 0
@@ -41,6 +69,37 @@ class Verb(NamedTuple):
                 report.warn(note, note=note)
             report.say(done.done, done=done.done, **_after(work, self.volume))
         return 0
+
+    def _ask(self, hand: Hand, report: Report) -> int:
+        how = {"plan": self.how.plan, "force": self.how.force}
+        done = ask(hand, VOLUME, pool=self.pool, request=facts_of_request(self.request), **how)
+        status = tell(report, done)
+        if isinstance(self.request, Rename) and not self.how.plan:
+            for address in done["exports"]:
+                self._follow(hand, str(address), report)
+        return status
+
+    def _follow(self, hand: Hand, address: str, report: Report) -> None:
+        """An export of the volume goes on by its new name, also after a restart."""
+        path = said(self.pool, self.volume)
+        try:
+            ask(hand, "set", address=address, keys={"path": path}, gone=[], taken=[])
+        except ControlFailed as error:
+            error.add_note(f'{address} serves it on until a restart; write path = "{path}" in the file')
+            report.fail(error)
+        else:
+            more = f"aoe-target set {address} --save puts that into the file"
+            report.say(f"{address}: serves it on as {path}; {more}", address=address, path=path)
+
+
+def _daemon(socket: Path | None, report: Report) -> Hand | None:
+    """What asks a daemon; None where there is none, and none was named. ControlFailed."""
+    try:
+        return connected(socket, report)
+    except ControlFailed as error:
+        if socket is None and error.kind == "no-daemon":
+            return None
+        raise
 
 
 def _after(work: Work, volume: str) -> Facts:
@@ -101,43 +160,43 @@ class Show(NamedTuple):
 # Words
 
 
-def create(config: Path, json: bool, plan: bool, volume: str, size: int, format: Format | None) -> Verb:
+def create(volume: str, size: int, format: Format | None, **how: Any) -> Verb:
     """What was typed, here and below; ConfigurationError for what is no name."""
     name = _volume(volume)
-    return Verb(config, json, plan, name.pool, Create(name.volume, size, format), name.volume)
+    return Verb(How(**how), name.pool, Create(name.volume, size, format), name.volume)
 
 
-def clone(config: Path, json: bool, plan: bool, source: str, volume: str) -> Verb:
+def clone(source: str, volume: str, **how: Any) -> Verb:
     name, of = _volume(volume), parse(source)
     _check_one_pool(of, name)
-    return Verb(config, json, plan, name.pool, Clone(of.volume, of.snapshot, name.volume), name.volume)
+    return Verb(How(**how), name.pool, Clone(of.volume, of.snapshot, name.volume), name.volume)
 
 
-def snapshot(config: Path, json: bool, plan: bool, snapshot: str) -> Verb:
+def snapshot(snapshot: str, **how: Any) -> Verb:
     name = _snapshot(snapshot)
-    return Verb(config, json, plan, name.pool, Cut(name.volume, name.snapshot), name.volume)
+    return Verb(How(**how), name.pool, Cut(name.volume, name.snapshot), name.volume)
 
 
-def rollback(config: Path, json: bool, plan: bool, snapshot: str) -> Verb:
+def rollback(snapshot: str, **how: Any) -> Verb:
     name = _snapshot(snapshot)
-    return Verb(config, json, plan, name.pool, Rollback(name.volume, name.snapshot), name.volume)
+    return Verb(How(**how), name.pool, Rollback(name.volume, name.snapshot), name.volume)
 
 
-def resize(config: Path, json: bool, plan: bool, volume: str, size: int, shrink: bool) -> Verb:
+def resize(volume: str, size: int, shrink: bool, **how: Any) -> Verb:
     name = _volume(volume)
-    return Verb(config, json, plan, name.pool, Resize(name.volume, size, shrink), name.volume)
+    return Verb(How(**how), name.pool, Resize(name.volume, size, shrink), name.volume)
 
 
-def rename(config: Path, json: bool, plan: bool, volume: str, new: str) -> Verb:
+def rename(volume: str, new: str, **how: Any) -> Verb:
     name, now = _volume(volume), _volume(new)
     _check_one_pool(name, now)
-    return Verb(config, json, plan, name.pool, Rename(name.volume, now.volume), now.volume)
+    return Verb(How(**how), name.pool, Rename(name.volume, now.volume), now.volume)
 
 
-def delete(config: Path, json: bool, plan: bool, volume: str, recursive: bool) -> Verb:
+def delete(volume: str, recursive: bool, **how: Any) -> Verb:
     name = parse(volume)
     request = Delete(name.volume, name.snapshot, recursive)
-    return Verb(config, json, plan, name.pool, request, name.volume)
+    return Verb(How(**how), name.pool, request, name.volume)
 
 
 def _volume(text: str) -> VolumeName:

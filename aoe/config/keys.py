@@ -145,9 +145,13 @@ TARGET = (
 EXPORT = (
     Key(
         "path",
-        Text("an absolute path, or LABEL=, UUID=, PARTLABEL= or PARTUUID= with a value", kinds.is_path),
+        Text(
+            "an absolute path, or LABEL=, UUID=, PARTLABEL= or PARTUUID= with a value, or POOL/VOLUME",
+            kinds.is_path,
+        ),
         "file or block device. `UUID=` and `LABEL=` name a file system, `PARTUUID=` and `PARTLABEL=` a "
-        "partition",
+        "partition. `POOL/VOLUME` is a volume of a pool of this file, and `POOL/VOLUME@SNAPSHOT` a snapshot "
+        "of it, which is read-only",
         {"PATH": 'path = "/dev/md0"'},
     ),
     Key(
@@ -295,6 +299,12 @@ POOL = (
         Whole(0, limits.POOL_RESERVE_MAX),
         "percent of the store: with less of it free, no volume, clone or snapshot is made, as those that are "
         f"there need room to be written ({limits.POOL_RESERVE_DEFAULT})",
+    ),
+    Key(
+        "admins",
+        Text("the name of a group of users", kinds.is_control_group),
+        "its members may make, change and delete volumes of this pool through a daemon; without it root "
+        "alone may",
     ),
 )
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from aoe import limits
 from aoe.config.text import UNITS, in_units, shown
 from aoe.config.values import BY_TAG, is_link
+from aoe.pool.names import is_volume_name
 from aoe.wire import protocol
 from aoe.wire.frame import format_mac, is_group, parse_mac
 
@@ -328,7 +329,8 @@ def _unquoted(value: object) -> str:
 def is_path(text: str) -> bool:
     """Whether a text says where a disk is."""
     tag, equals, value = text.partition("=")
-    return "\0" not in text and (text.startswith("/") or bool(equals and value and tag in BY_TAG))
+    is_tagged = bool(equals and value and tag in BY_TAG)
+    return "\0" not in text and (text.startswith("/") or is_tagged or is_volume_name(text))
 
 
 def is_directory(text: str) -> bool:

@@ -16,7 +16,7 @@ from aoe.config.keys import HEADS, NEEDED, TABLES
 from aoe.config.kinds import Wrong
 from aoe.config.places import Path
 from aoe.config.text import key, shown
-from aoe.config.together import Said, check_pools, check_together
+from aoe.config.together import Said, check_pools, check_together, check_volumes
 from aoe.config.unknown import no_key, no_table
 from aoe.config.values import Config, PoolConfig, TargetConfig
 
@@ -54,6 +54,7 @@ class _Reading:
         exports = [self._export(*it, defaults) for it in self._tables(document, "export", limits.EXPORTS_MAX)]
         check_together(target, exports, self.faults)
         check_pools(pools, self.faults)
+        check_volumes(exports, pools, self.faults)
         if self.faults:
             return None
         named = tuple(PoolConfig(**it.fields) for it in pools)

@@ -4,11 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aoe.config.faults import Faults
+from aoe.config.kinds import nearest
 from aoe.config.overlap import Part, overlapping
 from aoe.config.places import Path
 from aoe.config.text import shown
-from aoe.config.values import ExportConfig, is_link, place_of
+from aoe.config.values import ExportConfig, is_link, place_of, volume_of
 from aoe.wire import protocol
+
+_ABSOLUTE = "the path from / on"
 
 
 class Said(NamedTuple):
@@ -19,8 +22,10 @@ class Said(NamedTuple):
     fields: dict[str, Any]
 
     def meant(self) -> ExportConfig:
-        """Of one that has all that is needed."""
-        return ExportConfig(**self.fields)
+        """Of one that has all that is needed. A snapshot is read-only, whatever is said."""
+        name = volume_of(self.fields["path"])
+        is_snapshot = name is not None and bool(name.snapshot)
+        return ExportConfig(**{**self.fields, **({"read_only": True} if is_snapshot else {})})
 
 
 def check_together(target: Mapping[str, Any], exports: Sequence[Said], faults: Faults) -> None:
@@ -50,6 +55,21 @@ def check_pools(pools: Sequence[Said], faults: Faults) -> None:
                 what = f"{field} = {shown(one.fields[field])} is there twice"
                 remedy = "; give each pool its own" if field == "path" else "; choose another one"
                 faults.add((*one.path, field), one.where, what, remedy, (*earlier, field))
+
+
+def check_volumes(exports: Sequence[Said], pools: Sequence[Said], faults: Faults) -> None:
+    """The same for exports that name volumes: the file has their pools."""
+    named = [it.fields["name"] for it in pools if "name" in it.fields]
+    for one in exports:
+        name = volume_of(one.fields.get("path", ""))
+        if name is not None and name.pool not in named:
+            what = f"path = {shown(one.fields['path'])}: there is no pool {name.pool}"
+            near = nearest(name.pool, named)
+            remedy = f"; is {near} meant?" if near else f"; add a [[pool]], or write {_ABSOLUTE}"
+            faults.add((*one.path, "path"), one.where, what, remedy)
+        elif name is not None and one.fields.get("shared"):
+            what = "shared = true, and a volume is served by the one host that has its pool"
+            faults.add((*one.path, "shared"), one.where, what, "; leave it out")
 
 
 def _check_export(export: Said, links: Sequence[str], faults: Faults) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aoe import limits, timing
-from aoe.pool.names import Kind
+from aoe.errors import ConfigurationError
+from aoe.pool.names import Kind, VolumeName, parse
 from aoe.target.rates import LIMITS, Limits, limits_of
 
 Durability = Literal["write-through", "write-back"]
@@ -71,12 +72,13 @@ class ExportConfig:
     """One disk: what is served at `shelf`.`slot` (0 to 65534 without 4095, 0 to 254).
 
     `path` is absolute, or `LABEL=`, `UUID=`, `PARTLABEL=` or `PARTUUID=` with a value; `place` is the path of
-    either. `offset` and `length` (None: the rest) are in sectors of 512 bytes. `direct` None means block
-    devices direct, files buffered. `mask` None keeps the list that there is, an empty one was stated: every
-    host is served. `interfaces` None means those of the target; a stated one may also name a UDP link of the
-    target. The `limit_` fields are requests and bytes a second of all hosts together and of each (0: no
-    limit), and the burst in seconds. `force` serves an address that another target answers for; `reset_state`
-    forgets what an earlier run kept whenever the export begins to be served.
+    either. In a file it may name a volume or snapshot of a pool instead, and `place` does, too. `offset` and
+    `length` (None: the rest) are in sectors of 512 bytes. `direct` None means block devices direct, files
+    buffered. `mask` None keeps the list that there is, an empty one was stated: every host is served.
+    `interfaces` None means those of the target; a stated one may also name a UDP link of the target. The
+    `limit_` fields are requests and bytes a second of all hosts together and of each (0: no limit), and the
+    burst in seconds. `force` serves an address that another target answers for; `reset_state` forgets what an
+    earlier run kept whenever the export begins to be served.
     """
 
     path: str
@@ -133,12 +135,13 @@ class ExportConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolConfig:
     """A store of volumes, as `aoe.pool` has them. `path` is absolute; below `reserve` percent of free room (0
-    to 90) it refuses what takes more."""
+    to 90) it refuses what takes more. Members of the group `admins` may do all with its volumes."""
 
     name: str
     path: str
     kind: Kind = "directory"
     reserve: int = limits.POOL_RESERVE_DEFAULT
+    admins: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,15 @@ class Config:
 def is_link(name: str) -> bool:
     """Whether what is named is a UDP link, and no interface."""
     return name.startswith(LINK)
+
+
+@functools.lru_cache(maxsize=2 * limits.EXPORTS_MAX)
+def volume_of(path: str) -> VolumeName | None:
+    """The volume or snapshot that a `path` of the file names, if it names one."""
+    try:
+        return parse(path)
+    except ConfigurationError:
+        return None
 
 
 @functools.lru_cache(maxsize=2 * limits.EXPORTS_MAX)

@@ -10,6 +10,7 @@ from aoe.control.asked import change_of, names_of
 from aoe.control.messages import DONE, PARTLY, Answer, Failure, Request
 from aoe.control.rights import Peer, Rights
 from aoe.errors import AoeError, ConfigurationError, DiskHangs
+from aoe.pool.asked import Wish, request_of
 from aoe.printable import one_line
 from aoe.wire.address import parse_address
 from aoe.wire.frame import format_mac, is_group, parse_mac
@@ -49,6 +50,15 @@ class Apply(NamedTuple):
     there: Mapping[str, tuple[object, ...]] = {}
 
 
+class OfVolume(NamedTuple):
+    """A verb of a pool, or with `plan` what it would do; with `force` it is no matter that clients use it."""
+
+    pool: str
+    request: Wish
+    plan: bool = False
+    force: bool = False
+
+
 class Verbs(Protocol):
     """A node. Any method may raise an AoeError: then nothing was changed. It is told which process asks;
     whether that may was looked at before. Several may run at a time: the node puts changes in a row."""
@@ -85,6 +95,10 @@ class Verbs(Protocol):
 
     async def resume(self, addresses: tuple[str, ...], peer: Peer) -> Outcome:
         """Let clients use these addresses again (none: all that drain)."""
+
+    async def volume(self, how: OfVolume, peer: Peer) -> Outcome:
+        """Make, change or delete a volume of a pool of the file. ConfigurationError where clients use what
+        would change under them."""
 
     async def log_level(self, level: str, peer: Peer) -> Outcome:
         """Log what is at least so grave, until the next `apply` or the end."""
@@ -166,6 +180,12 @@ class _Arguments:
             raise self._wrong("mask", f'a list of MACs, or "{OPEN}"')
         _check_hosts(value)
 
+    def of_volume(self) -> OfVolume:
+        asked = self._given.get("request")
+        if not isinstance(asked, dict):
+            raise self._wrong("request", 'a verb with its words, as {"verb": "create", "volume": ...}')
+        return OfVolume(self.text("pool"), request_of(asked), self.flag("plan"), self.flag("force"))
+
     def level(self) -> str:
         level = self.text("level", "one of " + ", ".join(LOG_LEVELS))
         if level not in LOG_LEVELS:
@@ -239,6 +259,10 @@ async def _resume(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[
     return (await node.resume(said.addresses(), peer)).as_facts
 
 
+async def _volume(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[str, Any]:
+    return (await node.volume(said.of_volume(), peer)).as_facts
+
+
 async def _log_level(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[str, Any]:
     return (await node.log_level(said.level(), peer)).as_facts
 
@@ -255,6 +279,7 @@ STEPS: dict[str, _Step] = {
     "reopen": _reopen,
     "drain": _drain,
     "resume": _resume,
+    "volume": _volume,
     "log-level": _log_level,
 }
 """Every verb."""
@@ -265,7 +290,7 @@ async def answer(node: Verbs, request: Request, peer: Peer, rights: Rights) -> A
     step = STEPS.get(request.verb)
     if step is None:
         return Answer(request.id, _unknown(request.verb))
-    reason = rights.refusal(request.verb, peer, names_of(request))
+    reason = rights.refusal(request.verb, peer, names_of(request), str(request.arguments.get("pool", "")))
     if reason:
         return Answer(request.id, Failure("rights", reason))
     try:

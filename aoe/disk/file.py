@@ -143,6 +143,11 @@ class FileDisk(Disk):
     async def measure(self) -> None:
         self._resize(await self._run(self._look))
 
+    def allow(self, most: int) -> None:
+        """From now on the record of its store says that it has so many bytes: `refresh` takes them up."""
+        if self.store.most:
+            self.store = self.store._replace(most=max(0, most - self._base))
+
     def _look(self) -> int:
         try:
             return self._rest()
@@ -156,7 +161,8 @@ class FileDisk(Disk):
 
     def _rest(self) -> int:
         """Bytes that the store has from where we begin."""
-        return max(0, os.lseek(self._fd, 0, os.SEEK_END) - self._base)
+        rest = max(0, os.lseek(self._fd, 0, os.SEEK_END) - self._base)
+        return min(rest, self.store.most) if self.store.most else rest
 
     def close(self) -> None:
         if self._closed:

@@ -22,6 +22,7 @@ from aoe.wire import protocol
 
 T = TypeVar("T")
 _PROBE_BLOCKS = (512, 1024, 2048, 4096)
+_CUT_SHORT = "it was cut short: put its end back, as from a snapshot"
 _IN_USE = (errno.EBUSY, errno.EWOULDBLOCK)
 
 
@@ -29,8 +30,9 @@ class Opening(NamedTuple):
     """How a backing store is to be opened; `direct` None means block devices direct, files buffered.
 
     `offset` and `length` are in 512-byte sectors; a `length` of None is the rest. A file with fewer bytes
-    than `at_least` is enlarged to that. `locked`: this process has its locks already; `apart`: what is opened
-    has them, and I/O is done on other open file descriptions.
+    than `at_least` is enlarged to that. `size` is what a record says of the store, in bytes: no more of it is
+    served, and less is an error. `locked`: this process has its locks already; `apart`: what is opened has
+    them, and I/O is done on other open file descriptions.
     """
 
     read_only: bool = False
@@ -40,6 +42,7 @@ class Opening(NamedTuple):
     length: int | None = None
     lock_wait_s: float = timing.LOCK_WAIT_S
     at_least: int = 0
+    size: int | None = None
     locked: bool = False
     apart: bool = False
 
@@ -233,7 +236,10 @@ def _store(fd: int, path: Path, how: Opening, is_block: bool, direct: bool) -> S
     if direct:
         block = syscalls.logical_block(fd) if is_block else _direct_block(fd, path)
     base = how.offset * protocol.SECTOR
-    rest = os.lseek(fd, 0, os.SEEK_END) - base
+    end = os.lseek(fd, 0, os.SEEK_END)
+    if how.size is not None and end < how.size:
+        raise ConfigurationError(f"{path} has {end} bytes, fewer than its disk of {how.size}; {_CUT_SHORT}")
+    rest = (end if how.size is None else how.size) - base
     if rest < block:
         raise ConfigurationError(
             f"{path} holds no whole sector from --offset {how.offset} on; make it larger"
@@ -245,7 +251,17 @@ def _store(fd: int, path: Path, how: Opening, is_block: bool, direct: bool) -> S
         )
     if base % block or size % block:
         raise ConfigurationError(f"{path}: direct I/O needs --offset and --length in steps of {block // 512}")
-    return Store(fd, base, size, block, direct, how.read_only, how.shared, grows=how.length is None)
+    return Store(
+        fd,
+        base,
+        size,
+        block,
+        direct,
+        how.read_only,
+        how.shared,
+        grows=how.length is None,
+        most=max(0, (how.size or 0) - base),
+    )
 
 
 def _direct_block(fd: int, path: Path) -> int:

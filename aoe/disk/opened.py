@@ -10,7 +10,7 @@ class Store(NamedTuple):
     """What a path was opened as: `size` bytes of `fd` from `base` on.
 
     `direct` means O_DIRECT in steps of `block`. `shared` is a store that another host serves too.
-    `grows` lets `refresh` take up what was added behind the end.
+    `grows` lets `refresh` take up what was added behind the end, up to `most` bytes in all (0: no bound).
     """
 
     fd: int
@@ -21,6 +21,7 @@ class Store(NamedTuple):
     read_only: bool
     shared: bool
     grows: bool
+    most: int = 0
 
 
 class Beneath(NamedTuple):

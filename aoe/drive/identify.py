@@ -50,6 +50,8 @@ class StoreKind(enum.IntEnum):
     """The UUID of the filesystem and the inode in it."""
     SERIAL = 4
     """The block device's serial number: a host may see the same device by its WWID."""
+    VOLUME = 5
+    """The UUID of a volume of a pool, with the image of the snapshot where it is one."""
 
 
 class StoreId(NamedTuple):

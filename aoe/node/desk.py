@@ -8,6 +8,7 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from aoe import limits, timing
@@ -24,6 +25,7 @@ from aoe.node.meant import Meant
 from aoe.node.opener_messages import Misunderstood, Request, store_facts
 from aoe.node.opening import Held, InProcess
 from aoe.node.plan import Store
+from aoe.pool.asked import request_of
 from aoe.target.address_locks import Names, name_of
 
 Texts = Mapping[str, Callable[[], int]]
@@ -71,6 +73,7 @@ class Desk:
         self._known = Config()
         self._by_key: Mapping[tuple[int, int], ExportConfig] = {}
         self._places: Set[str] = frozenset()
+        self._lock_wait_s = lock_wait_s
         self._stores = InProcess(lock_wait_s)
         self._uses: Counter[Use] = Counter()
         self._kept = Kept()
@@ -98,6 +101,8 @@ class Desk:
             "bind": self._bind,
             "text": self._text,
             "group": self._group,
+            "volume": self._volume,
+            "chore": self._chore,
         }
 
     def do(self, request: Request, descriptors: Sequence[int]) -> Given:
@@ -120,6 +125,7 @@ class Desk:
         if now is not self._known:
             self._known, self._by_key = now, now.by_key
             self._places = frozenset(export.place for export in now.exports)
+            self._stores.pools.follow(now.pools)
 
     def _by_address(self, address: tuple[int, int]) -> ExportConfig:
         """As the last look found it."""
@@ -141,10 +147,30 @@ class Desk:
             return Given({"errno": error.errno})
 
     def _group(self, said: dict[str, Any], _: Sequence[int]) -> Given:
-        name = _one_name(said)
-        if name != self._allowed().target.control_group:
+        name, allowed = _one_name(said), self._allowed()
+        if name not in (allowed.target.control_group, *(it.admins for it in allowed.pools)):
             raise ConfigurationError(f"group {name} is not in the file that the opener reads")
         return Given({"group": number_of(name)})
+
+    # Pools
+
+    def _volume(self, said: dict[str, Any], _: Sequence[int]) -> Given:
+        """Begin with a verb, or its plan."""
+        pool, asked, only_plan = said.get("pool"), said.get("request"), said.get("plan")
+        if not isinstance(pool, str) or not isinstance(asked, dict) or not isinstance(only_plan, bool):
+            raise Misunderstood("it takes a pool, a request, and whether that is only planned")
+        self._look()
+        request = request_of(asked)
+        number = self._stores.chores.begin(pool, request, only_plan=only_plan)
+        return self._chore({"number": number}, ())
+
+    def _chore(self, said: dict[str, Any], _: Sequence[int]) -> Given:
+        """What came of one; none while it is under way."""
+        number = said.get("number")
+        if not isinstance(number, int):
+            raise Misunderstood("chores have numbers")
+        done = self._stores.chores.look(number, timing.OPENER_CHORE_S)
+        return Given({"number": number, "done": done})
 
     # Stores
 
@@ -152,7 +178,8 @@ class Desk:
         places = _strings(said, "places")
         self._look()
         found = self._stores.find(place for place in places if place in self._places)
-        return Given({"stores": {place: list(_pair(store)) for place, store in found.items()}})
+        stores = {place: list(_pair(store)) for place, store in found.items()}
+        return Given({"stores": stores, "why": _reasons(found.why, places)})
 
     def _open_stores(self, said: dict[str, Any], _: Sequence[int]) -> Given:
         """As many as an answer has room for, and time: the other side asks for the rest."""
@@ -204,7 +231,10 @@ class Desk:
         return Given({"unknown": self._stores.adopt(self._kept, found)})
 
     def _use(self, said: dict[str, Any], _: Sequence[int]) -> Given:
-        """What the other side has of an earlier opener."""
+        """What the other side has of an earlier opener, whose pools are ours now."""
+        with suppress(ConfigurationError):  # what is open goes on, whatever the file says
+            self._look()
+        self._stores.pools.look(self._lock_wait_s)
         for use in _uses(said):
             self._stores.go_on_with(*use)
             self._uses[use] += 1
@@ -328,6 +358,20 @@ def _store(told: list[Any]) -> tuple[Any, ...]:
 
 def _handed(opened: socket.socket, **facts: object) -> Given:
     return Given(facts, (opened.detach(),))
+
+
+def _reasons(why: Mapping[str, str], places: Sequence[str]) -> list[list[Any]]:
+    """Each with the numbers of the places that it is of, as long as there is room for that."""
+    numbers: dict[str, list[int]] = {}
+    for number, place in enumerate(places):
+        if place in why:
+            numbers.setdefault(why[place], []).append(number)
+    room, told = limits.OPENER_WHY_BYTES, list[list[Any]]()
+    for it in numbers.items():
+        room -= len(json.dumps(it)) + 1
+        if room >= 0:
+            told.append(list(it))
+    return told
 
 
 def _pair(token: object) -> tuple[Any, ...]:

@@ -10,4 +10,6 @@ def number_of(name: str) -> int:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError as error:
-        raise ConfigurationError(f"there is no group {name}; make it, or drop control-group") from error
+        raise ConfigurationError(
+            f"there is no group {name}; make it, or name another one in the file"
+        ) from error

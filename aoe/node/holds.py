@@ -122,6 +122,11 @@ class Holds:
                 hold.users += 1
             return hold
 
+    def has(self, store: Store) -> bool:
+        """Whether an export uses it."""
+        with self._counting:
+            return any(place.store == store and hold.users for place, hold in self._them.items())
+
     def go_on_with(self, place: Place, *, changes: bool) -> None:
         """An export uses it already; one that `changes` it had waited for earlier processes."""
         hold = self.use(place)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from aoe.node.drains import DRAINED
 from aoe.node.hands import Hands, Live, Ready
 from aoe.node.links import Links, Names
 from aoe.node.lives import Lives
-from aoe.node.opening import Opener
+from aoe.node.opening import Opener, There
 from aoe.node.placing import Watch
 from aoe.node.plan import USED, Key, Store, plan
 from aoe.node.standing import engine_of, standing
@@ -27,6 +27,7 @@ from aoe.node.state import State
 from aoe.node.status import ExportStatus, InterfaceStatus, Status, sentence
 from aoe.node.steps import ALL, Adjust, Note, Plan
 from aoe.node.told import Told
+from aoe.node.volumes import Volumes
 from aoe.target.target import Target
 from aoe.wire.address import parse_address
 from aoe.wire.frame import format_mac
@@ -44,6 +45,7 @@ class Node:
         self._state = state
         self._links = Links(opener.open_link)
         self._hands = Hands(opener, state.records, self._links, served)
+        self.volumes = Volumes(opener, self._hands, self._change, self._failed_again)
         self._wanted = Config()
         self._ready: dict[Key, Ready] = {}
         self._left: dict[str, ExportStatus] = {}
@@ -187,8 +189,9 @@ class Node:
         """Tell what `apply` would do now. Of another file it is said what its paths lead to.
         ConfigurationError."""
         self._check(expect)
-        there = {**await aside(lambda: self._find(wanted)), **there}
-        steps = self._plan(wanted, there, remove=remove)
+        found = await aside(lambda: self._find(wanted))
+        found.update(there)
+        steps = self._plan(wanted, found, remove=remove)
         waits = self._links.waits(await aside(lambda: self._names(wanted)))
         steps = replace(steps, waits=(*steps.waits, *waits))
         return Done(steps, (), self._state.number, only_planned=True)
@@ -245,7 +248,7 @@ class Node:
         names = await aside(lambda: self._names(wanted))
         held = self._held if lenient else ()
         if meant is None:
-            steps = plan(wanted, self._hands.running(), there, remove=remove, held=held)
+            steps = self._plan(wanted, there, remove=remove, held=held)
         else:
             steps = self._one(wanted, there, meant)
         prepared = await aside(lambda: self._hands.prepare(steps))
@@ -253,7 +256,7 @@ class Node:
         stuck = {parse_address(it.address) for it in (*problems, *prepared.waits)} & self._hands.live.keys()
         if stuck and lenient:  # nothing is taken away for what cannot be had
             await self._hands.give_back(prepared.ready.values())
-            steps = plan(wanted, self._hands.running(), there, remove=remove, held={*held, *stuck})
+            steps = self._plan(wanted, there, remove=remove, held={*held, *stuck})
             prepared = await aside(lambda: self._hands.prepare(steps))
             problems = [it for it in problems if parse_address(it.address) in stuck] + prepared.problems
         if problems and not lenient:
@@ -285,15 +288,15 @@ class Node:
             log.error("%s", it.sentence)
         return Done(steps, failed, self._state.number)
 
-    def _plan(self, wanted: Config, there: Mapping[str, Store], *, remove: bool) -> Plan:
-        return plan(wanted, self._hands.running(), there, remove=remove)
+    def _plan(self, wanted: Config, there: There, *, remove: bool, held: Collection[Key] = ()) -> Plan:
+        return plan(wanted, self._hands.running(), there, remove=remove, held=held, why=there.why)
 
-    def _one(self, wanted: Config, there: dict[str, Store], key: Key) -> Plan:
+    def _one(self, wanted: Config, there: There, key: Key) -> Plan:
         """The steps for one export; the others stay as they are."""
         found = self._hands.running()
         unused = {it: replace(one, used=False) for it, one in found.exports.items() if it == key}
         running = replace(found, exports={**found.exports, **unused})
-        steps = plan(wanted, running, there, held=self._held - {key})
+        steps = plan(wanted, running, there, held=self._held - {key}, why=there.why)
         mine = [it for it in steps.steps if not isinstance(it, Adjust) and it.export.key == key]
         return replace(steps, steps=tuple(mine))
 
@@ -303,7 +306,7 @@ class Node:
                 f"the last change is number {self._state.number}, not {expect}; look at what it did"
             )
 
-    def _find(self, wanted: Config) -> dict[str, Store]:
+    def _find(self, wanted: Config) -> There:
         return self._opener.find(export.place for export in wanted.exports)
 
     @asynccontextmanager
@@ -379,9 +382,13 @@ class Node:
         """Open a disk anew. ConfigurationError where that cannot be."""
         problems = await self._hands.take_up(one)
         self._ailing.forget(one.config.key)
-        self._left |= {it.address: self._unserved("failed", it) for it in problems}
+        self._failed_again(problems)
         if problems:
             raise ConfigurationError(problems[0].sentence)
+
+    def _failed_again(self, failed: list[Note]) -> None:
+        """What was served could not be served again; that is tried on."""
+        self._left |= {it.address: self._unserved("failed", it) for it in failed}
 
     def _said(self, done: Done) -> None:
         """What was done: not what is tried again."""

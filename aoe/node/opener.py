@@ -18,15 +18,17 @@ from aoe.link.base import Link
 from aoe.link.naming import Known, all_known
 from aoe.link.packet import PacketLink, Sockets
 from aoe.link.udp import Bound, UdpLink, UdpSpec
+from aoe.node.chores import Facts
 from aoe.node.desk import Use, how_of, use_of
 from aoe.node.holds import Keeper, Rest
 from aoe.node.meant import name_in
 from aoe.node.opener_connection import Asked, Connection, OpenerLost
 from aoe.node.opener_messages import Answer, Misunderstood, Request
 from aoe.node.opener_portions import places_in, portions, some_of, stores_of, token, told
-from aoe.node.opening import Held
+from aoe.node.opening import Held, There
 from aoe.node.plan import Store
 from aoe.node.remembered import Remembered
+from aoe.pool.asked import Wish, facts_of
 from aoe.target.address_locks import parts_of
 from aoe.target.system import System
 
@@ -52,12 +54,13 @@ class ByOpener(Sockets, System):
         self._answering: list[Callable[[], None]] = []
         self._waiting: set[asyncio.Task[None]] = set()
 
-    def find(self, places: Iterable[str]) -> dict[str, Store]:
+    def find(self, places: Iterable[str]) -> There:
         """What each place leads to, of those where there is a disk."""
-        found: dict[str, Store] = {}
+        found = There()
         for some in places_in(places):
             facts, _ = self._ask("find", places=some)
             found.update({place: tuple(token) for place, token in facts["stores"].items()})
+            found.why.update({some[number]: why for why, numbers in facts["why"] for number in numbers})
         return found
 
     def adopt(self, keeper: Keeper, found: Iterable[tuple[str, int]]) -> list[str]:
@@ -147,6 +150,13 @@ class ByOpener(Sockets, System):
             self._kernel = -1
         if self._remembered is not None:
             self._remembered.close()
+
+    def volume(self, pool: str, request: Wish, *, only_plan: bool) -> Facts:
+        """As `Opener.volume`."""
+        told, _ = self._ask("volume", pool=pool, request=facts_of(request), plan=only_plan)
+        while told["done"] is None:
+            told, _ = self._ask("chore", number=told["number"])
+        return dict(told["done"])
 
     # Asking
 

@@ -5,23 +5,30 @@ import os
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from aoe.config.values import ExportConfig, is_link
 from aoe.disk import locks
+from aoe.disk.base import StoreName
 from aoe.disk.found import token_at, token_of
-from aoe.disk.open import Opening, hold_store, lock_store, only_reads, open_store
+from aoe.disk.open import Opening, hold_store, lock_store, only_reads, open_store, try_store
 from aoe.disk.opened import Opened
+from aoe.disk.opened import Store as OpenStore
 from aoe.errors import AoeError, ConfigurationError
 from aoe.link.base import Link
 from aoe.link.naming import Known, all_known
 from aoe.link.packet import PacketLink, Sockets, only_interface
 from aoe.link.udp import UdpLink, UdpSpec
+from aoe.node.chores import Chores, Facts
 from aoe.node.holds import Busy, Hold, Holds, Keeper, Place, Rest
 from aoe.node.plan import Store
+from aoe.node.pools import Pools, Sight
+from aoe.pool.asked import Wish
 from aoe.printable import plain
 from aoe.target.keys import StoreKey
 from aoe.target.naming import key_of
+
+T = TypeVar("T")
 
 log = logging.getLogger("aoe.node")
 
@@ -35,10 +42,39 @@ class Held(NamedTuple):
     store: Store
 
 
+class Where(NamedTuple):
+    """The file or device of an export, and how it is opened; of a volume also that, and which disk it is."""
+
+    path: Path
+    how: Opening
+    volume: str = ""
+    name: StoreName = StoreName()
+
+    def said(self, error: ConfigurationError) -> str:
+        """What is wrong with it, by the name that the file has for it."""
+        return str(error).replace(str(self.path), self.volume) if self.volume else str(error)
+
+    def held(self, opened: Opened, store: Store) -> Held:
+        """Once it is open."""
+        if not self.volume:
+            return Held(opened, key_of(self.path, opened, self.how), store)
+        name = self.name.part(self.how.part)
+        key = StoreKey(self.volume, self.how.part, name, str(self.path.resolve()))
+        return Held(opened._replace(store_name=name), key, store)
+
+
+class There(dict[str, Store]):
+    """What places lead to, of those where there is a disk. Of some others it is known `why` there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.why: dict[str, str] = {}
+
+
 class Opener(Protocol):
     """Opens what the file names: in this process, or in one that has the rights for it. Its methods block."""
 
-    def find(self, places: Iterable[str]) -> dict[str, Store]:
+    def find(self, places: Iterable[str]) -> There:
         """What each place leads to, of those where there is a disk."""
 
     def open_stores(self, exports: Iterable[ExportConfig]) -> Iterator[Held | AoeError | OSError]:
@@ -53,6 +89,11 @@ class Opener(Protocol):
     def rest(self, wanted: Collection[Store]) -> Rest:
         """Let go of what earlier lives of the service held and no export has now, but for what is `wanted`,
         once nothing can change it any more."""
+
+    def volume(self, pool: str, request: Wish, *, only_plan: bool) -> Facts:
+        """Do a verb of a pool, or only plan it: `steps` and what was `done` in words, `notes`, which disks of
+        exports it `touches`, and whether it may beside them (`live`). ConfigurationError, PoolError: nothing
+        was done."""
 
     def close(self) -> None:
         """Let go of all stores here; what is held for the next life of the service stays so."""
@@ -79,10 +120,17 @@ class Opener(Protocol):
 class InProcess:
     """An opener without any rights but those of this process."""
 
-    def __init__(self, lock_wait_s: float, sockets: Sockets = Sockets()) -> None:  # noqa: B008
-        """Another process that has a store is waited for, for `lock_wait_s`."""
+    def __init__(
+        self,
+        lock_wait_s: float,
+        sockets: Sockets = Sockets(),  # noqa: B008
+        pools: Pools | None = None,
+    ) -> None:
+        """Another process that has a store, or a pool, is waited for, for `lock_wait_s`."""
         self._lock_wait_s = lock_wait_s
         self._sockets = sockets
+        self.pools = Pools() if pools is None else pools
+        self.chores = Chores(self.pools, self._is_ours)
         self._holds = Holds()
         self._apart = False
 
@@ -92,8 +140,24 @@ class InProcess:
         self._apart = True
         return self._holds.adopt(keeper, found)
 
-    def find(self, places: Iterable[str]) -> dict[str, Store]:
-        return {place: store for place in places if (store := token_at(place)) is not None}
+    def find(self, places: Iterable[str]) -> There:
+        there = There()
+        self.pools.look(self._lock_wait_s)
+        for place in places:
+            try:
+                store = self._token(place)
+            except AoeError as error:
+                there.why[place] = str(error)
+            else:
+                there.update({} if store is None else {place: store})
+        return there
+
+    def _token(self, place: str) -> Store | None:
+        sight = self.pools.sight(place)
+        store = token_at(place if sight is None else str(sight.path))
+        if sight is not None and store is None:
+            raise ConfigurationError(f"{place}: its image {sight.path} is not there; put back a copy of it")
+        return store
 
     def open_stores(self, exports: Iterable[ExportConfig]) -> Iterator[Held | AoeError | OSError]:
         for export in exports:
@@ -104,17 +168,43 @@ class InProcess:
 
     def open_store(self, export: ExportConfig) -> Held:
         """Of one export. AoeError, OSError."""
-        path, how = Path(export.place), opening_of(export)._replace(lock_wait_s=self._lock_wait_s)
+        return self._at(export, self._open)
+
+    def tried(self, export: ExportConfig) -> OpenStore:
+        """What would be opened, as `try_store` says it. ConfigurationError."""
+        return self._at(export, lambda where: try_store(where.path, where.how))
+
+    def _at(self, export: ExportConfig, call: Callable[[Where], T]) -> T:
+        where = self._where(export)
+        try:
+            return call(where)
+        except Busy:
+            raise
+        except ConfigurationError as error:
+            raise ConfigurationError(where.said(error)) from error
+
+    def _where(self, export: ExportConfig) -> Where:
+        """What of which file or device it serves. ConfigurationError."""
+        how = opening_of(export)._replace(lock_wait_s=self._lock_wait_s)
+        sight = self.pools.sight(export.place)
+        if sight is None:
+            return Where(Path(export.place), how)
+        _check_raw(export.place, sight)
+        how = how._replace(size=sight.size, read_only=how.read_only or sight.read_only)
+        return Where(sight.path, how, export.place, sight.name)
+
+    def _open(self, where: Where) -> Held:
+        path, how, *_ = where
         hold = self._hold(path, how) if self._is_held(how.shared, how.read_only) else None
         if hold is None:
             opened = self._together(path, how)
-            return Held(opened, key_of(path, opened, how), token_of(os.fstat(opened.store.fd)))
+            return where.held(opened, token_of(os.fstat(opened.store.fd)))
         try:
             opened = _again(path, how, hold)
         except BaseException:
             self._holds.release(hold.place)
             raise
-        return Held(opened, key_of(path, opened, how), hold.place.store)
+        return where.held(opened, hold.place.store)
 
     def _is_held(self, shared: bool, read_only: bool) -> bool:
         return not shared or (self._apart and not read_only)
@@ -158,8 +248,15 @@ class InProcess:
     def rest(self, wanted: Collection[Store]) -> Rest:
         return self._holds.rest(wanted)
 
+    def volume(self, pool: str, request: Wish, *, only_plan: bool) -> Facts:
+        return self.chores.do(pool, request, only_plan=only_plan)
+
+    def _is_ours(self, path: str) -> bool:
+        return self._holds.has(token_at(path))
+
     def close(self) -> None:
         self._holds.close()
+        self.pools.close()
 
     def hurry(self) -> None:
         """It is this process that opens."""
@@ -178,6 +275,13 @@ class InProcess:
 
     def watching(self) -> socket.socket:
         return self._sockets.watching()
+
+
+def _check_raw(place: str, sight: Sight) -> None:
+    if sight.format != "raw":
+        raise ConfigurationError(
+            f"{place} is {sight.format}: only raw volumes are served; make it anew on XFS or btrfs"
+        )
 
 
 def only_seen_by(sockets: Sockets) -> str:

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from aoe.config.values import Config, ExportConfig, Mask, TargetConfig
+from aoe.config.values import Config, ExportConfig, Mask, TargetConfig, volume_of
 from aoe.node.steps import ALL, Add, Adjust, Change, Note, Plan, Remove, Step
 from aoe.printable import plain
 from aoe.target import rates
@@ -65,17 +65,21 @@ def plan(
     *,
     remove: bool = False,
     held: Collection[Key] = (),
+    why: Mapping[str, str] = {},
 ) -> Plan:
-    """The steps from `running` to `wanted`. `there` is what each place leads to that is there at all; with
-    `remove` it is no matter that clients use what leaves. What is `held` was in use when that was asked
-    last, and stays as it did then."""
-    planner = _Planner(wanted, running, there)
+    """The steps from `running` to `wanted`. `there` is what each place leads to that is there at all, and of
+    some others it is known `why` not; with `remove` it is no matter that clients use what leaves. What is
+    `held` was in use when that was asked last, and stays as it did then."""
+    planner = _Planner(wanted, running, there, why)
     planner.keep({key for key, one in running.exports.items() if key in held or (one.used and not remove)})
     return planner.plan()
 
 
 class _Planner:
-    def __init__(self, wanted: Config, running: Running, there: Mapping[str, Store]) -> None:
+    def __init__(
+        self, wanted: Config, running: Running, there: Mapping[str, Store], why: Mapping[str, str]
+    ) -> None:
+        self.why = why
         self.wanted = wanted.by_key
         self.target = wanted.target
         self.running = running
@@ -114,12 +118,17 @@ class _Planner:
     def _instead(self, one: Serving) -> tuple[str, ...]:
         """The keys for which it has to be replaced."""
         was, now = one.export, self.wanted[one.export.key]
-        keys = ["path"] if was.place != now.place else []
+        keys = ["path"] if was.place != now.place and not self._is_renamed(one, now) else []
         keys += [key for key in ("offset", "length") if getattr(was, key) != getattr(now, key)]
         keys += ["serial"] if now.serial not in (None, one.serial) else []
         keys += [key for key in ("direct", "shared") if getattr(was, key) != getattr(now, key)]
         keys += ["read-only"] if not (now.read_only or one.writable) else []
         return tuple(keys)
+
+    def _is_renamed(self, one: Serving, now: ExportConfig) -> bool:
+        """Whether it is the same volume by another name."""
+        both = volume_of(one.export.path) is not None and volume_of(now.path) is not None
+        return both and self.there.get(now.place) == one.store
 
     def _is_added(self, key: Key) -> bool:
         return key in self.gone or key not in self.running.exports
@@ -139,7 +148,7 @@ class _Planner:
         """Why a wanted export cannot be added yet; empty where it can."""
         export = self.wanted[key]
         if export.place not in self.there:
-            return f"{plain(export.path)} is not there"
+            return self.why.get(export.place, f"{plain(export.path)} is not there")
         staying = (self.running.exports[it] for it in self.stays if it != key)
         for other in staying:
             if other.store == self.there[export.place] and _overlap(other.export, export):

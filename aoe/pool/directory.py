@@ -51,6 +51,13 @@ class Directory:
 
     # What is there
 
+    def is_there(self) -> bool:
+        """Whether its path leads here still."""
+        try:
+            return os.path.samestat(os.fstat(self._at.marker), (Path(self._path) / marking.MARKER).lstat())
+        except OSError:
+            return False
+
     def path_of(self, image: Image) -> str:
         """Where an image is, for what opens it by a path."""
         return str(Path(self._path) / marking.IMAGES / image.file)

@@ -140,7 +140,8 @@ class Resize:
         now = replace(was, head=head)
         fit, saved = Fit(head, was.size), Save(self.volume, now)
         begun = (Save(self.volume, replace(now, resized_from=was.size)),) if self.size < was.size else ()
-        return Plan((*begun, fit, saved), f"{said}: {self.size} bytes", idle=(was.head,))
+        live = self.size >= was.size
+        return Plan((*begun, fit, saved), f"{said}: {self.size} bytes", idle=(was.head,), live=live)
 
     def _check_shrink(self, said: str, was: Volume) -> None:
         if not self.shrink:
@@ -164,7 +165,7 @@ class Rename:
         was = at.tree.volume(self.volume)
         said = at.check_new(self.new, but=self.volume)
         done = f"{at.tree.said(self.volume)}: is {said} now"
-        return Plan((Move(self.volume, self.new),), done, idle=tuple(was.images))
+        return Plan((Move(self.volume, self.new),), done, idle=tuple(was.images), live=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,8 @@ Step = Make | Save | Settle | Fit | Move | Hide | Drop | Forget | Sweep
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a verb is carried out. `notes` are for people. Nothing else may use the images of `idle` meanwhile,
-    nor write to those of `read`. One that `frees` room may use what is kept for that."""
+    nor write to those of `read`; but one that is `live` goes on while disks of the same process are served.
+    One that `frees` room may use what is kept for that."""
 
     steps: tuple[Step, ...]
     done: str
@@ -139,6 +140,7 @@ class Plan:
     idle: tuple[Image, ...] = ()
     read: tuple[Image, ...] = ()
     frees: bool = False
+    live: bool = False
 
     @property
     def sentences(self) -> list[str]:

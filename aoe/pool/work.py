@@ -73,6 +73,11 @@ class Work:
             self._closed = True
             self._store.close()
 
+    @property
+    def is_there(self) -> bool:
+        """Whether its path leads to it still: another file system may be mounted there, or none."""
+        return self._store.is_there()
+
     def _check_open(self) -> None:
         if self._closed:
             raise MisuseError(f"{self._store.said} was closed here; open it again")
@@ -120,6 +125,10 @@ class Work:
         tree = self.tree
         return tree.snapshot(volume, snapshot).image if snapshot else tree.volume(volume).head
 
+    def where(self, image: Image) -> str:
+        """The path of an image, whether it is there or not."""
+        return self._store.path_of(image)
+
     def usage(self, volume: str) -> tuple[Usage, Usage]:
         """What the present state of a volume takes, and what its snapshots do together. PoolError,
         ConfigurationError."""
@@ -149,8 +158,9 @@ class Work:
         )
         return request.plan(at)
 
-    def do(self, request: Request) -> Plan:
-        """Do it; what was done. ConfigurationError, PoolError: then the pool is as it was, or, where a step
+    def do(self, request: Request, ours: Callable[[str], bool] = lambda _: False) -> Plan:
+        """Do it; what was done. A plan that is live goes on beside exports of this process, whose images are
+        `ours`, by their paths. ConfigurationError, PoolError: then the pool is as it was, or, where a step
         behind the decisive one failed, as it was asked to be. The same for any other exception, such as
         KeyboardInterrupt."""
         assert self._locked, "one that only looks changes nothing"
@@ -159,7 +169,8 @@ class Work:
         with ExitStack() as held:
             try:
                 for image in plan.idle:
-                    held.enter_context(self._store.alone(image, read=False))
+                    if not (plan.live and ours(self.where(image))):
+                        held.enter_context(self._store.alone(image, read=False))
                 for image in plan.read:
                     held.enter_context(self._store.alone(image, read=True))
             except OSError as error:

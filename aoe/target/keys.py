@@ -15,14 +15,15 @@ from aoe.wire.protocol import SERIAL_MAX
 VERSION = 2
 """Of a record. Those of version 1 know a disk by the kernel's name for it."""
 
-_OWN = (StoreKind.DEVICE, StoreKind.RBD, StoreKind.SERIAL)
+_OWN = (StoreKind.DEVICE, StoreKind.RBD, StoreKind.SERIAL, StoreKind.VOLUME)
 """Ids that go with the store wherever it is; a file's goes with the name, which a copy may take over."""
 
 
 class StoreKey(NamedTuple):
-    """What a record belongs to. `path` is as it was typed, absolute, no link resolved; `part` what of the
-    store; `device` the path with all links resolved; `shown` what the device says it is, although thousands
-    may say the same. All are empty where they are not known."""
+    """What a record belongs to. `path` is as it was typed, absolute, no link resolved, or names a volume;
+    `part` what of the store; `device` the path with all links resolved, of a volume that of its image;
+    `shown` what the device says it is, although thousands may say the same. All are empty where they are not
+    known."""
 
     path: str = ""
     part: str = ""
@@ -34,6 +35,11 @@ class StoreKey(NamedTuple):
     def place(self) -> str:
         """What is served, in words: the path, with the part."""
         return (self.path or self.device) + self.part
+
+    @property
+    def whereabouts(self) -> str:
+        """A path that leads there, if it is still there."""
+        return self.device if self.name.kind is StoreKind.VOLUME else self.path or self.device
 
     @property
     def own(self) -> bool:
@@ -117,7 +123,7 @@ def _owners(key: StoreKey, records: Sequence[K], look: Look) -> list[K]:
     if key.own and same_id:
         return same_id
     named = [it for it in records if _named(it, key) and not it.key.own and not _differs(it, key)]
-    moved = [it for it in same_id if look(it.key.path, key.path) is not Sight.OTHER]
+    moved = [it for it in same_id if look(it.key.whereabouts, key.whereabouts) is not Sight.OTHER]
     return named or moved or [it for it in records if it.version == 1 and _was_its(key, it)]
 
 
@@ -149,7 +155,7 @@ def _knows(record: K, key: StoreKey, look: Look) -> bool:
         return False
     if key.shown and record.key.shown == key.shown:
         return True
-    sight = look(record.key.path, key.path)
+    sight = look(record.key.whereabouts, key.whereabouts)
     return sight is Sight.SAME or (sight is Sight.GONE and record.key.device == key.device != "")
 
 

@@ -39,7 +39,7 @@ class Index(Generic[K]):
         """Those that may be of a disk, in the order in which they came."""
         self._look()
         names = [("serial", key.old_serial), ("device", key.device), ("device", key.device + key.part)]
-        thing = ("thing", self._thing(key.path))
+        thing = ("thing", self._thing(key.whereabouts))
         found = {
             record.serial: record
             for name in (*names, *_names(key), thing)
@@ -50,7 +50,7 @@ class Index(Generic[K]):
 
     def _look(self) -> None:
         for record in self._paths:
-            self._found["thing", self._thing(record.key.path)].append(record)
+            self._found["thing", self._thing(record.key.whereabouts)].append(record)
         self._paths.clear()
 
 

@@ -98,7 +98,7 @@ class Record:
     @property
     def is_of_nothing(self) -> bool:
         """Whether what it belongs to is not there. Version 1 wrote the part behind the path."""
-        path = self.key.path or self.key.device
+        path = self.key.whereabouts
         names = {path, _PART.sub("", path)} if self.version == 1 else {path}
         return bool(path) and all(map(_is_gone, names))
 

@@ -320,11 +320,15 @@ class Target(Rooted):
             await asyncio.sleep(last_s + (timing.NETWORK_LIFETIME_NS + timing.COMPLETION_NS) / 1e9)
             self.server.set_frame_age(min(frame_age_s, self._frame_age_s))
 
-    async def refresh(self, timeout_s: float = timing.MEASURE_S) -> list[Export]:
-        """Look at every disk's size again; the exports that changed. A disk that does not answer within
-        `timeout_s` (seconds) keeps its size, which is said."""
+    async def refresh(
+        self, timeout_s: float = timing.MEASURE_S, only: Sequence[Export] | None = None
+    ) -> list[Export]:
+        """Look at every disk's size again, or at these `only`; the exports that changed. A disk that does not
+        answer within `timeout_s` (seconds) keeps its size, which is said."""
         self._home.check()
-        disks = {export: self.server.served(export).disk for export in self.exports}
+        disks = {
+            export: self.server.served(export).disk for export in (self.exports if only is None else only)
+        }
         problems = await self._measure.ask(disks.values(), timeout_s)
         return [export for export, disk in disks.items() if self._resized(export, disk, problems[disk])]
 

@@ -78,7 +78,7 @@ def test_every_fault_of_a_file_is_a_line(tmp_path: Path) -> None:
     assert done.stderr.splitlines() == [
         f"{file}:2: [target]: engin is no key of [target]; is engine meant?",
         f'{file}:4: e1.300: path = "disk.img": write an absolute path, or LABEL=, UUID=, PARTLABEL= or '
-        "PARTUUID= with a value",
+        "PARTUUID= with a value, or POOL/VOLUME",
         f"{file}:6: e1.300: slot = 300: write a whole number from 0 to 254",
     ]
     done = check(tmp_path, text, "--json")

@@ -6,8 +6,9 @@ from typing import Any
 
 from aoe.config.changes import Change
 from aoe.control.rights import Peer
-from aoe.control.verbs import Apply, Outcome
+from aoe.control.verbs import Apply, OfVolume, Outcome
 from aoe.errors import ConfigurationError
+from aoe.pool.asked import facts_of
 
 
 class FakeNode:
@@ -51,6 +52,9 @@ class FakeNode:
 
     async def resume(self, addresses: tuple[str, ...], peer: Peer) -> Outcome:
         return await self._did("resume", *addresses)
+
+    async def volume(self, how: OfVolume, peer: Peer) -> Outcome:
+        return await self._did("volume", how.pool, facts_of(how.request), how.plan, how.force)
 
     async def log_level(self, level: str, peer: Peer) -> Outcome:
         return await self._did("log_level", level)

@@ -73,3 +73,13 @@ def test_a_refusal_names_the_verb_the_user_and_the_remedy() -> None:
 
 def test_the_verbs_of_the_group_exist() -> None:
     assert set(STEPS) >= READING | SHARED
+
+
+def test_the_admins_of_a_pool_may_do_all_with_its_volumes_and_no_more() -> None:
+    rights = OURS._replace(admins={"fast": 600})
+    assert not rights.refusal("volume", peer(MEMBER, 600), (), "fast")
+    assert rights.refusal("volume", peer(MEMBER, 600), (), "slow") == (
+        "volumes of pool slow are not for uid 1001; use sudo, or join its admins"
+    )
+    assert rights.refusal("volume", peer(MEMBER, GROUP), (), "fast")
+    assert rights.refusal("apply", peer(MEMBER, 600), (), "fast")

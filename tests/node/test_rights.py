@@ -1,12 +1,13 @@
 """Whose daemon it is."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aoe.cli.node_verbs import owner_of, rights_of
-from aoe.config.values import TargetConfig
+from aoe.config.values import Config, PoolConfig, TargetConfig
 from aoe.errors import ConfigurationError
 
 
@@ -18,8 +19,12 @@ def test_it_is_that_of_the_owner_of_its_file(tmp_path: Path, monkeypatch: pytest
 
 
 def test_rights_are_those_of_the_file() -> None:
-    found = rights_of(TargetConfig(control_group="root", control_readers="all"), 7, "/changes")
-    assert found == (7, 0, True, "/changes")
-    assert rights_of(TargetConfig(), 7) == (7, None, False, "")
-    with pytest.raises(ConfigurationError, match="there is no group nosuch; make it, or drop control-group"):
-        rights_of(TargetConfig(control_group="nosuch"))
+    target = TargetConfig(control_group="root", control_readers="all")
+    pools = (PoolConfig(name="fast", path="/a", admins="root"), PoolConfig(name="slow", path="/b"))
+    found = rights_of(Config(target, pools=pools), 7, "/changes")
+    assert found == (7, 0, True, "/changes", {"fast": 0})
+    assert rights_of(Config(), 7) == (7, None, False, "", {})
+    nosuch = Config(TargetConfig(control_group="nosuch")), Config(pools=(replace(pools[1], admins="nosuch"),))
+    for config in nosuch:
+        with pytest.raises(ConfigurationError, match="no group nosuch; make it, or name another one in the"):
+            rights_of(config)

@@ -1,0 +1,93 @@
+"""Verbs on pools that another process asks for, each on a thread of its own; of a pool one at a time."""
+
+import threading
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
+
+from aoe import limits
+from aoe.disk.threads import begin
+from aoe.errors import AoeError, ConfigurationError
+from aoe.node.pools import Pools, text_of
+from aoe.pool.asked import Wish
+from aoe.pool.steps import Plan
+
+Facts = dict[str, Any]
+
+
+class _Chore:
+    """What comes of one: facts, or why not."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.facts: Facts = {}
+        self.error = ""
+
+    def run(self, call: Callable[[], Facts]) -> None:
+        """On a thread."""
+        try:
+            self.facts = call()
+        except AoeError as error:
+            self.error = str(error)
+        except OSError as error:
+            self.error = error.strerror or str(error)
+        except BaseException as error:
+            self.error = f"defect in the opener: {error!r}"
+            raise
+        finally:
+            self.over.set()
+
+
+class Chores:
+    """Those of one process. `ours` tells whether a path is that of an image which it has for an export."""
+
+    def __init__(self, pools: Pools, ours: Callable[[str], bool]) -> None:
+        self._pools = pools
+        self._ours = ours
+        self._numbers = count(1)
+        self._them: dict[int, _Chore] = {}
+
+    def do(self, pool: str, request: Wish, *, only_plan: bool = False) -> Facts:
+        """What was done, or is to be. Blocks. ConfigurationError, PoolError."""
+        with self._pools.turn(pool) as work:
+            names = {it.id: text_of(one, it) for one in work.volumes.values() for it in one.images}
+            plan = work.plan(request) if only_plan else work.do(request, self._ours)
+            touched = [names[it.id] for it in plan.idle if it.id in names and self._ours(work.where(it))]
+            return _facts(plan, touched)
+
+    def begin(self, pool: str, request: Wish, *, only_plan: bool) -> int:
+        """The same on a thread; its number. ConfigurationError, NoThread."""
+        if len(self._them) >= limits.CHORES_MAX:
+            raise ConfigurationError(f"{limits.CHORES_MAX} verbs are under way; wait for one of them")
+        self._pools.work(pool)  # what is wrong with that is said at once
+        number, chore = next(self._numbers), _Chore()
+        begin(lambda: chore.run(lambda: self.do(pool, request, only_plan=only_plan)), "chore")
+        self._them[number] = chore
+        return number
+
+    def look(self, number: int, patience_s: float) -> Facts | None:
+        """What came of it, once; None while it is under way. ConfigurationError where that could not be."""
+        chore = self._them.get(number)
+        if chore is None:
+            raise ConfigurationError(
+                "the opener ended while it was at work; look at aoe-target volume list what was done"
+            )
+        if not chore.over.wait(patience_s):
+            return None
+        del self._them[number]
+        if chore.error:
+            raise ConfigurationError(chore.error)
+        return chore.facts
+
+
+def _facts(plan: Plan, touched: Sequence[str]) -> Facts:
+    """As JSON; it `touches` states of disks that this process serves, and `live` is that they may be."""
+    steps = plan.sentences
+    more = len(steps) - limits.CHORE_STEPS_MAX
+    return {
+        "steps": [*steps[: limits.CHORE_STEPS_MAX], *([f"{more} steps more"] if more > 0 else [])],
+        "done": plan.done,
+        "notes": list(plan.notes),
+        "touches": list(touched),
+        "live": plan.live,
+    }

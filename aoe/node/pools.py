@@ -1,0 +1,162 @@
+"""The pools that a file names, opened by the one process that works on them, and what a volume is there."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from aoe.config.values import PoolConfig, volume_of
+from aoe.disk.base import StoreName
+from aoe.drive.identify import StoreKind
+from aoe.errors import AoeError, ConfigurationError
+from aoe.pool.names import Format, VolumeName
+from aoe.pool.volume import Image, Volume
+from aoe.pool.work import Work
+
+
+class Sight(NamedTuple):
+    """The state of a disk that a volume or snapshot has now: its image, the size of the disk in bytes, and
+    which disk it is, wherever its image is and however it is called."""
+
+    path: Path
+    size: int
+    format: Format
+    read_only: bool
+    name: StoreName
+
+
+class _Open(NamedTuple):
+    """A pool that was opened as one of a file, and whose turn it is there."""
+
+    pool: PoolConfig
+    work: Work
+    turn: threading.Lock
+
+
+class Pools:
+    """Each is this process's from the moment at which it is there (with `locked=False` it is only looked at);
+    what is wrong with one is no matter to the others. Its methods block."""
+
+    def __init__(self, pools: Iterable[PoolConfig] = (), *, locked: bool = True) -> None:
+        self._locked = locked
+        self._wanted: dict[str, PoolConfig] = {}
+        self._open: dict[str, _Open] = {}
+        self._looking = threading.RLock()
+        self.problems: dict[str, str] = {}
+        """Of those that are not open, by name, why."""
+        self.follow(pools)
+
+    @property
+    def names(self) -> list[str]:
+        """Of all that the file names."""
+        return list(self._wanted)
+
+    def follow(self, pools: Iterable[PoolConfig]) -> None:
+        """What the file names now."""
+        with self._looking:
+            self._wanted = {it.name: it for it in pools}
+            self.problems = {name: it for name, it in self.problems.items() if name in self._wanted}
+            self._leave_others()
+
+    def close(self) -> None:
+        """Let others work on them; on one where a verb is under way, once this process ends."""
+        for name in list(self._open):
+            self._leave(name)
+
+    def _leave(self, name: str) -> bool:
+        """False while a verb is under way there."""
+        found = self._open[name]
+        if not found.turn.acquire(blocking=False):
+            return False
+        del self._open[name]
+        found.work.close()
+        return True
+
+    def look(self, patience_s: float = 0) -> None:
+        """Open what is not open, and leave what has gone, or is not wanted. Another process that works on one
+        is waited for, for `patience_s` (seconds) the first time."""
+        with self._looking:
+            self._leave_others()
+            for name, pool in self._wanted.items():
+                if name not in self._open:
+                    self._try(pool, 0 if name in self.problems else patience_s)
+
+    def _leave_others(self) -> None:
+        for name, found in list(self._open.items()):
+            if found.pool != self._wanted.get(name) or not found.work.is_there:
+                self._leave(name)
+
+    def _try(self, pool: PoolConfig, patience_s: float) -> None:
+        try:
+            work = Work(
+                pool.path,
+                name=pool.name,
+                reserve=pool.reserve,
+                patience_s=patience_s,
+                locked=self._locked,
+            )
+        except AoeError as error:
+            self.problems[pool.name] = str(error)
+        else:
+            self._open[pool.name] = _Open(pool, work, threading.Lock())
+            self.problems.pop(pool.name, None)
+
+    def config(self, pool: str) -> PoolConfig:
+        """What the file says of a pool. ConfigurationError."""
+        if pool not in self._wanted:
+            raise ConfigurationError(f"there is no pool {pool} in the file that the daemon has applied")
+        return self._wanted[pool]
+
+    def work(self, pool: str) -> Work:
+        """What works on a pool. ConfigurationError, with the reason, where nothing does."""
+        return self._found(pool).work
+
+    def _found(self, pool: str) -> _Open:
+        wanted = self.config(pool)
+        found = self._open.get(pool)
+        if pool not in self.problems and (found is None or found.pool != wanted):
+            self.look()
+            found = self._open.get(pool)
+        if found is None:
+            raise ConfigurationError(self.problems[pool])
+        if found.pool != wanted:
+            raise ConfigurationError(
+                f"pool {pool} is another one by now, and the last verb there has not ended"
+            )
+        return found
+
+    @contextmanager
+    def turn(self, pool: str) -> Iterator[Work]:
+        """Work on a pool while nothing else changes it, and it is not left. ConfigurationError."""
+        while True:
+            found = self._found(pool)
+            with found.turn:
+                if self._open.get(pool) is found:
+                    yield found.work
+                    return
+
+    def sight(self, place: str) -> Sight | None:
+        """What a place of the file is, if it is one of a pool; a path is not. ConfigurationError where a pool
+        or volume cannot be used."""
+        name = volume_of(place)
+        if name is None or name.pool not in self._wanted:
+            return None
+        return _sight(self.work(name.pool), name)
+
+
+def _sight(work: Work, name: VolumeName) -> Sight:
+    problem = work.found.damaged.get(f"volumes/{name.volume}.json")
+    if problem is not None:
+        raise ConfigurationError(f"{name}: the record of {name.volume}: {problem}; put back a copy of it")
+    volume = work.tree.volume(name.volume)
+    kept = work.tree.snapshot(name.volume, name.snapshot).image if name.snapshot else None
+    image = kept or volume.head
+    path = Path(work.path_of(name.volume, name.snapshot))
+    store = StoreName(StoreKind.VOLUME, text_of(volume, image))
+    return Sight(path, image.size, image.format, kept is not None, store)
+
+
+def text_of(volume: Volume, image: Image) -> str:
+    """What a state of a disk is told by: a snapshot's goes with its image, that of now with the volume."""
+    return volume.uuid if image is volume.head else f"{volume.uuid}/{image.id}"

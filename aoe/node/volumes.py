@@ -1,0 +1,181 @@
+"""Verbs of pools beside what is served: which exports they touch, what is refused meanwhile, and how the disk
+of an export gets another state or size."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from aoe import timing
+from aoe.config.values import ExportConfig, volume_of
+from aoe.disk.file import FileDisk
+from aoe.disk.threads import aside
+from aoe.drive.identify import StoreKind
+from aoe.errors import ConfigurationError
+from aoe.node.chores import Facts
+from aoe.node.hands import Hands, Live
+from aoe.node.opening import Opener
+from aoe.node.steps import Add, Note, Plan, Remove
+from aoe.pool.asked import Wish, name_of
+from aoe.pool.requests import Clone, Cut, Delete, Resize
+from aoe.printable import plain
+from aoe.target.target import Target
+from aoe.wire.frame import format_mac
+
+Changing = Callable[[str], AbstractAsyncContextManager[None]]
+
+WHO_SEES = (
+    "aoe sees the new size at once, the Linux driver after aoe-revalidate, and NBD clients at their next "
+    "connection"
+)
+
+
+class Volumes:
+    """Those of the pools that the opener has. `changing` is entered while something that is served changes,
+    and `left` is told of exports that could not be served again."""
+
+    def __init__(
+        self, opener: Opener, hands: Hands, changing: Changing, left: Callable[[list[Note]], None]
+    ) -> None:
+        self._opener = opener
+        self._hands = hands
+        self._changing = changing
+        self._left = left
+
+    async def plan(self, pool: str, request: Wish) -> Facts:
+        """What a verb would do, and which clients it touches. ConfigurationError where it cannot be."""
+        planned = await self._ask(pool, request, only_plan=True)
+        served = self._served(planned)
+        self._check_kept(request, served)
+        return {**planned, "clients": [line for one in served for line in self._clients(one)]}
+
+    async def do(
+        self, pool: str, request: Wish, wanted: Sequence[ExportConfig], by: str, force: bool
+    ) -> Facts:
+        """Do it. `wanted` are the exports of the file; a volume that a client used in the last minute gets
+        another state, or loses its end, only with `force`. ConfigurationError: nothing was done."""
+        planned = await self._ask(pool, request, only_plan=True)
+        if isinstance(request, Delete):
+            _check_unwanted(pool, request, wanted)
+        self._check_kept(request, self._served(planned))
+        if not planned["touches"]:
+            return {**await self._ask(pool, request), "exports": []}
+        async with self._changing(f"volume {name_of(request)} by {by}"):
+            served = self._served(planned)
+            if planned["live"]:
+                return await self._beside(pool, request, served)
+            return await self._instead(pool, request, served, force=force)
+
+    async def _ask(self, pool: str, request: Wish, *, only_plan: bool = False) -> Facts:
+        return await aside(lambda: self._opener.volume(pool, request, only_plan=only_plan))
+
+    # What is served
+
+    def _served(self, planned: Facts) -> list[Live]:
+        """Exports of the states that a verb touches."""
+        touched = set(planned["touches"])
+        return [one for one in self._hands.live.values() if one.going is None and _state(one) in touched]
+
+    def _clients(self, one: Live) -> Iterator[str]:
+        """The hosts that used it in the last minute, a line each; where none did, that."""
+        used = list(self._users(one))
+        address = one.config.address
+        yield from (f"{address}: {mac} used it {heard_s:.0f} s ago" for mac, heard_s in used)
+        if not used:
+            yield f"{address}: no client used it in the last minute"
+
+    def _users(self, one: Live) -> Iterator[tuple[str, float]]:
+        for client in self._target.numbers(one.export).clients:
+            heard_s = (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - client.heard_ns) / 1e9
+            if heard_s < timing.USED_LATELY_S:
+                yield format_mac(client.mac), heard_s
+
+    @property
+    def _target(self) -> Target:
+        return self._hands.target
+
+    # What is refused
+
+    def _check_kept(self, request: Wish, served: Sequence[Live]) -> None:
+        """ConfigurationError for what cannot be done with a disk that is served."""
+        for one in served:
+            where = f"{plain(one.config.path)} is served at {one.config.address}"
+            if isinstance(request, Delete):
+                raise ConfigurationError(f"{where}; take that out of the file, and apply it")
+            if isinstance(request, Cut | Clone):
+                raise ConfigurationError(
+                    f"{where}, and a snapshot is cut of what is not; clone one of its snapshots, or remove "
+                    "that export first"
+                )
+
+    def _check_unused(self, one: Live) -> None:
+        unused_s = self._target.unused_s(one.export)
+        if unused_s is not None and unused_s < timing.USED_LATELY_S:
+            hosts = ", ".join(mac for mac, _ in self._users(one)) or "a client"
+            raise ConfigurationError(
+                f"{plain(one.config.path)} is served at {one.config.address}, and {hosts} used it in the "
+                "last minute; stop using it there, or say --force"
+            )
+
+    # What is done
+
+    async def _beside(self, pool: str, request: Wish, served: Sequence[Live]) -> Facts:
+        """While clients use it."""
+        done = await self._ask(pool, request)
+        notes = list(done["notes"])
+        if isinstance(request, Resize):
+            await self._grow(served, request.size)
+            notes.append(WHO_SEES)
+        return {**done, "notes": notes, "exports": [one.config.address for one in served]}
+
+    async def _grow(self, served: Sequence[Live], size: int) -> None:
+        exports = [one.export for one in served]
+        for export in exports:
+            disk = self._target.server.served(export).disk
+            if isinstance(disk, FileDisk):
+                disk.allow(size)
+        self._target.server.advertise(await self._target.refresh(only=exports))
+
+    async def _instead(self, pool: str, request: Wish, served: Sequence[Live], *, force: bool) -> Facts:
+        """Drain, and serve another instance once no frame of the last one can be carried out (rule T11)."""
+        for one in () if force else served:
+            self._check_unused(one)
+        configs = [one.config for one in served]
+        stuck = await self._hands.carry_out(Plan(tuple(Remove(it, returns=True) for it in configs)), {})
+        try:
+            if stuck:
+                raise ConfigurationError(f"{stuck[0].sentence}; then try again")
+            done = await self._ask(pool, request)
+        finally:
+            failed = await self._again(configs)
+        notes = [*done["notes"], *(f"{it.address}: another instance is served" for it in configs)]
+        notes += [f"failed: {it.sentence}" for it in failed]
+        return {**done, "notes": notes, "exports": [it.address for it in configs], "failed": len(failed)}
+
+    async def _again(self, configs: Sequence[ExportConfig]) -> list[Note]:
+        """Serve them as they were; what failed, which is tried again."""
+        free = [it for it in configs if it.key not in self._hands.live]
+        steps = Plan(tuple(Add(it, ("path",), None, it.mask) for it in free))
+        prepared = await aside(lambda: self._hands.prepare(steps))
+        failed = [*prepared.problems, *prepared.waits]
+        failed += await self._hands.carry_out(steps, prepared.ready)
+        if failed:
+            self._left(failed)
+        return failed
+
+
+def _state(one: Live) -> str:
+    """Which state of which volume an export serves, whatever part of it; empty for what is no volume."""
+    name = one.held.opened.store_name
+    return name.text.partition("@")[0] if name.kind is StoreKind.VOLUME else ""
+
+
+def _check_unwanted(pool: str, request: Delete, wanted: Sequence[ExportConfig]) -> None:
+    """ConfigurationError where the file names what is to be deleted."""
+    for export in wanted:
+        name = volume_of(export.path)
+        if name is None or (name.pool, name.volume) != (pool, request.volume):
+            continue
+        if not request.snapshot or name.snapshot == request.snapshot:
+            raise ConfigurationError(
+                f"{name} is what {export.address} is to serve; take that out of the file, and apply it"
+            )

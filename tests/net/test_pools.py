@@ -1,0 +1,185 @@
+"""A service that serves volumes of a pool, and does the verbs of that meanwhile."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aoe.pool.requests import Clone, Create, Cut
+from aoe.pool.work import Work
+from aoe.wire.protocol import SECTOR
+from tests.net.service import Service
+from tests.pool.pools import MIB, SIZE, fresh, working, write
+from tests.support.labs.fault_disk import small_filesystem
+from tests.support.labs.network import Lab
+from tests.support.labs.raw_client import AtaFailed, Client, sectors_of, text_of
+
+INSTANCE = slice(2 * 134, 2 * 138)
+
+
+@pytest.fixture(scope="module")
+def xfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with small_filesystem("xfs", tmp_path_factory.mktemp("xfs") / "srv", 400 * MIB) as store:
+        yield store
+
+
+@pytest.fixture
+def pool(xfs: Path) -> Path:
+    """With a template, and a clone of that."""
+    directory = fresh(xfs)
+    with working(directory) as work:
+        work.do(Create("base", SIZE))
+        write(work, "base", 1)
+        work.do(Cut("base", "golden"))
+        work.do(Clone("base", "golden", "web1"))
+    return directory
+
+
+def exports(pool: Path, *them: str, more: str = "") -> list[str]:
+    """A file with the pool `fast`, and what it serves at e1.1, e1.2 and so on."""
+    tables = [f'[[pool]]\nname = "fast"\npath = "{pool}"\n{more}']
+    tables += [
+        f'[[export]]\npath = "{path}"\nshelf = 1\nslot = {slot}\n' for slot, path in enumerate(them, 1)
+    ]
+    return tables
+
+
+def volume(service: Service, words: str, status: int = 0) -> str:
+    """What `aoe-target volume` says, asking the service."""
+    verb, *rest = words.split()
+    argv = [sys.executable, "-m", "aoe.cli.target", "volume", verb, "--socket", service.socket, *rest]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status, (done.stdout, done.stderr, service.errors)
+    return done.stdout + done.stderr
+
+
+def client(lab: Lab, slot: int) -> Client:
+    return Client(lab.port("client"), 1, slot)
+
+
+def first(disk: Client) -> int:
+    return disk.read(0)[0]
+
+
+def test_a_clone_is_served_and_goes_on_by_another_name_with_another_size(
+    lab: Lab, pool: Path, tmp_path: Path
+) -> None:
+    with Service(lab, tmp_path, exports(pool, "fast/web1", "fast/base@golden")) as service:
+        with client(lab, 1) as disk, client(lab, 2) as kept:
+            assert (first(disk), first(kept)) == (1, 1)
+            disk.write(0, bytes([2]) * SECTOR)
+            with pytest.raises(AtaFailed):
+                kept.write(0, bytes(SECTOR))
+            serial = text_of(disk.identify(), 10, 10)
+            assert volume(service, "create fast/new 1M") == "fast/new: 1048576 bytes, raw\n"
+            said = volume(service, "rename fast/web1 fast/www")
+            assert said.splitlines() == [
+                "fast/web1: is fast/www now",
+                "e1.1: serves it on as fast/www; aoe-target set e1.1 --save puts that into the file",
+            ]
+            (one, _) = service.ask("status")["exports"]
+            assert (one["path"], one["state"], one["serial"]) == ("fast/www", "serving", serial)
+            instance = disk.identify()[INSTANCE]
+            assert "aoe sees the new size at once" in volume(service, f"resize fast/www {2 * SIZE}")
+            identity = disk.identify()
+            assert sectors_of(identity) == 2 * SIZE // SECTOR
+            assert (identity[INSTANCE], text_of(identity, 10, 10)) == (instance, serial)
+            disk.write(2 * SIZE // SECTOR - 1, bytes([3]) * SECTOR)
+            assert (first(disk), first(kept)) == (2, 1)
+        service.restart()
+        with client(lab, 1) as disk:
+            assert (first(disk), text_of(disk.identify(), 10, 10)) == (2, serial)
+            assert sectors_of(disk.identify()) == 2 * SIZE // SECTOR
+
+
+def test_what_would_change_under_a_client_is_refused_unless_it_is_forced(
+    lab: Lab, pool: Path, tmp_path: Path
+) -> None:
+    with Service(lab, tmp_path, exports(pool, "fast/web1", "fast/base")) as service, client(lab, 1) as disk:
+        disk.write(0, bytes([2]) * SECTOR)
+        identity = disk.identify()
+        for words, why in (
+            (
+                "delete fast/web1",
+                "fast/web1 is what e1.1 is to serve; take that out of the file, and apply it",
+            ),
+            ("snapshot fast/web1@now", "fast/web1 is served at e1.1, and a snapshot is cut of what is not;"),
+            (
+                "clone fast/web1 fast/web2",
+                "fast/web1 is served at e1.1, and a snapshot is cut of what is not",
+            ),
+            (
+                f"resize fast/web1 {SIZE // 2} --shrink",
+                f"fast/web1 is served at e1.1, and {mac(disk)} used it",
+            ),
+        ):
+            assert why in volume(service, words, 2)
+        assert first(disk) == 2
+        assert volume(service, "clone fast/base@golden fast/web2").startswith("fast/web2: a clone of")
+        said = volume(service, f"resize fast/web1 {SIZE // 2} --shrink --plan")
+        assert f"e1.1: {mac(disk)} used it" in said
+        volume(service, f"resize fast/web1 {SIZE // 2} --shrink --force")
+        now = disk.identify()
+        assert sectors_of(now) == SIZE // 2 // SECTOR
+        assert now[INSTANCE] != identity[INSTANCE]
+        assert text_of(now, 10, 10) == text_of(identity, 10, 10)
+        assert first(disk) == 2
+
+
+def mac(disk: Client) -> str:
+    return disk.mac.hex(":")
+
+
+def test_a_rollback_keeps_what_was_and_brings_back_what_was_kept(
+    lab: Lab, pool: Path, tmp_path: Path
+) -> None:
+    with working(pool) as work:
+        work.do(Cut("web1", "fresh"))
+    with Service(lab, tmp_path, exports(pool, "fast/web1")) as service, client(lab, 1) as disk:
+        disk.write(0, bytes([2]) * SECTOR, fua=True)
+        identity = disk.identify()
+        assert "used it in the last minute" in volume(service, "rollback fast/web1@fresh", 2)
+        assert first(disk) == 2
+        assert "e1.1: another instance is served" in volume(service, "rollback fast/web1@fresh --force")
+        assert first(disk) == 1
+        assert disk.identify()[INSTANCE] != identity[INSTANCE]
+        assert text_of(disk.identify(), 10, 10) == text_of(identity, 10, 10)
+        (kept,) = (it for it in names(pool, "web1") if it.startswith("before-rollback"))
+        volume(service, f"rollback fast/web1@{kept} --force")
+        assert first(disk) == 2
+
+
+def names(pool: Path, name: str) -> list[str]:
+    """Of its snapshots."""
+    work = Work(str(pool), locked=False)
+    try:
+        return [it.name for it in work.volumes[name].snapshots]
+    finally:
+        work.close()
+
+
+def test_a_pool_is_the_services_and_waits_until_it_is_there(lab: Lab, pool: Path, tmp_path: Path) -> None:
+    aside = pool.rename(pool.with_name(f"{pool.name}-aside"))
+    pool.mkdir()
+    image = tmp_path / "image"
+    image.write_bytes(bytes(MIB))
+    tables = exports(pool, "fast/web1", str(image))
+    with Service(lab, tmp_path, tables) as service:
+        waiting, served = service.ask("status")["exports"]
+        assert (waiting["state"], served["state"]) == ("waiting", "serving")
+        assert "is not marked as a pool; is its file system mounted?" in waiting["reason"]
+        pool.rmdir()
+        aside.rename(pool)
+        with client(lab, 1) as disk:
+            assert first(disk) == 1
+        done = service.lab.popen(
+            "target",
+            *[sys.executable, "-m", "aoe.cli.target", "volume", "create", "--config", service.file],
+            *["fast/other", "1M"],
+            stderr=subprocess.PIPE,
+        )
+        _, errors = done.communicate(timeout=60)
+        assert done.returncode != 0
+        assert b"is in use by" in errors

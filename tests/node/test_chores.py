@@ -1,0 +1,111 @@
+"""Verbs of pools on threads, as an opener does them."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aoe import limits
+from aoe.config.values import PoolConfig
+from aoe.errors import ConfigurationError
+from aoe.node.chores import Chores, Facts
+from aoe.node.pools import Pools
+from aoe.pool.requests import Create, Delete, Rename, Resize
+from aoe.pool.work import Work
+from tests.pool.pools import fresh, working
+
+SIZE = 1 << 20
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def pools(tmp_path: Path) -> Iterator[Pools]:
+    directory = fresh(tmp_path)
+    with working(directory, reserve=0) as work:
+        work.do(Create("web1", SIZE, "raw"))
+    made = Pools([PoolConfig(name="fast", path=str(directory), reserve=0)])
+    yield made
+    made.close()
+
+
+def over(chores: Chores, number: int) -> Facts:
+    """What comes of one."""
+    found = chores.look(number, PATIENCE_S)
+    assert found is not None
+    return found
+
+
+def test_what_was_done_is_told_once(pools: Pools) -> None:
+    chores = Chores(pools, lambda _: False)
+    number = chores.begin("fast", Create("web2", SIZE, "raw"), only_plan=False)
+    done = over(chores, number)
+    assert (done["done"], done["touches"], done["live"]) == ("fast/web2: 1048576 bytes, raw", [], False)
+    assert sorted(pools.work("fast").volumes) == ["web1", "web2"]
+    with pytest.raises(ConfigurationError, match="look at aoe-target volume list what was done"):
+        chores.look(number, 0)
+
+
+def test_a_plan_changes_nothing_and_a_refusal_is_told(pools: Pools) -> None:
+    chores = Chores(pools, lambda _: False)
+    assert over(chores, chores.begin("fast", Delete("web1"), only_plan=True))["steps"]
+    assert list(pools.work("fast").volumes) == ["web1"]
+    with pytest.raises(ConfigurationError, match="there is no volume fast/none"):
+        over(chores, chores.begin("fast", Delete("none"), only_plan=False))
+    with pytest.raises(ConfigurationError, match="no pool slow in the file"):
+        chores.begin("slow", Delete("web1"), only_plan=False)
+
+
+def test_what_is_served_is_touched_by_what_needs_it_alone(pools: Pools) -> None:
+    chores = Chores(pools, lambda path: path.endswith(".raw"))
+    uuid = pools.work("fast").volumes["web1"].uuid
+    assert over(chores, chores.begin("fast", Delete("web1"), only_plan=True))["touches"] == [uuid]
+    grown = over(chores, chores.begin("fast", Resize("web1", 2 * SIZE), only_plan=False))
+    assert (grown["touches"], grown["live"]) == ([uuid], True)
+    assert over(chores, chores.begin("fast", Rename("web1", "www"), only_plan=False))["live"]
+
+
+class Slow(Work):
+    """Waits in the middle of a verb."""
+
+    entered: threading.Semaphore
+    gate: threading.Event
+    under_way = 0
+    most = 0
+
+    def do(self, *what: Any) -> Any:
+        Slow.under_way += 1
+        Slow.most = max(Slow.most, Slow.under_way)
+        Slow.entered.release()
+        assert Slow.gate.wait(PATIENCE_S)
+        try:
+            return super().do(*what)
+        finally:
+            Slow.under_way -= 1
+
+
+def test_of_one_pool_there_is_one_at_a_time_and_it_is_not_left_meanwhile(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aoe.node.pools.Work", Slow)
+    Slow.entered, Slow.gate, Slow.under_way, Slow.most = threading.Semaphore(0), threading.Event(), 0, 0
+    chores = Chores(pools, lambda _: False)
+    numbers = [chores.begin("fast", Create(f"new{it}", SIZE, "raw"), only_plan=False) for it in range(3)]
+    assert Slow.entered.acquire(timeout=PATIENCE_S)
+    assert chores.look(numbers[0], 0) is None
+    pools.close()
+    Slow.gate.set()
+    for number in numbers:
+        over(chores, number)
+    assert Slow.most == 1
+    assert sorted(pools.work("fast").volumes) == ["new0", "new1", "new2", "web1"]
+
+
+def test_they_are_bounded(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CHORES_MAX", 1)
+    chores = Chores(pools, lambda _: False)
+    number = chores.begin("fast", Create("a", SIZE, "raw"), only_plan=False)
+    with pytest.raises(ConfigurationError, match="1 verbs are under way"):
+        chores.begin("fast", Create("b", SIZE, "raw"), only_plan=False)
+    over(chores, number)
