@@ -1,7 +1,7 @@
 """The pools that a file names, opened by the one process that works on them, and what a volume is there."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -91,6 +91,7 @@ class Pools:
         try:
             work = Work(
                 pool.path,
+                kind=pool.kind,
                 name=pool.name,
                 reserve=pool.reserve,
                 patience_s=patience_s,
@@ -142,19 +143,18 @@ class Pools:
         name = volume_of(place)
         if name is None or name.pool not in self._wanted:
             return None
-        return _sight(self.work(name.pool), name)
+        work = self.work(name.pool)
+        return _sight(work, name, work.ready if self._locked else work.path_of)
 
 
-def _sight(work: Work, name: VolumeName) -> Sight:
+def _sight(work: Work, name: VolumeName, path_of: Callable[[str, str], str]) -> Sight:
     problem = work.found.damaged.get(f"volumes/{name.volume}.json")
     if problem is not None:
         raise ConfigurationError(f"{name}: the record of {name.volume}: {problem}; put back a copy of it")
     volume = work.tree.volume(name.volume)
-    kept = work.tree.snapshot(name.volume, name.snapshot).image if name.snapshot else None
-    image = kept or volume.head
-    path = Path(work.path_of(name.volume, name.snapshot))
-    store = StoreName(StoreKind.VOLUME, text_of(volume, image))
-    return Sight(path, image.size, image.format, kept is not None, store)
+    image = work.image_of(name.volume, name.snapshot)
+    path, is_kept = Path(path_of(name.volume, name.snapshot)), bool(name.snapshot)
+    return Sight(path, image.size, image.format, is_kept, StoreName(StoreKind.VOLUME, text_of(volume, image)))
 
 
 def text_of(volume: Volume, image: Image) -> str:

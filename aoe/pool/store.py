@@ -26,6 +26,9 @@ class Store(Protocol):
     def close(self) -> None:
         """Let others work here."""
 
+    def is_there(self) -> bool:
+        """Whether the path of the pool leads to it still: another one may be there by now, or none."""
+
     def path_of(self, image: Image) -> str:
         """Where an image is, for what opens it by a path."""
 
