@@ -219,6 +219,10 @@ UNSETTLED_MAX = 1 << 16
 """Changes of unknown fate on one path; beyond that no new change goes there."""
 PATHS_MAX = 32
 """Paths to one disk; one that was lost makes room for another."""
+DEBTS_MAX = 2 * PATHS_MAX
+"""Streams and hosts of which the next life is told; of more, only that there was something."""
+DEBT_TAGS = 1 << 16
+"""So many tags are noted for it at a time."""
 SAMPLE_END_SECTORS = 2048
 SAMPLE_BLOCKS = 16
 SAMPLE_BLOCK_SECTORS = 8

@@ -259,6 +259,8 @@ class Timing(NamedTuple):
     """Between two looks at what is of unknown fate."""
     drain_ns: int = 20_000_000
     """Between two questions to a target what of the past can still be carried out there."""
+    debt_ns: int = 100_000_000
+    """For how long at a time it is noted that changes are made, for a life that goes on after us."""
     stream_again_ns: int = 3_000_000_000
     """After which a target that had no place for a stream is asked for one again."""
     network_lifetime_ns: int = NETWORK_LIFETIME_NS

@@ -158,6 +158,16 @@ void aoe_engine_close(aoe_engine *engine);
 
 typedef struct aoe_core aoe_core;
 
+/* Changes that went to a server by a port: aoe/initiator/debts.py says what the next life does about them. */
+typedef struct {
+    uint64_t instance;
+    int64_t until_ns, quiesce_ns;
+    uint32_t port, tag;
+    uint16_t shelf, stream;
+    uint8_t slot, epoch;
+    uint8_t own[6], mac[6];
+} aoe_debt;
+
 typedef struct {
     uint32_t ports;
     uint32_t addresses;
@@ -168,6 +178,9 @@ typedef struct {
     uint32_t require;        /* not 0: only a proved server takes over */
     int64_t failback_ns;     /* negative: never */
     aoe_timing timing;       /* AOE_TIMING, but for tests */
+    const aoe_debt *debt;    /* of an earlier life, of those ports; at most DEBTS_MAX */
+    uint32_t debts;
+    int64_t since_ns;        /* when that was dead */
 } aoe_core_settings;
 
 typedef struct {
@@ -253,6 +266,11 @@ int aoe_core_identity(const aoe_core *core, uint8_t *data);
 int aoe_core_disk(const aoe_core *core, aoe_disk *disk);
 uint32_t aoe_core_paths(const aoe_core *core, aoe_path *paths, uint32_t room);
 void aoe_core_count(const aoe_core *core, uint64_t *counters);
+/* What the next life is to know before what is out is sent: at most DEBTS_MAX, and what rises with each change of it. How
+ * much of what an earlier life had under way is not over: until then no path is chosen. */
+uint32_t aoe_core_debts(const aoe_core *core, aoe_debt *debts);
+uint64_t aoe_core_debts_news(const aoe_core *core);
+uint32_t aoe_core_left(const aoe_core *core);
 
 /* The initiator's I/O: a core, and the sockets of its ports. It belongs to one thread at a time, too. It watches
  * its interfaces, and survives that they go down, away and come back. */

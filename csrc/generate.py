@@ -155,7 +155,16 @@ def shared() -> Iterator[str]:
         *("PROBES_FORGIVEN", "PATIENCE_MAX", "COPIES_MAX", "WINDOW_FIRST", "WINDOW_MIN", "STUCK_TRIES"),
         *("SAMPLE_END_SECTORS", "SAMPLE_BLOCKS", "SAMPLE_BLOCK_SECTORS", "SAMPLES_AT_ONCE"),
         *("SAMPLE_TRIES", "ECHOES_MAX"),
-        *("ASKED_MAX", "UNSETTLED_MAX", "PATHS_MAX", "STRANGERS_MAX", "INVITED_MAX", "REQUESTS_MAX"),
+        *(
+            "ASKED_MAX",
+            "UNSETTLED_MAX",
+            "PATHS_MAX",
+            "DEBTS_MAX",
+            "DEBT_TAGS",
+            "STRANGERS_MAX",
+            "INVITED_MAX",
+            "REQUESTS_MAX",
+        ),
     )
     yield from defined(
         timing,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from aoe import limits, timing
 from aoe.initiator import exchange as on_channel
+from aoe.initiator.debts import NO_LEGACY, Debt, Debts, Legacy
 from aoe.initiator.exchange import Exchange
 from aoe.initiator.facts import Facts, Reason
 from aoe.initiator.life import Happens
@@ -30,8 +31,14 @@ class Board:
     """
 
     def __init__(
-        self, ports: int, addresses: Sequence[Address], first_tag: int, policy: Policy = Policy()
+        self,
+        ports: int,
+        addresses: Sequence[Address],
+        first_tag: int,
+        policy: Policy = Policy(),
+        legacy: Legacy = NO_LEGACY,
     ) -> None:
+        self.debts = Debts(policy.timing, legacy, policy.hold)
         self.ports: list[Port | None] = [None] * ports
         self.addresses = list(addresses)
         self.policy = policy
@@ -107,8 +114,15 @@ class Board:
         header = Header(mac, ours.mac, frame.VERSION, 0, 0, *address, command, tag)
         self.out.append((port, frame.encode(header, body)))
 
+    def may_ask(self, debt: Debt) -> bool:
+        """Whether an answer would come to what an earlier life was called."""
+        port = self.ports[debt.port]
+        return port is not None and port.up and port.mac == debt.peer.own
+
     def quiesce_ns(self, age_ns: int) -> int:
         """How long a copy of a write can do anything, where a server lets it wait for `age_ns` (I2)."""
-        if self.policy.hold:
-            return timing.NEVER_NS
+        return timing.NEVER_NS if self.policy.hold else self.bound_ns(age_ns)
+
+    def bound_ns(self, age_ns: int) -> int:
+        """The same where it is waited for, whatever the policy."""
         return self.timing.network_lifetime_ns + age_ns + self.timing.completion_ns

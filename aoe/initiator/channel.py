@@ -9,6 +9,7 @@ frame by frame.
 from collections import Counter
 
 from aoe import limits
+from aoe.initiator.debts import Debts
 from aoe.initiator.exchange import FLUSH, Answered, Effect, Exchange, Kind, Peer, Settled, Transmit
 from aoe.initiator.lane import Lane, Suspect
 from aoe.initiator.window import Window
@@ -23,13 +24,26 @@ STREAM_STEP = 0x9E37
 
 class Channel:
     """Asks one `peer`. `window_max` is in requests, `first_tag` any number, `quiesce_ns` the time after which
-    a copy of a change that was not answered can no longer be carried out there (order rule I2)."""
+    a copy of a change that was not answered can no longer be carried out there (order rule I2). What is sent
+    over `port` is noted in `debts`."""
 
     def __init__(
-        self, peer: Peer, *, window_max: int, first_tag: int, quiesce_ns: int, timing: Timing = USUAL
+        self,
+        peer: Peer,
+        *,
+        window_max: int,
+        first_tag: int,
+        quiesce_ns: int,
+        timing: Timing = USUAL,
+        debts: Debts | None = None,
+        port: int = 0,
     ) -> None:
         self.timing = timing
         self.peer = peer
+        self.port = port
+        self.debts = debts or Debts(timing)
+        self.bound_ns = quiesce_ns
+        """After which a copy counts as over for the next life, unless that is to hold."""
         self.window = Window(window_max)
         self.drains = False
         """Whether the peer answers a FLUSH only after every change that reached it before."""
@@ -124,6 +138,8 @@ class Channel:
     def new_stream(self, instance: int) -> Stamp:
         """A stream that was not used here before, for that life of the peer."""
         self._streams = (self._streams + STREAM_STEP) & 0xFFFF or 1
+        while self.debts.has(self.peer, self._streams):
+            self._streams = (self._streams + STREAM_STEP) & 0xFFFF or 1
         return Stamp(self._streams, 0, instance)
 
     @property
@@ -242,6 +258,8 @@ class Channel:
             self._sweep(now_ns, effects)
         if self._drain is None and self._wants_drain(now_ns):
             self._begin_drain(now_ns, effects)
+        if self.unsettled and self._lanes[Kind.CHANGES].quiesce_ns > self.bound_ns:
+            self.debts.go_on(self.port, self.peer, now_ns)
         return self._fill(now_ns, effects)
 
     # Inside
@@ -312,7 +330,15 @@ class Channel:
         own, mac, shelf, slot = self.peer
         header = Header(mac, own, frame.VERSION, 0, 0, shelf, slot, exchange.command, tag)
         body = exchange.body if exchange.kind is Kind.READS else self._stamped(exchange)
+        if exchange.kind is not Kind.READS:
+            self._owe(exchange, tag, now_ns)
         effects.append(Transmit(frame.encode(header, body)))
+
+    def _owe(self, exchange: Exchange, tag: int, now_ns: int) -> None:
+        """A flush that says no epoch changes nothing."""
+        stamp = self.stamp if exchange.is_stamped(self.trims) else UNSTAMPED
+        if stamp.stream or exchange.kind is Kind.CHANGES:
+            self.debts.owe(self.port, self.peer, stamp, tag % USER_TAG, self.bound_ns, now_ns)
 
     def _send_anew(self, exchange: Exchange, now_ns: int, effects: list[Effect]) -> None:
         """In place of copies that never were."""

@@ -5,13 +5,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aoe.engine.engine import library
+from aoe.initiator.debts import NO_LEGACY, Debt, Legacy
+from aoe.initiator.exchange import Peer
 from aoe.initiator.facts import Reason
 from aoe.initiator.life import State
 from aoe.initiator.path import Address, PathSnapshot, Policy, Port
 from aoe.initiator.request import Outcome, Result, Verb
 from aoe.initiator.sizes import Narrow
-from aoe.limits import PATHS_MAX
+from aoe.limits import DEBTS_MAX, PATHS_MAX
 from aoe.wire.protocol import SECTOR
+from aoe.wire.stamp import Stamp
 
 COUNTERS = (
     "retransmits",
@@ -24,8 +27,16 @@ COUNTERS = (
 )
 
 
-def settings(ffi: Any, ports: int, addresses: Sequence[Address], first_tag: int, policy: Policy) -> Any:
+def settings(
+    ffi: Any,
+    ports: int,
+    addresses: Sequence[Address],
+    first_tag: int,
+    policy: Policy,
+    legacy: Legacy = NO_LEGACY,
+) -> Any:
     """`aoe_core_settings *`, and what must live as long as it is used."""
+    debts = ffi.new("aoe_debt[]", [_debt_in_c(debt) for debt in legacy.debts])
     numbers = ffi.new("uint32_t[]", [shelf << 8 | slot for shelf, slot in addresses])
     failback_ns = -1 if policy.failback_ns is None else policy.failback_ns
     made = ffi.new(
@@ -40,9 +51,25 @@ def settings(ffi: Any, ports: int, addresses: Sequence[Address], first_tag: int,
             "require": policy.require,
             "failback_ns": failback_ns,
             "timing": policy.timing._asdict(),
+            "debt": debts,
+            "debts": len(debts),
+            "since_ns": legacy.since_ns,
         },
     )
-    return made, numbers
+    return made, numbers, debts
+
+
+def _debt_in_c(debt: Debt) -> dict[str, object]:
+    own, mac, shelf, slot = debt.peer
+    there = {"port": debt.port, "own": own, "mac": mac, "shelf": shelf, "slot": slot}
+    times = {"until_ns": debt.until_ns, "quiesce_ns": debt.quiesce_ns}
+    return {**there, **debt.stamp._asdict(), **times, "tag": debt.tag}
+
+
+def _debt_of(it: Any) -> Debt:
+    peer = Peer(bytes(it.own), bytes(it.mac), it.shelf, it.slot)
+    stamp = Stamp(it.stream, it.epoch, it.instance)
+    return Debt(it.port, peer, stamp, it.tag, it.until_ns, it.quiesce_ns)
 
 
 def had(pointer: Any) -> Any:
@@ -60,6 +87,7 @@ class View:
         self._lib = lib
         self._core = core
         self._paths = ffi.new("aoe_path[]", PATHS_MAX)
+        self._debts = ffi.new("aoe_debt[]", DEBTS_MAX)
         self._identity = ffi.new("uint8_t[]", SECTOR)
         self._numbers = ffi.new("uint64_t[]", len(COUNTERS))
 
@@ -77,6 +105,17 @@ class View:
     def comparing(self) -> bool:
         """Whether samples of a server are compared with the owner's."""
         return bool(self._lib.aoe_core_comparing(self._core))
+
+    @property
+    def debts(self) -> list[Debt]:
+        """What the next life is to know before what is in `out` is sent."""
+        count = self._lib.aoe_core_debts(self._core, self._debts)
+        return [_debt_of(self._debts[n]) for n in range(count)]
+
+    @property
+    def left(self) -> int:
+        """How much of what an earlier life had under way is not over."""
+        return int(self._lib.aoe_core_left(self._core))
 
     @property
     def identity(self) -> bytes:
@@ -187,10 +226,15 @@ class CompiledCore(View):
     """As `Core`, in C. EngineUnavailable where it is not built."""
 
     def __init__(
-        self, ports: int, addresses: Sequence[Address], first_tag: int, policy: Policy = Policy()
+        self,
+        ports: int,
+        addresses: Sequence[Address],
+        first_tag: int,
+        policy: Policy = Policy(),
+        legacy: Legacy = NO_LEGACY,
     ) -> None:
         ffi, lib = library()
-        made, _kept = settings(ffi, ports, addresses, first_tag, policy)
+        made, *_kept = settings(ffi, ports, addresses, first_tag, policy, legacy)
         core = ffi.gc(had(lib.aoe_core_open(made)), lib.aoe_core_close)
         super().__init__(ffi, lib, core)
         self.out = _Out(ffi, lib, core)

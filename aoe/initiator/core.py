@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from aoe import limits
 from aoe.drive import identify
+from aoe.initiator.debts import NO_LEGACY, Debt, Legacy
 from aoe.initiator.exchange import Kind
 from aoe.initiator.look import Look
 from aoe.initiator.path import (
@@ -46,9 +47,14 @@ class Core:
     """
 
     def __init__(
-        self, ports: int, addresses: Sequence[Address], first_tag: int, policy: Policy = Policy()
+        self,
+        ports: int,
+        addresses: Sequence[Address],
+        first_tag: int,
+        policy: Policy = Policy(),
+        legacy: Legacy = NO_LEGACY,
     ) -> None:
-        self.session = Session(ports, addresses, first_tag, policy)
+        self.session = Session(ports, addresses, first_tag, policy, legacy)
         self._seen_ns = 0
         """When we were last told the time."""
         self._stood_ns = 0
@@ -81,6 +87,16 @@ class Core:
     def comparing(self) -> bool:
         """Whether samples of a server are compared with the owner's."""
         return any(path.sampling for path in self.session.paths)
+
+    @property
+    def debts(self) -> list[Debt]:
+        """What the next life is to know before what is in `out` is sent."""
+        return self.session.debts.all
+
+    @property
+    def left(self) -> int:
+        """How much of what an earlier life had under way is not over; until then no path is chosen."""
+        return len(self.session.debts.left)
 
     @property
     def identity(self) -> bytes:

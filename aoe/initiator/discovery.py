@@ -85,7 +85,10 @@ def _join(board: Board, port: int, facts: Port, header: Header, said: Config, no
         first_tag=board.first_tag + board.paths_made * TAG_STEP,
         quiesce_ns=board.quiesce_ns(board.timing.foreign_age_ns),
         timing=board.timing,
+        debts=board.debts,
+        port=port,
     )
+    channel.bound_ns = board.bound_ns(board.timing.foreign_age_ns)
     rank = board.addresses.index((header.shelf, header.slot))
     path = Path(board.paths_made, port, rank, channel)
     path.offers = said.sector_count or 2

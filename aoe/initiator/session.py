@@ -83,6 +83,8 @@ class Session(Board):
             self.follow(path, path.channel.received(header, raw, now_ns))
         elif path is not None and (probe := path.sizes.asked(header.tag)) is not None:
             health.probe_reply(self, path, probe, header, raw, now_ns)
+        elif self.debts.left and self.debts.received(port, header, raw):
+            pass  # what an earlier life had under way there is over
         elif discovery.tells_of_itself(self, header):
             discovery.config_reply(self, port, path, header, raw, now_ns)
         elif path is None and discovery.was_asked_as_stranger(self, port, header):
@@ -111,6 +113,7 @@ class Session(Board):
         for other in self.paths:
             if other.channel.peer[1:] == path.channel.peer[1:]:
                 self.follow(other, other.channel.settle_all())
+        self.debts.fenced(path.channel.peer)
         self._run(now_ns)
 
     def tick(self, now_ns: int) -> None:
@@ -125,7 +128,9 @@ class Session(Board):
             self._run(now_ns)
         if now_ns >= self.seek_ns:
             discovery.seek(self, now_ns)
-        if not self.chosen:
+        if self.debts.left:  # nothing is admitted before that is over
+            self.out.extend(self.debts.tick(self.may_ask, now_ns))
+        elif not self.chosen:
             lifecycle.settle_in(self, now_ns)
         elif self.owner is None:
             lifecycle.inherit(self, now_ns)

@@ -45,6 +45,7 @@ def identified(board: Board, path: Path, raw: bytes, registering: Stamp, now_ns:
         path.reborn = True
         board.losses += board.unflushed is path
     born = was is None or was.instance != facts.instance
+    board.debts.learned(path.channel.peer, facts.instance if facts.alone else None)
     if born:
         trial.meet(board, path)
     reason = _mismatch(board, path, facts)
@@ -59,6 +60,7 @@ def identified(board: Board, path: Path, raw: bytes, registering: Stamp, now_ns:
         return True
     _believe(board, path, facts)
     path.channel.quiesce_after(board.quiesce_ns(facts.age_ns))
+    path.channel.bound_ns = board.bound_ns(facts.age_ns)
     path.channel.drains = facts.instance is not None
     path.channel.trims = facts.trims
     if not looks.registered(board, path, facts, registering, now_ns):

@@ -30,9 +30,14 @@ void board_query(aoe_core *c, uint32_t port, const uint8_t *mac, uint32_t shelf,
     send_frame(c, port, mac, c->ports[port].mac, shelf, slot, COMMAND_CONFIG, USER_TAG | c->tag, &board_read_config);
 }
 
+int64_t board_bound_ns(const aoe_core *c, int64_t age_ns)
+{
+    return c->set.timing.network_lifetime_ns + age_ns + c->set.timing.completion_ns;
+}
+
 int64_t board_quiesce_ns(const aoe_core *c, int64_t age_ns)
 {
-    return c->set.hold ? NEVER_NS : c->set.timing.network_lifetime_ns + age_ns + c->set.timing.completion_ns;
+    return c->set.hold ? NEVER_NS : board_bound_ns(c, age_ns);
 }
 
 struct body board_reading(uint8_t count)

@@ -36,10 +36,12 @@ void channel_stand_still(struct path *path, int64_t gap_ns, int64_t now_ns)
 }
 
 /* A stream that was not used here before, for that life of the peer. */
-struct stamp channel_new_stream(struct path *path, uint64_t instance)
+struct stamp channel_new_stream(const aoe_core *c, struct path *path, uint64_t instance)
 {
-    path->streams = (uint16_t)(path->streams + STREAM_STEP);
-    path->streams = path->streams ? path->streams : 1;
+    do {
+        path->streams = (uint16_t)(path->streams + STREAM_STEP);
+        path->streams = path->streams ? path->streams : 1;
+    } while (debts_has(&c->debts, path, path->streams));
     return (struct stamp){path->streams, 0, instance};
 }
 
@@ -295,5 +297,7 @@ void channel_tick(aoe_core *c, struct path *path, int64_t now_ns)
     }
     if (!path->drain && wants_drain(c, path, now_ns))
         begin_drain(c, path, now_ns);
+    if (path->lanes[LANE_CHANGES].unsettled_count && path->lanes[LANE_CHANGES].quiesce_ns > path->bound_ns)
+        debts_go_on(c, path, now_ns);
     fill(c, path, now_ns);
 }

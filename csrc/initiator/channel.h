@@ -11,6 +11,10 @@ struct effect *channel_effect(aoe_core *c);
 aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_t *own, uint32_t shelf, uint32_t slot,
                     uint32_t command, uint32_t tag, const struct body *body);
 
+/* Of which stream it is: in the registers, and the trailer behind registers and data. */
+void stamp_registers(struct wire_registers *registers, const struct stamp *stamp);
+void stamp_trailer(uint8_t *at, const struct stamp *stamp);
+
 /* window.c: how many requests may be outstanding */
 void window_init(struct window *w, uint32_t most);
 void window_limit(struct window *w, uint32_t most);
@@ -44,9 +48,6 @@ struct exchange *exchange_new(aoe_core *c, struct path *path, const struct body 
                               uint32_t reply_min);
 /* Whether a frame can be the reply to a request: an error, or so long at least; and whether that was done. */
 enum verdict_on_reply reply_judge(const uint8_t *raw, uint32_t length, uint32_t command, uint32_t least);
-/* In the registers, and the trailer behind registers and data. */
-void stamp_registers(struct wire_registers *registers, const struct stamp *stamp);
-void stamp_trailer(uint8_t *at, const struct stamp *stamp);
 void exchange_transmit(aoe_core *c, struct path *path, struct exchange *x, int64_t now_ns);
 void exchange_resend(aoe_core *c, struct path *path, struct exchange *x, int64_t now_ns);
 void exchange_send_anew(aoe_core *c, struct path *path, struct exchange *x, int64_t now_ns);
@@ -89,7 +90,7 @@ int channel_uncertain(const struct path *path);
 /* The path is given up with all that was sent there and is open: this. */
 void channel_end(aoe_core *c, struct path *path, struct exchange *last);
 int64_t channel_quiet_ns(const struct path *path, int64_t now_ns);
-struct stamp channel_new_stream(struct path *path, uint64_t instance);
+struct stamp channel_new_stream(const aoe_core *c, struct path *path, uint64_t instance);
 void channel_heard(struct path *path, int64_t now_ns);
 /* We did not run for so long. What may be late is given that time; copies are as old as they are. */
 void channel_stand_still(struct path *path, int64_t gap_ns, int64_t now_ns);

@@ -78,6 +78,7 @@ aoe_core *aoe_core_open(const aoe_core_settings *settings)
     link_init(&c->requests);
     pool_init(&c->copies, sizeof(struct copy));
     pool_init(&c->exchanges, sizeof(struct exchange));
+    debts_init(&c->debts, settings->debt, settings->debts, settings->since_ns);
     pieces_init(c);
     proof_init(&c->proof);
     return c;
@@ -389,6 +390,21 @@ uint32_t aoe_core_paths(const aoe_core *c, aoe_path *paths, uint32_t room)
         memcpy(paths[i].mac, path->mac, 6);
     }
     return c->paths_count;
+}
+
+uint32_t aoe_core_debts(const aoe_core *c, aoe_debt *debts)
+{
+    return debts_all(&c->debts, debts);
+}
+
+uint64_t aoe_core_debts_news(const aoe_core *c)
+{
+    return c->debts.news;
+}
+
+uint32_t aoe_core_left(const aoe_core *c)
+{
+    return c->debts.left_count;
 }
 
 void aoe_core_count(const aoe_core *c, uint64_t *counters)

@@ -74,6 +74,7 @@ static void join(aoe_core *c, uint32_t port, const uint8_t *raw, int64_t now_ns)
     memcpy(path->own, c->ports[port].mac, MAC_BYTES);
     channel_init(c, path, health_window_of(c, port, raw), c->first_tag + c->paths_made * TAG_STEP,
               board_quiesce_ns(c, c->set.timing.foreign_age_ns));
+    path->bound_ns = board_bound_ns(c, c->set.timing.foreign_age_ns);
     uint32_t at = 0;
     while (at < c->paths_count && comes_before(c->paths[at], path))
         at++;

@@ -68,27 +68,26 @@ static int is_stamped(const struct path *path, const struct exchange *x)
     return x->command == COMMAND_ATA && (changes || flushes);
 }
 
-void stamp_registers(struct wire_registers *registers, const struct stamp *stamp)
+/* A flush that says no epoch changes nothing. */
+static void owe(aoe_core *c, const struct path *path, const struct exchange *x, const struct stamp *with, uint32_t tag,
+                int64_t now_ns)
 {
-    if (registers->opcode == DATA_SET_MANAGEMENT)
-        registers->lba[0] = stamp->epoch;
-    else
-        registers->feature = stamp->epoch;
-    wire_put_big16(registers->stream, stamp->stream);
+    if (!with->stream && x->lane != LANE_CHANGES)
+        return;
+    aoe_debt debt = {.instance = with->instance, .quiesce_ns = path->bound_ns, .port = path->port,
+                     .shelf = path->shelf, .stream = with->stream, .slot = path->slot, .epoch = with->epoch};
+    memcpy(debt.own, path->own, MAC_BYTES);
+    memcpy(debt.mac, path->mac, MAC_BYTES);
+    debts_note(&c->debts, &c->set.timing, &debt, tag & TAG_MASK, now_ns);
 }
 
-void stamp_trailer(uint8_t *at, const struct stamp *stamp)
-{
-    memcpy(at, STREAM_SIGNATURE, SIGNATURE_BYTES);
-    wire_put_little(at + SIGNATURE_BYTES, INSTANCE_BYTES, stamp->instance);
-}
-
-static void stamp(const struct path *path, struct exchange *x, aoe_out *out)
+static void stamp(aoe_core *c, const struct path *path, struct exchange *x, aoe_out *out, uint32_t tag, int64_t now_ns)
 {
     _Static_assert(sizeof out->tail == STAMP_TRAILER, "room for it");
     struct stamp stamp = is_stamped(path, x) ? path->stamp : (struct stamp){0};
     int same = x->tries == 1 || x->stamp.stream == stamp.stream;
     x->stamp = same ? stamp : (struct stamp){0};
+    owe(c, path, x, &stamp, tag, now_ns);
     if (!stamp.stream)
         return;
     stamp_registers(&wire_at(out->head)->ata, &stamp);
@@ -119,7 +118,7 @@ void exchange_transmit(aoe_core *c, struct path *path, struct exchange *x, int64
     aoe_out *out = send_frame(c, path->port, path->mac, path->own, path->shelf, path->slot, x->command, copy->tag,
                               x->body);
     if (x->lane != LANE_READS)
-        stamp(path, x, out);
+        stamp(c, path, x, out, copy->tag, now_ns);
 }
 
 void exchange_resend(aoe_core *c, struct path *path, struct exchange *x, int64_t now_ns)

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "abi.h"
+#include "debts.h"
 #include "facts.h"
 #include "life.h"
 #include "memory.h"
@@ -98,6 +99,7 @@ struct path {
     uint16_t streams;   /* where their numbers have come to */
     int64_t generation; /* rises when the peer is another process, which cannot speak for what that one had begun */
     uint32_t tag;
+    int64_t bound_ns; /* after which a copy counts as over for the next life, unless that is to hold */
     int64_t quiet_from_ns; /* heard_ns, and what time there was since in which we did not run */
     int64_t heard_ns, asked_ns, swept_ns, drained_ns;
     struct link waiting;
@@ -298,6 +300,7 @@ struct aoe_core {
     int64_t seek_ns, seek_wait_ns, usable_ns;
     int64_t lost_ns; /* when the last owner was */
     struct strangers strangers;
+    struct debts debts;
     int64_t seen_ns, stood_ns; /* when we were last told the time, and for how long we did not run in all */
     struct proof proof;
 

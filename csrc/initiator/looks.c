@@ -31,11 +31,11 @@ static int is_of(const struct stamp *stamp, const struct path *path)
 }
 
 /* What IDENTIFY asks the server to know: the stream in use, or one where there is none and may be. */
-static struct stamp to_register(struct path *path, int64_t now_ns)
+static struct stamp to_register(const aoe_core *c, struct path *path, int64_t now_ns)
 {
     if (!path->ours || is_of(&path->stamp, path) || !looks_may_register(path, now_ns))
         return path->stamp;
-    return channel_new_stream(path, path->instance);
+    return channel_new_stream(c, path, path->instance);
 }
 
 /* Whether it would be gone to if a write had shown that it has the disk. */
@@ -64,7 +64,7 @@ void looks_look(aoe_core *c, struct path *path, int64_t now_ns)
     int refused = life_shown(path->state) == PATH_REFUSED && now_ns < path->check_after_ns;
     if (path->check || refused || !c->ports[path->port].up)
         return;
-    path->registering = to_register(path, now_ns);
+    path->registering = to_register(c, path, now_ns);
     path->told = looks_word(c, path);
     if (path->registering.stream) {
         body.ata.lba[0] = path->told;

@@ -38,3 +38,18 @@ aoe_out *send_frame(aoe_core *c, uint32_t port, const uint8_t *mac, const uint8_
     out->tail_length = 0;
     return out;
 }
+
+void stamp_registers(struct wire_registers *registers, const struct stamp *stamp)
+{
+    if (registers->opcode == DATA_SET_MANAGEMENT)
+        registers->lba[0] = stamp->epoch;
+    else
+        registers->feature = stamp->epoch;
+    wire_put_big16(registers->stream, stamp->stream);
+}
+
+void stamp_trailer(uint8_t *at, const struct stamp *stamp)
+{
+    memcpy(at, STREAM_SIGNATURE, SIGNATURE_BYTES);
+    wire_put_little(at + SIGNATURE_BYTES, INSTANCE_BYTES, stamp->instance);
+}

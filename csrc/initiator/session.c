@@ -99,6 +99,8 @@ void session_received(aoe_core *c, uint32_t port, const uint8_t *raw, uint32_t l
         channel_received(c, path, tag, raw, length, now_ns);
     } else if (path && sizes_asked(&path->sizes, tag)) {
         health_probe_reply(c, path, sizes_asked(&path->sizes, tag), raw, length, now_ns);
+    } else if (debts_received(c, port, raw, length)) {
+        ; /* what an earlier life had under way there is over */
     } else if (discovery_tells_of_itself(c, raw)) {
         discovery_config_reply(c, port, path, raw, length, (tag & USER_TAG) != 0, now_ns);
     } else if (!path && strangers_tag(&c->strangers, port, raw) == tag) {
@@ -256,7 +258,9 @@ void session_tick(aoe_core *c, int64_t now_ns)
     }
     if (now_ns >= c->seek_ns)
         discovery_seek(c, now_ns);
-    if (!c->chosen)
+    if (c->debts.left_count) /* nothing is admitted before that is over */
+        debts_tick(c, now_ns);
+    else if (!c->chosen)
         lifecycle_settle_in(c, now_ns);
     else if (!c->owner)
         lifecycle_inherit(c, now_ns);
@@ -303,5 +307,6 @@ void session_fenced(aoe_core *c, struct path *path, int64_t now_ns)
             continue;
         channel_settle_all(c, other);
     }
+    debts_fenced(c, path);
     run(c, now_ns);
 }

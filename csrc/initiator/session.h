@@ -66,6 +66,7 @@ struct event *board_event(aoe_core *c); /* a place for one more, as with an effe
 void board_note(aoe_core *c, struct path *path, int happens, int reason);
 void board_query(aoe_core *c, uint32_t port, const uint8_t *mac, uint32_t shelf, uint32_t slot);
 int64_t board_quiesce_ns(const aoe_core *c, int64_t age_ns);
+int64_t board_bound_ns(const aoe_core *c, int64_t age_ns); /* the same where it is waited for, whatever the policy */
 struct body board_reading(uint8_t count);
 struct path *path_numbered(const aoe_core *c, uint32_t number); /* NULL: there is none any more */
 

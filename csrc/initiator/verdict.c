@@ -103,6 +103,7 @@ static int learn(aoe_core *c, struct path *path, const uint8_t *identity, int64_
     path->alone = ours && wire_little(vendor->features, sizeof vendor->features) & VENDOR_ALONE;
     path->store_kind = ours ? (uint32_t)wire_little(vendor->store_kind, sizeof vendor->store_kind) : 0;
     memcpy(path->store, vendor->store, sizeof path->store);
+    debts_learned(c, path);
     path->volatile_cache = (word_of(identity, 85) & VOLATILE_CACHE) != 0;
     if (born)
         trial_meet(c, path);
@@ -117,7 +118,9 @@ static void fitted(aoe_core *c, struct path *path, const uint8_t *identity, stru
     struct body sector = board_reading(1);
     uint64_t features = path->ours ? wire_little(vendor->features, sizeof vendor->features) : 0;
     believe(c, path, identity);
-    path->lanes[LANE_CHANGES].quiesce_ns = board_quiesce_ns(c, path->ours ? told_ns : c->set.timing.foreign_age_ns);
+    int64_t age_ns = path->ours ? told_ns : c->set.timing.foreign_age_ns;
+    path->lanes[LANE_CHANGES].quiesce_ns = board_quiesce_ns(c, age_ns);
+    path->bound_ns = board_bound_ns(c, age_ns);
     path->drains = path->ours;
     path->trims = (features & VENDOR_TRIMS) != 0;
     if (!looks_registered(c, path, (features & VENDOR_STREAMS) != 0, registering, now_ns))

@@ -78,6 +78,8 @@
 #ifndef PATHS_MAX
 #define PATHS_MAX 32
 #endif
+#define DEBTS_MAX 64
+#define DEBT_TAGS 65536
 #define STRANGERS_MAX 1024
 #define INVITED_MAX 8
 #define REQUESTS_MAX 65536
@@ -106,6 +108,7 @@ typedef struct {
     int64_t rto_calm_ns;
     int64_t sweep_ns;
     int64_t drain_ns;
+    int64_t debt_ns;
     int64_t stream_again_ns;
     int64_t network_lifetime_ns;
     int64_t completion_ns;
@@ -139,6 +142,7 @@ typedef struct {
     .rto_calm_ns = 40000000ll, \
     .sweep_ns = 50000000ll, \
     .drain_ns = 20000000ll, \
+    .debt_ns = 100000000ll, \
     .stream_again_ns = 3000000000ll, \
     .network_lifetime_ns = 1000000000ll, \
     .completion_ns = 1000000000ll, \

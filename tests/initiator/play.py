@@ -11,6 +11,7 @@ from aoe.drive import identify
 from aoe.drive.identify import Identity
 from aoe.initiator.compiled_core import CompiledCore
 from aoe.initiator.core import Core
+from aoe.initiator.debts import NO_LEGACY, Legacy
 from aoe.initiator.path import Address, PathSnapshot, Policy, Port
 from aoe.initiator.request import Result, Verb
 from aoe.wire import ata, config, frame, protocol
@@ -154,13 +155,16 @@ class Play:
         *servers: Server,
         addresses: Sequence[Address] = (ADDRESS,),
         policy: Policy = Policy(),
+        first_tag: int = 7,
+        legacy: Legacy = NO_LEGACY,
+        now: int = 1000 * MS,
     ) -> None:
         if make is CompiledCore:
             need_engine()
         self.servers = list(servers)
         ports = 1 + max((server.port for server in servers), default=0)
-        self.core: Any = make(ports, addresses, 7, policy)
-        self.now = 1000 * MS
+        self.core: Any = make(ports, addresses, first_tag, policy, legacy)
+        self.now = now
         self.cut: Callable[[int, bytes, bool], bool] = lambda *_: False
         self.said: list[bytes] = []
         """Every frame of the core."""

@@ -18,6 +18,7 @@ from aoe.drive.identify import NO_STORE_ID, Identity, StoreId
 from aoe.initiator.channel import USER_TAG
 from aoe.initiator.compiled_core import CompiledCore
 from aoe.initiator.core import Core
+from aoe.initiator.debts import Legacy
 from aoe.initiator.life import State
 from aoe.initiator.path import Policy, Port
 from aoe.initiator.request import Verb
@@ -218,17 +219,19 @@ def timing_of(rng: random.Random) -> Timing:
 class World:
     """Drives both, and compares them after every step."""
 
-    def __init__(self, seed: int, often: float = 0) -> None:
-        """At `often` of its steps an administrator drains a server."""
+    def __init__(self, seed: int, often: float = 0, dies: float = 0) -> None:
+        """At `often` of its steps an administrator drains a server, at `dies` of them we die."""
         self.often = often
+        self.dies = dies
         self.rng = rng = random.Random(seed)
         failback_ns = rng.choice([None, None, None, 2_000 * MS, 0])
         policy = Policy(rng.random() < 0.3, rng.random() < 0.2, failback_ns, rng.random() < 0.2)
         policy = policy._replace(timing=timing_of(random.Random(-2 - seed)))
         ports = rng.choice([1, 2, 2, 3])
         first_tag = rng.getrandbits(31)
-        self.python = Core(ports, ADDRESSES, first_tag, policy)
-        self.c = CompiledCore(ports, ADDRESSES, first_tag, policy)
+        self.policy = policy
+        self.deaths = random.Random(-4 - seed)
+        self.begin(ports, first_tag, Legacy())
         self.now = 1_000_000 * MS
         self.lose = rng.choice([0, 0.02, 0.3])
         self.slow_ms = rng.choice([1, 20, 400])
@@ -260,6 +263,20 @@ class World:
             self.plug(port, True)
         if rng.random() < 0.25:
             self.crowd()
+
+    def begin(self, ports: int, first_tag: int, legacy: Legacy) -> None:
+        """A life."""
+        self.python = Core(ports, ADDRESSES, first_tag, self.policy, legacy)
+        self.c = CompiledCore(ports, ADDRESSES, first_tag, self.policy, legacy)
+
+    def die(self) -> None:
+        """The next life is told what this one had under way."""
+        self.seen["left behind"] += len(self.python.debts)
+        self.open.clear()
+        self.begin(len(self.up), self.deaths.getrandbits(31), Legacy(tuple(self.python.debts), self.now))
+        self.now += self.deaths.choice([20, 300, 5000]) * MS
+        for port, up in enumerate(self.up):
+            self.plug(port, up)
 
     def crowd(self) -> None:
         """Servers that tell of themselves and are gone: nearly as many as there may be."""
@@ -298,6 +315,8 @@ class World:
         assert self.python.pulse_ns == self.c.pulse_ns
         assert self.python.identity == self.c.identity
         assert +self.python.counters == self.c.counters
+        assert self.python.debts == self.c.debts
+        assert self.python.left == self.c.left
         self.sent += len(frames)
         chosen = self.python.chosen
         self.seen["proved"] += chosen and any(path.proved and not path.owner for path in paths)
@@ -383,6 +402,8 @@ class World:
             server.end_epochs()
         if self.drains.random() < self.often:
             self.drain()
+        if self.deaths.random() < self.dies:
+            self.die()
         chance = rng.random()
         if chance < 0.35:
             self.ask()
@@ -514,6 +535,17 @@ def test_both_leave_servers_that_drain(seed: int) -> None:
         except AssertionError as error:
             raise AssertionError(f"step {step}") from error
     assert world.seen["handed over"]
+
+
+@pytest.mark.parametrize("seed", range(100, 108))
+def test_both_go_on_where_a_life_died(seed: int) -> None:
+    world = World(seed, dies=0.02)
+    for step in range(STEPS):
+        try:
+            world.step()
+        except AssertionError as error:
+            raise AssertionError(f"step {step}") from error
+    assert world.seen["left behind"]
 
 
 def test_the_comparison_finds_a_difference() -> None:
