@@ -1,5 +1,6 @@
 """A service that serves volumes of a pool, and does the verbs of that meanwhile."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from tests.pool.pools import MIB, SIZE, fresh, working, write
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
 from tests.support.labs.raw_client import AtaFailed, Client, sectors_of, text_of
+from tests.support.waiting import wait_for
 
 INSTANCE = slice(2 * 134, 2 * 138)
 
@@ -183,3 +185,41 @@ def test_a_pool_is_the_services_and_waits_until_it_is_there(lab: Lab, pool: Path
         _, errors = done.communicate(timeout=60)
         assert done.returncode != 0
         assert b"is in use by" in errors
+
+
+def test_a_first_write_that_finds_the_store_full_is_an_ata_error_until_there_is_room(
+    lab: Lab, pool: Path, tmp_path: Path
+) -> None:
+    """The clone shares all its blocks, so each first write needs a new one."""
+    with Service(lab, tmp_path, exports(pool, "fast/web1")) as service, client(lab, 1) as disk:
+        filler = pool.parent / "filler"
+        try:
+            fill(filler)
+            with pytest.raises(AtaFailed):
+                disk.write(0, bytes([2]) * SECTOR)
+            assert first(disk) == 1, "what was there before is"
+            (one,) = service.ask("status")["exports"]
+            assert (one["state"], one["reason"]) == ("serving", "")
+        finally:
+            filler.unlink()
+        wait_for(lambda: writes(disk), what="there is room again, without a restart")
+        disk.flush()
+        assert (first(disk), disk.read(1)[0]) == (2, 1)
+
+
+def fill(file: Path) -> None:
+    """Leave no block to anything else on its file system."""
+    with file.open("wb", buffering=0) as filler:
+        for size in (4 * MIB, 64 << 10, 4 << 10):
+            with pytest.raises(OSError, match="No space left"):
+                while True:
+                    filler.write(bytes(size))
+                    os.fsync(filler.fileno())
+
+
+def writes(disk: Client) -> bool:
+    try:
+        disk.write(0, bytes([2]) * SECTOR)
+    except AtaFailed:
+        return False
+    return True
