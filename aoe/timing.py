@@ -149,6 +149,10 @@ for the last one have expired, which may take an hour."""
 CONTROL_TURN_S = 5.0
 CONTROL_RETRY_S = 0.05
 """How long a command waits for another one that changes something, and between two looks at that."""
+POOL_LOOK_S = 20.0
+"""How full pools are is asked so often, and when something was changed there."""
+POOL_MEASURE_S = 0.5
+"""So long it is measured what snapshots of a pool hold: of many, each time of some."""
 POOL_TURN_S = 10.0
 """How long a verb waits for another one that works on the same pool."""
 SANDBOX_END_S = 180.0

@@ -54,10 +54,10 @@ WITH_IO = {
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
     "sandbox": "child landlock refused",
-    "pool": "directory handles marking pool qemu_img work",
+    "pool": "directory figures handles marking pool qemu_img work",
     "node": "alone chores content desk drains endpoint exposed exposing hands held held_addresses "
     "held_sockets holds life listening lives meant node notify opener opener_connection "
-    "opener_process opener_service opening pages pending placing pools process remembered sandbox "
+    "opener_process opener_service opening pages pending placing pools process remembered rooms sandbox "
     "seccomp spaces standing state store_life volumes",
     "control": "bridge client connection hand kept listening peers place saving server verbs written",
 }

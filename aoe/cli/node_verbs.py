@@ -172,6 +172,7 @@ class NodeVerbs:
         wanted = self._node.wanted.exports
         done = await volumes.do(how.pool, how.request, wanted, str(peer), force=how.force)
         log.info("volume %s by %s: %s", name_of(how.request), peer, plain(str(done["done"])))
+        self._node.rooms.stir()
         self._stirred()
         return Outcome((done["done"], *done["notes"]), PARTLY if done.get("failed") else DONE, done)
 

@@ -1,17 +1,19 @@
 """`aoe-target pool`, and what `aoe-target volume` needs of it: the pools of a file, opened to work there."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aoe import timing
 from aoe.cli.config_file import load
 from aoe.cli.ending import SAID, Ended
 from aoe.cli.report import Report
 from aoe.config.values import PoolConfig
 from aoe.errors import AoeError, ConfigurationError
 from aoe.pool import marking
+from aoe.pool.figures import Kept, figures
 from aoe.pool.room import Room
 from aoe.pool.work import Work
 from aoe.printable import plain
@@ -31,7 +33,7 @@ class List(NamedTuple):
             try:
                 with working(pool, locked=False) as work:
                     facts = {"pool": pool.name, **facts_of(work, pool)}
-                    report.say(sentence(pool, work, facts), **facts)
+                    report.say(sentence(pool.name, facts), **facts)
                     say_leftovers(work, report)
             except AoeError as error:
                 report.fail(error, pool=pool.name, path=pool.path)
@@ -92,27 +94,35 @@ def working(pool: PoolConfig, *, locked: bool = True) -> Iterator[Work]:
 
 def facts_of(work: Work, pool: PoolConfig) -> dict[str, Any]:
     """A pool as an object."""
-    room: Room = work.room
+    found = figures(work, Kept(), timing.POOL_TURN_S)
     return {
         "path": pool.path,
         "kind": pool.kind,
-        "total_bytes": room.total,
-        "free_bytes": room.free,
+        "total_bytes": found.total,
+        "free_bytes": found.free,
         "reserve_percent": pool.reserve,
-        "volumes": len(work.volumes),
-        "promised_bytes": sum(it.size for it in work.volumes.values()),
+        "volumes": found.volumes,
+        "promised_bytes": found.promised,
+        "snapshots": found.snapshots,
+        "snapshot_bytes": found.kept,
     }
 
 
-def sentence(pool: PoolConfig, work: Work, facts: dict[str, Any]) -> str:
-    """The same in words."""
-    many = len(work.volumes)
-    total, name = facts["total_bytes"], f"{pool.name}: {plain(pool.path)}"
-    free = f"{in_words(facts['free_bytes'])} of {in_words(total)} free"
-    share = facts["promised_bytes"] / max(1, total)
-    volumes = f"{many or 'no'} volume{'s' * (many != 1)} of {in_words(facts['promised_bytes'])} in all"
-    low = ", below its reserve" * work.room.is_below(pool.reserve)
-    return f"{name}, {free} (reserve {pool.reserve} %{low}), {volumes} ({share:.2f} of it)"
+def sentence(name: str, facts: Mapping[str, Any]) -> str:
+    """The same in words; of a daemon's status, too."""
+    total, many, kept = facts["total_bytes"], facts["volumes"], facts["snapshots"]
+    promised, reserve = facts["promised_bytes"], facts["reserve_percent"]
+    low = ", below its reserve" * Room(total, facts["free_bytes"]).is_below(reserve)
+    parts = [
+        f"{name}: {plain(facts['path'])}",
+        f"{in_words(facts['free_bytes'])} of {in_words(total)} free (reserve {reserve} %{low})",
+        f"{many or 'no'} volume{'s' * (many != 1)} of {in_words(promised)} in all "
+        f"({promised / max(1, total):.2f} of it)",
+    ]
+    if kept:
+        held = in_words(facts["snapshot_bytes"])
+        parts.append(f"{kept} snapshot{'s' * (kept != 1)} holding {held} or more")
+    return ", ".join(parts)
 
 
 def say_leftovers(work: Work, report: Report) -> None:

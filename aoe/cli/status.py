@@ -126,10 +126,23 @@ def sentences(look: Look) -> Iterator[str]:
     for interface in _dicts(facts.get("interfaces")):
         state = "up" if interface.get("up") else "down or not there"
         yield plain(f"interface {interface.get('name')}: {state}")
+    for pool in _dicts(facts.get("pools")):
+        yield plain(f"pool {_pool(pool)}")
     if said := errors(facts):
         yield plain("errors: " + " ".join(f"{name}={n}" for name, n in said.items()))
     for patch in _dicts(facts.get("patches")):
         yield plain(f"beside the file: {patch.get('sentence')}")
+
+
+def _pool(pool: Facts) -> str:
+    """How full it is, or why it is not used."""
+    from aoe.cli.pools import sentence  # noqa: PLC0415 - only where there are some
+
+    return (
+        f"{pool.get('name')}: {pool['problem']}"
+        if pool.get("problem")
+        else sentence(str(pool.get("name")), pool)
+    )
 
 
 def _export(export: Facts) -> str:

@@ -130,7 +130,7 @@ class List(NamedTuple):
 def _list(pool: PoolConfig, report: Report) -> None:
     with working(pool, locked=False) as work:
         if not report.as_json:
-            report.say(sentence(pool, work, pool_facts(work, pool)))
+            report.say(sentence(pool.name, pool_facts(work, pool)))
         for volume in sorted(work.volumes):
             try:
                 facts = facts_of(work, volume)

@@ -25,6 +25,24 @@ FREE = Family(
     "What is left for writing on the filesystem of an export that is a file.",
 )
 SIZE = Family("aoe_export_filesystem_size_bytes", "gauge", "Size of that filesystem.")
+POOL_UP = Family("aoe_pool_up", "gauge", "1: the pool is there, and this service works on it.")
+POOL_SIZE = Family("aoe_pool_size_bytes", "gauge", "Size of the store of a pool.")
+POOL_FREE = Family("aoe_pool_free_bytes", "gauge", "What of that is free.")
+POOL_RESERVE = Family(
+    "aoe_pool_reserve_bytes",
+    "gauge",
+    "With less free than this no volume, clone or snapshot is made; writes go on until nothing is left.",
+)
+POOL_PROMISED = Family(
+    "aoe_pool_promised_bytes", "gauge", "Sizes of all disks of a pool, which may be more than its store has."
+)
+POOL_KEPT = Family(
+    "aoe_pool_snapshot_bytes",
+    "gauge",
+    "What only snapshots refer to, or less: what several of them share is not in it.",
+)
+POOL_VOLUMES = Family("aoe_pool_volumes", "gauge", "Volumes of a pool.")
+POOL = (POOL_UP, POOL_SIZE, POOL_FREE, POOL_RESERVE, POOL_PROMISED, POOL_KEPT, POOL_VOLUMES)
 
-ABOUT = (BUILD, STARTED, CPU, MEMORY, CHANGES, LINK_UP, LINK_MTU, INFO, STATE, FREE, SIZE)
+ABOUT = (BUILD, STARTED, CPU, MEMORY, CHANGES, LINK_UP, LINK_MTU, INFO, STATE, FREE, SIZE, *POOL)
 """All of them."""

@@ -57,11 +57,15 @@ class Chores:
 
     def begin(self, pool: str, request: Wish, *, only_plan: bool) -> int:
         """The same on a thread; its number. ConfigurationError, NoThread."""
+        self._pools.work(pool)  # what is wrong with that is said at once
+        return self.start(lambda: self.do(pool, request, only_plan=only_plan))
+
+    def start(self, call: Callable[[], Facts]) -> int:
+        """Do it on a thread; its number. ConfigurationError, NoThread."""
         if len(self._them) >= limits.CHORES_MAX:
             raise ConfigurationError(f"{limits.CHORES_MAX} verbs are under way; wait for one of them")
-        self._pools.work(pool)  # what is wrong with that is said at once
         number, chore = next(self._numbers), _Chore()
-        begin(lambda: chore.run(lambda: self.do(pool, request, only_plan=only_plan)), "chore")
+        begin(lambda: chore.run(call), "chore")
         self._them[number] = chore
         return number
 

@@ -25,6 +25,7 @@ from aoe.node.meant import Meant
 from aoe.node.opener_messages import Misunderstood, Request, store_facts
 from aoe.node.opening import Held, InProcess
 from aoe.node.plan import Store
+from aoe.node.rooms import rooms
 from aoe.pool.asked import request_of
 from aoe.target.address_locks import Names, name_of
 
@@ -102,6 +103,7 @@ class Desk:
             "text": self._text,
             "group": self._group,
             "volume": self._volume,
+            "rooms": self._rooms,
             "chore": self._chore,
         }
 
@@ -162,6 +164,13 @@ class Desk:
         self._look()
         request = request_of(asked)
         number = self._stores.chores.begin(pool, request, only_plan=only_plan)
+        return self._chore({"number": number}, ())
+
+    def _rooms(self, _: dict[str, Any], __: Sequence[int]) -> Given:
+        """Begin to look how full the pools are."""
+        self._look()
+        pools = self._stores.pools
+        number = self._stores.chores.start(lambda: {"pools": list(rooms(pools))})
         return self._chore({"number": number}, ())
 
     def _chore(self, said: dict[str, Any], _: Sequence[int]) -> Given:

@@ -31,6 +31,7 @@ class Exposed:
         self._infos = Owners("export", "path", "serial", "durability")
         self._states = Owners("export", "state")
         self._files = Owners("export")
+        self._pools, self._used = Owners("pool"), Owners("pool")
 
     async def slices(self) -> AsyncIterator[bytes]:
         """As things stand now, each in a millisecond or so."""
@@ -72,9 +73,27 @@ class Exposed:
         yield from self._sheet.write(about.LINK_MTU, owners, [it.mtu for it in links])
         yield from self._sheet.write(about.CHANGES, ALONE, [self._node.number])
         yield from self._of_exports()
+        yield from self._of_pools()
         owners = self._files.of([(address,) for address in spaces])
         yield from self._sheet.write(about.FREE, owners, [it.free for it in spaces.values()])
         yield from self._sheet.write(about.SIZE, owners, [it.size for it in spaces.values()])
+
+    def _of_pools(self) -> Iterator[bytes]:
+        """Of one that is not there only that."""
+        pools = self._node.rooms.pools
+        owners = self._pools.of([(it.name,) for it in pools])
+        yield from self._sheet.write(about.POOL_UP, owners, [int(not it.problem) for it in pools])
+        used = [it for it in pools if not it.problem]
+        owners = self._used.of([(it.name,) for it in used])
+        for family, numbers in (
+            (about.POOL_SIZE, [it.total_bytes for it in used]),
+            (about.POOL_FREE, [it.free_bytes for it in used]),
+            (about.POOL_RESERVE, [it.total_bytes * it.reserve_percent // 100 for it in used]),
+            (about.POOL_PROMISED, [it.promised_bytes for it in used]),
+            (about.POOL_KEPT, [it.snapshot_bytes for it in used]),
+            (about.POOL_VOLUMES, [it.volumes for it in used]),
+        ):
+            yield from self._sheet.write(family, owners, numbers)
 
     def _of_exports(self) -> Iterator[bytes]:
         """What they are, and how they stand: also those that are not served."""

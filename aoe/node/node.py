@@ -22,6 +22,7 @@ from aoe.node.lives import Lives
 from aoe.node.opening import Opener, There
 from aoe.node.placing import Watch
 from aoe.node.plan import USED, Key, Store, plan
+from aoe.node.rooms import Rooms
 from aoe.node.standing import engine_of, standing
 from aoe.node.state import State
 from aoe.node.status import ExportStatus, InterfaceStatus, Status, sentence
@@ -46,6 +47,7 @@ class Node:
         self._links = Links(opener.open_link)
         self._hands = Hands(opener, state.records, self._links, served)
         self.volumes = Volumes(opener, self._hands, self._change, self._failed_again)
+        self.rooms = Rooms(opener.rooms, lambda: bool(self._wanted.pools))
         self._wanted = Config()
         self._ready: dict[Key, Ready] = {}
         self._left: dict[str, ExportStatus] = {}
@@ -136,6 +138,7 @@ class Node:
             done = await self._carry_out(self._first, self._ready)
         self._lives.watch(frozenset(self._busy.values()))
         self._arrivals = asyncio.get_running_loop().create_task(self._watch())
+        self.rooms.start()
         watching = await aside(self._opener.watching)
         self._interfaces = Watch(watching, self._turn_interfaces)
         self._opener.when_answering(self._interfaces.look_again)
@@ -156,6 +159,7 @@ class Node:
             self._arrivals.cancel()
             with suppress(asyncio.CancelledError):
                 await self._arrivals
+        await self.rooms.stop()
         if self._interfaces is not None:
             await self._interfaces.close()
         async with self._turn:
@@ -415,6 +419,7 @@ class Node:
             (*self._notes, *(it.sentence for it in self._waiting)),
             dict(self.target.counters()),
             engine_of(self.target),
+            pools=self.rooms.pools,
         )
 
     @property

@@ -153,7 +153,14 @@ class ByOpener(Sockets, System):
 
     def volume(self, pool: str, request: Wish, *, only_plan: bool) -> Facts:
         """As `Opener.volume`."""
-        told, _ = self._ask("volume", pool=pool, request=facts_of(request), plan=only_plan)
+        return self._chore("volume", pool=pool, request=facts_of(request), plan=only_plan)
+
+    def rooms(self) -> list[Facts]:
+        """As `Opener.rooms`."""
+        return list(self._chore("rooms")["pools"])
+
+    def _chore(self, verb: str, **arguments: Any) -> Facts:
+        told, _ = self._ask(verb, **arguments)
         while told["done"] is None:
             told, _ = self._ask("chore", number=told["number"])
         return dict(told["done"])

@@ -23,6 +23,7 @@ from aoe.node.chores import Chores, Facts
 from aoe.node.holds import Busy, Hold, Holds, Keeper, Place, Rest
 from aoe.node.plan import Store
 from aoe.node.pools import Pools, Sight
+from aoe.node.rooms import rooms
 from aoe.pool.asked import Wish
 from aoe.printable import plain
 from aoe.target.keys import StoreKey
@@ -94,6 +95,9 @@ class Opener(Protocol):
         """Do a verb of a pool, or only plan it: `steps` and what was `done` in words, `notes`, which disks of
         exports it `touches`, and whether it may beside them (`live`). ConfigurationError, PoolError: nothing
         was done."""
+
+    def rooms(self) -> list[Facts]:
+        """How full each pool of the file is, as `aoe.node.rooms` has it."""
 
     def close(self) -> None:
         """Let go of all stores here; what is held for the next life of the service stays so."""
@@ -250,6 +254,9 @@ class InProcess:
 
     def volume(self, pool: str, request: Wish, *, only_plan: bool) -> Facts:
         return self.chores.do(pool, request, only_plan=only_plan)
+
+    def rooms(self) -> list[Facts]:
+        return list(rooms(self.pools))
 
     def _is_ours(self, path: str) -> bool:
         return self._holds.has(token_at(path))

@@ -10,6 +10,7 @@ from aoe.config.values import PoolConfig, volume_of
 from aoe.disk.base import StoreName
 from aoe.drive.identify import StoreKind
 from aoe.errors import AoeError, ConfigurationError
+from aoe.pool.figures import Kept
 from aoe.pool.names import Format, VolumeName
 from aoe.pool.volume import Image, Volume
 from aoe.pool.work import Work
@@ -26,12 +27,13 @@ class Sight(NamedTuple):
     name: StoreName
 
 
-class _Open(NamedTuple):
-    """A pool that was opened as one of a file, and whose turn it is there."""
+class Opened(NamedTuple):
+    """A pool that was opened as one of a file, whose turn it is there, and what its snapshots hold."""
 
     pool: PoolConfig
     work: Work
     turn: threading.Lock
+    kept: Kept
 
 
 class Pools:
@@ -41,7 +43,7 @@ class Pools:
     def __init__(self, pools: Iterable[PoolConfig] = (), *, locked: bool = True) -> None:
         self._locked = locked
         self._wanted: dict[str, PoolConfig] = {}
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, Opened] = {}
         self._looking = threading.RLock()
         self.problems: dict[str, str] = {}
         """Of those that are not open, by name, why."""
@@ -100,7 +102,7 @@ class Pools:
         except AoeError as error:
             self.problems[pool.name] = str(error)
         else:
-            self._open[pool.name] = _Open(pool, work, threading.Lock())
+            self._open[pool.name] = Opened(pool, work, threading.Lock(), Kept())
             self.problems.pop(pool.name, None)
 
     def config(self, pool: str) -> PoolConfig:
@@ -113,7 +115,7 @@ class Pools:
         """What works on a pool. ConfigurationError, with the reason, where nothing does."""
         return self._found(pool).work
 
-    def _found(self, pool: str) -> _Open:
+    def _found(self, pool: str) -> Opened:
         wanted = self.config(pool)
         found = self._open.get(pool)
         if pool not in self.problems and (found is None or found.pool != wanted):
@@ -136,6 +138,18 @@ class Pools:
                 if self._open.get(pool) is found:
                     yield found.work
                     return
+
+    @contextmanager
+    def idle(self, pool: str) -> Iterator[Opened | None]:
+        """The same, but nothing where a verb is under way. ConfigurationError."""
+        found = self._found(pool)
+        if not found.turn.acquire(blocking=False):
+            yield None
+            return
+        try:
+            yield found if self._open.get(pool) is found else None
+        finally:
+            found.turn.release()
 
     def sight(self, place: str) -> Sight | None:
         """What a place of the file is, if it is one of a pool; a path is not. ConfigurationError where a pool

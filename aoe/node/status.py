@@ -78,6 +78,24 @@ class InterfaceStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """A pool of the file, or the `problem` that keeps it from being used. Of its store `free_bytes` of
+    `total_bytes` are free, of which `reserve_percent` are a reserve. `promised_bytes` are those of the disks
+    of all `volumes`; `snapshot_bytes`, or more, are only for the `snapshots`."""
+
+    name: str
+    path: str
+    reserve_percent: int
+    problem: str = ""
+    total_bytes: int = 0
+    free_bytes: int = 0
+    volumes: int = 0
+    promised_bytes: int = 0
+    snapshots: int = 0
+    snapshot_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
     """What serves: `c` or `python`; `reason` is why not the compiled one that was meant. `io_uring` says
     whether the kernel lets that use it."""
@@ -101,6 +119,7 @@ class Status:
     counters: Mapping[str, int]
     engine: EngineStatus = EngineStatus("python")
     release: str = FIRMWARE
+    pools: tuple[PoolStatus, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""

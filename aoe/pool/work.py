@@ -129,6 +129,10 @@ class Work:
         """The path of an image, whether it is there or not."""
         return self._store.path_of(image)
 
+    def usage_of(self, image: Image) -> Usage:
+        """What one image takes. PoolError."""
+        return self._done("measuring an image", lambda: self._store.usage(image))
+
     def usage(self, volume: str) -> tuple[Usage, Usage]:
         """What the present state of a volume takes, and what its snapshots do together. PoolError,
         ConfigurationError."""

@@ -38,6 +38,8 @@ QUIET = {
     f'aoe_export_disk_seconds_bucket{{{WELL},le="+Inf"}}': "0+600x120",
     f"aoe_export_filesystem_free_bytes{{{WELL}}}": "6x120",
     f"aoe_export_filesystem_size_bytes{{{WELL}}}": "100x120",
+    f'aoe_pool_free_bytes{{{JOB},pool="slow"}}': "10x120",
+    f'aoe_pool_reserve_bytes{{{JOB},pool="slow"}}': "10x120",
     f'aoe_link_up{{{JOB},link="eth0"}}': "1x120",
     **INFO,
 }
@@ -72,6 +74,13 @@ WRONG: dict[str, tuple[dict[str, str], str, str]] = {
         {
             f"aoe_export_filesystem_free_bytes{{{BAD}}}": "6x9 4x110",
             f"aoe_export_filesystem_size_bytes{{{BAD}}}": "100x120",
+        },
+        *("12m", "16m"),
+    ),
+    "AoePoolNearlyFull": (
+        {
+            f'aoe_pool_free_bytes{{{JOB},pool="fast"}}': "11x9 9x110",
+            f'aoe_pool_reserve_bytes{{{JOB},pool="fast"}}': "10x120",
         },
         *("12m", "16m"),
     ),

@@ -90,6 +90,8 @@ def test_a_clone_is_served_and_goes_on_by_another_name_with_another_size(
             assert (identity[INSTANCE], text_of(identity, 10, 10)) == (instance, serial)
             disk.write(2 * SIZE // SECTOR - 1, bytes([3]) * SECTOR)
             assert (first(disk), first(kept)) == (2, 1)
+            wait_for(lambda: [it["volumes"] for it in service.ask("status")["pools"]] == [3])
+            assert f"pool fast: {pool}, " in service.command("status")
         service.restart()
         with client(lab, 1) as disk:
             assert (first(disk), text_of(disk.identify(), 10, 10)) == (2, serial)

@@ -21,6 +21,7 @@ from aoe.node.exposed import Exposed
 from aoe.node.exposing import Exposing
 from aoe.node.process import Process
 from aoe.node.spaces import Spaces
+from aoe.node.status import PoolStatus
 from tests.disk.helpers import opened, sparse
 from tests.node.scene import TARGETED, Scene, image
 
@@ -56,6 +57,28 @@ def run(
             await scene.node.stop()
 
     loop.run(whole())
+
+
+def test_how_full_pools_are_is_told_of_those_that_are_there(tmp_path: Path) -> None:
+    async def test(scene: Scene, exposed: Exposed) -> None:
+        assert not [it for it in await told(exposed) if it.startswith("aoe_pool")]
+        scene.node.rooms.pools = (
+            PoolStatus("fast", "/srv", 10, "", 1000, 50, 3, 5000, 2, 70),
+            PoolStatus("none", "/none", 10, "it is not there"),
+        )
+        found = {name: it for name, it in (await told(exposed)).items() if name.startswith("aoe_pool")}
+        assert found == {
+            "aoe_pool_up{pool=fast}": 1,
+            "aoe_pool_up{pool=none}": 0,
+            "aoe_pool_size_bytes{pool=fast}": 1000,
+            "aoe_pool_free_bytes{pool=fast}": 50,
+            "aoe_pool_reserve_bytes{pool=fast}": 100,
+            "aoe_pool_promised_bytes{pool=fast}": 5000,
+            "aoe_pool_snapshot_bytes{pool=fast}": 70,
+            "aoe_pool_volumes{pool=fast}": 3,
+        }
+
+    run(tmp_path, test, export(tmp_path, 0))
 
 
 def test_what_it_is_and_how_it_stands(tmp_path: Path) -> None:

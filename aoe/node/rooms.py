@@ -1,0 +1,81 @@
+"""How full the pools are: asked now and then, and when something was changed there."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from aoe import timing
+from aoe.disk.threads import aside
+from aoe.errors import AoeError
+from aoe.node.pools import Pools
+from aoe.node.status import PoolStatus
+from aoe.pool.figures import figures
+
+Facts = dict[str, Any]
+
+
+def rooms(pools: Pools) -> Iterator[Facts]:
+    """Of each pool of the file. Of one where a verb is under way nothing is known now. Blocks."""
+    pools.look()
+    for name in pools.names:
+        said = {"name": name, "path": pools.config(name).path, "reserve_percent": pools.config(name).reserve}
+        try:
+            with pools.idle(name) as found:
+                if found is not None:
+                    numbers = figures(found.work, found.kept, timing.POOL_MEASURE_S)
+                    yield {**said, "figures": list(numbers)}
+                else:
+                    yield said
+        except AoeError as error:
+            yield {**said, "problem": str(error)}
+
+
+class Rooms:
+    """Asks `look` for that, inside the running event loop, from `start` until `stop`."""
+
+    def __init__(self, look: Callable[[], Iterable[Facts]], are_some: Callable[[], bool]) -> None:
+        """`are_some` tells whether the file names a pool."""
+        self._look = look
+        self._are_some = are_some
+        self._stirred = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.pools: tuple[PoolStatus, ...] = ()
+
+    def start(self) -> None:
+        """Look now, and then again and again."""
+        self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    def stir(self) -> None:
+        """Something was changed: look soon."""
+        self._stirred.set()
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _follow(self) -> None:
+        while True:
+            self._stirred.clear()
+            with suppress(AoeError):
+                await self.look()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stirred.wait(), timing.POOL_LOOK_S)
+
+    async def look(self) -> None:
+        """Now. AoeError."""
+        found = await aside(lambda: list(self._look())) if self._are_some() else []
+        last = {it.name: it for it in self.pools}
+        self.pools = tuple(_status(it, last.get(str(it["name"]))) for it in found)
+
+
+def _status(said: Facts, last: PoolStatus | None) -> PoolStatus:
+    name, path, reserve = said["name"], said["path"], said["reserve_percent"]
+    if "problem" in said:
+        return PoolStatus(name, path, reserve, str(said["problem"]))
+    if "figures" in said:
+        return PoolStatus(name, path, reserve, "", *map(int, said["figures"]))
+    return last or PoolStatus(name, path, reserve, "it is changed just now")

@@ -1,0 +1,94 @@
+"""How full pools are, as a node asks it."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aoe.config.values import PoolConfig
+from aoe.node.pools import Pools
+from aoe.node.rooms import Rooms, rooms
+from aoe.node.status import PoolStatus
+from aoe.pool.figures import Kept, figures
+from aoe.pool.requests import Create
+from tests.pool.pools import fresh, working
+
+SIZE = 1 << 20
+
+
+@pytest.fixture
+def pools(tmp_path: Path) -> Iterator[Pools]:
+    directory = fresh(tmp_path)
+    with working(directory, reserve=0) as work:
+        work.do(Create("a", SIZE, "raw"))
+        work.do(Create("b", 3 * SIZE, "raw"))
+    made = Pools(
+        [
+            PoolConfig(name="fast", path=str(directory), reserve=7),
+            PoolConfig(name="none", path=str(tmp_path / "none")),
+        ]
+    )
+    yield made
+    made.close()
+
+
+def looked(pools: Pools) -> tuple[PoolStatus, ...]:
+    async def look() -> tuple[PoolStatus, ...]:
+        found = Rooms(lambda: rooms(pools), lambda: True)
+        await found.look()
+        return found.pools
+
+    return asyncio.run(look())
+
+
+def test_each_pool_is_told_with_its_numbers_or_its_problem(pools: Pools) -> None:
+    fast, none = looked(pools)
+    assert (fast.name, fast.reserve_percent, fast.problem) == ("fast", 7, "")
+    assert (fast.volumes, fast.promised_bytes, fast.snapshots, fast.snapshot_bytes) == (2, 4 * SIZE, 0, 0)
+    assert 0 < fast.free_bytes <= fast.total_bytes
+    assert (none.name, none.total_bytes) == ("none", 0)
+    assert "No such file or directory; name a directory" in none.problem
+
+
+def test_one_in_which_a_verb_is_under_way_keeps_its_last_numbers(pools: Pools) -> None:
+    async def look() -> None:
+        found = Rooms(lambda: rooms(pools), lambda: True)
+        with pools.turn("fast"):
+            await found.look()
+            assert found.pools[0].problem == "it is changed just now"
+        await found.look()
+        before = found.pools[0]
+        assert before.volumes == 2
+        with pools.turn("fast"):
+            await found.look()
+            assert found.pools[0] == before
+
+    asyncio.run(look())
+
+
+def test_it_is_asked_again_when_something_was_changed_and_not_where_there_are_no_pools() -> None:
+    async def look() -> None:
+        asked: list[int] = []
+        answers: list[dict[str, Any]] = [{"name": "a", "path": "/a", "reserve_percent": 1, "problem": "gone"}]
+        found = Rooms(lambda: asked.append(1) or answers, lambda: bool(answers))  # type: ignore[func-returns-value]
+        found.start()
+        async with asyncio.timeout(30):
+            while not found.pools:
+                await asyncio.sleep(0.01)
+            answers.clear()
+            found.stir()
+            while found.pools:
+                await asyncio.sleep(0.01)
+        assert asked == [1]
+        await found.stop()
+
+    asyncio.run(look())
+
+
+def test_numbers_are_those_of_the_store(pools: Pools) -> None:
+    pools.look()
+    with pools.turn("fast") as work:
+        found = figures(work, Kept(), 0.0)
+        assert (found.total, found.volumes, found.promised) == (work.room.total, 2, 4 * SIZE)
