@@ -61,6 +61,10 @@ class PoolError(AoeError):
     """The store of a pool failed, or another process has what is asked for. One line that names the thing."""
 
 
+class FetchFailed(AoeError):
+    """A web server did not give what it was asked for, or something else. One line that names the URL."""
+
+
 class NoThread(DiskError):
     """A thread that a call needs cannot be started. Nothing was done; later it may be possible."""
 

@@ -326,6 +326,8 @@ POOL_CHAIN_MAX = 16
 """Images of which one state is made, each of differences to the one before."""
 POOL_NAMED_MAX = 8
 """Volumes or snapshots that one message names."""
+POOL_FOREIGN_HEAD_BYTES = 512
+"""Of an image of others: what it begins with may speak against its name."""
 POOL_HOLE_BYTES = 1 << 20
 """Zeroes of which a copy makes a hole; fewer are written, so that it has few extents."""
 POOL_IMAGE_HEAD_BYTES = 64 << 20
@@ -333,6 +335,17 @@ POOL_IMAGE_HEAD_BYTES = 64 << 20
 EXTENTS_CHUNK = 1024
 """Extents of a file that the kernel is asked for at a time."""
 
+DOWNLOAD_URL_MAX, DOWNLOAD_VERSION_MAX = 2048, 512
+DOWNLOAD_NOTE_BYTES = 16384
+"""Characters of a URL and of what a server calls a version of it, and bytes of a file that has both."""
+DOWNLOAD_KEY_CHARACTERS = 32
+"""Of the name of a file that is fetched."""
+DOWNLOAD_REDIRECTS_MAX = 8
+DOWNLOAD_CHUNK = 1 << 18
+DOWNLOAD_SYNC_BYTES = 16 << 20
+"""Bytes that are read at a time, and after which they are put on stable storage: so many may come twice."""
+DOWNLOAD_LEAST_BYTES = 4096
+"""In the time in which a server that stalls is given up."""
 SANDBOX_CPU_S = 120
 SANDBOX_MEMORY_BYTES = 4 << 30
 """Seconds of processor time and address space of a program that reads others' images; qemu-img reserves 1 GiB
@@ -344,6 +357,8 @@ SANDBOX_SAID_CHUNK = 65536
 """Of what such a program prints, in all, and at a time."""
 
 # What must hold between them
+
+assert 6 * (DOWNLOAD_URL_MAX + DOWNLOAD_VERSION_MAX) + 256 < DOWNLOAD_NOTE_BYTES
 
 assert max(OPENER_STORES_MAX, 2) + OPENER_CHANGES_MAX <= OPENER_DESCRIPTORS_MAX <= 253
 assert OPENER_STORES_BYTES + 3 * 6 * 4096 + OPENER_SAID_BYTES + 8192 < OPENER_MESSAGE_BYTES_MAX

@@ -155,6 +155,8 @@ POOL_MEASURE_S = 0.5
 """So long it is measured what snapshots of a pool hold: of many, each time of some."""
 POOL_TURN_S = 10.0
 """How long a verb waits for another one that works on the same pool."""
+DOWNLOAD_STALL_S = 60.0
+"""After which a server that sends next to nothing is given up."""
 SANDBOX_END_S = 180.0
 """After which a program that looks at an image is ended: it should take a moment."""
 CONTROL_QUIET_S = 5.0

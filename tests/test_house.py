@@ -53,8 +53,8 @@ WITH_IO = {
     "paced repeated records serve server target",
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
-    "sandbox": "child landlock refused",
-    "pool": "directory figures handles marking pool qemu_img work",
+    "sandbox": "child landlock refused user",
+    "pool": "asking directory download figures filling handles marking pool qemu_img unnamed work",
     "node": "alone chores content desk drains endpoint exposed exposing hands held held_addresses "
     "held_sockets holds life listening lives meant node notify opener opener_connection "
     "opener_process opener_service opening pages pending placing pools process remembered rooms sandbox "

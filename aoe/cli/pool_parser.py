@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from aoe.pool.names import FORMATS
+from aoe.pool.names import FOREIGN, FORMATS
 
 _CONFIG = Path("/etc/aoe-target.toml")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -36,6 +36,12 @@ def _json(command: argparse.ArgumentParser) -> None:
 
 
 def _planned(verbs: Any, name: str, means: str, what: str) -> argparse.ArgumentParser:
+    command = _asked(verbs, name, means, what)
+    command.add_argument("--plan", action="store_true", help="only show what would be done")
+    return command
+
+
+def _asked(verbs: Any, name: str, means: str, what: str) -> argparse.ArgumentParser:
     """One that a daemon does, if there is one."""
     command: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=what)
     command.set_defaults(means=means)
@@ -45,7 +51,6 @@ def _planned(verbs: Any, name: str, means: str, what: str) -> argparse.ArgumentP
     where = "the control socket of the daemon; by default this user's own, or else that of root's"
     both.add_argument("--socket", type=Path, metavar="PATH", help=where)
     _json(command)
-    command.add_argument("--plan", action="store_true", help="only show what would be done")
     return command
 
 
@@ -69,6 +74,7 @@ def _add_volume(verbs: Any) -> None:
     command.add_argument("volume", metavar=_VOLUME, help="name of the volume")
     _add_states(verbs)
     _add_changes(verbs)
+    _add_copies(verbs)
 
 
 def _add_states(verbs: Any) -> None:
@@ -104,6 +110,33 @@ def _add_changes(verbs: Any) -> None:
     command.add_argument("volume", metavar=_EITHER, help="what is deleted")
     recursive = "also where the volume has snapshots, which are deleted, too"
     command.add_argument("--recursive", action="store_true", help=recursive)
+
+
+def _add_copies(verbs: Any) -> None:
+    what = "make a volume of an image, which is checked, copied whole, and never changed"
+    command = _asked(verbs, "import", "filling.Import", what)
+    command.add_argument("image", metavar="FILE|URL", help="a file, a block device, or http://, https://")
+    command.add_argument("volume", metavar=_VOLUME, help="name of the new volume")
+    form = "what the image is, where its name does not say it: raw, unless it ends as .qcow2, .vmdk ..."
+    command.add_argument("--format", choices=FOREIGN, help=form)
+    kept = "how its bytes are kept: raw where files can share blocks, else qcow2"
+    command.add_argument("--kept", choices=FORMATS, help=kept)
+    command.add_argument("--sha256", type=sha256, metavar="SUM", help="refuse an image that has another one")
+    what = "write what a volume or snapshot has to a new file, as an image of its own"
+    command = _command(verbs, "save", "filling.Save", what)
+    command.add_argument("volume", metavar=_EITHER, help="what is saved")
+    command.add_argument("file", type=Path, metavar="FILE", help="the image; nothing may be there")
+    command.add_argument("--format", choices=FORMATS, default="raw", help="what the image is (raw)")
+    what = "make a volume that is only cloned: it is copied once, so that each clone takes a moment"
+    command = _asked(verbs, "template", "filling.Template", what)
+    command.add_argument("volume", metavar=_VOLUME, help="name of the volume, which has no snapshots")
+
+
+def sha256(text: str) -> str:
+    """A type for argparse: 64 hexadecimal digits."""
+    if re.fullmatch("[0-9a-fA-F]{64}", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no SHA-256, which has 64 hexadecimal digits")
+    return text.lower()
 
 
 def size(text: str) -> int:

@@ -1,6 +1,7 @@
 """`aoe-target pool`, and what `aoe-target volume` needs of it: the pools of a file, opened to work there."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from aoe.cli.ending import SAID, Ended
 from aoe.cli.report import Report
 from aoe.config.values import PoolConfig
 from aoe.errors import AoeError, ConfigurationError
-from aoe.pool import marking
+from aoe.pool import download, marking
 from aoe.pool.figures import Kept, figures
 from aoe.pool.room import Room
 from aoe.pool.work import Work
@@ -35,6 +36,7 @@ class List(NamedTuple):
                     facts = {"pool": pool.name, **facts_of(work, pool)}
                     report.say(sentence(pool.name, facts), **facts)
                     say_leftovers(work, report)
+                    say_downloads(pool, report)
             except AoeError as error:
                 report.fail(error, pool=pool.name, path=pool.path)
         return int(report.failed)
@@ -129,6 +131,17 @@ def say_leftovers(work: Work, report: Report) -> None:
     """What is in a pool that does not fit."""
     for left in work.leftovers:
         report.fail(ConfigurationError(f"{work.name}: {left.sentence}"), pool=work.name, file=left.file)
+
+
+def say_downloads(pool: PoolConfig, report: Report) -> None:
+    """What was fetched in part."""
+    for it in download.waiting(pool.path):
+        changed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(it.changed))
+        report.warn(
+            f"{pool.name}: {it.file}: {in_words(it.bytes)} of {plain(it.url)}, the last at {changed}; "
+            "import it again to go on, or remove the file",
+            **{"pool": pool.name, "file": it.file, "url": it.url, "bytes": it.bytes, "changed": changed},
+        )
 
 
 def in_words(count: int) -> str:

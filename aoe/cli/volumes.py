@@ -6,7 +6,16 @@ from typing import Any, NamedTuple
 
 from aoe.cli.asking import CONFIG, ask, connected, tell
 from aoe.cli.pools import facts_of as pool_facts
-from aoe.cli.pools import in_words, named, one, say_leftovers, sentence, until_a_signal, working
+from aoe.cli.pools import (
+    in_words,
+    named,
+    one,
+    say_downloads,
+    say_leftovers,
+    sentence,
+    until_a_signal,
+    working,
+)
 from aoe.cli.report import Report
 from aoe.config.values import PoolConfig
 from aoe.control.hand import Hand
@@ -48,7 +57,7 @@ class Verb(NamedTuple):
 
     def run(self, report: Report) -> int:
         """Do it, or have it done; with `plan` say what would be."""
-        hand = None if self.how.config is not None else _daemon(self.how.socket, report)
+        hand = None if self.how.config is not None else daemon(self.how.socket, report)
         if hand is None:
             return until_a_signal(report, lambda: self._run(report))
         with hand:
@@ -67,7 +76,7 @@ class Verb(NamedTuple):
             done = work.do(self.request)
             for note in done.notes:
                 report.warn(note, note=note)
-            report.say(done.done, done=done.done, **_after(work, self.volume))
+            report.say(done.done, done=done.done, **after(work, self.volume))
         return 0
 
     def _ask(self, hand: Hand, report: Report) -> int:
@@ -92,7 +101,7 @@ class Verb(NamedTuple):
             report.say(f"{address}: serves it on as {path}; {more}", address=address, path=path)
 
 
-def _daemon(socket: Path | None, report: Report) -> Hand | None:
+def daemon(socket: Path | None, report: Report) -> Hand | None:
     """What asks a daemon; None where there is none, and none was named. ControlFailed."""
     try:
         return connected(socket, report)
@@ -102,7 +111,7 @@ def _daemon(socket: Path | None, report: Report) -> Hand | None:
         raise
 
 
-def _after(work: Work, volume: str) -> Facts:
+def after(work: Work, volume: str) -> Facts:
     """Of a verb that left one."""
     return facts_of(work, volume) if volume in work.volumes else {"volume": work.tree.said(volume)}
 
@@ -139,6 +148,7 @@ def _list(pool: PoolConfig, report: Report) -> None:
             else:
                 report.say(in_line(facts), **facts)
         say_leftovers(work, report)
+        say_downloads(pool, report)
 
 
 class Show(NamedTuple):
@@ -162,12 +172,12 @@ class Show(NamedTuple):
 
 def create(volume: str, size: int, format: Format | None, **how: Any) -> Verb:
     """What was typed, here and below; ConfigurationError for what is no name."""
-    name = _volume(volume)
+    name = only_volume(volume)
     return Verb(How(**how), name.pool, Create(name.volume, size, format), name.volume)
 
 
 def clone(source: str, volume: str, **how: Any) -> Verb:
-    name, of = _volume(volume), parse(source)
+    name, of = only_volume(volume), parse(source)
     _check_one_pool(of, name)
     return Verb(How(**how), name.pool, Clone(of.volume, of.snapshot, name.volume), name.volume)
 
@@ -183,12 +193,12 @@ def rollback(snapshot: str, **how: Any) -> Verb:
 
 
 def resize(volume: str, size: int, shrink: bool, **how: Any) -> Verb:
-    name = _volume(volume)
+    name = only_volume(volume)
     return Verb(How(**how), name.pool, Resize(name.volume, size, shrink), name.volume)
 
 
 def rename(volume: str, new: str, **how: Any) -> Verb:
-    name, now = _volume(volume), _volume(new)
+    name, now = only_volume(volume), only_volume(new)
     _check_one_pool(name, now)
     return Verb(How(**how), name.pool, Rename(name.volume, now.volume), now.volume)
 
@@ -199,7 +209,8 @@ def delete(volume: str, recursive: bool, **how: Any) -> Verb:
     return Verb(How(**how), name.pool, request, name.volume)
 
 
-def _volume(text: str) -> VolumeName:
+def only_volume(text: str) -> VolumeName:
+    """A name of a volume, and of no snapshot. ConfigurationError."""
     name = parse(text)
     if name.snapshot:
         raise ConfigurationError(f"{text} names a snapshot; name a volume, as POOL/VOLUME")

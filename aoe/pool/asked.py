@@ -6,10 +6,11 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from aoe.errors import ConfigurationError
+from aoe.pool.adopting import Adopt, Template
 from aoe.pool.names import FORMATS
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 
-Wish = Create | Cut | Clone | Rollback | Resize | Rename | Delete
+Wish = Create | Cut | Clone | Rollback | Resize | Rename | Delete | Adopt | Template
 VERBS: Mapping[str, type[Wish]] = {
     "create": Create,
     "snapshot": Cut,
@@ -18,6 +19,8 @@ VERBS: Mapping[str, type[Wish]] = {
     "resize": Resize,
     "rename": Rename,
     "delete": Delete,
+    "adopt": Adopt,
+    "template": Template,
 }
 """By what they are called."""
 _NAMES = {kind: name for name, kind in VERBS.items()}

@@ -1,6 +1,6 @@
 """What a pool is when a verb is planned, and how an image of it begins as another one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,6 +54,15 @@ class Standing:
                 f"this kind of pool keeps disks as {' or '.join(self.formats)}; leave out --format {format}"
             )
         return format or self.usual
+
+    def notes(self, said: str, format: Format | None) -> Iterator[str]:
+        """What a person should know of a new volume, for which a format was asked for, or none."""
+        if self.reflink:
+            return
+        if format is None:
+            yield f"{said} is qcow2: this file system cannot share blocks between files, as XFS and btrfs can"
+        elif format == "raw":
+            yield f"{said} is raw on a file system without reflink: it has no snapshots, and no clones"
 
     def check_new(self, name: str, but: str = "") -> str:
         """A name for a new volume, as people write it; ConfigurationError where it cannot be one. The name

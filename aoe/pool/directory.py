@@ -9,7 +9,7 @@ images/ID.raw        a state of a disk (or ID.qcow2); ID.raw.new until a record 
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from aoe.errors import PoolError
 from aoe.pool import handles, marking, names, qcow2, records
 from aoe.pool.handles import NEW
 from aoe.pool.names import FORMATS, Format
+from aoe.pool.qemu_img import Layer
 from aoe.pool.room import Room, Usage
 from aoe.pool.settling import Found, apart
-from aoe.pool.steps import Drop, Fit, Forget, Hide, Make, Move, Save, Settle, Step, Sweep
+from aoe.pool.steps import Drop, Find, Fit, Forget, Hide, Make, Move, Save, Settle, Step, Sweep
 from aoe.pool.volume import Image, Volume
 
 _RECORD, _GONE = ".json", ".gone"
@@ -176,6 +177,8 @@ class Directory:
         match step:
             case Make():
                 self._make(step)
+            case Find(image):
+                self._find(image)
             case Save(name, volume):
                 handles.replace(self._at.volumes, name + _RECORD, records.dump(volume))
             case Settle(image):
@@ -220,11 +223,52 @@ class Directory:
             else:
                 qcow2.create(fd, step.image, step.of)
             return
-        with handles.opened(self._at.images, step.of.file, os.O_RDONLY) as source:
+        with self._opened_even_new(step.of) as source:
             syscalls.write_as(fd, source)
             syscalls.clone_file(fd, source)
         if step.image.format == "raw":
             os.ftruncate(fd, step.image.size)
+
+    @contextmanager
+    def _opened_even_new(self, image: Image) -> Iterator[int]:
+        """One whose name is not settled, too."""
+        with ExitStack() as held:
+            try:
+                fd = held.enter_context(handles.opened(self._at.images, image.file, os.O_RDONLY))
+            except FileNotFoundError:
+                fd = held.enter_context(handles.opened(self._at.images, image.file + NEW, os.O_RDONLY))
+            yield fd
+
+    # What is filled before it has a name
+
+    @contextmanager
+    def unnamed(self) -> Iterator[int]:
+        """A new image that nothing is left of, unless a step brings it. OSError where the file system has no
+        files without a name."""
+        fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self._at.images)
+        try:
+            syscalls.write_in_place(fd)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def name(self, fd: int, image: Image) -> None:
+        """Such a one becomes a new image, for the verb that finds it, or to be removed like any other."""
+        handles.link(fd, self._at.images, image.file + NEW)
+
+    def _find(self, image: Image) -> None:
+        with handles.opened(self._at.images, image.file + NEW, os.O_RDONLY) as fd:
+            if image.format == "raw" and os.fstat(fd).st_size != image.size:
+                raise ValueError("it has another size than it is said to have")
+
+    @contextmanager
+    def layers(self, images: Iterable[Image]) -> Iterator[list[Layer]]:
+        """The images that a state is made of, the last one first, to be read."""
+        with ExitStack() as held:
+            yield [
+                Layer(held.enter_context(handles.opened(self._at.images, it.file, os.O_RDONLY)), it.format)
+                for it in images
+            ]
 
     def _fit(self, image: Image, was: int) -> None:
         with handles.opened(self._at.images, image.file, os.O_RDWR) as fd:

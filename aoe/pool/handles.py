@@ -72,6 +72,13 @@ def rename(within: int, old: str, new: str) -> None:
     os.fsync(within)
 
 
+def link(fd: int, within: int, name: str) -> None:
+    """A file that was opened without a name gets one, for good when this returns. OSError."""
+    os.fsync(fd)
+    os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=within, follow_symlinks=True)
+    os.fsync(within)
+
+
 def remove(within: int, name: str) -> None:
     """A file that is not there is removed. OSError."""
     with suppress(FileNotFoundError):

@@ -13,6 +13,9 @@ Kind = Literal["directory"]
 Format = Literal["raw", "qcow2"]
 FORMATS: tuple[Format, ...] = ("raw", "qcow2")
 """How the bytes of a disk are kept."""
+Foreign = Literal["raw", "qcow2", "vmdk", "vdi", "vhdx", "vpc"]
+FOREIGN: tuple[Foreign, ...] = ("raw", "qcow2", "vmdk", "vdi", "vhdx", "vpc")
+"""What images of others are read."""
 
 RULE = (
     f"1 to {limits.POOL_NAME_MAX} letters (a to z, A to Z), digits, dots, hyphens and underscores, with a "

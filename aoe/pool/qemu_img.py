@@ -9,17 +9,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from aoe import limits
 from aoe.errors import ConfigurationError, PoolError
-from aoe.pool.names import Format
+from aoe.pool.names import Foreign, Format
 from aoe.printable import plain
 from aoe.sandbox import child
 
-Foreign = Literal["raw", "qcow2", "vmdk", "vdi", "vhdx", "vpc"]
-FOREIGN: tuple[Foreign, ...] = ("raw", "qcow2", "vmdk", "vdi", "vhdx", "vpc")
-"""Formats that are read."""
 _REMEDY = "apt-get install qemu-utils"
 _CHECKED = ("qcow2", "vmdk", "vdi", "vhdx")
 _LEAKS, _CORRUPT, _ALL = 3, 2, 100.0
@@ -27,6 +24,10 @@ _PROGRESS = re.compile(rb"\(([0-9.]+)/100%\)")
 
 Told = Callable[[float], object]
 """Gets how much is done, 0 to 1."""
+
+
+class Unsound(PoolError):
+    """An image that is damaged, or not of the format that it is said to have."""
 
 
 class Layer(NamedTuple):
@@ -86,7 +87,7 @@ def _node(layers: Sequence[Layer]) -> dict[str, Any]:
 
 def examined(fd: int, form: Foreign, to: Format, said: str) -> Facts:
     """A foreign image, before it is copied to another format. ConfigurationError for one that depends on
-    other files or is encrypted; PoolError for one that cannot be read, or is damaged."""
+    other files or is encrypted; Unsound for one that is damaged."""
     try:
         facts = json.loads(run("info", "--output=json", "-f", form, name_of(fd), reads=(fd,)).out)
         _check_alone(facts, said)
@@ -95,9 +96,9 @@ def examined(fd: int, form: Foreign, to: Format, said: str) -> Facts:
         words = ("--output=json", "-f", form, "-O", to, name_of(fd))
         needed = json.loads(run("measure", *words, reads=(fd,)).out)["required"]
     except (ValueError, KeyError, TypeError) as error:
-        raise PoolError(f"{said}: qemu-img says nothing of it that is understood ({error})") from error
+        raise Unsound(f"{said}: qemu-img says nothing of it that is understood ({error})") from error
     except PoolError as error:
-        raise PoolError(f"{said} is no sound {form} image: {error}") from error
+        raise Unsound(f"{said} is no sound {form} image: {error}") from error
     return Facts(int(facts["virtual-size"]), int(needed))
 
 

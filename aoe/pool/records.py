@@ -62,6 +62,7 @@ def dump(volume: Volume) -> bytes:
         "snapshots": [_of_snapshot(it) for it in volume.snapshots],
         "dropped": list(volume.dropped),
         "resized_from": volume.resized_from,
+        "template": volume.template or None,
     }
     return _text({**volume.more, **{name: it for name, it in known.items() if it not in (None, [])}})
 
@@ -141,6 +142,7 @@ def _volume(said: dict[str, Any]) -> Volume:
         snapshots=tuple(map(_snapshot, _list(said.pop("snapshots", [])))),
         dropped=tuple(map(_file, _list(said.pop("dropped", [])))),
         resized_from=None if was is None else check_size(_int(was)),
+        template=_bool(said.pop("template", False)),
         more=said,
     )
     _check_distinct(it.id for it in volume.images)
@@ -187,6 +189,12 @@ def _str(value: object) -> str:
 def _int(value: object) -> int:
     if type(value) is not int:
         raise TypeError(f"{value!r} is no whole number")
+    return value
+
+
+def _bool(value: object) -> bool:
+    if type(value) is not bool:
+        raise TypeError(f"{value!r} is neither true nor false")
     return value
 
 

@@ -1,6 +1,5 @@
 """The verbs of a pool, each as a value: from what it asks for, and what the pool is, to its steps."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from aoe import limits
@@ -13,6 +12,7 @@ from aoe.pool.volume import (
     ASKED,
     BY_ROLLBACK,
     FOR_CLONE,
+    TEMPLATE,
     Image,
     Parent,
     Snapshot,
@@ -37,15 +37,7 @@ class Create:
         at.check_room(f"to create {said}")
         volume = Volume(uuid=at.fresh(), head=image, made=at.now)
         steps = Make(image), Save(self.volume, volume), Settle(image)
-        return Plan(steps, f"{said}: {self.size} bytes, {image.format}", tuple(self._notes(at, said)))
-
-    def _notes(self, at: Standing, said: str) -> Iterable[str]:
-        if at.reflink:
-            return
-        if self.format is None:
-            yield f"{said} is qcow2: this file system cannot share blocks between files, as XFS and btrfs can"
-        elif self.format == "raw":
-            yield f"{said} is raw on a file system without reflink: it has no snapshots, and no clones"
+        return Plan(steps, f"{said}: {self.size} bytes, {image.format}", tuple(at.notes(said, self.format)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +49,7 @@ class Cut:
 
     def plan(self, at: Standing) -> Plan:
         was = at.tree.volume(self.volume)
+        _check_no_template(at, self.volume, was)
         names.check_free(self.snapshot, "snapshot", (it.name for it in was.snapshots))
         said = at.tree.said(self.volume, self.snapshot)
         at.check_room(f"to cut {said}")
@@ -76,8 +69,9 @@ class Clone:
         said = at.check_new(self.volume)
         at.check_room(f"to clone {said}")
         source = at.tree.volume(self.source)
-        if self.snapshot:
-            return self._of(at, source, at.tree.snapshot(self.source, self.snapshot), ())
+        snapshot = self.snapshot or TEMPLATE * source.template
+        if snapshot:
+            return self._of(at, source, at.tree.snapshot(self.source, snapshot), ())
         taken = [it.name for it in source.snapshots]
         cut = _cut(at, self.source, source, names.fresh(f"clone-{self.volume}", taken), FOR_CLONE)
         plan = self._of(at, cut.volume, cut.snapshot, cut.steps)
@@ -101,6 +95,7 @@ class Rollback:
 
     def plan(self, at: Standing) -> Plan:
         was = at.tree.volume(self.volume)
+        _check_no_template(at, self.volume, was)
         back = at.tree.snapshot(self.volume, self.snapshot)
         _check_settled(at, self.volume, was)
         taken = [it.name for it in was.snapshots]
@@ -133,6 +128,7 @@ class Resize:
     def plan(self, at: Standing) -> Plan:
         was = at.tree.volume(self.volume)
         said = at.tree.said(self.volume)
+        _check_no_template(at, self.volume, was)
         head = replace(was.head, size=check_size(self.size))
         _check_settled(at, self.volume, was)
         if self.size < was.size:
@@ -182,7 +178,7 @@ class Delete:
             return self._snapshot(at, volume)
         said = at.tree.said(self.volume)
         _check_childless(at, said, at.tree.clones(volume))
-        if volume.snapshots and not self.recursive:
+        if volume.snapshots and not (self.recursive or volume.template):
             many = ", ".join(it.name for it in volume.snapshots[: limits.POOL_NAMED_MAX])
             raise ConfigurationError(f"{said} has snapshots ({many}); say --recursive, and they go, too")
         images = tuple(volume.images)
@@ -198,6 +194,7 @@ class Delete:
 
     def _snapshot(self, at: Standing, volume: Volume) -> Plan:
         snapshot = at.tree.snapshot(self.volume, self.snapshot)
+        _check_no_template(at, self.volume, volume)
         said = at.tree.said(self.volume, self.snapshot)
         _check_childless(at, said, at.tree.clones(volume, snapshot))
         _check_bases(at, said, (snapshot.image,))
@@ -232,11 +229,15 @@ def _with(volume: Volume, snapshot: Snapshot) -> Volume:
     return replace(volume, snapshots=(*volume.snapshots, snapshot))
 
 
+def with_dropped(volume: Volume, image: Image) -> tuple[str, ...]:
+    """What a volume remembers to have no more, with an image."""
+    return (*volume.dropped, image.file)[-limits.POOL_DROPPED_MAX :]
+
+
 def without(name: str, volume: Volume, snapshot: Snapshot) -> tuple[Step, ...]:
     """Remove a snapshot that nothing depends on."""
     left = tuple(it for it in volume.snapshots if it != snapshot)
-    dropped = (*volume.dropped, snapshot.image.file)[-limits.POOL_DROPPED_MAX :]
-    now = replace(volume, snapshots=left, dropped=dropped)
+    now = replace(volume, snapshots=left, dropped=with_dropped(volume, snapshot.image))
     return Save(name, now), Drop(snapshot.image.file)
 
 
@@ -255,6 +256,13 @@ def _check_settled(at: Standing, name: str, volume: Volume) -> None:
     if volume.resized_from is not None:
         said = at.tree.said(name)
         raise ConfigurationError(f"{said} is being resized; wait for that, or resize it again")
+
+
+def _check_no_template(at: Standing, name: str, volume: Volume) -> None:
+    if volume.template:
+        raise ConfigurationError(
+            f"{at.tree.said(name)} is a template, which stays as it is; change a clone of it"
+        )
 
 
 def _check_childless(at: Standing, said: str, clones: list[str]) -> None:

@@ -25,6 +25,19 @@ class Room(NamedTuple):
                 "delete volumes or snapshots, or give it more room"
             )
 
+    def spare(self, reserve: int) -> int:
+        """Bytes that are free above the reserve (percent)."""
+        return max(0, self.free - self.total * reserve // 100)
+
+    def check_for(self, needed: int, reserve: int, what: str) -> None:
+        """ConfigurationError where so many bytes more would leave less than the reserve (percent)."""
+        spare = self.spare(reserve)
+        if needed > spare:
+            raise ConfigurationError(
+                f"{what} takes {needed} bytes, and the pool has {spare} above its reserve of {reserve} %; "
+                "delete volumes or snapshots, or give it more room"
+            )
+
 
 class Usage(NamedTuple):
     """Bytes of the store that an image refers to, and those that it alone does: by deleting it, and nothing

@@ -33,6 +33,17 @@ class Make:
 
 
 @dataclass(frozen=True, slots=True)
+class Find:
+    """A new image that was filled before is there; else nothing is done."""
+
+    image: Image
+
+    @property
+    def sentence(self) -> str:
+        return f"find the image {self.image.file}, which is filled"
+
+
+@dataclass(frozen=True, slots=True)
 class Save:
     """The record of a volume, new or replaced."""
 
@@ -125,7 +136,7 @@ class Sweep:
         return f"remove the unfinished record {self.file}"
 
 
-Step = Make | Save | Settle | Fit | Move | Hide | Drop | Forget | Sweep
+Step = Make | Find | Save | Settle | Fit | Move | Hide | Drop | Forget | Sweep
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """What a kind of pool does, behind one interface: `aoe.pool.work` plans and carries out on any of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from aoe.pool.names import Format, Kind
+from aoe.pool.qemu_img import Layer
 from aoe.pool.room import Room, Usage
 from aoe.pool.settling import Found
 from aoe.pool.steps import Step
@@ -59,6 +60,27 @@ class Store(Protocol):
     def alone(self, image: Image, *, read: bool) -> AbstractContextManager[None]:
         """Inside, nothing else writes to an image, nor reads it unless this only reads (`read`). PoolError
         names what uses it."""
+
+
+@runtime_checkable
+class Fillable(Protocol):
+    """A store whose images are files, which can be filled before they have a name. Calls may fail with
+    OSError or PoolError."""
+
+    said: str
+    """The pool in a message."""
+
+    def unnamed(self) -> AbstractContextManager[int]:
+        """A new image, open, of which nothing is left unless a step brings it."""
+
+    def name(self, fd: int, image: Image) -> None:
+        """Such a file becomes a new image, for the verb that finds it."""
+
+    def layers(self, images: Iterable[Image]) -> AbstractContextManager[list[Layer]]:
+        """The images that a state is made of, the last one first, open to be read."""
+
+    def alone(self, image: Image, *, read: bool) -> AbstractContextManager[None]:
+        """As a store has it."""
 
 
 def opened(kind: Kind, path: str, name: str = "") -> Store:

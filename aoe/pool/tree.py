@@ -59,11 +59,15 @@ class Tree:
 
     def depth(self, image: Image) -> int:
         """Of how many images a state is made: 1, unless it is an overlay."""
-        seen = {image.id}
-        while image.base in self._images and image.base not in seen:
-            seen.add(image.base)
+        return len(self.chain(image))
+
+    def chain(self, image: Image) -> list[Image]:
+        """The images that a state is made of, from itself to the one that is no overlay."""
+        found = {image.id: image}
+        while image.base in self._images and image.base not in found:
             image = self._images[image.base]
-        return len(seen)
+            found[image.id] = image
+        return list(found.values())
 
     def purposeless(self) -> Iterator[tuple[str, Snapshot]]:
         """Snapshots that were made for a clone that is not there, and that nothing else is made of."""

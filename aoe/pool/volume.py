@@ -8,8 +8,11 @@ from aoe.errors import ConfigurationError
 from aoe.pool.names import Format
 from aoe.wire import protocol
 
-ASKED, FOR_CLONE, BY_ROLLBACK = "asked", "clone", "rollback"
-"""Why there is a snapshot. One for a clone goes with that clone; one by a rollback is the state before it."""
+ASKED, FOR_CLONE, BY_ROLLBACK, BY_TEMPLATE = "asked", "clone", "rollback", "template"
+"""Why there is a snapshot. One for a clone goes with that clone; one by a rollback is the state before it;
+one of a template is what its clones begin as."""
+TEMPLATE = "template"
+"""The name of that one."""
 SIZE_MOST = protocol.LBA48_SECTORS * protocol.SECTOR
 
 
@@ -55,7 +58,8 @@ class Volume:
     """A disk of a pool. Its name is that of its record, so that a rename changes nothing else.
 
     `snapshots` are in the order in which they were made. `dropped` are files of images that it has no more,
-    and that may still be there. `resized_from` is the size that its head had, while that is not settled.
+    and that may still be there. `resized_from` is the size that its head had, while that is not settled. A
+    `template` is cloned, and no more written to.
     """
 
     uuid: str
@@ -65,6 +69,7 @@ class Volume:
     snapshots: tuple[Snapshot, ...] = ()
     dropped: tuple[str, ...] = ()
     resized_from: int | None = None
+    template: bool = False
     more: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -8,18 +8,24 @@ from contextlib import ExitStack, suppress
 from typing import Protocol, TypeVar
 
 from aoe import limits, timing
-from aoe.errors import MisuseError, PoolError
+from aoe.errors import ConfigurationError, MisuseError, PoolError
 from aoe.pool import store
 from aoe.pool.copying import Standing
 from aoe.pool.names import Kind
 from aoe.pool.room import Room, Usage, together
 from aoe.pool.settling import Found, Leftover, leftovers, settle
 from aoe.pool.steps import Plan, Step
+from aoe.pool.store import Fillable
 from aoe.pool.tree import Tree
 from aoe.pool.volume import Image, Volume
 
 T = TypeVar("T")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def fresh_id() -> str:
+    """That there has never been."""
+    return uuid.uuid4().hex
 
 
 class Request(Protocol):
@@ -48,7 +54,7 @@ class Work:
         locked: bool = True,
     ) -> None:
         self.name = name
-        self._reserve = reserve
+        self.reserve = reserve
         self._store = store.opened(kind, path, name)
         self._reflinks: bool | None = None
         self._locked = locked
@@ -107,6 +113,15 @@ class Work:
         return [*self._undone, *seen]
 
     @property
+    def fillable(self) -> Fillable:
+        """What its images are in, where these are files. ConfigurationError."""
+        if isinstance(self._store, Fillable):
+            return self._store
+        raise ConfigurationError(
+            f"{self._store.said} keeps no files; copy whole images to and from an export of it, by aoe copy"
+        )
+
+    @property
     def room(self) -> Room:
         """How full its store is. PoolError."""
         return self._done("asking for its room", self._store.room)
@@ -148,19 +163,22 @@ class Work:
 
     def plan(self, request: Request) -> Plan:
         """What it would do now. ConfigurationError where it cannot be done, PoolError."""
+        return request.plan(self.standing())
+
+    def standing(self) -> Standing:
+        """What a verb is planned from. PoolError."""
         if self._stale:  # what a verb has left could not be looked at
             self._settle()
-        at = Standing(
+        return Standing(
             tree=self.tree,
             taken=self.found.taken,
             room=self.room,
-            reserve=self._reserve,
+            reserve=self.reserve,
             reflinks=lambda: self.shares,
             now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            fresh=lambda: uuid.uuid4().hex,
+            fresh=fresh_id,
             formats=self._store.formats,
         )
-        return request.plan(at)
 
     def do(self, request: Request, ours: Callable[[str], bool] = lambda _: False) -> Plan:
         """Do it; what was done. A plan that is live goes on beside exports of this process, whose images are

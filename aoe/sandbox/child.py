@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.errors import ConfigurationError, NoThread
+from aoe.sandbox import user
 from aoe.sandbox.bpf import gain_nothing
 from aoe.sandbox.landlock import ASKING, OVERWRITING, RUNNING, Place, restrict_files
 from aoe.sandbox.refused import refuse_calls
@@ -30,8 +31,6 @@ from aoe.sandbox.refused import refuse_calls
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", "/etc/ld.so.cache")
 _UTILITIES = "apt-get install util-linux"
-_OTHER = 65534
-_SETGID, _SETUID, _DAC_OVERRIDE = 1 << 6, 1 << 7, 1 << 1
 _WHY: dict[int, str] = {
     signal.SIGXCPU: "it needed more processor time than it may",
     signal.SIGXFSZ: "it wrote more than it may",
@@ -216,27 +215,8 @@ def _tool(name: str, remedy: str) -> str:
 
 def _user() -> list[str]:
     """Words of setpriv for a user of its own, where this process may choose one."""
-    if os.geteuid() != 0 or not _may_change():
+    if not user.may_change():
         return []
-    kept = "-all,+dac_override" if _rights() & _DAC_OVERRIDE else "-all"
-    user = [f"--reuid={_OTHER}", f"--regid={_OTHER}", "--clear-groups"]
-    return [*user, f"--inh-caps={kept}", f"--ambient-caps={kept}"]
-
-
-def _may_change() -> bool:
-    """Not in a user namespace that has no other user."""
-    wanted = _SETGID | _SETUID
-    return _rights() & wanted == wanted and all(
-        _is_mapped(Path(f"/proc/self/{kind}_map").read_text()) for kind in ("uid", "gid")
-    )
-
-
-def _is_mapped(text: str) -> bool:
-    lines = (line.split() for line in text.splitlines())
-    return any(int(first) <= _OTHER < int(first) + int(count) for first, _, count in lines)
-
-
-def _rights() -> int:
-    """Of this process (capabilities(7))."""
-    status = Path("/proc/self/status").read_text()
-    return next(int(it.split()[1], 16) for it in status.splitlines() if it.startswith("CapEff:"))
+    kept = "-all,+dac_override" if user.rights() & user.DAC_OVERRIDE else "-all"
+    other = [f"--reuid={user.OTHER}", f"--regid={user.OTHER}", "--clear-groups"]
+    return [*other, f"--inh-caps={kept}", f"--ambient-caps={kept}"]

@@ -18,16 +18,47 @@ import pytest
 
 from aoe.disk import syscalls
 from aoe.errors import PoolError
+from aoe.pool.adopting import Adopt, Template
 from aoe.pool.directory import Directory
+from aoe.pool.filling import Filled
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 from aoe.pool.steps import Save, Step
-from aoe.pool.work import Request, Work
+from aoe.pool.volume import Image
+from aoe.pool.work import Request, Work, fresh_id
 from tests.pool.pools import SIZE, first, fresh, is_whole, with_base, working, write
 from tests.support.tools import need, tool
 
-CALLS = ((os, "rename"), (os, "unlink"), (os, "fsync"), (os, "ftruncate"), (syscalls, "clone_file"))
+CALLS = (
+    (os, "rename"),
+    (os, "link"),
+    (os, "unlink"),
+    (os, "fsync"),
+    (os, "ftruncate"),
+    (syscalls, "clone_file"),
+)
 """What changes a store, besides the making of a file."""
-REQUESTS = {
+
+
+def adopted(work: Work) -> None:
+    """A volume whose image was filled before."""
+    with work.fillable.unnamed() as fd:
+        os.truncate(fd, SIZE)
+        os.pwrite(fd, b"\7", 0)
+        image = Image(id=fresh_id(), size=SIZE)
+        Filled(work, fd, image, Adopt("new", image.id, SIZE, "raw")).done_by(work)
+
+
+def templated(work: Work) -> None:
+    """A clone becomes a template."""
+    head = work.volumes["web"].head
+    with work.fillable.unnamed() as fd:
+        os.pwrite(fd, Path(work.path_of("web")).read_bytes(), 0)
+        image = Image(id=fresh_id(), size=head.size)
+        Filled(work, fd, image, Template("web", head.id, image.id, "raw")).done_by(work)
+
+
+Verb = Request | Callable[[Work], None]
+REQUESTS: dict[str, Any] = {
     "create": Create("new", SIZE, "raw"),
     "cut": Cut("base", "b"),
     "clone-snapshot": Clone("base", "a", "new"),
@@ -39,8 +70,18 @@ REQUESTS = {
     "delete-snapshot": Delete("base", "free"),
     "delete-volume": Delete("other", recursive=True),
     "delete-clone": Delete("web"),
+    "adopt": adopted,
+    "template": templated,
 }
 Seen = dict[str, object]
+
+
+def do(work: Work, verb: Verb) -> None:
+    """A request, or what makes one."""
+    if callable(verb):
+        verb(work)
+    else:
+        work.do(verb)
 
 
 def fill(work: Work) -> None:
@@ -93,14 +134,14 @@ def counted(act: Callable[[], None], at: int) -> Iterator[list[int]]:
         yield count
 
 
-def killed(directory: Path, request: Request, at: int) -> bool:
+def killed(directory: Path, request: Verb, at: int) -> bool:
     """Do it in another process, which is killed right before a call; whether it was, or had so few."""
     child = os.fork()
     if child == 0:
         try:
             with counted(lambda: os.kill(os.getpid(), signal.SIGKILL), at):
                 work = Work(str(directory), patience_s=0)
-                work.do(request)
+                do(work, request)
         finally:
             os._exit(sys.exc_info()[0] is not None)
     _, status = os.waitpid(child, 0)
@@ -128,11 +169,11 @@ def copied(filled: Path) -> Iterator[Path]:
         shutil.rmtree(directory)
 
 
-def either(filled: Path, request: Request) -> list[dict[str, object]]:
+def either(filled: Path, request: Verb) -> list[dict[str, object]]:
     """What may be seen of it afterwards: what was before, and what was asked for."""
     with copied(filled) as directory, working(directory) as work:
         found = [plainly(seen(work))]
-        work.do(request)
+        do(work, request)
         found.append(plainly(seen(work)))
     assert found[0] != found[1]
     return found
@@ -198,8 +239,8 @@ def ended() -> None:
 @pytest.mark.parametrize(
     ("verb", "fails"),
     [
-        *((verb, full) for verb in ("clone-volume", "shrink", "rollback", "delete-clone")),
-        *((verb, ended) for verb in ("clone-volume", "delete-snapshot")),
+        *((verb, full) for verb in ("clone-volume", "shrink", "rollback", "delete-clone", "template")),
+        *((verb, ended) for verb in ("clone-volume", "delete-snapshot", "adopt")),
     ],
 )
 def test_a_verb_that_fails_anywhere_leaves_a_whole_pool(
@@ -209,21 +250,21 @@ def test_a_verb_that_fails_anywhere_leaves_a_whole_pool(
     right = either(filled, REQUESTS[verb])
     for at in range(calls(filled, REQUESTS[verb])):
         with copied(filled) as directory, working(directory) as work:
-            work.plan(REQUESTS[verb])  # asks once whether blocks can be shared
+            assert work.shares  # asks once whether blocks can be shared
             done = 0
             with counted(fails, at), suppress(PoolError, KeyboardInterrupt):
-                work.do(REQUESTS[verb])
+                do(work, REQUESTS[verb])
                 done = 1  # by means of what is kept for that
             assert plainly(seen(work)) in right[done:], at
             assert is_whole(work), (at, work.found, work.leftovers)
 
 
-def calls(filled: Path, request: Request) -> int:
+def calls(filled: Path, request: Verb) -> int:
     """How many there are."""
     with copied(filled) as directory, working(directory) as work:
-        work.plan(request)
+        assert work.shares  # asks once whether blocks can be shared
         with counted(lambda: None, -1) as count:
-            work.do(request)
+            do(work, request)
     return count[0]
 
 

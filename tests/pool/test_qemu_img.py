@@ -10,6 +10,7 @@ import pytest
 
 from aoe.errors import ConfigurationError, PoolError
 from aoe.pool import qemu_img
+from aoe.pool.names import Foreign
 from aoe.pool.qemu_img import Layer, convert, examined, name_of
 from tests.support.tools import need, tool
 
@@ -38,7 +39,7 @@ def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
         os.close(fd)
 
 
-def copied(image: Path, form: qemu_img.Foreign, to: Path) -> bytes:
+def copied(image: Path, form: Foreign, to: Path) -> bytes:
     """What comes out of a copy that looks at nothing beforehand."""
     to.touch()
     with opened(image) as fd, opened(to, os.O_RDWR) as target:

@@ -1,0 +1,146 @@
+"""`aoe-target volume import`, `save` and `template`: whole images, copied while others use the pool."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from aoe.cli.asking import CONFIG, ask, tell
+from aoe.cli.bar import Bar
+from aoe.cli.pools import one, until_a_signal, working
+from aoe.cli.report import Report
+from aoe.cli.volumes import after, daemon, only_volume
+from aoe.config.values import PoolConfig
+from aoe.control.hand import Hand
+from aoe.control.rights import VOLUME
+from aoe.pool import download, filling, qemu_img
+from aoe.pool.asked import facts_of
+from aoe.pool.filling import Filled, Source
+from aoe.pool.names import Foreign, Format, parse
+from aoe.pool.work import Work
+
+
+class Import(NamedTuple):
+    """A new volume of an image that is a file, or on a web server."""
+
+    config: Path | None
+    socket: Path | None
+    json: bool
+    image: str
+    volume: str
+    format: Foreign | None
+    kept: Format | None
+    sha256: str | None
+
+    def run(self, report: Report) -> int:
+        """Fetch it, copy it, and then make it a volume."""
+        return until_a_signal(report, lambda: self._run(report))
+
+    def _run(self, report: Report) -> int:
+        name = only_volume(self.volume)
+        pool = one(self.config or CONFIG, name.pool)
+        _check_free(pool, self.config, self.socket, report)
+        with working(pool, locked=False) as look, Bar(report) as bar:
+            look.standing().check_new(name.volume)
+            with (
+                self._opened(pool, look, bar) as of,
+                filling.imported(look, of, name.volume, self.kept, bar.of("copy")) as made,
+            ):
+                return _done(report, pool, made, _daemon(self.config, self.socket, report))
+
+    @contextmanager
+    def _opened(self, pool: PoolConfig, look: Work, bar: Bar) -> Iterator[Source]:
+        if not download.is_url(self.image):
+            with filling.source(Path(self.image), self.format, self.sha256) as of:
+                yield of
+            return
+        spare = look.room.spare(pool.reserve)
+        told = bar.bytes_of("fetch")
+        with download.fetched(pool.path, self.image, spare, self.sha256, told) as file:
+            try:
+                yield filling.source_of(file.fd, download.name_of(self.image), self.image, self.format)
+            except qemu_img.Unsound:
+                file.forget()
+                raise
+            file.forget()
+
+
+class Template(NamedTuple):
+    """A volume becomes one that is only cloned."""
+
+    config: Path | None
+    socket: Path | None
+    json: bool
+    volume: str
+
+    def run(self, report: Report) -> int:
+        """Copy it so that its blocks lie side by side, and then let it be that."""
+        return until_a_signal(report, lambda: self._run(report))
+
+    def _run(self, report: Report) -> int:
+        name = only_volume(self.volume)
+        pool = one(self.config or CONFIG, name.pool)
+        _check_free(pool, self.config, self.socket, report)
+        with (
+            working(pool, locked=False) as look,
+            Bar(report) as bar,
+            filling.template(look, name.volume, bar.of("copy")) as made,
+        ):
+            return _done(report, pool, made, _daemon(self.config, self.socket, report))
+
+
+class Save(NamedTuple):
+    """What a volume or snapshot has, as an image elsewhere."""
+
+    config: Path
+    json: bool
+    volume: str
+    file: Path
+    format: Format
+
+    def run(self, report: Report) -> int:
+        """Nothing is there until it is whole."""
+        return until_a_signal(report, lambda: self._run(report))
+
+    def _run(self, report: Report) -> int:
+        name = parse(self.volume)
+        with working(one(self.config, name.pool), locked=False) as look, Bar(report) as bar:
+            count = filling.save(look, name.volume, name.snapshot, self.file, self.format, bar.of("copy"))
+        said = f"{name}: saved to {self.file}, {count} bytes"
+        report.say(said, done=said, volume=str(name), file=str(self.file), bytes=count)
+        return 0
+
+
+def _daemon(config: Path | None, socket: Path | None, report: Report) -> Hand | None:
+    """What asks the one that has the pool; None where the command works itself."""
+    return None if config is not None else daemon(socket, report)
+
+
+def _check_free(pool: PoolConfig, config: Path | None, socket: Path | None, report: Report) -> None:
+    """Before what takes long: PoolError where another process works on the pool that will not be asked."""
+    hand = _daemon(config, socket, report)
+    if hand is not None:
+        hand.close()
+        return
+    with working(pool):
+        pass
+
+
+def _done(report: Report, pool: PoolConfig, made: Filled, hand: Hand | None) -> int:
+    if hand is not None:
+        with hand:
+            return _asked(report, pool, made, hand)
+    with working(pool) as work:
+        done = made.done_by(work)
+        for note in done.notes:
+            report.warn(note, note=note)
+        report.say(done.done, done=done.done, **after(work, made.request.volume))
+    return 0
+
+
+def _asked(report: Report, pool: PoolConfig, made: Filled, hand: Hand) -> int:
+    """What is refused is refused before the image has a name."""
+    how = {"pool": pool.name, "request": facts_of(made.request), "force": False}
+    ask(hand, VOLUME, **how, plan=True)
+    made.name()
+    return tell(report, ask(hand, VOLUME, **how, plan=False))

@@ -1,0 +1,79 @@
+"""Verbs that give a pool an image which was filled before: as a volume, or as what clones of it begin as.
+
+The image stands beside the others already, as a new one, by its id.
+"""
+
+from dataclasses import dataclass, replace
+
+from aoe.errors import ConfigurationError
+from aoe.pool import records
+from aoe.pool.copying import Standing
+from aoe.pool.names import Format
+from aoe.pool.requests import with_dropped
+from aoe.pool.steps import Drop, Find, Plan, Save, Settle
+from aoe.pool.volume import BY_TEMPLATE, TEMPLATE, Image, Snapshot, Volume, check_size
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """A new volume with the image of an id, the disk of which has `size` bytes."""
+
+    volume: str
+    id: str
+    size: int
+    format: Format
+
+    def plan(self, at: Standing) -> Plan:
+        """How that is done, here and below; ConfigurationError where it cannot be."""
+        said = at.check_new(self.volume)
+        image = _image(at, self.id, self.size, self.format)
+        volume = Volume(uuid=at.fresh(), head=image, made=at.now)
+        steps = Find(image), Save(self.volume, volume), Settle(image)
+        return Plan(steps, f"{said}: {image.size} bytes, {image.format}", tuple(at.notes(said, self.format)))
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A volume becomes one that is only cloned: the image of an `id`, a contiguous copy of its image `of`, is
+    the snapshot that its clones begin as. What it was is dropped, as it is the same. The process that asks
+    for it keeps others from writing to it, from before it was copied."""
+
+    volume: str
+    of: str
+    id: str
+    format: Format
+
+    def plan(self, at: Standing) -> Plan:
+        was = at.tree.volume(self.volume)
+        said = at.tree.said(self.volume)
+        check_template(at, self.volume, was)
+        if was.head.id != self.of:
+            raise ConfigurationError(f"{said} was rolled back meanwhile; try again")
+        image = _image(at, self.id, was.size, self.format)
+        kept = Snapshot(name=TEMPLATE, image=image, made=at.now, cause=BY_TEMPLATE)
+        head = at.child(image)
+        now = replace(
+            was, head=head.image, snapshots=(kept,), dropped=with_dropped(was, was.head), template=True
+        )
+        steps = Find(image), head.made, Save(self.volume, now), Settle(image), Settle(head.image)
+        done = f"{said}: is a template, which is cloned and no more written to"
+        return Plan((*steps, Drop(was.head.file)), done)
+
+
+def _image(at: Standing, id: str, size: int, format: Format) -> Image:
+    if not records.is_id(id):
+        raise ConfigurationError("an image that is filled is told by its id, 32 hexadecimal digits")
+    return Image(id=id, size=check_size(size), format=at.chosen(format))
+
+
+def check_template(at: Standing, name: str, volume: Volume) -> None:
+    """ConfigurationError for a volume that cannot become a template."""
+    said = at.tree.said(name)
+    if volume.template:
+        raise ConfigurationError(f"{said} is a template already; clone it")
+    if volume.snapshots:
+        raise ConfigurationError(
+            f"{said} has snapshots; clone the one that is meant, and make a template of the clone"
+        )
+    if volume.resized_from is not None:
+        raise ConfigurationError(f"{said} is being resized; wait for that, or resize it again")

@@ -1,0 +1,142 @@
+"""`aoe-target volume import`, `save` and `template`."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from aoe.cli import pools
+from aoe.pool.work import Work
+from tests.pool.pools import MIB, files, working
+from tests.pool.test_command import Typed, config, typed
+from tests.pool.web import Web, serving
+from tests.support.tools import need
+from tests.support.waiting import wait_for
+
+__all__ = ["config", "typed"]
+COMMAND = (sys.executable, "-m", "aoe.cli.target", "volume")
+
+
+@pytest.fixture(autouse=True)
+def _qemu() -> None:
+    need("qemu-img")
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with serving() as it:
+        it.data = b"x" * 4 * MIB
+        yield it
+
+
+def scratch(pool: Path) -> list[str]:
+    within = pool / "scratch"
+    return sorted(it.name for it in within.iterdir()) if within.exists() else []
+
+
+def test_from_a_file_to_a_template_and_out_again(typed: Typed, tmp_path: Path, pool: Path) -> None:
+    image = tmp_path / "disk.raw"
+    image.write_bytes(b"x" * MIB)
+    assert typed.line(f"volume import {image} fast/base") == f"fast/base: {MIB} bytes, raw"
+    said = "fast/base: is a template, which is cloned and no more written to"
+    assert typed.line("volume template fast/base") == said
+    assert typed.line("volume clone fast/base fast/web") == "fast/web: a clone of fast/base@template"
+    saved = tmp_path / "saved.raw"
+    assert typed.line(f"volume save fast/web {saved}") == f"fast/web: saved to {saved}, {MIB} bytes"
+    assert saved.read_bytes() == image.read_bytes()
+    assert "is there already; choose another name" in typed.refused(f"volume save fast/web {saved}")
+    *parts, done = typed.json(f"volume import {image} fast/other")
+    assert [it["doing"] for it in parts] == ["copy"] * len(parts)
+    assert done["volume"] == "fast/other"
+    assert done["bytes"] == MIB
+
+
+def test_from_a_web_server(typed: Typed, web: Web, pool: Path) -> None:
+    web.cut = 3 * MIB
+    assert "ended after 3145728 of 4194304 bytes" in typed.refused(f"volume import {web.url()} fast/base", 1)
+    assert len(scratch(pool)) == 2
+    _, (waits,) = typed("volume list fast")
+    assert f"3 MiB of {web.url()}, the last at 2" in waits
+    assert waits.endswith("import it again to go on, or remove the file")
+    web.cut = None
+    assert typed.line(f"volume import {web.url()} fast/base") == f"fast/base: {4 * MIB} bytes, raw"
+    assert scratch(pool) == []
+    assert not typed("volume list fast")[1]
+
+
+def test_an_image_that_is_damaged_is_not_fetched_for_ever(typed: Typed, web: Web, pool: Path) -> None:
+    said = typed.refused(f"volume import {web.url('disk.qcow2')} fast/base", 1)
+    assert f"{web.url('disk.qcow2')} is no sound qcow2 image: " in said
+    assert scratch(pool) == []
+
+
+def test_what_only_its_user_can_decide_is_not_fetched_twice(typed: Typed, web: Web, pool: Path) -> None:
+    web.data = b"QFI\xfb" + web.data
+    assert "say --format qcow2, or raw" in typed.refused(f"volume import {web.url()} fast/base")
+    web.data += bytes(508)
+    web.tag = '"one"'
+    typed.line(f"volume import {web.url()} fast/base --format raw")
+    assert web.asked[-1]["Range"] == f"bytes={4 * MIB + 4}-"
+
+
+def test_words_that_cannot_be_right(typed: Typed, tmp_path: Path) -> None:
+    assert "names a snapshot; name a volume" in typed.refused(f"volume import {tmp_path} fast/a@b")
+    assert "is no SHA-256, which has 64" in typed.refused("volume import x fast/a --sha256 123")
+    assert "there is no volume fast/a" in typed.refused("volume template fast/a")
+    assert "there is no volume fast/a" in typed.refused(f"volume save fast/a {tmp_path}/x")
+
+
+def test_a_pool_that_is_in_use_is_said_before_anything_is_fetched(
+    typed: Typed, web: Web, pool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "Work", partial(Work, patience_s=0))
+    with working(pool):
+        assert "is in use by" in typed.refused(f"volume import {web.url()} fast/base", 1)
+    assert not web.asked
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_import_that_is_ended_leaves_what_was_fetched(
+    number: int, config: Path, web: Web, pool: Path
+) -> None:
+    web.cut, web.stall = 3 * MIB, True
+    words = [*COMMAND, "import", web.url(), "fast/base", "--config", str(config), "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: web.asked, what="nothing was asked for")
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=60)
+    if number == signal.SIGINT:
+        assert process.returncode == 128 + signal.SIGINT
+        assert json.loads(said.splitlines()[-1])["error"]["kind"] == "interrupted"
+    with working(pool) as work:
+        assert not work.volumes
+    assert files(pool) == {"volumes": set(), "images": set()}
+
+
+def test_a_terminal_shows_a_bar(config: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rich")
+    image = tmp_path / "disk.raw"
+    image.write_bytes(b"x" * 4 * MIB)
+    screen, side = pty.openpty()
+    words = [*COMMAND, "import", str(image), "fast/base", "--config", str(config)]
+    environment = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=side, text=True, env=environment) as process:
+        os.close(side)
+        shown = b""
+        try:
+            while piece := os.read(screen, 65536):
+                shown += piece
+        except OSError:
+            pass  # its other side is closed
+        said, _ = process.communicate(timeout=60)
+    os.close(screen)
+    assert process.returncode == 0, shown
+    assert said == f"fast/base: {4 * MIB} bytes, raw\n"
+    assert b"copy" in shown
