@@ -19,11 +19,13 @@ def test_the_examples_run(code: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=30)
 
 
-@pytest.mark.parametrize("text", re.findall(r"```toml\n(.*?)```", README, re.DOTALL))
-def test_the_files_are_right(text: str) -> None:
-    config = read(text, "README.md")
-    assert config.interfaces == ("eth1",)
-    assert [it.address for it in config.exports] == ["e1.0"]
+def test_the_files_are_right() -> None:
+    files = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    whole, of_a_pool = (read(text, "README.md") for text in files)
+    assert whole.interfaces == ("eth1",)
+    assert [it.address for it in whole.exports] == ["e1.0"]
+    assert [it.name for it in of_a_pool.pools] == ["fast"]
+    assert [(it.address, it.path) for it in of_a_pool.exports] == [("e2.1", "fast/web1")]
 
 
 def test_every_test_that_carries_a_promise_exists() -> None:

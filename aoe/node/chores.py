@@ -57,6 +57,7 @@ class Chores:
 
     def begin(self, pool: str, request: Wish, *, only_plan: bool) -> int:
         """The same on a thread; its number. ConfigurationError, NoThread."""
+        self._pools.look()  # it may have been made, or mounted, just now
         self._pools.work(pool)  # what is wrong with that is said at once
         return self.start(lambda: self.do(pool, request, only_plan=only_plan))
 

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.net.service import Service
+from tests.pool.pools import working
+from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.nbdkit import need_nbdkit, socket_path
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import image
@@ -61,6 +64,8 @@ def ours(*beginning: str) -> list[str]:
 SERVE = [line for line in ours("aoe-target", "serve") if "drbd" not in line]
 PRIMARIES = [line for line in ours("aoe-target", "serve") if "drbd" in line]
 STATE = ours("aoe-target", "state")
+_, POOLS, _ = re.split(r"## From a template.*?```sh\n(.*?)```", README, maxsplit=1, flags=re.DOTALL)
+FROM_A_TEMPLATE = [line.partition(" #")[0].strip() for line in POOLS.splitlines()]
 OVER_BOTH = [line for line in ours("aoe", "nbd") if "e2.0" in line or "--status" in line]
 USE = [line for line in ours("aoe") if line not in OVER_BOTH]
 
@@ -129,7 +134,7 @@ def two_hosts(work: Path, cables: int, **names: str) -> Iterator[tuple[Host, Hos
 
 def test_every_command_is_known() -> None:
     assert commands()
-    ran = {*SERVE, *PRIMARIES, *STATE, *USE, *OVER_BOTH, *ELSEWHERE}
+    ran = {*SERVE, *PRIMARIES, *STATE, *USE, *OVER_BOTH, *ELSEWHERE, *FROM_A_TEMPLATE}
     assert set(commands()) == ran
     assert len(PRIMARIES) == len(OVER_BOTH) == 2
 
@@ -193,6 +198,38 @@ def test_two_primaries(work: Path) -> None:
         ):
             assert "serves e1.0 e2.0" in said
             wait_for(lambda: client.run(asking).count("usable") == 2)
+
+
+def test_from_a_template_to_a_hundred_disks(work: Path) -> None:
+    """With three of them, by a service that had an empty file at first."""
+    said = re.search(r"## From a template.*?```toml\n(.*?)```", README, re.DOTALL)
+    assert said is not None
+    pool, serving = (f"[[{it}" for it in said[1].split("[[")[1:])
+    with small_filesystem("xfs", work / "srv", 400 << 20) as store, Lab() as lab:
+        pool = pool.replace("/srv/fast", str(store))
+        service = Service(lab, work, [pool])
+        typed = work / "aoe-target"
+        typed.write_text(f'#!/bin/sh\nexec {sys.executable} -m aoe.cli.target "$@" $WHERE\n')
+        typed.chmod(0o755)
+        with service.launch().ready():
+            for line in FROM_A_TEMPLATE:
+                if line == "aoe-target apply":
+                    service.write([pool, serving])
+                where = f"--config {service.file}" if " pool " in line else f"--socket {service.socket}"
+                done = subprocess.run(
+                    ["bash", "-ec", line.replace("seq 100", "seq 3")],
+                    env=os.environ | {"PATH": f"{work}:{os.environ['PATH']}", "WHERE": where},
+                    capture_output=True,
+                    text=True,
+                    timeout=100,
+                    check=False,
+                )
+                assert done.returncode == 0, (line, done.stderr, service.errors)
+            (one,) = service.ask("status")["exports"]
+            assert (one["path"], one["state"], one["bytes"]) == ("fast/web1", "serving", 10 << 30)
+        with working(store) as pooled:
+            assert sorted(pooled.volumes) == ["template", "web1", "web2", "web3"]
+            assert [it.name[:15] for it in pooled.volumes["web1"].snapshots] == ["fresh", "before-rollback"]
 
 
 # What it says beside them

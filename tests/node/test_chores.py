@@ -57,6 +57,15 @@ def test_a_plan_changes_nothing_and_a_refusal_is_told(pools: Pools) -> None:
         chores.begin("slow", Delete("web1"), only_plan=False)
 
 
+def test_a_pool_that_came_just_now_is_used(pools: Pools, tmp_path: Path) -> None:
+    pools.follow([PoolConfig(name="new", path=str(tmp_path / "new"), reserve=0)])
+    chores = Chores(pools, lambda _: False)
+    with pytest.raises(ConfigurationError, match="No such file or directory"):
+        chores.begin("new", Create("a", SIZE, "raw"), only_plan=False)
+    fresh(tmp_path).rename(tmp_path / "new")
+    assert over(chores, chores.begin("new", Create("a", SIZE, "raw"), only_plan=False))["done"]
+
+
 def test_what_is_served_is_touched_by_what_needs_it_alone(pools: Pools) -> None:
     chores = Chores(pools, lambda path: path.endswith(".raw"))
     uuid = pools.work("fast").volumes["web1"].uuid
