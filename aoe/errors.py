@@ -65,6 +65,11 @@ class FetchFailed(AoeError):
     """A web server did not give what it was asked for, or something else. One line that names the URL."""
 
 
+class CutError(AoeError):
+    """A snapshot of disks that are served did not come about; the disks go on as without one.
+    One line that names the disk and the reason."""
+
+
 class NoThread(DiskError):
     """A thread that a call needs cannot be started. Nothing was done; later it may be possible."""
 

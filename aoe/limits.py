@@ -334,6 +334,14 @@ POOL_IMAGE_HEAD_BYTES = 64 << 20
 """How much longer than its disk an image in qcow2 may be, with an eighth of the disk."""
 EXTENTS_CHUNK = 1024
 """Extents of a file that the kernel is asked for at a time."""
+CUT_RANGE = 512 << 10
+CUT_RANGES_MAX = 1 << 24
+"""What a snapshot of a disk that goes on being written clones at a time, while no write goes on; and how many
+such ranges one disk has. They are longer where there would be more."""
+CUT_EXTENTS_MAX = 256
+"""A disk with no more extents than that is cloned at once: each takes some 40 us."""
+CUT_GROUP_MAX = 64
+"""Disks of which snapshots are taken at one moment."""
 
 DOWNLOAD_URL_MAX, DOWNLOAD_VERSION_MAX = 2048, 512
 DOWNLOAD_NOTE_BYTES = 16384

@@ -72,6 +72,13 @@ STOP_TIMEOUT_S = 5.0
 """How long requests under way have when a target or a path to a disk is closed."""
 STOP_POLL_S = 0.01
 """Between two looks whether they are answered."""
+CUT_HOLD_S = 0.25
+"""How long changes of a disk are held for a snapshot, until those under way are over. If that takes longer,
+there is none."""
+CUT_POLL_S = 0.001
+"""Between two looks whether they are."""
+CUT_REST_MAX_NS = 50_000_000
+"""What nothing waits for is cloned with rests as long as the work, and no longer than that."""
 STORE_POLL_S = 0.02
 LEAVE_S = 2.0
 """Between two attempts to have a service manager hold something, and how long that is tried at the end."""

@@ -136,6 +136,36 @@ int aoe_engine_take(aoe_engine *engine, aoe_up *up, uint8_t *frame, uint32_t roo
 /* Python is done with this ticket of the export. */
 int aoe_engine_release(aoe_engine *engine, uint32_t export_index, uint64_t ticket);
 
+/* A snapshot of an export (aoe/target/cut.py). It BEGINS: changes that have not begun are held. It HOLDS: those that had
+ * are over, and this is its moment. Python lets it GO: a change goes on when what it touches is cloned, the rest is
+ * cloned meanwhile. At last it is WHOLE, or it has FAILED, and nothing waits for it. Python ENDS it at any time. */
+enum {
+    AOE_CUT_NONE = 0,
+    AOE_CUT_BEGINS = 1,
+    AOE_CUT_HOLDS = 2,
+    AOE_CUT_GOES = 3,
+    AOE_CUT_WHOLE = 4,
+    AOE_CUT_FAILED = 5,
+    AOE_CUT_ENDS = 6,
+};
+
+typedef struct {
+    int32_t of, into;      /* descriptors of both files; they are copied */
+    uint64_t length, step; /* bytes, and those of a range */
+    uint64_t rest_max_ns;  /* what nothing waits for is cloned with rests as long as the work, and no longer */
+} aoe_cut;
+
+typedef struct {
+    uint32_t stage, error; /* errno of one that has FAILED */
+    uint64_t cloned;       /* ranges */
+} aoe_cut_state;
+
+/* Begin one; its number, or a negative errno. There is one of an export: the last one is to have ended. Ask that it GOES
+ * or ENDS. And how it is; the event descriptor tells when its stage may have changed. */
+int64_t aoe_engine_cut(aoe_engine *engine, uint32_t export_index, const aoe_cut *cut);
+void aoe_engine_cut_ask(aoe_engine *engine, uint32_t export_index, int64_t number, uint32_t what);
+void aoe_engine_cut_look(aoe_engine *engine, uint32_t export_index, int64_t number, aoe_cut_state *state);
+
 /* Take no more frames; how many requests are still pending. Asked again, the same. And take them again. */
 int64_t aoe_engine_drain(aoe_engine *engine);
 void aoe_engine_resume(aoe_engine *engine);

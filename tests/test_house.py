@@ -49,8 +49,8 @@ ROOMS = [
 
 WITH_IO = {
     "doctor": "bounded for_client for_target host interfaces service state stores",
-    "target": "accelerator counting draining health lasting marks measure naming notices address_locks offer "
-    "paced repeated records serve server target",
+    "target": "accelerator counting cutting draining engine_cut health lasting marks measure naming notices "
+    "address_locks offer paced plain_cut repeated records serve server target",
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
     "sandbox": "child landlock refused user",

@@ -164,6 +164,10 @@ class FileDisk(Disk):
         rest = max(0, os.lseek(self._fd, 0, os.SEEK_END) - self._base)
         return min(rest, self.store.most) if self.store.most else rest
 
+    async def look(self, call: Callable[[int], T]) -> T:
+        """What a call returns or raises, on a thread, that has the descriptor of the store to look at it."""
+        return await self._run(lambda: call(self._fd))
+
     def close(self) -> None:
         if self._closed:
             return

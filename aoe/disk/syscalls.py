@@ -30,6 +30,7 @@ _FIEMAP_EXTENT_SHARED = 0x2000
 _FIEMAP_HEAD = struct.Struct("QQIIII")
 _FIEMAP_EXTENT = struct.Struct("QQQ16xI12x")
 _FICLONE = 0x40049409
+_FICLONERANGE = 0x4020940D
 _FS_IOC_GETFLAGS = 0x80086601
 _FS_IOC_SETFLAGS = 0x40086602
 _FS_NOCOW_FL = 0x00800000
@@ -133,6 +134,23 @@ def _extents_from(fd: int, at: int) -> Iterator[tuple[Extent, bool]]:
 def clone_file(fd: int, of: int) -> None:
     """Let a file have the bytes of another one, whose blocks both share from then on (FICLONE). OSError."""
     fcntl.ioctl(fd, _FICLONE, of)
+
+
+def clone_range(fd: int, of: int, offset: int, length: int) -> None:
+    """The same for some bytes, at the same offset in both (FICLONERANGE). They end at a block of the file
+    system, or where both files do. OSError."""
+    fcntl.ioctl(fd, _FICLONERANGE, struct.pack("qQQQ", of, offset, length, offset))
+
+
+def data_from(fd: int, offset: int) -> int:
+    """Where a file has the next byte that was written, `offset` itself included; -1: behind it are only
+    zeroes. OSError."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return -1
+        raise
 
 
 def write_in_place(fd: int) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.errors import AoeError
 from aoe.metrics.table import CLIENT, EXPORT, TARGET, THREAD, length_of
 from aoe.wire.stamp import StreamLeft
@@ -68,6 +68,25 @@ class ExportFacts(NamedTuple):
     room: int
     elsewhere: int = 0
     limits: tuple[int, ...] = ()
+
+
+class CutState(NamedTuple):
+    """How far a snapshot is: one of AOE_CUT_* in csrc/engine.h, the errno of one that failed, and how many
+    ranges are cloned."""
+
+    stage: int
+    error: int
+    cloned: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the changes are over that had begun before it."""
+        return bool(self.stage >= _lib.AOE_CUT_HOLDS)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is whole, failed or has been ended."""
+        return self.stage in (_lib.AOE_CUT_NONE, _lib.AOE_CUT_WHOLE, _lib.AOE_CUT_FAILED)
 
 
 class Up(NamedTuple):
@@ -229,6 +248,29 @@ class Engine:
             "limits": facts.limits,
         }
         return _checked(_lib.aoe_engine_set_export(self._engine, index, _ffi.new("aoe_export *", export)))
+
+    def cut(self, index: int, of: int, into: int, length: int, step: int) -> int:
+        """Begin a snapshot of an export, in a file of `length` bytes, by ranges of `step` bytes; its number.
+        OSError."""
+        cut = _ffi.new("aoe_cut *", (of, into, length, step, timing.CUT_REST_MAX_NS))
+        number = _lib.aoe_engine_cut(self._engine, index, cut)
+        if number < 0:
+            raise OSError(-number, os.strerror(-number))
+        return int(number)
+
+    def cut_goes(self, index: int, number: int) -> None:
+        """Let changes go on, each when what it touches is cloned."""
+        _lib.aoe_engine_cut_ask(self._engine, index, number, _lib.AOE_CUT_GOES)
+
+    def cut_ends(self, index: int, number: int) -> None:
+        """Let changes go on as without a snapshot."""
+        _lib.aoe_engine_cut_ask(self._engine, index, number, _lib.AOE_CUT_ENDS)
+
+    def cut_state(self, index: int, number: int) -> CutState:
+        """How far it is; `event` is readable when that may have changed."""
+        state = _ffi.new("aoe_cut_state *")
+        _lib.aoe_engine_cut_look(self._engine, index, number, state)
+        return CutState(state.stage, state.error, state.cloned)
 
     def set_frame_age(self, frame_age_ns: int) -> None:
         """Drop changes that waited longer (order rule T3)."""

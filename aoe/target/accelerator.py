@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from aoe import limits
+from aoe.disk.cloning import Cloning
 from aoe.disk.device import Device
 from aoe.disk.file import FileDisk
 from aoe.engine import Engine, EngineUnavailable, ExportFacts, PortFacts, Up
 from aoe.errors import ConfigurationError
 from aoe.link.packet import PacketLink
+from aoe.target.engine_cut import EngineCut
 from aoe.target.export import Export, Port
 from aoe.target.streams import Streams
 from aoe.wire import protocol
@@ -203,6 +205,11 @@ class Accelerator:
         if place.published is not None:
             self._publish(place)
         await self._settled(place)
+
+    def cut(self, export: Export, cloning: Cloning) -> EngineCut:
+        """What makes a snapshot of an export, of a moment that is to come."""
+        place = self._place_of[export]
+        return EngineCut(self.engine, place.index, place.disk, cloning, self._changed)
 
     def release(self, export: Export) -> None:
         """Give back the places of all that Python has no disk operation for (any more)."""

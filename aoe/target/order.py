@@ -1,14 +1,16 @@
 """The order queue of one export (order rule T1).
 
-A ticket is admitted on arrival, waits for the earlier tickets it must not overtake, then for its turn and a
-free place at the disk, and leaves when it is done. Reads wait for overlapping changes, changes for anything
-that overlaps, a flush for every earlier change, a barrier for everything (order rule T5).
+A ticket is admitted on arrival, waits for the earlier tickets it must not overtake, then, if it changes what
+a snapshot is to show, for that snapshot, then for its turn and a free place at the disk, and leaves when it
+is done. Reads wait for overlapping changes, changes for anything that overlaps, a flush for every earlier
+change, a barrier for everything (order rule T5).
 """
 
 from collections.abc import Hashable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from aoe.limits import SPANS_MAX
+from aoe.target.cut import Cut
 from aoe.target.depth import Depth
 from aoe.target.turns import Turns
 from aoe.wire.protocol import SECTOR
@@ -52,6 +54,8 @@ class OrderQueue(Generic[Job]):
         self._pending: dict[Ticket[Job], None] = {}
         self._changes: dict[Ticket[Job], None] = {}
         self._ready: Turns[Ticket[Job]] = Turns()
+        self._cut: Cut[Ticket[Job]] | None = None
+        self._before_cut: dict[Ticket[Job], None] = {}
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -85,7 +89,7 @@ class OrderQueue(Generic[Job]):
         """One thing less that it waits for."""
         ticket.waits -= 1
         if not ticket.waits:
-            self._ready.add(ticket.by.client, ticket)
+            self._free(ticket)
 
     def admit_flush(self, job: Job, *, by: By = _NOBODY, held: bool = False) -> Ticket[Job]:
         """Queue a flush behind every change admitted so far."""
@@ -131,6 +135,37 @@ class OrderQueue(Generic[Job]):
         if ticket.changes:
             self._changes[ticket] = None
         if not ticket.waits:
+            self._free(ticket)
+
+    def _free(self, ticket: Ticket[Job]) -> None:
+        """It waits for nothing of the order any more."""
+        cut = self._cut
+        if cut is None or not ticket.changes or not cut.keeps(ticket, ticket.spans):
+            self._ready.add(ticket.by.client, ticket)
+
+    # A snapshot (aoe.target.cut)
+
+    def cut(self, cut: Cut[Ticket[Job]]) -> None:
+        """Changes go on only as it lets them; all that may run already do."""
+        assert self._cut is None, "one at a time"
+        self._cut = cut
+        self._before_cut = {ticket: None for ticket in self._changes if not ticket.waits}
+
+    @property
+    def holds(self) -> bool:
+        """Whether those that went on before a cut are over."""
+        return self._before_cut.keys().isdisjoint(self._changes)
+
+    def cloned(self, first: int, last: int) -> None:
+        """A cut has these ranges."""
+        assert self._cut is not None, "there is one"
+        for ticket in self._cut.has(first, last):
+            self._ready.add(ticket.by.client, ticket)
+
+    def end_cut(self) -> None:
+        """Nothing waits for one any more."""
+        cut, self._cut = self._cut, None
+        for ticket in cut.end() if cut is not None else ():
             self._ready.add(ticket.by.client, ticket)
 
     def _spans(self, extents: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -299,6 +299,10 @@ class Responder:
         """What a limit counts are the bytes on the wire: a VERIFY and a TRIM are a request alone."""
         rates.pay(arrival.header.src, operation.moves, self._boottime_ns)
 
+    def go_on(self, export: Export, now_ns: int) -> list[Effect]:
+        """Something does not wait for a snapshot any more."""
+        return self._pump(export, now_ns, [])
+
     def due(self, delay: Delay, now_ns: int) -> list[Effect]:
         """Its time has come."""
         delay.export.queue.let_go(delay.ticket)

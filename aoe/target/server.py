@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from aoe import limits, timing
 from aoe.disk.base import Disk
+from aoe.disk.cloning import Cloning
 from aoe.disk.file import FileDisk
 from aoe.disk.threads import aside
 from aoe.drive.command import Kind, Operation
@@ -20,11 +21,13 @@ from aoe.target.address_check import AddressCheck
 from aoe.target.address_locks import AddressLocks
 from aoe.target.counting import Counting
 from aoe.target.effects import Delay, Effect, Forged, Met, Peek, Persist, Send, Submit
+from aoe.target.engine_cut import EngineCut
 from aoe.target.export import Change, Export, Job, Port
 from aoe.target.health import Health
 from aoe.target.joining import Joining, of_engine
 from aoe.target.marks import Marks
 from aoe.target.notices import Notices
+from aoe.target.plain_cut import PlainCut
 from aoe.target.ports import Ports
 from aoe.target.reception import Reception
 from aoe.target.responder import Responder
@@ -236,6 +239,16 @@ class Server:
         before = set(export.queue.tickets())
         while not before.isdisjoint(export.queue.tickets()):
             await asyncio.sleep(timing.STOP_POLL_S)
+
+    def cut(self, export: Export, disk: FileDisk, cloning: Cloning) -> PlainCut | EngineCut:
+        """What makes a snapshot of its disk, of a moment that is to come."""
+        if self._accelerator is not None:
+            return self._accelerator.cut(export, cloning)
+
+        def go_on() -> None:
+            self._perform(self.responder.go_on(export, self._look_at_clocks()))
+
+        return PlainCut(export, disk, cloning, go_on)
 
     async def restate(self, export: Export, state: Callable[[AoeState], AoeState]) -> bool:
         """Change the AoE state of an export as its administrator (order rule T5); false if it could not be

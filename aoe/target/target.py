@@ -19,6 +19,7 @@ from aoe.link.base import Link
 from aoe.metrics.snapshot import ExportNumbers, Snapshot
 from aoe.target import advertise
 from aoe.target.address_check import AddressCheck
+from aoe.target.cutting import Cuts, Cutting
 from aoe.target.draining import Draining
 from aoe.target.export import Export
 from aoe.target.health import Failure
@@ -46,6 +47,7 @@ class Target(Rooted):
     ) -> None:
         self.server = server
         self.draining = Draining(server)
+        self._cuts = Cuts(server)
         self._home = Home("this target")
         self._options = options
         self._frame_age_s = options.frame_age_s
@@ -303,6 +305,17 @@ class Target(Rooted):
         self.server.advertise([export])
         return True
 
+    async def cut(self, into: Mapping[Key, int]) -> Cutting:
+        """Begin snapshots of disks, all of one moment, which is over when this returns: what was acknowledged
+        before is in them, what is sent from now on is not. They are made in files, empty ones, each open for
+        writing on the file system of its disk's; the descriptors stay the caller's.
+
+        Until `Cutting.whole` returns a file is no snapshot, and a crash leaves it like that: a caller that
+        makes it known keeps that it is not whole before it asks for this. ConfigurationError for an address
+        that is not served, and for a disk that is no file of its own, or that another host serves, too;
+        CutError where it did not come about, as its disk hung for 250 ms, or is full."""
+        return await self._cuts.begin({self._find(*key): fd for key, fd in into.items()})
+
     async def set_frame_age(self, frame_age_s: float) -> None:
         """Let a change wait so long for the disk, in seconds (order rule T3). Initiators build on what was
         advertised, so never more is enforced: a longer age is told first, as by another process, and is in
@@ -352,6 +365,7 @@ class Target(Rooted):
         if self._home.forked:
             return True
         self._home.check()
+        self._cuts.give_up("the target stops")
         for task in (*self._leaving.values(), *self._retiring.values()):
             task.cancel()
         self._measure.close()
@@ -443,6 +457,7 @@ class Target(Rooted):
             await asyncio.sleep(max(0.0, max(left_s) + self._frame_age_s - time.monotonic()))
 
     async def _remove(self, export: Export) -> None:
+        self._cuts.leave(export)
         try:
             (await self.server.dismiss(export)).close()
             self._left[export.key] = time.monotonic()

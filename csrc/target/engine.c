@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "clocks.h"
+#include "cuts.h"
 #include "map.h"
 #include "ports.h"
 #include "requests.h"
@@ -304,6 +305,8 @@ void aoe_engine_close(aoe_engine *e)
     }
     if (!all_ended)
         return; /* a request at the disk still owns buffers */
+    for (uint32_t i = 0; e->exports && i < e->set.exports; i++)
+        cuts_drop(&e->exports[i]);
     for (uint32_t i = 0; e->threads && i < e->set.threads; i++) {
         struct thread *t = &e->threads[i];
         if (t->buffers)

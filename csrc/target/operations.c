@@ -220,6 +220,8 @@ void operation_run(struct thread *t, struct op *op)
         delays_add(&t->delays, op);
         return;
     }
+    if (x->snapshot && cut_concerns(op) && cut_keeps(x->snapshot, op))
+        return;
     if (op->kind == K_UP_CHANGE && expired(t, op->stamp_ns, op->era)) {
         drop_expired(t, op);
         return;

@@ -15,10 +15,15 @@
 static const uint8_t kind_of[] = {[V_UP_ORDERED] = K_UP, [V_UP_READ] = K_UP_READ, [V_UP_CHANGE] = K_UP_CHANGE,
                                   [V_READ] = K_READ,     [V_WRITE] = K_WRITE,     [V_FLUSH] = K_FLUSH};
 
-static void place(struct op *op, const struct request *r, const uint8_t *frame, uint64_t block_mask)
+static int lists_ranges(const struct arrival *a)
 {
-    if (r->verdict == V_UP_CHANGE && parse_is_trim(frame)) {
-        parse_trim(frame, block_mask, UINT64_MAX, &op->where);
+    return parse_is_trim(a->frame) && a->length >= ATA_HEADER + wire_of(a->frame)->ata.count * (size_t)SECTOR;
+}
+
+static void place(struct op *op, const struct request *r, const struct arrival *a, uint64_t block_mask)
+{
+    if (lists_ranges(a)) {
+        parse_trim(a->frame, block_mask, UINT64_MAX, &op->where);
         return;
     }
     op->where.count = 1;
@@ -62,13 +67,14 @@ static void admit(struct thread *t, struct export *x, uint32_t port, const struc
     op_by(t, op, port);
     op->lba = r->lba;
     op->count = r->count;
-    place(op, r, a->frame, mask);
+    place(op, r, a, mask);
     op->stamp_ns = a->stamp_ns;
     op->era = era;
     op->number = x->now->number;
     op->durable = r->durable || x->now->flags & AOE_DURABLE;
     op->begin_ns = begin_ns;
     op->submitted_ns = 0;
+    op->kept = 0;
     op->error = 0;
     op->skip = 0;
     op->length = op->kind == K_READ || op->kind == K_FLUSH ? ATA_HEADER : a->length;
@@ -108,7 +114,7 @@ static int serve_instantly(struct thread *t, struct export *x, uint32_t port, co
     const struct view *v = x->now;
     uint64_t offset = v->base + r->lba * SECTOR;
     size_t length = (size_t)r->count * SECTOR;
-    if (!(v->flags & AOE_INSTANT) || x->order.pending)
+    if (!(v->flags & AOE_INSTANT) || x->order.pending || x->snapshot)
         return 0;
     if (r->verdict == V_READ) {
         if (!x->map)

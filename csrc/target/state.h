@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "abi.h"
+#include "cut.h"
 #include "delays.h"
 #include "depth.h"
 #include "device.h"
@@ -59,6 +60,19 @@ struct request_io {
     struct op op;
 };
 
+/* What the cloner of a snapshot was asked for. */
+enum { CLONER_FREE, CLONER_RESTS, CLONER_NEEDED };
+
+struct cloner;
+
+/* A snapshot that is being made. */
+struct cutting {
+    struct cut *cut;
+    struct cloner *cloner;
+    uint64_t number, rest_ns, rest_max_ns;
+    uint32_t stage, asked;
+};
+
 struct export {
     struct order order;
     struct device *device;
@@ -77,6 +91,12 @@ struct export {
     uint32_t at_disk;
     struct op *unsynced, *syncing; /* written, and waiting for a sync that began after that (rule T6) */
     struct io sync;
+    struct cut *snapshot; /* which changes wait for it; NULL: none does */
+    struct cutting *cutting;
+    struct export *next_cut;
+    uint64_t cut_number; /* Python's */
+    _Atomic(struct cutting *) cut_next;
+    _Atomic uint64_t cut_asked, cut_stage, cut_cloned;
     size_t up_used; /* bytes handed up and not yet taken */
     _Atomic int64_t published, settled;
     struct work work;
@@ -137,6 +157,7 @@ struct thread {
     uint32_t *table; /* address -> export of this thread, open addressing */
     uint32_t ports_leave; /* of them, how many are to go */
     uint32_t leaving; /* exports that are to go, and still have requests */
+    struct export *cuts; /* those of which snapshots are being made */
     int cpu;
     pthread_t id;
     struct port *ports;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "clocks.h"
+#include "cuts.h"
 #include "map.h"
 #include "operations.h"
 #include "replies.h"
@@ -94,6 +95,7 @@ static void let_go(struct thread *t, struct export *x)
     struct view *last = x->now;
     int64_t number = last->number;
     assert(t->leaving && turns_empty(&x->ready) && !x->unsynced && !x->order.tail && !x->order.pending);
+    cuts_forget(t, x);
     outlets_unmap(t);
     map_forget(t, x);
     streams_end(&x->streams);
@@ -127,6 +129,7 @@ static void read_mail(struct thread *t)
         struct export *x = &e->exports[i];
         if (thread_owns(t, x)) {
             thread_adopt(t, x);
+            cuts_adopt(t, x);
             operations_released(t, x);
         }
     }
@@ -265,6 +268,8 @@ void thread_pass(struct thread *t)
     work += (uint32_t)operations_completed(t);
     if (t->delays.count)
         work += (uint32_t)operations_begin(t);
+    if (t->cuts)
+        work += (uint32_t)cuts_look(t);
     if (takes(t))
         work += take_frames(t);
     sectors_go(t->sectors);

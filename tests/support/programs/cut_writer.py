@@ -1,0 +1,68 @@
+"""Writes stamped blocks to e1.0, e1.1 ... until its input ends, and then says when each was sent and
+acknowledged."""
+
+import asyncio
+import itertools
+import json
+import random
+import sys
+import time
+from contextlib import AsyncExitStack
+
+from aoe.errors import AoeError
+from aoe.initiator.attach import attach
+from aoe.initiator.remote import RemoteDisk
+from aoe.link.packet import PacketLink
+from tests.support.checkers.moments import BLOCK, stamped
+
+AT_ONCE = 12
+History = list[tuple[int, list[tuple[int, int]], float, float | None]]
+
+
+class Writer:
+    """Of one process to all disks."""
+
+    def __init__(self, disks: list[RemoteDisk], seed: int) -> None:
+        self._disks = disks
+        self._rng = random.Random(seed)
+        self._numbers = itertools.count(1)
+        self.history: History = []
+        self.stopped = False
+
+    async def run(self) -> None:
+        while not self.stopped:
+            await self._write(next(self._numbers))
+
+    async def _write(self, number: int) -> None:
+        disk = self._rng.randrange(len(self._disks))
+        blocks = self._rng.choice((1, 1, 1, 2, 5))
+        first = self._rng.randrange(self._disks[disk].size // BLOCK - blocks)
+        places = [(disk, first + at) for at in range(blocks)]
+        sent, acknowledged = time.monotonic_ns(), None
+        try:
+            await self._disks[disk].write(BLOCK * first, stamped(number, blocks))
+            acknowledged = time.monotonic_ns()
+        except AoeError:
+            pass  # the server is gone
+        self.history.append((number, places, sent, acknowledged))
+
+
+async def main(disks: int, seed: int) -> None:
+    async with AsyncExitStack() as stack:
+        opened = [
+            await stack.enter_async_context(attach(f"e1.{slot}", link=[PacketLink("v0")]))
+            for slot in range(disks)
+        ]
+        writer = Writer(opened, seed)
+        running = [asyncio.ensure_future(writer.run()) for _ in range(AT_ONCE)]
+        print("writing", flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        writer.stopped = True
+        await asyncio.wait(running, timeout=5)
+        print(json.dumps(writer.history), flush=True)
+        for task in running:
+            task.cancel()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))
