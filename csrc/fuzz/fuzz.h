@@ -1,5 +1,5 @@
-/* The loop's fuzzer in three parts: fuzz_loop.c reads the input as a script, world.c is all that the engine
- * meets (clocks, ring, sockets, disks), model.c knows what must be true of it. Everything runs in one thread. */
+/* The loop's fuzzer in four parts: fuzz_loop.c reads the input as a script, world.c is all that the engine
+ * meets (clocks, ring, sockets, disks; snapshots.c what clones), model.c knows what must be true of it. Everything runs in one thread. */
 #ifndef AOE_FUZZ_H
 #define AOE_FUZZ_H
 
@@ -126,6 +126,13 @@ int world_disk_idle(void);
 void world_memory(uint8_t faults);     /* of the calls that do not wait: two bits each for cached read, write, copy, one for maps */
 void world_fail_start(uint32_t number); /* the next requests go to a descriptor that is closed */
 uint64_t world_stamp_of_next(uint32_t thread, uint32_t port);
+
+/* snapshots.c */
+void snapshots_reset(void);
+void snapshots_do(uint8_t how); /* of which export what */
+void snapshots_look(int export);
+void snapshots_go_on(void); /* towards their end */
+int snapshots_over(void);
 
 /* model.c */
 void model_reset(void);

@@ -25,6 +25,7 @@ enum command {
     C_CLOG,    /* how little room is left in the queue to Python */
     C_LEAVE,   /* which export goes; or comes back, if it is gone */
     C_PLUG,    /* which port's sockets go; or come back, once they are gone */
+    C_CUT,     /* what becomes of a snapshot of which export */
     COMMANDS
 };
 
@@ -455,6 +456,7 @@ static void command_with(enum command command, uint8_t how)
     case C_MEMORY: world_memory(how); break;
     case C_CLOG: fill_queue(how * 16u); break;
     case C_LEAVE: leave_or_come(how & 3); break;
+    case C_CUT: snapshots_do(how); break;
     case C_PLUG: plug((how & 1) % engine->set.ports); break;
     case C_DONE:
         world_disk_wait();
@@ -482,6 +484,8 @@ static void command(void)
     case C_SOCKET: use_socket(); break;
     default: command_with(command, next()); break;
     }
+    for (int i = 0; i < EXPORTS; i++)
+        snapshots_look(i);
 }
 
 /* Beginning and end */
@@ -562,7 +566,7 @@ static void mend_everything(void)
 
 static int is_quiet(void)
 {
-    uint64_t left = engine->up_used + !world_rings_empty() + !world_disk_idle();
+    uint64_t left = engine->up_used + !world_rings_empty() + !world_disk_idle() + !snapshots_over();
     for (uint32_t i = 0; i < EXPORTS; i++)
         left += s.holds[i] + (aoe_engine_settled(engine, i) != s.published[i]);
     for (uint32_t i = 0; i < engine->set.threads; i++) {
@@ -583,6 +587,7 @@ static void end(void)
         world_disk_done(OPS, 0, D_GOOD);
         world_disk_wait();
         take_some(OPS);
+        snapshots_go_on();
         for (uint32_t i = 0; i < EXPORTS; i++)
             release(i, RECORDS);
         int64_t step = round < ROUNDS_MAX / 4 ? 100000 : 10000000; /* frames of a clock that was ahead wait for it */
@@ -611,6 +616,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(s.leaves, 0, sizeof s.leaves);
     model_reset();
     world_reset();
+    snapshots_reset();
     blank_stores();
     begin();
     while (s.size)

@@ -40,7 +40,7 @@ def parse_seeds() -> Iterator[tuple[str, bytes]]:
 # fuzz_loop.c: settings, then commands
 
 PASS, REQUEST, FRAME, REPEAT, DONE, DISK, CLOCK, PUBLISH, PORT = range(9)
-TAKE, RELEASE, SOCKET, MEMORY, CLOG, LEAVE, PLUG = range(9, 16)
+TAKE, RELEASE, SOCKET, MEMORY, CLOG, LEAVE, PLUG, CUT = range(9, 17)
 OPCODES = bytes.fromhex("2434253520302939C8CAC4C53DCEEAE7EC4206EF")
 INSTANT, BUFFERED, DIRECT, DURABLE = range(4)
 ADDRESSED = 1 | 4 | 8 | 16
@@ -218,6 +218,29 @@ def by_turns(export: int) -> bytes:
     return asked + PASS_ONCE + 3 * done(1) + 9 * again + asked + PASS_ONCE + 9 * done(1)
 
 
+BEGINS, GOES, CLONES, ENDS = range(4)
+
+
+def cut(export: int, what: int, more: int = 0) -> bytes:
+    """Of a snapshot; how many halves of ranges are cloned, or 15: that fails."""
+    return bytes((CUT, export | what << 2 | more << 4)) + PASS_ONCE
+
+
+def cuts(export: int) -> Iterator[tuple[str, bytes]]:
+    """Snapshots while something is at the disk, by changes of all kinds; one to its end."""
+    here = place(export)
+    changes = overlapping(export) + trim(here, (0, 8), (40, 9)) + write(here, 3, 2) + write(here, 60, 8)
+    begun = overlapping(export) + PASS_ONCE + cut(export, BEGINS) + changes + PASS_ONCE
+    moment = begun + 4 * done() + python(export) + cut(export, GOES)
+    some = moment + 3 * cut(export, CLONES, 1) + 2 * done() + python(export)
+    yield "cut", settings() + some + 12 * (cut(export, CLONES, 3) + changes) + done() + python(export)
+    yield "cut-ends", settings() + some + cut(export, ENDS) + done() + cut(export, BEGINS)
+    yield "cut-ends-first", settings() + begun + cut(export, ENDS) + cut(export, BEGINS) + done()
+    yield "cut-fails", settings() + some + 3 * cut(export, CLONES, 15) + done() + python(export)
+    yield "cut-leaves", settings() + some + bytes((LEAVE, export)) + 9 * (cut(export, CLONES, 3) + done())
+    yield "cut-old", settings() + moment + bytes((CLOCK, 3)) + 9 * (cut(export, CLONES, 3) + done())
+
+
 def of_an_export(export: int) -> Iterator[tuple[str, bytes]]:
     here = place(export)
     yield "clients", settings() + clients(export) + PASS_ONCE + done() + python(export) + done()
@@ -228,6 +251,7 @@ def of_an_export(export: int) -> Iterator[tuple[str, bytes]]:
     up = trim(here, (0, 4))
     yield "trim", settings() + write(here) + up + read(here) + PASS_ONCE + done() + python(export) + done()
     yield "ranges", settings() + ranges(export)
+    yield from cuts(export)
     odd = write(here, 3, 2) + read(here, 2, 5)
     yield "odd", settings() + odd + PASS_ONCE + done() + python(export) + done()
     shared = write(here, 0, 8) + write(here, 8, 8) + write(here, 16, 8) + flush(here) + flush(here)

@@ -78,6 +78,12 @@ def test_a_write_that_never_reached_the_disk_is_found(tmp_path: Path) -> None:
     assert f"base64 -d: {base64.b64encode(found.read_bytes()).decode()}\n" in said
 
 
+def test_a_range_of_which_a_snapshot_lacks_a_half_is_found(tmp_path: Path) -> None:
+    status, said = fuzz(tmp_path, PLANTED_SECONDS, "loop", plant="8")
+    assert status == 1
+    assert "s->expected, s->found" in said, said
+
+
 def test_two_changes_of_the_same_sectors_at_once_are_found(tmp_path: Path) -> None:
     """Beside another change, or beside what servers are compared by: chance finds one first."""
     status, said = fuzz(tmp_path, PLANTED_SECONDS, "core", plant="4")
