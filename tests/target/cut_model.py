@@ -56,6 +56,7 @@ class Play:
             self.clone()
             self.step()
         self.queue.end_cut()
+        self.start()
         while self.running:
             self.finish()
         self.expect(not len(self.queue), "a write waits for ever")
@@ -64,12 +65,15 @@ class Play:
     def step(self) -> None:
         if self.rng.random() < 0.3:
             self.admit()
-        while (ticket := self.queue.take()) is not None:
-            touched = [it for lba, n in ticket.job.extents for it in range(lba, lba + n)]
-            self.running[ticket] = touched
+        self.start()
         if self.running and self.rng.random() < 0.8:
             ticket = self.rng.choice(list(self.running))
             self.write(ticket)
+
+    def start(self) -> None:
+        while (ticket := self.queue.take()) is not None:
+            touched = [it for lba, n in ticket.job.extents for it in range(lba, lba + n)]
+            self.running[ticket] = touched
 
     def admit(self) -> None:
         self.number += 1
@@ -92,7 +96,7 @@ class Play:
         for ticket in list(self.running):
             while ticket in self.running:
                 self.write(ticket)
-        self.step()
+        self.start()
 
     def clone(self) -> None:
         if self.cloning:
