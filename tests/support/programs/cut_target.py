@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from aoe import timing
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import AoeError
 from aoe.link.packet import PacketLink
@@ -42,7 +43,8 @@ async def cut(target: Target, paths: list[str]) -> None:
 
 
 async def main(engine: str, direct: str, *paths: str) -> None:
-    """`broken` is Python that lets every change go on."""
+    """`broken` is Python that lets every change go on. On a busy machine holding takes longer."""
+    timing.CUT_HOLD_S = 30.0
     if engine == "broken":
         Cut.keeps = lambda *_: False  # type: ignore[method-assign]
     plain = engine == "plain"
