@@ -11,14 +11,17 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 PLUGIN = "aoe/nbd/aoe_nbd_plugin.so"
-PLUGIN_SOURCES = [
-    str(path) for room in ("shared", "initiator", "nbd") for path in sorted(Path("csrc", room).glob("*.c"))
-]
+DOOR = "aoe/nbd/aoe-door"
+FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-pthread", "-UNDEBUG", "-Icsrc"]
 PLUGIN_FLAGS = [
-    *("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-pthread", "-UNDEBUG"),
-    *("-shared", "-fPIC", "-fvisibility=hidden", "-Icsrc"),
+    *("-shared", "-fPIC", "-fvisibility=hidden"),
     "-Wl,-z,nodelete",  # a thread that a lost server keeps may outlast nbdkit's use of the plugin
 ]
+
+
+def sources(*rooms: str) -> list[str]:
+    """What is compiled of some rooms."""
+    return [str(path) for room in rooms for path in sorted(Path("csrc", room).glob("*.c"))]
 
 
 class BuildEngine(build_ext):
@@ -26,7 +29,8 @@ class BuildEngine(build_ext):
     AOE_NBD=require one that the NBD plugin cannot be built."""
 
     def run(self) -> None:
-        self._build_plugin()
+        self._build(PLUGIN, *PLUGIN_FLAGS, *sources("shared", "initiator", "nbd"))
+        self._build(DOOR, *sources("door"))
         try:
             super().run()
         except Exception as error:
@@ -38,15 +42,14 @@ class BuildEngine(build_ext):
             print(f"aoe-target: installing without the compiled engine ({error}); {advice}", file=sys.stderr)
             self.extensions = []
 
-    def _build_plugin(self) -> None:
+    def _build(self, name: str, *words: str) -> None:
         compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
         together = [] if "clang" in compiler else ["-flto=auto"]  # as in csrc/build.py
         version = f'-DAOE_VERSION="{self.distribution.get_version()}"'
-        output = Path("." if self.inplace else self.build_lib, PLUGIN)
+        output = Path("." if self.inplace else self.build_lib, name)
         output.parent.mkdir(parents=True, exist_ok=True)
         flags = shlex.split(" ".join(os.environ.get(name, "") for name in ("CPPFLAGS", "CFLAGS", "LDFLAGS")))
-        words = [*shlex.split(compiler), *flags, *PLUGIN_FLAGS, *together, version]
-        command = [*words, *PLUGIN_SOURCES, "-o", str(output)]
+        command = [*shlex.split(compiler), *flags, *FLAGS, *together, version, *words, "-o", str(output)]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:

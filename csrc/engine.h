@@ -252,6 +252,7 @@ typedef struct {
     uint64_t size;           /* bytes */
     uint32_t physical_block; /* bytes */
     uint32_t trims, zeroes;  /* not 0: it has TRIM, and what was trimmed reads as zeroes */
+    uint8_t serial[20];
 } aoe_disk;
 
 /* NULL where memory is short. What cannot be had later ends the core: it sends nothing any more, and all requests end with
@@ -333,6 +334,8 @@ void aoe_remote_pump(aoe_remote *remote);
 void aoe_remote_send(aoe_remote *remote);
 void aoe_remote_wait(aoe_remote *remote, int timeout_ms, uint32_t spin_us);
 int64_t aoe_remote_now(void); /* CLOCK_BOOTTIME */
+/* `keep` is called before frames are sent, with 1, and after that, with 0: what the next life has to know is kept. */
+void aoe_remote_keep(aoe_remote *remote, void (*keep)(const aoe_core *core, int sending));
 /* Frames that could not be sent, and that did not fit or were for others. */
 void aoe_remote_lost(const aoe_remote *remote, uint64_t *unsent, uint64_t *unfit);
 void aoe_remote_mac(const aoe_remote *remote, uint32_t port, uint8_t *mac);

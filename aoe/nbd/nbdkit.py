@@ -24,6 +24,8 @@ from aoe.target.repeated import Repeated
 from aoe.wire.frame import error_text
 
 PLUGIN = Path(__file__).with_name("aoe_nbd_plugin.so")
+DOOR = Path(__file__).with_name("aoe-door")
+"""The supervisor of a door that the kernel uses (csrc/door)."""
 log = logging.getLogger("aoe.nbd")
 
 _PREFIX = "nbdkit: error: "

@@ -361,6 +361,7 @@ int aoe_core_disk(const aoe_core *c, aoe_disk *disk)
         .trims = trim_blocks_of(c->facts) > 0,
         .zeroes = (uint32_t)zeroes_of(c->facts),
     };
+    facts_serial(c->facts, disk->serial);
     return c->has_facts;
 }
 

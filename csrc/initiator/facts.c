@@ -42,6 +42,8 @@ int facts_same_serial(const uint8_t *identity, const uint8_t *other)
     return !memcmp(identity + SERIAL_AT, other + SERIAL_AT, SERIAL_BYTES);
 }
 
+void facts_serial(const uint8_t *identity, uint8_t *serial) { memcpy(serial, identity + SERIAL_AT, SERIAL_BYTES); }
+
 static void set_word(uint8_t *identity, uint32_t word, uint32_t value)
 {
     identity[2 * word] = (uint8_t)value;

@@ -6,6 +6,7 @@
 
 int facts_unfit(const uint8_t *identity); /* why it cannot describe a disk, or WHY_NOT */
 uint32_t facts_physical_block(const uint8_t *identity); /* bytes */
+void facts_serial(const uint8_t *identity, uint8_t *serial); /* 20 bytes */
 int facts_same_serial(const uint8_t *identity, const uint8_t *other);
 /* What is left without what another drive has not of TRIM, its zeroes and FUA. FLUSH stays: a cache that cannot be
  * emptied everywhere is still to be emptied where it is. */

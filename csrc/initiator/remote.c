@@ -220,11 +220,22 @@ void aoe_remote_send(aoe_remote *r)
         aoe_core_own_time(r->core, aoe_remote_now());
         count = aoe_core_out(r->core, &out);
     }
+    if (r->keep && count)
+        r->keep(r->core, 1);
     for (uint32_t i = 0; i < r->ports_count && count; i++)
         port_send(&r->ports[i], i, out, count);
+    if (r->keep && count)
+        r->keep(r->core, 0);
     aoe_core_sent(r->core);
     if (wanted_ns(r) < r->period_ns)
         wind(r, wanted_ns(r), aoe_remote_now());
+}
+
+void aoe_remote_keep(aoe_remote *r, void (*keep)(const aoe_core *core, int sending))
+{
+    r->keep = keep;
+    keep(r->core, 1);
+    keep(r->core, 0);
 }
 
 static int anything_waits(aoe_remote *r)

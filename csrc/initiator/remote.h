@@ -44,6 +44,7 @@ struct aoe_remote {
     int poll, news, timer, query; /* query: any socket, to ask for interfaces */
     int links_changed;
     int64_t period_ns, due_ns;
+    void (*keep)(const aoe_core *core, int sending); /* NULL: nothing is kept */
     struct load_run *run; /* of aoe_remote_load; NULL: none */
     void (*run_free)(struct load_run *run);
 };

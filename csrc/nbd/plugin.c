@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "heir.h"
 #include "link.h"
 #include "notices.h"
 #include "shared.h"
@@ -87,6 +88,17 @@ static int announce_on(const char *text)
     return 0;
 }
 
+static int supervised_by(const char *text)
+{
+    int fd;
+    if (nbdkit_parse_int("supervised", text, &fd))
+        return -1;
+    const char *wrong = heir_open(fd);
+    if (wrong)
+        nbdkit_error("what the supervisor holds cannot be used: %s", wrong);
+    return wrong ? -1 : 0;
+}
+
 static int door_config(const char *key, const char *value)
 {
     if (!strcmp(key, "address"))
@@ -95,6 +107,8 @@ static int door_config(const char *key, const char *value)
         return add_port(key, value);
     if (!strcmp(key, "announce"))
         return announce_on(value);
+    if (!strcmp(key, "supervised"))
+        return supervised_by(value);
     return words_set(&door.how, key, value);
 }
 
@@ -125,6 +139,31 @@ static void apply(struct options *how, struct shared_settings *set)
     set->fence = how->fence[0] ? how->fence : NULL;
 }
 
+static void report(void)
+{
+    notices_report();
+    if (heir_is_one())
+        heir_report(door.disk);
+}
+
+/* The disk is found; a supervised door finds what the last one had. */
+static int find(void)
+{
+    const char *wrong = NULL;
+    if (heir_is_one())
+        heir_settle(door.disk);
+    if (!shared_find(door.disk, door.how.find_ns)) {
+        notices_why_not();
+        return -1;
+    }
+    shared_disk(door.disk, &door.is);
+    if (heir_is_one())
+        wrong = heir_meet(door.disk);
+    if (wrong)
+        nbdkit_error("%s: %s", door.name, wrong);
+    return wrong ? -1 : 0;
+}
+
 static int door_get_ready(void)
 {
     struct shared_settings *set = &door.set;
@@ -133,13 +172,15 @@ static int door_get_ready(void)
     set->ports = door.port;
     set->tell = notices_state;
     set->tell_unheeded = notices_unheeded;
-    set->report = notices_report;
+    set->report = report;
     set->tell_size = notices_size;
     set->ending = ending;
     set->idle = notices_hang_up;
     if (getrandom(&set->core.first_tag, sizeof set->core.first_tag, 0) < 0)
         set->core.first_tag = (uint32_t)aoe_remote_now();
     notices_of(door.name, door.port_name, set->core.ports, NULL);
+    if (heir_is_one())
+        heir_take_over(set, door.address);
     int bad = shared_open(&door.disk, set);
     if (bad) {
         nbdkit_error("the interfaces cannot be used: %s%s", strerror(-bad),
@@ -147,12 +188,7 @@ static int door_get_ready(void)
         return -1;
     }
     notices_of(door.name, door.port_name, set->core.ports, door.disk);
-    if (!shared_find(door.disk, door.how.find_ns)) {
-        notices_why_not();
-        return -1;
-    }
-    shared_disk(door.disk, &door.is);
-    return 0;
+    return find();
 }
 
 /* Clients may connect by now. nbdkit has taken standard output away. */

@@ -45,6 +45,12 @@ int shared_find(struct shared *s, int64_t for_ns)
     return aoe_core_chosen(s->core);
 }
 
+void shared_keep(struct shared *s, void (*keep)(const aoe_core *core, int sending)) { aoe_remote_keep(s->remote, keep); }
+
+static int has_left(const aoe_core *core) { return aoe_core_left(core) > 0; }
+
+void shared_settle(struct shared *s) { wait_while(s, has_left, 1, INT64_MAX); }
+
 int shared_start(struct shared *s) { return keeper_start(s); }
 
 void shared_stop(struct shared *s) { keeper_stop(s); }

@@ -30,6 +30,10 @@ struct shared;
 int shared_open(struct shared **shared, const struct shared_settings *settings);
 /* Look for paths until one is chosen; 0 where there was none for so long. Before shared_start. */
 int shared_find(struct shared *s, int64_t for_ns);
+/* `keep` as in aoe_remote_keep. Before shared_start. */
+void shared_keep(struct shared *s, void (*keep)(const aoe_core *core, int sending));
+/* Wait until what an earlier life had under way is over. Before shared_start. */
+void shared_settle(struct shared *s);
 /* From here on a thread looks after the paths while none asks. */
 int shared_start(struct shared *s);
 /* A thread that still waits gets ASK_CLOSED, and so does one that asks from now on. */

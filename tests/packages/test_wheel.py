@@ -99,7 +99,7 @@ def copied_names() -> set[str]:
 def test_the_wheel_serves_every_later_python_and_brings_its_libraries(wheel: Path) -> None:
     assert re.fullmatch(rf"aoe_target-[0-9.]+-cp311-abi3-{PLATFORM}\.whl", wheel.name)
     names = ZipFile(wheel).namelist()
-    assert {"aoe/engine/_engine.abi3.so", "aoe/nbd/aoe_nbd_plugin.so"} <= set(names)
+    assert {"aoe/engine/_engine.abi3.so", "aoe/nbd/aoe_nbd_plugin.so", "aoe/nbd/aoe-door"} <= set(names)
     assert [name for name in names if re.match(r"aoe_target\.libs/liburing-\w+\.so", name)]
 
 
