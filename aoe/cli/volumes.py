@@ -23,7 +23,7 @@ from aoe.control.rights import VOLUME
 from aoe.errors import AoeError, ConfigurationError, ControlFailed, PoolError
 from aoe.pool.asked import Wish
 from aoe.pool.asked import facts_of as facts_of_request
-from aoe.pool.names import Format, VolumeName, parse, said
+from aoe.pool.names import Format, VolumeName, parse
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 from aoe.pool.work import Work
 
@@ -84,21 +84,21 @@ class Verb(NamedTuple):
         done = ask(hand, VOLUME, pool=self.pool, request=facts_of_request(self.request), **how)
         status = tell(report, done)
         if isinstance(self.request, Rename) and not self.how.plan:
-            for address in done["exports"]:
-                self._follow(hand, str(address), report)
+            for address, path in done["paths"].items():
+                _follow(hand, str(address), str(path), report)
         return status
 
-    def _follow(self, hand: Hand, address: str, report: Report) -> None:
-        """An export of the volume goes on by its new name, also after a restart."""
-        path = said(self.pool, self.volume)
-        try:
-            ask(hand, "set", address=address, keys={"path": path}, gone=[], taken=[])
-        except ControlFailed as error:
-            error.add_note(f'{address} serves it on until a restart; write path = "{path}" in the file')
-            report.fail(error)
-        else:
-            more = f"aoe-target set {address} --save puts that into the file"
-            report.say(f"{address}: serves it on as {path}; {more}", address=address, path=path)
+
+def _follow(hand: Hand, address: str, path: str, report: Report) -> None:
+    """An export of a volume goes on by its new name, also after a restart."""
+    try:
+        ask(hand, "set", address=address, keys={"path": path}, gone=[], taken=[])
+    except ControlFailed as error:
+        error.add_note(f'{address} serves it on until a restart; write path = "{path}" in the file')
+        report.fail(error)
+    else:
+        more = f"aoe-target set {address} --save puts that into the file"
+        report.say(f"{address}: serves it on as {path}; {more}", address=address, path=path)
 
 
 def daemon(socket: Path | None, report: Report) -> Hand | None:

@@ -16,7 +16,7 @@ from aoe.node.hands import Hands, Live
 from aoe.node.opening import Opener
 from aoe.node.steps import Add, Note, Plan, Remove
 from aoe.pool.asked import Wish, name_of
-from aoe.pool.requests import Clone, Cut, Delete, Resize
+from aoe.pool.requests import Clone, Cut, Delete, Rename, Resize
 from aoe.printable import plain
 from aoe.target.target import Target
 from aoe.wire.frame import format_mac
@@ -58,7 +58,7 @@ class Volumes:
             _check_unwanted(pool, request, wanted)
         self._check_kept(request, self._served(planned))
         if not planned["touches"]:
-            return {**await self._ask(pool, request), "exports": []}
+            return {**await self._ask(pool, request), "paths": {}}
         async with self._changing(f"volume {name_of(request)} by {by}"):
             served = self._served(planned)
             if planned["live"]:
@@ -125,7 +125,7 @@ class Volumes:
         if isinstance(request, Resize):
             await self._grow(served, request.size)
             notes.append(WHO_SEES)
-        return {**done, "notes": notes, "exports": [one.config.address for one in served]}
+        return {**done, "notes": notes, "paths": {one.config.address: _path(request, one) for one in served}}
 
     async def _grow(self, served: Sequence[Live], size: int) -> None:
         exports = [one.export for one in served]
@@ -149,14 +149,21 @@ class Volumes:
             failed = await self._again(configs)
         notes = [*done["notes"], *(f"{it.address}: another instance is served" for it in configs)]
         notes += [f"failed: {it.sentence}" for it in failed]
-        return {**done, "notes": notes, "exports": [it.address for it in configs], "failed": len(failed)}
+        return {
+            **done,
+            "notes": notes,
+            "paths": {it.address: it.path for it in configs},
+            "failed": len(failed),
+        }
 
     async def _again(self, configs: Sequence[ExportConfig]) -> list[Note]:
         """Serve them as they were; what failed, which is tried again."""
         free = [it for it in configs if it.key not in self._hands.live]
+        hung = [Note(it.address, "it is served again once its requests have ended") for it in configs]
+        failed = [it for it, config in zip(hung, configs, strict=True) if config not in free]
         steps = Plan(tuple(Add(it, ("path",), None, it.mask) for it in free))
         prepared = await aside(lambda: self._hands.prepare(steps))
-        failed = [*prepared.problems, *prepared.waits]
+        failed += [*prepared.problems, *prepared.waits]
         failed += await self._hands.carry_out(steps, prepared.ready)
         if failed:
             self._left(failed)
@@ -167,6 +174,14 @@ def _state(one: Live) -> str:
     """Which state of which volume an export serves, whatever part of it; empty for what is no volume."""
     name = one.held.opened.store_name
     return name.text.partition("@")[0] if name.kind is StoreKind.VOLUME else ""
+
+
+def _path(request: Wish, one: Live) -> str:
+    """What an export is to serve from now on."""
+    name = volume_of(one.config.path)
+    if name is None or not isinstance(request, Rename):
+        return one.config.path
+    return str(name._replace(volume=request.new))
 
 
 def _check_unwanted(pool: str, request: Delete, wanted: Sequence[ExportConfig]) -> None:

@@ -81,7 +81,9 @@ def test_a_clone_is_served_and_goes_on_by_another_name_with_another_size(
                 "fast/web1: is fast/www now",
                 "e1.1: serves it on as fast/www; aoe-target set e1.1 --save puts that into the file",
             ]
-            (one, _) = service.ask("status")["exports"]
+            volume(service, "rename fast/base fast/template")
+            one, other = service.ask("status")["exports"]
+            assert other["path"] == "fast/template@golden"
             assert (one["path"], one["state"], one["serial"]) == ("fast/www", "serving", serial)
             instance = disk.identify()[INSTANCE]
             assert "aoe sees the new size at once" in volume(service, f"resize fast/www {2 * SIZE}")

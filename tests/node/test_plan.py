@@ -374,3 +374,18 @@ def test_removals_come_first_and_all_of_it_can_be_said(file: Config, now: Runnin
     assert kinds == sorted(kinds, reverse=True)
     assert json.loads(json.dumps(there.facts()))["steps"] == [it.facts() for it in there.steps]
     assert all("\n" not in said for said in there.sentences)
+
+
+def test_a_volume_by_another_name_is_the_same_disk_and_stays() -> None:
+    there = {"fast/web1": 1, "fast/www": 1, "fast/other": 2, "/a": 1}
+    now = running(served(export(0, "fast/web1"), there, used=True))
+    assert planned(now, export(0, "fast/www"), there=there) == Plan()
+    for path in ("fast/other", "/a"):
+        (kept,) = planned(now, export(0, path), there=there).kept
+        assert kept.text.startswith("a client used it in the last minute")
+
+
+def test_what_is_known_of_a_place_is_the_reason_to_wait() -> None:
+    why = {"fast/web1": "pool fast is not there"}
+    steps = planned(running(), export(0, "fast/web1"), export(1, "/none"), there={}, why=why)
+    assert [it.sentence for it in steps.waits] == ["e1.0: pool fast is not there", "e1.1: /none is not there"]
