@@ -78,6 +78,13 @@ class NoThread(DiskError):
         super().__init__(f"no thread can be started; {remedy}", 0, errno.EAGAIN)
 
 
+class Outdated(DiskError):
+    """What asked for it knows an earlier instance of the disk: it gets no answer, and asks again."""
+
+    def __init__(self) -> None:
+        super().__init__("another instance was asked", 0)
+
+
 class RequestError(AoeError):
     """The target answered a request with an error, or did not answer at all."""
 

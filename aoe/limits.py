@@ -342,6 +342,16 @@ CUT_EXTENTS_MAX = 256
 """A disk with no more extents than that is cloned at once: each takes some 40 us."""
 CUT_GROUP_MAX = 64
 """Disks of which snapshots are taken at one moment."""
+IMAGE_LINE_BYTES_MAX = 1 << 20
+"""Of one answer of a process that serves an image."""
+IMAGE_MESSAGE_BYTES_MAX = 1 << 16
+"""Of a message between a target and the process that has its images served."""
+IMAGE_MEMORY_BYTES_MAX = 1 << 30
+"""Of address space that `qemu-img` has to look at an image."""
+IMAGE_KEY_BYTES_MAX = 1 << 12
+"""Of the key of an image: QEMU takes no longer one for LUKS."""
+IMAGE_SAID_BYTES, IMAGE_LINES_MAX = 400, 16
+"""Of one line that QEMU said, and lines that one answer tells."""
 
 DOWNLOAD_URL_MAX, DOWNLOAD_VERSION_MAX = 2048, 512
 DOWNLOAD_NOTE_BYTES = 16384

@@ -44,6 +44,17 @@ BENEATH_S = 0.5
 """How long it is known which disk is beneath a device number: of a thousand stores it is mostly the same."""
 MEASURE_S = 2.0
 """How long a disk has to say how large it is."""
+IMAGE_ANSWER_S = 10.0
+"""How long a process that serves an image has to answer."""
+IMAGE_INFO_S = 10.0
+IMAGE_CHECK_S = 45.0
+"""How long `qemu-img` has to look at one file of an image, and to check it."""
+IMAGE_LOOK_S = 0.05
+"""Between two looks whether another program still has an image, or a process that serves one has ended."""
+IMAGE_END_S = 10.0
+"""How long a process that serves an image has to write what it has, and to end."""
+IMAGE_AGAIN_S = 1.0
+"""After which it is tried again to have an image served whose process ended."""
 LOCK_WAIT_S = 5.0
 """How long a target that starts waits for the one before it to be gone."""
 OPENER_ANSWER_S = 60.0

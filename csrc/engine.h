@@ -16,6 +16,7 @@ enum {
     AOE_PASS = 16,   /* the disk has failed: hand up whatever changes or syncs */
     AOE_REMOTE = 32, /* another program serves the store (FUSE, NFS): calls may block, RWF_DSYNC may be ignored */
     AOE_GONE = 64,   /* it is to go: its address is free, and what was admitted comes to its end */
+    AOE_FLUSHES_UP = 128, /* hand up each FLUSH: it may have to fail */
 };
 
 typedef struct aoe_engine aoe_engine;

@@ -30,6 +30,7 @@ ROOMS = [
         "sandbox",
         "drive",
         "disk",
+        "image",
         "link",
         "engine",
         "target",
@@ -50,10 +51,11 @@ ROOMS = [
 WITH_IO = {
     "doctor": "bounded for_client for_target host interfaces service state stores",
     "target": "accelerator counting cutting draining engine_cut health lasting marks measure naming notices "
-    "address_locks offer paced plain_cut repeated records serve server target",
+    "address_locks offer paced plain_cut repeated records returned serve server target",
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
     "sandbox": "child landlock refused user",
+    "image": "asking daemon files keeper mounts qemu qmp serving user",
     "pool": "asking directory download figures filling handles marking pool qemu_img unnamed work",
     "node": "alone chores content desk drains endpoint exposed exposing hands held held_addresses "
     "held_sockets holds life listening lives meant node notify opener opener_connection "

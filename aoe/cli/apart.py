@@ -15,6 +15,8 @@ from aoe.cli.opening import USER, user_to_become
 from aoe.cli.privilege import drop_privileges, hand_over, keep_openers
 from aoe.control.listening import clear
 from aoe.errors import AoeError
+from aoe.image import keeper
+from aoe.image.asking import Asked, is_installed
 from aoe.node.desk import Desk
 from aoe.node.held import Held
 from aoe.node.held_sockets import HeldSockets
@@ -67,8 +69,13 @@ class Apart:
 
 
 def _forked(allowed: Allowed, seat: Path) -> Connection:
-    desk = partial(Desk, allowed, timing.LOCK_WAIT_S, allowed.texts)
-    return Connection(fork(desk, keep_openers, partial(clear, seat)).socket)
+    """An image may be added later, when nothing can be started any more."""
+    images = Asked(keeper.fork() if is_installed() else None)
+    desk = partial(Desk, allowed, timing.LOCK_WAIT_S, allowed.texts, images)
+    kept = [fd for fd in [images.fileno()] if fd >= 0]
+    opener = fork(desk, keep_openers, partial(clear, seat), kept)
+    images.close()
+    return Connection(opener.socket)
 
 
 def _listening(at: Path) -> Connection:

@@ -8,7 +8,7 @@ from aoe import limits
 from aoe.cli import target_parser
 from aoe.cli.report import Report
 from aoe.cli.serving import Serve, meaning
-from aoe.config.values import ExportConfig
+from aoe.config.values import ExportConfig, as_format
 from aoe.disk import whole
 from aoe.errors import ConfigurationError
 from aoe.foreign import ggaoed, vblade
@@ -121,6 +121,8 @@ def _exports(serve: Serve) -> Iterator[ExportConfig]:
             direct=how.direct,
             shared=how.shared,
             read_only=how.read_only,
+            format=as_format(how.format),
+            key_file=how.key_file,
             mask=serve.mask,
             interfaces=(*serve.interfaces, *serve.links),
             force=serve.force,

@@ -15,6 +15,9 @@ from aoe.config.overlap import Part, overlapping
 from aoe.config.values import Config, ExportConfig, PoolConfig, TargetConfig
 from aoe.engine import why_unavailable
 from aoe.errors import AoeError, ConfigurationError
+from aoe.image.asking import is_installed
+from aoe.image.formats import RAW, check_key
+from aoe.image.qemu import MISSING, PROGRAM
 from aoe.link.naming import Known, all_known, called
 from aoe.link.packet import only_interface, usable
 from aoe.link.udp import UdpSpec
@@ -193,9 +196,21 @@ def _part(export: ExportConfig, store: Hashable) -> Part:
     return Part(store, export.offset, export.length, export.read_only)
 
 
+def _image(export: ExportConfig, name: str) -> tuple[str, Facts]:
+    """It is not opened: what stands in an image is read by a process without rights only."""
+    check_key(name, export.form, export.key_file)
+    if not Path(export.place).is_file():
+        raise ConfigurationError(f"{name} is no file; name an image")
+    if not is_installed():
+        raise ConfigurationError(f"{export.address}: {MISSING.format(PROGRAM)}")
+    return f"{name}: an image in {export.form}", {"format": export.form, "read_only": export.read_only}
+
+
 def _store(export: ExportConfig, opener: InProcess) -> tuple[str, Facts]:
     """How it would be served."""
     name = f"{export.address}: {plain(export.path)}"
+    if export.form != RAW:
+        return _image(export, name)
     try:
         store = opener.tried(export)
     except ConfigurationError as error:

@@ -12,9 +12,12 @@ from aoe.cli.links import check_distinct, open_links
 from aoe.cli.paths import Wanted
 from aoe.cli.privilege import drop_privileges, hand_over, keep_openers
 from aoe.cli.serving import Serve
-from aoe.config.values import BY_TAG, Config, ExportConfig, TargetConfig
+from aoe.config.values import BY_TAG, Config, ExportConfig, TargetConfig, as_format
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, disk_of, open_disk
+from aoe.image import keeper
+from aoe.image.asking import Asked
+from aoe.image.formats import RAW, format_of
 from aoe.link.base import Link
 from aoe.link.packet import only_interface
 from aoe.node.desk import Desk
@@ -57,12 +60,25 @@ class Hands(Protocol):
 
 def hands_of(command: Serve) -> Hands:
     """Those of root, where there is a user to become, are an opener's."""
-    user = user_to_become()
+    user, images = user_to_become(), _images(command)
     if user is None:
-        return Own(command)
+        return Own(command, images)
     config = _config(command)
-    desk = partial(Desk, lambda: config, command.opening.lock_wait_s)
-    return Apart(command, user, fork(desk, keep_openers))
+    desk = partial(Desk, lambda: config, command.opening.lock_wait_s, images=images)
+    opener = fork(desk, keep_openers, kept=[fd for fd in [images.fileno()] if fd >= 0])
+    images.close()  # they are the opener's to ask for
+    return Apart(command, user, opener)
+
+
+def _images(command: Serve) -> Asked:
+    """What has images served, which nothing is started for where there are none."""
+    none = all(_opening(one, command.opening).format == RAW for one in command.wanted)
+    return Asked(None if none else keeper.fork())
+
+
+def _opening(one: Wanted, how: Opening) -> Opening:
+    """How one is opened, in the format that its name says where none was."""
+    return how._replace(format=format_of(str(one.path), how.format))
 
 
 def user_to_become() -> pwd.struct_passwd | None:
@@ -77,15 +93,30 @@ def _state(command: Serve) -> Path:
     return command.state_dir or default_directory()
 
 
+class _WithImages(System):
+    """Of a process that has images served itself."""
+
+    def __init__(self, images: Asked) -> None:
+        super().__init__()
+        self._images = images
+
+    def image_again(self, image: str) -> tuple[str, int]:
+        return self._images.again(image)
+
+
 class Own:
     """This process opens. Started as root it stays user 0, without any capability."""
 
-    def __init__(self, command: Serve) -> None:
+    def __init__(self, command: Serve, images: Asked) -> None:
         self._command = command
-        self.system: System = System()
+        self._images = images
+        self.system: System = _WithImages(images)
 
     def disk(self, one: Wanted, how: Opening) -> FileDisk:
-        return open_disk(one.path, how)
+        chosen = _opening(one, how)
+        if chosen.format != RAW:
+            return disk_of(self._images.open(one.path, chosen))
+        return open_disk(one.path, chosen)
 
     def links(self) -> list[Link]:
         return open_links(self._command.interfaces, self._command.links)
@@ -100,7 +131,7 @@ class Own:
         """Nothing more is needed."""
 
     def close(self) -> None:
-        """Nothing is left."""
+        self._images.close()
 
 
 class Apart:
@@ -115,7 +146,8 @@ class Apart:
 
     def disk(self, one: Wanted, how: Opening) -> FileDisk:
         held = self._by.open_store(_export(one, how))
-        self._by.release(held)  # the disk's own descriptor has its locks
+        if not held.opened.image:
+            self._by.release(held)  # the disk's own descriptor has its locks
         return disk_of(held.opened)
 
     def links(self) -> list[Link]:
@@ -163,4 +195,6 @@ def _export(one: Wanted, how: Opening) -> ExportConfig:
         direct=how.direct,
         shared=how.shared,
         read_only=how.read_only,
+        format=as_format(how.format),
+        key_file=how.key_file,
     )

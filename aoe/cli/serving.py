@@ -49,9 +49,10 @@ def meaning(
     **said: Any,
 ) -> Serve:
     """What the words mean together; ConfigurationError if that is nothing."""
+    opening = _opening(**_taken(said, "read_only", "direct", "buffered", "shared", "offset", "length"))
     return Serve(
         wanted=plan(paths, shelf, slot, serial),
-        opening=_opening(**_taken(said, "read_only", "direct", "buffered", "shared", "offset", "length")),
+        opening=opening._replace(format=said.pop("format"), key_file=said.pop("key_file")),
         interfaces=interface,
         links=link,
         options=_options(

@@ -11,6 +11,7 @@ from aoe.cli import control_parser, pool_parser, words
 from aoe.cli.limit_words import LIMITS
 from aoe.cli.report import Report
 from aoe.cli.version import Version
+from aoe.image.formats import AUTO, FORMATS, RAW
 from aoe.initiator.options import ENGINES
 from aoe.wire import protocol
 from aoe.wire.frame import is_group, parse_mac
@@ -177,6 +178,12 @@ def _add_places(command: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help=force)
 
 
+_FORMAT = (
+    "what the files are images in. By default (auto) what each name ends with (.qcow2, .vhdx, .vmdk, .vdi or "
+    ".luks), else raw: what stands in a file is never asked"
+)
+
+
 def _add_disks(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     durability = (
@@ -192,6 +199,8 @@ def _add_disks(command: argparse.ArgumentParser) -> None:
     )
     add("--shared", action="store_true", help=shared)
     add("--read-only", action="store_true", help="answer writes with an ATA error")
+    add("--format", choices=(AUTO, RAW, *FORMATS), default=AUTO, help=_FORMAT)
+    add("--key-file", metavar="FILE", help="key of an image in luks, or of an encrypted one in qcow2")
     add("--offset", type=int, default=0, metavar="SECTORS", help="serve from this sector on (0)")
     add("--length", type=int, metavar="SECTORS", help="serve only so many sectors (all)")
     serial = (

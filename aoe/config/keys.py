@@ -12,6 +12,7 @@ from aoe import limits, timing
 from aoe.config import kinds
 from aoe.config.kinds import Bandwidth, Choice, Flag, Interface, Kind, Limit, Many, Mask, Seconds, Text, Whole
 from aoe.drive.identify import is_serial
+from aoe.image.formats import AUTO, FORMATS, RAW
 from aoe.link.spec import is_spelled
 from aoe.pool import names
 from aoe.wire import protocol
@@ -204,6 +205,19 @@ EXPORT = (
         "answer writes with an ATA error (false)",
         {"--read-only": "read-only = true"},
         everywhere=True,
+    ),
+    Key(
+        "format",
+        Choice(AUTO, RAW, *FORMATS),
+        "what the file is an image in. By default (auto) what its name ends with (`.qcow2`, `.vhdx`, "
+        "`.vmdk`, `.vdi` or `.luks`), else raw: what stands in the file is never asked",
+        {"--format": 'format = "qcow2"'},
+    ),
+    Key(
+        "key-file",
+        Text("an absolute path", kinds.is_directory),
+        "file with the key of an image in luks, or of an encrypted one in qcow2; a newline at its end counts",
+        {"--key-file": 'key-file = "/etc/aoe/disk.key"'},
     ),
     Key(
         "mask",

@@ -7,10 +7,11 @@ kept from an earlier run, or what the host decides, stays in force.
 import functools
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from aoe import limits, timing
 from aoe.errors import ConfigurationError
+from aoe.image.formats import RAW, format_of
 from aoe.pool.names import Kind, VolumeName, parse
 from aoe.target.rates import LIMITS, Limits, limits_of
 
@@ -18,6 +19,7 @@ Durability = Literal["write-through", "write-back"]
 EngineChoice = Literal["auto", "c", "python"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Readers = Literal["group", "all"]
+ImageFormat = Literal["auto", "raw", "qcow2", "vhdx", "vmdk", "vdi", "luks"]
 Mask = tuple[bytes, ...]
 """MACs of the hosts that are served; empty: every host is."""
 
@@ -75,10 +77,11 @@ class ExportConfig:
     either. In a file it may name a volume or snapshot of a pool instead, and `place` does, too. `offset` and
     `length` (None: the rest) are in sectors of 512 bytes. `direct` None means block devices direct, files
     buffered. `mask` None keeps the list that there is, an empty one was stated: every host is served.
-    `interfaces` None means those of the target; a stated one may also name a UDP link of the target. The
-    `limit_` fields are requests and bytes a second of all hosts together and of each (0: no limit), and the
-    burst in seconds. `force` serves an address that another target answers for; `reset_state` forgets what an
-    earlier run kept whenever the export begins to be served.
+    `interfaces` None means those of the target; a stated one may also name a UDP link of the target.
+    `format` auto is what the name of the path ends with; a `key_file` has the key of an image. The `limit_`
+    fields are requests and bytes a second of all hosts together and of each (0: no limit), and the burst in
+    seconds. `force` serves an address that another target answers for; `reset_state` forgets what an earlier
+    run kept whenever the export begins to be served.
     """
 
     path: str
@@ -91,6 +94,8 @@ class ExportConfig:
     direct: bool | None = None
     shared: bool = False
     read_only: bool = False
+    format: ImageFormat = "auto"
+    key_file: str | None = None
     mask: Mask | None = None
     interfaces: tuple[str, ...] | None = None
     limit_iops: int = 0
@@ -125,6 +130,11 @@ class ExportConfig:
     def place(self) -> str:
         """The path of what is served, also where the file names a label or a UUID."""
         return place_of(self.path)
+
+    @property
+    def form(self) -> str:
+        """What it is an image in; raw: in none."""
+        return RAW if volume_of(self.path) else format_of(self.path, self.format)
 
     @property
     def store(self) -> tuple[str, int, int | None]:
@@ -168,6 +178,11 @@ class Config:
 def is_link(name: str) -> bool:
     """Whether what is named is a UDP link, and no interface."""
     return name.startswith(LINK)
+
+
+def as_format(text: str) -> ImageFormat:
+    """A format by its name, which it must be."""
+    return next(it for it in get_args(ImageFormat) if it == text)
 
 
 @functools.lru_cache(maxsize=2 * limits.EXPORTS_MAX)

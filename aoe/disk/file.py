@@ -6,7 +6,7 @@ import functools
 import mmap
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
@@ -65,7 +65,7 @@ class FileDisk(Disk):
     def __init__(self, opened: Opened) -> None:
         self.store = store = opened.store
         self._fd = store.fd
-        self.token = token_of(os.fstat(store.fd))
+        self.token: Hashable = opened.image or token_of(os.fstat(store.fd))
         """What is the same for all parts of one store."""
         self._base = store.base
         self.direct = store.direct
@@ -299,8 +299,14 @@ class FileDisk(Disk):
             try:
                 os.fdatasync(self._fd)
             except OSError as error:
+                if not self._is_fatal(error):
+                    raise DiskError(f"sync: {error.strerror}", 0, error.errno or 0) from error
                 self.failed = True
                 raise DiskFailed(f"sync: {error.strerror}", 0, error.errno or 0) from error
+
+    def _is_fatal(self, error: OSError) -> bool:
+        """Whether a sync that failed so leaves it unknown what is stored (order rule T6)."""
+        return True
 
     def _trust(self) -> None:
         """What the page cache has and the store has not is forgotten: the kernel takes it for written."""

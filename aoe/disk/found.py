@@ -32,6 +32,11 @@ def _beneath(number: int, host: Host) -> Beneath:
     return _lately.beneath(number) if host is HERE else beneath(number, host)
 
 
+def beneath_file(fd: int) -> Beneath:
+    """The disk that a regular file lies on."""
+    return _lately.beneath(os.fstat(fd).st_dev)
+
+
 def file_facts(store: Store, host: Host) -> Opened:
     """Of a regular file; its reads are prepared."""
     syscalls.prepare_reads(store.fd)

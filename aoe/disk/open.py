@@ -16,6 +16,7 @@ from aoe.disk.blockdev import BlockDisk
 from aoe.disk.file import FileDisk
 from aoe.disk.found import device_facts, file_facts, is_protected
 from aoe.disk.identity import HERE, Host
+from aoe.disk.image import ImageDisk
 from aoe.disk.opened import Opened, Store
 from aoe.errors import ConfigurationError, DiskError
 from aoe.wire import protocol
@@ -32,7 +33,8 @@ class Opening(NamedTuple):
     `offset` and `length` are in 512-byte sectors; a `length` of None is the rest. A file with fewer bytes
     than `at_least` is enlarged to that. `size` is what a record says of the store, in bytes: no more of it is
     served, and less is an error. `locked`: this process has its locks already; `apart`: what is opened has
-    them, and I/O is done on other open file descriptions.
+    them, and I/O is done on other open file descriptions. What is not `raw` is an image in another
+    `format` (`aoe.image`), which a key in `key_file` may open.
     """
 
     read_only: bool = False
@@ -45,6 +47,8 @@ class Opening(NamedTuple):
     size: int | None = None
     locked: bool = False
     apart: bool = False
+    format: str = "raw"
+    key_file: str | None = None
 
     @property
     def part(self) -> str:
@@ -59,6 +63,8 @@ def open_disk(path: Path, how: Opening = Opening(), host: Host = HERE) -> FileDi
 
 def disk_of(opened: Opened) -> FileDisk:
     """The disk on what this process opened, or another one sent; the descriptor is the disk's from now on."""
+    if opened.image:
+        return ImageDisk(opened)
     return BlockDisk(opened) if opened.is_block else FileDisk(opened)
 
 
@@ -145,7 +151,7 @@ def _opened(path: Path, how: Opening, host: Host, found: Callable[[Store, bool],
     try:
         if not is_block:
             _enlarge(fd, path, how.at_least)
-        return found(_store(fd, path, how, is_block, direct), is_block)
+        return found(store_on(fd, path, how, is_block=is_block, direct=direct), is_block)
     except BaseException as error:
         with suppress(OSError):
             os.close(fd)
@@ -231,7 +237,8 @@ def _open_problem(path: Path, error: OSError, direct: bool) -> str:
     return f"{path}: {error.strerror}"
 
 
-def _store(fd: int, path: Path, how: Opening, is_block: bool, direct: bool) -> Store:
+def store_on(fd: int, path: Path, how: Opening, *, is_block: bool, direct: bool) -> Store:
+    """The part of what is open there that is to be served. ConfigurationError, OSError."""
     block = protocol.SECTOR
     if direct:
         block = syscalls.logical_block(fd) if is_block else _direct_block(fd, path)

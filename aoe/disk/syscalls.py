@@ -228,3 +228,15 @@ def close_all(descriptors: Iterable[int]) -> None:
     for fd in descriptors:
         with contextlib.suppress(OSError):
             os.close(fd)
+
+
+def leave_all_but(*kept: int) -> None:
+    """Close every descriptor of this process but those; the standard streams lead nowhere then."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(nothing, standard)
+    least = 3
+    for fd in sorted(kept):
+        os.closerange(least, fd)
+        least = fd + 1
+    os.closerange(least, os.sysconf("SC_OPEN_MAX"))

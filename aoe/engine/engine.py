@@ -44,8 +44,9 @@ class ExportFacts(NamedTuple):
     syncs is then left to Python, `remote` that another program serves it, as with FUSE and NFS; `instance` is
     the id that IDENTIFY tells. `trust` is how often a disk was trusted again after a sync that failed.
     `device` is the number of the disk beneath, from 0; `room` how many requests there at a time do not wait.
-    Bit `n` of `elsewhere` is set where the export is not served on port `n`. `limits` are requests and bytes
-    a second, of the export and of each host, and the burst in nanoseconds; 0: no limit.
+    `flushes_asked`: Python has each FLUSH. Bit `n` of `elsewhere` is set where the export is not served
+    on port `n`. `limits` are requests and bytes a second, of the export and of each host, and the burst in
+    nanoseconds; 0: no limit.
     """
 
     shelf: int
@@ -67,6 +68,7 @@ class ExportFacts(NamedTuple):
     device: int
     room: int
     elsewhere: int = 0
+    flushes_asked: bool = False
     limits: tuple[int, ...] = ()
 
 
@@ -223,6 +225,7 @@ class Engine:
             | facts.memory * _lib.AOE_INSTANT
             | facts.failed * _lib.AOE_PASS
             | facts.remote * _lib.AOE_REMOTE
+            | facts.flushes_asked * _lib.AOE_FLUSHES_UP
             | gone * _lib.AOE_GONE
         )
         macs = _ffi.from_buffer("uint8_t[]", b"".join((*facts.mask, *facts.reserve)))

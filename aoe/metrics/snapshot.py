@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from aoe.metrics.table import CLIENT, EXPORT, place_of
 
-_HEARD = place_of(CLIENT, "heard")
+_HEARD, _WRITTEN = place_of(CLIENT, "heard"), place_of(CLIENT, "written_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,11 @@ class ExportNumbers:
     def __getitem__(self, name: str) -> int:
         """The number of that name; of a histogram that of its first bucket."""
         return self.numbers[place_of(EXPORT, name)]
+
+    @property
+    def other_written(self) -> int:
+        """Bytes that clients without numbers of their own have written."""
+        return self.other[_WRITTEN]
 
     @property
     def heard_ns(self) -> int:

@@ -16,6 +16,7 @@ from aoe.config.values import Config, ExportConfig, is_link
 from aoe.disk.locks import described_anew
 from aoe.disk.watch import add_watch
 from aoe.errors import AoeError, ConfigurationError
+from aoe.image.asking import Asked
 from aoe.link.packet import Sockets
 from aoe.link.udp import UdpSpec, open_datagrams
 from aoe.node import links
@@ -67,15 +68,17 @@ class Desk:
         allowed: Callable[[], Config],
         lock_wait_s: float,
         texts: Texts = _NO_TEXTS,
+        images: Asked | None = None,
     ) -> None:
-        """`texts` open what is read of root's: the `file`, and the `changes` beside it."""
+        """`texts` open what is read of root's: the `file`, and the `changes` beside it. `images` are had
+        served there."""
         self._allowed = allowed
         self._texts = texts
         self._known = Config()
         self._by_key: Mapping[tuple[int, int], ExportConfig] = {}
         self._places: Set[str] = frozenset()
         self._lock_wait_s = lock_wait_s
-        self._stores = InProcess(lock_wait_s)
+        self._stores = InProcess(lock_wait_s, images=images)
         self._uses: Counter[Use] = Counter()
         self._kept = Kept()
         self._sockets = Sockets()
@@ -99,6 +102,7 @@ class Desk:
             "lock": self._lock,
             "holder": self._holder,
             "watch": self._watch,
+            "image": self._image,
             "bind": self._bind,
             "text": self._text,
             "group": self._group,
@@ -265,6 +269,11 @@ class Desk:
         flags = fcntl.fcntl(descriptors[0], fcntl.F_GETFL) & (os.O_ACCMODE | os.O_DIRECT)
         return Given({}, (described_anew(descriptors[0], flags),))
 
+    def _image(self, said: dict[str, Any], _: Sequence[int]) -> Given:
+        """One that the other side has, and whose process ended."""
+        image, fd = self._stores.image_again(str(said.get("image")))
+        return Given({"image": image}, (fd,))
+
     def _watch(self, _: dict[str, Any], descriptors: Sequence[int]) -> Given:
         """Have an inotify of the other side tell what happens to the names of its files."""
         if len(descriptors) < 2:
@@ -329,7 +338,7 @@ class Desk:
 def how_of(export: ExportConfig) -> list[Any]:
     """What decides how a store is opened, for both sides to compare."""
     it = export
-    return [it.place, it.offset, it.length, it.direct, it.shared, it.read_only]
+    return [it.place, it.offset, it.length, it.direct, it.shared, it.read_only, it.form, it.key_file]
 
 
 class Use(NamedTuple):

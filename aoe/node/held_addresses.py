@@ -72,6 +72,9 @@ class HeldAddresses(System):
     def holder(self, name: str) -> str:
         return self._system.holder(name)
 
+    def image_again(self, image: str) -> tuple[str, int]:
+        return self._system.image_again(image)
+
     def add_watches(self, inotify: int, fds: Sequence[int], then: Callable[[Sequence[int]], None]) -> None:
         self._system.add_watches(inotify, fds, then)
 

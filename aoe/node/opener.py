@@ -289,6 +289,11 @@ class ByOpener(Sockets, System):
         """Another open file description of a store. ConfigurationError."""
         return self._one("anew", [fd])[1]
 
+    def image_again(self, image: str) -> tuple[str, int]:
+        """As `System.image_again`."""
+        facts, fd = self._one("image", image=image)
+        return str(facts["image"]), fd
+
     def add_watches(self, inotify: int, fds: Sequence[int], then: Callable[[Sequence[int]], None]) -> None:
         """As `aoe.disk.watch.add_watches`; what cannot be watched has a negative number."""
         copy = os.dup(inotify)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 from aoe import limits
+from aoe.disk.syscalls import leave_all_but
 from aoe.errors import AoeError
 from aoe.node.desk import Desk, Given
 from aoe.node.opener_messages import Answer, Misunderstood, decode_request, encode
@@ -90,15 +91,19 @@ def _as_it_is() -> None: ...
 
 
 def fork(
-    desk: Callable[[], Desk], lessen: Callable[[], None] = _as_it_is, after: Callable[[], None] = _as_it_is
+    desk: Callable[[], Desk],
+    lessen: Callable[[], None] = _as_it_is,
+    after: Callable[[], None] = _as_it_is,
+    kept: Sequence[int] = (),
 ) -> Forked:
     """Start the opener for this process alone, before its first thread. It keeps what `lessen` leaves it of
-    this process's rights, does what is asked at `desk`, and `after` that what is left to do. OSError."""
+    this process's rights and the descriptors that are `kept`, does what is asked at `desk`, and `after` that
+    what is left to do. OSError."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     process = os.fork()
     if not process:
         ours.close()
-        run(its, desk, lessen, after)
+        run(its, desk, lessen, after, kept)
     its.close()
     return Forked(ours, process)
 
@@ -108,6 +113,7 @@ def run(
     desk: Callable[[], Desk],
     lessen: Callable[[], None] = _as_it_is,
     after: Callable[[], None] = _as_it_is,
+    kept: Sequence[int] = (),
 ) -> NoReturn:
     """As a child: it has nothing of its parent's but the rights, and never returns to what that was doing."""
     status = 1
@@ -118,18 +124,10 @@ def run(
             signal.signal(number, signal.SIG_IGN)  # it ends with its parent, which may need it until then
         signal.set_wakeup_fd(-1)
         logging.getLogger().handlers.clear()
-        _leave_all_but(connection.fileno())
+        leave_all_but(connection.fileno(), *kept)
         lessen()
         attend(connection, desk())
         after()
         status = 0
     finally:
         os._exit(status)
-
-
-def _leave_all_but(kept: int) -> None:
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for standard in range(3):
-        os.dup2(nothing, standard)
-    os.closerange(3, kept)
-    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))

@@ -3,7 +3,9 @@
 import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -15,6 +17,9 @@ from aoe.disk.open import Opening, hold_store, lock_store, only_reads, open_stor
 from aoe.disk.opened import Opened
 from aoe.disk.opened import Store as OpenStore
 from aoe.errors import AoeError, ConfigurationError
+from aoe.image.asking import Asked
+from aoe.image.asking import token_of as token_of_image
+from aoe.image.formats import RAW
 from aoe.link.base import Link
 from aoe.link.naming import Known, all_known
 from aoe.link.packet import PacketLink, Sockets, only_interface
@@ -22,12 +27,13 @@ from aoe.link.udp import UdpLink, UdpSpec
 from aoe.node.chores import Chores, Facts
 from aoe.node.holds import Busy, Hold, Holds, Keeper, Place, Rest
 from aoe.node.plan import Store
-from aoe.node.pools import Pools, Sight
+from aoe.node.pools import Pools
 from aoe.node.rooms import rooms
 from aoe.pool.asked import Wish
 from aoe.printable import plain
 from aoe.target.keys import StoreKey
 from aoe.target.naming import key_of
+from aoe.wire.protocol import SECTOR
 
 T = TypeVar("T")
 
@@ -129,8 +135,12 @@ class InProcess:
         lock_wait_s: float,
         sockets: Sockets = Sockets(),  # noqa: B008
         pools: Pools | None = None,
+        images: Asked | None = None,
     ) -> None:
-        """Another process that has a store, or a pool, is waited for, for `lock_wait_s`."""
+        """Another process that has a store, or a pool, is waited for, for `lock_wait_s`. Images are
+        served through `images`."""
+        self._images = images or Asked(None)
+        self._image_uses: Counter[str] = Counter()
         self._lock_wait_s = lock_wait_s
         self._sockets = sockets
         self.pools = Pools() if pools is None else pools
@@ -176,7 +186,7 @@ class InProcess:
 
     def tried(self, export: ExportConfig) -> OpenStore:
         """What would be opened, as `try_store` says it. ConfigurationError."""
-        return self._at(export, lambda where: try_store(where.path, where.how))
+        return self._at(export, _tried)
 
     def _at(self, export: ExportConfig, call: Callable[[Where], T]) -> T:
         where = self._where(export)
@@ -193,12 +203,13 @@ class InProcess:
         sight = self.pools.sight(export.place)
         if sight is None:
             return Where(Path(export.place), how)
-        _check_raw(export.place, sight)
-        how = how._replace(size=sight.size, read_only=how.read_only or sight.read_only)
+        how = how._replace(size=sight.size, read_only=how.read_only or sight.read_only, format=sight.format)
         return Where(sight.path, how, export.place, sight.name)
 
     def _open(self, where: Where) -> Held:
         path, how, *_ = where
+        if how.format != RAW:
+            return self._open_image(where)
         hold = self._hold(path, how) if self._is_held(how.shared, how.read_only) else None
         if hold is None:
             opened = self._together(path, how)
@@ -209,6 +220,22 @@ class InProcess:
             self._holds.release(hold.place)
             raise
         return where.held(opened, hold.place.store)
+
+    def _open_image(self, where: Where) -> Held:
+        """Locked by the process that serves it."""
+        opened = self._images.open(where.path, where.how)
+        file = token_of_image(opened.image)
+        self._image_uses[file] += 1
+        return where.held(opened, tuple(map(int, file.split(":"))))
+
+    def image_again(self, image: str) -> tuple[str, int]:
+        """As `aoe.target.system.System.image_again`."""
+        return self._images.again(image)
+
+    def _let_image_go(self, file: str) -> None:
+        self._image_uses[file] -= 1
+        with suppress(ConfigurationError):  # its process has gone
+            self._images.release(file)
 
     def _is_held(self, shared: bool, read_only: bool) -> bool:
         return not shared or (self._apart and not read_only)
@@ -241,6 +268,10 @@ class InProcess:
 
     def release_use(self, store: Store, shared: bool, read_only: bool) -> None:
         """The same, by what the export's use was."""
+        file = _file_of(store)
+        if self._image_uses[file] > 0:
+            self._let_image_go(file)
+            return
         if self._is_held(shared, read_only):
             self._holds.release(Place(store, shared))
 
@@ -259,10 +290,13 @@ class InProcess:
         return list(rooms(self.pools))
 
     def _is_ours(self, path: str) -> bool:
-        return self._holds.has(token_at(path))
+        token = token_at(path)
+        return self._holds.has(token) or self._image_uses[_file_of(token)] > 0
 
     def close(self) -> None:
         self._holds.close()
+        for file in list(self._image_uses.elements()):
+            self._let_image_go(file)
         self.pools.close()
 
     def hurry(self) -> None:
@@ -284,11 +318,11 @@ class InProcess:
         return self._sockets.watching()
 
 
-def _check_raw(place: str, sight: Sight) -> None:
-    if sight.format != "raw":
-        raise ConfigurationError(
-            f"{place} is {sight.format}: only raw volumes are served; make it anew on XFS or btrfs"
-        )
+def _tried(where: Where) -> OpenStore:
+    path, how, *_ = where
+    if how.format == RAW or how.size is None:
+        return try_store(path, how)
+    return OpenStore(-1, how.offset, how.size, SECTOR, False, how.read_only, False, grows=False)
 
 
 def only_seen_by(sockets: Sockets) -> str:
@@ -299,7 +333,13 @@ def only_seen_by(sockets: Sockets) -> str:
 
 def opening_of(export: ExportConfig) -> Opening:
     """How the store of an export is opened."""
-    return Opening(export.read_only, export.direct, export.shared, export.offset, export.length)
+    how = Opening(export.read_only, export.direct, export.shared, export.offset, export.length)
+    return how._replace(format=export.form, key_file=export.key_file)
+
+
+def _file_of(store: Store | None) -> str:
+    """The file of an image, as `aoe.image` tells it."""
+    return ":".join(map(str, store)) if isinstance(store, tuple) else ""
 
 
 def _has_lives(fd: int, path: Path) -> bool:

@@ -277,6 +277,7 @@ def _facts(place: _Place, ports: Iterable[Port | None]) -> ExportFacts:
         memory=disk.in_memory,
         failed=disk.failed,
         remote=disk.remote,
+        flushes_asked=export.flushes_asked,
         trust=disk.trust,
         instance=export.identity.instance,
         mask=export.state.mask,

@@ -18,6 +18,7 @@ from aoe.target.work import ANSWERED, Work
 from aoe.wire import protocol
 from aoe.wire.ata import AtaRequest
 from aoe.wire.frame import Header
+from aoe.wire.stamp import Stamp
 
 _PASSING = frozenset({Kind.READ, Kind.WRITE})
 """What takes a disk about as long each time."""
@@ -65,6 +66,7 @@ class Job:
         "arrival",
         "durable",
         "export",
+        "instance",
         "operation",
         "peeked",
         "request",
@@ -93,6 +95,12 @@ class Job:
         self.ticket: Ticket[Entry] | None = None
         self.submitted_ns = 0
         """To a disk that has to be waited for (CLOCK_BOOTTIME)."""
+        self.instance: int | None = None
+        """Which one a FLUSH is for; None where its client names none."""
+
+    def ask_of(self, stamp: Stamp | None) -> None:
+        """It is for the instance that a client of ours names."""
+        self.instance = None if stamp is None else stamp.instance
 
     def answered(self, error: DiskError | None, now_ns: int, boottime_ns: int) -> None:
         """Now, by both clocks."""
@@ -156,6 +164,8 @@ class Export:
         self.limits = NONE
         self.rates: Rates | None = None
         """What enforces them, if anything is limited."""
+        self.flushes_asked = False
+        """Whether an engine leaves each FLUSH to us, as it may have to fail."""
         self.remote_masks = True
         """Whether the network may change its mask list, where the target lets it at all."""
         self.only_on: frozenset[Port] | None = None
@@ -208,6 +218,15 @@ class Export:
     def let_masks(self, allowed: bool) -> None:
         """Whether the network may change the mask list."""
         self.remote_masks = allowed
+
+    def renew(self, instance: int) -> None:
+        """It is another instance from now on: initiators ask again what they built on. Both may have requests
+        for a moment."""
+        self.describe(self.identity._replace(instance=instance, alone=False))
+
+    def ask_flushes(self, asked: bool) -> None:
+        """Whether an engine is to leave each FLUSH to us."""
+        self.flushes_asked = asked
 
     def serve_on(self, ports: frozenset[Port] | None) -> None:
         """On these ports only from now on, or (None) on all."""

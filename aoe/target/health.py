@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from aoe import timing
 from aoe.disk.file import FileDisk
+from aoe.disk.image import ImageDisk
 from aoe.disk.threads import aside
 from aoe.disk.watch import Add, Lost, NameWatch
 from aoe.errors import DiskError, NoThread
@@ -78,7 +79,8 @@ class Health:
             if failure is not None:
                 one.disk.distrust()
                 self._notices.still_failed(one.export, failure.since)
-        self._names.watch(*(one.disk.store.fd for one in served if isinstance(one.disk, FileDisk)))
+        files = (it.disk for it in served if isinstance(it.disk, FileDisk))
+        self._names.watch(*(it.store.fd for it in files if not isinstance(it, ImageDisk)))
 
     def look_again(self) -> None:
         """What could not be asked for can be now."""

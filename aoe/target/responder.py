@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable
 from aoe import limits, timing
 from aoe.drive import command as drive
 from aoe.drive.command import A_READ, CHANGES_DATA, Identify, Kind, Operation
-from aoe.errors import DiskError, NoThread
+from aoe.errors import DiskError, NoThread, Outdated
 from aoe.target.age import AgeGate
 from aoe.target.effects import EVERYONE, Conflict, Delay, Effect, Forged, Met, Peek, Persist, Send, Submit
 from aoe.target.export import Arrival, Change, Export, Job, Port
@@ -136,8 +136,8 @@ class Responder:
     def complete(self, job: Job, data: bytes, error: DiskError | None, now_ns: int) -> list[Effect]:
         """The disk is done with a job: `data` is what a READ returned."""
         effects: list[Effect] = []
-        if isinstance(error, NoThread):  # the client asks again
-            self._count("no_thread", job.export)
+        if isinstance(error, NoThread | Outdated):  # the client asks again
+            self._count("no_thread" if isinstance(error, NoThread) else "stale", job.export)
         else:
             if error is not None:
                 self._count("disk_errors", job.export)
@@ -333,6 +333,8 @@ class Responder:
     ) -> list[Effect]:
         # Only the operation holds the payload on.
         job = Job(export, arrival._replace(frame=b""), request._replace(data=b""), operation, peeked=peeked)
+        if not operation.extents:
+            job.ask_of(stamp_of(arrival.frame))
         if len(export.queue) >= limits.EXPORT_QUEUE_MAX or not self._has_room(export, job.size):
             return self._drop("queue_full", export)
         kind = operation.kind

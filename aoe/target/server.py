@@ -13,7 +13,7 @@ from aoe.disk.file import FileDisk
 from aoe.disk.threads import aside
 from aoe.drive.command import Kind, Operation
 from aoe.engine import Up
-from aoe.errors import DiskError, NoThread
+from aoe.errors import DiskError, NoThread, Outdated
 from aoe.link.base import Link, Received, buffers_that_fit
 from aoe.link.packet import PacketLink
 from aoe.target.accelerator import Accelerator, EngineOptions
@@ -31,6 +31,7 @@ from aoe.target.plain_cut import PlainCut
 from aoe.target.ports import Ports
 from aoe.target.reception import Reception
 from aoe.target.responder import Responder
+from aoe.target.returned import Returned
 from aoe.target.served import Served
 from aoe.target.state import AoeState
 from aoe.target.streams import Place
@@ -96,6 +97,7 @@ class Server:
         self.notices = Notices()
         self.health = Health(self._served, self.notices, marks, system.add_watches, self.changed_export)
         self.counting = Counting(self.responder, self._ports, self.health, self._accelerator)
+        self._returned = Returned(system, self.counting.export, self._tell, self.fence, self.spawn)
 
     # Life
 
@@ -191,6 +193,8 @@ class Server:
         self._look_at_clocks()
         self._served |= {one.export: one for one in served}
         self.health.admit(*served)
+        for one in served:
+            self._returned.admit(one)
         if self._accelerator is not None:
             disks = {one.export: one.disk for one in served if isinstance(one.disk, FileDisk)}
             assert len(disks) == len(served), "the engine can serve them"
@@ -211,6 +215,7 @@ class Server:
             self._accelerator.forget(export)
         gone = self._served.pop(export)
         self.health.dismiss(gone)
+        self._returned.dismiss(export)
         return gone
 
     @property
@@ -267,6 +272,10 @@ class Server:
         """What is told of an export, or how it is served, has changed."""
         if self._accelerator is not None:
             self._accelerator.refresh(export)
+
+    def _tell(self, export: Export) -> None:
+        self.changed_export(export)
+        self.advertise([export])
 
     def advertise(self, exports: Sequence[Export]) -> None:
         """Say unasked that they are there."""
@@ -461,9 +470,11 @@ class Server:
         data, failure = b"", None
         try:
             data = await self._served[job.export].carry_out(job.operation, durable=job.durable)
+            self._returned.vouch(job)
         except DiskError as error:
             failure = error
-            await self.health.failed(job, error)
+            if not isinstance(error, Outdated):
+                await self.health.failed(job, error)
         self._perform(self.responder.complete(job, data, failure, self._look_at_clocks()))
         self._after(job.export)
 

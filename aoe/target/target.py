@@ -297,7 +297,7 @@ class Target(Rooted):
         await self.server.fence(export)
         if not disk.failed:
             return False
-        export.describe(_renewed(export.identity))
+        export.renew(secrets.randbits(64))
         await self.server.fence(export)
         await disk.reopen()
         await self.server.health.trusted(export)

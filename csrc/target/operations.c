@@ -80,6 +80,9 @@ static void pass_up(struct thread *t, struct op *op)
     }
 }
 
+/* The FUSE server of the store is gone, which has not failed: Python asks the next one (rule T6 does not apply). */
+static int server_ended(int32_t result) { return result == -ENOTCONN || result == -ECONNABORTED; }
+
 static void failed(struct thread *t, struct op *op, int32_t result)
 {
     count(t, AOE_ENGINE_DISK_ERRORS);
@@ -135,6 +138,12 @@ static void ended(struct thread *t, struct export *x, const struct io *io)
 }
 
 static int distrusted(const struct export *x) { return (x->now->flags & AOE_PASS) != 0; }
+
+static int goes_up(const struct op *op)
+{
+    uint32_t flags = op->kind == K_FLUSH ? AOE_PASS | AOE_FLUSHES_UP : AOE_PASS;
+    return op->kind >= K_UP_READ || (op->kind != K_READ && op->export->now->flags & flags);
+}
 
 static void start_io(struct thread *t, struct op *op, enum action action, uint64_t first, uint64_t last)
 {
@@ -198,7 +207,7 @@ static void to_disk(struct thread *t, struct op *op)
 /* Meanwhile a sync may have failed, and what ran may have read it ahead. */
 static void has_turn(struct thread *t, struct op *op)
 {
-    if (op->kind != K_READ && distrusted(op->export))
+    if (goes_up(op))
         pass_up(t, op);
     else if (op->kind == K_READ && read_now(t, op))
         finish(t, op);
@@ -226,7 +235,7 @@ void operation_run(struct thread *t, struct op *op)
         drop_expired(t, op);
         return;
     }
-    if (op->kind >= K_UP_READ || (op->kind != K_READ && distrusted(x))) {
+    if (goes_up(op)) {
         pass_up(t, op);
         return;
     }
@@ -253,7 +262,9 @@ static void sync_done(struct thread *t, struct export *x)
     while (op) {
         struct op *next = op->link;
         assert(op->export == x && op->kind == K_WRITE && op->durable && op->state == S_RUNNING);
-        if (result < 0 || distrusted(x))
+        if (server_ended(result))
+            failed(t, op, result);
+        else if (result < 0 || distrusted(x))
             sync_failed(t, op, result);
         else
             finish(t, op);
@@ -295,6 +306,8 @@ static void io_done(struct thread *t, struct op *op, const struct io *io)
         sync_next(t, x);
     } else if (good && !(op->kind == K_FLUSH && distrusted(x))) {
         finish(t, op);
+    } else if (server_ended(io->result)) {
+        failed(t, op, io->result);
     } else if (op->kind == K_FLUSH || (durable && io->result == -EIO && !(x->now->flags & AOE_DIRECT))) {
         sync_failed(t, op, io->result);
     } else {

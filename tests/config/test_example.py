@@ -27,7 +27,7 @@ def test_it_is_right() -> None:
 def test_it_has_every_key_and_each_is_right_as_shown() -> None:
     whole = re.sub("^#(?=[a-z])", "", TEXT, flags=re.MULTILINE)
     assert said("target", whole) == {key.name for key in TARGET}
-    whole = whole.replace("#[[pool]]", "[[pool]]")
+    whole = whole.replace("#[[pool]]", "[[pool]]").replace("#[[export]]", "[[export]]")
     assert said("pool", whole) == {key.name for key in POOL}
     assert said("defaults", whole) == {key.name for key in DEFAULTS}
     assert said("export", whole) | said("defaults", whole) == {key.name for key in EXPORT}

@@ -1,0 +1,145 @@
+"""How a process has images served: it asks the process that does, and gets descriptors and facts."""
+
+import logging
+import os
+import shutil
+import socket
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from aoe import limits
+from aoe.disk.base import StoreName
+from aoe.disk.open import Opening, store_on
+from aoe.disk.opened import Beneath, Opened
+from aoe.disk.syscalls import close_all
+from aoe.drive.identify import StoreKind
+from aoe.errors import ConfigurationError
+from aoe.image.formats import check_key
+from aoe.image.messages import Told, Wanted, decode, encode
+from aoe.image.qemu import MISSING, PROGRAM, environment
+from aoe.printable import plain
+
+log = logging.getLogger("aoe.image")
+
+_CLUSTER = 4096
+"""What QEMU can write to a file without reading first, bytes."""
+_GONE = "what has images served has ended; start the target again"
+
+
+class Asked:
+    """Asks it, from any thread, one at a time. Calls block."""
+
+    def __init__(self, connected: socket.socket | None) -> None:
+        """None: there is no such process."""
+        self._socket = connected
+        self._turn = threading.Lock()
+
+    def fileno(self) -> int:
+        """Of what it is asked through; below 0 where there is no such process."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def open(self, path: Path, how: Opening) -> Opened:
+        """An image as a store. ConfigurationError."""
+        place = plain(str(path))
+        if how.shared:
+            raise ConfigurationError(f"{place}: an image is served by one host alone; leave --shared out")
+        check_key(place, how.format, how.key_file)
+        told, fd = self._served(
+            {
+                "verb": "open",
+                "wanted": asdict(
+                    Wanted(
+                        path=str(path.absolute()),
+                        format=how.format,
+                        key_file=how.key_file,
+                        read_only=how.read_only,
+                        direct=bool(how.direct),
+                        patience_s=how.lock_wait_s,
+                    )
+                ),
+            }
+        )
+        try:
+            return _opened(fd, path, how, told)
+        except BaseException:
+            os.close(fd)
+            self.release(token_of(told.image))
+            raise
+
+    def again(self, image: str) -> tuple[str, int]:
+        """Of an image whose descriptor is dead: what tells it now, and another one. ConfigurationError."""
+        told, fd = self._served({"verb": "again", "image": image})
+        return told.image, fd
+
+    def release(self, key: str) -> None:
+        """A user of an image less. The descriptor is closed by its disk."""
+        self._ask({"verb": "release", "key": key})
+
+    def close(self) -> None:
+        """Ask no more: it ends."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _served(self, said: dict[str, Any]) -> tuple[Told, int]:
+        facts, descriptors = self._ask(said)
+        if len(descriptors) != 1:
+            close_all(descriptors)
+            raise ConfigurationError("what has images served is not understood; start the target again")
+        return Told(**facts), descriptors[0]
+
+    def _ask(self, said: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        with self._turn:
+            if self._socket is None:
+                raise ConfigurationError(_missing())
+            try:
+                self._socket.send(encode(said))
+                data, descriptors, _, _ = socket.recv_fds(self._socket, limits.IMAGE_MESSAGE_BYTES_MAX, 1)
+            except OSError as error:
+                raise ConfigurationError(_GONE) from error
+        if not data:
+            raise ConfigurationError(_GONE)
+        for fd in descriptors:
+            os.set_inheritable(fd, False)
+        return _understood(data), descriptors
+
+
+def _missing() -> str:
+    if not is_installed():
+        return MISSING.format(PROGRAM)
+    return "nothing was started that has images served; stop the target, and start it again"
+
+
+def is_installed() -> bool:
+    """Whether this host has what serves images."""
+    return shutil.which(PROGRAM, path=environment()["PATH"]) is not None
+
+
+def _understood(data: bytes) -> dict[str, Any]:
+    answer = decode(data)
+    for line in answer.get("said", ()):
+        log.warning("%s", line)
+    if "error" in answer:
+        raise ConfigurationError(str(answer["error"]))
+    return dict(answer["ok"])
+
+
+def token_of(image: str) -> str:
+    """What tells the file of an image from others."""
+    return image.rpartition(":")[0]
+
+
+def _opened(fd: int, path: Path, how: Opening, told: Told) -> Opened:
+    store = store_on(fd, path, how, is_block=False, direct=False)
+    name = StoreName(StoreKind(told.name_kind), told.name_text)
+    return Opened(
+        store,
+        Beneath(told.node, told.room),
+        physical_block=_CLUSTER,
+        trims=not how.read_only,
+        remote=True,
+        image=told.image,
+        store_name=name.part(how.part),
+    )

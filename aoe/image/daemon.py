@@ -1,0 +1,258 @@
+"""The life of a qemu-storage-daemon that serves one image as a file: it is started, locks what it has, and
+its file is opened once; then nothing is mounted any more, and the descriptor is all there is."""
+
+import os
+import select
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aoe import limits, timing
+from aoe.disk import locks, syscalls
+from aoe.errors import ConfigurationError
+from aoe.image import mounts, qemu
+from aoe.image.files import Chain
+from aoe.image.formats import RAW
+from aoe.image.nodes import SECRET, export_of, name_of, nodes
+from aoe.image.qmp import Gone, Qmp
+from aoe.image.user import User, becoming
+
+_IN_USE = '" lock'
+"""In what QEMU says where another program has an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How an image is served. `secret` is what the key file has; `patience_s` is how long another program
+    that has the image is waited for, in seconds."""
+
+    read_only: bool = False
+    direct: bool = False
+    secret: bytes | None = None
+    patience_s: float = timing.LOCK_WAIT_S
+
+
+class Daemon:
+    """A process that serves an image, from `start` to `stop`."""
+
+    def __init__(self, chain: Chain, how: How, user: User, within: Path) -> None:
+        self._chain = chain
+        self._how = how
+        self._user = user
+        self._within = within
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said = -1
+        """Where its last words are read."""
+        self._asked: Qmp | None = None
+        self._is_served = False
+
+    @property
+    def process(self) -> int:
+        """Its number; 0 while there is none."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def lives(self) -> bool:
+        """Whether it serves."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *, checked: bool = False) -> int:
+        """Serve: a descriptor of the image as a file. It is whole then, or was found so before (`checked`),
+        and no other program writes to it. ConfigurationError."""
+        try:
+            self._begin()
+            self._open_nodes()
+            if not checked:
+                self._check()
+            return self._file()
+        except Gone as error:
+            raise ConfigurationError(
+                f"{self._place}: {qemu.PROGRAM}: {self._last_words() or error}"
+            ) from error
+        finally:
+            if not self._is_served:
+                self.kill()
+
+    @property
+    def _place(self) -> str:
+        return self._chain.places[0]
+
+    def _begin(self) -> None:
+        try:
+            mounts.let_mount(self._user)
+        except OSError as error:
+            raise ConfigurationError(f"/dev/fuse: {error.strerror}; load it: modprobe fuse") from error
+        ours, its = socket.socketpair()
+        key = _key_file(self._how.secret)
+        passed = [*self._chain.descriptors, its.fileno(), *([key] if key >= 0 else [])]
+        self._said, said = os.pipe()
+        os.set_blocking(said, False)  # or what it says would have it wait for a reader
+        try:
+            self._process = _started(passed, its.fileno(), said, becoming(self._user))
+            self._asked = Qmp(ours)
+            self._asked.begin()
+            if key >= 0:
+                self._do("object-add", **{"qom-type": "secret", "id": SECRET, "file": name_of(key)})
+        except FileNotFoundError as error:
+            ours.close()
+            raise ConfigurationError(qemu.MISSING.format(qemu.PROGRAM)) from error
+        except subprocess.SubprocessError as error:
+            ours.close()
+            raise ConfigurationError(qemu.NO_USER) from error
+        finally:
+            its.close()
+            syscalls.close_all([said, *([key] if key >= 0 else [])])
+
+    def _do(self, verb: str, **arguments: Any) -> Any:
+        assert self._asked is not None, "it was begun"
+        return self._asked.do(verb, **arguments)
+
+    def _open_nodes(self) -> None:
+        how, until_s = self._how, time.monotonic() + self._how.patience_s
+        keyed = how.secret is not None
+        for node in nodes(self._chain.parts, read_only=how.read_only, direct=how.direct, keyed=keyed):
+            while (problem := self._refused(node)) is not None:
+                if _IN_USE not in problem or time.monotonic() > until_s:
+                    raise ConfigurationError(self._sentence(problem))
+                time.sleep(timing.IMAGE_LOOK_S)
+
+    def _refused(self, node: dict[str, Any]) -> str | None:
+        """Why it cannot be opened; None if it is."""
+        try:
+            self._do("blockdev-add", **node)
+        except Gone:
+            raise
+        except ConfigurationError as error:
+            return str(error)
+        return None
+
+    def _sentence(self, problem: str) -> str:
+        if _IN_USE in problem:
+            names = (locks.holder(it) for it in self._chain.descriptors)
+            holder = next(filter(None, names), "") or "another program, such as QEMU"
+            return f"{self._place} is in use by {holder}; stop it"
+        for number, part in enumerate(self._chain.parts):
+            problem = problem.replace(name_of(part.fd), self._chain.places[number])
+        if self._how.secret is not None and self._how.secret.endswith(b"\n") and "assword" in problem:
+            problem += "; the key file ends with a newline, which counts: write it without (printf %s)"
+        return f"{self._place}: {problem}"
+
+    def _check(self) -> None:
+        for part, place in zip(self._chain.parts, self._chain.places, strict=True):
+            if part.layer.format != RAW and not part.layer.encrypted:
+                qemu.check(part, place, self._user)
+
+    def _file(self) -> int:
+        """Not with O_DIRECT, with which several writes are under way at a time: up to QEMU 10.0 one's bytes
+        then come to be another's. Else the kernel sends one after the other."""
+        with mounts.mountpoint(self._user, self._within) as file:
+            self._do("block-export-add", **export_of(str(file), read_only=self._how.read_only))
+            flags = os.O_RDONLY if self._how.read_only else os.O_RDWR
+            fd = opened_as(self._user, file, flags)
+        self._is_served = True
+        return fd
+
+    def _last_words(self) -> str:
+        """Of a process that ended at once."""
+        if self._process is None:
+            return ""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timing.IMAGE_LOOK_S)
+        if self.lives:
+            return ""
+        lines = os.read(self._said, limits.IMAGE_SAID_BYTES).decode(errors="backslashreplace").splitlines()
+        return lines[-1].removeprefix(f"{qemu.PROGRAM}: ") if lines else ""
+
+    def stop(self) -> None:
+        """End it, with all that it has written on the way to its files. It is killed if it does not end."""
+        if self.lives:
+            with suppress(ConfigurationError):
+                self._do("quit")
+            with suppress(subprocess.TimeoutExpired):
+                assert self._process is not None, "it lives"
+                self._process.wait(timing.IMAGE_END_S)
+        self.kill()
+
+    def close(self) -> None:
+        """End it, and let go of the files of its image."""
+        self.stop()
+        self._chain.close()
+
+    def kill(self) -> None:
+        """End it at once; what it has locked is free when this returns."""
+        if self._asked is not None:
+            self._asked.close()
+            self._asked = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        if self._said >= 0:
+            os.close(self._said)
+            self._said = -1
+        self._is_served = False
+
+
+def _started(
+    passed: Sequence[int], asked: int, said: int, become: Callable[[], None]
+) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [qemu.PROGRAM, "--chardev", f"socket,id=asked,fd={asked}", "--monitor", "chardev=asked"],
+        pass_fds=passed,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=said,
+        env=qemu.environment(),
+        preexec_fn=become,  # noqa: PLW1509  this process has one thread
+    )
+
+
+def _key_file(secret: bytes | None) -> int:
+    """A file in memory with it; below 0 without one."""
+    if secret is None:
+        return -1
+    fd = os.memfd_create("key", os.MFD_CLOEXEC)
+    os.write(fd, secret)
+    return fd
+
+
+def opened_as(user: User, path: Path, flags: int) -> int:
+    """A descriptor of what only that user may open: a child does. ConfigurationError."""
+    ours, its = socket.socketpair()
+    with ours, its:
+        become, child = becoming(user), os.fork()
+        if not child:
+            _open_and_send(become, path, flags, its)
+        its.close()
+        try:
+            return _received(ours, path)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(child, 9)
+            os.waitpid(child, 0)
+
+
+def _open_and_send(become: Callable[[], None], path: Path, flags: int, its: socket.socket) -> None:
+    status = 1
+    try:
+        become()
+        fd = os.open(path, flags | os.O_CLOEXEC)
+        socket.send_fds(its, [b"1"], [fd])
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _received(ours: socket.socket, path: Path) -> int:
+    if not select.select([ours], [], [], timing.IMAGE_ANSWER_S)[0]:
+        raise ConfigurationError(f"{path} is not opened in {timing.IMAGE_ANSWER_S:g} s")
+    _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+    if not descriptors:
+        raise ConfigurationError(f"{path} cannot be opened by the user of images")
+    os.set_inheritable(descriptors[0], False)
+    return descriptors[0]

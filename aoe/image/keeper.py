@@ -1,0 +1,109 @@
+"""The process that has images served: a child from before the target gave up its rights, which starts their
+daemons, and starts them again where they ended. It ends once no process can ask it any more."""
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from aoe import limits
+from aoe.disk.syscalls import leave_all_but
+from aoe.errors import AoeError
+from aoe.image.messages import Wanted, decode, encode, facts
+from aoe.image.serving import Images
+from aoe.image.user import reader
+
+_PR_SET_NAME = 15
+Answer = tuple[dict[str, Any], list[int]]
+
+
+class _Heard(logging.Handler):
+    """Keeps what is said, for the process that asked to say."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self.lines) < limits.IMAGE_LINES_MAX:
+            self.lines.append(record.getMessage()[: limits.IMAGE_SAID_BYTES])
+
+
+def fork() -> socket.socket:
+    """Start it, before the first thread of this process: what to ask it through, with `asking.Asked`."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if not os.fork():
+        ours.close()
+        _run(its)
+    its.close()
+    return ours
+
+
+def _run(connection: socket.socket) -> NoReturn:
+    status = 1
+    try:
+        os.setsid()
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, b"aoe-images", 0, 0, 0)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)  # its images are in use until nothing asks it any more
+        signal.set_wakeup_fd(-1)
+        logging.getLogger().handlers.clear()
+        leave_all_but(connection.fileno())
+        attend(connection)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def attend(connection: socket.socket) -> None:
+    """Do what is asked there until no process can ask any more; then end what is served."""
+    heard = _Heard()
+    logging.getLogger("aoe").addHandler(heard)
+    images = Images(reader())
+    try:
+        while data := connection.recv(limits.IMAGE_MESSAGE_BYTES_MAX):
+            said, descriptors = _answered(images, data)
+            said["said"] = heard.lines[:]
+            heard.lines.clear()
+            socket.send_fds(connection, [encode(said)], descriptors)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    finally:
+        images.close()
+
+
+def _answered(images: Images, data: bytes) -> Answer:
+    try:
+        said = decode(data)
+        return _VERBS[str(said.get("verb"))](images, said)
+    except AoeError as error:
+        return {"error": str(error)}, []
+    except OSError as error:
+        return {"error": error.strerror or str(error)}, []
+    except (TypeError, KeyError):
+        return {"error": "a message about images is not understood"}, []
+
+
+def _open(images: Images, said: dict[str, Any]) -> Answer:
+    told, fd = images.open(Wanted(**said["wanted"]))
+    return {"ok": facts(told)}, [fd]
+
+
+def _again(images: Images, said: dict[str, Any]) -> Answer:
+    told, fd = images.again(str(said["image"]))
+    return {"ok": facts(told)}, [fd]
+
+
+def _release(images: Images, said: dict[str, Any]) -> Answer:
+    images.release(str(said["key"]))
+    return {"ok": {}}, []
+
+
+_VERBS: dict[str, Callable[[Images, dict[str, Any]], Answer]] = {
+    "open": _open,
+    "again": _again,
+    "release": _release,
+}

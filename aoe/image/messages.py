@@ -1,0 +1,56 @@
+"""What is said to the process that has images served, and what it answers: JSON, with a descriptor beside."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from aoe import limits
+from aoe.errors import AoeError, ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """An image that is to be served: the absolute `path` and format of its file, and how."""
+
+    path: str
+    format: str
+    key_file: str | None = None
+    read_only: bool = False
+    direct: bool = False
+    patience_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """Of an image that is served: `image` tells its file from others, and this service of it from earlier
+    ones; the id of its file in words, and the disk beneath."""
+
+    image: str
+    name_kind: int
+    name_text: str
+    node: str
+    room: int
+
+
+def encode(said: dict[str, Any]) -> bytes:
+    """As one message."""
+    data = json.dumps(said, separators=(",", ":")).encode()
+    if len(data) > limits.IMAGE_MESSAGE_BYTES_MAX:
+        raise ConfigurationError("a message about an image is too long")
+    return data
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """AoeError for what is no message."""
+    try:
+        said = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise AoeError("a message about images is not understood") from error
+    if not isinstance(said, dict):
+        raise AoeError("a message about images is not understood")
+    return said
+
+
+def facts(told: Told) -> dict[str, Any]:
+    """For a message."""
+    return asdict(told)

@@ -1,0 +1,98 @@
+"""How QEMU is told to open an image: every file by a descriptor, every layer by name, nothing by what stands
+in an image."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aoe.image.formats import LAYERED
+from aoe.image.layers import Layer
+
+SECRET = "key"
+"""What the key is called there."""
+TOP, EXPORT = "image0", "export"
+
+Node = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A layer with the descriptors of its files; `data` below 0: it has its bytes itself."""
+
+    fd: int
+    layer: Layer
+    data: int = -1
+
+
+def name_of(fd: int) -> str:
+    """What a descriptor of a process is called inside it."""
+    return f"/proc/self/fd/{fd}"
+
+
+def nodes(parts: Sequence[Part], *, read_only: bool, direct: bool, keyed: bool) -> Iterator[Node]:
+    """Each after those that it needs. The first part is the top; what is below is never written to."""
+    for number in reversed(range(len(parts))):
+        part, is_fixed = parts[number], read_only or number > 0
+        yield _file(f"file{number}", part.fd, is_fixed, direct)
+        if part.data >= 0:
+            yield _file(f"data{number}", part.data, is_fixed, direct)
+        yield _layer(number, part, is_fixed, number + 1 < len(parts), keyed)
+
+
+def _file(name: str, fd: int, is_fixed: bool, direct: bool) -> Node:
+    return {
+        "driver": "file",
+        "node-name": name,
+        "filename": name_of(fd),
+        "read-only": is_fixed,
+        "locking": "on",
+        "discard": "unmap",
+        "cache": {"direct": direct},
+    }
+
+
+def _layer(number: int, part: Part, is_fixed: bool, has_under: bool, keyed: bool) -> Node:
+    layer = part.layer
+    node: Node = {
+        "driver": layer.format,
+        "node-name": f"image{number}",
+        "file": f"file{number}",
+        "read-only": is_fixed,
+        "discard": "unmap",
+    }
+    if layer.format in LAYERED:
+        node["backing"] = f"image{number + 1}" if has_under else None
+    if part.data >= 0:
+        node["data-file"] = f"data{number}"
+    return node | _key(layer, keyed)
+
+
+def alone(part: Part) -> Node:
+    """One layer without what it lies over, to be looked at."""
+    node: Node = {"driver": part.layer.format, "file": {"driver": "file", "filename": name_of(part.fd)}}
+    if part.layer.format in LAYERED:
+        node["backing"] = None
+    if part.data >= 0:
+        node["data-file"] = {"driver": "file", "filename": name_of(part.data)}
+    return node
+
+
+def _key(layer: Layer, keyed: bool) -> Node:
+    if not (keyed and layer.encrypted):
+        return {}
+    if layer.format == "luks":
+        return {"key-secret": SECRET}
+    return {"encrypt": {"format": "luks", "key-secret": SECRET}}
+
+
+def export_of(mountpoint: str, *, read_only: bool) -> Node:
+    """The top as a file."""
+    return {
+        "type": "fuse",
+        "id": EXPORT,
+        "node-name": TOP,
+        "mountpoint": mountpoint,
+        "writable": not read_only,
+        "growable": False,
+        "allow-other": "off",
+    }

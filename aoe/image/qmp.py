@@ -1,0 +1,75 @@
+"""What is said to a QEMU process, and what it answers (QMP): JSON on a stream socket, a line each."""
+
+import json
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+
+from aoe import limits, timing
+from aoe.errors import ConfigurationError
+
+
+class Gone(ConfigurationError):
+    """The process has ended, or does not answer."""
+
+
+class Qmp:
+    """One at a time. ConfigurationError with the process's own words for what it refuses, Gone."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._rest = b""
+
+    def begin(self) -> None:
+        """When this returns, it has done all that it was started with."""
+        self._until_s = time.monotonic() + timing.IMAGE_ANSWER_S
+        if "QMP" not in self._line():
+            raise Gone("it does not greet")
+        self.do("qmp_capabilities")
+
+    def do(self, verb: str, **arguments: Any) -> Any:
+        """What it returns."""
+        self._until_s = time.monotonic() + timing.IMAGE_ANSWER_S
+        asked = json.dumps({"execute": verb, "arguments": arguments}).encode() + b"\n"
+        try:
+            self._socket.sendall(asked)
+        except OSError as error:
+            raise Gone(f"it cannot be asked ({error.strerror})") from error
+        while True:
+            answer = self._line()
+            if "error" in answer:
+                raise ConfigurationError(str(answer["error"].get("desc", "refused")).replace("\n", "; "))
+            if "return" in answer:
+                return answer["return"]
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._socket.close()
+
+    def _line(self) -> dict[str, Any]:
+        while b"\n" not in self._rest:
+            self._rest += self._more()
+        line, _, self._rest = self._rest.partition(b"\n")
+        with suppress(ValueError, RecursionError):
+            said = json.loads(line)
+            if isinstance(said, dict):
+                return said
+        raise Gone("it is not understood")
+
+    def _more(self) -> bytes:
+        if len(self._rest) > limits.IMAGE_LINE_BYTES_MAX:
+            raise Gone("it says too much")
+        left_s = self._until_s - time.monotonic()
+        if left_s <= 0:
+            raise Gone(f"it has not answered for {timing.IMAGE_ANSWER_S:g} s")
+        self._socket.settimeout(left_s)
+        try:
+            more = self._socket.recv(limits.IMAGE_LINE_BYTES_MAX)
+        except TimeoutError:
+            return b""
+        except OSError as error:
+            raise Gone(f"it has ended ({error.strerror})") from error
+        if not more:
+            raise Gone("it has ended")
+        return more

@@ -1,0 +1,140 @@
+"""The images that one process has served, by their files: each by a daemon of its own, started again where
+that ended."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from aoe import limits
+from aoe.disk.found import beneath_file
+from aoe.disk.identity import file_name
+from aoe.disk.syscalls import close_all
+from aoe.errors import ConfigurationError
+from aoe.image import mounts
+from aoe.image.daemon import Daemon, How
+from aoe.image.files import open_chain
+from aoe.image.messages import Told, Wanted
+from aoe.image.user import User
+
+log = logging.getLogger("aoe.image")
+
+
+@dataclass
+class _One:
+    """An image, its daemon, and its file as that serves it. `life` counts the daemons."""
+
+    wanted: Wanted
+    daemon: Daemon
+    source: int
+    fd: int
+    users: int = 1
+    life: int = 0
+
+
+class Images:
+    """Those of one process, for one caller at a time."""
+
+    def __init__(self, user: User, within: Path | None = None) -> None:
+        """What an earlier process left of its mounts is removed."""
+        self._user = user
+        self._within = within or mounts.home()
+        self._them: dict[str, _One] = {}
+        for name in mounts.clean(self._within):
+            log.warning("%s: an earlier process left an image mounted there; it was unmounted", name)
+
+    def open(self, wanted: Wanted) -> tuple[Told, int]:
+        """Serve an image for one more user: facts and a descriptor, which is this object's.
+        ConfigurationError."""
+        key = _key(wanted.path)
+        one = self._them.get(key)
+        if one is None:
+            one = self._them[key] = self._begin(wanted)
+        elif one.wanted != wanted:
+            raise ConfigurationError(f"{wanted.path} is served already, in another way; say the same of both")
+        else:
+            one.users += 1
+        return self._told(key, one), one.fd
+
+    def _begin(self, wanted: Wanted) -> _One:
+        secret = _read_key(wanted.key_file)
+        if secret is not None and secret.endswith(b"\n"):
+            log.warning("%s ends with a newline, which is a part of the key", wanted.key_file)
+        chain = open_chain(Path(wanted.path), wanted.format, self._user, read_only=wanted.read_only)
+        how = How(
+            read_only=wanted.read_only, direct=wanted.direct, secret=secret, patience_s=wanted.patience_s
+        )
+        daemon = Daemon(chain, how, self._user, self._within)
+        try:
+            fd = daemon.start()
+        except BaseException:
+            chain.close()
+            raise
+        return _One(wanted, daemon, chain.parts[0].fd, fd)
+
+    def _told(self, key: str, one: _One) -> Told:
+        name, beneath = file_name(one.source), beneath_file(one.source)
+        return Told(
+            image=f"{key}:{one.life}",
+            name_kind=int(name.kind),
+            name_text=name.text,
+            node=beneath.node,
+            room=beneath.room,
+        )
+
+    def again(self, image: str) -> tuple[Told, int]:
+        """As `open`, for a user that found the daemon of an image dead. ConfigurationError where there
+        can't be another one yet."""
+        key, _, life = image.rpartition(":")
+        one = self._them.get(key)
+        if one is None:
+            raise ConfigurationError("the image is not served any more")
+        if str(one.life) == life:
+            one.daemon.kill()
+            fd = one.daemon.start(checked=True)
+            close_all([one.fd])  # a dead one says so once more
+            one.fd, one.life = fd, one.life + 1
+            log.warning("%s: what served it had ended; it is served again", one.wanted.path)
+        return self._told(key, one), one.fd
+
+    def release(self, key: str) -> None:
+        """One user less; with the last the daemon ends, and another program may have the image."""
+        one = self._them.get(key)
+        if one is None:
+            return
+        one.users -= 1
+        if not one.users:
+            del self._them[key]
+            self._end(one)
+
+    def close(self) -> None:
+        """End all daemons."""
+        for one in self._them.values():
+            self._end(one)
+        self._them.clear()
+
+    def _end(self, one: _One) -> None:
+        close_all([one.fd])
+        one.daemon.close()
+
+
+def _key(path: str) -> str:
+    """What tells a file from others. ConfigurationError."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no name of a file"
+        raise ConfigurationError(f"{path}: {reason}; name an image") from error
+    return f"{found.st_dev}:{found.st_ino}"
+
+
+def _read_key(file: str | None) -> bytes | None:
+    if file is None:
+        return None
+    try:
+        with Path(file).open("rb") as opened:
+            key = opened.read(limits.IMAGE_KEY_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}; name the file with the key") from error
+    if not 0 < len(key) <= limits.IMAGE_KEY_BYTES_MAX:
+        raise ConfigurationError(f"{file}: a key has 1 to {limits.IMAGE_KEY_BYTES_MAX} bytes")
+    return key

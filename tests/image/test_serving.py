@@ -1,0 +1,283 @@
+"""Images served by a real qemu-storage-daemon: whole ones, crafted ones, and what is left of a killed one."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from aoe.disk.image import ENDED
+from aoe.disk.syscalls import punch_hole
+from aoe.errors import ConfigurationError
+from aoe.image import mounts
+from aoe.image.messages import Wanted
+from aoe.image.serving import Images
+from aoe.image.user import reader
+from tests.image.daemons import daemon_of
+from tests.support.tools import need, tool
+from tests.support.waiting import wait_for
+
+SIZE = 4 << 20
+DATA = b"some bytes " * 100
+
+
+@pytest.fixture(autouse=True)
+def programs() -> None:
+    need("qemu-img", "qemu-storage-daemon", "fusermount3")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("no /dev/fuse here: modprobe fuse")
+
+
+@pytest.fixture
+def images() -> Iterator[Images]:
+    made = Images(reader())
+    yield made
+    made.close()
+    assert not list(mounts.home().glob(f"{mounts.PREFIX}{os.getpid()}-*"))
+
+
+def create(path: Path, *words: str | Path, form: str = "qcow2", size: int = SIZE) -> Path:
+    tool("qemu-img", "create", "-q", "-f", form, *words, path, str(size))
+    return path
+
+
+def wanted(path: Path, form: str = "qcow2", **how: object) -> Wanted:
+    return Wanted(path=str(path), format=form, **how)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["qcow2", "vdi", "vhdx", "vmdk"])
+def test_what_is_written_is_in_the_image(images: Images, tmp_path: Path, form: str) -> None:
+    path = create(tmp_path / f"d.{form}", form=form, size=64 << 20)
+    told, fd = images.open(wanted(path, form))
+    assert os.lseek(fd, 0, os.SEEK_END) == 64 << 20
+    os.pwrite(fd, DATA, 1 << 20)
+    os.fdatasync(fd)
+    assert os.pread(fd, len(DATA), 1 << 20) == DATA
+    images.release(told.image.rpartition(":")[0])
+    raw = tmp_path / "raw"
+    tool("qemu-img", "convert", "-f", form, "-O", "raw", path, raw)
+    assert raw.read_bytes()[1 << 20 :].startswith(DATA)
+    assert not [it for it in Path("/proc/self/mountinfo").read_text().splitlines() if mounts.PREFIX in it]
+
+
+def test_trim_gives_back(images: Images, tmp_path: Path) -> None:
+    path = create(tmp_path / "d.qcow2")
+    _, fd = images.open(wanted(path))
+    os.pwrite(fd, b"x" * (1 << 20), 0)
+    os.fdatasync(fd)
+    before = path.stat().st_blocks
+    punch_hole(fd, 0, 1 << 20)
+    os.fdatasync(fd)
+    assert path.stat().st_blocks < before
+    assert os.pread(fd, 512, 0) == bytes(512)
+
+
+def test_a_chain_is_read_and_only_its_top_is_written(images: Images, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.write_bytes(DATA.ljust(SIZE, b"\0"))
+    middle = create(tmp_path / "middle.qcow2", "-b", "base", "-F", "raw")
+    top = create(tmp_path / "top.qcow2", "-b", "./middle.qcow2", "-F", "qcow2")
+    before = middle.read_bytes()
+    _, fd = images.open(wanted(top))
+    assert os.pread(fd, len(DATA), 0) == DATA
+    os.pwrite(fd, b"top", 0)
+    os.fdatasync(fd)
+    assert os.pread(fd, 3, 0) == b"top"
+    assert (base.read_bytes()[:4], middle.read_bytes()) == (DATA[:4], before)
+
+
+def test_a_file_of_its_data_lies_beside_it(images: Images, tmp_path: Path) -> None:
+    path = create(tmp_path / "d.qcow2", "-o", f"data_file={tmp_path}/data,data_file_raw=on")
+    _, fd = images.open(wanted(path))
+    os.pwrite(fd, DATA, 0)
+    os.fdatasync(fd)
+    assert (tmp_path / "data").read_bytes().startswith(DATA)
+
+
+def rebased(tmp_path: Path, name: str, form: str = "raw") -> Path:
+    """An image that says it lies over something."""
+    path = create(tmp_path / "crafted.qcow2")
+    tool("qemu-img", "rebase", "-u", "-b", name, "-F", form, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/etc/passwd", "../../../../../../etc/passwd", "link", "sub/base", "none", "nbd:127.0.0.1:9",
+     "directory", "json:{\"driver\":\"null-co\"}"],
+)  # fmt: skip
+def test_no_image_leads_out_of_its_directory(images: Images, tmp_path: Path, name: str) -> None:
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "sub/base").write_bytes(bytes(SIZE))
+    with pytest.raises(ConfigurationError) as refused:
+        images.open(wanted(rebased(tmp_path, name)))
+    assert "\n" not in str(refused.value)
+    assert "crafted" in str(refused.value) or Path(name).name in str(refused.value)
+
+
+def test_no_file_of_its_data_is_elsewhere(images: Images, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    path = create(tmp_path / "d.qcow2", "-o", f"data_file={tmp_path}/sub/data,data_file_raw=on")
+    with pytest.raises(ConfigurationError, match="not in its directory"):
+        images.open(wanted(path))
+
+
+def test_a_loop_is_refused(images: Images, tmp_path: Path) -> None:
+    one, other = create(tmp_path / "one.qcow2"), create(tmp_path / "other.qcow2")
+    tool("qemu-img", "rebase", "-u", "-b", "other.qcow2", "-F", "qcow2", one)
+    tool("qemu-img", "rebase", "-u", "-b", "one.qcow2", "-F", "qcow2", other)
+    with pytest.raises(ConfigurationError, match="over itself"):
+        images.open(wanted(one))
+
+
+def test_a_chain_is_not_too_long(images: Images, tmp_path: Path) -> None:
+    create(tmp_path / "0.qcow2")
+    for number in range(1, 17):
+        create(tmp_path / f"{number}.qcow2", "-u", "-b", f"{number - 1}.qcow2", "-F", "qcow2")
+    with pytest.raises(ConfigurationError, match="more than 15"):
+        images.open(wanted(tmp_path / "16.qcow2"))
+    images.open(wanted(tmp_path / "15.qcow2"))
+
+
+def test_a_header_that_a_guest_wrote_is_not_believed(images: Images, tmp_path: Path) -> None:
+    """Below an image in raw, too."""
+    rebased(tmp_path, "/etc/passwd").rename(tmp_path / "forged")
+    forged = (tmp_path / "forged").read_bytes()
+    top = create(tmp_path / "top.qcow2", "-u", "-b", "forged", "-F", "raw")
+    _, fd = images.open(wanted(top))
+    assert os.pread(fd, 512, 0) == forged[:512]
+
+
+def test_what_is_said_must_be_so(images: Images, tmp_path: Path) -> None:
+    raw = tmp_path / "d.qcow2"
+    raw.write_bytes(bytes(SIZE))
+    with pytest.raises(ConfigurationError, match="not in qcow2"):
+        images.open(wanted(raw))
+    with pytest.raises(ConfigurationError, match="not in vmdk"):
+        images.open(wanted(create(tmp_path / "e.vmdk"), "vmdk"))
+
+
+def test_a_truncated_image_is_never_served(images: Images, tmp_path: Path) -> None:
+    path = create(tmp_path / "d.qcow2")
+    told, fd = images.open(wanted(path))
+    os.pwrite(fd, os.urandom(2 << 20), 0)
+    os.fdatasync(fd)
+    images.release(told.image.rpartition(":")[0])
+    os.truncate(path, path.stat().st_size - (1 << 20))
+    with pytest.raises(ConfigurationError, match="qemu-img check"):
+        images.open(wanted(path))
+    top = create(tmp_path / "top.qcow2", "-u", "-b", "d.qcow2", "-F", "qcow2")
+    with pytest.raises(ConfigurationError, match=r"d\.qcow2 is damaged"):
+        images.open(wanted(top))
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ConfigurationError, match=r"d\.qcow2"):
+        images.open(wanted(path))
+
+
+def test_another_program_has_it(images: Images, tmp_path: Path) -> None:
+    path = create(tmp_path / "d.qcow2")
+    with subprocess.Popen(
+        ["qemu-io", "-f", "qcow2", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin is not None
+        other.stdin.write("read 0 512\n")
+        other.stdin.flush()
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(ConfigurationError, match=rf"in use by qemu-io \(process {other.pid}\)"):
+            images.open(wanted(path))
+        other.stdin.close()
+    images.open(wanted(path))
+
+
+@pytest.fixture(scope="module")
+def luks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty image. On a busy machine QEMU may not be able to tell how fast that is."""
+    need("qemu-img")
+    directory = tmp_path_factory.mktemp("luks")
+    path, key = directory / "d.luks", directory / "key"
+    key.write_text("secret")
+    words = ("--object", f"secret,id=k,file={key}", "-o", "key-secret=k,iter-time=10")
+
+    def made() -> bool:
+        with suppress(subprocess.CalledProcessError):
+            create(path, *words, form="luks")
+            return True
+        return False
+
+    wait_for(made)
+    return path
+
+
+def test_a_key_opens_it(images: Images, luks: Path) -> None:
+    _, fd = images.open(wanted(luks, "luks", key_file=str(luks.with_name("key"))))
+    os.pwrite(fd, DATA, 0)
+    os.fdatasync(fd)
+    assert os.lseek(fd, 0, os.SEEK_END) == SIZE
+    assert DATA not in luks.read_bytes()
+
+
+def test_a_newline_behind_a_key_is_said(
+    images: Images, luks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("secret\n")
+    with pytest.raises(ConfigurationError, match="ends with a newline, which counts"):
+        images.open(wanted(luks, "luks", key_file=str(key)))
+    assert "newline" in caplog.text
+
+
+def test_what_a_killed_daemon_had_is_served_again(images: Images, tmp_path: Path) -> None:
+    path = create(tmp_path / "d.qcow2")
+    told, fd = images.open(wanted(path))
+    os.pwrite(fd, DATA, 0)
+    os.fdatasync(fd)
+    for _ in range(2):
+        dead = os.dup(fd)
+        os.kill(daemon_of(path), signal.SIGKILL)
+        wait_for(partial(_is_dead, dead))
+        told, fd = images.again(told.image)
+        assert os.pread(fd, len(DATA), 0) == DATA
+        assert images.again(told.image.rpartition(":")[0] + ":0")[0] == told, "there is one already"
+        with pytest.raises(OSError, match="not connected"):
+            os.close(dead)
+
+
+def _is_dead(fd: int) -> bool:
+    try:
+        os.fdatasync(fd)
+    except OSError as error:
+        return error.errno in ENDED
+    return False
+
+
+def test_two_users_have_one_daemon(images: Images, tmp_path: Path) -> None:
+    path = create(tmp_path / "d.qcow2")
+    told, _ = images.open(wanted(path))
+    assert images.open(wanted(path))[0] == told
+    with pytest.raises(ConfigurationError, match="another way"):
+        images.open(wanted(path, read_only=True))
+    key = told.image.rpartition(":")[0]
+    images.release(key)
+    assert daemon_of(path)
+    images.release(key)
+    assert not daemon_of(path)
+    images.release(key)
+
+
+def test_what_a_killed_process_left_is_unmounted(tmp_path: Path) -> None:
+    left = tmp_path / f"{mounts.PREFIX}1-77"
+    left.mkdir()
+    (left / "disk").touch()
+    other = tmp_path / f"{mounts.PREFIX}x"
+    other.mkdir()
+    own = tmp_path / f"{mounts.PREFIX}{os.getpid()}-{mounts.started(os.getpid())}"
+    own.mkdir()
+    assert mounts.clean(tmp_path) == [left.name, other.name]
+    assert list(tmp_path.iterdir()) == [own]

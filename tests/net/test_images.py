@@ -1,0 +1,150 @@
+"""A disk in qcow2 whose qemu-storage-daemon is killed under load: clients see a pause, and no error; nothing
+that was acknowledged is lost, or the next FLUSH says that it may be (order rules T6 and I6)."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from aoe.image import mounts
+from aoe.wire.protocol import SECTOR
+from tests.image.daemons import daemon_of
+from tests.net.test_kill9 import SECTORS, WRITERS, Writer
+from tests.support.labs.network import Lab
+from tests.support.labs.peers import AoeTarget
+from tests.support.labs.raw_client import AtaFailed, Client
+from tests.support.tools import need, tool
+from tests.support.waiting import PATIENCE_S, wait_for
+
+KILLS = 5
+MAC = bytes((2, 0, 0, 0, 0x89))
+
+
+@pytest.fixture(autouse=True)
+def programs() -> None:
+    need("qemu-img", "qemu-storage-daemon", "fusermount3")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.qcow2"
+    tool("qemu-img", "create", "-q", "-f", "qcow2", path, str(SECTORS * SECTOR))
+    return path
+
+
+def client(lab: Lab, number: int = 0) -> Client:
+    """One that waits out any pause."""
+    mac = MAC + bytes([number])
+    return lab.client(mac=mac, timeout=1, retries=int(PATIENCE_S), dst=lab.cables[0].a.mac)
+
+
+class Load:
+    """Eight hosts that write until the end of the block. `alive` are those whose requests had no error."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.writers = [Writer(number, client(lab, number)) for number in range(WRITERS)]
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=it.run, args=(self._stop,)) for it in self.writers]
+
+    def __enter__(self) -> "Load":
+        for it in self._threads:
+            it.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for it in self._threads:
+            it.join()
+
+    @property
+    def done(self) -> int:
+        return sum(sum(it.acknowledged.values()) for it in self.writers)
+
+    @property
+    def alive(self) -> int:
+        return sum(it.is_alive() for it in self._threads)
+
+    def goes_on(self) -> None:
+        before = self.done
+        wait_for(lambda: self.done > before + WRITERS)
+
+
+def kill(path: Path) -> None:
+    """The daemon of an image; return when there is another one."""
+    killed = wait_for(lambda: daemon_of(path))
+    os.kill(killed, signal.SIGKILL)
+    wait_for(lambda: daemon_of(path) not in (0, killed))
+
+
+@pytest.mark.parametrize("direct", [False, True], ids=["buffered", "direct"])
+def test_a_killed_daemon_is_a_pause(lab: Lab, tmp_path: Path, disk: Path, direct: bool) -> None:
+    with AoeTarget(lab, tmp_path, f"{disk}=1.1", *["--direct"] * direct) as target:
+        with Load(lab) as load:
+            for _ in range(KILLS):
+                load.goes_on()
+                kill(disk)
+            load.goes_on()
+            assert load.alive == WRITERS
+        reader = client(lab)
+        content = b"".join(reader.read(at, 2) for at in range(0, SECTORS, 2))
+        assert [it for writer in load.writers for it in writer.problems(content)] == []
+        os.kill(daemon_of(disk), signal.SIGKILL)  # what is read then is in the image
+        target.stop()
+    raw = tmp_path / "raw"
+    tool("qemu-img", "convert", "-f", "qcow2", "-O", "raw", disk, raw)
+    assert [it for writer in load.writers for it in writer.problems(raw.read_bytes())] == []
+    wait_for(lambda: not daemon_of(disk))
+    assert mounts.PREFIX not in Path("/proc/self/mountinfo").read_text()
+
+
+def flushes(one: Client) -> bool:
+    try:
+        one.flush()
+    except AtaFailed:
+        return False
+    return True
+
+
+def test_what_was_written_back_and_lost_is_told_once(lab: Lab, tmp_path: Path, disk: Path) -> None:
+    with AoeTarget(lab, tmp_path, f"{disk}=1.1", "--durability", "write-back"):
+        one, other, reader = (client(lab, number) for number in range(3))
+        one.write(0, bytes(SECTOR))
+        other.write(1, bytes(SECTOR))
+        assert flushes(one)
+        before = one.identify()
+        one.write(0, b"x" * SECTOR)
+        killed = wait_for(lambda: daemon_of(disk))
+        os.kill(killed, signal.SIGKILL)
+        assert [flushes(it) for it in (one, one, reader, other, other, one)] == [
+            False,
+            True,
+            True,
+            False,
+            True,
+            True,
+        ]
+        assert one.identify() != before, "it is another instance"
+
+
+def test_what_was_written_through_is_there(lab: Lab, tmp_path: Path, disk: Path) -> None:
+    with AoeTarget(lab, tmp_path, f"{disk}=1.1"):
+        one = client(lab)
+        before = one.identify()
+        for number in range(3):
+            one.write(number, bytes([number + 1]) * SECTOR)
+            killed = wait_for(lambda: daemon_of(disk))
+            os.kill(killed, signal.SIGKILL)
+            assert flushes(one)
+        assert one.read(0, 2) == b"\1" * SECTOR + b"\2" * SECTOR
+        assert one.identify() == before
+
+
+def test_nothing_is_left_behind(lab: Lab, tmp_path: Path, disk: Path) -> None:
+    """Not by a target that is killed either; the next one serves the image at once."""
+    for _ in range(2):
+        with AoeTarget(lab, tmp_path, f"{disk}=1.1") as target:
+            client(lab).write(0, bytes(SECTOR))
+            target.kill()
+    wait_for(lambda: not daemon_of(disk))
