@@ -326,6 +326,10 @@ POOL_CHAIN_MAX = 16
 """Images of which one state is made, each of differences to the one before."""
 POOL_NAMED_MAX = 8
 """Volumes or snapshots that one message names."""
+SCHEDULE_GAP = 24 * 3600
+"""Seconds between two looks of a schedule, after which it does not trust the clock enough to prune."""
+SCHEDULES_MAX, SCHEDULE_KEPT_MAX = 64, 500
+"""Schedules of a file, and snapshots of one kind that one of them keeps."""
 POOL_FOREIGN_HEAD_BYTES = 512
 """Of an image of others: what it begins with may speak against its name."""
 POOL_HOLE_BYTES = 1 << 20
