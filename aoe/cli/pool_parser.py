@@ -82,8 +82,10 @@ def _add_states(verbs: Any) -> None:
     command = _planned(verbs, "clone", "volumes.clone", what)
     command.add_argument("source", metavar=_EITHER, help="what is cloned")
     command.add_argument("volume", metavar=_VOLUME, help="name of the new volume, in the same pool")
-    command = _planned(verbs, "snapshot", "volumes.snapshot", "keep what a volume has now")
-    command.add_argument("snapshot", metavar=_SNAPSHOT, help="the volume, and a name for its state")
+    what = "keep what a volume has now, also while it is served; what several have, at one moment"
+    command = _planned(verbs, "snapshot", "volumes.snapshot", what)
+    named = "the volume, and a name for its state; others of the pool by the same name"
+    command.add_argument("snapshots", nargs="+", metavar=_SNAPSHOT, help=named)
     what = "give a volume the content of a snapshot again; what it has now is kept as another snapshot"
     command = _planned(verbs, "rollback", "volumes.rollback", what)
     command.add_argument("snapshot", metavar=_SNAPSHOT, help="the snapshot")

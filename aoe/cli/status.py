@@ -120,6 +120,8 @@ def sentences(look: Look) -> Iterator[str]:
     for export in exports:
         yield plain(_export(export))
         yield from (plain(f"  {_client(it)}") for it in _dicts(export.get("clients")))
+        if cutting := export.get("cutting"):
+            yield plain(f"  cutting @{cutting}: {100 * float(export.get('cut') or 0):.0f} %")
         if counted := wrong(export):
             yield plain(f"  failed or dropped: {counted}")
         yield from (plain(f"  stays: {mac} {why}") for mac, why in _dict(export.get("stays")).items())

@@ -182,9 +182,14 @@ def clone(source: str, volume: str, **how: Any) -> Verb:
     return Verb(How(**how), name.pool, Clone(of.volume, of.snapshot, name.volume), name.volume)
 
 
-def snapshot(snapshot: str, **how: Any) -> Verb:
-    name = _snapshot(snapshot)
-    return Verb(How(**how), name.pool, Cut(name.volume, name.snapshot), name.volume)
+def snapshot(snapshots: list[str], **how: Any) -> Verb:
+    name, *others = (_snapshot(it) for it in snapshots)
+    for other in others:
+        _check_one_pool(name, other)
+        if other.snapshot != name.snapshot:
+            raise ConfigurationError(f"{name} and {other} have two names; snapshots of one moment have one")
+    request = Cut(name.volume, name.snapshot, tuple(it.volume for it in others))
+    return Verb(How(**how), name.pool, request, name.volume)
 
 
 def rollback(snapshot: str, **how: Any) -> Verb:

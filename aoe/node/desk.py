@@ -28,6 +28,8 @@ from aoe.node.opening import Held, InProcess
 from aoe.node.plan import Store
 from aoe.node.rooms import rooms
 from aoe.pool.asked import request_of
+from aoe.pool.requests import Cut
+from aoe.pool.volume import ASKED, FOR_CLONE
 from aoe.target.address_locks import Names, name_of
 
 Texts = Mapping[str, Callable[[], int]]
@@ -107,6 +109,9 @@ class Desk:
             "text": self._text,
             "group": self._group,
             "volume": self._volume,
+            "cut": self._cut,
+            "cut_file": lambda said, _: Given({}, (self._stores.cuts.file(_number(said)),)),
+            "cut_end": self._end_cut,
             "rooms": self._rooms,
             "chore": self._chore,
         }
@@ -170,6 +175,23 @@ class Desk:
         number = self._stores.chores.begin(pool, request, only_plan=only_plan)
         return self._chore({"number": number}, ())
 
+    def _cut(self, said: dict[str, Any], _: Sequence[int]) -> Given:
+        """Begin to make a file for a snapshot."""
+        pool, asked, cause = said.get("pool"), said.get("request"), said.get("cause")
+        request = request_of(asked) if isinstance(asked, dict) else None
+        if not (isinstance(pool, str) and isinstance(request, Cut) and cause in (ASKED, FOR_CLONE)):
+            raise Misunderstood("it takes a pool, a snapshot, and why that is cut")
+        self._look()
+        cuts, name, why = self._stores.cuts, pool, str(cause)
+        number = self._stores.chores.start(lambda: cuts.begin(name, request, why))
+        return self._chore({"number": number}, ())
+
+    def _end_cut(self, said: dict[str, Any], _: Sequence[int]) -> Given:
+        """Begin to make it known, or to remove it."""
+        cuts, number, whole = self._stores.cuts, _number(said), said.get("whole") is True
+        chore = self._stores.chores.start(lambda: cuts.end(number, whole=whole))
+        return self._chore({"number": chore}, ())
+
     def _rooms(self, _: dict[str, Any], __: Sequence[int]) -> Given:
         """Begin to look how full the pools are."""
         self._look()
@@ -179,9 +201,7 @@ class Desk:
 
     def _chore(self, said: dict[str, Any], _: Sequence[int]) -> Given:
         """What came of one; none while it is under way."""
-        number = said.get("number")
-        if not isinstance(number, int):
-            raise Misunderstood("chores have numbers")
+        number = _number(said)
         done = self._stores.chores.look(number, timing.OPENER_CHORE_S)
         return Given({"number": number, "done": done})
 
@@ -400,6 +420,13 @@ def _pair(token: object) -> tuple[Any, ...]:
 def _is_store(fd: int) -> bool:
     mode = os.fstat(fd).st_mode
     return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
+
+
+def _number(said: dict[str, Any]) -> int:
+    number = said.get("number")
+    if not isinstance(number, int):
+        raise Misunderstood("chores and snapshots have numbers")
+    return number
 
 
 def _strings(said: dict[str, Any], name: str) -> list[str]:

@@ -459,7 +459,8 @@ class Node:
         return (left.state, left.reason) if left else ("serving", self.target.lost(one.export))
 
     def _served(self, one: Live) -> ExportStatus:
-        return standing(one, self.target, *self._state_of(one))
+        cut = self.volumes.cuts.progress(one.config.key)
+        return standing(one, self.target, *self._state_of(one), cut)
 
     def _unserved(self, state: str, why: Note) -> ExportStatus:
         path = next((it.path for it in self._wanted.exports if it.address == why.address), "")

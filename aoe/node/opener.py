@@ -29,6 +29,7 @@ from aoe.node.opening import Held, There
 from aoe.node.plan import Store
 from aoe.node.remembered import Remembered
 from aoe.pool.asked import Wish, facts_of
+from aoe.pool.requests import Cut
 from aoe.target.address_locks import parts_of
 from aoe.target.system import System
 
@@ -154,6 +155,16 @@ class ByOpener(Sockets, System):
     def volume(self, pool: str, request: Wish, *, only_plan: bool) -> Facts:
         """As `Opener.volume`."""
         return self._chore("volume", pool=pool, request=facts_of(request), plan=only_plan)
+
+    def begin_cut(self, pool: str, request: Cut, cause: str) -> Facts:
+        """As `Opener.begin_cut`, and so below."""
+        return self._chore("cut", pool=pool, request=facts_of(request), cause=cause)
+
+    def cut_file(self, number: int) -> int:
+        return self._one("cut_file", number=number)[1]
+
+    def end_cut(self, number: int, *, whole: bool) -> Facts:
+        return self._chore("cut_end", number=number, whole=whole)
 
     def rooms(self) -> list[Facts]:
         """As `Opener.rooms`."""

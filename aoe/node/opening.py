@@ -25,11 +25,13 @@ from aoe.link.naming import Known, all_known
 from aoe.link.packet import PacketLink, Sockets, only_interface
 from aoe.link.udp import UdpLink, UdpSpec
 from aoe.node.chores import Chores, Facts
+from aoe.node.cut_files import CutFiles
 from aoe.node.holds import Busy, Hold, Holds, Keeper, Place, Rest
 from aoe.node.plan import Store
 from aoe.node.pools import Pools
 from aoe.node.rooms import rooms
 from aoe.pool.asked import Wish
+from aoe.pool.requests import Cut
 from aoe.printable import plain
 from aoe.target.keys import StoreKey
 from aoe.target.naming import key_of
@@ -102,6 +104,17 @@ class Opener(Protocol):
         exports it `touches`, and whether it may beside them (`live`). ConfigurationError, PoolError: nothing
         was done."""
 
+    def begin_cut(self, pool: str, request: Cut, cause: str) -> Facts:
+        """Make a file for a snapshot of a volume that is served: its `number`. Of one that does not `end`
+        nothing is left. ConfigurationError, PoolError."""
+
+    def cut_file(self, number: int) -> int:
+        """A descriptor of that, to be filled. ConfigurationError, OSError."""
+
+    def end_cut(self, number: int, *, whole: bool) -> Facts:
+        """It becomes the `snapshot` of that name, and what was `done`; or it goes. ConfigurationError,
+        PoolError: then it goes, too."""
+
     def rooms(self) -> list[Facts]:
         """How full each pool of the file is, as `aoe.node.rooms` has it."""
 
@@ -145,6 +158,7 @@ class InProcess:
         self._sockets = sockets
         self.pools = Pools() if pools is None else pools
         self.chores = Chores(self.pools, self._is_ours)
+        self.cuts = CutFiles(self.pools)
         self._holds = Holds()
         self._apart = False
 
@@ -285,6 +299,15 @@ class InProcess:
 
     def volume(self, pool: str, request: Wish, *, only_plan: bool) -> Facts:
         return self.chores.do(pool, request, only_plan=only_plan)
+
+    def begin_cut(self, pool: str, request: Cut, cause: str) -> Facts:
+        return self.cuts.begin(pool, request, cause)
+
+    def cut_file(self, number: int) -> int:
+        return self.cuts.file(number)
+
+    def end_cut(self, number: int, *, whole: bool) -> Facts:
+        return self.cuts.end(number, whole=whole)
 
     def rooms(self) -> list[Facts]:
         return list(rooms(self.pools))

@@ -11,8 +11,10 @@ from aoe.wire.frame import format_mac
 from aoe.wire.protocol import SECTOR
 
 
-def standing(one: Live, target: Target, state: str, reason: str) -> ExportStatus:
-    """In that state, with what the target did of it."""
+def standing(
+    one: Live, target: Target, state: str, reason: str, cut: tuple[str, float] = ("", 0.0)
+) -> ExportStatus:
+    """In that state, with what the target did of it, and the snapshot that is being cut of it."""
     export, config = one.export, one.config
     now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     done = {} if one.going else of_export(target.numbers(export), now_ns)
@@ -32,6 +34,8 @@ def standing(one: Live, target: Target, state: str, reason: str) -> ExportStatus
         None if one.going else target.unused_s(export),
         stays=stays(target, config.key) if export.identity.draining and not one.going else None,
         limits=config.limited,
+        cutting=cut[0],
+        cut=round(cut[1], 3),
         **done,
     )
 

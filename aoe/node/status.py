@@ -29,7 +29,8 @@ class ExportStatus:
     since it is served. `limits` are keys of the file, with numbers (bytes, seconds); none where nothing is
     limited. Then come numbers by the rows of EXPORT (`aoe.metrics.table`): `reads` to `queue`; in `counted`
     errors and what was dropped, without what never happened; in `reply` and `disk` the histograms, each with
-    its sum. The client that was heard last is the first of the `clients`."""
+    its sum. The client that was heard last is the first of the `clients`. `cutting` is the name
+    of a snapshot that is not whole yet, and `cut` how far it is, from 0 to 1."""
 
     address: str
     path: str
@@ -58,6 +59,8 @@ class ExportStatus:
     stays: Mapping[str, str] | None = None
     """Why, by MAC; None where it does not drain."""
     limits: Mapping[str, float] = field(default_factory=dict)
+    cutting: str = ""
+    cut: float = 0.0
 
     @property
     def served(self) -> bool:

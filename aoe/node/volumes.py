@@ -4,6 +4,7 @@ of an export gets another state or size."""
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 from aoe import timing
 from aoe.config.values import ExportConfig, volume_of
@@ -14,9 +15,11 @@ from aoe.errors import ConfigurationError
 from aoe.node.chores import Facts
 from aoe.node.hands import Hands, Live
 from aoe.node.opening import Opener
+from aoe.node.served_cuts import ServedCuts, Wanted
 from aoe.node.steps import Add, Note, Plan, Remove
 from aoe.pool.asked import Wish, name_of
 from aoe.pool.requests import Clone, Cut, Delete, Rename, Resize
+from aoe.pool.volume import ASKED, FOR_CLONE
 from aoe.printable import plain
 from aoe.target.target import Target
 from aoe.wire.frame import format_mac
@@ -40,12 +43,15 @@ class Volumes:
         self._hands = hands
         self._changing = changing
         self._left = left
+        self.cuts = ServedCuts(opener, hands)
 
     async def plan(self, pool: str, request: Wish) -> Facts:
         """What a verb would do, and which clients it touches. ConfigurationError where it cannot be."""
         planned = await self._ask(pool, request, only_plan=True)
         served = self._served(planned)
         self._check_kept(request, served)
+        if isinstance(request, Cut | Clone) and served:
+            planned["steps"] = [_held(one) for one in served] + planned["steps"]
         return {**planned, "clients": [line for one in served for line in self._clients(one)]}
 
     async def do(
@@ -59,6 +65,14 @@ class Volumes:
         self._check_kept(request, self._served(planned))
         if not planned["touches"]:
             return {**await self._ask(pool, request), "paths": {}}
+        if isinstance(request, Cut):
+            await self._cut(pool, request, planned, ASKED)
+            return {**planned, "paths": self._paths(planned)}
+        if isinstance(request, Clone):
+            cut = Cut(request.source, f"clone-{request.volume}")
+            (done,) = await self._cut(pool, cut, planned, FOR_CLONE)
+            cloned = await self._ask(pool, replace(request, snapshot=done["snapshot"]))
+            return {**cloned, "paths": self._paths(planned)}
         async with self._changing(f"volume {name_of(request)} by {by}"):
             served = self._served(planned)
             if planned["live"]:
@@ -101,11 +115,6 @@ class Volumes:
             where = f"{plain(one.config.path)} is served at {one.config.address}"
             if isinstance(request, Delete):
                 raise ConfigurationError(f"{where}; take that out of the file, and apply it")
-            if isinstance(request, Cut | Clone):
-                raise ConfigurationError(
-                    f"{where}, and a snapshot is cut of what is not; clone one of its snapshots, or remove "
-                    "that export first"
-                )
 
     def _check_unused(self, one: Live) -> None:
         unused_s = self._target.unused_s(one.export)
@@ -117,6 +126,23 @@ class Volumes:
             )
 
     # What is done
+
+    async def _cut(self, pool: str, request: Cut, planned: Facts, cause: str) -> list[Facts]:
+        """Snapshots of disks that are served, at one moment."""
+        served = {_state(one): one for one in self._served(planned)}
+        states = planned["touches"]
+        if len(states) < len(request.volumes):
+            raise ConfigurationError("some of these volumes are served and some are not; cut them apart")
+        if not served.keys() >= set(states):
+            raise ConfigurationError(f"{request.volume} is being taken, or put into service; try again")
+        wanted = [
+            Wanted(Cut(volume, request.snapshot), served[state], cause)
+            for volume, state in zip(request.volumes, states, strict=True)
+        ]
+        return await self.cuts.take(pool, wanted)
+
+    def _paths(self, planned: Facts) -> dict[str, str]:
+        return {one.config.address: one.config.path for one in self._served(planned)}
 
     async def _beside(self, pool: str, request: Wish, served: Sequence[Live]) -> Facts:
         """While clients use it."""
@@ -182,6 +208,11 @@ def _path(request: Wish, one: Live) -> str:
     if name is None or not isinstance(request, Rename):
         return one.config.path
     return str(name._replace(volume=request.new))
+
+
+def _held(one: Live) -> str:
+    ms = int(timing.CUT_HOLD_S * 1000)
+    return f"hold changes of {one.config.address} for at most {ms} ms, until those under way are over"
 
 
 def _check_unwanted(pool: str, request: Delete, wanted: Sequence[ExportConfig]) -> None:

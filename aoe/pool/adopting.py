@@ -6,10 +6,10 @@ The image stands beside the others already, as a new one, by its id.
 from dataclasses import dataclass, replace
 
 from aoe.errors import ConfigurationError
-from aoe.pool import records
+from aoe.pool import names, records
 from aoe.pool.copying import Standing
 from aoe.pool.names import Format
-from aoe.pool.requests import with_dropped
+from aoe.pool.requests import with_dropped, with_snapshot
 from aoe.pool.steps import Drop, Find, Plan, Save, Settle
 from aoe.pool.volume import BY_TEMPLATE, TEMPLATE, Image, Snapshot, Volume, check_size
 
@@ -58,6 +58,26 @@ class Template:
         steps = Find(image), head.made, Save(self.volume, now), Settle(image), Settle(head.image)
         done = f"{said}: is a template, which is cloned and no more written to"
         return Plan((*steps, Drop(was.head.file)), done)
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """A snapshot that was cut while its volume, which is told by its UUID, was served: an image beside the
+    others, with the time at which it was cut."""
+
+    uuid: str
+    snapshot: str
+    image: Image
+    made: str
+    cause: str
+
+    def plan(self, at: Standing) -> Plan:
+        name = at.tree.name(self.uuid)
+        was = at.tree.volume(name)
+        names.check_free(self.snapshot, "snapshot", (it.name for it in was.snapshots))
+        kept = Snapshot(name=self.snapshot, image=self.image, made=self.made, cause=self.cause)
+        steps = Find(self.image), Save(name, with_snapshot(was, kept)), Settle(self.image)
+        return Plan(steps, f"{at.tree.said(name, self.snapshot)}: cut")
 
 
 def _image(at: Standing, id: str, size: int, format: Format) -> Image:

@@ -48,6 +48,8 @@ def request_of(said: Mapping[str, Any]) -> Wish:
     for name, value in given.items():
         if not _fits(name, value):
             raise ConfigurationError(f"{name} of {said['verb']} is not as it must be")
+    if "others" in given:
+        given["others"] = tuple(given["others"])
     try:
         return kind(**given)
     except TypeError as error:
@@ -57,4 +59,6 @@ def request_of(said: Mapping[str, Any]) -> Wish:
 def _fits(name: str, value: object) -> bool:
     if name == "format":
         return value is None or value in FORMATS
+    if name == "others":
+        return isinstance(value, list | tuple) and all(isinstance(it, str) for it in value)
     return type(value) is _TYPES.get(name, str)

@@ -42,19 +42,33 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A snapshot of what a volume has now."""
+    """A snapshot of what a volume has now, and, by the same name, of what others have that are cut with
+    it."""
 
     volume: str
     snapshot: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.volume, *self.others
 
     def plan(self, at: Standing) -> Plan:
-        was = at.tree.volume(self.volume)
-        _check_no_template(at, self.volume, was)
+        check_count(len(self.volumes), "snapshots at one moment", limits.CUT_GROUP_MAX)
+        if len(set(self.volumes)) != len(self.volumes):
+            raise ConfigurationError("a volume is named twice; name each once")
+        done = [self._of(at, volume) for volume in self.volumes]
+        said = ", ".join(at.tree.said(volume, self.snapshot) for volume in self.volumes)
+        heads = tuple(at.tree.volume(volume).head for volume in self.volumes)
+        return Plan(tuple(step for cut in done for step in cut.steps), f"{said}: cut", idle=heads)
+
+    def _of(self, at: Standing, volume: str) -> "_Done":
+        was = at.tree.volume(volume)
+        _check_no_template(at, volume, was)
         names.check_free(self.snapshot, "snapshot", (it.name for it in was.snapshots))
-        said = at.tree.said(self.volume, self.snapshot)
-        at.check_room(f"to cut {said}")
-        cut = _cut(at, self.volume, was, self.snapshot, ASKED)
-        return Plan(cut.steps, f"{said}: cut", idle=(was.head,))
+        at.check_room(f"to cut {at.tree.said(volume, self.snapshot)}")
+        return _cut(at, volume, was, self.snapshot, ASKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +121,7 @@ class Rollback:
             cause=BY_ROLLBACK,
         )
         child = at.child(back.image)
-        now = _with(replace(was, head=child.image), kept)
+        now = with_snapshot(replace(was, head=child.image), kept)
         steps = child.made, Save(self.volume, now), Settle(child.image)
         said = at.tree.said(self.volume)
         done = f"{said}: as in {self.snapshot}; what it was is kept as {at.tree.said(self.volume, kept.name)}"
@@ -220,11 +234,12 @@ def _cut(at: Standing, name: str, was: Volume, snapshot: str, cause: str) -> _Do
     child = at.child(was.head)
     kept, head = (child.image, was.head) if child.made.how == "copy" else (was.head, child.image)
     cut = Snapshot(name=snapshot, image=kept, made=at.now, cause=cause)
-    now = _with(replace(was, head=head), cut)
+    now = with_snapshot(replace(was, head=head), cut)
     return _Done(now, cut, (child.made, Save(name, now), Settle(child.image)))
 
 
-def _with(volume: Volume, snapshot: Snapshot) -> Volume:
+def with_snapshot(volume: Volume, snapshot: Snapshot) -> Volume:
+    """One more. ConfigurationError where there are too many."""
     check_count(len(volume.snapshots) + 1, "snapshots of it", limits.POOL_SNAPSHOTS_MAX)
     return replace(volume, snapshots=(*volume.snapshots, snapshot))
 

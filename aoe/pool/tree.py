@@ -30,6 +30,12 @@ class Tree:
             raise ConfigurationError(f"there is no volume {self.said(names.check(name, 'volume'))}")
         return self.volumes[name]
 
+    def name(self, uuid: str) -> str:
+        """What a volume is called now; ConfigurationError where it is gone."""
+        if uuid not in self._names:
+            raise ConfigurationError("the volume was deleted meanwhile")
+        return self._names[uuid]
+
     def snapshot(self, name: str, snapshot: str) -> Snapshot:
         """A snapshot of a volume; ConfigurationError where there is none."""
         volume = self.volume(name)

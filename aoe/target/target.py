@@ -310,8 +310,8 @@ class Target(Rooted):
         before is in them, what is sent from now on is not. They are made in files, empty ones, each open for
         writing on the file system of its disk's; the descriptors stay the caller's.
 
-        Until `Cutting.whole` returns a file is no snapshot, and a crash leaves it like that: a caller that
-        makes it known keeps that it is not whole before it asks for this. ConfigurationError for an address
+        Until `Cutting.whole` returns a file is no snapshot, and a crash leaves it like that: it gets its name
+        after that. ConfigurationError for an address
         that is not served, and for a disk that is no file of its own, or that another host serves, too;
         CutError where it did not come about, as its disk hung for 250 ms, or is full."""
         return await self._cuts.begin({self._find(*key): fd for key, fd in into.items()})

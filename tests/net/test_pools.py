@@ -111,11 +111,6 @@ def test_what_would_change_under_a_client_is_refused_unless_it_is_forced(
                 "delete fast/web1",
                 "fast/web1 is what e1.1 is to serve; take that out of the file, and apply it",
             ),
-            ("snapshot fast/web1@now", "fast/web1 is served at e1.1, and a snapshot is cut of what is not;"),
-            (
-                "clone fast/web1 fast/web2",
-                "fast/web1 is served at e1.1, and a snapshot is cut of what is not",
-            ),
             (
                 f"resize fast/web1 {SIZE // 2} --shrink",
                 f"fast/web1 is served at e1.1, and {mac(disk)} used it",

@@ -12,6 +12,7 @@ WISHES: list[Wish] = [
     Create("a", 512),
     Create("a", 512, "qcow2"),
     Cut("a", "b"),
+    Cut("a", "b", ("c", "d")),
     Clone("a", "", "b"),
     Rollback("a", "b"),
     Resize("a", 512, shrink=True),
@@ -45,6 +46,8 @@ def test_what_has_a_default_may_be_left_out() -> None:
         ({"verb": "create", "volume": "a", "size": "1G"}, "size of create is not"),
         ({"verb": "create", "volume": "a", "size": 512, "format": "vmdk"}, "format of create is not"),
         ({"verb": "create", "volume": "a", "size": 512, "format": ["raw"]}, "format of create is not"),
+        ({"verb": "snapshot", "volume": "a", "snapshot": "b", "others": "cd"}, "others of snapshot is not"),
+        ({"verb": "snapshot", "volume": "a", "snapshot": "b", "others": [1]}, "others of snapshot is not"),
         ({"verb": "delete", "volume": "a", "recursive": 1}, "recursive of delete is not"),
     ],
 )
