@@ -13,7 +13,10 @@ import pytest
 from aoe import limits
 from aoe.cli import on_host
 from aoe.config.read import read
+from aoe.disk.open import open_disk
 from aoe.link.naming import Known
+from aoe.pool.requests import Create
+from tests.pool.pools import fresh, working
 
 LO = '[target]\ninterfaces = ["lo"]\n'
 
@@ -51,6 +54,24 @@ def test_what_can_be_served_is_said(disk: Path, tmp_path: Path) -> None:
         f"e1.0: {disk}: 65536 bytes, buffered",
         f"{tmp_path}/f.toml: 1 export",
     ]
+
+
+def test_volumes_are_looked_at_in_their_pools_also_while_a_daemon_has_these(tmp_path: Path) -> None:
+    pool = fresh(tmp_path)
+    text = f'[[pool]]\nname = "fast"\npath = "{pool}"\n[[pool]]\nname = "gone"\npath = "/nowhere"\n'
+    text += export("fast/web1") + export("fast/web2", 1) + export("gone/a", 2)
+    with working(pool, reserve=0) as work:
+        work.do(Create("web1", 1 << 20, "raw"))
+        said = found(LO + text)
+        assert said[1] == (True, "e1.0: fast/web1: 1048576 bytes, buffered")
+        assert said[2] == (False, "e1.1: there is no volume fast/web2")
+        assert said[3] == (
+            False,
+            "e1.2: pool gone (/nowhere): No such file or directory; name a directory that this user may use",
+        )
+        held = open_disk(Path(work.path_of("web1")))
+        assert found(LO + text)[1][0] is False
+        held.close()
 
 
 def test_json_has_the_same_as_objects(disk: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from aoe.wire import ata as ata_wire
 from aoe.wire import frame
 from tests.net.service import Service, export
+from tests.pool.pools import fresh
 from tests.support.labs.network import Lab
 from tests.support.labs.raw_client import READ_EXT, ata_request
 from tests.support.tools import need_users
@@ -105,3 +106,36 @@ def _load(lab: Lab) -> None:
     with lab.client(1, 1) as client:
         for lba in range(40):
             client.send(client.request(frame.Command.ATA, ata_wire.encode(ata_request(READ_EXT, lba, 1))))
+
+
+def test_the_admins_of_a_pool_do_all_with_its_volumes_and_others_look(lab: Lab, place: Path) -> None:
+    need_users()
+    group = next(it for it in grp.getgrall() if it.gr_gid)
+    tables = [
+        f'[[pool]]\nname = "{name}"\npath = "{fresh(place)}"\nreserve = 0\n{more}'
+        for name, more in (("fast", f'admins = "{group.gr_name}"\n'), ("slow", ""))
+    ]
+    create = {"verb": "create", "volume": "web1", "size": 1 << 20, "format": "raw"}
+    with Service(lab, place, tables, control_readers="all").launch().ready() as service:
+        for gid, pool in ((4321, "fast"), (group.gr_gid, "slow"), (group.gr_gid, "none")):
+            refused = ask(service, gid, "volume", pool=pool, request=create)
+            assert refused["error"]["kind"] == "rights"
+        assert ask(service, group.gr_gid, "apply")["error"]["kind"] == "rights"
+        done = ask(service, group.gr_gid, "volume", pool="fast", request=create)
+        assert done["ok"]["said"][0] == "fast/web1: 1048576 bytes, raw"
+        wait_for(lambda: [it["volumes"] for it in status(service)["pools"]] == [1, 0])
+        wrong = ask(
+            service, group.gr_gid, "volume", pool="fast", request={"verb": "create", "volume": "../a"}
+        )
+        assert wrong["error"]["kind"] == "usage"
+        delete = {"verb": "delete", "volume": "web1"}
+        assert ask(service, group.gr_gid, "volume", pool="fast", request=delete)["ok"]["exit"] == 0
+        service.write([tables[0].replace("admins", "#admins"), tables[1]])
+        service.apply()
+        assert ask(service, group.gr_gid, "volume", pool="fast", request=create)["error"]["kind"] == "rights"
+
+
+def status(service: Service) -> dict[str, Any]:
+    """As any user sees it."""
+    found: dict[str, Any] = ask(service, 4321, "status")["ok"]
+    return found
