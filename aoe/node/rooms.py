@@ -1,6 +1,7 @@
 """How full the pools are: asked now and then, and when something was changed there."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -11,6 +12,8 @@ from aoe.errors import AoeError
 from aoe.node.pools import Pools
 from aoe.node.status import PoolStatus
 from aoe.pool.figures import figures
+
+log = logging.getLogger("aoe.node")
 
 Facts = dict[str, Any]
 
@@ -69,13 +72,21 @@ class Rooms:
         """Now. AoeError."""
         found = await aside(lambda: list(self._look())) if self._are_some() else []
         last = {it.name: it for it in self.pools}
-        self.pools = tuple(_status(it, last.get(str(it["name"]))) for it in found)
+        now = (_status(it, last.get(str(it["name"]))) for it in found)
+        self.pools = tuple(it for it in now if it is not None)
+        for it in self.pools:
+            was = last[it.name].problem if it.name in last else ""
+            if it.problem not in ("", was):
+                log.error("pool %s is not used: %s", it.name, it.problem)
+            elif was and not it.problem:
+                log.info("pool %s is used now", it.name)
 
 
-def _status(said: Facts, last: PoolStatus | None) -> PoolStatus:
+def _status(said: Facts, last: PoolStatus | None) -> PoolStatus | None:
+    """None where nothing is known yet."""
     name, path, reserve = said["name"], said["path"], said["reserve_percent"]
     if "problem" in said:
         return PoolStatus(name, path, reserve, str(said["problem"]))
     if "figures" in said:
         return PoolStatus(name, path, reserve, "", *map(int, said["figures"]))
-    return last or PoolStatus(name, path, reserve, "it is changed just now")
+    return last

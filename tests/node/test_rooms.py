@@ -57,7 +57,7 @@ def test_one_in_which_a_verb_is_under_way_keeps_its_last_numbers(pools: Pools) -
         found = Rooms(lambda: rooms(pools), lambda: True)
         with pools.turn("fast"):
             await found.look()
-            assert found.pools[0].problem == "it is changed just now"
+            assert [it.name for it in found.pools] == ["none"]
         await found.look()
         before = found.pools[0]
         assert before.volumes == 2
@@ -66,6 +66,28 @@ def test_one_in_which_a_verb_is_under_way_keeps_its_last_numbers(pools: Pools) -
             assert found.pools[0] == before
 
     asyncio.run(look())
+
+
+def test_what_is_wrong_with_one_is_logged_once_and_that_it_is_right_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    said: dict[str, Any] = {"name": "a", "path": "/a", "reserve_percent": 1}
+    answers = [{**said, "problem": "it is gone"}]
+
+    async def look() -> None:
+        found = Rooms(lambda: answers, lambda: True)
+        for _ in range(3):
+            await found.look()
+        answers[0] = {**said, "figures": [1, 1, 0, 0, 0, 0]}
+        for _ in range(2):
+            await found.look()
+
+    asyncio.run(look())
+    assert [it.getMessage() for it in caplog.records if it.name == "aoe.node"] == [
+        "pool a is not used: it is gone",
+        "pool a is used now",
+    ]
 
 
 def test_it_is_asked_again_when_something_was_changed_and_not_where_there_are_no_pools() -> None:
