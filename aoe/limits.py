@@ -39,9 +39,10 @@ DISK_WORKERS = 8
 """Requests one export has inside system calls at a time."""
 DEPTH_FIRST = 8
 DEPTH_SAMPLES_MIN = 32
+DEPTH_PAUSE_MIN = 32
 DEPTH_PAUSE_MAX = 256
 """Requests at a disk that several clients share, before it is known how many it works on at a time. How many
-are looked at to find that out, and for how many such rounds it is left at that."""
+are looked at to find that out, and for how many such rounds it is left at that once more did not help."""
 
 RECORD_BYTES_MAX = 1 << 17
 """Of a state file; the largest that is written has about half."""

@@ -25,7 +25,7 @@ from aoe.initiator import (
     strangers,
 )
 from aoe.metrics import table
-from aoe.target import depth, streams
+from aoe.target import streams
 from aoe.wire import ata, frame, opcodes, protocol, stamp
 from csrc import generate_life, generate_options
 
@@ -147,7 +147,7 @@ def shared() -> Iterator[str]:
         limits,
         *("BUCKET_SECTORS", "BUCKETS_MAX", "SPANS_MAX", "STREAMS_MAX", "REPLAY_WINDOW", "LIMITED_HOSTS_MAX"),
         *("CLIENTS_MAX", "CLIENTS_IN_ALL_MAX", "CLIENT_TAGS"),
-        *("DEPTH_FIRST", "DEPTH_SAMPLES_MIN", "DEPTH_PAUSE_MAX"),
+        *("DEPTH_FIRST", "DEPTH_SAMPLES_MIN", "DEPTH_PAUSE_MIN", "DEPTH_PAUSE_MAX"),
         *("LATENCY_BUCKETS", "LATENCY_FIRST_BITS", "LATENCY_STEP_BITS"),
         *("RECEIVE_BUFFER", "SEND_BUFFER", "RING_BUFFER", "RING_FRAMES_MIN", "SPIN_US", "FRAME_ROOM"),
         *("UDP_MTU_DEFAULT", "UDP_MTU_MAX", "LOAD_DEPTH_MAX"),
@@ -206,7 +206,6 @@ def shared() -> Iterator[str]:
         *("VOLATILE_CACHE", "TRIM_IS_ZERO", "HAS_LBA", "HAS_LBA48", "HAS_FUA", "CHECKSUM_FOLLOWS"),
     )
     yield from members(streams.Place, "STREAM_")
-    yield from defined(depth, "OCTAVE_BITS", "MEAN_BITS", "WORTH")
     yield from defined(discovery, "TAG_STEP")
     yield from defined(channel, "STREAM_STEP")
     yield from defined(strangers, "FNV_PRIME")

@@ -109,7 +109,7 @@ class Job:
         if self.submitted_ns:
             self.export.work.disk_took(boottime_ns - self.submitted_ns)
             if self.operation.kind in _PASSING:
-                self.export.queue.disk_took(self.submitted_ns, boottime_ns)
+                self.export.queue.disk_did(boottime_ns)
 
 
 class Change:

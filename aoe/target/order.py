@@ -115,9 +115,9 @@ class OrderQueue(Generic[Job]):
     def _hurries(self, late_ns: int) -> bool:
         return any(it.changes and it.by.stamp_ns < late_ns for it in self._ready.heads())
 
-    def disk_took(self, begun_ns: int, now_ns: int) -> None:
-        """It has done a read or write that is running."""
-        self.depth.ended(begun_ns, now_ns, self._running)
+    def disk_did(self, now_ns: int) -> None:
+        """A read or write that is running."""
+        self.depth.ended(now_ns, self._running)
 
     def done(self, ticket: Ticket[Job]) -> None:
         """Give a taken ticket's place back and let its followers on."""

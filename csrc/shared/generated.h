@@ -41,6 +41,7 @@
 #define CLIENT_TAGS 16
 #define DEPTH_FIRST 8
 #define DEPTH_SAMPLES_MIN 32
+#define DEPTH_PAUSE_MIN 32
 #define DEPTH_PAUSE_MAX 256
 #define LATENCY_BUCKETS 12
 #define LATENCY_FIRST_BITS 13
@@ -296,11 +297,6 @@ enum {
     STREAM_KNOWN = 1,
     STREAM_ANEW = 2,
 };
-
-/* aoe.target.depth */
-#define OCTAVE_BITS 4
-#define MEAN_BITS 4
-#define WORTH 144
 
 /* aoe.initiator.discovery */
 #define TAG_STEP 0x1e3779b1

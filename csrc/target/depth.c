@@ -4,19 +4,11 @@
 
 #include "shared/generated.h"
 
-static uint32_t log_of(uint64_t ns)
-{
-    if (ns < 1 << OCTAVE_BITS)
-        ns = 1 << OCTAVE_BITS;
-    uint32_t bits = 63 - (uint32_t)__builtin_clzll(ns);
-    return bits << OCTAVE_BITS | (uint32_t)(ns >> (bits - OCTAVE_BITS) & ((1 << OCTAVE_BITS) - 1));
-}
-
 void depth_begin(struct depth *d, uint32_t places)
 {
     assert(places);
     uint32_t level = places < DEPTH_FIRST ? places : DEPTH_FIRST;
-    *d = (struct depth){.now = places, .places = places, .level = level, .last = DEPTH_NOBODY};
+    *d = (struct depth){.now = places, .places = places, .level = level, .last = DEPTH_NOBODY, .pause = 1};
 }
 
 void depth_adapt(struct depth *d, int adapts)
@@ -28,19 +20,15 @@ void depth_adapt(struct depth *d, int adapts)
     d->now = d->places;
 }
 
-static void begin(struct depth *d, uint64_t now_ns)
-{
-    d->began_ns = now_ns;
-    d->seen = d->count = 0;
-    d->sum = 0;
-}
+static void begin(struct depth *d) { d->seen = d->full = 0; }
 
-static void share(struct depth *d, uint64_t now_ns)
+static void share(struct depth *d)
 {
     d->shared = 1;
     d->now = d->level;
-    d->pause = d->pauses = 1;
-    begin(d, now_ns);
+    d->pause = 1;
+    d->pauses = 0;
+    begin(d);
 }
 
 void depth_asks_another(struct depth *d, uint8_t client, uint64_t now_ns)
@@ -55,64 +43,85 @@ void depth_asks_another(struct depth *d, uint8_t client, uint64_t now_ns)
     if (d->last != DEPTH_NOBODY && now_ns - d->asked_ns < SHARED_NS) {
         d->changed_ns = now_ns;
         if (!d->shared)
-            share(d, now_ns);
+            share(d);
     }
     d->last = client;
 }
 
+/* Less for a moment hurts little, more makes others wait. */
 static void turn(struct depth *d)
 {
+    d->now = d->level;
+    if (d->upward) {
+        uint32_t pauses = 2 * d->pauses > DEPTH_PAUSE_MIN ? 2 * d->pauses : DEPTH_PAUSE_MIN;
+        d->pauses = pauses < DEPTH_PAUSE_MAX ? pauses : DEPTH_PAUSE_MAX;
+    }
+    d->pause = d->upward ? d->pauses : 1;
     d->upward = !d->upward;
-    d->pauses = 2 * d->pauses < DEPTH_PAUSE_MAX ? 2 * d->pauses : DEPTH_PAUSE_MAX;
-    d->pause = d->pauses;
 }
 
 static void try_another(struct depth *d)
 {
-    uint32_t other = d->upward ? 2 * d->level : d->level / 2;
-    if (other && other <= d->places)
-        d->now = other;
+    uint32_t more = d->level + (d->level < 2 ? 1 : d->level / 2);
+    if (!d->upward)
+        d->now = d->level / 2;
     else
+        d->now = more < d->places ? more : d->places;
+    if (!d->now || d->now == d->level)
         turn(d);
 }
 
-static void judge(struct depth *d, uint32_t mean)
+/* Whether it is worth it to have more at the disk, by how many these are and how long one takes then. */
+static int worth(uint64_t more, uint64_t more_ns, uint64_t less, uint64_t less_ns)
 {
-    int deeper = d->now > d->level;
-    int32_t longer = (int32_t)(deeper ? mean - d->mean : d->mean - mean);
-    if (mean && deeper == (longer < WORTH)) {
-        d->level = d->now;
-        d->mean = mean;
-        d->pause = d->pauses = 1;
-    } else {
-        turn(d);
-    }
-    d->now = d->level;
+    return more_ns * (more + 2 * less) <= 3 * less_ns * less;
 }
 
-static void sum_up(struct depth *d, uint32_t mean)
+static void judge(struct depth *d, uint64_t pace_ns)
 {
-    if (d->now != d->level) {
-        judge(d, mean);
+    int better = d->now > d->level ? worth(d->now, pace_ns, d->level, d->pace_ns)
+                                   : !worth(d->level, d->pace_ns, d->now, pace_ns);
+    if (!pace_ns || !better) {
+        turn(d);
         return;
     }
-    d->mean = mean;
+    d->level = d->now;
+    d->pace_ns = pace_ns;
+    d->pause = 1;
+    d->pauses = 0;
+}
+
+/* One long request moves it little. */
+static void settle(struct depth *d, uint64_t pace_ns)
+{
+    uint64_t known = d->pace_ns ? d->pace_ns : pace_ns, least = known - known / 8, most = known + known / 8;
+    d->pace_ns = pace_ns < least ? least : pace_ns > most ? most : pace_ns;
+}
+
+static void sum_up(struct depth *d, uint64_t pace_ns)
+{
+    if (d->now != d->level) {
+        judge(d, pace_ns);
+        return;
+    }
+    if (!pace_ns)
+        return;
+    settle(d, pace_ns);
     d->pause -= d->pause > 0;
-    if (mean && !d->pause)
+    if (!d->pause)
         try_another(d);
 }
 
-void depth_took(struct depth *d, uint64_t begun_ns, uint64_t now_ns, uint32_t at_disk)
+void depth_did(struct depth *d, uint64_t now_ns, uint32_t at_disk)
 {
-    if (begun_ns <= d->began_ns)
+    if (++d->seen <= d->now) { /* what was there before */
+        d->began_ns = now_ns;
         return;
-    uint32_t samples = 2 * d->now > DEPTH_SAMPLES_MIN ? 2 * d->now : DEPTH_SAMPLES_MIN;
-    if (++d->seen > samples && at_disk >= d->now) { /* as many as are tried, and for long enough */
-        d->count++;
-        d->sum += log_of(now_ns - begun_ns);
     }
-    if (d->seen < 2 * samples)
+    uint32_t samples = 4 * d->now > DEPTH_SAMPLES_MIN ? 4 * d->now : DEPTH_SAMPLES_MIN;
+    d->full += 3 * at_disk > 2 * d->now;
+    if (d->seen < d->now + samples)
         return;
-    sum_up(d, 2 * d->count >= samples ? (uint32_t)((d->sum << MEAN_BITS) / d->count) : 0);
-    begin(d, now_ns);
+    sum_up(d, 4 * d->full >= samples ? (now_ns - d->began_ns) / samples : 0);
+    begin(d);
 }

@@ -11,9 +11,8 @@ struct depth {
     uint32_t places, level;
     uint8_t adapts, shared, upward, last; /* the client that asked last */
     uint32_t pause, pauses;
-    uint32_t mean; /* at the level; 0: not known */
-    uint32_t seen, count;
-    uint64_t sum;
+    uint32_t seen, full;
+    uint64_t pace_ns; /* at the level; 0: not known */
     uint64_t began_ns, asked_ns, changed_ns;
 };
 
@@ -23,7 +22,7 @@ void depth_adapt(struct depth *depth, int adapts);
 
 /* The slow way of what follows. */
 void depth_asks_another(struct depth *depth, uint8_t client, uint64_t now_ns);
-void depth_took(struct depth *depth, uint64_t begun_ns, uint64_t now_ns, uint32_t at_disk);
+void depth_did(struct depth *depth, uint64_t now_ns, uint32_t at_disk);
 
 /* A request of a client is admitted; CLOCK_BOOTTIME. */
 static inline void depth_asks(struct depth *d, uint8_t client, uint64_t now_ns)
@@ -34,10 +33,10 @@ static inline void depth_asks(struct depth *d, uint8_t client, uint64_t now_ns)
 }
 
 /* The disk has done one of so many reads and writes that were there. */
-static inline void depth_ended(struct depth *d, uint64_t begun_ns, uint64_t now_ns, uint32_t at_disk)
+static inline void depth_ended(struct depth *d, uint64_t now_ns, uint32_t at_disk)
 {
     if (d->shared)
-        depth_took(d, begun_ns, now_ns, at_disk);
+        depth_did(d, now_ns, at_disk);
 }
 
 #endif

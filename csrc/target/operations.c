@@ -297,7 +297,7 @@ static void io_done(struct thread *t, struct op *op, const struct io *io)
     assert(op->state == S_RUNNING && &request_of(op)->io == io);
     ended(t, x, io);
     if (io->action != IO_SYNC)
-        depth_ended(&x->depth, op->submitted_ns, t->boot_ns, x->at_disk);
+        depth_ended(&x->depth, t->boot_ns, x->at_disk);
     int good = io->action == IO_SYNC ? io->result == 0 : io->result == (int32_t)io->length;
     int durable = op->kind == K_WRITE && op->durable;
     if (good && durable) { /* many writes share a sync */

@@ -1,7 +1,4 @@
-"""Clients of one export on a disk that works on some requests side by side, in virtual time.
-
-The disk takes what is more in order of arrival, as devices do.
-"""
+"""Clients of one export on a disk that works on some requests side by side, in virtual time."""
 
 import heapq
 import itertools
@@ -12,7 +9,7 @@ from typing import Any, NamedTuple
 from aoe.target.effects import Delay
 from aoe.target.export import Job
 from tests.target import driver
-from tests.target.driver import MS, START_NS, Driver, make_driver, make_export
+from tests.target.driver import MS, Driver, make_driver, make_export
 
 SECTORS = 1 << 16
 SERVICE_NS = MS // 10
@@ -26,11 +23,13 @@ def wrote(lba: int, **to: Any) -> bytes:
 
 
 class Wait(NamedTuple):
-    """Of one request: when it came in, how long it took, and how many of others were answered meanwhile."""
+    """Of one request: when it came in, how long it took, how many others were answered meanwhile, and how
+    many of its own client were before it."""
 
     at_ns: int
     ns: int
     passed: int
+    ahead: int
 
 
 class Client:
@@ -52,20 +51,23 @@ class Client:
         self.interval_ns = interval_ns
         self.frame = frame
         self.waits: list[Wait] = []
-        self.sent: dict[int, tuple[int, int]] = {}
+        self.sent: dict[int, tuple[int, int, int]] = {}
 
     def asks(self, tag: int, rng: random.Random) -> bytes:
         """Its next request."""
         return self.frame(self.first + rng.randrange(self.sectors), tag=tag, src=_mac(self.number))
 
     def part(self, part: float) -> int:
-        """So large a part of its requests took no longer (nanoseconds)."""
-        return sorted(it.ns for it in self.waits)[int(part * len(self.waits))]
+        """So large a part of its requests took no longer (nanoseconds), of those that waited for none of its
+        own."""
+        took = sorted(it.ns for it in self.waits if not it.ahead)
+        return took[int(part * len(took))]
 
     @property
     def passed(self) -> int:
-        """How many of others at most were answered while one of its requests waited."""
-        return max(it.passed for it in self.waits)
+        """How many others at most were answered while one of its requests waited, for that one and for each
+        of its own that was before it."""
+        return max(-(-it.passed // (1 + it.ahead)) for it in self.waits)
 
 
 class Flood(Client):
@@ -81,7 +83,9 @@ def _mac(number: int) -> bytes:
 
 
 class SharedDisk:
-    """A disk of so many `slots`; a request takes `service_ns` on average, which varies by a part of that."""
+    """A disk of so many `slots`; a request takes `service_ns` on average, which varies by a part of that, and
+    is longer by another part for each request that is there. What is more than slots is taken as it came, or
+    just as it comes where the disk is `unfair`. Behind the slots all go through one door, `door_ns` each."""
 
     def __init__(
         self,
@@ -89,6 +93,9 @@ class SharedDisk:
         slots: int,
         service_ns: int = SERVICE_NS,
         varies: float = 0.0,
+        longer: float = 0.0,
+        unfair: bool = False,
+        door_ns: int = 0,
         seed: int = 1,
     ) -> None:
         self.driver: Driver = make_driver(make_export(sectors=SECTORS, places=64, direct=True))
@@ -99,8 +106,11 @@ class SharedDisk:
         self.done = 0
         self.at_disk_most = 0
         self._rng = random.Random(seed)
-        self._service_ns, self._varies = service_ns, varies
-        self._free_ns = [START_NS] * slots
+        self._service_ns, self._varies, self._longer = service_ns, varies, longer
+        self._slots, self._busy, self._unfair = slots, 0, unfair
+        self._door_ns, self._door_free_ns = door_ns, 0
+        self._inside: list[Job] = []
+        """What waits for a slot."""
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._numbers = itertools.count(1)
         self._by_tag: dict[int, Client] = {}
@@ -119,7 +129,7 @@ class SharedDisk:
             now_ns, _, event = heapq.heappop(self._events)
             self.driver.clock(now_ns, now_ns)
             event()
-        return requests * self._service_ns / len(self._free_ns) / (self.now_ns - began_ns)
+        return requests * self._service_ns / self._slots / (self.now_ns - began_ns)
 
     def _later(self, delay_ns: int, event: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.now_ns + delay_ns, next(self._numbers), event))
@@ -136,7 +146,7 @@ class SharedDisk:
 
     def _send(self, client: Client) -> None:
         tag = next(self._numbers)
-        client.sent[tag] = self.now_ns, self.done
+        client.sent[tag] = self.now_ns, self.done, len(client.sent)
         self._by_tag[tag] = client
         self._replied(self.driver.send(client.asks(tag, self._rng)))
 
@@ -153,8 +163,8 @@ class SharedDisk:
 
     def _answered(self, tag: int) -> None:
         client = self._by_tag.pop(tag)
-        at_ns, done = client.sent.pop(tag)
-        client.waits.append(Wait(at_ns, self.now_ns - at_ns, self.done - done - 1))
+        at_ns, done, ahead = client.sent.pop(tag)
+        client.waits.append(Wait(at_ns, self.now_ns - at_ns, self.done - done - 1, ahead))
         if client.depth:
             self._later(WIRE_NS, lambda: self._send(client))
 
@@ -164,14 +174,21 @@ class SharedDisk:
             if id(job) not in self._begun:
                 self._begun.add(id(job))
                 self.driver.responder.waits(job)
-                self._later(self._takes(), lambda job=job: self._finished(job))  # type: ignore[misc]
+                self._inside.append(job)
+        while self._inside and self._busy < self._slots:
+            self._busy += 1
+            job = self._inside.pop(self._rng.randrange(len(self._inside)) if self._unfair else 0)
+            self._later(self._takes(), lambda job=job: self._worked(job))  # type: ignore[misc]
 
     def _takes(self) -> int:
-        """Until the first slot that is free has done it, too."""
-        service_ns = int(self._service_ns * (1 + self._varies * self._rng.uniform(-1, 1)))
-        end_ns = max(heapq.heappop(self._free_ns), self.now_ns) + service_ns
-        heapq.heappush(self._free_ns, end_ns)
-        return end_ns - self.now_ns
+        longer = 1 + self._longer * (self._busy - 1)
+        return int(self._service_ns * longer * (1 + self._varies * self._rng.uniform(-1, 1)))
+
+    def _worked(self, job: Job) -> None:
+        self._busy -= 1
+        self._door_free_ns = max(self._door_free_ns, self.now_ns) + self._door_ns
+        self._later(self._door_free_ns - self.now_ns, lambda: self._finished(job))
+        self._to_disk()
 
     def _finished(self, job: Job) -> None:
         self.done += 1
