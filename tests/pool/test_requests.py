@@ -262,6 +262,22 @@ def test_it_grows_before_its_record_does_and_shrinks_after_it() -> None:
     assert fit == Fit(replace(world.volumes["base"].head, size=GIB), 10 * GIB)
 
 
+def test_only_what_leaves_a_disk_alone_that_is_served_goes_on_beside_it() -> None:
+    """QEMU has a qcow2 image open, and no other process may write to that."""
+    for reflink, grows in ((True, True), (False, False)):
+        world = with_base(reflink=reflink)
+        world.do(Cut("base", "a"))
+        live = {
+            Rename("base", "b"): True,
+            Resize("base", 20 * GIB): grows,
+            Rollback("base", "a"): False,
+            Cut("base", "b"): False,
+            Delete("base", recursive=True): False,
+        }
+        assert {it: world.plan(it).live for it in live} == live
+    assert not with_base().plan(Resize("base", GIB, shrink=True)).live
+
+
 def test_an_overlay_does_not_shrink() -> None:
     world = with_base(reflink=False)
     world.do(Resize("base", GIB, shrink=True), Cut("base", "a"))
