@@ -325,6 +325,14 @@ POOL_DROPPED_MAX = 16
 """Images of which a volume remembers that it has them no more."""
 POOL_CHAIN_MAX = 16
 """Images of which one state is made, each of differences to the one before."""
+POOL_TAG_PIECE_MAX = 900
+"""Characters of a record in one tag of LVM, which has 1,024 at most."""
+POOL_CLEARED_AT_ONCE = 1 << 20
+"""Bytes of zeroes that are written to a volume at a time."""
+POOL_MEASURED_ONE_IN = 50
+"""What volumes of LVM take is measured in such a part of the time at most."""
+POOL_MESSAGE_MAX = 500
+"""Characters of what a command of LVM complains of that are told."""
 POOL_NAMED_MAX = 8
 """Volumes or snapshots that one message names."""
 SCHEDULE_GAP = 24 * 3600

@@ -171,6 +171,9 @@ POOL_LOOK_S = 20.0
 """How full pools are is asked so often, and when something was changed there."""
 POOL_MEASURE_S = 0.5
 """So long it is measured what snapshots of a pool hold: of many, each time of some."""
+POOL_COMMAND_S = 120.0
+POOL_COMMAND_END_S = 10.0
+"""How long a command of LVM may take, and then until it has ended that was told to end."""
 POOL_TURN_S = 10.0
 """How long a verb waits for another one that works on the same pool."""
 DOWNLOAD_STALL_S = 60.0

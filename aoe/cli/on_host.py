@@ -50,12 +50,12 @@ def findings(config: Config) -> Iterator[Finding]:
 
 
 def _pool(pool: PoolConfig) -> Finding:
-    facts = {"pool": pool.name, "path": pool.path}
+    facts = {"pool": pool.name, "path": pool.place}
     try:
         with working(pool, locked=False) as work:
             wrong = [it.sentence for it in work.leftovers]
             more = {"volumes": len(work.volumes)}
-            text = "; ".join([f"pool {pool.name}: {plain(pool.path)}", *wrong])
+            text = "; ".join([f"pool {pool.name}: {plain(pool.place)}", *wrong])
             return Finding(not wrong, text, facts | more)
     except AoeError as error:
         return Finding(False, str(error), facts)

@@ -56,7 +56,7 @@ def _asked(verbs: Any, name: str, means: str, what: str) -> argparse.ArgumentPar
 
 def _add_pool(verbs: Any) -> None:
     _command(verbs, "list", "pools.List", "show the pools of the file: room, volumes, and what is wrong")
-    command = _command(verbs, "init", "pools.Init", "make a pool of a directory, by a marker in it")
+    command = _command(verbs, "init", "pools.Init", "make a pool of a directory or thin pool, by a marker")
     command.add_argument("name", metavar="POOL", help="name of a pool in the file")
     plain = "also where the directory is on the root file system, and not one that may not be mounted"
     command.add_argument("--plain", action="store_true", help=plain)

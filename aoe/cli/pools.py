@@ -13,7 +13,7 @@ from aoe.cli.ending import SAID, Ended
 from aoe.cli.report import Report
 from aoe.config.values import PoolConfig
 from aoe.errors import AoeError, ConfigurationError
-from aoe.pool import download, marking
+from aoe.pool import download, store
 from aoe.pool.figures import Kept, figures
 from aoe.pool.room import Room
 from aoe.pool.work import Work
@@ -38,12 +38,12 @@ class List(NamedTuple):
                     say_leftovers(work, report)
                     say_downloads(pool, report)
             except AoeError as error:
-                report.fail(error, pool=pool.name, path=pool.path)
+                report.fail(error, pool=pool.name, path=pool.place)
         return int(report.failed)
 
 
 class Init(NamedTuple):
-    """Mark a directory as a pool."""
+    """Mark a directory or thin pool as a pool."""
 
     config: Path
     json: bool
@@ -53,12 +53,14 @@ class Init(NamedTuple):
     def run(self, report: Report) -> int:
         """Make it one, or say why not."""
         pool = one(self.config, self.name)
-        marking.init(pool.path, name=pool.name, plain_directory=self.plain)
+        if self.plain and pool.kind != "directory":
+            raise ConfigurationError(f"{pool.name} is no directory; leave out --plain")
+        store.init(pool.place, kind=pool.kind, name=pool.name, plain_directory=self.plain)
         with working(pool, locked=False) as work:  # a daemon has it from now on
             shares = work.shares
             how = "volumes are raw and share blocks" if shares else _WITHOUT
             report.say(
-                f"{pool.name}: {plain(pool.path)} is a pool now; {how}", pool=pool.name, reflink=shares
+                f"{pool.name}: {plain(pool.place)} is a pool now; {how}", pool=pool.name, reflink=shares
             )
         return 0
 
@@ -87,7 +89,7 @@ def one(config: Path, name: str) -> PoolConfig:
 @contextmanager
 def working(pool: PoolConfig, *, locked: bool = True) -> Iterator[Work]:
     """Work on a pool, or only look at it."""
-    work = Work(pool.path, kind=pool.kind, name=pool.name, reserve=pool.reserve, locked=locked)
+    work = Work(pool.place, kind=pool.kind, name=pool.name, reserve=pool.reserve, locked=locked)
     try:
         yield work
     finally:
@@ -98,7 +100,7 @@ def facts_of(work: Work, pool: PoolConfig) -> dict[str, Any]:
     """A pool as an object."""
     found = figures(work, Kept(), timing.POOL_TURN_S)
     return {
-        "path": pool.path,
+        "path": pool.place,
         "kind": pool.kind,
         "total_bytes": found.total,
         "free_bytes": found.free,
@@ -134,7 +136,9 @@ def say_leftovers(work: Work, report: Report) -> None:
 
 
 def say_downloads(pool: PoolConfig, report: Report) -> None:
-    """What was fetched in part."""
+    """What was fetched in part, of a pool that has files."""
+    if pool.kind != "directory":
+        return
     for it in download.waiting(pool.path):
         changed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(it.changed))
         report.warn(

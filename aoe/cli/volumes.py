@@ -132,7 +132,7 @@ class List(NamedTuple):
             try:
                 _list(pool, report)
             except AoeError as error:
-                report.fail(error, pool=pool.name, path=pool.path)
+                report.fail(error, pool=pool.name, path=pool.place)
         return int(report.failed)
 
 

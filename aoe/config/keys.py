@@ -293,6 +293,7 @@ EXPORT = (
     ),
 )
 
+_LVM_NAME = Text("a name as LVM has them", names.is_lvm_name)
 POOL = (
     Key(
         "name",
@@ -307,7 +308,20 @@ POOL = (
         "btrfs",
         example='path = "/srv/fast"',
     ),
-    Key("kind", Choice("directory"), "how volumes are kept: as files of a directory (the default)"),
+    Key(
+        "kind",
+        Choice("directory", "lvm-thin"),
+        "how volumes are kept: as files of a directory (the default), or as thin volumes of LVM, with `vg` "
+        "and `thin-pool` instead of `path`",
+        example='kind = "lvm-thin"',
+    ),
+    Key("vg", _LVM_NAME, "volume group of a pool of LVM", example='vg = "vg0"'),
+    Key(
+        "thin-pool",
+        _LVM_NAME,
+        "thin pool in that volume group which `aoe-target pool init` has marked",
+        example='thin-pool = "thin"',
+    ),
     Key(
         "reserve",
         Whole(0, limits.POOL_RESERVE_MAX),
@@ -341,8 +355,13 @@ HEADS = {
     "pool": "[[pool]]",
 }
 """How tables begin."""
-NEEDED = {"export": EXPORT[:3], "pool": POOL[:2]}
-"""What no export is without: path, shelf and slot. And no pool: name and path."""
+NEEDED = {"export": EXPORT[:3], "pool": POOL[:1]}
+"""What no export is without: path, shelf and slot. And no pool: name."""
+WHERE = {
+    "directory": (TABLES["pool"]["path"],),
+    "lvm-thin": (TABLES["pool"]["vg"], TABLES["pool"]["thin-pool"]),
+}
+"""What a pool of some kind needs besides, and no other kind has."""
 
 _KEYS = {option: key for key in (*TARGET, *EXPORT) for option in key.options}
 _OPTION = re.compile(r"(--[a-z][a-z-]+)( NAME)?")

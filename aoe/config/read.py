@@ -5,14 +5,14 @@ line, the nearest key or the remedy, so such a table would stand beside their cl
 is not today's, and importing them takes three times the CPU that tomllib takes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aoe import limits
 from aoe.config import kinds
 from aoe.config.document import decoded, document
 from aoe.config.faults import Faults, TooMany
-from aoe.config.keys import HEADS, NEEDED, TABLES
+from aoe.config.keys import HEADS, NEEDED, TABLES, WHERE, Key
 from aoe.config.kinds import Wrong
 from aoe.config.places import Path
 from aoe.config.text import key, shown
@@ -124,17 +124,30 @@ class _Reading:
     def _export(self, at: int, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> Said:
         path: Path = ("export", at)
         where = _called(at, table)
-        self._check_needed(table, "export", path, where)
+        self._check_needed(table, NEEDED["export"], path, where)
         return Said(path, where, {**defaults, **self._fields(table, "export", path, where)})
 
     def _pool(self, at: int, table: Mapping[str, Any]) -> Said:
         path: Path = ("pool", at)
         where = f"{HEADS['pool']} {at + 1}"
-        self._check_needed(table, "pool", path, where)
-        return Said(path, where, self._fields(table, "pool", path, where))
+        self._check_needed(table, NEEDED["pool"], path, where)
+        fields = self._fields(table, "pool", path, where)
+        if table.get("kind", "directory") in WHERE:
+            self._check_kind(table, fields.get("kind", "directory"), path, where)
+        return Said(path, where, fields)
 
-    def _check_needed(self, table: Mapping[str, Any], name: str, path: Path, where: str) -> None:
-        for it in NEEDED[name]:
+    def _check_kind(self, table: Mapping[str, Any], kind: str, path: Path, where: str) -> None:
+        self._check_needed(table, WHERE[kind], path, where)
+        for other, keys in WHERE.items():
+            for it in keys:
+                if other != kind and it.name in table:
+                    what = f"{it.name} stands in a pool of kind {kind}"
+                    self._add(
+                        (*path, it.name), where, what, f"; leave it out, or write kind = {shown(other)}"
+                    )
+
+    def _check_needed(self, table: Mapping[str, Any], needed: Iterable[Key], path: Path, where: str) -> None:
+        for it in needed:
             if it.name not in table:
                 self._add(path, where, f"{it.name} is missing", f"; add {it.written}")
 

@@ -44,17 +44,28 @@ def check_together(target: Mapping[str, Any], exports: Sequence[Said], faults: F
 
 
 def check_pools(pools: Sequence[Said], faults: Faults) -> None:
-    """The same for pools, which are told apart by name and path."""
-    for field, alike in (("name", str.casefold), ("path", place_of)):
-        first: dict[str, Path] = {}
+    """The same for pools, which are told apart by name and place."""
+    for key in ("name", "path", "thin-pool"):
+        first: dict[object, Path] = {}
         for one in pools:
-            if field not in one.fields:
-                continue
-            earlier = first.setdefault(alike(one.fields[field]), one.path)
+            alike, field = _alike(key, one.fields), key.replace("-", "_")
+            earlier = one.path if alike is None else first.setdefault(alike, one.path)
             if earlier != one.path:
-                what = f"{field} = {shown(one.fields[field])} is there twice"
-                remedy = "; give each pool its own" if field == "path" else "; choose another one"
-                faults.add((*one.path, field), one.where, what, remedy, (*earlier, field))
+                what = f"{key} = {shown(one.fields[field])} is there twice"
+                remedy = "; choose another one" if key == "name" else "; give each pool its own"
+                faults.add((*one.path, key), one.where, what, remedy, (*earlier, key))
+
+
+def _alike(key: str, fields: Mapping[str, Any]) -> object:
+    """What is the same in two pools of which one cannot be; None where it is not said."""
+    match key:
+        case "name" if "name" in fields:
+            return fields["name"].casefold()
+        case "path" if "path" in fields:
+            return place_of(fields["path"])
+        case "thin-pool" if "vg" in fields and "thin_pool" in fields:
+            return fields["vg"], fields["thin_pool"]
+    return None
 
 
 def check_volumes(exports: Sequence[Said], pools: Sequence[Said], faults: Faults) -> None:

@@ -144,20 +144,28 @@ class ExportConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolConfig:
-    """A store of volumes, as `aoe.pool` has them. `path` is absolute; below `reserve` percent of free room (0
-    to 90) it refuses what takes more. Members of the group `admins` may do all with its volumes."""
+    """A store of volumes, as `aoe.pool` has them: a directory, whose `path` is absolute, or the thin pool
+    `thin_pool` of the volume group `vg`. Below `reserve` percent of free room (0 to 90) it refuses what takes
+    more. Members of the group `admins` may do all with its volumes."""
 
     name: str
-    path: str
+    path: str = ""
     kind: Kind = "directory"
+    vg: str = ""
+    thin_pool: str = ""
     reserve: int = limits.POOL_RESERVE_DEFAULT
     admins: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is, as `aoe.pool` takes it."""
+        return self.path or f"{self.vg}/{self.thin_pool}"
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """A whole file. The addresses of `exports` are distinct, as are the serials that are stated; so are the
-    names and paths of `pools`."""
+    names and places of `pools`."""
 
     target: TargetConfig = TargetConfig()
     exports: tuple[ExportConfig, ...] = ()

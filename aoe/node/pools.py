@@ -92,7 +92,7 @@ class Pools:
     def _try(self, pool: PoolConfig, patience_s: float) -> None:
         try:
             work = Work(
-                pool.path,
+                pool.place,
                 kind=pool.kind,
                 name=pool.name,
                 reserve=pool.reserve,
@@ -162,7 +162,7 @@ class Pools:
 
 
 def _sight(work: Work, name: VolumeName, path_of: Callable[[str, str], str]) -> Sight:
-    problem = work.found.damaged.get(f"volumes/{name.volume}.json")
+    problem = work.found.taken.get(name.volume)
     if problem is not None:
         raise ConfigurationError(f"{name}: the record of {name.volume}: {problem}; put back a copy of it")
     volume = work.tree.volume(name.volume)

@@ -22,7 +22,7 @@ def rooms(pools: Pools) -> Iterator[Facts]:
     """Of each pool of the file. Of one where a verb is under way nothing is known now. Blocks."""
     pools.look()
     for name in pools.names:
-        said = {"name": name, "path": pools.config(name).path, "reserve_percent": pools.config(name).reserve}
+        said = {"name": name, "path": pools.config(name).place, "reserve_percent": pools.config(name).reserve}
         try:
             with pools.idle(name) as found:
                 if found is not None:

@@ -6,14 +6,15 @@
         await pool.clone("base", "web1", snapshot="golden")
         print(pool.path_of("web1"))
 
-A pool is a directory that `aoe.pool.init` marked. Sizes are in bytes, whole sectors of 512; times are UTC,
-ISO 8601. Names are 1 to 64 letters (a to z, A to Z), digits, `.`, `_` and `-`, with a letter or digit first;
-two that differ only by case are refused. A volume has a UUID, made once and kept by rename, rollback and
-resize.
+A pool is a directory, or a thin pool of LVM (`kind="lvm-thin"`, path `VG/THIN-POOL`), that `aoe.pool.init`
+marked. Sizes are in bytes, whole sectors of 512; times are UTC, ISO 8601. Names are 1 to 64 letters (a to z,
+A to Z), digits, `.`, `_` and `-`, with a letter or digit first; two that differ only by case are refused. A
+volume has a UUID, made once and kept by rename, rollback and resize.
 
-Copy-on-write is what the file system has (FICLONE of ioctl_ficlone(2): XFS, btrfs). Where it has none,
-volumes are qcow2, and later states are overlays of earlier ones. A verb that is interrupted at any point
-leaves the pool as it was, or as it was asked to be: what is half-made is removed when it is next opened.
+Copy-on-write is what LVM has (lvmthin(7)), or the file system (FICLONE of ioctl_ficlone(2): XFS, btrfs). On a
+file system without, volumes are qcow2, and later states are overlays of earlier ones. A verb that is
+interrupted at any point leaves the pool as it was, or as it was asked to be: what is half-made is removed
+when it is next opened.
 
 What cannot be done raises `ConfigurationError`, one line with the remedy; what a store fails at raises
 `PoolError`.
@@ -23,12 +24,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aoe.pool.marking import init
     from aoe.pool.pool import Pool
+    from aoe.pool.store import init
 
 __all__ = ["Pool", "init"]
 
-_HOMES = {"Pool": "pool", "init": "marking"}
+_HOMES = {"Pool": "pool", "init": "store"}
 
 
 def __getattr__(name: str) -> Any:

@@ -25,7 +25,8 @@ class Child(NamedTuple):
 class Standing:
     """A pool at one moment. `taken` are names that no volume can have, besides those of its volumes;
     `reflinks` tells whether its images can share blocks; `reserve` is in percent; `now` is UTC, ISO 8601;
-    `fresh` makes an id that there has never been; `formats` are those that this kind of pool has."""
+    `fresh` makes an id that there has never been; `formats` are those that this kind of pool has, and
+    where it `cuts_in_use` a volume can be cut that is written meanwhile."""
 
     tree: Tree
     taken: tuple[str, ...]
@@ -35,6 +36,7 @@ class Standing:
     now: str
     fresh: Callable[[], str]
     formats: tuple[Format, ...] = FORMATS
+    cuts_in_use: bool = False
 
     @property
     def reflink(self) -> bool:
@@ -72,15 +74,20 @@ class Standing:
         check_count(len(volumes) + (not but), "volumes in the pool", limits.POOL_VOLUMES_MAX)
         return self.tree.said(name)
 
+    def idle(self, *images: Image) -> tuple[Image, ...]:
+        """Those of the images that nothing else may use while they are cut, each at a moment of its own."""
+        return () if self.cuts_in_use else images
+
     def check_room(self, what: str) -> None:
         """ConfigurationError where the reserve is all that is left."""
         self.room.check(self.reserve, what)
 
-    def child(self, image: Image) -> Child:
-        """What begins as an image; ConfigurationError where nothing can."""
+    def child(self, image: Image, *, kept: bool = False) -> Child:
+        """What begins as an image; ConfigurationError where nothing can. With `kept` one of both is not to be
+        written any more: the new one, unless that is an overlay."""
         if self.reflink:
             copy = Image(id=self.fresh(), size=image.size, format=image.format, base=image.base)
-            return Child(copy, Make(copy, image))
+            return Child(copy, Make(copy, image, kept=kept))
         if image.format == "raw":
             raise ConfigurationError(
                 "a raw volume has no snapshots on a file system without reflink; make it on XFS or btrfs, or "

@@ -35,6 +35,7 @@ class Directory:
     """An open pool of this kind. What a call does to the store may fail with OSError or PoolError."""
 
     formats: tuple[Format, ...] = FORMATS
+    cuts_in_use = False
 
     def __init__(self, path: str, name: str = "") -> None:
         """ConfigurationError for what is no pool."""
@@ -117,7 +118,7 @@ class Directory:
             volumes=whole,
             gone=gone,
             damaged=damaged,
-            taken=tuple(file.partition("/")[2].removesuffix(_RECORD) for file in damaged),
+            taken={Path(file).stem: problem for file, problem in damaged.items()},
             images=images,
             new=new,
             unfinished=tuple(file for file in there if file.endswith(_RECORD + NEW)),

@@ -7,8 +7,8 @@ from aoe.pool.work import Work
 
 
 class Figures(NamedTuple):
-    """`total` and `free` bytes of the store, so many `volumes` with `promised` bytes of disks in all, and so
-    many `snapshots`, which alone refer to `kept` bytes or more."""
+    """`total` bytes of the store, and those that can still be written (`free`), so many `volumes` with
+    `promised` bytes of disks in all, and so many `snapshots`, which alone refer to `kept` bytes or more."""
 
     total: int
     free: int
@@ -43,7 +43,7 @@ def figures(work: Work, kept: Kept, budget_s: float) -> Figures:
     room, volumes = work.room, work.volumes.values()
     return Figures(
         room.total,
-        room.free,
+        room.left,
         len(volumes),
         sum(it.size for it in volumes),
         sum(len(it.snapshots) for it in volumes),

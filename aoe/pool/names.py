@@ -8,7 +8,7 @@ from aoe import limits
 from aoe.errors import ConfigurationError
 from aoe.printable import plain
 
-Kind = Literal["directory"]
+Kind = Literal["directory", "lvm-thin"]
 """Of what a pool is made."""
 Format = Literal["raw", "qcow2"]
 FORMATS: tuple[Format, ...] = ("raw", "qcow2")
@@ -21,6 +21,7 @@ RULE = (
     f"1 to {limits.POOL_NAME_MAX} letters (a to z, A to Z), digits, dots, hyphens and underscores, with a "
     "letter or digit first"
 )
+_LVM_NAME = re.compile(r"(?!-|\.{1,2}$)[A-Za-z0-9+_.-]{1,127}")
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{limits.POOL_NAME_MAX - 1}}}")
 
 
@@ -44,6 +45,11 @@ def said(pool: str, volume: str, snapshot: str = "") -> str:
 def is_name(text: str) -> bool:
     """Whether a text may be the name of a pool, volume or snapshot."""
     return _NAME.fullmatch(text) is not None
+
+
+def is_lvm_name(text: str) -> bool:
+    """Whether a text may be the name of a volume group or logical volume (lvm(8))."""
+    return _LVM_NAME.fullmatch(text) is not None
 
 
 def check(text: str, what: str) -> str:

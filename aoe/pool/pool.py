@@ -81,6 +81,10 @@ class Pool(Rooted):
         """The path of an image; a rollback gives a volume another one. ConfigurationError."""
         return self._work.path_of(volume, snapshot)
 
+    async def ready(self, volume: str, snapshot: str = "") -> str:
+        """The same, once it can be opened there. ConfigurationError, PoolError."""
+        return await self._run(lambda: self._work.ready(volume, snapshot))
+
     async def room(self) -> Room:
         """Bytes of its store."""
         return await self._run(lambda: self._work.room)

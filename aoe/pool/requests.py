@@ -61,7 +61,8 @@ class Cut:
         done = [self._of(at, volume) for volume in self.volumes]
         said = ", ".join(at.tree.said(volume, self.snapshot) for volume in self.volumes)
         heads = tuple(at.tree.volume(volume).head for volume in self.volumes)
-        return Plan(tuple(step for cut in done for step in cut.steps), f"{said}: cut", idle=heads)
+        steps = tuple(step for cut in done for step in cut.steps)
+        return Plan(steps, f"{said}: cut", idle=heads if self.others else at.idle(*heads))
 
     def _of(self, at: Standing, volume: str) -> "_Done":
         was = at.tree.volume(volume)
@@ -89,7 +90,7 @@ class Clone:
         taken = [it.name for it in source.snapshots]
         cut = _cut(at, self.source, source, names.fresh(f"clone-{self.volume}", taken), FOR_CLONE)
         plan = self._of(at, cut.volume, cut.snapshot, cut.steps)
-        return replace(plan, idle=(source.head,), read=())
+        return replace(plan, idle=at.idle(source.head), read=())
 
     def _of(self, at: Standing, source: Volume, kept: Snapshot, before: tuple[Step, ...]) -> Plan:
         child = at.child(kept.image)
@@ -231,7 +232,7 @@ class _Done:
 def _cut(at: Standing, name: str, was: Volume, snapshot: str, cause: str) -> _Done:
     """By a copy that is kept, or else by an overlay that goes on."""
     _check_settled(at, name, was)
-    child = at.child(was.head)
+    child = at.child(was.head, kept=True)
     kept, head = (child.image, was.head) if child.made.how == "copy" else (was.head, child.image)
     cut = Snapshot(name=snapshot, image=kept, made=at.now, cause=cause)
     now = with_snapshot(replace(was, head=head), cut)

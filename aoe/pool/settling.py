@@ -30,13 +30,14 @@ class Leftover(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What is in a pool: records by the names of volumes, and `gone` ones, which were put aside, by UUID;
-    `damaged` ones, by file, with the problem, and the names that these have `taken`; lengths of the files of
-    images, and of `new` ones, by the file that these are to be; `unfinished` records, and `strange` files."""
+    `damaged` ones, by file, with the problem, and the same by the names that these have `taken`; lengths of
+    the files of images, and of `new` ones, by the file that these are to be; `unfinished` records, and
+    `strange` files."""
 
     volumes: Mapping[str, Volume] = field(default_factory=dict)
     gone: Mapping[str, Volume] = field(default_factory=dict)
     damaged: Mapping[str, str] = field(default_factory=dict)
-    taken: tuple[str, ...] = ()
+    taken: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, int] = field(default_factory=dict)
     new: Mapping[str, int] = field(default_factory=dict)
     unfinished: tuple[str, ...] = ()

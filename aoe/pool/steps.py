@@ -17,11 +17,13 @@ Copied = Literal["copy", "overlay"]
 
 @dataclass(frozen=True, slots=True)
 class Make:
-    """A new image: empty, or beginning as another one, whose blocks it shares."""
+    """A new image: empty, or beginning as another one, whose blocks it shares. One that is `kept` is never
+    written."""
 
     image: Image
     of: Image | None = None
     how: Copied = "copy"
+    kept: bool = False
 
     @property
     def sentence(self) -> str:

@@ -20,6 +20,8 @@ class Store(Protocol):
 
     formats: tuple[Format, ...]
     """How the bytes of a disk can be kept here."""
+    cuts_in_use: bool
+    """Whether a volume can be cut that is written meanwhile, and the cut is of one moment."""
 
     def lock(self, patience_s: float) -> None:
         """Keep other processes out until it is closed. PoolError names the one that works here."""
@@ -94,4 +96,26 @@ def _directory(path: str, name: str) -> Store:
     return Directory(path, name)
 
 
-_KINDS: dict[Kind, Callable[[str, str], Store]] = {"directory": _directory}
+def _lvm_thin(path: str, name: str) -> Store:
+    from aoe.pool.lvm import LvmThin  # noqa: PLC0415
+
+    return LvmThin(path, name)
+
+
+_KINDS: dict[Kind, Callable[[str, str], Store]] = {"directory": _directory, "lvm-thin": _lvm_thin}
+
+
+def init(path: str, *, kind: Kind = "directory", name: str = "", plain_directory: bool = False) -> None:
+    """Make a pool of a directory, or of a thin pool (VG/THIN-POOL). There may be other things in it.
+
+    ConfigurationError for what is none, for what is a pool already, and for a directory of the root file
+    system without `plain_directory`: nothing would tell whether the one that was meant is mounted. PoolError.
+    """
+    if kind == "lvm-thin":
+        from aoe.pool import lvm_marking  # noqa: PLC0415
+
+        lvm_marking.init(lvm_marking.place_of(path, name))
+        return
+    from aoe.pool import marking  # noqa: PLC0415
+
+    marking.init(path, name=name, plain_directory=plain_directory)

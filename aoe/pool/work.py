@@ -171,13 +171,14 @@ class Work:
             self._settle()
         return Standing(
             tree=self.tree,
-            taken=self.found.taken,
+            taken=tuple(self.found.taken),
             room=self.room,
             reserve=self.reserve,
             reflinks=lambda: self.shares,
             now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             fresh=fresh_id,
             formats=self._store.formats,
+            cuts_in_use=self._store.cuts_in_use,
         )
 
     def do(self, request: Request, ours: Callable[[str], bool] = lambda _: False) -> Plan:

@@ -90,15 +90,14 @@ def configs(draw: st.DrawFn, least: int = 0) -> Config:
     return Config(target, tuple(found), tuple(draw(pools)))
 
 
+_NAMED = {"name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)}
+_LVM = st.from_regex(r"[A-Za-z0-9+_][A-Za-z0-9+_.-]{0,20}", fullmatch=True)
+_RESERVE = {"reserve": st.integers(0, 90)}
 pools = st.lists(
-    st.builds(
-        PoolConfig,
-        name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
-        path=_words.map(lambda it: f"/{it}"),
-        reserve=st.integers(0, 90),
-    ),
+    st.builds(PoolConfig, **_NAMED, **_RESERVE, path=_words.map(lambda it: f"/{it}"))
+    | st.builds(PoolConfig, **_NAMED, **_RESERVE, kind=st.just("lvm-thin"), vg=_LVM, thin_pool=_LVM),
     max_size=2,
-    unique_by=(lambda it: it.name.casefold(), lambda it: place_of(it.path)),
+    unique_by=(lambda it: it.name.casefold(), lambda it: place_of(it.place)),
 )
 
 

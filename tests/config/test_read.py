@@ -39,6 +39,10 @@ def test_pools_are_read() -> None:
     (found,) = read(pool, "f.toml").pools
     assert found == PoolConfig(name="fast", path="/srv/fast", kind="directory", reserve=10)
     assert read(f'{pool}kind = "directory"\nreserve = 0\n', "f.toml").pools[0].reserve == 0
+    thin = '[[pool]]\nname = "fast"\nkind = "lvm-thin"\nvg = "vg0"\nthin-pool = "a+b_c.d-e"\n'
+    (of_lvm,) = read(thin, "f.toml").pools
+    assert of_lvm == PoolConfig(name="fast", kind="lvm-thin", vg="vg0", thin_pool="a+b_c.d-e")
+    assert (found.place, of_lvm.place) == ("/srv/fast", "vg0/a+b_c.d-e")
     many = "".join(f'[[pool]]\nname = "p{it}"\npath = "/p{it}"\n' for it in range(limits.POOLS_MAX + 1))
     assert said(many) == ["f.toml:193: 65 pools; name 64 at most"]
 

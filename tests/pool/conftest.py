@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.pool.fake_lvm import FakeLvm
 from tests.pool.pools import fresh
+from tests.pool.thin import fake, with_base
 from tests.support.labs.fault_disk import small_filesystem
 
 _SIZES = {"xfs": 400 << 20, "btrfs": 160 << 20, "ext4": 64 << 20}
@@ -41,3 +43,15 @@ def pool(xfs: Path) -> Path:
 def slow_pool(ext4: Path) -> Path:
     """A pool on ext4, which has no reflink."""
     return fresh(ext4)
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLvm:
+    """A thin pool that is not marked."""
+    return fake(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def lvm(bare: FakeLvm) -> FakeLvm:
+    """One with a volume `base`, which begins with ones."""
+    return with_base(bare)

@@ -34,14 +34,14 @@ def working(directory: Path, reserve: int = 10) -> Iterator[Work]:
 
 def write(work: Work, volume: str, byte: int, at: int = 0) -> None:
     """A mebibyte of a raw volume."""
-    with Path(work.path_of(volume)).open("r+b") as file:
+    with Path(work.ready(volume)).open("r+b") as file:
         file.seek(at)
         file.write(bytes([byte]) * MIB)
 
 
 def first(work: Work, volume: str, snapshot: str = "") -> int:
     """The first byte."""
-    with Path(work.path_of(volume, snapshot)).open("rb") as file:
+    with Path(work.ready(volume, snapshot)).open("rb") as file:
         return file.read(1)[0]
 
 

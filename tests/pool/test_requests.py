@@ -109,7 +109,11 @@ def test_a_snapshot_is_a_copy_of_the_head() -> None:
     plan = world.do(Cut("base", "a"))
     after = world.volumes["base"]
     (snapshot,) = after.snapshots
-    assert plan.steps == (Make(snapshot.image, before.head), Save("base", after), Settle(snapshot.image))
+    assert plan.steps == (
+        Make(snapshot.image, before.head, kept=True),
+        Save("base", after),
+        Settle(snapshot.image),
+    )
     assert plan.idle == (before.head,)
     assert (after.head, after.uuid) == (before.head, before.uuid)
 

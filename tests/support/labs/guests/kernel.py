@@ -18,6 +18,8 @@ from tests.support.tools import need, unavailable, which
 
 PACKAGE = "linux-image-amd64"
 MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "crc32c_generic", "ext4", "nbd", "aoe")
+THIN = ("dm_thin_pool",)
+"""What only a guest with LVM needs besides."""
 CACHE = Path(__file__).parents[4] / ".cache" / "guest"
 
 _XZ_MAGIC = b"\xfd7zXZ\0"
@@ -28,17 +30,26 @@ class Kernel(NamedTuple):
 
     image: Path
     modules: tuple[Path, ...]
+    thin: tuple[Path, ...]
+    """Modules to load behind those, for thin volumes."""
+
+    def with_thin(self) -> "Kernel":
+        """One whose guests load all of them."""
+        return self._replace(modules=(*self.modules, *self.thin), thin=())
 
 
 def kernel() -> Kernel:
     """The cached kernel. Whoever comes first unpacks it, and the others wait."""
-    home = CACHE / f"linux-{zlib.crc32(repr(MODULES).encode()):08x}"
+    home = CACHE / f"linux-{zlib.crc32(repr((MODULES, THIN)).encode()):08x}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with locked(CACHE / "lock"):
         if not home.exists():
             _unpack(home)
-    order = (home / "order").read_text().split()
-    return Kernel(home / "image", tuple(home / name for name in order))
+    return Kernel(home / "image", _ordered(home, "order"), _ordered(home, "thin"))
+
+
+def _ordered(home: Path, name: str) -> tuple[Path, ...]:
+    return tuple(home / module for module in (home / name).read_text().split())
 
 
 @contextlib.contextmanager
@@ -59,8 +70,10 @@ def _unpack(home: Path) -> None:
         made.mkdir()
         (made / "image").write_bytes(elf(next(work.glob("root/boot/vmlinuz-*")).read_bytes()))
         available = {_module_name(path): path for path in work.glob("root/**/*.ko*")}
-        order = [_plain(available[name], made).name for name in load_order(MODULES, available)]
-        (made / "order").write_text("\n".join(order))
+        order = load_order(MODULES, available)
+        thin = [name for name in load_order(THIN, available) if name not in order]
+        for file, modules in (("order", order), ("thin", thin)):
+            (made / file).write_text("\n".join(_plain(available[it], made).name for it in modules))
         made.rename(home)
 
 
