@@ -1,0 +1,66 @@
+"""A service that serves volumes in qcow2 by name, from a pool whose file system has no reflink."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aoe.pool.requests import Clone, Create, Cut
+from aoe.wire.protocol import SECTOR
+from tests.image.daemons import daemon_of
+from tests.net.service import Service
+from tests.net.test_pools import client, exports, first, volume
+from tests.pool.pools import MIB, SIZE, fresh, working
+from tests.support.labs.fault_disk import small_filesystem
+from tests.support.labs.network import Lab
+from tests.support.labs.raw_client import AtaFailed, sectors_of, text_of
+from tests.support.tools import need
+from tests.support.waiting import wait_for
+
+
+@pytest.fixture(scope="module")
+def ext4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    need("qemu-img", "qemu-storage-daemon", "fusermount3")
+    with small_filesystem("ext4", tmp_path_factory.mktemp("ext4") / "srv", 64 * MIB) as store:
+        yield store
+
+
+@pytest.fixture
+def pool(ext4: Path) -> Path:
+    """With a volume that has a snapshot, and a clone of that."""
+    directory = fresh(ext4)
+    with working(directory) as work:
+        work.do(Create("base", SIZE, "qcow2"))
+        work.do(Cut("base", "golden"))
+        work.do(Clone("base", "golden", "web1"))
+    return directory
+
+
+def head(pool: Path, name: str) -> Path:
+    with working(pool) as work:
+        return Path(work.where(work.volumes[name].head))
+
+
+def test_volumes_in_qcow2_are_served_by_name(lab: Lab, pool: Path, tmp_path: Path) -> None:
+    image = head(pool, "web1")
+    tables = exports(pool, "fast/web1", "fast/base@golden", "fast/base")
+    with Service(lab, tmp_path, tables) as service:
+        with client(lab, 1) as disk, client(lab, 2) as kept, client(lab, 3) as base:
+            assert sectors_of(disk.identify()) == SIZE // SECTOR
+            serial = text_of(disk.identify(), 10, 10)
+            disk.write(0, bytes([2]) * SECTOR)
+            base.write(0, bytes([3]) * SECTOR)
+            assert (first(disk), first(kept), first(base)) == (2, 0, 3)
+            with pytest.raises(AtaFailed):
+                kept.write(0, bytes(SECTOR))
+            killed = daemon_of(image)
+            os.kill(killed, signal.SIGKILL)
+            disk.write(1, bytes([4]) * SECTOR)
+            assert (disk.read(0)[0], disk.read(1)[0]) == (2, 4)
+        service.restart()
+        with client(lab, 1) as disk:
+            assert (disk.read(0)[0], disk.read(1)[0]) == (2, 4)
+            assert text_of(disk.identify(), 10, 10) == serial
+    wait_for(lambda: not daemon_of(image))
