@@ -15,9 +15,13 @@ from aoe.cli.report import Report
 from aoe.control import place
 from aoe.control.listening import clear
 from aoe.errors import ConfigurationError
+from aoe.image.asking import Asked
 from aoe.node.desk import Desk
 from aoe.node.notify import given
 from aoe.node.opener_service import Versioned, serve
+
+_IMAGES = place.ROOTS.parent / "aoe-target-images"
+"""Where its systemd unit listens."""
 
 
 class Opener(NamedTuple):
@@ -47,6 +51,7 @@ class Opener(NamedTuple):
                 allowed,
                 timing.LOCK_WAIT_S,
                 allowed.texts,
+                Asked(None, _IMAGES),
             )
 
         serve(listener, desk, partial(clear, seat))

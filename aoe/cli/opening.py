@@ -100,7 +100,7 @@ class _WithImages(System):
         super().__init__()
         self._images = images
 
-    def image_again(self, image: str) -> tuple[str, int]:
+    def image_again(self, key: tuple[int, int], image: str) -> tuple[str, int]:
         return self._images.again(image)
 
 

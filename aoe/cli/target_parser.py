@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_run(commands)
     _add_opener(commands)
+    _add_images(commands)
     _add_apply(commands)
     _add_state(commands)
     _add_check(commands)
@@ -72,6 +73,12 @@ def _add_opener(commands: Any) -> None:
     command = commands.add_parser("opener", help=what, description=what)
     command.set_defaults(means="opener.Opener")
     _add_service(command, default=_CONFIG)
+
+
+def _add_images(commands: Any) -> None:
+    what = "have images that are not raw served for an opener; its systemd unit starts it"
+    command = commands.add_parser("images", help=what, description=what)
+    command.set_defaults(means="images.Images")
 
 
 def _add_service(command: argparse.ArgumentParser, default: Path | None = None) -> None:

@@ -28,12 +28,17 @@ _CLUSTER = 4096
 _GONE = "what has images served has ended; start the target again"
 
 
+class Unknown(ConfigurationError):
+    """What is asked now does not have that image: it is another process than the last one."""
+
+
 class Asked:
     """Asks it, from any thread, one at a time. Calls block."""
 
-    def __init__(self, connected: socket.socket | None) -> None:
-        """None: there is no such process."""
+    def __init__(self, connected: socket.socket | None, at: Path | None = None) -> None:
+        """None: there is no such process, unless one is to be had `at` a path."""
         self._socket = connected
+        self._at = at
         self._turn = threading.Lock()
 
     def fileno(self) -> int:
@@ -69,7 +74,8 @@ class Asked:
             raise
 
     def again(self, image: str) -> tuple[str, int]:
-        """Of an image whose descriptor is dead: what tells it now, and another one. ConfigurationError."""
+        """Of an image whose descriptor is dead: what tells it now, and another one. ConfigurationError,
+        Unknown."""
         told, fd = self._served({"verb": "again", "image": image})
         return told.image, fd
 
@@ -83,6 +89,11 @@ class Asked:
             self._socket.close()
             self._socket = None
 
+    def _part(self) -> None:
+        """The next one is asked, where there can be one."""
+        if self._at is not None:
+            self.close()
+
     def _served(self, said: dict[str, Any]) -> tuple[Told, int]:
         facts, descriptors = self._ask(said)
         if len(descriptors) != 1:
@@ -93,17 +104,33 @@ class Asked:
     def _ask(self, said: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         with self._turn:
             if self._socket is None:
-                raise ConfigurationError(_missing())
+                self._socket = _connected(self._at)
             try:
                 self._socket.send(encode(said))
                 data, descriptors, _, _ = socket.recv_fds(self._socket, limits.IMAGE_MESSAGE_BYTES_MAX, 1)
             except OSError as error:
+                self._part()
                 raise ConfigurationError(_GONE) from error
         if not data:
+            self._part()
             raise ConfigurationError(_GONE)
         for fd in descriptors:
             os.set_inheritable(fd, False)
         return _understood(data), descriptors
+
+
+def _connected(at: Path | None) -> socket.socket:
+    if at is None or not is_installed():
+        raise ConfigurationError(_missing())
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connected.connect(str(at))
+    except OSError as error:
+        connected.close()
+        raise ConfigurationError(
+            f"images cannot be served: {at}: {error.strerror}; systemctl start aoe-target-images.socket"
+        ) from error
+    return connected
 
 
 def _missing() -> str:
@@ -121,6 +148,8 @@ def _understood(data: bytes) -> dict[str, Any]:
     answer = decode(data)
     for line in answer.get("said", ()):
         log.warning("%s", line)
+    if answer.get("unknown"):
+        raise Unknown(str(answer["error"]))
     if "error" in answer:
         raise ConfigurationError(str(answer["error"]))
     return dict(answer["ok"])

@@ -93,7 +93,10 @@ def _open(images: Images, said: dict[str, Any]) -> Answer:
 
 
 def _again(images: Images, said: dict[str, Any]) -> Answer:
-    told, fd = images.again(str(said["image"]))
+    image = str(said["image"])
+    if not images.has(image):
+        return {"error": "the image is not served here", "unknown": True}, []
+    told, fd = images.again(image)
     return {"ok": facts(told)}, [fd]
 
 

@@ -2,6 +2,7 @@
 that ended."""
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,21 +75,23 @@ class Images:
     def _told(self, key: str, one: _One) -> Told:
         name, beneath = file_name(one.source), beneath_file(one.source)
         return Told(
-            image=f"{key}:{one.life}",
+            image=f"{key}:{os.getpid()}.{one.life}",
             name_kind=int(name.kind),
             name_text=name.text,
             node=beneath.node,
             room=beneath.room,
         )
 
+    def has(self, image: str) -> bool:
+        """Whether it is one of these, now or before its daemon ended."""
+        return image.rpartition(":")[0] in self._them
+
     def again(self, image: str) -> tuple[Told, int]:
-        """As `open`, for a user that found the daemon of an image dead. ConfigurationError where there
-        can't be another one yet."""
-        key, _, life = image.rpartition(":")
-        one = self._them.get(key)
-        if one is None:
-            raise ConfigurationError("the image is not served any more")
-        if str(one.life) == life:
+        """As `open`, of an image that it `has`, for a user that found its daemon dead. ConfigurationError
+        where there cannot be another one yet."""
+        key = image.rpartition(":")[0]
+        one = self._them[key]
+        if self._told(key, one).image == image:
             one.daemon.kill()
             fd = one.daemon.start(checked=True)
             close_all([one.fd])  # a dead one says so once more

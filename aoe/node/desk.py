@@ -291,7 +291,9 @@ class Desk:
 
     def _image(self, said: dict[str, Any], _: Sequence[int]) -> Given:
         """One that the other side has, and whose process ended."""
-        image, fd = self._stores.image_again(str(said.get("image")))
+        self._look()
+        export = self._by_address(_address(said.get("address")))
+        image, fd = self._stores.image_again(export, str(said.get("image")))
         return Given({"image": image}, (fd,))
 
     def _watch(self, _: dict[str, Any], descriptors: Sequence[int]) -> Given:

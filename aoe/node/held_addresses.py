@@ -72,8 +72,8 @@ class HeldAddresses(System):
     def holder(self, name: str) -> str:
         return self._system.holder(name)
 
-    def image_again(self, image: str) -> tuple[str, int]:
-        return self._system.image_again(image)
+    def image_again(self, key: tuple[int, int], image: str) -> tuple[str, int]:
+        return self._system.image_again(key, image)
 
     def add_watches(self, inotify: int, fds: Sequence[int], then: Callable[[Sequence[int]], None]) -> None:
         self._system.add_watches(inotify, fds, then)

@@ -300,9 +300,9 @@ class ByOpener(Sockets, System):
         """Another open file description of a store. ConfigurationError."""
         return self._one("anew", [fd])[1]
 
-    def image_again(self, image: str) -> tuple[str, int]:
+    def image_again(self, key: tuple[int, int], image: str) -> tuple[str, int]:
         """As `System.image_again`."""
-        facts, fd = self._one("image", image=image)
+        facts, fd = self._one("image", address=list(key), image=image)
         return str(facts["image"]), fd
 
     def add_watches(self, inotify: int, fds: Sequence[int], then: Callable[[Sequence[int]], None]) -> None:

@@ -16,8 +16,9 @@ from aoe.disk.found import token_at, token_of
 from aoe.disk.open import Opening, hold_store, lock_store, only_reads, open_store, try_store
 from aoe.disk.opened import Opened
 from aoe.disk.opened import Store as OpenStore
+from aoe.disk.syscalls import close_all
 from aoe.errors import AoeError, ConfigurationError
-from aoe.image.asking import Asked
+from aoe.image.asking import Asked, Unknown
 from aoe.image.asking import token_of as token_of_image
 from aoe.image.formats import RAW
 from aoe.link.base import Link
@@ -242,9 +243,19 @@ class InProcess:
         self._image_uses[file] += 1
         return where.held(opened, tuple(map(int, file.split(":"))))
 
-    def image_again(self, image: str) -> tuple[str, int]:
-        """As `aoe.target.system.System.image_again`."""
-        return self._images.again(image)
+    def image_again(self, export: ExportConfig, image: str) -> tuple[str, int]:
+        """As `aoe.target.system.System.image_again`; also of one that an earlier opener had served."""
+        file = token_of_image(image)
+        if self._image_uses[file] > 0:
+            with suppress(Unknown):
+                return self._images.again(image)
+            self._image_uses[file] -= 1  # of what has it served no more
+        held = self._at(export, self._open_image)
+        if _file_of(held.store) == file:
+            return held.opened.image, held.opened.store.fd
+        close_all([held.opened.store.fd])
+        self._let_image_go(_file_of(held.store))
+        raise ConfigurationError(f"{export.address}: {plain(export.path)} leads to another image by now")
 
     def _let_image_go(self, file: str) -> None:
         self._image_uses[file] -= 1

@@ -37,7 +37,8 @@ class Returned:
     def admit(self, one: Served) -> None:
         """It is about to be served."""
         if isinstance(one.disk, ImageDisk):
-            one.disk.serve(self._system.image_again, partial(self._came, one.export, one.disk))
+            again = partial(self._system.image_again, one.export.key)
+            one.disk.serve(again, partial(self._came, one.export, one.disk))
 
     def dismiss(self, export: Export) -> None:
         """It is not served any more."""

@@ -11,7 +11,7 @@ from aoe.pool.requests import Clone, Create, Cut
 from aoe.wire.protocol import SECTOR
 from tests.image.daemons import daemon_of
 from tests.net.service import Service
-from tests.net.test_pools import client, exports, first, volume
+from tests.net.test_pools import client, exports, first
 from tests.pool.pools import MIB, SIZE, fresh, working
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
