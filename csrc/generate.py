@@ -58,9 +58,10 @@ def defined(module: ModuleType, *names: str) -> Iterator[str]:
 
 
 def listed(title: str, names: Iterable[tuple[str, int]]) -> Iterator[str]:
-    """Names and numbers as an enumeration, which cffi can read, too."""
+    """Names and numbers as an enumeration, which cffi can read, too; three in a row."""
+    pairs = [f"{name} = {number}," for name, number in names]
     yield from (f"/* {title} */", "enum {")
-    yield from (f"    {name} = {number}," for name, number in names)
+    yield from ("    " + " ".join(pairs[first : first + 3]) for first in range(0, len(pairs), 3))
     yield from ("};", "")
 
 
@@ -75,10 +76,7 @@ def numbers(prefix: str, rows: tuple[table.Row, ...], count: str) -> Iterator[st
     """Where the numbers of a scope stand that are in its array, and how many it has room for."""
     places = [(f"{prefix}{row.name.upper()}", row.at) for row in rows if row.at >= 0]
     places.append((count, table.length_of(rows)))
-    yield from (f"/* aoe.metrics.table, {rows[0].scope} */", "enum {")
-    for first in range(0, len(places), 3):
-        yield "    " + " ".join(f"{name} = {number}," for name, number in places[first : first + 3])
-    yield from ("};", "")
+    yield from listed(f"aoe.metrics.table, {rows[0].scope}", places)
 
 
 def texts(name: str, said: Mapping[enum.IntEnum, str]) -> Iterator[str]:
@@ -202,7 +200,7 @@ def shared() -> Iterator[str]:
     yield from defined(
         identify,
         *("VENDOR_WORD", "VENDOR_SIGNATURE", "VENDOR_LAYOUT"),
-        *("VENDOR_STREAMS", "VENDOR_DRAINS", "VENDOR_ALONE", "VENDOR_TRIMS"),
+        *("VENDOR_STREAMS", "VENDOR_DRAINS", "VENDOR_ALONE", "VENDOR_TRIMS", "VENDOR_HEEDED"),
         *("VOLATILE_CACHE", "TRIM_IS_ZERO", "HAS_LBA", "HAS_LBA48", "HAS_FUA", "CHECKSUM_FOLLOWS"),
     )
     yield from members(streams.Place, "STREAM_")

@@ -26,6 +26,8 @@ VENDOR_DRAINS = 4
 VENDOR_ALONE = 8
 VENDOR_TRIMS = 16
 """What bit 1 says of writes holds for TRIM, which an earlier version did not ask for its stream."""
+VENDOR_HEEDED = 32
+"""In the answer to an initiator that names its stream: what it sends behind that question is carried out."""
 
 _WORD_82_NOP_AND_POWER = 0x4008
 VOLATILE_CACHE = 0x0020
@@ -203,9 +205,17 @@ def _sealed(data: bytearray) -> bytes:
 
 def without_streams(data: bytes) -> bytes:
     """What build gave, for one whose stream is not registered (order rule T9)."""
+    return _with_features(data, _word(data, _FEATURES_WORD) & ~VENDOR_STREAMS)
+
+
+def heeding(data: bytes) -> bytes:
+    """What build gave, for one whose stream is known, in the epoch that it names (order rule T9)."""
+    return _with_features(data, _word(data, _FEATURES_WORD) | VENDOR_HEEDED)
+
+
+def _with_features(data: bytes, features: int) -> bytes:
     words = bytearray(data)
-    at = 2 * _FEATURES_WORD
-    struct.pack_into("<H", words, at, struct.unpack_from("<H", words, at)[0] & ~VENDOR_STREAMS)
+    struct.pack_into("<H", words, 2 * _FEATURES_WORD, features)
     return _sealed(words)
 
 
@@ -250,7 +260,7 @@ def says_the_same(data: bytes, other: bytes) -> bool:
 
 class Vendor(NamedTuple):
     """What a target of ours says in the vendor words: its promises (order rules T4 and T9, `trims`: also of
-    TRIM), its store, and whether its administrator drains it."""
+    TRIM), its store, whether its administrator drains it, and whether it heeds the stream that was named."""
 
     frame_age_ms: int
     instance: int
@@ -259,13 +269,14 @@ class Vendor(NamedTuple):
     draining: bool = False
     alone: bool = False
     trims: bool = False
+    heeded: bool = False
 
 
 def vendor_of(data: bytes) -> Vendor | None:
     """The vendor words, or None where another kind of drive answered."""
     signature, layout, age, instance, features, *store = _VENDOR.unpack_from(data, 2 * VENDOR_WORD)
     store_id = StoreId(*store) if store[0] else NO_STORE_ID
-    says = (bool(features & it) for it in (VENDOR_DRAINS, VENDOR_ALONE, VENDOR_TRIMS))
+    says = (bool(features & it) for it in (VENDOR_DRAINS, VENDOR_ALONE, VENDOR_TRIMS, VENDOR_HEEDED))
     vendor = Vendor(age, instance, bool(features & VENDOR_STREAMS), store_id, *says)
     return vendor if (signature, layout) == (VENDOR_SIGNATURE, VENDOR_LAYOUT) else None
 

@@ -65,6 +65,9 @@ class Facts(NamedTuple):
     """Whether what names another instance can take effect no more."""
     trims: bool
     """Whether all that holds for TRIM, too."""
+    heeded: bool
+    """Whether what is sent of the stream that was named is carried out; it was not before this release that
+    a target said so."""
     store: StoreId
     draining: bool
     data: bytes
@@ -82,6 +85,7 @@ def facts_of(data: bytes, timing: Timing = USUAL) -> Facts:
         vendor is not None and vendor.streams,
         vendor is not None and vendor.alone,
         vendor is not None and vendor.trims,
+        vendor is not None and vendor.heeded,
         vendor.store_id if vendor else NO_STORE_ID,
         vendor is not None and vendor.draining,
         data,

@@ -27,6 +27,7 @@ def look(board: Board, path: Path, now_ns: int) -> None:
     if path.check is not None or refused or port is None or not port.up:
         return
     path.registering = _to_register(path, now_ns)
+    path.looked_ns = now_ns
     path.told = word(board, path)
     asked = _QUESTIONS[path.told]
     check(board, path, stamped(asked, path.registering) if path.registering.stream else IDENTIFY, now_ns)
@@ -77,8 +78,12 @@ def registered(board: Board, path: Path, facts: Facts, registering: Stamp, now_n
     question that names its present life counts there. One that has begun another life is asked anew then."""
     stamp = path.channel.stamp
     if _is_of(registering, facts):
+        if _was_late(path, facts, now_ns):
+            look(board, path, now_ns)
+            return False
         if not facts.streams:
             path.register_after_ns = now_ns + board.timing.stream_again_ns
+        path.heeded = facts.heeded or registering != stamp  # a FLUSH may have overtaken it
         stamp = registering if facts.streams else UNSTAMPED
     else:
         path.heeds = facts.streams
@@ -94,6 +99,13 @@ def registered(board: Board, path: Path, facts: Facts, registering: Stamp, now_n
     return True
 
 
+def _was_late(path: Path, facts: Facts, now_ns: int) -> bool:
+    """Whether a question that registered nothing may have been too old for it (order rule T3), as it waited
+    while the server started: then it is asked once more before it counts as full."""
+    path.late = not (facts.streams or path.late) and now_ns - path.looked_ns >= facts.age_ns
+    return path.late
+
+
 def use_stream(board: Board, path: Path, stamp: Stamp, now_ns: int) -> None:
     """From now on; what the server drops as it does not know the last one is sent again at once."""
     last = path.channel.stamp
@@ -107,24 +119,29 @@ def use_stream(board: Board, path: Path, stamp: Stamp, now_ns: int) -> None:
 def unanswered(board: Board, path: Path, now_ns: int) -> None:
     """Changes are not answered, however often they are sent. A server that answers nothing is asked what it
     is: it may start again. Once it speaks, they are sent again at once: what waited there meanwhile may have
-    been too old (order rule T3). One that goes on to answer all else does not heed our stream."""
+    been too old (order rule T3). One that goes on to answer all else is asked whether it heeds our stream.
+    Where it does, its disk takes long, or it did not until it was asked: they are sent again, too."""
     if not path.channel.ignores:
         path.mute = path.mute or Mute.SILENT
         look(board, path, now_ns)
     elif now_ns < path.register_after_ns:
         return
-    elif path.mute is Mute.SILENT:
+    elif path.mute is Mute.SILENT or (path.mute is Mute.ASKED and path.heeded):
         path.mute = Mute.ASKED_AGAIN
         path.register_after_ns = now_ns + board.timing.recheck_ns
         board.follow(path, path.channel.send_changes_again(now_ns))
-    else:
+    elif path.mute is Mute.ASKED:
         _register_another(board, path, now_ns)
+    else:
+        path.mute, path.heeded = Mute.ASKED, False
+        look(board, path, now_ns)
 
 
 def _register_another(board: Board, path: Path, now_ns: int) -> None:
     """The server has forgotten our stream, or another host forged its end. What is sent until it knows
     another one carries none."""
     path.renewed += 1
+    path.mute = Mute.NOT
     board.news += 1
     path.vouched = False
     use_stream(board, path, UNSTAMPED, now_ns)

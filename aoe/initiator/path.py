@@ -65,12 +65,14 @@ class Trial:
 
 
 class Mute(enum.IntEnum):
-    """Whether a server has answered nothing while changes were sent to it again and again."""
+    """What was done about changes that are not answered, although they were sent again and again."""
 
     NOT = 0
     SILENT = 1
     ASKED_AGAIN = 2
-    """It was silent, spoke, and got them once more; they are not answered yet."""
+    """It got them once more, as it was silent and spoke, or said that it heeds them; no answer came yet."""
+    ASKED = 3
+    """It answers all else, and was asked whether it heeds them."""
 
 
 class Path:
@@ -101,6 +103,12 @@ class Path:
         self.check: Exchange | None = None
         self.registering = UNSTAMPED
         """The stream that the check asks the server to know, if any (order rule T9)."""
+        self.looked_ns = 0
+        """When that was asked first."""
+        self.late = False
+        """Whether it was asked anew, as the last one may have been too old to register anything."""
+        self.heeded = False
+        """Whether the server has said that it heeds the stream in use, since it was asked that."""
         self.told = 0
         """What the last question told a server that drains of our staying there."""
         self.heeds = False

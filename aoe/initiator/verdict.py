@@ -43,6 +43,7 @@ def identified(board: Board, path: Path, raw: bytes, registering: Stamp, now_ns:
     if was is not None and was.instance != facts.instance:
         path.channel.generation += 1
         path.reborn = True
+        path.register_after_ns = now_ns
         board.losses += board.unflushed is path
     born = was is None or was.instance != facts.instance
     board.debts.learned(path.channel.peer, facts.instance if facts.alone else None)

@@ -199,7 +199,10 @@ class Export:
 
     def identify_for(self, place: Place | None) -> bytes:
         """The same for an initiator whose stream is known or is not, or that named none (order rule T9)."""
-        return identify.without_streams(self.identify) if place is Place.NONE else self.identify
+        if place is Place.NONE:
+            return identify.without_streams(self.identify)
+        heeds = place in (Place.KNOWN, Place.ANEW)
+        return identify.heeding(self.identify) if heeds else self.identify
 
     def describe(self, identity: Identity) -> None:
         """Replace what IDENTIFY says: the disk grew, the cache was switched."""

@@ -225,14 +225,17 @@ class Responder:
 
     def _place(self, export: Export, arrival: Arrival, now_ns: int) -> Place | None:
         """Whether the stream that an IDENTIFY names is known from now on (order rule T9); None where it names
-        none, or names it to an earlier life of ours. One that is too old may be a repetition of long ago."""
+        none, or names it to an earlier life of ours. One that is too old may be a repetition of long ago: it
+        makes no stream known, and is told which are."""
         stamp = stamp_of(arrival.frame)
         if stamp is None or stamp.instance != export.identity.instance:
             return None
         if arrival.judged is not None:
             return arrival.judged
-        if arrival.wildcard or self.age.expired(arrival.stamp_ns, now_ns, arrival.era):
+        if arrival.wildcard:
             return Place.NONE
+        if self.age.expired(arrival.stamp_ns, now_ns, arrival.era):
+            return export.streams.place(arrival.header.src, stamp, arrival.header.tag)
         since_ns = arrival.stamp_ns - timing.NETWORK_LIFETIME_NS - self.age.age_max_ns
         return export.streams.register(
             arrival.header.src, stamp, arrival.header.tag, arrival.stamp_ns, since_ns

@@ -30,6 +30,8 @@ class Place(enum.IntEnum):
     """From now on, or it was before."""
     ANEW = 2
     """The last stream of this host was ended by a FLUSH that was not its own: no host goes back in epochs."""
+    OVER = 3
+    """It has a place, but what asks is of an epoch that is over, or its tag is behind all that is taken."""
 
 
 class _Stream:
@@ -49,7 +51,11 @@ class _Stream:
     def repeats(self, tag: int) -> bool:
         """Whether a frame was here already, or is so far behind that it may have been."""
         behind = (self.newest - tag) % _TAGS
-        return not self.ahead(tag) and (behind >= REPLAY_WINDOW or bool(self.seen >> behind & 1))
+        return self.lags(tag) or (not self.ahead(tag) and bool(self.seen >> behind & 1))
+
+    def lags(self, tag: int) -> bool:
+        """Whether a frame is so far behind that it may have been here."""
+        return not self.ahead(tag) and (self.newest - tag) % _TAGS >= REPLAY_WINDOW
 
     def ahead(self, tag: int) -> bool:
         """Whether a frame was sent after all that were seen."""
@@ -103,11 +109,18 @@ class Streams:
         key = mac, stamp.stream
         if key in self._streams:
             self._streams[key].hear(heard_ns)
-            return Place.KNOWN
+            return self.place(mac, stamp, tag)
         if len(self._streams) >= STREAMS_MAX and not self._make_room(since_ns):
             return Place.NONE
         self._streams[key] = _Stream(stamp.epoch, tag, heard_ns)
         return Place.ANEW if self._takes_forged(mac) else Place.KNOWN
+
+    def place(self, mac: bytes, stamp: Stamp, tag: int) -> Place:
+        """Whether a stream is known, and what its initiator sends behind that IDENTIFY is carried out."""
+        stream = self._streams.get((mac, stamp.stream))
+        if stream is None:
+            return Place.NONE
+        return Place.OVER if earlier(stamp.epoch, stream.epoch) or stream.lags(tag) else Place.KNOWN
 
     def see(self, mac: bytes, stamp: Stamp, tag: int, heard_ns: int) -> None:
         """A write or a FLUSH that is not stale is carried out."""

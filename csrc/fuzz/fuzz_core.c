@@ -97,7 +97,7 @@ static void make_server(struct server *server, uint32_t number)
     memcpy(&identity[2 * 129], "AoEt\1\0", 6);
     set_word(identity, 132, 1000); /* ms: how old a frame may be */
     set_word(identity, 134, number + 1); /* its instance */
-    static const uint8_t says[SERVERS] = {18, 26, 2, 10}; /* it heeds streams (T9), maybe of a TRIM, too, and may have its
+    static const uint8_t says[SERVERS] = {50, 26, 2, 10}; /* it heeds streams (T9), maybe of a TRIM, too, and may have its
                                                           * store alone (T10) */
     set_word(identity, 138, says[number]);
 }

@@ -253,6 +253,13 @@ static int has_epoch(const struct record *r)
     return r->ours && (r->kind == K_WRITE || r->kind == K_FLUSH || is_trim(r));
 }
 
+/* Whether what its initiator sends behind an IDENTIFY is dropped. */
+static int is_over(const struct record *r)
+{
+    const struct initiator *i = initiator_of(r);
+    return i && (earlier(epoch_of(r), i->epoch) || tag_of(r) + REPLAY_WINDOW <= i->latest_tag);
+}
+
 static int is_stale(const struct record *r)
 {
     const struct initiator *i = initiator_of(r);
@@ -260,7 +267,7 @@ static int is_stale(const struct record *r)
         return 0;
     if (!r->names_us || !i || tag_of(r) < i->first_tag)
         return 1;
-    return tag_of(r) + REPLAY_WINDOW <= i->latest_tag || earlier(epoch_of(r), i->epoch);
+    return is_over(r);
 }
 
 static void hear(struct initiator *i, const struct record *r)
@@ -353,11 +360,15 @@ static int is_young(const struct record *r, const struct thread *t)
     return r->stamp_ns <= t->now_ns && t->now_ns - r->stamp_ns <= t->engine->set.frame_age_ns;
 }
 
-/* An IDENTIFY goes up: it registers only if it is young and names us, and if so as long as there is a place. */
+/* An IDENTIFY goes up: it registers only if it is young and names us, and if so as long as there is a place. One that is
+ * too old says which stream it means, if that has one. */
 static void check_registered(const struct record *r, const struct thread *t, int outcome)
 {
-    int known = r->steps == world_steps(t->index);
-    CHECK(!outcome || (asks_for_place(r) && is_young(r, t) && known));
+    int may = asks_for_place(r) && is_young(r, t) && r->steps == world_steps(t->index) && !t->suspect;
+    CHECK(!outcome || may || (asks_for_place(r) && initiator_of(r)));
+    CHECK(!outcome || (outcome == STREAM_OVER) == (asks_for_place(r) && is_over(r)));
+    if (outcome && !may)
+        return;
     if (!outcome)
         CHECK(!asks_for_place(r) || !is_young(r, t) || t->suspect || places_taken(r, 0) >= STREAMS_MAX);
     else

@@ -114,12 +114,16 @@ struct path {
     uint64_t instance;
     int alone;          /* what names another instance can take effect no more */
     int reborn;         /* its server began another life, and what the one before was asked was not asked again */
+    int64_t age_ns;     /* how long it may keep a write waiting */
     struct stamp registering; /* what the check asks the server to know, if anything */
+    int64_t looked_ns;  /* when that was asked first */
+    int late;           /* it was asked anew, as the last one may have been too old to register anything */
+    int heeded;         /* it has said that it heeds the stream in use, since it was asked that */
     int draining;       /* its server is to be left */
     uint8_t told;       /* what the last question told such a server of our staying there */
     int heeds;          /* it has said that it heeds streams */
     int64_t register_after_ns;
-    int mute;           /* whether it answered nothing while changes were sent there again and again */
+    int mute;           /* what was done about changes that are not answered, although they were sent again and again */
     uint32_t renewed;
     struct trial trial; /* of its server */
     uint32_t store_kind;

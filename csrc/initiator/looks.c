@@ -30,6 +30,11 @@ static int is_of(const struct stamp *stamp, const struct path *path)
     return stamp->stream && path->ours && stamp->instance == path->instance;
 }
 
+static int is_same(const struct stamp *one, const struct stamp *other)
+{
+    return one->stream == other->stream && one->epoch == other->epoch && one->instance == other->instance;
+}
+
 /* What IDENTIFY asks the server to know: the stream in use, or one where there is none and may be. */
 static struct stamp to_register(const aoe_core *c, struct path *path, int64_t now_ns)
 {
@@ -65,6 +70,7 @@ void looks_look(aoe_core *c, struct path *path, int64_t now_ns)
     if (path->check || refused || !c->ports[path->port].up)
         return;
     path->registering = to_register(c, path, now_ns);
+    path->looked_ns = now_ns;
     path->told = looks_word(c, path);
     if (path->registering.stream) {
         body.ata.lba[0] = path->told;
@@ -86,12 +92,26 @@ void looks_use_stream(aoe_core *c, struct path *path, struct stamp stamp, int64_
         channel_send_changes_again(c, path, now_ns);
 }
 
+/* Whether a question that registered nothing may have been too old for it (order rule T3), as it waited while the server
+ * started: then it is asked once more before it counts as full. */
+static int was_late(struct path *path, int heeds, int64_t now_ns)
+{
+    path->late = !heeds && !path->late && now_ns - path->looked_ns >= path->age_ns;
+    return path->late;
+}
+
 /* Whether the path can be used as it is. A server that may know our stream is told of it first: only a question that
  * names its present life counts there (order rule T9). One that has begun another life is asked anew then. */
-int looks_registered(aoe_core *c, struct path *path, int heeds, struct stamp registering, int64_t now_ns)
+int looks_registered(aoe_core *c, struct path *path, uint64_t features, struct stamp registering, int64_t now_ns)
 {
     struct stamp stamp = path->stamp;
+    int heeds = (features & VENDOR_STREAMS) != 0;
     if (is_of(&registering, path)) {
+        if (was_late(path, heeds, now_ns)) {
+            looks_look(c, path, now_ns);
+            return 0;
+        }
+        path->heeded = features & VENDOR_HEEDED || !is_same(&registering, &stamp); /* a FLUSH may have overtaken it */
         if (!heeds)
             path->register_after_ns = now_ns + c->set.timing.stream_again_ns;
         stamp = heeds ? registering : (struct stamp){0};
@@ -118,6 +138,7 @@ int looks_registered(aoe_core *c, struct path *path, int heeds, struct stamp reg
 static void register_another(aoe_core *c, struct path *path, int64_t now_ns)
 {
     path->renewed++;
+    path->mute = MUTE_NOT;
     c->news++;
     path->vouched = 0;
     looks_use_stream(c, path, (struct stamp){0}, now_ns);
@@ -127,7 +148,8 @@ static void register_another(aoe_core *c, struct path *path, int64_t now_ns)
 
 /* Changes are not answered, however often they are sent. A server that answers nothing is asked what it is: it may start
  * again. Once it speaks, they are sent again at once: what waited there meanwhile may have been too old (order rule T3).
- * One that goes on to answer all else does not heed our stream. */
+ * One that goes on to answer all else is asked whether it heeds our stream. Where it does, its disk takes long, or it did
+ * not until it was asked: they are sent again, too. */
 void looks_unanswered(aoe_core *c, struct path *path, int64_t now_ns)
 {
     if (!channel_ignores(path)) {
@@ -135,11 +157,15 @@ void looks_unanswered(aoe_core *c, struct path *path, int64_t now_ns)
         looks_look(c, path, now_ns);
     } else if (now_ns < path->register_after_ns) {
         return;
-    } else if (path->mute == MUTE_SILENT) {
+    } else if (path->mute == MUTE_SILENT || (path->mute == MUTE_ASKED && path->heeded)) {
         path->mute = MUTE_ASKED_AGAIN;
         path->register_after_ns = now_ns + c->set.timing.recheck_ns;
         channel_send_changes_again(c, path, now_ns);
-    } else {
+    } else if (path->mute == MUTE_ASKED) {
         register_another(c, path, now_ns);
+    } else {
+        path->mute = MUTE_ASKED;
+        path->heeded = 0;
+        looks_look(c, path, now_ns);
     }
 }

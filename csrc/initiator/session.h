@@ -77,7 +77,7 @@ int looks_may_register(const struct path *path, int64_t now_ns);
 void looks_look(aoe_core *c, struct path *path, int64_t now_ns);
 uint8_t looks_word(const aoe_core *c, const struct path *path); /* what a server that drains is told: AWAY and so on */
 void looks_use_stream(aoe_core *c, struct path *path, struct stamp stamp, int64_t now_ns);
-int looks_registered(aoe_core *c, struct path *path, int heeds, struct stamp registering, int64_t now_ns);
+int looks_registered(aoe_core *c, struct path *path, uint64_t features, struct stamp registering, int64_t now_ns);
 void looks_unanswered(aoe_core *c, struct path *path, int64_t now_ns);
 
 /* traffic.c: which path carries an operation, and what becomes of it */

@@ -91,6 +91,7 @@ static int learn(aoe_core *c, struct path *path, const uint8_t *identity, int64_
     if (known && born) {
         path->generation++;
         path->reborn = 1;
+        path->register_after_ns = now_ns;
         c->losses += c->unflushed == path;
     }
     path->identified = 1;
@@ -118,12 +119,12 @@ static void fitted(aoe_core *c, struct path *path, const uint8_t *identity, stru
     struct body sector = board_reading(1);
     uint64_t features = path->ours ? wire_little(vendor->features, sizeof vendor->features) : 0;
     believe(c, path, identity);
-    int64_t age_ns = path->ours ? told_ns : c->set.timing.foreign_age_ns;
-    path->lanes[LANE_CHANGES].quiesce_ns = board_quiesce_ns(c, age_ns);
-    path->bound_ns = board_bound_ns(c, age_ns);
+    path->age_ns = path->ours ? told_ns : c->set.timing.foreign_age_ns;
+    path->lanes[LANE_CHANGES].quiesce_ns = board_quiesce_ns(c, path->age_ns);
+    path->bound_ns = board_bound_ns(c, path->age_ns);
     path->drains = path->ours;
     path->trims = (features & VENDOR_TRIMS) != 0;
-    if (!looks_registered(c, path, (features & VENDOR_STREAMS) != 0, registering, now_ns))
+    if (!looks_registered(c, path, features, registering, now_ns))
         return;
     if (path->slow)
         looks_check(c, path, &sector, now_ns);

@@ -220,20 +220,14 @@ enum {
 
 /* aoe.wire.frame.Command */
 enum {
-    COMMAND_ATA = 0,
-    COMMAND_CONFIG = 1,
-    COMMAND_MASK = 2,
+    COMMAND_ATA = 0, COMMAND_CONFIG = 1, COMMAND_MASK = 2,
     COMMAND_RESERVE = 3,
 };
 
 /* aoe.wire.frame.Error */
 enum {
-    ERROR_UNRECOGNIZED_COMMAND = 1,
-    ERROR_BAD_ARGUMENT = 2,
-    ERROR_DEVICE_UNAVAILABLE = 3,
-    ERROR_CONFIG_PRESENT = 4,
-    ERROR_UNSUPPORTED_VERSION = 5,
-    ERROR_RESERVED = 6,
+    ERROR_UNRECOGNIZED_COMMAND = 1, ERROR_BAD_ARGUMENT = 2, ERROR_DEVICE_UNAVAILABLE = 3,
+    ERROR_CONFIG_PRESENT = 4, ERROR_UNSUPPORTED_VERSION = 5, ERROR_RESERVED = 6,
 };
 
 /* aoe.wire.ata */
@@ -284,6 +278,7 @@ enum {
 #define VENDOR_DRAINS 0x04
 #define VENDOR_ALONE 0x08
 #define VENDOR_TRIMS 0x10
+#define VENDOR_HEEDED 0x20
 #define VOLATILE_CACHE 0x20
 #define TRIM_IS_ZERO 0x4020
 #define HAS_LBA 0x200
@@ -293,9 +288,8 @@ enum {
 
 /* aoe.target.streams.Place */
 enum {
-    STREAM_NONE = 0,
-    STREAM_KNOWN = 1,
-    STREAM_ANEW = 2,
+    STREAM_NONE = 0, STREAM_KNOWN = 1, STREAM_ANEW = 2,
+    STREAM_OVER = 3,
 };
 
 /* aoe.initiator.discovery */
@@ -309,33 +303,25 @@ enum {
 
 /* aoe.initiator.exchange.Kind */
 enum {
-    LANE_READS = 0,
-    LANE_CHANGES = 1,
-    LANE_SYNCS = 2,
+    LANE_READS = 0, LANE_CHANGES = 1, LANE_SYNCS = 2,
     LANES = 3,
 };
 
 /* aoe.initiator.sizes.Direction */
 enum {
-    THERE = 0,
-    BACK = 1,
-    DIRECTIONS = 2,
+    THERE = 0, BACK = 1, DIRECTIONS = 2,
 };
 
 /* aoe.initiator.sizes.Narrow */
 enum {
-    NARROW_NOT = 0,
-    NARROW_TRIED = 1,
-    NARROW_THERE = 2,
-    NARROW_BACK = 3,
-    NARROW_BOTH = 4,
+    NARROW_NOT = 0, NARROW_TRIED = 1, NARROW_THERE = 2,
+    NARROW_BACK = 3, NARROW_BOTH = 4,
 };
 
 /* aoe.initiator.path.Mute */
 enum {
-    MUTE_NOT = 0,
-    MUTE_SILENT = 1,
-    MUTE_ASKED_AGAIN = 2,
+    MUTE_NOT = 0, MUTE_SILENT = 1, MUTE_ASKED_AGAIN = 2,
+    MUTE_ASKED = 3,
 };
 
 static const char *const narrow_texts[] = {
@@ -357,33 +343,18 @@ static const char *const state_texts[] = {
 
 /* aoe.initiator.facts.Reason */
 enum {
-    WHY_NONE = 0,
-    WHY_LINK_DOWN = 1,
-    WHY_SILENT = 2,
-    WHY_SLOW = 3,
-    WHY_IDENTIFY_FAILS = 4,
-    WHY_OTHER_SIZE = 5,
-    WHY_OTHER_DISK = 6,
-    WHY_VOLATILE = 7,
-    WHY_NO_ZEROES = 8,
-    WHY_CHECKSUM = 9,
-    WHY_NO_LBA = 10,
-    WHY_NO_SECTORS = 11,
-    WHY_TOO_LARGE = 12,
-    WHY_OTHER_STORE = 13,
-    WHY_OTHER_DATA = 14,
-    WHY_NOT_SEEN = 15,
-    WHYS = 16,
+    WHY_NONE = 0, WHY_LINK_DOWN = 1, WHY_SILENT = 2,
+    WHY_SLOW = 3, WHY_IDENTIFY_FAILS = 4, WHY_OTHER_SIZE = 5,
+    WHY_OTHER_DISK = 6, WHY_VOLATILE = 7, WHY_NO_ZEROES = 8,
+    WHY_CHECKSUM = 9, WHY_NO_LBA = 10, WHY_NO_SECTORS = 11,
+    WHY_TOO_LARGE = 12, WHY_OTHER_STORE = 13, WHY_OTHER_DATA = 14,
+    WHY_NOT_SEEN = 15, WHYS = 16,
 };
 
 /* aoe.initiator.life.State */
 enum {
-    PATH_CHECKING = 0,
-    PATH_USABLE = 1,
-    PATH_DOWN = 2,
-    PATH_REFUSED = 3,
-    PATH_COMPARED = 4,
-    PATH_RETRIED = 5,
+    PATH_CHECKING = 0, PATH_USABLE = 1, PATH_DOWN = 2,
+    PATH_REFUSED = 3, PATH_COMPARED = 4, PATH_RETRIED = 5,
     PATH_STATES = 6,
 };
 
@@ -408,38 +379,23 @@ static const char *const reason_texts[] = {
 
 /* aoe.initiator.request.Verb */
 enum {
-    AOE_VERB_READ = 0,
-    AOE_VERB_WRITE = 1,
-    AOE_VERB_WRITE_FUA = 2,
-    AOE_VERB_FLUSH = 3,
-    AOE_VERB_TRIM = 4,
-    AOE_VERB_IDENTIFY = 5,
+    AOE_VERB_READ = 0, AOE_VERB_WRITE = 1, AOE_VERB_WRITE_FUA = 2,
+    AOE_VERB_FLUSH = 3, AOE_VERB_TRIM = 4, AOE_VERB_IDENTIFY = 5,
     AOE_VERB_ASK = 6,
 };
 
 /* aoe.initiator.request.Outcome */
 enum {
-    AOE_ENDED_OK = 0,
-    AOE_ENDED_ATA_ERROR = 1,
-    AOE_ENDED_AOE_ERROR = 2,
-    AOE_ENDED_CACHE_LOST = 3,
-    AOE_ENDED_OUT_OF_RANGE = 4,
-    AOE_ENDED_TOO_MANY = 5,
-    AOE_ENDED_UNSUPPORTED = 6,
-    AOE_ENDED_REFUSED = 7,
-    AOE_ENDED_NO_MEMORY = 8,
+    AOE_ENDED_OK = 0, AOE_ENDED_ATA_ERROR = 1, AOE_ENDED_AOE_ERROR = 2,
+    AOE_ENDED_CACHE_LOST = 3, AOE_ENDED_OUT_OF_RANGE = 4, AOE_ENDED_TOO_MANY = 5,
+    AOE_ENDED_UNSUPPORTED = 6, AOE_ENDED_REFUSED = 7, AOE_ENDED_NO_MEMORY = 8,
 };
 
 /* aoe.initiator.compiled_core.COUNTERS */
 enum {
-    AOE_RETRANSMITS = 0,
-    AOE_LATE_REPLIES = 1,
-    AOE_UNANSWERED = 2,
-    AOE_DRAINS = 3,
-    AOE_UNFIT_REPLY = 4,
-    AOE_UNKNOWN_TAG = 5,
-    AOE_TOO_MANY_PATHS = 6,
-    AOE_CORE_COUNTERS = 7,
+    AOE_RETRANSMITS = 0, AOE_LATE_REPLIES = 1, AOE_UNANSWERED = 2,
+    AOE_DRAINS = 3, AOE_UNFIT_REPLY = 4, AOE_UNKNOWN_TAG = 5,
+    AOE_TOO_MANY_PATHS = 6, AOE_CORE_COUNTERS = 7,
 };
 
 #endif

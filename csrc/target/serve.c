@@ -140,12 +140,12 @@ static int serve_instantly(struct thread *t, struct export *x, uint32_t port, co
 }
 
 /* Order rule T9: what an IDENTIFY comes to that names this life of ours. One that is too old may be a repetition of
- * long ago. */
+ * long ago: it makes no stream known, and is told which are. */
 static uint32_t registers(struct thread *t, struct export *x, const struct arrival *a, uint64_t era)
 {
     uint64_t under_way_ns = NETWORK_LIFETIME_NS + t->engine->set.frame_age_ns;
     if (expired(t, a->stamp_ns, era))
-        return STREAM_NONE;
+        return (uint32_t)streams_place(&x->streams, a->frame);
     return (uint32_t)streams_register(&x->streams, a->frame, a->stamp_ns, a->stamp_ns - under_way_ns);
 }
 

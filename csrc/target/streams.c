@@ -53,11 +53,16 @@ static int is_ahead(const struct stream *known, uint32_t tag)
     return ((tag - known->newest) & TAG_MASK) - 1 < HALF_OF_TAGS - 1;
 }
 
-/* Whether a frame was here already, or is so far behind that it may have been. */
+/* Whether a frame is so far behind that it may have been here. */
+static int lags(const struct stream *known, uint32_t tag)
+{
+    return !is_ahead(known, tag) && ((known->newest - tag) & TAG_MASK) >= REPLAY_WINDOW;
+}
+
+/* Whether a frame was here already, or may have been. */
 static int repeats(struct stream *known, uint32_t tag)
 {
-    uint32_t behind = (known->newest - tag) & TAG_MASK;
-    return !is_ahead(known, tag) && (behind >= REPLAY_WINDOW || *word_of(known, tag) & bit_of(tag));
+    return lags(known, tag) || (!is_ahead(known, tag) && *word_of(known, tag) & bit_of(tag));
 }
 
 static void see(struct stream *known, uint32_t tag)
@@ -135,12 +140,21 @@ static int takes_forged(struct streams *s, const uint8_t *mac)
     return found;
 }
 
+int streams_place(struct streams *s, const uint8_t *frame)
+{
+    struct stream *known = find(s, frame);
+    if (!known)
+        return STREAM_NONE;
+    int over = earlier(epoch_of(frame), known->epoch) || lags(known, wire_tag(frame));
+    return over ? STREAM_OVER : STREAM_KNOWN;
+}
+
 int streams_register(struct streams *s, const uint8_t *frame, uint64_t heard_ns, uint64_t since_ns)
 {
     struct stream *known = find(s, frame);
     if (known) {
         hear(known, heard_ns);
-        return STREAM_KNOWN;
+        return streams_place(s, frame);
     }
     known = place(s, since_ns);
     if (!known)

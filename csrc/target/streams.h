@@ -27,9 +27,11 @@ struct streams {
 /* The id that an ATA request names in its trailer; NULL: it is not one of ours. */
 const uint8_t *streams_instance(const uint8_t *frame, size_t length);
 /* What an IDENTIFY comes to that names its stream: STREAM_KNOWN, STREAM_ANEW where the last one of its host was
- * forged, or STREAM_NONE: there is no place where all were heard since `since_ns`. Times are those at which the
- * kernel received frames. */
+ * forged, STREAM_OVER where it is known in a later epoch, or STREAM_NONE: there is no place where all were heard since
+ * `since_ns`. Times are those at which the kernel received frames. */
 int streams_register(struct streams *s, const uint8_t *frame, uint64_t heard_ns, uint64_t since_ns);
+/* The same of one that makes no stream known. */
+int streams_place(struct streams *s, const uint8_t *frame);
 /* Whether a write or a FLUSH must not be carried out any more; and one that is carried out. */
 int streams_stale(struct streams *s, const uint8_t *frame);
 void streams_see(struct streams *s, const uint8_t *frame, uint64_t heard_ns);

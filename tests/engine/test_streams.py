@@ -26,6 +26,7 @@ from aoe.target.legacy import Legacy
 from aoe.target.offer import Offer
 from aoe.target.server import TargetOptions
 from aoe.target.target import Target
+from aoe.timing import FRAME_AGE_DEFAULT_S
 from tests.support.checkers.foreign import Foreigner
 from tests.support.labs.engine_target import counted
 from tests.support.labs.network import Lab, in_namespace
@@ -406,6 +407,22 @@ def test_a_ring_that_ran_over_between_two_lives_goes_on_with_the_oldest(lives: L
     assert 60 < len(seen) < 3000
     for _ in range(2000):
         witness.first_byte()
+
+
+@pytest.mark.parametrize("lives", ["c"], indirect=True)
+def test_who_asked_between_two_lives_is_known_however_long_that_waited(lives: Lives, witness: Wire) -> None:
+    """Or it would take another stream, and what it had sent would be of unknown fate."""
+    assert witness.registers(witness.hello(5))
+    legacy = lives.end()
+    for stream in (5, 6):
+        witness.raw.send(witness.hello(stream))
+    time.sleep(FRAME_AGE_DEFAULT_S + 0.1)
+    lives.begin(legacy)
+    said = [vendor_of(answer[36:548]) for _ in range(2) if (answer := witness.take(ANSWER_S))]
+    assert [it and (it.streams, it.heeded) for it in said] == [(True, True), (False, False)]
+    witness.ask(witness.write(5, 4))
+    assert witness.first_byte() == 4
+    assert witness.silent_about(witness.write(6, 5))
 
 
 def test_a_life_without_the_legacy_of_the_last_is_another_instance(lives: Lives, witness: Wire) -> None:

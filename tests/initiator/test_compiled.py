@@ -23,7 +23,7 @@ from aoe.initiator.life import State
 from aoe.initiator.path import Policy, Port
 from aoe.initiator.request import Verb
 from aoe.initiator.sizes import Narrow
-from aoe.target.streams import Streams
+from aoe.target.streams import Place, Streams
 from aoe.timing import USUAL, Timing
 from aoe.wire import ata, config, frame
 from aoe.wire.ata import AtaReply, AtaRequest
@@ -86,6 +86,7 @@ class Server:
         self.store_id = self.rng.choice([NO_STORE_ID, NO_STORE_ID, *STORES])
         self.streams = Streams() if self.rng.random() < 0.7 else None
         self.trims = self.instance % 3 > 0  # else it is of the version before
+        self.tells = self.instance % 2 > 0  # else it is of the version before
         self.alone = self.rng.random() < 0.5
 
     def forget(self) -> None:
@@ -138,6 +139,12 @@ class Server:
             data[2 * word : 2 * word + 2] = value.to_bytes(2, "little")
         return bytes(data) if self.nonsense == "checksum" else sealed(data)
 
+    def _said_to(self, place: Place | None) -> bytes:
+        """To one whose stream has that place."""
+        data = self.identity(place is not Place.NONE)
+        tells = self.tells and place in (Place.KNOWN, Place.ANEW) and self.nonsense != "checksum"
+        return identify.heeding(data) if tells else data
+
     def answer(self, raw: bytes) -> bytes | None:
         header = frame.decode(raw)
         assert isinstance(header, Header)
@@ -164,16 +171,16 @@ class Server:
         streams.see(src, stamp, tag, 0)
         return False
 
-    def _registers(self, src: bytes, raw: bytes) -> bool:
-        """Whether the answer to an IDENTIFY says that streams are heeded, or that this one is known."""
+    def _registers(self, src: bytes, raw: bytes) -> Place | None:
+        """What an IDENTIFY comes to that names its stream; None where it names none."""
         if self.streams is None:
-            return False
+            return Place.NONE
         stamp, tag = stamp_of(raw), int.from_bytes(raw[20:24], "big")
         if stamp is None or stamp.instance != self.instance:
-            return True
+            return None
         assert stamp.stream
         self.places -= 1
-        return self.places > 0 and self.streams.register(src, stamp, tag, 0, 1)
+        return self.streams.register(src, stamp, tag, 0, 1) if self.places > 0 else Place.NONE
 
     def _drive(self, back: Header, request: AtaRequest, raw: bytes) -> bytes:
         chance = self.rng.random()
@@ -187,7 +194,7 @@ class Server:
                 return frame.encode(back._replace(flags=FLAG_RESPONSE | FLAG_ERROR, error=2))
             return frame.encode(back, ata.encode(AtaReply(0, 4, 0, 0x41, request.lba)))
         if request.command == 0xEC:
-            data = self.identity(self._registers(back.dst, raw))
+            data = self._said_to(self._registers(back.dst, raw))
         elif request.command == 0x24:
             at, size = request.lba * 512, request.sector_count * 512
             data = bytes(self.store[at : at + size]).ljust(size, b"\0")
@@ -398,7 +405,7 @@ class World:
             self.switch[port] = self.switches.choice([9000, 9000, 4300, 1514, 1000])
         for server in self.servers if self.switches.random() < 0.05 else []:
             server.forget()
-        for server in self.servers if self.switches.random() < 0.02 else []:
+        for server in self.servers if self.switches.random() < 0.12 else []:
             server.end_epochs()
         if self.drains.random() < self.often:
             self.drain()

@@ -10,9 +10,10 @@ import pytest
 from aoe import timing
 from aoe.drive import identify as drive_identify
 from aoe.drive.command import STAMPED
+from aoe.drive.identify import Vendor
 from aoe.limits import REPLAY_WINDOW, STREAMS_MAX
 from aoe.target.effects import Forged
-from aoe.target.streams import Streams
+from aoe.target.streams import Place, Streams
 from aoe.wire.protocol import MTU_MIN, STAMP_TRAILER, STAMPED_SECTORS_MIN, sectors_per_frame
 from aoe.wire.stamp import Stamp, earlier, stamp_of
 from aoe.wire.stamp import stamped as wire_stamped
@@ -55,13 +56,18 @@ def make_target(instance: int = INSTANCE) -> Driver:
 
 
 def registers(target: Driver, raw: bytes, **how: int) -> bool:
-    """Whether the answer to an IDENTIFY says that its stream is known; its checksum is right either way."""
+    """Whether the answer to an IDENTIFY says that its stream is known."""
+    return answered(target, raw, **how).streams
+
+
+def answered(target: Driver, raw: bytes, **how: int) -> Vendor:
+    """What the answer to an IDENTIFY says; its checksum is right whatever that is."""
     data = target.ask(raw, **how).data
     assert sum(data) % 256 == 0
     vendor = drive_identify.vendor_of(data)
     assert vendor is not None
     assert vendor.instance == target.export.identity.instance
-    return vendor.streams
+    return vendor
 
 
 def flood(target: Driver, first: int = 1000, number: int = STREAMS_MAX) -> int:
@@ -237,6 +243,26 @@ def test_an_identify_that_is_too_old_is_answered_and_registers_nothing() -> None
     assert target.send(write(5, 0))
 
 
+@pytest.mark.parametrize("age_ns", [AGE_NS + 1, 30 * AGE_NS, -1])
+def test_an_identify_that_is_too_old_is_told_that_its_stream_is_known_already(age_ns: int) -> None:
+    """It waited while no process served. Its stream goes on, and nobody is to take another one for that."""
+    target = make_target()
+    assert registers(target, identify(5, 0))
+    assert registers(target, identify(5, 0), age_ns=age_ns)
+    assert not registers(target, identify(6, 0), age_ns=age_ns)
+    assert not registers(target, identify(5, 0, src=OTHER), age_ns=age_ns), "that is another client's"
+    assert target.send(write(5, 0))
+
+
+def test_one_that_is_too_old_keeps_no_place() -> None:
+    streams = Streams()
+    for number in range(1, STREAMS_MAX + 1):
+        streams.register(MAC, Stamp(number, 0, 0), 1, number, 0)
+    assert streams.place(MAC, Stamp(1, 0, 0), 2) is Place.KNOWN
+    assert streams.register(OTHER, Stamp(1, 0, 0), 3, 1000, since_ns=2) is Place.KNOWN
+    assert streams.place(MAC, Stamp(1, 0, 0), 4) is Place.NONE
+
+
 def test_a_question_to_everybody_registers_nothing() -> None:
     target = make_target()
     raw = stamped(driver.identify(shelf=0xFFFF, slot=0xFF), 5, 0)
@@ -267,6 +293,60 @@ def test_what_was_sent_before_it_registered_is_not_carried_out() -> None:
     target = make_target()
     early = write(5, 0)
     assert registers(target, identify(5, 0))
+    assert not target.send(early)
+    assert target.send(write(5, 0))
+
+
+# Who is heeded
+
+
+def heeded(target: Driver, raw: bytes, **how: int) -> bool:
+    return answered(target, raw, **how).heeded
+
+
+def test_who_names_a_stream_that_is_known_is_told_that_it_is_heeded() -> None:
+    target = make_target()
+    assert not heeded(target, driver.identify())
+    assert heeded(target, identify(5, 0))
+    assert heeded(target, identify(5, 0)), "it is known already"
+    assert heeded(target, identify(5, 0), age_ns=AGE_NS + 1)
+    assert not heeded(target, identify(6, 0), age_ns=AGE_NS + 1)
+    assert not heeded(target, identify(5, 0, instance=BEFORE))
+    assert not heeded(target, stamped(driver.identify(shelf=0xFFFF, slot=0xFF), 5, 0))
+
+
+@pytest.mark.parametrize("age_ns", [0, AGE_NS + 1])
+def test_who_names_an_epoch_that_is_over_is_not_heeded(age_ns: int) -> None:
+    """As after a FLUSH of another host: the stream has its place, and what is sent in it is dropped."""
+    target = make_target()
+    assert heeded(target, identify(5, 0))
+    assert target.send(flush(5, 1))
+    found = answered(target, identify(5, 0), age_ns=age_ns)
+    assert (found.streams, found.heeded) == (True, False)
+    assert not target.send(write(5, 0))
+    assert heeded(target, identify(5, 1), age_ns=age_ns)
+    assert target.send(write(5, 1))
+
+
+def test_who_is_behind_the_window_of_tags_is_not_heeded() -> None:
+    """As after a write that another host sent, with a tag far ahead."""
+    target = make_target()
+    assert heeded(target, identify(5, 0, tag=10))
+    assert target.send(write(5, 0, tag=20 + REPLAY_WINDOW))
+    assert not heeded(target, identify(5, 0, tag=20))
+    assert not target.send(write(5, 0, tag=20))
+    assert heeded(target, identify(5, 0, tag=21))
+    assert target.send(write(5, 0, tag=21))
+
+
+def test_who_gets_a_place_that_was_lost_is_heeded_from_then_on() -> None:
+    target = make_target()
+    assert registers(target, identify(5, 0))
+    early = write(5, 0)
+    target.now_ns += 2 * LIFE_NS
+    assert flood(target) == STREAMS_MAX
+    target.now_ns += 2 * LIFE_NS
+    assert heeded(target, identify(5, 0))
     assert not target.send(early)
     assert target.send(write(5, 0))
 
