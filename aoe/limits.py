@@ -339,6 +339,8 @@ SCHEDULE_GAP = 24 * 3600
 """Seconds between two looks of a schedule, after which it does not trust the clock enough to prune."""
 SCHEDULES_MAX, SCHEDULE_KEPT_MAX = 64, 500
 """Schedules of a file, and snapshots of one kind that one of them keeps."""
+SCHEDULE_DUES_MAX, SCHEDULE_PRUNED_MAX = 64, 4
+"""Volumes for which something is done at one look, and snapshots of one of them that go."""
 POOL_FOREIGN_HEAD_BYTES = 512
 """Of an image of others: what it begins with may speak against its name."""
 POOL_HOLE_BYTES = 1 << 20

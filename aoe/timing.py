@@ -176,6 +176,8 @@ POOL_COMMAND_END_S = 10.0
 """How long a command of LVM may take, and then until it has ended that was told to end."""
 POOL_TURN_S = 10.0
 """How long a verb waits for another one that works on the same pool."""
+SCHEDULE_LOOK_S = 60.0
+"""Between two looks of what schedules have to do."""
 DOWNLOAD_STALL_S = 60.0
 """After which a server that sends next to nothing is given up."""
 SANDBOX_END_S = 180.0

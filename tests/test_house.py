@@ -61,7 +61,7 @@ WITH_IO = {
     "node": "alone chores content cut_files desk drains endpoint exposed exposing hands held held_addresses "
     "held_sockets holds life listening lives meant node notify opener opener_connection "
     "opener_process opener_service opening pages pending placing pools process remembered rooms sandbox "
-    "seccomp served_cuts spaces standing state store_life volumes",
+    "schedules seccomp served_cuts spaces standing state store_life volumes",
     "control": "bridge client connection hand kept listening peers place saving server verbs written",
 }
 """Modules that may know the world. The others of these rooms are sans-I/O, and so are `wire`, `drive` and

@@ -42,6 +42,7 @@ class Import(NamedTuple):
         _check_free(pool, self.config, self.socket, report)
         with working(pool, locked=False) as look, Bar(report) as bar:
             assert look.fillable, "else that is an error before anything is fetched"
+            look.check_fillable()
             look.standing().check_new(name.volume)
             with (
                 self._opened(pool, look, bar) as of,

@@ -139,7 +139,7 @@ def say_downloads(pool: PoolConfig, report: Report) -> None:
     """What was fetched in part, of a pool that has files."""
     if pool.kind != "directory":
         return
-    for it in download.waiting(pool.path):
+    for it in download.waiting(pool.path) if pool.path else ():
         changed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(it.changed))
         report.warn(
             f"{pool.name}: {it.file}: {in_words(it.bytes)} of {plain(it.url)}, the last at {changed}; "

@@ -336,6 +336,32 @@ POOL = (
     ),
 )
 
+_KEPT = Whole(0, limits.SCHEDULE_KEPT_MAX)
+SCHEDULE = (
+    Key(
+        "name",
+        Text(names.RULE, names.is_name),
+        "what its snapshots are named by, with the time in UTC: `name-20261129T000000Z`",
+        example='name = "auto"',
+    ),
+    Key(
+        "volumes",
+        Many(Text("POOL/VOLUME, with * and ? in the volume", names.is_pattern), "volumes", limits.POOLS_MAX),
+        "of which volumes it makes snapshots: `POOL/VOLUME`, in which `*` and `?` stand for any characters "
+        "of the volume, and `[ab]` for one of these",
+        example='volumes = ["fast/*"]',
+    ),
+    Key("keep-hourly", _KEPT, "snapshots that are kept of the last hours, one of each (0)"),
+    Key("keep-daily", _KEPT, "the same of the last days (0)"),
+    Key("keep-weekly", _KEPT, "the same of the last weeks, which begin on Monday (0)"),
+    Key("keep-monthly", _KEPT, "the same of the last months (0)"),
+    Key(
+        "timezone",
+        Text('a time zone, such as "Europe/Berlin"', kinds.is_zone),
+        "where a day begins (UTC)",
+    ),
+)
+
 DEFAULTS = tuple(key for key in EXPORT if key.everywhere)
 TABLES = {
     table: {key.name: key for key in keys}
@@ -344,6 +370,7 @@ TABLES = {
         "defaults": DEFAULTS,
         "export": EXPORT,
         "pool": POOL,
+        "schedule": SCHEDULE,
     }.items()
 }
 """Keys by name, by the table that has them; the keys of [groups] are the names of groups."""
@@ -353,10 +380,11 @@ HEADS = {
     "groups": "[groups]",
     "export": "[[export]]",
     "pool": "[[pool]]",
+    "schedule": "[[schedule]]",
 }
 """How tables begin."""
-NEEDED = {"export": EXPORT[:3], "pool": POOL[:1]}
-"""What no export is without: path, shelf and slot. And no pool: name."""
+NEEDED = {"export": EXPORT[:3], "pool": POOL[:1], "schedule": SCHEDULE[:2]}
+"""What no export is without: path, shelf and slot; no pool: name; no schedule: name and volumes."""
 WHERE = {
     "directory": (TABLES["pool"]["path"],),
     "lvm-thin": (TABLES["pool"]["vg"], TABLES["pool"]["thin-pool"]),

@@ -248,6 +248,19 @@ class Mask:
         return [mac.hex(":") for mac in value] or ANY
 
 
+def is_zone(text: str) -> bool:
+    """Whether a text names a time zone that this host knows."""
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - few files name one
+
+    try:
+        ZoneInfo(text)
+    except (OSError, ValueError):
+        return False
+    except LookupError:
+        return False
+    return True
+
+
 def group(value: object) -> tuple[bytes, ...]:
     """The MACs of a group; Wrong where it cannot be one."""
     return tuple(dict.fromkeys(_each(_items(value, "a list of MACs"), _mac)))

@@ -16,9 +16,9 @@ from aoe.config.keys import HEADS, NEEDED, TABLES, WHERE, Key
 from aoe.config.kinds import Wrong
 from aoe.config.places import Path
 from aoe.config.text import key, shown
-from aoe.config.together import Said, check_pools, check_together, check_volumes
+from aoe.config.together import Said, check_pools, check_schedules, check_together, check_volumes
 from aoe.config.unknown import no_key, no_table
-from aoe.config.values import Config, PoolConfig, TargetConfig
+from aoe.config.values import Config, PoolConfig, ScheduleConfig, TargetConfig
 
 
 def read(text: bytes | str, name: str) -> Config:
@@ -55,10 +55,13 @@ class _Reading:
         check_together(target, exports, self.faults)
         check_pools(pools, self.faults)
         check_volumes(exports, pools, self.faults)
+        schedules = [self._schedule(*it) for it in self._tables(document, "schedule", limits.SCHEDULES_MAX)]
+        check_schedules(schedules, pools, self.faults)
         if self.faults:
             return None
         named = tuple(PoolConfig(**it.fields) for it in pools)
-        return Config(TargetConfig(**target), tuple(it.meant() for it in exports), named)
+        times = tuple(ScheduleConfig(**it.fields) for it in schedules)
+        return Config(TargetConfig(**target), tuple(it.meant() for it in exports), named, times)
 
     def _add(self, path: Path, where: str, what: str, remedy: str, first: Path | None = None) -> None:
         self.faults.add(path, where, what, remedy, first)
@@ -73,7 +76,7 @@ class _Reading:
     def _tables(
         self, document: Mapping[str, Any], name: str, most: int
     ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """The exports, or pools, each with its number."""
+        """The exports, pools or schedules, each with its number."""
         said = document.get(name, [])
         if not isinstance(said, list):
             self._add((name,), "", f"{name} is not a list of tables", f"; write {HEADS[name]} before each")
@@ -135,6 +138,12 @@ class _Reading:
         if table.get("kind", "directory") in WHERE:
             self._check_kind(table, fields.get("kind", "directory"), path, where)
         return Said(path, where, fields)
+
+    def _schedule(self, at: int, table: Mapping[str, Any]) -> Said:
+        path: Path = ("schedule", at)
+        where = f"{HEADS['schedule']} {at + 1}"
+        self._check_needed(table, NEEDED["schedule"], path, where)
+        return Said(path, where, self._fields(table, "schedule", path, where))
 
     def _check_kind(self, table: Mapping[str, Any], kind: str, path: Path, where: str) -> None:
         self._check_needed(table, WHERE[kind], path, where)

@@ -83,6 +83,27 @@ def check_volumes(exports: Sequence[Said], pools: Sequence[Said], faults: Faults
             faults.add((*one.path, "shared"), one.where, what, "; leave it out")
 
 
+def check_schedules(schedules: Sequence[Said], pools: Sequence[Said], faults: Faults) -> None:
+    """The same for schedules, which are told apart by name: each keeps something, of pools that there are."""
+    named = [it.fields["name"] for it in pools if "name" in it.fields]
+    first: dict[str, Path] = {}
+    for one in schedules:
+        name = one.fields.get("name")
+        earlier = first.setdefault(str(name).casefold(), one.path) if name is not None else one.path
+        if earlier != one.path:
+            what = f"name = {shown(name)} is there twice"
+            faults.add((*one.path, "name"), one.where, what, "; choose another one", (*earlier, "name"))
+        if not any(one.fields.get(f"keep_{it}", 0) for it in ("hourly", "daily", "weekly", "monthly")):
+            faults.add(one.path, one.where, "it keeps no snapshots", "; add such as keep-daily = 7")
+        for at, pattern in enumerate(one.fields.get("volumes", ())):
+            pool = pattern.partition("/")[0]
+            if pool not in named:
+                near = nearest(pool, named)
+                remedy = f"; is {near} meant?" if near else "; add a [[pool]] of that name"
+                what = f"{shown(pattern)} in volumes: there is no pool {pool}"
+                faults.add((*one.path, "volumes", at), one.where, what, remedy)
+
+
 def _check_export(export: Said, links: Sequence[str], faults: Faults) -> None:
     if export.fields.get("shared") and export.fields.get("direct") is False:
         what = "shared = true forces direct I/O"

@@ -162,14 +162,29 @@ class PoolConfig:
         return self.path or f"{self.vg}/{self.thin_pool}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleConfig:
+    """Snapshots that are made by time, and pruned: `volumes` are `POOL/VOLUME`, with `*`, `?` and `[...]`;
+    so many are kept of each hour, day, week and month, in a `timezone` (UTC)."""
+
+    name: str
+    volumes: tuple[str, ...]
+    keep_hourly: int = 0
+    keep_daily: int = 0
+    keep_weekly: int = 0
+    keep_monthly: int = 0
+    timezone: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """A whole file. The addresses of `exports` are distinct, as are the serials that are stated; so are the
-    names and places of `pools`."""
+    names and places of `pools`, and the names of `schedules`."""
 
     target: TargetConfig = TargetConfig()
     exports: tuple[ExportConfig, ...] = ()
     pools: tuple[PoolConfig, ...] = ()
+    schedules: tuple[ScheduleConfig, ...] = ()
 
     @property
     def by_key(self) -> dict[tuple[int, int], ExportConfig]:

@@ -4,11 +4,17 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
-from aoe.config.keys import EXPORT, HEADS, POOL, TARGET, Key
+from aoe.config.keys import EXPORT, HEADS, POOL, SCHEDULE, TARGET, Key
 from aoe.config.text import key, toml
-from aoe.config.values import Config, ExportConfig, PoolConfig, TargetConfig
+from aoe.config.values import Config, ExportConfig, PoolConfig, ScheduleConfig, TargetConfig
 
-_KEYS: dict[type, Iterable[Key]] = {TargetConfig: TARGET, ExportConfig: EXPORT, PoolConfig: POOL}
+_KEYS: dict[type, Iterable[Key]] = {
+    TargetConfig: TARGET,
+    ExportConfig: EXPORT,
+    PoolConfig: POOL,
+    ScheduleConfig: SCHEDULE,
+}
+Table = TargetConfig | ExportConfig | PoolConfig | ScheduleConfig
 
 
 def dump(config: Config) -> str:
@@ -19,6 +25,7 @@ def dump(config: Config) -> str:
     target = said(config.target)
     blocks = [block("target", target)] if target else []
     blocks += [block("pool", said(pool)) for pool in config.pools]
+    blocks += [block("schedule", said(schedule)) for schedule in config.schedules]
     blocks += [block("export", said(export)) for export in config.exports]
     return "\n".join(blocks)
 
@@ -33,7 +40,7 @@ def lines(keys: dict[str, object]) -> Iterator[str]:
     return (f"{key(name)} = {toml(value)}" for name, value in keys.items())
 
 
-def said(value: TargetConfig | ExportConfig | PoolConfig, also: Container[str] = ()) -> dict[str, object]:
+def said(value: Table, also: Container[str] = ()) -> dict[str, object]:
     """What a table has to say: keys whose fields are not as they are without, and those of the fields in
     `also`, but nothing for what is "not stated"."""
     usual = {field.name: field.default for field in fields(value)}

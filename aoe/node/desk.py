@@ -29,7 +29,7 @@ from aoe.node.plan import Store
 from aoe.node.rooms import rooms
 from aoe.pool.asked import request_of
 from aoe.pool.requests import Cut
-from aoe.pool.volume import ASKED, FOR_CLONE
+from aoe.pool.volume import FOR_CLONE, is_cause
 from aoe.target.address_locks import Names, name_of
 
 Texts = Mapping[str, Callable[[], int]]
@@ -113,6 +113,7 @@ class Desk:
             "cut_file": lambda said, _: Given({}, (self._stores.cuts.file(_number(said)),)),
             "cut_end": self._end_cut,
             "rooms": self._rooms,
+            "dues": self._dues,
             "chore": self._chore,
         }
 
@@ -136,7 +137,7 @@ class Desk:
         if now is not self._known:
             self._known, self._by_key = now, now.by_key
             self._places = frozenset(export.place for export in now.exports)
-            self._stores.pools.follow(now.pools)
+            self._stores.pools.follow(now.pools, now.schedules)
 
     def _by_address(self, address: tuple[int, int]) -> ExportConfig:
         """As the last look found it."""
@@ -179,7 +180,7 @@ class Desk:
         """Begin to make a file for a snapshot."""
         pool, asked, cause = said.get("pool"), said.get("request"), said.get("cause")
         request = request_of(asked) if isinstance(asked, dict) else None
-        if not (isinstance(pool, str) and isinstance(request, Cut) and cause in (ASKED, FOR_CLONE)):
+        if not (isinstance(pool, str) and isinstance(request, Cut) and _is_cause(cause)):
             raise Misunderstood("it takes a pool, a snapshot, and why that is cut")
         self._look()
         cuts, name, why = self._stores.cuts, pool, str(cause)
@@ -197,6 +198,13 @@ class Desk:
         self._look()
         pools = self._stores.pools
         number = self._stores.chores.start(lambda: {"pools": list(rooms(pools))})
+        return self._chore({"number": number}, ())
+
+    def _dues(self, _: dict[str, Any], __: Sequence[int]) -> Given:
+        """Begin to look what the schedules have to do."""
+        self._look()
+        stores = self._stores
+        number = stores.chores.start(lambda: {"dues": stores.dues()})
         return self._chore({"number": number}, ())
 
     def _chore(self, said: dict[str, Any], _: Sequence[int]) -> Given:
@@ -443,6 +451,10 @@ def _tokens(said: dict[str, Any]) -> set[tuple[Any, ...]]:
     if not isinstance(wanted, list) or not all(isinstance(it, list) for it in wanted):
         raise Misunderstood("stores are told by their numbers")
     return set(map(_store, wanted))
+
+
+def _is_cause(said: object) -> bool:
+    return said == FOR_CLONE or (isinstance(said, str) and is_cause(said))
 
 
 def _one_name(said: dict[str, Any]) -> str:

@@ -23,12 +23,14 @@ from aoe.node.opening import Opener, There
 from aoe.node.placing import Watch
 from aoe.node.plan import USED, Key, Store, plan
 from aoe.node.rooms import Rooms
+from aoe.node.schedules import Schedules
 from aoe.node.standing import engine_of, standing
 from aoe.node.state import State
 from aoe.node.status import ExportStatus, InterfaceStatus, Status, sentence
 from aoe.node.steps import ALL, Adjust, Note, Plan
 from aoe.node.told import Told
 from aoe.node.volumes import Volumes
+from aoe.pool.asked import Wish
 from aoe.target.target import Target
 from aoe.wire.address import parse_address
 from aoe.wire.frame import format_mac
@@ -48,6 +50,7 @@ class Node:
         self._hands = Hands(opener, state.records, self._links, served)
         self.volumes = Volumes(opener, self._hands, self._change, self._failed_again)
         self.rooms = Rooms(opener.rooms, lambda: bool(self._wanted.pools))
+        self._schedules = Schedules(opener.dues, self._by_schedule, lambda: bool(self._wanted.schedules))
         self._wanted = Config()
         self._ready: dict[Key, Ready] = {}
         self._left: dict[str, ExportStatus] = {}
@@ -139,6 +142,7 @@ class Node:
         self._lives.watch(frozenset(self._busy.values()))
         self._arrivals = asyncio.get_running_loop().create_task(self._watch())
         self.rooms.start()
+        self._schedules.start()
         watching = await aside(self._opener.watching)
         self._interfaces = Watch(watching, self._turn_interfaces)
         self._opener.when_answering(self._interfaces.look_again)
@@ -160,6 +164,7 @@ class Node:
             with suppress(asyncio.CancelledError):
                 await self._arrivals
         await self.rooms.stop()
+        await self._schedules.stop()
         if self._interfaces is not None:
             await self._interfaces.close()
         async with self._turn:
@@ -389,6 +394,11 @@ class Node:
         self._failed_again(problems)
         if problems:
             raise ConfigurationError(problems[0].sentence)
+
+    async def _by_schedule(self, pool: str, request: Wish, by: str) -> None:
+        """A verb that no user asked for."""
+        await self.volumes.do(pool, request, self._wanted.exports, by, force=False)
+        self.rooms.stir()
 
     def _failed_again(self, failed: list[Note]) -> None:
         """What was served could not be served again; that is tried on."""

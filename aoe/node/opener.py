@@ -170,6 +170,10 @@ class ByOpener(Sockets, System):
         """As `Opener.rooms`."""
         return list(self._chore("rooms")["pools"])
 
+    def dues(self) -> list[Facts]:
+        """As `Opener.dues`."""
+        return list(self._chore("dues")["dues"])
+
     def _chore(self, verb: str, **arguments: Any) -> Facts:
         told, _ = self._ask(verb, **arguments)
         while told["done"] is None:

@@ -6,6 +6,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -31,6 +32,7 @@ from aoe.node.holds import Busy, Hold, Holds, Keeper, Place, Rest
 from aoe.node.plan import Store
 from aoe.node.pools import Pools
 from aoe.node.rooms import rooms
+from aoe.node.scheduled import Looks
 from aoe.pool.asked import Wish
 from aoe.pool.requests import Cut
 from aoe.printable import plain
@@ -119,6 +121,9 @@ class Opener(Protocol):
     def rooms(self) -> list[Facts]:
         """How full each pool of the file is, as `aoe.node.rooms` has it."""
 
+    def dues(self) -> list[Facts]:
+        """What the schedules of the file have to do now, as `aoe.node.scheduled` has it."""
+
     def close(self) -> None:
         """Let go of all stores here; what is held for the next life of the service stays so."""
 
@@ -160,6 +165,7 @@ class InProcess:
         self.pools = Pools() if pools is None else pools
         self.chores = Chores(self.pools, self._is_ours)
         self.cuts = CutFiles(self.pools)
+        self._looks = Looks()
         self._holds = Holds()
         self._apart = False
 
@@ -322,6 +328,9 @@ class InProcess:
 
     def rooms(self) -> list[Facts]:
         return list(rooms(self.pools))
+
+    def dues(self) -> list[Facts]:
+        return self._looks.dues(self.pools, datetime.now(UTC))
 
     def _is_ours(self, path: str) -> bool:
         token = token_at(path)

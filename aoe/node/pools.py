@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from aoe.config.values import PoolConfig, volume_of
+from aoe.config.values import PoolConfig, ScheduleConfig, volume_of
 from aoe.disk.base import StoreName
 from aoe.drive.identify import StoreKind
 from aoe.errors import AoeError, ConfigurationError
@@ -45,6 +45,7 @@ class Pools:
         self._wanted: dict[str, PoolConfig] = {}
         self._open: dict[str, Opened] = {}
         self._looking = threading.RLock()
+        self.schedules: tuple[ScheduleConfig, ...] = ()
         self.problems: dict[str, str] = {}
         """Of those that are not open, by name, why."""
         self.follow(pools)
@@ -54,8 +55,9 @@ class Pools:
         """Of all that the file names."""
         return list(self._wanted)
 
-    def follow(self, pools: Iterable[PoolConfig]) -> None:
+    def follow(self, pools: Iterable[PoolConfig], schedules: Iterable[ScheduleConfig] = ()) -> None:
         """What the file names now."""
+        self.schedules = tuple(schedules)
         with self._looking:
             self._wanted = {it.name: it for it in pools}
             self.problems = {name: it for name, it in self.problems.items() if name in self._wanted}

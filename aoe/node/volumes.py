@@ -19,7 +19,7 @@ from aoe.node.served_cuts import ServedCuts, Wanted
 from aoe.node.steps import Add, Note, Plan, Remove
 from aoe.pool.asked import Wish, name_of
 from aoe.pool.requests import Clone, Cut, Delete, Rename, Resize
-from aoe.pool.volume import ASKED, FOR_CLONE
+from aoe.pool.volume import FOR_CLONE
 from aoe.printable import plain
 from aoe.target.target import Target
 from aoe.wire.frame import format_mac
@@ -66,7 +66,7 @@ class Volumes:
         if not planned["touches"]:
             return {**await self._ask(pool, request), "paths": {}}
         if isinstance(request, Cut):
-            await self._cut(pool, request, planned, ASKED)
+            await self._cut(pool, request, planned, request.cause)
             return {**planned, "paths": self._paths(planned)}
         if isinstance(request, Clone):
             cut = Cut(request.source, f"clone-{request.volume}")

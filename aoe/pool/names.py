@@ -23,6 +23,7 @@ RULE = (
 )
 _LVM_NAME = re.compile(r"(?!-|\.{1,2}$)[A-Za-z0-9+_.-]{1,127}")
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{limits.POOL_NAME_MAX - 1}}}")
+_PATTERN = re.compile(rf"[A-Za-z0-9._*?\[\]!-]{{1,{2 * limits.POOL_NAME_MAX}}}")
 
 
 class VolumeName(NamedTuple):
@@ -79,6 +80,12 @@ def is_volume_name(text: str) -> bool:
     except ConfigurationError:
         return False
     return True
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a text is `pool/volume`, where the volume may have `*`, `?` and `[...]`."""
+    pool, _, volume = text.partition("/")
+    return is_name(pool) and _PATTERN.fullmatch(volume) is not None
 
 
 def check_free(name: str, what: str, taken: Iterable[str]) -> str:

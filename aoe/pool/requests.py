@@ -17,6 +17,7 @@ from aoe.pool.volume import (
     Parent,
     Snapshot,
     Volume,
+    check_cause,
     check_count,
     check_size,
 )
@@ -48,6 +49,7 @@ class Cut:
     volume: str
     snapshot: str
     others: tuple[str, ...] = ()
+    cause: str = ASKED
 
     @property
     def volumes(self) -> tuple[str, ...]:
@@ -55,6 +57,7 @@ class Cut:
         return self.volume, *self.others
 
     def plan(self, at: Standing) -> Plan:
+        check_cause(self.cause)
         check_count(len(self.volumes), "snapshots at one moment", limits.CUT_GROUP_MAX)
         if len(set(self.volumes)) != len(self.volumes):
             raise ConfigurationError("a volume is named twice; name each once")
@@ -69,7 +72,7 @@ class Cut:
         _check_no_template(at, volume, was)
         names.check_free(self.snapshot, "snapshot", (it.name for it in was.snapshots))
         at.check_room(f"to cut {at.tree.said(volume, self.snapshot)}")
-        return _cut(at, volume, was, self.snapshot, ASKED)
+        return _cut(at, volume, was, self.snapshot, self.cause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +110,12 @@ class Rollback:
 
     volume: str
     snapshot: str
+    cause: str = ASKED
 
     def plan(self, at: Standing) -> Plan:
         was = at.tree.volume(self.volume)
         _check_no_template(at, self.volume, was)
+        check_cause(self.cause)
         back = at.tree.snapshot(self.volume, self.snapshot)
         _check_settled(at, self.volume, was)
         taken = [it.name for it in was.snapshots]

@@ -12,9 +12,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import NamedTuple
 
 from aoe import limits
-from aoe.pool.volume import Snapshot, Volume
+from aoe.pool.volume import BY_SCHEDULE, Snapshot, Volume
 
-_CAUSE = "schedule "
 _LONGEST = timedelta(seconds=limits.SCHEDULE_GAP)
 Period = tuple[int, ...]
 
@@ -33,7 +32,7 @@ class Policy:
     @property
     def cause(self) -> str:
         """What its snapshots have for their cause."""
-        return _CAUSE + self.name
+        return BY_SCHEDULE + self.name
 
     def kinds(self) -> "Iterator[Kind]":
         """Those of which something is kept."""

@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aoe.errors import ConfigurationError
+from aoe.pool import names
 from aoe.pool.names import Format
 from aoe.wire import protocol
 
 ASKED, FOR_CLONE, BY_ROLLBACK, BY_TEMPLATE = "asked", "clone", "rollback", "template"
 """Why there is a snapshot. One for a clone goes with that clone; one by a rollback is the state before it;
 one of a template is what its clones begin as."""
+BY_SCHEDULE = "schedule "
+"""With the name of the schedule behind it: it may prune that one."""
 TEMPLATE = "template"
 """The name of that one."""
 SIZE_MOST = protocol.LBA48_SECTORS * protocol.SECTOR
@@ -95,6 +98,18 @@ def check_size(size: int) -> int:
     raise ConfigurationError(
         f"a disk cannot have {size} bytes; choose whole sectors of {protocol.SECTOR} bytes, up to {SIZE_MOST}"
     )
+
+
+def is_cause(text: str) -> bool:
+    """Whether a text may be said from outside to be the cause of a snapshot."""
+    head, space, schedule = text.partition(" ")
+    return text == ASKED or (head + space == BY_SCHEDULE and names.is_name(schedule))
+
+
+def check_cause(cause: str) -> None:
+    """ConfigurationError for one that may not."""
+    if not is_cause(cause):
+        raise ConfigurationError(f'a snapshot is cut by "{ASKED}", or by "{BY_SCHEDULE}NAME"')
 
 
 def check_count(count: int, what: str, most: int) -> None:

@@ -112,6 +112,10 @@ class Work:
             seen = [it for it in seen if it in again]
         return [*self._undone, *seen]
 
+    def check_fillable(self) -> None:
+        """ConfigurationError where it is not `fillable`."""
+        _ = self.fillable
+
     @property
     def fillable(self) -> Fillable:
         """What its images are in, where these are files. ConfigurationError."""

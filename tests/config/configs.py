@@ -87,7 +87,7 @@ def configs(draw: st.DrawFn, least: int = 0) -> Config:
         one = draw(exports(target.links).filter(lambda it: _is_new(it, found)))
         found.append(one)
     assert not any(map(is_link, target.interfaces))
-    return Config(target, tuple(found), tuple(draw(pools)))
+    return Config(target, tuple(found), tuple(draw(pools)))  # schedules have their own test
 
 
 _NAMED = {"name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)}

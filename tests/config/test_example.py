@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from aoe.config.keys import DEFAULTS, EXPORT, POOL, TARGET
+from aoe.config.keys import DEFAULTS, EXPORT, POOL, SCHEDULE, TARGET
 from aoe.config.read import read
 
 TEXT = (Path(__file__).parents[2] / "examples" / "aoe-target.toml").read_text()
@@ -28,6 +28,8 @@ def test_it_has_every_key_and_each_is_right_as_shown() -> None:
     whole = re.sub("^#(?=[a-z])", "", TEXT, flags=re.MULTILINE)
     assert said("target", whole) == {key.name for key in TARGET}
     whole = whole.replace("#[[pool]]", "[[pool]]").replace("#[[export]]", "[[export]]")
+    whole = whole.replace("#[[schedule]]", "[[schedule]]")
+    assert said("schedule", whole) == {key.name for key in SCHEDULE}
     assert said("pool", whole) == {key.name for key in POOL}
     assert said("defaults", whole) == {key.name for key in DEFAULTS}
     assert said("export", whole) | said("defaults", whole) == {key.name for key in EXPORT}

@@ -16,6 +16,7 @@ from tests.pool.pools import MIB, SIZE, fresh, working, write
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
 from tests.support.labs.raw_client import AtaFailed, Client, sectors_of, text_of
+from tests.support.tools import need
 from tests.support.waiting import wait_for
 
 INSTANCE = slice(2 * 134, 2 * 138)
@@ -222,3 +223,47 @@ def writes(disk: Client) -> bool:
     except AtaFailed:
         return False
     return True
+
+
+def test_a_schedule_of_the_file_makes_snapshots_of_what_is_served_and_what_is_not(
+    lab: Lab, pool: Path, tmp_path: Path
+) -> None:
+    keys = ('name = "auto"', 'volumes = ["fast/*"]', "keep-hourly = 2", 'timezone = "Asia/Kathmandu"')
+    records = [pool / "volumes" / f"{it}.json" for it in ("web1", "base")]
+    schedule = "\n".join(("[[schedule]]", *keys, ""))
+    with Service(lab, tmp_path, [*exports(pool, "fast/web1"), schedule]) as service:
+        for it in records:
+            wait_for(lambda it=it: '"cause": "schedule auto"' in it.read_text(), what=lambda: service.errors)
+            assert '"auto-2' in it.read_text()
+
+
+def test_an_image_is_imported_and_made_a_template_through_the_service(
+    lab: Lab, pool: Path, tmp_path: Path
+) -> None:
+    need("qemu-img")
+    image = tmp_path / "disk.raw"
+    image.write_bytes(b"\5" * MIB)
+    with Service(lab, tmp_path, exports(pool, "fast/web1")) as service:
+        file = tmp_path / "etc.toml"
+        file.write_text("\n".join(exports(pool)))
+        assert filled(service, file, "import", str(image), "fast/new").endswith(f"{MIB} bytes, raw\n")
+        assert filled(service, file, "template", "fast/new").startswith("fast/new: is a template")
+        assert volume(service, "clone fast/new fast/web2") == "fast/web2: a clone of fast/new@template\n"
+        assert "is in use by" in filled(service, file, "template", "fast/web1", status=1)
+        assert "there is a volume new" in filled(service, file, "import", str(image), "fast/new", status=2)
+    work = Work(str(pool), name="fast", patience_s=60)
+    assert Path(work.path_of("web2")).read_bytes() == image.read_bytes()
+    assert not work.leftovers
+    work.close()
+
+
+def filled(service: Service, file: Path, *words: str, status: int = 0) -> str:
+    """What a command says that copies by itself, and asks the service for the rest."""
+    code = (
+        "import sys; from pathlib import Path; from aoe.cli import filling, target; "
+        f"filling.CONFIG = Path({str(file)!r}); sys.exit(target.main(sys.argv[1:]))"
+    )
+    argv = [sys.executable, "-c", code, "volume", *words, "--socket", service.socket]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status, (done.stdout, done.stderr, service.errors)
+    return done.stdout + done.stderr

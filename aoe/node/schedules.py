@@ -1,0 +1,72 @@
+"""The snapshots of the file's schedules, made and pruned in the event loop of the daemon."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from aoe import timing
+from aoe.disk.threads import aside
+from aoe.errors import AoeError
+from aoe.pool.asked import Wish
+from aoe.pool.requests import Cut, Delete
+
+Facts = dict[str, Any]
+Do = Callable[[str, Wish, str], Awaitable[object]]
+"""Does a verb of a pool, by the schedule of a name. AoeError."""
+log = logging.getLogger("aoe.node")
+
+
+class Schedules:
+    """Asks `dues` now and then what there is to do, and has it done, from `start` until `stop`."""
+
+    def __init__(self, dues: Callable[[], Iterable[Facts]], do: Do, are_some: Callable[[], bool]) -> None:
+        """`are_some` tells whether the file has schedules."""
+        self._dues = dues
+        self._do = do
+        self._are_some = are_some
+        self._said: frozenset[str] = frozenset()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Look now, and then again and again."""
+        self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _follow(self) -> None:
+        while True:
+            with suppress(AoeError):
+                await self.look()
+            await asyncio.sleep(timing.SCHEDULE_LOOK_S)
+
+    async def look(self) -> None:
+        """Do what is due now. What fails is said once, and tried again at the next look. AoeError."""
+        found = await aside(lambda: list(self._dues())) if self._are_some() else []
+        failures: list[str] = []
+        for it in found:
+            failures += await self._one(it)
+        for text in failures:
+            if text not in self._said:
+                log.error("%s", text)
+        self._said = frozenset(failures)
+
+    async def _one(self, it: Facts) -> list[str]:
+        """What failed of what is due for one volume. Where none could be made, none is pruned."""
+        schedule, pool, volume = f"schedule {it['schedule']}", str(it["pool"]), str(it["volume"])
+        where = f"{schedule}: {pool}/{volume}" if volume else f"{schedule}: {pool}"
+        failures = [f"{where}: {it['problem']}"] if it["problem"] else []
+        wishes: list[Wish] = [Cut(volume, it["make"], cause=str(it["cause"]))] if it["make"] else []
+        wishes += [Delete(volume, name) for name in it["prune"]]
+        for wish in wishes:
+            try:
+                await self._do(pool, wish, schedule)
+            except AoeError as error:
+                return [*failures, f"{where}: {error}"]
+        return failures
