@@ -277,6 +277,12 @@ OPENER_PLACES_BYTES = OPENER_MESSAGE_BYTES_MAX - OPENER_WHY_BYTES - 1024
 """Of one message, for paths and what they lead to; the rest is around them."""
 CHORES_MAX = 64
 """Verbs on pools that are asked for at a time."""
+LISTED_BYTES = 1 << 14
+"""Of volumes that are told in one answer, before the last of these."""
+LISTED_STATES_MAX = 256
+"""Snapshots of a volume, and clones, that are told."""
+LISTED_LEFTOVERS_MAX = 32
+"""What does not fit in a pool, as far as it is told."""
 CHORE_STEPS_MAX = 100
 """Steps of one that are told in words."""
 OPENER_SAID_BYTES = 1 << 13

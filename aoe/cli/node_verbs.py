@@ -163,6 +163,10 @@ class NodeVerbs:
         log.info("resume by %s: %s", peer, " ".join(ended))
         return Outcome(tuple(f"{address}: clients may use it again" for address in ended))
 
+    async def volumes(self, pool: str, after: str) -> Mapping[str, Any]:
+        """Those of a pool."""
+        return await self._node.volumes.listed(pool, after)
+
     async def volume(self, how: OfVolume, peer: Peer) -> Outcome:
         """Make, change or delete a volume."""
         volumes = self._node.volumes

@@ -16,6 +16,7 @@ from aoe.cli.pools import (
     until_a_signal,
     working,
 )
+from aoe.cli.remote_volumes import listing, shown
 from aoe.cli.report import Report
 from aoe.config.values import PoolConfig
 from aoe.control.hand import Hand
@@ -23,6 +24,7 @@ from aoe.control.rights import VOLUME
 from aoe.errors import AoeError, ConfigurationError, ControlFailed, PoolError
 from aoe.pool.asked import Wish
 from aoe.pool.asked import facts_of as facts_of_request
+from aoe.pool.facts import facts_of
 from aoe.pool.names import Format, VolumeName, parse
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 from aoe.pool.work import Work
@@ -61,11 +63,7 @@ class Verb(NamedTuple):
         if hand is None:
             return until_a_signal(report, lambda: self._run(report))
         with hand:
-            try:
-                return self._ask(hand, report)
-            except ControlFailed as error:
-                report.fail(error)
-                return error.exit
+            return self._ask(hand, report)
 
     def _run(self, report: Report) -> int:
         with working(one(self.how.config or CONFIG, self.pool), locked=not self.how.plan) as work:
@@ -119,16 +117,22 @@ def after(work: Work, volume: str) -> Facts:
 class List(NamedTuple):
     """Look at all volumes."""
 
-    config: Path
+    config: Path | None
+    socket: Path | None
     json: bool
     pool: str | None
 
     def run(self, report: Report) -> int:
         """A line for each pool and volume. 1 if something does not fit, or a pool is not there."""
+        hand = None if self.config is not None else daemon(self.socket, report)
+        if hand is not None:
+            with hand:
+                return listing(hand, self.pool, report, in_line)
+        file = self.config or CONFIG
         if self.pool is not None:
-            _list(one(self.config, self.pool), report)
+            _list(one(file, self.pool), report)
             return int(report.failed)
-        for pool in named(self.config):
+        for pool in named(file):
             try:
                 _list(pool, report)
             except AoeError as error:
@@ -154,16 +158,22 @@ def _list(pool: PoolConfig, report: Report) -> None:
 class Show(NamedTuple):
     """Look at one volume."""
 
-    config: Path
+    config: Path | None
+    socket: Path | None
     json: bool
     volume: str
 
     def run(self, report: Report) -> int:
         """All there is to say of it."""
         name = parse(self.volume)
-        with working(one(self.config, name.pool), locked=False) as work:
-            facts = facts_of(work, name.volume)
-            report.say("\n".join(_lines(facts)), **facts)
+        hand = None if self.config is not None else daemon(self.socket, report)
+        if hand is not None:
+            with hand:
+                facts = shown(hand, name)
+        else:
+            with working(one(self.config or CONFIG, name.pool), locked=False) as work:
+                facts = facts_of(work, name.volume)
+        report.say("\n".join(_lines(facts)), **facts)
         return 0
 
 
@@ -235,30 +245,6 @@ def _check_one_pool(one: VolumeName, other: VolumeName) -> None:
 
 
 # What is said
-
-
-def facts_of(work: Work, volume: str) -> Facts:
-    """A volume as an object. `own` bytes are those that nothing else refers to."""
-    tree, found = work.tree, work.tree.volume(volume)
-    head, kept = work.usage(volume)
-    parent = tree.parent(found)
-    return {
-        "volume": tree.said(volume),
-        "uuid": found.uuid,
-        "bytes": found.size,
-        "format": found.head.format,
-        "made": found.made,
-        "path": work.path_of(volume),
-        "allocated_bytes": head.allocated,
-        "own_bytes": head.own,
-        "snapshot_bytes": kept.own,
-        "parent": tree.said(parent[0], parent[1].name) if parent else None,
-        "clones": [tree.said(it) for it in tree.clones(found)],
-        "snapshots": [
-            {"name": it.name, "made": it.made, "bytes": it.image.size, "cause": it.cause}
-            for it in found.snapshots
-        ],
-    }
 
 
 def in_line(facts: Facts) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from aoe.printable import plain
 from aoe.target.rates import LIMITS
 
-READING = frozenset({"status"})
+READING = frozenset({"status", "volumes"})
 """Verbs that change nothing."""
 SHARED = frozenset({"mask", "release", "drain", "resume"})
 """Verbs of the configured group: they name no store and no interface."""
@@ -48,7 +48,7 @@ class Rights(NamedTuple):
     def refusal(self, verb: str, peer: Peer, keys: Collection[str] = (), pool: str = "") -> str:
         """Why it may not do that, about these keys of an export or in this pool, with the remedy; empty if it
         may."""
-        if self.rules(peer) or (verb in READING and self.all_read):
+        if self.rules(peer) or (verb in READING and self._reads(peer)):
             return ""
         if verb == VOLUME:
             return self._refusal_of_pool(pool, peer)
@@ -59,6 +59,10 @@ class Rights(NamedTuple):
             what = f"set of more than {', '.join(sorted(LENT))}" if verb == "set" else verb
             return f"{what} is for the administrator alone, not for uid {peer.uid}; use sudo"
         return f"{verb} is not for uid {peer.uid}; use sudo, or join the control-group of the configuration"
+
+    def _reads(self, peer: Peer) -> bool:
+        """Whether it may look, whatever group it is of: those that change pools may."""
+        return self.all_read or not peer.gids.isdisjoint(self.admins.values())
 
     def _refusal_of_pool(self, pool: str, peer: Peer) -> str:
         if self.admins.get(pool) in peer.gids:

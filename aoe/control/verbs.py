@@ -96,6 +96,10 @@ class Verbs(Protocol):
     async def resume(self, addresses: tuple[str, ...], peer: Peer) -> Outcome:
         """Let clients use these addresses again (none: all that drain)."""
 
+    async def volumes(self, pool: str, after: str) -> Mapping[str, Any]:
+        """Those of a pool behind one in the order of their names, as `aoe.pool.facts.listed` has them; asked
+        again with its `last` while there are `more`. ConfigurationError."""
+
     async def volume(self, how: OfVolume, peer: Peer) -> Outcome:
         """Make, change or delete a volume of a pool of the file. ConfigurationError where clients use what
         would change under them."""
@@ -259,6 +263,10 @@ async def _resume(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[
     return (await node.resume(said.addresses(), peer)).as_facts
 
 
+async def _volumes(node: Verbs, said: _Arguments, __: Peer, ___: Rights) -> dict[str, Any]:
+    return {**await node.volumes(said.text("pool"), said.text_or_none("after") or "")}
+
+
 async def _volume(node: Verbs, said: _Arguments, peer: Peer, _: Rights) -> dict[str, Any]:
     return (await node.volume(said.of_volume(), peer)).as_facts
 
@@ -280,6 +288,7 @@ STEPS: dict[str, _Step] = {
     "drain": _drain,
     "resume": _resume,
     "volume": _volume,
+    "volumes": _volumes,
     "log-level": _log_level,
 }
 """Every verb."""

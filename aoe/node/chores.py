@@ -10,6 +10,7 @@ from aoe.disk.threads import begin
 from aoe.errors import AoeError, ConfigurationError
 from aoe.node.pools import Pools, text_of
 from aoe.pool.asked import Wish
+from aoe.pool.facts import listed
 from aoe.pool.steps import Plan
 
 Facts = dict[str, Any]
@@ -54,6 +55,11 @@ class Chores:
             plan = work.plan(request) if only_plan else work.do(request, self._ours)
             touched = [names[it.id] for it in plan.idle if it.id in names and self._ours(work.where(it))]
             return _facts(plan, touched)
+
+    def listed(self, pool: str, after: str) -> Facts:
+        """As `aoe.pool.facts.listed`. Blocks."""
+        with self._pools.turn(pool) as work:
+            return listed(work, after)
 
     def begin(self, pool: str, request: Wish, *, only_plan: bool) -> int:
         """The same on a thread; its number. ConfigurationError, NoThread."""

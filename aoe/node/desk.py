@@ -114,6 +114,7 @@ class Desk:
             "cut_end": self._end_cut,
             "rooms": self._rooms,
             "dues": self._dues,
+            "volumes": self._volumes,
             "chore": self._chore,
         }
 
@@ -206,6 +207,13 @@ class Desk:
         stores = self._stores
         number = stores.chores.start(lambda: {"dues": stores.dues()})
         return self._chore({"number": number}, ())
+
+    def _volumes(self, said: dict[str, Any], _: Sequence[int]) -> Given:
+        """Begin to list some of those of a pool."""
+        pool, after = _strings(said, "which")
+        self._look()
+        chores = self._stores.chores
+        return self._chore({"number": chores.start(lambda: chores.listed(pool, after))}, ())
 
     def _chore(self, said: dict[str, Any], _: Sequence[int]) -> Given:
         """What came of one; none while it is under way."""

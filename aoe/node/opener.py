@@ -174,6 +174,10 @@ class ByOpener(Sockets, System):
         """As `Opener.dues`."""
         return list(self._chore("dues")["dues"])
 
+    def volumes(self, pool: str, after: str) -> Facts:
+        """As `Opener.volumes`."""
+        return self._chore("volumes", which=[pool, after])
+
     def _chore(self, verb: str, **arguments: Any) -> Facts:
         told, _ = self._ask(verb, **arguments)
         while told["done"] is None:

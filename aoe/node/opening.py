@@ -118,6 +118,9 @@ class Opener(Protocol):
         """It becomes the `snapshot` of that name, and what was `done`; or it goes. ConfigurationError,
         PoolError: then it goes, too."""
 
+    def volumes(self, pool: str, after: str) -> Facts:
+        """Volumes of a pool behind one, as `aoe.pool.facts.listed` has them. ConfigurationError."""
+
     def rooms(self) -> list[Facts]:
         """How full each pool of the file is, as `aoe.node.rooms` has it."""
 
@@ -325,6 +328,9 @@ class InProcess:
 
     def end_cut(self, number: int, *, whole: bool) -> Facts:
         return self.cuts.end(number, whole=whole)
+
+    def volumes(self, pool: str, after: str) -> Facts:
+        return self.chores.listed(pool, after)
 
     def rooms(self) -> list[Facts]:
         return list(rooms(self.pools))

@@ -45,6 +45,10 @@ class Volumes:
         self._left = left
         self.cuts = ServedCuts(opener, hands)
 
+    async def listed(self, pool: str, after: str) -> Facts:
+        """Those of a pool, as `Opener.volumes` has them. ConfigurationError."""
+        return await aside(lambda: self._opener.volumes(pool, after))
+
     async def plan(self, pool: str, request: Wish) -> Facts:
         """What a verb would do, and which clients it touches. ConfigurationError where it cannot be."""
         planned = await self._ask(pool, request, only_plan=True)

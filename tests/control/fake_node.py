@@ -53,6 +53,10 @@ class FakeNode:
     async def resume(self, addresses: tuple[str, ...], peer: Peer) -> Outcome:
         return await self._did("resume", *addresses)
 
+    async def volumes(self, pool: str, after: str) -> Mapping[str, Any]:
+        await self._did("volumes", pool, after)
+        return {"volumes": [], "more": False}
+
     async def volume(self, how: OfVolume, peer: Peer) -> Outcome:
         return await self._did("volume", how.pool, facts_of(how.request), how.plan, how.force)
 

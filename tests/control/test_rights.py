@@ -25,7 +25,7 @@ def test_root_may_do_all(verb: str) -> None:
 @pytest.mark.parametrize("verb", STEPS)
 def test_the_group_may_what_names_no_store(verb: str) -> None:
     may = not OURS.refusal(verb, peer(MEMBER, 1001, GROUP))
-    assert may == (verb in {"status", "mask", "release", "drain", "resume"})
+    assert may == (verb in {"status", "volumes", "mask", "release", "drain", "resume"})
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_the_group_may_set_what_names_no_store(keys: set[str], may: bool) -> Non
 def test_others_may_look_if_allowed_and_nothing_else(verb: str) -> None:
     assert OURS.refusal(verb, peer(STRANGER, 1002))
     may = not OURS._replace(all_read=True).refusal(verb, peer(STRANGER, 1002))
-    assert may == (verb == "status")
+    assert may == (verb in {"status", "volumes"})
 
 
 def test_without_a_group_none_has_it() -> None:
@@ -83,3 +83,5 @@ def test_the_admins_of_a_pool_may_do_all_with_its_volumes_and_no_more() -> None:
     )
     assert rights.refusal("volume", peer(MEMBER, GROUP), (), "fast")
     assert rights.refusal("apply", peer(MEMBER, 600), (), "fast")
+    assert not rights.refusal("volumes", peer(MEMBER, 600), (), "slow")
+    assert rights.refusal("volumes", peer(MEMBER, 601), (), "fast")

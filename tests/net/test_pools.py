@@ -95,6 +95,12 @@ def test_a_clone_is_served_and_goes_on_by_another_name_with_another_size(
             assert (first(disk), first(kept)) == (2, 1)
             wait_for(lambda: [it["volumes"] for it in service.ask("status")["pools"]] == [3])
             assert f"pool fast: {pool}, " in service.command("status")
+            head, *volumes = volume(service, "list fast").splitlines()
+            assert head.startswith(f"fast: {pool}, ")
+            assert [it.split(":")[0] for it in volumes] == ["fast/new", "fast/template", "fast/www"]
+            assert volume(service, "show fast/www").splitlines()[0] == volumes[2]
+            assert "there is no volume fast/none" in volume(service, "show fast/none", 2)
+            assert "there is no pool slow in the file" in volume(service, "list slow", 2)
         service.restart()
         with client(lab, 1) as disk:
             assert (first(disk), text_of(disk.identify(), 10, 10)) == (2, serial)

@@ -124,6 +124,9 @@ def test_the_admins_of_a_pool_do_all_with_its_volumes_and_others_look(lab: Lab, 
         done = ask(service, group.gr_gid, "volume", pool="fast", request=create)
         assert done["ok"]["said"][0] == "fast/web1: 1048576 bytes, raw"
         wait_for(lambda: [it["volumes"] for it in status(service)["pools"]] == [1, 0])
+        told = ask(service, 4321, "volumes", pool="fast")["ok"]
+        assert [(it["volume"], it["bytes"]) for it in told["volumes"]] == [("fast/web1", 1 << 20)]
+        assert (told["more"], told["leftovers"]) == (False, [])
         wrong = ask(
             service, group.gr_gid, "volume", pool="fast", request={"verb": "create", "volume": "../a"}
         )
