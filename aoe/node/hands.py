@@ -21,8 +21,9 @@ from aoe.node.placing import go_to
 from aoe.node.plan import LIMITS, Key, Running, Serving, Store, in_force
 from aoe.node.steps import ALL, Add, Adjust, Change, Note, Plan, Remove
 from aoe.printable import plain
+from aoe.target.address_locks import Taken
 from aoe.target.export import Export
-from aoe.target.offer import Offer
+from aoe.target.offer import Offer, Unfit
 from aoe.target.records import Record, StateStore
 from aoe.target.target import Target
 
@@ -312,26 +313,52 @@ class Hands:
             limits=export.limits,
         )
 
-    async def _add(self, steps: Sequence[Add], ready: Mapping[Key, Ready], *, force: bool) -> list[Note]:
-        """All of them, or where that cannot be, each half by itself."""
+    async def _add(
+        self, steps: Sequence[Add], ready: Mapping[Key, Ready], *, force: bool, again: bool = False
+    ) -> list[Note]:
+        """All that can be. What another process has is waited for when the others are served: `again`."""
         if not steps:
             return []
         offers = [self._offer(step, ready[step.export.key]) for step in steps]
         try:
             exports = await self.target.add(
-                *offers, force=force, check_interval_s=timing.ADDRESS_QUERY_LATER_S
+                *offers,
+                force=force,
+                check_interval_s=timing.ADDRESS_QUERY_LATER_S,
+                lock_wait_s=timing.LOCK_WAIT_S if force or again else 0.0,
             )
+        except Unfit as error:
+            return await self._add_others(steps, ready, error, force=force, again=again)
         except (AoeError, OSError) as error:
-            if len(steps) > 1:
-                half = len(steps) // 2
-                first = await self._add(steps[:half], ready, force=force)
-                return first + await self._add(steps[half:], ready, force=force)
-            await self.give_back([ready[steps[0].export.key]])
-            return [Note(steps[0].export.address, str(error))]
+            return await self._add_halves(steps, ready, str(error), force=force, again=again)
         for step, export in zip(steps, exports, strict=True):
             one = self.live[export.key] = Live(step.export, export, ready[export.key].held)
             self._served(one)
         return []
+
+    async def _add_others(
+        self, steps: Sequence[Add], ready: Mapping[Key, Ready], error: Unfit, *, force: bool, again: bool
+    ) -> list[Note]:
+        """But for those that cannot be."""
+        refused = [step for step in steps if step.export.key in error.why]
+        others = [step for step in steps if step.export.key not in error.why]
+        failed = await self._add(others, ready, force=force, again=again)
+        if isinstance(error, Taken) and not again:
+            self.target.resume()
+            return failed + await self._add(refused, ready, force=force, again=True)
+        await self.give_back([ready[step.export.key] for step in refused])
+        return failed + [Note(step.export.address, error.why[step.export.key]) for step in refused]
+
+    async def _add_halves(
+        self, steps: Sequence[Add], ready: Mapping[Key, Ready], why: str, *, force: bool, again: bool
+    ) -> list[Note]:
+        """Fewer of them at a time, where there is not enough for all."""
+        if len(steps) > 1:
+            half = len(steps) // 2
+            first = await self._add(steps[:half], ready, force=force, again=again)
+            return first + await self._add(steps[half:], ready, force=force, again=again)
+        await self.give_back([ready[steps[0].export.key]])
+        return [Note(steps[0].export.address, why)]
 
 
 async def _beside(call: Callable[[], None]) -> None:

@@ -14,14 +14,18 @@ from typing import TypeVar
 from aoe import limits, timing
 from aoe.errors import ConfigurationError, NoThread
 from aoe.link.base import Link
+from aoe.target.offer import Key, Unfit
 
 log = logging.getLogger("aoe.target")
 
 _CREDENTIALS = struct.Struct("3i")
 
-Key = tuple[int, int]
 Place = tuple[Link, Key]
 T = TypeVar("T")
+
+
+class Taken(Unfit):
+    """Another process has addresses."""
 
 
 class AddressLocks:
@@ -37,20 +41,21 @@ class AddressLocks:
         self._turn = asyncio.Lock()
         self._following: set[asyncio.Task[None]] = set()
 
-    async def take(self, keys: Sequence[Key], *, force: bool) -> None:
-        """Take them all, or after an error none. A process that has one is waited for, for a while.
+    async def take(self, keys: Sequence[Key], *, force: bool, wait_s: float | None = None) -> None:
+        """Take them all, or after an error none. Processes that have some are waited for, for so many seconds
+        or as long as usual.
 
-        ConfigurationError if it stays, unless `force`, or if there are no more descriptors.
+        Taken if they stay, unless `force`; ConfigurationError if there are no more descriptors.
         """
-        deadline = time.monotonic() + timing.LOCK_WAIT_S
+        deadline = time.monotonic() + (timing.LOCK_WAIT_S if wait_s is None else wait_s)
         self._keys.update(keys)
         try:
             left = await self._take(itertools.product(self._links, keys))
             while left and time.monotonic() < deadline:
                 await asyncio.sleep(timing.ADDRESS_RETRY_S)
                 left = await self._take(left)
-            for link, key in left:
-                await self._refuse(link, key, force)
+            if left:
+                await self._refuse(left, force)
         except BaseException:
             self.free(keys)
             raise
@@ -131,11 +136,13 @@ class AddressLocks:
             self._system.free(*self._held[place])
         self._held[place] = name, lock
 
-    async def _refuse(self, link: Link, key: Key, force: bool) -> None:
-        taken = await self._taken(link, key)
+    async def _refuse(self, places: Iterable[Place], force: bool) -> None:
+        why = {key: await self._taken(link, key) for link, key in places}
         if not force:
-            raise ConfigurationError(f"{taken}; stop it, choose another address, or say --force")
-        log.warning("%s: clients will mix the two", taken)
+            remedy = "stop it, choose another address, or say --force"
+            raise Taken({key: f"{taken}; {remedy}" for key, taken in why.items()})
+        for taken in why.values():
+            log.warning("%s: clients will mix the two", taken)
 
     async def _taken(self, link: Link, key: Key) -> str:
         name = _name(link, key)

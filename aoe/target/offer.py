@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from aoe import limits
 from aoe.disk.base import Disk
 from aoe.disk.threads import aside
 from aoe.drive.identify import is_serial
-from aoe.errors import ConfigurationError, NoThread
+from aoe.errors import AoeError, ConfigurationError, NoThread
 from aoe.link.base import Link
 from aoe.target.address_check import siblings_only
 from aoe.target.export import Export
@@ -20,6 +20,8 @@ from aoe.target.state import AoeState
 from aoe.wire import protocol
 
 log = logging.getLogger("aoe.target")
+
+Key = tuple[int, int]
 
 
 class Offer(NamedTuple):
@@ -43,7 +45,7 @@ class Offer(NamedTuple):
     limits: Limits = NONE
 
     @property
-    def key(self) -> tuple[int, int]:
+    def key(self) -> Key:
         """Shelf and slot."""
         return self.shelf, self.slot
 
@@ -51,6 +53,32 @@ class Offer(NamedTuple):
     def address(self) -> str:
         """`e<shelf>.<slot>`."""
         return f"e{self.shelf}.{self.slot}"
+
+
+class Unfit(ConfigurationError):
+    """Of disks that are offered some cannot be served: `why`, by shelf and slot."""
+
+    def __init__(self, why: Mapping[Key, str]) -> None:
+        first, *others = why.values()
+        super().__init__(f"{first}; and {len(others)} more" if others else first)
+        self.why = why
+
+
+def judged(offers: Iterable[Offer], check: Callable[[Offer], None]) -> dict[Key, str]:
+    """Why some do not pass, each by itself."""
+    why: dict[Key, str] = {}
+    for offer in offers:
+        try:
+            check(offer)
+        except (AoeError, OSError) as error:
+            why.setdefault(offer.key, str(error))
+    return why
+
+
+def check_all(offers: Iterable[Offer], check: Callable[[Offer], None]) -> None:
+    """Unfit, with all that do not pass."""
+    if why := judged(offers, check):
+        raise Unfit(why)
 
 
 def check_address(shelf: int, slot: int) -> None:
@@ -71,7 +99,9 @@ def check_serial(serial: str) -> None:
 
 
 def judge(offer: Offer, found: Mapping[bytes, str | None], force: bool) -> None:
-    """What it means that others answer for an address."""
+    """What it means that others, if any, answer for an address."""
+    if not found:
+        return
     others = ", ".join(mac.hex(":") for mac in found)
     if siblings_only(found, offer.serial):
         log.warning("%s: %s serves the same disk: a sibling primary", offer.address, others)
@@ -86,14 +116,14 @@ def judge(offer: Offer, found: Mapping[bytes, str | None], force: bool) -> None:
 
 async def with_states(offers: Sequence[Offer], exports: Sequence[Export]) -> list[Served]:
     """Exports as they were when they were served last, but for what is said against it. After an error no
-    record is taken. Syncs of many records are side by side, and what is served does not wait for them."""
+    record is taken: Unfit where it is of records. Syncs of many records are side by side, and what is served
+    does not wait for them."""
     step = min(len(offers), limits.RECORDS_AT_ONCE)
     parts = [[*zip(offers[at::step], exports[at::step], strict=True)] for at in range(step)]
     try:
-        ended = await asyncio.gather(*map(_take_up, parts), return_exceptions=True)
-        problem = next((it for it in ended if it is not None), None)
-        if problem is not None:
-            raise problem
+        ended = await asyncio.gather(*map(_take_up, parts))
+        if why := {key: text for it in ended for key, text in it.items()}:
+            raise Unfit(why)
     except BaseException:
         for offer in offers:
             if offer.record is not None:
@@ -102,18 +132,20 @@ async def with_states(offers: Sequence[Offer], exports: Sequence[Export]) -> lis
     return [Served(export, it.disk, it.record) for it, export in zip(offers, exports, strict=True)]
 
 
-async def _take_up(them: Sequence[tuple[Offer, Export]]) -> None:
-    def take_up() -> None:
-        for offer, export in them:
-            export.restore(_state(offer))
+async def _take_up(them: Sequence[tuple[Offer, Export]]) -> dict[Key, str]:
+    """Why some have no state."""
+    exports = {offer.key: export for offer, export in them}
+    offers = [offer for offer, _ in them]
 
-    if all(offer.record is None for offer, _ in them):
-        take_up()
-        return
+    def take_up() -> dict[Key, str]:
+        return judged(offers, lambda offer: exports[offer.key].restore(_state(offer)))
+
+    if all(offer.record is None for offer in offers):
+        return take_up()
     try:
-        await aside(take_up)
+        return await aside(take_up)
     except NoThread:
-        take_up()
+        return take_up()
 
 
 def _state(offer: Offer) -> AoeState:

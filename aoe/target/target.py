@@ -26,7 +26,7 @@ from aoe.target.health import Failure
 from aoe.target.legacy import Legacy, continued, legacy_of
 from aoe.target.marks import Marks
 from aoe.target.measure import Measure
-from aoe.target.offer import Offer, check_address, check_serial, judge, with_states
+from aoe.target.offer import Offer, check_address, check_all, check_serial, judge, with_states
 from aoe.target.rates import Limits
 from aoe.target.server import Server, TargetOptions
 from aoe.target.state import AoeState
@@ -99,8 +99,9 @@ class Target(Rooted):
     def resume(self) -> None:
         """Begin, also with what came since links were opened, as far as it is not too old (order rule T3)."""
         self._home.check()
-        self._paused = False
-        self.server.resume()
+        if self._paused:
+            self._paused = False
+            self.server.resume()
 
     @property
     def exports(self) -> list[Export]:
@@ -127,20 +128,23 @@ class Target(Rooted):
         force: bool = False,
         check: bool = True,
         check_interval_s: float = timing.ADDRESS_QUERY_S,
+        lock_wait_s: float | None = None,
     ) -> list[Export]:
         """Serve disks; all of them, or after an error none. They are closed when they are removed or the
         target stops; after an error they are still the caller's.
 
         ConfigurationError if an address, a serial or a record cannot be used, or if another target answers
         for an address with another disk, unless `force`; without `check` none is asked, which saves 0.3 s:
-        the three questions are `check_interval_s` seconds apart.
+        the three questions are `check_interval_s` seconds apart. Unfit names all that cannot be served for
+        one kind of reason, Taken those that another process here still has after `lock_wait_s` seconds, or as
+        long as usual.
         """
         self._home.check()
         keys = [offer.key for offer in offers]
         self._check_offers(offers)
         self._coming.update(keys)
         try:
-            await self.server.locks.take(keys, force=force)
+            await self.server.locks.take(keys, force=force, wait_s=lock_wait_s)
             if check and not self._paused:
                 await self._check_addresses(offers, force, check_interval_s)
             await self._outlive(keys)
@@ -397,7 +401,8 @@ class Target(Rooted):
     def _check_offers(self, offers: Sequence[Offer]) -> None:
         taken = {*self.server.exports, *self._leaving, *self._coming}
         serials = {export.identity.serial for export in self.exports}
-        for offer in offers:
+
+        def check(offer: Offer) -> None:
             if not self.server.can_serve(offer.disk):
                 raise ConfigurationError(f"{offer.address}: the engine serves files and block devices only")
             check_address(offer.shelf, offer.slot)
@@ -408,6 +413,8 @@ class Target(Rooted):
                 raise ConfigurationError(f"serial {offer.serial} is served already; choose another one")
             taken.add(offer.key)
             serials.add(offer.serial)
+
+        check_all(offers, check)
         if len(taken) > self._options.exports_max:
             raise ConfigurationError(
                 f"{len(taken)} disks are too many; this target was opened for {self._options.exports_max}"
@@ -445,10 +452,7 @@ class Target(Rooted):
     async def _check_addresses(self, offers: Sequence[Offer], force: bool, interval_s: float) -> None:
         check = AddressCheck([offer.key for offer in offers], [port.mac for port in self.server.ports])
         await self.server.ask_who_answers(check, interval_s)
-        for offer in offers:
-            found = check.answers.get(offer.key)
-            if found:
-                judge(offer, found, force)
+        check_all(offers, lambda it: judge(it, check.answers.get(it.key, {}), force))
 
     async def _outlive(self, keys: Sequence[Key]) -> None:
         """An address gets other bytes when frames for those before have grown too old (order rule T11)."""

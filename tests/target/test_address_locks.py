@@ -18,7 +18,7 @@ from aoe import timing
 from aoe.disk.memory import MemoryDisk
 from aoe.errors import ConfigurationError
 from aoe.link.memory import MemoryLink, Network
-from aoe.target.address_locks import AddressLocks
+from aoe.target.address_locks import AddressLocks, Taken
 from tests.disk.helpers import open_descriptors
 from tests.support.waiting import PROMPT_S
 
@@ -56,6 +56,20 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def take(locks: AddressLocks, *keys: tuple[int, int], force: bool = False) -> None:
     asyncio.run(locks.take(keys, force=force))
+
+
+def test_all_that_others_have_are_named(place: str) -> None:
+    other, ours = AddressLocks([wire(place)]), AddressLocks([wire(place), wire(place + "b")])
+    take(other, (1, 2), (1, 3))
+    with pytest.raises(Taken) as error:
+        take(ours, (1, 1), (1, 2), (1, 3), (1, 4))
+    assert sorted(error.value.why) == [(1, 2), (1, 3)]
+    assert all(f"e1.{key[1]} is served on" in it for key, it in error.value.why.items())
+    assert "and 1 more" in str(error.value)
+    take(other, (1, 4))
+    other.close()
+    take(ours, (1, 2))
+    ours.close()
 
 
 def follow(locks: AddressLocks, link: Wire) -> None:
