@@ -113,6 +113,8 @@ SEND_BACKLOG_MAX = 1024
 """Frames kept for one link while its socket buffer is full."""
 NETLINK_BYTES_MAX = 1 << 16
 """Of the kernel's answer what an interface belongs to."""
+NETLINK_TRIES = 4
+"""How often the kernel is asked for all interfaces, where some come or go meanwhile."""
 UDP_MTU_DEFAULT = 1500
 UDP_MTU_MAX = 65507 - protocol.ETHERNET_HEADER
 """What is carried in one datagram counts as a frame."""
