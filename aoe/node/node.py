@@ -63,7 +63,7 @@ class Node:
         """Stores that earlier processes may still change, by the addresses that wait for that."""
         self._notes: tuple[str, ...] = ()
         self._ailing = Ailing()
-        self._told, self._links_told = Told(), Told()
+        self._told = Told()
         self._turn = asyncio.Lock()
         self._changing = ""
         self._since_s = 0.0
@@ -126,13 +126,13 @@ class Node:
     def _names(self, wanted: Config) -> Names:
         return Names(wanted, self._opener.look, lambda: self._only or self._opener.only())
 
-    async def _turn_interfaces(self) -> None:
-        """They changed: serve on what the words of the file mean now."""
+    async def _turn_interfaces(self) -> list[Note]:
+        """They changed: serve on what the words of the file mean now; what failed."""
         async with self._turn, self._changing_for("interfaces that changed"):
             names = await aside(lambda: self._names(self._wanted))
-            for it in self._links_told.news(await self._hands.go_to(names, self._wanted)):
-                log.error("%s", it.sentence)
+            failed = await self._hands.go_to(names, self._wanted)
             self._waiting = self._links.waits(names)
+            return failed
 
     async def start(self, target: Target) -> Done:
         """Serve what was prepared, on a target that has the links."""

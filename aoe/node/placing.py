@@ -17,6 +17,7 @@ from aoe.node.links import Links, Names, opened
 from aoe.node.opener_connection import OpenerLost
 from aoe.node.plan import Key
 from aoe.node.steps import ALL, Note
+from aoe.node.told import Told
 from aoe.printable import plain
 from aoe.target.target import Target
 
@@ -57,12 +58,15 @@ def _but(these: tuple[Link, ...] | None, others: list[Link]) -> list[Link] | Non
 
 
 class Watch:
-    """Calls `turn` each time that interfaces changed, until it is closed."""
+    """Calls `turn` each time that interfaces changed, and again after a while where something failed of that,
+    until it is closed. What failed is said once."""
 
-    def __init__(self, kernel: socket.socket, turn: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, kernel: socket.socket, turn: Callable[[], Awaitable[list[Note]]]) -> None:
         """The kernel tells the socket of changes; it is closed with this."""
         self._turn = turn
+        self._told = Told()
         self._changed = asyncio.Event()
+        self._again: asyncio.TimerHandle | None = None
         self._kernel = kernel
         self._monitor = Monitor(self._kernel, self._changed.set)
         self._task = asyncio.get_running_loop().create_task(self._follow())
@@ -78,24 +82,29 @@ class Watch:
         self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
+        self._try_again(after_s=None)
 
     async def _follow(self) -> None:
-        said = ""
         while True:
             await self._changed.wait()
             await asyncio.sleep(timing.INTERFACES_SETTLE_S)  # they come with many events
             self._changed.clear()
-            problem = await self._problem()
-            if problem and problem != said:  # they may change all the time
-                log.error("interfaces changed: %s", problem)
-            said = problem
+            failed = await self._failed()
+            for it in self._told.news(failed):  # they may change all the time
+                log.error("%s", it.sentence)
+            self._try_again(after_s=timing.FAILED_AGAIN_S if failed else None)
 
-    async def _problem(self) -> str:
+    def _try_again(self, after_s: float | None) -> None:
+        if self._again is not None:
+            self._again.cancel()
+        loop = asyncio.get_running_loop()
+        self._again = None if after_s is None else loop.call_later(after_s, self._changed.set)
+
+    async def _failed(self) -> list[Note]:
         """Of a turn, unless it is said elsewhere."""
         try:
-            await self._turn()
+            return await self._turn()
         except OpenerLost:
-            return ""
+            return []
         except (AoeError, OSError) as error:
-            return str(error)
-        return ""
+            return [Note("interfaces changed", str(error))]

@@ -18,9 +18,10 @@ from aoe.node.links import Links, Names
 from aoe.node.links import opened as to_open
 from aoe.node.opener_connection import OpenerLost
 from aoe.node.placing import Watch
+from aoe.node.steps import ALL, Note
 from aoe.target.server import TargetOptions
 from aoe.target.target import Target
-from tests.node.scene import FRAME_AGE_S, Scene, export
+from tests.node.scene import FRAME_AGE_S, MemoryOpener, Scene, export
 from tests.serve.initiator import Initiator, NoAnswer, mac
 from tests.support.waiting import PATIENCE_S
 
@@ -251,11 +252,12 @@ def test_what_is_wrong_whenever_interfaces_change_is_said_once(
         kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         ours.setblocking(False)
 
-        async def turn() -> None:
+        async def turn() -> list[Note]:
             outcome = left.pop(0)
             kernel.send(b"changed") if left else over.set()
             if outcome is not None:
                 raise outcome
+            return []
 
         watch = Watch(ours, turn)
         async with asyncio.timeout(PATIENCE_S):
@@ -265,3 +267,69 @@ def test_what_is_wrong_whenever_interfaces_change_is_said_once(
 
     asyncio.run(scenario())
     assert caplog.messages == [f"interfaces changed: {it}" for it in expected]
+
+
+@pytest.mark.parametrize("failure", [ConfigurationError("why"), OSError("why"), None])
+def test_what_failed_is_tried_again_though_nothing_changes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: Exception | None
+) -> None:
+    """Until it has not; it is said once."""
+    monkeypatch.setattr(timing, "INTERFACES_SETTLE_S", 0)
+    monkeypatch.setattr(timing, "FAILED_AGAIN_S", 0.01)
+
+    async def scenario() -> None:
+        left, over = [3], asyncio.Event()
+        kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours.setblocking(False)
+
+        async def turn() -> list[Note]:
+            left[0] -= 1
+            if not left[0]:
+                over.set()
+                return []
+            if failure is not None:
+                raise failure
+            return [Note(ALL, "why")]
+
+        watch = Watch(ours, turn)
+        async with asyncio.timeout(PATIENCE_S):
+            await over.wait()
+        await asyncio.sleep(0.05)
+        assert left == [0], "what is as it is to be is left at that"
+        await watch.close()
+        kernel.close()
+
+    asyncio.run(scenario())
+    assert len(caplog.messages) == 1
+
+
+def test_an_interface_that_cannot_be_opened_at_first_is_served_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was renamed between two looks, or for which there was no descriptor."""
+    monkeypatch.setattr(timing, "FAILED_AGAIN_S", 0.05)
+    settings = TargetConfig(interfaces=("m*",), max_frame_age=FRAME_AGE_S)
+    refused: list[str] = []
+
+    def open_link(opener: MemoryOpener, name: str) -> Link:
+        if name == "m2" and len(refused) < 2:
+            refused.append(name)
+            raise ConfigurationError("m2 is away")
+        return opener.networks[name].attach(opener.mac)
+
+    monkeypatch.setattr(MemoryOpener, "open_link", open_link)
+
+    async def scenario() -> None:
+        scene = TwoNetworks(tmp_path, Config(settings, (export(tmp_path, "a"),)))
+        scene.node.prepare(scene.first)
+        opened = scene.node.open_links(Names(scene.first, scene.opener.look))
+        await scene.node.start(Target.open(opened, TargetOptions(frame_age_s=FRAME_AGE_S)))
+        scene.networks["m2"] = Network()
+        scene.opener.changed()
+        async with asyncio.timeout(PATIENCE_S):
+            while await scene.seen(0) != ["m0", "m1", "m2"]:
+                await asyncio.sleep(0.05)
+        await scene.node.stop()
+
+    asyncio.run(scenario())
+    assert refused == ["m2"] * 2
