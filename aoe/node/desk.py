@@ -23,24 +23,14 @@ from aoe.node import links
 from aoe.node.groups import number_of
 from aoe.node.holds import Busy, Keeper
 from aoe.node.meant import Meant
-from aoe.node.opener_messages import Misunderstood, Request, store_facts
+from aoe.node.opener_messages import Given, Misunderstood, Request, store_facts, strings
 from aoe.node.opening import Held, InProcess
 from aoe.node.plan import Store
-from aoe.node.rooms import rooms
-from aoe.pool.asked import request_of
-from aoe.pool.requests import Cut
-from aoe.pool.volume import FOR_CLONE, is_cause
+from aoe.node.pool_desk import PoolDesk
 from aoe.target.address_locks import Names, name_of
 
 Texts = Mapping[str, Callable[[], int]]
 _NO_TEXTS: Texts = {}
-
-
-class Given(NamedTuple):
-    """The facts and descriptors of an answer; this process keeps no copy of these."""
-
-    facts: dict[str, Any]
-    descriptors: tuple[int, ...] = ()
 
 
 class Kept(Keeper):
@@ -108,14 +98,7 @@ class Desk:
             "bind": self._bind,
             "text": self._text,
             "group": self._group,
-            "volume": self._volume,
-            "cut": self._cut,
-            "cut_file": lambda said, _: Given({}, (self._stores.cuts.file(_number(said)),)),
-            "cut_end": self._end_cut,
-            "rooms": self._rooms,
-            "dues": self._dues,
-            "volumes": self._volumes,
-            "chore": self._chore,
+            **PoolDesk(self._stores, self._look).verbs,
         }
 
     def do(self, request: Request, descriptors: Sequence[int]) -> Given:
@@ -165,66 +148,10 @@ class Desk:
             raise ConfigurationError(f"group {name} is not in the file that the opener reads")
         return Given({"group": number_of(name)})
 
-    # Pools
-
-    def _volume(self, said: dict[str, Any], _: Sequence[int]) -> Given:
-        """Begin with a verb, or its plan."""
-        pool, asked, only_plan = said.get("pool"), said.get("request"), said.get("plan")
-        if not isinstance(pool, str) or not isinstance(asked, dict) or not isinstance(only_plan, bool):
-            raise Misunderstood("it takes a pool, a request, and whether that is only planned")
-        self._look()
-        request = request_of(asked)
-        number = self._stores.chores.begin(pool, request, only_plan=only_plan)
-        return self._chore({"number": number}, ())
-
-    def _cut(self, said: dict[str, Any], _: Sequence[int]) -> Given:
-        """Begin to make a file for a snapshot."""
-        pool, asked, cause = said.get("pool"), said.get("request"), said.get("cause")
-        request = request_of(asked) if isinstance(asked, dict) else None
-        if not (isinstance(pool, str) and isinstance(request, Cut) and _is_cause(cause)):
-            raise Misunderstood("it takes a pool, a snapshot, and why that is cut")
-        self._look()
-        cuts, name, why = self._stores.cuts, pool, str(cause)
-        number = self._stores.chores.start(lambda: cuts.begin(name, request, why))
-        return self._chore({"number": number}, ())
-
-    def _end_cut(self, said: dict[str, Any], _: Sequence[int]) -> Given:
-        """Begin to make it known, or to remove it."""
-        cuts, number, whole = self._stores.cuts, _number(said), said.get("whole") is True
-        chore = self._stores.chores.start(lambda: cuts.end(number, whole=whole))
-        return self._chore({"number": chore}, ())
-
-    def _rooms(self, _: dict[str, Any], __: Sequence[int]) -> Given:
-        """Begin to look how full the pools are."""
-        self._look()
-        pools = self._stores.pools
-        number = self._stores.chores.start(lambda: {"pools": list(rooms(pools))})
-        return self._chore({"number": number}, ())
-
-    def _dues(self, _: dict[str, Any], __: Sequence[int]) -> Given:
-        """Begin to look what the schedules have to do."""
-        self._look()
-        stores = self._stores
-        number = stores.chores.start(lambda: {"dues": stores.dues()})
-        return self._chore({"number": number}, ())
-
-    def _volumes(self, said: dict[str, Any], _: Sequence[int]) -> Given:
-        """Begin to list some of those of a pool."""
-        pool, after = _strings(said, "which")
-        self._look()
-        chores = self._stores.chores
-        return self._chore({"number": chores.start(lambda: chores.listed(pool, after))}, ())
-
-    def _chore(self, said: dict[str, Any], _: Sequence[int]) -> Given:
-        """What came of one; none while it is under way."""
-        number = _number(said)
-        done = self._stores.chores.look(number, timing.OPENER_CHORE_S)
-        return Given({"number": number, "done": done})
-
     # Stores
 
     def _find(self, said: dict[str, Any], _: Sequence[int]) -> Given:
-        places = _strings(said, "places")
+        places = strings(said, "places")
         self._look()
         found = self._stores.find(place for place in places if place in self._places)
         stores = {place: list(_pair(store)) for place, store in found.items()}
@@ -273,7 +200,7 @@ class Desk:
 
     def _adopt(self, said: dict[str, Any], descriptors: Sequence[int]) -> Given:
         """Hold apart from now on, and go on with what holds stores already."""
-        names = _strings(said, "names")
+        names = strings(said, "names")
         if len(names) != len(descriptors) or not all(map(_is_store, descriptors)):
             raise Misunderstood("each store that is held has a name")
         found = zip(names, [os.dup(fd) for fd in descriptors], strict=True)
@@ -440,20 +367,6 @@ def _is_store(fd: int) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
 
 
-def _number(said: dict[str, Any]) -> int:
-    number = said.get("number")
-    if not isinstance(number, int):
-        raise Misunderstood("chores and snapshots have numbers")
-    return number
-
-
-def _strings(said: dict[str, Any], name: str) -> list[str]:
-    values = said.get(name)
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise Misunderstood(f"{name} are no names")
-    return values
-
-
 def _tokens(said: dict[str, Any]) -> set[tuple[Any, ...]]:
     wanted = said.get("wanted")
     if not isinstance(wanted, list) or not all(isinstance(it, list) for it in wanted):
@@ -461,12 +374,8 @@ def _tokens(said: dict[str, Any]) -> set[tuple[Any, ...]]:
     return set(map(_store, wanted))
 
 
-def _is_cause(said: object) -> bool:
-    return said == FOR_CLONE or (isinstance(said, str) and is_cause(said))
-
-
 def _one_name(said: dict[str, Any]) -> str:
-    names = _strings(said, "names")
+    names = strings(said, "names")
     if len(names) != 1:
         raise Misunderstood("it takes one name")
     return names[0]

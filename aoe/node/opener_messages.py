@@ -44,6 +44,13 @@ class Answer(NamedTuple):
     error: str = ""
 
 
+class Given(NamedTuple):
+    """The facts and descriptors of an answer; this process keeps no copy of these."""
+
+    facts: dict[str, Any]
+    descriptors: tuple[int, ...] = ()
+
+
 def encode(message: Request | Answer) -> bytes:
     """Misunderstood if it is too long to be sent."""
     whole = {"version": VERSION, **message._asdict()}
@@ -95,6 +102,14 @@ def _the(whole: dict[str, Any], name: str, kind: type) -> Any:
     if type(value) is not kind:
         raise Misunderstood(f"{name} is missing, or not of its type")
     return value
+
+
+def strings(said: dict[str, Any], name: str) -> list[str]:
+    """An argument that is a list of names. Misunderstood."""
+    values = said.get(name)
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise Misunderstood(f"{name} are no names")
+    return values
 
 
 def _each(values: list[Any], *kinds: type) -> list[Any]:

@@ -15,8 +15,8 @@ from typing import NamedTuple, NoReturn
 from aoe import limits
 from aoe.disk.syscalls import leave_all_but
 from aoe.errors import AoeError
-from aoe.node.desk import Desk, Given
-from aoe.node.opener_messages import Answer, Misunderstood, decode_request, encode
+from aoe.node.desk import Desk
+from aoe.node.opener_messages import Answer, Given, Misunderstood, decode_request, encode
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _libc = ctypes.CDLL(None, use_errno=True)

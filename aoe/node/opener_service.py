@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from aoe import limits
-from aoe.node.desk import Desk, Given
-from aoe.node.opener_messages import Misunderstood, Request
+from aoe.node.desk import Desk
+from aoe.node.opener_messages import Given, Misunderstood, Request
 from aoe.node.opener_process import run
 
 

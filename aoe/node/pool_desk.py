@@ -1,0 +1,101 @@
+"""What an opener does with the pools of root's file, for the process that asks it: long things on threads."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from aoe import timing
+from aoe.node.opener_messages import Given, Misunderstood, strings
+from aoe.node.opening import InProcess
+from aoe.node.rooms import rooms
+from aoe.pool.asked import request_of
+from aoe.pool.requests import Cut
+from aoe.pool.volume import FOR_CLONE, is_cause
+
+Verb = Callable[[dict[str, Any], Sequence[int]], Given]
+
+
+class PoolDesk:
+    """`look` has the pools be those that the file names now."""
+
+    def __init__(self, stores: InProcess, look: Callable[[], None]) -> None:
+        self._stores = stores
+        self._look = look
+
+    @property
+    def verbs(self) -> Mapping[str, Verb]:
+        """By their names."""
+        return {
+            "volume": self._volume,
+            "cut": self._cut,
+            "cut_file": lambda said, _: Given({}, (self._stores.cuts.file(_number(said)),)),
+            "cut_end": self._end_cut,
+            "rooms": self._rooms,
+            "dues": self._dues,
+            "volumes": self._volumes,
+            "chore": self._chore,
+        }
+
+    def _volume(self, said: dict[str, Any], _: Sequence[int]) -> Given:
+        """Begin with a verb, or its plan."""
+        pool, asked, only_plan = said.get("pool"), said.get("request"), said.get("plan")
+        if not isinstance(pool, str) or not isinstance(asked, dict) or not isinstance(only_plan, bool):
+            raise Misunderstood("it takes a pool, a request, and whether that is only planned")
+        self._look()
+        request = request_of(asked)
+        number = self._stores.chores.begin(pool, request, only_plan=only_plan)
+        return self._chore({"number": number}, ())
+
+    def _cut(self, said: dict[str, Any], _: Sequence[int]) -> Given:
+        """Begin to make a file for a snapshot."""
+        pool, asked, cause = said.get("pool"), said.get("request"), said.get("cause")
+        request = request_of(asked) if isinstance(asked, dict) else None
+        if not (isinstance(pool, str) and isinstance(request, Cut) and _is_cause(cause)):
+            raise Misunderstood("it takes a pool, a snapshot, and why that is cut")
+        self._look()
+        cuts, name, why = self._stores.cuts, pool, str(cause)
+        number = self._stores.chores.start(lambda: cuts.begin(name, request, why))
+        return self._chore({"number": number}, ())
+
+    def _end_cut(self, said: dict[str, Any], _: Sequence[int]) -> Given:
+        """Begin to make it known, or to remove it."""
+        cuts, number, whole = self._stores.cuts, _number(said), said.get("whole") is True
+        chore = self._stores.chores.start(lambda: cuts.end(number, whole=whole))
+        return self._chore({"number": chore}, ())
+
+    def _rooms(self, _: dict[str, Any], __: Sequence[int]) -> Given:
+        """Begin to look how full the pools are."""
+        self._look()
+        pools = self._stores.pools
+        number = self._stores.chores.start(lambda: {"pools": list(rooms(pools))})
+        return self._chore({"number": number}, ())
+
+    def _dues(self, _: dict[str, Any], __: Sequence[int]) -> Given:
+        """Begin to look what the schedules have to do."""
+        self._look()
+        stores = self._stores
+        number = stores.chores.start(lambda: {"dues": stores.dues()})
+        return self._chore({"number": number}, ())
+
+    def _volumes(self, said: dict[str, Any], _: Sequence[int]) -> Given:
+        """Begin to list some of those of a pool."""
+        pool, after = strings(said, "which")
+        self._look()
+        chores = self._stores.chores
+        return self._chore({"number": chores.start(lambda: chores.listed(pool, after))}, ())
+
+    def _chore(self, said: dict[str, Any], _: Sequence[int]) -> Given:
+        """What came of one; none while it is under way."""
+        number = _number(said)
+        done = self._stores.chores.look(number, timing.OPENER_CHORE_S)
+        return Given({"number": number, "done": done})
+
+
+def _number(said: dict[str, Any]) -> int:
+    number = said.get("number")
+    if not isinstance(number, int):
+        raise Misunderstood("chores and snapshots have numbers")
+    return number
+
+
+def _is_cause(said: object) -> bool:
+    return said == FOR_CLONE or (isinstance(said, str) and is_cause(said))
