@@ -16,14 +16,14 @@ _UNDECIDED = ("", NARROW_TEXTS[Narrow.TRIED])
 class Answer(NamedTuple):
     """What answers at an address: the paths to it, the serial of the disk there (empty: it does not say), and
     why it cannot be used (empty: it can). `is_one` is whether it is one server, by whatever interfaces;
-    `drive` its model and release, where it was asked."""
+    `drives` the model and release of each that was asked, by its MAC."""
 
     address: str
     serial: str
     paths: tuple[PathStatus, ...]
     problem: str = ""
     is_one: bool = True
-    drive: str = ""
+    drives: tuple[tuple[str, str], ...] = ()
 
 
 class Ours(NamedTuple):
@@ -54,15 +54,24 @@ def for_client(answers: Sequence[Answer], wanted: Sequence[str]) -> Iterator[Fin
 
 
 def _release(answer: Answer) -> Iterator[Finding]:
-    """Of a server of ours, once for all of its disks."""
-    model, _, release = answer.drive.rpartition(" ")
+    """Of each server of ours, once for all of its disks."""
+    if answer.is_one and answer.drives:
+        every = sorted({path.mac for path in answer.paths})
+        yield from _compared(" and ".join(every), answer.drives[0][1])
+        return
+    for mac, drive in answer.drives:
+        yield from _compared(mac, drive)
+
+
+def _compared(about: str, drive: str) -> Iterator[Finding]:
+    """What a server says that it is with this host."""
+    model, _, release = drive.rpartition(" ")
     if model != MODEL:
         return
-    about = " and ".join(sorted({path.mac for path in answer.paths}))
     if release == FIRMWARE:
-        yield fine("release", about, f"{answer.drive}, as here")
+        yield fine("release", about, f"{drive}, as here")
     else:
-        seen = f"its server is {answer.drive}, and this host has {FIRMWARE}"
+        seen = f"its server is {drive}, and this host has {FIRMWARE}"
         yield fault("release", about, seen, "upgrade the older of the two")
 
 

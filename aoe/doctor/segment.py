@@ -40,4 +40,4 @@ async def listen(names: Sequence[str], others: Sequence[Link] = ()) -> Heard:
 
 def _answer(found: Surveyed) -> Answer:
     problem = str(found.problem or "")
-    return Answer(found.address, found.serial, tuple(found.paths), problem, found.is_one_server, found.drive)
+    return Answer(found.address, found.serial, tuple(found.paths), problem, found.is_one_server, found.drives)

@@ -30,7 +30,8 @@ from aoe.wire import protocol
 class Surveyed(NamedTuple):
     """One address. `problem` says why there is no disk: then `size` (bytes) is 0. `paths` are what was found
     there, usable or not; `retransmits` how many frames it took too many. `is_one_server` is whether the
-    paths are known to lead to one; `drive` is its model and release, where it was asked."""
+    paths are known to lead to one; `drives` the model and release of each server that was asked, by the MAC
+    that answered."""
 
     address: str
     size: int
@@ -39,7 +40,7 @@ class Surveyed(NamedTuple):
     retransmits: int
     problem: Unreachable | None
     is_one_server: bool = True
-    drive: str = ""
+    drives: tuple[tuple[str, str], ...] = ()
 
 
 class Asked(NamedTuple):
@@ -68,7 +69,7 @@ async def survey(
                 return _as_told(trunks, known)
             async with room:
                 found = await _attached(trunks, address, find_s)
-            return found._replace(is_one_server=len(told) <= 1)
+            return found._replace(is_one_server=len(told) <= 1, drives=_drives([it for _, it in known]))
 
         looks = [asyncio.ensure_future(look(address)) for address in sorted(asked)]
         try:
@@ -111,9 +112,17 @@ def _as_told(trunks: Sequence[SplitLink], told: Sequence[tuple[int, Told]]) -> S
     paths = [standing.status(_usable(number, *it)) for number, it in enumerate(ranked)]
     data = ranked[0][1].facts.data
     size, serial = identify.sectors_of(data) * protocol.SECTOR, identify.serial_of(data)
-    drive = f"{identify.model_of(data)} {identify.release_of(data)}"
     again = sum(it.again for _, it in told)
-    return Surveyed(paths[0].address, size, serial, paths, again, None, drive=drive)
+    drives = _drives([it for _, it in ranked])
+    return Surveyed(paths[0].address, size, serial, paths, again, None, drives=drives)
+
+
+def _drives(told: Sequence[Told]) -> tuple[tuple[str, str], ...]:
+    """A server that is heard on several links said so more than once."""
+    said = {it.found.mac.hex(":"): it.facts.data for it in told}
+    return tuple(
+        (mac, f"{identify.model_of(data)} {identify.release_of(data)}") for mac, data in sorted(said.items())
+    )
 
 
 def _usable(number: int, port: int, told: Told) -> PathSnapshot:

@@ -201,15 +201,33 @@ def test_servers_of_other_releases_are_named_once_each() -> None:
     old, ours = f"{MODEL} 0.0.9", f"{MODEL} {FIRMWARE}"
     two = path(), path("02:00:00:00:00:02")
     answers = [
-        *(Answer(f"e1.{slot}", f"S{slot}", two[:1], drive=old) for slot in range(3)),
-        Answer("e2.0", "S0", two[1:], drive=ours),
-        Answer("e3.0", "V", (path("02:00:00:00:00:03"),), drive="Coraid EtherDrive vblade V25"),
+        *(Answer(f"e1.{slot}", f"S{slot}", two[:1], drives=((two[0].mac, old),)) for slot in range(3)),
+        Answer("e2.0", "S0", two[1:], drives=((two[1].mac, ours),)),
+        Answer("e3.0", "V", (path("02:00:00:00:00:03"),), drives=(("-", "Coraid EtherDrive vblade V25"),)),
         Answer("e4.0", "N", (path("02:00:00:00:00:04"),)),
     ]
     found = gravest_first([*of_segment.for_client(answers, [])])
     assert wrong(*found) == [("release", "02:00:00:00:00:01")]
     assert found[0].seen == f"its server is {old}, and this host has {FIRMWARE}"
     assert [it.seen for it in found if it.id == "release" and not it.is_fault] == [f"{ours}, as here"]
+
+
+def test_each_of_several_servers_of_an_address_is_compared() -> None:
+    """By the MACs that they have; one server by two interfaces is named once."""
+    old, new, ours = (f"{MODEL} {it}" for it in ("0.0.9", "9.0.0", FIRMWARE))
+    macs = [f"02:00:00:00:00:0{it}" for it in range(1, 6)]
+    two = tuple(path(mac) for mac in macs[:2])
+    for releases, named in (
+        ((ours, ours), []),
+        ((ours, old), [macs[1]]),
+        ((new, ours), [macs[0]]),
+        ((old, new), macs[:2]),
+        (("Coraid EtherDrive vblade V25", old), [macs[1]]),
+    ):
+        both = Answer("e1.0", "S", two, is_one=False, drives=tuple(zip(macs, releases, strict=False)))
+        assert wrong(*of_segment.for_client([both], [])) == [("release", mac) for mac in named]
+    one = Answer("e1.0", "S", two, drives=tuple((mac, old) for mac in macs[:2]))
+    assert wrong(*of_segment.for_client([one], [])) == [("release", " and ".join(macs[:2]))]
 
 
 @pytest.mark.parametrize("reason", [it for it in REASON_TEXTS.values() if ":" in it])

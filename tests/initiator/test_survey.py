@@ -23,6 +23,7 @@ from aoe.wire.frame import BROADCAST, Command, Header
 from tests.support.waiting import PROMPT_S
 
 MAC = b"\x02\0\0\0\0"
+OURS = f"{identify.MODEL} {identify.FIRMWARE}"
 MANY = 40
 SIZE = 8192
 
@@ -142,6 +143,7 @@ def test_what_drains_is_seen_whether_its_server_is_asked_or_attached(servers: in
                 (found,) = await all_of(network.attach(MAC + b"\1"))
                 said = {path.mac[-2:]: path.draining for path in found.paths}
                 assert said == {f"0{3 + it}": on and it == 0 for it in range(servers)}
+                assert found.drives == tuple((path.mac, OURS) for path in found.paths)
 
     asyncio.run(scenario())
 
@@ -160,7 +162,7 @@ def test_one_question_is_enough_for_a_disk() -> None:
             assert {(path.state, path.owner, path.proof) for it in found for path in it.paths} == {
                 ("usable", True, "")
             }
-            assert {it.drive for it in found} == {f"{identify.MODEL} {identify.FIRMWARE}"}
+            assert {it.drives for it in found} == {((f"{MAC.hex(':')}:03", OURS),)}
             assert all(path.rtt_us > 0 for it in found for path in it.paths)
             assert ours.asked(opcodes.IDENTIFY_DEVICE) == MANY
             assert ours.asked(opcodes.READ_SECTORS_EXT) == 0
