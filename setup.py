@@ -4,17 +4,18 @@ import os
 import shlex
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
+sys.path.insert(0, str(Path(__file__).parent))  # a build's front end has no modules of this directory
+from csrc.flags import COMPILER, FLAGS, TOGETHER
+
 PLUGIN = "aoe/nbd/aoe_nbd_plugin.so"
 DOOR = "aoe/nbd/aoe-door"
-FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-pthread", "-UNDEBUG", "-Icsrc"]
 PLUGIN_FLAGS = [
-    *("-shared", "-fPIC", "-fvisibility=hidden"),
+    *("-shared", "-fPIC"),
     "-Wl,-z,nodelete",  # a thread that a lost server keeps may outlast nbdkit's use of the plugin
 ]
 
@@ -43,13 +44,12 @@ class BuildEngine(build_ext):
             self.extensions = []
 
     def _build(self, name: str, *words: str) -> None:
-        compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
-        together = [] if "clang" in compiler else ["-flto=auto"]  # as in csrc/build.py
         version = f'-DAOE_VERSION="{self.distribution.get_version()}"'
         output = Path("." if self.inplace else self.build_lib, name)
         output.parent.mkdir(parents=True, exist_ok=True)
         flags = shlex.split(" ".join(os.environ.get(name, "") for name in ("CPPFLAGS", "CFLAGS", "LDFLAGS")))
-        command = [*shlex.split(compiler), *flags, *FLAGS, *together, version, *words, "-o", str(output)]
+        ours = (*FLAGS, "-Icsrc", *TOGETHER, version)
+        command = [*shlex.split(COMPILER), *flags, *ours, *words, "-o", str(output)]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:

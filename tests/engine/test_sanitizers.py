@@ -125,12 +125,12 @@ def copied(to: Path, sanitizer: Sanitizer) -> Checked:
         shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for name in ("setup.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, to)
-    for name in ("setup.py", "csrc/build.py"):
-        said = (to / name).read_text()
-        for usual, instead in QUICKER.items():
-            assert usual in said
-            said = said.replace(usual, instead)
-        (to / name).write_text(said)
+    flags = to / "csrc" / "flags.py"
+    said = flags.read_text()
+    for usual, instead in QUICKER.items():
+        assert usual in said
+        said = said.replace(usual, instead)
+    flags.write_text(said)
     return Checked(to, sanitizer)
 
 
