@@ -254,7 +254,8 @@ class Responder:
         if request.command in drive.STAMPED:
             if self._stale(export, arrival, request.command, now_ns):
                 return self._drop("stale", export)
-            request = _without_epoch(request, arrival.frame)
+            if request.command == opcodes.DATA_SET_MANAGEMENT and stamp_of(arrival.frame) is not None:
+                request = request._replace(lba=0)  # its epoch is where replies name the sector that failed
         meant = drive.interpret(request, export.drive, arrival.port.sectors)
         if isinstance(meant, Operation):
             return self._admit(export, arrival, request, meant, now_ns)
@@ -492,9 +493,3 @@ class Responder:
     def _count(self, what: str, export: Export) -> None:
         self.counters[what] += 1
         export.work.count(what)
-
-
-def _without_epoch(request: AtaRequest, frame: bytes) -> AtaRequest:
-    """That of a TRIM is where replies name the sector that failed."""
-    trims = request.command == opcodes.DATA_SET_MANAGEMENT
-    return request._replace(lba=0) if trims and stamp_of(frame) is not None else request
