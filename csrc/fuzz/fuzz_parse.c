@@ -139,7 +139,7 @@ static void check_ranges(const uint8_t *frame, size_t length, const struct gate 
         CHECK(r->count && r->lba < gate->sectors && gate->sectors - r->lba >= r->count);
         return;
     }
-    CHECK(r->verdict == V_UP_CHANGE && !(gate->flags & (AOE_READ_ONLY | AOE_PASS)) && asked->feature == 1);
+    CHECK(r->verdict == V_UP_CHANGE && !(gate->flags & AOE_READ_ONLY) && asked->feature == 1);
     CHECK((length - ATA_HEADER) / SECTOR >= asked->count && asked->count >= 1 && asked->count <= gate->sectors_max);
     CHECK(parse_trim(frame, 0, gate->sectors, &spans) && parse_trim(frame, 7, UINT64_MAX, &rounded));
     CHECK(spans.count == rounded.count && spans.count <= asked->count * 64u);
@@ -164,7 +164,8 @@ static void check_request(const uint8_t *frame, size_t length, const struct gate
     CHECK(length >= ATA_HEADER && f->verfl >> 4 == 1 && !(f->verfl & 8) && f->command == 0);
     if (r->verdict == V_FLUSH)
         CHECK(is_among(f->ata.opcode, "\xE7\xEA") && !(gate->flags & AOE_PASS));
-    CHECK(r->verdict == V_UP_ORDERED ? !r->asks || gate->flags & AOE_PASS : r->asks);
+    int is_flush = is_among(f->ata.opcode, "\xE7\xEA");
+    CHECK(r->verdict == V_UP_ORDERED ? !r->asks || (gate->flags & AOE_PASS && is_flush) : r->asks);
     if (r->verdict == V_UP_READ || r->verdict == V_UP_CHANGE)
         check_ranges(frame, length, gate, r);
     if (r->verdict == V_READ || r->verdict == V_WRITE)
@@ -190,6 +191,8 @@ static void check_served(const uint8_t *frame, size_t length, const struct gate 
         CHECK((r->verdict == V_UP_READ) == (lba + count <= gate->sectors));
     if (fits && is_write(opcode) && !(gate->flags & (AOE_READ_ONLY | AOE_PASS)) && gate->block_sectors == 1)
         CHECK((r->verdict == V_WRITE) == (length >= ATA_HEADER + (size_t)count * SECTOR));
+    if (fits && is_write(opcode) && !(gate->flags & AOE_READ_ONLY) && gate->flags & AOE_PASS)
+        CHECK((r->verdict == V_UP_CHANGE) == (length >= ATA_HEADER + (size_t)count * SECTOR));
 }
 
 static void check_reply(const uint8_t *frame, const uint8_t *port_mac)

@@ -416,10 +416,8 @@ static enum scope scope_of(const struct record *r, const struct facts *f, const 
     int is_verify = is_among(r->wire.ata.opcode, "\x40\x42"), fits = r->count && r->count <= most;
     if (r->kind == K_READ || is_verify)
         return (is_verify || fits) && r->lba + verified(r) <= f->sectors ? READS : EVERYTHING;
-    if (engine->exports[r->export].now->flags & AOE_PASS) /* it knows first that a sync failed */
-        return EVERYTHING;
-    if (r->kind == K_FLUSH)
-        return FLUSHES;
+    if (r->kind == K_FLUSH) /* the engine knows first that a sync failed */
+        return engine->exports[r->export].now->flags & AOE_PASS ? EVERYTHING : FLUSHES;
     if (f->flags & AOE_READ_ONLY || !fits || !carries(r))
         return EVERYTHING;
     if (r->kind == K_WRITE)
@@ -512,7 +510,7 @@ static void arrives(const struct thread *t, uint32_t port, const struct arrival 
     r->view = now->number;
     r->may_serve = may_serve(r, f, &m.ports[port]);
     r->scope = scope_of(r, f, &m.ports[port]);
-    int refused = r->scope == EVERYTHING || (r->kind == K_WRITE && now->flags & AOE_PASS); /* an error costs nothing */
+    int refused = r->scope == EVERYTHING; /* as it stands: an error costs nothing */
     r->limited = r->may_serve && r->kind != K_FLUSH && !refused ? f->limited_since : 0;
     asks(r, t);
     r->names_us = r->ours && r->named == f->instance;

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -28,6 +29,7 @@ SECTORS = 2048
 PAGE = 8
 """Sectors in a page: what the page cache reads at a time."""
 BURST_S = 0.3
+LIMIT = 20
 ANSWER_S = 2.5
 """A disk error reaches the client within a second, at the first attempt."""
 
@@ -129,6 +131,28 @@ def test_after_a_failed_sync_nothing_is_promised_until_a_restart(
         it.client.flush()
         assert it.disk.store.read_bytes()[: 2 * PAGE * SECTOR] == 2 * DATA
         served(it.target, writes=1, flushes=1)
+
+
+def limited(setup: Setup) -> Setup:
+    """To so many requests a second, one after the other."""
+    words = ("--limit-iops", str(LIMIT), "--limit-burst", f"{0.5 / LIMIT:g}")
+    return setup._replace(options=(*setup.options, *words))
+
+
+@pytest.mark.parametrize(
+    "setup", [WRITTEN_BACK, DIRECT, in_python(WRITTEN_BACK)], ids=lambda setup: setup.name
+)
+@pytest.mark.parametrize(("lba", "sectors"), [(PAGE, PAGE), (1, 1)])
+def test_a_limit_holds_for_what_a_failed_disk_refuses(
+    setup: Setup, lba: int, sectors: int, lab: Lab, tmp_path: Path
+) -> None:
+    with sick(lab, tmp_path, limited(setup)) as it:
+        it.disk.fail("flush")
+        assert result(it.client.ata(FLUSH_EXT)) == FAULT
+        began_s = time.monotonic()
+        for _ in range(LIMIT // 2):
+            assert result(it.client.ata(WRITE_EXT, lba, sectors, bytes(sectors * SECTOR))) == FAULT
+        assert time.monotonic() - began_s > (LIMIT // 2 - 2) / LIMIT
 
 
 @pytest.mark.parametrize(
