@@ -19,13 +19,13 @@ import uvloop
 
 from aoe import limits, timing
 from aoe.config.values import Config, ExportConfig, TargetConfig
+from aoe.disk.syscalls import leave_all_but
 from aoe.errors import ConfigurationError
 from aoe.link.packet import only_interface
 from aoe.node.held import Kind, name_of
 from aoe.node.meant import Meant
 from aoe.node.opener import ByOpener
 from aoe.node.opener_connection import _GONE, Connection, OpenerLost, connected
-from aoe.node.opener_process import _leave_all_but
 from aoe.node.opener_service import Versioned, serve
 from aoe.node.opening import Held
 from tests.disk.helpers import is_taken, sparse
@@ -55,7 +55,7 @@ class Service:
         if not self.pid:
             with suppress(BaseException):
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as a manager starts it
-                _leave_all_but(self._listener.fileno())
+                leave_all_but(self._listener.fileno())
                 serve(self._listener, partial(self._desk, release))
             os._exit(1)
 
