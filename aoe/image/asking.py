@@ -45,8 +45,8 @@ class Asked:
         """Of what it is asked through; below 0 where there is no such process."""
         return -1 if self._socket is None else self._socket.fileno()
 
-    def open(self, path: Path, how: Opening) -> Opened:
-        """An image as a store. ConfigurationError."""
+    def open(self, path: Path, how: Opening, name: str = "") -> Opened:
+        """An image as a store. `name` tells it from others, without one its file does. ConfigurationError."""
         place = plain(str(path))
         if how.shared:
             raise ConfigurationError(f"{place}: an image is served by one host alone; leave --shared out")
@@ -58,6 +58,7 @@ class Asked:
                     Wanted(
                         path=str(path.absolute()),
                         format=how.format,
+                        name=name,
                         key_file=how.key_file,
                         read_only=how.read_only,
                         direct=bool(how.direct),
@@ -78,6 +79,10 @@ class Asked:
         Unknown."""
         told, fd = self._served({"verb": "again", "image": image})
         return told.image, fd
+
+    def switch(self, key: str, path: Path) -> None:
+        """Let the disk of an image go on in another one, an empty overlay of it. ConfigurationError."""
+        self._ask({"verb": "switch", "key": key, "path": str(path)})
 
     def release(self, key: str) -> None:
         """A user of an image less. The descriptor is closed by its disk."""

@@ -1,6 +1,7 @@
 """The life of a qemu-storage-daemon that serves one image as a file: it is started, locks what it has, and
 its file is opened once; then nothing is mounted any more, and the descriptor is all there is."""
 
+import logging
 import os
 import select
 import socket
@@ -18,9 +19,11 @@ from aoe.errors import ConfigurationError
 from aoe.image import mounts, qemu
 from aoe.image.files import Chain
 from aoe.image.formats import RAW
-from aoe.image.nodes import SECRET, export_of, name_of, nodes
+from aoe.image.nodes import SECRET, TOP, export_of, name_of, nodes, overlay
 from aoe.image.qmp import Gone, Qmp
-from aoe.image.user import User, becoming
+from aoe.image.user import SEARCH, User, becoming, let
+
+log = logging.getLogger("aoe.image")
 
 _IN_USE = '" lock'
 """In what QEMU says where another program has an image."""
@@ -50,6 +53,9 @@ class Daemon:
         """Where its last words are read."""
         self._asked: Qmp | None = None
         self._is_served = False
+        self._inside = chain.directory
+        """The directory of the image, as its process has it."""
+        self._top, self._layers = TOP, 0
 
     @property
     def process(self) -> int:
@@ -82,14 +88,46 @@ class Daemon:
     def _place(self) -> str:
         return self._chain.places[0]
 
+    def switch(self, chain: Chain) -> None:
+        """Go on in another image from now on, an empty overlay of the one that is served. That is not written
+        any more. Where it cannot be, the process ends, and the next one has the other image."""
+        old, self._chain = self._chain, chain
+        try:
+            if self.lives:
+                self._switch(Path(chain.places[0]).name)
+        except (ConfigurationError, OSError) as error:
+            log.warning("%s: %s; what serves it is started again", self._place, error)
+            self.stop()
+        finally:
+            old.close()
+
+    def _switch(self, file: str) -> None:
+        self._let_in()
+        self._layers += 1
+        nodes_of_it = overlay(self._layers, self._inside, file)
+        for node in nodes_of_it:
+            self._do("blockdev-add", **node)
+        top = nodes_of_it[-1]["node-name"]
+        self._do("blockdev-snapshot", node=self._top, overlay=top)
+        self._top = top
+
+    def _let_in(self) -> None:
+        """Let the user of images open files of the directory by their names."""
+        fd = os.open(name_of(self._chain.directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            let(fd, self._user, SEARCH)
+        finally:
+            os.close(fd)
+
     def _begin(self) -> None:
+        self._top, self._inside = TOP, self._chain.directory
         try:
             mounts.let_mount(self._user)
         except OSError as error:
             raise ConfigurationError(f"/dev/fuse: {error.strerror}; load it: modprobe fuse") from error
         ours, its = socket.socketpair()
         key = _key_file(self._how.secret)
-        passed = [*self._chain.descriptors, its.fileno(), *([key] if key >= 0 else [])]
+        passed = [*self._chain.descriptors, self._inside, its.fileno(), *([key] if key >= 0 else [])]
         self._said, said = os.pipe()
         os.set_blocking(said, False)  # or what it says would have it wait for a reader
         try:

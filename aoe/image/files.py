@@ -25,15 +25,17 @@ class Chain(NamedTuple):
 
     parts: tuple[Part, ...]
     places: tuple[str, ...]
+    directory: int
+    """Where all are, open only for what is below it."""
 
     @property
     def descriptors(self) -> list[int]:
-        """All of them."""
+        """Of all its files."""
         return [fd for it in self.parts for fd in (it.fd, it.data) if fd >= 0]
 
     def close(self) -> None:
         """Let go of its files."""
-        close_all(self.descriptors)
+        close_all([*self.descriptors, self.directory])
 
 
 def open_chain(path: Path, form: str, user: User, *, read_only: bool) -> Chain:
@@ -66,17 +68,12 @@ class _Walk:
             raise ConfigurationError(f"{plain(str(path))}: {error.strerror}; name an image") from error
         self._said = plain(str(path))
         self._directory = directory
+        opened.append(directory)
         self._user = user
         self._opened = opened
         self._seen: set[tuple[int, int]] = set()
 
     def all(self, form: str, *, read_only: bool) -> Chain:
-        try:
-            return self._all(form, read_only=read_only)
-        finally:
-            os.close(self._directory)
-
-    def _all(self, form: str, *, read_only: bool) -> Chain:
         parts: list[Part] = []
         places: list[str] = []
         name, place = self._top.name, self._said
@@ -90,7 +87,7 @@ class _Walk:
             places.append(place)
             under = None if form == RAW else layers.under_of(part.layer, place)
             if under is None:
-                return Chain(tuple(parts), tuple(places))
+                return Chain(tuple(parts), tuple(places), self._directory)
             name, form = self._beside(under[0], place), under[1]
             place = self._place(name)
 

@@ -100,6 +100,11 @@ def _again(images: Images, said: dict[str, Any]) -> Answer:
     return {"ok": facts(told)}, [fd]
 
 
+def _switch(images: Images, said: dict[str, Any]) -> Answer:
+    images.switch(str(said["key"]), str(said["path"]))
+    return {"ok": {}}, []
+
+
 def _release(images: Images, said: dict[str, Any]) -> Answer:
     images.release(str(said["key"]))
     return {"ok": {}}, []
@@ -108,5 +113,6 @@ def _release(images: Images, said: dict[str, Any]) -> Answer:
 _VERBS: dict[str, Callable[[Images, dict[str, Any]], Answer]] = {
     "open": _open,
     "again": _again,
+    "switch": _switch,
     "release": _release,
 }

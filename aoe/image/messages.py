@@ -10,10 +10,12 @@ from aoe.errors import AoeError, ConfigurationError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """An image that is to be served: the absolute `path` and format of its file, and how."""
+    """An image that is to be served: the absolute `path` and format of its file, and how. `name` tells it
+    from others, also once its disk goes on in another file; empty: its file does."""
 
     path: str
     format: str
+    name: str = ""
     key_file: str | None = None
     read_only: bool = False
     direct: bool = False

@@ -67,6 +67,18 @@ def _layer(number: int, part: Part, is_fixed: bool, has_under: bool, keyed: bool
     return node | _key(layer, keyed)
 
 
+def overlay(number: int, directory: int, file: str) -> tuple[Node, Node]:
+    """An image in qcow2 that is to lie over the one that is served: its file, and itself."""
+    below = _file(f"over-file{number}", directory, False, False)
+    return below | {"filename": f"{name_of(directory)}/{file}"}, {
+        "driver": "qcow2",
+        "node-name": f"over{number}",
+        "file": f"over-file{number}",
+        "discard": "unmap",
+        "backing": None,
+    }
+
+
 def alone(part: Part) -> Node:
     """One layer without what it lies over, to be looked at."""
     node: Node = {"driver": part.layer.format, "file": {"driver": "file", "filename": name_of(part.fd)}}

@@ -3,7 +3,7 @@ that ended."""
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aoe import limits
@@ -22,9 +22,11 @@ log = logging.getLogger("aoe.image")
 
 @dataclass
 class _One:
-    """An image, its daemon, and its file as that serves it. `life` counts the daemons."""
+    """An image, its daemon, and its file as that serves it. `life` counts the daemons. `path` is that of what
+    the daemon has, where it is not what is `wanted` yet."""
 
     wanted: Wanted
+    path: str
     daemon: Daemon
     source: int
     fd: int
@@ -46,7 +48,7 @@ class Images:
     def open(self, wanted: Wanted) -> tuple[Told, int]:
         """Serve an image for one more user: facts and a descriptor, which is this object's.
         ConfigurationError."""
-        key = _key(wanted.path)
+        key = wanted.name or _key(wanted.path)
         one = self._them.get(key)
         if one is None:
             one = self._them[key] = self._begin(wanted)
@@ -70,7 +72,7 @@ class Images:
         except BaseException:
             chain.close()
             raise
-        return _One(wanted, daemon, chain.parts[0].fd, fd)
+        return _One(wanted, wanted.path, daemon, chain.parts[0].fd, fd)
 
     def _told(self, key: str, one: _One) -> Told:
         name, beneath = file_name(one.source), beneath_file(one.source)
@@ -93,11 +95,30 @@ class Images:
         one = self._them[key]
         if self._told(key, one).image == image:
             one.daemon.kill()
+            if one.path != one.wanted.path:
+                self._switch(one)
             fd = one.daemon.start(checked=True)
             close_all([one.fd])  # a dead one says so once more
             one.fd, one.life = fd, one.life + 1
             log.warning("%s: what served it had ended; it is served again", one.wanted.path)
         return self._told(key, one), one.fd
+
+    def switch(self, key: str, path: str) -> None:
+        """Let the disk of an image go on in another one, an empty overlay of it. ConfigurationError."""
+        one = self._them.get(key)
+        if one is None or one.wanted.path == path:
+            return
+        one.wanted = replace(one.wanted, path=path)
+        try:
+            self._switch(one)
+        except (ConfigurationError, OSError):
+            one.daemon.stop()  # what was kept must not be written any more
+            raise
+
+    def _switch(self, one: _One) -> None:
+        chain = open_chain(Path(one.wanted.path), one.wanted.format, self._user, read_only=False)
+        one.path, one.source = one.wanted.path, chain.parts[0].fd
+        one.daemon.switch(chain)
 
     def release(self, key: str) -> None:
         """One user less; with the last the daemon ends, and another program may have the image."""

@@ -24,7 +24,7 @@ _ENTRY = struct.Struct("<HHI")
 _USER_OBJ, _ONE_USER, _GROUP_OBJ, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
 _UNMASKED = (_USER_OBJ, _OTHER, _MASK)
 _NOBODY = 0xFFFFFFFF
-READ, WRITE = 4, 2
+READ, WRITE, SEARCH = 4, 2, 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -42,7 +42,11 @@ class _Chore:
 class Chores:
     """Those of one process. `ours` tells whether a path is that of an image which it has for an export."""
 
-    def __init__(self, pools: Pools, ours: Callable[[str], bool]) -> None:
+    def __init__(
+        self, pools: Pools, ours: Callable[[str], bool], after: Callable[[], None] = lambda: None
+    ) -> None:
+        """`after` is called when a verb was done, before another one is."""
+        self._after = after
         self._pools = pools
         self._ours = ours
         self._numbers = count(1)
@@ -53,6 +57,8 @@ class Chores:
         with self._pools.turn(pool) as work:
             names = {it.id: text_of(one, it) for one in work.volumes.values() for it in one.images}
             plan = work.plan(request) if only_plan else work.do(request, self._ours)
+            if not only_plan:
+                self._after()
             touched = [names[it.id] for it in plan.idle if it.id in names and self._ours(work.where(it))]
             return _facts(plan, touched)
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
-from aoe.config.values import ExportConfig, is_link
+from aoe.config.values import ExportConfig, is_link, volume_of
 from aoe.disk import locks
 from aoe.disk.base import StoreName
 from aoe.disk.found import token_at, token_of
@@ -163,10 +163,11 @@ class InProcess:
         served through `images`."""
         self._images = images or Asked(None)
         self._image_uses: Counter[str] = Counter()
+        self._image_wheres: dict[str, Where] = {}
         self._lock_wait_s = lock_wait_s
         self._sockets = sockets
         self.pools = Pools() if pools is None else pools
-        self.chores = Chores(self.pools, self._is_ours)
+        self.chores = Chores(self.pools, self._is_ours, self._follow_heads)
         self.cuts = CutFiles(self.pools)
         self._looks = Looks()
         self._holds = Holds()
@@ -195,7 +196,7 @@ class InProcess:
         store = token_at(place if sight is None else str(sight.path))
         if sight is not None and store is None:
             raise ConfigurationError(f"{place}: its image {sight.path} is not there; put back a copy of it")
-        return store
+        return store if sight is None or sight.format == RAW else _token_of_image(sight.name)
 
     def open_stores(self, exports: Iterable[ExportConfig]) -> Iterator[Held | AoeError | OSError]:
         for export in exports:
@@ -247,10 +248,36 @@ class InProcess:
 
     def _open_image(self, where: Where) -> Held:
         """Locked by the process that serves it."""
-        opened = self._images.open(where.path, where.how)
-        file = token_of_image(opened.image)
-        self._image_uses[file] += 1
-        return where.held(opened, tuple(map(int, file.split(":"))))
+        token = _token_of_image(where.name) if where.volume else token_at(str(where.path))
+        opened = self._images.open(where.path, where.how, _file_of(token))
+        name = token_of_image(opened.image)
+        self._image_uses[name] += 1
+        self._image_wheres[name] = where
+        return where.held(opened, token)
+
+    def _follow_heads(self) -> None:
+        """Let the disks of images go on in what their volumes have now: overlays over what is served."""
+        for name, where in list(self._image_wheres.items()):
+            head = self._head(where) if self._image_uses[name] > 0 else None
+            if head not in (None, where.path):
+                self._image_wheres[name] = where._replace(path=head)
+                try:
+                    self._images.switch(name, head)
+                except ConfigurationError as error:  # it is tried again when the disk is used
+                    log.error("%s does not go on in its image: %s", where.volume, error)
+
+    def _head(self, where: Where) -> Path | None:
+        """Where the present state of a volume is, whatever it is called; none for a snapshot."""
+        pool = volume_of(where.volume)
+        if pool is None:
+            return None
+        with suppress(ConfigurationError):
+            work = self.pools.work(pool.pool)
+            return next(
+                (Path(work.where(it.head)) for it in work.volumes.values() if it.uuid == where.name.text),
+                None,
+            )
+        return None
 
     def image_again(self, export: ExportConfig, image: str) -> tuple[str, int]:
         """As `aoe.target.system.System.image_again`; also of one that an earlier opener had served."""
@@ -268,6 +295,8 @@ class InProcess:
 
     def _let_image_go(self, file: str) -> None:
         self._image_uses[file] -= 1
+        if self._image_uses[file] <= 0:
+            self._image_wheres.pop(file, None)
         with suppress(ConfigurationError):  # its process has gone
             self._images.release(file)
 
@@ -339,8 +368,8 @@ class InProcess:
         return self._looks.dues(self.pools, datetime.now(UTC))
 
     def _is_ours(self, path: str) -> bool:
-        token = token_at(path)
-        return self._holds.has(token) or self._image_uses[_file_of(token)] > 0
+        served = (str(where.path) for name, where in self._image_wheres.items() if self._image_uses[name] > 0)
+        return self._holds.has(token_at(path)) or path in served
 
     def close(self) -> None:
         self._holds.close()
@@ -386,8 +415,13 @@ def opening_of(export: ExportConfig) -> Opening:
     return how._replace(format=export.form, key_file=export.key_file)
 
 
+def _token_of_image(name: StoreName) -> Store:
+    """Of a volume, which goes on in another file when a snapshot of it is cut."""
+    return "image", name.text
+
+
 def _file_of(store: Store | None) -> str:
-    """The file of an image, as `aoe.image` tells it."""
+    """An image, as `aoe.image` tells it."""
     return ":".join(map(str, store)) if isinstance(store, tuple) else ""
 
 

@@ -54,7 +54,7 @@ class Volumes:
         planned = await self._ask(pool, request, only_plan=True)
         served = self._served(planned)
         self._check_kept(request, served)
-        if isinstance(request, Cut | Clone) and served:
+        if isinstance(request, Cut | Clone) and served and not planned["live"]:
             planned["steps"] = [_held(one) for one in served] + planned["steps"]
         return {**planned, "clients": [line for one in served for line in self._clients(one)]}
 
@@ -69,10 +69,10 @@ class Volumes:
         self._check_kept(request, self._served(planned))
         if not planned["touches"]:
             return {**await self._ask(pool, request), "paths": {}}
-        if isinstance(request, Cut):
+        if isinstance(request, Cut) and not planned["live"]:
             await self._cut(pool, request, planned, request.cause)
             return {**planned, "paths": self._paths(planned)}
-        if isinstance(request, Clone):
+        if isinstance(request, Clone) and not planned["live"]:
             cut = Cut(request.source, f"clone-{request.volume}")
             (done,) = await self._cut(pool, cut, planned, FOR_CLONE)
             cloned = await self._ask(pool, replace(request, snapshot=done["snapshot"]))
@@ -139,6 +139,12 @@ class Volumes:
             raise ConfigurationError("some of these volumes are served and some are not; cut them apart")
         if not served.keys() >= set(states):
             raise ConfigurationError(f"{request.volume} is being taken, or put into service; try again")
+        for one in served.values():
+            if one.held.opened.image:
+                raise ConfigurationError(
+                    f"{plain(one.config.path)} is qcow2, and is served; cut it alone, on a file system "
+                    "without reflink, or take it out of service meanwhile"
+                )
         wanted = [
             Wanted(Cut(volume, request.snapshot), served[state], cause)
             for volume, state in zip(request.volumes, states, strict=True)

@@ -65,7 +65,8 @@ class Cut:
         said = ", ".join(at.tree.said(volume, self.snapshot) for volume in self.volumes)
         heads = tuple(at.tree.volume(volume).head for volume in self.volumes)
         steps = tuple(step for cut in done for step in cut.steps)
-        return Plan(steps, f"{said}: cut", idle=heads if self.others else at.idle(*heads))
+        live = not self.others and done[0].goes_on
+        return Plan(steps, f"{said}: cut", idle=heads if self.others else at.idle(*heads), live=live)
 
     def _of(self, at: Standing, volume: str) -> "_Done":
         was = at.tree.volume(volume)
@@ -93,7 +94,7 @@ class Clone:
         taken = [it.name for it in source.snapshots]
         cut = _cut(at, self.source, source, names.fresh(f"clone-{self.volume}", taken), FOR_CLONE)
         plan = self._of(at, cut.volume, cut.snapshot, cut.steps)
-        return replace(plan, idle=at.idle(source.head), read=())
+        return replace(plan, idle=at.idle(source.head), read=(), live=cut.goes_on)
 
     def _of(self, at: Standing, source: Volume, kept: Snapshot, before: tuple[Step, ...]) -> Plan:
         child = at.child(kept.image)
@@ -232,6 +233,11 @@ class _Done:
     volume: Volume
     snapshot: Snapshot
     steps: tuple[Step, ...]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the volume goes on in an overlay, and what it had until then is only read from now on."""
+        return isinstance(self.steps[0], Make) and self.steps[0].how == "overlay"
 
 
 def _cut(at: Standing, name: str, was: Volume, snapshot: str, cause: str) -> _Done:

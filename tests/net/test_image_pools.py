@@ -11,7 +11,7 @@ from aoe.pool.requests import Clone, Create, Cut
 from aoe.wire.protocol import SECTOR
 from tests.image.daemons import daemon_of
 from tests.net.service import Service
-from tests.net.test_pools import client, exports, first
+from tests.net.test_pools import client, exports, first, volume
 from tests.pool.pools import MIB, SIZE, fresh, working
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
@@ -64,3 +64,31 @@ def test_volumes_in_qcow2_are_served_by_name(lab: Lab, pool: Path, tmp_path: Pat
             assert (disk.read(0)[0], disk.read(1)[0]) == (2, 4)
             assert text_of(disk.identify(), 10, 10) == serial
     wait_for(lambda: not daemon_of(image))
+
+
+def test_a_snapshot_is_cut_of_what_goes_on(lab: Lab, pool: Path, tmp_path: Path) -> None:
+    """And another one of that; what serves the volume stays the same, unless it is killed."""
+    image = head(pool, "web1")
+    with Service(lab, tmp_path, exports(pool, "fast/web1")) as service, client(lab, 1) as disk:
+        disk.write(0, bytes([1]) * SECTOR)
+        identity, serving = disk.identify(), daemon_of(image)
+        assert "cut" in volume(service, "snapshot fast/web1@one")
+        disk.write(0, bytes([2]) * SECTOR)
+        volume(service, "snapshot fast/web1@two")
+        disk.write(0, bytes([3]) * SECTOR)
+        assert (first(disk), daemon_of(image), disk.identify()) == (3, serving, identity)
+        volume(service, "clone fast/web1 fast/web2")
+        disk.write(0, bytes([4]) * SECTOR)
+        os.kill(serving, signal.SIGKILL)
+        assert first(disk) == 4
+        volume(service, "snapshot fast/web1@three")
+        disk.write(0, bytes([5]) * SECTOR)
+        tables = ("fast/web1", "fast/web1@one", "fast/web1@two", "fast/web2", "fast/web1@three")
+        service.write(exports(pool, *tables))
+        service.apply()
+        for slot, byte in enumerate((5, 1, 2, 3, 4), 1):
+            with client(lab, slot) as one:
+                assert first(one) == byte
+        assert disk.identify() == identity
+    with working(pool) as work:
+        assert not work.leftovers

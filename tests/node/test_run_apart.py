@@ -193,10 +193,10 @@ def refusal(path: Path, verb: str) -> dict[str, str]:
 def test_its_opener_ends_with_it_and_the_next_one_serves(how: int, work: Path) -> None:
     write(work, "disk")
     with running(work) as target:
-        opener = opener_of(target)
+        its = [opener_of(target), *children(target.process.pid)]
         target.tell(how)
         target.process.wait(PATIENCE_S)
-        wait_for(lambda: not Path(f"/proc/{opener}").exists(), what="it stays")
+        wait_for(lambda: not any(Path(f"/proc/{it}").exists() for it in its), what="one stays")
     with running(work) as target:
         assert target.facts["address"] == "e0.0"
 

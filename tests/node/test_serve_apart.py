@@ -63,8 +63,10 @@ def children(pid: int) -> list[int]:
 
 
 def opener_of(target: Served) -> int:
-    (pid,) = children(target.process.pid)
-    assert Path(f"/proc/{pid}/comm").read_text() == "aoe-opener\n"
+    """Beside it there may be what has images served."""
+    names = {pid: Path(f"/proc/{pid}/comm").read_text() for pid in children(target.process.pid)}
+    assert set(names.values()) <= {"aoe-opener\n", "aoe-images\n"}
+    (pid,) = (it for it, name in names.items() if name == "aoe-opener\n")
     return pid
 
 

@@ -267,7 +267,7 @@ def test_it_grows_before_its_record_does_and_shrinks_after_it() -> None:
 
 
 def test_only_what_leaves_a_disk_alone_that_is_served_goes_on_beside_it() -> None:
-    """QEMU has a qcow2 image open, and no other process may write to that."""
+    """QEMU has a qcow2 image open, and no other process may write to that; but it goes on in an overlay."""
     for reflink, grows in ((True, True), (False, False)):
         world = with_base(reflink=reflink)
         world.do(Cut("base", "a"))
@@ -275,10 +275,14 @@ def test_only_what_leaves_a_disk_alone_that_is_served_goes_on_beside_it() -> Non
             Rename("base", "b"): True,
             Resize("base", 20 * GIB): grows,
             Rollback("base", "a"): False,
-            Cut("base", "b"): False,
+            Cut("base", "b"): not reflink,
+            Clone("base", "", "c"): not reflink,
             Delete("base", recursive=True): False,
         }
         assert {it: world.plan(it).live for it in live} == live
+    two = with_base(reflink=False)
+    two.do(Create("other", GIB))
+    assert not two.plan(Cut("base", "b", ("other",))).live, "they are not cut at one moment"
     assert not with_base().plan(Resize("base", GIB, shrink=True)).live
 
 
