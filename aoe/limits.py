@@ -357,7 +357,7 @@ POOL_IMAGE_HEAD_BYTES = 64 << 20
 """How much longer than its disk an image in qcow2 may be, with an eighth of the disk."""
 EXTENTS_CHUNK = 1024
 """Extents of a file that the kernel is asked for at a time."""
-CUT_RANGE = 512 << 10
+CUT_RANGE = 256 << 10
 CUT_RANGES_MAX = 1 << 24
 """What a snapshot of a disk that goes on being written clones at a time, while no write goes on; and how many
 such ranges one disk has. They are longer where there would be more."""

@@ -165,12 +165,15 @@ class Cuts:
         return ""
 
     async def _part(self, export: Export, into: int) -> _Part:
+        self._check_served(export)
         disk = self._server.served(export).disk
         assert isinstance(disk, FileDisk), "it was checked"
         try:
             found = await disk.look(os.fstat)
             if not stat.S_ISREG(found.st_mode):
                 raise ConfigurationError(f"{export.address}: no snapshot: its disk is no regular file")
+            if found.st_size < disk.size:
+                raise CutError(f"{export.address}: no snapshot: its file has become shorter than the disk")
             await self._write_back(export, disk)
             step = await disk.look(functools.partial(step_for, length=found.st_size))
             cloning = Cloning(into, found.st_size, step)
@@ -181,7 +184,14 @@ class Cuts:
                 raise
         except (OSError, DiskError) as error:
             raise CutError(f"{export.address}: no snapshot: {_said(error)}") from error
+        if export in self._leaving:
+            _leave(cloning)
+        self._check_served(export)
         return _Part(export, cloning, self._server.cut(export, disk, cloning))
+
+    def _check_served(self, export: Export) -> None:
+        if export in self._leaving:
+            raise CutError(f"{export.address}: no snapshot: {_gone(export)}")
 
     async def _write_back(self, export: Export, disk: FileDisk) -> None:
         """What only the page cache has would be written while changes wait."""
@@ -194,6 +204,8 @@ class Cuts:
     async def _hold(self, parts: Sequence[_Part]) -> None:
         deadline_s = time.monotonic() + timing.CUT_HOLD_S
         for part in parts:
+            self._check_served(part.export)
+        for part in parts:
             part.side.begin()
         while late := next((part for part in parts if not part.side.holds), None):
             if time.monotonic() > deadline_s:
@@ -201,8 +213,7 @@ class Cuts:
                 raise CutError(f"{late.export.address}: no snapshot: its disk took over {ms} ms for a change")
             await asyncio.sleep(timing.CUT_POLL_S)
         for part in parts:
-            if part.export in self._leaving:
-                raise CutError(f"{part.export.address}: no snapshot: {_gone(part.export)}")
+            self._check_served(part.export)
 
 
 def _gone(export: Export) -> str:

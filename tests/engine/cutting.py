@@ -3,7 +3,6 @@
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -131,7 +130,10 @@ def cutting(
                 path.unlink()
 
 
-def kill(program: Program) -> None:
-    """As nothing can be prepared for."""
-    program.process.send_signal(signal.SIGKILL)
-    program.process.wait()
+def run(store: Path, work: Path, engine: str, *, seed: int, times: int) -> tuple[int, list[str]]:
+    """So many snapshots of three disks under load: how many writes there were, and what is wrong."""
+    with Lab(mtu=9000) as lab, cutting(lab, store, work, engine, disks=3, size=8 * MIB, seed=seed) as it:
+        said = [it.cut(3) for _ in range(times)]
+        refused = [one["error"] for one in said if "error" in one]
+        history = it.history()
+        return len(history), refused or it.faults(history)

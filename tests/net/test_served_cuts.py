@@ -1,9 +1,6 @@
 """Snapshots and clones of volumes that a service serves."""
 
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,16 +11,16 @@ from aoe.pool.requests import Create
 from aoe.pool.volume import Volume
 from aoe.pool.work import Work
 from aoe.wire.protocol import SECTOR
+from tests.net.killed_cuts import Killed
 from tests.net.service import Service
 from tests.net.test_pools import exports, volume
 from tests.pool.pools import MIB, SIZE, files, first, fresh, is_whole, working, write
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
 from tests.support.labs.raw_client import Client
-from tests.support.waiting import PATIENCE_S, wait_for
+from tests.support.waiting import PATIENCE_S
 
 KILLS = 5
-SIZE_CUT = 64 * MIB
 
 
 @pytest.fixture(scope="module")
@@ -120,39 +117,7 @@ def test_several_volumes_are_kept_at_one_moment(lab: Lab, pool: Path, tmp_path: 
         assert [[it.name for it in found[name].snapshots] for name in ("web1", "db1")] == [["noon"]] * 2
 
 
-def test_a_service_that_is_killed_while_it_cuts_leaves_no_snapshot(
+def test_a_service_that_is_killed_while_it_cuts_leaves_the_disk_and_no_half_snapshot(
     lab: Lab, xfs: Path, tmp_path: Path
 ) -> None:
-    """Nothing but what was whole before, and the disk as clients were told of it."""
-    pool = fresh(xfs)
-    with working(pool) as work:
-        work.do(Create("web1", SIZE_CUT))
-        fragment(Path(work.path_of("web1")))
-    whole = 0
-    for round_ in range(KILLS):
-        with Service(lab, tmp_path, exports(pool, "fast/web1")) as service:
-            with Client(lab.port("client"), 1, 1) as disk:
-                disk.write(8 * round_, bytes([1 + round_]) * SECTOR, fua=True)
-            argv = [sys.executable, "-m", "aoe.cli.target", "volume", "snapshot", f"fast/web1@cut{round_}"]
-            with subprocess.Popen([*argv, "--socket", service.socket], stderr=subprocess.DEVNULL) as asking:
-                wait_for(lambda: is_cutting(service) or asking.poll() is not None)
-                whole += asking.poll() == 0
-                time.sleep(0.02 * round_)
-                service.kill()
-                asking.wait()
-    with ended(pool) as work:
-        assert is_whole(work)
-        assert len(work.volumes["web1"].snapshots) >= whole
-        image = Path(work.path_of("web1")).read_bytes()
-        assert [image[8 * SECTOR * at] for at in range(KILLS)] == [1 + at for at in range(KILLS)]
-
-
-def is_cutting(service: Service) -> bool:
-    return bool(service.ask("status")["exports"][0]["cutting"])
-
-
-def fragment(image: Path) -> None:
-    """Every second block is a hole, so it takes a while to clone."""
-    with image.open("r+b") as file:
-        for at in range(0, SIZE_CUT, 8192):
-            os.pwrite(file.fileno(), b"\xff" * 4096, at)
+    assert Killed(lab, xfs, tmp_path).run(KILLS) == []

@@ -15,15 +15,16 @@ from aoe.initiator.remote import RemoteDisk
 from aoe.link.packet import PacketLink
 from tests.support.checkers.moments import BLOCK, stamped
 
-AT_ONCE = 12
+AT_ONCE, BLOCKS_MAX = 12, 5
 History = list[tuple[int, list[tuple[int, int]], float, float | None]]
 
 
 class Writer:
     """Of one process to all disks."""
 
-    def __init__(self, disks: list[RemoteDisk], seed: int) -> None:
+    def __init__(self, disks: list[RemoteDisk], seed: int, blocks_max: int) -> None:
         self._disks = disks
+        self._blocks = sorted({1, min(2, blocks_max), blocks_max})
         self._rng = random.Random(seed)
         self._numbers = itertools.count(1)
         self.history: History = []
@@ -35,7 +36,7 @@ class Writer:
 
     async def _write(self, number: int) -> None:
         disk = self._rng.randrange(len(self._disks))
-        blocks = self._rng.choice((1, 1, 1, 2, 5))
+        blocks = self._rng.choice((1, 1, *self._blocks))
         first = self._rng.randrange(self._disks[disk].size // BLOCK - blocks)
         places = [(disk, first + at) for at in range(blocks)]
         sent, acknowledged = time.monotonic_ns(), None
@@ -47,14 +48,14 @@ class Writer:
         self.history.append((number, places, sent, acknowledged))
 
 
-async def main(disks: int, seed: int) -> None:
+async def main(disks: int, seed: int, at_once: int = AT_ONCE, blocks_max: int = BLOCKS_MAX) -> None:
     async with AsyncExitStack() as stack:
         opened = [
             await stack.enter_async_context(attach(f"e1.{slot}", link=[PacketLink("v0")]))
             for slot in range(disks)
         ]
-        writer = Writer(opened, seed)
-        running = [asyncio.ensure_future(writer.run()) for _ in range(AT_ONCE)]
+        writer = Writer(opened, seed, blocks_max)
+        running = [asyncio.ensure_future(writer.run()) for _ in range(at_once)]
         print("writing", flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
         writer.stopped = True
@@ -65,4 +66,4 @@ async def main(disks: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(main(*map(int, sys.argv[1:])))

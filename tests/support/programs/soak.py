@@ -23,19 +23,23 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from bench.contest import build
+from tests.engine import cutting
+from tests.net.killed_cuts import Killed
 from tests.support.checkers.fuzzers import fuzz
 from tests.support.labs import applies, drains, failover, loss, restarts
+from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import ENGINE
 
 MINUTES_MAX = 80
 RUNS_WANTED = 20
 FUZZ_S = 120
-RESTARTS, APPLIES, DRAINS = 50, 500, 20
+RESTARTS, APPLIES, DRAINS, CUTS = 50, 500, 20, 20
 """Of one run."""
 USED, THOUSAND = 20, 1000
 """Exports of a service."""
 ENGINES = ("c", "python")
+CUT_BYTES = 1 << 30
 Said = dict[str, Any]
 
 
@@ -80,6 +84,24 @@ def _drained() -> Course:
     return Course(run, 1)
 
 
+def _cut() -> Course:
+    def run(work: Path, seed: int, engine: str) -> Said:
+        with small_filesystem("xfs", work / "store", CUT_BYTES) as store:
+            writes, faults = cutting.run(store, work, engine, seed=seed, times=CUTS)
+        return {"calls": writes, "moves": CUTS, "faults": faults}
+
+    return Course(run, 5)
+
+
+def _killed_cuts() -> Course:
+    def run(work: Path, seed: int, engine: str) -> Said:
+        os.environ[ENGINE] = engine
+        with small_filesystem("xfs", work / "store", CUT_BYTES) as store, Lab(mtu=9000) as lab:
+            return {"moves": CUTS, "faults": Killed(lab, store, work, seed).run(CUTS)}
+
+    return Course(run, 5)
+
+
 def _fuzzed(name: str) -> Course:
     """From another seed each time; what is fuzzed is C."""
 
@@ -98,6 +120,8 @@ COURSES = {
     "1,000 exports restarted": _restarts(signal.SIGTERM, 5, THOUSAND),
     "1,000 exports killed": _restarts(signal.SIGKILL, 5, THOUSAND),
     "drained": _drained(),
+    "snapshots under load": _cut(),
+    "killed while it cuts": _killed_cuts(),
     "files applied to reads": _applies("randread"),
     "files applied to reads and writes": _applies("randrw"),
     **{f"fuzzed {name}": _fuzzed(name) for name in ("parse", "loop", "core")},
