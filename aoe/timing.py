@@ -86,6 +86,8 @@ STOP_POLL_S = 0.01
 CUT_HOLD_S = 0.25
 """How long changes of a disk are held for a snapshot, until those under way are over. If that takes longer,
 there is none."""
+CUT_READY_S = 30.0
+"""How long its disk may take to be looked at and to write back what the page cache has, before that."""
 CUT_POLL_S = 0.001
 """Between two looks whether they are."""
 CUT_REST_MAX_NS = 50_000_000

@@ -169,25 +169,33 @@ class Cuts:
         disk = self._server.served(export).disk
         assert isinstance(disk, FileDisk), "it was checked"
         try:
-            found = await disk.look(os.fstat)
-            if not stat.S_ISREG(found.st_mode):
-                raise ConfigurationError(f"{export.address}: no snapshot: its disk is no regular file")
-            if found.st_size < disk.size:
-                raise CutError(f"{export.address}: no snapshot: its file has become shorter than the disk")
-            await self._write_back(export, disk)
-            step = await disk.look(functools.partial(step_for, length=found.st_size))
-            cloning = Cloning(into, found.st_size, step)
-            try:
-                await aside(cloning.empty)
-            except BaseException:
-                _leave(cloning)
-                raise
+            async with asyncio.timeout(timing.CUT_READY_S):
+                cloning = await self._ready(export, disk, into)
+        except TimeoutError as error:
+            problem = f"its disk took over {timing.CUT_READY_S:.0f} s to be ready"
+            raise CutError(f"{export.address}: no snapshot: {problem}") from error
         except (OSError, DiskError) as error:
             raise CutError(f"{export.address}: no snapshot: {_said(error)}") from error
         if export in self._leaving:
             _leave(cloning)
         self._check_served(export)
         return _Part(export, cloning, self._server.cut(export, disk, cloning))
+
+    async def _ready(self, export: Export, disk: FileDisk, into: int) -> Cloning:
+        found = await disk.look(os.fstat)
+        if not stat.S_ISREG(found.st_mode):
+            raise ConfigurationError(f"{export.address}: no snapshot: its disk is no regular file")
+        if found.st_size < disk.size:
+            raise CutError(f"{export.address}: no snapshot: its file has become shorter than the disk")
+        await self._write_back(export, disk)
+        step = await disk.look(functools.partial(step_for, length=found.st_size))
+        cloning = Cloning(into, found.st_size, step)
+        try:
+            await aside(cloning.empty)
+        except BaseException:
+            _leave(cloning)
+            raise
+        return cloning
 
     def _check_served(self, export: Export) -> None:
         if export in self._leaving:

@@ -27,6 +27,7 @@ _PACKAGES = {
     "dh": "debhelper",
     "dpkg-buildpackage": "dpkg-dev",
     "dpkg-deb": "dpkg",
+    "e2fsck": "e2fsprogs",
     "fio": "fio",
     "fusermount3": "fuse3",
     "gcc": "gcc",

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.disk import syscalls
 from aoe.disk.file import FileDisk
 from aoe.disk.memory import MemoryDisk
@@ -188,6 +188,27 @@ def test_a_disk_that_hangs_has_no_snapshot(
     run(test, tmp_path)
 
 
+def test_a_disk_that_does_not_answer_at_all_is_not_waited_for(
+    clones: Clones, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes, before = threading.Event(), FileDisk._sync
+
+    def slow(disk: FileDisk) -> None:
+        assert goes.wait(60)
+        before(disk)
+
+    async def test(it: Served) -> None:
+        monkeypatch.setattr(FileDisk, "_sync", slow)
+        monkeypatch.setattr(timing, "CUT_READY_S", 0.01)
+        with pytest.raises(CutError, match="its disk took over 0 s to be ready"):
+            await it.cut()
+        goes.set()
+        monkeypatch.setattr(timing, "CUT_READY_S", 30.0)
+        await (await it.cut()).whole()
+
+    run(test, tmp_path)
+
+
 @pytest.mark.parametrize("leaves", ["export", "target"])
 def test_what_is_served_no_more_has_no_snapshot(leaves: str, clones: Clones, tmp_path: Path) -> None:
     async def test(it: Served) -> None:
@@ -260,6 +281,10 @@ def test_what_has_no_snapshots(clones: Clones, tmp_path: Path) -> None:
         await it.target.add(Offer(other, 1, 1, "OTHER"), check=False)
         assert "other parts of its file are served, too" in await refused(it.target, it.into)
 
+    async def cut_short(it: Served) -> None:
+        os.truncate(tmp_path / "disk", SIZE // 2)
+        assert "its file has become shorter than the disk" in await refused(it.target, it.into)
+
     async def sick(it: Served) -> None:
         it.target.server.served(it.target.exports[0]).disk.distrust()
         assert "reopen it first" in await refused(it.target, it.into)
@@ -268,5 +293,6 @@ def test_what_has_no_snapshots(clones: Clones, tmp_path: Path) -> None:
     run(shared, tmp_path, shared=True)
     run(part, tmp_path, offset=8)
     run(in_parts, tmp_path, length=8 * STEP // 512)
+    run(cut_short, tmp_path)
     run(sick, tmp_path)
     assert not clones.calls

@@ -44,14 +44,15 @@ async def cut(target: Target, paths: list[str]) -> None:
 
 async def main(engine: str, direct: str, *paths: str) -> None:
     """`broken` is Python that lets every change go on. On a busy machine holding takes longer."""
-    timing.CUT_HOLD_S = 30.0
+    if direct != "hasty":
+        timing.CUT_HOLD_S = 30.0
     if engine == "broken":
         Cut.keeps = lambda *_: False  # type: ignore[method-assign]
     plain = engine == "plain"
     options = EngineOptions(plain_io=plain) if engine in ("c", "plain") else None
     target = Target.open([PacketLink("v0")], TargetOptions(engine=options))
     for slot, path in enumerate(paths):
-        disk = open_disk(Path(path), Opening(direct=direct == "direct"))
+        disk = open_disk(Path(path), Opening(direct=True))
         await target.add(Offer(disk, 1, slot, f"CUT{slot}"), check=False)
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
