@@ -11,7 +11,9 @@ from aoe.errors import AoeError, ConfigurationError
 from aoe.node.pools import Pools, text_of
 from aoe.pool.asked import Wish
 from aoe.pool.facts import listed
+from aoe.pool.requests import Rename
 from aoe.pool.steps import Plan
+from aoe.pool.work import Work
 
 Facts = dict[str, Any]
 
@@ -60,7 +62,8 @@ class Chores:
             if not only_plan:
                 self._after()
             touched = [names[it.id] for it in plan.idle if it.id in names and self._ours(work.where(it))]
-            return _facts(plan, touched)
+            after = {} if only_plan else _after(work, request)
+            return {**_facts(plan, touched), **after}
 
     def listed(self, pool: str, after: str) -> Facts:
         """As `aoe.pool.facts.listed`. Blocks."""
@@ -75,6 +78,8 @@ class Chores:
 
     def start(self, call: Callable[[], Facts]) -> int:
         """Do it on a thread; its number. ConfigurationError, NoThread."""
+        if len(self._them) >= limits.CHORES_MAX:  # some may be over that nothing asks for any more
+            self._them = {it: chore for it, chore in self._them.items() if not chore.over.is_set()}
         if len(self._them) >= limits.CHORES_MAX:
             raise ConfigurationError(f"{limits.CHORES_MAX} verbs are under way; wait for one of them")
         number, chore = next(self._numbers), _Chore()
@@ -95,6 +100,18 @@ class Chores:
         if chore.error:
             raise ConfigurationError(chore.error)
         return chore.facts
+
+
+def _after(work: Work, request: Wish) -> Facts:
+    """The volume that a verb has left, as far as that is known without measuring it; its name alone where it
+    is gone."""
+    name = request.new if isinstance(request, Rename) else request.volume
+    volume = work.volumes.get(name)
+    said = {"volume": work.tree.said(name)}
+    if volume is None:
+        return said
+    facts = {"uuid": volume.uuid, "bytes": volume.size, "format": volume.head.format, "made": volume.made}
+    return {**said, **facts, "path": work.path_of(name)}
 
 
 def _facts(plan: Plan, touched: Sequence[str]) -> Facts:

@@ -15,6 +15,7 @@ from aoe.node.pools import Pools
 from aoe.pool.requests import Create, Delete, Rename, Resize
 from aoe.pool.work import Work
 from tests.pool.pools import fresh, working
+from tests.support.waiting import wait_for
 
 SIZE = 1 << 20
 PATIENCE_S = 30.0
@@ -42,6 +43,7 @@ def test_what_was_done_is_told_once(pools: Pools) -> None:
     number = chores.begin("fast", Create("web2", SIZE, "raw"), only_plan=False)
     done = over(chores, number)
     assert (done["done"], done["touches"], done["live"]) == ("fast/web2: 1048576 bytes, raw", [], False)
+    assert (done["volume"], done["bytes"], done["format"]) == ("fast/web2", SIZE, "raw")
     assert sorted(pools.work("fast").volumes) == ["web1", "web2"]
     with pytest.raises(ConfigurationError, match="look at aoe-target volume list what was done"):
         chores.look(number, 0)
@@ -113,8 +115,29 @@ def test_of_one_pool_there_is_one_at_a_time_and_it_is_not_left_meanwhile(
 
 def test_they_are_bounded(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CHORES_MAX", 1)
+    monkeypatch.setattr("aoe.node.pools.Work", Slow)
+    Slow.entered, Slow.gate = threading.Semaphore(0), threading.Event()
     chores = Chores(pools, lambda _: False)
     number = chores.begin("fast", Create("a", SIZE, "raw"), only_plan=False)
     with pytest.raises(ConfigurationError, match="1 verbs are under way"):
         chores.begin("fast", Create("b", SIZE, "raw"), only_plan=False)
+    Slow.gate.set()
     over(chores, number)
+
+
+def test_what_nothing_asks_for_any_more_is_in_the_way_of_nothing(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CHORES_MAX", 1)
+    chores = Chores(pools, lambda _: False)
+    chores.begin("fast", Create("a", SIZE, "raw"), only_plan=False)
+    wait_for(lambda: "a" in pools.work("fast").volumes)
+    wait_for(lambda: begins(chores), what="the first is over")
+
+
+def begins(chores: Chores) -> bool:
+    try:
+        number = chores.begin("fast", Delete("a"), only_plan=False)
+    except ConfigurationError:
+        return False
+    return over(chores, number)["volume"] == "fast/a"
