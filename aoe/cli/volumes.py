@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aoe.cli.asking import CONFIG, ask, connected, tell
+from aoe.cli.bar import Bar
+from aoe.cli.cutting_bar import CuttingBar
 from aoe.cli.pools import facts_of as pool_facts
 from aoe.cli.pools import (
     in_words,
@@ -65,6 +67,14 @@ class Verb(NamedTuple):
         with hand:
             return self._ask(hand, report)
 
+    @property
+    def _cut(self) -> list[str]:
+        """The volumes of which snapshots may be made while they are served, which takes a while."""
+        request = self.request
+        cut = request.volumes if isinstance(request, Cut) else ()
+        cloned = (request.source,) if isinstance(request, Clone) and not request.snapshot else ()
+        return [str(VolumeName(self.pool, volume)) for volume in (*cut, *cloned)]
+
     def _run(self, report: Report) -> int:
         with working(one(self.how.config or CONFIG, self.pool), locked=not self.how.plan) as work:
             if self.how.plan:
@@ -79,7 +89,8 @@ class Verb(NamedTuple):
 
     def _ask(self, hand: Hand, report: Report) -> int:
         how = {"plan": self.how.plan, "force": self.how.force}
-        done = ask(hand, VOLUME, pool=self.pool, request=facts_of_request(self.request), **how)
+        with Bar(report) as bar, CuttingBar(bar, self.how.socket, [] if self.how.plan else self._cut):
+            done = ask(hand, VOLUME, pool=self.pool, request=facts_of_request(self.request), **how)
         status = tell(report, done)
         if isinstance(self.request, Rename) and not self.how.plan:
             for address, path in done["paths"].items():
@@ -257,6 +268,8 @@ def in_line(facts: Facts) -> str:
         parts.append(f"{kept} snapshot{'s' * (kept != 1)} holding {held} or more")
     if facts["parent"]:
         parts.append(f"a clone of {facts['parent']}")
+    if facts.get("cutting"):
+        parts.append(f"cutting @{facts['cutting']}: {100 * facts['cut']:.0f} %")
     return ", ".join(parts)
 
 

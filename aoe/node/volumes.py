@@ -46,8 +46,14 @@ class Volumes:
         self.cuts = ServedCuts(opener, hands)
 
     async def listed(self, pool: str, after: str) -> Facts:
-        """Those of a pool, as `Opener.volumes` has them. ConfigurationError."""
-        return await aside(lambda: self._opener.volumes(pool, after))
+        """Those of a pool, as `Opener.volumes` has them, and `cutting` and `cut` as status has them where a
+        snapshot is under way. ConfigurationError."""
+        told = await aside(lambda: self._opener.volumes(pool, after))
+        by_path = {one.config.path: self.cuts.progress(key) for key, one in self._hands.live.items()}
+        for volume in told["volumes"]:
+            name, part = by_path.get(volume["volume"], ("", 0.0))
+            volume.update({"cutting": name, "cut": round(part, 3)} if name else {})
+        return told
 
     async def plan(self, pool: str, request: Wish) -> Facts:
         """What a verb would do, and which clients it touches. ConfigurationError where it cannot be."""

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -45,30 +47,32 @@ class Killed:
         finally:
             work.close()
 
-    def _kill(self, number: int) -> None:
+    @contextmanager
+    def serving(self) -> Iterator[Service]:
+        """The volume, as e1.1."""
         table = f'[[pool]]\nname = "fast"\npath = "{self._pool}"\n'
         served = '[[export]]\npath = "fast/web1"\nshelf = 1\nslot = 1\n'
         with Service(self._lab, self._work, [table, served]) as service:
+            yield service
+
+    @contextmanager
+    def cutting(self, service: Service, name: str) -> "Iterator[subprocess.Popen[bytes]]":
+        """A command that asks for a snapshot, which is under way, or over."""
+        words = ("volume", "snapshot", f"fast/web1@{name}", "--socket", service.socket)
+        argv = [sys.executable, "-m", "aoe.cli.target", *words]
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as asking:
+            wait_for(lambda: _is_cutting(service) or asking.poll() is not None)
+            yield asking
+
+    def _kill(self, number: int) -> None:
+        with self.serving() as service:
             with Client(self._lab.port("client"), 1, 1) as disk:
                 disk.write(8 * (number % PLACES), _mark(number), fua=True)
-            name = f"fast/web1@cut{number}"
-            argv = [
-                sys.executable,
-                "-m",
-                "aoe.cli.target",
-                "volume",
-                "snapshot",
-                name,
-                "--socket",
-                service.socket,
-            ]
-            with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as asking:
-                wait_for(lambda: _is_cutting(service) or asking.poll() is not None)
+            with self.cutting(service, f"cut{number}") as asking:
                 time.sleep(self._rng.random() * LATEST_S)
                 if asking.poll() == 0:
                     self.whole.append(f"cut{number}")
                 service.kill()
-                asking.wait()
 
     def _faults(self, work: Work, times: int) -> list[str]:
         found = [] if is_whole(work) else ["the pool is not whole"]
