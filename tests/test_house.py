@@ -57,7 +57,7 @@ WITH_IO = {
     "sandbox": "child landlock refused user",
     "image": "asking daemon files keeper mounts qemu qmp serving user",
     "pool": "asking directory download figures filling handles lvm lvm_clearing lvm_marking lvm_run "
-    "lvm_sharing lvm_volumes marking pool qemu_img unnamed work",
+    "lvm_sharing lvm_volumes lvm_worker marking pool qemu_img unnamed work",
     "node": "alone chores content cut_files desk drains endpoint exposed exposing hands held held_addresses "
     "held_sockets holds life listening lives meant node notify opener opener_connection "
     "opener_process opener_service opening pages pending placing pools process remembered rooms sandbox "

@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_opener(commands)
     _add_images(commands)
+    _add_lvm(commands)
     _add_apply(commands)
     _add_state(commands)
     _add_check(commands)
@@ -79,6 +80,12 @@ def _add_images(commands: Any) -> None:
     what = "have images that are not raw served for an opener; its systemd unit starts it"
     command = commands.add_parser("images", help=what, description=what)
     command.set_defaults(means="images.Images")
+
+
+def _add_lvm(commands: Any) -> None:
+    what = "run the commands of LVM that pools need for an opener; its systemd unit starts it"
+    command = commands.add_parser("lvm", help=what, description=what)
+    command.set_defaults(means="lvm.Lvm")
 
 
 def _add_service(command: argparse.ArgumentParser, default: Path | None = None) -> None:

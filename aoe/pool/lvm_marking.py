@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aoe.errors import ConfigurationError, PoolError
-from aoe.pool import lvm_run, lvm_seen, lvm_tags, marking, names
+from aoe.pool import lvm_run, lvm_seen, lvm_tags, lvm_worker, marking, names
 from aoe.pool.lvm_run import Run
 from aoe.pool.lvm_seen import FIELDS, POOL_FIELDS, Lv, ThinPool
 from aoe.pool.records import BadRecord
@@ -22,7 +22,7 @@ class Host(NamedTuple):
     locks: Path = Path("/run/lock/lvm")
 
 
-HERE = Host()
+HERE = Host(run=lvm_worker.Worker().run if lvm_worker.is_needed() else lvm_run.run)
 
 
 class Place(NamedTuple):
