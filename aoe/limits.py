@@ -181,6 +181,8 @@ NBD_THREADS = 20
 NBD_THREADS_MAX = 1024
 """Requests of one NBD client under way at once: each has a thread of nbdkit's. Fewer than the usual queue of
 32: threads that find no request in the client's socket wake each other for nothing."""
+DOOR_DESCRIPTORS = 64
+"""Of a supervised nbdkit: what it is given besides has a number from here on."""
 NBD_LINES_MAX = 64
 """Lines of an nbdkit that does not come to serve."""
 FENCE_WORDS_MAX = 64

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from aoe.node.notify import Notifier
 
 
 class Nbd(NamedTuple):
-    """The disk at all addresses, on the Unix socket `path`."""
+    """The disk at all addresses, on the Unix socket `path`, or as the block device `device`."""
 
     where: Where
     addresses: list[str]
@@ -26,6 +27,7 @@ class Nbd(NamedTuple):
     read_only: bool
     options: Options
     threads: int
+    device: str = ""
 
     async def run(self, report: Report) -> None:
         """Until it is ended: SIGTERM lets requests under way end, Ctrl-C hardly."""
@@ -38,6 +40,7 @@ class Nbd(NamedTuple):
             self.read_only,
             self.options,
             self.threads,
+            self.device,
         )
         number = await serve(plan, _Listener(report, plan, Notifier.of(os.environ)))
         if number == signal.SIGINT:
@@ -55,7 +58,7 @@ class _Listener:
     def ready(self, size: int) -> None:
         """Clients may connect."""
         plan = self._plan
-        text = f"nbd: {plan.path} serves {' '.join(plan.addresses)}, {size} bytes"
+        text = f"nbd: {plan.device or plan.path} serves {' '.join(plan.addresses)}, {size} bytes"
         self._report.say(text, **self._facts(size))
         self._notifier.status(text)
         self._notifier.ready()
@@ -111,15 +114,28 @@ def command(
     addresses: list[str],
     socket: Path | None,
     status: Path | None,
+    attach: str | None,
     read_only: bool,
     threads: int,
     **options: Any,
 ) -> Nbd | Status:
     """What the words mean together; ConfigurationError if that is nothing."""
     if status is not None:
-        if addresses or socket:
-            raise ConfigurationError("--status PATH is not for an address or --socket")
-        return Status(status)
-    if not addresses or socket is None:
-        raise ConfigurationError("nbd needs eSHELF.SLOT and --socket PATH (see aoe nbd --help)")
-    return Nbd(where, addresses, socket, read_only, Options(**options), threads)
+        if addresses or socket or attach:
+            raise ConfigurationError("--status PATH is not for an address, --socket or --attach")
+        return Status(_socket_of(str(status)) if str(status).startswith("/dev/") else status)
+    if attach is not None and not re.fullmatch("/dev/nbd[0-9]{1,4}", attach):
+        raise ConfigurationError(
+            f"--attach {attach} is not a device of the kernel's NBD client; write /dev/nbd0"
+        )
+    path = socket or (_socket_of(attach) if attach else None)
+    if not addresses or path is None:
+        raise ConfigurationError(
+            "nbd needs eSHELF.SLOT and --socket PATH or --attach /dev/nbdN (see aoe nbd --help)"
+        )
+    return Nbd(where, addresses, path, read_only, Options(**options), threads, attach or "")
+
+
+def _socket_of(device: str) -> Path:
+    """Beside which a device's status is asked for, unless --socket names another."""
+    return Path(f"/run/aoe-{Path(device).name}.socket")

@@ -185,9 +185,10 @@ def _add_nbd(commands: Any) -> None:
     what = "serve a disk over NBD on a Unix socket"
     add = _add(commands, "nbd", "nbd.command", what, addresses=_PATHS, at_least="*").add_argument
     add("--socket", type=Path, metavar="PATH", help="socket that clients connect to")
-    add(
-        "--status", type=Path, metavar="PATH", help="ask the aoe nbd that serves on this socket for its paths"
-    )
+    what = "attach this device (/dev/nbdN) instead, as root, and keep it attached when nbdkit dies"
+    add("--attach", metavar="DEVICE", help=what)
+    what = "ask the aoe nbd that serves on this socket, or this device, for its paths"
+    add("--status", type=Path, metavar="PATH", help=what)
     add("--read-only", action="store_true", help="refuse writes")
     for option in OPTIONS:
         value = getattr(DEFAULTS, option.name)

@@ -1,6 +1,7 @@
 """Runs nbdkit with our plugin as a child: the command line, when it is ready, and how it ends."""
 
 import asyncio
+import fcntl
 import logging
 import os
 import re
@@ -28,6 +29,7 @@ DOOR = Path(__file__).with_name("aoe-door")
 """The supervisor of a door that the kernel uses (csrc/door)."""
 log = logging.getLogger("aoe.nbd")
 
+_SUPERVISOR = "aoe-door: "
 _PREFIX = "nbdkit: error: "
 _ENDING = _PREFIX + "aborting sleep because of server shut down"
 """How the plugin learned that it is to end."""
@@ -42,7 +44,8 @@ _VARIES = re.compile(r"^nbdkit: [^:]*: |at byte [0-9]+")
 class Plan(NamedTuple):
     """What is served, and where: `addresses` ("e0.0") are paths to one disk, over `interfaces` and `links`
     ("udp:..."), at the Unix socket `path`. `threads` is how many requests of each client are under way at
-    once."""
+    once. With `device` ("/dev/nbd0") it is that block device instead, and nothing is at `path`, but for what
+    is beside it."""
 
     path: Path
     addresses: Sequence[str]
@@ -51,6 +54,7 @@ class Plan(NamedTuple):
     read_only: bool = False
     options: Options = DEFAULTS
     threads: int = limits.NBD_THREADS
+    device: str = ""
 
 
 def command_line(plan: Plan) -> list[str]:
@@ -66,15 +70,20 @@ def command_line(plan: Plan) -> list[str]:
     for name in plan.interfaces:
         PacketLink(name).close()  # it words what is wrong with an interface
     return [
-        nbdkit,
-        "--foreground",
-        "--exit-with-parent",
-        f"--unix={plan.path}",
+        *_first_words(plan, nbdkit),
         f"--threads={plan.threads}",
         *(["--readonly"] if plan.read_only else []),
         str(PLUGIN),
         *(f"{name}={value}" for name, value in _parameters(plan)),
     ]
+
+
+def _first_words(plan: Plan, nbdkit: str) -> list[str]:
+    if not plan.device:
+        return [nbdkit, "--foreground", "--exit-with-parent", f"--unix={plan.path}"]
+    if not DOOR.exists():
+        raise ConfigurationError(f"{DOOR} is not built: apt-get install gcc, then install this package again")
+    return [str(DOOR), "--foreground", plan.device, nbdkit]
 
 
 def _parameters(plan: Plan) -> list[tuple[str, str]]:
@@ -109,37 +118,44 @@ class Listener(Protocol):
 
 
 async def serve(plan: Plan, listener: Listener) -> int | None:
-    """Serve until SIGTERM, or until SIGINT, which is waited for hardly at all; the signal that came.
+    """Serve until SIGTERM, or until SIGINT, which is waited for hardly at all; the signal that came. A device
+    that is in use is served on.
 
     Unreachable with nbdkit's reason where it did not come so far, RequestError where it ended by itself.
     """
     command = command_line(plan)
     _make_room(plan.path)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = _announcements()
+    ready, says_ready = os.pipe()
+    words = [f"--ready={says_ready}"] if plan.device else []
     child = await asyncio.create_subprocess_exec(
-        *command,
+        *(*command[:1], *words, *command[1:]),
         f"announce={theirs.fileno()}",
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        pass_fds=(theirs.fileno(),),
-        env=_environment(),
+        pass_fds=(theirs.fileno(), *([says_ready] if plan.device else [])),
+        env=None if plan.device else _environment(),
     )
     theirs.close()
-    stopped = _forward_signals(child)
+    os.close(says_ready)
+    stopped = _forward_signals(child, hurries=not plan.device)
     talk = _Talk(child)
     names = [*plan.interfaces, *plan.links]
     reports = Reports(ours, names, hold=plan.options.hold, on_change=listener.changed)
     try:
         size = await reports.size()
+        if plan.device and not await _is_attached(ready):
+            size = None
         if size is not None:
             await _serving(plan, listener, talk, reports, size)
         ended = await _end(child)
     except BaseException:
-        if child.returncode is None:
+        if child.returncode is None and not plan.device:  # what is mounted of it goes on
             child.kill()
         raise
     finally:
         reports.close()
+        os.close(ready)
         plan.path.unlink(missing_ok=True)
     said = await talk.ended()
     if size is None and not stopped:
@@ -147,6 +163,19 @@ async def serve(plan: Plan, listener: Listener) -> int | None:
     if ended and not stopped:
         raise RequestError(f"nbdkit ended with status {ended}")
     return stopped[0] if stopped else None
+
+
+def _announcements() -> tuple[socket.socket, socket.socket]:
+    """Our end, and one whose number a door has for nothing else (csrc/door/child.c)."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        number = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, limits.DOOR_DESCRIPTORS)
+    return ours, socket.socket(fileno=number)
+
+
+async def _is_attached(ready: int) -> bool:
+    """Whether the supervisor has written there, or has ended."""
+    return bool(await asyncio.to_thread(os.read, ready, 1))
 
 
 def _environment() -> dict[str, str]:
@@ -206,7 +235,7 @@ class _Talk:
     async def _read(self) -> None:
         """Whatever it says is taken: a child that cannot say something does not serve either."""
         while line := await self._line():
-            text = _AOE_ERROR.sub(_worded, line.decode(errors="replace").rstrip())
+            text = _AOE_ERROR.sub(_worded, line.decode(errors="replace").rstrip()).removeprefix(_SUPERVISOR)
             if text == _ENDING:
                 continue
             if _LEFT.fullmatch(text):
@@ -229,7 +258,7 @@ def _worded(match: re.Match[str]) -> str:
     return error_text(int(match[1]))
 
 
-def _forward_signals(child: asyncio.subprocess.Process) -> list[int]:
+def _forward_signals(child: asyncio.subprocess.Process, *, hurries: bool) -> list[int]:
     """SIGTERM and SIGINT go to the child, too; those that came."""
     came: list[int] = []
     loop = asyncio.get_running_loop()
@@ -238,7 +267,7 @@ def _forward_signals(child: asyncio.subprocess.Process) -> list[int]:
         came.append(number)
         if child.returncode is None:
             child.send_signal(signal.SIGTERM)
-        if number == signal.SIGINT:
+        if number == signal.SIGINT and hurries:
             loop.call_later(timing.NBD_HURRY_S, kill)
 
     def kill() -> None:

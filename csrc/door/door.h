@@ -57,7 +57,7 @@ int64_t child_time_ns(void);
 struct options {
     const char *device, *root, *notify;
     char **command;
-    uint32_t number, block, io_timeout_ms, sectors_kib;
+    uint32_t number, block, io_timeout_ms, sectors_kib, ready;
     int foreground, kernel_log;
 };
 int options_of(int argc, char **argv, struct options *o); /* 0; else what to exit with, 1 less */

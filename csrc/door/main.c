@@ -284,6 +284,8 @@ int main(int argc, char **argv)
     make_command(d.set.command);
     if (!d.set.foreground)
         go_behind();
+    else if (d.set.ready)
+        d.parent = above((int)d.set.ready, "--ready");
     watch_signals();
     make_estate();
     make_log();

@@ -18,6 +18,7 @@ static const char usage[] =
     "  -f, --foreground       stay in the foreground, and tell a service manager when the device is there\n"
     "  -r, --root DIRECTORY   where NBDKIT and all that it opens is, as its root directory; with it nothing outside\n"
     "                         is opened after the device is there\n"
+    "  -R, --ready FD         write a byte to this descriptor, and close it, when the device is there\n"
     "  -k, --kernel-log       write messages to /dev/kmsg\n"
     "  -b, --block BYTES      logical block of the device: 512 to 4096 (512)\n"
     "  -m, --max-kib KIB      most that a request of the kernel carries (1024)\n"
@@ -35,7 +36,8 @@ static const struct option words[] = {
     {"foreground", no_argument, NULL, 'f'},      {"root", required_argument, NULL, 'r'},
     {"kernel-log", no_argument, NULL, 'k'},      {"block", required_argument, NULL, 'b'},
     {"max-kib", required_argument, NULL, 'm'},   {"io-timeout", required_argument, NULL, 't'},
-    {"help", no_argument, NULL, 'h'},            {NULL, 0, NULL, 0},
+    {"ready", required_argument, NULL, 'R'},     {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
 };
 
 static int number(const char *text, uint32_t least, uint32_t most, uint32_t *value)
@@ -51,7 +53,14 @@ static int number(const char *text, uint32_t least, uint32_t most, uint32_t *val
     return 0;
 }
 
-static int is_block(uint32_t block) { return !(block & (block - 1)); }
+static int block(const char *text, uint32_t *value)
+{
+    if (number(text, 512, 4096, value))
+        return 1;
+    if (*value & (*value - 1))
+        fprintf(stderr, "aoe-door: '%s' is not a power of two\n", text);
+    return (*value & (*value - 1)) != 0;
+}
 
 static int take(struct options *o, int option)
 {
@@ -59,7 +68,8 @@ static int take(struct options *o, int option)
     case 'f': return o->foreground = 1, 0;
     case 'k': return o->kernel_log = 1, 0;
     case 'r': return o->root = optarg, 0;
-    case 'b': return number(optarg, 512, 4096, &o->block) || !is_block(o->block);
+    case 'R': return number(optarg, 3, 1 << 20, &o->ready);
+    case 'b': return block(optarg, &o->block);
     case 'm': return number(optarg, 4, 32 << 10, &o->sectors_kib);
     case 't': return number(optarg, 100, 3600000, &o->io_timeout_ms);
     default: return 1;
@@ -71,7 +81,7 @@ int options_of(int argc, char **argv, struct options *o)
 {
     int end = 0;
     *o = (struct options){.block = 512, .sectors_kib = 1024, .io_timeout_ms = 5000, .notify = getenv("NOTIFY_SOCKET")};
-    for (int option; (option = getopt_long(argc, argv, "+fr:kb:m:t:h", words, NULL)) != -1;) {
+    for (int option; (option = getopt_long(argc, argv, "+fr:R:kb:m:t:h", words, NULL)) != -1;) {
         if (option == 'h')
             return printf("%s", usage), 1;
         if (take(o, option))
@@ -79,6 +89,10 @@ int options_of(int argc, char **argv, struct options *o)
     }
     if (argc - optind < 3 || sscanf(argv[optind], "/dev/nbd%4u%n", &o->number, &end) != 1 || argv[optind][end]) {
         fprintf(stderr, "aoe-door: /dev/nbdN, the path of nbdkit and its arguments are needed; see aoe-door --help\n");
+        return 1 + WRONG;
+    }
+    if (*argv[optind + 1] != '/') {
+        fprintf(stderr, "aoe-door: '%s' is not a path of nbdkit; write it from / on\n", argv[optind + 1]);
         return 1 + WRONG;
     }
     o->device = argv[optind] + strlen("/dev/");

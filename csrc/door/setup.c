@@ -183,6 +183,6 @@ void make_command(char **words)
         if (strncmp(*it, "LISTEN_", 7) && strncmp(*it, "NOTIFY_SOCKET=", 14) && strncmp(*it, "LD_PRELOAD=", 11))
             d.child.environment[used++] = *it;
     d.child.environment[used++] = "LISTEN_FDS=1";
-    if (plugin_of(words))
+    if (plugin_of(words) && !strpbrk(plugin_of(words), " :")) /* no such path can be preloaded (ld.so(8)) */
         d.child.environment[used++] = copy("LD_PRELOAD=%s", plugin_of(words));
 }

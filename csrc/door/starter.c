@@ -44,13 +44,13 @@ void go_behind(void)
 
 void let_go_of_parent(void)
 {
-    int nothing = open("/dev/null", O_RDWR);
     if (d.parent < 0)
         return;
     if (write(d.parent, "", 1) < 0)
         say("what started us is gone");
     close(d.parent);
     d.parent = -1;
+    int nothing = d.set.foreground ? -1 : open("/dev/null", O_RDWR);
     for (int fd = 0; fd <= STDERR_FILENO && nothing >= 0; fd++)
         dup2(nothing, fd);
 }

@@ -595,6 +595,48 @@ static int is_for_last_life(const struct sent *s)
     return reads || (asked_for_it && s->stream && memcmp(s->instance, m.instance, sizeof m.instance));
 }
 
+/* What the next life is told says that such a frame may be under way: by its stream, or, where there was no place for
+ * that, that there is something. */
+static int is_noted_by(const aoe_debt *debt, const struct sent *s)
+{
+    static const uint8_t none[MAC_BYTES];
+    int lasts = m.now_ns < debt->until_ns && debt->quiesce_ns > 0;
+    if (same_mac(debt->mac, none))
+        return lasts;
+    int there = same_mac(debt->mac, s->wire.dst) && same_mac(debt->own, s->wire.src) && debt->port == s->port;
+    int of_it = debt->stream == s->stream && (!s->stream || wire_little(s->instance, INSTANCE_BYTES) == debt->instance);
+    int in_it = !s->stream || (uint8_t)(debt->epoch - epoch_of(s)) < 128; /* what is out with it may be later */
+    return lasts && there && of_it && in_it && ((debt->tag - s->tag) & TAG_MASK) < 2 * DEBT_TAGS;
+}
+
+static void check_noted(const struct sent *s)
+{
+    aoe_debt debts[DEBTS_MAX];
+    int flushes = s->stream && s->wire.command == COMMAND_ATA && s->wire.ata.opcode != IDENTIFY_DEVICE;
+    if (!s->changes && !flushes)
+        return;
+    CHECK(!aoe_core_left(core));
+    for (uint32_t i = aoe_core_debts(core, debts); i--;)
+        if (is_noted_by(&debts[i], s))
+            return;
+    CHECK(!"it is noted before it leaves");
+}
+
+/* A FLUSH for an earlier life: in its stream, of the next epoch, with a tag beyond all that it used by the window. */
+static int is_question_of_left(const struct sent *s, const aoe_out *out)
+{
+    const aoe_debt *left = core->set.debt;
+    if (!core->set.debts || s->wire.command != COMMAND_ATA || s->wire.ata.opcode != FLUSH_CACHE_EXT)
+        return 0;
+    int of_it = wire_big16(s->wire.ata.stream) == left->stream && same_mac(s->wire.dst, left->mac);
+    if (!of_it || !left->stream || !same_mac(s->wire.src, left->own))
+        return 0;
+    uint32_t ahead = (s->tag - left->tag) & TAG_MASK;
+    CHECK(s->wire.ata.feature == (uint8_t)(left->epoch + 1) && ahead >= REPLAY_WINDOW && ahead < 2 * REPLAY_WINDOW);
+    CHECK(wire_little(out->head + ATA_HEADER + SIGNATURE_BYTES, INSTANCE_BYTES) == left->instance);
+    return 1;
+}
+
 static void check_frame(struct sent *s, const aoe_out *out)
 {
     const uint8_t *f = out->head;
@@ -603,6 +645,10 @@ static void check_frame(struct sent *s, const aoe_out *out)
     CHECK(wire_big16(wire_of(f)->type) == ETHERTYPE && wire_of(f)->verfl == VERSION << 4 && wire_of(f)->error == 0);
     CHECK(same_mac(wire_of(f)->src, m.ports[s->port].mac));
     const struct path *w = path_to(s);
+    if (is_question_of_left(s, out)) {
+        CHECK(!aoe_core_chosen(core) && aoe_core_left(core));
+        return;
+    }
     if (!w && wire_of(f)->command == COMMAND_ATA) {
         check_stranger(s);
         return;
@@ -615,6 +661,7 @@ static void check_frame(struct sent *s, const aoe_out *out)
     if (knows(s)) {
         if (wire_of(f)->command == COMMAND_ATA)
             check_ata(s, out->data, out->data_length);
+        check_noted(s);
         return;
     }
     if (w && sizes_asked((struct sizes *)&w->sizes, s->tag)) {

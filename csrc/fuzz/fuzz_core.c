@@ -573,6 +573,18 @@ static void command(void)
 
 /* Beginning and end */
 
+/* What an earlier life had under way: over by time, or in a stream, now or long ago. */
+static aoe_debt left_by_another(uint32_t kind)
+{
+    aoe_debt left = {.instance = 7, .until_ns = s.now_ns + 1, .quiesce_ns = 3000000000, .tag = 0x12345678,
+                     .shelf = 1, .epoch = 255};
+    left.stream = kind > 1 ? 9 : 0;
+    left.quiesce_ns = kind > 2 ? -1 : left.quiesce_ns;
+    memcpy(left.mac, (uint8_t[]){2, 0, 0, 0, 1, 0}, MAC_BYTES);
+    memcpy(left.own, (uint8_t[]){2, 0, 0, 0, 9, 0x10}, MAC_BYTES);
+    return left;
+}
+
 static int begin(void)
 {
     static const uint32_t addresses[ADDRESSES_MAX] = {0x0100, 0x0200, 0xFFFE01}, tags[] = {5, 0x7FFFFFFE, 0xFFFFFFFF, 0};
@@ -594,6 +606,11 @@ static int begin(void)
                                   .require = policy >> 5 & 1,
                                   .failback_ns = failbacks[policy >> 2 & 3],
                                   .timing = AOE_TIMING};
+    static aoe_debt left;
+    left = left_by_another(policy >> 6);
+    settings.debt = &left;
+    settings.debts = policy >> 6 ? 1 : 0;
+    settings.since_ns = s.now_ns;
     core = aoe_core_open(&settings);
     model_reset(s.now_ns);
     for (uint32_t port = 0; port < s.ports; port++) {

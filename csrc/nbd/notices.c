@@ -18,6 +18,7 @@ static struct {
     struct shared *disk; /* NULL: not yet */
     int announce; /* the program that started us listens there, or -1 */
     int changed;  /* a path has, and that was not yet said */
+    int tells_all; /* also of a path that is usable */
 } told = {.announce = -1};
 
 void notices_to(int announce)
@@ -25,6 +26,8 @@ void notices_to(int announce)
     told.announce = announce;
     fcntl(announce, F_SETFD, FD_CLOEXEC);
 }
+
+void notices_all(void) { told.tells_all = 1; }
 
 void notices_of(const char *name, char *const *port_names, uint32_t ports, struct shared *disk)
 {
@@ -94,7 +97,8 @@ void notices_state(const aoe_path *path)
     char text[256];
     told.changed = 1;
     describe(path, text, sizeof text);
-    if (told.announce >= 0 || path->state == PATH_USABLE || path->state == PATH_CHECKING)
+    int is_news = path->state != PATH_CHECKING && (path->state != PATH_USABLE || told.tells_all);
+    if (told.announce >= 0 || !is_news)
         nbdkit_debug("%s", text);
     else
         nbdkit_error("%s", text);

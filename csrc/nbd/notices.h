@@ -7,6 +7,7 @@
 /* The program that started us listens there. Fence commands do not get the descriptor. */
 void notices_to(int announce);
 /* Whose paths they are; the names stay. `disk` is NULL until it is open. */
+void notices_all(void); /* in the log, also of a path that can be used again */
 void notices_of(const char *name, char *const *port_names, uint32_t ports, struct shared *disk);
 /* The disk was found. */
 void notices_found(int64_t size);

@@ -94,6 +94,7 @@ static int supervised_by(const char *text)
     if (nbdkit_parse_int("supervised", text, &fd))
         return -1;
     const char *wrong = heir_open(fd);
+    notices_all();
     if (wrong)
         nbdkit_error("what the supervisor holds cannot be used: %s", wrong);
     return wrong ? -1 : 0;

@@ -1,5 +1,6 @@
 """A block device without the AoE driver: in a guest, `aoe nbd` and nbd-client as the manual shows them."""
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from aoe.nbd.nbdkit import PLUGIN
+from aoe.nbd.nbdkit import DOOR, PLUGIN
 from tests.support.labs.guests.files import GuestFiles
 from tests.support.labs.guests.filesystem import checksums, guest_files, trouble
 from tests.support.labs.guests.kernel import kernel
@@ -27,11 +28,13 @@ DEVICE = "/dev/nbd0"
 COMMAND = ("aoe.cli.client", "aoe.cli.running", "aoe.cli.nbd", "aoe.cli.where", "aoe.disk.threads")
 """What `aoe nbd` loads, and when."""
 AWAY_S = 2.0
+KILL_DOOR = "for p in /proc/[0-9]*; do grep -q ^@/sbin/nbdkit $p/cmdline && kill -9 ${p#/proc/}; done; true"
 
 
 class Site(NamedTuple):
     target: TargetProcess
     guest: LinuxGuest
+    disk: Path
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
                 tmp_path, kernel(), with_door(), *tap_card("tap0", 9000), lab=lab, memory_mib=512
             ) as guest,
         ):
-            yield Site(target, guest)
+            yield Site(target, guest, disk)
 
 
 def with_door() -> GuestFiles:
@@ -61,6 +64,7 @@ def with_door() -> GuestFiles:
     for program in ("nbdkit", "nbd-client"):
         files.copy_program(Path(which(program) or ""), f"sbin/{program}")
     files.copy_program(PLUGIN)
+    files.copy_program(DOOR)
     return files
 
 
@@ -100,3 +104,37 @@ def test_a_mounted_filesystem(site: Site) -> None:
     guest.check("umount /mnt")
     disconnect(guest)
     assert trouble(guest) == ""
+
+
+def test_a_device_that_is_attached(site: Site) -> None:
+    """By `aoe nbd` itself: it outlives nbdkit, grows, and SIGTERM has no effect while it is mounted."""
+    guest = site.guest
+    guest.check("ip link set eth0 up && mkdir -p /run")
+    guest.check(f"aoe nbd e1.0 --interface eth0 --attach {DEVICE} >/tmp/said 2>&1 & echo $! >/tmp/aoe")
+    said_soon(guest, f"nbd: {DEVICE} serves e1.0, {SECTORS * 512} bytes")
+    assert "usable" in guest.check(f"aoe nbd --status {DEVICE}")
+    guest.check(f"/sbin/mke2fs -q -F -t ext4 {DEVICE} && mount {DEVICE} /mnt && cp -r /tree /mnt")
+    guest.check(KILL_DOOR)
+    said_soon(guest, "I/O goes on")
+    guest.check("sync")
+    with site.disk.open("r+b") as file:
+        file.truncate(2 * SECTORS * 512)
+    site.target.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: size_of(guest) == 2 * SECTORS, PATIENCE_S, lambda: guest.check("cat /tmp/said"))
+    guest.check("kill $(cat /tmp/aoe)")
+    said_soon(guest, "in use")
+    done = checksums(guest)
+    assert done.status == 0, done.output
+    guest.check("umount /mnt && kill $(cat /tmp/aoe) && wait $(cat /tmp/aoe)")
+    assert size_of(guest) == 0
+    assert trouble(guest) == ""
+
+
+def said_soon(guest: LinuxGuest, words: str) -> None:
+    """Wait until `aoe nbd` has."""
+    wait_for(lambda: words in guest.check("cat /tmp/said"), PATIENCE_S, lambda: guest.check("cat /tmp/said"))
+
+
+def size_of(guest: LinuxGuest) -> int:
+    """In sectors, as the kernel knows it."""
+    return int(guest.check("cat /sys/block/nbd0/size"))

@@ -26,7 +26,7 @@ from bench.contest import build
 from tests.engine import cutting
 from tests.net.killed_cuts import Killed
 from tests.support.checkers.fuzzers import fuzz
-from tests.support.labs import applies, drains, failover, loss, restarts
+from tests.support.labs import applies, doors, drains, failover, loss, restarts
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import ENGINE
@@ -34,7 +34,7 @@ from tests.support.labs.peers import ENGINE
 MINUTES_MAX = 80
 RUNS_WANTED = 20
 FUZZ_S = 120
-RESTARTS, APPLIES, DRAINS, CUTS = 50, 500, 20, 20
+RESTARTS, APPLIES, DRAINS, CUTS, DOORS = 50, 500, 20, 20, 30
 """Of one run."""
 USED, THOUSAND = 20, 1000
 """Exports of a service."""
@@ -102,6 +102,11 @@ def _killed_cuts() -> Course:
     return Course(run, 5)
 
 
+def _doors() -> Course:
+    """In a guest, which is emulated; the door is C."""
+    return Course(lambda work, seed, _: doors.run(work, seed, DOORS), 3, ("c",))
+
+
 def _fuzzed(name: str) -> Course:
     """From another seed each time; what is fuzzed is C."""
 
@@ -122,6 +127,7 @@ COURSES = {
     "drained": _drained(),
     "snapshots under load": _cut(),
     "killed while it cuts": _killed_cuts(),
+    "door killed": _doors(),
     "files applied to reads": _applies("randread"),
     "files applied to reads and writes": _applies("randrw"),
     **{f"fuzzed {name}": _fuzzed(name) for name in ("parse", "loop", "core")},

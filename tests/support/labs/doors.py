@@ -1,0 +1,177 @@
+"""A guest whose disk stands on a door of two primaries, and what becomes of it when the door is killed."""
+
+import random
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from aoe.nbd.nbdkit import DOOR, PLUGIN
+from tests.support.labs.guests.files import GuestFiles
+from tests.support.labs.guests.filesystem import guest_files, trouble
+from tests.support.labs.guests.kernel import kernel
+from tests.support.labs.guests.machine import PATIENCE_S, LinuxGuest, add_tap, host, tap_card
+from tests.support.labs.guests.target import Export, TargetProcess, ours
+from tests.support.labs.peers import image
+from tests.support.tools import which
+from tests.support.waiting import wait_for
+
+SECTORS = (64 << 20) // 512
+MEMORY_MIB = 256
+DEVICE = "/dev/nbd0"
+ROOT = "/door"
+"""What the door has as its root: a tmpfs of its own."""
+PLUGIN_THERE = "/lib/aoe_nbd_plugin.so"
+_FILE = "$w.$((n%20))"
+_WRITES = (
+    "head -c 300000 /dev/urandom >/tmp/$w && cp /tmp/$w /mnt/FILE &&"
+    " (cd /mnt && sha256sum FILE >/tmp/sum.FILE.new && sync FILE) && mv /tmp/sum.FILE.new /tmp/sum.FILE"
+).replace("FILE", _FILE)
+WRITERS = (
+    f"n=0; while [ ! -e /tmp/stop ]; do for w in 1 2; do ({_WRITES} || touch /tmp/failed) & done; wait;"
+    " n=$((n+1)); done; echo $n"
+)
+"""Two at a time; a file's checksum is kept where the disk is not."""
+
+
+def with_door() -> GuestFiles:
+    """A guest with all that a door needs, and no Python."""
+    files = guest_files()
+    files.copy_program(DOOR, "sbin/aoe-door")
+    files.copy_program(Path(which("nbdkit") or ""), "sbin/nbdkit")
+    files.copy_program(PLUGIN, PLUGIN_THERE.lstrip("/"))
+    return files
+
+
+class DoorGuest:
+    """The guest and its primaries, e1.0 on eth0 and e2.0 on eth1."""
+
+    def __init__(self, guest: LinuxGuest, primaries: list[TargetProcess]) -> None:
+        self.guest = guest
+        self.primaries = primaries
+
+    def attach(self, *options: str) -> None:
+        """As the script of an initramfs does it."""
+        words = "timeout=none address=1.0 address=2.0 interface=eth0 interface=eth1"
+        nbdkit = f"/sbin/nbdkit --threads=16 {PLUGIN_THERE} {words}"
+        self.guest.check(f"aoe-door -k -r {ROOT} -b 4096 {' '.join(options)} {DEVICE} {nbdkit} 2>&1")
+
+    def prepare(self) -> None:
+        """Cables, and the door's root."""
+        self.guest.check(
+            "for i in eth0 eth1; do ip link set $i mtu 9000 up; done; mkdir /door; mount -t tmpfs door /door"
+        )
+        self.guest.run(f"cp -r /sbin /lib /lib64 /usr {ROOT}/ 2>/dev/null")
+
+    def log(self) -> str:
+        """What the supervisor has said."""
+        return self.guest.check("dmesg | grep aoe-door: || true")
+
+    def says(self, words: str, times: int = 1) -> None:
+        """Wait until it has said that so often."""
+        wait_for(lambda: self.log().count(words) >= times, PATIENCE_S, self.log, every_s=0.3)
+
+    def process(self, name: str) -> int:
+        """The one that is called so; 0: there is none."""
+        look = f"for p in /proc/[0-9]*; do grep -q ^{name} $p/cmdline && basename $p; done; true"
+        return int((self.guest.check(f"({look}) 2>/dev/null").split() or ["0"])[0])
+
+    def supervisor(self) -> int:
+        """Its number."""
+        return self.process("@aoe-door")
+
+    def door(self) -> int:
+        """The process that serves, as soon as there is one."""
+        wait_for(lambda: self.process("@/sbin/nbdkit") > 0, PATIENCE_S, self.log, every_s=0.3)
+        return self.process("@/sbin/nbdkit")
+
+    def kill_door(self) -> None:
+        """SIGKILL."""
+        self.guest.check(f"kill -9 {self.door()}")
+
+    def peak_kib(self) -> int:
+        """The most memory that the door that serves had at a time."""
+        return int(self.guest.check(f"awk '/VmHWM/ {{print $2}}' /proc/{self.door()}/status"))
+
+
+@contextmanager
+def door_guest(work: Path) -> Iterator[DoorGuest]:
+    """Booted, with nothing attached."""
+    disk = image(work / "image", SECTORS)
+    with ExitStack() as stack:
+        lab = stack.enter_context(host())
+        primaries = []
+        for number, tap in enumerate(("tap0", "tap1")):
+            add_tap(lab, tap, 9000)
+            directory = work / tap
+            directory.mkdir()
+            export = Export(disk, number + 1, 0, tap)
+            served = ours(export, directory, "--serial", "ONE", "--shared", lab=lab)
+            primaries.append(stack.enter_context(served))
+        cards = [*tap_card("tap0", 9000), *tap_card("tap1", 9000)]
+        guest = LinuxGuest(work, kernel(), with_door(), *cards, lab=lab, memory_mib=MEMORY_MIB)
+        yield DoorGuest(stack.enter_context(guest), primaries)
+
+
+def run(work: Path, seed: int, times: int) -> dict[str, Any]:
+    """Kill the door so often under two writers, every other time while a primary dies, too; then look at all
+    that was written. What a ledger wants: calls, the longest pause with all primaries present, faults."""
+    rng, faults = random.Random(seed), list[str]()
+    with door_guest(work) as there:
+        guest = there.guest
+        there.prepare()
+        there.attach()
+        mke2fs = "/sbin/mke2fs -q -F -b 4096 -t ext4"
+        guest.check(f"{mke2fs} {DEVICE} && mount {DEVICE} /mnt")
+        guest.check(f"({WRITERS}) >/tmp/wrote 2>&1 &")
+        alone = [_kill(there, rng, number) for number in range(times)]
+        peak_kib = there.peak_kib()
+        guest.check("touch /tmp/stop")
+        wait_for(lambda: guest.check("cat /tmp/wrote").strip().isdigit(), PATIENCE_S, there.log, every_s=0.5)
+        pauses = [float(it) for it in re.findall(r"I/O goes on after ([0-9.]+) s", there.log())]
+        wrote = int(guest.check("cat /tmp/wrote"))
+        faults += [] if guest.run("test -e /tmp/failed").status else ["a write failed"]
+        faults += _compared(there)
+    present = [pause for pause, is_alone in zip(pauses, alone, strict=True) if is_alone]
+    return {
+        "calls": 2 * wrote,
+        "pause_s": max(present, default=0.0),
+        "pauses_s": pauses,
+        "peak_kib": peak_kib,
+        "faults": faults,
+    }
+
+
+def _kill(there: DoorGuest, rng: random.Random, number: int) -> bool:
+    """Whether both primaries were there meanwhile."""
+    time.sleep(rng.uniform(0.3, 2.0))
+    alone = number % 2 == 0
+    primary = rng.choice(there.primaries)
+    if not alone:
+        primary.kill()
+    there.kill_door()
+    there.says("I/O goes on", number + 1)
+    if not alone:
+        primary.restart()
+        time.sleep(1.0)
+    return alone
+
+
+def _compared(there: DoorGuest) -> list[str]:
+    """What is wrong with the disk, once it was unmounted, detached and attached again."""
+    guest, faults = there.guest, list[str]()
+    guest.check(f"kill {there.supervisor()}")
+    there.says("is in use")
+    guest.check(f"umount /mnt && kill {there.supervisor()}")
+    there.says("is detached")
+    there.attach()
+    checked = guest.run(f"/sbin/e2fsck -f -n {DEVICE}")
+    faults += [checked.output] if checked.status else []
+    guest.check(f"mount -o ro {DEVICE} /mnt && cat /tmp/sum.*[0-9] >/tmp/sums && cd /mnt")
+    compared = guest.run("sha256sum -c /tmp/sums 2>&1; cd /").output.splitlines()
+    wanted = int(guest.check("wc -l </tmp/sums"))
+    faults += [it for it in compared if not it.endswith(": OK")]
+    faults += [] if len(compared) == wanted > 0 else [f"{len(compared)} of {wanted} files"]
+    return faults + trouble(guest).splitlines()
