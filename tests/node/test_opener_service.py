@@ -18,9 +18,9 @@ import pytest
 import uvloop
 
 from aoe import limits, timing
-from aoe.config.values import Config, ExportConfig, TargetConfig
+from aoe.config.values import Config, ExportConfig, PoolConfig, TargetConfig
 from aoe.disk.syscalls import leave_all_but
-from aoe.errors import ConfigurationError
+from aoe.errors import ConfigurationError, PoolError
 from aoe.link.packet import only_interface
 from aoe.node.held import Kind, name_of
 from aoe.node.meant import Meant
@@ -28,7 +28,9 @@ from aoe.node.opener import ByOpener
 from aoe.node.opener_connection import _GONE, Connection, OpenerLost, connected
 from aoe.node.opener_service import Versioned, serve
 from aoe.node.opening import Held
+from aoe.pool.requests import Create, Delete, Resize
 from tests.disk.helpers import is_taken, sparse
+from tests.pool.pools import fresh, working
 from tests.support.labs.network import Lab, in_namespace
 from tests.support.tools import need_namespaces
 from tests.support.waiting import PATIENCE_S, wait_for
@@ -43,6 +45,7 @@ class Service:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "opener"
         self.exports: list[ExportConfig] = []
+        self.pools: list[PoolConfig] = []
         self.installed = NEW
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(str(self.path))
@@ -64,7 +67,7 @@ class Service:
             os.kill(service, signal.SIGTERM)
             os._exit(0)
 
-        service, config = os.getppid(), Config(TargetConfig(), tuple(self.exports))
+        service, config = os.getppid(), Config(TargetConfig(), tuple(self.exports), tuple(self.pools))
         return Versioned(release, lambda: self.installed, end, lambda: config, 0.0)  # type: ignore[arg-type]
 
     def kill(self) -> None:
@@ -156,6 +159,44 @@ def test_the_next_opener_goes_on_where_one_was_killed(service: Service, image: P
     assert not manager.kept
     assert not is_taken(image)
     by.close()
+
+
+def test_the_next_opener_has_the_pools_and_goes_on_with_their_exports(
+    service: Service, tmp_path: Path
+) -> None:
+    directory = fresh(tmp_path)
+    with working(directory, reserve=0) as work:
+        work.do(Create("web1", 1 << 20, "raw"))
+    service.pools.append(PoolConfig(name="fast", path=str(directory), reserve=0))
+    it = service.export(Path("fast/web1"))
+    service.start()
+    manager, by = Manager(), service.connect()
+    by.adopt(manager, [])
+    held = by.open_store(it)
+    service.kill()
+    wait_for(lambda: has_it(directory), what="its processes have ended")
+    service.start()
+    by.rest([])
+    assert not has_it(directory)
+    grown = by.volume("fast", Resize("web1", 2 << 20), only_plan=False)
+    assert (grown["touches"], grown["live"]) == ([held.opened.store_name.text], True)
+    with pytest.raises(ConfigurationError, match="is in use by"):
+        by.volume("fast", Delete("web1"), only_plan=False)
+    (told,) = by.volumes("fast", "")["volumes"]
+    assert (told["volume"], told["bytes"]) == ("fast/web1", 2 << 20)
+    assert [it["name"] for it in by.rooms()] == ["fast"]
+    close(held)
+    by.release(held)
+    by.volume("fast", Delete("web1"), only_plan=False)
+    assert by.volumes("fast", "")["volumes"] == []
+    by.close()
+
+
+def has_it(pool: Path) -> bool:
+    """Whether this process may work on a pool."""
+    with suppress(PoolError), working(pool):
+        return True
+    return False
 
 
 def test_what_an_earlier_life_had_is_known_to_the_next_opener_too(service: Service, image: Path) -> None:
