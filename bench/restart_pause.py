@@ -37,6 +37,7 @@ SIGNALS = {"restart": signal.SIGTERM, "kill": signal.SIGKILL}
 DEPTH = 4
 BLOCK = 4096
 LOOK_S = 0.05
+ATTACHED_AT_ONCE = 64
 
 
 class Parts(NamedTuple):
@@ -108,20 +109,29 @@ class Wire:
 async def write(addresses: list[str]) -> None:
     """Write until standard input ends; say when each write began and ended, of those that took long."""
     slow: list[tuple[float, float]] = []
+    room, all_there = asyncio.Semaphore(ATTACHED_AT_ONCE), asyncio.Barrier(len(addresses) + 1)
+    over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def work(disk: RemoteDisk, number: int, over: "asyncio.Future[str]") -> None:
+    async def work(disk: RemoteDisk, number: int) -> None:
         while not over.done():
             began_s = time.monotonic()
             await disk.write(number * BLOCK, bytes(BLOCK))
             if time.monotonic() - began_s > LOOK_S:
                 slow.append((began_s, time.monotonic()))
 
-    async with AsyncExitStack() as stack:
-        attached = [aoe.attach(it, interface="v0", timeout_s=None) for it in addresses]
-        disks = [await stack.enter_async_context(each) for each in attached]
-        print("go", flush=True)
-        over = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
-        await asyncio.gather(*(work(disk, number, over) for disk in disks for number in range(DEPTH)))
+    async def use(address: str) -> None:
+        async with AsyncExitStack() as stack:
+            async with room:
+                attached = aoe.attach(address, interface="v0", timeout_s=None)
+                disk = await stack.enter_async_context(attached)
+            await all_there.wait()
+            await asyncio.gather(*(work(disk, number) for number in range(DEPTH)))
+
+    using = asyncio.gather(*map(use, addresses))
+    await all_there.wait()
+    print("go", flush=True)
+    over.set_result(await asyncio.to_thread(sys.stdin.read))
+    await using
     print(json.dumps(slow))
 
 

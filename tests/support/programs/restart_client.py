@@ -12,6 +12,7 @@ import sys
 from contextlib import AsyncExitStack
 
 import aoe
+from aoe.abreast import abreast
 from tests.support.checkers.writers import Writers
 
 BLOCK = 1024
@@ -32,8 +33,8 @@ async def main(seed: int, engine: str, addresses: list[str]) -> None:
     heard = _Heard()
     logging.getLogger("aoe").addHandler(heard)
     async with AsyncExitStack() as stack:
-        attached = [aoe.attach(it, interface="v0", timeout_s=None, engine=engine) for it in addresses]
-        disks = [await stack.enter_async_context(each) for each in attached]
+        attached = (aoe.attach(it, interface="v0", timeout_s=None, engine=engine) for it in addresses)
+        disks = [it async for it in abreast(stack.enter_async_context, attached, len(addresses))]
         # A block is a single write to the disk: its sectors are not torn where a process ends between two.
         all_of_it = [
             Writers(disk, block=BLOCK, seed=seed + at, all_verbs=True) for at, disk in enumerate(disks)
