@@ -13,7 +13,7 @@ from aoe.cli.volumes import after, daemon, only_volume
 from aoe.config.values import PoolConfig
 from aoe.control.hand import Hand
 from aoe.control.rights import VOLUME
-from aoe.pool import download, filling, qemu_img
+from aoe.pool import download, filling, merging, qemu_img
 from aoe.pool.asked import facts_of
 from aoe.pool.filling import Filled, Source
 from aoe.pool.names import Foreign, Format, parse
@@ -89,6 +89,36 @@ class Template(NamedTuple):
             filling.template(look, name.volume, bar.of("copy")) as made,
         ):
             return _done(report, pool, made, _daemon(self.config, self.socket, report))
+
+
+class Merge(NamedTuple):
+    """Later states of a volume take what they need of deleted ones."""
+
+    config: Path | None
+    socket: Path | None
+    json: bool
+    volume: str
+
+    def run(self, report: Report) -> int:
+        """Go on where that was interrupted."""
+        return until_a_signal(report, lambda: self._run(report))
+
+    def _run(self, report: Report) -> int:
+        name = only_volume(self.volume)
+        pool = one(self.config or CONFIG, name.pool)
+        _check_free(pool, self.config, self.socket, report)
+        with working(pool, locked=False) as look, Bar(report) as bar:
+            merging.check(look, name.volume)
+            for request in merging.merged(look, name.volume, bar.of("merge")):
+                hand = _daemon(self.config, self.socket, report)
+                if hand is None:
+                    with working(pool) as work:
+                        report.say((done := work.do(request)).done, done=done.done, volume=str(name))
+                else:
+                    with hand:
+                        how = {"pool": pool.name, "request": facts_of(request), "force": False}
+                        tell(report, ask(hand, VOLUME, **how, plan=False))
+        return 0
 
 
 class Save(NamedTuple):

@@ -75,6 +75,7 @@ def _add_volume(verbs: Any) -> None:
     _add_states(verbs)
     _add_changes(verbs)
     _add_copies(verbs)
+    _add_merge(verbs)
 
 
 def _add_states(verbs: Any) -> None:
@@ -132,6 +133,12 @@ def _add_copies(verbs: Any) -> None:
     what = "make a volume that is only cloned: it is copied once, so that each clone takes a moment"
     command = _asked(verbs, "template", "filling.Template", what)
     command.add_argument("volume", metavar=_VOLUME, help="name of the volume, which has no snapshots")
+
+
+def _add_merge(verbs: Any) -> None:
+    what = "let later states take what they need of deleted ones, of which they are differences (qcow2)"
+    command = _asked(verbs, "merge", "filling.Merge", what)
+    command.add_argument("volume", metavar=_VOLUME, help="name of the volume, which nothing uses")
 
 
 def sha256(text: str) -> str:

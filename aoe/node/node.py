@@ -23,7 +23,7 @@ from aoe.node.opening import Opener, There
 from aoe.node.placing import Watch
 from aoe.node.plan import USED, Key, Store, plan
 from aoe.node.rooms import Rooms
-from aoe.node.schedules import Schedules
+from aoe.node.schedules import Background, Schedules
 from aoe.node.standing import engine_of, standing
 from aoe.node.state import State
 from aoe.node.status import ExportStatus, InterfaceStatus, Status, sentence
@@ -51,6 +51,7 @@ class Node:
         self.volumes = Volumes(opener, self._hands, self._change, self._failed_again)
         self.rooms = Rooms(opener.rooms, lambda: bool(self._wanted.pools))
         self._schedules = Schedules(opener.dues, self._by_schedule, lambda: bool(self._wanted.schedules))
+        self._merges = Background(opener.merges, lambda: bool(self._wanted.pools))
         self._wanted = Config()
         self._ready: dict[Key, Ready] = {}
         self._left: dict[str, ExportStatus] = {}
@@ -143,6 +144,7 @@ class Node:
         self._arrivals = asyncio.get_running_loop().create_task(self._watch())
         self.rooms.start()
         self._schedules.start()
+        self._merges.start()
         watching = await aside(self._opener.watching)
         self._interfaces = Watch(watching, self._turn_interfaces)
         self._opener.when_answering(self._interfaces.look_again)
@@ -165,6 +167,7 @@ class Node:
                 await self._arrivals
         await self.rooms.stop()
         await self._schedules.stop()
+        await self._merges.stop()
         if self._interfaces is not None:
             await self._interfaces.close()
         async with self._turn:

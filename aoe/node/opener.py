@@ -170,6 +170,10 @@ class ByOpener(Sockets, System):
         """As `Opener.rooms`."""
         return list(self._chore("rooms")["pools"])
 
+    def merges(self) -> list[Facts]:
+        """As `Opener.merges`."""
+        return list(self._chore("merges")["merges"])
+
     def dues(self) -> list[Facts]:
         """As `Opener.dues`."""
         return list(self._chore("dues")["dues"])

@@ -29,6 +29,7 @@ from aoe.link.udp import UdpLink, UdpSpec
 from aoe.node.chores import Chores, Facts
 from aoe.node.cut_files import CutFiles
 from aoe.node.holds import Busy, Hold, Holds, Keeper, Place, Rest
+from aoe.node.merges import merges
 from aoe.node.plan import Store
 from aoe.node.pools import Pools
 from aoe.node.rooms import rooms
@@ -123,6 +124,10 @@ class Opener(Protocol):
 
     def rooms(self) -> list[Facts]:
         """How full each pool of the file is, as `aoe.node.rooms` has it."""
+
+    def merges(self) -> list[Facts]:
+        """Merge what deleted snapshots have left, as `aoe.node.merges` has it. Blocks for as long as that
+        takes."""
 
     def dues(self) -> list[Facts]:
         """What the schedules of the file have to do now, as `aoe.node.scheduled` has it."""
@@ -363,6 +368,9 @@ class InProcess:
 
     def rooms(self) -> list[Facts]:
         return list(rooms(self.pools))
+
+    def merges(self) -> list[Facts]:
+        return list(merges(self.pools, self.chores.do))
 
     def dues(self) -> list[Facts]:
         return self._looks.dues(self.pools, datetime.now(UTC))

@@ -31,6 +31,7 @@ class PoolDesk:
             "cut_end": self._end_cut,
             "rooms": self._rooms,
             "dues": self._dues,
+            "merges": self._merges,
             "volumes": self._volumes,
             "chore": self._chore,
         }
@@ -67,6 +68,12 @@ class PoolDesk:
         self._look()
         pools = self._stores.pools
         number = self._stores.chores.start(lambda: {"pools": list(rooms(pools))})
+        return self._chore({"number": number}, ())
+
+    def _merges(self, _: dict[str, Any], __: Sequence[int]) -> Given:
+        """Begin to merge what is to be."""
+        stores = self._stores
+        number = stores.chores.start(lambda: {"merges": stores.merges()})
         return self._chore({"number": number}, ())
 
     def _dues(self, _: dict[str, Any], __: Sequence[int]) -> Given:

@@ -18,6 +18,43 @@ Do = Callable[[str, Wish, str], Awaitable[object]]
 log = logging.getLogger("aoe.node")
 
 
+class Background:
+    """Has something done on a thread again and again, from `start` to `stop`; what fails is logged once."""
+
+    def __init__(self, call: Callable[[], Iterable[Facts]], are_some: Callable[[], bool]) -> None:
+        """`call` tells `problem` of each `volume`; `are_some` tells whether there may be any."""
+        self._call = call
+        self._are_some = are_some
+        self._said: frozenset[str] = frozenset()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin now."""
+        self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    async def stop(self) -> None:
+        """What is under way is not waited for."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _follow(self) -> None:
+        while True:
+            with suppress(AoeError):
+                await self.look()
+            await asyncio.sleep(timing.SCHEDULE_LOOK_S)
+
+    async def look(self) -> None:
+        """Once. AoeError."""
+        found = await aside(lambda: list(self._call())) if self._are_some() else []
+        failures = [f"{it['volume']}: {it['problem']}" for it in found if it["problem"]]
+        for text in failures:
+            if text not in self._said:
+                log.error("%s", text)
+        self._said = frozenset(failures)
+
+
 class Schedules:
     """Asks `dues` now and then what there is to do, and has it done, from `start` until `stop`."""
 

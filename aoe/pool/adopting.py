@@ -95,5 +95,7 @@ def check_template(at: Standing, name: str, volume: Volume) -> None:
         raise ConfigurationError(
             f"{said} has snapshots; clone the one that is meant, and make a template of the clone"
         )
+    if volume.fading:
+        raise ConfigurationError(f"{said} is to be merged; aoe-target volume merge {said} does that")
     if volume.resized_from is not None:
         raise ConfigurationError(f"{said} is being resized; wait for that, or resize it again")

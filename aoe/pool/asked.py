@@ -7,10 +7,11 @@ from typing import Any
 
 from aoe.errors import ConfigurationError
 from aoe.pool.adopting import Adopt, Template
+from aoe.pool.fading import Merged
 from aoe.pool.names import FORMATS
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 
-Wish = Create | Cut | Clone | Rollback | Resize | Rename | Delete | Adopt | Template
+Wish = Create | Cut | Clone | Rollback | Resize | Rename | Delete | Adopt | Template | Merged
 VERBS: Mapping[str, type[Wish]] = {
     "create": Create,
     "snapshot": Cut,
@@ -21,6 +22,7 @@ VERBS: Mapping[str, type[Wish]] = {
     "delete": Delete,
     "adopt": Adopt,
     "template": Template,
+    "merged": Merged,
 }
 """By what they are called."""
 _NAMES = {kind: name for name, kind in VERBS.items()}
@@ -59,6 +61,8 @@ def request_of(said: Mapping[str, Any]) -> Wish:
 def _fits(name: str, value: object) -> bool:
     if name == "format":
         return value is None or value in FORMATS
+    if name == "base":
+        return value is None or type(value) is str
     if name == "others":
         return isinstance(value, list | tuple) and all(isinstance(it, str) for it in value)
     return type(value) is _TYPES.get(name, str)

@@ -9,20 +9,20 @@ images/ID.raw        a state of a disk (or ID.qcow2); ID.raw.new until a record 
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from aoe import limits, timing
 from aoe.disk import locks, syscalls
 from aoe.errors import PoolError
-from aoe.pool import handles, marking, names, qcow2, records
+from aoe.pool import handles, marking, names, qcow2, qemu_img, records
 from aoe.pool.handles import NEW
 from aoe.pool.names import FORMATS, Format
-from aoe.pool.qemu_img import Layer
+from aoe.pool.qemu_img import Layer, Told
 from aoe.pool.room import Room, Usage
 from aoe.pool.settling import Found, apart
-from aoe.pool.steps import Drop, Find, Fit, Forget, Hide, Make, Move, Save, Settle, Step, Sweep
+from aoe.pool.steps import Check, Drop, Find, Fit, Forget, Hide, Make, Move, Save, Settle, Step, Sweep
 from aoe.pool.volume import Image, Volume
 
 _RECORD, _GONE = ".json", ".gone"
@@ -180,6 +180,8 @@ class Directory:
                 self._make(step)
             case Find(image):
                 self._find(image)
+            case Check(image, base):
+                self._check(image, base)
             case Save(name, volume):
                 handles.replace(self._at.volumes, name + _RECORD, records.dump(volume))
             case Settle(image):
@@ -257,6 +259,11 @@ class Directory:
         """Such a one becomes a new image, for the verb that finds it, or to be removed like any other."""
         handles.link(fd, self._at.images, image.file + NEW)
 
+    def _check(self, image: Image, base: Image | None) -> None:
+        with handles.opened(self._at.images, image.file, os.O_RDONLY) as fd:
+            if qemu_img.base_of(fd, image) != (base.file if base else None):
+                raise ValueError(f"{image.file} was not merged")
+
     def _find(self, image: Image) -> None:
         with handles.opened(self._at.images, image.file + NEW, os.O_RDONLY) as fd:
             if image.format == "raw" and os.fstat(fd).st_size != image.size:
@@ -270,6 +277,17 @@ class Directory:
                 Layer(held.enter_context(handles.opened(self._at.images, it.file, os.O_RDONLY)), it.format)
                 for it in images
             ]
+
+    def rebase(self, image: Image, through: Sequence[Image], base: Image | None, told: Told) -> None:
+        """Let an overlay be one of another image, or none. It has the same bytes all the time, so it is done
+        again where it was interrupted. QEMU's locks are qemu-img's own meanwhile."""
+        with handles.opened(self._at.images, image.file, os.O_RDWR) as fd:
+            known = {it.file for it in (*through, *((base,) if base else ()))}
+            for it in (image, *through):
+                with handles.opened(self._at.images, it.file, os.O_RDONLY) as each:
+                    qemu_img.check_base(each, it, known)
+            qemu_img.rebase(self._at.images, fd, image, base, told)
+            os.fsync(fd)
 
     def _fit(self, image: Image, was: int) -> None:
         with handles.opened(self._at.images, image.file, os.O_RDWR) as fd:

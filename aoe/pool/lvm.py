@@ -20,7 +20,7 @@ from aoe.pool.lvm_volumes import Volumes
 from aoe.pool.names import Format
 from aoe.pool.room import NOTHING, Room, Usage
 from aoe.pool.settling import Found
-from aoe.pool.steps import Drop, Find, Fit, Forget, Hide, Make, Move, Save, Settle, Step, Sweep
+from aoe.pool.steps import Check, Drop, Find, Fit, Forget, Hide, Make, Move, Save, Settle, Step, Sweep
 from aoe.pool.volume import Image, Volume
 
 
@@ -120,7 +120,7 @@ class LvmThin:
                 self._retag(old, lvm_tags.of_name(new))
             case Hide(name):
                 self._retag(name, lvm_tags.GONE)
-            case Find():
+            case Find() | Check():
                 raise PoolError(f"{self.said} keeps no files, so none can be found there")
             case _:
                 self._remove(step)

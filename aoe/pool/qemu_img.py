@@ -8,12 +8,13 @@ below it.
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from aoe import limits
 from aoe.errors import ConfigurationError, PoolError
 from aoe.pool.names import Foreign, Format
+from aoe.pool.volume import Image
 from aoe.printable import plain
 from aoe.sandbox import child
 
@@ -139,6 +140,34 @@ def convert(source: str, form: Foreign, reads: Sequence[int], to: Layer, size: i
         heard=_progress(told),
         **bounds(size),
     )
+
+
+# Images of a pool
+
+
+def check_base(fd: int, image: Image, known: Collection[str]) -> None:
+    """PoolError where an image says itself that it is differences to something else than its record knows."""
+    said = base_of(fd, image)
+    if said is not None and said not in known:
+        raise PoolError(
+            f"{image.file} names {plain(str(said))}, and its record does not; put back a copy of it"
+        )
+
+
+def base_of(fd: int, image: Image) -> str | None:
+    """What an image says that it is differences to."""
+    facts = json.loads(run("info", "-U", "--output=json", "-f", image.format, name_of(fd), reads=(fd,)).out)
+    said = facts.get("backing-filename")
+    return None if said is None else str(said)
+
+
+def rebase(within: int, fd: int, image: Image, base: Image | None, told: Told) -> None:
+    """Let an image, open to be written, take what it needs of those below it, down to another one, or all.
+    They are in one directory, and named in it."""
+    below = ["-b", base.file, "-F", base.format] if base else ["-b", ""]
+    words = "-p", "-f", image.format, *below, f"{name_of(within)}/{image.file}"
+    how = bounds(image.size)
+    run("rebase", *words, reads=(within,), writes=(fd,), heard=_progress(told), **how)
 
 
 def bounds(size: int) -> dict[str, Any]:

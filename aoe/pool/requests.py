@@ -218,9 +218,21 @@ class Delete:
         _check_no_template(at, self.volume, volume)
         said = at.tree.said(self.volume, self.snapshot)
         _check_childless(at, said, at.tree.clones(volume, snapshot))
-        _check_bases(at, said, (snapshot.image,))
+        if at.tree.overlays(snapshot.image):
+            return self._fading(at, volume, snapshot)
         steps = without(self.volume, volume, snapshot)
         return Plan(steps, f"{said}: deleted", idle=(snapshot.image,), frees=True)
+
+    def _fading(self, at: Standing, volume: Volume, snapshot: Snapshot) -> Plan:
+        """It is the last of it that users see; later states need its image until they are merged."""
+        left = tuple(it for it in volume.snapshots if it != snapshot)
+        now = replace(volume, snapshots=left, fading=(*volume.fading, snapshot.image))
+        said = at.tree.said(self.volume, self.snapshot)
+        note = (
+            f"later states need what it has: a daemon merges that into them, or aoe-target volume merge "
+            f"{at.tree.said(self.volume)}"
+        )
+        return Plan((Save(self.volume, now),), f"{said}: deleted", (note,), idle=(snapshot.image,))
 
 
 # Their parts
@@ -264,8 +276,23 @@ def with_dropped(volume: Volume, image: Image) -> tuple[str, ...]:
 def without(name: str, volume: Volume, snapshot: Snapshot) -> tuple[Step, ...]:
     """Remove a snapshot that nothing depends on."""
     left = tuple(it for it in volume.snapshots if it != snapshot)
-    now = replace(volume, snapshots=left, dropped=with_dropped(volume, snapshot.image))
-    return Save(name, now), Drop(snapshot.image.file)
+    now, shed_too = shed(replace(volume, snapshots=left, dropped=with_dropped(volume, snapshot.image)))
+    return Save(name, now), *(Drop(it.file) for it in (snapshot.image, *shed_too))
+
+
+def shed(volume: Volume) -> tuple[Volume, tuple[Image, ...]]:
+    """A volume without the images that nothing of it is differences to any more; and these."""
+    bases = {it.id: it.base for it in volume.images}
+    needed: set[str | None] = set()
+    for image in (*(it.image for it in volume.snapshots), volume.head):
+        base = image.base
+        while base in bases and base not in needed:
+            needed.add(base)
+            base = bases[base]
+    gone = tuple(it for it in volume.fading if it.id not in needed)
+    dropped = (*volume.dropped, *(it.file for it in gone))[-limits.POOL_DROPPED_MAX :]
+    kept = tuple(it for it in volume.fading if it.id in needed)
+    return replace(volume, fading=kept, dropped=dropped), gone
 
 
 def _cause(at: Standing, volume: Volume) -> list[tuple[str, Snapshot]]:

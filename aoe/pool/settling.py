@@ -117,10 +117,18 @@ def leftovers(found: Found) -> Iterator[Leftover]:
     for file, problem in found.damaged.items():
         remedy = "put back a copy of it, or move it away; until then nothing is cleaned up in this pool"
         yield Leftover(file, problem, remedy)
+    yield from _fading(found)
     yield from _lacking(found)
     yield from _alone(found)
     for file in found.strange:
         yield Leftover(file, "it does not belong to the pool", "move it elsewhere")
+
+
+def _fading(found: Found) -> Iterator[Leftover]:
+    for name, volume in found.volumes.items():
+        for image in volume.fading:
+            remedy = f"aoe-target volume merge POOL/{name}, if no daemon does it"
+            yield Leftover(image.file, f"later states of {name} take what they need of it", remedy)
 
 
 def _lacking(found: Found) -> Iterator[Leftover]:

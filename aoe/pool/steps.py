@@ -46,6 +46,18 @@ class Find:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """An image is differences to the image `base`, or to nothing; else nothing is done."""
+
+    image: Image
+    base: Image | None
+
+    @property
+    def sentence(self) -> str:
+        return f"check that {self.image.file} needs {self.base.file if self.base else 'no other'}"
+
+
+@dataclass(frozen=True, slots=True)
 class Save:
     """The record of a volume, new or replaced."""
 
@@ -138,7 +150,7 @@ class Sweep:
         return f"remove the unfinished record {self.file}"
 
 
-Step = Make | Find | Save | Settle | Fit | Move | Hide | Drop | Forget | Sweep
+Step = Make | Find | Check | Save | Settle | Fit | Move | Hide | Drop | Forget | Sweep
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """What a kind of pool does, behind one interface: `aoe.pool.work` plans and carries out on any of them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
 from aoe.pool.names import Format, Kind
-from aoe.pool.qemu_img import Layer
+from aoe.pool.qemu_img import Layer, Told
 from aoe.pool.room import Room, Usage
 from aoe.pool.settling import Found
 from aoe.pool.steps import Step
@@ -81,8 +81,13 @@ class Fillable(Protocol):
     def layers(self, images: Iterable[Image]) -> AbstractContextManager[list[Layer]]:
         """The images that a state is made of, the last one first, open to be read."""
 
-    def alone(self, image: Image, *, read: bool) -> AbstractContextManager[None]:
-        """As a store has it."""
+    def rebase(self, image: Image, through: Sequence[Image], base: Image | None, told: Told) -> None:
+        """Let it be differences to a base, or to nothing, with the same bytes. PoolError where it is used."""
+
+    def usage(self, image: Image) -> Usage:
+        """As a store has it, here and below."""
+
+    def alone(self, image: Image, *, read: bool) -> AbstractContextManager[None]: ...
 
 
 def opened(kind: Kind, path: str, name: str = "") -> Store:

@@ -60,7 +60,8 @@ class Parent:
 class Volume:
     """A disk of a pool. Its name is that of its record, so that a rename changes nothing else.
 
-    `snapshots` are in the order in which they were made. `dropped` are files of images that it has no more,
+    `snapshots` are in the order in which they were made. `fading` are images that go once
+    nothing is differences to them. `dropped` are files of images that it has no more,
     and that may still be there. `resized_from` is the size that its head had, while that is not settled. A
     `template` is cloned, and no more written to.
     """
@@ -70,6 +71,7 @@ class Volume:
     made: str
     parent: Parent | None = None
     snapshots: tuple[Snapshot, ...] = ()
+    fading: tuple[Image, ...] = ()
     dropped: tuple[str, ...] = ()
     resized_from: int | None = None
     template: bool = False
@@ -82,8 +84,9 @@ class Volume:
 
     @property
     def images(self) -> Iterator[Image]:
-        """Of its snapshots and of its present state."""
+        """Of its snapshots, of what these need besides, and of its present state."""
         yield from (it.image for it in self.snapshots)
+        yield from self.fading
         yield self.head
 
     def find(self, snapshot: str) -> Snapshot | None:

@@ -3,7 +3,7 @@
 import errno
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Protocol, TypeVar
 
@@ -12,6 +12,7 @@ from aoe.errors import ConfigurationError, MisuseError, PoolError
 from aoe.pool import store
 from aoe.pool.copying import Standing
 from aoe.pool.names import Kind
+from aoe.pool.qemu_img import Told
 from aoe.pool.room import Room, Usage, together
 from aoe.pool.settling import Found, Leftover, leftovers, settle
 from aoe.pool.steps import Plan, Step
@@ -162,6 +163,11 @@ class Work:
             return of(found.head), together(*(of(it.image) for it in found.snapshots))
 
         return self._done(f"measuring {volume}", measured)
+
+    def rebase(self, image: Image, through: Sequence[Image], base: Image | None, told: Told) -> None:
+        """Let an image be differences to another one, or to nothing. PoolError."""
+        what = f"merging into {image.file}"
+        self._done(what, lambda: self.fillable.rebase(image, through, base, told))
 
     # Verbs
 

@@ -118,15 +118,22 @@ class _Child:
         try:
             with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - while it may
                 _give_up(self._task, Path(self._command[-len(self._task.words)]))
-                with self._started(nothing.fileno()) as process:
-                    self.done = self._followed(process)
+                process = self._started(nothing.fileno())
+            if process is None:
+                self.done = Done(-signal.SIGKILL, self._problem(-signal.SIGKILL, ""), "")
+                return
+            with process:
+                self.done = self._followed(process)
         except BaseException as error:
             self.failure = error
         finally:
             self._said.put(b"")
 
-    def _started(self, nothing: int) -> "subprocess.Popen[bytes]":
+    def _started(self, nothing: int) -> "subprocess.Popen[bytes] | None":
+        """None where it is ended already: later this thread could not do that."""
         with self._lock:
+            if self._unwanted:
+                return None
             self._process = subprocess.Popen(
                 self._command,
                 pass_fds=[it for it in (*self._task.reads, *self._task.writes) if isinstance(it, int)],
@@ -136,8 +143,6 @@ class _Child:
                 cwd="/",
                 env={"PATH": _PATH, "LC_ALL": "C"},
             )
-            if self._unwanted:
-                self._process.kill()
             return self._process
 
     def _followed(self, process: "subprocess.Popen[bytes]") -> Done:
@@ -182,6 +187,7 @@ def _give_up(task: Task, program: Path) -> None:
     gain_nothing()
     tools = (Path(it) for it in (program, _tool("prlimit", _UTILITIES), _tool("setpriv", _UTILITIES)))
     below: dict[Place, int] = dict.fromkeys((*map(Path, _LIBRARIES), *tools), RUNNING)
+    below[Path(os.devnull)] = OVERWRITING  # where QEMU tries which locks there are
     below |= dict.fromkeys(task.reads, ASKING)
     below |= dict.fromkeys(task.writes, OVERWRITING)
     for problem in (restrict_files(below, alone=True), refuse_calls()):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aoe.pool.requests import Clone, Create, Cut
+from aoe.pool.requests import Clone, Create, Cut, Delete
 from aoe.pool.work import Work
 from aoe.wire.protocol import SECTOR
 from tests.net.service import Service
@@ -273,3 +273,21 @@ def filled(service: Service, file: Path, *words: str, status: int = 0) -> str:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == status, (done.stdout, done.stderr, service.errors)
     return done.stdout + done.stderr
+
+
+def test_what_a_deleted_snapshot_leaves_is_merged_in_the_background(lab: Lab, tmp_path: Path) -> None:
+    need("qemu-img", "mkfs.ext4")
+    with small_filesystem("ext4", tmp_path / "ext4", 64 * MIB) as store:
+        directory = fresh(store)
+        with working(directory) as work:
+            work.do(Create("base", SIZE))
+            work.do(Cut("base", "a"))
+            work.do(Cut("base", "b"))
+            work.do(Delete("base", "a"))
+            assert len(list(work.volumes["base"].images)) == 3
+        with Service(lab, tmp_path, exports(directory)) as service:
+            images = directory / "images"
+            wait_for(lambda: len(list(images.iterdir())) == 2, what=lambda: service.errors)
+        work = Work(str(directory), name="fast", patience_s=60)
+        assert not work.leftovers
+        work.close()

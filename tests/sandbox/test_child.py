@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,11 @@ def test_files_memory_and_time_are_bounded(secret: Path) -> None:
     assert tried("sys.stdin.close(); import time; time.sleep(600)", end_s=0.2).problem == (
         "it was ended after 0.2 s"
     )
+
+
+def test_one_that_is_ended_before_it_begins_is_never_begun() -> None:
+    for end_s in (0, 0.001, 0.01):
+        assert run(replace(SLEEPS, end_s=end_s)).problem == f"it was ended after {end_s:g} s"
 
 
 def test_what_it_prints_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
