@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import aoe
 from aoe import timing
@@ -25,6 +26,7 @@ from aoe.node.opener_connection import Connection, OpenerLost, connected
 from aoe.node.opener_process import fork
 from aoe.node.sandbox import confine
 from aoe.node.seccomp import Sockets as Allowance
+from aoe.pool import lvm_marking, lvm_worker
 
 log = logging.getLogger("aoe.node")
 
@@ -71,11 +73,27 @@ class Apart:
 def _forked(allowed: Allowed, seat: Path) -> Connection:
     """An image may be added later, when nothing can be started any more."""
     images = Asked(keeper.fork() if is_installed() else None)
-    desk = partial(Desk, allowed, timing.LOCK_WAIT_S, allowed.texts, images)
-    kept = [fd for fd in [images.fileno()] if fd >= 0]
+    worker = lvm_worker.fork() if _has_lvm(allowed) else None
+    desk = partial(_desk, worker, allowed, timing.LOCK_WAIT_S, allowed.texts, images)
+    kept = [fd for fd in [images.fileno(), worker.fileno() if worker else -1] if fd >= 0]
     opener = fork(desk, keep_openers, partial(clear, seat), kept)
     images.close()
+    if worker is not None:
+        worker.close()
     return Connection(opener.socket)
+
+
+def _has_lvm(allowed: Allowed) -> bool:
+    """Whether the file names a pool of LVM now; what is wrong with it the opener says."""
+    with suppress(AoeError):
+        return any(it.kind == "lvm-thin" for it in allowed().pools)
+    return False
+
+
+def _desk(worker: socket.socket | None, *words: Any) -> Desk:
+    if worker is not None:
+        lvm_marking.ask(lvm_worker.Worker(to=worker))
+    return Desk(*words)
 
 
 def _listening(at: Path) -> Connection:

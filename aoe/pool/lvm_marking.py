@@ -25,6 +25,12 @@ class Host(NamedTuple):
 HERE = Host(run=lvm_worker.Worker().run if lvm_worker.is_needed() else lvm_run.run)
 
 
+def ask(worker: lvm_worker.Worker) -> None:
+    """Have commands of this process run by that one from now on."""
+    global HERE  # noqa: PLW0603
+    HERE = HERE._replace(run=worker.run)
+
+
 class Place(NamedTuple):
     """A thin pool of a volume group of a machine, and what messages call it."""
 

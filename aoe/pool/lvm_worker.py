@@ -5,16 +5,19 @@ input; the answer is a line, too.
 """
 
 import json
+import logging
 import os
 import re
+import signal
 import socket
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from aoe import limits
+from aoe.disk.syscalls import leave_all_but
 from aoe.errors import ConfigurationError, PoolError
 from aoe.pool import lvm_run
 
@@ -66,12 +69,13 @@ def is_needed(status: Path = _STATUS) -> bool:
 
 
 class Worker:
-    """Asks the service, on one connection that begins with the first command. Any thread may call it."""
+    """Asks the service, on a connection that is given, or else begins with the first command. Any thread may
+    call it."""
 
-    def __init__(self, at: Path = SOCKET) -> None:
+    def __init__(self, at: Path = SOCKET, to: socket.socket | None = None) -> None:
         self._at = at
         self._turn = threading.Lock()
-        self._to: socket.socket | None = None
+        self._to = to
 
     def run(self, words: Sequence[str], stdin: int | None = None) -> str:
         """As `lvm_run.run`; PoolError, too, where the service has ended meanwhile."""
@@ -123,6 +127,31 @@ class Worker:
 
 
 # The service
+
+
+def fork() -> socket.socket:
+    """Start one as a child, before the first thread of this process: what `Worker` is given."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    if not os.fork():
+        ours.close()
+        _run(its)
+    its.close()
+    return ours
+
+
+def _run(connection: socket.socket) -> NoReturn:
+    status = 1
+    try:
+        os.setsid()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)  # it ends with what asks it
+        signal.set_wakeup_fd(-1)
+        logging.getLogger().handlers.clear()
+        leave_all_but(connection.fileno())
+        attend(connection)
+        status = 0
+    finally:
+        os._exit(status)
 
 
 def attend(connection: socket.socket, run: lvm_run.Run = lvm_run.run) -> None:

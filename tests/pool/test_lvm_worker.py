@@ -13,8 +13,9 @@ import pytest
 from aoe.cli.lvm import Lvm
 from aoe.cli.report import Report
 from aoe.errors import ConfigurationError, PoolError
+from aoe.pool import lvm_run
 from aoe.pool.lvm_run import Run
-from aoe.pool.lvm_worker import Worker, attend, checked, is_needed
+from aoe.pool.lvm_worker import Worker, attend, checked, fork, is_needed
 from aoe.pool.requests import Clone, Create, Cut, Delete, Resize
 from tests.pool.fake_lvm import FakeLvm
 from tests.pool.pools import SIZE, is_whole
@@ -120,6 +121,32 @@ def test_without_it_the_remedy_is_named_and_one_that_ended_is_asked_again(tmp_pa
         assert worker.run(("lvs",)) == "said"
         worker.close()
     assert len(there.connections) == 2
+
+
+def test_a_child_runs_commands_until_it_is_not_asked_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lvm").write_text('#!/bin/sh\necho "$1"; cat\n')
+    (tmp_path / "lvm").chmod(0o755)
+    (tmp_path / "given").write_text("given")
+    monkeypatch.setitem(lvm_run._ENVIRONMENT, "PATH", f"{tmp_path}:/usr/bin:/bin")
+    children: list[int] = []
+    forking = os.fork
+
+    def forked() -> int:
+        children.append(forking())
+        return children[-1]
+
+    monkeypatch.setattr(os, "fork", forked)
+    worker = Worker(to=fork())
+    with (tmp_path / "given").open() as file:
+        assert worker.run(("lvs",), file.fileno()) == "lvs\ngiven"
+    with pytest.raises(PoolError, match="is no command of a pool"):
+        worker.run(("cat",))
+    assert worker.run(("lvs",)) == "lvs\n"
+    worker.close()
+    _, status = os.waitpid(children[0], 0)
+    assert status == 0
 
 
 @pytest.mark.parametrize(
