@@ -47,6 +47,13 @@ static uint8_t asked(struct thread *t, struct export *x, const struct arrival *a
     return work_asked(&x->work, &t->engine->crowd, &asked, t->boot_ns);
 }
 
+/* What is kept of a frame: of a FLUSH also which instance it is for. */
+static uint32_t kept_length(enum kind kind, uint32_t length)
+{
+    uint32_t most = kind == K_FLUSH ? ATA_HEADER + STAMP_TRAILER : ATA_HEADER;
+    return kind != K_READ && kind != K_FLUSH ? length : length < most ? length : most;
+}
+
 static void admit(struct thread *t, struct export *x, uint32_t port, const struct arrival *a, uint64_t era,
                   const struct request *r, uint64_t begin_ns)
 {
@@ -77,7 +84,7 @@ static void admit(struct thread *t, struct export *x, uint32_t port, const struc
     op->kept = 0;
     op->error = 0;
     op->skip = 0;
-    op->length = op->kind == K_READ || op->kind == K_FLUSH ? ATA_HEADER : a->length;
+    op->length = kept_length(op->kind, a->length);
     memcpy(op->data - ATA_HEADER, a->frame, op->length);
     order_admit(&x->order, op);
     work_pending(&x->work, x->order.pending);

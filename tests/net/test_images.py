@@ -3,6 +3,8 @@ that was acknowledged is lost, or the next FLUSH says that it may be (order rule
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -126,6 +128,25 @@ def test_what_was_written_back_and_lost_is_told_once(lab: Lab, tmp_path: Path, d
             True,
         ]
         assert one.identify() != before, "it is another instance"
+
+
+def test_our_initiator_has_one_flush_fail(lab: Lab, tmp_path: Path, disk: Path) -> None:
+    """By the instance that it finds, not by an answer."""
+    with AoeTarget(lab, tmp_path, f"{disk}=1.1", "--durability", "write-back"):
+        command = lab.command("client", sys.executable, "-m", "tests.net.lost_writes")
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, text=True, bufsize=1, **pipes) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == "written\n"
+            os.kill(wait_for(lambda: daemon_of(disk)), signal.SIGKILL)
+            said = []
+            for _ in range(3):
+                process.stdin.write("\n")
+                said.append(process.stdout.readline())
+            process.stdin.close()
+        assert said[0].startswith("lost: ")
+        assert said[1:] == ["flushed\n", "flushed\n"]
 
 
 def test_what_was_written_through_is_there(lab: Lab, tmp_path: Path, disk: Path) -> None:
