@@ -84,8 +84,8 @@ def _mac(number: int) -> bytes:
 
 class SharedDisk:
     """A disk of so many `slots`; a request takes `service_ns` on average, which varies by a part of that, and
-    is longer by another part for each request that is there. What is more than slots is taken as it came, or
-    just as it comes where the disk is `unfair`. Behind the slots all go through one door, `door_ns` each."""
+    is longer by another part for each request that is there. Which one a free slot takes of so many, in their
+    order, is what `picks` says. Behind the slots all go through one door, `door_ns` each."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class SharedDisk:
         service_ns: int = SERVICE_NS,
         varies: float = 0.0,
         longer: float = 0.0,
-        unfair: bool = False,
+        picks: Callable[[random.Random, int], int] = lambda _rng, _count: 0,
         door_ns: int = 0,
         seed: int = 1,
     ) -> None:
@@ -107,7 +107,7 @@ class SharedDisk:
         self.at_disk_most = 0
         self._rng = random.Random(seed)
         self._service_ns, self._varies, self._longer = service_ns, varies, longer
-        self._slots, self._busy, self._unfair = slots, 0, unfair
+        self._slots, self._busy, self._picks = slots, 0, picks
         self._door_ns, self._door_free_ns = door_ns, 0
         self._inside: list[Job] = []
         """What waits for a slot."""
@@ -177,7 +177,7 @@ class SharedDisk:
                 self._inside.append(job)
         while self._inside and self._busy < self._slots:
             self._busy += 1
-            job = self._inside.pop(self._rng.randrange(len(self._inside)) if self._unfair else 0)
+            job = self._inside.pop(self._picks(self._rng, len(self._inside)))
             self._later(self._takes(), lambda job=job: self._worked(job))  # type: ignore[misc]
 
     def _takes(self) -> int:
