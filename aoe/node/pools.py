@@ -124,7 +124,7 @@ class Pools:
             self.look()
             found = self._open.get(pool)
         if found is None:
-            raise ConfigurationError(self.problems[pool])
+            raise ConfigurationError(self.problems.get(pool, f"pool {pool} was left just now; try again"))
         if found.pool != wanted:
             raise ConfigurationError(
                 f"pool {pool} is another one by now, and the last verb there has not ended"

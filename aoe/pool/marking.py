@@ -132,7 +132,8 @@ def lock(fd: int, said: str, patience_s: float = timing.POOL_TURN_S) -> None:
     while not _is_locked(fd, said):
         if time.monotonic() >= deadline:
             user = locks.holder(fd) or "another process"
-            raise PoolError(f"{said} is in use by {user}; wait for it, or end it")
+            remedy = "wait for it, or, where it is a daemon, ask that: without --config"
+            raise PoolError(f"{said} is in use by {user}; {remedy}")
         time.sleep(timing.CONTROL_RETRY_S)
 
 
