@@ -17,7 +17,7 @@ from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
 from tests.support.labs.raw_client import AtaFailed, sectors_of, text_of
 from tests.support.tools import need
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_S, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -90,5 +90,5 @@ def test_a_snapshot_is_cut_of_what_goes_on(lab: Lab, pool: Path, tmp_path: Path)
             with client(lab, slot) as one:
                 assert first(one) == byte
         assert disk.identify() == identity
-    with working(pool) as work:
+    with working(pool, patience_s=PATIENCE_S) as work:
         assert not work.leftovers

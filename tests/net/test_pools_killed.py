@@ -16,6 +16,7 @@ from tests.net.test_pools import client, exports, first
 from tests.pool.pools import MIB, SIZE, fresh, is_whole, working, write
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
+from tests.support.waiting import PATIENCE_S
 
 ENGINES = ("c",)
 KILLS = 3
@@ -45,7 +46,7 @@ def test_the_disk_is_as_it_was_or_as_it_was_to_be(lab: Lab, xfs: Path, tmp_path:
             time.sleep(rng.uniform(0.2, 0.6 + 2 * FRAME_AGE_S))  # any moment is right
             service.kill()
             asking.wait(60)
-        with working(pool) as work:
+        with working(pool, patience_s=PATIENCE_S) as work:
             assert is_whole(work)
         with service, client(lab, 1) as disk:
             assert first(disk) in (1, number)

@@ -18,7 +18,7 @@ from tests.support.labs.nbdkit import need_nbdkit, socket_path
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import image
 from tests.support.tools import need_namespaces
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_S, wait_for
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -227,7 +227,7 @@ def test_from_a_template_to_a_hundred_disks(work: Path) -> None:
                 assert done.returncode == 0, (line, done.stderr, service.errors)
             (one,) = service.ask("status")["exports"]
             assert (one["path"], one["state"], one["bytes"]) == ("fast/web1", "serving", 10 << 30)
-        with working(store) as pooled:
+        with working(store, patience_s=PATIENCE_S) as pooled:
             assert sorted(pooled.volumes) == ["template", "web1", "web2", "web3"]
             assert [it.name[:15] for it in pooled.volumes["web1"].snapshots] == ["fresh", "before-rollback"]
 

@@ -23,9 +23,9 @@ def fresh(store: Path) -> Path:
 
 
 @contextmanager
-def working(directory: Path, reserve: int = 10) -> Iterator[Work]:
-    """This process works on it, and waits for no other."""
-    work = Work(str(directory), name="fast", reserve=reserve, patience_s=0)
+def working(directory: Path, reserve: int = 10, patience_s: float = 0) -> Iterator[Work]:
+    """This process works on it. The opener of a service that has just ended may be waited for."""
+    work = Work(str(directory), name="fast", reserve=reserve, patience_s=patience_s)
     try:
         yield work
     finally:
