@@ -363,6 +363,9 @@ CUT_RANGE = 256 << 10
 CUT_RANGES_MAX = 1 << 24
 """What a snapshot of a disk that goes on being written clones at a time, while no write goes on; and how many
 such ranges one disk has. They are longer where there would be more."""
+CUT_BATCH = 8
+"""Ranges that writes wait for, cloned one after the other before these go on: to clone waits for all writes
+that are at the disk."""
 CUT_EXTENTS_MAX = 256
 """A disk with no more extents than that is cloned at once: each takes some 40 us."""
 CUT_GROUP_MAX = 64

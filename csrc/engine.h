@@ -154,6 +154,7 @@ typedef struct {
     int32_t of, into;      /* descriptors of both files; they are copied */
     uint64_t length, step; /* bytes, and those of a range */
     uint64_t rest_max_ns;  /* what nothing waits for is cloned with rests as long as the work, and no longer */
+    uint32_t batch;        /* ranges that are needed and cloned before changes go on */
 } aoe_cut;
 
 typedef struct {

@@ -255,7 +255,7 @@ class Engine:
     def cut(self, index: int, of: int, into: int, length: int, step: int) -> int:
         """Begin a snapshot of an export, in a file of `length` bytes, by ranges of `step` bytes; its number.
         OSError."""
-        cut = _ffi.new("aoe_cut *", (of, into, length, step, timing.CUT_REST_MAX_NS))
+        cut = _ffi.new("aoe_cut *", (of, into, length, step, timing.CUT_REST_MAX_NS, limits.CUT_BATCH))
         number = _lib.aoe_engine_cut(self._engine, index, cut)
         if number < 0:
             raise OSError(-number, os.strerror(-number))

@@ -5,7 +5,7 @@ import functools
 import time
 from collections.abc import Callable
 
-from aoe import timing
+from aoe import limits, timing
 from aoe.disk.cloning import Cloning
 from aoe.disk.file import FileDisk
 from aoe.target.cut import Cut
@@ -41,7 +41,7 @@ class PlainCut:
 
     async def clone(self) -> None:
         """All of it, after the moment; changes go on as they may. OSError, DiskError. It may end early."""
-        took_ns = 0
+        took_ns = batch = 0
         while self._cut.left and not self._ended:
             await self._rest(took_ns)
             number = self._cut.following if self._cut.needed < 0 else self._cut.needed
@@ -50,7 +50,9 @@ class PlainCut:
             took_ns = time.monotonic_ns() - began_ns
             if not self._ended:
                 self._queue.cloned(number, end)
-                self._go_on()
+                batch = (batch + 1) % limits.CUT_BATCH if self._cut.needed >= 0 else 0
+                if not batch:
+                    self._go_on()
 
     async def _rest(self, took_ns: int) -> None:
         """Leave the disk to others, unless a change waits."""

@@ -94,7 +94,7 @@ static void clone_half(struct snapshot *s, int export)
 
 static void begin(struct snapshot *s, int export)
 {
-    aoe_cut cut = {.of = store_fd[export], .into = -1, .length = LENGTH, .step = STEP, .rest_max_ns = REST_MAX_NS};
+    aoe_cut cut = {.of = store_fd[export], .into = -1, .length = LENGTH, .step = STEP, .rest_max_ns = REST_MAX_NS, .batch = 3};
     int64_t number = aoe_engine_cut(engine, (uint32_t)export, &cut);
     if (number == -ENODEV)
         return;

@@ -44,11 +44,12 @@ static void unlink_cutting(struct thread *t, struct export *x)
 static void end(struct thread *t, struct export *x, uint32_t stage, int error)
 {
     struct cutting *c = x->cutting;
-    struct op *waited = cut_end(c->cut);
+    *c->freed_tail = cut_end(c->cut);
+    struct op *freed = c->freed;
     unlink_cutting(t, x);
     tell(t, x, c->number, stage, error);
     free_cut(c);
-    let_go(t, waited);
+    let_go(t, freed);
 }
 
 static void adopt_new(struct thread *t, struct export *x, struct cutting *c)
@@ -60,6 +61,7 @@ static void adopt_new(struct thread *t, struct export *x, struct cutting *c)
     x->next_cut = t->cuts;
     t->cuts = x;
     c->stage = AOE_CUT_BEGINS;
+    c->freed_tail = &c->freed;
     number_put(&x->cut_cloned, 0);
 }
 
@@ -107,6 +109,23 @@ static void rest_after(struct cutting *c, uint64_t took_ns)
     c->rest_ns = took_ns < c->rest_max_ns ? took_ns : c->rest_max_ns;
 }
 
+/* To clone waits for the writes that are at the disk, so some ranges that are needed are cloned one after the other
+ * before the changes that waited for them go there. */
+static void freed(struct thread *t, struct cutting *c, struct op *waited)
+{
+    *c->freed_tail = waited;
+    while (*c->freed_tail)
+        c->freed_tail = &(*c->freed_tail)->link;
+    ask(c); /* before the changes: they may take the processor */
+    if (c->asked == CLONER_NEEDED && ++c->batch < c->batch_max)
+        return;
+    struct op *all = c->freed;
+    c->freed = NULL;
+    c->freed_tail = &c->freed;
+    c->batch = 0;
+    let_go(t, all);
+}
+
 /* What was cloned, and what is to be next; whether there was anything. */
 static int go_on(struct thread *t, struct export *x)
 {
@@ -122,13 +141,13 @@ static int go_on(struct thread *t, struct export *x)
         rest_after(c, done.took_ns);
         struct op *waited = cut_has(c->cut, done.first, done.last);
         number_put(&x->cut_cloned, c->cut->count - c->cut->left);
-        if (!c->cut->left) {
+        if (c->cut->left) {
+            freed(t, c, waited);
+        } else {
             assert(!c->cut->kept);
             end(t, x, AOE_CUT_WHOLE, 0);
-        } else {
-            ask(c); /* before the changes: they may take the processor */
+            let_go(t, waited);
         }
-        let_go(t, waited);
     } else {
         ask(c);
     }
@@ -195,6 +214,7 @@ int64_t aoe_engine_cut(aoe_engine *e, uint32_t index, const aoe_cut *wanted)
         return -error;
     }
     *c = (struct cutting){.cut = cut, .cloner = cloner, .number = ++x->cut_number, .rest_max_ns = wanted->rest_max_ns};
+    c->batch_max = wanted->batch;
     int64_t its_number = (int64_t)c->number;
     atomic_store(&x->cut_asked, c->number << WORD | AOE_CUT_BEGINS);
     struct cutting *last = atomic_exchange(&x->cut_next, c);

@@ -69,6 +69,8 @@ struct cloner;
 struct cutting {
     struct cut *cut;
     struct cloner *cloner;
+    struct op *freed, **freed_tail; /* they may go, once some more ranges are cloned that others need */
+    uint32_t batch, batch_max;      /* ranges of which these are, and how many they may be */
     uint64_t number, rest_ns, rest_max_ns;
     uint32_t stage, asked;
 };
