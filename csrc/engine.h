@@ -198,6 +198,7 @@ typedef struct {
     uint16_t shelf, stream;
     uint8_t slot, epoch;
     uint8_t own[6], mac[6];
+    uint8_t cached; /* not 0: not that, but that a volatile cache there has changes that no FLUSH vouches for */
 } aoe_debt;
 
 typedef struct {

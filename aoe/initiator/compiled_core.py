@@ -63,13 +63,13 @@ def _debt_in_c(debt: Debt) -> dict[str, object]:
     own, mac, shelf, slot = debt.peer
     there = {"port": debt.port, "own": own, "mac": mac, "shelf": shelf, "slot": slot}
     times = {"until_ns": debt.until_ns, "quiesce_ns": debt.quiesce_ns}
-    return {**there, **debt.stamp._asdict(), **times, "tag": debt.tag}
+    return {**there, **debt.stamp._asdict(), **times, "tag": debt.tag, "cached": debt.cached}
 
 
 def _debt_of(it: Any) -> Debt:
     peer = Peer(bytes(it.own), bytes(it.mac), it.shelf, it.slot)
     stamp = Stamp(it.stream, it.epoch, it.instance)
-    return Debt(it.port, peer, stamp, it.tag, it.until_ns, it.quiesce_ns)
+    return Debt(it.port, peer, stamp, it.tag, it.until_ns, it.quiesce_ns, bool(it.cached))
 
 
 def had(pointer: Any) -> Any:

@@ -33,6 +33,8 @@ class Debt(NamedTuple):
     tag: int
     until_ns: int
     quiesce_ns: int
+    cached: bool = False
+    """Not that, but that a volatile cache there has changes that no FLUSH vouches for."""
 
     @property
     def over_ns(self) -> int:
@@ -102,14 +104,18 @@ class Debts:
         debts, since_ns = legacy
         self.timing = timing
         self.news = 0
-        self.left = [Left(debt._replace(until_ns=min(debt.until_ns, since_ns))) for debt in debts]
+        under_way = [debt for debt in debts if not debt.cached]
+        self.left = [Left(debt._replace(until_ns=min(debt.until_ns, since_ns))) for debt in under_way]
+        self.left_cache = next((debt for debt in debts if debt.cached), None)
+        self._cache: Debt | None = None
         self._hold = hold
         self._own: dict[_Key, Debt] = {}
 
     @property
     def all(self) -> list[Debt]:
         """For the next life."""
-        return [it.debt for it in self.left] + list(self._own.values())
+        cached = [it for it in (self.left_cache or self._cache,) if it]
+        return [it.debt for it in self.left] + list(self._own.values()) + cached
 
     # What is under way
 
@@ -134,13 +140,24 @@ class Debts:
                 self._own[key] = debt._replace(until_ns=now_ns + self.timing.debt_ns)
                 self.news += 1
 
+    def cache(self, port: int, peer: Peer, instance: int) -> None:
+        """That life of a server has changes in a volatile cache."""
+        cached = Debt(port, peer, Stamp(0, 0, instance), 0, 0, 0, cached=True)
+        self.news += cached != self._cache
+        self._cache = cached
+
+    def flushed(self) -> None:
+        """None has."""
+        self.news += self._cache is not None
+        self._cache = None
+
     def has(self, peer: Peer, stream: int) -> bool:
         """Whether the number of a stream was used there."""
         return any(it.peer == peer and it.stamp.stream == stream for it in self.all)
 
     def _make_room(self, now_ns: int) -> None:
         self._own = {key: it for key, it in self._own.items() if now_ns < it.over_ns}
-        if len(self._own) < limits.DEBTS_MAX - 1:
+        if len(self._own) < limits.DEBTS_MAX - 2:
             return
         rest = _key(0, REST, UNSTAMPED)
         oldest = self._own.pop(next(key for key in self._own if key != rest))

@@ -76,6 +76,7 @@ def go_on(board: Board, now_ns: int) -> None:
 def _hand_over(board: Board, owner: Path, heir: Path, now_ns: int) -> None:
     if board.parted == owner.channel.generation:
         board.unflushed = None
+        board.debts.flushed()
         board.patience_ns = board.timing.handover_ns
         board.note(heir, Happens.CHOSEN)
     else:

@@ -109,7 +109,23 @@ def settle_in(board: Board, now_ns: int) -> None:
         board.chosen = True
         first = min(usable, key=lambda path: path.draining)
         first.trial.proved = True
+        _answer_for_cache(board, first)
         board.note(first, Happens.CHOSEN)
+
+
+def _answer_for_cache(board: Board, owner: Path) -> None:
+    """What an earlier life left in a volatile cache is there still, or the next FLUSH fails (I6)."""
+    cached, board.debts.left_cache = board.debts.left_cache, None
+    if cached is None:
+        return
+    assert owner.facts is not None, "it is usable"
+    there = cached.peer[1:] == owner.channel.peer[1:] and cached.stamp.instance == (owner.facts.instance or 0)
+    if there and owner.facts.volatile:
+        board.unflushed = owner
+        board.debts.cache(owner.port, owner.channel.peer, cached.stamp.instance)
+    else:
+        board.losses += 1
+        board.debts.news += 1
 
 
 def inherit(board: Board, now_ns: int) -> None:

@@ -214,6 +214,7 @@ class Session(Board):
         changes, told = began
         if changes + 1 >= self.changed:  # the flush itself is one
             self.unflushed = None
+            self.debts.flushed()
         self.losses_told = self.losses
         return self.losses == told
 

@@ -113,6 +113,7 @@ def answered(board: Board, path: Path, answer: on_channel.Answered, now_ns: int)
         path.io_ns = now_ns
     if operation.kind is not Kind.READS and path.facts is not None and path.facts.volatile:
         board.unflushed = path
+        board.debts.cache(path.port, path.channel.peer, path.facts.instance or 0)
         board.changed += 1
     if not operation.open:
         return

@@ -59,7 +59,7 @@ static void make_room(struct debts *d, int64_t now_ns)
     for (uint32_t i = d->own_count; i--;)
         if (now_ns >= over_ns(&d->own[i]))
             take_out(d, i);
-    if (d->own_count >= DEBTS_MAX - 1)
+    if (d->own_count >= DEBTS_MAX - 2)
         fold(d);
 }
 
@@ -99,6 +99,26 @@ void debts_go_on(aoe_core *c, const struct path *path, int64_t now_ns)
     }
 }
 
+void debts_cache(struct debts *d, const struct path *path)
+{
+    aoe_debt *it = &d->cache;
+    int same = it->cached && it->port == path->port && is_to(it, path) && same_mac(it->own, path->own) &&
+               it->instance == path->instance;
+    if (same)
+        return;
+    *it = (aoe_debt){.instance = path->instance, .port = path->port, .shelf = path->shelf, .slot = path->slot,
+                     .cached = 1};
+    memcpy(it->own, path->own, MAC_BYTES);
+    memcpy(it->mac, path->mac, MAC_BYTES);
+    d->news++;
+}
+
+void debts_flushed(struct debts *d)
+{
+    d->news += d->cache.cached;
+    d->cache.cached = 0;
+}
+
 static int is_stream(const aoe_debt *debt, const struct path *path, uint16_t stream)
 {
     return debt->stream == stream && is_to(debt, path) && same_mac(debt->own, path->own);
@@ -117,11 +137,15 @@ int debts_has(const struct debts *d, const struct path *path, uint16_t stream)
 
 uint32_t debts_all(const struct debts *d, aoe_debt *all)
 {
-    assert(d->left_count + d->own_count <= DEBTS_MAX);
+    assert(d->left_count + d->own_count < DEBTS_MAX);
     for (uint32_t i = 0; i < d->left_count; i++)
         all[i] = d->left[i].debt;
     memcpy(all + d->left_count, d->own, d->own_count * sizeof *d->own);
-    return d->left_count + d->own_count;
+    uint32_t count = d->left_count + d->own_count;
+    const aoe_debt *cached = d->left_cache.cached ? &d->left_cache : &d->cache;
+    if (cached->cached)
+        all[count++] = *cached;
+    return count;
 }
 
 /* What was left */
@@ -130,11 +154,11 @@ void debts_init(struct debts *d, const aoe_debt *left, uint32_t count, int64_t s
 {
     assert(count <= DEBTS_MAX);
     for (uint32_t i = 0; i < count; i++) {
-        d->left[i].debt = left[i];
+        aoe_debt *debt = left[i].cached ? &d->left_cache : &d->left[d->left_count++].debt;
+        *debt = left[i];
         if (since_ns < left[i].until_ns)
-            d->left[i].debt.until_ns = since_ns;
+            debt->until_ns = since_ns;
     }
-    d->left_count = count;
 }
 
 static void drop(struct debts *d, uint32_t at)

@@ -56,6 +56,7 @@ static void hand_over(aoe_core *c, int64_t now_ns)
         return;
     }
     c->unflushed = NULL;
+    debts_flushed(&c->debts);
     c->patience_ns = c->set.timing.handover_ns;
     board_note(c, c->heir, HAPPENS_CHOSEN, WHY_NONE);
 }

@@ -25,6 +25,24 @@ static void put_to_use(aoe_core *c, struct path *path, int64_t now_ns)
         traffic_release(c, now_ns);
 }
 
+/* What an earlier life left in a volatile cache is there still, or the next FLUSH fails (I6). */
+static void answer_for_cache(aoe_core *c, struct path *owner)
+{
+    aoe_debt *left = &c->debts.left_cache;
+    if (!left->cached)
+        return;
+    left->cached = 0;
+    int there = left->instance == owner->instance && left->shelf == owner->shelf && left->slot == owner->slot &&
+                same_mac(left->mac, owner->mac) && owner->volatile_cache;
+    if (there) {
+        c->unflushed = owner;
+        debts_cache(&c->debts, owner);
+    } else {
+        c->losses++;
+        c->debts.news++;
+    }
+}
+
 /* Choose the first owner: when every address has a path, or those that have none take too long. */
 void lifecycle_settle_in(aoe_core *c, int64_t now_ns)
 {
@@ -43,6 +61,7 @@ void lifecycle_settle_in(aoe_core *c, int64_t now_ns)
         c->chosen = 1;
         first->trial.proved = 1;
         trial_share(c, first);
+        answer_for_cache(c, first);
         board_note(c, first, HAPPENS_CHOSEN, WHY_NONE);
     }
 }

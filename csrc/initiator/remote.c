@@ -220,8 +220,8 @@ void aoe_remote_send(aoe_remote *r)
         aoe_core_own_time(r->core, aoe_remote_now());
         count = aoe_core_out(r->core, &out);
     }
-    if (r->keep && count)
-        r->keep(r->core, 1);
+    if (r->keep)
+        r->keep(r->core, count > 0);
     for (uint32_t i = 0; i < r->ports_count && count; i++)
         port_send(&r->ports[i], i, out, count);
     if (r->keep && count)

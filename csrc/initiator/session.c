@@ -45,8 +45,10 @@ uint32_t session_frame(const aoe_core *c, uint32_t lane)
 /* A loss is told to every flush that was under way then. */
 int session_flushed(aoe_core *c, uint64_t changes, uint64_t losses_told)
 {
-    if (changes + 1 >= c->changes) /* the flush itself is one */
+    if (changes + 1 >= c->changes) { /* the flush itself is one */
         c->unflushed = NULL;
+        debts_flushed(&c->debts);
+    }
     c->losses_told = c->losses;
     return c->losses == losses_told;
 }

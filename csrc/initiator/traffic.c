@@ -58,6 +58,7 @@ void traffic_answered(aoe_core *c, struct path *path, const struct effect *e, in
         path->io_ns = now_ns;
     if (o->lane != LANE_READS && path->identified && path->volatile_cache) {
         c->unflushed = path;
+        debts_cache(&c->debts, path);
         c->changes++;
     }
     if (!o->open)

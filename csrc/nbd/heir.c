@@ -81,7 +81,7 @@ static void publish(const aoe_core *core)
 
 static void keep(const aoe_core *core, int sending)
 {
-    if (sending && heir.news != aoe_core_debts_news(core))
+    if (heir.news != aoe_core_debts_news(core))
         publish(core);
     atomic_store_explicit(&heir.estate->sending, (uint32_t)sending, memory_order_release);
 }

@@ -12,7 +12,7 @@ from aoe.initiator.core import Core
 from aoe.initiator.debts import REST, Debt, Debts, Legacy
 from aoe.initiator.exchange import Peer
 from aoe.initiator.path import Policy
-from aoe.initiator.request import Verb
+from aoe.initiator.request import Outcome, Verb
 from aoe.target.streams import Streams
 from aoe.timing import USUAL
 from aoe.wire import frame
@@ -320,6 +320,52 @@ def test_what_was_left_by_another_host_name_is_over_by_time(make: Make) -> None:
     play.run(BOUND_NS / MS)
     assert play.core.left == 0
     assert play.core.chosen
+
+
+# What a volatile cache holds
+
+
+@both
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("flushes", [False, True])
+def test_a_flush_vouches_for_the_last_life_too(make: Make, restarts: bool, flushes: bool) -> None:
+    """It fails once where the server lost its cache between the two, with what no flush had vouched for."""
+    server = Heeding(1, cache=True, cache_on=True, alone=True)
+    lives = Lives(make, server)
+    lives.play.write(0, sector(1))
+    if flushes:
+        lives.play.do(Verb.FLUSH)
+    assert any(it.cached for it in lives.play.core.debts) is not flushes
+    if restarts:
+        server.restart(99)
+    lives.next()
+    lives.until_chosen()
+    lost = restarts and not flushes
+    first, second = (lives.play.do(Verb.FLUSH) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert (first.outcome is Outcome.CACHE_LOST) is lost
+    assert second.outcome is Outcome.OK
+    assert not any(it.cached for it in lives.play.core.debts)
+
+
+@both
+def test_what_is_cached_is_told_by_every_life(make: Make) -> None:
+    """Also by one that died before it had found a server, and for however long."""
+    server = Heeding(1, cache=True, cache_on=True)
+    lives = Lives(make, server)
+    lives.play.write(0, sector(1))
+    lives.play.run(60_000)
+    server.deaf = True
+    lives.next()
+    lives.play.run(100)
+    server.deaf = False
+    server.restart(99)
+    lives.next()
+    lives.until_chosen()
+    flushed = lives.play.do(Verb.FLUSH)
+    assert flushed is not None
+    assert flushed.outcome is Outcome.CACHE_LOST
 
 
 # Random lives

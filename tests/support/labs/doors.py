@@ -20,6 +20,8 @@ from tests.support.waiting import wait_for
 
 SECTORS = (64 << 20) // 512
 MEMORY_MIB = 256
+STOPPED_S = 2.0
+"""Longer than a frame may wait at a target."""
 DEVICE = "/dev/nbd0"
 ROOT = "/door"
 """What the door has as its root: a tmpfs of its own."""
@@ -91,6 +93,11 @@ class DoorGuest:
         """SIGKILL."""
         self.guest.check(f"kill -9 {self.door()}")
 
+    def stop(self, seconds: float) -> None:
+        """Supervisor and door do not run for so long, as while a system shuts down."""
+        both = f"{self.supervisor()} {self.door()}"
+        self.guest.check(f"kill -STOP {both} && sleep {seconds} && kill -CONT {both}")
+
     def peak_kib(self) -> int:
         """The most memory that the door that serves had at a time."""
         return int(self.guest.check(f"awk '/VmHWM/ {{print $2}}' /proc/{self.door()}/status"))
@@ -127,6 +134,7 @@ def run(work: Path, seed: int, times: int) -> dict[str, Any]:
         guest.check(f"{mke2fs} {DEVICE} && mount {DEVICE} /mnt")
         guest.check(f"({WRITERS}) >/tmp/wrote 2>&1 &")
         alone = [_kill(there, rng, number) for number in range(times)]
+        there.stop(STOPPED_S)
         peak_kib = there.peak_kib()
         guest.check("touch /tmp/stop")
         wait_for(lambda: guest.check("cat /tmp/wrote").strip().isdigit(), PATIENCE_S, there.log, every_s=0.5)
