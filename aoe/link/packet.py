@@ -1,14 +1,13 @@
 """AF_PACKET on an Ethernet interface (packet(7))."""
 
 import asyncio
-import ctypes
 import errno
 import select
 import socket
 import struct
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable
 from contextlib import ExitStack
 from functools import partial
 
@@ -21,18 +20,19 @@ from aoe.link.interface import (
     ARPHRD_LOOPBACK,
     Interface,
     Monitor,
-    asking,
     ethernet_interfaces_up,
     look_up,
-    watching,
+)
+from aoe.link.packet_sockets import (
+    NO_FRAME,
+    ONLY_REPLIES,
+    Sockets,
+    filter_frames,
+    open_packet,
 )
 from aoe.wire import protocol
-from aoe.wire.frame import BROADCAST, ETHERTYPE, FLAG_RESPONSE, FLAGS_AT, destination
+from aoe.wire.frame import BROADCAST, destination
 
-_SO_ATTACH_FILTER = 26
-_SO_SNDBUFFORCE = 32
-_SO_RCVBUFFORCE = 33
-_SO_TIMESTAMPNS_NEW = 64
 _TIMESPEC = struct.Struct("qq")
 _TRUNCATED = int(socket.MSG_TRUNC)  # as an enumeration it costs more than the rest of the check
 _TO_ALL = (socket.PACKET_BROADCAST, socket.PACKET_MULTICAST)
@@ -43,56 +43,9 @@ _VLAN_HEADER = 4
 _now_ns = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 """A frame that waits grows old while the machine is suspended, too."""
 
-_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
-_ONLY_REPLIES = (
-    struct.pack("HBBI", 0x30, 0, 0, FLAGS_AT)  # load the byte with version and flags
-    + struct.pack("HBBI", 0x45, 0, 1, FLAG_RESPONSE)  # jump unless it has the R flag
-    + struct.pack("HBBI", 0x06, 0, 0, 0xFFFFFFFF)  # accept
-    + _NOTHING
-)
-
 
 _ABSENT = Interface(0, ARPHRD_ETHER, bytes(6), limits.UDP_MTU_DEFAULT, False)
 """What is said of an interface that never was there."""
-
-
-class Sockets:
-    """What a link on an interface needs of the kernel, opened by this process; another one may do it."""
-
-    def packet(self, name: str) -> socket.socket:
-        """Bound to an interface (of no name: to none yet), with its buffers. ConfigurationError."""
-        return _open(name)
-
-    def ringed(self, name: str, thread: int, ring: str) -> tuple[socket.socket, bool]:
-        """The same for a thread of an engine; whether it has such a ring already, of an earlier engine."""
-        del thread, ring
-        return self.packet(name), False
-
-    def asking(self) -> socket.socket:
-        """To ask about interfaces."""
-        return asking()
-
-    def watching(self) -> socket.socket:
-        """To be told when one changes."""
-        return watching()
-
-    def bind(self, name: str, *them: socket.socket) -> None:
-        """Have packet sockets go on with an interface. OSError, ConfigurationError."""
-        for it in them:
-            it.bind((name, ETHERTYPE))
-
-    def go_on(self, name: str, them: Sequence[socket.socket], then: Callable[[bool], None]) -> None:
-        """The same for a link, and `then` something with whether they do: at once. What asks another process
-        for it does so later, in the running event loop."""
-        try:
-            self.bind(name, *them)
-        except (OSError, ConfigurationError):
-            then(False)
-        else:
-            then(True)
-
-    def let_go(self, *them: socket.socket) -> None:
-        """What will be served on no more: of no use to another process either."""
 
 
 class PacketLink(Link):
@@ -172,7 +125,7 @@ class PacketLink(Link):
     def only_replies(self) -> None:
         """Leave the requests to an engine: only replies of others come here. The loopback interface brings
         our own back, and no others' can be told from them."""
-        _attach_filter(self._socket, _NOTHING if self._interface.kind == ARPHRD_LOOPBACK else _ONLY_REPLIES)
+        filter_frames(self._socket, NO_FRAME if self._interface.kind == ARPHRD_LOOPBACK else ONLY_REPLIES)
 
     def start(self, listener: Listener) -> None:
         self._listener = listener
@@ -352,7 +305,7 @@ class PacketLink(Link):
 def check_interface(name: str) -> None:
     """ConfigurationError if a packet socket on an interface of that name could not be used."""
     usable(name)
-    _open(name).close()
+    open_packet(name).close()
 
 
 def usable(name: str, kernel: socket.socket | None = None) -> Interface:
@@ -402,52 +355,3 @@ def only_interface(kernel: socket.socket | None = None) -> str:
         )
         raise ConfigurationError(f"{which}; say --interface NAME")
     return up[0]
-
-
-def _open(name: str) -> socket.socket:
-    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    try:
-        link = socket.socket(socket.AF_PACKET, kind, 0)
-    except PermissionError as error:
-        raise ConfigurationError(
-            f"no permission to open a packet socket on {name}; run as root, or grant it: "
-            "setcap cap_net_raw+ep on the Python interpreter, or AmbientCapabilities=CAP_NET_RAW in a unit"
-        ) from error
-    try:
-        _enlarge(link)
-        link.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW, 1)
-    except OSError as error:
-        link.close()
-        raise ConfigurationError(f"{name}: {error.strerror}") from error
-    if name:
-        bind(link, name)
-    return link
-
-
-def bind(link: socket.socket, name: str) -> None:
-    """Have it take the frames of an interface; ConfigurationError where that cannot be, and it is closed."""
-    try:
-        link.bind((name, ETHERTYPE))
-    except OSError as error:
-        link.close()
-        raise ConfigurationError(f"{name}: {error.strerror}") from error
-
-
-def _attach_filter(link: socket.socket, program: bytes) -> None:
-    """Classic BPF (socket(7), SO_ATTACH_FILTER)."""
-    code = ctypes.create_string_buffer(program)
-    fprog = struct.pack("HP", len(program) // 8, ctypes.addressof(code))
-    link.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
-
-
-def _enlarge(link: socket.socket) -> None:
-    """As large as allowed: past the system's limit only CAP_NET_ADMIN goes."""
-    sizes = (
-        (_SO_RCVBUFFORCE, socket.SO_RCVBUF, limits.RECEIVE_BUFFER),
-        (_SO_SNDBUFFORCE, socket.SO_SNDBUF, limits.SEND_BUFFER),
-    )
-    for beyond_limit, within_limit, size in sizes:
-        try:
-            link.setsockopt(socket.SOL_SOCKET, beyond_limit, size)
-        except PermissionError:
-            link.setsockopt(socket.SOL_SOCKET, within_limit, size)

@@ -17,7 +17,7 @@ from aoe.disk.locks import described_anew
 from aoe.disk.watch import add_watch
 from aoe.errors import AoeError, ConfigurationError
 from aoe.image.asking import Asked
-from aoe.link.packet import Sockets
+from aoe.link.packet_sockets import Sockets
 from aoe.link.udp import UdpSpec, open_datagrams
 from aoe.node import links
 from aoe.node.groups import number_of

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable, MutableMapping, Sequence
 from weakref import WeakKeyDictionary
 
-from aoe.link.packet import Sockets
+from aoe.link.packet_sockets import Sockets
 from aoe.node.held import Held, Kind
 
 

@@ -16,7 +16,8 @@ from aoe.disk.threads import aside
 from aoe.errors import AoeError, ConfigurationError
 from aoe.link.base import Link
 from aoe.link.naming import Known, all_known
-from aoe.link.packet import PacketLink, Sockets
+from aoe.link.packet import PacketLink
+from aoe.link.packet_sockets import Sockets
 from aoe.link.udp import Bound, UdpLink, UdpSpec
 from aoe.node.chores import Facts
 from aoe.node.desk import Use, how_of, use_of

@@ -24,7 +24,8 @@ from aoe.image.asking import token_of as token_of_image
 from aoe.image.formats import RAW
 from aoe.link.base import Link
 from aoe.link.naming import Known, all_known
-from aoe.link.packet import PacketLink, Sockets, only_interface
+from aoe.link.packet import PacketLink, only_interface
+from aoe.link.packet_sockets import Sockets
 from aoe.link.udp import UdpLink, UdpSpec
 from aoe.node.chores import Chores, Facts
 from aoe.node.cut_files import CutFiles

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from aoe import limits
 from aoe.disk.base import Disk
 from aoe.disk.threads import aside
-from aoe.drive.identify import is_serial
+from aoe.drive.identify import Identity, is_serial
 from aoe.errors import AoeError, ConfigurationError, NoThread
 from aoe.link.base import Link
 from aoe.target.address_check import siblings_only
@@ -17,6 +18,7 @@ from aoe.target.rates import NONE, Limits
 from aoe.target.records import Record
 from aoe.target.served import Served
 from aoe.target.state import AoeState
+from aoe.target.streams import Streams
 from aoe.wire import protocol
 
 log = logging.getLogger("aoe.target")
@@ -96,6 +98,60 @@ def check_serial(serial: str) -> None:
             f"serial {serial!r} is not printable ASCII of 1 to {protocol.SERIAL_MAX} characters "
             "without blanks around"
         )
+
+
+def check_new(
+    offers: Iterable[Offer], taken: Collection[Key], serials: Collection[str], fits: Callable[[Disk], bool]
+) -> None:
+    """Unfit, with all that cannot be served beside what has its address or serial already, or whose disk does
+    not fit an engine."""
+    addresses, named = set(taken), set(serials)
+
+    def check(offer: Offer) -> None:
+        if not fits(offer.disk):
+            raise ConfigurationError(f"{offer.address}: the engine serves files and block devices only")
+        check_address(offer.shelf, offer.slot)
+        check_serial(offer.serial)
+        if offer.key in addresses:
+            raise ConfigurationError(f"{offer.address} is served already; choose another address")
+        if offer.serial in named:
+            raise ConfigurationError(f"serial {offer.serial} is served already; choose another one")
+        addresses.add(offer.key)
+        named.add(offer.serial)
+
+    check_all(offers, check)
+
+
+def identity_of(offer: Offer, sectors: int, frame_age_s: float) -> Identity:
+    """What IDENTIFY says of a disk that was never served here, where a frame carries that many sectors."""
+    disk = offer.disk
+    return Identity(
+        sectors=disk.size // protocol.SECTOR,
+        serial=offer.serial,
+        physical_block=disk.physical_block,
+        alignment=disk.alignment,
+        trim_blocks=min(limits.TRIM_BLOCKS_MAX, sectors) if disk.trims and not disk.read_only else 0,
+        trim_zeroes=disk.trim_zeroes,
+        cache=offer.write_back,
+        cache_on=offer.write_back,
+        frame_age_ms=int(frame_age_s * 1000),
+        instance=secrets.randbits(64),
+        streams=True,
+        store_id=disk.store_name.id,
+        alone=disk.alone,
+    )
+
+
+def made(offer: Offer, identity: Identity, streams: Streams) -> Export:
+    """The export that an offer asks for."""
+    disk = offer.disk
+    export = Export(
+        offer.shelf, offer.slot, identity, read_only=disk.read_only, block=disk.block, direct=disk.direct
+    )
+    export.know(streams)
+    export.let_masks(offer.remote_masks)
+    export.limit(offer.limits)
+    return export
 
 
 def judge(offer: Offer, found: Mapping[bytes, str | None], force: bool) -> None:

@@ -26,7 +26,7 @@ from aoe.target.health import Failure
 from aoe.target.legacy import Legacy, continued, legacy_of
 from aoe.target.marks import Marks
 from aoe.target.measure import Measure
-from aoe.target.offer import Offer, check_address, check_all, check_serial, judge, with_states
+from aoe.target.offer import Key, Offer, check_all, check_new, identity_of, judge, made, with_states
 from aoe.target.rates import Limits
 from aoe.target.server import Server, TargetOptions
 from aoe.target.state import AoeState
@@ -35,8 +35,6 @@ from aoe.target.system import System
 from aoe.wire import protocol
 
 log = logging.getLogger("aoe.target")
-
-Key = tuple[int, int]
 
 
 class Target(Rooted):
@@ -400,52 +398,19 @@ class Target(Rooted):
 
     def _check_offers(self, offers: Sequence[Offer]) -> None:
         taken = {*self.server.exports, *self._leaving, *self._coming}
-        serials = {export.identity.serial for export in self.exports}
-
-        def check(offer: Offer) -> None:
-            if not self.server.can_serve(offer.disk):
-                raise ConfigurationError(f"{offer.address}: the engine serves files and block devices only")
-            check_address(offer.shelf, offer.slot)
-            check_serial(offer.serial)
-            if offer.key in taken:
-                raise ConfigurationError(f"{offer.address} is served already; choose another address")
-            if offer.serial in serials:
-                raise ConfigurationError(f"serial {offer.serial} is served already; choose another one")
-            taken.add(offer.key)
-            serials.add(offer.serial)
-
-        check_all(offers, check)
-        if len(taken) > self._options.exports_max:
+        check_new(offers, taken, {export.identity.serial for export in self.exports}, self.server.can_serve)
+        if len(taken) + len(offers) > self._options.exports_max:
             raise ConfigurationError(
-                f"{len(taken)} disks are too many; this target was opened for {self._options.exports_max}"
+                f"{len(taken) + len(offers)} disks are too many; "
+                f"this target was opened for {self._options.exports_max}"
             )
 
     def _export(self, offer: Offer) -> Export:
-        disk, mtu = offer.disk, min([limits.UDP_MTU_MAX, *(port.mtu for port in self.server.ports)])
-        trim_blocks = min(limits.TRIM_BLOCKS_MAX, protocol.sectors_per_frame(mtu))
-        identity = Identity(
-            sectors=disk.size // protocol.SECTOR,
-            serial=offer.serial,
-            physical_block=disk.physical_block,
-            alignment=disk.alignment,
-            trim_blocks=trim_blocks if disk.trims and not disk.read_only else 0,
-            trim_zeroes=disk.trim_zeroes,
-            cache=offer.write_back,
-            cache_on=offer.write_back,
-            frame_age_ms=int(self._frame_age_s * 1000),
-            instance=secrets.randbits(64),
-            streams=True,
-            store_id=disk.store_name.id,
-            alone=disk.alone,
-        )
+        mtu = min([limits.UDP_MTU_MAX, *(port.mtu for port in self.server.ports)])
+        identity = identity_of(offer, protocol.sectors_per_frame(mtu), self._frame_age_s)
         identity, streams = continued(identity, self._from_last.pop(offer.key, None))
-        export = Export(
-            offer.shelf, offer.slot, identity, read_only=disk.read_only, block=disk.block, direct=disk.direct
-        )
-        export.know(Streams(streams, time.time_ns()))
-        export.let_masks(offer.remote_masks)
+        export = made(offer, identity, Streams(streams, time.time_ns()))
         export.serve_on(self.server.ports_of(offer.links))
-        export.limit(offer.limits)
         self.draining.take_up(export)
         return export
 

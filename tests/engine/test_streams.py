@@ -20,7 +20,8 @@ import pytest
 from aoe.disk.open import open_disk
 from aoe.drive.identify import vendor_of
 from aoe.limits import STREAMS_MAX
-from aoe.link.packet import PacketLink, Sockets
+from aoe.link.packet import PacketLink
+from aoe.link.packet_sockets import Sockets
 from aoe.target.accelerator import EngineOptions
 from aoe.target.legacy import Legacy
 from aoe.target.offer import Offer
