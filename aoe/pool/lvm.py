@@ -190,7 +190,9 @@ class LvmThin:
         lv = name_of(image)
         try:
             if self._volumes.is_active(lv):
-                self._held[lv] = _taken(self._volumes.path(lv), read)
+                known = self._volumes.known.get(lv)
+                flags = os.O_RDONLY if read or (known and known.read_only) else os.O_RDWR
+                self._held[lv] = _taken(self._volumes.path(lv), read, flags)
             yield
         finally:
             self._let_go(lv)
@@ -201,9 +203,9 @@ class LvmThin:
             os.close(self._held.pop(lv))
 
 
-def _taken(path: Path, read: bool) -> int:
+def _taken(path: Path, read: bool, flags: int) -> int:
     try:
-        fd = os.open(path, os.O_RDONLY if read else os.O_RDWR | os.O_EXCL)
+        fd = os.open(path, flags if read else flags | os.O_EXCL)
     except OSError as error:
         user = locks.user_of_device(path) or "mounted, or used by another program"
         raise PoolError(f"{path} is in use ({user}); stop that first") from error

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from aoe import limits
 from aoe.disk.syscalls import leave_all_but
-from aoe.errors import ConfigurationError, PoolError
+from aoe.errors import AoeError, ConfigurationError, PoolError
 from aoe.pool import lvm_run
 
 SOCKET = Path("/run/aoe-target-lvm")
@@ -82,9 +82,11 @@ class Worker:
         with self._turn:
             try:
                 answer = self._asked(words, stdin)
-            except (OSError, ValueError) as error:
-                self.close()
-                raise PoolError(f"{words[0]}: {self._at}: {error}") from error
+            except BaseException as error:
+                self.close()  # its answer may come yet
+                if isinstance(error, OSError | ValueError) and not isinstance(error, AoeError):
+                    raise PoolError(f"{words[0]}: {self._at}: {error}") from error
+                raise
         if "wrong" in answer:
             raise ConfigurationError(str(answer["wrong"]))
         if "failed" in answer:

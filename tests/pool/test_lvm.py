@@ -1,6 +1,8 @@
 """The verbs on a thin pool of LVM that only computes: what they leave, and what is refused."""
 
 import asyncio
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -369,6 +371,24 @@ def test_a_disk_that_another_program_has_is_refused(lvm: FakeLvm) -> None:
             for request in (Rollback("base", "a"), Resize("base", 2 * SIZE), Delete("base", recursive=True)):
                 assert "is in use by" in refusal(work, request)
         work.do(Rollback("base", "a"))
+
+
+def test_a_snapshot_that_is_active_can_be_deleted(lvm: FakeLvm) -> None:
+    """Newer kernels open what is read-only for nothing else."""
+    with working(lvm) as work:
+        work.do(Cut("base", "a"))
+        path = Path(work.ready("base", "a"))
+        opening = os.open
+
+        def opened(it: Path, flags: int, *words: int) -> int:
+            if it == path and flags & os.O_ACCMODE != os.O_RDONLY:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return opening(it, flags, *words)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "open", opened)
+            work.do(Delete("base", "a"))
+        assert is_whole(work)
 
 
 def test_the_last_image_that_goes_has_the_record(lvm: FakeLvm) -> None:

@@ -123,6 +123,23 @@ def test_without_it_the_remedy_is_named_and_one_that_ended_is_asked_again(tmp_pa
     assert len(there.connections) == 2
 
 
+def test_an_answer_that_was_not_waited_for_is_no_other_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with service(tmp_path / "socket", lambda words, _=None: words[0]) as there:
+        worker = Worker(there.at)
+        with monkeypatch.context() as patch:
+            patch.setattr(socket.socket, "makefile", ended)
+            with pytest.raises(KeyboardInterrupt):
+                worker.run(("lvs",))
+        assert worker.run(("lvremove",)) == "lvremove"
+        worker.close()
+
+
+def ended(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_child_runs_commands_until_it_is_not_asked_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
