@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from aoe.config.values import ExportConfig, is_link, volume_of
-from aoe.disk import locks
 from aoe.disk.base import StoreName
 from aoe.disk.found import token_at, token_of
-from aoe.disk.open import Opening, hold_store, lock_store, only_reads, open_store, try_store
+from aoe.disk.open import Opening, hold_store, open_store, try_store
 from aoe.disk.opened import Opened
 from aoe.disk.opened import Store as OpenStore
 from aoe.disk.syscalls import close_all
@@ -33,6 +32,7 @@ from aoe.node.holds import Busy, Hold, Holds, Keeper, Place, Rest
 from aoe.node.merges import merges
 from aoe.node.plan import Store
 from aoe.node.pools import Pools
+from aoe.node.resumed import again, has_lives
 from aoe.node.rooms import rooms
 from aoe.node.scheduled import Looks
 from aoe.pool.asked import Wish
@@ -246,7 +246,7 @@ class InProcess:
             opened = self._together(path, how)
             return where.held(opened, token_of(os.fstat(opened.store.fd)))
         try:
-            opened = _again(path, how, hold)
+            opened = again(path, how, hold)
         except BaseException:
             self._holds.release(hold.place)
             raise
@@ -315,7 +315,7 @@ class InProcess:
         if hold is not None or not self._apart:
             return hold
         fd = hold_store(path, how)
-        if not (how.read_only or _has_lives(fd, path)):
+        if not (how.read_only or has_lives(fd, path)):
             os.close(fd)
             return None
         hold = Hold(fd, Place(token_of(os.fstat(fd)), how.shared))
@@ -432,59 +432,3 @@ def _token_of_image(name: StoreName) -> Store:
 def _file_of(store: Store | None) -> str:
     """An image, as `aoe.image` tells it."""
     return ":".join(map(str, store)) if isinstance(store, tuple) else ""
-
-
-def _has_lives(fd: int, path: Path) -> bool:
-    try:
-        locks.LifeLock(fd).is_free()
-    except OSError as error:
-        log.warning("%s: its locks go with this process, as others cannot be had: %s", path, error.strerror)
-        return False
-    return True
-
-
-def _again(path: Path, how: Opening, hold: Hold) -> Opened:
-    """What this process holds, by its descriptor: the name may lead to another store by now."""
-    again = Path(f"/proc/self/fd/{hold.fd}")
-    writes = not only_reads(os.fstat(hold.fd), how)
-    if hold.read_only and writes:
-        _hold_for_writing(path, how, hold)
-    lives = hold.apart and writes
-    if lives and not hold.is_free():
-        raise _busy(path, hold)
-    try:
-        opened = open_store(again, how._replace(locked=True))
-    except ConfigurationError as error:
-        raise ConfigurationError(str(error).replace(str(again), str(path))) from error
-    if lives:
-        _begin(path, opened, hold)
-    return opened
-
-
-def _busy(path: Path, hold: Hold) -> Busy:
-    said = f"writes of an earlier process to {plain(str(path))} have not ended; it is served when they have"
-    return Busy(said, hold.place.store)
-
-
-def _hold_for_writing(path: Path, how: Opening, hold: Hold) -> None:
-    try:
-        lock_store(hold.fd, path, how._replace(apart=hold.apart))
-    except BlockingIOError as error:
-        raise ConfigurationError(f"{path} is read by another program; stop it, or say read-only") from error
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be locked for writing: {error.strerror}; stop the service, and start it again"
-        ) from error
-    hold.read_only = False
-
-
-def _begin(path: Path, opened: Opened, hold: Hold) -> None:
-    """Do I/O there from now on. It is closed after an error."""
-    try:
-        if not hold.begin(opened.store.fd):
-            raise _busy(path, hold)
-    except BaseException as error:
-        os.close(opened.store.fd)
-        if isinstance(error, OSError):
-            raise ConfigurationError(f"{path} cannot be locked: {error.strerror}") from error
-        raise
