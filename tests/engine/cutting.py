@@ -132,7 +132,7 @@ def cutting(
 
 def run(store: Path, work: Path, engine: str, *, seed: int, times: int) -> tuple[int, list[str]]:
     """So many snapshots of three disks under load: how many writes there were, and what is wrong."""
-    with Lab(mtu=9000) as lab, cutting(lab, store, work, engine, disks=3, size=8 * MIB, seed=seed) as it:
+    with Lab(mtu=9000) as lab, cutting(lab, store, work, engine, disks=3, seed=seed) as it:
         said = [it.cut(3) for _ in range(times)]
         refused = [one["error"] for one in said if "error" in one]
         history = it.history()

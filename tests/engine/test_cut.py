@@ -116,7 +116,7 @@ def test_a_disk_that_hangs_has_no_snapshot_and_is_served_on(
 @pytest.mark.parametrize("engine", ["c", "python"])
 def test_several_disks_are_cut_at_one_moment(engine: str, lab: Lab, xfs: Path, tmp_path: Path) -> None:
     need_engine()
-    with cutting(lab, xfs, tmp_path, engine, disks=3, size=8 << 20) as it:
+    with cutting(lab, xfs, tmp_path, engine, disks=3, size=16 << 20) as it:
         for _ in range(ROUNDS):
             said = it.cut(3)
             assert "error" not in said, said

@@ -39,7 +39,7 @@ RESTARTS, APPLIES, DRAINS, CUTS, DOORS = 50, 500, 20, 20, 30
 USED, THOUSAND = 20, 1000
 """Exports of a service."""
 ENGINES = ("c", "python")
-CUT_BYTES = 1 << 30
+CUT_BYTES = 4 << 30
 Said = dict[str, Any]
 
 
