@@ -238,9 +238,18 @@ class InProcess:
         return Where(sight.path, how, export.place, sight.name)
 
     def _open(self, where: Where) -> Held:
+        """A verb may have gone on until its lock was had."""
+        held = self._open_raw(where) if where.how.format == RAW else self._open_image(where)
+        try:
+            self.pools.check_same(where.volume, where.path, where.how.size)
+        except BaseException:
+            close_all([held.opened.store.fd])
+            self.release(held)
+            raise
+        return held
+
+    def _open_raw(self, where: Where) -> Held:
         path, how, *_ = where
-        if how.format != RAW:
-            return self._open_image(where)
         hold = self._hold(path, how) if self._is_held(how.shared, how.read_only) else None
         if hold is None:
             opened = self._together(path, how)
@@ -377,7 +386,8 @@ class InProcess:
         return self._looks.dues(self.pools, datetime.now(UTC))
 
     def _is_ours(self, path: str) -> bool:
-        served = (str(where.path) for name, where in self._image_wheres.items() if self._image_uses[name] > 0)
+        wheres = list(self._image_wheres.items())  # another thread may open one meanwhile
+        served = (str(where.path) for name, where in wheres if self._image_uses[name] > 0)
         return self._holds.has(token_at(path)) or path in served
 
     def close(self) -> None:

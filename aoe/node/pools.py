@@ -73,8 +73,11 @@ class Pools:
         found = self._open[name]
         if not found.turn.acquire(blocking=False):
             return False
-        del self._open[name]
-        found.work.close()
+        try:
+            del self._open[name]
+            found.work.close()
+        finally:
+            found.turn.release()  # what waits for it looks again
         return True
 
     def look(self, patience_s: float = 0) -> None:
@@ -131,6 +134,16 @@ class Pools:
             )
         return found
 
+    def check_same(self, place: str, path: Path, size: int | None) -> None:
+        """ConfigurationError where a volume has another image, or size, than it had when that was locked."""
+        name = volume_of(place)
+        if name is None or name.pool not in self._wanted:
+            return
+        work = self.work(name.pool)
+        image = work.image_of(name.volume, name.snapshot)
+        if (work.where(image), image.size) != (str(path), size):
+            raise ConfigurationError(f"{place} was changed while it was opened; try again")
+
     @contextmanager
     def turn(self, pool: str) -> Iterator[Work]:
         """Work on a pool while nothing else changes it, and it is not left. ConfigurationError."""
@@ -169,7 +182,7 @@ def _sight(work: Work, name: VolumeName, path_of: Callable[[str, str], str]) -> 
         raise ConfigurationError(f"{name}: the record of {name.volume}: {problem}; put back a copy of it")
     volume = work.tree.volume(name.volume)
     image = work.image_of(name.volume, name.snapshot)
-    path, is_kept = Path(path_of(name.volume, name.snapshot)), bool(name.snapshot)
+    path, is_kept = Path(path_of(name.volume, name.snapshot)), bool(name.snapshot) or volume.template
     return Sight(path, image.size, image.format, is_kept, StoreName(StoreKind.VOLUME, text_of(volume, image)))
 
 

@@ -75,6 +75,7 @@ class Keep:
         name = at.tree.name(self.uuid)
         was = at.tree.volume(name)
         names.check_free(self.snapshot, "snapshot", (it.name for it in was.snapshots))
+        check_size(self.image.size)
         kept = Snapshot(name=self.snapshot, image=self.image, made=self.made, cause=self.cause)
         steps = Find(self.image), Save(name, with_snapshot(was, kept)), Settle(self.image)
         return Plan(steps, f"{at.tree.said(name, self.snapshot)}: cut")

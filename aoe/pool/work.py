@@ -210,8 +210,8 @@ class Work:
                 raise self._failed("locking its images", error) from error
             self._stale = True
             self._carry_out(plan)
-        self.found = self.found.after(plan.steps)
-        self._stale = False
+            self.found = self.found.after(plan.steps)  # before another one gets their locks
+            self._stale = False
         if plan.frees:
             self._store.save()
         return plan

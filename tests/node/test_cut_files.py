@@ -67,6 +67,19 @@ def test_what_is_not_whole_is_gone(pools: Pools) -> None:
     assert files(Path(pools.config("fast").path)) == before
 
 
+@pytest.mark.parametrize("size", [0, 511, SIZE + 1])
+def test_one_that_is_no_disk_any_more_is_refused(pools: Pools, size: int) -> None:
+    """What fills it has the rights to cut it short, and a record of that could not be read again."""
+    cuts = CutFiles(pools)
+    number = filled(cuts, "monday")
+    fd = cuts.file(number)
+    os.ftruncate(fd, size)
+    os.close(fd)
+    with pytest.raises(ConfigurationError, match=f"a disk cannot have {size} bytes"):
+        cuts.end(number, whole=True)
+    assert (names(pools), is_whole(pools.work("fast"))) == ([], True)
+
+
 def test_other_verbs_go_on_beside_it(pools: Pools) -> None:
     cuts = CutFiles(pools)
     monday, clone = filled(cuts, "monday"), filled(cuts, "clone-web2", FOR_CLONE)

@@ -1,20 +1,26 @@
 """Volumes that are opened for exports: which disk they are, how large, and what is wrong with one."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aoe.config.values import Config, ExportConfig, PoolConfig
+from aoe.disk.open import Opening, open_store
+from aoe.disk.opened import Opened
 from aoe.errors import ConfigurationError
-from aoe.node.opening import Held, InProcess
+from aoe.node.opening import Held, InProcess, Where, opening_of
 from aoe.node.plan import Running, plan
 from aoe.node.pools import Pools
+from aoe.pool.directory import Directory
 from aoe.pool.records import dump, load
-from aoe.pool.requests import Create, Delete, Rename
+from aoe.pool.requests import Create, Delete, Rename, Resize
 from aoe.pool.volume import Image, Snapshot
+from aoe.pool.work import Request
 from aoe.target.records import StateStore
 from aoe.target.state import AoeState
 from tests.disk.helpers import is_taken
@@ -115,6 +121,89 @@ def test_a_snapshot_is_another_disk_that_is_only_read(opener: InProcess) -> None
     assert kept.key.serial != head.key.serial
     assert kept.opened.store_name.id != head.opened.store_name.id
     done(opener, head, kept)
+
+
+def test_a_template_is_only_read(opener: InProcess, pool: Path) -> None:
+    record = pool / "volumes/other.json"
+    opener.close()
+    record.write_bytes(dump(replace(load(record.read_bytes()), template=True)))
+    held = opener.open_store(export("fast/other"))
+    assert held.opened.store.read_only
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.pwrite(held.opened.store.fd, b"x", 0)
+    done(opener, held)
+
+
+CHANGES: dict[str, tuple[list[Request], str]] = {
+    "deleted": ([Delete("other")], "there is no volume fast/other"),
+    "made again": ([Delete("other"), Create("other", 2 * SIZE, "raw")], "fast/other was changed while"),
+    "resized": ([Resize("other", 4 * SIZE)], "fast/other was changed while it was opened; try again"),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_what_changes_until_its_lock_is_had_is_not_served(
+    opener: InProcess, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """An opener that waits for the lock of an image gets it when the verb is over."""
+    requests, why = CHANGES[how]
+    kept = tmp_path / "kept"
+
+    def late(path: Path, opening: Opening) -> Opened:
+        os.link(path, kept)
+        for it in requests:
+            opener.pools.work("fast").do(it)
+        return open_store(kept, opening)
+
+    monkeypatch.setattr("aoe.node.opening.open_store", late)
+    with pytest.raises(ConfigurationError, match=why):
+        opener.open_store(export("fast/other"))
+    assert not is_taken(kept)
+
+
+def test_what_a_verb_has_changed_is_known_before_others_get_its_images(
+    pool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, seen = Directory.alone, list[bool]()
+
+    @contextmanager
+    def watched(store: Directory, image: Image, *, read: bool) -> Iterator[None]:
+        with alone(store, image, read=read):
+            yield
+            seen.append("web2" in work.volumes)
+
+    monkeypatch.setattr(Directory, "alone", watched)
+    with working(pool, reserve=0) as work:
+        work.do(Rename("other", "web2"))
+    assert seen == [True]
+
+
+def test_what_waits_for_a_pool_that_is_left_meanwhile_finds_the_next_one(
+    opener: InProcess, pool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools, wanted = opener.pools, [PoolConfig(name="fast", path=str(pool))]
+    known = pools._found
+    late = [pools._found("fast")]
+    pools.follow([])
+    pools.follow(wanted)
+    monkeypatch.setattr(pools, "_found", lambda name: late.pop() if late else known(name))
+    assert not late[0].turn.locked(), "nothing would end it any more"
+    with pools.turn("fast") as work:
+        assert "web1" in work.volumes
+
+
+def test_images_that_another_thread_opens_meanwhile_do_no_harm(opener: InProcess) -> None:
+    class Turns(Counter[str]):
+        """As where the other thread has its turn at the look at each of them."""
+
+        def __getitem__(self, name: str) -> int:
+            opener._image_wheres.setdefault(f"{name}+", opener._image_wheres[name])
+            return 1
+
+    opener._image_wheres = {"a": Where(Path("/a"), opening_of(export("/a")))}
+    opener._image_uses = Turns()
+    assert not opener._is_ours("/b")
+    opener._image_uses = Counter()
 
 
 def test_a_part_of_a_volume_is_another_disk(opener: InProcess) -> None:
