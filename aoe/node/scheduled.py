@@ -67,7 +67,7 @@ def _in_pool(
         if volume.template or not _is_meant(schedule.volumes, f"{pool}/{name}"):
             continue
         tree = work.tree
-        held = [it.name for it in volume.snapshots if tree.clones(volume, it) or tree.overlays(it.image)]
+        held = [it.name for it in volume.snapshots if tree.clones(volume, it)]
         found: Due = due(policy, volume, now, last, held)
         problem = "" if last is None else found.problem
         if found.make or found.prune or problem:

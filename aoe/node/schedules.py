@@ -95,7 +95,8 @@ class Schedules:
         self._said = frozenset(failures)
 
     async def _one(self, it: Facts) -> list[str]:
-        """What failed of what is due for one volume. Where none could be made, none is pruned."""
+        """What failed of what is due for one volume. Where none could be made, none is pruned; one that
+        cannot go, such as one that is served, keeps no other."""
         schedule, pool, volume = f"schedule {it['schedule']}", str(it["pool"]), str(it["volume"])
         where = f"{schedule}: {pool}/{volume}" if volume else f"{schedule}: {pool}"
         failures = [f"{where}: {it['problem']}"] if it["problem"] else []
@@ -105,5 +106,7 @@ class Schedules:
             try:
                 await self._do(pool, wish, schedule)
             except AoeError as error:
-                return [*failures, f"{where}: {error}"]
+                failures.append(f"{where}: {error}")
+                if isinstance(wish, Cut):
+                    break
         return failures

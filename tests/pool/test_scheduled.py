@@ -52,16 +52,21 @@ class Daemon:
 
 @pytest.fixture
 def daemon(pool: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    yield from made(pool, monkeypatch)
+
+
+def made(pool: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    """With three volumes, of which it keeps two snapshots each of two."""
     with working(pool) as work:
         for name in ("web1", "web2", "other"):
             work.do(Create(name, MIB))
-    made = Daemon(pool, ScheduleConfig(name="auto", volumes=("fast/web*",), keep_hourly=2))
+    daemon = Daemon(pool, ScheduleConfig(name="auto", volumes=("fast/web*",), keep_hourly=2))
     clock = SimpleNamespace(
-        strftime=lambda _, __: made.now.strftime("%Y-%m-%dT%H:%M:%SZ"), gmtime=lambda: None
+        strftime=lambda _, __: daemon.now.strftime("%Y-%m-%dT%H:%M:%SZ"), gmtime=lambda: None
     )
     monkeypatch.setattr(working_on, "time", clock)
-    yield made
-    made.pools.close()
+    yield daemon
+    daemon.pools.close()
 
 
 def test_they_are_made_and_pruned(daemon: Daemon) -> None:
@@ -117,6 +122,38 @@ def test_what_fails_is_said_once_and_tried_again(daemon: Daemon, caplog: pytest.
     assert [it.message for it in caplog.records] == ["schedule auto: fast/web1: not now"]
     daemon.loop._do = doing
     assert len(daemon.look(0.1)) == 2
+
+
+def test_one_that_cannot_go_keeps_no_other(daemon: Daemon, caplog: pytest.LogCaptureFixture) -> None:
+    """Such as one that is served."""
+    (first, _), doing = daemon.look(), daemon.do
+
+    async def do(pool: str, wish: Wish, by: str) -> None:
+        if isinstance(wish, Delete) and f"{wish.volume}@{wish.snapshot}" == first:
+            raise ConfigurationError("it is served")
+        await doing(pool, wish, by)
+
+    daemon.loop._do = do
+    for _ in range(4):
+        found = daemon.look(1)
+    assert [it[:25] for it in found if it.startswith("web1@")] == [
+        "web1@auto-20261101T000030",
+        "web1@auto-20261101T030030",
+        "web1@auto-20261101T040030",
+    ]
+    assert [it.message for it in caplog.records] == ["schedule auto: fast/web1: it is served"]
+
+
+def test_without_reflink_they_are_pruned_too(slow_pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later states need what one has until they are merged, and it is gone for its users."""
+    for daemon in made(slow_pool, monkeypatch):
+        for _ in range(4):
+            found = daemon.look(1)
+        assert [it for it in found if it.startswith("web1@")] == [
+            "web1@auto-20261101T030030Z",
+            "web1@auto-20261101T040030Z",
+        ]
+        assert len(daemon.pools.work("fast").volumes["web1"].fading) == 2
 
 
 def test_a_pool_that_is_not_there_is_said(daemon: Daemon, caplog: pytest.LogCaptureFixture) -> None:
