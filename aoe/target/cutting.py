@@ -101,15 +101,17 @@ class Cuts:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._under_way: list[Cutting] = []
-        self._beginning: set[Export] = set()
+        self._beginning: dict[Export, PlainCut | EngineCut | None] = {}
         self._leaving: WeakSet[Export] = WeakSet()
+        self._over = ""
+        """Why there are none any more."""
 
     async def begin(self, into: Mapping[Export, int]) -> Cutting:
         """The moment is over when this returns. Into the files of these descriptors, which stay the caller's:
         on the file system of the disk's, and what they have is lost. ConfigurationError for what cannot be
         cut, CutError."""
         self._check(into)
-        self._beginning.update(into)
+        self._beginning.update(dict.fromkeys(into))
         parts: list[_Part] = []
         try:
             for export, fd in into.items():
@@ -123,22 +125,33 @@ class Cuts:
                 raise CutError(f"{parts[0].export.address}: no snapshot: {_said(error)}") from error
             raise
         finally:
-            self._beginning.difference_update(into)
+            for export in into:
+                del self._beginning[export]
         self._under_way = [it for it in self._under_way if not it.is_over]
         self._under_way.append(Cutting(parts))
         return self._under_way[-1]
 
     def give_up(self, reason: str) -> None:
-        """All of them."""
+        """All of them, for good."""
+        self._over = reason
+        for export in self._beginning:
+            self._let_go(export)
         for cutting in self._under_way:
             cutting.give_up(reason)
 
     def leave(self, export: Export) -> None:
         """It is to be served no more."""
         self._leaving.add(export)
+        self._let_go(export)
         for cutting in self._under_way:
             if export in cutting.exports:
                 cutting.give_up(_gone(export))
+
+    def _let_go(self, export: Export) -> None:
+        """Nothing may be asked of what serves it when that is gone."""
+        side = self._beginning.get(export)
+        if side is not None:
+            side.end()
 
     def _check(self, into: Mapping[Export, int]) -> None:
         if not 0 < len(into) <= limits.CUT_GROUP_MAX:
@@ -175,11 +188,13 @@ class Cuts:
             problem = f"its disk took over {timing.CUT_READY_S:.0f} s to be ready"
             raise CutError(f"{export.address}: no snapshot: {problem}") from error
         except (OSError, DiskError) as error:
+            self._check_served(export)  # a disk that was closed meanwhile says no more than that
             raise CutError(f"{export.address}: no snapshot: {_said(error)}") from error
-        if export in self._leaving:
+        if export in self._leaving or self._over:
             _leave(cloning)
         self._check_served(export)
-        return _Part(export, cloning, self._server.cut(export, disk, cloning))
+        side = self._beginning[export] = self._server.cut(export, disk, cloning)
+        return _Part(export, cloning, side)
 
     async def _ready(self, export: Export, disk: FileDisk, into: int) -> Cloning:
         found = await disk.look(os.fstat)
@@ -198,8 +213,9 @@ class Cuts:
         return cloning
 
     def _check_served(self, export: Export) -> None:
-        if export in self._leaving:
-            raise CutError(f"{export.address}: no snapshot: {_gone(export)}")
+        reason = _gone(export) if export in self._leaving else self._over
+        if reason:
+            raise CutError(f"{export.address}: no snapshot: {reason}")
 
     async def _write_back(self, export: Export, disk: FileDisk) -> None:
         """What only the page cache has would be written while changes wait."""
@@ -211,8 +227,7 @@ class Cuts:
 
     async def _hold(self, parts: Sequence[_Part]) -> None:
         deadline_s = time.monotonic() + timing.CUT_HOLD_S
-        for part in parts:
-            self._check_served(part.export)
+        self._check_all(parts)
         for part in parts:
             part.side.begin()
         while late := next((part for part in parts if not part.side.holds), None):
@@ -220,6 +235,9 @@ class Cuts:
                 ms = int(timing.CUT_HOLD_S * 1000)
                 raise CutError(f"{late.export.address}: no snapshot: its disk took over {ms} ms for a change")
             await asyncio.sleep(timing.CUT_POLL_S)
+            self._check_all(parts)
+
+    def _check_all(self, parts: Sequence[_Part]) -> None:
         for part in parts:
             self._check_served(part.export)
 

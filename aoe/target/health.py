@@ -120,9 +120,10 @@ class Health:
 
     async def keep(self, export: Export) -> None:
         """If its sync failed: return when that is on stable storage, or cannot be put there. Other parts of
-        its store have failed with it: the sync was of the store, and what it lost may be theirs."""
-        one = self._served[export]
-        if not one.disk.failed:
+        its store have failed with it: the sync was of the store, and what it lost may be theirs. Nothing for
+        what is served no more."""
+        one = self._served.get(export)
+        if one is None or not one.disk.failed:
             return
         for part in self._parts(one) if _name(one) not in self._told else ():
             self._told.add(_name(part))

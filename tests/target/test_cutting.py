@@ -20,6 +20,7 @@ from aoe.errors import AoeError, ConfigurationError, CutError
 from aoe.initiator.remote import RemoteDisk
 from aoe.target.cutting import Cutting
 from aoe.target.offer import Offer
+from aoe.target.plain_cut import PlainCut
 from aoe.target.serve import serve
 from aoe.target.target import Target
 from aoe.testing import Lab
@@ -224,6 +225,57 @@ def test_what_is_served_no_more_has_no_snapshot(leaves: str, clones: Clones, tmp
             await cutting.whole()
         assert await left
         assert (tmp_path / "disk").read_bytes().startswith(NEW)
+
+    run(test, tmp_path)
+
+
+@pytest.mark.parametrize("leaves", ["export", "target"])
+@pytest.mark.parametrize("until", ["ready", "held"])
+def test_what_begins_asks_nothing_of_what_is_gone(
+    until: str, leaves: str, clones: Clones, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs in a sync, or for a change under way, while its disk or all goes."""
+    goes, waits = threading.Event(), threading.Event()
+    name = "_sync" if until == "ready" else "_write"
+    before, end, begin = getattr(FileDisk, name), PlainCut.end, PlainCut.begin
+    done: list[str] = []
+
+    def slow(disk: FileDisk, *what: Any) -> None:
+        waits.set()
+        assert goes.wait(60)
+        before(disk, *what)
+
+    def begun(side: PlainCut) -> None:
+        done.append("begin")
+        begin(side)
+
+    def ended(side: PlainCut) -> None:
+        done.append("end")
+        end(side)
+
+    async def test(it: Served) -> None:
+        monkeypatch.setattr(FileDisk, name, slow)
+        monkeypatch.setattr(PlainCut, "begin", begun)
+        monkeypatch.setattr(PlainCut, "end", ended)
+        monkeypatch.setattr(timing, "CUT_HOLD_S", 60.0)
+        hangs = asyncio.ensure_future(it.client.write(0, NEW)) if until == "held" else None
+        if hangs:
+            await eventually(waits.is_set, what="nothing hangs")
+        cut = asyncio.ensure_future(it.cut())
+        await eventually(
+            lambda: waits.is_set() and (until == "ready" or "begin" in done), what="it has begun"
+        )
+        leaving = it.target.remove(1, 0) if leaves == "export" else it.target.stop()
+        left = asyncio.ensure_future(leaving)
+        if until == "held":
+            await eventually(lambda: "end" in done, what="it waits for what is under way")
+        goes.set()
+        with pytest.raises(CutError, match="is served no more" if leaves == "export" else "the target stops"):
+            await cut
+        assert done.count("begin") == (until == "held")
+        await left
+        if hangs:
+            await hangs
 
     run(test, tmp_path)
 
