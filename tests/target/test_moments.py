@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.support.checkers.moments import BLOCK, Write, faults, stamped, stamps
+from tests.support.checkers.moments import BLOCK, SECTOR, Write, faults, stamped, stamps
 
 A = Write(1, ((0, 0),), 10, 20)
 B = Write(2, ((0, 1),), 30, 40)
@@ -56,5 +56,6 @@ def test_what_was_never_acknowledged_may_be_in_or_not() -> None:
 
 
 def test_stamps() -> None:
-    torn = stamped(7)[: BLOCK // 2] + stamped(8)[: BLOCK // 2]
-    assert stamps(stamped(7, 2) + bytes(BLOCK) + torn) == [7, 7, 0, -1]
+    torn = stamped(7)[: SECTOR // 2] + stamped(8)[: SECTOR // 2]
+    in_part = stamped(7)[:SECTOR] + stamped(8)[SECTOR:]
+    assert stamps(stamped(7) + bytes(BLOCK) + in_part + torn) == [*[7] * 8, *[0] * 8, 7, *[8] * 7, -1]

@@ -1,18 +1,19 @@
 """Does a snapshot of disks show one moment of a history of writes?
 
-Each write has a number, which it leaves in every block that it writes. The snapshot has a number of each
-block; 0 where nothing was written. Times are nanoseconds of one clock (CLOCK_MONOTONIC).
+Each write has a number, which it leaves in every sector that it writes: a disk may have some sectors of a
+write without the others. The snapshot has a number of each; 0 where nothing was written. Times are
+nanoseconds of one clock (CLOCK_MONOTONIC).
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-BLOCK = 4096
+BLOCK, SECTOR = 4096, 512
 
 
 class Write(NamedTuple):
-    """When it was sent, and when it was acknowledged (infinity: never). A place is a disk and a block."""
+    """When it was sent, and when it was acknowledged (infinity: never). A place is a disk and a sector."""
 
     number: int
     places: tuple[tuple[int, int], ...]
@@ -26,11 +27,11 @@ def stamped(number: int, blocks: int = 1) -> bytes:
 
 
 def stamps(snapshot: bytes) -> list[int]:
-    """The number in each block; -1 where there are several."""
+    """The number in each sector; -1 where there are several."""
     found = []
-    for at in range(0, len(snapshot), BLOCK):
-        block = snapshot[at : at + BLOCK]
-        found.append(int.from_bytes(block[:8], "little") if block == block[:8] * (BLOCK // 8) else -1)
+    for at in range(0, len(snapshot), SECTOR):
+        sector = snapshot[at : at + SECTOR]
+        found.append(int.from_bytes(sector[:8], "little") if sector == sector[:8] * (SECTOR // 8) else -1)
     return found
 
 

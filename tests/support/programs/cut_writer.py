@@ -13,7 +13,7 @@ from aoe.errors import AoeError
 from aoe.initiator.attach import attach
 from aoe.initiator.remote import RemoteDisk
 from aoe.link.packet import PacketLink
-from tests.support.checkers.moments import BLOCK, stamped
+from tests.support.checkers.moments import BLOCK, SECTOR, stamped
 
 AT_ONCE, BLOCKS_MAX = 12, 5
 History = list[tuple[int, list[tuple[int, int]], float, float | None]]
@@ -38,7 +38,8 @@ class Writer:
         disk = self._rng.randrange(len(self._disks))
         blocks = self._rng.choice((1, 1, *self._blocks))
         first = self._rng.randrange(self._disks[disk].size // BLOCK - blocks)
-        places = [(disk, first + at) for at in range(blocks)]
+        sectors = BLOCK // SECTOR
+        places = [(disk, first * sectors + at) for at in range(blocks * sectors)]
         sent, acknowledged = time.monotonic_ns(), None
         try:
             await self._disks[disk].write(BLOCK * first, stamped(number, blocks))
