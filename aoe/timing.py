@@ -60,7 +60,8 @@ LOCK_WAIT_S = 5.0
 OPENER_ANSWER_S = 60.0
 """How long the opener may take, which waits for locks, and for disks that are slow to open."""
 OPENER_CHORE_S = 0.1
-"""An opener waits so long for the end of a verb, before it does other things."""
+"""An opener waits so long for the end of a verb, before it does other things, and so long it is not asked
+again for one that goes on."""
 OPENER_TURN_S = 1.0
 """After which it begins with no further store before it answers."""
 OPENER_SILENT_S = 10.0

@@ -4,12 +4,13 @@ import asyncio
 import os
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.config.values import ExportConfig, is_link
 from aoe.disk.syscalls import close_all
 from aoe.disk.threads import aside
@@ -186,6 +187,7 @@ class ByOpener(Sockets, System):
     def _chore(self, verb: str, **arguments: Any) -> Facts:
         told, _ = self._ask(verb, **arguments)
         while told["done"] is None:
+            time.sleep(timing.OPENER_CHORE_S)  # others have their turn
             told, _ = self._ask("chore", number=told["number"])
         return dict(told["done"])
 

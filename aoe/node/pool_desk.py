@@ -44,7 +44,7 @@ class PoolDesk:
         self._look()
         request = request_of(asked)
         number = self._stores.chores.begin(pool, request, only_plan=only_plan)
-        return self._chore({"number": number}, ())
+        return self._begun(number)
 
     def _cut(self, said: dict[str, Any], _: Sequence[int]) -> Given:
         """Begin to make a file for a snapshot."""
@@ -55,46 +55,51 @@ class PoolDesk:
         self._look()
         cuts, name, why = self._stores.cuts, pool, str(cause)
         number = self._stores.chores.start(lambda: cuts.begin(name, request, why))
-        return self._chore({"number": number}, ())
+        return self._begun(number)
 
     def _end_cut(self, said: dict[str, Any], _: Sequence[int]) -> Given:
         """Begin to make it known, or to remove it."""
         cuts, number, whole = self._stores.cuts, _number(said), said.get("whole") is True
         chore = self._stores.chores.start(lambda: cuts.end(number, whole=whole))
-        return self._chore({"number": chore}, ())
+        return self._begun(chore)
 
     def _rooms(self, _: dict[str, Any], __: Sequence[int]) -> Given:
         """Begin to look how full the pools are."""
         self._look()
         pools = self._stores.pools
         number = self._stores.chores.start(lambda: {"pools": list(rooms(pools))})
-        return self._chore({"number": number}, ())
+        return self._begun(number)
 
     def _merges(self, _: dict[str, Any], __: Sequence[int]) -> Given:
         """Begin to merge what is to be."""
         stores = self._stores
         number = stores.chores.start(lambda: {"merges": stores.merges()})
-        return self._chore({"number": number}, ())
+        return self._begun(number)
 
     def _dues(self, _: dict[str, Any], __: Sequence[int]) -> Given:
         """Begin to look what the schedules have to do."""
         self._look()
         stores = self._stores
         number = stores.chores.start(lambda: {"dues": stores.dues()})
-        return self._chore({"number": number}, ())
+        return self._begun(number)
 
     def _volumes(self, said: dict[str, Any], _: Sequence[int]) -> Given:
         """Begin to list some of those of a pool."""
         pool, after = strings(said, "which")
         self._look()
         chores = self._stores.chores
-        return self._chore({"number": chores.start(lambda: chores.listed(pool, after))}, ())
+        return self._begun(chores.start(lambda: chores.listed(pool, after)))
+
+    def _begun(self, number: int) -> Given:
+        """What came of one that takes next to no time."""
+        return self._looked(number, timing.OPENER_CHORE_S)
 
     def _chore(self, said: dict[str, Any], _: Sequence[int]) -> Given:
-        """What came of one; none while it is under way."""
-        number = _number(said)
-        done = self._stores.chores.look(number, timing.OPENER_CHORE_S)
-        return Given({"number": number, "done": done})
+        """What came of one; none while it is under way. Others may ask meanwhile, so nothing waits."""
+        return self._looked(_number(said), 0)
+
+    def _looked(self, number: int, patience_s: float) -> Given:
+        return Given({"number": number, "done": self._stores.chores.look(number, patience_s)})
 
 
 def _number(said: dict[str, Any]) -> int:

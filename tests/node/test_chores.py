@@ -3,14 +3,18 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.config.values import PoolConfig
 from aoe.errors import ConfigurationError
 from aoe.node.chores import Chores, Facts
+from aoe.node.opener import ByOpener
+from aoe.node.opening import InProcess
+from aoe.node.pool_desk import PoolDesk
 from aoe.node.pools import Pools
 from aoe.pool.requests import Create, Delete, Rename, Resize
 from aoe.pool.work import Work
@@ -123,6 +127,41 @@ def test_they_are_bounded(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None
         chores.begin("fast", Create("b", SIZE, "raw"), only_plan=False)
     Slow.gate.set()
     over(chores, number)
+
+
+def test_one_that_takes_long_keeps_the_opener_from_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end is waited for once, when it begins."""
+    stores, gate, patience = InProcess(0), threading.Event(), list[float]()
+    look = stores.chores.look
+
+    def watched(number: int, patience_s: float) -> Facts | None:
+        patience.append(patience_s)
+        return look(number, min(patience_s, 0.001))
+
+    monkeypatch.setattr(stores.chores, "look", watched)
+    monkeypatch.setattr(stores, "merges", lambda: [] if gate.wait(PATIENCE_S) else None)
+    verbs = PoolDesk(stores, lambda: None).verbs
+    began = verbs["merges"]({}, ()).facts
+    assert began["done"] is None
+    for _ in range(3):
+        assert verbs["chore"]({"number": began["number"]}, ()).facts["done"] is None
+    assert patience == [timing.OPENER_CHORE_S, 0, 0, 0]
+    gate.set()
+    wait_for(lambda: verbs["chore"]({"number": began["number"]}, ()).facts["done"] is not None)
+
+
+def test_others_may_ask_the_opener_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+
+    def ask(verb: str, _: object, **__: object) -> tuple[dict[str, Any], list[int]]:
+        asked.append(verb)
+        return {"number": 1, "done": {"merges": []} if asked.count("chore") == 2 else None}, []
+
+    pauses = SimpleNamespace(sleep=lambda _: asked.append("others"))
+    monkeypatch.setattr("aoe.node.opener.time", pauses)
+    connection: Any = SimpleNamespace(ask=ask)
+    assert ByOpener(connection).merges() == []
+    assert asked == ["merges", "others", "chore", "others", "chore"]
 
 
 def test_what_nothing_asks_for_any_more_is_in_the_way_of_nothing(
