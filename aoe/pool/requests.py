@@ -232,7 +232,8 @@ class Delete:
             f"later states need what it has: a daemon merges that into them, or aoe-target volume merge "
             f"{at.tree.said(self.volume)}"
         )
-        return Plan((Save(self.volume, now),), f"{said}: deleted", (note,), idle=(snapshot.image,))
+        done, idle = f"{said}: deleted", (snapshot.image,)
+        return Plan((Save(self.volume, now),), done, (note,), idle, still=True)
 
 
 # Their parts

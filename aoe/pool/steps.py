@@ -156,8 +156,9 @@ Step = Make | Find | Check | Save | Settle | Fit | Move | Hide | Drop | Forget |
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a verb is carried out. `notes` are for people. Nothing else may use the images of `idle` meanwhile,
-    nor write to those of `read`; but one that is `live` goes on while disks of the same process are served.
-    One that `frees` room may use what is kept for that."""
+    nor write to those of `read`; but one that is `live` goes on while disks of the same process are served,
+    and where images stay as they are (`still`) others may read those of `idle`. One that `frees` room may use
+    what is kept for that."""
 
     steps: tuple[Step, ...]
     done: str
@@ -166,6 +167,7 @@ class Plan:
     read: tuple[Image, ...] = ()
     frees: bool = False
     live: bool = False
+    still: bool = False
 
     @property
     def sentences(self) -> list[str]:

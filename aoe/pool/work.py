@@ -203,7 +203,7 @@ class Work:
             try:
                 for image in plan.idle:
                     if not (plan.live and ours(self.where(image))):
-                        held.enter_context(self._store.alone(image, read=False))
+                        held.enter_context(self._store.alone(image, read=plan.still))
                 for image in plan.read:
                     held.enter_context(self._store.alone(image, read=True))
             except OSError as error:

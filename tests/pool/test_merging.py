@@ -1,8 +1,9 @@
 """Chains of overlays from which one in the middle is deleted: every state has the same bytes all the time."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +103,49 @@ def test_what_is_deleted_in_the_middle_is_merged(gone: tuple[str, ...], chain: P
         assert not work.volumes["base"].fading
         check(work, tmp_path, *gone)
     assert len(files(chain)["images"]) == 4 - len(gone)
+
+
+def test_what_a_disk_in_use_needs_can_be_deleted_and_is_merged_later(chain: Path, tmp_path: Path) -> None:
+    """QEMU has the disk, and reads what that is made of."""
+    with working(chain) as work, in_use(work.path_of("base")):
+        for name in ("a", "c"):
+            work.do(Delete("base", name))
+        with pytest.raises(PoolError, match="is in use by"):
+            work.do(Delete("base", recursive=True))
+        with pytest.raises(PoolError, match=r"qemu-img rebase: .*lock"):
+            merge_beside(work)
+    merge(chain)
+    with working(chain) as work:
+        assert (is_whole(work), work.volumes["base"].fading) == (True, ())
+        check(work, tmp_path, "a", "c")
+
+
+def test_a_snapshot_that_is_written_is_not_deleted(chain: Path) -> None:
+    with working(chain) as work, in_use(work.path_of("base", "b")):
+        with pytest.raises(PoolError, match="is in use by"):
+            work.do(Delete("base", "b"))
+        assert work.volumes["base"].find("b") is not None
+
+
+def merge_beside(work: Work) -> None:
+    for request in merging.merged(work, "base", lambda _: None):
+        work.do(request)
+
+
+@contextmanager
+def in_use(path: str) -> Iterator[None]:
+    """QEMU has it open to be written, and what is below it to be read."""
+    words = ["qemu-io", "-f", "qcow2", path]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(b"length\n")
+            process.stdin.flush()
+            assert b"MiB" in process.stdout.readline(), "it is open"
+            yield
+        finally:
+            process.kill()
 
 
 def test_after_a_rollback_both_branches_are_right(chain: Path, tmp_path: Path) -> None:
