@@ -15,10 +15,14 @@ from tests.support.labs.guests.kernel import kernel
 from tests.support.labs.guests.machine import SIDE, add_tap, host, needs_qemu, tap_card
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import image
-from tests.support.tools import need_namespaces
+from tests.support.tools import need_namespaces, tool
 
 SECTORS = 32 << 11
 """Of the guest's second disk."""
+XFS_BYTES = 300 << 20
+"""The least that mkfs.xfs makes."""
+IMAGES = ("fuse3", "qemu-system-common", "qemu-utils")
+"""Packages for volumes in qcow2."""
 
 
 class Site(NamedTuple):
@@ -35,7 +39,7 @@ class Site(NamedTuple):
         """Until the end of the block; `eth0` is the cable to this side, `cards` are more."""
         with DebianGuest(
             self.work,
-            kernel(),
+            kernel().with_pools(),
             self.root,
             *tap_card("tap0", 9000),
             *cards,
@@ -69,12 +73,20 @@ def debian(tmp_path: Path) -> Iterator[Site]:
     root = root_for(package, tmp_path / "root.ext4")
     with host() as lab:
         add_tap(lab, "tap0", 9000)
-        disks = (image(tmp_path / "disk", SECTORS), image(tmp_path / "own", SECTORS))
+        disks = (image(tmp_path / "disk", SECTORS), image(tmp_path / "own", SECTORS), xfs(tmp_path / "xfs"))
         yield Site(lab, tmp_path, package, root, disks)
 
 
+def xfs(path: Path) -> Path:
+    """The guest's third disk, whose files can share blocks."""
+    with path.open("wb") as made:
+        made.truncate(XFS_BYTES)
+    tool("mkfs.xfs", "-q", "-m", "reflink=1", path)
+    return path
+
+
 def root_for(package: Path, copy: Path) -> Path:
-    """A root that has what the package needs, so that it is installed without a network."""
+    """A root that has what the package needs, so that it is installed without a network, and `IMAGES`."""
     needs = [one.split()[0].split(":")[0] for one in field(package, "Depends").split(", ")]
     needs += field(package, "Recommends").split(", ")
-    return debian_root([name for name in needs if name != "systemd"], copy)
+    return debian_root([*(name for name in needs if name != "systemd"), *IMAGES], copy)

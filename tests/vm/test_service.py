@@ -9,7 +9,7 @@ from tests.support.labs.debian import renumbered
 from tests.support.labs.guests.debian import DebianGuest
 from tests.support.labs.guests.machine import PATIENCE_S
 from tests.support.waiting import wait_for
-from tests.vm import ailing, confined, own_disk, told
+from tests.vm import ailing, confined, own_disk, pooled, told
 from tests.vm.conftest import Site
 from tests.vm.unit import (
     UNIT,
@@ -60,6 +60,7 @@ def test_a_disk_is_a_service(debian: Site) -> None:
         check_stop(guest, count)
         ailing.well(debian)
         check_wrong_file(guest)
+        pooled.check(debian, guest, 4)
         ailing.remove(guest)
         guest.power_off()
     own_disk.check_clean(debian.work)

@@ -22,7 +22,10 @@ mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 for module in $(cat /modules/order); do
-    case $module in aoe.ko|nbd.ko) ;; *) insmod /modules/$module || echo "insmod $module failed" ;; esac
+    case $module in
+        aoe.ko|nbd.ko|fuse.ko|xfs.ko) ;;
+        *) insmod /modules/$module || echo "insmod $module failed" ;;
+    esac
 done
 mount -t ext4 /dev/vda /mnt
 cp /payload/* /mnt/root/
@@ -32,7 +35,7 @@ umount /proc /sys
 mount -o move /dev /mnt/dev
 exec switch_root /mnt /lib/systemd/systemd
 """
-"""What the root is mounted with is loaded here; `aoe` and `nbd` are there for modprobe."""
+"""What the root is mounted with is loaded here; the others are there for modprobe."""
 
 SUITE = "bookworm"
 PROCESSORS = ("-smp", "2")

@@ -20,6 +20,8 @@ PACKAGE = "linux-image-amd64"
 MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "crc32c_generic", "ext4", "nbd", "aoe")
 THIN = ("dm_thin_pool",)
 """What only a guest with LVM needs besides."""
+POOLS = ("fuse", "xfs")
+"""What only one with volumes in directories needs besides."""
 CACHE = Path(__file__).parents[4] / ".cache" / "guest"
 
 _XZ_MAGIC = b"\xfd7zXZ\0"
@@ -32,20 +34,26 @@ class Kernel(NamedTuple):
     modules: tuple[Path, ...]
     thin: tuple[Path, ...]
     """Modules to load behind those, for thin volumes."""
+    pools: tuple[Path, ...]
+    """As `thin`, for images and shared blocks."""
 
     def with_thin(self) -> "Kernel":
-        """One whose guests load all of them."""
-        return self._replace(modules=(*self.modules, *self.thin), thin=())
+        """One whose guests load those, too."""
+        return self._replace(modules=(*self.modules, *self.thin))
+
+    def with_pools(self) -> "Kernel":
+        """As `with_thin`."""
+        return self._replace(modules=(*self.modules, *self.pools))
 
 
 def kernel() -> Kernel:
     """The cached kernel. Whoever comes first unpacks it, and the others wait."""
-    home = CACHE / f"linux-{zlib.crc32(repr((MODULES, THIN)).encode()):08x}"
+    home = CACHE / f"linux-{zlib.crc32(repr((MODULES, THIN, POOLS)).encode()):08x}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with locked(CACHE / "lock"):
         if not home.exists():
             _unpack(home)
-    return Kernel(home / "image", _ordered(home, "order"), _ordered(home, "thin"))
+    return Kernel(home / "image", *(_ordered(home, name) for name in ("order", "thin", "pools")))
 
 
 def _ordered(home: Path, name: str) -> tuple[Path, ...]:
@@ -71,8 +79,10 @@ def _unpack(home: Path) -> None:
         (made / "image").write_bytes(elf(next(work.glob("root/boot/vmlinuz-*")).read_bytes()))
         available = {_module_name(path): path for path in work.glob("root/**/*.ko*")}
         order = load_order(MODULES, available)
-        thin = [name for name in load_order(THIN, available) if name not in order]
-        for file, modules in (("order", order), ("thin", thin)):
+        thin, pools = (
+            [name for name in load_order(it, available) if name not in order] for it in (THIN, POOLS)
+        )
+        for file, modules in (("order", order), ("thin", thin), ("pools", pools)):
             (made / file).write_text("\n".join(_plain(available[it], made).name for it in modules))
         made.rename(home)
 
