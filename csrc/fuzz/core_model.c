@@ -583,16 +583,41 @@ static void check_probe(struct sent *s, const aoe_out *out)
     s->back = filler ? 0 : count == core->sectors ? UINT8_MAX : count; /* more cannot be read */
 }
 
+/* What is asked so that any copy of it is harmless, a message as well. */
+static int is_harmless(const struct sent *s)
+{
+    return s->wire.command != COMMAND_ATA || s->wire.ata.opcode == READ_SECTORS_EXT || s->wire.ata.opcode == IDENTIFY_DEVICE;
+}
+
+/* Whether they ask the same, but for the tag. */
+static int ask_the_same(const aoe_out *one, const aoe_out *other)
+{
+    return one->port == other->port && one->head_length == other->head_length && one->data == other->data &&
+           one->data_length == other->data_length && !memcmp(one->head, other->head, offsetof(struct wire, tag)) &&
+           !memcmp(one->head + AOE_HEADER, other->head + AOE_HEADER, one->head_length - AOE_HEADER);
+}
+
+static int is_sent_anew(const aoe_out *out)
+{
+    aoe_out *all;
+    uint32_t count = aoe_core_out(core, &all);
+    for (const aoe_out *later = out + 1; later < all + count; later++)
+        if (ask_the_same(out, later))
+            return 1;
+    return 0;
+}
+
 /* It had room as a server answered what it is, and that is another life of it: nothing that was sent to the last one
  * can do anything any more, and it was sent anew. */
-static int is_for_last_life(const struct sent *s)
+static int is_for_last_life(const struct sent *s, const aoe_out *out)
 {
     const struct sent *asked = m.cause == BY_FRAME && m.is_good ? m.answers : NULL;
-    if (!asked || asked->path != s->path || asked->wire.ata.opcode != IDENTIFY_DEVICE || s->wire.command != COMMAND_ATA)
+    if (!asked || asked->path != s->path || asked->wire.command != COMMAND_ATA || asked->wire.ata.opcode != IDENTIFY_DEVICE)
         return 0;
-    int reads = s->wire.ata.opcode == READ_SECTORS_EXT;
+    if (is_harmless(s))
+        return is_sent_anew(out);
     int asked_for_it = m.alone && (m.trims || !is_trim(s));
-    return reads || (asked_for_it && s->stream && memcmp(s->instance, m.instance, sizeof m.instance));
+    return asked_for_it && s->stream && memcmp(s->instance, m.instance, sizeof m.instance);
 }
 
 /* What the next life is told says that such a frame may be under way: by its stream, or, where there was no place for
@@ -668,7 +693,7 @@ static void check_frame(struct sent *s, const aoe_out *out)
         check_probe(s, out);
         return;
     }
-    if (w && is_for_last_life(s))
+    if (w && is_for_last_life(s, out))
         return;
     static const uint8_t nothing[FRAME_MIN - AOE_HEADER];
     CHECK(s->wire.command == COMMAND_CONFIG && s->length == FRAME_MIN);

@@ -473,6 +473,22 @@ def core_trims() -> Iterator[tuple[str, bytes]]:
         yield f"trims-{says}", compared + lost + live(8, slow=True) + ALL_DONE
 
 
+def core_reads_anew() -> Iterator[tuple[str, bytes]]:
+    """What waits as a server says that it has begun another life leaves twice: for the last life, too."""
+    waits = {
+        "identify": start(IDENTIFY),
+        "a-config": message(1, 1, length=200),
+        "a-mask": message(1, 2),
+        "a-reserve": message(1, 3, least=0),
+        "a-read": start(READ, 0, 512),
+    }
+    for says in (0, 10):
+        chosen = core_settings(ports=1, addresses=1, policy=END_WELL) + set_words(138, says) + CHOSEN
+        for name, one in waits.items():
+            born = start(IDENTIFY) + 24 * one + set_words(134, 99) + live() + ALL_DONE
+            yield f"born-before-{name}-{says}", chosen + born
+
+
 def core_lives() -> Iterator[tuple[str, bytes]]:
     """Paths that come and go."""
     silent = live(8, slow=True, silent=15)
@@ -584,6 +600,7 @@ def core_seeds() -> Iterator[tuple[str, bytes]]:
     yield from core_proofs()
     yield from core_odds()
     yield from core_trims()
+    yield from core_reads_anew()
     yield from core_lives()
 
 
@@ -603,6 +620,14 @@ FOUND = {
     ),
     "core/barred-beside-a-volatile-cache": "05ff1808e84b00100b0f55000020000a000003010056000032004e07",
     "core/port-shrinks": "0003000310080e0403004029104e001d000a",
+    "core/another-life-as-an-identify-waits": (
+        "05100d04240d0504000a000a0301000000232803010002bc0bb8030000004d4d4d4d4d4d4d4d4d4d"
+        "4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d"
+        "4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d"
+        "4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d641388"
+        "03004000004e20030232000100100301000201000103004000004e20030232000100100305000000"
+        "0000030e00100800070d04010007"
+    ),
     "core/a-flush-of-a-length": (
         "05100cf5000a000a0510000a000a03050003e802bc03051003e802bc03051803e802bc03052003e8"
         "02bc03052803e802bc03050103e802bc03051103e802bc03051903e802bc03052103e802bc030529"
