@@ -280,7 +280,10 @@ class Directory:
 
     def rebase(self, image: Image, through: Sequence[Image], base: Image | None, told: Told) -> None:
         """Let an overlay be one of another image, or none. It has the same bytes all the time, so it is done
-        again where it was interrupted. QEMU's locks are qemu-img's own meanwhile."""
+        again where it was interrupted. QEMU's locks are qemu-img's own meanwhile: what is in use costs no
+        processes, as a daemon tries it each minute."""
+        with self.alone(image, read=False):
+            pass
         with handles.opened(self._at.images, image.file, os.O_RDWR) as fd:
             known = {it.file for it in (*through, *((base,) if base else ()))}
             for it in (image, *through):
