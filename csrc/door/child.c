@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -52,6 +53,7 @@ static _Noreturn void become_door(struct child *c, int listener)
     }
     dup2(c->log_fd, STDERR_FILENO);
     dup2(listener, LISTENER);
+    fcntl(LISTENER, F_SETFD, 0); /* where it was that already, it would be closed */
     dup2(c->estate_fd, ESTATE);
     if (!(c->root >= 0 && (fchdir(c->root) || chroot("."))))
         execve(c->words[0] + 1, c->words, c->environment);
@@ -71,6 +73,14 @@ int child_start(struct child *c)
     close(listener);
     c->pid = bad ? 0 : pid;
     return bad;
+}
+
+void child_end(struct child *c)
+{
+    if (!c->pid)
+        return;
+    kill(c->pid, SIGKILL);
+    waitpid(c->pid, NULL, 0);
 }
 
 int child_connect(struct child *c)

@@ -50,6 +50,7 @@ struct child {
     uint32_t name_length;
 };
 int child_start(struct child *c);   /* 0, or negative errno */
+void child_end(struct child *c);    /* if there is one */
 int child_connect(struct child *c); /* a socket to it, or negative errno */
 int64_t child_time_ns(void);
 

@@ -88,12 +88,15 @@ static void bury_all(void)
 
 static _Noreturn void leave(int bad)
 {
-    if (d.child.pid) {
-        kill(d.child.pid, SIGKILL);
-        waitpid(d.child.pid, NULL, 0);
-    }
+    child_end(&d.child);
     say("/dev/%s is detached%s%s", d.set.device, bad ? ": " : "", bad ? strerror(bad) : "");
     exit(bad != 0);
+}
+
+static _Noreturn void detach(int bad)
+{
+    netlink_disconnect(&d.kernel, d.set.number);
+    leave(bad);
 }
 
 static void attach(const struct export *export)
@@ -107,7 +110,7 @@ static void attach(const struct export *export)
     d.size = export->size;
     d.canary = canary_open(d.devices, d.set.device);
     if (d.canary < 0)
-        must_end("a thread", d.canary);
+        detach(-d.canary);
     canary_send(ERRAND_OPEN);
 }
 
@@ -144,10 +147,8 @@ static void greet(void)
 
 static void be_there(int bad)
 {
-    if (bad) {
-        netlink_disconnect(&d.kernel, d.set.number);
-        leave(bad);
-    }
+    if (bad)
+        detach(bad);
     say("/dev/%s is there, %llu bytes", d.set.device, (unsigned long long)d.size);
     notify("READY=1");
     let_go_of_parent();
@@ -170,8 +171,7 @@ static void end_use(int bad)
             canary_send(ERRAND_READ);
         return;
     }
-    netlink_disconnect(&d.kernel, d.set.number);
-    leave(bad);
+    detach(bad);
 }
 
 static void be_back(void)

@@ -25,6 +25,8 @@ struct door d = {.socket = -1, .parent = -1, .canary = -1};
 _Noreturn void must_end(const char *what, int bad)
 {
     say("%s: %s", what, strerror(bad < 0 ? -bad : bad));
+    if (!d.is_attached) /* nothing else would end it; one that is in use serves on */
+        child_end(&d.child);
     exit(1);
 }
 

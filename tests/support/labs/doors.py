@@ -54,11 +54,21 @@ class DoorGuest:
         self.guest = guest
         self.primaries = primaries
 
-    def attach(self, *options: str) -> None:
-        """As the script of an initramfs does it."""
+    def words(self, *options: str) -> str:
+        """How a door is called, by the script of an initramfs, too."""
         words = "timeout=none address=1.0 address=2.0 interface=eth0 interface=eth1"
         nbdkit = f"/sbin/nbdkit --threads=16 {PLUGIN_THERE} {words}"
-        self.guest.check(f"aoe-door -k -r {ROOT} -b 4096 {' '.join(options)} {DEVICE} {nbdkit} 2>&1")
+        return f"aoe-door -k -r {ROOT} -b 4096 {' '.join(options)} {DEVICE} {nbdkit}"
+
+    def attach(self) -> None:
+        """And it stays."""
+        self.guest.check(f"{self.words()} 2>&1")
+
+    def detach(self) -> None:
+        """And no door is left."""
+        self.guest.check(f"kill {self.supervisor()}")
+        self.says("is detached")
+        assert not self.doors(), self.log()
 
     def prepare(self) -> None:
         """Cables, and the door's root."""
@@ -75,19 +85,27 @@ class DoorGuest:
         """Wait until it has said that so often."""
         wait_for(lambda: self.log().count(words) >= times, PATIENCE_S, self.log, every_s=0.3)
 
-    def process(self, name: str) -> int:
-        """The one that is called so; 0: there is none."""
+    def processes(self, name: str) -> list[int]:
+        """Those that are called so."""
         look = f"for p in /proc/[0-9]*; do grep -q ^{name} $p/cmdline && basename $p; done; true"
-        return int((self.guest.check(f"({look}) 2>/dev/null").split() or ["0"])[0])
+        return [int(it) for it in self.guest.check(f"({look}) 2>/dev/null").split()]
+
+    def process(self, name: str) -> int:
+        """The first one; 0: there is none."""
+        return (self.processes(name) or [0])[0]
 
     def supervisor(self) -> int:
         """Its number."""
         return self.process("@aoe-door")
 
+    def doors(self) -> list[int]:
+        """The processes that serve."""
+        return self.processes("@/sbin/nbdkit")
+
     def door(self) -> int:
-        """The process that serves, as soon as there is one."""
-        wait_for(lambda: self.process("@/sbin/nbdkit") > 0, PATIENCE_S, self.log, every_s=0.3)
-        return self.process("@/sbin/nbdkit")
+        """The first one, as soon as there is one."""
+        wait_for(lambda: bool(self.doors()), PATIENCE_S, self.log, every_s=0.3)
+        return self.doors()[0]
 
     def kill_door(self) -> None:
         """SIGKILL."""
