@@ -91,7 +91,9 @@ def execute(guest: DebianGuest, commands: str) -> str:
     """As one script of root's, which ends with the first command that fails."""
     script = base64.b64encode(commands.encode()).decode()
     guest.check(f"echo {script} | base64 -d >/run/script")
-    return guest.check("cd /root && DEBIAN_FRONTEND=noninteractive bash -e /run/script")
+    done = guest.run("cd /root && DEBIAN_FRONTEND=noninteractive bash -e /run/script")
+    assert done.status == 0, done.output + guest.run("journalctl --no-pager -n 60 -u 'aoe*'").output
+    return done.output
 
 
 def pattern(shown: str) -> str:
