@@ -14,6 +14,7 @@ import pytest
 from aoe.control.place import changes_of
 from aoe.control.verbs import STEPS
 from aoe.control.written import Written
+from aoe.pool import init
 from tests.net.sshd import need_sshd, sshd
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import ENGINE
@@ -164,6 +165,8 @@ def test_every_verb_over_ssh(remote: Remote, host: Client) -> None:
         "reopen",
         "drain",
         "resume",
+        "volume",
+        "volumes",
         "log-level",
     }
     assert asked == set(STEPS), "each verb is asked for here"
@@ -216,6 +219,15 @@ def test_every_verb_over_ssh(remote: Remote, host: Client) -> None:
     assert remote.done("status")["patches"] == []
     remote.done("remove", address="e1.0")
     assert silent(host, 0)
+    # A pool
+    pool = remote.work / "pool"
+    pool.mkdir()
+    init(str(pool), plain_directory=True)
+    remote.file.write_text(f'{remote.text}\n[[pool]]\nname = "fast"\npath = "{pool}"\n')
+    remote.done("apply")
+    create = {"verb": "create", "volume": "web1", "size": 4096, "format": "raw"}
+    remote.done("volume", pool="fast", request=create)
+    assert "web1" in json.dumps(remote.done("volumes", pool="fast"))
 
 
 def test_what_is_refused_leaves_nothing_behind(remote: Remote, host: Client) -> None:

@@ -28,6 +28,10 @@ SERVICE = "tests/vm/test_service.py"
 ELSEWHERE = {
     "pip install .": ("tests/packages/test_install.py", 'build("install", sources'),
     "tools/demo": (".ci/run", "tools/demo"),
+    "aoe nbd e1.0 --attach /dev/nbd0": (
+        "tests/vm/test_nbd_client.py",
+        "aoe nbd e1.0 --interface eth0 --attach",
+    ),
     "sudo apt-get build-dep .": (
         "tests/packages/test_debian.py",
         '"apt-get", "build-dep", "--simulate", "."',
@@ -67,7 +71,7 @@ STATE = ours("aoe-target", "state")
 _, POOLS, _ = re.split(r"## From a template.*?```sh\n(.*?)```", README, maxsplit=1, flags=re.DOTALL)
 FROM_A_TEMPLATE = [line.partition(" #")[0].strip() for line in POOLS.splitlines()]
 OVER_BOTH = [line for line in ours("aoe", "nbd") if "e2.0" in line or "--status" in line]
-USE = [line for line in ours("aoe") if line not in OVER_BOTH]
+USE = [line for line in ours("aoe") if line not in OVER_BOTH and line not in ELSEWHERE]
 
 
 class Host:
