@@ -46,55 +46,28 @@ class Background:
             await asyncio.sleep(timing.SCHEDULE_LOOK_S)
 
     async def look(self) -> None:
-        """Once. AoeError."""
+        """Once. What fails is said once, and tried again at the next look. AoeError."""
         found = await aside(lambda: list(self._call())) if self._are_some() else []
-        failures = [f"{it['volume']}: {it['problem']}" for it in found if it["problem"]]
+        failures = [text for it in found for text in await self._failures(it)]
         for text in failures:
             if text not in self._said:
                 log.error("%s", text)
         self._said = frozenset(failures)
 
+    async def _failures(self, it: Facts) -> list[str]:
+        """What failed of one thing that was told."""
+        return [f"{it['volume']}: {it['problem']}"] if it["problem"] else []
 
-class Schedules:
+
+class Schedules(Background):
     """Asks `dues` now and then what there is to do, and has it done, from `start` until `stop`."""
 
     def __init__(self, dues: Callable[[], Iterable[Facts]], do: Do, are_some: Callable[[], bool]) -> None:
         """`are_some` tells whether the file has schedules."""
-        self._dues = dues
+        super().__init__(dues, are_some)
         self._do = do
-        self._are_some = are_some
-        self._said: frozenset[str] = frozenset()
-        self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Look now, and then again and again."""
-        self._task = asyncio.get_running_loop().create_task(self._follow())
-
-    async def stop(self) -> None:
-        """Look no more."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _follow(self) -> None:
-        while True:
-            with suppress(AoeError):
-                await self.look()
-            await asyncio.sleep(timing.SCHEDULE_LOOK_S)
-
-    async def look(self) -> None:
-        """Do what is due now. What fails is said once, and tried again at the next look. AoeError."""
-        found = await aside(lambda: list(self._dues())) if self._are_some() else []
-        failures: list[str] = []
-        for it in found:
-            failures += await self._one(it)
-        for text in failures:
-            if text not in self._said:
-                log.error("%s", text)
-        self._said = frozenset(failures)
-
-    async def _one(self, it: Facts) -> list[str]:
+    async def _failures(self, it: Facts) -> list[str]:
         """What failed of what is due for one volume. Where none could be made, none is pruned; one that
         cannot go, such as one that is served, keeps no other."""
         schedule, pool, volume = f"schedule {it['schedule']}", str(it["pool"]), str(it["volume"])
