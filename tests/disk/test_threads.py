@@ -18,6 +18,7 @@ from aoe.errors import DiskError, NoThread
 from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import noise, opened, sparse
 from tests.support.labs.exhausted import no_threads
+from tests.support.waiting import PATIENCE_S
 
 
 class Gate:
@@ -48,8 +49,15 @@ async def settled(tasks: list[asyncio.Future[int]]) -> list[Any]:
 
 
 async def turns() -> None:
-    """Time for what is under way."""
+    """Time in which nothing more is to happen."""
     await asyncio.sleep(0.05)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """It comes true, however late a thread gets its processor."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 def test_calls_begin_in_their_order_and_no_more_at_a_time_than_there_are_threads() -> None:
@@ -59,6 +67,7 @@ def test_calls_begin_in_their_order_and_no_more_at_a_time_than_there_are_threads
             asyncio.ensure_future(workers.run(gate.call(n), lambda n=n: over.append(n)))  # type: ignore[misc]
             for n in range(9)
         ]
+        await until(lambda: len(gate.begun) == 3)
         await turns()
         assert (sorted(gate.begun), over) == ([0, 1, 2], [])
         gate.open()
@@ -86,10 +95,11 @@ def test_a_call_that_nobody_waits_for_does_not_begin() -> None:
         gate, workers, over = Gate(), Workers(1, "test"), list[int]()
         first = asyncio.ensure_future(workers.run(gate.call(0)))
         second = asyncio.ensure_future(workers.run(gate.call(1), lambda: over.append(1)))
-        await turns()
+        await until(lambda: gate.begun)
         second.cancel()
         gate.open()
         assert await first == 0
+        await until(lambda: over)
         await turns()
         assert (gate.begun, over) == ([0], [1])
         workers.close()
@@ -104,7 +114,7 @@ def test_after_the_end_nothing_begins() -> None:
             asyncio.ensure_future(workers.run(gate.call(n), lambda n=n: over.append(n)))  # type: ignore[misc]
             for n in range(3)
         ]
-        await turns()
+        await until(lambda: gate.begun)
         threads = threading.active_count()
         workers.close()
         with pytest.raises(DiskError, match="closed"):
@@ -113,9 +123,8 @@ def test_after_the_end_nothing_begins() -> None:
         first, *others = await settled(calls)
         assert first == 0
         assert all(isinstance(it, asyncio.CancelledError) for it in others)
-        await turns()
+        await until(lambda: threading.active_count() == threads - 1)
         assert (gate.begun, sorted(over)) == ([0], [0, 1, 2, 9])
-        assert threading.active_count() == threads - 1
 
     run(scenario())
 
@@ -129,9 +138,7 @@ def test_a_thread_that_waits_keeps_nothing_of_its_last_call() -> None:
         kept = weakref.ref(data)
         await workers.run(partial(id, data))
         del data
-        await turns()
-        gc.collect()
-        assert kept() is None
+        await until(lambda: gc.collect() is not None and kept() is None)
         workers.close()
 
     run(scenario())
@@ -146,7 +153,7 @@ def test_a_call_without_a_thread_fails_and_is_never_carried_out() -> None:
     async def scenario() -> None:
         gate, workers, over = Gate(), Workers(4, "test"), list[int]()
         first = asyncio.ensure_future(workers.run(gate.call(0)))
-        await turns()
+        await until(lambda: gate.begun)
         with no_threads():
             for n in (1, 2):
                 with pytest.raises(NoThread, match="ulimit -u"):
@@ -155,7 +162,7 @@ def test_a_call_without_a_thread_fails_and_is_never_carried_out() -> None:
                 await aside(gate.call(3))
         gate.open()
         assert await first == 0
-        await turns()
+        await until(lambda: workers._free == 1)
         assert (gate.begun, over) == ([0], [1, 2])
         with no_threads():
             assert await workers.run(gate.call(4)) == 4  # the one that there is has nothing to do
@@ -179,7 +186,7 @@ def test_a_write_that_failed_so_is_not_stored_later(tmp_path: Path, monkeypatch:
 
     async def scenario(disk: FileDisk) -> None:
         first = asyncio.ensure_future(disk.write(0, noise(1)))
-        await turns()
+        await until(lambda: gate.begun)
         with no_threads(), pytest.raises(NoThread) as caught:
             await disk.write(SECTOR, noise(1))
         assert caught.value.errno == errno.EAGAIN
