@@ -33,7 +33,7 @@ from tests.target.driver import BROADCAST, Driver, make_driver, make_export
 pytestmark = pytest.mark.timeout(900)
 
 FRAMES = int(
-    os.environ.get("AOE_DIFFERENTIAL_FRAMES", "340000" if os.environ.get("CI") == "true" else "20000")
+    os.environ.get("AOE_DIFFERENTIAL_FRAMES", "170000" if os.environ.get("CI") == "true" else "20000")
 )
 """For each of the three setups."""
 GROUP = 64
