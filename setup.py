@@ -65,7 +65,7 @@ setup(
     data_files=[
         ("share/man/man1", ["man/aoe.1"]),
         ("share/man/man5", ["man/aoe-target.toml.5"]),
-        ("share/man/man8", ["man/aoe-target.8"]),
+        ("share/man/man8", ["man/aoe-door.8", "man/aoe-target.8"]),
         ("share/doc/aoe-target", ["examples/aoe-target.toml"]),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},  # the engine serves every later Python too

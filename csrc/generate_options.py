@@ -122,13 +122,17 @@ def _help() -> str:
     return f"#define OPTIONS_HELP{lines}\n"
 
 
-def _said(option: Option) -> str:
-    metavar = {
+def metavar(option: Option) -> str:
+    """What its value is called."""
+    return {
         "OPTION_SECONDS": "SECONDS",
         "OPTION_SECONDS_OR_NONE": "SECONDS|none",
         "OPTION_FLAG": "true",
         "OPTION_CHOICE": "|".join(getattr(option.kind, "words", ())),
         "OPTION_COMMAND": "COMMAND",
     }[_kind(option)]
+
+
+def _said(option: Option) -> str:
     first, *more = textwrap.wrap(option.meaning(), 60)
-    return ("\\n" + " " * 22).join([f"{option.word}={metavar} ".ljust(22) + first, *more])
+    return ("\\n" + " " * 22).join([f"{option.word}={metavar(option)} ".ljust(22) + first, *more])

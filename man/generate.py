@@ -16,12 +16,14 @@ from pathlib import Path
 from aoe.cli import parser, target_parser
 from aoe.config.keys import DEFAULTS, TABLES
 from aoe.doctor.checks import CHECKS
+from aoe.initiator.options import OPTIONS
 from aoe.metrics.about import ABOUT
 from aoe.metrics.table import LINK, TARGET
 from aoe.metrics.text import OF_CLIENT, OF_EXPORT, OF_LINK, OF_TARGET, OF_THREAD, Told
+from csrc.generate_options import metavar
 
 HERE = Path(__file__).parent
-PAGES = ("aoe.1", "aoe-target.8", "aoe-target.toml.5")
+PAGES = ("aoe.1", "aoe-door.8", "aoe-target.8", "aoe-target.toml.5")
 EXAMPLE = HERE.parent / "examples" / "aoe-target.toml"
 COMMON = ("-h", "--interface", "--link", "--json")
 """Options of every command of `aoe`, which are explained once; and so are its addresses."""
@@ -231,6 +233,12 @@ def _is_common(action: argparse.Action) -> bool:
     return action.dest == "addresses" or bool({*action.option_strings} & {*COMMON})
 
 
+def plugin() -> Iterator[str]:
+    """The options that nbdkit's plugin has, besides what leads to the disk."""
+    for option in OPTIONS:
+        yield from tagged(bold(f"{option.word}=") + italic(metavar(option)), _sentence(option.meaning()))
+
+
 def counters() -> Iterator[str]:
     """What each counter of a target means."""
     for row in TARGET:
@@ -285,6 +293,7 @@ PARTS: dict[str, Callable[..., Iterator[str] | list[str]]] = {
     "verb": verb,
     "asking": asking,
     "pools": pools,
+    "plugin": plugin,
     "counters": counters,
     "checks": checks,
     "metrics": metrics,

@@ -10,6 +10,7 @@ import pytest
 from aoe.cli import parser, target_parser
 from aoe.config.keys import TABLES
 from aoe.drive.command import Kind
+from aoe.initiator.options import OPTIONS
 from aoe.metrics.table import COUNTERS, LINK, ROWS, TARGET
 from aoe.node.status import ClientStatus, EngineStatus, ExportStatus, InterfaceStatus, Status
 from aoe.wire.frame import Fault
@@ -72,8 +73,27 @@ def test_every_key_of_the_file_is_told_of() -> None:
             assert re.search(rf" {key.name} \S{words}\. [A-Z]", text), key.name
 
 
+def _of_door() -> set[str]:
+    """The long options of the supervisor."""
+    words = re.findall(r'\{"([a-z-]+)", \w+_argument', (ROOT / "csrc/door/options.c").read_text())
+    return {f"--{word}" for word in words}
+
+
+def test_every_option_of_the_supervisor_is_told_of() -> None:
+    text, usage = rendered("aoe-door.8"), (ROOT / "csrc/door/options.c").read_text()
+    told = set(re.findall(r"^\s+-\w, (--[a-z-]+)", text, re.MULTILINE))
+    assert told == _of_door()
+    assert not [flag for flag in told if flag not in usage]
+
+
+def test_every_word_of_the_plugin_is_told_of() -> None:
+    text = rendered("aoe-door.8")
+    for word in ("address", "interface", "link", *(it.word for it in OPTIONS)):
+        assert re.search(rf"^\s+{word}=", text, re.MULTILINE), word
+
+
 def test_every_option_that_the_prose_names_exists() -> None:
-    known = {"--target-is-zero"}
+    known = {"--target-is-zero", "--threads", *_of_door()}
     for top in (parser.parser(), target_parser.parser()):
         for command in generate.commands(top).values():
             known |= {flag for action in command._actions for flag in action.option_strings}

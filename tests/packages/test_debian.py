@@ -75,6 +75,7 @@ def test_what_is_in_it(root: Path) -> None:
         *("usr/bin/aoe", "usr/bin/aoe-target", f"{LIBRARY}/aoe/engine/_engine.abi3.so"),
         *(f"{LIBRARY}/aoe/nbd/{name}" for name in ("aoe_nbd_plugin.so", "aoe-door")),
         *("usr/share/man/man1/aoe.1.gz", "usr/share/man/man8/aoe-target.8.gz"),
+        *("usr/sbin/aoe-door", "usr/share/man/man8/aoe-door.8.gz"),
         *("usr/share/bash-completion/completions/aoe", "usr/share/zsh/vendor-completions/_aoe-target"),
         *("usr/lib/sysusers.d/aoe-target.conf", "usr/share/doc/aoe-target/copyright"),
         *("usr/share/doc/aoe-target/examples/aoe-target.toml", "lib/systemd/system/aoe-target.service"),

@@ -47,6 +47,7 @@ def test_one_wheel_serves_every_later_python(wheel: Path) -> None:
         "share/doc/aoe-target/aoe-target.toml",
         "share/man/man1/aoe.1",
         "share/man/man5/aoe-target.toml.5",
+        "share/man/man8/aoe-door.8",
         "share/man/man8/aoe-target.8",
     }
 
