@@ -60,18 +60,8 @@ class Site(NamedTuple):
     @contextmanager
     def load_of_one(self) -> Iterator[None]:
         """Inside, e1.1 is asked all the time, and no request is left without an answer."""
-        words = (
-            "--rw",
-            "randrw",
-            "--sectors",
-            "8",
-            "--depth",
-            "4",
-            "--seconds",
-            "0.5",
-            "--range",
-            str(SECTORS),
-        )
+        asked = ("--rw", "randrw", "--sectors", "8", "--depth", "4", "--range", str(SECTORS))
+        words = (*asked, "--seconds", "0.5", "--rate", "500", "--rest")
         stop, results = threading.Event(), list[dict[str, int]]()
 
         def run() -> None:
