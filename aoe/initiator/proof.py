@@ -6,8 +6,9 @@ of the store; and a stamp would write to the user's disk. So:
 Samples. A server that is to join is read beside the owner: the first and the last MiB, and 16 blocks between.
 While a range is compared, it is closed to our writes. Where it differs, another host may just have written
 there: it is read three times, and then the server is refused, with the LBA. A range that writes of ours hold
-is tried again, three times, and then left out; so is one that cannot be read. Equal samples are required, but
-the server is unproved.
+is tried again, three times, and then left out; so is one that cannot be read. What takes longer than a range
+may be closed is read again in two halves: it may be that no large frame passes any more. Equal samples are
+required, but the server is unproved.
 
 Echo. An unproved server is proved by one write of ours: read through it before the write is sent, its range
 had other bytes; then the owner acknowledged the write; read once more, the range has the new bytes; and it

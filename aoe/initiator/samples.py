@@ -111,6 +111,7 @@ class Samples:
             return
         for sample in [it for it in self._flying if now_ns - it.since_ns >= self._session.timing.proof_ns]:
             self._take_back(sample, now_ns)
+            self._shorten(sample, (sample.sectors + 1) // 2)
             self._left.append(sample)
         if now_ns - max(path.channel.quiet_from_ns, self._began_ns) >= self._session.timing.dead_ns:
             self._end(now_ns)
@@ -142,8 +143,7 @@ class Samples:
                 self._left.append(sample)
                 put_off += 1
                 continue
-            if sample.sectors > self._passes(self.subject):
-                self._left.appendleft(sample.cut(self._passes(self.subject)))
+            self._shorten(sample, self._passes(self.subject))
             if self._pieces.touched(sample.first, sample.last):
                 sample.held += 1
                 put_off += self._later(sample, sample.held, now_ns)
@@ -152,6 +152,11 @@ class Samples:
         if self.subject is not None and not self._left and not self._flying:
             path, self.subject = self.subject, None
             self._session.sampled(path, now_ns)
+
+    def _shorten(self, sample: Sample, sectors: int) -> None:
+        """It keeps no more than so many; the rest comes next."""
+        if sample.sectors > sectors:
+            self._left.appendleft(sample.cut(sectors))
 
     def _passes(self, path: Path) -> int:
         """How many sectors may be read at once from both servers."""

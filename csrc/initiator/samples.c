@@ -36,7 +36,7 @@ static void make_samples(struct proof *f, uint64_t sectors)
     }
 }
 
-/* It keeps so many sectors; the rest comes next. */
+/* It keeps no more than so many sectors; the rest comes next. */
 static void cut(struct proof *f, struct sample *s, uint32_t sectors)
 {
     if (s->lock.last - s->lock.first <= sectors)
@@ -125,6 +125,7 @@ static void watch(aoe_core *c, int64_t now_ns)
         if (now_ns - s->since_ns < c->set.timing.proof_ns)
             continue;
         take_back(c, s, now_ns);
+        cut(f, s, (uint32_t)((s->lock.last - s->lock.first + 1) / 2));
         keep(f, s);
     }
     if (now_ns - (path->quiet_from_ns > f->began_ns ? path->quiet_from_ns : f->began_ns) >= c->set.timing.dead_ns) {

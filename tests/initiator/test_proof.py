@@ -439,6 +439,22 @@ def test_frames_may_get_smaller_while_servers_are_compared(make: Any, how: str, 
 
 
 @both
+@pytest.mark.parametrize(("whose", "trip_ms"), [("owner's", 40), ("second", 40), ("owner's", 90)])
+def test_frames_may_get_smaller_on_a_long_way(
+    make: Any, whose: str, trip_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A range is open again before it is known that no large frame passes: smaller ones are tried."""
+    one, other = two()
+    play = Play(make, one, other)
+    monkeypatch.setattr("tests.initiator.play.TRIP_NS", trip_ms * MS)
+    while not any(server.count(0x24) > 50 for server in (one, other)):
+        play.run(1)
+    loses_large(play, one if (play.owner == one.mac) is (whose == "owner's") else other)
+    while not all(play.path(server).state is State.USABLE for server in (one, other)):
+        assert play.run(100).now < 60_000 * MS
+
+
+@both
 @pytest.mark.parametrize("how", ["switch", "server"])
 def test_a_write_waits_not_for_frames_that_got_smaller(make: Any, how: str) -> None:
     play = Play(make, *two())
