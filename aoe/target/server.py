@@ -3,7 +3,9 @@
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from aoe import limits, timing
@@ -68,6 +70,7 @@ class Server:
     ) -> None:
         """Needs a running event loop. EngineUnavailable where the engine that is asked for cannot run."""
         self._served: dict[Export, Served] = {}
+        self._holders: Counter[Export] = Counter()
         self._ports = Ports(links)
         self.locks = AddressLocks(links, system)
         """Addresses are taken there before their exports are admitted."""
@@ -184,6 +187,15 @@ class Server:
         """What is behind an export that was admitted and is not gone."""
         return self._served[export]
 
+    @contextmanager
+    def held(self, export: Export) -> Iterator[Disk]:
+        """Its disk, which is not closed meanwhile, also where the export is removed."""
+        self._holders[export] += 1
+        try:
+            yield self._served[export].disk
+        finally:
+            self._holders[export] -= 1
+
     def can_serve(self, disk: Disk) -> bool:
         """Whether what moves the sectors here can move those of a disk."""
         return self._accelerator is None or isinstance(disk, FileDisk)
@@ -208,11 +220,12 @@ class Server:
             self.responder.dismiss(export)
         else:
             await self._accelerator.drain(export)
-        while export.busy:
+        while export.busy or self._holders[export]:
             await asyncio.sleep(timing.STOP_POLL_S)
         if self._accelerator is not None:
             self.responder.dismiss(export)
             self._accelerator.forget(export)
+        del self._holders[export]
         gone = self._served.pop(export)
         self.health.dismiss(gone)
         self._returned.dismiss(export)
@@ -258,15 +271,16 @@ class Server:
     async def restate(self, export: Export, state: Callable[[AoeState], AoeState]) -> bool:
         """Change the AoE state of an export as its administrator (order rule T5); false if it could not be
         kept, and is as it was."""
-        while export.changing is not None:
-            await asyncio.sleep(timing.STOP_POLL_S)
-        effects = self.responder.restate(export, state(export.state), self._look_at_clocks())
-        change = export.changing
-        assert change is not None, "it is not persisted yet"
-        self._perform(effects)
-        while export.changing is change:
-            await asyncio.sleep(timing.STOP_POLL_S)
-        return not change.failed
+        with self.held(export):
+            while export.changing is not None:
+                await asyncio.sleep(timing.STOP_POLL_S)
+            effects = self.responder.restate(export, state(export.state), self._look_at_clocks())
+            change = export.changing
+            assert change is not None, "it is not persisted yet"
+            self._perform(effects)
+            while export.changing is change:
+                await asyncio.sleep(timing.STOP_POLL_S)
+            return not change.failed
 
     def changed_export(self, export: Export) -> None:
         """What is told of an export, or how it is served, has changed."""
@@ -278,7 +292,8 @@ class Server:
         self.advertise([export])
 
     def advertise(self, exports: Sequence[Export]) -> None:
-        """Say unasked that they are there."""
+        """Say unasked that they are there, as far as they are."""
+        exports = [export for export in exports if self.exports.get(export.key) is export]
         for port in self._ports.links:
             self._perform(self.responder.advertise(port, exports))
 

@@ -261,22 +261,22 @@ class Target(Rooted):
         """Serve a disk otherwise from now on. What was acknowledged under write-back is on stable storage
         before writes alone count as that. ConfigurationError for what its disk cannot do."""
         export = self._find(shelf, slot)
-        disk = self.server.served(export).disk
-        if read_only is False and disk.read_only:
+        if read_only is False and self.server.served(export).disk.read_only:
             raise ConfigurationError(f"{export.address}: the disk was opened for reading only; open it again")
-        if read_only is not None:
-            export.set_read_only(read_only)
-        if write_back is False and export.identity.cache:
-            export.switch_cache(False)
-            await self.server.fence(export)
-            try:
-                await disk.flush()
-            finally:
-                await self.server.health.keep(export)
-        if write_back not in (None, export.identity.cache):
-            export.describe(_renewed(export.identity)._replace(cache=write_back, cache_on=write_back))
-        self.server.changed_export(export)
-        self.server.advertise([export])
+        with self.server.held(export) as disk:
+            if read_only is not None:
+                export.set_read_only(read_only)
+            if write_back is False and export.identity.cache:
+                export.switch_cache(False)
+                await self.server.fence(export)
+                try:
+                    await disk.flush()
+                finally:
+                    await self.server.health.keep(export)
+            if write_back not in (None, export.identity.cache):
+                export.describe(_renewed(export.identity)._replace(cache=write_back, cache_on=write_back))
+            self.server.changed_export(export)
+            self.server.advertise([export])
 
     def failure(self, export: Export) -> Failure | None:
         """Whether a sync of its disk failed (order rule T6), and since when."""
@@ -295,16 +295,16 @@ class Target(Rooted):
         It is another instance, so initiators learn that what they were told of it may be lost. False if it
         had not failed; DiskError if it still fails, and it stays failed."""
         export = self._find(shelf, slot)
-        disk = self.server.served(export).disk
-        await self.server.fence(export)
-        if not disk.failed:
-            return False
-        export.renew(secrets.randbits(64))
-        await self.server.fence(export)
-        await disk.reopen()
-        await self.server.health.trusted(export)
-        self.server.changed_export(export)
-        self.server.advertise([export])
+        with self.server.held(export) as disk:
+            await self.server.fence(export)
+            if not disk.failed:
+                return False
+            export.renew(secrets.randbits(64))
+            await self.server.fence(export)
+            await disk.reopen()
+            await self.server.health.trusted(export)
+            self.server.changed_export(export)
+            self.server.advertise([export])
         return True
 
     async def cut(self, into: Mapping[Key, int]) -> Cutting:
