@@ -374,8 +374,6 @@ IMAGE_LINE_BYTES_MAX = 1 << 20
 """Of one answer of a process that serves an image."""
 IMAGE_MESSAGE_BYTES_MAX = 1 << 16
 """Of a message between a target and the process that has its images served."""
-IMAGE_MEMORY_BYTES_MAX = 1 << 30
-"""Of address space that `qemu-img` has to look at an image."""
 IMAGE_KEY_BYTES_MAX = 1 << 12
 """Of the key of an image: QEMU takes no longer one for LUKS."""
 IMAGE_SAID_BYTES, IMAGE_LINES_MAX = 400, 16

@@ -47,8 +47,15 @@ MEASURE_S = 2.0
 IMAGE_ANSWER_S = 10.0
 """How long a process that serves an image has to answer."""
 IMAGE_INFO_S = 10.0
-IMAGE_CHECK_S = 45.0
-"""How long `qemu-img` has to look at one file of an image, and to check it."""
+"""How long `qemu-img` has to look at one file of an image."""
+IMAGE_ASKED_S = 300.0
+"""How long the process that has images served has to answer: an image may lie over many."""
+IMAGE_CHECK_S, IMAGE_TURN_S = 10.0, 1.0
+"""How long it is waited for the check of an image, in all and at a time: others are served between."""
+IMAGE_CHECK_TOLD_S = 60.0
+"""Between two lines about a check that goes on."""
+IMAGE_FORGOTTEN_S = 60.0
+"""After which an image that was checked is let go of, where it is not asked for any more."""
 IMAGE_LOOK_S = 0.05
 """Between two looks whether another program still has an image, or a process that serves one has ended."""
 IMAGE_END_S = 10.0

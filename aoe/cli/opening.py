@@ -4,9 +4,10 @@ import logging
 import os
 import pwd
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from aoe.cli.links import check_distinct, open_links
 from aoe.cli.paths import Wanted
@@ -16,7 +17,7 @@ from aoe.config.values import BY_TAG, Config, ExportConfig, TargetConfig, as_for
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, disk_of, open_disk
 from aoe.image import keeper
-from aoe.image.asking import Asked
+from aoe.image.asking import Asked, StillChecked
 from aoe.image.formats import RAW, format_of
 from aoe.link.base import Link
 from aoe.link.packet import only_interface
@@ -29,6 +30,7 @@ from aoe.node.seccomp import Sockets
 from aoe.target.records import default_directory
 from aoe.target.system import System
 
+T = TypeVar("T")
 log = logging.getLogger("aoe")
 
 USER = "aoe-target"
@@ -115,7 +117,7 @@ class Own:
     def disk(self, one: Wanted, how: Opening) -> FileDisk:
         chosen = _opening(one, how)
         if chosen.format != RAW:
-            return disk_of(self._images.open(one.path, chosen))
+            return disk_of(_once_checked(lambda: self._images.open(one.path, chosen)))
         return open_disk(one.path, chosen)
 
     def links(self) -> list[Link]:
@@ -145,7 +147,7 @@ class Apart:
         self.system: System = self._by
 
     def disk(self, one: Wanted, how: Opening) -> FileDisk:
-        held = self._by.open_store(_export(one, how))
+        held = _once_checked(lambda: self._by.open_store(_export(one, how)))
         if not held.opened.image:
             self._by.release(held)  # the disk's own descriptor has its locks
         return disk_of(held.opened)
@@ -175,6 +177,13 @@ class Apart:
 
     def close(self) -> None:
         self._to.close()  # the opener ends with that
+
+
+def _once_checked(call: Callable[[], T]) -> T:
+    """What it returns, when an image is checked that it needs."""
+    while True:
+        with suppress(StillChecked):
+            return call()
 
 
 def _config(command: Serve) -> Config:

@@ -5,11 +5,12 @@ import os
 import shutil
 import socket
 import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.disk.base import StoreName
 from aoe.disk.open import Opening, store_on
 from aoe.disk.opened import Beneath, Opened
@@ -25,11 +26,18 @@ log = logging.getLogger("aoe.image")
 
 _CLUSTER = 4096
 """What QEMU can write to a file without reading first, bytes."""
+_SILENT = (
+    "what has images served does not answer: look at the disks that they are on, then start the target again"
+)
 _GONE = "what has images served has ended; start the target again"
 
 
 class Unknown(ConfigurationError):
     """What is asked now does not have that image: it is another process than the last one."""
+
+
+class StillChecked(ConfigurationError):
+    """An image is being checked, and is served after that. To be asked for again."""
 
 
 class Asked:
@@ -40,33 +48,30 @@ class Asked:
         self._socket = connected
         self._at = at
         self._turn = threading.Lock()
+        self._told_s: dict[str, float] = {}
+        """How long each check had taken when that was said."""
 
     def fileno(self) -> int:
         """Of what it is asked through; below 0 where there is no such process."""
         return -1 if self._socket is None else self._socket.fileno()
 
     def open(self, path: Path, how: Opening, name: str = "") -> Opened:
-        """An image as a store. `name` tells it from others, without one its file does. ConfigurationError."""
+        """An image as a store. `name` tells it from others, without one its file does. ConfigurationError;
+        StillChecked while a check goes on that takes long."""
         place = plain(str(path))
         if how.shared:
             raise ConfigurationError(f"{place}: an image is served by one host alone; leave --shared out")
         check_key(place, how.format, how.key_file)
-        told, fd = self._served(
-            {
-                "verb": "open",
-                "wanted": asdict(
-                    Wanted(
-                        path=str(path.absolute()),
-                        format=how.format,
-                        name=name,
-                        key_file=how.key_file,
-                        read_only=how.read_only,
-                        direct=bool(how.direct),
-                        patience_s=how.lock_wait_s,
-                    )
-                ),
-            }
+        wanted = Wanted(
+            path=str(path.absolute()),
+            format=how.format,
+            name=name,
+            key_file=how.key_file,
+            read_only=how.read_only,
+            direct=bool(how.direct),
+            patience_s=how.lock_wait_s,
         )
+        told, fd = self._checked(place, {"verb": "open", "wanted": asdict(wanted)})
         try:
             return _opened(fd, path, how, told)
         except BaseException:
@@ -99,20 +104,41 @@ class Asked:
         if self._at is not None:
             self.close()
 
-    def _served(self, said: dict[str, Any]) -> tuple[Told, int]:
-        facts, descriptors = self._ask(said)
-        if len(descriptors) != 1:
+    def _checked(self, place: str, said: dict[str, Any]) -> tuple[Told, int]:
+        """What is said to have it opened is said again, until it is checked."""
+        until_s = time.monotonic() + timing.IMAGE_CHECK_S
+        while True:
+            facts, descriptors = self._ask(said)
+            if "checking_s" not in facts:
+                self._told_s.pop(place, None)
+                return _one(facts, descriptors)
             close_all(descriptors)
-            raise ConfigurationError("what has images served is not understood; start the target again")
-        return Told(**facts), descriptors[0]
+            self._tell(place, float(facts["checking_s"]))
+            if time.monotonic() > until_s:
+                raise StillChecked(
+                    f"{place} is being checked (qemu-img check), and is served after that; wait"
+                )
+            time.sleep(timing.IMAGE_LOOK_S)
+
+    def _tell(self, place: str, for_s: float) -> None:
+        if for_s >= self._told_s.get(place, 0.0) + timing.IMAGE_CHECK_TOLD_S:
+            self._told_s[place] = for_s
+            log.warning("%s is being checked for %d s now, and is served after that", place, for_s)
+
+    def _served(self, said: dict[str, Any]) -> tuple[Told, int]:
+        return _one(*self._ask(said))
 
     def _ask(self, said: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         with self._turn:
             if self._socket is None:
                 self._socket = _connected(self._at)
             try:
+                self._socket.settimeout(timing.IMAGE_ASKED_S)
                 self._socket.send(encode(said))
                 data, descriptors, _, _ = socket.recv_fds(self._socket, limits.IMAGE_MESSAGE_BYTES_MAX, 1)
+            except TimeoutError as error:
+                self.close()  # what it says later would be taken for the answer to something else
+                raise ConfigurationError(_SILENT) from error
             except OSError as error:
                 self._part()
                 raise ConfigurationError(_GONE) from error
@@ -122,6 +148,13 @@ class Asked:
         for fd in descriptors:
             os.set_inheritable(fd, False)
         return _understood(data), descriptors
+
+
+def _one(facts: dict[str, Any], descriptors: list[int]) -> tuple[Told, int]:
+    if len(descriptors) != 1:
+        close_all(descriptors)
+        raise ConfigurationError("what has images served is not understood; start the target again")
+    return Told(**facts), descriptors[0]
 
 
 def _connected(at: Path | None) -> socket.socket:

@@ -7,8 +7,8 @@ import select
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from typing import Any
 from aoe import limits, timing
 from aoe.disk import locks, syscalls
 from aoe.errors import ConfigurationError
-from aoe.image import mounts, qemu
+from aoe.image import mounts, qemu, sound
 from aoe.image.files import Chain
-from aoe.image.formats import RAW
-from aoe.image.nodes import SECRET, TOP, export_of, name_of, nodes, overlay
+from aoe.image.nodes import SECRET, TOP, Part, export_of, nodes, overlay
 from aoe.image.qmp import Gone, Qmp
 from aoe.image.user import SEARCH, User, becoming, let
+from aoe.sandbox.qemu_img import name_of
 
 log = logging.getLogger("aoe.image")
 
@@ -52,7 +52,6 @@ class Daemon:
         self._said = -1
         """Where its last words are read."""
         self._asked: Qmp | None = None
-        self._is_served = False
         self._inside = chain.directory
         """The directory of the image, as its process has it."""
         self._top, self._layers = TOP, 0
@@ -67,22 +66,35 @@ class Daemon:
         """Whether it serves."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, *, checked: bool = False) -> int:
-        """Serve: a descriptor of the image as a file. It is whole then, or was found so before (`checked`),
-        and no other program writes to it. ConfigurationError."""
-        try:
+    def start(self) -> None:
+        """Have the image: no other program writes to it then. ConfigurationError."""
+        with self._or_none():
             self._begin()
             self._open_nodes()
-            if not checked:
-                self._check()
+
+    def doubtful(self) -> list[tuple[Part, str]]:
+        """The layers that are to be checked before it serves, and what they are called."""
+        them = zip(self._chain.parts, self._chain.places, strict=True)
+        return [(part, place) for part, place in them if sound.needs_check(part)]
+
+    def serve(self) -> int:
+        """A descriptor of the image as a file, which is whole. ConfigurationError, OSError."""
+        with self._or_none():
+            if not self._how.read_only:
+                sound.forget(self._chain.parts[0])
             return self._file()
-        except Gone as error:
-            raise ConfigurationError(
-                f"{self._place}: {qemu.PROGRAM}: {self._last_words() or error}"
-            ) from error
-        finally:
-            if not self._is_served:
-                self.kill()
+
+    @contextmanager
+    def _or_none(self) -> Iterator[None]:
+        """There is no process any more where this fails."""
+        try:
+            yield
+        except BaseException as error:
+            said = self._last_words() if isinstance(error, Gone) else ""
+            self.kill()
+            if isinstance(error, Gone):
+                raise ConfigurationError(f"{self._place}: {qemu.PROGRAM}: {said or error}") from error
+            raise
 
     @property
     def _place(self) -> str:
@@ -180,20 +192,13 @@ class Daemon:
             problem += "; the key file ends with a newline, which counts: write it without (printf %s)"
         return f"{self._place}: {problem}"
 
-    def _check(self) -> None:
-        for part, place in zip(self._chain.parts, self._chain.places, strict=True):
-            if part.layer.format != RAW and not part.layer.encrypted:
-                qemu.check(part, place, self._user)
-
     def _file(self) -> int:
         """Not with O_DIRECT, with which several writes are under way at a time: up to QEMU 10.0 one's bytes
         then come to be another's. Else the kernel sends one after the other."""
         with mounts.mountpoint(self._user, self._within) as file:
             self._do("block-export-add", **export_of(str(file), read_only=self._how.read_only))
             flags = os.O_RDONLY if self._how.read_only else os.O_RDWR
-            fd = opened_as(self._user, file, flags)
-        self._is_served = True
-        return fd
+            return opened_as(self._user, file, flags)
 
     def _last_words(self) -> str:
         """Of a process that ended at once."""
@@ -206,19 +211,23 @@ class Daemon:
         lines = os.read(self._said, limits.IMAGE_SAID_BYTES).decode(errors="backslashreplace").splitlines()
         return lines[-1].removeprefix(f"{qemu.PROGRAM}: ") if lines else ""
 
-    def stop(self) -> None:
-        """End it, with all that it has written on the way to its files. It is killed if it does not end."""
-        if self.lives:
+    def stop(self) -> bool:
+        """End it, with all that it has written on the way to its files, and whether it did that. It is killed
+        if it does not end."""
+        status: int | None = None
+        if self._process is not None and self.lives:
             with suppress(ConfigurationError):
                 self._do("quit")
             with suppress(subprocess.TimeoutExpired):
-                assert self._process is not None, "it lives"
-                self._process.wait(timing.IMAGE_END_S)
+                status = self._process.wait(timing.IMAGE_END_S)
         self.kill()
+        return status == 0
 
-    def close(self) -> None:
-        """End it, and let go of the files of its image."""
-        self.stop()
+    def close(self, *, whole: bool) -> None:
+        """End it, and let go of the files of its image, which was served (`whole`) or only looked at."""
+        if self.stop() and whole:
+            for part in self._chain.parts:
+                sound.note(part)
         self._chain.close()
 
     def kill(self) -> None:
@@ -233,7 +242,6 @@ class Daemon:
         if self._said >= 0:
             os.close(self._said)
             self._said = -1
-        self._is_served = False
 
 
 def _started(

@@ -31,7 +31,7 @@ class Chain(NamedTuple):
     @property
     def descriptors(self) -> list[int]:
         """Of all its files."""
-        return [fd for it in self.parts for fd in (it.fd, it.data) if fd >= 0]
+        return [fd for it in self.parts for fd in it.descriptors]
 
     def close(self) -> None:
         """Let go of its files."""
@@ -95,7 +95,7 @@ class _Walk:
         fd = self._open(name, place, writes=writes)
         if form == RAW:
             return Part(fd=fd, layer=Layer(format=RAW, size=os.fstat(fd).st_size))
-        layer = qemu.info(fd, place, self._user)
+        layer = qemu.info(fd, place)
         layers.check(layer, form, place)
         data = layers.data_of(layer, place)
         if not data:

@@ -4,15 +4,16 @@ daemons, and starts them again where they ended. It ends once no process can ask
 import ctypes
 import logging
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.disk.syscalls import leave_all_but
 from aoe.errors import AoeError
-from aoe.image.messages import Wanted, decode, encode, facts
+from aoe.image.messages import Checking, Wanted, decode, encode, facts
 from aoe.image.serving import Images
 from aoe.image.user import reader
 
@@ -64,7 +65,7 @@ def attend(connection: socket.socket) -> None:
     logging.getLogger("aoe").addHandler(heard)
     images = Images(reader())
     try:
-        while data := connection.recv(limits.IMAGE_MESSAGE_BYTES_MAX):
+        while data := _next(connection, images):
             said, descriptors = _answered(images, data)
             said["said"] = heard.lines[:]
             heard.lines.clear()
@@ -73,6 +74,14 @@ def attend(connection: socket.socket) -> None:
         pass
     finally:
         images.close()
+
+
+def _next(connection: socket.socket, images: Images) -> bytes:
+    """The next message; empty: no process can ask any more."""
+    while True:
+        images.forget()
+        if select.select([connection], [], [], timing.IMAGE_FORGOTTEN_S)[0]:
+            return connection.recv(limits.IMAGE_MESSAGE_BYTES_MAX)
 
 
 def _answered(images: Images, data: bytes) -> Answer:
@@ -88,7 +97,10 @@ def _answered(images: Images, data: bytes) -> Answer:
 
 
 def _open(images: Images, said: dict[str, Any]) -> Answer:
-    told, fd = images.open(Wanted(**said["wanted"]))
+    try:
+        told, fd = images.open(Wanted(**said["wanted"]))
+    except Checking as error:
+        return {"ok": {"checking_s": error.for_s}}, []
     return {"ok": facts(told)}, [fd]
 
 

@@ -8,6 +8,14 @@ from aoe import limits
 from aoe.errors import AoeError, ConfigurationError
 
 
+class Checking(AoeError):
+    """An image is checked, for `for_s` seconds now; it is served after that."""
+
+    def __init__(self, for_s: float) -> None:
+        super().__init__("an image is being checked")
+        self.for_s = for_s
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """An image that is to be served: the absolute `path` and format of its file, and how. `name` tells it

@@ -7,6 +7,7 @@ from typing import Any
 
 from aoe.image.formats import LAYERED
 from aoe.image.layers import Layer
+from aoe.sandbox.qemu_img import name_of
 
 SECRET = "key"
 """What the key is called there."""
@@ -23,10 +24,10 @@ class Part:
     layer: Layer
     data: int = -1
 
-
-def name_of(fd: int) -> str:
-    """What a descriptor of a process is called inside it."""
-    return f"/proc/self/fd/{fd}"
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Of its files."""
+        return (self.fd, self.data) if self.data >= 0 else (self.fd,)
 
 
 def nodes(parts: Sequence[Part], *, read_only: bool, direct: bool, keyed: bool) -> Iterator[Node]:

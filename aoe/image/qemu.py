@@ -1,16 +1,15 @@
-"""`qemu-img`, asked about one file: by a descriptor, as the user of images, and it opens no other file."""
+"""What `qemu-img` says about one file of an image: by a descriptor, in the sandbox; it opens no other."""
 
 import json
 import os
-import resource
-import subprocess
-from collections.abc import Sequence
 
 from aoe import limits, timing
 from aoe.errors import ConfigurationError
 from aoe.image.layers import Layer, parse
-from aoe.image.nodes import Part, alone, name_of
-from aoe.image.user import User, becoming
+from aoe.image.nodes import Part, alone
+from aoe.printable import plain
+from aoe.sandbox import child, qemu_img
+from aoe.sandbox.qemu_img import name_of
 
 MISSING = "{} is missing, which images need: apt-get install qemu-system-common qemu-utils fuse3"
 PROGRAM = "qemu-storage-daemon"
@@ -26,57 +25,27 @@ def environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", _PATH), "LC_ALL": "C"}
 
 
-def info(fd: int, place: str, user: User) -> Layer:
+def info(fd: int, place: str) -> Layer:
     """What a file is, by what stands in it. ConfigurationError."""
-    done = _run(place, user, fd, ("info", "-U", "--output=json", name_of(fd)), timing.IMAGE_INFO_S)
-    if done.returncode:
+    words = ("-U", "--output=json", name_of(fd))
+    done = qemu_img.run("info", *words, reads=(fd,), end_s=timing.IMAGE_INFO_S)
+    if done.status:
         raise ConfigurationError(f"{place}: {_said(done, fd, place)}")
-    return parse(done.stdout)
+    return parse(done.out.encode())
 
 
-def check(part: Part, place: str, user: User) -> None:
-    """ConfigurationError for a layer that is damaged, or not whole. What it lies over is not looked at."""
-    words = ("check", "-U", "-q", f"json:{json.dumps(alone(part))}")
-    done = _run(place, user, part.fd, words, timing.IMAGE_CHECK_S, *_data(part))
-    if done.returncode not in (0, _LEAKS, _NO_CHECK):
+def check(part: Part, place: str) -> None:
+    """ConfigurationError for a layer that is damaged, or not whole. What it lies over is not looked at. That
+    of a large one takes minutes."""
+    words = ("-U", "-q", f"json:{json.dumps(alone(part))}")
+    cpu_s = qemu_img.patience_for(part.layer.size)
+    done = qemu_img.run("check", *words, reads=part.descriptors, cpu_s=cpu_s, end_s=None)
+    if done.status not in (0, _LEAKS, _NO_CHECK):
         said = _said(done, part.fd, place)
         raise ConfigurationError(f"{place} is damaged; look at it: qemu-img check ({said})")
 
 
-def _data(part: Part) -> list[int]:
-    return [part.data] if part.data >= 0 else []
-
-
-def _run(
-    place: str, user: User, fd: int, words: Sequence[str], patience_s: float, *others: int
-) -> "subprocess.CompletedProcess[bytes]":
-    become = becoming(user)
-
-    def begin() -> None:
-        become()
-        resource.setrlimit(resource.RLIMIT_AS, (limits.IMAGE_MEMORY_BYTES_MAX,) * 2)
-
-    try:
-        return subprocess.run(
-            ["qemu-img", *words],
-            pass_fds=(fd, *others),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=patience_s,
-            env=environment(),
-            preexec_fn=begin,
-        )
-    except FileNotFoundError as error:
-        raise ConfigurationError(MISSING.format("qemu-img")) from error
-    except subprocess.TimeoutExpired as error:
-        raise ConfigurationError(f"{place}: qemu-img {words[0]} took over {patience_s:g} s") from error
-    except subprocess.SubprocessError as error:
-        raise ConfigurationError(NO_USER) from error
-
-
-def _said(done: "subprocess.CompletedProcess[bytes]", fd: int, place: str) -> str:
+def _said(done: child.Done, fd: int, place: str) -> str:
     """In one line, with the name that the file has for people."""
-    text = (done.stderr or done.stdout)[: limits.IMAGE_SAID_BYTES].decode(errors="backslashreplace")
-    lines = [it for it in text.replace(name_of(fd), place).splitlines() if it.strip()]
-    return lines[0].removeprefix("qemu-img: ") if lines else f"it ended with {done.returncode}"
+    lines = (done.problem or done.out)[: limits.IMAGE_SAID_BYTES].replace(name_of(fd), place)
+    return plain(lines.split("; ")[0].removeprefix("qemu-img: "))

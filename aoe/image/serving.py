@@ -3,18 +3,21 @@ that ended."""
 
 import logging
 import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.disk.found import beneath_file
 from aoe.disk.identity import file_name
 from aoe.disk.syscalls import close_all
 from aoe.errors import ConfigurationError
-from aoe.image import mounts
+from aoe.image import mounts, sound
+from aoe.image.checking import Check
 from aoe.image.daemon import Daemon, How
 from aoe.image.files import open_chain
-from aoe.image.messages import Told, Wanted
+from aoe.image.messages import Checking, Told, Wanted
+from aoe.image.nodes import Part
 from aoe.image.user import User
 
 log = logging.getLogger("aoe.image")
@@ -34,6 +37,39 @@ class _One:
     life: int = 0
 
 
+@dataclass
+class _Opening:
+    """An image that is to be served once it is checked: since when, and when it was asked for last."""
+
+    wanted: Wanted
+    daemon: Daemon
+    source: int
+    doubtful: list[tuple[Part, str]]
+    check: Check | None
+    since_s: float
+    asked_s: float
+
+    def end(self) -> None:
+        """Let go of it."""
+        self._end_check()
+        self.daemon.close(whole=False)
+
+    def is_whole(self, wait_s: float) -> bool:
+        """Whether its check is over. ConfigurationError for an image that is damaged."""
+        if self.check is not None:
+            if not self.check.is_over(wait_s):
+                return False
+            self._end_check()
+            for part, _ in self.doubtful:
+                sound.note(part)
+        return True
+
+    def _end_check(self) -> None:
+        if self.check is not None:
+            self.check.end()
+            self.check = None
+
+
 class Images:
     """Those of one process, for one caller at a time."""
 
@@ -42,23 +78,44 @@ class Images:
         self._user = user
         self._within = within or mounts.home()
         self._them: dict[str, _One] = {}
+        self._openings: dict[str, _Opening] = {}
         for name in mounts.clean(self._within):
             log.warning("%s: an earlier process left an image mounted there; it was unmounted", name)
 
     def open(self, wanted: Wanted) -> tuple[Told, int]:
         """Serve an image for one more user: facts and a descriptor, which is this object's.
-        ConfigurationError."""
+        ConfigurationError; Checking while it is looked at: ask again."""
         key = wanted.name or _key(wanted.path)
         one = self._them.get(key)
         if one is None:
-            one = self._them[key] = self._begin(wanted)
+            one = self._them[key] = self._begin(key, wanted)
         elif one.wanted != wanted:
             raise ConfigurationError(f"{wanted.path} is served already, in another way; say the same of both")
         else:
             one.users += 1
         return self._told(key, one), one.fd
 
-    def _begin(self, wanted: Wanted) -> _One:
+    def _begin(self, key: str, wanted: Wanted) -> _One:
+        opening = self._openings.pop(key, None)
+        if opening is not None and opening.wanted != wanted:
+            opening.end()
+            opening = None
+        opening = opening or self._looked_at(wanted)
+        try:
+            if not opening.is_whole(timing.IMAGE_TURN_S):
+                opening.asked_s = time.monotonic()
+                self._openings[key] = opening
+                raise Checking(opening.asked_s - opening.since_s)
+            fd = opening.daemon.serve()
+        except Checking:
+            raise
+        except BaseException:
+            opening.end()
+            raise
+        return _One(wanted, wanted.path, opening.daemon, opening.source, fd)
+
+    def _looked_at(self, wanted: Wanted) -> _Opening:
+        """Locked, and its check under way where it needs one."""
         secret = _read_key(wanted.key_file)
         if secret is not None and secret.endswith(b"\n"):
             log.warning("%s ends with a newline, which is a part of the key", wanted.key_file)
@@ -68,11 +125,22 @@ class Images:
         )
         daemon = Daemon(chain, how, self._user, self._within)
         try:
-            fd = daemon.start()
+            daemon.start()
+            doubtful = daemon.doubtful()
+            check = Check(doubtful) if doubtful else None
         except BaseException:
-            chain.close()
+            daemon.close(whole=False)
             raise
-        return _One(wanted, wanted.path, daemon, chain.parts[0].fd, fd)
+        now_s = time.monotonic()
+        return _Opening(wanted, daemon, chain.parts[0].fd, doubtful, check, now_s, now_s)
+
+    def forget(self) -> None:
+        """Let go of what was looked at and is not asked for any more."""
+        before_s = time.monotonic() - timing.IMAGE_FORGOTTEN_S
+        for key, opening in list(self._openings.items()):
+            if opening.asked_s < before_s:
+                del self._openings[key]
+                opening.end()
 
     def _told(self, key: str, one: _One) -> Told:
         name, beneath = file_name(one.source), beneath_file(one.source)
@@ -97,7 +165,8 @@ class Images:
             one.daemon.kill()
             if one.path != one.wanted.path:
                 self._switch(one)
-            fd = one.daemon.start(checked=True)
+            one.daemon.start()
+            fd = one.daemon.serve()
             close_all([one.fd])  # a dead one says so once more
             one.fd, one.life = fd, one.life + 1
             log.warning("%s: what served it had ended; it is served again", one.wanted.path)
@@ -132,13 +201,16 @@ class Images:
 
     def close(self) -> None:
         """End all daemons."""
+        for opening in self._openings.values():
+            opening.end()
+        self._openings.clear()
         for one in self._them.values():
             self._end(one)
         self._them.clear()
 
     def _end(self, one: _One) -> None:
         close_all([one.fd])
-        one.daemon.close()
+        one.daemon.close(whole=not one.life)
 
 
 def _key(path: str) -> str:

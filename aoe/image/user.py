@@ -70,11 +70,16 @@ def becoming(user: User) -> Callable[[], None]:
             os.setgroups([])
             os.setresgid(user.gid, user.gid, user.gid)
             os.setresuid(user.uid, user.uid, user.uid)
-        _checked(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
-        if os.getppid() != own:
-            os._exit(1)  # it ended before that
+        end_with(own)
 
     return become
+
+
+def end_with(parent: int) -> None:
+    """Have this process end when the one does that forked it."""
+    _checked(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+    if os.getppid() != parent:
+        os._exit(1)  # it ended before that
 
 
 def _checked(result: int) -> None:

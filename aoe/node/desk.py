@@ -16,7 +16,7 @@ from aoe.config.values import Config, ExportConfig, is_link
 from aoe.disk.locks import described_anew
 from aoe.disk.watch import add_watch
 from aoe.errors import AoeError, ConfigurationError
-from aoe.image.asking import Asked
+from aoe.image.asking import Asked, StillChecked
 from aoe.link.packet_sockets import Sockets
 from aoe.link.udp import UdpSpec, open_datagrams
 from aoe.node import links
@@ -176,6 +176,8 @@ class Desk:
             held = self._stores.open_store(self._export(said))
         except Busy as error:
             return Given({"busy": list(_pair(error.store)), "why": str(error)})
+        except StillChecked as error:
+            return Given({"checked": str(error)})
         except AoeError as error:
             return Given({"error": str(error)})
         except OSError as error:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from aoe import limits
 from aoe.config.values import ExportConfig
 from aoe.errors import AoeError, ConfigurationError
+from aoe.image.asking import StillChecked
 from aoe.node.desk import Use
 from aoe.node.holds import Busy
 from aoe.node.opener_messages import Misunderstood, store_of
@@ -75,6 +76,8 @@ def _problem(told: object) -> ConfigurationError:
     match told:
         case {"busy": list(store), "why": str(why)}:
             return Busy(why, tuple(store))
+        case {"checked": str(why)}:
+            return StillChecked(why)
         case {"error": str(error)}:
             return ConfigurationError(error)
     raise Misunderstood("a store is neither open nor refused")

@@ -18,7 +18,7 @@ from aoe.disk.opened import Opened
 from aoe.disk.opened import Store as OpenStore
 from aoe.disk.syscalls import close_all
 from aoe.errors import AoeError, ConfigurationError
-from aoe.image.asking import Asked, Unknown
+from aoe.image.asking import Asked, StillChecked, Unknown
 from aoe.image.asking import token_of as token_of_image
 from aoe.image.formats import RAW
 from aoe.link.base import Link
@@ -223,7 +223,7 @@ class InProcess:
         where = self._where(export)
         try:
             return call(where)
-        except Busy:
+        except (Busy, StillChecked):
             raise
         except ConfigurationError as error:
             raise ConfigurationError(where.said(error)) from error

@@ -23,6 +23,7 @@ from aoe.pool.unnamed import unnamed
 from aoe.pool.volume import Image, check_size
 from aoe.pool.work import Work, fresh_id
 from aoe.printable import plain
+from aoe.sandbox.qemu_img import name_of
 from aoe.wire import protocol
 
 
@@ -95,7 +96,7 @@ def imported(work: Work, of: Source, volume: str, to: Format | None, told: Told)
     work.room.check_for(facts.needed, work.reserve, of.said)
     image = Image(id=fresh_id(), size=size, format=form)
     with _filled(work, image) as fd:
-        qemu_img.convert(qemu_img.name_of(of.fd), of.format, (of.fd,), Layer(fd, form), size, told)
+        qemu_img.convert(name_of(of.fd), of.format, (of.fd,), Layer(fd, form), size, told)
         yield Filled(work, fd, image, Adopt(volume, image.id, size, form))
 
 

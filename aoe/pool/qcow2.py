@@ -3,6 +3,7 @@
 from aoe.pool import qemu_img
 from aoe.pool.qemu_img import Layer
 from aoe.pool.volume import Image
+from aoe.sandbox.qemu_img import name_of
 
 _REMEDY = "apt-get install qemu-utils, or say --format raw"
 
@@ -11,7 +12,7 @@ def create(fd: int, image: Image, base: Image | None = None) -> None:
     """Make an empty image of an open file, or one that is the differences to another. The name of that is
     relative, and both are in one directory. PoolError, ConfigurationError."""
     over = ["-u", "-b", base.file, "-F", base.format] if base else []  # -u: the base is not even opened
-    words = "-q", "-f", "qcow2", *over, qemu_img.name_of(fd), str(image.size)
+    words = "-q", "-f", "qcow2", *over, name_of(fd), str(image.size)
     qemu_img.run("create", *words, writes=(fd,), remedy=_REMEDY, **qemu_img.bounds(image.size))
 
 

@@ -16,9 +16,9 @@ from aoe.errors import ConfigurationError, PoolError
 from aoe.pool.names import Foreign, Format
 from aoe.pool.volume import Image
 from aoe.printable import plain
-from aoe.sandbox import child
+from aoe.sandbox import child, qemu_img
+from aoe.sandbox.qemu_img import name_of
 
-_REMEDY = "apt-get install qemu-utils"
 _CHECKED = ("qcow2", "vmdk", "vdi", "vhdx")
 _LEAKS, _CORRUPT, _ALL = 3, 2, 100.0
 _PROGRESS = re.compile(rb"\(([0-9.]+)/100%\)")
@@ -54,21 +54,10 @@ def run(
     **how: Any,
 ) -> child.Done:
     """qemu-img with a verb, which may end with one of these numbers. PoolError says why it did not."""
-    task = child.Task(
-        words=("qemu-img", verb, *words),
-        reads=tuple(reads),
-        writes=tuple(writes),
-        **{"remedy": _REMEDY, **{name: it for name, it in how.items() if name != "heard"}},
-    )
-    done = child.run(task, how.get("heard", lambda _: None))
+    done = qemu_img.run(verb, *words, reads=reads, writes=writes, **how)
     if done.status not in may_be:
-        raise PoolError(f"qemu-img {verb}: {plain(done.problem).removeprefix('qemu-img: ')}")
+        raise PoolError(f"qemu-img {verb}: {plain(qemu_img.problem_of(done))}")
     return done
-
-
-def name_of(fd: int) -> str:
-    """A descriptor as a file name."""
-    return f"/proc/self/fd/{fd}"
 
 
 def opened(layers: Sequence[Layer]) -> str:
@@ -172,9 +161,8 @@ def rebase(within: int, fd: int, image: Image, base: Image | None, told: Told) -
 
 def bounds(size: int) -> dict[str, Any]:
     """Of what copies a disk of so many bytes: a slow processor and a slow disk are waited for."""
-    cpu_s = limits.SANDBOX_CPU_S + size // limits.SANDBOX_COPIED_PER_S
     most = size + size // 8 + limits.POOL_IMAGE_HEAD_BYTES
-    return {"cpu_s": cpu_s, "end_s": None, "file_bytes": most}
+    return {"cpu_s": qemu_img.patience_for(size), "end_s": None, "file_bytes": most}
 
 
 def _progress(told: Told) -> Callable[[bytes], None]:

@@ -11,7 +11,8 @@ import pytest
 from aoe.errors import ConfigurationError, PoolError
 from aoe.pool import qemu_img
 from aoe.pool.names import Foreign
-from aoe.pool.qemu_img import Layer, convert, examined, name_of
+from aoe.pool.qemu_img import Layer, convert, examined
+from aoe.sandbox.qemu_img import name_of
 from tests.support.tools import need, tool
 
 SECRET = "root:secret:0:0\n" * 40
