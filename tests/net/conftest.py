@@ -14,13 +14,19 @@ _ENGINES = ("python", "c")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what is ours; what runs vblade runs it once."""
+    """Mark what is ours, and what is run with the engine, too; what runs vblade runs it once."""
     ours = [item for item in items if item.nodeid.startswith("tests/net/")]
     for item in ours:
         item.add_marker(pytest.mark.net)
+        if "python" in _parameters(item) and _runs_both(item):
+            item.add_marker(pytest.mark.reference)
     twice = [item for item in ours if {"vblade", "python"} <= set(_parameters(item))]
     items[:] = [item for item in items if item not in twice]
     config.hook.pytest_deselected(items=twice)
+
+
+def _runs_both(item: pytest.Item) -> bool:
+    return set(_ENGINES) <= set(getattr(getattr(item, "module", None), "ENGINES", _ENGINES))
 
 
 def _parameters(item: pytest.Item) -> list[str]:
