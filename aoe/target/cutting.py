@@ -202,7 +202,8 @@ class Cuts:
             raise ConfigurationError(f"{export.address}: no snapshot: its disk is no regular file")
         if found.st_size < disk.size:
             raise CutError(f"{export.address}: no snapshot: its file has become shorter than the disk")
-        await self._write_back(export, disk)
+        if not disk.direct:  # what only the page cache has would be written while changes wait
+            await self._server.health.write_back(export)
         step = await disk.look(functools.partial(step_for, length=found.st_size))
         cloning = Cloning(into, found.st_size, step)
         try:
@@ -216,14 +217,6 @@ class Cuts:
         reason = _gone(export) if export in self._leaving else self._over
         if reason:
             raise CutError(f"{export.address}: no snapshot: {reason}")
-
-    async def _write_back(self, export: Export, disk: FileDisk) -> None:
-        """What only the page cache has would be written while changes wait."""
-        if not disk.direct:
-            try:
-                await disk.flush()
-            finally:
-                await self._server.health.keep(export)
 
     async def _hold(self, parts: Sequence[_Part]) -> None:
         deadline_s = time.monotonic() + timing.CUT_HOLD_S

@@ -116,22 +116,41 @@ class Health:
         """A disk could not do something, which may be answered when this returns."""
         self._notices.failed(job, error)
         self._errors[job.export] += not isinstance(error, NoThread)
-        await self.keep(job.export)
+        await self.keep(self._served[job.export])
 
-    async def keep(self, export: Export) -> None:
+    async def write_back(self, export: Export) -> None:
+        """Have its disk put on stable storage what it has, without a client that asked for it. DiskError.
+        It goes on though nobody waits for it any more, or the disk is served no more: a sync that fails then
+        has failed for what is served of its store, and after a restart."""
+        work = asyncio.ensure_future(self._write_back(self._served[export]))
+        work.add_done_callback(lambda it: it.cancelled() or it.exception())
+        await asyncio.shield(work)
+
+    async def _write_back(self, one: Served) -> None:
+        try:
+            await one.disk.flush()
+        finally:
+            await self.keep(one)
+
+    async def keep(self, one: Served) -> None:
         """If its sync failed: return when that is on stable storage, or cannot be put there. Other parts of
-        its store have failed with it: the sync was of the store, and what it lost may be theirs. Nothing for
-        what is served no more."""
-        one = self._served.get(export)
-        if one is None or not one.disk.failed:
+        its store have failed with it: the sync was of the store, and what it lost may be theirs. It may be
+        served no more."""
+        if not one.disk.failed:
             return
-        for part in self._parts(one) if _name(one) not in self._told else ():
+        if _name(one) not in self._told:
+            self._tell(one)
+        await asyncio.gather(*map(self._mark, (one, *self._parts(one))))
+
+    def _tell(self, one: Served) -> None:
+        self._told.add(_name(one))
+        if self._served.get(one.export) is one:
+            self._changed(one.export)
+        for part in self._parts(one):
             self._told.add(_name(part))
             part.disk.distrust()
-            self._notices.failed_with(part.export, export)
+            self._notices.failed_with(part.export, one.export)
             self._changed(part.export)
-        self._told.add(_name(one))
-        await asyncio.gather(*map(self._mark, (one, *self._parts(one))))
 
     async def _mark(self, one: Served) -> None:
         if self._marks is None or one.record is None or not one.disk.failed:

@@ -408,7 +408,7 @@ class Server:
         if export is not None:
             self._after(export)
             if up.error < 0:  # also where that request is not answered
-                self.spawn(self.health.keep(export))
+                self.spawn(self.health.keep(self._served[export]))
 
     def _after(self, export: Export) -> None:
         """Something was done for an export: the engine need not wait for that any more.

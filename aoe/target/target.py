@@ -263,16 +263,13 @@ class Target(Rooted):
         export = self._find(shelf, slot)
         if read_only is False and self.server.served(export).disk.read_only:
             raise ConfigurationError(f"{export.address}: the disk was opened for reading only; open it again")
-        with self.server.held(export) as disk:
+        with self.server.held(export):
             if read_only is not None:
                 export.set_read_only(read_only)
             if write_back is False and export.identity.cache:
                 export.switch_cache(False)
                 await self.server.fence(export)
-                try:
-                    await disk.flush()
-                finally:
-                    await self.server.health.keep(export)
+                await self.server.health.write_back(export)
             if write_back not in (None, export.identity.cache):
                 export.describe(_renewed(export.identity)._replace(cache=write_back, cache_on=write_back))
             self.server.changed_export(export)
