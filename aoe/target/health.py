@@ -120,8 +120,8 @@ class Health:
 
     async def write_back(self, export: Export) -> None:
         """Have its disk put on stable storage what it has, without a client that asked for it. DiskError.
-        It goes on though nobody waits for it any more, or the disk is served no more: a sync that fails then
-        has failed for what is served of its store, and after a restart."""
+        It goes on where its caller is cancelled, or the disk is served no more: a sync that fails then has
+        failed for what is served of its store, and after a restart."""
         work = asyncio.ensure_future(self._write_back(self._served[export]))
         work.add_done_callback(lambda it: it.cancelled() or it.exception())
         await asyncio.shield(work)
