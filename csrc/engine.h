@@ -305,6 +305,10 @@ void aoe_core_count(const aoe_core *core, uint64_t *counters);
 uint32_t aoe_core_debts(const aoe_core *core, aoe_debt *debts);
 uint64_t aoe_core_debts_news(const aoe_core *core);
 uint32_t aoe_core_left(const aoe_core *core);
+/* What it had under way at the server with this MAC and address (shelf << 8 | slot), or at any (NULL), is over. */
+void aoe_core_left_is_over(aoe_core *core, const uint8_t *mac, uint32_t address, int64_t now_ns);
+/* What was made since then had left only by until_ns, as the process was held up between. */
+void aoe_core_late(aoe_core *core, int64_t since_ns, int64_t until_ns);
 
 /* The initiator's I/O: a core, and the sockets of its ports. It belongs to one thread at a time, too. It watches
  * its interfaces, and survives that they go down, away and come back. */

@@ -266,6 +266,15 @@ class CompiledCore(View):
         """The server of a path was made sure to do nothing any more."""
         self._lib.aoe_core_fenced(self._core, number, now_ns)
 
+    def left_is_over(self, now_ns: int, server: tuple[bytes, int, int] | None = None) -> None:
+        """What an earlier life had under way at a server, or at any, can do nothing any more."""
+        mac, shelf, slot = server or (self._ffi.NULL, 0, 0)
+        self._lib.aoe_core_left_is_over(self._core, mac, shelf << 8 | slot, now_ns)
+
+    def late(self, since_ns: int, until_ns: int) -> None:
+        """What was made since then had left only by `until_ns`."""
+        self._lib.aoe_core_late(self._core, since_ns, until_ns)
+
     def start(
         self, verb: Verb, offset: int, length: int, data: bytes, now_ns: int, number: int = 0
     ) -> Request:

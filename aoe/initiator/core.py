@@ -188,6 +188,17 @@ class Core:
             self.session.fenced(path, now_ns)
         self._run(now_ns)
 
+    def left_is_over(self, now_ns: int, server: tuple[bytes, int, int] | None = None) -> None:
+        """What an earlier life had under way at a server, which has this MAC and address, can do nothing any
+        more; None: at any server."""
+        self.own_time_ns(now_ns)
+        self.session.debts.over(server)
+        self._run(now_ns)
+
+    def late(self, since_ns: int, until_ns: int) -> None:
+        """What was made since then had left only by `until_ns`."""
+        self.session.debts.sent(since_ns, until_ns)
+
     def start(
         self, verb: Verb, offset: int, length: int, data: bytes, now_ns: int, number: int = 0
     ) -> Request:

@@ -55,8 +55,10 @@ class Legacy(NamedTuple):
 
 
 NO_LEGACY = Legacy()
-REST = Peer(bytes(6), bytes(6), 0, 0)
-"""Under this name what there is no place for is noted: it is over by time."""
+NO_MAC = bytes(6)
+REST = Peer(NO_MAC, NO_MAC, 0, 0)
+"""Under this name what there is no place for is noted: it is over by time. While there is place for that, it is
+noted under the server's, without our own MAC."""
 _Key = tuple[int, Peer, int, int]
 
 
@@ -140,6 +142,13 @@ class Debts:
                 self._own[key] = debt._replace(until_ns=now_ns + self.timing.debt_ns)
                 self.news += 1
 
+    def sent(self, since_ns: int, until_ns: int) -> None:
+        """What was made since then had left only by `until_ns`, as the process was held up between."""
+        late = [key for key, it in self._own.items() if since_ns < it.until_ns < until_ns]
+        for key in late:
+            self._own[key] = self._own[key]._replace(until_ns=until_ns)
+        self.news += len(late)
+
     def cache(self, port: int, peer: Peer, instance: int) -> None:
         """That life of a server has changes in a volatile cache."""
         cached = Debt(port, peer, Stamp(0, 0, instance), 0, 0, 0, cached=True)
@@ -157,15 +166,19 @@ class Debts:
 
     def _make_room(self, now_ns: int) -> None:
         self._own = {key: it for key, it in self._own.items() if now_ns < it.over_ns}
-        if len(self._own) < limits.DEBTS_MAX - 2:
-            return
-        rest = _key(0, REST, UNSTAMPED)
-        oldest = self._own.pop(next(key for key in self._own if key != rest))
-        until_ns, quiesce_ns = oldest.until_ns, oldest.quiesce_ns
-        if rest in self._own:
-            until_ns = max(until_ns, self._own[rest].until_ns)
-            quiesce_ns = max(quiesce_ns, self._own[rest].quiesce_ns)
-        self._own[rest] = Debt(0, REST, UNSTAMPED, 0, until_ns, quiesce_ns)
+        while len(self._own) >= limits.DEBTS_MAX - 2:
+            self._fold()
+
+    def _fold(self) -> None:
+        """The oldest becomes one that is over by time: its server's; where all are, that of the rest."""
+        may = [key for key in self._own if key != _key(0, REST, UNSTAMPED)]
+        oldest = self._own.pop(next((key for key in may if key[1].own != NO_MAC), may[0]))
+        peer = REST if oldest.peer.own == NO_MAC else oldest.peer._replace(own=NO_MAC)
+        key = _key(0, peer, UNSTAMPED)
+        known = self._own.get(key, oldest)
+        until_ns = max(oldest.until_ns, known.until_ns)
+        quiesce_ns = max(oldest.quiesce_ns, known.quiesce_ns)
+        self._own[key] = Debt(0, peer, UNSTAMPED, 0, until_ns, quiesce_ns)
 
     # What was left
 
@@ -192,7 +205,11 @@ class Debts:
 
     def fenced(self, peer: Peer) -> None:
         """A server was made sure to do nothing any more (I4)."""
-        self._drop([it for it in self.left if it.debt.peer[1:] == peer[1:]])
+        self.over(peer[1:])
+
+    def over(self, server: tuple[bytes, int, int] | None = None) -> None:
+        """The same of one that may have no path: its MAC and address; None: of all of them."""
+        self._drop([it for it in self.left if server in (None, it.debt.peer[1:])])
 
     def _drop(self, over: list[Left]) -> None:
         self.left = [it for it in self.left if it not in over]

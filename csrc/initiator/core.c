@@ -323,6 +323,23 @@ void aoe_core_fenced(aoe_core *c, uint32_t number, int64_t now_ns)
     GUARDED(c, fenced(c, number, now_ns));
 }
 
+static void left_is_over(aoe_core *c, const uint8_t *mac, uint32_t address, int64_t now_ns)
+{
+    see_time(c, now_ns);
+    debts_over(&c->debts, mac, address);
+    run(c, now_ns);
+}
+
+void aoe_core_left_is_over(aoe_core *c, const uint8_t *mac, uint32_t address, int64_t now_ns)
+{
+    GUARDED(c, left_is_over(c, mac, address, now_ns));
+}
+
+void aoe_core_late(aoe_core *c, int64_t since_ns, int64_t until_ns)
+{
+    debts_sent(&c->debts, since_ns, until_ns);
+}
+
 int64_t aoe_core_pulse(const aoe_core *c)
 {
     return session_pulse(c);

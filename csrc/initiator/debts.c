@@ -6,6 +6,8 @@
 
 #include "channel.h"
 
+static const uint8_t no_mac[MAC_BYTES];
+
 /* The number of an entry, or of the end. */
 static uint32_t find(const struct debts *d, const aoe_debt *like)
 {
@@ -36,21 +38,33 @@ static void take_out(struct debts *d, uint32_t at)
     memmove(&d->own[at], &d->own[at + 1], (d->own_count - at) * sizeof *d->own);
 }
 
-/* Into the debt of the rest: it is over by time. */
+/* Which is to be folded: one of a stream, if there is one. */
+static uint32_t oldest_of(const struct debts *d)
+{
+    const aoe_debt rest = {0};
+    for (uint32_t i = 0; i < d->own_count; i++)
+        if (!same_mac(d->own[i].own, no_mac))
+            return i;
+    return find(d, &rest) == 0;
+}
+
+/* The oldest becomes one that is over by time: its server's; where all are, that of the rest. */
 static void fold(struct debts *d)
 {
-    aoe_debt rest = {0};
-    uint32_t at = find(d, &rest), first = at == 0;
-    int64_t until_ns = d->own[first].until_ns, quiesce_ns = d->own[first].quiesce_ns;
-    if (at < d->own_count) {
-        until_ns = larger(until_ns, d->own[at].until_ns);
-        quiesce_ns = larger(quiesce_ns, d->own[at].quiesce_ns);
+    uint32_t first = oldest_of(d);
+    aoe_debt oldest = d->own[first], into = {.until_ns = oldest.until_ns, .quiesce_ns = oldest.quiesce_ns};
+    if (!same_mac(oldest.own, no_mac)) {
+        memcpy(into.mac, oldest.mac, MAC_BYTES);
+        into.shelf = oldest.shelf;
+        into.slot = oldest.slot;
     }
     take_out(d, first);
-    at = find(d, &rest);
-    rest.until_ns = until_ns;
-    rest.quiesce_ns = quiesce_ns;
-    d->own[at] = rest;
+    uint32_t at = find(d, &into);
+    if (at < d->own_count) {
+        into.until_ns = larger(into.until_ns, d->own[at].until_ns);
+        into.quiesce_ns = larger(into.quiesce_ns, d->own[at].quiesce_ns);
+    }
+    d->own[at] = into;
     d->own_count += at == d->own_count;
 }
 
@@ -59,7 +73,7 @@ static void make_room(struct debts *d, int64_t now_ns)
     for (uint32_t i = d->own_count; i--;)
         if (now_ns >= over_ns(&d->own[i]))
             take_out(d, i);
-    if (d->own_count >= DEBTS_MAX - 2)
+    while (d->own_count >= DEBTS_MAX - 2)
         fold(d);
 }
 
@@ -97,6 +111,15 @@ void debts_go_on(aoe_core *c, const struct path *path, int64_t now_ns)
         d->own[i].until_ns = now_ns + c->set.timing.debt_ns;
         d->news++;
     }
+}
+
+void debts_sent(struct debts *d, int64_t since_ns, int64_t until_ns)
+{
+    for (uint32_t i = 0; i < d->own_count; i++)
+        if (since_ns < d->own[i].until_ns && d->own[i].until_ns < until_ns) {
+            d->own[i].until_ns = until_ns;
+            d->news++;
+        }
 }
 
 void debts_cache(struct debts *d, const struct path *path)
@@ -234,9 +257,11 @@ void debts_learned(aoe_core *c, const struct path *path)
     }
 }
 
-void debts_fenced(aoe_core *c, const struct path *path)
+void debts_over(struct debts *d, const uint8_t *mac, uint32_t address)
 {
-    for (uint32_t i = c->debts.left_count; i--;)
-        if (is_to(&c->debts.left[i].debt, path))
-            drop(&c->debts, i);
+    for (uint32_t i = d->left_count; i--;) {
+        const aoe_debt *debt = &d->left[i].debt;
+        if (!mac || (same_mac(debt->mac, mac) && ((uint32_t)debt->shelf << 8 | debt->slot) == address))
+            drop(d, i);
+    }
 }

@@ -210,6 +210,15 @@ void aoe_remote_pump(aoe_remote *r)
     aoe_remote_send(r);
 }
 
+/* All of it has left by now, and was made since the last time. */
+static void keep_sent(aoe_remote *r)
+{
+    int64_t now_ns = aoe_remote_now();
+    aoe_core_late(r->core, r->sent_ns, now_ns);
+    r->sent_ns = now_ns;
+    r->keep(r->core, 0);
+}
+
 /* A shorter period begins at once. A longer one waits for the next tick, or every request that comes alone would
  * set the timer twice. */
 void aoe_remote_send(aoe_remote *r)
@@ -225,7 +234,7 @@ void aoe_remote_send(aoe_remote *r)
     for (uint32_t i = 0; i < r->ports_count && count; i++)
         port_send(&r->ports[i], i, out, count);
     if (r->keep && count)
-        r->keep(r->core, 0);
+        keep_sent(r);
     aoe_core_sent(r->core);
     if (wanted_ns(r) < r->period_ns)
         wind(r, wanted_ns(r), aoe_remote_now());
@@ -234,6 +243,7 @@ void aoe_remote_send(aoe_remote *r)
 void aoe_remote_keep(aoe_remote *r, void (*keep)(const aoe_core *core, int sending))
 {
     r->keep = keep;
+    r->sent_ns = aoe_remote_now();
     keep(r->core, 1);
     keep(r->core, 0);
 }

@@ -45,6 +45,7 @@ struct aoe_remote {
     int links_changed;
     int64_t period_ns, due_ns;
     void (*keep)(const aoe_core *core, int sending); /* NULL: nothing is kept */
+    int64_t sent_ns; /* when all that was made before that had left, where something is kept */
     struct load_run *run; /* of aoe_remote_load; NULL: none */
     void (*run_free)(struct load_run *run);
 };

@@ -309,6 +309,6 @@ void session_fenced(aoe_core *c, struct path *path, int64_t now_ns)
             continue;
         channel_settle_all(c, other);
     }
-    debts_fenced(c, path);
+    debts_over(&c->debts, path->mac, (uint32_t)path->shelf << 8 | path->slot);
     run(c, now_ns);
 }

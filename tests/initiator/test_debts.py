@@ -288,6 +288,88 @@ def test_more_than_there_is_room_for_is_over_by_time() -> None:
     assert rest.over_ns >= now + USUAL.debt_ns + BOUND_NS
 
 
+def test_of_few_servers_each_has_a_note() -> None:
+    """However many lives and streams each had: so it can be told, and fenced, what is waited for."""
+    debts, now = Debts(USUAL), 1000 * MS
+    for number in range(5 * limits.DEBTS_MAX):
+        peer = Peer(bytes(5) + b"1", bytes(5) + bytes((number % 3,)), 1, 0)
+        debts.owe(0, peer, Stamp(1 + number, 0, number), 0, BOUND_NS, now + number)
+    assert len(debts.all) <= limits.DEBTS_MAX
+    folded = [it for it in debts.all if it.stamp == UNSTAMPED]
+    assert {it.peer for it in folded} == {Peer(bytes(6), bytes(5) + bytes((n,)), 1, 0) for n in range(3)}
+    assert all(it.over_ns > now + BOUND_NS for it in folded)
+    left = Debts(USUAL, Legacy(tuple(debts.all), now), hold=True)
+    for number in range(3):
+        left.over((bytes(5) + bytes((number,)), 1, 0))
+    assert not left.left
+
+
+@both
+def test_many_lives_of_a_server_are_noted_alike(make: Make) -> None:
+    """In both languages, and more of them than there is room for."""
+    server = Heeding(1)
+    play = Play(make, server).run(300)
+    other = Play(CompiledCore if make is Core else Core, Heeding(1)).run(300)
+    for number in range(2 * limits.DEBTS_MAX):
+        for each in (play, other):
+            each.servers[0].restart(100 + number)  # type: ignore[attr-defined]
+            each.run(20)
+            each.start(Verb.WRITE, 0, 512, sector(number))
+            each.run(5)
+    assert play.core.debts == other.core.debts
+    assert len(play.core.debts) > 1
+
+
+# What leaves late
+
+
+@both
+@pytest.mark.parametrize("held_up_ms", [150, 450, 10_000])
+def test_what_left_late_can_land_late(make: Make, held_up_ms: int) -> None:
+    """The process was held up between a note and the last of the frames that it is for."""
+    lives = Lives(make, Server(1))
+    began = lives.play.now
+    lives.play.start(Verb.WRITE, 0, 512, sector(1))
+    lives.play.now += held_up_ms * MS
+    lives.play.core.late(began, lives.play.now)
+    (debt,) = lives.play.core.debts
+    assert debt.until_ns == lives.play.now
+    lives.next(dead_ms=100)
+    wanted = (BOUND_NS - 100 * MS) / MS
+    assert wanted - 150 <= lives.until_chosen(20_000) <= wanted + 150
+
+
+@both
+def test_what_was_not_sent_for_long_is_not_late(make: Make) -> None:
+    lives = Lives(make, Server(1))
+    lives.play.write(0, sector(1))
+    (debt,) = lives.play.core.debts
+    lives.play.run(300)
+    lives.play.core.late(lives.play.now - 10 * MS, lives.play.now)
+    assert lives.play.core.debts == [debt]
+    lives.play.core.late(debt.until_ns - 1, debt.until_ns)
+    assert lives.play.core.debts == [debt]
+
+
+@both
+@pytest.mark.parametrize("how", ["it", "all", "another"])
+def test_what_was_fenced_by_hand_is_over(make: Make, how: str) -> None:
+    """Also where no path leads there any more."""
+    server = Server(1)
+    lives = Lives(make, server, policy=Policy(hold=True))
+    lives.play.write(0, sector(1))
+    server.deaf = True
+    lives.next()
+    lives.play.run(1000)
+    (debt,) = lives.play.core.debts
+    mac, shelf, slot = debt.peer[1:]
+    named = {"it": (mac, shelf, slot), "all": None, "another": (mac, shelf, slot + 1)}[how]
+    lives.play.core.left_is_over(lives.play.now, named)
+    assert lives.play.core.left == (how == "another")
+    server.deaf = False
+    assert (lives.until_chosen() < 5000) is (how != "another")
+
+
 def test_what_is_over_makes_room() -> None:
     debts = Debts(USUAL)
     for number in range(3 * limits.DEBTS_MAX):
