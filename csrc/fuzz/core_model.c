@@ -621,13 +621,13 @@ static int is_for_last_life(const struct sent *s, const aoe_out *out)
 }
 
 /* What the next life is told says that such a frame may be under way: by its stream, or, where there was no place for
- * that, that there is something. */
+ * that, that there is something at that server, or at any. */
 static int is_noted_by(const aoe_debt *debt, const struct sent *s)
 {
     static const uint8_t none[MAC_BYTES];
     int lasts = m.now_ns < debt->until_ns && debt->quiesce_ns > 0;
-    if (same_mac(debt->mac, none))
-        return lasts;
+    if (same_mac(debt->own, none))
+        return lasts && (same_mac(debt->mac, none) || same_mac(debt->mac, s->wire.dst));
     int there = same_mac(debt->mac, s->wire.dst) && same_mac(debt->own, s->wire.src) && debt->port == s->port;
     int of_it = debt->stream == s->stream && (!s->stream || wire_little(s->instance, INSTANCE_BYTES) == debt->instance);
     int in_it = !s->stream || (uint8_t)(debt->epoch - epoch_of(s)) < 128; /* what is out with it may be later */
