@@ -57,8 +57,8 @@ class Legacy(NamedTuple):
 NO_LEGACY = Legacy()
 NO_MAC = bytes(6)
 REST = Peer(NO_MAC, NO_MAC, 0, 0)
-"""Under this name what there is no place for is noted: it is over by time. While there is place for that, it is
-noted under the server's, without our own MAC."""
+"""Under this name what there is no place for is noted: it is over by time. While there is place for each
+server, it is noted under the server's name, without our own MAC."""
 _Key = tuple[int, Peer, int, int]
 
 

@@ -7,7 +7,7 @@
 
 #include "abi.h"
 
-#define ESTATE_SIGNATURE 0x31657461747365ull /* another layout, another signature */
+#define ESTATE_SIGNATURE 0x32657461747365ull /* another layout, another signature */
 enum { ESTATE_SERIAL = 20 };
 
 struct estate_slot {
@@ -25,6 +25,7 @@ struct estate {
     uint8_t serial[ESTATE_SERIAL]; /* of the disk, once it is known */
     _Atomic uint32_t current; /* which slot is whole */
     _Atomic uint32_t sending; /* frames are being sent right now, whenever they were made */
+    _Atomic uint32_t is_over; /* the user says so of what earlier doors had under way */
     struct estate_slot slots[2];
 };
 

@@ -40,6 +40,7 @@ static void approach(void)
 
 static void start_door(void)
 {
+    d.estate->is_over = 0;
     int bad = child_start(&d.child);
     d.born_ns = child_time_ns();
     if (bad)
@@ -221,11 +222,19 @@ static void asked_to_end(void)
     canary_send(ERRAND_END);
 }
 
+/* It is for the door that waits now, and for none later. */
+static void let_go(void)
+{
+    d.estate->is_over = d.lost_ns && d.child.pid;
+}
+
 static void hear_signals(void)
 {
     struct signalfd_siginfo came;
     while (read(d.signals, &came, sizeof came) == sizeof came)
-        if (came.ssi_signo != SIGCHLD)
+        if (came.ssi_signo == SIGUSR1)
+            let_go();
+        else if (came.ssi_signo != SIGCHLD)
             asked_to_end();
     bury_all();
 }

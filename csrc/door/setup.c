@@ -91,6 +91,7 @@ void watch_signals(void)
     sigaddset(&ours, SIGCHLD);
     sigaddset(&ours, SIGTERM);
     sigaddset(&ours, SIGINT);
+    sigaddset(&ours, SIGUSR1);
     d.signals = above(signalfd(-1, &ours, SFD_NONBLOCK), "signals");
 }
 

@@ -29,7 +29,7 @@ static int spawn(pid_t *child, char **words)
     return bad;
 }
 
-static int run(char **command, const aoe_path *path)
+int fencing_run(char **command, const aoe_path *path)
 {
     char mac[18], address[16];
     const uint8_t *m = path->mac;
@@ -57,7 +57,7 @@ static void *fence(void *argument)
 {
     struct fencing *f = argument;
     struct shared *s = f->shared;
-    int ended_well = run(s->set.fence, &f->path);
+    int ended_well = fencing_run(s->set.fence, &f->path);
     pthread_mutex_lock(&s->lock);
     if (ended_well && !s->stopped) {
         aoe_core_fenced(s->core, f->path.number, aoe_remote_now());

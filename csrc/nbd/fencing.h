@@ -8,4 +8,7 @@
  * told when it ends well; if it does not, it is run again later. */
 void fencing_look(struct shared *s, const aoe_path *path, int64_t now_ns);
 
+/* Run it for the server of a path; whether it ended well. */
+int fencing_run(char **command, const aoe_path *path);
+
 #endif

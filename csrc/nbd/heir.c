@@ -95,6 +95,8 @@ void heir_settle(struct shared *disk)
     heir.estate->fence_ns = aoe_remote_now() - began_ns;
 }
 
+int heir_is_over(void) { return atomic_exchange(&heir.estate->is_over, 0) != 0; }
+
 const char *heir_meet(struct shared *disk)
 {
     aoe_disk is;

@@ -12,6 +12,8 @@ int heir_is_one(void);
 void heir_take_over(struct shared_settings *set, uint32_t *addresses);
 /* Wait until what that one had under way is over; NULL, or why there is none. */
 void heir_settle(struct shared *disk);
+/* Whether the user says that it is over, since this was last asked. */
+int heir_is_over(void);
 /* NULL, or why it is not the disk that the last door had. */
 const char *heir_meet(struct shared *disk);
 /* Now and then: what the supervisor is to know. */

@@ -19,6 +19,7 @@ static struct {
     int announce; /* the program that started us listens there, or -1 */
     int changed;  /* a path has, and that was not yet said */
     int tells_all; /* also of a path that is usable */
+    int holds;
 } told = {.announce = -1};
 
 void notices_to(int announce)
@@ -28,6 +29,8 @@ void notices_to(int announce)
 }
 
 void notices_all(void) { told.tells_all = 1; }
+
+void notices_hold(void) { told.holds = 1; }
 
 void notices_of(const char *name, char *const *port_names, uint32_t ports, struct shared *disk)
 {
@@ -110,6 +113,21 @@ void notices_unheeded(const aoe_path *path)
     describe(path, text, sizeof text);
     nbdkit_error("%s, but answers no writes: they are sent again as those of another client; either its disk hangs, or "
                  "another host ended the stream of our writes", text);
+}
+
+/* The remedy is for a server that does not come back; our supervisor is our parent. */
+void notices_left(const aoe_debt *left, int is_known)
+{
+    char where[128];
+    const uint8_t *m = left->mac;
+    const char *until = left->stream ? "it answers" : told.holds ? "it is fenced, as hold is set" : "that takes no more time";
+    if (is_known)
+        snprintf(where, sizeof where, "e%u.%u at %02x:%02x:%02x:%02x:%02x:%02x", left->shelf, left->slot, m[0], m[1], m[2],
+                 m[3], m[4], m[5]);
+    else
+        snprintf(where, sizeof where, "a server of %s", told.name);
+    nbdkit_error("%s may still carry out what the last door sent; nothing is served until %s. If it is gone for good, switch "
+                 "it off, then: kill -USR1 %d", where, until, (int)getppid());
 }
 
 /* To the program that started us: all paths in one message, whenever one has changed or they are asked for. What does not

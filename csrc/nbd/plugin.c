@@ -169,10 +169,14 @@ static int door_get_ready(void)
 {
     struct shared_settings *set = &door.set;
     apply(&door.how, set);
+    if (door.how.hold)
+        notices_hold();
     set->core.address = door.address;
     set->ports = door.port;
     set->tell = notices_state;
     set->tell_unheeded = notices_unheeded;
+    set->tell_left = notices_left;
+    set->all_is_over = heir_is_over;
     set->report = report;
     set->tell_size = notices_size;
     set->ending = ending;

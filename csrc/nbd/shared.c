@@ -5,6 +5,7 @@
 
 #include "keeper.h"
 #include "leader.h"
+#include "settling.h"
 #include "waiters.h"
 
 enum { LEAVE_MS = 1000 };
@@ -30,12 +31,16 @@ int shared_open(struct shared **shared, const struct shared_settings *settings)
     return 0;
 }
 
+static void step(struct shared *s)
+{
+    aoe_remote_wait(s->remote, REST_MS, 0);
+    aoe_remote_pump(s->remote);
+}
+
 static void wait_while(struct shared *s, int (*so)(const aoe_core *core), int is, int64_t until_ns)
 {
-    while (so(s->core) == is && aoe_core_own_time(s->core, aoe_remote_now()) < until_ns) {
-        aoe_remote_wait(s->remote, REST_MS, 0);
-        aoe_remote_pump(s->remote);
-    }
+    while (so(s->core) == is && aoe_core_own_time(s->core, aoe_remote_now()) < until_ns)
+        step(s);
 }
 
 int shared_find(struct shared *s, int64_t for_ns)
@@ -47,9 +52,14 @@ int shared_find(struct shared *s, int64_t for_ns)
 
 void shared_keep(struct shared *s, void (*keep)(const aoe_core *core, int sending)) { aoe_remote_keep(s->remote, keep); }
 
-static int has_left(const aoe_core *core) { return aoe_core_left(core) > 0; }
-
-void shared_settle(struct shared *s) { wait_while(s, has_left, 1, INT64_MAX); }
+void shared_settle(struct shared *s)
+{
+    settling_begin(s);
+    while (aoe_core_left(s->core)) {
+        step(s);
+        settling_look(s);
+    }
+}
 
 int shared_start(struct shared *s) { return keeper_start(s); }
 

@@ -13,6 +13,8 @@ struct shared_settings {
     char **fence;       /* a command and its arguments, or NULL; two more are added */
     void (*tell)(const aoe_path *path); /* a path has changed */
     void (*tell_unheeded)(const aoe_path *path); /* its writes were not answered, and are those of another stream now */
+    void (*tell_left)(const aoe_debt *left, int is_known); /* it is waited for, and whether it is known where it went */
+    int (*all_is_over)(void);                              /* whether the user has said that it is */
     void (*report)(void);             /* now and then, when shared_paths may be asked */
     void (*tell_size)(const aoe_path *path); /* something else was found out about the size of its frames */
     int (*ending)(void);              /* whether it is to end: no thread should wait for long then */

@@ -32,6 +32,14 @@ struct fencing {
     int64_t after_ns;
 };
 
+/* The same for what an earlier door left. */
+enum { FENCE_RESTS, FENCE_RUNS, FENCED_WELL, FENCED_NOT };
+struct settling {
+    aoe_path path; /* whose server is fenced */
+    _Atomic uint32_t fate;
+    int64_t fence_ns, tell_ns; /* not before */
+};
+
 struct shared {
     struct shared_settings set;
     aoe_core *core;
@@ -53,6 +61,7 @@ struct shared {
     aoe_path known[PATHS_MAX];
     uint32_t known_count;
     struct fencing fencing[PATHS_MAX];
+    struct settling settling;
 };
 
 /* As a path was when it was last looked at; NULL for one that is new. */
