@@ -22,14 +22,16 @@ from tests.support.waiting import PATIENCE_S
 
 
 class Gate:
-    """Calls that block until it is opened; `begun` are their names."""
+    """Calls that block until it is opened; `begun` are their names, `threads` what carried them out."""
 
     def __init__(self) -> None:
         self.begun: list[int] = []
+        self.threads: list[threading.Thread] = []
         self._open = threading.Event()
 
     def call(self, name: int) -> Callable[[], int]:
         def inside() -> int:
+            self.threads.append(threading.current_thread())
             self.begun.append(name)
             assert self._open.wait(30)
             return name
@@ -115,7 +117,6 @@ def test_after_the_end_nothing_begins() -> None:
             for n in range(3)
         ]
         await until(lambda: gate.begun)
-        threads = threading.active_count()
         workers.close()
         with pytest.raises(DiskError, match="closed"):
             await workers.run(gate.call(9), lambda: over.append(9))
@@ -123,7 +124,7 @@ def test_after_the_end_nothing_begins() -> None:
         first, *others = await settled(calls)
         assert first == 0
         assert all(isinstance(it, asyncio.CancelledError) for it in others)
-        await until(lambda: threading.active_count() == threads - 1)
+        await until(lambda: not any(it.is_alive() for it in gate.threads))
         assert (gate.begun, sorted(over)) == ([0], [0, 1, 2, 9])
 
     run(scenario())

@@ -42,7 +42,8 @@ def manager(at: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
                     return
                 with connection:
                     words = [sys.executable, "-c", STARTED, str(connection.fileno())]
-                    started.append(subprocess.Popen(words, pass_fds=[connection.fileno()]))
+                    one = subprocess.Popen(words, pass_fds=[connection.fileno()])
+                started.append(one)
 
         thread = threading.Thread(target=accept)
         thread.start()
@@ -71,8 +72,9 @@ def test_it_serves_until_nothing_asks_it(tmp_path: Path) -> None:
         wait_for(lambda: not daemon_of(path))
         again = asked.open(path, Opening(format="qcow2"))
         assert os.pread(again.store.fd, 4, 0) == b"data"
-        started[0].kill()
-        started[0].wait()
+        (only,) = wait_for(lambda: started)  # the connection has no other end any more than its own
+        only.kill()
+        only.wait()
         wait_for(lambda: not daemon_of(path))
         with pytest.raises(ConfigurationError, match="has ended"):
             asked.again(again.image)

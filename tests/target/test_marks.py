@@ -20,10 +20,11 @@ from aoe.target.offer import Offer
 from aoe.target.records import StateStore
 from aoe.target.target import Target
 from tests.serve.initiator import AtaFailed, Initiator, NoAnswer, mac
+from tests.support.waiting import PATIENCE_S
 
 KEY = StoreKey("/disk")
 SINCE_S = 1_700_000_000.0
-PATIENCE_S = 0.2
+SILENT_S = 0.2
 
 
 class SickDisk(MemoryDisk):
@@ -62,13 +63,14 @@ def test_the_mark_is_there_before_the_error_is_answered(tmp_path: Path) -> None:
         network, marks = Network(), SlowMarks(tmp_path, "life")
         target, offer = served(tmp_path, network, marks)
         (export,) = await target.add(offer, check=False)
-        host = Initiator(network.attach(mac(2)), 1, 0, retransmit_s=PATIENCE_S, patience_s=PATIENCE_S)
+        host = Initiator(network.attach(mac(2)), 1, 0, retransmit_s=SILENT_S, patience_s=SILENT_S)
         assert target.failure(export) is None
         with pytest.raises(NoAnswer):
             await host.flush()
-        assert marks.begun.is_set()
+        assert await asyncio.to_thread(marks.begun.wait, PATIENCE_S)
         assert not Marks(tmp_path, "life").found
         marks.lets.set()
+        host.retransmit_s = host.patience_s = PATIENCE_S
         with pytest.raises(AtaFailed):
             await host.flush()
         assert list(Marks(tmp_path, "life").found) == [name_of(KEY)]

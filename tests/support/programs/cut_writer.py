@@ -15,6 +15,7 @@ from aoe.initiator.attach import attach
 from aoe.initiator.remote import RemoteDisk
 from aoe.link.packet import PacketLink
 from tests.support.checkers.moments import BLOCK, SECTOR, stamped
+from tests.support.waiting import PATIENCE_S
 
 AT_ONCE, BLOCKS_MAX = 12, 5
 History = list[tuple[int, list[tuple[int, int]], float, float | None]]
@@ -62,7 +63,7 @@ async def main(disks: int, seed: int, at_once: int = AT_ONCE, blocks_max: int = 
         print("writing", flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
         writer.stopped = True
-        await asyncio.wait(running, timeout=5)
+        await asyncio.wait(running, timeout=PATIENCE_S)
         print(json.dumps(writer.history), flush=True)
         for task in running:
             task.cancel()
