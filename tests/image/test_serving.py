@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from aoe import timing
 from aoe.disk.image import ENDED
 from aoe.disk.syscalls import punch_hole
 from aoe.errors import ConfigurationError
@@ -19,14 +20,16 @@ from aoe.image.serving import Images
 from aoe.image.user import reader
 from tests.image.daemons import daemon_of
 from tests.support.tools import need, tool
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_S, wait_for
 
 SIZE = 4 << 20
 DATA = b"some bytes " * 100
 
 
 @pytest.fixture(autouse=True)
-def programs() -> None:
+def programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And time for the check of an image, also on a busy machine."""
+    monkeypatch.setattr(timing, "IMAGE_TURN_S", PATIENCE_S)
     need("qemu-img", "qemu-storage-daemon", "fusermount3")
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("no /dev/fuse here: modprobe fuse")
