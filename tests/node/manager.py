@@ -146,6 +146,12 @@ class Manager:
         with self._lock:
             self._drop(list(self.stored))
 
+    def hear(self) -> None:
+        """All that was said until now."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(b"LAST=1", os.fspath(self._path))
+        wait_for(lambda: self.said.pop("LAST", ""))
+
     def names(self) -> list[str]:
         """Of all that is stored."""
         with self._lock:

@@ -21,6 +21,7 @@ from aoe.target.server import TargetOptions
 from aoe.target.target import Target
 from tests.disk.helpers import sparse
 from tests.serve.initiator import Initiator, NoAnswer, mac
+from tests.support.waiting import PATIENCE_S
 
 SECTORS = 64
 TARGET = mac(1)
@@ -80,10 +81,10 @@ class Scene:
         links = self.node.open_links(Names(self.first, list))
         return await self.node.start(Target.open(links, TargetOptions(frame_age_s=FRAME_AGE_S)))
 
-    def host(self, slot: int = 0, *, patience_s: float = 2.0) -> Initiator:
+    def host(self, slot: int = 0, *, patience_s: float = PATIENCE_S) -> Initiator:
         self._hosts += 1
         link: MemoryLink = self.network.attach(mac(self._hosts))
-        return Initiator(link, 1, slot, retransmit_s=patience_s / 4, patience_s=patience_s)
+        return Initiator(link, 1, slot, retransmit_s=min(0.5, patience_s / 4), patience_s=patience_s)
 
     async def answers(self, slot: int) -> bool:
         try:

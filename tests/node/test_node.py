@@ -7,6 +7,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from aoe.config.values import Config
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError
 from aoe.node.done import Done
+from aoe.node.steps import Note
 from aoe.target.rates import Limits
 from aoe.target.records import StateStore
 from aoe.wire import mask
@@ -171,12 +173,20 @@ def test_a_second_change_waits_and_names_the_first(tmp_path: Path, monkeypatch: 
 
     async def run() -> None:
         async with scene(tmp_path, export(tmp_path, "a")) as here:
+            hands, goes = here.node._hands.carry_out, asyncio.Event()
+
+            async def late(*arguments: Any) -> list[Note]:
+                await goes.wait()
+                return await hands(*arguments)
+
+            monkeypatch.setattr(here.node._hands, "carry_out", late)
             slow = asyncio.ensure_future(here.apply(export(tmp_path, "b")))
             await asyncio.sleep(0.05)
             with pytest.raises(
                 ConfigurationError, match=r"a change is under way for \d+ s \(apply by a test\)"
             ):
                 await here.apply(export(tmp_path, "c"))
+            goes.set()
             assert (await slow).exit == 0
             assert (await here.apply(export(tmp_path, "c"))).exit == 0
 

@@ -14,15 +14,9 @@ from aoe.config.values import Config
 from aoe.node.opener_connection import OpenerLost
 from tests.disk.helpers import is_taken, sparse
 from tests.node.test_opener import Side, export, refusal
+from tests.support.waiting import PATIENCE_S
 
 SILENT = "the opener does not answer"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "OPENER_LOOK_S", 0.01)
-    monkeypatch.setattr(timing, "OPENER_SILENT_S", 0.05)
-    monkeypatch.setattr(timing, "OPENER_ANSWER_S", 0.2)
 
 
 @pytest.fixture
@@ -31,10 +25,14 @@ def disk(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def side(disk: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Side]:
+def side(disk: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Side]:
+    """With little patience, once it has begun."""
     caplog.set_level(logging.INFO, "aoe.node")
     made = Side(lambda: Config(exports=(export(disk),)))
-    made.by.find([str(disk)])  # it has begun
+    made.by.find([str(disk)])
+    monkeypatch.setattr(timing, "OPENER_LOOK_S", 0.01)
+    monkeypatch.setattr(timing, "OPENER_SILENT_S", 0.05)
+    monkeypatch.setattr(made.to, "_patience_s", 0.2)
     yield made
     os.kill(made.pid, signal.SIGCONT)
     made.close()
@@ -50,7 +48,7 @@ async def until_it_answers(side: Side) -> None:
 
 
 def test_it_is_said_once_and_what_was_opened_too_late_is_let_go(
-    side: Side, disk: Path, caplog: pytest.LogCaptureFixture
+    side: Side, disk: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.kill(side.pid, signal.SIGSTOP)
     for _ in range(3):
@@ -60,6 +58,7 @@ def test_it_is_said_once_and_what_was_opened_too_late_is_let_go(
     asyncio.run(until_it_answers(side))
     assert caplog.messages[1:] == ["the opener answers again"]
     assert not is_taken(disk)
+    monkeypatch.setattr(side.to, "_patience_s", PATIENCE_S)
     held = side.by.open_store(export(disk))
     assert is_taken(disk)
     side.by.release(held)
@@ -68,7 +67,7 @@ def test_it_is_said_once_and_what_was_opened_too_late_is_let_go(
 
 
 def test_one_that_is_late_is_waited_for(side: Side, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(side.to, "_patience_s", 30.0)
+    monkeypatch.setattr(side.to, "_patience_s", PATIENCE_S)
 
     async def scenario() -> None:
         os.kill(side.pid, signal.SIGSTOP)

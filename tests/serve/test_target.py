@@ -28,6 +28,7 @@ from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import noise
 from tests.link.collector import until
 from tests.serve.initiator import WRITE_EXT, AtaFailed, Initiator, NoAnswer, mac, word
+from tests.support.waiting import PATIENCE_S
 
 TARGET, OTHER, CLIENT = mac(1), mac(2), mac(9)
 SECTORS = 64
@@ -58,10 +59,10 @@ class Scene:
         self.target = Target.open([self.link], options)
         self._hosts = 20
 
-    def client(self, slot: int = 0, *, patience_s: float = 2.0) -> Initiator:
+    def client(self, slot: int = 0, *, patience_s: float = PATIENCE_S) -> Initiator:
         self._hosts += 1
         link = self.network.attach(mac(self._hosts))
-        return Initiator(link, 0, slot, retransmit_s=patience_s / 4, patience_s=patience_s)
+        return Initiator(link, 0, slot, retransmit_s=min(0.5, patience_s / 4), patience_s=patience_s)
 
     async def answers(self, slot: int) -> bool:
         try:
