@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import signal
 import socket
 import threading
 import time
@@ -22,7 +21,7 @@ from aoe.image.nodes import Part
 from aoe.image.serving import Images
 from aoe.image.user import reader
 from aoe.node.opener_portions import stores_of
-from tests.image.daemons import daemon_of
+from tests.image.daemons import daemon_of, kill_daemon
 from tests.support.tools import need, tool
 from tests.support.waiting import PATIENCE_S, wait_for
 
@@ -108,7 +107,7 @@ def test_what_a_killed_daemon_had_is_checked(images: Images, checks: Checks, tmp
     path = create(tmp_path / "d.qcow2")
     served(images, path)
     told, _ = images.open(wanted(path))
-    os.kill(daemon_of(path), signal.SIGKILL)
+    kill_daemon(path)
     wait_for(lambda: not daemon_of(path))
     told, fd = images.again(told.image)
     os.pwrite(fd, b"data", 0)

@@ -1,7 +1,6 @@
 """Images served by a real qemu-storage-daemon: whole ones, crafted ones, and what is left of a killed one."""
 
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +17,7 @@ from aoe.image import mounts
 from aoe.image.messages import Wanted
 from aoe.image.serving import Images
 from aoe.image.user import reader
-from tests.image.daemons import daemon_of
+from tests.image.daemons import daemon_of, kill_daemon
 from tests.support.tools import need, tool
 from tests.support.waiting import PATIENCE_S, wait_for
 
@@ -64,7 +63,7 @@ def test_what_is_written_is_in_the_image(images: Images, tmp_path: Path, form: s
     raw = tmp_path / "raw"
     tool("qemu-img", "convert", "-f", form, "-O", "raw", path, raw)
     assert raw.read_bytes()[1 << 20 :].startswith(DATA)
-    assert not [it for it in Path("/proc/self/mountinfo").read_text().splitlines() if mounts.PREFIX in it]
+    assert f"{mounts.PREFIX}{os.getpid()}-" not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_trim_gives_back(images: Images, tmp_path: Path) -> None:
@@ -243,7 +242,7 @@ def test_what_a_killed_daemon_had_is_served_again(images: Images, tmp_path: Path
     os.fdatasync(fd)
     for _ in range(2):
         dead = os.dup(fd)
-        os.kill(daemon_of(path), signal.SIGKILL)
+        kill_daemon(path)
         wait_for(partial(_is_dead, dead))
         told, fd = images.again(told.image)
         assert os.pread(fd, len(DATA), 0) == DATA

@@ -1,7 +1,5 @@
 """A service that serves volumes in qcow2 by name, from a pool whose file system has no reflink."""
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import pytest
 
 from aoe.pool.requests import Clone, Create, Cut
 from aoe.wire.protocol import SECTOR
-from tests.image.daemons import daemon_of
+from tests.image.daemons import daemon_of, kill_daemon
 from tests.net.service import Service
 from tests.net.test_pools import client, exports, first, volume
 from tests.pool.pools import MIB, SIZE, fresh, working
@@ -55,8 +53,7 @@ def test_volumes_in_qcow2_are_served_by_name(lab: Lab, pool: Path, tmp_path: Pat
             assert (first(disk), first(kept), first(base)) == (2, 0, 3)
             with pytest.raises(AtaFailed):
                 kept.write(0, bytes(SECTOR))
-            killed = daemon_of(image)
-            os.kill(killed, signal.SIGKILL)
+            kill_daemon(image)
             disk.write(1, bytes([4]) * SECTOR)
             assert (disk.read(0)[0], disk.read(1)[0]) == (2, 4)
         service.restart()
@@ -71,7 +68,7 @@ def test_a_snapshot_is_cut_of_what_goes_on(lab: Lab, pool: Path, tmp_path: Path)
     image = head(pool, "web1")
     with Service(lab, tmp_path, exports(pool, "fast/web1")) as service, client(lab, 1) as disk:
         disk.write(0, bytes([1]) * SECTOR)
-        identity, serving = disk.identify(), daemon_of(image)
+        identity, serving = disk.identify(), wait_for(lambda: daemon_of(image))
         assert "cut" in volume(service, "snapshot fast/web1@one")
         disk.write(0, bytes([2]) * SECTOR)
         volume(service, "snapshot fast/web1@two")
@@ -79,7 +76,7 @@ def test_a_snapshot_is_cut_of_what_goes_on(lab: Lab, pool: Path, tmp_path: Path)
         assert (first(disk), daemon_of(image), disk.identify()) == (3, serving, identity)
         volume(service, "clone fast/web1 fast/web2")
         disk.write(0, bytes([4]) * SECTOR)
-        os.kill(serving, signal.SIGKILL)
+        kill_daemon(image)
         assert first(disk) == 4
         volume(service, "snapshot fast/web1@three")
         disk.write(0, bytes([5]) * SECTOR)

@@ -1,8 +1,6 @@
 """A disk in qcow2 whose qemu-storage-daemon is killed under load: clients see a pause, and no error; nothing
 that was acknowledged is lost, or the next FLUSH says that it may be (order rules T6 and I6)."""
 
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -12,7 +10,7 @@ import pytest
 
 from aoe.image import mounts
 from aoe.wire.protocol import SECTOR
-from tests.image.daemons import daemon_of
+from tests.image.daemons import daemon_of, kill_daemon
 from tests.net.test_kill9 import SECTORS, WRITERS, Writer
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget
@@ -75,8 +73,7 @@ class Load:
 
 def kill(path: Path) -> None:
     """The daemon of an image; return when there is another one."""
-    killed = wait_for(lambda: daemon_of(path))
-    os.kill(killed, signal.SIGKILL)
+    killed = kill_daemon(path)
     wait_for(lambda: daemon_of(path) not in (0, killed))
 
 
@@ -92,13 +89,13 @@ def test_a_killed_daemon_is_a_pause(lab: Lab, tmp_path: Path, disk: Path, direct
         reader = client(lab)
         content = b"".join(reader.read(at, 2) for at in range(0, SECTORS, 2))
         assert [it for writer in load.writers for it in writer.problems(content)] == []
-        os.kill(daemon_of(disk), signal.SIGKILL)  # what is read then is in the image
+        kill_daemon(disk)  # what is read then is in the image
         target.stop()
     raw = tmp_path / "raw"
     tool("qemu-img", "convert", "-f", "qcow2", "-O", "raw", disk, raw)
     assert [it for writer in load.writers for it in writer.problems(raw.read_bytes())] == []
     wait_for(lambda: not daemon_of(disk))
-    assert mounts.PREFIX not in Path("/proc/self/mountinfo").read_text()
+    wait_for(lambda: mounts.PREFIX not in Path("/proc/self/mountinfo").read_text(), what="it is mounted")
 
 
 def flushes(one: Client) -> bool:
@@ -117,8 +114,7 @@ def test_what_was_written_back_and_lost_is_told_once(lab: Lab, tmp_path: Path, d
         assert flushes(one)
         before = one.identify()
         one.write(0, b"x" * SECTOR)
-        killed = wait_for(lambda: daemon_of(disk))
-        os.kill(killed, signal.SIGKILL)
+        kill_daemon(disk)
         assert [flushes(it) for it in (one, one, reader, other, other, one)] == [
             False,
             True,
@@ -139,7 +135,7 @@ def test_our_initiator_has_one_flush_fail(lab: Lab, tmp_path: Path, disk: Path) 
             assert process.stdin is not None
             assert process.stdout is not None
             assert process.stdout.readline() == "written\n"
-            os.kill(wait_for(lambda: daemon_of(disk)), signal.SIGKILL)
+            kill_daemon(disk)
             said = []
             for _ in range(3):
                 process.stdin.write("\n")
@@ -155,8 +151,7 @@ def test_what_was_written_through_is_there(lab: Lab, tmp_path: Path, disk: Path)
         before = one.identify()
         for number in range(3):
             one.write(number, bytes([number + 1]) * SECTOR)
-            killed = wait_for(lambda: daemon_of(disk))
-            os.kill(killed, signal.SIGKILL)
+            kill_daemon(disk)
             assert flushes(one)
         assert one.read(0, 2) == b"\1" * SECTOR + b"\2" * SECTOR
         assert one.identify() == before
