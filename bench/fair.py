@@ -27,6 +27,8 @@ MODEST = (*LOAD, "--depth", "64", "--rate", "100", "--rest", "--seed", "7")
 BEHIND = ("chrt", "--idle", "0")
 """It looks for replies all the time, on the processor of the modest client, which is not to wait for that."""
 START_S = 3.0
+CONNECTIONS = 16
+"""To the slow store: more than it does at a time, that no request waits for another of its connection."""
 SECONDS_MORE = 1.0
 """That the load goes on before and after the modest client."""
 
@@ -101,7 +103,7 @@ def stores(work: Path, delay_ms: int) -> Iterator[dict[str, tuple[Path, tuple[st
     """By name: the file, and how it is served."""
     image = write_image(work / "image", SECTORS)
     plugin = ("memory", f"size={SECTORS * 512}", "--filter=delay", f"rdelay={delay_ms}ms")
-    with FuseDisk(work / "slow", plugin=plugin) as slow:
+    with FuseDisk(work / "slow", plugin=plugin, connections=CONNECTIONS) as slow:
         yield {
             "direct": (image, ("--direct",)),
             f"direct, {delay_ms} ms": (slow.path, ("--direct", "--shared")),

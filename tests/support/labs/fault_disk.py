@@ -30,16 +30,20 @@ _WRITE = 'dd of="{0}/store" seek="$4" oflag=seek_bytes conv=notrunc status=none'
 class FuseDisk:
     """A file that a server of ours stands behind: nbdkit, through nbdfuse. `path` is that file.
 
-    By default it does what `fail` tells it; `plugin` is another command line for nbdkit.
+    By default it does what `fail` tells it; `plugin` is another command line for nbdkit. So many
+    `connections` lead there; a request waits for the others of its own.
     """
 
-    def __init__(self, work: Path, sectors: int = 2048, plugin: Sequence[str] = ()) -> None:
+    def __init__(
+        self, work: Path, sectors: int = 2048, plugin: Sequence[str] = (), connections: int = 4
+    ) -> None:
         self._work = work
         work.mkdir()
         with (work / "store").open("wb") as store:
             store.truncate(sectors * SECTOR)
         self.path = work / "mount" / "disk"
         self._plugin = list(plugin) or self._scripts(sectors)
+        self._connections = connections
         self._children: list[subprocess.Popen[Any]] = []
 
     def _scripts(self, sectors: int) -> list[str]:
@@ -72,7 +76,8 @@ class FuseDisk:
         life = ("--foreground", "--exit-with-parent", "--pidfile", ready)
         self._start("nbdkit", *life, "--unix", socket, *self._plugin)
         wait_for(ready.exists, what="nbdkit does not start")
-        self._start("nbdfuse", self.path, f"nbd+unix:///?socket={socket}")
+        ways = ("--connections", str(self._connections))
+        self._start("nbdfuse", *ways, self.path, f"nbd+unix:///?socket={socket}")
 
     def __exit__(self, *_: object) -> None:
         for child in reversed(self._children):
