@@ -281,6 +281,8 @@ OPENER_PLACES_BYTES = OPENER_MESSAGE_BYTES_MAX - OPENER_WHY_BYTES - 1024
 """Of one message, for paths and what they lead to; the rest is around them."""
 CHORES_MAX = 64
 """Verbs on pools that are asked for at a time."""
+PERMITS_MAX = 64
+"""Verbs that persons asked for, and that may be done still."""
 LISTED_BYTES = 1 << 14
 """Of volumes that are told in one answer, before the last of these."""
 LISTED_STATES_MAX = 256

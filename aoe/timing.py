@@ -69,6 +69,8 @@ OPENER_ANSWER_S = 60.0
 OPENER_CHORE_S = 0.1
 """An opener waits so long for the end of a verb, before it does other things, and so long it is not asked
 again for one that goes on."""
+PERMIT_S = 600.0
+"""How long a verb of a pool may wait for its turn that a person asked for: later it is asked for again."""
 OPENER_TURN_S = 1.0
 """After which it begins with no further store before it answers."""
 OPENER_SILENT_S = 10.0

@@ -65,7 +65,8 @@ WITH_IO = {
     "held_sockets holds life listening lives meant node notify opener opener_connection "
     "opener_process opener_service opening pages pending placing pools process remembered resumed rooms "
     "sandbox schedules seccomp served_cuts spaces standing state store_life volumes",
-    "control": "bridge client connection hand kept listening peers place saving server verbs written",
+    "control": "bridge client connection hand heard kept listening peers place saving server unread verbs "
+    "written",
 }
 """Modules that may know the world. The others of these rooms are sans-I/O, and so are `wire`, `drive` and
 `config`."""

@@ -24,6 +24,7 @@ from aoe.node.held_sockets import HeldSockets
 from aoe.node.opener import ByOpener
 from aoe.node.opener_connection import Connection, OpenerLost, connected
 from aoe.node.opener_process import fork
+from aoe.node.pool_desk import Hear
 from aoe.node.sandbox import confine
 from aoe.node.seccomp import Sockets as Allowance
 from aoe.pool import lvm_marking, lvm_worker
@@ -37,12 +38,12 @@ _NEEDED_LATER = ("difflib", "asyncio_dgram")
 class Apart:
     """The opener of a service, and the end of its rights. To be made before the first thread."""
 
-    def __init__(self, allowed: Allowed, at: Path | None, held: Held, seat: Path) -> None:
+    def __init__(self, allowed: Allowed, hear: Hear, at: Path | None, held: Held, seat: Path) -> None:
         """It listens at a path, or is a child of this process, and removes what is left of the control socket
         at `seat`. Its sockets are `held` from one life of the service to the next. OSError, AoeError."""
         self._at = at
         self._seat = seat
-        self._to = _forked(allowed, seat) if at is None else _listening(at)
+        self._to = _forked(allowed, hear, seat) if at is None else _listening(at)
         self.by = ByOpener(self._to)
         self.by.kept = self.sockets = HeldSockets(held, self.by)
 
@@ -70,11 +71,11 @@ class Apart:
         self._to.close()
 
 
-def _forked(allowed: Allowed, seat: Path) -> Connection:
+def _forked(allowed: Allowed, hear: Hear, seat: Path) -> Connection:
     """An image may be added later, when nothing can be started any more."""
     images = Asked(keeper.fork() if is_installed() else None)
     worker = lvm_worker.fork() if _has_lvm(allowed) else None
-    desk = partial(_desk, worker, allowed, timing.LOCK_WAIT_S, allowed.texts, images)
+    desk = partial(_desk, worker, allowed, timing.LOCK_WAIT_S, allowed.texts, images, hear)
     kept = [fd for fd in [images.fileno(), worker.fileno() if worker else -1] if fd >= 0]
     opener = fork(desk, keep_openers, partial(clear, seat), kept)
     images.close()

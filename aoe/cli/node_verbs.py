@@ -3,19 +3,19 @@
 import asyncio
 import functools
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from aoe import timing
+from aoe.cli.rights import rights_of
 from aoe.cli.wanted import Wanted
 from aoe.config.changes import Change
 from aoe.config.read import read
 from aoe.config.values import Config
 from aoe.control.messages import DONE, PARTLY
-from aoe.control.rights import Peer, Rights
+from aoe.control.rights import Peer
+from aoe.control.unread import Unread
 from aoe.control.verbs import Apply, OfVolume, Outcome
 from aoe.disk.threads import aside
 from aoe.errors import ConfigurationError
@@ -173,12 +173,23 @@ class NodeVerbs:
         if how.plan:
             planned = await volumes.plan(how.pool, how.request)
             return Outcome((*planned["steps"], *planned["clients"]), facts=planned)
+        await self._hear(how.unread)
         wanted = self._node.wanted.exports
         done = await volumes.do(how.pool, how.request, wanted, str(peer), force=how.force)
         log.info("volume %s by %s: %s", name_of(how.request), peer, plain(str(done["done"])))
         self._node.rooms.stir()
         self._stirred()
         return Outcome((done["done"], *done["notes"]), PARTLY if done.get("failed") else DONE, done)
+
+    async def _hear(self, unread: Unread | None) -> None:
+        """Let what has the pools hear it itself. ConfigurationError where that may not."""
+        if unread is None:  # it came in pieces: nothing can be shown, and nothing is permitted
+            return
+        unread.taken = None
+        refusal = await self._node.volumes.hear(unread.shown())
+        unread.taken = refusal is not None
+        if refusal:
+            raise ConfigurationError(refusal)
 
     async def log_level(self, level: str, peer: Peer) -> Outcome:
         """Log what is at least so grave."""
@@ -188,22 +199,3 @@ class NodeVerbs:
 
 def _keys(addresses: tuple[str, ...]) -> list[tuple[int, int]] | None:
     return [parse_address(it) for it in addresses] or None
-
-
-def owner_of(file: Path) -> int:
-    """The user whose daemon it is: the one that owns its file, as what the file says is served. A service of
-    root's may run as a user of its own."""
-    try:
-        return file.stat().st_uid
-    except OSError:  # which is said when the file is read
-        return os.geteuid()
-
-
-def rights_of(
-    config: Config, owner: int = 0, changes: str = "", group_of: Callable[[str], int] = number_of
-) -> Rights:
-    """Which process may do what. ConfigurationError for a group that is not there."""
-    target = config.target
-    group = None if target.control_group is None else group_of(target.control_group)
-    admins = {it.name: group_of(it.admins) for it in config.pools if it.admins is not None}
-    return Rights(owner, group, target.control_readers == "all", changes, admins)

@@ -11,6 +11,7 @@ from typing import NamedTuple, NoReturn
 import aoe
 from aoe import timing
 from aoe.cli.allowed import Allowed
+from aoe.cli.hearing import Hearing
 from aoe.cli.report import Report
 from aoe.control import place
 from aoe.control.listening import clear
@@ -52,6 +53,7 @@ class Opener(NamedTuple):
                 timing.LOCK_WAIT_S,
                 allowed.texts,
                 Asked(None, _IMAGES),
+                Hearing(allowed, self.config, seat),
             )
 
         serve(listener, desk, partial(clear, seat))

@@ -14,10 +14,12 @@ from aoe import limits, timing
 from aoe.cli import stdio
 from aoe.cli.allowed import Allowed
 from aoe.cli.apart import Apart
+from aoe.cli.hearing import Hearing
 from aoe.cli.journal import log_as_json
-from aoe.cli.node_verbs import NodeVerbs, owner_of, rights_of
+from aoe.cli.node_verbs import NodeVerbs
 from aoe.cli.privilege import allow_descriptors
 from aoe.cli.report import Report
+from aoe.cli.rights import owner_of, rights_of
 from aoe.cli.serve import (
     OPEN_ALWAYS,
     announce,
@@ -94,7 +96,9 @@ class _Daemon:
         self._owner = owner_of(said.config)
         changes = place.changes_of(self._owner, self._socket)
         self._held = Held.of(os.environ, self._notifier)
-        self._apart = Apart(Allowed(said.config, changes), said.opener, self._held, self._socket)
+        allowed = Allowed(said.config, changes)
+        hear = Hearing(allowed, said.config, self._socket)
+        self._apart = Apart(allowed, hear, said.opener, self._held, self._socket)
         by = self._apart.by
         self._alone = Alone(lambda: by.text("file"))
         self._wanted = Wanted(said.config, self._content, Written(changes, lambda: by.text("changes")).read)

@@ -15,8 +15,9 @@ from aoe.control.messages import (
     decode_request,
     encode_answer,
 )
+from aoe.control.unread import Unread
 
-Answering = Callable[[Request], Awaitable[Answer]]
+Answering = Callable[[Request, Unread | None], Awaitable[Answer]]
 
 _TOO_LONG = Failure(
     "message", f"a line is longer than {limits.CONTROL_REQUEST_MAX} bytes; the connection ends"
@@ -25,13 +26,17 @@ _TOO_MUCH = Failure("message", f"the answer is longer than {limits.CONTROL_ANSWE
 
 
 class Connection:
-    """What it keeps of a client is a line, and a piece of what comes after it."""
+    """What it keeps of a client is a line."""
 
-    def __init__(self, accepted: socket.socket) -> None:
+    def __init__(self, accepted: socket.socket, stays: Callable[[Request], bool] = lambda _: False) -> None:
+        """A request that `stays` is read when it is answered: another process looks which one wrote it."""
         self._socket = accepted
+        self._stays = stays
         self._lines = Lines(limits.CONTROL_REQUEST_MAX)
         self._reading: asyncio.Task[bytes] | None = None
         self._ending = False
+        self._unread: Unread | None = None
+        """Of the line that was seen last."""
 
     def refuse(self, answer: Answer) -> None:
         """Say that without waiting, and close."""
@@ -72,11 +77,38 @@ class Connection:
             self._reading = None
 
     async def _receive(self) -> bytes:
+        """Up to the end of a line, which is still to be read if it is one that stays."""
         async with asyncio.timeout(timing.CONTROL_IDLE_S):
-            loop = asyncio.get_running_loop()
-            return await loop.sock_recv(self._socket, limits.CONTROL_CHUNK)
+            seen = await self._peeked()
+        length = seen.find(b"\n") + 1
+        if length and not self._lines.is_cut and self._is_to_stay(seen[:length]):
+            return seen[:length]
+        return self._socket.recv(length or len(seen)) if seen else b""
+
+    async def _peeked(self) -> bytes:
+        while True:
+            try:
+                return self._socket.recv(limits.CONTROL_CHUNK, socket.MSG_PEEK)
+            except BlockingIOError:
+                await self._readable()
+
+    async def _readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self._socket, lambda: None if ready.done() else ready.set_result(None))
+        try:
+            await ready
+        finally:
+            loop.remove_reader(self._socket)
+
+    def _is_to_stay(self, line: bytes) -> bool:
+        request = decode_request(line)
+        stays = isinstance(request, Request) and self._stays(request)
+        self._unread = Unread(self._socket, len(line)) if stays else None
+        return self._unread is not None
 
     async def _take(self, data: bytes, answering: Answering) -> None:
+        unread, self._unread = self._unread, None
         try:
             lines = self._lines.feed(data)
         except TooLong:
@@ -85,8 +117,14 @@ class Connection:
             return
         for line in lines:
             if not self._ending and line.strip():
-                request = decode_request(line)
-                await self._send(await answering(request) if isinstance(request, Request) else request)
+                await self._answer(decode_request(line), answering, unread)
+
+    async def _answer(self, request: Request | Answer, answering: Answering, unread: Unread | None) -> None:
+        answer = await answering(request, unread) if isinstance(request, Request) else request
+        if unread is not None:
+            unread.drop()
+            self._ending |= unread.taken is None  # it may be there still, and must not be done again
+        await self._send(answer)
 
     async def _send(self, answer: Answer) -> None:
         line = encode_answer(answer)

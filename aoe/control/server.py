@@ -14,7 +14,8 @@ from aoe.control.listening import Seat
 from aoe.control.messages import Answer, Failure, Request
 from aoe.control.peers import peer_of
 from aoe.control.rights import Peer, Rights
-from aoe.control.verbs import Verbs, answer
+from aoe.control.unread import Unread
+from aoe.control.verbs import Verbs, answer, changes_a_volume
 from aoe.target.repeated import Repeated
 
 log = logging.getLogger("aoe.control")
@@ -88,7 +89,7 @@ class ControlServer:
         except OSError:  # it is gone already
             accepted.close()
             return
-        connection = Connection(accepted)
+        connection = Connection(accepted, changes_a_volume)
         rules = self.rights.rules(peer)
         if self._connected[rules] >= limits.CONTROL_CONNECTIONS_MAX:
             self._repeated.say(("busy", rules), logging.WARNING, "a connection of %s is one too many", peer)
@@ -100,13 +101,13 @@ class ControlServer:
 
     async def _serve(self, connection: Connection, peer: Peer, rules: bool) -> None:
         try:
-            await connection.serve(lambda request: self._answer(request, peer))
+            await connection.serve(lambda request, unread: self._answer(request, unread, peer))
         finally:
             self._connected[rules] -= 1
             self._connections.discard(connection)
 
-    async def _answer(self, request: Request, peer: Peer) -> Answer:
-        said = await answer(self._node, request, peer, self.rights)
+    async def _answer(self, request: Request, unread: Unread | None, peer: Peer) -> Answer:
+        said = await answer(self._node, request, peer, self.rights, unread)
         if isinstance(said.result, Failure) and said.result.kind == "rights":
             self._repeated.say(("rights", peer.uid), logging.WARNING, "%s: %s", peer, said.result.message)
         return said

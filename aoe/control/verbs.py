@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Protocol
 from aoe.config.changes import Change
 from aoe.control.asked import change_of, names_of
 from aoe.control.messages import DONE, PARTLY, Answer, Failure, Request
-from aoe.control.rights import Peer, Rights
+from aoe.control.rights import VOLUME, Peer, Rights
+from aoe.control.unread import Unread
 from aoe.errors import AoeError, ConfigurationError, DiskHangs
 from aoe.pool.asked import Wish, request_of
 from aoe.printable import one_line
@@ -51,12 +52,19 @@ class Apply(NamedTuple):
 
 
 class OfVolume(NamedTuple):
-    """A verb of a pool, or with `plan` what it would do; with `force` it is no matter that clients use it."""
+    """A verb of a pool, or with `plan` what it would do; with `force` it is no matter that clients use it. It
+    is `unread` by what does it, and so hears itself which person asks."""
 
     pool: str
     request: Wish
     plan: bool = False
     force: bool = False
+    unread: Unread | None = None
+
+
+def changes_a_volume(request: Request) -> bool:
+    """Whether it is a verb of a pool that changes something."""
+    return request.verb == VOLUME and request.arguments.get("plan") is not True
 
 
 class Verbs(Protocol):
@@ -115,8 +123,9 @@ class _Arguments:
     """ConfigurationError for one that is missing, or of another kind. Those that are not asked for are
     ignored: they are of a newer command."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, unread: Unread | None) -> None:
         self._request = request
+        self._unread = unread
         self._verb = request.verb
         self._given = request.arguments
 
@@ -188,7 +197,8 @@ class _Arguments:
         asked = self._given.get("request")
         if not isinstance(asked, dict):
             raise self._wrong("request", 'a verb with its words, as {"verb": "create", "volume": ...}')
-        return OfVolume(self.text("pool"), request_of(asked), self.flag("plan"), self.flag("force"))
+        pool, plan, force = self.text("pool"), self.flag("plan"), self.flag("force")
+        return OfVolume(pool, request_of(asked), plan, force, self._unread)
 
     def level(self) -> str:
         level = self.text("level", "one of " + ", ".join(LOG_LEVELS))
@@ -294,7 +304,9 @@ STEPS: dict[str, _Step] = {
 """Every verb."""
 
 
-async def answer(node: Verbs, request: Request, peer: Peer, rights: Rights) -> Answer:
+async def answer(
+    node: Verbs, request: Request, peer: Peer, rights: Rights, unread: Unread | None = None
+) -> Answer:
     """Do what is asked for, if the process may; whatever happens there is an answer."""
     step = STEPS.get(request.verb)
     if step is None:
@@ -303,7 +315,7 @@ async def answer(node: Verbs, request: Request, peer: Peer, rights: Rights) -> A
     if reason:
         return Answer(request.id, Failure("rights", reason))
     try:
-        return Answer(request.id, await step(node, _Arguments(request), peer, rights))
+        return Answer(request.id, await step(node, _Arguments(request, unread), peer, rights))
     except DiskHangs as error:
         return Answer(request.id, Failure("failed", one_line(str(error)), PARTLY))
     except AoeError as error:

@@ -25,8 +25,9 @@ from aoe.node.holds import Busy, Keeper
 from aoe.node.meant import Meant
 from aoe.node.opener_messages import Given, Misunderstood, Request, store_facts, strings
 from aoe.node.opening import Held, InProcess
+from aoe.node.permits import Permits
 from aoe.node.plan import Store
-from aoe.node.pool_desk import PoolDesk
+from aoe.node.pool_desk import Hear, PoolDesk, no_person
 from aoe.target.address_locks import Names, name_of
 
 Texts = Mapping[str, Callable[[], int]]
@@ -61,9 +62,10 @@ class Desk:
         lock_wait_s: float,
         texts: Texts = _NO_TEXTS,
         images: Asked | None = None,
+        hear: Hear = no_person,
     ) -> None:
         """`texts` open what is read of root's: the `file`, and the `changes` beside it. `images` are had
-        served there."""
+        served there. Of what is asked for in pools, `hear` hears itself which person asks."""
         self._allowed = allowed
         self._texts = texts
         self._known = Config()
@@ -98,7 +100,7 @@ class Desk:
             "bind": self._bind,
             "text": self._text,
             "group": self._group,
-            **PoolDesk(self._stores, self._look).verbs,
+            **PoolDesk(self._stores, self._look, Permits(time.monotonic), hear).verbs,
         }
 
     def do(self, request: Request, descriptors: Sequence[int]) -> Given:

@@ -158,6 +158,10 @@ class ByOpener(Sockets, System):
         """As `Opener.volume`."""
         return self._chore("volume", pool=pool, request=facts_of(request), plan=only_plan)
 
+    def hear(self, connection: int) -> str | None:
+        """As `Opener.hear`."""
+        return str(self._ask("hear", [connection])[0]["refusal"])
+
     def begin_cut(self, pool: str, request: Cut, cause: str) -> Facts:
         """As `Opener.begin_cut`, and so below."""
         return self._chore("cut", pool=pool, request=facts_of(request), cause=cause)

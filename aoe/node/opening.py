@@ -109,6 +109,10 @@ class Opener(Protocol):
         exports it `touches`, and whether it may beside them (`live`). ConfigurationError, PoolError: nothing
         was done."""
 
+    def hear(self, connection: int) -> str | None:
+        """Hear at a person's control connection what is asked for: why that may not be, or nothing; None
+        where nothing is read there. ConfigurationError where it is not known whether."""
+
     def begin_cut(self, pool: str, request: Cut, cause: str) -> Facts:
         """Make a file for a snapshot of a volume that is served: its `number`. Of one that does not `end`
         nothing is left. ConfigurationError, PoolError."""
@@ -363,6 +367,8 @@ class InProcess:
 
     def volume(self, pool: str, request: Wish, *, only_plan: bool) -> Facts:
         return self.chores.do(pool, request, only_plan=only_plan)
+
+    def hear(self, connection: int) -> None: ...
 
     def begin_cut(self, pool: str, request: Cut, cause: str) -> Facts:
         return self.cuts.begin(pool, request, cause)

@@ -1,30 +1,50 @@
 """What an opener does with the pools of root's file, for the process that asks it: long things on threads."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from aoe import timing
+from aoe.errors import ConfigurationError
 from aoe.node.opener_messages import Given, Misunderstood, strings
 from aoe.node.opening import InProcess
+from aoe.node.permits import Permits
 from aoe.node.rooms import rooms
-from aoe.pool.asked import request_of
+from aoe.node.scheduled import Facts, wishes_of
+from aoe.pool.asked import Wish, request_of
 from aoe.pool.requests import Cut
 from aoe.pool.volume import FOR_CLONE, is_cause
 
 Verb = Callable[[dict[str, Any], Sequence[int]], Given]
+Hear = Callable[[int], tuple[str, Wish]]
+"""Which verb of which pool a person asks for at the other end of a descriptor. Refused where that may not be;
+ConfigurationError, OSError where nothing was read there."""
+
+
+class Refused(ConfigurationError):
+    """What a person asked for, and may not."""
+
+
+def no_person(_: int) -> tuple[str, Wish]:
+    """There is no control socket."""
+    raise ConfigurationError("this opener hears no person")
 
 
 class PoolDesk:
-    """`look` has the pools be those that the file names now."""
+    """`look` has the pools be those that the file names now. Nothing is changed there that `hear` has not
+    heard a person ask for, or root's schedules do: the process that asks this desk is not to be believed."""
 
-    def __init__(self, stores: InProcess, look: Callable[[], None]) -> None:
+    def __init__(self, stores: InProcess, look: Callable[[], None], permits: Permits, hear: Hear) -> None:
         self._stores = stores
         self._look = look
+        self._permits = permits
+        self._hears = hear
 
     @property
     def verbs(self) -> Mapping[str, Verb]:
         """By their names."""
         return {
+            "hear": self._hear,
             "volume": self._volume,
             "cut": self._cut,
             "cut_file": lambda said, _: Given({}, (self._stores.cuts.file(_number(said)),)),
@@ -36,6 +56,16 @@ class PoolDesk:
             "chore": self._chore,
         }
 
+    def _hear(self, _: dict[str, Any], descriptors: Sequence[int]) -> Given:
+        """What a person asks for may be done. What was read and is refused is no error: it is gone."""
+        if len(descriptors) != 1:
+            raise Misunderstood("a person has one connection")
+        try:
+            self._permits.asked(*self._hears(descriptors[0]))
+        except Refused as error:
+            return Given({"refusal": str(error)})
+        return Given({"refusal": ""})
+
     def _volume(self, said: dict[str, Any], _: Sequence[int]) -> Given:
         """Begin with a verb, or its plan."""
         pool, asked, only_plan = said.get("pool"), said.get("request"), said.get("plan")
@@ -43,6 +73,8 @@ class PoolDesk:
             raise Misunderstood("it takes a pool, a request, and whether that is only planned")
         self._look()
         request = request_of(asked)
+        if not only_plan:
+            self._permits.check(pool, request)
         number = self._stores.chores.begin(pool, request, only_plan=only_plan)
         return self._begun(number)
 
@@ -52,6 +84,7 @@ class PoolDesk:
         request = request_of(asked) if isinstance(asked, dict) else None
         if not (isinstance(pool, str) and isinstance(request, Cut) and _is_cause(cause)):
             raise Misunderstood("it takes a pool, a snapshot, and why that is cut")
+        self._permits.check(pool, replace(request, cause=str(cause)))
         self._look()
         cuts, name, why = self._stores.cuts, pool, str(cause)
         number = self._stores.chores.start(lambda: cuts.begin(name, request, why))
@@ -79,9 +112,12 @@ class PoolDesk:
     def _dues(self, _: dict[str, Any], __: Sequence[int]) -> Given:
         """Begin to look what the schedules have to do."""
         self._look()
-        stores = self._stores
-        number = stores.chores.start(lambda: {"dues": stores.dues()})
-        return self._begun(number)
+        return self._begun(self._stores.chores.start(lambda: {"dues": self._due()}))
+
+    def _due(self) -> list[Facts]:
+        found = self._stores.dues()
+        self._permits.due((str(it["pool"]), wish) for it in found for wish in wishes_of(it))
+        return found
 
     def _volumes(self, said: dict[str, Any], _: Sequence[int]) -> Given:
         """Begin to list some of those of a pool."""

@@ -9,6 +9,8 @@ from aoe import limits
 from aoe.config.values import ScheduleConfig
 from aoe.errors import AoeError
 from aoe.node.pools import Pools
+from aoe.pool.asked import Wish
+from aoe.pool.requests import Cut, Delete
 from aoe.pool.schedule import Due, Policy, due
 from aoe.pool.work import Work
 
@@ -38,6 +40,13 @@ class Looks:
                 yield {**said, "volume": "", "make": "", "prune": [], "problem": str(error)}
             else:
                 yield from ({**said, **it} for it in found)
+
+
+def wishes_of(due: Facts) -> list[Wish]:
+    """The verbs that do what is due for a volume."""
+    volume = str(due["volume"])
+    made: list[Wish] = [Cut(volume, due["make"], cause=str(due["cause"]))] if due["make"] else []
+    return [*made, *(Delete(volume, name) for name in due["prune"])]
 
 
 def policy_of(schedule: ScheduleConfig) -> Policy:

@@ -9,8 +9,9 @@ from typing import Any
 from aoe import timing
 from aoe.disk.threads import aside
 from aoe.errors import AoeError
+from aoe.node.scheduled import wishes_of
 from aoe.pool.asked import Wish
-from aoe.pool.requests import Cut, Delete
+from aoe.pool.requests import Cut
 
 Facts = dict[str, Any]
 Do = Callable[[str, Wish, str], Awaitable[object]]
@@ -73,9 +74,7 @@ class Schedules(Background):
         schedule, pool, volume = f"schedule {it['schedule']}", str(it["pool"]), str(it["volume"])
         where = f"{schedule}: {pool}/{volume}" if volume else f"{schedule}: {pool}"
         failures = [f"{where}: {it['problem']}"] if it["problem"] else []
-        wishes: list[Wish] = [Cut(volume, it["make"], cause=str(it["cause"]))] if it["make"] else []
-        wishes += [Delete(volume, name) for name in it["prune"]]
-        for wish in wishes:
+        for wish in wishes_of(it):
             try:
                 await self._do(pool, wish, schedule)
             except AoeError as error:

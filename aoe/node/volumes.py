@@ -1,20 +1,23 @@
 """Verbs of pools beside what is served: which exports they touch, what is refused meanwhile, and how the disk
 of an export gets another state or size."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from typing import TypeVar
 
 from aoe import timing
 from aoe.config.values import ExportConfig, volume_of
 from aoe.disk.file import FileDisk
 from aoe.disk.threads import aside
 from aoe.drive.identify import StoreKind
-from aoe.errors import ConfigurationError
+from aoe.errors import ConfigurationError, NoThread
 from aoe.node.chores import Facts
 from aoe.node.hands import Hands, Live
 from aoe.node.opening import Opener
+from aoe.node.permits import cut_for
 from aoe.node.served_cuts import ServedCuts, Wanted
 from aoe.node.steps import Add, Note, Plan, Remove
 from aoe.pool.asked import Wish, name_of
@@ -24,6 +27,7 @@ from aoe.printable import plain
 from aoe.target.target import Target
 from aoe.wire.frame import format_mac
 
+T = TypeVar("T")
 Changing = Callable[[str], AbstractAsyncContextManager[None]]
 
 WHO_SEES = (
@@ -44,6 +48,14 @@ class Volumes:
         self._changing = changing
         self._left = left
         self.cuts = ServedCuts(opener, hands)
+
+    async def hear(self, connection: int) -> str | None:
+        """As `Opener.hear`; the descriptor is closed."""
+        try:
+            return await aside(lambda: _closing(connection, self._opener.hear))
+        except NoThread:
+            os.close(connection)
+            raise
 
     async def listed(self, pool: str, after: str) -> Facts:
         """Those of a pool, as `Opener.volumes` has them, and `cutting` and `cut` as status has them where a
@@ -79,8 +91,7 @@ class Volumes:
             await self._cut(pool, request, planned, request.cause)
             return {**planned, "paths": self._paths(planned)}
         if isinstance(request, Clone) and not planned["live"]:
-            cut = Cut(request.source, f"clone-{request.volume}")
-            (done,) = await self._cut(pool, cut, planned, FOR_CLONE)
+            (done,) = await self._cut(pool, cut_for(request), planned, FOR_CLONE)
             cloned = await self._ask(pool, replace(request, snapshot=done["snapshot"]))
             return {**cloned, "paths": self._paths(planned)}
         async with self._changing(f"volume {name_of(request)} by {by}"):
@@ -210,6 +221,13 @@ class Volumes:
         if failed:
             self._left(failed)
         return failed
+
+
+def _closing(fd: int, call: Callable[[int], T]) -> T:
+    try:
+        return call(fd)
+    finally:
+        os.close(fd)
 
 
 def _state(one: Live) -> str:

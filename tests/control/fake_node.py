@@ -1,11 +1,13 @@
 """A node that only remembers what it was asked."""
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from typing import Any
 
 from aoe.config.changes import Change
 from aoe.control.rights import Peer
+from aoe.control.unread import Unread
 from aoe.control.verbs import Apply, OfVolume, Outcome
 from aoe.errors import ConfigurationError
 from aoe.pool.asked import facts_of
@@ -19,6 +21,16 @@ class FakeNode:
         self.said: Mapping[str, Any] = {"number": 7, "exports": []}
         self.gate: asyncio.Event | None = None
         self.error: Exception | None = None
+        self.reads: int | None = 0
+        """Bytes of a verb of a pool that another process reads; None for one that may have, or not."""
+        self.read: list[bytes] = []
+        self.unread: list[bool] = []
+
+    def _read(self, unread: Unread) -> None:
+        unread.taken = None if self.reads is None else self.reads > 0
+        if self.reads:
+            with socket.socket(fileno=unread.shown()) as shown:
+                self.read.append(shown.recv(self.reads, socket.MSG_DONTWAIT))
 
     async def _did(self, *what: object) -> Outcome:
         self.asked.append(what)
@@ -58,6 +70,9 @@ class FakeNode:
         return {"volumes": [], "more": False}
 
     async def volume(self, how: OfVolume, peer: Peer) -> Outcome:
+        self.unread.append(how.unread is not None)
+        if how.unread is not None:
+            self._read(how.unread)
         return await self._did("volume", how.pool, facts_of(how.request), how.plan, how.force)
 
     async def log_level(self, level: str, peer: Peer) -> Outcome:

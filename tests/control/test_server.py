@@ -409,3 +409,47 @@ def test_without_descriptors_it_waits_and_goes_on(daemon: Running, monkeypatch: 
         assert client.ask("status")
     assert len(tries) == 4
     assert tries[3] - tries[0] >= 2 * timing.CONTROL_AGAIN_S
+
+
+VOLUME = {"pool": "fast", "request": {"verb": "delete", "volume": "web1"}}
+DELETE = encode_request(Request(1, "volume", VOLUME))
+
+
+def test_a_verb_of_a_pool_is_read_by_what_does_it(daemon: Running) -> None:
+    """The node shows another process the connection; what comes behind the line waits."""
+    daemon.node.reads = len(DELETE)
+    with daemon.connect() as client:
+        client.sendall(STATUS + DELETE + STATUS)
+        assert [line_of(client).get("id") for _ in range(3)] == [1, 1, 1]
+    assert daemon.node.read == [DELETE]
+    assert [what[0] for what in daemon.node.asked] == ["status", "volume", "status"]
+
+
+def test_what_no_other_process_has_read_is_done_once(daemon: Running) -> None:
+    with daemon.connect() as client:
+        client.sendall(DELETE + STATUS)
+        assert "ok" in line_of(client)
+        assert "ok" in line_of(client)
+        plan = encode_request(Request(2, "volume", {**VOLUME, "plan": True}))
+        client.sendall(plan[:20])
+        client.sendall(plan[20:])
+        assert line_of(client)["id"] == 2
+    assert [what[0] for what in daemon.node.asked] == ["volume", "status", "volume"]
+    assert daemon.node.unread == [True, False]
+
+
+def test_one_that_came_in_pieces_is_answered_too(daemon: Running) -> None:
+    with daemon.connect() as client:
+        client.sendall(DELETE[:9])
+        daemon.call(lambda: None)
+        client.sendall(DELETE[9:] + STATUS)
+        assert "ok" in line_of(client)
+        assert "ok" in line_of(client)
+
+
+def test_where_it_is_not_known_whether_it_was_read_the_connection_ends(daemon: Running) -> None:
+    daemon.node.reads = None
+    with daemon.connect() as client:
+        client.sendall(DELETE)
+        assert "ok" in line_of(client)
+        assert line_of(client) == {}

@@ -14,7 +14,8 @@ from aoe.errors import ConfigurationError
 from aoe.node.chores import Chores, Facts
 from aoe.node.opener import ByOpener
 from aoe.node.opening import InProcess
-from aoe.node.pool_desk import PoolDesk
+from aoe.node.permits import Permits
+from aoe.node.pool_desk import PoolDesk, no_person
 from aoe.node.pools import Pools
 from aoe.pool.requests import Create, Delete, Rename, Resize
 from aoe.pool.work import Work
@@ -140,7 +141,7 @@ def test_one_that_takes_long_keeps_the_opener_from_nothing_else(monkeypatch: pyt
 
     monkeypatch.setattr(stores.chores, "look", watched)
     monkeypatch.setattr(stores, "merges", lambda: [] if gate.wait(PATIENCE_S) else None)
-    verbs = PoolDesk(stores, lambda: None).verbs
+    verbs = PoolDesk(stores, lambda: None, Permits(lambda: 0.0), no_person).verbs
     began = verbs["merges"]({}, ()).facts
     assert began["done"] is None
     for _ in range(3):

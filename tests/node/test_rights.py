@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aoe.cli.node_verbs import owner_of, rights_of
+from aoe.cli.rights import owner_of, rights_of
 from aoe.config.values import Config, PoolConfig, TargetConfig
 from aoe.errors import ConfigurationError
 
