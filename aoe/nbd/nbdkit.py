@@ -175,7 +175,13 @@ def _announcements() -> tuple[socket.socket, socket.socket]:
 
 async def _is_attached(ready: int) -> bool:
     """Whether the supervisor has written there, or has ended."""
-    return bool(await asyncio.to_thread(os.read, ready, 1))
+    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(ready, came.set)
+    try:
+        await came.wait()
+    finally:
+        loop.remove_reader(ready)
+    return bool(os.read(ready, 1))
 
 
 def _environment() -> dict[str, str]:

@@ -46,11 +46,8 @@ static _Noreturn void become_door(struct child *c, int listener)
     while (*free_place)
         free_place++;
     *free_place = pid;
-    int nothing = open("/dev/null", O_RDWR);
-    if (nothing >= 0) {
-        dup2(nothing, STDIN_FILENO);
-        dup2(nothing, STDOUT_FILENO);
-    }
+    dup2(d.nothing, STDIN_FILENO);
+    dup2(d.nothing, STDOUT_FILENO);
     dup2(c->log_fd, STDERR_FILENO);
     dup2(listener, LISTENER);
     fcntl(LISTENER, F_SETFD, 0); /* where it was that already, it would be closed */

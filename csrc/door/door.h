@@ -9,17 +9,22 @@
 
 enum { FIRST_FD = 10 }; /* below are those that a door gets */
 
-/* say.c: lines, whole ones, to standard error or to the kernel's log */
+/* say.c: lines, whole ones, to standard error or to the kernel's log. It never waits: what does not fit there is lost. */
+void say_here(void); /* to standard error, as it is now */
 void say_to_kernel(int fd);
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void say_what_comes(int fd); /* what a door says; it never waits */
 
-/* handshake.c: an NBD client until the transmission phase. 0, or -1 with a line said. */
+/* handshake.c: an NBD client until the transmission phase. 0, or negative errno; EPROTO: that is no NBD server. */
 struct export {
     uint64_t size;
     uint16_t flags;
 };
-int handshake(int fd, struct export *export);
+int handshake(int fd, struct export *export, int64_t until_ns);
+
+/* device.c: what is set of the device, in files that are opened before. Negative errno. */
+int device_open(void);
+void device_set(void);
 
 /* netlink.c: what the kernel is told of a device. 0, or negative errno. */
 struct netlink {
@@ -69,9 +74,11 @@ struct door {
     struct netlink kernel;
     struct child child;
     struct estate *estate;
-    int devices, sysfs_timeout, sysfs_sectors, signals, log;
+    int devices, signals, log, nothing;
     int is_attached;
     int canary;
+    uint32_t losses, asked_at; /* how often a connection was lost; and had been when the canary was sent */
+    int is_told;               /* that this door cannot be used */
     int socket;     /* our copy of the kernel's end, or -1 */
     int is_new;     /* nothing came from the door there yet */
     int parent;     /* where what started us waits, or -1 */
@@ -85,6 +92,7 @@ extern struct door d;
 /* setup.c */
 _Noreturn void must_end(const char *what, int bad);
 int above(int fd, const char *what); /* the same, where no door gets it; or give up */
+void fill_streams(void); /* where we were started without them */
 void open_outside(void);
 void make_command(char **words);
 void watch_signals(void);
@@ -92,7 +100,6 @@ void make_estate(void);
 void make_log(void);
 void take_our_name(char **argv); /* this program begins anew where it had another one */
 void become_part_of_io(void);
-void put_number(int fd, const char *name, uint32_t value); /* to a file of the device's queue */
 
 /* starter.c: what waits for us */
 void notify(const char *text);

@@ -4,10 +4,10 @@
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
+#include <poll.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 
-enum { GO = 7, ACK = 1, INFO = 3, INFO_EXPORT = 0, FIXED_NEWSTYLE = 1, NO_ZEROES = 2, ANSWER_MAX = 1024, PATIENCE_S = 15 };
+enum { GO = 7, ACK = 1, INFO = 3, INFO_EXPORT = 0, FIXED_NEWSTYLE = 1, NO_ZEROES = 2, ANSWER_MAX = 1024 };
 #define MAGIC "NBDMAGICIHAVEOPT"
 #define REPLY_MAGIC 0x3e889045565a9ull
 #define OPTION_REFUSED (1u << 31)
@@ -35,20 +35,46 @@ struct told {
     uint16_t flags;
 } __attribute__((packed));
 
+/* When all of it is to be over. */
+static int64_t until_ns;
+
+static int wait_for_more(int fd)
+{
+    struct pollfd on = {fd, POLLIN, 0};
+    int64_t left_ns = until_ns - child_time_ns();
+    if (left_ns <= 0)
+        return -ETIMEDOUT;
+    return poll(&on, 1, (int)(left_ns / 1000000) + 1) < 0 && errno != EINTR ? -errno : 0;
+}
+
 static int take(int fd, void *to, size_t size)
 {
-    return recv(fd, to, size, MSG_WAITALL) == (ssize_t)size ? 0 : -1;
+    uint8_t *at = to;
+    while (size) {
+        ssize_t got = recv(fd, at, size, MSG_DONTWAIT);
+        if (!got)
+            return -ECONNRESET;
+        int bad = got > 0 ? 0 : errno == EAGAIN ? wait_for_more(fd) : -errno;
+        if (bad)
+            return bad;
+        at += got > 0 ? got : 0;
+        size -= got > 0 ? (size_t)got : 0;
+    }
+    return 0;
 }
 
 static int greet(int fd)
 {
     struct greeting g;
-    if (take(fd, &g, sizeof g) || memcmp(g.magic, MAGIC, sizeof g.magic) || !(be16toh(g.flags) & FIXED_NEWSTYLE))
-        return -1;
+    int bad = take(fd, &g, sizeof g);
+    if (bad)
+        return bad;
+    if (memcmp(g.magic, MAGIC, sizeof g.magic) || !(be16toh(g.flags) & FIXED_NEWSTYLE))
+        return -EPROTO;
     struct question q = {htobe32(be16toh(g.flags) & (FIXED_NEWSTYLE | NO_ZEROES)), "", htobe32(GO),
                          htobe32(6), 0, 0};
     memcpy(q.magic, MAGIC + 8, sizeof q.magic);
-    return send(fd, &q, sizeof q, MSG_NOSIGNAL) == sizeof q ? 0 : -1;
+    return send(fd, &q, sizeof q, MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof q ? 0 : -errno;
 }
 
 /* 1: more follows; 0: that was all. */
@@ -56,11 +82,14 @@ static int hear(int fd, struct export *export)
 {
     struct answer a;
     uint8_t data[ANSWER_MAX];
-    if (take(fd, &a, sizeof a) || be64toh(a.magic) != REPLY_MAGIC || be32toh(a.length) > sizeof data)
-        return -1;
+    int bad = take(fd, &a, sizeof a);
+    if (!bad && (be64toh(a.magic) != REPLY_MAGIC || be32toh(a.length) > sizeof data))
+        bad = -EPROTO;
     uint32_t type = be32toh(a.type), length = be32toh(a.length);
-    if ((length && take(fd, data, length)) || type & OPTION_REFUSED)
-        return -1;
+    if (!bad)
+        bad = take(fd, data, length);
+    if (bad || type & OPTION_REFUSED)
+        return bad ? bad : -EPROTO;
     struct told told;
     if (type == INFO && length >= sizeof told) {
         memcpy(&told, data, sizeof told);
@@ -70,16 +99,12 @@ static int hear(int fd, struct export *export)
     return type != ACK;
 }
 
-int handshake(int fd, struct export *export)
+int handshake(int fd, struct export *export, int64_t by_ns)
 {
-    struct timeval patience = {.tv_sec = PATIENCE_S}, none = {0};
-    int more = 1;
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    until_ns = by_ns;
     *export = (struct export){0};
-    if (greet(fd))
-        return -1;
-    while (more > 0)
+    int more = greet(fd);
+    for (more = more ? more : 1; more > 0;)
         more = hear(fd, export);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none);
-    return more || !export->size ? -1 : 0;
+    return more ? more : export->size ? 0 : -EPROTO;
 }

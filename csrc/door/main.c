@@ -17,7 +17,7 @@
 
 #define SECOND_NS 1000000000ll
 
-enum { LOOK_MS = 1000, AGAIN_MS = 250, SHORT_LIFE_MS = 2000 };
+enum { LOOK_MS = 1000, AGAIN_MS = 250, SHORT_LIFE_MS = 2000, HANDSHAKE_S = 15 };
 
 /* The door */
 
@@ -49,20 +49,30 @@ static void start_door(void)
         approach();
 }
 
-/* What a primary has done since the door was lost waits in the kernel until another one is there. */
+/* Unless it is out: then it is asked again when it is back. */
+static void ask(enum errand errand)
+{
+    if (!canary_is_out())
+        d.asked_at = d.losses;
+    canary_send(errand);
+}
+
+/* What is asked from now on waits in the kernel until another door is there. */
 static void lose(void)
 {
+    d.losses += d.socket >= 0 && !d.is_new;
     drop_socket();
     if (!d.is_attached)
         return;
     d.lost_ns = d.lost_ns ? d.lost_ns : child_time_ns();
-    canary_send(ERRAND_READ);
+    ask(ERRAND_READ);
 }
 
 static void bury(int status)
 {
     int64_t now = child_time_ns(), lived_ms = (now - d.born_ns) / 1000000;
     d.child.pid = 0;
+    d.is_told = 0;
     d.estate->died_ns = now;
     say_what_comes(d.log);
     if (!d.is_attached) {
@@ -106,13 +116,12 @@ static void attach(const struct export *export)
     if (bad)
         must_end(bad == -EBUSY ? "the device is attached already" : d.set.device, bad);
     d.is_attached = 1;
-    put_number(d.sysfs_timeout, "io_timeout", d.set.io_timeout_ms);
-    put_number(d.sysfs_sectors, "max_sectors_kb", d.set.sectors_kib);
+    device_set();
     d.size = export->size;
     d.canary = canary_open(d.devices, d.set.device);
     if (d.canary < 0)
         detach(-d.canary);
-    canary_send(ERRAND_OPEN);
+    ask(ERRAND_OPEN);
 }
 
 /* The old connection may not be known to be dead yet: then this one is not used, and is offered again. */
@@ -126,21 +135,39 @@ static void offer(void)
     d.again_ns = child_time_ns() + AGAIN_MS * 1000000ll;
 }
 
+/* That it has ended is told elsewhere. */
+static void refuse(int bad)
+{
+    drop_socket();
+    if (bad == -ECONNRESET || d.is_told)
+        return;
+    d.is_told = 1;
+    say("%s: the door does not answer as an NBD server: %s; it is asked again", d.set.device, strerror(-bad));
+}
+
+static void pass_over(uint64_t size)
+{
+    drop_socket();
+    if (!d.is_told)
+        say("%s: the disk has only %llu bytes now, and had %llu; it is not used", d.set.device, (unsigned long long)size,
+            (unsigned long long)d.size);
+    d.is_told = 1;
+}
+
 static void greet(void)
 {
     struct export export;
     d.is_new = 0;
-    if (handshake(d.socket, &export)) {
-        drop_socket();
+    int bad = handshake(d.socket, &export, child_time_ns() + HANDSHAKE_S * SECOND_NS);
+    if (bad) {
+        refuse(bad);
         return;
     }
     d.served = export.size;
     if (!d.is_attached) {
         attach(&export);
     } else if (export.size < d.size) {
-        say("%s: the disk has only %llu bytes now, and had %llu; it is not used", d.set.device,
-            (unsigned long long)export.size, (unsigned long long)d.size);
-        drop_socket();
+        pass_over(export.size);
     } else {
         offer();
     }
@@ -168,28 +195,35 @@ static void end_use(int bad)
 {
     if (bad == EBUSY) {
         say("/dev/%s is in use: the signal has no effect; unmount it first", d.set.device);
-        if (d.lost_ns)
-            canary_send(ERRAND_READ);
         return;
     }
     detach(bad);
+}
+
+/* What was answered before the connection was lost once more says nothing of the one that is to come. */
+static void look_at_answer(int bad)
+{
+    if (d.asked_at == d.losses)
+        go_on(bad);
+    else
+        ask(ERRAND_READ);
 }
 
 static void be_back(void)
 {
     enum errand errand;
     int bad = canary_back(&errand);
-    if (errand == ERRAND_END) {
+    if (errand == ERRAND_END)
         end_use(bad);
-        return;
-    }
     if (errand == ERRAND_OPEN)
         be_there(bad);
-    if (d.lost_ns)
-        go_on(bad);
-    if (d.leaves) {
+    if (d.lost_ns && errand == ERRAND_READ)
+        look_at_answer(bad);
+    else if (d.lost_ns)
+        ask(ERRAND_READ);
+    if (d.leaves && !canary_is_out()) {
         d.leaves = 0;
-        canary_send(ERRAND_END);
+        ask(ERRAND_END);
     }
 }
 
@@ -219,7 +253,7 @@ static void asked_to_end(void)
     if (!d.is_attached)
         leave(0);
     d.leaves = canary_is_out();
-    canary_send(ERRAND_END);
+    ask(ERRAND_END);
 }
 
 /* It is for the door that waits now, and for none later. */
@@ -270,14 +304,14 @@ static void live(void)
         say_what_comes(d.log);
     if (on[0].revents)
         hear_signals();
-    if (on[2].revents)
-        be_back();
     if (on[3].revents && on[3].fd == d.socket) {
         if (d.is_new && on[3].revents & POLLIN)
             greet();
         else
             lose();
     }
+    if (on[2].revents) /* when it is known what was lost */
+        be_back();
     tell_size();
     look_at_size();
     tend();
@@ -288,6 +322,7 @@ int main(int argc, char **argv)
     int ends = options_of(argc, argv, &d.set);
     if (ends)
         return ends - 1;
+    fill_streams();
     take_our_name(argv);
     open_outside();
     make_command(d.set.command);

@@ -2,23 +2,47 @@
 #include "door.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { LINE = 800 }; /* the kernel cuts a longer one off */
 
-static int kernel_fd = -1;
+static int kernel_fd = -1, error_fd = STDERR_FILENO;
 
 void say_to_kernel(int fd) { kernel_fd = fd; }
 
-/* Where that cannot be written, nothing waits for it. */
+/* A pipe or terminal is opened once more, so that we alone do not wait there; others may have it open, too. */
+void say_here(void)
+{
+    char path[32];
+    struct stat is;
+    if (error_fd != STDERR_FILENO)
+        close(error_fd);
+    error_fd = STDERR_FILENO;
+    if (fstat(STDERR_FILENO, &is) || !(S_ISFIFO(is.st_mode) || S_ISCHR(is.st_mode)))
+        return;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", STDERR_FILENO);
+    int again = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC), moved = fcntl(again, F_DUPFD_CLOEXEC, FIRST_FD);
+    if (again >= 0)
+        close(again);
+    error_fd = moved < 0 ? STDERR_FILENO : moved;
+}
+
+/* Where that cannot be written now, nothing waits for it. */
 static void put_to(int fd, const char *level, const char *text)
 {
     char line[LINE + 64];
     int length = snprintf(line, sizeof line, "%saoe-door: %.*s\n", level, LINE, text);
-    if (write(fd, line, (size_t)length) < 0)
+    struct pollfd room = {fd, POLLOUT, 0};
+    if (send(fd, line, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno != ENOTSOCK)
+        return;
+    if (poll(&room, 1, 0) <= 0 || write(fd, line, (size_t)length) < 0)
         errno = 0;
 }
 
@@ -28,7 +52,7 @@ static void put(const char *text)
     if (kernel_fd >= 0)
         put_to(kernel_fd, "<5>", text);
     if (kernel_fd < 0 || d.parent >= 0)
-        put_to(STDERR_FILENO, "", text);
+        put_to(error_fd, "", text);
 }
 
 void say(const char *format, ...)

@@ -116,19 +116,6 @@ void make_log(void)
     d.child.log_fd = above(ends[1], "messages");
 }
 
-static int queue_file(const char *name)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/sys/block/%s/queue/%s", d.set.device, name);
-    return open(path, O_WRONLY | O_CLOEXEC);
-}
-
-void put_number(int fd, const char *name, uint32_t value)
-{
-    if (fd < 0 || dprintf(fd, "%u", value) < 0)
-        say("queue/%s of %s: %s", name, d.set.device, strerror(errno));
-}
-
 /* nbdkit opens /dev/null there. */
 static int open_root(const char *path)
 {
@@ -141,6 +128,17 @@ static int open_root(const char *path)
     return root;
 }
 
+/* Else what is opened next would be in their place, and be lost with them. */
+void fill_streams(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    d.nothing = above(fd, "/dev/null");
+    say_here();
+}
+
 /* All that is outside of what may be our root. */
 void open_outside(void)
 {
@@ -148,10 +146,9 @@ void open_outside(void)
     if (bad)
         must_end(bad == -ENOENT ? "the kernel has no NBD devices; load the module nbd" : "generic netlink", bad);
     d.devices = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    d.sysfs_timeout = queue_file("io_timeout");
-    d.sysfs_sectors = queue_file("max_sectors_kb");
-    if (d.sysfs_timeout < 0)
-        must_end(d.set.device, errno);
+    bad = device_open();
+    if (bad)
+        must_end(d.set.device, bad);
     d.child.root = d.set.root ? open_root(d.set.root) : -1;
     if (d.set.kernel_log)
         say_to_kernel(above(open("/dev/kmsg", O_WRONLY | O_CLOEXEC), "/dev/kmsg"));

@@ -50,7 +50,7 @@ void let_go_of_parent(void)
         say("what started us is gone");
     close(d.parent);
     d.parent = -1;
-    int nothing = d.set.foreground ? -1 : open("/dev/null", O_RDWR);
-    for (int fd = 0; fd <= STDERR_FILENO && nothing >= 0; fd++)
-        dup2(nothing, fd);
+    for (int fd = 0; fd <= STDERR_FILENO && !d.set.foreground; fd++)
+        dup2(d.nothing, fd);
+    say_here();
 }

@@ -1,6 +1,9 @@
 """`aoe nbd --attach` and its supervisor, without a kernel that has NBD devices (tests/vm/test_door.py)."""
 
+import asyncio
+import os
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,35 @@ def test_one_that_is_not_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr(nbdkit, "DOOR", tmp_path / "none")
     with pytest.raises(ConfigurationError, match="apt-get install gcc"):
         command_line(Plan(Path("s"), ["e0.0"], ["lo"], device="/dev/nbd1"))
+
+
+@pytest.mark.parametrize(("told", "is_there"), [(b"x", True), (b"", False)])
+def test_that_the_device_is_there_is_told_by_a_byte(told: bytes, is_there: bool) -> None:
+    ready, says = os.pipe()
+    os.write(says, told)
+    os.close(says)
+    assert asyncio.run(nbdkit._is_attached(ready)) is is_there
+    os.close(ready)
+
+
+def test_what_waits_for_a_device_may_be_cancelled() -> None:
+    """No thread waits on."""
+
+    async def run() -> None:
+        waits = asyncio.ensure_future(nbdkit._is_attached(ready))
+        await asyncio.sleep(0)
+        waits.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waits
+
+    ready, says = os.pipe()
+    late = threading.Timer(30, os.close, [says])
+    late.start()
+    asyncio.run(run())
+    assert late.is_alive(), "it has waited for that"
+    late.cancel()
+    os.close(says)
+    os.close(ready)
 
 
 def test_the_supervisor_says_how_it_is_called() -> None:

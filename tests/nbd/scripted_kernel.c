@@ -1,0 +1,113 @@
+/* Instead of the kernel, for a supervisor whose test is the kernel: what it is asked goes to the test, and waits for what that
+ * says. `AOE_KERNEL=ASKED,DONE`: two sockets, one for questions, one for what the canary brings back. */
+#include "door/door.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static int asked_fd = -1, done_fd = -1, is_out;
+static enum errand sent;
+
+static void tell(const char *text, int fd)
+{
+    char room[CMSG_SPACE(sizeof fd)] = {0};
+    struct iovec part = {(void *)(uintptr_t)text, strlen(text)};
+    struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1};
+    if (fd >= 0) {
+        m.msg_control = room;
+        m.msg_controllen = sizeof room;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+        *c = (struct cmsghdr){CMSG_LEN(sizeof fd), SOL_SOCKET, SCM_RIGHTS};
+        memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    }
+    if (sendmsg(asked_fd, &m, MSG_NOSIGNAL) < 0)
+        exit(99);
+}
+
+static int ask(const char *text, int fd)
+{
+    int answer;
+    tell(text, fd);
+    if (recv(asked_fd, &answer, sizeof answer, 0) != sizeof answer)
+        exit(99);
+    return answer;
+}
+
+int device_open(void) { return 0; }
+void device_set(void) { tell("set", -1); }
+
+/* Below what a door gets, as a socket of netlink is. */
+int netlink_open(struct netlink *n)
+{
+    const char *fds = getenv("AOE_KERNEL");
+    if (!fds || sscanf(fds, "%d,%d", &asked_fd, &done_fd) != 2)
+        return -ENOENT;
+    n->fd = dup(asked_fd);
+    return 0;
+}
+
+static int through(const struct netlink *n, const char *text, int fd)
+{
+    asked_fd = n->fd;
+    return ask(text, fd);
+}
+
+int netlink_connect(struct netlink *n, uint32_t device, const struct export *export, uint32_t block, int fd)
+{
+    char text[128];
+    snprintf(text, sizeof text, "connect %u %llu %u by %d", device, (unsigned long long)export->size, block, (int)getpid());
+    return through(n, text, fd);
+}
+
+int netlink_reconnect(struct netlink *n, uint32_t device, int fd)
+{
+    (void)device;
+    return through(n, "reconnect", fd);
+}
+
+int netlink_resize(struct netlink *n, uint32_t device, uint64_t size)
+{
+    char text[64];
+    (void)device;
+    snprintf(text, sizeof text, "resize %llu", (unsigned long long)size);
+    return through(n, text, -1);
+}
+
+int netlink_disconnect(struct netlink *n, uint32_t device)
+{
+    (void)device;
+    return through(n, "disconnect", -1);
+}
+
+int canary_open(int devices, const char *name)
+{
+    (void)name;
+    return fcntl(devices, F_GETFD) < 0 ? -errno : done_fd;
+}
+
+void canary_send(enum errand errand)
+{
+    static const char *const names[] = {"open", "read", "end"};
+    if (is_out)
+        return;
+    is_out = 1;
+    sent = errand;
+    tell(names[errand], -1);
+}
+
+int canary_is_out(void) { return is_out; }
+
+int canary_back(enum errand *errand)
+{
+    int answer = EIO;
+    if (recv(done_fd, &answer, sizeof answer, 0) != sizeof answer)
+        exit(99);
+    is_out = 0;
+    *errand = sent;
+    return answer;
+}
