@@ -1,6 +1,7 @@
 """Many clones of one template, served by one daemon: `AOE_TEST_CLONES=1000` for as many as there may be."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,10 +45,11 @@ def test_clones_of_one_template(lab: Lab, pool: Path, tmp_path: Path) -> None:
         f'[[export]]\npath = "fast/web{number}"\nshelf = {1 + number // 250}\nslot = {number % 250}\n'
         for number in range(CLONES)
     ]
+    began_s = time.monotonic()
     with Service(lab, tmp_path, tables) as service:
         print(
-            f"{CLONES} clones: {each:.0f} bytes of store each, start {cpu_s(service.pid):.2f} s of CPU, "
-            f"{resident_kib(service.pid)} KiB"
+            f"{CLONES} clones: {each:.0f} bytes of store each, start {time.monotonic() - began_s:.2f} s, "
+            f"{cpu_s(service.pid):.2f} s of CPU, {resident_kib(service.pid)} KiB"
         )
         served = [it for it in service.ask("status")["exports"] if it["state"] == "serving"]
         assert len(served) == len({it["serial"] for it in served}) == CLONES
