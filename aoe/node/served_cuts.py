@@ -3,10 +3,12 @@
 import asyncio
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
 from aoe.disk.threads import aside
+from aoe.errors import AoeError
 from aoe.node.chores import Facts
 from aoe.node.hands import Hands, Live
 from aoe.node.opening import Opener
@@ -57,6 +59,15 @@ class ServedCuts:
         return done
 
     async def _begin(self, pool: str, one: Wanted) -> _Begun:
+        """Where the caller is cancelled meanwhile, what the opener makes is ended all the same."""
+        making = asyncio.ensure_future(self._make(pool, one))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            await asyncio.shield(asyncio.ensure_future(self._undo(making)))
+            raise
+
+    async def _make(self, pool: str, one: Wanted) -> _Begun:
         opener = self._opener
         number = int((await aside(lambda: opener.begin_cut(pool, one.request, one.cause)))["number"])
         try:
@@ -64,6 +75,10 @@ class ServedCuts:
         except BaseException:
             await aside(lambda: opener.end_cut(number, whole=False))
             raise
+
+    async def _undo(self, making: "asyncio.Future[_Begun]") -> None:
+        with suppress(AoeError, OSError):  # then there is nothing to end
+            await self._end([await making], whole=False)
 
     async def _cut(self, begun: Sequence[_Begun]) -> None:
         keys = {one.wanted.served.export.key: one for one in begun}

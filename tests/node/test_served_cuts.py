@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from aoe.node.served_cuts import ServedCuts, Wanted
 from aoe.node.volumes import Volumes
 from aoe.pool.requests import Cut
 from aoe.pool.volume import ASKED
+from tests.link.collector import until as eventually
 
 KEY = (1, 1)
 LISTED = {
@@ -30,15 +32,26 @@ class Opener:
         self.work = work
         self.ended: list[tuple[int, bool]] = []
         self.fails = False
+        self.waits = ""
+        self.asked, self.goes = threading.Event(), threading.Event()
+        self.files: list[int] = []
 
     def begin_cut(self, pool: str, request: Cut, cause: str) -> dict[str, Any]:
         assert (pool, cause) == ("fast", ASKED)
+        self.wait("begin")
         return {"number": len(request.snapshot)}
 
     def cut_file(self, number: int) -> int:
+        self.wait("file")
         if self.fails:
             raise ConfigurationError("the opener ended meanwhile")
-        return os.open(self.work / str(number), os.O_RDWR | os.O_CREAT)
+        self.files.append(os.open(self.work / str(number), os.O_RDWR | os.O_CREAT))
+        return self.files[-1]
+
+    def wait(self, where: str) -> None:
+        if where == self.waits:
+            self.asked.set()
+            assert self.goes.wait(60)
 
     def end_cut(self, number: int, *, whole: bool) -> dict[str, Any]:
         self.ended.append((number, whole))
@@ -90,9 +103,10 @@ class World:
         return task
 
     def closed(self) -> bool:
-        with suppress(OSError):
-            os.fstat(self.into[KEY])
-            return False
+        for fd in self.opener.files:
+            with suppress(OSError):
+                os.fstat(fd)
+                return False
         return True
 
 
@@ -142,6 +156,36 @@ def test_a_file_that_cannot_be_had_is_ended(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="the opener ended"):
             await (await world.begun())
         assert world.opener.ended == [(6, False)]
+        assert not world.into
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("waits", ["begin", "file"])
+def test_what_the_opener_makes_when_the_caller_has_gone_is_ended(
+    waits: str, times: int, fails: bool, tmp_path: Path
+) -> None:
+    """Else it would be held for ever, and 64 such snapshots would be the last ones."""
+
+    async def run() -> None:
+        world = World(tmp_path)
+        world.opener.waits, world.opener.fails = waits, fails
+        task = asyncio.ensure_future(
+            world.cuts.take("fast", [Wanted(Cut("web1", "monday"), world.served, ASKED)])
+        )
+        await eventually(world.opener.asked.is_set, what="nothing is asked")
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        world.opener.goes.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await eventually(lambda: world.opener.ended, what="it is not ended")
+        assert world.opener.ended == [(6, False)]
+        await eventually(world.closed, what="its file is open")
         assert not world.into
 
     asyncio.run(run())
