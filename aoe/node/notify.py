@@ -2,6 +2,7 @@
 (sd_listen_fds(3))."""
 
 import array
+import asyncio
 import errno
 import fcntl
 import os
@@ -9,6 +10,7 @@ import socket
 from collections.abc import Iterator, MutableMapping
 from typing import Self
 
+from aoe import timing
 from aoe.printable import one_line
 
 FIRST_GIVEN = 3
@@ -44,8 +46,10 @@ class Notifier:
         return self._socket is not None
 
     def ready(self) -> None:
-        """It serves."""
-        self.say("READY=1")
+        """It serves. Where there is no room to say so, the event loop says it later: else the start would end
+        with an error."""
+        if not self.say("READY=1"):
+            asyncio.get_running_loop().call_later(timing.STORE_POLL_S, self.ready)
 
     def status(self, text: str) -> None:
         """What `systemctl status` shows: one line."""

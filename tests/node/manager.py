@@ -18,6 +18,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -152,6 +154,14 @@ class Manager:
             last.sendto(b"LAST=1", os.fspath(self._path))
         wait_for(lambda: self.said.pop("LAST", ""))
 
+    @contextmanager
+    def deaf(self) -> Iterator[None]:
+        """It hears nothing meanwhile, and there is no room for what it is told."""
+        with self._lock, ExitStack() as others:
+            while _fills(others.enter_context(_speaker()), self._path):
+                pass
+            yield
+
     def names(self) -> list[str]:
         """Of all that is stored."""
         with self._lock:
@@ -213,6 +223,20 @@ class Manager:
         for one in them:
             self.stored.remove(one)
             os.close(one.fd)
+
+
+def _speaker() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+
+
+def _fills(one: socket.socket, path: Path) -> bool:
+    """Whether there was room for a word of it, which there is not any more."""
+    for said in count():
+        try:
+            one.sendto(b"FILLED=1", os.fspath(path))
+        except BlockingIOError:
+            return said > 0
+    raise AssertionError
 
 
 def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> Iterator[int]:

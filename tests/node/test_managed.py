@@ -4,11 +4,14 @@ import fcntl
 import os
 import signal
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from aoe.control.client import Client
+from aoe.errors import AoeError
 from aoe.node.status import ExportStatus, Status
 from tests.node.manager import Manager, Stored
 from tests.support.labs.peers import image
@@ -92,6 +95,23 @@ def test_what_it_is_asked_to_change_is_told_at_once(tmp_path: Path) -> None:
             append(tmp_path, "later")
             client.ask("apply")
             wait_for(lambda: one.said["STATUS"].startswith("2 serving; "))
+
+
+def test_a_manager_that_hears_nothing_for_a_while_is_told_that_it_is_ready(tmp_path: Path) -> None:
+    """As one that is busy with many services: else the start would end with an error."""
+    with manager(tmp_path) as one:
+        one.start(ready_s=None)
+        with one.deaf():
+            wait_for(lambda: serves(tmp_path))
+            time.sleep(0.1)
+            assert "READY" not in one.said
+        wait_for(lambda: one.said.get("READY") == "1")
+
+
+def serves(directory: Path) -> bool:
+    with suppress(AoeError), Client(directory / "control") as client:
+        return [it["state"] for it in client.ask("status")["exports"]] == ["serving"]
+    return False
 
 
 def test_a_word_for_another_process_is_no_watchdog(tmp_path: Path) -> None:
