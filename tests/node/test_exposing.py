@@ -104,17 +104,20 @@ def test_what_it_is_and_how_it_stands(tmp_path: Path) -> None:
 
 def test_what_it_did_is_what_a_client_asked(tmp_path: Path) -> None:
     async def test(scene: Scene, exposed: Exposed) -> None:
-        client = scene.host()
+        writer, reader = scene.host(), scene.host()
         for _ in range(3):
-            await client.write(0, b"a" * 1024)
+            await writer.write(0, b"a" * 1024)
         for _ in range(5):
-            await client.read(0, 1)
+            await reader.read(0, 1)
         found = await told(exposed)
-        assert found["aoe_export_requests_total{export=e1.0,kind=writes}"] == 3
-        assert found["aoe_export_requests_total{export=e1.0,kind=reads}"] == 5
-        assert found["aoe_export_written_bytes_total{export=e1.0}"] == 3 * 1024
-        assert found["aoe_export_read_bytes_total{export=e1.0}"] == 5 * 512
-        assert found["aoe_export_reply_seconds_count{export=e1.0}"] == 8
+        writes, reads = (
+            found[f"aoe_export_requests_total{{export=e1.0,kind={it}s}}"] for it in ("write", "read")
+        )
+        assert 3 <= writes <= writer.sent
+        assert 5 <= reads <= reader.sent
+        assert found["aoe_export_written_bytes_total{export=e1.0}"] == writes * 1024
+        assert found["aoe_export_read_bytes_total{export=e1.0}"] == reads * 512
+        assert found["aoe_export_reply_seconds_count{export=e1.0}"] == writes + reads
         assert not [it for it in found if it.startswith("aoe_client_")]
 
     run(tmp_path, test, export(tmp_path, 0))
@@ -202,7 +205,8 @@ def test_a_filesystem_that_hangs_keeps_only_itself_back(
             monkeypatch.setattr(spaces_module.os, "fstat", fstat)
             spaces = Spaces()
             for _ in range(3):
-                assert set(await spaces.look([well, hung], 0.2)) == {well}
+                while (found := set(await spaces.look([well, hung], 0.2))) != {well}:
+                    assert not found, "a thread without a processor"
             assert len(asked) == 1, "it is not asked again before it has answered"
             release.set()
             assert set(await spaces.look([well, hung], 30)) == {well, hung}

@@ -83,6 +83,11 @@ class Initiator:
     def headers(self) -> list[Header]:
         return [decoded(data) for data in self.frames]
 
+    @property
+    def sent(self) -> int:
+        """How many frames, those that were sent again among them."""
+        return self._tag
+
     # Requests
 
     def request(self, command: int, body: bytes, **fields: Any) -> bytes:
