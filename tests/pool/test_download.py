@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -195,9 +196,10 @@ def test_a_server_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_no_server_is_told(tmp_path: Path) -> None:
-    with serving() as web:
-        url = web.url()
-    assert refused(tmp_path, url) == f"{url}: Connection refused"
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/disk"
+        assert refused(tmp_path, url) == f"{url}: Connection refused"
 
 
 @pytest.mark.parametrize(
