@@ -108,7 +108,7 @@ def test_a_test_that_hangs_fails_by_name_with_the_stacks_of_its_threads(tmp_path
     )
     words = (
         "-o",
-        "timeout=1",
+        "timeout=3",
         "-c",
         ROOT / "pyproject.toml",
         "--rootdir",
@@ -122,5 +122,5 @@ def test_a_test_that_hangs_fails_by_name_with_the_stacks_of_its_threads(tmp_path
     assert done.returncode == 1
     assert "1 failed, 1 passed" in said, said
     assert re.search(r"FAILED \S*::test_that_hangs", said), said
-    assert "Failed: Timeout (>1.0s)" in said
+    assert "Failed: Timeout (>3.0s)" in said
     assert "in a_thread_of_it" in said, "no stack of the other thread"

@@ -85,13 +85,13 @@ def test_lines_arrive_in_their_order(pipe: tuple[int, int]) -> None:
 def test_nothing_is_written_before_it_starts(pipe: tuple[int, int]) -> None:
     """Its thread would keep the privileges that the process gives up."""
     outlet = Outlet(pipe[1], "utf-8", words)
-    threads = threading.active_count()
+    before = {*threading.enumerate()}
     print("first", file=outlet)
-    assert threading.active_count() == threads
+    assert not {*threading.enumerate()} - before
     assert all_of(pipe[0]) == ""
     outlet.start()
     outlet.start()
-    assert threading.active_count() == threads + 1
+    assert len({*threading.enumerate()} - before) == 1
     finished(outlet)
     assert all_of(pipe[0]) == "first\n"
 
