@@ -38,6 +38,9 @@ CHECKS = {
     "interface-bridged": Check(_E, "the bridge takes every frame before a target or client sees it"),
     "interface-mtu": Check(_E, "not even one sector fits into a frame"),
     "interface-errors": Check(_W, "each frame that is lost there costs a wait, and is sent again"),
+    "scatter-gather": Check(
+        _W, "the kernel copies each frame that is larger than a page once more to send it"
+    ),
     "packet-socket": Check(_E, "no AoE frame can be sent or heard"),
     "socket-buffer": Check(_W, "fewer requests can be under way at a time than is usual"),
     # What is on the network

@@ -1,6 +1,9 @@
 """Looks at interfaces, as the kernel tells of them, and as their cards have counted."""
 
+import fcntl
 import socket
+import struct
+from array import array
 from collections.abc import Sequence
 
 from aoe.disk.identity import HERE, Host, number_of
@@ -9,6 +12,8 @@ from aoe.link.interface import asking, ethernet_interfaces_up, look_up
 from aoe.link.naming import all_known, called
 from aoe.wire.frame import format_mac
 
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_GSG = 0x18
 _MISSED = ("rx_missed_errors", "rx_fifo_errors")
 _DAMAGED = ("rx_crc_errors", "rx_frame_errors")
 
@@ -23,8 +28,19 @@ def _seen(name: str, kernel: socket.socket, host: Host) -> Seen:
     found = look_up(name, kernel)
     if found is None:
         return Seen(name, there=False)
-    lost = _lost(name, host)
-    return Seen(name, True, found.carries_ethernet, found.up, found.bridge, found.mtu, lost)
+    carries = (found.carries_ethernet, found.up, found.bridge, found.mtu)
+    return Seen(name, True, *carries, _lost(name, host), _gathers(name, kernel))
+
+
+def _gathers(name: str, kernel: socket.socket) -> bool:
+    """Also where the kernel does not say (linux/ethtool.h, `ethtool_value`)."""
+    told = array("I", (_ETHTOOL_GSG, 1))
+    request = struct.pack("16sP16x", name.encode(errors="surrogateescape"), told.buffer_info()[0])
+    try:
+        fcntl.ioctl(kernel, _SIOCETHTOOL, request)
+    except OSError:
+        return True
+    return bool(told[1])
 
 
 def _lost(name: str, host: Host) -> Lost:

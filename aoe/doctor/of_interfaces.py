@@ -1,6 +1,7 @@
 """Judges interfaces: whether frames come in at all, whether they are lost there, and how many may wait."""
 
 from collections.abc import Iterator
+from mmap import PAGESIZE
 from typing import NamedTuple
 
 from aoe import limits
@@ -18,7 +19,8 @@ class Lost(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """An interface. One that is not `there` has only a name; `bridge` is the one that it is a port of.
+    """An interface. One that is not `there` has only a name; `bridge` is the one that it is a port of. What
+    `gathers` takes a frame from several pages, as the kernel has those that are larger than one.
     `problem` is why no packet socket can be had there. `fits` is how
     many of the largest frames a receive buffer has room for, None where that is not known."""
 
@@ -29,6 +31,7 @@ class Seen(NamedTuple):
     bridge: str = ""
     mtu: int = limits.UDP_MTU_DEFAULT
     lost: Lost = Lost()
+    gathers: bool = True
     fits: int | None = None
     problem: str = ""
 
@@ -40,6 +43,8 @@ def judge(one: Seen, *, client: bool) -> Iterator[Finding]:
     if finding.is_fault:
         return
     yield from _lost(one)
+    if one.mtu > PAGESIZE:
+        yield _gathers(one)
     if one.problem:
         seen, remedy = halves(one.problem)
         yield (fault if client else unseen)("packet-socket", one.name, seen, remedy)
@@ -74,6 +79,13 @@ def _lost(one: Seen) -> Iterator[Finding]:
         yield fault("interface-errors", one.name, f"{seen}, of {one.lost.received}", remedy)
     else:
         yield fine("interface-errors", one.name, seen)
+
+
+def _gathers(one: Seen) -> Finding:
+    if one.gathers:
+        return fine("scatter-gather", one.name, "scatter-gather is on")
+    remedy = f"ethtool -K {one.name} sg on"
+    return fault("scatter-gather", one.name, f"scatter-gather is off at MTU {one.mtu}", remedy)
 
 
 def room(name: str, mtu: int, fits: int) -> Finding:

@@ -156,12 +156,23 @@ def test_a_card_that_loses_frames(tmp_path: Path) -> None:
         (Seen("eth1", running=False), "interface-down"),
         (Seen("eth1", running=False, bridge="br0"), "interface-bridged"),
         (Seen("eth1", mtu=533), "interface-mtu"),
+        (Seen("eth1", mtu=9000, gathers=False), "scatter-gather"),
         (Seen("eth1", problem="no permission; setcap"), "packet-socket"),
         (Seen("eth1", fits=limits.BUFFER_COUNT_DEFAULT_MAX - 1), "socket-buffer"),
     ],
 )
 def test_an_interface_of_no_use(one: Seen, id: str) -> None:
     assert wrong(*of_interfaces.judge(one, client=True)) == [(id, one.name)]
+
+
+def test_a_card_that_gathers_not_harms_no_small_frames() -> None:
+    assert not wrong(*of_interfaces.judge(Seen("eth1", mtu=1500, gathers=False), client=True))
+
+
+def test_what_the_kernel_does_not_say_is_no_fault() -> None:
+    """The loopback always gathers; of what is not there nothing is known."""
+    assert interfaces.look("lo").gathers
+    assert not interfaces.look("none").there
 
 
 def test_what_a_server_lacks_no_right_of_its_own_for() -> None:

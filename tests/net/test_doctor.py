@@ -93,6 +93,7 @@ def test_nothing_is_wrong_with_a_good_host(running: Service) -> None:
     assert {it["severity"] for it in (*found.things, *client.things)} == {"ok"}
     looked = {it["id"] for it in found.things}
     assert looked >= {"engine", "io-uring", "clock-stepped", "kernel-driver", "watches", "interface"}
+    assert "scatter-gather" in looked
     assert looked >= {
         "daemon",
         "package",
@@ -134,6 +135,24 @@ def linked(service: Service, there: Sequence[str], back: Sequence[str]) -> Itera
     finally:
         service.lab.link(cable.a, *back)
         service.lab.up(cable.a)
+
+
+SCATTER_GATHER = """
+import array, fcntl, socket, struct, sys
+said = array.array("I", (0x19, int(sys.argv[2])))  # ETHTOOL_SSG
+request = struct.pack("16sP16x", sys.argv[1].encode(), said.buffer_info()[0])
+fcntl.ioctl(socket.socket(), 0x8946, request)
+"""
+
+
+@contextmanager
+def scattered(service: Service) -> Iterator[None]:
+    command = (sys.executable, "-c", SCATTER_GATHER, "v0")
+    service.lab.run("target", *command, "0", check=True)
+    try:
+        yield
+    finally:
+        service.lab.run("target", *command, "1", check=True)
 
 
 def down(service: Service) -> AbstractContextManager[object]:
@@ -221,6 +240,7 @@ FAULTS: dict[str, tuple[Plant, str, str]] = {
     "interface-down": (down, "v0", "carrier"),
     "interface-mtu": (tiny, "v0", "MTU 500"),
     "interface-bridged": (bridged, "v0", "a port of br0"),
+    "scatter-gather": (scattered, "v0", "scatter-gather is off at MTU 9000"),
     "descriptors": (starved, "daemon {pid}", "open files are allowed"),
     "config": (wrong_file, "{file}", "enjin"),
     "state-open": (open_state, "{state}", "mode 777"),
