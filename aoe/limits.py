@@ -281,6 +281,10 @@ OPENER_PLACES_BYTES = OPENER_MESSAGE_BYTES_MAX - OPENER_WHY_BYTES - 1024
 """Of one message, for paths and what they lead to; the rest is around them."""
 CHORES_MAX = 64
 """Verbs on pools that are asked for at a time."""
+CHORES_OF_POOL_MAX = 16
+"""Of these on one pool, which may not answer."""
+LATE_MAX = 1024
+"""Disks that may not answer before an opener asks nothing of any: a thread each."""
 PERMITS_MAX = 64
 """Verbs that persons asked for, and that may be done still."""
 LISTED_BYTES = 1 << 14

@@ -71,6 +71,8 @@ OPENER_CHORE_S = 0.1
 again for one that goes on."""
 PERMIT_S = 600.0
 """How long a verb of a pool may wait for its turn that a person asked for: later it is asked for again."""
+OPENER_PATIENCE_S = 5.0
+"""How long the opener waits for a disk, or for a pool to be opened, before it goes on without."""
 OPENER_TURN_S = 1.0
 """After which it begins with no further store before it answers."""
 OPENER_SILENT_S = 10.0

@@ -62,9 +62,9 @@ WITH_IO = {
     "pool": "asking directory download figures filling handles lvm lvm_clearing lvm_marking lvm_run "
     "lvm_sharing lvm_volumes lvm_worker marking pool qemu_img unnamed work",
     "node": "alone chores content cut_files desk drains endpoint exposed exposing hands held held_addresses "
-    "held_sockets holds life listening lives meant node notify opener opener_connection "
-    "opener_process opener_service opening pages pending placing pools process remembered resumed rooms "
-    "sandbox schedules seccomp served_cuts spaces standing state store_life volumes",
+    "held_sockets holds life listening lives meant needs node notify opener opener_connection "
+    "opener_process opener_service opening pages patient pending placing pools process remembered resumed "
+    "rooms sandbox schedules seccomp served_cuts spaces standing state store_life volumes",
     "control": "bridge client connection hand heard kept listening peers place saving server unread verbs "
     "written",
 }

@@ -21,7 +21,8 @@ Facts = dict[str, Any]
 class _Chore:
     """What comes of one: facts, or why not."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: str) -> None:
+        self.pool = pool
         self.over = threading.Event()
         self.facts: Facts = {}
         self.error = ""
@@ -74,18 +75,25 @@ class Chores:
         """The same on a thread; its number. ConfigurationError, NoThread."""
         self._pools.look()  # it may have been made, or mounted, just now
         self._pools.work(pool)  # what is wrong with that is said at once
-        return self.start(lambda: self.do(pool, request, only_plan=only_plan))
+        return self.start(lambda: self.do(pool, request, only_plan=only_plan), pool)
 
-    def start(self, call: Callable[[], Facts]) -> int:
-        """Do it on a thread; its number. ConfigurationError, NoThread."""
+    def start(self, call: Callable[[], Facts], pool: str = "") -> int:
+        """Do it on a thread, something about one pool, or all; its number. ConfigurationError, NoThread."""
+        self._check_few(pool)
         if len(self._them) >= limits.CHORES_MAX:  # some may be over that nothing asks for any more
             self._them = {it: chore for it, chore in self._them.items() if not chore.over.is_set()}
         if len(self._them) >= limits.CHORES_MAX:
             raise ConfigurationError(f"{limits.CHORES_MAX} verbs are under way; wait for one of them")
-        number, chore = next(self._numbers), _Chore()
+        number, chore = next(self._numbers), _Chore(pool)
         begin(lambda: chore.run(call), "chore")
         self._them[number] = chore
         return number
+
+    def _check_few(self, pool: str) -> None:
+        """One pool that does not answer leaves room for others."""
+        many = sum(it.pool == pool and not it.over.is_set() for it in self._them.values())
+        if pool and many >= limits.CHORES_OF_POOL_MAX:
+            raise ConfigurationError(f"{many} verbs are under way in pool {pool}; wait for one of them")
 
     def look(self, number: int, patience_s: float) -> Facts | None:
         """What came of it, once; None while it is under way. ConfigurationError where that could not be."""

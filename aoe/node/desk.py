@@ -5,15 +5,18 @@ import json
 import os
 import socket
 import stat
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from aoe import limits, timing
 from aoe.config.values import Config, ExportConfig, is_link
 from aoe.disk.locks import described_anew
+from aoe.disk.syscalls import close_all
 from aoe.disk.watch import add_watch
 from aoe.errors import AoeError, ConfigurationError
 from aoe.image.asking import Asked, StillChecked
@@ -23,8 +26,10 @@ from aoe.node import links
 from aoe.node.groups import number_of
 from aoe.node.holds import Busy, Keeper
 from aoe.node.meant import Meant
+from aoe.node.needs import Held
 from aoe.node.opener_messages import Given, Misunderstood, Request, store_facts, strings
-from aoe.node.opening import Held, InProcess
+from aoe.node.opening import InProcess
+from aoe.node.patient import Call
 from aoe.node.permits import Permits
 from aoe.node.plan import Store
 from aoe.node.pool_desk import Hear, PoolDesk, no_person
@@ -39,17 +44,22 @@ class Kept(Keeper):
 
     def __init__(self) -> None:
         self.changes: list[tuple[str, int | None]] = []
+        self._changing = threading.Lock()
+        """A store may be opened, or closed, when it is waited for no more."""
 
     def keep(self, key: str, fd: int) -> None:
-        self.changes.append((key, os.dup(fd)))
+        with self._changing:
+            self.changes.append((key, os.dup(fd)))
 
     def forget(self, key: str) -> None:
-        self.changes.append((key, None))
+        with self._changing:
+            self.changes.append((key, None))
 
     def some(self) -> tuple[list[list[Any]], list[int]]:
         """As many as fit beside an answer, in their order: a key and whether its descriptor is there."""
-        part = self.changes[: limits.OPENER_CHANGES_MAX]
-        del self.changes[: limits.OPENER_CHANGES_MAX]
+        with self._changing:
+            part = self.changes[: limits.OPENER_CHANGES_MAX]
+            del self.changes[: limits.OPENER_CHANGES_MAX]
         return [[key, fd is not None] for key, fd in part], [fd for _, fd in part if fd is not None]
 
 
@@ -231,10 +241,11 @@ class Desk:
 
     def _anew(self, _: dict[str, Any], descriptors: Sequence[int]) -> Given:
         """Another description of a store that the other side has, with no right that this one lacks."""
-        if len(descriptors) != 1 or not _is_store(descriptors[0]):
+        if len(descriptors) != 1:
             raise Misunderstood("only a store is opened anew")
-        flags = fcntl.fcntl(descriptors[0], fcntl.F_GETFL) & (os.O_ACCMODE | os.O_DIRECT)
-        return Given({}, (described_anew(descriptors[0], flags),))
+        copy = os.dup(descriptors[0])
+        made = Call(object(), "the disk of an export", lambda: _opened_anew(copy), os.close)
+        return Given({}, (self._stores.patient.ask(made, timing.OPENER_PATIENCE_S),))
 
     def _image(self, said: dict[str, Any], _: Sequence[int]) -> Given:
         """One that the other side has, and whose process ended."""
@@ -247,8 +258,13 @@ class Desk:
         """Have an inotify of the other side tell what happens to the names of its files."""
         if len(descriptors) < 2:
             raise Misunderstood("an inotify and files are watched with")
-        inotify, *files = descriptors
-        return Given({"watches": [add_watch(inotify, it) for it in files]})
+        inotify, *files = map(os.dup, descriptors)  # what is late has them for as long
+        added = self._stores.patient.each(
+            files, lambda _: "the disk of an export", partial(add_watch, inotify), timing.OPENER_PATIENCE_S
+        )
+        if not any(isinstance(it, AoeError) for it in added):
+            close_all([inotify, *files])
+        return Given({"watches": [-1 if isinstance(it, AoeError) else it for it in added]})
 
     # Links
 
@@ -302,6 +318,16 @@ class Desk:
 
     def _holder(self, said: dict[str, Any], _: Sequence[int]) -> Given:
         return Given({"holder": self._names.holder(_name(said))})
+
+
+def _opened_anew(fd: int) -> int:
+    """It is closed."""
+    try:
+        if not _is_store(fd):
+            raise Misunderstood("only a store is opened anew")
+        return described_anew(fd, fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_DIRECT))
+    finally:
+        os.close(fd)
 
 
 def how_of(export: ExportConfig) -> list[Any]:

@@ -15,7 +15,7 @@ from aoe.disk.threads import aside
 from aoe.errors import AoeError, ConfigurationError, DiskError, NoThread, StillHangs
 from aoe.node.holds import Busy
 from aoe.node.links import Links, Names
-from aoe.node.opening import Held, Opener
+from aoe.node.needs import Held, Opener
 from aoe.node.pending import Pending
 from aoe.node.placing import go_to
 from aoe.node.plan import LIMITS, Key, Running, Serving, Store, in_force

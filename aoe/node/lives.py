@@ -7,7 +7,7 @@ from contextlib import suppress
 from aoe import timing
 from aoe.disk.threads import aside
 from aoe.errors import ConfigurationError
-from aoe.node.opening import Opener
+from aoe.node.needs import Opener
 from aoe.node.plan import Store
 
 

@@ -19,7 +19,7 @@ from aoe.node.drains import DRAINED
 from aoe.node.hands import Hands, Live, Ready
 from aoe.node.links import Links, Names
 from aoe.node.lives import Lives
-from aoe.node.opening import Opener, There
+from aoe.node.needs import Opener, There
 from aoe.node.placing import Watch
 from aoe.node.plan import USED, Key, Store, plan
 from aoe.node.rooms import Rooms

@@ -24,10 +24,10 @@ from aoe.node.chores import Facts
 from aoe.node.desk import Use, how_of, use_of
 from aoe.node.holds import Keeper, Rest
 from aoe.node.meant import name_in
+from aoe.node.needs import Held, There
 from aoe.node.opener_connection import Asked, Connection, OpenerLost
 from aoe.node.opener_messages import Answer, Misunderstood, Request
 from aoe.node.opener_portions import places_in, portions, some_of, stores_of, token, told
-from aoe.node.opening import Held, There
 from aoe.node.plan import Store
 from aoe.node.remembered import Remembered
 from aoe.pool.asked import Wish, facts_of

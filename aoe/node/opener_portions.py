@@ -11,8 +11,8 @@ from aoe.errors import AoeError, ConfigurationError
 from aoe.image.asking import StillChecked
 from aoe.node.desk import Use
 from aoe.node.holds import Busy
+from aoe.node.needs import Held
 from aoe.node.opener_messages import Misunderstood, store_of
-from aoe.node.opening import Held
 from aoe.node.plan import Store
 
 T = TypeVar("T")

@@ -1,15 +1,17 @@
-"""What the node needs of the system: stores, interfaces, and which of them are there at all."""
+"""Opens stores and interfaces, with the rights of this process, and does the verbs of pools."""
 
 import logging
 import os
 import socket
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
+from aoe import timing
 from aoe.config.values import ExportConfig, is_link, volume_of
 from aoe.disk.base import StoreName
 from aoe.disk.found import token_at, token_of
@@ -30,6 +32,8 @@ from aoe.node.chores import Chores, Facts
 from aoe.node.cut_files import CutFiles
 from aoe.node.holds import Busy, Hold, Holds, Keeper, Place, Rest
 from aoe.node.merges import merges
+from aoe.node.needs import Held, There
+from aoe.node.patient import Call, NoAnswer, Patient, tried
 from aoe.node.plan import Store
 from aoe.node.pools import Pools
 from aoe.node.resumed import again, has_lives
@@ -45,15 +49,6 @@ from aoe.wire.protocol import SECTOR
 T = TypeVar("T")
 
 log = logging.getLogger("aoe.node")
-
-
-class Held(NamedTuple):
-    """A store that was opened for an export, and is locked: what its disk is made of, what its record is
-    found by, and the same token as `Opener.find` has for it."""
-
-    opened: Opened
-    key: StoreKey
-    store: Store
 
 
 class Where(NamedTuple):
@@ -77,88 +72,6 @@ class Where(NamedTuple):
         return Held(opened._replace(store_name=name), key, store)
 
 
-class There(dict[str, Store]):
-    """What places lead to, of those where there is a disk. Of some others it is known `why` there is none."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.why: dict[str, str] = {}
-
-
-class Opener(Protocol):
-    """Opens what the file names: in this process, or in one that has the rights for it. Its methods block."""
-
-    def find(self, places: Iterable[str]) -> There:
-        """What each place leads to, of those where there is a disk."""
-
-    def open_stores(self, exports: Iterable[ExportConfig]) -> Iterator[Held | AoeError | OSError]:
-        """Open the stores of exports, in their order, and lock each for this node unless that has its lock
-        already, which then is for both. Where one cannot be opened, or another process has it, there is the
-        error; Busy."""
-
-    def release(self, *held: Held) -> None:
-        """Exports do not use their stores any more: a lock goes with the last of them. The descriptors are
-        closed by their disks."""
-
-    def rest(self, wanted: Collection[Store]) -> Rest:
-        """Let go of what earlier lives of the service held and no export has now, but for what is `wanted`,
-        once nothing can change it any more."""
-
-    def volume(self, pool: str, request: Wish, *, only_plan: bool) -> Facts:
-        """Do a verb of a pool, or only plan it: `steps` and what was `done` in words, `notes`, which disks of
-        exports it `touches`, and whether it may beside them (`live`). ConfigurationError, PoolError: nothing
-        was done."""
-
-    def hear(self, connection: int) -> str | None:
-        """Hear at a person's control connection what is asked for: why that may not be, or nothing; None
-        where nothing is read there. ConfigurationError where it is not known whether."""
-
-    def begin_cut(self, pool: str, request: Cut, cause: str) -> Facts:
-        """Make a file for a snapshot of a volume that is served: its `number`. Of one that does not `end`
-        nothing is left. ConfigurationError, PoolError."""
-
-    def cut_file(self, number: int) -> int:
-        """A descriptor of that, to be filled. ConfigurationError, OSError."""
-
-    def end_cut(self, number: int, *, whole: bool) -> Facts:
-        """It becomes the `snapshot` of that name, and what was `done`; or it goes. ConfigurationError,
-        PoolError: then it goes, too."""
-
-    def volumes(self, pool: str, after: str) -> Facts:
-        """Volumes of a pool behind one, as `aoe.pool.facts.listed` has them. ConfigurationError."""
-
-    def rooms(self) -> list[Facts]:
-        """How full each pool of the file is, as `aoe.node.rooms` has it."""
-
-    def merges(self) -> list[Facts]:
-        """Merge what deleted snapshots have left, as `aoe.node.merges` has it. Blocks for as long as that
-        takes."""
-
-    def dues(self) -> list[Facts]:
-        """What the schedules of the file have to do now, as `aoe.node.scheduled` has it."""
-
-    def close(self) -> None:
-        """Let go of all stores here; what is held for the next life of the service stays so."""
-
-    def hurry(self) -> None:
-        """Everything ends: wait for nothing that takes long."""
-
-    def when_answering(self, call: Callable[[], None]) -> None:
-        """Call it, in the event loop, each time that what could not be asked for can be."""
-
-    def open_link(self, name: str) -> Link:
-        """Open an interface, which may come later, or a UDP link. ConfigurationError where it cannot be."""
-
-    def look(self) -> list[Known]:
-        """The interfaces that there are."""
-
-    def only(self) -> str:
-        """The Ethernet interface that is meant where none is named. ConfigurationError."""
-
-    def watching(self) -> socket.socket:
-        """To be told when one changes."""
-
-
 class InProcess:
     """An opener without any rights but those of this process."""
 
@@ -176,7 +89,8 @@ class InProcess:
         self._image_wheres: dict[str, Where] = {}
         self._lock_wait_s = lock_wait_s
         self._sockets = sockets
-        self.pools = Pools() if pools is None else pools
+        self.patient = Patient()
+        self.pools = Pools(patient=self.patient) if pools is None else pools
         self.chores = Chores(self.pools, self._is_ours, self._follow_heads)
         self.cuts = CutFiles(self.pools)
         self._looks = Looks()
@@ -192,16 +106,30 @@ class InProcess:
     def find(self, places: Iterable[str]) -> There:
         there = There()
         self.pools.look(self._lock_wait_s)
-        for place in places:
-            try:
-                store = self._token(place)
-            except AoeError as error:
-                there.why[place] = str(error)
-            else:
-                there.update({} if store is None else {place: store})
+        of_pools = self._by_pool(places)
+        paths = of_pools.pop("", [])
+        for pool, them in of_pools.items():
+            there.add(them, self._tokens(pool, them))
+        there.add(paths, self.patient.each(paths, plain, self._token, timing.OPENER_PATIENCE_S))
         return there
 
+    def _by_pool(self, places: Iterable[str]) -> dict[str, list[str]]:
+        """Each with what is in it; paths have no name."""
+        pools, found = frozenset(self.pools.names), defaultdict[str, list[str]](list)
+        for place in places:
+            name = volume_of(place)
+            found[name.pool if name is not None and name.pool in pools else ""].append(place)
+        return found
+
+    def _tokens(self, pool: str, places: Sequence[str]) -> list[Store | AoeError | None]:
+        """Of volumes of one."""
+        try:
+            return self.pools.ask(pool, lambda: [tried(self._token, it) for it in places])
+        except AoeError as error:
+            return [error] * len(places)
+
     def _token(self, place: str) -> Store | None:
+        """Blocks."""
         sight = self.pools.sight(place)
         store = token_at(place if sight is None else str(sight.path))
         if sight is not None and store is None:
@@ -217,14 +145,28 @@ class InProcess:
 
     def open_store(self, export: ExportConfig) -> Held:
         """Of one export. AoeError, OSError."""
-        return self._at(export, self._open)
+        where = self._where(export)
+        if where.how.format != RAW:  # what serves it has a time of its own
+            return self._at(where, self._open)
+        open_it = partial(self._at, where, self._open)
+        patience_s = self._lock_wait_s + timing.OPENER_PATIENCE_S
+        pool = volume_of(where.volume)
+        if pool is not None:
+            return self.pools.ask(pool.pool, open_it, patience_s, self._undo)
+        made = Call(export.place, plain(export.place), open_it, self._undo)
+        return self.patient.ask(made, patience_s)
+
+    def _undo(self, held: Held) -> None:
+        """It was opened too late."""
+        os.close(held.opened.store.fd)
+        self.release(held)
 
     def tried(self, export: ExportConfig) -> OpenStore:
         """What would be opened, as `try_store` says it. ConfigurationError."""
-        return self._at(export, _tried)
+        return self._at(self._where(export), _tried)
 
-    def _at(self, export: ExportConfig, call: Callable[[Where], T]) -> T:
-        where = self._where(export)
+    @staticmethod
+    def _at(where: Where, call: Callable[[Where], T]) -> T:
         try:
             return call(where)
         except (Busy, StillChecked):
@@ -235,9 +177,11 @@ class InProcess:
     def _where(self, export: ExportConfig) -> Where:
         """What of which file or device it serves. ConfigurationError."""
         how = opening_of(export)._replace(lock_wait_s=self._lock_wait_s)
-        sight = self.pools.sight(export.place)
-        if sight is None:
+        pool = volume_of(export.place)
+        if pool is None or pool.pool not in self.pools.names:
             return Where(Path(export.place), how)
+        sight = self.pools.ask(pool.pool, lambda: self.pools.sight(export.place))
+        assert sight is not None, "it is of a pool"
         how = how._replace(size=sight.size, read_only=how.read_only or sight.read_only, format=sight.format)
         return Where(sight.path, how, export.place, sight.name)
 
@@ -305,7 +249,7 @@ class InProcess:
             with suppress(Unknown):
                 return self._images.again(image)
             self._image_uses[file] -= 1  # of what has it served no more
-        held = self._at(export, self._open_image)
+        held = self._at(self._where(export), self._open_image)
         if _file_of(held.store) == file:
             return held.opened.image, held.opened.store.fd
         close_all([held.opened.store.fd])
@@ -349,7 +293,12 @@ class InProcess:
             self.release_use(it.store, store.shared, store.read_only)
 
     def release_use(self, store: Store, shared: bool, read_only: bool) -> None:
-        """The same, by what the export's use was."""
+        """The same, by what the export's use was. To close what does not answer may wait for that."""
+        made = Call(object(), "a disk", lambda: self._release_use(store, shared, read_only))
+        with suppress(NoAnswer):
+            self.patient.ask(made, timing.OPENER_PATIENCE_S)
+
+    def _release_use(self, store: Store, shared: bool, read_only: bool) -> None:
         file = _file_of(store)
         if self._image_uses[file] > 0:
             self._let_image_go(file)

@@ -87,7 +87,7 @@ class PoolDesk:
         self._permits.check(pool, replace(request, cause=str(cause)))
         self._look()
         cuts, name, why = self._stores.cuts, pool, str(cause)
-        number = self._stores.chores.start(lambda: cuts.begin(name, request, why))
+        number = self._stores.chores.start(lambda: cuts.begin(name, request, why), pool)
         return self._begun(number)
 
     def _end_cut(self, said: dict[str, Any], _: Sequence[int]) -> Given:
@@ -124,7 +124,7 @@ class PoolDesk:
         pool, after = strings(said, "which")
         self._look()
         chores = self._stores.chores
-        return self._begun(chores.start(lambda: chores.listed(pool, after)))
+        return self._begun(chores.start(lambda: chores.listed(pool, after), pool))
 
     def _begun(self, number: int) -> Given:
         """What came of one that takes next to no time."""

@@ -3,17 +3,33 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from aoe import timing
 from aoe.config.values import PoolConfig, ScheduleConfig, volume_of
 from aoe.disk.base import StoreName
 from aoe.drive.identify import StoreKind
 from aoe.errors import AoeError, ConfigurationError
+from aoe.node.patient import Call, NoAnswer, Patient
 from aoe.pool.figures import Kept
 from aoe.pool.names import Format, VolumeName
 from aoe.pool.volume import Image, Volume
 from aoe.pool.work import Work
+
+T = TypeVar("T")
+
+
+class _Which(NamedTuple):
+    """What answers, or does not: a pool where the file has it."""
+
+    pool: str
+    place: str
+
+
+def _which(pool: PoolConfig) -> _Which:
+    return _Which(pool.name, pool.place)
 
 
 class Sight(NamedTuple):
@@ -38,13 +54,20 @@ class Opened(NamedTuple):
 
 class Pools:
     """Each is this process's from the moment at which it is there (with `locked=False` it is only looked at);
-    what is wrong with one is no matter to the others. Its methods block."""
+    what is wrong with one is no matter to the others: one that does not answer is left alone until it does.
+    Its methods block."""
 
-    def __init__(self, pools: Iterable[PoolConfig] = (), *, locked: bool = True) -> None:
+    def __init__(
+        self, pools: Iterable[PoolConfig] = (), *, locked: bool = True, patient: Patient | None = None
+    ) -> None:
+        """`patient` asks what may not answer."""
         self._locked = locked
+        self._patient = patient or Patient()
         self._wanted: dict[str, PoolConfig] = {}
         self._open: dict[str, Opened] = {}
         self._looking = threading.RLock()
+        self._changing = threading.Lock()
+        """What is open; it is held for no disk."""
         self.schedules: tuple[ScheduleConfig, ...] = ()
         self.problems: dict[str, str] = {}
         """Of those that are not open, by name, why."""
@@ -61,38 +84,70 @@ class Pools:
         with self._looking:
             self._wanted = {it.name: it for it in pools}
             self.problems = {name: it for name, it in self.problems.items() if name in self._wanted}
-            self._leave_others()
+            gone = [it for it in self._open.values() if it.pool != self._wanted.get(it.pool.name)]
+            self._ask_each(self._leaving(gone))
 
     def close(self) -> None:
         """Let others work on them; on one where a verb is under way, once this process ends."""
-        for name in list(self._open):
-            self._leave(name)
+        self._ask_each(self._leaving(self._open.values()))
 
-    def _leave(self, name: str) -> bool:
-        """False while a verb is under way there."""
-        found = self._open[name]
+    def _leaving(self, them: Iterable[Opened]) -> list[Call[None]]:
+        return [self._call(it.pool, partial(self._leave, it)) for it in them]
+
+    def _leave(self, found: Opened) -> None:
+        """Not while a verb is under way there."""
         if not found.turn.acquire(blocking=False):
-            return False
+            return
         try:
-            del self._open[name]
+            with self._changing:
+                if self._open.get(found.pool.name) is found:
+                    del self._open[found.pool.name]
             found.work.close()
         finally:
             found.turn.release()  # what waits for it looks again
-        return True
 
     def look(self, patience_s: float = 0) -> None:
         """Open what is not open, and leave what has gone, or is not wanted. Another process that works on one
         is waited for, for `patience_s` (seconds) the first time."""
         with self._looking:
-            self._leave_others()
-            for name, pool in self._wanted.items():
-                if name not in self._open:
-                    self._try(pool, 0 if name in self.problems else patience_s)
+            gone = [it for it in self._open.values() if it.pool.name not in self._wanted]
+            calls = [self._call(it, partial(self._renew, it, patience_s)) for it in self._wanted.values()]
+            self._ask_each([*self._leaving(gone), *calls], patience_s)
 
-    def _leave_others(self) -> None:
-        for name, found in list(self._open.items()):
-            if found.pool != self._wanted.get(name) or not found.work.is_there:
-                self._leave(name)
+    @staticmethod
+    def _call(
+        pool: PoolConfig, call: Callable[[], T], late: Callable[[T], object] = lambda _: None
+    ) -> Call[T]:
+        return Call(_which(pool), f"pool {pool.name} ({pool.place})", call, late)
+
+    def _ask_each(self, calls: Iterable[Call[None]], patience_s: float = 0) -> None:
+        """All at once; one that does not answer has that problem until it does."""
+        for it in self._patient.ask_each(calls, patience_s + timing.OPENER_PATIENCE_S):
+            try:
+                it.result()
+            except NoAnswer as error:
+                assert isinstance(it.which, _Which), "each is of a pool"
+                self.problems[it.which.pool] = str(error)
+
+    def ask(
+        self,
+        pool: str,
+        call: Callable[[], T],
+        patience_s: float = timing.OPENER_PATIENCE_S,
+        late: Callable[[T], object] = lambda _: None,
+    ) -> T:
+        """What comes of something that blocks, and is about one pool, as of `Patient.ask`.
+        ConfigurationError."""
+        return self._patient.ask(self._call(self.config(pool), call, late), patience_s)
+
+    def _renew(self, pool: PoolConfig, patience_s: float) -> None:
+        found = self._open.get(pool.name)
+        if found is not None and (found.pool != pool or not found.work.is_there):
+            self._leave(found)
+        if pool.name not in self._open:
+            self._try(pool, 0 if pool.name in self.problems else patience_s)
+        else:
+            self.problems.pop(pool.name, None)
 
     def _try(self, pool: PoolConfig, patience_s: float) -> None:
         try:
@@ -107,8 +162,18 @@ class Pools:
         except AoeError as error:
             self.problems[pool.name] = str(error)
         else:
-            self._open[pool.name] = Opened(pool, work, threading.Lock(), Kept())
-            self.problems.pop(pool.name, None)
+            self._put(Opened(pool, work, threading.Lock(), Kept()))
+
+    def _put(self, made: Opened) -> None:
+        """Unless that is another pool by now: it may have taken long."""
+        name = made.pool.name
+        with self._changing:
+            is_wanted = self._wanted.get(name) == made.pool and name not in self._open
+            if is_wanted:
+                self._open[name] = made
+                self.problems.pop(name, None)
+        if not is_wanted:
+            made.work.close()
 
     def config(self, pool: str) -> PoolConfig:
         """What the file says of a pool. ConfigurationError."""
@@ -122,6 +187,7 @@ class Pools:
 
     def _found(self, pool: str) -> Opened:
         wanted = self.config(pool)
+        self._patient.check(_which(wanted))
         found = self._open.get(pool)
         if pool not in self.problems and (found is None or found.pool != wanted):
             self.look()
@@ -149,10 +215,14 @@ class Pools:
         """Work on a pool while nothing else changes it, and it is not left. ConfigurationError."""
         while True:
             found = self._found(pool)
-            with found.turn:
+            if not found.turn.acquire(timeout=timing.OPENER_PATIENCE_S):
+                continue
+            try:
                 if self._open.get(pool) is found:
                     yield found.work
                     return
+            finally:
+                found.turn.release()
 
     @contextmanager
     def idle(self, pool: str) -> Iterator[Opened | None]:
@@ -168,7 +238,7 @@ class Pools:
 
     def sight(self, place: str) -> Sight | None:
         """What a place of the file is, if it is one of a pool; a path is not. ConfigurationError where a pool
-        or volume cannot be used."""
+        or volume cannot be used. It waits for the pool, unless that is asked for it."""
         name = volume_of(place)
         if name is None or name.pool not in self._wanted:
             return None

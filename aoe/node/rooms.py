@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from aoe import timing
@@ -24,14 +25,16 @@ def rooms(pools: Pools) -> Iterator[Facts]:
     for name in pools.names:
         said = {"name": name, "path": pools.config(name).place, "reserve_percent": pools.config(name).reserve}
         try:
-            with pools.idle(name) as found:
-                if found is not None:
-                    numbers = figures(found.work, found.kept, timing.POOL_MEASURE_S)
-                    yield {**said, "figures": list(numbers)}
-                else:
-                    yield said
+            yield {**said, **pools.ask(name, partial(_figures, pools, name))}
         except AoeError as error:
             yield {**said, "problem": str(error)}
+
+
+def _figures(pools: Pools, name: str) -> Facts:
+    with pools.idle(name) as found:
+        if found is None:
+            return {}
+        return {"figures": list(figures(found.work, found.kept, timing.POOL_MEASURE_S))}
 
 
 class Rooms:

@@ -11,7 +11,7 @@ from aoe.disk.threads import aside
 from aoe.errors import AoeError
 from aoe.node.chores import Facts
 from aoe.node.hands import Hands, Live
-from aoe.node.opening import Opener
+from aoe.node.needs import Opener
 from aoe.pool.requests import Cut
 from aoe.target.cutting import Cutting
 

@@ -16,7 +16,7 @@ from aoe.drive.identify import StoreKind
 from aoe.errors import ConfigurationError, NoThread
 from aoe.node.chores import Facts
 from aoe.node.hands import Hands, Live
-from aoe.node.opening import Opener
+from aoe.node.needs import Opener
 from aoe.node.permits import cut_for
 from aoe.node.served_cuts import ServedCuts, Wanted
 from aoe.node.steps import Add, Note, Plan, Remove

@@ -130,6 +130,20 @@ def test_they_are_bounded(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None
     over(chores, number)
 
 
+def test_one_pool_leaves_room_for_others(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CHORES_OF_POOL_MAX", 1)
+    monkeypatch.setattr("aoe.node.pools.Work", Slow)
+    Slow.entered, Slow.gate = threading.Semaphore(0), threading.Event()
+    chores = Chores(pools, lambda _: False)
+    number = chores.begin("fast", Create("a", SIZE, "raw"), only_plan=False)
+    with pytest.raises(ConfigurationError, match="1 verbs are under way in pool fast; wait for one"):
+        chores.begin("fast", Create("b", SIZE, "raw"), only_plan=False)
+    assert over(chores, chores.start(lambda: {"volume": "slow/a"}, "slow"))
+    Slow.gate.set()
+    over(chores, number)
+    assert over(chores, chores.begin("fast", Create("b", SIZE, "raw"), only_plan=False))
+
+
 def test_one_that_takes_long_keeps_the_opener_from_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its end is waited for once, when it begins."""
     stores, gate, patience = InProcess(0), threading.Event(), list[float]()

@@ -16,10 +16,11 @@ from aoe.disk.locks import LifeLock, flock_is_of_bytes
 from aoe.node.desk import Desk
 from aoe.node.held import Kind, name_of
 from aoe.node.holds import Busy
+from aoe.node.needs import Held
 from aoe.node.opener import ByOpener
 from aoe.node.opener_connection import Connection
 from aoe.node.opener_process import fork
-from aoe.node.opening import Held, InProcess
+from aoe.node.opening import InProcess
 from tests.disk.helpers import is_taken, sparse
 from tests.node.manager import one_file
 from tests.support.labs.fault_disk import loop_device

@@ -18,10 +18,10 @@ from aoe.config.values import Config, ExportConfig
 from aoe.disk.watch import Lost, NameWatch
 from aoe.errors import AoeError
 from aoe.node.desk import Desk
+from aoe.node.needs import Held
 from aoe.node.opener import ByOpener
 from aoe.node.opener_connection import Connection
 from aoe.node.opener_process import attend
-from aoe.node.opening import Held
 from aoe.target.address_locks import name_of
 from tests.disk.helpers import is_taken, sparse
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import json
 import logging
 import os
 import select
@@ -19,15 +20,17 @@ import uvloop
 
 from aoe import limits, timing
 from aoe.config.values import Config, ExportConfig, PoolConfig, TargetConfig
-from aoe.disk.syscalls import leave_all_but
+from aoe.disk.syscalls import close_all, leave_all_but
 from aoe.errors import ConfigurationError, PoolError
 from aoe.link.packet import only_interface
+from aoe.node.chores import Facts
 from aoe.node.held import Kind, name_of
 from aoe.node.meant import Meant
+from aoe.node.needs import Held
 from aoe.node.opener import ByOpener
 from aoe.node.opener_connection import _GONE, Connection, OpenerLost, connected
 from aoe.node.opener_service import Versioned, serve
-from aoe.node.opening import Held
+from aoe.pool.asked import Wish, facts_of, request_of
 from aoe.pool.requests import Create, Delete, Resize
 from tests.disk.helpers import is_taken, sparse
 from tests.pool.pools import fresh, working
@@ -68,7 +71,8 @@ class Service:
             os._exit(0)
 
         service, config = os.getppid(), Config(TargetConfig(), tuple(self.exports), tuple(self.pools))
-        return Versioned(release, lambda: self.installed, end, lambda: config, 0.0)  # type: ignore[arg-type]
+        words = (lambda: config, 0.0, {}, None, heard)
+        return Versioned(release, lambda: self.installed, end, *words)  # type: ignore[arg-type]
 
     def kill(self) -> None:
         """With all that it works for."""
@@ -178,18 +182,32 @@ def test_the_next_opener_has_the_pools_and_goes_on_with_their_exports(
     service.start()
     by.rest([])
     assert not has_it(directory)
-    grown = by.volume("fast", Resize("web1", 2 << 20), only_plan=False)
+    grown = done(by, Resize("web1", 2 << 20))
     assert (grown["touches"], grown["live"]) == ([held.opened.store_name.text], True)
     with pytest.raises(ConfigurationError, match="is in use by"):
-        by.volume("fast", Delete("web1"), only_plan=False)
+        done(by, Delete("web1"))
     (told,) = by.volumes("fast", "")["volumes"]
     assert (told["volume"], told["bytes"]) == ("fast/web1", 2 << 20)
     assert [it["name"] for it in by.rooms()] == ["fast"]
     close(held)
     by.release(held)
-    by.volume("fast", Delete("web1"), only_plan=False)
+    done(by, Delete("web1"))
     assert by.volumes("fast", "")["volumes"] == []
     by.close()
+
+
+def heard(shown: int) -> tuple[str, Wish]:
+    """What is asked for there."""
+    return "fast", request_of(json.loads(os.read(shown, 4096)))
+
+
+def done(by: ByOpener, wish: Wish) -> Facts:
+    """A verb that a person asked for."""
+    shown, asks = os.pipe()
+    os.write(asks, json.dumps(facts_of(wish)).encode())
+    assert by.hear(shown) == ""
+    close_all([shown, asks])
+    return by.volume("fast", wish, only_plan=False)
 
 
 def has_it(pool: Path) -> bool:

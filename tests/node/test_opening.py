@@ -9,7 +9,8 @@ import pytest
 from aoe.config.values import ExportConfig
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError
-from aoe.node.opening import Held, InProcess
+from aoe.node.needs import Held
+from aoe.node.opening import InProcess
 from tests.disk.helpers import is_taken, sparse
 
 SECTORS = 64

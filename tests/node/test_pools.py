@@ -13,7 +13,8 @@ from aoe.config.values import Config, ExportConfig, PoolConfig
 from aoe.disk.open import Opening, open_store
 from aoe.disk.opened import Opened
 from aoe.errors import ConfigurationError
-from aoe.node.opening import Held, InProcess, Where, opening_of
+from aoe.node.needs import Held
+from aoe.node.opening import InProcess, Where, opening_of
 from aoe.node.plan import Running, plan
 from aoe.node.pools import Pools
 from aoe.pool.directory import Directory

@@ -14,7 +14,7 @@ from aoe.disk.base import StoreName
 from aoe.drive.identify import StoreKind
 from aoe.errors import ConfigurationError
 from aoe.node.links import Links
-from aoe.node.opening import Held
+from aoe.node.needs import Held
 from aoe.node.status import ExportStatus
 from tests.disk.helpers import noise
 from tests.node.scene import SECTORS, TARGETED, MemoryOpener, Scene, export, image, scene
