@@ -21,7 +21,14 @@ def test_clients_see_a_pause_and_nothing_else(tmp_path: Path, engine: str, how: 
     print(found)
     assert not found["faults"]
     assert found["pause_s"] < PAUSE_MAX_S
+    assert len(found["pauses_s"]) == TIMES
     sockets = len(restarts.CLIENTS) * (2 if engine == "c" else 1)
     held = found["held"]
     assert (held["link"], held["store"]) == (sockets, USED)
     assert held["address"] >= USED, "on each cable, unless they are one network"
+
+
+def test_a_wait_counts_for_each_restart_that_it_lasts_through() -> None:
+    waits = [(0.5, 1.5), (2.25, 2.5), (2.0, 4.5), (9.0, 9.5)]
+    assert restarts.longest([1.0, 2.0, 4.0, 5.0], waits) == [1.0, 2.5, 2.5, 0.5]
+    assert restarts.longest([3.0, 4.0], [(1.0, 2.0), (5.0, 6.0)]) == [0.0, 1.0]

@@ -16,14 +16,16 @@ from tests.support.labs.failover import CALLS_MIN, VERB_MIN
 from tests.support.waiting import PATIENCE_S, own_s
 
 STAMP = struct.Struct("<QQ")
+WAIT_MIN_S = 0.05
+"""What a call had to wait for less is no pause."""
 
 
 class Writers:
     """Eight that write and read stamped blocks of a few places, and remember all
     of it; and one more that writes to a place of its own all the time: `pause_s` is the longest it had to
-    wait. One `seed`, one choice of places and of calls for each of the eight. With `all_verbs`
-    they also write with FUA, and trim where the disk promises zeroes after it. `verbs` counts
-    what returned."""
+    wait, `waits` are when its waits began and ended, by the loop's clock. One `seed`, one choice of places
+    and of calls for each of the eight. With `all_verbs` they also write with FUA, and trim where the disk
+    promises zeroes after it. `verbs` counts what returned."""
 
     def __init__(
         self, remote: Disk, places: int = 24, block: int = 512, seed: int = 0, all_verbs: bool = False
@@ -36,6 +38,7 @@ class Writers:
         self.calls: list[tuple[int, Call]] = []
         self.errors: list[BaseException] = []
         self.pause_s = 0.0
+        self.waits: list[tuple[float, float]] = []
         self.verbs: Counter[str] = Counter()
         self._numbers = itertools.count(1)
         self._stop = False
@@ -98,16 +101,18 @@ class Writers:
 
     async def _probe(self) -> None:
         """Each write goes to another block: none waits for an earlier one's range to open."""
-        first = self.places * self.block
+        first, loop = self.places * self.block, asyncio.get_running_loop()
         for offset in itertools.cycle(range(first, self.remote.size, self.block)):
             if self._stop:
                 return
-            started_s = own_s()
+            started_s, called = own_s(), loop.time()
             try:
                 await self.remote.write(offset, bytes(self.block))
             except (DiskError, RequestError) as error:
                 self.errors.append(error)
             self.pause_s = max(self.pause_s, own_s() - started_s)
+            if loop.time() - called > WAIT_MIN_S:
+                self.waits.append((called, loop.time()))
             await asyncio.sleep(0.005)
 
     async def _write(self, loop: asyncio.AbstractEventLoop, place: int, fua: bool = False) -> None:
@@ -152,8 +157,12 @@ class Writers:
         return max((call.returned - call.called for call in changes), default=0.0)
 
     def faults(self) -> list[str]:
-        """What cannot be explained."""
-        found = [repr(error) for error in self.errors]
+        """What should not be: errors, and reads that cannot be explained."""
+        return [*map(repr, self.errors), *self.unexplained()]
+
+    def unexplained(self) -> list[str]:
+        """Reads that show that a write was lost, or came back."""
+        found = list[str]()
         for place in range(self.places):
             found += faults(call for where, call in self.calls if where == place)
         return found

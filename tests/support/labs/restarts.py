@@ -2,12 +2,13 @@
 for the service manager: what they see of it."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,17 +90,28 @@ def _settled(manager: Manager) -> list[str]:
             return names
 
 
+def longest(moves_s: Sequence[float], waits: Iterable[Sequence[float]]) -> list[float]:
+    """For each of what began then, in turn, the longest wait that was under way before the next."""
+    waits = list(waits)
+    return [
+        max((end - began for began, end in waits if began < until and end > since), default=0.0)
+        for since, until in zip(moves_s, [*moves_s[1:], math.inf], strict=True)
+    ]
+
+
 def run(
     work: Path, how: signal.Signals, engine: str, *, seed: int, times: int, used: int, idle: int = 0
 ) -> dict[str, Any]:
     """End it so many times by that signal, while two clients use half of the `used` exports each, and some
     more are `idle`. `pause_s` is the longest time for which a client had to wait for a write, `again_s` for
     one, or a TRIM, of what it wrote or trimmed a moment before, `away_s` the
-    longest from the signal until it said that it is ready; `faults` is what should not be, and `blamed` what
-    a client said of a disk that answered no write for a second after that, as one on a busy machine may."""
+    longest from the signal until it said that it is ready, `pauses_s` the longest wait of each time; `faults`
+    is what should not be: what `failed`, and what is `unexplained`, as a write was lost or came back; and
+    `blamed` what a client said of a disk that answered no write for a second after that, as one on a busy
+    machine may."""
     addresses = [f"{1 + at // 250}.{at % 250}" for at in range(used + idle)]
     shares = [addresses[at : used : len(CLIENTS)] for at in range(len(CLIENTS))]
-    away_s = []
+    away_s, began_s = list[float](), list[float]()
     with site() as lab, service(lab, work, engine, addresses) as manager, ExitStack() as stack:
         held = _settled(manager)
         clients = [
@@ -110,14 +122,17 @@ def run(
             client.go()
         for _ in range(times):
             time.sleep(SERVED_AGAIN_S)
-            began_s = time.monotonic()
+            began_s.append(time.monotonic())
             status = manager.kill(how)
             assert status == (0 if how == signal.SIGTERM else -how), "how it ended"
             manager.start(ready_s=READY_S)
-            away_s.append(time.monotonic() - began_s)
+            away_s.append(time.monotonic() - began_s[-1])
             wait_for(lambda: manager.names() == held, READY_S, "what the first life held is held on")
         said = [client.said() for client in clients]
-    calls, faults = sum(it["calls"] for it in said), [fault for it in said for fault in it["faults"]]
+    failed, unexplained, waits = (
+        [what for it in said for what in it[name]] for name in ("errors", "unexplained", "waits")
+    )
+    calls, faults = sum(it["calls"] for it in said), failed + unexplained
     blamed = [line for it in said for line in it["warnings"] if "answers no writes" in line]
     if calls < CALLS_MIN * times:
         faults.append(f"{calls} calls show nothing")
@@ -125,9 +140,12 @@ def run(
         "pause_s": max(it["pause_s"] for it in said),
         "again_s": max(it["again_s"] for it in said),
         "away_s": max(away_s),
+        "pauses_s": longest(began_s, waits),
         "moves": times,
         "calls": calls,
         "blamed": blamed,
         "held": Counter(name.split("-")[1] for name in held),
+        "failed": len(failed),
+        "unexplained": len(unexplained),
         "faults": faults,
     }

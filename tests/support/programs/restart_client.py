@@ -1,8 +1,8 @@
 """Runs inside a client's namespace: writers on disks over one interface, while their service starts again.
 
 restart_client.py SEED ENGINE ADDRESS... Says "go" when they run, and once its standard input ends one JSON
-object: the longest pause of any disk, and of what is written or trimmed again, what cannot be explained, and
-what the initiator warned of.
+object: the longest pause of any disk, and of what is written or trimmed again, when writes had to wait, what
+failed, what cannot be explained, and what the initiator warned of.
 """
 
 import asyncio
@@ -46,7 +46,9 @@ async def main(seed: int, engine: str, addresses: list[str]) -> None:
             "calls": sum(len(writers.calls) for writers in all_of_it),
             "pause_s": max(writers.pause_s for writers in all_of_it),
             "again_s": max(writers.again_s for writers in all_of_it),
-            "faults": [fault for writers in all_of_it for fault in writers.faults()],
+            "errors": [repr(error) for writers in all_of_it for error in writers.errors],
+            "unexplained": [fault for writers in all_of_it for fault in writers.unexplained()],
+            "waits": [wait for writers in all_of_it for wait in writers.waits],
             "warnings": heard.lines,
         }
         print(json.dumps(said))
