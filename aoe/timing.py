@@ -40,8 +40,6 @@ DEVICE_SILENCE_NS = 20_000_000
 """After which a disk that owes an answer gets no request from a loop that must not wait."""
 BAD_SECTOR_SEARCH_S = 0.5
 """How long the first failing sector is looked for after the kernel reported an error."""
-BENEATH_S = 0.5
-"""How long it is known which disk is beneath a device number: of a thousand stores it is mostly the same."""
 MEASURE_S = 2.0
 """How long a disk has to say how large it is."""
 IMAGE_ANSWER_S = 10.0

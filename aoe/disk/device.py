@@ -50,22 +50,19 @@ class Device:
 _known: "WeakValueDictionary[str, Device]" = WeakValueDictionary()
 
 
-class Lately:
-    """What was found beneath device numbers, for as long as many stores are opened one after the other."""
+class Batch:
+    """Stores that are opened one after the other: what was found beneath their device numbers, since of a
+    thousand it is mostly the same disk."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._since_s = 0.0
-        self._found: dict[int, Beneath] = {}
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, Host], Beneath] = {}
 
-    def beneath(self, number: int) -> Beneath:
-        """On this host."""
-        now_s = self._clock()
-        if now_s - self._since_s > timing.BENEATH_S:
-            self._found, self._since_s = {}, now_s
-        if number not in self._found:
-            self._found[number] = beneath(number)
-        return self._found[number]
+    def beneath(self, number: int, host: Host = HERE) -> Beneath:
+        """As `beneath`, which is asked once."""
+        key = number, host
+        if key not in self._found:
+            self._found[key] = beneath(number, host)
+        return self._found[key]
 
 
 def beneath(number: int, host: Host = HERE) -> Beneath:

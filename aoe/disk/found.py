@@ -5,11 +5,10 @@ import stat
 from pathlib import Path
 
 from aoe.disk import syscalls
-from aoe.disk.device import Lately, beneath
-from aoe.disk.identity import HERE, Host, device_name, file_name, number_of, shown_id
+from aoe.disk.device import Batch, beneath
+from aoe.disk.identity import Host, device_name, file_name, number_of, shown_id
 from aoe.disk.opened import Beneath, Opened, Store
 
-_lately = Lately()
 _FILE_BLOCK = 4096
 """Of what a file lies on, bytes: nearly every file system's."""
 
@@ -28,22 +27,18 @@ def token_at(place: str) -> tuple[object, ...] | None:
     return token_of(found) if stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode) else None
 
 
-def _beneath(number: int, host: Host) -> Beneath:
-    return _lately.beneath(number) if host is HERE else beneath(number, host)
-
-
 def beneath_file(fd: int) -> Beneath:
     """The disk that a regular file lies on."""
-    return _lately.beneath(os.fstat(fd).st_dev)
+    return beneath(os.fstat(fd).st_dev)
 
 
-def file_facts(store: Store, host: Host) -> Opened:
+def file_facts(store: Store, host: Host, batch: Batch) -> Opened:
     """Of a regular file; its reads are prepared."""
     syscalls.prepare_reads(store.fd)
     punches = not store.read_only and _can_punch(store.fd)
     return Opened(
         store,
-        _beneath(os.fstat(store.fd).st_dev, host),
+        batch.beneath(os.fstat(store.fd).st_dev, host),
         physical_block=_FILE_BLOCK,
         alignment=store.base % _FILE_BLOCK // 512,
         trims=punches,
@@ -54,7 +49,7 @@ def file_facts(store: Store, host: Host) -> Opened:
     )
 
 
-def device_facts(store: Store, host: Host) -> Opened:
+def device_facts(store: Store, host: Host, batch: Batch) -> Opened:
     """Of a block device."""
     device = os.fstat(store.fd).st_rdev
     queue = host.whole(device)[0] / "queue"
@@ -63,7 +58,7 @@ def device_facts(store: Store, host: Host) -> Opened:
     off_grid = syscalls.alignment_offset(store.fd)
     return Opened(
         store,
-        _beneath(device, host),
+        batch.beneath(device, host),
         logical=logical,
         physical_block=physical,
         alignment=(store.base - off_grid) // 512 % (physical // 512),

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 from aoe import timing
 from aoe.disk import locks, syscalls
 from aoe.disk.blockdev import BlockDisk
+from aoe.disk.device import Batch
 from aoe.disk.file import FileDisk
 from aoe.disk.found import device_facts, file_facts, is_protected
 from aoe.disk.identity import HERE, Host
@@ -68,11 +69,17 @@ def disk_of(opened: Opened) -> FileDisk:
     return BlockDisk(opened) if opened.is_block else FileDisk(opened)
 
 
-def open_store(path: Path, how: Opening = Opening(), host: Host = HERE) -> Opened:  # noqa: B008
-    """As `open_disk`, but only what a disk is made of."""
+def open_store(
+    path: Path,
+    how: Opening = Opening(),  # noqa: B008
+    host: Host = HERE,
+    batch: Batch | None = None,
+) -> Opened:
+    """As `open_disk`, but only what a disk is made of; perhaps as one of a batch."""
+    batch = batch or Batch()
 
     def found(store: Store, is_block: bool) -> Opened:
-        facts = device_facts(store, host) if is_block else file_facts(store, host)
+        facts = (device_facts if is_block else file_facts)(store, host, batch)
         return facts._replace(store_name=facts.store_name.part(how.part))
 
     return _opened(path, how, host, found)

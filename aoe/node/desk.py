@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from aoe import limits, timing
 from aoe.config.values import Config, ExportConfig, is_link
+from aoe.disk.device import Batch
 from aoe.disk.locks import described_anew
 from aoe.disk.syscalls import close_all
 from aoe.disk.watch import add_watch
@@ -172,20 +173,20 @@ class Desk:
     def _open_stores(self, said: dict[str, Any], _: Sequence[int]) -> Given:
         """As many as an answer has room for, and time: the other side asks for the rest."""
         until_s, room = time.monotonic() + timing.OPENER_TURN_S, limits.OPENER_STORES_BYTES
-        told, descriptors = list[dict[str, Any]](), list[int]()
+        told, descriptors, batch = list[dict[str, Any]](), list[int](), Batch()
         self._look()
         for one in _objects(said, "stores"):
             if told and (room <= 0 or time.monotonic() > until_s):
                 break
-            facts, opened = self._store(one)
+            facts, opened = self._store(one, batch)
             told.append(facts)
             descriptors += opened
             room -= len(json.dumps(facts))
         return Given({"stores": told}, tuple(descriptors))
 
-    def _store(self, said: dict[str, Any]) -> Given:
+    def _store(self, said: dict[str, Any], batch: Batch) -> Given:
         try:
-            held = self._stores.open_store(self._export(said))
+            held = self._stores.open_store(self._export(said), batch)
         except Busy as error:
             return Given({"busy": list(_pair(error.store)), "why": str(error)})
         except StillChecked as error:

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 from aoe import timing
 from aoe.config.values import ExportConfig, is_link, volume_of
 from aoe.disk.base import StoreName
+from aoe.disk.device import Batch
 from aoe.disk.found import token_at, token_of
 from aoe.disk.open import Opening, hold_store, open_store, try_store
 from aoe.disk.opened import Opened
@@ -137,18 +138,19 @@ class InProcess:
         return store if sight is None or sight.format == RAW else _token_of_image(sight.name)
 
     def open_stores(self, exports: Iterable[ExportConfig]) -> Iterator[Held | AoeError | OSError]:
+        batch = Batch()
         for export in exports:
             try:
-                yield self.open_store(export)
+                yield self.open_store(export, batch)
             except (AoeError, OSError) as error:
                 yield error
 
-    def open_store(self, export: ExportConfig) -> Held:
-        """Of one export. AoeError, OSError."""
-        where = self._where(export)
+    def open_store(self, export: ExportConfig, batch: Batch | None = None) -> Held:
+        """Of one export, perhaps as one of a batch. AoeError, OSError."""
+        where, opened = self._where(export), partial(self._open, batch=batch or Batch())
         if where.how.format != RAW:  # what serves it has a time of its own
-            return self._at(where, self._open)
-        open_it = partial(self._at, where, self._open)
+            return self._at(where, opened)
+        open_it = partial(self._at, where, opened)
         patience_s = self._lock_wait_s + timing.OPENER_PATIENCE_S
         pool = volume_of(where.volume)
         if pool is not None:
@@ -185,9 +187,9 @@ class InProcess:
         how = how._replace(size=sight.size, read_only=how.read_only or sight.read_only, format=sight.format)
         return Where(sight.path, how, export.place, sight.name)
 
-    def _open(self, where: Where) -> Held:
+    def _open(self, where: Where, batch: Batch) -> Held:
         """A verb may have gone on until its lock was had."""
-        held = self._open_raw(where) if where.how.format == RAW else self._open_image(where)
+        held = self._open_raw(where, batch) if where.how.format == RAW else self._open_image(where)
         try:
             self.pools.check_same(where.volume, where.path, where.how.size)
         except BaseException:
@@ -196,14 +198,14 @@ class InProcess:
             raise
         return held
 
-    def _open_raw(self, where: Where) -> Held:
+    def _open_raw(self, where: Where, batch: Batch) -> Held:
         path, how, *_ = where
         hold = self._hold(path, how) if self._is_held(how.shared, how.read_only) else None
         if hold is None:
-            opened = self._together(path, how)
+            opened = self._together(path, how, batch)
             return where.held(opened, token_of(os.fstat(opened.store.fd)))
         try:
-            opened = again(path, how, hold)
+            opened = again(path, how, hold, batch)
         except BaseException:
             self._holds.release(hold.place)
             raise
@@ -279,8 +281,8 @@ class InProcess:
         self._holds.put(hold)
         return hold
 
-    def _together(self, path: Path, how: Opening) -> Opened:
-        opened = open_store(path, how)
+    def _together(self, path: Path, how: Opening, batch: Batch) -> Opened:
+        opened = open_store(path, how, batch=batch)
         if not how.shared:
             fd = os.dup(opened.store.fd)
             place = Place(token_of(os.fstat(fd)), shared=False)

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from aoe.disk import locks
+from aoe.disk.device import Batch
 from aoe.disk.open import Opening, lock_store, only_reads, open_store
 from aoe.disk.opened import Opened
 from aoe.errors import ConfigurationError
@@ -24,7 +25,7 @@ def has_lives(fd: int, path: Path) -> bool:
     return True
 
 
-def again(path: Path, how: Opening, hold: Hold) -> Opened:
+def again(path: Path, how: Opening, hold: Hold, batch: Batch) -> Opened:
     """Open what this process holds, by its descriptor: the name may lead to another store by now. Busy while
     an earlier process writes there, ConfigurationError."""
     descriptor = Path(f"/proc/self/fd/{hold.fd}")
@@ -35,7 +36,7 @@ def again(path: Path, how: Opening, hold: Hold) -> Opened:
     if lives and not hold.is_free():
         raise _busy(path, hold)
     try:
-        opened = open_store(descriptor, how._replace(locked=True))
+        opened = open_store(descriptor, how._replace(locked=True), batch=batch)
     except ConfigurationError as error:
         raise ConfigurationError(str(error).replace(str(descriptor), str(path))) from error
     if lives:

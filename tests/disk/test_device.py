@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from aoe import timing
-from aoe.disk.device import Device, Lately, beneath, device_of
+from aoe.disk.device import Batch, Device, beneath, device_of
 from aoe.disk.identity import Host
 from aoe.disk.opened import Beneath
 from aoe.limits import DEVICE_SLOTS_UNKNOWN
@@ -117,12 +117,21 @@ def test_files_on_one_filesystem_share_its_disk(tmp_path: Path) -> None:
         assert one.try_read(0, SECTOR) is not None
 
 
-def test_what_is_beneath_is_known_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, now_s = [Beneath("/sys/one", 1)], [10.0]
-    monkeypatch.setattr("aoe.disk.device.beneath", lambda _: found[-1])
-    lately = Lately(lambda: now_s[0])
-    assert lately.beneath(7).node == "/sys/one"
+def test_what_is_beneath_is_looked_up_once_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Beneath("/sys/one", 1)]
+    monkeypatch.setattr("aoe.disk.device.beneath", lambda *_: found[-1])
+    batch = Batch()
+    assert batch.beneath(7).node == "/sys/one"
     found.append(Beneath("/sys/other", 1))
-    assert (lately.beneath(7).node, lately.beneath(8).node) == ("/sys/one", "/sys/other")
-    now_s[0] += timing.BENEATH_S + 0.1
-    assert lately.beneath(7).node == "/sys/other"
+    assert (batch.beneath(7).node, batch.beneath(8).node) == ("/sys/one", "/sys/other")
+    assert Batch().beneath(7).node == "/sys/other"
+
+
+def test_what_is_opened_alone_sees_what_is_there_by_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path / "one", 8)
+    for number in range(2):
+        monkeypatch.setattr("aoe.disk.device.beneath", lambda *_, at=number: Beneath(f"/sys/{at}", 1))
+        with opened(tmp_path / "one") as disk:
+            assert disk.device is device_of(Beneath(f"/sys/{number}", 1))

@@ -15,6 +15,7 @@ import pytest
 
 from aoe import limits, timing
 from aoe.config.values import Config, ExportConfig
+from aoe.disk.opened import Beneath
 from aoe.disk.watch import Lost, NameWatch
 from aoe.errors import AoeError
 from aoe.node.desk import Desk
@@ -79,6 +80,23 @@ def test_all_are_opened_in_few_messages_and_what_cannot_be_is_told(exports: list
         close(*held)
         by.release(*(it for it in held if isinstance(it, Held)))
         assert not any(is_taken(Path(it.path)) for it in (exports[0], exports[-1]))
+
+
+def test_the_disk_beneath_is_looked_for_once_in_a_message(
+    exports: list[ExportConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = list[int]()
+
+    def beneath(number: int, _: object) -> Beneath:
+        numbers.append(number)
+        return Beneath("/sys/one", 1)
+
+    monkeypatch.setattr("aoe.disk.device.beneath", beneath)
+    with asked(lambda: Config(exports=tuple(exports))) as (by, verbs):
+        held = list(by.open_stores(exports))
+        assert all(isinstance(it, Held) for it in held)
+        assert len(numbers) == verbs["stores"] < len(exports)
+        close(*held)
 
 
 def test_each_is_what_the_file_says_by_then(exports: list[ExportConfig]) -> None:

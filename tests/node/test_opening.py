@@ -8,6 +8,7 @@ import pytest
 
 from aoe.config.values import ExportConfig
 from aoe.disk.open import Opening, open_disk
+from aoe.disk.opened import Beneath
 from aoe.errors import ConfigurationError
 from aoe.node.needs import Held
 from aoe.node.opening import InProcess
@@ -50,6 +51,40 @@ def test_a_store_is_found_as_it_was_opened(opener: InProcess, image: Path) -> No
     assert held.store == opener.find([str(image)])[str(image)]
     assert (held.key.path, held.opened.store.size) == (str(image), SECTORS * 512)
     done(opener, held)
+
+
+def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The device numbers beneath which it is looked from now on."""
+    numbers = list[int]()
+
+    def beneath(number: int, _: object) -> Beneath:
+        numbers.append(number)
+        return Beneath(f"/sys/{len(numbers)}", 1)
+
+    monkeypatch.setattr("aoe.disk.device.beneath", beneath)
+    return numbers
+
+
+def test_each_batch_looks_once_for_the_disk_beneath(
+    opener: InProcess, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports = [export(image), *(export(sparse(tmp_path / f"{it}", SECTORS), it) for it in range(1, 4))]
+    numbers = looked_up(monkeypatch)
+    for looks in (1, 2):
+        held = [it for it in opener.open_stores(exports) if isinstance(it, Held)]
+        assert len(held) == len(exports)
+        assert {it.opened.beneath.node for it in held} == {f"/sys/{looks}"}
+        assert numbers == [image.stat().st_dev] * looks
+        done(opener, *held)
+
+
+def test_what_is_opened_alone_looks_for_itself(
+    opener: InProcess, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = looked_up(monkeypatch)
+    held = [opener.open_store(export(image, it)) for it in range(2)]
+    assert len(numbers) == len(held)
+    done(opener, *held)
 
 
 def test_a_store_changes_hands_with_its_lock(opener: InProcess, image: Path) -> None:
