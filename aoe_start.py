@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-_NAMES = {"aoe.cli.client": "aoe", "aoe.cli.target": "aoe-target"}
+_NAMES = {"aoe.cli.client": "aoe", "aoe.cli.target": "aoe-target", "aoe.cli.cloud": "aoe-cloud"}
 _INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -18,6 +18,11 @@ def client() -> int:
 def target() -> int:
     """`aoe-target`. A service that ends leaves at once: clients wait for the next life of it."""
     return _run("aoe.cli.target", at_once=True)
+
+
+def cloud() -> int:
+    """`aoe-cloud`."""
+    return _run("aoe.cli.cloud")
 
 
 def _run(name: str, *, at_once: bool = False) -> int:

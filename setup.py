@@ -63,7 +63,7 @@ setup(
     cffi_modules=["csrc/build.py:ffi"],
     cmdclass={"build_ext": BuildEngine},
     data_files=[
-        ("share/man/man1", ["man/aoe.1"]),
+        ("share/man/man1", ["man/aoe.1", "man/aoe-cloud.1"]),
         ("share/man/man5", ["man/aoe-target.toml.5"]),
         ("share/man/man8", ["man/aoe-door.8", "man/aoe-target.8"]),
         ("share/doc/aoe-target", ["examples/aoe-target.toml"]),

@@ -406,6 +406,16 @@ SANDBOX_SAID_BYTES_MAX = 8 << 20
 SANDBOX_SAID_CHUNK = 65536
 """Of what such a program prints, in all, and at a time."""
 
+CLOUD_ROOT_BYTES_MIN, CLOUD_ROOT_SPARE_BYTES = 1 << 30, 64 << 20
+"""The size of a root by default, and what the file system itself may take of it."""
+CLOUD_KEYS_BYTES_MAX = 1 << 20
+CLOUD_RECORD_BYTES_MAX = 1 << 20
+"""Files that are read: of ssh keys, and what is written down of an image."""
+CLOUD_SAID_LINES_MAX = 200
+"""Lines of a program that are kept for the message when it fails."""
+CLOUD_EPOCH_MAX = (1 << 31) - 1
+"""The last time (seconds since 1970) that every field of ext4 can say."""
+
 # What must hold between them
 
 assert 6 * (DOWNLOAD_URL_MAX + DOWNLOAD_VERSION_MAX) + 256 < DOWNLOAD_NOTE_BYTES

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import shtab
 
-PARSERS = {"aoe": "aoe.cli.parser", "aoe-target": "aoe.cli.target_parser"}
+PARSERS = {
+    "aoe": "aoe.cli.parser",
+    "aoe-target": "aoe.cli.target_parser",
+    "aoe-cloud": "aoe.cli.cloud_parser",
+}
 INTERFACE = {"bash": "_aoe_interfaces", "zsh": "_net_interfaces"}
 PREAMBLE = {"bash": '_aoe_interfaces() { compgen -W "$(ls /sys/class/net)" -- "$1"; }', "zsh": ""}
 MENDED = {

@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from aoe.cli import parser, target_parser
+from aoe.cli import cloud_parser, parser, target_parser
 from aoe.config.keys import DEFAULTS, TABLES
 from aoe.doctor.checks import CHECKS
 from aoe.initiator.options import OPTIONS
@@ -23,7 +23,7 @@ from aoe.metrics.text import OF_CLIENT, OF_EXPORT, OF_LINK, OF_TARGET, OF_THREAD
 from csrc.generate_options import metavar
 
 HERE = Path(__file__).parent
-PAGES = ("aoe.1", "aoe-door.8", "aoe-target.8", "aoe-target.toml.5")
+PAGES = ("aoe.1", "aoe-cloud.1", "aoe-door.8", "aoe-target.8", "aoe-target.toml.5")
 EXAMPLE = HERE.parent / "examples" / "aoe-target.toml"
 COMMON = ("-h", "--interface", "--link", "--json")
 """Options of every command of `aoe`, which are explained once; and so are its addresses."""
@@ -208,8 +208,16 @@ def verb(name: str, word: str = "") -> Iterator[str]:
     """The same for a command of `aoe-target` that asks a daemon, or works on a pool (`volume create`); what
     all of those have is told once."""
     name = f"{name} {word}".rstrip()
-    asking = commands(target_parser.parser())[name]
     told = {*COMMON, *ASKING, *(POOLS if word else ())}
+    yield from _typed(commands(target_parser.parser())[name], told)
+
+
+def cloud(name: str, word: str) -> Iterator[str]:
+    """The same for a command of `aoe-cloud`."""
+    yield from _typed(commands(cloud_parser.parser())[f"{name} {word}"], {"-h"})
+
+
+def _typed(asking: argparse.ArgumentParser, told: set[str]) -> Iterator[str]:
     own = [it for it in asking._actions if not {*it.option_strings} & told]
     words = [bold(asking.prog), *(_bracketed(it) for it in own if it.option_strings)]
     words += [_operand(it) for it in own if not it.option_strings]
@@ -291,6 +299,7 @@ PARTS: dict[str, Callable[..., Iterator[str] | list[str]]] = {
     "common": common,
     "command": command,
     "verb": verb,
+    "cloud": cloud,
     "asking": asking,
     "pools": pools,
     "plugin": plugin,

@@ -45,6 +45,7 @@ ROOMS = [
         "node",
         "control",
         "doctor",
+        "cloud",
         "cli",
     ),
     "testing",
@@ -52,6 +53,7 @@ ROOMS = [
 """A room imports only from itself and from rooms before it."""
 
 WITH_IO = {
+    "cloud": "building filesystem library places programs tree workplace",
     "doctor": "bounded for_client for_target host interfaces service state stores",
     "target": "accelerator counting cutting draining engine_cut health lasting marks measure naming notices "
     "address_locks offer paced plain_cut repeated records returned serve server target",

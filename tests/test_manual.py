@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aoe.cli import parser, target_parser
+from aoe.cli import cloud_parser, parser, target_parser
 from aoe.config.keys import TABLES
 from aoe.drive.command import Kind
 from aoe.initiator.options import OPTIONS
@@ -54,7 +54,12 @@ def test_no_mark_of_the_prose_is_left(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "top"), [("aoe.1", parser.parser()), ("aoe-target.8", target_parser.parser())]
+    ("name", "top"),
+    [
+        ("aoe.1", parser.parser()),
+        ("aoe-cloud.1", cloud_parser.parser()),
+        ("aoe-target.8", target_parser.parser()),
+    ],
 )
 def test_every_command_and_option_is_told_of(name: str, top: target_parser.argparse.ArgumentParser) -> None:
     text = rendered(name)
@@ -94,7 +99,7 @@ def test_every_word_of_the_plugin_is_told_of() -> None:
 
 def test_every_option_that_the_prose_names_exists() -> None:
     known = {"--target-is-zero", "--threads", *_of_door()}
-    for top in (parser.parser(), target_parser.parser()):
+    for top in (parser.parser(), cloud_parser.parser(), target_parser.parser()):
         for command in generate.commands(top).values():
             known |= {flag for action in command._actions for flag in action.option_strings}
     for name in generate.PAGES:

@@ -16,7 +16,7 @@ from aoe.control.rights import VOLUME
 from aoe.pool import download, filling, merging, qemu_img
 from aoe.pool.asked import facts_of
 from aoe.pool.filling import Filled, Source
-from aoe.pool.names import Foreign, Format, parse
+from aoe.pool.names import Foreign, Format, VolumeName, parse
 from aoe.pool.work import Work
 
 
@@ -34,21 +34,19 @@ class Import(NamedTuple):
 
     def run(self, report: Report) -> int:
         """Fetch it, copy it, and then make it a volume."""
-        return until_a_signal(report, lambda: self._run(report))
+        return until_a_signal(report, lambda: self.make(report))
 
-    def _run(self, report: Report) -> int:
+    def make(self, report: Report) -> int:
+        """The same where a signal is an exception already."""
         name = only_volume(self.volume)
-        pool = one(self.config or CONFIG, name.pool)
-        _check_free(pool, self.config, self.socket, report)
-        with working(pool, locked=False) as look, Bar(report) as bar:
-            assert look.fillable, "else that is an error before anything is fetched"
-            look.check_fillable()
-            look.standing().check_new(name.volume)
-            with (
-                self._opened(pool, look, bar) as of,
-                filling.imported(look, of, name.volume, self.kept, bar.of("copy")) as made,
-            ):
-                return _done(report, pool, made, _daemon(self.config, self.socket, report))
+        pool = check_new(name, self.config, self.socket, report)
+        with (
+            working(pool, locked=False) as look,
+            Bar(report) as bar,
+            self._opened(pool, look, bar) as of,
+            filling.imported(look, of, name.volume, self.kept, bar.of("copy")) as made,
+        ):
+            return _done(report, pool, made, _daemon(self.config, self.socket, report))
 
     @contextmanager
     def _opened(self, pool: PoolConfig, look: Work, bar: Bar) -> Iterator[Source]:
@@ -141,6 +139,17 @@ class Save(NamedTuple):
         said = f"{name}: saved to {self.file}, {count} bytes"
         report.say(said, done=said, volume=str(name), file=str(self.file), bytes=count)
         return 0
+
+
+def check_new(name: VolumeName, config: Path | None, socket: Path | None, report: Report) -> PoolConfig:
+    """The pool of a volume that is to be made. AoeError, before what takes long, where it cannot be."""
+    pool = one(config or CONFIG, name.pool)
+    _check_free(pool, config, socket, report)
+    with working(pool, locked=False) as look:
+        assert look.fillable, "else that is an error before anything is fetched"
+        look.check_fillable()
+        look.standing().check_new(name.volume)
+    return pool
 
 
 def _daemon(config: Path | None, socket: Path | None, report: Report) -> Hand | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aoe.cli import parser, target_parser, words
+from aoe.cli import cloud_parser, parser, target_parser, words
 from aoe.wire.protocol import SECTOR
 from man import generate
 
@@ -101,6 +101,7 @@ RUN = ["aoe-target", "run", "--config", "/dev/null", "--socket", "/dev/null/x"]
         *(("target", RUN, it) for it in ("aoe.cli", "aoe.cli.run", "aoe.node.node", "tomllib")),
         *(("target", COMMANDS["target"], it) for it in ("aoe.target.server", "aoe.disk.threads", "socket")),
         ("target", ["aoe-target", "status", "--socket", "/dev/null/x"], "aoe.control.client"),
+        ("cloud", ["aoe-cloud", "image", "list"], "aoe.cloud.building"),
     ],
 )
 def test_a_module_that_is_missing_is_named_in_one_line(command: str, argv: list[str], module: str) -> None:
@@ -125,7 +126,9 @@ def test_with_json_it_is_an_object() -> None:
     assert done.returncode == 1
 
 
-@pytest.mark.parametrize(("command", "name"), [("client", "aoe"), ("target", "aoe-target")])
+@pytest.mark.parametrize(
+    ("command", "name"), [("client", "aoe"), ("cloud", "aoe-cloud"), ("target", "aoe-target")]
+)
 def test_where_it_is_ignored_it_stays_so(command: str, name: str) -> None:
     done = interrupted(command, "aoe.errors", argv=[name, "--version"], ignored=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -156,7 +159,11 @@ print(all(looks), gc.isenabled(), gc.get_freeze_count() > 1000)
 def test_the_commands_begin_there() -> None:
     scripts = metadata.distribution("aoe-target").entry_points
     found = {it.name: it.value for it in scripts if it.group == "console_scripts"}
-    assert found == {"aoe": "aoe_start:client", "aoe-target": "aoe_start:target"}
+    assert found == {
+        "aoe": "aoe_start:client",
+        "aoe-cloud": "aoe_start:cloud",
+        "aoe-target": "aoe_start:target",
+    }
 
 
 def loaded(load: str, *argv: str) -> set[str]:
@@ -179,6 +186,13 @@ def test_words_of_the_target_wait_for_nothing(typed: list[str]) -> None:
     assert found & HEAVY == set()
 
 
+@pytest.mark.parametrize("typed", [["--help"], ["image", "build", "--help"], ["image"]])
+def test_words_of_the_cloud_wait_for_nothing(typed: list[str]) -> None:
+    found = loaded("import aoe_start; aoe_start.cloud()", "aoe-cloud", *typed)
+    assert "aoe.cli.cloud_parser" in found
+    assert found & HEAVY == set()
+
+
 @pytest.mark.parametrize("typed", [["--help"], ["nbd", "--help"], ["bench"], ["ping", "e0.0", "-c", "x"]])
 def test_words_of_the_client_wait_for_nothing(typed: list[str]) -> None:
     found = loaded("import aoe_start; aoe_start.client()", "aoe", *typed)
@@ -192,7 +206,11 @@ def test_the_package_loads_what_is_asked_of_it() -> None:
     assert "aoe.initiator.session" in loaded("import aoe; aoe.attach")
 
 
-@pytest.mark.parametrize("top", [parser.parser(), target_parser.parser()], ids=["aoe", "aoe-target"])
+@pytest.mark.parametrize(
+    "top",
+    [parser.parser(), cloud_parser.parser(), target_parser.parser()],
+    ids=["aoe", "aoe-cloud", "aoe-target"],
+)
 def test_every_subcommand_means_something(top: argparse.ArgumentParser) -> None:
     for name, command in generate.commands(top).items():
         named = command.get_default("make") or command.get_default("means")

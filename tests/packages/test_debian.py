@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aoe.cli import parser, target_parser
+from aoe.cli import cloud_parser, parser, target_parser
 from aoe.config.read import read
 from man import generate
 from tests.support.labs.building import ROOT
@@ -72,9 +72,10 @@ def test_what_it_needs(package: Path) -> None:
 
 def test_what_is_in_it(root: Path) -> None:
     for path in (
-        *("usr/bin/aoe", "usr/bin/aoe-target", f"{LIBRARY}/aoe/engine/_engine.abi3.so"),
+        *("usr/bin/aoe", "usr/bin/aoe-cloud", "usr/bin/aoe-target", f"{LIBRARY}/aoe/engine/_engine.abi3.so"),
         *(f"{LIBRARY}/aoe/nbd/{name}" for name in ("aoe_nbd_plugin.so", "aoe-door")),
-        *("usr/share/man/man1/aoe.1.gz", "usr/share/man/man8/aoe-target.8.gz"),
+        *("usr/share/man/man1/aoe-cloud.1.gz", "usr/share/man/man1/aoe.1.gz"),
+        "usr/share/man/man8/aoe-target.8.gz",
         *("usr/sbin/aoe-door", "usr/share/man/man8/aoe-door.8.gz"),
         *("usr/share/bash-completion/completions/aoe", "usr/share/zsh/vendor-completions/_aoe-target"),
         *("usr/lib/sysusers.d/aoe-target.conf", "usr/share/doc/aoe-target/copyright"),
@@ -110,9 +111,9 @@ def test_nbdkit_loads_its_plugin(root: Path) -> None:
     assert {"name=aoe", "max_thread_model=parallel"} <= set(said.splitlines())
 
 
-@pytest.mark.parametrize("program", ["aoe", "aoe-target"])
+@pytest.mark.parametrize("program", ["aoe", "aoe-cloud", "aoe-target"])
 def test_bash_completes_every_command_and_option(root: Path, program: str) -> None:
-    top = {"aoe": parser, "aoe-target": target_parser}[program].parser()
+    top = {"aoe": parser, "aoe-cloud": cloud_parser, "aoe-target": target_parser}[program].parser()
     for name, command in generate.commands(top).items():
         words = name.split()
         assert words[-1] in completed(root, program, *words[:-1], words[-1][:-1])

@@ -45,6 +45,7 @@ def test_one_wheel_serves_every_later_python(wheel: Path) -> None:
     pages = {name.split("/data/")[1] for name in names if "/data/" in name}
     assert pages == {
         "share/doc/aoe-target/aoe-target.toml",
+        "share/man/man1/aoe-cloud.1",
         "share/man/man1/aoe.1",
         "share/man/man5/aoe-target.toml.5",
         "share/man/man8/aoe-door.8",

@@ -1,0 +1,48 @@
+"""The last member of an initramfs: a cpio archive (initramfs buffer format, "newc") with the image's id.
+
+The kernel unpacks one archive behind the other. Of a file that was cut off, the last one is missing.
+"""
+
+from aoe.cloud import identity
+
+_ALIGNED = 4
+_DIRECTORY, _FILE = 0o40755, 0o100644
+_END = "TRAILER!!!"
+
+
+def appended(initramfs_bytes: int, id: str) -> bytes:
+    """What is put behind an initramfs of so many bytes: zeroes up to the next word, and the member."""
+    return bytes(-initramfs_bytes % _ALIGNED) + member(id)
+
+
+def member(id: str) -> bytes:
+    """The archive."""
+    names = identity.FILE.split("/")
+    above = ["/".join(names[:count]) for count in range(1, len(names))]
+    records = [_record(it, _DIRECTORY, b"", links=2) for it in above]
+    return b"".join([*records, _record(identity.FILE, _FILE, f"{id}\n".encode()), _record(_END, 0, b"")])
+
+
+def id_at_end(tail: bytes) -> str | None:
+    """The id, from the last `LENGTH` bytes of an initramfs; None where they are no member."""
+    id = tail[_AT : _AT + _DIGITS].decode("latin-1")
+    return id if identity.is_id(id) and tail == member(id) else None
+
+
+def _record(name: str, mode: int, data: bytes, links: int = 1) -> bytes:
+    """A file: magic, 13 fields of eight hexadecimal digits, the name and the data, each padded."""
+    path = name.encode() + b"\0"
+    fields = (0, mode, 0, 0, links, 0, len(data), 0, 0, 0, 0, len(path), 0)
+    head = b"070701" + b"".join(b"%08X" % it for it in fields) + path
+    return _padded(head) + _padded(data)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % _ALIGNED)
+
+
+_SAMPLE = "f" * 32
+_DIGITS = len(_SAMPLE)
+LENGTH = len(member(_SAMPLE))
+"""Bytes of a member."""
+_AT = member(_SAMPLE).index(_SAMPLE.encode())
