@@ -1,0 +1,115 @@
+"""An image of Debian as `aoe-cloud` builds it, with what tells a test of it; kept in .cache."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aoe.cloud import places
+from tests.support.labs.guests.kernel import CACHE, locked
+from tests.support.tools import need, need_root, tool
+
+_SHOW = "/etc/systemd/system/show-image.service"
+HOOK = f"""\
+#!/bin/sh
+set -e
+cat >"$1"{_SHOW} <<END
+[Unit]
+After=ssh.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'echo "root \\$(cat /etc/aoe-image) \\$(systemctl is-active ssh) END" >/dev/console'
+[Install]
+WantedBy=multi-user.target
+END
+chroot "$1" systemctl enable show-image
+show="$1"/etc/initramfs-tools/scripts/init-bottom/show-image
+cat >"$show" <<'END'
+#!/bin/sh
+[ "$1" = prereqs ] || echo "initramfs $(cat /etc/aoe-image) END" >/dev/console
+END
+chmod +x "$show"
+"""
+"""The boot says which id each part has, and how the ssh server is."""
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1Dn5sDc7nQw1S3uJ7zxTtVt1zVQ2m9cXo2hY8k5b4R of@tests\n"
+OF_DEB = "usr/share/of-a-deb"
+_CONTROL = (
+    "Package: of-tests\nVersion: 1\nArchitecture: all\nMaintainer: tests <t@localhost>\nDescription: a file\n"
+)
+_BUILD_S = 600
+NAMES = ("image", "image.kernel", "image.initramfs", "image.json")
+
+
+class BuiltImage(NamedTuple):
+    """Where it is, and the last lines of all builds of it."""
+
+    base: Path
+    builds: list[dict[str, Any]]
+
+    @property
+    def place(self) -> places.Place:
+        return places.Place(self.base)
+
+
+def built_image() -> BuiltImage:
+    """Built twice by the test that comes first; the others wait. Another version of the room
+    builds others."""
+    need_root()
+    need("mmdebstrap", "mke2fs", "dpkg-deb")
+    sources = sorted(Path(places.__file__).parent.glob("*.py"))
+    text = b"".join(it.read_bytes() for it in sources) + f"{HOOK}{KEY}{_CONTROL}".encode()
+    home = CACHE / f"image-{zlib.crc32(text):08x}"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with locked(CACHE / "image.lock"):
+        if not home.exists():
+            _build(home)
+    return BuiltImage(home / "image", json.loads((home / "builds").read_text()))
+
+
+def _build(home: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=CACHE) as name:
+        work = Path(name)
+        words = _words(work)
+        builds = [_built(work / f"made{number}", words) for number in range(2)]
+        (work / "made0" / "builds").write_text(json.dumps(builds))
+        shutil.rmtree(work / "made1")
+        (work / "made0").rename(home)
+
+
+def _words(work: Path) -> list[str]:
+    hook, keys = work / "hook", work / "keys"
+    hook.write_text(HOOK)
+    hook.chmod(0o755)
+    keys.write_text(KEY)
+    return ["--hook", str(hook), "--authorized-keys", str(keys), "--deb", str(_deb(work))]
+
+
+def _deb(work: Path) -> Path:
+    (work / "deb" / "DEBIAN").mkdir(parents=True)
+    (work / "deb" / "DEBIAN" / "control").write_text(_CONTROL)
+    (work / "deb" / OF_DEB).parent.mkdir(parents=True)
+    (work / "deb" / OF_DEB).write_text("of a deb\n")
+    tool("dpkg-deb", "--root-owner-group", "--build", work / "deb", work / "a package.deb")
+    return work / "a package.deb"
+
+
+def _built(directory: Path, words: list[str]) -> dict[str, Any]:
+    """One build; what it says last. Not by way of `tool`, which gives up earlier."""
+    directory.mkdir()
+    output = ("--output", directory / "image", "--json")
+    done = subprocess.run(
+        [sys.executable, "-m", "aoe.cli.cloud", "image", "build", "debian12", *words, *map(str, output)],
+        env={**os.environ, "SOURCE_DATE_EPOCH": ""},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=_BUILD_S,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout} (try apt-get update)"
+    facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return facts
