@@ -18,6 +18,7 @@ from aoe.disk.memory import MemoryDisk
 from aoe.errors import DiskError, RequestError, Unreachable
 from aoe.testing import Lab
 from tests.initiator.helpers import limited
+from tests.link.collector import until
 from tests.support.waiting import PROMPT_S
 
 SIZE = 1 << 20
@@ -120,8 +121,8 @@ async def test_one_disk_is_one_disk_and_another_is_another() -> None:
         lab.serve(MemoryDisk(SIZE), "e3.0"),
         lab.attach("e1.0", "e2.0", "e3.0") as disk,
     ):
-        await asyncio.sleep(0.05)
-        assert [path.state for path in disk.paths] == ["usable", "usable", "refused"]
+        states = ["usable", "usable", "refused"]
+        await until(lambda: [path.state for path in disk.paths] == states, what=f"{disk.paths}")
 
 
 @limited
