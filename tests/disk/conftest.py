@@ -9,6 +9,7 @@ from aoe import timing
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening
 from tests.disk.helpers import Medium, need_direct, opened, sparse
+from tests.support.waiting import PATIENCE_S
 
 SECTORS = 256
 
@@ -46,7 +47,13 @@ def medium(monkeypatch: pytest.MonkeyPatch) -> Iterator[Medium]:
     made.released.set()
 
 
+@pytest.fixture(autouse=True)
+def long_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search for a bad sector comes to its end, also on a busy machine."""
+    monkeypatch.setattr(timing, "BAD_SECTOR_SEARCH_S", PATIENCE_S)
+
+
 @pytest.fixture
-def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The search for a bad sector ends a little sooner."""
+def short_search(long_search: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends a little sooner."""
     monkeypatch.setattr(timing, "BAD_SECTOR_SEARCH_S", 0.1)

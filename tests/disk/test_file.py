@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from aoe import timing
 from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import DiskError, DiskFailed
@@ -335,7 +336,10 @@ def test_sectors_before_the_bad_one_are_written_all_the_same(
     assert (tmp_path / "disk").read_bytes()[: 6 * SECTOR] == noise(16)[: 6 * SECTOR]
 
 
-def test_a_bad_sector_that_hangs_is_named_within_a_second(buffered: FileDisk, medium: Medium) -> None:
+def test_a_bad_sector_that_hangs_is_named_when_that_took_too_long(
+    buffered: FileDisk, medium: Medium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "BAD_SECTOR_SEARCH_S", 1.5)
     medium.bad = medium.hanging = {24}
 
     async def timed() -> tuple[DiskError, float]:

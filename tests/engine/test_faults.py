@@ -16,7 +16,7 @@ from aoe.wire.ata import AtaReply
 from aoe.wire.protocol import SECTOR
 from tests.disk.helpers import need_direct, noise
 from tests.engine.setups import BUFFERED, DEVICE, DIRECT, WRITTEN_BACK, Setup, in_python
-from tests.support.labs.engine_target import counted, prefix
+from tests.support.labs.engine_target import LAUNCH, counted, prefix
 from tests.support.labs.fault_disk import FuseDisk, abort, loop_device, small_ext4, small_tmpfs
 from tests.support.labs.load import DATA, PIECE, read_request, repeated, replies, write_request
 from tests.support.labs.network import Lab
@@ -61,7 +61,8 @@ def sick(lab: Lab, work: Path, setup: Setup) -> Iterator[Sick]:
 def served_as(setup: Setup, lab: Lab, work: Path, path: Path) -> AoeTarget:
     if setup.engine == "c":
         need_engine()
-    return AoeTarget(lab, work, f"{path}=1.1", "--engine", setup.engine, *setup.options)
+    words = (f"{path}=1.1", "--engine", setup.engine, *setup.options)
+    return AoeTarget(lab, work, *words, launcher=(LAUNCH, "patient-search", "--"))
 
 
 def impatient(lab: Lab, slot: int = 1) -> Client:

@@ -5,14 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from aoe import timing
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import DiskError
 from aoe.initiator.remote import RemoteDisk
 from aoe.testing import Lab
 from tests.support.labs.fault_disk import FuseDisk
+from tests.support.waiting import PATIENCE_S
 
 SECTORS, PAGE = 2048, 4096
 OLD, NEW = b"o" * PAGE, b"n" * PAGE
+
+
+@pytest.fixture(autouse=True)
+def long_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sector is a program of its own that is started."""
+    monkeypatch.setattr(timing, "BAD_SECTOR_SEARCH_S", PATIENCE_S)
 
 
 async def is_well(disk: RemoteDisk) -> None:

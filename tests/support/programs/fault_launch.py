@@ -91,6 +91,13 @@ def slow_trim() -> None:
     syscalls.punch_hole = slow
 
 
+def patient_search() -> None:
+    """A bad sector is looked for until it is found: each try may start a program, on a busy machine."""
+    from aoe import timing
+
+    timing.BAD_SECTOR_SEARCH_S = 30.0
+
+
 WAYS = {
     "no-uring": no_uring,
     "no-locked-memory": no_locked_memory,
@@ -98,6 +105,7 @@ WAYS = {
     "no-engine": no_engine,
     "stall": stall,
     "slow-trim": slow_trim,
+    "patient-search": patient_search,
 }
 
 if __name__ == "__main__":
