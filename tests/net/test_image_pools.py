@@ -53,6 +53,7 @@ def test_volumes_in_qcow2_are_served_by_name(lab: Lab, pool: Path, tmp_path: Pat
             assert (first(disk), first(kept), first(base)) == (2, 0, 3)
             with pytest.raises(AtaFailed):
                 kept.write(0, bytes(SECTOR))
+            disk.retries = int(PATIENCE_S)
             kill_daemon(image)
             disk.write(1, bytes([4]) * SECTOR)
             assert (disk.read(0)[0], disk.read(1)[0]) == (2, 4)
@@ -76,6 +77,7 @@ def test_a_snapshot_is_cut_of_what_goes_on(lab: Lab, pool: Path, tmp_path: Path)
         assert (first(disk), daemon_of(image), disk.identify()) == (3, serving, identity)
         volume(service, "clone fast/web1 fast/web2")
         disk.write(0, bytes([4]) * SECTOR)
+        disk.retries = int(PATIENCE_S)
         kill_daemon(image)
         assert first(disk) == 4
         volume(service, "snapshot fast/web1@three")
