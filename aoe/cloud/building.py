@@ -88,11 +88,11 @@ def _assembled(made_of: Recipe, digests: dict[str, str], work: Path, root: Path,
     version = recipe.kernel_of(tree.kernels(root))
     tree.take(root, version, (kernel, initramfs))
     tree.clean(root)
+    bytes = recipe.size_for(tree.bytes_of(root), size)
     parts = {"kernel": tree.sha256(kernel), "initramfs": tree.sha256(initramfs)}
-    id = identity.id_of(made_of.inputs(digests) | parts, tree.entries(root))
+    id = identity.id_of(made_of.inputs(digests) | parts | {"bytes": bytes}, tree.entries(root))
     _mark(root, initramfs, id)
     tree.set_times(root, made_of.epoch)
-    bytes = recipe.size_for(tree.bytes_of(root), size)
     filesystem.make(root, file, bytes, id, made_of.epoch)
     record = Record(
         id=id,
@@ -112,7 +112,8 @@ def _assembled(made_of: Recipe, digests: dict[str, str], work: Path, root: Path,
 
 def _mark(root: Path, initramfs: Path, id: str) -> None:
     """Add the id to the root and to the initramfs."""
-    whole.make(root / identity.FILE, f"{id}\n".encode(), 0o644, lasting=False)
+    whole.make(root / identity.FILE, f"{id}\n".encode(), lasting=False)
+    (root / identity.FILE).chmod(0o644)  # whatever the umask
     with initramfs.open("ab") as opened:
         opened.write(member.appended(opened.tell(), id))
 
@@ -120,7 +121,7 @@ def _mark(root: Path, initramfs: Path, id: str) -> None:
 def _digests(made_of: Recipe) -> dict[str, str]:
     """Of the files that a recipe names."""
     named = {"hook": made_of.hook, "sources": made_of.sources}
-    named |= {f"deb {Path(path).name}": path for path in made_of.debs}
+    named |= {f"deb {number}": path for number, path in enumerate(made_of.debs)}
     return {name: tree.sha256(Path(path)) for name, path in named.items() if path}
 
 
@@ -157,8 +158,10 @@ def kept(image: Built, place: Place, more: tuple[tuple[Path, Path], ...], record
     image.root.chmod(0o600)  # it may have hashes of passwords
     for path in (image.kernel, image.initramfs):
         path.chmod(0o644)
-    done = places.publish(((image.kernel, place.kernel), (image.initramfs, place.initramfs), *more))
+    done: list[Path] = []
     try:
+        for part, path in ((image.kernel, place.kernel), (image.initramfs, place.initramfs), *more):
+            places.publish(part, path, done)
         yield
         whole.make(place.record, written(record), 0o644)
     except FileExistsError as error:

@@ -1,6 +1,7 @@
 """Where the parts of an image are: beside each other, under one name."""
 
 import os
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from aoe.printable import plain
 
 LIBRARY = Path("/var/lib/aoe-cloud")
 """Where kernels and initramfs of images are whose roots are volumes."""
-RECORD = ".json"
+RECORD = ".record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +59,19 @@ def taken(path: Path) -> ConfigurationError:
     return ConfigurationError(f"{plain(str(path))} is there already: {remedy}")
 
 
-def publish(parts: Iterable[tuple[Path, Path]]) -> list[Path]:
-    """Give files of one file system their names, for good, in this order; or none of them is
-    left. ConfigurationError where a name is taken; OSError."""
-    done: list[Path] = []
+def publish(part: Path, path: Path, done: list[Path]) -> None:
+    """Give a file another name, for good, and add that to `done`: no signal comes in between.
+    ConfigurationError where it is taken; OSError."""
+    _sync(part)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        for part, path in parts:
-            _sync(part)
-            rename_new(part, path)
-            done.append(path)
-            sync_directory(path.parent)
+        rename_new(part, path)
+        done.append(path)
     except FileExistsError as error:
-        remove(done)
         raise taken(path) from error
-    except BaseException:
-        remove(done)
-        raise
-    return done
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    sync_directory(path.parent)
 
 
 def remove(paths: Iterable[Path]) -> None:

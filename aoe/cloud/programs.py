@@ -54,6 +54,7 @@ def run(
         text=True,
         errors="backslashreplace",
         start_new_session=True,
+        umask=0o022,
     )
     kept: deque[str] = deque(maxlen=limits.CLOUD_SAID_LINES_MAX)
     with process:

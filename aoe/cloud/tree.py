@@ -79,7 +79,8 @@ def clean(top: Path) -> None:
     _unlink((top / "etc/ssh").glob("ssh_host_*"))
     machine = top / "etc/machine-id"
     _unlink([machine])
-    machine.touch(mode=0o444)  # systemd gives each machine one when it starts (machine-id(5))
+    machine.touch()
+    machine.chmod(0o444)  # whatever the umask; systemd gives each machine one when it starts (machine-id(5))
 
 
 def _unlink(paths: "Iterator[Path] | list[Path]") -> None:

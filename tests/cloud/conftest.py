@@ -44,7 +44,7 @@ def build(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
     fake.write_text(FAKE.replace("{{", "{").replace("}}", "}"))
     fake.chmod(0o755)
 
-    def start(*words: str | Path, **variables: str) -> "subprocess.Popen[str]":
+    def start(*words: str | Path, umask: int = -1, **variables: str) -> "subprocess.Popen[str]":
         path = f"{programs}:{os.environ['PATH']}"
         return subprocess.Popen(
             [sys.executable, "-m", "aoe.cli.cloud", "image", *map(str, words)],
@@ -52,6 +52,7 @@ def build(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            umask=umask,
         )
 
     return start

@@ -48,7 +48,7 @@ def out(tmp_path: Path) -> Path:
     return directory
 
 
-def build_file(build: Build, path: Path, *words: str | Path, **variables: str) -> dict[str, Any]:
+def build_file(build: Build, path: Path, *words: str | Path, **variables: Any) -> dict[str, Any]:
     return made(build("build", "debian12", "--output", path, "--size", "80M", "--json", *words, **variables))
 
 
@@ -61,11 +61,13 @@ def read(image: Path, path: str) -> str:
 
 
 def test_two_builds_are_equal_in_every_bit(build: Build, out: Path) -> None:
-    first, second = (build_file(build, out / name) for name in ("a", "b"))
+    first, second = build_file(build, out / "a"), build_file(build, out / "b", umask=0o077)
     assert first["id"] == second["id"]
     assert (out / "a").read_bytes() == (out / "b").read_bytes()
     assert (out / "a.initramfs").read_bytes() == (out / "b.initramfs").read_bytes()
-    assert names(out) == [f"{name}{part}" for name in "ab" for part in ("", ".initramfs", ".json", ".kernel")]
+    assert names(out) == [
+        f"{name}{part}" for name in "ab" for part in ("", ".initramfs", ".kernel", ".record")
+    ]
     tool("e2fsck", "-fn", out / "a")
 
 
@@ -78,7 +80,7 @@ def test_the_id_is_in_all_parts(build: Build, out: Path) -> None:
     assert facts["command_line"].endswith(f"aoeimage={id}")
     uuid = facts["command_line"].split()[0].removeprefix("root=UUID=")
     assert f"Filesystem UUID:          {uuid}\n" in tool("dumpe2fs", "-h", out / "a")
-    assert json.loads((out / "a.json").read_text())["id"] == id
+    assert json.loads((out / "a.record").read_text())["id"] == id
 
 
 def test_what_belongs_to_one_machine_is_not_in_it(build: Build, out: Path) -> None:
@@ -90,6 +92,12 @@ def test_what_belongs_to_one_machine_is_not_in_it(build: Build, out: Path) -> No
     assert "ssh_host" not in listed
     assert "vmlinuz" not in listed
     assert "dpkg.log" not in tool("debugfs", "-R", "ls -p /var/log", out / "a")
+
+
+def test_another_size_has_another_id(build: Build, out: Path) -> None:
+    words = ("build", "debian12", "--json", "--output")
+    ids = {made(build(*words, out / size, "--size", size))["id"] for size in ("80M", "81M")}
+    assert len(ids) == 2
 
 
 def test_another_tree_or_hook_has_another_id(build: Build, out: Path) -> None:
@@ -141,7 +149,7 @@ def test_the_next_build_removes_what_a_killed_one_left(build: Build, out: Path) 
     assert "a" not in names(out)
 
 
-@pytest.mark.parametrize("suffix", ["", ".kernel", ".initramfs", ".json"])
+@pytest.mark.parametrize("suffix", ["", ".kernel", ".initramfs", ".record"])
 def test_nothing_is_replaced(build: Build, out: Path, suffix: str) -> None:
     (out / f"a{suffix}").write_text("kept")
     said = done(build("build", "debian12", "--output", out / "a"), 2)
@@ -230,7 +238,7 @@ def test_the_root_becomes_a_volume(build: Build, out: Path, config: Path) -> Non
     facts = made(build("build", "debian12", "fast/node", *where, "--size", "80M", "--json"))
     assert (facts["root"], facts["in_pool"]) == ("fast/node", True)
     assert names(out) == ["fast"]
-    assert names(out / "fast") == ["node.initramfs", "node.json", "node.kernel"]
+    assert names(out / "fast") == ["node.initramfs", "node.kernel", "node.record"]
     saved = out / "saved"
     command = [
         sys.executable,
@@ -287,4 +295,4 @@ def test_a_volume_that_does_not_come_about_leaves_no_kernel(out: Path) -> None:
     place.initramfs.unlink()
     with pytest.raises(ConfigurationError, match="is there already"), kept(empty(out), place, (), RECORD):
         place.record.write_text("of another")
-    assert names(place.base.parent) == ["node.json"]
+    assert names(place.base.parent) == ["node.record"]

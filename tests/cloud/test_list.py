@@ -37,7 +37,7 @@ def image(tmp_path: Path) -> Path:
     base.write_bytes(ROOT)
     Path(f"{base}.kernel").write_bytes(KERNEL)
     Path(f"{base}.initramfs").write_bytes(INITRAMFS)
-    Path(f"{base}.json").write_bytes(written(replace(RECORD, root=str(base))))
+    Path(f"{base}.record").write_bytes(written(replace(RECORD, root=str(base))))
     return base
 
 
@@ -62,7 +62,7 @@ def test_an_image_is_an_object(image: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_a_volume_is_not_looked_for_in_files(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image.unlink()
-    Path(f"{image}.json").write_bytes(written(replace(RECORD, root="fast/node", in_pool=True)))
+    Path(f"{image}.record").write_bytes(written(replace(RECORD, root="fast/node", in_pool=True)))
     status, out, _ = listed(image.parent.parent, capsys, "--check")  # in a directory below
     assert (status, out.partition(":")[0]) == (0, "fast/node")
 
@@ -87,8 +87,8 @@ def spoil(image: Path) -> None:
         (spoil, "does not end with the id of an image; copy it again"),
         (lambda image: image.unlink(), "node.img is missing; bring it back"),
         (lambda image: Path(f"{image}.kernel").unlink(), "node.img.kernel is missing; bring it back"),
-        (lambda image: Path(f"{image}.json").write_text("{}"), "is no record of an image; build"),
-        (lambda image: Path(f"{image}.json").write_text("[1"), "is no record of an image; build"),
+        (lambda image: Path(f"{image}.record").write_text("{}"), "is no record of an image; build"),
+        (lambda image: Path(f"{image}.record").write_text("[1"), "is no record of an image; build"),
     ],
 )
 def test_what_is_wrong_is_said(

@@ -42,7 +42,6 @@ _CONTROL = (
     "Package: of-tests\nVersion: 1\nArchitecture: all\nMaintainer: tests <t@localhost>\nDescription: a file\n"
 )
 _BUILD_S = 600
-NAMES = ("image", "image.kernel", "image.initramfs", "image.json")
 
 
 class BuiltImage(NamedTuple):
