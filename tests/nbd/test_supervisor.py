@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from csrc.flags import COMPILER, FLAGS
-from tests.support.tools import need
+from tests.support.tools import need, need_root
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -141,7 +141,7 @@ def supervisor(program: Path, place: Path, *options: str, **streams: Any) -> Ite
     (place / "size").write_text(str(SIZE))
     fds = kernel.asks.fileno(), kernel.is_done.fileno()
     environment = {**os.environ, "AOE_KERNEL": ",".join(map(str, fds))}
-    door = [sys.executable, "-S", "-E", str(DOOR), str(place)]
+    door = ["/usr/bin/env", sys.executable, "-S", "-E", str(DOOR), str(place)]
     words = [program, *options, "/dev/nbd0", *door]
     with ExitStack() as stack:
         stack.callback(kernel.close)
@@ -311,6 +311,31 @@ def test_it_needs_no_streams(program: Path, tmp_path: Path, closed: str) -> None
         kernel.brings()
         names = [Path(f"/proc/{kernel.pid}/fd/{fd}").readlink() for fd in range(3)]
         assert names == [Path("/dev/null")] * 3
+
+
+def test_once_the_device_is_there_only_the_door_opens_files(program: Path, tmp_path: Path) -> None:
+    """And not before it is in its root. `/` is one here."""
+    need_root()
+    need("strace")
+    with supervisor(program, tmp_path, "--root", "/") as made:
+        kernel = made.kernel
+        kernel.attach()
+        assert made.process.wait(PATIENCE_S) == 0
+        opened = tmp_path / "opened"
+        words = ["strace", "-f", "-qq", "-e", "trace=file", "-o", opened, "-p", str(kernel.pid)]
+        with subprocess.Popen(words, stderr=subprocess.DEVNULL) as strace:
+            status = Path(f"/proc/{kernel.pid}/status")
+            wait_for(lambda: f"TracerPid:\t{strace.pid}\n" in status.read_text(), PATIENCE_S)
+            kernel.kill_door()
+            kernel.until("read")
+            kernel.until("reconnect")
+            kernel.says()
+            kernel.brings()
+            strace.terminate()
+        first, *others = opened.read_text().splitlines()
+        assert 'chroot(".")' in first
+        assert not [line for line in (first, *others) if int(line.split()[0]) == kernel.pid]
+        assert "execve(" in others[0]
 
 
 def test_no_handshake_lasts_for_ever(program: Path, tmp_path: Path) -> None:
