@@ -120,7 +120,9 @@ void notices_left(const aoe_debt *left, int is_known)
 {
     char where[128];
     const uint8_t *m = left->mac;
-    const char *until = left->stream ? "it answers" : told.holds ? "it is fenced, as hold is set" : "that takes no more time";
+    const char *until = !told.holds    ? "it answers, or its time is over"
+                        : left->stream ? "it answers or is fenced, as hold is set"
+                                       : "it is fenced, as hold is set";
     if (is_known)
         snprintf(where, sizeof where, "e%u.%u at %02x:%02x:%02x:%02x:%02x:%02x", left->shelf, left->slot, m[0], m[1], m[2],
                  m[3], m[4], m[5]);
