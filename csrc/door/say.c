@@ -34,15 +34,28 @@ void say_here(void)
     error_fd = moved < 0 ? STDERR_FILENO : moved;
 }
 
-/* Where that cannot be written now, nothing waits for it. */
-static void put_to(int fd, const char *level, const char *text)
+static int line_of(char *line, size_t room, const char *level, const char *text)
+{
+    return snprintf(line, room, "%saoe-door: %.*s\n", level, LINE, text);
+}
+
+/* That never waits, and has no poll for what is written. */
+static void put_to_kernel(const char *text)
 {
     char line[LINE + 64];
-    int length = snprintf(line, sizeof line, "%saoe-door: %.*s\n", level, LINE, text);
-    struct pollfd room = {fd, POLLOUT, 0};
-    if (send(fd, line, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno != ENOTSOCK)
+    if (write(kernel_fd, line, (size_t)line_of(line, sizeof line, "<5>", text)) < 0)
+        errno = 0;
+}
+
+/* Where that cannot be written now, nothing waits for it. */
+static void put_here(const char *text)
+{
+    char line[LINE + 64];
+    size_t length = (size_t)line_of(line, sizeof line, "", text);
+    struct pollfd room = {error_fd, POLLOUT, 0};
+    if (send(error_fd, line, length, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno != ENOTSOCK)
         return;
-    if (poll(&room, 1, 0) <= 0 || write(fd, line, (size_t)length) < 0)
+    if (poll(&room, 1, 0) <= 0 || write(error_fd, line, length) < 0)
         errno = 0;
 }
 
@@ -50,9 +63,9 @@ static void put_to(int fd, const char *level, const char *text)
 static void put(const char *text)
 {
     if (kernel_fd >= 0)
-        put_to(kernel_fd, "<5>", text);
+        put_to_kernel(text);
     if (kernel_fd < 0 || d.parent >= 0)
-        put_to(error_fd, "", text);
+        put_here(text);
 }
 
 void say(const char *format, ...)
