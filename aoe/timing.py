@@ -48,8 +48,9 @@ IMAGE_INFO_S = 10.0
 """How long `qemu-img` has to look at one file of an image."""
 IMAGE_ASKED_S = 300.0
 """How long the process that has images served has to answer: an image may lie over many."""
-IMAGE_CHECK_S, IMAGE_TURN_S = 10.0, 1.0
-"""How long it is waited for the check of an image, in all and at a time: others are served between."""
+IMAGE_CHECK_S, IMAGE_TURN_S = 45.0, 1.0
+"""How old the check of an image may be for which it is waited, and how long at a time: others are served
+between."""
 IMAGE_CHECK_TOLD_S = 60.0
 """Between two lines about a check that goes on."""
 IMAGE_FORGOTTEN_S = 60.0
