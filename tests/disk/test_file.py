@@ -379,9 +379,18 @@ def test_a_write_is_not_over_while_its_search_is_inside_a_system_call(disk: File
     medium.bad = medium.hanging = {16}
     medium.alone = disk.block
 
+    async def searching() -> asyncio.Future[None]:
+        """A write, until its search hangs. One that was given up before it came there says nothing."""
+        while True:
+            work = asyncio.ensure_future(disk.write(16 * SECTOR, noise(16)))
+            while not (medium.waiting.is_set() or work.done()):
+                await asyncio.sleep(0.001)
+            if medium.waiting.is_set():
+                return work
+            work.exception()
+
     async def held() -> DiskError:
-        work = asyncio.ensure_future(disk.write(16 * SECTOR, noise(16)))
-        await asyncio.to_thread(medium.waiting.wait, 30)
+        work = await searching()
         assert not (await asyncio.wait([work], timeout=0.3))[0]
         medium.released.set()
         with pytest.raises(DiskError) as caught:
