@@ -57,6 +57,8 @@ _OPTIONS = frozenset(
     ]
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_+./=!:&#,][A-Za-z0-9_+./=!:&#,-]{0,1100}", re.ASCII)
+_THIN_POOL = re.compile(r"(/[A-Za-z0-9_.-]+)*/mapper/[A-Za-z0-9_+.-]+-tpool", re.ASCII)
+_MESSAGES = ("reserve_metadata_snap", "release_metadata_snap")
 
 
 def is_needed(status: Path = _STATUS) -> bool:
@@ -201,7 +203,18 @@ def checked(words: object) -> list[str]:
     name, *rest = words
     if name not in _COMMANDS or not all(it in _OPTIONS or _is_plain(it) for it in rest):
         raise ValueError("it is not one of a pool")
+    if name == "dmsetup" and not _is_message(rest):
+        raise ValueError("it is no message to a thin pool that pools send")
     return words
+
+
+def _is_message(words: Sequence[str]) -> bool:
+    """To the device of a thin pool, and no other: a message to another one, or one of other words, could
+    remove what it has."""
+    match words:
+        case ["message", device, "0", message]:
+            return _THIN_POOL.fullmatch(device) is not None and message in _MESSAGES
+    return False
 
 
 def _is_plain(word: str) -> bool:

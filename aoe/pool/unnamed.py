@@ -15,8 +15,8 @@ _LACKING = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT)
 
 
 class Unnamed:
-    """Such a file, open as `fd`. It bears a name of its own where the file system has none without: then a
-    process that is killed leaves it there."""
+    """Such a file, open as `fd`, and its owner's alone: a disk has secrets of its users. It bears a name of
+    its own where the file system has none without: then a process that is killed leaves it there."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -31,12 +31,12 @@ class Unnamed:
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CLOEXEC
         try:
-            return os.open(".", flags | os.O_TMPFILE, 0o644, dir_fd=self._within)
+            return os.open(".", flags | os.O_TMPFILE, 0o600, dir_fd=self._within)
         except OSError as error:
             if error.errno not in _LACKING:
                 raise
         other = f".{self._path.name}.{os.getpid()}.part"
-        fd = os.open(other, flags | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=self._within)
+        fd = os.open(other, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._within)
         self._other = other
         return fd
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from aoe.sandbox.bpf import (
     ANY_BIT,
     ARCHITECTURE_AT,
+    ARGUMENTS_AT,
     EQUAL,
     LOAD,
     MACHINES,
@@ -108,12 +109,19 @@ REFUSED = {
     "removexattr": Number(197, 14),
     "lremovexattr": Number(198, 15),
     "fremovexattr": Number(199, 16),
+    "setxattrat": Number(463, 463),
+    "removexattrat": Number(466, 466),
+    "file_setattr": Number(469, 469),
     "setpriority": Number(141, 140),
     "sched_setattr": Number(314, 274),
     "ioprio_set": Number(251, 30),
 }
 """What reaches other processes, the network or the kernel, or changes files without opening them, which
 landlock(7) does not see."""
+_CLONE_X86, _CLONE_ARM, _CLONE3 = 56, 220, 435
+_NAMESPACES = 0x7E020000
+"""Flags of clone(2) that make a namespace, in which a process has all rights: CLONE_NEWNS, _NEWCGROUP,
+_NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET."""
 
 
 def refusing(machine: Machine) -> bytes:
@@ -129,11 +137,22 @@ def _refusing(machine: Machine) -> Iterator[Step]:
     if machine.is_x86:
         yield Step(ANY_BIT, _X32, 0, 1)
         yield answer(errno.EPERM)
+    yield from _without_namespaces(_CLONE_X86 if machine.is_x86 else _CLONE_ARM)
     for numbers in REFUSED.values():
         number = numbers.on(machine.is_x86)
         if number is not None:
             yield Step(EQUAL, number, 0, 1)
             yield answer(errno.EPERM)
+    yield answer(0)
+
+
+def _without_namespaces(clone: int) -> Iterator[Step]:
+    yield Step(EQUAL, _CLONE3, 0, 1)
+    yield answer(errno.ENOSYS)  # its flags are out of sight: libc falls back on clone
+    yield Step(EQUAL, clone, 0, 4)
+    yield Step(LOAD, ARGUMENTS_AT)
+    yield Step(ANY_BIT, _NAMESPACES, 0, 1)
+    yield answer(errno.EPERM)
     yield answer(0)
 
 

@@ -321,6 +321,7 @@ def test_a_chain_is_saved_as_one_image(form: Format, chained: Work, tmp_path: Pa
     for snapshot, last in (("", 3), ("b", 2), ("a", 1)):
         file = tmp_path / f"saved{last}"
         count = filling.save(chained, "base", snapshot, file, form, told)
+        assert file.stat().st_mode & 0o777 == 0o600, "a disk has secrets of its users"
         assert file.stat().st_size == count
         raw = tmp_path / "raw"
         tool("qemu-img", "convert", "-f", form, "-O", "raw", file, raw)

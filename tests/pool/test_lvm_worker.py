@@ -182,11 +182,25 @@ def test_a_child_runs_commands_until_it_is_not_asked_any_more(
         ["lvs", "a\n"],
         ["lvs", ""],
         ["lvs", "x" * 2000],
+        ["dmsetup", "remove", "--force", "vg-root"],
+        ["dmsetup", "message", "/dev/mapper/vg-pool-tpool", "0", "delete"],
+        ["dmsetup", "message", "/dev/mapper/vg-pool-tpool", "0", "delete", "7"],
+        ["dmsetup", "message", "/dev/mapper/vg-cache", "0", "reserve_metadata_snap"],
+        ["dmsetup", "message", "--force", "/dev/mapper/vg-pool-tpool", "0", "reserve_metadata_snap"],
+        ["dmsetup", "message", "/dev/mapper/vg-pool-tpool", "8", "reserve_metadata_snap"],
+        ["dmsetup", "load", "vg-root"],
+        ["dmsetup"],
     ],
 )
 def test_nothing_else_is_run(words: object) -> None:
     with pytest.raises(ValueError, match="it "):
         checked(words)
+
+
+def test_what_a_thin_pool_is_told_is_run() -> None:
+    for message in ("reserve_metadata_snap", "release_metadata_snap"):
+        words = ["dmsetup", "message", "/dev/mapper/vg--0-thin--pool-tpool", "0", message]
+        assert checked(words) == words
 
 
 @pytest.mark.parametrize(
