@@ -1,23 +1,19 @@
 """The process that has images served: a child from before the target gave up its rights, which starts their
 daemons, and starts them again where they ended. It ends once no process can ask it any more."""
 
-import ctypes
 import logging
-import os
 import select
-import signal
 import socket
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from aoe import limits, timing
-from aoe.disk.syscalls import leave_all_but
+from aoe.disk import child
 from aoe.errors import AoeError
 from aoe.image.messages import Checking, Wanted, decode, encode, facts
 from aoe.image.serving import Images
 from aoe.image.user import reader
 
-_PR_SET_NAME = 15
 Answer = tuple[dict[str, Any], list[int]]
 
 
@@ -35,28 +31,7 @@ class _Heard(logging.Handler):
 
 def fork() -> socket.socket:
     """Start it, before the first thread of this process: what to ask it through, with `asking.Asked`."""
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    if not os.fork():
-        ours.close()
-        _run(its)
-    its.close()
-    return ours
-
-
-def _run(connection: socket.socket) -> NoReturn:
-    status = 1
-    try:
-        os.setsid()
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, b"aoe-images", 0, 0, 0)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_IGN)  # its images are in use until nothing asks it any more
-        signal.set_wakeup_fd(-1)
-        logging.getLogger().handlers.clear()
-        leave_all_but(connection.fileno())
-        attend(connection)
-        status = 0
-    finally:
-        os._exit(status)
+    return child.fork(socket.SOCK_SEQPACKET, attend, "aoe-images")
 
 
 def attend(connection: socket.socket) -> None:

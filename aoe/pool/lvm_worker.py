@@ -5,19 +5,17 @@ input; the answer is a line, too.
 """
 
 import json
-import logging
 import os
 import re
-import signal
 import socket
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from aoe import limits
-from aoe.disk.syscalls import leave_all_but
+from aoe.disk import child
 from aoe.errors import AoeError, ConfigurationError, PoolError
 from aoe.pool import lvm_run
 
@@ -135,27 +133,7 @@ class Worker:
 
 def fork() -> socket.socket:
     """Start one as a child, before the first thread of this process: what `Worker` is given."""
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    if not os.fork():
-        ours.close()
-        _run(its)
-    its.close()
-    return ours
-
-
-def _run(connection: socket.socket) -> NoReturn:
-    status = 1
-    try:
-        os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_IGN)  # it ends with what asks it
-        signal.set_wakeup_fd(-1)
-        logging.getLogger().handlers.clear()
-        leave_all_but(connection.fileno())
-        attend(connection)
-        status = 0
-    finally:
-        os._exit(status)
+    return child.fork(socket.SOCK_STREAM, attend, "aoe-lvm")
 
 
 def attend(connection: socket.socket, run: lvm_run.Run = lvm_run.run) -> None:
