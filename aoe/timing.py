@@ -65,6 +65,8 @@ LOCK_WAIT_S = 5.0
 """How long a target that starts waits for the one before it to be gone."""
 OPENER_ANSWER_S = 60.0
 """How long the opener may take, which waits for locks, and for disks that are slow to open."""
+CUT_LEFT_S, CUT_LEFT_LOOK_S = 20.0, 0.005
+"""How long what has filled a snapshot may have it still, and between two looks."""
 OPENER_CHORE_S = 0.1
 """An opener waits so long for the end of a verb, before it does other things, and so long it is not asked
 again for one that goes on."""

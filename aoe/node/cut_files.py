@@ -1,13 +1,16 @@
 """Files for snapshots of disks that are served: without a name until they are whole, so that nothing is left
 of one that never is."""
 
+import fcntl
 import os
 import secrets
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.disk.threads import begin
 from aoe.errors import ConfigurationError, NoThread, PoolError
 from aoe.node.chores import Facts
@@ -96,10 +99,40 @@ def _kept(work: Work, file: _File) -> str:
     request = Keep(file.uuid, file.snapshot, image, file.made, file.cause)
     work.plan(request)
     try:
-        work.fillable.name(file.fd, image)
+        with _only_read(file) as fd:
+            work.fillable.name(fd, image)
     except OSError as error:
         raise PoolError(f"{work.fillable.said}: naming a snapshot: {error.strerror or error}") from error
     return work.do(request).done
+
+
+@contextmanager
+def _only_read(file: _File) -> Iterator[int]:
+    """The same file, which no process can write any more: what has filled it could go on. OSError,
+    PoolError."""
+    fd = os.open(f"/proc/self/fd/{file.fd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        file.held.close()
+        until_s = time.monotonic() + timing.CUT_LEFT_S
+        while _is_written(fd):
+            if time.monotonic() > until_s:
+                raise PoolError(f"snapshot {file.snapshot}: what has filled it has it open still; try again")
+            time.sleep(timing.CUT_LEFT_LOOK_S)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _is_written(fd: int) -> bool:
+    """Whether a process has a file open for writing: there is no lease for reading then (fcntl(2))."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without leases
+        return False
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
 
 
 def _leave(file: _File) -> None:

@@ -3,10 +3,11 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.config.values import PoolConfig
 from aoe.errors import ConfigurationError, PoolError
 from aoe.node.cut_files import CutFiles
@@ -78,6 +79,34 @@ def test_one_that_is_no_disk_any_more_is_refused(pools: Pools, size: int) -> Non
     with pytest.raises(ConfigurationError, match=f"a disk cannot have {size} bytes"):
         cuts.end(number, whole=True)
     assert (names(pools), is_whole(pools.work("fast"))) == ([], True)
+
+
+def test_what_is_written_still_is_no_snapshot(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has filled it could change it later."""
+    monkeypatch.setattr(timing, "CUT_LEFT_S", 0.05)
+    cuts, before = CutFiles(pools), files(Path(pools.config("fast").path))
+    number = filled(cuts, "monday")
+    fd = cuts.file(number)
+    with pytest.raises(PoolError, match="snapshot monday: what has filled it has it open still; try again"):
+        cuts.end(number, whole=True)
+    os.close(fd)
+    assert (names(pools), files(Path(pools.config("fast").path))) == ([], before)
+
+
+def test_what_lets_go_of_it_late_is_waited_for(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuts = CutFiles(pools)
+    number = filled(cuts, "monday")
+    left = [cuts.file(number)]
+
+    def sleep(_: float) -> None:
+        for fd in left:
+            os.close(fd)
+        left.clear()
+
+    clock = SimpleNamespace(sleep=sleep, monotonic=lambda: 0.0)
+    monkeypatch.setattr("aoe.node.cut_files.time", clock)
+    assert cuts.end(number, whole=True)["snapshot"] == "monday"
+    assert left == []
 
 
 def test_other_verbs_go_on_beside_it(pools: Pools) -> None:
