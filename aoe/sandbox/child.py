@@ -2,9 +2,9 @@
 
 A thread gives up its rights for good, and starts the program: it opens what it is named (landlock(7)), has no
 network and reaches no other process (seccomp(2)), gains no privileges, and its memory, processor time and
-files are bounded (prlimit(1)). Under root it is the user 65534, with the one right to open those files of
-any owner (setpriv(1)). It ends when this process does. All of that but the user an ordinary user can
-do as well.
+files are bounded (prlimit(1)). Under root it is the user 65534 (setpriv(1)), or where that may not be, as in
+an opener, root without its rights; either has the one right to open those files of any owner. It ends when
+this process does. All of that but the user an ordinary user can do as well.
 """
 
 import os
@@ -185,6 +185,8 @@ class _Child:
 def _give_up(task: Task, program: Path) -> None:
     """For good, of this thread alone. ConfigurationError where it cannot be: then nothing is run."""
     gain_nothing()
+    if not user.may_change():
+        user.keep_only(user.DAC_OVERRIDE)
     tools = (Path(it) for it in (program, _tool("prlimit", _UTILITIES), _tool("setpriv", _UTILITIES)))
     below: dict[Place, int] = dict.fromkeys((*map(Path, _LIBRARIES), *tools), RUNNING)
     below[Path(os.devnull)] = OVERWRITING  # where QEMU tries which locks there are

@@ -1,7 +1,12 @@
 """Another user than root, for what needs none of its rights."""
 
+import ctypes
 import os
+import struct
 from pathlib import Path
+
+_CAPABILITY_VERSION_3 = 0x20080522
+_libc = ctypes.CDLL(None, use_errno=True)
 
 OTHER = 65534
 SETGID, SETUID, DAC_OVERRIDE = 1 << 6, 1 << 7, 1 << 1
@@ -14,6 +19,15 @@ def become_other() -> None:
         os.setgroups([])
         os.setgid(OTHER)
         os.setuid(OTHER)
+
+
+def keep_only(kept: int) -> None:
+    """This thread has no other rights from now on, and where it can gain none (`bpf.gain_nothing`) neither do
+    programs that it starts. OSError."""
+    low = rights() & kept
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    if _libc.capset(header, struct.pack("6I", low, low, 0, 0, 0, 0)):
+        raise OSError(ctypes.get_errno(), "giving up rights")
 
 
 def may_change() -> bool:

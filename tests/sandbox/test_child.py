@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from aoe.errors import ConfigurationError
-from aoe.sandbox import child
+from aoe.sandbox import child, user
 from aoe.sandbox.child import Done, Task, run
 from tests.support.tools import need, need_users
 from tests.support.waiting import wait_for
@@ -234,3 +234,14 @@ def test_this_thread_keeps_its_rights(secret: Path) -> None:
     assert run(Task(words=("true",), remedy="coreutils")).status == 0
     assert secret.read_text() == "a secret"
     socket.socket().close()
+
+
+def test_root_that_may_be_no_other_user_keeps_one_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an opener: what it starts as root gets the others back nowhere."""
+    need_users()
+    monkeypatch.setattr(user, "may_change", lambda: False)
+    held = "room = ctypes.create_string_buffer(24); head = struct.pack('Ii', 0x20080522, 0)"
+    asked = "ctypes.CDLL(None).capget(head, room); print(os.getuid(), *struct.unpack('6I', room.raw))"
+    own = tried(f"import ctypes, struct; {held}; {asked}").out
+    assert own == f"0 {user.DAC_OVERRIDE} {user.DAC_OVERRIDE} 0 0 0 0\n"
+    assert user.rights() & user.SETUID, "it was that thread alone"
