@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from bench.contest import build
 from tests.engine import cutting
 from tests.net.killed_cuts import Killed
+from tests.net.killed_verbs import KilledVerbs
 from tests.support.checkers.fuzzers import fuzz
 from tests.support.labs import applies, doors, drains, failover, loss, restarts
 from tests.support.labs.fault_disk import small_filesystem
@@ -34,12 +35,12 @@ from tests.support.labs.peers import ENGINE
 MINUTES_MAX = 80
 RUNS_WANTED = 20
 FUZZ_S = 120
-RESTARTS, APPLIES, DRAINS, CUTS, DOORS = 50, 500, 20, 20, 30
+RESTARTS, APPLIES, DRAINS, CUTS, VERBS, DOORS = 50, 500, 20, 20, 50, 30
 """Of one run."""
 USED, THOUSAND = 20, 1000
 """Exports of a service."""
 ENGINES = ("c", "python")
-CUT_BYTES = 4 << 30
+CUT_BYTES, VERB_BYTES = 4 << 30, 1 << 30
 Said = dict[str, Any]
 
 
@@ -102,6 +103,19 @@ def _killed_cuts() -> Course:
     return Course(run, 5)
 
 
+def _killed_verbs() -> Course:
+    def run(work: Path, seed: int, engine: str) -> Said:
+        os.environ[ENGINE] = engine
+        with (
+            small_filesystem("xfs", work / "fast", VERB_BYTES) as fast,
+            small_filesystem("ext4", work / "slow", VERB_BYTES) as slow,
+            Lab(mtu=9000) as lab,
+        ):
+            return {"moves": VERBS, "faults": KilledVerbs(lab, fast, slow, work, seed).run(VERBS)}
+
+    return Course(run, 10)
+
+
 def _doors() -> Course:
     """In a guest, which is emulated; the door is C."""
     return Course(lambda work, seed, _: doors.run(work, seed, DOORS), 3, ("c",))
@@ -127,6 +141,7 @@ COURSES = {
     "drained": _drained(),
     "snapshots under load": _cut(),
     "killed while it cuts": _killed_cuts(),
+    "killed in a verb of pools": _killed_verbs(),
     "door killed": _doors(),
     "files applied to reads": _applies("randread"),
     "files applied to reads and writes": _applies("randrw"),
