@@ -1,11 +1,13 @@
 """A door that dies under a mounted filesystem, in a guest: another one is started, and nothing is lost."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.labs.doors import DoorGuest, door_guest, run
+from tests.support.labs.doors import DEVICE, SECTORS, DoorGuest, door_guest, run
+from tests.support.labs.guests.filesystem import trouble
 from tests.support.labs.guests.machine import PATIENCE_S, needs_qemu
 from tests.support.labs.guests.target import need_engine
 from tests.support.labs.nbdkit import need_nbdkit
@@ -15,6 +17,8 @@ from tests.support.waiting import wait_for
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 KILLS, SEED = 2, 1
+IO_FLUSHER = 0x80000 | 0x100000
+"""What PR_SET_IO_FLUSHER sets among a process's flags: PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE."""
 RESIDENT_MAX_KIB = 32 << 10
 PAUSE_MAX_S = 4.0
 SLOW = 4.0
@@ -25,7 +29,7 @@ SLOW = 4.0
 def possible() -> None:
     needs_qemu()
     need_namespaces()
-    need("mkfs.ext4")
+    need("mkfs.ext4", "strace")
     need_engine("c")
     need_nbdkit()
 
@@ -47,16 +51,18 @@ def test_a_door_that_is_killed(tmp_path: Path) -> None:
     assert said["pause_s"] < PAUSE_MAX_S * SLOW
 
 
-def test_what_is_attached_already_keeps_no_other_door(there: DoorGuest) -> None:
+def test_a_door_of_a_root(there: DoorGuest) -> None:
+    """What it is to the system around it, one after the other in one guest."""
+    _is_told_of_at_any_descriptor(there)
     there.attach()
-    door = there.door()
-    assert there.guest.run(there.words("-f")).status == 1
-    there.says("the device is attached already")
-    assert there.doors() == [door]
+    _is_alone(there)
+    _is_a_part_of_io(there)
+    _needs_nothing_outside(there)
+    _grows_while_it_is_mounted(there)
     there.detach()
 
 
-def test_readiness_is_told_at_any_descriptor(there: DoorGuest) -> None:
+def _is_told_of_at_any_descriptor(there: DoorGuest) -> None:
     """Also at 3, where a door has its socket."""
     ready = there.words("-f", "--ready", "3")
     there.guest.check(f"({ready} 3>/tmp/ready; echo $? >/tmp/ended) >/dev/null 2>&1 &")
@@ -64,3 +70,45 @@ def test_readiness_is_told_at_any_descriptor(there: DoorGuest) -> None:
     wait_for(lambda: not there.guest.run(over).status, PATIENCE_S, there.log, every_s=0.3)
     assert not there.guest.run("[ -s /tmp/ready ]").status, there.log()
     there.detach()
+
+
+def _is_alone(there: DoorGuest) -> None:
+    """Another one finds the device attached, and leaves it as it is."""
+    door = there.door()
+    assert there.guest.run(there.words("-f")).status == 1
+    there.says("the device is attached already")
+    assert there.doors() == [door]
+
+
+def _is_a_part_of_io(there: DoorGuest) -> None:
+    """No shutdown, no memory that is short, and no script that ends takes it away."""
+    supervisor = there.supervisor()
+    for pid in (supervisor, there.door()):
+        parent, _, session, _, _, flags = there.stat(pid)[:6]
+        assert session == supervisor
+        assert parent == (1 if pid == supervisor else supervisor)
+        assert flags & IO_FLUSHER == IO_FLUSHER
+        assert there.guest.check(f"cat /proc/{pid}/oom_score_adj").strip() == "-1000"
+        (locked,) = re.findall(r"VmLck:\s+(\d+) kB", there.guest.check(f"cat /proc/{pid}/status"))
+        assert int(locked) > 0, "its memory is locked as it is used"
+    there.guest.check(f"/sbin/mke2fs -q -F -b 4096 -t ext4 {DEVICE} && mount {DEVICE} /mnt")
+    there.guest.check(f"kill {supervisor}")
+    there.says("the signal has no effect")
+
+
+def _needs_nothing_outside(there: DoorGuest) -> None:
+    tasks = {int(it) for it in there.guest.check(f"ls /proc/{there.supervisor()}/task").split()}
+    first, *others = there.opened()
+    calls = [(int(line.split()[0]), line) for line in (first, *others)]
+    assert not [line for pid, line in calls if pid in tasks], "its supervisor opens nothing"
+    assert 'chroot(".")' in first, "a door opens nothing before that is its root"
+    assert [line for line in others if 'execve("/sbin/nbdkit"' in line]
+
+
+def _grows_while_it_is_mounted(there: DoorGuest) -> None:
+    there.grow(2 * SECTORS)
+    there.says(f"the disk has grown to {2 * SECTORS * 512} bytes")
+    size = f"cat /sys/block/{Path(DEVICE).name}/size"
+    wait_for(lambda: int(there.guest.check(size)) == 2 * SECTORS, PATIENCE_S, there.log, every_s=0.3)
+    there.guest.check("echo more >/mnt/file && sync && umount /mnt")
+    assert not trouble(there.guest)

@@ -1,5 +1,6 @@
 """A guest whose disk stands on a door of two primaries, and what becomes of it when the door is killed."""
 
+import os
 import random
 import re
 import time
@@ -44,15 +45,18 @@ def with_door() -> GuestFiles:
     files.copy_program(DOOR, "sbin/aoe-door")
     files.copy_program(Path(which("nbdkit") or ""), "sbin/nbdkit")
     files.copy_program(PLUGIN, PLUGIN_THERE.lstrip("/"))
+    if strace := which("strace"):
+        files.copy_program(Path(strace), "bin/strace")
     return files
 
 
 class DoorGuest:
-    """The guest and its primaries, e1.0 on eth0 and e2.0 on eth1."""
+    """The guest and its primaries of the disk `image`, e1.0 on eth0 and e2.0 on eth1."""
 
-    def __init__(self, guest: LinuxGuest, primaries: list[TargetProcess]) -> None:
+    def __init__(self, guest: LinuxGuest, primaries: list[TargetProcess], image: Path) -> None:
         self.guest = guest
         self.primaries = primaries
+        self.image = image
 
     def words(self, *options: str) -> str:
         """How a door is called, by the script of an initramfs, too."""
@@ -94,6 +98,10 @@ class DoorGuest:
         """The first one; 0: there is none."""
         return (self.processes(name) or [0])[0]
 
+    def stat(self, pid: int) -> list[int]:
+        """Of a process, from its parent on, without its state (proc(5))."""
+        return [int(it) for it in self.guest.check(f"cat /proc/{pid}/stat").rpartition(") ")[2].split()[1:]]
+
     def supervisor(self) -> int:
         """Its number."""
         return self.process("@aoe-door")
@@ -116,6 +124,28 @@ class DoorGuest:
         both = f"{self.supervisor()} {self.door()}"
         self.guest.check(f"kill -STOP {both} && sleep {seconds} && kill -CONT {both}")
 
+    def grow(self, sectors: int) -> None:
+        """Both primaries are down meanwhile."""
+        for primary in self.primaries:
+            primary.kill()
+        os.truncate(self.image, sectors * 512)
+        for primary in self.primaries:
+            primary.restart()
+
+    def opened(self) -> list[str]:
+        """What is opened and executed as another door is started, when the initramfs was emptied as by what
+        goes on to a root file system: one system call a line, behind its process."""
+        supervisor, before = self.supervisor(), self.log().count("I/O goes on")
+        self.guest.check(f"(strace -f -qq -e trace=file -o /tmp/opened -p {supervisor}) >/tmp/strace 2>&1 &")
+        traced = f"grep -q 'TracerPid:.[1-9]' /proc/{supervisor}/task/*/status"
+        wait_for(lambda: not self.guest.run(traced).status, PATIENCE_S, every_s=0.3)
+        self.guest.check("rm -rf /sbin /lib /lib64 /usr /modules /tree")
+        self.kill_door()
+        self.says("I/O goes on", before + 1)
+        self.guest.check(f"kill {self.process('strace')}")
+        wait_for(lambda: not self.process("strace"), PATIENCE_S, every_s=0.3)
+        return self.guest.check("cat /tmp/opened").splitlines()
+
     def peak_kib(self) -> int:
         """The most memory that the door that serves had at a time."""
         return int(self.guest.check(f"awk '/VmHWM/ {{print $2}}' /proc/{self.door()}/status"))
@@ -137,7 +167,7 @@ def door_guest(work: Path) -> Iterator[DoorGuest]:
             primaries.append(stack.enter_context(served))
         cards = [*tap_card("tap0", 9000), *tap_card("tap1", 9000)]
         guest = LinuxGuest(work, kernel(), with_door(), *cards, lab=lab, memory_mib=MEMORY_MIB)
-        yield DoorGuest(stack.enter_context(guest), primaries)
+        yield DoorGuest(stack.enter_context(guest), primaries, disk)
 
 
 def run(work: Path, seed: int, times: int) -> dict[str, Any]:
