@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from aoe.config.values import Config, ExportConfig, PoolConfig
+from aoe.disk.device import Batch
 from aoe.disk.open import Opening, open_store
 from aoe.disk.opened import Opened
 from aoe.errors import ConfigurationError
@@ -150,11 +151,11 @@ def test_what_changes_until_its_lock_is_had_is_not_served(
     requests, why = CHANGES[how]
     kept = tmp_path / "kept"
 
-    def late(path: Path, opening: Opening) -> Opened:
+    def late(path: Path, opening: Opening, batch: Batch) -> Opened:
         os.link(path, kept)
         for it in requests:
             opener.pools.work("fast").do(it)
-        return open_store(kept, opening)
+        return open_store(kept, opening, batch=batch)
 
     monkeypatch.setattr("aoe.node.opening.open_store", late)
     with pytest.raises(ConfigurationError, match=why):

@@ -11,6 +11,7 @@ import pytest
 from aoe import timing
 from aoe.config.values import Config, ExportConfig
 from aoe.disk.base import StoreName
+from aoe.disk.device import Batch
 from aoe.drive.identify import StoreKind
 from aoe.errors import ConfigurationError
 from aoe.node.links import Links
@@ -118,8 +119,8 @@ class Devices(MemoryOpener):
 
     ids: ClassVar[dict[str, str]] = {}
 
-    def open_store(self, export: ExportConfig) -> Held:
-        held = super().open_store(export)
+    def open_store(self, export: ExportConfig, batch: Batch | None = None) -> Held:
+        held = super().open_store(export, batch)
         id = self.ids[Path(export.path).read_bytes()[:1].decode()]
         name = StoreName(StoreKind.DEVICE, id)
         return held._replace(key=held.key._replace(name=name), opened=held.opened._replace(store_name=name))
