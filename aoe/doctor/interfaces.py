@@ -13,7 +13,9 @@ from aoe.link.naming import all_known, called
 from aoe.wire.frame import format_mac
 
 _SIOCETHTOOL = 0x8946
-_ETHTOOL_GSG = 0x18
+_ETHTOOL_GFEATURES = 0x3A
+_SG = 1
+"""NETIF_F_SG, the first bit of linux/netdev_features.h."""
 _MISSED = ("rx_missed_errors", "rx_fifo_errors")
 _DAMAGED = ("rx_crc_errors", "rx_frame_errors")
 
@@ -33,14 +35,16 @@ def _seen(name: str, kernel: socket.socket, host: Host) -> Seen:
 
 
 def _gathers(name: str, kernel: socket.socket) -> bool:
-    """Also where the kernel does not say (linux/ethtool.h, `ethtool_value`)."""
-    told = array("I", (_ETHTOOL_GSG, 1))
+    """Or the card cannot, and nothing would mend that; also where the kernel does not say (linux/ethtool.h,
+    `ethtool_gfeatures`)."""
+    told = array("I", (_ETHTOOL_GFEATURES, 1, 0, 0, 0, 0))
     request = struct.pack("16sP16x", name.encode(errors="surrogateescape"), told.buffer_info()[0])
     try:
         fcntl.ioctl(kernel, _SIOCETHTOOL, request)
     except OSError:
         return True
-    return bool(told[1])
+    may_change, _, is_on, _ = told[2:]
+    return bool(is_on & _SG) or not may_change & _SG
 
 
 def _lost(name: str, host: Host) -> Lost:

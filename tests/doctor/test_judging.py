@@ -1,8 +1,12 @@
 """What is judged to be a fault, of facts that no lab can have, and what is not."""
 
 import asyncio
+import ctypes
 import errno
+import fcntl
 import re
+import socket
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -173,6 +177,21 @@ def test_what_the_kernel_does_not_say_is_no_fault() -> None:
     """The loopback always gathers; of what is not there nothing is known."""
     assert interfaces.look("lo").gathers
     assert not interfaces.look("none").there
+
+
+@pytest.mark.parametrize(("may_change", "is_on", "gathers"), [(3, 3, True), (3, 2, False), (2, 2, True)])
+def test_a_card_that_cannot_gather_is_no_fault(
+    may_change: int, is_on: int, gathers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its remedy would be refused, as by an emulated card in a virtual machine."""
+
+    def ioctl(_: object, __: int, request: bytes) -> None:
+        told = (ctypes.c_uint32 * 6).from_address(int.from_bytes(request[16:24], sys.byteorder))
+        told[2], told[4] = may_change, is_on
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as kernel:
+        assert interfaces._gathers("eth1", kernel) == gathers
 
 
 def test_what_a_server_lacks_no_right_of_its_own_for() -> None:
