@@ -2,15 +2,19 @@
 
 import functools
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import stays_together
-from tests.support.tools import package_of
+from tests.support.labs.guests.files import SHELL
+from tests.support.tools import need, package_of
+from tests.support.waiting import wait_for
 from tests.test_house import imports
 
 ROOT = Path(__file__).parent.parent
@@ -124,3 +128,34 @@ def test_a_test_that_hangs_fails_by_name_with_the_stacks_of_its_threads(tmp_path
     assert re.search(r"FAILED \S*::test_that_hangs", said), said
     assert "Failed: Timeout (>3.0s)" in said
     assert "in a_thread_of_it" in said, "no stack of the other thread"
+
+
+def test_the_shell_of_a_guest_loses_nothing_of_a_line_as_a_child_ends() -> None:
+    need("busybox")
+    ours, theirs = socket.socketpair()
+    with ours, subprocess.Popen(["busybox", "sh", "-c", SHELL], stdin=theirs, stdout=theirs, stderr=theirs):
+        theirs.close()
+        ours.settimeout(30)
+        ours.sendall(b"sleep 0.2 & echo $!\n")
+        child = int(until_status(ours)[0])
+        ours.sendall(b"for i in a")
+        wait_for(lambda: "\nState:\tZ" in status(child) or not status(child))
+        ours.sendall(b" b; do echo $i; done\n")
+        assert until_status(ours) == ["a", "b"]
+        ours.shutdown(socket.SHUT_WR)
+
+
+def until_status(shell: socket.socket) -> list[str]:
+    said = b""
+    while not said.endswith(b"status 0\n"):
+        data = shell.recv(4096)
+        assert data, said
+        said += data
+    return said.decode().splitlines()[:-1]
+
+
+def status(pid: int) -> str:
+    """Of a process that may have ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/status").read_text()
+    return ""

@@ -9,7 +9,10 @@ from typing import NamedTuple
 from tests.support.labs.guests.kernel import Kernel
 from tests.support.tools import need, which
 
-INIT = """\
+SHELL = 'while line=$(head -n 1) && [ -n "$line" ]; do eval "$line"; echo "status $?"; done'
+"""A line in, its output and then its exit status out. `read` of busybox forgets what it has of a line where a
+child of the shell ends meanwhile."""
+INIT = f"""\
 #!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/sbin:/bin
@@ -20,9 +23,9 @@ for module in $(cat /modules/order); do insmod /modules/$module || echo "insmod 
 exec </dev/ttyS1 >/dev/ttyS1 2>&1
 stty raw -echo
 echo ready
-while read -r line; do eval "$line"; echo "status $?"; done
+{SHELL}
 """
-"""The second serial port is a shell: a line in, its output and then its exit status out."""
+"""The second serial port is a shell."""
 
 
 class _Entry(NamedTuple):
