@@ -32,6 +32,7 @@ from tests.support.labs import restarts
 from tests.support.labs.network import Lab
 from tests.support.labs.ports import PacketPort
 from tests.support.labs.restarts import READY_S, SERVED_AGAIN_S, service, site
+from tests.support.waiting import ran_s
 
 SIGNALS = {"restart": signal.SIGTERM, "kill": signal.SIGKILL}
 DEPTH = 4
@@ -63,13 +64,7 @@ class Timed(Manager):
         if was is None and self.said.get("READY") == "1":
             self.ready_at_s = time.monotonic()
             assert self.process is not None
-            self.cpu_s = _cpu_s(self.process.pid)
-
-
-def _cpu_s(process: int) -> float:
-    """What its threads have taken so far (proc(5), schedstat)."""
-    threads = Path(f"/proc/{process}/task").glob("*/schedstat")
-    return sum(int(it.read_text().split()[0]) for it in threads) / 1e9
+            self.cpu_s = ran_s(self.process.pid)
 
 
 class Moments(NamedTuple):

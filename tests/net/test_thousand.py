@@ -10,7 +10,7 @@ from aoe.limits import PACE_BURST
 from tests.net.service import Service, export
 from tests.net.test_metrics import ADDRESS, METRICS, got
 from tests.support.labs.network import Lab
-from tests.support.waiting import wait_for
+from tests.support.waiting import ran_s, wait_for
 
 ENGINES = ("c",)
 """It has one thread more to wake up than the Python path."""
@@ -57,12 +57,6 @@ def scrape_s(service: Service) -> float:
     assert status == 200
     assert body.count(b"aoe_export_info{") == len(EXPORTS) + 1
     return ran_s(service.pid) - before_s
-
-
-def ran_s(pid: int) -> float:
-    """As `cpu_s`, but to the nanosecond."""
-    threads = [*Path(f"/proc/{pid}/task").iterdir()]
-    return sum(int((it / "schedstat").read_text().split()[0]) for it in threads) / 1e9
 
 
 def cpu_s(pid: int) -> float:

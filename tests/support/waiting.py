@@ -37,18 +37,23 @@ def wait_for_words(said: Callable[[], str], *words: str) -> str:
     return said()
 
 
+def ran_s(pid: int) -> float:
+    """For how long the threads of a process that have not ended had a processor, so far."""
+    return sum(_counted_s(it, 0) for it in Path(f"/proc/{pid}/task").iterdir())
+
+
 def delayed_s(pid: int) -> float:
     """For how long the threads of a process were ready and got no processor, so far: what others on this
     machine did to it."""
-    return sum(map(_delayed_s, Path(f"/proc/{pid}/task").iterdir()))
+    return sum(_counted_s(it, 1) for it in Path(f"/proc/{pid}/task").iterdir())
 
 
 def own_s() -> float:
     """A clock that stands still while this thread is kept from running by others."""
-    return time.monotonic() - _delayed_s(Path("/proc/thread-self"))
+    return time.monotonic() - _counted_s(Path("/proc/thread-self"), 1)
 
 
-def _delayed_s(task: Path) -> float:
+def _counted_s(task: Path, field: int) -> float:
     with suppress(OSError):  # it has ended, or the kernel does not count (proc(5), schedstat)
-        return int((task / "schedstat").read_text().split()[1]) / 1e9
+        return int((task / "schedstat").read_text().split()[field]) / 1e9
     return 0.0
