@@ -16,7 +16,7 @@ KEY = "ssh-ed25519 AAAAC3Nz admin@host"
 
 
 def words(made_of: Recipe) -> list[str]:
-    return recipe.words(made_of, "/work/root", "/work/furniture")
+    return recipe.words(made_of, "/made/root", "/made/furniture")
 
 
 def hooks(made_of: Recipe) -> list[str]:
@@ -51,8 +51,8 @@ def test_keys_bring_an_ssh_server_that_makes_its_own_host_keys() -> None:
 
 
 def test_packages_that_are_files_need_a_hook_of_mmdebstrap() -> None:
-    said = words(replace(PLAIN, debs=("/work/0.deb", "/work/1.deb")))
-    assert {"--include=/work/0.deb", "--include=/work/1.deb"} <= set(said)
+    said = words(replace(PLAIN, debs=("/made/0.deb", "/made/1.deb")))
+    assert {"--include=/made/0.deb", "--include=/made/1.deb"} <= set(said)
     assert [it for it in said if it.startswith("--hook-dir=")]
     assert not [it for it in words(PLAIN) if it.startswith("--hook-dir=")]
 

@@ -21,7 +21,7 @@ from aoe.image.serving import Images
 from aoe.image.user import reader
 from aoe.node.opener_portions import stores_of
 from tests.image.daemons import daemon_of, kill_daemon
-from tests.support.tools import need, tool
+from tests.support.tools import need, need_dev_fuse, tool, unavailable
 from tests.support.waiting import PATIENCE_S, wait_for
 
 SIZE = 4 << 20
@@ -61,8 +61,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> Checks:
 @pytest.fixture
 def images(checks: Checks) -> Iterator[Images]:
     need("qemu-img", "qemu-storage-daemon", "fusermount3")
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("no /dev/fuse here: modprobe fuse")
+    need_dev_fuse()
     made = Images(reader())
     yield made
     made.close()
@@ -73,7 +72,7 @@ def create(path: Path, *words: str) -> Path:
     try:
         os.setxattr(path, "user.aoe-target.tried", b"")
     except OSError:
-        pytest.skip("files can have no notes here (xattr(7))")
+        unavailable("files can have no notes here (xattr(7))")
     return path
 
 

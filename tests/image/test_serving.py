@@ -18,7 +18,7 @@ from aoe.image.messages import Wanted
 from aoe.image.serving import Images
 from aoe.image.user import reader
 from tests.image.daemons import daemon_of, kill_daemon
-from tests.support.tools import need, tool
+from tests.support.tools import need, need_dev_fuse, tool
 from tests.support.waiting import PATIENCE_S, wait_for
 
 SIZE = 4 << 20
@@ -30,8 +30,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """And time for the check of an image, also on a busy machine."""
     monkeypatch.setattr(timing, "IMAGE_TURN_S", PATIENCE_S)
     need("qemu-img", "qemu-storage-daemon", "fusermount3")
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("no /dev/fuse here: modprobe fuse")
+    need_dev_fuse()
 
 
 @pytest.fixture

@@ -160,6 +160,12 @@ def unavailable(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def need_dev_fuse() -> None:
+    """Skip unless this process may serve a file system."""
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        unavailable("no FUSE here: modprobe fuse, or allow the use of /dev/fuse")
+
+
 @functools.cache
 def _namespace_obstacle() -> str:
     need("unshare")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aoe.wire.protocol import SECTOR
-from tests.support.tools import need, need_loop, need_root, tool, unavailable, which
+from tests.support.tools import need, need_dev_fuse, need_loop, need_root, tool, unavailable, which
 from tests.support.waiting import wait_for
 
 # What `nbdkit eval` runs: a file fail-KIND says from which byte to which it fails.
@@ -140,8 +140,7 @@ def need_fuse() -> None:
     """Skip unless a user-space file system can be mounted."""
     need_root()
     need("nbdkit", "nbdfuse", "umount")
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        unavailable("no FUSE here: modprobe fuse, or allow the use of /dev/fuse")
+    need_dev_fuse()
 
 
 @contextmanager
