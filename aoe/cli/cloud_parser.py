@@ -15,10 +15,7 @@ _LIBRARY = Path("/var/lib/aoe-cloud")
 
 def command_of(arguments: Sequence[str] | None) -> Command:
     """The command that was typed; ConfigurationError for a word that means nothing."""
-    said = vars(parser().parse_args(arguments))
-    for word in ("command", "verb"):
-        del said[word]
-    command: Command = words.meant(said.pop("means"))(**said)
+    command: Command = words.bound(vars(parser().parse_args(arguments)))
     return command
 
 

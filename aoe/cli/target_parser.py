@@ -26,10 +26,7 @@ class Command(Protocol):
 
 def command_of(arguments: Sequence[str] | None) -> Command:
     """The command that was typed; ConfigurationError for a word that means nothing."""
-    said = vars(parser().parse_args(arguments))
-    del said["command"]
-    said.pop("verb", None)
-    command: Command = words.meant(said.pop("means"))(**said)
+    command: Command = words.bound(vars(parser().parse_args(arguments)))
     return command
 
 

@@ -125,3 +125,10 @@ def meant(name: str) -> Callable[..., Any]:
         gc.freeze()
         gc.enable()
     return made
+
+
+def bound(said: dict[str, Any]) -> Any:
+    """What a subcommand `means`, with its words; which one it is, and of what group, is said by that."""
+    for word in ("command", "verb"):
+        said.pop(word, None)
+    return meant(said.pop("means"))(**said)
