@@ -18,7 +18,7 @@ from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError
 from tests.disk.helpers import open_descriptors, opened, sparse
 from tests.support.labs.fault_disk import loop_device
-from tests.support.tools import need, need_loop, tool, which
+from tests.support.tools import need, tool, which
 from tests.support.waiting import PROMPT_S
 
 NOW = Opening(direct=False, lock_wait_s=0)
@@ -169,27 +169,28 @@ def test_where_there_are_no_such_locks_that_is_said_and_flock_is_left(
 # Loop devices
 
 
-@contextmanager
-def attached(path: Path, *options: str) -> Iterator[str]:
-    need_loop()
-    device = tool("losetup", *options, "--show", "--find", path)
-    try:
-        yield device
-    finally:
-        tool("losetup", "--detach", device)
-
-
 @pytest.mark.parametrize("how", [NOW, READING])
 def test_an_image_of_a_loop_device_is_refused(how: Opening, image: Path) -> None:
-    with attached(image) as device:
+    with loop_device(image) as device:
         message = refusal(image, how)
         assert f"losetup --detach {device}" in message
     with opened(image, how):
         pass
 
 
+def test_an_image_is_free_though_another_test_had_its_loop_device_open(image: Path) -> None:
+    """Two that run `losetup --find` may find the same one free."""
+    with loop_device(image) as device:
+        late = os.open(device, os.O_RDONLY)
+        timer = threading.Timer(0.3, os.close, [late])
+        timer.start()
+    with opened(image, NOW):
+        pass
+    timer.join()
+
+
 def test_both_may_read(image: Path) -> None:
-    with attached(image, "--read-only"):
+    with loop_device(image, read_only=True):
         assert "losetup" in refusal(image)
         with opened(image, READING):
             pass
@@ -198,17 +199,17 @@ def test_both_may_read(image: Path) -> None:
 def test_it_is_the_file_that_counts_not_its_name(image: Path) -> None:
     other = image.with_name("other")
     other.hardlink_to(image)
-    with attached(image) as device:
+    with loop_device(image) as device:
         image.unlink()
-        assert device in refusal(other)
+        assert str(device) in refusal(other)
         sparse(image, 2048)
         with opened(image, NOW):
             pass
 
 
 def test_where_the_loop_device_may_not_be_opened_its_path_is_looked_at(image: Path, tmp_path: Path) -> None:
-    with attached(image) as device:
-        assert device in refusal(image, NOW, Host(dev=tmp_path))
+    with loop_device(image) as device:
+        assert str(device) in refusal(image, NOW, Host(dev=tmp_path))
         with opened(sparse(tmp_path / "another", 64), NOW, Host(dev=tmp_path)):
             pass
 

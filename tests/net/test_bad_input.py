@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support.labs.fault_disk import loop_device
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, Vblade, image
 from tests.support.tools import loop_obstacle, need, need_loop, need_namespaces, unavailable, which
@@ -74,18 +75,10 @@ def command(*argv: str | Path) -> str:
 
 
 @contextmanager
-def loop_device(path: Path) -> Iterator[str]:
-    """A block device of a new file."""
-    device = command("losetup", "--find", "--show", image(path, 16384))
-    with cleanup("losetup", "--detach", device):
-        yield device
-
-
-@contextmanager
-def mounted_device(work: Path) -> Iterator[str]:
+def mounted_device(work: Path) -> Iterator[Path]:
     """A block device with a file system that is in use."""
     (work / "mnt").mkdir()
-    with loop_device(work / "medium") as device:
+    with loop_device(image(work / "medium", 16384)) as device:
         command("mkfs.ext4", "-q", device)
         command("mount", device, work / "mnt")
         with cleanup("umount", work / "mnt"):
@@ -113,7 +106,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waiting]:
         fcntl.flock(holder, fcntl.LOCK_EX)
         if not loop_obstacle() and which("mkfs.ext4"):
             device = undo.enter_context(mounted_device(work))
-            refusals["mount"] = Refusal([f"{device}=1.4"], [device, "in use", "mounted"])
+            refusals["mount"] = Refusal([f"{device}=1.4"], [str(device), "in use", "mounted"])
         targets = {name: attempt(lab, work, refusal) for name, refusal in refusals.items()}
         ends = {name: pool.submit(duration, target) for name, target in targets.items()}
         yield lambda name: (targets[name], refusals[name], ends[name].result())
@@ -178,7 +171,7 @@ def test_a_lock_that_is_released_in_time_is_no_obstacle(lab: Lab, tmp_path: Path
 def test_a_block_device_is_served_and_held(lab: Lab, tmp_path: Path) -> None:
     """The refusal above is about the mount, not about loop devices."""
     need_loop()
-    with loop_device(tmp_path / "medium") as device, AoeTarget(lab, tmp_path, f"{device}=1.1"):
+    with loop_device(image(tmp_path / "medium", 16384)) as device, AoeTarget(lab, tmp_path, f"{device}=1.1"):
         client = lab.client()
         client.write(5, b"\x5a" * 512)
         assert client.read(5) == b"\x5a" * 512

@@ -16,7 +16,8 @@ from aoe.pool.marking import init
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 from aoe.pool.work import Request, Work
 from tests.pool.pools import MIB, SIZE, files, first, fresh, is_whole, with_base, working, write
-from tests.support.tools import need, need_loop, tool
+from tests.support.labs.fault_disk import loop_device
+from tests.support.tools import need, tool
 
 GIB = 1 << 30
 
@@ -350,14 +351,9 @@ def test_a_snapshot_that_is_read_can_be_cloned(pool: Path) -> None:
 
 
 def test_a_loop_device_is_a_user(pool: Path) -> None:
-    need_loop()
     with_base(pool)
-    with working(pool) as work:
-        device = tool("losetup", "--find", "--show", work.path_of("base"))
-        try:
-            assert f"is in use by {Path(device).name}; detach it" in refusal(work, Cut("base", "a"))
-        finally:
-            tool("losetup", "--detach", device)
+    with working(pool) as work, loop_device(Path(work.path_of("base"))) as device:
+        assert f"is in use by {device.name}; detach it" in refusal(work, Cut("base", "a"))
 
 
 def test_a_pool_that_vanishes_is_said(xfs: Path, tmp_path: Path) -> None:

@@ -144,17 +144,37 @@ def need_fuse() -> None:
 
 
 @contextmanager
-def loop_device(file: Path, sector_size: int = SECTOR, *, direct: bool = False) -> Iterator[Path]:
+def loop_device(
+    file: Path, sector_size: int = SECTOR, *, direct: bool = False, read_only: bool = False
+) -> Iterator[Path]:
     """A block device on a file; `direct` goes round the page cache there, many requests at once."""
     need_loop()
-    options = ["--direct-io=on"] if direct else []
     need("blockdev")
+    options = ["--direct-io=on"] if direct else []
+    options += ["--read-only"] if read_only else []
     device = Path(tool("losetup", "--sector-size", str(sector_size), *options, "--show", "--find", file))
     try:
-        tool("blockdev", "--setrw", device)  # as whatever had it before may have left it
+        if not read_only:
+            tool("blockdev", "--setrw", device)  # as whatever had it before may have left it
         yield device
     finally:
-        tool("losetup", "--detach", device)
+        _detach(device)
+
+
+def _detach(device: Path) -> None:
+    """The kernel gives the file back once nobody has the device open: a losetup of another test that found
+    this device free, and came too late, has it open for a moment."""
+    backing = Path("/sys/block", device.name, "loop/backing_file")
+    ours = backing.read_text()
+    tool("losetup", "--detach", device)
+    wait_for(lambda: _text(backing) != ours, what=f"{device} is not detached")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # it has gone, maybe while it was read
+        return ""
 
 
 @contextmanager
