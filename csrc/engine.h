@@ -17,6 +17,7 @@ enum {
     AOE_REMOTE = 32, /* another program serves the store (FUSE, NFS): calls may block, RWF_DSYNC may be ignored */
     AOE_GONE = 64,   /* it is to go: its address is free, and what was admitted comes to its end */
     AOE_FLUSHES_UP = 128, /* hand up each FLUSH: it may have to fail */
+    AOE_IMAGE = 256, /* a process of ours serves the store; where that ends, the store has not failed */
 };
 
 typedef struct aoe_engine aoe_engine;
@@ -58,7 +59,7 @@ typedef struct {
     int32_t fd;
     uint16_t shelf;
     uint8_t slot;
-    uint8_t flags;
+    uint16_t flags;
     uint32_t block; /* bytes */
     uint64_t base;  /* bytes */
     uint64_t sectors;

@@ -63,6 +63,8 @@ class Disk(abc.ABC):
     alone: bool = False
     """Whether nothing that an earlier process began there can still take effect: it was locked against that
     (order rules T8 and T10)."""
+    life: int = 0
+    """How often what serves it was replaced: what was not synced then may be lost."""
     failed: bool = False
     """Whether a sync failed, so that nothing may be promised any more (order rule T6)."""
     identity: str | None = None

@@ -88,6 +88,7 @@ class ImageDisk(FileDisk):
             self._old.append(self._fd)
             self._fd = fd
         self._image = image
+        self.life += 1
         self.store = self.store._replace(fd=fd)
         self._came()
 
@@ -99,10 +100,14 @@ class ImageDisk(FileDisk):
                 close_all(old)
 
     def _write_from(self, buffer: memoryview, offset: int, durable: bool) -> None:
-        """Not every kernel has a FUSE server sync a write that asks for that (O_DSYNC)."""
+        """Not every kernel has a FUSE server sync a write that asks for that (O_DSYNC). The sync of another
+        process says nothing of it (order rule T6): then it is written again."""
+        written = self._fd
         super()._write_from(buffer, offset, False)
         if durable:
             self._sync()
+            if self._fd != written:
+                raise DiskError("write: what serves the image ended before the sync", offset, errno.ENOTCONN)
 
     def _is_fatal(self, error: OSError) -> bool:
         return error.errno not in ENDED

@@ -43,6 +43,7 @@ class ExportFacts(NamedTuple):
     `memory` says that the store never makes anyone wait, `failed` that a sync failed: whatever changes or
     syncs is then left to Python, `remote` that another program serves it, as with FUSE and NFS; `instance` is
     the id that IDENTIFY tells. `trust` is how often a disk was trusted again after a sync that failed.
+    `image`: a process of ours serves the store, and ends without that the store has failed.
     `device` is the number of the disk beneath, from 0; `room` how many requests there at a time do not wait.
     `flushes_asked`: Python has each FLUSH. Bit `n` of `elsewhere` is set where the export is not served
     on port `n`. `limits` are requests and bytes a second, of the export and of each host, and the burst in
@@ -69,6 +70,7 @@ class ExportFacts(NamedTuple):
     room: int
     elsewhere: int = 0
     flushes_asked: bool = False
+    image: bool = False
     limits: tuple[int, ...] = ()
 
 
@@ -226,6 +228,7 @@ class Engine:
             | facts.failed * _lib.AOE_PASS
             | facts.remote * _lib.AOE_REMOTE
             | facts.flushes_asked * _lib.AOE_FLUSHES_UP
+            | facts.image * _lib.AOE_IMAGE
             | gone * _lib.AOE_GONE
         )
         macs = _ffi.from_buffer("uint8_t[]", b"".join((*facts.mask, *facts.reserve)))

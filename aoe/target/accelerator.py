@@ -9,6 +9,7 @@ from aoe import limits
 from aoe.disk.cloning import Cloning
 from aoe.disk.device import Device
 from aoe.disk.file import FileDisk
+from aoe.disk.image import ImageDisk
 from aoe.engine import Engine, EngineUnavailable, ExportFacts, PortFacts, Up
 from aoe.errors import ConfigurationError
 from aoe.link.packet import PacketLink
@@ -278,6 +279,7 @@ def _facts(place: _Place, ports: Iterable[Port | None]) -> ExportFacts:
         failed=disk.failed,
         remote=disk.remote,
         flushes_asked=export.flushes_asked,
+        image=isinstance(disk, ImageDisk),
         trust=disk.trust,
         instance=export.identity.instance,
         mask=export.state.mask,

@@ -13,6 +13,7 @@
 enum { THREADS = 2, PORTS = 2, EXPORTS = 4, CLIENTS = 4, FACTS = 64, RECORDS = 2048 };
 enum { TRIMS_MAX = 8 };
 enum { ROOM = 3 }; /* of a device that exports 2n and 2n+1 share */
+enum { IMAGE = 1, IMAGE_LIVES = 4 }; /* the export of an image, and the descriptors that it comes to have */
 enum { FILE_SECTORS = 64, BASE_MAX = 8192, FRAME_MAX = FRAME_ROOM };
 
 /* Memory that may not be touched for now, where the build can tell. */
@@ -37,8 +38,8 @@ enum { CAN_URING = 1 };
 
 /* An export's unchanging side, and what was published of it under one number. */
 struct store {
-    uint16_t shelf;
-    uint8_t slot, flags;
+    uint16_t shelf, flags;
+    uint8_t slot;
     uint32_t block;
     uint64_t base;
 };
@@ -94,10 +95,12 @@ struct record {
     int begun;         /* it was let pass by them */
     int lost;          /* a sync that covered it failed */
     uint64_t done_at;  /* tick at which the engine learned that it is written */
+    uint32_t life;     /* by which descriptor */
 };
 
 extern const struct store stores[EXPORTS];
 extern int store_fd[EXPORTS];
+extern int image_fd[IMAGE_LIVES]; /* the first is its store_fd */
 
 /* fuzz_loop.c */
 extern aoe_engine *engine;
@@ -105,7 +108,7 @@ void python_at_once(void); /* Python runs beside the engine: it may take a frame
 
 /* world.c */
 enum send_mode { SEND_ALL, SEND_AGAIN, SEND_NO_BUFFERS, SEND_FAULT, SEND_DOWN, SEND_INTERRUPTED, SEND_SOME, SEND_MODES };
-enum disk_fault { D_GOOD, D_ERROR, D_SHORT, D_NO_SPACE, D_ERROR_AFTER, D_NOTHING, D_INTERRUPTED, D_FAULTS };
+enum disk_fault { D_GOOD, D_ERROR, D_SHORT, D_NO_SPACE, D_ERROR_AFTER, D_NOTHING, D_INTERRUPTED, D_ENDED, D_FAULTS };
 
 void world_reset(void);
 void world_close(void);
@@ -147,7 +150,7 @@ void model_pattern(uint8_t *sector, uint32_t tag, uint64_t lba);
 void model_starts(struct record *r, const struct thread *t, enum action action);
 void model_written(struct record *r, uint64_t lba, uint32_t sectors);
 void model_read(const struct record *r);
-void model_sync(int export, uint64_t started, int good);
+void model_sync(int export, uint32_t life, uint64_t started, int good);
 void model_reply(uint32_t thread, uint32_t port, const uint8_t *reply, uint32_t length);
 void model_took(const aoe_up *up, const uint8_t *frame);
 void model_looked(const struct record *r, const uint8_t *data);

@@ -26,6 +26,7 @@ enum command {
     C_LEAVE,   /* which export goes; or comes back, if it is gone */
     C_PLUG,    /* which port's sockets go; or come back, once they are gone */
     C_CUT,     /* what becomes of a snapshot of which export */
+    C_LIFE,    /* another process serves the image; what may be lost */
     COMMANDS
 };
 
@@ -33,12 +34,12 @@ enum { UP_ROOM = UP_BYTES, ROUNDS_MAX = 4000, NO_PORT = 0x5555 };
 enum { FIX_DST = 1, FIX_BROADCAST = 2, FIX_SRC = 4, FIX_TYPE = 8, FIX_ADDRESS = 16, FIX_VERSION = 32, SPOIL = 64 };
 
 const struct store stores[EXPORTS] = {
-    {0, 0, AOE_INSTANT, 512, 0},
-    {1, 1, 0, 512, 4096},
-    {0x58, 2, AOE_DIRECT, 4096, 0},
-    {0x58, 3, AOE_INSTANT | AOE_DURABLE, 512, 8192},
+    {0, AOE_INSTANT, 0, 512, 0},
+    {1, AOE_IMAGE, 1, 512, 4096},
+    {0x58, AOE_DIRECT, 2, 4096, 0},
+    {0x58, AOE_INSTANT | AOE_DURABLE, 3, 512, 8192},
 };
-int store_fd[EXPORTS];
+int store_fd[EXPORTS], image_fd[IMAGE_LIVES];
 aoe_engine *engine;
 
 /* A frame that Python has and whose place the engine keeps. */
@@ -59,6 +60,7 @@ static struct {
     struct facts now[EXPORTS];
     int64_t published[EXPORTS];
     int leaves[EXPORTS];
+    uint32_t life;
 } s;
 
 static uint8_t next(void)
@@ -84,10 +86,10 @@ static void publish(int export)
 {
     const struct store *store = &stores[export];
     const struct facts *now = &s.now[export];
-    aoe_export e = {.fd = store_fd[export],
+    aoe_export e = {.fd = export == IMAGE ? image_fd[s.life] : store_fd[export],
                     .shelf = store->shelf,
                     .slot = store->slot,
-                    .flags = (uint8_t)now->flags,
+                    .flags = now->flags,
                     .block = store->block,
                     .base = store->base,
                     .sectors = now->sectors,
@@ -141,6 +143,7 @@ static void publish_new(void)
         trust_again(export);
     s.failed[export] |= what >> 4 & 1;
     *f = (struct facts){FILE_SECTORS - 8 + (sectors & 15), f->instance, f->trust, .flags = stores[export].flags};
+    f->flags |= export == IMAGE && s.life ? AOE_FLUSHES_UP : 0;
     f->flags ^= (what & 4 ? AOE_READ_ONLY : 0) | (what & 8 ? AOE_DURABLE : 0) | (s.failed[export] ? AOE_PASS : 0);
     f->elsewhere = what >> 6;
     f->limits = limits_at(sectors >> 4);
@@ -167,6 +170,16 @@ static void leave_or_come(int export)
     }
     publish(export);
     CHECK(!aoe_engine_filter(engine));
+}
+
+/* What was acknowledged and not synced may be lost then: Python judges each FLUSH. */
+static void next_life(void)
+{
+    if (s.life == IMAGE_LIVES - 1 || s.leaves[IMAGE] || s.published[IMAGE] == FACTS - 2)
+        return;
+    s.life++;
+    s.now[IMAGE].flags |= AOE_FLUSHES_UP;
+    publish(IMAGE);
 }
 
 static void attach(uint32_t port)
@@ -457,6 +470,7 @@ static void command_with(enum command command, uint8_t how)
     case C_CLOG: fill_queue(how * 16u); break;
     case C_LEAVE: leave_or_come(how & 3); break;
     case C_CUT: snapshots_do(how); break;
+    case C_LIFE: next_life(); break;
     case C_PLUG: plug((how & 1) % engine->set.ports); break;
     case C_DONE:
         world_disk_wait();
@@ -497,6 +511,9 @@ static void open_stores(void)
         CHECK(!ftruncate(store_fd[i], (off_t)(stores[i].base + FILE_SECTORS * SECTOR)));
         CHECK(!fcntl(store_fd[i], F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK));
     }
+    image_fd[0] = store_fd[IMAGE];
+    for (int life = 1; life < IMAGE_LIVES; life++)
+        CHECK((image_fd[life] = dup(store_fd[IMAGE])) > 0);
 }
 
 static void blank_stores(void)
@@ -610,6 +627,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     s.size = size;
     s.length = 0;
     s.more = s.at_once = 0;
+    s.life = 0;
     memset(s.holds, 0, sizeof s.holds);
     memset(s.failed, 0, sizeof s.failed);
     memset(s.published, 0, sizeof s.published);

@@ -40,7 +40,7 @@ def parse_seeds() -> Iterator[tuple[str, bytes]]:
 # fuzz_loop.c: settings, then commands
 
 PASS, REQUEST, FRAME, REPEAT, DONE, DISK, CLOCK, PUBLISH, PORT = range(9)
-TAKE, RELEASE, SOCKET, MEMORY, CLOG, LEAVE, PLUG, CUT = range(9, 17)
+TAKE, RELEASE, SOCKET, MEMORY, CLOG, LEAVE, PLUG, CUT, LIFE = range(9, 18)
 OPCODES = bytes.fromhex("2434253520302939C8CAC4C53DCEEAE7EC4206EF")
 INSTANT, BUFFERED, DIRECT, DURABLE = range(4)
 ADDRESSED = 1 | 4 | 8 | 16
@@ -218,6 +218,17 @@ def by_turns(export: int) -> bytes:
     return asked + PASS_ONCE + 3 * done(1) + 9 * again + asked + PASS_ONCE + 9 * done(1)
 
 
+def lives(export: int) -> bytes:
+    """Written durably to an image whose process ends before the sync: the next one's sync is not theirs."""
+    here, other = place(export), place(export, client=1)
+    ends = bytes((DONE, 15, LIFE, 0)) + PASS_ONCE
+    durable = bytes((PUBLISH, export | 8, 8, 0))
+    between = durable + write(here, 0, 8) + PASS_ONCE + ends + 2 * done() + python(export)
+    behind = write(here, 8, 8) + PASS_ONCE + done() + write(other, 16, 8) + PASS_ONCE + ends + 3 * done()
+    fault = write(here, 0, 8) + flush(other) + PASS_ONCE + done(fault=7) + done(fault=7) + python(export)
+    return between + behind + python(export) + fault + flush(here) + PASS_ONCE + done() + python(export)
+
+
 BEGINS, GOES, CLONES, ENDS = range(4)
 
 
@@ -245,12 +256,13 @@ def of_an_export(export: int) -> Iterator[tuple[str, bytes]]:
     here = place(export)
     yield "clients", settings() + clients(export) + PASS_ONCE + done() + python(export) + done()
     yield "order", settings() + overlapping(export) + PASS_ONCE + 4 * done(1, last_first=True)
-    for fault in range(1, 7):
+    for fault in range(1, 8):
         yield f"fault-{fault}", settings() + overlapping(export) + PASS_ONCE + 3 * done(2, fault=fault)
     yield "early", settings() + bytes((DISK, 2)) + overlapping(export) + PASS_ONCE + done(fault=2)
     up = trim(here, (0, 4))
     yield "trim", settings() + write(here) + up + read(here) + PASS_ONCE + done() + python(export) + done()
     yield "ranges", settings() + ranges(export)
+    yield "lives", settings() + lives(export)
     yield from cuts(export)
     odd = write(here, 3, 2) + read(here, 2, 5)
     yield "odd", settings() + odd + PASS_ONCE + done() + python(export) + done()

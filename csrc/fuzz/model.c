@@ -42,7 +42,7 @@ static struct {
     uint32_t newest[EXPORTS][FILE_SECTORS], seen[EXPORTS][FILE_SECTORS];
     struct facts facts[EXPORTS][FACTS];
     aoe_port ports[PORTS];
-    uint64_t tick, good_sync[EXPORTS];
+    uint64_t tick, good_sync[EXPORTS][IMAGE_LIVES];
     int64_t settled[EXPORTS];
     int sync_failed[EXPORTS], distrusted[EXPORTS];
     struct share shares[EXPORTS][FACTS][CLIENTS + 1];
@@ -594,16 +594,16 @@ static void check_store(int export)
 
 static int vouched(const struct record *r)
 {
-    return r->by_python || r->in_memory || (r->done_at && r->done_at < m.good_sync[r->export]);
+    return r->by_python || r->in_memory || (r->done_at && r->done_at < m.good_sync[r->export][r->life]);
 }
 
 /* A sync that began at tick `started` ended. A failed one is remembered until the engine has seen it. */
-void model_sync(int export, uint64_t started, int good)
+void model_sync(int export, uint32_t life, uint64_t started, int good)
 {
     if (!good)
         m.sync_failed[export] = 1;
-    else if (started > m.good_sync[export])
-        m.good_sync[export] = started;
+    else if (started > m.good_sync[export][life])
+        m.good_sync[export][life] = started;
 }
 
 static void lose(int export)

@@ -42,6 +42,7 @@ struct fake_socket {
 struct started {
     struct io *io;
     uint64_t tick;
+    uint32_t life; /* of the image: by which descriptor */
     int performed;
     int32_t result;
 };
@@ -427,7 +428,7 @@ ssize_t world_preadv2(int fd, const struct iovec *parts, int count, off_t offset
 {
     struct record *r = model_record((const uint8_t *)parts->iov_base - ATA_HEADER);
     const struct store *s = &stores[r->export];
-    CHECK(count == 1 && fd == store_fd[r->export] && (s->flags & AOE_INSTANT || flags & RWF_NOWAIT));
+    CHECK(count == 1 && fd == engine->exports[r->export].now->fd && (s->flags & AOE_INSTANT || flags & RWF_NOWAIT));
     CHECK(!(s->flags & AOE_DIRECT));
     check_room(&engine->exports[r->export]);
     CHECK((uint64_t)offset == s->base + r->lba * SECTOR && parts->iov_len == r->count * SECTOR);
@@ -542,6 +543,14 @@ static struct export *export_of(const struct io *io)
     return (struct export *)((uint8_t *)(uintptr_t)io - offsetof(struct export, sync));
 }
 
+static uint32_t life_of(int fd)
+{
+    uint32_t life = IMAGE_LIVES;
+    while (life-- && image_fd[life] != fd)
+        ;
+    return life < IMAGE_LIVES ? life : 0;
+}
+
 static struct record *record_of(const struct io *io)
 {
     return io->owner ? model_record(((struct op *)io->owner)->data - ATA_HEADER) : NULL;
@@ -579,7 +588,7 @@ static void perform(struct started *it, uint32_t length)
 static void disk_done(struct fake_disk *d, uint32_t at, enum disk_fault fault)
 {
     static const int32_t results[] = {[D_ERROR] = -EIO, [D_NO_SPACE] = -ENOSPC, [D_ERROR_AFTER] = -EIO,
-                                      [D_NOTHING] = 0, [D_INTERRUPTED] = -EINTR};
+                                      [D_NOTHING] = 0, [D_INTERRUPTED] = -EINTR, [D_ENDED] = -ENOTCONN};
     struct started it = d->start[at];
     struct io *io = it.io;
     d->running--;
@@ -667,7 +676,7 @@ static void check_start(const struct io *io)
 {
     const struct export *x = export_of(io);
     struct record *r = record_of(io);
-    CHECK(io->fd == store_fd[x->index]);
+    CHECK(io->fd == x->now->fd);
     if (!io->may_block)
         check_room(x);
     if (r)
@@ -689,7 +698,7 @@ void __wrap_sectors_start(struct sectors *s, struct io *io)
     check_start(io);
     CHECK(d->running < STARTED);
     struct started *it = &d->start[d->running++];
-    *it = (struct started){.io = io, .tick = model_clock()};
+    *it = (struct started){.io = io, .tick = model_clock(), .life = life_of(io->fd)};
     if (w.fail_start) {
         w.fail_start--;
         io->fd = CLOSED_FD;
@@ -719,12 +728,14 @@ static void learned(const struct started *it)
     const struct io *io = it->io;
     const struct export *x = export_of(io);
     struct record *r = record_of(io);
+    if (io->result == -ENOTCONN && x->index == IMAGE)
+        return;
     if (io->action == IO_SYNC)
-        model_sync((int)x->index, it->tick, io->result == 0);
+        model_sync((int)x->index, it->life, it->tick, io->result == 0);
     else if (io->action == IO_WRITE && io->result == (int32_t)io->length)
-        r->done_at = model_clock();
+        r->done_at = model_clock(), r->life = it->life;
     else if (io->action == IO_WRITE && r->durable && io->result == -EIO && !(x->now->flags & AOE_DIRECT))
-        model_sync((int)x->index, 0, 0);
+        model_sync((int)x->index, it->life, 0, 0);
 }
 
 static struct io *reap_fake(struct fake_disk *d)

@@ -80,8 +80,12 @@ static void pass_up(struct thread *t, struct op *op)
     }
 }
 
-/* The FUSE server of the store is gone, which has not failed: Python asks the next one (rule T6 does not apply). */
-static int server_ended(int32_t result) { return result == -ENOTCONN || result == -ECONNABORTED; }
+/* What serves the image is gone, which has not failed: Python asks the next one (rule T6 does not apply). Of any other
+ * store that says nothing. */
+static int server_ended(const struct export *x, int32_t result)
+{
+    return x->now->flags & AOE_IMAGE && (result == -ENOTCONN || result == -ECONNABORTED);
+}
 
 static void failed(struct thread *t, struct op *op, int32_t result)
 {
@@ -262,7 +266,7 @@ static void sync_done(struct thread *t, struct export *x)
     while (op) {
         struct op *next = op->link;
         assert(op->export == x && op->kind == K_WRITE && op->durable && op->state == S_RUNNING);
-        if (server_ended(result))
+        if (server_ended(x, result))
             failed(t, op, result);
         else if (result < 0 || distrusted(x))
             sync_failed(t, op, result);
@@ -273,16 +277,34 @@ static void sync_done(struct thread *t, struct export *x)
     sync_next(t, x);
 }
 
+/* To sync all that was written by the present descriptor; their number. What another one wrote went to a process that has
+ * ended, and the next one's sync says nothing of it (rule T6): Python writes it again. */
+static uint32_t take_unsynced(struct thread *t, struct export *x)
+{
+    uint32_t written = 0;
+    struct op *op = x->unsynced;
+    x->unsynced = NULL;
+    for (struct op *next; op; op = next) {
+        next = op->link;
+        if (request_of(op)->io.fd != x->now->fd) {
+            failed(t, op, -ENOTCONN);
+            continue;
+        }
+        op->link = x->syncing;
+        x->syncing = op;
+        written++;
+    }
+    return written;
+}
+
 static void sync_next(struct thread *t, struct export *x)
 {
-    if (x->syncing || !x->unsynced)
+    if (x->syncing)
         return;
     assert(!x->sync.owner);
-    x->syncing = x->unsynced;
-    x->unsynced = NULL;
-    uint32_t written = 0;
-    for (const struct op *op = x->syncing; op; op = op->link)
-        written++;
+    uint32_t written = take_unsynced(t, x);
+    if (!written)
+        return;
     x->sync = (struct io){.owner = NULL,
                           .fd = x->now->fd,
                           .may_block = 1,
@@ -306,7 +328,7 @@ static void io_done(struct thread *t, struct op *op, const struct io *io)
         sync_next(t, x);
     } else if (good && !(op->kind == K_FLUSH && distrusted(x))) {
         finish(t, op);
-    } else if (server_ended(io->result)) {
+    } else if (server_ended(x, io->result)) {
         failed(t, op, io->result);
     } else if (op->kind == K_FLUSH || (durable && io->result == -EIO && !(x->now->flags & AOE_DIRECT))) {
         sync_failed(t, op, io->result);
