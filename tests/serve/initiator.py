@@ -10,10 +10,13 @@ from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Header
 from aoe.wire.protocol import SECTOR
 from aoe.wire.reserve import Reserve, ReserveCommand
+from tests.support.waiting import PATIENCE_S
 
 IDENTIFY, TRIM = 0xEC, 0x06
 READ_EXT, WRITE_EXT, WRITE_FUA_EXT, FLUSH_EXT, VERIFY_EXT = 0x24, 0x34, 0x3D, 0xEA, 0x42
 _FAILED = 0xA9  # BUSY, DF, DRQ, ERR
+RETRANSMIT_S = 5.0
+"""Longer than the frame age, and than a thread waits for a processor: what is asked once is counted once."""
 
 
 class NoAnswer(Exception):
@@ -49,8 +52,8 @@ class Initiator:
         slot: int = 0,
         *,
         dst: bytes = BROADCAST,
-        retransmit_s: float = 0.5,
-        patience_s: float = 2.0,
+        retransmit_s: float = RETRANSMIT_S,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.link = link
         self.shelf = shelf

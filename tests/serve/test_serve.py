@@ -19,7 +19,7 @@ from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import AoeError, ConfigurationError, DiskError
-from aoe.limits import PACE_BURST
+from aoe.limits import ADDRESS_QUERIES, PACE_BURST
 from aoe.link.base import Link
 from aoe.link.faulty import FaultyLink
 from aoe.link.memory import MemoryLink, Network
@@ -27,6 +27,7 @@ from aoe.target.export import Export
 from aoe.target.offer import Offer, check_serial
 from aoe.target.order import OrderQueue, Ticket
 from aoe.target.target import Target
+from aoe.timing import ADVERTISED_FIRST_S
 from aoe.wire import config, frame, mask
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_ERROR, FLAG_RESPONSE, Command, Header
@@ -34,8 +35,9 @@ from aoe.wire.mask import Directive, DirectiveCommand
 from aoe.wire.protocol import CONFIG_STRING_MAX, SECTOR, SHELF_ALL, SLOT_ALL
 from aoe.wire.reserve import ReserveCommand
 from tests.disk.helpers import Medium, noise, open_descriptors, sparse
+from tests.link.collector import until
 from tests.serve.initiator import AtaFailed, Initiator, NoAnswer, Refused, decoded, mac, word
-from tests.support.waiting import PROMPT_S
+from tests.support.waiting import PATIENCE_S, PROMPT_S
 
 SECTORS = 1024
 TARGET, OTHER = mac(1), mac(2)
@@ -60,7 +62,7 @@ async def servers(
         await target.stop(stop_s)
 
 
-async def finished(*work: Awaitable[Any], seconds: float = 5.0) -> list[Any]:
+async def finished(*work: Awaitable[Any], seconds: float = PATIENCE_S) -> list[Any]:
     """Results and errors of things done at the same time."""
     return await asyncio.wait_for(asyncio.gather(*work, return_exceptions=True), seconds)
 
@@ -329,8 +331,9 @@ def test_after_a_stop_nothing_is_taken_any_more() -> None:
     async def scenario() -> None:
         network, disk = Network(), memory_disk()
         async with aoe.serve(disk, network.attach(TARGET)):
-            initiator = Initiator(network.attach(mac(9)), retransmit_s=0.05, patience_s=0.1)
+            initiator = Initiator(network.attach(mac(9)))
             await initiator.write(0, noise(1))
+        initiator.retransmit_s, initiator.patience_s = 0.05, 0.1
         with pytest.raises(NoAnswer):
             await initiator.write(1, noise(1))
         assert disk.data[SECTOR : 2 * SECTOR] == bytes(SECTOR)
@@ -464,7 +467,7 @@ def test_each_port_is_paced_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         asking = [Initiator(network.attach(mac(9))) for network in networks]
         target = Target.open([network.attach(mac(n + 1)) for n, network in enumerate(networks)])
         await target.add(*(Offer(MemoryDisk(SECTOR), 0, n, f"S{n}") for n in range(160)), check=False)
-        await asyncio.sleep(1.5)  # advertisements
+        await until(lambda: all(len(it.frames) >= 160 for it in asking), what="advertisements are missing")
         for initiator in asking:
             initiator.looks.clear()
             wildcard(initiator)
@@ -804,40 +807,34 @@ def test_later_conflicts_are_counted_and_logged_once_a_second(caplog: pytest.Log
 def test_it_says_that_it_is_there() -> None:
     async def scenario() -> None:
         network = Network()
-        listener = Initiator(network.attach(mac(9)))
+        listener, loop = Initiator(network.attach(mac(9))), asyncio.get_running_loop()
+
+        def advertised() -> list[bytes]:
+            return [it for it in listener.frames if decoded(it).flags & FLAG_RESPONSE]
+
+        began_s = loop.time()
         async with aoe.serve(memory_disk(), network.attach(TARGET), shelf=5, slot=6):
-            await asyncio.sleep(0.02)
-            raw = listener.frames[-1]
-            header, message = decoded(raw), config.decode(raw)
-            assert (header.dst, header.src, header.flags) == (BROADCAST, TARGET, FLAG_RESPONSE)
-            assert (header.shelf, header.slot, header.tag) == (5, 6, 0)
-            assert isinstance(message, Config)
-            assert message.sector_count == 2
-            count = len(listener.frames)
-            await asyncio.sleep(1.1)
-            assert len(listener.frames) == count + 1
+            await until(lambda: len(advertised()) >= 2)
+            assert loop.time() - began_s >= ADVERTISED_FIRST_S[1]
+            for raw in advertised():
+                header, message = decoded(raw), config.decode(raw)
+                assert (header.dst, header.src, header.flags) == (BROADCAST, TARGET, FLAG_RESPONSE)
+                assert (header.shelf, header.slot, header.tag) == (5, 6, 0)
+                assert isinstance(message, Config)
+                assert message.sector_count == 2
 
     asyncio.run(scenario())
 
 
-def test_before_the_address_is_known_to_be_free_nothing_is_answered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("aoe.timing.ADDRESS_QUERY_S", 0.1)
-
+def test_before_the_address_is_known_to_be_free_nothing_is_answered() -> None:
     async def scenario() -> None:
-        network, link = Network(), None
-        initiator = Initiator(network.attach(mac(9)), retransmit_s=0.05, patience_s=0.15)
-        link = network.attach(TARGET)
-
-        async def served() -> None:
-            async with aoe.serve(memory_disk(), link):
-                assert await initiator.config() is not None
-
-        serving = asyncio.ensure_future(served())
-        with pytest.raises(NoAnswer):
-            await initiator.config()
-        await serving
+        network = Network()
+        initiator = Initiator(network.attach(mac(9)), retransmit_s=0.02)
+        asking = asyncio.ensure_future(initiator.config())
+        async with aoe.serve(memory_disk(), network.attach(TARGET)):
+            await asking
+        said = [bool(it.flags & FLAG_RESPONSE) for it in initiator.headers]
+        assert said.index(True) == ADDRESS_QUERIES, "its own questions come first"
 
     asyncio.run(scenario())
 
@@ -876,7 +873,7 @@ async def takeover(writers: int = 8) -> list[str]:
 
         await old.reserve(ReserveCommand.SET, mac(8))
         work = [asyncio.ensure_future(writer(number)) for number in range(writers)]
-        await asyncio.sleep(0.1)
+        await until(lambda: journal.count("write") > 20)
         await new.reserve(ReserveCommand.FORCE_SET, mac(9))
         journal.append("reply")
         ended = await finished(*work)
@@ -887,7 +884,6 @@ async def takeover(writers: int = 8) -> list[str]:
 
 def test_no_write_of_the_old_holder_is_done_after_the_reply() -> None:
     journal = asyncio.run(takeover())
-    assert journal.count("write") > 20
     assert journal[-1] == "reply"
 
 
