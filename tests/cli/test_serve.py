@@ -401,9 +401,8 @@ def test_a_hung_disk_bounds_the_stop_and_is_named(disk: Path, tmp_path: Path) ->
         with target.client() as client, pytest.raises(NoAnswer):
             client.retries = 0
             client.flush()
-        target.tell(signal.SIGTERM)
-        out, err = target.process.communicate(timeout=30)
-        assert target.process.returncode == 1
+        status, out, err = target.stop()
+        assert status == 1
         assert "1 requests hang in the disk" in err
         assert json.loads(out)["event"] == "counters"
 
@@ -428,7 +427,6 @@ def test_says_that_a_device_is_read_only_for_the_kernel(disk: Path, tmp_path: Pa
         serving(f"{device}=3.4", "--state-dir", tmp_path / "s") as target,
     ):
         assert target.facts["read_only"] is True
-        target.process.send_signal(signal.SIGTERM)
-        errors = target.process.communicate(timeout=30)[1].splitlines()
+        errors = target.stop()[2].splitlines()
     (line,) = [it for it in errors if "read-only for the kernel" in it]
     assert line.startswith(f"aoe-target: e3.4: {device} is read-only")

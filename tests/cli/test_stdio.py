@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +21,7 @@ from aoe.cli import stdio
 from aoe.cli.stdio import Outlet
 from aoe.limits import OUTLET_BYTES_MAX
 from aoe.wire.config import ConfigCommand
-from tests.support.labs.ports import UdpPort
+from tests.support.labs.ports import UdpPort, own_address
 from tests.support.labs.raw_client import AtaFailed, Client, NoAnswer
 from tests.support.labs.served import SECTORS, Served, serving
 from tests.support.waiting import PATIENCE_S, PROMPT_S
@@ -231,26 +230,20 @@ def image(tmp_path: Path) -> Path:
     return path
 
 
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def redirected(command: Sequence[str | Path], how: str) -> list[str]:
     """`how` is what a shell calls it."""
     return ["sh", "-c", f'exec "$@" {how}', "sh", *map(str, command)]
 
 
 class Running:
-    """A target that says nothing to the test, which therefore chooses its port."""
+    """A target that says nothing to the test, which therefore chooses its address."""
 
     def __init__(
         self, *arguments: str | Path, how: str = "", launcher: Sequence[str] = TARGET, **streams: Any
     ) -> None:
-        self.remote = ("127.0.0.1", free_port())
+        self.remote = own_address()
         state = Path(arguments[0]).parent / "state"
-        where = ["--state-dir", state, "--link", f"udp:127.0.0.1:{self.remote[1]}"]
+        where = ["--state-dir", state, "--link", f"udp:{':'.join(map(str, self.remote))}"]
         serve = [*launcher, "serve", "--engine", "python", *arguments, *where]
         self.process = subprocess.Popen(redirected(serve, how), **streams)
 
@@ -427,7 +420,7 @@ def test_a_client_and_the_end_of_its_disk_are_a_line_each(image: Path) -> None:
             client.identify()
             client.read(0)
         contact, removed = said_by(target)
-    assert contact.startswith("aoe-target: e0.0: first contact of 02:00:00:00:00:01 on udp:127.0.0.1:")
+    assert contact.startswith("aoe-target: e0.0: first contact of 02:00:00:00:00:01 on udp:127.")
     assert f"{image} was removed or replaced" in removed
 
 
@@ -634,7 +627,7 @@ sys.exit(main())
 
 def test_without_a_thread_for_what_it_says_it_is_one_line(image: Path) -> None:
     """As where a unit has TasksMax=1, or a user all the processes that are allowed (RLIMIT_NPROC)."""
-    words = ["serve", str(image), "--link", f"udp:127.0.0.1:{free_port()}", "--state-dir", f"{image}.state"]
+    words = ["serve", str(image), "--link", "udp:127.0.0.1:0", "--state-dir", f"{image}.state"]
     done = subprocess.run(
         [sys.executable, "-c", NO_THREADS, *words], capture_output=True, text=True, check=False, timeout=60
     )

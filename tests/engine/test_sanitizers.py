@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from tests.support.labs.load import repeated
 from tests.support.labs.nbdkit import need_nbdkit, socket_path
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
+from tests.support.labs.ports import own_address
 from tests.support.labs.raw_client import Client
 from tests.support.tools import need, need_engine, need_namespaces
 from tests.support.waiting import wait_for
@@ -165,23 +165,18 @@ def nothing_found_before(request: pytest.FixtureRequest) -> None:
             report.unlink()
 
 
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-        asked.bind(("127.0.0.1", 0))
-        return int(asked.getsockname()[1])
-
-
 @contextmanager
 def served(directory: Path) -> Iterator[str]:
     """The link by which a client reaches e1.1."""
-    store, port = image(directory / "disk", SECTORS), free_port()
-    words = [f"{store}=1.1", "--link", f"udp:127.0.0.1:{port}", "--state-dir", str(directory / "state")]
+    store = image(directory / "disk", SECTORS)
+    host, port = own_address()
+    words = [f"{store}=1.1", "--link", f"udp:{host}:{port}", "--state-dir", str(directory / "state")]
     with (directory / "target.out").open("w") as out:
         command = [sys.executable, "-m", "aoe.cli.target", "serve", *words]
         target: subprocess.Popen[Any] = subprocess.Popen(command, stdout=out)
     try:
         wait_for(lambda: (directory / "target.out").stat().st_size > 0, MOST_S)
-        yield f"udp:127.0.0.1:0,peer=127.0.0.1:{port}"
+        yield f"udp:127.0.0.1:0,peer={host}:{port}"
     finally:
         target.terminate()
         target.wait(MOST_S)

@@ -21,7 +21,6 @@ from aoe.disk.open import disk_of
 from aoe.disk.watch import Lost, NameWatch
 from aoe.errors import AoeError, ConfigurationError
 from aoe.link.packet import PacketLink
-from aoe.node.needs import Held
 from aoe.node.opener import ByOpener
 from aoe.node.opener_connection import Connection, OpenerLost
 from aoe.node.opener_process import Desk, fork
@@ -29,7 +28,7 @@ from aoe.target.address_locks import name_of
 from tests.disk.helpers import filled, open_descriptors, read, sparse
 from tests.support.labs.network import Lab, in_namespace
 from tests.support.tools import need_namespaces, need_users
-from tests.support.waiting import wait_for
+from tests.support.waiting import wait_for, wait_for_end
 
 NOBODY = 65534
 
@@ -441,22 +440,8 @@ def test_it_ends_with_its_process_and_lets_go_of_all_locks(disk: Path) -> None:
         assert "is in use" in refusal(lambda: other.open_store(export(disk)))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        wait_for(lambda: has_ended(pid), what="it stays")
-        os.close(wait_for(lambda: opened_by(other, export(disk)), what="its lock stays").opened.store.fd)
-
-
-def has_ended(pid: str) -> bool:
-    """Or its first thread has: others may be about to, and its files are closed after the last."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-def opened_by(opener: ByOpener, export: ExportConfig) -> Held | None:
-    with suppress(ConfigurationError):
-        return opener.open_store(export)
-    return None
+        wait_for_end(int(pid))
+        os.close(other.open_store(export(disk)).opened.store.fd)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])

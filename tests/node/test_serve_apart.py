@@ -24,7 +24,7 @@ from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.labs.served import Served, serving
 from tests.support.tools import need_engine, need_namespaces, need_users
-from tests.support.waiting import wait_for
+from tests.support.waiting import wait_for, wait_for_end
 
 NOBODY = 65534
 SERVICE = ("-m", "tests.node.as_service")
@@ -154,7 +154,7 @@ def test_an_opener_that_is_killed_is_said_once_and_serving_goes_on(disk: Path, t
     with serving(disk, "--state-dir", tmp_path / "s", launcher=SERVICE) as target, target.client() as client:
         opener = opener_of(target)
         os.kill(opener, signal.SIGKILL)
-        wait_for(lambda: "State:\tZ" in Path(f"/proc/{opener}/status").read_text(), 20, "it lives on")
+        wait_for_end(opener)
         client.write(0, b"z" * 512)
         assert client.read(0)[:512] == b"z" * 512
         target.tell(signal.SIGUSR1)

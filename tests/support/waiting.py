@@ -1,5 +1,7 @@
 """Bounded waiting for a condition."""
 
+import os
+import select
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,6 +37,17 @@ def wait_for_words(said: Callable[[], str], *words: str) -> str:
     """What is said, once it has all these words: a thread of its own writes a log, and some time later."""
     wait_for(lambda: all(it in said() for it in words), what=lambda: f"no {words} in {said()!r}")
     return said()
+
+
+def wait_for_end(pid: int) -> None:
+    """Until a process and all that it held is gone, whether or not its parent has asked for it: a thread of a
+    zombie may hold its files open."""
+    with suppress(ProcessLookupError):
+        process = os.pidfd_open(pid)
+        try:
+            assert select.select([process], [], [], PATIENCE_S)[0], f"process {pid} stays"
+        finally:
+            os.close(process)
 
 
 def ran_s(pid: int) -> float:

@@ -1,6 +1,8 @@
 """What whole Ethernet frames go through: a raw socket on an interface, or UDP as QEMU speaks it."""
 
 import contextlib
+import itertools
+import os
 import select
 import socket
 import time
@@ -12,6 +14,9 @@ PACKET_OUTGOING = 4
 SO_RCVBUFFORCE = 33
 RECEIVE_BUFFER = 8 << 20
 FRAME_MAX = 65536 + 14
+_OWN_PORT = 4700
+"""The kernel gives it to nobody that asks for any (ip(7), ip_local_port_range)."""
+_own = itertools.count(_OWN_PORT)
 
 
 class Port(Protocol):
@@ -22,6 +27,13 @@ class Port(Protocol):
     def send(self, data: bytes) -> None: ...
     def receive(self, timeout: float) -> bytes | None: ...
     def close(self) -> None: ...
+
+
+def own_address() -> tuple[str, int]:
+    """An address of the loopback that no other process has: for a server that cannot say which it was given,
+    as one that was free a moment ago may be somebody else's by now."""
+    pid = os.getpid()
+    return f"127.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}", next(_own)
 
 
 class PacketPort:

@@ -1,6 +1,7 @@
 """A target of ours as a process, over UDP on the loopback."""
 
 import json
+import os
 import select
 import signal
 import subprocess
@@ -23,14 +24,21 @@ class Served:
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
+        self._read = b""
         self.facts = json.loads(self.line())
         host, _, port = self.facts["interfaces"][0]["name"].removeprefix("udp:").rpartition(":")
         self.remote = (host, int(port))
 
     def line(self, seconds: float = 30) -> str:
         assert self.process.stdout is not None
-        assert select.select([self.process.stdout], [], [], seconds)[0], "it says nothing"
-        return self.process.stdout.readline()
+        fd = self.process.stdout.fileno()
+        while b"\n" not in self._read:
+            assert select.select([fd], [], [], seconds)[0], f"no more than {self._read!r}"
+            if not (more := os.read(fd, 1 << 16)):
+                break
+            self._read += more
+        line, end, self._read = self._read.partition(b"\n")
+        return (line + end).decode()
 
     def client(self, mac: bytes = FRIEND) -> Client:
         return Client(UdpPort(self.remote, mac), 0, 0)
@@ -41,7 +49,7 @@ class Served:
     def stop(self) -> tuple[int, str, str]:
         self.tell(signal.SIGTERM)
         out, err = self.process.communicate(timeout=30)
-        return self.process.returncode, out, err
+        return self.process.returncode, self._read.decode() + out, err
 
 
 @contextmanager
