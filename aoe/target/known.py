@@ -4,7 +4,7 @@ What is found for a disk is every record that `aoe.target.keys` could choose or 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 from aoe.target.keys import Known, StoreKey
@@ -31,9 +31,9 @@ class Index(Generic[K]):
         """One more."""
         self._order.setdefault(record.serial, len(self._order))
         self._paths.append(record)
-        key = record.key
-        for name in (("serial", record.serial), ("device", key.device), *_names(key)):
-            self._found[name].append(record)
+        for name in (("serial", record.serial), ("device", record.key.device), *_names(record.key)):
+            if name[1]:
+                self._found[name].append(record)
 
     def of(self, key: StoreKey) -> list[K]:
         """Those that may be of a disk, in the order in which they came."""
@@ -54,7 +54,5 @@ class Index(Generic[K]):
         self._paths.clear()
 
 
-def _names(key: StoreKey) -> Iterator[tuple[str, Hashable]]:
-    yield "path", key.path
-    yield "shown", key.shown
-    yield "id", key.name if key.name.kind else None
+def _names(key: StoreKey) -> tuple[tuple[str, Hashable], ...]:
+    return ("path", key.path), ("shown", key.shown), ("id", key.name if key.name.kind else None)
