@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from aoe import limits, timing
@@ -100,15 +101,18 @@ class Hands:
         export = one.export
         # What goes is no export any more, whatever the file says: it has to be added anew.
         config = replace(one.config, path="") if one.going else one.config
-        unused_s = None if one.going else self.target.unused_s(export)
         return Serving(
             export=config,
             store=one.held.store,
             serial=export.identity.serial,
             mask=export.state.mask,
-            used=unused_s is not None and unused_s < timing.USED_LATELY_S,
+            used=partial(self._is_used, one),
             writable=not one.held.opened.store.read_only,
         )
+
+    def _is_used(self, one: Live) -> bool:
+        unused_s = None if one.going else self.target.unused_s(one.export)
+        return unused_s is not None and unused_s < timing.USED_LATELY_S
 
     # Before the first step
 

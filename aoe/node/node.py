@@ -21,7 +21,7 @@ from aoe.node.links import Links, Names
 from aoe.node.lives import Lives
 from aoe.node.needs import Opener, There
 from aoe.node.placing import Watch
-from aoe.node.plan import USED, Key, Store, plan
+from aoe.node.plan import USED, Key, Store, plan, unused
 from aoe.node.rooms import Rooms
 from aoe.node.schedules import Background, Schedules
 from aoe.node.standing import engine_of, standing
@@ -306,8 +306,8 @@ class Node:
     def _one(self, wanted: Config, there: There, key: Key) -> Plan:
         """The steps for one export; the others stay as they are."""
         found = self._hands.running()
-        unused = {it: replace(one, used=False) for it, one in found.exports.items() if it == key}
-        running = replace(found, exports={**found.exports, **unused})
+        meant = {it: replace(one, used=unused) for it, one in found.exports.items() if it == key}
+        running = replace(found, exports={**found.exports, **meant})
         steps = plan(wanted, running, there, held=self._held - {key}, why=there.why)
         mine = [it for it in steps.steps if not isinstance(it, Adjust) and it.export.key == key]
         return replace(steps, steps=tuple(mine))

@@ -10,7 +10,7 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from aoe.config.values import Config, ExportConfig, Mask, TargetConfig, volume_of
@@ -34,19 +34,24 @@ _ELSEWHERE = ("control-group", "control-readers")
 USED = "a client used it in the last minute; apply --remove does it now"
 
 
+def unused() -> bool:
+    """Whether a client used it lately: none did."""
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """An export that is served: as which configuration, with what behind it, and how things stand.
 
-    `used`: a client read or wrote lately; `mask`: which hosts are served now (empty: all); `writable`: its
-    disk was opened for writing.
+    `used` says whether a client read or wrote lately, and is asked of what is to leave alone; `mask`: which
+    hosts are served now (empty: all); `writable`: its disk was opened for writing.
     """
 
     export: ExportConfig
     store: Store
     serial: str
     mask: Mask = ()
-    used: bool = False
+    used: Callable[[], bool] = unused
     writable: bool = True
 
 
@@ -71,7 +76,7 @@ def plan(
     some others it is known `why` not; with `remove` it is no matter that clients use what leaves. What is
     `held` was in use when that was asked last, and stays as it did then."""
     planner = _Planner(wanted, running, there, why)
-    planner.keep({key for key, one in running.exports.items() if key in held or (one.used and not remove)})
+    planner.keep({it for it in planner.leaving if it in held or (not remove and running.exports[it].used())})
     return planner.plan()
 
 
@@ -118,6 +123,8 @@ class _Planner:
     def _instead(self, one: Serving) -> tuple[str, ...]:
         """The keys for which it has to be replaced."""
         was, now = one.export, self.wanted[one.export.key]
+        if was == now and now.serial in (None, one.serial) and one.writable:
+            return ()
         keys = ["path"] if was.place != now.place and not self._is_renamed(one, now) else []
         keys += [key for key in ("offset", "length") if getattr(was, key) != getattr(now, key)]
         keys += ["serial"] if now.serial not in (None, one.serial) else []
@@ -137,7 +144,7 @@ class _Planner:
     def keep(self, used: set[Key]) -> None:
         """What one that stays keeps from another makes that stay, too."""
         exports = self.running.exports
-        self.stays.update((key, USED) for key in sorted(self.leaving & used))
+        self.stays.update((key, USED) for key in sorted(used))
         self.gone = self.leaving - self.stays.keys()
         while more := {key: why for key in self.gone & self.wanted.keys() if (why := self._lacks(key))}:
             self.stays.update(more)

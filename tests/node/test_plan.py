@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aoe.config.values import Config, ExportConfig, TargetConfig
-from aoe.node.plan import Running, Serving, Store, plan
+from aoe.node.plan import Running, Serving, Store, plan, unused
 from aoe.node.steps import Add, Adjust, Change, Plan, Remove
 
 ALICE, BOB = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
@@ -24,6 +24,10 @@ def export(slot: int = 0, path: str = "/a", **said: Any) -> ExportConfig:
 def served(it: ExportConfig, there: Mapping[str, Store] = DISKS, **said: Any) -> Serving:
     facts = {"serial": it.serial or f"S{it.path}@{it.offset}+{it.length}", "mask": it.mask or ()}
     return Serving(export=it, store=there[it.place], **(facts | said))
+
+
+def lately() -> bool:
+    return True
 
 
 def running(*them: Serving) -> Running:
@@ -152,7 +156,7 @@ def test_what_needs_its_disk_waits_with_it() -> None:
 
 
 def test_what_a_client_used_lately_stays_unless_it_is_said() -> None:
-    now = running(served(export(), used=True))
+    now = running(served(export(), used=lately))
     there = planned(now)
     assert there.steps == ()
     assert there.exit == 1
@@ -166,7 +170,7 @@ def test_what_was_in_use_stays_when_a_disk_comes_later() -> None:
 
 
 def test_it_gets_no_other_disk_either_and_its_own_goes_nowhere() -> None:
-    now = running(served(export(), used=True), served(export(1, "/b")))
+    now = running(served(export(), used=lately), served(export(1, "/b")))
     there = planned(now, export(0, "/b"), export(1, "/a"))
     assert there.steps == ()
     assert [it.address for it in there.kept] == ["e1.0", "e1.1"]
@@ -174,13 +178,26 @@ def test_it_gets_no_other_disk_either_and_its_own_goes_nowhere() -> None:
 
 
 def test_its_serial_is_not_given_away() -> None:
-    now = running(served(export(serial="S"), used=True))
+    now = running(served(export(serial="S"), used=lately))
     there = planned(now, export(1, "/b", serial="S"))
     assert [it.sentence for it in there.waits] == ["e1.1: serial S is that of e1.0, which stays"]
 
 
+def test_use_is_asked_of_what_leaves_alone() -> None:
+    asked: list[str] = []
+
+    def served_as(slot: int, path: str) -> Serving:
+        return served(export(slot, path), used=lambda: bool(asked.append(path)))
+
+    now = running(served_as(0, "/a"), served_as(1, "/b"), served_as(2, "/c"))
+    planned(now, export(), export(1, "/d"))
+    assert sorted(asked) == ["/b", "/c"]
+    planned(now, export(), remove=True)
+    assert len(asked) == 2
+
+
 def test_what_is_used_may_change_in_place() -> None:
-    now = running(served(export(), used=True))
+    now = running(served(export(), used=lately))
     assert len(planned(now, export(durability="write-back")).steps) == 1
 
 
@@ -283,12 +300,19 @@ def distinct(them: Iterable[ExportConfig], there: Iterable[str]) -> tuple[Export
     return tuple(dict.fromkeys(chosen.values()))
 
 
+uses = st.sampled_from([lately, unused])
+
+
 @st.composite
 def runs(draw: st.DrawFn) -> Running:
     them = distinct(draw(st.lists(exports, max_size=6)), DISKS)
     return running(
         *(
-            served(it, used=draw(st.booleans()), writable=not it.read_only or draw(st.booleans()))
+            served(
+                it,
+                used=draw(st.sampled_from([lately, unused])),
+                writable=not it.read_only or draw(st.booleans()),
+            )
             for it in them
         )
     )
@@ -348,7 +372,7 @@ def test_what_stays_as_it_is_is_not_touched(file: Config, now: Running, remove: 
     quiet = {one.export.address for one in same if one.writable or one.export.read_only}
     assert not quiet & set(touched)
     if not remove:
-        used = {one.export.address for one in now.exports.values() if one.used}
+        used = {one.export.address for one in now.exports.values() if one.used()}
         assert not used & {it.export.address for it in there.steps if isinstance(it, Remove | Add)}
 
 
@@ -378,7 +402,7 @@ def test_removals_come_first_and_all_of_it_can_be_said(file: Config, now: Runnin
 
 def test_a_volume_by_another_name_is_the_same_disk_and_stays() -> None:
     there = {"fast/web1": 1, "fast/www": 1, "fast/other": 2, "/a": 1}
-    now = running(served(export(0, "fast/web1"), there, used=True))
+    now = running(served(export(0, "fast/web1"), there, used=lately))
     assert planned(now, export(0, "fast/www"), there=there) == Plan()
     for path in ("fast/other", "/a"):
         (kept,) = planned(now, export(0, path), there=there).kept
