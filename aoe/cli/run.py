@@ -204,7 +204,8 @@ class _Daemon:
             self._tell()
 
     def _tell(self) -> None:
-        self._notifier.status(self._node.sentence)
+        if self._notifier.is_managed:
+            self._notifier.status(self._node.sentence)
 
     async def _leave(self, target: Target) -> None:
         """To the next life, if this one ended with everything answered."""

@@ -34,7 +34,8 @@ async def go_to(
     gone = links.turn(names, new)
     for link in gone:
         links.forget(link)
-    target.place_all({key: _but(links.of(one), list(new.values())) for key, one in exports.items()})
+    if new:
+        target.place_all({key: _but(links.of(one), list(new.values())) for key, one in exports.items()})
     for name, link in new.items():
         try:
             target.add_link(link)
