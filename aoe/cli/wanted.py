@@ -64,9 +64,10 @@ class Wanted:
         return self._with(decoded(self._content(), str(self._file)), self._changes())[0]
 
     def _load(self, lent: Sequence[Change]) -> tuple[Config, str]:
-        """And the text of the file."""
+        """And the text of the file, which is asked for last: an opener reads it meanwhile, too."""
+        owners = self._changes()
         text = decoded(self._content(), str(self._file))
-        config, idle = self._with(text, (*self._changes(), *lent))
+        config, idle = self._with(text, (*owners, *lent))
         for change in idle:
             log.warning("%s has no such export any more: %s", self._file, change.sentence)
         return config, text

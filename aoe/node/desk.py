@@ -79,6 +79,8 @@ class Desk:
         served there. Of what is asked for in pools, `hear` hears itself which person asks."""
         self._allowed = allowed
         self._texts = texts
+        self._handed = False
+        """Whether the file was handed out, and not read since."""
         self._known = Config()
         self._by_key: Mapping[tuple[int, int], ExportConfig] = {}
         self._places: Set[str] = frozenset()
@@ -128,6 +130,13 @@ class Desk:
         keys, descriptors = self._kept.some()
         return Given({**given.facts, "kept": keys}, (*given.descriptors, *descriptors))
 
+    def meanwhile(self) -> None:
+        """After an answer. What was handed the file reads it, and asks next for what that names."""
+        if self._handed:
+            self._handed = False
+            with suppress(AoeError):  # said to what is asked next
+                self._allowed()
+
     def _look(self) -> None:
         """At what root's file says now."""
         now = self._allowed()
@@ -150,6 +159,7 @@ class Desk:
         opened = self._texts.get(str(said.get("which")))
         if opened is None:
             raise Misunderstood("there is no such text")
+        self._handed = said["which"] == "file"
         try:
             return Given({}, (opened(),))
         except OSError as error:

@@ -50,6 +50,7 @@ def attend(connection: socket.socket, desk: Desk) -> None:
             answer = answer._replace(said=tuple(heard.lines))
             heard.lines.clear()
             _send(connection, answer, given)
+            desk.meanwhile()
         except BrokenPipeError:
             return
         finally:

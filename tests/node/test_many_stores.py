@@ -17,14 +17,15 @@ from aoe import limits, timing
 from aoe.config.values import Config, ExportConfig
 from aoe.disk.opened import Beneath
 from aoe.disk.watch import Lost, NameWatch
-from aoe.errors import AoeError
-from aoe.node.desk import Desk
+from aoe.errors import AoeError, ConfigurationError
+from aoe.node.desk import Desk, Texts
 from aoe.node.needs import Held
 from aoe.node.opener import ByOpener
 from aoe.node.opener_connection import Connection
 from aoe.node.opener_process import attend
 from aoe.target.address_locks import name_of
 from tests.disk.helpers import is_taken, sparse
+from tests.support.waiting import wait_for
 
 MANY = 2 * limits.OPENER_STORES_MAX + 7
 
@@ -40,10 +41,12 @@ class Counting(Connection):
 
 
 @contextmanager
-def asked(config: Callable[[], Config]) -> Iterator[tuple[ByOpener, Counter[str]]]:
+def asked(
+    config: Callable[[], Config], texts: Texts | None = None
+) -> Iterator[tuple[ByOpener, Counter[str]]]:
     """An opener that is a thread of this process."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    thread = threading.Thread(target=attend, args=(its, Desk(config, 0.0)))
+    thread = threading.Thread(target=attend, args=(its, Desk(config, 0.0, texts or {})))
     thread.start()
     to = Counting(ours)
     to.asked = Counter()
@@ -172,3 +175,24 @@ def test_files_are_watched_together(exports: list[ExportConfig]) -> None:
         lost = asyncio.run(scenario(by))
         assert lost == sorted(exports[at].path for at in (5, MANY - 1))
         assert verbs == {"watch": -(-MANY // limits.OPENER_STORES_MAX)}
+
+
+def test_the_file_is_read_by_both_sides_at_a_time_and_its_faults_are_told_when_it_matters(
+    exports: list[ExportConfig],
+) -> None:
+    reads: list[str] = []
+
+    def config() -> Config:
+        reads.append("read")
+        raise ConfigurationError("the file is wrong")
+
+    texts = dict.fromkeys(("changes", "file"), lambda: os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    with asked(config, texts) as (by, _):
+        for _ in range(2):
+            os.close(by.text("changes"))
+        assert not reads
+        os.close(by.text("file"))
+        wait_for(lambda: reads, what="it is not read until something is asked")
+        (refused,) = by.open_stores(exports[:1])
+        assert str(refused) == "the file is wrong"
+        assert len(reads) == 2
