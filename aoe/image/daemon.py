@@ -18,7 +18,7 @@ from aoe.disk import locks, syscalls
 from aoe.errors import ConfigurationError
 from aoe.image import mounts, qemu, sound
 from aoe.image.files import Chain
-from aoe.image.nodes import SECRET, TOP, Part, export_of, nodes, overlay
+from aoe.image.nodes import FASTEST, SECRET, TOP, Part, export_of, nodes, overlay, without_uring
 from aoe.image.qmp import Gone, Qmp
 from aoe.image.user import SEARCH, User, becoming, let
 from aoe.sandbox.qemu_img import name_of
@@ -118,7 +118,7 @@ class Daemon:
         self._layers += 1
         nodes_of_it = overlay(self._layers, self._inside, file)
         for node in nodes_of_it:
-            self._do("blockdev-add", **node)
+            self._add(node)
         top = nodes_of_it[-1]["node-name"]
         self._do("blockdev-snapshot", node=self._top, overlay=top)
         self._top = top
@@ -174,12 +174,20 @@ class Daemon:
     def _refused(self, node: dict[str, Any]) -> str | None:
         """Why it cannot be opened; None if it is."""
         try:
-            self._do("blockdev-add", **node)
+            self._add(node)
         except Gone:
             raise
         except ConfigurationError as error:
             return str(error)
         return None
+
+    def _add(self, node: dict[str, Any]) -> None:
+        try:
+            self._do("blockdev-add", **node)
+        except ConfigurationError as error:
+            if FASTEST not in str(error):
+                raise
+            self._do("blockdev-add", **without_uring(node))
 
     def _sentence(self, problem: str) -> str:
         if _IN_USE in problem:
@@ -231,7 +239,7 @@ class Daemon:
         self._chain.close()
 
     def kill(self) -> None:
-        """End it at once; what it has locked is free when this returns."""
+        """End it at once. What it has locked is free once its last request in io_uring is over."""
         if self._asked is not None:
             self._asked.close()
             self._asked = None

@@ -140,6 +140,7 @@ def test_every_node_is_explicit() -> None:
     assert {name for name, it in found.items() if not it["read-only"]} == {"file0", "image0"}
     assert all(it["filename"].startswith("/proc/self/fd/") for it in found.values() if "filename" in it)
     assert all(it["cache"] == {"direct": True} for it in found.values() if "filename" in it)
+    assert all(it["aio"] == "io_uring" for it in found.values() if "filename" in it)
 
 
 def test_what_is_served_read_only_is_opened_so() -> None:

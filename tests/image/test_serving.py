@@ -15,6 +15,7 @@ from aoe.disk.syscalls import punch_hole
 from aoe.errors import ConfigurationError
 from aoe.image import mounts
 from aoe.image.messages import Wanted
+from aoe.image.qmp import Qmp
 from aoe.image.serving import Images
 from aoe.image.user import reader
 from tests.image.daemons import daemon_of, kill_daemon
@@ -63,6 +64,24 @@ def test_what_is_written_is_in_the_image(images: Images, tmp_path: Path, form: s
     tool("qemu-img", "convert", "-f", form, "-O", "raw", path, raw)
     assert raw.read_bytes()[1 << 20 :].startswith(DATA)
     assert f"{mounts.PREFIX}{os.getpid()}-" not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_io_uring_may_be_refused(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a kernel, or by a QEMU that was built without it."""
+    real, refused = Qmp.do, []
+
+    def do(self: Qmp, verb: str, **arguments: object) -> object:
+        if "aio" in arguments:
+            refused.append(verb)
+            raise ConfigurationError("Unable to use io_uring: failed to init linux io_uring ring")
+        return real(self, verb, **arguments)
+
+    monkeypatch.setattr(Qmp, "do", do)
+    _, fd = images.open(wanted(create(tmp_path / "d.qcow2")))
+    os.pwrite(fd, DATA, 0)
+    os.fdatasync(fd)
+    assert os.pread(fd, len(DATA), 0) == DATA
+    assert refused == ["blockdev-add"]
 
 
 def test_trim_gives_back(images: Images, tmp_path: Path) -> None:
