@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from aoe.errors import ConfigurationError
 from tests.disk.helpers import open_descriptors, opened, sparse
 from tests.support.labs.fault_disk import loop_device
 from tests.support.tools import need, tool, which
-from tests.support.waiting import PROMPT_S
+from tests.support.waiting import PROMPT_S, wait_for
 
 NOW = Opening(direct=False, lock_wait_s=0)
 READING = NOW._replace(read_only=True)
@@ -187,6 +187,21 @@ def test_an_image_is_free_though_another_test_had_its_loop_device_open(image: Pa
     with opened(image, NOW):
         pass
     timer.join()
+
+
+def test_a_loop_device_that_is_mounted_elsewhere_is_not_waited_for(tmp_path: Path) -> None:
+    """As it is in a lab that began while a test had it mounted here."""
+    need("mkfs.ext4", "unshare", "mount")
+    where = tmp_path / "mnt"
+    where.mkdir()
+    with ExitStack() as stack, loop_device(sparse(tmp_path / "disk", 2048)) as device:
+        tool("mkfs.ext4", "-q", device)
+        tool("mount", device, where)
+        elsewhere = stack.enter_context(subprocess.Popen(["unshare", "--mount", "sleep", "infinity"]))
+        stack.callback(elsewhere.kill)
+        space = Path(f"/proc/{elsewhere.pid}/ns/mnt")
+        wait_for(lambda: space.readlink() != Path("/proc/self/ns/mnt").readlink())
+        tool("umount", where)
 
 
 def test_both_may_read(image: Path) -> None:

@@ -163,11 +163,21 @@ def loop_device(
 
 def _detach(device: Path) -> None:
     """The kernel gives the file back once nobody has the device open: a losetup of another test that found
-    this device free, and came too late, has it open for a moment."""
+    this device free, and came too late, has it open for a moment. What was mounted stays so in each process
+    of a lab that began meanwhile: that is not waited for."""
     backing = Path("/sys/block", device.name, "loop/backing_file")
     ours = backing.read_text()
     tool("losetup", "--detach", device)
-    wait_for(lambda: _text(backing) != ours, what=f"{device} is not detached")
+    wait_for(
+        lambda: _text(backing) != ours or _is_mounted(device), what=f"{device} is not detached", every_s=0.1
+    )
+
+
+def _is_mounted(device: Path) -> bool:
+    """In any mount namespace: `ip netns exec` makes one, with all that is mounted here."""
+    number = device.stat().st_rdev
+    told = f" {os.major(number)}:{os.minor(number)} "
+    return any(told in _text(it) for it in Path("/proc").glob("[0-9]*/mountinfo"))
 
 
 def _text(path: Path) -> str:
