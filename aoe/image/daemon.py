@@ -136,7 +136,9 @@ class Daemon:
         try:
             mounts.let_mount(self._user)
         except OSError as error:
-            raise ConfigurationError(f"/dev/fuse: {error.strerror}; load it: modprobe fuse") from error
+            refused = isinstance(error, PermissionError)
+            remedy = "let this user use it, or run as root" if refused else "load it: modprobe fuse"
+            raise ConfigurationError(f"/dev/fuse: {error.strerror}; {remedy}") from error
         ours, its = socket.socketpair()
         key = _key_file(self._how.secret)
         passed = [*self._chain.descriptors, self._inside, its.fileno(), *([key] if key >= 0 else [])]

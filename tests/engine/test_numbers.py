@@ -21,7 +21,7 @@ from tests.engine import counted_target
 from tests.engine.test_differential import SECTORS, SERIAL, receive, run
 from tests.support.labs.network import Lab
 from tests.support.tools import need, need_engine, need_namespaces
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_S, wait_for
 from tests.target import driver
 
 DIFFERENTIAL = f"{driver.SHELF}.{driver.SLOT}"
@@ -205,7 +205,7 @@ def test_ten_thousand_invented_macs_take_no_more_than_their_bound(engine: str, l
     with (
         counted(lab, engine, "1.1") as target,
         lab.socket("client", "v0") as wire,
-        lab.client(shelf=1, slot=1) as friend,
+        lab.client(shelf=1, slot=1, timeout=PATIENCE_S, retries=0) as friend,
     ):
         friend.read(0)
         ask_as_strangers(wire, server, 0, 1000)

@@ -1,5 +1,6 @@
 """Images served by a real qemu-storage-daemon: whole ones, crafted ones, and what is left of a killed one."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -82,6 +83,20 @@ def test_io_uring_may_be_refused(images: Images, tmp_path: Path, monkeypatch: py
     os.fdatasync(fd)
     assert os.pread(fd, len(DATA), 0) == DATA
     assert refused == ["blockdev-add"]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.ENOENT, "modprobe fuse"), (errno.EACCES, "let this user use it")]
+)
+def test_without_fuse_it_says_what_to_do(
+    number: int, remedy: str, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(mounts, "let_mount", refused)
+    with pytest.raises(ConfigurationError, match=f"^/dev/fuse: .*; .*{remedy}"):
+        images.open(wanted(create(tmp_path / "d.qcow2")))
 
 
 def test_trim_gives_back(images: Images, tmp_path: Path) -> None:

@@ -311,8 +311,15 @@ def test_stopped_it_sends_but_takes_nothing(lab: Lab) -> None:
 
 
 async def comes(collector: Collector, port: PacketPort, payload: bytes) -> None:
-    port.send(ethernet(ME, PEER, payload))
-    await until(lambda: ethernet(ME, PEER, payload) in collector.frames, what=f"{payload!r} did not come")
+    """Sent until it does: an interface drops what it is given until the kernel has noticed that the other end
+    of the cable is up."""
+    frame = ethernet(ME, PEER, payload)
+
+    def came() -> bool:
+        port.send(frame)
+        return frame in collector.frames
+
+    await until(came, what=f"{payload!r} did not come")
 
 
 def test_an_interface_that_goes_down_and_up(lab: Lab, loop: Loop) -> None:
@@ -482,8 +489,7 @@ def test_an_interface_is_followed_when_it_is_renamed(lab: Lab, loop: Loop) -> No
             renamed = lab.rename(lab.cables[0].a, "lan0")
             await until(lambda: link.name == "lan0" and link.up)
             await comes(collector, port, b"renamed")
-            link.send(ethernet(BROADCAST, ME, b"and back"))
-            assert port.receive(30) is not None
+            await until(lambda: link.send(ethernet(BROADCAST, ME, b"and back")) or port.receive(0.05))
             lab.rename(renamed, "v0")
             await until(lambda: link.name == "v0" and link.up)
             await comes(collector, port, b"as before")

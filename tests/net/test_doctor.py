@@ -18,7 +18,7 @@ from tests.net.test_frame_size import switched
 from tests.support.labs.fault_disk import loop_device, protected, small_tmpfs
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
-from tests.support.tools import need, need_namespaces
+from tests.support.tools import need, need_namespaces, need_users
 
 ENGINES = ("c",)
 LAUNCH = Path(__file__).parents[1] / "support" / "programs" / "fault_launch.py"
@@ -63,8 +63,10 @@ def ask(lab: Lab, side: str, *words: str | Path, before: Sequence[str] = ()) -> 
 
 
 def of_target(service: Service, *, before: Sequence[str] = ()) -> Found:
+    """Where its file is wrong, what says where it keeps its state is its environment, as for a unit."""
     where = ("--config", service.file, "--socket", service.socket)
-    return ask(service.lab, "target", *where, before=before)
+    state = f"STATE_DIRECTORY={service.file.parent / 'state'}"
+    return ask(service.lab, "target", *where, before=("env", state, *before))
 
 
 @contextmanager
@@ -374,6 +376,7 @@ def test_a_unit_that_is_not_as_it_should_be(running: Service, tmp_path: Path) ->
 def test_an_ordinary_user_is_told_what_it_cannot_see(lab: Lab) -> None:
     """In a directory that other users may enter, as none of pytest's is."""
     need("setpriv")
+    need_users()
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         work = Path(name)
         work.chmod(0o755)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.tools import need_root
+from tests.support.tools import need_dev_fuse, need_root
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _MNT_FORCE, _MNT_DETACH = 1, 2
@@ -34,6 +34,7 @@ class Hung:
 def hung(over: Path) -> Iterator[Hung]:
     """While it lasts."""
     need_root()
+    need_dev_fuse()
     made = Hung(over)
     try:
         yield made
