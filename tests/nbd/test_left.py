@@ -107,7 +107,7 @@ class Next(NamedTuple):
 
 
 @contextmanager
-def after(work: Path, port: int, *words: str, rest: bool = False) -> Iterator[Next]:
+def after(work: Path, server: tuple[str, int], *words: str, rest: bool = False) -> Iterator[Next]:
     """One that finds a note of changes at a server, which did not tell of streams, and of a `rest`."""
     need_nbdkit()
     now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -119,7 +119,7 @@ def after(work: Path, port: int, *words: str, rest: bool = False) -> Iterator[Ne
     fd = os.memfd_create("estate")
     os.write(fd, bytes(estate))
     plugin = [which("nbdkit") or "", "--foreground", f"--unix={work / 'nbd'}", str(PLUGIN), "address=e0.0"]
-    link = f"link=udp:127.0.0.1:0,peer=127.0.0.1:{port}"
+    link = f"link=udp:127.0.0.1:0,peer={server[0]}:{server[1]}"
     process = subprocess.Popen(
         [*plugin, link, f"supervised={fd}", *words], stderr=subprocess.PIPE, text=True, pass_fds=[fd]
     )
@@ -149,14 +149,14 @@ def script(path: Path, text: str) -> Path:
 def test_a_server_that_is_gone_is_fenced(target: Running, tmp_path: Path) -> None:
     """By the user's command, as another one has the disk."""
     fence = script(tmp_path / "fence", f"echo $* >>{tmp_path}/fenced")
-    with after(tmp_path, target.remote[1], f"fence={fence}", "hold=true") as door, door.connect() as client:
+    with after(tmp_path, target.remote, f"fence={fence}", "hold=true") as door, door.connect() as client:
         assert client.read(0, 512) == (tmp_path / "disk.img").read_bytes()[:512]
         assert (tmp_path / "fenced").read_text() == f"{SPOKEN} e5.0\n"
 
 
 def test_what_it_waits_for_is_told_and_the_remedy(target: Running, tmp_path: Path) -> None:
     """Of a server, and of what there was no place to note the server of."""
-    with after(tmp_path, target.remote[1], "hold=true", rest=True) as door:
+    with after(tmp_path, target.remote, "hold=true", rest=True) as door:
         lines = [next(line for line in iter(door.says, "") if "the last door" in line), door.says()]
         for line, where in zip(lines, (f"e5.0 at {SPOKEN}", "a server of e0.0"), strict=True):
             assert f"{where} may still carry out what the last door sent" in line
