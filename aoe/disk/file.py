@@ -277,7 +277,7 @@ class FileDisk(Disk):
 
     def _write_from(self, buffer: memoryview, offset: int, durable: bool) -> None:
         done = 0
-        flags = os.RWF_DSYNC if durable else 0
+        flags = os.RWF_DSYNC if durable and not self.remote else 0
         while done < len(buffer):
             try:
                 got = os.pwritev(self._fd, [buffer[done:]], self._base + offset + done, flags)
@@ -288,7 +288,9 @@ class FileDisk(Disk):
             if not got:
                 raise DiskError("write: nothing was stored", offset + done)
             done += got
-        if durable and not self.direct:
+        if durable and self.remote:  # FUSE syncs no write to a file that its server has opened for direct I/O
+            self._sync()
+        elif durable and not self.direct:
             # The kernel tells a lost write once: another sync at the same time may have been told instead.
             with self._syncing:
                 self._check_failed(offset)

@@ -100,8 +100,8 @@ class ImageDisk(FileDisk):
                 close_all(old)
 
     def _write_from(self, buffer: memoryview, offset: int, durable: bool) -> None:
-        """Not every kernel has a FUSE server sync a write that asks for that (O_DSYNC). The sync of another
-        process says nothing of it (order rule T6): then it is written again."""
+        """The sync of another process says nothing of it (order rule T6): then it is written again. One that
+        fails itself leaves no other in doubt."""
         written = self._fd
         super()._write_from(buffer, offset, False)
         if durable:

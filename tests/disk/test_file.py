@@ -173,6 +173,18 @@ def test_durable_writes_and_only_they_carry_dsync(disk: FileDisk, medium: Medium
     assert {one.flags for one in medium.writes} == {os.RWF_DSYNC if fua else 0}
 
 
+def test_what_another_program_serves_is_synced_after_the_write(
+    disk: FileDisk, medium: Medium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a durable write that FUSE hands on without a sync."""
+    monkeypatch.setattr(disk, "remote", True)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", lambda _: synced.append(len(medium.writes)))
+    write(disk, 3, noise(7), fua=True)
+    assert {one.flags for one in medium.writes} == {0}
+    assert synced == [len(medium.writes)]
+
+
 def test_flush_syncs_the_data(disk: FileDisk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(os.fstat(fd).st_ino))
