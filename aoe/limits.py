@@ -382,6 +382,8 @@ IMAGE_MESSAGE_BYTES_MAX = 1 << 16
 """Of a message between a target and the process that has its images served."""
 IMAGE_KEY_BYTES_MAX = 1 << 12
 """Of the key of an image: QEMU takes no longer one for LUKS."""
+IMAGE_MERGED_BYTES_PER_S = 64 << 20
+"""Merged into an image that is served: its clients want the disk, too."""
 IMAGE_SAID_BYTES, IMAGE_LINES_MAX = 400, 16
 """Of one line that QEMU said, and lines that one answer tells."""
 

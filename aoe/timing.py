@@ -53,6 +53,8 @@ IMAGE_CHECK_S, IMAGE_TURN_S = 45.0, 1.0
 between."""
 IMAGE_CHECK_TOLD_S = 60.0
 """Between two lines about a check that goes on."""
+IMAGE_MERGED_LOOK_S = 0.5
+"""Between two looks at the merging of an image that is served."""
 IMAGE_FORGOTTEN_S = 60.0
 """After which an image that was checked is let go of, where it is not asked for any more."""
 IMAGE_LOOK_S = 0.05

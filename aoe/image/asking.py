@@ -6,6 +6,7 @@ import shutil
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,20 @@ class Asked:
     def switch(self, key: str, path: Path) -> None:
         """Let the disk of an image go on in another one, an empty overlay of it. ConfigurationError."""
         self._ask({"verb": "switch", "key": key, "path": str(path)})
+
+    def merge(self, path: str, base: str, told: Callable[[float], object]) -> bool:
+        """Let an image, if one that is served is made of it, take what it needs of those below it, down to
+        another one, or (empty) of all. Blocks until that is done. ConfigurationError."""
+        if self._socket is None:
+            return False
+        while True:
+            facts, _ = self._ask({"verb": "merge", "path": path, "base": base})
+            if facts["part"] is None:
+                return False
+            told(facts["part"])
+            if facts["part"] == 1:
+                return True
+            time.sleep(timing.IMAGE_MERGED_LOOK_S)
 
     def release(self, key: str) -> None:
         """A user of an image less. The descriptor is closed by its disk."""

@@ -18,9 +18,10 @@ from aoe.disk import locks, syscalls
 from aoe.errors import ConfigurationError
 from aoe.image import mounts, qemu, sound
 from aoe.image.files import Chain
-from aoe.image.nodes import FASTEST, SECRET, TOP, Part, export_of, nodes, overlay, without_uring
+from aoe.image.graph import Graph
+from aoe.image.nodes import SECRET, Part, export_of, nodes
 from aoe.image.qmp import Gone, Qmp
-from aoe.image.user import SEARCH, User, becoming, let
+from aoe.image.user import READ, SEARCH, WRITE, User, becoming, let
 from aoe.sandbox.qemu_img import name_of
 
 log = logging.getLogger("aoe.image")
@@ -54,7 +55,7 @@ class Daemon:
         self._asked: Qmp | None = None
         self._inside = chain.directory
         """The directory of the image, as its process has it."""
-        self._top, self._layers = TOP, 0
+        self._graph = Graph(self._do)
 
     @property
     def process(self) -> int:
@@ -115,13 +116,55 @@ class Daemon:
 
     def _switch(self, file: str) -> None:
         self._let_in()
-        self._layers += 1
-        nodes_of_it = overlay(self._layers, self._inside, file)
-        for node in nodes_of_it:
-            self._add(node)
-        top = nodes_of_it[-1]["node-name"]
-        self._do("blockdev-snapshot", node=self._top, overlay=top)
-        self._top = top
+        self._graph.go_on(self._inside, file)
+
+    def has(self, file: os.stat_result) -> bool:
+        """Whether a file is a layer of the image."""
+        return self._place_of(file) is not None
+
+    def _place_of(self, file: os.stat_result) -> int | None:
+        found = (n for n, it in enumerate(self._chain.parts) if os.path.samestat(os.fstat(it.fd), file))
+        return next(found, None)
+
+    def merge(self, file: os.stat_result, base: os.stat_result | None) -> float:
+        """Let the layer in a file, which is only read, take what it needs of those below it, down to the one
+        in the file `base`, or of all. How much of that is done, 0 to 1: to be called again until it is 1.
+        ConfigurationError where it cannot be."""
+        at = self._place_of(file)
+        end = len(self._chain.parts) if base is None else self._place_of(base)
+        if at is None or end is None or end <= at or not self.lives:
+            raise ConfigurationError(f"{self._place}: what serves it has ended, or was changed; try again")
+        if end == at + 1:
+            return 1.0
+        if at == 0 and not self._how.read_only:  # up to QEMU 10.0 no job may copy into what FUSE may write
+            raise ConfigurationError(
+                f"{self._place} is what clients write; cut it, or take it out of service"
+            )
+        try:
+            return self._merge(at, end)
+        except Gone:
+            self.stop()  # what it answers later would be taken for the answer to something else
+            raise
+        except OSError as error:
+            raise ConfigurationError(f"{self._chain.places[at]}: {error.strerror}") from error
+
+    def _merge(self, at: int, end: int) -> float:
+        parts, places = self._chain.parts, self._chain.places
+        let(parts[at].fd, self._user, READ | WRITE)
+        sound.forget(parts[at])
+        try:
+            part = self._graph.merge(at, end, Path(places[end]).name if end < len(places) else "")
+        except Gone:
+            raise
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{places[at]}: {error}") from error
+        if part == 1:
+            gone = parts[at + 1 : end]
+            self._chain = self._chain._replace(
+                parts=(*parts[: at + 1], *parts[end:]), places=(*places[: at + 1], *places[end:])
+            )
+            syscalls.close_all([fd for it in gone for fd in it.descriptors])
+        return part
 
     def _let_in(self) -> None:
         """Let the user of images open files of the directory by their names."""
@@ -132,7 +175,7 @@ class Daemon:
             os.close(fd)
 
     def _begin(self) -> None:
-        self._top, self._inside = TOP, self._chain.directory
+        self._graph, self._inside = Graph(self._do), self._chain.directory
         try:
             mounts.let_mount(self._user)
         except OSError as error:
@@ -176,20 +219,12 @@ class Daemon:
     def _refused(self, node: dict[str, Any]) -> str | None:
         """Why it cannot be opened; None if it is."""
         try:
-            self._add(node)
+            self._graph.add(node)
         except Gone:
             raise
         except ConfigurationError as error:
             return str(error)
         return None
-
-    def _add(self, node: dict[str, Any]) -> None:
-        try:
-            self._do("blockdev-add", **node)
-        except ConfigurationError as error:
-            if FASTEST not in str(error):
-                raise
-            self._do("blockdev-add", **without_uring(node))
 
     def _sentence(self, problem: str) -> str:
         if _IN_USE in problem:

@@ -92,6 +92,10 @@ def _switch(images: Images, said: dict[str, Any]) -> Answer:
     return {"ok": {}}, []
 
 
+def _merge(images: Images, said: dict[str, Any]) -> Answer:
+    return {"ok": {"part": images.merge(str(said["path"]), str(said["base"]))}}, []
+
+
 def _release(images: Images, said: dict[str, Any]) -> Answer:
     images.release(str(said["key"]))
     return {"ok": {}}, []
@@ -101,5 +105,6 @@ _VERBS: dict[str, Callable[[Images, dict[str, Any]], Answer]] = {
     "open": _open,
     "again": _again,
     "switch": _switch,
+    "merge": _merge,
     "release": _release,
 }

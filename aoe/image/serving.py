@@ -189,6 +189,16 @@ class Images:
         one.path, one.source = one.wanted.path, chain.parts[0].fd
         one.daemon.switch(chain)
 
+    def merge(self, path: str, base: str) -> float | None:
+        """Let the image in a file take what it needs of those below it, down to the one in the file `base`,
+        or (empty) of all: how much of that is done, 0 to 1, to be called again until it is 1; None where none
+        of these has it. ConfigurationError, OSError."""
+        file = Path(path).stat()
+        them = [it.daemon for it in self._them.values() if it.daemon.has(file)]
+        if len(them) > 1:
+            raise ConfigurationError(f"{path} is read by {len(them)} exports; it is merged once one is left")
+        return them[0].merge(file, Path(base).stat() if base else None) if them else None
+
     def release(self, key: str) -> None:
         """One user less; with the last the daemon ends, and another program may have the image."""
         one = self._them.get(key)
