@@ -9,6 +9,7 @@ from aoe.errors import AoeError
 from aoe.node.pools import Pools
 from aoe.pool import merging
 from aoe.pool.asked import Wish
+from aoe.pool.merging import Served
 from aoe.pool.work import Work
 
 Facts = dict[str, Any]
@@ -16,7 +17,7 @@ Do = Callable[[str, Wish], object]
 """Does a verb of a pool. AoeError."""
 
 
-def merges(pools: Pools, do: Do) -> Iterator[Facts]:
+def merges(pools: Pools, do: Do, served: Served) -> Iterator[Facts]:
     """Merge all there is, and tell of each volume what failed. Blocks for as long as that takes; the pools
     may be worked on meanwhile, by `do` too."""
     for name in pools.names:
@@ -26,15 +27,15 @@ def merges(pools: Pools, do: Do) -> Iterator[Facts]:
         except AoeError:
             continue  # that is said elsewhere
         for volume in volumes:
-            yield {"volume": f"{name}/{volume}", "problem": _merged(pools.config(name), volume, do)}
+            yield {"volume": f"{name}/{volume}", "problem": _merged(pools.config(name), volume, do, served)}
 
 
-def _merged(pool: PoolConfig, volume: str, do: Do) -> str:
+def _merged(pool: PoolConfig, volume: str, do: Do, served: Served) -> str:
     """Why it was not; empty where it was."""
     try:
         look = Work(pool.place, kind=pool.kind, name=pool.name, reserve=pool.reserve, locked=False)
         with closing(look):
-            for request in merging.merged(look, volume, lambda _: None):
+            for request in merging.merged(look, volume, lambda _: None, served):
                 do(pool.name, request)
     except AoeError as error:
         return str(error)

@@ -41,6 +41,7 @@ from aoe.node.resumed import again, has_lives
 from aoe.node.rooms import rooms
 from aoe.node.scheduled import Looks
 from aoe.pool.asked import Wish
+from aoe.pool.qemu_img import Told
 from aoe.pool.requests import Cut
 from aoe.printable import plain
 from aoe.target.keys import StoreKey
@@ -337,15 +338,24 @@ class InProcess:
         return list(rooms(self.pools))
 
     def merges(self) -> list[Facts]:
-        return list(merges(self.pools, self.chores.do))
+        return list(merges(self.pools, self.chores.do, self))
+
+    def is_written(self, path: str) -> bool:
+        """As `aoe.pool.merging.Served` has it, here and below."""
+        return path in (str(it.path) for it in self._served_images() if not it.how.read_only)
+
+    def merge(self, path: str, base: str, told: Told) -> bool:
+        return self._images.merge(path, base, told)
 
     def dues(self) -> list[Facts]:
         return self._looks.dues(self.pools, datetime.now(UTC))
 
     def _is_ours(self, path: str) -> bool:
+        return self._holds.has(token_at(path)) or path in (str(it.path) for it in self._served_images())
+
+    def _served_images(self) -> list[Where]:
         wheres = list(self._image_wheres.items())  # another thread may open one meanwhile
-        served = (str(where.path) for name, where in wheres if self._image_uses[name] > 0)
-        return self._holds.has(token_at(path)) or path in served
+        return [where for name, where in wheres if self._image_uses[name] > 0]
 
     def close(self) -> None:
         self._holds.close()

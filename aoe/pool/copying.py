@@ -96,7 +96,7 @@ class Standing:
         if self.tree.depth(image) >= limits.POOL_CHAIN_MAX:
             raise ConfigurationError(
                 f"this state is made of {limits.POOL_CHAIN_MAX} images already, each of differences to the "
-                "one before; delete later states, or copy the disk to a new volume"
+                "one before; delete snapshots among these, and wait until a daemon has merged them"
             )
         overlay = Image(id=self.fresh(), size=image.size, format="qcow2", base=image.id)
         return Child(overlay, Make(overlay, image, "overlay"))

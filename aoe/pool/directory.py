@@ -197,14 +197,24 @@ class Directory:
 
     def _remove(self, step: Drop | Forget | Sweep) -> None:
         match step:
-            case Drop(file, new):
+            case Drop(file, new, emptied):
                 within, name = self._at.images, file + NEW * new
+                if emptied:
+                    self._empty(name)
             case Forget(uuid):
                 within, name = self._at.volumes, uuid + _GONE
             case Sweep(file):
                 within, name = self._at.volumes, file
         handles.remove(within, name)
         os.fsync(within)
+
+    def _empty(self, name: str) -> None:
+        with (
+            suppress(OSError, PoolError),
+            handles.opened(self._at.images, name, os.O_RDWR) as fd,
+        ):
+            _take(fd, Path(name), read=False)
+            os.ftruncate(fd, 0)
 
     def _make(self, step: Make) -> None:
         file = step.image.file + NEW

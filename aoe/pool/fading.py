@@ -33,6 +33,13 @@ def rebases(tree: Tree, volume: Volume) -> Iterator[Rebase]:
         yield Rebase(image, tuple(below[:end]), below[end] if kept else None)
 
 
+def gathered(rebase: Rebase) -> Rebase | None:
+    """What can be done instead while its image is written: the last one that fades takes what it needs of the
+    others. None where there are no others."""
+    last, *others = rebase.through
+    return Rebase(last, tuple(others), rebase.base) if others else None
+
+
 @dataclass(frozen=True, slots=True)
 class Merged:
     """The image of an id has taken what it needs: it is differences to the image `base`, or to nothing."""
@@ -44,13 +51,15 @@ class Merged:
     def plan(self, at: Standing) -> Plan:
         """How that is noted; ConfigurationError where it is not what is to be done."""
         was = at.tree.volume(self.volume)
-        done = [it for it in rebases(at.tree, was) if it.image.id == self.id]
+        right = [*rebases(at.tree, was)]
+        right += filter(None, map(gathered, right))
+        done = [it for it in right if it.image.id == self.id]
         if not done or (done[0].base.id if done[0].base else None) != self.base:
             raise ConfigurationError(f"{at.tree.said(self.volume)} was changed meanwhile; merge it again")
         now, dropped = shed(_with(was, replace(done[0].image, base=self.base)))
         steps = Check(done[0].image, done[0].base), Save(self.volume, now)
         said = f"{at.tree.said(self.volume)}: {len(dropped)} images are merged into later ones"
-        return Plan((*steps, *(Drop(it.file) for it in dropped)), said)
+        return Plan((*steps, *(Drop(it.file, emptied=True) for it in dropped)), said)
 
 
 def _with(volume: Volume, image: Image) -> Volume:
@@ -60,4 +69,5 @@ def _with(volume: Volume, image: Image) -> Volume:
         return image if it.id == image.id else it
 
     snapshots = tuple(replace(it, image=now(it.image)) for it in volume.snapshots)
-    return replace(volume, head=now(volume.head), snapshots=snapshots)
+    fading = tuple(map(now, volume.fading))
+    return replace(volume, head=now(volume.head), snapshots=snapshots, fading=fading)

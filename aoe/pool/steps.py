@@ -118,10 +118,12 @@ class Hide:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A file of an image is removed; one that is not there is."""
+    """A file of an image is removed; one that is not there is. It is `emptied` before that, unless a program
+    uses it: what does not any more may have it open for long."""
 
     file: str
     new: bool = False
+    emptied: bool = False
 
     @property
     def sentence(self) -> str:

@@ -18,6 +18,7 @@ from aoe.node.pools import Pools
 from aoe.pool import filling, merging, qemu_img
 from aoe.pool.adopting import check_template
 from aoe.pool.fading import Merged, rebases
+from aoe.pool.merging import UNSERVED
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rollback
 from aoe.pool.work import Work
 from tests.pool import standings
@@ -282,14 +283,14 @@ def test_a_daemon_does_it_in_the_background(pools: Pools, tmp_path: Path) -> Non
     chores = Chores(pools, lambda _: False)
     chores.do("fast", Delete("base", "b"))
     work = pools.work("fast")
-    assert list(merges(pools, chores.do)) == [{"volume": "fast/base", "problem": ""}]
-    assert not list(merges(pools, chores.do))
+    assert list(merges(pools, chores.do, UNSERVED)) == [{"volume": "fast/base", "problem": ""}]
+    assert not list(merges(pools, chores.do, UNSERVED))
     check(work, tmp_path, "b")
     chores.do("fast", Delete("base", "c"))
     with work.fillable.alone(work.volumes["base"].head, read=False):
-        (found,) = merges(pools, chores.do)
+        (found,) = merges(pools, chores.do, UNSERVED)
         assert "is in use by" in found["problem"]
-    assert list(merges(pools, chores.do)) == [{"volume": "fast/base", "problem": ""}]
+    assert list(merges(pools, chores.do, UNSERVED)) == [{"volume": "fast/base", "problem": ""}]
     check(work, tmp_path, "b", "c")
 
 
