@@ -1,6 +1,7 @@
 """`aoe`: talk to targets from the command line."""
 
 import functools
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -35,4 +36,5 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    gc.disable()  # as `aoe_start` does
     sys.exit(main())

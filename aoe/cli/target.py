@@ -1,6 +1,7 @@
 """`aoe-target`: serve disks over AoE."""
 
 import functools
+import gc
 import sys
 
 from aoe.cli import stdio
@@ -20,4 +21,5 @@ def _main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    gc.disable()  # as `aoe_start` does
     leave(main())
