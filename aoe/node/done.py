@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from aoe.config.values import Config
@@ -66,7 +65,7 @@ class Done(NamedTuple):
             return tuple(it for it in notes if it.address == address)
 
         it = self.plan
-        plan = replace(it, kept=mine(it.kept), waits=mine(it.waits), notes=mine(it.notes))
+        plan = it._replace(kept=mine(it.kept), waits=mine(it.waits), notes=mine(it.notes))
         return self._replace(plan=plan, failed=mine(self.failed))
 
     def facts(self) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Prepared(NamedTuple):
     def left_of(self, plan: Plan) -> Plan:
         """Once it is known which stores cannot be opened yet."""
         steps = tuple(it for it in plan.steps if not (isinstance(it, Add) and it.export.address in self.busy))
-        return replace(plan, steps=steps, waits=(*plan.waits, *self.waits))
+        return plan._replace(steps=steps, waits=(*plan.waits, *self.waits))
 
 
 @dataclass

@@ -122,7 +122,7 @@ class Node:
 
     def _with_waiting(self, plan: Plan, names: Names) -> Plan:
         self._waiting = self._links.waits(names)
-        return replace(plan, waits=(*plan.waits, *self._waiting))
+        return plan._replace(waits=(*plan.waits, *self._waiting))
 
     def _names(self, wanted: Config) -> Names:
         return Names(wanted, self._opener.look, lambda: self._only or self._opener.only())
@@ -205,7 +205,7 @@ class Node:
         found.update(there)
         steps = self._plan(wanted, found, remove=remove)
         waits = self._links.waits(await aside(lambda: self._names(wanted)))
-        steps = replace(steps, waits=(*steps.waits, *waits))
+        steps = steps._replace(waits=(*steps.waits, *waits))
         return Done(steps, (), self._state.number, only_planned=True)
 
     async def apply_one(self, key: Key, wanted: Wanting, by: str) -> Done:
@@ -273,7 +273,7 @@ class Node:
             problems = [it for it in problems if parse_address(it.address) in stuck] + prepared.problems
         if problems and not lenient:
             await self._hands.give_back(prepared.ready.values())
-            refused = replace(steps, steps=(), problems=tuple(problems))
+            refused = steps._replace(steps=(), problems=tuple(problems))
             return Done(refused, (), self._state.number)
         if steps.problems:
             return Done(steps, (), self._state.number)
@@ -310,7 +310,7 @@ class Node:
         running = replace(found, exports={**found.exports, **meant})
         steps = plan(wanted, running, there, held=self._held - {key}, why=there.why)
         mine = [it for it in steps.steps if not isinstance(it, Adjust) and it.export.key == key]
-        return replace(steps, steps=tuple(mine))
+        return steps._replace(steps=tuple(mine))
 
     def _check(self, expect: int | None) -> None:
         if expect not in (None, self._state.number):

@@ -2,14 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from aoe.drive.identify import FIRMWARE
 
 
-@dataclass(frozen=True, slots=True)
-class ClientStatus:
+class ClientStatus(NamedTuple):
     """A host that read or changed a disk, by the rows of CLIENT, and how long ago it was heard (`heard_us`,
     microseconds). The last one may be `other`: all those that have no numbers of their own."""
 
@@ -21,8 +19,7 @@ class ClientStatus:
     heard_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class ExportStatus:
+class ExportStatus(NamedTuple):
     """One address. `state` is `serving`, `waiting`, `kept`, `failed` or `draining`, with the `reason` where
     there is one. It is served while it drains for an administrator, whom `stays` tells which hosts stay. What
     is served has the facts behind that: `unused_s` are seconds since a client read or wrote, None if none did
@@ -52,15 +49,19 @@ class ExportStatus:
     read_bytes: int = 0
     written_bytes: int = 0
     queue: int = 0
-    counted: Mapping[str, int] = field(default_factory=dict)
+    counted: Mapping[str, int] = {}
     reply: tuple[int, ...] = ()
     disk: tuple[int, ...] = ()
     clients: tuple[ClientStatus, ...] = ()
     stays: Mapping[str, str] | None = None
     """Why, by MAC; None where it does not drain."""
-    limits: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, float] = {}
     cutting: str = ""
     cut: float = 0.0
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        return self._asdict() | {"clients": [it._asdict() for it in self.clients]}
 
     @property
     def served(self) -> bool:
@@ -68,8 +69,7 @@ class ExportStatus:
         return self.state == "serving" or self.stays is not None
 
 
-@dataclass(frozen=True, slots=True)
-class InterfaceStatus:
+class InterfaceStatus(NamedTuple):
     """Where it serves; one that is not `up` may not be there yet. Its receive buffer has room for so many of
     the largest `frames_that_fit`."""
 
@@ -80,8 +80,7 @@ class InterfaceStatus:
     frames_that_fit: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PoolStatus:
+class PoolStatus(NamedTuple):
     """A pool of the file, or the `problem` that keeps it from being used. Of its store `free_bytes` of
     `total_bytes` are free, of which `reserve_percent` are a reserve. `promised_bytes` are those of the disks
     of all `volumes`; `snapshot_bytes`, or more, are only for the `snapshots`."""
@@ -98,8 +97,7 @@ class PoolStatus:
     snapshot_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class EngineStatus:
+class EngineStatus(NamedTuple):
     """What serves: `c` or `python`; `reason` is why not the compiled one that was meant. `io_uring` says
     whether the kernel lets that use it."""
 
@@ -108,8 +106,7 @@ class EngineStatus:
     io_uring: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """`number` is that of the last change, `changing` the one under way (empty: none), `release` that of the
     program that runs."""
 
@@ -126,7 +123,12 @@ class Status:
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        return self._asdict() | {
+            "exports": [one.facts() for one in self.exports],
+            "interfaces": [it._asdict() for it in self.interfaces],
+            "engine": self.engine._asdict(),
+            "pools": [it._asdict() for it in self.pools],
+        }
 
     @property
     def sentence(self) -> str:

@@ -1,8 +1,7 @@
 """What is done to come from what is served to what is wanted: a value for each step, in JSON and in words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aoe.config.text import in_units
 from aoe.config.values import ExportConfig, Mask, TargetConfig
@@ -12,8 +11,7 @@ from aoe.wire.frame import format_mac
 BANDWIDTHS = ("limit-bandwidth", "limit-client-bandwidth")
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(NamedTuple):
     """Take an export away once what was admitted is answered; `returns`: its address gets another disk."""
 
     export: ExportConfig
@@ -30,8 +28,7 @@ class Remove:
         return {"step": "remove", **_place(self.export), "returns": self.returns}
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """Serve an export otherwise, without a break: `what` are the keys."""
 
     export: ExportConfig
@@ -50,8 +47,7 @@ class Change:
         return {"step": "change", **_place(self.export), "what": list(self.what)}
 
 
-@dataclass(frozen=True, slots=True)
-class Adjust:
+class Adjust(NamedTuple):
     """Serve everything otherwise, without a break: `what` are the keys of `[target]`."""
 
     target: TargetConfig
@@ -68,8 +64,7 @@ class Adjust:
         return {"step": "adjust", "what": list(self.what)}
 
 
-@dataclass(frozen=True, slots=True)
-class Add:
+class Add(NamedTuple):
     """Serve an export. `instead` are the keys for which the one at its address was replaced, `source` is the
     address that has the store until then, with its lock; `mask` is the list of hosts (None: what is kept)."""
 
@@ -105,8 +100,7 @@ ALL = "all"
 """In the place of an address: what is said is of everything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """Something to be said of an export that is not done now, or otherwise than one may think."""
 
     address: str
@@ -124,8 +118,7 @@ class Note:
         return {"address": self.address, "reason": self.text}
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """The steps in their order; what is `kept` although the file has it otherwise, what `waits` for something
     that is not there, `notes` to be said, and `problems`: with one of them nothing is done."""
 

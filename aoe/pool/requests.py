@@ -94,7 +94,7 @@ class Clone:
         taken = [it.name for it in source.snapshots]
         cut = _cut(at, self.source, source, names.fresh(f"clone-{self.volume}", taken), FOR_CLONE)
         plan = self._of(at, cut.volume, cut.snapshot, cut.steps)
-        return replace(plan, idle=at.idle(source.head), read=(), live=cut.goes_on)
+        return plan._replace(idle=at.idle(source.head), read=(), live=cut.goes_on)
 
     def _of(self, at: Standing, source: Volume, kept: Snapshot, before: tuple[Step, ...]) -> Plan:
         child = at.child(kept.image)

@@ -7,16 +7,14 @@ its name.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from aoe.pool.volume import Image, Volume
 
 Copied = Literal["copy", "overlay"]
 
 
-@dataclass(frozen=True, slots=True)
-class Make:
+class Make(NamedTuple):
     """A new image: empty, or beginning as another one, whose blocks it shares. One that is `kept` is never
     written."""
 
@@ -34,8 +32,7 @@ class Make:
         return f"make the image {self.image.file}, {shares} {self.of.file}"
 
 
-@dataclass(frozen=True, slots=True)
-class Find:
+class Find(NamedTuple):
     """A new image that was filled before is there; else nothing is done."""
 
     image: Image
@@ -45,8 +42,7 @@ class Find:
         return f"find the image {self.image.file}, which is filled"
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """An image is differences to the image `base`, or to nothing; else nothing is done."""
 
     image: Image
@@ -57,8 +53,7 @@ class Check:
         return f"check that {self.image.file} needs {self.base.file if self.base else 'no other'}"
 
 
-@dataclass(frozen=True, slots=True)
-class Save:
+class Save(NamedTuple):
     """The record of a volume, new or replaced."""
 
     name: str
@@ -69,8 +64,7 @@ class Save:
         return f"write the record of {self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(NamedTuple):
     """A new image gets its name, now that a record has it."""
 
     image: Image
@@ -80,8 +74,7 @@ class Settle:
         return f"name the image {self.image.file}"
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(NamedTuple):
     """An image gets the length of its disk; what it has behind the size that it had is zeroes then."""
 
     image: Image
@@ -92,8 +85,7 @@ class Fit:
         return f"resize the image {self.image.file} from {self.was} to {self.image.size} bytes"
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """A volume gets another name."""
 
     old: str
@@ -104,8 +96,7 @@ class Move:
         return f"rename the record of {self.old} to {self.new}"
 
 
-@dataclass(frozen=True, slots=True)
-class Hide:
+class Hide(NamedTuple):
     """The record of a volume is put aside: the volume is gone, and its images are to go."""
 
     name: str
@@ -116,8 +107,7 @@ class Hide:
         return f"put the record of {self.name} aside"
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(NamedTuple):
     """A file of an image is removed; one that is not there is. It is `emptied` before that, unless a program
     uses it: what does not any more may have it open for long."""
 
@@ -130,8 +120,7 @@ class Drop:
         return f"remove the {'unfinished ' * self.new}image {self.file}"
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(NamedTuple):
     """A record that was put aside is removed, as its images are."""
 
     uuid: str
@@ -141,8 +130,7 @@ class Forget:
         return f"remove the record that was put aside of {self.uuid}"
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
+class Sweep(NamedTuple):
     """A record that was not written to its end is removed."""
 
     file: str
@@ -155,8 +143,7 @@ class Sweep:
 Step = Make | Find | Check | Save | Settle | Fit | Move | Hide | Drop | Forget | Sweep
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """How a verb is carried out. `notes` are for people. Nothing else may use the images of `idle` meanwhile,
     nor write to those of `read`; but one that is `live` goes on while disks of the same process are served,
     and where images stay as they are (`still`) others may read those of `idle`. One that `frees` room may use
