@@ -90,10 +90,13 @@ typedef struct {
 /* Make an engine; nothing runs yet. */
 int aoe_engine_open(aoe_engine **engine, const aoe_settings *settings);
 
-/* Give a thread its packet socket on a port that has none; the engine makes its filter, and its ring unless another
- * engine with the same frame_max and ring_frames has made that and is gone. Python keeps the descriptor, and binds it
- * again when the interface comes back. While threads run, aoe_engine_filter follows. */
-int aoe_engine_attach(aoe_engine *engine, uint32_t thread, uint32_t port, int socket, int has_ring);
+/* Give a packet socket that is not bound yet the ring that aoe_engine_attach maps. */
+int aoe_engine_make_ring(const aoe_engine *engine, int socket);
+
+/* Give a thread its packet socket on a port that has none; the engine makes its filter. It has a ring, which maybe
+ * `was_used` by another engine with the same frame_max and ring_frames that is gone. Python keeps the descriptor, and
+ * binds it again when the interface comes back. While threads run, aoe_engine_filter follows. */
+int aoe_engine_attach(aoe_engine *engine, uint32_t thread, uint32_t port, int socket, int was_used);
 
 /* Take nothing more from the sockets of a port. Once what came there is answered, of which the event descriptor tells,
  * this says 1, the port has none any more, and Python may close them; 0 before that. */

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from aoe import limits, timing
 from aoe.errors import AoeError
+from aoe.link.packet_sockets import Ring
 from aoe.metrics.table import CLIENT, EXPORT, TARGET, THREAD, length_of
 from aoe.wire.stamp import StreamLeft
 
@@ -147,8 +148,8 @@ class Engine:
         self._counted: dict[str, int] = {}
         self._thread: dict[int, list[int]] = {}
         ring_frames = max(limits.RING_FRAMES_MIN, limits.RING_BUFFER // frame_max)
-        self.ring = f"{threads} x {ring_frames} x {frame_max}"
-        """What is made of each socket: that of another engine has the same words where it can be used."""
+        self.ring = Ring(f"{threads} x {ring_frames} x {frame_max}", self._make_ring)
+        """What each socket is given."""
         self._frame = _ffi.new("uint8_t[]", frame_max)
         self._up = _ffi.new("aoe_up *")
         self._export = _ffi.new("uint64_t[]", length_of(EXPORT))
@@ -189,10 +190,13 @@ class Engine:
         """Make `event` unreadable until there is more."""
         os.eventfd_read(self.event)
 
-    def attach(self, thread: int, port: int, socket: int, *, has_ring: bool = False) -> None:
-        """Give a thread its packet socket on a port that has none; one that `has_ring` was another engine's
-        with such rings, and has what came since."""
-        _checked(_lib.aoe_engine_attach(self._engine, thread, port, socket, has_ring))
+    def _make_ring(self, socket: int) -> None:
+        _checked(_lib.aoe_engine_make_ring(self._engine, socket))
+
+    def attach(self, thread: int, port: int, socket: int, *, was_used: bool = False) -> None:
+        """Give a thread its packet socket, with a `ring`, on a port that has none; one that `was_used` was
+        another engine's, and has what came since."""
+        _checked(_lib.aoe_engine_attach(self._engine, thread, port, socket, was_used))
 
     def detach(self, port: int) -> None:
         """Take nothing more from the sockets of a port. `detached` says when they may be closed."""

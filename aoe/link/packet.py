@@ -26,6 +26,7 @@ from aoe.link.interface import (
 from aoe.link.packet_sockets import (
     NO_FRAME,
     ONLY_REPLIES,
+    Ring,
     Sockets,
     filter_frames,
     open_packet,
@@ -101,18 +102,23 @@ class PacketLink(Link):
         """The interface by its number: names can change."""
         return str(self._interface.number or "")
 
-    def engine_sockets(self, count: int, ring: str = "") -> list[tuple[int, bool]]:
-        """Open sockets for the threads of an engine; 0 closes those that there are. `ring` says which ring it
-        makes of each: of those that it need not make any more the second is true."""
-        for it in self._engine_sockets:
-            it.close()
+    def engine_sockets(self, count: int, ring: Ring) -> list[tuple[int, bool]]:
+        """Open sockets for the threads of an engine, with such a ring each. Where another engine had one, and
+        what came since is in it, the second is true."""
+        self.close_engine_sockets()
         if len(self._ahead) != count:
             self.open_ahead(count, ring)
         opened, self._ahead = self._ahead, []
         self._engine_sockets = [it for it, _ in opened]
-        return [(it.fileno(), has_ring) for it, has_ring in opened]
+        return [(it.fileno(), was_used) for it, was_used in opened]
 
-    def open_ahead(self, count: int, ring: str) -> None:
+    def close_engine_sockets(self) -> None:
+        """Those that there are."""
+        for it in self._engine_sockets:
+            it.close()
+        self._engine_sockets = []
+
+    def open_ahead(self, count: int, ring: Ring) -> None:
         """What `engine_sockets` will give. Blocks, if another process opens them."""
         for it, _ in self._ahead:
             it.close()

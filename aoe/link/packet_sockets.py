@@ -4,6 +4,7 @@ import ctypes
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from aoe import limits
 from aoe.errors import ConfigurationError
@@ -24,6 +25,14 @@ ONLY_REPLIES = (
 )
 
 
+class Ring(NamedTuple):
+    """What an engine gives each of its sockets: one of another engine with the same words can be used."""
+
+    words: str
+    make: Callable[[int], None]
+    """By its descriptor, before it is bound (csrc/shared/ring.h)."""
+
+
 class Sockets:
     """What a link on an interface needs of the kernel, opened by this process; another one may do it."""
 
@@ -31,10 +40,18 @@ class Sockets:
         """Bound to an interface (of no name: to none yet), with its buffers. ConfigurationError."""
         return open_packet(name)
 
-    def ringed(self, name: str, thread: int, ring: str) -> tuple[socket.socket, bool]:
-        """The same for a thread of an engine; whether it has such a ring already, of an earlier engine."""
-        del thread, ring
-        return self.packet(name), False
+    def ringed(self, name: str, thread: int, ring: Ring) -> tuple[socket.socket, bool]:
+        """The same for a thread of an engine, with a ring; whether an earlier engine used that."""
+        del thread
+        made = self.packet("")
+        try:
+            ring.make(made.fileno())
+            if name:
+                self.bind(name, made)
+        except BaseException:
+            made.close()
+            raise
+        return made, False
 
     def asking(self) -> socket.socket:
         """To ask about interfaces."""
@@ -45,16 +62,19 @@ class Sockets:
         return watching()
 
     def bind(self, name: str, *them: socket.socket) -> None:
-        """Have packet sockets go on with an interface. OSError, ConfigurationError."""
-        for it in them:
-            it.bind((name, ETHERTYPE))
+        """Have packet sockets take the frames of an interface. ConfigurationError."""
+        try:
+            for it in them:
+                it.bind((name, ETHERTYPE))
+        except OSError as error:
+            raise ConfigurationError(f"{name}: {error.strerror}") from error
 
     def go_on(self, name: str, them: Sequence[socket.socket], then: Callable[[bool], None]) -> None:
         """The same for a link, and `then` something with whether they do: at once. What asks another process
         for it does so later, in the running event loop."""
         try:
             self.bind(name, *them)
-        except (OSError, ConfigurationError):
+        except ConfigurationError:
             then(False)
         else:
             then(True)
@@ -76,21 +96,12 @@ def open_packet(name: str) -> socket.socket:
     try:
         _enlarge(link)
         link.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS_NEW, 1)
+        if name:
+            link.bind((name, ETHERTYPE))
     except OSError as error:
         link.close()
         raise ConfigurationError(f"{name}: {error.strerror}") from error
-    if name:
-        bind(link, name)
     return link
-
-
-def bind(link: socket.socket, name: str) -> None:
-    """Have it take the frames of an interface; ConfigurationError where that cannot be, and it is closed."""
-    try:
-        link.bind((name, ETHERTYPE))
-    except OSError as error:
-        link.close()
-        raise ConfigurationError(f"{name}: {error.strerror}") from error
 
 
 def filter_frames(link: socket.socket, program: bytes) -> None:

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable, MutableMapping, Sequence
 from weakref import WeakKeyDictionary
 
-from aoe.link.packet_sockets import Sockets
+from aoe.link.packet_sockets import Ring, Sockets
 from aoe.node.held import Held, Kind
 
 
@@ -22,10 +22,13 @@ class HeldSockets(Sockets):
         """As what each is held."""
 
     def packet(self, name: str) -> socket.socket:
-        return self._socket(name, "python")[0]
+        return self._socket(name, "python", lambda: self._sockets.packet(name))[0]
 
-    def ringed(self, name: str, thread: int, ring: str) -> tuple[socket.socket, bool]:
-        return self._socket(name, f"{thread} {ring}")
+    def ringed(self, name: str, thread: int, ring: Ring) -> tuple[socket.socket, bool]:
+        def new() -> socket.socket:
+            return self._sockets.ringed(name, thread, ring)[0]
+
+        return self._socket(name, f"{thread} {ring.words}", new)
 
     def asking(self) -> socket.socket:
         return self._sockets.asking()
@@ -43,17 +46,17 @@ class HeldSockets(Sockets):
         for key in filter(None, (self._keys.pop(it, "") for it in them)):
             self._held.forget(Kind.LINK, key)
 
-    def _socket(self, name: str, use: str) -> tuple[socket.socket, bool]:
+    def _socket(self, name: str, use: str, new: Callable[[], socket.socket]) -> tuple[socket.socket, bool]:
         """Whether it is of the last life, too."""
         if not name:
-            return self._sockets.packet(name), False
+            return new(), False
         key = f"{name} {use}"
         last = self._last(name, key)
         if last is not None:
             self.went_on = True
             self._keys[last] = key
             return last, True
-        made = self._sockets.packet(name)
+        made = new()
         self._held.keep(Kind.LINK, key, made.fileno())
         self._keys[made] = key
         return made, False

@@ -119,13 +119,13 @@ class Accelerator:
         self.engine.set_port(self._ports.index(port), PortFacts(port.mac, port.sectors))
 
     def open_ahead(self, link: PacketLink) -> None:
-        """What a port on it will need. ConfigurationError."""
+        """What a port on it will need. ConfigurationError, EngineUnavailable."""
         link.open_ahead(self._options.threads, self.engine.ring)
 
     def _attach(self, port: Port, link: PacketLink) -> None:
         sockets = link.engine_sockets(self._options.threads, self.engine.ring)
-        for thread, (socket, has_ring) in enumerate(sockets):
-            self.engine.attach(thread, self._ports.index(port), socket, has_ring=has_ring)
+        for thread, (socket, was_used) in enumerate(sockets):
+            self.engine.attach(thread, self._ports.index(port), socket, was_used=was_used)
 
     def add_port(self, port: Port, link: PacketLink) -> None:
         """Serve on one more link. EngineUnavailable where there is no room for it."""
@@ -153,7 +153,7 @@ class Accelerator:
         self._forget_port(port)
 
     def _forget_port(self, port: Port) -> None:
-        self._links.pop(port).engine_sockets(0)
+        self._links.pop(port).close_engine_sockets()
         self._ports[self._ports.index(port)] = None
 
     def add(self, disks: Mapping[Export, FileDisk]) -> None:
@@ -243,7 +243,7 @@ class Accelerator:
             asyncio.get_running_loop().remove_reader(self.engine.event)
         self.engine.close()
         for link in self._links.values():
-            link.engine_sockets(0)
+            link.close_engine_sockets()
 
     def _news(self) -> None:
         self.engine.acknowledge()

@@ -184,8 +184,10 @@ static void next_life(void)
 
 static void attach(uint32_t port)
 {
-    for (uint32_t i = 0; i < engine->set.threads; i++)
+    for (uint32_t i = 0; i < engine->set.threads; i++) {
+        CHECK(!aoe_engine_make_ring(engine, world_ring_fd(i, port)));
         CHECK(!aoe_engine_attach(engine, i, port, world_ring_fd(i, port), 0));
+    }
 }
 
 static void plug(uint32_t port)

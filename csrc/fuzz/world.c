@@ -210,9 +210,15 @@ static void pop(struct fake_socket *s)
     free(f);
 }
 
-int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots, int already)
+int ring_make(int fd, uint32_t frame_max, uint32_t slots)
 {
-    CHECK(frame_max && slots && !already && !socket_of(fd)->head);
+    CHECK(frame_max && slots && !socket_of(fd)->head);
+    return 0;
+}
+
+int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots, int was_used)
+{
+    CHECK(frame_max && slots && !was_used && !socket_of(fd)->head);
     ring->fd = fd;
     socket_of(fd)->is_shut = 0;
     return 0;

@@ -130,7 +130,10 @@ int port_open_ethernet(struct socket_port *p, const char *name, int query, const
     p->owned = 1;
     enlarge(p->fd);
     uint32_t slots = RING_BUFFER / p->room;
-    int bad = ring_open(&p->ring, p->fd, p->room, slots > RING_FRAMES_MIN ? slots : RING_FRAMES_MIN, 0);
+    slots = slots > RING_FRAMES_MIN ? slots : RING_FRAMES_MIN;
+    int bad = ring_make(p->fd, p->room, slots);
+    if (!bad)
+        bad = ring_open(&p->ring, p->fd, p->room, slots, 0);
     if (!bad)
         bad = ring_filter_replies(p->fd, set->address, set->addresses);
     if (!bad)

@@ -25,39 +25,42 @@ static struct tpacket2_hdr *slot_of(const struct ring *ring, uint32_t number)
 
 static struct tpacket2_hdr *slot_at(const struct ring *ring) { return slot_of(ring, ring->head); }
 
-static int make(int fd, const struct tpacket_req *wanted)
-{
-    int version = TPACKET_V2;
-    int bad = setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
-              setsockopt(fd, SOL_PACKET, PACKET_RX_RING, wanted, sizeof *wanted);
-    return bad ? -errno : 0;
-}
-
-int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots, int already)
+static struct tpacket_req request(uint32_t frame_max, uint32_t slots)
 {
     uint32_t slot = TPACKET_ALIGN((uint32_t)TPACKET2_HDRLEN + LINK_HEADROOM + frame_max);
     uint32_t block = BLOCK_MIN;
     while (block < slot)
         block *= 2;
     uint32_t blocks = (slots + block / slot - 1) / (block / slot);
-    struct tpacket_req req = {
+    return (struct tpacket_req){
         .tp_block_size = block, .tp_block_nr = blocks, .tp_frame_size = slot, .tp_frame_nr = blocks * (block / slot)};
-    int bad = already ? 0 : make(fd, &req);
-    if (bad)
-        return bad;
-    ring->map_length = (size_t)block * blocks;
+}
+
+int ring_make(int fd, uint32_t frame_max, uint32_t slots)
+{
+    int version = TPACKET_V2;
+    struct tpacket_req wanted = request(frame_max, slots);
+    int bad = setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
+              setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &wanted, sizeof wanted);
+    return bad ? -errno : 0;
+}
+
+int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots, int was_used)
+{
+    struct tpacket_req req = request(frame_max, slots);
+    ring->map_length = (size_t)req.tp_block_size * req.tp_block_nr;
     ring->map = mmap(NULL, ring->map_length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (ring->map == MAP_FAILED) {
         ring->map = NULL;
         return -errno;
     }
     ring->fd = fd;
-    ring->block = block;
-    ring->slot = slot;
+    ring->block = req.tp_block_size;
+    ring->slot = req.tp_frame_size;
     ring->slots = req.tp_frame_nr;
     ring->frame_max = frame_max;
     ring->head = 0;
-    ring->strange = already;
+    ring->strange = was_used;
     return 0;
 }
 

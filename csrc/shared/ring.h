@@ -21,9 +21,12 @@ struct arrival {
     int for_us; /* not sent to another host, not cut off, no longer than the ring is for */
 };
 
-/* Map a ring of `slots` frames of up to `frame_max` bytes. A socket that has one `already`, made so by another process,
- * has it with what came meanwhile. Negative errno; the ring ends with the socket. */
-int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots, int already);
+/* Make a ring of `slots` frames of up to `frame_max` bytes. Bind the socket later: Linux (seen with 6.18) passes nothing
+ * to one that is bound already where its interface comes up meanwhile, until that goes down. Negative errno; the ring
+ * ends with the socket. */
+int ring_make(int fd, uint32_t frame_max, uint32_t slots);
+/* Map one that was made with the same numbers. What `was_used` by another process has what came meanwhile. */
+int ring_open(struct ring *ring, int fd, uint32_t frame_max, uint32_t slots, int was_used);
 void ring_close(struct ring *ring);
 
 /* Let the kernel pass only requests for these shelves that belong to thread `index` of `threads`;

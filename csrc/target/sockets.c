@@ -13,13 +13,18 @@ static void told(struct thread *t)
         sockets_adopt(t);
 }
 
-int aoe_engine_attach(aoe_engine *e, uint32_t thread, uint32_t port, int socket, int has_ring)
+int aoe_engine_make_ring(const aoe_engine *e, int socket)
+{
+    return ring_make(socket, e->set.frame_max, e->set.ring_frames);
+}
+
+int aoe_engine_attach(aoe_engine *e, uint32_t thread, uint32_t port, int socket, int was_used)
 {
     assert(thread < e->set.threads && port < e->set.ports);
     struct thread *t = &e->threads[thread];
     struct port *p = &t->ports[port];
     assert(atomic_load(&p->stage) == PORT_FREE);
-    int bad = ring_open(&p->ring, socket, e->set.frame_max, e->set.ring_frames, has_ring);
+    int bad = ring_open(&p->ring, socket, e->set.frame_max, e->set.ring_frames, was_used);
     if (bad)
         return bad;
     for (uint32_t m = 0; m < OUTLET; m++)

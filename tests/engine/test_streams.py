@@ -21,7 +21,7 @@ from aoe.disk.open import open_disk
 from aoe.drive.identify import vendor_of
 from aoe.limits import STREAMS_MAX
 from aoe.link.packet import PacketLink
-from aoe.link.packet_sockets import Sockets
+from aoe.link.packet_sockets import Ring, Sockets
 from aoe.target.accelerator import EngineOptions
 from aoe.target.legacy import Legacy
 from aoe.target.offer import Offer
@@ -278,11 +278,11 @@ class Kept(Sockets):
     def __init__(self) -> None:
         self._kept: dict[tuple[int, str], socket.socket] = {}
 
-    def ringed(self, name: str, thread: int, ring: str) -> tuple[socket.socket, bool]:
-        key = thread, ring
+    def ringed(self, name: str, thread: int, ring: Ring) -> tuple[socket.socket, bool]:
+        key = thread, ring.words
         is_new = key not in self._kept
         if is_new:
-            self._kept[key] = self.packet(name)
+            self._kept[key], _ = super().ringed(name, thread, ring)
         return self._kept[key].dup(), not is_new
 
     def close(self) -> None:

@@ -2,10 +2,13 @@
 
 import asyncio
 import socket
+import struct
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +17,23 @@ import uvloop
 
 from aoe import timing
 from aoe.cli.privilege import drop_privileges
+from aoe.engine import Engine, PortFacts
 from aoe.errors import ConfigurationError
 from aoe.limits import RECEIVE_BATCH, SEND_BACKLOG_MAX
 from aoe.link.interface import ethernet_interfaces_up
 from aoe.link.packet import PacketLink, only_interface
+from aoe.link.packet_sockets import Sockets
 from tests.link.collector import BROADCAST, Collector, ethernet, until
 from tests.support.labs.network import Lab, in_namespace
 from tests.support.labs.ports import PacketPort
-from tests.support.tools import need_namespaces, unavailable, which
+from tests.support.tools import need_engine, need_namespaces, unavailable, which
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.net
 
 ME, PEER = bytes.fromhex("02a0e0000100"), bytes.fromhex("02a0e0000200")
 STRANGER = bytes.fromhex("02a0e00099ff")
+SOL_PACKET, PACKET_STATISTICS = 263, 6
 LONG_NS = 600_000_000_000
 
 Loop = Callable[[Coroutine[Any, Any, None]], None]
@@ -636,6 +643,29 @@ def test_an_interface_that_is_down_is_waited_for(lab: Lab) -> None:
             await comes(collector, lab.port(), b"up")
 
     inside(lab, scenario())
+
+
+def test_one_that_comes_up_as_its_socket_gets_a_ring_is_heard(lab: Lab) -> None:
+    """Linux forgets a socket that is bound already then; one of these moments is in between."""
+    need_engine()
+    near, port = lab.cables[0].a, lab.port()
+    with closing(Engine([PortFacts(ME, 2)], exports_max=1, frame_max=1514, frame_age_ns=10**9)) as engine:
+        for delay_ms in range(0, 12, 2):
+            lab.down(near)
+            up = threading.Timer(delay_ms / 1000, lab.link, [near, "up"])
+            up.start()
+            ringed, _ = in_namespace(lab.namespace("target"), lambda: Sockets().ringed("v0", 0, engine.ring))
+            up.join()
+            lab.up(near)
+            with ringed:
+                wait_for(partial(hears, ringed, port), what=f"it is deaf when it comes {delay_ms} ms later")
+
+
+def hears(ringed: socket.socket, port: PacketPort) -> bool:
+    """Whether the kernel puts into its ring what is sent."""
+    port.send(numbered(1))
+    seen, _ = struct.unpack("II", ringed.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
+    return bool(seen)
 
 
 def test_without_permission_it_says_what_to_do(lab: Lab) -> None:
