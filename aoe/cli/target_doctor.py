@@ -41,7 +41,8 @@ class Doctor(NamedTuple):
         target = config.target if config else TargetConfig()
         links = len(target.interfaces) + len(target.links) or 1
         needed = descriptors(len(config.exports) if config else 0, links, target)
-        return Given(str(file), config, faults, problem, socket, _state_dir(target, socket), needed, _here)
+        state = None if faults or problem else _state_dir(target, socket)
+        return Given(str(file), config, faults, problem, socket, state, needed, _here)
 
     def _read(self, file: Path, socket: Path) -> tuple[Config | None, Sequence[str], str]:
         """What is in the file, each fault of it, and why this user may not read it."""

@@ -32,16 +32,16 @@ _OTHERS = segment.Heard([], {}, {})
 
 class Given(NamedTuple):
     """Where to look: the `file`, what it says (None where it cannot be applied, by its `faults`, or not read,
-    for a `problem`), and the control `socket` of the daemon. `state_dir` is where that keeps its state. Its
-    file takes so many `descriptors`. `here` looks at what a file names, without a daemon: whether it can be
-    used, what it is, and a sentence."""
+    for a `problem`), and the control `socket` of the daemon. `state_dir` is where that keeps its state; None:
+    only the file could tell. Its file takes so many `descriptors`. `here` looks at what a file names, without
+    a daemon: whether it can be used, what it is, and a sentence."""
 
     file: str
     config: Config | None
     faults: Sequence[str]
     problem: str
     socket: Path
-    state_dir: Path
+    state_dir: Path | None
     descriptors: int
     here: Callable[[Config], Iterable[tuple[bool, str, dict[str, Any]]]]
 
@@ -179,6 +179,10 @@ def _names(given: Given, daemon: _Daemon) -> list[str]:
 
 async def _state(given: Given, daemon: _Daemon) -> list[Finding]:
     at = given.state_dir
+    if at is None:
+        return [
+            unseen("state-dir", given.file, "it does not say where that is", f"aoe-target check {given.file}")
+        ]
     found = await blocking(lambda: state.look(at), of_state.State(str(at), problem="it does not answer"))
     return [*of_state.judge(found, daemon.process.uid if daemon.process else None)]
 
