@@ -478,8 +478,8 @@ def test_a_process_that_was_stopped_goes_on(lab: Lab, target: AoeTarget) -> None
         said = json.loads(client.stdout.readline())
     assert said["done"] > 1000
     assert "down" not in said["states"], said
-    # Of the 32 under way at each stop, which were answered meanwhile; a busy machine adds a few.
-    assert said["counters"].get("retransmits", 0) < 60, said
+    # Of the 32 under way at each stop, which were answered meanwhile; a busy machine adds some.
+    assert said["counters"].get("retransmits", 0) < 3 * 32, said
 
 
 def environment() -> dict[str, str]:

@@ -12,6 +12,7 @@ from aoe.wire.frame import Command
 from tests.initiator.helpers import limited
 from tests.initiator.test_multipath import SIZE, Pair, owner, pair, states
 from tests.initiator.test_remote import attached
+from tests.link.collector import until
 
 
 def copies_sent(there: Pair, command: ConfigCommand) -> int:
@@ -64,8 +65,7 @@ async def test_every_server_has_to_match() -> None:
         there.ports[1].plug(False)
         await remote.admin.set_config(b"two", force=True)
         there.ports[1].plug(True)
-        await asyncio.sleep(0.05)
-        assert states(remote) == ["usable", "usable"]
+        await until(lambda: states(remote) == ["usable", "usable"])
         assert not await remote.admin.test_config(b"one")
         assert not await remote.admin.test_config(b"two")
 

@@ -35,6 +35,7 @@ from aoe.testing import Cable
 from aoe.timing import USUAL
 from aoe.wire.frame import Command
 from tests.initiator.helpers import attach, attach_by, limited, only_python
+from tests.link.collector import until
 from tests.support.checkers.writers import Writers
 from tests.support.waiting import PATIENCE_S, own_s
 
@@ -375,7 +376,7 @@ def test_what_is_another_disk_does_not_join(second: Disk, how: dict[str, Any], r
             there.primary(1, **how),
             attach("e1.0", "e2.0", link=there.ports) as remote,
         ):
-            await asyncio.sleep(0.05)
+            await until(lambda: any(reason in path.reason for path in remote.paths))
             assert [reason in path.reason for path in remote.paths if path.state != "usable"] == [True]
             await remote.write(0, b"x" * 512)
 
@@ -414,9 +415,9 @@ async def test_an_advertisement_asks_for_a_look() -> None:
     async with there.primary(0), attach("e1.0", link=there.ports[0]) as remote:
         await remote.write(0, b"a" * 512)
         there.ports[0].sent.clear()
-        await asyncio.sleep(1.3)  # our target advertises at 0, 1 and 3 s
-        assert 0xEC in [raw[27] for raw in there.ports[0].sent if raw[19] == 0]
-        assert paths_of(remote)[0].vouched, "it is answered"
+        # our target advertises at 0, 1 and 3 s
+        await until(lambda: 0xEC in [raw[27] for raw in there.ports[0].sent if raw[19] == 0])
+        await until(lambda: paths_of(remote)[0].vouched, what="it is not answered")
 
 
 @only_python
@@ -632,7 +633,7 @@ async def test_reads_are_spread_over_the_paths() -> None:
 
 @limited
 async def test_a_preferred_path_is_gone_back_to() -> None:
-    async with pair(failback_s=1.0) as (remote, there):
+    async with pair(failback_s=3.0) as (remote, there):
         await prove(remote)
         there.ports[0].plug(False)
         await remote.write(0, b"x" * 512)
@@ -640,7 +641,7 @@ async def test_a_preferred_path_is_gone_back_to() -> None:
         there.ports[0].plug(True)
         await asyncio.sleep(0.5)
         assert owner(remote) == "e2.0"
-        async with within(SILENT_S):
+        async with within(3 + SILENT_S):
             while owner(remote) != "e1.0":
                 await remote.next_change()
 
@@ -738,8 +739,8 @@ async def test_two_servers_with_one_serial_and_different_disks_are_not_joined() 
         for place in range(limits.ECHOES_MAX):
             await remote.write(3 * SIZE + place * 4096, b"w" * 512)
             await asyncio.sleep(0.05)
+        await until(lambda: states(remote)[1] == "refused")
         path = remote.paths[1]
-        assert path.state == "refused"
         assert "what was written at LBA" in path.reason
         there.servers[0].plug(False)
         with pytest.raises(Unreachable, match="another disk"):
