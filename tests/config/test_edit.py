@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aoe.config.edit import add, change, remove
@@ -233,7 +233,6 @@ def test_a_file_in_another_form_is_left_to_its_owner(text: str) -> None:
 
 
 @given(configs(1), st.data())
-@settings(deadline=None)
 def test_random_edits(config: Config, data: st.DataObject) -> None:
     """A key of an export, an export that goes, and one that comes: all else means what it meant."""
     text = dump(config)

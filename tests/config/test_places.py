@@ -56,7 +56,6 @@ _values = st.recursive(_leaves, lambda it: st.lists(it, max_size=3) | st.diction
 
 
 @given(st.dictionaries(_keys, _values), st.dictionaries(_keys, st.dictionaries(_keys, _values)))
-@settings(deadline=None)
 def test_random_documents(top: dict[str, Any], tables: dict[str, dict[str, Any]]) -> None:
     lines = [f"{key(name)} = {toml(value)} # = [" for name, value in top.items()]
     for name, table in tables.items():
@@ -70,7 +69,7 @@ def test_random_documents(top: dict[str, Any], tables: dict[str, dict[str, Any]]
 
 
 @given(st.text(alphabet="a=[]{}\",'.#\n\\ 1", max_size=40))
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 def test_any_text_is_read_to_an_end(text: str) -> None:
     """What is TOML is found; of the rest, something or nothing."""
     try:

@@ -11,13 +11,12 @@ from tests.config.configs import configs
 
 
 @given(configs())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_what_is_dumped_is_read_as_it_was(config: Config) -> None:
     assert read(dump(config), "f.toml") == config
 
 
 @given(configs())
-@settings(deadline=None)
 def test_what_is_read_is_dumped_as_it_was(config: Config) -> None:
     text = dump(config)
     assert dump(read(text.encode(), "f.toml")) == text

@@ -48,7 +48,8 @@ class Ends:
     async def say(self, *frames: bytes) -> None:
         for it in frames:
             self.server.send(it)
-        await asyncio.sleep(0.01)
+        for _ in range(50):  # looks that each take a part
+            await asyncio.sleep(0)
 
 
 def run(scenario: Any) -> None:

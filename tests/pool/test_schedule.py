@@ -7,7 +7,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aoe import limits
@@ -218,7 +218,6 @@ POLICIES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(policy=POLICIES, steps=STEPS)
 def test_whatever_the_clock_does(policy: Policy, steps: list[int]) -> None:
     host = Host(policy, "2026-03-25T00:00:00")
@@ -244,7 +243,6 @@ def _check_kept(host: Host, policy: Policy, found: Due) -> None:
         assert len(host.times()) <= most + 1
 
 
-@settings(deadline=None)
 @given(policy=POLICIES, minutes=st.integers(20, 90))
 def test_a_clock_that_only_goes_on(policy: Policy, minutes: int) -> None:
     host = Host(policy, "2026-10-23T00:00:00").run("2026-10-28T00:00:00", timedelta(minutes=minutes))

@@ -493,7 +493,7 @@ def test_answers_that_are_paced_are_sent_before_the_end() -> None:
             await asyncio.sleep(0.1)
             wildcard(initiator)
             await asyncio.sleep(0.002)
-        await asyncio.sleep(0.01)
+        await until(lambda: answered(initiator) >= 100)
         assert answered(initiator) == 100
 
     asyncio.run(scenario())

@@ -168,7 +168,7 @@ def test_many_ranges_count_as_all_between_them() -> None:
 # The model
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 1 << 32))
 def test_a_snapshot_is_the_disk_of_one_moment(seed: int) -> None:
     Play(Cut, seed).run(150)

@@ -1,15 +1,9 @@
-"""Settings of the generated tests: the same examples in every run, and no clock."""
+"""Settings of the generated tests: the same examples in every run."""
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
-steady = settings(
-    derandomize=True,
-    deadline=None,
-    max_examples=150,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+steady = settings(derandomize=True, max_examples=150, database=None)
 
 byte = st.integers(0, 0xFF)
 nibble = st.integers(0, 0xF)
