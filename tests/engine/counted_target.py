@@ -15,6 +15,9 @@ from aoe.target.offer import Offer
 from aoe.target.server import TargetOptions
 from aoe.target.target import Target
 
+FRAME_AGE_S = 20.0
+"""No frame is too old as it waited for a processor: none is sent twice."""
+
 
 def said(target: Target) -> str:
     """MACs in words."""
@@ -22,7 +25,8 @@ def said(target: Target) -> str:
 
 
 async def main(engine: str, durability: str, *words: str) -> None:
-    target = Target.open([PacketLink("v0")], TargetOptions(engine=EngineOptions() if engine == "c" else None))
+    options = TargetOptions(FRAME_AGE_S, engine=EngineOptions() if engine == "c" else None)
+    target = Target.open([PacketLink("v0")], options)
     for path, address, serial in (word.split("=") for word in words):
         shelf, slot = map(int, address.split("."))
         disk = open_disk(Path(path), Opening())

@@ -44,7 +44,9 @@ class Program:
     def said(self) -> Any:
         """What it says next."""
         line = self.line()
-        assert line, self._errors.read_text()
+        if not line.endswith(b"\n"):
+            status = self.process.wait(PATIENCE_S)
+            raise AssertionError(f"{line[-80:]!r}, then it ended with {status}: {self._errors.read_text()}")
         return json.loads(line)
 
     def tell(self, *words: str | Path) -> None:

@@ -36,11 +36,16 @@ from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.labs.raw_client import Client, NoAnswer
 from tests.support.tools import need, need_engine, need_namespaces, unavailable, which
-from tests.support.waiting import PATIENCE_S, wait_for
+from tests.support.waiting import PATIENCE_S, ran_s, wait_for
 
 SECTORS = 32768
 CONFIG_QUERY = bytes(8)
 NOBODY = 65534
+
+
+def asking_once(lab: Lab, slot: int = 1) -> Client:
+    """A client of 1.slot that asks again only after so long that all it asks for is counted once."""
+    return lab.client(1, slot, timeout=PATIENCE_S)
 
 
 def launcher(*ways: str | Path) -> list[str | Path]:
@@ -60,7 +65,7 @@ def test_auto_says_in_one_line_why_it_does_without(lab: Lab, tmp_path: Path) -> 
         (line,) = target.says(ONE_LINE).splitlines()
         assert line.startswith(ONE_LINE)
         assert re.search("install gcc, .*liburing-dev", line)
-        assert python_serves(target, lab.client())
+        assert python_serves(target, asking_once(lab))
 
 
 def test_auto_serves_datagrams_without_it_and_without_a_word(lab: Lab, tmp_path: Path) -> None:
@@ -69,13 +74,13 @@ def test_auto_serves_datagrams_without_it_and_without_a_word(lab: Lab, tmp_path:
     disk = f"{image(tmp_path / 'disk')}=1.1"
     with AoeTarget(lab, tmp_path, disk, "--engine", "auto", "--link", "udp:127.0.0.1:0") as target:
         assert target.errors == ""
-        assert python_serves(target, lab.client())
+        assert python_serves(target, asking_once(lab))
 
 
 def test_auto_uses_it_where_it_can(lab: Lab, tmp_path: Path) -> None:
     need_engine()
     with AoeTarget(lab, tmp_path, f"{image(tmp_path / 'disk')}=1.1", "--engine", "auto") as target:
-        client = lab.client()
+        client = asking_once(lab)
         client.write(0, DATA)
         assert client.read(0, PIECE) == DATA
         assert target.errors == ""
@@ -86,7 +91,7 @@ def test_auto_uses_it_where_it_can(lab: Lab, tmp_path: Path) -> None:
 def test_python_is_a_choice(lab: Lab, tmp_path: Path) -> None:
     with AoeTarget(lab, tmp_path, f"{image(tmp_path / 'disk')}=1.1", "--engine", "python") as target:
         assert target.errors == ""
-        assert python_serves(target, lab.client())
+        assert python_serves(target, asking_once(lab))
 
 
 def python_serves(target: AoeTarget, client: Client) -> bool:
@@ -136,7 +141,7 @@ def test_where_io_uring_is_refused_threads_do_its_work(way: str, lab: Lab, tmp_p
         if way == "no-uring":
             target.says("io_uring")
         for slot in range(2):
-            exercise(lab.client(1, slot))
+            exercise(asking_once(lab, slot))
         served_by_engine(target, 2)
         assert target.errors.count("io_uring") <= 1, "said for each thread"
 
@@ -148,7 +153,7 @@ def test_an_ordinary_user_may_use_the_engine(lab: Lab) -> None:
         prefix = ordinary_user()
         with engine_target(lab, work, disk, launcher=launcher("no-uring"), prefix=prefix) as target:
             assert target.says("io_uring").count("io_uring") == 1
-            exercise(lab.client())
+            exercise(asking_once(lab))
             served_by_engine(target, 1)
 
 
@@ -210,9 +215,13 @@ def may_be(uid: int) -> bool:
     return any(first <= uid < first + count for first, _, count in ranges)
 
 
+DELAY_S = 1
+"""Of a read: long enough that a processor that comes late does not look like one read after the other."""
+
+
 @pytest.mark.parametrize("way", ["no-uring", None])
 def test_direct_requests_run_at_the_same_time(way: str | None, lab: Lab, tmp_path: Path) -> None:
-    slow = ["--filter=delay", "memory", "16M", "delay-read=300ms"]
+    slow = ["--filter=delay", "memory", "16M", f"delay-read={DELAY_S}"]
     with FuseDisk(tmp_path / "slow", plugin=slow) as disk:
         options = launcher(*([way] if way else []))
         with engine_target(lab, tmp_path, f"{disk.path}=1.1", "--direct", launcher=options) as target:
@@ -220,7 +229,7 @@ def test_direct_requests_run_at_the_same_time(way: str | None, lab: Lab, tmp_pat
             began = time.monotonic()
             leave_outstanding(client, 16, 0)
             assert len(list(itertools.islice(replies(client, 30), 16))) == 16
-            assert time.monotonic() - began < 16 * 0.3 / 2
+            assert time.monotonic() - began < 16 * DELAY_S / 2
             assert counted(target)["engine_reads"] == 16
 
 
@@ -230,13 +239,20 @@ def test_direct_requests_run_at_the_same_time(way: str | None, lab: Lab, tmp_pat
 def test_more_than_the_ring_holds_is_lost_and_survived(lab: Lab, tmp_path: Path) -> None:
     ring = RING_BUFFER // FRAME_ROOM
     with engine_target(lab, tmp_path, f"{image(tmp_path / 'disk')}=1.1") as target:
-        client = lab.client(retries=0)
+        client = asking_once(lab)
         client.write(0, DATA)
         target.pause()
         for _ in range(2 * ring):
             client.send(read_request(client, 0, 1))
         target.resume()
-        answered = Counter(header.tag for header in replies(client, 0.5))
+        answered = Counter[int]()
+
+        def all_answered() -> bool:
+            lost = counted(target)["ring_full"]
+            answered.update(header.tag for header in replies(client, 0.5))
+            return answered.total() + lost >= 2 * ring
+
+        wait_for(all_answered)
         assert set(answered.values()) == {1}
         assert ring / 2 < len(answered) < 2 * ring, "nothing was lost: this tested nothing"
         client.write(8, DATA)
@@ -256,7 +272,7 @@ def test_1000_exports(lab: Lab, tmp_path: Path) -> None:
     paths = [f"{path}={shelf}.{slot}" for (shelf, slot), path in exports.items()]
     options = {"launcher": launcher("few-descriptors")}
     with memory() as state, engine_target(lab, tmp_path, *paths, state_dir=state, **options) as target:
-        client = lab.client(timeout=PATIENCE_S)  # each is read once, however long it takes
+        client = asking_once(lab)
         assert discover(client, set(exports))
         rng = random.Random(7)
         for shelf, slot in rng.choices(list(exports), k=2000):
@@ -301,7 +317,7 @@ def test_two_threads_share_the_exports_and_rest_when_idle(lab: Lab, tmp_path: Pa
     exports += ["--cpus", ",".join(map(str, cpus))]
     with memory() as state, engine_target(lab, tmp_path, *exports, state_dir=state) as target:
         threads = {cpu: pinned(target, cpu) for cpu in cpus}
-        client = lab.client()
+        client = asking_once(lab)
         busy = []
         for slot in (2, 3):
             before = {cpu: cpu_ns(task) for cpu, task in threads.items()}
@@ -313,9 +329,9 @@ def test_two_threads_share_the_exports_and_rest_when_idle(lab: Lab, tmp_path: Pa
         assert set(busy) == set(cpus), "one thread owns all"
         numbers = counted(target)
         assert numbers["engine_reads"] == numbers["reads"] == 1000
-        before_ns = process_ns(target)
+        before_s = ran_s(target.pid)
         time.sleep(IDLE_S)
-        assert process_ns(target) - before_ns < IDLE_SHARE * IDLE_S * 1e9
+        assert ran_s(target.pid) - before_s < IDLE_SHARE * IDLE_S
 
 
 IDLE_S = 5.0
@@ -343,10 +359,6 @@ def cpu_ns(task: Path) -> int:
     return int((task / "schedstat").read_text().split()[0])
 
 
-def process_ns(target: AoeTarget) -> int:
-    return sum(map(cpu_ns, Path(f"/proc/{target.pid}/task").iterdir()))
-
-
 @pytest.mark.parametrize("kind", ["file", "memory"])
 def test_writes_by_two_interfaces_are_done_in_the_order_of_reception(kind: str, tmp_path: Path) -> None:
     """To the same sectors, alternating as the Linux driver does; all have arrived before any is taken."""
@@ -356,7 +368,7 @@ def test_writes_by_two_interfaces_are_done_in_the_order_of_reception(kind: str, 
         exports = [f"{image(work / f'disk{n}')}=1.{n}" for n in range(8)]
         options = ("--cpus", cpus, "--max-frame-age", "60")
         with engine_target(lab, tmp_path, *exports, *options, interfaces=["v0", "v1"]) as target:
-            clients = [lab.client(interface=name) for name in ("v0", "v1")]
+            clients = [lab.client(interface=name, timeout=PATIENCE_S) for name in ("v0", "v1")]
             for turn in range(ROUNDS):
                 target.pause()
                 for number, slot in itertools.product(range(WRITES), range(8)):
@@ -423,17 +435,19 @@ def test_a_storm_of_signals_disturbs_nobody(lab: Lab, tmp_path: Path) -> None:
         client = lab.client(timeout=30, retries=0)
         client.write(0, DATA)
         with repeated(lambda: storm(target)):
-            found = []
-            for _ in range(5):
-                reads = latency(lambda _: client.read(0, PIECE), 100)
-                writes = latency(lambda n: client.write(PIECE * n, DATA), 20)
-                found.append((reads.p90 < 0.02, writes.p90 < 0.1))
-            assert (True, True) in found, "not even once"
+            wait_for(lambda: target.output.count("counters:") > 20, what="no storm")
+            tries = next((it for it in range(1, 20) if undisturbed(client)), 0)
+            assert tries, "not even once"
         numbers = counted(target)
-        assert (numbers["engine_reads"], numbers["engine_writes"]) == (500, 101)
-        wait_for(lambda: target.output.count("counters:") > 20, what="no storm")
+        assert (numbers["engine_reads"], numbers["engine_writes"]) == (100 * tries, 20 * tries + 1)
         assert target.stop()
         assert target.status == 0
+
+
+def undisturbed(client: Client) -> bool:
+    reads = latency(lambda _: client.read(0, PIECE), 100)
+    writes = latency(lambda n: client.write(PIECE * n, DATA), 20)
+    return reads.p90 < 0.02 and writes.p90 < 0.1
 
 
 def storm(target: AoeTarget) -> None:

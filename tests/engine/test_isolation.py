@@ -22,14 +22,13 @@ from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget
 from tests.support.labs.raw_client import Client, ata_request
 from tests.support.tools import need_engine
-from tests.support.waiting import wait_for
+from tests.support.waiting import PROMPT_S, wait_for
 
 pytestmark = pytest.mark.one_at_a_time
 
 ASKED = 100
 MAY_COST_S = 0.010
 ATTEMPTS = 6
-STOP_S = 5.0
 FLOOD_S = 30
 NO_STRING = bytes(8)
 VERIFY_EXT = 0x42
@@ -83,7 +82,8 @@ def neighbours(
         healthy = stack.enter_context(FuseDisk(work / "healthy", plugin=MEMORY)).path
         if setup.engine == "c":
             need_engine()
-        words = (*exports, f"{healthy}=2.1", "--engine", setup.engine, *setup.options)
+        patient = ("--max-frame-age", "20")  # what waits for a processor is not too old then
+        words = (*exports, f"{healthy}=2.1", "--engine", setup.engine, *patient, *setup.options)
         target = stack.enter_context(AoeTarget(lab, work, *words, launcher=launcher))
         for disk in disks:
             stack.callback(disk.resume)
@@ -196,12 +196,12 @@ def test_a_stop_with_disks_that_hang_is_bounded(name: str, lab: Lab, tmp_path: P
         assert it.target.process is not None
         before = len(it.target.output)
         it.target.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: "counters: " in it.target.output[before:], STOP_S + 2)
+        wait_for(lambda: "counters: " in it.target.output[before:], PROMPT_S)
         it.target.says(f"{hanging} requests hang in the disk")
         if not setup.device or setup.engine == "python":
             for disk in it.disks:
                 disk.resume()
-        assert it.target.wait(STOP_S) == 1
+        assert it.target.wait(PROMPT_S) == 1
 
 
 def test_slow_buffered_writes_do_not_delay_another(lab: Lab, tmp_path: Path) -> None:

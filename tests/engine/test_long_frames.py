@@ -10,6 +10,7 @@ from aoe.limits import FRAME_ROOM
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.tools import need_engine, need_namespaces
+from tests.support.waiting import PATIENCE_S
 from tests.target import driver
 
 MTU = 12000
@@ -18,7 +19,7 @@ MTU = 12000
 def answer(raw: socket.socket, request: bytes) -> bytes:
     """The reply to a request, whatever else comes."""
     raw.send(request)
-    while select.select([raw], [], [], 10)[0]:
+    while select.select([raw], [], [], PATIENCE_S)[0]:
         data, address = raw.recvfrom(65536)
         if address[2] != socket.PACKET_OUTGOING and data[20:24] == request[20:24]:
             return data
@@ -32,7 +33,8 @@ def test_a_frame_beyond_the_room_for_it_does_no_harm(engine: str, tmp_path: Path
     if engine == "c":
         need_engine()
     path = f"{image(tmp_path / 'disk', 64)}=1.1"
-    with Lab(mtu=9000) as lab, AoeTarget(lab, tmp_path, path, "--engine", engine):
+    words = (path, "--engine", engine, "--max-frame-age", "20")  # a write is sent once
+    with Lab(mtu=9000) as lab, AoeTarget(lab, tmp_path, *words):
         to = {"dst": lab.cables[0].a.mac, "shelf": 1, "slot": 1}
         lab.set_mtu(lab.cables[0], MTU)
         with lab.socket("client", "v0") as raw:

@@ -78,7 +78,7 @@ class Counted:
 
     def quiet(self, address: str, answered: int) -> Numbers:
         """Of an export, once so many requests are counted: one is when its answer has left."""
-        return wait_for(lambda: (it := self.exports()[address]).answered() >= answered and it, 20)
+        return wait_for(lambda: (it := self.exports()[address]).answered() >= answered and it)
 
     @property
     def resident_kib(self) -> int:
@@ -106,7 +106,7 @@ def counted(
             assert it.line() == "ready\n", (errors.seek(0), errors.read())
             yield it
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0, (errors.seek(0), errors.read())
+            assert process.wait(PATIENCE_S) == 0, (errors.seek(0), errors.read())
         finally:
             if process.poll() is None:
                 process.kill()
@@ -292,7 +292,7 @@ def test_a_thread_that_has_nothing_to_do_is_idle_and_one_at_work_is_busy(
 
     with counted(lab, engine, "1.1", sectors=1 << 13) as target:
         first = times()
-        wait_for(lambda: times()[1] - first[1] > 300_000_000, 20)
+        wait_for(lambda: times()[1] - first[1] > 300_000_000)
         rested = times()
         words = ["v0", "1", "1", "--depth", "16", "--range", str(1 << 13), "--seconds", "0.5", "--blind"]
 

@@ -9,6 +9,7 @@ from aoe.disk.syscalls import is_memory
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.tools import need, unavailable
+from tests.support.waiting import PATIENCE_S
 
 READS = 20
 COUNTER = r"""
@@ -65,7 +66,7 @@ def test_one_look_for_each_read(engine: str, each: str, lab: Lab, tmp_path: Path
         if is_memory(file.fileno()):
             unavailable(f"{tmp_path} is in memory, which has no page cache to look at")
     with AoeTarget(lab, tmp_path, f"{disk}=1.1", "--engine", engine, prefix=prefix) as target:
-        client = lab.client()
+        client = lab.client(timeout=PATIENCE_S)  # it asks for nothing twice
         client.identify()
         counted.write_text("")
         for turn in range(READS):

@@ -1,8 +1,6 @@
 """Our target with the engine, and what its counters say of who served."""
 
-import os
 import re
-import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,6 @@ from typing import Any
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget
 from tests.support.tools import need_engine
-from tests.support.waiting import wait_for
 
 LAUNCH = Path(__file__).parents[1] / "programs" / "fault_launch.py"
 
@@ -23,20 +20,9 @@ def engine_target(lab: Lab, work: Path, *arguments: str | Path, **options: Any) 
 
 def counted(target: AoeTarget) -> Counter[str]:
     """What SIGUSR1 makes it print, by name."""
-    before = len(_lines(target))
-    os.kill(target.pid, signal.SIGUSR1)
-    wait_for(lambda: len(_lines(target)) > before, what="SIGUSR1 printed no counters")
-    return Counter({name: int(n) for name, n in re.findall(r"(\S+)=(\d+)", _lines(target)[-1])})
+    return Counter({name: int(n) for name, n in re.findall(r"(\S+)=(\d+)", target.counters())})
 
 
 def prefix(target: AoeTarget) -> str:
     """What stands before the names of the counters of the engine that it was told to use."""
     return "" if "python" in target.argv else "engine_"
-
-
-def _lines(target: AoeTarget) -> list[str]:
-    return [
-        line
-        for line in target.output.splitlines(keepends=True)
-        if line.startswith("counters: ") and line[-1] == "\n"
-    ]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -134,7 +135,7 @@ class Target:
     def pause(self) -> None:
         """SIGSTOP; returns once every thread stands still."""
         self._running.send_signal(signal.SIGSTOP)
-        wait_for(lambda: {_state(task) for task in Path(f"/proc/{self.pid}/task").iterdir()} == {"T"})
+        wait_for(lambda: _states(self.pid) == {"T"})
 
     def resume(self) -> None:
         """SIGCONT."""
@@ -170,8 +171,13 @@ class Target:
         return int(fields["VmRSS"].split()[0])
 
 
-def _state(task: Path) -> str:
-    return (task / "stat").read_text().rpartition(")")[2].split()[0]
+def _states(pid: int) -> set[str]:
+    """Of all threads; some may end meanwhile."""
+    found = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):
+            found.add((task / "stat").read_text().rpartition(")")[2].split()[0])
+    return found
 
 
 class Vblade(Target):
@@ -227,7 +233,12 @@ class AoeTarget(Target):
 
     def counters(self) -> str:
         """What SIGUSR1 makes it print."""
-        before = len(self.output), len(self.errors)
+        before = len(self._counted())
         os.kill(self.pid, signal.SIGUSR1)
-        wait_for(lambda: (len(self.output), len(self.errors)) != before, what="SIGUSR1 printed nothing")
-        return self.output[before[0] :] + self.errors[before[1] :]
+        wait_for(lambda: len(self._counted()) > before, what="SIGUSR1 printed no counters")
+        return self._counted()[-1]
+
+    def _counted(self) -> list[str]:
+        """Lines that have their end: what is read of one that is being written may not."""
+        lines = self.output.splitlines(keepends=True)
+        return [it for it in lines if it.startswith("counters: ") and it[-1] == "\n"]
