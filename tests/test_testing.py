@@ -97,7 +97,7 @@ async def test_a_target_and_a_client() -> None:
     async with lab.serve(store), lab.attach("e0.0") as disk:
         await disk.write(0, b"data")
         assert await disk.read(0, 4) == store.data[:4] == b"data"
-        assert disk.counters == {}
+        assert disk.counters.keys() <= {"retransmits", "late_replies"}, "a busy machine's"
     assert store.data[:4] == b"data"
 
 
@@ -108,7 +108,7 @@ async def test_who_is_not_on_the_same_segment_is_not_seen() -> None:
         with pytest.raises(RequestError, match="does not answer"):
             async with lab.attach("e0.0", on=[0], find_s=0.1):
                 pass
-        async with lab.attach("e0.0", on=[0, 1], find_s=0.1) as disk:
+        async with lab.attach("e0.0", on=[0, 1]) as disk:
             assert len(disk.paths) == 1
 
 
@@ -181,17 +181,18 @@ async def test_a_cable_is_pulled_out_and_put_in() -> None:
     lab, segments = Lab(), (0, 1)
     async with (
         lab.serve(MemoryDisk(SIZE), on=segments) as primary,
-        lab.attach("e0.0", on=segments, timeout_s=0.3) as disk,
+        lab.attach("e0.0", on=segments) as disk,
     ):
         lab.client[0].plug(False)
         await disk.write(0, b"the other way")
         lab.client[0].plug()
         primary.cables[0].plug(False)
         primary.cables[1].plug(False)
+        timeout_s, disk.timeout_s = disk.timeout_s, 0.3
         with pytest.raises(Unreachable):
             await disk.read(0, 512)
         primary.cables[1].plug()
-        disk.timeout_s = 10
+        disk.timeout_s = timeout_s
         assert await disk.read(0, 3) == b"the"
 
 
