@@ -136,7 +136,7 @@ def completed(root: Path, *words: str) -> list[str]:
     """What bash offers for the last word."""
     file = root / "usr/share/bash-completion/completions" / words[0]
     script = COMPLETE.format(file=file, words=" ".join(f'"{word}"' for word in words))
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=True)
     return sorted(done.stdout.split())
 
 
@@ -150,7 +150,7 @@ def test_debians_own_python_serves_and_reads(root: Path, lab: Lab, tmp_path: Pat
         lab.client().write(0, DATA)
         read = ("read", "e1.1", "--interface", "v0", "--sectors", str(PIECE))
         words = lab.command("client", *place, str(root / "usr/bin/aoe"), *read)
-        done = subprocess.run(words, capture_output=True, timeout=20, check=False)
+        done = subprocess.run(words, capture_output=True, timeout=60, check=False)
         assert (done.returncode, done.stderr, done.stdout) == (0, b"", DATA)
         target.stop()
         assert "engine_" in target.output
