@@ -38,6 +38,7 @@ OWN_AFFAIRS = {
     "failed",
     "reopen",
     "distrust",
+    "life",
 }
 """What only the asyncio side needs, or a target of a disk that it serves."""
 
