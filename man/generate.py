@@ -23,7 +23,7 @@ from aoe.metrics.text import OF_CLIENT, OF_EXPORT, OF_LINK, OF_TARGET, OF_THREAD
 from csrc.generate_options import metavar
 
 HERE = Path(__file__).parent
-PAGES = ("aoe.1", "aoe-cloud.1", "aoe-door.8", "aoe-target.8", "aoe-target.toml.5")
+PAGES = ("aoe.1", "aoe-cloud.1", "aoe-door.8", "aoe-root.7", "aoe-target.8", "aoe-target.toml.5")
 EXAMPLE = HERE.parent / "examples" / "aoe-target.toml"
 COMMON = ("-h", "--interface", "--link", "--json")
 """Options of every command of `aoe`, which are explained once; and so are its addresses."""

@@ -94,6 +94,22 @@ def test_what_is_in_it(root: Path) -> None:
     assert "aoe-target" in (root / "usr/lib/sysusers.d/aoe-target.conf").read_text()
 
 
+def test_a_root_disk_needs_no_python(package: Path) -> None:
+    (other,) = package.parent.glob("aoe-root_*.deb")
+    needs = {one.split()[0] for one in field(other, "Depends").split(", ")}
+    assert {"initramfs-tools", "nbdkit"} <= needs
+    assert not [one for one in needs if "python" in one or "aoe" in one]
+    listed = [it.split() for it in tool("dpkg-deb", "--contents", other).splitlines()]
+    modes = {name.removeprefix("./usr/"): mode for mode, *_, name in listed}
+    for path in (
+        *("lib/aoe-root/aoe-door", "lib/aoe-root/aoe_nbd_plugin.so", "share/man/man7/aoe-root.7.gz"),
+        *(f"share/initramfs-tools/{it}/aoe-root" for it in ("hooks", "scripts", "scripts/local-top")),
+    ):
+        assert path in modes
+    for path in ("lib/aoe-root/aoe-door", "share/initramfs-tools/hooks/aoe-root"):
+        assert modes[path] == "-rwxr-xr-x"
+
+
 @pytest.mark.parametrize(("unit", "most"), [("aoe-target.service", 0.5), ("aoe-target-opener.service", 3.5)])
 def test_a_unit_has_few_rights(root: Path, unit: str, most: float) -> None:
     """The one that frames come to next to none."""
