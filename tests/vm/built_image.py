@@ -11,13 +11,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aoe.cloud import places
+from tests.support.labs.debian import deb_kept
+from tests.support.labs.guests.debian import SHELL_SCRIPT, SHELL_UNIT
 from tests.support.labs.guests.kernel import CACHE, locked
 from tests.support.tools import need, need_root, tool
 
 _SHOW = "/etc/systemd/system/show-image.service"
+_ALL_INTERFACES = "[Match]\nType=ether\n[Network]\nDHCP=yes\n"
+_FILES = {
+    "etc/systemd/system/test-shell.service": SHELL_UNIT,
+    "usr/local/sbin/test-shell": SHELL_SCRIPT,
+    "etc/systemd/network/50-all.network": _ALL_INTERFACES,
+}
+_PUT = "".join(
+    f"""mkdir -p "$1"/{Path(path).parent}; cat >"$1"/{path} <<'EOF'\n{text}EOF\n"""
+    for path, text in _FILES.items()
+)
 HOOK = f"""\
 #!/bin/sh
 set -e
+{_PUT}
 cat >"$1"{_SHOW} <<END
 [Unit]
 After=ssh.service
@@ -27,7 +40,7 @@ ExecStart=/bin/sh -c 'echo "root \\$(cat /etc/aoe-image) \\$(systemctl is-active
 [Install]
 WantedBy=multi-user.target
 END
-chroot "$1" systemctl enable show-image
+chroot "$1" systemctl enable show-image test-shell systemd-networkd
 show="$1"/etc/initramfs-tools/scripts/init-bottom/show-image
 cat >"$show" <<'END'
 #!/bin/sh
@@ -35,7 +48,8 @@ cat >"$show" <<'END'
 END
 chmod +x "$show"
 """
-"""The boot says which id each part has, and how the ssh server is."""
+"""The boot says which id each part has, and how the ssh server is; a shell is on the second serial port; and
+networkd is to manage every interface."""
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1Dn5sDc7nQw1S3uJ7zxTtVt1zVQ2m9cXo2hY8k5b4R of@tests\n"
 OF_DEB = "usr/share/of-a-deb"
 _CONTROL = (
@@ -61,19 +75,20 @@ def built_image() -> BuiltImage:
     need_root()
     need("mmdebstrap", "mke2fs", "dpkg-deb")
     sources = sorted(Path(places.__file__).parent.glob("*.py"))
-    text = b"".join(it.read_bytes() for it in sources) + f"{HOOK}{KEY}{_CONTROL}".encode()
+    package = deb_kept("aoe-root")
+    text = b"".join(it.read_bytes() for it in (*sources, package)) + f"{HOOK}{KEY}{_CONTROL}".encode()
     home = CACHE / f"image-{zlib.crc32(text):08x}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with locked(CACHE / "image.lock"):
         if not home.exists():
-            _build(home)
+            _build(home, package)
     return BuiltImage(home / "image", json.loads((home / "builds").read_text()))
 
 
-def _build(home: Path) -> None:
+def _build(home: Path, package: Path) -> None:
     with tempfile.TemporaryDirectory(dir=CACHE) as name:
         work = Path(name)
-        words = _words(work)
+        words = [*_words(work), "--deb", str(package)]
         builds = [_built(work / f"made{number}", words) for number in range(2)]
         (work / "made0" / "builds").write_text(json.dumps(builds))
         shutil.rmtree(work / "made1")

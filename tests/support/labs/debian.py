@@ -36,18 +36,19 @@ def deb(directory: Path) -> Path:
     return made
 
 
-def deb_kept() -> Path:
-    """As `deb`, for tests that only use it: the one that comes first builds it, and the others take that."""
+def deb_kept(name: str = "aoe-target") -> Path:
+    """As `deb`, for tests that only use it: the one that comes first builds it, and the others take that, or
+    another package of the same build."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    with locked(CACHE / "package.lock"), tempfile.TemporaryDirectory(dir=CACHE) as name:
-        kept = CACHE / f"package-{_digest(copied(Path(name, 'now')))}"
+    with locked(CACHE / "package.lock"), tempfile.TemporaryDirectory(dir=CACHE) as work:
+        kept = CACHE / f"package-{_digest(copied(Path(work, 'now')))}"
         if not kept.exists():
-            made = deb(Path(name, "built"))
+            made = deb(Path(work, "built"))
             for old in CACHE.glob("package-*/"):
                 shutil.rmtree(old)
             made.parent.rename(kept)
             shutil.rmtree(kept / "sources")
-        (found,) = kept.glob("aoe-target_*.deb")
+        (found,) = kept.glob(f"{name}_*.deb")
         return found
 
 

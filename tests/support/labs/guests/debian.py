@@ -46,7 +46,7 @@ BASE = ("systemd-sysv", "udev", "dbus", "kmod", "iproute2", "e2fsprogs", "nbd-cl
 """What a guest has besides what is asked for."""
 _MAKE_S = 900
 _UNUSED = ("serial-getty@ttyS0.service", "getty@tty1.service", "apt-daily.timer", "apt-daily-upgrade.timer")
-_SHELL = """\
+SHELL_UNIT = """\
 [Unit]
 Description=A shell for the tests
 After=basic.target
@@ -63,15 +63,15 @@ IgnoreSIGPIPE=no
 [Install]
 WantedBy=multi-user.target
 """
-_SHELL_SCRIPT = """\
+SHELL_SCRIPT = """\
 exec 2>&1
 stty raw -echo
 echo ready
 while read -r line; do eval "$line"; echo "status $?"; done
 """
 _FILES = {
-    "etc/systemd/system/test-shell.service": _SHELL,
-    "usr/local/sbin/test-shell": _SHELL_SCRIPT,
+    "etc/systemd/system/test-shell.service": SHELL_UNIT,
+    "usr/local/sbin/test-shell": SHELL_SCRIPT,
     "etc/hostname": "guest\n",
     "etc/machine-id": "0123456789abcdef0123456789abcdef\n",
     "etc/fstab": "/dev/vda / ext4 defaults 0 0\n",

@@ -167,16 +167,12 @@ class Guest:
         return GuestError(f"{what}; guest {state}\n--- qemu\n{log}--- console\n{self.text()[-_TAIL:]}")
 
 
-class LinuxGuest(Guest):
-    """A Linux guest with a shell on its second serial port."""
-
-    kernel_arguments = "console=ttyS0 quiet panic=-1 nokaslr mitigations=off ipv6.disable=1"
+class ShellGuest(Guest):
+    """A guest with a shell on its second serial port."""
 
     def __init__(
         self,
         directory: Path,
-        kernel: Kernel,
-        files: GuestFiles,
         *arguments: str,
         lab: Lab | None = None,
         memory_mib: int = 256,
@@ -184,13 +180,10 @@ class LinuxGuest(Guest):
     ) -> None:
         self._shell, theirs = socket.socketpair()
         self._received = b""
-        self._archive = files.write(directory / "initramfs")
-        boot = ["-kernel", str(kernel.image), "-initrd", str(self._archive), "-append", self.kernel_arguments]
         shell = ["-chardev", f"socket,id=shell,fd={theirs.fileno()}", "-serial", "chardev:shell"]
         with theirs:
             super().__init__(
                 directory,
-                *boot,
                 *shell,
                 *arguments,
                 lab=lab,
@@ -205,7 +198,6 @@ class LinuxGuest(Guest):
         except BaseException:
             self.kill()
             raise
-        self._archive.unlink()
         return self
 
     def kill(self) -> None:
@@ -266,6 +258,33 @@ class LinuxGuest(Guest):
             if select.select([self._shell], [], [], left)[0]:
                 return self._shell.recv(65536)
         return b""
+
+
+class LinuxGuest(ShellGuest):
+    """One that boots from an initramfs of ours."""
+
+    kernel_arguments = "console=ttyS0 quiet panic=-1 nokaslr mitigations=off ipv6.disable=1"
+
+    def __init__(
+        self,
+        directory: Path,
+        kernel: Kernel,
+        files: GuestFiles,
+        *arguments: str,
+        lab: Lab | None = None,
+        memory_mib: int = 256,
+        process_group: int | None = None,
+    ) -> None:
+        self._archive = files.write(directory / "initramfs")
+        boot = ["-kernel", str(kernel.image), "-initrd", str(self._archive), "-append", self.kernel_arguments]
+        super().__init__(
+            directory, *boot, *arguments, lab=lab, memory_mib=memory_mib, process_group=process_group
+        )
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._archive.unlink()
+        return self
 
 
 @contextlib.contextmanager

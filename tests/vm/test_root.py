@@ -1,0 +1,168 @@
+"""A machine without a disk: its root is on two primaries, and it goes on while either of them is gone."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.labs.guests.filesystem import trouble
+from tests.support.labs.guests.machine import (
+    PATIENCE_S,
+    ShellGuest,
+    add_tap,
+    host,
+    needs_qemu,
+    tap_card,
+)
+from tests.support.labs.guests.target import Export, TargetProcess, need_engine, ours
+from tests.support.labs.network import Lab
+from tests.support.tools import need_namespaces, tool
+from tests.support.waiting import wait_for
+from tests.vm.built_image import BuiltImage, built_image
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
+
+MACS = (bytes.fromhex("52540000aa01"), bytes.fromhex("52540000aa02"))
+MISSING = "52:54:00:00:aa:03"
+AOEROOT = f"aoeroot=e1.0,e2.0,interfaces=52:54:00:00:AA:01+52:54:00:00:AA:02+{MISSING},mtu=9000"
+ADDRESS = "192.168.55.2"
+WRITER = (
+    "n=0; while [ ! -e /run/stop ]; do f=w.$((n%20)); head -c 300000 /dev/urandom >/run/new &&"
+    " cp /run/new /var/$f && sync /var/$f && (cd /run && sha256sum new | sed s,new,/var/$f, >/run/sum.$f)"
+    " || touch /run/failed; n=$((n+1)); echo $n >/run/count; done; touch /run/over"
+)
+"""A file after the other; their checksums are kept where the disk is not."""
+
+
+@pytest.fixture(scope="module")
+def built() -> BuiltImage:
+    needs_qemu()
+    need_namespaces()
+    need_engine("c")
+    return built_image()
+
+
+class Node(ShellGuest):
+    """Boots an image, with these words behind its command line."""
+
+    lifetime_s = 1400.0
+
+    def __init__(
+        self, work: Path, built: BuiltImage, words: str, *arguments: str, lab: Lab | None = None
+    ) -> None:
+        place, line = built.place, built.builds[0]["command_line"]
+        boot = ("-kernel", str(place.kernel), "-initrd", str(place.initramfs))
+        common = "rw console=ttyS0 panic=-1 mitigations=off net.ifnames=0"
+        append = ("-append", f"{common} {line} {words}")
+        super().__init__(work, *boot, *append, "-smp", "2", *arguments, lab=lab, memory_mib=512)
+
+
+class Site:
+    """Two cables from the node to this host, each with a primary at its end: e1.0 and e2.0."""
+
+    def __init__(self, lab: Lab, work: Path, image: Path) -> None:
+        self.lab = lab
+        self.image = image
+        self._work = work
+        self.cards = [
+            word for tap, mac in zip(("tap0", "tap1"), MACS, strict=True) for word in _card(tap, mac)
+        ]
+        for tap in ("tap0", "tap1"):
+            add_tap(lab, tap, 9000)
+
+    def primary(self, number: int) -> TargetProcess:
+        """One that serves from now on."""
+        directory = self._work / f"primary{number}"
+        directory.mkdir()
+        export = Export(self.image, number + 1, 0, f"tap{number}")
+        return ours(export, directory, "--serial", "ROOT", "--shared", lab=self.lab)
+
+
+def _card(tap: str, mac: bytes) -> list[str]:
+    return tap_card(tap, 9000, mac)
+
+
+@pytest.fixture
+def site(built: BuiltImage, tmp_path: Path) -> Iterator[Site]:
+    image = tmp_path / "root"
+    tool("cp", "--sparse=always", "--reflink=auto", built.place.base, image)
+    with host() as lab:
+        yield Site(lab, tmp_path, image)
+
+
+def test_a_root_on_two_primaries(built: BuiltImage, site: Site, tmp_path: Path) -> None:
+    """It boots when they come, does not notice that one of them goes, and stops in good order."""
+    words = f"{AOEROOT} ip={ADDRESS}:::255.255.255.0::eth0:off"
+    with ExitStack() as stack:
+        node = Node(tmp_path, built, words, *site.cards, lab=site.lab)
+        stack.callback(node.kill)
+        node.wait_for(f"there is no interface with the MAC {MISSING}")
+        said = node.wait_for("(eth0 has MTU 9000, eth1 has MTU 9000)")
+        assert "e1.0/e2.0 does not answer on eth0 or eth1" in said
+        primaries = [stack.enter_context(site.primary(number)) for number in range(2)]
+        stack.enter_context(node)
+        assert f"the disk is used without {MISSING}" in node.text()
+        _has_its_interfaces(node)
+        _goes_on(node, primaries)
+        node.start("systemctl reboot")
+        node.process.wait(timeout=PATIENCE_S)
+    _is_in_order(site.image)
+
+
+def _has_its_interfaces(node: Node) -> None:
+    """No manager of the root's changes them."""
+    assert node.check("findmnt -no SOURCE /").strip() == "/dev/nbd0"
+    node.check("systemctl is-active systemd-networkd")
+    listed = node.check("networkctl --no-legend --no-pager list").splitlines()
+    assert [it.split()[-1] for it in listed if " eth" in it] == ["unmanaged"] * 2
+    assert ADDRESS in node.check("ip -4 -brief address show eth0")
+
+
+def _goes_on(node: Node, primaries: list[TargetProcess]) -> None:
+    """While one primary after the other is killed."""
+    node.check(f"({WRITER}) >/dev/null 2>&1 &")
+    for primary in primaries:
+        _writes(node)
+        primary.kill()
+        _writes(node)
+        node.check("echo 3 >/proc/sys/vm/drop_caches; ls -lR /usr/share >/dev/null")
+        primary.restart()
+    node.check("touch /run/stop")
+    wait_for(lambda: not node.run("[ -e /run/over ]").status, PATIENCE_S, node.text, every_s=0.3)
+    node.check("sync; echo 3 >/proc/sys/vm/drop_caches; [ ! -e /run/failed ]")
+    assert "FAILED" not in node.check("cat /run/sum.* | sha256sum -c")
+    assert not trouble(node)
+
+
+def _writes(node: Node) -> None:
+    """Wait until three more files were written."""
+
+    def count() -> int:
+        return int(node.run("cat /run/count 2>/dev/null || echo 0").output)
+
+    before = count()
+    wait_for(lambda: count() >= before + 3, PATIENCE_S, node.text, every_s=0.3)
+
+
+def _is_in_order(image: Path) -> None:
+    """The root was not in use when the machine stopped."""
+    assert "needs_recovery" not in tool("dumpe2fs", "-h", image)
+    tool("e2fsck", "-fn", image)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("aoeroot=e1.0,mtuu=9000", "'mtuu=9000' is not known"),
+        ("aoeroot=e1.0,timeout=3", "there was no disk in 3 s"),
+    ],
+)
+def test_what_is_wrong_is_said(built: BuiltImage, tmp_path: Path, words: str, said: str) -> None:
+    """And the machine does what `panic=` asks for."""
+    node = Node(tmp_path, built, words)
+    try:
+        node.process.wait(timeout=PATIENCE_S)
+    finally:
+        node.kill()
+    assert said in node.text()
