@@ -219,7 +219,7 @@ def test_the_number_of_a_change_never_falls(tmp_path: Path) -> None:
 def test_a_list_of_the_file_wins_and_the_network_cannot_change_it(tmp_path: Path) -> None:
     async def run() -> None:
         async with scene(tmp_path, export(tmp_path, "a")) as here:
-            host = here.host(0, patience_s=0.3)
+            host = here.host(0)
             await _add_to_mask(host, host.link.mac)
             assert here.node.target.exports[0].state.mask == (host.link.mac,)
             await here.apply(export(tmp_path, "a", mask=(host.link.mac, ALICE)))

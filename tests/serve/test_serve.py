@@ -854,7 +854,8 @@ class Slow(MemoryDisk):
         return super().try_read(offset, length)
 
     async def write(self, offset: int, data: bytes, fua: bool = False) -> None:
-        await asyncio.sleep(self._rng.random() * 0.02)
+        for _ in range(self._rng.randrange(100)):  # by the loop's turns, of which one held up skips none
+            await asyncio.sleep(0)
         await super().write(offset, data, fua)
         self.journal.append("write")
 
