@@ -19,7 +19,7 @@ from aoe.wire.reserve import ReserveCommand
 from tests.support.labs.fault_disk import loop_device, protected
 from tests.support.labs.raw_client import Client, NoAnswer, Refused, sectors_of, text_of
 from tests.support.labs.served import FRIEND, SECTORS, Served, serving
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_S, statuses, wait_for
 
 STRANGER = b"\x02\0\0\0\0\x02"
 
@@ -110,6 +110,7 @@ def test_what_is_not_served_is_said(
 
 def test_counters_on_sigusr1_and_at_stop(disk: Path, tmp_path: Path) -> None:
     with serving(disk, "--state-dir", tmp_path / "s") as target, target.client() as client:
+        client.timeout = PATIENCE_S  # or it would ask again where a busy machine is late
         client.write(0, b"x" * 512)
         client.read(0)
         target.tell(signal.SIGUSR1)
@@ -377,8 +378,7 @@ def test_write_back_is_visible_and_can_be_switched_off(disk: Path, tmp_path: Pat
 def test_holds_no_capability_after_start(disk: Path, tmp_path: Path) -> None:
     with serving(disk, "--state-dir", tmp_path / "s") as target, target.client() as client:
         client.write(0, b"x" * 512)  # so that a worker thread exists
-        for task in Path(f"/proc/{target.process.pid}/task").iterdir():
-            fields = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines())
+        for fields in statuses(target.process.pid):
             assert {fields[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {"0" * 16}
             assert fields["NoNewPrivs"] == "1"
 
@@ -393,7 +393,7 @@ def test_descriptor_limit_is_raised(disk: Path, tmp_path: Path) -> None:
 def test_a_hung_disk_bounds_the_stop_and_is_named(disk: Path, tmp_path: Path) -> None:
     hangs = (
         "import sys, time, os, aoe.disk.file as f\n"
-        "f.FileDisk._sync = lambda self: time.sleep(60)\n"
+        "f.FileDisk._sync = lambda self: (os.write(2, b'hangs\\n'), time.sleep(60))\n"
         "from aoe.cli.target import main\n"
         "sys.exit(main())\n"
     )
@@ -401,6 +401,8 @@ def test_a_hung_disk_bounds_the_stop_and_is_named(disk: Path, tmp_path: Path) ->
         with target.client() as client, pytest.raises(NoAnswer):
             client.retries = 0
             client.flush()
+        assert target.process.stderr is not None
+        assert target.process.stderr.readline() == "hangs\n"
         status, out, err = target.stop()
         assert status == 1
         assert "1 requests hang in the disk" in err

@@ -174,7 +174,7 @@ def test_its_disks_are_locked_also_while_it_is_gone_and_does_not_start(tmp_path:
             one.start()
             wait_for(lambda: stores(one) == [it for it in held if "-store-" in it])
         one.stop()
-        assert not is_locked(tmp_path / "disk")
+        wait_for(lambda: not is_locked(tmp_path / "disk"))
 
 
 def test_what_no_export_has_any_more_is_let_go(tmp_path: Path) -> None:
@@ -202,6 +202,6 @@ def test_what_no_export_has_any_more_is_let_go(tmp_path: Path) -> None:
         assert one.said["STATUS"].startswith("3 serving; ")
         wait_for(lambda: len(stores(one)) == 3 and "aoe9-store-x" not in one.names())
         assert len(set(stores(one)) & set(before)) == 1
-        assert not is_locked(tmp_path / "removed")
-        assert not is_locked(tmp_path / "moved")
+        wait_for(lambda: not is_locked(tmp_path / "removed"))
+        wait_for(lambda: not is_locked(tmp_path / "moved"))
         assert all(is_locked(tmp_path / name) for name in ("disk", "replaced", "later"))

@@ -200,7 +200,7 @@ def test_one_disk_that_hangs_keeps_no_other_waiting(when: str, disks: tuple[Side
     good = ["fast/web1", str(hangs.parent / "disk")]
     bad = ["slow/web1", str(hangs / "disk")]
     if when == "later":
-        assert sorted(places(side, hangs)[0]) == sorted(bad + good)
+        wait_for(lambda: sorted(places(side, hangs)[0]) == sorted(bad + good))
     with hung(hangs) as it:
         wait_for(lambda: sorted(places(side, hangs)[0]) == sorted(good))
         wait_for(lambda: places(side, hangs)[1] == bad)

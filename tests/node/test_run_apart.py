@@ -23,7 +23,7 @@ from tests.node.test_serve_apart import NOBODY, SERVICE, children, opener_of
 from tests.support.labs.peers import image
 from tests.support.labs.served import SECTORS, Served
 from tests.support.tools import need_users
-from tests.support.waiting import PATIENCE_S, wait_for
+from tests.support.waiting import PATIENCE_S, statuses, wait_for
 
 HEAD = """
 [target]
@@ -102,8 +102,7 @@ def test_it_is_another_user_and_its_opener_has_few_rights(work: Path) -> None:
     with running(work) as target, target.client() as client:
         client.write(0, b"z" * 512)
         assert client.read(0)[:512] == b"z" * 512
-        for thread in Path(f"/proc/{target.process.pid}/task").iterdir():
-            found = status_of(int(thread.name))
+        for found in statuses(target.process.pid):
             assert found["Uid"].split() == [str(NOBODY)] * 4
             assert (found["CapEff"], found["NoNewPrivs"], found["Seccomp"]) == ("0" * 16, "1", "2")
             assert found["Groups"] == ""

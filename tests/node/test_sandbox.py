@@ -18,7 +18,7 @@ from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.labs.served import SECTORS, serving
 from tests.support.tools import need_engine, need_namespaces, need_users
-from tests.support.waiting import wait_for
+from tests.support.waiting import statuses, wait_for
 
 NOBODY = 65534
 
@@ -103,9 +103,7 @@ def test_with_either_engine_on_an_interface(engine: str, lab: Lab, disk: Path, t
         assert {name: it for name, it in told(state / "tried").items() if it} == {}
         client.write(8, b"y" * 512, shelf=7, slot=0)
         assert client.read(8, shelf=7, slot=0) == b"y" * 512
-        for thread in Path(f"/proc/{target.pid}/task").iterdir():
-            fields = dict(line.split(":\t", 1) for line in (thread / "status").read_text().splitlines())
-            assert fields["Seccomp"] == "2", thread
+        assert {it["Seccomp"] for it in statuses(target.pid)} == {"2"}
         assert "restricted" not in target.errors
 
 

@@ -24,7 +24,7 @@ from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget, image
 from tests.support.labs.served import Served, serving
 from tests.support.tools import need_engine, need_namespaces, need_users
-from tests.support.waiting import wait_for, wait_for_end
+from tests.support.waiting import statuses, wait_for, wait_for_end
 
 NOBODY = 65534
 SERVICE = ("-m", "tests.node.as_service")
@@ -88,11 +88,10 @@ def test_a_disk_of_roots_is_served_by_another_user(engine: str, lab: Lab, disk: 
     with AoeTarget(lab, tmp_path, *words, launcher=SERVICE) as target, lab.client() as client:
         client.write(8, b"y" * 512, shelf=7, slot=0)
         assert client.read(8, shelf=7, slot=0) == b"y" * 512
-        for thread in Path(f"/proc/{target.pid}/task").iterdir():
-            fields = dict(line.split(":\t", 1) for line in (thread / "status").read_text().splitlines())
+        for fields in statuses(target.pid):
             assert fields["Uid"].split() == [str(NOBODY)] * 4
             assert (fields["CapEff"], fields["NoNewPrivs"], fields["Seccomp"]) == ("0" * 16, "1", "2")
-            assert fields["Groups"].strip() == ""
+            assert fields["Groups"] == ""
         second = AoeTarget(lab, tmp_path / "second", *words, launcher=SERVICE)
         (tmp_path / "second").mkdir()
         refused = second.launch()

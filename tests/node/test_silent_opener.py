@@ -55,10 +55,11 @@ def test_it_is_said_once_and_what_was_opened_too_late_is_let_go(
         assert refusal(lambda: side.by.open_store(export(disk)), OpenerLost).startswith(SILENT)
     (line,) = caplog.messages
     assert line.startswith(SILENT)
+    monkeypatch.setattr(timing, "OPENER_SILENT_S", PATIENCE_S)
+    monkeypatch.setattr(side.to, "_patience_s", PATIENCE_S)
     asyncio.run(until_it_answers(side))
     assert caplog.messages[1:] == ["the opener answers again"]
     assert not is_taken(disk)
-    monkeypatch.setattr(side.to, "_patience_s", PATIENCE_S)
     held = side.by.open_store(export(disk))
     assert is_taken(disk)
     side.by.release(held)

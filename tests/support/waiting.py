@@ -50,6 +50,17 @@ def wait_for_end(pid: int) -> None:
             os.close(process)
 
 
+def statuses(pid: int) -> list[dict[str, str]]:
+    """What the kernel says of each thread of a process (proc(5), status); one may end meanwhile."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):
+            lines = (task / "status").read_text().splitlines()
+            found.append({name: it.strip() for name, it in (line.split(":", 1) for line in lines)})
+    assert found
+    return found
+
+
 def ran_s(pid: int) -> float:
     """For how long the threads of a process that have not ended had a processor, so far."""
     return sum(_counted_s(it, 0) for it in Path(f"/proc/{pid}/task").iterdir())
