@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any, Protocol
 
+from tests.support.waiting import PATIENCE_S, wait_for
+
 
 class Reached(Protocol):
     """A target, by where its link is."""
@@ -25,13 +27,27 @@ def command(*words: str | Path) -> list[str]:
     return [sys.executable, "-m", "aoe.cli.client", *map(str, words)]
 
 
+PATIENT = (
+    f"from aoe import timing; timing.PING_S = timing.CONFIG_TEST_S = {PATIENCE_S}; "
+    "from aoe.cli.client import main; raise SystemExit(main())"
+)
+"""It takes no answer of a busy machine for silence."""
+
+
 def run(
-    served: Reached | None, *words: str | Path, stdin: bytes = b"", env: dict[str, str] | None = None
+    served: Reached | None,
+    *words: str | Path,
+    stdin: bytes = b"",
+    env: dict[str, str] | None = None,
+    patient: bool = False,
 ) -> "subprocess.CompletedProcess[bytes]":
     """What became of it."""
     more = over(served) if served is not None else ()
+    line = command(*words, *more)
+    if patient:
+        line[1:3] = ["-c", PATIENT]
     return subprocess.run(
-        command(*words, *more),
+        line,
         input=stdin,
         capture_output=True,
         timeout=30,
@@ -40,11 +56,22 @@ def run(
     )
 
 
-def said(served: Reached | None, *words: str | Path) -> list[dict[str, Any]]:
+def said(served: Reached | None, *words: str | Path, patient: bool = False) -> list[dict[str, Any]]:
     """The JSON objects that it printed; it ended well."""
-    done = run(served, *words, "--json")
+    done = run(served, *words, "--json", patient=patient)
     assert done.returncode == 0, done
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def surveyed(served: Reached, word: str, count: int = 1) -> list[dict[str, Any]]:
+    """What `discover` or `stat` lists once so many answer in the half second that it asks for: a busy machine
+    may need more."""
+
+    def listed() -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in run(served, word, "--json").stdout.splitlines()]
+        return found if len(found) >= count else []
+
+    return wait_for(listed, what=f"{word} lists less than {count}")
 
 
 def refused(served: Reached | None, *words: str | Path, status: int, stdin: bytes = b"") -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.client import over, run, said
+from tests.cli.client import over, run, said, surveyed
 from tests.cli.mute import mute
 from tests.support.labs.served import SECTORS, Served, serving
 from tests.support.waiting import PROMPT_S
@@ -137,7 +137,7 @@ def test_many_exports_are_looked_at_together(tmp_path: Path) -> None:
 
         def is_quick() -> bool:
             started = time.monotonic()
-            found = said(target, "discover")
+            found = surveyed(target, "discover", count)
             took = time.monotonic() - started
             assert [it["address"] for it in found] == [f"e0.{number}" for number in range(count)]
             return took < 8

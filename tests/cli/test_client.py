@@ -5,23 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.client import refused, run, said
+from tests.cli.client import refused, run, said, surveyed
 from tests.support.labs.served import SECTORS, Served, serving
+from tests.support.waiting import PATIENCE_S, wait_for
 
 SIZE = SECTORS * 512
 
 
 def test_discover_identify_and_stat_agree(served: Served) -> None:
-    (found,) = said(served, "discover")
+    (found,) = surveyed(served, "discover")
     (identified,) = said(served, "identify", "e1.2")
-    (listed,) = said(served, "stat")
+    (listed,) = surveyed(served, "stat")
     assert found["address"] == identified["address"] == listed["address"] == "e1.2"
     assert found["bytes"] == identified["bytes"] == listed["bytes"] == SIZE
     assert identified["serial"] == listed["serial"] == "S1"
     assert listed["rtt_us"] >= 0
     assert [path["owner"] for path in identified["paths"]] == [True]
-    text = run(served, "stat").stdout.decode()
-    assert text.split()[:2] == ["e1.2", "0.001GB"]
+    text = wait_for(lambda: run(served, "stat").stdout)
+    assert text.split()[:2] == [b"e1.2", b"0.001GB"]
 
 
 def test_read_and_write(served: Served, image: Path) -> None:
@@ -33,11 +34,11 @@ def test_read_and_write(served: Served, image: Path) -> None:
 
 
 def test_ping(served: Served) -> None:
-    *answers, summary = said(served, "ping", "e1.2", "-c", "3", "-i", "0.01")
+    *answers, summary = said(served, "ping", "e1.2", "-c", "3", "-i", "0.01", patient=True)
     assert [answer["seq"] for answer in answers] == [1, 2, 3]
-    assert all(0 < answer["rtt_us"] < 1e6 for answer in answers)
+    assert all(0 < answer["rtt_us"] < PATIENCE_S * 1e6 for answer in answers)
     assert (summary["sent"], summary["received"], summary["loss_percent"]) == (3, 3, 0)
-    assert 0 < summary["min_us"] <= summary["avg_us"] <= summary["max_us"] < 1e6
+    assert 0 < summary["min_us"] <= summary["avg_us"] <= summary["max_us"] < PATIENCE_S * 1e6
 
 
 def test_copy_there_and_back(served: Served, image: Path, tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_what_is_zero_takes_no_room_in_a_new_file(tmp_path: Path) -> None:
 def test_bench_speaks_as_fio_does(served: Served, rw: str) -> None:
     shape = ("--rw", rw, "--bs", "8k", "--iodepth", "8", "--runtime", "0.3", "--overwrite")
     (found,) = said(served, "bench", "e1.2", *shape)
-    assert found["requests_per_s"] > 10
+    assert found["requests_per_s"] > 0
     assert found["bytes_per_s"] == pytest.approx(found["requests_per_s"] * 8192)
     assert 0 < found["p50_us"] <= found["p99_us"] <= found["p999_us"]
     assert found["errors"] == 0
@@ -117,7 +118,7 @@ def test_config_string(served: Served) -> None:
 def test_config_string_is_tested_by_the_target(served: Served) -> None:
     said(served, "config", "e1.2", "--set", "rack 3")
     for right in (["--test", "rack 3"], ["--prefix", "rack"], ["--prefix", ""]):
-        assert said(served, "config", "e1.2", *right)[0]["config"] == "rack 3"
+        assert said(served, "config", "e1.2", *right, patient=True)[0]["config"] == "rack 3"
     for wrong, says in (
         (["--test", "rack"], "is not 'rack'"),
         (["--test", ""], "is not ''"),

@@ -19,6 +19,8 @@ NOWHERE = ("--link", "udp:127.0.0.1:0,peer=127.0.0.1:9")
 STARTED = "begun\n"
 PROGRAM = (
     "import asyncio, sys\n"
+    "from aoe import timing\n"
+    "timing.FIND_S = timing.FIND_HEARD_S = timing.DISCOVER_S = timing.PING_S = 600.0\n"
     "from aoe.cli import client, running\n"
     "until_ended = running._until_ended\n"
     "async def told(command):\n"

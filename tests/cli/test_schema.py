@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.client import over, refused, run, said
+from tests.cli.client import over, refused, run, said, surveyed
 from tests.cli.mute import mute
 from tests.support.labs.served import SECTORS, Served
 
@@ -60,7 +60,8 @@ def objects(value: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("words", KEYS)
 def test_keys(words: str, served: Served, tmp_path: Path) -> None:
-    (found,) = said(served, *words.replace("COPY", str(tmp_path / "copy")).split())
+    arguments = words.replace("COPY", str(tmp_path / "copy")).split()
+    (found,) = surveyed(served, words) if words in ("discover", "stat") else said(served, *arguments)
     assert set(found) == KEYS[words]
     for it in objects(found):
         for key, value in it.items():
@@ -71,7 +72,7 @@ def test_keys(words: str, served: Served, tmp_path: Path) -> None:
 
 
 def test_ping(served: Served) -> None:
-    answer, summary = said(served, "ping", "e1.2", "-c", "1")
+    answer, summary = said(served, "ping", "e1.2", "-c", "1", patient=True)
     assert set(answer) == {"address", "bytes", "seq", "rtt_us"}
     assert set(summary) == {
         *("address", "sent", "received", "loss_percent", "min_us", "avg_us", "max_us", "retransmits"),
@@ -79,9 +80,8 @@ def test_ping(served: Served) -> None:
 
 
 def test_a_disk_is_the_same_in_every_command(served: Served) -> None:
-    (found,), (stat,), (identified,) = (
-        said(served, *words) for words in (("discover",), ("stat",), ("identify", "e1.2"))
-    )
+    (found,), (stat,) = surveyed(served, "discover"), surveyed(served, "stat")
+    (identified,) = said(served, "identify", "e1.2")
     (path,) = identified["paths"]
     for key in ("address", "mac", "state", "payload_bytes", "owner", "reason"):
         assert found[key] == stat[key] == path[key], key
