@@ -9,7 +9,7 @@ from aoe.pool.requests import Clone, Create, Cut
 from aoe.wire.protocol import SECTOR
 from tests.image.daemons import daemon_of, kill_daemon
 from tests.net.service import Service
-from tests.net.test_pools import client, exports, first, volume
+from tests.net.test_pools import client, exports, fill, first, volume, writes
 from tests.pool.pools import MIB, SIZE, fresh, working
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
@@ -62,6 +62,29 @@ def test_volumes_in_qcow2_are_served_by_name(lab: Lab, pool: Path, tmp_path: Pat
             assert (disk.read(0)[0], disk.read(1)[0]) == (2, 4)
             assert text_of(disk.identify(), 10, 10) == serial
     wait_for(lambda: not daemon_of(image))
+
+
+def test_a_store_that_is_full_is_an_ata_error_until_there_is_room(
+    lab: Lab, pool: Path, tmp_path: Path
+) -> None:
+    """What is there is read, and written where it has its room already."""
+    with Service(lab, tmp_path, exports(pool, "fast/web1")) as service, client(lab, 1) as disk:
+        disk.write(0, bytes([1]) * SECTOR)
+        filler, elsewhere = pool.parent / "filler", 2 * MIB // SECTOR
+        try:
+            fill(filler)
+            with pytest.raises(AtaFailed):
+                disk.write(elsewhere, bytes([2]) * SECTOR)
+            assert (first(disk), disk.read(elsewhere)[0]) == (1, 0)
+            disk.write(0, bytes([3]) * SECTOR)
+            (one,) = service.ask("status")["exports"]
+            assert (one["state"], one["reason"]) == ("serving", "")
+            assert "is its reserve" in volume(service, "snapshot fast/web1@full", 2)
+        finally:
+            filler.unlink()
+        wait_for(lambda: writes(disk, elsewhere), what="there is room again, without a restart")
+        assert (first(disk), disk.read(elsewhere)[0]) == (3, 2)
+        assert "cut" in volume(service, "snapshot fast/web1@then")
 
 
 def test_a_snapshot_is_cut_of_what_goes_on(lab: Lab, pool: Path, tmp_path: Path) -> None:

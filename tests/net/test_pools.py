@@ -230,9 +230,9 @@ def fill(file: Path) -> None:
                     os.fsync(filler.fileno())
 
 
-def writes(disk: Client) -> bool:
+def writes(disk: Client, lba: int = 0) -> bool:
     try:
-        disk.write(0, bytes([2]) * SECTOR)
+        disk.write(lba, bytes([2]) * SECTOR)
     except AtaFailed:
         return False
     return True
