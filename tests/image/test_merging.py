@@ -223,7 +223,7 @@ def killed(prepared: Path, directory: Path, at: int, monkeypatch: pytest.MonkeyP
     shutil.copytree(prepared, directory)
     top, layer, count = directory / "d", directory / "c", [0]
     with closing(Images(reader())) as images:
-        told, _ = images.open(wanted(top, name="volume"))
+        told, _ = images.open(wanted(top, name="volume", patience_s=PATIENCE_S))
         asking = Qmp.do
 
         def do(self: Qmp, verb: str, **arguments: Any) -> Any:
@@ -240,7 +240,7 @@ def killed(prepared: Path, directory: Path, at: int, monkeypatch: pytest.MonkeyP
         if at % 2:
             check_merges(images, images.again(told.image)[1], layer)
     with closing(Images(reader())) as images:
-        check_merges(images, images.open(wanted(top))[1], layer)
+        check_merges(images, images.open(wanted(top, patience_s=PATIENCE_S))[1], layer)
     return count[0] > at
 
 
