@@ -1,10 +1,10 @@
 /* A load generator for AoE targets: keeps a number of requests outstanding and checks every reply.
  *
  *   load IF SHELF SLOT [--slots N] --rw randread|randwrite|read|write|randrw --sectors N --depth N
- *        --seconds S --range SECTORS [--rate N [--rest]] [--blind] [--seed N]
+ *        --seconds S --range SECTORS [--rate N [--rest]] [--blind] [--seed N] [--patience S]
  *
  * Prints one JSON object. A tenth of the time goes before that as a warm-up: `answered` counts it, `done`
- * does not. `lost` are requests unanswered for a second (they are not sent again, new ones
+ * does not. `lost` are requests unanswered for a second, or as --patience has it (they are not sent again, new ones
  * take their place), `late` replies to those, `bad` reads whose sectors do not carry the stamp of their
  * address. With --slots, requests go to slots SLOT..SLOT+N-1 (and on over shelves) at random. With --rest it sleeps
  * while there is nothing to do, and leaves the processor to others.
@@ -29,7 +29,7 @@ enum { DEPTH_MAX = 4096, TABLE = 1 << 20, BATCH = 64, FRAME = ATA_HEADER + SECTO
 enum { BUCKETS = 64 * 32 };
 
 static const uint64_t STAMP = 0x5354414d50ull; /* also in bench/image.py */
-static const uint64_t TIMEOUT_NS = 1000000000ull;
+static const uint64_t LOOK_NS = 100000000ull; /* between two looks for lost ones; at most so long it rests */
 
 struct pending {
     uint64_t sent_ns, lba;
@@ -39,10 +39,10 @@ struct pending {
 static struct options {
     const char *interface, *rw;
     unsigned shelf, slot, slots, sectors, depth;
-    double seconds, rate;
+    double seconds, rate, patience;
     uint64_t range, seed;
     int blind, rest;
-} o = {.slots = 1, .sectors = 16, .depth = 64, .seconds = 3, .range = 131072, .seed = 1, .rw = "randread"};
+} o = {.slots = 1, .sectors = 16, .depth = 64, .seconds = 3, .patience = 1, .range = 131072, .seed = 1, .rw = "randread"};
 
 static struct counts {
     uint64_t done, answered, lost, late, errors, bad, unsent;
@@ -51,6 +51,7 @@ static struct counts {
 static uint64_t histogram[BUCKETS];
 static struct pending table[TABLE];
 static unsigned outstanding;
+static uint64_t patience_ns;
 static uint8_t frames[BATCH][FRAME], replies[BATCH][FRAME];
 static uint8_t own[MAC_BYTES], server[MAC_BYTES];
 static int fd;
@@ -123,7 +124,7 @@ static void find_server(void)
 {
     unsigned lengths[BATCH];
     uint8_t f[FRAME_MIN] = {0};
-    for (int attempt = 0; attempt < 50; attempt++) {
+    for (int attempt = 0; attempt < 300; attempt++) {
         wire_put_header(f, wire_all(), own, o.shelf, o.slot, COMMAND_CONFIG, USER_TAG);
         send(fd, f, sizeof f, 0);
         for (uint64_t until = now_ns() + 100000000; now_ns() < until;)
@@ -241,7 +242,7 @@ static void forget_lost(uint64_t now)
         struct pending *p = &table[oldest % TABLE];
         if (!p->sent_ns)
             continue;
-        if (now < p->sent_ns + TIMEOUT_NS)
+        if (now < p->sent_ns + patience_ns)
             return;
         p->sent_ns = 0;
         outstanding--;
@@ -262,7 +263,7 @@ static unsigned take_replies(void)
 static void rest(uint64_t until, uint64_t now)
 {
     uint64_t left = until > now ? until - now : 0;
-    struct timespec most = {.tv_nsec = (long)(left < TIMEOUT_NS / 10 ? left : TIMEOUT_NS / 10)};
+    struct timespec most = {.tv_nsec = (long)(left < LOOK_NS ? left : LOOK_NS)};
     ppoll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, &most, NULL);
 }
 
@@ -281,7 +282,7 @@ static void run(double seconds)
             send_some(room);
             issued += room;
         }
-        if (now - checked > TIMEOUT_NS / 10) {
+        if (now - checked > LOOK_NS) {
             checked = now;
             forget_lost(now);
         }
@@ -292,10 +293,10 @@ static void run(double seconds)
     }
 }
 
-/* Everything still outstanding gets its second to be answered. */
+/* Everything still outstanding gets its time to be answered. */
 static void settle(void)
 {
-    for (uint64_t end = now_ns() + TIMEOUT_NS; outstanding && now_ns() < end;)
+    for (uint64_t end = now_ns() + patience_ns; outstanding && now_ns() < end;)
         take_replies();
     n.lost += outstanding;
 }
@@ -356,6 +357,8 @@ static void parse(int argc, char **argv)
             o.rate = atof(value);
         else if (!strcmp(argv[i - 1], "--seed"))
             o.seed = strtoull(value, NULL, 10) | 1;
+        else if (!strcmp(argv[i - 1], "--patience"))
+            o.patience = atof(value);
         else {
             fprintf(stderr, "load: unknown option %s\n", argv[i - 1]);
             exit(2);
@@ -363,6 +366,7 @@ static void parse(int argc, char **argv)
     }
     if (!o.sectors || o.sectors > 255 || !o.depth || o.depth > DEPTH_MAX || o.range < o.sectors || (o.rest && o.rate <= 0))
         exit(2);
+    patience_ns = (uint64_t)(o.patience * 1e9);
 }
 
 int main(int argc, char **argv)

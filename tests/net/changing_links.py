@@ -1,8 +1,9 @@
 """A target that serves on one interface and meanwhile on others that come and go at random.
 
-`changing_links.py ENGINE IMAGE CHANGES SEED`: serves IMAGE as e1.1 on v0 and says `ready`. On SIGUSR1 it adds
-and removes v1 to v4 at random, CHANGES times, some with requests under way, and prints as JSON how many there
-were of each kind, and its counters. After that it serves on all of them, until SIGTERM.
+`changing_links.py ENGINE IMAGE CHANGES SEED AGE`: serves IMAGE as e1.1 on v0 and says `ready`. On SIGUSR1 it
+adds and removes v1 to v4 at random, CHANGES times, some with requests under way, and prints as JSON how many
+there were of each kind, and its counters. After that it serves on all of them, until SIGTERM. Frames may be
+AGE seconds old.
 """
 
 import asyncio
@@ -34,9 +35,9 @@ async def change(target: Target, rng: random.Random) -> str:
     return "add"
 
 
-async def main(engine: str, image: str, changes: str, seed: str) -> None:
+async def main(engine: str, image: str, changes: str, seed: str, age: str) -> None:
     chosen = EngineOptions(threads=2) if engine == "c" else None
-    target = Target.open([PacketLink("v0")], TargetOptions(engine=chosen, exports_max=4))
+    target = Target.open([PacketLink("v0")], TargetOptions(float(age), engine=chosen, exports_max=4))
     await target.add(Offer(open_disk(Path(image)), 1, 1, "FIXED"), check=False)
     begin, end = asyncio.Event(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, begin.set)

@@ -1,8 +1,9 @@
 """A target that serves one disk and meanwhile adds, changes and removes others at random.
 
-`changing_target.py ENGINE IMAGE SCRATCH CHANGES SEED`: serves IMAGE as e1.1 on v0 and says `ready`. On
+`changing_target.py ENGINE IMAGE SCRATCH CHANGES SEED AGE`: serves IMAGE as e1.1 on v0 and says `ready`. On
 SIGUSR1 it makes CHANGES random changes of disks in SCRATCH, at up to 20 addresses at a time, and prints as
-JSON how many there were of each kind, and its counters. SIGTERM ends it.
+JSON how many there were of each kind, and its counters. SIGTERM ends it. Frames may be AGE seconds old; an
+address that is to wait for more than one gets no other disk.
 """
 
 import asyncio
@@ -27,11 +28,13 @@ SIZE = 1 << 20
 class Changes:
     """What is there besides e1.1, and the next step."""
 
-    def __init__(self, target: Target, scratch: Path, rng: random.Random) -> None:
+    def __init__(self, target: Target, scratch: Path, rng: random.Random, age_s: float) -> None:
         self.target = target
         self.scratch = scratch
         self.rng = rng
         self.there: list[tuple[int, int]] = []
+        self.free = [(shelf, slot) for shelf in (1, 2, 0x1FF) for slot in range(2, 52)]
+        self.used_again = age_s <= 1
         self.done: Counter[str] = Counter()
 
     async def step(self) -> None:
@@ -43,8 +46,7 @@ class Changes:
         self.done[verb] += 1
 
     async def _add(self) -> None:
-        free = {(shelf, slot) for shelf in (1, 2, 0x1FF) for slot in range(2, 12)} - set(self.there)
-        shelf, slot = self.rng.choice(sorted(free))
+        shelf, slot = self.free.pop(self.rng.randrange(len(self.free)))
         path = self.scratch / f"{shelf}.{slot}"
         path.write_bytes(b"\1" * SIZE)
         disk = open_disk(path)
@@ -60,11 +62,13 @@ class Changes:
     async def _remove(self) -> None:
         gone = self.there.pop(self.rng.randrange(len(self.there)))
         assert await self.target.remove(*gone)
+        if self.used_again:
+            self.free.append(gone)
 
 
-async def main(engine: str, image: str, scratch: str, changes: str, seed: str) -> None:
+async def main(engine: str, image: str, scratch: str, changes: str, seed: str, age: str) -> None:
     options = TargetOptions(
-        frame_age_s=0.5,
+        frame_age_s=float(age),
         engine=EngineOptions(threads=2) if engine == "c" else None,
         exports_max=AT_ONCE + 2,
     )
@@ -75,7 +79,7 @@ async def main(engine: str, image: str, scratch: str, changes: str, seed: str) -
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
     print("ready", flush=True)
     await begin.wait()
-    random_changes = Changes(target, Path(scratch), random.Random(int(seed)))
+    random_changes = Changes(target, Path(scratch), random.Random(int(seed)), float(age))
     for _ in range(int(changes)):
         await random_changes.step()
     print(json.dumps({**random_changes.done, "counters": target.counters()}), flush=True)

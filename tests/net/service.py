@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import ENGINE, Target, image
 from tests.support.waiting import wait_for
+
+READY = "ready\n"
 
 
 def export(path: Path, address: str, **keys: Any) -> str:
@@ -75,8 +77,13 @@ class Service(Target):
         """Another file."""
         self.file.write_text(self._head + "\n".join(exports))
 
+    def launch(self) -> Self:
+        self._lives = self.output.count(READY) + 1
+        return super().launch()
+
     def _announced(self) -> bool:
-        return "ready\n" in self.output
+        """In this life."""
+        return self.output.count(READY) >= self._lives
 
     def ready(self) -> "Service":
         """Also where nothing is served."""

@@ -15,21 +15,26 @@ import pytest
 
 from bench.image import write_image
 from tests.net import changing_target
+from tests.support.labs.load import AGE_S, SECTORS, loaded
 from tests.support.labs.network import Lab
 
 MTU = 9000
-SECTORS = 16384
-DEPTH = 16
-"""Requests outstanding: fewer than fill a receive buffer."""
+DONE_MIN = 100
+AGES_S = {"randread": 0.5, "randrw": AGE_S}
+"""Of frames at most. After the short one an address is used for another disk."""
 CHANGES = int(os.environ.get("AOE_CHANGES", "100"))
 
 
-def changing(lab: Lab, engine: str, work: Path) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+def changing(
+    lab: Lab, engine: str, work: Path, age_s: float
+) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     """A target that changes once it is told so, and serves e1.1 all the while."""
     scratch = work / "scratch"
     scratch.mkdir()
     image = write_image(work / "image", SECTORS)
-    return told(lab, work, Path(changing_target.__file__), engine, image, scratch, str(CHANGES), "1")
+    return told(
+        lab, work, Path(changing_target.__file__), engine, image, scratch, str(CHANGES), "1", str(age_s)
+    )
 
 
 @contextmanager
@@ -60,17 +65,6 @@ def line(process: "subprocess.Popen[bytes]") -> bytes:
     return process.stdout.readline()
 
 
-def loaded(lab: Lab, load: Path, rw: str, stop: threading.Event) -> list[dict[str, Any]]:
-    """The generator, in runs of a second, until told to stop."""
-    results = []
-    options = ("--rw", rw, "--sectors", "8", "--depth", str(DEPTH), "--seconds", "1", "--range", str(SECTORS))
-    while not stop.is_set():
-        done = lab.run("client", load, "v0", "1", "1", *options, timeout=30)
-        assert done.returncode == 0, done.stderr
-        results.append(json.loads(done.stdout))
-    return results
-
-
 @pytest.mark.parametrize("rw", ["randread", "randrw"])
 def test_no_frame_of_another_disk_is_lost_or_wrong(
     rw: str, engine: str, load: Path, lab: Lab, tmp_path: Path
@@ -78,7 +72,7 @@ def test_no_frame_of_another_disk_is_lost_or_wrong(
     """Two engine threads: disks of one come and go beside those of the other."""
     results: list[dict[str, Any]] = []
     stop = threading.Event()
-    with changing(lab, engine, tmp_path) as process:
+    with changing(lab, engine, tmp_path, AGES_S[rw]) as process:
         asking = threading.Thread(target=lambda: results.extend(loaded(lab, load, rw, stop)))
         asking.start()
         try:
@@ -90,7 +84,6 @@ def test_no_frame_of_another_disk_is_lost_or_wrong(
         assert sum(said[verb] for verb in ("add", "change", "remove")) == CHANGES, said
         assert min(said[verb] for verb in ("add", "change", "remove")) > CHANGES // 10
         assert not said["counters"].get("ring_full")
-    assert results
+    assert sum(found["done"] for found in results) > DONE_MIN
     for found in results:
-        assert found["done"] > 100
         assert (found["lost"], found["late"], found["errors"], found["bad"]) == (0, 0, 0, 0)

@@ -14,14 +14,13 @@ import pytest
 
 from bench.image import write_image
 from tests.net import changing_links
-from tests.net.test_changes import line, loaded, told
-from tests.support.labs.load import PIECE, repeated
+from tests.net.test_changes import line, told
+from tests.support.labs.load import AGE_S, PIECE, SECTORS, loaded, repeated
 from tests.support.labs.network import Lab
 from tests.support.labs.raw_client import NoAnswer
 from tests.support.tools import need_namespaces
 
 MTU = 9000
-SECTORS = 16384
 CHANGES = int(os.environ.get("AOE_CHANGES", "100"))
 
 
@@ -35,7 +34,7 @@ def lab() -> Iterator[Lab]:
 def changing(lab: Lab, engine: str, work: Path) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     """A target whose interfaces change once it is told so."""
     image = write_image(work / "image", SECTORS)
-    return told(lab, work, Path(changing_links.__file__), engine, image, str(CHANGES), "1")
+    return told(lab, work, Path(changing_links.__file__), engine, image, str(CHANGES), "1", str(AGE_S))
 
 
 def test_no_frame_of_another_interface_is_lost(engine: str, load: Path, lab: Lab, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.image import write_image
 from tests.net.service import Service, export
-from tests.net.test_changes import SECTORS, loaded
+from tests.support.labs.load import SECTORS, loaded
 from tests.support.labs.network import Cable, Lab
 from tests.support.labs.raw_client import NoAnswer
 from tests.support.waiting import wait_for

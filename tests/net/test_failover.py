@@ -1,5 +1,6 @@
 """Two primaries, each a host of its own, on one shared file: what a client's writers see when one is lost."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -7,16 +8,26 @@ import pytest
 
 from tests.support.labs import failover
 from tests.support.labs.failover import SCENARIOS
+from tests.support.waiting import at_best
 
 ENGINES = ("c",)
 
 
-def survived(directory: Path, name: str) -> dict[str, Any]:
-    """What the writers said: nothing is wrong with it."""
-    said = failover.run(directory, SCENARIOS[name])
-    print(said)
-    assert not said["faults"]
-    return said
+def survived(directory: Path, name: str, **how: Any) -> dict[str, Any]:
+    """What the writers said: nothing is wrong with it. Others may spoil how soon they go on, not what they
+    read."""
+    scenario = SCENARIOS[name]
+
+    def tried() -> dict[str, Any]:
+        said = failover.run(Path(tempfile.mkdtemp(dir=directory)), scenario, **how)
+        print(said)
+        late = failover.complaints(scenario, said)
+        if any(it not in late for it in said["faults"]):
+            pytest.fail(f"{said['faults']}")
+        assert not late
+        return said
+
+    return at_best(tried, 3)
 
 
 def test_the_link_to_the_owner_goes_down(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tests.support.labs.network import Cable, Lab
 from tests.support.labs.peers import AoeTarget, Target, Vblade, image
 from tests.support.labs.primaries import ADDRESSES, primaries
 from tests.support.tools import need, need_engine, need_namespaces
-from tests.support.waiting import own_s, wait_for
+from tests.support.waiting import at_best, own_s, wait_for
 
 ENGINES = ("c",)
 SECTORS = 4096
@@ -84,7 +84,8 @@ class Load:
         return self.stop()
 
     def stop(self) -> dict[str, Any]:
-        assert self._process.wait(60) == 0, self._err.read_text()
+        if self._process.wait(60):
+            pytest.fail(self._err.read_text())
         said: dict[str, Any] = json.loads(self._out.read_text().splitlines()[-1])
         print(f"the longest of {said['requests']} requests: {said['pause_s']:.3f} s")
         assert said["requests"] > 100
@@ -103,11 +104,15 @@ def change(lab: Lab, cable: Cable, how: Change) -> None:
 @pytest.mark.parametrize("client", CLIENTS, ids=CLIENTS.get)
 def test_the_mtu_changes_under_load(how: Change, client: str, tmp_path: Path) -> None:
     with one_target(tmp_path) as (lab, _):
-        load = Load(lab, tmp_path, client, EVERY_S * (len(MTUS) + 2), "v0", "e1.1")
-        change(lab, lab.cables[0], how)
-        said = load.stop()
-        assert said["attached"] == [16]
-        assert [path["sectors"] for path in said["paths"]] == [16]
+
+        def tried() -> None:
+            load = Load(lab, tmp_path, client, EVERY_S * (len(MTUS) + 2), "v0", "e1.1")
+            change(lab, lab.cables[0], how)
+            said = load.stop()
+            assert said["attached"] == [16]
+            assert [path["sectors"] for path in said["paths"]] == [16]
+
+        at_best(tried, 3)
 
 
 @pytest.mark.parametrize("how", SIDES)
@@ -115,10 +120,14 @@ def test_the_mtu_of_one_of_two_paths_changes(how: Change, tmp_path: Path) -> Non
     store = image(tmp_path / "disk", SECTORS)
     with primaries(tmp_path, (store, store), "--shared") as there:
         seconds = EVERY_S * (len(MTUS) + 2)
-        load = Load(there.lab, tmp_path, "c", seconds, "v0,v1", *ADDRESSES)
-        change(there.lab, there.lab.cables[0], how)
-        said = load.stop()
-        assert [path["reason"] for path in said["paths"]] == ["", ""]
+
+        def tried() -> None:
+            load = Load(there.lab, tmp_path, "c", seconds, "v0,v1", *ADDRESSES)
+            change(there.lab, there.lab.cables[0], how)
+            said = load.stop()
+            assert [path["reason"] for path in said["paths"]] == ["", ""]
+
+        at_best(tried, 3)
 
 
 # A switch between them
@@ -146,8 +155,8 @@ def switched(directory: Path, mtu: int, kind: str = "ours") -> Iterator[Lab]:
             Vblade(lab, path) if kind == "vblade" else AoeTarget(lab, directory, argument, "--force")
         )
         target.launch()
-        time.sleep(1.0)
-        assert target.alive
+        with lab.client() as client:
+            client.config()
         yield lab
         target.kill()
 
@@ -199,12 +208,17 @@ def test_the_switch_carries_less_and_more_again_under_load(client: str, tmp_path
 def test_stat_shows_the_size_in_use(tmp_path: Path) -> None:
     with switched(tmp_path, 1500) as lab:
         command = (sys.executable, "-m", "aoe.cli.client", "stat", "--interface", "v0")
-        told = json.loads(lab.run("client", *command, "--json", timeout=30).stdout)
-        assert (told["payload_bytes"], told["payload_max_bytes"]) == (1024, 8192)
-        assert told["narrow"].startswith("larger frames")
-        text = lab.run("client", *command, timeout=30).stdout
-        assert " 1024 " in text
-        assert "larger frames" in text
+
+        def shown() -> None:
+            said = lab.run("client", *command, "--json", timeout=60).stdout.splitlines()
+            told = [json.loads(it) for it in said]
+            assert [(it.get("payload_bytes"), it.get("payload_max_bytes")) for it in told] == [(1024, 8192)]
+            assert told[0]["narrow"].startswith("larger frames")
+            text = lab.run("client", *command, timeout=60).stdout
+            assert " 1024 " in text
+            assert "larger frames" in text
+
+        at_best(shown)
 
 
 # Under aoe nbd
@@ -252,8 +266,8 @@ class Clients:
         for thread in self._threads:
             thread.join(30)
         print(f"the longest of {self.requests} requests: {self.pause_s:.3f} s")
-        assert not any(thread.is_alive() for thread in self._threads), "it hangs"
-        assert not self.errors
+        if self.errors or any(thread.is_alive() for thread in self._threads):
+            pytest.fail(f"{self.errors or 'it hangs'}")
         assert self.pause_s < PAUSE_S
 
 
@@ -263,11 +277,15 @@ OVER = ("--interface", "v0")
 @pytest.mark.parametrize("how", SIDES)
 def test_the_mtu_changes_under_nbd(how: Change, tmp_path: Path) -> None:
     with one_target(tmp_path) as (lab, _), Door(lab, tmp_path, "e1.1", *OVER) as door:
-        clients = Clients(door)
-        change(lab, lab.cables[0], how)
-        time.sleep(EVERY_S)
-        clients.stop()
-        assert "down" not in door.errors, door.errors
+
+        def tried() -> None:
+            told, clients = len(door.errors), Clients(door)
+            change(lab, lab.cables[0], how)
+            time.sleep(EVERY_S)
+            clients.stop()
+            assert "down" not in door.errors[told:], door.errors
+
+        at_best(tried, 3)
 
 
 def test_nbd_over_a_switch_with_smaller_frames(tmp_path: Path) -> None:

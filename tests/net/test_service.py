@@ -9,6 +9,7 @@ from aoe.disk.open import open_disk
 from bench.image import write_image
 from tests.net.service import Service, export
 from tests.support.labs import applies
+from tests.support.labs.load import SECTORS
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import image
 from tests.support.waiting import wait_for
@@ -34,7 +35,7 @@ def test_no_frame_is_lost_while_others_come_change_and_go(
 
 def test_what_a_client_uses_is_not_taken_away(engine: str, load: Path, lab: Lab, tmp_path: Path) -> None:
     used, idle = (
-        export(write_image(tmp_path / "used", applies.SECTORS), "1.1"),
+        export(write_image(tmp_path / "used", SECTORS), "1.1"),
         export(tmp_path / "idle", "1.2"),
     )
     with Service(lab, tmp_path, [used, idle]) as service:

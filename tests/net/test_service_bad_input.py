@@ -92,7 +92,7 @@ FILES = {
     "10 MiB of text": Wrong(instead(b"# comment\n" * (1 << 20)), TOO_LARGE),
     "not UTF-8": Wrong(
         lambda file, text: file.write_bytes(text.encode() + b"# caf\xe9\n"),
-        ":14: byte 0xe9 is not UTF-8; save the file as UTF-8",
+        ":15: byte 0xe9 is not UTF-8; save the file as UTF-8",
     ),
     "UTF-16": Wrong(
         lambda file, text: file.write_bytes(text.encode("utf-16")),
@@ -103,21 +103,21 @@ FILES = {
         ":1: begins with a byte order mark; save the file as UTF-8 without one",
     ),
     "cut in a value": Wrong(
-        cut('two"'), ":11: not TOML: Unterminated string at the end of the file; end the text with a quote"
+        cut('two"'), ":12: not TOML: Unterminated string at the end of the file; end the text with a quote"
     ),
     "cut in a key": Wrong(
         cut("lf = 1"),
-        ":12: not TOML: Expected '=' after a key in a key/value pair at the end of the file; "
+        ":13: not TOML: Expected '=' after a key in a key/value pair at the end of the file; "
         "write KEY = VALUE",
     ),
     "cut in the name of a table": Wrong(
         cut("]]"),
-        ":10: not TOML: Expected ']]' at the end of an array declaration at the end of the file; "
+        ":11: not TOML: Expected ']]' at the end of an array declaration at the end of the file; "
         "end the name of the table with ]",
     ),
     "zeroes behind the text": Wrong(
         lambda file, text: file.write_text(text + "\0" * 512),
-        ":14: not TOML: Invalid statement at column 1; write KEY = VALUE, or [TABLE], or # before a comment",
+        ":15: not TOML: Invalid statement at column 1; write KEY = VALUE, or [TABLE], or # before a comment",
     ),
     "lists without end": Wrong(
         instead(b"a = " + b"[" * 5000), ":1: lists within lists without end; write plain lists"
@@ -131,7 +131,7 @@ FILES = {
     ),
     "control characters": Wrong(
         lambda file, text: file.write_text(text + '"\\u001b[2J\\n" = "\\u0007"\n'),
-        r':14: e1.2: "\u001b[2J\u000a" is no key of [[export]]; its keys are ',
+        r':15: e1.2: "\u001b[2J\u000a" is no key of [[export]]; its keys are ',
     ),
 }
 

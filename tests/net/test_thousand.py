@@ -28,19 +28,19 @@ APPLY_S = 1.0
 
 def test_a_thousand_exports(lab: Lab, tmp_path: Path) -> None:
     exports = [export(tmp_path / f"{a}.{b}", f"{a}.{b}") for a, b in EXPORTS]
-    more = export(tmp_path / "more", "9.9")
+    more, another = export(tmp_path / "more", "9.9"), export(tmp_path / "another", "9.8")
     with Service(lab, tmp_path, exports, metrics=ADDRESS) as service:
         print(f"start: {cpu_s(service.pid):.2f} s of CPU, {resident_kib(service.pid)} KiB")
         assert cpu_s(service.pid) < START_CPU_S
         assert resident_kib(service.pid) < RESIDENT_KIB
         took_s = []
-        for wanted in ([*exports, more], exports, [*exports, more]):
+        for wanted in ([*exports, more], exports, [*exports, another]):
             service.write(wanted)
             began = time.monotonic()
             assert service.ask("apply")["exit"] == 0
             took_s.append(time.monotonic() - began)
         print(f"apply: {min(took_s):.3f} s")
-        assert min(took_s) < APPLY_S
+        assert min(took_s) < APPLY_S, took_s
         scraped_s = [scrape_s(service) for _ in range(SCRAPES)]
         print(f"scrape: {min(scraped_s):.4f} s of CPU")
         assert min(scraped_s) < SCRAPE_CPU_S, scraped_s

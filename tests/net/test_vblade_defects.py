@@ -42,6 +42,8 @@ CONFIG_QUERY = bytes(8)
 OLD, NEW = b"\x0d" * SECTOR, b"\xfe" * SECTOR
 TOO_OLD_S = 1.4
 """Longer than the maximum frame age, 1 s."""
+PATIENT = 150
+"""Retries of a hasty client that is to be answered."""
 
 Seen = TypeVar("Seen")
 
@@ -269,10 +271,9 @@ def test_state_is_lost_at_restart(kind: str, lab: Lab, tmp_path: Path) -> None:
 @both
 def test_a_lowered_mtu_ends_the_process(kind: str, lab: Lab, tmp_path: Path) -> None:
     with serve(kind, lab, image(tmp_path / "disk")) as server:
-        client = hasty(lab)
-        client.read(0, 2)
+        lab.client().read(0, 2)
         lab.link(lab.cables[0].a, "mtu", "600")
-        with_reply_too_long = client.ask(Command.ATA, ata.encode(ata_request(READ_EXT, 0, 2)))
+        with_reply_too_long = hasty(lab).ask(Command.ATA, ata.encode(ata_request(READ_EXT, 0, 2)))
         survived = not gone(kind, server)
     assert with_reply_too_long is None or len(with_reply_too_long) <= 614
     expect(kind, survived, vblade=False, ours=True)
@@ -281,9 +282,9 @@ def test_a_lowered_mtu_ends_the_process(kind: str, lab: Lab, tmp_path: Path) -> 
 @both
 def test_a_link_flap_ends_the_process(kind: str, lab: Lab, tmp_path: Path) -> None:
     with serve(kind, lab, image(tmp_path / "disk")) as server:
-        client = hasty(lab)
+        client, patient = hasty(lab), lab.client()
         for _ in range(50):
-            client.read(0)
+            patient.read(0)
         lab.down(lab.cables[0].a)
         outcome(client.read, 0)
         lab.up(lab.cables[0].a)
@@ -303,8 +304,10 @@ def test_a_link_flap_ends_the_process(kind: str, lab: Lab, tmp_path: Path) -> No
 def test_frames_of_other_hosts_and_groups_are_answered(
     kind: str, fields: dict[str, bytes], standing: Lab
 ) -> None:
-    client = Client(standing.port(promiscuous=True), timeout=0.3, retries=0)
+    client = Client(standing.port(promiscuous=True))
     assert client.ask(Command.CONFIG, CONFIG_QUERY) is not None
+    if kind == "ours":
+        client.timeout, client.retries = 0.3, 0
     answered = client.ask(Command.CONFIG, CONFIG_QUERY, **fields) is not None
     expect(kind, answered, vblade=True, ours=False)
 
@@ -339,14 +342,16 @@ def test_a_write_from_before_a_pause_lands_over_newer_data(kind: str, lab: Lab, 
         serve(kind, lab, path, "v1", ours=["--shared", "--serial", "ONE"]),
     ):
         first, second = hasty(lab), lab.client(interface="v1")
+        first.retries = PATIENT
         first.write(8, OLD)
+        first.retries = 0
         paused.pause()
         request = ata.encode(ata_request(WRITE_EXT, 0, 1, OLD))
         assert first.ask(Command.ATA, request) is None
         time.sleep(TOO_OLD_S - first.timeout)
         second.write(0, NEW)
         paused.resume()
-        first.retries = 9
+        first.retries = PATIENT
         first.config()
         first.write(16, OLD)
         winner = second.read(0)
@@ -359,12 +364,12 @@ def test_a_write_from_before_a_pause_lands_over_newer_data(kind: str, lab: Lab, 
 def test_a_write_that_waited_a_little_is_done(kind: str, lab: Lab, tmp_path: Path) -> None:
     """The age bound must not be what makes the test above pass for any pause at all."""
     path = image(tmp_path / "disk")
-    with serve(kind, lab, path) as server:
+    with serve(kind, lab, path, ours=["--max-frame-age", f"{PATIENCE_S}"]) as server:
         client = hasty(lab)
         server.pause()
         assert client.ask(Command.ATA, ata.encode(ata_request(WRITE_EXT, 0, 1, OLD))) is None
         server.resume()
-        client.retries = 9
+        client.retries = PATIENT
         client.config()
         seen = client.read(0)
     expect(kind, seen, vblade=OLD, ours=OLD)

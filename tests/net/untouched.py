@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from bench.image import write_image
 from tests.net.service import Service, export
+from tests.support.labs.load import AGE_S
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import image
 
@@ -61,7 +62,7 @@ class Site(NamedTuple):
     def load_of_one(self) -> Iterator[None]:
         """Inside, e1.1 is asked all the time, and no request is left without an answer."""
         asked = ("--rw", "randrw", "--sectors", "8", "--depth", "4", "--range", str(SECTORS))
-        words = (*asked, "--seconds", "0.5", "--rate", "500", "--rest")
+        words = (*asked, "--seconds", "0.5", "--rate", "500", "--rest", "--patience", str(AGE_S))
         stop, results = threading.Event(), list[dict[str, int]]()
 
         def run() -> None:
@@ -86,7 +87,7 @@ class Site(NamedTuple):
 def serving(work: Path, load: Path) -> Iterator[Site]:
     """It serves until the end of the block."""
     exports = [export(write_image(work / "one", SECTORS), "1.1"), export(image(work / "two"), "1.2")]
-    with Lab(mtu=MTU) as lab, Service(lab, work, exports) as service:
+    with Lab(mtu=MTU) as lab, Service(lab, work, exports, max_frame_age=AGE_S) as service:
         yield Site(lab, work, load, service, service.file.read_text())
         service.stop()
         assert service.status == 0, service.errors

@@ -1,20 +1,30 @@
 """Load for tests of what happens under it: requests left outstanding, floods, and how long answers take."""
 
+import json
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from aoe.wire import ata, frame
 from aoe.wire.frame import Command
 from aoe.wire.protocol import SECTOR
+from tests.support.labs.network import Lab
 from tests.support.labs.raw_client import READ_EXT, WRITE_EXT, Client, ata_request
 
 PIECE = 8
 """Sectors in a request here: 4 KiB."""
 DATA = b"\xa5" * (PIECE * SECTOR)
+SECTORS = 16384
+"""Of a disk under the load generator."""
+DEPTH = 16
+"""Requests of the load generator outstanding: fewer than fill a receive buffer."""
+AGE_S = 5.0
+"""The load generator sends nothing again: for so long it waits for an answer, and where it writes, frames of
+a target may be so old. No thread is kept from a processor for longer."""
 
 
 class Latency(NamedTuple):
@@ -65,6 +75,18 @@ def replies(client: Client, seconds: float) -> Iterator[frame.Header]:
         header = frame.decode(raw)
         if isinstance(header, frame.Header) and header.flags & frame.FLAG_RESPONSE and header.tag:
             yield header
+
+
+def loaded(lab: Lab, load: Path, rw: str, stop: threading.Event) -> list[dict[str, Any]]:
+    """What the load generator says of e1.1, in runs of a second, until told to stop."""
+    results = []
+    options = ("--rw", rw, "--sectors", str(PIECE), "--depth", str(DEPTH), "--range", str(SECTORS))
+    while not stop.is_set():
+        patience = ("--seconds", "1", "--patience", str(AGE_S))
+        done = lab.run("client", load, "v0", "1", "1", *options, *patience, timeout=60)
+        assert done.returncode == 0, done.stderr
+        results.append(json.loads(done.stdout))
+    return results
 
 
 @contextmanager

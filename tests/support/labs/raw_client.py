@@ -70,7 +70,7 @@ class Client:
         *,
         dst: bytes = frame.BROADCAST,
         timeout: float = TIMEOUT_S,
-        retries: int = 4,
+        retries: int = int(PATIENCE_S) - 1,
     ) -> None:
         self.port = port
         self.shelf = shelf
