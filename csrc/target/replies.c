@@ -13,22 +13,14 @@
 
 static int full(const struct outlet *out) { return out->count == OUTLET; }
 
-static const uint8_t number_of[] = {
-    [K_READ] = AOE_EXPORT_READS, [K_WRITE] = AOE_EXPORT_WRITES, [K_FLUSH] = AOE_EXPORT_FLUSHES};
-
 /* These are on their way now. */
 static void answered(const struct outlet *out, uint32_t number, uint64_t now_ns)
 {
     for (uint32_t i = out->sent; i < out->sent + number; i++) {
         const struct answer *a = &out->replies[i].answer;
-        if (!a->export)
-            continue;
-        struct work *w = &a->export->work;
         assert(a->kind < K_UP_READ);
-        work_add(w, number_of[a->kind], 1);
-        if (a->kind != K_FLUSH)
-            work_add(w, a->kind == K_READ ? AOE_EXPORT_READ_BYTES : AOE_EXPORT_WRITTEN_BYTES, a->bytes);
-        work_time(w, AOE_EXPORT_REPLY, now_ns > a->stamp_ns ? now_ns - a->stamp_ns : 0);
+        if (a->export)
+            work_answered(&a->export->work, a->kind, a->bytes, now_ns > a->stamp_ns ? now_ns - a->stamp_ns : 0);
     }
 }
 

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "abi.h"
+#include "order.h"
 #include "shared/wire.h"
 
 struct client {
@@ -54,10 +55,9 @@ static inline void work_add(struct work *w, uint32_t what, uint64_t more) { numb
 /* In which bucket of a histogram a time is counted. */
 static inline uint32_t bucket_of(uint64_t ns)
 {
-    uint32_t bits = 64 - (uint32_t)__builtin_clzll((ns - (ns != 0)) | 1);
-    if (bits <= LATENCY_FIRST_BITS)
-        return 0;
-    uint32_t at = (bits - LATENCY_FIRST_BITS + LATENCY_STEP_BITS - 1) / LATENCY_STEP_BITS;
+    enum { LEAST_BITS = LATENCY_FIRST_BITS - LATENCY_STEP_BITS };
+    uint32_t bits = 63 - (uint32_t)__builtin_clzll((ns - (ns != 0)) | (uint64_t)1 << LEAST_BITS);
+    uint32_t at = (bits - LEAST_BITS) / LATENCY_STEP_BITS;
     return at < LATENCY_BUCKETS ? at : LATENCY_BUCKETS - 1;
 }
 
@@ -66,6 +66,17 @@ static inline void work_time(struct work *w, uint32_t what, uint64_t ns)
 {
     work_add(w, what + bucket_of(ns), 1);
     work_add(w, what + LATENCY_BUCKETS, ns);
+}
+
+/* A request is answered that moved so many bytes, so long after it was received. */
+static inline void work_answered(struct work *w, enum kind kind, uint64_t bytes, uint64_t ns)
+{
+    static const uint8_t number_of[] = {
+        [K_READ] = AOE_EXPORT_READS, [K_WRITE] = AOE_EXPORT_WRITES, [K_FLUSH] = AOE_EXPORT_FLUSHES};
+    work_add(w, number_of[kind], 1);
+    if (kind != K_FLUSH)
+        work_add(w, kind == K_READ ? AOE_EXPORT_READ_BYTES : AOE_EXPORT_WRITTEN_BYTES, bytes);
+    work_time(w, AOE_EXPORT_REPLY, ns);
 }
 
 static inline void work_pending(struct work *w, uint64_t now) { number_put(&w->numbers[AOE_EXPORT_QUEUE], now); }
