@@ -60,7 +60,7 @@ def build(name: str, directory: Path, *more: str) -> Path:
     """Compile one of the C programs beside this file."""
     program = directory / name
     sources = [str(HERE / f"{name}.c"), *(str(HERE.parent / other) for other in more)]
-    flags = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra"]
+    flags = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", f"-I{HERE.parent / 'csrc'}"]
     subprocess.run(["gcc", *flags, "-o", str(program), *sources], check=True)
     return program
 
