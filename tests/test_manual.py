@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -166,4 +165,4 @@ def test_every_key_of_the_status_is_told_of() -> None:
     prose = (generate.HERE / "aoe-target.8.md").read_text()
     told = set(re.findall(r"`(\w+)`", prose[prose.index("With `--json` `status`") :]))
     values = (Status, ExportStatus, ClientStatus, InterfaceStatus, EngineStatus)
-    assert {it.name for value in values for it in fields(value)} <= told
+    assert {name for value in values for name in value._fields} <= told
