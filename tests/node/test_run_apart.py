@@ -74,8 +74,8 @@ def running(
     ) as process:
         try:
             served = Served(process)
-            assert process.stdout is not None
-            assert any(json.loads(line)["event"] == "ready" for line in process.stdout)
+            while json.loads(served.line())["event"] != "ready":
+                pass
             yield served
         finally:
             process.kill()
