@@ -189,8 +189,10 @@ async def test_a_cable_is_pulled_out_and_put_in() -> None:
         primary.cables[0].plug(False)
         primary.cables[1].plug(False)
         timeout_s, disk.timeout_s = disk.timeout_s, 0.3
+        asked_s = time.monotonic()
         with pytest.raises(Unreachable):
             await disk.read(0, 512)
+        assert time.monotonic() - asked_s < PROMPT_S, "the time that earlier requests had"
         primary.cables[1].plug()
         disk.timeout_s = timeout_s
         assert await disk.read(0, 3) == b"the"

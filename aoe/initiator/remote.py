@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -63,6 +64,8 @@ class RemoteDisk(Rooted, Disk):
         """Requests that sleep until there is room for them."""
         self._deadlines: dict[Any, float] = {}
         self._alarm: Alarm | None = None
+        self._alarm_s = math.inf
+        """When it goes off: `timeout_s` can be changed, so a later request may have an earlier deadline."""
         self._news = asyncio.Event()
         self._shown: list[PathStatus] = []
         self._standing = Standing(carrier.name, hold=options.hold)
@@ -303,8 +306,8 @@ class RemoteDisk(Rooted, Disk):
         self._waiting[token] = waiting
         if self.timeout_s is not None:
             self._deadlines[token] = deadline = self.carrier.began_s + self.timeout_s
-            if self._alarm is None:
-                self._alarm = self._set_alarm(deadline)
+            if deadline < self._alarm_s:
+                self._wake_at(deadline)
         try:
             return await waiting
         finally:
@@ -323,20 +326,21 @@ class RemoteDisk(Rooted, Disk):
         """TimeoutError after so many seconds in which we ran."""
         return within(seconds, lambda: self.carrier.own_time)
 
-    def _set_alarm(self, deadline: float) -> Alarm:
-        return Alarm(lambda: self.carrier.own_time, deadline, self._expire)
+    def _wake_at(self, deadline: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_s = deadline
+        self._alarm = Alarm(lambda: self.carrier.own_time, deadline, self._expire)
 
     def _expire(self) -> None:
-        """All wait equally long, so the first is the one to look at."""
-        self._alarm, now = None, self.carrier.own_time
-        for token, deadline in list(self._deadlines.items()):
-            if deadline > now:
-                self._alarm = self._set_alarm(deadline)
-                return
+        self._alarm, self._alarm_s, now = None, math.inf, self.carrier.own_time
+        for token in [token for token, deadline in self._deadlines.items() if deadline <= now]:
             del self._deadlines[token]
             if not self._waiting[token].done():
                 why = f"{self.address} does not answer any more: {self._reasons()}"
                 self._waiting[token].set_exception(Unreachable(why))
+        if self._deadlines:
+            self._wake_at(min(self._deadlines.values()))
 
     def _fail(self, verb: Verb, offset: int, result: Result) -> None:
         if result.outcome is Outcome.AOE_ERROR:
