@@ -3,7 +3,6 @@
 import grp
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,11 +38,11 @@ print(connection.makefile().readline().strip())
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that other users reach."""
-    made = Path(tempfile.mkdtemp(dir="/tmp"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
+    """A directory that other users reach. The service's opener may still remove the socket there."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        made = Path(name)
+        made.chmod(0o755)
+        yield made
 
 
 def ask(service: Service, gid: int, verb: str, **arguments: Any) -> dict[str, Any]:
