@@ -21,7 +21,7 @@ from aoe.image.serving import Images
 from aoe.image.user import reader
 from aoe.node.opener_portions import stores_of
 from tests.image.daemons import daemon_of, kill_daemon
-from tests.support.tools import need, need_dev_fuse, tool, unavailable
+from tests.support.tools import need_images, tool, unavailable
 from tests.support.waiting import PATIENCE_S, wait_for
 
 SIZE = 4 << 20
@@ -60,8 +60,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> Checks:
 
 @pytest.fixture
 def images(checks: Checks) -> Iterator[Images]:
-    need("qemu-img", "qemu-storage-daemon", "fusermount3")
-    need_dev_fuse()
+    need_images()
     made = Images(reader())
     yield made
     made.close()

@@ -15,7 +15,7 @@ from aoe.disk.open import Opening
 from aoe.errors import ConfigurationError
 from aoe.image.asking import Asked, Unknown, token_of
 from tests.image.daemons import daemon_of
-from tests.support.tools import need, need_dev_fuse, tool
+from tests.support.tools import need_images, tool
 from tests.support.waiting import PATIENCE_S, wait_for
 
 STARTED = """
@@ -57,8 +57,7 @@ def manager(at: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
 
 
 def test_it_serves_until_nothing_asks_it(tmp_path: Path) -> None:
-    need("qemu-img", "qemu-storage-daemon", "fusermount3")
-    need_dev_fuse()
+    need_images()
     path = tmp_path / "d.qcow2"
     tool("qemu-img", "create", "-q", "-f", "qcow2", path, "1M")
     asked = Asked(None, tmp_path / "socket")

@@ -20,7 +20,7 @@ from tests.image.daemons import daemon_of
 from tests.image.test_serving import create, wanted
 from tests.pool.test_killed import fill_up
 from tests.support.labs.fault_disk import small_filesystem
-from tests.support.tools import need, need_dev_fuse, tool
+from tests.support.tools import need, need_images, tool
 from tests.support.waiting import PATIENCE_S, wait_for
 
 BLOCK, MIB = 65536, 1 << 20
@@ -34,8 +34,8 @@ STATES = (b"\1\1\0\0\0\0", b"\2\1\2\0\0\0", b"\3\1\2\3\0\0", b"\4\1\2\3\4\0")
 def programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """And time for the check of an image, also on a busy machine."""
     monkeypatch.setattr(timing, "IMAGE_TURN_S", PATIENCE_S)
-    need("qemu-img", "qemu-io", "qemu-storage-daemon", "fusermount3")
-    need_dev_fuse()
+    need("qemu-io")
+    need_images()
 
 
 @pytest.fixture

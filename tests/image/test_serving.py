@@ -20,7 +20,7 @@ from aoe.image.qmp import Qmp
 from aoe.image.serving import Images
 from aoe.image.user import reader
 from tests.image.daemons import daemon_of, kill_daemon
-from tests.support.tools import need, need_dev_fuse, tool
+from tests.support.tools import need, need_images, tool
 from tests.support.waiting import PATIENCE_S, wait_for
 
 SIZE = 4 << 20
@@ -31,8 +31,7 @@ DATA = b"some bytes " * 100
 def programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """And time for the check of an image, also on a busy machine."""
     monkeypatch.setattr(timing, "IMAGE_TURN_S", PATIENCE_S)
-    need("qemu-img", "qemu-storage-daemon", "fusermount3")
-    need_dev_fuse()
+    need_images()
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from tests.pool.pools import MIB, SIZE, fresh, working
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
 from tests.support.labs.raw_client import AtaFailed, sectors_of, text_of
-from tests.support.tools import need
+from tests.support.tools import need_images
 from tests.support.waiting import PATIENCE_S, wait_for
 
 
 @pytest.fixture(scope="module")
 def ext4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    need("qemu-img", "qemu-storage-daemon", "fusermount3")
+    need_images()
     with small_filesystem("ext4", tmp_path_factory.mktemp("ext4") / "srv", 64 * MIB) as store:
         yield store
 

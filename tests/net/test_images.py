@@ -15,7 +15,7 @@ from tests.net.test_kill9 import SECTORS, WRITERS, Writer
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget
 from tests.support.labs.raw_client import AtaFailed, Client
-from tests.support.tools import need, need_dev_fuse, tool
+from tests.support.tools import need_images, tool
 from tests.support.waiting import PATIENCE_S, wait_for
 
 KILLS = 5
@@ -24,8 +24,7 @@ MAC = bytes((2, 0, 0, 0, 0x89))
 
 @pytest.fixture(autouse=True)
 def programs() -> None:
-    need("qemu-img", "qemu-storage-daemon", "fusermount3")
-    need_dev_fuse()
+    need_images()
 
 
 @pytest.fixture

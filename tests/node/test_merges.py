@@ -17,7 +17,7 @@ from aoe.pool.requests import Create, Cut, Delete
 from tests.image.daemons import daemon_of
 from tests.pool.pools import MIB, SIZE, fresh, is_whole, working
 from tests.support.labs.fault_disk import small_filesystem
-from tests.support.tools import need, need_dev_fuse, tool
+from tests.support.tools import need_images, tool
 from tests.support.waiting import wait_for
 
 WEB = ExportConfig(path="fast/web", shelf=1, slot=1)
@@ -25,8 +25,7 @@ WEB = ExportConfig(path="fast/web", shelf=1, slot=1)
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[Path]:
-    need("qemu-img", "qemu-storage-daemon", "fusermount3")
-    need_dev_fuse()
+    need_images()
     with small_filesystem("ext4", tmp_path / "srv", 64 * MIB) as store:
         directory = fresh(store)
         with working(directory) as work:

@@ -166,6 +166,12 @@ def need_dev_fuse() -> None:
         unavailable("no FUSE here: modprobe fuse, or allow the use of /dev/fuse")
 
 
+def need_images() -> None:
+    """Skip unless images can be made, and served as files."""
+    need("qemu-img", "qemu-storage-daemon", "fusermount3")
+    need_dev_fuse()
+
+
 @functools.cache
 def _namespace_obstacle() -> str:
     need("unshare")
