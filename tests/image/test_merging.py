@@ -3,14 +3,13 @@
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aoe import limits, timing
+from aoe import limits
 from aoe.errors import ConfigurationError
 from aoe.image.graph import Graph
 from aoe.image.qmp import Qmp
@@ -20,7 +19,7 @@ from tests.image.daemons import daemon_of
 from tests.image.test_serving import create, wanted
 from tests.pool.test_killed import fill_up
 from tests.support.labs.fault_disk import small_filesystem
-from tests.support.tools import need, need_images, tool
+from tests.support.tools import need, tool
 from tests.support.waiting import PATIENCE_S, wait_for
 
 BLOCK, MIB = 65536, 1 << 20
@@ -30,19 +29,12 @@ STATES = (b"\1\1\0\0\0\0", b"\2\1\2\0\0\0", b"\3\1\2\3\0\0", b"\4\1\2\3\4\0")
 """First bytes of blocks, as each layer has them with what is below it."""
 
 
+pytestmark = pytest.mark.usefixtures("programs")
+
+
 @pytest.fixture(autouse=True)
-def programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And time for the check of an image, also on a busy machine."""
-    monkeypatch.setattr(timing, "IMAGE_TURN_S", PATIENCE_S)
+def qemu_io() -> None:
     need("qemu-io")
-    need_images()
-
-
-@pytest.fixture
-def images() -> Iterator[Images]:
-    made = Images(reader())
-    yield made
-    made.close()
 
 
 def layered(directory: Path) -> Path:

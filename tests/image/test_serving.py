@@ -3,14 +3,12 @@
 import errno
 import os
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from aoe import timing
 from aoe.disk.image import ENDED
 from aoe.disk.syscalls import punch_hole
 from aoe.errors import ConfigurationError
@@ -18,28 +16,15 @@ from aoe.image import mounts
 from aoe.image.messages import Wanted
 from aoe.image.qmp import Qmp
 from aoe.image.serving import Images
-from aoe.image.user import reader
 from tests.image.daemons import daemon_of, kill_daemon
-from tests.support.tools import need, need_images, tool
-from tests.support.waiting import PATIENCE_S, wait_for
+from tests.support.tools import need, tool
+from tests.support.waiting import wait_for
 
 SIZE = 4 << 20
 DATA = b"some bytes " * 100
 
 
-@pytest.fixture(autouse=True)
-def programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And time for the check of an image, also on a busy machine."""
-    monkeypatch.setattr(timing, "IMAGE_TURN_S", PATIENCE_S)
-    need_images()
-
-
-@pytest.fixture
-def images() -> Iterator[Images]:
-    made = Images(reader())
-    yield made
-    made.close()
-    assert not list(mounts.home().glob(f"{mounts.PREFIX}{os.getpid()}-*"))
+pytestmark = pytest.mark.usefixtures("programs")
 
 
 def create(path: Path, *words: str | Path, form: str = "qcow2", size: int = SIZE) -> Path:
