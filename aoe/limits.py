@@ -6,6 +6,8 @@ BUFFER_COUNT_DEFAULT_MAX = 64
 
 EXPORTS_MAX = 4096
 """Disks of one target, unless it was told otherwise when it was opened."""
+IMAGE_ID_MAX = 64
+"""Characters of the id of an image that a disk is a copy of."""
 TRIM_BLOCKS_MAX = 8
 """512-byte blocks of ranges in one TRIM."""
 EXPORT_QUEUE_MAX = 1024

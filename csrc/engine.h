@@ -232,6 +232,7 @@ typedef struct {
     uint32_t sectors, sectors_max, narrow; /* what passes in one request, what both ends take, and why that is more */
     uint32_t renewed; /* how often it was told of another stream as the last was not heeded (order rule T9) */
     uint32_t draining; /* not 0: its server is to be left */
+    uint32_t copy;     /* not 0: it is proved as a copy of one image */
     uint64_t lba;     /* where it was seen that it has another disk */
     uint16_t shelf;
     uint8_t slot;

@@ -215,6 +215,7 @@ def shared() -> Iterator[str]:
     yield from texts("state_texts", {state: state.name.lower() for state in life.State})
     yield from members(facts.Reason, "WHY_", "WHYS")
     yield from members(life.State, "PATH_", "PATH_STATES")
+    yield from members(identify.StoreKind, "STORE_")
     yield from texts("reason_texts", facts.REASON_TEXTS)
     yield from members(request.Verb, "AOE_VERB_")
     yield from members(request.Outcome, "AOE_ENDED_")

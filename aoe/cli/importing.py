@@ -121,6 +121,7 @@ def _exports(serve: Serve) -> Iterator[ExportConfig]:
             direct=how.direct,
             shared=how.shared,
             read_only=how.read_only,
+            copy_of=serve.copy_of,
             format=as_format(how.format),
             key_file=how.key_file,
             mask=serve.mask,

@@ -226,6 +226,7 @@ def _offers(command: Serve, disks: list[FileDisk], store: StateStore) -> list[Of
             command.mask,
             command.reset_state,
             limits=command.limits,
+            copy_of=command.copy_of,
         )
         for one, disk, it in zip(command.wanted, disks, records, strict=True)
     ]

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aoe import timing
-from aoe.cli.paths import Wanted, plan
+from aoe import limits, timing
+from aoe.cli.paths import Wanted, plan, quoted
 from aoe.disk.open import Opening
+from aoe.drive.identify import is_image_id
 from aoe.errors import ConfigurationError
 from aoe.target.accelerator import EngineOptions
 from aoe.target.rates import LIMITS, Limits, limits_of
@@ -30,6 +31,7 @@ class Serve(NamedTuple):
     threads: EngineOptions
     durability: str
     limits: Limits
+    copy_of: str | None
     mask: tuple[bytes, ...] | None
     state_dir: Path | None
     reset_state: bool
@@ -49,6 +51,11 @@ def meaning(
     **said: Any,
 ) -> Serve:
     """What the words mean together; ConfigurationError if that is nothing."""
+    copy_of = said["copy_of"]
+    if copy_of is not None and not is_image_id(copy_of):
+        remedy = f"give 1 to {limits.IMAGE_ID_MAX} printable ASCII characters without blanks"
+        raise ConfigurationError(f"--copy-of {quoted(copy_of)} is no id of an image; {remedy}")
+    said["read_only"] |= copy_of is not None
     opening = _opening(**_taken(said, "read_only", "direct", "buffered", "shared", "offset", "length"))
     return Serve(
         wanted=plan(paths, shelf, slot, serial),

@@ -210,6 +210,11 @@ def _add_disks(command: argparse.ArgumentParser) -> None:
     )
     add("--shared", action="store_true", help=shared)
     add("--read-only", action="store_true", help="answer writes with an ATA error")
+    copy = (
+        "id of the image that the disk is a copy of, which makes it read-only. Servers that show one id and "
+        "one serial are one disk to our initiator, although each has a copy of its own"
+    )
+    add("--copy-of", metavar="IMAGE", help=copy)
     add("--format", choices=(AUTO, RAW, *FORMATS), default=AUTO, help=_FORMAT)
     add("--key-file", metavar="FILE", help="key of an image in luks, or of an encrypted one in qcow2")
     add("--offset", type=int, default=0, metavar="SECTORS", help="serve from this sector on (0)")

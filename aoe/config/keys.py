@@ -11,7 +11,7 @@ from typing import NamedTuple
 from aoe import limits, timing
 from aoe.config import kinds
 from aoe.config.kinds import Bandwidth, Choice, Flag, Interface, Kind, Limit, Many, Mask, Seconds, Text, Whole
-from aoe.drive.identify import is_serial
+from aoe.drive.identify import is_image_id, is_serial
 from aoe.image.formats import AUTO, FORMATS, RAW
 from aoe.link.spec import is_spelled
 from aoe.pool import names
@@ -205,6 +205,13 @@ EXPORT = (
         "answer writes with an ATA error (false)",
         {"--read-only": "read-only = true"},
         everywhere=True,
+    ),
+    Key(
+        "copy-of",
+        Text(f"1 to {limits.IMAGE_ID_MAX} printable ASCII characters without blanks", is_image_id),
+        "id of the image that the disk is a copy of, which makes it read-only. Servers that show one id and "
+        "one serial are one disk to our initiator, although each has a copy of its own",
+        {"--copy-of": 'copy-of = "IMAGE"'},
     ),
     Key(
         "format",

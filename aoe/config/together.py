@@ -22,10 +22,10 @@ class Said(NamedTuple):
     fields: dict[str, Any]
 
     def meant(self) -> ExportConfig:
-        """Of one that has all that is needed. A snapshot is read-only, whatever is said."""
+        """Of one that has all that is needed. A snapshot or a copy is read-only, whatever is said."""
         name = volume_of(self.fields["path"])
-        is_snapshot = name is not None and bool(name.snapshot)
-        return ExportConfig(**{**self.fields, **({"read_only": True} if is_snapshot else {})})
+        is_fixed = "copy_of" in self.fields or (name is not None and bool(name.snapshot))
+        return ExportConfig(**{**self.fields, **({"read_only": True} if is_fixed else {})})
 
 
 def check_together(target: Mapping[str, Any], exports: Sequence[Said], faults: Faults) -> None:

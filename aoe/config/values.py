@@ -78,6 +78,7 @@ class ExportConfig:
     `length` (None: the rest) are in sectors of 512 bytes. `direct` None means block devices direct, files
     buffered. `mask` None keeps the list that there is, an empty one was stated: every host is served.
     `interfaces` None means those of the target; a stated one may also name a UDP link of the target.
+    `copy_of` is the id of an image of which the disk is a copy; such a one is read-only.
     `format` auto is what the name of the path ends with; a `key_file` has the key of an image. The `limit_`
     fields are requests and bytes a second of all hosts together and of each (0: no limit), and the burst in
     seconds. `force` serves an address that another target answers for; `reset_state` forgets what an earlier
@@ -94,6 +95,7 @@ class ExportConfig:
     direct: bool | None = None
     shared: bool = False
     read_only: bool = False
+    copy_of: str | None = None
     format: ImageFormat = "auto"
     key_file: str | None = None
     mask: Mask | None = None

@@ -5,6 +5,7 @@ import hashlib
 import struct
 from typing import NamedTuple
 
+from aoe import limits
 from aoe.wire import protocol
 from aoe.wire.opcodes import FLUSH_CACHE, FLUSH_CACHE_EXT
 from aoe.wire.protocol import LBA28_SECTORS, LBA48_SECTORS, SECTOR
@@ -54,6 +55,9 @@ class StoreKind(enum.IntEnum):
     """The block device's serial number: a host may see the same device by its WWID."""
     VOLUME = 5
     """The UUID of a volume of a pool, with the image of the snapshot where it is one."""
+    IMAGE = 6
+    """What is in it: an image by its id, of which the store is a copy that is never written to. It is shown
+    instead of the store's own id."""
 
 
 class StoreId(NamedTuple):
@@ -103,6 +107,11 @@ def is_serial(text: str) -> bool:
     """Whether IDENTIFY carries the text as it is: printable ASCII, 1 to 20 characters, no blanks around."""
     plain = text.isascii() and text.isprintable() and text == text.strip()
     return plain and 0 < len(text) <= protocol.SERIAL_MAX
+
+
+def is_image_id(text: str) -> bool:
+    """Whether a text can be the id of an image: 1 to 64 printable ASCII characters, no blanks."""
+    return text.isascii() and text.isprintable() and " " not in text and 0 < len(text) <= limits.IMAGE_ID_MAX
 
 
 def text_words(text: str, length: int) -> bytes:

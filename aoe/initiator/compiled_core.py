@@ -153,6 +153,7 @@ class View:
             bool(path.proved),
             path.lba,
             bool(path.draining),
+            bool(path.copy),
         )
 
     @property

@@ -128,6 +128,7 @@ class Core:
                 path.trial.proved or not self.session.chosen,
                 path.trial.lba,
                 path.draining,
+                path.trial.copy,
             )
             for path in self.session.paths
         ]

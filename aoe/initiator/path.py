@@ -48,6 +48,8 @@ class Trial:
     """Whether its samples were equal to the owner's."""
     proved: bool = False
     """Whether a write of ours that another server acknowledged was seen there, or it is what the disk is."""
+    copy: bool = False
+    """Whether it counts as proved because both have a copy of one image that is never written to."""
     condemned: Reason = Reason.NONE
     """Why it has another disk."""
     lba: int = 0
@@ -59,7 +61,7 @@ class Trial:
 
     def reopen(self) -> None:
         """What it was compared with is no more."""
-        self.sampled = self.proved = False
+        self.sampled = self.proved = self.copy = False
         self.condemned = Reason.NONE
         self.misses = 0
 
@@ -248,7 +250,8 @@ class PathSnapshot(NamedTuple):
     `sectors` the most that a request has, `sectors_max` the most that both ends take and `narrow` why that is
     more, `unsettled` how many changes there are of unknown fate, `renewed` how often its server was told of
     another stream because the last was not heeded (order rule T9), `proved` whether it is known to lead to
-    the disk, `lba` where it was seen that it does not, `draining` whether its server is to be left."""
+    the disk, `lba` where it was seen that it does not, `draining` whether its server is to be left, `copy`
+    whether that has a copy of its own of an image that is never written to."""
 
     number: int
     port: int
@@ -267,6 +270,7 @@ class PathSnapshot(NamedTuple):
     proved: bool = True
     lba: int = 0
     draining: bool = False
+    copy: bool = False
 
     @property
     def server(self) -> Server:

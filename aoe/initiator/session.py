@@ -230,8 +230,11 @@ class Session(Board):
         return it_does
 
     def sampled(self, path: Path, now_ns: int) -> None:
-        """Its samples are equal to the owner's."""
+        """Its samples are equal to the owner's. Of copies that is enough: no write will ever prove them."""
         path.trial.sampled, path.trial.condemned = True, Reason.NONE
+        if self.owner is not None and trial.are_copies(self.owner.facts, path.facts):
+            for it in (self.owner.trial, path.trial):
+                it.proved = it.copy = True
         for other in trial.kin(self, path):
             if other.sampling:
                 self.note(other, Happens.EQUAL)

@@ -34,7 +34,9 @@ class PathStatus(NamedTuple):
     long that takes; `fencing`, that the fence command ends.
 
     `proof` is `unproved` while a usable path may still lead to another disk with the same serial: no write of
-    ours has shown yet that its server stores what the owner stores. It is empty otherwise.
+    ours has shown yet that its server stores what the owner stores. It is `copy` where that server
+    and another one have a copy each of one image that is never written to: id, serial, size and samples are
+    equal. It is empty otherwise.
 
     `draining` says that the server is to be left, as its administrator wants: another path becomes the owner
     as soon as one can.
@@ -72,6 +74,10 @@ def size_words(path: PathStatus) -> str:
 def without_figures(path: PathStatus) -> PathStatus:
     """What remains is its state."""
     return path._replace(rtt_us=0, sectors=0, sectors_max=0, narrow="", unsettled=0, fate="", state_s=0)
+
+
+def _proof(path: PathSnapshot) -> str:
+    return "copy" if path.copy else "" if path.proved else "unproved"
 
 
 class Standing:
@@ -129,6 +135,6 @@ class Standing:
             path.unsettled,
             ("fencing" if fencing else self._fate) if path.unsettled else "",
             now - since,
-            "" if path.proved or path.state is not State.USABLE else "unproved",
+            _proof(path) if path.state is State.USABLE else "",
             path.draining,
         )

@@ -1,5 +1,6 @@
 """What is known of whether servers have one disk, and what follows from it, as in csrc/initiator/trial.c."""
 
+from aoe.drive.identify import StoreKind
 from aoe.initiator.board import Board
 from aoe.initiator.channel import Channel
 from aoe.initiator.facts import Facts
@@ -19,6 +20,12 @@ def same_server(channel: Channel, facts: Facts | None, other: Channel, other_fac
 def other_store(facts: Facts, other: Facts) -> bool:
     """Whether two servers say of the same kind of id that their stores are not one."""
     return facts.store.kind == other.store.kind != 0 and facts.store != other.store
+
+
+def are_copies(facts: Facts | None, other: Facts | None) -> bool:
+    """Whether two servers say that their stores are copies of one image that is never written to."""
+    both = facts is not None and other is not None and facts.store == other.store
+    return both and facts is not None and facts.store.kind == StoreKind.IMAGE
 
 
 def _same_server(path: Path, other: Path) -> bool:

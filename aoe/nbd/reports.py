@@ -113,8 +113,8 @@ class Reports:
         """As csrc/nbd/notices.c writes it in `notices_report`; in the end what an interface is called now."""
         number, port, mac, *rest = line.split()
         shelf, slot, state, reason, owner, rtt_ns, sectors, most, narrow, unsettled = map(int, rest[:10])
-        proved, lba, draining = map(int, rest[10:13])
-        self._names[int(port)] = rest[13] if rest[13:] else self._names[int(port)]
+        proved, lba, draining, copy = map(int, rest[10:14])
+        self._names[int(port)] = rest[14] if rest[14:] else self._names[int(port)]
         return PathSnapshot(
             int(number),
             int(port),
@@ -132,4 +132,5 @@ class Reports:
             proved=bool(proved),
             lba=lba,
             draining=bool(draining),
+            copy=bool(copy),
         )

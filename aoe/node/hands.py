@@ -315,6 +315,7 @@ class Hands:
             remote_masks=export.mask is None,
             links=self._links.of(export),
             limits=export.limits,
+            copy_of=export.copy_of,
         )
 
     async def _add(

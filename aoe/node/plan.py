@@ -130,6 +130,7 @@ class _Planner:
         keys += ["serial"] if now.serial not in (None, one.serial) else []
         keys += [key for key in ("direct", "shared") if getattr(was, key) != getattr(now, key)]
         keys += [key for key in ("form", "key_file") if getattr(was, key) != getattr(now, key)]
+        keys += ["copy-of"] if was.copy_of != now.copy_of else []
         keys += ["read-only"] if not (now.read_only or one.writable) else []
         return tuple(keys)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from aoe import limits
 from aoe.disk.base import Disk
 from aoe.disk.threads import aside
-from aoe.drive.identify import Identity, is_serial
+from aoe.drive.identify import Identity, StoreId, StoreKind, is_serial
 from aoe.errors import AoeError, ConfigurationError, NoThread
 from aoe.link.base import Link
 from aoe.target.address_check import siblings_only
@@ -32,6 +32,7 @@ class Offer(NamedTuple):
     With `write_back` a reply to a FLUSH means stable storage, else one to a write. What `record` remembers is
     in force again, unless `forget`; `mask` replaces its list of hosts, which the network may change with
     `remote_masks` alone. It is served on `links` only, if that is not None, and no faster than its `limits`.
+    With `copy_of` the disk, which must be read-only, is a copy of the image with that id, and shows no other.
     """
 
     disk: Disk
@@ -45,6 +46,12 @@ class Offer(NamedTuple):
     remote_masks: bool = True
     links: tuple[Link, ...] | None = None
     limits: Limits = NONE
+    copy_of: str | None = None
+
+    @property
+    def store_id(self) -> StoreId:
+        """What IDENTIFY says of the store."""
+        return StoreId.of(StoreKind.IMAGE, self.copy_of) if self.copy_of else self.disk.store_name.id
 
     @property
     def key(self) -> Key:
@@ -108,6 +115,8 @@ def check_new(
     addresses, named = set(taken), set(serials)
 
     def check(offer: Offer) -> None:
+        if offer.copy_of and not offer.disk.read_only:
+            raise ConfigurationError(f"{offer.address}: a copy of an image is read-only; open it so")
         if not fits(offer.disk):
             raise ConfigurationError(f"{offer.address}: the engine serves files and block devices only")
         check_address(offer.shelf, offer.slot)
@@ -137,7 +146,7 @@ def identity_of(offer: Offer, sectors: int, frame_age_s: float) -> Identity:
         frame_age_ms=int(frame_age_s * 1000),
         instance=secrets.randbits(64),
         streams=True,
-        store_id=disk.store_name.id,
+        store_id=offer.store_id,
         alone=disk.alone,
     )
 

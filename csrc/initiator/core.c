@@ -404,6 +404,7 @@ uint32_t aoe_core_paths(const aoe_core *c, aoe_path *paths, uint32_t room)
             .proved = path->trial.proved || !c->chosen,
             .lba = path->trial.lba,
             .draining = (uint32_t)path->draining,
+            .copy = (uint32_t)path->trial.copy,
         };
         memcpy(paths[i].mac, path->mac, 6);
     }

@@ -80,6 +80,7 @@ struct window {
 /* What is known of whether a server has the disk of the owner: as aoe/initiator/trial.py has it. */
 struct trial {
     int sampled, proved, condemned; /* the last: why it has another disk */
+    int copy; /* proved, as both have a copy of one image that is never written to */
     uint64_t lba;
     uint32_t misses;
     int64_t again_ns;

@@ -202,6 +202,7 @@ void session_sampled(aoe_core *c, struct path *path, int64_t now_ns)
     path->trial.sampled = 1;
     path->trial.condemned = WHY_NONE;
     trial_share(c, path);
+    trial_prove_copy(c, path);
     for (uint32_t i = 0; i < c->paths_count; i++) {
         struct path *other = c->paths[i];
         if (path_samples(other) && trial_same_server(other, path))

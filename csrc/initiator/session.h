@@ -33,6 +33,7 @@ int trial_leads_to_owner(const aoe_core *c, const struct path *path);
 void trial_share(aoe_core *c, const struct path *path);
 void trial_meet(const aoe_core *c, struct path *path);
 void trial_refer_to(aoe_core *c, const struct path *path);
+void trial_prove_copy(aoe_core *c, struct path *path);
 int trial_has_other_store(const aoe_core *c, const struct path *path);
 int trial_is_unsure(const aoe_core *c, const struct path *path);
 int trial_is_company(const aoe_core *c, const struct path *path, const struct path *other);

@@ -48,7 +48,7 @@ void trial_refer_to(aoe_core *c, const struct path *path)
         struct trial *t = &c->paths[i]->trial;
         if (trial_same_server(c->paths[i], path))
             continue;
-        t->sampled = t->proved = 0;
+        t->sampled = t->proved = t->copy = 0;
         t->condemned = WHY_NONE;
         t->misses = 0;
     }
@@ -76,6 +76,18 @@ static int other_store(const struct path *path, const struct path *other)
 {
     return path->store_kind && path->store_kind == other->store_kind && memcmp(path->store, other->store,
                                                                                sizeof path->store) != 0;
+}
+
+/* They say that their stores are copies of one image that is never written to: no write will prove them. */
+void trial_prove_copy(aoe_core *c, struct path *path)
+{
+    struct path *both[2] = {c->owner, path};
+    if (!c->owner || path->store_kind != STORE_IMAGE || c->owner->store_kind != STORE_IMAGE || other_store(path, c->owner))
+        return;
+    for (int i = 0; i < 2; i++) {
+        both[i]->trial.proved = both[i]->trial.copy = 1;
+        trial_share(c, both[i]);
+    }
 }
 
 int trial_has_other_store(const aoe_core *c, const struct path *path)

@@ -48,7 +48,9 @@ void notices_found(int64_t size)
 
 static const char *state_of(const aoe_path *path)
 {
-    return path->state == PATH_USABLE && !path->proved ? "usable, unproved" : state_texts[path->state];
+    if (path->state != PATH_USABLE)
+        return state_texts[path->state];
+    return path->copy ? "usable, a copy" : path->proved ? "usable" : "usable, unproved";
 }
 
 /* An interface may be renamed; a link for datagrams is what was typed. */
@@ -146,11 +148,11 @@ void notices_report(void)
         const aoe_path *path = &paths[i];
         const uint8_t *m = path->mac;
         used += (size_t)snprintf(text + used, sizeof text - used,
-                                 "%u %u %02x%02x%02x%02x%02x%02x %u %u %u %u %u %lld %u %u %u %u %u %llu %u %s\n",
+                                 "%u %u %02x%02x%02x%02x%02x%02x %u %u %u %u %u %lld %u %u %u %u %u %llu %u %u %s\n",
                                  path->number, path->port, m[0], m[1], m[2], m[3], m[4], m[5], path->shelf, path->slot,
                                  path->state, path->reason, path->owner, (long long)path->rtt_ns, path->sectors,
                                  path->sectors_max, path->narrow, path->unsettled, path->proved,
-                                 (unsigned long long)path->lba, path->draining,
+                                 (unsigned long long)path->lba, path->draining, path->copy,
                                  shared_interface(told.disk, path->port));
     }
     told.changed = send(told.announce, text, used, MSG_DONTWAIT | MSG_NOSIGNAL) < 0;

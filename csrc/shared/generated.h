@@ -358,6 +358,13 @@ enum {
     PATH_STATES = 6,
 };
 
+/* aoe.drive.identify.StoreKind */
+enum {
+    STORE_NONE = 0, STORE_DEVICE = 1, STORE_RBD = 2,
+    STORE_FILE = 3, STORE_SERIAL = 4, STORE_VOLUME = 5,
+    STORE_IMAGE = 6,
+};
+
 static const char *const reason_texts[] = {
     "",
     "link down",

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from aoe.drive.identify import StoreId, StoreKind, vendor_of
 from aoe.wire.config import ConfigCommand
 from aoe.wire.mask import Directive, DirectiveCommand
 from aoe.wire.reserve import ReserveCommand
@@ -350,6 +351,17 @@ def test_a_new_mask_list_gets_nothing_else_past(disk: Path, tmp_path: Path, dama
     refused = ended(disk, "--state-dir", tmp_path / "s", "--mask", FRIEND.hex(":"))
     assert refused.returncode == 2
     assert "repair it, or say --reset-state to replace it" in refused.stderr
+
+
+def test_a_copy_of_an_image_is_read_only_and_says_which(disk: Path, tmp_path: Path) -> None:
+    with (
+        serving(disk, "--state-dir", tmp_path / "s", "--copy-of", "one") as target,
+        target.client() as client,
+    ):
+        assert target.facts["read_only"] is True
+        vendor = vendor_of(client.identify())
+        assert vendor is not None
+        assert vendor.store_id == StoreId.of(StoreKind.IMAGE, "one")
 
 
 def test_read_only_refuses_writes(disk: Path, tmp_path: Path) -> None:

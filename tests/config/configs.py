@@ -55,6 +55,7 @@ def targets(draw: st.DrawFn) -> TargetConfig:
 def exports(draw: st.DrawFn, links: tuple[str, ...] = ()) -> ExportConfig:
     named = _interfaces | st.sampled_from(links) if links else _interfaces
     shared = draw(st.booleans())
+    copy_of = draw(st.none() | _serials)
     return ExportConfig(
         path=draw(_paths),
         shelf=draw(_shelves),
@@ -65,7 +66,8 @@ def exports(draw: st.DrawFn, links: tuple[str, ...] = ()) -> ExportConfig:
         durability=draw(st.sampled_from(["write-through", "write-back"])),
         direct=draw(st.sampled_from([None, True]) if shared else st.sampled_from([None, True, False])),
         shared=shared,
-        read_only=draw(st.booleans()),
+        read_only=copy_of is not None or draw(st.booleans()),
+        copy_of=copy_of,
         mask=draw(st.none() | _some(_macs)),
         interfaces=draw(st.none() | _some(named, 1)),
         limit_iops=draw(st.just(0) | st.integers(10, 10**9)),

@@ -242,7 +242,7 @@ def test_random_edits(config: Config, data: st.DataObject) -> None:
     without = replace(config, exports=others)
     assert read(remove(text, "f.toml", one.key), "f.toml") == without
     assert read(add(dump(without), "f.toml", one), "f.toml") == replace(config, exports=(*others, one))
-    flipped = replace(one, read_only=not one.read_only, mask=(b"\2\0\0\0\0\1",))
+    flipped = replace(one, read_only=one.copy_of is not None or not one.read_only, mask=(b"\2\0\0\0\0\1",))
     keys = {"read-only": flipped.read_only, "mask": ["02:00:00:00:00:01"]}
     after = read(change(text, "f.toml", one.key, keys), "f.toml")
     assert after.by_key == {**config.by_key, one.key: flipped}

@@ -75,6 +75,7 @@ def test_defaults_are_those_of_serve() -> None:
     )
     assert meant.limits == NONE == export.limits
     assert (meant.durability, meant.mask) == (export.durability, export.mask)
+    assert meant.copy_of == export.copy_of
     how = meant.opening
     assert (how.direct, how.shared, how.read_only) == (export.direct, export.shared, export.read_only)
     assert (how.offset, how.length) == (export.offset, export.length)

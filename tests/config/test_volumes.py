@@ -36,6 +36,13 @@ def test_a_snapshot_is_read_only_whatever_is_said(more: str) -> None:
     assert read(dump(config), "f.toml") == config
 
 
+@pytest.mark.parametrize("more", ["", "read-only = false\n"])
+def test_a_copy_of_an_image_is_read_only_whatever_is_said(more: str) -> None:
+    config = read(export("/a", f'copy-of = "one"\n{more}'), "f.toml")
+    assert (config.exports[0].copy_of, config.exports[0].read_only) == ("one", True)
+    assert read(dump(config), "f.toml") == config
+
+
 def test_a_pool_that_the_file_has_not_is_said_with_the_nearest() -> None:
     assert said(export("fast/web1")) == [
         'f.toml:2: e1.0: path = "fast/web1": there is no pool fast; '

@@ -44,7 +44,7 @@ DRAINED = (5, 8, 25, 30, 36)
 """Seeds of worlds in which there is a server to go to."""
 
 _WORDS = {"no_fua": (84, 0x4000), "no_flush": (83, 0x4400), "no_trim": (169, 0)}
-STORES = [StoreId(kind, digest * 16) for kind in (1, 2) for digest in (b"a", b"b")]
+STORES = [StoreId(kind, digest * 16) for kind in (1, 6) for digest in (b"a", b"b")]
 _NONSENSE = {"no_lba": (49, 0), "large": (103, 1), "lba28": (83, 0x7000)}
 
 

@@ -523,6 +523,49 @@ def test_ids_of_stores_that_differ_refuse_at_once(make: Any, kinds: Any, texts: 
     assert (other.count(0x24) == 0) is refused
 
 
+COPY = StoreId.of(StoreKind.IMAGE, "one")
+
+
+def copies(store: bytearray, other: bytearray, *ids: StoreId) -> tuple[Server, Server]:
+    """Two servers, each with its own copy of an image that is never written to."""
+    one, another = ids
+    return Server(0, store, store_id=one), Server(1, other, store_id=another)
+
+
+@both
+def test_copies_of_one_image_need_no_write_but_equal_samples(make: Any) -> None:
+    store = content()
+    play = Play(make, *copies(store, bytearray(store), COPY, COPY), policy=Policy(require=True))
+    owner, other = settled(play)
+    assert [(it.proved, it.copy) for it in map(play.path, (owner, other))] == [(True, True)] * 2
+    owner.deaf = True
+    assert play.read(9000) == store[9000 * SECTOR : 9001 * SECTOR]
+    assert play.owner == other.mac
+    owner.deaf = False
+    owner.restart(77)
+    play.run(3000)
+    assert [(it.proved, it.copy) for it in map(play.path, (owner, other))] == [(True, True)] * 2
+
+
+@both
+@pytest.mark.parametrize(
+    ("ids", "at", "reason"),
+    [
+        ((COPY, StoreId.of(StoreKind.IMAGE, "two")), None, Reason.OTHER_STORE),
+        ((COPY, COPY), 5, Reason.OTHER_DATA),
+        ((COPY, NO_STORE_ID), None, Reason.NONE),
+        ((COPY, StoreId.of(StoreKind.FILE, "one")), None, Reason.NONE),
+    ],
+)
+def test_what_is_no_copy_of_the_image_proves_nothing(make: Any, ids: Any, at: Any, reason: Reason) -> None:
+    store = content()
+    other_store = bytearray(store) if at is None else differing(at, store)
+    play = Play(make, *copies(store, other_store, *ids))
+    _, other = settled(play)
+    assert play.path(other).reason is reason
+    assert (play.path(other).proved, play.path(other).copy) == (False, False)
+
+
 # What depends on it
 
 

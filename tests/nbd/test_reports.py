@@ -13,7 +13,7 @@ SILENT = 2
 
 
 def line(number: int = 1, state: int = USABLE, reason: int = 0, unsettled: int = 0, draining: int = 0) -> str:
-    return f"{number} 0 020000000001 1 0 {state} {reason} 1 120000 16 16 0 {unsettled} 1 0 {draining}\n"
+    return f"{number} 0 020000000001 1 0 {state} {reason} 1 120000 16 16 0 {unsettled} 1 0 {draining} 0\n"
 
 
 class Plugin:

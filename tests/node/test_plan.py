@@ -73,6 +73,7 @@ def test_two_exports_swap_their_disks() -> None:
         ({"length": 8}, "length"),
         ({"direct": True}, "direct"),
         ({"shared": True}, "shared"),
+        ({"copy_of": "one"}, "copy-of"),
     ],
 )
 def test_other_bytes_or_another_opening_are_a_replacement(said: dict[str, Any], key: str) -> None:
@@ -285,6 +286,7 @@ exports = st.builds(
     offset=st.sampled_from([0, 8]),
     durability=st.sampled_from(["write-through", "write-back"]),
     read_only=st.booleans(),
+    copy_of=st.sampled_from([None, None, "one", "two"]),
     limit_iops=st.sampled_from([0, 100]),
     mask=st.sampled_from([None, (), (ALICE,), (BOB, ALICE)]),
 )

@@ -10,6 +10,7 @@ from aoe.disk.faulty import FaultyDisk
 from aoe.disk.memory import MemoryDisk
 from aoe.drive.identify import NO_STORE_ID, StoreId, StoreKind, vendor_of
 from aoe.link.memory import Network
+from aoe.target.offer import Offer, Unfit, check_new
 from tests.serve.initiator import Initiator, mac
 
 
@@ -31,3 +32,18 @@ def test_identify_says_which_store_it_is(name: StoreName, shown: StoreId) -> Non
     vendor = vendor_of(asyncio.run(scenario()))
     assert vendor is not None
     assert vendor.store_id == shown
+
+
+def test_a_copy_of_an_image_shows_that_and_nothing_else() -> None:
+    disk = MemoryDisk(1 << 20)
+    disk.store_name = StoreName(StoreKind.FILE, "u/1")
+    assert Offer(disk, 1, 0, "S", copy_of="one").store_id == StoreId.of(StoreKind.IMAGE, "one")
+    assert Offer(disk, 1, 0, "S").store_id == StoreId.of(StoreKind.FILE, "u/1")
+
+
+def test_a_copy_that_can_be_written_is_refused() -> None:
+    disk = MemoryDisk(1 << 20)
+    with pytest.raises(Unfit, match="a copy of an image is read-only"):
+        check_new([Offer(disk, 1, 0, "S", copy_of="one")], (), (), lambda _: True)
+    disk.read_only = True
+    check_new([Offer(disk, 1, 0, "S", copy_of="one")], (), (), lambda _: True)
