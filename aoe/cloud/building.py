@@ -17,6 +17,9 @@ from aoe.errors import ConfigurationError
 from aoe.printable import plain
 
 Told = Callable[[str], object]
+PACKAGES = Path("/run/aoe-cloud")
+"""Where packages are that come as files, while an image is built. mmdebstrap shows each to the root under the
+path that it has outside, and leaves that path in the root, unless it is in /run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,11 @@ def built(made_of: Recipe, beside: Path, size: int | None, told: Told) -> Iterat
     """All parts of an image, which are gone at the end unless they got another name. They are in `beside`,
     whose file system has room for the root twice. `size` is that of the root in bytes, by default what it
     needs. AoeError, OSError."""
-    with workplace(beside) as work:
+    with workplace(beside) as work, workplace(PACKAGES) as packages:
         digests = _digests(made_of)
         root = work / "root"
         programs.run(
-            recipe.words(_at_hand(made_of, work), str(root), str(_furniture(made_of, work))),
+            recipe.words(_at_hand(made_of, packages), str(root), str(_furniture(made_of, work))),
             recipe.environment(made_of),
             apart=True,
             told=lambda line: _tell(line, told),
@@ -125,9 +128,9 @@ def _digests(made_of: Recipe) -> dict[str, str]:
     return {name: tree.sha256(Path(path)) for name, path in named.items() if path}
 
 
-def _at_hand(made_of: Recipe, work: Path) -> Recipe:
+def _at_hand(made_of: Recipe, packages: Path) -> Recipe:
     """The same, with packages under names that the list of packages can hold."""
-    kept = tuple(str(work / f"{number}.deb") for number in range(len(made_of.debs)))
+    kept = tuple(str(packages / f"{number}.deb") for number in range(len(made_of.debs)))
     for path, copy in zip(made_of.debs, kept, strict=True):
         shutil.copyfile(path, copy)
     return replace(made_of, debs=kept)

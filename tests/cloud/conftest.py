@@ -28,6 +28,10 @@ for name in etc/ssh/ssh_host_rsa_key etc/machine-id var/log/dpkg.log; do
 done
 printf ping >usr/bin/ping
 ln usr/bin/ping usr/bin/ping6
+for word; do
+    case $word in --include=/*) at=$root${{word#*=}}; mkdir -p "${{at%/*}}"; touch "$at" ;; esac
+done
+rm -rf run/*
 [ -z "$AOE_TEST_MORE" ] || printf "$AOE_TEST_MORE" >etc/more
 if [ -n "$AOE_TEST_HANG" ]; then sleep 3600 & echo $$ >"$AOE_TEST_HANG"; wait; fi
 """

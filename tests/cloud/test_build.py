@@ -71,6 +71,13 @@ def test_two_builds_are_equal_in_every_bit(build: Build, out: Path) -> None:
     tool("e2fsck", "-fn", out / "a")
 
 
+def test_where_a_package_was_is_not_in_it(build: Build, out: Path) -> None:
+    package = out / "of, mine.deb"
+    package.write_text("a package")
+    first, second = (build_file(build, out / name, "--deb", package) for name in "ab")
+    assert first == second | {"root": "a", "name": "a"}
+
+
 def test_the_id_is_in_all_parts(build: Build, out: Path) -> None:
     facts = build_file(build, out / "a")
     id = facts["id"]
