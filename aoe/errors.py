@@ -13,6 +13,9 @@ class AoeError(Exception):
 class ConfigurationError(AoeError):
     """What was asked for cannot be served. One line that names the thing and the remedy."""
 
+    exit = 2
+    """The status of a command that ends with it."""
+
 
 class MisuseError(AoeError, RuntimeError):
     """Used where it cannot work: in a child of the process that made it (os.fork), in another event loop or

@@ -66,7 +66,8 @@ IMAGE_AGAIN_S = 1.0
 LOCK_WAIT_S = 5.0
 """How long a target that starts waits for the one before it to be gone."""
 OPENER_ANSWER_S = 60.0
-"""How long the opener may take, which waits for locks, and for disks that are slow to open."""
+"""How long the opener may take while others are served: it waits for locks, and for disks that are slow to
+open, and a manager may have to start it."""
 CUT_LEFT_S, CUT_LEFT_LOOK_S = 20.0, 0.005
 """How long what has filled a snapshot may have it still, and between two looks."""
 OPENER_CHORE_S = 0.1
@@ -82,8 +83,6 @@ OPENER_SILENT_S = 10.0
 """After which it is said that it does not answer."""
 OPENER_LOOK_S = 0.25
 """Between two looks at whether it is still to be waited for."""
-OPENER_HELLO_S = 5.0
-"""How long an opener that is a service may take to greet."""
 PATCHES_S = 2.0
 """How long a status waits for changes beside the file, which the opener opens."""
 OPENER_LEAVE_S = 2.0

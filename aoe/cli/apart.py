@@ -22,7 +22,7 @@ from aoe.node.desk import Desk
 from aoe.node.held import Held
 from aoe.node.held_sockets import HeldSockets
 from aoe.node.opener import ByOpener
-from aoe.node.opener_connection import Connection, OpenerLost, connected
+from aoe.node.opener_connection import Connection, connected
 from aoe.node.opener_process import fork
 from aoe.node.pool_desk import Hear
 from aoe.node.sandbox import confine
@@ -64,6 +64,10 @@ class Apart:
         """It serves, inside the running event loop."""
         self._to.watch()
 
+    def started(self) -> None:
+        """What there is of what is wanted is served."""
+        self._to.started()
+
     def close(self) -> None:
         """It served."""
         if self._at is None and os.path.lexists(self._seat):
@@ -98,8 +102,4 @@ def _desk(worker: socket.socket | None, *words: Any) -> Desk:
 
 
 def _listening(at: Path) -> Connection:
-    again: partial[socket.socket] = partial(connected, at, aoe.__version__)
-    try:
-        return Connection(again(), again)
-    except OpenerLost as error:  # no fault of the file: it may be there when the service starts again
-        raise AoeError(str(error)) from error
+    return Connection(None, partial(connected, at, aoe.__version__))

@@ -174,6 +174,7 @@ class Apart:
     def serving(self, again: Callable[[], None]) -> None:
         self._by.when_answering(again)
         self._to.watch()
+        self._to.started()
 
     def close(self) -> None:
         self._to.close()  # the opener ends with that

@@ -81,16 +81,13 @@ class Report:
         self.warn(message, error={"kind": "interrupted", "message": message})
 
     def outcome(self, body: Callable[[], int]) -> int:
-        """What `body` returns; 2 for a ConfigurationError, 1 for another failure that has a reason, unless it
-        names a status. The reason is said. A StreamFailed is raised, as there may be nowhere to say it."""
+        """What `body` returns; the status that a failure names, as a ConfigurationError does, 1 for another
+        that has a reason. The reason is said. A StreamFailed is raised, as there may be nowhere to say it."""
         try:
             return body()
         except StreamFailed:
             raise
-        except ConfigurationError as error:
-            self.fail(error)
-            return 2
-        except ControlFailed as error:
+        except (ConfigurationError, ControlFailed) as error:
             self.fail(error)
             return error.exit
         except AoeError as error:

@@ -174,6 +174,7 @@ class _Daemon:
         async with ControlServer(seat, verbs, rights) as self._server:
             try:
                 self._say(await node.start(target), at_start=True)
+                self._apart.started()
                 stopped = self._listen(node, verbs)  # what is told that it is ready may signal at once
                 self._begin(target, paused=paused)
                 async with self._exposing.serve(node):

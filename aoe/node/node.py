@@ -153,6 +153,7 @@ class Node:
 
     def give_up(self) -> None:
         """Close what was prepared, and never started."""
+        self._opener.hurry()
         self._hands.give_up(self._ready.values())
         for link in self._links.all:
             link.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import select
 import socket
 import threading
@@ -22,12 +23,18 @@ log = logging.getLogger("aoe.node")
 _GONE = "the opener has ended: what is open is served on, and nothing more is opened until a restart"
 _AGAIN = "the opener has ended: what is open is served on, and the next opener is asked"
 _SILENT = "the opener does not answer: what is open is served on, and the rest waits; look at its disks"
-_HEARD = "the opener answers again"
+_HEARD = "the opener answers"
+_HEARD_AGAIN = "the opener answers again"
 _OPENER = "aoe-target-opener"
+_WAITS = "the start waits for the opener, which does not answer; look at its disks"
+_ENDED = "the opener has ended before all was served that is wanted; start the target again"
+_UNIT = f", and look at systemctl status {_OPENER}.service"
 
 
 class OpenerLost(ConfigurationError):
-    """The opener is not there any more, or is not understood."""
+    """The opener is not there any more, or is not understood. It may be there later."""
+
+    exit = 1
 
 
 class Asked(Protocol):
@@ -38,15 +45,20 @@ class Asked(Protocol):
 
 
 Late = Callable[[Request, Answer, list[int]], None]
+Answers = Callable[[socket.socket], bool]
+"""Waits until there is something to read; false where that takes too long."""
 
 
 class Connection:
     """To the opener. Calls block, so they are none for an event loop that serves; any thread may make them,
     one at a time. One that is not answered in time is given up; others are not made until it is."""
 
-    def __init__(self, connection: socket.socket, again: Callable[[], socket.socket] | None = None) -> None:
-        """`again` connects to the next opener, where there can be one. OpenerLost while there is none."""
-        self._socket = connection
+    def __init__(
+        self, connection: socket.socket | None, again: Callable[[Answers], socket.socket] | None = None
+    ) -> None:
+        """`again` connects to the next opener, where there can be one, and to the first if there is no
+        connection yet, when something is asked. OpenerLost while there is none."""
+        self._socket = connection or socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(timing.OPENER_ANSWER_S)
         self._again = again
         self.joined: Callable[[Asked], None] = lambda _: None
@@ -55,7 +67,8 @@ class Connection:
         """Takes an answer for which no caller waits any more."""
         self.answers: Callable[[], None] = lambda: None
         """Called in the event loop when what could not be asked for can be."""
-        self._patience_s = timing.OPENER_ANSWER_S
+        self._patience_s = math.inf
+        """Without end until all is served that was to be at the start: a manager, or a signal, ends that."""
         self._owed: Request | None = None
         """What was given up; its answer is still to come."""
         self._silent = False
@@ -63,7 +76,7 @@ class Connection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watched: _Watched | None = None
         self._returning: asyncio.Task[None] | None = None
-        self._parted = False
+        self._parted = connection is None
         self._asking = threading.Lock()
         self._number = 0
 
@@ -89,6 +102,10 @@ class Connection:
             raise ConfigurationError(answer.error)
         return answer.ok, received
 
+    def started(self) -> None:
+        """What was to be served at the start is. From now on an answer has its time."""
+        self._patience_s = timing.OPENER_ANSWER_S
+
     def hurry(self) -> None:
         """Wait no longer than at the end."""
         self._patience_s = timing.OPENER_LEAVE_S
@@ -97,7 +114,7 @@ class Connection:
         self._ended = False
         try:
             send(self._socket, request, descriptors)
-            if not self._is_answered():
+            if not self._is_answered(self._socket):
                 self._give_up(request)
                 raise OpenerLost(_SILENT)
             return received_for(self._socket, request)
@@ -109,9 +126,9 @@ class Connection:
             self._ended = not isinstance(error, Misunderstood | TimeoutError)
             raise self._lost(error) from error
 
-    def _is_answered(self) -> bool:
+    def _is_answered(self, to: socket.socket) -> bool:
         began_s = time.monotonic()
-        while not _is_readable(self._socket, timing.OPENER_LOOK_S):
+        while not _is_readable(to, timing.OPENER_LOOK_S):
             waited_s = time.monotonic() - began_s
             if waited_s > self._patience_s:
                 return False
@@ -121,7 +138,6 @@ class Connection:
 
     def _give_up(self, request: Request) -> None:
         """Where there can be another opener, that is asked from now on."""
-        self._say_silent()
         if self._again is None:
             self._owed = request
         else:
@@ -130,12 +146,12 @@ class Connection:
     def _say_silent(self) -> None:
         if not self._silent:
             self._silent = True
-            log.error("%s", _SILENT)
+            log.error("%s", f"{_WAITS}{self._unit}" if self._is_starting else _SILENT)
 
     def _heard(self) -> None:
         if self._silent:
             self._silent = False
-            log.info("%s", _HEARD)
+            log.info("%s", _HEARD if self._is_starting else _HEARD_AGAIN)
             self._tell()
 
     def _tell(self) -> None:
@@ -170,7 +186,18 @@ class Connection:
         return OpenerLost(_SILENT if isinstance(error, TimeoutError) else self._gone)
 
     @property
+    def _is_starting(self) -> bool:
+        return self._patience_s == math.inf
+
+    @property
+    def _unit(self) -> str:
+        """What tells more, where it is a service of its own."""
+        return "" if self._again is None else _UNIT
+
+    @property
     def _gone(self) -> str:
+        if self._is_starting:
+            return f"{_ENDED}{self._unit}"
         return _GONE if self._again is None else _AGAIN
 
     def _part(self) -> None:
@@ -185,7 +212,7 @@ class Connection:
         self._catch_up()
         if not self._parted or self._again is None:
             return
-        joined = self._again()
+        joined = self._again(self._is_answered)
         joined.settimeout(timing.OPENER_ANSWER_S)
         watched = self._watched
         if watched is None or self._socket is not watched.socket:
@@ -243,9 +270,9 @@ class Connection:
         self._watched = None
 
     async def _return(self) -> None:
-        said = _SILENT if self._silent else ""
+        said = ""
         while (problem := await aside(self._tried)) is not None:
-            if problem != said:
+            if problem not in (said, _SILENT):  # that it is silent was said when it was noticed
                 log.error("%s", problem)
             said = problem
             await asyncio.sleep(timing.OPENER_AGAIN_S)
@@ -340,13 +367,14 @@ def _checked(request: Request, data: bytes, received: Sequence[int]) -> Answer:
 # An opener that is a service of its own
 
 
-def connected(path: Path, release: str) -> socket.socket:
+def connected(path: Path, release: str, answers: Answers) -> socket.socket:
     """To the opener that listens at `path`, and is of this release. One that ends, as one does of another
-    release than what is installed, is followed by the next. OpenerLost."""
+    release than what is installed, is followed by the next; a manager may have to start that first.
+    OpenerLost."""
     for _ in range(limits.OPENER_TRIES):
         opened = _connected(path)
         try:
-            found = _greeted(opened, release)
+            found = _greeted(opened, release, answers)
         except TimeoutError as error:
             opened.close()
             raise OpenerLost(_SILENT) from error
@@ -371,10 +399,10 @@ def connected(path: Path, release: str) -> socket.socket:
 
 def _connected(path: Path) -> socket.socket:
     to = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    to.settimeout(timing.OPENER_HELLO_S)
+    to.settimeout(timing.OPENER_ANSWER_S)
     try:
         to.connect(str(path))
-    except TimeoutError as error:
+    except BlockingIOError as error:  # so many wait for it
         to.close()
         raise OpenerLost(_SILENT) from error
     except OSError as error:
@@ -385,10 +413,12 @@ def _connected(path: Path) -> socket.socket:
     return to
 
 
-def _greeted(to: socket.socket, release: str) -> str:
+def _greeted(to: socket.socket, release: str, answers: Answers) -> str:
     """The release of the opener."""
     hello = Request(0, "hello", {"release": release})
     send(to, hello)
+    if not answers(to):
+        raise TimeoutError
     answer, received = received_for(to, hello)
     close_all(received)
     found = answer.ok.get("release")

@@ -39,6 +39,7 @@ class Side:
     def __init__(self, config: Callable[[], Config]) -> None:
         self.socket, self.pid = fork(partial(Desk, config, 0.0))
         self.to = Connection(self.socket)
+        self.to.started()
         self.by = ByOpener(self.to)
 
     def close(self) -> None:

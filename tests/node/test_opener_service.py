@@ -19,6 +19,7 @@ import pytest
 import uvloop
 
 from aoe import limits, timing
+from aoe.cli.report import Report
 from aoe.config.values import Config, ExportConfig, PoolConfig, TargetConfig
 from aoe.disk.syscalls import close_all, leave_all_but
 from aoe.errors import ConfigurationError, PoolError
@@ -101,9 +102,15 @@ class Service:
         return made
 
     def connect(self, release: str = NEW) -> ByOpener:
-        again = partial(connected, self.path, release)
-        self._connections.append(Connection(again(), again))
-        return ByOpener(self._connections[-1])
+        made = Connection(greeted(self.path, release), partial(connected, self.path, release))
+        made.started()
+        self._connections.append(made)
+        return ByOpener(made)
+
+
+def greeted(path: Path, release: str) -> socket.socket:
+    """Connected to an opener that is there."""
+    return connected(path, release, lambda _: True)
 
 
 class Manager:
@@ -245,8 +252,8 @@ def test_it_is_said_once_that_it_was_killed_and_once_that_it_is_back(
     caplog.set_level(logging.INFO, "aoe.node")
     service.export(image)
     service.start()
-    again = partial(connected, service.path, NEW)
-    to = Connection(again(), again)
+    to = Connection(greeted(service.path, NEW), partial(connected, service.path, NEW))
+    to.started()
 
     async def scenario() -> None:
         to.watch()
@@ -280,7 +287,7 @@ def test_one_that_ends_before_it_read_a_question_is_said_though_the_loop_sees_it
         assert seen.wait(PATIENCE_S)
         return received(*of)
 
-    def again() -> socket.socket:
+    def again(_: object) -> socket.socket:
         raise OpenerLost("there is none")
 
     async def scenario() -> None:
@@ -297,6 +304,7 @@ def test_one_that_ends_before_it_read_a_question_is_said_though_the_loop_sees_it
     received = socket.recv_fds
     monkeypatch.setattr(socket, "recv_fds", late)
     to = Connection(ours, again if comes_again else None)
+    to.started()
     run(scenario())
     assert caplog.messages[0].startswith("the opener has ended: what is open is served on")
 
@@ -321,6 +329,45 @@ def test_without_an_opener_it_is_said_how_to_start_one(service: Service, image: 
         assert said.endswith("; systemctl restart aoe-target-opener.socket")
 
 
+def test_a_start_waits_for_one_that_is_late_to_greet(
+    service: Service, image: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its manager has much to do: longer than an answer may take while others are served."""
+    for name, value_s in (("LOOK", 0.01), ("SILENT", 0.05), ("ANSWER", 0.01)):
+        monkeypatch.setattr(timing, f"OPENER_{name}_S", value_s)
+    caplog.set_level(logging.INFO, "aoe.node")
+    to = Connection(None, partial(connected, service.path, NEW))
+    service.export(image)
+    found: list[object] = []
+    start = threading.Thread(target=lambda: found.append(ByOpener(to).find([str(image)])))
+    start.start()
+    wait_for(lambda: bool(caplog.messages), what="it is not said")
+    monkeypatch.setattr(timing, "OPENER_ANSWER_S", PATIENCE_S)
+    service.start()
+    start.join(PATIENCE_S)
+    assert found, "it was not waited for"
+    to.close()
+    why = "does not answer; look at its disks, and look at systemctl status aoe-target-opener.service"
+    assert caplog.messages == [f"the start waits for the opener, which {why}", "the opener answers"]
+
+
+def test_a_start_does_not_wait_for_openers_that_end_before_they_answer(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def gone(_: object = None) -> socket.socket:
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        its.close()
+        return ours
+
+    to = Connection(gone(), gone)
+    report = Report("aoe-target", as_json=False)
+    assert report.outcome(lambda: len(to.ask("find", places=[]))) == 1, "it is tried again"
+    why = "start the target again, and look at systemctl status aoe-target-opener.service"
+    said = "aoe-target: the opener has ended before all was served that is wanted; "
+    assert capfd.readouterr().err == f"{said}{why}\n"
+    to.close()
+
+
 def test_an_opener_of_an_earlier_release_ends_for_the_one_that_is_installed(service: Service) -> None:
     service.start(OLD)
     old = service.pid
@@ -328,8 +375,7 @@ def test_an_opener_of_an_earlier_release_ends_for_the_one_that_is_installed(serv
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("aoe.timing.OPENER_AGAIN_S", 0.1)
         patch.setattr("aoe.node.opener_connection.time", Starting(service))
-        to = connected(service.path, NEW)
-    to.close()
+        greeted(service.path, NEW).close()
     assert service.pid != old
 
 
@@ -357,7 +403,7 @@ class Starting:
 
 def test_a_service_of_an_earlier_release_is_told_to_restart(service: Service) -> None:
     service.start(NEW)
-    said = refusal(partial(connected, service.path, OLD))
+    said = refusal(partial(greeted, service.path, OLD))
     assert said == (
         f"the opener is of version {NEW}, as what is installed, and this service of {OLD}: "
         "systemctl restart aoe-target.service"
@@ -380,10 +426,10 @@ def test_so_many_are_served_at_a_time(service: Service, image: Path) -> None:
     it = service.export(image)
     service.start()
     first = service.connect()
-    others = [connected(service.path, NEW) for _ in range(limits.OPENER_CONNECTIONS_MAX - 1)]
+    others = [greeted(service.path, NEW) for _ in range(limits.OPENER_CONNECTIONS_MAX - 1)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("aoe.timing.OPENER_AGAIN_S", 0.001)
-        said = refusal(partial(connected, service.path, NEW))
+        said = refusal(partial(greeted, service.path, NEW))
     assert (
         said
         == f"the opener at {service.path} ends at once; look at systemctl status aoe-target-opener.service"
@@ -426,7 +472,7 @@ def test_one_that_hangs_is_left_and_the_next_is_asked_once_it_answers(
     service.start()
     by = service.connect()
     close(by.open_store(it))
-    for name, value_s in (("LOOK", 0.01), ("SILENT", 0.05), ("HELLO", 1.0), ("AGAIN", 0.05)):
+    for name, value_s in (("LOOK", 0.01), ("SILENT", 0.05), ("AGAIN", 0.05)):
         monkeypatch.setattr(timing, f"OPENER_{name}_S", value_s)
     monkeypatch.setattr(service._connections[-1], "_patience_s", 0.2)
     hangs = [service.pid, *children(service.pid)]

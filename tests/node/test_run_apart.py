@@ -4,6 +4,7 @@ opens what root's file names, also later."""
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import stat
@@ -212,19 +213,27 @@ def test_its_socket_goes_with_it(number: int, program: Sequence[str], work: Path
         assert left_in(work) == []
 
 
+@contextmanager
+def starting(work: Path, *more: str | Path) -> Iterator[subprocess.Popen[str]]:
+    words = (*SERVICE, "run", "--config", work / "file.toml", "--socket", work / "control", *more)
+    with subprocess.Popen([sys.executable, *map(str, words)], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_that_is_ended_while_it_starts_leaves_nothing(number: int, work: Path) -> None:
     """It waits for a disk that another program has."""
     write(work, "disk")
-    words = (*SERVICE, "run", "--config", work / "file.toml", "--socket", work / "control")
     with (work / "disk").open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        command = [sys.executable, *map(str, words)]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        with starting(work) as process:
             wait_for((work / "control").is_socket, what="it does not start")
             openers = children(process.pid)
             process.send_signal(number)
-            _, said = process.communicate(timeout=30)
+            _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == (-signal.SIGTERM if number == signal.SIGTERM else 128 + signal.SIGINT)
     how = "ended by SIGTERM" if number == signal.SIGTERM else "interrupted"
     assert said == f"aoe-target: {how} before it served anything\n"
@@ -269,6 +278,10 @@ class OpenerUnit:
         command = ["bash", "-c", _GIVEN, fd, sys.executable, *SERVICE, *words]
         self.process = subprocess.Popen([*map(str, command)], pass_fds=[fd])
 
+    def is_asked(self) -> bool:
+        """Whether somebody waits to be served."""
+        return bool(select.select([self._listener], [], [], 0)[0])
+
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()
@@ -305,13 +318,23 @@ def test_the_next_opener_is_asked_where_one_was_killed(unit: OpenerUnit, work: P
         assert errors.count(said) == 2
 
 
+def test_a_start_that_waits_for_one_is_ended_at_once(unit: OpenerUnit, work: Path) -> None:
+    """Its socket is there, and the manager has not started it yet."""
+    write(work, "disk")
+    with starting(work, "--opener", unit.path) as process:
+        wait_for(unit.is_asked, what="it asks for none")
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == -signal.SIGTERM
+    assert said.endswith("aoe-target: ended by SIGTERM before it served anything\n")
+
+
 def test_without_one_it_is_said_how_to_start_it(work: Path) -> None:
     write(work, "disk")
-    words = ("run", "--config", work / "file.toml", "--socket", work / "control", "--opener", work / "none")
-    command = [sys.executable, *SERVICE, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1, "systemd tries it again"
-    (line,) = done.stderr.splitlines()
+    with starting(work, "--opener", work / "none") as process:
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1, "systemd tries it again"
+    (line,) = said.splitlines()
     why = f"aoe-target: no opener at {work}/none: No such file or directory"
     assert line == f"{why}; systemctl restart aoe-target-opener.socket"
 

@@ -4,17 +4,20 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from aoe import timing
 from aoe.config.values import Config
-from aoe.node.opener_connection import OpenerLost
+from aoe.node.opener import ByOpener
+from aoe.node.opener_connection import Connection, OpenerLost
 from tests.disk.helpers import is_taken, sparse
 from tests.node.test_opener import Side, export, refusal
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, wait_for
 
 SILENT = "the opener does not answer"
 
@@ -32,7 +35,8 @@ def side(disk: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.Monke
     made.by.find([str(disk)])
     monkeypatch.setattr(timing, "OPENER_LOOK_S", 0.01)
     monkeypatch.setattr(timing, "OPENER_SILENT_S", 0.05)
-    monkeypatch.setattr(made.to, "_patience_s", 0.2)
+    monkeypatch.setattr(timing, "OPENER_ANSWER_S", 0.2)
+    made.to.started()
     yield made
     os.kill(made.pid, signal.SIGCONT)
     made.close()
@@ -65,6 +69,52 @@ def test_it_is_said_once_and_what_was_opened_too_late_is_let_go(
     side.by.release(held)
     os.close(held.opened.store.fd)
     assert not is_taken(disk)
+
+
+@pytest.fixture
+def starting(side: Side, monkeypatch: pytest.MonkeyPatch) -> Side:
+    """As at the start, before anything is served."""
+    monkeypatch.setattr(side, "to", Connection(side.socket))
+    monkeypatch.setattr(side, "by", ByOpener(side.to))
+    return side
+
+
+@contextmanager
+def asked(side: Side, disk: Path, caplog: pytest.LogCaptureFixture) -> Iterator[list[object]]:
+    """Stopped, and asked for longer than an answer may take later; what comes of it."""
+    found: list[object] = []
+
+    def find() -> None:
+        try:
+            found.append(list(side.by.find([str(disk)])))
+        except OpenerLost as error:
+            found.append(str(error))
+
+    os.kill(side.pid, signal.SIGSTOP)
+    asking = threading.Thread(target=find)
+    asking.start()
+    wait_for(lambda: bool(caplog.messages), what="it is not said")
+    assert caplog.messages == ["the start waits for the opener, which does not answer; look at its disks"]
+    yield found
+    asking.join(PATIENCE_S)
+
+
+def test_a_start_waits_for_it_however_late(
+    starting: Side, disk: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "OPENER_ANSWER_S", 0.01)
+    with asked(starting, disk, caplog) as found:
+        os.kill(starting.pid, signal.SIGCONT)
+    assert found == [[str(disk)]]
+    assert caplog.messages[1:] == ["the opener answers"]
+
+
+def test_a_start_does_not_wait_for_one_that_has_ended(
+    starting: Side, disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with asked(starting, disk, caplog) as found:
+        os.kill(starting.pid, signal.SIGKILL)
+    assert found == ["the opener has ended before all was served that is wanted; start the target again"]
 
 
 def test_one_that_is_late_is_waited_for(side: Side, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
