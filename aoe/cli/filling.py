@@ -9,15 +9,18 @@ from aoe.cli.asking import CONFIG, ask, tell
 from aoe.cli.bar import Bar
 from aoe.cli.pools import one, until_a_signal, working
 from aoe.cli.report import Report
-from aoe.cli.volumes import after, daemon, only_volume
+from aoe.cli.volumes import How, Verb, after, daemon, only_volume
 from aoe.config.values import PoolConfig
 from aoe.control.hand import Hand
 from aoe.control.rights import VOLUME
+from aoe.errors import ConfigurationError
 from aoe.pool import download, filling, merging, qemu_img
+from aoe.pool.adopting import Freeze
 from aoe.pool.asked import facts_of
 from aoe.pool.filling import Filled, Source
 from aoe.pool.names import Foreign, Format, VolumeName, parse
 from aoe.pool.work import Work
+from aoe.printable import plain
 
 
 class Import(NamedTuple):
@@ -40,6 +43,7 @@ class Import(NamedTuple):
         """The same where a signal is an exception already."""
         name = only_volume(self.volume)
         pool = check_new(name, self.config, self.socket, report)
+        self._check_place(pool)
         with (
             working(pool, locked=False) as look,
             Bar(report) as bar,
@@ -47,6 +51,13 @@ class Import(NamedTuple):
             filling.imported(look, of, name.volume, self.kept, bar.of("copy")) as made,
         ):
             return _done(report, pool, made, _daemon(self.config, self.socket, report))
+
+    def _check_place(self, pool: PoolConfig) -> None:
+        if download.is_url(self.image) and pool.kind != "directory":
+            raise ConfigurationError(
+                f"{pool.name} is no directory, and has no place for what is fetched; fetch "
+                f"{plain(self.image)} to a file, and import that"
+            )
 
     @contextmanager
     def _opened(self, pool: PoolConfig, look: Work, bar: Bar) -> Iterator[Source]:
@@ -80,6 +91,9 @@ class Template(NamedTuple):
     def _run(self, report: Report) -> int:
         name = only_volume(self.volume)
         pool = one(self.config or CONFIG, name.pool)
+        if pool.kind == "lvm-thin":  # where its blocks lie is of no matter to clones
+            how = How(self.config, self.socket, self.json, plan=False)
+            return Verb(how, pool.name, Freeze(name.volume), name.volume).run(report)
         _check_free(pool, self.config, self.socket, report)
         with (
             working(pool, locked=False) as look,
@@ -146,8 +160,6 @@ def check_new(name: VolumeName, config: Path | None, socket: Path | None, report
     pool = one(config or CONFIG, name.pool)
     _check_free(pool, config, socket, report)
     with working(pool, locked=False) as look:
-        assert look.fillable, "else that is an error before anything is fetched"
-        look.check_fillable()
         look.standing().check_new(name.volume)
     return pool
 

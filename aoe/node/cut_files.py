@@ -30,6 +30,7 @@ class _File(NamedTuple):
     snapshot: str
     made: str
     cause: str
+    image: Image
     fd: int
     held: ExitStack
 
@@ -86,23 +87,25 @@ def _named(work: Work, request: Cut, cause: str) -> Cut:
 
 def _opened(pool: str, work: Work, request: Cut, cause: str) -> _File:
     held = ExitStack()
+    volume = work.tree.volume(request.volume)
+    image = replace(volume.head, id=fresh_id())
     try:
-        fd = held.enter_context(work.fillable.unnamed())
+        fd = held.enter_context(work.store.unnamed(image))
     except OSError as error:
-        raise PoolError(f"{work.fillable.said}: making a file: {error.strerror or error}") from error
-    uuid, made = work.tree.volume(request.volume).uuid, work.standing().now
-    return _File(pool, uuid, request.snapshot, made, cause, fd, held)
+        raise PoolError(f"{work.store.said}: making a file: {error.strerror or error}") from error
+    made = work.standing().now
+    return _File(pool, volume.uuid, request.snapshot, made, cause, image, fd, held)
 
 
 def _kept(work: Work, file: _File) -> str:
-    image = Image(id=fresh_id(), size=os.fstat(file.fd).st_size)
+    image = replace(file.image, size=os.fstat(file.fd).st_size)
     request = Keep(file.uuid, file.snapshot, image, file.made, file.cause)
     work.plan(request)
     try:
         with _only_read(file) as fd:
-            work.fillable.name(fd, image)
+            work.store.name(fd, image)
     except OSError as error:
-        raise PoolError(f"{work.fillable.said}: naming a snapshot: {error.strerror or error}") from error
+        raise PoolError(f"{work.store.said}: naming a snapshot: {error.strerror or error}") from error
     return work.do(request).done
 
 

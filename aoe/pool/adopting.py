@@ -1,4 +1,5 @@
-"""Verbs that give a pool an image which was filled before: as a volume, or as what clones of it begin as.
+"""Verbs that give a pool an image which was filled before: as a volume, or as what clones of it begin as; and
+what makes a template without one.
 
 The image stands beside the others already, as a new one, by its id.
 """
@@ -9,7 +10,7 @@ from aoe.errors import ConfigurationError
 from aoe.pool import names, records
 from aoe.pool.copying import Standing
 from aoe.pool.names import Format
-from aoe.pool.requests import with_dropped, with_snapshot
+from aoe.pool.requests import cut_of, with_dropped, with_snapshot
 from aoe.pool.steps import Drop, Find, Plan, Save, Settle
 from aoe.pool.volume import BY_TEMPLATE, TEMPLATE, Image, Snapshot, Volume, check_size
 
@@ -56,8 +57,21 @@ class Template:
             was, head=head.image, snapshots=(kept,), dropped=with_dropped(was, was.head), template=True
         )
         steps = Find(image), head.made, Save(self.volume, now), Settle(image), Settle(head.image)
-        done = f"{said}: is a template, which is cloned and no more written to"
-        return Plan((*steps, Drop(was.head.file)), done)
+        return Plan((*steps, Drop(was.head.file)), _cloned_only(said))
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """A volume becomes a template as it is, where a copy of it would be cloned no faster."""
+
+    volume: str
+
+    def plan(self, at: Standing) -> Plan:
+        was = at.tree.volume(self.volume)
+        check_template(at, self.volume, was)
+        at.check_room(f"to make a template of {self.volume}")
+        cut = cut_of(at, self.volume, replace(was, template=True), TEMPLATE, BY_TEMPLATE)
+        return Plan(cut.steps, _cloned_only(at.tree.said(self.volume)), idle=(was.head,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +99,10 @@ def _image(at: Standing, id: str, size: int, format: Format) -> Image:
     if not records.is_id(id):
         raise ConfigurationError("an image that is filled is told by its id, 32 hexadecimal digits")
     return Image(id=id, size=check_size(size), format=at.chosen(format))
+
+
+def _cloned_only(said: str) -> str:
+    return f"{said}: is a template, which is cloned and no more written to"
 
 
 def check_template(at: Standing, name: str, volume: Volume) -> None:

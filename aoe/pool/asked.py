@@ -6,12 +6,12 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from aoe.errors import ConfigurationError
-from aoe.pool.adopting import Adopt, Template
+from aoe.pool.adopting import Adopt, Freeze, Template
 from aoe.pool.fading import Merged
 from aoe.pool.names import FORMATS
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 
-Wish = Create | Cut | Clone | Rollback | Resize | Rename | Delete | Adopt | Template | Merged
+Wish = Create | Cut | Clone | Rollback | Resize | Rename | Delete | Adopt | Template | Freeze | Merged
 VERBS: Mapping[str, type[Wish]] = {
     "create": Create,
     "snapshot": Cut,
@@ -22,6 +22,7 @@ VERBS: Mapping[str, type[Wish]] = {
     "delete": Delete,
     "adopt": Adopt,
     "template": Template,
+    "freeze": Freeze,
     "merged": Merged,
 }
 """By what they are called."""

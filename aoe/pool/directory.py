@@ -231,10 +231,7 @@ class Directory:
     def _fill(self, fd: int, step: Make) -> None:
         if step.of is None or step.how == "overlay":
             syscalls.write_in_place(fd)
-            if step.image.format == "raw":
-                os.ftruncate(fd, step.image.size)
-            else:
-                qcow2.create(fd, step.image, step.of)
+            begin(fd, step.image, step.of)
             return
         with self._opened_even_new(step.of) as source:
             syscalls.write_as(fd, source)
@@ -255,12 +252,13 @@ class Directory:
     # What is filled before it has a name
 
     @contextmanager
-    def unnamed(self) -> Iterator[int]:
+    def unnamed(self, image: Image) -> Iterator[int]:
         """A new image that nothing is left of, unless a step brings it. OSError where the file system has no
         files without a name."""
         fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self._at.images)
         try:
             syscalls.write_in_place(fd)
+            begin(fd, image)
             yield fd
         finally:
             os.close(fd)
@@ -337,6 +335,15 @@ def _take(fd: int, path: Path, read: bool) -> None:
         raise PoolError(f"writes of an earlier process to {path.name} have not ended; wait for them")
     if loop := locks.loop_on(fd, read):
         raise PoolError(f"{path.name} is in use by {loop}; detach it: losetup --detach /dev/{loop}")
+
+
+def begin(fd: int, image: Image, base: Image | None = None) -> None:
+    """Let an open file without content be an image with zeroes in it, or one that is the differences to
+    another. OSError, PoolError, ConfigurationError."""
+    if image.format == "raw":
+        os.ftruncate(fd, image.size)
+    else:
+        qcow2.create(fd, image, base)
 
 
 def _usage(fd: int) -> Usage:

@@ -1,4 +1,4 @@
-"""How images come into a pool whole, and go out of it: copied by qemu-img while they have no name.
+"""How images come into a pool whole, and go out of it: copied by qemu-img before a verb finds them.
 
 Nothing is left of a copy that does not come to its end, however that comes. The pool is not locked meanwhile:
 what is copied of it is held by QEMU's locks, and each function here yields what is to be done at its end.
@@ -13,8 +13,9 @@ from pathlib import Path
 
 from aoe import limits
 from aoe.errors import ConfigurationError, PoolError
-from aoe.pool import foreign, qcow2, qemu_img
+from aoe.pool import foreign, qemu_img
 from aoe.pool.adopting import Adopt, Template, check_template
+from aoe.pool.directory import begin
 from aoe.pool.download import hashed
 from aoe.pool.names import Foreign, Format
 from aoe.pool.qemu_img import Layer, Told
@@ -66,7 +67,7 @@ def source(path: Path, form: Foreign | None, sha256: str | None = None) -> Itera
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """An image without a name, in the pool of `work`, and the verb that is to find it."""
+    """An image that is filled, in the pool of `work`, and the verb that is to find it."""
 
     work: Work
     fd: int
@@ -76,7 +77,7 @@ class Filled:
     def name(self) -> None:
         """Once it is sure that the verb can be done. PoolError."""
         with _failures(self.work, "naming what was copied"):
-            self.work.fillable.name(self.fd, self.image)
+            self.work.store.name(self.fd, self.image)
 
     def done_by(self, work: Work) -> Plan:
         """The verb. ConfigurationError, PoolError: then nothing of it is left."""
@@ -115,7 +116,7 @@ def template(work: Work, volume: str, told: Told) -> Iterator[Filled]:
         fd = held.enter_context(_filled(work, image))
         fds = [it.fd for it in layers]
         qemu_img.convert(
-            qemu_img.opened(layers), layers[0].format, fds, Layer(fd, image.format), was.size, told
+            qemu_img.opened(layers, was.size), layers[0].format, fds, Layer(fd, image.format), was.size, told
         )
         request = Template(volume, was.head.id, image.id, image.format)
         yield Filled(work, fd, image, request)
@@ -128,10 +129,10 @@ def save(work: Work, volume: str, snapshot: str, to: Path, form: Format, told: T
     with ExitStack() as held:
         layers = _held(work, held, tree.chain(kept), read=True)
         file = held.enter_context(unnamed(to))
-        _prepare(file.fd, replace(kept, format=form))
+        begin(file.fd, replace(kept, format=form))
         fds = [it.fd for it in layers]
         qemu_img.convert(
-            qemu_img.opened(layers), layers[0].format, fds, Layer(file.fd, form), kept.size, told
+            qemu_img.opened(layers, kept.size), layers[0].format, fds, Layer(file.fd, form), kept.size, told
         )
         file.name()
     return to.stat().st_size
@@ -141,8 +142,8 @@ def _held(work: Work, held: ExitStack, images: list[Image], *, read: bool) -> li
     """The images of a state, which nothing writes to meanwhile; nothing reads the first one unless `read`."""
     with _failures(work, "opening its images"):
         for at, image in enumerate(images):
-            held.enter_context(work.fillable.alone(image, read=read or at > 0))
-        return held.enter_context(work.fillable.layers(images))
+            held.enter_context(work.store.alone(image, read=read or at > 0))
+        return held.enter_context(work.store.layers(images))
 
 
 def _taken(layers: list[Layer]) -> int:
@@ -151,11 +152,10 @@ def _taken(layers: list[Layer]) -> int:
 
 @contextmanager
 def _filled(work: Work, image: Image) -> Iterator[int]:
-    """An empty image without a name, to be filled."""
+    """An empty image, to be filled."""
     with ExitStack() as held:
-        with _failures(work, "making a file without a name"):
-            fd = held.enter_context(work.fillable.unnamed())
-            _prepare(fd, image)
+        with _failures(work, "making an image to be filled"):
+            fd = held.enter_context(work.store.unnamed(image))
         yield fd
 
 
@@ -165,11 +165,4 @@ def _failures(work: Work, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise PoolError(f"{work.fillable.said}: {what}: {error.strerror or error}") from error
-
-
-def _prepare(fd: int, image: Image) -> None:
-    if image.format == "raw":
-        os.ftruncate(fd, image.size)
-    else:
-        qcow2.create(fd, image)
+        raise PoolError(f"{work.store.said}: {what}: {error.strerror or error}") from error

@@ -6,20 +6,22 @@ opened. A volume in use can be cut: the kernel holds its writes meanwhile, so th
 """
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 from aoe import timing
 from aoe.disk import locks
-from aoe.errors import PoolError
+from aoe.errors import AoeError, PoolError
 from aoe.pool import lvm_marking, lvm_seen, lvm_tags, marking
 from aoe.pool.lvm_seen import name_of
 from aoe.pool.lvm_sharing import Sharing
 from aoe.pool.lvm_volumes import Volumes
 from aoe.pool.names import Format
+from aoe.pool.qemu_img import Layer, Told
 from aoe.pool.room import NOTHING, Room, Usage
-from aoe.pool.settling import Found
+from aoe.pool.settling import Found, settle
 from aoe.pool.steps import Check, Drop, Find, Fit, Forget, Hide, Make, Move, Save, Settle, Step, Sweep
 from aoe.pool.volume import Image, Volume
 
@@ -38,6 +40,7 @@ class LvmThin:
         self._volumes = Volumes(self._place, self._pool)
         self._sharing = Sharing(self._place)
         self._held: dict[str, int] = {}
+        self._named: set[str] = set()
         self._node = self._place.node()
 
     def lock(self, patience_s: float = timing.POOL_TURN_S) -> None:
@@ -120,8 +123,10 @@ class LvmThin:
                 self._retag(old, lvm_tags.of_name(new))
             case Hide(name):
                 self._retag(name, lvm_tags.GONE)
-            case Find() | Check():
-                raise PoolError(f"{self.said} keeps no files, so none can be found there")
+            case Find(image):
+                self._find(image)
+            case Check():
+                raise self._nothing_to_merge()
             case _:
                 self._remove(step)
 
@@ -169,7 +174,7 @@ class LvmThin:
 
     def _drop(self, lv: str, new: bool) -> None:
         it = self._volumes.known.get(lv)
-        if it is not None and (lvm_tags.NEW in it.tags) == new:
+        if it is not None and (lvm_tags.NEW in it.tags) == new and not (new and self._is_filled(lv)):
             self._let_go(lv)
             self._volumes.remove(lv)
 
@@ -181,13 +186,74 @@ class LvmThin:
                 with suppress(PoolError):
                     self._volumes.keep(lv)
 
+    # What is filled before a record names it
+
+    @contextmanager
+    def unnamed(self, image: Image) -> Iterator[int]:
+        """A new image, which others leave alone while it is filled, as it is locked. Where this process is
+        killed, it goes with the next one that is found, or when the pool is next opened."""
+        lv = name_of(image)
+        try:
+            self._volumes.create(lv, image.size)
+            self._held[lv] = _taken(self._volumes.path(lv), read=False, flags=os.O_RDWR)
+            yield self._held[lv]
+        finally:
+            if lv not in self._named:
+                self._let_go(lv)
+                with suppress(AoeError):  # it may not have been made
+                    self._volumes.remove(lv)
+
+    def name(self, fd: int, image: Image) -> None:
+        """From now on one that no record names is not wanted."""
+        os.fsync(fd)
+        self._named.add(name_of(image))
+        self._let_go(name_of(image))
+
+    def _find(self, image: Image) -> None:
+        self._volumes.look()
+        found = lvm_seen.found(self._volumes.known)
+        if found.new.get(image.file, 0) < image.size:
+            raise PoolError(f"{name_of(image)} is not there, or has another size than it is said to have")
+        for step in chain.from_iterable(settle(found)):
+            if isinstance(step, Drop) and step.new and step.file != image.file:
+                with suppress(PoolError):
+                    self._drop(name_of(step.file), new=True)
+
+    def _is_filled(self, lv: str) -> bool:
+        """Whether another process fills a new one."""
+        if lv in self._held:
+            return False
+        try:
+            with self._alone(lv, read=False):
+                return False
+        except PoolError:
+            return True
+
+    @contextmanager
+    def layers(self, images: Iterable[Image]) -> Iterator[list[Layer]]:
+        """The one image that a state is made of here, to be read."""
+        with ExitStack() as held:
+            yield [Layer(held.enter_context(_opened(Path(self.ready(it)))), it.format) for it in images]
+
+    def rebase(self, image: Image, through: Sequence[Image], base: Image | None, told: Told) -> None:
+        """There is nothing to do."""
+        del image, through, base, told
+        raise self._nothing_to_merge()
+
+    def _nothing_to_merge(self) -> PoolError:
+        return PoolError(f"{self.said} has no images that are differences to others, so none are merged")
+
     # What else uses an image
 
     @contextmanager
     def alone(self, image: Image, *, read: bool) -> Iterator[None]:
         """Inside, nothing else writes to an image, nor reads it unless this only reads (`read`), until it is
         removed. What is inactive is used by nothing. PoolError names what uses it."""
-        lv = name_of(image)
+        with self._alone(name_of(image), read=read):
+            yield
+
+    @contextmanager
+    def _alone(self, lv: str, *, read: bool) -> Iterator[None]:
         try:
             if self._volumes.is_active(lv):
                 known = self._volumes.known.get(lv)
@@ -201,6 +267,15 @@ class LvmThin:
         """lvm neither removes nor deactivates what is open."""
         if lv in self._held:
             os.close(self._held.pop(lv))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _taken(path: Path, read: bool, flags: int) -> int:

@@ -83,9 +83,9 @@ class Volumes:
             self._run("lvchange", "--activate", "y", "--ignoreactivationskip", self._place.at(lv))
 
     def remove(self, lv: str) -> None:
-        """One that nothing has open."""
+        """One that nothing has open; it may be new."""
         self._run("lvremove", self._place.at(lv))
-        del self.known[lv]
+        self.known.pop(lv, None)
 
     def resize(self, lv: str, size: int, was: int) -> None:
         """At least `size` bytes; what it has behind the nearer of both ends is zeroes then."""

@@ -59,7 +59,7 @@ def _possible(work: Work, volume: str, served: Served) -> list[Rebase]:
 
 def _check_room(work: Work, volume: str, rebase: Rebase) -> None:
     """It takes no more than these have."""
-    needed = sum(work.fillable.usage(it).allocated for it in rebase.through)
+    needed = sum(work.store.usage(it).allocated for it in rebase.through)
     work.room.check_for(needed, work.reserve, f"to merge {work.tree.said(volume)}")
 
 

@@ -19,5 +19,5 @@ def create(fd: int, image: Image, base: Image | None = None) -> None:
 def resize(fd: int, image: Image, *, shrink: bool) -> None:
     """Let its disk have another size, while this process has the locks of QEMU's that are on it. Its base is
     not opened. PoolError, ConfigurationError."""
-    words = "-q", *["--shrink"] * shrink, qemu_img.opened([Layer(fd, "qcow2")]), str(image.size)
+    words = "-q", *["--shrink"] * shrink, qemu_img.opened([Layer(fd, "qcow2")], image.size), str(image.size)
     qemu_img.run("resize", *words, writes=(fd,), **qemu_img.bounds(max(image.size, qemu_img.size_of(fd))))

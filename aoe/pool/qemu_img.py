@@ -8,6 +8,7 @@ below it.
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -60,16 +61,20 @@ def run(
     return done
 
 
-def opened(layers: Sequence[Layer]) -> str:
-    """Images of a pool, the last state first, as one word. This process has the locks of QEMU's on them."""
-    return f"json:{json.dumps(_node(layers))}"
+def opened(layers: Sequence[Layer], size: int) -> str:
+    """Images of a pool, the last state first, as one word; the disk has `size` bytes. This process has the
+    locks of QEMU's on them."""
+    return f"json:{json.dumps(_node(layers, size))}"
 
 
-def _node(layers: Sequence[Layer]) -> dict[str, Any]:
-    file = {"driver": "file", "filename": name_of(layers[0].fd), "locking": "off"}
-    if layers[0].format == "raw":
-        return {"driver": "raw", "file": file}
-    return {"driver": layers[0].format, "file": file, "backing": _node(layers[1:]) if layers[1:] else None}
+def _node(layers: Sequence[Layer], size: int) -> dict[str, Any]:
+    """A raw image may be longer than the disk, as a logical volume is that has whole extents."""
+    top, *below = layers
+    driver = "host_device" if stat.S_ISBLK(os.fstat(top.fd).st_mode) else "file"
+    file = {"driver": driver, "filename": name_of(top.fd), "locking": "off"}
+    if top.format == "raw":
+        return {"driver": "raw", "size": size, "file": file}
+    return {"driver": top.format, "file": file, "backing": _node(below, size) if below else None}
 
 
 # Images of others
@@ -123,7 +128,7 @@ def convert(source: str, form: Foreign, reads: Sequence[int], to: Layer, size: i
     """Copy what an image has, the disk of which has `size` bytes, into an empty one of as many. PoolError."""
     run(
         *("convert", "-p", "-n", "--target-is-zero", "-S", str(limits.POOL_HOLE_BYTES)),
-        *("-f", form, "-O", to.format, source, name_of(to.fd)),
+        *("-f", form, "-O", to.format, source, opened([to], size)),
         reads=reads,
         writes=(to.fd,),
         heard=_progress(told),

@@ -73,7 +73,7 @@ class Cut:
         _check_no_template(at, volume, was)
         names.check_free(self.snapshot, "snapshot", (it.name for it in was.snapshots))
         at.check_room(f"to cut {at.tree.said(volume, self.snapshot)}")
-        return _cut(at, volume, was, self.snapshot, self.cause)
+        return cut_of(at, volume, was, self.snapshot, self.cause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Clone:
         if snapshot:
             return self._of(at, source, at.tree.snapshot(self.source, snapshot), ())
         taken = [it.name for it in source.snapshots]
-        cut = _cut(at, self.source, source, names.fresh(f"clone-{self.volume}", taken), FOR_CLONE)
+        cut = cut_of(at, self.source, source, names.fresh(f"clone-{self.volume}", taken), FOR_CLONE)
         plan = self._of(at, cut.volume, cut.snapshot, cut.steps)
         return plan._replace(idle=at.idle(source.head), read=(), live=cut.goes_on)
 
@@ -253,7 +253,7 @@ class _Done:
         return isinstance(self.steps[0], Make) and self.steps[0].how == "overlay"
 
 
-def _cut(at: Standing, name: str, was: Volume, snapshot: str, cause: str) -> _Done:
+def cut_of(at: Standing, name: str, was: Volume, snapshot: str, cause: str) -> _Done:
     """By a copy that is kept, or else by an overlay that goes on."""
     _check_settled(at, name, was)
     child = at.child(was.head, kept=True)

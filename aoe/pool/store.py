@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from aoe.pool.names import Format, Kind
 from aoe.pool.qemu_img import Layer, Told
@@ -63,31 +63,19 @@ class Store(Protocol):
         """Inside, nothing else writes to an image, nor reads it unless this only reads (`read`). PoolError
         names what uses it."""
 
+    # Without the lock, too
 
-@runtime_checkable
-class Fillable(Protocol):
-    """A store whose images are files, which can be filled before they have a name. Calls may fail with
-    OSError or PoolError."""
-
-    said: str
-    """The pool in a message."""
-
-    def unnamed(self) -> AbstractContextManager[int]:
-        """A new image, open, of which nothing is left unless a step brings it."""
+    def unnamed(self, image: Image) -> AbstractContextManager[int]:
+        """A new image with zeroes in it, open to be filled, of which nothing is left unless it is named."""
 
     def name(self, fd: int, image: Image) -> None:
-        """Such a file becomes a new image, for the verb that finds it."""
+        """What it was filled with is on stable storage, and a verb can find it."""
 
     def layers(self, images: Iterable[Image]) -> AbstractContextManager[list[Layer]]:
         """The images that a state is made of, the last one first, open to be read."""
 
     def rebase(self, image: Image, through: Sequence[Image], base: Image | None, told: Told) -> None:
         """Let it be differences to a base, or to nothing, with the same bytes. PoolError where it is used."""
-
-    def usage(self, image: Image) -> Usage:
-        """As a store has it, here and below."""
-
-    def alone(self, image: Image, *, read: bool) -> AbstractContextManager[None]: ...
 
 
 def opened(kind: Kind, path: str, name: str = "") -> Store:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from typing import Protocol, TypeVar
 
 from aoe import limits, timing
-from aoe.errors import ConfigurationError, MisuseError, PoolError
+from aoe.errors import MisuseError, PoolError
 from aoe.pool import store
 from aoe.pool.copying import Standing
 from aoe.pool.names import Kind
@@ -16,7 +16,6 @@ from aoe.pool.qemu_img import Told
 from aoe.pool.room import Room, Usage, together
 from aoe.pool.settling import Found, Leftover, leftovers, settle
 from aoe.pool.steps import Plan, Step
-from aoe.pool.store import Fillable
 from aoe.pool.tree import Tree
 from aoe.pool.volume import Image, Volume
 
@@ -56,7 +55,7 @@ class Work:
     ) -> None:
         self.name = name
         self.reserve = reserve
-        self._store = store.opened(kind, path, name)
+        self.store = store.opened(kind, path, name)
         self._reflinks: bool | None = None
         self._locked = locked
         self._undone: list[Leftover] = []
@@ -65,29 +64,29 @@ class Work:
         self._stale = False
         try:
             if locked:
-                self._store.lock(patience_s)
+                self.store.lock(patience_s)
                 self._settle()
-                self._store.save()
+                self.store.save()
             else:
                 self.found = self._find()
         except BaseException:
-            self._store.close()
+            self.store.close()
             raise
 
     def close(self) -> None:
         """Let others work on it. From then on every call is a MisuseError: its descriptors may be others'."""
         if not self._closed:
             self._closed = True
-            self._store.close()
+            self.store.close()
 
     @property
     def is_there(self) -> bool:
         """Whether its path leads to it still: another file system may be mounted there, or none."""
-        return self._store.is_there()
+        return self.store.is_there()
 
     def _check_open(self) -> None:
         if self._closed:
-            raise MisuseError(f"{self._store.said} was closed here; open it again")
+            raise MisuseError(f"{self.store.said} was closed here; open it again")
 
     # What it is
 
@@ -113,32 +112,19 @@ class Work:
             seen = [it for it in seen if it in again]
         return [*self._undone, *seen]
 
-    def check_fillable(self) -> None:
-        """ConfigurationError where it is not `fillable`."""
-        _ = self.fillable
-
-    @property
-    def fillable(self) -> Fillable:
-        """What its images are in, where these are files. ConfigurationError."""
-        if isinstance(self._store, Fillable):
-            return self._store
-        raise ConfigurationError(
-            f"{self._store.said} keeps no files; copy whole images to and from an export of it, by aoe copy"
-        )
-
     @property
     def room(self) -> Room:
         """How full its store is. PoolError."""
-        return self._done("asking for its room", self._store.room)
+        return self._done("asking for its room", self.store.room)
 
     def path_of(self, volume: str, snapshot: str = "") -> str:
         """Where the image of a volume or snapshot is. ConfigurationError."""
-        return self._store.path_of(self.image_of(volume, snapshot))
+        return self.store.path_of(self.image_of(volume, snapshot))
 
     def ready(self, volume: str, snapshot: str = "") -> str:
         """The same, once it can be opened there. ConfigurationError, PoolError."""
         image = self.image_of(volume, snapshot)
-        return self._done(f"making {volume} ready", lambda: self._store.ready(image))
+        return self._done(f"making {volume} ready", lambda: self.store.ready(image))
 
     def image_of(self, volume: str, snapshot: str = "") -> Image:
         """The image of a volume or snapshot. ConfigurationError."""
@@ -147,17 +133,17 @@ class Work:
 
     def where(self, image: Image) -> str:
         """The path of an image, whether it is there or not."""
-        return self._store.path_of(image)
+        return self.store.path_of(image)
 
     def usage_of(self, image: Image) -> Usage:
         """What one image takes. PoolError."""
-        return self._done("measuring an image", lambda: self._store.usage(image))
+        return self._done("measuring an image", lambda: self.store.usage(image))
 
     def usage(self, volume: str) -> tuple[Usage, Usage]:
         """What the present state of a volume takes, and what its snapshots do together. PoolError,
         ConfigurationError."""
         found = self.tree.volume(volume)
-        of = self._store.usage
+        of = self.store.usage
 
         def measured() -> tuple[Usage, Usage]:
             return of(found.head), together(*(of(it.image) for it in found.snapshots))
@@ -167,7 +153,7 @@ class Work:
     def rebase(self, image: Image, through: Sequence[Image], base: Image | None, told: Told) -> None:
         """Let an image be differences to another one, or to nothing. PoolError."""
         what = f"merging into {image.file}"
-        self._done(what, lambda: self.fillable.rebase(image, through, base, told))
+        self._done(what, lambda: self.store.rebase(image, through, base, told))
 
     # Verbs
 
@@ -187,8 +173,8 @@ class Work:
             reflinks=lambda: self.shares,
             now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             fresh=fresh_id,
-            formats=self._store.formats,
-            cuts_in_use=self._store.cuts_in_use,
+            formats=self.store.formats,
+            cuts_in_use=self.store.cuts_in_use,
         )
 
     def do(self, request: Request, ours: Callable[[str], bool] = lambda _: False) -> Plan:
@@ -203,9 +189,9 @@ class Work:
             try:
                 for image in plan.idle:
                     if not (plan.live and ours(self.where(image))):
-                        held.enter_context(self._store.alone(image, read=plan.still))
+                        held.enter_context(self.store.alone(image, read=plan.still))
                 for image in plan.read:
-                    held.enter_context(self._store.alone(image, read=True))
+                    held.enter_context(self.store.alone(image, read=True))
             except OSError as error:
                 raise self._failed("locking its images", error) from error
             self._stale = True
@@ -213,14 +199,14 @@ class Work:
             self.found = self.found.after(plan.steps)  # before another one gets their locks
             self._stale = False
         if plan.frees:
-            self._store.save()
+            self.store.save()
         return plan
 
     @property
     def shares(self) -> bool:
         """Whether files in it can share blocks. PoolError."""
         if self._reflinks is None:
-            self._reflinks = self._done("trying whether blocks can be shared", self._store.reflinks)
+            self._reflinks = self._done("trying whether blocks can be shared", self.store.reflinks)
         return self._reflinks
 
     def _carry_out(self, plan: Plan) -> None:
@@ -235,12 +221,12 @@ class Work:
     def _do(self, step: Step, *, frees: bool) -> None:
         what = f"to {step.sentence}"
         try:
-            self._done(what, lambda: self._store.do(step))
+            self._done(what, lambda: self.store.do(step))
         except PoolError as error:
             full = isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL
-            if not (full and frees and self._store.spend()):
+            if not (full and frees and self.store.spend()):
                 raise
-            self._done(what, lambda: self._store.do(step))
+            self._done(what, lambda: self.store.do(step))
 
     def _settle(self) -> None:
         """Remove, or end, what was interrupted; what cannot be is listed, and keeps nothing from the rest."""
@@ -250,12 +236,12 @@ class Work:
                 for step in group:
                     self._do(step, frees=True)
             except PoolError as error:
-                self._undone.append(Leftover(self._store.said, str(error), "it is tried again the next time"))
+                self._undone.append(Leftover(self.store.said, str(error), "it is tried again the next time"))
         self.found = self._find()
         self._stale = False
 
     def _find(self) -> Found:
-        return self._done("reading it", self._store.found)
+        return self._done("reading it", self.store.found)
 
     def _done(self, what: str, call: Callable[[], T]) -> T:
         self._check_open()
@@ -268,4 +254,4 @@ class Work:
         reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
         code = error.errno if isinstance(error, OSError) else 0
         remedy = "; delete snapshots or volumes, or give it more room" * (code in _FULL)
-        return PoolError(f"{self._store.said}: {what}: {reason}{remedy}")
+        return PoolError(f"{self.store.said}: {what}: {reason}{remedy}")

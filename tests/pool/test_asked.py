@@ -5,7 +5,7 @@ import json
 import pytest
 
 from aoe.errors import ConfigurationError
-from aoe.pool.adopting import Adopt, Template
+from aoe.pool.adopting import Adopt, Freeze, Template
 from aoe.pool.asked import VERBS, Wish, facts_of, request_of
 from aoe.pool.fading import Merged
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
@@ -22,6 +22,7 @@ WISHES: list[Wish] = [
     Delete("a", "b", recursive=True),
     Adopt("a", "0" * 32, 512, "qcow2"),
     Template("a", "0" * 32, "1" * 32, "raw"),
+    Freeze("a"),
     Merged("a", "0" * 32, None),
     Merged("a", "0" * 32, "1" * 32),
 ]

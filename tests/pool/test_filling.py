@@ -284,14 +284,14 @@ def test_what_cannot_be_a_template_is_refused(pool: Path) -> None:
 
 def test_nothing_writes_to_what_becomes_a_template(pool: Path) -> None:
     with_base(pool)
-    with working(pool) as work, work.fillable.alone(work.volumes["base"].head, read=True):
+    with working(pool) as work, work.store.alone(work.volumes["base"].head, read=True):
         with pytest.raises(PoolError, match="is in use by"):
             template(work, "base")
         assert is_whole(work)
     with working(pool) as work, filling.template(work, "base", told) as made:
         with (
             pytest.raises(PoolError, match="is in use by"),
-            work.fillable.alone(work.volumes["base"].head, read=False),
+            work.store.alone(work.volumes["base"].head, read=False),
         ):
             pass
         made.done_by(work)

@@ -20,7 +20,7 @@ from aoe.disk import syscalls
 from aoe.errors import PoolError
 from aoe.pool.adopting import Adopt, Template
 from aoe.pool.directory import Directory
-from aoe.pool.filling import Filled
+from aoe.pool.filling import Filled, _filled
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 from aoe.pool.steps import Save, Step
 from aoe.pool.volume import Image
@@ -41,19 +41,18 @@ CALLS = (
 
 def adopted(work: Work) -> None:
     """A volume whose image was filled before."""
-    with work.fillable.unnamed() as fd:
-        os.truncate(fd, SIZE)
+    image = Image(id=fresh_id(), size=SIZE)
+    with _filled(work, image) as fd:
         os.pwrite(fd, b"\7", 0)
-        image = Image(id=fresh_id(), size=SIZE)
         Filled(work, fd, image, Adopt("new", image.id, SIZE, "raw")).done_by(work)
 
 
 def templated(work: Work) -> None:
     """A clone becomes a template."""
     head = work.volumes["web"].head
-    with work.fillable.unnamed() as fd:
+    image = Image(id=fresh_id(), size=head.size)
+    with _filled(work, image) as fd:
         os.pwrite(fd, Path(work.path_of("web")).read_bytes(), 0)
-        image = Image(id=fresh_id(), size=head.size)
         Filled(work, fd, image, Template("web", head.id, image.id, "raw")).done_by(work)
 
 

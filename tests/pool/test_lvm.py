@@ -10,7 +10,6 @@ import pytest
 
 from aoe.errors import ConfigurationError, PoolError
 from aoe.pool import lvm_marking, lvm_seen, store
-from aoe.pool.adopting import Adopt
 from aoe.pool.lvm import LvmThin
 from aoe.pool.lvm_seen import name_of
 from aoe.pool.pool import Pool
@@ -255,16 +254,6 @@ def test_only_raw_disks_are_kept(lvm: FakeLvm) -> None:
     with working(lvm) as work:
         assert "keeps disks as raw" in refusal(work, Create("b", SIZE, "qcow2"))
         assert work.volumes.keys() == {"base"}
-
-
-def test_no_files_are_found_in_it(lvm: FakeLvm) -> None:
-    with working(lvm) as work:
-        assert "keeps no files" in refusal(work, Adopt("b", "1" * 32, SIZE, "raw"))
-        with pytest.raises(
-            ConfigurationError, match="copy whole images to and from an export of it, by aoe copy"
-        ):
-            work.fillable  # noqa: B018
-        assert is_whole(work)
 
 
 # What does not fit

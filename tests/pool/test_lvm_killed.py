@@ -9,15 +9,15 @@ import pytest
 
 from aoe.errors import PoolError
 from aoe.pool import lvm_seen
+from aoe.pool.adopting import Freeze
 from aoe.pool.requests import Cut, Rollback
-from aoe.pool.work import Request
 from tests.pool.fake_lvm import FakeLvm
 from tests.pool.pools import is_whole, write
-from tests.pool.test_killed import REQUESTS, fill, plainly, seen
+from tests.pool.test_killed import REQUESTS, Verb, do, fill, plainly, seen
 from tests.pool.thin import fake, lv_of, with_base, working
 
-VERBS = {name: it for name, it in REQUESTS.items() if not callable(it)}
-"""Those that need no files."""
+VERBS = {name: it for name, it in REQUESTS.items() if name != "template"} | {"freeze": Freeze("web")}
+"""What makes a template by a copy is for directories."""
 LOOKS = ("lvs", "dmsetup", "thin_ls")
 """Commands that change nothing."""
 
@@ -59,13 +59,13 @@ def copied(filled: FakeLvm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return copy
 
 
-def either(copied: Callable[[], FakeLvm], request: Request) -> tuple[list[dict[str, object]], int]:
+def either(copied: Callable[[], FakeLvm], request: Verb) -> tuple[list[dict[str, object]], int]:
     """What may be seen of it afterwards: what was, and what was asked for; and by how many commands."""
     lvm = copied()
     with working(lvm) as work:
         before = plainly(seen(work))
         lvm.said.clear()
-        work.do(request)
+        do(work, request)
         return [before, plainly(seen(work))], len(lvm.changes())
 
 
@@ -77,7 +77,7 @@ def test_a_killed_verb_leaves_a_whole_pool(verb: str, copied: Callable[[], FakeL
         lvm = copied()
         lvm.before = dying(lvm, at)
         with suppress(Dead), working(lvm) as work:
-            work.do(VERBS[verb])
+            do(work, VERBS[verb])
             alive = True
         lvm.before = lambda _: None
         with working(lvm) as work:
@@ -118,7 +118,7 @@ def test_a_verb_that_fails_anywhere_leaves_a_whole_pool(
             seen(work)  # activates what it looks at
             setattr(lvm, "after" if late else "before", failing(at, error))
             with suppress(PoolError, KeyboardInterrupt):
-                work.do(VERBS[verb])
+                do(work, VERBS[verb])
             lvm.before = lvm.after = lambda _: None
             assert plainly(seen(work)) in right, at
             assert is_whole(work), (at, work.found, work.leftovers)

@@ -198,7 +198,7 @@ def test_what_is_in_use_is_left_for_later(chain: Path, tmp_path: Path) -> None:
     with working(chain) as work:
         work.do(Delete("base", "b"))
         image = next(it.image for it in work.volumes["base"].snapshots if it.name == "c")
-        with work.fillable.alone(image, read=False), pytest.raises(PoolError, match="is in use by"):
+        with work.store.alone(image, read=False), pytest.raises(PoolError, match="is in use by"):
             next(merging.merged(work, "base", lambda _: None))
         check(work, tmp_path, "b")
     merge(chain)
@@ -287,7 +287,7 @@ def test_a_daemon_does_it_in_the_background(pools: Pools, tmp_path: Path) -> Non
     assert not list(merges(pools, chores.do, UNSERVED))
     check(work, tmp_path, "b")
     chores.do("fast", Delete("base", "c"))
-    with work.fillable.alone(work.volumes["base"].head, read=False):
+    with work.store.alone(work.volumes["base"].head, read=False):
         (found,) = merges(pools, chores.do, UNSERVED)
         assert "is in use by" in found["problem"]
     assert list(merges(pools, chores.do, UNSERVED)) == [{"volume": "fast/base", "problem": ""}]

@@ -160,6 +160,6 @@ def test_chains_of_a_pool_are_named_by_it_and_not_by_the_images(secret: Path, tm
     to.touch()
     with opened(top) as one, opened(base) as other, opened(to, os.O_RDWR) as target:
         os.ftruncate(target, MIB)
-        named = qemu_img.opened([Layer(one, "qcow2"), Layer(other, "raw")])
+        named = qemu_img.opened([Layer(one, "qcow2"), Layer(other, "raw")], MIB)
         convert(named, "qcow2", (one, other), Layer(target, "raw"), MIB, lambda _: None)
     assert to.read_bytes() == base.read_bytes()

@@ -13,7 +13,8 @@ from statistics import median
 from typing import Any
 
 from aoe.errors import AoeError
-from aoe.pool import lvm_marking, lvm_run, store
+from aoe.pool import filling, lvm_marking, lvm_run, store
+from aoe.pool.adopting import Freeze
 from aoe.pool.lvm_seen import kept, name_of
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 from aoe.pool.work import Request, Work
@@ -86,6 +87,7 @@ def verbs() -> dict[str, object]:
         in_use(work)
         times = clones(work)
         written(work)
+        brought(work)
         was = dict(work.volumes)
     with working() as work:
         assert work.volumes == was
@@ -220,7 +222,7 @@ def clones(work: Work) -> dict[str, object]:
         finally:
             took[0] += time.monotonic() - start
 
-    volumes = work._store._volumes  # type: ignore[attr-defined]
+    volumes = work.store._volumes  # type: ignore[attr-defined]
     place = volumes._place
     volumes._place = place._replace(host=place.host._replace(run=timed))
     for number in range(CLONES):
@@ -236,6 +238,23 @@ def clones(work: Work) -> dict[str, object]:
         assert work.usage(f"clone{number}")[0].own == 0
         work.do(Delete(f"clone{number}"))
     return {"clone_s": median(verb), "lvm_s": median(commands), "dm_s": messages(origin)}
+
+
+def brought(work: Work) -> None:
+    """An image comes in, is a template, and goes out of a clone; no copy is of more than its disk."""
+    image, saved = Path("/tmp/image.raw"), Path("/tmp/saved.raw")
+    image.write_bytes(b"\5" * MIB + bytes(4 * MIB) + b"\6" * MIB)
+    with (
+        filling.source(image, None) as of,
+        filling.imported(work, of, "brought", None, lambda _: None) as made,
+    ):
+        made.done_by(work)
+    work.do(Freeze("brought"))
+    work.do(Clone("brought", "", "brought-clone"))
+    head, _ = work.usage("brought")
+    assert head.allocated == 2 * MIB, head
+    filling.save(work, "brought-clone", "", saved, "raw", lambda _: None)
+    assert saved.read_bytes() == image.read_bytes()
 
 
 def messages(origin: int) -> float:

@@ -23,8 +23,16 @@ from tests.vm import guest_lvm, guest_serve
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 DISK_BYTES = 512 << 20
-PROGRAMS = ("lvm", "dmsetup", "thin_ls", "thin_check")
-MODULES = ("aoe.pool.lvm", "aoe.pool.work", "aoe.pool.store", "statistics", "json", "subprocess")
+PROGRAMS = ("lvm", "dmsetup", "thin_ls", "thin_check", "qemu-img", "prlimit", "setpriv")
+MODULES = (
+    "aoe.pool.lvm",
+    "aoe.pool.work",
+    "aoe.pool.store",
+    "aoe.pool.filling",
+    "statistics",
+    "json",
+    "subprocess",
+)
 SERVING = ("aoe.cli.target", "aoe.cli.serve", "aoe.cli.run", "aoe.engine", "shutil")
 _MIB = (1 << 20) // SECTOR
 _CONFIG = "activation { monitoring = 0 }\n"
@@ -69,7 +77,7 @@ def told(guest: LinuxGuest, what: str) -> dict[str, Any]:
 
 def test_a_pool_on_lvm(tmp_path: Path) -> None:
     needs_qemu()
-    need("lvm", "dmsetup", "thin_ls", "thin_check")
+    need(*PROGRAMS)
     (tmp_path / "disk").touch()
     with (tmp_path / "disk").open("r+b") as disk:
         disk.truncate(DISK_BYTES)
