@@ -4,7 +4,8 @@ it: over two cards, between which there is a cable."""
 from pathlib import Path
 
 from tests.support.labs.guests.debian import DebianGuest
-from tests.support.labs.guests.machine import free_port, udp_card
+from tests.support.labs.guests.machine import udp_card
+from tests.support.labs.ports import own_address
 from tests.support.tools import tool
 from tests.vm.unit import UNIT, again, write
 
@@ -25,7 +26,7 @@ LinkLocalAddressing=no
 
 def cards() -> list[str]:
     """Two more of the guest's."""
-    here, there = free_port(), free_port()
+    here, there = own_address(), own_address()
     return [*udp_card(here, there, "one", 9000), *udp_card(there, here, "other", 9000)]
 
 

@@ -19,10 +19,10 @@ from aoe.wire import ata, frame
 from aoe.wire.protocol import SECTOR
 from tests.support.labs.guests.files import GuestFiles
 from tests.support.labs.guests.kernel import kernel
-from tests.support.labs.guests.machine import PATIENCE_S, LinuxGuest, free_port, needs_qemu, udp_card
+from tests.support.labs.guests.machine import PATIENCE_S, LinuxGuest, needs_qemu, udp_card
 from tests.support.labs.guests.python import add_python
 from tests.support.labs.guests.target import need_engine
-from tests.support.labs.ports import UdpPort
+from tests.support.labs.ports import UdpPort, own_address
 from tests.support.labs.raw_client import READ_EXT, WRITE_EXT, Client, NoAnswer, ata_request
 from tests.support.waiting import wait_for
 from tests.vm import guest_clock
@@ -128,11 +128,11 @@ def site(directory: Path) -> Iterator[Site]:
         files.add(f"tmp/disk{target.slot}", bytes(256 * SECTOR))
         if target.by_file:
             files.add(f"tmp/file{target.slot}", target.file.encode())
-    here, there = free_port(), free_port()
+    here, there = own_address(), own_address()
     with contextlib.ExitStack() as stack:
         card = udp_card(here, there)
         guest = stack.enter_context(LinuxGuest(directory, kernel(), files, *card, memory_mib=512))
-        port = UdpPort(("127.0.0.1", there), local=("127.0.0.1", here))
+        port = UdpPort(there, local=here)
         stack.callback(port.close)
         made = Site(guest, port)
         guest.check("ip link set eth0 up")

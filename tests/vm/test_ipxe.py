@@ -11,7 +11,6 @@ from tests.support.labs.guests import target as guest_target
 from tests.support.labs.guests.machine import (
     Guest,
     add_tap,
-    free_port,
     host,
     needs_qemu,
     tap_card,
@@ -19,6 +18,7 @@ from tests.support.labs.guests.machine import (
     udp_card,
 )
 from tests.support.labs.guests.target import Export
+from tests.support.labs.ports import own_address
 from tests.support.tools import need, need_namespaces, tool, which
 from tests.vm.boot_sector import FAILURE, GREETING, write_image
 
@@ -103,8 +103,8 @@ def test_boots_a_clone_of_a_template(image: Path, tmp_path: Path) -> None:
 
 def test_boots_over_udp_without_privilege(image: Path, tmp_path: Path) -> None:
     text = write_image(image, seed=2)
-    here, there = free_port(), free_port()
-    link = f"udp:127.0.0.1:{here},peer=127.0.0.1:{there}"
+    here, there = own_address(), own_address()
+    link = "udp:{}:{},peer={}:{}".format(*here, *there)
     with (
         guest_target.ours(Export(image, SHELF, SLOT), tmp_path, "--link", link),
         Guest(tmp_path, *ipxe(tmp_path), *udp_card(here, there), drop=True) as guest,

@@ -12,9 +12,9 @@ import pytest
 from aoe.wire.protocol import SECTOR
 from tests.support.labs.guests.files import GuestFiles
 from tests.support.labs.guests.kernel import kernel
-from tests.support.labs.guests.machine import PATIENCE_S, LinuxGuest, free_port, needs_qemu, udp_card
+from tests.support.labs.guests.machine import PATIENCE_S, Address, LinuxGuest, needs_qemu, udp_card
 from tests.support.labs.guests.python import add_python
-from tests.support.labs.ports import UdpPort
+from tests.support.labs.ports import UdpPort, own_address
 from tests.support.labs.raw_client import AtaFailed, Client, NoAnswer
 from tests.support.tools import need, which
 from tests.support.waiting import wait_for
@@ -81,7 +81,7 @@ def test_a_pool_on_lvm(tmp_path: Path) -> None:
     (tmp_path / "disk").touch()
     with (tmp_path / "disk").open("r+b") as disk:
         disk.truncate(DISK_BYTES)
-    files, here, there = guest_files(), free_port(), free_port()
+    files, here, there = guest_files(), own_address(), own_address()
     with booted(tmp_path / "first", files, *udp_card(here, there)) as guest:
         for command in _MAKE:
             guest.check(command)
@@ -99,7 +99,7 @@ def test_a_pool_on_lvm(tmp_path: Path) -> None:
         assert told(guest, "again")["volumes"] == ["base", "served", "web"]
 
 
-def full(guest: LinuxGuest, here: int, there: int) -> None:
+def full(guest: LinuxGuest, here: Address, there: Address) -> None:
     """A first write finds no room: an ATA error for that, and no other; good again once there is room."""
     made = told(guest, "filled")
     assert "0 % of the pool's store is free, and 10 % is its reserve" in made["said"]
@@ -107,7 +107,7 @@ def full(guest: LinuxGuest, here: int, there: int) -> None:
     export = ["serve", f"{made['path']}=0.0", *where, "--durability", "write-through", "--engine", "c"]
     guest.check(f"echo '{json.dumps([(True, export)])}' >/exports && ip link set eth0 up")
     guest.check("/serve >/dev/ttyS0 2>&1 &")
-    port = UdpPort(("127.0.0.1", there), local=("127.0.0.1", here))
+    port = UdpPort(there, local=here)
     try:
         client = Client(port, 0, 0, timeout=1.0, retries=60)
         wait_for(functools.partial(answers, client), PATIENCE_S, "no answer")

@@ -24,7 +24,6 @@ from tests.support.labs.guests.kernel import kernel
 from tests.support.labs.guests.machine import (
     PATIENCE_S,
     LinuxGuest,
-    free_port,
     killed_together,
     needs_qemu,
     tied,
@@ -32,7 +31,7 @@ from tests.support.labs.guests.machine import (
 )
 from tests.support.labs.guests.python import add_python
 from tests.support.labs.guests.target import need_engine
-from tests.support.labs.ports import UdpPort
+from tests.support.labs.ports import UdpPort, own_address
 from tests.support.labs.raw_client import Client, NoAnswer
 from tests.support.tools import need, which
 from tests.support.waiting import wait_for
@@ -143,7 +142,7 @@ def test_a_sector_is_told_from_every_other() -> None:
 @contextlib.contextmanager
 def power(site: Site) -> Iterator[tuple[LinuxGuest, UdpPort, int]]:
     """A guest that serves each disk, a port to its network, and the process group to kill."""
-    here, there = free_port(), free_port()
+    here, there = own_address(), own_address()
     with contextlib.ExitStack() as stack:
         group = stack.enter_context(killed_together())
         drives = [word for image in site.images for word in drive(stack, image, group)]
@@ -158,7 +157,7 @@ def power(site: Site) -> Iterator[tuple[LinuxGuest, UdpPort, int]]:
             process_group=group,
         )
         stack.enter_context(guest)
-        port = UdpPort(("127.0.0.1", there), local=("127.0.0.1", here))
+        port = UdpPort(there, local=here)
         stack.callback(port.close)
         start(guest, port, site.modes)
         yield guest, port, group

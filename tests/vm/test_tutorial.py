@@ -12,8 +12,9 @@ from tests.support.checkers.tutorial import TUTORIAL, Part, parts
 from tests.support.labs.debian import deb_kept
 from tests.support.labs.guests.debian import DebianGuest
 from tests.support.labs.guests.kernel import kernel
-from tests.support.labs.guests.machine import PATIENCE_S, free_port, needs_qemu, udp_card
+from tests.support.labs.guests.machine import PATIENCE_S, needs_qemu, udp_card
 from tests.support.labs.peers import image
+from tests.support.labs.ports import own_address
 from tests.support.waiting import wait_for
 from tests.vm.conftest import SECTORS, root_for
 
@@ -64,10 +65,10 @@ def home(directory: Path, package: Path) -> Path:
 @contextmanager
 def booted(homes: dict[str, Path], *payload: Path) -> Iterator[Machines]:
     """All at once, joined by a cable."""
-    ports = [free_port(), free_port()]
+    ends = [own_address(), own_address()]
     with ExitStack() as stack:
         machines = {}
-        for (name, directory), here, there in zip(homes.items(), ports, reversed(ports), strict=True):
+        for (name, directory), here, there in zip(homes.items(), ends, reversed(ends), strict=True):
             card = udp_card(here, there, mtu=9000, mac=MACS[name])
             disks = (directory / "disk",)
             guest = DebianGuest(directory, kernel(), directory / "root", *card, disks=disks, payload=payload)

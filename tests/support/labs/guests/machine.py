@@ -24,6 +24,8 @@ LIFETIME_S = 900.0
 """No guest outlives this, whatever its test waits for; one with a whole system has a longer life."""
 
 SIDE = "host"
+Address = tuple[str, int]
+"""Of the loopback, and a UDP port."""
 _CPU = "Nehalem,+rdrand"
 """An old one: what newer ones add costs an emulator more time than it saves."""
 _POLL_S = 0.02
@@ -84,19 +86,13 @@ def _card(backend: str, name: str, mtu: int = 1500, mac: bytes | None = None) ->
 
 
 def udp_card(
-    here: int, there: int, name: str = "udp", mtu: int = 1500, mac: bytes | None = None
+    here: Address, there: Address, name: str = "udp", mtu: int = 1500, mac: bytes | None = None
 ) -> list[str]:
-    """QEMU arguments for a network card whose frames travel in UDP between two ports of the loopback."""
-    local = f"local.type=inet,local.host=127.0.0.1,local.port={there}"
-    remote = f"remote.type=inet,remote.host=127.0.0.1,remote.port={here}"
-    return _card(f"dgram,id={name},{local},{remote}", name, mtu, mac)
-
-
-def free_port() -> int:
-    """A UDP port that nobody has at the moment."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """QEMU arguments for a network card whose frames travel in UDP between two addresses (`own_address`);
+    `there` is the guest's."""
+    ends = (("local", there), ("remote", here))
+    words = (f"{end}.type=inet,{end}.host={host},{end}.port={port}" for end, (host, port) in ends)
+    return _card(f"dgram,id={name},{','.join(words)}", name, mtu, mac)
 
 
 class Guest:
