@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.labs.guests.files import GuestFiles
-from tests.support.labs.guests.kernel import CACHE, Kernel, locked
-from tests.support.labs.guests.machine import PATIENCE_S, LinuxGuest
+from tests.support.labs.guests.kernel import CACHE, RETRIES, Kernel, locked
+from tests.support.labs.guests.machine import PATIENCE_S, GuestError, LinuxGuest
 from tests.support.labs.network import Lab
 from tests.support.tools import need, need_root, unavailable, which
 
@@ -63,12 +63,21 @@ IgnoreSIGPIPE=no
 [Install]
 WantedBy=multi-user.target
 """
+_INTERRUPT = b"\x03"
 SHELL_SCRIPT = """\
 exec 2>&1
-stty raw -echo
+trap : INT
+stty raw -echo isig
 echo ready
 while read -r line; do eval "$line"; echo "status $?"; done
 """
+PATIENCE = f"""\
+[Manager]
+DefaultTimeoutStartSec={PATIENCE_S:.0f}
+DefaultTimeoutStopSec={PATIENCE_S:.0f}
+DefaultDeviceTimeoutSec={PATIENCE_S:.0f}
+"""
+"""The usual 90 s are little for an emulated processor while others have its real one."""
 _FILES = {
     "etc/systemd/system/test-shell.service": SHELL_UNIT,
     "usr/local/sbin/test-shell": SHELL_SCRIPT,
@@ -76,11 +85,20 @@ _FILES = {
     "etc/machine-id": "0123456789abcdef0123456789abcdef\n",
     "etc/fstab": "/dev/vda / ext4 defaults 0 0\n",
     "etc/apt/sources.list": "",
+    "etc/systemd/system.conf.d/patience.conf": PATIENCE,
 }
 _LINKS = {
     "etc/systemd/system/multi-user.target.wants/test-shell.service": "/etc/systemd/system/test-shell.service",
     **{f"etc/systemd/system/{unit}": "/dev/null" for unit in _UNUSED},
 }
+_LAST_S = 60.0
+_LAST_WORDS = (
+    "systemctl list-jobs --no-pager --no-legend",
+    "systemctl list-units --no-pager --no-legend --plain --failed",
+    "systemctl status --no-pager --full --lines=0 'aoe*'",
+    "journalctl --boot --no-pager --output=short-monotonic --lines=400",
+)
+"""Commands that tell what became of a guest whose test failed."""
 _LEFT_OUT = ("man", "locale", "doc/*/changelog*", "i18n")
 
 
@@ -103,7 +121,8 @@ def _make(image: Path, packages: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(dir=CACHE) as name:
         root, made = Path(name, "root"), Path(name, "image")
         less = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in _LEFT_OUT]
-        how = ("--mode=root", "--variant=minbase", f"--include={','.join(packages)}", *less)
+        again = f'--aptopt=Acquire::Retries "{RETRIES}"'
+        how = ("--mode=root", "--variant=minbase", f"--include={','.join(packages)}", again, *less)
         _run("mmdebstrap", "--quiet", *how, SUITE, root)
         _furnish(root)
         _run("mke2fs", "-q", "-F", "-t", "ext4", "-d", root, made, str(IMAGE_BYTES >> 10))
@@ -113,6 +132,7 @@ def _make(image: Path, packages: Sequence[str]) -> None:
 
 def _furnish(root: Path) -> None:
     for place, text in _FILES.items():
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
         (root / place).write_text(text)
     for place, target in _LINKS.items():
         link = root / place
@@ -177,6 +197,18 @@ class DebianGuest(LinuxGuest):
     def journal(self, unit: str) -> str:
         """What it said since this boot."""
         return self.check(f"journalctl --boot --unit={unit} --output=cat --no-pager")
+
+    def last_words(self) -> str:
+        """Its journal, too, if the shell still answers; what runs there is interrupted."""
+        said = [super().last_words()]
+        try:
+            if self.is_busy:
+                self._shell.sendall(_INTERRUPT)
+                said.append(f"--- interrupted\n{self.finish(_LAST_S).output}")
+            said += [f"--- {it}\n{self.run(it, _LAST_S).output}" for it in _LAST_WORDS]
+        except (GuestError, OSError) as error:
+            said.append(f"the shell says no more: {str(error).splitlines()[0]}")
+        return "\n".join(said)
 
     def power_off(self) -> None:
         """As an administrator does it."""

@@ -22,6 +22,8 @@ THIN = ("dm_thin_pool",)
 """What only a guest with LVM needs besides."""
 POOLS = ("fuse", "xfs")
 """What only one with volumes in directories needs besides."""
+RETRIES = 3
+"""How often apt fetches again what a mirror failed to give."""
 CACHE = Path(__file__).parents[4] / ".cache" / "guest"
 
 _XZ_MAGIC = b"\xfd7zXZ\0"
@@ -72,7 +74,8 @@ def _unpack(home: Path) -> None:
     need("apt-cache", "apt-get", "dpkg-deb")
     with tempfile.TemporaryDirectory(dir=CACHE) as name:
         work = Path(name)
-        _run("apt-get", "-o", "APT::Sandbox::User=", "download", _concrete_package(), cwd=work)
+        options = ("-o", "APT::Sandbox::User=", "-o", f"Acquire::Retries={RETRIES}")
+        _run("apt-get", *options, "download", _concrete_package(), cwd=work)
         _run("dpkg-deb", "-x", str(next(work.glob("*.deb"))), str(work / "root"), cwd=work)
         made = work / "made"
         made.mkdir()

@@ -29,7 +29,7 @@ Address = tuple[str, int]
 _CPU = "Nehalem,+rdrand"
 """An old one: what newer ones add costs an emulator more time than it saves."""
 _POLL_S = 0.02
-_TAIL = 3000
+_TAIL = 6000
 
 
 class GuestError(AssertionError):
@@ -130,8 +130,16 @@ class Guest:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.kill()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is not None:  # pytest shows it with a test that failed
+                print(self.last_words())
+        finally:
+            self.kill()
+
+    def last_words(self) -> str:
+        """What it tells when its test has failed: the end of its console."""
+        return f"--- console of {self._log.parent.name}\n{self.text()[-_TAIL:]}"
 
     def kill(self) -> None:
         """Pull the plug: SIGKILL, nothing is written back."""
@@ -176,6 +184,8 @@ class ShellGuest(Guest):
     ) -> None:
         self._shell, theirs = socket.socketpair()
         self._received = b""
+        self.is_busy = False
+        """Whether a command runs in the shell."""
         shell = ["-chardev", f"socket,id=shell,fd={theirs.fileno()}", "-serial", "chardev:shell"]
         with theirs:
             super().__init__(
@@ -210,11 +220,13 @@ class ShellGuest(Guest):
         assert "\n" not in command
         if self.process.poll() is not None:
             raise self.error("no guest to run a command")
+        self.is_busy = True
         self._shell.sendall(command.encode() + b"\n")
 
     def finish(self, timeout: float = PATIENCE_S) -> Done:
         """Wait until the line given to the shell has ended."""
         output, status = self._read_until(rb"status (\d+)\n", timeout, "the command did not end")
+        self.is_busy = False
         return Done(int(status), output)
 
     def check(self, command: str, timeout: float = PATIENCE_S) -> str:
@@ -236,13 +248,11 @@ class ShellGuest(Guest):
         return shown
 
     def _read_until(self, pattern: bytes, timeout: float, failure: str) -> tuple[str, str]:
-        """Text before a match, and the last group in it. A shell that fails to answer is of no more use."""
+        """Text before a match, and the last group in it."""
         deadline = self.before(timeout)
         while not (found := re.search(pattern, self._received)):
             if not (data := self._receive(deadline)):
-                error = self.error(f"{failure} within {timeout} s: {self._received[-_TAIL:]!r}")
-                self.kill()
-                raise error
+                raise self.error(f"{failure} within {timeout} s: {self._received[-_TAIL:]!r}")
             self._received += data
         before, self._received = self._received[: found.start()], self._received[found.end() :]
         return before.decode(errors="replace"), found[found.lastindex or 0].decode()
