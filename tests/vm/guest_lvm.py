@@ -22,7 +22,7 @@ from aoe.pool.work import Request, Work
 PLACE = "vg/thin"
 MIB, GIB = 1 << 20, 1 << 30
 SIZE = 10 * GIB
-CLONES = 5
+CLONES = 3
 _CHANGING = ("lvcreate", "lvchange", "lvremove", "lvresize")
 
 
@@ -339,7 +339,7 @@ def kill(request: Request, at: int, during: bool) -> None:
             subprocess.Popen.communicate = run  # type: ignore[method-assign]
         else:
             lvm_marking.HERE = lvm_marking.Host(run=run)
-        work = Work(PLACE, kind="lvm-thin", name="thin", patience_s=5)
+        work = Work(PLACE, kind="lvm-thin", name="thin", patience_s=60)
         work.do(request)
         os._exit(0)
     _, status = os.waitpid(child, 0)

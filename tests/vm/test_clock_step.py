@@ -99,7 +99,7 @@ class Site(NamedTuple):
     port: UdpPort
 
     def client(self, target: Served) -> Client:
-        return Client(self.port, 0, target.slot, timeout=0.5, retries=600)
+        return Client(self.port, 0, target.slot, timeout=2.0, retries=150)
 
     def counters(self) -> list[Counter[str]]:
         """What each target counts, those of the engine in C first."""
@@ -112,7 +112,8 @@ class Site(NamedTuple):
         return sorted(numbers, key=lambda counted: "engine_writes" not in counted)
 
     def said(self) -> str:
-        return self.guest.check("cat /tmp/said")
+        """All lines that have their end."""
+        return "".join(self.guest.check("cat /tmp/said").rpartition("\n")[:2])
 
 
 @contextlib.contextmanager
@@ -136,7 +137,7 @@ def site(directory: Path) -> Iterator[Site]:
         stack.callback(port.close)
         made = Site(guest, port)
         guest.check("ip link set eth0 up")
-        guest.check("/clock serve /exports >/tmp/said 2>&1 &")
+        guest.check("/clock serve /exports 2>&1 | tee /tmp/said >/dev/ttyS0 &")
         for target in TARGETS:
             wait_for(functools.partial(answers, made.client(target)), PATIENCE_S, f"no answer from {target}")
         yield made

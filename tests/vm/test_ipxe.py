@@ -26,15 +26,15 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 SHELF, SLOT = 88, 2
 READY = "iPXE is up"
-GAVE_UP = "no boot disk"
 TARGET = (sys.executable, "-m", "aoe.cli.target")
 STORE_BYTES = 400 << 20
 
-# iPXE gives up after 16 s without an answer, which leaves time to start a target late.
+# iPXE gives up after 16 s without an answer, in which a target may start late; on a busy machine it does not.
 SCRIPT = f"""#!ipxe
 ifopen net0
 echo {READY}
-sanboot --no-describe --drive 0x80 aoe:e{SHELF}.{SLOT} || echo {GAVE_UP}
+:again
+sanboot --no-describe --drive 0x80 aoe:e{SHELF}.{SLOT} || goto again
 """
 
 
@@ -57,7 +57,6 @@ def assert_boots(guest: Guest, text: bytes) -> None:
     console = guest.wait_for(text.decode().strip())
     assert GREETING.decode().strip() in console
     assert FAILURE.decode().strip() not in console
-    assert GAVE_UP not in console
 
 
 def test_boots_over_a_tap(image: Path, tmp_path: Path) -> None:

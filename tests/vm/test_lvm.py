@@ -12,7 +12,14 @@ import pytest
 from aoe.wire.protocol import SECTOR
 from tests.support.labs.guests.files import GuestFiles
 from tests.support.labs.guests.kernel import kernel
-from tests.support.labs.guests.machine import PATIENCE_S, Address, LinuxGuest, needs_qemu, udp_card
+from tests.support.labs.guests.machine import (
+    LIFETIME_S,
+    PATIENCE_S,
+    Address,
+    LinuxGuest,
+    needs_qemu,
+    udp_card,
+)
 from tests.support.labs.guests.python import add_python
 from tests.support.labs.ports import UdpPort, own_address
 from tests.support.labs.raw_client import AtaFailed, Client, NoAnswer
@@ -70,7 +77,7 @@ def booted(directory: Path, files: GuestFiles, *arguments: str) -> Iterator[Linu
 
 def told(guest: LinuxGuest, what: str) -> dict[str, Any]:
     """What a part of the scenario came to."""
-    *_, last = guest.check(f"/pool {what} 2>&1").splitlines()
+    *_, last = guest.check(f"/pool {what} 2>&1", LIFETIME_S).splitlines()
     said: dict[str, Any] = json.loads(last)
     return said
 

@@ -115,6 +115,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, engine: str) -> None:
         write(port, writers, ANSWERS // 2)
         served = served_by_engine(guest, len(writers))
         write(port, writers, ANSWERS)
+        send(writers)  # all may have been answered while this process was kept from running
         os.killpg(group, signal.SIGKILL)
         in_flight = sum(writer.in_flight for writer in writers)
         take_answers(port, writers, 0.2)
@@ -194,9 +195,14 @@ def start(guest: LinuxGuest, port: UdpPort, modes: list[Mode]) -> None:
 def served_by_engine(guest: LinuxGuest, targets: int) -> bool:
     """Whether the counters of every target say so; False if those of none do."""
     guest.check("kill -USR1 $(cat /pids)")
-    shown = wait_for(lambda: (text := guest.text()).count("counters:") >= targets and text, PATIENCE_S)
-    counted = sum("engine_writes=" in line for line in shown.splitlines())
-    assert counted in (0, targets), shown
+
+    def complete() -> list[str]:
+        """Lines that have their end."""
+        return [it for it in guest.text().split("\n")[:-1] if "counters:" in it]
+
+    lines = wait_for(lambda: len(them := complete()) >= targets and them, PATIENCE_S, guest.text)
+    counted = sum("engine_writes=" in line for line in lines)
+    assert counted in (0, targets), lines
     return bool(counted)
 
 
@@ -263,9 +269,13 @@ def write(port: UdpPort, writers: list[Writer], answers: int) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while min(writer.answers for writer in writers) < answers:
         assert time.monotonic() < deadline, [writer.answers for writer in writers]
-        for writer in writers:
-            writer.send(time.monotonic())
+        send(writers)
         take_answers(port, writers, 0.05)
+
+
+def send(writers: list[Writer]) -> None:
+    for writer in writers:
+        writer.send(time.monotonic())
 
 
 def take_answers(port: UdpPort, writers: list[Writer], timeout: float) -> None:

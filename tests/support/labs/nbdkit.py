@@ -22,9 +22,15 @@ def owner_address(socket: Path) -> str:
     """Which server carries what is written, as a running `aoe nbd` says: on a busy machine the one that was
     named second may answer first."""
     command = [sys.executable, "-m", "aoe.cli.client", "nbd", "--status", str(socket), "--json"]
-    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    (owner,) = [path["address"] for path in said["paths"] if path["owner"]]
-    return str(owner)
+    said = [""]
+
+    def owner() -> str:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        said[0] = done.stdout + done.stderr
+        paths = [] if done.returncode else json.loads(done.stdout)["paths"]
+        return next((str(path["address"]) for path in paths if path["owner"]), "")
+
+    return wait_for(owner, what=lambda: said[0])
 
 
 def child_of(door: "subprocess.Popen[Any]") -> int:
