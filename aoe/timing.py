@@ -42,9 +42,9 @@ BAD_SECTOR_SEARCH_S = 0.5
 """How long the first failing sector is looked for after the kernel reported an error."""
 MEASURE_S = 2.0
 """How long a disk has to say how large it is."""
-IMAGE_ANSWER_S = 10.0
+IMAGE_ANSWER_S = 30.0
 """How long a process that serves an image has to answer."""
-IMAGE_INFO_S = 10.0
+IMAGE_INFO_S = 30.0
 """How long `qemu-img` has to look at one file of an image."""
 IMAGE_ASKED_S = 300.0
 """How long the process that has images served has to answer: an image may lie over many."""
@@ -59,7 +59,7 @@ IMAGE_FORGOTTEN_S = 60.0
 """After which an image that was checked is let go of, where it is not asked for any more."""
 IMAGE_LOOK_S = 0.05
 """Between two looks whether another program still has an image, or a process that serves one has ended."""
-IMAGE_END_S = 10.0
+IMAGE_END_S = 30.0
 """How long a process that serves an image has to write what it has, and to end."""
 IMAGE_AGAIN_S = 1.0
 """After which it is tried again to have an image served whose process ended."""
@@ -85,12 +85,12 @@ OPENER_LOOK_S = 0.25
 """Between two looks at whether it is still to be waited for."""
 PATCHES_S = 2.0
 """How long a status waits for changes beside the file, which the opener opens."""
-OPENER_LEAVE_S = 2.0
+OPENER_LEAVE_S = 5.0
 """How long it may take at the end."""
 OPENER_AGAIN_S = 1.0
 """Between two attempts to come to the next opener."""
-THREAD_END_S = 1.0
-"""How long a thread may take to be gone for the kernel that has ended for Python."""
+THREAD_END_S, THREAD_END_LOOK_S = 10.0, 0.001
+"""How long a thread may take to be gone for the kernel that has ended for Python, and between two looks."""
 ADDRESS_RETRY_S = 0.05
 """Between two attempts to be the only process that serves an address."""
 STOP_TIMEOUT_S = 5.0
@@ -107,7 +107,7 @@ CUT_POLL_S = 0.001
 CUT_REST_MAX_NS = 50_000_000
 """What nothing waits for is cloned with rests as long as the work, and no longer than that."""
 STORE_POLL_S = 0.02
-LEAVE_S = 2.0
+LEAVE_S = 5.0
 """Between two attempts to have a service manager hold something, and how long that is tried at the end."""
 
 ADDRESS_QUERY_S = 0.1
@@ -151,7 +151,7 @@ none is. A second without a processor is one turn."""
 
 USED_LATELY_S = 60.0
 """An export that a client used since is not removed without the word."""
-CHANGE_WAIT_S = 5.0
+CHANGE_WAIT_S = 30.0
 """How long a change waits for the one before it."""
 INTERFACES_SETTLE_S = 0.05
 """After an interface changed, before what is served there follows: changes come in bursts."""
@@ -180,7 +180,7 @@ CONTROL_LOOK_S = 20.0
 CONTROL_CHANGE_S = 3900.0
 """How long a daemon has to say how it is, and to carry out a change: an address gets another disk when frames
 for the last one have expired, which may take an hour."""
-CONTROL_TURN_S = 5.0
+CONTROL_TURN_S = 30.0
 CONTROL_RETRY_S = 0.05
 """How long a command waits for another one that changes something, and between two looks at that."""
 POOL_LOOK_S = 20.0
@@ -202,8 +202,8 @@ CONTROL_QUIET_S = 5.0
 """After which a command says that it still waits."""
 CONTROL_SAMPLE_S = 0.5
 """Between the two looks that tell how fast a target is."""
-DOCTOR_S = 8.0
-DOCTOR_LOOK_S = 4.0
+DOCTOR_S = 12.0
+DOCTOR_LOOK_S = 8.0
 """How long a doctor looks at most, all things side by side, and at one thing that may hang."""
 WATCHED_S = 1.0
 """Between two looks of `status --watch`."""
@@ -279,7 +279,7 @@ NBD_HURRY_S = 0.5
 """How long requests under way may still take after Ctrl-C."""
 REPORT_S = 2.0
 """How long the plugin has to say how the paths are."""
-STATUS_S = 5.0
+STATUS_S = 15.0
 """How long `aoe nbd` has to say it to a command that asks."""
 
 

@@ -293,7 +293,10 @@ class Connection:
         return None
 
     def finish(self) -> None:
-        """Ask for nothing more, and wait a while for the end of the opener, which has things to do before."""
+        """Ask for nothing more, and wait a while for the end of the opener, which has things to do before.
+        One that owes an answer was waited for."""
+        if self._owed is not None:
+            return
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
             self._socket.settimeout(timing.OPENER_LEAVE_S)

@@ -152,9 +152,7 @@ def restrict_calls(sockets: Sockets) -> str:
     code = program(machine, os.getpid(), sockets)
     deadline = time.monotonic() + timing.THREAD_END_S
     while (result := install(machine, code, TSYNC | SPEC_ALLOW)) > 0 and time.monotonic() < deadline:
-        time.sleep(
-            timing.THREAD_END_S / 1000
-        )  # for the thread of that number, which ends: it was `without_ring`
+        time.sleep(timing.THREAD_END_LOOK_S)  # for the thread of that number: it was `without_ring`
     return f"system calls are not restricted: {os.strerror(ctypes.get_errno())}" if result else ""
 
 
