@@ -1,45 +1,29 @@
 """What `aoeroot=` means, and how interfaces are found: the functions of the initramfs, in both shells."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.labs.building import ROOT
-from tests.support.tools import need
+from tests.packages.initramfs import FUNCTIONS, each_shell, run
 
-FUNCTIONS = ROOT / "debian" / "root" / "scripts" / "aoe-root"
-SHELLS = {"dash": ["dash"], "ash": ["busybox", "ash"]}
 MAC, OTHER = "52:54:00:12:34:56", "52:54:00:ab:cd:ef"
-SHOW = 'aoe_parse "$1" && echo "$aoe_addresses|$aoe_macs|$aoe_mtu|$aoe_timeout|$aoe_rescue"'
-
-each_shell = pytest.mark.parametrize("shell", SHELLS)
-
-
-def run(shell: str, code: str, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """With the functions loaded."""
-    program = SHELLS[shell]
-    need(program[0])
-    return subprocess.run(
-        [*program, "-uc", f". {FUNCTIONS}\n{code}", shell, *words],
-        env={"PATH": "/usr/bin:/bin", **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+MEANT = "$aoe_addresses|$aoe_macs|$aoe_mtu|$aoe_timeout|$aoe_overlay|$aoe_size|$aoe_rescue"
+SHOW = f'aoe_parse "$1" && echo "{MEANT}"'
 
 
 @each_shell
 @pytest.mark.parametrize(
     ("words", "means"),
     [
-        ("e0.5", "e0.5||||"),
-        ("1.5,e65534.254", "e1.5 e65534.254||||"),
-        ("e0.5,e1.5,rescue,timeout=20,mtu=9000", "e0.5 e1.5||9000|20|yes"),
-        (f"interfaces={MAC}+52:54:00:AB:CD:EF,e0.5", f"e0.5|{MAC} {OTHER}|||"),
-        (f"e0.5,interfaces={MAC},interfaces={OTHER}", f"e0.5|{MAC} {OTHER}|||"),
+        ("e0.5", "e0.5||||||"),
+        ("1.5,e65534.254", "e1.5 e65534.254||||||"),
+        ("e0.5,e1.5,rescue,timeout=20,mtu=9000", "e0.5 e1.5||9000|20|||yes"),
+        (f"interfaces={MAC}+52:54:00:AB:CD:EF,e0.5", f"e0.5|{MAC} {OTHER}|||||"),
+        (f"e0.5,interfaces={MAC},interfaces={OTHER}", f"e0.5|{MAC} {OTHER}|||||"),
+        ("e0.5,overlay=tmpfs", "e0.5||||tmpfs||"),
+        ("e0.5,size=100%,overlay=tmpfs", "e0.5||||tmpfs|100%|"),
+        ("e0.5,overlay=tmpfs,size=512M", "e0.5||||tmpfs|512M|"),
     ],
 )
 def test_what_words_mean(shell: str, words: str, means: str) -> None:
@@ -61,6 +45,14 @@ def test_what_words_mean(shell: str, words: str, means: str) -> None:
         ("e0.5,mtu=1499", "'mtu=1499'", "1500 to 65535"),
         ("e0.5,timeout=0", "'timeout=0'", "1 to 999999"),
         ("e0.5,timeout=99999999999999999999", "'timeout=99999999999999999999'", "1 to 999999"),
+        ("e0.5,overlay=disk", "'overlay=disk'", "overlay=tmpfs"),
+        ("e0.5,overlay=", "'overlay='", "overlay=tmpfs"),
+        ("e0.5,size=50%", "size=", "overlay=tmpfs"),
+        ("e0.5,overlay=tmpfs,size=", "'size='", "50%"),
+        ("e0.5,overlay=tmpfs,size=101%", "'size=101%'", "50%"),
+        ("e0.5,overlay=tmpfs,size=0M", "'size=0M'", "512M"),
+        ("e0.5,overlay=tmpfs,size=512", "'size=512'", "512M"),
+        ("e0.5,overlay=tmpfs,size=M", "'size=M'", "512M"),
         ("e0.255", "'e0.255'", "eSHELF.SLOT"),
         ("e65535.0", "'e65535.0'", "eSHELF.SLOT"),
         ("e0", "'e0'", "eSHELF.SLOT"),

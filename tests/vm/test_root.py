@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
 
 MACS = (bytes.fromhex("52540000aa01"), bytes.fromhex("52540000aa02"))
 MISSING = "52:54:00:00:aa:03"
-AOEROOT = f"aoeroot=e1.0,e2.0,interfaces=52:54:00:00:AA:01+52:54:00:00:AA:02+{MISSING},mtu=9000"
+AOEROOT = "aoeroot=e1.0,e2.0,mtu=9000,interfaces=52:54:00:00:AA:01+52:54:00:00:AA:02"
 ADDRESS = "192.168.55.2"
 WRITER = (
     "n=0; while [ ! -e /run/stop ]; do f=w.$((n%20)); head -c 300000 /dev/urandom >/run/new &&"
@@ -61,9 +61,8 @@ class Node(ShellGuest):
 class Site:
     """Two cables from the node to this host, each with a primary at its end: e1.0 and e2.0."""
 
-    def __init__(self, lab: Lab, work: Path, image: Path) -> None:
+    def __init__(self, lab: Lab, work: Path) -> None:
         self.lab = lab
-        self.image = image
         self._work = work
         self.cards = [
             word for tap, mac in zip(("tap0", "tap1"), MACS, strict=True) for word in _card(tap, mac)
@@ -71,12 +70,12 @@ class Site:
         for tap in ("tap0", "tap1"):
             add_tap(lab, tap, 9000)
 
-    def primary(self, number: int) -> TargetProcess:
+    def primary(self, number: int, image: Path, *how: str) -> TargetProcess:
         """One that serves from now on."""
         directory = self._work / f"primary{number}"
         directory.mkdir()
-        export = Export(self.image, number + 1, 0, f"tap{number}")
-        return ours(export, directory, "--serial", "ROOT", "--shared", lab=self.lab)
+        export = Export(image, number + 1, 0, f"tap{number}")
+        return ours(export, directory, "--serial", "ROOT", *how, lab=self.lab)
 
 
 def _card(tap: str, mac: bytes) -> list[str]:
@@ -84,30 +83,52 @@ def _card(tap: str, mac: bytes) -> list[str]:
 
 
 @pytest.fixture
-def site(built: BuiltImage, tmp_path: Path) -> Iterator[Site]:
-    image = tmp_path / "root"
-    tool("cp", "--sparse=always", "--reflink=auto", built.place.base, image)
+def site(tmp_path: Path) -> Iterator[Site]:
     with host() as lab:
-        yield Site(lab, tmp_path, image)
+        yield Site(lab, tmp_path)
+
+
+def _copy(built: BuiltImage, to: Path) -> Path:
+    tool("cp", "--sparse=always", "--reflink=auto", built.place.base, to)
+    return to
 
 
 def test_a_root_on_two_primaries(built: BuiltImage, site: Site, tmp_path: Path) -> None:
     """It boots when they come, does not notice that one of them goes, and stops in good order."""
-    words = f"{AOEROOT} ip={ADDRESS}:::255.255.255.0::eth0:off"
+    image = _copy(built, tmp_path / "root")
+    words = f"{AOEROOT}+{MISSING} ip={ADDRESS}:::255.255.255.0::eth0:off"
     with ExitStack() as stack:
         node = Node(tmp_path, built, words, *site.cards, lab=site.lab)
         stack.callback(node.kill)
         node.wait_for(f"there is no interface with the MAC {MISSING}")
         said = node.wait_for("(eth0 has MTU 9000, eth1 has MTU 9000)")
         assert "e1.0/e2.0 does not answer on eth0 or eth1" in said
-        primaries = [stack.enter_context(site.primary(number)) for number in range(2)]
+        primaries = [stack.enter_context(site.primary(number, image, "--shared")) for number in range(2)]
         stack.enter_context(node)
         assert f"the disk is used without {MISSING}" in node.text()
         _has_its_interfaces(node)
         _goes_on(node, primaries)
         node.start("systemctl reboot")
         node.process.wait(timeout=PATIENCE_S)
-    _is_in_order(site.image)
+    _is_in_order(image)
+
+
+def test_two_copies_below_an_overlay(built: BuiltImage, site: Site, tmp_path: Path) -> None:
+    """Each primary has a copy of its own, which stays as it was; either of them may go."""
+    copies = [_copy(built, tmp_path / f"copy{number}") for number in range(2)]
+    how = ("--copy-of", built.builds[0]["id"])
+    with ExitStack() as stack:
+        primaries = [
+            stack.enter_context(site.primary(number, copy, *how)) for number, copy in enumerate(copies)
+        ]
+        node = Node(tmp_path, built, f"{AOEROOT},overlay=tmpfs,size=60%", *site.cards, lab=site.lab)
+        stack.enter_context(node)
+        assert node.check("findmnt -no FSTYPE,SOURCE /").split() == ["overlay", "aoe-root"]
+        _goes_on(node, primaries)
+        node.start("systemctl poweroff")
+        node.process.wait(timeout=PATIENCE_S)
+    for copy in copies:
+        tool("cmp", built.place.base, copy)
 
 
 def _has_its_interfaces(node: Node) -> None:

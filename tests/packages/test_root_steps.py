@@ -1,0 +1,171 @@
+"""What the initramfs does on the way to its root, with stubs for what needs a kernel."""
+
+import os
+import pty
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from tests.packages.initramfs import command, each_shell, run, surroundings
+from tests.support.waiting import PATIENCE_S, wait_for
+
+STUBS = """\
+modprobe() { echo "modprobe $*"; }
+uname() { echo 6.1.0-test; }
+mount() { echo "mount $*"; [ ! -e "$AOE_RUN/refused" ]; }
+"""
+
+
+@each_shell
+@pytest.mark.parametrize(("size", "given"), [("", "50%"), ("512M", "512M")])
+def test_what_is_written_goes_into_memory(shell: str, tmp_path: Path, size: str, given: str) -> None:
+    code = f"{STUBS}aoe_size=$1; aoe_lay_over /root; echo is $?"
+    done = run(shell, code, size, AOE_RUN=str(tmp_path))
+    below, above = f"{tmp_path}/aoe-root/disk", f"{tmp_path}/aoe-root/memory"
+    layers = f"lowerdir={below},upperdir={above}/upper,workdir={above}/work"
+    assert done.stdout.splitlines() == [
+        "modprobe overlay",
+        f"mount -n -o move /root {below}",
+        f"mount -n -t tmpfs -o mode=0755,size={given} aoe-root {above}",
+        f"mount -n -t overlay -o {layers} aoe-root /root",
+        "is 0",
+    ]
+    assert Path(above, "upper").is_dir()
+    assert Path(above, "work").is_dir()
+
+
+@each_shell
+def test_a_root_without_an_overlay_is_not_gone_on_with(shell: str, tmp_path: Path) -> None:
+    (tmp_path / "refused").touch()
+    done = run(shell, f"{STUBS}aoe_size=; aoe_lay_over /root || echo refused", AOE_RUN=str(tmp_path))
+    assert done.stdout.splitlines()[-1] == "refused"
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> Path:
+    """As an initramfs has them."""
+    there = tmp_path / "modules" / "6.1.0-test"
+    (there / "kernel" / "net").mkdir(parents=True)
+    (there / "modules.dep").write_text("of all\n")
+    (there / "kernel" / "net" / "nbd.ko").write_bytes(b"\x7fELF\0")
+    (there / "build").symlink_to("/nowhere")
+    return tmp_path / "modules"
+
+
+@each_shell
+def test_a_root_of_another_kernel_gets_the_modules_of_this_one(
+    shell: str, modules: Path, tmp_path: Path
+) -> None:
+    root, mounted = tmp_path / "root", "mount -n -t tmpfs -o mode=0755 aoe-modules"
+    (root / "lib" / "modules" / "5.10").mkdir(parents=True)
+    where = {"AOE_RUN": str(tmp_path), "AOE_MODULES": str(modules)}
+    done = run(shell, f"{STUBS}aoe_bring_modules $1", str(root), **where)
+    assert done.stdout.splitlines() == [f"{mounted} {root}/lib/modules"]
+    assert "the root has no /lib/modules/6.1.0-test, so it is of another kernel" in done.stderr
+    brought = root / "lib" / "modules" / "6.1.0-test"
+    assert (brought / "modules.dep").read_text() == "of all\n"
+    assert (brought / "kernel" / "net" / "nbd.ko").read_bytes() == b"\x7fELF\0"
+    again = run(shell, f"{STUBS}aoe_bring_modules $1", str(root), **where)
+    assert (again.stdout, again.stderr) == ("", "")
+
+
+@each_shell
+def test_a_root_that_cannot_get_modules_is_said(shell: str, modules: Path, tmp_path: Path) -> None:
+    (tmp_path / "refused").touch()
+    where = {"AOE_RUN": str(tmp_path), "AOE_MODULES": str(modules)}
+    done = run(shell, f"{STUBS}aoe_bring_modules $1", "/proc", **where)
+    assert "it gets none, as it has no directory /lib/modules and cannot be written" in done.stderr
+
+
+# A shell while it waits
+
+WAITING = """\
+sleep() { command sleep 0.05; }
+modprobe() { :; }
+aoe_try() {
+    aoe_why="e0.5 does not answer"
+    [ ! -e "$AOE_RUN/there" ] || aoe_why=''
+    [ ! "$aoe_why" ]
+}
+aoe_timeout=; aoe_attach && echo attached
+"""
+
+
+class Waiting:
+    """A machine that looks for its disk, which is there when a file is; and its console."""
+
+    def __init__(self, shell: str, there: Path, **environment: str) -> None:
+        self._there = there
+        self._seen = b""
+        self._console, machines = pty.openpty()
+        os.set_blocking(self._console, False)
+        with (there / "said").open("w") as said:
+            self._process = subprocess.Popen(
+                command(shell, WAITING),
+                env=surroundings(AOE_RUN=str(there), AOE_CONSOLE=os.ttyname(machines), **environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+            )
+        self._machines = machines
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+        os.close(self._console)
+        os.close(self._machines)
+
+    def said(self) -> str:
+        """What the script has said."""
+        return (self._there / "said").read_text()
+
+    def press(self, keys: bytes) -> None:
+        """On the console."""
+        os.write(self._console, keys)
+
+    def shown(self) -> str:
+        """What is on the console, since it was cleared last."""
+        with suppress(BlockingIOError):
+            self._seen += os.read(self._console, 65536)
+        return self._seen.decode()
+
+    def clear(self) -> None:
+        """The console."""
+        self.shown()
+        self._seen = b""
+
+    def end(self) -> str:
+        """What it comes to when the disk is there."""
+        (self._there / "there").touch()
+        return self._process.communicate(timeout=PATIENCE_S)[0]
+
+
+@each_shell
+def test_enter_gives_a_shell_while_there_is_no_disk(shell: str, tmp_path: Path) -> None:
+    with Waiting(shell, tmp_path) as it:
+        wait_for(lambda: "trying again; Enter gives a shell" in it.said(), what=it.said)
+        for _ in range(2):  # each time
+            it.clear()
+            it.press(b"\n")
+            wait_for(lambda: "(aoe-root)" in it.shown(), what=it.shown)
+            it.press(b"echo sum=$((40 + 2)); exit\n")
+            wait_for(lambda: "sum=42" in it.shown(), what=it.shown)
+        assert "when this shell ends, it is looked for again" in it.said()
+        assert it.end() == "attached\n"
+
+
+@each_shell
+def test_there_is_no_shell_where_panic_forbids_it(shell: str, tmp_path: Path) -> None:
+    with Waiting(shell, tmp_path, panic="-1") as it:
+        wait_for(lambda: "e0.5 does not answer; trying again\n" in it.said(), what=it.said)
+        it.press(b"\n")
+        assert it.end() == "attached\n"
+        assert "(aoe-root)" not in it.shown()
+        assert "shell" not in it.said()
