@@ -56,12 +56,12 @@ class Result(NamedTuple):
     bad: int
 
 
-def build(name: str, directory: Path, *more: str) -> Path:
-    """Compile one of the C programs beside this file."""
+def build(name: str, directory: Path, *more: str, flags: Iterable[str] = ()) -> Path:
+    """Compile one of the C programs beside this file, with other sources."""
     program = directory / name
     sources = [str(HERE / f"{name}.c"), *(str(HERE.parent / other) for other in more)]
-    flags = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", f"-I{HERE.parent / 'csrc'}"]
-    subprocess.run(["gcc", *flags, "-o", str(program), *sources], check=True)
+    usual = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", f"-I{HERE.parent / 'csrc'}"]
+    subprocess.run(["gcc", *usual, *flags, "-o", str(program), *sources], check=True)
     return program
 
 

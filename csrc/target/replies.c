@@ -13,14 +13,27 @@
 
 static int full(const struct outlet *out) { return out->count == OUTLET; }
 
-/* These are on their way now. */
+static int alike(const struct answer *one, const struct answer *other)
+{
+    return one->export == other->export && one->kind == other->kind;
+}
+
+/* These are on their way now. Those of one kind that follow each other are added up first. */
 static void answered(const struct outlet *out, uint32_t number, uint64_t now_ns)
 {
-    for (uint32_t i = out->sent; i < out->sent + number; i++) {
-        const struct answer *a = &out->replies[i].answer;
-        assert(a->kind < K_UP_READ);
-        if (a->export)
-            work_answered(&a->export->work, a->kind, a->bytes, now_ns > a->stamp_ns ? now_ns - a->stamp_ns : 0);
+    const struct reply *next = &out->replies[out->sent], *end = next + number;
+    while (next < end) {
+        const struct answer *first = &next->answer;
+        struct work *work = first->export ? &first->export->work : NULL;
+        struct answers all = {0, 0, 0};
+        assert(first->kind < K_UP_READ);
+        for (; next < end && alike(&next->answer, first); next++) {
+            const struct answer *a = &next->answer;
+            if (work)
+                work_answered(work, &all, a->bytes, now_ns > a->stamp_ns ? now_ns - a->stamp_ns : 0);
+        }
+        if (work)
+            work_sum_up(work, first->kind, &all);
     }
 }
 

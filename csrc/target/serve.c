@@ -54,20 +54,10 @@ static uint32_t kept_length(enum kind kind, uint32_t length)
     return kind != K_READ && kind != K_FLUSH ? length : length < most ? length : most;
 }
 
-static void admit(struct thread *t, struct export *x, uint32_t port, const struct arrival *a, uint64_t era,
-                  const struct request *r, uint64_t begin_ns)
+static void admit(struct thread *t, struct export *x, struct op *op, uint32_t port, const struct arrival *a,
+                  uint64_t era, const struct request *r, uint64_t begin_ns)
 {
     assert(r->verdict >= V_UP_ORDERED && r->verdict < sizeof kind_of);
-    struct op *op = has_room(t, x) ? op_new(t) : NULL;
-    if (!op) {
-        COUNT_BOTH(t, x, QUEUE_FULL);
-        return;
-    }
-    op->client = CLIENTS_MAX;
-    if (r->asks) {
-        op->client = asked(t, x, a, r);
-        depth_asks(&x->depth, op->client, t->boot_ns);
-    }
     uint64_t mask = x->now->block_sectors - 1;
     op->export = x;
     op->kind = kind_of[r->verdict];
@@ -86,6 +76,8 @@ static void admit(struct thread *t, struct export *x, uint32_t port, const struc
     op->skip = 0;
     op->length = kept_length(op->kind, a->length);
     memcpy(op->data - ATA_HEADER, a->frame, op->length);
+    if (r->asks)
+        depth_asks(&x->depth, op->client, t->boot_ns);
     order_admit(&x->order, op);
     work_pending(&x->work, x->order.pending);
     if (op->state == S_READY)
@@ -175,10 +167,19 @@ static void carry_out(struct thread *t, struct export *x, uint32_t port, const s
     uint64_t begin_ns = 0;
     if (x->now->rates && is_limited(r) && !pays(t, x, wire_of(a->frame)->src, r, &begin_ns))
         return;
-    if (begin_ns <= t->boot_ns && serve_instantly(t, x, port, a, r))
-        asked(t, x, a, r);
-    else
-        admit(t, x, port, a, era, r, begin_ns);
+    struct op *op = NULL;
+    if (begin_ns > t->boot_ns || !serve_instantly(t, x, port, a, r)) {
+        op = has_room(t, x) ? op_new(t) : NULL;
+        if (!op) {
+            COUNT_BOTH(t, x, QUEUE_FULL);
+            return;
+        }
+    }
+    uint8_t client = r->asks ? asked(t, x, a, r) : CLIENTS_MAX;
+    if (op) {
+        op->client = client;
+        admit(t, x, op, port, a, era, r, begin_ns);
+    }
 }
 
 void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)

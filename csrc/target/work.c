@@ -85,7 +85,7 @@ static struct client *free_place(struct work *w)
     return i < CLIENTS_MAX ? &all[i] : NULL;
 }
 
-static struct client *begin(struct work *w, struct client *c, uint64_t name)
+static uint8_t begin(struct work *w, struct client *c, uint64_t name)
 {
     uint32_t at = (uint32_t)(c - clients_of(w));
     for (int i = 0; i < AOE_CLIENT_NUMBERS; i++)
@@ -93,42 +93,38 @@ static struct client *begin(struct work *w, struct client *c, uint64_t name)
     memset(c->tags, 0, sizeof c->tags);
     if (w->used <= at)
         w->used = at + 1;
-    *hint_of(w, name) = (uint8_t)at;
     rename_to(c, name);
-    return c;
+    return *hint_of(w, name) = (uint8_t)at;
 }
 
-static struct client *stranger(struct work *w, struct crowd *crowd, uint64_t name, uint64_t now_ns)
+/* CLIENTS_MAX: it is one of the others. */
+static uint8_t stranger(struct work *w, struct crowd *crowd, uint64_t name, uint64_t now_ns)
 {
     if (w->closed_ns && now_ns - w->closed_ns < CLIENTS_SWEPT_NS)
-        return &w->other;
+        return CLIENTS_MAX;
     if (!clients_of(w))
         atomic_store_explicit(&w->clients, calloc(CLIENTS_MAX, sizeof(struct client)), memory_order_release);
     if (!clients_of(w))
-        return &w->other;
+        return CLIENTS_MAX;
     struct client *place = free_place(w);
     if (place && enters(crowd, now_ns))
         return begin(w, place, name);
     place = silent(w, now_ns);
     if (!place) {
         w->closed_ns = now_ns;
-        return &w->other;
+        return CLIENTS_MAX;
     }
     fold(w, place);
     return begin(w, place, name);
 }
 
-static struct client *client_of(struct work *w, struct crowd *crowd, uint64_t name, uint64_t now_ns)
+/* Found by all their names; or new. Apart from what finds one by its hint, which is short. */
+static __attribute__((noinline)) uint8_t place_of(struct work *w, struct crowd *crowd, uint64_t name, uint64_t now_ns)
 {
     struct client *all = clients_of(w);
-    uint8_t *hint = hint_of(w, name);
-    if (all && number(&all[*hint].name) == name)
-        return &all[*hint];
     for (uint32_t i = 0; i < w->used; i++)
-        if (number(&all[i].name) == name) {
-            *hint = (uint8_t)i;
-            return &all[i];
-        }
+        if (number(&all[i].name) == name)
+            return *hint_of(w, name) = (uint8_t)i;
     return stranger(w, crowd, name, now_ns);
 }
 
@@ -143,15 +139,22 @@ static int repeats(struct client *c, uint32_t tag)
 
 uint8_t work_asked(struct work *w, struct crowd *crowd, const struct asked *a, uint64_t now_ns)
 {
-    struct client *c = client_of(w, crowd, name_of(a->mac), now_ns);
+    uint64_t name = name_of(a->mac);
+    uint8_t at = *hint_of(w, name);
+    struct client *c = clients_of(w);
+    if (c && number(&c[at].name) == name)
+        c += at;
+    else if ((at = place_of(w, crowd, name, now_ns)) < CLIENTS_MAX)
+        c = &clients_of(w)[at];
+    else
+        c = &w->other;
     number_add(&c->numbers[AOE_CLIENT_REQUESTS], 1);
     number_add(&c->numbers[a->direction], a->bytes);
-    number_put(&c->numbers[AOE_CLIENT_HEARD], now_ns);
-    if (c == &w->other)
-        return CLIENTS_MAX;
-    if (repeats(c, a->tag))
+    if (number(&c->numbers[AOE_CLIENT_HEARD]) != now_ns) /* mostly the same for a batch, and a store takes longer */
+        number_put(&c->numbers[AOE_CLIENT_HEARD], now_ns);
+    if (at < CLIENTS_MAX && repeats(c, a->tag))
         number_add(&c->numbers[AOE_CLIENT_REPEATED], 1);
-    return (uint8_t)(c - clients_of(w));
+    return at;
 }
 
 void work_sweep(struct work *w, struct crowd *crowd, uint64_t now_ns)

@@ -14,6 +14,7 @@ struct client {
     _Atomic uint64_t name; /* the MAC, and a byte that says that there is one */
     _Atomic uint64_t numbers[AOE_CLIENT_NUMBERS];
     uint32_t tags[CLIENT_TAGS];
+    uint8_t apart[16]; /* two cache lines, and found by a shift */
 };
 
 /* Where the clients of all exports are counted. */
@@ -68,15 +69,29 @@ static inline void work_time(struct work *w, uint32_t what, uint64_t ns)
     work_add(w, what + LATENCY_BUCKETS, ns);
 }
 
-/* A request is answered that moved so many bytes, so long after it was received. */
-static inline void work_answered(struct work *w, enum kind kind, uint64_t bytes, uint64_t ns)
+/* Requests of one kind that are answered at the same time. */
+struct answers {
+    uint64_t count, bytes, ns;
+};
+
+/* One more of them, so long after it was received. */
+static inline void work_answered(struct work *w, struct answers *some, uint64_t bytes, uint64_t ns)
+{
+    some->count++;
+    some->bytes += bytes;
+    some->ns += ns;
+    work_add(w, AOE_EXPORT_REPLY + bucket_of(ns), 1);
+}
+
+/* That was all of them. */
+static inline void work_sum_up(struct work *w, enum kind kind, const struct answers *all)
 {
     static const uint8_t number_of[] = {
         [K_READ] = AOE_EXPORT_READS, [K_WRITE] = AOE_EXPORT_WRITES, [K_FLUSH] = AOE_EXPORT_FLUSHES};
-    work_add(w, number_of[kind], 1);
+    work_add(w, number_of[kind], all->count);
     if (kind != K_FLUSH)
-        work_add(w, kind == K_READ ? AOE_EXPORT_READ_BYTES : AOE_EXPORT_WRITTEN_BYTES, bytes);
-    work_time(w, AOE_EXPORT_REPLY, ns);
+        work_add(w, kind == K_READ ? AOE_EXPORT_READ_BYTES : AOE_EXPORT_WRITTEN_BYTES, all->bytes);
+    work_add(w, AOE_EXPORT_REPLY + LATENCY_BUCKETS, all->ns);
 }
 
 static inline void work_pending(struct work *w, uint64_t now) { number_put(&w->numbers[AOE_EXPORT_QUEUE], now); }
