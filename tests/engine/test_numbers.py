@@ -174,7 +174,7 @@ def test_as_many_are_counted_as_the_load_generator_counts(
             return them if sum(it.answered() for it in them) >= answered else []
 
         both = wait_for(all_counted)
-        assert sum(it.answered() for it in both) == answered > 100
+        assert sum(it.answered() for it in both) == answered > 0
         mac = lab.cables[0].b.mac.hex(":")
         for one in both:
             requests, read, written, repeated, _ = one.clients[mac]
