@@ -151,7 +151,7 @@ none is. A second without a processor is one turn."""
 
 USED_LATELY_S = 60.0
 """An export that a client used since is not removed without the word."""
-CHANGE_WAIT_S = 30.0
+CHANGE_WAIT_S = 5.0
 """How long a change waits for the one before it."""
 INTERFACES_SETTLE_S = 0.05
 """After an interface changed, before what is served there follows: changes come in bursts."""
@@ -180,7 +180,7 @@ CONTROL_LOOK_S = 20.0
 CONTROL_CHANGE_S = 3900.0
 """How long a daemon has to say how it is, and to carry out a change: an address gets another disk when frames
 for the last one have expired, which may take an hour."""
-CONTROL_TURN_S = 30.0
+CONTROL_TURN_S = 5.0
 CONTROL_RETRY_S = 0.05
 """How long a command waits for another one that changes something, and between two looks at that."""
 POOL_LOOK_S = 20.0
