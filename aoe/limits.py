@@ -96,6 +96,8 @@ environment (MAX_ARG_STRLEN, execve(2))."""
 
 ADDRESS_QUERIES = 3
 """Questions whether another target answers for an address."""
+ASKED_AHEAD_MAX = 16
+"""Addresses for which that is asked before it is known whether they can be served."""
 RIVALS_MAX = 16
 """Hosts remembered that answer for one of our addresses."""
 ADDRESS_BACKLOG = 128

@@ -114,6 +114,8 @@ ADDRESS_QUERY_S = 0.1
 """Between two questions whether another target answers for an address."""
 ADDRESS_QUERY_LATER_S = 0.01
 """The same while others are served: a change is not to take long, and an answer that comes later is told."""
+ADDRESS_ANSWERS_S = 0.2
+"""For how long the answers count, where it was asked before it was known that the address can be served."""
 ADDRESS_PATIENCE_S = 0.2
 """How much longer the IDENTIFY of one that answered is waited for."""
 

@@ -56,7 +56,7 @@ WITH_IO = {
     "cloud": "building filesystem library places programs tree workplace",
     "doctor": "bounded for_client for_target host interfaces service state stores",
     "target": "accelerator counting cutting draining engine_cut health lasting marks measure naming notices "
-    "address_locks offer paced plain_cut repeated records returned serve server target",
+    "address_locks offer paced plain_cut repeated records returned rivals serve server target",
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
     "sandbox": "child landlock refused user",

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -191,6 +191,12 @@ class Hands:
         return await self.carry_out(steps, ready)
 
     # The steps
+
+    def ask_ahead(self, keys: Collection[Key]) -> None:
+        """Begin to ask for addresses that may be added: if they are few, what else is to be done takes as
+        long."""
+        if 0 < len(keys) <= limits.ASKED_AHEAD_MAX:
+            self.target.rivals.ask_ahead(keys, timing.ADDRESS_QUERY_LATER_S)
 
     async def carry_out(self, plan: Plan, ready: dict[Key, Ready]) -> list[Note]:
         """All that is possible; what failed. What was ready is used, or given back."""

@@ -257,6 +257,7 @@ class Node:
     async def _go(self, wanted: Config, *, remove: bool, lenient: bool, meant: Key | None) -> Done:
         """`lenient`: what cannot be prepared does not keep the rest from being done. What is `meant` is no
         matter of how it is used, and the others stay as they are."""
+        self._hands.ask_ahead(wanted.by_key.keys() - self._wanted.by_key.keys())
         there = await aside(lambda: self._find(wanted))
         names = await aside(lambda: self._names(wanted))
         held = self._held if lenient else ()

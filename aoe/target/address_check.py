@@ -27,6 +27,10 @@ class AddressCheck:
         self._keys = frozenset(keys)
         self._own = frozenset(own)
 
+    def covers(self, keys: Collection[Key]) -> bool:
+        """Whether it asks for all these."""
+        return self._keys.issuperset(keys)
+
     @property
     def waiting(self) -> bool:
         """Whether a rival has not yet said which disk it serves."""

@@ -91,8 +91,8 @@ class Server:
             self._accelerator,
             options.buffer_count,
         )
-        self.check: AddressCheck | None = None
-        """Is told which other targets answer for addresses that are to be ours."""
+        self._checks: list[AddressCheck] = []
+        """Are told which other targets answer for addresses that are to be ours."""
         self._stopping = self._listens = False
         self.left_behind = 0
         """Requests that `stop` did not see finish."""
@@ -299,7 +299,7 @@ class Server:
 
     async def ask_who_answers(self, check: AddressCheck, interval_s: float = timing.ADDRESS_QUERY_S) -> None:
         """Look for others that answer for addresses, by so many questions `interval_s` seconds apart."""
-        self.check = check
+        self._checks.append(check)
         try:
             for _ in range(limits.ADDRESS_QUERIES):
                 for link in self._ports.of:
@@ -309,7 +309,7 @@ class Server:
             if check.waiting:
                 await asyncio.sleep(timing.ADDRESS_PATIENCE_S)
         finally:
-            self.check = None
+            self._checks.remove(check)
 
     async def stop(self, timeout_s: float = timing.STOP_TIMEOUT_S) -> bool:
         """Take nothing more in, let what was admitted finish and be answered; false if it did not in time."""
@@ -380,8 +380,8 @@ class Server:
 
     def _receive(self, port: Port, received: Received) -> None:
         frame, stamp_ns, origin = received
-        if self.check is not None:
-            for query in self.check.receive(port.mac, frame):
+        for check in self._checks:
+            for query in check.receive(port.mac, frame):
                 self._ports.links[port].send(query, origin)
         self._perform(self.responder.receive(port, origin, frame, stamp_ns, time.time_ns()))
 

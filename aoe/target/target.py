@@ -18,7 +18,6 @@ from aoe.home import Home, Rooted
 from aoe.link.base import Link
 from aoe.metrics.snapshot import ExportNumbers, Snapshot
 from aoe.target import advertise
-from aoe.target.address_check import AddressCheck
 from aoe.target.cutting import Cuts, Cutting
 from aoe.target.draining import Draining
 from aoe.target.export import Export
@@ -28,6 +27,7 @@ from aoe.target.marks import Marks
 from aoe.target.measure import Measure
 from aoe.target.offer import Key, Offer, check_all, check_new, identity_of, judge, made, with_states
 from aoe.target.rates import Limits
+from aoe.target.rivals import Rivals
 from aoe.target.server import Server, TargetOptions
 from aoe.target.state import AoeState
 from aoe.target.streams import Streams
@@ -46,6 +46,7 @@ class Target(Rooted):
         self.server = server
         self.draining = Draining(server)
         self._cuts = Cuts(server)
+        self.rivals = Rivals(server)
         self._home = Home("this target")
         self._options = options
         self._frame_age_s = options.frame_age_s
@@ -412,9 +413,8 @@ class Target(Rooted):
         return export
 
     async def _check_addresses(self, offers: Sequence[Offer], force: bool, interval_s: float) -> None:
-        check = AddressCheck([offer.key for offer in offers], [port.mac for port in self.server.ports])
-        await self.server.ask_who_answers(check, interval_s)
-        check_all(offers, lambda it: judge(it, check.answers.get(it.key, {}), force))
+        found = await self.rivals.found([offer.key for offer in offers], interval_s)
+        check_all(offers, lambda it: judge(it, found.answers.get(it.key, {}), force))
 
     async def _outlive(self, keys: Sequence[Key]) -> None:
         """An address gets other bytes when frames for those before have grown too old (order rule T11)."""

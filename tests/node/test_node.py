@@ -5,26 +5,29 @@ import json
 import logging
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aoe import timing
+from aoe import limits, timing
 from aoe.config.values import Config
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError
 from aoe.node.done import Done
+from aoe.node.needs import There
 from aoe.node.steps import Note
 from aoe.target.rates import Limits
 from aoe.target.records import StateStore
 from aoe.wire import mask
-from aoe.wire.frame import Command
+from aoe.wire.frame import FLAG_RESPONSE, Command
 from aoe.wire.mask import Directive, DirectiveCommand, Mask, MaskCommand, MaskError
 from tests.disk.helpers import noise, sparse
 from tests.node.scene import FRAME_AGE_S, SECTORS, TARGETED, Scene, export, image, scene
 from tests.serve.initiator import NoAnswer, mac
+from tests.support.waiting import PATIENCE_S, wait_for
 
 ALICE = mac(7)
 
@@ -161,6 +164,37 @@ def test_a_plan_changes_nothing(tmp_path: Path) -> None:
             assert said(done).splitlines()[1] == f"e1.1: serve {tmp_path}/b"
             assert (here.addresses, is_free(tmp_path / "b")) == (["e1.0"], True)
             assert json.loads(json.dumps(done.facts()))["number"] == here.node.status().number
+
+    asyncio.run(run())
+
+
+# What is new is asked for on the wire
+
+
+@pytest.mark.parametrize(("new", "ahead"), [(1, True), (limits.ASKED_AHEAD_MAX + 1, False)])
+def test_it_is_asked_for_while_its_disk_is_looked_for(
+    new: int, ahead: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where that are few addresses: so `apply` waits for nothing. Each is asked for so often in all."""
+    monkeypatch.setattr(timing, "ADDRESS_ANSWERS_S", PATIENCE_S)
+
+    async def run() -> None:
+        async with scene(tmp_path, export(tmp_path, "a")) as here:
+            host, found, before = here.host(), here.opener.find, list[int]()
+
+            def asked() -> int:
+                return sum(not it.flags & FLAG_RESPONSE for it in host.headers)
+
+            def find(places: Iterable[str]) -> There:
+                if ahead:
+                    wait_for(lambda: asked() == limits.ADDRESS_QUERIES, what="it is not asked for")
+                before.append(asked())
+                return found(places)
+
+            monkeypatch.setattr(here.opener, "find", find)
+            await here.apply(*(export(tmp_path, f"{it}", it) for it in range(1, new + 1)))
+            assert bool(before[0]) == ahead
+            assert asked() == limits.ADDRESS_QUERIES * new
 
     asyncio.run(run())
 
