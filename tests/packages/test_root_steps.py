@@ -80,6 +80,103 @@ def test_a_root_that_cannot_get_modules_is_said(shell: str, modules: Path, tmp_p
     assert "it gets none, as it has no directory /lib/modules and cannot be written" in done.stderr
 
 
+# Interfaces on interfaces
+
+
+@pytest.fixture
+def interfaces(tmp_path: Path) -> Path:
+    """As /sys/class/net has them."""
+    for name in ("ens3", "ens4"):
+        (tmp_path / "net" / name).mkdir(parents=True)
+        for file, text in (("address", MAC), ("mtu", 1500), ("flags", "0x1003")):
+            (tmp_path / "net" / name / file).write_text(f"{text}\n")
+    return tmp_path / "net"
+
+
+IP = """\
+ip() {
+    echo "ip $*"
+    [ "$3" != "$refused" ] || return 1
+    name=$3
+    [ "$3" != link ] || name=$6
+    [ "$2" != set ] || { mkdir "$AOE_NET/$3/master" && return; }
+    mkdir "$AOE_NET/$name"
+    echo 0x1002 >"$AOE_NET/$name/flags"
+    echo 02:00:00:00:00:01 >"$AOE_NET/$name/address"
+}
+"""
+MAC = "02:00:00:00:00:01"
+STACK = f"{STUBS}{IP}" + (
+    'aoe_names="ens3 ens4" aoe_mtu= aoe_vlan=$1 aoe_bridge=$2 refused=$3; aoe_stack; echo "$?$aoe_used"'
+)
+
+
+@each_shell
+@pytest.mark.parametrize(
+    ("vlan", "bridge", "used"),
+    [
+        ("", "", "ens3 ens4"),
+        ("7", "", "ens3.7 ens4.7"),
+        ("", "br0", "br0 ens4"),
+        ("7", "br0", "br0 ens4.7"),
+    ],
+)
+def test_vlans_and_a_bridge_are_made_once(
+    shell: str, interfaces: Path, vlan: str, bridge: str, used: str
+) -> None:
+    done = run(shell, f"{STACK}; aoe_stack; echo $?$aoe_used", vlan, bridge, "-", AOE_NET=str(interfaces))
+    made = done.stdout.splitlines()
+    assert made[-1] == f"0 {used}"
+    assert made.count(f"0 {used}") == 2
+    calls = [it for it in made if it.startswith("ip ")]
+    assert len(calls) == 2 * bool(vlan) + 2 * bool(bridge)
+    if bridge:
+        port = "ens3.7" if vlan else "ens3"
+        assert calls[-1 - bool(vlan)] == f"ip link set {port} master br0"
+        assert f"ip link add br0 address {MAC} type bridge forward_delay 0" in calls
+    for name in used.split():
+        assert int((interfaces / name / "flags").read_text(), 0) & 1
+
+
+@each_shell
+@pytest.mark.parametrize(
+    ("refused", "why"),
+    [
+        ("link", "the VLAN ens3.7 cannot be made"),
+        ("br0", "the bridge br0 cannot be made"),
+        ("ens3.7", "ens3.7 cannot be put into the bridge br0"),
+    ],
+)
+def test_what_cannot_be_made_is_said(shell: str, interfaces: Path, refused: str, why: str) -> None:
+    done = run(shell, f"{STACK}; echo $aoe_why", "7", "br0", refused, AOE_NET=str(interfaces))
+    assert done.stdout.splitlines()[-1] == why
+
+
+# Name servers
+
+
+@each_shell
+@pytest.mark.parametrize("had", [None, "nameserver 10.0.0.1\n"])
+def test_the_root_gets_name_servers(shell: str, tmp_path: Path, had: str | None) -> None:
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    if had is not None:
+        (root / "etc" / "resolv.conf").write_text(had)
+    (tmp_path / "net-eth0.conf").write_text("IPV4DNS0='192.168.55.53'\nIPV4DNS1='0.0.0.0'\n")
+    done = run(shell, "aoe_name_servers $1", str(root), AOE_RUN=str(tmp_path))
+    assert (done.stdout, done.stderr) == ("", "")
+    assert (root / "etc" / "resolv.conf").read_text() == (had or "nameserver 192.168.55.53\n")
+    resolved = (tmp_path / "systemd/resolved.conf.d/aoe-root.conf").read_text()
+    assert resolved == "[Resolve]\nDNS=192.168.55.53\n"
+
+
+@each_shell
+def test_without_any_nothing_is_written(shell: str, tmp_path: Path) -> None:
+    done = run(shell, "aoe_name_servers $1", str(tmp_path), AOE_RUN=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not list(tmp_path.iterdir())
+
+
 # A shell while it waits
 
 WAITING = """\

@@ -8,7 +8,9 @@ import pytest
 from tests.packages.initramfs import FUNCTIONS, each_shell, run
 
 MAC, OTHER = "52:54:00:12:34:56", "52:54:00:ab:cd:ef"
-MEANT = "$aoe_addresses|$aoe_macs|$aoe_mtu|$aoe_timeout|$aoe_overlay|$aoe_size|$aoe_rescue"
+MEANT = (
+    "$aoe_addresses|$aoe_macs|$aoe_mtu|$aoe_vlan|$aoe_bridge|$aoe_timeout|$aoe_overlay|$aoe_size|$aoe_rescue"
+)
 SHOW = f'aoe_parse "$1" && echo "{MEANT}"'
 
 
@@ -16,14 +18,15 @@ SHOW = f'aoe_parse "$1" && echo "{MEANT}"'
 @pytest.mark.parametrize(
     ("words", "means"),
     [
-        ("e0.5", "e0.5||||||"),
-        ("1.5,e65534.254", "e1.5 e65534.254||||||"),
-        ("e0.5,e1.5,rescue,timeout=20,mtu=9000", "e0.5 e1.5||9000|20|||yes"),
-        (f"interfaces={MAC}+52:54:00:AB:CD:EF,e0.5", f"e0.5|{MAC} {OTHER}|||||"),
-        (f"e0.5,interfaces={MAC},interfaces={OTHER}", f"e0.5|{MAC} {OTHER}|||||"),
-        ("e0.5,overlay=tmpfs", "e0.5||||tmpfs||"),
-        ("e0.5,size=100%,overlay=tmpfs", "e0.5||||tmpfs|100%|"),
-        ("e0.5,overlay=tmpfs,size=512M", "e0.5||||tmpfs|512M|"),
+        ("e0.5", "e0.5||||||||"),
+        ("1.5,e65534.254", "e1.5 e65534.254||||||||"),
+        ("e0.5,e1.5,rescue,timeout=20,mtu=9000", "e0.5 e1.5||9000|||20|||yes"),
+        (f"interfaces={MAC}+52:54:00:AB:CD:EF,e0.5", f"e0.5|{MAC} {OTHER}|||||||"),
+        (f"e0.5,interfaces={MAC},interfaces={OTHER}", f"e0.5|{MAC} {OTHER}|||||||"),
+        ("e0.5,overlay=tmpfs", "e0.5||||||tmpfs||"),
+        ("e0.5,size=100%,overlay=tmpfs", "e0.5||||||tmpfs|100%|"),
+        ("e0.5,overlay=tmpfs,size=512M", "e0.5||||||tmpfs|512M|"),
+        ("e0.5,vlan=7,bridge=br-0.x", "e0.5|||7|br-0.x||||"),
     ],
 )
 def test_what_words_mean(shell: str, words: str, means: str) -> None:
@@ -45,6 +48,11 @@ def test_what_words_mean(shell: str, words: str, means: str) -> None:
         ("e0.5,mtu=1499", "'mtu=1499'", "1500 to 65535"),
         ("e0.5,timeout=0", "'timeout=0'", "1 to 999999"),
         ("e0.5,timeout=99999999999999999999", "'timeout=99999999999999999999'", "1 to 999999"),
+        ("e0.5,vlan=4095", "'vlan=4095'", "1 to 4094"),
+        ("e0.5,vlan=eth0.7", "'vlan=eth0.7'", "1 to 4094"),
+        ("e0.5,bridge=", "'bridge='", "br0"),
+        ("e0.5,bridge=../br0", "'bridge=../br0'", "br0"),
+        ("e0.5,bridge=a-name-of-16.let", "'bridge=a-name-of-16.let'", "br0"),
         ("e0.5,overlay=disk", "'overlay=disk'", "overlay=tmpfs"),
         ("e0.5,overlay=", "'overlay='", "overlay=tmpfs"),
         ("e0.5,size=50%", "size=", "overlay=tmpfs"),
@@ -109,7 +117,7 @@ def test_interfaces_are_those_of_hardware_with_their_macs(
 
 @each_shell
 def test_an_interface_comes_up_with_its_mtu(shell: str, interfaces: Path) -> None:
-    code = "aoe_mtu=9000 aoe_names=ens3; aoe_up ens3; aoe_told_of; aoe_mtu=9100; aoe_told_of"
+    code = "aoe_mtu=9000 aoe_used=ens3; aoe_up ens3; aoe_told_of; aoe_mtu=9100; aoe_told_of"
     done = run(shell, code, AOE_NET=str(interfaces))
     first, second = done.stdout.splitlines()
     assert (first, done.stderr) == ("ens3 has MTU 9000", "")
@@ -121,12 +129,13 @@ def test_an_interface_comes_up_with_its_mtu(shell: str, interfaces: Path) -> Non
 @each_shell
 def test_what_manages_interfaces_is_told(shell: str, interfaces: Path, tmp_path: Path) -> None:
     there = tmp_path / "run"
-    code = "aoe_names='ens3 ens4'; aoe_leave_alone"
+    code = "aoe_names='ens3 ens4' aoe_used='br0 ens4'; aoe_leave_alone"
     assert not run(shell, code, AOE_NET=str(interfaces), AOE_RUN=str(there)).stderr
     network = (there / "systemd/network/00-aoe-root.network").read_text()
     assert network == f"[Match]\nMACAddress={MAC} {OTHER}\n[Link]\nUnmanaged=yes\n"
+    devices = f"mac:{MAC};mac:{OTHER};interface-name:br0;interface-name:ens4"
     manager = (there / "NetworkManager/conf.d/aoe-root.conf").read_text()
-    assert manager == f"[device-aoe-root]\nmatch-device=mac:{MAC};mac:{OTHER}\nmanaged=0\n"
+    assert manager == f"[device-aoe-root]\nmatch-device={devices}\nmanaged=0\n"
     stop = (there / "systemd/system/networking.service.d/aoe-root.conf").read_text()
     assert stop == "[Service]\nExecStop=\n"
 

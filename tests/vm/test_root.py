@@ -1,5 +1,6 @@
 """A machine without a disk: its root is on two primaries, and it goes on while either of them is gone."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,7 +27,9 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
 MACS = (bytes.fromhex("52540000aa01"), bytes.fromhex("52540000aa02"))
 MISSING = "52:54:00:00:aa:03"
 AOEROOT = "aoeroot=e1.0,e2.0,mtu=9000,interfaces=52:54:00:00:AA:01+52:54:00:00:AA:02"
-ADDRESS = "192.168.55.2"
+ADDRESS, NAME_SERVER = "192.168.55.2", "192.168.55.53"
+UNPLUGGED = ("-netdev", "hubport,id=none,hubid=0", "-device", "virtio-net-pci,netdev=none,romfile=")
+"""A network card without a cable."""
 WRITER = (
     "n=0; while [ ! -e /run/stop ]; do f=w.$((n%20)); head -c 300000 /dev/urandom >/run/new &&"
     " cp /run/new /var/$f && sync /var/$f && (cd /run && sha256sum new | sed s,new,/var/$f, >/run/sum.$f)"
@@ -114,16 +117,22 @@ def test_a_root_on_two_primaries(built: BuiltImage, site: Site, tmp_path: Path) 
 
 
 def test_two_copies_below_an_overlay(built: BuiltImage, site: Site, tmp_path: Path) -> None:
-    """Each primary has a copy of its own, which stays as it was; either of them may go."""
+    """Each primary has a copy of its own, which stays as it was; either of them may go. One interface of the
+    node is a port of a bridge, which has its address."""
     copies = [_copy(built, tmp_path / f"copy{number}") for number in range(2)]
     how = ("--copy-of", built.builds[0]["id"])
     with ExitStack() as stack:
         primaries = [
             stack.enter_context(site.primary(number, copy, *how)) for number, copy in enumerate(copies)
         ]
-        node = Node(tmp_path, built, f"{AOEROOT},overlay=tmpfs,size=60%", *site.cards, lab=site.lab)
+        ip = f"ip={ADDRESS}:::255.255.255.0::br0:off:{NAME_SERVER}"
+        words = f"{AOEROOT},bridge=br0,overlay=tmpfs,size=60% {ip}"
+        node = Node(tmp_path, built, words, *site.cards, lab=site.lab)
         stack.enter_context(node)
         assert node.check("findmnt -no FSTYPE,SOURCE /").split() == ["overlay", "aoe-root"]
+        assert ADDRESS in node.check("ip -4 -brief address show br0")
+        assert node.check("cat /etc/resolv.conf") == f"nameserver {NAME_SERVER}\n"
+        assert {"on br0:", "on eth1:"} <= set(re.findall("on [a-z0-9.]+:", node.text()))
         _goes_on(node, primaries)
         node.start("systemctl poweroff")
         node.process.wait(timeout=PATIENCE_S)
@@ -177,11 +186,12 @@ def _is_in_order(image: Path) -> None:
     [
         ("aoeroot=e1.0,mtuu=9000", "'mtuu=9000' is not known"),
         ("aoeroot=e1.0,timeout=3", "there was no disk in 3 s"),
+        ("aoeroot=e1.0,timeout=3,vlan=7,bridge=br0", "aoe-door: e1.0 does not answer on br0;"),
     ],
 )
 def test_what_is_wrong_is_said(built: BuiltImage, tmp_path: Path, words: str, said: str) -> None:
     """And the machine does what `panic=` asks for."""
-    node = Node(tmp_path, built, words)
+    node = Node(tmp_path, built, words, *(UNPLUGGED if "vlan" in words else ()))
     try:
         node.process.wait(timeout=PATIENCE_S)
     finally:
