@@ -47,6 +47,8 @@ class Volumes:
         self._hands = hands
         self._changing = changing
         self._left = left
+        self._away: tuple[str, str] | None = None
+        """The pool and name of a volume that is not served for a moment."""
         self.cuts = ServedCuts(opener, hands)
 
     async def hear(self, connection: int) -> str | None:
@@ -81,11 +83,13 @@ class Volumes:
     ) -> Facts:
         """Do it. `wanted` are the exports of the file; a volume that a client used in the last minute gets
         another state, or loses its end, only with `force`. ConfigurationError: nothing was done."""
+        before = self._away
         planned = await self._ask(pool, request, only_plan=True)
+        is_away = (pool, request.volume) in (before, self._away)
         if isinstance(request, Delete):
             _check_unwanted(pool, request, wanted)
         self._check_kept(request, self._served(planned))
-        if not planned["touches"]:
+        if not planned["touches"] and (not is_away or isinstance(request, Cut)):
             return {**await self._ask(pool, request), "paths": {}}
         if isinstance(request, Cut) and not planned["live"]:
             await self._cut(pool, request, planned, request.cause)
@@ -95,10 +99,16 @@ class Volumes:
             cloned = await self._ask(pool, replace(request, snapshot=done["snapshot"]))
             return {**cloned, "paths": self._paths(planned)}
         async with self._changing(f"volume {name_of(request)} by {by}"):
+            planned = await self._ask(pool, request, only_plan=True)  # another verb may have come before
             served = self._served(planned)
-            if planned["live"]:
+            self._check_kept(request, served)
+            if planned["live"] or not served:
                 return await self._beside(pool, request, served)
-            return await self._instead(pool, request, served, force=force)
+            self._away = (pool, request.volume)
+            try:
+                return await self._instead(pool, request, served, force=force)
+            finally:
+                self._away = None
 
     async def _ask(self, pool: str, request: Wish, *, only_plan: bool = False) -> Facts:
         return await aside(lambda: self._opener.volume(pool, request, only_plan=only_plan))
@@ -155,7 +165,7 @@ class Volumes:
         if len(states) < len(request.volumes):
             raise ConfigurationError("some of these volumes are served and some are not; cut them apart")
         if not served.keys() >= set(states):
-            raise ConfigurationError(f"{request.volume} is being taken, or put into service; try again")
+            raise _between(request)
         for one in served.values():
             if one.held.opened.image:
                 raise ConfigurationError(
@@ -166,7 +176,12 @@ class Volumes:
             Wanted(Cut(volume, request.snapshot), served[state], cause)
             for volume, state in zip(request.volumes, states, strict=True)
         ]
-        return await self.cuts.take(pool, wanted)
+        try:
+            return await self.cuts.take(pool, wanted)
+        except ConfigurationError as error:
+            if any(self._hands.live.get(one.config.key) is not one for one in served.values()):
+                raise _between(request) from error
+            raise
 
     def _paths(self, planned: Facts) -> dict[str, str]:
         return {one.config.address: one.config.path for one in self._served(planned)}
@@ -175,7 +190,7 @@ class Volumes:
         """While clients use it."""
         done = await self._ask(pool, request)
         notes = list(done["notes"])
-        if isinstance(request, Resize):
+        if isinstance(request, Resize) and served:
             await self._grow(served, request.size)
             notes.append(WHO_SEES)
         return {**done, "notes": notes, "paths": {one.config.address: _path(request, one) for one in served}}
@@ -242,6 +257,10 @@ def _path(request: Wish, one: Live) -> str:
     if name is None or not isinstance(request, Rename):
         return one.config.path
     return str(name._replace(volume=request.new))
+
+
+def _between(request: Cut) -> ConfigurationError:
+    return ConfigurationError(f"{request.volume} is being taken, or put into service; try again")
 
 
 def _held(one: Live) -> str:

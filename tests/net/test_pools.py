@@ -4,20 +4,24 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from aoe.pool.requests import Clone, Create, Cut, Delete
+from aoe.control.client import Client as Control
+from aoe.errors import ControlFailed
+from aoe.pool.asked import Wish, facts_of
+from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 from aoe.pool.work import Work
 from aoe.wire.protocol import SECTOR
 from tests.net.service import Service
-from tests.pool.pools import MIB, SIZE, fresh, working, write
+from tests.pool.pools import MIB, SIZE, files, fresh, is_whole, working, write
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
 from tests.support.labs.raw_client import AtaFailed, Client, sectors_of, text_of
 from tests.support.tools import need
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_S, wait_for
 
 INSTANCE = slice(2 * 134, 2 * 138)
 
@@ -250,6 +254,10 @@ def test_a_schedule_of_the_file_makes_snapshots_of_what_is_served_and_what_is_no
             assert '"auto-2' in it.read_text()
 
 
+_CTRL_C = "filling.Filled.name = lambda _: os.kill(os.getpid(), 2)"
+"""When all is copied, and before the service is told of it."""
+
+
 def test_an_image_is_imported_and_made_a_template_through_the_service(
     lab: Lab, pool: Path, tmp_path: Path
 ) -> None:
@@ -264,22 +272,70 @@ def test_an_image_is_imported_and_made_a_template_through_the_service(
         assert volume(service, "clone fast/new fast/web2") == "fast/web2: a clone of fast/new@template\n"
         assert "is in use by" in filled(service, file, "template", "fast/web1", status=1)
         assert "there is a volume new" in filled(service, file, "import", str(image), "fast/new", status=2)
+        before = files(pool)
+        said = filled(service, file, "import", str(image), "fast/more", status=130, then=_CTRL_C)
+        assert said == "aoe-target: interrupted\n"
+        assert files(pool) == before
     work = Work(str(pool), name="fast", patience_s=60)
     assert Path(work.path_of("web2")).read_bytes() == image.read_bytes()
     assert not work.leftovers
     work.close()
 
 
-def filled(service: Service, file: Path, *words: str, status: int = 0) -> str:
+def filled(service: Service, file: Path, *words: str, status: int = 0, then: str = "pass") -> str:
     """What a command says that copies by itself, and asks the service for the rest."""
     code = (
-        "import sys; from pathlib import Path; from aoe.cli import filling, target; "
-        f"filling.CONFIG = Path({str(file)!r}); sys.exit(target.main(sys.argv[1:]))"
+        "import os, sys; from pathlib import Path; from aoe.cli import filling, target; "
+        f"filling.CONFIG = Path({str(file)!r}); {then}; sys.exit(target.main(sys.argv[1:]))"
     )
     argv = [sys.executable, "-c", code, "volume", *words, "--socket", service.socket]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == status, (done.stdout, done.stderr, service.errors)
     return done.stdout + done.stderr
+
+
+def test_verbs_on_one_volume_at_once_are_done_or_refused_each_in_a_line(
+    lab: Lab, pool: Path, tmp_path: Path
+) -> None:
+    """In whichever order; what is served is served afterwards."""
+    clone, delete = Clone("base", "golden", "web2"), Delete("web2")
+    with Service(lab, tmp_path, exports(pool, "fast/web1")) as service, client(lab, 1) as disk:
+        volume(service, "snapshot fast/web1@a")
+        taken = "refused: there is a volume web2; choose another name, or delete it first"
+        assert sorted(at_once(service, clone, clone, clone)) == [
+            "fast/web2: a clone of fast/base@golden",
+            taken,
+            taken,
+        ]
+        *refused, done = sorted(at_once(service, delete, delete, Rename("web2", "web3")), key=said_first)
+        assert refused == ["refused: there is no volume fast/web2"] * 2
+        assert done in ("fast/web2: deleted", "fast/web2: is fast/web3 now")
+        changes = Rollback("web1", "a"), Cut("web1", "b"), Resize("web1", 2 * SIZE), Rename("web1", "www")
+        said = at_once(service, *changes)
+        assert all(it.isprintable() for it in said)
+        assert "fast/web1: is fast/www now" in said
+        assert first(disk) == 1, said
+    with working(pool, patience_s=PATIENCE_S) as work:
+        assert is_whole(work)
+
+
+def said_first(line: str) -> bool:
+    return not line.startswith("refused: ")
+
+
+def at_once(service: Service, *requests: Wish) -> list[str]:
+    """What comes of each."""
+
+    def asked(request: Wish) -> str:
+        with Control(service.socket) as control:
+            try:
+                done = control.ask("volume", pool="fast", request=facts_of(request), plan=False, force=True)
+            except ControlFailed as error:
+                return f"refused: {error}"
+        return str(done["done"])
+
+    with ThreadPoolExecutor(len(requests)) as threads:
+        return list(threads.map(asked, requests))
 
 
 def test_what_a_deleted_snapshot_leaves_is_merged_in_the_background(lab: Lab, tmp_path: Path) -> None:

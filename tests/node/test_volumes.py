@@ -1,0 +1,119 @@
+"""Verbs on a volume that is served, asked for at once."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from aoe.drive.identify import StoreKind
+from aoe.errors import ConfigurationError
+from aoe.node.steps import Add
+from aoe.node.volumes import Volumes
+from aoe.pool.asked import Wish
+from aoe.pool.requests import Cut, Rename, Rollback
+from tests.link.collector import until as eventually
+
+KEY = (1, 1)
+UUID = "0" * 32
+
+
+class World:
+    """A volume, which is served while it is in `live`. A rollback waits for `goes`."""
+
+    def __init__(self) -> None:
+        config = SimpleNamespace(path="fast/web1", key=KEY, address="e1.1", mask=None)
+        named = SimpleNamespace(kind=StoreKind.VOLUME, text=UUID)
+        opened = SimpleNamespace(store_name=named, image="")
+        self.one: Any = SimpleNamespace(
+            config=config, held=SimpleNamespace(opened=opened), going=None, export=SimpleNamespace(key=KEY)
+        )
+        self.live: dict[tuple[int, int], Any] = {KEY: self.one}
+        self.name = "web1"
+        self.planned: list[Wish] = []
+        self.rolling, self.goes = threading.Event(), threading.Event()
+        self.turn = asyncio.Lock()
+        self.volumes = Volumes(self, self, self.changing, lambda _: None)  # type: ignore[arg-type]
+
+    @asynccontextmanager
+    async def changing(self, _: str) -> AsyncIterator[None]:
+        async with self.turn:
+            yield
+
+    async def do(self, request: Wish) -> dict[str, Any]:
+        return await self.volumes.do("fast", request, (), "root", force=True)
+
+    # An opener
+
+    def volume(self, _: str, request: Wish, *, only_plan: bool) -> dict[str, Any]:
+        if request.volume != self.name:
+            raise ConfigurationError(f"there is no volume fast/{request.volume}")
+        facts = {"touches": [UUID] * (KEY in self.live), "live": isinstance(request, Rename), "notes": []}
+        if only_plan:
+            self.planned.append(request)
+        elif isinstance(request, Rollback):
+            self.rolling.set()
+            assert self.goes.wait(60)
+        elif isinstance(request, Rename):
+            self.name = request.new
+        return {**facts, "done": "done"}
+
+    # What serves
+
+    async def carry_out(self, plan: Any, _: Any) -> list[Any]:
+        for step in plan.steps:
+            self.live.pop(KEY, None)
+            if isinstance(step, Add):
+                assert step.export.path == f"fast/{self.name}", "it is served again by the name that it has"
+                self.live[KEY] = self.one
+        return []
+
+    def prepare(self, _: Any) -> Any:
+        return SimpleNamespace(problems=(), waits=(), ready={})
+
+
+def test_one_waits_for_a_disk_that_is_out_of_service_for_a_moment() -> None:
+    async def run() -> None:
+        world = World()
+        rolling = asyncio.ensure_future(world.do(Rollback("web1", "a")))
+        await eventually(world.rolling.is_set)
+        renaming = asyncio.ensure_future(world.do(Rename("web1", "www")))
+        await eventually(lambda: Rename("web1", "www") in world.planned)
+        world.goes.set()
+        await rolling
+        assert (await renaming)["paths"] == {"e1.1": "fast/www"}
+        assert (world.name, world.live) == ("www", {KEY: world.one})
+
+    asyncio.run(run())
+
+
+def test_what_was_done_before_is_seen_before_a_disk_is_taken_out_of_service() -> None:
+    async def run() -> None:
+        world = World()
+        async with world.turn:
+            rolling = asyncio.ensure_future(world.do(Rollback("web1", "a")))
+            await eventually(lambda: len(world.planned) == 1)
+            world.name = "www"
+        with pytest.raises(ConfigurationError, match="there is no volume fast/web1"):
+            await rolling
+        assert world.live == {KEY: world.one}
+
+    asyncio.run(run())
+
+
+def test_a_snapshot_of_what_leaves_meanwhile_says_so() -> None:
+    async def run() -> None:
+        world = World()
+
+        async def take(*_: object) -> None:
+            world.live.clear()
+            raise ConfigurationError("e1.1 is not served here")
+
+        world.volumes.cuts.take = take  # type: ignore[assignment, method-assign]
+        with pytest.raises(ConfigurationError, match="web1 is being taken, or put into service; try again"):
+            await world.do(Cut("web1", "b"))
+
+    asyncio.run(run())
