@@ -15,6 +15,10 @@ from aoe.image.serving import Images
 from aoe.image.user import reader
 
 Answer = tuple[dict[str, Any], list[int]]
+_OTHER = (
+    "what has images served is of another release than what asks it, and does not know that; stop the "
+    "target, and start it again"
+)
 
 
 class _Heard(logging.Handler):
@@ -68,7 +72,7 @@ def _answered(images: Images, data: bytes) -> Answer:
     except OSError as error:
         return {"error": error.strerror or str(error)}, []
     except (TypeError, KeyError):
-        return {"error": "a message about images is not understood"}, []
+        return {"error": _OTHER}, []
 
 
 def _open(images: Images, said: dict[str, Any]) -> Answer:
