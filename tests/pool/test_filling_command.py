@@ -9,10 +9,12 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aoe.cli import pools
+from aoe.pool import qemu_img
 from aoe.pool.work import Work
 from tests.pool.pools import MIB, files, working
 from tests.pool.test_command import Typed, config, typed
@@ -118,6 +120,31 @@ def test_an_import_that_is_ended_leaves_what_was_fetched(
     with working(pool) as work:
         assert not work.volumes
     assert files(pool) == {"volumes": set(), "images": set()}
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("words", ["import {image} fast/new", "template fast/base", "save fast/base {saved}"])
+def test_ctrl_c_leaves_nothing_half_made(
+    words: str, late: bool, typed: Typed, tmp_path: Path, pool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of what takes long, or right behind it; afterwards it can be done."""
+    image, saved = tmp_path / "disk.raw", tmp_path / "saved.raw"
+    image.write_bytes(b"x" * MIB)
+    typed.line(f"volume import {image} fast/base")
+    before, command = files(pool), f"volume {words.format(image=image, saved=saved)}"
+    copying = qemu_img.convert
+
+    def interrupted(*how: Any) -> None:
+        if late:
+            copying(*how)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(qemu_img, "convert", interrupted)
+        assert typed.refused(command, 130) == "aoe-target: interrupted"
+    assert files(pool) == before
+    assert not saved.exists()
+    typed.line(command)
 
 
 def test_a_terminal_shows_a_bar(config: Path, tmp_path: Path) -> None:
