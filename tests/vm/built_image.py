@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aoe.cloud import places
+from aoe.cloud import places, tree
 from tests.support.labs.debian import deb_kept
 from tests.support.labs.guests.debian import SHELL_SCRIPT, SHELL_UNIT
 from tests.support.labs.guests.kernel import CACHE, locked
@@ -59,10 +59,11 @@ _BUILD_S = 600
 
 
 class BuiltImage(NamedTuple):
-    """Where it is, and the last lines of all builds of it."""
+    """Where it is, the last lines of all builds of it, and the names of what is not the same in each."""
 
     base: Path
     builds: list[dict[str, Any]]
+    differing: list[str]
 
     @property
     def place(self) -> places.Place:
@@ -82,17 +83,37 @@ def built_image() -> BuiltImage:
     with locked(CACHE / "image.lock"):
         if not home.exists():
             _build(home, package)
-    return BuiltImage(home / "image", json.loads((home / "builds").read_text()))
+    return BuiltImage(home / "image", *json.loads((home / "builds").read_text()))
 
 
 def _build(home: Path, package: Path) -> None:
     with tempfile.TemporaryDirectory(dir=CACHE) as name:
         work = Path(name)
         words = [*_words(work), "--deb", str(package)]
-        builds = [_built(work / f"made{number}", words) for number in range(2)]
-        (work / "made0" / "builds").write_text(json.dumps(builds))
-        shutil.rmtree(work / "made1")
-        (work / "made0").rename(home)
+        homes = [work / f"made{number}" for number in range(2)]
+        builds = [_built(it, words) for it in homes]
+        differing = _differing(homes, work) if builds[0]["id"] != builds[1]["id"] else []
+        (homes[0] / "builds").write_text(json.dumps([builds, differing]))
+        shutil.rmtree(homes[1])
+        homes[0].rename(home)
+
+
+def _differing(homes: list[Path], work: Path) -> list[str]:
+    """Names in the roots, and in what the initramfs unpacks to, that are not the same in both."""
+    first, second = (set(tree.entries(_unpacked(it, work / f"{it.name}.unpacked"))) for it in homes)
+    return sorted({it.path for it in first ^ second})
+
+
+def _unpacked(home: Path, to: Path) -> Path:
+    """The root, which has the programs that unpack its own initramfs. They end before its last member, in
+    which there is nothing but the id."""
+    to.mkdir()
+    tool("debugfs", "-R", f'rdump / "{to}"', home / "image")
+    shutil.copyfile(home / "image.initramfs", to / "initramfs")
+    unpack = "mkdir /of-initramfs; cd /of-initramfs; zstd -dcq </initramfs | cpio -id --quiet"
+    tool("chroot", to, "sh", "-ec", unpack)
+    (to / "initramfs").unlink()
+    return to
 
 
 def _words(work: Path) -> list[str]:

@@ -22,7 +22,7 @@ def built() -> BuiltImage:
 def test_two_builds_of_it_are_the_same(built: BuiltImage) -> None:
     names = ("id", "root_sha256", "kernel_sha256", "initramfs_sha256", "command_line")
     first, second = ({name: it[name] for name in names} for it in built.builds)
-    assert first == second
+    assert first == second, built.differing
     record = library.look(built.place)
     assert list(library.problems(built.place, record, thorough=True)) == []
 
