@@ -68,9 +68,14 @@ def with_door() -> GuestFiles:
     return files
 
 
+def start(guest: LinuxGuest, words: str) -> None:
+    """`aoe nbd` in the background. What an earlier one has said is forgotten before."""
+    guest.check(f": >/tmp/said; aoe nbd e1.0 --interface eth0 {words} >>/tmp/said 2>&1 & echo $! >/tmp/aoe")
+
+
 def connect(guest: LinuxGuest) -> None:
-    guest.check(f"aoe nbd e1.0 --interface eth0 --socket {SOCKET} >/tmp/said 2>&1 & echo $! >/tmp/aoe")
-    wait_for(lambda: f"nbd: {SOCKET} serves" in guest.check("cat /tmp/said"), PATIENCE_S, "not served")
+    start(guest, f"--socket {SOCKET}")
+    said_soon(guest, f"nbd: {SOCKET} serves")
     guest.check(f"nbd-client -unix {SOCKET} {DEVICE}")
 
 
@@ -110,7 +115,7 @@ def test_a_device_that_is_attached(site: Site) -> None:
     """By `aoe nbd` itself: it outlives nbdkit, grows, and SIGTERM has no effect while it is mounted."""
     guest = site.guest
     guest.check("ip link set eth0 up && mkdir -p /run")
-    guest.check(f"aoe nbd e1.0 --interface eth0 --attach {DEVICE} >/tmp/said 2>&1 & echo $! >/tmp/aoe")
+    start(guest, f"--attach {DEVICE}")
     said_soon(guest, f"nbd: {DEVICE} serves e1.0, {SECTORS * 512} bytes")
     assert "usable" in guest.check(f"aoe nbd --status {DEVICE}")
     guest.check(f"/sbin/mke2fs -q -F -t ext4 {DEVICE} && mount {DEVICE} /mnt && cp -r /tree /mnt")

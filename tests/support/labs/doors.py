@@ -34,7 +34,7 @@ _WRITES = (
 ).replace("FILE", _FILE)
 WRITERS = (
     f"n=0; while [ ! -e /tmp/stop ]; do for w in 1 2; do ({_WRITES} || touch /tmp/failed) & done; wait;"
-    " n=$((n+1)); done; echo $n"
+    " n=$((n+1)); echo . >>/tmp/rounds; done; echo $n"
 )
 """Two at a time; a file's checksum is kept where the disk is not."""
 
@@ -88,6 +88,14 @@ class DoorGuest:
     def says(self, words: str, times: int = 1) -> None:
         """Wait until it has said that so often."""
         wait_for(lambda: self.log().count(words) >= times, PATIENCE_S, self.log, every_s=0.3)
+
+    def writes(self) -> None:
+        """Wait until both writers have written once more."""
+        before = self._rounds()
+        wait_for(lambda: self._rounds() > before, PATIENCE_S, self.log, every_s=0.3)
+
+    def _rounds(self) -> int:
+        return len(self.guest.run("cat /tmp/rounds 2>/dev/null").output.split())
 
     def processes(self, name: str) -> list[int]:
         """Those that are called so."""
@@ -183,6 +191,7 @@ def run(work: Path, seed: int, times: int) -> dict[str, Any]:
         guest.check(f"({WRITERS}) >/tmp/wrote 2>&1 &")
         alone = [_kill(there, rng, number) for number in range(times)]
         there.stop(STOPPED_S)
+        there.writes()
         peak_kib = there.peak_kib()
         guest.check("touch /tmp/stop")
         wait_for(lambda: guest.check("cat /tmp/wrote").strip().isdigit(), PATIENCE_S, there.log, every_s=0.5)
@@ -202,6 +211,7 @@ def run(work: Path, seed: int, times: int) -> dict[str, Any]:
 
 def _kill(there: DoorGuest, rng: random.Random, number: int) -> bool:
     """Whether both primaries were there meanwhile."""
+    there.writes()
     time.sleep(rng.uniform(0.3, 2.0))
     alone = number % 2 == 0
     primary = rng.choice(there.primaries)
