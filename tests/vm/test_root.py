@@ -1,12 +1,15 @@
 """A machine without a disk: its root is on two primaries, and it goes on while either of them is gone."""
 
+import os
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from aoe.wire.protocol import SECTOR
 from tests.support.labs.guests.filesystem import trouble
 from tests.support.labs.guests.machine import (
     PATIENCE_S,
@@ -28,6 +31,7 @@ MACS = (bytes.fromhex("52540000aa01"), bytes.fromhex("52540000aa02"))
 MISSING = "52:54:00:00:aa:03"
 AOEROOT = "aoeroot=e1.0,e2.0,mtu=9000,interfaces=52:54:00:00:AA:01+52:54:00:00:AA:02"
 ADDRESS, NAME_SERVER = "192.168.55.2", "192.168.55.53"
+BARE, LINUX = "/usr/sbin/bare", 0x83
 UNPLUGGED = ("-netdev", "hubport,id=none,hubid=0", "-device", "virtio-net-pci,netdev=none,romfile=")
 """A network card without a cable."""
 WRITER = (
@@ -138,6 +142,43 @@ def test_two_copies_below_an_overlay(built: BuiltImage, site: Site, tmp_path: Pa
         node.process.wait(timeout=PATIENCE_S)
     for copy in copies:
         tool("cmp", built.place.base, copy)
+
+
+def test_a_partition_with_a_root_of_another_kernel(built: BuiltImage, site: Site, tmp_path: Path) -> None:
+    """It is found by its UUID, and gets the modules of the initramfs. The machine ends without a farewell."""
+    disk = _partitioned(_of_another_kernel(built, tmp_path), tmp_path / "disk")
+    with ExitStack() as stack:
+        stack.enter_context(site.primary(0, disk))
+        words = f"aoeroot=e1.0,mtu=9000 init={BARE}"
+        node = stack.enter_context(Node(tmp_path, built, words, *site.cards, lab=site.lab))
+        assert node.check("findmnt -no SOURCE /").strip() == "/dev/nbd0p1"
+        assert node.check("findmnt -no SOURCE /usr/lib/modules").strip() == "aoe-modules"
+        node.check("modprobe dm_mod && grep -q ^dm_mod /proc/modules")
+        node.start("sync; reboot -ff")
+        node.process.wait(timeout=PATIENCE_S)
+
+
+def _of_another_kernel(built: BuiltImage, work: Path) -> Path:
+    """The root without its modules, and with a shell as its init."""
+    root, init = _copy(built, work / "root"), work / "init"
+    init.write_text("#!/bin/sh\nexec </dev/ttyS1 >/dev/ttyS1\nexec bash /usr/local/sbin/test-shell\n")
+    commands = work / "commands"
+    commands.write_text(
+        f"unlink /usr/lib/modules/{built.builds[0]['kernel']}\nwrite {init} {BARE}\nsif {BARE} mode 0100755\n"
+    )
+    tool("debugfs", "-w", "-f", commands, root)
+    return root
+
+
+def _partitioned(root: Path, disk: Path) -> Path:
+    """A disk with a partition table, whose first partition has this root."""
+    first, sectors = 2048, root.stat().st_size // SECTOR
+    entry = struct.pack("<4xB3xII", LINUX, first, sectors)
+    table = bytes(446) + entry + bytes(48) + b"\x55\xaa"
+    disk.write_bytes(table)
+    tool("dd", f"if={root}", f"of={disk}", "bs=1M", "seek=1", "conv=notrunc,sparse", "status=none")
+    os.truncate(disk, (first + sectors) * SECTOR)
+    return disk
 
 
 def _has_its_interfaces(node: Node) -> None:
