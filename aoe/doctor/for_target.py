@@ -23,10 +23,11 @@ from aoe.doctor import (
 )
 from aoe.doctor.bounded import blocking, soon
 from aoe.doctor.checks import Finding, fault, fine, gravest_first, halves, unseen
-from aoe.doctor.of_service import Process, Unit, dicts
+from aoe.doctor.of_service import SILENT, Process, Unit, dicts
 from aoe.doctor.stores import Ids
 from aoe.engine import why_unavailable
 
+_LATE: Unit | None = SILENT
 _OTHERS = segment.Heard([], {}, {})
 
 
@@ -60,7 +61,7 @@ async def examine(given: Given) -> list[Finding]:
     began_ns = host.ahead_ns()
     daemon, unit, seat = await asyncio.gather(
         _daemon(given),
-        blocking(lambda: service.unit(service.UNIT), None),
+        blocking(lambda: service.unit(service.UNIT), _LATE),
         blocking(lambda: service.seat(given.socket), None),
     )
     looks = (
@@ -124,7 +125,7 @@ async def _opener(unit: Unit | None) -> list[Finding]:
     """Of the service as the package has it."""
     if unit is None or not unit.has_opener:
         return []
-    socket = await blocking(lambda: service.unit(service.OPENER), None)
+    socket = await blocking(lambda: service.unit(service.OPENER), _LATE)
     return [of_service.opener(socket, service.OPENER)]
 
 

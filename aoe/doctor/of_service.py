@@ -43,6 +43,8 @@ class Unit(NamedTuple):
 
     properties: Mapping[str, str]
     has_user: bool = True
+    answered: bool = True
+    """Whether systemd did in time: else nothing is known of it."""
 
     @property
     def user(self) -> str:
@@ -53,6 +55,9 @@ class Unit(NamedTuple):
     def has_opener(self) -> bool:
         """Whether another unit opens disks for it."""
         return "--opener" in self.properties.get("ExecStart", "")
+
+
+SILENT = Unit({}, answered=False)
 
 
 class Seat(NamedTuple):
@@ -180,6 +185,9 @@ def faults_of_file(name: str, lines: Sequence[str]) -> Iterator[Finding]:
 
 def unit(one: Unit, name: str) -> Iterator[Finding]:
     """What systemd says of it."""
+    if not one.answered:
+        yield _silent("unit-failed", name)
+        return
     said = one.properties
     if said.get("ActiveState") == "failed":
         yield fault("unit-failed", name, f"failed ({said.get('Result')})", _LOOK)
@@ -200,7 +208,13 @@ def unit(one: Unit, name: str) -> Iterator[Finding]:
 
 def opener(one: Unit | None, name: str) -> Finding:
     """The socket of the opener, without which nothing more is opened."""
+    if one is not None and not one.answered:
+        return _silent("opener", name)
     state = one.properties.get("ActiveState", "") if one is not None else "not there"
     if state in ("active", "activating", ""):
         return fine("opener", name, state or "active")
     return fault("opener", name, state, f"systemctl start {name}")
+
+
+def _silent(id: str, name: str) -> Finding:
+    return unseen(id, name, "systemd does not say in time how it is", f"systemctl status {name}")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from aoe import timing
 from aoe.control.client import Client
 from aoe.disk.identity import HERE, Host, raw_text
-from aoe.doctor.of_service import Process, Seat, Unit
+from aoe.doctor.of_service import SILENT, Process, Seat, Unit
 from aoe.errors import ConfigurationError, ControlFailed
 
 UNIT, OPENER = "aoe-target.service", "aoe-target-opener.socket"
@@ -78,13 +78,16 @@ def _replaced(at: Path) -> tuple[str, ...]:
 
 
 def unit(name: str) -> Unit | None:
-    """As systemd shows it; None where there is no systemd, or no such unit. Blocks for a moment."""
+    """As systemd shows it, `SILENT` where it does not in time; None where there is no systemd, or no such
+    unit. Blocks for a moment."""
     command = ["systemctl", "show", name, "--property", ",".join(_PROPERTIES)]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=timing.DOCTOR_LOOK_S, check=False
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except subprocess.TimeoutExpired:
+        return SILENT
+    except OSError:
         return None
     found = dict(it.split("=", 1) for it in done.stdout.splitlines() if "=" in it)
     if done.returncode or found.get("LoadState") != "loaded":

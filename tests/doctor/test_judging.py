@@ -13,16 +13,26 @@ from pathlib import Path
 
 import pytest
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.config.values import ExportConfig
 from aoe.disk.identity import Host
-from aoe.doctor import host, interfaces, of_host, of_interfaces, of_segment, of_service, of_state, of_stores
+from aoe.doctor import (
+    host,
+    interfaces,
+    of_host,
+    of_interfaces,
+    of_segment,
+    of_service,
+    of_state,
+    of_stores,
+    service,
+)
 from aoe.doctor.bounded import blocking
 from aoe.doctor.checks import CHECKS, Finding, Severity, fault, fine, gravest_first, unseen
 from aoe.doctor.of_host import Clock, Uring
 from aoe.doctor.of_interfaces import Lost, Seen
 from aoe.doctor.of_segment import Answer, Ours
-from aoe.doctor.of_service import Process, Seat, Unit
+from aoe.doctor.of_service import SILENT, Process, Seat, Unit
 from aoe.doctor.of_state import State
 from aoe.doctor.of_stores import Store
 from aoe.doctor.stores import Ids, look
@@ -368,6 +378,24 @@ def test_a_unit_as_the_package_has_it_is_well() -> None:
     assert not of_service.opener(Unit({"ActiveState": "active"}), "o").is_fault
     for lost in (None, Unit({"ActiveState": "inactive"}), Unit({"ActiveState": "failed"})):
         assert wrong(of_service.opener(lost, "o")) == [("opener", "o")]
+
+
+def test_a_manager_that_does_not_answer_in_time_is_no_fault_of_the_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine's systemd takes long; the unit is not "not there" for that, and not well."""
+    slow = tmp_path / "systemctl"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(timing, "DOCTOR_LOOK_S", 0.05)
+    assert service.unit("u") == SILENT
+    found = [*of_service.unit(SILENT, "u"), of_service.opener(SILENT, "u")]
+    assert [(it.id, it.severity) for it in found] == [
+        ("unit-failed", Severity.UNSEEN),
+        ("opener", Severity.UNSEEN),
+    ]
+    assert all(it.remedy == "systemctl status u" for it in found)
 
 
 def test_a_directory_of_the_control_socket_that_others_may_write() -> None:
