@@ -16,11 +16,13 @@ from tests.support.labs.guests.machine import SIDE, add_tap, host, needs_qemu, t
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import image
 from tests.support.tools import need_namespaces, tool
+from tests.vm.unit import ended
 
 SECTORS = 32 << 11
 """Of the guest's second disk."""
 XFS_BYTES = 300 << 20
 """The least that mkfs.xfs makes."""
+_LONGEST = ("service", "image", "tutorial", "lvm", "root")
 IMAGES = ("fuse3", "qemu-system-common", "qemu-utils")
 """Packages for volumes in qcow2."""
 
@@ -50,16 +52,24 @@ class Site(NamedTuple):
             guest.check("ip link set eth0 mtu 9000 up")
             yield guest
 
-    def aoe(self, *words: str | Path) -> "subprocess.Popen[bytes]":
-        """A client on this side."""
-        return self._client("aoe.cli.client", *map(str, words), "--interface", "tap0")
+    def read(self, address: str, sectors: int = 1) -> bytes:
+        """The first ones of a disk, by a client on this side."""
+        return ended(self._client("patient_client", address, str(sectors)))
+
+    def write(self, address: str, data: bytes) -> None:
+        """To the first sectors."""
+        ended(self.writes(address), data)
+
+    def writes(self, address: str) -> "subprocess.Popen[bytes]":
+        """As `write`, of what it is given to read."""
+        return self._client("patient_client", address, "0")
 
     def writing_client(self) -> "subprocess.Popen[bytes]":
         """Writers on e1.0, until they have no more to read."""
-        return self._client("tests.vm.writing_client", "tap0")
+        return self._client("writing_client")
 
     def _client(self, module: str, *words: str) -> "subprocess.Popen[bytes]":
-        command = self.lab.command(SIDE, sys.executable, "-m", module, *words)
+        command = self.lab.command(SIDE, sys.executable, "-m", f"tests.vm.{module}", "tap0", *words)
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -94,4 +104,5 @@ def root_for(package: Path, copy: Path) -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, and nothing waits for it at the end."""
-    items.sort(key=lambda it: it.path.name != "test_service.py")
+    names = [f"test_{it}.py" for it in _LONGEST]
+    items.sort(key=lambda it: names.index(it.path.name) if it.path.name in names else len(names))

@@ -4,7 +4,7 @@ from tests.support.labs.guests.debian import DebianGuest
 from tests.support.labs.guests.machine import PATIENCE_S
 from tests.support.waiting import wait_for
 from tests.vm.conftest import Site
-from tests.vm.unit import UNIT, again, ended, serves
+from tests.vm.unit import UNIT, again, serves, succeeds
 
 _POOLS = {"fast": "/mnt/fast", "root": "/srv/pool"}
 _DISKS = {"fast/disk": "e1.5", "root/disk": "e1.6"}
@@ -61,9 +61,9 @@ def serve(guest: DebianGuest, count: int) -> None:
 def cut(debian: Site, guest: DebianGuest) -> None:
     """While they are served; what is written later is not in the copies."""
     for name, address in _DISKS.items():
-        ended(debian.aoe("write", address), data=_FIRST)
+        debian.write(address, _FIRST)
         guest.check(f"aoe-target volume snapshot {name}@one")
-        ended(debian.aoe("write", address), data=_SECOND)
+        debian.write(address, _SECOND)
     for name, copy in zip(_DISKS, _COPIES, strict=True):
         guest.check(f"aoe-target volume clone {name}@one {copy}")
 
@@ -80,7 +80,7 @@ def restart(debian: Site, guest: DebianGuest, count: int) -> None:
 
 def has(debian: Site, *addresses: str, data: bytes) -> None:
     for address in addresses:
-        assert ended(debian.aoe("read", address, "--sectors", "1")) == data, address
+        assert debian.read(address) == data, address
 
 
 def kill(debian: Site, guest: DebianGuest) -> None:
@@ -89,7 +89,7 @@ def kill(debian: Site, guest: DebianGuest) -> None:
     assert len(before) == 2
     guest.check(f"kill -KILL {' '.join(before)}")
     for address in _COPIES.values():
-        ended(debian.aoe("write", address), data=_THIRD)
+        debian.write(address, _THIRD)
     has(debian, *_COPIES.values(), data=_THIRD)
     has(debian, *_DISKS.values(), data=_SECOND)
     after = daemons(guest)
@@ -102,7 +102,7 @@ def stop(guest: DebianGuest) -> None:
     guest.check(f"systemctl stop {UNIT}")
     wait_for(lambda: not daemons(guest), PATIENCE_S, lambda: guest.journal(_IMAGES), every_s=0.2)
     assert mounted(guest) == ""
-    guest.check("umount /mnt/fast && test -z $(compgen -G '/run/aoe-image-*')")
+    succeeds(guest, "umount /mnt/fast && ! compgen -G '/run/aoe-image-*'")
     assert guest.check(f"systemctl list-units --failed --no-legend --plain '{_IMAGES}'") == ""
 
 

@@ -15,15 +15,14 @@ from tests.vm.unit import (
     UNIT,
     again,
     drop_in,
-    ended,
     given,
-    held,
     holds,
     metrics,
     restarts,
     says,
     serves,
     settled,
+    succeeds,
     written,
 )
 
@@ -68,7 +67,7 @@ def test_a_disk_is_a_service(debian: Site) -> None:
         serves(guest, 3)
         own_disk.check_after_boot(guest)
         assert guest.check("systemctl --failed --no-legend --plain") == ""
-        ended(debian.aoe("read", "e1.0", "--sectors", "8"))
+        debian.read("e1.0", sectors=8)
         remove(guest)
 
 
@@ -91,9 +90,8 @@ def install(guest: DebianGuest, package: Path) -> None:
     assert guest.property(UNIT, "UnitFileState") == "disabled"
     refused = guest.run("systemctl enable --now aoe-target")
     assert refused.status
-    shown = f"systemctl status --no-pager --full {UNIT} || true"
     remedy = "/etc/aoe-target.toml does not exist; write it: man aoe-target.toml"
-    wait_for(lambda: remedy in guest.check(shown), PATIENCE_S, every_s=0.2)
+    succeeds(guest, f"systemctl status --no-pager --full {UNIT} | grep '{remedy}'")
     guest.check("systemctl disable aoe-target")
 
 
@@ -104,7 +102,7 @@ def serve(guest: DebianGuest) -> None:
     guest.check("systemctl enable --now aoe-target")
     units = f"{UNIT} {confined.OPENER}"
     assert guest.check(f"systemd-analyze verify --man=no {units}") == ""
-    assert guest.property(UNIT, "StatusText").startswith("1 serving;")
+    serves(guest, 1)
     says(guest, "e1.0: /dev/vdb")
     assert "without the compiled engine" not in guest.journal(UNIT)
     status = guest.check(f"cat /proc/{guest.pid(UNIT)}/status")
@@ -149,7 +147,7 @@ def check_store(debian: Site, guest: DebianGuest, count: int) -> None:
         assert given(guest) == kept(names)
         holds(guest, count)
         guest.check("ip link set eth0 down && sleep 1 && ip link set eth0 up")
-        assert held(guest) == count
+        holds(guest, count)
 
 
 def kept(names: list[str]) -> list[str]:
@@ -235,7 +233,7 @@ def check_stop(guest: DebianGuest, count: int) -> None:
     """It lets go of all, and says so; who asks for metrics starts nothing. It forgets which disk failed."""
     guest.check(f"systemctl stop {UNIT}")
     says(guest, "systemctl stop lets go of them", since="Stopping")
-    assert held(guest) == 0
+    holds(guest, 0)
     told.check_metrics_stopped(guest)
     guest.check(f"systemctl start {UNIT}")
     serves(guest, 4)
@@ -247,7 +245,7 @@ def check_stop(guest: DebianGuest, count: int) -> None:
 def remove(guest: DebianGuest) -> None:
     """Nothing of it runs any more, and nothing is left that it made."""
     guest.check("DEBIAN_FRONTEND=noninteractive apt-get purge -y aoe-target", PACKAGE_S)
-    assert guest.run("pgrep -u aoe-target; pgrep -f 'aoe nbd|aoe-target|nbdkit'").output == ""
+    succeeds(guest, "! pgrep --list-full -u aoe-target && ! pgrep --list-full -f 'aoe nbd|aoe-target|nbdkit'")
     guest.check("test ! -e /var/lib/aoe-target && test -e /etc/aoe-target.toml && ! mountpoint -q /mnt/own")
     states = "--state=active,activating,deactivating,failed"
-    assert guest.check(f"systemctl list-units {states} --no-legend --plain 'aoe-*'") == ""
+    succeeds(guest, f"! systemctl list-units {states} --no-legend --plain 'aoe-*' | grep .")

@@ -3,7 +3,9 @@
 import json
 
 from tests.support.labs.guests.debian import DebianGuest
-from tests.vm.unit import UNIT, metrics, write
+from tests.support.labs.guests.machine import PATIENCE_S
+from tests.support.waiting import wait_for
+from tests.vm.unit import UNIT, metrics, succeeds, write
 
 METRICS = "aoe-target-metrics.socket"
 _OPENER = "aoe-target-opener.socket"
@@ -40,15 +42,16 @@ def check_journal(guest: DebianGuest, address: str) -> None:
     """Export and peer are fields of a message of them."""
     fields = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,AOE_EXPORT,AOE_PEER"
     how = f"--boot --unit={UNIT} --output=json --output-fields={fields} --no-pager"
-    (first, *_) = guest.check(f"journalctl {how} AOE_EXPORT={address} | grep contact").splitlines()
-    said = json.loads(first)
+    contacts = f"journalctl {how} AOE_EXPORT={address} | grep contact"
+    succeeds(guest, contacts)
+    said = json.loads(guest.check(contacts).splitlines()[0])
     assert (said["PRIORITY"], said["SYSLOG_IDENTIFIER"]) == ("6", "aoe-target")
     assert said["MESSAGE"] == f"{address}: first contact of {said['AOE_PEER']} on eth0"
 
 
 def check_doctor(guest: DebianGuest) -> None:
     """It finds nothing on a good host."""
-    assert doctor(guest) == {}
+    finds(guest, {})
 
 
 def check_doctor_of_faults(guest: DebianGuest) -> None:
@@ -57,14 +60,27 @@ def check_doctor_of_faults(guest: DebianGuest) -> None:
     guest.check(f"systemctl disable {UNIT} && systemctl stop {_OPENER} && chown root {_STATE}")
     write(guest, _CHANGED, "[Unit]\n")
     remedies = {name: it.replace("UID", uid) for name, it in _FAULTS.items()}
-    assert doctor(guest) == remedies
+    finds(guest, remedies)
     guest.check(" && ".join(it for name, it in remedies.items() if name != "unit-store"))
 
 
-def doctor(guest: DebianGuest) -> dict[str, str]:
-    """What it finds wrong, with the remedy; its status says whether that is anything."""
+def finds(guest: DebianGuest, faults: dict[str, str]) -> None:
+    """These it finds wrong, and no others. It looks at each thing for some seconds only, which an emulated
+    processor may take longer for: so it may look again."""
+    said: list[object] = []
+
+    def found() -> bool:
+        said.append(doctor(guest))
+        return said[-1] == sorted(faults.items())
+
+    wait_for(found, PATIENCE_S, lambda: f"{said} instead of {faults}")
+
+
+def doctor(guest: DebianGuest) -> list[tuple[str, str]]:
+    """What it finds wrong, with the remedy; its status says whether that is anything. That frames were too
+    old is no fault of the guest's: this machine may stand still for so long."""
     done = guest.run("aoe-target doctor --json")
     found = [json.loads(line) for line in done.output.splitlines()]
-    faults = {it["id"]: it["remedy"] for it in found if it.get("severity") in ("error", "warning")}
+    faults = [it for it in found if it.get("severity") in ("error", "warning")]
     assert (done.status, found[-1]["faults"]) == (bool(faults), len(faults)), done.output
-    return faults
+    return sorted((it["id"], it["remedy"]) for it in faults if it["id"] != "frames-dropped")

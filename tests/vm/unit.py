@@ -5,7 +5,6 @@ import contextlib
 import json
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,8 +14,9 @@ from tests.support.waiting import wait_for
 
 UNIT = "aoe-target.service"
 METRICS = "metrics"
-_SETTLE_S = 1.5
-_PAUSE_S = 0.2
+_PAUSE_S = 0.5
+"""To look costs the guest's processor more than to wait."""
+_ALIKE = 6
 
 
 def serves(guest: DebianGuest, count: int, failed: int = 0) -> None:
@@ -29,9 +29,20 @@ def _serves(said: str, count: int, failed: int) -> bool:
     return said.startswith(f"{failed} failed, {count} serving:" if failed else f"{count} serving;")
 
 
-def _wait(condition: Callable[[], bool], what: str, guest: DebianGuest) -> None:
-    """To look costs the guest's processor more than to wait."""
-    wait_for(condition, PATIENCE_S, lambda: f"{what}: {guest.journal(UNIT)[-2000:]}", every_s=_PAUSE_S)
+def _wait(condition: Callable[[], object], what: str, guest: DebianGuest) -> None:
+    """For it; the journal is told with the guest's last words."""
+    wait_for(condition, PATIENCE_S, lambda: f"{what}: {guest.property(UNIT, 'StatusText')}", every_s=_PAUSE_S)
+
+
+def succeeds(guest: DebianGuest, command: str) -> None:
+    """Wait until it does: what it needs comes by itself, and soon."""
+    said = [""]
+
+    def done() -> bool:
+        status, said[0] = guest.run(command)
+        return status == 0
+
+    wait_for(done, PATIENCE_S, lambda: f"{command}: {said[0]}", _PAUSE_S)
 
 
 def says(guest: DebianGuest, *words: str, since: str = "") -> None:
@@ -40,7 +51,7 @@ def says(guest: DebianGuest, *words: str, since: str = "") -> None:
     def journal() -> str:
         return guest.journal(UNIT).rpartition(since)[2] if since else guest.journal(UNIT)
 
-    wait_for(lambda: (said := journal()) and all(it in said for it in words), PATIENCE_S, journal, _PAUSE_S)
+    _wait(lambda: (said := journal()) and all(it in said for it in words), f"it does not say {words}", guest)
 
 
 def again(guest: DebianGuest, before: int, count: int, failed: int = 0) -> None:
@@ -60,15 +71,15 @@ def held(guest: DebianGuest, unit: str = UNIT) -> int:
 
 
 def settled(guest: DebianGuest) -> int:
-    """As `held`, once it changes no more: systemd is told after the service is ready."""
+    """As `held`, once some looks find the same: systemd is told after the service is ready."""
+    found: list[int] = []
 
     def unchanged() -> bool:
-        before = held(guest)
-        time.sleep(_SETTLE_S)
-        return held(guest) == before
+        found.append(held(guest))
+        return len(found) >= _ALIKE and len(set(found[-_ALIKE:])) == 1
 
     _wait(unchanged, "what is held changes all the time", guest)
-    return held(guest)
+    return found[-1]
 
 
 def holds(guest: DebianGuest, count: int) -> None:

@@ -9,6 +9,10 @@ import sys
 
 import aoe
 from tests.support.checkers.writers import Writers
+from tests.vm.patient_client import PATIENCE_S
+
+REST_S = 0.05
+"""An emulated processor has something else to do, too: with the usual rest a package takes minutes longer."""
 
 
 async def over(writers: Writers) -> None:
@@ -19,8 +23,8 @@ async def over(writers: Writers) -> None:
 
 async def main(interface: str) -> None:
     """A block is what one frame carries."""
-    async with aoe.attach("e1.0", interface=interface, timeout_s=None) as disk:
-        writers = Writers(disk, block=1024, all_verbs=True)
+    async with aoe.attach("e1.0", interface=interface, find_s=PATIENCE_S, timeout_s=None) as disk:
+        writers = Writers(disk, block=1024, all_verbs=True, rest_s=REST_S)
         await disk.write(0, bytes(writers.places * writers.block))  # what an earlier one has left
         print("go", flush=True)
         await writers.run_until(over(writers))

@@ -16,6 +16,7 @@ from tests.support.labs.failover import CALLS_MIN, VERB_MIN
 from tests.support.waiting import PATIENCE_S, own_s
 
 STAMP = struct.Struct("<QQ")
+_PROBE_REST_S = 0.005
 WAIT_MIN_S = 0.05
 """What a call had to wait for less is no pause."""
 
@@ -25,16 +26,24 @@ class Writers:
     of it; and one more that writes to a place of its own all the time: `pause_s` is the longest it had to
     wait, `waits` are when its waits began and ended, by the loop's clock. One `seed`, one choice of places
     and of calls for each of the eight. With `all_verbs` they also write with FUA, and trim where the disk
-    promises zeroes after it. `verbs` counts what returned."""
+    promises zeroes after it. Each rests for `rest_s` (seconds) between two calls. `verbs` counts what
+    returned."""
 
     def __init__(
-        self, remote: Disk, places: int = 24, block: int = 512, seed: int = 0, all_verbs: bool = False
+        self,
+        remote: Disk,
+        places: int = 24,
+        block: int = 512,
+        seed: int = 0,
+        all_verbs: bool = False,
+        rest_s: float = 0.002,
     ) -> None:
         self.remote = remote
         self.places = places
         self.block = block
         self.seed = seed
         self.all_verbs = all_verbs
+        self.rest_s = rest_s
         self.calls: list[tuple[int, Call]] = []
         self.errors: list[BaseException] = []
         self.pause_s = 0.0
@@ -89,7 +98,7 @@ class Writers:
                 await self._choose(rng)(loop, place)
             except (DiskError, RequestError) as error:
                 self.errors.append(error)
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(self.rest_s)
 
     def _choose(self, rng: random.Random) -> Callable[[asyncio.AbstractEventLoop, int], Awaitable[None]]:
         chosen = rng.random()
@@ -113,7 +122,7 @@ class Writers:
             self.pause_s = max(self.pause_s, own_s() - started_s)
             if loop.time() - called > WAIT_MIN_S:
                 self.waits.append((called, loop.time()))
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(max(self.rest_s, _PROBE_REST_S))
 
     async def _write(self, loop: asyncio.AbstractEventLoop, place: int, fua: bool = False) -> None:
         number = next(self._numbers)

@@ -205,7 +205,7 @@ class DebianGuest(LinuxGuest):
             if self.is_busy:
                 self._shell.sendall(_INTERRUPT)
                 said.append(f"--- interrupted\n{self.finish(_LAST_S).output}")
-            said += [f"--- {it}\n{self.run(it, _LAST_S).output}" for it in _LAST_WORDS]
+            said += [f"--- {it}\n{self.run(f'SYSTEMD_COLORS=0 {it}', _LAST_S).output}" for it in _LAST_WORDS]
         except (GuestError, OSError) as error:
             said.append(f"the shell says no more: {str(error).splitlines()[0]}")
         return "\n".join(said)
