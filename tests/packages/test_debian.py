@@ -11,7 +11,7 @@ from aoe.cli import cloud_parser, parser, target_parser
 from aoe.config.read import read
 from man import generate
 from tests.support.labs.building import ROOT
-from tests.support.labs.debian import deb, field
+from tests.support.labs.debian import deb_kept, field
 from tests.support.labs.load import DATA, PIECE
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import Target, image
@@ -30,14 +30,14 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return deb(tmp_path_factory.mktemp("debian"))
+def package() -> Path:
+    return deb_kept()
 
 
 @pytest.fixture(scope="module")
-def root(package: Path) -> Path:
+def root(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its files."""
-    there = package.parent / "root"
+    there = tmp_path_factory.mktemp("debian") / "root"
     tool("dpkg-deb", "--extract", package, there)
     return there
 

