@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from aoe.cloud import places, tree
 from tests.support.labs.debian import deb_kept
-from tests.support.labs.guests.debian import SHELL_SCRIPT, SHELL_UNIT
+from tests.support.labs.guests.debian import PATIENCE, SHELL_SCRIPT, SHELL_UNIT
 from tests.support.labs.guests.kernel import CACHE, locked
 from tests.support.tools import need, need_root, tool
 
@@ -22,6 +22,7 @@ _FILES = {
     "etc/systemd/system/test-shell.service": SHELL_UNIT,
     "usr/local/sbin/test-shell": SHELL_SCRIPT,
     "etc/systemd/network/50-all.network": _ALL_INTERFACES,
+    "etc/systemd/system.conf.d/patience.conf": PATIENCE,
 }
 _PUT = "".join(
     f"""mkdir -p "$1"/{Path(path).parent}; cat >"$1"/{path} <<'EOF'\n{text}EOF\n"""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from aoe.cloud import library
-from tests.support.labs.guests.machine import Guest, needs_qemu
+from tests.support.labs.guests.machine import BOOT_S, PLAIN_CONSOLE, Guest, needs_qemu
 from tests.support.tools import tool
 from tests.vm.built_image import KEY, OF_DEB, BuiltImage, built_image
 
@@ -44,9 +44,9 @@ def test_it_boots_to_a_login_prompt(built: BuiltImage, tmp_path: Path) -> None:
     place, line, id = built.place, built.builds[0]["command_line"], built.builds[0]["id"]
     boot = ("-kernel", str(place.kernel), "-initrd", str(place.initramfs))
     disk = ("-drive", f"file={place.base},format=raw,if=virtio,snapshot=on")
-    append = ("-append", f"{line} rw console=ttyS0 panic=-1 mitigations=off")
+    append = ("-append", f"{line} rw console=ttyS0 panic=-1 mitigations=off {PLAIN_CONSOLE}")
     with Guest(tmp_path, *boot, *disk, *append, "-smp", "2", memory_mib=512) as guest:
-        guest.wait_for(" login:")
+        guest.wait_for(" login:", BOOT_S)
         text = guest.wait_for("active END")
     assert f"initramfs {id} END" in text, "the last member of the initramfs"
     assert f"root {id} active END" in text, "with host keys of its own, sshd runs"

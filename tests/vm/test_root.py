@@ -13,6 +13,7 @@ from aoe.wire.protocol import SECTOR
 from tests.support.labs.guests.filesystem import trouble
 from tests.support.labs.guests.machine import (
     PATIENCE_S,
+    PLAIN_CONSOLE,
     ShellGuest,
     add_tap,
     host,
@@ -37,7 +38,7 @@ UNPLUGGED = ("-netdev", "hubport,id=none,hubid=0", "-device", "virtio-net-pci,ne
 WRITER = (
     "n=0; while [ ! -e /run/stop ]; do f=w.$((n%20)); head -c 300000 /dev/urandom >/run/new &&"
     " cp /run/new /var/$f && sync /var/$f && (cd /run && sha256sum new | sed s,new,/var/$f, >/run/sum.$f)"
-    " || touch /run/failed; n=$((n+1)); echo $n >/run/count; done; touch /run/over"
+    " || touch /run/failed; n=$((n+1)); echo $n >/run/next && mv /run/next /run/count; done; touch /run/over"
 )
 """A file after the other; their checksums are kept where the disk is not."""
 
@@ -60,7 +61,7 @@ class Node(ShellGuest):
     ) -> None:
         place, line = built.place, built.builds[0]["command_line"]
         boot = ("-kernel", str(place.kernel), "-initrd", str(place.initramfs))
-        common = "rw console=ttyS0 panic=-1 mitigations=off net.ifnames=0"
+        common = f"rw console=ttyS0 panic=-1 mitigations=off net.ifnames=0 {PLAIN_CONSOLE}"
         append = ("-append", f"{common} {line} {words}")
         super().__init__(work, *boot, *append, "-smp", "2", *arguments, lab=lab, memory_mib=512)
 
@@ -185,9 +186,14 @@ def _has_its_interfaces(node: Node) -> None:
     """No manager of the root's changes them."""
     assert node.check("findmnt -no SOURCE /").strip() == "/dev/nbd0"
     node.check("systemctl start systemd-networkd")  # which waits until it is
-    listed = node.check("networkctl --no-legend --no-pager list").splitlines()
-    assert [it.split()[-1] for it in listed if " eth" in it] == ["unmanaged"] * 2
+    wait_for(lambda: _judged(node) == ["unmanaged"] * 2, PATIENCE_S, lambda: f"{_judged(node)}", every_s=0.3)
     assert ADDRESS in node.check("ip -4 -brief address show eth0")
+
+
+def _judged(node: Node) -> list[str]:
+    """What networkd makes of each interface, "pending" and "initialized" before that."""
+    listed = node.check("networkctl --no-legend --no-pager list").splitlines()
+    return [it.split()[-1] for it in listed if " eth" in it]
 
 
 def _goes_on(node: Node, primaries: list[TargetProcess]) -> None:

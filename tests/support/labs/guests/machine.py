@@ -20,9 +20,13 @@ from tests.support.tools import need, unavailable, which
 
 PATIENCE_S = 300.0
 """For what an emulated processor does while others have its real one."""
+BOOT_S = 2 * PATIENCE_S
+"""For a guest to come up, which is the longest of what it does at a stretch."""
 LIFETIME_S = 900.0
 """No guest outlives this, whatever its test waits for; one with a whole system has a longer life."""
 
+PLAIN_CONSOLE = "loglevel=6"
+"""On the kernel's command line: most of its own lines, which begin in the midst of others, are not shown."""
 SIDE = "host"
 Address = tuple[str, int]
 """Of the loopback, and a UDP port."""
@@ -200,7 +204,7 @@ class ShellGuest(Guest):
 
     def __enter__(self) -> Self:
         try:
-            self._read_until(rb"ready\n", PATIENCE_S, "no shell")
+            self._read_until(rb"ready\n", BOOT_S, "no shell")
         except BaseException:
             self.kill()
             raise
