@@ -46,7 +46,7 @@ def test_it_boots_to_a_login_prompt(built: BuiltImage, tmp_path: Path) -> None:
     disk = ("-drive", f"file={place.base},format=raw,if=virtio,snapshot=on")
     append = ("-append", f"{line} rw console=ttyS0 panic=-1 mitigations=off {PLAIN_CONSOLE}")
     with Guest(tmp_path, *boot, *disk, *append, "-smp", "2", memory_mib=512) as guest:
-        guest.wait_for(" login:", BOOT_S)
+        guest.wait_for("login:", BOOT_S)  # before which agetty writes the rest of the line
         text = guest.wait_for("active END")
     assert f"initramfs {id} END" in text, "the last member of the initramfs"
     assert f"root {id} active END" in text, "with host keys of its own, sshd runs"

@@ -148,7 +148,7 @@ class Guest:
     def kill(self) -> None:
         """Pull the plug: SIGKILL, nothing is written back."""
         self.process.kill()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=PATIENCE_S)
 
     def text(self) -> str:
         """Everything on the console so far."""

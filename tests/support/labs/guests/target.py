@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from aoe.engine import why_unavailable
-from tests.support.labs.guests.machine import tied
+from tests.support.labs.guests.machine import PATIENCE_S, tied
 from tests.support.labs.network import Lab
 from tests.support.tools import need, unavailable
 from tests.support.waiting import wait_for
@@ -45,7 +45,7 @@ class TargetProcess:
     def kill(self) -> None:
         """SIGKILL: nothing is finished, nothing said."""
         self.process.kill()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=PATIENCE_S)
 
     def restart(self) -> None:
         """Start it again after `kill`."""
@@ -71,7 +71,7 @@ class TargetProcess:
             assert process.poll() is None, self.log()
         except BaseException:
             process.kill()
-            process.wait(timeout=30)
+            process.wait(timeout=PATIENCE_S)
             raise
         return process
 
