@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from aoe.image.daemon import Daemon
 from aoe.image.qmp import Qmp
 from aoe.image.serving import Images
 from aoe.image.user import reader
-from tests.image.daemons import daemon_of
+from tests.image.daemons import kill_daemon
 from tests.image.test_merging import BLOCK, MIB, STATES, content, content_of, prepared, qemu_io
 from tests.image.test_serving import create, wanted
 from tests.support.waiting import PATIENCE_S
@@ -62,7 +61,7 @@ def killed(prepared: Path, directory: Path, at: int, patch: pytest.MonkeyPatch, 
         def do(self: Qmp, verb: str, **arguments: Any) -> Any:
             asked[0] += 1
             if asked[0] == at + 1:
-                os.kill(daemon_of(top), signal.SIGKILL)
+                kill_daemon(top)
             return asking(self, verb, **arguments)
 
         with patch.context() as patched:

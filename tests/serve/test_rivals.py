@@ -68,7 +68,9 @@ def test_what_was_asked_ahead_is_not_asked_again(monkeypatch: pytest.MonkeyPatch
     asyncio.run(scenario())
 
 
-def test_an_add_waits_for_what_is_asked() -> None:
+def test_an_add_waits_for_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "ADDRESS_ANSWERS_S", PATIENCE_S)
+
     async def scenario() -> None:
         async with scene() as here:
             here.target.rivals.ask_ahead([(0, 0)], INTERVAL_S)
