@@ -130,10 +130,10 @@ class Connection:
         began_s = time.monotonic()
         while not _is_readable(to, timing.OPENER_LOOK_S):
             waited_s = time.monotonic() - began_s
-            if waited_s > self._patience_s:
-                return False
             if waited_s > timing.OPENER_SILENT_S:
                 self._say_silent()
+            if waited_s > self._patience_s:
+                return False
         return True
 
     def _give_up(self, request: Request) -> None:

@@ -163,7 +163,7 @@ def test_as_many_are_counted_as_the_load_generator_counts(
 ) -> None:
     with counted(lab, engine, "1.1", "1.2", durability=durability, sectors=1 << 13) as target:
         words = ["v0", "1", "1", "--slots", "2", "--rw", "randrw", "--sectors", str(PIECE), "--depth", "16"]
-        words += ["--range", str(1 << 13), "--seconds", "0.5", "--blind"]
+        words += ["--range", str(1 << 13), "--seconds", "0.5", "--blind", "--patience", "30"]
         ran = lab.popen("client", load, *words, stdout=subprocess.PIPE)
         said = json.loads(ran.communicate(timeout=60)[0])
         assert said["errors"] == 0
