@@ -14,6 +14,7 @@ import pytest
 
 from tests.net.service import Service
 from tests.pool.pools import working
+from tests.support.checkers.readme import README, commands
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.nbdkit import need_nbdkit, socket_path
 from tests.support.labs.network import Lab
@@ -22,7 +23,6 @@ from tests.support.tools import need_namespaces
 from tests.support.waiting import PATIENCE_S, at_best, wait_for
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
 ENGINES = ("c",)
 PROGRAMS = {"aoe": "aoe.cli.client", "aoe-target": "aoe.cli.target"}
 SERVICE = "tests/vm/test_service.py"
@@ -55,22 +55,17 @@ ELSEWHERE = {
 """Commands of others, and the file that runs them, with words that are in it."""
 
 
-def commands() -> list[str]:
-    """Each line of the README's shell blocks, without its comment."""
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    return [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
-
-
 def ours(*beginning: str) -> list[str]:
     """Those that begin so, each once."""
     return list(dict.fromkeys(line for line in commands() if line.split()[: len(beginning)] == [*beginning]))
 
 
-SERVE = [line for line in ours("aoe-target", "serve") if "drbd" not in line]
+DISKLESS = commands("A machine without a disk")
+"""`tests/vm/test_demo.py` has them."""
+SERVE = [line for line in ours("aoe-target", "serve") if "drbd" not in line and line not in DISKLESS]
 PRIMARIES = [line for line in ours("aoe-target", "serve") if "drbd" in line]
 STATE = ours("aoe-target", "state")
-_, POOLS, _ = re.split(r"## From a template.*?```sh\n(.*?)```", README, maxsplit=1, flags=re.DOTALL)
-FROM_A_TEMPLATE = [line.partition(" #")[0].strip() for line in POOLS.splitlines()]
+FROM_A_TEMPLATE = commands("From a template to a hundred disks")
 OVER_BOTH = [line for line in ours("aoe", "nbd") if "e2.0" in line or "--status" in line]
 USE = [line for line in ours("aoe") if line not in OVER_BOTH and line not in ELSEWHERE]
 
@@ -139,7 +134,7 @@ def two_hosts(work: Path, cables: int, **names: str) -> Iterator[tuple[Host, Hos
 
 def test_every_command_is_known() -> None:
     assert commands()
-    ran = {*SERVE, *PRIMARIES, *STATE, *USE, *OVER_BOTH, *ELSEWHERE, *FROM_A_TEMPLATE}
+    ran = {*SERVE, *PRIMARIES, *STATE, *USE, *OVER_BOTH, *ELSEWHERE, *FROM_A_TEMPLATE, *DISKLESS}
     assert set(commands()) == ran
     assert len(PRIMARIES) == len(OVER_BOTH) == 2
 
