@@ -31,7 +31,7 @@ ELSEWHERE = {
     "tools/demo": (".ci/run", "tools/demo"),
     "aoe nbd e1.0 --attach /dev/nbd0": (
         "tests/vm/test_nbd_client.py",
-        "aoe nbd e1.0 --interface eth0 --attach",
+        'f"--attach {DEVICE}"',
     ),
     "sudo apt-get build-dep .": (
         "tests/packages/test_debian.py",
