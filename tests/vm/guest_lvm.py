@@ -222,7 +222,7 @@ def clones(work: Work) -> dict[str, object]:
         finally:
             took[0] += time.monotonic() - start
 
-    volumes = work.store._volumes  # type: ignore[attr-defined]
+    volumes = work.store._volumes  # type: ignore[attr-defined]  # of an LvmThin, whose commands are timed
     place = volumes._place
     volumes._place = place._replace(host=place.host._replace(run=timed))
     for number in range(CLONES):
