@@ -1,5 +1,7 @@
 """The words for limits of a disk."""
 
+from aoe.config import meanings
+
 LIMITS = (
     (
         "limit-iops",
@@ -13,11 +15,11 @@ LIMITS = (
         "bytes a second that all hosts together may read and write, such as 100M (0: no limit)",
     ),
     ("limit-client-iops", "N", "requests a second that each host may make of a disk (0: no limit)"),
-    ("limit-client-bandwidth", "N", "bytes a second that each host may read and write (0: no limit)"),
+    ("limit-client-bandwidth", "N", meanings.LIMIT_CLIENT_BANDWIDTH),
     (
         "limit-burst",
         "S",
-        "after a pause, as much as a limit lets pass in so many seconds may come at once (0.1)",
+        meanings.LIMIT_BURST,
     ),
 )
 """Key of the file and name of the option, its value, and what it means."""

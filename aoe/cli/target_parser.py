@@ -11,6 +11,7 @@ from aoe.cli import control_parser, pool_parser, words
 from aoe.cli.limit_words import LIMITS
 from aoe.cli.report import Report
 from aoe.cli.version import Version
+from aoe.config import meanings
 from aoe.image.formats import AUTO, FORMATS, RAW
 from aoe.initiator.options import ENGINES
 from aoe.wire import protocol
@@ -197,11 +198,12 @@ _FORMAT = (
 
 def _add_disks(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    durability = (
-        "what a write reply means: the data is on stable storage (write-through, the default), or will be "
-        "after the next FLUSH reply (write-back)"
+    add(
+        "--durability",
+        choices=("write-through", "write-back"),
+        default="write-through",
+        help=meanings.DURABILITY,
     )
-    add("--durability", choices=("write-through", "write-back"), default="write-through", help=durability)
     add("--direct", action="store_true", help="bypass the page cache (default for block devices)")
     add("--buffered", action="store_true", help="use the page cache (default for files)")
     shared = (
@@ -210,23 +212,25 @@ def _add_disks(command: argparse.ArgumentParser) -> None:
     )
     add("--shared", action="store_true", help=shared)
     add("--read-only", action="store_true", help="answer writes with an ATA error")
-    copy = (
-        "id of the image that the disk is a copy of, which makes it read-only. Servers that show one id and "
-        "one serial are one disk to our initiator, although each has a copy of its own"
-    )
-    add("--copy-of", metavar="IMAGE", help=copy)
+    add("--copy-of", metavar="IMAGE", help=meanings.COPY_OF)
     add("--format", choices=(AUTO, RAW, *FORMATS), default=AUTO, help=_FORMAT)
     add("--key-file", metavar="FILE", help="key of an image in luks, or of an encrypted one in qcow2")
     add("--offset", type=int, default=0, metavar="SECTORS", help="serve from this sector on (0)")
-    add("--length", type=int, metavar="SECTORS", help="serve only so many sectors (all)")
+    add("--length", type=int, metavar="SECTORS", help=meanings.LENGTH)
     serial = (
         f"serial number, up to {protocol.SERIAL_MAX} characters, for one PATH. By default it is made of the "
         "id of the store; a store without an id gets a random one, which is kept"
     )
     add("--serial", metavar="TEXT", help=serial)
-    age = "drop a write that waited longer than this before the disk got it (1)"
     seconds = timing.FRAME_AGE_DEFAULT_S
-    add("--max-frame-age", dest="frame_age_s", type=float, default=seconds, metavar="S", help=age)
+    add(
+        "--max-frame-age",
+        dest="frame_age_s",
+        type=float,
+        default=seconds,
+        metavar="S",
+        help=meanings.MAX_FRAME_AGE,
+    )
 
 
 def _add_limits(command: argparse.ArgumentParser) -> None:
@@ -245,21 +249,15 @@ def _add_access(command: argparse.ArgumentParser) -> None:
     add("--no-remote-admin", dest="remote_admin", action="store_false", help=admin)
     masks = "refuse every change of the mask list that comes over the network"
     add("--no-remote-masks", dest="remote_masks", action="store_false", help=masks)
-    kept = "where config string, mask list, reservation and serial of each disk are kept"
-    add("--state-dir", type=Path, metavar="DIR", help=kept)
+    add("--state-dir", type=Path, metavar="DIR", help=meanings.STATE_DIR)
     forget = "forget config string, mask list and reservation of the disks that are served"
     add("--reset-state", action="store_true", help=forget)
 
 
 def _add_engine(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    count = "messages that a client may have outstanding; by default what the receive buffer holds, up to 64"
-    add("--buffer-count", type=int, metavar="N", help=count)
-    engine = (
-        "which code moves the sectors: auto takes the compiled engine on Ethernet interfaces, and Python, "
-        "with a line that says why, where the engine cannot run"
-    )
-    add("--engine", choices=ENGINES, default="auto", help=engine)
+    add("--buffer-count", type=int, metavar="N", help=meanings.BUFFER_COUNT)
+    add("--engine", choices=ENGINES, default="auto", help=meanings.ENGINE)
     add("--cpus", type=_cpus, default=(), metavar="N,...", help="one engine thread on each of these CPUs")
     spin = "let the engine sleep at once when there is nothing to do"
     add("--no-spin", dest="spin_us", action="store_const", const=0, default=limits.SPIN_US, help=spin)

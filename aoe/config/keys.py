@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from aoe import limits, timing
-from aoe.config import kinds
+from aoe.config import kinds, meanings
 from aoe.config.kinds import Bandwidth, Choice, Flag, Interface, Kind, Limit, Many, Mask, Seconds, Text, Whole
 from aoe.drive.identify import is_image_id, is_serial
 from aoe.image.formats import AUTO, FORMATS, RAW
@@ -64,8 +64,7 @@ TARGET = (
     Key(
         "engine",
         Choice("auto", "c", "python"),
-        "which code moves the sectors: auto takes the compiled engine on Ethernet interfaces, and Python, "
-        "with a line that says why, where the engine cannot run",
+        meanings.ENGINE,
         {"--engine": 'engine = "auto"'},
     ),
     Key("threads", Whole(1, limits.ENGINE_THREADS_MAX), "threads of the engine (1)"),
@@ -84,13 +83,13 @@ TARGET = (
     Key(
         "max-frame-age",
         Seconds(timing.FRAME_AGE_MIN_S, timing.FRAME_AGE_MAX_S),
-        "drop a write that waited longer than this before the disk got it (1)",
+        meanings.MAX_FRAME_AGE,
         {"--max-frame-age": "max-frame-age = 1"},
     ),
     Key(
         "buffer-count",
         Whole(protocol.BUFFER_COUNT_MIN, protocol.BUFFER_COUNT_MAX),
-        "messages that a client may have outstanding; by default what the receive buffer holds, up to 64",
+        meanings.BUFFER_COUNT,
         {"--buffer-count": "buffer-count = 64"},
     ),
     Key(
@@ -109,7 +108,7 @@ TARGET = (
     Key(
         "state-dir",
         Text("an absolute path", kinds.is_directory),
-        "where config string, mask list, reservation and serial of each disk are kept",
+        meanings.STATE_DIR,
         {"--state-dir": 'state-dir = "/var/lib/aoe-target"'},
     ),
     Key(
@@ -175,12 +174,11 @@ EXPORT = (
         "serve from this sector of 512 bytes on (0)",
         {"--offset": "offset = 0"},
     ),
-    Key("length", Whole(1, _SECTORS), "serve only so many sectors (all)", {"--length": "length = 2048"}),
+    Key("length", Whole(1, _SECTORS), meanings.LENGTH, {"--length": "length = 2048"}),
     Key(
         "durability",
         Choice("write-through", "write-back"),
-        "what a write reply means: the data is on stable storage (write-through, the default), or will be "
-        "after the next FLUSH reply (write-back)",
+        meanings.DURABILITY,
         {"--durability": 'durability = "write-back"'},
         everywhere=True,
     ),
@@ -209,8 +207,7 @@ EXPORT = (
     Key(
         "copy-of",
         Text(f"1 to {limits.IMAGE_ID_MAX} printable ASCII characters without blanks", is_image_id),
-        "id of the image that the disk is a copy of, which makes it read-only. Servers that show one id and "
-        "one serial are one disk to our initiator, although each has a copy of its own",
+        meanings.COPY_OF,
         {"--copy-of": 'copy-of = "IMAGE"'},
     ),
     Key(
@@ -272,14 +269,14 @@ EXPORT = (
     Key(
         "limit-client-bandwidth",
         Bandwidth(),
-        "bytes a second that each host may read and write (0: no limit)",
+        meanings.LIMIT_CLIENT_BANDWIDTH,
         {"--limit-client-bandwidth": 'limit-client-bandwidth = "20M"'},
         everywhere=True,
     ),
     Key(
         "limit-burst",
         Seconds(0, timing.LIMIT_BURST_MAX_S),
-        "after a pause, as much as a limit lets pass in so many seconds may come at once (0.1)",
+        meanings.LIMIT_BURST,
         {"--limit-burst": "limit-burst = 0.1"},
         everywhere=True,
     ),

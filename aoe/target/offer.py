@@ -9,7 +9,7 @@ from typing import NamedTuple
 from aoe import limits
 from aoe.disk.base import Disk
 from aoe.disk.threads import aside
-from aoe.drive.identify import Identity, StoreId, StoreKind, is_serial
+from aoe.drive.identify import Identity, StoreId, StoreKind, is_image_id, is_serial
 from aoe.errors import AoeError, ConfigurationError, NoThread
 from aoe.link.base import Link
 from aoe.target.address_check import siblings_only
@@ -51,7 +51,9 @@ class Offer(NamedTuple):
     @property
     def store_id(self) -> StoreId:
         """What IDENTIFY says of the store."""
-        return StoreId.of(StoreKind.IMAGE, self.copy_of) if self.copy_of else self.disk.store_name.id
+        if self.copy_of is None:
+            return self.disk.store_name.id
+        return StoreId.of(StoreKind.IMAGE, self.copy_of)
 
     @property
     def key(self) -> Key:
@@ -107,6 +109,15 @@ def check_serial(serial: str) -> None:
         )
 
 
+def check_image_id(text: str) -> None:
+    """ConfigurationError for what cannot be the id of an image that a disk is a copy of."""
+    if not is_image_id(text):
+        raise ConfigurationError(
+            f"{text!r} is no id of an image; give 1 to {limits.IMAGE_ID_MAX} printable ASCII characters "
+            "without blanks"
+        )
+
+
 def check_new(
     offers: Iterable[Offer], taken: Collection[Key], serials: Collection[str], fits: Callable[[Disk], bool]
 ) -> None:
@@ -115,8 +126,10 @@ def check_new(
     addresses, named = set(taken), set(serials)
 
     def check(offer: Offer) -> None:
-        if offer.copy_of and not offer.disk.read_only:
-            raise ConfigurationError(f"{offer.address}: a copy of an image is read-only; open it so")
+        if offer.copy_of is not None:
+            check_image_id(offer.copy_of)
+            if not offer.disk.read_only:
+                raise ConfigurationError(f"{offer.address}: a copy of an image is read-only; open it so")
         if not fits(offer.disk):
             raise ConfigurationError(f"{offer.address}: the engine serves files and block devices only")
         check_address(offer.shelf, offer.slot)

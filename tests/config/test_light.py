@@ -5,13 +5,15 @@ import sys
 
 import pytest
 
+WORDS = ["aoe.config", "aoe.config.meanings"]
+"""Texts that options have, too."""
 VALUES = ["aoe.config", "aoe.config.text", "aoe.config.values"]
 """What the words behind `serve` become for the process that opens its disks."""
 
 
 @pytest.mark.parametrize(
     ("module", "most"),
-    [("aoe", []), ("aoe.cli.target_parser", []), ("aoe.cli.serve", VALUES), ("aoe.cli.client", [])],
+    [("aoe", []), ("aoe.cli.target_parser", WORDS), ("aoe.cli.serve", VALUES), ("aoe.cli.client", [])],
 )
 def test_who_reads_no_file_loads_no_reader(module: str, most: list[str]) -> None:
     code = (

@@ -47,3 +47,11 @@ def test_a_copy_that_can_be_written_is_refused() -> None:
         check_new([Offer(disk, 1, 0, "S", copy_of="one")], (), (), lambda _: True)
     disk.read_only = True
     check_new([Offer(disk, 1, 0, "S", copy_of="one")], (), (), lambda _: True)
+
+
+@pytest.mark.parametrize("image", ["", "two words", "x" * 65, "\xe4"])
+def test_what_can_be_no_id_of_an_image_is_refused(image: str) -> None:
+    disk = MemoryDisk(1 << 20)
+    disk.read_only = True
+    with pytest.raises(Unfit, match="is no id of an image; give 1 to 64 printable"):
+        check_new([Offer(disk, 1, 0, "S", copy_of=image)], (), (), lambda _: True)
