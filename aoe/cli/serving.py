@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aoe import limits, timing
-from aoe.cli.paths import Wanted, plan, quoted
+from aoe import timing
+from aoe.cli.paths import Wanted, plan
 from aoe.disk.open import Opening
-from aoe.drive.identify import is_image_id
 from aoe.errors import ConfigurationError
+from aoe.image.formats import KEYED, format_of
 from aoe.target.accelerator import EngineOptions
+from aoe.target.offer import check_image_id
 from aoe.target.rates import LIMITS, Limits, limits_of
 from aoe.target.server import TargetOptions
 from aoe.wire import protocol
@@ -52,14 +53,17 @@ def meaning(
 ) -> Serve:
     """What the words mean together; ConfigurationError if that is nothing."""
     copy_of = said["copy_of"]
-    if copy_of is not None and not is_image_id(copy_of):
-        remedy = f"give 1 to {limits.IMAGE_ID_MAX} printable ASCII characters without blanks"
-        raise ConfigurationError(f"--copy-of {quoted(copy_of)} is no id of an image; {remedy}")
-    said["read_only"] |= copy_of is not None
+    if copy_of is not None:
+        check_image_id(copy_of)
+        said["read_only"] = True
     opening = _opening(**_taken(said, "read_only", "direct", "buffered", "shared", "offset", "length"))
+    opening = opening._replace(format=said.pop("format"), key_file=said.pop("key_file"))
+    wanted = plan(paths, shelf, slot, serial)
+    if opening.key_file is not None:
+        _check_keyed(wanted, opening.format)
     return Serve(
-        wanted=plan(paths, shelf, slot, serial),
-        opening=opening._replace(format=said.pop("format"), key_file=said.pop("key_file")),
+        wanted=wanted,
+        opening=opening,
         interfaces=interface,
         links=link,
         options=_options(
@@ -86,6 +90,13 @@ def _opening(
         raise ConfigurationError("--offset and --length are sectors, and --length is at least 1")
     how = True if direct else False if buffered else None
     return Opening(read_only, how, shared, offset, length)
+
+
+def _check_keyed(wanted: list[Wanted], form: str) -> None:
+    if not any(format_of(str(one.path), form) in KEYED for one in wanted):
+        raise ConfigurationError(
+            f"--key-file is of an image in {' or '.join(KEYED)}, and none is served; leave it out"
+        )
 
 
 def _options(

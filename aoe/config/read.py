@@ -128,7 +128,8 @@ class _Reading:
         path: Path = ("export", at)
         where = _called(at, table)
         self._check_needed(table, NEEDED["export"], path, where)
-        return Said(path, where, {**defaults, **self._fields(table, "export", path, where)})
+        own = self._fields(table, "export", path, where)
+        return Said(path, where, {**defaults, **own}, own)
 
     def _pool(self, at: int, table: Mapping[str, Any]) -> Said:
         path: Path = ("pool", at)

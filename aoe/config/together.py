@@ -1,6 +1,6 @@
 """What is wrong with keys and exports beside each other, although each is right by itself."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aoe.config.faults import Faults
@@ -9,23 +9,32 @@ from aoe.config.overlap import Part, overlapping
 from aoe.config.places import Path
 from aoe.config.text import shown
 from aoe.config.values import ExportConfig, is_link, place_of, volume_of
+from aoe.image.formats import AUTO, KEYED, format_of
 from aoe.wire import protocol
 
 _ABSOLUTE = "the path from / on"
 
 
 class Said(NamedTuple):
-    """What an export or a pool says, as far as it is right, by field; and where it says so."""
+    """What an export or a pool says, as far as it is right, by field; and where it says so. `own` are the
+    fields that do not come from [defaults]."""
 
     path: Path
     where: str
     fields: dict[str, Any]
+    own: Collection[str] = ()
+
+    @property
+    def fixed(self) -> str:
+        """What it is that nothing writes to, whatever [defaults] say; empty where it is something else."""
+        if "copy_of" in self.fields:
+            return "a copy of an image (copy-of)"
+        name = volume_of(self.fields.get("path", ""))
+        return "a snapshot" if name is not None and name.snapshot else ""
 
     def meant(self) -> ExportConfig:
-        """Of one that has all that is needed. A snapshot or a copy is read-only, whatever is said."""
-        name = volume_of(self.fields["path"])
-        is_fixed = "copy_of" in self.fields or (name is not None and bool(name.snapshot))
-        return ExportConfig(**{**self.fields, **({"read_only": True} if is_fixed else {})})
+        """Of one that has all that is needed."""
+        return ExportConfig(**{**self.fields, **({"read_only": True} if self.fixed else {})})
 
 
 def check_together(target: Mapping[str, Any], exports: Sequence[Said], faults: Faults) -> None:
@@ -108,10 +117,30 @@ def _check_export(export: Said, links: Sequence[str], faults: Faults) -> None:
     if export.fields.get("shared") and export.fields.get("direct") is False:
         what = "shared = true forces direct I/O"
         faults.add((*export.path, "direct"), export.where, what, "; leave out direct = false")
+    for key, what in _idle(export):
+        faults.add((*export.path, key), export.where, what, "; leave it out")
     for at, name in enumerate(export.fields.get("interfaces") or ()):
         if is_link(name) and name not in links:
             what = f"{shown(name)} in interfaces is not one of the links of [target]"
             faults.add((*export.path, "interfaces", at), export.where, what, "; add it there")
+
+
+def _idle(export: Said) -> Iterator[tuple[str, str]]:
+    """Keys that would do nothing for what it serves, and why."""
+    said = export.fields
+    path, form = said.get("path", ""), said.get("format", AUTO)
+    name = volume_of(path)
+    if export.fixed and "read_only" in export.own and not said["read_only"]:
+        yield "read-only", f"read-only = false, and {export.fixed} is never written to"
+    if name is not None and form != AUTO:
+        yield "format", f"format = {shown(form)}, and the pool {name.pool} knows that of its volumes"
+    if "key_file" in said and name is not None:
+        yield "key-file", "key-file is of an image, and a volume has no key"
+    elif "key_file" in said and format_of(path, form) not in KEYED:
+        yield (
+            "key-file",
+            f"key-file is of an image in {' or '.join(KEYED)}, and this is {format_of(path, form)}",
+        )
 
 
 def _check_addresses(exports: Iterable[Said], faults: Faults) -> None:

@@ -65,6 +65,13 @@ def test_our_own_command_in_a_unit(tmp_path: Path) -> None:
     )
 
 
+def test_a_key_file_stays_with_what_has_a_key(tmp_path: Path) -> None:
+    script = tmp_path / "disks.sh"
+    script.write_text("aoe-target serve --interface eth1 /srv/a.luks /srv/b --key-file /etc/k\n")
+    config = read(imported(script).stdout, "made")
+    assert [(it.path, it.key_file) for it in config.exports] == [("/srv/a.luks", "/etc/k"), ("/srv/b", None)]
+
+
 def test_what_is_left_out_is_said_and_the_rest_is_kept(tmp_path: Path) -> None:
     script = tmp_path / "rc"
     script.write_text(SCRIPT + "vblade $n 0 eth1 /srv/n\naoe-target serve --no-such /srv/m\n")

@@ -34,6 +34,8 @@ def failure(status: int, *words: str | Path) -> dict[str, Any]:
         ((*SERVE, "--bogus", "x"), "--bogus"),
         ((*SERVE, "/no/such/file", "--link", "udp:127.0.0.1:0"), "/no/such/file"),
         ((*SERVE, "disk", "--direct", "--buffered", "--link", "udp:127.0.0.1:0"), "exclude each other"),
+        ((*SERVE, "disk", "--copy-of", "two words", "--link", "udp:127.0.0.1:0"), "is no id of an image"),
+        ((*SERVE, "disk", "--key-file", "disk", "--link", "udp:127.0.0.1:0"), "and none is served"),
         ((*SERVE, "disk", "--mask", "ff:ff:ff:ff:ff:ff", "--link", "udp:127.0.0.1:0"), "group address"),
         ((*SERVE, "disk", "--interface", "nope9"), "nope9"),
         (("state", "--json", "--state-dir", "/no/such/directory"), "/no/such/directory"),

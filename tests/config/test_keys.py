@@ -42,7 +42,8 @@ def test_what_is_written_for_an_option_is_right() -> None:
                 text = head.replace(f"{written.split('=')[0]}= 0\n", "").replace(
                     'path = "/a"\n', "" if key.name == "path" else 'path = "/a"\n'
                 )
-                read(f"{text}{written}\n", "f.toml")
+                beside = 'format = "luks"\n' if key.name == "key-file" else ""
+                read(f"{text}{beside}{written}\n", "f.toml")
 
 
 def test_choices_are_those_of_serve() -> None:

@@ -29,18 +29,49 @@ def test_a_volume_is_where_the_file_says() -> None:
     assert (found.path, found.place, found.read_only) == ("fast/web1", "fast/web1", False)
 
 
-@pytest.mark.parametrize("more", ["", "read-only = false\n", "read-only = true\n"])
-def test_a_snapshot_is_read_only_whatever_is_said(more: str) -> None:
-    config = read(POOLS + export("fast/web1@monday", more), "f.toml")
+FIXED = [("fast/web1@monday", ""), ("/a", 'copy-of = "one"\n')]
+
+
+@pytest.mark.parametrize(("path", "more"), FIXED)
+@pytest.mark.parametrize("said_too", ["", "read-only = true\n"])
+@pytest.mark.parametrize("defaults", ["", "[defaults]\nread-only = false\n"])
+def test_a_snapshot_and_a_copy_of_an_image_are_read_only(
+    path: str, more: str, said_too: str, defaults: str
+) -> None:
+    config = read(POOLS + defaults + export(path, more + said_too), "f.toml")
     assert config.exports[0].read_only
     assert read(dump(config), "f.toml") == config
 
 
-@pytest.mark.parametrize("more", ["", "read-only = false\n"])
-def test_a_copy_of_an_image_is_read_only_whatever_is_said(more: str) -> None:
-    config = read(export("/a", f'copy-of = "one"\n{more}'), "f.toml")
-    assert (config.exports[0].copy_of, config.exports[0].read_only) == ("one", True)
-    assert read(dump(config), "f.toml") == config
+@pytest.mark.parametrize(
+    ("path", "more", "what"),
+    [
+        (*FIXED[0], "read-only = false, and a snapshot is never written to"),
+        (*FIXED[1], "read-only = false, and a copy of an image (copy-of) is never written to"),
+    ],
+)
+def test_that_they_are_not_is_refused(path: str, more: str, what: str) -> None:
+    (line,) = said(POOLS + export(path, f"{more}read-only = false\n"))
+    assert line.endswith(f"{what}; leave it out")
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "what"),
+    [
+        ("fast/web1", 'format = "qcow2"', 'format = "qcow2", and the pool fast knows that of its volumes'),
+        ("fast/web1", 'key-file = "/k"', "key-file is of an image, and a volume has no key"),
+        ("/a", 'key-file = "/k"', "key-file is of an image in qcow2 or luks, and this is raw"),
+        ("/a.vhdx", 'key-file = "/k"', "key-file is of an image in qcow2 or luks, and this is vhdx"),
+    ],
+)
+def test_a_key_that_would_do_nothing_is_refused(path: str, more: str, what: str) -> None:
+    (line,) = said(POOLS + export(path, f"{more}\n"))
+    assert line.endswith(f"{what}; leave it out")
+
+
+def test_a_key_file_of_an_image_is_read() -> None:
+    (found,) = read(export("/a.luks", 'key-file = "/k"\n'), "f.toml").exports
+    assert (found.form, found.key_file) == ("luks", "/k")
 
 
 def test_a_pool_that_the_file_has_not_is_said_with_the_nearest() -> None:

@@ -285,6 +285,17 @@ def test_what_root_is_refused_leaves_it(tmp_path: Path) -> None:
     run(tmp_path, lambda it: _has_limit(it, 100))
 
 
+def test_a_key_that_does_nothing_for_a_copy_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    async def test(it: Daemon) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            await it.own(of(read_only=False, by="root"))
+        refused = "read-only = false, and a copy of an image (copy-of) is never written to; leave it out"
+        assert str(caught.value) == f"e1.0: {refused}"
+        assert (await it.export())["read_only"]
+
+    run(tmp_path, test, 'copy-of = "one"')
+
+
 def test_a_file_that_was_refused_is_no_part_of_a_later_change(tmp_path: Path) -> None:
     async def test(it: Daemon) -> None:
         write(tmp_path, "limit-iops = 10", f"length = {1 << 30}")
