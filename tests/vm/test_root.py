@@ -13,8 +13,6 @@ from aoe.wire.protocol import SECTOR
 from tests.support.labs.guests.filesystem import trouble
 from tests.support.labs.guests.machine import (
     PATIENCE_S,
-    PLAIN_CONSOLE,
-    ShellGuest,
     add_tap,
     host,
     needs_qemu,
@@ -25,6 +23,7 @@ from tests.support.labs.network import Lab
 from tests.support.tools import need_namespaces, tool
 from tests.support.waiting import wait_for
 from tests.vm.built_image import BuiltImage, built_image
+from tests.vm.diskless import Node, copied
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
 
@@ -49,21 +48,6 @@ def built() -> BuiltImage:
     need_namespaces()
     need_engine("c")
     return built_image()
-
-
-class Node(ShellGuest):
-    """Boots an image, with these words behind its command line."""
-
-    lifetime_s = 1400.0
-
-    def __init__(
-        self, work: Path, built: BuiltImage, words: str, *arguments: str, lab: Lab | None = None
-    ) -> None:
-        place, line = built.place, built.builds[0]["command_line"]
-        boot = ("-kernel", str(place.kernel), "-initrd", str(place.initramfs))
-        common = f"rw console=ttyS0 panic=-1 mitigations=off net.ifnames=0 {PLAIN_CONSOLE}"
-        append = ("-append", f"{common} {line} {words}")
-        super().__init__(work, *boot, *append, "-smp", "2", *arguments, lab=lab, memory_mib=512)
 
 
 class Site:
@@ -96,14 +80,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield Site(lab, tmp_path)
 
 
-def _copy(built: BuiltImage, to: Path) -> Path:
-    tool("cp", "--sparse=always", "--reflink=auto", built.place.base, to)
-    return to
-
-
 def test_a_root_on_two_primaries(built: BuiltImage, site: Site, tmp_path: Path) -> None:
     """It boots when they come, does not notice that one of them goes, and stops in good order."""
-    image = _copy(built, tmp_path / "root")
+    image = copied(built, tmp_path / "root")
     words = f"{AOEROOT}+{MISSING} ip={ADDRESS}:::255.255.255.0::eth0:off"
     with ExitStack() as stack:
         node = Node(tmp_path, built, words, *site.cards, lab=site.lab)
@@ -124,7 +103,7 @@ def test_a_root_on_two_primaries(built: BuiltImage, site: Site, tmp_path: Path) 
 def test_two_copies_below_an_overlay(built: BuiltImage, site: Site, tmp_path: Path) -> None:
     """Each primary has a copy of its own, which stays as it was; either of them may go. One interface of the
     node is a port of a bridge, which has its address."""
-    copies = [_copy(built, tmp_path / f"copy{number}") for number in range(2)]
+    copies = [copied(built, tmp_path / f"copy{number}") for number in range(2)]
     how = ("--copy-of", built.builds[0]["id"])
     with ExitStack() as stack:
         primaries = [
@@ -161,7 +140,7 @@ def test_a_partition_with_a_root_of_another_kernel(built: BuiltImage, site: Site
 
 def _of_another_kernel(built: BuiltImage, work: Path) -> Path:
     """The root without its modules, and with a shell as its init."""
-    root, init = _copy(built, work / "root"), work / "init"
+    root, init = copied(built, work / "root"), work / "init"
     init.write_text("#!/bin/sh\nexec </dev/ttyS1 >/dev/ttyS1\nexec bash /usr/local/sbin/test-shell\n")
     commands = work / "commands"
     commands.write_text(
