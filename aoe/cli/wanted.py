@@ -11,7 +11,7 @@ from aoe.config import changes
 from aoe.config.changes import Change, as_text, patched
 from aoe.config.document import decoded, document
 from aoe.config.faults import ConfigErrors
-from aoe.config.read import read
+from aoe.config.read import Reader, read
 from aoe.config.values import Config
 from aoe.control.kept import Kept
 from aoe.disk.threads import aside
@@ -33,6 +33,7 @@ class Wanted:
         self._content = content
         self._changes = changes
         self._kept: Kept | None = None
+        self._reader = Reader()
         self.lent: tuple[Change, ...] = ()
         """The changes of the configured group that are in force."""
         self._applied = ""
@@ -52,7 +53,7 @@ class Wanted:
 
     def alone(self) -> Config:
         """What the file says alone. ConfigurationError."""
-        return read(self._content(), str(self._file))
+        return self._reader.read(self._content(), str(self._file))
 
     def load(self) -> Config:
         """What file and changes say at the start. ConfigurationError."""
@@ -145,7 +146,7 @@ class Wanted:
         """Without changes the file is read as it stands: faults have their lines there."""
         name = str(self._file)
         if not changes:
-            return read(text, name), ()
+            return self._reader.read(text, name), ()
         whole, idle = patched(document(text, name), changes)
         read(text, name)
         try:

@@ -6,11 +6,12 @@ is not today's, and importing them takes three times the CPU that tomllib takes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from aoe import limits
 from aoe.config import kinds
-from aoe.config.document import decoded, document
+from aoe.config.again import Tables
+from aoe.config.document import decoded
 from aoe.config.faults import Faults, TooMany
 from aoe.config.keys import HEADS, NEEDED, TABLES, WHERE, Key
 from aoe.config.kinds import Wrong
@@ -18,28 +19,50 @@ from aoe.config.places import Path
 from aoe.config.text import key, shown
 from aoe.config.together import Said, check_pools, check_schedules, check_together, check_volumes
 from aoe.config.unknown import no_key, no_table
-from aoe.config.values import Config, PoolConfig, ScheduleConfig, TargetConfig
+from aoe.config.values import Config, ExportConfig, PoolConfig, ScheduleConfig, TargetConfig
 
 
 def read(text: bytes | str, name: str) -> Config:
     """What a file of that name says; ConfigErrors says in one line each what is wrong with it."""
-    readable = decoded(text, name)
-    tables = document(readable, name)
-    reading = _Reading()
-    try:
-        config = reading.config(tables)
-    except TooMany:
-        config = None
-    if config is None:
-        raise reading.faults.error(name, readable)
-    return config
+    return Reader().read(text, name)
+
+
+class Reader:
+    """Reads a file each time it changes: what an export says as before is not read again."""
+
+    def __init__(self) -> None:
+        self._tables = Tables()
+        self._before = _Before()
+
+    def read(self, text: bytes | str, name: str) -> Config:
+        """As `read`."""
+        readable = decoded(text, name)
+        tables = self._tables.of(readable, name)
+        reading = _Reading(self._before)
+        try:
+            config = reading.config(tables)
+        except TooMany:
+            config = None
+        if config is None:
+            raise reading.faults.error(name, readable)
+        self._before = reading.now
+        return config
+
+
+class _Before(NamedTuple):
+    """What exports meant, each by the id of its table, which is kept with it: as long as what they stand
+    `under` (defaults and groups) is the same."""
+
+    under: object = None
+    exports: Mapping[int, tuple[object, Said, ExportConfig]] = {}
 
 
 class _Reading:
-    """Reads one document."""
+    """Reads one document. `before` is what came of the last; `now` of this, if it has no fault."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: _Before) -> None:
         self.faults = Faults()
+        self.now = self._before = before
         self._groups: dict[str, Sequence[bytes]] = {}
 
     def config(self, document: Mapping[str, Any]) -> Config | None:
@@ -51,7 +74,8 @@ class _Reading:
         target = self._fields(self._table(document, "target"), "target", ("target",))
         defaults = self._fields(self._table(document, "defaults"), "defaults", ("defaults",))
         pools = [self._pool(*it) for it in self._tables(document, "pool", limits.POOLS_MAX)]
-        exports = [self._export(*it, defaults) for it in self._tables(document, "export", limits.EXPORTS_MAX)]
+        tables = list(self._tables(document, "export", limits.EXPORTS_MAX))
+        exports = self._exports(tables, defaults)
         check_together(target, exports, self.faults)
         check_pools(pools, self.faults)
         check_volumes(exports, pools, self.faults)
@@ -61,7 +85,10 @@ class _Reading:
             return None
         named = tuple(PoolConfig(**it.fields) for it in pools)
         times = tuple(ScheduleConfig(**it.fields) for it in schedules)
-        return Config(TargetConfig(**target), tuple(it.meant() for it in exports), named, times)
+        meant = tuple(it.meant() for it in exports)
+        known = {id(it[0]): it for it in zip((it for _, it in tables), exports, meant, strict=True)}
+        self.now = _Before((defaults, self._groups), known)
+        return Config(TargetConfig(**target), meant, named, times)
 
     def _add(self, path: Path, where: str, what: str, remedy: str, first: Path | None = None) -> None:
         self.faults.add(path, where, what, remedy, first)
@@ -123,6 +150,18 @@ class _Reading:
                 self._add(path, where, f"{key(name)} = {shown(bad.value)}", f": {bad.remedy}")
             else:
                 self._add((*path, bad.at), where, f"{shown(bad.value)} in {key(name)}", f": {bad.remedy}")
+
+    def _exports(
+        self, tables: Iterable[tuple[int, Mapping[str, Any]]], defaults: Mapping[str, Any]
+    ) -> list[Said]:
+        same = self._before.under == (defaults, self._groups)
+        known = self._before.exports if same else {}
+        return [
+            was[1]._replace(path=("export", at), known=was[2])
+            if (was := known.get(id(table)))
+            else self._export(at, table, defaults)
+            for at, table in tables
+        ]
 
     def _export(self, at: int, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> Said:
         path: Path = ("export", at)

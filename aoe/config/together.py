@@ -17,12 +17,14 @@ _ABSOLUTE = "the path from / on"
 
 class Said(NamedTuple):
     """What an export or a pool says, as far as it is right, by field; and where it says so. `own` are the
-    fields that do not come from [defaults]."""
+    fields that do not come from [defaults]. Of an export that said the same before, what that means is
+    `known`."""
 
     path: Path
     where: str
     fields: dict[str, Any]
     own: Collection[str] = ()
+    known: ExportConfig | None = None
 
     @property
     def fixed(self) -> str:
@@ -34,6 +36,8 @@ class Said(NamedTuple):
 
     def meant(self) -> ExportConfig:
         """Of one that has all that is needed."""
+        if self.known is not None:
+            return self.known
         return ExportConfig(**{**self.fields, **({"read_only": True} if self.fixed else {})})
 
 

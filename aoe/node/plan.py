@@ -123,7 +123,7 @@ class _Planner:
     def _instead(self, one: Serving) -> tuple[str, ...]:
         """The keys for which it has to be replaced."""
         was, now = one.export, self.wanted[one.export.key]
-        if was == now and now.serial in (None, one.serial) and one.writable:
+        if (was is now or was == now) and now.serial in (None, one.serial) and one.writable:
             return ()
         keys = ["path"] if was.place != now.place and not self._is_renamed(one, now) else []
         keys += [key for key in ("offset", "length") if getattr(was, key) != getattr(now, key)]
