@@ -1,11 +1,25 @@
-"""A machine that boots an image which `aoe-cloud` built, and copies of the image for it."""
+"""A machine without a disk: it boots an image that `aoe-cloud` built, from primaries on this host."""
 
 from pathlib import Path
 
-from tests.support.labs.guests.machine import PLAIN_CONSOLE, ShellGuest
+from tests.support.labs.guests.filesystem import trouble
+from tests.support.labs.guests.machine import PATIENCE_S, PLAIN_CONSOLE, SIDE, ShellGuest, add_tap, tap_card
+from tests.support.labs.guests.target import Export, TargetProcess, ours
 from tests.support.labs.network import Lab
 from tests.support.tools import tool
+from tests.support.waiting import wait_for
 from tests.vm.built_image import BuiltImage
+
+MACS = (bytes.fromhex("52540000aa01"), bytes.fromhex("52540000aa02"))
+TAPS = ("tap0", "tap1")
+AOEROOT = "aoeroot=e1.0,e2.0,mtu=9000,interfaces=52:54:00:00:AA:01+52:54:00:00:AA:02"
+_WRITER = (
+    "n=0; while [ ! -e /run/stop ]; do f=w.$((n%20)); head -c 300000 /dev/urandom >/run/new &&"
+    " cp /run/new /var/$f && sync /var/$f && (cd /run && sha256sum new | sed s,new,/var/$f, >/run/sum.$f)"
+    " || touch /run/failed; n=$((n+1)); echo $n >/run/next && mv /run/next /run/count;"
+    " read up _ </proc/uptime; echo $up >>/run/times; done; touch /run/over"
+)
+"""A file after the other; their checksums are kept where the disk is not."""
 
 
 class Node(ShellGuest):
@@ -14,16 +28,81 @@ class Node(ShellGuest):
     lifetime_s = 1400.0
 
     def __init__(
-        self, work: Path, built: BuiltImage, words: str, *arguments: str, lab: Lab | None = None
+        self,
+        work: Path,
+        built: BuiltImage,
+        words: str,
+        *arguments: str,
+        lab: Lab | None = None,
+        memory_mib: int = 512,
     ) -> None:
         place, line = built.place, built.builds[0]["command_line"]
         boot = ("-kernel", str(place.kernel), "-initrd", str(place.initramfs))
         common = f"rw console=ttyS0 panic=-1 mitigations=off net.ifnames=0 {PLAIN_CONSOLE}"
         append = ("-append", f"{common} {line} {words}")
-        super().__init__(work, *boot, *append, "-smp", "2", *arguments, lab=lab, memory_mib=512)
+        super().__init__(work, *boot, *append, "-smp", "2", *arguments, lab=lab, memory_mib=memory_mib)
+
+
+class Site:
+    """Two cables from the node to this host, each with a primary at its end: e1.0 and e2.0."""
+
+    def __init__(self, lab: Lab, work: Path) -> None:
+        self.lab = lab
+        self._work = work
+        self.cards = [word for tap, mac in zip(TAPS, MACS, strict=True) for word in tap_card(tap, 9000, mac)]
+        for tap in TAPS:
+            add_tap(lab, tap, 9000)
+
+    def primary(self, number: int, image: Path, *how: str) -> TargetProcess:
+        """One that serves from now on."""
+        directory = self._work / f"primary{number}"
+        directory.mkdir()
+        export = Export(image, number + 1, 0, TAPS[number])
+        return ours(export, directory, "--serial", "ROOT", *how, lab=self.lab)
+
+    def cable(self, number: int, state: str) -> None:
+        """Is "up" or "down" from now on."""
+        self.lab.run(SIDE, "ip", "link", "set", TAPS[number], state, check=True)
+
+
+class Writing:
+    """A writer in a node, which begins at once."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        node.check(f"({_WRITER}) >/dev/null 2>&1 &")
+
+    def goes_on(self, files: int = 3) -> None:
+        """Wait until so many more were written."""
+        before = self._count()
+        wait_for(lambda: self._count() >= before + files, PATIENCE_S, self._node.text, every_s=0.3)
+
+    def _count(self) -> int:
+        return int(self._node.run("cat /run/count 2>/dev/null || echo 0").output)
+
+    def end(self) -> dict[str, str]:
+        """Each file, which is what it was written as, and its checksum."""
+        node = self._node
+        node.check("touch /run/stop")
+        wait_for(lambda: not node.run("[ -e /run/over ]").status, PATIENCE_S, node.text, every_s=0.3)
+        node.check("sync; echo 3 >/proc/sys/vm/drop_caches; [ ! -e /run/failed ]")
+        sums = node.check("cat /run/sum.*")
+        assert "FAILED" not in node.check("cat /run/sum.* | sha256sum -c")
+        assert not trouble(node)
+        return {path: digest for digest, path in (line.split() for line in sums.splitlines())}
+
+    def written_at(self) -> list[float]:
+        """When each file was there, in seconds since the boot."""
+        return [float(it) for it in self._node.check("cat /run/times").split()]
 
 
 def copied(built: BuiltImage, to: Path) -> Path:
     """A root of its own."""
     tool("cp", "--sparse=always", "--reflink=auto", built.place.base, to)
     return to
+
+
+def check_in_order(image: Path) -> None:
+    """The root was not in use when the machine stopped."""
+    assert "needs_recovery" not in tool("dumpe2fs", "-h", image)
+    tool("e2fsck", "-fn", image)

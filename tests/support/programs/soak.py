@@ -1,5 +1,5 @@
-"""Failover, and a service that starts again or applies files, again and again: each scenario in turn, with
-both ends in C and with both in Python; `tools/soak` runs this.
+"""Failover, a service that starts again or applies files, and machines without a disk, again and again: each
+scenario in turn, with both ends in C and with both in Python; `tools/soak` runs this.
 
 soak.py MINUTES DIRECTORY [SCENARIO...]. Every run is a line in DIRECTORY/ledger.jsonl, from which the next
 call goes on; what was left of a run with a fault is in DIRECTORY/faults. Exit status 1 if there was one in
@@ -31,12 +31,14 @@ from tests.support.labs import applies, doors, drains, failover, loss, restarts
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import ENGINE
+from tests.vm import root_lives
 
 MINUTES_MAX = 80
 RUNS_WANTED = 20
 FUZZ_S = 120
 RESTARTS, APPLIES, DRAINS, CUTS, VERBS, DOORS = 50, 500, 20, 20, 50, 30
 """Of one run."""
+MEMORY_MINUTES = 20.0
 USED, THOUSAND = 20, 1000
 """Exports of a service."""
 ENGINES = ("c", "python")
@@ -121,6 +123,11 @@ def _doors() -> Course:
     return Course(lambda work, seed, _: doors.run(work, seed, DOORS), 3, ("c",))
 
 
+def _root(run: Callable[..., Said], runs: int, *words: float) -> Course:
+    """As `_doors`."""
+    return Course(lambda work, seed, _: run(work, seed, *words), runs, ("c",))
+
+
 def _fuzzed(name: str) -> Course:
     """From another seed each time; what is fuzzed is C."""
 
@@ -143,6 +150,10 @@ COURSES = {
     "killed while it cuts": _killed_cuts(),
     "killed in a verb of pools": _killed_verbs(),
     "door killed": _doors(),
+    "root, primaries come and go": _root(root_lives.cycle, 30),
+    "root, door killed": _root(root_lives.door_killed, 1, DOORS),
+    "root, both primaries away": _root(root_lives.both_away, 1),
+    "root, short of memory": _root(root_lives.short_of_memory, 1, MEMORY_MINUTES),
     "files applied to reads": _applies("randread"),
     "files applied to reads and writes": _applies("randrw"),
     **{f"fuzzed {name}": _fuzzed(name) for name in ("parse", "loop", "core")},
