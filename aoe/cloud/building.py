@@ -118,7 +118,7 @@ def _mark(root: Path, initramfs: Path, id: str) -> None:
     whole.make(root / identity.FILE, f"{id}\n".encode(), lasting=False)
     (root / identity.FILE).chmod(0o644)  # whatever the umask
     with initramfs.open("ab") as opened:
-        opened.write(member.appended(opened.tell(), id))
+        opened.write(member.member(id))
 
 
 def _digests(made_of: Recipe) -> dict[str, str]:

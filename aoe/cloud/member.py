@@ -1,22 +1,30 @@
 """The last member of an initramfs: a cpio archive (initramfs buffer format, "newc") with the image's id.
 
-The kernel unpacks one archive behind the other. Of a file that was cut off, the last one is missing.
+The kernel unpacks one archive behind the other. Of a file that was cut off, the last one is missing. It is a
+frame of zstd, as what is before it: to zstd(1), and so to lsinitramfs(8), both together are one file.
 """
+
+import struct
 
 from aoe.cloud import identity
 
 _ALIGNED = 4
 _DIRECTORY, _FILE = 0o40755, 0o100644
 _END = "TRAILER!!!"
-
-
-def appended(initramfs_bytes: int, id: str) -> bytes:
-    """What is put behind an initramfs of so many bytes: zeroes up to the next word, and the member."""
-    return bytes(-initramfs_bytes % _ALIGNED) + member(id)
+_ZSTD, _ONE_SEGMENT, _SIZE_LEAST, _LAST_RAW = 0xFD2FB528, 0x60, 256, 1
+"""RFC 8878: a frame that says in two bytes how much is in it, which is one block that is not compressed."""
 
 
 def member(id: str) -> bytes:
-    """The archive."""
+    """What is put behind an initramfs that is compressed by zstd."""
+    data = archive(id)
+    block = _LAST_RAW | len(data) << 3
+    head = struct.pack("<IBH", _ZSTD, _ONE_SEGMENT, len(data) - _SIZE_LEAST)
+    return head + block.to_bytes(3, "little") + data
+
+
+def archive(id: str) -> bytes:
+    """What is in it."""
     names = identity.FILE.split("/")
     above = ["/".join(names[:count]) for count in range(1, len(names))]
     records = [_record(it, _DIRECTORY, b"", links=2) for it in above]
@@ -24,9 +32,9 @@ def member(id: str) -> bytes:
 
 
 def id_at_end(tail: bytes) -> str | None:
-    """The id, from the last `LENGTH` bytes of an initramfs; None where they are no member."""
+    """The id, from the last `LENGTH` bytes of an initramfs; None where they are no archive with one."""
     id = tail[_AT : _AT + _DIGITS].decode("latin-1")
-    return id if identity.is_id(id) and tail == member(id) else None
+    return id if identity.is_id(id) and tail == archive(id) else None
 
 
 def _record(name: str, mode: int, data: bytes, links: int = 1) -> bytes:
@@ -43,6 +51,6 @@ def _padded(data: bytes) -> bytes:
 
 _SAMPLE = "f" * 32
 _DIGITS = len(_SAMPLE)
-LENGTH = len(member(_SAMPLE))
-"""Bytes of a member."""
-_AT = member(_SAMPLE).index(_SAMPLE.encode())
+LENGTH = len(archive(_SAMPLE))
+"""Bytes of an archive."""
+_AT = archive(_SAMPLE).index(_SAMPLE.encode())

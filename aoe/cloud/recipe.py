@@ -21,7 +21,7 @@ _MIB = 1 << 20
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?")
 _KERNEL = "linux-image-"
 _LEFT_OUT = ("man", "info", "locale", "i18n", "lintian", "doc/*/changelog*", "doc/*/NEWS*")
-_LOCAL_DEBS = "/usr/share/mmdebstrap/hooks/file-mirror-automount"
+_HOOKS = "/usr/share/mmdebstrap/hooks"
 _OWN_KEYS = """\
 [Service]
 ExecStartPre=
@@ -129,7 +129,8 @@ def words(recipe: Recipe, root: str, furniture: str) -> list[str]:
         f"--architectures={recipe.architecture}",
         f"--include={','.join(recipe.included)}",
         *(f"--include={path}" for path in recipe.debs),
-        *([f"--hook-dir={_LOCAL_DEBS}"] if recipe.debs else ()),
+        f"--hook-dir={_HOOKS}/merged-usr",  # or apt brings usrmerge, and with it perl
+        *([f"--hook-dir={_HOOKS}/file-mirror-automount"] if recipe.debs else ()),
         *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in _LEFT_OUT),
         *(f"--customize-hook={it}" for it in hooks),
         RELEASES[recipe.release],
@@ -138,7 +139,9 @@ def words(recipe: Recipe, root: str, furniture: str) -> list[str]:
     ]
 
 
-_INITRAMFS = 'for it in /lib/modules/*; do mkinitramfs -o "/boot/initrd.img-${it##*/}" "${it##*/}"; done'
+_INITRAMFS = (
+    'for it in /lib/modules/*; do mkinitramfs -c zstd -o "/boot/initrd.img-${it##*/}" "${it##*/}"; done'
+)
 
 
 def stage(line: str) -> str:

@@ -65,16 +65,17 @@ def test_another_text_is_no_id(text: str) -> None:
 # The member
 
 
-@pytest.mark.parametrize("before", [0, 1, 2, 3, 4, 4095])
-def test_the_member_begins_at_a_word(before: int) -> None:
-    added = member.appended(before, ID)
-    assert (before + len(added) - member.LENGTH) % 4 == 0
-    assert added.lstrip(b"\0") == member.member(ID)
-    assert member.id_at_end((bytes(before) + added)[-member.LENGTH :]) == ID
+def test_the_member_and_what_is_before_it_are_one_file_to_zstd() -> None:
+    need("zstd")
+    before = subprocess.run(["zstd", "-c"], input=bytes(4095), capture_output=True, check=True).stdout
+    whole = before + member.member(ID)
+    done = subprocess.run(["zstd", "-dc"], input=whole, capture_output=True, check=True)
+    assert done.stdout == bytes(4095) + member.archive(ID)
+    assert member.id_at_end(whole[-member.LENGTH :]) == ID
 
 
 def test_a_member_that_is_cut_or_changed_has_no_id() -> None:
-    whole = b"initramfs" + member.appended(9, ID)
+    whole = b"initramfs" + member.member(ID)
     for length in range(len(whole) - member.LENGTH, len(whole)):
         assert member.id_at_end(whole[:length][-member.LENGTH :]) is None
     for at in range(len(whole) - member.LENGTH, len(whole)):
@@ -82,8 +83,8 @@ def test_a_member_that_is_cut_or_changed_has_no_id() -> None:
         assert member.id_at_end(changed[-member.LENGTH :]) != ID
 
 
-def test_cpio_reads_the_member(tmp_path: Path) -> None:
+def test_cpio_reads_what_is_in_the_member(tmp_path: Path) -> None:
     need("busybox")
     command = [which("busybox") or "", "cpio", "-id"]
-    subprocess.run(command, input=member.member(ID), cwd=tmp_path, capture_output=True, check=True)
+    subprocess.run(command, input=member.archive(ID), cwd=tmp_path, capture_output=True, check=True)
     assert (tmp_path / identity.FILE).read_text() == f"{ID}\n"

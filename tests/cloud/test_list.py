@@ -15,7 +15,7 @@ from aoe.errors import ConfigurationError
 
 ID, OTHER = "ab" * 16, "cd" * 16
 KERNEL, ROOT = b"kernel", b"root"
-INITRAMFS = b"initramfs" + member.appended(9, ID)
+INITRAMFS = b"initramfs" + member.member(ID)
 RECORD = Record(
     id=ID,
     release="debian12",

@@ -70,6 +70,7 @@ _PACKAGES = {
     "unshare": "util-linux",
     "valgrind": "valgrind",
     "vblade": "vblade",
+    "zstd": "zstd",
 }
 _FILES = {"ipxe": "/usr/lib/ipxe/ipxe.lkrn"}
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"

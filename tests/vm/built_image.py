@@ -53,6 +53,7 @@ chmod +x "$show"
 networkd is to manage every interface."""
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1Dn5sDc7nQw1S3uJ7zxTtVt1zVQ2m9cXo2hY8k5b4R of@tests\n"
 OF_DEB = "usr/share/of-a-deb"
+OF_INITRAMFS = "of-initramfs"
 _CONTROL = (
     "Package: of-tests\nVersion: 1\nArchitecture: all\nMaintainer: tests <t@localhost>\nDescription: a file\n"
 )
@@ -101,18 +102,17 @@ def _build(home: Path, package: Path) -> None:
 
 def _differing(homes: list[Path], work: Path) -> list[str]:
     """Names in the roots, and in what the initramfs unpacks to, that are not the same in both."""
-    first, second = (set(tree.entries(_unpacked(it, work / f"{it.name}.unpacked"))) for it in homes)
+    first, second = (set(tree.entries(unpacked(it, work / f"{it.name}.unpacked"))) for it in homes)
     return sorted({it.path for it in first ^ second})
 
 
-def _unpacked(home: Path, to: Path) -> Path:
+def unpacked(home: Path, to: Path) -> Path:
     """The root, which has the programs that unpack its own initramfs. They end before its last member, in
     which there is nothing but the id."""
     to.mkdir()
     tool("debugfs", "-R", f'rdump / "{to}"', home / "image")
     shutil.copyfile(home / "image.initramfs", to / "initramfs")
-    unpack = "mkdir /of-initramfs; cd /of-initramfs; zstd -dcq </initramfs | cpio -id --quiet"
-    tool("chroot", to, "sh", "-ec", unpack)
+    tool("chroot", to, "unmkinitramfs", "/initramfs", OF_INITRAMFS)
     (to / "initramfs").unlink()
     return to
 

@@ -7,7 +7,7 @@ import pytest
 from aoe.cloud import library
 from tests.support.labs.guests.machine import BOOT_S, PLAIN_CONSOLE, Guest, needs_qemu
 from tests.support.tools import tool
-from tests.vm.built_image import KEY, OF_DEB, BuiltImage, built_image
+from tests.vm.built_image import KEY, OF_DEB, OF_INITRAMFS, BuiltImage, built_image, unpacked
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
 ROOT_BYTES_MAX, INITRAMFS_BYTES_MAX = 450 << 20, 32 << 20
@@ -33,11 +33,17 @@ def test_it_is_small_and_whole(built: BuiltImage) -> None:
     assert built.place.initramfs.stat().st_size < INITRAMFS_BYTES_MAX
     tool("e2fsck", "-fn", root)
     listed = tool("debugfs", "-R", "ls -p /usr/bin", root)
-    assert "/perl" in listed
-    assert "/python" not in listed
-    assert "/qemu" not in listed
+    assert "/perl" in listed  # which is that of perl-base
+    for absent in ("/perlbug", "/python", "/qemu"):
+        assert absent not in listed
     assert tool("debugfs", "-R", f"cat /{OF_DEB}", root) == "of a deb"
     assert tool("debugfs", "-R", "cat /root/.ssh/authorized_keys", root) == KEY.strip()
+
+
+def test_its_initramfs_is_one_to_those_who_unpack_it(built: BuiltImage, tmp_path: Path) -> None:
+    made = unpacked(built.base.parent, tmp_path / "root") / OF_INITRAMFS
+    assert (made / "init").is_file()
+    assert (made / "scripts" / "aoe-root").is_file()
 
 
 def test_it_boots_to_a_login_prompt(built: BuiltImage, tmp_path: Path) -> None:
