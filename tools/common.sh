@@ -22,23 +22,35 @@ install_packages() {
     fi
 }
 
-# make_venv [EXTRA]: a virtual environment with this package and the extra's requirements in it.
+# make_venv [EXTRA,...]: a virtual environment with this package and the extras' requirements in it, or with more.
 make_venv() {
     local extra=${1:+[$1]} python=python3
     need python3=python3
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         { echo "Python 3.11 or newer is needed; $($python --version) is here" >&2; exit 2; }
     "$python" -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
-    local stamp=$venv/.made-${1:-plain}
-    if [ -e "$stamp" ] && [ -z "$(find pyproject.toml setup.py csrc -newer "$stamp")" ] &&
-        "$venv/bin/python" -c 'import aoe' 2>/dev/null; then
-        return
-    fi
+    local made
+    for made in "$venv"/.made-*; do
+        has "${made#"$venv"/.made-}" "${1:-plain}" && is_current "$made" && return
+    done
     echo "making the virtual environment $venv"
     [ -x "$venv/bin/python" ] && "$venv/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$venv"
-    touch "$stamp.begun" # what changes from now on may not be in it
+    touch "$venv/.begun" # what changes from now on may not be in it
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extra"
-    mv "$stamp.begun" "$stamp"
+    mv "$venv/.begun" "$venv/.made-${1:-plain}"
+}
+
+# has EXTRAS EXTRAS: whether the first ones are all of the others; `plain` is none.
+has() {
+    local extra
+    for extra in ${2//,/ }; do
+        case ,plain,$1, in *,$extra,*) ;; *) return 1 ;; esac
+    done
+}
+
+# is_current STAMP: whether what the environment was made of then is what is here now, and it works.
+is_current() {
+    [ -e "$1" ] && [ -z "$(find pyproject.toml setup.py csrc -newer "$1")" ] && "$venv/bin/python" -c 'import aoe' 2>/dev/null
 }
 
 # need_compiler: what the engine is built with.

@@ -1,6 +1,7 @@
 # README, "A machine without a disk", line by line: two storage hosts, and the machine. Sourced by tools/demo.
 
 PATIENCE_S=900 # for what an emulated processor does in a minute, on a machine that does much else
+BEAT_S=5        # between two lines while the image is built
 LINES=8        # that the machine writes with one fault
 AT=.cache/demo/image
 
@@ -23,8 +24,25 @@ build() {
     cp "$deb" "$AT/.." # where the line has it
     line=$(readme aoe-cloud)
     echo "An image is built, once; that takes some minutes:"; echo "# $line"
-    (cd "$AT" && eval "$line")
+    (cd "$AT" && patiently eval "$line")
     echo
+}
+
+# patiently COMMAND...: run it, and say now and then that it still runs.
+patiently() {
+    local status=0 life beats
+    exec {life}> >(beats)
+    beats=$!
+    "$@" {life}>&- || status=$?
+    exec {life}>&-
+    wait "$beats"
+    return "$status"
+}
+
+# beats: a line now and then, until standard input ends, if only because who holds it is gone.
+beats() {
+    local begun=$SECONDS
+    until read -rt $BEAT_S || [ $? -le 128 ]; do echo "... $((SECONDS - begun)) s"; done
 }
 
 # storage NUMBER: a storage host with a copy of the image; the bridge of this side joins them.
