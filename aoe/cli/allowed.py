@@ -19,6 +19,7 @@ class Allowed:
         self._file = file
         self._written = Written(changes)
         self._wanted = Wanted(file, lambda: self._text, lambda: self._changes)
+        self.reader = self._wanted.reader
         self._text = b""
         self._changes: tuple[Change, ...] = ()
         self._config: Config | None = None

@@ -101,7 +101,8 @@ class _Daemon:
         self._apart = Apart(allowed, hear, said.opener, self._held, self._socket)
         by = self._apart.by
         self._alone = Alone(lambda: by.text("file"))
-        self._wanted = Wanted(said.config, self._content, Written(changes, lambda: by.text("changes")).read)
+        written = Written(changes, lambda: by.text("changes"))
+        self._wanted = Wanted(said.config, self._content, written.read, allowed.reader)
         self._changes = str(changes)
 
     def _content(self) -> bytes:

@@ -24,16 +24,21 @@ log = logging.getLogger("aoe.node")
 
 
 class Wanted:
-    """`content` reads the file, `changes` what its owner changed beside it."""
+    """`content` reads the file, `changes` what its owner changed beside it. What the `reader` has read before
+    it does not parse again."""
 
     def __init__(
-        self, file: Path, content: Callable[[], bytes], changes: Callable[[], tuple[Change, ...]]
+        self,
+        file: Path,
+        content: Callable[[], bytes],
+        changes: Callable[[], tuple[Change, ...]],
+        reader: Reader | None = None,
     ) -> None:
         self._file = file
         self._content = content
         self._changes = changes
         self._kept: Kept | None = None
-        self._reader = Reader()
+        self.reader = reader or Reader()
         self.lent: tuple[Change, ...] = ()
         """The changes of the configured group that are in force."""
         self._applied = ""
@@ -53,7 +58,7 @@ class Wanted:
 
     def alone(self) -> Config:
         """What the file says alone. ConfigurationError."""
-        return self._reader.read(self._content(), str(self._file))
+        return self.reader.read(self._content(), str(self._file))
 
     def load(self) -> Config:
         """What file and changes say at the start. ConfigurationError."""
@@ -146,7 +151,7 @@ class Wanted:
         """Without changes the file is read as it stands: faults have their lines there."""
         name = str(self._file)
         if not changes:
-            return self._reader.read(text, name), ()
+            return self.reader.read(text, name), ()
         whole, idle = patched(document(text, name), changes)
         read(text, name)
         try:

@@ -2,7 +2,6 @@
 
 import os
 import stat
-from pathlib import Path
 
 from aoe.disk import syscalls
 from aoe.disk.device import Batch, beneath
@@ -21,7 +20,7 @@ def token_of(found: os.stat_result) -> tuple[object, ...]:
 def token_at(place: str) -> tuple[object, ...] | None:
     """Of what a path leads to; None where there is no disk."""
     try:
-        found = Path(place).stat()
+        found = os.stat(place)  # noqa: PTH116 -- of a thousand paths, a Path each takes three times as long
     except (OSError, ValueError):
         return None
     return token_of(found) if stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode) else None

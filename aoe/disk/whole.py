@@ -41,6 +41,15 @@ def replace(
 ) -> None:
     """Another file under its name, by way of `fresh`, which may be left of a process that is dead. A link is
     replaced, and not followed; but for `dress` only its owner can read it. OSError: then it is as it was."""
+    exchange(file, data, fresh, dress, lasting=lasting)
+    if lasting:
+        sync_directory(file.parent)
+
+
+def exchange(
+    file: Path, data: bytes, fresh: Path, dress: Callable[[int], None] = _as_made, *, lasting: bool = True
+) -> None:
+    """The same, but the name may still mean the old one after a crash, until its directory is synced."""
     fresh.unlink(missing_ok=True)
     make(fresh, data, dress=dress, lasting=lasting)
     try:
@@ -49,5 +58,3 @@ def replace(
         with suppress(OSError):
             fresh.unlink()
         raise
-    if lasting:
-        sync_directory(file.parent)

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from aoe import timing
@@ -308,8 +307,8 @@ class Node:
     def _one(self, wanted: Config, there: There, key: Key) -> Plan:
         """The steps for one export; the others stay as they are."""
         found = self._hands.running()
-        meant = {it: replace(one, used=unused) for it, one in found.exports.items() if it == key}
-        running = replace(found, exports={**found.exports, **meant})
+        meant = {it: one._replace(used=unused) for it, one in found.exports.items() if it == key}
+        running = found._replace(exports={**found.exports, **meant})
         steps = plan(wanted, running, there, held=self._held - {key}, why=there.why)
         mine = [it for it in steps.steps if not isinstance(it, Adjust) and it.export.key == key]
         return steps._replace(steps=tuple(mine))

@@ -11,7 +11,7 @@
 import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from aoe.config.values import Config, ExportConfig, Mask, TargetConfig, volume_of
 from aoe.node.steps import ALL, Add, Adjust, Change, Note, Plan, Remove, Step
@@ -39,8 +39,7 @@ def unused() -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
+class Serving(NamedTuple):
     """An export that is served: as which configuration, with what behind it, and how things stand.
 
     `used` says whether a client read or wrote lately, and is asked of what is to leave alone; `mask`: which
@@ -55,12 +54,11 @@ class Serving:
     writable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(NamedTuple):
     """Everything that is served, by shelf and slot."""
 
-    target: TargetConfig = field(default_factory=TargetConfig)
-    exports: Mapping[Key, Serving] = field(default_factory=dict)
+    target: TargetConfig = TargetConfig()
+    exports: Mapping[Key, Serving] = {}
 
 
 def plan(

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from aoe.disk import whole
@@ -31,9 +32,34 @@ def read(file: Path, most: int) -> bytes:
     return content
 
 
+Put = Callable[[Path, str], None]
+"""Replaces a file by one with a text in it. OSError."""
+
+
 def put(file: Path, text: str) -> None:
-    """Replace a file by one with `text` in it, on stable storage when this returns. OSError."""
-    whole.replace(file, text.encode(), file.with_suffix(".new"))
+    """As `Put`; it is on stable storage when this returns."""
+    whole.replace(file, text.encode(), _fresh(file))
+
+
+class Puts:
+    """Many files, which are on stable storage from `sync` on: a directory is synced once for all in it."""
+
+    def __init__(self) -> None:
+        self._directories: set[Path] = set()
+
+    def put(self, file: Path, text: str) -> None:
+        """As `Put`; until `sync` it may be the old one after a crash, which is as whole."""
+        self._directories.add(file.parent)
+        whole.exchange(file, text.encode(), _fresh(file))
+
+    def sync(self) -> None:
+        """OSError."""
+        while self._directories:
+            sync_directory(self._directories.pop())
+
+
+def _fresh(file: Path) -> Path:
+    return file.with_suffix(".new")
 
 
 def remove(file: Path) -> None:

@@ -14,6 +14,7 @@ from aoe.errors import AoeError, ConfigurationError, NoThread
 from aoe.link.base import Link
 from aoe.target.address_check import siblings_only
 from aoe.target.export import Export
+from aoe.target.lasting import Put, Puts
 from aoe.target.rates import NONE, Limits
 from aoe.target.records import Record
 from aoe.target.served import Served
@@ -216,7 +217,13 @@ async def _take_up(them: Sequence[tuple[Offer, Export]]) -> dict[Key, str]:
     offers = [offer for offer, _ in them]
 
     def take_up() -> dict[Key, str]:
-        return judged(offers, lambda offer: exports[offer.key].restore(_state(offer)))
+        puts = Puts()
+        why = judged(offers, lambda offer: exports[offer.key].restore(_state(offer, puts.put)))
+        try:
+            puts.sync()
+        except OSError as error:
+            return {key: _unkept(error) for key in exports} | why
+        return why
 
     if all(offer.record is None for offer in offers):
         return take_up()
@@ -226,12 +233,16 @@ async def _take_up(them: Sequence[tuple[Offer, Export]]) -> dict[Key, str]:
         return take_up()
 
 
-def _state(offer: Offer) -> AoeState:
-    """Take up the record of a disk, and write down what is new."""
+def _unkept(error: OSError) -> str:
+    return f"cannot keep state: {error.strerror}; give a writable --state-dir"
+
+
+def _state(offer: Offer, put: Put) -> AoeState:
+    """Take up the record of a disk, and `put` down what is new."""
     record = offer.record
     if record is None:
         return AoeState(mask=offer.mask or ())
-    record.open(offer.address)
+    record.open(offer.address, put)
     state = AoeState() if offer.forget else record.state
     if offer.mask is not None:
         if state.mask not in ((), offer.mask):
@@ -239,9 +250,7 @@ def _state(offer: Offer) -> AoeState:
         state = state._replace(mask=offer.mask)
     if state != record.state:
         try:
-            record.save(state)
+            record.save(state, put)
         except OSError as error:
-            raise ConfigurationError(
-                f"cannot keep state: {error.strerror}; give a writable --state-dir"
-            ) from error
+            raise ConfigurationError(_unkept(error)) from error
     return state

@@ -57,8 +57,8 @@ class Record:
         self.mended: list[str] = []
         """Which of those were."""
 
-    def open(self, address: str) -> None:
-        """Take the record for this process, with what the last one left, and write the address down."""
+    def open(self, address: str, put: lasting.Put = lasting.put) -> None:
+        """Take the record for this process, with what the last one left, and `put` down the address."""
         directory = self._file.parent
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ class Record:
             self.addresses = [*others, address][-RECORD_ADDRESSES_MAX:]
             self.key = self.wanted
             if last is None or not self._is_as(last):
-                self.save(self.state)
+                self.save(self.state, put)
         except BlockingIOError as error:
             raise ConfigurationError(
                 f"the state of serial {self.serial} in {directory} is in use by another process; "
@@ -117,8 +117,9 @@ class Record:
             self.close()
         return ""
 
-    def save(self, state: AoeState) -> None:
-        """Replace the file by one with `state` in it, on stable storage when this returns. OSError."""
+    def save(self, state: AoeState, put: lasting.Put = lasting.put) -> None:
+        """Replace the file by one with `state` in it, unless `put` has it otherwise on stable storage when
+        this returns. OSError."""
         text = json.dumps(
             {
                 "version": VERSION,
@@ -134,7 +135,7 @@ class Record:
                 "reserve": [format_mac(mac) for mac in state.reserve],
             }
         )
-        lasting.put(self._file, text)
+        put(self._file, text)
         self.state = state
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Of many exports some cannot be served: they are told at once, and hold up no other."""
 
 import asyncio
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from aoe import timing
 from aoe.config.values import Config
 from aoe.errors import ConfigurationError
 from aoe.link.base import Link
+from aoe.target import lasting
 from aoe.target.address_locks import AddressLocks
 from aoe.target.offer import Key
 from aoe.target.target import Target
@@ -123,6 +125,27 @@ def test_records_that_other_processes_have_are_all_named_at_once(tmp_path: Path,
         await again.node.stop()
         for it in first.state.records.records:
             it.close()
+
+    asyncio.run(run())
+
+
+def test_nothing_is_served_whose_record_is_not_on_stable_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    async def run() -> None:
+        here = scene_of(tmp_path, *(export(tmp_path, f"d{slot}", slot) for slot in range(EXPORTS)))
+        with monkeypatch.context() as patch:
+            patch.setattr(lasting, "sync_directory", fail)
+            done = await here.start()
+        assert {it.text for it in done.failed} == {
+            "cannot keep state: Input/output error; give a writable --state-dir"
+        }
+        assert len(done.failed) == EXPORTS
+        assert not here.node.target.exports
+        await here.node.stop()
 
     asyncio.run(run())
 

@@ -332,14 +332,14 @@ def carried_out(there: Plan, now: Running) -> Running:
         elif isinstance(step, Change):
             was = model[step.export.key]
             mask = was.mask if step.export.mask is None else step.export.mask
-            model[step.export.key] = replace(was, export=step.export, mask=mask)
+            model[step.export.key] = was._replace(export=step.export, mask=mask)
         elif isinstance(step, Add):
             assert step.export.key not in model, "its address is free"
             fresh = served(step.export, mask=step.mask or ())
             same = [one for one in model.values() if one.store == fresh.store]
             assert not any(parts_meet(one.export, fresh.export) for one in same), "its disk is free"
             assert fresh.serial not in {one.serial for one in model.values()}, "its serial is free"
-            model[step.export.key] = replace(fresh, writable=not step.export.read_only)
+            model[step.export.key] = fresh._replace(writable=not step.export.read_only)
     return Running(exports=model)
 
 

@@ -16,6 +16,7 @@ from aoe.disk.base import StoreName
 from aoe.errors import ConfigurationError
 from aoe.limits import RECORD_ADDRESSES_MAX, RECORD_BYTES_MAX
 from aoe.target.keys import StoreKey
+from aoe.target.lasting import Puts
 from aoe.target.records import Record, StateStore, default_directory
 from aoe.target.state import AoeState
 
@@ -110,10 +111,9 @@ def test_a_process_that_dies_while_saving_leaves_the_old_state(
     assert reopened(tmp_path) == FULL
 
 
-def test_the_new_file_is_synced_before_it_takes_the_name_and_the_name_after(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record = opened(tmp_path)
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is synced, and which file takes which name."""
     done: list[str] = []
     fsync, replace = os.fsync, Path.replace
 
@@ -127,8 +127,28 @@ def test_the_new_file_is_synced_before_it_takes_the_name_and_the_name_after(
 
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(Path, "replace", note_replace)
+    return done
+
+
+def test_the_new_file_is_synced_before_it_takes_the_name_and_the_name_after(
+    tmp_path: Path, done: list[str]
+) -> None:
+    record = opened(tmp_path)
+    done.clear()
     record.save(FULL)
     assert done == ["sync SERIAL.new", "SERIAL.new -> SERIAL.json", f"sync {tmp_path.name}"]
+
+
+def test_of_many_the_names_are_synced_once_after_all(tmp_path: Path, done: list[str]) -> None:
+    puts = Puts()
+    for name in "ABC":
+        StateStore(tmp_path).record(name, StoreKey(f"/{name}")).open("e7.3", puts.put)
+    each = [it for name in "ABC" for it in (f"sync {name}.new", f"{name}.new -> {name}.json")]
+    assert done == each
+    puts.sync()
+    assert done == [*each, f"sync {tmp_path.name}"]
+    puts.sync()
+    assert len(done) == 7
 
 
 def test_an_error_while_saving_keeps_the_old_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
