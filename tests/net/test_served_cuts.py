@@ -11,7 +11,6 @@ from aoe.pool.requests import Create
 from aoe.pool.volume import Volume
 from aoe.pool.work import Work
 from aoe.wire.protocol import SECTOR
-from tests.net.killed_cuts import Killed
 from tests.net.service import Service
 from tests.net.test_pools import exports, volume
 from tests.pool.pools import MIB, SIZE, files, first, fresh, is_whole, working, write
@@ -19,8 +18,6 @@ from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
 from tests.support.labs.raw_client import Client
 from tests.support.waiting import PATIENCE_S
-
-KILLS = 5
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +112,3 @@ def test_several_volumes_are_kept_at_one_moment(lab: Lab, pool: Path, tmp_path: 
         assert "there is a snapshot noon" in volume(service, "snapshot fast/db1@noon fast/web1@noon", 2)
         found = looked_at(pool)
         assert [[it.name for it in found[name].snapshots] for name in ("web1", "db1")] == [["noon"]] * 2
-
-
-def test_a_service_that_is_killed_while_it_cuts_leaves_the_disk_and_no_half_snapshot(
-    lab: Lab, xfs: Path, tmp_path: Path
-) -> None:
-    assert Killed(lab, xfs, tmp_path).run(KILLS) == []

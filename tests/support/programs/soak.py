@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 
 from bench.contest import build
 from tests.engine import cutting
-from tests.net.killed_cuts import Killed
 from tests.net.killed_verbs import KilledVerbs
 from tests.support.checkers.fuzzers import fuzz
 from tests.support.labs import applies, doors, drains, failover, loss, restarts
@@ -36,7 +35,7 @@ from tests.vm import root_lives
 MINUTES_MAX = 80
 RUNS_WANTED = 20
 FUZZ_S = 120
-RESTARTS, APPLIES, DRAINS, CUTS, VERBS, DOORS = 50, 500, 20, 20, 50, 30
+RESTARTS, APPLIES, DRAINS, CUTS, KILLS, DOORS = 50, 500, 20, 20, 40, 30
 """Of one run."""
 MEMORY_MINUTES = 20.0
 USED, THOUSAND = 20, 1000
@@ -96,15 +95,6 @@ def _cut() -> Course:
     return Course(run, 5)
 
 
-def _killed_cuts() -> Course:
-    def run(work: Path, seed: int, engine: str) -> Said:
-        os.environ[ENGINE] = engine
-        with small_filesystem("xfs", work / "store", CUT_BYTES) as store, Lab(mtu=9000) as lab:
-            return {"moves": CUTS, "faults": Killed(lab, store, work, seed).run(CUTS)}
-
-    return Course(run, 5)
-
-
 def _killed_verbs() -> Course:
     def run(work: Path, seed: int, engine: str) -> Said:
         os.environ[ENGINE] = engine
@@ -113,9 +103,10 @@ def _killed_verbs() -> Course:
             small_filesystem("ext4", work / "slow", VERB_BYTES) as slow,
             Lab(mtu=9000) as lab,
         ):
-            return {"moves": VERBS, "faults": KilledVerbs(lab, fast, slow, work, seed).run(VERBS)}
+            killed = KilledVerbs(lab, fast, slow, work, seed)
+            return {"faults": killed.run(KILLS), "moves": killed.hits.total(), "calls": killed.writes}
 
-    return Course(run, 10)
+    return Course(run, 5)
 
 
 def _doors() -> Course:
@@ -147,8 +138,7 @@ COURSES = {
     "1,000 exports killed": _restarts(signal.SIGKILL, 5, THOUSAND),
     "drained": _drained(),
     "snapshots under load": _cut(),
-    "killed while it cuts": _killed_cuts(),
-    "killed in a verb of pools": _killed_verbs(),
+    "killed in verbs of pools": _killed_verbs(),
     "door killed": _doors(),
     "root, primaries come and go": _root(root_lives.cycle, 30),
     "root, door killed": _root(root_lives.door_killed, 1, DOORS),
