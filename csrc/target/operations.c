@@ -127,6 +127,12 @@ static int may_wait(const struct thread *t, const struct export *x)
     return x->now->flags & AOE_REMOTE || !(x->now->flags & AOE_INSTANT || device_answers(x->device, t->boot_ns));
 }
 
+/* Where a process of ours serves the store; NULL: it is no such store. */
+static struct plug *plug_of(struct export *x, enum action action)
+{
+    return x->now->flags & AOE_IMAGE && action != IO_SYNC ? &x->plugs[action] : NULL;
+}
+
 static void begin(struct thread *t, struct export *x, struct io *io)
 {
     sectors_start(t->sectors, io);
@@ -157,12 +163,14 @@ static void start_io(struct thread *t, struct op *op, enum action action, uint64
     op->state = S_RUNNING;
     op->submitted_ns = t->boot_ns;
     op->export->at_disk++;
+    op->export->writing += action == IO_WRITE;
     r->io = (struct io){.owner = op,
                         .buffer = op->data,
                         .fd = v->fd,
                         .may_block = may_wait(t, op->export),
                         .weight = op->kind == K_FLUSH && !(v->flags & AOE_DIRECT) ? op->export->device->room : 1,
                         .action = action,
+                        .plug = plug_of(op->export, action),
                         .offset = v->base + first * SECTOR,
                         .length = (uint32_t)(last - first) * SECTOR};
     begin(t, op->export, &r->io);
@@ -299,7 +307,7 @@ static uint32_t take_unsynced(struct thread *t, struct export *x)
 
 static void sync_next(struct thread *t, struct export *x)
 {
-    if (x->syncing)
+    if (x->syncing || x->sync_after)
         return;
     assert(!x->sync.owner);
     uint32_t written = take_unsynced(t, x);
@@ -313,6 +321,22 @@ static void sync_next(struct thread *t, struct export *x)
     begin(t, x, &x->sync);
 }
 
+static void write_over(struct export *x)
+{
+    assert(x->writing >= x->sync_after && x->writing);
+    x->writing--;
+    x->sync_after -= x->sync_after > 0;
+}
+
+/* A sync of an image keeps its writes waiting: there is one for all that are at the disk by now. */
+static void wait_for_sync(struct export *x, struct op *op)
+{
+    if (!x->unsynced && x->now->flags & AOE_IMAGE)
+        x->sync_after = x->writing;
+    op->link = x->unsynced;
+    x->unsynced = op;
+}
+
 static void io_done(struct thread *t, struct op *op, const struct io *io)
 {
     struct export *x = op->export;
@@ -322,10 +346,10 @@ static void io_done(struct thread *t, struct op *op, const struct io *io)
         depth_ended(&x->depth, t->boot_ns, x->at_disk);
     int good = io->action == IO_SYNC ? io->result == 0 : io->result == (int32_t)io->length;
     int durable = op->kind == K_WRITE && op->durable;
+    if (op->kind == K_WRITE)
+        write_over(x);
     if (good && durable) { /* many writes share a sync */
-        op->link = x->unsynced;
-        x->unsynced = op;
-        sync_next(t, x);
+        wait_for_sync(x, op);
     } else if (good && !(op->kind == K_FLUSH && distrusted(x))) {
         finish(t, op);
     } else if (server_ended(x, io->result)) {
@@ -335,6 +359,8 @@ static void io_done(struct thread *t, struct op *op, const struct io *io)
     } else {
         failed(t, op, io->result);
     }
+    if (x->unsynced)
+        sync_next(t, x);
     assert(x->at_disk);
     x->at_disk--;
     give_places(t, x);

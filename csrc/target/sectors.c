@@ -17,6 +17,9 @@ struct sectors {
     int uring, event;
     uint32_t under_way, in_threads;
     struct io_uring ring;
+    struct iovec parts[ENTRIES]; /* of what is not submitted yet */
+    uint32_t parts_used;
+    struct plug *plugs; /* where something may have to go */
     /* Without io_uring: */
     pthread_mutex_t lock;
     pthread_cond_t more;
@@ -25,16 +28,28 @@ struct sectors {
     int stopping;
 };
 
+/* Room for PLUG_PARTS; how many they are. */
+static uint32_t parts_of(const struct io *io, struct iovec *parts)
+{
+    uint32_t count = 0;
+    for (; io; io = io->joined) {
+        assert(count < PLUG_PARTS);
+        parts[count++] = (struct iovec){io->buffer, io->length};
+    }
+    return count;
+}
+
 static int32_t perform(const struct io *io)
 {
-    struct iovec part = {io->buffer, io->length};
+    struct iovec parts[PLUG_PARTS];
+    int count = (int)parts_of(io, parts);
     ssize_t got = -1;
     switch (io->action) {
     case IO_READ:
-        got = preadv(io->fd, &part, 1, (off_t)io->offset);
+        got = preadv(io->fd, parts, count, (off_t)io->offset);
         break;
     case IO_WRITE:
-        got = pwritev(io->fd, &part, 1, (off_t)io->offset);
+        got = pwritev(io->fd, parts, count, (off_t)io->offset);
         break;
     case IO_SYNC:
         got = fdatasync(io->fd);
@@ -96,6 +111,8 @@ static int restrict_ring(const struct io_uring *ring)
     struct io_uring_restriction allowed[] = {
         {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READ},
         {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITE},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READV},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITEV},
         {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FSYNC},
         {.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_ASYNC},
     };
@@ -149,9 +166,60 @@ static void prepare(struct io_uring_sqe *sqe, struct io *io)
         io_uring_prep_fsync(sqe, io->fd, IORING_FSYNC_DATASYNC);
         break;
     }
+}
+
+static void prepare_joined(struct sectors *s, struct io_uring_sqe *sqe, struct io *io)
+{
+    struct iovec *parts = s->parts + s->parts_used;
+    uint32_t count = parts_of(io, parts);
+    s->parts_used += count;
+    if (io->action == IO_READ)
+        io_uring_prep_readv(sqe, io->fd, parts, count, io->offset);
+    else
+        io_uring_prep_writev(sqe, io->fd, parts, count, io->offset);
+}
+
+/* The kernel copies the parts. */
+static void submit(struct sectors *s)
+{
+    io_uring_submit(&s->ring);
+    s->parts_used = 0;
+}
+
+static void to_uring(struct sectors *s, struct io *io)
+{
+    if (s->parts_used > ENTRIES - PLUG_PARTS)
+        submit(s);
+    struct io_uring_sqe *sqe;
+    while (!(sqe = io_uring_get_sqe(&s->ring)))
+        submit(s);
+    if (io->joined)
+        prepare_joined(s, sqe, io);
+    else
+        prepare(sqe, io);
     io_uring_sqe_set_data(sqe, io);
     if (io->may_block)
         io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
+}
+
+static void to_workers(struct sectors *s, struct io *io)
+{
+    io->link = NULL;
+    pthread_mutex_lock(&s->lock);
+    *s->todo_tail = io;
+    s->todo_tail = &io->link;
+    s->queued++;
+    enough_workers(s);
+    pthread_cond_signal(&s->more);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void hand_over(struct sectors *s, struct io *io)
+{
+    if (s->uring)
+        to_uring(s, io);
+    else
+        to_workers(s, io);
 }
 
 /* io_uring itself has threads for what cannot be done without blocking. */
@@ -163,33 +231,39 @@ static uint32_t takes_thread(const struct sectors *s, const struct io *io)
 int sectors_busy(const struct sectors *s) { return s->under_way != 0; }
 int sectors_threads_busy(const struct sectors *s) { return s->in_threads != 0; }
 
+static void list(struct sectors *s, struct plug *plug)
+{
+    if (plug->listed)
+        return;
+    plug->listed = 1;
+    plug->next = s->plugs;
+    s->plugs = plug;
+}
+
 void sectors_start(struct sectors *s, struct io *io)
 {
     assert(io->action == IO_SYNC || (io->buffer && io->length));
     s->under_way++;
     s->in_threads += takes_thread(s, io);
     assert(s->in_threads <= s->under_way);
-    if (s->uring) {
-        struct io_uring_sqe *sqe;
-        while (!(sqe = io_uring_get_sqe(&s->ring)))
-            io_uring_submit(&s->ring);
-        prepare(sqe, io);
+    if (!io->plug) {
+        hand_over(s, io);
         return;
     }
-    io->link = NULL;
-    pthread_mutex_lock(&s->lock);
-    *s->todo_tail = io;
-    s->todo_tail = &io->link;
-    s->queued++;
-    enough_workers(s);
-    pthread_cond_signal(&s->more);
-    pthread_mutex_unlock(&s->lock);
+    plug_add(io->plug, io);
+    list(s, io->plug);
 }
 
 void sectors_go(struct sectors *s)
 {
+    for (struct plug *plug; (plug = s->plugs);) {
+        s->plugs = plug->next;
+        plug->listed = 0;
+        for (struct io *io; (io = plug_take(plug));)
+            hand_over(s, io);
+    }
     if (s->uring && io_uring_sq_ready(&s->ring))
-        io_uring_submit(&s->ring);
+        submit(s);
 }
 
 /* How many to take: no more than the disk still works on. */
@@ -198,6 +272,20 @@ static uint32_t part(const struct sectors *s, uint32_t ready)
     assert(ready <= s->under_way); /* only what was begun can be done */
     uint32_t left = s->under_way - ready;
     return left > PART ? left : PART;
+}
+
+/* Puts it there, and what went with it. */
+static struct io **over(struct sectors *s, struct io *io, struct io **tail)
+{
+    if (io->plug) {
+        plug_over(io->plug, io, io->result);
+        list(s, io->plug);
+    }
+    for (; io; io = io->joined) {
+        *tail = io;
+        tail = &io->link;
+    }
+    return tail;
 }
 
 static struct io *reap_uring(struct sectors *s)
@@ -210,22 +298,32 @@ static struct io *reap_uring(struct sectors *s)
         struct io *io = io_uring_cqe_get_data(cqe);
         io->result = cqe->res;
         io_uring_cqe_seen(&s->ring, cqe);
-        *tail = io;
-        tail = &io->link;
+        tail = over(s, io, tail);
     }
     *tail = NULL;
     return done;
 }
 
-static struct io *reap_workers(struct sectors *s)
+static struct io *take_finished(struct sectors *s)
 {
     pthread_mutex_lock(&s->lock);
-    struct io *done = s->done, **tail = &s->done;
+    struct io *taken = s->done, **tail = &s->done;
     for (uint32_t n = part(s, s->finished); n && *tail; n--, s->finished--)
         tail = &(*tail)->link;
     s->done = *tail;
     *tail = NULL;
     pthread_mutex_unlock(&s->lock);
+    return taken;
+}
+
+static struct io *reap_workers(struct sectors *s)
+{
+    struct io *done = NULL, **tail = &done;
+    for (struct io *io = take_finished(s), *next; io; io = next) {
+        next = io->link;
+        tail = over(s, io, tail);
+    }
+    *tail = NULL;
     return done;
 }
 

@@ -4,20 +4,7 @@
 
 #include <stdint.h>
 
-enum action { IO_READ, IO_WRITE, IO_SYNC };
-
-struct io {
-    struct io *link;
-    void *owner;
-    void *buffer;
-    uint64_t offset;
-    uint32_t length;
-    int32_t result; /* bytes, or a negative errno */
-    int fd;
-    int may_block;   /* even where it is only started */
-    uint32_t weight; /* requests that the disk beneath may get for it */
-    enum action action;
-};
+#include "plug.h"
 
 /* Threads of one thread of the engine, the kernel's of io_uring or our own. */
 enum { WORKERS_MAX = 1024 };
@@ -33,7 +20,8 @@ struct sectors *sectors_open(int plain, int event);
 int sectors_begin(struct sectors *sectors);
 int sectors_use_uring(const struct sectors *sectors);
 
-/* Hand over; what was started is sent on its way by sectors_go. The io is the caller's again once reaped. */
+/* Hand over; what was started is sent on its way by sectors_go, unless its plug keeps it. The io is the caller's again
+ * once reaped. */
 void sectors_start(struct sectors *sectors, struct io *io);
 void sectors_go(struct sectors *sectors);
 

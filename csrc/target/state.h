@@ -90,9 +90,11 @@ struct export {
     int watch, cut;
     struct turns ready; /* may go, but all places are taken */
     struct depth depth;
-    uint32_t at_disk;
+    uint32_t at_disk, writing; /* requests, and writes among them */
+    uint32_t sync_after;       /* so many writes are over first */
     struct op *unsynced, *syncing; /* written, and waiting for a sync that began after that (rule T6) */
     struct io sync;
+    struct plug plugs[2]; /* of an image: IO_READ, IO_WRITE */
     struct cut *snapshot; /* which changes wait for it; NULL: none does */
     struct cutting *cutting;
     struct export *next_cut;

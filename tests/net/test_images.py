@@ -4,14 +4,18 @@ that was acknowledged is lost, or the next FLUSH says that it may be (order rule
 import subprocess
 import sys
 import threading
+from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from aoe.image import mounts
+from aoe.wire import frame
 from aoe.wire.protocol import SECTOR
 from tests.image.daemons import daemon_of, kill_daemon
 from tests.net.test_kill9 import SECTORS, WRITERS, Writer
+from tests.support.labs.load import write_request
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import AoeTarget
 from tests.support.labs.raw_client import AtaFailed, Client
@@ -19,6 +23,7 @@ from tests.support.tools import need_images, tool
 from tests.support.waiting import PATIENCE_S, wait_for
 
 KILLS = 5
+AT_ONCE = 32
 MAC = bytes((2, 0, 0, 0, 0x89))
 
 
@@ -155,6 +160,41 @@ def test_what_was_written_through_is_there(lab: Lab, tmp_path: Path, disk: Path)
             assert flushes(one)
         assert one.read(0, 2) == b"\1" * SECTOR + b"\2" * SECTOR
         assert one.identify() == before
+
+
+def calls(path: Path) -> int:
+    """What the daemon of an image was asked for, at least, and its other reads."""
+    numbers = Path(f"/proc/{daemon_of(path)}/io").read_text().split()
+    return int(numbers[numbers.index("syscr:") + 1])
+
+
+def written_at_once(target: AoeTarget, one: Client, disk: Path) -> int:
+    """What the daemon was asked for while all of some writes came before the first was taken, each where the
+    one before it ended; -1: not all are acknowledged."""
+    before = calls(disk)
+    target.pause()
+    tags = set()
+    for number in range(AT_ONCE):
+        request = write_request(one, number, bytes([number]) * SECTOR)
+        tags.add(cast("frame.Header", frame.decode(request)).tag)
+        one.send(request)
+    target.resume()
+    answered = list(islice(one.replies(tags, PATIENCE_S), AT_ONCE))
+    return calls(disk) - before if len(answered) == AT_ONCE else -1
+
+
+def test_writes_that_follow_each_other_go_as_one(lab: Lab, tmp_path: Path, disk: Path, engine: str) -> None:
+    """With the C engine: a request of the daemon costs far more than the bytes of one."""
+    with AoeTarget(lab, tmp_path, f"{disk}=1.1") as target:
+        one = client(lab)
+        one.write(0, bytes(SECTOR))
+        if engine == "c":
+            wait_for(lambda: 0 < written_at_once(target, one, disk) < AT_ONCE // 2)
+        else:
+            wait_for(lambda: written_at_once(target, one, disk) >= AT_ONCE)
+        assert b"".join(one.read(number) for number in range(AT_ONCE)) == b"".join(
+            bytes([number]) * SECTOR for number in range(AT_ONCE)
+        )
 
 
 def test_nothing_is_left_behind(lab: Lab, tmp_path: Path, disk: Path) -> None:
