@@ -113,6 +113,8 @@ PACED_FRAMES_MAX = 16384
 
 RECEIVE_BATCH = 64
 """Frames taken from one link before the others get their turn."""
+LAST_PASSES_MAX = 64
+"""Passes over all links of a target that stops, for what it has taken from one of them and not served yet."""
 SEND_BACKLOG_MAX = 1024
 """Frames kept for one link while its socket buffer is full."""
 NETLINK_BYTES_MAX = 1 << 16

@@ -316,6 +316,7 @@ class Server:
         self._stopping = True
         for link in self._ports.of:
             link.stop()
+        self._take_last()
         deadline = time.monotonic() + timeout_s
         while (self.active or self._ports.busy) and time.monotonic() < deadline:
             await asyncio.sleep(timing.STOP_POLL_S)
@@ -355,8 +356,8 @@ class Server:
         if self._accelerator is not None:
             self._watch(link)
             return
-        now_ns = self._look_at_clocks()
         if len(self._ports.links) == 1:
+            self._look_at_clocks()
             batch = link.take()
             port = self._ports.of[link]
             for received in batch.frames:
@@ -364,7 +365,13 @@ class Server:
             if batch.drained:
                 self.responder.drained(port)
             return
-        empty = []
+        self._pass()
+        if self._reception:
+            asyncio.get_running_loop().call_soon(self.ready, link)
+
+    def _pass(self) -> None:
+        """Over all links: what none can precede any more."""
+        now_ns, empty = self._look_at_clocks(), list[Port]()
         for port, other in self._ports.links.items():
             batch = other.take()
             self._reception.add(port, batch, now_ns)
@@ -375,8 +382,14 @@ class Server:
             self._receive(port, received)
         for port in empty:
             self.responder.drained(port)
-        if self._reception:
-            asyncio.get_running_loop().call_soon(self.ready, link)
+
+    def _take_last(self) -> None:
+        """What was taken from one link, and waits for what another may have before it, no later process finds
+        there any more. It has its turn, unless there is no end to what comes."""
+        for _ in range(limits.LAST_PASSES_MAX):
+            if not self._reception:
+                return
+            self._pass()
 
     def _receive(self, port: Port, received: Received) -> None:
         frame, stamp_ns, origin = received
