@@ -24,6 +24,7 @@ MACS = {"server": bytes.fromhex("020000000001"), "client": bytes.fromhex("020000
 """As it has them."""
 REBOOT_AFTER = "Client"
 """The part that ends with what is there after a reboot."""
+UNIT, WORDS = "aoe-nbd@nbd0", "/etc/aoe/nbd0.conf"
 LOOK = re.compile(r"((aoe|cat /).*\n)+")
 """Commands that change nothing are repeated: a disk answers, and a path is usable, some time after its server
 was started."""
@@ -45,9 +46,21 @@ def test_it_is_executed_as_written(tmp_path: Path) -> None:
         client = machines["client"]
         wait_for(lambda: client.run("cat /mnt/disk/file").output == "kept\n", PATIENCE_S, "not mounted")
         assert client.check("systemctl --failed --no-legend --plain") == ""
+        is_mounted_when_its_server_comes(machines)
         for part in after:
             follow(part, machines)
         assert client.run("dmesg | grep -E 'I/O error|EXT4-fs (error|warning)'").output == ""
+
+
+def is_mounted_when_its_server_comes(machines: Machines) -> None:
+    """The disk, where the mount has given up before."""
+    client, server = machines["client"], machines["server"]
+    client.check(f"systemctl stop {UNIT} && sed -i 's/eth0/eth0 --find 1/' {WORDS}")
+    server.check("systemctl stop aoe-target")
+    assert client.run("systemctl start mnt-disk.mount").status
+    server.check("systemctl start aoe-target")
+    wait_for(lambda: not client.run("mountpoint -q /mnt/disk").status, PATIENCE_S, "not mounted", every_s=0.5)
+    client.check(f"sed -i 's/ --find 1//' {WORDS}")
 
 
 def halves(tutorial: list[Part]) -> tuple[list[Part], list[Part]]:
