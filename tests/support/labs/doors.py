@@ -77,7 +77,7 @@ class DoorGuest:
     def prepare(self) -> None:
         """Cables, and the door's root."""
         self.guest.check(
-            "for i in eth0 eth1; do ip link set $i mtu 9000 up; done; mkdir /door; mount -t tmpfs door /door"
+            "for i in eth0 eth1; do ip link set $i up; done; mkdir /door; mount -t tmpfs door /door"
         )
         self.guest.run(f"cp -r /sbin /lib /lib64 /usr {ROOT}/ 2>/dev/null")
 
@@ -160,21 +160,23 @@ class DoorGuest:
 
 
 @contextmanager
-def door_guest(work: Path) -> Iterator[DoorGuest]:
-    """Booted, with nothing attached."""
+def door_guest(
+    work: Path, *arguments: str, mtu: int = 9000, files: GuestFiles | None = None
+) -> Iterator[DoorGuest]:
+    """Booted, with nothing attached. `arguments` are the emulator's."""
     disk = image(work / "image", SECTORS)
     with ExitStack() as stack:
         lab = stack.enter_context(host())
         primaries = []
         for number, tap in enumerate(("tap0", "tap1")):
-            add_tap(lab, tap, 9000)
+            add_tap(lab, tap, mtu)
             directory = work / tap
             directory.mkdir()
             export = Export(disk, number + 1, 0, tap)
             served = ours(export, directory, "--serial", "ONE", "--shared", lab=lab)
             primaries.append(stack.enter_context(served))
-        cards = [*tap_card("tap0", 9000), *tap_card("tap1", 9000)]
-        guest = LinuxGuest(work, kernel(), with_door(), *cards, lab=lab, memory_mib=MEMORY_MIB)
+        machine = [*tap_card("tap0", mtu), *tap_card("tap1", mtu), *arguments]
+        guest = LinuxGuest(work, kernel(), files or with_door(), *machine, lab=lab, memory_mib=MEMORY_MIB)
         yield DoorGuest(stack.enter_context(guest), primaries, disk)
 
 
