@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import contest
+from bench.ending import undo_at_sigterm
 from bench.image import write_image
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
@@ -180,6 +181,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of one look")
     parser.add_argument("--only", choices=("throughput", "backup"))
     said = parser.parse_args()
+    undo_at_sigterm()
     size = SECTORS * 512
     with (
         tempfile.TemporaryDirectory(dir=said.directory) as name,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import contest
+from bench.ending import undo_at_sigterm
 from bench.image import write_image
 from tests.support.labs.fault_disk import FuseDisk
 from tests.support.labs.network import Lab
@@ -121,6 +122,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help="where the image is to be; not in memory")
     parser.add_argument("--store", help="only this one")
     said = parser.parse_args()
+    undo_at_sigterm()
     with (
         tempfile.TemporaryDirectory(dir=said.directory) as name,
         Lab(("target", "client", "other"), mtu=9000) as lab,

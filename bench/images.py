@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench import contest
+from bench.ending import undo_at_sigterm
 from bench.image import write_image
 from tests.image.daemons import daemon_of
 from tests.support.labs.network import Lab
@@ -126,6 +127,7 @@ def main() -> None:
     )
     said.add_argument("--directory", type=Path, help="where the images are made (a temporary one)")
     chosen = said.parse_args()
+    undo_at_sigterm()
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-images-", dir=chosen.directory) as made:
         work = Path(made)

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from bench import contest
+from bench.ending import undo_at_sigterm
 from bench.image import write_image
 from csrc.flags import TOGETHER
 from tests.support.labs.network import Lab
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sectors", type=int, default=2, help="of a request")
     said = parser.parse_args()
+    undo_at_sigterm()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name, Lab(mtu=9000) as lab:
         work = Path(name)
         program = contest.build("counting", work, "csrc/target/work.c", flags=TOGETHER)

@@ -27,6 +27,7 @@ import aoe
 from aoe.initiator.remote import RemoteDisk
 from aoe.wire import frame
 from aoe.wire.frame import FLAG_RESPONSE, Header
+from bench.ending import undo_at_sigterm
 from tests.node.manager import Manager
 from tests.support.labs import restarts
 from tests.support.labs.network import Lab
@@ -212,6 +213,7 @@ def main() -> None:
     if said.client is not None:
         asyncio.run(write(said.client))
         return
+    undo_at_sigterm()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled
     print("python {:.0f} ms, with imports {:.0f} ms".format(*imports_ms()))
     for name, how in SIGNALS.items():

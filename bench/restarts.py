@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bench.ending import undo_at_sigterm
 from bench.everywhere import Address, Asker
 from bench.restart_pause import Timed
 from tests.support.labs import restarts
@@ -77,6 +78,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=50)
     parser.add_argument("--engine", choices=ENGINES, action="append", help="one of them only")
     said = parser.parse_args()
+    undo_at_sigterm()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled
     good = True
     for engine in said.engine or ENGINES:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench import contest
 from bench.contest import Result, Target
+from bench.ending import undo_at_sigterm
 from bench.image import write_image
 from tests.support.labs.network import Lab
 from tests.support.waiting import wait_for
@@ -89,6 +90,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=3.0)
     said = parser.parse_args()
+    undo_at_sigterm()
     images = contest.scratch()
     try:
         with tempfile.TemporaryDirectory() as work:

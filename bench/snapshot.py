@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aoe.disk import syscalls
+from bench.ending import undo_at_sigterm
 from tests.engine.cutting import Program, started
 from tests.support.checkers.moments import Write
 from tests.support.labs.fault_disk import small_filesystem
@@ -130,6 +131,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--engine", choices=("c", "plain", "python"), default="c", help="what serves")
     parser.add_argument("--json", action="store_true", help="as an object")
     args = parser.parse_args(words)
+    undo_at_sigterm()
     size = int(args.size * GIB)
     with (
         tempfile.TemporaryDirectory(dir=args.directory) as directory,

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.ending import undo_at_sigterm
 from tests.net.service import Service, export
 from tests.net.test_thousand import EXPORTS, resident_kib, wakes
 from tests.support.labs.network import Lab
@@ -134,6 +135,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=7)
     parser.add_argument("--rest", type=float, default=130.0, help="seconds until advertisements are rare")
     said = parser.parse_args()
+    undo_at_sigterm()
     with tempfile.TemporaryDirectory() as directory, Lab() as lab:
         work = Path(directory)
         tables = [export(image(work / f"{a}.{b}", SECTORS), f"{a}.{b}") for a, b in EXPORTS]
