@@ -390,6 +390,8 @@ IMAGE_KEY_BYTES_MAX = 1 << 12
 """Of the key of an image: QEMU takes no longer one for LUKS."""
 IMAGE_MERGED_BYTES_PER_S = 64 << 20
 """Merged into an image that is served: its clients want the disk, too."""
+IMAGE_MEMORY_KEPT = 8 << 20
+"""Bytes that what serves an image keeps for its next requests, each of which has 1 MiB at most there."""
 IMAGE_SAID_BYTES, IMAGE_LINES_MAX = 400, 16
 """Of one line that QEMU said, and lines that one answer tells."""
 

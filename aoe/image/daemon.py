@@ -26,6 +26,10 @@ from aoe.sandbox.qemu_img import name_of
 
 log = logging.getLogger("aoe.image")
 
+_KEEPS_MEMORY = dict.fromkeys(
+    ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(limits.IMAGE_MEMORY_KEPT)
+)
+"""As mallopt(3) has it: else QEMU gives the buffer of each larger request back to the kernel."""
 _IN_USE = '" lock'
 """In what QEMU says where another program has an image."""
 
@@ -298,7 +302,7 @@ def _started(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=said,
-        env=qemu.environment(),
+        env=qemu.environment() | _KEEPS_MEMORY,
         preexec_fn=become,  # noqa: PLW1509  this process has one thread
     )
 

@@ -51,6 +51,23 @@ def test_what_is_written_is_in_the_image(images: Images, tmp_path: Path, form: s
     assert f"{mounts.PREFIX}{os.getpid()}-" not in Path("/proc/self/mountinfo").read_text()
 
 
+def faults(process: int) -> int:
+    """Pages of its memory that it was given so far."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+def test_memory_of_a_request_is_kept_for_the_next(images: Images, tmp_path: Path) -> None:
+    """To be given it anew takes longer than what is done with it."""
+    size = 64 << 20
+    path = create(tmp_path / "d.qcow2", size=size)
+    told, fd = images.open(wanted(path))
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    before = faults(daemon_of(path))
+    assert all(os.pread(fd, 1 << 20, at) == bytes(1 << 20) for at in range(0, size, 1 << 20))
+    assert faults(daemon_of(path)) - before < size // 4096 // 4
+    images.release(told.image.rpartition(":")[0])
+
+
 def test_io_uring_may_be_refused(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a kernel, or by a QEMU that was built without it."""
     real, refused = Qmp.do, []
