@@ -281,6 +281,15 @@ static const char *verb_of(uint32_t verb)
     return names[verb];
 }
 
+/* IDENTIFY does not tell whether a disk can be written; some servers are not ours. */
+static const char REFUSED[] = ": the disk is read-only at its server; use it without writing (a root disk with overlay=tmpfs), or "
+                              "serve it to be written";
+
+static int is_refused(uint32_t verb, const struct answer *a)
+{
+    return (verb == AOE_VERB_WRITE || verb == AOE_VERB_WRITE_FUA) && a->error & ABRT;
+}
+
 static int fail(uint32_t verb, uint64_t offset, const struct answer *a)
 {
     const char *what = verb_of(verb), *disk = door.name;
@@ -289,7 +298,8 @@ static int fail(uint32_t verb, uint64_t offset, const struct answer *a)
     switch (a->outcome) {
     case AOE_ENDED_ATA_ERROR:
         at = a->lba * SECTOR;
-        nbdkit_error("%s: %s failed at byte %llu: status %#x, error %#x", disk, what, at, a->status, a->error);
+        nbdkit_error("%s: %s failed at byte %llu: status %#x, error %#x%s", disk, what, at, a->status, a->error,
+                     is_refused(verb, a) ? REFUSED : "");
         break;
     case AOE_ENDED_AOE_ERROR:
         code = a->error == ERROR_RESERVED ? EPERM : EIO;

@@ -35,6 +35,16 @@ def test_a_disk_over_udp(tmp_path: Path) -> None:
             assert served.stop() == 0
 
 
+def test_a_disk_that_takes_no_writes_is_said(image: Path, tmp_path: Path) -> None:
+    with serving(f"{image}=1.2", "--read-only", "--state-dir", tmp_path / "state") as target:
+        host, port = target.remote
+        link = f"udp:localhost:0,peer={host}:{port},mtu=9000"
+        with Door(None, tmp_path, "e1.2", "--link", link) as served, served.connect() as client:
+            with pytest.raises(NbdError):
+                client.write(4096, bytes(512))
+            served.says("failed at byte 4096", "the disk is read-only at its server", "overlay=tmpfs")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -152,6 +152,30 @@ def test_what_cannot_be_made_is_said(shell: str, interfaces: Path, refused: str,
     assert done.stdout.splitlines()[-1] == why
 
 
+@each_shell
+def test_a_vlan_whose_name_is_too_long_is_said(shell: str, tmp_path: Path) -> None:
+    code = "aoe_names=enx525400123456 aoe_mtu= aoe_bridge= aoe_vlan=7; aoe_stack || echo $aoe_why"
+    said = run(shell, code, AOE_NET=str(tmp_path)).stdout
+    assert said.startswith("the VLAN enx525400123456.7 cannot be made: a name has at most 15 letters")
+    assert "net.ifnames=0" in said
+
+
+@each_shell
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("ens3", ""),
+        (
+            "ens3 ens4",
+            "aoe-root: of ens3 ens4, only ens3 is in the bridge br0; interfaces= says which one "
+            "comes first\n",
+        ),
+    ],
+)
+def test_it_is_said_which_interface_is_in_the_bridge(shell: str, names: str, said: str) -> None:
+    assert run(shell, f"aoe_bridge=br0; aoe_tell_port {names}").stderr == said
+
+
 # Name servers
 
 
@@ -187,7 +211,7 @@ aoe_try() {
     [ ! -e "$AOE_RUN/there" ] || aoe_why=''
     [ ! "$aoe_why" ]
 }
-aoe_timeout=; aoe_attach && echo attached
+aoe_timeout= aoe_driver=; aoe_attach && echo attached
 """
 
 

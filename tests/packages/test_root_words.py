@@ -36,6 +36,15 @@ def test_what_words_mean(shell: str, words: str, means: str) -> None:
 
 @each_shell
 @pytest.mark.parametrize(
+    ("words", "device"), [("e0.5,e1.5", "nbd0"), ("driver=kernel,e65534.254", "etherd/e65534.254")]
+)
+def test_which_device_the_disk_is(shell: str, words: str, device: str) -> None:
+    done = run(shell, 'aoe_parse "$1" && echo $aoe_device', words)
+    assert (done.stdout, done.stderr) == (f"/dev/{device}\n", "")
+
+
+@each_shell
+@pytest.mark.parametrize(
     ("words", "wrong", "remedy"),
     [
         ("mtu=9000", "it names no disk", "aoeroot=e0.5"),
@@ -61,7 +70,10 @@ def test_what_words_mean(shell: str, words: str, means: str) -> None:
         ("e0.5,overlay=tmpfs,size=0M", "'size=0M'", "512M"),
         ("e0.5,overlay=tmpfs,size=512", "'size=512'", "512M"),
         ("e0.5,overlay=tmpfs,size=M", "'size=M'", "512M"),
+        ("e0.5,driver=door", "'driver=door'", "driver=kernel"),
+        ("e0.5,e1.5,driver=kernel", "driver=kernel takes one address", "leave out"),
         ("e0.255", "'e0.255'", "eSHELF.SLOT"),
+        ("e00.5", "'e00.5'", "eSHELF.SLOT"),
         ("e65535.0", "'e65535.0'", "eSHELF.SLOT"),
         ("e0", "'e0'", "eSHELF.SLOT"),
         ("e0.5.1", "'e0.5.1'", "eSHELF.SLOT"),
@@ -136,8 +148,9 @@ def test_what_manages_interfaces_is_told(shell: str, interfaces: Path, tmp_path:
     devices = f"mac:{MAC};mac:{OTHER};interface-name:br0;interface-name:ens4"
     manager = (there / "NetworkManager/conf.d/aoe-root.conf").read_text()
     assert manager == f"[device-aoe-root]\nmatch-device={devices}\nmanaged=0\n"
-    stop = (there / "systemd/system/networking.service.d/aoe-root.conf").read_text()
-    assert stop == "[Service]\nExecStop=\n"
+    for unit in ("networking.service", "ifup@.service"):
+        stop = (there / f"systemd/system/{unit}.d/aoe-root.conf").read_text()
+        assert stop == "[Service]\nExecStop=\n"
 
 
 @each_shell

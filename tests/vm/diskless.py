@@ -26,6 +26,8 @@ class Node(ShellGuest):
     """Boots an image, with these words behind its command line."""
 
     lifetime_s = 1400.0
+    console_at = "ttyS0"
+    """One of the two serial ports; the other's driver has no console then."""
 
     def __init__(
         self,
@@ -38,7 +40,7 @@ class Node(ShellGuest):
     ) -> None:
         place, line = built.place, built.builds[0]["command_line"]
         boot = ("-kernel", str(place.kernel), "-initrd", str(place.initramfs))
-        common = f"rw console=ttyS0 panic=-1 mitigations=off net.ifnames=0 {PLAIN_CONSOLE}"
+        common = f"rw console={self.console_at} panic=-1 mitigations=off net.ifnames=0 {PLAIN_CONSOLE}"
         append = ("-append", f"{common} {line} {words}")
         super().__init__(work, *boot, *append, "-smp", "2", *arguments, lab=lab, memory_mib=memory_mib)
 
