@@ -103,10 +103,14 @@ def test_a_root_disk_needs_no_python(package: Path) -> None:
     modes = {name.removeprefix("./usr/"): mode for mode, *_, name in listed}
     for path in (
         *("lib/aoe-root/aoe-door", "lib/aoe-root/aoe_nbd_plugin.so", "share/man/man7/aoe-root.7.gz"),
-        *(f"share/initramfs-tools/{it}/aoe-root" for it in ("hooks", "scripts", "scripts/local-top")),
+        "share/initramfs-tools/scripts/aoe-root",
     ):
         assert path in modes
-    for path in ("lib/aoe-root/aoe-door", "share/initramfs-tools/hooks/aoe-root"):
+    for path in (
+        *("lib/aoe-root/aoe-door", "lib/aoe-root/pack", "share/initramfs-tools/hooks/aoe-root"),
+        *(f"share/initramfs-tools/scripts/local-{it}/aoe-root" for it in ("top", "premount", "bottom")),
+        *(f"lib/dracut/modules.d/90aoe-root/{it}.sh" for it in ("module-setup", "hook")),
+    ):
         assert modes[path] == "-rwxr-xr-x"
 
 

@@ -44,6 +44,16 @@ def test_a_root_without_an_overlay_is_not_gone_on_with(shell: str, tmp_path: Pat
     assert done.stdout.splitlines()[-1] == "refused"
 
 
+@each_shell
+def test_a_root_that_systemd_has_shared_is_bound(shell: str, tmp_path: Path) -> None:
+    code = f"{STUBS}mount() {{ echo mount $*; [ $3 != move ]; }}\naoe_size=; aoe_lay_over /root && echo over"
+    done = run(shell, code, AOE_RUN=str(tmp_path))
+    below = tmp_path / "aoe-root" / "disk"
+    said = done.stdout.splitlines()
+    assert said[2:4] == [f"mount -n -o bind /root {below}", f"mount -n --make-private {below}"]
+    assert said[-1] == "over"
+
+
 @pytest.fixture
 def modules(tmp_path: Path) -> Path:
     """As an initramfs has them."""

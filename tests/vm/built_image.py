@@ -51,6 +51,14 @@ chmod +x "$show"
 """
 """The boot says which id each part has, and how the ssh server is; a shell is on the second serial port; and
 networkd is to manage every interface."""
+_DRACUT = f"""\
+{HOOK}
+cat >"$1"/usr/sbin/mkinitramfs <<'END'
+#!/bin/sh
+exec dracut --force --no-hostonly --no-hostonly-cmdline "$2" "$3"
+END
+"""
+"""Whoever asks for an initramfs gets one of dracut, which is there beside initramfs-tools."""
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1Dn5sDc7nQw1S3uJ7zxTtVt1zVQ2m9cXo2hY8k5b4R of@tests\n"
 OF_DEB = "usr/share/of-a-deb"
 OF_INITRAMFS = "of-initramfs"
@@ -75,28 +83,36 @@ class BuiltImage(NamedTuple):
 def built_image() -> BuiltImage:
     """Built twice by the test that comes first; the others wait. Another version of the room
     builds others."""
+    return _kept("image", HOOK, 2)
+
+
+def dracut_image() -> BuiltImage:
+    """As `built_image`, once, with an initramfs of dracut."""
+    return _kept("dracut", _DRACUT, 1, "--include", "dracut-network")
+
+
+def _kept(name: str, hook: str, times: int, *words: str) -> BuiltImage:
     need_root()
     need("mmdebstrap", "mke2fs", "dpkg-deb")
     sources = sorted(Path(places.__file__).parent.glob("*.py"))
     package = deb_kept("aoe-root")
-    text = b"".join(it.read_bytes() for it in (*sources, package)) + f"{HOOK}{KEY}{_CONTROL}".encode()
-    home = CACHE / f"image-{zlib.crc32(text):08x}"
+    text = b"".join(it.read_bytes() for it in (*sources, package)) + f"{hook}{KEY}{_CONTROL}{words}".encode()
+    home = CACHE / f"{name}-{zlib.crc32(text):08x}"
     CACHE.mkdir(parents=True, exist_ok=True)
-    with locked(CACHE / "image.lock"):
+    with locked(CACHE / f"{name}.lock"):
         if not home.exists():
-            _build(home, package)
+            _build(home, hook, times, ["--deb", str(package), *words])
     return BuiltImage(home / "image", *json.loads((home / "builds").read_text()))
 
 
-def _build(home: Path, package: Path) -> None:
+def _build(home: Path, hook: str, times: int, words: list[str]) -> None:
     with tempfile.TemporaryDirectory(dir=CACHE) as name:
         work = Path(name)
-        words = [*_words(work), "--deb", str(package)]
-        homes = [work / f"made{number}" for number in range(2)]
+        words = [*_words(work, hook), *words]
+        homes = [work / f"made{number}" for number in range(times)]
         builds = [_built(it, words) for it in homes]
-        differing = _differing(homes, work) if builds[0]["id"] != builds[1]["id"] else []
+        differing = _differing(homes, work) if len({it["id"] for it in builds}) > 1 else []
         (homes[0] / "builds").write_text(json.dumps([builds, differing]))
-        shutil.rmtree(homes[1])
         homes[0].rename(home)
 
 
@@ -117,9 +133,9 @@ def unpacked(home: Path, to: Path) -> Path:
     return to
 
 
-def _words(work: Path) -> list[str]:
+def _words(work: Path, text: str) -> list[str]:
     hook, keys = work / "hook", work / "keys"
-    hook.write_text(HOOK)
+    hook.write_text(text)
     hook.chmod(0o755)
     keys.write_text(KEY)
     return ["--hook", str(hook), "--authorized-keys", str(keys), "--deb", str(_deb(work))]

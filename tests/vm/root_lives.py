@@ -7,7 +7,7 @@ import random
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.support.labs.guests.machine import PATIENCE_S, host
 from tests.support.labs.guests.target import TargetProcess
 from tests.support.tools import tool
 from tests.support.waiting import wait_for
-from tests.vm.built_image import built_image
+from tests.vm.built_image import BuiltImage, built_image, dracut_image
 from tests.vm.diskless import AOEROOT, Node, Site, Writing, check_in_order, copied
 
 KINDS = ("killed", "paused", "cut off", "restarted")
@@ -106,9 +106,11 @@ def end(primary: TargetProcess) -> None:
 
 
 @contextmanager
-def _node(work: Path, memory_mib: int = 512) -> Iterator[tuple[Pair, Node]]:
+def _node(
+    work: Path, memory_mib: int = 512, image_of: Callable[[], BuiltImage] = built_image
+) -> Iterator[tuple[Pair, Node]]:
     """A machine that has just been turned on."""
-    built = built_image()
+    built = image_of()
     image = copied(built, work / "root")
     with ExitStack() as stack:
         site = Site(stack.enter_context(host()), work)
@@ -118,11 +120,11 @@ def _node(work: Path, memory_mib: int = 512) -> Iterator[tuple[Pair, Node]]:
         yield Pair(site, image, tuple(both)), node
 
 
-def cycle(work: Path, seed: int) -> dict[str, Any]:
+def cycle(work: Path, seed: int, image_of: Callable[[], BuiltImage] = built_image) -> dict[str, Any]:
     """Boot, write, power off: one fault in each of these. `pause_s` is the longest time between two files."""
     rng = random.Random(seed)
     boot, run, off = (_fault(rng, phase_s) for phase_s in (BOOT_S, RUN_S, END_S))
-    with _node(work) as (pair, node):
+    with _node(work, image_of=image_of) as (pair, node):
         time.sleep(boot.after_s)
         with ExitStack() as stack:
             with pair.under(boot):
@@ -136,6 +138,11 @@ def cycle(work: Path, seed: int) -> dict[str, Any]:
             sums, said = writing.end(), _said(writing, 3)
             _off(pair, node, sums, off)
     return said
+
+
+def cycle_of_dracut(work: Path, seed: int) -> dict[str, Any]:
+    """As `cycle`, with the other initramfs."""
+    return cycle(work, seed, dracut_image)
 
 
 def _fault(rng: random.Random, phase_s: float) -> Fault:

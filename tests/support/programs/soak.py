@@ -141,6 +141,7 @@ COURSES = {
     "killed in verbs of pools": _killed_verbs(),
     "door killed": _doors(),
     "root, primaries come and go": _root(root_lives.cycle, 30),
+    "root, with dracut": _root(root_lives.cycle_of_dracut, 3),
     "root, door killed": _root(root_lives.door_killed, 1, DOORS),
     "root, both primaries away": _root(root_lives.both_away, 1),
     "root, short of memory": _root(root_lives.short_of_memory, 1, MEMORY_MINUTES),
