@@ -198,6 +198,8 @@ SCHEDULE_LOOK_S = 60.0
 """Between two looks of what schedules have to do."""
 DOWNLOAD_STALL_S = 60.0
 """After which a server that sends next to nothing is given up."""
+SANDBOX_LOOK_S = 0.2
+"""How often what waits for a process that reads what others made is told that it does."""
 SANDBOX_END_S = 180.0
 """After which a program that looks at an image is ended: it should take a moment."""
 CONTROL_QUIET_S = 5.0

@@ -111,6 +111,7 @@ class Build(NamedTuple):
             config=self.config,
             socket=self.socket,
             json=self.json,
+            plan=False,
             image=str(root),
             volume=str(name),
             format="raw",

@@ -1,7 +1,6 @@
 """`aoe-target volume import`, `save` and `template`: whole images, copied while others use the pool."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,14 +12,13 @@ from aoe.cli.volumes import How, Verb, after, daemon, only_volume
 from aoe.config.values import PoolConfig
 from aoe.control.hand import Hand
 from aoe.control.rights import VOLUME
-from aoe.errors import ConfigurationError
-from aoe.pool import download, filling, merging, qemu_img
+from aoe.pool import download, filling, merging
 from aoe.pool.adopting import Freeze
 from aoe.pool.asked import facts_of
-from aoe.pool.filling import Filled, Source
+from aoe.pool.fading import Merged
+from aoe.pool.filling import Filled
 from aoe.pool.names import Foreign, Format, VolumeName, parse
 from aoe.pool.work import Work
-from aoe.printable import plain
 
 
 class Import(NamedTuple):
@@ -29,6 +27,7 @@ class Import(NamedTuple):
     config: Path | None
     socket: Path | None
     json: bool
+    plan: bool
     image: str
     volume: str
     format: Foreign | None
@@ -43,37 +42,21 @@ class Import(NamedTuple):
         """The same where a signal is an exception already."""
         name = only_volume(self.volume)
         pool = check_new(name, self.config, self.socket, report)
-        self._check_place(pool)
-        with (
-            working(pool, locked=False) as look,
-            Bar(report) as bar,
-            self._opened(pool, look, bar) as of,
-            filling.imported(look, of, name.volume, self.kept, bar.of("copy")) as made,
-        ):
-            return _done(report, pool, made, _daemon(self.config, self.socket, report))
+        with working(pool, locked=False) as look:
+            if self.plan:
+                return _planned(report, self._steps(look, name.volume))
+            with (
+                Bar(report) as bar,
+                filling.brought(look, self.image, self.format, self.sha256, bar.bytes_of("fetch")) as of,
+                filling.imported(look, of, name.volume, self.kept, bar.of("copy")) as made,
+            ):
+                return _done(report, pool, made, _daemon(self.config, self.socket, report))
 
-    def _check_place(self, pool: PoolConfig) -> None:
-        if download.is_url(self.image) and pool.kind != "directory":
-            raise ConfigurationError(
-                f"{pool.name} is no directory, and has no place for what is fetched; fetch "
-                f"{plain(self.image)} to a file, and import that"
-            )
-
-    @contextmanager
-    def _opened(self, pool: PoolConfig, look: Work, bar: Bar) -> Iterator[Source]:
-        if not download.is_url(self.image):
-            with filling.source(Path(self.image), self.format, self.sha256) as of:
-                yield of
-            return
-        spare = look.room.spare(pool.reserve)
-        told = bar.bytes_of("fetch")
-        with download.fetched(pool.path, self.image, spare, self.sha256, told) as file:
-            try:
-                yield filling.source_of(file.fd, download.name_of(self.image), self.image, self.format)
-            except qemu_img.Unsound:
-                file.forget()
-                raise
-            file.forget()
+    def _steps(self, look: Work, volume: str) -> list[str]:
+        if download.is_url(self.image):
+            return filling.fetch_steps(look, self.image, volume, self.kept)
+        with filling.source(Path(self.image), self.format, self.sha256) as of:
+            return filling.import_steps(look, of, volume, self.kept)
 
 
 class Template(NamedTuple):
@@ -82,6 +65,7 @@ class Template(NamedTuple):
     config: Path | None
     socket: Path | None
     json: bool
+    plan: bool
     volume: str
 
     def run(self, report: Report) -> int:
@@ -92,15 +76,14 @@ class Template(NamedTuple):
         name = only_volume(self.volume)
         pool = one(self.config or CONFIG, name.pool)
         if pool.kind == "lvm-thin":  # where its blocks lie is of no matter to clones
-            how = How(self.config, self.socket, self.json, plan=False)
+            how = How(self.config, self.socket, self.json, self.plan)
             return Verb(how, pool.name, Freeze(name.volume), name.volume).run(report)
         _check_free(pool, self.config, self.socket, report)
-        with (
-            working(pool, locked=False) as look,
-            Bar(report) as bar,
-            filling.template(look, name.volume, bar.of("copy")) as made,
-        ):
-            return _done(report, pool, made, _daemon(self.config, self.socket, report))
+        with working(pool, locked=False) as look:
+            if self.plan:
+                return _planned(report, filling.template_steps(look, name.volume))
+            with Bar(report) as bar, filling.template(look, name.volume, bar.of("copy")) as made:
+                return _done(report, pool, made, _daemon(self.config, self.socket, report))
 
 
 class Merge(NamedTuple):
@@ -109,6 +92,7 @@ class Merge(NamedTuple):
     config: Path | None
     socket: Path | None
     json: bool
+    plan: bool
     volume: str
 
     def run(self, report: Report) -> int:
@@ -119,18 +103,23 @@ class Merge(NamedTuple):
         name = only_volume(self.volume)
         pool = one(self.config or CONFIG, name.pool)
         _check_free(pool, self.config, self.socket, report)
-        with working(pool, locked=False) as look, Bar(report) as bar:
+        with working(pool, locked=False) as look:
+            if self.plan:
+                return _planned(report, merging.merge_steps(look, name.volume))
             merging.check(look, name.volume)
-            for request in merging.merged(look, name.volume, bar.of("merge")):
-                hand = _daemon(self.config, self.socket, report)
-                if hand is None:
-                    with working(pool) as work:
-                        report.say((done := work.do(request)).done, done=done.done, volume=str(name))
-                else:
-                    with hand:
-                        how = {"pool": pool.name, "request": facts_of(request), "force": False}
-                        tell(report, ask(hand, VOLUME, **how, plan=False))
+            with Bar(report) as bar:
+                for request in merging.merged(look, name.volume, bar.of("merge")):
+                    self._note(report, pool, request, _daemon(self.config, self.socket, report))
         return 0
+
+    def _note(self, report: Report, pool: PoolConfig, request: Merged, hand: Hand | None) -> None:
+        if hand is None:
+            with working(pool) as work:
+                report.say((done := work.do(request)).done, done=done.done, volume=self.volume)
+            return
+        with hand:
+            how = {"pool": pool.name, "request": facts_of(request), "force": False}
+            tell(report, ask(hand, VOLUME, **how, plan=False))
 
 
 class Save(NamedTuple):
@@ -162,6 +151,13 @@ def check_new(name: VolumeName, config: Path | None, socket: Path | None, report
     with working(pool, locked=False) as look:
         look.standing().check_new(name.volume)
     return pool
+
+
+def _planned(report: Report, steps: Iterable[str]) -> int:
+    """What is copied is copied by this command, and no client uses it: what one does is refused."""
+    for step in steps:
+        report.say(step, step=step)
+    return 0
 
 
 def _daemon(config: Path | None, socket: Path | None, report: Report) -> Hand | None:

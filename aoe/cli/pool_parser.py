@@ -117,7 +117,7 @@ def _add_changes(verbs: Any) -> None:
 
 def _add_copies(verbs: Any) -> None:
     what = "make a volume of an image, which is checked, copied whole, and never changed"
-    command = _asked(verbs, "import", "filling.Import", what)
+    command = _planned(verbs, "import", "filling.Import", what)
     command.add_argument("image", metavar="FILE|URL", help="a file, a block device, or http://, https://")
     command.add_argument("volume", metavar=_VOLUME, help="name of the new volume")
     form = "what the image is, where its name does not say it: raw, unless it ends as .qcow2, .vmdk ..."
@@ -131,13 +131,13 @@ def _add_copies(verbs: Any) -> None:
     command.add_argument("file", type=Path, metavar="FILE", help="the image; nothing may be there")
     command.add_argument("--format", choices=FORMATS, default="raw", help="what the image is (raw)")
     what = "make a volume that is only cloned: it is copied once, so that each clone takes a moment"
-    command = _asked(verbs, "template", "filling.Template", what)
+    command = _planned(verbs, "template", "filling.Template", what)
     command.add_argument("volume", metavar=_VOLUME, help="name of the volume, which has no snapshots")
 
 
 def _add_merge(verbs: Any) -> None:
     what = "let later states take what they need of deleted ones, of which they are differences (qcow2)"
-    command = _asked(verbs, "merge", "filling.Merge", what)
+    command = _planned(verbs, "merge", "filling.Merge", what)
     command.add_argument("volume", metavar=_VOLUME, help="name of the volume, which nothing uses")
 
 

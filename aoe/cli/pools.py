@@ -36,7 +36,7 @@ class List(NamedTuple):
                     facts = {"pool": pool.name, **facts_of(work, pool)}
                     report.say(sentence(pool.name, facts), **facts)
                     say_leftovers(work, report)
-                    say_downloads(pool, report)
+                    say_downloads(work, report)
             except AoeError as error:
                 report.fail(error, pool=pool.name, path=pool.place)
         return int(report.failed)
@@ -135,16 +135,16 @@ def say_leftovers(work: Work, report: Report) -> None:
         report.fail(ConfigurationError(f"{work.name}: {left.sentence}"), pool=work.name, file=left.file)
 
 
-def say_downloads(pool: PoolConfig, report: Report) -> None:
-    """What was fetched in part, of a pool that has files."""
-    if pool.kind != "directory":
-        return
-    for it in download.waiting(pool.path) if pool.path else ():
+def say_downloads(work: Work, report: Report) -> None:
+    """What was fetched in part for a pool."""
+    scratch = work.scratch
+    for it in download.waiting(scratch.path):
         changed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(it.changed))
+        file = f"{scratch.path}/{it.file}" if scratch.apart else it.file
         report.warn(
-            f"{pool.name}: {it.file}: {in_words(it.bytes)} of {plain(it.url)}, the last at {changed}; "
+            f"{work.name}: {file}: {in_words(it.bytes)} of {plain(it.url)}, the last at {changed}; "
             "import it again to go on, or remove the file",
-            **{"pool": pool.name, "file": it.file, "url": it.url, "bytes": it.bytes, "changed": changed},
+            **{"pool": work.name, "file": file, "url": it.url, "bytes": it.bytes, "changed": changed},
         )
 
 

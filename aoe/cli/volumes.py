@@ -163,7 +163,7 @@ def _list(pool: PoolConfig, report: Report) -> None:
             else:
                 report.say(in_line(facts), **facts)
         say_leftovers(work, report)
-        say_downloads(pool, report)
+        say_downloads(work, report)
 
 
 class Show(NamedTuple):

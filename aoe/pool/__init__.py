@@ -5,6 +5,8 @@
         await pool.snapshot("base", "golden")
         await pool.clone("base", "web1", snapshot="golden")
         print(pool.path_of("web1"))
+        await pool.import_image("https://example.org/debian.qcow2", "debian", told=bar.update)
+        await pool.template("debian")
 
 A pool is a directory, or a thin pool of LVM (`kind="lvm-thin"`, path `VG/THIN-POOL`), that `aoe.pool.init`
 marked. Sizes are in bytes, whole sectors of 512; times are UTC, ISO 8601. Names are 1 to 64 letters (a to z,

@@ -216,10 +216,7 @@ class _Copy:
 
     def _check_room(self, count: int) -> None:
         if count > self._job.most:
-            raise ConfigurationError(
-                f"it has {count} bytes or more, and the pool has room for {self._job.most} "
-                "above its reserve; delete volumes or snapshots, or give it more room"
-            )
+            raise ConfigurationError(f"it has {count} bytes or more, and {self._job.refusal}")
 
     def _keep(self, note: Note) -> None:
         os.fdatasync(self._job.part)

@@ -17,6 +17,7 @@ from aoe import limits, timing
 from aoe.disk import locks, syscalls
 from aoe.errors import PoolError
 from aoe.pool import handles, marking, names, qcow2, qemu_img, records
+from aoe.pool.download import Scratch
 from aoe.pool.handles import NEW
 from aoe.pool.names import FORMATS, Format
 from aoe.pool.qemu_img import Layer, Told
@@ -72,6 +73,10 @@ class Directory:
         """How full the store is."""
         found = os.fstatvfs(self._at.images)
         return Room(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+
+    def scratch(self, reserve: int) -> Scratch:
+        """In it, so that what is fetched is where it is wanted."""
+        return Scratch(self._path, self.room().spare(reserve))
 
     def reflinks(self) -> bool:
         """Whether files here can share blocks: tried with two that have no name."""

@@ -1,4 +1,4 @@
-"""An image from a web server, into a file of a pool that is resumed when it was interrupted.
+"""An image from a web server, into a file beside a pool that is resumed when it was interrupted.
 
 scratch/KEY.part   what is there of it; KEY is made of the URL
 scratch/KEY.json   the URL, what the server calls this version of it, and how many bytes are on stable storage
@@ -11,15 +11,16 @@ import fcntl
 import hashlib
 import json
 import os
+import select
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.errors import AoeError, ConfigurationError, FetchFailed, PoolError
 from aoe.pool import handles
 from aoe.printable import plain
@@ -53,6 +54,24 @@ def load(text: bytes, url: str) -> Note:
         return Note(url)
     whole = note.total is None or (type(note.total) is int and note.total >= note.kept)
     return note if note.url == url and note.kept >= 0 and whole else Note(url)
+
+
+class Scratch(NamedTuple):
+    """Where a pool keeps what is fetched: `scratch/` in the directory at `path`, which has room for `spare`
+    bytes. One that is `apart` from the pool is made where it is not there."""
+
+    path: str
+    spare: int
+    apart: bool = False
+
+    def refusal(self, most: int) -> str:
+        """Why no more than so many bytes are fetched, with the remedy."""
+        if self.apart:
+            return f"{self.path} has room for {most}; give it more, or fetch it yourself and import the file"
+        return (
+            f"the pool has room for {most} above its reserve; delete volumes or snapshots, or give it more "
+            "room"
+        )
 
 
 class Waiting(NamedTuple):
@@ -92,10 +111,10 @@ def check_url(url: str) -> str:
     return url
 
 
-def waiting(pool: str) -> Iterator[Waiting]:
-    """What a pool at a path has of downloads that were interrupted, and are not under way."""
+def waiting(path: str) -> Iterator[Waiting]:
+    """What the directory of a `Scratch` has of downloads that were interrupted, and are not under way."""
     with suppress(OSError), ExitStack() as held:
-        within = handles.open_directory(str(Path(pool) / SCRATCH))
+        within = handles.open_directory(str(Path(path) / SCRATCH))
         held.callback(os.close, within)
         for file, found in sorted(handles.listed(within).items()):
             if file.endswith(_PART) and not _is_held(within, file):
@@ -141,30 +160,33 @@ Told = Callable[[int, int | None], object]
 
 
 @contextmanager
-def fetched(pool: str, url: str, spare: int, sha256: str | None, told: Told) -> Iterator[Fetched]:
-    """What is at a URL, as a file of a pool at a path, which has room for `spare` bytes more. What is there
-    of it already is not asked for again. ConfigurationError, FetchFailed, PoolError: what there is of it is
-    kept, unless it is wrong."""
+def fetched(scratch: Scratch, url: str, sha256: str | None, told: Told) -> Iterator[Fetched]:
+    """What is at a URL, as a file. What is there of it already is not asked for again. ConfigurationError,
+    FetchFailed, PoolError: what there is of it is kept, unless it is wrong. So is any exception of `told`,
+    which is called a few times a second at least."""
     key = hashlib.sha256(check_url(url).encode()).hexdigest()[: limits.DOWNLOAD_KEY_CHARACTERS]
     said = plain(url)
     try:
         with ExitStack() as held:
-            within = _scratch(pool)
+            within = _opened(scratch)
             held.callback(os.close, within)
             part = held.enter_context(handles.opened(within, key + _PART, os.O_CREAT | os.O_RDWR))
             _lock(part, said)
             note = held.enter_context(handles.opened(within, key + _NOTE, os.O_CREAT | os.O_RDWR))
             file = Fetched(within, key, part)
-            _ask(Job(url, part, note, spare + os.fstat(part).st_blocks * 512), told)
+            most = scratch.spare + os.fstat(part).st_blocks * 512
+            _ask(Job(url, part, note, most, scratch.refusal(most)), told)
             if sha256 is not None:
                 _check(file, sha256, said)
             yield file
     except OSError as error:
-        raise PoolError(f"{pool}: fetching {said}: {error.strerror or error}") from error
+        raise PoolError(f"{scratch.path}: fetching {said}: {error.strerror or error}") from error
 
 
-def _scratch(pool: str) -> int:
-    top = handles.open_directory(pool)
+def _opened(scratch: Scratch) -> int:
+    if scratch.apart:
+        Path(scratch.path).mkdir(0o755, parents=True, exist_ok=True)
+    top = handles.open_directory(scratch.path)
     try:
         with suppress(FileExistsError):
             os.mkdir(SCRATCH, 0o700, dir_fd=top)
@@ -197,12 +219,13 @@ def hashed(fd: int) -> str:
 
 
 class Job(NamedTuple):
-    """What is asked for, and where it goes."""
+    """What is asked for, where it goes, and why not more than so many bytes."""
 
     url: str
     part: int
     note: int
     most: int
+    refusal: str
 
 
 def _ask(job: Job, told: Told) -> None:
@@ -217,24 +240,41 @@ def _ask(job: Job, told: Told) -> None:
         asking.alone(job, write_end, parent)
     os.close(write_end)
     try:
-        with os.fdopen(read_end, encoding="utf-8") as said:
-            _hear(job.url, said, told)
+        _hear(job.url, read_end, told)
     finally:
+        os.close(read_end)
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
 
-def _hear(url: str, said: Any, told: Told) -> None:
-    """Until the child says how it ended."""
-    for line in said:
-        word = json.loads(line)
-        if "error" in word:
-            raise _KINDS[word["kind"]](f"{plain(url)}: {plain(word['error'])}")
-        told(word["have"], word["total"])
-        if word["done"]:
+def _hear(url: str, said: int, told: Told) -> None:
+    """Until the child says how it ended. What is told may end it, so it is told while nothing comes, too."""
+    have: tuple[int, int | None] = (0, None)
+    for line in _lines(said):
+        if line:
+            word = json.loads(line)
+            if "error" in word:
+                raise _KINDS[word["kind"]](f"{plain(url)}: {plain(word['error'])}")
+            have = word["have"], word["total"]
+        told(*have)
+        if line and word["done"]:
             return
     raise FetchFailed(f"{plain(url)}: the process that fetched it was ended; do it again to go on")
+
+
+def _lines(said: int) -> Iterator[bytes]:
+    """What comes; an empty one where nothing does for a moment."""
+    left = b""
+    while True:
+        if not select.select([said], [], [], timing.SANDBOX_LOOK_S)[0]:
+            yield b""
+            continue
+        piece = os.read(said, limits.DOWNLOAD_NOTE_BYTES)
+        if not piece:
+            return
+        *lines, left = (left + piece).split(b"\n")
+        yield from lines
 
 
 _KINDS: dict[str, type[AoeError]] = {"usage": ConfigurationError, "store": PoolError, "web": FetchFailed}

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from aoe import limits
 from aoe.errors import ConfigurationError, PoolError
-from aoe.pool import foreign, qemu_img
+from aoe.pool import download, foreign, qemu_img
 from aoe.pool.adopting import Adopt, Template, check_template
 from aoe.pool.directory import begin
-from aoe.pool.download import hashed
 from aoe.pool.names import Foreign, Format
 from aoe.pool.qemu_img import Layer, Told
 from aoe.pool.steps import Plan
@@ -58,11 +57,32 @@ def source(path: Path, form: Foreign | None, sha256: str | None = None) -> Itera
         kind = os.fstat(fd).st_mode
         if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
             raise ConfigurationError(f"{said} is neither a file nor a block device; name an image")
-        if sha256 is not None and (found := hashed(fd)) != sha256:
+        if sha256 is not None and (found := download.hashed(fd)) != sha256:
             raise ConfigurationError(f"{said} has the SHA-256 {found}, not {sha256}")
         yield source_of(fd, path.name, said, form)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def brought(
+    work: Work, image: str, form: Foreign | None, sha256: str | None, told: download.Told
+) -> Iterator[Source]:
+    """An image by its path, or by a URL, from which it is fetched first: `told` gets how many bytes there
+    are, and of how many. They are kept until what is inside ends well, or the image is found to be damaged.
+    ConfigurationError, FetchFailed, PoolError."""
+    sha256 = sha256 and sha256.lower()
+    if not download.is_url(image):
+        with source(Path(image), form, sha256) as of:
+            yield of
+        return
+    with download.fetched(work.scratch, image, sha256, told) as file:
+        try:
+            yield source_of(file.fd, download.name_of(image), image, form)
+        except qemu_img.Unsound:
+            file.forget()
+            raise
+        file.forget()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,37 +109,77 @@ class Filled:
 @contextmanager
 def imported(work: Work, of: Source, volume: str, to: Format | None, told: Told) -> Iterator[Filled]:
     """A copy of an image for a new volume; `told` gets how much is done. ConfigurationError, PoolError."""
+    image = _import(work, of, volume, to)
+    with _filled(work, image) as fd:
+        qemu_img.convert(name_of(of.fd), of.format, (of.fd,), Layer(fd, image.format), image.size, told)
+        yield Filled(work, fd, image, _adopt(volume, image))
+
+
+def import_steps(work: Work, of: Source, volume: str, to: Format | None) -> list[str]:
+    """What that would do now, in words. ConfigurationError, PoolError."""
+    image = _import(work, of, volume, to)
+    return [_copied(f"{of.said} ({of.format})", image), *work.plan(_adopt(volume, image)).sentences]
+
+
+def fetch_steps(work: Work, url: str, volume: str, to: Format | None) -> list[str]:
+    """The same where it is not known yet what comes from a URL."""
+    at = work.standing()
+    at.check_new(volume)
+    where = f"{work.scratch.path}/{download.SCRATCH}"
+    return [
+        f"fetch {plain(download.check_url(url))} to {where}, or what is missing there of it",
+        f"copy what that has into a new image ({at.chosen(to)}), and remove it",
+        f"write the record of {volume}",
+    ]
+
+
+def _import(work: Work, of: Source, volume: str, to: Format | None) -> Image:
+    """The image of a new volume that a copy is for."""
     at = work.standing()
     at.check_new(volume)
     form = at.chosen(to)
     facts = qemu_img.examined(of.fd, of.format, form, of.said)
     size = check_size(-(-facts.size // protocol.SECTOR) * protocol.SECTOR)
     work.room.check_for(facts.needed, work.reserve, of.said)
-    image = Image(id=fresh_id(), size=size, format=form)
-    with _filled(work, image) as fd:
-        qemu_img.convert(name_of(of.fd), of.format, (of.fd,), Layer(fd, form), size, told)
-        yield Filled(work, fd, image, Adopt(volume, image.id, size, form))
+    return Image(id=fresh_id(), size=size, format=form)
+
+
+def _adopt(volume: str, image: Image) -> Adopt:
+    return Adopt(volume, image.id, image.size, image.format)
+
+
+def _copied(what: str, image: Image) -> str:
+    return f"copy what {what} has into a new image {image.file} of {image.size} bytes"
 
 
 @contextmanager
 def template(work: Work, volume: str, told: Told) -> Iterator[Filled]:
     """A copy of a volume, with its blocks side by side, by which it becomes one that is only cloned. Nothing
     else may use it inside."""
+    with _to_be_template(work, volume) as (layers, image, request), _filled(work, image) as fd:
+        fds = [it.fd for it in layers]
+        words = qemu_img.opened(layers, image.size), layers[0].format, fds
+        qemu_img.convert(*words, Layer(fd, image.format), image.size, told)
+        yield Filled(work, fd, image, request)
+
+
+def template_steps(work: Work, volume: str) -> list[str]:
+    """What that would do now, in words. ConfigurationError, and PoolError where something uses it."""
+    with _to_be_template(work, volume) as (_, image, request):
+        return [_copied(work.tree.said(volume), image), *work.plan(request).sentences]
+
+
+@contextmanager
+def _to_be_template(work: Work, volume: str) -> Iterator[tuple[list[Layer], Image, Template]]:
+    """What the volume is made of, the image for a copy of it, and the verb behind that."""
     was = work.tree.volume(volume)
     at = work.standing()
     check_template(at, volume, was)
     image = Image(id=fresh_id(), size=was.size, format=at.usual)
     with ExitStack() as held:
-        said = work.tree.said(volume)
         layers = _held(work, held, work.tree.chain(was.head), read=False)
-        work.room.check_for(_taken(layers), work.reserve, said)
-        fd = held.enter_context(_filled(work, image))
-        fds = [it.fd for it in layers]
-        qemu_img.convert(
-            qemu_img.opened(layers, was.size), layers[0].format, fds, Layer(fd, image.format), was.size, told
-        )
-        request = Template(volume, was.head.id, image.id, image.format)
-        yield Filled(work, fd, image, request)
+        work.room.check_for(_taken(layers), work.reserve, work.tree.said(volume))
+        yield layers, image, Template(volume, was.head.id, image.id, image.format)
 
 
 def save(work: Work, volume: str, snapshot: str, to: Path, form: Format, told: Told) -> int:

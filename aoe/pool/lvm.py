@@ -15,6 +15,7 @@ from aoe import timing
 from aoe.disk import locks
 from aoe.errors import AoeError, PoolError
 from aoe.pool import lvm_marking, lvm_seen, lvm_tags, marking
+from aoe.pool.download import Scratch
 from aoe.pool.lvm_seen import name_of
 from aoe.pool.lvm_sharing import Sharing
 from aoe.pool.lvm_volumes import Volumes
@@ -75,6 +76,15 @@ class LvmThin:
     def room(self) -> Room:
         """How full the thin pool is: its data, and its metadata."""
         return self._place.pool().room
+
+    def scratch(self, reserve: int) -> Scratch:
+        """In a file system of this machine: a thin volume for it would have to be sized before it is known
+        how much comes."""
+        del reserve
+        path = self._place.host.cache / self._place.path
+        there = next(it for it in (path, *path.parents) if it.exists())
+        found = os.statvfs(there)
+        return Scratch(str(path), found.f_bavail * found.f_frsize, apart=True)
 
     def reflinks(self) -> bool:
         """Thin volumes share blocks."""

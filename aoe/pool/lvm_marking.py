@@ -20,6 +20,8 @@ class Host(NamedTuple):
     run: Run = lvm_run.run
     dev: Path = Path("/dev")
     locks: Path = Path("/run/lock/lvm")
+    cache: Path = Path("/var/cache/aoe-target")
+    """Where it keeps what is fetched for thin pools, which have no files."""
 
 
 HERE = Host(run=lvm_worker.Worker().run if lvm_worker.is_needed() else lvm_run.run)

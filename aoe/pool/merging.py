@@ -46,7 +46,21 @@ def merged(work: Work, volume: str, told: Told, served: Served = UNSERVED) -> It
         base = work.where(rebase.base) if rebase.base else ""
         if not served.merge(work.where(rebase.image), base, told):
             work.rebase(rebase.image, rebase.through, rebase.base, told)
-        yield Merged(volume, rebase.image.id, rebase.base.id if rebase.base else None)
+        yield _merged(volume, rebase)
+
+
+def merge_steps(work: Work, volume: str) -> Iterator[str]:
+    """What that would do now, in words. ConfigurationError, PoolError."""
+    check(work, volume)
+    for rebase in _possible(work, volume, UNSERVED):
+        _check_room(work, volume, rebase)
+        below = ", ".join(it.file for it in rebase.through)
+        yield f"let the image {rebase.image.file} take what it needs of {below}"
+        yield from work.plan(_merged(volume, rebase)).sentences
+
+
+def _merged(volume: str, rebase: Rebase) -> Merged:
+    return Merged(volume, rebase.image.id, rebase.base.id if rebase.base else None)
 
 
 def _possible(work: Work, volume: str, served: Served) -> list[Rebase]:

@@ -25,7 +25,7 @@ _LEAKS, _CORRUPT, _ALL = 3, 2, 100.0
 _PROGRESS = re.compile(rb"\(([0-9.]+)/100%\)")
 
 Told = Callable[[float], object]
-"""Gets how much is done, 0 to 1."""
+"""Gets how much is done, 0 to 1. What it raises ends that."""
 
 
 class Unsound(PoolError):
@@ -171,10 +171,15 @@ def bounds(size: int) -> dict[str, Any]:
 
 
 def _progress(told: Told) -> Callable[[bytes], None]:
+    """What is told may end it, so it is told while nothing is heard, too."""
+    done = 0.0
+
     def heard(text: bytes) -> None:
+        nonlocal done
         found = _PROGRESS.findall(text)
         if found:
-            told(min(float(found[-1]) / _ALL, 1.0))
+            done = min(float(found[-1]) / _ALL, 1.0)
+        told(done)
 
     return heard
 

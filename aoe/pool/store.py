@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from aoe.pool.download import Scratch
 from aoe.pool.names import Format, Kind
 from aoe.pool.qemu_img import Layer, Told
 from aoe.pool.room import Room, Usage
@@ -43,6 +44,9 @@ class Store(Protocol):
 
     def reflinks(self) -> bool:
         """Whether images here can share blocks."""
+
+    def scratch(self, reserve: int) -> Scratch:
+        """Where what is fetched for it is kept, so that the reserve (percent) stays free."""
 
     def usage(self, image: Image) -> Usage:
         """What an image takes; nothing where it is not there."""

@@ -11,6 +11,7 @@ from aoe import limits, timing
 from aoe.errors import MisuseError, PoolError
 from aoe.pool import store
 from aoe.pool.copying import Standing
+from aoe.pool.download import Scratch
 from aoe.pool.names import Kind
 from aoe.pool.qemu_img import Told
 from aoe.pool.room import Room, Usage, together
@@ -116,6 +117,11 @@ class Work:
     def room(self) -> Room:
         """How full its store is. PoolError."""
         return self._done("asking for its room", self.store.room)
+
+    @property
+    def scratch(self) -> Scratch:
+        """Where what is fetched for it is kept. PoolError."""
+        return self._done("asking for its room", lambda: self.store.scratch(self.reserve))
 
     def path_of(self, volume: str, snapshot: str = "") -> str:
         """Where the image of a volume or snapshot is. ConfigurationError."""

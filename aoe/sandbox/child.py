@@ -7,6 +7,7 @@ an opener, root without its rights; either has the one right to open those files
 this process does. All of that but the user an ordinary user can do as well.
 """
 
+import math
 import os
 import selectors
 import shutil
@@ -15,7 +16,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -63,8 +63,9 @@ class Done(NamedTuple):
 
 
 def run(task: Task, heard: Callable[[bytes], object] = lambda _: None) -> Done:
-    """Run it to its end; `heard` gets what it prints as that comes. Any exception, such as KeyboardInterrupt,
-    ends it first. ConfigurationError where a tool, or a part of the kernel, is missing."""
+    """Run it to its end; `heard` gets what it prints as that comes, and an empty piece a few times a second.
+    Any exception, such as KeyboardInterrupt or one of `heard`, ends it first. ConfigurationError where a
+    tool, or a part of the kernel, is missing."""
     child = _Child(task)
     thread = threading.Thread(target=child.run, name="sandbox", daemon=True)
     try:
@@ -99,11 +100,16 @@ class _Child:
 
     def follow(self, heard: Callable[[bytes], object]) -> bool:
         """Until it is over, and true; or false, when it took too long."""
-        deadline = None if self._task.end_s is None else time.monotonic() + self._task.end_s
-        with suppress(Empty):
-            while piece := self._said.get(timeout=deadline and max(0.0, deadline - time.monotonic())):
-                heard(piece)
-            return True
+        deadline = math.inf if self._task.end_s is None else time.monotonic() + self._task.end_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            try:
+                piece = self._said.get(timeout=min(left_s, timing.SANDBOX_LOOK_S))
+            except Empty:
+                heard(b"")
+                continue
+            if not piece:
+                return True
+            heard(piece)
         return False
 
     def end(self) -> None:

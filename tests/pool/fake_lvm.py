@@ -63,7 +63,7 @@ class FakeLvm:
         self.activate_pool()
 
     def _settle_in(self, directory: Path) -> None:
-        self.host = Host(self.run, directory / "dev", directory / "locks")
+        self.host = Host(self.run, directory / "dev", directory / "locks", directory / "cache")
         self._bytes = directory / "bytes"
         self._bytes.mkdir(parents=True)
 

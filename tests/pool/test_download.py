@@ -15,7 +15,7 @@ import pytest
 from aoe import limits, timing
 from aoe.errors import AoeError, ConfigurationError, FetchFailed, PoolError
 from aoe.pool import asking, download
-from aoe.pool.download import Note, fetched, load, waiting
+from aoe.pool.download import Note, Scratch, fetched, load, waiting
 from tests.pool.web import Web, serving
 from tests.support.waiting import wait_for
 
@@ -32,7 +32,7 @@ def web() -> Iterator[Web]:
 
 def fetch(pool: Path, url: str, sha256: str | None = None, spare: int = ROOM) -> bytes:
     """All of it; what is kept of it stays."""
-    with fetched(str(pool), url, spare, sha256, lambda *_: None) as file:
+    with fetched(Scratch(str(pool), spare), url, sha256, lambda *_: None) as file:
         return os.pread(file.fd, 1 << 24, 0)
 
 
@@ -51,7 +51,7 @@ def kept(pool: Path) -> int:
 
 def test_a_file_comes_whole_and_then_nothing_of_it_is_left(web: Web, tmp_path: Path) -> None:
     told: list[tuple[int, int | None]] = []
-    with fetched(str(tmp_path), web.url(), ROOM, None, lambda *it: told.append(it)) as file:
+    with fetched(Scratch(str(tmp_path), ROOM), web.url(), None, lambda *it: told.append(it)) as file:
         assert os.pread(file.fd, 1 << 24, 0) == DATA
         assert not list(waiting(str(tmp_path)))  # as it is under way
         file.forget()
@@ -175,6 +175,33 @@ def test_what_is_too_large_is_refused(said: bool, web: Web, tmp_path: Path) -> N
     assert sum(it.bytes for it in waiting(str(tmp_path))) <= 500_000
 
 
+def test_a_directory_apart_is_made_and_is_what_may_be_too_small(web: Web, tmp_path: Path) -> None:
+    apart = tmp_path / "cache" / "vg" / "thin"
+    with (
+        pytest.raises(ConfigurationError) as caught,
+        fetched(Scratch(str(apart), 500_000, apart=True), web.url(), None, lambda *_: None),
+    ):
+        pass
+    assert f"{apart} has room for 500000; give it more, or fetch it yourself" in str(caught.value)
+    with fetched(Scratch(str(apart), ROOM, apart=True), web.url(), None, lambda *_: None) as file:
+        assert os.pread(file.fd, 1 << 24, 0) == DATA
+    assert (apart / "scratch").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_is_told_ends_it_also_while_nothing_comes(web: Web, tmp_path: Path) -> None:
+    web.cut, web.stall = 700_000, True
+    told: list[int] = []
+
+    def enough(have: int, _: int | None) -> None:
+        told.append(have)
+        if told[-2:] == [700_000, 700_000]:
+            raise LookupError
+
+    with pytest.raises(LookupError), fetched(Scratch(str(tmp_path), ROOM), web.url(), None, enough):
+        pass
+    assert kept(tmp_path) == 700_000
+
+
 def test_a_server_that_stalls_is_given_up(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "DOWNLOAD_STALL_S", 0.5)
     web.cut, web.stall = 700_000, True
@@ -216,7 +243,7 @@ def test_a_user_in_a_url_is_refused_and_not_said(tmp_path: Path) -> None:
 
 
 def test_two_do_not_fetch_the_same(web: Web, tmp_path: Path) -> None:
-    with fetched(str(tmp_path), web.url(), ROOM, None, lambda *_: None):
+    with fetched(Scratch(str(tmp_path), ROOM), web.url(), None, lambda *_: None):
         assert "is being fetched by another process" in refused(tmp_path, web.url(), PoolError)
 
 
@@ -232,7 +259,9 @@ def test_an_interruption_ends_the_child_and_keeps_what_is_there(web: Web, tmp_pa
     other.start()
     with (
         pytest.raises(KeyboardInterrupt),
-        fetched(str(tmp_path), web.url(), ROOM, None, lambda have, _: have == 700_000 and came.set()),
+        fetched(
+            Scratch(str(tmp_path), ROOM), web.url(), None, lambda have, _: have == 700_000 and came.set()
+        ),
     ):
         pass
     other.join()

@@ -14,12 +14,15 @@ from typing import Any
 import pytest
 
 from aoe.cli import pools
-from aoe.pool import qemu_img
+from aoe.disk import locks
+from aoe.errors import PoolError
+from aoe.pool import filling, qemu_img
+from aoe.pool.requests import Create, Cut, Delete
 from aoe.pool.work import Work
 from tests.pool.pools import MIB, files, working
 from tests.pool.test_command import Typed, config, typed
 from tests.pool.web import Web, serving
-from tests.support.tools import need
+from tests.support.tools import need, tool
 from tests.support.waiting import wait_for
 
 __all__ = ["config", "typed"]
@@ -58,6 +61,37 @@ def test_from_a_file_to_a_template_and_out_again(typed: Typed, tmp_path: Path, p
     assert [it["doing"] for it in parts] == ["copy"] * len(parts)
     assert done["volume"] == "fast/other"
     assert done["bytes"] == MIB
+
+
+def test_plans_change_nothing(typed: Typed, tmp_path: Path, pool: Path, web: Web) -> None:
+    image = tmp_path / "disk.raw"
+    image.write_bytes(b"x" * MIB)
+    typed.line(f"volume import {image} fast/base")
+    before = files(pool)
+    (copied, found, *rest), _ = typed(f"volume import {image} fast/new --plan")
+    assert copied.startswith(f"copy what {image} (raw) has into a new image ")
+    assert copied.endswith(f".raw of {MIB} bytes")
+    assert found.startswith("find the image ")
+    assert "write the record of new" in rest
+    assert "there is a volume base" in typed.refused(f"volume import {image} fast/base --plan")
+    (fetched, *_), _ = typed(f"volume import {web.url()} fast/new --plan")
+    assert fetched == f"fetch {web.url()} to {pool}/scratch, or what is missing there of it"
+    assert not web.asked
+    (copied, *rest), _ = typed("volume template fast/base --plan")
+    assert copied.startswith("copy what fast/base has into a new image ")
+    assert "write the record of base" in rest
+    assert typed.json("volume template fast/base --plan")[0]["step"].startswith("copy what fast/base has")
+    with working(pool) as work, Path(work.path_of("base")).open("r+b") as file:
+        locks.take(file.fileno(), Path(file.name), read_only=False, is_block=False)
+        said = filling_refused(work)
+    assert "is in use by" in said
+    assert files(pool) == before
+
+
+def filling_refused(work: Work) -> str:
+    with pytest.raises(PoolError) as caught:
+        filling.template_steps(work, "base")
+    return str(caught.value)
 
 
 def test_from_a_web_server(typed: Typed, web: Web, pool: Path) -> None:
@@ -145,6 +179,43 @@ def test_ctrl_c_leaves_nothing_half_made(
     assert files(pool) == before
     assert not saved.exists()
     typed.line(command)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_ctrl_c_of_a_merge_leaves_every_state_whole_and_it_goes_on(
+    late: bool,
+    slow_pool: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before a later state has taken what it needs, or right behind that."""
+    file = tmp_path / "slow.toml"
+    file.write_text(f'[[pool]]\nname = "fast"\npath = "{slow_pool}"\n')
+    typed = Typed(file, capsys)
+    with working(slow_pool) as work:
+        work.do(Create("base", MIB))
+        tool("qemu-io", "-f", "qcow2", "-c", f"write -P 7 0 {MIB}", work.path_of("base"))
+        for name in "ab":
+            work.do(Cut("base", name))
+        work.do(Delete("base", "a"))
+    merging = qemu_img.rebase
+
+    def interrupted(*how: Any) -> None:
+        if late:
+            merging(*how)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(qemu_img, "rebase", interrupted)
+        assert typed.refused("volume merge fast/base", 130) == "aoe-target: interrupted"
+    steps, _ = typed("volume merge fast/base --plan")
+    assert [it for it in steps if "take what it needs of" in it] == steps[:1]
+    assert typed.json("volume merge fast/base")[-1]["done"].endswith("merged into later ones")
+    assert "has nothing to be merged" in typed.refused("volume merge fast/base --plan")
+    saved = tmp_path / "saved.raw"
+    typed.line(f"volume save fast/base {saved}")
+    assert saved.read_bytes() == b"\7" * MIB
 
 
 def test_a_terminal_shows_a_bar(config: Path, tmp_path: Path) -> None:

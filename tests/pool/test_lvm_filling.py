@@ -8,10 +8,11 @@ import pytest
 
 from aoe.cli.filling import Import
 from aoe.cli.filling import Template as TemplateOf
+from aoe.cli.pools import say_downloads
 from aoe.cli.report import Report
 from aoe.config.values import PoolConfig
 from aoe.disk import locks
-from aoe.errors import ConfigurationError, PoolError
+from aoe.errors import ConfigurationError, FetchFailed, PoolError
 from aoe.pool import filling
 from aoe.pool.adopting import Adopt, Freeze
 from aoe.pool.filling import Filled
@@ -20,6 +21,7 @@ from tests.pool.fake_lvm import EXTENT, FakeLvm
 from tests.pool.pools import MIB, SIZE, first, is_whole, write
 from tests.pool.test_filling import bring, content, told
 from tests.pool.thin import lv_of, refusal, working
+from tests.pool.web import serving
 from tests.support.tools import need, tool
 
 
@@ -170,11 +172,9 @@ def named(lvm: FakeLvm, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("named")
 def test_commands(lvm: FakeLvm, image: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report, where = Report("volume", as_json=False), (Path("file"), None, False)
+    report, where = Report("volume", as_json=False), (Path("file"), None, False, False)
     assert Import(*where, str(image), "fast/new", None, None, None).run(report) == 0
     assert TemplateOf(*where, "fast/new").run(report) == 0
-    with pytest.raises(ConfigurationError, match=r"fetch https://host/disk\.raw to a file, and import that"):
-        Import(*where, "https://host/disk.raw", "fast/more", None, None, None).run(report)
     with pytest.raises(ConfigurationError, match="keeps disks as raw"):
         Import(*where, str(image), "fast/more", None, "qcow2", None).run(report)
     said = capsys.readouterr().out.splitlines()
@@ -184,3 +184,31 @@ def test_commands(lvm: FakeLvm, image: Path, capsys: pytest.CaptureFixture[str])
         assert work.volumes["new"].template
         work.do(Delete("base"))
         assert is_whole(work)
+
+
+@pytest.mark.usefixtures("named")
+def test_what_a_url_has_is_fetched_beside_it(
+    lvm: FakeLvm, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, where = Report("volume", as_json=False), (Path("file"), None, False)
+    cache = lvm.host.cache / lvm.path
+    with serving() as web:
+        words = web.url("disk.qcow2"), "fast/new", None, None, None
+        web.data, web.cut = image.read_bytes(), 1000
+        with pytest.raises(FetchFailed, match="do it again to go on"):
+            Import(*where, False, *words).run(report)
+        with working(lvm, locked=False) as look:
+            say_downloads(look, report)
+        assert f"fast: {cache}/scratch/" in capsys.readouterr().err
+        web.cut = None
+        assert Import(*where, True, *words).run(report) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            f"fetch {web.url('disk.qcow2')} to {cache}/scratch, or what is missing there of it",
+            "copy what that has into a new image (raw), and remove it",
+            "write the record of new",
+        ]
+        assert Import(*where, False, *words).run(report) == 0
+        assert web.asked[-1]["Range"] == "bytes=1000-"
+    assert not list((cache / "scratch").iterdir())
+    with working(lvm) as work:
+        assert content(work, "new", tmp_path) == (tmp_path / "disk.raw").read_bytes()

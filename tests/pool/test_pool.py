@@ -117,7 +117,12 @@ def test_what_was_closed_stays_so(pool: Path) -> None:
         await opened.create("a", SIZE)
         await opened.close()
         await opened.close()
-        for call in (opened.create("b", SIZE), opened.room(), opened.delete("a")):
+        for call in (
+            opened.create("b", SIZE),
+            opened.room(),
+            opened.delete("a"),
+            opened.save("a", "/none/a"),
+        ):
             with pytest.raises(MisuseError, match="was closed here; open it again"):
                 await call
 
