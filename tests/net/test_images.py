@@ -185,7 +185,7 @@ def written_at_once(target: AoeTarget, one: Client, disk: Path) -> int:
 
 def test_writes_that_follow_each_other_go_as_one(lab: Lab, tmp_path: Path, disk: Path, engine: str) -> None:
     """With the C engine: a request of the daemon costs far more than the bytes of one."""
-    with AoeTarget(lab, tmp_path, f"{disk}=1.1") as target:
+    with AoeTarget(lab, tmp_path, f"{disk}=1.1", "--max-frame-age", str(PATIENCE_S)) as target:
         one = client(lab)
         one.write(0, bytes(SECTOR))
         if engine == "c":
