@@ -57,6 +57,7 @@ def test_a_door_of_a_root(there: DoorGuest) -> None:
     there.attach()
     _is_alone(there)
     _is_a_part_of_io(there)
+    _stays_small(there)
     _needs_nothing_outside(there)
     _grows_while_it_is_mounted(there)
     there.detach()
@@ -94,6 +95,14 @@ def _is_a_part_of_io(there: DoorGuest) -> None:
     there.guest.check(f"/sbin/mke2fs -q -F -b 4096 -t ext4 {DEVICE} && mount {DEVICE} /mnt")
     there.guest.check(f"kill {supervisor}")
     there.says("the signal has no effect")
+
+
+def _stays_small(there: DoorGuest) -> None:
+    """Also when each of its threads has had the largest request of the kernel. The last quarter is for what a
+    primary takes that goes under full load: 5 MiB."""
+    read = f"dd if={DEVICE} of=/dev/null bs=4M count=4 iflag=direct"
+    there.guest.check(f"for i in 1 2 3 4 5 6 7 8; do {read} 2>/dev/null & done; wait")
+    assert there.peak_kib() <= RESIDENT_MAX_KIB * 3 // 4
 
 
 def _needs_nothing_outside(there: DoorGuest) -> None:
