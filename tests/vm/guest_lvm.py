@@ -5,9 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -241,20 +244,33 @@ def clones(work: Work) -> dict[str, object]:
 
 
 def brought(work: Work) -> None:
-    """An image comes in, is a template, and goes out of a clone; no copy is of more than its disk."""
+    """An image comes from a web server, is a template, and goes out of a clone; no copy is of more than its
+    disk."""
     image, saved = Path("/tmp/image.raw"), Path("/tmp/saved.raw")
     image.write_bytes(b"\5" * MIB + bytes(4 * MIB) + b"\6" * MIB)
     with (
-        filling.source(image, None) as of,
+        served(image) as url,
+        filling.brought(work, url, None, None, lambda *_: None) as of,
         filling.imported(work, of, "brought", None, lambda _: None) as made,
     ):
         made.done_by(work)
+    assert not list(Path("/var/cache/aoe-target/vg/thin/scratch").iterdir())
     work.do(Freeze("brought"))
     work.do(Clone("brought", "", "brought-clone"))
     head, _ = work.usage("brought")
     assert head.allocated == 2 * MIB, head
     filling.save(work, "brought-clone", "", saved, "raw", lambda _: None)
     assert saved.read_bytes() == image.read_bytes()
+
+
+@contextmanager
+def served(file: Path) -> Iterator[str]:
+    """Its URL, inside."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(file.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}/{file.name}"
+        server.shutdown()
 
 
 def messages(origin: int) -> float:

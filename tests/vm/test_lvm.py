@@ -36,6 +36,8 @@ MODULES = (
     "aoe.pool.work",
     "aoe.pool.store",
     "aoe.pool.filling",
+    "aoe.pool.asking",
+    "http.server",
     "statistics",
     "json",
     "subprocess",
@@ -90,6 +92,7 @@ def test_a_pool_on_lvm(tmp_path: Path) -> None:
         disk.truncate(DISK_BYTES)
     files, here, there = guest_files(), own_address(), own_address()
     with booted(tmp_path / "first", files, *udp_card(here, there)) as guest:
+        guest.check("ip link set lo up")
         for command in _MAKE:
             guest.check(command)
         times = told(guest, "verbs")
