@@ -318,6 +318,7 @@ class Channel:
         if not exchange.tries and not self.outstanding:
             self.asked_ns = now_ns
         exchange.tries += 1
+        exchange.guessed = False
         exchange.sent_ns = exchange.since_ns = now_ns
         same = exchange.tries == 1 or exchange.generation == self.generation
         exchange.generation = self.generation if same else -1
@@ -374,6 +375,7 @@ class Channel:
         if lane.probes > limits.PROBES_FORGIVEN:
             self.window.halve()
         self._resend(lane, youngest, now_ns, effects)
+        youngest.guessed = True
 
     def _resend_overtaken(self, lane: Lane, now_ns: int, effects: list[Effect]) -> None:
         """What was sent before something that is already answered, and is late (RFC 8985 has the idea)."""

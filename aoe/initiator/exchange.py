@@ -48,6 +48,7 @@ class Exchange:
         "command",
         "copies",
         "generation",
+        "guessed",
         "kind",
         "open",
         "reply_min",
@@ -80,6 +81,8 @@ class Exchange:
         self.since_ns = 0
         """From when it is waited for: `sent_ns`, and the time since in which we did not run."""
         self.tries = 0
+        self.guessed = False
+        """Whether its last copy was sent although nothing but time spoke against the one before."""
         self.stamp = UNSTAMPED
         """Of its last transmission (order rule T9); none, if its copies belong to several streams."""
         self.generation = 0

@@ -98,7 +98,8 @@ class Lane:
         self.probes = 0
         if sent_ns < exchange.sent_ns:
             self.rtt.spurious()
-            self.patience = min(2 * self.patience, limits.PATIENCE_MAX)
+            if not exchange.guessed:
+                self.patience = min(2 * self.patience, limits.PATIENCE_MAX)
             return
         if exchange.tries > 1 and exchange.open:
             self.rtt.lost()

@@ -190,6 +190,7 @@ static void probe(aoe_core *c, struct path *path, struct lane *l, int64_t now_ns
     if (l->probes > PROBES_FORGIVEN)
         window_halve(&path->window);
     exchange_resend(c, path, youngest, now_ns);
+    youngest->guessed = 1;
 }
 
 /* What was sent before something that is already answered, and is late (RFC 8985 has the idea). */

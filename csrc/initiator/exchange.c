@@ -110,6 +110,7 @@ void exchange_transmit(aoe_core *c, struct path *path, struct exchange *x, int64
     *slot = copy;
     link_append(&x->copies, &copy->of_exchange);
     x->tries++;
+    x->guessed = 0;
     x->sent_ns = x->since_ns = now_ns;
     x->generation = x->tries == 1 || x->generation == path->generation ? path->generation : -1;
     if (++x->copies_count > COPIES_MAX)

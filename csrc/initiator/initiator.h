@@ -49,6 +49,7 @@ struct exchange {
     struct path *path;
     const struct body *body;
     uint8_t command, lane, open, waits;
+    uint8_t guessed; /* the last copy was sent although nothing but time spoke against the one before */
     uint32_t reply_min, tries, copies_count;
     uint32_t sectors; /* that go with it */
     struct stamp stamp; /* of the last transmission; none, if copies belong to several streams */

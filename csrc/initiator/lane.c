@@ -79,7 +79,8 @@ void lane_answered(struct lane *l, const struct exchange *x, int64_t sent_ns, in
     l->probes = 0;
     if (sent_ns < x->sent_ns) { /* it was only late */
         l->least_ns = 2 * l->least_ns < l->timing->rto_calm_ns ? 2 * l->least_ns : l->timing->rto_calm_ns;
-        l->patience = 2 * l->patience < PATIENCE_MAX ? 2 * l->patience : PATIENCE_MAX;
+        if (!x->guessed)
+            l->patience = 2 * l->patience < PATIENCE_MAX ? 2 * l->patience : PATIENCE_MAX;
         return;
     }
     if (x->tries > 1 && x->open)

@@ -301,6 +301,20 @@ def test_a_server_that_pauses_often_and_loses_nothing_is_not_asked_again_at_all(
     assert again[3:] == [0] * 5
 
 
+def test_after_a_pause_what_is_lost_is_waited_for_no_longer_than_a_round_trip() -> None:
+    """Copies that only time asked for tell nothing of a network that changes the order of frames."""
+    channel = make_path()
+    now = grown(channel)
+    assert pause(channel, now, 64, 300 * MS) > 3
+    now = warm(channel, MS // 10, 16, now + 300 * MS)
+    channel.start(read(1), now)
+    later = sent(channel.start(read(2), now + 1))
+    assert frames(received(channel, reply(later, DATA), now + MS // 10)) == []
+    usual_ns = channel._lanes[Kind.READS].rtt.usual_ns
+    assert frames(channel.tick(now + usual_ns - MS)) == []
+    assert len(frames(channel.tick(now + usual_ns))) == 1
+
+
 def test_where_frames_are_lost_the_wait_becomes_short_again() -> None:
     channel = make_path()
     now = grown(channel)
