@@ -55,7 +55,8 @@ _DRACUT = f"""\
 {HOOK}
 cat >"$1"/usr/sbin/mkinitramfs <<'END'
 #!/bin/sh
-exec dracut --force --no-hostonly --no-hostonly-cmdline "$2" "$3"
+while [ $# -gt 2 ]; do shift; done # the last words are a file and a version
+exec dracut --force --no-hostonly --no-hostonly-cmdline --zstd "$1" "$2"
 END
 """
 """Whoever asks for an initramfs gets one of dracut, which is there beside initramfs-tools."""
