@@ -17,9 +17,11 @@ from tests.support.labs.ring import (
     OPENAT,
     R_DISABLED,
     READ,
+    READV,
     SOCKET,
     UNREGISTER_FILES,
     WRITE,
+    WRITEV,
     Ring,
 )
 from tests.support.tools import need_engine, unavailable
@@ -112,7 +114,19 @@ def test_it_reads_writes_and_syncs(ring: Ring, file: int) -> None:
     assert os.pread(file, 20, 0) == b"storedother!"
 
 
-@pytest.mark.parametrize("opcode", sorted(set(range(60)) - {READ, WRITE, FSYNC}))
+def test_it_reads_and_writes_several_at_once(ring: Ring, file: int) -> None:
+    buffer = ctypes.create_string_buffer(b"..other!")
+    at = ctypes.addressof(buffer)
+    parts = (ctypes.c_uint64 * 4)(at + 2, 3, at + 5, 3)
+    ring.submit(WRITEV, file, ctypes.addressof(parts), 2, 6)
+    assert ring.result() == 6
+    ring.submit(READV, file, ctypes.addressof(parts), 2, 0)
+    assert ring.result() == 6
+    assert buffer.raw[:8] == b"..stored"
+    assert os.pread(file, 20, 0) == b"storedother!"
+
+
+@pytest.mark.parametrize("opcode", sorted(set(range(60)) - {READ, WRITE, READV, WRITEV, FSYNC}))
 def test_it_does_nothing_else(opcode: int, ring: Ring, file: int) -> None:
     name = ctypes.create_string_buffer(b"/etc/passwd")
     before = descriptors()
