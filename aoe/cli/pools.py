@@ -14,7 +14,7 @@ from aoe.cli.report import Report
 from aoe.config.values import PoolConfig
 from aoe.errors import AoeError, ConfigurationError
 from aoe.pool import download, store
-from aoe.pool.figures import Kept, figures
+from aoe.pool.figures import Measured, figures
 from aoe.pool.room import Room
 from aoe.pool.work import Work
 from aoe.printable import plain
@@ -98,7 +98,7 @@ def working(pool: PoolConfig, *, locked: bool = True) -> Iterator[Work]:
 
 def facts_of(work: Work, pool: PoolConfig) -> dict[str, Any]:
     """A pool as an object."""
-    found = figures(work, Kept(), timing.POOL_TURN_S)
+    found = figures(work, Measured(), timing.POOL_TURN_S)
     return {
         "path": pool.place,
         "kind": pool.kind,
@@ -109,6 +109,7 @@ def facts_of(work: Work, pool: PoolConfig) -> dict[str, Any]:
         "promised_bytes": found.promised,
         "snapshots": found.snapshots,
         "snapshot_bytes": found.kept,
+        "growth_bytes": found.growth,
     }
 
 
@@ -123,6 +124,9 @@ def sentence(name: str, facts: Mapping[str, Any]) -> str:
         f"{many or 'no'} volume{'s' * (many != 1)} of {in_words(promised)} in all "
         f"({promised / max(1, total):.2f} of it)",
     ]
+    if growth := facts.get("growth_bytes"):  # an older daemon does not say
+        over = ", over what is free" * (growth > facts["free_bytes"])
+        parts.append(f"which may take {in_words(growth)} more{over}")
     if kept:
         held = in_words(facts["snapshot_bytes"])
         parts.append(f"{kept} snapshot{'s' * (kept != 1)} holding {held} or more")

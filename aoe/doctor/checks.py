@@ -56,6 +56,10 @@ CHECKS = {
     "package": Check(_W, "the old program runs until it is restarted, and may load modules of the new one"),
     "descriptors": Check(_E, "disks or interfaces that come cannot be opened"),
     "export": Check(_E, "clients get no answer, or not from the disk that is meant"),
+    "pool": Check(_E, "no volume of it can be served or made"),
+    "pool-full": Check(
+        _W, "no volume, clone or snapshot is made there, and writes fail once nothing is left"
+    ),
     "setting": Check(_E, "the service cannot start with it"),
     "frames-dropped": Check(_W, "requests are lost here, and clients wait before they ask again"),
     "unit-failed": Check(_E, "the service does not run"),

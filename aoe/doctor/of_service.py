@@ -7,6 +7,7 @@ from aoe import limits
 from aoe.doctor import of_host, of_interfaces
 from aoe.doctor.checks import Finding, fault, fine, halves, unseen
 from aoe.drive.identify import FIRMWARE
+from aoe.pool.room import Room
 
 _OTHERS_WRITE, _STICKY = 0o022, 0o1000
 _LOOK = "journalctl -u aoe-target"
@@ -93,6 +94,8 @@ def status(said: Mapping[str, Any], pid: int) -> Iterator[Finding]:
         yield _release(said["release"], f"daemon {pid}")
     for export in dicts(said.get("exports")):
         yield _export(export)
+    for pool in dicts(said.get("pools")):
+        yield _pool(pool)
     engine = said.get("engine")
     if isinstance(engine, dict):
         yield of_host.engine(str(engine.get("reason", "")), f"daemon {pid}", str(engine.get("name")))
@@ -119,6 +122,22 @@ def _export(export: Mapping[str, Any]) -> Finding:
     seen, remedy = halves(reason)
     known = "sync-failed" if seen.startswith("a sync failed") else "export"
     return fault(known, about, f"{state}, {seen}" if seen else state, remedy or f"aoe-target status; {_LOOK}")
+
+
+def _pool(pool: Mapping[str, Any]) -> Finding:
+    """That more is promised than there is, is what clones are for: only where little is left it matters."""
+    about, problem = f"pool {pool.get('name')}", str(pool.get("problem", ""))
+    if problem:
+        seen, remedy = halves(problem)
+        return fault("pool", about, seen, remedy or f"aoe-target pool list; {_LOOK}")
+    free, growth = pool.get("free_bytes", 0), pool.get("growth_bytes", 0)
+    room, reserve = Room(pool.get("total_bytes", 0), free), pool.get("reserve_percent", 0)
+    seen = f"{free} of {room.total} bytes are free, and writes may take up to {growth} (reserve {reserve} %)"
+    is_low = free < growth and free < room.total // limits.DOCTOR_FULL_ONE_IN
+    if room.is_below(reserve) or is_low:
+        remedy = f"aoe-target volume list {pool.get('name')}; delete snapshots or volumes, or give it room"
+        return fault("pool-full", about, seen, remedy)
+    return fine("pool-full", about, seen)
 
 
 def _counted(counters: object) -> Iterator[Finding]:

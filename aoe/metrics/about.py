@@ -41,8 +41,14 @@ POOL_KEPT = Family(
     "gauge",
     "What only snapshots refer to, or less: what several of them share is not in it.",
 )
+POOL_GROWTH = Family(
+    "aoe_pool_growth_bytes",
+    "gauge",
+    "What writes may come to take of that store besides, or less: the sizes of the disks without what each "
+    "has alone already.",
+)
 POOL_VOLUMES = Family("aoe_pool_volumes", "gauge", "Volumes of a pool.")
-POOL = (POOL_UP, POOL_SIZE, POOL_FREE, POOL_RESERVE, POOL_PROMISED, POOL_KEPT, POOL_VOLUMES)
+POOL = (POOL_UP, POOL_SIZE, POOL_FREE, POOL_RESERVE, POOL_PROMISED, POOL_KEPT, POOL_GROWTH, POOL_VOLUMES)
 
 ABOUT = (BUILD, STARTED, CPU, MEMORY, CHANGES, LINK_UP, LINK_MTU, INFO, STATE, FREE, SIZE, *POOL)
 """All of them."""

@@ -91,6 +91,7 @@ class Exposed:
             (about.POOL_RESERVE, [it.total_bytes * it.reserve_percent // 100 for it in used]),
             (about.POOL_PROMISED, [it.promised_bytes for it in used]),
             (about.POOL_KEPT, [it.snapshot_bytes for it in used]),
+            (about.POOL_GROWTH, [it.growth_bytes for it in used]),
             (about.POOL_VOLUMES, [it.volumes for it in used]),
         ):
             yield from self._sheet.write(family, owners, numbers)

@@ -13,7 +13,7 @@ from aoe.disk.base import StoreName
 from aoe.drive.identify import StoreKind
 from aoe.errors import AoeError, ConfigurationError
 from aoe.node.patient import Call, NoAnswer, Patient
-from aoe.pool.figures import Kept
+from aoe.pool.figures import Measured
 from aoe.pool.names import Format, VolumeName
 from aoe.pool.volume import Image, Volume
 from aoe.pool.work import Work
@@ -44,12 +44,12 @@ class Sight(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A pool that was opened as one of a file, whose turn it is there, and what its snapshots hold."""
+    """A pool that was opened as one of a file, whose turn it is there, and what its images hold."""
 
     pool: PoolConfig
     work: Work
     turn: threading.Lock
-    kept: Kept
+    measured: Measured
 
 
 class Pools:
@@ -162,7 +162,7 @@ class Pools:
         except AoeError as error:
             self.problems[pool.name] = str(error)
         else:
-            self._put(Opened(pool, work, threading.Lock(), Kept()))
+            self._put(Opened(pool, work, threading.Lock(), Measured()))
 
     def _put(self, made: Opened) -> None:
         """Unless that is another pool by now: it may have taken long."""

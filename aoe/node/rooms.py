@@ -34,7 +34,7 @@ def _figures(pools: Pools, name: str) -> Facts:
     with pools.idle(name) as found:
         if found is None:
             return {}
-        return {"figures": list(figures(found.work, found.kept, timing.POOL_MEASURE_S))}
+        return {"figures": list(figures(found.work, found.measured, timing.POOL_MEASURE_S))}
 
 
 class Rooms:

@@ -83,7 +83,8 @@ class InterfaceStatus(NamedTuple):
 class PoolStatus(NamedTuple):
     """A pool of the file, or the `problem` that keeps it from being used. Of its store `free_bytes` of
     `total_bytes` are free, of which `reserve_percent` are a reserve. `promised_bytes` are those of the disks
-    of all `volumes`; `snapshot_bytes`, or more, are only for the `snapshots`."""
+    of all `volumes`; `snapshot_bytes`, or more, are only for the `snapshots`. Writes may come to take up to
+    `growth_bytes` of the store: the first one to what a disk does not have alone needs a new place."""
 
     name: str
     path: str
@@ -95,6 +96,7 @@ class PoolStatus(NamedTuple):
     promised_bytes: int = 0
     snapshots: int = 0
     snapshot_bytes: int = 0
+    growth_bytes: int = 0
 
 
 class EngineStatus(NamedTuple):

@@ -1,14 +1,19 @@
-"""A pool in numbers: how full its store is, what was promised of that, and what snapshots hold."""
+"""A pool in numbers: how full its store is, what was promised of that and may still be taken, and what
+snapshots hold."""
 
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from aoe.pool.volume import Image, Volume
 from aoe.pool.work import Work
 
 
 class Figures(NamedTuple):
     """`total` bytes of the store, and those that can still be written (`free`), so many `volumes` with
-    `promised` bytes of disks in all, and so many `snapshots`, which alone refer to `kept` bytes or more."""
+    `promised` bytes of disks in all, and so many `snapshots`, which alone refer to `kept` bytes or more.
+    Its disks may come to take up to `growth` bytes more: the first write to what an image does not have
+    alone needs a new place."""
 
     total: int
     free: int
@@ -16,18 +21,19 @@ class Figures(NamedTuple):
     promised: int
     snapshots: int
     kept: int
+    growth: int
 
 
-class Kept:
-    """What snapshots hold, by the ids of their images. To measure one takes time for each of its extents, so
+class Measured:
+    """What images alone refer to, by their ids. To measure one takes time for each of its extents, so
     many are measured little by little: those that are not known yet, then those that were longest ago."""
 
     def __init__(self) -> None:
         self._own: dict[str, int] = {}
 
-    def look(self, work: Work, budget_s: float) -> int:
-        """Bytes, after `budget_s` seconds or little more. PoolError."""
-        images = {it.image.id: it.image for one in work.volumes.values() for it in one.snapshots}
+    def look(self, work: Work, budget_s: float) -> None:
+        """For `budget_s` seconds or little more. PoolError."""
+        images = {it.id: it for one in work.volumes.values() for it in (*_kept(one), *_written(one))}
         self._own = {it: own for it, own in self._own.items() if it in images}
         until_s = time.monotonic() + budget_s
         for it in [*(images.keys() - self._own.keys()), *self._own]:
@@ -35,11 +41,15 @@ class Kept:
             self._own[it] = work.usage_of(images[it]).own
             if time.monotonic() > until_s:
                 break
-        return sum(self._own.values())
+
+    def own(self, image: Image) -> int:
+        """Bytes; none of one that is not measured yet."""
+        return self._own.get(image.id, 0)
 
 
-def figures(work: Work, kept: Kept, budget_s: float) -> Figures:
-    """As things stand; what snapshots hold is measured for `budget_s` seconds. PoolError."""
+def figures(work: Work, measured: Measured, budget_s: float) -> Figures:
+    """As things stand; what images alone refer to is measured for `budget_s` seconds. PoolError."""
+    measured.look(work, budget_s)
     room, volumes = work.room, work.volumes.values()
     return Figures(
         room.total,
@@ -47,5 +57,16 @@ def figures(work: Work, kept: Kept, budget_s: float) -> Figures:
         len(volumes),
         sum(it.size for it in volumes),
         sum(len(it.snapshots) for it in volumes),
-        kept.look(work, budget_s),
+        sum(measured.own(it) for one in volumes for it in _kept(one)),
+        sum(max(0, it.size - measured.own(it)) for one in volumes for it in _written(one)),
     )
+
+
+def _kept(volume: Volume) -> Iterator[Image]:
+    return (it.image for it in volume.snapshots)
+
+
+def _written(volume: Volume) -> Iterator[Image]:
+    """What clients write to, if they do: a template is only cloned."""
+    if not volume.template:
+        yield volume.head

@@ -306,6 +306,23 @@ def test_what_a_daemon_says_is_judged_and_what_it_lacks_is_not() -> None:
     assert next(it for it in found if it.id == "sync-failed").remedy == "repair the disk"
 
 
+def test_a_pool_that_promises_more_than_it_has_is_well_while_it_has_room() -> None:
+    def judged(free: int, growth: int, reserve: int) -> list[Finding]:
+        pool = {"name": "fast", "total_bytes": 1000, "free_bytes": free, "growth_bytes": growth}
+        found = of_service.status({"pools": [{**pool, "reserve_percent": reserve}]}, 7)
+        return [it for it in found if it.is_fault]
+
+    assert not judged(free=500, growth=90000, reserve=10)
+    assert not judged(free=50, growth=20, reserve=0)
+    for low in (judged(free=50, growth=20, reserve=10), judged(free=50, growth=90000, reserve=0)):
+        assert wrong(*low) == [("pool-full", "pool fast")]
+        assert low[0].remedy.startswith("aoe-target volume list fast; delete")
+    gone = {"name": "none", "problem": "/srv is not marked as a pool; aoe-target pool init none"}
+    (found,) = [it for it in of_service.status({"pools": [gone]}, 7) if it.is_fault]
+    assert (found.id, found.about, found.remedy) == ("pool", "pool none", "aoe-target pool init none")
+    assert not wrong(*of_service.status({"pools": [{"name": "old"}]}, 7)), "an older one does not say more"
+
+
 def test_what_is_wrong_with_a_file_keeps_its_remedy() -> None:
     lines = [
         "/f:2: [target]: engin is no key of [target]; is engine meant?",

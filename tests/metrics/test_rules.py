@@ -40,6 +40,10 @@ QUIET = {
     f"aoe_export_filesystem_size_bytes{{{WELL}}}": "100x120",
     f'aoe_pool_free_bytes{{{JOB},pool="slow"}}': "10x120",
     f'aoe_pool_reserve_bytes{{{JOB},pool="slow"}}': "10x120",
+    f'aoe_pool_free_bytes{{{JOB},pool="promised"}}': "500x120",
+    f'aoe_pool_growth_bytes{{{JOB},pool="promised"}}': "9000x120",
+    f'aoe_pool_free_bytes{{{JOB},pool="taken"}}': "500-1x120",
+    f'aoe_pool_growth_bytes{{{JOB},pool="taken"}}': "300x120",
     f'aoe_link_up{{{JOB},link="eth0"}}': "1x120",
     **INFO,
 }
@@ -83,6 +87,13 @@ WRONG: dict[str, tuple[dict[str, str], str, str]] = {
             f'aoe_pool_reserve_bytes{{{JOB},pool="fast"}}': "10x120",
         },
         *("12m", "16m"),
+    ),
+    "AoePoolFilling": (
+        {
+            f'aoe_pool_free_bytes{{{JOB},pool="fast"}}': "500-1x120",
+            f'aoe_pool_growth_bytes{{{JOB},pool="fast"}}': "600-1x120",
+        },
+        *("60m", "62m"),
     ),
     "AoeExportWaiting": ({f'aoe_export_state{{{BAD},state="waiting"}}': "1x120"}, "8m", "11m"),
     "AoeExportDrained": ({f'aoe_export_state{{{BAD},state="draining"}}': "1x120"}, "50m", "61m"),
@@ -155,11 +166,13 @@ def test_it_fires_when_it_is_to(name: str, tmp_path: Path) -> None:
     checked(tmp_path, alert_test(QUIET | series, {before: {}, after: {name: ["it"]}}))
 
 
-def words_test(name: str, series: dict[str, str], labels: dict[str, str], *words: str) -> dict[str, Any]:
-    """What an alert says after 20 minutes: its summary and description."""
+def words_test(
+    name: str, series: dict[str, str], labels: dict[str, str], *words: str, at: str = "20m"
+) -> dict[str, Any]:
+    """What an alert says at a time: its summary and description."""
     said = dict(zip(("summary", "description"), words, strict=True))
     alert = {"exp_labels": {"job": "aoe-target", "instance": "a", **labels}, "exp_annotations": said}
-    tested = {"eval_time": "20m", "alertname": name, "exp_alerts": [alert]}
+    tested = {"eval_time": at, "alertname": name, "exp_alerts": [alert]}
     return {**alert_test(QUIET | series, {}), "alert_rule_test": [tested]}
 
 
@@ -178,6 +191,21 @@ def test_a_disk_that_failed_is_told_by_its_path(tmp_path: Path) -> None:
     labels = {"export": "e1.0", "path": "/p", "state": "failed", "severity": "critical"}
     remedy = "aoe-target status says why. Look at the disk, then aoe-target reopen e1.0."
     checked(tmp_path, words_test("AoeDiskFailed", series, labels, "e1.0 of a has failed (/p)", remedy))
+
+
+def test_a_pool_that_is_filling_is_told_with_what_is_free_and_the_remedy(tmp_path: Path) -> None:
+    gib = 1 << 30
+    series = {
+        f'aoe_pool_free_bytes{{{JOB},pool="fast"}}': f"{200 * gib}-{gib}x120",
+        f'aoe_pool_growth_bytes{{{JOB},pool="fast"}}': f"{900 * gib}x120",
+    }
+    words = (
+        "pool fast of a will be full within a day",
+        "100GiB are free, and writes may take more: they fail once nothing is left. Delete snapshots or "
+        "volumes (aoe-target volume list fast has what they hold), or give it room.",
+    )
+    labels = {"pool": "fast", "severity": "warning"}
+    checked(tmp_path, words_test("AoePoolFilling", series, labels, *words, at="100m"))
 
 
 # Names

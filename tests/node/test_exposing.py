@@ -63,7 +63,7 @@ def test_how_full_pools_are_is_told_of_those_that_are_there(tmp_path: Path) -> N
     async def test(scene: Scene, exposed: Exposed) -> None:
         assert not [it for it in await told(exposed) if it.startswith("aoe_pool")]
         scene.node.rooms.pools = (
-            PoolStatus("fast", "/srv", 10, "", 1000, 50, 3, 5000, 2, 70),
+            PoolStatus("fast", "/srv", 10, "", 1000, 50, 3, 5000, 2, 70, 4200),
             PoolStatus("none", "/none", 10, "it is not there"),
         )
         found = {name: it for name, it in (await told(exposed)).items() if name.startswith("aoe_pool")}
@@ -75,6 +75,7 @@ def test_how_full_pools_are_is_told_of_those_that_are_there(tmp_path: Path) -> N
             "aoe_pool_reserve_bytes{pool=fast}": 100,
             "aoe_pool_promised_bytes{pool=fast}": 5000,
             "aoe_pool_snapshot_bytes{pool=fast}": 70,
+            "aoe_pool_growth_bytes{pool=fast}": 4200,
             "aoe_pool_volumes{pool=fast}": 3,
         }
 

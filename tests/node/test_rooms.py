@@ -11,7 +11,7 @@ from aoe.config.values import PoolConfig
 from aoe.node.pools import Pools
 from aoe.node.rooms import Rooms, rooms
 from aoe.node.status import PoolStatus
-from aoe.pool.figures import Kept, figures
+from aoe.pool.figures import Measured, figures
 from aoe.pool.requests import Create
 from tests.pool.pools import fresh, working
 
@@ -48,6 +48,7 @@ def test_each_pool_is_told_with_its_numbers_or_its_problem(pools: Pools) -> None
     assert (fast.name, fast.reserve_percent, fast.problem) == ("fast", 7, "")
     assert (fast.volumes, fast.promised_bytes, fast.snapshots, fast.snapshot_bytes) == (2, 4 * SIZE, 0, 0)
     assert 0 < fast.free_bytes <= fast.total_bytes
+    assert fast.growth_bytes == 4 * SIZE, "nothing is written yet"
     assert (none.name, none.total_bytes) == ("none", 0)
     assert "No such file or directory; name a directory" in none.problem
 
@@ -79,7 +80,7 @@ def test_what_is_wrong_with_one_is_logged_once_and_that_it_is_right_again(
         found = Rooms(lambda: answers, lambda: True)
         for _ in range(3):
             await found.look()
-        answers[0] = {**said, "figures": [1, 1, 0, 0, 0, 0]}
+        answers[0] = {**said, "figures": [1, 1, 0, 0, 0, 0, 0]}
         for _ in range(2):
             await found.look()
 
@@ -112,5 +113,5 @@ def test_it_is_asked_again_when_something_was_changed_and_not_where_there_are_no
 def test_numbers_are_those_of_the_store(pools: Pools) -> None:
     pools.look()
     with pools.turn("fast") as work:
-        found = figures(work, Kept(), 0.0)
+        found = figures(work, Measured(), 0.0)
         assert (found.total, found.volumes, found.promised) == (work.room.total, 2, 4 * SIZE)
