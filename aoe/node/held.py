@@ -51,7 +51,7 @@ class Held:
         self._found: dict[str, list[int]] = defaultdict(list)
         self._unsent: deque[tuple[str, int | None]] = deque()
         """What the manager had no room to hear yet: a copy of what is to be held, or None: hold none."""
-        self._timer: asyncio.TimerHandle | None = None
+        self._waits = False
         self._paused = False
         self._names: Counter[str] = Counter()
         """Of what is held, how often."""
@@ -176,8 +176,6 @@ class Held:
 
     def close(self) -> None:
         """Say nothing more."""
-        if self._timer is not None:
-            self._timer.cancel()
         close_all(fd for _, fd in self._unsent if fd is not None)
         self._unsent.clear()
 
@@ -199,18 +197,19 @@ class Held:
 
     def _begin(self) -> None:
         self._loop = asyncio.get_running_loop()
-        if self._timer is None and not self._paused:
+        if not self._waits and not self._paused:
             self._send()
 
     def _send(self) -> None:
         """In the order in which it was asked for; what does not fit goes later."""
-        self._timer = None
+        self._waits = False
         while self._unsent and self._sent(*self._unsent[0]):
             _, fd = self._unsent.popleft()
             if fd is not None:
                 os.close(fd)
         if self._unsent:
-            self._timer = asyncio.get_running_loop().call_later(timing.STORE_POLL_S, self._send)
+            self._waits = True
+            self._notifier.when_room(self._send)
 
     def _sent(self, name: str, fd: int | None) -> bool:
         if fd is None:

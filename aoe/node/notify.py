@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import socket
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Self
 
 from aoe import timing
@@ -26,6 +26,8 @@ class Notifier:
         self.watchdog_s = watchdog_s
         """How often it wants to hear `alive`, in seconds; 0 if it does not."""
         self._socket: socket.socket | None = None
+        self._is_full = False
+        self._waiting: list[Callable[[], object]] = []
         if address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             self._socket.setblocking(False)
@@ -49,7 +51,25 @@ class Notifier:
         """It serves. Where there is no room to say so, the event loop says it later: else the start would end
         with an error."""
         if not self.say("READY=1"):
-            asyncio.get_running_loop().call_later(timing.STORE_POLL_S, self.ready)
+            self.when_room(self.ready)
+
+    def when_room(self, call: Callable[[], object]) -> None:
+        """After `say` found none: call once when there may be some, from the event loop. Some managers have a
+        queue of ten words (net.unix.max_dgram_qlen), so that to look for room from time to time takes seconds
+        for what a thousand exports have held."""
+        loop = asyncio.get_running_loop()
+        if self._socket is None or not self._is_full:
+            loop.call_later(timing.STORE_POLL_S, call)
+            return
+        self._waiting.append(call)
+        loop.add_writer(self._socket.fileno(), self._has_room, loop)
+
+    def _has_room(self, loop: asyncio.AbstractEventLoop) -> None:
+        assert self._socket is not None
+        loop.remove_writer(self._socket.fileno())
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call()
 
     def status(self, text: str) -> None:
         """What `systemctl status` shows: one line."""
@@ -73,14 +93,19 @@ class Notifier:
         try:
             self._socket.sendmsg([text.encode("utf-8", "backslashreplace")], ancillary)
         except OSError as error:
+            self._is_full = error.errno == errno.EAGAIN
             return error.errno not in _NO_ROOM
         return True
 
     def close(self) -> None:
         """Say nothing more."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._socket is None:
+            return
+        if self._waiting:
+            self._waiting.clear()
+            asyncio.get_running_loop().remove_writer(self._socket.fileno())
+        self._socket.close()
+        self._socket = None
 
 
 def given(environment: MutableMapping[str, str]) -> list[tuple[str, int]]:

@@ -47,6 +47,8 @@ class Stored(NamedTuple):
     name: str
     fd: int
     polled: bool
+    inode: tuple[int, int]
+    """Two with different ones are not one open file: of thousands only these few are compared."""
 
 
 class Manager:
@@ -167,6 +169,11 @@ class Manager:
         with self._lock:
             return sorted(one.name for one in self.stored)
 
+    def hold(self, name: str, fd: int, *, polled: bool) -> None:
+        """Store a copy of it."""
+        kept = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
+        self.stored.append(Stored(name, kept, polled, _inode(fd)))
+
     def _let_go(self) -> None:
         if self.process is not None and self.process.stdin is not None:
             self.process.stdin.close()
@@ -211,13 +218,13 @@ class Manager:
     def _store(self, name: str, descriptors: Sequence[int], *, polled: bool) -> None:
         valid = 0 < len(name) <= NAME_MAX and name.isascii() and name.isprintable() and ":" not in name
         for fd in descriptors:
-            if any(one_file(fd, one.fd) for one in self.stored):
+            inode = _inode(fd)
+            if any(one.inode == inode and one_file(fd, one.fd) for one in self.stored):
                 continue
             if len(self.stored) >= self._holds:
                 self.refused += 1
                 continue
-            kept = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
-            self.stored.append(Stored(name if valid else "stored", kept, polled))
+            self.hold(name if valid else "stored", fd, polled=polled)
 
     def _drop(self, them: Sequence[Stored]) -> None:
         for one in them:
@@ -245,6 +252,11 @@ def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> Iterator[int]:
             found = array.array("i")
             found.frombytes(data[: len(data) - len(data) % found.itemsize])
             yield from found
+
+
+def _inode(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 def one_file(one: int, other: int) -> bool:

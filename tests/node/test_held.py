@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aoe import limits
+from aoe import limits, timing
 from aoe.limits import HELD_NAME_MAX
 from aoe.node.held import Held, Kind, name_of
 from aoe.node.notify import Notifier, given
@@ -199,8 +199,11 @@ async def drop(listening: socket.socket) -> None:
     notifier.close()
 
 
-def test_a_manager_that_does_not_listen_is_not_waited_for(listening: socket.socket) -> None:
-    """What it had no room for is told it later, in order."""
+def test_a_manager_that_does_not_listen_is_not_waited_for(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had no room for is told it as soon as there is some, in order."""
+    monkeypatch.setattr(timing, "STORE_POLL_S", 1000)
     asyncio.run(keep_many(listening))
 
 

@@ -13,7 +13,7 @@ import pytest
 from aoe.control.client import Client
 from aoe.errors import AoeError
 from aoe.node.status import ExportStatus, Status
-from tests.node.manager import Manager, Stored
+from tests.node.manager import Manager
 from tests.support.labs.peers import image
 from tests.support.waiting import wait_for
 
@@ -197,7 +197,7 @@ def test_what_no_export_has_any_more_is_let_go(tmp_path: Path) -> None:
         image(tmp_path / "later")
         with (tmp_path / "later").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            one.stored.append(Stored("aoe9-store-x", fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 5000), False))
+            one.hold("aoe9-store-x", file.fileno(), polled=False)
         one.start()
         assert one.said["STATUS"].startswith("3 serving; ")
         wait_for(lambda: len(stores(one)) == 3 and "aoe9-store-x" not in one.names())
