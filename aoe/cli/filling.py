@@ -2,17 +2,17 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from aoe.cli.asking import CONFIG, ask, tell
 from aoe.cli.bar import Bar
 from aoe.cli.pools import one, until_a_signal, working
 from aoe.cli.report import Report
-from aoe.cli.volumes import How, Verb, after, daemon, only_volume
+from aoe.cli.volumes import How, Verb, after, daemon, only_volume, planned
 from aoe.config.values import PoolConfig
 from aoe.control.hand import Hand
 from aoe.control.rights import VOLUME
-from aoe.pool import download, filling, merging
+from aoe.pool import download, filling, merging, store
 from aoe.pool.adopting import Freeze
 from aoe.pool.asked import facts_of
 from aoe.pool.fading import Merged
@@ -41,22 +41,24 @@ class Import(NamedTuple):
     def make(self, report: Report) -> int:
         """The same where a signal is an exception already."""
         name = only_volume(self.volume)
-        pool = check_new(name, self.config, self.socket, report)
-        with working(pool, locked=False) as look:
-            if self.plan:
-                return _planned(report, self._steps(look, name.volume))
-            with (
-                Bar(report) as bar,
-                filling.brought(look, self.image, self.format, self.sha256, bar.bytes_of("fetch")) as of,
-                filling.imported(look, of, name.volume, self.kept, bar.of("copy")) as made,
-            ):
-                return _done(report, pool, made, _daemon(self.config, self.socket, report))
+        return _copy(self, check_new(name, self.config, self.socket, report), report)
 
-    def _steps(self, look: Work, volume: str) -> list[str]:
+    def steps(self, look: Work) -> list[str]:
+        """What it would do, here and below."""
+        volume = parse(self.volume).volume
         if download.is_url(self.image):
             return filling.fetch_steps(look, self.image, volume, self.kept)
         with filling.source(Path(self.image), self.format, self.sha256) as of:
             return filling.import_steps(look, of, volume, self.kept)
+
+    def copy(self, look: Work, pool: PoolConfig, report: Report, bar: Bar) -> int:
+        """Do it, here and below."""
+        volume = parse(self.volume).volume
+        with (
+            filling.brought(look, self.image, self.format, self.sha256, bar.bytes_of("fetch")) as of,
+            filling.imported(look, of, volume, self.kept, bar.of("copy")) as made,
+        ):
+            return _done(report, pool, made, _daemon(self.config, self.socket, report))
 
 
 class Template(NamedTuple):
@@ -75,15 +77,18 @@ class Template(NamedTuple):
     def _run(self, report: Report) -> int:
         name = only_volume(self.volume)
         pool = one(self.config or CONFIG, name.pool)
-        if pool.kind == "lvm-thin":  # where its blocks lie is of no matter to clones
+        if store.cuts_in_use(pool.kind):
             how = How(self.config, self.socket, self.json, self.plan)
             return Verb(how, pool.name, Freeze(name.volume), name.volume).run(report)
         _check_free(pool, self.config, self.socket, report)
-        with working(pool, locked=False) as look:
-            if self.plan:
-                return _planned(report, filling.template_steps(look, name.volume))
-            with Bar(report) as bar, filling.template(look, name.volume, bar.of("copy")) as made:
-                return _done(report, pool, made, _daemon(self.config, self.socket, report))
+        return _copy(self, pool, report)
+
+    def steps(self, look: Work) -> list[str]:
+        return filling.template_steps(look, parse(self.volume).volume)
+
+    def copy(self, look: Work, pool: PoolConfig, report: Report, bar: Bar) -> int:
+        with filling.template(look, parse(self.volume).volume, bar.of("copy")) as made:
+            return _done(report, pool, made, _daemon(self.config, self.socket, report))
 
 
 class Merge(NamedTuple):
@@ -100,16 +105,18 @@ class Merge(NamedTuple):
         return until_a_signal(report, lambda: self._run(report))
 
     def _run(self, report: Report) -> int:
-        name = only_volume(self.volume)
-        pool = one(self.config or CONFIG, name.pool)
+        pool = one(self.config or CONFIG, only_volume(self.volume).pool)
         _check_free(pool, self.config, self.socket, report)
-        with working(pool, locked=False) as look:
-            if self.plan:
-                return _planned(report, merging.merge_steps(look, name.volume))
-            merging.check(look, name.volume)
-            with Bar(report) as bar:
-                for request in merging.merged(look, name.volume, bar.of("merge")):
-                    self._note(report, pool, request, _daemon(self.config, self.socket, report))
+        return _copy(self, pool, report)
+
+    def steps(self, look: Work) -> Iterable[str]:
+        return merging.merge_steps(look, parse(self.volume).volume)
+
+    def copy(self, look: Work, pool: PoolConfig, report: Report, bar: Bar) -> int:
+        volume = parse(self.volume).volume
+        merging.check(look, volume)
+        for request in merging.merged(look, volume, bar.of("merge")):
+            self._note(report, pool, request, _daemon(self.config, self.socket, report))
         return 0
 
     def _note(self, report: Report, pool: PoolConfig, request: Merged, hand: Hand | None) -> None:
@@ -144,6 +151,27 @@ class Save(NamedTuple):
         return 0
 
 
+class _Copying(Protocol):
+    """A verb that copies by itself, past a daemon."""
+
+    @property
+    def plan(self) -> bool: ...
+
+    def steps(self, look: Work) -> Iterable[str]: ...
+
+    def copy(self, look: Work, pool: PoolConfig, report: Report, bar: Bar) -> int: ...
+
+
+def _copy(verb: _Copying, pool: PoolConfig, report: Report) -> int:
+    """Do it, while others use the pool, or with `plan` say what would be done: no client uses what it works
+    on, as that is refused."""
+    with working(pool, locked=False) as look:
+        if verb.plan:
+            return planned(report, verb.steps(look))
+        with Bar(report) as bar:
+            return verb.copy(look, pool, report, bar)
+
+
 def check_new(name: VolumeName, config: Path | None, socket: Path | None, report: Report) -> PoolConfig:
     """The pool of a volume that is to be made. AoeError, before what takes long, where it cannot be."""
     pool = one(config or CONFIG, name.pool)
@@ -151,13 +179,6 @@ def check_new(name: VolumeName, config: Path | None, socket: Path | None, report
     with working(pool, locked=False) as look:
         look.standing().check_new(name.volume)
     return pool
-
-
-def _planned(report: Report, steps: Iterable[str]) -> int:
-    """What is copied is copied by this command, and no client uses it: what one does is refused."""
-    for step in steps:
-        report.say(step, step=step)
-    return 0
 
 
 def _daemon(config: Path | None, socket: Path | None, report: Report) -> Hand | None:

@@ -1,6 +1,7 @@
 """`aoe-target volume`: verbs on the volumes of a pool, done by the daemon that has it, or without one by this
 command itself under the pool's lock."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,9 +79,7 @@ class Verb(NamedTuple):
     def _run(self, report: Report) -> int:
         with working(one(self.how.config or CONFIG, self.pool), locked=not self.how.plan) as work:
             if self.how.plan:
-                for step in work.plan(self.request).sentences:
-                    report.say(step, step=step)
-                return 0
+                return planned(report, work.plan(self.request).sentences)
             done = work.do(self.request)
             for note in done.notes:
                 report.warn(note, note=note)
@@ -108,6 +107,13 @@ def _follow(hand: Hand, address: str, path: str, report: Report) -> None:
     else:
         more = f"aoe-target set {address} --save puts that into the file"
         report.say(f"{address}: serves it on as {path}; {more}", address=address, path=path)
+
+
+def planned(report: Report, steps: Iterable[str]) -> int:
+    """Say what would be done."""
+    for step in steps:
+        report.say(step, step=step)
+    return 0
 
 
 def daemon(socket: Path | None, report: Report) -> Hand | None:

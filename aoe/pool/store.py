@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aoe.pool.download import Scratch
 from aoe.pool.names import Format, Kind
@@ -11,6 +11,10 @@ from aoe.pool.room import Room, Usage
 from aoe.pool.settling import Found
 from aoe.pool.steps import Step
 from aoe.pool.volume import Image
+
+if TYPE_CHECKING:
+    from aoe.pool.directory import Directory
+    from aoe.pool.lvm import LvmThin
 
 
 class Store(Protocol):
@@ -22,7 +26,8 @@ class Store(Protocol):
     formats: tuple[Format, ...]
     """How the bytes of a disk can be kept here."""
     cuts_in_use: bool
-    """Whether a volume can be cut that is written meanwhile, and the cut is of one moment."""
+    """Whether a volume can be cut that is written meanwhile, and the cut is of one moment. Where its blocks
+    lie is of no matter to clones then, so a template is not copied."""
 
     def lock(self, patience_s: float) -> None:
         """Keep other processes out until it is closed. PoolError names the one that works here."""
@@ -84,22 +89,30 @@ class Store(Protocol):
 
 def opened(kind: Kind, path: str, name: str = "") -> Store:
     """The pool of a kind that is at a path; ConfigurationError for what is none."""
-    return _KINDS[kind](path, name)
+    return _KINDS[kind]()(path, name)
 
 
-def _directory(path: str, name: str) -> Store:
+def cuts_in_use(kind: Kind) -> bool:
+    """`Store.cuts_in_use` of a kind of pool, of which none is opened."""
+    return _KINDS[kind]().cuts_in_use
+
+
+def _directory() -> "type[Directory]":
     from aoe.pool.directory import Directory  # noqa: PLC0415 - only the kind that is used is loaded
 
-    return Directory(path, name)
+    return Directory
 
 
-def _lvm_thin(path: str, name: str) -> Store:
+def _lvm_thin() -> "type[LvmThin]":
     from aoe.pool.lvm import LvmThin  # noqa: PLC0415
 
-    return LvmThin(path, name)
+    return LvmThin
 
 
-_KINDS: dict[Kind, Callable[[str, str], Store]] = {"directory": _directory, "lvm-thin": _lvm_thin}
+_KINDS: dict[Kind, Callable[[], "type[Directory | LvmThin]"]] = {
+    "directory": _directory,
+    "lvm-thin": _lvm_thin,
+}
 
 
 def init(path: str, *, kind: Kind = "directory", name: str = "", plain_directory: bool = False) -> None:
