@@ -46,9 +46,12 @@ class Report:
         self.failed = False
         self.bytes_go_out = False
         """Whether standard output has a disk's bytes: then all else goes to standard error."""
+        self.clear: Callable[[], object] = _nothing
+        """Takes away what a terminal shows only for a while, before a line is said."""
 
     def say(self, text: str, **facts: Any) -> None:
         """A result."""
+        self.clear()
         line = json.dumps(facts) if self.as_json else lines(text)
         if self.bytes_go_out:
             stdio.tell(line)
@@ -65,6 +68,7 @@ class Report:
         if self.as_json:
             self.say("", **facts)
         else:
+            self.clear()
             stdio.complain(self.name, text)
 
     def fail(self, error: AoeError, **facts: Any) -> None:
@@ -97,6 +101,10 @@ class Report:
         except ImportError as error:
             self.fail(AoeError(f"a part of this program is missing: {error}; install it again"))
         return 1
+
+
+def _nothing() -> None:
+    pass
 
 
 def message_of(error: BaseException) -> str:

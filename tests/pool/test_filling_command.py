@@ -218,14 +218,14 @@ def test_ctrl_c_of_a_merge_leaves_every_state_whole_and_it_goes_on(
     assert saved.read_bytes() == b"\7" * MIB
 
 
-def test_a_terminal_shows_a_bar(config: Path, tmp_path: Path) -> None:
+def test_a_terminal_shows_a_bar_until_there_is_a_result(config: Path, tmp_path: Path) -> None:
     pytest.importorskip("rich")
     image = tmp_path / "disk.raw"
     image.write_bytes(b"x" * 4 * MIB)
     screen, side = pty.openpty()
     words = [*COMMAND, "import", str(image), "fast/base", "--config", str(config)]
     environment = {**os.environ, "TERM": "xterm"}
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=side, text=True, env=environment) as process:
+    with subprocess.Popen(words, stdout=side, stderr=side, env=environment) as process:
         os.close(side)
         shown = b""
         try:
@@ -233,8 +233,11 @@ def test_a_terminal_shows_a_bar(config: Path, tmp_path: Path) -> None:
                 shown += piece
         except OSError:
             pass  # its other side is closed
-        said, _ = process.communicate(timeout=60)
+        process.wait(60)
     os.close(screen)
     assert process.returncode == 0, shown
-    assert said == f"fast/base: {4 * MIB} bytes, raw\n"
-    assert b"copy" in shown
+    bar, result, after = shown.partition(f"fast/base: {4 * MIB} bytes, raw\r\n".encode())
+    assert result, shown
+    assert b"copy" in bar
+    assert bar.endswith(b"\x1b[2K"), "its line is cleared"
+    assert not after
