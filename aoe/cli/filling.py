@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aoe.cli.asking import CONFIG, ask, tell
 from aoe.cli.bar import Bar
@@ -14,7 +14,7 @@ from aoe.control.hand import Hand
 from aoe.control.rights import VOLUME
 from aoe.pool import download, filling, merging, store
 from aoe.pool.adopting import Freeze
-from aoe.pool.asked import facts_of
+from aoe.pool.asked import Wish, facts_of
 from aoe.pool.fading import Merged
 from aoe.pool.filling import Filled
 from aoe.pool.names import Foreign, Format, VolumeName, parse
@@ -80,8 +80,16 @@ class Template(NamedTuple):
         if store.cuts_in_use(pool.kind):
             how = How(self.config, self.socket, self.json, self.plan)
             return Verb(how, pool.name, Freeze(name.volume), name.volume).run(report)
-        _check_free(pool, self.config, self.socket, report)
+        self._check(pool, name.volume, report)
         return _copy(self, pool, report)
+
+    def _check(self, pool: PoolConfig, volume: str, report: Report) -> None:
+        """Before what takes long, what the daemon would refuse, which knows the clients of a volume."""
+        _check_free(pool, self.config, self.socket, report)
+        if (hand := _daemon(self.config, self.socket, report)) is not None:
+            with hand, working(pool, locked=False) as look:
+                _, request = filling.template_of(look, volume)
+                ask(hand, VOLUME, **_wish(pool, request), plan=True)
 
     def steps(self, look: Work) -> list[str]:
         return filling.template_steps(look, parse(self.volume).volume)
@@ -125,8 +133,7 @@ class Merge(NamedTuple):
                 report.say((done := work.do(request)).done, done=done.done, volume=self.volume)
             return
         with hand:
-            how = {"pool": pool.name, "request": facts_of(request), "force": False}
-            tell(report, ask(hand, VOLUME, **how, plan=False))
+            tell(report, ask(hand, VOLUME, **_wish(pool, request), plan=False))
 
 
 class Save(NamedTuple):
@@ -134,18 +141,23 @@ class Save(NamedTuple):
 
     config: Path
     json: bool
+    plan: bool
     volume: str
     file: Path
     format: Format
 
     def run(self, report: Report) -> int:
         """Nothing is there until it is whole."""
-        return until_a_signal(report, lambda: self._run(report))
+        pool = one(self.config, parse(self.volume).pool)
+        return until_a_signal(report, lambda: _copy(self, pool, report))
 
-    def _run(self, report: Report) -> int:
+    def steps(self, look: Work) -> list[str]:
         name = parse(self.volume)
-        with working(one(self.config, name.pool), locked=False) as look, Bar(report) as bar:
-            count = filling.save(look, name.volume, name.snapshot, self.file, self.format, bar.of("copy"))
+        return filling.save_steps(look, name.volume, name.snapshot, self.file, self.format)
+
+    def copy(self, look: Work, _: PoolConfig, report: Report, bar: Bar) -> int:
+        name = parse(self.volume)
+        count = filling.save(look, name.volume, name.snapshot, self.file, self.format, bar.of("copy"))
         said = f"{name}: saved to {self.file}, {count} bytes"
         report.say(said, done=said, volume=str(name), file=str(self.file), bytes=count)
         return 0
@@ -210,7 +222,11 @@ def _done(report: Report, pool: PoolConfig, made: Filled, hand: Hand | None) -> 
 
 def _asked(report: Report, pool: PoolConfig, made: Filled, hand: Hand) -> int:
     """What is refused is refused before the image has a name."""
-    how = {"pool": pool.name, "request": facts_of(made.request), "force": False}
-    ask(hand, VOLUME, **how, plan=True)
+    wish = _wish(pool, made.request)
+    ask(hand, VOLUME, **wish, plan=True)
     made.name()
-    return tell(report, ask(hand, VOLUME, **how, plan=False))
+    return tell(report, ask(hand, VOLUME, **wish, plan=False))
+
+
+def _wish(pool: PoolConfig, request: Wish) -> dict[str, Any]:
+    return {"pool": pool.name, "request": facts_of(request), "force": False}

@@ -37,8 +37,12 @@ def _json(command: argparse.ArgumentParser) -> None:
 
 def _planned(verbs: Any, name: str, means: str, what: str) -> argparse.ArgumentParser:
     command = _asked(verbs, name, means, what)
-    command.add_argument("--plan", action="store_true", help="only show what would be done")
+    _plan(command)
     return command
+
+
+def _plan(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--plan", action="store_true", help="only show what would be done")
 
 
 def _asked(verbs: Any, name: str, means: str, what: str) -> argparse.ArgumentParser:
@@ -127,6 +131,7 @@ def _add_copies(verbs: Any) -> None:
     command.add_argument("--sha256", type=sha256, metavar="SUM", help="refuse an image that has another one")
     what = "write what a volume or snapshot has to a new file, as an image of its own"
     command = _command(verbs, "save", "filling.Save", what)
+    _plan(command)
     command.add_argument("volume", metavar=_EITHER, help="what is saved")
     command.add_argument("file", type=Path, metavar="FILE", help="the image; nothing may be there")
     command.add_argument("--format", choices=FORMATS, default="raw", help="what the image is (raw)")

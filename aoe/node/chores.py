@@ -62,7 +62,8 @@ class Chores:
             plan = work.plan(request) if only_plan else work.do(request, self._ours)
             if not only_plan:
                 self._after()
-            touched = [names[it.id] for it in plan.idle if it.id in names and self._ours(work.where(it))]
+            images = [it for it in (*plan.idle, *plan.held) if it.id in names]
+            touched = [names[it.id] for it in images if self._ours(work.where(it))]
             after = {} if only_plan else _after(work, request)
             return {**_facts(plan, touched), **after}
 

@@ -20,6 +20,7 @@ from aoe.node.needs import Opener
 from aoe.node.permits import cut_for
 from aoe.node.served_cuts import ServedCuts, Wanted
 from aoe.node.steps import Add, Note, Plan, Remove
+from aoe.pool.adopting import Template
 from aoe.pool.asked import Wish, name_of
 from aoe.pool.requests import Clone, Cut, Delete, Rename, Resize
 from aoe.pool.volume import FOR_CLONE
@@ -142,10 +143,13 @@ class Volumes:
 
     def _check_kept(self, request: Wish, served: Sequence[Live]) -> None:
         """ConfigurationError for what cannot be done with a disk that is served."""
-        for one in served:
-            where = f"{plain(one.config.path)} is served at {one.config.address}"
-            if isinstance(request, Delete):
-                raise ConfigurationError(f"{where}; take that out of the file, and apply it")
+        if served and isinstance(request, Delete | Template):
+            config, users = served[0].config, [mac for mac, _ in self._users(served[0])]
+            used = f", and {', '.join(users)} used it in the last minute" * bool(users)
+            raise ConfigurationError(
+                f"{plain(config.path)} is served at {config.address}{used}; take that out of the file, and "
+                "apply it"
+            )
 
     def _check_unused(self, one: Live) -> None:
         unused_s = self._target.unused_s(one.export)

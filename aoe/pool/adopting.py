@@ -57,7 +57,7 @@ class Template:
             was, head=head.image, snapshots=(kept,), dropped=with_dropped(was, was.head), template=True
         )
         steps = Find(image), head.made, Save(self.volume, now), Settle(image), Settle(head.image)
-        return Plan((*steps, Drop(was.head.file)), _cloned_only(said))
+        return Plan((*steps, Drop(was.head.file)), _cloned_only(said), held=(was.head,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from aoe.pool.directory import begin
 from aoe.pool.names import Foreign, Format
 from aoe.pool.qemu_img import Layer, Told
 from aoe.pool.steps import Plan
-from aoe.pool.unnamed import unnamed
+from aoe.pool.unnamed import Unnamed, unnamed
 from aoe.pool.volume import Image, check_size
 from aoe.pool.work import Work, fresh_id
 from aoe.printable import plain
@@ -172,23 +172,25 @@ def template_steps(work: Work, volume: str) -> list[str]:
 @contextmanager
 def _to_be_template(work: Work, volume: str) -> Iterator[tuple[list[Layer], Image, Template]]:
     """What the volume is made of, the image for a copy of it, and the verb behind that."""
+    image, request = template_of(work, volume)
+    with ExitStack() as held:
+        layers = _held(work, held, work.tree.chain(work.tree.volume(volume).head), read=False)
+        work.room.check_for(_taken(layers), work.reserve, work.tree.said(volume))
+        yield layers, image, request
+
+
+def template_of(work: Work, volume: str) -> tuple[Image, Template]:
+    """A new image for a copy of a volume, and the verb that is to find it. ConfigurationError, PoolError."""
     was = work.tree.volume(volume)
     at = work.standing()
     check_template(at, volume, was)
     image = Image(id=fresh_id(), size=was.size, format=at.usual)
-    with ExitStack() as held:
-        layers = _held(work, held, work.tree.chain(was.head), read=False)
-        work.room.check_for(_taken(layers), work.reserve, work.tree.said(volume))
-        yield layers, image, Template(volume, was.head.id, image.id, image.format)
+    return image, Template(volume, was.head.id, image.id, image.format)
 
 
 def save(work: Work, volume: str, snapshot: str, to: Path, form: Format, told: Told) -> int:
     """Write what a volume or snapshot has to a new file; its bytes. ConfigurationError, PoolError."""
-    tree = work.tree
-    kept = tree.snapshot(volume, snapshot).image if snapshot else tree.volume(volume).head
-    with ExitStack() as held:
-        layers = _held(work, held, tree.chain(kept), read=True)
-        file = held.enter_context(unnamed(to))
+    with _to_be_saved(work, volume, snapshot, to) as (layers, kept, file):
         begin(file.fd, replace(kept, format=form))
         fds = [it.fd for it in layers]
         qemu_img.convert(
@@ -196,6 +198,27 @@ def save(work: Work, volume: str, snapshot: str, to: Path, form: Format, told: T
         )
         file.name()
     return to.stat().st_size
+
+
+def save_steps(work: Work, volume: str, snapshot: str, to: Path, form: Format) -> list[str]:
+    """What that would do now, in words. ConfigurationError, PoolError."""
+    with _to_be_saved(work, volume, snapshot, to) as (_, kept, _):
+        said = work.tree.said(volume, snapshot)
+        return [
+            f"copy what {said} has into a new file ({form}) of {kept.size} bytes",
+            f"name it {plain(str(to))}",
+        ]
+
+
+@contextmanager
+def _to_be_saved(
+    work: Work, volume: str, snapshot: str, to: Path
+) -> Iterator[tuple[list[Layer], Image, Unnamed]]:
+    """What a state is made of, its image, and a file for a copy of it, which has no name yet."""
+    kept = work.image_of(volume, snapshot)
+    with ExitStack() as held:
+        layers = _held(work, held, work.tree.chain(kept), read=True)
+        yield layers, kept, held.enter_context(unnamed(to))
 
 
 def _held(work: Work, held: ExitStack, images: list[Image], *, read: bool) -> list[Layer]:

@@ -146,14 +146,15 @@ Step = Make | Find | Check | Save | Settle | Fit | Move | Hide | Drop | Forget |
 class Plan(NamedTuple):
     """How a verb is carried out. `notes` are for people. Nothing else may use the images of `idle` meanwhile,
     nor write to those of `read`; but one that is `live` goes on while disks of the same process are served,
-    and where images stay as they are (`still`) others may read those of `idle`. One that `frees` room may use
-    what is kept for that."""
+    and where images stay as they are (`still`) others may read those of `idle`. The process that asks keeps
+    others from the images of `held` itself. One that `frees` room may use what is kept for that."""
 
     steps: tuple[Step, ...]
     done: str
     notes: tuple[str, ...] = ()
     idle: tuple[Image, ...] = ()
     read: tuple[Image, ...] = ()
+    held: tuple[Image, ...] = ()
     frees: bool = False
     live: bool = False
     still: bool = False

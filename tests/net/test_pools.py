@@ -270,7 +270,10 @@ def test_an_image_is_imported_and_made_a_template_through_the_service(
         assert filled(service, file, "import", str(image), "fast/new").endswith(f"{MIB} bytes, raw\n")
         assert filled(service, file, "template", "fast/new").startswith("fast/new: is a template")
         assert volume(service, "clone fast/new fast/web2") == "fast/web2: a clone of fast/new@template\n"
-        assert "is in use by" in filled(service, file, "template", "fast/web1", status=1)
+        with client(lab, 1) as disk:
+            assert first(disk) == 1
+            said = filled(service, file, "template", "fast/web1", "--plan", status=2)
+            assert f"served at e1.1, and {mac(disk)} used it in the last minute; take that out" in said
         assert "there is a volume new" in filled(service, file, "import", str(image), "fast/new", status=2)
         before = files(pool)
         said = filled(service, file, "import", str(image), "fast/more", status=130, then=_CTRL_C)

@@ -89,7 +89,8 @@ def test_what_is_copied_gets_a_name_when_the_daemon_would_take_it(
     image = tmp_path / "disk.raw"
     image.write_bytes(b"x" * MIB)
     check_told(ask(words.format(image=image)), "copy")
-    first, second = ask.node.seen
+    *early, first, second = ask.node.seen
+    assert early == [(verb, True, set())] * (verb == "template"), "what is served is not copied first"
     assert first == (verb, True, set())
     assert second[:2] == (verb, False)
     assert len(second[2]) == 1

@@ -60,6 +60,8 @@ def test_from_a_file_to_a_template_and_out_again(typed: Typed, tmp_path: Path, p
     *parts, done = typed.json(f"volume import {image} fast/other")
     assert [it["doing"] for it in parts] == ["copy"] * len(parts)
     assert done["volume"] == "fast/other"
+    *parts, done = typed.json(f"volume save fast/other {tmp_path}/other")
+    assert (parts[-1], done["bytes"]) == ({"doing": "copy", "percent": 100.0}, MIB)
     assert done["bytes"] == MIB
 
 
@@ -81,6 +83,12 @@ def test_plans_change_nothing(typed: Typed, tmp_path: Path, pool: Path, web: Web
     assert copied.startswith("copy what fast/base has into a new image ")
     assert "write the record of base" in rest
     assert typed.json("volume template fast/base --plan")[0]["step"].startswith("copy what fast/base has")
+    saved = tmp_path / "saved.qcow2"
+    steps, _ = typed(f"volume save fast/base {saved} --format qcow2 --plan")
+    assert steps == [f"copy what fast/base has into a new file (qcow2) of {MIB} bytes", f"name it {saved}"]
+    assert "there is no snapshot fast/base@a" in typed.refused(f"volume save fast/base@a {saved} --plan")
+    assert "is there already" in typed.refused(f"volume save fast/base {image} --plan")
+    assert not saved.exists()
     with working(pool) as work, Path(work.path_of("base")).open("r+b") as file:
         locks.take(file.fileno(), Path(file.name), read_only=False, is_block=False)
         said = filling_refused(work)
