@@ -11,15 +11,16 @@ import os
 import re
 import signal
 import ssl
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 from urllib import error as web
 from urllib import request
 from urllib.parse import urlsplit
 
-from aoe import limits, timing
+from aoe import limits
 from aoe.errors import ConfigurationError, FetchFailed
 from aoe.pool.download import Job, Note, load
 from aoe.printable import one_line
@@ -33,17 +34,13 @@ _libc = ctypes.CDLL(None)
 Say = Callable[..., None]
 
 
-def alone(job: Job, to: int, parent: int) -> NoReturn:
-    """In a process of its own, which only says how it went."""
-    try:
-        user.become_other()
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells both; the parent ends this one
-        if os.getppid() == parent:
-            with os.fdopen(to, "w", encoding="utf-8") as said:
-                _tell(job, said)
-    finally:
-        os._exit(0)
+def main() -> None:
+    """A program of its own, which reads what to do, and only says how it went."""
+    job = Job(**json.load(sys.stdin))
+    user.become_other()
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == job.parent:
+        _tell(job, sys.stdout)
 
 
 def _tell(job: Job, said: IO[str]) -> None:
@@ -67,8 +64,8 @@ def fetch(job: Job, say: Say) -> None:
     note = load(os.pread(job.note, limits.DOWNLOAD_NOTE_BYTES, 0), job.url)
     at = min(note.kept, os.fstat(job.part).st_size) if note.version else 0
     os.ftruncate(job.part, at)
-    watch = _Watch()
-    with _answer(job.url, at, note.version) as found:
+    watch = _Watch(job.stall_s)
+    with _answer(job, at, note.version) as found:
         if found.status == _NO_SUCH_PART and _whole(found.headers) == at:
             say(have=at, total=at, done=True)
             return
@@ -80,16 +77,17 @@ def fetch(job: Job, say: Say) -> None:
 class _Watch:
     """Ends what gets too little in a time, whatever it waits for."""
 
-    def __init__(self) -> None:
+    def __init__(self, stall_s: float) -> None:
         self.count = 0
+        self._stall_s = stall_s
         self._seen = 0
         signal.signal(signal.SIGALRM, self._look)
-        signal.setitimer(signal.ITIMER_REAL, timing.DOWNLOAD_STALL_S, timing.DOWNLOAD_STALL_S)
+        signal.setitimer(signal.ITIMER_REAL, stall_s, stall_s)
 
     def _look(self, *_: object) -> None:
         if self.count - self._seen < limits.DOWNLOAD_LEAST_BYTES:
             raise FetchFailed(
-                f"nothing, or next to nothing, came for {timing.DOWNLOAD_STALL_S:g} s; do it again to go on"
+                f"nothing, or next to nothing, came for {self._stall_s:g} s; do it again to go on"
             )
         self._seen = self.count
 
@@ -110,27 +108,27 @@ class _Answer:
             self.body.close()
 
 
-def _answer(url: str, at: int, version: str) -> _Answer:
-    asked = request.Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "aoe-target"})
+def _answer(job: Job, at: int, version: str) -> _Answer:
+    asked = request.Request(job.url, headers={"Accept-Encoding": "identity", "User-Agent": "aoe-target"})
     if at:
         asked.add_header("Range", f"bytes={at}-")
         asked.add_header("If-Range", version)
     try:
-        found = _opener().open(asked, timeout=timing.DOWNLOAD_STALL_S)
+        found = _opener().open(asked, timeout=job.stall_s)
     except web.HTTPError as error:
         if error.code == _NO_SUCH_PART and at:
             return _Answer(error.code, error.headers, error.fp)  # type: ignore[arg-type]
         raise FetchFailed(f"the server says {error.code} {one_line(str(error.reason))}") from error
     except web.URLError as error:
-        raise FetchFailed(_reason(error.reason)) from error
+        raise FetchFailed(_reason(error.reason, job.stall_s)) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise FetchFailed(_reason(error)) from error
+        raise FetchFailed(_reason(error, job.stall_s)) from error
     return _Answer(found.status, found.headers, found)
 
 
-def _reason(error: object) -> str:
+def _reason(error: object, stall_s: float) -> str:
     if isinstance(error, TimeoutError):
-        return f"no answer within {timing.DOWNLOAD_STALL_S:g} s"
+        return f"no answer within {stall_s:g} s"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is refused: {error.verify_message}"
     if isinstance(error, OSError) and error.strerror:
@@ -200,7 +198,7 @@ class _Copy:
 
     def _copy(self, body: http.client.HTTPResponse, note: Note) -> None:
         at = kept = note.kept
-        while piece := _read(body):
+        while piece := _read(body, self._job.stall_s):
             self._watch.count += len(piece)
             self._check_room(at + len(piece))
             _write(self._job.part, piece, at)
@@ -223,11 +221,11 @@ class _Copy:
         os.pwrite(self._job.note, note.dump(), 0)
 
 
-def _read(body: http.client.HTTPResponse) -> bytes:
+def _read(body: http.client.HTTPResponse, stall_s: float) -> bytes:
     try:
         return body.read1(limits.DOWNLOAD_CHUNK)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise FetchFailed(f"{_reason(error)}; do it again to go on") from error
+        raise FetchFailed(f"{_reason(error, stall_s)}; do it again to go on") from error
 
 
 def _write(fd: int, piece: bytes, at: int) -> None:

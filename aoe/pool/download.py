@@ -3,7 +3,7 @@
 scratch/KEY.part   what is there of it; KEY is made of the URL
 scratch/KEY.json   the URL, what the server calls this version of it, and how many bytes are on stable storage
 
-A child of this process asks the server, under root as another user: what the server says is read by a process
+Another process asks the server, under root as another user: what the server says is read by a process
 that may do no more than write to these two files.
 """
 
@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 import select
-import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -175,7 +176,8 @@ def fetched(scratch: Scratch, url: str, sha256: str | None, told: Told) -> Itera
             note = held.enter_context(handles.opened(within, key + _NOTE, os.O_CREAT | os.O_RDWR))
             file = Fetched(within, key, part)
             most = scratch.spare + os.fstat(part).st_blocks * 512
-            _ask(Job(url, part, note, most, scratch.refusal(most)), told)
+            how = most, scratch.refusal(most), timing.DOWNLOAD_STALL_S, os.getpid()
+            _ask(Job(url, part, note, *how), told)
             if sha256 is not None:
                 _check(file, sha256, said)
             yield file
@@ -219,33 +221,40 @@ def hashed(fd: int) -> str:
 
 
 class Job(NamedTuple):
-    """What is asked for, where it goes, and why not more than so many bytes."""
+    """What is asked for, where it goes, and why not more than so many bytes. A server may be silent for
+    `stall_s` seconds. The process that does it ends with its `parent`."""
 
     url: str
     part: int
     note: int
     most: int
     refusal: str
+    stall_s: float
+    parent: int
 
 
 def _ask(job: Job, told: Told) -> None:
-    """By a child, which ends with this process."""
-    from aoe.pool import asking  # noqa: PLC0415 - what reads the web is loaded where it is used
+    """By another program: this one may have threads, and then a fork of it could wait for ever for what one
+    of them had locked. A signal of the terminal reaches this process alone, which ends the other."""
+    words = sys.executable, "-I", "-S", "-c", _CHILD, str(Path(__file__).parents[2])
+    with subprocess.Popen(
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=(job.part, job.note),
+        start_new_session=True,
+    ) as child:
+        try:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            with suppress(BrokenPipeError), child.stdin as asked:
+                asked.write(json.dumps(job._asdict()).encode())
+            _hear(job.url, child.stdout.fileno(), told)
+        finally:
+            child.kill()
 
-    read_end, write_end = os.pipe()
-    parent = os.getpid()
-    child = os.fork()
-    if child == 0:
-        os.close(read_end)
-        asking.alone(job, write_end, parent)
-    os.close(write_end)
-    try:
-        _hear(job.url, read_end, told)
-    finally:
-        os.close(read_end)
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+
+_CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from aoe.pool.asking import main; main()"
 
 
 def _hear(url: str, said: int, told: Told) -> None:

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+import resource
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -214,7 +216,7 @@ def test_a_server_that_stalls_is_given_up(web: Web, tmp_path: Path, monkeypatch:
 def test_a_server_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(signal, "setitimer", lambda *_: None)
-    watch = asking._Watch()
+    watch = asking._Watch(60.0)
     watch.count += limits.DOWNLOAD_LEAST_BYTES
     watch._look()
     watch.count += limits.DOWNLOAD_LEAST_BYTES - 1
@@ -283,12 +285,18 @@ def test_the_child_ends_with_a_parent_that_is_killed(web: Web, tmp_path: Path) -
     assert fetch(tmp_path, web.url()) == DATA
 
 
-def test_a_full_store_is_told(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+def test_what_the_store_refuses_is_told(web: Web, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, hard))
+    try:
+        assert refused(tmp_path, web.url(), PoolError) == f"{web.url()}: File too large"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    monkeypatch.setattr(asking, "_write", full)
-    assert refused(tmp_path, web.url(), PoolError) == f"{web.url()}: No space left on device"
+
+def test_a_thread_fetches_as_well(web: Web, tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as threads:
+        assert threads.submit(fetch, tmp_path, web.url()).result() == DATA
 
 
 def test_names_and_urls() -> None:
