@@ -148,9 +148,10 @@ def test_what_manages_interfaces_is_told(shell: str, interfaces: Path, tmp_path:
     devices = f"mac:{MAC};mac:{OTHER};interface-name:br0;interface-name:ens4"
     manager = (there / "NetworkManager/conf.d/aoe-root.conf").read_text()
     assert manager == f"[device-aoe-root]\nmatch-device={devices}\nmanaged=0\n"
-    for unit in ("networking.service", "ifup@.service"):
-        stop = (there / f"systemd/system/{unit}.d/aoe-root.conf").read_text()
-        assert stop == "[Service]\nExecStop=\n"
+    for name in ("ens3", "ens4", "br0"):
+        assert (there / f"network/ifstate.{name}").read_text() == "aoe-root\n"
+        unit = (there / f"systemd/system/ifup@{name}.service.d/aoe-root.conf").read_text()
+        assert unit == "[Service]\nExecStart=\nExecStart=/bin/true\nExecStop=\n"
 
 
 @each_shell

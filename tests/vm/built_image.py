@@ -60,6 +60,17 @@ exec dracut --force --no-hostonly --no-hostonly-cmdline --zstd "$1" "$2"
 END
 """
 """Whoever asks for an initramfs gets one of dracut, which is there beside initramfs-tools."""
+_MANAGERS = f"""\
+{HOOK}
+cat >"$1"/etc/network/interfaces.d/root <<'END'
+auto eth0
+allow-hotplug eth0
+iface eth0 inet static
+    address 192.0.2.1/24
+    mtu 1500
+END
+"""
+"""ifupdown is to give the first interface what its root has not."""
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1Dn5sDc7nQw1S3uJ7zxTtVt1zVQ2m9cXo2hY8k5b4R of@tests\n"
 OF_DEB = "usr/share/of-a-deb"
 OF_INITRAMFS = "of-initramfs"
@@ -90,6 +101,11 @@ def built_image() -> BuiltImage:
 def dracut_image() -> BuiltImage:
     """As `built_image`, once, with an initramfs of dracut."""
     return _kept("dracut", _DRACUT, 1, "--include", "dracut-network")
+
+
+def managed_image() -> BuiltImage:
+    """As `built_image`, once, with NetworkManager and ifupdown besides networkd."""
+    return _kept("managers", _MANAGERS, 1, "--include", "network-manager,ifupdown")
 
 
 def _kept(name: str, hook: str, times: int, *words: str) -> BuiltImage:
