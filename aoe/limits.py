@@ -59,6 +59,8 @@ CLIENTS_MAX = 64
 CLIENTS_IN_ALL_MAX = 1024
 """Clients of one export, and of all of a target, that have numbers of their own; those beyond are counted
 together."""
+BACKGROUND_MAX = 8
+"""Clients of one export of which it is known that what they ask for can wait."""
 CLIENT_TAGS = 16
 """Latest tags of such a client that are remembered."""
 LATENCY_BUCKETS = 12

@@ -213,6 +213,7 @@ typedef struct {
     uint32_t spread;         /* not 0: reads go over all paths */
     uint32_t hold;           /* not 0: ranges of unknown fate stay closed until the server answers */
     uint32_t require;        /* not 0: only a proved server takes over */
+    uint32_t background;     /* not 0: what is asked for can wait while others ask the same server */
     int64_t failback_ns;     /* negative: never */
     aoe_timing timing;       /* AOE_TIMING, but for tests */
     const aoe_debt *debt;    /* of an earlier life, of those ports; at most DEBTS_MAX */

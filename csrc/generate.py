@@ -144,7 +144,7 @@ def shared() -> Iterator[str]:
     yield from defined(
         limits,
         *("BUCKET_SECTORS", "BUCKETS_MAX", "SPANS_MAX", "STREAMS_MAX", "REPLAY_WINDOW", "LIMITED_HOSTS_MAX"),
-        *("CLIENTS_MAX", "CLIENTS_IN_ALL_MAX", "CLIENT_TAGS"),
+        *("CLIENTS_MAX", "CLIENTS_IN_ALL_MAX", "BACKGROUND_MAX", "CLIENT_TAGS"),
         *("DEPTH_FIRST", "DEPTH_SAMPLES_MIN", "DEPTH_PAUSE_MIN", "DEPTH_PAUSE_MAX"),
         *("LATENCY_BUCKETS", "LATENCY_FIRST_BITS", "LATENCY_STEP_BITS"),
         *("RECEIVE_BUFFER", "SEND_BUFFER", "RING_BUFFER", "RING_FRAMES_MIN", "SPIN_US", "FRAME_ROOM"),
@@ -180,7 +180,7 @@ def shared() -> Iterator[str]:
     yield from members(frame.Command, "COMMAND_")
     yield from members(frame.Error, "ERROR_")
     yield from defined(ata, "AFLAG_EXTENDED", "AFLAG_WRITE")
-    yield from defined(stamp, "STREAM_SIGNATURE", "AWAY", "UNPROVED")
+    yield from defined(stamp, "STREAM_SIGNATURE", "AWAY", "UNPROVED", "BACKGROUND")
     yield from defined(
         opcodes,
         *(

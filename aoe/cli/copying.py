@@ -23,22 +23,24 @@ _HOLE = 4096
 
 
 class Copy(NamedTuple):
-    """`sparse`: zeroes become holes in what is there already, too."""
+    """`sparse`: zeroes become holes in what is there already, too; `full_speed`: others that ask the same
+    server do not go first."""
 
     where: Where
     source: str
     destination: str
     verify: bool = False
     sparse: bool = False
+    full_speed: bool = False
 
     async def run(self, report: Report) -> None:
         """What cannot be meant is refused before anything is asked."""
         source, destination = ends.named(self.source), ends.named(self.destination)
         self._check(source, destination)
         if isinstance(source, Standard) and isinstance(destination, Addresses):
-            await Write(self.where, destination.each).run(report)
+            await Write(self.where, destination.each, background=not self.full_speed).run(report)
         elif isinstance(destination, Standard) and isinstance(source, Addresses):
-            await Read(self.where, source.each).run(report)
+            await Read(self.where, source.each, background=not self.full_speed).run(report)
         else:
             await self._between(source, destination, report)
 
@@ -107,7 +109,7 @@ class Copy(NamedTuple):
 
     @asynccontextmanager
     async def _disk(self, end: Addresses, report: Report) -> AsyncIterator[End]:
-        async with one_disk(self.where, end.each, report) as disk:
+        async with one_disk(self.where, end.each, report, not self.full_speed) as disk:
             yield End(disk.address, disk)
 
     def _say(self, report: Report, size: int, left: int, took_s: float) -> None:

@@ -179,6 +179,11 @@ def _add_copy(commands: Any) -> None:
     command.add_argument(
         "--sparse", action="store_true", help="write zeroes as holes also into a file that exists"
     )
+    command.add_argument(
+        "--full-speed",
+        action="store_true",
+        help="do not let other hosts go first that ask the same server meanwhile",
+    )
 
 
 def _add_nbd(commands: Any) -> None:

@@ -21,11 +21,12 @@ class Read(NamedTuple):
     addresses: list[str]
     lba: int = 0
     sectors: int | None = None
+    background: bool = False
 
     async def run(self, report: Report) -> None:
         """Nothing is written where not all of it exists."""
         report.bytes_go_out = True
-        async with one_disk(self.where, self.addresses, report) as disk:
+        async with one_disk(self.where, self.addresses, report, self.background) as disk:
             start = _start(disk, self.lba)
             wanted = disk.size - start if self.sectors is None else self.sectors * protocol.SECTOR
             if start + wanted > disk.size:
@@ -45,10 +46,11 @@ class Write(NamedTuple):
     where: Where
     addresses: list[str]
     lba: int = 0
+    background: bool = False
 
     async def run(self, report: Report) -> None:
         """A file is measured before anything is written; of a pipe it is said what was."""
-        async with one_disk(self.where, self.addresses, report) as disk:
+        async with one_disk(self.where, self.addresses, report, self.background) as disk:
             start = _start(disk, self.lba)
             _measure(disk, start, _left_in_file(sys.stdin.fileno()))
             written = _Written(disk, start)

@@ -48,11 +48,13 @@ class Where(NamedTuple):
 
 
 @asynccontextmanager
-async def one_disk(where: Where, addresses: Sequence[str], report: Report) -> AsyncIterator[RemoteDisk]:
-    """The disk at all addresses. RequestError where one of them leads to another disk, or is refused; one
-    that does not answer is said, and the disk used without it."""
-    names = canonical(addresses)
-    async with attach(*names, interface=where.chosen, link=open_datagrams(where.links)) as disk:
+async def one_disk(
+    where: Where, addresses: Sequence[str], report: Report, background: bool = False
+) -> AsyncIterator[RemoteDisk]:
+    """The disk at all addresses, which is asked in the `background` of others. RequestError where one of them
+    leads to another disk, or is refused; one that does not answer is said, and the disk used without it."""
+    names, links = canonical(addresses), open_datagrams(where.links)
+    async with attach(*names, interface=where.chosen, link=links, background=background) as disk:
         for address in names:
             refused = [path for path in disk.paths if path.address == address and path.state == "refused"]
             problem = _problem_at(disk, address)

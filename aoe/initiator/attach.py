@@ -74,6 +74,7 @@ async def attach(
     fence: Sequence[str] = (),
     failback_s: float | None = None,
     verify: Verify = "trust",
+    background: bool = False,
     engine: str = "auto",
 ) -> AsyncIterator[RemoteDisk]:
     """The one disk that is at all `addresses` ("e0.0"), over Ethernet interfaces (the only one that is up,
@@ -86,7 +87,7 @@ async def attach(
     Unreachable if nothing answers there.
     """
     links, names = as_links(link), as_names(interface)
-    options = Options(timeout_s, spread, hold, fence, failback_s, find_s, verify)
+    options = Options(timeout_s, spread, hold, fence, failback_s, find_s, verify, background)
     try:
         options.check()
         check_engine(engine)

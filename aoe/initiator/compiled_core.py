@@ -49,6 +49,7 @@ def settings(
             "spread": policy.spread,
             "hold": policy.hold,
             "require": policy.require,
+            "background": policy.background,
             "failback_ns": failback_ns,
             "timing": policy.timing._asdict(),
             "debt": debts,

@@ -12,12 +12,14 @@ from aoe.wire.ata import AtaRequest
 from aoe.wire.config import Config, ConfigCommand
 from aoe.wire.frame import Command
 from aoe.wire.opcodes import IDENTIFY_DEVICE
-from aoe.wire.stamp import AWAY, UNPROVED, UNSTAMPED, Stamp, stamped
+from aoe.wire.stamp import AWAY, BACKGROUND, UNPROVED, UNSTAMPED, Stamp, stamped
 
 _QUESTIONS = {
-    word: ata.encode(AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24 | word)) for word in (0, AWAY, UNPROVED)
+    word: ata.encode(AtaRequest(0, 0, 1, IDENTIFY_DEVICE, 0xA0 << 24 | word))
+    for about in (0, BACKGROUND)
+    for word in (about, about | AWAY, about | UNPROVED)
 }
-"""IDENTIFY, by what it says of our staying there."""
+"""IDENTIFY, by what it says of us: whether we stay there, and whether what we ask for can wait."""
 
 
 def look(board: Board, path: Path, now_ns: int) -> None:
@@ -29,7 +31,7 @@ def look(board: Board, path: Path, now_ns: int) -> None:
     path.registering = _to_register(path, now_ns)
     path.looked_ns = now_ns
     path.told = word(board, path)
-    asked = _QUESTIONS[path.told]
+    asked = _QUESTIONS[path.told | (BACKGROUND if board.policy.background else 0)]
     check(board, path, stamped(asked, path.registering) if path.registering.stream else IDENTIFY, now_ns)
 
 

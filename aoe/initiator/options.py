@@ -91,6 +91,7 @@ class Options(NamedTuple):
     failback_s: float | None = None
     find_s: float = timing.FIND_S
     verify: Verify = "trust"
+    background: bool = False
 
     @property
     def policy(self) -> "Policy":
@@ -98,7 +99,7 @@ class Options(NamedTuple):
         from aoe.initiator.path import Policy  # noqa: PLC0415 - the words of a command line need no session
 
         failback_ns = None if self.failback_s is None else int(self.failback_s * 1e9)
-        return Policy(self.spread, self.hold, failback_ns, self.verify == "require")
+        return Policy(self.spread, self.hold, failback_ns, self.verify == "require", self.background)
 
     def check(self) -> None:
         """OutOfRangeError, ConfigurationError or TypeError for what cannot be meant."""
@@ -125,6 +126,9 @@ _KINDS: dict[str, Kind] = {
         "when the owner is lost and no other server was proved to have the disk: trust lets one that was not "
         "take over, require waits for one that was",
         get_args(Verify),
+    ),
+    "background": Flag(
+        "let what is asked for wait while other hosts ask the same server, if that is aoe-target"
     ),
 }
 

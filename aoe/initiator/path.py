@@ -31,12 +31,14 @@ class Port(NamedTuple):
 class Policy(NamedTuple):
     """`spread` reads over all proved paths; `hold` ranges of unknown fate closed until the server answers or
     is fenced; go back to a proved path named earlier when it was usable for `failback_ns` (None: never);
-    `require` a proof of a server that takes over; `timing` is how long things are waited for."""
+    `require` a proof of a server that takes over; `background`: what is asked for can wait while others ask;
+    `timing` is how long things are waited for."""
 
     spread: bool = False
     hold: bool = False
     failback_ns: int | None = None
     require: bool = False
+    background: bool = False
     timing: Timing = USUAL
 
 

@@ -9,6 +9,7 @@ from aoe.drive import identify
 from aoe.drive.command import CHANGES_DATA, Drive, Kind, Operation
 from aoe.drive.identify import Identity
 from aoe.errors import DiskError
+from aoe.target.background import Background
 from aoe.target.departures import Departures
 from aoe.target.order import By, OrderQueue, Ticket
 from aoe.target.rates import NONE, Limits, Rates
@@ -161,6 +162,7 @@ class Export:
         self.streams = Streams()
         self.work = Work()
         self.departures = Departures()
+        self.background = Background()
         self.limits = NONE
         self.rates: Rates | None = None
         """What enforces them, if anything is limited."""
@@ -281,7 +283,7 @@ class Export:
         self.jobs += 1
         self.held_bytes += job.size
         self.tickets |= {job.arrival.ticket} - {0}
-        by = By(client, job.arrival.stamp_ns)
+        by = By(client, job.arrival.stamp_ns, job.arrival.header.src in self.background)
         if extents:
             return self.queue.admit(job, extents, kind in CHANGES_DATA, by=by, held=held)
         return self.queue.admit_flush(job, by=by, held=held)

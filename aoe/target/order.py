@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from aoe.limits import SPANS_MAX
+from aoe.target.background import Leeway
 from aoe.target.cut import Cut
 from aoe.target.depth import Depth
 from aoe.target.turns import Turns
@@ -19,10 +20,11 @@ Job = TypeVar("Job")
 
 
 class By(NamedTuple):
-    """Which client a ticket is of, and when its frame was received."""
+    """Which client a ticket is of, when its frame was received, and whether it can wait while others ask."""
 
     client: Hashable = None
     stamp_ns: int = 0
+    background: bool = False
 
 
 _NOBODY = By()
@@ -54,11 +56,19 @@ class OrderQueue(Generic[Job]):
         self._pending: dict[Ticket[Job], None] = {}
         self._changes: dict[Ticket[Job], None] = {}
         self._ready: Turns[Ticket[Job]] = Turns()
+        self._spare: Turns[Ticket[Job]] = Turns()
+        """What can wait for others, too; and how much of that is running."""
+        self._spared = 0
+        self._leeway = Leeway()
         self._cut: Cut[Ticket[Job]] | None = None
         self._before_cut: dict[Ticket[Job], None] = {}
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    def share(self, leeway: Leeway) -> None:
+        """What can wait does so for those of other exports, too."""
+        self._leeway = leeway
 
     def tickets(self) -> list[Ticket[Job]]:
         """What was admitted and is not done."""
@@ -105,15 +115,24 @@ class OrderQueue(Generic[Job]):
     def take(self, late_ns: int = 0) -> Ticket[Job] | None:
         """The ticket that may run and has its turn, if there is a place for it. All are to be had while a
         change waits that was received before `late_ns`: it is not to become too old here (order rule T3)."""
-        if not self._ready or self._running >= self._places:
+        turns = self._turns(late_ns)
+        if turns is None or self._running >= self._places:
             return None
-        if self._running >= self.depth.now and not self._hurries(late_ns):
+        hurries = _hurries(self._ready, late_ns) or _hurries(self._spare, late_ns)
+        if self._running >= self.depth.now and not hurries:
             return None
         self._running += 1
-        return self._ready.take()
+        ticket = turns.take()
+        self._spared += ticket.by.background
+        return ticket
 
-    def _hurries(self, late_ns: int) -> bool:
-        return any(it.changes and it.by.stamp_ns < late_ns for it in self._ready.heads())
+    def _turns(self, late_ns: int) -> Turns[Ticket[Job]] | None:
+        """Whose turn it is, of what can wait only as far as `Leeway` says; None: no one's."""
+        others = self._ready or None
+        if not self._spare:
+            return others
+        may = others is None and self._spared < self._leeway.now
+        return self._spare if not self._spared or may or _hurries(self._spare, late_ns) else others
 
     def disk_did(self, now_ns: int) -> None:
         """A read or write that is running."""
@@ -122,6 +141,9 @@ class OrderQueue(Generic[Job]):
     def done(self, ticket: Ticket[Job]) -> None:
         """Give a taken ticket's place back and let its followers on."""
         self._running -= 1
+        if ticket.by.background:
+            self._spared -= 1
+            self._leeway.grow(self._places)
         del self._pending[ticket]
         self._changes.pop(ticket, None)
         for follower in ticket.followers:
@@ -141,6 +163,14 @@ class OrderQueue(Generic[Job]):
         """It waits for nothing of the order any more."""
         cut = self._cut
         if cut is None or not ticket.changes or not cut.keeps(ticket, ticket.spans):
+            self._may_go(ticket)
+
+    def _may_go(self, ticket: Ticket[Job]) -> None:
+        """As soon as it has its turn and a place."""
+        if ticket.by.background:
+            self._spare.add(ticket.by.client, ticket)
+        else:
+            self._leeway.end()
             self._ready.add(ticket.by.client, ticket)
 
     # A snapshot (aoe.target.cut)
@@ -160,13 +190,13 @@ class OrderQueue(Generic[Job]):
         """A cut has these ranges."""
         assert self._cut is not None, "there is one"
         for ticket in self._cut.has(first, last):
-            self._ready.add(ticket.by.client, ticket)
+            self._may_go(ticket)
 
     def end_cut(self) -> None:
         """Nothing waits for one any more."""
         cut, self._cut = self._cut, None
         for ticket in cut.end() if cut is not None else ():
-            self._ready.add(ticket.by.client, ticket)
+            self._may_go(ticket)
 
     def _spans(self, extents: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
         """Many ranges count as all that lies between them: a comparison must stay short."""
@@ -178,6 +208,10 @@ class OrderQueue(Generic[Job]):
     def _round(self, lba: int, sectors: int) -> tuple[int, int]:
         block = self._block_sectors
         return lba // block * block, -(-(lba + sectors) // block) * block
+
+
+def _hurries(turns: Turns[Ticket[Job]], late_ns: int) -> bool:
+    return any(it.changes and it.by.stamp_ns < late_ns for it in turns.heads())
 
 
 def _overlap(one: Ticket[Job], other: Ticket[Job]) -> bool:

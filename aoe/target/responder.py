@@ -11,6 +11,7 @@ from aoe.drive import command as drive
 from aoe.drive.command import A_READ, CHANGES_DATA, Identify, Kind, Operation
 from aoe.errors import DiskError, NoThread, Outdated
 from aoe.target.age import AgeGate
+from aoe.target.background import Leeway
 from aoe.target.effects import EVERYONE, Conflict, Delay, Effect, Forged, Met, Peek, Persist, Send, Submit
 from aoe.target.export import Arrival, Change, Export, Job, Port
 from aoe.target.rates import Rates, patience_ns
@@ -22,7 +23,7 @@ from aoe.wire.ata import AtaReply, AtaRequest
 from aoe.wire.config import ConfigCommand
 from aoe.wire.frame import BROADCAST, FLAG_RESPONSE, Command, Error, Fault, Header
 from aoe.wire.reserve import Reserve
-from aoe.wire.stamp import stamp_of
+from aoe.wire.stamp import BACKGROUND, stamp_of
 
 _LIMITED = frozenset({Kind.READ, Kind.WRITE, Kind.VERIFY, Kind.TRIM})
 """What counts against the limits of an export."""
@@ -59,6 +60,7 @@ class Responder:
         self.remote_masks = remote_admin and remote_masks
         self.counters: Counter[str] = Counter()
         self._crowd = Crowd()
+        self._leeway = Leeway()
         self._works: list[Work] = []
         self.active = 0
         """Jobs and changes admitted and not yet finished."""
@@ -70,6 +72,7 @@ class Responder:
         assert export.key not in self.exports, "its address is free"
         self.exports[export.key] = export
         export.work.begin(self._crowd, self._boottime_ns)
+        export.queue.share(self._leeway)
         self._works.append(export.work)
 
     def dismiss(self, export: Export) -> None:
@@ -262,6 +265,9 @@ class Responder:
         if meant is Identify.DEVICE:
             self._count("identify", export)
             place = self._place(export, arrival, now_ns)
+            if not (arrival.wildcard or arrival.judged is not None):  # an engine was told, too
+                can_wait = place is not None and request.lba & BACKGROUND != 0
+                export.background.says(arrival.header.src, can_wait)
             if place is not None:
                 export.departures.tell(arrival.header.src, request.lba, self._boottime_ns)
             answer = self._reply_ata(export, arrival, drive.done(request, export.identify_for(place)))

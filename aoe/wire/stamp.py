@@ -19,6 +19,8 @@ AWAY = 1
 """LBA of an IDENTIFY of ours to a server that drains: another server has what this host asks for."""
 UNPROVED = 2
 """Another one: it uses this server still, as no write of its own has proved the other one yet."""
+BACKGROUND = 0x100
+"""Beside these: what this host asks for can wait while others ask."""
 _INSTANCE_AT = len(STREAM_SIGNATURE)
 _MARK = USER_TAG >> 24
 """In the first byte of a tag."""

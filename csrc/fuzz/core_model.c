@@ -475,12 +475,19 @@ static uint32_t takes(uint32_t number)
 }
 
 /* The bits of the Device register that were always set. */
-static int is_old(const struct sent *s) { return wire_lba(s->head) == 0xA0000000u; }
+/* What an IDENTIFY says beside the registers of old; with a stream also whether what we ask for can wait. */
+static uint64_t said_in(const struct sent *s)
+{
+    uint64_t background = s->stream && core->set.background ? 0x100 : 0;
+    return wire_lba(s->head) - background - 0xA0000000u;
+}
+
+static int is_old(const struct sent *s) { return said_in(s) == 0; }
 
 /* A server that said that it drains is told that we have left it, or that we would. */
 static int is_leaving(const struct sent *s)
 {
-    if (wire_lba(s->head) != 0xA0000001u && wire_lba(s->head) != 0xA0000002u)
+    if (said_in(s) != 1 && said_in(s) != 2)
         return 0;
     for (uint32_t i = 0; i < m.drains_count; i++)
         if (m.drains[i] == s->path)

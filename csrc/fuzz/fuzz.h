@@ -148,6 +148,7 @@ void model_trusts(int export); /* again, by a word of the operator */
 int model_comes(int export); /* again, after it was gone; 1 if a sync had failed there */
 void model_pattern(uint8_t *sector, uint32_t tag, uint64_t lba);
 void model_starts(struct record *r, const struct thread *t, enum action action);
+void model_spares(const struct op *op, const struct thread *t); /* it goes to the disk; what can wait lets others go first */
 void model_written(struct record *r, uint64_t lba, uint32_t sectors);
 void model_read(const struct record *r);
 void model_sync(int export, uint32_t life, uint64_t started, int good);

@@ -604,6 +604,7 @@ static int begin(void)
                                   .spread = policy & 1,
                                   .hold = policy >> 1 & 1,
                                   .require = policy >> 5 & 1,
+                                  .background = policy >> 1 & 1,
                                   .failback_ns = failbacks[policy >> 2 & 3],
                                   .timing = AOE_TIMING};
     static aoe_debt left;

@@ -303,6 +303,8 @@ static void request(void)
     asked->count = count;
     asked->opcode = opcodes[what % sizeof opcodes];
     *asked->lba = lba;
+    if (asked->opcode == IDENTIFY_DEVICE) /* what it asks for can wait, or not */
+        asked->lba[1] = count >> 1 & 1;
     int trims = asked->opcode == DATA_SET_MANAGEMENT;
     if (trims)
         fill_list();

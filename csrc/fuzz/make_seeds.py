@@ -67,9 +67,10 @@ def request(opcode: int, where: int = 0, lba: int = 0, count: int = 1) -> bytes:
     return bytes((REQUEST, OPCODES.index(opcode), where, lba, count))
 
 
-def stamped(opcode: int, epoch: int, where: int = 0, kind: int = 6) -> bytes:
-    """Of a stream (order rule T9), for sector 0. Kind 6 and 7 are streams, 11 is one of an earlier life."""
-    return bytes((REQUEST, kind * len(OPCODES) + OPCODES.index(opcode), where, 0, 1, epoch))
+def stamped(opcode: int, epoch: int, where: int = 0, kind: int = 6, count: int = 1) -> bytes:
+    """Of a stream (order rule T9), for sector 0. Kind 6 and 7 are streams, 11 is one of an earlier life. With
+    a count of 2 an IDENTIFY says that what its client asks for can wait."""
+    return bytes((REQUEST, kind * len(OPCODES) + OPCODES.index(opcode), where, 0, count, epoch))
 
 
 def streams(export: int) -> bytes:
@@ -218,6 +219,20 @@ def by_turns(export: int) -> bytes:
     return asked + PASS_ONCE + 3 * done(1) + 9 * again + asked + PASS_ONCE + 9 * done(1)
 
 
+def background(export: int) -> bytes:
+    """A client that can wait asks for most; others ask one after the other, then none does, then one again.
+    Then its writes wait until they are half as old as they may be."""
+    here, other = place(export), place(export, client=1)
+    says = stamped(0xEC, 0, here, count=2) + PASS_ONCE + done()
+    many = b"".join(read(here, 8 * (at % 8)) for at in range(14))
+    busy = 6 * (read(other, 40) + PASS_ONCE + done(1)) + 8 * done(1)
+    writes = b"".join(write(here, 8 * at) for at in range(6))
+    late = (
+        writes + read(other, 56) + PASS_ONCE + bytes((CLOCK, 3)) + read(other, 63) + PASS_ONCE + 4 * done(3)
+    )
+    return says + many + PASS_ONCE + busy + many + read(other, 40) + PASS_ONCE + 3 * done(4) + late
+
+
 def lives(export: int) -> bytes:
     """Written durably to an image whose process ends before the sync: the next one's sync is not theirs."""
     here, other = place(export), place(export, client=1)
@@ -271,6 +286,8 @@ def of_an_export(export: int) -> Iterator[tuple[str, bytes]]:
     yield "places", settings(limits=1) + shared + PASS_ONCE + bytes((CLOCK, 3)) + 4 * done(1)
     yield "turns", settings(limits=1) + by_turns(export) + 2 * done()
     yield "shared", settings() + by_turns(export) + bytes((CLOCK, 3)) + 2 * done()
+    yield "background", settings() + background(export) + stamped(0xEC, 0, here) + 4 * done()
+    yield "background-places", settings(limits=1) + background(export) + 20 * done(1)
     yield "queue", settings(limits=4) + overlapping(export) + PASS_ONCE + done()
     yield "few-ops", settings(limits=16) + overlapping(export) + PASS_ONCE + done()
     news = flush(here) + PASS_ONCE + done(1, fault=1) + bytes((PUBLISH, export, 8, 0)) + PASS_ONCE

@@ -748,8 +748,23 @@ static void check_places(const struct thread *t)
     for (uint32_t i = 0; i < EXPORTS; i++) {
         const struct export *x = &t->engine->exports[i];
         if (thread_owns(t, x))
-            CHECK(turns_empty(&x->ready) || x->at_disk);
+            CHECK((turns_empty(&x->ready) && turns_empty(&x->spare)) || x->at_disk);
     }
+}
+
+static int is_late_write(const struct op *op, const struct thread *t)
+{
+    return op->background && op->kind == K_WRITE && op->stamp_ns < t->now_ns - engine->set.frame_age_ns / 2;
+}
+
+void model_spares(const struct op *op, const struct thread *t)
+{
+    const struct export *x = op->export;
+    int late = 0;
+    for (const struct op *other = x->order.head; other; other = other->next)
+        late |= is_late_write(other, t);
+    CHECK(x->spared <= x->at_disk && x->spared >= op->background);
+    CHECK(!op->background || x->spared == 1 || x->spared <= engine->leeway || late);
 }
 
 /* What the engine does with a request */

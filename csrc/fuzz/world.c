@@ -687,6 +687,8 @@ static void check_start(const struct io *io)
         check_room(x);
     if (r)
         model_starts(r, &engine->threads[w.thread], io->action);
+    if (io->owner)
+        model_spares(io->owner, &engine->threads[w.thread]);
     if (io->action == IO_SYNC)
         return;
     CHECK(r->export == (int)x->index);

@@ -74,6 +74,7 @@ void looks_look(aoe_core *c, struct path *path, int64_t now_ns)
     path->told = looks_word(c, path);
     if (path->registering.stream) {
         body.ata.lba[0] = path->told;
+        body.ata.lba[1] = c->set.background ? BACKGROUND >> 8 : 0;
         stamp_registers(&body.ata, &path->registering);
         stamp_trailer(body.head + body.head_length, &path->registering);
         body.head_length += STAMP_TRAILER;

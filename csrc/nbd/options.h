@@ -19,6 +19,7 @@ struct options {
     int64_t failback_ns; /* negative: none */
     int64_t find_ns;
     uint32_t verify;
+    uint32_t background;
 };
 
 enum option_kind { OPTION_SECONDS, OPTION_SECONDS_OR_NONE, OPTION_FLAG, OPTION_CHOICE, OPTION_COMMAND };
@@ -38,9 +39,10 @@ static const struct option option_table[] = {
     {"failback", OPTION_SECONDS_OR_NONE, offsetof(struct options, failback_ns), NULL},
     {"find", OPTION_SECONDS, offsetof(struct options, find_ns), NULL},
     {"verify", OPTION_CHOICE, offsetof(struct options, verify), verify_words},
+    {"background", OPTION_FLAG, offsetof(struct options, background), NULL},
 };
 
-#define OPTIONS_DEFAULT {.timeout_ns = -1, .spread = 0, .hold = 0, .failback_ns = -1, .find_ns = 5000000000, .verify = VERIFY_TRUST}
+#define OPTIONS_DEFAULT {.timeout_ns = -1, .spread = 0, .hold = 0, .failback_ns = -1, .find_ns = 5000000000, .verify = VERIFY_TRUST, .background = 0}
 
 #define OPTIONS_HELP \
     "timeout=SECONDS|none  how long a request is repeated before it fails; none: for\n                      ever\n" \
@@ -49,6 +51,7 @@ static const struct option option_table[] = {
     "fence=COMMAND         a command that makes sure that a lost server does nothing\n                      any more (power switch, DRBD, RBD blocklist); it gets the\n                      server's MAC and address, and opens the ranges when it ends\n                      with status 0\n" \
     "failback=SECONDS|none go back to a proved path whose address is named earlier once\n                      it was usable for so long; none: never\n" \
     "find=SECONDS          how long the disk is looked for at first\n" \
-    "verify=trust|require  when the owner is lost and no other server was proved to\n                      have the disk: trust lets one that was not take over,\n                      require waits for one that was\n"
+    "verify=trust|require  when the owner is lost and no other server was proved to\n                      have the disk: trust lets one that was not take over,\n                      require waits for one that was\n" \
+    "background=true       let what is asked for wait while other hosts ask the same\n                      server, if that is aoe-target\n"
 
 #endif

@@ -134,6 +134,7 @@ static void apply(struct options *how, struct shared_settings *set)
     set->core.spread = how->spread;
     set->core.hold = how->hold;
     set->core.require = how->verify == VERIFY_REQUIRE;
+    set->core.background = how->background;
     set->core.failback_ns = how->failback_ns;
     set->core.timing = (aoe_timing)AOE_TIMING;
     set->timeout_ns = how->timeout_ns;

@@ -38,6 +38,7 @@
 #define LIMITED_HOSTS_MAX 64
 #define CLIENTS_MAX 64
 #define CLIENTS_IN_ALL_MAX 1024
+#define BACKGROUND_MAX 8
 #define CLIENT_TAGS 16
 #define DEPTH_FIRST 8
 #define DEPTH_SAMPLES_MIN 32
@@ -238,6 +239,7 @@ enum {
 #define STREAM_SIGNATURE "\xd3\x1f\xb6\x4a"
 #define AWAY 1
 #define UNPROVED 2
+#define BACKGROUND 256
 
 /* aoe.wire.opcodes */
 #define READ_SECTORS 0x20

@@ -104,8 +104,7 @@ static void sync_failed(struct thread *t, struct op *op, int32_t result)
     pass_up(t, op);
 }
 
-/* Whether one of these is not to wait any more for others' sake, as it would become too old (rule T3). */
-static int hurries(const struct thread *t, const struct op *line)
+static int has_late(const struct thread *t, const struct op *line)
 {
     uint64_t late_ns = t->now_ns - frame_age_ns(t->engine) / 2;
     while (line && !(line->kind == K_WRITE && line->stamp_ns < late_ns))
@@ -113,12 +112,18 @@ static int hurries(const struct thread *t, const struct op *line)
     return line != NULL;
 }
 
+/* Whether one of these is not to wait any more for others' sake, as it would become too old (rule T3). */
+static int hurries(const struct thread *t, const struct turns *turns)
+{
+    return has_late(t, turns->now.first) || has_late(t, turns->next.first);
+}
+
 static int has_place(const struct thread *t, const struct export *x)
 {
     uint32_t left = t->at_disk < WORKERS_MAX ? WORKERS_MAX - t->at_disk : 0;
     if (x->at_disk && x->at_disk >= share(left, t->engine->set.places))
         return 0;
-    return x->at_disk < x->depth.now || hurries(t, x->ready.now.first) || hurries(t, x->ready.next.first);
+    return x->at_disk < x->depth.now || hurries(t, &x->ready) || hurries(t, &x->spare);
 }
 
 /* Whether to begin it might keep this thread, and so all others' exports, waiting. */
@@ -164,6 +169,7 @@ static void start_io(struct thread *t, struct op *op, enum action action, uint64
     op->submitted_ns = t->boot_ns;
     op->export->at_disk++;
     op->export->writing += action == IO_WRITE;
+    op->export->spared += op->background;
     r->io = (struct io){.owner = op,
                         .buffer = op->data,
                         .fd = v->fd,
@@ -227,10 +233,21 @@ static void has_turn(struct thread *t, struct op *op)
         to_disk(t, op);
 }
 
+/* Whose turn it is, of what can wait only as far as background.h says; NULL: no one's. */
+static struct turns *turns_next(const struct thread *t, struct export *x)
+{
+    struct turns *others = turns_empty(&x->ready) ? NULL : &x->ready;
+    if (turns_empty(&x->spare))
+        return others;
+    if (!x->spared || hurries(t, &x->spare) || (!others && x->spared < leeway(&t->engine->leeway)))
+        return &x->spare;
+    return others;
+}
+
 static void give_places(struct thread *t, struct export *x)
 {
-    while (!turns_empty(&x->ready) && has_place(t, x)) /* one that needs none leaves it to the next */
-        has_turn(t, turns_take(&x->ready));
+    for (struct turns *next; (next = turns_next(t, x)) && has_place(t, x);) /* one that needs none leaves it to the next */
+        has_turn(t, turns_take(next));
 }
 
 void operation_run(struct thread *t, struct op *op)
@@ -255,12 +272,15 @@ void operation_run(struct thread *t, struct op *op)
         finish(t, op);
         return;
     }
-    if (turns_empty(&x->ready) && has_place(t, x)) {
-        turns_pass(&x->ready, op);
-        to_disk(t, op);
-        return;
+    if (!op->background) {
+        leeway_end(&t->engine->leeway);
+        if (turns_empty(&x->ready) && turns_empty(&x->spare) && has_place(t, x)) {
+            turns_pass(&x->ready, op);
+            to_disk(t, op);
+            return;
+        }
     }
-    turns_add(&x->ready, op);
+    turns_add(op->background ? &x->spare : &x->ready, op);
     give_places(t, x);
 }
 
@@ -348,6 +368,10 @@ static void io_done(struct thread *t, struct op *op, const struct io *io)
     int durable = op->kind == K_WRITE && op->durable;
     if (op->kind == K_WRITE)
         write_over(x);
+    if (op->background) {
+        x->spared--;
+        leeway_grow(&t->engine->leeway, t->engine->set.places);
+    }
     if (good && durable) { /* many writes share a sync */
         wait_for_sync(x, op);
     } else if (good && !(op->kind == K_FLUSH && distrusted(x))) {

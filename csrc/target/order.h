@@ -34,6 +34,7 @@ struct op {
     uint8_t kind, state, durable;
     uint8_t kept;           /* it waits for a snapshot, S_READY */
     uint32_t needs;         /* for this range of it */
+    uint8_t background;     /* it can wait while others ask */
     uint8_t client;         /* its place among those that are counted; CLIENTS_MAX: with others */
     uint8_t *data;          /* payload, aligned for direct I/O; the ATA header stands right before it */
     uint32_t skip;          /* bytes between `data` and the first sector read, where a read was rounded */

@@ -178,6 +178,7 @@ static void carry_out(struct thread *t, struct export *x, uint32_t port, const s
     uint8_t client = r->asks ? asked(t, x, a, r) : CLIENTS_MAX;
     if (op) {
         op->client = client;
+        op->background = (uint8_t)background_has(&x->background, wire_of(a->frame)->src);
         admit(t, x, op, port, a, era, r, begin_ns);
     }
 }
@@ -218,6 +219,8 @@ void serve_frame(struct thread *t, uint32_t port, const struct arrival *a)
     const uint8_t *instance = r.ages || r.identifies ? streams_instance(a->frame, a->length) : NULL;
     int names_us = instance && !memcmp(instance, v->instance, INSTANCE_BYTES);
     up.export_index = x->index;
+    if (r.identifies)
+        background_says(&x->background, wire_of(a->frame)->src, names_us && wire_lba(a->frame) & BACKGROUND);
     if (r.identifies && names_us)
         up.registered = registers(t, x, a, era);
     if (r.verdict == V_DROP)

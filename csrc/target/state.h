@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "abi.h"
+#include "background.h"
 #include "cut.h"
 #include "delays.h"
 #include "depth.h"
@@ -88,9 +89,10 @@ struct export {
     size_t map_length;
     int map_access;
     int watch, cut;
-    struct turns ready; /* may go, but all places are taken */
+    struct turns ready, spare; /* may go, but all places are taken; the latter can wait for others, too */
+    struct background background; /* whose can */
     struct depth depth;
-    uint32_t at_disk, writing; /* requests, and writes among them */
+    uint32_t at_disk, writing, spared; /* requests, and among them writes, and those that could wait */
     uint32_t sync_after;       /* so many writes are over first */
     struct op *unsynced, *syncing; /* written, and waiting for a sync that began after that (rule T6) */
     struct io sync;
@@ -204,6 +206,7 @@ struct aoe_engine {
     uint8_t *up;
     size_t up_head, up_used;
     struct crowd crowd;
+    _Atomic uint32_t leeway; /* of what can wait */
 };
 
 static inline void count(struct thread *t, uint32_t what)

@@ -94,13 +94,14 @@ static void let_go(struct thread *t, struct export *x)
 {
     struct view *last = x->now;
     int64_t number = last->number;
-    assert(t->leaving && turns_empty(&x->ready) && !x->unsynced && !x->order.tail && !x->order.pending);
+    assert(t->leaving && turns_empty(&x->ready) && turns_empty(&x->spare) && !x->unsynced && !x->order.tail && !x->order.pending);
     cuts_forget(t, x);
     outlets_unmap(t);
     map_forget(t, x);
     streams_end(&x->streams);
     outlets_forget(t, x);
     work_leave(&x->work, &t->engine->crowd);
+    x->background.count = 0;
     x->now = NULL;
     view_free(last);
     t->leaving--;

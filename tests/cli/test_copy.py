@@ -109,6 +109,37 @@ def test_a_link_to_a_file_stays_one(served: Served, image: Path, tmp_path: Path)
     assert there.read_bytes() == image.read_bytes()
 
 
+# Beside others
+
+
+@pytest.mark.parametrize(
+    ("words", "background"),
+    [
+        (["copy", "e1.2", "copied"], True),
+        (["copy", "e1.2", "copied", "--full-speed"], False),
+        (["copy", "e1.2", "-"], True),
+        (["read", "e1.2"], False),
+    ],
+)
+def test_a_copy_lets_others_go_first_unless_it_is_told_not_to(
+    served: Served, tmp_path: Path, words: list[str], background: bool
+) -> None:
+    program = (
+        "import sys, aoe.cli.where as where\n"
+        "attach = where.attach\n"
+        "def told(*names, **how):\n"
+        "    print(how['background'], file=sys.stderr)\n"
+        "    return attach(*names, **how)\n"
+        "where.attach = told\n"
+        "from aoe.cli.client import main\n"
+        "sys.exit(main())\n"
+    )
+    how = command(*words, *over(served))
+    how[1:3] = ["-c", program]
+    done = subprocess.run(how, cwd=tmp_path, capture_output=True, check=True, timeout=60)
+    assert done.stderr.decode().split() == [str(background)]
+
+
 # What cannot be meant
 
 

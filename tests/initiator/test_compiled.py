@@ -234,7 +234,7 @@ class World:
         self.rng = rng = random.Random(seed)
         failback_ns = rng.choice([None, None, None, 2_000 * MS, 0])
         policy = Policy(rng.random() < 0.3, rng.random() < 0.2, failback_ns, rng.random() < 0.2)
-        policy = policy._replace(timing=timing_of(random.Random(-2 - seed)))
+        policy = policy._replace(background=seed % 2 == 1, timing=timing_of(random.Random(-2 - seed)))
         ports = rng.choice([1, 2, 2, 3])
         first_tag = rng.getrandbits(31)
         self.policy = policy

@@ -9,7 +9,7 @@ from aoe.initiator.request import Outcome, Verb
 from aoe.timing import USUAL
 from aoe.wire import frame, protocol
 from aoe.wire.frame import Command
-from aoe.wire.stamp import AWAY, UNPROVED
+from aoe.wire.stamp import AWAY, BACKGROUND, UNPROVED
 from tests.initiator.play import MS, Play, Server, both, mac
 
 SECTOR = protocol.SECTOR
@@ -390,3 +390,15 @@ def test_the_copies_that_are_cut_are_frames() -> None:
     header = frame.Header(mac(1), mac(2), frame.VERSION, 0, 0, 7, 3, Command.ATA, 5)
     raw = frame.encode(header, bytes((0, 0, 1, READ)) + bytes(8))
     assert (raw[19], raw[27], raw[20:24]) != (0, 0, b"")
+
+
+@both
+@pytest.mark.parametrize("background", [False, True])
+def test_it_says_whether_what_it_asks_for_can_wait(make: Any, background: bool) -> None:
+    """To a server that knows its stream, beside what one that drains is told."""
+    two = Two(make, background=background)
+    two.drain()
+    said = [it.lba & (BACKGROUND | 0xFF) for it in two.left.heard if it.opcode == IDENTIFY]
+    assert said[0] == 0, "it does not know yet who is asked"
+    assert said[-1] == AWAY | BACKGROUND * background
+    assert {bool(it & BACKGROUND) for it in said[1:]} == {background}

@@ -1,4 +1,4 @@
-"""`csrc/target/depth.c` and `turns.c` are `aoe/target/depth.py` and `turns.py`, step by step."""
+"""`csrc/target/depth.c`, `turns.c` and `background.c` are `aoe/target/depth.py` and so on, step by step."""
 
 import random
 import subprocess
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from cffi import FFI
 
-from aoe.limits import CLIENTS_MAX
+from aoe.limits import BACKGROUND_MAX, CLIENTS_MAX
+from aoe.target.background import Background, Leeway
 from aoe.target.depth import Depth
 from aoe.target.turns import Turns
 from aoe.timing import SHARED_NS
@@ -28,10 +29,16 @@ void add(uint32_t number, uint8_t client);
 void goes(uint32_t number, uint8_t client);
 int64_t first(void);
 int64_t take(void);
+void says(const uint8_t *mac, int can_wait);
+int has(const uint8_t *mac);
+uint32_t leeway_now(void);
+void ends(void);
+void grows(uint32_t most);
 """
 _PROGRAM = """
 #include <stdlib.h>
 #include <string.h>
+#include "target/background.h"
 #include "target/depth.h"
 #include "target/turns.h"
 
@@ -65,6 +72,15 @@ int64_t first(void)
     return op ? op - ops : -1;
 }
 int64_t take(void) { return turns_take(&turns) - ops; }
+
+static struct background background;
+static _Atomic uint32_t now_free;
+
+void says(const uint8_t *mac, int can_wait) { background_says(&background, mac, can_wait); }
+int has(const uint8_t *mac) { return background_has(&background, mac); }
+uint32_t leeway_now(void) { return leeway(&now_free); }
+void ends(void) { leeway_end(&now_free); }
+void grows(uint32_t most) { leeway_grow(&now_free, most); }
 """
 
 
@@ -74,7 +90,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Any:
     work = tmp_path_factory.mktemp("fair")
     (work / "around.c").write_text(_PROGRAM)
     flags = ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-shared", "-fPIC", "-UNDEBUG", f"-I{CSRC}"]
-    sources = [*(str(CSRC / "target" / f"{name}.c") for name in ("depth", "turns")), str(work / "around.c")]
+    sources = [
+        *(str(CSRC / "target" / f"{name}.c") for name in ("background", "depth", "turns")),
+        str(work / "around.c"),
+    ]
     subprocess.run(["gcc", *flags, *sources, "-o", str(work / "fair.so")], check=True)
     ffi = FFI()
     ffi.cdef(_DECLARED)
@@ -138,3 +157,27 @@ def test_what_adapts_no_more_has_all_places_again(compiled: Any) -> None:
     assert compiled.now(depth) < 64
     compiled.depth_adapt(depth, 0)
     assert compiled.now(depth) == 64
+
+
+def test_those_that_can_wait_are_the_same_in_c(compiled: Any) -> None:
+    rng = random.Random(1)
+    known = Background()
+    macs = [bytes((2, 0, 0, 0, 0, last)) for last in range(BACKGROUND_MAX + 3)]
+    for _ in range(5000):
+        mac, can_wait = rng.choice(macs), rng.random() < 0.7
+        known.says(mac, can_wait)
+        compiled.says(mac, can_wait)
+        assert [compiled.has(it) == 1 for it in macs] == [it in known for it in macs]
+
+
+def test_their_leeway_is_the_same_in_c(compiled: Any) -> None:
+    rng = random.Random(2)
+    ours = Leeway()
+    for _ in range(2000):
+        if rng.random() < 0.1:
+            ours.end()
+            compiled.ends()
+        else:
+            ours.grow(12)
+            compiled.grows(12)
+        assert compiled.leeway_now() == ours.now <= 12
