@@ -72,7 +72,8 @@ class Daemon:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Have the image: no other program writes to it then. ConfigurationError."""
+        """Have the image: no other program writes to it then. ConfigurationError; Gone where the process has
+        ended."""
         with self._or_none():
             self._begin()
             self._open_nodes()
@@ -83,7 +84,7 @@ class Daemon:
         return [(part, place) for part, place in them if sound.needs_check(part)]
 
     def serve(self) -> int:
-        """A descriptor of the image as a file, which is whole. ConfigurationError, OSError."""
+        """A descriptor of the image as a file, which is whole. ConfigurationError, OSError; Gone as above."""
         with self._or_none():
             if not self._how.read_only:
                 sound.forget(self._chain.parts[0])
@@ -94,11 +95,15 @@ class Daemon:
         """There is no process any more where this fails."""
         try:
             yield
-        except BaseException as error:
-            said = self._last_words() if isinstance(error, Gone) else ""
+        except (ConfigurationError, OSError) as error:
+            has_ended = isinstance(error, Gone) or self._ends()
+            said = self._last_words() if has_ended else ""
             self.kill()
-            if isinstance(error, Gone):
-                raise ConfigurationError(f"{self._place}: {qemu.PROGRAM}: {said or error}") from error
+            if has_ended:
+                raise Gone(f"{self._place}: {qemu.PROGRAM}: {said or error}") from error
+            raise
+        except BaseException:
+            self.kill()
             raise
 
     @property
@@ -192,7 +197,8 @@ class Daemon:
         self._said, said = os.pipe()
         os.set_blocking(said, False)  # or what it says would have it wait for a reader
         try:
-            self._process = _started(passed, its.fileno(), said, becoming(self._user))
+            with its:  # which is that process's alone then, so that its end is seen
+                self._process = _started(passed, its.fileno(), said, becoming(self._user))
             self._asked = Qmp(ours)
             self._asked.begin()
             if key >= 0:
@@ -204,7 +210,6 @@ class Daemon:
             ours.close()
             raise ConfigurationError(qemu.NO_USER) from error
         finally:
-            its.close()
             syscalls.close_all([said, *([key] if key >= 0 else [])])
 
     def _do(self, verb: str, **arguments: Any) -> Any:
@@ -249,13 +254,17 @@ class Daemon:
             flags = os.O_RDONLY if self._how.read_only else os.O_RDWR
             return opened_as(self._user, file, flags)
 
-    def _last_words(self) -> str:
-        """Of a process that ended at once."""
+    def _ends(self) -> bool:
+        """Whether its process has ended, or does at this moment."""
         if self._process is None:
-            return ""
+            return False
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timing.IMAGE_LOOK_S)
-        if self.lives:
+        return not self.lives
+
+    def _last_words(self) -> str:
+        """Of a process that ended at once."""
+        if not self._ends():
             return ""
         lines = os.read(self._said, limits.IMAGE_SAID_BYTES).decode(errors="backslashreplace").splitlines()
         return lines[-1].removeprefix(f"{qemu.PROGRAM}: ") if lines else ""

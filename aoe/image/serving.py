@@ -18,6 +18,7 @@ from aoe.image.daemon import Daemon, How
 from aoe.image.files import open_chain
 from aoe.image.messages import Checking, Told, Wanted
 from aoe.image.nodes import Part
+from aoe.image.qmp import Gone
 from aoe.image.user import User
 
 log = logging.getLogger("aoe.image")
@@ -88,12 +89,20 @@ class Images:
         key = wanted.name or _key(wanted.path)
         one = self._them.get(key)
         if one is None:
-            one = self._them[key] = self._begin(key, wanted)
+            one = self._them[key] = self._begun(key, wanted)
         elif one.wanted != wanted:
             raise ConfigurationError(f"{wanted.path} is served already, in another way; say the same of both")
         else:
             one.users += 1
         return self._told(key, one), one.fd
+
+    def _begun(self, key: str, wanted: Wanted) -> _One:
+        """Once more where its process was killed meanwhile: nothing tries that again soon."""
+        try:
+            return self._begin(key, wanted)
+        except Gone as error:
+            log.warning("%s; it is started again", error)
+            return self._begin(key, wanted)
 
     def _begin(self, key: str, wanted: Wanted) -> _One:
         opening = self._openings.pop(key, None)

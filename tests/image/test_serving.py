@@ -3,22 +3,24 @@
 import errno
 import os
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aoe.disk.image import ENDED
 from aoe.disk.syscalls import punch_hole
 from aoe.errors import ConfigurationError
-from aoe.image import mounts
+from aoe.image import daemon, mounts
 from aoe.image.messages import Wanted
 from aoe.image.qmp import Qmp
-from aoe.image.serving import Images
+from aoe.image.serving import Images, _key
 from tests.image.daemons import daemon_of, kill_daemon
 from tests.support.tools import need, tool
-from tests.support.waiting import wait_for
+from tests.support.waiting import wait_for, wait_for_end
 
 SIZE = 4 << 20
 DATA = b"some bytes " * 100
@@ -291,6 +293,36 @@ def _is_dead(fd: int) -> bool:
     except OSError as error:
         return error.errno in ENDED
     return False
+
+
+def test_one_that_is_killed_while_it_is_opened_is_started_again(
+    images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before each thing that it is asked for, and before its file is opened; a second time it is an error."""
+    path = create(tmp_path / "d.qcow2")
+    asking, opening = Qmp.do, daemon.opened_as
+    calls, kills = 0, {0}
+
+    def before(call: Callable[..., Any], *words: Any, **arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls in kills:
+            wait_for_end(kill_daemon(path))
+        return call(*words, **arguments)
+
+    monkeypatch.setattr(Qmp, "do", lambda *words, **arguments: before(asking, *words, **arguments))
+    monkeypatch.setattr(daemon, "opened_as", partial(before, opening))
+    key = _key(path)
+    while max(kills) <= calls:
+        kills, calls = {max(kills) + 1}, 0
+        _, fd = images.open(wanted(path))
+        os.pwrite(fd, DATA, 0)
+        images.release(key)
+    assert max(kills) > 4
+    assert "has not answered" not in caplog.text, "its end is seen"
+    kills, calls = {1, 2}, 0
+    with pytest.raises(ConfigurationError, match=r"it has ended|cannot be asked"):
+        images.open(wanted(path))
 
 
 def test_two_users_have_one_daemon(images: Images, tmp_path: Path) -> None:
