@@ -1,4 +1,5 @@
-"""A service that is killed while it does verbs of its pools, and clients write to its disks."""
+"""A service, or what serves its images, that is killed while it does verbs of its pools, and clients write to
+its disks."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -6,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.net.killed_verbs import KilledVerbs
+from tests.net.killed_verbs import IMAGES, KilledVerbs
 from tests.pool.pools import MIB
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
 from tests.support.tools import need_images
 
 KILLS = 5
-SIZES = {"xfs": 400 * MIB, "ext4": 64 * MIB}
+SIZES = {"xfs": 400 * MIB, "ext4": 256 * MIB}
 
 
 @pytest.fixture(scope="module")
@@ -27,4 +28,12 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
 
 
 def test_disks_and_what_is_made_of_them_are_whole(lab: Lab, stores: list[Path], tmp_path: Path) -> None:
-    assert KilledVerbs(lab, *stores, tmp_path).run(KILLS) == []
+    fast, slow = stores
+    assert KilledVerbs(lab, fast, tmp_path, merges_in=slow).run(KILLS) == []
+
+
+def test_a_killed_storage_daemon_is_a_pause_whatever_is_done(
+    lab: Lab, stores: list[Path], tmp_path: Path
+) -> None:
+    _, slow = stores
+    assert KilledVerbs(lab, slow, tmp_path, kinds=IMAGES).run(KILLS) == []

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from bench.contest import build
 from tests.engine import cutting
+from tests.net import killed_verbs
 from tests.net.killed_verbs import KilledVerbs
 from tests.support.checkers.fuzzers import fuzz
 from tests.support.labs import applies, doors, drains, failover, loss, restarts
@@ -35,13 +36,13 @@ from tests.vm import root_lives
 MINUTES_MAX = 80
 RUNS_WANTED = 20
 FUZZ_S = 120
-RESTARTS, APPLIES, DRAINS, CUTS, KILLS, DOORS = 50, 500, 20, 20, 40, 30
+RESTARTS, APPLIES, DRAINS, CUTS, KILLS, CUT_KILLS, DOORS = 50, 500, 20, 20, 40, 20, 30
 """Of one run."""
 MEMORY_MINUTES = 20.0
 USED, THOUSAND = 20, 1000
 """Exports of a service."""
 ENGINES = ("c", "python")
-CUT_BYTES, VERB_BYTES = 4 << 30, 1 << 30
+CUT_BYTES, VERB_BYTES, LARGE_BYTES = 4 << 30, 1 << 30, 30 << 30
 Said = dict[str, Any]
 
 
@@ -95,7 +96,7 @@ def _cut() -> Course:
     return Course(run, 5)
 
 
-def _killed_verbs() -> Course:
+def _killed_verbs(kinds: Sequence[killed_verbs.Kind]) -> Course:
     def run(work: Path, seed: int, engine: str) -> Said:
         os.environ[ENGINE] = engine
         with (
@@ -103,10 +104,34 @@ def _killed_verbs() -> Course:
             small_filesystem("ext4", work / "slow", VERB_BYTES) as slow,
             Lab(mtu=9000) as lab,
         ):
-            killed = KilledVerbs(lab, fast, slow, work, seed)
-            return {"faults": killed.run(KILLS), "moves": killed.hits.total(), "calls": killed.writes}
+            store = slow if kinds is killed_verbs.IMAGES else fast
+            killed = KilledVerbs(lab, store, work, seed, merges_in=slow, kinds=kinds)
+            return _of_kills(killed, killed.run(KILLS))
 
     return Course(run, 5)
+
+
+def _killed_snapshots() -> Course:
+    """Of a disk that takes long to clone."""
+
+    def run(work: Path, seed: int, engine: str) -> Said:
+        os.environ[ENGINE] = engine
+        options = ("loop", "-m", "reflink=1")
+        with small_filesystem("xfs", work / "store", LARGE_BYTES, *options) as store, Lab(mtu=9000) as lab:
+            killed = KilledVerbs(lab, store, work, seed, kinds=killed_verbs.LARGE)
+            return _of_kills(killed, killed.run(CUT_KILLS))
+
+    return Course(run, 5)
+
+
+def _of_kills(killed: KilledVerbs, faults: list[str]) -> Said:
+    """`moves` are verbs that were under way."""
+    return {
+        "faults": faults,
+        "moves": killed.hits.total(),
+        "calls": killed.writes,
+        "pause_s": killed.pause_s,
+    }
 
 
 def _doors() -> Course:
@@ -138,7 +163,9 @@ COURSES = {
     "1,000 exports killed": _restarts(signal.SIGKILL, 5, THOUSAND),
     "drained": _drained(),
     "snapshots under load": _cut(),
-    "killed in verbs of pools": _killed_verbs(),
+    "killed in verbs of pools": _killed_verbs(killed_verbs.KINDS),
+    "storage daemons killed in verbs": _killed_verbs(killed_verbs.IMAGES),
+    "killed in large snapshots": _killed_snapshots(),
     "door killed": _doors(),
     "root, primaries come and go": _root(root_lives.cycle, 30),
     "root, with dracut": _root(root_lives.cycle_of_dracut, 3),
