@@ -83,11 +83,25 @@ class Daemon:
         them = zip(self._chain.parts, self._chain.places, strict=True)
         return [(part, place) for part, place in them if sound.needs_check(part)]
 
+    def check_kept(self) -> None:
+        """ConfigurationError where what is below the top was changed since it was last served so."""
+        for part, place in self._below:
+            sound.check_kept(part, place)
+
+    def keep(self) -> None:
+        """What is below the top is not to be changed from now on."""
+        for part, _ in self._below:
+            sound.keep(part)
+
+    @property
+    def _below(self) -> Iterator[tuple[Part, str]]:
+        return zip(self._chain.parts[1:], self._chain.places[1:], strict=True)
+
     def serve(self) -> int:
         """A descriptor of the image as a file, which is whole. ConfigurationError, OSError; Gone as above."""
         with self._or_none():
             if not self._how.read_only:
-                sound.forget(self._chain.parts[0])
+                sound.forget(self._chain.parts[0].fd)
             return self._file()
 
     @contextmanager
@@ -160,7 +174,7 @@ class Daemon:
     def _merge(self, at: int, end: int) -> float:
         parts, places = self._chain.parts, self._chain.places
         let(parts[at].fd, self._user, READ | WRITE)
-        sound.forget(parts[at])
+        sound.forget(parts[at].fd)
         try:
             part = self._graph.merge(at, end, Path(places[end]).name if end < len(places) else "")
         except Gone:

@@ -116,6 +116,8 @@ class Images:
                 self._openings[key] = opening
                 raise Checking(opening.asked_s - opening.since_s)
             fd = opening.daemon.serve()
+            if _is_volume(wanted):
+                opening.daemon.keep()
         except Checking:
             raise
         except BaseException:
@@ -135,6 +137,8 @@ class Images:
         daemon = Daemon(chain, how, self._user, self._within)
         try:
             daemon.start()
+            if _is_volume(wanted):
+                daemon.check_kept()
             doubtful = daemon.doubtful()
             check = Check(doubtful) if doubtful else None
         except BaseException:
@@ -230,6 +234,11 @@ class Images:
     def _end(self, one: _One) -> None:
         close_all([one.fd])
         one.daemon.close(whole=not one.life)
+
+
+def _is_volume(wanted: Wanted) -> bool:
+    """Whether it is told by something else than its file: in a pool verbs alone change what is below it."""
+    return wanted.name not in ("", _key(wanted.path))
 
 
 def _key(path: str) -> str:

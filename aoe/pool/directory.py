@@ -16,6 +16,7 @@ from pathlib import Path
 from aoe import limits, timing
 from aoe.disk import locks, syscalls
 from aoe.errors import PoolError
+from aoe.image import sound
 from aoe.pool import handles, marking, names, qcow2, qemu_img, records
 from aoe.pool.download import Scratch
 from aoe.pool.handles import NEW
@@ -302,6 +303,7 @@ class Directory:
             for it in (image, *through):
                 with handles.opened(self._at.images, it.file, os.O_RDONLY) as each:
                     qemu_img.check_base(each, it, known)
+            sound.forget(fd)
             qemu_img.rebase(self._at.images, fd, image, base, told)
             os.fsync(fd)
 
