@@ -224,7 +224,8 @@ def sync_directory(directory: Path) -> None:
 
 
 def close_all(descriptors: Iterable[int]) -> None:
-    """Close them, one after the other; they are gone whatever the store of one says to that."""
+    """Close them, one after the other; they are gone whatever the store of one says to that, as a file does
+    whose FUSE server has ended."""
     for fd in descriptors:
         with contextlib.suppress(OSError):
             os.close(fd)

@@ -76,7 +76,7 @@ class Asked:
         try:
             return _opened(fd, path, how, told)
         except BaseException:
-            os.close(fd)
+            close_all([fd])
             self.release(token_of(told.image))
             raise
 

@@ -338,7 +338,7 @@ def _opened_anew(fd: int) -> int:
             raise Misunderstood("only a store is opened anew")
         return described_anew(fd, fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_DIRECT))
     finally:
-        os.close(fd)
+        close_all([fd])
 
 
 def how_of(export: ExportConfig) -> list[Any]:

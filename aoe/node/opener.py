@@ -282,7 +282,7 @@ class ByOpener(Sockets, System):
             if has_one:
                 fd = received.pop(first)
                 self._remembered.keep(key, fd)
-                os.close(fd)
+                close_all([fd])
             else:
                 self._remembered.forget(key)
         return len(changes) == limits.OPENER_CHANGES_MAX

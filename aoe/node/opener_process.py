@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 from aoe import limits
-from aoe.disk.syscalls import leave_all_but
+from aoe.disk.syscalls import close_all, leave_all_but
 from aoe.errors import AoeError
 from aoe.node.desk import Desk
 from aoe.node.opener_messages import Answer, Given, Misunderstood, decode_request, encode
@@ -54,8 +54,7 @@ def attend(connection: socket.socket, desk: Desk) -> None:
         except BrokenPipeError:
             return
         finally:
-            for fd in descriptors:
-                os.close(fd)
+            close_all(descriptors)
 
 
 def _answered(desk: Desk, data: bytes, descriptors: Sequence[int], flags: int) -> tuple[Answer, Given]:
@@ -77,8 +76,7 @@ def _send(connection: socket.socket, answer: Answer, given: Given) -> None:
     try:
         socket.send_fds(connection, [encode(answer)], given.descriptors)
     finally:
-        for fd in given.descriptors:
-            os.close(fd)
+        close_all(given.descriptors)
 
 
 class Forked(NamedTuple):

@@ -161,7 +161,7 @@ class InProcess:
 
     def _undo(self, held: Held) -> None:
         """It was opened too late."""
-        os.close(held.opened.store.fd)
+        close_all([held.opened.store.fd])
         self.release(held)
 
     def tried(self, export: ExportConfig) -> OpenStore:

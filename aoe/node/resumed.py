@@ -8,6 +8,7 @@ from aoe.disk import locks
 from aoe.disk.device import Batch
 from aoe.disk.open import Opening, lock_store, only_reads, open_store
 from aoe.disk.opened import Opened
+from aoe.disk.syscalls import close_all
 from aoe.errors import ConfigurationError
 from aoe.node.holds import Busy, Hold
 from aoe.printable import plain
@@ -67,7 +68,7 @@ def _begin(path: Path, opened: Opened, hold: Hold) -> None:
         if not hold.begin(opened.store.fd):
             raise _busy(path, hold)
     except BaseException as error:
-        os.close(opened.store.fd)
+        close_all([opened.store.fd])
         if isinstance(error, OSError):
             raise ConfigurationError(f"{path} cannot be locked: {error.strerror}") from error
         raise

@@ -18,14 +18,17 @@ from aoe import limits, timing
 from aoe.config.values import Config, ExportConfig, TargetConfig
 from aoe.disk.locks import LifeLock
 from aoe.disk.open import disk_of
+from aoe.disk.syscalls import close_all
 from aoe.disk.watch import Lost, NameWatch
 from aoe.errors import AoeError, ConfigurationError
 from aoe.link.packet import PacketLink
 from aoe.node.opener import ByOpener
 from aoe.node.opener_connection import Connection, OpenerLost
-from aoe.node.opener_process import Desk, fork
+from aoe.node.opener_messages import Answer, Given
+from aoe.node.opener_process import Desk, _send, fork
 from aoe.target.address_locks import name_of
 from tests.disk.helpers import filled, open_descriptors, read, sparse
+from tests.support.labs.fault_disk import FuseDisk
 from tests.support.labs.network import Lab, in_namespace
 from tests.support.tools import need_namespaces, need_users
 from tests.support.waiting import wait_for, wait_for_end
@@ -196,6 +199,22 @@ def test_only_a_store_is_described_anew(what: str, disk: Path) -> None:
     with opener(export(disk)) as side:
         assert "only a store" in refusal(lambda: side.by.anew(fd))
     os.close(fd)
+
+
+def test_it_outlives_the_server_of_a_file_that_it_hands_over(disk: Path, tmp_path: Path) -> None:
+    """To close such a descriptor is an error, whoever has it."""
+    with FuseDisk(tmp_path / "fuse") as served:
+        copies = [os.open(served.path, os.O_RDONLY) for _ in range(2)]
+        served.die()
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, its:
+        _send(its, Answer(1, {}, 1), Given({}, copies[:1]))
+        close_all(socket.recv_fds(ours, 100, 1)[1])
+    with opener(export(disk)) as side:
+        with pytest.raises(AoeError):
+            side.by.anew(copies[1])
+        close_all(copies[1:])
+        assert side.by.find([str(disk)])[str(disk)]
 
 
 def test_a_file_that_loses_its_name_is_noticed_through_the_opener(disk: Path) -> None:
