@@ -10,6 +10,7 @@ from aoe.errors import ConfigurationError
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 from aoe.pool.room import Room
 from aoe.pool.steps import Drop, Fit, Forget, Hide, Make, Move, Save, Settle
+from aoe.pool.tree import Tree
 from aoe.pool.volume import BY_ROLLBACK, FOR_CLONE, SIZE_MOST, Snapshot
 from aoe.pool.work import Request
 from tests.pool.standings import GIB, NOW, World, with_base
@@ -357,6 +358,18 @@ def test_what_later_states_are_differences_to_stays() -> None:
     world.do(Rollback("base", "b"))
     world.do(Delete("base", world.snapshots("base")[-1]))
     world.do(Delete("base", recursive=True))
+
+
+def test_records_that_name_each_other_as_bases_have_an_end() -> None:
+    """No verb writes such ones. What is served is told by the images themselves, where that is refused."""
+    world = with_base(reflink=False)
+    world.do(Cut("base", "a"))
+    was = world.volumes["base"]
+    looped = replace(was.snapshots[0], image=replace(was.snapshots[0].image, base=was.head.id))
+    world.volumes["base"] = replace(was, snapshots=(looped,))
+    world.do(Cut("base", "b"), Clone("base", "a", "web"), Delete("web"))
+    assert len(Tree("fast", world.volumes).chain(world.volumes["base"].head)) == 3
+    assert "has snapshots" in refusal(world, Delete("base"))
 
 
 def test_what_is_dropped_is_remembered_for_a_while() -> None:

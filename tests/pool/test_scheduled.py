@@ -18,6 +18,8 @@ from aoe.node.schedules import Schedules
 from aoe.pool import work as working_on
 from aoe.pool.asked import Wish
 from aoe.pool.requests import Clone, Create, Cut, Delete
+from aoe.pool.room import Room
+from aoe.pool.work import Work
 from tests.pool.pools import MIB, working
 
 START = datetime(2026, 11, 1, 0, 0, 30, tzinfo=UTC)
@@ -121,6 +123,19 @@ def test_what_fails_is_said_once_and_tried_again(daemon: Daemon, caplog: pytest.
     assert len(refused) == 2
     assert [it.message for it in caplog.records] == ["schedule auto: fast/web1: not now"]
     daemon.loop._do = doing
+    assert len(daemon.look(0.1)) == 2
+
+
+def test_below_the_reserve_none_is_made_until_there_is_room(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (pool,) = daemon.pools.names
+    daemon.pools.work(pool).reserve = 10
+    with monkeypatch.context() as full:
+        full.setattr(Work, "room", Room(total=100, free=9))
+        assert daemon.look() == []
+    said = "refused: 9 % of the pool's store is free, and 10 % is its reserve; delete volumes or snapshots"
+    assert [said in it.message for it in caplog.records] == [True, True]
     assert len(daemon.look(0.1)) == 2
 
 
