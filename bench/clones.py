@@ -1,13 +1,19 @@
-"""What a clone costs that shares blocks: python -m bench.clones, as root.
+"""What a clone costs that shares blocks: python -m bench.clones, as root. It takes less than two minutes.
 
-On XFS in a loop device on a file in DIRECTORY, past the page cache. 4 KiB random writes, 32 at once: to a
-plain file, to a clone of which every block was written once before, and to one that was not written at all;
-each with and without write-back. Then reads of a disk that is written to, 1,000 times a second, without and
-while a snapshot of it is copied by another client. Interleaved, medians of some rounds.
+On XFS in a loop device on a file in DIRECTORY, past the page cache (in /dev/shm no disk of the machine's is
+beneath, which may be twice as fast from one second to the next). 4 KiB random writes, 32 at once, with and
+without write-back: to a plain file that was written in random order, to a clone that was, and to a clone that
+was not written at all. Then reads of a disk that is written to, 1,000 times a second: alone, and beside
+another client that copies a snapshot of it, as `aoe copy` does and at full speed.
+
+All that is compared is asked once in each round, in an order by chance. It prints the median of each, and of
+its ratios to the first in the same round (`of`), with their quartiles. A plain file in one piece is shown as
+well, which no clone is once it was written in random order. The copy has the processor of the loads.
 """
 
 import argparse
 import json
+import random
 import statistics
 import subprocess
 import sys
@@ -16,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bench import contest
 from bench.ending import undo_at_sigterm
@@ -25,16 +32,18 @@ from tests.support.labs.network import Lab
 from tests.support.waiting import wait_for
 
 MIB = 1 << 20
-SECTORS = 1 << 20
+SECTORS = 1 << 18
 DEPTH = "32"
-START_S = 2.0
-COPIES = 8
+START_S = 0.5
+COPIES = 64
 WRITES = ("--rw", "randwrite", "--sectors", "8", "--depth", DEPTH, "--range", str(SECTORS))
 READS = ("--rw", "randread", "--sectors", "8", "--depth", DEPTH, "--range", str(SECTORS))
 BESIDE = (*WRITES, "--rate", "1000", "--rest", "--seed", "7")
 """What writes to the disk that is read."""
 MODES = {"write-back": ("--durability", "write-back"), "write-through": ("--durability", "write-through")}
 AT_LEAST = {"write-back": 0.85, "write-through": 0.75}
+BACKUP_AT_LEAST = 0.8
+RNG = random.Random(1)
 
 
 def clone(of: Path, to: Path) -> Path:
@@ -57,63 +66,93 @@ def long(of: Path, to: Path) -> Path:
 
 def written(disk: Path) -> Path:
     """Every block once, in random order."""
-    words = ("--name=once", f"--filename={disk}", "--rw=randwrite", "--bs=4k", "--direct=1", "--iodepth=32")
+    where = (f"--filename={disk}", f"--size={SECTORS * 512}")
+    words = ("--name=once", *where, "--rw=randwrite", "--bs=4k", "--direct=1", "--iodepth=32")
     subprocess.run(["fio", *words, "--ioengine=io_uring", "--output=/dev/null"], check=True)
     return disk
 
 
+def sparse(disk: Path) -> Path:
+    """Of which nothing is there."""
+    with disk.open("wb") as file:
+        file.truncate(SECTORS * 512)
+    return disk
+
+
+Looks = Mapping[str, Callable[[], float]]
+
+
+def compared(looks: Looks, rounds: int) -> dict[str, dict[str, float]]:
+    """Of each, what it came to, and its part of the first in the same round."""
+    first = next(iter(looks))
+    found: list[dict[str, float]] = []
+    for _ in range(rounds):
+        order = RNG.sample(list(looks), len(looks))
+        found.append({name: looks[name]() for name in order})
+    return {name: _row([it[name] for it in found], [it[name] / it[first] for it in found]) for name in looks}
+
+
+def _row(rates: list[float], parts: list[float]) -> dict[str, float]:
+    low, middle, high = statistics.quantiles(parts, n=4, method="inclusive")
+    return {"rate": statistics.median(rates), "of": middle, "from": low, "to": high}
+
+
+def say(row: str, **values: Any) -> None:
+    short = {name: round(it, 3) if isinstance(it, float) else it for name, it in values.items()}
+    print(json.dumps({"row": row, **short}), flush=True)
+
+
 class Site:
-    """Where a file is served, and loaded."""
+    """Where files are served, and loaded."""
 
     def __init__(self, lab: Lab, load: Path, work: Path, seconds: float) -> None:
         self._lab, self._load, self._work, self._seconds = lab, load, work, seconds
 
-    def _target(self, disk: Path, *options: str, more: tuple[Path | str, ...] = ()) -> contest.Target:
-        words = ("--direct", "--interface", "v1", *options)
-        made = contest.ours(disk, self._work / "state", *words, more=map(Path, more))
-        return made._replace(start_s=START_S)
+    @contextmanager
+    def serving(self, disks: list[Path], mode: str) -> Iterator[None]:
+        """As e1.1, e1.2 and so on."""
+        more = [Path(f"{disk}=1.{2 + at}") for at, disk in enumerate(disks[1:])]
+        subprocess.run(["sync", "-f", disks[0]], check=True)  # or what is asked first waits for it
+        words = ("--direct", "--interface", "v1", *MODES[mode])
+        made = contest.ours(disks[0], self._work / "state", *words, more=more)
+        with contest.serving(self._lab, made._replace(start_s=START_S)):
+            wait_for(lambda: self._answers(len(disks)), what="the target does not answer")
+            yield
 
-    def writes(self, disk: Path, mode: str) -> float:
-        """A second."""
-        done = contest.run(self._lab, self._load, self._target(disk, *MODES[mode]), WRITES, self._seconds)
-        assert not done.errors, done
-        return done.iops
+    def _answers(self, slot: int) -> bool:
+        asked = self._lab.run("client", self._load, "v0", "1", str(slot), *READS, "--seconds", "0.1")
+        return asked.returncode == 0
 
-    def backup(self, disk: Path, snapshot: Path) -> tuple[float, float, float]:
-        """Reads a second before and after it, and meanwhile; and the bytes of it a second."""
-        target = self._target(disk, *MODES["write-back"], more=(f"{snapshot}=1.2",))
-        with contest.serving(self._lab, target):
-            before = self._beside_writes()
-            with self._copying() as copied:
-                began_s = time.monotonic()
-                meanwhile = self._beside_writes()
-                rate = copied() / (time.monotonic() - began_s)
-            after = self._beside_writes()
-        return (before + after) / 2, meanwhile, rate
+    def writes(self, slot: int) -> float:
+        """A second, to e1.SLOT."""
+        return self._end(self._begin(slot, WRITES))
 
-    def _begin(self, side: str, *words: str | Path) -> "subprocess.Popen[str]":
-        command = ("taskset", "-c", contest.LOAD_CPU, *words)
-        return self._lab.popen(side, *command, stdout=subprocess.PIPE, text=True)
+    def reads_beside_writes(self) -> float:
+        """A second, of e1.1."""
+        both = [self._begin(1, words) for words in (BESIDE, READS)]
+        _, reads = (self._end(it) for it in both)
+        return reads
 
-    def _beside_writes(self) -> float:
-        seconds = ("--seconds", str(self._seconds))
-        both = [
-            self._begin("client", self._load, "v0", "1", "1", *words, *seconds) for words in (BESIDE, READS)
-        ]
-        _, reads = (json.loads(it.communicate(timeout=self._seconds + 60)[0]) for it in both)
-        assert not reads["errors"], reads
-        return float(reads["iops"])
+    def _begin(self, slot: int, words: tuple[str, ...]) -> "subprocess.Popen[str]":
+        command = (self._load, "v0", "1", str(slot), *words, "--seconds", str(self._seconds))
+        pinned = ("taskset", "-c", contest.LOAD_CPU, *command)
+        return self._lab.popen("client", *pinned, stdout=subprocess.PIPE, text=True)
+
+    def _end(self, process: "subprocess.Popen[str]") -> float:
+        said = json.loads(process.communicate(timeout=self._seconds + 60)[0])
+        assert not said["errors"], said
+        return float(said["iops"])
 
     @contextmanager
-    def _copying(self) -> Iterator[Callable[[], int]]:
-        """Gives what says how many bytes it has copied since."""
-        copy = (sys.executable, "-m", "aoe.cli.client", "copy", "--interface", "v0", "e1.2", "-")
+    def copying(self, *options: str) -> Iterator[Callable[[], float]]:
+        """Of e1.2, by another client; gives what says how many bytes a second it has copied."""
+        copy = (sys.executable, "-m", "aoe.cli.client", "copy", "--interface", "v0", *options, "e1.2", "-")
         command = ("taskset", "-c", contest.LOAD_CPU, *copy)
         process = self._lab.popen("other", *command, stdout=subprocess.DEVNULL)
         try:
             wait_for(lambda: _written(process.pid) > MIB)
-            before = _written(process.pid)
-            yield lambda: _written(process.pid) - before
+            before, began_s = _written(process.pid), time.monotonic()
+            yield lambda: (_written(process.pid) - before) / (time.monotonic() - began_s)
             assert process.poll() is None, "the copy ended early: say fewer --seconds"
         finally:
             process.kill()
@@ -126,66 +165,63 @@ def _written(pid: int) -> int:
     return int(said["wchar"])
 
 
-def medians(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Of each, all in turn."""
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, once in ways.items():
-            found[name].append(once())
-    return {name: statistics.median(rates) for name, rates in found.items()}
-
-
 def throughput(site: Site, store: Path, rounds: int) -> None:
     """The rows of writes."""
     template = write_image(store / "template", SECTORS)
-    plain = written(write_image(store / "plain", SECTORS))
-    once = written(clone(template, store / "once"))
-
+    kept = [written(sparse(store / "plain")), written(clone(template, store / "once"))]
+    whole = write_image(store / "contiguous", SECTORS)
     for mode in MODES:
-
-        def fresh(mode: str = mode) -> float:
-            return site.writes(clone(template, store / "fresh"), mode)
-
-        ways = {
-            "plain": lambda mode=mode: site.writes(plain, mode),
-            "written once before": lambda mode=mode: site.writes(once, mode),
-            "first writes": fresh,
-        }
-        found = medians(ways, rounds)
-        for name, rate in list(found.items())[1:]:
-            row = {
-                "row": f"{mode}, {name}",
-                "plain": found["plain"],
-                "clone": rate,
-                "of": rate / found["plain"],
+        fresh = [clone(template, store / f"fresh-{number}") for number in range(rounds)]
+        slots = iter(range(4, 4 + rounds))
+        with site.serving([*kept, whole, *fresh], mode):
+            looks: Looks = {
+                "plain": lambda: site.writes(1),
+                "written once before": lambda: site.writes(2),
+                "plain, contiguous": lambda: site.writes(3),
+                "first writes": lambda slots=slots: site.writes(next(slots)),  # type: ignore[misc]
             }
-            print(json.dumps(row | ({"must": AT_LEAST[mode]} if name == "written once before" else {})))
+            found = compared(looks, rounds)
+        plain = found["plain"]["rate"]
+        say(f"{mode}, written once before", plain=plain, **found["written once before"], must=AT_LEAST[mode])
+        say(f"{mode}, first writes", plain=plain, **found["first writes"])
+        say(f"{mode}, plain in one piece", plain=plain, **found["plain, contiguous"])
+        for disk in fresh:
+            disk.unlink()
 
 
 def backup(site: Site, store: Path, rounds: int) -> None:
-    """The row of reads."""
-    disk, snapshot = write_image(store / "disk", SECTORS), store / "snapshot"
-    looks = []
-    for _ in range(rounds):
-        snapshot.unlink(missing_ok=True)
-        looks.append(site.backup(disk, long(disk, snapshot)))
-    before, meanwhile, copied = (statistics.median(it) for it in zip(*looks, strict=True))
-    row = {"row": "reads beside a backup", "without": before, "meanwhile": meanwhile}
-    print(json.dumps(row | {"of": meanwhile / before, "must": 0.8, "copied_mib_s": copied / MIB}))
+    """The rows of reads."""
+    disk = write_image(store / "disk", SECTORS)
+    ways = {"as it is": (), "at full speed": ("--full-speed",)}
+    copied: dict[str, list[float]] = {name: [] for name in ways}
+
+    def beside(name: str) -> float:
+        with site.copying(*ways[name]) as rate:
+            reads = site.reads_beside_writes()
+            copied[name].append(rate())
+        return reads
+
+    with site.serving([disk, long(disk, store / "snapshot")], "write-back"):
+        looks = {"alone": site.reads_beside_writes, **{it: lambda it=it: beside(it) for it in ways}}
+        found = compared(looks, rounds)
+    for name in ways:
+        must = {"must": BACKUP_AT_LEAST} if name == "as it is" else {}
+        rate = {"copied_mib_s": statistics.median(copied[name]) / MIB}
+        say(f"reads beside a copy {name}", without=found["alone"]["rate"], **found[name], **must, **rate)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.clones", description=__doc__)
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="where the loop device is")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of one look")
+    parser.add_argument("--rounds", type=int, default=10, help="2 at least")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of one look")
     parser.add_argument("--only", choices=("throughput", "backup"))
     said = parser.parse_args()
     undo_at_sigterm()
     size = SECTORS * 512
     with (
         tempfile.TemporaryDirectory(dir=said.directory) as name,
-        small_filesystem("xfs", Path(name) / "store", 8 * size, "loop", "-m", "reflink=1") as store,
+        small_filesystem("xfs", Path(name) / "store", 16 * size, "loop", "-m", "reflink=1") as store,
         Lab(("target", "client", "other"), mtu=9000) as lab,
     ):
         lab.cable("target", "other")

@@ -29,22 +29,30 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield fresh(store)
 
 
-def test_clones_of_one_template(lab: Lab, pool: Path, tmp_path: Path) -> None:
+def cloned(pool: Path, clones: int) -> float:
+    """Of a template of 16 MiB; bytes of store that each takes."""
     with working(pool) as work:
         work.do(Create("template", 16 * MIB))
         for at in range(0, 16 * MIB, MIB):
             write(work, "template", 1, at)
         work.do(Cut("template", "golden"))
         before = work.room.free
-        for number in range(CLONES):
+        for number in range(clones):
             work.do(Clone("template", "golden", f"web{number}"))
         os.sync()
-        each = (before - work.room.free) / CLONES
-    tables = [f'[[pool]]\nname = "fast"\npath = "{pool}"\n']
-    tables += [
+        return (before - work.room.free) / clones
+
+
+def exports(pool: Path, clones: int) -> list[str]:
+    """A file that serves them all."""
+    return [f'[[pool]]\nname = "fast"\npath = "{pool}"\n'] + [
         f'[[export]]\npath = "fast/web{number}"\nshelf = {1 + number // 250}\nslot = {number % 250}\n'
-        for number in range(CLONES)
+        for number in range(clones)
     ]
+
+
+def test_clones_of_one_template(lab: Lab, pool: Path, tmp_path: Path) -> None:
+    each, tables = cloned(pool, CLONES), exports(pool, CLONES)
     began_s = time.monotonic()
     with Service(lab, tmp_path, tables) as service:
         print(
