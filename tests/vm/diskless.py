@@ -1,5 +1,7 @@
 """A machine without a disk: it boots an image that `aoe-cloud` built, from primaries on this host."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.labs.guests.filesystem import trouble
@@ -45,6 +47,16 @@ class Node(ShellGuest):
         super().__init__(work, *boot, *append, "-smp", "2", *arguments, lab=lab, memory_mib=memory_mib)
 
 
+class Rescued(Node):
+    """Its console is its shell."""
+
+    console_at = "ttyS1"
+
+    def last_words(self) -> str:
+        """As of every guest."""
+        return self.pending()
+
+
 class Site:
     """Two cables from the node to this host, each with a primary at its end: e1.0 and e2.0."""
 
@@ -65,6 +77,21 @@ class Site:
     def cable(self, number: int, state: str) -> None:
         """Is "up" or "down" from now on."""
         self.lab.run(SIDE, "ip", "link", "set", TAPS[number], state, check=True)
+
+
+@contextmanager
+def rescued(built: BuiltImage, site: Site, work: Path, words: str) -> Iterator[Node]:
+    """A node that has its disk, and nothing of it mounted."""
+    node = Rescued(work, built, f"aoeroot=e1.0,mtu=9000,rescue{words}", *site.cards, lab=site.lab)
+    try:
+        node.see("nothing of it is mounted")
+        node.see("(aoe-root) ")
+        yield node
+    except BaseException:
+        print(node.last_words())
+        raise
+    finally:
+        node.kill()
 
 
 class Writing:

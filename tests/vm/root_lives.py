@@ -13,12 +13,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.support.labs.guests.machine import BOOT_S as COMES_UP_S
 from tests.support.labs.guests.machine import PATIENCE_S, host
 from tests.support.labs.guests.target import TargetProcess
 from tests.support.tools import tool
 from tests.support.waiting import wait_for
-from tests.vm.built_image import BuiltImage, built_image, dracut_image
-from tests.vm.diskless import AOEROOT, Node, Site, Writing, check_in_order, copied
+from tests.vm.built_image import BuiltImage, built_image
+from tests.vm.diskless import AOEROOT, Node, Site, Writing, check_in_order, copied, rescued
 
 KINDS = ("killed", "paused", "cut off", "restarted")
 PAUSED_S = 5.0
@@ -48,6 +49,8 @@ _DIRTY = (
     "n=0; while [ ! -e /run/stop ]; do dd if=/dev/zero of=/var/dirty.$((n%2)) bs=1M count=80"
     " || touch /run/failed; n=$((n+1)); done"
 )
+
+_MOUNTS = 'case "$(cat /proc/mounts)" in *nbd0*) n=1 ;; *) n=0 ;; esac; echo in $n mounts'
 
 
 class Enduring(Node):
@@ -140,11 +143,6 @@ def cycle(work: Path, seed: int, image_of: Callable[[], BuiltImage] = built_imag
     return said
 
 
-def cycle_of_dracut(work: Path, seed: int) -> dict[str, Any]:
-    """As `cycle`, with the other initramfs."""
-    return cycle(work, seed, dracut_image)
-
-
 def _fault(rng: random.Random, phase_s: float) -> Fault:
     return Fault(rng.choice(KINDS), rng.randrange(2), rng.uniform(0, phase_s))
 
@@ -198,10 +196,10 @@ def _pauses_s(node: Node) -> list[float]:
     return [float(it) for it in re.findall(r"I/O goes on after ([0-9.]+) s", node.check("dmesg"))]
 
 
-def both_away(work: Path, seed: int) -> dict[str, Any]:
+def both_away(work: Path, seed: int, image_of: Callable[[], BuiltImage] = built_image) -> dict[str, Any]:
     """For five minutes there is no primary; then one is back, and later the other."""
     first, second = random.Random(seed).sample(range(2), 2)
-    with _node(work) as (pair, node), node:
+    with _node(work, image_of=image_of) as (pair, node), node:
         writing = Writing(node)
         writing.goes_on()
         for primary in pair.primaries:
@@ -213,6 +211,21 @@ def both_away(work: Path, seed: int) -> dict[str, Any]:
         sums, said = writing.end(), _said(writing, 2)
         _off(pair, node, sums, may_hang=True)
     return said
+
+
+def rescue(work: Path, _: int, image_of: Callable[[], BuiltImage] = built_image) -> dict[str, Any]:
+    """A person looks at the disk, of which nothing is mounted; then the boot goes on."""
+    built = image_of()
+    with host() as lab:
+        site = Site(lab, work)
+        served = site.primary(0, built.place.base, "--read-only")
+        with served, rescued(built, site, work, ",overlay=tmpfs") as node:
+            node.start(f"fstype /dev/nbd0; {_MOUNTS}")
+            node.see("FSTYPE=ext4")
+            node.see("in 0 mounts")
+            node.start("exit")
+            node.see(f"root {built.builds[0]['id']} active END", COMES_UP_S)
+    return {"calls": 1, "faults": []}
 
 
 def short_of_memory(work: Path, seed: int, minutes: float) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import re
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from tests.support.tools import need_namespaces, tool
 from tests.support.waiting import wait_for
 from tests.vm import root_lives
 from tests.vm.built_image import BuiltImage, built_image
-from tests.vm.diskless import AOEROOT, Node, Site, Writing, check_in_order, copied
+from tests.vm.diskless import AOEROOT, Node, Site, Writing, check_in_order, copied, rescued
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
 
@@ -189,7 +189,7 @@ def test_a_disk_that_is_no_root_is_said(built: BuiltImage, site: Site, tmp_path:
     """Its image was cut off, and it takes no writes; a person looks at it before anything is mounted."""
     image = copied(built, tmp_path / "root")
     os.truncate(image, image.stat().st_size // 2)
-    with site.primary(0, image, "--read-only"), _rescued(built, site, tmp_path, "") as node:
+    with site.primary(0, image, "--read-only"), rescued(built, site, tmp_path, "") as node:
         node.start("dd if=/dev/zero of=/dev/nbd0 count=1; sync")
         node.see("the disk is read-only at its server; use it without writing")
         _boots_on(node, "it was cut off")
@@ -199,35 +199,10 @@ def test_the_kernels_driver_and_a_root_of_another_image(
     built: BuiltImage, site: Site, tmp_path: Path
 ) -> None:
     words = ",driver=kernel,overlay=tmpfs aoeimage=another"
-    with site.primary(0, built.place.base, "--read-only"), _rescued(built, site, tmp_path, words) as node:
+    with site.primary(0, built.place.base, "--read-only"), rescued(built, site, tmp_path, words) as node:
         node.start("echo $(cat /sys/module/aoe/parameters/aoe_deadsecs) s")
         node.see("0 s")
         _boots_on(node, f"the initramfs is of the image {built.builds[0]['id']}, and aoeimage= names another")
-
-
-class Rescued(Node):
-    """Its console is its shell."""
-
-    console_at = "ttyS1"
-
-    def last_words(self) -> str:
-        """As of every guest."""
-        return self.pending()
-
-
-@contextmanager
-def _rescued(built: BuiltImage, site: Site, work: Path, words: str) -> Iterator[Node]:
-    """A node that has its disk, and nothing of it mounted."""
-    node = Rescued(work, built, f"aoeroot=e1.0,mtu=9000,rescue{words}", *site.cards, lab=site.lab)
-    try:
-        node.see("nothing of it is mounted")
-        node.see("(aoe-root) ")
-        yield node
-    except BaseException:
-        print(node.last_words())
-        raise
-    finally:
-        node.kill()
 
 
 def _boots_on(node: Node, said: str) -> None:

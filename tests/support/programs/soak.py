@@ -32,6 +32,7 @@ from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import ENGINE
 from tests.vm import root_lives
+from tests.vm.built_image import dracut_image
 
 MINUTES_MAX = 80
 RUNS_WANTED = 20
@@ -139,7 +140,7 @@ def _doors() -> Course:
     return Course(lambda work, seed, _: doors.run(work, seed, DOORS), 3, ("c",))
 
 
-def _root(run: Callable[..., Said], runs: int, *words: float) -> Course:
+def _root(run: Callable[..., Said], runs: int, *words: Any) -> Course:
     """As `_doors`."""
     return Course(lambda work, seed, _: run(work, seed, *words), runs, ("c",))
 
@@ -168,9 +169,11 @@ COURSES = {
     "killed in large snapshots": _killed_snapshots(),
     "door killed": _doors(),
     "root, primaries come and go": _root(root_lives.cycle, 30),
-    "root, with dracut": _root(root_lives.cycle_of_dracut, 3),
+    "root, with dracut": _root(root_lives.cycle, 3, dracut_image),
     "root, door killed": _root(root_lives.door_killed, 1, DOORS),
     "root, both primaries away": _root(root_lives.both_away, 1),
+    "root, both primaries away, with dracut": _root(root_lives.both_away, 1, dracut_image),
+    "root, rescue with dracut": _root(root_lives.rescue, 1, dracut_image),
     "root, short of memory": _root(root_lives.short_of_memory, 1, MEMORY_MINUTES),
     "files applied to reads": _applies("randread"),
     "files applied to reads and writes": _applies("randrw"),
