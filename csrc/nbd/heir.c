@@ -103,7 +103,7 @@ const char *heir_meet(struct shared *disk)
     struct estate *estate = heir.estate;
     shared_disk(disk, &is);
     if (estate->is_known && memcmp(estate->serial, is.serial, sizeof is.serial))
-        return "another disk is there: its serial is not that of the one in use";
+        return "another disk is there: its serial is not that of the one in use; serve that one there again";
     memcpy(estate->serial, is.serial, sizeof is.serial);
     estate->is_known = 1;
     return NULL;

@@ -19,7 +19,7 @@ from tests.support.labs.nbd_client import NbdClient
 from tests.support.labs.nbdkit import need_nbdkit
 from tests.support.labs.served import SECTORS
 from tests.support.tools import which
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_S, wait_for
 
 ROOT = Path(__file__).parents[2]
 DEBTS = 64
@@ -107,12 +107,16 @@ class Next(NamedTuple):
 
 
 @contextmanager
-def after(work: Path, server: tuple[str, int], *words: str, rest: bool = False) -> Iterator[Next]:
-    """One that finds a note of changes at a server, which did not tell of streams, and of a `rest`."""
+def after(
+    work: Path, server: tuple[str, int], *words: str, rest: bool = False, serial: bytes = b""
+) -> Iterator[Next]:
+    """One that finds a note of changes at a server, which did not tell of streams, and of a `rest`; and
+    of the serial of the disk."""
     need_nbdkit()
     now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     left = Debt(until_ns=now_ns, quiesce_ns=10**9, shelf=5, mac=(ctypes.c_uint8 * 6)(*SERVER))
-    estate = Estate(signature=signature(), died_ns=now_ns)
+    estate = Estate(signature=signature(), died_ns=now_ns, is_known=bool(serial))
+    estate.serial[: len(serial)] = serial
     estate.slots[0].count = 1 + rest
     estate.slots[0].debts[0] = left
     estate.slots[0].debts[1] = Debt(until_ns=now_ns, quiesce_ns=10**9)
@@ -166,3 +170,11 @@ def test_what_it_waits_for_is_told_and_the_remedy(target: Running, tmp_path: Pat
         door.release()
         with door.connect() as client:
             assert client.read(0, 512) == (tmp_path / "disk.img").read_bytes()[:512]
+
+
+def test_another_disk_is_not_given_to_the_kernel(target: Running, tmp_path: Path) -> None:
+    """At the same address: what the kernel has in memory is of the one before."""
+    with after(tmp_path, target.remote, serial=b"ANOTHER") as door:
+        said = "another disk is there: its serial is not that of the one in use; serve that one there"
+        assert any(said in line for line in iter(door.says, ""))
+        assert door.process.wait(PATIENCE_S) == 1
