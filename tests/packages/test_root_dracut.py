@@ -25,6 +25,7 @@ done
 hostonly=yes
 . "$moddir/module-setup.sh"
 """
+FSTYPE = "/usr/lib/klibc/bin/fstype"
 OWN = {"aoe-door", "fstype", "ip", "modprobe"}
 """Programs of the functions that are not of klibc."""
 KLIBC = {"cat", "cpio", "ln", "mkdir", "mount", "readlink", "sleep", "uname"}
@@ -33,10 +34,12 @@ KLIBC = {"cat", "cpio", "ln", "mkdir", "mount", "readlink", "sleep", "uname"}
 def _asked(tmp_path: Path, code: str) -> list[str]:
     """What the module asks dracut for."""
     for hook in AT:
-        (tmp_path / "lib/dracut/hooks" / hook).mkdir(parents=True)
+        (tmp_path / "lib/dracut/hooks" / hook).mkdir(parents=True, exist_ok=True)
     (tmp_path / "pack").write_text('#!/bin/sh\necho pack "$@"\n')
     (tmp_path / "pack").chmod(0o755)
-    setup = (MODULE / "module-setup.sh").read_text().replace("/usr/lib/aoe-root/pack", f"{tmp_path}/pack")
+    setup = (MODULE / "module-setup.sh").read_text()
+    for path in ("/usr/lib/aoe-root/pack", FSTYPE, "/lib/klibc-"):
+        setup = setup.replace(path, f"{tmp_path}/{Path(path).name}")
     (tmp_path / "module-setup.sh").write_text(setup)
     done = subprocess.run(
         ["bash", "-c", DRACUT + code],
@@ -63,6 +66,17 @@ def test_it_puts_the_same_functions_into_the_initramfs(tmp_path: Path) -> None:
         (found,) = (tmp_path / "lib/dracut/hooks" / hook).iterdir()
         assert found.suffix == ".sh"
         assert found.read_text() == f"/usr/sbin/aoe-root {verb}\n"
+
+
+def test_it_brings_a_program_of_klibc_with_its_loader(tmp_path: Path) -> None:
+    """Where there is one; it does not run without that."""
+    asked = _asked(tmp_path, "install")
+    assert not [it for it in asked if "fstype" in it or "klibc" in it]
+    for name in ("fstype", "klibc-a.so"):
+        (tmp_path / name).touch()
+    assert {f"inst_binary {tmp_path}/fstype /usr/bin/fstype", f"inst_simple {tmp_path}/klibc-a.so"} <= set(
+        _asked(tmp_path, "install")
+    )
 
 
 def test_it_brings_every_program_and_driver_that_is_used(tmp_path: Path) -> None:

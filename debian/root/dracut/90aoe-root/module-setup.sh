@@ -14,10 +14,13 @@ installkernel() {
 }
 
 install() {
-    local hook
+    local hook loader
     inst_multiple cat cpio ip ln mkdir modprobe mount readlink sleep uname
     inst_binary /usr/lib/aoe-root/aoe-door /usr/sbin/aoe-door
-    [[ ! -e /usr/lib/klibc/bin/fstype ]] || inst_binary /usr/lib/klibc/bin/fstype /usr/bin/fstype
+    if [[ -e /usr/lib/klibc/bin/fstype ]]; then # its loader is its library, which dracut does not find
+        inst_binary /usr/lib/klibc/bin/fstype /usr/bin/fstype
+        for loader in /lib/klibc-*.so; do inst_simple "$loader"; done
+    fi
     inst_simple /usr/share/initramfs-tools/scripts/aoe-root /scripts/aoe-root
     inst_script "$moddir/hook.sh" /usr/sbin/aoe-root
     for hook in initqueue/settled:attach initqueue/finished:attached pre-mount:check pre-pivot:finish; do
