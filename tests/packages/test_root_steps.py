@@ -211,6 +211,45 @@ def test_without_any_nothing_is_written(shell: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+# Interfaces that come late
+
+LATE = """\
+passed=0
+aoe_uptime() { echo $passed; }
+sleep() { passed=$((passed + $1)); [ $passed -ne $at ] || mv "$AOE_RUN/later" "$AOE_NET/ens3"; }
+modprobe() { :; }
+aoe_by_door() { echo "at $passed by$aoe_used"; }
+aoe_macs=$1 at=$2 aoe_mtu= aoe_vlan= aoe_bridge= aoe_timeout= aoe_driver=; aoe_attach && echo attached
+"""
+LATER = "02:00:00:00:00:02"
+NONE = "there is no interface"
+
+
+@each_shell
+@pytest.mark.parametrize(
+    ("macs", "at", "attached", "told"),
+    [
+        (LATER, 70, "at 70 by ens3", [f"{NONE} with the MAC {LATER}"] * 2),
+        (f"{MAC} {LATER}", 5, "at 5 by ens4 ens3", [f"{NONE} with the MAC {LATER}"]),
+        (f"{MAC} {LATER}", 70, "at 10 by ens4", [f"{NONE} with the MAC {LATER}", f"used without {LATER}"]),
+    ],
+)
+def test_an_interface_that_comes_late(
+    shell: str, tmp_path: Path, macs: str, at: int, attached: str, told: list[str]
+) -> None:
+    """Alone it is waited for, and that is told each minute; beside another one for some seconds."""
+    for place, mac in (("net/ens4", MAC), ("later", LATER)):
+        (tmp_path / place / "device").mkdir(parents=True)
+        for file, text in (("address", mac), ("type", 1), ("flags", "0x1002")):
+            (tmp_path / place / file).write_text(f"{text}\n")
+    where = {"AOE_NET": str(tmp_path / "net"), "AOE_RUN": str(tmp_path), "panic": "-1"}
+    done = run(shell, LATE, macs, str(at), **where)
+    assert done.stdout.splitlines() == [attached, "attached"]
+    said = done.stderr.splitlines()
+    assert len(said) == len(told)
+    assert all(words in line for words, line in zip(told, said, strict=True))
+
+
 # A shell while it waits
 
 WAITING = """\
