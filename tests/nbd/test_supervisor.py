@@ -1,158 +1,40 @@
 """The supervisor of a door in all that the kernel may do meanwhile: the test is the kernel."""
 
-import array
 import ctypes
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from csrc.flags import COMPILER, FLAGS
+from tests.support.labs.scripted_kernel import PATIENCE_S, ROOT, Kernel, Supervisor, scripted, supervised
 from tests.support.tools import need, need_root
 from tests.support.waiting import wait_for
 
-ROOT = Path(__file__).parents[2]
-INSTEAD = ("netlink.c", "canary.c", "device.c")
 DOOR = Path(__file__).with_name("scripted_door.py")
 SIZE = 1 << 20
-PATIENCE_S = 60
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The supervisor, with the test as its kernel."""
-    need("gcc")
-    made = tmp_path_factory.mktemp("supervisor") / "aoe-door"
-    sources = [path for path in sorted((ROOT / "csrc/door").glob("*.c")) if path.name not in INSTEAD]
-    words = [*FLAGS, "-O0", f"-I{ROOT / 'csrc'}", *sources, DOOR.with_name("scripted_kernel.c"), "-o", made]
-    subprocess.run([COMPILER.split()[0], *words], check=True, timeout=300)
-    return made
-
-
-class Kernel:
-    """What a supervisor asks it, and what it says. `socket` is the connection that it was given last."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.socket: socket.socket | None = None
-        self.pid = 0
-        self._asked, self.asks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._done, self.is_done = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._asked.settimeout(PATIENCE_S)
-        self.seen: list[str] = []
-
-    def asked(self) -> str:
-        """The next thing."""
-        data, given, *_ = self._asked.recvmsg(256, socket.CMSG_SPACE(4))
-        for _, _, raw in given:
-            (fd,) = array.array("i", raw[:4])
-            self._drop()
-            self.socket = socket.socket(fileno=fd)
-        self.seen.append(data.decode())
-        return self.seen[-1]
-
-    def says(self, error: int = 0) -> None:
-        """To what it was asked."""
-        self._asked.send(error.to_bytes(4, sys.byteorder, signed=True))
-
-    def brings(self, error: int = 0) -> None:
-        """The canary is back."""
-        self._done.send(error.to_bytes(4, sys.byteorder))
-
-    def until(self, word: str, *between: str) -> None:
-        """It is asked that, after nothing but what else may be asked, to which it says yes."""
-        while (asked := self.asked().split()[0]) != word:
-            assert asked in between, self.seen
-            self.says()
-
-    def serve(self) -> None:
-        """Say yes to what it has asked by now."""
-        while select.select([self._asked], [], [], 0)[0]:
-            if self.asked().split()[0] in ("reconnect", "resize", "disconnect"):
-                self.says()
-
-    def attach(self) -> None:
-        """Until the device is there."""
-        asked = self.asked()
-        assert asked.startswith("connect"), asked
-        self.pid = int(asked.split()[-1])
-        self.says()
-        self.until("set")
-        self.until("open")
-        self.brings()
-
-    def door(self) -> int:
-        """The process that serves."""
-        wait_for((self.place / "pid").exists)
-        return int((self.place / "pid").read_text())
-
-    def kill_door(self) -> None:
-        """And the next one is another."""
-        pid = self.door()
-        (self.place / "pid").unlink()
-        os.kill(pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        """It is gone, and so is what it has left."""
-        self._drop()
-        for each in (self._asked, self._done, self.asks, self.is_done):
-            each.close()
-
-    def _drop(self) -> None:
-        if self.socket is not None:
-            self.socket.close()
-
-
-def killed(pid: int) -> None:
-    """If it is there."""
-    if pid:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-class Supervisor:
-    def __init__(self, process: "subprocess.Popen[bytes]", kernel: Kernel, said: Path) -> None:
-        self.process = process
-        self.kernel = kernel
-        self.said = said
-
-    def says(self, words: str) -> None:
-        """Wait until it has said that, and say yes to what it asks."""
-
-        def said() -> bool:
-            self.kernel.serve()
-            return words in self.said.read_text()
-
-        wait_for(said, PATIENCE_S, lambda: f"{self.kernel.seen} {self.said.read_text()}")
+    return scripted(tmp_path_factory.mktemp("supervisor"))
 
 
 @contextmanager
 def supervisor(program: Path, place: Path, *options: str, **streams: Any) -> Iterator[Supervisor]:
-    kernel = Kernel(place)
+    """Of a door that serves `place` (scripted_door.py)."""
     (place / "size").write_text(str(SIZE))
-    fds = kernel.asks.fileno(), kernel.is_done.fileno()
-    environment = {**os.environ, "AOE_KERNEL": ",".join(map(str, fds))}
     door = ["/usr/bin/env", sys.executable, "-S", "-E", str(DOOR), str(place)]
-    words = [program, *options, "/dev/nbd0", *door]
-    with ExitStack() as stack:
-        stack.callback(kernel.close)
-        said = place / "said"
-        streams = {"stderr": stack.enter_context(said.open("wb")), **streams}
-        process: subprocess.Popen[bytes] = subprocess.Popen(words, env=environment, pass_fds=fds, **streams)
-        stack.enter_context(process)
-        stack.callback(lambda: killed(kernel.pid))
-        stack.callback(process.kill)
-        stack.callback(lambda: killed(int((place / "pid").read_text()) if (place / "pid").exists() else 0))
-        yield Supervisor(process, kernel, said)
+    with supervised(Kernel(place), [program, *options, "/dev/nbd0", *door], **streams) as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A service is killed with a write under way in its disk, which lands after the next one has begun."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,9 +13,9 @@ import pytest
 from tests.net.one_write import LENGTH
 from tests.net.service import export
 from tests.node.manager import Manager
-from tests.support.labs.fault_disk import FuseDisk, loop_device
+from tests.support.labs.fault_disk import loop_device
 from tests.support.labs.network import Lab
-from tests.support.tools import unavailable
+from tests.support.labs.recorded import RecordedDisk
 from tests.support.waiting import wait_for
 
 ENGINES = ("c",)
@@ -31,28 +30,8 @@ SERVE_BLINDLY = (
 """What says whether an earlier process can still write is out of order."""
 
 
-class RacingDisk(FuseDisk):
-    """A later write overtakes one that is held, of the same bytes, too. It does not fail."""
-
-    def _serve(self) -> None:
-        if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 2):
-            unavailable("writes to a FUSE file do not pass each other here: Linux 6.2 lets them")
-        self._start(sys.executable, Path(__file__).with_name("racing_disk.py"), self.path.parent, self._work)
-
-    def hold_next_write(self) -> None:
-        """It takes until it is to go; the others overtake it."""
-        (self._work / "wait").touch()
-
-    def holds_write(self) -> bool:
-        """Whether it has come."""
-        return (self._work / "waits").exists()
-
-    def let_write_go(self) -> None:
-        (self._work / "waits").unlink(missing_ok=True)
-
-
 @contextmanager
-def store(kind: str, disk: RacingDisk) -> Iterator[Path]:
+def store(kind: str, disk: RecordedDisk) -> Iterator[Path]:
     """A file, or a device that hands all on to it at once."""
     if kind == "file":
         yield disk.path
@@ -84,13 +63,13 @@ def says(client: subprocess.Popen[str]) -> str:
     return client.stdout.readline().strip()
 
 
-def stands(disk: RacingDisk) -> str:
+def stands(disk: RecordedDisk) -> str:
     with disk.store.open("rb") as file:
         return file.read(LENGTH).decode().rstrip(".\0")
 
 
 @contextmanager
-def killed(lab: Lab, manager: Manager, disk: RacingDisk) -> Iterator[None]:
+def killed(lab: Lab, manager: Manager, disk: RecordedDisk) -> Iterator[None]:
     """By signal 9, with a write under way in its disk, as the host is that wrote; then it starts again."""
     manager.start()
     disk.hold_next_write()
@@ -108,7 +87,7 @@ def killed(lab: Lab, manager: Manager, disk: RacingDisk) -> Iterator[None]:
 @pytest.mark.parametrize("kind", ["file", "loop"])
 def test_no_older_write_lands_over_a_newer_one(lab: Lab, tmp_path: Path, kind: str) -> None:
     with (
-        RacingDisk(tmp_path / "fuse") as disk,
+        RecordedDisk(tmp_path / "fuse") as disk,
         store(kind, disk) as path,
         service(lab, tmp_path, path, SERVE) as manager,
     ):
@@ -128,7 +107,7 @@ def test_no_older_write_lands_over_a_newer_one(lab: Lab, tmp_path: Path, kind: s
 def test_without_the_lock_of_its_life_it_does(lab: Lab, tmp_path: Path, kind: str) -> None:
     """So what the other test sees is the lock's doing."""
     with (
-        RacingDisk(tmp_path / "fuse") as disk,
+        RecordedDisk(tmp_path / "fuse") as disk,
         store(kind, disk) as path,
         service(lab, tmp_path, path, SERVE_BLINDLY) as manager,
     ):

@@ -13,9 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.support.checkers import executed
+from tests.support.labs.guests import versions
 from tests.support.labs.guests.machine import BOOT_S as COMES_UP_S
 from tests.support.labs.guests.machine import PATIENCE_S, host
 from tests.support.labs.guests.target import TargetProcess
+from tests.support.labs.recorded import RecordedDisk
 from tests.support.tools import tool
 from tests.support.waiting import wait_for
 from tests.vm.built_image import BuiltImage, built_image
@@ -28,23 +31,12 @@ BOOT_S, RUN_S, END_S = 40.0, 3.0, 4.0
 AWAY_S = 300.0
 STALE_S = 2.0
 """Longer than a frame may wait at a target."""
-PLACES = range(2)
 RESIDENT_MAX_KIB = 32 << 10
 SMALL_MIB = 256
 _TROUBLE = r"I/O error|EXT4-fs (error|warning)|Aborting journal|Kernel panic|Out of memory|oom-kill"
 _HUNG = "blocked for more than"
 _LAST = "head -c 4000000 /dev/urandom >/run/last && cp /run/last /var/last && sha256sum </run/last"
 """A file that is written back only as the machine stops."""
-_AT_PLACE = "bs=4k count=1 status=none"
-VERSIONS = (
-    'v=0; while [ ! -e /run/stop ]; do v=$((v+1)); printf "%-4096s" "PLACE $v" >/run/p.PLACE;'
-    f" dd if=/run/p.PLACE of=/var/places seek=PLACE conv=notrunc oflag=direct {_AT_PLACE}"
-    " || touch /run/failed; for s in 0 .2; do sleep $s;"
-    f" dd if=/var/places skip=PLACE iflag=direct {_AT_PLACE} | cmp - /run/p.PLACE"
-    " || echo PLACE $v >>/run/stale; done; done; touch /run/over.PLACE"
-)
-"""A block is written past the page cache, and read at once and before the next write: what comes back of an
-older one is seen."""
 _DIRTY = (
     "n=0; while [ ! -e /run/stop ]; do dd if=/dev/zero of=/var/dirty.$((n%2)) bs=1M count=80"
     " || touch /run/failed; n=$((n+1)); done"
@@ -110,14 +102,18 @@ def end(primary: TargetProcess) -> None:
 
 @contextmanager
 def _node(
-    work: Path, memory_mib: int = 512, image_of: Callable[[], BuiltImage] = built_image
+    work: Path,
+    memory_mib: int = 512,
+    image_of: Callable[[], BuiltImage] = built_image,
+    disk: RecordedDisk | None = None,
 ) -> Iterator[tuple[Pair, Node]]:
-    """A machine that has just been turned on."""
+    """A machine that has just been turned on. Its root is on `disk`, if there is one."""
     built = image_of()
-    image = copied(built, work / "root")
+    image = copied(built, disk.store if disk else work / "root")
     with ExitStack() as stack:
         site = Site(stack.enter_context(host()), work)
-        both = [stack.enter_context(site.primary(number, image, "--shared")) for number in range(2)]
+        served = disk.path if disk else image
+        both = [stack.enter_context(site.primary(number, served, "--shared")) for number in range(2)]
         node = Enduring(work, built, AOEROOT, *site.cards, lab=site.lab, memory_mib=memory_mib)
         stack.callback(node.kill)
         yield Pair(site, image, tuple(both)), node
@@ -157,10 +153,10 @@ def door_killed(work: Path, seed: int, times: int) -> dict[str, Any]:
     """Kill the door so often, every other time while a primary is stopped, which then has what the door had
     under way. `pause_s` is the longest pause of the door where both primaries were there."""
     rng = random.Random(seed)
-    with _node(work) as (pair, node), node:
-        node.check("dd if=/dev/zero of=/var/places bs=4k count=2 conv=fsync status=none")
-        for place in PLACES:
-            node.check(f"({VERSIONS.replace('PLACE', str(place))}) >/dev/null 2>&1 &")
+    with RecordedDisk(work / "disk") as disk, _node(work, disk=disk) as (pair, node), node:
+        node.check(f"dd if=/dev/zero of=/var/{versions.FILE} bs=4k count=2 conv=fsync status=none")
+        for place in versions.PLACES:
+            node.check(f"({versions.writer(place, '/var', '/run')}) >/dev/null 2>&1 &")
         writing = Writing(node)
         for number in range(times):
             writing.goes_on(1)
@@ -173,12 +169,14 @@ def door_killed(work: Path, seed: int, times: int) -> dict[str, Any]:
             _wait_for_doors(node, number + 1)
         writing.goes_on()
         sums, pauses_s = writing.end(), _pauses_s(node)
-        ended = " -a ".join(f"-e /run/over.{place}" for place in PLACES)
+        ended = " -a ".join(f"-e /run/over.{place}" for place in versions.PLACES)
         wait_for(lambda: not node.run(f"[ {ended} ]").status, PATIENCE_S, node.text, every_s=0.3)
         assert node.run("cat /run/stale").status, "what was read is older than what was written"
-        sums["/var/places"] = node.check("cat /run/p.[0-9] | sha256sum").split()[0]
+        newest = {it: int(node.check(f"cat /run/p.{it}").split()[1]) for it in versions.PLACES}
+        sums[f"/var/{versions.FILE}"] = node.check("cat /run/p.[0-9] | sha256sum").split()[0]
         said = _said(writing, times)
         _off(pair, node, sums)
+        said["faults"] = executed.faults_of_versions(disk.writes(), newest)
     return said | {"pauses_s": pauses_s, "pause_s": max(pauses_s[::2])}
 
 

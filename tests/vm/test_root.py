@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from aoe.wire.protocol import SECTOR
+from tests.support.labs.guests import versions
 from tests.support.labs.guests.machine import PATIENCE_S, host, needs_qemu
 from tests.support.labs.guests.target import TargetProcess, need_engine
 from tests.support.tools import need_namespaces, tool
@@ -80,9 +81,9 @@ def test_a_root_that_was_in_use_is_not_in_order(tmp_path: Path) -> None:
 
 def test_a_write_that_comes_back_is_seen(tmp_path: Path) -> None:
     """By what a machine does with its blocks while its door is killed."""
-    places, stale, over = (tmp_path / name for name in ("places", "stale", "over.0"))
+    places, stale, over = (tmp_path / name for name in (versions.FILE, "stale", "over.0"))
     places.write_bytes(bytes(4096))
-    script = re.sub(r"/(run|var)/", f"{tmp_path}/", root_lives.VERSIONS).replace("PLACE", "0")
+    script = versions.writer(0, tmp_path, tmp_path)
 
     def came_back() -> bool:
         places.write_bytes(b"0 1".ljust(4096))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aoe.nbd.nbdkit import DOOR, PLUGIN
+from tests.support.labs.guests import versions
 from tests.support.labs.guests.files import GuestFiles
 from tests.support.labs.guests.filesystem import guest_files, trouble
 from tests.support.labs.guests.kernel import kernel
@@ -161,10 +162,14 @@ class DoorGuest:
 
 @contextmanager
 def door_guest(
-    work: Path, *arguments: str, mtu: int = 9000, files: GuestFiles | None = None
+    work: Path,
+    *arguments: str,
+    mtu: int = 9000,
+    files: GuestFiles | None = None,
+    disk: Path | None = None,
 ) -> Iterator[DoorGuest]:
-    """Booted, with nothing attached. `arguments` are the emulator's."""
-    disk = image(work / "image", SECTORS)
+    """Booted, with nothing attached. `arguments` are the emulator's; `disk` has `SECTORS`."""
+    disk = disk or image(work / "image", SECTORS)
     with ExitStack() as stack:
         lab = stack.enter_context(host())
         primaries = []
@@ -180,26 +185,34 @@ def door_guest(
         yield DoorGuest(stack.enter_context(guest), primaries, disk)
 
 
-def run(work: Path, seed: int, times: int) -> dict[str, Any]:
+def run(work: Path, seed: int, times: int, disk: Path | None = None) -> dict[str, Any]:
     """Kill the door so often under two writers, every other time while a primary dies, too; then look at all
-    that was written. What a ledger wants: calls, the longest pause with all primaries present, faults."""
+    that was written. What a ledger wants: calls, the longest pause with all primaries present, faults; and
+    the `newest` version at each place (`versions`)."""
     rng, faults = random.Random(seed), list[str]()
-    with door_guest(work) as there:
+    with door_guest(work, disk=disk) as there:
         guest = there.guest
         there.prepare()
         there.attach()
         mke2fs = "/sbin/mke2fs -q -F -b 4096 -t ext4"
         guest.check(f"{mke2fs} {DEVICE} && mount {DEVICE} /mnt")
         guest.check(f"({WRITERS}) >/tmp/wrote 2>&1 &")
+        guest.check(f"dd if=/dev/zero of=/mnt/{versions.FILE} bs=4k count=2 conv=fsync 2>/dev/null")
+        for place in versions.PLACES:
+            guest.check(f"({versions.writer(place, '/mnt', '/tmp')}) >/dev/null 2>&1 &")
         alone = [_kill(there, rng, number) for number in range(times)]
         there.stop(STOPPED_S)
         there.writes()
         peak_kib = there.peak_kib()
         guest.check("touch /tmp/stop")
-        wait_for(lambda: guest.check("cat /tmp/wrote").strip().isdigit(), PATIENCE_S, there.log, every_s=0.5)
+        ended = " ".join(f"/tmp/over.{place}" for place in versions.PLACES)
+        over = f"cat {ended} /tmp/wrote"
+        wait_for(lambda: guest.run(over).output.strip().isdigit(), PATIENCE_S, there.log, every_s=0.5)
         pauses = [float(it) for it in re.findall(r"I/O goes on after ([0-9.]+) s", there.log())]
         wrote = int(guest.check("cat /tmp/wrote"))
         faults += [] if guest.run("test -e /tmp/failed").status else ["a write failed"]
+        faults += [] if (stale := guest.run("cat /tmp/stale")).status else [f"stale: {stale.output}"]
+        newest = {it: int(guest.check(f"cat /tmp/p.{it}").split()[1]) for it in versions.PLACES}
         faults += _compared(there)
     present = [pause for pause, is_alone in zip(pauses, alone, strict=True) if is_alone]
     return {
@@ -207,6 +220,7 @@ def run(work: Path, seed: int, times: int) -> dict[str, Any]:
         "pause_s": max(present, default=0.0),
         "pauses_s": pauses,
         "peak_kib": peak_kib,
+        "newest": newest,
         "faults": faults,
     }
 
@@ -238,6 +252,9 @@ def _compared(there: DoorGuest) -> list[str]:
     checked = guest.run(f"/sbin/e2fsck -f -n {DEVICE}")
     faults += [checked.output] if checked.status else []
     guest.check(f"mount -o ro {DEVICE} /mnt && cat /tmp/sum.*[0-9] >/tmp/sums && cd /mnt")
+    faults += (
+        [] if not guest.run(f"cat /tmp/p.[0-9] | cmp - {versions.FILE}").status else ["a version was lost"]
+    )
     compared = guest.run("sha256sum -c /tmp/sums 2>&1; cd /").output.splitlines()
     wanted = int(guest.check("wc -l </tmp/sums"))
     faults += [it for it in compared if not it.endswith(": OK")]

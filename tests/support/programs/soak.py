@@ -24,13 +24,15 @@ from typing import Any, NamedTuple
 
 from bench.contest import build
 from tests.engine import cutting
-from tests.net import killed_verbs
+from tests.net import killed_doors, killed_verbs
 from tests.net.killed_verbs import KilledVerbs
+from tests.support.checkers import executed
 from tests.support.checkers.fuzzers import fuzz
 from tests.support.labs import applies, doors, drains, failover, loss, restarts
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import ENGINE
+from tests.support.labs.recorded import RecordedDisk
 from tests.vm import root_lives
 from tests.vm.built_image import dracut_image
 
@@ -137,7 +139,14 @@ def _of_kills(killed: KilledVerbs, faults: list[str]) -> Said:
 
 def _doors() -> Course:
     """In a guest, which is emulated; the door is C."""
-    return Course(lambda work, seed, _: doors.run(work, seed, DOORS), 3, ("c",))
+
+    def run(work: Path, seed: int, _: str) -> Said:
+        with RecordedDisk(work / "disk", doors.SECTORS) as disk:
+            said = doors.run(work, seed, DOORS, disk.path)
+            said["faults"] += executed.faults_of_versions(disk.writes(), said["newest"])
+        return said
+
+    return Course(run, 3, ("c",))
 
 
 def _root(run: Callable[..., Said], runs: int, *words: Any) -> Course:
@@ -168,6 +177,7 @@ COURSES = {
     "storage daemons killed in verbs": _killed_verbs(killed_verbs.IMAGES),
     "killed in large snapshots": _killed_snapshots(),
     "door killed": _doors(),
+    "door killed, without a guest": _root(killed_doors.run, 3, DOORS),
     "root, primaries come and go": _root(root_lives.cycle, 30),
     "root, with dracut": _root(root_lives.cycle, 3, dracut_image),
     "root, door killed": _root(root_lives.door_killed, 1, DOORS),

@@ -1,9 +1,10 @@
-"""A FUSE server of one file, `disk`, whose writes pass each other, as in the queue of a disk.
+"""A FUSE server of one file, `disk`, whose writes pass each other, as in a disk's queue, and are recorded.
 
-racing_disk.py MOUNT WORK: what is stored is WORK/store. While there is WORK/wait, the next write renames it
-to WORK/waits, and lasts as long as there is that; the others overtake it, one of the same bytes, too. (With
-other FUSE servers none would: there the kernel lets one write at a time into a file.) Numbers and layouts are
-those of <linux/fuse.h>.
+recording_disk.py MOUNT WORK: what is stored is WORK/store. While there is WORK/wait, the next write renames
+it to WORK/waits, and lasts as long as there is that; the others overtake it, one of the same bytes, too.
+(With other FUSE servers none would: there the kernel lets one write at a time into a file.) Before a write is
+answered it is a line of WORK/record: when it began and ended (CLOCK_MONOTONIC), its first sector, and what
+each of its sectors is known by. Numbers and layouts are those of <linux/fuse.h>.
 """
 
 import ctypes
@@ -18,6 +19,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from aoe.wire.protocol import SECTOR
+from tests.support.labs.recorded import known_by
 
 ROOT, DISK = 1, 2
 """Nodes."""
@@ -40,6 +44,7 @@ class Disk:
         self._device = device
         self._work = work
         self._store = os.open(work / "store", os.O_RDWR)
+        self._record = os.open(work / "record", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._answers: dict[int, Callable[[int, bytes], bytes]] = {
             INIT: lambda *_: struct.pack(
                 "<4IHHIIHHI28x", 7, 38, 0, BIG_WRITES | WRITES_END_LATER, 16, 12, WRITE_MAX, 1, 0, 0, 0
@@ -91,11 +96,17 @@ class Disk:
 
     def _write(self, _: int, body: bytes) -> bytes:
         at, size = EXTENT.unpack_from(body)
+        data = body[EXTENT.size : EXTENT.size + size]
         with suppress(FileNotFoundError):
             held = (self._work / "wait").rename(self._work / "waits")
             while held.exists():
                 time.sleep(POLL_S)
-        return struct.pack("<II", os.pwrite(self._store, body[EXTENT.size : EXTENT.size + size], at), 0)
+        began_s = time.monotonic()
+        written = os.pwrite(self._store, data, at)
+        sectors = " ".join(known_by(data[it : it + SECTOR]) for it in range(0, size, SECTOR))
+        line = f"{began_s} {time.monotonic()} {at // SECTOR} {sectors}\n"
+        os.write(self._record, line.encode())
+        return struct.pack("<II", written, 0)
 
 
 def mounted(where: str) -> int:
@@ -103,7 +114,7 @@ def mounted(where: str) -> int:
     device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"racing", where.encode(), b"fuse", 0, options.encode()):
+    if libc.mount(b"recording", where.encode(), b"fuse", 0, options.encode()):
         raise OSError(ctypes.get_errno(), "mount")
     return device
 

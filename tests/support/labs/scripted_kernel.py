@@ -1,0 +1,154 @@
+"""The supervisor of a door with another kernel: the test is that."""
+
+import array
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from csrc.flags import COMPILER, FLAGS
+from tests.support.tools import need
+from tests.support.waiting import wait_for
+
+ROOT = Path(__file__).parents[3]
+INSTEAD = ("netlink.c", "canary.c", "device.c")
+PATIENCE_S = 60
+
+
+def scripted(place: Path) -> Path:
+    """The supervisor, made here, which asks us instead of the kernel."""
+    need("gcc")
+    made = place / "aoe-door"
+    sources = [path for path in sorted((ROOT / "csrc/door").glob("*.c")) if path.name not in INSTEAD]
+    kernel = ROOT / "tests/nbd/scripted_kernel.c"
+    words = [*FLAGS, "-O0", f"-I{ROOT / 'csrc'}", *sources, kernel, "-o", made]
+    subprocess.run([COMPILER.split()[0], *words], check=True, timeout=300)
+    return made
+
+
+class Kernel:
+    """What a supervisor asks it, and what it says. `socket` is the connection that it was given last."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.socket: socket.socket | None = None
+        self.pid = 0
+        self._asked, self.asks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._done, self.is_done = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._asked.settimeout(PATIENCE_S)
+        self.seen: list[str] = []
+
+    def asked(self) -> str:
+        """The next thing."""
+        data, given, *_ = self._asked.recvmsg(256, socket.CMSG_SPACE(4))
+        for _, _, raw in given:
+            (fd,) = array.array("i", raw[:4])
+            self._drop()
+            self.socket = socket.socket(fileno=fd)
+        self.seen.append(data.decode())
+        return self.seen[-1]
+
+    def says(self, error: int = 0) -> None:
+        """To what it was asked."""
+        self._asked.send(error.to_bytes(4, sys.byteorder, signed=True))
+
+    def brings(self, error: int = 0) -> None:
+        """The canary is back."""
+        self._done.send(error.to_bytes(4, sys.byteorder))
+
+    def until(self, word: str, *between: str) -> None:
+        """It is asked that, after nothing but what else may be asked, to which it says yes."""
+        while (asked := self.asked().split()[0]) != word:
+            assert asked in between, self.seen
+            self.says()
+
+    def is_asked(self) -> bool:
+        """By now."""
+        return bool(select.select([self._asked], [], [], 0)[0])
+
+    def serve(self) -> None:
+        """Say yes to what it has asked by now."""
+        while self.is_asked():
+            if self.asked().split()[0] in ("reconnect", "resize", "disconnect"):
+                self.says()
+
+    def attach(self) -> None:
+        """Until the device is there."""
+        asked = self.asked()
+        assert asked.startswith("connect"), asked
+        self.pid = int(asked.split()[-1])
+        self.says()
+        self.until("set")
+        self.until("open")
+        self.brings()
+
+    def doors(self) -> list[int]:
+        """The processes that serve: the one that does, if there is one."""
+        pid = self.place / "pid"
+        return [int(pid.read_text())] if pid.exists() else []
+
+    def kill_door(self) -> None:
+        """And the next one is another."""
+        wait_for(self.doors)
+        (pid,) = self.doors()
+        (self.place / "pid").unlink()
+        os.kill(pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """It is gone, and so is what it has left."""
+        self._drop()
+        for each in (self._asked, self._done, self.asks, self.is_done):
+            each.close()
+
+    def _drop(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
+
+
+def _killed(pid: int, how: signal.Signals = signal.SIGKILL) -> None:
+    """If it is there."""
+    if pid:
+        with suppress(ProcessLookupError):
+            os.kill(pid, how)
+
+
+class Supervisor:
+    """One that runs; what it says is in a file."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", kernel: Kernel, said: Path) -> None:
+        self.process = process
+        self.kernel = kernel
+        self.said = said
+
+    def says(self, words: str) -> None:
+        """Wait until it has said that, and say yes to what it asks."""
+
+        def said() -> bool:
+            self.kernel.serve()
+            return words in self.said.read_text()
+
+        wait_for(said, PATIENCE_S, lambda: f"{self.kernel.seen} {self.said.read_text()}")
+
+
+@contextmanager
+def supervised(kernel: Kernel, command: Sequence[str | Path], **streams: Any) -> Iterator[Supervisor]:
+    """A supervisor of this kernel, and what it starts, until the end of the block."""
+    fds = kernel.asks.fileno(), kernel.is_done.fileno()
+    environment = {**os.environ, "AOE_KERNEL": ",".join(map(str, fds))}
+    with ExitStack() as stack:
+        stack.callback(kernel.close)
+        said = kernel.place / "said"
+        streams = {"stderr": stack.enter_context(said.open("wb")), **streams}
+        process: subprocess.Popen[bytes] = subprocess.Popen(command, env=environment, pass_fds=fds, **streams)
+        stack.enter_context(process)
+        stack.callback(lambda: _killed(kernel.pid))
+        stack.callback(process.kill)
+        stack.callback(lambda: [_killed(it) for it in kernel.doors()])
+        stack.callback(lambda: _killed(kernel.pid, signal.SIGSTOP))  # or it starts another door
+        yield Supervisor(process, kernel, said)
