@@ -25,7 +25,7 @@ from aoe.initiator import (
     strangers,
 )
 from aoe.metrics import table
-from aoe.target import streams
+from aoe.target import background, streams
 from aoe.wire import ata, frame, opcodes, protocol, stamp
 from csrc import generate_life, generate_options
 
@@ -204,6 +204,7 @@ def shared() -> Iterator[str]:
         *("VOLATILE_CACHE", "TRIM_IS_ZERO", "HAS_LBA", "HAS_LBA48", "HAS_FUA", "CHECKSUM_FOLLOWS"),
     )
     yield from members(streams.Place, "STREAM_")
+    yield from defined(background, "BACKGROUND_PASSED")
     yield from defined(discovery, "TAG_STEP")
     yield from defined(channel, "STREAM_STEP")
     yield from defined(strangers, "FNV_PRIME")

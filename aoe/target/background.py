@@ -1,13 +1,17 @@
 """What can wait while others ask, as `csrc/target/background.c` has it: a copy, say. Sans-I/O.
 
 An initiator of ours says of itself, with each IDENTIFY of a stream, that what it asks of an export can wait
-(`stamp.BACKGROUND`). One such request may be at the disk of that export at any time, whatever others do, so
-that a copy comes to its end. More may be there only while no one else asks, of any export, as they have the
-disks and the processor in common: one more for each of them that a disk has done since. So next to nothing is
-before a client that asks all the time, and after a pause in which a few are done all places are used.
+(`stamp.BACKGROUND`). One such request may be at the disk of that export whatever others do, so that a copy
+comes to its end; where others wait for a place there, it goes after so many of them (`BACKGROUND_PASSED`).
+More may be there only while no one else asks, of any export, as they have the disks and the processor in
+common: one more for each of them that a disk has done since. So next to nothing is before a client that asks
+all the time, and after a pause in which a few are done all places are used.
 """
 
 from aoe.limits import BACKGROUND_MAX
+
+BACKGROUND_PASSED = 16
+"""Requests of others that go before one that can wait, where all wait for a place."""
 
 
 class Background:

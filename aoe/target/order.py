@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from aoe.limits import SPANS_MAX
-from aoe.target.background import Leeway
+from aoe.target.background import BACKGROUND_PASSED, Leeway
 from aoe.target.cut import Cut
 from aoe.target.depth import Depth
 from aoe.target.turns import Turns
@@ -57,8 +57,8 @@ class OrderQueue(Generic[Job]):
         self._changes: dict[Ticket[Job], None] = {}
         self._ready: Turns[Ticket[Job]] = Turns()
         self._spare: Turns[Ticket[Job]] = Turns()
-        """What can wait for others, too; and how much of that is running."""
-        self._spared = 0
+        """What can wait for others, too; how much of that is running, and how many others went before it."""
+        self._spared = self._passed = 0
         self._leeway = Leeway()
         self._cut: Cut[Ticket[Job]] | None = None
         self._before_cut: dict[Ticket[Job], None] = {}
@@ -124,6 +124,7 @@ class OrderQueue(Generic[Job]):
         self._running += 1
         ticket = turns.take()
         self._spared += ticket.by.background
+        self._passed = self._passed + 1 if self._spare and not ticket.by.background else 0
         return ticket
 
     def _turns(self, late_ns: int) -> Turns[Ticket[Job]] | None:
@@ -131,8 +132,11 @@ class OrderQueue(Generic[Job]):
         others = self._ready or None
         if not self._spare:
             return others
-        may = others is None and self._spared < self._leeway.now
-        return self._spare if not self._spared or may or _hurries(self._spare, late_ns) else others
+        if _hurries(self._spare, late_ns):
+            return self._spare
+        most = self._leeway.now if others is None else 0
+        has_passed = others is None or self._passed >= BACKGROUND_PASSED
+        return self._spare if self._spared < most or (not self._spared and has_passed) else others
 
     def disk_did(self, now_ns: int) -> None:
         """A read or write that is running."""

@@ -294,6 +294,9 @@ enum {
     STREAM_OVER = 3,
 };
 
+/* aoe.target.background */
+#define BACKGROUND_PASSED 16
+
 /* aoe.initiator.discovery */
 #define TAG_STEP 0x1e3779b1
 

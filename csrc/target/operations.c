@@ -233,21 +233,26 @@ static void has_turn(struct thread *t, struct op *op)
         to_disk(t, op);
 }
 
-/* Whose turn it is, of what can wait only as far as background.h says; NULL: no one's. */
+/* Whose turn it is, of what can wait only as far as aoe/target/background.py says; NULL: no one's. */
 static struct turns *turns_next(const struct thread *t, struct export *x)
 {
     struct turns *others = turns_empty(&x->ready) ? NULL : &x->ready;
     if (turns_empty(&x->spare))
         return others;
-    if (!x->spared || hurries(t, &x->spare) || (!others && x->spared < leeway(&t->engine->leeway)))
+    if (hurries(t, &x->spare))
         return &x->spare;
-    return others;
+    uint32_t most = others ? 0 : leeway(&t->engine->leeway);
+    int has_passed = !others || x->passed >= BACKGROUND_PASSED;
+    return x->spared < most || (!x->spared && has_passed) ? &x->spare : others;
 }
 
 static void give_places(struct thread *t, struct export *x)
 {
-    for (struct turns *next; (next = turns_next(t, x)) && has_place(t, x);) /* one that needs none leaves it to the next */
-        has_turn(t, turns_take(next));
+    for (struct turns *next; (next = turns_next(t, x)) && has_place(t, x);) { /* one that needs none leaves it to the next */
+        struct op *op = turns_take(next);
+        x->passed = !op->background && !turns_empty(&x->spare) ? x->passed + 1 : 0;
+        has_turn(t, op);
+    }
 }
 
 void operation_run(struct thread *t, struct op *op)

@@ -93,6 +93,7 @@ struct export {
     struct background background; /* whose can */
     struct depth depth;
     uint32_t at_disk, writing, spared; /* requests, and among them writes, and those that could wait */
+    uint32_t passed;           /* others that went before the first of these */
     uint32_t sync_after;       /* so many writes are over first */
     struct op *unsynced, *syncing; /* written, and waiting for a sync that began after that (rule T6) */
     struct io sync;

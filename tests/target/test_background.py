@@ -1,12 +1,13 @@
 """What can wait while others ask: how much of it is at the disks, counted, and who says so."""
 
+import itertools
 from collections import deque
 from typing import Any
 
 import pytest
 
 from aoe.limits import BACKGROUND_MAX
-from aoe.target.background import Background, Leeway
+from aoe.target.background import BACKGROUND_PASSED, Background, Leeway
 from aoe.target.order import By, OrderQueue, Ticket
 from aoe.wire.stamp import BACKGROUND
 from tests.target import driver
@@ -92,6 +93,20 @@ def test_what_waits_for_all_others_comes_to_its_end() -> None:
         if done == 10:
             return
     raise AssertionError("it never ended")
+
+
+@pytest.mark.parametrize("places", [1, 4])
+def test_where_others_wait_for_a_place_one_goes_after_so_many_of_them(places: int) -> None:
+    disk = Disk(Leeway(), places=places)
+    disk.asks("other", 200)
+    disk.asks("copy", 10)
+    went = []
+    for _ in range(150):
+        went.append(disk.there[0].job)
+        disk.does()
+    copies = [at for at, who in enumerate(went) if who == "copy"]
+    assert {later - at for at, later in itertools.pairwise(copies)} == {BACKGROUND_PASSED + 1}
+    assert len(copies) == 8
 
 
 def test_it_waits_for_those_of_other_exports_too() -> None:
@@ -196,11 +211,11 @@ def rate(client: Client, made: SharedDisk, requests: int = 2000) -> float:
     return len(client.waits) * SECOND / (made.now_ns - began_ns)
 
 
-@pytest.mark.parametrize("slots", [4, 16])
+@pytest.mark.parametrize("slots", [1, 4, 16])
 def test_a_client_at_full_load_keeps_nine_tenths(slots: int) -> None:
     alone, beside = Client(1, depth=32), Client(1, depth=32)
     before = rate(alone, world(alone, slots=slots))
-    assert rate(beside, world(beside, Copy(2, depth=64), slots=slots)) > (1 - 1.25 / slots) * before
+    assert rate(beside, world(beside, Copy(2, depth=64), slots=slots)) > 0.9 * before
 
 
 def test_a_copy_takes_what_a_modest_client_leaves() -> None:
