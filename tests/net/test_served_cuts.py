@@ -1,6 +1,7 @@
 """Snapshots and clones of volumes that a service serves."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from aoe.pool.requests import Create
 from aoe.pool.volume import Volume
 from aoe.pool.work import Work
+from aoe.wire.config import ConfigCommand
+from aoe.wire.mask import Directive, DirectiveCommand
 from aoe.wire.protocol import SECTOR
 from tests.net.service import Service
 from tests.net.test_pools import exports, volume
@@ -72,10 +75,25 @@ def test_a_volume_is_kept_and_cloned_as_it_is_while_clients_write(
         volume(service, "clone fast/web1@monday fast/web3")
         assert disk.read(0)[0] == 4
         assert [it.name for it in looked_at(pool)["web1"].snapshots] == ["monday", "clone-web2"]
+        backup_is_what_was_kept(service, lab, disk, tmp_path)
     with ended(pool) as work:
         assert is_whole(work)
         found = [first(work, it) for it in ("web1", "web2", "web3")]
         assert (found, first(work, "web1", "monday")) == ([4, 3, 2], 2)
+
+
+def backup_is_what_was_kept(service: Service, lab: Lab, disk: Client, tmp_path: Path) -> None:
+    """`aoe copy` of a snapshot that is served. A clone has the data of a disk, not what was said to it."""
+    disk.config(ConfigCommand.SET, b"of web1")
+    disk.mask(Directive(DirectiveCommand.ADD, disk.mac))
+    service.command("add", "1.2", "fast/web1@monday")
+    service.command("add", "1.3", "fast/web3")
+    with Client(lab.port("client"), 1, 3) as clone:
+        assert (clone.read(0)[0], clone.config().text, clone.mask().directives) == (2, b"", ())
+    copy = (sys.executable, "-m", "aoe.cli.client", "copy", "--interface", "v0", "e1.2", tmp_path / "backup")
+    lab.run("client", *copy, check=True)
+    backup = (tmp_path / "backup").read_bytes()
+    assert (len(backup), backup[0], backup[SECTOR]) == (SIZE, 2, 1)
 
 
 def test_nothing_is_left_of_a_snapshot_that_does_not_come_about(lab: Lab, pool: Path, tmp_path: Path) -> None:
