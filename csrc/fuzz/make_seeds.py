@@ -227,10 +227,11 @@ def background(export: int) -> bytes:
     many = b"".join(read(here, 8 * (at % 8)) for at in range(14))
     busy = 6 * (read(other, 40) + PASS_ONCE + done(1)) + 8 * done(1)
     writes = b"".join(write(here, 8 * at) for at in range(6))
+    turns = writes + b"".join(read(other, 8 * (at % 8)) for at in range(40)) + PASS_ONCE + 30 * done(1)
     late = (
         writes + read(other, 56) + PASS_ONCE + bytes((CLOCK, 3)) + read(other, 63) + PASS_ONCE + 4 * done(3)
     )
-    return says + many + PASS_ONCE + busy + many + read(other, 40) + PASS_ONCE + 3 * done(4) + late
+    return says + many + PASS_ONCE + busy + turns + many + read(other, 40) + PASS_ONCE + 3 * done(4) + late
 
 
 def lives(export: int) -> bytes:

@@ -723,6 +723,34 @@ static void check_passed(const struct lines *lines, const struct op *by)
         }
 }
 
+/* What can wait for others lets them go first (aoe/target/background.py), unless a write of it becomes too old. */
+
+static int has_late_write(const struct export *x, const struct thread *t)
+{
+    for (const struct op *op = x->order.head; op; op = op->next)
+        if (op->background && op->kind == K_WRITE && op->stamp_ns < t->now_ns - engine->set.frame_age_ns / 2)
+            return 1;
+    return 0;
+}
+
+void model_spares(const struct op *op, const struct thread *t)
+{
+    const struct export *x = op->export;
+    CHECK(x->spared <= x->at_disk && x->spared >= op->background);
+    CHECK(!op->background || x->spared == 1 || x->spared <= engine->leeway || has_late_write(x, t));
+}
+
+/* So many of those that wait go before one; then that one does, if none of its kind is at the disk. */
+static void check_spared(const struct op *op)
+{
+    const struct export *x = op->export;
+    const struct thread *t = &engine->threads[world_thread()];
+    if (op->background)
+        CHECK(turns_empty(&x->ready) || (!x->spared && x->passed >= BACKGROUND_PASSED) || has_late_write(x, t));
+    else
+        CHECK(turns_empty(&x->spare) || x->spared || x->passed < BACKGROUND_PASSED);
+}
+
 void __real_turns_add(struct turns *turns, struct op *op);
 void __wrap_turns_add(struct turns *turns, struct op *op)
 {
@@ -736,6 +764,7 @@ struct op *__real_turns_take(struct turns *turns);
 struct op *__wrap_turns_take(struct turns *turns)
 {
     struct op *op = __real_turns_take(turns);
+    check_spared(op);
     CHECK(turn_of(op)->went[op->client] == turn_of(op)->ahead);
     check_passed(&turns->now, op);
     check_passed(&turns->next, op);
@@ -750,21 +779,6 @@ static void check_places(const struct thread *t)
         if (thread_owns(t, x))
             CHECK((turns_empty(&x->ready) && turns_empty(&x->spare)) || x->at_disk);
     }
-}
-
-static int is_late_write(const struct op *op, const struct thread *t)
-{
-    return op->background && op->kind == K_WRITE && op->stamp_ns < t->now_ns - engine->set.frame_age_ns / 2;
-}
-
-void model_spares(const struct op *op, const struct thread *t)
-{
-    const struct export *x = op->export;
-    int late = 0;
-    for (const struct op *other = x->order.head; other; other = other->next)
-        late |= is_late_write(other, t);
-    CHECK(x->spared <= x->at_disk && x->spared >= op->background);
-    CHECK(!op->background || x->spared == 1 || x->spared <= engine->leeway || late);
 }
 
 /* What the engine does with a request */
