@@ -5,6 +5,7 @@ import random
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from tests.cli.test_stdio import AOE, BAD, CLOSED, FULL, Running, redirected, st
 from tests.support.labs.nbd_client import NbdClient, NbdError
 from tests.support.labs.nbdkit import Door, need_nbdkit
 from tests.support.labs.served import SECTORS, serving
+from tests.support.tools import which
 from tests.support.waiting import wait_for
 
 LINK = "udp:127.0.0.1:0,peer=127.0.0.1:7000"
@@ -43,6 +45,27 @@ def test_a_disk_that_takes_no_writes_is_said(image: Path, tmp_path: Path) -> Non
             with pytest.raises(NbdError):
                 client.write(4096, bytes(512))
             served.says("failed at byte 4096", "the disk is read-only at its server", "overlay=tmpfs")
+
+
+def test_two_disks_at_one_address_are_not_taken_for_one(tmp_path: Path) -> None:
+    """The console of a machine without a disk shows what nbdkit says of it."""
+    need_nbdkit()
+    with ExitStack() as stack:
+        peers = ""
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+            disk = tmp_path / name / "disk.img"
+            disk.write_bytes(os.urandom(SECTORS * 512))
+            there = stack.enter_context(serving(f"{disk}=1.2", "--state-dir", disk.with_name("state")))
+            peers += ",peer={}:{}".format(*there.remote)
+        words = [str(nbdkit.PLUGIN), "address=e1.2", f"link=udp:127.0.0.1:0{peers},mtu=9000"]
+        command = [which("nbdkit") or "", "--foreground", f"--unix={tmp_path / 'nbd'}", *words]
+        door = stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        stack.callback(door.kill)
+        assert door.stderr is not None
+        said = next(line for line in iter(door.stderr.readline, "") if "refused" in line)
+        assert said.startswith("nbdkit: error: e1.2 at ")
+        assert "refused: another disk: its serial differs; if it is the same, give both servers" in said
 
 
 @pytest.mark.parametrize(
