@@ -72,6 +72,15 @@ def test_a_write_that_never_returned_may_be_done_or_not() -> None:
     assert not faults(calls, [Execution(1, 1, 2), Execution(2, 5, 6)])
 
 
+def test_writes_that_are_open_at_one_time_are_carried_out_in_turns() -> None:
+    """Each once more by the door that comes next; but not when both were answered."""
+    calls = [Call(True, 1, 0, 8), Call(True, 2, 0, 9)]
+    done = [Execution(value, at, at + 0.5) for at, value in enumerate((1, 2, 1, 2), 1)]
+    assert not faults(calls, done)
+    assert not faults(calls, [*done, Execution(2, 10, 11)])
+    assert faults(calls, [*done, Execution(1, 10, 11)])
+
+
 def test_one_write_of_several_places_is_one_of_each() -> None:
     write = Write(1.0, 2.0, 8, ("a", "a", "x", "b", "b"))
     assert executions([write], {"a": (0, 7), "b": (1, 9)}) == [

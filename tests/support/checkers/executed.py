@@ -1,7 +1,8 @@
 """What targets have carried out, and what their client was told: no write of it is stale, and none is lost.
 
-That a write was carried out shows what the disk held then, as a read that began and ended with it would. So
-one that lands over a newer one that was acknowledged is what no order explains (`linear`).
+A write may be carried out again until it was answered, as by the door that comes next: each time it is one of
+its own. What is carried out later is a copy that nobody waits for: it shows what the disk held then, as would
+a read that began and ended with it. One that lands over a newer write is what no order explains (`linear`).
 """
 
 import math
@@ -35,8 +36,10 @@ def executions(writes: Iterable[Write], values: Mapping[str, Hashable]) -> list[
 def faults(calls: Iterable[Call], done: Iterable[Execution]) -> list[str]:
     """What is wrong with one place, at which first was None: what its clients called, and what was done."""
     history, carried_out = list(calls), list(done)
-    seen = [Call(False, it.value, it.began, it.ended) for it in carried_out]
-    return [*_never_done(history, carried_out), *linear.faults([*history, *seen])]
+    until = {it.value: it.returned for it in history if it.writes}
+    seen = [Call(it.began <= until.get(it.value, -math.inf), *it) for it in carried_out]
+    reads = [it for it in history if not it.writes]
+    return [*_never_done(history, carried_out), *linear.faults([*reads, *seen])]
 
 
 def _never_done(calls: list[Call], done: list[Execution]) -> list[str]:
