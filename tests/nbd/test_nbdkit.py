@@ -103,10 +103,11 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
 
 
 class Quiet:
-    """`aoe nbd` that says nothing to the test."""
+    """`aoe nbd` that says nothing to the test; its target serves by then."""
 
     def __init__(self, target: Running, work: Path, how: str = "", **options: Any) -> None:
         need_nbdkit()
+        assert target.is_served()
         self.path = work / "nbd"
         host, port = target.remote
         words = [
@@ -172,27 +173,30 @@ def failing_reads(client: NbdClient, count: int) -> None:
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_door_whose_errors_nobody_reads_goes_on(image: Path, tmp_path: Path, stream: str) -> None:
     read, write = stuffed_pipe()
-    with Running(image, launcher=(sys.executable, "-c", BAD)) as target:
-        assert target.is_served()
-        with Quiet(target, tmp_path, **{stream: write}) as served, served.connect() as client:
-            failing_reads(client, 2000)
-            assert client.read(0, 512) == image.read_bytes()[:512]
-            served.process.terminate()
-            assert served.process.wait(30) == 0
+    with (
+        Running(image, launcher=(sys.executable, "-c", BAD)) as target,
+        Quiet(target, tmp_path, **{stream: write}) as served,
+        served.connect() as client,
+    ):
+        failing_reads(client, 2000)
+        assert client.read(0, 512) == image.read_bytes()[:512]
+        served.process.terminate()
+        assert served.process.wait(30) == 0
     os.close(read)
     os.close(write)
 
 
 def test_errors_of_one_kind_are_two_lines(image: Path, tmp_path: Path) -> None:
-    with Running(image, launcher=(sys.executable, "-c", BAD)) as target:
-        assert target.is_served()
-        with Quiet(target, tmp_path, stderr=subprocess.PIPE) as served:
-            with served.connect() as client:
-                failing_reads(client, 100)
-            served.process.terminate()
-            assert served.process.wait(30) == 0
-            assert served.process.stderr is not None
-            lines = served.process.stderr.read().decode().splitlines()
+    with (
+        Running(image, launcher=(sys.executable, "-c", BAD)) as target,
+        Quiet(target, tmp_path, stderr=subprocess.PIPE) as served,
+    ):
+        with served.connect() as client:
+            failing_reads(client, 100)
+        served.process.terminate()
+        assert served.process.wait(30) == 0
+        assert served.process.stderr is not None
+        lines = served.process.stderr.read().decode().splitlines()
     failed = [line for line in lines if "failed at byte 4096" in line]
     assert len(failed) == 2
     assert failed[1].endswith("(and 98 more like it)")
