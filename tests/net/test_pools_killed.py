@@ -32,6 +32,7 @@ def test_disks_and_what_is_made_of_them_are_whole(lab: Lab, stores: list[Path], 
     assert KilledVerbs(lab, fast, tmp_path, merges_in=slow).run(KILLS) == []
 
 
+@pytest.mark.timeout(900)  # each life waits for all of its images, also where a machine is busy
 def test_a_killed_storage_daemon_is_a_pause_whatever_is_done(
     lab: Lab, stores: list[Path], tmp_path: Path
 ) -> None:
