@@ -3,7 +3,8 @@
 Reads and writes of 4 KiB past the page cache in an emulated machine, by way of nbd.ko and a door of two
 primaries; beside the same by way of nbdkit's memory plugin. The machine has one processor, whose clock counts
 instructions, one each nanosecond: so what the threads of nbdkit have run is a number of instructions, and the
-same on a busy machine. It prints the medians, in thousands of instructions a request.
+same on a busy machine, but for how long the door waits busily. It prints the medians, in thousands of
+instructions a request.
 """
 
 import argparse
