@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,21 +173,25 @@ def throughput(site: Site, store: Path, rounds: int) -> None:
     whole = write_image(store / "contiguous", SECTORS)
     for mode in MODES:
         fresh = [clone(template, store / f"fresh-{number}") for number in range(rounds)]
-        slots = iter(range(4, 4 + rounds))
         with site.serving([*kept, whole, *fresh], mode):
-            looks: Looks = {
-                "plain": lambda: site.writes(1),
-                "written once before": lambda: site.writes(2),
-                "plain, contiguous": lambda: site.writes(3),
-                "first writes": lambda slots=slots: site.writes(next(slots)),  # type: ignore[misc]
-            }
-            found = compared(looks, rounds)
+            found = compared(_writes(site, rounds), rounds)
         plain = found["plain"]["rate"]
         say(f"{mode}, written once before", plain=plain, **found["written once before"], must=AT_LEAST[mode])
         say(f"{mode}, first writes", plain=plain, **found["first writes"])
         say(f"{mode}, plain in one piece", plain=plain, **found["plain, contiguous"])
         for disk in fresh:
             disk.unlink()
+
+
+def _writes(site: Site, rounds: int) -> Looks:
+    """Each clone that was not written is written in one round."""
+    fresh = iter(range(4, 4 + rounds))
+    return {
+        "plain": lambda: site.writes(1),
+        "written once before": lambda: site.writes(2),
+        "plain, contiguous": lambda: site.writes(3),
+        "first writes": lambda: site.writes(next(fresh)),
+    }
 
 
 def backup(site: Site, store: Path, rounds: int) -> None:
@@ -202,7 +207,7 @@ def backup(site: Site, store: Path, rounds: int) -> None:
         return reads
 
     with site.serving([disk, long(disk, store / "snapshot")], "write-back"):
-        looks = {"alone": site.reads_beside_writes, **{it: lambda it=it: beside(it) for it in ways}}
+        looks = {"alone": site.reads_beside_writes, **{it: partial(beside, it) for it in ways}}
         found = compared(looks, rounds)
     for name in ways:
         must = {"must": BACKUP_AT_LEAST} if name == "as it is" else {}
