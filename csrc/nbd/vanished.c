@@ -2,7 +2,8 @@
  * and then aborts in the next thread that has a reply for it: one client that is killed takes all others with it. So
  * aoe/nbd/nbdkit.py has this library preloaded, and nbdkit's send() and read() come by here: what is sent to a client
  * that is gone counts as sent, and that it has said its last is read when no other thread has a reply for it any more.
- * A thread has one from what it read until it sent something after which nothing follows, or ended. */
+ * A thread has one from what it read of its client until it sent it something after which nothing follows, or ended; what
+ * it reads and sends elsewhere meanwhile, as for the disk, is none of it. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -70,14 +71,15 @@ __attribute__((visibility("default"))) ssize_t send(int fd, const void *data, si
     ssize_t sent = sendto(fd, data, length, flags, NULL, 0);
     if (sent < 0 && vanished(fd))
         sent = (ssize_t)length;
-    if (sent == (ssize_t)length && !(flags & MSG_MORE))
+    if (fd == client && sent == (ssize_t)length && !(flags & MSG_MORE))
         replied();
     return sent;
 }
 
 __attribute__((visibility("default"))) ssize_t read(int fd, void *data, size_t length)
 {
-    replied();
+    if (fd == client)
+        replied();
     ssize_t got = syscall(SYS_read, fd, data, length);
     if (got > 0 && is_client(fd))
         will_reply(fd);
