@@ -22,7 +22,7 @@ SECTORS = 32 << 11
 """Of the guest's second disk."""
 XFS_BYTES = 300 << 20
 """The least that mkfs.xfs makes."""
-_LONGEST = ("service", "image", "tutorial", "lvm", "root", "managers")
+_LONGEST = ("service", "image", "tutorial", "lvm", "root", "managers", "sanitizers")
 IMAGES = ("fuse3", "qemu-system-common", "qemu-utils")
 """Packages for volumes in qcow2."""
 
