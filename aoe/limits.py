@@ -355,10 +355,10 @@ POOL_CLEARED_AT_ONCE = 1 << 20
 """Bytes of zeroes that are written to a volume at a time."""
 POOL_MEASURED_ONE_IN = 50
 """What volumes of LVM take is measured in such a part of the time at most."""
-POOL_MESSAGE_MAX = 500
-"""Characters of what a command of LVM complains of that are told."""
-POOL_NAMED_MAX = 8
-"""Volumes or snapshots that one message names."""
+POOL_ALONE_EXTENTS_MAX = 1 << 16
+"""XFS looks at so many of a disk that shares none any more while writes wait, 72 ms (1.1 us for each)."""
+POOL_MESSAGE_MAX, POOL_NAMED_MAX = 500, 8
+"""Characters of what a command of LVM complains of, and volumes or snapshots, that one message tells."""
 SCHEDULE_GAP = 24 * 3600
 """Seconds between two looks of a schedule, after which it does not trust the clock enough to prune."""
 SCHEDULES_MAX, SCHEDULE_KEPT_MAX = 64, 500

@@ -5,6 +5,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from aoe import limits
 
 _FALLOC_FL_KEEP_SIZE = 0x01
 _FALLOC_FL_PUNCH_HOLE = 0x02
+_FALLOC_FL_UNSHARE_RANGE = 0x40
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 0x1
@@ -39,6 +41,8 @@ _AT_EMPTY_PATH = 0x1000
 _MAX_HANDLE_SZ = 128
 
 _TMPFS_MAGIC = 0x01021994
+_XFS_MAGIC = 0x58465342
+_XFS_ENDS_SHARING_SAFELY = (6, 12)
 _REMOTE_MAGICS = frozenset({0x65735546, 0x6969, 0xFF534D42, 0xFE534D42, 0x01021997, 0x00C36400})
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -55,7 +59,26 @@ class _FileHandle(ctypes.Structure):
 
 def punch_hole(fd: int, offset: int, length: int) -> None:
     """fallocate(PUNCH_HOLE | KEEP_SIZE); on a block device an unmap that guarantees zeroes. OSError."""
-    if _libc.fallocate(fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, offset, length):
+    _fallocate(fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, offset, length)
+
+
+def end_sharing(fd: int) -> None:
+    """XFS lets no write to a file begin without waiting once that has shared blocks, until it is asked to
+    copy some (UNSHARE_RANGE) and finds none in the whole file. Writes wait meanwhile, a microsecond for each
+    extent. It does nothing while the page cache has what is not written, and could lose that before Linux
+    6.12 (commit 4390f019ad78), so there it is not asked. OSError."""
+    if filesystem(fd) == _XFS_MAGIC and _release() >= _XFS_ENDS_SHARING_SAFELY:
+        # Behind the end, as a block may be copied, and stay in the page cache, that had a place for its copy
+        _fallocate(fd, _FALLOC_FL_UNSHARE_RANGE | _FALLOC_FL_KEEP_SIZE, os.fstat(fd).st_size, 1)
+
+
+def _release() -> tuple[int, ...]:
+    """Of Linux, as (6, 12)."""
+    return tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+
+
+def _fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    if _libc.fallocate(fd, mode, offset, length):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 

@@ -102,6 +102,12 @@ class Directory:
         except FileNotFoundError:
             return Usage(0, 0)
 
+    def end_sharing(self, image: Image) -> None:
+        """A raw one: what another program writes keeps the time of its last change (`aoe.image.sound`)."""
+        if image.format == "raw":
+            with suppress(OSError), handles.opened(self._at.images, image.file, os.O_RDWR) as fd:
+                syscalls.end_sharing(fd)
+
     def found(self) -> Found:
         """All that is there."""
         there = handles.listed(self._at.volumes)
@@ -354,10 +360,16 @@ def begin(fd: int, image: Image, base: Image | None = None) -> None:
 
 
 def _usage(fd: int) -> Usage:
-    """Extents may be larger than what is in use of them, where the file system gave out more."""
-    allocated = os.fstat(fd).st_blocks * 512
+    """Extents may be larger than what is in use of them, where the file system gave out more. What is behind
+    the end is no part of the disk (`syscalls.end_sharing` leaves a block there)."""
+    found = os.fstat(fd)
+    allocated = found.st_blocks * 512
+    own = extents = shared = 0
     try:
-        own = sum(it.length for it in syscalls.extents(fd) if not it.shared)
+        for it in syscalls.extents(fd):
+            extents += 1
+            shared += it.shared
+            own += 0 if it.shared else max(0, min(it.length, found.st_size - it.start))
     except OSError:
         own = allocated  # without the call there is no sharing either
-    return Usage(allocated, min(own, allocated))
+    return Usage(allocated, min(own, allocated), extents, shared)

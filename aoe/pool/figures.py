@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from aoe import limits
+from aoe.pool.room import Usage
 from aoe.pool.volume import Image, Volume
 from aoe.pool.work import Work
 
@@ -30,17 +32,34 @@ class Measured:
 
     def __init__(self) -> None:
         self._own: dict[str, int] = {}
+        self._alone: set[str] = set()
+        """Those that share nothing, and were let be written so."""
 
     def look(self, work: Work, budget_s: float) -> None:
-        """For `budget_s` seconds or little more. PoolError."""
-        images = {it.id: it for one in work.volumes.values() for it in (*_kept(one), *_written(one))}
+        """For `budget_s` seconds or little more. PoolError. A disk that shares no block any more is then
+        written as fast as one that never did, unless it is in so many extents that its writes would wait for
+        that for long. What shared some between two looks alone is not noticed."""
+        heads = {it.id: it for one in work.volumes.values() for it in _written(one)}
+        images = heads | {it.id: it for one in work.volumes.values() for it in _kept(one)}
         self._own = {it: own for it, own in self._own.items() if it in images}
+        self._alone &= heads.keys()
         until_s = time.monotonic() + budget_s
         for it in [*(images.keys() - self._own.keys()), *self._own]:
             self._own.pop(it, None)
-            self._own[it] = work.usage_of(images[it]).own
+            usage = work.usage_of(images[it])
+            self._own[it] = usage.own
+            if it in heads:
+                self._end_sharing(work, heads[it], usage)
             if time.monotonic() > until_s:
                 break
+
+    def _end_sharing(self, work: Work, image: Image, usage: Usage) -> None:
+        """Once, until it shares again."""
+        if usage.shared:
+            self._alone.discard(image.id)
+        elif image.id not in self._alone and 0 < usage.extents <= limits.POOL_ALONE_EXTENTS_MAX:
+            self._alone.add(image.id)
+            work.end_sharing(image)
 
     def own(self, image: Image) -> int:
         """Bytes; none of one that is not measured yet."""

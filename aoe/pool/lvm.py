@@ -99,6 +99,9 @@ class LvmThin:
         known = self._volumes.known.get(lv)
         return self._sharing.of(known.thin_id) if known else NOTHING
 
+    def end_sharing(self, image: Image) -> None:
+        """Nothing is to be done: a thin pool knows what is shared of each block."""
+
     def found(self) -> Found:
         """All that is there."""
         self._volumes.look()

@@ -51,10 +51,13 @@ class Room(NamedTuple):
 
 class Usage(NamedTuple):
     """Bytes of the store that an image refers to, and those that it alone does: by deleting it, and nothing
-    else, these would be free again. What several images share is part of the first number of each."""
+    else, these would be free again. What several images share is part of the first number of each. Of a file
+    its `extents` are counted, and how many of them it shares."""
 
     allocated: int
     own: int
+    extents: int = 0
+    shared: int = 0
 
 
 NOTHING = Usage(0, 0)

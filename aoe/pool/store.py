@@ -56,6 +56,10 @@ class Store(Protocol):
     def usage(self, image: Image) -> Usage:
         """What an image takes; nothing where it is not there."""
 
+    def end_sharing(self, image: Image) -> None:
+        """Let an image that shares no block any more be written as fast as one that never did. Its writes
+        wait meanwhile, for longer the more extents it has; nothing is done where the store cannot."""
+
     def found(self) -> Found:
         """All that is there."""
 

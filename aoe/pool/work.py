@@ -145,6 +145,12 @@ class Work:
         """What one image takes. PoolError."""
         return self._done("measuring an image", lambda: self.store.usage(image))
 
+    def end_sharing(self, image: Image) -> None:
+        """Let it be written as one that never shared a block (`Store.end_sharing`). What only looks changes
+        nothing. PoolError."""
+        if self._locked:
+            self._done("ending what an image shared", lambda: self.store.end_sharing(image))
+
     def usage(self, volume: str) -> tuple[Usage, Usage]:
         """What the present state of a volume takes, and what its snapshots do together. PoolError,
         ConfigurationError."""

@@ -1,13 +1,18 @@
 """What snapshots of a pool hold, and what its disks may still take, measured little by little."""
 
+import mmap
 import os
 from pathlib import Path
 
+import pytest
+
+from aoe import limits
 from aoe.pool.adopting import Freeze
 from aoe.pool.figures import Figures, Measured, figures
 from aoe.pool.requests import Clone, Create, Cut, Delete
 from aoe.pool.work import Work
 from tests.pool.pools import MIB, SIZE, with_base, working, write
+from tests.support.waiting import wait_for
 
 
 def kept(pool: Path) -> None:
@@ -68,3 +73,103 @@ def test_a_template_takes_no_more(pool: Path) -> None:
     with working(pool) as work:
         found = figures(work, Measured(), 30.0)
         assert (found.promised, found.growth) == (SIZE, 0)
+
+
+# Disks that share nothing any more
+
+
+def _begun(fd: int, data: mmap.mmap) -> bool:
+    os.pwrite(fd, data, 8192)
+    try:
+        return os.pwritev(fd, [data], 8192, os.RWF_NOWAIT) == 4096
+    except BlockingIOError:
+        return False
+
+
+def begins_at_once(work: Work, volume: str) -> bool:
+    """Whether a write past the page cache does. Where the time of the last write is to be changed, too, none
+    does."""
+    os.sync()
+    with mmap.mmap(-1, 4096) as data:
+        data[:] = bytes([2]) * 4096
+        fd = os.open(work.path_of(volume), os.O_RDWR | os.O_DIRECT)
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            return any(_begun(fd, data) for _ in range(200))
+        finally:
+            os.close(fd)
+
+
+def written_again(work: Work) -> None:
+    """A clone `web` of a disk, to every block of which something was written since."""
+    work.do(Create("base", SIZE, "raw"))
+    for at in range(0, SIZE, MIB):
+        write(work, "base", 1, at)
+    work.do(Clone("base", "", "web"))
+    for at in range(0, SIZE, MIB):
+        write(work, "web", 2, at)
+    os.sync()
+
+
+def test_a_disk_that_shares_nothing_any_more_is_written_as_one_that_never_did(pool: Path) -> None:
+    with working(pool) as work:
+        written_again(work)
+        assert not begins_at_once(work, "web"), "here nothing is to be shown"
+        known = Measured()
+        known.look(work, 30.0)
+        assert begins_at_once(work, "web")
+        work.do(Cut("web", "a"))
+        known.look(work, 30.0)
+        assert not begins_at_once(work, "web")
+        work.do(Delete("web", "a"))
+
+        def noticed() -> bool:
+            known.look(work, 30.0)
+            return begins_at_once(work, "web")
+
+        wait_for(noticed, what="the blocks of a file that was removed are free a little later")
+        assert Path(work.path_of("web")).read_bytes() == b"\2" * SIZE
+
+
+def test_one_that_shares_a_block_still_is_asked_for_again_when_it_does_not(pool: Path) -> None:
+    with working(pool) as work:
+        written_again(work)
+        work.do(Cut("web", "a"))
+        for at in range(MIB, SIZE, MIB):
+            write(work, "web", 3, at)
+        os.sync()
+        known = Measured()
+        known.look(work, 30.0)
+        assert not begins_at_once(work, "web")
+        write(work, "web", 3)
+        os.sync()
+        known.look(work, 30.0)
+        assert begins_at_once(work, "web")
+
+
+def test_one_in_many_extents_is_left_as_it_is(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "POOL_ALONE_EXTENTS_MAX", 0)
+    with working(pool) as work:
+        written_again(work)
+        Measured().look(work, 30.0)
+        assert not begins_at_once(work, "web")
+
+
+def test_who_only_looks_changes_none(pool: Path) -> None:
+    with working(pool) as work:
+        written_again(work)
+        look = Work(str(pool), locked=False)
+        try:
+            Measured().look(look, 30.0)
+        finally:
+            look.close()
+        assert not begins_at_once(work, "web")
+
+
+def test_before_linux_6_12_none_is_changed(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = os.uname()
+    with working(pool) as work:
+        written_again(work)
+        monkeypatch.setattr(os, "uname", lambda: os.uname_result((*known[:2], "6.1.0-44-amd64", *known[3:])))
+        Measured().look(work, 30.0)
+        assert not begins_at_once(work, "web")
