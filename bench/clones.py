@@ -2,8 +2,8 @@
 
 On XFS in a loop device on a file in DIRECTORY, past the page cache (in /dev/shm no disk of the machine's is
 beneath, which may be twice as fast from one second to the next). 4 KiB random writes, 32 at once, with and
-without write-back: to a plain file that was written in random order, to a clone that was, and to a clone that
-was not written at all. Then reads of a disk that is written to, 1,000 times a second: alone, and beside
+without write-back: to a volume of a pool that was written in random order, to a clone that was, and to one
+that was not written at all. Then reads of a disk that is written to, 1,000 times a second: alone, and beside
 another client that copies a snapshot of it, as `aoe copy` does and at full speed.
 
 All that is compared is asked once in each round, in an order by chance. It prints the median of each, and of
@@ -25,6 +25,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aoe.pool.figures import Measured, figures
+from aoe.pool.requests import Clone, Create
+from aoe.pool.store import init
+from aoe.pool.work import Work
 from bench import contest
 from bench.ending import undo_at_sigterm
 from bench.image import write_image
@@ -33,6 +37,7 @@ from tests.support.labs.network import Lab
 from tests.support.waiting import wait_for
 
 MIB = 1 << 20
+LOOK_S = 60.0
 SECTORS = 1 << 18
 DEPTH = "32"
 START_S = 0.5
@@ -73,11 +78,21 @@ def written(disk: Path) -> Path:
     return disk
 
 
-def sparse(disk: Path) -> Path:
-    """Of which nothing is there."""
-    with disk.open("wb") as file:
-        file.truncate(SECTORS * 512)
-    return disk
+def pooled(store: Path) -> list[Path]:
+    """Volumes of a pool: a template, a plain one that was written, and a clone that was. Then it is looked at
+    as a service does every 20 seconds, which lets the clone be written as what never shared a block."""
+    init(str(store))
+    work = Work(str(store))
+    try:
+        work.do(Create("template", SECTORS * 512))
+        write_image(Path(work.path_of("template")), SECTORS)
+        work.do(Create("plain", SECTORS * 512))
+        work.do(Clone("template", "", "once"))
+        kept = [written(Path(work.path_of(it))) for it in ("plain", "once")]
+        figures(work, Measured(), LOOK_S)
+        return [Path(work.path_of("template")), *kept]
+    finally:
+        work.close()
 
 
 Looks = Mapping[str, Callable[[], float]]
@@ -168,8 +183,7 @@ def _written(pid: int) -> int:
 
 def throughput(site: Site, store: Path, rounds: int) -> None:
     """The rows of writes."""
-    template = write_image(store / "template", SECTORS)
-    kept = [written(sparse(store / "plain")), written(clone(template, store / "once"))]
+    template, *kept = pooled(store)
     whole = write_image(store / "contiguous", SECTORS)
     for mode in MODES:
         fresh = [clone(template, store / f"fresh-{number}") for number in range(rounds)]
