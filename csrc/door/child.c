@@ -78,6 +78,7 @@ void child_end(struct child *c)
         return;
     kill(c->pid, SIGKILL);
     waitpid(c->pid, NULL, 0);
+    say_last_of(d.log);
 }
 
 int child_connect(struct child *c)

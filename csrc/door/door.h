@@ -14,6 +14,7 @@ void say_here(void); /* to standard error, as it is now */
 void say_to_kernel(int fd);
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void say_what_comes(int fd); /* what a door says; it never waits */
+void say_last_of(int fd);    /* of a door that has ended: also what is no whole line */
 
 /* handshake.c: an NBD client until the transmission phase. 0, or negative errno; EPROTO: that is no NBD server. */
 struct export {

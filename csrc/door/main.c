@@ -74,7 +74,7 @@ static void bury(int status)
     d.child.pid = 0;
     d.is_told = 0;
     d.estate->died_ns = now;
-    say_what_comes(d.log);
+    say_last_of(d.log);
     if (!d.is_attached) {
         say("there is no disk");
         exit(1);

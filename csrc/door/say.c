@@ -93,18 +93,32 @@ static void put_of_door(char *text)
     put(colon && colon - rest < 16 ? colon + strlen("error: ") : rest);
 }
 
+static struct {
+    char text[LINE + 1];
+    size_t length;
+} kept; /* of a line that is not whole yet */
+
+/* What follows one that was cut off may be nothing. */
+static void end_line(size_t length, size_t newline)
+{
+    kept.text[length] = 0;
+    if (length)
+        put_of_door(kept.text);
+    kept.length -= length + newline;
+    memmove(kept.text, kept.text + length + newline, kept.length);
+}
+
 void say_what_comes(int fd)
 {
-    static char kept[LINE + 1];
-    static size_t length;
-    for (ssize_t got; (got = read(fd, kept + length, LINE - length)) > 0;) {
-        length += (size_t)got;
-        kept[length] = 0;
-        for (char *end; (end = memchr(kept, '\n', length)) || length == LINE;) {
-            size_t used = end ? (size_t)(end - kept) + 1 : length;
-            kept[end ? used - 1 : used] = 0;
-            put_of_door(kept);
-            memmove(kept, kept + used, length -= used);
-        }
+    for (ssize_t got; (got = read(fd, kept.text + kept.length, LINE - kept.length)) > 0;) {
+        kept.length += (size_t)got;
+        for (char *end; (end = memchr(kept.text, '\n', kept.length)) || kept.length == LINE;)
+            end_line(end ? (size_t)(end - kept.text) : LINE, end != NULL);
     }
+}
+
+void say_last_of(int fd)
+{
+    say_what_comes(fd);
+    end_line(kept.length, 0);
 }

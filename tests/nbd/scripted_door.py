@@ -1,6 +1,7 @@
 """A door that a test can see through: it serves as nbdkit does until the transmission phase, and no further.
 
-Its word is a directory, with the disk's `size`. There it tells its process id."""
+Its word is a directory, with the disk's `size`, and what it `says`, a byte at a time. There it tells its
+process id."""
 
 import os
 import socket
@@ -14,6 +15,9 @@ def answer(kind: int, data: bytes) -> bytes:
 
 
 def main(place: Path) -> None:
+    says = place / "says"
+    for byte in says.read_bytes() if says.exists() else b"":
+        os.write(2, bytes([byte]))
     (place / "pid.new").write_text(str(os.getpid()))
     (place / "pid.new").rename(place / "pid")
     listener = socket.socket(fileno=3)

@@ -1,5 +1,5 @@
 /* Instead of the kernel, for a supervisor whose test is the kernel: what it is asked goes to the test, and waits for what that
- * says. `AOE_KERNEL=ASKED,DONE`: two sockets, one for questions, one for what the canary brings back. */
+ * says. `AOE_KERNEL=ASKED,DONE,LOG`: sockets, for questions, for what the canary brings back, and for the kernel's log. */
 #include "door/door.h"
 
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int asked_fd = -1, done_fd = -1, is_out;
+static int asked_fd = -1, done_fd = -1, log_fd = -1, is_out;
 static enum errand sent;
 
 static void tell(const char *text, int fd)
@@ -41,11 +41,19 @@ static int ask(const char *text, int fd)
 int device_open(void) { return 0; }
 void device_set(void) { tell("set", -1); }
 
+/* Linked with --wrap=open. Nothing is made, so there is no mode. */
+int __real_open(const char *path, int flags);
+int __wrap_open(const char *path, int flags);
+int __wrap_open(const char *path, int flags)
+{
+    return strcmp(path, "/dev/kmsg") ? __real_open(path, flags) : dup(log_fd);
+}
+
 /* Below what a door gets, as a socket of netlink is. */
 int netlink_open(struct netlink *n)
 {
     const char *fds = getenv("AOE_KERNEL");
-    if (!fds || sscanf(fds, "%d,%d", &asked_fd, &done_fd) != 2)
+    if (!fds || sscanf(fds, "%d,%d,%d", &asked_fd, &done_fd, &log_fd) != 3)
         return -ENOENT;
     n->fd = dup(asked_fd);
     return 0;

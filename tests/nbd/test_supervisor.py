@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from csrc.flags import COMPILER, FLAGS
-from tests.support.labs.scripted_kernel import PATIENCE_S, ROOT, Kernel, Supervisor, scripted, supervised
+from tests.support.labs.scripted_kernel import PATIENCE_S, Kernel, Supervisor, linked, scripted, supervised
 from tests.support.tools import need, need_root
 from tests.support.waiting import wait_for
 
@@ -146,6 +145,31 @@ def test_a_signal_ends_what_is_not_in_use(there: Supervisor) -> None:
     assert there.process.wait(PATIENCE_S) == 0
 
 
+def test_each_write_to_the_kernels_log_is_a_line(program: Path, tmp_path: Path) -> None:
+    """Also what a door does not end before it dies, or before it is ended."""
+    (tmp_path / "says").write_text("@nbdkit: error: a line\nand half of")
+    with supervisor(program, tmp_path, "--foreground", "--kernel-log") as made:
+        kernel = made.kernel
+        kernel.attach()
+        kernel.kill_door()
+        kernel.until("read")
+        kernel.until("reconnect")
+        kernel.says()
+        wait_for(kernel.doors)
+        kernel.brings()
+        made.process.terminate()
+        kernel.until("end", "reconnect")
+        kernel.brings()
+        kernel.until("disconnect")
+        kernel.says()
+        assert made.process.wait(PATIENCE_S) == 0
+        lines = kernel.logged()
+    killed = lines.index("nbd0: the door was killed by signal 9; another one is started")
+    assert lines[killed - 1] == "and half of"
+    assert lines[-2:] == ["and half of", "/dev/nbd0 is detached"]
+    assert lines.count("a line") == 2
+
+
 @pytest.mark.parametrize("stream", ["pipe", "socket"])
 def test_a_log_that_is_not_read_holds_up_nothing(program: Path, tmp_path: Path, stream: str) -> None:
     """However many doors die meanwhile."""
@@ -220,13 +244,9 @@ def test_once_the_device_is_there_only_the_door_opens_files(program: Path, tmp_p
         assert "execve(" in others[0]
 
 
-def test_no_handshake_lasts_for_ever(program: Path, tmp_path: Path) -> None:
+def test_no_handshake_lasts_for_ever(tmp_path: Path) -> None:
     """However often a byte comes."""
-    made = tmp_path / "door.so"
-    sources = sorted((ROOT / "csrc/door").glob("*.c"))
-    command = [COMPILER.split()[0], *FLAGS, "-O0", "-shared", "-fPIC", f"-I{ROOT / 'csrc'}", *sources]
-    subprocess.run([*command, "-o", made], check=True, timeout=300)
-    library, export = ctypes.CDLL(str(made)), ctypes.create_string_buffer(16)
+    library, export = linked(tmp_path), ctypes.create_string_buffer(16)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         for patience_s in (0.0, 0.3):

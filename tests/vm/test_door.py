@@ -61,6 +61,7 @@ def test_a_door_of_a_root(there: DoorGuest) -> None:
     _needs_nothing_outside(there)
     _grows_while_it_is_mounted(there)
     there.detach()
+    _says_whole_lines(there)
 
 
 def _is_told_of_at_any_descriptor(there: DoorGuest) -> None:
@@ -112,6 +113,13 @@ def _needs_nothing_outside(there: DoorGuest) -> None:
     assert not [line for pid, line in calls if pid in tasks], "its supervisor opens nothing"
     assert 'chroot(".")' in first, "a door opens nothing before that is its root"
     assert [line for line in others if 'execve("/sbin/nbdkit"' in line]
+
+
+def _says_whole_lines(there: DoorGuest) -> None:
+    """To the kernel's log. What nbdkit says comes in pieces."""
+    said = there.guest.check(r"dmesg | grep -e nbdkit -e 'e[12]\.0 at ' -e 'nbd0 is '").splitlines()
+    assert said
+    assert not [line for line in said if "] aoe-door: " not in line]
 
 
 def _grows_while_it_is_mounted(there: DoorGuest) -> None:

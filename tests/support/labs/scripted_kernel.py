@@ -1,7 +1,9 @@
 """The supervisor of a door with another kernel: the test is that."""
 
 import array
+import ctypes
 import os
+import re
 import select
 import signal
 import socket
@@ -27,13 +29,26 @@ def scripted(place: Path) -> Path:
     made = place / "aoe-door"
     sources = [path for path in sorted((ROOT / "csrc/door").glob("*.c")) if path.name not in INSTEAD]
     kernel = ROOT / "tests/nbd/scripted_kernel.c"
-    words = [*FLAGS, "-O0", f"-I{ROOT / 'csrc'}", *sources, kernel, "-o", made]
-    subprocess.run([COMPILER.split()[0], *words], check=True, timeout=300)
+    _compile("-Wl,--wrap=open", *sources, kernel, "-o", made)
     return made
 
 
+def linked(place: Path) -> ctypes.CDLL:
+    """What the supervisor is made of, to be called from here."""
+    need("gcc")
+    made = place / "door.so"
+    _compile("-shared", "-fPIC", *sorted((ROOT / "csrc/door").glob("*.c")), "-o", made)
+    return ctypes.CDLL(str(made))
+
+
+def _compile(*words: str | Path) -> None:
+    command = [COMPILER.split()[0], *FLAGS, "-O0", f"-I{ROOT / 'csrc'}", *words]
+    subprocess.run(command, check=True, timeout=300)
+
+
 class Kernel:
-    """What a supervisor asks it, and what it says. `socket` is the connection that it was given last."""
+    """What a supervisor asks it, and what it says. `socket` is the connection that it was given last. What
+    was written at once to the log comes from `log` at once."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -41,6 +56,7 @@ class Kernel:
         self.pid = 0
         self._asked, self.asks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._done, self.is_done = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.log, self.logs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._asked.settimeout(PATIENCE_S)
         self.seen: list[str] = []
 
@@ -61,6 +77,17 @@ class Kernel:
     def brings(self, error: int = 0) -> None:
         """The canary is back."""
         self._done.send(error.to_bytes(4, sys.byteorder))
+
+    def logged(self) -> list[str]:
+        """What stands in the log by now: each time a line, behind its level and our name."""
+        found = []
+        with suppress(BlockingIOError):
+            while True:
+                data = self.log.recv(2048, socket.MSG_DONTWAIT)
+                whole = re.fullmatch(rb"<5>aoe-door: ([^\n]+)\n", data)
+                assert whole, data
+                found.append(whole[1].decode())
+        return found
 
     def until(self, word: str, *between: str) -> None:
         """It is asked that, after nothing but what else may be asked, to which it says yes."""
@@ -103,7 +130,7 @@ class Kernel:
     def close(self) -> None:
         """It is gone, and so is what it has left."""
         self._drop()
-        for each in (self._asked, self._done, self.asks, self.is_done):
+        for each in (self._asked, self._done, self.asks, self.is_done, self.log, self.logs):
             each.close()
 
     def _drop(self) -> None:
@@ -139,7 +166,7 @@ class Supervisor:
 @contextmanager
 def supervised(kernel: Kernel, command: Sequence[str | Path], **streams: Any) -> Iterator[Supervisor]:
     """A supervisor of this kernel, and what it starts, until the end of the block."""
-    fds = kernel.asks.fileno(), kernel.is_done.fileno()
+    fds = kernel.asks.fileno(), kernel.is_done.fileno(), kernel.logs.fileno()
     environment = {**os.environ, "AOE_KERNEL": ",".join(map(str, fds))}
     with ExitStack() as stack:
         stack.callback(kernel.close)
