@@ -80,22 +80,19 @@ class Daemon:
 
     def doubtful(self) -> list[tuple[Part, str]]:
         """The layers that are to be checked before it serves, and what they are called."""
-        them = zip(self._chain.parts, self._chain.places, strict=True)
-        return [(part, place) for part, place in them if sound.needs_check(part)]
+        return [(part, place) for part, place in self._layers if sound.needs_check(part)]
 
     def check_kept(self) -> None:
         """ConfigurationError where what is below the top was changed since it was last served so."""
-        for part, place in self._below:
-            sound.check_kept(part, place)
+        sound.check_kept(self._layers)
 
     def keep(self) -> None:
         """What is below the top is not to be changed from now on."""
-        for part, _ in self._below:
-            sound.keep(part)
+        sound.keep(self._layers)
 
     @property
-    def _below(self) -> Iterator[tuple[Part, str]]:
-        return zip(self._chain.parts[1:], self._chain.places[1:], strict=True)
+    def _layers(self) -> list[tuple[Part, str]]:
+        return list(zip(self._chain.parts, self._chain.places, strict=True))
 
     def serve(self) -> int:
         """A descriptor of the image as a file, which is whole. ConfigurationError, OSError; Gone as above."""
@@ -174,7 +171,7 @@ class Daemon:
     def _merge(self, at: int, end: int) -> float:
         parts, places = self._chain.parts, self._chain.places
         let(parts[at].fd, self._user, READ | WRITE)
-        sound.forget(parts[at].fd)
+        sound.forget(parts[at].fd, merged=True)
         try:
             part = self._graph.merge(at, end, Path(places[end]).name if end < len(places) else "")
         except Gone:

@@ -17,6 +17,8 @@ from aoe import limits, timing
 from aoe.disk import locks, syscalls
 from aoe.errors import PoolError
 from aoe.image import sound
+from aoe.image.layers import Layer as File
+from aoe.image.nodes import Part
 from aoe.pool import handles, marking, names, qcow2, qemu_img, records
 from aoe.pool.download import Scratch
 from aoe.pool.handles import NEW
@@ -291,12 +293,16 @@ class Directory:
 
     @contextmanager
     def layers(self, images: Iterable[Image]) -> Iterator[list[Layer]]:
-        """The images that a state is made of, the last one first, to be read."""
+        """The images that a state is made of, the last one first, to be read. ConfigurationError for one that
+        another program changed."""
         with ExitStack() as held:
-            yield [
-                Layer(held.enter_context(handles.opened(self._at.images, it.file, os.O_RDONLY)), it.format)
-                for it in images
-            ]
+            layers, chain = [], []
+            for it in images:
+                fd = held.enter_context(handles.opened(self._at.images, it.file, os.O_RDONLY))
+                layers.append(Layer(fd, it.format))
+                chain.append((Part(fd=fd, layer=File(format=it.format, size=it.size)), self.path_of(it)))
+            sound.check_kept(chain, linked=False)
+            yield layers
 
     def rebase(self, image: Image, through: Sequence[Image], base: Image | None, told: Told) -> None:
         """Let an overlay be one of another image, or none. It has the same bytes all the time, so it is done
@@ -305,11 +311,11 @@ class Directory:
         with self.alone(image, read=False):
             pass
         with handles.opened(self._at.images, image.file, os.O_RDWR) as fd:
-            known = {it.file for it in (*through, *((base,) if base else ()))}
-            for it in (image, *through):
-                with handles.opened(self._at.images, it.file, os.O_RDONLY) as each:
-                    qemu_img.check_base(each, it, known)
-            sound.forget(fd)
+            below = [*through, *((base,) if base else ())]
+            with self.layers([image, *below]) as them:
+                for layer, it in zip(them, (image, *through), strict=False):
+                    qemu_img.check_base(layer.fd, it, {known.file for known in below})
+            sound.forget(fd, merged=True)
             qemu_img.rebase(self._at.images, fd, image, base, told)
             os.fsync(fd)
 

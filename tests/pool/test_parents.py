@@ -10,7 +10,7 @@ import pytest
 from aoe import timing
 from aoe.errors import ConfigurationError
 from aoe.image.serving import Images
-from aoe.image.sound import _KEPT
+from aoe.image.sound import _KEPT, _OVER
 from aoe.image.user import reader
 from aoe.pool import merging
 from aoe.pool.requests import Clone, Create, Cut, Delete, Resize, Rollback
@@ -99,6 +99,77 @@ def test_one_that_another_program_changed_is_refused(family: Family, change: Cal
     change(parent)
     os.removexattr(parent, _KEPT)
     assert family.served() in (PARENT, OTHER)
+
+
+def made(image: Path) -> Path:
+    """Another image of the same size."""
+    tool("qemu-img", "create", "-q", "-f", "qcow2", image, str(SIZE))
+    write(image, OTHER)
+    return image
+
+
+def in_place_of(parent: Path) -> None:
+    made(parent.with_name("other")).rename(parent)
+
+
+def anew(parent: Path) -> None:
+    """It may get the same inode."""
+    parent.unlink()
+    made(parent)
+
+
+@pytest.mark.parametrize("change", [in_place_of, anew])
+def test_one_that_is_another_image_now_is_refused(family: Family, change: Callable[[Path], None]) -> None:
+    """To be served and to be copied, until a copy of the old one is there, or somebody says it is right."""
+    parent = family.parent
+    copy = parent.with_name("copy")
+    tool("cp", "-p", parent, copy)
+    change(parent)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=f"{parent} is another file than .* put back a copy"):
+            family.served()
+    with working(family.pool) as work, pytest.raises(ConfigurationError, match="is another file than"):
+        chain = work.tree.chain(work.image_of("web"))
+        with work.store.layers(chain):
+            pass
+    copy.rename(parent)
+    assert family.served() == PARENT
+    change(parent)
+    os.removexattr(family.image("web"), _OVER)
+    assert family.served() == OTHER
+
+
+@pytest.mark.parametrize("base", ["other", ""])
+def test_a_clone_that_another_program_let_lie_over_another_image_is_refused(
+    family: Family, base: str
+) -> None:
+    """Or over none. Until it is as it was, or somebody says that it is right."""
+    parent, web = family.parent, family.image("web")
+    made(parent.with_name("other"))
+
+    def rebase(to: str) -> None:
+        tool("qemu-img", "rebase", "-u", "-b", to, *(("-F", "qcow2") if to else ()), web)
+
+    rebase(base)
+    said = f"{web} lay over {parent.name} when it was served, .* over {base or 'none'}; undo that"
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=said):
+            family.served()
+    rebase(parent.name)
+    assert family.served() == PARENT
+    rebase(base)
+    os.removexattr(web, _OVER)
+    assert family.served() == (OTHER if base else b"\0")
+
+
+def test_a_volume_that_lay_over_nothing_is_not_let_lie_over_another_one(family: Family) -> None:
+    with working(family.pool) as work:
+        work.do(Create("plain", SIZE, "qcow2"))
+    assert family.served("plain") == b"\0"
+    plain = family.image("plain")
+    tool("qemu-img", "rebase", "-u", "-b", family.parent.name, "-F", "qcow2", plain)
+    with pytest.raises(ConfigurationError, match=f"{plain} lay over no other image when it was served"):
+        family.served("plain")
 
 
 def test_a_clone_that_is_committed_changes_its_parent(family: Family) -> None:
