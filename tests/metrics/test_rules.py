@@ -193,19 +193,34 @@ def test_a_disk_that_failed_is_told_by_its_path(tmp_path: Path) -> None:
     checked(tmp_path, words_test("AoeDiskFailed", series, labels, "e1.0 of a has failed (/p)", remedy))
 
 
-def test_a_pool_that_is_filling_is_told_with_what_is_free_and_the_remedy(tmp_path: Path) -> None:
+def test_a_pool_that_fills_is_told_with_what_is_free_what_snapshots_hold_and_the_remedy(
+    tmp_path: Path,
+) -> None:
     gib = 1 << 30
+    fast, kept = f'{{{JOB},pool="fast"}}', f'aoe_pool_snapshot_bytes{{{JOB},pool="fast"}}'
+    others = {f'aoe_pool_snapshot_bytes{{{JOB},pool="slow"}}': f"{7 * gib}x120"}
     series = {
-        f'aoe_pool_free_bytes{{{JOB},pool="fast"}}': f"{200 * gib}-{gib}x120",
-        f'aoe_pool_growth_bytes{{{JOB},pool="fast"}}': f"{900 * gib}x120",
+        f"aoe_pool_free_bytes{fast}": f"{200 * gib}-{gib}x120",
+        f"aoe_pool_growth_bytes{fast}": f"{900 * gib}x120",
+        f"aoe_pool_reserve_bytes{fast}": f"{101 * gib}x120",
     }
-    words = (
-        "pool fast of a will be full within a day",
-        "100GiB are free, and writes may take more: they fail once nothing is left. Delete snapshots or "
-        "volumes (aoe-target volume list fast has what they hold), or give it room.",
-    )
+    held = {kept: f"{30 * gib}x120"}
     labels = {"pool": "fast", "severity": "warning"}
-    checked(tmp_path, words_test("AoePoolFilling", series, labels, *words, at="100m"))
+    filling, free = "pool fast of a will be full within a day", "100GiB are free"
+    fails = f"{free}, and writes may take more: they fail once nothing is left. "
+    remedy = "Delete snapshots or volumes (aoe-target volume list fast has what each holds), or give it room."
+    said = "Snapshots hold 30GiB or more. "
+    low = (
+        "pool fast of a is below its reserve",
+        f"94GiB are free. {said}Until there is more, nothing is created, cloned or kept there: delete "
+        "snapshots or volumes, or give it room.",
+    )
+    checked(
+        tmp_path,
+        words_test("AoePoolFilling", series | others, labels, filling, fails + remedy, at="100m"),
+        words_test("AoePoolFilling", series | held, labels, filling, fails + said + remedy, at="100m"),
+        words_test("AoePoolNearlyFull", series | held | others, labels, *low, at="106m"),
+    )
 
 
 # Names
