@@ -3,7 +3,7 @@ of an export gets another state or size."""
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import TypeVar
@@ -76,6 +76,7 @@ class Volumes:
         served = self._served(planned)
         self._check_kept(request, served)
         if isinstance(request, Cut | Clone) and served and not planned["live"]:
+            _check_held(served)
             planned["steps"] = [_held(one) for one in served] + planned["steps"]
         return {**planned, "clients": [line for one in served for line in self._clients(one)]}
 
@@ -165,17 +166,12 @@ class Volumes:
     async def _cut(self, pool: str, request: Cut, planned: Facts, cause: str) -> list[Facts]:
         """Snapshots of disks that are served, at one moment."""
         served = {_state(one): one for one in self._served(planned)}
+        _check_held(served.values())
         states = planned["touches"]
         if len(states) < len(request.volumes):
             raise ConfigurationError("some of these volumes are served and some are not; cut them apart")
         if not served.keys() >= set(states):
             raise _between(request)
-        for one in served.values():
-            if one.held.opened.image:
-                raise ConfigurationError(
-                    f"{plain(one.config.path)} is qcow2, and is served; cut it alone, on a file system "
-                    "without reflink, or take it out of service meanwhile"
-                )
         wanted = [
             Wanted(Cut(volume, request.snapshot), served[state], cause)
             for volume, state in zip(request.volumes, states, strict=True)
@@ -265,6 +261,22 @@ def _path(request: Wish, one: Live) -> str:
 
 def _between(request: Cut) -> ConfigurationError:
     return ConfigurationError(f"{request.volume} is being taken, or put into service; try again")
+
+
+def _check_held(served: Iterable[Live]) -> None:
+    """ConfigurationError where changes of one cannot be held for a snapshot."""
+    for one in served:
+        opened, said = one.held.opened, plain(one.config.path)
+        if opened.image:
+            raise ConfigurationError(
+                f"{said} is qcow2, and is served; cut it alone, on a file system without reflink, or take it "
+                "out of service meanwhile"
+            )
+        if opened.is_block:
+            raise ConfigurationError(
+                f"{said} is a logical volume, and is served; cut these one by one, or take them out of "
+                "service meanwhile"
+            )
 
 
 def _held(one: Live) -> str:

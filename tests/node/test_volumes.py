@@ -27,7 +27,7 @@ class World:
     def __init__(self) -> None:
         config = SimpleNamespace(path="fast/web1", key=KEY, address="e1.1", mask=None)
         named = SimpleNamespace(kind=StoreKind.VOLUME, text=UUID)
-        opened = SimpleNamespace(store_name=named, image="")
+        opened = SimpleNamespace(store_name=named, image="", is_block=False)
         self.one: Any = SimpleNamespace(
             config=config, held=SimpleNamespace(opened=opened), going=None, export=SimpleNamespace(key=KEY)
         )
@@ -116,5 +116,25 @@ def test_a_snapshot_of_what_leaves_meanwhile_says_so(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(world.volumes.cuts, "take", take)
         with pytest.raises(ConfigurationError, match="web1 is being taken, or put into service; try again"):
             await world.do(Cut("web1", "b"))
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("how", "remedy"),
+    [
+        ({"image": "1:2:3.0"}, "is qcow2, and is served; cut it alone"),
+        ({"is_block": True}, "is a logical volume, and is served; cut these one by one"),
+    ],
+)
+def test_what_cannot_be_held_is_not_cut_with_others(how: dict[str, Any], remedy: str) -> None:
+    """Nor is it planned so."""
+
+    async def run() -> None:
+        world = World()
+        vars(world.one.held.opened).update(how)
+        for call in (world.do, lambda it: world.volumes.plan("fast", it)):
+            with pytest.raises(ConfigurationError, match=f"^fast/web1 {remedy}"):
+                await call(Cut("web1", "b", ("web2",)))
 
     asyncio.run(run())
