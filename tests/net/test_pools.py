@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,8 @@ from tests.support.tools import need
 from tests.support.waiting import PATIENCE_S, wait_for
 
 INSTANCE = slice(2 * 134, 2 * 138)
+AGE_S = 1.5
+"""Of frames: longer than anything that is waited for without it."""
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,12 @@ def volume(service: Service, words: str, status: int = 0) -> str:
     assert found is not None
     assert found.returncode == status, (found.stdout, found.stderr, service.errors)
     return found.stdout + found.stderr
+
+
+def ask(service: Service, request: Wish, *, plan: bool = False, force: bool = False) -> dict[str, Any]:
+    """What comes of a verb of the pool, or would. ControlFailed."""
+    with Control(service.socket) as control:
+        return control.ask("volume", pool="fast", request=facts_of(request), plan=plan, force=force)
 
 
 def client(lab: Lab, slot: int) -> Client:
@@ -121,13 +131,22 @@ def test_a_clone_is_served_and_goes_on_by_another_name_with_another_size(
 def test_what_would_change_under_a_client_is_refused_unless_it_is_forced(
     lab: Lab, pool: Path, tmp_path: Path
 ) -> None:
-    with Service(lab, tmp_path, exports(pool, "fast/web1", "fast/base")) as service, client(lab, 1) as disk:
+    with working(pool) as work:
+        work.do(Cut("web1", "a"))
+    with (
+        Service(lab, tmp_path, exports(pool, "fast/web1", "fast/base", "fast/web1@a")) as service,
+        client(lab, 1) as disk,
+    ):
         disk.write(0, bytes([2]) * SECTOR)
         identity = disk.identify()
         for words, why in (
             (
-                "delete fast/web1",
+                "delete fast/web1 --recursive",
                 "fast/web1 is what e1.1 is to serve; take that out of the file, and apply it",
+            ),
+            (
+                "delete fast/web1@a",
+                "fast/web1@a is what e1.3 is to serve; take that out of the file, and apply it",
             ),
             (
                 f"resize fast/web1 {SIZE // 2} --shrink",
@@ -137,6 +156,19 @@ def test_what_would_change_under_a_client_is_refused_unless_it_is_forced(
             assert why in volume(service, words, 2)
         assert first(disk) == 2
         assert volume(service, "clone fast/base@golden fast/web2").startswith("fast/web2: a clone of")
+        service.command("add", "1.4", "fast/web2")
+        assert "fast/web2 is what e1.4 is to serve; take that out" in volume(service, "delete fast/web2", 2)
+        for request in (
+            Rollback("web1", "a"),
+            Resize("web1", 2 * SIZE),
+            Rename("web1", "www"),
+            Clone("web1", "", "web3"),
+            Cut("web1", "b"),
+        ):
+            (user,) = (it for it in ask(service, request, plan=True)["clients"] if it.startswith("e1.1: "))
+            assert user.startswith(f"e1.1: {mac(disk)} used it "), request
+        with pytest.raises(ControlFailed, match=f"at e1.1, and {mac(disk)} used it in the last minute; take"):
+            ask(service, Delete("web1", recursive=True), plan=True)
         said = volume(service, f"resize fast/web1 {SIZE // 2} --shrink --plan")
         assert f"e1.1: {mac(disk)} used it" in said
         volume(service, f"resize fast/web1 {SIZE // 2} --shrink --force")
@@ -145,6 +177,25 @@ def test_what_would_change_under_a_client_is_refused_unless_it_is_forced(
         assert now[INSTANCE] != identity[INSTANCE]
         assert text_of(now, 10, 10) == text_of(identity, 10, 10)
         assert first(disk) == 2
+
+
+def test_what_no_client_used_needs_no_force_and_waits_the_frame_age(
+    lab: Lab, pool: Path, tmp_path: Path
+) -> None:
+    """A client of another disk is none of it."""
+    requests = Resize("base", SIZE // 2, shrink=True), Rollback("base", "golden")
+    with (
+        Service(lab, tmp_path, exports(pool, "fast/web1", "fast/base"), max_frame_age=AGE_S) as service,
+        client(lab, 1) as other,
+        client(lab, 2) as disk,
+    ):
+        for request in requests:
+            assert first(other) == 1
+            began = time.monotonic()
+            done = ask(service, request)
+            assert time.monotonic() - began >= AGE_S
+            assert "e1.2: another instance is served" in done["notes"]
+        assert (sectors_of(disk.identify()), first(disk)) == (SIZE // SECTOR, 1)
 
 
 def mac(disk: Client) -> str:
@@ -329,12 +380,10 @@ def at_once(service: Service, *requests: Wish) -> list[str]:
     """What comes of each."""
 
     def asked(request: Wish) -> str:
-        with Control(service.socket) as control:
-            try:
-                done = control.ask("volume", pool="fast", request=facts_of(request), plan=False, force=True)
-            except ControlFailed as error:
-                return f"refused: {error}"
-        return str(done["done"])
+        try:
+            return str(ask(service, request, force=True)["done"])
+        except ControlFailed as error:
+            return f"refused: {error}"
 
     with ThreadPoolExecutor(len(requests)) as threads:
         return list(threads.map(asked, requests))

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from aoe.pool.requests import Create
+from aoe.errors import ControlFailed
+from aoe.pool.requests import Create, Delete
 from aoe.pool.volume import Volume
 from aoe.pool.work import Work
 from aoe.wire.config import ConfigCommand
 from aoe.wire.mask import Directive, DirectiveCommand
 from aoe.wire.protocol import SECTOR
+from aoe.wire.reserve import ReserveCommand
 from tests.net.service import Service
-from tests.net.test_pools import exports, volume
+from tests.net.test_pools import ask, exports, volume
 from tests.pool.pools import MIB, SIZE, files, first, fresh, is_whole, working, write
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
@@ -64,6 +66,7 @@ def test_a_volume_is_kept_and_cloned_as_it_is_while_clients_write(
         Client(lab.port("client"), 1, 1) as disk,
     ):
         disk.write(0, bytes([2]) * SECTOR, fua=True)
+        told_things(disk)
         planned = volume(service, "snapshot fast/web1@monday --plan")
         assert "hold changes of e1.1 for at most 250 ms" in planned
         assert volume(service, "snapshot fast/web1@monday") == "fast/web1@monday: cut\n"
@@ -73,23 +76,36 @@ def test_a_volume_is_kept_and_cloned_as_it_is_while_clients_write(
         assert said == "fast/web2: a clone of fast/web1@clone-web2\n"
         disk.write(0, bytes([4]) * SECTOR, fua=True)
         volume(service, "clone fast/web1@monday fast/web3")
+        clones_were_told_nothing(service, lab)
         assert disk.read(0)[0] == 4
         assert [it.name for it in looked_at(pool)["web1"].snapshots] == ["monday", "clone-web2"]
-        backup_is_what_was_kept(service, lab, disk, tmp_path)
+        backup_is_what_was_kept(service, lab, tmp_path)
     with ended(pool) as work:
         assert is_whole(work)
         found = [first(work, it) for it in ("web1", "web2", "web3")]
         assert (found, first(work, "web1", "monday")) == ([4, 3, 2], 2)
 
 
-def backup_is_what_was_kept(service: Service, lab: Lab, disk: Client, tmp_path: Path) -> None:
-    """`aoe copy` of a snapshot that is served. A clone has the data of a disk, not what was said to it."""
+def told_things(disk: Client) -> None:
+    """What a volume remembers beside its data."""
     disk.config(ConfigCommand.SET, b"of web1")
     disk.mask(Directive(DirectiveCommand.ADD, disk.mac))
+    disk.reserve(ReserveCommand.SET, disk.mac)
+
+
+def clones_were_told_nothing(service: Service, lab: Lab) -> None:
+    """A clone has the data of a disk, not what was said to it: of one that is served, and of a snapshot."""
+    for slot, name, byte in ((3, "web3", 2), (4, "web2", 3)):
+        service.command("add", f"1.{slot}", f"fast/{name}")
+        with Client(lab.port("client"), 1, slot) as clone:
+            assert clone.read(0)[0] == byte
+            told = clone.config().text, clone.mask().directives, clone.reserve().macs
+            assert told == (b"", (), ()), name
+
+
+def backup_is_what_was_kept(service: Service, lab: Lab, tmp_path: Path) -> None:
+    """`aoe copy` of a snapshot that is served."""
     service.command("add", "1.2", "fast/web1@monday")
-    service.command("add", "1.3", "fast/web3")
-    with Client(lab.port("client"), 1, 3) as clone:
-        assert (clone.read(0)[0], clone.config().text, clone.mask().directives) == (2, b"", ())
     copy = (sys.executable, "-m", "aoe.cli.client", "copy", "--interface", "v0", "e1.2", tmp_path / "backup")
     lab.run("client", *copy, check=True)
     backup = (tmp_path / "backup").read_bytes()
@@ -128,5 +144,8 @@ def test_several_volumes_are_kept_at_one_moment(lab: Lab, pool: Path, tmp_path: 
         assert "have two names" in volume(service, "snapshot fast/web1@a fast/db1@b", 2)
         assert "named twice" in volume(service, "snapshot fast/web1@a fast/web1@a", 2)
         assert "there is a snapshot noon" in volume(service, "snapshot fast/db1@noon fast/web1@noon", 2)
+        service.command("add", "1.3", "fast/db1@noon")
+        with pytest.raises(ControlFailed, match=r"fast/db1@noon is what e1\.3 is to serve; take"):
+            ask(service, Delete("db1", "noon"))
         found = looked_at(pool)
         assert [[it.name for it in found[name].snapshots] for name in ("web1", "db1")] == [["noon"]] * 2

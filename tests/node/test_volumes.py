@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from aoe import timing
 from aoe.drive.identify import StoreKind
 from aoe.errors import ConfigurationError
 from aoe.node.steps import Add
 from aoe.node.volumes import Volumes
 from aoe.pool.asked import Wish
-from aoe.pool.requests import Cut, Rename, Rollback
+from aoe.pool.requests import Cut, Rename, Resize, Rollback
 from tests.link.collector import until as eventually
 
 KEY = (1, 1)
@@ -36,6 +37,7 @@ class World:
         self.planned: list[Wish] = []
         self.rolling, self.goes = threading.Event(), threading.Event()
         self.turn = asyncio.Lock()
+        self.unused_s: float | None = None
         both: Any = self  # opener and hands, as far as verbs need them
         self.volumes = Volumes(both, both, self.changing, lambda _: None)
 
@@ -44,8 +46,8 @@ class World:
         async with self.turn:
             yield
 
-    async def do(self, request: Wish) -> dict[str, Any]:
-        return await self.volumes.do("fast", request, (), "root", force=True)
+    async def do(self, request: Wish, *, force: bool = True) -> dict[str, Any]:
+        return await self.volumes.do("fast", request, (), "root", force=force)
 
     # An opener
 
@@ -63,6 +65,12 @@ class World:
         return {**facts, "done": "done"}
 
     # What serves
+
+    @property
+    def target(self) -> Any:
+        return SimpleNamespace(
+            unused_s=lambda _: self.unused_s, numbers=lambda _: SimpleNamespace(clients=())
+        )
 
     async def carry_out(self, plan: Any, _: Any) -> list[Any]:
         for step in plan.steps:
@@ -100,6 +108,23 @@ def test_what_was_done_before_is_seen_before_a_disk_is_taken_out_of_service() ->
             world.name = "www"
         with pytest.raises(ConfigurationError, match="there is no volume fast/web1"):
             await rolling
+        assert world.live == {KEY: world.one}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("unused_s", [None, timing.USED_LATELY_S, timing.USED_LATELY_S - 1])
+@pytest.mark.parametrize("request_", [Rollback("web1", "a"), Resize("web1", 512, shrink=True)])
+def test_a_disk_that_was_not_used_for_a_minute_needs_no_force(request_: Wish, unused_s: float | None) -> None:
+    async def run() -> None:
+        world = World()
+        world.unused_s = unused_s
+        world.goes.set()
+        if unused_s is None or unused_s >= timing.USED_LATELY_S:
+            assert (await world.do(request_, force=False))["notes"] == ["e1.1: another instance is served"]
+        else:
+            with pytest.raises(ConfigurationError, match=r"used it in the last minute; .* or say --force"):
+                await world.do(request_, force=False)
         assert world.live == {KEY: world.one}
 
     asyncio.run(run())
