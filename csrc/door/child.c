@@ -9,17 +9,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { LISTENER = 3, ESTATE = 4 };
-
-int64_t child_time_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return now.tv_sec * 1000000000ll + now.tv_nsec;
-}
 
 static int listen_at(struct child *c)
 {

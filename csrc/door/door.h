@@ -9,9 +9,14 @@
 
 enum { FIRST_FD = 10 }; /* below are those that a door gets */
 
-/* say.c: lines, whole ones, to standard error or to the kernel's log. It never waits: what does not fit there is lost. */
+/* clock.c */
+int64_t boottime_ns(void);
+
+/* say.c: lines, whole ones, to standard error or to the kernel's log. It never waits: what does not fit there is lost. While
+ * there is no disk, what was said before is said again only now and then. */
 void say_here(void); /* to standard error, as it is now */
 void say_to_kernel(int fd);
+void say_all_anew(void);
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void say_what_comes(int fd); /* what a door says; it never waits */
 void say_last_of(int fd);    /* of a door that has ended: also what is no whole line */
@@ -58,7 +63,6 @@ struct child {
 int child_start(struct child *c);   /* 0, or negative errno */
 void child_end(struct child *c);    /* if there is one */
 int child_connect(struct child *c); /* a socket to it, or negative errno */
-int64_t child_time_ns(void);
 
 /* options.c */
 struct options {
@@ -79,13 +83,14 @@ struct door {
     int is_attached;
     int canary;
     uint32_t losses, asked_at; /* how often a connection was lost; and had been when the canary was sent */
-    int is_told;               /* that this door cannot be used */
+    int is_used;    /* the kernel has taken the door */
     int socket;     /* our copy of the kernel's end, or -1 */
     int is_new;     /* nothing came from the door there yet */
     int parent;     /* where what started us waits, or -1 */
     int leaves;     /* as soon as the canary is back */
     uint64_t size;  /* as the kernel knows it */
     uint64_t served; /* by the connection that was made last */
+    int64_t delay_ms; /* from the end of the last door to the next one */
     int64_t lost_ns, born_ns, again_ns; /* since when there is no door; since when that one lives; when to try again */
 };
 extern struct door d;

@@ -41,7 +41,7 @@ static int64_t until_ns;
 static int wait_for_more(int fd)
 {
     struct pollfd on = {fd, POLLIN, 0};
-    int64_t left_ns = until_ns - child_time_ns();
+    int64_t left_ns = until_ns - boottime_ns();
     if (left_ns <= 0)
         return -ETIMEDOUT;
     return poll(&on, 1, (int)(left_ns / 1000000) + 1) < 0 && errno != EINTR ? -errno : 0;

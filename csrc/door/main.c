@@ -17,7 +17,7 @@
 
 #define SECOND_NS 1000000000ll
 
-enum { LOOK_MS = 1000, AGAIN_MS = 250, SHORT_LIFE_MS = 2000, HANDSHAKE_S = 15 };
+enum { LOOK_MS = 1000, AGAIN_MS = 250, AGAIN_MAX_MS = 30000, SHORT_LIFE_MS = 2000, HANDSHAKE_S = 15 };
 
 /* The door */
 
@@ -31,22 +31,34 @@ static void drop_socket(void)
 static void approach(void)
 {
     int fd = child_connect(&d.child);
-    d.again_ns = child_time_ns() + AGAIN_MS * 1000000ll;
+    d.again_ns = boottime_ns() + AGAIN_MS * 1000000ll;
     if (fd < 0)
         return;
     d.socket = above(fd, "socket");
     d.is_new = 1;
 }
 
+/* Until the next one starts. Those that end at once and were not used, as where another disk is there, come later each time. */
+static int64_t delay_ms(int64_t lived_ms)
+{
+    int64_t longer_ms = d.delay_ms < AGAIN_MAX_MS / 2 ? 2 * d.delay_ms : AGAIN_MAX_MS;
+    if (lived_ms >= SHORT_LIFE_MS)
+        return d.delay_ms = 0;
+    return d.delay_ms = d.is_used || !d.delay_ms ? AGAIN_MS : longer_ms;
+}
+
 static void start_door(void)
 {
     d.estate->is_over = 0;
+    d.is_used = 0;
     int bad = child_start(&d.child);
-    d.born_ns = child_time_ns();
-    if (bad)
-        say("no door can be started: %s", strerror(-bad));
-    else
+    d.born_ns = boottime_ns();
+    if (!bad) {
         approach();
+        return;
+    }
+    say("no door can be started: %s", strerror(-bad));
+    d.again_ns = d.born_ns + delay_ms(0) * 1000000ll;
 }
 
 /* Unless it is out: then it is asked again when it is back. */
@@ -64,27 +76,27 @@ static void lose(void)
     drop_socket();
     if (!d.is_attached)
         return;
-    d.lost_ns = d.lost_ns ? d.lost_ns : child_time_ns();
+    d.lost_ns = d.lost_ns ? d.lost_ns : boottime_ns();
     ask(ERRAND_READ);
 }
 
 static void bury(int status)
 {
-    int64_t now = child_time_ns(), lived_ms = (now - d.born_ns) / 1000000;
+    int64_t now = boottime_ns(), lived_ms = (now - d.born_ns) / 1000000;
     d.child.pid = 0;
-    d.is_told = 0;
     d.estate->died_ns = now;
     say_last_of(d.log);
     if (!d.is_attached) {
         say("there is no disk");
         exit(1);
     }
+    d.again_ns = now + delay_ms(lived_ms) * 1000000ll;
+    const char *when = d.delay_ms > AGAIN_MS ? " within 30 s" : "";
     if (WIFSIGNALED(status))
-        say("%s: the door was killed by signal %d; another one is started", d.set.device, WTERMSIG(status));
+        say("%s: the door was killed by signal %d; another one is started%s", d.set.device, WTERMSIG(status), when);
     else
-        say("%s: the door ended with status %d; another one is started", d.set.device, WEXITSTATUS(status));
+        say("%s: the door ended with status %d; another one is started%s", d.set.device, WEXITSTATUS(status), when);
     lose();
-    d.again_ns = now + (lived_ms < SHORT_LIFE_MS ? AGAIN_MS * 1000000ll : 0);
 }
 
 static void bury_all(void)
@@ -115,7 +127,7 @@ static void attach(const struct export *export)
     int bad = netlink_connect(&d.kernel, d.set.number, export, d.set.block, d.socket);
     if (bad)
         must_end(bad == -EBUSY ? "the device is attached already" : d.set.device, bad);
-    d.is_attached = 1;
+    d.is_attached = d.is_used = 1;
     device_set();
     d.size = export->size;
     d.canary = canary_open(d.devices, d.set.device);
@@ -132,33 +144,30 @@ static void offer(void)
         leave(ENOTCONN);
     if (bad)
         say("%s: the kernel takes no other door: %s", d.set.device, strerror(-bad));
-    d.again_ns = child_time_ns() + AGAIN_MS * 1000000ll;
+    d.is_used |= !bad;
+    d.again_ns = boottime_ns() + AGAIN_MS * 1000000ll;
 }
 
 /* That it has ended is told elsewhere. */
 static void refuse(int bad)
 {
     drop_socket();
-    if (bad == -ECONNRESET || d.is_told)
-        return;
-    d.is_told = 1;
-    say("%s: the door does not answer as an NBD server: %s; it is asked again", d.set.device, strerror(-bad));
+    if (bad != -ECONNRESET)
+        say("%s: the door does not answer as an NBD server: %s; it is asked again", d.set.device, strerror(-bad));
 }
 
 static void pass_over(uint64_t size)
 {
     drop_socket();
-    if (!d.is_told)
-        say("%s: the disk has only %llu bytes now, and had %llu; it is not used", d.set.device, (unsigned long long)size,
-            (unsigned long long)d.size);
-    d.is_told = 1;
+    say("%s: the disk has only %llu bytes now, and had %llu; it is not used", d.set.device, (unsigned long long)size,
+        (unsigned long long)d.size);
 }
 
 static void greet(void)
 {
     struct export export;
     d.is_new = 0;
-    int bad = handshake(d.socket, &export, child_time_ns() + HANDSHAKE_S * SECOND_NS);
+    int bad = handshake(d.socket, &export, boottime_ns() + HANDSHAKE_S * SECOND_NS);
     if (bad) {
         refuse(bad);
         return;
@@ -177,6 +186,7 @@ static void be_there(int bad)
 {
     if (bad)
         detach(bad);
+    say_all_anew();
     say("/dev/%s is there, %llu bytes", d.set.device, (unsigned long long)d.size);
     notify("READY=1");
     let_go_of_parent();
@@ -185,8 +195,9 @@ static void be_there(int bad)
 /* Our own I/O has passed: the connection is in use. */
 static void go_on(int bad)
 {
-    double away = (double)(child_time_ns() - d.lost_ns) / SECOND_NS, fence = (double)d.estate->fence_ns / SECOND_NS;
+    double away = (double)(boottime_ns() - d.lost_ns) / SECOND_NS, fence = (double)d.estate->fence_ns / SECOND_NS;
     d.lost_ns = 0;
+    say_all_anew();
     say("%s: I/O goes on after %.1f s, %.1f s of them until what was under way before was over%s%s", d.set.device, away,
         fence, bad ? "; but a read failed: " : "", bad ? strerror(bad) : "");
 }
@@ -275,7 +286,7 @@ static void hear_signals(void)
 
 static void tend(void)
 {
-    int64_t now = child_time_ns();
+    int64_t now = boottime_ns();
     if (now < d.again_ns)
         return;
     if (!d.child.pid)
@@ -288,7 +299,7 @@ static void tend(void)
 
 static int patience_ms(void)
 {
-    int64_t left_ns = d.again_ns - child_time_ns();
+    int64_t left_ns = d.again_ns - boottime_ns();
     int waits = d.socket >= 0 && (d.is_new || !d.lost_ns);
     return waits ? LOOK_MS : left_ns <= 0 ? 1 : (int)(left_ns / 1000000) + 1;
 }

@@ -11,7 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { LINE = 800 }; /* the kernel cuts a longer one off */
+enum { LINE = 800 /* the kernel cuts a longer one off */, KNOWN = 32 };
+#define MINUTE_NS 60000000000ll
 
 static int kernel_fd = -1, error_fd = STDERR_FILENO;
 
@@ -59,9 +60,55 @@ static void put_here(const char *text)
         errno = 0;
 }
 
+static struct known {
+    uint64_t what;
+    int64_t delay_ns, due_ns; /* how long it is not said again; until when */
+} known[KNOWN];
+
+void say_all_anew(void) { memset(known, 0, sizeof known); }
+
+/* FNV-1a */
+static uint64_t hash(const char *text)
+{
+    uint64_t made = 0xcbf29ce484222325;
+    for (; *text; text++)
+        made = (made ^ (uint8_t)*text) * 0x100000001b3;
+    return made;
+}
+
+/* Where it is, or could be. */
+static struct known *known_of(uint64_t what)
+{
+    struct known *free_place = known;
+    for (struct known *it = known; it < known + KNOWN; it++) {
+        if (it->what == what)
+            return it;
+        if (it->due_ns < free_place->due_ns)
+            free_place = it;
+    }
+    *free_place = (struct known){.what = what};
+    return free_place;
+}
+
+/* Without a disk, each door that comes says the same: after one minute, two, four, eight, and then ten, it is said again. */
+static int is_news(const char *text)
+{
+    int64_t now = boottime_ns();
+    if (d.is_attached && !d.lost_ns)
+        return 1;
+    struct known *k = known_of(hash(text));
+    if (now < k->due_ns)
+        return 0;
+    k->delay_ns = !k->delay_ns ? MINUTE_NS : k->delay_ns < 5 * MINUTE_NS ? 2 * k->delay_ns : 10 * MINUTE_NS;
+    k->due_ns = now + k->delay_ns;
+    return 1;
+}
+
 /* What started us reads standard error until the device is there. */
 static void put(const char *text)
 {
+    if (!is_news(text))
+        return;
     if (kernel_fd >= 0)
         put_to_kernel(text);
     if (kernel_fd < 0 || d.parent >= 0)

@@ -1,7 +1,7 @@
 """A door that a test can see through: it serves as nbdkit does until the transmission phase, and no further.
 
 Its word is a directory, with the disk's `size`, and what it `says`, a byte at a time. There it tells its
-process id."""
+process id. Where it `refuses`, it ends then."""
 
 import os
 import socket
@@ -20,6 +20,8 @@ def main(place: Path) -> None:
         os.write(2, bytes([byte]))
     (place / "pid.new").write_text(str(os.getpid()))
     (place / "pid.new").rename(place / "pid")
+    if (place / "refuses").exists():
+        sys.exit(1)
     listener = socket.socket(fileno=3)
     while True:
         client, _ = listener.accept()

@@ -1,17 +1,28 @@
 /* Instead of the kernel, for a supervisor whose test is the kernel: what it is asked goes to the test, and waits for what that
- * says. `AOE_KERNEL=ASKED,DONE,LOG`: sockets, for questions, for what the canary brings back, and for the kernel's log. */
+ * says. `AOE_KERNEL=ASKED,DONE,LOG,CLOCK`: sockets, for questions, for what the canary brings back, and for the kernel's log;
+ * and memory that has a clock. */
 #include "door/door.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+enum { LOOK_MS = 10 };
+
 static int asked_fd = -1, done_fd = -1, log_fd = -1, is_out;
 static enum errand sent;
+
+static struct {
+    _Atomic int64_t now_ns; /* 0: it is as late as it is */
+    _Atomic uint64_t rounds; /* of the loop */
+    _Atomic uint64_t starts; /* of doors */
+} *seen;
 
 static void tell(const char *text, int fd)
 {
@@ -41,20 +52,44 @@ static int ask(const char *text, int fd)
 int device_open(void) { return 0; }
 void device_set(void) { tell("set", -1); }
 
-/* Linked with --wrap=open. Nothing is made, so there is no mode. */
-int __real_open(const char *path, int flags);
-int __wrap_open(const char *path, int flags);
+/* Linked with --wrap. Nothing is made, so there is no mode. */
+int __real_open(const char *path, int flags), __wrap_open(const char *path, int flags);
+int __real_poll(struct pollfd *on, nfds_t count, int ms), __wrap_poll(struct pollfd *on, nfds_t count, int ms);
+int64_t __real_boottime_ns(void), __wrap_boottime_ns(void);
+int __real_child_start(struct child *c), __wrap_child_start(struct child *c);
+
 int __wrap_open(const char *path, int flags)
 {
     return strcmp(path, "/dev/kmsg") ? __real_open(path, flags) : dup(log_fd);
+}
+
+int64_t __wrap_boottime_ns(void) { return seen && seen->now_ns ? seen->now_ns : __real_boottime_ns(); }
+
+/* Nothing tells us when that clock is moved. */
+int __wrap_poll(struct pollfd *on, nfds_t count, int ms)
+{
+    if (seen)
+        seen->rounds += count > 1;
+    return __real_poll(on, count, seen && seen->now_ns && ms > LOOK_MS ? LOOK_MS : ms);
+}
+
+int __wrap_child_start(struct child *c)
+{
+    seen->starts++;
+    return __real_child_start(c);
 }
 
 /* Below what a door gets, as a socket of netlink is. */
 int netlink_open(struct netlink *n)
 {
     const char *fds = getenv("AOE_KERNEL");
-    if (!fds || sscanf(fds, "%d,%d,%d", &asked_fd, &done_fd, &log_fd) != 3)
+    int clock_fd;
+    if (!fds || sscanf(fds, "%d,%d,%d,%d", &asked_fd, &done_fd, &log_fd, &clock_fd) != 4)
         return -ENOENT;
+    seen = mmap(NULL, sizeof *seen, PROT_READ | PROT_WRITE, MAP_SHARED, clock_fd, 0);
+    if (seen == MAP_FAILED)
+        return -errno;
+    close(clock_fd);
     n->fd = dup(asked_fd);
     return 0;
 }

@@ -24,6 +24,7 @@ class Log:
         self._door = door
         self._log, self._logs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._read, self._write = os.pipe2(os.O_NONBLOCK)
+        door.say_all_anew()
         door.say_to_kernel(self._logs.fileno())
 
     def comes(self, data: bytes) -> None:

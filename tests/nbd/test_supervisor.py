@@ -95,6 +95,41 @@ def test_a_door_that_dies_as_the_device_is_opened(program: Path, tmp_path: Path)
         made.says("goes on")
 
 
+def test_doors_that_find_another_disk_come_later_each_time(there: Supervisor) -> None:
+    """And their reason is told now and then. One that was used for a while is followed at once."""
+    kernel, place = there.kernel, there.kernel.place
+    (place / "says").write_text("@nbdkit: error: another disk is there\n")
+    (place / "refuses").touch()
+    kernel.passes(2000)
+    kernel.kill_door()
+    kernel.until("read")
+    for wait_ms in (250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000):
+        kernel.door_ends()
+        starts = kernel.starts()
+        kernel.passes(wait_ms - 1)
+        assert kernel.starts() == starts
+        kernel.passes(1)
+        assert kernel.starts() == starts + 1
+    kernel.door_ends()
+    assert _reasons(there) == 2, "in 92 s"
+    (place / "refuses").unlink()
+    kernel.passes(30000)
+    kernel.until("reconnect")
+    kernel.says()
+    kernel.brings()
+    there.says("goes on")
+    (place / "refuses").touch()
+    kernel.passes(2000)
+    kernel.kill_door()
+    kernel.until("read")
+    kernel.door_ends()
+    assert _reasons(there) == 2 + 1, "it is news again"
+
+
+def _reasons(there: Supervisor) -> int:
+    return there.said.read_text().count("another disk is there\n")
+
+
 def test_a_socket_that_is_not_taken_is_offered_again(there: Supervisor) -> None:
     kernel = there.kernel
     kernel.kill_door()

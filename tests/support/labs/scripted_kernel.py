@@ -7,8 +7,10 @@ import re
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -20,7 +22,11 @@ from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[3]
 INSTEAD = ("netlink.c", "canary.c", "device.c")
+WRAPPED = ("open", "poll", "boottime_ns", "child_start")
 PATIENCE_S = 60
+
+
+_Seen = struct.Struct("=qQQ")
 
 
 def scripted(place: Path) -> Path:
@@ -29,7 +35,7 @@ def scripted(place: Path) -> Path:
     made = place / "aoe-door"
     sources = [path for path in sorted((ROOT / "csrc/door").glob("*.c")) if path.name not in INSTEAD]
     kernel = ROOT / "tests/nbd/scripted_kernel.c"
-    _compile("-Wl,--wrap=open", *sources, kernel, "-o", made)
+    _compile(*(f"-Wl,--wrap={it}" for it in WRAPPED), *sources, kernel, "-o", made)
     return made
 
 
@@ -57,6 +63,8 @@ class Kernel:
         self._asked, self.asks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._done, self.is_done = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.log, self.logs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.memory = os.memfd_create("clock")
+        os.truncate(self.memory, _Seen.size)
         self._asked.settimeout(PATIENCE_S)
         self.seen: list[str] = []
 
@@ -88,6 +96,29 @@ class Kernel:
                 assert whole, data
                 found.append(whole[1].decode())
         return found
+
+    def _counts(self) -> "tuple[int, ...]":
+        """The time that we say, rounds of the supervisor's loop, starts of doors."""
+        return _Seen.unpack(os.pread(self.memory, _Seen.size, 0))
+
+    def starts(self) -> int:
+        """So many doors were started."""
+        return self._counts()[2]
+
+    def passes(self, ms: int) -> None:
+        """So much time, and the supervisor has done what it does then. Time stands still from now on."""
+        now_ns = self._counts()[0] or time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        os.pwrite(self.memory, (now_ns + ms * 10**6).to_bytes(8, sys.byteorder), 0)
+        rounds = self._counts()[1]
+        wait_for(lambda: self._counts()[1] >= rounds + 2, PATIENCE_S)
+
+    def door_ends(self) -> None:
+        """The one that is there does so by itself, and the supervisor knows it."""
+        wait_for(self.doors)
+        (pid,) = self.doors()
+        (self.place / "pid").unlink()
+        wait_for(lambda: not Path(f"/proc/{pid}").exists(), PATIENCE_S)
+        self.passes(0)
 
     def until(self, word: str, *between: str) -> None:
         """It is asked that, after nothing but what else may be asked, to which it says yes."""
@@ -132,6 +163,7 @@ class Kernel:
         self._drop()
         for each in (self._asked, self._done, self.asks, self.is_done, self.log, self.logs):
             each.close()
+        os.close(self.memory)
 
     def _drop(self) -> None:
         if self.socket is not None:
@@ -166,7 +198,7 @@ class Supervisor:
 @contextmanager
 def supervised(kernel: Kernel, command: Sequence[str | Path], **streams: Any) -> Iterator[Supervisor]:
     """A supervisor of this kernel, and what it starts, until the end of the block."""
-    fds = kernel.asks.fileno(), kernel.is_done.fileno(), kernel.logs.fileno()
+    fds = kernel.asks.fileno(), kernel.is_done.fileno(), kernel.logs.fileno(), kernel.memory
     environment = {**os.environ, "AOE_KERNEL": ",".join(map(str, fds))}
     with ExitStack() as stack:
         stack.callback(kernel.close)
