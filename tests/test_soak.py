@@ -60,6 +60,29 @@ def test_the_table_has_the_worst_and_the_median() -> None:
     assert "| kill, python | 3 | 1.100 | 1.000 | 15000 | 1 |" in soak.table(runs)
 
 
+def test_what_else_a_scenario_tells_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(_: Path, scenario: failover.Scenario, seed: int, *engines: str) -> dict[str, Any]:
+        return {
+            "pause_s": 1.0,
+            "pause_absent_s": 2.5 / seed,
+            "peak_kib": 1000 * seed,
+            "all": [1],
+            "faults": [],
+        }
+
+    monkeypatch.setattr(failover, "run", told)
+    path = tmp_path / "ledger.jsonl"
+    for seed in (1, 2):
+        soak.keep(path, soak.perform(soak.Kind("kill", "c"), seed, "abc", tmp_path))
+    assert [run.more for run in soak.ledger(path)] == [
+        {"pause_absent_s": 2.5, "peak_kib": 1000},
+        {"pause_absent_s": 1.25, "peak_kib": 2000},
+    ]
+    assert "| kill, c | 2 | 1.000 | 1.000 | 0 | 0 | pause_absent_s 2.5, peak_kib 2000 |" in soak.table(
+        soak.ledger(path)
+    )
+
+
 def test_a_line_of_an_older_ledger_is_a_run_in_c(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     line = a_run(soak.Kind("kill", "c"), 4)._asdict()

@@ -250,7 +250,8 @@ def doors(work: Path, seed: int = 0) -> Iterator[Doors]:
 
 def run(work: Path, seed: int, times: int) -> dict[str, Any]:
     """Kill the door so often: alone, while a primary stands still, and with a write of it held in the disk.
-    What a ledger wants; `pause_s` is the longest of those where both primaries were there."""
+    What a ledger wants; `pause_s` is the longest of those where both primaries were there, `pause_absent_s`
+    where one stood still, `pause_held_s` with a write in the disk."""
     rng = random.Random(seed)
     with doors(work, seed) as there:
         for number in range(times):
@@ -261,10 +262,13 @@ def run(work: Path, seed: int, times: int) -> dict[str, Any]:
         there.device.end()
         calls = sum(map(len, there.device.calls))
         pauses_s = there.pauses_s()
+        alone_s, absent_s, held_s = (max(pauses_s[it :: len(_DEATHS)], default=0.0) for it in range(3))
         return {
             "calls": calls,
             "moves": times,
-            "pause_s": max(pauses_s[:: len(_DEATHS)], default=0.0),
+            "pause_s": alone_s,
+            "pause_absent_s": absent_s,
+            "pause_held_s": held_s,
             "faults": there.faults(),
         }
 

@@ -151,7 +151,8 @@ def _said(writing: Writing, moves: int) -> dict[str, Any]:
 
 def door_killed(work: Path, seed: int, times: int) -> dict[str, Any]:
     """Kill the door so often, every other time while a primary is stopped, which then has what the door had
-    under way. `pause_s` is the longest pause of the door where both primaries were there."""
+    under way. `pause_s` is the longest pause of the door where both primaries were there, `pause_absent_s`
+    where one was not."""
     rng = random.Random(seed)
     with RecordedDisk(work / "disk") as disk, _node(work, disk=disk) as (pair, node), node:
         node.check(f"dd if=/dev/zero of=/var/{versions.FILE} bs=4k count=2 conv=fsync status=none")
@@ -177,7 +178,7 @@ def door_killed(work: Path, seed: int, times: int) -> dict[str, Any]:
         said = _said(writing, times)
         _off(pair, node, sums)
         said["faults"] = executed.faults_of_versions(disk.writes(), newest)
-    return said | {"pauses_s": pauses_s, "pause_s": max(pauses_s[::2])}
+    return said | {"pause_s": max(pauses_s[::2]), "pause_absent_s": max(pauses_s[1::2], default=0.0)}
 
 
 def _door(node: Node) -> str:

@@ -187,8 +187,8 @@ def door_guest(
 
 def run(work: Path, seed: int, times: int, disk: Path | None = None) -> dict[str, Any]:
     """Kill the door so often under two writers, every other time while a primary dies, too; then look at all
-    that was written. What a ledger wants: calls, the longest pause with all primaries present, faults; and
-    the `newest` version at each place (`versions`)."""
+    that was written. What a ledger wants: calls, the longest pause with all primaries present and with one
+    absent, faults; and the `newest` version at each place (`versions`)."""
     rng, faults = random.Random(seed), list[str]()
     with door_guest(work, disk=disk) as there:
         guest = there.guest
@@ -214,10 +214,13 @@ def run(work: Path, seed: int, times: int, disk: Path | None = None) -> dict[str
         faults += [] if (stale := guest.run("cat /tmp/stale")).status else [f"stale: {stale.output}"]
         newest = {it: int(guest.check(f"cat /tmp/p.{it}").split()[1]) for it in versions.PLACES}
         faults += _compared(there)
-    present = [pause for pause, is_alone in zip(pauses, alone, strict=True) if is_alone]
+    present, absent = (
+        [it for it, lone in zip(pauses, alone, strict=True) if lone is of] for of in (True, False)
+    )
     return {
         "calls": 2 * wrote,
         "pause_s": max(present, default=0.0),
+        "pause_absent_s": max(absent, default=0.0),
         "pauses_s": pauses,
         "peak_kib": peak_kib,
         "newest": newest,

@@ -219,6 +219,8 @@ class Run(NamedTuple):
     away_s: float = 0.0
     load: float = 0.0
     """How busy the machine was in the end (/proc/loadavg)."""
+    more: dict[str, float] = {}  # noqa: RUF012 - a tuple's, which nobody changes
+    """Other numbers that its scenario tells."""
 
     @property
     def kind(self) -> Kind:
@@ -259,8 +261,10 @@ def perform(kind: Kind, seed: int, commit: str, kept: Path) -> Run:
         if said["faults"]:
             name = f"{'-'.join(kind).replace(' ', '-')}-{seed}"
             shutil.copytree(directory, kept / name, ignore=_but_files, dirs_exist_ok=True)
+    more = {name: it for name, it in said.items() if name not in Run._fields and isinstance(it, int | float)}
     measured = (said["pause_s"], said["moves"], said["calls"], said["faults"])
-    return Run(kind.scenario, seed, when, commit, *measured, kind.engine, said["away_s"], os.getloadavg()[0])
+    load = os.getloadavg()[0]
+    return Run(kind.scenario, seed, when, commit, *measured, kind.engine, said["away_s"], load, more)
 
 
 def _but_files(directory: str, names: list[str]) -> list[str]:
@@ -270,8 +274,9 @@ def _but_files(directory: str, names: list[str]) -> list[str]:
 
 
 def table(runs: Iterable[Run]) -> str:
-    """How often each scenario ran, its worst and median pause, and its faults."""
-    lines = ["| Scenario | runs | worst pause, s | median pause, s | calls | faults |", "| --- " * 6 + "|"]
+    """How often each scenario ran, its worst and median pause, its faults, and what else it told at most."""
+    titles = ("Scenario", "runs", "worst pause, s", "median pause, s", "calls", "faults", "at most")
+    lines = [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
     by_kind: dict[Kind, list[Run]] = {kind: [] for kind in KINDS}
     for run in runs:
         by_kind.setdefault(run.kind, []).append(run)
@@ -279,8 +284,20 @@ def table(runs: Iterable[Run]) -> str:
         pauses = [run.pause_s for run in its] or [0.0]
         calls, faults = sum(run.calls for run in its), sum(len(run.faults) for run in its)
         measured = f"{max(pauses):.3f} | {median(pauses):.3f} | {calls} | {faults}"
-        lines.append(f"| {kind} | {len(its)} | {measured} |")
+        lines.append(f"| {kind} | {len(its)} | {measured} | {_numbers(_worst(its))} |")
     return "\n".join(lines)
+
+
+def _worst(runs: Iterable[Run]) -> dict[str, float]:
+    """Of each other number."""
+    worst: dict[str, float] = {}
+    for run in runs:
+        worst |= {name: max(it, worst.get(name, it)) for name, it in run.more.items()}
+    return worst
+
+
+def _numbers(more: dict[str, float]) -> str:
+    return ", ".join(f"{name} {round(it, 3)}" for name, it in more.items())
 
 
 def missing(runs: Iterable[Run]) -> int:
@@ -309,7 +326,8 @@ def main(minutes: float, directory: Path, names: list[str]) -> int:
         longest_s = max(longest_s, time.monotonic() - started)
         keep(path, run)
         runs.append(run)
-        print(f"{run.kind} {run.seed}: {run.pause_s:.3f} s, {run.calls} calls", *run.faults, flush=True)
+        numbers = _numbers({"pause_s": run.pause_s, "calls": run.calls, **run.more})
+        print(f"{run.kind} {run.seed}: {numbers}", *run.faults, flush=True)
     print(table(runs))
     if left := missing(runs):
         print(f"{left} runs are missing: call it again")
