@@ -35,6 +35,8 @@ RESIDENT_MAX_KIB = 32 << 10
 SMALL_MIB = 256
 _TROUBLE = r"I/O error|EXT4-fs (error|warning)|Aborting journal|Kernel panic|Out of memory|oom-kill"
 _HUNG = "blocked for more than"
+_RESTARTS = "reboot: Restarting system"
+"""The last line of a kernel that does not power off."""
 _LAST = "head -c 4000000 /dev/urandom >/run/last && cp /run/last /var/last && sha256sum </run/last"
 """A file that is written back only as the machine stops."""
 _DIRTY = (
@@ -212,6 +214,27 @@ def both_away(work: Path, seed: int, image_of: Callable[[], BuiltImage] = built_
     return said
 
 
+def rebooted(work: Path, _: int, image_of: Callable[[], BuiltImage] = built_image) -> dict[str, Any]:
+    """Boot, write, reboot, write, power off. The reset ends the emulator, and another one boots the root."""
+    with _node(work, image_of=image_of) as (pair, node):
+        with node:
+            sums, said = _written(node)
+            _off(pair, node, sums, verb="reboot")
+            assert _RESTARTS in node.text()
+        with Enduring(work, image_of(), AOEROOT, *pair.site.cards, lab=pair.site.lab) as again:
+            newer, _ = _written(again)
+            _off(pair, again, sums | newer)
+            assert _RESTARTS not in again.text()
+    return said
+
+
+def _written(node: Node) -> tuple[dict[str, str], dict[str, Any]]:
+    """Some files."""
+    writing = Writing(node)
+    writing.goes_on()
+    return writing.end(), _said(writing, 1)
+
+
 def rescue(work: Path, _: int, image_of: Callable[[], BuiltImage] = built_image) -> dict[str, Any]:
     """A person looks at the disk, of which nothing is mounted; then the boot goes on."""
     built = image_of()
@@ -251,11 +274,17 @@ def short_of_memory(work: Path, seed: int, minutes: float) -> dict[str, Any]:
 
 
 def _off(
-    pair: Pair, node: Node, sums: dict[str, str], fault: Fault | None = None, *, may_hang: bool = False
+    pair: Pair,
+    node: Node,
+    sums: dict[str, str],
+    fault: Fault | None = None,
+    *,
+    may_hang: bool = False,
+    verb: str = "poweroff",
 ) -> None:
     """The machine is turned off, and all that it wrote is looked at on this host."""
     last = node.check(_LAST).split()[0]
-    node.start("systemctl poweroff")
+    node.start(f"systemctl {verb}")
     time.sleep(fault.after_s if fault else 0)
     with pair.under(fault) if fault else nullcontext():
         node.process.wait(timeout=PATIENCE_S)

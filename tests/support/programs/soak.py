@@ -33,7 +33,7 @@ from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
 from tests.support.labs.peers import ENGINE
 from tests.support.labs.recorded import RecordedDisk
-from tests.vm import root_lives
+from tests.vm import demo, root_lives
 from tests.vm.built_image import dracut_image
 
 MINUTES_MAX = 80
@@ -180,6 +180,8 @@ COURSES = {
     "door killed, without a guest": _root(killed_doors.run, 3, DOORS),
     "root, primaries come and go": _root(root_lives.cycle, 30),
     "root, with dracut": _root(root_lives.cycle, 3, dracut_image),
+    "root, rebooted with dracut": _root(root_lives.rebooted, 1, dracut_image),
+    "root, as the README has it": _root(demo.whole, 1),
     "root, door killed": _root(root_lives.door_killed, 1, DOORS),
     "root, both primaries away": _root(root_lives.both_away, 1),
     "root, both primaries away, with dracut": _root(root_lives.both_away, 1, dracut_image),
