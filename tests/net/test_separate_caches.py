@@ -29,6 +29,7 @@ OFFSET = 512 * BLOCK
 OLD, NEW = b"old!" * (BLOCK // 4), b"new!" * (BLOCK // 4)
 KILL_AFTER_S = 0.5
 WRITING_S = 2.5
+PATIENCE_S = 60
 TRIES = 5
 """A primary that was not heard for a second, on a busy machine, is compared as a whole: then it is refused
 before what is tried here can show."""
@@ -144,9 +145,15 @@ def test_separate_caches_are_found_out(tmp_path: Path, arithmetic: str) -> None:
     async def use(there: Primaries, disk: RemoteDisk) -> list[str]:
         writers = Writers(disk, block=BLOCK)
         await read_over_both(disk, 0, writers.places * BLOCK)
-        await writers.run(1.0)
+        await writers.run_until(found_out(writers, disk))
         writers.check()
         return [f"{path.address} {path.state}: {path.reason}" for path in disk.paths]
+
+    async def found_out(writers: Writers, disk: RemoteDisk) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while disk.paths[1].state != "refused":
+                await asyncio.sleep(0.02)
+        await writers.enough()
 
     def states(there: Primaries) -> list[str]:
         first, second = run(there, use, arithmetic)

@@ -6,6 +6,7 @@ only what it says beside the bytes tells such a frame from ours; a priority tag 
 
 import asyncio
 import re
+import time
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +35,7 @@ TWO = {
 TAGS = ONE | TWO
 LBA = 1000
 STORED, FORGED = b"s" * 512, b"f" * 512
+PATIENCE_S = 60
 HELD_S = 0.2
 
 
@@ -70,7 +72,8 @@ def test_a_request_with_a_priority_is_served(lab: Lab, tmp_path: Path) -> None:
 
 def forge(port: PacketPort, tag: bytes) -> None:
     """Answer the next read of LBA in the server's place, with other bytes."""
-    while (data := port.receive(5)) is not None:
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until and (data := port.receive(5)) is not None:
         header, asked = frame.decode(data), ata.decode_request(data)
         assert isinstance(header, frame.Header)
         if isinstance(asked, ata.AtaRequest) and (asked.command, asked.lba) == (READ_EXT, LBA):
@@ -84,6 +87,7 @@ async def read(lab: Lab, target: AoeTarget, client: str, tag: bytes) -> bytes:
     """What a client reads whose server is slower than the forged answer."""
     async with aoe.attach("e1.1", interface="v0", engine=client) as disk:
         await disk.write(LBA * 512, STORED)
+        assert await disk.read(LBA * 512, 512) == STORED  # it waits for what was sent twice
         port = lab.port("target")
         target.pause()
         try:
