@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.labs.scripted_kernel import PATIENCE_S, Kernel, Supervisor, linked, scripted, supervised
+from tests.nbd.test_left import Estate
 from tests.support.tools import need, need_root
 from tests.support.waiting import wait_for
 
@@ -52,6 +52,18 @@ def test_a_door_that_dies_is_followed_by_another(there: Supervisor) -> None:
     kernel.says()
     kernel.brings()
     there.says("I/O goes on after")
+
+
+def test_how_long_it_waited_for_what_was_under_way_is_told_apart(there: Supervisor) -> None:
+    kernel = there.kernel
+    kernel.kill_door()
+    kernel.until("read")
+    kernel.until("reconnect")
+    kernel.says()
+    with there.estate() as memory:
+        os.pwrite(memory, (7_340_000_000).to_bytes(8, sys.byteorder), Estate.fence_ns.offset)
+    kernel.brings()
+    there.says(" s, 7.3 s of them until what was under way before was over\n")
 
 
 @pytest.mark.parametrize("how", ["dies", "hangs up"])

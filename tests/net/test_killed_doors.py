@@ -1,5 +1,6 @@
 """A door that is killed, and what the primaries carry out of what it had sent: none of it late."""
 
+import ctypes
 import os
 import signal
 import time
@@ -39,11 +40,8 @@ def test_without_its_fence_it_does(tmp_path: Path) -> None:
 def forgetful(there: Doors) -> None:
     """Kill the door; what it had under way is not known to the next one, and its server stands still."""
     supervisor = there.supervisor.process.pid
-    (estate,) = (
-        fd for fd in Path(f"/proc/{supervisor}/fd").iterdir() if "memfd:aoe-door" in str(fd.readlink())
-    )
-    with estate.open("r+b", buffering=0) as memory:
-        owner = Estate.from_buffer_copy(memory.read()).owner
+    with there.supervisor.estate() as memory:
+        owner = Estate.from_buffer_copy(os.read(memory, ctypes.sizeof(Estate))).owner
         assert owner & OWNER_KNOWN
         first = (owner & ~OWNER_KNOWN) == 1 << 8
         os.kill(there.primaries.both[not first].pid, signal.SIGSTOP)
@@ -51,7 +49,7 @@ def forgetful(there: Doors) -> None:
         (door,) = there.device.doors()
         os.kill(door, signal.SIGKILL)
         wait_for(lambda: state(door) == "Z")
-        os.pwrite(memory.fileno(), bytes(Estate.slots.size), Estate.slots.offset)
+        os.pwrite(memory, bytes(Estate.slots.size), Estate.slots.offset)
     os.kill(supervisor, signal.SIGCONT)
     there.device.until_true(lambda: there.device.doors() not in ([], [door]))
 

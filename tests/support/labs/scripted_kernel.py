@@ -185,6 +185,14 @@ class Supervisor:
         self.kernel = kernel
         self.said = said
 
+    @contextmanager
+    def estate(self) -> Iterator[int]:
+        """A descriptor of the memory that it shares with its doors."""
+        all_fds = Path(f"/proc/{self.process.pid}/fd").iterdir()
+        (estate,) = (fd for fd in all_fds if "memfd:aoe-door" in str(fd.readlink()))
+        with estate.open("r+b", buffering=0) as memory:
+            yield memory.fileno()
+
     def says(self, words: str) -> None:
         """Wait until it has said that, and say yes to what it asks."""
 
