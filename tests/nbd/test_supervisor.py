@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.nbd.test_left import Estate
+from tests.support.labs.scripted_kernel import PATIENCE_S, Kernel, Supervisor, linked, scripted, supervised
 from tests.support.tools import need, need_root
 from tests.support.waiting import wait_for
 
@@ -56,12 +57,12 @@ def test_a_door_that_dies_is_followed_by_another(there: Supervisor) -> None:
 
 def test_how_long_it_waited_for_what_was_under_way_is_told_apart(there: Supervisor) -> None:
     kernel = there.kernel
+    with there.estate() as memory:
+        os.pwrite(memory, (7_340_000_000).to_bytes(8, sys.byteorder), Estate.fence_ns.offset)
     kernel.kill_door()
     kernel.until("read")
     kernel.until("reconnect")
     kernel.says()
-    with there.estate() as memory:
-        os.pwrite(memory, (7_340_000_000).to_bytes(8, sys.byteorder), Estate.fence_ns.offset)
     kernel.brings()
     there.says(" s, 7.3 s of them until what was under way before was over\n")
 

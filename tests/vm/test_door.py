@@ -1,6 +1,7 @@
 """A door that dies under a mounted filesystem, in a guest: another one is started, and nothing is lost."""
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 KILLS, SEED = 2, 1
 IO_FLUSHER = 0x80000 | 0x100000
 """What PR_SET_IO_FLUSHER sets among a process's flags: PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE."""
+IO_TIMEOUT_MS = 5000
 RESIDENT_MAX_KIB = 32 << 10
 PAUSE_MAX_S = 4.0
 SLOW = 15.0
@@ -54,11 +56,18 @@ def test_a_door_that_is_killed(tmp_path: Path) -> None:
 def test_a_door_of_a_root(there: DoorGuest) -> None:
     """What it is to the system around it, one after the other in one guest."""
     _is_told_of_at_any_descriptor(there)
+    noise = there.noise()
+    assert noise, "a device that is detached is told of"
     there.attach()
     _is_alone(there)
     _is_a_part_of_io(there)
+    _hears_no_signal(there)
+    _repeats_after(there, IO_TIMEOUT_MS)
     _stays_small(there)
     _needs_nothing_outside(there)
+    _repeats_after(there, IO_TIMEOUT_MS)
+    _has_not_the_device(there)
+    assert there.noise() == noise
     _grows_while_it_is_mounted(there)
     there.detach()
     _says_whole_lines(there)
@@ -96,6 +105,28 @@ def _is_a_part_of_io(there: DoorGuest) -> None:
     there.guest.check(f"/sbin/mke2fs -q -F -b 4096 -t ext4 {DEVICE} && mount {DEVICE} /mnt")
     there.guest.check(f"kill {supervisor}")
     there.says("the signal has no effect")
+
+
+def _hears_no_signal(there: DoorGuest) -> None:
+    """The door itself: it waits in vain, whichever thread it might reach."""
+    door = there.door()
+    there.guest.check(f"kill {door} && dd if={DEVICE} of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null")
+    (pending,) = re.findall(r"ShdPnd:\s+(\w+)", there.guest.check(f"cat /proc/{door}/status"))
+    assert int(pending, 16) == 1 << (signal.SIGTERM - 1)
+    assert there.doors() == [door]
+
+
+def _repeats_after(there: DoorGuest, patience_ms: int) -> None:
+    """What was under way as a door died: no connection that follows sets that back."""
+    assert int(there.guest.check(f"cat /sys/block/{Path(DEVICE).name}/queue/io_timeout")) == patience_ms
+
+
+def _has_not_the_device(there: DoorGuest) -> None:
+    """A door that was started while its supervisor had it open."""
+    both = (there.supervisor(), there.door())
+    supervisor, door = (there.guest.check(f"ls -l /proc/{pid}/fd") for pid in both)
+    assert f"-> {DEVICE}\n" in supervisor
+    assert DEVICE not in door
 
 
 def _stays_small(there: DoorGuest) -> None:

@@ -33,6 +33,12 @@ _WRITES = (
     "head -c 300000 /dev/urandom >/tmp/$w && cp /tmp/$w /mnt/FILE &&"
     " (cd /mnt && sha256sum FILE >/tmp/sum.FILE.new && sync FILE) && mv /tmp/sum.FILE.new /tmp/sum.FILE"
 ).replace("FILE", _FILE)
+EXPECTED = (
+    "(Receive|Send) (control|data) failed|Request send failed, requeueing|Dead connection, failed to find"
+    "|reconnected socket|Possible stuck request"
+)
+"""What nbd.ko says as a door dies and another one comes. What the dead one had under way is called stuck as
+its timer repeats it, and so is what a primary takes long for."""
 WRITERS = (
     f"n=0; while [ ! -e /tmp/stop ]; do for w in 1 2; do ({_WRITES} || touch /tmp/failed) & done; wait;"
     " n=$((n+1)); echo . >>/tmp/rounds; done; echo $n"
@@ -89,6 +95,11 @@ class DoorGuest:
     def says(self, words: str, times: int = 1) -> None:
         """Wait until it has said that so often."""
         wait_for(lambda: self.log().count(words) >= times, PATIENCE_S, self.log, every_s=0.3)
+
+    def noise(self) -> list[str]:
+        """What the kernel has said of the device besides what the death of a door leaves."""
+        look = f"dmesg | grep 'block {Path(DEVICE).name}:' | grep -vE '{EXPECTED}' || true"
+        return self.guest.check(look).splitlines()
 
     def writes(self) -> None:
         """Wait until both writers have written once more."""
@@ -213,6 +224,7 @@ def run(work: Path, seed: int, times: int, disk: Path | None = None) -> dict[str
         faults += [] if guest.run("test -e /tmp/failed").status else ["a write failed"]
         faults += [] if (stale := guest.run("cat /tmp/stale")).status else [f"stale: {stale.output}"]
         newest = {it: int(guest.check(f"cat /tmp/p.{it}").split()[1]) for it in versions.PLACES}
+        faults += there.noise()
         faults += _compared(there)
     present, absent = (
         [it for it, lone in zip(pauses, alone, strict=True) if lone is of] for of in (True, False)
