@@ -44,6 +44,8 @@ MEASURE_S = 2.0
 """How long a disk has to say how large it is."""
 IMAGE_ANSWER_S = 30.0
 """How long a process that serves an image has to answer."""
+IMAGE_READY_S = 5.0
+"""How long it may take for an answer before its disk is cut: clients do not wait for that."""
 IMAGE_INFO_S = 30.0
 """How long `qemu-img` has to look at one file of an image."""
 IMAGE_ASKED_S = 300.0
@@ -63,6 +65,9 @@ IMAGE_END_S = 30.0
 """How long a process that serves an image has to write what it has, and to end."""
 IMAGE_AGAIN_S = 1.0
 """After which it is tried again to have an image served whose process ended."""
+GROWN_SEEN_S, GROWN_LOOK_S = 10.0, 0.1
+"""How long it is waited until a disk is seen to have grown, and between two looks: the kernel keeps the size
+of a file that another process serves for a second."""
 LOCK_WAIT_S = 5.0
 """How long a target that starts waits for the one before it to be gone."""
 OPENER_ANSWER_S = 60.0

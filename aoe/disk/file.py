@@ -148,6 +148,11 @@ class FileDisk(Disk):
         if self.store.most:
             self.store = self.store._replace(most=max(0, most - self._base))
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether it has less than its record says."""
+        return self.store.grows and self.size + self.tail < self.store.most
+
     def _look(self) -> int:
         try:
             return self._rest()

@@ -90,6 +90,14 @@ class Asked:
         """Let the disk of an image go on in another one, an empty overlay of it. ConfigurationError."""
         self._ask({"verb": "switch", "key": key, "path": str(path)})
 
+    def check(self, key: str) -> None:
+        """That what serves an image answers. ConfigurationError."""
+        self._ask({"verb": "check", "key": key})
+
+    def grow(self, key: str, size: int) -> None:
+        """Let the disk of an image have so many bytes from now on. ConfigurationError."""
+        self._ask({"verb": "grow", "key": key, "size": size})
+
     def merge(self, path: str, base: str, told: Callable[[float], object]) -> bool:
         """Let an image, if one that is served is made of it, take what it needs of those below it, down to
         another one, or (empty) of all. Blocks until that is done. ConfigurationError."""

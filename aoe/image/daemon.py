@@ -138,6 +138,32 @@ class Daemon:
         self._let_in()
         self._graph.go_on(self._inside, file)
 
+    def check(self) -> None:
+        """That it answers, unless it has ended: then the next one does. ConfigurationError."""
+        if self._asked is None or not self.lives:
+            return
+        try:
+            self._asked.do("query-jobs", within_s=timing.IMAGE_READY_S)
+        except Gone as error:
+            raise ConfigurationError(
+                f"{self._place}: {qemu.PROGRAM}: {error}; look at the disk that it is on, then try again"
+            ) from error
+
+    def grow(self, size: int) -> None:
+        """Let its disk have so many bytes from now on. ConfigurationError where it cannot be."""
+        if not self.lives:
+            raise ConfigurationError(f"{self._place}: what serves it has ended; try again")
+        top = self._chain.parts[0].fd
+        let(top, self._user, READ | WRITE)
+        sound.forget(top)
+        try:
+            self._graph.grow(size)
+        except Gone as error:
+            self.stop()
+            raise ConfigurationError(f"{self._place}: {qemu.PROGRAM}: {error}; try again") from error
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{self._place}: {error}") from error
+
     def has(self, file: os.stat_result) -> bool:
         """Whether a file is a layer of the image."""
         return self._place_of(file) is not None
@@ -284,7 +310,7 @@ class Daemon:
         """End it, with all that it has written on the way to its files, and whether it did that. It is killed
         if it does not end."""
         status: int | None = None
-        if self._process is not None and self.lives:
+        if self._asked is not None and self._asked.answers and self._process is not None and self.lives:
             with suppress(ConfigurationError):
                 self._do("quit")
             with suppress(subprocess.TimeoutExpired):

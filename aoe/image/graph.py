@@ -54,6 +54,16 @@ class Graph:
             self.add(node)
         self._do("blockdev-snapshot", node=below, overlay=self._layers[0])
 
+    def grow(self, size: int) -> None:
+        """Let the disk have so many bytes."""
+        top = self._layers[0]
+        is_fixed = bool(self._nodes[top].get("read-only"))
+        if is_fixed:
+            self._reopen(0, is_fixed=False)
+        self._do("block_resize", **{"node-name": top, "size": size})
+        if is_fixed:
+            self._reopen(0)
+
     def merge(self, at: int, end: int, base: str) -> float:
         """Let the layer number `at`, which is only read, take what it needs of those down to the number
         `end`, whose file is called `base`, or of all below it. That takes its time: how much is done, 0 to 1.

@@ -96,6 +96,16 @@ def _switch(images: Images, said: dict[str, Any]) -> Answer:
     return {"ok": {}}, []
 
 
+def _check(images: Images, said: dict[str, Any]) -> Answer:
+    images.check(str(said["key"]))
+    return {"ok": {}}, []
+
+
+def _grow(images: Images, said: dict[str, Any]) -> Answer:
+    images.grow(str(said["key"]), int(said["size"]))
+    return {"ok": {}}, []
+
+
 def _merge(images: Images, said: dict[str, Any]) -> Answer:
     return {"ok": {"part": images.merge(str(said["path"]), str(said["base"]))}}, []
 
@@ -109,6 +119,8 @@ _VERBS: dict[str, Callable[[Images, dict[str, Any]], Answer]] = {
     "open": _open,
     "again": _again,
     "switch": _switch,
+    "check": _check,
+    "grow": _grow,
     "merge": _merge,
     "release": _release,
 }

@@ -20,28 +20,38 @@ class Qmp:
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._rest = b""
+        self._asked = 0
+        self.answers = True
+        """Whether it did in time the last time."""
 
     def begin(self) -> None:
         """When this returns, it has done all that it was started with."""
-        self._until_s = time.monotonic() + timing.IMAGE_ANSWER_S
+        self._begin_to_wait(timing.IMAGE_ANSWER_S)
         if "QMP" not in self._line():
             raise Gone("it does not greet")
         self.do("qmp_capabilities")
 
-    def do(self, verb: str, **arguments: Any) -> Any:
-        """What it returns."""
-        self._until_s = time.monotonic() + timing.IMAGE_ANSWER_S
-        asked = json.dumps({"execute": verb, "arguments": arguments}).encode() + b"\n"
+    def do(self, verb: str, within_s: float = timing.IMAGE_ANSWER_S, **arguments: Any) -> Any:
+        """What it returns; `within_s` seconds, unless it is Gone. What it says later is passed over."""
+        self._begin_to_wait(within_s)
+        self._asked += 1
+        words = {"execute": verb, "arguments": arguments, "id": self._asked}
+        asked = json.dumps(words).encode() + b"\n"
         try:
             self._socket.sendall(asked)
         except OSError as error:
             raise Gone(f"it cannot be asked ({error.strerror})") from error
         while True:
             answer = self._line()
+            if answer.get("id") != self._asked:
+                continue  # an event, or the answer to what was given up
+            self.answers = True
             if "error" in answer:
                 raise ConfigurationError(str(answer["error"].get("desc", "refused")).replace("\n", "; "))
-            if "return" in answer:
-                return answer["return"]
+            return answer.get("return")
+
+    def _begin_to_wait(self, within_s: float) -> None:
+        self._within_s, self._until_s = within_s, time.monotonic() + within_s
 
     def close(self) -> None:
         """Ask no more."""
@@ -62,7 +72,8 @@ class Qmp:
             raise Gone("it says too much")
         left_s = self._until_s - time.monotonic()
         if left_s <= 0:
-            raise Gone(f"it has not answered for {timing.IMAGE_ANSWER_S:g} s")
+            self.answers = False
+            raise Gone(f"it has not answered for {self._within_s:g} s")
         self._socket.settimeout(left_s)
         try:
             more = self._socket.recv(limits.IMAGE_LINE_BYTES_MAX)

@@ -202,6 +202,20 @@ class Images:
         one.path, one.source = one.wanted.path, chain.parts[0].fd
         one.daemon.switch(chain)
 
+    def check(self, key: str) -> None:
+        """That what serves an image answers, unless it has ended. ConfigurationError."""
+        one = self._them.get(key)
+        if one is not None:
+            one.daemon.check()
+
+    def grow(self, key: str, size: int) -> None:
+        """Let the disk of an image have so many bytes from now on, while clients use it.
+        ConfigurationError."""
+        one = self._them.get(key)
+        if one is None or one.path != one.wanted.path:
+            raise ConfigurationError("what serves it has ended, or was changed; try again")
+        one.daemon.grow(size)
+
     def merge(self, path: str, base: str) -> float | None:
         """Let the image in a file take what it needs of those below it, down to the one in the file `base`,
         or (empty) of all: how much of that is done, 0 to 1, to be called again until it is 1; None where none

@@ -13,7 +13,7 @@ from aoe.pool.asked import Wish
 from aoe.pool.facts import listed
 from aoe.pool.requests import Rename
 from aoe.pool.steps import Plan
-from aoe.pool.work import Work
+from aoe.pool.work import UNUSED, InUse, Work
 
 Facts = dict[str, Any]
 
@@ -46,12 +46,17 @@ class Chores:
     """Those of one process. `ours` tells whether a path is that of an image which it has for an export."""
 
     def __init__(
-        self, pools: Pools, ours: Callable[[str], bool], after: Callable[[], None] = lambda: None
+        self,
+        pools: Pools,
+        ours: Callable[[str], bool],
+        after: Callable[[], None] = lambda: None,
+        in_use: InUse = UNUSED,
     ) -> None:
-        """`after` is called when a verb was done, before another one is."""
+        """`after` is called when a verb was done, before another one is. `in_use` as of `Work.do`."""
         self._after = after
         self._pools = pools
         self._ours = ours
+        self._in_use = in_use
         self._numbers = count(1)
         self._them: dict[int, _Chore] = {}
 
@@ -59,7 +64,7 @@ class Chores:
         """What was done, or is to be. Blocks. ConfigurationError, PoolError."""
         with self._pools.turn(pool) as work:
             names = {it.id: text_of(one, it) for one in work.volumes.values() for it in one.images}
-            plan = work.plan(request) if only_plan else work.do(request, self._ours)
+            plan = work.plan(request) if only_plan else work.do(request, self._ours, self._in_use)
             if not only_plan:
                 self._after()
             images = [it for it in (*plan.idle, *plan.held) if it.id in names]

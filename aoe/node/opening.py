@@ -93,7 +93,7 @@ class InProcess:
         self._sockets = sockets
         self.patient = Patient()
         self.pools = Pools(patient=self.patient) if pools is None else pools
-        self.chores = Chores(self.pools, self._is_ours, self._follow_heads)
+        self.chores = Chores(self.pools, self._is_ours, self._follow_heads, self)
         self.cuts = CutFiles(self.pools)
         self._looks = Looks()
         self._holds = Holds()
@@ -231,6 +231,22 @@ class InProcess:
                     self._images.switch(name, head)
                 except ConfigurationError as error:  # it is tried again when the disk is used
                     log.error("%s does not go on in its image: %s", where.volume, error)
+
+    def check(self, path: str) -> None:
+        """As `aoe.pool.work.InUse` has it, here and below."""
+        self._ask_images(path, self._images.check)
+
+    def grow(self, path: str, size: int) -> None:
+        self._ask_images(path, lambda name: self._images.grow(name, size))
+
+    def _ask_images(self, path: str, ask: Callable[[str], None]) -> None:
+        """About the one that is served from a file. ConfigurationError."""
+        wheres = list(self._image_wheres.items())
+        names = (name for name, it in wheres if str(it.path) == path and self._image_uses[name] > 0)
+        name = next(names, None)
+        if name is None:
+            raise ConfigurationError(f"{path} is being taken, or put into service; try again")
+        self._at(self._image_wheres[name], lambda _: ask(name))
 
     def _head(self, where: Where) -> Path | None:
         """Where the present state of a volume is, whatever it is called; none for a snapshot."""

@@ -1,6 +1,7 @@
 """Verbs of pools beside what is served: which exports they touch, what is refused meanwhile, and how the disk
 of an export gets another state or size."""
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -196,12 +197,18 @@ class Volumes:
         return {**done, "notes": notes, "paths": {one.config.address: _path(request, one) for one in served}}
 
     async def _grow(self, served: Sequence[Live], size: int) -> None:
-        exports = [one.export for one in served]
-        for export in exports:
-            disk = self._target.server.served(export).disk
+        server = self._target.server
+        disks = {one.export: server.served(one.export).disk for one in served}
+        for disk in disks.values():
             if isinstance(disk, FileDisk):
                 disk.allow(size)
-        self._target.server.advertise(await self._target.refresh(only=exports))
+        until_s = time.monotonic() + timing.GROWN_SEEN_S
+        waiting = list(disks)
+        while waiting:
+            server.advertise(await self._target.refresh(only=waiting))
+            behind = (export for export, it in disks.items() if isinstance(it, FileDisk) and it.is_behind)
+            waiting = list(behind) if time.monotonic() < until_s else []
+            await asyncio.sleep(timing.GROWN_LOOK_S if waiting else 0)
 
     async def _instead(self, pool: str, request: Wish, served: Sequence[Live], *, force: bool) -> Facts:
         """Drain, and serve another instance once no frame of the last one can be carried out (rule T11)."""

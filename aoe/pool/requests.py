@@ -157,7 +157,7 @@ class Resize:
         now = replace(was, head=head)
         fit, saved = Fit(head, was.size), Save(self.volume, now)
         begun = (Save(self.volume, replace(now, resized_from=was.size)),) if self.size < was.size else ()
-        live = self.size >= was.size and was.head.format == "raw"  # QEMU has others open
+        live = self.size >= was.size
         return Plan((*begun, fit, saved), f"{said}: {self.size} bytes", idle=(was.head,), live=live)
 
     def _check_shrink(self, said: str, was: Volume) -> None:

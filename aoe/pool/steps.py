@@ -165,6 +165,17 @@ class Plan(NamedTuple):
         return [step.sentence for step in self.steps]
 
 
+def changed(step: Step) -> Image | None:
+    """The image that a step is about, where that was there before and is served on: its disk goes on in an
+    overlay, or grows."""
+    match step:
+        case Make(of=of, how="overlay"):
+            return of
+        case Fit(image):
+            return image
+    return None
+
+
 def after(volumes: Mapping[str, Volume], steps: Iterable[Step]) -> dict[str, Volume]:
     """The volumes once some steps are done."""
     found: dict[str, Any] = dict(volumes)

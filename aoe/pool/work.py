@@ -3,7 +3,7 @@
 import errno
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Protocol, TypeVar
 
@@ -16,7 +16,7 @@ from aoe.pool.names import Kind
 from aoe.pool.qemu_img import Told
 from aoe.pool.room import Room, Usage, together
 from aoe.pool.settling import Found, Leftover, leftovers, settle
-from aoe.pool.steps import Plan, Step
+from aoe.pool.steps import Fit, Plan, Step, changed
 from aoe.pool.tree import Tree
 from aoe.pool.volume import Image, Volume
 
@@ -27,6 +27,27 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def fresh_id() -> str:
     """That there has never been."""
     return uuid.uuid4().hex
+
+
+class InUse(Protocol):
+    """Images that QEMU has open for exports of this process, by their paths. ConfigurationError."""
+
+    def check(self, path: str) -> None:
+        """That what serves one answers."""
+
+    def grow(self, path: str, size: int) -> None:
+        """Let the disk in one have so many bytes from now on."""
+
+
+class _Unused:
+    """There are none."""
+
+    def check(self, path: str) -> None: ...
+
+    def grow(self, path: str, size: int) -> None: ...
+
+
+UNUSED: InUse = _Unused()
 
 
 class Request(Protocol):
@@ -189,25 +210,32 @@ class Work:
             cuts_in_use=self.store.cuts_in_use,
         )
 
-    def do(self, request: Request, ours: Callable[[str], bool] = lambda _: False) -> Plan:
+    def do(
+        self, request: Request, ours: Callable[[str], bool] = lambda _: False, in_use: InUse = UNUSED
+    ) -> Plan:
         """Do it; what was done. A plan that is live goes on beside exports of this process, whose images are
-        `ours`, by their paths. ConfigurationError, PoolError: then the pool is as it was, or, where a step
-        behind the decisive one failed, as it was asked to be. The same for any other exception, such as
-        KeyboardInterrupt."""
+        `ours`, by their paths, and which `in_use` changes where QEMU has them. ConfigurationError, PoolError:
+        then the pool is as it was, or, where a step behind the decisive one failed, as it was asked to be.
+        The same for any other exception, such as KeyboardInterrupt."""
         assert self._locked, "one that only looks changes nothing"
         self._check_open()
         plan = self.plan(request)
+        served = [it for it in plan.idle if plan.live and ours(self.where(it))]
+        of_qemu = {it.id for it in served if it.format != "raw"}
+        for image in map(changed, plan.steps):
+            if image is not None and image.id in of_qemu:
+                in_use.check(self.where(image))
         with ExitStack() as held:
             try:
                 for image in plan.idle:
-                    if not (plan.live and ours(self.where(image))):
+                    if image not in served:
                         held.enter_context(self.store.alone(image, read=plan.still))
                 for image in plan.read:
                     held.enter_context(self.store.alone(image, read=True))
             except OSError as error:
                 raise self._failed("locking its images", error) from error
             self._stale = True
-            self._carry_out(plan)
+            self._carry_out(plan, of_qemu, in_use)
             self.found = self.found.after(plan.steps)  # before another one gets their locks
             self._stale = False
         if plan.frees:
@@ -221,10 +249,13 @@ class Work:
             self._reflinks = self._done("trying whether blocks can be shared", self.store.reflinks)
         return self._reflinks
 
-    def _carry_out(self, plan: Plan) -> None:
+    def _carry_out(self, plan: Plan, of_qemu: Collection[str], in_use: InUse) -> None:
         try:
             for step in plan.steps:
-                self._do(step, frees=plan.frees)
+                if isinstance(step, Fit) and step.image.id in of_qemu:
+                    in_use.grow(self.where(step.image), step.image.size)
+                else:
+                    self._do(step, frees=plan.frees)
         except BaseException:
             with suppress(PoolError):  # what cannot be undone now is when the pool is next opened
                 self._settle()

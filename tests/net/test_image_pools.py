@@ -1,6 +1,9 @@
 """A service that serves volumes in qcow2 by name, from a pool whose file system has no reflink."""
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ from aoe.pool.requests import Clone, Create, Cut
 from aoe.wire.protocol import SECTOR
 from tests.image.daemons import daemon_of, kill_daemon
 from tests.net.service import Service
-from tests.net.test_pools import client, exports, fill, first, volume, writes
+from tests.net.test_pools import INSTANCE, client, exports, fill, first, volume, writes
 from tests.pool.pools import MIB, SIZE, fresh, working
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
@@ -93,6 +96,10 @@ def test_a_snapshot_is_cut_of_what_goes_on(lab: Lab, pool: Path, tmp_path: Path)
     with Service(lab, tmp_path, exports(pool, "fast/web1")) as service, client(lab, 1) as disk:
         disk.write(0, bytes([1]) * SECTOR)
         identity, serving = disk.identify(), wait_for(lambda: daemon_of(image))
+        with stopped(serving):
+            said = volume(service, "snapshot fast/web1@never", 2)
+            assert "fast/web1: qemu-storage-daemon: it has not answered for 5 s; look at the disk" in said
+        assert first(disk) == 1
         assert "cut" in volume(service, "snapshot fast/web1@one")
         disk.write(0, bytes([2]) * SECTOR)
         volume(service, "snapshot fast/web1@two")
@@ -114,3 +121,36 @@ def test_a_snapshot_is_cut_of_what_goes_on(lab: Lab, pool: Path, tmp_path: Path)
         assert disk.identify() == identity
     with working(pool, patience_s=PATIENCE_S) as work:
         assert not work.leftovers
+        assert "never" not in [it.name for it in work.volumes["web1"].snapshots]
+
+
+@contextmanager
+def stopped(process: int) -> Iterator[None]:
+    """A process that does nothing meanwhile."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def test_it_grows_while_it_is_used(lab: Lab, pool: Path, tmp_path: Path) -> None:
+    """What serves it stays the same, and clients lose nothing; several are not cut together."""
+    image, last = head(pool, "web1"), 2 * SIZE // SECTOR - 1
+    with Service(lab, tmp_path, exports(pool, "fast/web1", "fast/base")) as service, client(lab, 1) as disk:
+        disk.write(0, bytes([1]) * SECTOR)
+        identity, serving = disk.identify(), wait_for(lambda: daemon_of(image))
+        assert "fast/web1 is qcow2, and is served; cut it alone" in volume(
+            service, "snapshot fast/web1@both fast/base@both", 2
+        )
+        assert "aoe sees the new size at once" in volume(service, f"resize fast/web1 {2 * SIZE}")
+        now = disk.identify()
+        assert sectors_of(now) == last + 1
+        assert (now[INSTANCE], daemon_of(image)) == (identity[INSTANCE], serving)
+        disk.write(last, bytes([2]) * SECTOR)
+        assert (first(disk), disk.read(last)[0], disk.read(last - 1)[0]) == (1, 2, 0)
+        volume(service, "snapshot fast/web1@larger")
+        volume(service, f"resize fast/web1 {3 * SIZE}")
+        disk.retries = int(PATIENCE_S)
+        kill_daemon(image)
+        assert (first(disk), disk.read(last)[0], disk.read(3 * SIZE // SECTOR - 1)[0]) == (1, 2, 0)

@@ -268,13 +268,14 @@ def test_it_grows_before_its_record_does_and_shrinks_after_it() -> None:
 
 
 def test_only_what_leaves_a_disk_alone_that_is_served_goes_on_beside_it() -> None:
-    """QEMU has a qcow2 image open, and no other process may write to that; but it goes on in an overlay."""
-    for reflink, grows in ((True, True), (False, False)):
+    """QEMU has a qcow2 image open, and no other process may write to that; but it goes on in an overlay, and
+    grows."""
+    for reflink in (True, False):
         world = with_base(reflink=reflink)
         world.do(Cut("base", "a"))
         live = {
             Rename("base", "b"): True,
-            Resize("base", 20 * GIB): grows,
+            Resize("base", 20 * GIB): True,
             Rollback("base", "a"): False,
             Cut("base", "b"): not reflink,
             Clone("base", "", "c"): not reflink,
