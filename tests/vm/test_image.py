@@ -44,6 +44,7 @@ def test_its_initramfs_is_one_to_those_who_unpack_it(built: BuiltImage, tmp_path
     made = unpacked(built.base.parent, tmp_path / "root") / OF_INITRAMFS
     assert (made / "init").is_file()
     assert (made / "scripts" / "aoe-root").is_file()
+    assert (made / "usr" / "sbin" / "fsck.ext4").exists()
 
 
 def test_it_boots_to_a_login_prompt(built: BuiltImage, tmp_path: Path) -> None:
