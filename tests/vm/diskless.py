@@ -135,3 +135,11 @@ def check_in_order(image: Path) -> None:
     """The root was not in use when the machine stopped."""
     assert "needs_recovery" not in tool("dumpe2fs", "-h", image)
     tool("e2fsck", "-fn", image)
+
+
+def check_files(image: Path, sums: dict[str, str]) -> None:
+    """It has each of these, with its checksum."""
+    copy = image.with_name("copy")
+    for path, digest in sums.items():
+        tool("debugfs", "-R", f"dump {path} {copy}", image)
+        assert tool("sha256sum", copy).split()[0] == digest, path

@@ -7,22 +7,23 @@ import random
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support.checkers import executed
+from tests.support.labs.fault_disk import FuseDisk
 from tests.support.labs.guests import versions
 from tests.support.labs.guests.machine import BOOT_S as COMES_UP_S
 from tests.support.labs.guests.machine import PATIENCE_S, host
 from tests.support.labs.guests.target import TargetProcess
 from tests.support.labs.recorded import RecordedDisk
-from tests.support.tools import tool
 from tests.support.waiting import wait_for
 from tests.vm.built_image import BuiltImage, built_image
-from tests.vm.diskless import AOEROOT, Node, Site, Writing, check_in_order, copied, rescued
+from tests.vm.diskless import AOEROOT, Node, Site, Writing, check_files, check_in_order, copied, rescued
+from tests.vm.volatile import VolatileDisk
 
 KINDS = ("killed", "paused", "cut off", "restarted")
 PAUSED_S = 5.0
@@ -39,6 +40,14 @@ _RESTARTS = "reboot: Restarting system"
 """The last line of a kernel that does not power off."""
 _LAST = "head -c 4000000 /dev/urandom >/run/last && cp /run/last /var/last && sha256sum </run/last"
 """A file that is written back only as the machine stops."""
+_STABLE = (
+    "n=0; while :; do f=/var/s.$n; n=$((n+1)); head -c 300000 /dev/urandom >/run/s && cp /run/s $f && sync $f"
+    " && sha256sum </run/s | sed s,-,$f, >>/run/stable; done"
+)
+"""A file after the other; each is told of once it is stable."""
+_UNSTABLE = "n=0; while :; do head -c 300000 /dev/urandom >/var/u.$((n%20)); n=$((n+1)); done"
+REPAIRS = ": recovering journal"
+"""What the console says of a root that was in use."""
 _DIRTY = (
     "n=0; while [ ! -e /run/stop ]; do dd if=/dev/zero of=/var/dirty.$((n%2)) bs=1M count=80"
     " || touch /run/failed; n=$((n+1)); done"
@@ -107,14 +116,14 @@ def _node(
     work: Path,
     memory_mib: int = 512,
     image_of: Callable[[], BuiltImage] = built_image,
-    disk: RecordedDisk | None = None,
+    disk: FuseDisk | None = None,
 ) -> Iterator[tuple[Pair, Node]]:
     """A machine that has just been turned on. Its root is on `disk`, if there is one."""
     built = image_of()
     image = copied(built, disk.store if disk else work / "root")
     with ExitStack() as stack:
         site = Site(stack.enter_context(host()), work)
-        served = disk.path if disk else image
+        served = stack.enter_context(disk).path if disk else image
         both = [stack.enter_context(site.primary(number, served, "--shared")) for number in range(2)]
         node = Enduring(work, built, AOEROOT, *site.cards, lab=site.lab, memory_mib=memory_mib)
         stack.callback(node.kill)
@@ -156,7 +165,8 @@ def door_killed(work: Path, seed: int, times: int) -> dict[str, Any]:
     under way. `pause_s` is the longest pause of the door where both primaries were there, `pause_absent_s`
     where one was not."""
     rng = random.Random(seed)
-    with RecordedDisk(work / "disk") as disk, _node(work, disk=disk) as (pair, node), node:
+    disk = RecordedDisk(work / "disk")
+    with _node(work, disk=disk) as (pair, node), node:
         node.check(f"dd if=/dev/zero of=/var/{versions.FILE} bs=4k count=2 conv=fsync status=none")
         for place in versions.PLACES:
             node.check(f"({versions.writer(place, '/var', '/run')}) >/dev/null 2>&1 &")
@@ -221,11 +231,16 @@ def rebooted(work: Path, _: int, image_of: Callable[[], BuiltImage] = built_imag
             sums, said = _written(node)
             _off(pair, node, sums, verb="reboot")
             assert _RESTARTS in node.text()
-        with Enduring(work, image_of(), AOEROOT, *pair.site.cards, lab=pair.site.lab) as again:
+        with _again(work, pair, image_of) as again:
             newer, _ = _written(again)
             _off(pair, again, sums | newer)
             assert _RESTARTS not in again.text()
     return said
+
+
+def _again(work: Path, pair: Pair, image_of: Callable[[], BuiltImage] = built_image) -> Node:
+    """The machine, when it has just been turned on once more."""
+    return Enduring(work, image_of(), AOEROOT, *pair.site.cards, lab=pair.site.lab)
 
 
 def _written(node: Node) -> tuple[dict[str, str], dict[str, Any]]:
@@ -233,6 +248,44 @@ def _written(node: Node) -> tuple[dict[str, str], dict[str, Any]]:
     writing = Writing(node)
     writing.goes_on()
     return writing.end(), _said(writing, 1)
+
+
+def power_cut(work: Path, seed: int) -> dict[str, Any]:
+    """The machine loses its power as it writes, every other time with its primaries and the cache of their
+    disk. It starts again, says that it repairs its root, and has all that was stable."""
+    rng, disk = random.Random(seed), VolatileDisk(work / "disk")
+    with _node(work, disk=disk) as (pair, node):
+        with node:
+            sums = pull_the_plug(node, rng.randrange(5, 20))
+        if seed % 2:
+            lose_power(pair.primaries, disk)
+        with _again(work, pair) as again:
+            assert REPAIRS in again.text(), again.last_words()
+            _off(pair, again, sums)
+    return {"calls": len(sums), "faults": []}
+
+
+def pull_the_plug(node: Node, files: int) -> dict[str, str]:
+    """As soon as it has told that so many files are stable, while it writes the next ones; and their
+    checksums."""
+    for writer in (_STABLE, _UNSTABLE):
+        node.check(f"({writer}) >/dev/null 2>&1 &")
+
+    def told() -> list[str]:
+        return node.run("cat /run/stable").output.splitlines()
+
+    told_of = wait_for(lambda: len(them := told()) >= files and them, PATIENCE_S, node.text, every_s=0.3)
+    node.kill()
+    return {path: digest for digest, path in (line.split() for line in told_of)}
+
+
+def lose_power(primaries: Sequence[TargetProcess], disk: VolatileDisk) -> None:
+    """Both, and they are turned on again."""
+    for primary in primaries:
+        primary.kill()
+    disk.lose_power()
+    for primary in primaries:
+        primary.restart()
 
 
 def rescue(work: Path, _: int, image_of: Callable[[], BuiltImage] = built_image) -> dict[str, Any]:
@@ -291,12 +344,4 @@ def _off(
     for pattern in (_TROUBLE, *([] if may_hang else [_HUNG])):
         assert not (found := re.search(pattern, node.text())), found
     check_in_order(pair.image)
-    for path, digest in (sums | {"/var/last": last}).items():
-        assert _digest(pair.image, path) == digest, path
-
-
-def _digest(image: Path, path: str) -> str:
-    """Of a file in an image that is not mounted."""
-    copy = image.with_name("copy")
-    tool("debugfs", "-R", f"dump {path} {copy}", image)
-    return tool("sha256sum", copy).split()[0]
+    check_files(pair.image, sums | {"/var/last": last})

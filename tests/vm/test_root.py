@@ -12,16 +12,19 @@ import pytest
 
 from aoe.wire.protocol import SECTOR
 from tests.support.labs.guests import versions
+from tests.support.labs.guests.filesystem import trouble
 from tests.support.labs.guests.machine import PATIENCE_S, host, needs_qemu
 from tests.support.labs.guests.target import TargetProcess, need_engine
 from tests.support.tools import need_namespaces, tool
 from tests.support.waiting import wait_for
 from tests.vm import root_lives
 from tests.vm.built_image import BuiltImage, built_image
-from tests.vm.diskless import AOEROOT, Node, Site, Writing, check_in_order, copied, rescued
+from tests.vm.diskless import AOEROOT, Node, Site, Writing, check_files, check_in_order, copied, rescued
+from tests.vm.volatile import VolatileDisk
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
 
+FILES = 5
 MISSING = "52:54:00:00:aa:03"
 ADDRESS, NAME_SERVER = "192.168.55.2", "192.168.55.53"
 BARE, LINUX = "/usr/sbin/bare", 0x83
@@ -44,8 +47,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def test_a_root_on_two_primaries(built: BuiltImage, site: Site, tmp_path: Path) -> None:
-    """It boots when they come, and stops in good order."""
-    image = copied(built, tmp_path / "root")
+    """It boots when they come. The power fails, theirs and that of the cache of their disk, too. Then it has
+    all that was stable, and stops in good order."""
+    disk = VolatileDisk(tmp_path / "disk")
+    image = copied(built, disk.store)
     words = f"{AOEROOT}+{MISSING} ip={ADDRESS}:::255.255.255.0::eth0:off"
     with ExitStack() as stack:
         node = Node(tmp_path, built, words, *site.cards, lab=site.lab)
@@ -53,14 +58,32 @@ def test_a_root_on_two_primaries(built: BuiltImage, site: Site, tmp_path: Path) 
         node.wait_for(f"there is no interface with the MAC {MISSING}")
         said = node.wait_for("(eth0 has MTU 9000, eth1 has MTU 9000)")
         assert "e1.0/e2.0 does not answer on eth0 or eth1" in said
-        for number in range(2):
-            stack.enter_context(site.primary(number, image, "--shared"))
-        stack.enter_context(node)
-        assert f"the disk is used without {MISSING}" in node.text()
-        _has_its_interfaces(node)
-        node.start("systemctl reboot")
-        node.process.wait(timeout=PATIENCE_S)
+        stack.enter_context(disk)
+        primaries = [stack.enter_context(site.primary(number, disk.path, "--shared")) for number in range(2)]
+        with node:
+            assert f"the disk is used without {MISSING}" in node.text()
+            _has_its_interfaces(node)
+            stable = root_lives.pull_the_plug(node, FILES)
+        root_lives.lose_power(primaries, disk)
+        with Node(tmp_path, built, AOEROOT, *site.cards, lab=site.lab) as node:
+            assert root_lives.REPAIRS in node.text()
+            assert not trouble(node)
+            node.start("systemctl reboot")
+            node.process.wait(timeout=PATIENCE_S)
     check_in_order(image)
+    check_files(image, stable)
+
+
+def test_a_disk_that_loses_its_power_has_what_was_flushed(tmp_path: Path) -> None:
+    first, second = bytes([1]) * 4096, bytes([2]) * 4096
+    with VolatileDisk(tmp_path / "disk") as disk:
+        with disk.path.open("r+b", buffering=0) as file:
+            file.write(first)
+            os.fsync(file.fileno())
+            file.write(second)
+        assert disk.path.read_bytes()[: 2 * 4096] == first + second
+        disk.lose_power()
+        assert disk.path.read_bytes()[: 2 * 4096] == first + bytes(4096)
 
 
 @pytest.mark.usefixtures("built")

@@ -183,6 +183,7 @@ COURSES = {
     "root, rebooted with dracut": _root(root_lives.rebooted, 1, dracut_image),
     "root, as the README has it": _root(demo.whole, 1),
     "root, door killed": _root(root_lives.door_killed, 1, DOORS),
+    "root, power cut": _root(root_lives.power_cut, 6),
     "root, both primaries away": _root(root_lives.both_away, 1),
     "root, both primaries away, with dracut": _root(root_lives.both_away, 1, dracut_image),
     "root, rescue with dracut": _root(root_lives.rescue, 1, dracut_image),
