@@ -11,6 +11,8 @@ from tests.vm.built_image import KEY, OF_DEB, OF_INITRAMFS, BuiltImage, built_im
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
 ROOT_BYTES_MAX, INITRAMFS_BYTES_MAX = 450 << 20, 32 << 20
+DOOR_BYTES_MAX = 4_300_000
+"""Of its archive, compressed as mkinitramfs compresses it."""
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,17 @@ def test_its_initramfs_is_one_to_those_who_unpack_it(built: BuiltImage, tmp_path
     assert (made / "init").is_file()
     assert (made / "scripts" / "aoe-root").is_file()
     assert (made / "usr" / "sbin" / "fsck.ext4").exists()
+    _has_a_small_door(made)
+
+
+def _has_a_small_door(initramfs: Path) -> None:
+    """And no Python."""
+    archive = initramfs / "usr" / "lib" / "aoe-root.cpio"
+    compressed = archive.with_suffix(".zst")
+    tool("zstd", "-q", "-9", archive, "-o", compressed)
+    assert compressed.stat().st_size <= DOOR_BYTES_MAX
+    assert b"python" not in archive.read_bytes()
+    assert not list(initramfs.rglob("*python*"))
 
 
 def test_it_boots_to_a_login_prompt(built: BuiltImage, tmp_path: Path) -> None:
