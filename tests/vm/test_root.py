@@ -207,6 +207,7 @@ def _partitioned(root: Path, disk: Path) -> Path:
 def _has_its_interfaces(node: Node) -> None:
     """No manager of the root's changes them."""
     assert node.check("findmnt -no SOURCE /").strip() == "/dev/nbd0"
+    assert node.check("cat /sys/block/nbd0/queue/max_sectors_kb") == "512\n"  # of itself the kernel has 128
     node.check("systemctl start systemd-networkd")  # which waits until it is
     wait_for(lambda: _judged(node) == ["unmanaged"] * 2, PATIENCE_S, lambda: f"{_judged(node)}", every_s=0.3)
     assert ADDRESS in node.check("ip -4 -brief address show eth0")
