@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from aoe.wire import frame
 from aoe.wire.protocol import SECTOR
 from tests.support.labs.guests import versions
 from tests.support.labs.guests.filesystem import trouble
@@ -19,12 +20,24 @@ from tests.support.tools import need_namespaces, tool
 from tests.support.waiting import wait_for
 from tests.vm import root_lives
 from tests.vm.built_image import BuiltImage, built_image
-from tests.vm.diskless import AOEROOT, Node, Site, Writing, check_files, check_in_order, copied, rescued
+from tests.vm.diskless import (
+    AOEROOT,
+    MACS,
+    TAPS,
+    Node,
+    Site,
+    Writing,
+    check_files,
+    check_in_order,
+    copied,
+    rescued,
+)
+from tests.vm.trunk import Trunk
 from tests.vm.volatile import VolatileDisk
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
 
-FILES = 5
+FILES, VLAN = 5, 7
 MISSING = "52:54:00:00:aa:03"
 ADDRESS, NAME_SERVER = "192.168.55.2", "192.168.55.53"
 BARE, LINUX = "/usr/sbin/bare", 0x83
@@ -147,17 +160,22 @@ def test_two_copies_below_an_overlay(built: BuiltImage, site: Site, tmp_path: Pa
 
 
 def test_a_partition_with_a_root_of_another_kernel(built: BuiltImage, site: Site, tmp_path: Path) -> None:
-    """It is found by its UUID, and gets the modules of the initramfs. The machine ends without a farewell."""
+    """It is found by its UUID in a VLAN, and gets the modules of the initramfs. The machine ends without a
+    farewell."""
     disk = _partitioned(_of_another_kernel(built, tmp_path), tmp_path / "disk")
     with ExitStack() as stack:
         stack.enter_context(site.primary(0, disk))
-        words = f"aoeroot=e1.0,mtu=9000 init={BARE}"
-        node = stack.enter_context(Node(tmp_path, built, words, *site.cards, lab=site.lab))
+        trunk = stack.enter_context(Trunk(site.lab, TAPS[0], VLAN, 9000, MACS[0]))
+        words = f"aoeroot=e1.0,mtu=9000,vlan={VLAN} init={BARE}"
+        node = stack.enter_context(Node(tmp_path, built, words, *trunk.card, lab=site.lab))
+        assert f"on eth0.{VLAN}: usable" in node.text()
         assert node.check("findmnt -no SOURCE /").strip() == "/dev/nbd0p1"
         assert node.check("findmnt -no SOURCE /usr/lib/modules").strip() == "aoe-modules"
         node.check("modprobe dm_mod && grep -q ^dm_mod /proc/modules")
         node.start("sync; reboot -ff")
         node.process.wait(timeout=PATIENCE_S)
+        assert trunk.carried
+        assert frame.ETHERTYPE not in trunk.untagged
 
 
 def test_a_root_by_the_kernels_driver(built: BuiltImage, site: Site, tmp_path: Path) -> None:
