@@ -25,6 +25,7 @@ from aoe.errors import ConfigurationError, FetchFailed
 from aoe.pool.download import Job, Note, load
 from aoe.printable import one_line
 from aoe.sandbox import user
+from aoe.sandbox.bpf import gain_nothing
 
 _PR_SET_PDEATHSIG = 1
 _OK, _PART_OF_IT, _NO_SUCH_PART = 200, 206, 416
@@ -37,19 +38,21 @@ Say = Callable[..., None]
 def main() -> None:
     """A program of its own, which reads what to do, and only says how it went."""
     job = Job(**json.load(sys.stdin))
+    trusted = ssl.create_default_context()  # what SSL_CERT_FILE names may be for its owner alone
     user.become_other()
+    gain_nothing()
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == job.parent:
-        _tell(job, sys.stdout)
+        _tell(job, trusted, sys.stdout)
 
 
-def _tell(job: Job, said: IO[str]) -> None:
+def _tell(job: Job, trusted: ssl.SSLContext, said: IO[str]) -> None:
     def say(**facts: Any) -> None:
         said.write(json.dumps(facts) + "\n")
         said.flush()
 
     try:
-        fetch(job, say)
+        fetch(job, trusted, say)
     except ConfigurationError as error:
         say(error=str(error), kind="usage")
     except FetchFailed as error:
@@ -58,14 +61,14 @@ def _tell(job: Job, said: IO[str]) -> None:
         say(error=error.strerror or str(error), kind="store")
 
 
-def fetch(job: Job, say: Say) -> None:
-    """Until all of it is there. ConfigurationError for what is too large, FetchFailed for what the server
-    does, OSError of the store."""
+def fetch(job: Job, trusted: ssl.SSLContext, say: Say) -> None:
+    """Until all of it is there; `trusted` judges servers of https. ConfigurationError for what is too large,
+    FetchFailed for what the server does, OSError of the store."""
     note = load(os.pread(job.note, limits.DOWNLOAD_NOTE_BYTES, 0), job.url)
     at = min(note.kept, os.fstat(job.part).st_size) if note.version else 0
     os.ftruncate(job.part, at)
     watch = _Watch(job.stall_s)
-    with _answer(job, at, note.version) as found:
+    with _answer(job, trusted, at, note.version) as found:
         if found.status == _NO_SUCH_PART and _whole(found.headers) == at:
             say(have=at, total=at, done=True)
             return
@@ -108,13 +111,13 @@ class _Answer:
             self.body.close()
 
 
-def _answer(job: Job, at: int, version: str) -> _Answer:
+def _answer(job: Job, trusted: ssl.SSLContext, at: int, version: str) -> _Answer:
     asked = request.Request(job.url, headers={"Accept-Encoding": "identity", "User-Agent": "aoe-target"})
     if at:
         asked.add_header("Range", f"bytes={at}-")
         asked.add_header("If-Range", version)
     try:
-        found = _opener().open(asked, timeout=job.stall_s)
+        found = _opener(trusted).open(asked, timeout=job.stall_s)
     except web.HTTPError as error:
         if error.code == _NO_SUCH_PART and at:
             return _Answer(error.code, error.headers, error.fp)  # type: ignore[arg-type]
@@ -136,13 +139,13 @@ def _reason(error: object, stall_s: float) -> str:
     return one_line(str(error)) or type(error).__name__
 
 
-def _opener() -> request.OpenerDirector:
+def _opener(trusted: ssl.SSLContext) -> request.OpenerDirector:
     """HTTP and HTTPS, by a proxy where the environment names one, and nothing else."""
     made = request.OpenerDirector()
     for handler in (
         request.ProxyHandler(),
         request.HTTPHandler(),
-        request.HTTPSHandler(context=ssl.create_default_context()),
+        request.HTTPSHandler(context=trusted),
         request.HTTPDefaultErrorHandler(),
         request.HTTPErrorProcessor(),
         _Redirects(),

@@ -18,8 +18,10 @@ from aoe import limits, timing
 from aoe.errors import AoeError, ConfigurationError, FetchFailed, PoolError
 from aoe.pool import asking, download
 from aoe.pool.download import Note, Scratch, fetched, load, waiting
+from aoe.sandbox import user
 from tests.pool.web import Web, serving
-from tests.support.waiting import wait_for
+from tests.support.tools import need, need_users, tool
+from tests.support.waiting import statuses, wait_for
 
 DATA = bytes(range(256)) * 4096
 ROOM = 1 << 30
@@ -156,6 +158,40 @@ def test_a_redirect_is_followed(web: Web, tmp_path: Path) -> None:
         assert fetch(tmp_path, other.url()) == DATA
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of 127.0.0.1, signed by itself, with its key. It is for root alone."""
+    file = tmp_path_factory.mktemp("tls") / "server.pem"
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    name = ("-subj", "/CN=a test", "-addext", "subjectAltName=IP:127.0.0.1")
+    need("openssl")
+    tool("openssl", "req", "-x509", *kind, *name, "-keyout", f"{file}.key", "-out", file)
+    with file.open("a") as both:
+        both.write(Path(f"{file}.key").read_text())
+    file.chmod(0o600)
+    return file
+
+
+def test_over_tls_a_server_must_prove_what_it_is(
+    certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And then all is as without: what was interrupted goes on."""
+    with serving(certificate) as web:
+        web.data = DATA
+        said = refused(tmp_path, web.url())
+        assert said.startswith(f"{web.url()}: its certificate is refused: self")
+        assert not web.asked
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        web.cut = 700_000
+        assert f"ended after 700000 of {len(DATA)} bytes" in refused(tmp_path, web.url())
+        web.cut = None
+        assert fetch(tmp_path, web.url(), hashlib.sha256(DATA).hexdigest()) == DATA
+        assert web.asked[-1]["Range"] == "bytes=700000-"
+        monkeypatch.setenv("no_proxy", "localhost")
+        other = web.url().replace("127.0.0.1", "localhost")
+        assert "its certificate is refused: Hostname mismatch" in refused(tmp_path, other)
+
+
 def test_from_https_nothing_leads_to_http() -> None:
     asked = asking.request.Request("https://a/b")
     with pytest.raises(FetchFailed, match="from https to http; name that URL"):
@@ -202,6 +238,36 @@ def test_what_is_told_ends_it_also_while_nothing_comes(web: Web, tmp_path: Path)
     with pytest.raises(LookupError), fetched(Scratch(str(tmp_path), ROOM), web.url(), None, enough):
         pass
     assert kept(tmp_path) == 700_000
+
+
+def test_the_child_is_another_user_and_has_nothing_but_its_files(web: Web, tmp_path: Path) -> None:
+    """What a server says is read by it."""
+    need_users()
+    web.cut, web.stall = 700_000, True
+    found: list[tuple[dict[str, str], list[Path]]] = []
+
+    def look(have: int, _: int | None) -> None:
+        if have == 700_000:
+            (child,) = children()
+            own = (it for it in Path(f"/proc/{child}/fd").iterdir() if int(it.name) > 2)
+            open_files = [it.readlink() for it in own]
+            found.append((statuses(child)[0], open_files))
+            raise LookupError
+
+    with pytest.raises(LookupError), fetched(Scratch(str(tmp_path), ROOM), web.url(), None, look):
+        pass
+    ((status, open_files),) = found
+    assert {*status["Uid"].split(), *status["Gid"].split()} == {str(user.OTHER)}
+    assert (status["Groups"], status["NoNewPrivs"]) == ("", "1")
+    assert {int(status[it], 16) for it in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
+    files = [it for it in open_files if it.is_absolute()]
+    assert sorted(it.suffix for it in files) == [".json", ".part"], files
+    assert {it.parent for it in files} == {tmp_path / "scratch"}
+
+
+def children() -> list[int]:
+    """Processes of this thread that fetch."""
+    return [int(it) for it in Path("/proc/thread-self/children").read_text().split()]
 
 
 def test_a_server_that_stalls_is_given_up(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

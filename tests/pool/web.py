@@ -1,10 +1,12 @@
 """A web server with one file, and with the faults of web servers."""
 
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,11 +25,12 @@ class Web:
         self.location: str | None = None
         self.asked: list[dict[str, str]] = []
         self.over = threading.Event()
+        self.scheme = "http"
         self.port = 0
 
     def url(self, name: str = "disk.img") -> str:
         """Of its file, which has every name."""
-        return f"http://127.0.0.1:{self.port}/{name}"
+        return f"{self.scheme}://127.0.0.1:{self.port}/{name}"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -73,13 +76,19 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving() -> Iterator[Web]:
-    """It serves until the end of the block, and no proxy of this machine is asked for it."""
+def serving(certificate: Path | None = None) -> Iterator[Web]:
+    """It serves until the end of the block, and no proxy of this machine is asked for it. With a certificate,
+    and its key in the same file, it speaks TLS."""
     web = Web()
     handler = type("Handler", (_Handler,), {"web": web})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("no_proxy", "127.0.0.1")
         web.port = server.server_port
+        if certificate is not None:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(certificate)
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+            web.scheme = "https"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
