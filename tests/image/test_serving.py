@@ -18,9 +18,10 @@ from aoe.image import daemon, mounts
 from aoe.image.messages import Wanted
 from aoe.image.qmp import Qmp
 from aoe.image.serving import Images, _key
+from aoe.image.user import reader
 from tests.image.daemons import daemon_of, kill_daemon
-from tests.support.tools import need, tool
-from tests.support.waiting import wait_for, wait_for_end
+from tests.support.tools import need, need_users, tool
+from tests.support.waiting import statuses, wait_for, wait_for_end
 
 SIZE = 4 << 20
 DATA = b"some bytes " * 100
@@ -325,6 +326,19 @@ def test_one_that_is_killed_while_it_is_opened_is_started_again(
         images.open(wanted(path))
 
 
+def test_what_serves_it_is_another_user_without_a_network(images: Images, tmp_path: Path) -> None:
+    need_users()
+    path = create(tmp_path / "d.qcow2")
+    images.open(wanted(path))
+    process, other = daemon_of(path), reader()
+    assert other.uid
+    for status in statuses(process):
+        assert (set(status["Uid"].split()), status["Groups"]) == ({str(other.uid)}, "")
+        assert set(status["Gid"].split()) == {str(other.gid)}
+        assert {int(status[it], 16) for it in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
+    assert Path(f"/proc/{process}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+
+
 def test_two_users_have_one_daemon(images: Images, tmp_path: Path) -> None:
     path = create(tmp_path / "d.qcow2")
     told, _ = images.open(wanted(path))
@@ -339,13 +353,30 @@ def test_two_users_have_one_daemon(images: Images, tmp_path: Path) -> None:
     images.release(key)
 
 
-def test_what_a_killed_process_left_is_unmounted(tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_unmounted(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Also what is mounted there, and whose daemon has died: nobody can ask that for anything."""
     left = tmp_path / f"{mounts.PREFIX}1-77"
     left.mkdir()
     (left / "disk").touch()
+    request.addfinalizer(lambda: mounts.detach(left / "disk"))
+    dead_mount(left / "disk")
     other = tmp_path / f"{mounts.PREFIX}x"
     other.mkdir()
     own = tmp_path / f"{mounts.PREFIX}{os.getpid()}-{mounts.started(os.getpid())}"
     own.mkdir()
     assert mounts.clean(tmp_path) == [left.name, other.name]
     assert list(tmp_path.iterdir()) == [own]
+    assert str(left) not in Path("/proc/self/mountinfo").read_text()
+
+
+def dead_mount(at: Path) -> None:
+    """What a daemon leaves that is killed once it has mounted its file there."""
+    disk = "driver=null-co,node-name=n,size=4096"
+    served = f"type=fuse,id=e,node-name=n,mountpoint={at}"
+    with subprocess.Popen(["qemu-storage-daemon", "--blockdev", disk, "--export", served]) as process:
+        try:
+            wait_for(lambda: at.stat().st_size == 4096, what="it is not mounted")
+        finally:
+            process.kill()
+    with pytest.raises(OSError, match="not connected"):
+        at.read_bytes()

@@ -1,6 +1,7 @@
 """A service that serves volumes of a pool, and does the verbs of that meanwhile."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -244,6 +245,20 @@ def test_a_pool_is_the_services_and_waits_until_it_is_there(lab: Lab, pool: Path
         aside.rename(pool)
         with client(lab, 1) as disk:
             assert first(disk) == 1
+            pool.rename(aside)
+            pool.mkdir()
+            gone = re.escape(f"pool fast ({pool}) is not marked as a pool; is its file system mounted?")
+            for request in (Create("new", MIB), Cut("web1", "a"), Rename("web1", "www")):
+                with pytest.raises(ControlFailed, match=gone):
+                    ask(service, request)
+            with pytest.raises(ControlFailed, match=gone):
+                listed(service)
+            assert first(disk) == 1, "its image is open"
+            assert not list(pool.iterdir())
+            pool.rmdir()
+            aside.rename(pool)
+            assert ask(service, Cut("web1", "a"))["done"] == "fast/web1@a: cut"
+            assert "fast/web1" in listed(service)
         done = service.lab.popen(
             "target",
             *[sys.executable, "-m", "aoe.cli.target", "volume", "create", "--config", service.file],
@@ -253,6 +268,12 @@ def test_a_pool_is_the_services_and_waits_until_it_is_there(lab: Lab, pool: Path
         _, errors = done.communicate(timeout=60)
         assert done.returncode != 0
         assert b"is in use by" in errors
+
+
+def listed(service: Service) -> list[str]:
+    """Volumes of the pool. ControlFailed."""
+    with Control(service.socket) as control:
+        return [it["volume"] for it in control.ask("volumes", pool="fast", after="")["volumes"]]
 
 
 def test_a_first_write_that_finds_the_store_full_is_an_ata_error_until_there_is_room(

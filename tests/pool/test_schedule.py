@@ -90,6 +90,7 @@ def test_the_hour_that_is_skipped() -> None:
     hourly = Policy(name="auto", hourly=500, zone=BERLIN)
     host = Host(hourly, "2026-03-20T00:00:00").run("2026-04-01T00:00:00")
     assert hours(host, "2026-03-29") == [0, 1, *range(3, 24)]
+    assert {it.name for it in host.volume.snapshots} == {f"auto-{it:%Y%m%dT%H%M%SZ}" for it in host.times()}
     daily = Host(Policy(name="auto", daily=60, zone=BERLIN), "2026-03-01T00:00:00").run(
         "2026-04-01T00:00:00", HOURS
     )
