@@ -371,11 +371,11 @@ def loop_seeds() -> Iterator[tuple[str, bytes]]:
 # fuzz_core.c: settings, then commands
 
 LIVE, TICK, SEND, START, ABANDON, TAKE_DONE, FREE, ANSWER = range(8)
-REPLY, ADVERTISE, ANY_FRAME, IDENTITY, SIZE, PLUG, SWITCH, FENCE = range(8, 16)
+REPLY, ADVERTISE, ANY_FRAME, IDENTITY, SIZE, PLUG_PATH, SWITCH, FENCE = range(8, 16)
 READ, WRITE, WRITE_FUA, FLUSH, TRIM, IDENTIFY, SERVER = range(7)
 AT_BYTE, AT_SECTOR, AT_PAGE, BEFORE_END, BEYOND_END, AT_HALF, NEAR_2_64, HUGE = range(8)
 BYTES, NOTHING, THE_REST, ENDLESS, WRAPPED, SECTORS, ALL_BUT = 0, 2, 3, 4, 5, 6, 7
-GOOD, ATA_ERROR, AOE_ERROR, FAULT, CUT, LONGER, MUTATED, OTHER_PORT, TWICE, OTHER_SERVER = range(10)
+GOOD, ATA_ERROR, AOE_ERROR, FAULT, CUT_OFF, LONGER, MUTATED, OTHER_PORT, TWICE, OTHER_SERVER = range(10)
 SPREAD, HOLD, GO_BACK, END_WELL, REQUIRE = 1, 2, 2 << 2, 16, 32
 A_SECOND, TWO_SECONDS, ELEVEN_SECONDS, A_MINUTE, AN_HOUR = 9, 10, 12, 13, 14
 INTO_A_BUFFER = 0x40
@@ -409,7 +409,7 @@ def answered(how: int, value: int = 0, back: int = 0, more: int = 1) -> bytes:
 
 
 def plug(port: int, up: bool, sectors: int = 0, window: int = 0) -> bytes:
-    return bytes((PLUG, port | up << 2, sectors | window << 3))
+    return bytes((PLUG_PATH, port | up << 2, sectors | window << 3))
 
 
 def resized(size: int, servers: int = 15) -> bytes:

@@ -1,12 +1,15 @@
 """The fuzzers find nothing in the engine and in the initiator, and find what is planted."""
 
+import ast
 import base64
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from csrc.fuzz import make_seeds
 from csrc.fuzz.make_seeds import SEEDS, seeds
 from tests.support.checkers import fuzzers
 from tests.support.tools import need, unavailable
@@ -60,6 +63,20 @@ def test_ci_runs_depend_on_the_code_alone(ci: tuple[Path, int, str], tmp_path: P
         first, again = (course(kept / f"{name}.log") for kept in (ci[0], tmp_path))
         assert first == again
         assert len(first) > 20
+
+
+def test_no_word_of_a_seed_means_two_things() -> None:
+    """Of the commands of two fuzzers, say."""
+    body = ast.parse(Path(make_seeds.__file__).read_text()).body
+    names = [
+        name.id
+        for statement in body
+        if isinstance(statement, ast.Assign)
+        for name in ast.walk(statement)
+        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+    ]
+    assert len(names) > 50
+    assert [name for name, times in Counter(names).items() if times > 1] == []
 
 
 def test_a_frame_read_beyond_its_end_is_found(tmp_path: Path) -> None:
