@@ -114,6 +114,7 @@ void world_reset(void);
 void world_close(void);
 void world_tick(int64_t real_ns, int64_t boot_ns);
 uint64_t world_now(void);
+uint64_t world_boot_ns(void);
 uint32_t world_steps(uint32_t thread); /* clock steps that the thread has noticed */
 uint32_t world_thread(void);           /* the one whose pass runs */
 void world_pass(uint32_t thread);

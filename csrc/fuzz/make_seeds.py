@@ -46,7 +46,7 @@ INSTANT, BUFFERED, DIRECT, DURABLE = range(4)
 ADDRESSED = 1 | 4 | 8 | 16
 """As if the frame had been sent to our port by one of our clients, for one of our exports."""
 PASS_ONCE = bytes((PASS, 0))
-ONE_PORT, TWO_PORTS, TWO_THREADS = 0, 1, 2
+ONE_PORT, TWO_PORTS, TWO_THREADS, SPINS = 0, 1, 2, 32
 THREADS_DO_IO, URING = 6 << 2, 7 << 2
 
 
@@ -289,6 +289,8 @@ def of_an_export(export: int) -> Iterator[tuple[str, bytes]]:
     yield "shared", settings() + by_turns(export) + bytes((CLOCK, 3)) + 2 * done()
     yield "background", settings() + background(export) + stamped(0xEC, 0, here) + 4 * done()
     yield "background-places", settings(limits=1) + background(export) + 20 * done(1)
+    asleep = bytes((PUBLISH, export, 8, 0)) + 3 * PASS_ONCE
+    yield "spins", settings(SPINS) + read(here) + asleep + done()
     yield "queue", settings(limits=4) + overlapping(export) + PASS_ONCE + done()
     yield "few-ops", settings(limits=16) + overlapping(export) + PASS_ONCE + done()
     news = flush(here) + PASS_ONCE + done(1, fault=1) + bytes((PUBLISH, export, 8, 0)) + PASS_ONCE

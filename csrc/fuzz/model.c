@@ -630,6 +630,7 @@ static void check_places(const struct thread *t);
 int __real_operations_completed(struct thread *t);
 int __wrap_operations_completed(struct thread *t)
 {
+    CHECK(world_boot_ns() - t->boot_ns <= 10000); /* or what it says of times would be wrong */
     int any = __real_operations_completed(t);
     check_settled(t);
     check_places(t);

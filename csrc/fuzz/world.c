@@ -104,6 +104,8 @@ void world_tick(int64_t real_ns, int64_t boot_ns)
 
 uint64_t world_now(void) { return w.real_ns; }
 
+uint64_t world_boot_ns(void) { return w.boot_ns; }
+
 uint32_t world_steps(uint32_t thread) { return w.steps[thread]; }
 
 uint32_t world_thread(void) { return w.thread; }
