@@ -38,6 +38,9 @@ CLOCK_STEP_NS = 100_000_000
 """A move of REALTIME against BOOTTIME by more than this is a stepped clock (order rule T3)."""
 DEVICE_SILENCE_NS = 20_000_000
 """After which a disk that owes an answer gets no request from a loop that must not wait."""
+BACKGROUND_REST_MAX_NS = 20_000_000
+"""The longest that what can wait rests where others ask: far less than half the frame age, when a write
+hurries."""
 BAD_SECTOR_SEARCH_S = 0.5
 """How long the first failing sector is looked for after the kernel reported an error."""
 MEASURE_S = 2.0

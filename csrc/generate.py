@@ -168,7 +168,7 @@ def shared() -> Iterator[str]:
         timing,
         *("NETWORK_LIFETIME_NS", "LIMIT_DELAY_NS", "CLOCK_STEP_NS", "DEVICE_SILENCE_NS", "NEVER_NS"),
         *("CLIENT_HEARD_NS", "CLIENTS_SWEPT_NS", "SHARED_NS"),
-        *("FENCE_AGAIN_NS", "COMPARE_NS"),
+        *("FENCE_AGAIN_NS", "COMPARE_NS", "BACKGROUND_REST_MAX_NS"),
     )
     yield from structure("aoe_timing", timing.USUAL)
     yield from numbers("AOE_", table.TARGET, "AOE_COUNTERS")
@@ -204,7 +204,7 @@ def shared() -> Iterator[str]:
         *("VOLATILE_CACHE", "TRIM_IS_ZERO", "HAS_LBA", "HAS_LBA48", "HAS_FUA", "CHECKSUM_FOLLOWS"),
     )
     yield from members(streams.Place, "STREAM_")
-    yield from defined(background, "BACKGROUND_PASSED")
+    yield from defined(background, "BACKGROUND_PASSED", "BACKGROUND_REST")
     yield from defined(discovery, "TAG_STEP")
     yield from defined(channel, "STREAM_STEP")
     yield from defined(strangers, "FNV_PRIME")

@@ -27,10 +27,11 @@ class Submit(NamedTuple):
 
 
 class Delay(NamedTuple):
-    """A limit lets an operation begin at `until_ns` (CLOCK_BOOTTIME): call `due` then."""
+    """A limit lets an operation begin at `until_ns` (CLOCK_BOOTTIME): call `due` then. Without a ticket it is
+    what can wait for others that rests."""
 
     export: Export
-    ticket: Ticket[Entry]
+    ticket: Ticket[Entry] | None
     until_ns: int
 
 

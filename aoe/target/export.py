@@ -302,13 +302,15 @@ class Export:
             entry.ticket = ticket
         return entry
 
-    def finish(self, job: Job) -> None:
-        """One that was taken is over: those that waited for it may go."""
+    def finish(self, job: Job, now_ns: int) -> int:
+        """One that was taken is over now (CLOCK_BOOTTIME): those that waited for it may go. Until when what
+        can wait rests for it, or 0."""
         assert job.ticket is not None, "a job that was never submitted cannot finish"
-        self.queue.done(job.ticket)
+        rests_ns = self.queue.done(job.ticket, job.submitted_ns, now_ns)
         self.jobs -= 1
         self.held_bytes -= job.size
         self.tickets.discard(job.arrival.ticket)
+        return rests_ns
 
     # Changes of the AoE state
 

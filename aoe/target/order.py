@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from aoe.limits import SPANS_MAX
-from aoe.target.background import BACKGROUND_PASSED, Leeway
+from aoe.target.background import BACKGROUND_PASSED, Leeway, Rest
 from aoe.target.cut import Cut
 from aoe.target.depth import Depth
 from aoe.target.turns import Turns
@@ -60,6 +60,7 @@ class OrderQueue(Generic[Job]):
         """What can wait for others, too; how much of that is running, and how many others went before it."""
         self._spared = self._passed = 0
         self._leeway = Leeway()
+        self._rest = Rest()
         self._cut: Cut[Ticket[Job]] | None = None
         self._before_cut: dict[Ticket[Job], None] = {}
 
@@ -134,6 +135,8 @@ class OrderQueue(Generic[Job]):
             return others
         if _hurries(self._spare, late_ns):
             return self._spare
+        if self._rest.until_ns and self._cut is None:  # a cut waits for changes
+            return others
         most = self._leeway.now if others is None else 0
         has_passed = others is None or self._passed >= BACKGROUND_PASSED
         return self._spare if self._spared < most or (not self._spared and has_passed) else others
@@ -142,16 +145,25 @@ class OrderQueue(Generic[Job]):
         """A read or write that is running."""
         self.depth.ended(now_ns, self._running)
 
-    def done(self, ticket: Ticket[Job]) -> None:
-        """Give a taken ticket's place back and let its followers on."""
+    def done(self, ticket: Ticket[Job], began_ns: int = 0, now_ns: int = 0) -> int:
+        """Give a taken ticket's place back and let its followers on. It was at the disk from `began_ns` (0:
+        it never was) to now (CLOCK_BOOTTIME). Until when what can wait rests for it, or 0: call `rested`
+        then."""
         self._running -= 1
+        rests = False
         if ticket.by.background:
             self._spared -= 1
-            self._leeway.grow(self._places)
+            if began_ns:
+                rests = self._rest.ended(began_ns, now_ns, self._leeway.grow(self._places))
         del self._pending[ticket]
         self._changes.pop(ticket, None)
         for follower in ticket.followers:
             self.let_go(follower)
+        return self._rest.until_ns if rests else 0
+
+    def rested(self, now_ns: int) -> None:
+        """What can wait goes on, unless it rests longer meanwhile."""
+        self._rest.over(now_ns)
 
     def _enter(self, ticket: Ticket[Job], before: list[Ticket[Job]]) -> None:
         ticket.waits += len(before)

@@ -147,7 +147,7 @@ class Responder:
             job.answered(error, now_ns, self._boottime_ns)
             reply = drive.conclude(job.request, job.operation, data, error)
             effects += self._reply_ata(job.export, job.arrival, reply)
-        self._finish(job)
+        effects += self._finish(job)
         return self._pump(job.export, now_ns, effects)
 
     def waits(self, job: Job) -> None:
@@ -315,7 +315,10 @@ class Responder:
 
     def due(self, delay: Delay, now_ns: int) -> list[Effect]:
         """Its time has come."""
-        delay.export.queue.let_go(delay.ticket)
+        if delay.ticket is None:
+            delay.export.queue.rested(delay.until_ns)
+        else:
+            delay.export.queue.let_go(delay.ticket)
         return self._pump(delay.export, now_ns, [])
 
     def peeked(self, peek: Peek, data: bytes | None, now_ns: int) -> list[Effect]:
@@ -380,15 +383,16 @@ class Responder:
             if isinstance(entry, Change):
                 effects += self._settle(entry, now_ns)
             elif entry.operation.kind in CHANGES_DATA and self._expired(export, entry.arrival, now_ns):
-                self._finish(entry)
+                effects += self._finish(entry)
             else:
                 effects.append(Submit(entry))
         return effects
 
-    def _finish(self, job: Job) -> None:
-        job.export.finish(job)
+    def _finish(self, job: Job) -> list[Effect]:
+        rests_ns = job.export.finish(job, self._boottime_ns)
         self.active -= 1
         self._held_bytes -= job.size
+        return [Delay(job.export, None, rests_ns)] if rests_ns else []
 
     # Config, mask, reserve
 

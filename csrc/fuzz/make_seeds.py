@@ -234,6 +234,21 @@ def background(export: int) -> bytes:
     return says + many + PASS_ONCE + busy + turns + many + read(other, 40) + PASS_ONCE + 3 * done(4) + late
 
 
+def rests(export: int) -> Iterator[tuple[str, bytes]]:
+    """A client that can wait, and another that asks while one of its requests is at the disk, so that it
+    rests: until it goes on, or a write of it hurries, or a snapshot is made, or the export goes."""
+    here, other, ms = place(export), place(export, client=1), bytes((CLOCK, 1)) + PASS_ONCE
+    says = settings() + stamped(0xEC, 0, here, count=2) + PASS_ONCE + done()
+    many = b"".join(read(here, 8 * (at % 8)) for at in range(6)) + write(here, 56, 8)
+    asks = read(other, 40) + PASS_ONCE + ms + done()
+    again, leaves, old = bytes((REPEAT, 20)) + PASS_ONCE, bytes((LEAVE, export)), place(export, age=3)
+    begun = says + many + PASS_ONCE + asks
+    yield "rest", begun + 3 * (asks + 4 * ms + asks + 20 * ms + done()) + many + asks + 30 * (ms + done())
+    yield "rest-late", says + read(here) + asks + write(old, 56, 8) + read(other, 40) + again + 4 * done(2)
+    yield "rest-cut", begun + cut(export, BEGINS) + read(other, 40) + again + 2 * done() + cut(export, GOES)
+    yield "rest-leaves", says + read(here) + asks + leaves + 20 * ms + leaves + many + asks
+
+
 def lives(export: int) -> bytes:
     """Written durably to an image whose process ends before the sync: the next one's sync is not theirs."""
     here, other = place(export), place(export, client=1)
@@ -289,6 +304,7 @@ def of_an_export(export: int) -> Iterator[tuple[str, bytes]]:
     yield "shared", settings() + by_turns(export) + bytes((CLOCK, 3)) + 2 * done()
     yield "background", settings() + background(export) + stamped(0xEC, 0, here) + 4 * done()
     yield "background-places", settings(limits=1) + background(export) + 20 * done(1)
+    yield from rests(export)
     asleep = bytes((PUBLISH, export, 8, 0)) + 3 * PASS_ONCE
     yield "spins", settings(SPINS) + read(here) + asleep + done()
     yield "queue", settings(limits=4) + overlapping(export) + PASS_ONCE + done()

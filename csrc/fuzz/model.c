@@ -734,11 +734,24 @@ static int has_late_write(const struct export *x, const struct thread *t)
     return 0;
 }
 
+static int rests(const struct export *x) { return x->rest.until_ns && !x->snapshot; }
+
 void model_spares(const struct op *op, const struct thread *t)
 {
     const struct export *x = op->export;
     CHECK(x->spared <= x->at_disk && x->spared >= op->background);
     CHECK(!op->background || x->spared == 1 || x->spared <= engine->leeway || has_late_write(x, t));
+    CHECK(!op->background || !rests(x) || has_late_write(x, t));
+}
+
+static int spare_is_late(const struct export *x, const struct thread *t)
+{
+    const struct lines *lines[] = {&x->spare.now, &x->spare.next};
+    for (int i = 0; i < 2; i++)
+        for (const struct op *line = lines[i]->first; line; line = line->turn)
+            if (line->kind == K_WRITE && line->stamp_ns < t->now_ns - engine->set.frame_age_ns / 2)
+                return 1;
+    return 0;
 }
 
 /* So many of those that wait go before one; then that one does, if none of its kind is at the disk. */
@@ -749,7 +762,7 @@ static void check_spared(const struct op *op)
     if (op->background)
         CHECK(turns_empty(&x->ready) || (!x->spared && x->passed >= BACKGROUND_PASSED) || has_late_write(x, t));
     else
-        CHECK(turns_empty(&x->spare) || x->spared || x->passed < BACKGROUND_PASSED);
+        CHECK((turns_empty(&x->spare) || x->spared || x->passed < BACKGROUND_PASSED || rests(x)) && !spare_is_late(x, t));
 }
 
 void __real_turns_add(struct turns *turns, struct op *op);
@@ -772,13 +785,25 @@ struct op *__wrap_turns_take(struct turns *turns)
     return op;
 }
 
-/* What waits is not forgotten: something is at the disk, and gives its place on. */
+static int is_resting(const struct thread *t, const struct export *x)
+{
+    const struct rest *rest = t->resting;
+    while (rest && rest != &x->rest)
+        rest = rest->next;
+    return rest != NULL;
+}
+
+/* What waits is not forgotten: something is at the disk, and gives its place on; or what can wait rests, for a while. */
 static void check_places(const struct thread *t)
 {
     for (uint32_t i = 0; i < EXPORTS; i++) {
         const struct export *x = &t->engine->exports[i];
-        if (thread_owns(t, x))
-            CHECK((turns_empty(&x->ready) && turns_empty(&x->spare)) || x->at_disk);
+        if (!thread_owns(t, x))
+            continue;
+        CHECK(turns_empty(&x->ready) || x->at_disk);
+        CHECK(turns_empty(&x->spare) || x->at_disk || x->rest.until_ns);
+        CHECK(is_resting(t, x) == (x->rest.until_ns != 0));
+        CHECK(x->rest.until_ns <= t->boot_ns + BACKGROUND_REST_MAX_NS);
     }
 }
 

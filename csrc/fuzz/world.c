@@ -376,13 +376,15 @@ static void check_may_sleep(const struct thread *t, const struct pollfd *fds, in
         CHECK(!t->ports[p].out.count || (p < t->ports_used && fds[p].events & POLLOUT));
 }
 
-/* It wakes for what a limit has delayed. */
+/* It wakes for what a limit has delayed, and for what can wait and rests. */
 static void check_wakes(const struct thread *t, uint64_t timeout_ns)
 {
-    if (!t->delays.count)
-        CHECK(timeout_ns > 0);
-    else
-        CHECK(t->boot_ns + timeout_ns <= t->delays.heap[0]->begin_ns || !timeout_ns);
+    uint64_t until_ns = t->boot_ns + timeout_ns;
+    CHECK(timeout_ns || t->delays.count || t->resting);
+    if (timeout_ns && t->delays.count)
+        CHECK(until_ns <= t->delays.heap[0]->begin_ns);
+    for (const struct rest *rest = t->resting; timeout_ns && rest; rest = rest->next)
+        CHECK(until_ns <= rest->until_ns);
 }
 
 int world_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)

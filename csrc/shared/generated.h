@@ -97,6 +97,7 @@
 #define SHARED_NS 5000000000ll
 #define FENCE_AGAIN_NS 1000000000ll
 #define COMPARE_NS 2000000000ll
+#define BACKGROUND_REST_MAX_NS 20000000ll
 
 /* aoe.timing.Timing */
 typedef struct {
@@ -296,6 +297,7 @@ enum {
 
 /* aoe.target.background */
 #define BACKGROUND_PASSED 16
+#define BACKGROUND_REST 8
 
 /* aoe.initiator.discovery */
 #define TAG_STEP 0x1e3779b1

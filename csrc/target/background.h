@@ -32,12 +32,26 @@ static inline void leeway_end(_Atomic uint32_t *now)
         atomic_store_explicit(now, 0, memory_order_relaxed);
 }
 
-/* A disk has done one of such requests. */
-static inline void leeway_grow(_Atomic uint32_t *now, uint32_t most)
+/* A disk has done one of such requests; whether others asked for something since the last one. */
+static inline int leeway_grow(_Atomic uint32_t *now, uint32_t most)
 {
     uint32_t last = leeway(now);
     if (last < most)
         atomic_store_explicit(now, last + 1, memory_order_relaxed);
+    return !last;
 }
+
+/* Until when (CLOCK_BOOTTIME) no more of such requests of an export begin; 0: they do. */
+struct rest {
+    uint64_t until_ns, ended_ns;
+    struct rest *next; /* of those that are not over */
+};
+
+/* The disk has done one; where others asked meanwhile it rests, as one of these. */
+void rest_ended(struct rest *rest, struct rest **resting, uint64_t began_ns, uint64_t now_ns, int others_asked);
+/* One of them that is over, and none of them any more; else NULL. */
+struct rest *rests_due(struct rest **resting, uint64_t now_ns);
+/* For how long there is none; at most so long. */
+uint64_t rests_left_ns(const struct rest *resting, uint64_t now_ns, uint64_t most_ns);
 
 #endif

@@ -241,6 +241,8 @@ static struct turns *turns_next(const struct thread *t, struct export *x)
         return others;
     if (hurries(t, &x->spare))
         return &x->spare;
+    if (x->rest.until_ns && !x->snapshot) /* which waits for changes */
+        return others;
     uint32_t most = others ? 0 : leeway(&t->engine->leeway);
     int has_passed = !others || x->passed >= BACKGROUND_PASSED;
     return x->spared < most || (!x->spared && has_passed) ? &x->spare : others;
@@ -374,8 +376,9 @@ static void io_done(struct thread *t, struct op *op, const struct io *io)
     if (op->kind == K_WRITE)
         write_over(x);
     if (op->background) {
+        int others_asked = leeway_grow(&t->engine->leeway, t->engine->set.places);
         x->spared--;
-        leeway_grow(&t->engine->leeway, t->engine->set.places);
+        rest_ended(&x->rest, &t->resting, op->submitted_ns, t->boot_ns, others_asked);
     }
     if (good && durable) { /* many writes share a sync */
         wait_for_sync(x, op);
@@ -413,6 +416,8 @@ int operations_begin(struct thread *t)
     int any = 0;
     for (struct op *op; (op = delays_due(&t->delays, t->boot_ns)); any = 1)
         operation_run(t, op);
+    for (struct rest *rest; (rest = rests_due(&t->resting, t->boot_ns)); any = 1)
+        give_places(t, (struct export *)((uint8_t *)rest - offsetof(struct export, rest)));
     return any;
 }
 

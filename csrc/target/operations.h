@@ -22,7 +22,7 @@ void operation_run(struct thread *t, struct op *op);
 /* Go on with what the disk has done: whether there was any. */
 int operations_completed(struct thread *t);
 
-/* Begin what a limit has delayed, where its time has come; whether there was any. */
+/* Begin what a limit has delayed, and what can wait and rests, where its time has come; whether there was any. */
 int operations_begin(struct thread *t);
 /* Let go of what Python is done with. */
 void operations_released(struct thread *t, struct export *x);

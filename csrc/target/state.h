@@ -91,6 +91,7 @@ struct export {
     int watch, cut;
     struct turns ready, spare; /* may go, but all places are taken; the latter can wait for others, too */
     struct background background; /* whose can */
+    struct rest rest; /* of those */
     struct depth depth;
     uint32_t at_disk, writing, spared; /* requests, and among them writes, and those that could wait */
     uint32_t passed;           /* others that went before the first of these */
@@ -175,6 +176,7 @@ struct thread {
     struct request_io *ops;
     struct op *free_ops;
     struct delays delays;
+    struct rest *resting; /* of exports where what can wait rests */
     uint8_t *buffers;
     uint64_t era;
     int64_t distance;

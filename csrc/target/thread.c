@@ -94,7 +94,7 @@ static void let_go(struct thread *t, struct export *x)
 {
     struct view *last = x->now;
     int64_t number = last->number;
-    assert(t->leaving && turns_empty(&x->ready) && turns_empty(&x->spare) && !x->unsynced && !x->order.tail && !x->order.pending);
+    assert(t->leaving && turns_empty(&x->ready) && turns_empty(&x->spare) && !x->unsynced && !x->order.tail && !x->order.pending && !x->rest.until_ns);
     cuts_forget(t, x);
     outlets_unmap(t);
     map_forget(t, x);
@@ -102,6 +102,7 @@ static void let_go(struct thread *t, struct export *x)
     outlets_forget(t, x);
     work_leave(&x->work, &t->engine->crowd);
     x->background.count = 0;
+    x->rest = (struct rest){0};
     x->now = NULL;
     view_free(last);
     t->leaving--;
@@ -110,11 +111,16 @@ static void let_go(struct thread *t, struct export *x)
     atomic_store_explicit(&x->settled, number, memory_order_release);
 }
 
+static int is_idle(const struct export *x)
+{
+    return !x->order.head && !x->at_disk && !x->syncing && !x->rest.until_ns;
+}
+
 static void let_go_of_idle(struct thread *t)
 {
     for (uint32_t i = 0; i < t->engine->set.exports; i++) {
         struct export *x = &t->engine->exports[i];
-        if (thread_owns(t, x) && x->now && is_gone(x) && !x->order.head && !x->at_disk && !x->syncing)
+        if (thread_owns(t, x) && x->now && is_gone(x) && is_idle(x))
             let_go(t, x);
     }
 }
@@ -220,6 +226,7 @@ static void rest(struct thread *t)
     number_put(&t->resting_ns, since);
     uint64_t *spin_ns = &t->spin_ns[sectors_busy(t->sectors)];
     uint64_t rest_ns = delays_left_ns(&t->delays, t->boot_ns, LOOK_AT_CLOCKS_MS * 1000000ull);
+    rest_ns = rests_left_ns(t->resting, t->boot_ns, rest_ns);
     while (spent < *spin_ns && spent < rest_ns && !sectors_threads_busy(t->sectors)) {
         for (int i = 0; i < 16; i++) {
             if (something_waits(t)) {
@@ -269,7 +276,7 @@ void thread_pass(struct thread *t)
     if (atomic_load_explicit(&t->mail, memory_order_relaxed))
         read_mail(t);
     work += (uint32_t)operations_completed(t);
-    if (t->delays.count)
+    if (t->delays.count || t->resting)
         work += (uint32_t)operations_begin(t);
     if (t->cuts)
         work += (uint32_t)cuts_look(t);

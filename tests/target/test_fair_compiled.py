@@ -9,15 +9,16 @@ import pytest
 from cffi import FFI
 
 from aoe.limits import BACKGROUND_MAX, CLIENTS_MAX
-from aoe.target.background import Background, Leeway
+from aoe.target.background import Background, Leeway, Rest
 from aoe.target.depth import Depth
 from aoe.target.turns import Turns
-from aoe.timing import SHARED_NS
+from aoe.timing import BACKGROUND_REST_MAX_NS, SHARED_NS
 from tests.support.tools import need
 
 CSRC = Path(__file__).parents[2] / "csrc"
 OPS = 512
 START_NS = 10 * SHARED_NS
+MS = 1_000_000
 _DECLARED = """
 void *depth_of(uint32_t places, int adapts);
 void asks(void *depth, uint8_t client, uint64_t now_ns);
@@ -33,7 +34,11 @@ void says(const uint8_t *mac, int can_wait);
 int has(const uint8_t *mac);
 uint32_t leeway_now(void);
 void ends(void);
-void grows(uint32_t most);
+int grows(uint32_t most);
+void rests(uint32_t which, uint64_t began_ns, uint64_t now_ns, int others_asked);
+int64_t due(uint64_t now_ns);
+uint64_t until(uint32_t which);
+uint64_t left(uint64_t now_ns, uint64_t most_ns);
 """
 _PROGRAM = """
 #include <stdlib.h>
@@ -80,7 +85,23 @@ void says(const uint8_t *mac, int can_wait) { background_says(&background, mac, 
 int has(const uint8_t *mac) { return background_has(&background, mac); }
 uint32_t leeway_now(void) { return leeway(&now_free); }
 void ends(void) { leeway_end(&now_free); }
-void grows(uint32_t most) { leeway_grow(&now_free, most); }
+int grows(uint32_t most) { return leeway_grow(&now_free, most); }
+
+static struct rest each[3], *resting;
+
+void rests(uint32_t which, uint64_t began_ns, uint64_t now_ns, int others_asked)
+{
+    rest_ended(&each[which], &resting, began_ns, now_ns, others_asked);
+}
+
+int64_t due(uint64_t now_ns)
+{
+    struct rest *rest = rests_due(&resting, now_ns);
+    return rest ? rest - each : -1;
+}
+
+uint64_t until(uint32_t which) { return each[which].until_ns; }
+uint64_t left(uint64_t now_ns, uint64_t most_ns) { return rests_left_ns(resting, now_ns, most_ns); }
 """
 
 
@@ -178,6 +199,29 @@ def test_their_leeway_is_the_same_in_c(compiled: Any) -> None:
             ours.end()
             compiled.ends()
         else:
-            ours.grow(12)
-            compiled.grows(12)
+            assert compiled.grows(12) == ours.grow(12)
         assert compiled.leeway_now() == ours.now <= 12
+
+
+def test_their_rest_is_the_same_in_c(compiled: Any) -> None:
+    """In C all that rest are asked which of them is over."""
+    rng = random.Random(3)
+    ours = [Rest(), Rest(), Rest()]
+    now_ns = START_NS
+    for _ in range(20_000):
+        now_ns += rng.choice((0, 1, 1000, MS // 10, MS, 30 * MS))
+        over = [which for which, it in enumerate(ours) if 0 < it.until_ns <= now_ns]
+        assert sorted(compiled.due(now_ns) for _ in over) == over
+        assert compiled.due(now_ns) == -1
+        for it in ours:
+            it.over(now_ns)
+        which, began_ns, asked = rng.randrange(3), now_ns - rng.choice((0, 1, MS, 9 * MS)), rng.random() < 0.5
+        before_ns = ours[which].until_ns
+        assert ours[which].ended(began_ns, now_ns, asked) == (ours[which].until_ns != before_ns)
+        compiled.rests(which, began_ns, now_ns, asked)
+        untils = [it.until_ns for it in ours]
+        assert [compiled.until(which) for which in range(3)] == untils
+        assert max(untils) <= now_ns + BACKGROUND_REST_MAX_NS
+        most_ns = rng.choice((0, MS, 5000 * MS))
+        left_ns = min([until_ns - now_ns for until_ns in untils if until_ns] + [most_ns])
+        assert compiled.left(now_ns, most_ns) == left_ns
