@@ -1,0 +1,77 @@
+"""A node that serves volumes of a thin pool of LVM by name, and does its verbs meanwhile."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from aoe.config.values import Config, ExportConfig, PoolConfig
+from aoe.errors import ConfigurationError
+from aoe.node.volumes import WHO_SEES
+from aoe.pool.asked import Wish
+from aoe.pool.requests import Clone, Cut, Resize, Rollback
+from aoe.wire.protocol import SECTOR
+from tests.node.scene import TARGETED, Scene
+from tests.pool.fake_lvm import THIN, VG
+from tests.pool.pools import SIZE, first
+from tests.pool.thin import fake, with_base, working
+
+POOL = PoolConfig(name="fast", kind="lvm-thin", vg=VG, thin_pool=THIN)
+LAST = 2 * SIZE // SECTOR - 1
+
+
+def sector(byte: int) -> bytes:
+    return bytes([byte]) * SECTOR
+
+
+def test_a_thin_volume_is_served_cut_resized_and_rolled_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lvm = with_base(fake(tmp_path / "lvm", monkeypatch))
+    with working(lvm) as work:
+        work.do(Cut("base", "golden"))
+    names = "fast/base", "fast/base@golden"
+    exports = [ExportConfig(path=path, shelf=1, slot=slot) for slot, path in enumerate(names)]
+
+    async def serve(here: Scene) -> None:
+        async def do(request: Wish, *, force: bool = False) -> list[str]:
+            done = await here.node.volumes.do("fast", request, exports, "root", force)
+            return list(done.get("notes", ()))
+
+        def instance() -> int:
+            return next(it.identity.instance for it in here.node.target.exports if it.slot == 0)
+
+        disk, kept, before = here.host(0), here.host(1), instance()
+        assert (await disk.read(0), await kept.read(0)) == (sector(1), sector(1))
+        await disk.write(0, sector(2))
+        assert await do(Cut("base", "then")) == []
+        await disk.write(0, sector(3))
+        await do(Clone("base", "", "web1"))
+        await disk.write(0, sector(4))
+        assert WHO_SEES in await do(Resize("base", 2 * SIZE))
+        await disk.write(LAST, sector(5))
+        assert (await disk.read(0), await disk.read(LAST), instance()) == (sector(4), sector(5), before)
+        for request in (Rollback("base", "then"), Resize("base", SIZE, shrink=True)):
+            with pytest.raises(ConfigurationError, match=r"fast/base is served at e1\.0, and .* used it"):
+                await do(request)
+        assert "e1.0: another instance is served" in await do(Rollback("base", "then"), force=True)
+        assert (await disk.read(0), await kept.read(0)) == (sector(2), sector(1))
+        assert instance() != before
+        await disk.write(0, sector(6))
+
+    async def run() -> None:
+        here = Scene(tmp_path, Config(TARGETED, tuple(exports)))
+        here.opener.pools.follow([POOL])
+        assert (await here.start()).exit == 0
+        try:
+            await serve(here)
+        finally:
+            await here.node.stop()
+            here.opener.close()
+
+    asyncio.run(run())
+    with working(lvm) as work:
+        *_, back = (it.name for it in work.volumes["base"].snapshots)
+        states = ("base",), ("base", "then"), ("base", back), ("web1",)
+        assert [first(work, *it) for it in states] == [6, 2, 4, 3]
+        assert not work.leftovers
