@@ -10,12 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.checkers import linear
+from tests.support.checkers.linear import Call
 from tests.support.checkers.moments import BLOCK, Write, faults, stamps
 from tests.support.labs.network import Lab
 from tests.support.programs import cut_target, cut_writer
 
 MIB = 1 << 20
 PATIENCE_S = 60
+READERS = 2
+Place = tuple[int, int]
 
 
 def fragmented(path: Path, size: int, piece: int = 4 * BLOCK) -> Path:
@@ -86,6 +90,7 @@ class Cutting:
         self.writer = writer
         self._work = work
         self._rounds: list[tuple[list[Path], Any]] = []
+        self.reads: list[tuple[Place, Call]] = []
 
     def cut(self, count: int) -> Any:
         """Snapshots of all disks; what the target says of them."""
@@ -98,19 +103,35 @@ class Cutting:
         return said
 
     def history(self) -> list[Write]:
-        """No more writes; those that there were."""
-        return [
+        """No more writes, and no more `reads`; the writes that there were."""
+        history = [
             Write(number, tuple(map(tuple, places)), sent, float("inf") if done is None else done)
             for number, places, sent, done in self.writer.end()
         ]
+        self.reads = [
+            ((disk, sector), Call(False, number, sent, done))
+            for (disk, sector), number, sent, done in self.writer.said()
+        ]
+        return history
 
     def faults(self, history: Sequence[Write]) -> list[str]:
-        """What is wrong with the snapshots; of one each is enough."""
-        found = []
+        """What is wrong with the snapshots, of each one fault is enough; and with what was read meanwhile."""
+        found = read_faults(history, self.reads)[:1]
         for into, said in self._rounds:
             disks = [stamps(path.read_bytes()) for path in into]
             found += list(faults(history, disks, said["asked"], said["over"]))[:1]
         return found
+
+
+def read_faults(history: Sequence[Write], reads: Sequence[tuple[Place, Call]]) -> list[str]:
+    """What is wrong with what was read of sectors that held zeroes at first."""
+    calls: dict[Place, list[Call]] = {}
+    for place, read in reads:
+        calls.setdefault(place, []).append(read)
+    for write in history:
+        for place in calls.keys() & set(write.places):
+            calls[place].append(Call(True, write.number, write.sent, write.acknowledged))
+    return [f"{place}: {said}" for place, them in calls.items() for said in linear.faults(them, 0)]
 
 
 @contextmanager
@@ -123,7 +144,8 @@ def cutting(
     try:
         with started(lab, "target", cut_target, work / "target.log", engine, "direct", *files) as target:
             assert target.said() == {"ready": True}
-            with started(lab, "client", cut_writer, work / "writer.log", str(disks), str(seed)) as writer:
+            words = map(str, (disks, seed, cut_writer.AT_ONCE, cut_writer.BLOCKS_MAX, READERS))
+            with started(lab, "client", cut_writer, work / "writer.log", *words) as writer:
                 assert writer.line() == b"writing\n", (work / "writer.log").read_text()
                 yield Cutting(target, writer, store)
     finally:

@@ -9,7 +9,9 @@ import pytest
 
 from aoe.wire import ata as ata_wire
 from aoe.wire import frame
-from tests.engine.cutting import cutting, started
+from tests.engine.cutting import cutting, read_faults, started
+from tests.support.checkers.linear import Call
+from tests.support.checkers.moments import Write
 from tests.support.labs.fault_disk import FuseDisk, small_filesystem
 from tests.support.labs.network import Lab
 from tests.support.labs.raw_client import WRITE_EXT, Client, ata_request
@@ -39,6 +41,7 @@ def test_a_snapshot_under_load_is_of_one_moment(engine: str, lab: Lab, xfs: Path
         time.sleep(0.1)
         history = it.history()
         assert sum(write.acknowledged < float("inf") for write in history) > 100
+        assert it.reads
         assert it.faults(history) == []
         counters = it.target.end()["counters"]
         assert engine == "python" or counters["engine_writes"] > 100
@@ -54,6 +57,14 @@ def broken_faults(lab: Lab, xfs: Path, work: Path, seed: int) -> list[str]:
         for _ in range(ROUNDS):
             it.cut(1)
         return it.faults(it.history())
+
+
+def test_a_read_of_what_was_overwritten_is_found() -> None:
+    place, read = (0, 8), Call(False, 1, called=5, returned=6)
+    one, other = Write(1, (place,), 1, 2), Write(2, (place, (0, 9)), 3, 4)
+    assert read_faults([one, other], [(place, read._replace(value=2))]) == []
+    (said,) = read_faults([one, other], [(place, read)])
+    assert said.startswith("(0, 8): 1 was read from 5 to 6")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
