@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from bench.contest import build
-from tests.engine import cutting
+from tests.engine import cutting, replaying
 from tests.net import killed_doors, killed_verbs
 from tests.net.killed_verbs import KilledVerbs
 from tests.support.checkers import executed
@@ -95,6 +95,17 @@ def _cut() -> Course:
         with small_filesystem("xfs", work / "store", CUT_BYTES) as store:
             writes, faults = cutting.run(store, work, engine, seed=seed, times=CUTS)
         return {"calls": writes, "moves": CUTS, "faults": faults}
+
+    return Course(run, 5)
+
+
+def _replayed() -> Course:
+    """With an ext4 on the disk: of each engine 100 snapshots."""
+
+    def run(work: Path, _: int, engine: str) -> Said:
+        with small_filesystem("xfs", work / "store", CUT_BYTES) as store, Lab(mtu=9000) as lab:
+            synced, faults = replaying.run(lab, store, work, engine, CUTS)
+        return {"calls": synced, "moves": CUTS, "faults": faults}
 
     return Course(run, 5)
 
@@ -173,6 +184,7 @@ COURSES = {
     "1,000 exports killed": _restarts(signal.SIGKILL, 5, THOUSAND),
     "drained": _drained(),
     "snapshots under load": _cut(),
+    "snapshots of ext4": _replayed(),
     "killed in verbs of pools": _killed_verbs(killed_verbs.KINDS),
     "storage daemons killed in verbs": _killed_verbs(killed_verbs.IMAGES),
     "killed in large snapshots": _killed_snapshots(),
