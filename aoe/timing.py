@@ -47,8 +47,9 @@ MEASURE_S = 2.0
 """How long a disk has to say how large it is."""
 IMAGE_ANSWER_S = 30.0
 """How long a process that serves an image has to answer."""
-IMAGE_READY_S = 5.0
-"""How long it may take for an answer before its disk is cut: clients do not wait for that."""
+IMAGE_READY_S = 10.0
+"""How long it may take for an answer before its disk is cut, or grows: clients do not wait for that, but
+it may wait for what they have it flush."""
 IMAGE_INFO_S = 30.0
 """How long `qemu-img` has to look at one file of an image."""
 IMAGE_ASKED_S = 300.0
