@@ -1,5 +1,7 @@
 """What the tools have in common (tools/common.sh), and what the demo has besides."""
 
+import itertools
+import re
 import subprocess
 from pathlib import Path
 
@@ -58,6 +60,26 @@ def test_what_takes_long_says_that_it_still_runs(tmp_path: Path) -> None:
     assert beats
     assert all(it.startswith("... ") for it in beats)
     assert len(said) == len(beats) + 1
+
+
+# The time is what the demo waits for, and nothing else.
+WAITING = """\
+unset SECONDS; SECONDS=0; work=.; machine=$$; PATIENCE_S=60
+sleep() { SECONDS=$((SECONDS + 1)); [ $SECONDS -lt 60 ] || command echo "e1.0: is served" >>log1; }
+readme() { command echo aoe-target; }
+typed() { exec tail -f /dev/null; }
+command echo "it does this" | tee console log1 >/dev/null
+mkdir storage1
+"""
+
+
+@pytest.mark.parametrize("what", ["goes_on 1", "start 1; kill ${serving[1]}"])
+def test_there_is_a_line_at_least_each_ten_seconds(tmp_path: Path, what: str) -> None:
+    """Whatever the machine and the servers do."""
+    said = bash(f"{WAITING}{what}", tmp_path).stdout
+    times = [int(it) for it in re.findall(r"^\.\.\. (\d+) s: \S.+$", said, re.MULTILINE)]
+    assert len(times) > 1, said
+    assert max(b - a for a, b in itertools.pairwise([0, *times, 60])) <= 10
 
 
 def test_what_fails_patiently_fails(tmp_path: Path) -> None:

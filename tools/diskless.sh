@@ -1,7 +1,7 @@
 # README, "A machine without a disk", line by line: two storage hosts, and the machine. Sourced by tools/demo.
 
 PATIENCE_S=900 # for what an emulated processor does in a minute, on a machine that does much else
-BEAT_S=5        # between two lines while the image is built
+BEAT_S=5        # between two lines, whatever is waited for
 LINES=8        # that the machine writes with one fault
 AT=.cache/demo/image
 
@@ -45,6 +45,13 @@ beats() {
     until read -rt $BEAT_S || [ $? -le 128 ]; do echo "... $((SECONDS - begun)) s"; done
 }
 
+# still TEXT...: a line with that, where there was none for a while; `begun` is when the wait began, `said` when the last line was.
+still() {
+    [ $((SECONDS - said)) -ge $BEAT_S ] || return 0
+    echo "... $((SECONDS - begun)) s: $*"
+    said=$SECONDS
+}
+
 # storage NUMBER: a storage host with a copy of the image; the bridge of this side joins them.
 storage() {
     ip netns add "storage$1"
@@ -52,7 +59,7 @@ storage() {
     ip link set "port$1" up
     ip -n "storage$1" link set eth0 up
     mkdir -p "$work/storage$1/state"
-    cp --sparse=always --reflink=auto "$image" "$work/storage$1/node.img"
+    patiently cp --sparse=always --reflink=auto "$image" "$work/storage$1/node.img"
 }
 
 # typed LINE COMMAND...: becomes what a line of the README starts, by way of a command; it never outlives this shell.
@@ -60,7 +67,7 @@ typed() { exec "${@:2}" setpriv --pdeathsig KILL bash -c "exec $1"; }
 
 # start NUMBER: what is typed on a storage host, until it serves.
 start() {
-    local line
+    local line begun=$SECONDS said=$SECONDS
     line=$(readme aoe-target | sed -n "$1p")
     echo "storage$1# $line"
     : >"$work/log$1"
@@ -68,6 +75,7 @@ start() {
     serving[$1]=$!
     until grep "^e$1\.0: " "$work/log$1"; do
         kill -0 "${serving[$1]}" 2>/dev/null || { cat "$work/log$1" >&2; exit 1; }
+        still "storage$1 does not serve yet"
         sleep 0.2
     done
 }
@@ -84,10 +92,8 @@ goes_on() {
         if [ "$now" -gt "$shown" ]; then
             written | sed -n "$((shown + 1)),${now}s/.*/the machine has run for & s/p"
             shown=$now said=$SECONDS
-        elif [ $((SECONDS - said)) -ge 5 ]; then
-            echo "... $((SECONDS - begun)) s: $(tail -n 1 "$work/console" | sed 's/\x1b\[[0-9;]*m//g; s/\r//g' | cut -c 1-90)"
-            said=$SECONDS
         fi
+        still "$(tail -n 1 "$work/console" | sed 's/\x1b\[[0-9;]*m//g; s/\r//g' | cut -c 1-90)"
         if ! kill -0 "$machine" 2>/dev/null || [ $((SECONDS - begun)) -ge "$PATIENCE_S" ]; then
             tail -n 30 "$work/console" >&2
             echo "the machine does not go on; that is the end of its console" >&2
@@ -101,7 +107,7 @@ goes_on() {
 
 # Inside a private network: this side is the switch.
 two_primaries() {
-    local number line
+    local number line first=$SECONDS
     image=$1
     run
     ip tuntap add dev tap0 mode tap || { echo "no network for a virtual machine; run: modprobe tun" >&2; exit 2; }
@@ -137,5 +143,5 @@ two_primaries() {
         echo "- the machine goes on; the longest time between two lines was $pause"
         [ "$number" -eq 2 ] || start "$number"
     done
-    echo; echo "demo passed: a machine without a disk goes on when either server of its root dies"
+    echo; echo "demo passed: a machine without a disk goes on when either server of its root dies; shown in $((SECONDS - first)) s"
 }
