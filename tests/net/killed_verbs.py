@@ -2,7 +2,9 @@
 each of its pools, again and again: what is left of them.
 
 A client writes one number after the other, each to another place, and the next one when a number is
-answered. So what a disk has at any moment is what it began with, and the numbers up to one of them.
+answered. So what a disk has at any moment is what it began with, and the numbers up to one of them. In
+write-back mode it sends a FLUSH now and then. After a storage daemon was killed one may fail: then some of
+the numbers since the last good one may be lost, and no others.
 """
 
 import os
@@ -40,6 +42,8 @@ PLACES, STRIDE = 1024, 37
 MERGE = "merge"
 EXCUSES = ("took over 250 ms", "then try again")
 """Why a busy machine does not do what it is asked for."""
+FLUSH_EVERY, FLUSH_S = 32, 4 * FRAME_AGE_S
+"""After so many writes is a FLUSH, for the answer to which one waits so long (seconds)."""
 ENDS_S = 4 * PATIENCE_S
 """What has a pool may have to give back the blocks of a snapshot before it ends."""
 
@@ -73,38 +77,81 @@ State = tuple[int, ...]
 EMPTY: State = (0,) * PLACES
 
 
-def after(state: State, first: int, last: int) -> State:
-    """The same once these numbers were written to it."""
-    now = list(state)
-    for number in range(max(first, last - PLACES + 1), last + 1):
-        now[number * STRIDE % PLACES] = number
-    return tuple(now)
+def is_after(state: State, before: State, first: int, last: int, lost: set[int]) -> bool:
+    """Whether it may be one to which these numbers were written, of which some may be lost."""
+    them = [{it} for it in before]
+    for number in range(first, last + 1):
+        place = number * STRIDE % PLACES
+        them[place] = {number} | (them[place] if number in lost else set())
+    return all(it in may for it, may in zip(state, them, strict=True))
 
 
 class Writer:
     """A client that writes, from its first number on. What it `sent` last may have been written, or not."""
 
-    def __init__(self, disk: Client, first: int, apart: int) -> None:
+    def __init__(self, disk: Client, first: int, apart: int, flushes: Client | None) -> None:
         """Its places are so many bytes apart."""
-        self.answered = self.sent = first - 1
+        self.answered = self.sent = self._flushed = first - 1
         self.error = ""
+        self.lost = range(0)
+        """What a FLUSH did not vouch for."""
+        self.over = threading.Event()
+        """Nothing more is sent."""
+        self._flushes = flushes
+        self._failed = False
         self.longest_s = 0.0
         """That it waited for an answer which came."""
         self._disk = disk
         self._apart = apart
-        self._over = threading.Event()
+        self._ends = threading.Event()
+
+    @property
+    def unflushed(self) -> range:
+        """For what no FLUSH has vouched yet, if one is to."""
+        return range(self._flushed + 1, self.sent + 1) if self._flushes else range(0)
 
     def run(self) -> None:
         """Until it ends, or gets an error."""
-        while not (self._over.is_set() or self.error):
+        try:
+            self._write()
+            if self._flushes:
+                self._flush_all(self._flushes)
+        finally:
+            self.over.set()
+
+    def _write(self) -> None:
+        while not (self._ends.is_set() or self.error):
             self.sent += 1
             began_s = time.monotonic()
             if self._is_written(self.sent):
                 self.answered = self.sent
                 self.longest_s = max(self.longest_s, time.monotonic() - began_s)
+            if self._flushes and self.answered >= self._flushed + FLUSH_EVERY:
+                self._flush(self._flushes)
+
+    def _flush_all(self, disk: Client) -> None:
+        until_s = time.monotonic() + PATIENCE_S
+        while not self.error and self._flushed < self.answered:
+            self._flush(disk)
+            if time.monotonic() > until_s:
+                self.error = "no FLUSH is answered"
+
+    def _flush(self, disk: Client) -> None:
+        """One without an answer may have failed, but one that fails is the last."""
+        try:
+            disk.flush()
+            self._flushed = self.answered
+            return
+        except NoAnswer:
+            pass
+        except (AtaFailed, Refused) as error:
+            if self._failed:
+                self.error = f"another FLUSH fails: {error}"
+            self._failed = True
+        self.lost = range(self.lost.start or self._flushed + 1, self.answered + 1)
 
     def _is_written(self, number: int) -> bool:
-        while not self._over.is_set():
+        while not self._ends.is_set():
             try:
                 lba = number * STRIDE % PLACES * self._apart // SECTOR
                 self._disk.write(lba, number.to_bytes(8, "little") * (SECTOR // 8))
@@ -122,8 +169,8 @@ class Writer:
         wait_for(lambda: self.answered > before or self.error)
 
     def end(self) -> None:
-        """Nothing more is sent."""
-        self._over.set()
+        """Nothing more is written."""
+        self._ends.set()
 
 
 class Disk:
@@ -147,11 +194,11 @@ class Disk:
         """Bytes from one place to the next."""
         return self.kind.size // PLACES
 
-    @property
-    def table(self) -> str:
+    def table(self, *, back: bool) -> str:
         """Of the file."""
         pool = f'[[pool]]\nname = "{self.verb}"\npath = "{self.pool}"\n'
-        return f'{pool}[[export]]\npath = "{self.verb}/disk"\nshelf = 1\nslot = {self.slot}\n'
+        mode = 'durability = "write-back"\n' * back
+        return f'{pool}[[export]]\npath = "{self.verb}/disk"\nshelf = 1\nslot = {self.slot}\n{mode}'
 
     @property
     def images(self) -> Path:
@@ -166,10 +213,11 @@ class Disk:
             yield work
 
     @contextmanager
-    def written(self, lab: Lab, threads: ThreadPoolExecutor) -> Iterator[Writer]:
-        """A client writes to it inside."""
+    def written(self, lab: Lab, threads: ThreadPoolExecutor, *, back: bool) -> Iterator[Writer]:
+        """A client writes to it inside, in write-back mode or not."""
         with Client(lab.port("client"), 1, self.slot, timeout=FRAME_AGE_S, retries=0) as client:
-            writer = Writer(client, self.first, self.apart)
+            flushes = Client(client.port, 1, self.slot, timeout=FLUSH_S, retries=0) if back else None
+            writer = Writer(client, self.first, self.apart, flushes)
             running = threads.submit(writer.run)
             try:
                 yield writer
@@ -197,7 +245,8 @@ class Life:
     def __init__(self, disk: Disk, wish: Wish | None) -> None:
         self.disk = disk
         self.wish = wish
-        self.done = self.is_hit = False
+        self.done = self.is_hit = self._was_done = False
+        self._lost: set[int] = set()
         self.refusal = ""
         self._asks = False
 
@@ -228,18 +277,29 @@ class Life:
     def look(self) -> None:
         """Something is about to be killed."""
         self.is_hit = self.disk.fades if self.disk.verb == MERGE else self._asks
+        self._was_done = self.done
+        if self.disk.verb == "rollback" and not self.done:  # clients get another disk, so no FLUSH may fail
+            self._lost |= set(self.writer.unflushed)
 
     # What may be right
 
     def moment(self, state: State) -> int | None:
-        """The last number of what the disk may have had when that was done; None: it had something else."""
-        last, end = max(state), self._to if self.done else self.writer.sent
-        is_one = self._from <= last <= end and after(self.disk.state, self.disk.first, last) == state
+        """The last number of what the disk may have had when that was done; None: it had something else. What
+        was done before anything was killed lost nothing."""
+        lost = set() if self._was_done else self._may_lack
+        last = max(*state, self._from) if lost else max(state)
+        end = self._to if self.done else self.writer.sent
+        is_one = self._from <= last <= end and is_after(state, self.disk.state, self.disk.first, last, lost)
         return last if is_one else None
 
-    def ends(self, state: State, first: int) -> set[State]:
-        """What one may have now that had another state before a number."""
-        return {after(state, first, last) for last in (self.writer.answered, self.writer.sent)}
+    def may_end(self, state: State, before: State, first: int) -> bool:
+        """Whether one may have that now which had another state before a number."""
+        ends = (self.writer.answered, self.writer.sent)
+        return any(is_after(state, before, first, last, self._may_lack) for last in ends)
+
+    @property
+    def _may_lack(self) -> set[int]:
+        return self._lost | set(self.writer.lost)
 
 
 class KilledVerbs:
@@ -255,7 +315,8 @@ class KilledVerbs:
         merges_in: Path | None = None,
         kinds: Sequence[Kind] = KINDS,
     ) -> None:
-        """With IMAGES the service goes on, and what serves the images of its disks is killed."""
+        """With IMAGES the service goes on, and what serves the images of its disks is killed: two times in
+        write-through mode, two times in write-back mode, and so on."""
         self._lab = lab
         self._work = work
         self._rng = Random(seed)
@@ -280,7 +341,7 @@ class KilledVerbs:
 
     def _life(self, number: int) -> Iterator[str]:
         lives = [Life(disk, self._wish(disk, number)) for disk in self._disks]
-        self._kill(lives)
+        self._kill(lives, back=self._only_images and number % 4 > 1)
         for life in lives:
             yield from (f"{life.disk.verb}: {fault}" for fault in self._faults(life, number))
 
@@ -323,17 +384,17 @@ class KilledVerbs:
 
     # What becomes of it
 
-    def _kill(self, lives: list[Life]) -> None:
+    def _kill(self, lives: list[Life], *, back: bool) -> None:
         before_s = [self._rng.uniform(0, it.disk.kind.latest_s) for it in lives]
         killed_s = self._rng.uniform(0.1, 0.2) + max(before_s)
-        gone, tables = threading.Event(), [life.disk.table for life in lives]
+        gone, tables = threading.Event(), [life.disk.table(back=back) for life in lives]
         with (
             Service(self._lab, self._work, tables, max_frame_age=FRAME_AGE_S) as service,
             ThreadPoolExecutor(2 * len(lives)) as threads,
             ExitStack() as clients,
         ):
             for life in lives:
-                life.begin(clients.enter_context(life.disk.written(self._lab, threads)))
+                life.begin(clients.enter_context(life.disk.written(self._lab, threads, back=back)))
             asking = [
                 threads.submit(life.ask, service, killed_s - before, gone)
                 for life, before in zip(lives, before_s, strict=True)
@@ -356,6 +417,8 @@ class KilledVerbs:
             for it in asking:
                 it.result(PATIENCE_S)
             if self._only_images:
+                for life in lives:
+                    life.writer.over.wait(PATIENCE_S)
                 service.stop()
         self.hits += Counter(life.disk.verb for life in lives if life.is_hit)
         self.writes += sum(life.writer.answered - life.disk.first + 1 for life in lives)
@@ -378,18 +441,18 @@ class KilledVerbs:
                 yield f"the pool is not whole: {left}"
             yield from _damaged(disk.images)
             state = self._state(work, work.volumes["disk"].head)
-            right = life.ends(disk.state, disk.first)
+            begun = [(disk.state, disk.first)]
             kept = {it.name: it.image for it in work.volumes["disk"].snapshots}
             match disk.verb:
                 case "rollback":
                     back = [it for it in kept if it != "golden"]
                     if back:
                         last = life.moment(self._state(work, kept[back[0]]))
-                        right = set()
+                        begun = []
                         if last is None:
                             yield "what was before the rollback is not kept as it was"
                         else:  # a number may be sent again, and then it may be in both
-                            right = life.ends(EMPTY, last) | life.ends(EMPTY, last + 1)
+                            begun = [(EMPTY, last), (EMPTY, last + 1)]
                     if life.done and not back:
                         yield "it was rolled back, and is not"
                 case "delete":
@@ -410,7 +473,7 @@ class KilledVerbs:
                         yield "what was kept is of no one moment"
                     if life.done and name not in (kept if disk.verb == CUT else work.volumes):
                         yield "it was made, and is not there"
-            if state not in right:
+            if not any(life.may_end(state, *it) for it in begun):
                 yield "the disk is not as clients left it"
         disk.state, disk.first = state, life.writer.answered + 1
 
