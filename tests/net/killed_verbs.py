@@ -40,8 +40,8 @@ FRAME_AGE_S = 0.5
 PLACES, STRIDE = 1024, 37
 """Where numbers go in a disk, and how many places further the next one does."""
 MERGE = "merge"
-EXCUSES = ("took over 250 ms", "then try again")
-"""Why a busy machine does not do what it is asked for."""
+EXCUSES = ("took over 250 ms", "then try again", "in use by another program, such as QEMU")
+"""Why a busy machine does not do what it is asked for: what was killed may have its locks for a while."""
 FLUSH_EVERY, FLUSH_S = 32, 4 * FRAME_AGE_S
 """After so many writes is a FLUSH, for the answer to which one waits so long (seconds)."""
 ENDS_S = 4 * PATIENCE_S
