@@ -110,6 +110,16 @@ def test_objects(typed: Typed, pool: Path) -> None:
     }.items() <= there.items()
     assert not_there["pool"] == "none"
     assert "is not marked as a pool" in not_there["error"]["message"]
+    for words, left, size in (
+        ("snapshot fast/base@b", "base", 4),
+        ("rollback fast/base@b", "base", 4),
+        ("resize fast/base 8M", "base", 8),
+        ("clone fast/base@b fast/more", "more", 4),
+        ("rename fast/more fast/last", "last", 4),
+    ):
+        (done,) = typed.json(f"volume {words}")
+        assert (done["volume"], done["bytes"]) == (f"fast/{left}", size * MIB), words
+        assert set(done) == set(made), words
     (gone,) = typed.json("volume delete fast/web")
     assert gone == {"done": "fast/web: deleted", "volume": "fast/web"}
 
