@@ -8,6 +8,7 @@ from tests.support.labs.guests.filesystem import trouble
 from tests.support.labs.guests.machine import PATIENCE_S, PLAIN_CONSOLE, SIDE, ShellGuest, add_tap, tap_card
 from tests.support.labs.guests.target import Export, TargetProcess, ours
 from tests.support.labs.network import Lab
+from tests.support.labs.peers import image
 from tests.support.tools import tool
 from tests.support.waiting import wait_for
 from tests.vm.built_image import BuiltImage
@@ -15,6 +16,10 @@ from tests.vm.built_image import BuiltImage
 MACS = (bytes.fromhex("52540000aa01"), bytes.fromhex("52540000aa02"))
 TAPS = ("tap0", "tap1")
 AOEROOT = "aoeroot=e1.0,e2.0,mtu=9000,interfaces=52:54:00:00:AA:01+52:54:00:00:AA:02"
+SECTORS = 2048
+"""Of a disk that is no root."""
+UNSET = 0
+"""The MTU of a card as long as nothing sets it: the usual one."""
 _WRITER = (
     "n=0; while [ ! -e /run/stop ]; do f=w.$((n%20)); head -c 300000 /dev/urandom >/run/new &&"
     " cp /run/new /var/$f && sync /var/$f && (cd /run && sha256sum new | sed s,new,/var/$f, >/run/sum.$f)"
@@ -63,7 +68,8 @@ class Site:
     def __init__(self, lab: Lab, work: Path) -> None:
         self.lab = lab
         self._work = work
-        self.cards = [word for tap, mac in zip(TAPS, MACS, strict=True) for word in tap_card(tap, 9000, mac)]
+        cards = (tap_card(tap, UNSET, mac) for tap, mac in zip(TAPS, MACS, strict=True))
+        self.cards = [word for card in cards for word in card]
         for tap in TAPS:
             add_tap(lab, tap, 9000)
 
@@ -73,6 +79,13 @@ class Site:
         directory.mkdir()
         export = Export(image, number + 1, 0, TAPS[number])
         return ours(export, directory, "--serial", "ROOT", *how, lab=self.lab)
+
+    def other_disk(self) -> TargetProcess:
+        """Another one, on the second cable, under the address of the first primary."""
+        directory = self._work / "other"
+        directory.mkdir()
+        export = Export(image(directory / "disk", SECTORS), 1, 0, TAPS[1])
+        return ours(export, directory, "--serial", "OTHER", lab=self.lab)
 
     def cable(self, number: int, state: str) -> None:
         """Is "up" or "down" from now on."""

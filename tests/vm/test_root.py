@@ -39,7 +39,8 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
 
 FILES, VLAN = 5, 7
 MISSING = "52:54:00:00:aa:03"
-ADDRESS, NAME_SERVER = "192.168.55.2", "192.168.55.53"
+ADDRESS, GATEWAY, NAME_SERVER = "192.168.55.2", "192.168.55.1", "192.168.55.53"
+LABEL = "its-root"
 BARE, LINUX = "/usr/sbin/bare", 0x83
 UNPLUGGED = ("-netdev", "hubport,id=none,hubid=0", "-device", "virtio-net-pci,netdev=none,romfile=")
 """A network card without a cable."""
@@ -60,11 +61,12 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def test_a_root_on_two_primaries(built: BuiltImage, site: Site, tmp_path: Path) -> None:
-    """It boots when they come. The power fails, theirs and that of the cache of their disk, too. Then it has
-    all that was stable, and stops in good order."""
+    """It is found by its label, and boots when they come. The power fails, theirs and that of the cache of
+    their disk, too. Then it has all that was stable, and stops in good order."""
     disk = VolatileDisk(tmp_path / "disk")
     image = copied(built, disk.store)
-    words = f"{AOEROOT}+{MISSING} ip={ADDRESS}:::255.255.255.0::eth0:off"
+    tool("e2label", image, LABEL)
+    words = f"{AOEROOT}+{MISSING} root=LABEL={LABEL} ip={ADDRESS}::{GATEWAY}:255.255.255.0::eth0:off"
     with ExitStack() as stack:
         node = Node(tmp_path, built, words, *site.cards, lab=site.lab)
         stack.callback(node.kill)
@@ -151,7 +153,10 @@ def test_two_copies_below_an_overlay(built: BuiltImage, site: Site, tmp_path: Pa
         assert node.check("findmnt -no FSTYPE,SOURCE /").split() == ["overlay", "aoe-root"]
         assert ADDRESS in node.check("ip -4 -brief address show br0")
         assert node.check("cat /etc/resolv.conf") == f"nameserver {NAME_SERVER}\n"
+        node.wait_for(": usable, a copy")
         assert {"on br0:", "on eth1:"} <= set(re.findall("on [a-z0-9.]+:", node.text()))
+        with site.other_disk():
+            node.wait_for(" on eth1: refused: another disk: its serial differs")
         _goes_on(node, primaries)
         node.start("systemctl poweroff")
         node.process.wait(timeout=PATIENCE_S)
@@ -229,6 +234,7 @@ def _has_its_interfaces(node: Node) -> None:
     node.check("systemctl start systemd-networkd")  # which waits until it is
     wait_for(lambda: _judged(node) == ["unmanaged"] * 2, PATIENCE_S, lambda: f"{_judged(node)}", every_s=0.3)
     assert ADDRESS in node.check("ip -4 -brief address show eth0")
+    assert node.check("ip -4 route show default").startswith(f"default via {GATEWAY} dev eth0")
 
 
 def _judged(node: Node) -> list[str]:

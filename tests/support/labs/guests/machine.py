@@ -83,7 +83,8 @@ def tap_card(name: str, mtu: int = 1500, mac: bytes | None = None) -> list[str]:
 
 
 def _card(backend: str, name: str, mtu: int = 1500, mac: bytes | None = None) -> list[str]:
-    """QEMU arguments for a network card; the MTU is what the guest's driver sets at first."""
+    """QEMU arguments for a network card; the MTU is what the guest's driver sets at first, and the most
+    that it takes; with 0 it knows of none."""
     # No option ROM: the firmware would wait for a network boot.
     device = f"virtio-net-pci,netdev={name},host_mtu={mtu},romfile="
     return ["-netdev", backend, "-device", f"{device},mac={format_mac(mac)}" if mac else device]
