@@ -141,16 +141,17 @@ def test_an_interface_comes_up_with_its_mtu(shell: str, interfaces: Path) -> Non
 @each_shell
 def test_what_manages_interfaces_is_told(shell: str, interfaces: Path, tmp_path: Path) -> None:
     there = tmp_path / "run"
-    code = "aoe_names='ens3 ens4' aoe_used='br0 ens4'; aoe_leave_alone"
+    code = "aoe_names='ens3 ens4' aoe_used='br0 ens4 br-san-1'; aoe_leave_alone"
     assert not run(shell, code, AOE_NET=str(interfaces), AOE_RUN=str(there)).stderr
     network = (there / "systemd/network/00-aoe-root.network").read_text()
     assert network == f"[Match]\nMACAddress={MAC} {OTHER}\n[Link]\nUnmanaged=yes\n"
-    devices = f"mac:{MAC};mac:{OTHER};interface-name:br0;interface-name:ens4"
+    devices = f"mac:{MAC};mac:{OTHER};interface-name:br0;interface-name:ens4;interface-name:br-san-1"
     manager = (there / "NetworkManager/conf.d/aoe-root.conf").read_text()
     assert manager == f"[device-aoe-root]\nmatch-device={devices}\nmanaged=0\n"
-    for name in ("ens3", "ens4", "br0"):
+    for name in ("ens3", "ens4", "br0", "br-san-1"):
+        escaped = name.replace("-", r"\x2d")
         assert (there / f"network/ifstate.{name}").read_text() == "aoe-root\n"
-        unit = (there / f"systemd/system/ifup@{name}.service.d/aoe-root.conf").read_text()
+        unit = (there / f"systemd/system/ifup@{escaped}.service.d/aoe-root.conf").read_text()
         assert unit == "[Service]\nExecStart=\nExecStart=/bin/true\nExecStop=\n"
 
 
