@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 
 from aoe import limits, timing
 from aoe.errors import ConfigurationError
@@ -15,6 +16,8 @@ MISSING = "{} is missing, which images need: apt-get install qemu-system-common 
 PROGRAM = "qemu-storage-daemon"
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 NO_USER = "the user that reads images cannot be become here; start the target as root, or as an ordinary user"
+_VDI_HEAD = struct.Struct("<344xI28xI8xI")
+"""Where the blocks begin, how large one is (bytes), how many there are."""
 _NO_CHECK = 63
 _LEAKS = 3
 """What `qemu-img check` ends with for a format that cannot be checked, and where only room is lost."""
@@ -31,7 +34,19 @@ def info(fd: int, place: str) -> Layer:
     done = qemu_img.run("info", *words, reads=(fd,), end_s=timing.IMAGE_INFO_S)
     if done.status:
         raise ConfigurationError(f"{place}: {_said(done, fd, place)}")
-    return parse(done.out.encode())
+    layer = parse(done.out.encode())
+    if layer.format == "vdi" and _vdi_ends_early(fd):
+        raise ConfigurationError(f"{place} is damaged: its end is cut off; fetch it again")
+    return layer
+
+
+def _vdi_ends_early(fd: int) -> bool:
+    """Neither opening nor `qemu-img check` looks whether the blocks are there that the header counts."""
+    head = os.pread(fd, _VDI_HEAD.size, 0)
+    if len(head) < _VDI_HEAD.size:
+        return True
+    data, block, blocks = _VDI_HEAD.unpack(head)
+    return bool(os.fstat(fd).st_size < data + block * blocks)
 
 
 def check(part: Part, place: str) -> None:

@@ -219,6 +219,16 @@ def test_a_truncated_image_is_never_served(images: Images, tmp_path: Path) -> No
         images.open(wanted(path))
 
 
+@pytest.mark.parametrize("form", ["vdi", "vhdx", "vmdk", "qcow2"])
+def test_what_is_cut_off_at_its_end_is_not_served(images: Images, tmp_path: Path, form: str) -> None:
+    path = create(tmp_path / f"d.{form}", form=form)
+    tool("qemu-io", "-f", form, "-c", "write -P 1 0 2M", path)
+    os.truncate(path, path.stat().st_size - (1 << 20) if form != "vhdx" else 9 << 20)
+    with pytest.raises(ConfigurationError, match=rf"d\.{form}"):
+        images.open(wanted(path, form))
+    assert not daemon_of(path)
+
+
 def test_another_program_has_it(images: Images, tmp_path: Path) -> None:
     path = create(tmp_path / "d.qcow2")
     with subprocess.Popen(
