@@ -1,5 +1,5 @@
 /* I/O of our own on the device, by a thread that waits instead of us. A read after a door's death makes the kernel notice that
- * the connection is dead, so that it repeats at once what was under way; and it comes back when a new one is in use. */
+ * the connection is dead, and comes back when a new one is in use. What was under way is repeated when its timer fires. */
 #include "door.h"
 
 #include <errno.h>

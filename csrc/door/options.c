@@ -22,7 +22,7 @@ static const char usage[] =
     "  -k, --kernel-log       write messages to /dev/kmsg\n"
     "  -b, --block BYTES      logical block of the device: 512 to 4096 (512)\n"
     "  -m, --max-kib KIB      most that a request of the kernel carries (512)\n"
-    "  -t, --io-timeout MS    after which the kernel repeats what a dead connection had under way (5000)\n"
+    "  -t, --io-timeout MS    after which the kernel repeats what a dead connection had under way (2000)\n"
     "  -h, --help\n"
     "\n"
     "NBDKIT is a path, and its arguments are those of nbdkit(1) without a socket, for example\n"
@@ -80,7 +80,7 @@ static int take(struct options *o, int option)
 int options_of(int argc, char **argv, struct options *o)
 {
     int end = 0;
-    *o = (struct options){.block = 512, .sectors_kib = 512, .io_timeout_ms = 5000, .notify = getenv("NOTIFY_SOCKET")};
+    *o = (struct options){.block = 512, .sectors_kib = 512, .io_timeout_ms = 2000, .notify = getenv("NOTIFY_SOCKET")};
     for (int option; (option = getopt_long(argc, argv, "+fr:R:kb:m:t:h", words, NULL)) != -1;) {
         if (option == 'h')
             return printf("%s", usage), 1;

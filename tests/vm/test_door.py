@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 KILLS, SEED = 2, 1
 IO_FLUSHER = 0x80000 | 0x100000
 """What PR_SET_IO_FLUSHER sets among a process's flags: PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE."""
-IO_TIMEOUT_MS = 5000
+IO_TIMEOUT_MS = 2000
 RESIDENT_MAX_KIB = 32 << 10
 PAUSE_MAX_S = 4.0
 SLOW = 15.0
@@ -48,7 +48,7 @@ def test_a_door_that_is_killed(tmp_path: Path) -> None:
     said = run(tmp_path, SEED, KILLS)
     assert not said["faults"], said
     assert said["calls"] > 2 * KILLS
-    assert len(said["pauses_s"]) == KILLS
+    assert len(said["doors_s"]) == KILLS
     assert said["peak_kib"] <= RESIDENT_MAX_KIB
     assert said["pause_s"] < PAUSE_MAX_S * SLOW
 
