@@ -46,11 +46,11 @@ void let_go_of_parent(void)
 {
     if (d.parent < 0)
         return;
-    if (write(d.parent, "", 1) < 0)
-        say("what started us is gone");
-    close(d.parent);
-    d.parent = -1;
     for (int fd = 0; fd <= STDERR_FILENO && !d.set.foreground; fd++)
         dup2(d.nothing, fd);
     say_here();
+    if (write(d.parent, "", 1) < 0) /* when nothing more is opened */
+        say("what started us is gone");
+    close(d.parent);
+    d.parent = -1;
 }
