@@ -35,6 +35,8 @@ class Node(ShellGuest):
     lifetime_s = 1400.0
     console_at = "ttyS0"
     """One of the two serial ports; the other's driver has no console then."""
+    ends_by = "panic=-1"
+    """Instead of a shell, where it cannot boot."""
 
     def __init__(
         self,
@@ -47,7 +49,7 @@ class Node(ShellGuest):
     ) -> None:
         place, line = built.place, built.builds[0]["command_line"]
         boot = ("-kernel", str(place.kernel), "-initrd", str(place.initramfs))
-        common = f"rw console={self.console_at} panic=-1 mitigations=off net.ifnames=0 {PLAIN_CONSOLE}"
+        common = f"rw console={self.console_at} {self.ends_by} mitigations=off net.ifnames=0 {PLAIN_CONSOLE}"
         append = ("-append", f"{common} {line} {words}")
         super().__init__(work, *boot, *append, "-smp", "2", *arguments, lab=lab, memory_mib=memory_mib)
 
@@ -60,6 +62,16 @@ class Rescued(Node):
     def last_words(self) -> str:
         """As of every guest."""
         return self.pending()
+
+
+class Attended(Rescued):
+    """With a person before it, who may press Enter."""
+
+    ends_by = ""
+
+    def types(self, text: str) -> None:
+        """As that person."""
+        self._shell.sendall(text.encode())
 
 
 class Site:

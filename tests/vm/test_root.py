@@ -24,6 +24,7 @@ from tests.vm.diskless import (
     AOEROOT,
     MACS,
     TAPS,
+    Attended,
     Node,
     Site,
     Writing,
@@ -276,6 +277,18 @@ def _boots_on(node: Node, said: str) -> None:
     node.start("exit")
     node.see(said)
     node.process.wait(timeout=PATIENCE_S)
+
+
+def test_enter_gives_a_shell_while_there_is_no_disk(built: BuiltImage, site: Site, tmp_path: Path) -> None:
+    """By the shell of the initramfs, on its console."""
+    node = Attended(tmp_path, built, "aoeroot=e1.0,mtu=9000", *site.cards, lab=site.lab)
+    try:
+        node.see("Enter gives a shell")
+        node.types("\n")
+        node.see("there is no disk yet; when this shell ends, it is looked for again")
+        node.see("(aoe-root) ")
+    finally:
+        node.kill()
 
 
 @pytest.mark.parametrize(
