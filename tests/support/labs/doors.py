@@ -49,7 +49,7 @@ BEATS = (
     " dd if=/dev/zero of=/mnt/beat bs=4k count=20 conv=notrunc oflag=direct 2>/dev/null || touch /tmp/failed;"
     " read b _ </proc/uptime; t=$((${b%.*}${b#*.}-${a%.*}${a#*.})); echo $t >>/tmp/beats; done"
 )
-"""Nearly always one request past the page cache is under way: how long twenty of them took, in 10 ms."""
+"""Twenty writes past the page cache, one after the other, again and again: how long they took, in 10 ms."""
 
 
 def with_door() -> GuestFiles:
