@@ -1,6 +1,5 @@
 """Asks a daemon: blocking, one question at a time."""
 
-import select
 import socket
 import struct
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from aoe.control.messages import (
 )
 from aoe.control.peers import holder
 from aoe.control.rights import READING
+from aoe.disk.syscalls import is_readable
 from aoe.errors import ControlFailed
 from aoe.printable import plain
 
@@ -58,7 +58,7 @@ class Client:
         """Whether the daemon has not ended the connection. What it sends unasked does that, too."""
         try:
             self._socket.setblocking(False)
-            return not select.select([self._socket], [], [], 0)[0]
+            return not is_readable(self._socket)
         except (OSError, ValueError):
             return False
 

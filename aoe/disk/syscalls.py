@@ -6,6 +6,8 @@ import errno
 import fcntl
 import os
 import re
+import select
+import socket
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -244,6 +246,14 @@ def sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def is_readable(it: int | socket.socket, within_s: float = 0.0) -> bool:
+    """Whether there is something to read, or nothing will come, after so many seconds at most. select(2)
+    would refuse descriptors from 1,024 on."""
+    poll = select.poll()
+    poll.register(it, select.POLLIN)
+    return bool(poll.poll(1000 * within_s))
 
 
 def close_all(descriptors: Iterable[int]) -> None:

@@ -1,14 +1,13 @@
 """The check of an image, by a process of its own, while others are served."""
 
 import os
-import select
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
 from aoe import limits
-from aoe.disk.syscalls import leave_all_but
+from aoe.disk.syscalls import is_readable, leave_all_but
 from aoe.errors import AoeError, ConfigurationError
 from aoe.image import qemu
 from aoe.image.nodes import Part
@@ -32,7 +31,7 @@ class Check:
     def is_over(self, wait_s: float) -> bool:
         """Whether all layers were found whole, after so many seconds at most. ConfigurationError for one that
         is not."""
-        if not select.select([self._found], [], [], wait_s)[0]:
+        if not is_readable(self._found, wait_s):
             return False
         said = os.read(self._found, limits.IMAGE_SAID_BYTES)
         if said != _WHOLE:

@@ -3,7 +3,6 @@ its file is opened once; then nothing is mounted any more, and the descriptor is
 
 import logging
 import os
-import select
 import socket
 import subprocess
 import time
@@ -390,7 +389,7 @@ def _open_and_send(become: Callable[[], None], path: Path, flags: int, its: sock
 
 
 def _received(ours: socket.socket, path: Path) -> int:
-    if not select.select([ours], [], [], timing.IMAGE_ANSWER_S)[0]:
+    if not syscalls.is_readable(ours, timing.IMAGE_ANSWER_S):
         raise ConfigurationError(f"{path} is not opened in {timing.IMAGE_ANSWER_S:g} s")
     _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     if not descriptors:

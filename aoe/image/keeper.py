@@ -2,13 +2,13 @@
 daemons, and starts them again where they ended. It ends once no process can ask it any more."""
 
 import logging
-import select
 import socket
 from collections.abc import Callable
 from typing import Any
 
 from aoe import limits, timing
 from aoe.disk import child
+from aoe.disk.syscalls import is_readable
 from aoe.errors import AoeError
 from aoe.image.messages import Checking, Wanted, decode, encode, facts
 from aoe.image.serving import Images
@@ -59,7 +59,7 @@ def _next(connection: socket.socket, images: Images) -> bytes:
     """The next message; empty: no process can ask any more."""
     while True:
         images.forget()
-        if select.select([connection], [], [], timing.IMAGE_FORGOTTEN_S)[0]:
+        if is_readable(connection, timing.IMAGE_FORGOTTEN_S):
             return connection.recv(limits.IMAGE_MESSAGE_BYTES_MAX)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aoe import limits, timing
-from aoe.disk.syscalls import close_all
+from aoe.disk.syscalls import close_all, is_readable
 from aoe.disk.threads import aside
 from aoe.errors import ConfigurationError
 from aoe.node.opener_messages import Answer, Misunderstood, Request, decode_answer, encode
@@ -128,7 +128,7 @@ class Connection:
 
     def _is_answered(self, to: socket.socket) -> bool:
         began_s = time.monotonic()
-        while not _is_readable(to, timing.OPENER_LOOK_S):
+        while not is_readable(to, timing.OPENER_LOOK_S):
             waited_s = time.monotonic() - began_s
             if waited_s > timing.OPENER_SILENT_S:
                 self._say_silent()
@@ -165,7 +165,7 @@ class Connection:
         request = self._owed
         if request is None:
             return
-        if not _is_readable(self._socket):
+        if not is_readable(self._socket):
             raise OpenerLost(_SILENT)
         self._owed = None
         try:
@@ -241,7 +241,7 @@ class Connection:
             if not self._asking.acquire(blocking=False):
                 return  # what comes is an answer
             try:
-                if not _is_readable(watched):
+                if not is_readable(watched):
                     return  # it was an answer
                 if self._owed is not None:
                     self._catch_up()
@@ -326,13 +326,6 @@ class _Watched:
         """Watch it no more."""
         self._loop.remove_reader(self._events)
         self._events.close()
-
-
-def _is_readable(it: socket.socket, within_s: float = 0.0) -> bool:
-    """With a timeout, `recv` waits for that."""
-    poll = select.poll()
-    poll.register(it, select.POLLIN)
-    return bool(poll.poll(1000 * within_s))
 
 
 def send(to: socket.socket, request: Request, descriptors: Sequence[int] = ()) -> None:

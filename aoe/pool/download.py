@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import json
 import os
-import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from aoe import limits, timing
+from aoe.disk.syscalls import is_readable
 from aoe.errors import AoeError, ConfigurationError, FetchFailed, PoolError
 from aoe.pool import handles
 from aoe.printable import plain
@@ -276,7 +276,7 @@ def _lines(said: int) -> Iterator[bytes]:
     """What comes; an empty one where nothing does for a moment."""
     left = b""
     while True:
-        if not select.select([said], [], [], timing.SANDBOX_LOOK_S)[0]:
+        if not is_readable(said, timing.SANDBOX_LOOK_S):
             yield b""
             continue
         piece = os.read(said, limits.DOWNLOAD_NOTE_BYTES)

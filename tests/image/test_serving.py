@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from aoe.disk.image import ENDED
-from aoe.disk.syscalls import punch_hole
+from aoe.disk.syscalls import close_all, punch_hole
 from aoe.errors import ConfigurationError
 from aoe.image import daemon, mounts
 from aoe.image.messages import Wanted
@@ -25,6 +26,8 @@ from tests.support.waiting import statuses, wait_for, wait_for_end
 
 SIZE = 4 << 20
 DATA = b"some bytes " * 100
+SELECT_MAX = 1024
+"""Where the numbers of descriptors end that select(2) takes."""
 
 
 pytestmark = pytest.mark.usefixtures("programs")
@@ -52,6 +55,22 @@ def test_what_is_written_is_in_the_image(images: Images, tmp_path: Path, form: s
     tool("qemu-img", "convert", "-f", form, "-O", "raw", path, raw)
     assert raw.read_bytes()[1 << 20 :].startswith(DATA)
     assert f"{mounts.PREFIX}{os.getpid()}-" not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_an_image_may_be_one_of_many(images: Images, tmp_path: Path) -> None:
+    """This process has more descriptors than select(2) takes, and waits for the check of an image."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    path = create(tmp_path / "d.qcow2")
+    others = [os.dup(0) for _ in range(SELECT_MAX)]
+    try:
+        told, fd = images.open(wanted(path))
+        assert fd > SELECT_MAX
+        assert os.pread(fd, 4, 0) == bytes(4)
+        images.release(told.image.rpartition(":")[0])
+    finally:
+        close_all(others)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def faults(process: int) -> int:
