@@ -47,6 +47,10 @@ MEASURE_S = 2.0
 """How long a disk has to say how large it is."""
 IMAGE_ANSWER_S = 30.0
 """How long a process that serves an image has to answer."""
+IMAGE_IDLE_S = 5.0
+"""How long one may do nothing before it answers, while clients wait for it: Linux tries another port after
+10 s. It is killed then. One that runs, or is kept by a disk, has all the time to answer, as it would not end
+sooner."""
 IMAGE_READY_S = 10.0
 """How long it may take for an answer before its disk is cut, or grows: clients do not wait for that, but
 it may wait for what they have it flush."""
@@ -67,6 +71,8 @@ IMAGE_LOOK_S = 0.05
 """Between two looks whether another program still has an image, or a process that serves one has ended."""
 IMAGE_END_S = 30.0
 """How long a process that serves an image has to write what it has, and to end."""
+IMAGE_KILLED_S = 5.0
+"""How long one that was killed is waited for: it takes longer only while a disk keeps it."""
 IMAGE_AGAIN_S = 1.0
 """After which it is tried again to have an image served whose process ended."""
 GROWN_SEEN_S, GROWN_LOOK_S = 10.0, 0.1

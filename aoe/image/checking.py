@@ -1,15 +1,13 @@
 """The check of an image, by a process of its own, while others are served."""
 
 import os
-import signal
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import NoReturn
 
 from aoe import limits
 from aoe.disk.syscalls import is_readable, leave_all_but
 from aoe.errors import AoeError, ConfigurationError
-from aoe.image import qemu
+from aoe.image import processes, qemu
 from aoe.image.nodes import Part
 from aoe.image.user import end_with
 
@@ -41,9 +39,7 @@ class Check:
     def end(self) -> None:
         """At once, if it is not over."""
         os.close(self._found)
-        with suppress(ProcessLookupError):
-            os.kill(self._process, signal.SIGKILL)
-        os.waitpid(self._process, 0)
+        processes.end(processes.Forked(self._process))
 
 
 def _look(layers: Sequence[tuple[Part, str]], its: int, parent: int) -> NoReturn:

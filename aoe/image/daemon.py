@@ -15,7 +15,7 @@ from typing import Any
 from aoe import limits, timing
 from aoe.disk import locks, syscalls
 from aoe.errors import ConfigurationError
-from aoe.image import mounts, qemu, sound
+from aoe.image import mounts, processes, qemu, sound
 from aoe.image.files import Chain
 from aoe.image.graph import Graph
 from aoe.image.nodes import SECRET, Part, export_of, nodes
@@ -59,6 +59,8 @@ class Daemon:
         self._inside = chain.directory
         """The directory of the image, as its process has it."""
         self._graph = Graph(self._do)
+        self._written: tuple[str, ...] = ()
+        """What its process may write."""
 
     @property
     def process(self) -> int:
@@ -74,6 +76,12 @@ class Daemon:
         """Have the image: no other program writes to it then. ConfigurationError; Gone where the process has
         ended."""
         with self._or_none():
+            left = processes.left_with(self._chain.places)
+            if left:
+                raise ConfigurationError(
+                    f"{self._place}: process {left}, which served it, was killed and has not ended, as a "
+                    "disk keeps it; look at that disk"
+                )
             self._begin()
             self._open_nodes()
 
@@ -135,7 +143,9 @@ class Daemon:
 
     def _switch(self, file: str) -> None:
         self._let_in()
+        self._written += (self._place,)
         self._graph.go_on(self._inside, file)
+        self._written = (self._place,)
 
     def check(self) -> None:
         """That it answers, unless it has ended: then the next one does. ConfigurationError."""
@@ -221,6 +231,7 @@ class Daemon:
 
     def _begin(self) -> None:
         self._graph, self._inside = Graph(self._do), self._chain.directory
+        self._written = () if self._how.read_only else (self._place,)
         try:
             mounts.let_mount(self._user)
         except OSError as error:
@@ -235,7 +246,7 @@ class Daemon:
         try:
             with its:  # which is that process's alone then, so that its end is seen
                 self._process = _started(passed, its.fileno(), said, becoming(self._user))
-            self._asked = Qmp(ours)
+            self._asked = Qmp(ours, lambda: processes.is_at_work(self.process))
             self._asked.begin()
             if key >= 0:
                 self._do("object-add", **{"qom-type": "secret", "id": SECRET, "file": name_of(key)})
@@ -288,7 +299,10 @@ class Daemon:
         with mounts.mountpoint(self._user, self._within) as file:
             self._do("block-export-add", **export_of(str(file), read_only=self._how.read_only))
             flags = os.O_RDONLY if self._how.read_only else os.O_RDWR
-            return opened_as(self._user, file, flags)
+            fd = opened_as(self._user, file, flags)
+        assert self._asked is not None, "it was begun"
+        self._asked.idle_s = timing.IMAGE_IDLE_S
+        return fd
 
     def _ends(self) -> bool:
         """Whether its process has ended, or does at this moment."""
@@ -325,13 +339,13 @@ class Daemon:
         self._chain.close()
 
     def kill(self) -> None:
-        """End it at once. What it has locked is free once its last request in io_uring is over."""
+        """End it at once. What it has locked is free once its last request in io_uring is over; where a disk
+        keeps it, it ends later."""
         if self._asked is not None:
             self._asked.close()
             self._asked = None
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            processes.end(self._process, self._written)
             self._process = None
         if self._said >= 0:
             os.close(self._said)
@@ -372,9 +386,7 @@ def opened_as(user: User, path: Path, flags: int) -> int:
         try:
             return _received(ours, path)
         finally:
-            with suppress(ProcessLookupError):
-                os.kill(child, 9)
-            os.waitpid(child, 0)
+            processes.end(processes.Forked(child))
 
 
 def _open_and_send(become: Callable[[], None], path: Path, flags: int, its: socket.socket) -> None:

@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -17,8 +18,12 @@ class Gone(ConfigurationError):
 class Qmp:
     """One at a time. ConfigurationError with the process's own words for what it refuses, Gone."""
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket, is_at_work: Callable[[], bool] = lambda: False) -> None:
+        """`is_at_work` tells whether the process does something, or is kept by a disk."""
         self._socket = connected
+        self._is_at_work = is_at_work
+        self.idle_s = timing.IMAGE_ANSWER_S
+        """How long it may do nothing before it answers, seconds."""
         self._rest = b""
         self._asked = 0
         self.answers = True
@@ -32,7 +37,7 @@ class Qmp:
         self.do("qmp_capabilities")
 
     def do(self, verb: str, within_s: float = timing.IMAGE_ANSWER_S, **arguments: Any) -> Any:
-        """What it returns; `within_s` seconds, unless it is Gone. What it says later is passed over."""
+        """What it returns, `within_s` seconds at most; or it is Gone. What it says later is passed over."""
         self._begin_to_wait(within_s)
         self._asked += 1
         words = {"execute": verb, "arguments": arguments, "id": self._asked}
@@ -52,6 +57,7 @@ class Qmp:
 
     def _begin_to_wait(self, within_s: float) -> None:
         self._within_s, self._until_s = within_s, time.monotonic() + within_s
+        self._look_s = self._until_s - within_s + min(within_s, self.idle_s)
 
     def close(self) -> None:
         """Ask no more."""
@@ -70,11 +76,13 @@ class Qmp:
     def _more(self) -> bytes:
         if len(self._rest) > limits.IMAGE_LINE_BYTES_MAX:
             raise Gone("it says too much")
-        left_s = self._until_s - time.monotonic()
-        if left_s <= 0:
-            self.answers = False
-            raise Gone(f"it has not answered for {self._within_s:g} s")
-        self._socket.settimeout(left_s)
+        now_s = time.monotonic()
+        if now_s >= self._look_s:
+            if now_s >= self._until_s or not self._is_at_work():
+                self.answers = False
+                raise Gone(f"it has not answered for {min(self._within_s, self.idle_s):g} s")
+            self._look_s = min(now_s + timing.IMAGE_LOOK_S, self._until_s)
+        self._socket.settimeout(max(self._look_s - now_s, 1e-3))
         try:
             more = self._socket.recv(limits.IMAGE_LINE_BYTES_MAX)
         except TimeoutError:

@@ -12,7 +12,7 @@ from aoe.disk.found import beneath_file
 from aoe.disk.identity import file_name
 from aoe.disk.syscalls import close_all
 from aoe.errors import ConfigurationError
-from aoe.image import mounts, sound
+from aoe.image import mounts, processes, sound
 from aoe.image.checking import Check
 from aoe.image.daemon import Daemon, How
 from aoe.image.files import open_chain
@@ -148,7 +148,8 @@ class Images:
         return _Opening(wanted, daemon, chain.parts[0].fd, doubtful, check, now_s, now_s)
 
     def forget(self) -> None:
-        """Let go of what was looked at and is not asked for any more."""
+        """Let go of what was looked at and is not asked for any more, and of processes that have ended."""
+        processes.reap()
         before_s = time.monotonic() - timing.IMAGE_FORGOTTEN_S
         for key, opening in list(self._openings.items()):
             if opening.asked_s < before_s:
