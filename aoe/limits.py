@@ -388,8 +388,8 @@ IMAGE_LINE_BYTES_MAX = 1 << 20
 """Of one answer of a process that serves an image."""
 IMAGE_MESSAGE_BYTES_MAX = 1 << 16
 """Of a message between a target and the process that has its images served."""
-IMAGE_KEY_BYTES_MAX = 1 << 12
-"""Of the key of an image: QEMU takes no longer one for LUKS."""
+IMAGE_KEY_BYTES_MAX, IMAGE_REPLAYED_BYTES = 1 << 12, 256 << 20
+"""Of a key: QEMU takes no longer one for LUKS; and by how much the log of a vhdx may lengthen it."""
 IMAGE_MERGED_BYTES_PER_S = 64 << 20
 """Merged into an image that is served: its clients want the disk, too."""
 IMAGE_MEMORY_KEPT = 8 << 20

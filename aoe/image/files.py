@@ -95,13 +95,25 @@ class _Walk:
         fd = self._open(name, place, writes=writes)
         if form == RAW:
             return Part(fd=fd, layer=Layer(format=RAW, size=os.fstat(fd).st_size))
-        layer = qemu.info(fd, place)
+        layer = self._looked_at(fd, place, form, writes=writes)
         layers.check(layer, form, place)
+        if writes:
+            layers.check_written(layer, place)
         data = layers.data_of(layer, place)
         if not data:
             return Part(fd=fd, layer=layer)
         beside = self._beside(data, place)
         return Part(fd=fd, layer=layer, data=self._open(beside, self._place(beside), writes=writes))
+
+    def _looked_at(self, fd: int, place: str, form: str, *, writes: bool) -> Layer:
+        """A vhdx of which writes were interrupted may have to be written before it can be read."""
+        try:
+            return qemu.info(fd, place)
+        except ConfigurationError:
+            if form != "vhdx" or not writes:
+                raise
+        qemu.replay(fd)
+        return qemu.info(fd, place)
 
     def _place(self, name: str) -> str:
         """What a file of the directory is called for people."""

@@ -16,7 +16,9 @@ from aoe.printable import plain
 
 _PROTOCOL = re.compile(r"[A-Za-z0-9+.-]+:")
 """How a name begins that QEMU takes for something else than a file (`json:`, `nbd:`)."""
-_WHOLE = ("monolithicSparse", "streamOptimized")
+_STREAM = "streamOptimized"
+"""The kind of vmdk that is compressed, in which nothing can be written again."""
+_WHOLE = ("monolithicSparse", _STREAM)
 """The kinds of vmdk that are one file."""
 
 
@@ -84,6 +86,14 @@ def check(layer: Layer, wanted: str, place: str) -> None:
     if layer.format == "vmdk" and layer.kind not in _WHOLE:
         raise ConfigurationError(
             f"{place} has its bytes in other files ({plain(layer.kind)}); convert it: qemu-img convert"
+        )
+
+
+def check_written(layer: Layer, place: str) -> None:
+    """ConfigurationError for what QEMU reads alone."""
+    if layer.format == "vmdk" and layer.kind == _STREAM:
+        raise ConfigurationError(
+            f"{place} can only be read ({_STREAM}); say read-only, or convert it: qemu-img convert"
         )
 
 

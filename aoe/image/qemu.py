@@ -33,7 +33,8 @@ def info(fd: int, place: str) -> Layer:
     words = ("-U", "--output=json", name_of(fd))
     done = qemu_img.run("info", *words, reads=(fd,), end_s=timing.IMAGE_INFO_S)
     if done.status:
-        raise ConfigurationError(f"{place}: {_said(done, fd, place)}")
+        said = _said(done, fd, place)
+        raise ConfigurationError(f"{place} cannot be read as an image ({said}); look at it: qemu-img info")
     layer = parse(done.out.encode())
     if layer.format == "vdi" and _vdi_ends_early(fd):
         raise ConfigurationError(f"{place} is damaged: its end is cut off; fetch it again")
@@ -47,6 +48,13 @@ def _vdi_ends_early(fd: int) -> bool:
         return True
     data, block, blocks = _VDI_HEAD.unpack(head)
     return bool(os.fstat(fd).st_size < data + block * blocks)
+
+
+def replay(fd: int) -> None:
+    """Have done what the log of a vhdx, open to be written, says is under way, as after a power cut. Nothing
+    is done where another program has it; whether it can be read then is another question."""
+    most = os.fstat(fd).st_size + limits.IMAGE_REPLAYED_BYTES
+    qemu_img.run("check", "-q", "-r", "all", "-f", "vhdx", name_of(fd), writes=(fd,), file_bytes=most)
 
 
 def check(part: Part, place: str) -> None:
@@ -63,4 +71,5 @@ def check(part: Part, place: str) -> None:
 def _said(done: child.Done, fd: int, place: str) -> str:
     """In one line, with the name that the file has for people."""
     lines = (done.problem or done.out)[: limits.IMAGE_SAID_BYTES].replace(name_of(fd), place)
-    return plain(lines.split("; ")[0].removeprefix("qemu-img: "))
+    said = lines.split("; ")[0].removeprefix("qemu-img: ")
+    return plain(said.replace(f"Could not open '{place}': ", ""))
