@@ -15,7 +15,7 @@ from aoe.foreign import ggaoed, vblade
 from aoe.foreign.found import Disk, Found, Line, Setting, left_out
 from aoe.foreign.shell import Command, commands, variables
 from aoe.foreign.together import Together, together
-from aoe.image.formats import KEYED, format_of
+from aoe.image.formats import key_of
 from aoe.node.content import content
 from aoe.printable import plain
 
@@ -125,7 +125,7 @@ def _exports(serve: Serve) -> Iterator[ExportConfig]:
             read_only=how.read_only,
             copy_of=serve.copy_of,
             format=as_format(how.format),
-            key_file=how.key_file if format_of(path, how.format) in KEYED else None,
+            key_file=key_of(path, how.format, how.key_file),
             mask=serve.mask,
             interfaces=(*serve.interfaces, *serve.links),
             force=serve.force,

@@ -201,6 +201,9 @@ def _image(export: ExportConfig, name: str) -> tuple[str, Facts]:
     check_key(name, export.form, export.key_file)
     if not Path(export.place).is_file():
         raise ConfigurationError(f"{name} is no file; name an image")
+    key = export.key_file
+    if key is not None and not Path(key).is_file():
+        raise ConfigurationError(f"{name}: {plain(key)} is no file; name the file with the key")
     if not is_installed():
         raise ConfigurationError(f"{export.address}: {MISSING.format(PROGRAM)}")
     return f"{name}: an image in {export.form}", {"format": export.form, "read_only": export.read_only}

@@ -18,7 +18,7 @@ from aoe.disk.file import FileDisk
 from aoe.disk.open import Opening, disk_of, open_disk
 from aoe.image import keeper
 from aoe.image.asking import Asked, StillChecked
-from aoe.image.formats import RAW, format_of
+from aoe.image.formats import RAW, format_of, key_of
 from aoe.link.base import Link
 from aoe.link.packet import only_interface
 from aoe.node.desk import Desk
@@ -79,8 +79,9 @@ def _images(command: Serve) -> Asked:
 
 
 def _opening(one: Wanted, how: Opening) -> Opening:
-    """How one is opened, in the format that its name says where none was."""
-    return how._replace(format=format_of(str(one.path), how.format))
+    """How one is opened, in the format that its name says where none was, and with the key if it has one."""
+    path = str(one.path)
+    return how._replace(format=format_of(path, how.format), key_file=key_of(path, how.format, how.key_file))
 
 
 def user_to_become() -> pwd.struct_passwd | None:
@@ -193,8 +194,8 @@ def _config(command: Serve) -> Config:
     return Config(target, tuple(_export(one, command.opening) for one in command.wanted))
 
 
-def _export(one: Wanted, how: Opening) -> ExportConfig:
-    typed = str(one.path)
+def _export(one: Wanted, said: Opening) -> ExportConfig:
+    typed, how = str(one.path), _opening(one, said)
     is_tag = typed.partition("=")[0] in BY_TAG
     return ExportConfig(
         path=f"./{typed}" if is_tag else typed,

@@ -21,6 +21,11 @@ def format_of(path: str, said: str) -> str:
     return ending.lower() if stem and dot and ending.lower() in FORMATS else RAW
 
 
+def key_of(path: str, said: str, key_file: str | None) -> str | None:
+    """The key file for what is at a path, where one is named for several: what has no key gets none."""
+    return key_file if format_of(path, said) in KEYED else None
+
+
 def check_key(path: str, form: str, key_file: str | None) -> None:
     """ConfigurationError for a key of what takes none, and where one is missing."""
     if key_file is not None and form not in KEYED:

@@ -15,7 +15,7 @@ from aoe.errors import ConfigurationError
 from aoe.image import mounts, processes, sound
 from aoe.image.checking import Check
 from aoe.image.daemon import Daemon, How
-from aoe.image.files import open_chain
+from aoe.image.files import Chain, open_chain
 from aoe.image.messages import Checking, Told, Wanted
 from aoe.image.nodes import Part
 from aoe.image.qmp import Gone
@@ -128,14 +128,13 @@ class Images:
     def _looked_at(self, wanted: Wanted) -> _Opening:
         """Locked, and its check under way where it needs one."""
         secret = _read_key(wanted.key_file)
-        if secret is not None and secret.endswith(b"\n"):
-            log.warning("%s ends with a newline, which is a part of the key", wanted.key_file)
         chain = open_chain(Path(wanted.path), wanted.format, self._user, read_only=wanted.read_only)
         how = How(
             read_only=wanted.read_only, direct=wanted.direct, secret=secret, patience_s=wanted.patience_s
         )
         daemon = Daemon(chain, how, self._user, self._within)
         try:
+            _check_keyed(chain, keyed=secret is not None)
             daemon.start()
             if _is_volume(wanted):
                 daemon.check_kept()
@@ -264,6 +263,18 @@ def _key(path: str) -> str:
         reason = error.strerror if isinstance(error, OSError) else "no name of a file"
         raise ConfigurationError(f"{path}: {reason}; name an image") from error
     return f"{found.st_dev}:{found.st_ino}"
+
+
+def _check_keyed(chain: Chain, *, keyed: bool) -> None:
+    """ConfigurationError for what has a key, and none is said; and for what is not as secret as it seems."""
+    encrypted = [place for part, place in zip(chain.parts, chain.places, strict=True) if part.layer.encrypted]
+    if encrypted and not keyed:
+        raise ConfigurationError(f"{encrypted[0]} is encrypted; name the file with its key (key-file)")
+    if keyed and not encrypted:
+        raise ConfigurationError(
+            f"{chain.places[0]} is not encrypted, and needs no key; leave the key file out, or encrypt it: "
+            "qemu-img convert"
+        )
 
 
 def _read_key(file: str | None) -> bytes | None:

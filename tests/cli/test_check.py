@@ -17,6 +17,7 @@ from aoe.disk.open import open_disk
 from aoe.link.naming import Known
 from aoe.pool.requests import Create
 from tests.pool.pools import fresh, working
+from tests.support.tools import need_images
 
 LO = '[target]\ninterfaces = ["lo"]\n'
 
@@ -72,6 +73,17 @@ def test_volumes_are_looked_at_in_their_pools_also_while_a_daemon_has_these(tmp_
         held = open_disk(Path(work.path_of("web1")))
         assert found(LO + text)[1][0] is False
         held.close()
+
+
+def test_an_image_and_its_key_are_looked_for_and_not_opened(tmp_path: Path) -> None:
+    need_images()
+    image, key = tmp_path / "a.luks", tmp_path / "key"
+    text = LO + export(image, more=f'key-file = "{key}"\n')
+    assert found(text)[1] == (False, f"e1.0: {image} is no file; name an image")
+    image.touch()
+    assert found(text)[1] == (False, f"e1.0: {image}: {key} is no file; name the file with the key")
+    key.touch()
+    assert found(text)[1] == (True, f"e1.0: {image}: an image in luks")
 
 
 def test_json_has_the_same_as_objects(disk: Path, tmp_path: Path) -> None:
