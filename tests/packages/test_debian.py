@@ -100,7 +100,7 @@ def test_a_root_disk_needs_no_python(package: Path) -> None:
     assert {"initramfs-tools", "nbdkit"} <= needs
     assert not [one for one in needs if "python" in one or "aoe" in one]
     listed = [it.split() for it in tool("dpkg-deb", "--contents", other).splitlines()]
-    modes = {name.removeprefix("./usr/"): mode for mode, *_, name in listed}
+    modes = {name.removeprefix("./").removeprefix("usr/"): mode for mode, *_, name in listed}
     for path in (
         *("lib/aoe-root/aoe-door", "lib/aoe-root/aoe_nbd_plugin.so", "share/man/man7/aoe-root.7.gz"),
         "share/initramfs-tools/scripts/aoe-root",
@@ -110,6 +110,7 @@ def test_a_root_disk_needs_no_python(package: Path) -> None:
         *("lib/aoe-root/aoe-door", "lib/aoe-root/pack", "share/initramfs-tools/hooks/aoe-root"),
         *(f"share/initramfs-tools/scripts/local-{it}/aoe-root" for it in ("top", "premount", "bottom")),
         *(f"lib/dracut/modules.d/90aoe-root/{it}.sh" for it in ("module-setup", "hook")),
+        "etc/network/if-pre-up.d/aoe-root",
     ):
         assert modes[path] == "-rwxr-xr-x"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.packages.initramfs import FUNCTIONS, each_shell, run
+from tests.support.labs.building import ROOT
 
 MAC, OTHER = "52:54:00:12:34:56", "52:54:00:ab:cd:ef"
 MEANT = (
@@ -153,6 +154,17 @@ def test_what_manages_interfaces_is_told(shell: str, interfaces: Path, tmp_path:
         assert (there / f"network/ifstate.{name}").read_text() == "aoe-root\n"
         unit = (there / f"systemd/system/ifup@{escaped}.service.d/aoe-root.conf").read_text()
         assert unit == "[Service]\nExecStart=\nExecStart=/bin/true\nExecStop=\n"
+    refused = "aoe-root: the root comes by {}, which stays as it is; remove it from /etc/network/interfaces\n"
+    for name in ("ens3", "ens4", "br0", "br-san-1"):
+        assert _ifupdown_asks(shell, name, there) == (1, refused.format(name))
+    for name in ("ens5", "br-san", "--all", "lo", ""):
+        assert _ifupdown_asks(shell, name, there) == (0, "")
+
+
+def _ifupdown_asks(shell: str, name: str, there: Path) -> tuple[int, str]:
+    """Whether an interface may be brought up, and what is said of that."""
+    done = run(shell, f". {ROOT}/debian/aoe-root.if-pre-up", IFACE=name, AOE_RUN=str(there))
+    return done.returncode, done.stderr
 
 
 @each_shell

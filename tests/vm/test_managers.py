@@ -26,7 +26,7 @@ LIST = "nmcli --colors no --terse --fields DEVICE,STATE device"
 ORDERS = (
     "systemctl restart systemd-networkd NetworkManager networking",
     "ifdown -a && ifup -a",
-    "ifdown eth0",
+    "ifdown eth0; ! ifup eth0 && ifdown eth0",
 )
 
 
