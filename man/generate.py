@@ -157,7 +157,7 @@ def _bracketed(action: argparse.Action) -> str:
 
 def _operand(action: argparse.Action) -> str:
     shown = italic(str(action.metavar))
-    return {"+": f"{shown} ...", "*": f"[{shown} ...]"}.get(str(action.nargs), shown)
+    return {"+": f"{shown} ...", "*": f"[{shown} ...]", "?": f"[{shown}]"}.get(str(action.nargs), shown)
 
 
 def _value(action: argparse.Action) -> str:
@@ -232,9 +232,9 @@ def asking() -> Iterator[str]:
 
 
 def pools() -> Iterator[str]:
-    """The options that each command has that works on a pool, but for `--plan`."""
+    """The options that commands have that work on a pool."""
     known = commands(target_parser.parser())["volume create"]._actions
-    yield from _told(it for it in known if {*it.option_strings} & {*COMMON, *POOLS})
+    yield from _told(it for it in known if {*it.option_strings} & {*COMMON, *ASKING, *POOLS})
 
 
 def _is_common(action: argparse.Action) -> bool:

@@ -62,11 +62,11 @@ def _tell(job: Job, trusted: ssl.SSLContext, said: IO[str]) -> None:
 
 
 def fetch(job: Job, trusted: ssl.SSLContext, say: Say) -> None:
-    """Until all of it is there; `trusted` judges servers of https. ConfigurationError for what is too large,
-    FetchFailed for what the server does, OSError of the store."""
+    """What comes behind the bytes that the file has, until all of it is there; `trusted` judges servers of
+    https. ConfigurationError for what is too large, FetchFailed for what the server does, OSError of the
+    store."""
     note = load(os.pread(job.note, limits.DOWNLOAD_NOTE_BYTES, 0), job.url)
-    at = min(note.kept, os.fstat(job.part).st_size) if note.version else 0
-    os.ftruncate(job.part, at)
+    at = os.fstat(job.part).st_size
     watch = _Watch(job.stall_s)
     with _answer(job, trusted, at, note.version) as found:
         if found.status == _NO_SUCH_PART and _whole(found.headers) == at:

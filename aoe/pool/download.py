@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -177,7 +177,16 @@ def fetched(scratch: Scratch, url: str, sha256: str | None, told: Told) -> Itera
             file = Fetched(within, key, part)
             most = scratch.spare + os.fstat(part).st_blocks * 512
             how = most, scratch.refusal(most), timing.DOWNLOAD_STALL_S, os.getpid()
-            _ask(Job(url, part, note, *how), told)
+            known = load(os.pread(note, limits.DOWNLOAD_NOTE_BYTES, 0), url)
+            os.ftruncate(part, min(known.kept, os.fstat(part).st_size) if known.version else 0)
+            try:
+                _ask(Job(url, part, note, *how), told)
+            except ConfigurationError:  # it has no room here
+                file.forget()
+                raise
+            except BaseException:
+                _end(file, note, url)
+                raise
             if sha256 is not None:
                 _check(file, sha256, said)
             yield file
@@ -202,6 +211,18 @@ def _lock(part: int, said: str) -> None:
         fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise PoolError(f"{said} is being fetched by another process; wait for it, or end it") from error
+
+
+def _end(file: Fetched, note: int, url: str) -> None:
+    """Keep what the next one can go on with, on stable storage; remove what none can."""
+    with suppress(OSError):
+        known = load(os.pread(note, limits.DOWNLOAD_NOTE_BYTES, 0), url)
+        count = os.fstat(file.fd).st_size
+        if not (known.version and count):
+            file.forget()
+            return
+        os.fdatasync(file.fd)
+        os.pwrite(note, replace(known, kept=count).dump(), 0)
 
 
 def _check(file: Fetched, sha256: str, said: str) -> None:
