@@ -367,6 +367,8 @@ SCHEDULE_DUES_MAX, SCHEDULE_PRUNED_MAX = 64, 4
 """Volumes for which something is done at one look, and snapshots of one of them that go."""
 POOL_FOREIGN_HEAD_BYTES = 512
 """Of an image of others: what it begins with may speak against its name."""
+POOL_QCOW2_BYTES_MAX, POOL_QCOW2_BYTES_PER_BYTE = 1 << 51, 8192
+"""Of a disk in qcow2: a table of 32 MiB leads to tables of 64 KiB, each for 512 MiB."""
 POOL_HOLE_BYTES = 1 << 20
 """Zeroes of which a copy makes a hole; fewer are written, so that it has few extents."""
 POOL_IMAGE_HEAD_BYTES = 64 << 20
@@ -431,7 +433,6 @@ CLOUD_EPOCH_MAX = (1 << 31) - 1
 # What must hold between them
 
 assert 6 * (DOWNLOAD_URL_MAX + DOWNLOAD_VERSION_MAX) + 256 < DOWNLOAD_NOTE_BYTES
-
 assert max(OPENER_STORES_MAX, 2) + OPENER_CHANGES_MAX <= OPENER_DESCRIPTORS_MAX <= 253
 assert OPENER_STORES_BYTES + 3 * 6 * 4096 + OPENER_SAID_BYTES + 8192 < OPENER_MESSAGE_BYTES_MAX
 assert HELD_MAX * (HELD_NAME_MAX + 1) < (1 << 17) - 100

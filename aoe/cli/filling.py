@@ -144,7 +144,7 @@ class Save(NamedTuple):
     plan: bool
     volume: str
     file: Path
-    format: Format
+    format: Format | None
 
     def run(self, report: Report) -> int:
         """Nothing is there until it is whole."""

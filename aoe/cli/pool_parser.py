@@ -134,7 +134,8 @@ def _add_copies(verbs: Any) -> None:
     _plan(command)
     command.add_argument("volume", metavar=_EITHER, help="what is saved")
     command.add_argument("file", type=Path, metavar="FILE", help="the image; nothing may be there")
-    command.add_argument("--format", choices=FORMATS, default="raw", help="what the image is (raw)")
+    form = "what the image is, where its name does not say it: raw, unless it ends as .qcow2"
+    command.add_argument("--format", choices=FORMATS, help=form)
     what = "make a volume that is only cloned: it is copied once, so that each clone takes a moment"
     command = _planned(verbs, "template", "filling.Template", what)
     command.add_argument("volume", metavar=_VOLUME, help="name of the volume, which has no snapshots")

@@ -10,7 +10,7 @@ from aoe.errors import ConfigurationError
 from aoe.pool import names, records
 from aoe.pool.copying import Standing
 from aoe.pool.names import Format
-from aoe.pool.requests import cut_of, with_dropped, with_snapshot
+from aoe.pool.requests import check_settled, cut_of, with_dropped, with_snapshot
 from aoe.pool.steps import Drop, Find, Plan, Save, Settle
 from aoe.pool.volume import BY_TEMPLATE, TEMPLATE, Image, Snapshot, Volume, check_size
 
@@ -98,7 +98,7 @@ class Keep:
 def _image(at: Standing, id: str, size: int, format: Format) -> Image:
     if not records.is_id(id):
         raise ConfigurationError("an image that is filled is told by its id, 32 hexadecimal digits")
-    return Image(id=id, size=check_size(size), format=at.chosen(format))
+    return Image(id=id, size=check_size(size, format), format=at.chosen(format))
 
 
 def _cloned_only(said: str) -> str:
@@ -116,5 +116,4 @@ def check_template(at: Standing, name: str, volume: Volume) -> None:
         )
     if volume.fading:
         raise ConfigurationError(f"{said} is to be merged; aoe-target volume merge {said} does that")
-    if volume.resized_from is not None:
-        raise ConfigurationError(f"{said} is being resized; wait for that, or resize it again")
+    check_settled(at, name, volume)

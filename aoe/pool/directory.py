@@ -326,7 +326,7 @@ class Directory:
                 os.ftruncate(fd, least)  # what is behind becomes zeroes
                 os.ftruncate(fd, image.size)
             else:
-                qcow2.resize(fd, image, shrink=image.size < was)
+                qcow2.resize(fd, image, was)
             os.fsync(fd)
 
     # What else uses an image

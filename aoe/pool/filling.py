@@ -17,11 +17,11 @@ from aoe.pool import download, foreign, qemu_img
 from aoe.pool.adopting import Adopt, Template, check_template
 from aoe.pool.directory import begin
 from aoe.pool.names import Foreign, Format
-from aoe.pool.qemu_img import Layer, Told
+from aoe.pool.qemu_img import Layer, QemuImgFailed, Told
 from aoe.pool.steps import Plan
 from aoe.pool.unnamed import Unnamed, unnamed
 from aoe.pool.volume import Image, check_size
-from aoe.pool.work import Work, fresh_id
+from aoe.pool.work import Work, failed, fresh_id
 from aoe.printable import plain
 from aoe.sandbox.qemu_img import name_of
 from aoe.wire import protocol
@@ -111,7 +111,8 @@ def imported(work: Work, of: Source, volume: str, to: Format | None, told: Told)
     """A copy of an image for a new volume; `told` gets how much is done. ConfigurationError, PoolError."""
     image = _import(work, of, volume, to)
     with _filled(work, image) as fd:
-        qemu_img.convert(name_of(of.fd), of.format, (of.fd,), Layer(fd, image.format), image.size, told)
+        with _copying(work, of.said):
+            qemu_img.convert(name_of(of.fd), of.format, (of.fd,), Layer(fd, image.format), image.size, told)
         yield Filled(work, fd, image, _adopt(volume, image))
 
 
@@ -139,7 +140,9 @@ def _import(work: Work, of: Source, volume: str, to: Format | None) -> Image:
     at.check_new(volume)
     form = at.chosen(to)
     facts = qemu_img.examined(of.fd, of.format, form, of.said)
-    size = check_size(-(-facts.size // protocol.SECTOR) * protocol.SECTOR)
+    if facts.size == 0:
+        raise ConfigurationError(f"{of.said} is empty; name an image that has something in it")
+    size = check_size(-(-facts.size // protocol.SECTOR) * protocol.SECTOR, form)
     work.room.check_for(facts.needed, work.reserve, of.said)
     return Image(id=fresh_id(), size=size, format=form)
 
@@ -159,7 +162,8 @@ def template(work: Work, volume: str, told: Told) -> Iterator[Filled]:
     with _to_be_template(work, volume) as (layers, image, request), _filled(work, image) as fd:
         fds = [it.fd for it in layers]
         words = qemu_img.opened(layers, image.size), layers[0].format, fds
-        qemu_img.convert(*words, Layer(fd, image.format), image.size, told)
+        with _copying(work, work.tree.said(volume)):
+            qemu_img.convert(*words, Layer(fd, image.format), image.size, told)
         yield Filled(work, fd, image, request)
 
 
@@ -188,20 +192,26 @@ def template_of(work: Work, volume: str) -> tuple[Image, Template]:
     return image, Template(volume, was.head.id, image.id, image.format)
 
 
-def save(work: Work, volume: str, snapshot: str, to: Path, form: Format, told: Told) -> int:
-    """Write what a volume or snapshot has to a new file; its bytes. ConfigurationError, PoolError."""
+def save(work: Work, volume: str, snapshot: str, to: Path, form: Format | None, told: Told) -> int:
+    """Write what a volume or snapshot has to a new file, in the format that its name says, if none is asked
+    for; its bytes. ConfigurationError, PoolError."""
+    form = foreign.saved_as(to.name, form)
     with _to_be_saved(work, volume, snapshot, to) as (layers, kept, file):
         begin(file.fd, replace(kept, format=form))
         fds = [it.fd for it in layers]
-        qemu_img.convert(
-            qemu_img.opened(layers, kept.size), layers[0].format, fds, Layer(file.fd, form), kept.size, told
-        )
+        words = qemu_img.opened(layers, kept.size), layers[0].format, fds
+        try:
+            qemu_img.convert(*words, Layer(file.fd, form), kept.size, told)
+        except QemuImgFailed as error:
+            said = work.tree.said(volume, snapshot)
+            raise PoolError(f"{plain(str(to))}: to copy {said}: {error}; nothing is left there") from error
         file.name()
     return to.stat().st_size
 
 
-def save_steps(work: Work, volume: str, snapshot: str, to: Path, form: Format) -> list[str]:
+def save_steps(work: Work, volume: str, snapshot: str, to: Path, form: Format | None) -> list[str]:
     """What that would do now, in words. ConfigurationError, PoolError."""
+    form = foreign.saved_as(to.name, form)
     with _to_be_saved(work, volume, snapshot, to) as (_, kept, _):
         said = work.tree.said(volume, snapshot)
         return [
@@ -229,6 +239,15 @@ def _held(work: Work, held: ExitStack, images: list[Image], *, read: bool) -> li
         return held.enter_context(work.store.layers(images))
 
 
+@contextmanager
+def _copying(work: Work, what: str) -> Iterator[None]:
+    """Inside, qemu-img fails at the copy of something."""
+    try:
+        yield
+    except QemuImgFailed as error:
+        raise failed(work.store.said, f"to copy {what}", error) from error
+
+
 def _taken(layers: list[Layer]) -> int:
     return sum(os.fstat(it.fd).st_blocks * 512 for it in layers)
 
@@ -248,4 +267,4 @@ def _failures(work: Work, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise PoolError(f"{work.store.said}: {what}: {error.strerror or error}") from error
+        raise failed(work.store.said, what, error) from error

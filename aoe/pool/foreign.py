@@ -5,7 +5,8 @@ host. But bytes that speak against the name are asked about, rather than copied 
 """
 
 from aoe.errors import ConfigurationError
-from aoe.pool.names import Foreign
+from aoe.pool.names import FORMATS, Foreign, Format
+from aoe.printable import plain
 
 _SUFFIXES: dict[str, Foreign] = {
     "qcow2": "qcow2",
@@ -28,12 +29,29 @@ _BEGINNINGS: tuple[tuple[int, bytes, Foreign], ...] = (
 _PACKED = ((b"\x1f\x8b", "gzip"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"))
 
 
+def saved_as(name: str, wanted: Format | None) -> Format:
+    """In which format a file of that name is written; `wanted` is its user's word. ConfigurationError where
+    neither says one that is written here."""
+    if wanted is not None:
+        return wanted
+    by_name = _by_name(name)
+    if by_name in FORMATS:
+        return by_name
+    raise ConfigurationError(
+        f"{plain(name)} names {by_name}, and raw or qcow2 is written; say --format, or choose another name"
+    )
+
+
+def _by_name(name: str) -> Foreign:
+    return _SUFFIXES.get(name.rpartition(".")[2].lower(), "raw")
+
+
 def format_of(name: str, head: bytes, wanted: Foreign | None, said: str) -> Foreign:
     """Of an image by its file name and its first bytes; `wanted` is its user's word. ConfigurationError where
     neither says a format, and the bytes are not those of a raw disk."""
     if wanted is not None:
         return wanted
-    by_name = _SUFFIXES.get(name.rpartition(".")[2].lower(), "raw")
+    by_name = _by_name(name)
     if by_name != "raw":
         return by_name
     for packed, how in _PACKED:

@@ -201,11 +201,12 @@ class Pool(Rooted):
         file: str | os.PathLike[str],
         *,
         snapshot: str = "",
-        format: Format = "raw",
+        format: Format | None = None,
         told: Told = _nothing,
     ) -> int:
         """Write what a volume, which nothing may write to meanwhile, or a snapshot has to a new file; its
-        length in bytes. The file is there once it is whole, and is its owner's alone."""
+        length in bytes. It is raw, unless `format` is another, or its name ends as .qcow2. The file is
+        there once it is whole, and is its owner's alone."""
 
         def saved(stop: "_Stop") -> int:
             with closing(self._look()) as look:

@@ -16,8 +16,9 @@ def create(fd: int, image: Image, base: Image | None = None) -> None:
     qemu_img.run("create", *words, writes=(fd,), remedy=_REMEDY, **qemu_img.bounds(image.size))
 
 
-def resize(fd: int, image: Image, *, shrink: bool) -> None:
-    """Let its disk have another size, while this process has the locks of QEMU's that are on it. Its base is
-    not opened. PoolError, ConfigurationError."""
-    words = "-q", *["--shrink"] * shrink, qemu_img.opened([Layer(fd, "qcow2")], image.size), str(image.size)
-    qemu_img.run("resize", *words, writes=(fd,), **qemu_img.bounds(max(image.size, qemu_img.size_of(fd))))
+def resize(fd: int, image: Image, was: int) -> None:
+    """Let its disk have another size than it `was`, while this process has the locks of QEMU's that are on
+    it. Its base is not opened. PoolError, ConfigurationError."""
+    disk, size = qemu_img.opened([Layer(fd, "qcow2")], image.size), str(image.size)
+    how = qemu_img.bounds(max(image.size, was, qemu_img.size_of(fd)))
+    qemu_img.run("resize", "-q", *["--shrink"] * (image.size < was), disk, size, writes=(fd,), **how)

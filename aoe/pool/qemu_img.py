@@ -28,6 +28,10 @@ Told = Callable[[float], object]
 """Gets how much is done, 0 to 1. What it raises ends that."""
 
 
+class QemuImgFailed(PoolError):
+    """What qemu-img says why it did not do something; whose image that is its caller knows."""
+
+
 class Unsound(PoolError):
     """An image that is damaged, or not of the format that it is said to have."""
 
@@ -54,10 +58,10 @@ def run(
     may_be: Sequence[int] = (0,),
     **how: Any,
 ) -> child.Done:
-    """qemu-img with a verb, which may end with one of these numbers. PoolError says why it did not."""
+    """qemu-img with a verb, which may end with one of these numbers. QemuImgFailed says why it did not."""
     done = qemu_img.run(verb, *words, reads=reads, writes=writes, **how)
     if done.status not in may_be:
-        raise PoolError(f"qemu-img {verb}: {plain(qemu_img.problem_of(done))}")
+        raise QemuImgFailed(f"qemu-img {verb}: {plain(qemu_img.problem_of(done))}")
     return done
 
 

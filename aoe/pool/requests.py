@@ -34,7 +34,8 @@ class Create:
     def plan(self, at: Standing) -> Plan:
         """How that is done, here and below; ConfigurationError where it cannot be."""
         said = at.check_new(self.volume)
-        image = Image(id=at.fresh(), size=check_size(self.size), format=at.chosen(self.format))
+        form = at.chosen(self.format)
+        image = Image(id=at.fresh(), size=check_size(self.size, form), format=form)
         at.check_room(f"to create {said}")
         volume = Volume(uuid=at.fresh(), head=image, made=at.now)
         steps = Make(image), Save(self.volume, volume), Settle(image)
@@ -118,7 +119,7 @@ class Rollback:
         _check_no_template(at, self.volume, was)
         check_cause(self.cause)
         back = at.tree.snapshot(self.volume, self.snapshot)
-        _check_settled(at, self.volume, was)
+        check_settled(at, self.volume, was)
         taken = [it.name for it in was.snapshots]
         stamp = at.now.replace("-", "").replace(":", "")
         kept = Snapshot(
@@ -150,17 +151,17 @@ class Resize:
         was = at.tree.volume(self.volume)
         said = at.tree.said(self.volume)
         _check_no_template(at, self.volume, was)
-        head = replace(was.head, size=check_size(self.size))
-        _check_settled(at, self.volume, was)
+        head = replace(was.head, size=check_size(self.size, was.head.format))
+        check_settled(at, self.volume, was)
         if self.size < was.size:
-            self._check_shrink(said, was)
+            self._check_shrink(at, said, was)
         now = replace(was, head=head)
         fit, saved = Fit(head, was.size), Save(self.volume, now)
         begun = (Save(self.volume, replace(now, resized_from=was.size)),) if self.size < was.size else ()
         live = self.size >= was.size
         return Plan((*begun, fit, saved), f"{said}: {self.size} bytes", idle=(was.head,), live=live)
 
-    def _check_shrink(self, said: str, was: Volume) -> None:
+    def _check_shrink(self, at: Standing, said: str, was: Volume) -> None:
         if not self.shrink:
             raise ConfigurationError(
                 f"{said} has {was.size} bytes, and what is behind {self.size} would be lost; say --shrink"
@@ -168,6 +169,12 @@ class Resize:
         if was.head.base is not None:  # once it grows again, what its base has there would come back
             raise ConfigurationError(
                 f"{said} is kept as differences to an earlier state, so it cannot shrink; copy it to another"
+            )
+        tables = (was.size - self.size) // limits.POOL_QCOW2_BYTES_PER_BYTE
+        if was.head.format == "qcow2" and tables > at.room.left:
+            raise ConfigurationError(
+                f"to shrink {said} so far, qemu-img may write {tables} bytes of tables, and {at.room.left} "
+                "are free; shrink it in smaller steps, or give the pool more room"
             )
 
 
@@ -255,12 +262,21 @@ class _Done:
 
 def cut_of(at: Standing, name: str, was: Volume, snapshot: str, cause: str) -> _Done:
     """By a copy that is kept, or else by an overlay that goes on."""
-    _check_settled(at, name, was)
+    check_settled(at, name, was)
     child = at.child(was.head, kept=True)
     kept, head = (child.image, was.head) if child.made.how == "copy" else (was.head, child.image)
     cut = Snapshot(name=snapshot, image=kept, made=at.now, cause=cause)
     now = with_snapshot(replace(was, head=head), cut)
     return _Done(now, cut, (child.made, Save(name, now), Settle(child.image)))
+
+
+def check_settled(at: Standing, name: str, volume: Volume) -> None:
+    """ConfigurationError where an earlier resize of a volume has not ended."""
+    if volume.resized_from is not None:
+        raise ConfigurationError(
+            f"{at.tree.said(name)} is being resized, as an earlier resize did not end; each command tries "
+            "that again: make room in the pool, and stop what uses the volume"
+        )
 
 
 def with_snapshot(volume: Volume, snapshot: Snapshot) -> Volume:
@@ -305,12 +321,6 @@ def _cause(at: Standing, volume: Volume) -> list[tuple[str, Snapshot]]:
     gone = {it.id for it in volume.images}
     is_base = any(over.id not in gone for over in at.tree.overlays(snapshot.image))
     return [] if is_base or len(at.tree.clones(at.tree.volume(name), snapshot)) > 1 else [found]
-
-
-def _check_settled(at: Standing, name: str, volume: Volume) -> None:
-    if volume.resized_from is not None:
-        said = at.tree.said(name)
-        raise ConfigurationError(f"{said} is being resized; wait for that, or resize it again")
 
 
 def _check_no_template(at: Standing, name: str, volume: Volume) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aoe import limits
 from aoe.errors import ConfigurationError
 from aoe.pool import names
 from aoe.pool.names import Format
@@ -94,12 +95,13 @@ class Volume:
         return next((it for it in self.snapshots if it.name == snapshot), None)
 
 
-def check_size(size: int) -> int:
-    """The same size; ConfigurationError for one that no disk can have."""
-    if 0 < size <= SIZE_MOST and size % protocol.SECTOR == 0:
+def check_size(size: int, format: Format = "raw") -> int:
+    """The same size; ConfigurationError for one that no disk can have that is kept so."""
+    what, most = ("disk in qcow2", limits.POOL_QCOW2_BYTES_MAX) if format == "qcow2" else ("disk", SIZE_MOST)
+    if 0 < size <= most and size % protocol.SECTOR == 0:
         return size
     raise ConfigurationError(
-        f"a disk cannot have {size} bytes; choose whole sectors of {protocol.SECTOR} bytes, up to {SIZE_MOST}"
+        f"a {what} cannot have {size} bytes; choose whole sectors of {protocol.SECTOR} bytes, up to {most}"
     )
 
 

@@ -1,6 +1,7 @@
 """Verbs on an open pool, one after the other, for a caller that may wait: plan, carry out, and undo."""
 
 import errno
+import os
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,7 +14,7 @@ from aoe.pool import store
 from aoe.pool.copying import Standing
 from aoe.pool.download import Scratch
 from aoe.pool.names import Kind
-from aoe.pool.qemu_img import Told
+from aoe.pool.qemu_img import QemuImgFailed, Told
 from aoe.pool.room import Room, Usage, together
 from aoe.pool.settling import Found, Leftover, leftovers, settle
 from aoe.pool.steps import Fit, Plan, Step, changed
@@ -22,6 +23,9 @@ from aoe.pool.volume import Image, Volume
 
 T = TypeVar("T")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_REMEDIES = dict.fromkeys(_FULL, "; delete snapshots or volumes, or give it more room") | {
+    errno.EFBIG: "; its file system has no file of that size: choose a smaller one, or qcow2"
+}
 
 
 def fresh_id() -> str:
@@ -233,7 +237,7 @@ class Work:
                 for image in plan.read:
                     held.enter_context(self.store.alone(image, read=True))
             except OSError as error:
-                raise self._failed("locking its images", error) from error
+                raise failed(self.store.said, "locking its images", error) from error
             self._stale = True
             self._carry_out(plan, of_qemu, in_use)
             self.found = self.found.after(plan.steps)  # before another one gets their locks
@@ -290,11 +294,12 @@ class Work:
         self._check_open()
         try:
             return call()
-        except (OSError, ValueError) as error:
-            raise self._failed(what, error) from error
+        except (OSError, ValueError, QemuImgFailed) as error:
+            raise failed(self.store.said, what, error) from error
 
-    def _failed(self, what: str, error: Exception) -> PoolError:
-        reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
-        code = error.errno if isinstance(error, OSError) else 0
-        remedy = "; delete snapshots or volumes, or give it more room" * (code in _FULL)
-        return PoolError(f"{self.store.said}: {what}: {reason}{remedy}")
+
+def failed(store: str, what: str, error: Exception) -> PoolError:
+    """What a store fails at, with the remedy where there is one."""
+    reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    code = error.errno if isinstance(error, OSError) else errno.ENOSPC * (os.strerror(errno.ENOSPC) in reason)
+    return PoolError(f"{store}: {what}: {reason}{_REMEDIES.get(code or 0, '')}")

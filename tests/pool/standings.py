@@ -23,7 +23,7 @@ class World:
         self,
         *,
         reflink: bool = True,
-        room: Room = Room(100, 50),  # noqa: B008
+        room: Room = Room(100 * GIB, 50 * GIB),  # noqa: B008
         reserve: int = 10,
         formats: tuple[Format, ...] = FORMATS,
     ) -> None:

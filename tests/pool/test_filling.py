@@ -139,7 +139,7 @@ def test_an_image_that_looks_like_another_is_asked_about(pool: Path, image: Path
         ("a.raw", b"\x1f\x8b" + b"x" * 1022, "is packed by gzip; unpack it first"),
         ("a.img.xz", b"\xfd7zXZ\0" + b"x" * 1018, "is packed by xz; unpack it first"),
         ("a.bin", b"\x28\xb5\x2f\xfd" + b"x" * 1020, "is packed by zstd; unpack it first"),
-        ("empty.raw", b"", "a disk cannot have 0 bytes"),
+        ("empty.raw", b"", "empty.raw is empty; name an image that has something in it"),
     ],
 )
 def test_what_is_no_disk_is_refused(name: str, data: bytes, said: str, pool: Path, tmp_path: Path) -> None:
@@ -328,6 +328,46 @@ def test_a_chain_is_saved_as_one_image(form: Format, chained: Work, tmp_path: Pa
         data = raw.read_bytes()
         assert len(data) == SIZE
         assert [data[at * 65536] for at in range(5)] == [it if it <= last else 0 for it in range(4)] + [0]
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "is_qcow2"),
+    [("a.QCOW2", None, True), ("a.qcow2", "raw", False), ("a", None, False), ("a.img", "qcow2", True)],
+)
+def test_a_file_is_saved_as_its_name_says(
+    name: str, form: Format | None, is_qcow2: bool, pool: Path, tmp_path: Path
+) -> None:
+    with_base(pool)
+    with working(pool) as work:
+        filling.save(work, "base", "", tmp_path / name, form, told)
+    assert (tmp_path / name).read_bytes().startswith(b"QFI\xfb") == is_qcow2
+
+
+def test_a_name_of_a_format_that_is_not_written_is_refused(pool: Path, tmp_path: Path) -> None:
+    with_base(pool)
+    said = r"a\.vmdk names vmdk, and raw or qcow2 is written; say --format"
+    with working(pool) as work, pytest.raises(ConfigurationError, match=said):
+        filling.save(work, "base", "", tmp_path / "a.vmdk", None, told)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_copy_that_fails_names_what_was_copied(
+    pool: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise qemu_img.QemuImgFailed(f"qemu-img convert: {os.strerror(errno.ENOSPC)}")
+
+    with_base(pool)
+    monkeypatch.setattr(qemu_img, "convert", full)
+    end = (
+        f": qemu-img convert: {os.strerror(errno.ENOSPC)}; delete snapshots or volumes, or give it more room"
+    )
+    assert f": to copy {image}{end}" in refusal(pool, image, PoolError)
+    with working(pool) as work:
+        with pytest.raises(PoolError, match="to copy fast/base: qemu-img"):
+            template(work, "base")
+        with pytest.raises(PoolError, match=f"{tmp_path}/a: to copy fast/base: .*; nothing is left there"):
+            filling.save(work, "base", "", tmp_path / "a", None, told)
 
 
 def test_what_is_there_is_not_saved_over(pool: Path, tmp_path: Path) -> None:

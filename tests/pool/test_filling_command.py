@@ -84,7 +84,7 @@ def test_plans_change_nothing(typed: Typed, tmp_path: Path, pool: Path, web: Web
     assert "write the record of base" in rest
     assert typed.json("volume template fast/base --plan")[0]["step"].startswith("copy what fast/base has")
     saved = tmp_path / "saved.qcow2"
-    steps, _ = typed(f"volume save fast/base {saved} --format qcow2 --plan")
+    steps, _ = typed(f"volume save fast/base {saved} --plan")
     assert steps == [f"copy what fast/base has into a new file (qcow2) of {MIB} bytes", f"name it {saved}"]
     assert "there is no snapshot fast/base@a" in typed.refused(f"volume save fast/base@a {saved} --plan")
     assert "is there already" in typed.refused(f"volume save fast/base {image} --plan")

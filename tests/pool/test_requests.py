@@ -295,6 +295,26 @@ def test_an_overlay_does_not_shrink() -> None:
     world.plan(Resize("base", 20 * GIB))
 
 
+def test_tables_of_qcow2_have_room_when_it_shrinks() -> None:
+    """It writes one of 64 KiB for each 512 MiB."""
+    world = World(reflink=False, room=Room(100 * GIB, 20 * GIB))
+    world.do(Create("large", 1 << 50))
+    world.room = Room(100 * GIB, GIB)
+    said = refusal(world, Resize("large", GIB, shrink=True))
+    assert f"write {((1 << 50) - GIB) // 8192} bytes of tables, and {GIB} are free; shrink it" in said
+    world.plan(Resize("large", (1 << 50) - 8192 * GIB, shrink=True))
+
+
+def test_a_disk_in_qcow2_has_a_bound_of_its_own() -> None:
+    world = World()
+    for size in ((1 << 51) + 512, 1 << 56):
+        said = refusal(world, Create("a", size, "qcow2"))
+        assert said.startswith(f"a disk in qcow2 cannot have {size} bytes; choose whole sectors of 512 bytes")
+        world.plan(Create("a", size, "raw"))
+    world.do(Create("a", 1 << 51, "qcow2"))
+    assert "a disk in qcow2 cannot have" in refusal(world, Resize("a", 1 << 52))
+
+
 def test_what_is_being_resized_is_left_alone() -> None:
     world = with_base()
     world.do(Cut("base", "a"))
