@@ -1,6 +1,6 @@
 """`aoe-target volume import`, `save` and `template`: whole images, copied while others use the pool."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -12,8 +12,7 @@ from aoe.cli.volumes import How, Verb, after, daemon, only_volume, planned
 from aoe.config.values import PoolConfig
 from aoe.control.hand import Hand
 from aoe.control.rights import VOLUME
-from aoe.pool import download, filling, merging, store
-from aoe.pool.adopting import Freeze
+from aoe.pool import download, filling, merging
 from aoe.pool.asked import Wish, facts_of
 from aoe.pool.fading import Merged
 from aoe.pool.filling import Filled
@@ -77,19 +76,12 @@ class Template(NamedTuple):
     def _run(self, report: Report) -> int:
         name = only_volume(self.volume)
         pool = one(self.config or CONFIG, name.pool)
-        if store.cuts_in_use(pool.kind):
+        if (mark := filling.mark_of(pool.kind, name.volume)) is not None:
             how = How(self.config, self.socket, self.json, self.plan)
-            return Verb(how, pool.name, Freeze(name.volume), name.volume).run(report)
-        self._check(pool, name.volume, report)
+            return Verb(how, pool.name, mark, name.volume).run(report)
+        hand = _daemon(self.config, self.socket, report)
+        _check_free(pool, hand, lambda look: [filling.template_of(look, name.volume)[1]])
         return _copy(self, pool, report)
-
-    def _check(self, pool: PoolConfig, volume: str, report: Report) -> None:
-        """Before what takes long, what the daemon would refuse, which knows the clients of a volume."""
-        _check_free(pool, self.config, self.socket, report)
-        if (hand := _daemon(self.config, self.socket, report)) is not None:
-            with hand, working(pool, locked=False) as look:
-                _, request = filling.template_of(look, volume)
-                ask(hand, VOLUME, **_wish(pool, request), plan=True)
 
     def steps(self, look: Work) -> list[str]:
         return filling.template_steps(look, parse(self.volume).volume)
@@ -113,8 +105,10 @@ class Merge(NamedTuple):
         return until_a_signal(report, lambda: self._run(report))
 
     def _run(self, report: Report) -> int:
-        pool = one(self.config or CONFIG, only_volume(self.volume).pool)
-        _check_free(pool, self.config, self.socket, report)
+        name = only_volume(self.volume)
+        pool = one(self.config or CONFIG, name.pool)
+        hand = _daemon(self.config, self.socket, report)
+        _check_free(pool, hand, lambda look: merging.wishes(look, name.volume))
         return _copy(self, pool, report)
 
     def steps(self, look: Work) -> Iterable[str]:
@@ -187,7 +181,7 @@ def _copy(verb: _Copying, pool: PoolConfig, report: Report) -> int:
 def check_new(name: VolumeName, config: Path | None, socket: Path | None, report: Report) -> PoolConfig:
     """The pool of a volume that is to be made. AoeError, before what takes long, where it cannot be."""
     pool = one(config or CONFIG, name.pool)
-    _check_free(pool, config, socket, report)
+    _check_free(pool, _daemon(config, socket, report))
     with working(pool, locked=False) as look:
         look.standing().check_new(name.volume)
     return pool
@@ -198,14 +192,17 @@ def _daemon(config: Path | None, socket: Path | None, report: Report) -> Hand | 
     return None if config is not None else daemon(socket, report)
 
 
-def _check_free(pool: PoolConfig, config: Path | None, socket: Path | None, report: Report) -> None:
-    """Before what takes long: PoolError where another process works on the pool that will not be asked."""
-    hand = _daemon(config, socket, report)
-    if hand is not None:
-        hand.close()
-        return
-    with working(pool):
-        pass
+def _check_free(
+    pool: PoolConfig, hand: Hand | None, wishes: Callable[[Work], Iterable[Wish]] = lambda _: ()
+) -> None:
+    """Before what takes long: PoolError where another process works on the pool that will not be asked; else
+    what that refuses of some verbs, as it knows the clients of a volume."""
+    if hand is None:
+        with working(pool):
+            return
+    with hand, working(pool, locked=False) as look:
+        for request in wishes(look):
+            ask(hand, VOLUME, **_wish(pool, request), plan=True)
 
 
 def _done(report: Report, pool: PoolConfig, made: Filled, hand: Hand | None) -> int:

@@ -23,6 +23,7 @@ from aoe.node.served_cuts import ServedCuts, Wanted
 from aoe.node.steps import Add, Note, Plan, Remove
 from aoe.pool.adopting import Template
 from aoe.pool.asked import Wish, name_of
+from aoe.pool.fading import Merged
 from aoe.pool.requests import Clone, Cut, Delete, Rename, Resize
 from aoe.pool.volume import FOR_CLONE
 from aoe.printable import plain
@@ -145,12 +146,13 @@ class Volumes:
 
     def _check_kept(self, request: Wish, served: Sequence[Live]) -> None:
         """ConfigurationError for what cannot be done with a disk that is served."""
-        if served and isinstance(request, Delete | Template):
+        if served and isinstance(request, Delete | Template | Merged):
             config, users = served[0].config, [mac for mac, _ in self._users(served[0])]
             used = f", and {', '.join(users)} used it in the last minute" * bool(users)
+            beside = "it is merged by itself once it is cut again; or " * isinstance(request, Merged)
             raise ConfigurationError(
-                f"{plain(config.path)} is served at {config.address}{used}; take that out of the file, and "
-                "apply it"
+                f"{plain(config.path)} is served at {config.address}{used}; {beside}take that out of the "
+                "file, and apply it"
             )
 
     def _check_unused(self, one: Live) -> None:

@@ -59,7 +59,8 @@ class Merged:
         now, dropped = shed(_with(was, replace(done[0].image, base=self.base)))
         steps = Check(done[0].image, done[0].base), Save(self.volume, now)
         said = f"{at.tree.said(self.volume)}: {len(dropped)} images are merged into later ones"
-        return Plan((*steps, *(Drop(it.file, emptied=True) for it in dropped)), said)
+        drops = (Drop(it.file, emptied=True) for it in dropped)
+        return Plan((*steps, *drops), said, held=tuple(at.tree.over(done[0].image)))
 
 
 def _with(volume: Volume, image: Image) -> Volume:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from aoe import limits
 from aoe.errors import ConfigurationError, PoolError
-from aoe.pool import download, foreign, qemu_img
-from aoe.pool.adopting import Adopt, Template, check_template
+from aoe.pool import download, foreign, qemu_img, store
+from aoe.pool.adopting import Adopt, Freeze, Template, check_template
 from aoe.pool.directory import begin
-from aoe.pool.names import Foreign, Format
+from aoe.pool.names import Foreign, Format, Kind
 from aoe.pool.qemu_img import Layer, QemuImgFailed, Told
 from aoe.pool.steps import Plan
 from aoe.pool.unnamed import Unnamed, unnamed
@@ -153,6 +153,11 @@ def _adopt(volume: str, image: Image) -> Adopt:
 
 def _copied(what: str, image: Image) -> str:
     return f"copy what {what} has into a new image {image.file} of {image.size} bytes"
+
+
+def mark_of(kind: Kind, volume: str) -> Freeze | None:
+    """What alone makes a template of a volume in a pool of that kind; None where it is copied for that."""
+    return Freeze(volume) if store.cuts_in_use(kind) else None
 
 
 @contextmanager

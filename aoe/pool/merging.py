@@ -59,6 +59,11 @@ def merge_steps(work: Work, volume: str) -> Iterator[str]:
         yield from work.plan(_merged(volume, rebase)).sentences
 
 
+def wishes(work: Work, volume: str) -> list[Merged]:
+    """The verbs behind that. ConfigurationError."""
+    return [_merged(volume, it) for it in _possible(work, volume, UNSERVED)]
+
+
 def _merged(volume: str, rebase: Rebase) -> Merged:
     return Merged(volume, rebase.image.id, rebase.base.id if rebase.base else None)
 

@@ -13,7 +13,6 @@ from aoe import limits, timing
 from aoe.disk.threads import aside
 from aoe.home import Home, Rooted
 from aoe.pool import filling, merging
-from aoe.pool.adopting import Freeze
 from aoe.pool.filling import Filled
 from aoe.pool.names import Foreign, Format, Kind
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
@@ -189,8 +188,8 @@ class Pool(Rooted):
     async def template(self, volume: str, *, told: Told = _nothing) -> Volume:
         """Make a volume, which nothing else may use, one that is only cloned: it is copied so that its blocks
         lie side by side, and each clone takes the same moment. A thin pool of LVM copies nothing for that."""
-        if self._work.store.cuts_in_use:
-            await self.do(Freeze(volume))
+        if (mark := filling.mark_of(self._work.kind, volume)) is not None:
+            await self.do(mark)
         else:
             await self._fill(lambda look, stop: filling.template(look, volume, stop.telling(told)))
         return self.volumes[volume]

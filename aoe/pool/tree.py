@@ -63,6 +63,10 @@ class Tree:
         """Images that hold only what differs from another one."""
         return [it for it in self._images.values() if it.base == image.id]
 
+    def over(self, image: Image) -> list[Image]:
+        """An image, and all whose states are made of it."""
+        return [it for it in self._images.values() if image.id in (part.id for part in self.chain(it))]
+
     def depth(self, image: Image) -> int:
         """Of how many images a state is made: 1, unless it is an overlay."""
         return len(self.chain(image))

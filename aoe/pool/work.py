@@ -79,6 +79,7 @@ class Work:
         patience_s: float = timing.POOL_TURN_S,
         locked: bool = True,
     ) -> None:
+        self.kind = kind
         self.name = name
         self.reserve = reserve
         self.store = store.opened(kind, path, name)

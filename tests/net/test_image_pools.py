@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from aoe.pool.requests import Clone, Create, Cut
+from aoe.pool.requests import Clone, Create, Cut, Delete
 from aoe.wire.protocol import SECTOR
 from tests.image.daemons import daemon_of, kill_daemon
 from tests.net.service import Service
-from tests.net.test_pools import INSTANCE, client, exports, fill, first, volume, writes
+from tests.net.test_pools import INSTANCE, client, exports, fill, filled, first, mac, volume, writes
 from tests.pool.pools import MIB, SIZE, fresh, working
 from tests.support.labs.fault_disk import small_filesystem
 from tests.support.labs.network import Lab
@@ -122,6 +122,27 @@ def test_a_snapshot_is_cut_of_what_goes_on(lab: Lab, pool: Path, tmp_path: Path)
     with working(pool, patience_s=PATIENCE_S) as work:
         assert not work.leftovers
         assert "never" not in [it.name for it in work.volumes["web1"].snapshots]
+
+
+def test_a_merge_of_what_is_served_names_its_clients(lab: Lab, pool: Path, tmp_path: Path) -> None:
+    """Into what clients write nothing is merged."""
+    with working(pool) as work:
+        for name in ("base", "web1"):
+            work.do(Cut(name, "later"))
+            work.do(Delete(name, "later"))
+    file = tmp_path / "etc.toml"
+    file.write_text("\n".join(exports(pool)))
+    with (
+        Service(lab, tmp_path, exports(pool, "fast/base", "fast/web1")) as service,
+        client(lab, 1) as base,
+        client(lab, 2) as web1,
+    ):
+        remedy = "it is merged by itself once it is cut again; or take that out of the file, and apply it\n"
+        for slot, disk, name, *plan in ((1, base, "base", "--plan"), (2, web1, "web1")):
+            assert first(disk) == 0
+            said = filled(service, file, "merge", f"fast/{name}", *plan, status=2)
+            used = f"and {mac(disk)} used it in the last minute"
+            assert said == f"aoe-target: fast/{name} is served at e1.{slot}, {used}; {remedy}"
 
 
 @contextmanager
