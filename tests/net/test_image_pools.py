@@ -98,7 +98,7 @@ def test_a_snapshot_is_cut_of_what_goes_on(lab: Lab, pool: Path, tmp_path: Path)
         identity, serving = disk.identify(), wait_for(lambda: daemon_of(image))
         with stopped(serving):
             said = volume(service, "snapshot fast/web1@never", 2)
-            assert "fast/web1: qemu-storage-daemon: it has not answered for 10 s; look at the disk" in said
+            assert "fast/web1: qemu-storage-daemon: it has not answered for 5 s; look at the disk" in said
         assert first(disk) == 1
         assert "cut" in volume(service, "snapshot fast/web1@one")
         disk.write(0, bytes([2]) * SECTOR)
