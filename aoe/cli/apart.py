@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -78,13 +79,13 @@ class Apart:
 def _forked(allowed: Allowed, hear: Hear, seat: Path) -> Connection:
     """An image may be added later, when nothing can be started any more."""
     images = Asked(keeper.fork() if is_installed() else None)
-    worker = lvm_worker.fork() if _has_lvm(allowed) else None
-    desk = partial(_desk, worker, allowed, timing.LOCK_WAIT_S, allowed.texts, images, hear)
-    kept = [fd for fd in [images.fileno(), worker.fileno() if worker else -1] if fd >= 0]
+    workers = [lvm_worker.fork() for _ in range(2)] if _has_lvm(allowed) else []
+    desk = partial(_desk, workers, allowed, timing.LOCK_WAIT_S, allowed.texts, images, hear)
+    kept = [fd for fd in (images.fileno(), *(it.fileno() for it in workers)) if fd >= 0]
     opener = fork(desk, keep_openers, partial(clear, seat), kept)
     images.close()
-    if worker is not None:
-        worker.close()
+    for it in workers:
+        it.close()
     return Connection(opener.socket)
 
 
@@ -95,9 +96,9 @@ def _has_lvm(allowed: Allowed) -> bool:
     return False
 
 
-def _desk(worker: socket.socket | None, *words: Any) -> Desk:
-    if worker is not None:
-        lvm_marking.ask(lvm_worker.Worker(to=worker))
+def _desk(workers: Sequence[socket.socket], *words: Any) -> Desk:
+    if workers:
+        lvm_marking.ask(*(lvm_worker.Worker(to=it) for it in workers))
     return Desk(*words)
 
 

@@ -98,6 +98,7 @@ def working(pool: PoolConfig, *, locked: bool = True) -> Iterator[Work]:
 
 def facts_of(work: Work, pool: PoolConfig) -> dict[str, Any]:
     """A pool as an object."""
+    work.measure()
     found = figures(work, Measured(), timing.POOL_TURN_S)
     return {
         "path": pool.place,

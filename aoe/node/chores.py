@@ -74,6 +74,7 @@ class Chores:
 
     def listed(self, pool: str, after: str) -> Facts:
         """As `aoe.pool.facts.listed`. Blocks."""
+        self._pools.work(pool).measure()  # no verb waits for that
         with self._pools.turn(pool) as work:
             return listed(work, after)
 

@@ -187,8 +187,9 @@ class Pools:
 
     def _found(self, pool: str) -> Opened:
         wanted = self.config(pool)
-        self._patient.check(_which(wanted))
         found = self._open.get(pool)
+        if found is None or wanted.kind != "lvm-thin":  # each command of LVM is bounded by itself
+            self._patient.check(_which(wanted))
         if pool not in self.problems and (found is None or found.pool != wanted):
             self.look()
             found = self._open.get(pool)

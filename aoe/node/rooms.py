@@ -9,7 +9,7 @@ from typing import Any
 
 from aoe import timing
 from aoe.disk.threads import aside
-from aoe.errors import AoeError
+from aoe.errors import AoeError, PoolError
 from aoe.node.pools import Pools
 from aoe.node.status import PoolStatus
 from aoe.pool.figures import figures
@@ -25,12 +25,16 @@ def rooms(pools: Pools) -> Iterator[Facts]:
     for name in pools.names:
         said = {"name": name, "path": pools.config(name).place, "reserve_percent": pools.config(name).reserve}
         try:
-            yield {**said, **pools.ask(name, partial(_figures, pools, name))}
+            of_lvm = pools.config(name).kind == "lvm-thin"
+            patience_s = timing.POOL_COMMAND_S if of_lvm else timing.OPENER_PATIENCE_S
+            yield {**said, **pools.ask(name, partial(_figures, pools, name), patience_s)}
         except AoeError as error:
             yield {**said, "problem": str(error)}
 
 
 def _figures(pools: Pools, name: str) -> Facts:
+    with suppress(PoolError):  # so it is not known anew
+        pools.work(name).measure()  # no verb waits for that
     with pools.idle(name) as found:
         if found is None:
             return {}

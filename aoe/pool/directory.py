@@ -104,6 +104,9 @@ class Directory:
         except FileNotFoundError:
             return Usage(0, 0)
 
+    def measure(self) -> None:
+        """Nothing is to be done: each is measured alone."""
+
     def end_sharing(self, image: Image) -> None:
         """A raw one: what another program writes keeps the time of its last change (`aoe.image.sound`)."""
         if image.format == "raw":

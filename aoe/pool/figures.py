@@ -67,7 +67,8 @@ class Measured:
 
 
 def figures(work: Work, measured: Measured, budget_s: float) -> Figures:
-    """As things stand; what images alone refer to is measured for `budget_s` seconds. PoolError."""
+    """As things stand; what images alone refer to is measured for `budget_s` seconds, or known since
+    `Work.measure`. PoolError."""
     measured.look(work, budget_s)
     room, volumes = work.room, work.volumes.values()
     return Figures(

@@ -18,7 +18,7 @@ from aoe.pool import lvm_marking, lvm_seen, lvm_tags, marking
 from aoe.pool.download import Scratch
 from aoe.pool.lvm_seen import name_of
 from aoe.pool.lvm_sharing import Sharing
-from aoe.pool.lvm_volumes import Volumes
+from aoe.pool.lvm_volumes import NO_ID, Volumes
 from aoe.pool.names import Format
 from aoe.pool.qemu_img import Layer, Told
 from aoe.pool.room import NOTHING, Room, Usage
@@ -91,13 +91,17 @@ class LvmThin:
         return True
 
     def usage(self, image: Image) -> Usage:
-        """What an image takes; nothing where it is not there."""
+        """What an image took when all were last measured; nothing where it was not there then."""
         lv = name_of(image)
-        if self._sharing.is_old:
-            self._volumes.look()  # for the ids of new ones
-            self._sharing.measure()
         known = self._volumes.known.get(lv)
+        if known is not None and known.thin_id == NO_ID:
+            self._volumes.look()
+            known = self._volumes.known.get(lv)
         return self._sharing.of(known.thin_id) if known else NOTHING
+
+    def measure(self) -> None:
+        """All at once, and seldom again by itself. It takes time for each block of each volume."""
+        self._sharing.measure()
 
     def end_sharing(self, image: Image) -> None:
         """Nothing is to be done: a thin pool knows what is shared of each block."""

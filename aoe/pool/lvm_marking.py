@@ -22,15 +22,23 @@ class Host(NamedTuple):
     locks: Path = Path("/run/lock/lvm")
     cache: Path = Path("/var/cache/aoe-target")
     """Where it keeps what is fetched for thin pools, which have no files."""
+    measure: Run | None = None
+    """Runs what may take minutes, so that no other command waits for that; None: `run` does."""
 
 
-HERE = Host(run=lvm_worker.Worker().run if lvm_worker.is_needed() else lvm_run.run)
+def _here() -> Host:
+    if lvm_worker.is_needed():
+        return Host(run=lvm_worker.Worker().run, measure=lvm_worker.Worker().run)
+    return Host()
 
 
-def ask(worker: lvm_worker.Worker) -> None:
-    """Have commands of this process run by that one from now on."""
+HERE = _here()
+
+
+def ask(worker: lvm_worker.Worker, measuring: lvm_worker.Worker) -> None:
+    """Have commands of this process run by these from now on."""
     global HERE  # noqa: PLW0603
-    HERE = HERE._replace(run=worker.run)
+    HERE = HERE._replace(run=worker.run, measure=measuring.run)
 
 
 class Place(NamedTuple):

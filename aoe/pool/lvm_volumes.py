@@ -10,6 +10,9 @@ from aoe.pool import lvm_clearing, lvm_tags
 from aoe.pool.lvm_marking import Place
 from aoe.pool.lvm_seen import Lv, ThinPool
 
+NO_ID = -1
+"""Of one that was made here, and not looked at since."""
+
 
 class Volumes:
     """All of them by name, as they were when last looked at, and as they were changed here since. `lock` is a
@@ -51,7 +54,7 @@ class Volumes:
 
     def _know(self, lv: str, size: int, kept: bool = False) -> None:
         new = frozenset({lvm_tags.NEW})
-        self.known[lv] = Lv(size=self._whole(size), tags=new, read_only=kept, skipped=kept, thin_id=-1)
+        self.known[lv] = Lv(size=self._whole(size), tags=new, read_only=kept, skipped=kept, thin_id=NO_ID)
 
     def _whole(self, size: int) -> int:
         return -(-size // self._pool.extent) * self._pool.extent

@@ -54,7 +54,11 @@ class Store(Protocol):
         """Where what is fetched for it is kept, so that the reserve (percent) stays free."""
 
     def usage(self, image: Image) -> Usage:
-        """What an image takes; nothing where it is not there."""
+        """What an image takes, where `measure` learns it: took then; nothing where it is not there."""
+
+    def measure(self) -> None:
+        """Learn what all images take, where that cannot be learned of each alone. It may take minutes; any
+        thread may do it, beside anything else."""
 
     def end_sharing(self, image: Image) -> None:
         """Let an image that shares no block any more be written as fast as one that never did. Its writes

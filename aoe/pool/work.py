@@ -168,8 +168,12 @@ class Work:
         return self.store.path_of(image)
 
     def usage_of(self, image: Image) -> Usage:
-        """What one image takes. PoolError."""
+        """What one image takes, or took when all were measured. PoolError."""
         return self._done("measuring an image", lambda: self.store.usage(image))
+
+    def measure(self) -> None:
+        """As `Store.measure`. PoolError."""
+        self._done("measuring its images", self.store.measure)
 
     def end_sharing(self, image: Image) -> None:
         """Let it be written as one that never shared a block (`Store.end_sharing`). What only looks changes
@@ -184,6 +188,7 @@ class Work:
         of = self.store.usage
 
         def measured() -> tuple[Usage, Usage]:
+            self.store.measure()
             return of(found.head), together(*(of(it.image) for it in found.snapshots))
 
         return self._done(f"measuring {volume}", measured)

@@ -1,7 +1,10 @@
 """How full pools are, as a node asks it."""
 
 import asyncio
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,10 @@ from aoe.node.rooms import Rooms, rooms
 from aoe.node.status import PoolStatus
 from aoe.pool.figures import Measured, figures
 from aoe.pool.requests import Create
+from tests.pool.fake_lvm import THIN, VG
 from tests.pool.pools import fresh, working
+from tests.pool.thin import fake, with_base
+from tests.support.waiting import PATIENCE_S
 
 SIZE = 1 << 20
 
@@ -115,3 +121,33 @@ def test_numbers_are_those_of_the_store(pools: Pools) -> None:
     with pools.turn("fast") as work:
         found = figures(work, Measured(), 0.0)
         assert (found.total, found.volumes, found.promised) == (work.room.total, 2, 4 * SIZE)
+
+
+def test_no_verb_waits_for_a_thin_pool_that_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes time for each block of each volume. A pool that takes long for that does answer."""
+    lvm = with_base(fake(tmp_path / "lvm", monkeypatch))
+    monkeypatch.setattr("aoe.timing.OPENER_PATIENCE_S", 0.1)
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def run(words: Sequence[str], stdin: int | None = None) -> str:
+        if words[0] == "thin_ls":
+            begun.set()
+            assert goes_on.wait(PATIENCE_S)
+        return lvm.run(words, stdin)
+
+    monkeypatch.setattr("aoe.pool.lvm_marking.HERE", lvm.host._replace(measure=run))
+    with closing(Pools([PoolConfig(name="fast", kind="lvm-thin", vg=VG, thin_pool=THIN)])) as pools:
+        pools.look(PATIENCE_S)
+        with ThreadPoolExecutor(1) as threads:
+            looking = threads.submit(lambda: list(rooms(pools)))
+            try:
+                assert begun.wait(PATIENCE_S)
+                with pools.turn("fast") as work:
+                    work.do(Create("more", SIZE))
+            finally:
+                goes_on.set()
+            (said,) = looking.result(PATIENCE_S)
+        assert "problem" not in said
+        assert said["figures"][2] == 2

@@ -1,20 +1,26 @@
 """A node that serves volumes of a thin pool of LVM by name, and does its verbs meanwhile."""
 
 import asyncio
+import threading
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from aoe.config.values import Config, ExportConfig, PoolConfig
 from aoe.errors import ConfigurationError
+from aoe.node.patient import NoAnswer
+from aoe.node.pools import Pools
 from aoe.node.volumes import WHO_SEES
 from aoe.pool.asked import Wish
-from aoe.pool.requests import Clone, Cut, Resize, Rollback
+from aoe.pool.requests import Clone, Create, Cut, Resize, Rollback
 from aoe.wire.protocol import SECTOR
 from tests.node.scene import TARGETED, Scene
 from tests.pool.fake_lvm import THIN, VG
 from tests.pool.pools import SIZE, first
 from tests.pool.thin import fake, with_base, working
+from tests.support.waiting import PATIENCE_S
 
 POOL = PoolConfig(name="fast", kind="lvm-thin", vg=VG, thin_pool=THIN)
 LAST = 2 * SIZE // SECTOR - 1
@@ -75,3 +81,27 @@ def test_a_thin_volume_is_served_cut_resized_and_rolled_back(
         states = ("base",), ("base", "then"), ("base", back), ("web1",)
         assert [first(work, *it) for it in states] == [6, 2, 4, 3]
         assert not work.leftovers
+
+
+def test_a_command_that_takes_long_keeps_no_verb_from_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is bounded by itself: what does not answer in five seconds is no disk that hangs."""
+    lvm = with_base(fake(tmp_path / "lvm", monkeypatch))
+    goes_on = threading.Event()
+
+    def wait(words: Sequence[str]) -> None:
+        assert "--activate" not in words or goes_on.wait(PATIENCE_S)
+
+    with closing(Pools([POOL])) as pools:
+        pools.look(PATIENCE_S)
+        with pools.turn("fast") as work:
+            work.do(Cut("base", "golden"))
+        lvm.before = wait
+        try:
+            with pytest.raises(NoAnswer):
+                pools.ask("fast", lambda: pools.sight("fast/base@golden"), 0.1)
+            with pools.turn("fast") as work:
+                work.do(Create("more", SIZE))
+        finally:
+            goes_on.set()

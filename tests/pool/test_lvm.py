@@ -132,6 +132,26 @@ def test_usage_is_what_the_metadata_tell(lvm: FakeLvm) -> None:
         assert len(lvm.said) == asked, "it is measured once for all"
 
 
+def test_what_cannot_be_measured_is_not_shown_as_nothing(
+    lvm: FakeLvm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it tried again for each volume: it may take minutes until it fails."""
+    asked: list[str] = []
+
+    def run(words: Sequence[str], stdin: int | None = None) -> str:
+        asked.append(words[0])
+        if words[0] == "thin_ls":
+            raise PoolError("thin_ls: the metadata are damaged")
+        return lvm.run(words, stdin)
+
+    monkeypatch.setattr("aoe.pool.lvm_marking.HERE", lvm.host._replace(measure=run))
+    with working(lvm) as work:
+        for _ in range(3):
+            with pytest.raises(PoolError, match="damaged"):
+                work.usage("base")
+    assert asked.count("thin_ls") == 1
+
+
 # What is a pool
 
 
