@@ -298,7 +298,7 @@ def announce(report: Report, target: Target, export: Export, links: Sequence[Lin
         "interfaces": [{"name": link.name, "mtu": link.mtu, "payload": _payload(link)} for link in links],
     }
     _warn_of_rest(export.address, disk)
-    if disk.protected:
+    if disk.protected and not disk.store.read_only:
         stdio.complain(
             "aoe-target", f"{export.address}: {plain(record.key.place if record else '')} {PROTECTED}"
         )

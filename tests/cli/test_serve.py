@@ -434,13 +434,20 @@ def test_two_targets_cannot_share_a_serial_in_one_state_directory(disk: Path, tm
         assert "--state-dir" in second.stderr
 
 
-def test_says_that_a_device_is_read_only_for_the_kernel(disk: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [(), ("--read-only",)])
+def test_says_that_a_device_is_read_only_for_the_kernel_unless_that_is_wanted(
+    words: tuple[str, ...], disk: Path, tmp_path: Path
+) -> None:
     with (
         loop_device(disk) as device,
         protected(device),
-        serving(f"{device}=3.4", "--state-dir", tmp_path / "s") as target,
+        serving(f"{device}=3.4", "--state-dir", tmp_path / "s", *words) as target,
     ):
         assert target.facts["read_only"] is True
         errors = target.stop()[2].splitlines()
-    (line,) = [it for it in errors if "read-only for the kernel" in it]
+    lines = [it for it in errors if "read-only for the kernel" in it]
+    if words:
+        assert not lines
+        return
+    (line,) = lines
     assert line.startswith(f"aoe-target: e3.4: {device} is read-only")
