@@ -111,8 +111,8 @@ def _follow(hand: Hand, address: str, path: str, report: Report) -> None:
 
 def planned(report: Report, steps: Iterable[str]) -> int:
     """Say what would be done."""
-    for step in steps:
-        report.say(step, step=step)
+    them = list(steps)
+    report.say("\n".join(them), steps=them)
     return 0
 
 
@@ -267,7 +267,7 @@ def _check_one_pool(one: VolumeName, other: VolumeName) -> None:
 def in_line(facts: Facts) -> str:
     """The same in a line."""
     used = f"{in_words(facts['allocated_bytes'])} used, {in_words(facts['own_bytes'])} its own"
-    kept = len(facts["snapshots"])
+    kept = facts["snapshot_count"]
     parts = [f"{facts['volume']}: {in_words(facts['bytes'])} {facts['format']}", used]
     if kept:
         held = in_words(facts["snapshot_bytes"])
@@ -282,6 +282,15 @@ def in_line(facts: Facts) -> str:
 def _lines(facts: Facts) -> list[str]:
     """The same in several."""
     said = [in_line(facts), f"  uuid {facts['uuid']}, made {facts['made']}", f"  {facts['path']}"]
+    said += _last(facts, "snapshot")
     for it in facts["snapshots"]:
         said.append(f"  @{it['name']}: {in_words(it['bytes'])}, made {it['made']} ({it['cause']})")
+    said += _last(facts, "clone")
     return said + [f"  cloned to {it}" for it in facts["clones"]]
+
+
+def _last(facts: Facts, what: str) -> list[str]:
+    """A daemon tells of so many only."""
+    count = facts[f"{what}_count"]
+    all_told = count == len(facts[f"{what}s"])
+    return [] if all_told else [f"  of {count} {what}s the last are told; --config FILE shows all"]

@@ -14,7 +14,7 @@ def facts_of(work: Work, volume: str) -> Facts:
     """A volume as an object. `own` bytes are those that nothing else refers to."""
     tree, found = work.tree, work.tree.volume(volume)
     head, kept = work.usage(volume)
-    parent = tree.parent(found)
+    parent, clones = tree.parent(found), tree.clones(found)
     return {
         "volume": tree.said(volume),
         "uuid": found.uuid,
@@ -26,7 +26,9 @@ def facts_of(work: Work, volume: str) -> Facts:
         "own_bytes": head.own,
         "snapshot_bytes": kept.own,
         "parent": tree.said(parent[0], parent[1].name) if parent else None,
-        "clones": [tree.said(it) for it in tree.clones(found)],
+        "clone_count": len(clones),
+        "clones": [tree.said(it) for it in clones],
+        "snapshot_count": len(found.snapshots),
         "snapshots": [
             {"name": it.name, "made": it.made, "bytes": it.image.size, "cause": it.cause}
             for it in found.snapshots
@@ -37,8 +39,8 @@ def facts_of(work: Work, volume: str) -> Facts:
 def listed(work: Work, after: str = "") -> Facts:
     """Volumes behind one in the order of their names, as many as an answer has room for: `volumes`,
     `problems` of those that cannot be measured, the name of the `last`, and whether there are `more`. Of many
-    snapshots or clones the last are told. With the last portion comes, under `leftovers`, what in the pool
-    does not fit."""
+    snapshots or clones the last are told, and how many there are. With the last portion comes, under
+    `leftovers`, what in the pool does not fit."""
     names = [it for it in sorted(work.volumes) if it > after]
     room, volumes, problems, last = limits.LISTED_BYTES, list[Facts](), list[str](), after
     for name in names:

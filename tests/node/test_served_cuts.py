@@ -21,7 +21,7 @@ from tests.link.collector import until as eventually
 KEY = (1, 1)
 LISTED = {
     **{"volume": "fast/web1", "bytes": 1 << 20, "format": "raw", "allocated_bytes": 0, "own_bytes": 0},
-    **{"snapshots": [], "parent": None},
+    **{"snapshot_count": 0, "snapshots": [], "parent": None},
 }
 
 

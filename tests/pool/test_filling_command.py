@@ -82,7 +82,7 @@ def test_plans_change_nothing(typed: Typed, tmp_path: Path, pool: Path, web: Web
     (copied, *rest), _ = typed("volume template fast/base --plan")
     assert copied.startswith("copy what fast/base has into a new image ")
     assert "write the record of base" in rest
-    assert typed.json("volume template fast/base --plan")[0]["step"].startswith("copy what fast/base has")
+    assert typed.json("volume template fast/base --plan")[0]["steps"][0].startswith("copy what fast/base has")
     saved = tmp_path / "saved.qcow2"
     steps, _ = typed(f"volume save fast/base {saved} --plan")
     assert steps == [f"copy what fast/base has into a new file (qcow2) of {MIB} bytes", f"name it {saved}"]
