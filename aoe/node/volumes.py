@@ -21,7 +21,7 @@ from aoe.node.needs import Opener
 from aoe.node.permits import cut_for
 from aoe.node.served_cuts import ServedCuts, Wanted
 from aoe.node.steps import Add, Note, Plan, Remove
-from aoe.pool.adopting import Template
+from aoe.pool.adopting import Freeze, Template
 from aoe.pool.asked import Wish, name_of
 from aoe.pool.fading import Merged
 from aoe.pool.requests import Clone, Cut, Delete, Rename, Resize
@@ -146,7 +146,7 @@ class Volumes:
 
     def _check_kept(self, request: Wish, served: Sequence[Live]) -> None:
         """ConfigurationError for what cannot be done with a disk that is served."""
-        if served and isinstance(request, Delete | Template | Merged):
+        if served and isinstance(request, Delete | Template | Freeze | Merged):
             config, users = served[0].config, [mac for mac, _ in self._users(served[0])]
             used = f", and {', '.join(users)} used it in the last minute" * bool(users)
             beside = "it is merged by itself once it is cut again; or " * isinstance(request, Merged)

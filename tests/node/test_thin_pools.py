@@ -13,6 +13,7 @@ from aoe.errors import ConfigurationError
 from aoe.node.patient import NoAnswer
 from aoe.node.pools import Pools
 from aoe.node.volumes import WHO_SEES
+from aoe.pool.adopting import Freeze
 from aoe.pool.asked import Wish
 from aoe.pool.requests import Clone, Create, Cut, Resize, Rollback
 from aoe.wire.protocol import SECTOR
@@ -36,7 +37,8 @@ def test_a_thin_volume_is_served_cut_resized_and_rolled_back(
     lvm = with_base(fake(tmp_path / "lvm", monkeypatch))
     with working(lvm) as work:
         work.do(Cut("base", "golden"))
-    names = "fast/base", "fast/base@golden"
+        work.do(Clone("base", "golden", "other"))
+    names = "fast/base", "fast/base@golden", "fast/other"
     exports = [ExportConfig(path=path, shelf=1, slot=slot) for slot, path in enumerate(names)]
 
     async def serve(here: Scene) -> None:
@@ -60,6 +62,8 @@ def test_a_thin_volume_is_served_cut_resized_and_rolled_back(
         for request in (Rollback("base", "then"), Resize("base", SIZE, shrink=True)):
             with pytest.raises(ConfigurationError, match=r"fast/base is served at e1\.0, and .* used it"):
                 await do(request)
+        with pytest.raises(ConfigurationError, match=r"^fast/other is served at e1\.2; take that out of the"):
+            await do(Freeze("other"), force=True)
         assert "e1.0: another instance is served" in await do(Rollback("base", "then"), force=True)
         assert (await disk.read(0), await kept.read(0)) == (sector(2), sector(1))
         assert instance() != before
