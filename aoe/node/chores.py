@@ -52,7 +52,8 @@ class Chores:
         after: Callable[[], None] = lambda: None,
         in_use: InUse = UNUSED,
     ) -> None:
-        """`after` is called when a verb was done, before another one is. `in_use` as of `Work.do`."""
+        """`after` is called when a verb was done, or has failed, before another one is. `in_use` as of
+        `Work.do`."""
         self._after = after
         self._pools = pools
         self._ours = ours
@@ -64,13 +65,18 @@ class Chores:
         """What was done, or is to be. Blocks. ConfigurationError, PoolError."""
         with self._pools.turn(pool) as work:
             names = {it.id: text_of(one, it) for one in work.volumes.values() for it in one.images}
-            plan = work.plan(request) if only_plan else work.do(request, self._ours, self._in_use)
-            if not only_plan:
-                self._after()
+            plan = work.plan(request) if only_plan else self._done(work, request)
             images = [it for it in (*plan.idle, *plan.held) if it.id in names]
             touched = [names[it.id] for it in images if self._ours(work.where(it))]
             after = {} if only_plan else _after(work, request)
             return {**_facts(plan, touched), **after}
+
+    def _done(self, work: Work, request: Wish) -> Plan:
+        """One that fails may have happened all the same."""
+        try:
+            return work.do(request, self._ours, self._in_use)
+        finally:
+            self._after()
 
     def listed(self, pool: str, after: str) -> Facts:
         """As `aoe.pool.facts.listed`. Blocks."""

@@ -1,5 +1,7 @@
 """Verbs of pools on threads, as an opener does them."""
 
+import errno
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +12,14 @@ import pytest
 
 from aoe import limits, timing
 from aoe.config.values import PoolConfig
-from aoe.errors import ConfigurationError
+from aoe.errors import ConfigurationError, PoolError
 from aoe.node.chores import Chores, Facts
 from aoe.node.opener import ByOpener
 from aoe.node.opening import InProcess
 from aoe.node.permits import Permits
 from aoe.node.pool_desk import PoolDesk, no_person
 from aoe.node.pools import Pools
+from aoe.pool import handles
 from aoe.pool.requests import Create, Delete, Rename, Resize
 from aoe.pool.work import Work
 from tests.pool.pools import fresh, working
@@ -52,6 +55,26 @@ def test_what_was_done_is_told_once(pools: Pools) -> None:
     assert sorted(pools.work("fast").volumes) == ["web1", "web2"]
     with pytest.raises(ConfigurationError, match="look at aoe-target volume list what was done"):
         chores.look(number, 0)
+
+
+def test_what_is_served_follows_a_verb_that_has_failed_behind_its_record(
+    pools: Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on in the new image, as the record says, and not in what is a snapshot by now."""
+    seen = []
+    chores = Chores(pools, lambda _: False, lambda: seen.append(sorted(pools.work("fast").volumes)))
+    renaming = handles.rename
+    full = [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))]
+
+    def rename(*words: Any) -> None:
+        if full:
+            raise full.pop()
+        renaming(*words)
+
+    monkeypatch.setattr(handles, "rename", rename)
+    with pytest.raises(PoolError, match="to name the image"):
+        chores.do("fast", Create("web2", SIZE, "raw"))
+    assert seen == [["web1", "web2"]]
 
 
 def test_a_plan_changes_nothing_and_a_refusal_is_told(pools: Pools) -> None:
