@@ -211,14 +211,13 @@ class Delete:
             raise ConfigurationError(f"{said} has snapshots ({many}); say --recursive, and they go, too")
         images = tuple(volume.images)
         _check_bases(at, said, images)
-        cause = _cause(at, volume)
+        cause, idle = _cause(at, volume)
         steps: tuple[Step, ...] = (
-            Hide(self.volume, volume.uuid),
-            *(step for it in cause for step in without(it[0], at.tree.volume(it[0]), it[1])),
+            *(Hide(self.volume, volume.uuid), *cause),
             *(Drop(file) for file in (*volume.dropped, *(it.file for it in images))),
             Forget(volume.uuid),
         )
-        return Plan(steps, f"{said}: deleted", idle=(*images, *(it.image for _, it in cause)), frees=True)
+        return Plan(steps, f"{said}: deleted", idle=(*images, *idle), frees=True)
 
     def _snapshot(self, at: Standing, volume: Volume) -> Plan:
         snapshot = at.tree.snapshot(self.volume, self.snapshot)
@@ -232,15 +231,13 @@ class Delete:
 
     def _fading(self, at: Standing, volume: Volume, snapshot: Snapshot) -> Plan:
         """It is the last of it that users see; later states need its image until they are merged."""
-        left = tuple(it for it in volume.snapshots if it != snapshot)
-        now = replace(volume, snapshots=left, fading=(*volume.fading, snapshot.image))
         said = at.tree.said(self.volume, self.snapshot)
         note = (
             f"later states need what it has: a daemon merges that into them, or aoe-target volume merge "
             f"{at.tree.said(self.volume)}"
         )
         done, idle = f"{said}: deleted", (snapshot.image,)
-        return Plan((Save(self.volume, now),), done, (note,), idle, still=True)
+        return Plan((Save(self.volume, faded(volume, snapshot)),), done, (note,), idle, still=True)
 
 
 # Their parts
@@ -297,6 +294,12 @@ def without(name: str, volume: Volume, snapshot: Snapshot) -> tuple[Step, ...]:
     return Save(name, now), *(Drop(it.file) for it in (snapshot.image, *shed_too))
 
 
+def faded(volume: Volume, snapshot: Snapshot) -> Volume:
+    """A volume without a snapshot, whose image later states need until they are merged."""
+    left = tuple(it for it in volume.snapshots if it != snapshot)
+    return replace(volume, snapshots=left, fading=(*volume.fading, snapshot.image))
+
+
 def shed(volume: Volume) -> tuple[Volume, tuple[Image, ...]]:
     """A volume without the images that nothing of it is differences to any more; and these."""
     bases = {it.id: it.base for it in volume.images}
@@ -312,15 +315,20 @@ def shed(volume: Volume) -> tuple[Volume, tuple[Image, ...]]:
     return replace(volume, fading=kept, dropped=dropped), gone
 
 
-def _cause(at: Standing, volume: Volume) -> list[tuple[str, Snapshot]]:
-    """The snapshot of another volume that was cut for this one, if nothing else depends on it."""
+def _cause(at: Standing, volume: Volume) -> tuple[tuple[Step, ...], tuple[Image, ...]]:
+    """What removes the snapshot of another volume that was cut for this one, if no other clone depends on it,
+    and what nothing may use then."""
     found = at.tree.parent(volume)
     if found is None or found[1].cause != FOR_CLONE:
-        return []
+        return (), ()
     name, snapshot = found
+    of = at.tree.volume(name)
+    if len(at.tree.clones(of, snapshot)) > 1:
+        return (), ()
     gone = {it.id for it in volume.images}
-    is_base = any(over.id not in gone for over in at.tree.overlays(snapshot.image))
-    return [] if is_base or len(at.tree.clones(at.tree.volume(name), snapshot)) > 1 else [found]
+    if any(over.id not in gone for over in at.tree.overlays(snapshot.image)):
+        return (Save(name, faded(of, snapshot)),), ()
+    return without(name, of, snapshot), (snapshot.image,)
 
 
 def _check_no_template(at: Standing, name: str, volume: Volume) -> None:

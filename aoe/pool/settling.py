@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from aoe.pool.requests import without
+from aoe.pool.requests import faded, without
 from aoe.pool.steps import Drop, Fit, Forget, Save, Settle, Step, Sweep, after
 from aoe.pool.tree import Tree
 from aoe.pool.volume import Image, Volume
@@ -101,10 +101,12 @@ def _of_clones(found: Found) -> Iterator[Group]:
     """A snapshot that was cut for a clone which did not come about. Of several of one volume one goes at a
     time, and none while another size is not settled."""
     seen: set[str] = set()
-    for name, snapshot in Tree("", found.volumes).purposeless():
+    tree = Tree("", found.volumes)
+    for name, snapshot in tree.purposeless():
         volume = found.volumes[name]
         if name not in seen and volume.resized_from is None:
-            yield without(name, volume, snapshot)
+            is_base = bool(tree.overlays(snapshot.image))
+            yield (Save(name, faded(volume, snapshot)),) if is_base else without(name, volume, snapshot)
         seen.add(name)
 
 

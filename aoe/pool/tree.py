@@ -80,10 +80,8 @@ class Tree:
         return list(found.values())
 
     def purposeless(self) -> Iterator[tuple[str, Snapshot]]:
-        """Snapshots that were made for a clone that is not there, and that nothing else is made of."""
-        bases = {it.base for it in self._images.values()}
+        """Snapshots that were made for a clone that is not there."""
         for name, volume in self.volumes.items():
             for snapshot in volume.snapshots:
-                is_used = bool(self.clones(volume, snapshot)) or snapshot.image.id in bases
-                if snapshot.cause == FOR_CLONE and not is_used:
+                if snapshot.cause == FOR_CLONE and not self.clones(volume, snapshot):
                     yield name, snapshot

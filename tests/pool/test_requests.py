@@ -178,6 +178,15 @@ def test_a_clone_of_a_volume_cuts_a_snapshot_that_goes_with_it() -> None:
     assert world.snapshots("base") == []
 
 
+def test_where_its_volume_is_an_overlay_of_it_it_is_merged_later() -> None:
+    world = with_base(reflink=False)
+    world.do(Clone("base", "", "web"))
+    (kept,) = world.volumes["base"].snapshots
+    plan = world.do(Delete("web"))
+    assert (world.snapshots("base"), world.volumes["base"].fading) == ([], (kept.image,))
+    assert kept.image not in plan.idle, "what serves the volume may read it"
+
+
 def test_such_a_snapshot_stays_for_another_clone() -> None:
     world = with_base()
     world.do(Clone("base", "", "web"), Clone("base", "clone-web", "db"), Delete("web"))

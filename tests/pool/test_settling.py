@@ -7,7 +7,7 @@ import pytest
 from aoe.pool.requests import Clone, Create, Cut, Delete, Rename, Resize, Rollback
 from aoe.pool.settling import Found, apart, leftovers, settle
 from aoe.pool.steps import Drop, Fit, Forget, Hide, Make, Settle, Step, Sweep, after
-from aoe.pool.volume import FOR_CLONE, Volume
+from aoe.pool.volume import Volume
 from aoe.pool.work import Request
 from tests.pool.standings import GIB, World, with_base
 
@@ -51,13 +51,13 @@ def flat(found: Found) -> list[Step]:
 
 
 def shape(volumes: dict[str, Volume], *, reflink: bool = True) -> dict[str, object]:
-    """What a user sees. Without reflink, a snapshot for a clone may be left that later states are made of."""
+    """What a user sees. Without reflink, what was cut for a clone may be left, to be merged."""
     if reflink:
         return {
             name: (it.uuid, it.head, it.parent, it.snapshots, it.resized_from) for name, it in volumes.items()
         }
     return {
-        name: (it.uuid, it.size, it.parent, [kept for kept in it.snapshots if kept.cause != FOR_CLONE])
+        name: (it.uuid, it.size, it.parent, [(kept.name, kept.image.id) for kept in it.snapshots])
         for name, it in volumes.items()
     }
 
@@ -117,7 +117,8 @@ def test_it_is_as_before_or_as_asked(request_: Request, reflink: bool) -> None:
         assert {it.base for volume in store.volumes.values() for it in volume.images} - {None} <= {
             it.id for volume in store.volumes.values() for it in volume.images
         }
-        assert not [*leftovers(store.found)]
+        fading = [image.file for volume in store.volumes.values() for image in volume.fading]
+        assert [it.file for it in leftovers(store.found)] == fading
         assert not settle(store.found)
 
 
