@@ -19,7 +19,7 @@ from aoe.pool import names
 from aoe.pool.adopting import Keep
 from aoe.pool.requests import Cut
 from aoe.pool.volume import FOR_CLONE, Image
-from aoe.pool.work import Work, fresh_id
+from aoe.pool.work import Work, failed, fresh_id
 
 
 class _File(NamedTuple):
@@ -92,7 +92,7 @@ def _opened(pool: str, work: Work, request: Cut, cause: str) -> _File:
     try:
         fd = held.enter_context(work.store.unnamed(image))
     except OSError as error:
-        raise PoolError(f"{work.store.said}: making a file: {error.strerror or error}") from error
+        raise failed(work.store.said, "making a file", error) from error
     made = work.standing().now
     return _File(pool, volume.uuid, request.snapshot, made, cause, image, fd, held)
 
@@ -105,7 +105,7 @@ def _kept(work: Work, file: _File) -> str:
         with _only_read(file) as fd:
             work.store.name(fd, image)
     except OSError as error:
-        raise PoolError(f"{work.store.said}: naming a snapshot: {error.strerror or error}") from error
+        raise failed(work.store.said, "naming a snapshot", error) from error
     return work.do(request).done
 
 

@@ -67,16 +67,30 @@ def replace(within: int, name: str, data: bytes) -> None:
 
 
 def rename(within: int, old: str, new: str) -> None:
-    """For good when this returns. OSError."""
-    os.rename(old, new, src_dir_fd=within, dst_dir_fd=within)
+    """For good when this returns; also where that was done before, and could not be synced. OSError."""
+    try:
+        os.rename(old, new, src_dir_fd=within, dst_dir_fd=within)
+    except FileNotFoundError:
+        os.stat(new, dir_fd=within, follow_symlinks=False)
     os.fsync(within)
 
 
 def link(fd: int, within: int, name: str) -> None:
-    """A file that was opened without a name gets one, for good when this returns. OSError."""
+    """A file that was opened without a name gets one, for good when this returns. OSError: then it has
+    none."""
     os.fsync(fd)
     os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=within, follow_symlinks=True)
-    os.fsync(within)
+    sync_new(within, name)
+
+
+def sync_new(within: int, name: str) -> None:
+    """What has got a name is there for good when this returns. OSError: then it is removed."""
+    try:
+        os.fsync(within)
+    except OSError:
+        with suppress(OSError):
+            remove(within, name)
+        raise
 
 
 def remove(within: int, name: str) -> None:

@@ -23,6 +23,7 @@ from aoe.sandbox.qemu_img import name_of
 _CHECKED = ("qcow2", "vmdk", "vdi", "vhdx")
 _LEAKS, _CORRUPT, _ALL = 3, 2, 100.0
 _PROGRESS = re.compile(rb"\(([0-9.]+)/100%\)")
+_NAME = re.compile(r"(qemu-img: )?/proc/self/fd/[0-9]+: ")
 
 Told = Callable[[float], object]
 """Gets how much is done, 0 to 1. What it raises ends that."""
@@ -61,8 +62,16 @@ def run(
     """qemu-img with a verb, which may end with one of these numbers. QemuImgFailed says why it did not."""
     done = qemu_img.run(verb, *words, reads=reads, writes=writes, **how)
     if done.status not in may_be:
-        raise QemuImgFailed(f"qemu-img {verb}: {plain(qemu_img.problem_of(done))}")
+        raise QemuImgFailed(f"qemu-img {verb}: {_reason(plain(qemu_img.problem_of(done)))}")
     return done
+
+
+def _reason(said: str) -> str:
+    """Without the names that files have there. It begins with why a file that it could not write could not be
+    removed."""
+    lines = _NAME.sub("", said).split("; ")
+    kept = [it for it in lines if not it.startswith("Error when deleting file")]
+    return "; ".join(kept or lines)
 
 
 def opened(layers: Sequence[Layer], size: int) -> str:

@@ -49,7 +49,7 @@ class Unnamed:
         at = Path(f"/proc/self/fd/{self._within}")
         syscalls.rename_new(at / self._other, at / self._path.name)
         self._other = ""
-        os.fsync(self._within)
+        handles.sync_new(self._within, self._path.name)
 
     def close(self) -> None:
         """What has no name is gone then."""

@@ -307,5 +307,10 @@ class Work:
 def failed(store: str, what: str, error: Exception) -> PoolError:
     """What a store fails at, with the remedy where there is one."""
     reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
-    code = error.errno if isinstance(error, OSError) else errno.ENOSPC * (os.strerror(errno.ENOSPC) in reason)
+    code = error.errno if isinstance(error, OSError) else _code_in(reason)
     return PoolError(f"{store}: {what}: {reason}{_REMEDIES.get(code or 0, '')}")
+
+
+def _code_in(reason: str) -> int:
+    """Of what a program says."""
+    return next((it for it in _FULL if os.strerror(it) in reason), 0)

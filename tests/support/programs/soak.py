@@ -26,6 +26,7 @@ from bench.contest import build
 from tests.engine import cutting, replaying
 from tests.net import killed_doors, killed_verbs
 from tests.net.killed_verbs import KilledVerbs
+from tests.pool.full_store import VERBS, FullStore
 from tests.support.checkers import executed
 from tests.support.checkers.fuzzers import fuzz
 from tests.support.labs import applies, doors, drains, failover, loss, restarts
@@ -45,7 +46,9 @@ MEMORY_MINUTES = 20.0
 USED, THOUSAND = 20, 1000
 """Exports of a service."""
 ENGINES = ("c", "python")
-CUT_BYTES, VERB_BYTES, LARGE_BYTES = 4 << 30, 1 << 30, 30 << 30
+CUT_BYTES, VERB_BYTES, LARGE_BYTES, FULL_BYTES = 4 << 30, 1 << 30, 30 << 30, 32 << 20
+FULL_BLOCKS, ROOM_BLOCKS = 160, 12
+"""How many blocks of 4 KiB a store has left at most, and between two looks."""
 Said = dict[str, Any]
 
 
@@ -138,6 +141,20 @@ def _killed_snapshots() -> Course:
     return Course(run, 5)
 
 
+def _full_stores() -> Course:
+    """Each call of each verb, and a store with little room; no engine has a part in it."""
+
+    def run(work: Path, seed: int, _: str) -> Said:
+        with small_filesystem("ext4", work / "store", FULL_BYTES, "loop", "-m", "0") as store:
+            full = FullStore(store)
+            faults = [it for verb in VERBS for it in full.faults(verb, seed)]
+            for blocks in range(seed % ROOM_BLOCKS, FULL_BLOCKS, ROOM_BLOCKS):
+                faults += [it for verb in VERBS for it in full.faults_of_room(verb, blocks)]
+        return {"calls": full.calls, "moves": len(VERBS), "faults": faults}
+
+    return Course(run, 6, ("c",))
+
+
 def _of_kills(killed: KilledVerbs, faults: list[str]) -> Said:
     """`moves` are verbs that were under way."""
     return {
@@ -187,6 +204,7 @@ COURSES = {
     "snapshots of ext4": _replayed(),
     "killed in verbs of pools": _killed_verbs(killed_verbs.KINDS),
     "storage daemons killed in verbs": _killed_verbs(killed_verbs.IMAGES),
+    "full stores of qcow2": _full_stores(),
     "killed in large snapshots": _killed_snapshots(),
     "door killed": _doors(),
     "door killed, without a guest": _root(killed_doors.run, 3, DOORS),
