@@ -66,11 +66,10 @@ _HOOK = "a program that gets the root as its argument and changes it, before the
 
 
 def _add_daemon(command: argparse.ArgumentParser) -> None:
-    both = command.add_mutually_exclusive_group()
-    file = "make the volume without a daemon, in the pool that this configuration file names"
-    both.add_argument("--config", type=Path, metavar="FILE", help=file)
+    file = "the configuration file, which names the pool; with --socket a daemon is asked, too"
+    command.add_argument("--config", type=Path, metavar="FILE", help=file)
     where = "the control socket of the daemon that has the pool"
-    both.add_argument("--socket", type=Path, metavar="PATH", help=where)
+    command.add_argument("--socket", type=Path, metavar="PATH", help=where)
 
 
 def _add_list(verbs: Any) -> None:

@@ -57,7 +57,7 @@ class Import(NamedTuple):
             filling.brought(look, self.image, self.format, self.sha256, bar.bytes_of("fetch")) as of,
             filling.imported(look, of, volume, self.kept, bar.of("copy")) as made,
         ):
-            return _done(report, pool, made, _daemon(self.config, self.socket, report))
+            return _done(report, pool, made, daemon(self.config, self.socket, report))
 
 
 class Template(NamedTuple):
@@ -79,7 +79,7 @@ class Template(NamedTuple):
         if (mark := filling.mark_of(pool.kind, name.volume)) is not None:
             how = How(self.config, self.socket, self.json, self.plan)
             return Verb(how, pool.name, mark, name.volume).run(report)
-        hand = _daemon(self.config, self.socket, report)
+        hand = daemon(self.config, self.socket, report)
         _check_free(pool, hand, lambda look: [filling.template_of(look, name.volume)[1]])
         return _copy(self, pool, report)
 
@@ -88,7 +88,7 @@ class Template(NamedTuple):
 
     def copy(self, look: Work, pool: PoolConfig, report: Report, bar: Bar) -> int:
         with filling.template(look, parse(self.volume).volume, bar.of("copy")) as made:
-            return _done(report, pool, made, _daemon(self.config, self.socket, report))
+            return _done(report, pool, made, daemon(self.config, self.socket, report))
 
 
 class Merge(NamedTuple):
@@ -107,7 +107,7 @@ class Merge(NamedTuple):
     def _run(self, report: Report) -> int:
         name = only_volume(self.volume)
         pool = one(self.config or CONFIG, name.pool)
-        hand = _daemon(self.config, self.socket, report)
+        hand = daemon(self.config, self.socket, report)
         _check_free(pool, hand, lambda look: merging.wishes(look, name.volume))
         return _copy(self, pool, report)
 
@@ -118,7 +118,7 @@ class Merge(NamedTuple):
         volume = parse(self.volume).volume
         merging.check(look, volume)
         for request in merging.merged(look, volume, bar.of("merge")):
-            self._note(report, pool, request, _daemon(self.config, self.socket, report))
+            self._note(report, pool, request, daemon(self.config, self.socket, report))
         return 0
 
     def _note(self, report: Report, pool: PoolConfig, request: Merged, hand: Hand | None) -> None:
@@ -181,15 +181,10 @@ def _copy(verb: _Copying, pool: PoolConfig, report: Report) -> int:
 def check_new(name: VolumeName, config: Path | None, socket: Path | None, report: Report) -> PoolConfig:
     """The pool of a volume that is to be made. AoeError, before what takes long, where it cannot be."""
     pool = one(config or CONFIG, name.pool)
-    _check_free(pool, _daemon(config, socket, report))
+    _check_free(pool, daemon(config, socket, report))
     with working(pool, locked=False) as look:
         look.standing().check_new(name.volume)
     return pool
-
-
-def _daemon(config: Path | None, socket: Path | None, report: Report) -> Hand | None:
-    """What asks the one that has the pool; None where the command works itself."""
-    return None if config is not None else daemon(socket, report)
 
 
 def _check_free(

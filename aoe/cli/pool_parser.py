@@ -49,13 +49,29 @@ def _asked(verbs: Any, name: str, means: str, what: str) -> argparse.ArgumentPar
     """One that a daemon does, if there is one."""
     command: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=what)
     command.set_defaults(means=means)
-    both = command.add_mutually_exclusive_group()
+    either = command.add_mutually_exclusive_group()
     file = f"work without a daemon on the pools of this configuration file; where there is none, {_CONFIG}"
-    both.add_argument("--config", type=Path, metavar="FILE", help=file)
-    where = "the control socket of the daemon; by default this user's own, or else that of root's"
-    both.add_argument("--socket", type=Path, metavar="PATH", help=where)
+    either.add_argument("--config", type=Path, metavar="FILE", help=file)
+    _socket(either)
     _json(command)
     return command
+
+
+def _copied(verbs: Any, name: str, means: str, what: str) -> argparse.ArgumentParser:
+    """One that copies by itself, and has a daemon do the rest, if there is one."""
+    command: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=what)
+    command.set_defaults(means=means)
+    file = f"the configuration file, which names the pools ({_CONFIG}); with --socket a daemon is asked, too"
+    command.add_argument("--config", type=Path, metavar="FILE", help=file)
+    _socket(command)
+    _json(command)
+    _plan(command)
+    return command
+
+
+def _socket(command: Any) -> None:
+    where = "the control socket of the daemon; by default this user's own, or else that of root's"
+    command.add_argument("--socket", type=Path, metavar="PATH", help=where)
 
 
 def _add_pool(verbs: Any) -> None:
@@ -121,7 +137,7 @@ def _add_changes(verbs: Any) -> None:
 
 def _add_copies(verbs: Any) -> None:
     what = "make a volume of an image, which is checked, copied whole, and never changed"
-    command = _planned(verbs, "import", "filling.Import", what)
+    command = _copied(verbs, "import", "filling.Import", what)
     command.add_argument("image", metavar="FILE|URL", help="a file, a block device, or http://, https://")
     command.add_argument("volume", metavar=_VOLUME, help="name of the new volume")
     form = "what the image is, where its name does not say it: raw, unless it ends as .qcow2, .vmdk ..."
@@ -137,13 +153,13 @@ def _add_copies(verbs: Any) -> None:
     form = "what the image is, where its name does not say it: raw, unless it ends as .qcow2"
     command.add_argument("--format", choices=FORMATS, help=form)
     what = "make a volume that is only cloned: it is copied once, so that each clone takes a moment"
-    command = _planned(verbs, "template", "filling.Template", what)
+    command = _copied(verbs, "template", "filling.Template", what)
     command.add_argument("volume", metavar=_VOLUME, help="name of the volume, which has no snapshots")
 
 
 def _add_merge(verbs: Any) -> None:
     what = "let later states take what they need of deleted ones, of which they are differences (qcow2)"
-    command = _planned(verbs, "merge", "filling.Merge", what)
+    command = _copied(verbs, "merge", "filling.Merge", what)
     command.add_argument("volume", metavar=_VOLUME, help="name of the volume, which nothing uses")
 
 

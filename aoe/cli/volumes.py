@@ -62,7 +62,7 @@ class Verb(NamedTuple):
 
     def run(self, report: Report) -> int:
         """Do it, or have it done; with `plan` say what would be."""
-        hand = None if self.how.config is not None else daemon(self.how.socket, report)
+        hand = daemon(self.how.config, self.how.socket, report)
         if hand is None:
             return until_a_signal(report, lambda: self._run(report))
         with hand:
@@ -116,8 +116,11 @@ def planned(report: Report, steps: Iterable[str]) -> int:
     return 0
 
 
-def daemon(socket: Path | None, report: Report) -> Hand | None:
-    """What asks a daemon; None where there is none, and none was named. ControlFailed."""
+def daemon(config: Path | None, socket: Path | None, report: Report) -> Hand | None:
+    """What asks a daemon; None where there is none, and none was named, or where a file was named, for the
+    command to work itself. ControlFailed."""
+    if config is not None and socket is None:
+        return None
     try:
         return connected(socket, report)
     except ControlFailed as error:
@@ -141,7 +144,7 @@ class List(NamedTuple):
 
     def run(self, report: Report) -> int:
         """A line for each pool and volume. 1 if something does not fit, or a pool is not there."""
-        hand = None if self.config is not None else daemon(self.socket, report)
+        hand = daemon(self.config, self.socket, report)
         if hand is not None:
             with hand:
                 return listing(hand, self.pool, report, in_line)
@@ -183,7 +186,7 @@ class Show(NamedTuple):
     def run(self, report: Report) -> int:
         """All there is to say of it."""
         name = parse(self.volume)
-        hand = None if self.config is not None else daemon(self.socket, report)
+        hand = daemon(self.config, self.socket, report)
         if hand is not None:
             with hand:
                 facts = shown(hand, name)

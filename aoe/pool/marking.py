@@ -132,7 +132,9 @@ def lock(fd: int, said: str, patience_s: float = timing.POOL_TURN_S) -> None:
     while not _is_locked(fd, said):
         if time.monotonic() >= deadline:
             user = locks.holder(fd) or "another process"
-            remedy = "wait for it, or, where it is a daemon, ask that: without --config"
+            remedy = (
+                "wait for it, or, where it is a daemon, ask that: without --config, or with its --socket, too"
+            )
             raise PoolError(f"{said} is in use by {user}; {remedy}")
         time.sleep(timing.CONTROL_RETRY_S)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aoe.cli import filling, target
+from aoe.cli import target
 from aoe.control.rights import Rights
 from aoe.control.verbs import Outcome
 from aoe.pool.requests import Create, Cut, Delete
@@ -47,27 +47,23 @@ class Asking:
 
     def __call__(self, words: str, status: int = 0) -> list[dict[str, Any]]:
         """What one says."""
-        argv = ["volume", *words.split(), "--socket", str(self.socket), "--json"]
+        where = ["--config", str(self.file), "--socket", str(self.socket)]
+        argv = ["volume", *words.split(), *where, "--json"]
         assert target.main(argv) == status, self._capsys.readouterr()
         return [json.loads(line) for line in self._capsys.readouterr().out.splitlines()]
 
 
-def asking(
-    pool: Path, work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Asking]:
+def asking(pool: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Asking]:
     need("qemu-img")
     it = Asking(pool, work, capsys)
-    monkeypatch.setattr(filling, "CONFIG", it.file)
     with served(it.socket, it.node, Rights(os.geteuid())):
         yield it
 
 
 @pytest.fixture
-def ask(
-    pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Asking]:
+def ask(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Asking]:
     with_base(pool)
-    yield from asking(pool, tmp_path, capsys, monkeypatch)
+    yield from asking(pool, tmp_path, capsys)
 
 
 def check_told(said: list[dict[str, Any]], what: str) -> None:
@@ -104,13 +100,13 @@ def test_what_is_copied_gets_a_name_when_the_daemon_would_take_it(
 
 
 def test_what_is_merged_is_told_to_the_daemon_one_after_the_other(
-    slow_pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    slow_pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with working(slow_pool) as work:
         work.do(Create("base", MIB))
         for name in "ab":
             work.do(Cut("base", name))
         work.do(Delete("base", "a"))
-    for ask in asking(slow_pool, tmp_path, capsys, monkeypatch):
+    for ask in asking(slow_pool, tmp_path, capsys):
         check_told(ask("merge fast/base"), "merge")
         assert [it[:2] for it in ask.node.seen] == [("merged", False)]
