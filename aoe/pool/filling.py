@@ -21,7 +21,7 @@ from aoe.pool.qemu_img import Layer, QemuImgFailed, Told
 from aoe.pool.steps import Plan
 from aoe.pool.unnamed import Unnamed, unnamed
 from aoe.pool.volume import Image, check_size
-from aoe.pool.work import Work, failed, fresh_id
+from aoe.pool.work import ImageInUse, Work, failed, fresh_id
 from aoe.printable import plain
 from aoe.sandbox.qemu_img import name_of
 from aoe.wire import protocol
@@ -232,7 +232,10 @@ def _to_be_saved(
     """What a state is made of, its image, and a file for a copy of it, which has no name yet."""
     kept = work.image_of(volume, snapshot)
     with ExitStack() as held:
-        layers = _held(work, held, work.tree.chain(kept), read=True)
+        try:
+            layers = _held(work, held, work.tree.chain(kept), read=True)
+        except ImageInUse as error:
+            raise PoolError(f"{error}{'' if snapshot else ', or save a snapshot of it'}") from error
         yield layers, kept, held.enter_context(unnamed(to))
 
 
@@ -240,7 +243,7 @@ def _held(work: Work, held: ExitStack, images: list[Image], *, read: bool) -> li
     """The images of a state, which nothing writes to meanwhile; nothing reads the first one unless `read`."""
     with _failures(work, "opening its images"):
         for at, image in enumerate(images):
-            held.enter_context(work.store.alone(image, read=read or at > 0))
+            work.hold(held, image, read=read or at > 0)
         return held.enter_context(work.store.layers(images))
 
 

@@ -24,6 +24,15 @@ class Tree:
         """A name as people write it."""
         return names.said(self.pool, volume, snapshot)
 
+    def whose(self, image: Image) -> str:
+        """What people call that of which an image is the state; its file where that is nothing of theirs."""
+        for name, volume in self.volumes.items():
+            states = {it.image.id: self.said(name, it.name) for it in volume.snapshots}
+            found = (states | {volume.head.id: self.said(name)}).get(image.id)
+            if found:
+                return found
+        return image.file
+
     def volume(self, name: str) -> Volume:
         """The volume of a name; ConfigurationError where there is none."""
         if name not in self.volumes:

@@ -33,6 +33,10 @@ def fresh_id() -> str:
     return uuid.uuid4().hex
 
 
+class ImageInUse(PoolError):
+    """Something else uses an image, or did so a moment ago."""
+
+
 class InUse(Protocol):
     """Images that QEMU has open for exports of this process, by their paths. ConfigurationError."""
 
@@ -198,6 +202,14 @@ class Work:
         what = f"merging into {image.file}"
         self._done(what, lambda: self.store.rebase(image, through, base, told))
 
+    def hold(self, held: ExitStack, image: Image, *, read: bool) -> None:
+        """Let nothing else write to an image until `held` ends, nor read it unless this only reads (`read`).
+        ImageInUse, OSError."""
+        try:
+            held.enter_context(self.store.alone(image, read=read))
+        except PoolError as error:
+            raise ImageInUse(f"{self.tree.whose(image)}: {error}") from error
+
     # Verbs
 
     def plan(self, request: Request) -> Plan:
@@ -239,9 +251,9 @@ class Work:
             try:
                 for image in plan.idle:
                     if image not in served:
-                        held.enter_context(self.store.alone(image, read=plan.still))
+                        self.hold(held, image, read=plan.still)
                 for image in plan.read:
-                    held.enter_context(self.store.alone(image, read=True))
+                    self.hold(held, image, read=True)
             except OSError as error:
                 raise failed(self.store.said, "locking its images", error) from error
             self._stale = True

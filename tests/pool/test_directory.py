@@ -332,7 +332,9 @@ def test_what_is_in_use_is_left_alone(pool: Path, what: str) -> None:
             else [Cut("base", "b"), Resize("base", 2 * SIZE)]
         )
         for request in used:
-            assert f"is in use by {Path('/proc/self/comm').read_text().strip()}" in refusal(work, request)
+            said = refusal(work, request)
+            assert said.startswith(f"fast/base{'@a' * (what == 'snapshot')}: {path.name} is in use by ")
+            assert Path("/proc/self/comm").read_text().strip() in said
         assert files(pool) == before
         os.close(fd)
         work.do(Delete("base", recursive=True))

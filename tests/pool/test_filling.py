@@ -351,6 +351,14 @@ def test_a_name_of_a_format_that_is_not_written_is_refused(pool: Path, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_in_use_is_saved_by_a_snapshot(pool: Path, tmp_path: Path) -> None:
+    with_base(pool, lambda work: work.do(Cut("base", "a")))
+    with working(pool) as work, work.store.alone(work.volumes["base"].head, read=False):
+        with pytest.raises(PoolError, match=r"^fast/base: .*; stop it first, or save a snapshot of it$"):
+            filling.save(work, "base", "", tmp_path / "a", None, told)
+        filling.save(work, "base", "a", tmp_path / "a", None, told)
+
+
 def test_a_copy_that_fails_names_what_was_copied(
     pool: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,4 +109,4 @@ def test_what_is_merged_is_told_to_the_daemon_one_after_the_other(
         work.do(Delete("base", "a"))
     for ask in asking(slow_pool, tmp_path, capsys):
         check_told(ask("merge fast/base"), "merge")
-        assert [it[:2] for it in ask.node.seen] == [("merged", False)]
+        assert [it[:2] for it in ask.node.seen] == [("merged", True), ("merged", False)]
