@@ -67,6 +67,8 @@ IMAGE_MERGED_LOOK_S = 0.5
 """Between two looks at the merging of an image that is served."""
 IMAGE_FORGOTTEN_S = 60.0
 """After which an image that was checked is let go of, where it is not asked for any more."""
+IMAGE_WITHDRAWN_LOOK_S = 0.002
+"""Between two looks whether an image is served no more: clients wait for that."""
 IMAGE_LOOK_S = 0.05
 """Between two looks whether another program still has an image, or a process that serves one has ended."""
 IMAGE_END_S = 30.0

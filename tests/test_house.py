@@ -60,7 +60,8 @@ WITH_IO = {
     "initiator": "admin attach blocking carrier clock discover engine_carrier fencing inquiry link_carrier "
     "remote standing survey",
     "sandbox": "child landlock refused user",
-    "image": "asking checking daemon files graph keeper mounts processes qemu qmp serving sound user",
+    "image": "asking carried checking daemon files graph keeper mounts processes qemu qmp service serving "
+    "sound user",
     "pool": "asking directory download figures filling handles lvm lvm_clearing lvm_marking lvm_run "
     "lvm_sharing lvm_volumes lvm_worker marking pool qemu_img unnamed work",
     "node": "alone chores content cut_files desk drains endpoint exposed exposing hands held held_addresses "

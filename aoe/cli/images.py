@@ -1,12 +1,16 @@
-"""`aoe-target images`: has the images of a target served, as a service itself, one for each opener."""
+"""`aoe-target images`: has the images of a target served, as a service itself."""
 
 import os
 import socket
+from importlib import metadata
 from typing import NamedTuple
 
+import aoe
 from aoe.cli.report import Report
 from aoe.errors import ConfigurationError
-from aoe.image.keeper import attend
+from aoe.image import carried, serving
+from aoe.image.service import Service
+from aoe.image.user import reader
 from aoe.node.notify import given
 
 
@@ -14,10 +18,18 @@ class Images(NamedTuple):
     """The words behind `images`."""
 
     def run(self, report: Report) -> int:
-        """Until the opener asks no more. ConfigurationError where no manager started it."""
+        """Until nothing is served and no opener asks. ConfigurationError where no manager started it."""
         del report
-        found = given(os.environ)
-        if len(found) != 1:
-            raise ConfigurationError("its socket starts it: systemctl start aoe-target-images.socket")
-        attend(socket.socket(fileno=found[0][1]))
+        release = aoe.__version__
+        found = carried.found() or carried.Found(_given(), None)
+        listener = socket.socket(fileno=found.listener)
+        them = serving.Images(reader())
+        Service(listener, them, release, lambda: metadata.version("aoe-target"), found.facts).run()
         return 0
+
+
+def _given() -> int:
+    found = given(os.environ)
+    if len(found) != 1:
+        raise ConfigurationError("its socket starts it: systemctl start aoe-target-images.socket")
+    return found[0][1]

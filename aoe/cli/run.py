@@ -46,7 +46,7 @@ from aoe.node.exposing import DESCRIPTORS as METRICS_OPEN
 from aoe.node.exposing import NAME as METRICS
 from aoe.node.exposing import Exposing
 from aoe.node.hands import Live
-from aoe.node.held import Held
+from aoe.node.held import Held, Kind
 from aoe.node.held_addresses import HeldAddresses
 from aoe.node.held_stores import HeldStores
 from aoe.node.links import Names
@@ -192,6 +192,7 @@ class _Daemon:
     def _begin(self, target: Target, *, paused: bool) -> None:
         if paused:
             target.resume()
+        self._held.let_go(Kind.IMAGES)
         for name in (*self._held.leave(), *self._addresses.leave(self._node.unserved)):
             log.info("%s: of an earlier life of the service, and of no use to this one", name)
         self._notifier.ready()

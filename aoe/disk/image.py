@@ -34,6 +34,8 @@ class ImageDisk(FileDisk):
 
     def __init__(self, opened: Opened) -> None:
         super().__init__(opened)
+        self.lost = opened.lost
+        """Whether what an earlier life of the target wrote may be."""
         self.token = opened.image.rpartition(":")[0]
         self._image = opened.image
         self._again: Again | None = None

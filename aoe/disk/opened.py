@@ -38,8 +38,8 @@ class Opened(NamedTuple):
     `logical` is the unit in bytes that a block device can address, 0 for a file; `in_memory` a file that
     never waits for a device, `remote` one that another program or host serves, `protected` a block device
     that the kernel has read-only, whatever it was opened for. `image` tells the file of an image from
-    others, and the process that serves it from earlier ones; empty: the descriptor is the store itself. The
-    others are those of `Disk`.
+    others, and the process that serves it from earlier ones; empty: the descriptor is the store itself.
+    `lost`: what an earlier life of the target had written there may be. The others are those of `Disk`.
     """
 
     store: Store
@@ -53,6 +53,7 @@ class Opened(NamedTuple):
     remote: bool = False
     protected: bool = False
     image: str = ""
+    lost: bool = False
     identity: str | None = None
     store_name: StoreName = StoreName()
 

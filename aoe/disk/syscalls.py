@@ -249,11 +249,16 @@ def sync_directory(directory: Path) -> None:
 
 
 def is_readable(it: int | socket.socket, within_s: float = 0.0) -> bool:
-    """Whether there is something to read, or nothing will come, after so many seconds at most. select(2)
-    would refuse descriptors from 1,024 on."""
+    """Whether there is something to read, or nothing will come, after so many seconds at most."""
+    return bool(readable_of([it if isinstance(it, int) else it.fileno()], within_s))
+
+
+def readable_of(them: Iterable[int], within_s: float) -> set[int]:
+    """The same of several. select(2) would refuse descriptors from 1,024 on."""
     poll = select.poll()
-    poll.register(it, select.POLLIN)
-    return bool(poll.poll(1000 * within_s))
+    for fd in them:
+        poll.register(fd, select.POLLIN)
+    return {fd for fd, _ in poll.poll(1000 * within_s)}
 
 
 def close_all(descriptors: Iterable[int]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import aoe
 from aoe import limits, timing
 from aoe.disk.base import StoreName
 from aoe.disk.open import Opening, store_on
@@ -41,6 +42,14 @@ class StillChecked(ConfigurationError):
     """An image is being checked, and is served after that. To be asked for again."""
 
 
+class _Silent(ConfigurationError):
+    """It does not answer."""
+
+
+class _Ended(ConfigurationError):
+    """It has."""
+
+
 class Asked:
     """Asks it, from any thread, one at a time. Calls block."""
 
@@ -49,6 +58,9 @@ class Asked:
         self._socket = connected
         self._at = at
         self._turn = threading.Lock()
+        self.lasts: Callable[[str, int], None] = lambda _, __: None
+        """Is called with each process that is had `at` the path: a name, and a descriptor. While a copy of
+        that is held, the process keeps what it serves for the next one that asks."""
         self._told_s: dict[str, float] = {}
         """How long each check had taken when that was said."""
 
@@ -151,26 +163,52 @@ class Asked:
     def _served(self, said: dict[str, Any]) -> tuple[Told, int]:
         return _one(*self._ask(said))
 
+    def _joined(self) -> socket.socket:
+        """To one that may go on as a program of this release first."""
+        for _ in range(limits.OPENER_TRIES):
+            to = _connected(self._at)
+            try:
+                facts, descriptors = _exchange(to, {"verb": "hello", "release": aoe.__version__})
+            except _Ended:
+                to.close()
+                continue
+            except BaseException:
+                to.close()
+                raise
+            self.lasts(facts["life"], *descriptors)
+            close_all(descriptors)
+            return to
+        raise ConfigurationError(_GONE)
+
     def _ask(self, said: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         with self._turn:
             if self._socket is None:
-                self._socket = _connected(self._at)
+                self._socket = self._joined()
             try:
-                self._socket.settimeout(timing.IMAGE_ASKED_S)
-                self._socket.send(encode(said))
-                data, descriptors, _, _ = socket.recv_fds(self._socket, limits.IMAGE_MESSAGE_BYTES_MAX, 1)
-            except TimeoutError as error:
+                return _exchange(self._socket, said)
+            except _Silent:
                 self.close()  # what it says later would be taken for the answer to something else
-                raise ConfigurationError(_SILENT) from error
-            except OSError as error:
+                raise
+            except _Ended:
                 self._part()
-                raise ConfigurationError(_GONE) from error
-        if not data:
-            self._part()
-            raise ConfigurationError(_GONE)
-        for fd in descriptors:
-            os.set_inheritable(fd, False)
-        return _understood(data), descriptors
+                raise
+
+
+def _exchange(to: socket.socket, said: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    """ConfigurationError for what is refused; _Silent, _Ended."""
+    try:
+        to.settimeout(timing.IMAGE_ASKED_S)
+        to.send(encode(said))
+        data, descriptors, _, _ = socket.recv_fds(to, limits.IMAGE_MESSAGE_BYTES_MAX, 1)
+    except TimeoutError as error:
+        raise _Silent(_SILENT) from error
+    except OSError as error:
+        raise _Ended(_GONE) from error
+    if not data:
+        raise _Ended(_GONE)
+    for fd in descriptors:
+        os.set_inheritable(fd, False)
+    return _understood(data), descriptors
 
 
 def _one(facts: dict[str, Any], descriptors: list[int]) -> tuple[Told, int]:
@@ -231,5 +269,6 @@ def _opened(fd: int, path: Path, how: Opening, told: Told) -> Opened:
         trims=not how.read_only,
         remote=True,
         image=told.image,
+        lost=told.lost and not how.read_only,
         store_name=name.part(how.part),
     )

@@ -8,17 +8,18 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from aoe import limits, timing
 from aoe.disk import locks, syscalls
 from aoe.errors import ConfigurationError
 from aoe.image import mounts, processes, qemu, sound
+from aoe.image.carried import Facts, chain_facts, chain_of
 from aoe.image.files import Chain
 from aoe.image.graph import Graph
-from aoe.image.nodes import SECRET, Part, export_of, nodes
+from aoe.image.nodes import EXPORT, SECRET, Part, export_of, nodes
 from aoe.image.qmp import Gone, Qmp
 from aoe.image.user import READ, SEARCH, WRITE, User, becoming, let
 from aoe.sandbox.qemu_img import name_of
@@ -52,7 +53,7 @@ class Daemon:
         self._how = how
         self._user = user
         self._within = within
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | processes.Forked | None = None
         self._said = -1
         """Where its last words are read."""
         self._asked: Qmp | None = None
@@ -61,6 +62,33 @@ class Daemon:
         self._graph = Graph(self._do)
         self._written: tuple[str, ...] = ()
         """What its process may write."""
+
+    def carried(self) -> Facts:
+        """What the next program of this process goes on with, `of` it."""
+        assert self._asked is not None, "it lives"
+        return {
+            "chain": chain_facts(self._chain),
+            "how": {**asdict(self._how), "secret": _text(self._how.secret)},
+            "process": self.process,
+            "said": self._said,
+            "asked": self._asked.carried(),
+            "inside": self._inside,
+            "graph": self._graph.carried(),
+            "written": self._written,
+        }
+
+    @classmethod
+    def of(cls, facts: Facts, user: User, within: Path) -> Self:
+        """The same."""
+        how = facts["how"]
+        daemon = cls(chain_of(facts["chain"]), How(**{**how, "secret": _secret(how["secret"])}), user, within)
+        daemon._process = processes.Forked(facts["process"])
+        daemon._said, daemon._inside = facts["said"], facts["inside"]
+        daemon._asked = daemon._qmp(socket.socket(fileno=facts["asked"]["fd"]))
+        daemon._asked.go_on_with(facts["asked"])
+        daemon._graph.go_on_with(facts["graph"])
+        daemon._written = tuple(facts["written"])
+        return daemon
 
     @property
     def process(self) -> int:
@@ -107,6 +135,22 @@ class Daemon:
             if not self._how.read_only:
                 sound.forget(self._chain.parts[0].fd)
             return self._file()
+
+    def withdraw(self) -> None:
+        """Serve it no more, and have it still. What is under way is done then, and what comes later fails. It
+        is ended where it does not do so."""
+        if self._asked is None or not self.lives:
+            return
+        try:
+            self._asked.do("block-export-del", within_s=timing.IMAGE_READY_S, id=EXPORT, mode="hard")
+            until_s = time.monotonic() + timing.IMAGE_READY_S
+            while self._asked.do("query-block-exports", within_s=timing.IMAGE_READY_S):
+                if time.monotonic() > until_s:
+                    raise Gone("what it serves has no end")
+                time.sleep(timing.IMAGE_WITHDRAWN_LOOK_S)
+        except ConfigurationError as error:
+            log.warning("%s: %s; what serves it is ended", self._place, error)
+            self.stop()
 
     @contextmanager
     def _or_none(self) -> Iterator[None]:
@@ -246,7 +290,7 @@ class Daemon:
         try:
             with its:  # which is that process's alone then, so that its end is seen
                 self._process = _started(passed, its.fileno(), said, becoming(self._user))
-            self._asked = Qmp(ours, lambda: processes.is_at_work(self.process))
+            self._asked = self._qmp(ours)
             self._asked.begin()
             if key >= 0:
                 self._do("object-add", **{"qom-type": "secret", "id": SECRET, "file": name_of(key)})
@@ -258,6 +302,9 @@ class Daemon:
             raise ConfigurationError(qemu.NO_USER) from error
         finally:
             syscalls.close_all([said, *([key] if key >= 0 else [])])
+
+    def _qmp(self, connected: socket.socket) -> Qmp:
+        return Qmp(connected, lambda: processes.is_at_work(self.process))
 
     def _do(self, verb: str, **arguments: Any) -> Any:
         assert self._asked is not None, "it was begun"
@@ -297,9 +344,11 @@ class Daemon:
         """Not with O_DIRECT, with which several writes are under way at a time: up to QEMU 10.0 one's bytes
         then come to be another's. Else the kernel sends one after the other."""
         with mounts.mountpoint(self._user, self._within) as file:
-            self._do("block-export-add", **export_of(str(file), read_only=self._how.read_only))
+            self._do(
+                "block-export-add", **export_of(self._graph.top, str(file), read_only=self._how.read_only)
+            )
             flags = os.O_RDONLY if self._how.read_only else os.O_RDWR
-            fd = opened_as(self._user, file, flags)
+            fd = mounts.opened_as(self._user, file, flags)
         assert self._asked is not None, "it was begun"
         self._asked.idle_s = timing.IMAGE_IDLE_S
         return fd
@@ -366,6 +415,14 @@ def _started(
     )
 
 
+def _text(secret: bytes | None) -> str | None:
+    return None if secret is None else secret.decode("latin-1")
+
+
+def _secret(text: str | None) -> bytes | None:
+    return None if text is None else text.encode("latin-1")
+
+
 def _key_file(secret: bytes | None) -> int:
     """A file in memory with it; below 0 without one."""
     if secret is None:
@@ -373,38 +430,3 @@ def _key_file(secret: bytes | None) -> int:
     fd = os.memfd_create("key", os.MFD_CLOEXEC)
     os.write(fd, secret)
     return fd
-
-
-def opened_as(user: User, path: Path, flags: int) -> int:
-    """A descriptor of what only that user may open: a child does. ConfigurationError."""
-    ours, its = socket.socketpair()
-    with ours, its:
-        become, child = becoming(user), os.fork()
-        if not child:
-            _open_and_send(become, path, flags, its)
-        its.close()
-        try:
-            return _received(ours, path)
-        finally:
-            processes.end(processes.Forked(child))
-
-
-def _open_and_send(become: Callable[[], None], path: Path, flags: int, its: socket.socket) -> None:
-    status = 1
-    try:
-        become()
-        fd = os.open(path, flags | os.O_CLOEXEC)
-        socket.send_fds(its, [b"1"], [fd])
-        status = 0
-    finally:
-        os._exit(status)
-
-
-def _received(ours: socket.socket, path: Path) -> int:
-    if not syscalls.is_readable(ours, timing.IMAGE_ANSWER_S):
-        raise ConfigurationError(f"{path} is not opened in {timing.IMAGE_ANSWER_S:g} s")
-    _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
-    if not descriptors:
-        raise ConfigurationError(f"{path} cannot be opened by the user of images")
-    os.set_inheritable(descriptors[0], False)
-    return descriptors[0]

@@ -32,6 +32,19 @@ class Graph:
         """Names, the top first."""
         self._overlays = 0
 
+    @property
+    def top(self) -> str:
+        """The name of what is served."""
+        return self._layers[0]
+
+    def carried(self) -> dict[str, Any]:
+        """What the next program of this process goes on with (`go_on_with`)."""
+        return {"nodes": self._nodes, "layers": self._layers, "overlays": self._overlays}
+
+    def go_on_with(self, facts: dict[str, Any]) -> None:
+        """What the last one had."""
+        self._nodes, self._layers, self._overlays = facts["nodes"], facts["layers"], facts["overlays"]
+
     def add(self, node: Node) -> None:
         """Open a file, or the layer that is in files which were added; each layer before the one above it."""
         try:

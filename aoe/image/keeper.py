@@ -3,7 +3,8 @@ daemons, and starts them again where they ended. It ends once no process can ask
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from aoe import limits, timing
@@ -15,6 +16,7 @@ from aoe.image.serving import Images
 from aoe.image.user import reader
 
 Answer = tuple[dict[str, Any], list[int]]
+_NONE: Mapping[str, Callable[[dict[str, Any]], Answer]] = {}
 _OTHER = (
     "what has images served is of another release than what asks it, and does not know that; stop the "
     "target, and start it again"
@@ -40,15 +42,11 @@ def fork() -> socket.socket:
 
 def attend(connection: socket.socket) -> None:
     """Do what is asked there until no process can ask any more; then end what is served."""
-    heard = _Heard()
-    logging.getLogger("aoe").addHandler(heard)
     images = Images(reader())
+    answering = Answering(images)
     try:
         while data := _next(connection, images):
-            said, descriptors = _answered(images, data)
-            said["said"] = heard.lines[:]
-            heard.lines.clear()
-            socket.send_fds(connection, [encode(said)], descriptors)
+            answering.answer(connection, data)
     except (BrokenPipeError, ConnectionResetError):
         pass
     finally:
@@ -63,16 +61,35 @@ def _next(connection: socket.socket, images: Images) -> bytes:
             return connection.recv(limits.IMAGE_MESSAGE_BYTES_MAX)
 
 
-def _answered(images: Images, data: bytes) -> Answer:
-    try:
-        said = decode(data)
-        return _VERBS[str(said.get("verb"))](images, said)
-    except AoeError as error:
-        return {"error": str(error)}, []
-    except OSError as error:
-        return {"error": error.strerror or str(error)}, []
-    except (TypeError, KeyError):
-        return {"error": _OTHER}, []
+class Answering:
+    """What is asked of some images is done, and what was said about them meanwhile goes with the answer."""
+
+    def __init__(
+        self, images: Images, more: Mapping[str, Callable[[dict[str, Any]], Answer]] = _NONE
+    ) -> None:
+        """`more` verbs than are asked of images."""
+        self._verbs = {verb: partial(call, images) for verb, call in _VERBS.items()} | dict(more)
+        self._heard = _Heard()
+        logging.getLogger("aoe").addHandler(self._heard)
+
+    def answer(self, to: socket.socket, data: bytes) -> None:
+        """A message. BrokenPipeError, ConnectionResetError."""
+        said, descriptors = self.answered(data)
+        said["said"] = self._heard.lines[:]
+        self._heard.lines.clear()
+        socket.send_fds(to, [encode(said)], descriptors)
+
+    def answered(self, data: bytes) -> Answer:
+        """What comes of a message, without what was said."""
+        try:
+            said = decode(data)
+            return self._verbs[str(said.get("verb"))](said)
+        except AoeError as error:
+            return {"error": str(error)}, []
+        except OSError as error:
+            return {"error": error.strerror or str(error)}, []
+        except (TypeError, KeyError):
+            return {"error": _OTHER}, []
 
 
 def _open(images: Images, said: dict[str, Any]) -> Answer:

@@ -33,13 +33,15 @@ class Wanted:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """Of an image that is served: `image` tells its file from others, and this service of it from earlier
-    ones; the id of its file in words, and the disk beneath."""
+    ones; the id of its file in words, and the disk beneath. `lost`: what served it to the last opener had
+    ended, perhaps with what it had not written."""
 
     image: str
     name_kind: int
     name_text: str
     node: str
     room: int
+    lost: bool = False
 
 
 def encode(said: dict[str, Any]) -> bytes:

@@ -2,13 +2,18 @@
 
 import ctypes
 import os
+import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from aoe import timing
+from aoe.disk.syscalls import is_readable
+from aoe.errors import ConfigurationError
+from aoe.image import processes
 from aoe.image.qemu import environment
-from aoe.image.user import READ, WRITE, User, let
+from aoe.image.user import READ, WRITE, User, becoming, let
 
 PREFIX = "aoe-image-"
 _DEVICE = "/dev/fuse"
@@ -101,3 +106,38 @@ def _is_mounted(file: Path) -> bool:
         lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
         return any(line.split()[4] == str(file) for line in lines)
     return False
+
+
+def opened_as(user: User, path: Path, flags: int) -> int:
+    """A descriptor of what only that user may open: a child does. ConfigurationError."""
+    ours, its = socket.socketpair()
+    with ours, its:
+        become, child = becoming(user), os.fork()
+        if not child:
+            _open_and_send(become, path, flags, its)
+        its.close()
+        try:
+            return _received(ours, path)
+        finally:
+            processes.end(processes.Forked(child))
+
+
+def _open_and_send(become: Callable[[], None], path: Path, flags: int, its: socket.socket) -> None:
+    status = 1
+    try:
+        become()
+        fd = os.open(path, flags | os.O_CLOEXEC)
+        socket.send_fds(its, [b"1"], [fd])
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _received(ours: socket.socket, path: Path) -> int:
+    if not is_readable(ours, timing.IMAGE_ANSWER_S):
+        raise ConfigurationError(f"{path} is not opened in {timing.IMAGE_ANSWER_S:g} s")
+    _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+    if not descriptors:
+        raise ConfigurationError(f"{path} cannot be opened by the user of images")
+    os.set_inheritable(descriptors[0], False)
+    return descriptors[0]

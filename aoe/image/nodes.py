@@ -11,7 +11,7 @@ from aoe.sandbox.qemu_img import name_of
 
 SECRET = "key"
 """What the key is called there."""
-TOP, EXPORT = "image0", "export"
+EXPORT = "export"
 
 FASTEST = "io_uring"
 """How QEMU has its files read and written: what is in the page cache costs no change of threads then."""
@@ -107,12 +107,12 @@ def _key(layer: Layer, keyed: bool) -> Node:
     return {"encrypt": {"format": "luks", "key-secret": SECRET}}
 
 
-def export_of(mountpoint: str, *, read_only: bool) -> Node:
-    """The top as a file."""
+def export_of(node: str, mountpoint: str, *, read_only: bool) -> Node:
+    """A layer as a file."""
     return {
         "type": "fuse",
         "id": EXPORT,
-        "node-name": TOP,
+        "node-name": node,
         "mountpoint": mountpoint,
         "writable": not read_only,
         "growable": False,

@@ -1,6 +1,8 @@
 """Processes that serve or read images: whether one works, and how one ends that may wait for a disk."""
 
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Collection
 from contextlib import suppress
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aoe import timing
+from aoe.disk.syscalls import is_readable
 
 _AT_WORK = ("R", "D")
 """States of a thread that runs, and of one that waits for a disk (proc_pid_stat(5))."""
@@ -28,7 +31,7 @@ class Process(Protocol):
 
 
 class Forked:
-    """One that fork(2) made."""
+    """One that fork(2) made, as `subprocess` has it."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -36,12 +39,26 @@ class Forked:
 
     def kill(self) -> None:
         if self._status is None:
-            os.kill(self.pid, 9)
+            os.kill(self.pid, signal.SIGKILL)
 
     def poll(self) -> int | None:
-        if self._status is None and os.waitpid(self.pid, os.WNOHANG)[0]:
-            self._status = 0
+        """Its exit status, or minus the signal that ended it; None while it has not ended."""
+        if self._status is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self._status = os.waitstatus_to_exitcode(status) if ended else None
         return self._status
+
+    def wait(self, timeout: float) -> int:
+        """The same, once it has ended. subprocess.TimeoutExpired after so many seconds."""
+        until_s = time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            fd = os.pidfd_open(self.pid)
+            try:
+                if not is_readable(fd, max(until_s - time.monotonic(), 0.0)):
+                    raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            finally:
+                os.close(fd)
+        return status
 
 
 _left: dict[int, tuple[Process, tuple[str, ...]]] = {}

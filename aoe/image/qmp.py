@@ -59,6 +59,16 @@ class Qmp:
         self._within_s, self._until_s = within_s, time.monotonic() + within_s
         self._look_s = self._until_s - within_s + min(within_s, self.idle_s)
 
+    def carried(self) -> dict[str, Any]:
+        """What the next program of this process goes on with (`go_on_with`)."""
+        rest = self._rest.decode("latin-1")
+        return {"fd": self._socket.fileno(), "asked": self._asked, "rest": rest, "idle_s": self.idle_s}
+
+    def go_on_with(self, facts: dict[str, Any]) -> None:
+        """What the last one had."""
+        self._asked, self.idle_s = facts["asked"], facts["idle_s"]
+        self._rest = facts["rest"].encode("latin-1")
+
     def close(self) -> None:
         """Ask no more."""
         self._socket.close()

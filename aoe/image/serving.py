@@ -4,7 +4,8 @@ that ended."""
 import logging
 import os
 import time
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from aoe import limits, timing
@@ -13,6 +14,7 @@ from aoe.disk.identity import file_name
 from aoe.disk.syscalls import close_all
 from aoe.errors import ConfigurationError
 from aoe.image import mounts, processes, sound
+from aoe.image.carried import Facts
 from aoe.image.checking import Check
 from aoe.image.daemon import Daemon, How
 from aoe.image.files import Chain, open_chain
@@ -26,16 +28,34 @@ log = logging.getLogger("aoe.image")
 
 @dataclass
 class _One:
-    """An image, its daemon, and its file as that serves it. `life` counts the daemons. `path` is that of what
-    the daemon has, where it is not what is `wanted` yet."""
+    """An image, its daemon, and its file as that serves it: below 0 where the `opener` left it that had it
+    served last. `life` counts these files. `path` is that of what the daemon has, where it is not what is
+    `wanted` yet."""
 
     wanted: Wanted
     path: str
     daemon: Daemon
     source: int
     fd: int
-    users: int = 1
+    opener: int
+    users: int = 0
     life: int = 0
+    died: bool = False
+    """Whether a daemon of it did."""
+
+    def carried(self) -> Facts:
+        """For the next program of this process."""
+        own = {it.name: getattr(self, it.name) for it in fields(self)}
+        return {**own, "wanted": asdict(self.wanted), "daemon": self.daemon.carried()}
+
+    def is_as(self, wanted: Wanted) -> bool:
+        """Whether its daemon has what is wanted, as it is wanted."""
+        return self.wanted == wanted and self.path == wanted.path and self.daemon.lives and self._is_there()
+
+    def _is_there(self) -> bool:
+        with suppress(OSError, ValueError):
+            return os.path.samestat(Path(self.path).stat(), os.fstat(self.source))
+        return False
 
 
 @dataclass
@@ -72,10 +92,12 @@ class _Opening:
 
 
 class Images:
-    """Those of one process, for one caller at a time."""
+    """Those of one process, for one opener at a time."""
 
     def __init__(self, user: User, within: Path | None = None) -> None:
         """What an earlier process left of its mounts is removed."""
+        self.opener = 0
+        """Counts openers."""
         self._user = user
         self._within = within or mounts.home()
         self._them: dict[str, _One] = {}
@@ -87,14 +109,30 @@ class Images:
         """Serve an image for one more user: facts and a descriptor, which is this object's.
         ConfigurationError; Checking while it is looked at: ask again."""
         key = wanted.name or _key(wanted.path)
+        lost = key in self._them and not self._them[key].users and self._take_over(key, wanted)
         one = self._them.get(key)
         if one is None:
             one = self._them[key] = self._begun(key, wanted)
         elif one.wanted != wanted:
             raise ConfigurationError(f"{wanted.path} is served already, in another way; say the same of both")
-        else:
-            one.users += 1
-        return self._told(key, one), one.fd
+        one.users += 1
+        return replace(self._told(key, one), lost=lost), one.fd
+
+    def _take_over(self, key: str, wanted: Wanted) -> bool:
+        """What an earlier opener left is this one's, as another file. What it wants otherwise ends; whether
+        its daemon had done that before."""
+        one = self._them[key]
+        if one.is_as(wanted):
+            try:
+                one.fd, one.opener, one.life = one.daemon.serve(), self.opener, one.life + 1
+            except (ConfigurationError, OSError) as error:
+                log.warning("%s; it is started again", error)
+            else:
+                return False
+        lost = not one.daemon.lives
+        del self._them[key]
+        self._end(one)
+        return lost
 
     def _begun(self, key: str, wanted: Wanted) -> _One:
         """Once more where its process was killed meanwhile: nothing tries that again soon."""
@@ -123,7 +161,7 @@ class Images:
         except BaseException:
             opening.end()
             raise
-        return _One(wanted, wanted.path, opening.daemon, opening.source, fd)
+        return _One(wanted, wanted.path, opening.daemon, opening.source, fd, self.opener)
 
     def _looked_at(self, wanted: Wanted) -> _Opening:
         """Locked, and its check under way where it needs one."""
@@ -181,7 +219,7 @@ class Images:
             one.daemon.start()
             fd = one.daemon.serve()
             close_all([one.fd])  # a dead one says so once more
-            one.fd, one.life = fd, one.life + 1
+            one.fd, one.life, one.died = fd, one.life + 1, True
             log.warning("%s: what served it had ended; it is served again", one.wanted.path)
         return self._told(key, one), one.fd
 
@@ -236,18 +274,56 @@ class Images:
             del self._them[key]
             self._end(one)
 
+    def part(self) -> None:
+        """The opener has ended. What it had served is written no more, and kept until the next one opens it,
+        or the `end` of what that opener had."""
+        for one in self._them.values():
+            if one.users:
+                close_all([one.fd])
+                one.fd, one.users = -1, 0
+                one.daemon.withdraw()
+
+    def end(self, opener: int) -> None:
+        """What an opener left, and no other one has taken over."""
+        for key, one in list(self._them.items()):
+            if one.opener == opener and not one.users:
+                del self._them[key]
+                self._end(one)
+
+    def carried(self) -> Facts:
+        """What the next program of this process goes on with (`go_on_with`), where all is left. What is only
+        looked at has to be asked for again."""
+        self._end_openings()
+        them = {key: one.carried() for key, one in self._them.items() if one.daemon.lives}
+        return {"opener": self.opener, "them": them}
+
+    def go_on_with(self, facts: Facts) -> None:
+        """What the last one had."""
+        self.opener = facts["opener"]
+        for key, one in facts["them"].items():
+            daemon = Daemon.of(one["daemon"], self._user, self._within)
+            self._them[key] = _One(**{**one, "wanted": Wanted(**one["wanted"]), "daemon": daemon})
+
+    @property
+    def children(self) -> list[int]:
+        """The numbers of the daemons."""
+        return [it.daemon.process for it in self._them.values() if it.daemon.lives]
+
     def close(self) -> None:
         """End all daemons."""
-        for opening in self._openings.values():
-            opening.end()
-        self._openings.clear()
+        self._end_openings()
         for one in self._them.values():
             self._end(one)
         self._them.clear()
 
+    def _end_openings(self) -> None:
+        for opening in self._openings.values():
+            opening.end()
+        self._openings.clear()
+
     def _end(self, one: _One) -> None:
         close_all([one.fd])
-        one.daemon.close(whole=not one.life)
+        one.daemon.close(whole=not one.died)
 
 
 def _is_volume(wanted: Wanted) -> bool:

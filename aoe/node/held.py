@@ -35,6 +35,8 @@ class Kind(StrEnum):
     """A packet socket, with its ring."""
     STORE = "store"
     """It holds a disk, and is not used for I/O."""
+    IMAGES = "images"
+    """A pipe that lasts as long: images are kept for the next life."""
     ADDRESS = "address"
     """It holds an address on an interface."""
     LIFE = "life"
@@ -97,9 +99,9 @@ class Held:
 
     def drop_unknown(self) -> list[str]:
         """Close what an arrangement of another version has, before it is in the way of what is opened; the
-        names."""
+        names. What has images kept is in the way of nothing, and is to `let_go` of."""
         known = tuple(map(_beginning, Kind))
-        unknown = sorted(name for name in self._found if not name.startswith(known))
+        unknown = sorted(it for it in self._found if not (it.startswith(known) or _is_of(Kind.IMAGES, it)))
         for name in unknown:
             close_all(self._found.pop(name))
             self.drop(name)
@@ -124,6 +126,12 @@ class Held:
             self._keep(name, fd)
             close_all(others)
         return fd
+
+    def let_go(self, kind: Kind) -> None:
+        """Close what earlier lives, of whatever version, had held of a kind, and have it held no more."""
+        for name in [it for it in self._found if _is_of(kind, it)]:
+            close_all(self._found.pop(name))
+            self._tell(name, None)
 
     def leave(self) -> list[str]:
         """Close what was not asked for, and have it held no more; the names."""
@@ -223,6 +231,11 @@ def name_of(kind: Kind, key: str) -> str:
     name = _beginning(kind) + base64.urlsafe_b64encode(hashed).decode().rstrip("=")
     assert len(name) <= limits.HELD_NAME_MAX
     return name
+
+
+def _is_of(kind: Kind, name: str) -> bool:
+    """Also by the arrangement of another version."""
+    return _VERSIONED.sub(_VERSION, name).startswith(_beginning(kind))
 
 
 def _beginning(kind: Kind) -> str:

@@ -1,10 +1,11 @@
-"""Descriptors that hold stores, kept by the service manager from one life of the service to the next."""
+"""Descriptors that hold stores, and images, kept by the service manager from one life of the service to the
+next."""
 
 from collections.abc import Iterable
 from typing import Protocol
 
 from aoe.node.held import Held, Kind
-from aoe.node.holds import Keeper
+from aoe.node.holds import Keeper, kind_of
 
 
 class Adopting(Protocol):
@@ -21,10 +22,10 @@ class HeldStores:
         self._held = held
 
     def keep(self, key: str, fd: int) -> None:
-        self._held.keep(Kind.STORE, key, fd)
+        self._held.keep(kind_of(key), key, fd)
 
     def forget(self, key: str) -> None:
-        self._held.forget(Kind.STORE, key)
+        self._held.forget(kind_of(key), key)
 
     def go_on(self, opener: Adopting) -> list[str]:
         """With those of the last life, and keep those of this one; the names of what is closed."""

@@ -47,6 +47,15 @@ class Keeper(Protocol):
         """Keep it no more."""
 
 
+IMAGES = f"{Kind.IMAGES}:"
+"""How keys begin of what has images kept, which is no store."""
+
+
+def kind_of(key: str) -> Kind:
+    """What is kept by a key."""
+    return Kind.IMAGES if key.startswith(IMAGES) else Kind.STORE
+
+
 class Place(NamedTuple):
     """A store, and whether other hosts serve it, too: then it has no locks."""
 

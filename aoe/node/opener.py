@@ -88,6 +88,7 @@ class ByOpener(Sockets, System):
             ask("only", [self._meant])
         if self._remembered is None:
             return
+        self._remembered.forget_images()
         for some in portions(self._remembered.holds.items(), limits.OPENER_CHANGES_MAX):
             ask("adopt", [fd for _, fd in some], names=[name for name, _ in some])
         for uses in portions(self._remembered.uses.elements(), limits.OPENER_USES_MAX):

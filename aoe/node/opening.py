@@ -31,7 +31,7 @@ from aoe.link.packet_sockets import Sockets
 from aoe.link.udp import UdpLink, UdpSpec
 from aoe.node.chores import Chores, Facts
 from aoe.node.cut_files import CutFiles
-from aoe.node.holds import Busy, Hold, Holds, Keeper, Place, Rest
+from aoe.node.holds import IMAGES, Busy, Hold, Holds, Keeper, Place, Rest
 from aoe.node.merges import merges
 from aoe.node.needs import Held, There
 from aoe.node.patient import Call, NoAnswer, Patient, tried
@@ -103,6 +103,7 @@ class InProcess:
         """From now on keep there, for the next life, what holds stores. Go on with what an earlier one kept;
         the names of what is not what it is called, and was closed."""
         self._apart = True
+        self._images.lasts = lambda life, fd: keeper.keep(f"{IMAGES}{life}", fd)
         return self._holds.adopt(keeper, found)
 
     def find(self, places: Iterable[str]) -> There:
@@ -375,8 +376,7 @@ class InProcess:
 
     def close(self) -> None:
         self._holds.close()
-        for file in list(self._image_uses.elements()):
-            self._let_image_go(file)
+        self._images.close()
         self.pools.close()
 
     def hurry(self) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 
 from aoe.disk.image import ImageDisk
@@ -39,6 +39,9 @@ class Returned:
         if isinstance(one.disk, ImageDisk):
             again = partial(self._system.image_again, one.export.key)
             one.disk.serve(again, partial(self._came, one.export, one.disk))
+            if one.disk.lost and one.export.identity.cache_on:
+                self._lose(one.export, (), others=True)
+                log.warning("%s: what served its image had ended before this start", one.export.address)
 
     def dismiss(self, export: Export) -> None:
         """It is not served any more."""
@@ -48,16 +51,16 @@ class Returned:
         """Another process serves it, and nothing was asked of that yet. What was acknowledged and not flushed
         may be lost."""
         if export.identity.cache_on:
-            self._lose(export)
+            numbers = self._numbers(export)
+            writers = [it.mac for it in numbers.clients if it["written_bytes"]]
+            self._lose(export, writers, others=bool(numbers.other_written))
         log.warning("%s: what serves its image ended, and does again", export.address)
         self._tells(export)
         self._spawn(self._settle(export, disk))
 
-    def _lose(self, export: Export) -> None:
-        numbers = self._numbers(export)
-        writers = [it.mac for it in numbers.clients if it["written_bytes"]]
+    def _lose(self, export: Export, writers: Iterable[bytes], *, others: bool) -> None:
         losses = self._losses.setdefault(export, Losses())
-        losses.lose(writers, others=bool(numbers.other_written))
+        losses.lose(writers, others=others)
         export.renew(secrets.randbits(64))
         export.ask_flushes(losses.any)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aoe.image.keeper import _answered
+from aoe.image.keeper import Answering
 from aoe.image.serving import Images
 
 
@@ -18,7 +18,7 @@ from aoe.image.serving import Images
     ],
 )
 def test_what_it_does_not_know_is_said_with_the_remedy(images: Images, asked: dict[str, Any]) -> None:
-    said, descriptors = _answered(images, json.dumps(asked).encode())
+    said, descriptors = Answering(images).answered(json.dumps(asked).encode())
     assert "is of another release than what asks it" in said["error"]
     assert said["error"].endswith("stop the target, and start it again")
     assert descriptors == []

@@ -147,8 +147,8 @@ def test_what_is_served_read_only_is_opened_so() -> None:
     part = Part(fd=5, layer=Layer(format="vdi", size=512))
     assert all(it["read-only"] for it in nodes((part,), read_only=True, direct=False, keyed=False))
     assert "backing" not in list(nodes((part,), read_only=True, direct=False, keyed=False))[1]
-    assert not export_of("/m", read_only=True)["writable"]
-    assert export_of("/m", read_only=False)["writable"]
+    assert not export_of("image0", "/m", read_only=True)["writable"]
+    assert export_of("image0", "/m", read_only=False)["writable"]
 
 
 def test_a_key_goes_to_what_is_encrypted() -> None:

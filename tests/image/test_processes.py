@@ -180,3 +180,15 @@ def test_one_that_has_ended_is_ended_again() -> None:
     for _ in range(2):
         processes.end(forked)
     assert (forked.poll(), processes.left_with(["any"])) == (0, 0)
+
+
+def test_one_is_known_by_its_number_alone() -> None:
+    started = subprocess.Popen(["sleep", str(LONG_S)])
+    forked = Forked(started.pid)
+    assert forked.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        forked.wait(0.01)
+    forked.kill()
+    assert [forked.wait(PATIENCE_S), forked.wait(0.0), forked.poll()] == [-signal.SIGKILL] * 3
+    forked.kill()
+    started.returncode = 0  # it was waited for

@@ -15,7 +15,7 @@ import pytest
 from aoe.disk.image import ENDED
 from aoe.disk.syscalls import close_all, punch_hole
 from aoe.errors import ConfigurationError
-from aoe.image import daemon, mounts
+from aoe.image import mounts
 from aoe.image.messages import Wanted
 from aoe.image.qmp import Qmp
 from aoe.image.serving import Images, _key
@@ -369,7 +369,7 @@ def test_one_that_is_killed_while_it_is_opened_is_started_again(
 ) -> None:
     """Before each thing that it is asked for, and before its file is opened; a second time it is an error."""
     path = create(tmp_path / "d.qcow2")
-    asking, opening = Qmp.do, daemon.opened_as
+    asking, opening = Qmp.do, mounts.opened_as
     calls, kills = 0, {0}
 
     def before(call: Callable[..., Any], *words: Any, **arguments: Any) -> Any:
@@ -380,7 +380,7 @@ def test_one_that_is_killed_while_it_is_opened_is_started_again(
         return call(*words, **arguments)
 
     monkeypatch.setattr(Qmp, "do", lambda *words, **arguments: before(asking, *words, **arguments))
-    monkeypatch.setattr(daemon, "opened_as", partial(before, opening))
+    monkeypatch.setattr(mounts, "opened_as", partial(before, opening))
     key = _key(path)
     while max(kills) <= calls:
         kills, calls = {max(kills) + 1}, 0

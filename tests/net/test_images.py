@@ -131,6 +131,33 @@ def test_what_was_written_back_and_lost_is_told_once(lab: Lab, tmp_path: Path, d
         assert one.identify() != before, "it is another instance"
 
 
+LOST = """
+import sys
+from dataclasses import replace
+from aoe.cli.target import main
+from aoe.image.serving import Images
+opened = Images.open
+def lost(self, wanted):
+    told, fd = opened(self, wanted)
+    return replace(told, lost=True), fd
+Images.open = lost
+sys.exit(main(sys.argv[1:]))
+"""
+"""A target whose images were lost when an earlier life had them."""
+
+
+@pytest.mark.parametrize(("durability", "first"), [("write-back", False), ("write-through", True)])
+def test_what_was_lost_between_two_lives_is_told_once(
+    lab: Lab, tmp_path: Path, disk: Path, durability: str, first: bool
+) -> None:
+    """To each, as this life does not know who wrote."""
+    said = (f"{disk}=1.1", "--durability", durability)
+    with AoeTarget(lab, tmp_path, *said, launcher=("-c", LOST)) as target:
+        one, other = (client(lab, number) for number in range(2))
+        assert [flushes(it) for it in (one, one, other, other)] == [first, True, first, True]
+        assert ("had ended before this start" in target.errors) is not first
+
+
 def test_our_initiator_has_one_flush_fail(lab: Lab, tmp_path: Path, disk: Path) -> None:
     """By the instance that it finds, not by an answer."""
     with AoeTarget(lab, tmp_path, f"{disk}=1.1", "--durability", "write-back"):

@@ -199,6 +199,28 @@ async def drop(listening: socket.socket) -> None:
     notifier.close()
 
 
+def test_what_keeps_images_is_held_until_they_are_served_again(listening: socket.socket) -> None:
+    """Also by a version with other names."""
+    asyncio.run(let_go(listening))
+
+
+async def let_go(listening: socket.socket) -> None:
+    notifier, ours = Notifier(listening.getsockname()), name_of(Kind.IMAGES, "images:last")
+    found = [(name, os.memfd_create("a")) for name in (ours, "aoe9-images-x")]
+    held = Held(notifier, found)
+    assert held.drop_unknown() == []
+    held.keep(Kind.IMAGES, "images:next", found[0][1])
+    held.let_go(Kind.IMAGES)
+    assert held.leave() == []
+    said = [listening.recv(100).split(b"=")[-1].decode() for _ in range(3)]
+    assert said == [name_of(Kind.IMAGES, "images:next"), ours, "aoe9-images-x"]
+    for _, fd in found:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+    held.close()
+    notifier.close()
+
+
 def test_a_manager_that_does_not_listen_is_not_waited_for(
     listening: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

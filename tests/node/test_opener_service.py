@@ -23,9 +23,11 @@ from aoe.cli.report import Report
 from aoe.config.values import Config, ExportConfig, PoolConfig, TargetConfig
 from aoe.disk.syscalls import close_all, leave_all_but
 from aoe.errors import ConfigurationError, PoolError
+from aoe.image.asking import Asked
 from aoe.link.packet import only_interface
 from aoe.node.chores import Facts
-from aoe.node.held import Kind, name_of
+from aoe.node.held import name_of
+from aoe.node.holds import kind_of
 from aoe.node.meant import Meant
 from aoe.node.needs import Held
 from aoe.node.opener import ByOpener
@@ -34,10 +36,12 @@ from aoe.node.opener_service import Versioned, serve
 from aoe.pool.asked import Wish, facts_of, request_of
 from aoe.pool.requests import Create, Delete, Resize
 from tests.disk.helpers import is_taken, sparse
+from tests.image.daemons import daemon_of
+from tests.image.unit import Unit
 from tests.pool.pools import fresh, working
 from tests.support.labs.network import Lab, in_namespace
-from tests.support.tools import need_namespaces
-from tests.support.waiting import PATIENCE_S, wait_for
+from tests.support.tools import need_images, need_namespaces, tool
+from tests.support.waiting import PATIENCE_S, wait_for, wait_for_end
 
 OLD, NEW = "1.0", "2.0"
 SECTORS = 64
@@ -50,6 +54,8 @@ class Service:
         self.path = directory / "opener"
         self.exports: list[ExportConfig] = []
         self.pools: list[PoolConfig] = []
+        self.images: Path | None = None
+        """Where what has images served listens."""
         self.installed = NEW
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(str(self.path))
@@ -72,7 +78,8 @@ class Service:
             os._exit(0)
 
         service, config = os.getppid(), Config(TargetConfig(), tuple(self.exports), tuple(self.pools))
-        words = (lambda: config, 0.0, {}, None, heard)
+        images = None if self.images is None else Asked(None, self.images)
+        words = (lambda: config, 0.0, {}, images, heard)
         return Versioned(release, lambda: self.installed, end, *words)  # type: ignore[arg-type]
 
     def kill(self) -> None:
@@ -120,10 +127,10 @@ class Manager:
         self.kept: dict[str, int] = {}
 
     def keep(self, key: str, fd: int) -> None:
-        self.kept[name_of(Kind.STORE, key)] = os.dup(fd)
+        self.kept[name_of(kind_of(key), key)] = os.dup(fd)
 
     def forget(self, key: str) -> None:
-        os.close(self.kept.pop(name_of(Kind.STORE, key)))
+        os.close(self.kept.pop(name_of(kind_of(key), key)))
 
 
 @pytest.fixture
@@ -201,6 +208,51 @@ def test_the_next_opener_has_the_pools_and_goes_on_with_their_exports(
     done(by, Delete("web1"))
     assert by.volumes("fast", "")["volumes"] == []
     by.close()
+
+
+def test_the_next_life_has_what_the_last_one_had_served(service: Service, tmp_path: Path) -> None:
+    """An image, and by the same process; not the next opener of the same life, which is asked for it anew."""
+    need_images()
+    path = tmp_path / "d.qcow2"
+    tool("qemu-img", "create", "-q", "-f", "qcow2", path, "1M")
+    with Unit(tmp_path / "images") as unit:
+        service.images = tmp_path / "images"
+        it = service.export(path)
+        service.start()
+        before, by = Manager(), service.connect()
+        by.adopt(before, [])
+        held = by.open_store(it)
+        os.pwrite(held.opened.store.fd, b"data", 0)
+        close(held)
+        serves = daemon_of(path)
+        by.close()
+        service.hang_up()
+        after, by = Manager(), service.connect()
+        by.adopt(after, [])
+        held = by.open_store(it)
+        assert os.pread(held.opened.store.fd, 4, 0) == b"data"
+        drop(before)
+        service.kill()
+        service.start()
+        assert len(after.kept) == 1
+        by.rest([])
+        assert not after.kept
+        wait_for_end(serves)
+        close_all([held.opened.store.fd])
+        image, fd = by.image_again(it.key, held.opened.image)
+        assert (image != held.opened.image, os.pread(fd, 4, 0), len(after.kept)) == (True, b"data", 1)
+        os.close(fd)
+        drop(after)
+        by.close()
+        service.hang_up()
+        wait_for(lambda: not daemon_of(path))
+        assert len(unit.started) == 1
+
+
+def drop(manager: Manager) -> None:
+    """A stop empties what is held."""
+    while manager.kept:
+        os.close(manager.kept.popitem()[1])
 
 
 def heard(shown: int) -> tuple[str, Wish]:

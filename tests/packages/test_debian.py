@@ -86,7 +86,7 @@ def test_what_is_in_it(root: Path) -> None:
             "lib/systemd/system/aoe-target-metrics.socket",
         ),
         *(f"lib/systemd/system/aoe-target-opener.{kind}" for kind in ("service", "socket")),
-        *(f"lib/systemd/system/aoe-target-images{kind}" for kind in ("@.service", ".socket")),
+        *(f"lib/systemd/system/aoe-target-images.{kind}" for kind in ("service", "socket")),
         *(f"lib/systemd/system/aoe-target-lvm{kind}" for kind in ("@.service", ".socket")),
     ):
         assert (root / path).is_file(), path

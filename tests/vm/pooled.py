@@ -1,26 +1,30 @@
 """Volumes of pools, as the package's units have them: raw ones on XFS, and qcow2 on the root (ext4)."""
 
+from pathlib import Path
+
 from tests.support.labs.guests.debian import DebianGuest
 from tests.support.labs.guests.machine import PATIENCE_S
 from tests.support.waiting import wait_for
 from tests.vm.conftest import Site
-from tests.vm.unit import UNIT, again, serves, succeeds
+from tests.vm.unit import PACKAGE_S, UNIT, again, serves, succeeds
 
 _POOLS = {"fast": "/mnt/fast", "root": "/srv/pool"}
 _DISKS = {"fast/disk": "e1.5", "root/disk": "e1.6"}
 _COPIES = {"fast/copy": "e1.7", "root/copy": "e1.8"}
-_IMAGES = "aoe-target-images@*.service"
+_IMAGES = "aoe-target-images.service"
 _DAEMON = "qemu-storage-daemon"
 _FIRST, _SECOND, _THIRD = (bytes([number]) * 512 for number in (1, 2, 3))
 
 
-def check(debian: Site, guest: DebianGuest, others: int) -> None:
-    """They are made, served, cut, cloned, and gone on with; while so many others are served."""
+def check(debian: Site, guest: DebianGuest, later: Path, others: int) -> None:
+    """They are made, served, cut, cloned, and gone on with, also by a later package; while so many others are
+    served."""
     guest.check("cp /etc/aoe-target.toml /root/without.toml")
     make(guest)
     serve(guest, others + 2)
     cut(debian, guest)
     restart(debian, guest, others + 4)
+    upgrade(debian, guest, later, others + 4)
     kill(debian, guest)
     stop(guest)
     guest.check(f"cp /root/without.toml /etc/aoe-target.toml && systemctl start {UNIT}")
@@ -71,9 +75,24 @@ def cut(debian: Site, guest: DebianGuest) -> None:
 def restart(debian: Site, guest: DebianGuest, count: int) -> None:
     """With the copies as exports; all have what they had."""
     add(guest, *exports(_COPIES))
+    (serves_disk,) = daemons(guest)
     before = guest.pid(UNIT)
     guest.check(f"systemctl restart {UNIT}")
     again(guest, before, count)
+    assert serves_disk in daemons(guest)
+    check_data(debian)
+
+
+def upgrade(debian: Site, guest: DebianGuest, later: Path, count: int) -> None:
+    """All that serves images goes on, and what has them served is of the new release."""
+    before, serve = guest.pid(UNIT), daemons(guest)
+    guest.check(f"cd /root && DEBIAN_FRONTEND=noninteractive apt-get install -y ./{later.name}", PACKAGE_S)
+    again(guest, before, count)
+    assert (len(serve), daemons(guest)) == (2, serve)
+    check_data(debian)
+
+
+def check_data(debian: Site) -> None:
     has(debian, *_DISKS.values(), data=_SECOND)
     has(debian, *_COPIES.values(), data=_FIRST)
 

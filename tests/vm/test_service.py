@@ -12,6 +12,7 @@ from tests.support.waiting import wait_for
 from tests.vm import ailing, confined, own_disk, pooled, told
 from tests.vm.conftest import Site
 from tests.vm.unit import (
+    PACKAGE_S,
     UNIT,
     again,
     drop_in,
@@ -33,7 +34,6 @@ DATA_AT = "16777216"
 """Behind what the writers write."""
 LATER, OTHER_NAMES = "99.0", "aoe9"
 """Of a package that is newer, and has other names for what is held."""
-PACKAGE_S = 480.0
 
 
 def test_a_disk_is_a_service(debian: Site) -> None:
@@ -59,7 +59,7 @@ def test_a_disk_is_a_service(debian: Site) -> None:
         check_stop(guest, count)
         ailing.well(debian)
         check_wrong_file(guest)
-        pooled.check(debian, guest, 4)
+        pooled.check(debian, guest, later, 4)
         ailing.remove(guest)
         guest.power_off()
     own_disk.check_clean(debian.work)

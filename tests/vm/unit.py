@@ -14,6 +14,8 @@ from tests.support.waiting import wait_for
 
 UNIT = "aoe-target.service"
 METRICS = "metrics"
+PACKAGE_S = 480.0
+"""To change it."""
 _PAUSE_S = 0.5
 """To look costs the guest's processor more than to wait."""
 _ALIKE = 6
