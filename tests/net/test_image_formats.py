@@ -11,7 +11,7 @@ import pytest
 import aoe
 from aoe.initiator.blocking import BlockingDisk
 from tests.image.daemons import daemon_of
-from tests.image.test_serving import create, create_encrypted
+from tests.image.test_serving import create, create_luks
 from tests.net.service import Service, export
 from tests.net.test_bad_input import Refusal, refuse
 from tests.support.labs.engine_target import engine_target
@@ -24,28 +24,26 @@ ENGINES = ("c",)
 MTU = 9000
 FORMATS = ("vmdk", "vdi", "vhdx", "luks")
 SIZE = 1 << 20
-ENCRYPTED = "key-secret=k,iter-time=10"
 
 
-@pytest.fixture(autouse=True)
-def programs() -> None:
+@pytest.fixture(scope="module")
+def luks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty image, of which copies are used: QEMU tries for seconds how fast a key is derived."""
     need_images()
+    path = tmp_path_factory.mktemp("luks") / "disk"
+    path.with_name("key").write_text("secret")
+    create_luks(path, path.with_name("key"), SIZE)
+    return path
 
 
 @pytest.fixture
-def key(tmp_path: Path) -> Path:
-    path = tmp_path / "key"
-    path.write_text("secret")
-    return path
+def key(luks: Path) -> Path:
+    return luks.with_name("key")
 
 
-def made(path: Path, form: str, key: Path) -> Path:
+def made(path: Path, form: str, luks: Path) -> Path:
     """An empty image."""
-    if form == "luks":
-        create_encrypted(path, key, ENCRYPTED, form, SIZE)
-    else:
-        create(path, form=form, size=SIZE)
-    return path
+    return shutil.copyfile(luks, path) if form == "luks" else create(path, form=form, size=SIZE)
 
 
 def data_of(slot: int) -> bytes:
@@ -88,18 +86,18 @@ def prove(lab: Lab, target: Target, images: Mapping[str, Path], key: Path) -> No
         tool("qemu-img", "compare", "-q", "--object", f"secret,id=k,file={key}", "--image-opts", *words)
 
 
-def test_a_format_is_told_by_the_end_of_a_name(lab: Lab, tmp_path: Path, key: Path) -> None:
+def test_a_format_is_told_by_the_end_of_a_name(lab: Lab, tmp_path: Path, luks: Path, key: Path) -> None:
     """The key is for what has one."""
-    images = {form: made(tmp_path / f"disk.{form}", form, key) for form in FORMATS}
+    images = {form: made(tmp_path / f"disk.{form}", form, luks) for form in FORMATS}
     words = [f"{path}=1.{slot}" for slot, path in enumerate(images.values(), 1)]
     with engine_target(lab, tmp_path, *words, "--key-file", key) as target:
         prove(lab, target, images, key)
 
 
 def test_a_file_says_it_and_what_cannot_be_served_leaves_the_rest_alone(
-    lab: Lab, tmp_path: Path, key: Path
+    lab: Lab, tmp_path: Path, luks: Path, key: Path
 ) -> None:
-    images = {form: made(tmp_path / form, form, key) for form in FORMATS}
+    images = {form: made(tmp_path / form, form, luks) for form in FORMATS}
     tables = [
         export(path, f"1.{slot}", format=form, **({"key-file": str(key)} if form == "luks" else {}))
         for slot, (form, path) in enumerate(images.items(), 1)
@@ -161,8 +159,8 @@ def bad(directory: Path, images: Mapping[str, Path], key: Path) -> list[tuple[Pa
     ]
 
 
-def test_a_command_that_serves_none_says_why_in_a_line(lab: Lab, tmp_path: Path, key: Path) -> None:
-    path = made(tmp_path / "disk.luks", "luks", key)
+def test_a_command_that_serves_none_says_why_in_a_line(lab: Lab, tmp_path: Path, luks: Path) -> None:
+    path, key = made(tmp_path / "disk.luks", "luks", luks), tmp_path / "key"
     key.write_text("secret\n")
     names = str(path), "ends with a newline, which counts: write it without (printf %s)"
     refuse(lab, tmp_path, Refusal([f"{path}=1.1", "--key-file", str(key)], names))
