@@ -7,11 +7,13 @@ used for I/O; each life does that on descriptions of its own, each with the life
 import fcntl
 import logging
 import os
+import stat
 import threading
 from collections.abc import Collection, Iterable
 from typing import NamedTuple, Protocol
 
 from aoe.disk.found import token_of
+from aoe.disk.identity import HERE
 from aoe.disk.locks import LifeLock
 from aoe.disk.syscalls import close_all
 from aoe.errors import ConfigurationError
@@ -178,7 +180,7 @@ class Holds:
             self._them.clear()
 
     def _let_go_unused(self, place: Place, hold: Hold) -> None:
-        name = plain(os.readlink(f"/proc/self/fd/{hold.fd}"))  # noqa: PTH115
+        name = _named(hold.fd)
         with self._counting:
             if hold.users:
                 return
@@ -190,3 +192,12 @@ class Holds:
         close_all([hold.fd])
         if hold.apart and self._keeper is not None:
             self._keeper.forget(place.key)
+
+
+def _named(fd: int) -> str:
+    """A store in a message. Of a device that a process with another /dev opened the kernel tells half of the
+    path."""
+    found = os.fstat(fd)
+    if stat.S_ISBLK(found.st_mode):
+        return f"/dev/{HERE.node(found.st_rdev).name}"
+    return plain(os.readlink(f"/proc/self/fd/{fd}"))  # noqa: PTH115

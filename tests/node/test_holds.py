@@ -361,3 +361,23 @@ def test_readers_there_exclude_writers_only(like_nfs: Callable[[], None], image:
         assert not is_taken(image, read_only=True)
         close(held)
     service.manager.stop()
+
+
+def test_a_device_that_is_let_go_is_named_as_it_is_here(
+    image: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another process opened it, with a /dev of its own."""
+    service, readlink = Service(apart=False), os.readlink
+
+    def half(path: Any, **how: Any) -> Any:
+        said = readlink(path, **how)
+        return said.removeprefix("/dev") if str(path).startswith("/proc/self/fd") else said
+
+    with loop_device(image) as device:
+        it = service.export(device)
+        with service.life() as first:
+            close(first.open_store(it))
+        monkeypatch.setattr(os, "readlink", half)
+        with service.life() as second:
+            assert second.rest(set()).waits == 0
+    assert f"{device} was held for an earlier life" in caplog.text
