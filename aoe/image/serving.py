@@ -101,6 +101,8 @@ class Images:
         self._user = user
         self._within = within or mounts.home()
         self._them: dict[str, _One] = {}
+        self._lost: set[str] = set()
+        """Those of which the next opener is to know that what was written may be lost."""
         self._openings: dict[str, _Opening] = {}
         for name in mounts.clean(self._within):
             log.warning("%s: an earlier process left an image mounted there; it was unmounted", name)
@@ -109,18 +111,20 @@ class Images:
         """Serve an image for one more user: facts and a descriptor, which is this object's.
         ConfigurationError; Checking while it is looked at: ask again."""
         key = wanted.name or _key(wanted.path)
-        lost = key in self._them and not self._them[key].users and self._take_over(key, wanted)
+        if key in self._them and not self._them[key].users:
+            self._take_over(key, wanted)
         one = self._them.get(key)
         if one is None:
             one = self._them[key] = self._begun(key, wanted)
         elif one.wanted != wanted:
             raise ConfigurationError(f"{wanted.path} is served already, in another way; say the same of both")
         one.users += 1
+        lost = key in self._lost
+        self._lost.discard(key)
         return replace(self._told(key, one), lost=lost), one.fd
 
-    def _take_over(self, key: str, wanted: Wanted) -> bool:
-        """What an earlier opener left is this one's, as another file. What it wants otherwise ends; whether
-        its daemon had done that before."""
+    def _take_over(self, key: str, wanted: Wanted) -> None:
+        """What an earlier opener left is this one's, as another file. What it wants otherwise ends."""
         one = self._them[key]
         if one.is_as(wanted):
             try:
@@ -128,11 +132,15 @@ class Images:
             except (ConfigurationError, OSError) as error:
                 log.warning("%s; it is started again", error)
             else:
-                return False
-        lost = not one.daemon.lives
+                return
+        self._note_loss(key, one)
         del self._them[key]
         self._end(one)
-        return lost
+
+    def _note_loss(self, key: str, one: _One) -> None:
+        """Its daemon may have ended by itself, and with what it had not written."""
+        if not one.daemon.lives:
+            self._lost.add(key)
 
     def _begun(self, key: str, wanted: Wanted) -> _One:
         """Once more where its process was killed meanwhile: nothing tries that again soon."""
@@ -277,11 +285,12 @@ class Images:
     def part(self) -> None:
         """The opener has ended. What it had served is written no more, and kept until the next one opens it,
         or the `end` of what that opener had."""
-        for one in self._them.values():
+        for key, one in self._them.items():
             if one.users:
                 close_all([one.fd])
                 one.fd, one.users = -1, 0
                 one.daemon.withdraw()
+                self._note_loss(key, one)
 
     def end(self, opener: int) -> None:
         """What an opener left, and no other one has taken over."""
@@ -295,11 +304,11 @@ class Images:
         looked at has to be asked for again."""
         self._end_openings()
         them = {key: one.carried() for key, one in self._them.items() if one.daemon.lives}
-        return {"opener": self.opener, "them": them}
+        return {"opener": self.opener, "them": them, "lost": list(self._lost)}
 
     def go_on_with(self, facts: Facts) -> None:
         """What the last one had."""
-        self.opener = facts["opener"]
+        self.opener, self._lost = facts["opener"], set(facts["lost"])
         for key, one in facts["them"].items():
             daemon = Daemon.of(one["daemon"], self._user, self._within)
             self._them[key] = _One(**{**one, "wanted": Wanted(**one["wanted"]), "daemon": daemon})

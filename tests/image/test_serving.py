@@ -16,7 +16,8 @@ from aoe.disk.image import ENDED
 from aoe.disk.syscalls import close_all, punch_hole
 from aoe.errors import ConfigurationError
 from aoe.image import mounts
-from aoe.image.messages import Wanted
+from aoe.image.checking import Check
+from aoe.image.messages import Checking, Wanted
 from aoe.image.qmp import Qmp
 from aoe.image.serving import Images, _key
 from aoe.image.user import reader
@@ -74,6 +75,22 @@ def test_an_image_may_be_one_of_many(images: Images, tmp_path: Path) -> None:
     finally:
         close_all(others)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_loss_is_told_also_once_the_image_is_checked(
+    images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was killed is checked first, which takes its time."""
+    path = create(tmp_path / "d.qcow2")
+    images.open(wanted(path))
+    kill_daemon(path)
+    images.part()
+    images.opener += 1
+    with monkeypatch.context() as patch, pytest.raises(Checking):
+        patch.setattr(Check, "is_over", lambda *_: False)
+        images.open(wanted(path))
+    assert images.open(wanted(path))[0].lost
+    assert not images.open(wanted(path))[0].lost
 
 
 def faults(process: int) -> int:
