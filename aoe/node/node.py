@@ -278,6 +278,8 @@ class Node:
             return Done(refused, (), self._state.number)
         if steps.problems:
             return Done(steps, (), self._state.number)
+        if wanted.pools != self._wanted.pools:
+            self.rooms.stir()
         self._wanted, self._absent = wanted, _absent(wanted, there)
         others = {} if meant is None else self._busy
         self._busy = {it: store for it, store in others.items() if parse_address(it) != meant} | prepared.busy

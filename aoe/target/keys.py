@@ -167,7 +167,8 @@ def _taken(key: StoreKey, record: K) -> str:
     if record.version == 1:
         return f"takes over the record of {record.key.device}, serial {record.serial}; {_UNLESS}"
     if record.key.path and record.key.path != key.path:
-        return f"was {record.key.path}, and keeps serial {record.serial}; {_UNLESS}"
+        unless = "" if key.name.kind is StoreKind.VOLUME else f"; {_UNLESS}"  # whose UUID no other one has
+        return f"was {record.key.path}, and keeps serial {record.serial}{unless}"
     if record.key.name.kind and record.key.name != key.name:
         return f"{key.path} is another file than before, and keeps serial {record.serial}; {_UNLESS}"
     return ""

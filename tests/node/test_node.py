@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aoe import limits, timing
-from aoe.config.values import Config
+from aoe.config.values import Config, PoolConfig
 from aoe.disk.open import Opening, open_disk
 from aoe.errors import ConfigurationError
 from aoe.node.done import Done
@@ -59,6 +59,23 @@ def test_it_serves_the_file_and_only_the_difference_is_done(tmp_path: Path) -> N
             assert here.announced == ["e1.0", "e1.1", "e1.2"]
             again = await here.apply(export(tmp_path, "a"), export(tmp_path, "c", 2))
             assert (again.sentences, again.number) == (["nothing to do"], done.number)
+
+    asyncio.run(run())
+
+
+def test_the_pools_of_a_file_are_told_as_soon_as_it_is_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "POOL_LOOK_S", 3600.0)
+
+    async def run() -> None:
+        async with scene(tmp_path) as here:
+            for pools in ((PoolConfig(name="fast", path=str(tmp_path / "none")),), ()):
+                here.opener.pools.follow(pools)  # as an opener does, which reads the file
+                await here.node.apply(Config(TARGETED, (), pools), "a test")
+                async with asyncio.timeout(PATIENCE_S):
+                    while [it.name for it in here.node.status().pools] != [it.name for it in pools]:
+                        await asyncio.sleep(0.02)
 
     asyncio.run(run())
 

@@ -107,7 +107,7 @@ def test_its_serial_is_of_the_volume_and_goes_with_it(opener: InProcess, pool: P
     held = opener.open_store(export("fast/web2"))
     again, note = records.find(held.key)
     assert (again.serial, again.state.mask) == (record.serial, (HOST,))
-    assert note.startswith("was fast/web1, and keeps serial")
+    assert note == f"was fast/web1, and keeps serial {record.serial}"
     assert held.opened.store.size == 2 * SIZE
     new = opener.pools.work("fast")
     new.do(Create("web1", SIZE, "raw"))
