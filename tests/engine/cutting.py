@@ -45,6 +45,11 @@ class Program:
         assert select.select([self.process.stdout], [], [], PATIENCE_S)[0], self._errors.read_text()
         return self.process.stdout.readline()
 
+    def has_said(self) -> bool:
+        """Whether there is a line, or it has ended."""
+        assert self.process.stdout is not None
+        return bool(select.select([self.process.stdout], [], [], 0)[0])
+
     def said(self) -> Any:
         """What it says next."""
         line = self.line()

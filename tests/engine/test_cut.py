@@ -3,21 +3,24 @@
 import os
 import time
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aoe.wire import ata as ata_wire
 from aoe.wire import frame
-from tests.engine.cutting import cutting, read_faults, started
+from tests.engine.cutting import Program, cutting, fragmented, read_faults, started
+from tests.pool.test_killed import fill_up
 from tests.support.checkers.linear import Call
 from tests.support.checkers.moments import Write
 from tests.support.labs.fault_disk import FuseDisk, small_filesystem
 from tests.support.labs.network import Lab
-from tests.support.labs.raw_client import WRITE_EXT, Client, ata_request
+from tests.support.labs.raw_client import WRITE_EXT, AtaFailed, Client, ata_request
 from tests.support.programs import cut_target
 from tests.support.tools import need, need_engine, tool
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, wait_for
 
 ENGINES = ["c", "plain", "python"]
 ROUNDS = 3
@@ -84,6 +87,93 @@ def test_clients_meet_no_error_of_a_snapshot_that_fails(
         assert it.faults(history) == []
         assert all(write.acknowledged < float("inf") for write in history)
         assert len(history) > 100
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_in_a_full_store_there_is_an_error_or_none_and_no_wrong_data(
+    engine: str, lab: Lab, xfs: Path, tmp_path: Path
+) -> None:
+    """Of the cut, or of a write into what is cloned by then. Once the snapshot is gone, writes go on."""
+    need_engine()
+    disk, filler = fragmented(xfs / "disk", 24 << 20), xfs / "filler"
+    snapshots = [xfs / f"snapshot{number}" for number in range(2)]
+    try:
+        with (
+            started(lab, "target", cut_target, tmp_path / "log", engine, "direct", disk) as target,
+            Client(lab.port("client"), 1, 0) as client,
+        ):
+            assert target.said() == {"ready": True}
+            for snapshot in snapshots:
+                snapshot.touch()  # an opener that finds no room for that asks for no cut
+            fill_up(filler)
+            places = Places(client)
+            for snapshot, left in zip(snapshots, (0, 16), strict=True):
+                os.truncate(filler, filler.stat().st_size - left * PAGE)
+                check_full(target, places, snapshot)
+    finally:
+        for path in xfs.iterdir():
+            os.truncate(path, 0)  # so its blocks are free at once
+            path.unlink()
+
+
+def check_full(target: Program, places: "Places", snapshot: Path) -> None:
+    """A cut in a store with hardly any room."""
+    tried = places.begin()
+    target.tell(snapshot)
+    said = places.write_until(target)
+    at_once = {at: [*them] for at, them in tried.items()}
+    if "over" in said:
+        said = places.write_until(target)
+    if "error" not in said:
+        data = snapshot.read_bytes()
+        assert all(data[at : at + PAGE] in them for at, them in at_once.items())
+        failed = sum(not places.write(at) for at in at_once)
+        assert failed, "each of them wanted a block of its own"
+    else:
+        assert said["error"].startswith("e1.0: no snapshot: the store is full; delete snapshots or volumes")
+    places.check()
+    snapshot.unlink()
+    wait_for(lambda: all(places.write(at) for at in at_once), what="its blocks are not free again")
+    places.check()
+
+
+class Places:
+    """Some of a disk that have blocks, and what each may have."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._may_have = {at: [bytes(PAGE)] for at in range(0, 24 << 20, 64 * PAGE)}
+        self._next = cycle(self._may_have)
+        self._number = 0
+        self._tried = self.begin()
+
+    def begin(self) -> dict[int, list[bytes]]:
+        """By place: what it has had from now on, or may have had."""
+        self._tried = {at: [*them] for at, them in self._may_have.items()}
+        return self._tried
+
+    def write(self, at: int) -> bool:
+        """Something else; whether it was acknowledged."""
+        self._number += 1
+        data = self._number.to_bytes(4) * (PAGE // 4)
+        self._tried[at].append(data)
+        try:
+            self._client.write(at // 512, data)
+        except AtaFailed:
+            self._may_have[at].append(data)
+            return False
+        self._may_have[at] = [data]
+        return True
+
+    def write_until(self, target: Program) -> Any:
+        """Until a target says something; that."""
+        while not target.has_said():
+            self.write(next(self._next))
+        return target.said()
+
+    def check(self) -> None:
+        """Each has what was acknowledged, or what failed after that."""
+        assert all(self._client.read(at // 512, 8) in them for at, them in self._may_have.items())
 
 
 @pytest.fixture
