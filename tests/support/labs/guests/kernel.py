@@ -18,8 +18,8 @@ from tests.support.tools import need, unavailable, which
 
 PACKAGE = "linux-image-amd64"
 MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "crc32c_generic", "ext4", "nbd", "aoe")
-THIN = ("dm_thin_pool",)
-"""What only a guest with LVM needs besides."""
+THIN = ("dm_thin_pool", "veth")
+"""What only a guest with LVM needs besides, and a cable that begins and ends in it."""
 POOLS = ("fuse", "xfs")
 """What only one with volumes in directories needs besides."""
 RETRIES = 3
