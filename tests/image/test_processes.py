@@ -176,6 +176,7 @@ def test_one_that_has_ended_is_ended_again() -> None:
     child = os.fork()
     if not child:
         os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     forked = Forked(child)
     for _ in range(2):
         processes.end(forked)
