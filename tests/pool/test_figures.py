@@ -38,6 +38,7 @@ def test_what_only_snapshots_refer_to_is_told(pool: Path) -> None:
 def test_without_time_one_is_measured_at_each_look_and_what_is_gone_is_forgotten(pool: Path) -> None:
     kept(pool)
     with working(pool) as work:
+        os.sync()  # what is written has its place then, whenever it is looked at
         known = Measured()
         seen = [figures(work, known, 0.0) for _ in range(4)]
         assert [it.kept for it in seen] == sorted(it.kept for it in seen)
