@@ -271,8 +271,8 @@ def _filled(work: Work, image: Image) -> Iterator[int]:
 
 @contextmanager
 def _failures(work: Work, what: str) -> Iterator[None]:
-    """Inside, what a store fails at is a PoolError."""
+    """Inside, what a store, or qemu-img there, fails at is a PoolError."""
     try:
         yield
-    except OSError as error:
+    except (OSError, QemuImgFailed) as error:
         raise failed(work.store.said, what, error) from error

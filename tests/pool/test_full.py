@@ -27,6 +27,12 @@ def test_a_call_that_fails_leaves_nothing_half_made(verb: str, full: FullStore) 
     assert full.faults(verb, seed=[*VERBS].index(verb), every=EVERY) == []
 
 
+@pytest.mark.parametrize("verb", ["import", "template"])
+def test_an_image_that_is_to_be_filled_is_made_by_a_program_that_may_fail(verb: str, full: FullStore) -> None:
+    """That is call number 1."""
+    assert full.faults(verb, seed=1, every=50) == []
+
+
 @pytest.mark.parametrize(
     ("verb", "blocks"), [("snapshot", 2), ("clone-volume", 80), ("save", 0), ("merge", 1)]
 )
